@@ -1,0 +1,1 @@
+"""A tox-driven compatibility matrix for torch and vLLM."""

@@ -1,0 +1,176 @@
+"""Propose expectations: the rules that a record would justify, for a person to read and commit.
+
+Nothing here edits a file: a run never changes what it is judged by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from packaging.version import InvalidVersion, Version
+
+from matrix.errors import MatrixError
+from matrix.expectations import COUNTERS, Expectations, Expected, Situation
+from matrix.records import Case, Record, Start
+
+__all__ = ["DEFAULT_COUNTERS", "FLAGS", "CalibrateError", "calibrate"]
+
+DEFAULT_COUNTERS = (
+    "num_compiled_artifacts_saved",
+    "num_compiled_artifacts_loaded",
+    "aot_autograd.total",
+    "aot_autograd.autograd_cache_miss",
+    "aot_autograd.autograd_cache_hit",
+)
+"""The counters proposed unless every one is asked for."""
+
+FLAGS = ("VLLM_USE_MEGA_AOT_ARTIFACT",)
+"""The flags that change these counters, and so belong in a rule."""
+
+
+class CalibrateError(MatrixError):
+    """A record that justifies no rule."""
+
+
+def calibrate(
+    record: Record,
+    expectations: Expectations,
+    *,
+    evidence: str | None = None,
+    every: bool = False,
+) -> str:
+    """Write, as TOML, rules for what this record observed and the expectations lack or contradict.
+
+    ``evidence`` is the record's path from the root of the repository, by default where a run puts
+    it; ``every`` proposes each counter that a rule may name, not only DEFAULT_COUNTERS. A rule
+    holds for the minor releases of the record. Where a rule already expects another number, a
+    comment names it: the two may tie, and a person decides between them. What proposes nothing is
+    said in a comment. Raises CalibrateError for a record that is not finished or that does not say
+    its torch and vLLM.
+    """
+    evidence = evidence or _path(record)
+    if not record.finished:
+        raise CalibrateError(f"{evidence}: finished: the run did not end; run the cell again")
+    minors = {key: _minor(record, key, evidence) for key in ("torch", "vllm")}
+    taken = {rule.id for rule in expectations.rules}
+    parts: list[str] = []
+    for case in record.cases:
+        if case.outcome != "passed":
+            why = f" ({case.reason})" if case.reason else ""
+            parts.append(_comment(f"{case.case}: {case.outcome}{why}, so it justifies no rule"))
+            continue
+        situation = Situation(
+            case=case.case,
+            platform=record.platform,
+            torch=str(record.provenance["torch"]),
+            vllm=str(record.provenance["vllm"]),
+            flags={**record.flags, **case.flags},
+        )
+        for start in case.starts:
+            expected = expectations.expect(situation, start.start)
+            wanted = _wanted(start, expected, every)
+            if wanted:
+                rule_id = _unused(_id(record, case, start), taken)
+                taken.add(rule_id)
+                parts.append(_rule(rule_id, situation, minors, start, wanted, expected, evidence))
+    if not parts:
+        parts.append(_comment(f"{evidence}: nothing to propose, every counter is as expected"))
+    return "\n".join(parts)
+
+
+def _path(record: Record) -> str:
+    started = record.started.replace("-", "").replace(":", "")
+    return f"records/{record.platform}/{record.cell}.{started}.json"
+
+
+def _minor(record: Record, key: str, evidence: str) -> str:
+    text = record.provenance.get(key)
+    try:
+        version = Version(str(text))
+    except InvalidVersion as error:
+        raise CalibrateError(
+            f"{evidence}: provenance.{key}: {text!r} is not a version; run the cell again"
+        ) from error
+    return f"=={version.major}.{version.minor}.*"
+
+
+def _wanted(start: Start, expected: Mapping[str, Expected], every: bool) -> dict[str, int]:
+    names: Iterable[str] = DEFAULT_COUNTERS
+    if every:
+        names = (*DEFAULT_COUNTERS, *sorted(COUNTERS - set(DEFAULT_COUNTERS)))
+    return {
+        name: start.counters[name]
+        for name in names
+        if name in start.counters
+        and (name not in expected or expected[name].value != start.counters[name])
+    }
+
+
+def _id(record: Record, case: Case, start: Start) -> str:
+    # Without the Python: a count does not depend on it.
+    pair = record.cell.partition("-")[2] or record.cell
+    return f"{record.platform}-{case.case}-{pair}-{start.start}"
+
+
+def _unused(rule_id: str, taken: set[str]) -> str:
+    number, candidate = 1, rule_id
+    while candidate in taken:
+        number += 1
+        candidate = f"{rule_id}-{number}"
+    return candidate
+
+
+def _rule(
+    rule_id: str,
+    situation: Situation,
+    minors: Mapping[str, str],
+    start: Start,
+    wanted: Mapping[str, int],
+    expected: Mapping[str, Expected],
+    evidence: str,
+) -> str:
+    flags = {flag: situation.flags[flag] for flag in FLAGS if flag in situation.flags}
+    lines = [
+        _comment(f"rule {expected[name].rule!r} expects {name} = {expected[name].value}")
+        for name in wanted
+        if name in expected
+    ]
+    lines += [
+        "[[rule]]\n",
+        f"id = {_text(rule_id)}\n",
+        f"case = {_text(situation.case)}\n",
+        f"platform = {_text(situation.platform)}\n",
+        f"torch = {_text(minors['torch'])}\n",
+        f"vllm = {_text(minors['vllm'])}\n",
+        f"flags = {_table(flags)}\n" if flags else "",
+        f"start = {_text(start.start)}\n",
+        f"counters = {_table(wanted)}\n",
+        f"evidence = [{_text(evidence)}]\n",
+    ]
+    return "".join(lines)
+
+
+def _table(values: Mapping[str, object]) -> str:
+    pairs = (f"{_key(key)} = {_value(value)}" for key, value in values.items())
+    return f"{{ {', '.join(pairs)} }}"
+
+
+def _key(key: str) -> str:
+    return key if key.isascii() and key.replace("_", "").isalnum() else _text(key)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else _text(str(value))
+
+
+def _text(value: str) -> str:
+    # JSON and TOML quote alike but for DEL, and for the surrogate pairs of ASCII-only JSON.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _comment(text: str) -> str:
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return f"# {' '.join(plain.split())}\n"

@@ -1,0 +1,262 @@
+"""The `matrix` command: thin; each subcommand imports what it needs, so `run` works in any cell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    from matrix.expectations import Expectations
+    from matrix.verdicts import CellVerdict
+
+__all__ = ["main"]
+
+_DEFAULT_FOLDERS = ("results", "records")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit status: 2 for an input that cannot be used."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows the first -- is pytest's, and argparse would mix it up with its own. So is, for
+    # `run`, what only pytest knows: `tox -e CELL -- -k moe` hands over `-k moe` alone.
+    cut = given.index("--") if "--" in given else len(given)
+    options, unknown = _parser().parse_known_args(given[:cut])
+    options.pytest_args = [*unknown, *given[cut + 1 :]]
+    if options.pytest_args and options.run is not _run:
+        options.parser.error(f"unrecognized arguments: {' '.join(options.pytest_args)}")
+    for stream in (sys.stdout, sys.stderr):
+        _never_fail_to_encode(stream)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except MatrixError as error:
+        _say(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        _say(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        return 2
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    from matrix.engines.local import RUN_TIMEOUT, run_cell
+    from matrix.expectations import load_expectations
+    from matrix.releases import load_releases
+    from matrix.verdicts import exit_status
+
+    # Before the run: a fault in the expectations must not surface after ten minutes.
+    expectations = load_expectations()
+    path = run_cell(
+        load_releases().resolve(options.cell),
+        platform=options.platform,
+        records=options.records,
+        pytest_args=options.pytest_args,
+        timeout=options.timeout or RUN_TIMEOUT,
+        model_source=options.model_source,
+    )
+    return exit_status(_print_record(path, expectations))
+
+
+def _show(options: argparse.Namespace) -> int:
+    from matrix.expectations import load_expectations
+
+    expectations = load_expectations(options.expectations)
+    _print_record(options.record, expectations, every=options.counters)
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from matrix.calibrate import calibrate
+    from matrix.expectations import load_expectations
+    from matrix.records import read
+
+    expectations = load_expectations(options.expectations)
+    evidence = _from_here(options.record)
+    print(
+        calibrate(read(options.record), expectations, evidence=evidence, every=options.all), end=""
+    )
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    from matrix.expectations import load_expectations
+    from matrix.records import read_many, write_text
+    from matrix.report import markdown, table_json
+    from matrix.report.table import tabulate
+
+    folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
+    named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
+    expectations = load_expectations(options.expectations)
+    records, errors = read_many(folders)
+    for error in errors:
+        _say(str(error))
+    if not records:
+        raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
+    table = tabulate(records, expectations)
+    for name, text in (
+        ("compatibility.md", markdown.render(table)),
+        ("compatibility.json", table_json.render(table)),
+    ):
+        write_text(options.out / name, text)
+        print(options.out / name)
+    return 2 if errors else 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from matrix.expectations import load_expectations
+    from matrix.releases import load_releases
+
+    releases = load_releases()
+    cells = releases.cells()
+    for cell in cells:
+        releases.companions(cell)
+    print(f"releases      {len(releases.torch)} of torch, {len(releases.vllm)} of vLLM")
+    print(f"cells         {len(cells)}, each with its companions")
+    expectations = load_expectations(options.expectations)
+    print(f"expectations  {len(expectations.rules)} rules, no two of them tie")
+    return 0
+
+
+def _print_record(path: Path, expectations: Expectations, *, every: bool = False) -> CellVerdict:
+    from matrix.records import read
+    from matrix.report.terminal import render
+    from matrix.verdicts import judge
+
+    record = read(path)
+    verdict = judge(record, expectations)
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    print(render(record, verdict, _from_here(path), colour=colour, every=every), end="")
+    return verdict
+
+
+def _from_here(path: Path) -> str:
+    """The path as a person would type it here."""
+    whole = path.absolute()
+    here = Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else path)
+
+
+def _say(line: str) -> None:
+    from matrix.report.text import clean
+
+    print(f"matrix: {clean(line)}", file=sys.stderr)
+
+
+def _never_fail_to_encode(stream: TextIO) -> None:
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="matrix", description="The compatibility matrix of torch and vLLM."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands.add_parser(
+        "run",
+        help="run one cell in this environment, write its record and judge it",
+        usage="%(prog)s [options] CELL [PYTEST ARGS]",
+        allow_abbrev=False,
+        epilog="Exit status: 0 compatible, 1 drift or incompatible, 2 cannot run, 5 untested.",
+    )
+    run.add_argument("cell", metavar="CELL", help="such as py311-torch210-vllm019")
+    run.add_argument(
+        "--platform",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: cuda where a GPU is visible, else cpu",
+    )
+    run.add_argument(
+        "--records",
+        metavar="DIR",
+        type=Path,
+        default=Path("records"),
+        help="where to write the record (default: records)",
+    )
+    run.add_argument(
+        "--model-source",
+        choices=("data", "hub"),
+        default="data",
+        help="the models' configs: the package's data, or the hub (default: data)",
+    )
+    run.add_argument(
+        "--timeout",
+        metavar="S",
+        type=_positive_seconds,
+        help="seconds for the whole run",
+    )
+    run.set_defaults(run=_run, parser=run)
+
+    show = commands.add_parser("show", help="show one record and its verdict")
+    show.add_argument("record", metavar="RECORD", type=Path)
+    show.add_argument(
+        "--counters", action="store_true", help="every counter, not only those that differ"
+    )
+    _finish(show, _show)
+
+    calibrate = commands.add_parser(
+        "calibrate", help="propose the expectations that a record would justify"
+    )
+    calibrate.add_argument("record", metavar="RECORD", type=Path)
+    calibrate.add_argument("--all", action="store_true", help="propose every counter")
+    _finish(calibrate, _calibrate)
+
+    table = commands.add_parser(
+        "table",
+        help="make the compatibility table of all records",
+        epilog="Exit status: 0, or 2 where a record or a folder is bad (the rest is still told).",
+    )
+    table.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        help="folders of records (default: results and records, those that exist)",
+    )
+    table.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("docs"),
+        help="where to write compatibility.md and compatibility.json (default: docs)",
+    )
+    _finish(table, _table)
+
+    check = commands.add_parser("check", help="check the releases, the cells and the expectations")
+    _finish(check, _check)
+    return parser
+
+
+def _finish(parser: argparse.ArgumentParser, run: object) -> None:
+    parser.add_argument(
+        "--expectations",
+        metavar="FILE",
+        type=Path,
+        help="judge by these rules (default: the package's own)",
+    )
+    parser.set_defaults(run=run, parser=parser)
+
+
+def _positive_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds

@@ -1,0 +1,53 @@
+"""Why an installation failed, from what the installer said: the cell's fault, or this machine's."""
+
+import re
+
+from matrix.records import RunError
+
+__all__ = ["why_install_failed"]
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+")
+_URL = re.compile(r"`?\bhttps?://\S*?([^/\s`]*)/?`?(?=[\s)`]|$)")
+_CONFLICTS = ("No solution found", "ResolutionImpossible", "No matching distribution found")
+_LONGEST = 400
+
+
+def why_install_failed(output: str) -> RunError:
+    """The kind and the meaningful line of a failed installation, without addresses of an index.
+
+    `resolves` only where a resolver says that no set of packages fits. Anything else (no network,
+    no such Python, a full disk) is this machine's, and says nothing of the cell.
+    """
+    text = _COLOUR.sub("", output)
+    lines = [plain for line in text.splitlines() if (plain := _FRAME.sub("", line).strip())]
+    if full := next((line for line in lines if "No space left on device" in line), None):
+        return RunError("no_space", _clip(full))
+    found = next((line for line in lines if any(each in line for each in _CONFLICTS)), None)
+    if found is not None and "network was disabled" not in text:
+        return RunError("resolves", _clip(_because(lines) or found))
+    return RunError("internal", f"the environment could not be made: {_clip(_error(lines))}")
+
+
+def _because(lines: list[str]) -> str:
+    """The resolver's own reason: a paragraph that it wraps over lines, told as one."""
+    reason: list[str] = []
+    for line in lines:
+        if reason and line.startswith(("hint:", "error:", "help:")):
+            break
+        if reason or line.removeprefix("cause: ").startswith("Because "):
+            reason.append(line.removeprefix("cause: "))
+    return " ".join(reason)
+
+
+def _error(lines: list[str]) -> str:
+    """The line that says error, with the first cause that follows it."""
+    at = next((i for i, line in enumerate(lines) if "error" in line.lower()), 0)
+    error = lines[at].removeprefix("error: ") if lines else "the installer gave no reason"
+    cause = next((line for line in lines[at + 1 :] if line.startswith("cause: ")), "")
+    return f"{error}: {cause.removeprefix('cause: ')}" if cause else error
+
+
+def _clip(text: str) -> str:
+    text = " ".join(_URL.sub(r"\1", text).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,0 +1,340 @@
+"""Run a cell here: its startup tests in a child process, and a record whatever becomes of it.
+
+This process never imports torch or vLLM, so nothing that they do can take the record with it.
+"""
+
+import contextlib
+import dataclasses
+import os
+import platform as machine
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from matrix import provenance, signatures
+from matrix.cells import Cell
+from matrix.engines.processes import Ended, noting_signals, watch
+from matrix.errors import MatrixError
+from matrix.preflight import (
+    LEAST_FREE_MIB,
+    LEAST_MEMORY_MIB,
+    Refusal,
+    choose_platform,
+    preflight,
+    visible_gpus,
+)
+from matrix.records import (
+    Case,
+    Record,
+    RecordError,
+    RunError,
+    Rung,
+    clip_failure,
+    read,
+    write,
+)
+
+__all__ = [
+    "CASE_TIMEOUT",
+    "RUN_TIMEOUT",
+    "RunRefused",
+    "conclude",
+    "record_unstarted",
+    "run_cell",
+]
+
+RUN_TIMEOUT = 4 * 3600.0
+"""Seconds that a whole run may take unless it is told otherwise."""
+CASE_TIMEOUT = 900.0
+"""Seconds that a case may take unless `--case-timeout` among pytest's arguments says otherwise."""
+
+_ROOT = Path(__file__).resolve().parents[2]
+_TAIL = 16 * 1024  # bytes of the log that can tell why it died
+_FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
+_CONFUSED = {
+    2: "pytest was interrupted, or could not collect the startup tests",
+    3: "pytest met an internal error",
+    4: "pytest did not accept its arguments",
+}
+
+
+class RunRefused(MatrixError):
+    """The cell cannot run here; its record, at `path`, says why."""
+
+    def __init__(self, reason: str, path: Path) -> None:
+        """Keep where the record is."""
+        super().__init__(f"{reason} (record: {_shown(path)})")
+        self.path = path
+
+
+def run_cell(
+    cell: Cell,
+    platform: str = "auto",
+    records: Path = Path("records"),
+    pytest_args: Sequence[str] = (),
+    timeout: float = RUN_TIMEOUT,
+    model_source: str = "data",
+    *,
+    root: Path = _ROOT,
+    python: Sequence[str] = (sys.executable,),
+    installed: Mapping[str, str] | None = None,
+    least_free_mib: int = LEAST_FREE_MIB,
+    least_memory_mib: int = LEAST_MEMORY_MIB,
+) -> Path:
+    """Run a cell's startup tests in this environment and return the path of the record.
+
+    `timeout` is in seconds, for the whole run. What follows the star is for tests and other
+    engines: the checkout, the command of a Python, the packages that count as installed.
+
+    Raises RunRefused, with the record written, where this machine or this environment cannot run
+    the cell; MatrixError where no record can be written or there are no startup tests.
+    """
+    if not (root / "tests" / "startup").is_dir():
+        raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
+    platform = choose_platform(platform)
+    packages = dict(provenance.packages() if installed is None else installed)
+    path, record = _first_record(cell, platform, records, model_source, root)
+    facts = {each: packages.get(each) for each in ("torch", "vllm", "triton")}
+    record = dataclasses.replace(
+        record, packages=packages, provenance={**record.provenance, **facts}
+    )
+    _write(record, path, root)
+    refusal = (
+        preflight(path.parent, least_free_mib=least_free_mib, least_memory_mib=least_memory_mib)
+        or _no_gpu(platform)
+        or _wrong_cell(cell, packages)
+    )
+    if refusal is not None:
+        error = RunError(refusal.kind, refusal.reason)
+        _write(dataclasses.replace(record, error=error, finished=True), path, root)
+        raise RunRefused(refusal.reason, path)
+    log = path.with_suffix(".log")
+    with noting_signals() as received:
+        with tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True) as folder:
+            arguments = _arguments(path, platform, pytest_args, timeout, model_source, root)
+            environ = _environment(platform, folder)
+            ended = watch([*python, *arguments], environ, root, log, timeout, received)
+        try:
+            left = read(path)
+        except RecordError as error:
+            fault = f"{_how(ended)}; {error}".replace(str(path), path.name)
+            left = dataclasses.replace(record, error=RunError("internal", fault))
+        _write(conclude(left, ended, _tail(log)), path, root)
+    return path
+
+
+def record_unstarted(
+    cell: Cell,
+    platform: str,
+    records: Path,
+    error: RunError,
+    model_source: str = "data",
+    *,
+    root: Path = _ROOT,
+) -> Path:
+    """Write the record of a cell that never started, such as one whose packages do not resolve.
+
+    Returns its path. Raises MatrixError for an unknown platform or where it cannot be written.
+    """
+    path, record = _first_record(cell, choose_platform(platform), records, model_source, root)
+    record = dataclasses.replace(
+        record,
+        error=error,
+        finished=True,
+        rungs=(Rung("resolves", False, 0.0, error.reason),) if error.kind == "resolves" else (),
+        provenance={
+            **record.provenance,
+            "python": cell.python,
+            **dict.fromkeys(("torch", "vllm", "triton")),
+        },
+    )
+    _write(record, path, root)
+    return path
+
+
+def conclude(record: Record, ended: Ended, output: str) -> Record:
+    """The record as the run left it, made true by how its process ended and what it printed last.
+
+    What a finished run wrote stays as it is.
+    """
+    record = dataclasses.replace(
+        record,
+        finished=True,
+        provenance={**record.provenance, "seconds": round(ended.seconds, 1)},
+        error=record.error or _error(record, ended, output),
+        cases=tuple(_ended_case(case, ended, output) for case in record.cases),
+    )
+    if record.error and record.error.kind == "imports" and _import_rung(record) is None:
+        failed = Rung("imports", False, round(ended.seconds, 1), record.error.reason)
+        record = dataclasses.replace(record, rungs=(*record.rungs, failed))
+    return record
+
+
+def _error(record: Record, ended: Ended, output: str) -> RunError | None:
+    """Why the run as a whole ended early, or None where it came to its own end."""
+    reason = _how(ended)
+    if ended.how in ("timed_out", "interrupted"):
+        return RunError(ended.how, reason)
+    said = signatures.reason(output)
+    with_said = f"{reason}: {said}" if said else reason
+    if ended.status in (3, 4) or (ended.status == 2 and record.error is None):
+        return RunError("internal", with_said)
+    if ended.oom_kill and ended.signal == "SIGKILL":
+        return RunError("no_memory", reason)
+    if _import_rung(record) is None and not record.cases and ended.signal not in _FROM_OUTSIDE:
+        if record.finished and ended.status in (0, 5):
+            return None
+        return RunError("imports", f"the import of vLLM ended the process; {with_said}")
+    if ended.how == "signalled":
+        return RunError("crashed", reason)
+    return None if record.finished else RunError("crashed", with_said)
+
+
+def _how(ended: Ended) -> str:
+    if ended.how == "timed_out":
+        return f"the run was ended after {ended.seconds:.0f} s, its time limit"
+    if ended.how == "interrupted":
+        return f"interrupted by {ended.signal}"
+    if ended.how == "signalled":
+        killer = ", the kernel's out-of-memory killer" if ended.oom_kill else ""
+        return f"pytest was killed by {ended.signal}{killer}"
+    return _CONFUSED.get(ended.status or 0, f"pytest ended with exit status {ended.status}")
+
+
+def _ended_case(case: Case, ended: Ended, output: str) -> Case:
+    if case.outcome != "running":
+        return case
+    outcome = ended.how if ended.how in ("timed_out", "interrupted") else "crashed"
+    if ended.oom_kill and ended.signal == "SIGKILL":
+        outcome = "out_of_memory"
+    reason = _how(ended)
+    return dataclasses.replace(
+        case,
+        outcome=outcome,
+        reason=reason,
+        signature=signatures.signature(reason),
+        failure=clip_failure(output) or None,
+    )
+
+
+def _import_rung(record: Record) -> Rung | None:
+    return next((rung for rung in record.rungs if rung.rung == "imports"), None)
+
+
+def _first_record(
+    cell: Cell, platform: str, records: Path, model_source: str, root: Path
+) -> tuple[Path, Record]:
+    started = datetime.now(timezone.utc).replace(microsecond=0)
+    while (path := _path(cell, platform, records, started)).exists():
+        started += timedelta(seconds=1)
+    facts = provenance.provenance(root, started, sys.argv, model_source)
+    return path, Record(cell=cell.name, platform=platform, finished=False, provenance=facts)
+
+
+def _path(cell: Cell, platform: str, records: Path, started: datetime) -> Path:
+    return records.resolve() / platform / f"{cell.name}.{started:%Y%m%dT%H%M%SZ}.json"
+
+
+def _write(record: Record, path: Path, root: Path) -> None:
+    """Write the record without folders of this machine in any text of it."""
+
+    def clean(text: str | None) -> str | None:
+        return None if text is None else provenance.scrub(text, root)
+
+    error = record.error and RunError(record.error.kind, clean(record.error.reason) or "")
+    rungs = tuple(dataclasses.replace(each, reason=clean(each.reason)) for each in record.rungs)
+    cases = tuple(
+        dataclasses.replace(
+            case,
+            reason=clean(case.reason),
+            signature=clean(case.signature),
+            failure=case.failure and clip_failure(clean(case.failure) or ""),
+        )
+        for case in record.cases
+    )
+    write(dataclasses.replace(record, error=error, rungs=rungs, cases=cases), path)
+
+
+def _no_gpu(platform: str) -> Refusal | None:
+    if platform != "cuda" or visible_gpus():
+        return None
+    return Refusal(
+        "no_gpu",
+        "--platform cuda, but no GPU is visible: see nvidia-smi -L and CUDA_VISIBLE_DEVICES",
+    )
+
+
+def _wrong_cell(cell: Cell, packages: Mapping[str, str]) -> Refusal | None:
+    """What of the cell this environment lacks, by the packages' metadata without local parts."""
+    there = {
+        "Python": ".".join(machine.python_version_tuple()[:2]),
+        **{each: packages.get(each, "none").partition("+")[0] for each in ("torch", "vllm")},
+    }
+    wanted = {"Python": cell.python, "torch": cell.torch, "vllm": cell.vllm}
+    wrong = [
+        f"{each} {there[each]}, not {wanted[each]}"
+        for each in wanted
+        if there[each] != wanted[each]
+    ]
+    if not wrong:
+        return None
+    return Refusal(
+        "wrong_cell",
+        f"this environment is not the cell {cell.name}: it has {'; '.join(wrong)}."
+        f" Run tox -e {cell.name}",
+    )
+
+
+def _arguments(
+    path: Path,
+    platform: str,
+    pytest_args: Sequence[str],
+    timeout: float,
+    model_source: str,
+    root: Path,
+) -> list[str]:
+    """What follows `python`; the caller's arguments stand last, so that they win."""
+    startup = root / "tests" / "startup"
+    named = [root / each.partition("::")[0] for each in pytest_args if not each.startswith("-")]
+    chosen = any(each.exists() and each.resolve().is_relative_to(startup) for each in named)
+    return [
+        *("-m", "pytest", "-p", "matrix.inside.plugin"),
+        *([] if chosen else ["tests/startup"]),
+        *("--record", str(path), "--platform", platform, "--model-source", model_source),
+        *("--case-timeout", f"{min(CASE_TIMEOUT, timeout):g}"),
+        *("--junitxml", str(path.with_suffix(".junit.xml"))),
+        *pytest_args,
+    ]
+
+
+def _environment(platform: str, temporary: str) -> dict[str, str]:
+    """The child's environment; what the cases leave in the temporary folder goes with it."""
+    environ = {
+        **os.environ,
+        "MATRIX_PLATFORM": platform,
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": temporary,
+        "COLUMNS": str(shutil.get_terminal_size((100, 24)).columns),
+    }
+    if platform == "cpu":
+        environ["CUDA_VISIBLE_DEVICES"] = ""
+    return environ
+
+
+def _tail(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _shown(path: Path) -> str:
+    """The path as a person would write it: relative where it lies below this folder."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

@@ -1,0 +1,217 @@
+"""Run a process to its end, whatever that is, and leave nothing of it behind."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+__all__ = ["Ended", "noting_signals", "watch"]
+
+_GRACE = 10.0  # seconds that an interrupted child has to close its affairs
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
+# Loaded before any fork: a dlopen between fork and exec could wait for a lock for ever.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: it `exited`, was `signalled`, `timed_out` or was `interrupted`.
+
+    `interrupted`: a signal to this process, named in `signal`, had it ended. `oom_kill`: the
+    kernel's out-of-memory killer was at work meanwhile.
+    """
+
+    how: str
+    status: int | None
+    signal: str | None
+    seconds: float
+    oom_kill: bool = False
+
+
+def watch(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    root: Path,
+    log: Path,
+    timeout: float,
+    received: Sequence[str],
+) -> Ended:
+    """Run the command in a session of its own, its output to the terminal and to the log.
+
+    After `timeout` seconds, or once `noting_signals` has received one, it is ended. When this
+    returns, nothing that it started lives. Raises OSError where it cannot be started.
+    """
+    others = _descendants(os.getpid())
+    oom_kills, started = _oom_kills(), time.monotonic()
+    with log.open("wb") as file, _adopting_orphans():
+        child = subprocess.Popen(
+            command,
+            cwd=root,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        assert child.stdout is not None
+        copier = threading.Thread(target=_copy, args=(child.stdout, file), daemon=True)
+        copier.start()
+        how = "exited"
+        try:
+            while child.poll() is None:
+                if received:
+                    how = "interrupted"
+                    _end(child, grace=_GRACE)
+                elif time.monotonic() - started > timeout:
+                    how = "timed_out"
+                    _end(child, grace=0.0)
+                else:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.wait(0.1)
+        finally:
+            _end(child, grace=0.0)
+            _end_descendants(others)
+            copier.join(_GRACE)
+            if not copier.is_alive():
+                child.stdout.close()
+    code = child.returncode
+    return Ended(
+        how="signalled" if how == "exited" and code < 0 else how,
+        status=code if code >= 0 else None,
+        signal=received[0] if how == "interrupted" else _signal_name(code),
+        seconds=time.monotonic() - started,
+        oom_kill=_oom_kills() > oom_kills,
+    )
+
+
+@contextlib.contextmanager
+def noting_signals() -> Iterator[list[str]]:
+    """Note the names of SIGINT, SIGTERM and SIGHUP and live on: there is a record to write.
+
+    Under tox a Ctrl-C comes twice, and the second must not break what the first began.
+    """
+    received: list[str] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    kept = {
+        each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _copy(source: BinaryIO, log: BinaryIO) -> None:
+    terminal = sys.stdout
+    while chunk := os.read(source.fileno(), 65536):
+        with contextlib.suppress(OSError, ValueError):
+            log.write(chunk)
+            log.flush()
+        with contextlib.suppress(OSError, ValueError):
+            terminal.write(chunk.decode("utf-8", "replace"))
+            terminal.flush()
+
+
+def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
+    """End the child's whole group: asked first where there is a grace, in seconds, then killed."""
+    if child.poll() is None and grace:
+        _kill_group(child.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(grace)
+    _kill_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _kill_group(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _end_descendants(others: set[int]) -> None:
+    """Kill and reap what the child left, such as a compiler's helpers in sessions of their own.
+
+    Again and again, since a dying process hands its own children on; but not for ever, since one
+    that hangs in a driver does not die.
+    """
+    until = time.monotonic() + _GRACE
+    while (strays := _descendants(os.getpid()) - others) and time.monotonic() < until:
+        for stray in strays:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(stray, signal.SIGKILL)
+        for stray in strays:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(stray, os.WNOHANG)
+        time.sleep(0.01)
+
+
+def _descendants(ancestor: int) -> set[int]:
+    """The processes under a process, by /proc; none where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            # The name, in parentheses, can hold anything; the parent is the second field after it.
+            parent = int(each.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(each.parent.name))
+    found: set[int] = set()
+    under = [ancestor]
+    while under:
+        new = set(children.get(under.pop(), ())) - found
+        found |= new
+        under.extend(new)
+    return found
+
+
+@contextlib.contextmanager
+def _adopting_orphans() -> Iterator[None]:
+    """Let orphans of the child come to this process, so that they can be found and ended."""
+    before = ctypes.c_int(0)
+    _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before))
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        _prctl(_PR_SET_CHILD_SUBREAPER, before.value)
+
+
+def _die_with_parent() -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: object) -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(option, value, 0, 0, 0)
+
+
+def _signal_name(code: int) -> str | None:
+    if code >= 0:
+        return None
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _oom_kills() -> int:
+    """How often the kernel's out-of-memory killer was at work since this machine started."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,7 @@
+"""The base of every error that a user's input can cause."""
+
+__all__ = ["MatrixError"]
+
+
+class MatrixError(Exception):
+    """One clear line: the file, the key and the mend. The command line prints it and exits with 2."""

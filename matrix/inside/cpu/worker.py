@@ -1,0 +1,55 @@
+"""The worker and the model runner: one process, gloo, no memory profiling, no CUDA operators."""
+
+import os
+from typing import Any
+
+import torch
+from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+from vllm.v1.worker.gpu_worker import Worker, init_worker_distributed_environment
+
+try:
+    from vllm.v1.worker.worker_base import CompilationTimes
+except ImportError:
+    CompilationTimes = None
+
+__all__ = ["CpuModelRunner", "CpuWorker"]
+
+
+class CpuModelRunner(CPUModelRunner):
+    """vLLM's CPU model runner, less what needs `torch.ops._C` or Triton and is never compiled."""
+
+    def _postprocess_triton(self) -> None:
+        pass
+
+    def _dummy_sampler_run(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return hidden_states
+
+
+class CpuWorker(Worker):
+    """Loads the model and runs vLLM's own profile run once, which is what compiles the model."""
+
+    def init_device(self) -> None:
+        """Join a group of one over gloo and build the model runner."""
+        self.device = torch.device("cpu")
+        os.environ["VLLM_DIST_IDENT"] = self.distributed_init_method.split(":")[-1]
+        init_worker_distributed_environment(
+            self.vllm_config, self.rank, self.distributed_init_method, self.local_rank, "gloo"
+        )
+        torch.manual_seed(self.model_config.seed)
+        self.model_runner = CpuModelRunner(self.vllm_config, self.device)
+
+    def determine_available_memory(self) -> int:
+        """Compile the model by a profile run; return the KV cache's fixed size in bytes."""
+        with torch.no_grad():
+            self.model_runner.profile_run()
+        return 1 << 30
+
+    def compile_or_warm_up_model(self) -> Any:
+        """Return the seconds of compilation; everything was compiled by the profile run."""
+        compilation = self.vllm_config.compilation_config
+        if CompilationTimes is None:
+            return compilation.compilation_time
+        return CompilationTimes(
+            language_model=compilation.compilation_time,
+            encoder=compilation.encoder_compilation_time,
+        )

@@ -1,0 +1,136 @@
+"""What this vLLM release has: the one place that asks. No version numbers: it looks.
+
+torch and vLLM are imported inside the functions, so that importing this module is free.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+__all__ = [
+    "architectures",
+    "clean_state",
+    "compilation_config",
+    "compute_capability",
+    "counters",
+    "effective_flags",
+    "preload",
+    "versions",
+    "without_allreduce_fusion",
+]
+
+_FLAGS = (
+    "VLLM_USE_AOT_COMPILE",
+    "VLLM_USE_MEGA_AOT_ARTIFACT",
+    "VLLM_USE_STANDALONE_COMPILE",
+    "VLLM_USE_BYTECODE_HOOK",
+    "VLLM_DISABLE_COMPILE_CACHE",
+    "VLLM_USE_V2_MODEL_RUNNER",
+)
+_DYNAMO_GROUPS = ("aot_autograd", "inductor")
+_DYNAMO_COUNTERS = {
+    "aot_autograd": ("total", "autograd_cache_miss", "autograd_cache_hit"),
+    "inductor": ("fxgraph_cache_miss", "fxgraph_cache_hit"),
+}
+
+
+def versions() -> tuple[str, str]:
+    """Return the full versions of torch and vLLM as they name themselves."""
+    import torch
+    import vllm
+
+    return str(torch.__version__), str(vllm.__version__)
+
+
+def effective_flags() -> dict[str, bool | int | str]:
+    """Return the flags that steer compilation, as this process would see them now.
+
+    vLLM computes some defaults from torch's version, so the environment alone does not tell.
+    A flag that this release does not have is left out.
+    """
+    from vllm import envs
+
+    found: dict[str, bool | int | str] = {}
+    for name in _FLAGS:
+        if name in envs.environment_variables:
+            value = envs.environment_variables[name]()
+            if isinstance(value, (bool, int, str)):
+                found[name] = value
+    return found
+
+
+def counters() -> dict[str, int]:
+    """Return every counter of vLLM's compiler and of torch's, as `name` or `group.name`.
+
+    A counter of torch's that was never raised does not exist yet; the ones that expectations
+    speak of are given as 0 then.
+    """
+    from torch._dynamo.utils import counters as dynamo
+    from vllm.compilation.counter import compilation_counter
+
+    found = {
+        name: value for name, value in asdict(compilation_counter).items() if type(value) is int
+    }
+    for group in _DYNAMO_GROUPS:
+        counted: Mapping[str, int] = dynamo.get(group, {})
+        for name in (*_DYNAMO_COUNTERS[group], *counted):
+            found[f"{group}.{name}"] = int(counted.get(name, 0))
+    return found
+
+
+def clean_state() -> str | None:
+    """Return None where nothing was compiled in this process yet, else what was."""
+    raised = [f"{name}={value}" for name, value in counters().items() if value]
+    return ", ".join(raised) if raised else None
+
+
+def compilation_config() -> Any:
+    """Return the configuration that every startup test compiles with.
+
+    vLLM-compile without CUDA graphs. `CompilationMode` was called `CompilationLevel` once.
+    """
+    from vllm import config
+
+    if hasattr(config, "CompilationMode"):
+        level: dict[str, Any] = {"mode": config.CompilationMode.VLLM_COMPILE}
+    else:
+        level = {"level": config.CompilationLevel.PIECEWISE}
+    return config.CompilationConfig(cudagraph_mode="NONE", **level)
+
+
+def without_allreduce_fusion(compilation: Any) -> Any:
+    """Turn the fusion of all-reduce with RMS norm off, under the name that it has here."""
+    passes = compilation.pass_config
+    for name in ("fuse_allreduce_rms", "enable_fi_allreduce_fusion"):
+        if name in {each.name for each in fields(passes)}:
+            setattr(passes, name, False)
+    return compilation
+
+
+def preload(platform: str) -> None:
+    """Import what every start needs, once, for all the forked children to inherit.
+
+    On the CPU also ask Inductor which vector instructions this machine has: it finds out by
+    compiling and running a probe for each, which takes longer than a warm start, says nothing of
+    the release, and leaves no compile cache behind. CUDA stays uninitialised.
+    """
+    importlib.import_module("torch._inductor.compile_fx")
+    importlib.import_module(importlib.import_module("vllm").LLM.__module__)
+    if platform == "cpu":
+        importlib.import_module("torch._inductor.cpu_vec_isa").valid_vec_isa_list()
+
+
+def architectures() -> frozenset[str]:
+    """Return the model architectures that this release has code for."""
+    from vllm.model_executor.models import ModelRegistry
+
+    return frozenset(ModelRegistry.get_supported_archs())
+
+
+def compute_capability() -> tuple[int, int] | None:
+    """Return the GPU's compute capability by way of NVML (CUDA stays uninitialised), or None."""
+    from vllm.platforms import current_platform
+
+    capability = current_platform.get_device_capability()
+    return None if capability is None else (capability.major, capability.minor)

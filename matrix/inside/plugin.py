@@ -1,0 +1,611 @@
+"""The pytest plugin that runs startup tests inside a cell and writes the record while they run.
+
+Tests under a folder `tests/startup`, and tests marked `isolated`, each run in a forked child, from
+the setup of their fixtures to the teardown: fixtures of any scope are made anew in every child. The
+child's reports come back as JSON and are logged here, so `-x`, `--maxfail`, `-rA` and `--junitxml`
+see them as if the test had run here. A child that dies or hangs becomes a failed report.
+What does not come back: warnings, subtests' own reports, properties of the whole test suite.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import itertools
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Generator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from matrix import records
+from matrix.inside import isolation, journal
+from matrix.inside.isolation import Ended, IsolationError
+from matrix.records import Case, Record, RecordError, RunError, Rung
+from matrix.signatures import reason as reason_of
+
+__all__ = [
+    "case_name",
+    "pytest_addoption",
+    "pytest_configure",
+]
+
+_EXTENSIONS = ("vllm._C", "vllm._moe_C", "vllm._C_stable_libtorch")
+_DRIVER = "libcuda.so.1"
+_SECTION_BYTES = 64 * 1024
+_UNTESTED_STATUS = 5
+_NO_RECORD_STATUS = 3
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of a run inside a cell."""
+    group = parser.getgroup("matrix", "startup tests of a cell")
+    group.addoption(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="the record to fill; `matrix run` makes it",
+    )
+    group.addoption(
+        "--platform",
+        choices=["auto", *records.PLATFORMS],
+        default="auto",
+        help="where the cell runs; auto: what the record says, else MATRIX_PLATFORM, else cpu",
+    )
+    group.addoption(
+        "--case-timeout",
+        type=_seconds,
+        default=900.0,
+        metavar="SECONDS",
+        help="how long one case may take before it is killed (default 900)",
+    )
+    group.addoption(
+        "--model-source",
+        choices=["data", "hub"],
+        default="data",
+        help="models from this package's data, or from the hub",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker and the runner."""
+    config.addinivalue_line("markers", "isolated: run this test in a forked child")
+    if config.getoption("usepdb"):
+        raise pytest.UsageError("--pdb cannot reach into a forked child; use breakpoints and logs")
+    config.pluginmanager.register(_Runner(config), "matrix-runner")
+
+
+def case_name(test_name: str) -> str:
+    """The name of the case that a test is.
+
+    >>> case_name("test_moe_startup[mega_aot=1]")
+    'moe_startup[mega_aot=1]'
+    """
+    return test_name.removeprefix("test_")
+
+
+class _Runner:
+    """The hooks of one session."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._timeout: float = config.getoption("--case-timeout")
+        self._book = _Book(config.getoption("--record"))
+        self._platform = self._book.platform(config.getoption("--platform"))
+        self._progress = _Progress(config)
+        self._quiet_reports = False
+        self._untested = False
+        self._sigterm: Any = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, Any, Any]:
+        started = yield  # pytest's own heading comes first
+        if threading.current_thread() is threading.main_thread() and (
+            signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        ):
+            self._sigterm = signal.signal(signal.SIGTERM, _interrupt)
+        if not self._config.getoption("collectonly"):
+            os.environ["MATRIX_PLATFORM"] = self._platform
+            self._import()
+        return started
+
+    def pytest_unconfigure(self) -> None:
+        if self._sigterm is not None:
+            signal.signal(signal.SIGTERM, self._sigterm)
+
+    def _import(self) -> None:
+        """Climb the rung `imports` once, for all the children to inherit."""
+        began = time.monotonic()
+        try:
+            torch, vllm = _import_stack(self._platform)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            why = reason_of(traceback.format_exc())
+            self._book.add_rung(Rung("imports", False, _since(began), why))
+            self._book.fail("imports", why)
+            pytest.exit(f"torch and vLLM do not import: {why}", returncode=1)
+        seconds = _since(began)
+        self._book.add_rung(Rung("imports", True, seconds))
+        self._book.add_provenance(_stack_facts(torch, vllm, self._platform))
+        try:
+            features = importlib.import_module("matrix.inside.features")
+            self._book.set_flags(features.effective_flags())
+        except Exception:
+            why = f"effective flags: {reason_of(traceback.format_exc())}"
+            self._book.fail("internal", why)
+            pytest.exit(why, returncode=1)
+        versions = f"torch {torch.__version__}, vllm {vllm.__version__}, {self._platform}"
+        self._progress.line(f"imports  {seconds:.1f} s  {versions}")
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        names: dict[str, str] = {}
+        for item in filter(_isolated, session.items):
+            name = case_name(item.name)
+            if name in names:
+                raise pytest.UsageError(
+                    f"{names[name]} and {item.nodeid} are both the case {name}; rename one"
+                )
+            names[name] = item.nodeid
+        self._progress.width = min(40, max(map(len, names), default=0))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> bool | None:
+        isolated = _isolated(item)
+        if not isolated and (nextitem is None or not _isolated(nextitem)):
+            return None
+        hooks = item.ihook
+        hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        if isolated:
+            reports = self._run_case(item)
+            self._quiet_reports = True
+            try:
+                for report in reports:
+                    hooks.pytest_runtest_logreport(report=report)
+            finally:
+                self._quiet_reports = False
+        else:
+            # No fixture may be up at the fork: its teardown would run in the child, and here again.
+            runtestprotocol(item, nextitem=None)
+        hooks.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
+        # The progress line has said it already; the summaries at the end still ask for the words.
+        status = yield
+        return (status[0], "", "") if self._quiet_reports and status else status
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            why = reason_of(report.longreprtext)
+            self._book.fail("internal", f"cannot collect {report.nodeid}: {why}", write=False)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        how = "pytest.exit" if isinstance(excinfo.value, pytest.exit.Exception) else "a signal"
+        self._book.fail("interrupted", f"stopped by {how}", write=False)
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        why = reason_of("".join(traceback.format_exception(excinfo.value)))
+        self._book.fail("internal", why, write=False)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if not self._book.path or self._config.getoption("collectonly"):
+            return
+        if exitstatus not in (0, 1, 5):
+            self._book.fail("internal", f"pytest ended with status {int(exitstatus)}", write=False)
+        self._book.finish()
+        if self._book.trouble is not None:
+            session.exitstatus = _NO_RECORD_STATUS
+        elif exitstatus == 0 and (self._untested or not self._book.any_judged()):
+            session.exitstatus = _UNTESTED_STATUS
+
+    def pytest_terminal_summary(self) -> None:
+        if self._book.trouble is not None:
+            self._progress.line(f"the record is lost: {self._book.trouble}")
+
+    def _run_case(self, item: pytest.Item) -> list[pytest.TestReport]:
+        name = case_name(item.name)
+        self._book.put(journal.fold(name, ()))
+        self._progress.begin(name)
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True) as folder:
+            diary, output = Path(folder, "journal"), Path(folder, "output")
+            watch = _Watch(diary, output, name, self._book, self._progress)
+            _make_base_temp(self._config)
+            try:
+                ended = isolation.run_forked(
+                    lambda: _run_here(item, diary),
+                    timeout=self._timeout,
+                    output=output,
+                    watch=watch,
+                )
+            except IsolationError as error:
+                ended = Ended("raised", _since(began), error=f"IsolationError: {error}")
+            except KeyboardInterrupt:
+                seconds = time.monotonic() - began
+                case = journal.fold(name, journal.read(diary), seconds=seconds, interrupted=True)
+                self._book.put(case)
+                self._progress.end("interrupted", good=None)
+                raise
+            events = journal.read(diary)
+        ended = _with_captured(self._config, ended)
+        reports = _reports(item, ended)
+        case = journal.fold(
+            name, events, ended=ended, failure=_failure(reports), skipped=_skip_reason(reports)
+        )
+        self._book.put(case)
+        untested = next((event for event in events if event["event"] == "untested"), None)
+        self._untested = self._untested or untested is not None
+        word, good = _last_word(case, reports, untested)
+        self._progress.end(word, good=good)
+        if ended.kind == "returned" and ended.value["exit"] is not None:
+            pytest.exit(*ended.value["exit"])
+        return reports
+
+
+class _Book:
+    """The record on the disk, and what is known of it here. Without a path it only remembers.
+
+    A disk that refuses a write does not stop the run: `trouble` says so until a write succeeds.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.trouble: str | None = None
+        self._cases: dict[str, Case] = {}
+        self._record: Record | None = None
+        if path is not None:
+            try:
+                self._record = records.read(path)
+            except RecordError as error:
+                raise pytest.UsageError(f"--record: {error}; `matrix run` makes one") from None
+            self._cases = {case.case: case for case in self._record.cases}
+
+    def platform(self, asked: str) -> str:
+        if self._record is None:
+            return os.environ.get("MATRIX_PLATFORM", "cpu") if asked == "auto" else asked
+        if asked not in ("auto", self._record.platform):
+            raise pytest.UsageError(
+                f"--platform {asked}: but the record {self.path} is of {self._record.platform}"
+            )
+        return self._record.platform
+
+    def put(self, case: Case) -> None:
+        self._cases[case.case] = case
+        self._change(cases=tuple(self._cases.values()))
+
+    def any_judged(self) -> bool:
+        return any(case.outcome != "not_applicable" for case in self._cases.values())
+
+    def add_rung(self, rung: Rung) -> None:
+        if self._record is not None:
+            others = tuple(each for each in self._record.rungs if each.rung != rung.rung)
+            self._change(rungs=(*others, rung))
+
+    def add_provenance(self, facts: Mapping[str, object]) -> None:
+        if self._record is not None:
+            self._change(provenance={**self._record.provenance, **facts})
+
+    def set_flags(self, flags: Mapping[str, object]) -> None:
+        self._change(flags=dict(flags))
+
+    def fail(self, kind: str, why: str, *, write: bool = True) -> None:
+        """Note why the run as a whole ended early; the first reason stays."""
+        if self._record is not None and self._record.error is None:
+            self._change(write=write, error=RunError(kind, why))
+
+    def finish(self) -> None:
+        self._change(finished=True)
+
+    def _change(self, *, write: bool = True, **fields: Any) -> None:
+        if self._record is None or self.path is None:
+            return
+        self._record = replace(self._record, **fields)
+        if write:
+            try:
+                records.write(self._record, self.path)
+                self.trouble = None
+            except RecordError as error:
+                self.trouble = str(error)
+
+
+class _Progress:
+    """Lines that grow as a case runs: `  moe_startup[mega_aot=1]  cold 61.2 s  warm 20.4 s ...`."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._name = ""
+        self._open = False
+        self.width = 0
+
+    @property
+    def _terminal(self) -> Any:
+        return self._config.pluginmanager.get_plugin("terminalreporter")
+
+    def line(self, text: str) -> None:
+        if self._terminal is not None:
+            self._terminal.ensure_newline()
+            self._terminal.write(f"  {text}\n", flush=True)
+
+    def begin(self, name: str) -> None:
+        self._name = name
+        if self._terminal is not None:
+            # Not ensure_newline: after that, pytest writes the file's name again for the next case.
+            if self._config.get_terminal_writer().width_of_current_line:
+                self._terminal.write("\n")
+            self._reopen()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "starting":
+            self._piece(f"  {event.get('start')}")
+        elif event["event"] == "started":
+            seconds = event.get("seconds")
+            total = seconds.get("total") if isinstance(seconds, Mapping) else seconds
+            self._piece(f" {total:.1f} s" if isinstance(total, (int, float)) else " done")
+
+    def stream(self, text: str) -> None:
+        """Show what the child wrote (under `-s`)."""
+        if self._terminal is not None and text:
+            self._close()
+            self._terminal.write(text if text.endswith("\n") else text + "\n", flush=True)
+
+    def end(self, word: str, *, good: bool | None) -> None:
+        colour = {"yellow": True} if good is None else {"green" if good else "red": True}
+        self._piece("  ")
+        self._piece(word, **colour)
+        self._close()
+
+    def _piece(self, text: str, **markup: bool) -> None:
+        if self._terminal is not None:
+            if not self._open:
+                self._reopen()
+            self._terminal.write(text, flush=True, **markup)
+
+    def _reopen(self) -> None:
+        self._terminal.write(f"  {self._name:<{self.width}}", flush=True)
+        self._open = True
+
+    def _close(self) -> None:
+        if self._terminal is not None and self._open:
+            self._terminal.write("\n", flush=True)
+            self._open = False
+
+
+class _Watch:
+    """Follows a running case: its journal, for progress line and record; under `-s` its output."""
+
+    def __init__(
+        self, diary: Path, output: Path, name: str, book: _Book, progress: _Progress
+    ) -> None:
+        self._diary, self._output, self._name = diary, output, name
+        self._book, self._progress = book, progress
+        self._began = time.monotonic()
+        self._seen = 0
+        self._shown = 0
+        self._streams = progress._config.getoption("capture") == "no"
+
+    def __call__(self) -> None:
+        events = journal.read(self._diary)
+        for event in events[self._seen :]:
+            self._progress.event(event)
+            if event["event"] == "started":
+                seconds = time.monotonic() - self._began
+                self._book.put(journal.fold(self._name, events, seconds=seconds))
+        self._seen = len(events)
+        if self._streams:
+            with suppress(OSError), self._output.open("rb") as file:
+                file.seek(self._shown)
+                data = file.read()
+                self._shown += len(data)
+                self._progress.stream(data.decode("utf-8", "replace"))
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _isolated(item: pytest.Item) -> bool:
+    parts = item.path.parts
+    inside = any(pair == ("tests", "startup") for pair in itertools.pairwise(parts))
+    return inside or item.get_closest_marker("isolated") is not None
+
+
+def _import_stack(platform: str) -> tuple[Any, Any]:
+    """torch and vllm, with the extensions that vLLM itself imports only on use, and there forgives.
+
+    An extension that asks for the driver's library cannot load on a machine without a driver; on
+    the CPU platform that says nothing of the cell.
+    """
+    torch = importlib.import_module("torch")
+    vllm = importlib.import_module("vllm")
+    for name in _EXTENSIONS:
+        if importlib.util.find_spec(name) is not None:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                if platform != "cpu" or _DRIVER not in str(error):
+                    raise
+    return torch, vllm
+
+
+def _stack_facts(torch: Any, vllm: Any, platform: str) -> dict[str, object]:
+    """What the record's provenance says of the stack, found without initialising CUDA."""
+    triton = None
+    with suppress(importlib.metadata.PackageNotFoundError):
+        triton = importlib.metadata.version("triton")
+    cuda = torch.version.cuda
+    return {
+        "torch": str(torch.__version__),
+        "vllm": str(vllm.__version__),
+        "triton": triton,
+        "cuda": None if cuda is None else str(cuda),
+        "gpu": _gpu() if platform == "cuda" else None,
+    }
+
+
+def _gpu() -> dict[str, object] | None:
+    """The GPU that CUDA will name device 0, from nvidia-smi; None where that says nothing."""
+    command = [
+        "nvidia-smi",
+        "--query-gpu=name,compute_cap,driver_version,memory.total",
+        "--format=csv,noheader,nounits",
+    ]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if visible:
+        command += ["-i", visible]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        name, capability, driver, memory = (
+            field.strip() for field in done.stdout.splitlines()[0].rsplit(",", 3)
+        )
+        return {
+            "name": name,
+            "capability": capability,
+            "driver": driver,
+            "memory_mib": int(memory),
+        }
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def _make_base_temp(config: pytest.Config) -> None:
+    # Where the parent has none, every child makes one, and none removes the old ones.
+    factory = getattr(config, "_tmp_path_factory", None)
+    if factory is not None:
+        factory.getbasetemp()
+
+
+def _run_here(item: pytest.Item, diary: Path) -> dict[str, Any]:
+    """Run the test, in the child: its reports as JSON, and the arguments of its pytest.exit."""
+    os.environ[journal.VARIABLE] = str(diary)
+    reports: list[pytest.TestReport] = []
+    stop = None
+    try:
+        reports = runtestprotocol(item, log=False, nextitem=None)
+    except pytest.exit.Exception as error:
+        stop = [str(error.msg), error.returncode]
+    found = []
+    for report in reports:
+        report.sections = [(name, _clip_section(text)) for name, text in report.sections]
+        report.user_properties = [(str(name), str(value)) for name, value in report.user_properties]
+        found.append(
+            item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
+        )
+    return {"reports": found, "exit": stop}
+
+
+def _clip_section(text: str) -> str:
+    kept = isolation.tail(text, _SECTION_BYTES)
+    left_out = len(text) - len(kept)
+    return f"[{left_out} characters before this are left out]\n{kept}" if left_out else kept
+
+
+def _with_captured(config: pytest.Config, ended: Ended) -> Ended:
+    """Add what pytest had captured in a child that died: its capture file is also ours."""
+    manager: Any = config.pluginmanager.get_plugin("capturemanager")
+    if ended.kind == "returned" or manager is None or not manager.is_globally_capturing():
+        return ended
+    captured = manager.read_global_capture()
+    parts = [captured.out, captured.err, ended.output]
+    text = "\n".join(part.rstrip() for part in parts if part.strip())
+    return replace(ended, output=isolation.tail(text))
+
+
+def _reports(item: pytest.Item, ended: Ended) -> list[pytest.TestReport]:
+    """What pytest shall log of this test: the child's own reports, or one that says how it died."""
+    if ended.kind == "returned" and (ended.value["reports"] or ended.value["exit"]):
+        return [_from_json(item.config, data) for data in ended.value["reports"]]
+    sections = [("Captured stdout call", ended.output)] if ended.output.strip() else []
+    why = f"{case_name(item.name)}: {ended.reason}"
+    died = pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords={name: 1 for name in item.keywords},
+        outcome="failed",
+        longrepr=f"{ended.error.rstrip()}\n{why}" if ended.error else why,
+        when="call",
+        sections=sections,
+        duration=ended.seconds,
+        user_properties=list(item.user_properties),
+    )
+    # Nothing was torn down but by the kernel; JUnit's writer wants this report to write the output.
+    over = pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords=died.keywords,
+        outcome="passed",
+        longrepr=None,
+        when="teardown",
+        sections=sections,
+    )
+    return [died, over]
+
+
+def _from_json(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:
+    report: Any = config.hook.pytest_report_from_serializable(config=config, data=data)
+    # JSON has no tuples, and pytest's own plugins insist on them.
+    report.location = tuple(report.location)
+    report.sections = [tuple(section) for section in report.sections]
+    report.user_properties = [tuple(each) for each in report.user_properties]
+    if isinstance(report.longrepr, list):
+        report.longrepr = tuple(report.longrepr)
+    found: pytest.TestReport = report
+    return found
+
+
+def _failure(reports: list[pytest.TestReport]) -> str | None:
+    """The traceback of a test that failed, whether or not it was expected to."""
+    for report in reports:
+        if report.failed or (hasattr(report, "wasxfail") and report.longrepr):
+            return report.longreprtext
+    return None
+
+
+def _skip_reason(reports: list[pytest.TestReport]) -> str | None:
+    for report in reports:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            place = report.longrepr
+            text = place[2] if isinstance(place, tuple) else report.longreprtext
+            return text.removeprefix("Skipped: ")
+    return None
+
+
+def _last_word(
+    case: Case, reports: list[pytest.TestReport], untested: Mapping[str, Any] | None
+) -> tuple[str, bool | None]:
+    """How the progress line of a case ends, and whether that is good (None: neither)."""
+    if untested is not None:
+        return f"untested: {untested.get('reason')}", None
+    if case.outcome == "not_applicable":
+        return f"not applicable: {case.reason}", None
+    if case.outcome != "passed":
+        outcome, why = case.outcome.replace("_", " "), str(case.reason)
+        return why if why.startswith(outcome) else f"{outcome}: {why}", False
+    failure = _failure(reports)
+    return ("passed", True) if failure is None else (f"failed: {reason_of(failure)}", False)

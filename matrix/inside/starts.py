@@ -1,0 +1,148 @@
+"""One start of vLLM, observed: what it counted and how long it took."""
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from matrix.inside import features
+from matrix.inside.models import Model, overrides
+
+__all__ = [
+    "Runner",
+    "Startup",
+    "StateError",
+    "cannot_run",
+    "engine",
+    "observe",
+    "prepare_environment",
+]
+
+_KV_CACHE_BLOCKS = 64
+
+
+Runner = Callable[["Startup"], AbstractContextManager[Any]]
+"""A context manager that starts vLLM, yields its `LLM` and frees it."""
+
+
+class StateError(RuntimeError):
+    """This process compiled something before its start, so the start would not be what it says."""
+
+
+@dataclass(frozen=True)
+class Startup:
+    """How a case starts vLLM: the model, where its files come from, and further engine arguments."""
+
+    model: Model
+    platform: str
+    source: str = "data"
+    trust_remote_code: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    allreduce_fusion: bool = True
+
+
+def prepare_environment(source: str) -> None:
+    """Set what torch, vLLM and the hub's client read while they are imported.
+
+    One process (counters and caches are looked at from inside), no usage report, and no hub
+    unless the models come from there.
+    """
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    os.environ.setdefault("VLLM_DEEP_GEMM_WARMUP", "skip")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if source != "hub":
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def cannot_run(model: Model, platform: str) -> str | None:
+    """Return why this release on this machine cannot run the model at all, or None."""
+    if model.architecture not in features.architectures():
+        return f"this vLLM has no {model.architecture}"
+    for need in model.needs:
+        reason = _unmet(need, platform)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _unmet(need: str, platform: str) -> str | None:
+    if platform == "cpu":
+        return {
+            "mxfp4": "mxfp4 weights have no CPU kernel",
+            "int4": "packed int4 experts have no CPU kernel",
+            "sparse_mla": "sparse MLA has no CPU kernel",
+            "mla": "MLA has no CPU kernel",
+        }[need]
+    if need == "sparse_mla":
+        capability = features.compute_capability()
+        if capability is not None and capability < (9, 0):
+            return f"sparse MLA needs compute capability 9.0, this GPU has {_dotted(capability)}"
+    return None
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}"
+
+
+@contextlib.contextmanager
+def engine(startup: Startup) -> Iterator[Any]:
+    """Start vLLM in this process, yield its `LLM`, and free the engine and its memory afterwards."""
+    from vllm import LLM
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    llm = LLM(**_arguments(startup))
+    try:
+        yield llm
+    finally:
+        del llm
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+
+def _arguments(startup: Startup) -> dict[str, Any]:
+    model = startup.model
+    compilation = features.compilation_config()
+    if not startup.allreduce_fusion:
+        features.without_allreduce_fusion(compilation)
+    arguments: dict[str, Any] = {
+        "load_format": "dummy",
+        "max_model_len": 256,
+        "max_num_batched_tokens": 1024,
+        "num_gpu_blocks_override": _KV_CACHE_BLOCKS,
+        "hf_overrides": overrides(model, startup.platform),
+        "compilation_config": compilation,
+        **startup.arguments,
+    }
+    if startup.source == "hub" and model.repository is not None:
+        arguments["model"] = model.repository
+        arguments["trust_remote_code"] = startup.trust_remote_code
+    else:
+        arguments["model"] = str(model.folder)
+        arguments["skip_tokenizer_init"] = True
+    return arguments
+
+
+def observe(startup: Startup, runner: Runner = engine) -> dict[str, dict[str, Any]]:
+    """Start vLLM once in this process by `runner`; return its `seconds` and its `counters`.
+
+    `seconds["total"]` is the whole start, from arguments to a ready engine; `compilation` is
+    what vLLM itself reports for Dynamo and Inductor. Raises StateError if this process has
+    compiled before, and whatever vLLM raises.
+    """
+    dirty = features.clean_state()
+    if dirty is not None:
+        raise StateError(f"this process has compiled before the start: {dirty}")
+    began = time.perf_counter()
+    with runner(startup) as llm:
+        total = time.perf_counter() - began
+        compilation = llm.llm_engine.vllm_config.compilation_config.compilation_time
+        counted = features.counters()
+    return {
+        "seconds": {"total": round(total, 3), "compilation": round(float(compilation), 3)},
+        "counters": counted,
+    }

@@ -1,0 +1,512 @@
+"""The record: what one run of a cell on a platform observed, and nothing of what it should have.
+
+Pure but for `read`, `read_many` and `write`. Importable inside a cell: jsonschema is needed only by
+`validate` and `read_many`, which run where records are judged.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from matrix.cells import CellError, factors
+from matrix.errors import MatrixError
+
+__all__ = [
+    "ERROR_KINDS",
+    "FAILURE_LIMIT",
+    "OUTCOMES",
+    "PLATFORMS",
+    "RUNGS",
+    "SCHEMA",
+    "STARTS",
+    "Case",
+    "Record",
+    "RecordError",
+    "RunError",
+    "Rung",
+    "Start",
+    "clip_failure",
+    "parse",
+    "read",
+    "read_many",
+    "to_json",
+    "validate",
+    "write",
+    "write_text",
+]
+
+SCHEMA = 1
+PLATFORMS = ("cuda", "cpu")
+STARTS = ("cold", "warm")
+RUNGS = (
+    "declared",
+    "resolves",
+    "links",
+    "imports",
+    "starts cold",
+    "starts warm",
+    "as expected",
+)
+OUTCOMES = (
+    "passed",
+    "failed",
+    "not_applicable",
+    "crashed",
+    "timed_out",
+    "out_of_memory",
+    "interrupted",
+    "running",
+)
+ERROR_KINDS = (
+    "no_compiler",
+    "no_space",
+    "no_fork",
+    "no_memory",
+    "imports",
+    "crashed",
+    "timed_out",
+    "interrupted",
+    "resolves",
+    "wrong_cell",
+    "no_gpu",
+    "internal",
+)
+FAILURE_LIMIT = 16 * 1024
+"""The most characters of a failure's tail that a record keeps."""
+
+_STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_SCHEMA_FILE = Path(__file__).parent / "data" / "record.schema.json"
+
+
+class RecordError(MatrixError):
+    """A record that cannot be read, written or believed: names the file, the key and the mend."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The observation of one start: its seconds by part (`total` and others) and its counters."""
+
+    start: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One startup test. `passed`: both starts ran to their end; it says nothing of the counts."""
+
+    case: str
+    outcome: str
+    reason: str | None = None
+    signature: str | None = None
+    seconds: float = 0.0
+    model: str | None = None
+    flags: Mapping[str, object] = field(default_factory=dict)
+    failure: str | None = None
+    starts: tuple[Start, ...] = ()
+
+    def started(self, start: str) -> Start | None:
+        """The observation of that start, or None where it never ran to its end."""
+        return next((each for each in self.starts if each.start == start), None)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A rung of the ladder that the run itself tried, with the seconds it took."""
+
+    rung: str
+    ok: bool
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class RunError:
+    """Why the run as a whole ended early; `kind` is one of ERROR_KINDS."""
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of a cell on a platform. `finished` is false while it goes on, or where it died."""
+
+    cell: str
+    platform: str
+    finished: bool
+    provenance: Mapping[str, object]
+    error: RunError | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, object] = field(default_factory=dict)
+    rungs: tuple[Rung, ...] = ()
+    cases: tuple[Case, ...] = ()
+    schema: int = SCHEMA
+
+    @property
+    def started(self) -> str:
+        """When the run started, in UTC, as `2026-11-22T18:00:00Z`: sorts as time does."""
+        return str(self.provenance["started"])
+
+
+def clip_failure(text: str) -> str:
+    """The tail of a failure that fits into a record.
+
+    >>> len(clip_failure("x" * 100_000)) == FAILURE_LIMIT
+    True
+    """
+    return text if len(text) <= FAILURE_LIMIT else "…" + text[-(FAILURE_LIMIT - 1) :]
+
+
+def to_json(record: Record) -> str:
+    """The one text of a record: keys sorted, ASCII, one trailing newline.
+
+    Raises RecordError for values that JSON cannot hold, such as NaN.
+    """
+    try:
+        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{record.cell}: cannot be written as JSON: {error}") from None
+    return text + "\n"
+
+
+def parse(text: str, name: str) -> Record:
+    """The record that `text` holds. Raises RecordError, which calls the text `name`."""
+    return _record(_decode(text, name), name)
+
+
+def write(record: Record, path: Path) -> None:
+    """Write the record so that a reader sees the old file or the new one, never a part.
+
+    Makes the folder where it is missing. Raises RecordError when the disk refuses.
+    """
+    write_text(path, to_json(record))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at once: a temporary file beside it, synced to disk, then renamed.
+
+    Raises RecordError when the disk refuses.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from None
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def read(path: Path) -> Record:
+    """The record in a file whose name, up to its first dot, is the record's cell.
+
+    Raises RecordError: no such file, not a record, or a record of another cell.
+    """
+    return _load(path)[0]
+
+
+def validate(data: object, name: str) -> None:
+    """Check decoded JSON against the record's JSON Schema.
+
+    Raises RecordError for the first fault, or where jsonschema is not installed.
+    """
+    _check(_validator(), data, name)
+
+
+def read_many(folders: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[RecordError]]:
+    """Every record under the folders, by path, and one error for each file or folder that is bad.
+
+    Each is held against the JSON Schema. Raises RecordError only where jsonschema is missing.
+    """
+    validator = _validator()
+    paths: dict[str, Path] = {}
+    records: list[tuple[Path, Record]] = []
+    errors: list[RecordError] = []
+    for folder in folders:
+        if not folder.is_dir():
+            errors.append(RecordError(f"{folder}: no such folder; name one that holds records"))
+            continue
+        for path in folder.rglob("*.json"):
+            if not path.name.startswith("."):
+                paths.setdefault(os.path.realpath(path), path)
+    for path in sorted(paths.values()):
+        try:
+            record, data = _load(path)
+            _check(validator, data, str(path))
+        except RecordError as error:
+            errors.append(error)
+        else:
+            records.append((path, record))
+    return records, errors
+
+
+def _load(path: Path) -> tuple[Record, object]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise RecordError(f"{path}: not a record: its bytes are not UTF-8 text") from None
+    data = _decode(text, str(path))
+    record = _record(data, str(path))
+    named = path.name.split(".", 1)[0]
+    if record.cell != named:
+        raise RecordError(
+            f"{path}: cell: is {record.cell}, but the file's name says {named}; rename the file"
+        )
+    return record, data
+
+
+def _plain(value: object) -> dict[str, object]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if dataclasses.is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _decode(text: str, name: str) -> object:
+    if not text.strip():
+        raise RecordError(f"{name}: not a record: the file is empty; run the cell again")
+
+    def number(literal: str) -> float:
+        value = float(literal)
+        if not math.isfinite(value):
+            raise RecordError(f"{name}: not a record: {literal[:40]} is not a finite number")
+        return value
+
+    def mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for key, value in pairs:
+            if key in found:
+                raise RecordError(f"{name}: not a record: the key {key[:80]!r} stands there twice")
+            found[key] = value
+        return found
+
+    try:
+        data: object = json.loads(
+            text, object_pairs_hook=mapping, parse_float=number, parse_constant=number
+        )
+    except json.JSONDecodeError as error:
+        whole = text.strip()
+        cut = whole.startswith("{") and (not whole.endswith("}") or error.pos >= len(text.rstrip()))
+        what = "truncated" if cut else "not JSON"
+        raise RecordError(
+            f"{name}: not a record: {what} at line {error.lineno}, column {error.colno}"
+            f" ({error.msg}); run the cell again"
+        ) from None
+    except (ValueError, RecursionError):
+        raise RecordError(f"{name}: not a record: its JSON is too deep or too large") from None
+    return data
+
+
+class _At:
+    """A place in the decoded JSON, so that each fault names its file and its key."""
+
+    def __init__(self, name: str, key: str, value: object) -> None:
+        self.name, self.key, self.value = name, key, value
+
+    def fail(self, fault: str) -> NoReturn:
+        where = f"{self.key}: " if self.key else ""
+        raise RecordError(f"{self.name}: {where}{fault}")
+
+    def wrong(self, wanted: str) -> NoReturn:
+        shown = json.dumps(self.value)
+        self.fail(f"is {shown if len(shown) <= 60 else shown[:60] + '…'}, but must be {wanted}")
+
+    def keys(self, known: Sequence[str]) -> dict[str, "_At"]:
+        """The members of an object that must have exactly these keys."""
+        members = self.members()
+        for key in known:
+            if key not in members:
+                self.fail(f"has no key {key!r}")
+        for key in members:
+            if key not in known:
+                self.fail(f"has an unknown key {key[:80]!r}; known are {', '.join(known)}")
+        return members
+
+    def members(self) -> dict[str, "_At"]:
+        if not isinstance(self.value, dict):
+            self.wrong("an object")
+        prefix = f"{self.key}." if self.key else ""
+        return {
+            key: _At(self.name, f"{prefix}{key[:80]}", each) for key, each in self.value.items()
+        }
+
+    def items(self) -> list["_At"]:
+        if not isinstance(self.value, list):
+            self.wrong("a list")
+        return [_At(self.name, f"{self.key}[{i}]", each) for i, each in enumerate(self.value)]
+
+    def text(self) -> str:
+        if not isinstance(self.value, str):
+            self.wrong("a string")
+        return self.value
+
+    def text_or_none(self) -> str | None:
+        return None if self.value is None else self.text()
+
+    def one_of(self, known: Sequence[str]) -> str:
+        if self.value not in known:
+            self.wrong(f"one of {', '.join(known)}")
+        return self.text()
+
+    def truth(self) -> bool:
+        if not isinstance(self.value, bool):
+            self.wrong("true or false")
+        return self.value
+
+    def count(self) -> int:
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or self.value < 0:
+            self.wrong("a count (an integer from 0 up)")
+        return self.value
+
+    def seconds(self) -> float:
+        if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
+            self.wrong("seconds (a number)")
+        if not 0 <= self.value < 1e12:
+            self.wrong("seconds (a number from 0 up)")
+        return float(self.value)
+
+    def scalars(self) -> dict[str, object]:
+        for each in self.members().values():
+            if isinstance(each.value, (dict, list)):
+                each.wrong("true, false, a number, a string or null")
+        return {key: each.value for key, each in self.members().items()}
+
+
+def _record(data: object, name: str) -> Record:
+    whole = _At(name, "", data)
+    schema = whole.members().get("schema")
+    if schema is None:
+        whole.fail("not a record: has no key 'schema'")
+    if schema.count() > SCHEMA:
+        schema.fail(
+            f"is {schema.value}, newer than this matrix knows ({SCHEMA}); update torch-vllm-matrix"
+        )
+    if schema.value != SCHEMA:
+        schema.wrong(str(SCHEMA))
+    at = whole.keys([each.name for each in dataclasses.fields(Record)])
+    try:
+        full = factors(at["cell"].text()).vllm is not None
+    except CellError as error:
+        at["cell"].fail(f"no cell: {error}")
+    if not full:
+        at["cell"].wrong("a cell's full name, such as py311-torch210-vllm019")
+    started = at["provenance"].members().get("started")
+    if started is None:
+        at["provenance"].fail("has no key 'started'")
+    if not _is_time(started.text()):
+        started.wrong("a time in UTC, such as 2026-11-22T18:00:00Z")
+    return Record(
+        cell=at["cell"].text(),
+        platform=at["platform"].one_of(PLATFORMS),
+        finished=at["finished"].truth(),
+        provenance={key: each.value for key, each in at["provenance"].members().items()},
+        error=None if at["error"].value is None else _error(at["error"]),
+        packages={key: each.text() for key, each in at["packages"].members().items()},
+        flags=at["flags"].scalars(),
+        rungs=tuple(_rung(each) for each in at["rungs"].items()),
+        cases=_cases(at["cases"]),
+    )
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return False
+    return _STARTED.fullmatch(text) is not None
+
+
+def _error(place: _At) -> RunError:
+    at = place.keys(["kind", "reason"])
+    return RunError(kind=at["kind"].one_of(ERROR_KINDS), reason=at["reason"].text())
+
+
+def _rung(place: _At) -> Rung:
+    at = place.keys(["rung", "ok", "seconds", "reason"])
+    return Rung(
+        rung=at["rung"].one_of(RUNGS),
+        ok=at["ok"].truth(),
+        seconds=at["seconds"].seconds(),
+        reason=at["reason"].text_or_none(),
+    )
+
+
+def _cases(place: _At) -> tuple[Case, ...]:
+    cases: dict[str, Case] = {}
+    for each in place.items():
+        case = _case(each)
+        if case.case in cases:
+            each.fail(f"is the second case of the name {case.case[:80]!r}")
+        cases[case.case] = case
+    return tuple(cases.values())
+
+
+def _case(place: _At) -> Case:
+    at = place.keys([each.name for each in dataclasses.fields(Case)])
+    starts: dict[str, Start] = {}
+    for each in at["starts"].items():
+        start = _start(each)
+        if start.start in starts:
+            each.fail(f"is the second {start.start} start of one case")
+        starts[start.start] = start
+    return Case(
+        case=at["case"].text(),
+        outcome=at["outcome"].one_of(OUTCOMES),
+        reason=at["reason"].text_or_none(),
+        signature=at["signature"].text_or_none(),
+        seconds=at["seconds"].seconds(),
+        model=at["model"].text_or_none(),
+        flags=at["flags"].scalars(),
+        failure=at["failure"].text_or_none(),
+        starts=tuple(starts.values()),
+    )
+
+
+def _start(place: _At) -> Start:
+    at = place.keys(["start", "seconds", "counters"])
+    return Start(
+        start=at["start"].one_of(STARTS),
+        seconds={key: each.seconds() for key, each in at["seconds"].members().items()},
+        counters={key: each.count() for key, each in at["counters"].members().items()},
+    )
+
+
+def _validator() -> Any:
+    try:
+        jsonschema = importlib.import_module("jsonschema")
+    except ImportError:
+        raise RecordError(
+            "jsonschema is not installed, and records are checked by it;"
+            " install torch-vllm-matrix[table]"
+        ) from None
+    return jsonschema.Draft202012Validator(json.loads(_SCHEMA_FILE.read_text(encoding="utf-8")))
+
+
+def _check(validator: Any, data: object, name: str) -> None:
+    faults = sorted(validator.iter_errors(data), key=lambda fault: fault.json_path)
+    if faults:
+        key = faults[0].json_path.removeprefix("$").removeprefix(".")
+        message = " ".join(faults[0].message.split())
+        message = message if len(message) <= 200 else message[:199] + "…"
+        raise RecordError(f"{name}: {key + ': ' if key else ''}{message}")

@@ -1,0 +1,357 @@
+"""What is published: releases of torch and vLLM, pins, Python ranges; and the matrix's cells.
+
+The facts are data in the repository (``data/releases.json``, ``data/cells.json``), so that nothing
+here asks an index.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from matrix.cells import Cell, CellError, Factors, factors
+from matrix.errors import MatrixError
+
+__all__ = ["Releases", "ReleasesError", "Torch", "Vllm", "load_releases"]
+
+_DATA = Path(__file__).parent / "data"
+
+
+class ReleasesError(MatrixError):
+    """A data file of releases or cells that cannot be read or contradicts itself."""
+
+
+@dataclass(frozen=True)
+class Torch:
+    """One release of torch; ``python`` is its range of Pythons, None where it was not read."""
+
+    version: str
+    python: SpecifierSet | None
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """One release of vLLM: the torch and companions that it pins, and its range of Pythons."""
+
+    version: str
+    torch: str
+    torchvision: str
+    torchaudio: str
+    python: SpecifierSet
+
+
+@dataclass(frozen=True)
+class Releases:
+    """The known releases, oldest first, and which of them the matrix runs."""
+
+    torch: tuple[Torch, ...]
+    vllm: tuple[Vllm, ...]
+    pythons: tuple[str, ...]
+    matrix_vllm: tuple[str, ...]
+    default_vllm: Mapping[str, str]
+
+    def resolve(self, name: str) -> Cell:
+        """Find the cell that an environment name, short or full, stands for.
+
+        Without a vLLM factor it is the default vLLM of that torch; a minor release is its newest
+        known patch. Raises CellError, in one line that says what to use instead.
+        """
+        wanted = factors(name)
+        if not any(_minor(release.version) == wanted.torch for release in self.torch):
+            known = [_minor(release.version) for release in self.torch]
+            raise CellError(
+                f"cell {name!r}: torch {wanted.torch} is not {_near(wanted.torch, known)}"
+            )
+        release = self._named(name, wanted) if wanted.vllm else self._default(name, wanted)
+        self._check_python(name, wanted, release)
+        return Cell(wanted.python, release.torch, release.version)
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell that the matrix holds: its vLLM releases on each Python that they accept."""
+        releases = {release.version: release for release in self.vllm}
+        return tuple(
+            sorted(
+                Cell(python, release.torch, release.version)
+                for release in (releases[version] for version in self.matrix_vllm)
+                for python in self.pythons
+                if self._accepts(release, python)
+            )
+        )
+
+    def companions(self, cell: Cell) -> Mapping[str, str]:
+        """Give the versions of torch, torchvision and torchaudio that go together in this cell.
+
+        Raises CellError where the cell's vLLM is unknown or pins another torch.
+        """
+        release = next((r for r in self.vllm if r.version == cell.vllm), None)
+        if release is None:
+            known = [release.version for release in self.vllm]
+            raise CellError(
+                f"cell {cell.name!r}: vLLM {cell.vllm} is not {_near(cell.vllm, known)}"
+            )
+        if release.torch != cell.torch:
+            raise CellError(
+                f"cell {cell.name!r}: vLLM {release.version} pins torch {release.torch}, not "
+                f"{cell.torch}; no companions are known for that pair"
+            )
+        return {
+            "torch": release.torch,
+            "torchvision": release.torchvision,
+            "torchaudio": release.torchaudio,
+        }
+
+    def _named(self, name: str, wanted: Factors) -> Vllm:
+        assert wanted.vllm is not None
+        release = self._newest(wanted.vllm)
+        if release is None:
+            known = [_minor(release.version) for release in self.vllm]
+            raise CellError(f"cell {name!r}: vLLM {wanted.vllm} is not {_near(wanted.vllm, known)}")
+        if _minor(release.torch) != wanted.torch:
+            _, torch, vllm = name.split("-")
+            ways = [self._way(wanted.python, release)]
+            if wanted.torch in self.default_vllm:
+                default = self._release(self.default_vllm[wanted.torch])
+                ways.append(self._way(wanted.python, default).rpartition("-")[0])
+            raise CellError(
+                f"cell {name!r}: vLLM {release.version} pins torch {release.torch}, so {torch} "
+                f"cannot go with {vllm}; {_use(ways)}"
+            )
+        return release
+
+    def _default(self, name: str, wanted: Factors) -> Vllm:
+        version = self.default_vllm.get(wanted.torch)
+        if version is not None:
+            return self._release(version)
+        pinning = [release for release in self.vllm if _minor(release.torch) == wanted.torch]
+        if not pinning:
+            known = [_minor(release.torch) for release in self.vllm]
+            raise CellError(
+                f"cell {name!r}: no known vLLM pins torch {wanted.torch}; the nearest torch that "
+                f"one pins is {' or '.join(_nearest(wanted.torch, known))}"
+            )
+        # An older patch that pins this torch has no name where a newer one pins another.
+        ways = [self._way(wanted.python, release) for release in pinning if self._named_so(release)]
+        raise CellError(
+            f"cell {name!r}: torch {wanted.torch} has no default vLLM; {_use(ways[-1:])}"
+        )
+
+    def _check_python(self, name: str, wanted: Factors, release: Vllm) -> None:
+        torch = next((t for t in self.torch if t.version == release.torch), None)
+        for what, python in (
+            (f"vLLM {release.version}", release.python),
+            (f"torch {release.torch}", torch.python if torch else None),
+        ):
+            if python is not None and not python.contains(wanted.python):
+                raise CellError(
+                    f"cell {name!r}: {what} needs Python {_range(python)}, so "
+                    f"{name.partition('-')[0]} cannot run it; "
+                    f"{_use([self._way(wanted.python, release)])}"
+                )
+
+    def _way(self, python: str, release: Vllm) -> str:
+        """The name to use for that release: with this Python, or the nearest that it accepts."""
+        fit = [known for known in self.pythons if self._accepts(release, known)]
+        if not self._accepts(release, python):
+            python = min(fit, key=lambda known: _distance(known, python), default="")
+        return Cell(python, release.torch, release.version).name if python else ""
+
+    def _release(self, version: str) -> Vllm:
+        return next(release for release in self.vllm if release.version == version)
+
+    def _named_so(self, release: Vllm) -> bool:
+        return self._newest(_minor(release.version)) == release
+
+    def _newest(self, minor: str) -> Vllm | None:
+        patches = [release for release in self.vllm if _minor(release.version) == minor]
+        return max(patches, key=lambda release: Version(release.version), default=None)
+
+    def _accepts(self, release: Vllm, python: str) -> bool:
+        torch = next((t.python for t in self.torch if t.version == release.torch), None)
+        return release.python.contains(python) and (torch is None or torch.contains(python))
+
+
+def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
+    """Read the releases and the matrix's cells, by default those of the package.
+
+    Raises ReleasesError, which names the file and the key, where a file cannot be read or the two
+    contradict each other.
+    """
+    releases = releases or _DATA / "releases.json"
+    cells = cells or _DATA / "cells.json"
+    published, chosen = _object(releases), _object(cells)
+    _keys(published, {"torch", "vllm"}, set(), str(releases))
+    _keys(chosen, {"pythons", "vllm", "default_vllm"}, set(), str(cells))
+    torch = tuple(
+        Torch(row["version"], _python(row["python"], where) if "python" in row else None)
+        for where, row in _rows(published, "torch", {"version"}, {"python"}, releases)
+    )
+    pins = {"torch", "torchvision", "torchaudio"}
+    vllm = tuple(
+        Vllm(
+            row["version"],
+            row["torch"],
+            row["torchvision"],
+            row["torchaudio"],
+            _python(row["python"], where),
+        )
+        for where, row in _rows(published, "vllm", {"version", "python"} | pins, set(), releases)
+    )
+    for release in vllm:
+        if release.torch not in {known.version for known in torch}:
+            raise ReleasesError(
+                f"{releases}: vllm {release.version}: torch: {release.torch} is not in the list of "
+                f"torch releases; add it"
+            )
+    result = Releases(
+        torch=tuple(sorted(torch, key=lambda release: Version(release.version))),
+        vllm=tuple(sorted(vllm, key=lambda release: Version(release.version))),
+        pythons=_strings(chosen["pythons"], "pythons", cells),
+        matrix_vllm=_strings(chosen["vllm"], "vllm", cells),
+        default_vllm=_defaults(chosen["default_vllm"], cells),
+    )
+    _check_cells(result, cells)
+    return result
+
+
+def _check_cells(releases: Releases, path: Path) -> None:
+    """The cells must be made of known releases, and a default must pin its torch."""
+    known = {release.version: release for release in releases.vllm}
+    named = [("vllm", version) for version in releases.matrix_vllm]
+    named += [(f"default_vllm {torch}", v) for torch, v in releases.default_vllm.items()]
+    for key, version in named:
+        if version not in known:
+            near = _near(version, list(known))
+            raise ReleasesError(f"{path}: {key}: vLLM {version} is not {near}")
+    for torch, version in releases.default_vllm.items():
+        if _minor(known[version].torch) != torch:
+            raise ReleasesError(
+                f"{path}: default_vllm {torch}: vLLM {version} pins torch "
+                f"{known[version].torch}; choose one that pins {torch}"
+            )
+    for python in releases.pythons:
+        try:
+            Cell(python, "0.0", "0.0")
+        except CellError as error:
+            raise ReleasesError(f"{path}: pythons: {error}") from error
+
+
+def _object(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ReleasesError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ReleasesError(f"{path}: is not JSON ({error}); mend or restore it") from error
+    if not isinstance(value, dict):
+        raise ReleasesError(f"{path}: is not an object; restore it")
+    return value
+
+
+def _keys(row: Mapping[str, object], needed: set[str], optional: set[str], where: str) -> None:
+    for key in sorted(needed - row.keys()):
+        raise ReleasesError(f"{where}: {key}: is missing; add it")
+    for key in sorted(row.keys() - needed - optional):
+        known = ", ".join(sorted(needed | optional))
+        raise ReleasesError(f"{where}: {key}: unknown key; the known ones are {known}")
+
+
+def _rows(
+    data: Mapping[str, object], key: str, needed: set[str], optional: set[str], path: Path
+) -> list[tuple[str, dict[str, str]]]:
+    """The rows of one list, each with the place to name in an error."""
+    rows = data[key]
+    if not isinstance(rows, list):
+        raise ReleasesError(f"{path}: {key}: is not a list; write one object a release")
+    result: list[tuple[str, dict[str, str]]] = []
+    seen: set[Version] = set()
+    for number, row in enumerate(rows, 1):
+        where = f"{path}: {key} {number}"
+        if not isinstance(row, dict):
+            raise ReleasesError(f"{where}: is not an object; write one object a release")
+        where = f"{path}: {key} {row.get('version', number)}"
+        _keys(row, needed, optional, where)
+        for name, value in row.items():
+            if not isinstance(value, str):
+                raise ReleasesError(f"{where}: {name}: {value!r} is not a string; quote it")
+            if name != "python":
+                _parsed(value, f"{where}: {name}")
+        if Version(row["version"]) in seen:
+            raise ReleasesError(f"{where}: version: is there twice; keep one")
+        seen.add(Version(row["version"]))
+        result.append((where, row))
+    return result
+
+
+def _python(text: str, where: str) -> SpecifierSet:
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier as error:
+        raise ReleasesError(
+            f"{where}: python: {text!r} is not a range; write it as >=3.10,<3.14"
+        ) from error
+
+
+def _parsed(text: str, where: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion as error:
+        raise ReleasesError(f"{where}: {text!r} is not a version; write it as 2.10.0") from error
+
+
+def _strings(value: object, key: str, path: Path) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ReleasesError(f"{path}: {key}: is not a list of strings; write versions in quotes")
+    for item in value:
+        _parsed(item, f"{path}: {key}")
+    if len(set(value)) != len(value):
+        raise ReleasesError(f"{path}: {key}: names a version twice; keep one")
+    return tuple(sorted(value, key=Version))
+
+
+def _defaults(value: object, path: Path) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ReleasesError(
+            f"{path}: default_vllm: is not an object of torch minor to vLLM release; write one"
+        )
+    for torch, vllm in value.items():
+        _parsed(torch, f"{path}: default_vllm")
+        _parsed(vllm, f"{path}: default_vllm {torch}")
+    return dict(value)
+
+
+def _minor(version: str) -> str:
+    parsed = Version(version)
+    return f"{parsed.major}.{parsed.minor}"
+
+
+def _range(python: SpecifierSet) -> str:
+    # A SpecifierSet has no order of its own; the lower bound reads best first.
+    return ",".join(sorted(map(str, python), reverse=True))
+
+
+def _distance(one: str, other: str) -> int:
+    left, right = Version(one), Version(other)
+    return abs((left.major - right.major) * 1000 + left.minor - right.minor)
+
+
+def _near(wanted: str, known: list[str]) -> str:
+    return f"known here; the nearest: {', '.join(_nearest(wanted, known)) or 'none'}"
+
+
+def _use(names: list[str]) -> str:
+    good = [name for name in names if name]
+    return f"use {' or '.join(good)}" if good else "no name stands for a cell of it"
+
+
+def _nearest(wanted: str, known: list[str]) -> list[str]:
+    """The known versions next to the wanted one, and those that it may be the beginning of."""
+    order = sorted(set(known), key=Version)
+    below = [version for version in order if Version(version) < Version(wanted)][-1:]
+    above = [version for version in order if Version(version) >= Version(wanted)][:1]
+    longer = [version for version in order if version.startswith(wanted)][:2]
+    return list(dict.fromkeys(below + above + longer))

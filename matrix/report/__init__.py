@@ -1,0 +1,3 @@
+"""Verdicts shown: the table as Markdown and as JSON, and one record on a terminal."""
+
+__all__: list[str] = []

@@ -1,0 +1,186 @@
+"""The compatibility table as Markdown: legend, a grid a platform, notes with reasons, cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from matrix.records import Case
+from matrix.report.table import Entry, Table
+from matrix.report.text import code, markdown, seconds
+from matrix.verdicts import (
+    COMPATIBLE,
+    DRIFT,
+    INCOMPATIBLE,
+    NOT_APPLICABLE,
+    UNTESTED,
+    CaseVerdict,
+    CellVerdict,
+)
+
+__all__ = ["render"]
+
+_SYMBOLS = {
+    COMPATIBLE: "✅",
+    DRIFT: "⚠️",
+    INCOMPATIBLE: "❌",
+    UNTESTED: "❔",
+    NOT_APPLICABLE: "·",
+}
+_LEGEND = """\
+| | |
+|---|---|
+| ✅ as expected | compatible: starts cold and warm, and every counter is as expected |
+| ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
+| ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
+starts cold, starts warm |
+| ❔ untested | was tried, but shows nothing about the pair: the note says why |
+| · | no record: this cell was never run |
+"""
+_PLATFORMS = {
+    "cuda": "On a GPU. This platform decides.",
+    "cpu": "Without a GPU: the compiler stack is the same, the kernels are not.",
+}
+_MOST_DIFFERENCES = 4
+
+
+def render(table: Table) -> str:
+    """The table as Markdown. Whatever a record says is shown as text, never as markup."""
+    parts = [_head(table), _LEGEND]
+    for platform in table.platforms:
+        parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *_grid(table, platform)]
+    parts += ["## Cases\n", _cases(table), "## Records\n", _records(table)]
+    return "\n".join(part for part in parts if part)
+
+
+def _head(table: Table) -> str:
+    verdicts = [entry.verdict.verdict for entry in table.entries]
+    counts = ", ".join(
+        f"{verdicts.count(verdict)} {verdict}"
+        for verdict in (COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED)
+        if verdict in verdicts
+    )
+    return (
+        "# torch × vLLM: what starts, cold and warm\n\n"  # noqa: RUF001
+        "Each cell starts vLLM once with empty compile caches (cold) and once more with the caches "
+        "that the first start left (warm), and compares what the compiler counted with what this "
+        "pair of releases should count.\n\n"
+        f"{_plural(len(verdicts), 'cell')}: {counts}. Newest record: {table.newest}.\n"
+    )
+
+
+def _grid(table: Table, platform: str) -> list[str]:
+    torches, vllms = table.releases(platform)
+    notes: list[str] = []
+    rows = []
+    for vllm in vllms:
+        row = [f"**{vllm}**"]
+        for torch in torches:
+            entry = table.worst(platform, torch, vllm)
+            if entry is None:
+                row.append("·")
+                continue
+            shown = _verdict(entry.verdict)
+            note = _note(table.pair(platform, torch, vllm))
+            if note:
+                notes.append(f"{len(notes) + 1}. **torch {torch}, vLLM {vllm}**: {note}")
+                shown += f" \\[{len(notes)}\\]"
+            row.append(shown)
+        rows.append(row)
+    grid = _rows(["vLLM ↓ torch →", *torches], rows)
+    return [grid, "\n".join(notes) + "\n" if notes else ""]
+
+
+def _note(entries: Sequence[Entry]) -> str:
+    """Why a pair is not simply compatible: one reason where its Pythons agree, else one each."""
+    groups: dict[tuple[str, str | None, str], list[str]] = {}
+    for entry in entries:
+        verdict = entry.verdict
+        key = verdict.verdict, verdict.rung, markdown(verdict.reason or "")
+        groups.setdefault(key, []).append(entry.factors.python)
+    if all(word == COMPATIBLE for word, _, _ in groups):
+        return ""
+    said = []
+    for (word, rung, why), pythons in groups.items():
+        at = f" at *{rung}*" if word == INCOMPATIBLE and rung else ""
+        said.append(f"{word}{at} on Python {_and(pythons)}{': ' + why if why else ''}")
+    return "; ".join(said)
+
+
+def _cases(table: Table) -> str:
+    rows = [
+        [
+            code(entry.record.cell),
+            entry.record.platform,
+            code(case.case),
+            _verdict(verdict),
+            _started(case, "cold"),
+            _started(case, "warm"),
+            _why(verdict),
+            entry.date,
+        ]
+        for entry in table.entries
+        for case, verdict in entry.cases
+    ]
+    if not rows:
+        return "No case was run.\n"
+    head = ["cell", "platform", "case", "verdict", "cold, s", "warm, s", "what differs", "date"]
+    return _rows(head, rows, right=(4, 5))
+
+
+def _records(table: Table) -> str:
+    rows = []
+    for entry in table.entries:
+        found = entry.record.provenance
+        device = found.get("gpu") or found.get("cpu")
+        name = (device.get("name") or device.get("model")) if isinstance(device, dict) else None
+        known = (found.get("torch"), found.get("vllm"), found.get("python"), name)
+        rows.append(
+            [
+                code(entry.record.cell),
+                entry.record.platform,
+                *(markdown(str(each)) if each else "-" for each in known),
+                entry.record.started,
+            ]
+        )
+    return _rows(["cell", "platform", "torch", "vLLM", "Python", "device", "started"], rows)
+
+
+def _verdict(verdict: CellVerdict | CaseVerdict) -> str:
+    words = {
+        COMPATIBLE: "as expected",
+        DRIFT: "counts differ",
+        INCOMPATIBLE: verdict.rung or INCOMPATIBLE,
+    }
+    return f"{_SYMBOLS[verdict.verdict]} {words.get(verdict.verdict, verdict.verdict)}"
+
+
+def _started(case: Case, start: str) -> str:
+    seen = case.started(start)
+    return seconds(seen.seconds.get("total") if seen else None)
+
+
+def _why(verdict: CaseVerdict) -> str:
+    if not verdict.differences:
+        return markdown(verdict.reason or "")
+    shown = [
+        f"{each.start} {code(each.counter)}: expected {each.expected}, observed "
+        f"{'nothing' if each.observed is None else each.observed}"
+        for each in verdict.differences[:_MOST_DIFFERENCES]
+    ]
+    if len(verdict.differences) > _MOST_DIFFERENCES:
+        shown.append(f"{len(verdict.differences) - _MOST_DIFFERENCES} more in compatibility.json")
+    return "; ".join(shown)
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
+    rule = ["--:" if at in right else "---" for at in range(len(head))]
+    lines = (f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+    return "\n".join(lines) + "\n"
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"

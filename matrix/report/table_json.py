@@ -1,0 +1,68 @@
+"""The compatibility table as JSON, for programs; `data/table.schema.json` is its law."""
+
+from __future__ import annotations
+
+import json
+
+from matrix.records import STARTS, Case
+from matrix.report.table import Entry, Table
+from matrix.verdicts import CaseVerdict
+
+__all__ = ["TABLE_SCHEMA", "render"]
+
+TABLE_SCHEMA = 1
+
+
+def render(table: Table) -> str:
+    """The table as JSON: every entry with all its cases and differences. Always ASCII."""
+    content = {
+        "schema": TABLE_SCHEMA,
+        "newest": table.newest,
+        "cells": [_entry(entry) for entry in table.entries],
+    }
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _entry(entry: Entry) -> dict[str, object]:
+    named, verdict = entry.factors, entry.verdict
+    versions = {name: entry.record.provenance.get(name) for name in ("python", "torch", "vllm")}
+    return {
+        "cell": entry.record.cell,
+        "platform": entry.record.platform,
+        "python": named.python,
+        "torch": named.torch,
+        "vllm": named.vllm,
+        "versions": versions,
+        "verdict": verdict.verdict,
+        "rung": verdict.rung,
+        "reason": verdict.reason,
+        "record": entry.file,
+        "started": entry.record.started,
+        "cases": [_case(case, judged) for case, judged in entry.cases],
+    }
+
+
+def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
+    starts = {start: case.started(start) for start in STARTS}
+    return {
+        "case": case.case,
+        "outcome": case.outcome,
+        "verdict": verdict.verdict,
+        "rung": verdict.rung,
+        "reason": verdict.reason,
+        "signature": case.signature,
+        "seconds": {
+            start: seen.seconds.get("total") if seen else None for start, seen in starts.items()
+        },
+        "no_rule": list(verdict.no_rule),
+        "differences": [
+            {
+                "start": each.start,
+                "counter": each.counter,
+                "expected": each.expected,
+                "observed": each.observed,
+                "rule": each.rule,
+            }
+            for each in verdict.differences
+        ],
+    }

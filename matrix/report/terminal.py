@@ -1,0 +1,138 @@
+"""One record on a terminal: the verdict, its cases, and where the record lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matrix.calibrate import DEFAULT_COUNTERS
+from matrix.records import STARTS, Case, Record, Start
+from matrix.report.text import clean, clip, seconds
+from matrix.verdicts import (
+    COMPATIBLE,
+    DRIFT,
+    INCOMPATIBLE,
+    NOT_APPLICABLE,
+    UNTESTED,
+    CaseVerdict,
+    CellVerdict,
+)
+
+__all__ = ["render"]
+
+_COLOURS = {COMPATIBLE: "32", DRIFT: "33", INCOMPATIBLE: "31", UNTESTED: "36"}
+_Paint = Callable[[str, str], str]
+_Line = tuple[str, str, str]
+
+
+def render(
+    record: Record, verdict: CellVerdict, path: str, *, colour: bool = False, every: bool = False
+) -> str:
+    """The record and its verdict as aligned text, without any control character of the record's.
+
+    Counters that agree, or that no rule speaks of, are left out unless `every` asks for them.
+    """
+    paint = _painter(colour)
+    lines = [_verdict_line(record, verdict, paint)]
+    if verdict.reason and verdict.verdict != COMPATIBLE:
+        lines.append(f"  {clip(clean(verdict.reason), 300)}")
+    if record.cases:
+        lines += ["", *_cases(record, verdict, paint, every)]
+    lines += ["", *_facts(record), f"record  {clean(path)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint) -> str:
+    how = {
+        COMPATIBLE: " (as expected)",
+        DRIFT: " (counts differ)",
+        INCOMPATIBLE: f" at {verdict.rung}" if verdict.rung else "",
+    }
+    count = len(record.cases)
+    cases = f"{count} case{'' if count == 1 else 's'}" if count else "no cases"
+    took = record.provenance.get("seconds")
+    time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
+    word = paint(verdict.verdict, verdict.verdict)
+    return (
+        f"{clean(record.cell)} on {clean(record.platform)}: {word}{how.get(verdict.verdict, '')}, "
+        f"{cases}{time}"
+    )
+
+
+def _cases(record: Record, verdict: CellVerdict, paint: _Paint, every: bool) -> list[str]:
+    """Each case with its verdict below its name, and beside them what its starts counted."""
+    rows: list[tuple[str, _Line]] = [("case", ("start", "seconds", "counters"))]
+    for case, judged in zip(record.cases, verdict.cases, strict=True):
+        lines = _starts(case, judged, every)
+        lines += [("", "", "")] * (2 - len(lines))
+        names = [clip(clean(case.case), 60), judged.verdict]
+        rows += zip(names + [""] * (len(lines) - 2), lines, strict=True)
+    widths = [max(len(name) for name, _ in rows)]
+    widths += [max(len(line[at]) for _, line in rows) for at in (0, 1)]
+    return [
+        f"{paint(name, name)}{'':<{widths[0] - len(name)}}  {start:<{widths[1]}}"
+        f"  {took:>{widths[2]}}  {said}".rstrip()
+        for name, (start, took, said) in rows
+    ]
+
+
+def _starts(case: Case, judged: CaseVerdict, every: bool) -> list[_Line]:
+    lines: list[_Line] = []
+    for start in STARTS:
+        seen = case.started(start)
+        if seen is None:
+            if judged.verdict != NOT_APPLICABLE:
+                lines.append((start, seconds(None), "did not run to its end"))
+            break
+        said = _counted(seen, judged, every)
+        lines.append((start, seconds(seen.seconds.get("total")), said[0]))
+        lines += [("", "", line) for line in said[1:]]
+    if judged.reason and not judged.differences and not judged.no_rule:
+        lines.append(("", "", clip(clean(judged.reason), 200)))
+    return lines
+
+
+def _counted(seen: Start, judged: CaseVerdict, every: bool) -> list[str]:
+    """What one start counted, against what it should have: one line and one for each counter."""
+    expected = judged.expected.get(seen.start, {})
+    differing = {each.counter for each in judged.differences if each.start == seen.start}
+    if expected:
+        said = f"{len(expected) - len(differing)} of {len(expected)} as expected"
+        listed = sorted(expected) if every else sorted(differing)
+    else:
+        said = "nothing expected" if seen.start in judged.no_rule else "not judged"
+        listed = [name for name in DEFAULT_COUNTERS if name in seen.counters]
+    if every:
+        listed += sorted(set(seen.counters) - set(listed))
+    shown = {name: clip(clean(name), 60) for name in listed}
+    width = max((len(name) for name in shown.values()), default=0)
+    lines = [said]
+    for name in listed:
+        observed = seen.counters.get(name)
+        line = f"{'!' if name in differing else ' '} {shown[name]:<{width}}"
+        line += f"  observed {'none' if observed is None else observed:>4}"
+        if name in expected:
+            line += f"  expected {expected[name].value:>4}"
+        lines.append(line)
+    return lines
+
+
+def _facts(record: Record) -> list[str]:
+    found = record.provenance
+    device = found.get("gpu") or found.get("cpu")
+    name = (device.get("name") or device.get("model")) if isinstance(device, dict) else None
+    known = [
+        f"{label} {clean(str(found[key]))}"
+        for key, label in (("torch", "torch"), ("vllm", "vLLM"), ("python", "Python"))
+        if found.get(key)
+    ]
+    if name:
+        known.append(f"on {clean(str(name))}")
+    return [f"ran     {', '.join(known)}"] if known else []
+
+
+def _painter(colour: bool) -> _Paint:
+    def paint(text: str, verdict: str) -> str:
+        code = _COLOURS.get(verdict)
+        return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
+
+    return paint

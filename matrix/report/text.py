@@ -1,0 +1,66 @@
+"""Text of a record made safe to show: a record may hold anything that a run printed."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["clean", "clip", "code", "markdown", "seconds"]
+
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
+_LINK = re.compile(r"(?i)://|www\.")
+_MARKDOWN = {
+    **{mark: f"\\{mark}" for mark in "\\*_[]~#"},
+    # Entities where a backslash is not enough in every reader: a pipe ends a cell, a dollar
+    # starts mathematics, an at sign a mention.
+    **{mark: f"&#{ord(mark)};" for mark in "|`$@"},
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+}
+
+
+def clean(text: str) -> str:
+    """One line without control characters, terminal escapes, or marks that reorder text.
+
+    >>> clean("a\\x1b[31mred\\x1b[0m\\n\\tb")
+    'ared b'
+    """
+    lines = " ".join(_ESCAPE.sub("", text).split())
+    return "".join(each for each in lines if unicodedata.category(each)[0] != "C")
+
+
+def clip(text: str, limit: int) -> str:
+    """At most `limit` characters, with an ellipsis where something was cut.
+
+    >>> clip("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def markdown(text: str, limit: int = 300) -> str:
+    """Any text as one line of Markdown that reads as itself: no HTML, link, emphasis or new cell.
+
+    >>> markdown("<b>|`x`")
+    '&lt;b&gt;&#124;&#96;x&#96;'
+    """
+    line = clip(clean(text), limit)
+    escaped = "".join(_MARKDOWN.get(each, each) for each in line)
+    return _LINK.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), escaped)
+
+
+def code(text: str, limit: int = 120) -> str:
+    """A name as a code span where it is a plain one, else as escaped text.
+
+    >>> code("moe_startup[mega_aot=1]")
+    '`moe_startup[mega_aot=1]`'
+    """
+    line = clip(clean(text), limit)
+    return f"`{line}`" if _PLAIN.fullmatch(line) else markdown(line)
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with one decimal; a dash where they were not measured."""
+    return "-" if value is None else f"{value:.1f}"

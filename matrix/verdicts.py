@@ -1,0 +1,205 @@
+"""Records, judged by expectations and the ladder of evidence.
+
+Pure. A record says what happened and an expectation what should have; only here do they meet, so
+that an old record can be judged anew when expectations change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from packaging.version import InvalidVersion, Version
+
+from matrix.expectations import Difference, Expectations, Expected, Situation, compare
+from matrix.records import RUNGS, STARTS, Case, Record, Start
+
+__all__ = [
+    "COMPATIBLE",
+    "DRIFT",
+    "INCOMPATIBLE",
+    "NOT_APPLICABLE",
+    "UNTESTED",
+    "VERDICTS",
+    "CaseVerdict",
+    "CellVerdict",
+    "exit_status",
+    "judge",
+    "worst",
+]
+
+INCOMPATIBLE = "incompatible"
+DRIFT = "drift"
+UNTESTED = "untested"
+COMPATIBLE = "compatible"
+NOT_APPLICABLE = "not applicable"
+VERDICTS = (INCOMPATIBLE, DRIFT, UNTESTED, COMPATIBLE)
+"""The verdicts of a cell, worst first."""
+
+_EXIT_STATUS = {COMPATIBLE: 0, DRIFT: 1, INCOMPATIBLE: 1, UNTESTED: 5}
+_BROKEN_PAIR = {"imports", "resolves"}
+_CUT_SHORT = {"crashed", "timed_out", "interrupted"}
+_UNFINISHED = {
+    "interrupted": "was interrupted",
+    "running": "was still running when the run died",
+    "out_of_memory": "ran out of memory",
+}
+_FAILED = {"failed": "failed", "crashed": "crashed", "timed_out": "timed out"}
+
+
+@dataclass(frozen=True)
+class CaseVerdict:
+    """What one case of a record shows.
+
+    `rung` is the rung reached where the case is compatible or untested, the one that it could not
+    reach where it is incompatible or drifts, and None where that is not known. `expected` has an
+    entry for each start that was judged; of the starts in `no_rule` nothing was expected.
+    """
+
+    case: str
+    verdict: str
+    rung: str | None
+    reason: str | None
+    differences: tuple[Difference, ...] = ()
+    expected: Mapping[str, Mapping[str, Expected]] = field(default_factory=dict)
+    no_rule: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CellVerdict:
+    """What a record shows of its cell: the worst of its cases, with that one's rung and reason."""
+
+    verdict: str
+    rung: str | None
+    reason: str | None
+    cases: tuple[CaseVerdict, ...]
+
+
+def judge(record: Record, expectations: Expectations) -> CellVerdict:
+    """Judge what the record observed by what the expectations say of its situation."""
+    cases = tuple(_judge_case(record, case, expectations) for case in record.cases)
+    # A fault of the whole run stands among the cases, so that what never ran cannot pass for good.
+    whole = _judge_run(record)
+    found = [each for each in (whole, *cases) if each and each.verdict != NOT_APPLICABLE]
+    if not found:
+        nothing = "no case applies to this cell" if cases else "no case was run"
+        return CellVerdict(UNTESTED, None, nothing, cases)
+    decisive = min(found, key=_badness)
+    of = f"{decisive.case}: " if decisive.case else ""
+    reason = f"{of}{decisive.reason}" if decisive.reason else None
+    return CellVerdict(decisive.verdict, decisive.rung, reason, cases)
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The worst of a cell's verdicts; `untested` where there is none.
+
+    >>> worst(["compatible", "drift", "untested"])
+    'drift'
+    """
+    return min(verdicts, key=VERDICTS.index, default=UNTESTED)
+
+
+def exit_status(verdict: CellVerdict) -> int:
+    """The exit status of a run: 0 compatible, 1 drift or incompatible, 5 untested."""
+    return _EXIT_STATUS[verdict.verdict]
+
+
+def _badness(verdict: CaseVerdict) -> tuple[int, int]:
+    rung = RUNGS.index(verdict.rung) if verdict.rung in RUNGS else -1
+    return VERDICTS.index(verdict.verdict), rung
+
+
+def _judge_run(record: Record) -> CaseVerdict | None:
+    """The verdict on the run as a whole, or None where only its cases speak."""
+    error = record.error
+    if error is not None and error.kind in _BROKEN_PAIR:
+        return CaseVerdict("", INCOMPATIBLE, error.kind, error.reason)
+    if error is not None:
+        return CaseVerdict("", UNTESTED, None, _error_reason(record))
+    for rung in record.rungs:
+        if not rung.ok:
+            return CaseVerdict("", INCOMPATIBLE, rung.rung, rung.reason or f"failed at {rung.rung}")
+    if not record.finished:
+        return CaseVerdict("", UNTESTED, None, "the run did not finish")
+    return None
+
+
+def _error_reason(record: Record) -> str:
+    assert record.error is not None
+    return record.error.reason or record.error.kind.replace("_", " ")
+
+
+def _judge_case(record: Record, case: Case, expectations: Expectations) -> CaseVerdict:
+    if case.outcome == "not_applicable":
+        return CaseVerdict(case.case, NOT_APPLICABLE, None, case.reason)
+    kind = record.error.kind if record.error else None
+    if kind == "wrong_cell":
+        return CaseVerdict(case.case, UNTESTED, None, _error_reason(record))
+    if case.outcome in _UNFINISHED:
+        reason = case.reason or _UNFINISHED[case.outcome]
+        return CaseVerdict(case.case, UNTESTED, None, reason)
+    if case.outcome in _FAILED:
+        if kind is not None and kind not in _BROKEN_PAIR | _CUT_SHORT:
+            # A full disk or a missing compiler fails cases too, and says nothing of the pair.
+            return CaseVerdict(case.case, UNTESTED, None, _error_reason(record))
+        rung = "starts warm" if case.started("cold") else "starts cold"
+        reason = case.reason or f"{_FAILED[case.outcome]} without a reason"
+        return CaseVerdict(case.case, INCOMPATIBLE, rung, reason)
+    return _judge_counters(record, case, expectations)
+
+
+def _judge_counters(record: Record, case: Case, expectations: Expectations) -> CaseVerdict:
+    ran = {start: seen for start in STARTS if (seen := case.started(start))}
+    for start in STARTS:
+        if start not in ran:
+            return CaseVerdict(case.case, UNTESTED, None, f"the record holds no {start} start")
+    situation = _situation(record, case)
+    if situation is None:
+        reason = "the record does not say which torch and vLLM ran"
+        return CaseVerdict(case.case, UNTESTED, "starts warm", reason)
+    expected = {start: expectations.expect(situation, start) for start in STARTS}
+    no_rule = tuple(start for start in STARTS if not expected[start])
+    expected = {start: rules for start, rules in expected.items() if rules}
+    differences = _differences(ran, expected)
+    if differences:
+        return CaseVerdict(
+            case.case, DRIFT, "as expected", _drift(differences), differences, expected, no_rule
+        )
+    if no_rule:
+        starts = "start" if len(no_rule) == 1 else "starts"
+        reason = f"no expectation for its {' and '.join(no_rule)} {starts}"
+        return CaseVerdict(case.case, UNTESTED, "starts warm", reason, (), expected, no_rule)
+    return CaseVerdict(case.case, COMPATIBLE, "as expected", None, (), expected)
+
+
+def _situation(record: Record, case: Case) -> Situation | None:
+    versions = {name: record.provenance.get(name) for name in ("torch", "vllm")}
+    try:
+        torch, vllm = (str(Version(str(versions[name]))) for name in ("torch", "vllm"))
+    except InvalidVersion:
+        return None
+    return Situation(
+        case=case.case,
+        platform=record.platform,
+        torch=torch,
+        vllm=vllm,
+        flags={**record.flags, **case.flags},
+    )
+
+
+def _differences(
+    ran: Mapping[str, Start], expected: Mapping[str, Mapping[str, Expected]]
+) -> tuple[Difference, ...]:
+    found = [
+        difference
+        for start, rules in expected.items()
+        for difference in compare(rules, ran[start].counters, start)
+    ]
+    return tuple(sorted(found, key=lambda each: (STARTS.index(each.start), each.counter)))
+
+
+def _drift(differences: tuple[Difference, ...]) -> str:
+    first = differences[0]
+    observed = "is not counted" if first.observed is None else f"is {first.observed}"
+    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
+    return f"{first.start} {first.counter} {observed}, expected {first.expected}{more}"

@@ -1,0 +1,13 @@
+"""Records -> the compatibility table: `aggregate.py [FOLDER...] [--out DIR]`, as `matrix table`."""
+
+import sys
+from pathlib import Path
+
+__all__: list[str] = []
+
+if __name__ == "__main__":
+    # A script's own folder is on the path, not its repository: this must run from a bare checkout.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from matrix.cli import main
+
+    sys.exit(main(["table", *sys.argv[1:]]))

@@ -1,0 +1,150 @@
+"""Fixtures of the startup tests: a fresh cache, a runner that cleans up, a cold and a warm start."""
+
+import os
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from matrix.expectations import Situation, compare, load_expectations
+from matrix.inside import features, starts
+from matrix.inside.isolation import run_forked
+from matrix.inside.journal import VARIABLE, Journal
+from matrix.inside.models import MODELS
+from matrix.inside.plugin import case_name
+
+pytest_plugins = ["matrix.inside.plugin"]
+
+_A_DAY = 86400.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("matrix").addoption(
+        "--trust-remote-code",
+        action="store_true",
+        help="with --model-source hub: let a model's repository run its own code",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    starts.prepare_environment(config.getoption("--model-source"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not session.config.getoption("collectonly"):
+        features.preload(os.environ["MATRIX_PLATFORM"])
+
+
+@pytest.fixture
+def fresh_vllm_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Empty caches of vLLM, Inductor and Triton for this test alone, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="matrix-cache-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        monkeypatch.setenv("VLLM_CACHE_ROOT", str(folder / "vllm"))
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
+        monkeypatch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
+        # Inductor keeps its precompiled C++ headers in the folder for temporary files.
+        temporary = folder / "tmp"
+        temporary.mkdir()
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield folder
+
+
+@pytest.fixture
+def vllm_runner() -> starts.Runner:
+    """A context manager that starts vLLM and frees the engine and its memory at its end."""
+    return starts.engine
+
+
+@pytest.fixture
+def startup(
+    request: pytest.FixtureRequest, fresh_vllm_cache: Path, vllm_runner: starts.Runner
+) -> Callable[..., None]:
+    """Start a model cold in a forked child, then warm here; fail where the counts are not as expected."""
+    config = request.config
+    platform = os.environ["MATRIX_PLATFORM"]
+    journal = Journal(os.environ.get(VARIABLE, fresh_vllm_cache / "journal"))
+
+    def run(name: str, **options: Any) -> None:
+        model = MODELS[name]
+        flags = features.effective_flags()
+        journal.write("model", model=name)
+        journal.write("flags", flags=flags)
+        reason = starts.cannot_run(model, platform)
+        if reason is not None:
+            journal.write("not_applicable", reason=reason)
+            pytest.skip(reason)
+        asked = starts.Startup(
+            model,
+            platform,
+            source=config.getoption("--model-source"),
+            trust_remote_code=config.getoption("--trust-remote-code"),
+            **options,
+        )
+        observed = {
+            "cold": _cold(asked, vllm_runner, journal, fresh_vllm_cache),
+            "warm": _warm(asked, vllm_runner, journal),
+        }
+        torch, vllm = features.versions()
+        _judge(
+            Situation(case_name(request.node.name), platform, torch, vllm, flags),
+            observed,
+            journal,
+        )
+
+    return run
+
+
+def _cold(
+    asked: starts.Startup, runner: starts.Runner, journal: Journal, folder: Path
+) -> dict[str, int]:
+    journal.write("starting", start="cold")
+    ended = run_forked(
+        lambda: starts.observe(asked, runner), timeout=_A_DAY, output=folder / "cold.log"
+    )
+    print(ended.output)
+    if ended.kind != "returned":
+        journal.failed("cold", ended)
+        pytest.fail(f"the cold start {ended.reason}\n{ended.error or ''}", pytrace=False)
+    journal.write("started", start="cold", **ended.value)
+    counted: dict[str, int] = ended.value["counters"]
+    return counted
+
+
+def _warm(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> dict[str, int]:
+    journal.write("starting", start="warm")
+    try:
+        value = starts.observe(asked, runner)
+    except Exception:
+        journal.write("failed", start="warm", failure=traceback.format_exc())
+        raise
+    journal.write("started", start="warm", **value)
+    counted: dict[str, int] = value["counters"]
+    return counted
+
+
+def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: Journal) -> None:
+    expectations = load_expectations()
+    differences = []
+    missing = []
+    for start, counted in observed.items():
+        expected = expectations.expect(situation, start)
+        differences += compare(expected, counted, start)
+        if not expected:
+            missing.append(start)
+    if differences:
+        lines = [
+            f"{each.start} {each.counter}: expected {each.expected}, observed {each.observed}"
+            f" (rule {each.rule})"
+            for each in differences
+        ]
+        pytest.fail("counts differ\n" + "\n".join(lines), pytrace=False)
+    if missing:
+        reason = f"no expectation for the {' and the '.join(missing)} start"
+        journal.write("untested", reason=reason)
+        pytest.skip(f"untested: {reason}")

@@ -1,0 +1,168 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from matrix.records import Case, Record, RunError, Start, to_json, write
+
+ROOT = Path(__file__).parents[1]
+CELL = "py311-torch210-vllm019"
+SCHEMA = json.loads((ROOT / "matrix" / "data" / "table.schema.json").read_text(encoding="utf-8"))
+
+
+def aggregate(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "aggregate.py"), *arguments],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def make(
+    cell: str = CELL, platform: str = "cpu", hour: int = 18, reason: str = "stopped"
+) -> Record:
+    starts = (Start("cold", {"total": 61.2}, {}), Start("warm", {"total": 20.1}, {}))
+    return Record(
+        cell=cell,
+        platform=platform,
+        finished=True,
+        provenance={"started": f"2026-11-22T{hour:02}:00:00Z", "torch": "2.10.0", "vllm": "0.19.1"},
+        error=RunError("interrupted", reason),
+        cases=(Case("moe_startup[mega_aot=1]", "passed", seconds=81.3, starts=starts),),
+    )
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A folder with one published record and one newer record of the same cell and another."""
+    write(make(), tmp_path / "results" / "cpu" / f"{CELL}.json")
+    write(make(hour=19), tmp_path / "records" / "cpu" / f"{CELL}.20261122T190000Z.json")
+    write(make(platform="cuda"), tmp_path / "records" / "cuda" / f"{CELL}.20261122T180000Z.json")
+    return tmp_path
+
+
+def outputs(here: Path, folder: str = "docs") -> tuple[str, str]:
+    return (
+        (here / folder / "compatibility.md").read_text(encoding="utf-8"),
+        (here / folder / "compatibility.json").read_text(encoding="utf-8"),
+    )
+
+
+def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
+    ended = aggregate(here)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "docs/compatibility.md\ndocs/compatibility.json\n"
+    told, content = outputs(here)
+    assert "`moe_startup[mega_aot=1]`" in told and "| 61.2 | 20.1 |" in told
+    table = json.loads(content)
+    Draft202012Validator(SCHEMA).validate(table)
+    assert [(each["platform"], each["started"]) for each in table["cells"]] == [
+        ("cuda", "2026-11-22T18:00:00Z"),
+        ("cpu", "2026-11-22T19:00:00Z"),
+    ]
+    assert {each.name for each in (here / "docs").iterdir()} == {
+        "compatibility.md",
+        "compatibility.json",
+    }
+
+
+def test_the_same_records_give_the_same_bytes(here: Path) -> None:
+    assert aggregate(here, "results", "records", "--out", "one").returncode == 0
+    assert aggregate(here, "records", "results", "--out", "other").returncode == 0
+    shutil.copytree(here / "results", here / "elsewhere" / "deep")
+    assert aggregate(here, "elsewhere", "records", "--out", "third").returncode == 0
+    assert outputs(here, "one") == outputs(here, "other") == outputs(here, "third")
+
+
+def test_one_default_folder_is_enough(here: Path) -> None:
+    shutil.rmtree(here / "results")
+    ended = aggregate(here)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
+    folder = here / "records" / "cpu"
+    whole = to_json(make())
+    for name, bad in {
+        f"{CELL}.1.json": whole[: len(whole) // 2],
+        f"{CELL}.2.json": "hello",
+        f"{CELL}.3.json": whole.replace('"schema": 1', '"schema": 7'),
+        f"{CELL}.4.json": whole.replace('"platform": "cpu"', '"platform": 3'),
+        f"{CELL}.5.json": whole.replace('"torch": "2.10.0"', '"torch": ["2.10.0"]'),
+        "py312-torch210-vllm019.json": whole,
+        "\x1b[31m.json": "\x00",
+    }.items():
+        (folder / name).write_text(bad, encoding="utf-8")
+    good = aggregate(here, "results", "--out", "good")
+    ended = aggregate(here)
+    assert (good.returncode, ended.returncode) == (0, 2)
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 7
+    assert all(line.startswith("matrix: records/cpu/") for line in lines)
+    assert "\x1b" not in ended.stderr and "Traceback" not in ended.stderr
+    for said in (
+        "1.json: not a record: truncated at line ",
+        "2.json: not a record: not JSON at line 1, column 1",
+        "3.json: schema: is 7, newer than this matrix knows (1); update torch-vllm-matrix",
+        "4.json: platform: is 3, but must be one of cuda, cpu",
+        "5.json: provenance.torch: ['2.10.0'] is not of type 'string', 'null'",
+        f"py312-torch210-vllm019.json: cell: is {CELL}, but the file's name says",
+    ):
+        assert any(said in line for line in lines), said
+    assert "2026-11-22T19:00:00Z" in outputs(here)[0]
+
+
+@pytest.mark.parametrize("arguments", [[], ["results", "nowhere"]])
+def test_a_missing_folder_is_told(tmp_path: Path, arguments: list[str]) -> None:
+    ended = aggregate(tmp_path, *arguments)
+    assert ended.returncode == 2
+    assert "matrix: no good record in results, " in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "docs").exists()
+
+
+def test_a_missing_folder_beside_a_good_one_is_told(here: Path) -> None:
+    ended = aggregate(here, "results", "nowhere")
+    assert ended.returncode == 2
+    assert ended.stderr == "matrix: nowhere: no such folder; name one that holds records\n"
+    assert outputs(here)
+
+
+def test_an_old_table_is_kept_where_there_is_nothing_to_tell(here: Path) -> None:
+    assert aggregate(here).returncode == 0
+    old = outputs(here)
+    (here / "empty").mkdir()
+    assert aggregate(here, "empty").returncode == 2
+    assert outputs(here) == old
+
+
+def test_an_out_that_is_a_file_is_told(here: Path) -> None:
+    (here / "docs").write_text("a file")
+    ended = aggregate(here)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("matrix: docs/compatibility.md: cannot be written: ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_hostile_text_is_shown_as_text(here: Path) -> None:
+    said = "<script>alert('x')</script> | `x` \x1b[31m\n# heading \ud800"
+    write(make(hour=20, reason=said), here / "results" / "cpu" / f"{CELL}.json")
+    ended = aggregate(here)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    told = outputs(here)[0]
+    assert "&lt;script&gt;alert('x')&lt;/script&gt; &#124; &#96;x&#96; \\# heading" in told
+
+
+def test_a_bad_expectation_is_told(here: Path) -> None:
+    (here / "rules.toml").write_text("[[rule]]\nid = 3\n")
+    ended = aggregate(here, "--expectations", "rules.toml")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("matrix: rules.toml: rule")
+    assert len(ended.stderr.splitlines()) == 1

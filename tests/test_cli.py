@@ -1,0 +1,378 @@
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from matrix import cli
+from matrix.errors import MatrixError
+from matrix.records import Case, Record, RunError, Start, to_json, write
+
+ROOT = Path(__file__).parents[1]
+CELL = "py311-torch210-vllm019"
+RULES = """
+[[rule]]
+id = "cold"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["a record"]
+
+[[rule]]
+id = "warm"
+start = "warm"
+counters = { num_compiled_artifacts_saved = 0 }
+evidence = ["a record"]
+"""
+
+
+def matrix(here: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "matrix", *arguments],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def make(saved: int = 0, **changes: Any) -> Record:
+    starts = (
+        Start("cold", {"total": 61.2}, {"num_compiled_artifacts_saved": 3}),
+        Start("warm", {"total": 20.1}, {"num_compiled_artifacts_saved": saved}),
+    )
+    values = {
+        "cell": CELL,
+        "platform": "cpu",
+        "finished": True,
+        "provenance": {
+            "started": "2026-11-22T18:00:00Z",
+            "seconds": 312.4,
+            "torch": "2.10.0+cu128",
+            "vllm": "0.19.1",
+        },
+        "cases": (Case("moe_startup[mega_aot=1]", "passed", seconds=81.3, starts=starts),),
+        **changes,
+    }
+    return Record(**values)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
+    write(make(), tmp_path / "records" / "cpu" / f"{CELL}.20261122T180000Z.json")
+    return tmp_path
+
+
+RECORD = f"records/cpu/{CELL}.20261122T180000Z.json"
+
+
+def test_show_tells_a_person(here: Path) -> None:
+    ended = matrix(here, "show", RECORD, "--expectations", "rules.toml")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == (
+        f"{CELL} on cpu: compatible (as expected), 1 case in 312 s\n"
+        "\n"
+        "case                     start  seconds  counters\n"
+        "moe_startup[mega_aot=1]  cold      61.2  1 of 1 as expected\n"
+        "compatible               warm      20.1  1 of 1 as expected\n"
+        "\n"
+        "ran     torch 2.10.0+cu128, vLLM 0.19.1\n"
+        f"record  {RECORD}\n"
+    )
+
+
+def test_show_of_any_verdict_is_no_failure_of_show(here: Path) -> None:
+    write(make(saved=3), here / RECORD)
+    ended = matrix(here, "show", str(here / RECORD), "--counters", "--expectations", "rules.toml")
+    assert ended.returncode == 0
+    assert "drift (counts differ)" in ended.stdout
+    assert "! num_compiled_artifacts_saved  observed    3  expected    0" in ended.stdout
+    assert ended.stdout.endswith(f"record  {RECORD}\n")
+
+
+def test_show_by_the_packages_own_rules(here: Path) -> None:
+    ended = matrix(here, "show", RECORD)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_show_has_no_colour_where_no_terminal_is(here: Path) -> None:
+    assert "\x1b" not in matrix(here, "show", RECORD, "--expectations", "rules.toml").stdout
+
+
+def test_colour_needs_a_terminal_and_no_veto(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    arguments = ["show", RECORD, "--expectations", "rules.toml"]
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert cli.main(arguments) == 0
+    assert "\x1b[32mcompatible\x1b[0m" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert cli.main(arguments) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_show_of_hostile_text(here: Path, encoding: str) -> None:
+    said = "<script>\x1b[31m\x07 \ud800\u202e é | `x`\nrecord  elsewhere"
+    record = make(error=RunError("interrupted", said), cases=(Case(said, "failed", reason=said),))
+    write(record, here / RECORD)
+    ended = matrix(here, "show", RECORD, PYTHONIOENCODING=encoding)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "<script>" in ended.stdout
+    assert not {"\x1b", "\x07", "\u202e"} & set(ended.stdout)
+    assert sum(line.startswith("record") for line in ended.stdout.splitlines()) == 1
+
+
+WHOLE = to_json(make())
+
+
+@pytest.mark.parametrize("command", ["show", "calibrate"])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.json", None, "none.json: cannot be read: No such file or directory"),
+        (f"{CELL}.json", "", "not a record: the file is empty"),
+        (f"{CELL}.json", WHOLE[:-9], "not a record: truncated at line"),
+        (f"{CELL}.json", "hello\n", "not a record: not JSON at line 1"),
+        (
+            f"{CELL}.json",
+            WHOLE.replace('"schema": 1', '"schema": 2'),
+            "schema: is 2, newer than this matrix knows (1); update torch-vllm-matrix",
+        ),
+        ("py312-torch29-vllm016.json", WHOLE, f"cell: is {CELL}, but the file's name says py312"),
+        (
+            f"{CELL}.json",
+            WHOLE.replace('"total": 61.2', '"total": "61.2"'),
+            'cases[0].starts[0].seconds.total: is "61.2", but must be seconds',
+        ),
+    ],
+)
+def test_a_bad_record_is_one_line_and_exit_2(
+    tmp_path: Path, command: str, name: str, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    ended = matrix(tmp_path, command, name)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"matrix: {name}: ")
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["show"],
+        ["show", "a", "--", "b"],
+        ["run", CELL, "--platform", "tpu"],
+        ["run", CELL, "--timeout", "-1"],
+        ["run", CELL, "--timeout", "soon"],
+        ["run", CELL, "-k", "moe"],
+    ],
+)
+def test_wrong_usage_is_exit_2_without_a_traceback(tmp_path: Path, arguments: list[str]) -> None:
+    ended = matrix(tmp_path, *arguments)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("usage: ") and "error: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_is_help(tmp_path: Path) -> None:
+    for arguments in ([], ["run"], ["show"], ["calibrate"], ["table"], ["check"]):
+        ended = matrix(tmp_path, *arguments, "--help")
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_calibrate_names_the_record_as_evidence(here: Path) -> None:
+    (here / "none.toml").write_text("")
+    ended = matrix(here, "calibrate", str(here / RECORD), "--expectations", "none.toml")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f'evidence = ["{RECORD}"]' in ended.stdout
+    (here / "proposed.toml").write_text(ended.stdout)
+    ended = matrix(here, "show", RECORD, "--expectations", "proposed.toml")
+    assert ": compatible (as expected)" in ended.stdout
+
+
+def test_calibrate_all_proposes_every_counter(here: Path) -> None:
+    (here / "none.toml").write_text("")
+    starts = (Start("cold", {}, {"num_graphs_seen": 1}), Start("warm", {}, {}))
+    write(make(cases=(Case("x", "passed", starts=starts),)), here / RECORD)
+    few = matrix(here, "calibrate", RECORD, "--expectations", "none.toml")
+    every = matrix(here, "calibrate", RECORD, "--all", "--expectations", "none.toml")
+    assert "num_graphs_seen" not in few.stdout
+    assert "num_graphs_seen = 1" in every.stdout
+
+
+def test_table_is_aggregate(here: Path) -> None:
+    write(make(error=RunError("interrupted", "why")), here / RECORD)
+    ended = matrix(here, "table", "--out", "out")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert json.loads((here / "out" / "compatibility.json").read_text())["cells"]
+
+
+def test_check_says_what_it_checked(here: Path) -> None:
+    ended = matrix(here, "check")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == [
+        "releases",
+        "cells",
+        "expectations",
+    ]
+    (here / "bad.toml").write_text("[[rule]]\nid = 1\n")
+    ended = matrix(here, "check", "--expectations", "bad.toml")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("matrix: bad.toml: ")
+
+
+def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
+    cases = tuple(Case(f"case{at}", "failed", reason="x" * 200) for at in range(3000))
+    write(make(cases=cases), here / RECORD)
+    command = f'"{sys.executable}" -m matrix show {RECORD} | head -1'
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+class Engine:
+    """Stands for matrix.engines.local: writes a record, and keeps what it was asked."""
+
+    def __init__(self, record: Record | None, path: Path) -> None:
+        self.record, self.path = record, path
+        self.asked: tuple[Any, dict[str, Any]] | None = None
+        self.RUN_TIMEOUT = 99.0
+
+    def run_cell(self, cell: object, **asked: Any) -> Path:
+        self.asked = cell, asked
+        if self.record is None:
+            raise MatrixError("no C++ compiler; install g++")
+        write(self.record, self.path)
+        return self.path
+
+
+@pytest.fixture
+def engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    monkeypatch.chdir(here)
+    engine = Engine(make(), here / RECORD)
+    module = types.ModuleType("matrix.engines.local")
+    vars(module).update(run_cell=engine.run_cell, RUN_TIMEOUT=engine.RUN_TIMEOUT)
+    monkeypatch.setitem(sys.modules, "matrix.engines.local", module)
+    return engine
+
+
+def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
+    assert cli.main(["run", "py311-torch210", "--expectations", "rules.toml"]) == 0
+    assert engine.asked is not None
+    cell, asked = engine.asked
+    assert cell.name == CELL
+    assert asked == {
+        "platform": "auto",
+        "records": Path("records"),
+        "pytest_args": [],
+        "timeout": 99.0,
+        "model_source": "data",
+    }
+    options = ["--platform", "cpu", "--records", "r", "--timeout", "60", "--model-source", "hub"]
+    rest = ["--", "-k", "moe", "--", "--platform"]
+    assert cli.main(["run", CELL, *options, "--expectations", "rules.toml", *rest]) == 0
+    assert engine.asked[1] == {
+        "platform": "cpu",
+        "records": Path("r"),
+        "pytest_args": ["-k", "moe", "--", "--platform"],
+        "timeout": 60.0,
+        "model_source": "hub",
+    }
+
+
+@pytest.mark.parametrize(
+    ("record", "status", "said"),
+    [
+        (make(), 0, "compatible (as expected)"),
+        (make(saved=1), 1, "drift (counts differ)"),
+        (make(error=RunError("imports", "undefined symbol")), 1, "incompatible at imports"),
+        (make(error=RunError("interrupted", "Ctrl-C")), 5, "untested"),
+    ],
+)
+def test_run_ends_as_its_verdict(
+    engine: Engine, capsys: pytest.CaptureFixture[str], record: Record, status: int, said: str
+) -> None:
+    engine.record = record
+    assert cli.main(["run", CELL, "--expectations", "rules.toml"]) == status
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{CELL} on cpu: {said}")
+    assert shown.endswith(f"record  {RECORD}\n")
+
+
+def test_a_refusal_to_run_is_one_line(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.record = None
+    assert cli.main(["run", CELL]) == 2
+    assert capsys.readouterr().err == "matrix: no C++ compiler; install g++\n"
+
+
+@pytest.mark.parametrize("cell", ["py311-torch29-vllm019", "py311", "torch"])
+def test_a_cell_that_is_none_is_one_line(tmp_path: Path, cell: str) -> None:
+    ended = matrix(tmp_path, "run", cell)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"matrix: cell '{cell}': ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "matrix: interrupted\n"),
+        (
+            OSError(28, "No space left on device", "log"),
+            2,
+            "matrix: log: No space left on device\n",
+        ),
+        (OSError("odd"), 2, "matrix: input or output: odd\n"),
+    ],
+)
+def test_what_else_can_end_it_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    status: int,
+    said: str,
+) -> None:
+    def end(_: object) -> int:
+        raise raised
+
+    monkeypatch.setattr(cli, "_check", end)
+    assert cli.main(["check"]) == status
+    assert capsys.readouterr().err == said
+
+
+def test_a_cell_needs_nothing_but_packaging(here: Path) -> None:
+    script = (
+        "import sys; sys.modules['jsonschema'] = None\n"
+        "from matrix import cli\n"
+        f"status = cli.main(['show', {RECORD!r}])\n"
+        "assert not {'torch', 'vllm', 'matrix.inside'} & set(sys.modules)\n"
+        "sys.exit(status)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,0 +1,473 @@
+"""Real processes and real signals: a script stands in for pytest, and its record is read back."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from matrix.cells import Cell
+from matrix.engines import processes
+from matrix.engines.installs import why_install_failed
+from matrix.engines.local import RunRefused, conclude, record_unstarted, run_cell
+from matrix.engines.processes import Ended
+from matrix.errors import MatrixError
+from matrix.records import Case, Record, RunError, Rung, Start, read, to_json, validate
+
+ROOT = Path(__file__).parents[1]
+CELL = Cell(f"{sys.version_info.major}.{sys.version_info.minor}", "2.10.0", "0.19.1")
+INSTALLED = {"torch": "2.10.0+cu128", "vllm": "0.19.1", "triton": "3.6.0"}
+STAND_IN = """
+import os, resource, signal, subprocess, sys, time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, {root!r})
+from matrix.records import Case, Rung, Start, read, write
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+argv = sys.argv[1:]
+path = Path(argv[argv.index("--record") + 1])
+behaviour = argv[-1]
+print("arguments", *argv, flush=True)
+for name in ("CUDA_VISIBLE_DEVICES", "MATRIX_PLATFORM", "TMPDIR"):
+    print(name, repr(os.environ.get(name)), flush=True)
+
+
+def put(*cases, finished=False):
+    rungs = (Rung("imports", True, 7.1),)
+    write(replace(read(path), rungs=rungs, cases=cases, finished=finished), path)
+
+
+def die(number):
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+running = Case("small_startup[dense]", "running", model="dense")
+passed = Case("small_startup[moe]", "passed", starts=(Start("cold"), Start("warm")))
+if behaviour == "good":
+    put(passed, finished=True)
+    Path(os.environ["TMPDIR"], "left").write_text("over")
+elif behaviour == "untested":
+    put(finished=True)
+    sys.exit(5)
+elif behaviour == "import segfault":
+    die(signal.SIGSEGV)
+elif behaviour == "import error":
+    print("ImportError: " + {root!r} + "/_C.so: undefined symbol: _ZN3c10")
+    sys.exit(1)
+elif behaviour == "import killed":
+    die(signal.SIGKILL)
+elif behaviour == "usage":
+    print("ERROR: unrecognized arguments: --wrong")
+    sys.exit(4)
+elif behaviour == "collection":
+    put(finished=True)
+    print("SyntaxError: invalid syntax")
+    sys.exit(2)
+elif behaviour == "exits early":
+    put(passed, running)
+    os._exit(7)
+elif behaviour == "garbage":
+    path.write_text('{{"schema": 1, "cel')
+elif behaviour == "dies at its end":
+    put(passed, finished=True)
+    die(signal.SIGABRT)
+elif behaviour.startswith("SIG"):
+    put(passed, running)
+    print("about to die", flush=True)
+    die(getattr(signal, behaviour))
+elif behaviour.startswith("hang"):
+    if behaviour == "hang deaf":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sleep = "import time; time.sleep(600)"
+    helper = subprocess.Popen([sys.executable, "-c", sleep], start_new_session=True)
+    put(passed, running)
+    Path({pids!r}).write_text(f"{{os.getpid()}} {{helper.pid}}")
+    time.sleep(600)
+"""
+
+Run = Callable[..., Path]
+
+
+@pytest.fixture
+def pids(tmp_path: Path) -> Path:
+    """Where the stand-in writes its own process and its helper's, once it hangs."""
+    return tmp_path / "pids"
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, pids: Path) -> Path:
+    path = tmp_path / "stand_in.py"
+    path.write_text(STAND_IN.format(root=str(ROOT), pids=str(pids)))
+    (tmp_path / "checkout" / "tests" / "startup").mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("CXX", "true")  # a real compiler is test_preflight's
+
+    def run(behaviour: str, timeout: float = 60.0, **changed: object) -> Path:
+        arguments: dict[str, object] = {
+            "platform": "cpu",
+            "records": tmp_path / "records",
+            "pytest_args": ["-k", behaviour],
+            "timeout": timeout,
+            "root": tmp_path / "checkout",
+            "python": (sys.executable, str(stand_in)),
+            "installed": INSTALLED,
+            "least_free_mib": 1,
+            "least_memory_mib": 1,
+        }
+        return run_cell(CELL, **{**arguments, **changed})  # type: ignore[arg-type]
+
+    return run
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.02)
+
+
+def valid(path: Path) -> Record:
+    validate(json.loads(path.read_text(encoding="utf-8")), path.name)
+    return read(path)
+
+
+def test_a_good_run(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    path = run("good")
+    record = valid(path)
+    assert path.parent.name == "cpu" and path.name.startswith(f"{CELL.name}.2")
+    assert record.finished and record.error is None
+    assert [case.outcome for case in record.cases] == ["passed"]
+    assert record.packages == INSTALLED
+    assert record.provenance["torch"] == "2.10.0+cu128"
+    assert float(str(record.provenance["seconds"])) > 0
+    log, out = path.with_suffix(".log").read_text(), capfd.readouterr().out
+    assert log == out
+    assert "-p matrix.inside.plugin tests/startup --record" in log
+    assert "--platform cpu --model-source data --case-timeout 60 --junitxml" in log
+    assert log.splitlines()[0].endswith("-k good")
+    assert "CUDA_VISIBLE_DEVICES ''" in log and "MATRIX_PLATFORM 'cpu'" in log
+    temporary = log.partition("TMPDIR '")[2].partition("'")[0]
+    assert temporary and not Path(temporary).exists()
+
+
+def test_the_record_names_no_folder_of_the_machine(run: Run, tmp_path: Path) -> None:
+    path = run("good")
+    text = path.read_text()
+    assert str(tmp_path) not in text and str(Path.home()) not in text
+
+
+def test_two_runs_in_one_second_are_two_records(run: Run) -> None:
+    assert run("untested") != run("untested")
+
+
+def test_named_tests_take_the_place_of_all(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "checkout/tests/startup/test_small.py").write_text("")
+    path = run("", pytest_args=["tests/startup/test_small.py::test_a", "good"])
+    assert "matrix.inside.plugin --record" in path.with_suffix(".log").read_text()
+
+
+def test_nothing_judged_is_no_error(run: Run) -> None:
+    record = valid(run("untested"))
+    assert record.finished and record.error is None and record.cases == ()
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGABRT", "SIGTERM"])
+def test_killed_while_a_case_ran(run: Run, name: str) -> None:
+    record = valid(run(name))
+    assert record.finished and record.error == RunError("crashed", f"pytest was killed by {name}")
+    assert [case.outcome for case in record.cases] == ["passed", "crashed"]
+    case = record.cases[1]
+    assert case.reason == case.signature == f"pytest was killed by {name}"
+    assert case.failure is not None and "about to die" in case.failure
+
+
+def test_a_case_that_took_the_whole_process_along(run: Run) -> None:
+    record = valid(run("exits early"))
+    assert record.error == RunError(
+        "crashed", record.error.reason if record.error else ""
+    ) and "exit status 7" in (record.cases[1].reason or "")
+    assert record.cases[1].outcome == "crashed"
+
+
+def test_killed_after_the_last_case(run: Run) -> None:
+    record = valid(run("dies at its end"))
+    assert record.error == RunError("crashed", "pytest was killed by SIGABRT")
+    assert record.cases[0].outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [("import segfault", "SIGSEGV"), ("import error", "undefined symbol: _ZN3c10")],
+)
+def test_the_import_ended_the_process(run: Run, behaviour: str, reason: str) -> None:
+    record = valid(run(behaviour))
+    assert record.error is not None and record.error.kind == "imports"
+    assert reason in record.error.reason and str(ROOT) not in record.error.reason
+    assert [(rung.rung, rung.ok) for rung in record.rungs] == [("imports", False)]
+
+
+def test_killed_from_outside_while_importing_is_no_verdict_on_the_import(run: Run) -> None:
+    record = valid(run("import killed"))
+    assert record.error is not None and record.error.kind in ("crashed", "no_memory")
+    assert record.rungs == ()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [("usage", "did not accept its arguments"), ("collection", "could not collect")],
+)
+def test_pytest_itself_failed(run: Run, behaviour: str, reason: str) -> None:
+    record = valid(run(behaviour))
+    assert record.error is not None and record.error.kind == "internal"
+    assert reason in record.error.reason
+
+
+def test_a_record_that_the_run_destroyed_is_made_anew(run: Run) -> None:
+    path = run("garbage")
+    record = valid(path)
+    assert record.error is not None and record.error.kind == "internal"
+    assert record.error.reason.startswith(f"pytest ended with exit status 0; {path.name}: not")
+    assert record.packages == INSTALLED
+
+
+def test_a_hang_ends_with_all_that_it_started(run: Run, pids: Path) -> None:
+    record = valid(run("hang", timeout=2.0))
+    assert record.error is not None and record.error.kind == "timed_out"
+    assert [case.outcome for case in record.cases] == ["passed", "timed_out"]
+    assert not any(alive(int(pid)) for pid in pids.read_text().split())
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "hang deaf"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(
+    run: Run,
+    pids: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    behaviour: str,
+    number: signal.Signals,
+) -> None:
+    monkeypatch.setattr(processes, "_GRACE", 0.5)
+
+    def interrupt() -> None:
+        wait_for(pids.exists)
+        # Under tox, a terminal's Ctrl-C comes twice.
+        for _ in range(2 if behaviour == "hang deaf" else 1):
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+
+    threading.Thread(target=interrupt).start()
+    record = valid(run(behaviour))
+    assert record.error == RunError("interrupted", f"interrupted by {number.name}")
+    assert [case.outcome for case in record.cases] == ["passed", "interrupted"]
+    assert not any(alive(int(pid)) for pid in pids.read_text().split())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_killed_itself_it_leaves_no_child_and_a_record_that_says_running(
+    tmp_path: Path, stand_in: Path, pids: Path
+) -> None:
+    code = f"""
+        import sys
+        from pathlib import Path
+        from matrix.cells import Cell
+        from matrix.engines.local import run_cell
+        run_cell({CELL!r}, "cpu", Path({str(tmp_path / "records")!r}), ["hang"],
+                 root=Path({str(tmp_path / "checkout")!r}), installed={INSTALLED!r},
+                 python=(sys.executable, {str(stand_in)!r}), least_free_mib=1, least_memory_mib=1)
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: pids.exists() and pids.read_text())
+        stand_in_pid, helper = (int(pid) for pid in pids.read_text().split())
+        child.kill()
+        child.wait()
+        wait_for(lambda: not alive(stand_in_pid))
+    finally:
+        child.kill()
+    os.kill(helper, signal.SIGKILL)  # only a living engine can find what its child started
+    (path,) = (tmp_path / "records" / "cpu").glob("*.json")
+    record = valid(path)
+    assert not record.finished
+    assert [case.outcome for case in record.cases] == ["passed", "running"]
+
+
+@pytest.mark.parametrize(
+    ("installed", "reason"),
+    [
+        ({"torch": "2.9.1", "vllm": "0.19.1"}, "torch 2.9.1, not 2.10.0"),
+        ({"torch": "2.10.0"}, "vllm none, not 0.19.1"),
+    ],
+)
+def test_another_cells_environment_is_refused(
+    run: Run, tmp_path: Path, installed: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(RunRefused, match=reason) as caught:
+        run("good", installed=installed)
+    record = valid(caught.value.path)
+    assert record.error is not None and record.error.kind == "wrong_cell"
+    assert f"tox -e {CELL.name}" in record.error.reason
+    assert "\n" not in str(caught.value)
+
+
+def test_a_machine_that_cannot_is_refused_with_a_record(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+    with pytest.raises(RunRefused, match=r"does not run.*record") as caught:
+        run("good")
+    record = valid(caught.value.path)
+    assert record.finished and record.error is not None and record.error.kind == "no_compiler"
+    assert not caught.value.path.with_suffix(".log").exists()
+
+
+def test_cuda_without_a_gpu_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(RunRefused, match="no GPU is visible") as caught:
+        run("good", platform="cuda")
+    record = valid(caught.value.path)
+    assert record.platform == "cuda"
+    assert record.error is not None and record.error.kind == "no_gpu"
+
+
+def test_without_startup_tests_there_is_nothing_to_run(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(MatrixError, match="run from a checkout"):
+        run("good", root=tmp_path / "elsewhere")
+
+
+def test_a_records_folder_that_cannot_be_made(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MatrixError, match="cannot be written"):
+        run("good", records=tmp_path / "file")
+
+
+def test_a_cell_that_does_not_resolve_has_a_record(tmp_path: Path) -> None:
+    error = RunError("resolves", "Because there is no such torch")
+    path = record_unstarted(CELL, "cpu", tmp_path, error)
+    record = valid(path)
+    assert record.error == error and record.finished
+    assert record.rungs == (Rung("resolves", False, 0.0, error.reason),)
+    assert record.packages == {} and record.provenance["torch"] is None
+    assert record.provenance["python"] == CELL.python
+
+
+RUNNING = Case("moe_startup[mega_aot=1]", "running", starts=(Start("cold", {"total": 2.0}),))
+LEFT = Record(
+    CELL.name,
+    "cpu",
+    False,
+    {"started": "2026-11-22T18:00:00Z"},
+    rungs=(Rung("imports", True, 7.1),),
+    cases=(RUNNING,),
+)
+
+
+def test_the_kernels_out_of_memory_killer() -> None:
+    ended = Ended("signalled", None, "SIGKILL", 9.0, oom_kill=True)
+    record = conclude(LEFT, ended, "")
+    assert record.error is not None and record.error.kind == "no_memory"
+    assert record.cases[0].outcome == "out_of_memory"
+    assert record.cases[0].starts == RUNNING.starts
+
+
+def test_what_the_run_said_of_itself_stands() -> None:
+    said = RunError("no_gpu", "the GPU fell off the bus")
+    left = dataclasses.replace(LEFT, error=said, finished=True)
+    assert conclude(left, Ended("exited", 1, None, 9.0), "x").error == said
+
+
+def test_conclude_changes_nothing_of_a_finished_run_but_its_seconds() -> None:
+    case = dataclasses.replace(RUNNING, outcome="failed", reason="AssertionError")
+    left = dataclasses.replace(LEFT, cases=(case,), finished=True)
+    record = conclude(left, Ended("exited", 1, None, 9.04, oom_kill=True), "much output")
+    seconds = {**left.provenance, "seconds": 9.0}
+    assert to_json(record) == to_json(dataclasses.replace(left, provenance=seconds))
+
+
+NEW_UV = """Using Python 3.11.7 environment at: .tox/x
+error: No solution found when resolving dependencies
+  cause: Because only a<=1 is available and b>=3 depends on a>=2, we can conclude
+         that b>=3 cannot be used.
+         And because you require b==3, we can conclude that it is unsatisfiable.
+
+hint: try something else
+"""
+OLD_UV = """\x1b[31m  \u00d7 No solution found when resolving dependencies:\x1b[0m
+  \u2570\u2500\u25b6 Because there is no version of a==9 and you
+      require a==9, it is unsatisfiable.
+"""
+OFFLINE = """error: No solution found
+  cause: Because a was not found in the cache
+
+hint: Packages were unavailable because the network was disabled.
+"""
+NO_NETWORK = """error: Request failed after 3 retries
+  cause: Failed to fetch: `https://ann:secret@index.invalid/simple/a/`
+  cause: dns error
+"""
+NOT_MADE = "the environment could not be made: "
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "reason"),
+    [
+        (
+            NEW_UV,
+            "resolves",
+            "Because only a<=1 is available and b>=3 depends on a>=2, we can conclude that b>=3"
+            " cannot be used. And because you require b==3, we can conclude that it is"
+            " unsatisfiable.",
+        ),
+        (
+            OLD_UV,
+            "resolves",
+            "Because there is no version of a==9 and you require a==9, it is unsatisfiable.",
+        ),
+        (
+            "ERROR: No matching distribution found for torch==9",
+            "resolves",
+            "ERROR: No matching distribution found for torch==9",
+        ),
+        (
+            OFFLINE,
+            "internal",
+            f"{NOT_MADE}No solution found: Because a was not found in the cache",
+        ),
+        (
+            NO_NETWORK,
+            "internal",
+            f"{NOT_MADE}Request failed after 3 retries: Failed to fetch: a",
+        ),
+        (
+            "error: Failed to extract\n  cause: No space left on device (os error 28)",
+            "no_space",
+            "cause: No space left on device (os error 28)",
+        ),
+        ("", "internal", f"{NOT_MADE}the installer gave no reason"),
+    ],
+)
+def test_why_an_install_failed(said: str, kind: str, reason: str) -> None:
+    assert why_install_failed(said) == RunError(kind, reason)

@@ -1,0 +1,521 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from matrix.expectations import (
+    COUNTERS,
+    Difference,
+    Expectations,
+    ExpectationsError,
+    Expected,
+    Rule,
+    Situation,
+    VersionRange,
+    compare,
+    load_expectations,
+    parse_expectations,
+)
+
+MEGA = "VLLM_USE_MEGA_AOT_ARTIFACT"
+SAVED = "num_compiled_artifacts_saved"
+LOADED = "num_compiled_artifacts_loaded"
+TOTAL = "aot_autograd.total"
+HIT = "aot_autograd.autograd_cache_hit"
+MISS = "aot_autograd.autograd_cache_miss"
+
+RULE = """
+[[rule]]
+id = "one"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["records/cpu/one.json"]
+"""
+
+
+def situation(
+    case: str = "moe_startup[mega_aot=1]",
+    platform: str = "cuda",
+    torch: str = "2.10.0",
+    vllm: str = "0.19.1",
+    flags: dict[str, object] | None = None,
+) -> Situation:
+    return Situation(case, platform, torch, vllm, flags or {})
+
+
+def values(found: Mapping[str, Expected]) -> dict[str, int]:
+    return {counter: expected.value for counter, expected in found.items()}
+
+
+def rule(
+    name: str,
+    value: int = 3,
+    *,
+    case: str | None = None,
+    platform: str | None = None,
+    torch: str | None = None,
+    vllm: str | None = None,
+    flags: dict[str, object] | None = None,
+    start: str = "warm",
+) -> Rule:
+    return Rule(
+        id=name,
+        start=start,
+        counters={SAVED: value},
+        evidence=("a.json",),
+        case=case,
+        platform=platform,
+        torch=VersionRange(torch),
+        vllm=VersionRange(vllm),
+        flags=flags or {},
+    )
+
+
+# Version ranges. The boundaries are small, so that a grid holds a version of every stretch.
+GRID = [
+    Version(".".join(map(str, release)))
+    for release in product(range(4), range(4), range(4), (0, 1))
+]
+numbers = st.integers(0, 2).map(str)
+releases = st.lists(numbers, min_size=1, max_size=3).map(".".join)
+long_releases = st.lists(numbers, min_size=2, max_size=3).map(".".join)
+clauses = (
+    st.builds("{}{}".format, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), releases)
+    | st.builds("{}{}.*".format, st.sampled_from(["==", "!="]), releases)
+    | long_releases.map("~={}".format)
+)
+specifiers = st.lists(clauses, min_size=1, max_size=3).map(",".join)
+
+
+def sampled(text: str) -> set[Version]:
+    specifier = SpecifierSet(text)
+    return {version for version in GRID if version in specifier}
+
+
+def range_of(text: str) -> VersionRange:
+    try:
+        return VersionRange(text)
+    except ExpectationsError as error:
+        assert "no version satisfies" in str(error)
+        assert not sampled(text)
+        reject()
+
+
+@given(specifiers, specifiers)
+@settings(max_examples=60)
+def test_implication_of_ranges_agrees_with_sampling(one: str, other: str) -> None:
+    left, right = range_of(one), range_of(other)
+    assert left.implies(right) == (sampled(one) <= sampled(other))
+
+
+@given(specifiers, specifiers)
+@settings(max_examples=60)
+def test_a_shared_version_is_found_where_there_is_one(one: str, other: str) -> None:
+    left, right = range_of(one), range_of(other)
+    shared = left.shared(right)
+    assert (shared is not None) == bool(sampled(one) & sampled(other))
+    if shared is not None:
+        assert left.contains(shared)
+        assert right.contains(shared)
+
+
+@given(specifiers)
+def test_every_range_implies_itself_and_every_version(text: str) -> None:
+    found = range_of(text)
+    assert found.implies(found)
+    assert found.implies(VersionRange())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "implied"),
+    [
+        ("==2.10.*", ">=2.10", True),
+        ("==2.10.*", ">=2.10,<2.11", True),
+        (">=2.10,<2.11", "==2.10.*", True),
+        ("~=2.10.0", "==2.10.*", True),
+        ("==2.10.0", "==2.10", True),
+        (">2.9", ">=2.10", False),
+        ("<2.10", "<=2.9.1", False),
+        ("!=2.12.0", "<2.12", False),
+        (None, ">=0", True),
+        (None, ">=0.1", False),
+    ],
+)
+def test_implication_at_the_edges(one: str | None, other: str | None, implied: bool) -> None:
+    assert VersionRange(one).implies(VersionRange(other)) is implied
+
+
+@pytest.mark.parametrize("version", ["2.12.0rc1+cu128", "2.12.0.dev20260401", "2.12.0.post1"])
+def test_versions_are_judged_by_their_base(version: str) -> None:
+    assert VersionRange(">=2.12").contains(Version(version))
+    assert not VersionRange("<2.12").contains(Version(version))
+
+
+# The choice of a rule. Conditions are nested by construction, so that no two rules tie.
+LADDER = [
+    rule("any", 0),
+    rule("platform", 1, platform="cuda"),
+    rule("case", 2, platform="cuda", case="moe_startup"),
+    rule("vllm", 3, platform="cuda", case="moe_startup", vllm=">=0.17"),
+    rule("torch", 4, platform="cuda", case="moe_startup", vllm=">=0.18", torch=">=2.10"),
+    rule(
+        "parameter",
+        5,
+        platform="cuda",
+        case="moe_startup[mega_aot=1]",
+        vllm=">=0.18",
+        torch=">=2.10",
+    ),
+    rule(
+        "flag",
+        6,
+        platform="cuda",
+        case="moe_startup[mega_aot=1]",
+        vllm="==0.19.*",
+        torch="==2.10.*",
+        flags={MEGA: True},
+    ),
+]
+situations = st.builds(
+    Situation,
+    st.sampled_from(["moe_startup", "moe_startup[mega_aot=1]", "moe_startup[mega_aot=0]", "other"]),
+    st.sampled_from(["cpu", "cuda"]),
+    st.sampled_from(["2.9.1", "2.10.0", "2.10.1+cu128", "2.11.0"]),
+    st.sampled_from(["0.16.0", "0.17.1", "0.18.1", "0.19.1", "0.20.2"]),
+    st.sampled_from([{}, {MEGA: True}, {MEGA: False}, {MEGA: True, "OTHER": "x"}]),
+)
+
+
+@given(st.permutations(LADDER), situations)
+def test_the_most_specific_rule_wins_whatever_the_order(
+    rules: list[Rule], where: Situation
+) -> None:
+    alone = [each for each in LADDER if Expectations((each,)).expect(where, "warm")]
+    found = Expectations(tuple(rules)).expect(where, "warm")
+    assert found[SAVED] == Expected(alone[-1].counters[SAVED], alone[-1].id, ("a.json",))
+
+
+@given(situations, st.sampled_from(["cold", "warm"]))
+def test_without_a_rule_nothing_is_expected(where: Situation, start: str) -> None:
+    assert Expectations(()).expect(where, start) == {}
+    other = "warm" if start == "cold" else "cold"
+    assert Expectations((rule("one", start=other),)).expect(where, start) == {}
+
+
+rules = st.builds(
+    rule,
+    st.just("x"),
+    st.just(3),
+    case=st.sampled_from([None, "moe_startup", "moe_startup[mega_aot=1]"]),
+    platform=st.sampled_from([None, "cpu", "cuda"]),
+    torch=st.sampled_from([None, ">=2.10", "<2.10", "==2.10.*", "!=2.10.0"]),
+    vllm=st.sampled_from([None, ">=0.17", "<0.19", "==0.17.1"]),
+    flags=st.sampled_from([None, {MEGA: True}, {MEGA: False}, {"OTHER": "x"}]),
+)
+
+
+@given(rules, rules, situations)
+def test_two_rules_tie_at_load_or_have_a_winner(one: Rule, other: Rule, where: Situation) -> None:
+    other = Rule(**{**vars(other), "id": "y"})
+    try:
+        both = Expectations((one, other))
+    except ExpectationsError as error:
+        assert "rules 'x' and 'y' tie on num_compiled_artifacts_saved" in str(error)
+        return
+    met = [each for each in (one, other) if Expectations((each,)).expect(where, "warm")]
+    found = both.expect(where, "warm")
+    assert bool(found) == bool(met)
+    if len(met) == 2:
+        assert one.more_specific(other) != other.more_specific(one)
+        assert found[SAVED].rule == ("x" if one.more_specific(other) else "y")
+
+
+def test_a_tie_names_both_rules_and_a_situation() -> None:
+    with pytest.raises(ExpectationsError) as caught:
+        parse_expectations(
+            """
+            [[rule]]
+            id = "by-torch"
+            case = "moe_startup"
+            torch = ">=2.10"
+            start = "warm"
+            counters = { num_compiled_artifacts_saved = 0, "aot_autograd.total" = 0 }
+            evidence = ["a.json"]
+            [[rule]]
+            id = "by-vllm"
+            case = "moe_startup[mega_aot=1]"
+            platform = "cuda"
+            vllm = "==0.17.*"
+            flags = { A = true }
+            start = "warm"
+            counters = { num_compiled_artifacts_saved = 1 }
+            evidence = ["b.json"]
+            """,
+            "rules.toml",
+        )
+    assert str(caught.value) == (
+        "rules.toml: rules 'by-torch' and 'by-vllm' tie on num_compiled_artifacts_saved: both "
+        "match the warm start of moe_startup[mega_aot=1] on cuda with torch 2.10 and vLLM 0.17, "
+        "A=True, and neither is more specific; narrow one of them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (rule("a", case="moe_startup"), rule("b", case="model_startup")),
+        (rule("a", case="moe[x=1]"), rule("b", case="moe[x=2]")),
+        (rule("a", platform="cpu"), rule("b", platform="cuda")),
+        (rule("a", start="cold"), rule("b", start="warm")),
+        (rule("a", flags={MEGA: True}), rule("b", flags={MEGA: False})),
+        (rule("a", torch="<2.10"), rule("b", torch=">=2.10")),
+        (rule("a", vllm="==0.17.*", torch=">=2.10"), rule("b", vllm=">=0.18")),
+        (rule("a"), Rule("b", "warm", {LOADED: 3}, ("b.json",))),
+    ],
+)
+def test_rules_that_never_meet_do_not_tie(one: Rule, other: Rule) -> None:
+    assert len(Expectations((one, other)).rules) == 2
+
+
+def test_even_rules_that_agree_tie() -> None:
+    with pytest.raises(
+        ExpectationsError, match=r"any case on any platform with torch 0 and vLLM 0"
+    ):
+        Expectations((rule("a", 3), rule("b", 3)))
+
+
+def test_counters_are_chosen_one_by_one() -> None:
+    found = parse_expectations(
+        """
+        [[rule]]
+        id = "all"
+        start = "warm"
+        counters = { num_compiled_artifacts_saved = 0, "aot_autograd.total" = 30 }
+        evidence = ["a.json", "b.json"]
+        [[rule]]
+        id = "mega"
+        flags = { VLLM_USE_MEGA_AOT_ARTIFACT = true }
+        start = "warm"
+        counters = { "aot_autograd.total" = 0 }
+        evidence = ["c.json"]
+        """,
+        "rules.toml",
+    ).expect(situation(flags={MEGA: True}), "warm")
+    assert found == {
+        SAVED: Expected(0, "all", ("a.json", "b.json")),
+        TOTAL: Expected(0, "mega", ("c.json",)),
+    }
+    assert list(found) == sorted(found)
+
+
+def test_a_bare_case_is_every_parameter_of_it_and_no_other_case() -> None:
+    bare = Expectations((rule("a", case="moe_startup"),))
+    exact = Expectations((rule("a", case="moe_startup[mega_aot=1]"),))
+    assert bare.expect(situation("moe_startup"), "warm")
+    assert bare.expect(situation("moe_startup[mega_aot=1]"), "warm")
+    assert not bare.expect(situation("moe_startup_more"), "warm")
+    assert exact.expect(situation("moe_startup[mega_aot=1]"), "warm")
+    assert not exact.expect(situation("moe_startup[mega_aot=0]"), "warm")
+    assert not exact.expect(situation("moe_startup"), "warm")
+
+
+@pytest.mark.parametrize(
+    ("flags", "met"),
+    [({}, False), ({MEGA: False}, False), ({MEGA: "1"}, False), ({MEGA: True, "B": [1]}, True)],
+)
+def test_a_flag_must_be_there_and_equal(flags: dict[str, object], met: bool) -> None:
+    found = Expectations((rule("a", flags={MEGA: True}),)).expect(situation(flags=flags), "warm")
+    assert bool(found) is met
+
+
+def test_a_situation_without_a_version_is_refused() -> None:
+    with pytest.raises(ExpectationsError, match="situation: torch 'None' is not a version"):
+        Expectations(()).expect(situation(torch="None"), "cold")
+
+
+def test_compare_lists_what_differs() -> None:
+    expected = {
+        TOTAL: Expected(30, "r", ("a.json",)),
+        SAVED: Expected(0, "r", ("a.json",)),
+        LOADED: Expected(3, "s", ("a.json",)),
+    }
+    observed = {SAVED: 0, TOTAL: 33, "num_graphs_seen": 1}
+    assert compare(expected, observed, "warm") == (
+        Difference("warm", TOTAL, 30, 33, "r"),
+        Difference("warm", LOADED, 3, None, "s"),
+    )
+    assert compare({}, observed, "cold") == ()
+
+
+# Bad files.
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ('id = "one"\n', "", "rule 1: id: is missing; name the rule"),
+        ('id = "one"', "id = 1", "rule 1: id: 1 is not a name"),
+        ('id = "one"', 'id = " "', "rule 1: id: ' ' is not a name"),
+        ('start = "cold"\n', "", "rule 'one': start: is missing; add it"),
+        ('"cold"', '"tepid"', "rule 'one': start: 'tepid' is unknown; write \"cold\" or \"warm\""),
+        ('start = "cold"', "start = 1", "start: 1 is unknown"),
+        ("start =", "platform = 'gpu'\nstart =", "platform: 'gpu' is unknown; write \"cpu\" or"),
+        ("start =", "case = 'moe['\nstart =", "case: 'moe[' is not a case; write moe_startup or"),
+        ("start =", "case = ''\nstart =", "case: '' is not a case"),
+        ("start =", "evidance = []\nstart =", "evidance: unknown key; did you mean 'evidence'?"),
+        ("start =", "zzz = 1\nstart =", "zzz: unknown key; the known ones are id, case,"),
+        ("start =", "torch = 2.10\nstart =", 'torch: 2.1 is not a string; write ">=2.10"'),
+        ("start =", "torch = '2.10'\nstart =", "torch: '2.10' is not a specifier; write it as"),
+        ("start =", "vllm = '=>0.17'\nstart =", "vllm: '=>0.17' is not a specifier"),
+        ("start =", "torch = ''\nstart =", "torch: is empty; leave the key out"),
+        ("start =", "torch = '===2.10'\nstart =", "torch: '===2.10' compares texts; write =="),
+        ("start =", "torch = '>=2.12,<2.10'\nstart =", "satisfies '>=2.12,<2.10'; widen it"),
+        ("start =", "torch = '<0'\nstart =", "torch: no version satisfies '<0'"),
+        ("start =", "torch = '>=2.12.0rc1'\nstart =", "by base version; write >=2.12.0"),
+        ("start =", "torch = '==2.12.0+cu128'\nstart =", "by base version; write ==2.12.0"),
+        ("start =", "flags = 'X'\nstart =", "flags: is not a table; write { NAME = true }"),
+        ("start =", "flags = { X = 1.5 }\nstart =", "flags: X = 1.5 cannot be compared"),
+        ("saved = 3", "svaed = 3", "unknown counter 'num_compiled_artifacts_svaed'; did you mean"),
+        ("saved = 3", "svaed = 3", f"did you mean '{SAVED}'?"),
+        ("num_compiled_artifacts_saved", "zzz", "unknown counter 'zzz'; see COUNTERS"),
+        ("num_compiled_artifacts_saved", "aot_autograd.total", 'the whole name, "aot_autograd.tot'),
+        ("saved = 3", "saved = -1", "num_compiled_artifacts_saved = -1 is not a count"),
+        ("saved = 3", "saved = true", "num_compiled_artifacts_saved = True is not a count"),
+        ("saved = 3", "saved = '3'", "num_compiled_artifacts_saved = '3' is not a count"),
+        ("{ num_compiled_artifacts_saved = 3 }", "{}", "rule 'one': counters: names no counter"),
+        ("{ num_compiled_artifacts_saved = 3 }", "3", "rule 'one': counters: names no counter"),
+        ('evidence = ["records/cpu/one.json"]', "", "rule 'one': evidence: is missing; add it"),
+        ('["records/cpu/one.json"]', "[]", "evidence: is not a list of records or links; name at"),
+        ('["records/cpu/one.json"]', "['']", "evidence: is not a list of records or links"),
+        ('["records/cpu/one.json"]', "'a.json'", "evidence: is not a list of records or links"),
+        ("[[rule]]", "[[rules]]", "rules.toml: rules: unknown key; each rule begins with [[rule]]"),
+        ("[[rule]]", "[rule]", "rules.toml: rule: is not a list; begin each rule with [[rule]]"),
+        ("[[rule]]", "[[rule", "rules.toml: is not TOML ("),
+    ],
+)
+def test_a_bad_rule_is_refused_with_its_mend(old: str, new: str, part: str) -> None:
+    assert old in RULE
+    with pytest.raises(ExpectationsError) as caught:
+        parse_expectations(RULE.replace(old, new, 1), "rules.toml")
+    message = str(caught.value)
+    assert message.startswith("rules.toml: ")
+    assert part in message
+    assert "\n" not in message
+
+
+def test_an_id_is_used_once() -> None:
+    with pytest.raises(ExpectationsError, match=r"rules\.toml: rule 'one': id: is there twice"):
+        parse_expectations(RULE + RULE.replace("cold", "warm"), "rules.toml")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExpectationsError, match=r"none\.toml: cannot be read \(No such file"):
+        load_expectations(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ExpectationsError, match=r"bad\.toml: is not UTF-8"):
+        load_expectations(tmp_path / "bad.toml")
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text(RULE)
+    found = load_expectations(tmp_path / "rules.toml")
+    assert values(found.expect(situation(), "cold")) == {SAVED: 3}
+    assert parse_expectations("", "empty.toml").rules == ()
+
+
+# The rules of the package.
+SHIPPED = load_expectations()
+
+
+def test_shipped_evidence_is_a_record_or_an_upstream_link() -> None:
+    upstream = re.compile(
+        r"https://github\.com/(vllm-project/vllm|pytorch/pytorch)/(pull|issues)/\d+"
+    )
+    record = re.compile(r"(results|records)/(cpu|cuda)/py\d+-torch\d+-vllm\d+(\.\w+)?\.json")
+    for each in SHIPPED.rules:
+        for item in each.evidence:
+            assert upstream.fullmatch(item) or record.fullmatch(item), each.id
+
+
+def test_the_loaded_counter_is_expected_only_where_vllm_has_it() -> None:
+    for each in SHIPPED.rules:
+        if LOADED in each.counters:
+            assert each.vllm.implies(VersionRange(">=0.17")), each.id
+
+
+@pytest.mark.parametrize(
+    ("torch", "mega", "total"),
+    [
+        ("2.9.1", True, 30),
+        ("2.9.1", False, 30),
+        ("2.10.0rc1", True, 0),
+        ("2.10.0+cu128", True, 0),
+        ("2.10.0+cu128", False, 30),
+        ("2.11.0", True, 0),
+    ],
+)
+def test_moe_on_cuda_draws_the_line_at_torch_2_10(torch: str, mega: bool, total: int) -> None:
+    where = situation(torch=torch, vllm="0.20.2", flags={MEGA: mega})
+    assert values(SHIPPED.expect(where, "cold")) == {
+        SAVED: 3,
+        LOADED: 0,
+        TOTAL: 33,
+        MISS: 3,
+        HIT: 0,
+    }
+    assert values(SHIPPED.expect(where, "warm")) == {
+        SAVED: 0,
+        LOADED: 3,
+        TOTAL: total,
+        MISS: 0,
+        HIT: 0,
+    }
+
+
+@pytest.mark.parametrize(("vllm", "saved"), [("0.17.1", 1), ("0.18.1", 0), ("0.19.1", 0)])
+def test_moe_on_cuda_saved_one_too_many_in_vllm_0_17(vllm: str, saved: int) -> None:
+    found = values(SHIPPED.expect(situation(vllm=vllm, flags={MEGA: False}), "warm"))
+    assert found == {SAVED: saved, LOADED: 3, TOTAL: 30, MISS: 0, HIT: saved}
+
+
+@pytest.mark.parametrize("vllm", ["0.17.1", "0.18.1"])
+def test_the_mega_artifact_was_not_counted_before_vllm_0_19(vllm: str) -> None:
+    where = situation(vllm=vllm, flags={MEGA: True})
+    for start in ("cold", "warm"):
+        assert not {SAVED, LOADED} & SHIPPED.expect(where, start).keys()
+
+
+@pytest.mark.parametrize(
+    ("case", "torch", "counts"),
+    [
+        ("gpt_oss_120b", "2.11.0", (3, 0, 3)),
+        ("deepseek_v3.2", "2.11.0", (4, 4, 0)),
+        ("kimi_k2.5", "2.11.0", (4, 4, 0)),
+        ("glm_4.5", "2.12.0", (4, 0, 4)),
+        ("minimax_m2.5", "2.12.0", (3, 0, 3)),
+    ],
+)
+def test_models_on_cuda(case: str, torch: str, counts: tuple[int, int, int]) -> None:
+    where = situation(f"model_startup[{case}]", torch=torch, vllm="0.20.2")
+    assert values(SHIPPED.expect(where, "cold")) == {SAVED: counts[0], LOADED: 0}
+    assert values(SHIPPED.expect(where, "warm")) == {SAVED: counts[1], LOADED: counts[2]}
+
+
+@pytest.mark.parametrize("case", ["deepseek_v3.2", "kimi_k2.5"])
+@pytest.mark.parametrize("torch", ["2.12.0rc1", "2.12.0", "2.13.0"])
+def test_torch_2_12_changed_two_models(case: str, torch: str) -> None:
+    where = situation(f"model_startup[{case}]", torch=torch, vllm="0.20.2")
+    assert not SHIPPED.expect(where, "cold")
+    assert not SHIPPED.expect(where, "warm")
+
+
+def test_the_known_counters_are_vllms_and_torchs() -> None:
+    assert {SAVED, LOADED, TOTAL, MISS, HIT, "inductor.fxgraph_cache_hit"} <= COUNTERS
+    groups = {counter.partition(".")[0] for counter in COUNTERS if "." in counter}
+    assert groups == {"aot_autograd", "inductor"}

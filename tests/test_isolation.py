@@ -1,0 +1,591 @@
+"""Children that end in every way that there is, and what is left of them: nothing."""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from matrix.inside import isolation, journal
+from matrix.inside.isolation import Ended, IsolationError, run_forked
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
+
+HERE = Path(__file__).resolve().parent.parent
+
+# Ignores SIGTERM, in a session of its own, its parent gone: nothing but a walk over /proc finds it.
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork():
+    os._exit(0)
+os.setsid()
+with open(sys.argv[1], "a") as file:
+    file.write(f"{os.getpid()}\\n")
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "output"
+
+
+def pids_in(path: Path, count: int = 1) -> list[int]:
+    for _ in range(200):
+        pids = path.read_text().split() if path.exists() else []
+        if len(pids) >= count:
+            return [int(pid) for pid in pids]
+        time.sleep(0.02)
+    raise AssertionError(f"fewer than {count} processes came up")
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def start_stubborn(pids: Path) -> None:
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", STUBBORN, str(pids)]).wait()
+    pids_in(pids)
+
+
+def test_a_value_comes_back_as_json(output: Path) -> None:
+    ended = run_forked(lambda: {"a": [1, 2.5, None]}, timeout=5, output=output)
+    assert (ended.kind, ended.value, ended.outcome) == ("returned", {"a": [1, 2.5, None]}, "passed")
+
+
+def test_output_goes_to_the_file_whoever_writes_it(output: Path) -> None:
+    def function() -> None:
+        print("from print")
+        os.write(2, b"from the descriptor\n")
+        subprocess.run(["echo", "from a program"], check=True)
+
+    ended = run_forked(function, timeout=5, output=output)
+    assert sorted(ended.output.splitlines()) == [
+        "from a program",
+        "from print",
+        "from the descriptor",
+    ]
+
+
+def test_without_a_file_the_output_is_the_callers(capfd: pytest.CaptureFixture[str]) -> None:
+    ended = run_forked(lambda: os.write(1, b"hello\n"), timeout=5)
+    assert ended.output == ""
+    assert capfd.readouterr().out == "hello\n"
+
+
+def test_an_exception_comes_back_with_its_traceback(output: Path) -> None:
+    ended = run_forked(lambda: 1 / 0, timeout=5, output=output)
+    assert (ended.kind, ended.outcome) == ("raised", "failed")
+    assert ended.reason == "ZeroDivisionError: division by zero"
+    assert "Traceback" in ended.failure
+
+
+def test_an_assertion(output: Path) -> None:
+    def function() -> None:
+        raise AssertionError("three is not four")
+
+    assert run_forked(function, timeout=5, output=output).reason.endswith("three is not four")
+
+
+def test_a_value_that_is_not_json_is_an_error(output: Path) -> None:
+    ended = run_forked(lambda: object(), timeout=5, output=output)
+    assert ended.kind == "raised"
+    assert "not JSON serializable" in ended.reason
+
+
+@pytest.mark.parametrize("stop", [sys.exit, lambda: (_ for _ in ()).throw(KeyboardInterrupt)])
+def test_system_exit_and_interrupts_are_not_a_return(output: Path, stop: Callable[[], Any]) -> None:
+    def function() -> None:
+        next(iter(stop() or ()))
+
+    assert run_forked(function, timeout=5, output=output).kind == "raised"
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_os_exit_in_the_middle_is_not_a_return(output: Path, status: int) -> None:
+    ended = run_forked(lambda: os._exit(status), timeout=5, output=output)
+    assert (ended.kind, ended.exit_code, ended.outcome) == ("exited", status, "crashed")
+    assert ended.reason == f"the process exited with status {status} before the test ended"
+
+
+@pytest.mark.parametrize(
+    ("crash", "number"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), signal.SIGSEGV),
+        (lambda: ctypes.string_at(0), signal.SIGSEGV),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), signal.SIGKILL),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), signal.SIGTERM),
+        (os.abort, signal.SIGABRT),
+    ],
+)
+def test_death_by_a_signal(output: Path, crash: Callable[[], Any], number: signal.Signals) -> None:
+    ended = run_forked(crash, timeout=5, output=output)
+    assert (ended.kind, ended.signal, ended.outcome) == ("signalled", number, "crashed")
+    assert ended.reason == f"killed by {number.name}"
+    if number in (signal.SIGSEGV, signal.SIGABRT):
+        assert "most recent call first" in ended.output
+
+
+def test_a_memory_limit(output: Path) -> None:
+    def function() -> int:
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
+        return len(bytearray(1 << 33))
+
+    ended = run_forked(function, timeout=5, output=output)
+    assert (ended.kind, ended.outcome, ended.reason) == ("raised", "out_of_memory", "MemoryError")
+
+
+def test_a_memory_limit_that_leaves_nothing_for_the_report(output: Path) -> None:
+    def function() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))
+        hoard: list[Any] = []
+        size = 1 << 24
+        while size > 64:
+            try:
+                hoard.append(bytearray(size))
+            except MemoryError:
+                size //= 2
+        sys.hoard = hoard  # type: ignore[attr-defined]
+        raise MemoryError
+
+    ended = run_forked(function, timeout=10, output=output)
+    assert ended.kind != "returned"
+    assert ended.outcome in ("out_of_memory", "crashed")
+
+
+def test_bad_alloc_is_out_of_memory_and_its_words_are_the_evidence(output: Path) -> None:
+    def function() -> None:
+        words = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::"
+        os.write(2, f"ValueError: survived\n{words}bad_alloc\n".encode())
+        os.abort()
+
+    ended = run_forked(function, timeout=5, output=output)
+    assert (ended.signal, ended.outcome) == (signal.SIGABRT, "out_of_memory")
+    assert ended.evidence.startswith("terminate called")
+    assert "survived" not in ended.evidence and "Fatal" not in ended.evidence
+
+
+def test_an_oom_kill_is_told_from_another_sigkill(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([4, 5])
+    monkeypatch.setattr(isolation, "_oom_kills", lambda: next(counts))
+    ended = run_forked(lambda: os.kill(os.getpid(), signal.SIGKILL), timeout=5, output=output)
+    assert (ended.outcome, ended.oom_killed) == ("out_of_memory", True)
+    assert "out of memory" in ended.reason
+
+
+def test_a_hang_shows_its_stack_and_leaves_no_process(tmp_path: Path, output: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def waits_for_ever() -> None:
+        start_stubborn(pids)
+        time.sleep(60)
+
+    began = time.monotonic()
+    ended = run_forked(waits_for_ever, timeout=1, output=output)
+    assert (ended.kind, ended.outcome, ended.survivors) == ("timed_out", "timed_out", ())
+    assert ended.reason.startswith("timed out after 1.")
+    assert "waits_for_ever" in ended.failure
+    assert time.monotonic() - began < 3
+    assert not any(alive(pid) for pid in pids_in(pids))
+
+
+@pytest.mark.parametrize(
+    "end", [lambda: 7, lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(0)]
+)
+def test_no_descendant_outlives_the_child(
+    tmp_path: Path, output: Path, end: Callable[[], Any]
+) -> None:
+    pids = tmp_path / "pids"
+
+    def function() -> Any:
+        start_stubborn(pids)
+        return end()
+
+    run_forked(function, timeout=5, output=output)
+    assert not any(alive(pid) for pid in pids_in(pids))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_processes_of_the_caller_are_left_alone(output: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as before:
+        assert run_forked(lambda: 1, timeout=5, output=output).kind == "returned"
+        assert before.poll() is None
+        before.kill()
+
+
+def test_a_start_inside_a_case(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def start() -> None:
+        start_stubborn(pids)
+        time.sleep(60)
+
+    def case() -> str:
+        return run_forked(start, timeout=0.5, output=tmp_path / "inner").kind
+
+    ended = run_forked(case, timeout=10, output=tmp_path / "outer")
+    assert ended.value == "timed_out"
+    assert not any(alive(pid) for pid in pids_in(pids))
+
+
+def test_a_case_that_dies_takes_its_start_along(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def start() -> None:
+        start_stubborn(pids)
+        pids.open("a").write(f"{os.getpid()}\n")
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+
+    ended = run_forked(
+        lambda: run_forked(start, timeout=9).kind, timeout=10, output=tmp_path / "outer"
+    )
+    assert ended.kind == "signalled"
+    assert not any(alive(pid) for pid in pids_in(pids, 2))
+
+
+def test_a_process_forked_by_the_function_does_not_answer_for_it(output: Path) -> None:
+    def function() -> str:
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+            return "the child"
+        return "its own child"
+
+    assert run_forked(function, timeout=5, output=output).value == "the child"
+
+
+def test_a_child_that_closes_its_outputs(output: Path) -> None:
+    def function() -> str:
+        sys.stdout.close()
+        os.close(1)
+        os.close(2)
+        return "fine"
+
+    assert run_forked(function, timeout=5, output=output).value == "fine"
+
+
+def test_a_child_that_closes_every_descriptor_is_not_a_pass(output: Path) -> None:
+    def function() -> str:
+        os.closerange(0, 1000)
+        return "lost"
+
+    ended = run_forked(function, timeout=5, output=output)
+    assert ended.kind == "exited"
+
+
+def test_a_grandchild_that_holds_the_pipe_does_not_hold_us(output: Path) -> None:
+    def function() -> str:
+        if os.fork() == 0:
+            time.sleep(60)
+        return "done"
+
+    began = time.monotonic()
+    assert run_forked(function, timeout=30, output=output).value == "done"
+    assert time.monotonic() - began < 5
+
+
+def test_much_output_and_a_large_value(output: Path) -> None:
+    def function() -> str:
+        os.write(1, b"first line\n")
+        for _ in range(64):
+            os.write(1, b"x" * (1 << 20) + b"\n")
+        print("last line")
+        return "v" * (1 << 22)
+
+    ended = run_forked(function, timeout=20, output=output)
+    assert len(ended.value) == 1 << 22
+    assert len(ended.output.encode()) <= isolation.TAIL_BYTES
+    assert ended.output.endswith("last line\n")
+    assert output.stat().st_size > 64 << 20
+
+
+def test_the_watch_is_called_while_it_runs_and_after(output: Path) -> None:
+    seen: list[str] = []
+
+    def function() -> None:
+        for word in ("one", "two"):
+            print(word, flush=True)
+            time.sleep(0.2)
+
+    run_forked(function, timeout=5, output=output, watch=lambda: seen.append(output.read_text()))
+    assert seen[-1] == "one\ntwo\n"
+    assert "one\n" in seen
+
+
+def test_an_error_of_the_watch_kills_the_child(output: Path, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def function() -> None:
+        start_stubborn(pids)
+        time.sleep(60)
+
+    def watch() -> None:
+        if pids.exists() and pids.read_text():
+            raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        run_forked(function, timeout=30, output=output, watch=watch)
+    assert not any(alive(pid) for pid in pids_in(pids))
+
+
+def test_an_interrupt_first_kills_the_child(output: Path, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def function() -> None:
+        start_stubborn(pids)
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_forked(function, timeout=30, output=output)
+    assert not any(alive(pid) for pid in pids_in(pids))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_when_the_parent_is_killed(tmp_path: Path, number: signal.Signals) -> None:
+    pids = tmp_path / "pids"
+    script = f"""
+        import os, subprocess, sys, time
+        from pathlib import Path
+        from matrix.inside.isolation import run_forked
+
+        def function():
+            if {number == signal.SIGTERM}:
+                subprocess.Popen([sys.executable, "-c", {STUBBORN!r}, {str(pids)!r}]).wait()
+            with open({str(pids)!r}, "a") as file:
+                file.write(f"{{os.getpid()}}\\n")
+            time.sleep(60)
+
+        run_forked(function, timeout=60, output=Path({str(tmp_path / "output")!r}))
+    """
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, env=environment) as parent:
+        found = pids_in(pids, 2 if number == signal.SIGTERM else 1)
+        parent.send_signal(number)
+        assert parent.wait(10) == -number
+    for _ in range(100):
+        if not any(alive(pid) for pid in found):
+            return
+        time.sleep(0.02)
+    raise AssertionError("a process outlived the parent")
+
+
+def test_threads_of_the_caller_do_not_matter(output: Path) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        assert run_forked(lambda: 5, timeout=5, output=output).value == 5
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_refuses_where_there_is_no_fork(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(IsolationError, match=r"os\.fork is missing"):
+        run_forked(lambda: 1, timeout=5, output=output)
+
+
+def test_refuses_after_cuda_was_initialised(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_initialized=lambda: True))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    with pytest.raises(IsolationError, match="CUDA was initialised"):
+        run_forked(lambda: 1, timeout=5, output=output)
+
+
+def test_a_failed_fork_is_said(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(IsolationError, match="fork failed: Resource"):
+        run_forked(lambda: 1, timeout=5, output=output)
+
+
+def test_descriptors_do_not_leak(output: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        run_forked(lambda: 1, timeout=5, output=output)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_proc_the_childs_group_is_killed(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "_processes", list)
+    assert run_forked(lambda: time.sleep(60), timeout=0.3, output=output).kind == "timed_out"
+    assert run_forked(lambda: 1, timeout=5, output=output).value == 1
+
+
+def test_the_tail_begins_with_a_whole_line() -> None:
+    assert isolation.tail("one\ntwo\nthree\n", 9) == "three\n"
+    assert isolation.tail("é" * 10, 5) == "éé"
+    assert isolation.tail("short", 100) == "short"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("MemoryError", True),
+        ("E   MemoryError: 3 GiB", True),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", True),
+        ("KeyError: 'MemoryError'", False),
+        ("RuntimeError: no memory of it", False),
+    ],
+)
+def test_out_of_memory(text: str, expected: bool) -> None:
+    assert isolation.out_of_memory(text) is expected
+
+
+# The journal
+
+
+def events(*each: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"event": name, **fields} for name, fields in each]
+
+
+def started(start: str) -> tuple[str, dict[str, Any]]:
+    return "started", {"start": start, "seconds": {"total": 1.5}, "counters": {"n": 3}}
+
+
+RETURNED = Ended("returned", 12.0)
+
+
+def test_a_journal_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    assert journal.read(path) == ()
+    journal.Journal(path).write("model", model="é")
+    journal.Journal(path).write("starting", start="cold")
+    with path.open("a") as file:
+        file.write('[1]\n{"event": 3}\nnonsense\n{"event": "torn')
+    assert journal.read(path) == (
+        {"event": "model", "model": "é"},
+        {"event": "starting", "start": "cold"},
+    )
+
+
+def test_a_journal_refuses_what_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        journal.Journal(tmp_path / "journal").write("started", seconds=float("nan"))
+
+
+def test_fold_while_it_runs() -> None:
+    case = journal.fold("x", events(("flags", {"flags": {"A": True}}), started("cold")))
+    assert (case.outcome, case.flags, len(case.starts)) == ("running", {"A": True}, 1)
+
+
+@pytest.mark.parametrize("failure", [None, "AssertionError: 1 != 3"])
+def test_fold_passes_when_both_starts_ended_whatever_they_counted(failure: str | None) -> None:
+    case = journal.fold(
+        "x",
+        events(("model", {"model": "m"}), started("cold"), started("warm")),
+        ended=RETURNED,
+        failure=failure,
+    )
+    assert (case.outcome, case.reason, case.model, case.seconds) == ("passed", None, "m", 12.0)
+    assert [start.start for start in case.starts] == ["cold", "warm"]
+    assert case.starts[0].counters == {"n": 3}
+
+
+def test_fold_a_crash_says_in_which_start() -> None:
+    ended = Ended("signalled", 2.0, signal=11, output="ValueError: survived\n")
+    case = journal.fold(
+        "x",
+        events(("starting", {"start": "cold"}), started("cold"), ("starting", {"start": "warm"})),
+        ended=ended,
+    )
+    assert (case.outcome, case.reason) == ("crashed", "killed by SIGSEGV in the warm start")
+    assert case.signature == "killed by SIGSEGV"
+    assert case.failure == "ValueError: survived\nkilled by SIGSEGV"
+
+
+def test_fold_a_crash_after_both_starts_is_a_crash() -> None:
+    ended = Ended("signalled", 2.0, signal=11)
+    case = journal.fold("x", events(started("cold"), started("warm")), ended=ended)
+    assert (case.outcome, case.reason) == ("crashed", "killed by SIGSEGV")
+
+
+@pytest.mark.parametrize(
+    ("ended", "outcome"),
+    [
+        (Ended("timed_out", 900.0), "timed_out"),
+        (Ended("exited", 1.0, exit_code=0), "crashed"),
+        (Ended("exited", 1.0), "crashed"),
+        (Ended("signalled", 1.0, signal=64), "crashed"),
+        (Ended("signalled", 1.0, signal=9, oom_killed=True), "out_of_memory"),
+        (Ended("raised", 1.0, error="x\nMemoryError"), "out_of_memory"),
+        (Ended("raised", 1.0, error=""), "failed"),
+    ],
+)
+def test_fold_of_bad_ends(ended: Ended, outcome: str) -> None:
+    case = journal.fold("x", (), ended=ended)
+    assert case.outcome == outcome
+    assert case.reason and case.signature
+
+
+def test_fold_survivors_are_said() -> None:
+    assert "did not end 2" in Ended("timed_out", 1.0, survivors=(3, 4)).reason
+
+
+def test_fold_a_failed_start_of_its_own_child(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    ended = run_forked(lambda: ctypes.string_at(0), timeout=5, output=tmp_path / "output")
+    journal.Journal(path).failed("cold", ended)
+    case = journal.fold("x", journal.read(path), ended=RETURNED, failure="Failed: the cold start")
+    assert (case.outcome, case.reason) == ("crashed", "killed by SIGSEGV in the cold start")
+    assert case.signature == "killed by SIGSEGV"
+    assert case.failure and "most recent call first" in case.failure
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "outcome", "reason"),
+    [
+        ("failed", {"failure": "ValueError: no"}, "failed", "ValueError: no"),
+        ("failed", {"failure": "MemoryError"}, "out_of_memory", "MemoryError"),
+        ("failed", {"failure": None}, "failed", None),
+        ("not_applicable", {"reason": "needs a GPU"}, "not_applicable", "needs a GPU"),
+        ("untested", {"reason": "no rule"}, "interrupted", "no rule"),
+    ],
+)
+def test_fold_of_what_the_test_said(
+    name: str, fields: dict[str, Any], outcome: str, reason: str | None
+) -> None:
+    case = journal.fold("x", events((name, fields)), ended=RETURNED, skipped="skipped")
+    assert (case.outcome, case.reason) == (outcome, reason)
+
+
+def test_fold_of_what_the_test_did_not_say() -> None:
+    assert journal.fold("x", (), ended=RETURNED, skipped="why").outcome == "not_applicable"
+    assert journal.fold("x", (), ended=RETURNED).outcome == "failed"
+    assert journal.fold("x", (), ended=RETURNED, failure="E  x\nKeyError: 3").outcome == "failed"
+    assert journal.fold("x", (), seconds=2, interrupted=True).outcome == "interrupted"
+
+
+def test_fold_keeps_only_the_end_of_a_long_failure() -> None:
+    ended = Ended("raised", 1.0, error="x" * 100_000 + "\nKeyError: 3")
+    case = journal.fold("x", (), ended=ended)
+    assert case.failure and len(case.failure) <= 16384
+    assert json.dumps(case.failure)

@@ -1,0 +1,672 @@
+"""The plugin in a pytest of its own, with fakes of torch and vllm on PYTHONPATH, and real forks."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from matrix import records
+from matrix.inside.plugin import case_name
+from matrix.records import Case, Record
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
+
+HERE = Path(__file__).resolve().parent.parent
+CELL = "py311-torch210-vllm019"
+
+TORCH = """
+import os
+from types import SimpleNamespace
+__version__ = "2.10.0+cu128"
+version = SimpleNamespace(cuda="12.8")
+cuda = SimpleNamespace(is_initialized=lambda: bool(os.environ.get("FAKE_CUDA_IS_UP")))
+"""
+VLLM = """
+import torch
+__version__ = "0.19.1"
+"""
+FAKES = """
+import sys, types
+features = types.ModuleType("matrix.inside.features")
+features.effective_flags = lambda: {"VLLM_USE_AOT_COMPILE": True}
+sys.modules[features.__name__] = features
+"""
+HEAD = """
+import ctypes, os, resource, signal, subprocess, sys, time
+from pathlib import Path
+import pytest
+from matrix.inside.journal import Journal
+
+def note(event, **fields):
+    Journal(os.environ["MATRIX_JOURNAL"]).write(event, **fields)
+
+def start(name, seconds=1.25):
+    note("starting", start=name)
+    note("started", start=name, seconds={"total": seconds}, counters={"saved": 3})
+
+def both():
+    start("cold")
+    start("warm")
+"""
+
+
+@dataclass
+class Ran:
+    status: int
+    output: str
+    record: Record
+    folder: Path
+
+    def case(self, name: str) -> Case:
+        return next(case for case in self.record.cases if case.case == name)
+
+
+class Place:
+    """A folder with fakes, startup tests and an unfinished record."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[subprocess.Popen[str]] = []
+        self.record = folder / f"{CELL}.20261122T180000Z.json"
+        self.file("fake/torch/__init__.py", TORCH)
+        self.file("fake/vllm/__init__.py", VLLM)
+        self.file("fake/fakes.py", FAKES)
+        self.file("pytest.ini", "[pytest]\n")
+        provenance = {"started": "2026-11-22T18:00:00Z"}
+        records.write(Record(CELL, "cpu", False, provenance), self.record)
+
+    def file(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+
+    def tests(self, text: str, name: str = "tests/startup/test_cases.py") -> None:
+        self.file(name, HEAD + textwrap.dedent(text))
+
+    def start(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, target: str = "tests"
+    ) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "pytest", target, "-p", "matrix.inside.plugin"]
+        command += [
+            "-p",
+            "fakes",
+            "-p",
+            "no:cacheprovider",
+            "--record",
+            str(self.record),
+            *arguments,
+        ]
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MATRIX"))},
+                "PYTHONPATH": f"{HERE}{os.pathsep}{self.folder / 'fake'}",
+                "FOLDER": str(self.folder),
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                **(environment or {}),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self.processes.append(process)
+        return process
+
+    def ended(self, process: "subprocess.Popen[str]") -> Ran:
+        output, _ = process.communicate(timeout=60)
+        return Ran(process.returncode, output, records.read(self.record), self.folder)
+
+    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Ran:
+        return self.ended(self.start(*arguments, environment=environment))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    for process in place.processes:
+        with process:
+            process.kill()
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_for(path: Path) -> int:
+    for _ in range(300):
+        if path.exists() and path.read_text():
+            return int(path.read_text())
+        time.sleep(0.02)
+    raise AssertionError(f"{path.name} did not come")
+
+
+ENDS = """
+@pytest.fixture(scope="session")
+def whole():
+    yield "session"
+    Path(os.environ["FOLDER"], "down").open("a").write("session ")
+
+@pytest.fixture(scope="module")
+def part(whole):
+    return [whole]
+
+@pytest.mark.parametrize("mega", [0, 1], ids="mega_aot={}".format)
+def test_fine(mega, part, tmp_path):
+    part.append("module")
+    assert part == ["session", "module"]
+    note("flags", flags={"VLLM_USE_MEGA_AOT_ARTIFACT": bool(mega)})
+    note("model", model="phi")
+    both()
+
+def test_prints(record_property):
+    record_property("word", 3)
+    print("said by print")
+    os.write(2, b"said by the descriptor\\n")
+    subprocess.run(["echo", "said by a program"])
+    both()
+
+def test_drifts():
+    both()
+    assert 3 == 1 + 1
+
+def test_asserts():
+    start("cold")
+    note("starting", start="warm")
+    raise RuntimeError("operator torchvision::nms does not exist")
+
+def test_segfault():
+    start("cold")
+    note("starting", start="warm")
+    print("before the end")
+    ctypes.string_at(0)
+
+def test_signal():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def test_kill():
+    both()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def test_exits():
+    both()
+    os._exit(0)
+
+def test_memory_limit():
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
+    bytearray(1 << 33)
+
+def test_bad_alloc():
+    os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\\n")
+    os.write(2, b"  what():  std::bad_alloc\\n")
+    os.abort()
+
+def test_hangs():
+    note("starting", start="cold")
+    print("before the hang")
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", '''if True:
+        import os, signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork(): os._exit(0)
+        os.setsid()
+        open(os.environ["FOLDER"] + "/grandchild", "w").write(str(os.getpid()))
+        time.sleep(60)'''])
+    time.sleep(60)
+
+@pytest.mark.skip(reason="by a mark")
+def test_skipped():
+    raise AssertionError
+
+def test_not_applicable():
+    note("not_applicable", reason="needs Hopper")
+    pytest.skip("needs Hopper")
+
+@pytest.mark.xfail(reason="known")
+def test_xfail():
+    assert 0
+
+@pytest.mark.xfail(strict=True)
+def test_xpass():
+    both()
+
+@pytest.fixture
+def broken():
+    raise ValueError("no such fixture value")
+
+def test_setup(broken):
+    both()
+
+@pytest.fixture
+def broken_end():
+    yield
+    raise ValueError("cannot stop")
+
+def test_teardown(broken_end):
+    both()
+
+def test_closes():
+    os.close(1)
+    os.close(2)
+    both()
+
+def test_closes_python():
+    sys.stdout.close()
+    both()
+
+def test_much():
+    os.write(1, (b"x" * 1023 + b"\\n") * 20480)
+    print("the last of much")
+    both()
+
+def test_much_then_dies():
+    os.write(1, (b"x" * 1023 + b"\\n") * 20480)
+    print("the last before death")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def test_says_nothing():
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    place = Place(tmp_path_factory.mktemp("ends"))
+    place.tests(ENDS)
+    return place.run("-rA", "--junitxml=junit.xml", "-ojunit_logging=all", "--case-timeout", "2")
+
+
+def test_every_end_becomes_its_outcome(ends: Ran) -> None:
+    outcomes = {case.case: (case.outcome, case.reason) for case in ends.record.cases}
+    hang = outcomes.pop("hangs")
+    assert hang[0] == "timed_out" and hang[1]
+    assert re.fullmatch(r"timed out after 2\.\d s in the cold start", hang[1])
+    assert outcomes == {
+        "fine[mega_aot=0]": ("passed", None),
+        "fine[mega_aot=1]": ("passed", None),
+        "prints": ("passed", None),
+        "drifts": ("passed", None),
+        "asserts": ("failed", "RuntimeError: operator torchvision::nms does not exist"),
+        "segfault": ("crashed", "killed by SIGSEGV in the warm start"),
+        "signal": ("crashed", "killed by SIGSEGV"),
+        "kill": ("crashed", "killed by SIGKILL"),
+        "exits": ("crashed", "the process exited with status 0 before the test ended"),
+        "memory_limit": ("out_of_memory", "MemoryError"),
+        "bad_alloc": ("out_of_memory", "killed by SIGABRT: std::bad_alloc: std::bad_alloc"),
+        "skipped": ("not_applicable", "by a mark"),
+        "not_applicable": ("not_applicable", "needs Hopper"),
+        "xfail": ("failed", "AssertionError: assert 0"),
+        "xpass": ("passed", None),
+        "setup": ("failed", "ValueError: no such fixture value"),
+        "teardown": ("passed", None),
+        "closes": ("passed", None),
+        "closes_python": ("passed", None),
+        "much": ("passed", None),
+        "much_then_dies": ("crashed", "killed by SIGKILL"),
+        "says_nothing": ("failed", "the test ended without a cold and a warm start"),
+    }
+    assert ends.status == 1
+    assert ends.record.finished and ends.record.error is None
+
+
+def test_pytest_counts_them_as_if_they_had_run_here(ends: Ran) -> None:
+    last = ends.output.strip().splitlines()[-1]
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", last)}
+    assert counts["skipped"] == 2
+    assert counts["xfailed"] == 1
+    # The teardown's error comes on top of its pass; what closing sys.stdout does to pytest differs.
+    assert counts["errors"] >= 2
+    assert counts["failed"] >= 10
+    assert "PASSED tests/startup/test_cases.py::test_fine[mega_aot=1]" in ends.output
+    assert "FAILED tests/startup/test_cases.py::test_exits" in ends.output
+    assert "SKIPPED [1] tests/startup/test_cases.py" in ends.output
+    assert "XFAIL tests/startup/test_cases.py::test_xfail - known" in ends.output
+
+
+def test_the_record_holds_what_the_journal_said(ends: Ran) -> None:
+    case = ends.case("fine[mega_aot=1]")
+    assert (case.model, case.flags) == ("phi", {"VLLM_USE_MEGA_AOT_ARTIFACT": True})
+    assert [(each.start, each.seconds, each.counters) for each in case.starts] == [
+        ("cold", {"total": 1.25}, {"saved": 3}),
+        ("warm", {"total": 1.25}, {"saved": 3}),
+    ]
+    assert [each.start for each in ends.case("segfault").starts] == ["cold"]
+    assert ends.case("kill").started("warm") is not None
+
+
+def test_the_record_shows_why_it_died(ends: Ran) -> None:
+    assert "before the end" in (ends.case("segfault").failure or "")
+    assert "in test_segfault" in (ends.case("segfault").failure or "")
+    assert "before the hang" in (ends.case("hangs").failure or "")
+    assert "in test_hangs" in (ends.case("hangs").failure or "")
+    assert "the last before death" in (ends.case("much_then_dies").failure or "")
+    assert ends.case("segfault").signature == "killed by SIGSEGV"
+    for case in ends.record.cases:
+        assert len(case.failure or "") <= records.FAILURE_LIMIT
+
+
+def test_the_record_is_valid(ends: Ran) -> None:
+    [path] = ends.folder.glob(f"{CELL}*.json")
+    data = json.loads(path.read_text())
+    full = {"seconds": 1.0, "python": "3.11", "os": "x", "machine": "x", "memory_mib": 1}
+    full |= {"cpu": {"model": None, "cores": 1}, "command": [], "model_source": "data"}
+    full |= {"tests": {"commit": None, "fingerprint": "sha256:0"}}
+    data["provenance"] |= full
+    records.validate(data, "record")
+
+
+def test_nothing_is_left_of_a_hang(ends: Ran) -> None:
+    assert not alive(wait_for(ends.folder / "grandchild"))
+
+
+def test_output_reaches_the_parents_summary(ends: Ran) -> None:
+    for text in ("said by print", "said by the descriptor", "said by a program"):
+        assert text in ends.output
+    assert "the last of much" in ends.output
+    assert "characters before this are left out" in ends.output
+    assert len(ends.output) < 1 << 20
+
+
+def test_junit_has_every_case_and_its_output(ends: Ran) -> None:
+    root = ElementTree.parse(ends.folder / "junit.xml").getroot()
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    assert len(cases) == len(ends.record.cases)
+    failed = {name for name, case in cases.items() if case.find("failure") is not None}
+    assert {"test_segfault", "test_hangs", "test_exits", "test_drifts"} <= failed
+    assert not failed & {"test_fine[mega_aot=0]", "test_skipped", "test_prints", "test_much"}
+    assert "said by print" in (cases["test_prints"].findtext("system-out") or "")
+    assert cases["test_prints"].find("properties/property[@name='word']") is not None
+    assert cases["test_skipped"].find("skipped") is not None
+    assert "before the end" in (cases["test_segfault"].findtext("system-out") or "")
+
+
+def test_session_fixtures_are_torn_down_in_each_child(ends: Ran) -> None:
+    assert (ends.folder / "down").read_text() == "session session "
+
+
+def test_progress_lines(ends: Ran) -> None:
+    lines = ends.output.splitlines()
+    assert "  fine[mega_aot=1]  cold 1.2 s  warm 1.2 s  passed" in lines
+    assert "  not_applicable    not applicable: needs Hopper" in lines
+    assert (
+        "  segfault          cold 1.2 s  warm  crashed: killed by SIGSEGV in the warm start"
+        in lines
+    )
+    [drift] = [line for line in lines if line.startswith("  drifts ")]
+    assert drift.endswith("warm 1.2 s  failed: AssertionError: assert 3 == (1 + 1)")
+    assert lines.count("tests/startup/test_cases.py ") == 1
+
+
+def test_the_stack_goes_into_the_record(ends: Ran) -> None:
+    [rung] = ends.record.rungs
+    assert (rung.rung, rung.ok, rung.reason) == ("imports", True, None)
+    assert ends.record.flags == {"VLLM_USE_AOT_COMPILE": True}
+    facts = ends.record.provenance
+    assert (facts["torch"], facts["vllm"], facts["cuda"]) == ("2.10.0+cu128", "0.19.1", "12.8")
+    assert re.search(
+        r"^  imports  \d\.\d s  torch 2\.10\.0\+cu128, vllm 0\.19\.1", ends.output, re.M
+    )
+
+
+FIVE = """
+@pytest.mark.parametrize("n", range(5))
+def test_n(n):
+    both()
+    if n % 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "status"),
+    [
+        (["-x"], ["n[0]", "n[1]"], 1),
+        (["--maxfail=2", "-q"], ["n[0]", "n[1]", "n[2]", "n[3]"], 1),
+        (["-k", "n and 4", "-v"], ["n[4]"], 0),
+    ],
+)
+def test_pytests_own_options(
+    place: Place, arguments: list[str], expected: list[str], status: int
+) -> None:
+    place.tests(FIVE)
+    ran = place.run(*arguments)
+    assert [case.case for case in ran.record.cases] == expected
+    assert ran.status == status
+
+
+def test_output_streams_while_a_case_runs(place: Place) -> None:
+    place.tests("""
+        def test_talks():
+            note("starting", start="cold")
+            print("first words", flush=True)
+            while not Path(os.environ["FOLDER"], "heard").exists():
+                time.sleep(0.01)
+            both()
+    """)
+    process = place.start("-s")
+    assert process.stdout is not None
+    seen = ""
+    while "first words" not in seen:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    assert "  talks  cold" in seen
+    (place.folder / "heard").touch()
+    ran = place.ended(process)
+    assert ran.status == 0
+    assert "  cold 1.2 s  warm 1.2 s  passed" in ran.output
+
+
+def test_the_record_follows_a_case(place: Place) -> None:
+    place.tests("""
+        def test_slow():
+            start("cold")
+            Path(os.environ["FOLDER"], "pid").write_text(str(os.getpid()))
+            time.sleep(60)
+    """)
+    process = place.start()
+    child = wait_for(place.folder / "pid")
+    for _ in range(100):
+        [case] = records.read(place.record).cases
+        if case.starts:
+            break
+        time.sleep(0.02)
+    assert (case.outcome, [each.start for each in case.starts]) == ("running", ["cold"])
+    process.kill()
+    process.communicate(timeout=10)
+    for _ in range(100):
+        if not alive(child):
+            break
+        time.sleep(0.02)
+    assert not alive(child)
+    assert not records.read(place.record).finished
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_kills_the_tree_and_is_recorded(place: Place, number: signal.Signals) -> None:
+    place.tests("""
+        def test_slow():
+            start("cold")
+            sleeper = subprocess.Popen(["sleep", "60"], start_new_session=True)
+            Path(os.environ["FOLDER"], "pid").write_text(str(sleeper.pid))
+            time.sleep(60)
+
+        def test_never():
+            both()
+    """)
+    process = place.start()
+    sleeper = wait_for(place.folder / "pid")
+    process.send_signal(number)
+    ran = place.ended(process)
+    assert not alive(sleeper)
+    assert ran.status == 2
+    [case] = ran.record.cases
+    assert (case.outcome, [each.start for each in case.starts]) == ("interrupted", ["cold"])
+    assert ran.record.error is not None and ran.record.error.kind == "interrupted"
+    assert ran.record.finished
+
+
+def test_an_import_that_fails_is_a_rung_not_climbed(place: Place) -> None:
+    place.tests("def test_x(): both()")
+    place.file(
+        "fake/vllm/_C.py", 'raise ImportError("/a/_C.abi3.so: undefined symbol: _ZN3c104cuda")'
+    )
+    ran = place.run()
+    assert ran.status == 1
+    [rung] = ran.record.rungs
+    assert (rung.ok, rung.reason) == (
+        False,
+        "ImportError: _C.abi3.so: undefined symbol: _ZN3c104cuda",
+    )
+    assert ran.record.error is not None and ran.record.error.kind == "imports"
+    assert ran.record.cases == ()
+    assert "do not import: ImportError: _C.abi3.so: undefined symbol" in ran.output
+
+
+def test_a_missing_driver_is_not_the_cells_fault_on_a_cpu(place: Place) -> None:
+    place.tests("def test_x(): both()")
+    place.file(
+        "fake/vllm/_C.py", 'raise ImportError("libcuda.so.1: cannot open shared object file")'
+    )
+    assert place.run().status == 0
+
+
+def test_a_case_after_cuda_came_up_fails(place: Place) -> None:
+    place.tests("def test_x(): both()")
+    ran = place.run(environment={"FAKE_CUDA_IS_UP": "1"})
+    assert ran.status == 1
+    case = ran.case("x")
+    assert case.outcome == "failed" and case.reason
+    assert "CUDA was initialised" in case.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("both(); note('untested', reason='no expectation')", 5),
+        ("note('not_applicable', reason='needs a GPU'); pytest.skip('needs a GPU')", 5),
+    ],
+)
+def test_the_exit_status(place: Place, body: str, status: int) -> None:
+    place.tests(f"def test_x(): {body}")
+    assert place.run().status == status
+
+
+def test_a_test_may_stop_the_session(place: Place) -> None:
+    place.tests("""
+        def test_a():
+            pytest.exit("enough", returncode=7)
+
+        def test_b():
+            both()
+    """)
+    ran = place.run()
+    assert ran.status == 7
+    assert [case.case for case in ran.record.cases] == ["a"]
+    assert ran.record.error is not None and ran.record.error.kind == "interrupted"
+
+
+def test_only_startup_tests_and_marked_ones_are_forked(place: Place) -> None:
+    place.tests("def test_inside(): assert os.getpid() != int(os.environ['PARENT']); both()")
+    place.tests(
+        """
+        os.environ["PARENT"] = str(os.getpid())
+
+        @pytest.fixture(scope="session")
+        def whole():
+            yield
+            Path(os.environ["FOLDER"], "down").open("a").write(f"{os.getpid()} ")
+
+        def test_plain(whole):
+            assert os.getpid() == int(os.environ["PARENT"])
+
+        @pytest.mark.isolated
+        def test_marked():
+            assert os.getpid() != int(os.environ["PARENT"])
+            assert Path(os.environ["FOLDER"], "down").read_text() == os.environ["PARENT"] + " "
+            both()
+
+        def test_plain_again(whole):
+            pass
+        """,
+        "tests/a/test_a.py",
+    )
+    ran = place.run("-rA")
+    assert ran.status == 0, ran.output
+    assert [case.case for case in ran.record.cases] == ["marked", "inside"]
+    first, second = (ran.folder / "down").read_text().split()
+    assert first == second
+
+
+def test_a_module_that_cannot_be_collected_is_said(place: Place) -> None:
+    place.tests("import nowhere_to_be_found")
+    ran = place.run()
+    assert ran.status == 2
+    assert ran.record.error is not None and ran.record.error.kind == "internal"
+    assert "nowhere_to_be_found" in ran.record.error.reason
+
+
+def test_two_tests_of_one_name_are_refused(place: Place) -> None:
+    place.tests("def test_x(): both()")
+    place.tests("def test_x(): both()", "tests/startup/more/test_more.py")
+    ran = place.run()
+    assert ran.status == 4
+    assert "are both the case x" in ran.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pdb"], "--pdb cannot reach"),
+        (["--platform=cuda"], "is of cpu"),
+        (["--record", "nowhere.json"], "`matrix run` makes one"),
+        (["--case-timeout", "0"], "--case-timeout"),
+    ],
+)
+def test_bad_options(place: Place, arguments: list[str], message: str) -> None:
+    ran = place.run(*arguments)
+    assert ran.status == 4
+    assert message in ran.output
+    assert "Traceback" not in ran.output
+
+
+def test_a_record_that_cannot_be_written_is_said(place: Place) -> None:
+    place.tests("""
+        def test_x():
+            both()
+            for path in Path(os.environ["FOLDER"]).glob("py311*.json"):
+                path.unlink()
+                path.mkdir()
+    """)
+    process = place.start()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "the record is lost: " in output
+    assert "cannot be written" in output
+
+
+def test_collect_only_leaves_the_record_alone(place: Place) -> None:
+    place.tests("def test_x(): both()")
+    before = place.record.read_bytes()
+    ran = place.run("--collect-only", "-q")
+    assert ran.status == 0
+    assert place.record.read_bytes() == before
+
+
+def test_case_names() -> None:
+    assert case_name("test_moe_startup[mega_aot=1]") == "moe_startup[mega_aot=1]"

@@ -1,0 +1,178 @@
+import os
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from matrix import preflight as module
+from matrix.preflight import PreflightError, choose_platform, preflight, visible_gpus
+
+LISTED = "GPU 0: NVIDIA H100 (UUID: GPU-aa11)\nGPU 1: NVIDIA H100 (UUID: GPU-bb22)\n"
+
+
+def program(folder: Path, name: str, body: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of two GPUs, as `nvidia-smi -L` tells it."""
+    found = program(tmp_path / "bin", "nvidia-smi", f"printf '{LISTED}'")
+    monkeypatch.setenv("PATH", f"{found.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return found
+
+
+@pytest.fixture
+def no_devices(tmp_path: Path) -> Path:
+    (tmp_path / "dev").mkdir()
+    return tmp_path / "dev"
+
+
+def test_a_good_machine_is_not_refused(tmp_path: Path) -> None:
+    records = tmp_path / "new" / "records"
+    assert preflight(records, temporary=tmp_path, least_free_mib=1, least_memory_mib=1) is None
+    assert records.is_dir()
+
+
+def test_without_fork_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    refusal = preflight(tmp_path)
+    assert refusal is not None and refusal.kind == "no_fork"
+    assert "WSL" in refusal.reason and "\n" not in refusal.reason
+
+
+@pytest.mark.parametrize("which", ["records", "temporary"])
+def test_too_little_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    full = tmp_path / "full"
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda folder: usage._replace(free=(5 if Path(folder) == full else 5000) * 2**20),
+    )
+    folders = {"records": tmp_path / "records", "temporary": tmp_path / "temporary", which: full}
+    refusal = preflight(folders["records"], temporary=folders["temporary"])
+    assert refusal is not None and refusal.kind == "no_space"
+    assert "5 MiB free" in refusal.reason and str(full) in refusal.reason
+    assert ("--records" if which == "records" else "TMPDIR") in refusal.reason
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refusal = preflight(tmp_path / "file" / "records")
+    assert refusal is not None and refusal.kind == "no_space"
+    assert "cannot be written" in refusal.reason and "--records" in refusal.reason
+
+
+def test_too_little_memory(tmp_path: Path) -> None:
+    refusal = preflight(tmp_path, least_free_mib=1, least_memory_mib=10**9)
+    assert refusal is not None and refusal.kind == "no_memory" and "ulimit" in refusal.reason
+
+
+def test_a_ulimit_counts_as_memory() -> None:
+    code = "from matrix.preflight import available_memory_mib; print(available_memory_mib())"
+    limit = 512 * 2**20
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        check=True,
+    )
+    assert 0 < int(done.stdout) < 512
+
+
+def test_memory_is_told() -> None:
+    total, available = module.total_memory_mib(), module.available_memory_mib()
+    assert total is not None and available is not None and 0 < available <= total
+
+
+def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    refusal = preflight(tmp_path, least_free_mib=1, least_memory_mib=1)
+    assert refusal is not None and refusal.kind == "no_compiler" and "g++" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("echo 'fatal error: Python.h: No such file' >&2; exit 1", "python3"),
+        ("echo warming up >&2; echo 'fatal error: vector: none' >&2; exit 1", "vector: none"),
+        ("exit 1", "it says nothing"),
+    ],
+)
+def test_a_compiler_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    monkeypatch.setenv("CXX", str(program(tmp_path, "cxx", body)))
+    refusal = preflight(tmp_path, least_free_mib=1, least_memory_mib=1)
+    assert refusal is not None and refusal.kind == "no_compiler" and said in refusal.reason
+
+
+def test_a_compiler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    refusal = preflight(tmp_path, least_free_mib=1, least_memory_mib=1)
+    assert refusal is not None and "does not run" in refusal.reason
+
+
+def test_cxx_may_have_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "g++ -O0")
+    assert preflight(tmp_path, least_free_mib=1, least_memory_mib=1) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen"),
+    [
+        (None, ("GPU 0", "GPU 1")),
+        ("", ()),
+        ("-1", ()),
+        ("1", ("GPU 1",)),
+        ("1,0", ("GPU 1", "GPU 0")),
+        ("0,7,1", ("GPU 0",)),
+        ("7", ()),
+        ("GPU-bb22", ("GPU 1",)),
+        ("MIG-cc33", ("MIG-cc33",)),
+    ],
+)
+def test_visible_gpus(
+    smi: Path, no_devices: Path, asked: str | None, seen: tuple[str, ...]
+) -> None:
+    environ = {} if asked is None else {"CUDA_VISIBLE_DEVICES": asked}
+    found = visible_gpus(environ, no_devices)
+    assert tuple(each.partition(":")[0] for each in found) == seen
+
+
+@pytest.mark.parametrize("body", ["exit 9", "echo NVIDIA-SMI has failed"])
+def test_device_files_count_where_smi_does_not_answer(
+    smi: Path, no_devices: Path, body: str
+) -> None:
+    program(smi.parent, smi.name, body)
+    assert visible_gpus({}, no_devices) == ()
+    for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
+        (no_devices / name).touch()
+    assert visible_gpus({}, no_devices) == ("nvidia0",)
+
+
+def test_auto_is_cuda_only_where_a_gpu_is_visible(
+    smi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert choose_platform("auto") == "cuda"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_platform("auto") == "cpu"
+    assert choose_platform("cuda") == "cuda"
+
+
+def test_another_platform_is_an_error() -> None:
+    with pytest.raises(PreflightError, match="choose auto, cpu or cuda"):
+        choose_platform("tpu")

@@ -1,0 +1,363 @@
+import doctest
+import json
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from matrix.expectations import parse_expectations
+from matrix.records import Case, Record, RunError, Start, to_json
+from matrix.report import markdown, table_json, terminal, text
+from matrix.report.table import Table, tabulate
+from matrix.verdicts import judge
+
+RULES = parse_expectations(
+    """
+[[rule]]
+id = "cold"
+case = "moe"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3, num_compiled_artifacts_loaded = 0 }
+evidence = ["a record"]
+
+[[rule]]
+id = "warm"
+case = "moe"
+start = "warm"
+counters = { num_compiled_artifacts_saved = 0, num_compiled_artifacts_loaded = 3 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
+SCHEMA = json.loads(Path(text.__file__).parents[1].joinpath("data/table.schema.json").read_text())
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "a | b || c \\| d \\\\| e",
+    "`code` ``more``` ",
+    "line\nbreak\r\n# heading\n\n| x |\n|---|",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x00\x07\x08\x9b31m",
+    "[link](javascript:alert(1)) ![image](http://evil.example/x.png) [^1]",
+    "https://evil.example www.evil.example joe@evil.example",
+    "*bold* _em_ ~~gone~~ $x$ &lt; &#60;script> <!-- -->",
+    "\u202eright to left\u2066 \u200bzero\ud800",
+]
+
+
+def make_case(name: str = "moe", loaded: int = 3, **more: Any) -> Case:
+    starts = (
+        Start(
+            "cold",
+            {"total": 61.24},
+            {"num_compiled_artifacts_saved": 3, "num_compiled_artifacts_loaded": 0},
+        ),
+        Start(
+            "warm",
+            {"total": 20.0},
+            {"num_compiled_artifacts_saved": 0, "num_compiled_artifacts_loaded": loaded},
+        ),
+    )
+    return Case(name, **{"outcome": "passed", "starts": starts, **more})
+
+
+def make(
+    cell: str = "py311-torch210-vllm019", *cases: Case, day: int = 22, **more: Any
+) -> tuple[Path, Record]:
+    record = Record(
+        **{
+            "cell": cell,
+            "platform": "cpu",
+            "finished": True,
+            "provenance": {
+                "started": f"2026-11-{day:02}T18:00:00Z",
+                "seconds": 312.4,
+                "python": "3.11.7",
+                "torch": "2.10.0+cu128",
+                "vllm": "0.19.1",
+                "cpu": {"model": "EPYC 9B14", "cores": 2},
+                "gpu": None,
+            },
+            "cases": cases,
+            **more,
+        }
+    )
+    return Path(f"{cell}.json"), record
+
+
+def failed(reason: str) -> Case:
+    return make_case("moe[1]", outcome="failed", starts=(), reason=reason, signature="KeyError")
+
+
+RECORDS = [
+    make("py311-torch210-vllm019", make_case()),
+    make("py311-torch29-vllm016", make_case(loaded=1)),
+    make("py310-torch211-vllm020", make_case()),
+    make("py312-torch211-vllm020", failed("KeyError: 'x | y'"), make_case("other"), day=23),
+    make(
+        "py311-torch211-vllm020",
+        platform="cuda",
+        error=RunError("no_gpu", "no GPU is visible"),
+    ),
+]
+WANTED = """\
+# torch × vLLM: what starts, cold and warm
+
+Each cell starts vLLM once with empty compile caches (cold) and once more with the caches that the \
+first start left (warm), and compares what the compiler counted with what this pair of releases \
+should count.
+
+5 cells: 2 compatible, 1 drift, 1 incompatible, 1 untested. Newest record: 2026-11-23.
+
+| | |
+|---|---|
+| ✅ as expected | compatible: starts cold and warm, and every counter is as expected |
+| ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
+| ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
+starts cold, starts warm |
+| ❔ untested | was tried, but shows nothing about the pair: the note says why |
+| · | no record: this cell was never run |
+
+## cuda
+
+On a GPU. This platform decides.
+
+| vLLM ↓ torch → | 2.11 |
+| --- | --- |
+| **0.20** | ❔ untested \\[1\\] |
+
+1. **torch 2.11, vLLM 0.20**: untested on Python 3.11: no GPU is visible
+
+## cpu
+
+Without a GPU: the compiler stack is the same, the kernels are not.
+
+| vLLM ↓ torch → | 2.9 | 2.10 | 2.11 |
+| --- | --- | --- | --- |
+| **0.16** | ⚠️ counts differ \\[1\\] | · | · |
+| **0.19** | · | ✅ as expected | · |
+| **0.20** | · | · | ❌ starts cold \\[2\\] |
+
+1. **torch 2.9, vLLM 0.16**: drift on Python 3.11: moe: warm \
+num\\_compiled\\_artifacts\\_loaded is 1, expected 3
+2. **torch 2.11, vLLM 0.20**: compatible on Python 3.10; incompatible at *starts cold* on Python \
+3.12: moe\\[1\\]: KeyError: 'x &#124; y'
+
+## Cases
+
+| cell | platform | case | verdict | cold, s | warm, s | what differs | date |
+| --- | --- | --- | --- | --: | --: | --- | --- |
+| `py311-torch29-vllm016` | cpu | `moe` | ⚠️ counts differ | 61.2 | 20.0 | warm \
+`num_compiled_artifacts_loaded`: expected 3, observed 1 | 2026-11-22 |
+| `py311-torch210-vllm019` | cpu | `moe` | ✅ as expected | 61.2 | 20.0 |  | 2026-11-22 |
+| `py310-torch211-vllm020` | cpu | `moe` | ✅ as expected | 61.2 | 20.0 |  | 2026-11-22 |
+| `py312-torch211-vllm020` | cpu | `moe[1]` | ❌ starts cold | - | - | KeyError: 'x &#124; y' | \
+2026-11-23 |
+| `py312-torch211-vllm020` | cpu | `other` | ❔ untested | 61.2 | 20.0 | no expectation for its \
+cold and warm starts | 2026-11-23 |
+"""  # noqa: RUF001
+
+
+def test_the_table_reads_as_a_release_manager_would_have_it() -> None:
+    told = markdown.render(tabulate(RECORDS, RULES))
+    assert told.partition("\n## Records\n")[0] == WANTED
+    assert "| `py311-torch210-vllm019` | cpu | 2.10.0+cu128 | 0.19.1 | 3.11.7 | EPYC 9B14 |" in told
+
+
+@settings(deadline=None)
+@given(st.permutations(RECORDS + RECORDS[:2]))
+def test_the_table_is_the_same_for_any_order(records: list[tuple[Path, Record]]) -> None:
+    wanted, table = tabulate(RECORDS, RULES), tabulate(records, RULES)
+    assert markdown.render(table) == markdown.render(wanted)
+    assert table_json.render(table) == table_json.render(wanted)
+
+
+@settings(deadline=None)
+@given(st.permutations([1, 22, 30]))
+def test_the_newest_record_of_a_cell_wins(days: list[int]) -> None:
+    records = [
+        make("py311-torch210-vllm019", make_case(loaded=day % 4), day=day, platform=platform)
+        for day in days
+        for platform in ("cpu", "cuda")
+    ]
+    table = tabulate(records, RULES)
+    assert [entry.date for entry in table.entries] == ["2026-11-30"] * 2
+    assert table.newest == "2026-11-30"
+
+
+def test_of_one_second_the_content_decides() -> None:
+    one, other = make("py311-torch210-vllm019", make_case()), make("py311-torch210-vllm019")
+    tables = [tabulate(pair, RULES) for pair in ([one, other], [other, one])]
+    assert tables[0] == tables[1]
+
+
+def test_the_worst_python_of_a_pair_is_shown() -> None:
+    table = tabulate(RECORDS, RULES)
+    entry = table.worst("cpu", "2.11", "0.20")
+    assert entry is not None and entry.record.cell.startswith("py312")
+    assert table.worst("cpu", "2.9", "0.20") is None
+
+
+def test_releases_sort_as_versions_do() -> None:
+    cells = ["py39-torch210-vllm10", "py311-torch29-vllm020", "py311-torch29-vllm09"]
+    table = tabulate([make(cell) for cell in cells], RULES)
+    assert table.releases("cpu") == (("2.9", "2.10"), ("0.9", "0.20", "1.0"))
+
+
+def test_the_json_obeys_its_schema() -> None:
+    content = json.loads(table_json.render(tabulate(RECORDS, RULES)))
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(content)
+    drift = next(cell for cell in content["cells"] if cell["verdict"] == "drift")
+    assert drift["cases"][0]["differences"] == [
+        {
+            "start": "warm",
+            "counter": "num_compiled_artifacts_loaded",
+            "expected": 3,
+            "observed": 1,
+            "rule": "warm",
+        }
+    ]
+
+
+def test_an_empty_table_is_a_table() -> None:
+    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(Table(()))))
+    assert "0 cells" in markdown.render(Table(()))
+
+
+def shape(told: str) -> list[int]:
+    """The cells of each line that is a table's."""
+    return [line.count("|") for line in told.splitlines() if line.startswith("|")]
+
+
+def hostile(said: str) -> tuple[Path, Record]:
+    provenance = {
+        **RECORDS[0][1].provenance,
+        **{key: said for key in ("python", "torch", "vllm")},
+        "gpu": {"name": said},
+    }
+    starts = (Start("cold", {said: 1.0}, {said: 1}), Start("warm", {said: 1.0}, {said: 1}))
+    cases = (
+        make_case(said or "x", outcome="failed", starts=(), reason=said, model=said),
+        make_case(f"x{said}", starts=starts, reason=said, failure=said, signature=said),
+    )
+    error = RunError("interrupted", said)
+    return make("py311-torch210-vllm019", *cases, provenance=provenance, error=error)
+
+
+def calm(said: str) -> None:
+    path, record = hostile(said)
+    table = tabulate([(path, record)], RULES)
+    told = markdown.render(table)
+    assert shape(told) == shape(markdown.render(tabulate([hostile("calm")], RULES)))
+    assert len(told.splitlines()) == len(
+        markdown.render(tabulate([hostile("calm")], RULES)).splitlines()
+    )
+    assert "<" not in told and ">" not in told
+    # Nothing is a link inside a code span, and none of these names can end one.
+    assert not re.search(r"://|www\.|(?<!\\)\]\(", re.sub(r"`[^`\n]*`", "", told))
+    told.encode("utf-8")
+    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(table)))
+    shown = terminal.render(record, judge(record, RULES), f"{said}.json")
+    for each in (told, shown):
+        assert not [c for c in each if c != "\n" and unicodedata.category(c)[0] == "C"]
+
+
+@pytest.mark.parametrize("said", HOSTILE)
+def test_hostile_text_is_shown_as_text(said: str) -> None:
+    calm(said)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40) | st.text("<>|`\\*_[]()#~$&@!\n\r\x1b[0;m:/w.", max_size=40))
+def test_any_text_is_shown_as_text(said: str) -> None:
+    calm(said)
+
+
+def test_markup_of_a_record_cannot_be_seen_as_markup() -> None:
+    assert text.markdown("**a**_b_") == "\\*\\*a\\*\\*\\_b\\_"
+    assert text.markdown("\\|") == "\\\\&#124;"
+    assert text.code("a`b") == "a&#96;b"
+    assert text.code("a\nb") == "`a b`"
+    assert len(text.markdown("x" * 1000)) == 300
+
+
+def test_only_the_first_differences_are_told() -> None:
+    rules = parse_expectations(
+        '[[rule]]\nid = "all"\nstart = "cold"\nevidence = ["a record"]\ncounters = { '
+        "num_models_seen = 9, num_graphs_seen = 9, num_inductor_compiles = 9, "
+        "num_eager_compiles = 9, num_backend_compilations = 9 }\n",
+        "rules.toml",
+    )
+    told = markdown.render(tabulate(RECORDS[:1], rules))
+    assert "expected 9, observed nothing; 1 more in compatibility.json |" in told
+
+
+def test_a_terminal_shows_what_a_person_asks() -> None:
+    path, record = make("py311-torch210-vllm019", make_case(), make_case("moe[1]", loaded=1))
+    shown = terminal.render(record, judge(record, RULES), str(path))
+    assert shown == (
+        "py311-torch210-vllm019 on cpu: drift (counts differ), 2 cases in 312 s\n"
+        "  moe[1]: warm num_compiled_artifacts_loaded is 1, expected 3\n"
+        "\n"
+        "case        start  seconds  counters\n"
+        "moe         cold      61.2  2 of 2 as expected\n"
+        "compatible  warm      20.0  2 of 2 as expected\n"
+        "moe[1]      cold      61.2  2 of 2 as expected\n"
+        "drift       warm      20.0  1 of 2 as expected\n"
+        f"{'':28}! num_compiled_artifacts_loaded  observed    1  expected    3\n"
+        "\n"
+        "ran     torch 2.10.0+cu128, vLLM 0.19.1, Python 3.11.7, on EPYC 9B14\n"
+        "record  py311-torch210-vllm019.json\n"
+    )
+
+
+def test_a_terminal_shows_every_counter_where_asked() -> None:
+    path, record = RECORDS[0]
+    shown = terminal.render(record, judge(record, RULES), str(path), every=True)
+    assert shown.startswith("py311-torch210-vllm019 on cpu: compatible (as expected), 1 case in")
+    assert "  num_compiled_artifacts_saved   observed    3  expected    3\n" in shown
+
+
+def test_a_terminal_shows_what_was_not_judged() -> None:
+    _, record = make("py311-torch210-vllm019", failed("KeyError"), make_case("other"))
+    shown = terminal.render(record, judge(record, RULES), "r.json")
+    assert "incompatible at starts cold, 2 cases" in shown
+    assert "moe[1]        cold         -  did not run to its end\n" in shown
+    assert "incompatible                  KeyError\n" in shown
+    assert "other         cold      61.2  nothing expected\n" in shown
+    assert "untested                        num_compiled_artifacts_saved   observed    3\n" in shown
+
+
+def test_a_terminal_says_why_a_case_does_not_apply() -> None:
+    skipped = make_case(outcome="not_applicable", starts=(), reason="needs a Hopper GPU")
+    _, record = make("py311-torch210-vllm019", skipped)
+    shown = terminal.render(record, judge(record, RULES), "r.json")
+    assert "needs a Hopper GPU\nnot applicable\n" in shown
+    assert "did not run" not in shown
+
+
+def test_a_record_without_cases_has_no_empty_table() -> None:
+    _, record = RECORDS[-1]
+    shown = terminal.render(record, judge(record, RULES), "r.json")
+    assert "on cuda: untested, no cases in 312 s\n  no GPU is visible\n\nran  " in shown
+
+
+def test_colour_is_only_colour() -> None:
+    path, record = RECORDS[1]
+    verdict = judge(record, RULES)
+    shown = terminal.render(record, verdict, str(path), colour=True)
+    assert "\x1b[33mdrift\x1b[0m" in shown
+    assert re.sub(r"\x1b\[\d+m", "", shown) == terminal.render(record, verdict, str(path))
+
+
+def test_the_records_of_these_tests_are_records() -> None:
+    for _, record in RECORDS:
+        assert to_json(record)
+
+
+def test_the_examples_of_the_docstrings() -> None:
+    assert doctest.testmod(text).failed == 0

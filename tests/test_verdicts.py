@@ -1,0 +1,275 @@
+import dataclasses
+import doctest
+from collections.abc import Mapping
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matrix import verdicts
+from matrix.expectations import Expectations, parse_expectations
+from matrix.records import ERROR_KINDS, OUTCOMES, Case, Record, RunError, Rung, Start
+from matrix.verdicts import VERDICTS, CellVerdict, exit_status, judge, worst
+
+RULES = parse_expectations(
+    """
+[[rule]]
+id = "cold"
+case = "moe"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["a record"]
+
+[[rule]]
+id = "warm"
+case = "moe"
+start = "warm"
+counters = { num_compiled_artifacts_saved = 0, num_compiled_artifacts_loaded = 3 }
+evidence = ["a record"]
+
+[[rule]]
+id = "warm-mega"
+case = "moe"
+start = "warm"
+torch = ">=2.10"
+flags = { VLLM_USE_MEGA_AOT_ARTIFACT = true }
+counters = { num_compiled_artifacts_loaded = 1 }
+evidence = ["a record"]
+
+[[rule]]
+id = "dense"
+case = "dense"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
+GOOD: Mapping[str, Mapping[str, int]] = {
+    "cold": {"num_compiled_artifacts_saved": 3},
+    "warm": {"num_compiled_artifacts_saved": 0, "num_compiled_artifacts_loaded": 3},
+}
+
+
+def make_case(
+    name: str = "moe",
+    outcome: str = "passed",
+    counters: Mapping[str, Mapping[str, int]] = GOOD,
+    **more: Any,
+) -> Case:
+    starts = tuple(Start(start, {"total": 1.0}, counts) for start, counts in counters.items())
+    return Case(name, outcome, starts=starts, **more)
+
+
+def make(*cases: Case, **changes: Any) -> Record:
+    record = Record(
+        cell="py311-torch210-vllm019",
+        platform="cpu",
+        finished=True,
+        provenance={
+            "started": "2026-11-22T18:00:00Z",
+            "torch": "2.10.0+cu128",
+            "vllm": "0.19.1",
+        },
+        cases=cases,
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def judged(*cases: Case, rules: Expectations = RULES, **changes: Any) -> CellVerdict:
+    return judge(make(*cases, **changes), rules)
+
+
+def test_every_counter_as_expected_is_compatible() -> None:
+    verdict = judged(make_case())
+    assert (verdict.verdict, verdict.rung, verdict.reason) == ("compatible", "as expected", None)
+    case = verdict.cases[0]
+    assert case.expected["warm"]["num_compiled_artifacts_loaded"].value == 3
+    assert case.differences == () and case.no_rule == ()
+    assert exit_status(verdict) == 0
+
+
+def test_a_count_that_differs_is_drift() -> None:
+    counters = {"cold": GOOD["cold"], "warm": {"num_compiled_artifacts_saved": 3}}
+    verdict = judged(make_case(counters=counters))
+    assert (verdict.verdict, verdict.rung) == ("drift", "as expected")
+    assert verdict.reason == (
+        "moe: warm num_compiled_artifacts_loaded is not counted, expected 3, and 1 more"
+    )
+    assert [(each.counter, each.observed) for each in verdict.cases[0].differences] == [
+        ("num_compiled_artifacts_loaded", None),
+        ("num_compiled_artifacts_saved", 3),
+    ]
+    assert exit_status(verdict) == 1
+
+
+def test_a_case_is_judged_by_its_own_flags() -> None:
+    mega = {"VLLM_USE_MEGA_AOT_ARTIFACT": True}
+    assert judged(make_case(flags=mega)).verdict == "drift"
+    assert judged(make_case(), flags=mega).verdict == "drift"
+    off = {"VLLM_USE_MEGA_AOT_ARTIFACT": False}
+    assert judged(make_case(flags=off), flags=mega).verdict == "compatible"
+
+
+@pytest.mark.parametrize(
+    ("name", "no_rule", "reason"),
+    [
+        ("dense", ("warm",), "dense: no expectation for its warm start"),
+        ("other", ("cold", "warm"), "other: no expectation for its cold and warm starts"),
+    ],
+)
+def test_without_a_rule_a_case_is_untested(
+    name: str, no_rule: tuple[str, ...], reason: str
+) -> None:
+    verdict = judged(make_case(name))
+    assert (verdict.verdict, verdict.rung, verdict.reason) == ("untested", "starts warm", reason)
+    assert verdict.cases[0].no_rule == no_rule
+    assert exit_status(verdict) == 5
+
+
+def test_one_start_that_differs_is_drift_even_where_the_other_has_no_rule() -> None:
+    counters = {"cold": {"num_compiled_artifacts_saved": 4}, "warm": {}}
+    verdict = judged(make_case("dense", counters=counters))
+    assert (verdict.verdict, verdict.cases[0].no_rule) == ("drift", ("warm",))
+
+
+@pytest.mark.parametrize("outcome", ["failed", "crashed", "timed_out"])
+def test_a_case_that_fails_names_the_rung_it_could_not_reach(outcome: str) -> None:
+    verdict = judged(make_case(outcome=outcome, counters={}, reason="KeyError: x"))
+    assert (verdict.verdict, verdict.rung) == ("incompatible", "starts cold")
+    assert verdict.reason == "moe: KeyError: x"
+    verdict = judged(make_case(outcome=outcome, counters={"cold": GOOD["cold"]}))
+    assert (verdict.verdict, verdict.rung) == ("incompatible", "starts warm")
+    assert verdict.reason and verdict.reason.endswith("without a reason")
+    assert exit_status(verdict) == 1
+
+
+@pytest.mark.parametrize("outcome", ["interrupted", "running", "out_of_memory"])
+def test_a_case_that_did_not_end_is_untested(outcome: str) -> None:
+    verdict = judged(make_case(outcome=outcome, counters={}))
+    assert verdict.verdict == "untested"
+    assert verdict.reason and verdict.reason.startswith("moe: ")
+
+
+def test_a_passed_case_without_both_starts_is_untested() -> None:
+    verdict = judged(make_case(counters={"cold": GOOD["cold"]}))
+    assert (verdict.verdict, verdict.reason) == (
+        "untested",
+        "moe: the record holds no warm start",
+    )
+
+
+@pytest.mark.parametrize("torch", [None, "", "not a version"])
+def test_a_record_without_versions_is_untested(torch: str | None) -> None:
+    provenance = {**make().provenance, "torch": torch}
+    verdict = judged(make_case(), provenance=provenance)
+    assert verdict.verdict == "untested"
+    assert "does not say which torch" in str(verdict.reason)
+
+
+def test_cases_that_do_not_apply_do_not_count() -> None:
+    skipped = make_case("sparse", "not_applicable", {}, reason="needs a Hopper GPU")
+    verdict = judged(skipped, make_case())
+    assert verdict.verdict == "compatible"
+    assert [case.verdict for case in verdict.cases] == ["not applicable", "compatible"]
+    verdict = judged(skipped)
+    assert (verdict.verdict, verdict.reason) == ("untested", "no case applies to this cell")
+    verdict = judged()
+    assert (verdict.verdict, verdict.reason) == ("untested", "no case was run")
+
+
+@pytest.mark.parametrize("kind", ["imports", "resolves"])
+def test_a_pair_that_does_not_install_or_import_is_incompatible(kind: str) -> None:
+    verdict = judged(error=RunError(kind, "certifi>=2026.10.19 is not there"))
+    assert (verdict.verdict, verdict.rung) == ("incompatible", kind)
+    assert verdict.reason == "certifi>=2026.10.19 is not there"
+
+
+def test_a_rung_that_failed_is_incompatible() -> None:
+    verdict = judged(rungs=(Rung("imports", False, 1.0, "undefined symbol"),))
+    assert (verdict.verdict, verdict.rung) == ("incompatible", "imports")
+    assert verdict.reason == "undefined symbol"
+    assert judged(make_case(), rungs=(Rung("imports", True),)).verdict == "compatible"
+
+
+@pytest.mark.parametrize("kind", sorted(set(ERROR_KINDS) - {"imports", "resolves"}))
+def test_a_fault_of_the_environment_is_never_the_pairs(kind: str) -> None:
+    verdict = judged(error=RunError(kind, "why"))
+    assert (verdict.verdict, verdict.reason) == ("untested", "why")
+    assert judged(make_case(), error=RunError(kind, "why")).verdict == "untested"
+
+
+def test_a_full_disk_fails_no_pair_but_an_interrupt_forgives_none() -> None:
+    failed = make_case(outcome="failed", counters={}, reason="KeyError")
+    assert judged(failed, error=RunError("no_space", "full")).verdict == "untested"
+    assert judged(failed, error=RunError("interrupted", "Ctrl-C")).verdict == "incompatible"
+
+
+def test_nothing_of_another_cell_is_judged() -> None:
+    verdict = judged(make_case(), error=RunError("wrong_cell", "torch 2.9.1, not 2.10.0"))
+    assert [case.verdict for case in verdict.cases] == ["untested"]
+
+
+def test_a_run_that_did_not_finish_is_not_compatible() -> None:
+    verdict = judged(make_case(), finished=False)
+    assert (verdict.verdict, verdict.reason) == ("untested", "the run did not finish")
+
+
+def test_a_cell_is_the_worst_of_its_cases() -> None:
+    cases = {
+        "incompatible": make_case("moe[1]", "failed", {}, reason="x"),
+        "drift": make_case("moe[2]", counters={"cold": {}, "warm": {}}),
+        "untested": make_case("other"),
+        "compatible": make_case(),
+    }
+    for chosen in permutations(cases):
+        for count in range(1, 5):
+            verdict = judged(*(cases[each] for each in chosen[:count]))
+            assert verdict.verdict == min(chosen[:count], key=VERDICTS.index)
+
+
+def test_the_lowest_rung_speaks_for_a_cell() -> None:
+    warm = make_case("moe[1]", "failed", {"cold": {}}, reason="warm")
+    cold = make_case("moe[2]", "failed", {}, reason="cold")
+    assert judged(warm, cold).reason == "moe[2]: cold"
+
+
+def test_worst_of_nothing_is_untested() -> None:
+    assert worst([]) == "untested"
+
+
+@settings(deadline=None)
+@given(
+    outcome=st.sampled_from(OUTCOMES),
+    kind=st.none() | st.sampled_from(ERROR_KINDS),
+    finished=st.booleans(),
+    cold=st.none() | st.dictionaries(st.sampled_from(sorted(GOOD["warm"])), st.integers(0, 4)),
+    warm=st.none() | st.dictionaries(st.sampled_from(sorted(GOOD["warm"])), st.integers(0, 4)),
+    name=st.sampled_from(["moe", "dense", "other"]),
+)
+def test_compatible_is_only_what_ran_to_its_end_and_counts_right(
+    outcome: str,
+    kind: str | None,
+    finished: bool,
+    cold: Mapping[str, int] | None,
+    warm: Mapping[str, int] | None,
+    name: str,
+) -> None:
+    counters = {
+        start: counts for start, counts in (("cold", cold), ("warm", warm)) if counts is not None
+    }
+    error = RunError(kind, "why") if kind else None
+    verdict = judged(make_case(name, outcome, counters), error=error, finished=finished)
+    assert verdict.verdict in VERDICTS
+    if verdict.verdict != "compatible":
+        assert verdict.reason
+        return
+    assert (outcome, kind, finished, name) == ("passed", None, True, "moe")
+    for start, expected in GOOD.items():
+        assert expected.items() <= counters[start].items()
+
+
+def test_the_examples_of_the_docstrings() -> None:
+    assert doctest.testmod(verdicts).failed == 0
