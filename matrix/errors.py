@@ -4,4 +4,4 @@ __all__ = ["MatrixError"]
 
 
 class MatrixError(Exception):
-    """One clear line: the file, the key and the mend. The command line prints it and exits with 2."""
+    """One clear line: the file, the key and the mend; the command line exits with 2."""

@@ -15,6 +15,7 @@ from matrix.expectations import Difference, Expectations, Expected, Situation, c
 from matrix.records import RUNGS, STARTS, Case, Record, Start
 
 __all__ = [
+    "BROKEN_PAIR",
     "COMPATIBLE",
     "DRIFT",
     "INCOMPATIBLE",
@@ -28,6 +29,9 @@ __all__ = [
     "worst",
 ]
 
+BROKEN_PAIR = frozenset({"imports", "resolves"})
+"""The kinds of error that are the pair's own fault and not the machine's."""
+
 INCOMPATIBLE = "incompatible"
 DRIFT = "drift"
 UNTESTED = "untested"
@@ -37,7 +41,6 @@ VERDICTS = (INCOMPATIBLE, DRIFT, UNTESTED, COMPATIBLE)
 """The verdicts of a cell, worst first."""
 
 _EXIT_STATUS = {COMPATIBLE: 0, DRIFT: 1, INCOMPATIBLE: 1, UNTESTED: 5}
-_BROKEN_PAIR = {"imports", "resolves"}
 _CUT_SHORT = {"crashed", "timed_out", "interrupted"}
 _UNFINISHED = {
     "interrupted": "was interrupted",
@@ -112,7 +115,7 @@ def _badness(verdict: CaseVerdict) -> tuple[int, int]:
 def _judge_run(record: Record) -> CaseVerdict | None:
     """The verdict on the run as a whole, or None where only its cases speak."""
     error = record.error
-    if error is not None and error.kind in _BROKEN_PAIR:
+    if error is not None and error.kind in BROKEN_PAIR:
         return CaseVerdict("", INCOMPATIBLE, error.kind, error.reason)
     if error is not None:
         return CaseVerdict("", UNTESTED, None, _error_reason(record))
@@ -139,7 +142,7 @@ def _judge_case(record: Record, case: Case, expectations: Expectations) -> CaseV
         reason = case.reason or _UNFINISHED[case.outcome]
         return CaseVerdict(case.case, UNTESTED, None, reason)
     if case.outcome in _FAILED:
-        if kind is not None and kind not in _BROKEN_PAIR | _CUT_SHORT:
+        if kind is not None and kind not in BROKEN_PAIR | _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and says nothing of the pair.
             return CaseVerdict(case.case, UNTESTED, None, _error_reason(record))
         rung = "starts warm" if case.started("cold") else "starts cold"

@@ -10,6 +10,7 @@ import pytest
 
 from matrix import cli
 from matrix.errors import MatrixError
+from matrix.expectations import load_expectations
 from matrix.records import Case, Record, RunError, Start, to_json, write
 
 ROOT = Path(__file__).parents[1]
@@ -177,7 +178,7 @@ def test_a_bad_record_is_one_line_and_exit_2(
         ["run", CELL, "--platform", "tpu"],
         ["run", CELL, "--timeout", "-1"],
         ["run", CELL, "--timeout", "soon"],
-        ["run", CELL, "-k", "moe"],
+        ["show", "a", "-k", "moe"],
     ],
 )
 def test_wrong_usage_is_exit_2_without_a_traceback(tmp_path: Path, arguments: list[str]) -> None:
@@ -272,11 +273,13 @@ def engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     module = types.ModuleType("matrix.engines.local")
     vars(module).update(run_cell=engine.run_cell, RUN_TIMEOUT=engine.RUN_TIMEOUT)
     monkeypatch.setitem(sys.modules, "matrix.engines.local", module)
+    rules = load_expectations(here / "rules.toml")
+    monkeypatch.setattr("matrix.expectations.load_expectations", lambda: rules)
     return engine
 
 
 def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
-    assert cli.main(["run", "py311-torch210", "--expectations", "rules.toml"]) == 0
+    assert cli.main(["run", "py311-torch210"]) == 0
     assert engine.asked is not None
     cell, asked = engine.asked
     assert cell.name == CELL
@@ -288,8 +291,8 @@ def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
         "model_source": "data",
     }
     options = ["--platform", "cpu", "--records", "r", "--timeout", "60", "--model-source", "hub"]
-    rest = ["--", "-k", "moe", "--", "--platform"]
-    assert cli.main(["run", CELL, *options, "--expectations", "rules.toml", *rest]) == 0
+    rest = ["-k", "moe", "--", "--", "--platform"]
+    assert cli.main(["run", CELL, *options, *rest]) == 0
     assert engine.asked[1] == {
         "platform": "cpu",
         "records": Path("r"),
@@ -312,7 +315,7 @@ def test_run_ends_as_its_verdict(
     engine: Engine, capsys: pytest.CaptureFixture[str], record: Record, status: int, said: str
 ) -> None:
     engine.record = record
-    assert cli.main(["run", CELL, "--expectations", "rules.toml"]) == status
+    assert cli.main(["run", CELL]) == status
     shown = capsys.readouterr().out
     assert shown.startswith(f"{CELL} on cpu: {said}")
     assert shown.endswith(f"record  {RECORD}\n")

@@ -232,6 +232,31 @@ def test_processes_of_the_caller_are_left_alone(output: Path) -> None:
         before.kill()
 
 
+def test_processes_that_the_caller_starts_meanwhile_are_left_alone(output: Path) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def watch() -> None:
+        if not started:
+            started.append(subprocess.Popen(["sleep", "60"]))
+
+    run_forked(lambda: time.sleep(0.2), timeout=5, output=output, watch=watch)
+    with started[0] as meanwhile:
+        assert meanwhile.poll() is None
+        meanwhile.kill()
+
+
+def test_orphans_are_adopted_only_meanwhile(output: Path) -> None:
+    prctl = isolation._load_prctl()
+    seen: list[bool] = []
+
+    def watch() -> None:
+        seen.append(prctl.subreaper())
+
+    run_forked(lambda: time.sleep(0.2), timeout=5, output=output, watch=watch)
+    assert seen[0] is True
+    assert prctl.subreaper() is False
+
+
 def test_a_start_inside_a_case(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
 
@@ -356,8 +381,10 @@ def test_an_interrupt_first_kills_the_child(output: Path, tmp_path: Path) -> Non
         os.kill(os.getppid(), signal.SIGINT)
         time.sleep(60)
 
+    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_forked(function, timeout=30, output=output)
+    assert time.monotonic() - began < 10
     assert not any(alive(pid) for pid in pids_in(pids))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -188,6 +188,15 @@ def test_the_newest_record_of_a_cell_wins(days: list[int]) -> None:
     assert table.newest == "2026-11-30"
 
 
+def test_a_run_that_was_cut_short_does_not_hide_an_older_verdict() -> None:
+    good = make(day=20)
+    cut = make(day=21, error=RunError("no_space", "no space left"))
+    broken = make(day=22, error=RunError("imports", "undefined symbol"))
+    for records, kept in (([good, cut], good), ([good, cut, broken], broken), ([cut], cut)):
+        [entry] = tabulate(records, RULES).entries
+        assert entry.record == kept[1]
+
+
 def test_of_one_second_the_content_decides() -> None:
     one, other = make("py311-torch210-vllm019", make_case()), make("py311-torch210-vllm019")
     tables = [tabulate(pair, RULES) for pair in ([one, other], [other, one])]

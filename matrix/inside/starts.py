@@ -35,7 +35,7 @@ class StateError(RuntimeError):
 
 @dataclass(frozen=True)
 class Startup:
-    """How a case starts vLLM: the model, where its files come from, and further engine arguments."""
+    """How a case starts vLLM: the model, where its files come from, further engine arguments."""
 
     model: Model
     platform: str
@@ -91,7 +91,7 @@ def _dotted(capability: tuple[int, int]) -> str:
 
 @contextlib.contextmanager
 def engine(startup: Startup) -> Iterator[Any]:
-    """Start vLLM in this process, yield its `LLM`, and free the engine and its memory afterwards."""
+    """Start vLLM in this process, yield its `LLM`, free the engine and its memory afterwards."""
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
 

@@ -11,7 +11,7 @@ from packaging.version import Version
 from matrix.cells import Factors, factors
 from matrix.expectations import Expectations
 from matrix.records import PLATFORMS, Case, Record, to_json
-from matrix.verdicts import CaseVerdict, CellVerdict, judge, worst
+from matrix.verdicts import BROKEN_PAIR, CaseVerdict, CellVerdict, judge, worst
 
 __all__ = ["Entry", "Table", "tabulate"]
 
@@ -83,19 +83,25 @@ class Table:
 def tabulate(records: Iterable[tuple[Path, Record]], expectations: Expectations) -> Table:
     """Judge the newest record of each cell on each platform.
 
-    Of two that started in the same second, the choice falls on their content, so that it does not
-    depend on the order in which a disk lists them.
+    A run that was cut short or refused (a full disk, Ctrl-C) does not hide an older one that was
+    not. Of two that started in the same second, the choice falls on their content, so that it
+    does not depend on the order in which a disk lists them.
     """
-    newest: dict[tuple[str, str], tuple[tuple[str, str, str], Record]] = {}
+    newest: dict[tuple[str, str], tuple[tuple[bool, str, str, str], Record]] = {}
     for path, record in records:
         key = record.cell, record.platform
-        age = record.started, to_json(record), path.name
+        age = _conclusive(record), record.started, to_json(record), path.name
         if key not in newest or newest[key][0] < age:
             newest[key] = age, record
     entries = (
-        Entry(record, judge(record, expectations), age[2]) for age, record in newest.values()
+        Entry(record, judge(record, expectations), age[3]) for age, record in newest.values()
     )
     return Table(tuple(sorted(entries, key=_order)))
+
+
+def _conclusive(record: Record) -> bool:
+    """Whether the run came to its end, or to a failure that is the pair's own."""
+    return record.finished and (record.error is None or record.error.kind in BROKEN_PAIR)
 
 
 def _order(entry: Entry) -> tuple[int, Version, Version, Version]:

@@ -1,4 +1,4 @@
-"""Fixtures of the startup tests: a fresh cache, a runner that cleans up, a cold and a warm start."""
+"""Fixtures of the startup tests: a fresh cache, a runner that cleans up, two starts."""
 
 import os
 import tempfile
@@ -65,7 +65,7 @@ def vllm_runner() -> starts.Runner:
 def startup(
     request: pytest.FixtureRequest, fresh_vllm_cache: Path, vllm_runner: starts.Runner
 ) -> Callable[..., None]:
-    """Start a model cold in a forked child, then warm here; fail where the counts are not as expected."""
+    """Start a model cold in a forked child, then warm here; fail where the counts differ."""
     config = request.config
     platform = os.environ["MATRIX_PLATFORM"]
     journal = Journal(os.environ.get(VARIABLE, fresh_vllm_cache / "journal"))

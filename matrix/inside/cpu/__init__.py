@@ -1,1 +1,1 @@
-"""The CPU platform: vLLM-compile's real path without a GPU, on the wheels that GPU users install."""
+"""The CPU platform: vLLM-compile's real path without a GPU, on the wheels of GPU users."""

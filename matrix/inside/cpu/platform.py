@@ -97,8 +97,7 @@ class CompilingCpuPlatform(Platform):
     def get_device_communicator_cls(cls) -> str:
         """Name the base communicator: a cell has one rank and sends nothing."""
         return (
-            "vllm.distributed.device_communicators.base_device_communicator."
-            "DeviceCommunicatorBase"
+            "vllm.distributed.device_communicators.base_device_communicator.DeviceCommunicatorBase"
         )
 
     @classmethod

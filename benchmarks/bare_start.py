@@ -1,0 +1,25 @@
+"""One bare start of one model, without the harness: what `overhead.py` compares a cell with.
+
+python benchmarks/bare_start.py MODEL CACHE
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from matrix.inside.models import MODELS
+from matrix.inside.starts import Startup, observe, prepare_environment
+
+
+def main() -> None:
+    """Start the model in this process, caches in the folder CACHE; print what it observed."""
+    model, cache = sys.argv[1], Path(sys.argv[2])
+    prepare_environment("data")
+    os.environ["VLLM_CACHE_ROOT"] = str(cache / "vllm")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
+    print(json.dumps(observe(Startup(MODELS[model], os.environ["MATRIX_PLATFORM"]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The harness's overhead: a cell's wall time over the bare starts of the same cases.
+
+Both sides run in this environment, one after the other, in turns: a plain script that starts each
+model cold and then warm, a process a start; and `matrix run` of the same cases. Prints both times
+and their ratio, and fails where a ratio's median is above the limit.
+
+    python benchmarks/overhead.py CELL [--rounds N] [--limit 1.10]
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
+_CASES = {"small_startup[dense]": "small-dense", "small_startup[moe]": "small-moe"}
+
+
+def main() -> int:
+    """Measure, print, and return 0 where the median ratio is within the limit."""
+    parser = argparse.ArgumentParser(description="The harness's overhead over bare starts.")
+    parser.add_argument("cell")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=1.10)
+    options = parser.parse_args()
+    ratios = []
+    print(f"{options.cell} on the CPU, {len(_CASES)} cases, {options.rounds} rounds", flush=True)
+    for number in range(1, options.rounds + 1):
+        bare = _timed(_bare)
+        harness = _timed(lambda: _harness(options.cell))
+        ratios.append(harness / bare)
+        print(
+            f"round {number}  bare {bare:6.1f} s  cell {harness:6.1f} s  ratio {ratios[-1]:.2f}",
+            flush=True,
+        )
+    median = statistics.median(ratios)
+    print(f"median ratio {median:.2f}, limit {options.limit:.2f}")
+    return 0 if median <= options.limit else 1
+
+
+def _timed(function: object) -> float:
+    began = time.perf_counter()
+    assert callable(function)
+    function()
+    return time.perf_counter() - began
+
+
+def _bare() -> None:
+    environ = {**os.environ, "MATRIX_PLATFORM": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    for model in _CASES.values():
+        with tempfile.TemporaryDirectory(prefix="bench-") as cache:
+            command = [sys.executable, str(_ROOT / "benchmarks/bare_start.py"), model, cache]
+            for _ in ("cold", "warm"):
+                subprocess.run(
+                    command,
+                    env={**environ, "TMPDIR": cache},
+                    cwd=_ROOT,
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+
+
+def _harness(cell: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="bench-") as records:
+        command = [sys.executable, "-m", "matrix", "run", cell, "--platform", "cpu"]
+        done = subprocess.run(
+            [*command, "--records", records, "-k", " or ".join(_keywords())],
+            cwd=_ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        if done.returncode not in (0, 1, 5):
+            raise SystemExit(f"matrix run {cell} ended with {done.returncode}")
+
+
+def _keywords() -> list[str]:
+    return sorted({case.partition("[")[0] for case in _CASES})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
