@@ -132,7 +132,7 @@ def test_a_more_specific_proposal_goes_with_the_rules_of_the_package() -> None:
     flags = {"VLLM_USE_MEGA_AOT_ARTIFACT": False}
     drifted = record(case(flags=flags, cold={"aot_autograd.total": 34}), platform="cuda")
     text = calibrate(drifted, shipped)
-    assert "# rule 'cuda-moe-cold-autograd' expects aot_autograd.total = 33" in text
+    assert "# rule 'moe-cold-autograd' expects aot_autograd.total = 33" in text
     proposed = parse_expectations(text, "proposed")
     both = Expectations((*shipped.rules, *proposed.rules))
     where = Situation("moe_startup[mega_aot=1]", "cuda", "2.10.0", "0.19.1", flags)

@@ -39,6 +39,7 @@ FAKES = """
 import sys, types
 features = types.ModuleType("matrix.inside.features")
 features.effective_flags = lambda: {"VLLM_USE_AOT_COMPILE": True}
+features.preload = lambda platform: None
 sys.modules[features.__name__] = features
 """
 HEAD = """
@@ -295,7 +296,7 @@ def test_every_end_becomes_its_outcome(ends: Ran) -> None:
     outcomes = {case.case: (case.outcome, case.reason) for case in ends.record.cases}
     hang = outcomes.pop("hangs")
     assert hang[0] == "timed_out" and hang[1]
-    assert re.fullmatch(r"timed out after 2\.\d s in the cold start", hang[1])
+    assert re.fullmatch(r"timed out after [\d.]+ s in the cold start", hang[1])
     assert outcomes == {
         "fine[mega_aot=0]": ("passed", None),
         "fine[mega_aot=1]": ("passed", None),

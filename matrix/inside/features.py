@@ -14,7 +14,10 @@ __all__ = [
     "compilation_config",
     "compute_capability",
     "counters",
+    "cuda_spoilt_by_fork",
     "effective_flags",
+    "engine_arguments",
+    "learn_model_type",
     "preload",
     "versions",
     "without_allreduce_fusion",
@@ -108,6 +111,24 @@ def without_allreduce_fusion(compilation: Any) -> Any:
     return compilation
 
 
+def learn_model_type(model_type: str) -> None:
+    """Give vLLM a plain configuration class for a model type that its transformers does not know.
+
+    On the hub such a model brings its class as code; here its configuration is data alone.
+    """
+    from vllm.transformers_utils import config
+
+    known = config._CONFIG_REGISTRY
+    if model_type in known:
+        return
+    try:
+        config.AutoConfig.for_model(model_type)
+    except ValueError:
+        known[model_type] = type(
+            "PlainConfig", (config.PretrainedConfig,), {"model_type": model_type}
+        )
+
+
 def preload(platform: str) -> None:
     """Import what every start needs, once, for all the forked children to inherit.
 
@@ -119,6 +140,20 @@ def preload(platform: str) -> None:
     importlib.import_module(importlib.import_module("vllm").LLM.__module__)
     if platform == "cpu":
         importlib.import_module("torch._inductor.cpu_vec_isa").valid_vec_isa_list()
+
+
+def cuda_spoilt_by_fork() -> bool:
+    """Tell whether a process that this one was forked from had touched CUDA."""
+    import torch
+
+    return bool(torch.cuda._is_in_bad_fork())
+
+
+def engine_arguments() -> frozenset[str]:
+    """Return the names of the arguments that this release's engine takes."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    return frozenset(field.name for field in fields(EngineArgs))
 
 
 def architectures() -> frozenset[str]:

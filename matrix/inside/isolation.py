@@ -33,7 +33,15 @@ from typing import Any, Literal, NoReturn
 
 from matrix.errors import MatrixError
 
-__all__ = ["TAIL_BYTES", "Ended", "IsolationError", "out_of_memory", "run_forked", "tail"]
+__all__ = [
+    "TAIL_BYTES",
+    "Ended",
+    "IsolationError",
+    "flush_output",
+    "out_of_memory",
+    "run_forked",
+    "tail",
+]
 
 TAIL_BYTES = 16 * 1024
 """How much of an output or a traceback is kept: its last 16 KiB."""
@@ -237,7 +245,7 @@ def _run(
     receiver, sender = os.pipe()
     began = time.monotonic()
     parent = os.getpid()
-    _flush()
+    flush_output()
     try:
         pid = _fork()
     except OSError as error:
@@ -351,7 +359,7 @@ def _child(
             code = 1
         # A process that the function forked may come back here too; it has nothing to say.
         if os.getpid() == pid:
-            _flush()
+            flush_output()
             _write_all(sender, data.encode() + b"\n")
     finally:
         os._exit(code)
@@ -405,7 +413,8 @@ def _fork() -> int:
         return os.fork()
 
 
-def _flush() -> None:
+def flush_output() -> None:
+    """Write out what this process has printed and not yet written."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(Exception):
             if stream is not None:

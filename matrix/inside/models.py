@@ -1,6 +1,7 @@
 """The models that the startup tests start: small versions of real ones, and two of our own."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ _FOLDER = Path(__file__).resolve().parent.parent / "data" / "models"
 class Model:
     """One model: its configuration in `matrix/data/models/<name>`, its hub id where it has one.
 
-    `overrides` make it small, as upstream's own tests do; `cpu_overrides` come on top on the CPU.
-    `architecture` is vLLM's class for it. `needs` names what its kernels ask of a machine.
+    `overrides` make it small, as upstream's own tests do; `cpu_overrides` come on top on the CPU,
+    where the keys `cpu_without` are dropped as well.
+    `architecture` is vLLM's class for it. `needs` names what its kernels ask of a machine,
+    `hub_only` what only its repository has; `nested` is the key that `overrides` go under.
     """
 
     name: str
@@ -23,13 +26,21 @@ class Model:
     repository: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     cpu_overrides: Mapping[str, Any] = field(default_factory=dict)
+    cpu_without: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     nested: str | None = None
+    hub_only: str | None = None
 
     @property
     def folder(self) -> Path:
         """Where this model's configuration lies."""
         return _FOLDER / self.name
+
+    @property
+    def model_type(self) -> str:
+        """The name by which transformers looks up this model's configuration class."""
+        config: dict[str, str] = json.loads((self.folder / "config.json").read_text())
+        return config["model_type"]
 
 
 _SMALL = {
@@ -78,6 +89,7 @@ MODELS: Mapping[str, Model] = {
             overrides={**_SMALL, "n_routed_experts": 8},
             needs=("mla", "int4"),
             nested="text_config",
+            hub_only="tokenizer, which its prompts need",
         ),
         Model(
             "glm-4.5",
@@ -91,15 +103,24 @@ MODELS: Mapping[str, Model] = {
             "MiniMaxAI/MiniMax-M2.5",
             overrides={**_SMALL, "n_routed_experts": 8},
             # Block-scaled fp8 is a GPU's; in bfloat16 the layers and the split are the same.
-            cpu_overrides={"quantization_config": None},
+            cpu_without=("quantization_config",),
         ),
     )
 }
 
 
-def overrides(model: Model, platform: str) -> dict[str, Any]:
+def overrides(model: Model, platform: str) -> dict[str, Any] | Callable[[Any], Any]:
     """Return the `hf_overrides` of a model on a platform (`cpu` or `cuda`)."""
     asked = dict(model.overrides)
     if platform == "cpu":
         asked |= model.cpu_overrides
+    if platform == "cpu" and model.cpu_without:
+
+        def change(config: Any) -> Any:
+            config.update(asked)
+            for key in model.cpu_without:
+                vars(config).pop(key, None)
+            return config
+
+        return change
     return {model.nested: asked} if model.nested else asked

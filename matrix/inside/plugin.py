@@ -20,8 +20,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Generator, Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -129,7 +130,10 @@ class _Runner:
         """Climb the rung `imports` once, for all the children to inherit."""
         began = time.monotonic()
         try:
-            torch, vllm = _import_stack(self._platform)
+            with _quiet_unless_it_fails():
+                torch, vllm = _import_stack(self._platform)
+                features = importlib.import_module("matrix.inside.features")
+                features.preload(self._platform)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -141,7 +145,6 @@ class _Runner:
         self._book.add_rung(Rung("imports", True, seconds))
         self._book.add_provenance(_stack_facts(torch, vllm, self._platform))
         try:
-            features = importlib.import_module("matrix.inside.features")
             self._book.set_flags(features.effective_flags())
         except Exception:
             why = f"effective flags: {reason_of(traceback.format_exc())}"
@@ -434,6 +437,29 @@ def _isolated(item: pytest.Item) -> bool:
     parts = item.path.parts
     inside = any(pair == ("tests", "startup") for pair in itertools.pairwise(parts))
     return inside or item.get_closest_marker("isolated") is not None
+
+
+@contextmanager
+def _quiet_unless_it_fails() -> Iterator[None]:
+    """Hold back what imports print (torch and vLLM print much); show it where one of them fails."""
+    with tempfile.TemporaryFile() as held, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept = [(number, os.dup(number)) for number in (1, 2)]
+        isolation.flush_output()
+        for number, _ in kept:
+            os.dup2(held.fileno(), number)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            isolation.flush_output()
+            for number, copy in kept:
+                os.dup2(copy, number)
+                os.close(copy)
+            if failed:
+                held.seek(0)
+                os.write(2, held.read()[-_SECTION_BYTES:])
 
 
 def _import_stack(platform: str) -> tuple[Any, Any]:

@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 _KV_CACHE_BLOCKS = 64
+_KV_CACHE_BYTES = 1 << 30
+_GPU_SHARE = 0.25
 
 
 Runner = Callable[["Startup"], AbstractContextManager[Any]]
@@ -53,13 +55,15 @@ def prepare_environment(source: str) -> None:
     """
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    # Otherwise torch.cuda.is_available, which imports call, spoils every fork after it.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     os.environ.setdefault("VLLM_DEEP_GEMM_WARMUP", "skip")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if source != "hub":
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def cannot_run(model: Model, platform: str) -> str | None:
+def cannot_run(model: Model, platform: str, source: str) -> str | None:
     """Return why this release on this machine cannot run the model at all, or None."""
     if model.architecture not in features.architectures():
         return f"this vLLM has no {model.architecture}"
@@ -67,6 +71,8 @@ def cannot_run(model: Model, platform: str) -> str | None:
         reason = _unmet(need, platform)
         if reason is not None:
             return reason
+    if source == "data" and model.hub_only is not None:
+        return f"the shipped configuration has no {model.hub_only}; use --model-source hub"
     return None
 
 
@@ -118,10 +124,17 @@ def _arguments(startup: Startup) -> dict[str, Any]:
         "compilation_config": compilation,
         **startup.arguments,
     }
+    if startup.platform == "cuda":
+        # A fixed share and a fixed KV cache: starts side by side on one GPU do not measure each
+        # other, and a GPU that somebody else half fills still serves.
+        arguments["gpu_memory_utilization"] = _GPU_SHARE
+        if "kv_cache_memory_bytes" in features.engine_arguments():
+            arguments["kv_cache_memory_bytes"] = _KV_CACHE_BYTES
     if startup.source == "hub" and model.repository is not None:
         arguments["model"] = model.repository
         arguments["trust_remote_code"] = startup.trust_remote_code
     else:
+        features.learn_model_type(model.model_type)
         arguments["model"] = str(model.folder)
         arguments["skip_tokenizer_init"] = True
     return arguments
@@ -132,11 +145,13 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, dict[str, An
 
     `seconds["total"]` is the whole start, from arguments to a ready engine; `compilation` is
     what vLLM itself reports for Dynamo and Inductor. Raises StateError if this process has
-    compiled before, and whatever vLLM raises.
+    compiled before or was forked from one that touched CUDA, and whatever vLLM raises.
     """
     dirty = features.clean_state()
     if dirty is not None:
         raise StateError(f"this process has compiled before the start: {dirty}")
+    if startup.platform == "cuda" and features.cuda_spoilt_by_fork():
+        raise StateError("CUDA was touched before the fork, so this start cannot use it")
     began = time.perf_counter()
     with runner(startup) as llm:
         total = time.perf_counter() - began

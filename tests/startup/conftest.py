@@ -33,12 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
     starts.prepare_environment(config.getoption("--model-source"))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if not session.config.getoption("collectonly"):
-        features.preload(os.environ["MATRIX_PLATFORM"])
-
-
 @pytest.fixture
 def fresh_vllm_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Empty caches of vLLM, Inductor and Triton for this test alone, removed afterwards."""
@@ -72,17 +66,18 @@ def startup(
 
     def run(name: str, **options: Any) -> None:
         model = MODELS[name]
+        source = config.getoption("--model-source")
         flags = features.effective_flags()
         journal.write("model", model=name)
         journal.write("flags", flags=flags)
-        reason = starts.cannot_run(model, platform)
+        reason = starts.cannot_run(model, platform, source)
         if reason is not None:
             journal.write("not_applicable", reason=reason)
             pytest.skip(reason)
         asked = starts.Startup(
             model,
             platform,
-            source=config.getoption("--model-source"),
+            source=source,
             trust_remote_code=config.getoption("--trust-remote-code"),
             **options,
         )
