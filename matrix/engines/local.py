@@ -302,6 +302,7 @@ def _arguments(
     chosen = any(each.exists() and each.resolve().is_relative_to(startup) for each in named)
     return [
         *("-m", "pytest", "-p", "matrix.inside.plugin"),
+        *("-c", str(startup / "pytest.ini"), "--rootdir", str(root)),
         *([] if chosen else ["tests/startup"]),
         *("--record", str(path), "--platform", platform, "--model-source", model_source),
         *("--case-timeout", f"{min(CASE_TIMEOUT, timeout):g}"),
