@@ -88,10 +88,13 @@ def tox_env_teardown(tox_env: ToxEnv) -> None:
 def _why_unknown(name: str, known: set[str]) -> str:
     if _CELL_LIKE.search(name):
         try:
-            cell = load_releases().resolve(name)
+            releases = load_releases()
+            cell = releases.resolve(name)
         except MatrixError as error:
             return str(error)
-        return f"tox.ini has no environment {name!r}, which would be {cell.name}; add its factors"
+        if cell in releases.cells():
+            return f"tox.ini lacks the environment {name!r} of a known cell; add its factors"
+        return f"the matrix has no cell {cell.name} yet; CONTRIBUTING.md says how to add one"
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"there is no environment {name!r}; {hint}tox list shows them all"

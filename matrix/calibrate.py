@@ -37,22 +37,35 @@ def calibrate(
     record: Record,
     expectations: Expectations,
     *,
-    evidence: str | None = None,
+    name: str | None = None,
     every: bool = False,
 ) -> str:
     """Write, as TOML, rules for what this record observed and the expectations lack or contradict.
 
-    ``evidence`` is the record's path from the root of the repository, by default where a run puts
-    it; ``every`` proposes each counter that a rule may name, not only DEFAULT_COUNTERS. A rule
-    holds for the minor releases of the record. Where a rule already expects another number, a
-    comment names it: the two may tie, and a person decides between them. What proposes nothing is
-    said in a comment. Raises CalibrateError for a record that is not finished or that does not say
-    its torch and vLLM.
+    The evidence of each rule is the record where it is published, `results/<platform>/<cell>.json`;
+    ``name`` is what errors call the record. ``every`` proposes each counter that a rule may name,
+    not only DEFAULT_COUNTERS. A rule holds for the minor releases of the record. Where a rule
+    already expects another number, a comment names it: the two may tie, and a person decides
+    between them. What proposes nothing is said in a comment.
+
+    Raises CalibrateError for a record that justifies no rule: the run did not end or ended early,
+    no case of it started, or it does not say its torch and vLLM.
     """
-    evidence = evidence or _path(record)
+    name, evidence = name or record.cell, _published(record)
     if not record.finished:
-        raise CalibrateError(f"{evidence}: finished: the run did not end; run the cell again")
-    minors = {key: _minor(record, key, evidence) for key in ("torch", "vllm")}
+        raise CalibrateError(f"{name}: finished: the run did not end; run the cell again")
+    if record.error is not None:
+        why = " ".join(record.error.reason.split())
+        raise CalibrateError(
+            f"{name}: error: {record.error.kind}{f' ({why})' if why else ''}, so the record"
+            " justifies no rule; run the cell again"
+        )
+    if not any(case.starts for case in record.cases):
+        raise CalibrateError(
+            f"{name}: cases: none of them started, so the record justifies no rule; run the cell"
+            " again"
+        )
+    minors = {key: _minor(record, key, name) for key in ("torch", "vllm")}
     taken = {rule.id for rule in expectations.rules}
     parts: list[str] = []
     for case in record.cases:
@@ -75,22 +88,22 @@ def calibrate(
                 taken.add(rule_id)
                 parts.append(_rule(rule_id, situation, minors, start, wanted, expected, evidence))
     if not parts:
-        parts.append(_comment(f"{evidence}: nothing to propose, every counter is as expected"))
+        parts.append(_comment(f"{name}: nothing to propose, every counter asked for is expected"))
     return "\n".join(parts)
 
 
-def _path(record: Record) -> str:
-    started = record.started.replace("-", "").replace(":", "")
-    return f"records/{record.platform}/{record.cell}.{started}.json"
+def _published(record: Record) -> str:
+    """Where the record lies once it is committed: a run's own folder is not."""
+    return f"results/{record.platform}/{record.cell}.json"
 
 
-def _minor(record: Record, key: str, evidence: str) -> str:
+def _minor(record: Record, key: str, name: str) -> str:
     text = record.provenance.get(key)
     try:
         version = Version(str(text))
     except InvalidVersion as error:
         raise CalibrateError(
-            f"{evidence}: provenance.{key}: {text!r} is not a version; run the cell again"
+            f"{name}: provenance.{key}: {text!r} is not a version; run the cell again"
         ) from error
     return f"=={version.major}.{version.minor}.*"
 

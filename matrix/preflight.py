@@ -7,7 +7,6 @@ looked up. What is missing comes back as a `Refusal` with the mend in its line.
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -37,7 +36,6 @@ LEAST_MEMORY_MIB = 2048
 """Memory, in MiB, without which even the import of vLLM is hopeless."""
 
 _PROGRAM = "#include <Python.h>\n#include <vector>\nstd::vector<int> numbers() { return {1}; }\n"
-_COMPILERS = ("g++", "clang++", "c++")
 _SECONDS = 60.0
 
 
@@ -57,16 +55,21 @@ def preflight(
     records: Path,
     *,
     temporary: Path | None = None,
+    platform: str = "auto",
     least_free_mib: int = LEAST_FREE_MIB,
     least_memory_mib: int = LEAST_MEMORY_MIB,
 ) -> Refusal | None:
-    """The first thing that this machine lacks, or None. Makes the records folder."""
+    """The first thing that this machine lacks, or None. Makes the records folder.
+
+    `platform` is the cell's, as `choose_platform` takes it: the CPU needs a program more.
+    """
     return (
         _no_fork()
         or _no_space(records, "--records", least_free_mib)
         or _no_space(temporary or Path(tempfile.gettempdir()), "TMPDIR", least_free_mib)
         or _no_memory(least_memory_mib)
         or _no_compiler(os.environ)
+        or (_no_openssl() if choose_platform(platform) == "cpu" else None)
     )
 
 
@@ -163,19 +166,18 @@ def _no_memory(least_mib: int) -> Refusal | None:
 
 
 def _no_compiler(environ: Mapping[str, str]) -> Refusal | None:
-    compiler = _compiler(environ)
-    if compiler is None:
-        return Refusal(
-            "no_compiler",
-            "no C++ compiler (g++ or clang++) on the PATH, and inductor needs one:"
-            " install g++ or set CXX",
-        )
+    """Why inductor could not compile: it runs CXX, or g++ without it, as the name of one program.
+
+    It looks for no other compiler, and it splits no arguments off (torch 2.9 to 2.11,
+    `_inductor/cpp_builder.py`: `cpp_compiler_search`).
+    """
+    compiler = environ.get("CXX", "g++")
     include = sysconfig.get_path("include")
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
         options = ["-x", "c++", "-", f"-I{include}", "-shared", "-fPIC", "-o", f"{folder}/a.so"]
         try:
             done = subprocess.run(
-                [*compiler, *options],
+                [compiler, *options],
                 input=_PROGRAM,
                 capture_output=True,
                 text=True,
@@ -183,7 +185,12 @@ def _no_compiler(environ: Mapping[str, str]) -> Refusal | None:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            return Refusal("no_compiler", f"{compiler[0]} does not run: {_first_line(str(error))}")
+            return Refusal(
+                "no_compiler",
+                f"the C++ compiler {compiler!r} does not run ({_first_line(str(error))}), and"
+                " inductor needs one: install g++, or set CXX to the name of one program,"
+                " without arguments",
+            )
     if done.returncode == 0:
         return None
     if "Python.h" in done.stderr:
@@ -194,15 +201,34 @@ def _no_compiler(environ: Mapping[str, str]) -> Refusal | None:
             f" install python{version}-dev or use a Python that has it",
         )
     return Refusal(
-        "no_compiler", f"{compiler[0]} cannot compile a small program: {_first_line(done.stderr)}"
+        "no_compiler", f"{compiler} cannot compile a small program: {_first_line(done.stderr)}"
     )
 
 
-def _compiler(environ: Mapping[str, str]) -> Sequence[str] | None:
-    """The command that inductor would use: CXX, or the first compiler on the PATH."""
-    if named := shlex.split(environ.get("CXX", "")):
-        return named
-    return next(([each] for each in _COMPILERS if shutil.which(each)), None)
+def _no_openssl() -> Refusal | None:
+    """Why inductor could not precompile its C++ header for the CPU, which it always does on Linux.
+
+    It names the header by what `openssl sha512` prints, and has no other way (torch 2.9 to 2.11,
+    `_inductor/codecache.py`: `_precompile_header`).
+    """
+    try:
+        done = subprocess.run(
+            ["openssl", "sha512", os.devnull],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        said = "" if done.stdout.split() else _first_line(done.stderr)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = _first_line(str(error))
+    if not said:
+        return None
+    return Refusal(
+        "no_compiler",
+        f"openssl does not run ({said}), and inductor needs it to compile for the CPU:"
+        " install openssl",
+    )
 
 
 def _first_line(text: str) -> str:

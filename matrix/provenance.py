@@ -1,7 +1,7 @@
 """Where a record comes from: machine, Python, packages, the tests' fingerprint, the command.
 
-It names no user, no host and no folder of the machine: `scrub` takes them out of any text that goes
-into a record.
+It names no user, no host, no address and no folder of the machine: `scrub` takes them out of any
+text that goes into a record.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import platform
 import re
 import socket
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
@@ -30,8 +31,46 @@ __all__ = [
     "version_of",
 ]
 
-_FINGERPRINTED = ("matrix/data/models", "matrix/inside", "tests/startup")
-_HOME = re.compile(r"(?<![\w.~-])/(?:home|Users)/[^/\s'\":,;()<>]+")
+# What decides how a cell runs and what it writes; expectations only judge the record.
+_FINGERPRINTED = (
+    "matrix/cells.py",
+    "matrix/data/models",
+    "matrix/errors.py",
+    "matrix/expectations.py",
+    "matrix/inside",
+    "matrix/records.py",
+    "matrix/signatures.py",
+    "tests/startup",
+)
+
+# Names of users and hosts that name nobody, and that failures and paths are full of.
+_NOBODY = frozenset(
+    re.findall(
+        r"\w+",
+        "address app aot autograd build builder cache cpu cuda docker dynamo gpu home host "
+        "inductor localhost main matrix model models nobody node path python ray root runner "
+        "server startup test tests this tmp torch triton ubuntu user users vllm worker workspace",
+    )
+)
+# A path starts where no word or path goes on, or after a compiler's -I, -L and the like.
+_START = r"(?:(?<![\w.~>/-])|(?<=[\s'\"=,]-[A-Za-z])|(?<=\A-[A-Za-z]))"
+_PART = r"[^/\s'\"`:,;()<>|\[\]{}]"
+_HOME = re.compile(rf"{_START}/(?:home|Users)/{_PART}+")
+_PATH = re.compile(
+    r"(?<!\w)(?P<quote>['\"])(?P<quoted>(?:~|<tmp>)?/(?:(?! /)[^'\"\n])*)(?P=quote)"
+    rf"|{_START}(?P<bare>(?:~|<tmp>)?/+{_PART}(?:{_PART}|/)*)"
+)
+_PACKAGES = re.compile(r".*/((?:site|dist)-packages(?:/|$))")
+_KERNELS = ("/dev/", "/proc/", "/sys/")  # the same on every machine
+_USERS_FOLDER = re.compile(r"(?<=/)(torchinductor_|pytest-of-)[\w.@+-]+")
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_ADDRESS = re.compile(
+    # Without a port or a scheme it could be a version, such as 12.8.4.1.
+    rf"(?<![\w.])(?:{_OCTET}\.){{3}}{_OCTET}:\d+\b"
+    rf"|(?<=[/@])(?:{_OCTET}\.){{3}}{_OCTET}(?![\w.])"
+    rf"|(?<![\w.])(?:192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.{_OCTET}){{2}}(?!\.?\w)"
+    r"|\[[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%\w+)?\]:\d+\b"
+)
 
 
 def provenance(
@@ -103,8 +142,9 @@ def commit(root: Path) -> str | None:
 def fingerprint(root: Path) -> str:
     """A SHA-256 over the names and bytes of all that runs inside a cell, in sorted order."""
     digest = hashlib.sha256()
-    for folder in _FINGERPRINTED:
-        for path in sorted((root / folder).rglob("*"), key=lambda each: each.as_posix()):
+    for covered in _FINGERPRINTED:
+        found = (root / covered, *(root / covered).rglob("*"))
+        for path in sorted(found, key=lambda each: each.as_posix()):
             if path.is_file() and not _is_leftover(path.relative_to(root)):
                 name, content = path.relative_to(root).as_posix().encode(), path.read_bytes()
                 digest.update(b"%d %s %d\n" % (len(name), name, len(content)))
@@ -112,8 +152,12 @@ def fingerprint(root: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def command_of(argv: Sequence[str], root: Path) -> list[str]:
+def command_of(
+    argv: Sequence[str], root: Path, environ: Mapping[str, str] = os.environ
+) -> list[str]:
     """The command without folders of this machine: a path is relative to the checkout, or a name.
+
+    What else an argument holds is scrubbed.
 
     >>> command_of(["/opt/venv/bin/matrix", "run", "--records=/repo/records"], Path("/repo"))
     ['matrix', 'run', '--records=records']
@@ -121,27 +165,96 @@ def command_of(argv: Sequence[str], root: Path) -> list[str]:
     program = Path(argv[0])
     # `python -m NAME` is told as the path of NAME/__main__.py.
     name = program.parent.name if program.name == "__main__.py" else program.name
-    return [name, *(_argument(each, root) for each in argv[1:])]
+    return [
+        scrub(each, root, environ)
+        for each in (name, *(_argument(each, root, environ) for each in argv[1:]))
+    ]
 
 
 def scrub(text: str, root: Path, environ: Mapping[str, str] = os.environ) -> str:
-    """The text without the checkout's path, home folders and this machine's name.
+    """The text without the checkout's path, other folders, addresses, and names of user and host.
+
+    A path keeps what is below the checkout, site-packages, the home folder and the temporary
+    folder; any other its last part. To scrub again changes nothing.
 
     >>> scrub("/repo/tests/a.py and /home/ann/x", Path("/repo"), {})
     'tests/a.py and ~/x'
+    >>> scrub("/opt/py/site-packages/vllm/a.py, /data/ann/b.py", Path("/repo"), {})
+    'site-packages/vllm/a.py, <path>/b.py'
+    >>> scrub("/tmp/torchinductor_ann/fx at tcp://10.12.3.4:45123", Path("/repo"), {})
+    '<tmp>/torchinductor_<user>/fx at tcp://<address>'
     """
-    home = environ.get("HOME", "").rstrip("/")
-    for folder, instead in ((str(root), ""), (home if len(home) > 1 else "", "~/")):
-        if folder:
-            text = re.sub(rf"(?<![\w.~-]){re.escape(folder)}(?![\w.-])/?", instead, text)
-    text = _HOME.sub("~", text)
-    host = socket.gethostname()
-    if len(host) > 3 and not host.startswith("localhost"):
-        text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", "this-host", text)
+    folders, names = _folders(root, environ), _names(environ)
+    # What is left can match anew, though almost never does.
+    for _ in range(8):
+        before = text
+        for folder, instead in folders:
+            text = folder.sub(instead, text)
+        text = _PATH.sub(_short, _HOME.sub("~", text))
+        text = _ADDRESS.sub("<address>", _USERS_FOLDER.sub(r"\1<user>", text))
+        for name, instead in names:
+            text = name.sub(instead, text)
+        if text == before:
+            break
     return text
 
 
-def _argument(argument: str, root: Path) -> str:
+def _folders(root: Path, environ: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
+    named = {each: "<tmp>/" for each in ("/tmp", "/var/tmp", tempfile.gettempdir())}
+    named |= {environ.get("TMPDIR", ""): "<tmp>/", environ.get("HOME", ""): "~/", str(root): ""}
+    folders = {folder.rstrip("/"): instead for folder, instead in named.items()}
+    return [
+        (re.compile(rf"{_START}{re.escape(folder)}(?![\w.-])/*"), folders[folder])
+        for folder in sorted(folders, key=len, reverse=True)  # the innermost first
+        if folder.startswith("/")
+    ]
+
+
+def _names(environ: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
+    users = {environ.get(each, "") for each in ("USER", "LOGNAME", "LNAME", "USERNAME")}
+    users.add(_account())
+    host = socket.gethostname()
+    found = []
+    for user in sorted(users):
+        if len(user) > 1 and user.lower() not in _NOBODY:
+            name = re.escape(user)
+            # A whole part of a path, the end of a name such as vllm_ann, or ann@host.
+            pattern = rf"(?:(?<=[/~_])|(?<=-of-)|(?<![\w.<-])(?={name}[/@])){name}(?![\w-])"
+            found.append((re.compile(pattern), "<user>"))
+    short = host.partition(".")[0]
+    if len(host) > 3 and short.lower() not in _NOBODY and re.search(r"[A-Za-z]", short):
+        # With its domain, whichever that is here.
+        pattern = rf"(?<![A-Za-z0-9<]){re.escape(short)}(?![\w-])(?:\.\w[\w-]*)*"
+        found.append((re.compile(pattern, re.IGNORECASE), "this-host"))
+    return found
+
+
+def _account() -> str:
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):
+        return ""
+
+
+def _short(found: re.Match[str]) -> str:
+    """The path without what is the machine's own; a URL stays."""
+    quote = found["quote"] or ""
+    whole = found["quoted"] or found["bare"]
+    if re.match("//(?!/)", whole) and found.string.endswith(":", 0, found.start()):
+        return found[0]
+    path = re.sub("/+", "/", whole)
+    if packages := _PACKAGES.match(path):
+        return f"{quote}{path[packages.start(1) :]}{quote}"
+    parts = path.rstrip("/").split("/")
+    if path[0] != "/" or path.startswith(_KERNELS) or len(parts) < 3:
+        return found[0]
+    last = "<user>" if parts[-2].lower() in ("home", "homes", "users") else parts[-1]
+    return f"{quote}<path>/{last}{quote}"
+
+
+def _argument(argument: str, root: Path, environ: Mapping[str, str]) -> str:
     option, equals, value = (
         argument.partition("=") if argument.startswith("-") else ("", "", argument)
     )
@@ -149,7 +262,8 @@ def _argument(argument: str, root: Path) -> str:
         try:
             value = str(Path(value).relative_to(root))
         except ValueError:
-            value = Path(value).name or value
+            # Scrubbed first: the name alone of a home folder would not be known for one.
+            value = Path(scrub(value, root, environ)).name or value
     return f"{option}{equals}{value}"
 
 

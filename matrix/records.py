@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from matrix.cells import CellError, factors
+from matrix.cells import CellError, cell_of, factors, matches
 from matrix.errors import MatrixError
 
 __all__ = [
@@ -139,7 +139,10 @@ class RunError:
 
 @dataclass(frozen=True)
 class Record:
-    """One run of a cell on a platform. `finished` is false while it goes on, or where it died."""
+    """One run of a cell on a platform. `finished` is false while it goes on, or where it died.
+
+    `deselected` counts the cases of the startup tests that this run was not asked for.
+    """
 
     cell: str
     platform: str
@@ -150,6 +153,7 @@ class Record:
     flags: Mapping[str, object] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()
     cases: tuple[Case, ...] = ()
+    deselected: int = 0
     schema: int = SCHEMA
 
     @property
@@ -218,7 +222,8 @@ def write_text(path: Path, text: str) -> None:
 def read(path: Path) -> Record:
     """The record in a file whose name, up to its first dot, is the record's cell.
 
-    Raises RecordError: no such file, not a record, or a record of another cell.
+    Raises RecordError: no such file, not a record, or a record of another cell, by the file's name
+    or by the versions of its provenance (but where its error says so itself: `wrong_cell`).
     """
     return _load(path)[0]
 
@@ -231,8 +236,10 @@ def validate(data: object, name: str) -> None:
     _check(_validator(), data, name)
 
 
-def read_many(folders: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[RecordError]]:
-    """Every record under the folders, by path, and one error for each file or folder that is bad.
+def read_many(places: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[RecordError]]:
+    """Every record under the places, by path, and one error for each of them that is bad.
+
+    A place is a folder of records, or the file of one.
 
     Each is held against the JSON Schema. Raises RecordError only where jsonschema is missing.
     """
@@ -240,12 +247,12 @@ def read_many(folders: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[
     paths: dict[str, Path] = {}
     records: list[tuple[Path, Record]] = []
     errors: list[RecordError] = []
-    for folder in folders:
-        if not folder.is_dir():
-            errors.append(RecordError(f"{folder}: no such folder; name one that holds records"))
+    for place in places:
+        if not place.exists():
+            errors.append(RecordError(f"{place}: no such folder or record; name one that is there"))
             continue
-        for path in folder.rglob("*.json"):
-            if not path.name.startswith("."):
+        for path in place.rglob("*.json") if place.is_dir() else [place]:
+            if path == place or not path.name.startswith("."):
                 paths.setdefault(os.path.realpath(path), path)
     for path in sorted(paths.values()):
         try:
@@ -272,7 +279,32 @@ def _load(path: Path) -> tuple[Record, object]:
         raise RecordError(
             f"{path}: cell: is {record.cell}, but the file's name says {named}; rename the file"
         )
+    fault = _other_cell(record)
+    if fault:
+        raise RecordError(f"{path}: {fault}")
     return record, data
+
+
+def _other_cell(record: Record) -> str | None:
+    """Where the provenance tells of another cell than the record does, or None."""
+    if record.error is not None and record.error.kind == "wrong_cell":
+        return None
+    named = factors(record.cell)
+    for key in ("python", "torch", "vllm"):
+        found = record.provenance.get(key)
+        versions = {"python": named.python, "torch": named.torch, "vllm": str(named.vllm)}
+        if not isinstance(found, str):
+            continue
+        try:
+            cell = cell_of(**{**versions, key: found})
+        except CellError:
+            continue  # Not a version that a cell could have: the record does not know it.
+        if not matches(record.cell, cell):
+            return (
+                f"provenance.{key}: is {found}, but the cell is {record.cell}; run the cell again"
+                f" by tox -e {record.cell}"
+            )
+    return None
 
 
 def _plain(value: object) -> dict[str, object]:
@@ -332,11 +364,11 @@ class _At:
         shown = json.dumps(self.value)
         self.fail(f"is {shown if len(shown) <= 60 else shown[:60] + '…'}, but must be {wanted}")
 
-    def keys(self, known: Sequence[str]) -> dict[str, "_At"]:
-        """The members of an object that must have exactly these keys."""
+    def keys(self, known: Sequence[str], optional: Sequence[str] = ()) -> dict[str, "_At"]:
+        """The members of an object that must have exactly these keys, but for the optional ones."""
         members = self.members()
         for key in known:
-            if key not in members:
+            if key not in members and key not in optional:
                 self.fail(f"has no key {key!r}")
         for key in members:
             if key not in known:
@@ -404,7 +436,8 @@ def _record(data: object, name: str) -> Record:
         )
     if schema.value != SCHEMA:
         schema.wrong(str(SCHEMA))
-    at = whole.keys([each.name for each in dataclasses.fields(Record)])
+    # Records from before the key have none, and nobody counted then.
+    at = whole.keys([each.name for each in dataclasses.fields(Record)], ["deselected"])
     try:
         full = factors(at["cell"].text()).vllm is not None
     except CellError as error:
@@ -426,6 +459,7 @@ def _record(data: object, name: str) -> Record:
         flags=at["flags"].scalars(),
         rungs=tuple(_rung(each) for each in at["rungs"].items()),
         cases=_cases(at["cases"]),
+        deselected=at["deselected"].count() if "deselected" in at else 0,
     )
 
 

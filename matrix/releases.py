@@ -115,8 +115,7 @@ class Releases:
             _, torch, vllm = name.split("-")
             ways = [self._way(wanted.python, release)]
             if wanted.torch in self.default_vllm:
-                default = self._release(self.default_vllm[wanted.torch])
-                ways.append(self._way(wanted.python, default).rpartition("-")[0])
+                ways.append(self._short_way(wanted.python, wanted.torch))
             raise CellError(
                 f"cell {name!r}: vLLM {release.version} pins torch {release.torch}, so {torch} "
                 f"cannot go with {vllm}; {_use(ways)}"
@@ -134,11 +133,22 @@ class Releases:
                 f"cell {name!r}: no known vLLM pins torch {wanted.torch}; the nearest torch that "
                 f"one pins is {' or '.join(_nearest(wanted.torch, known))}"
             )
-        # An older patch that pins this torch has no name where a newer one pins another.
-        ways = [self._way(wanted.python, release) for release in pinning if self._named_so(release)]
+        ways = [way for release in pinning if (way := self._way(wanted.python, release))]
+        if not ways:
+            raise CellError(
+                f"cell {name!r}: the matrix has no cell for torch {wanted.torch} yet"
+                f"{self._nearest_cells(wanted)}; see CONTRIBUTING.md"
+            )
         raise CellError(
             f"cell {name!r}: torch {wanted.torch} has no default vLLM; {_use(ways[-1:])}"
         )
+
+    def _nearest_cells(self, wanted: Factors) -> str:
+        """The short names of the cells whose torch is next to the wanted one."""
+        near = _nearest(wanted.torch, list(self.default_vllm))
+        ways = [self._short_way(wanted.python, torch) for torch in near]
+        named = ", ".join(way for way in ways if way)
+        return f" (the nearest: {named})" if named else ""
 
     def _check_python(self, name: str, wanted: Factors, release: Vllm) -> None:
         torch = next((t for t in self.torch if t.version == release.torch), None)
@@ -154,17 +164,20 @@ class Releases:
                 )
 
     def _way(self, python: str, release: Vllm) -> str:
-        """The name to use for that release: with this Python, or the nearest that it accepts."""
+        """The matrix's cell of that release with this Python, or the nearest one; "" for none."""
+        if release.version not in self.matrix_vllm:
+            return ""
         fit = [known for known in self.pythons if self._accepts(release, known)]
-        if not self._accepts(release, python):
+        if python not in fit:
             python = min(fit, key=lambda known: _distance(known, python), default="")
         return Cell(python, release.torch, release.version).name if python else ""
 
+    def _short_way(self, python: str, torch: str) -> str:
+        """The matrix's cell of that torch and its default vLLM, as `_way`, by its short name."""
+        return self._way(python, self._release(self.default_vllm[torch])).rpartition("-")[0]
+
     def _release(self, version: str) -> Vllm:
         return next(release for release in self.vllm if release.version == version)
-
-    def _named_so(self, release: Vllm) -> bool:
-        return self._newest(_minor(release.version)) == release
 
     def _newest(self, minor: str) -> Vllm | None:
         patches = [release for release in self.vllm if _minor(release.version) == minor]
@@ -345,7 +358,7 @@ def _near(wanted: str, known: list[str]) -> str:
 
 def _use(names: list[str]) -> str:
     good = [name for name in names if name]
-    return f"use {' or '.join(good)}" if good else "no name stands for a cell of it"
+    return f"use {' or '.join(good)}" if good else "the matrix has no cell of it yet"
 
 
 def _nearest(wanted: str, known: list[str]) -> list[str]:

@@ -27,7 +27,8 @@ _PREFIX = re.compile(
 _ASSERT = re.compile(r"^E +assert ")
 _RAISED = re.compile(
     r"(?P<module>(?:[A-Za-z_]\w*\.)*)"
-    r"(?P<type>[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failed|Failure|Unsupported|Violation))"
+    r"(?P<type>(?:[A-Z]\w*)?"
+    r"(?:Error|Exception|Exit|Interrupt|Failed|Failure|Unsupported|Violation))"
     r"(?:: ?(?P<message>.*))?"
 )
 _BECAUSE = "The above exception was the direct cause of the following exception:"
@@ -38,8 +39,19 @@ _DIED = re.compile(
     r"|.*?(?P<fault>Segmentation fault|Bus error|Illegal instruction|Aborted|Killed)"
     r"(?: \(core dumped\))?\s*"
 )
+# Such a name says little without its module: binascii.Error.
+_BARE = {"Error", "Exception"}
 # These say only that something else failed: where that is in the text, it is the better answer.
 _WRAPPERS = re.compile(r"root cause above|backend=.* raised:|^\w+ failed during startup")
+# These say what failed only in the lines below them: pydantic's, and torch's C++ compiler's.
+_INVALID = re.compile(r"\d+ validation errors? for \S+")
+_NOT_COMPILED = re.compile(r"(?:.*: )?C\+\+ compile error")
+_COMPILER = re.compile(r".*?(?P<said>(?:fatal )?error: (?!ld returned).*)")
+_INPUT = re.compile(r" \[type=\w+, input_value=.*")
+_NOT_TELLING = re.compile(
+    r"\s*(?:For further information|Traceback|File \"|-{3,}|={3,}|_{3,})|\S+:\d+: "
+)
+_MOST_BELOW = 400
 
 _PATH = re.compile(
     r"(?P<quote>['\"])(?:~|\.{0,2})/[^'\"\n]*(?P=quote)"
@@ -120,7 +132,11 @@ def _why(lines: list[str]) -> str:
         said = (found["message"] or "").strip()
         if errors and (_WRAPPERS.search(said) or _is_caused(lines, errors[-1][0], at)):
             continue
-        return _one_line(f"{found['type']}: {said}" if said else found["type"])
+        name = found["type"]
+        if name in _BARE:
+            name = ".".join([*found["module"].rstrip(".").split(".")[-1:], name]).lstrip(".")
+        below = _below(said, lines[at + 1 : at + 1 + _MOST_BELOW])
+        return _one_line(": ".join(part for part in (name, said, below) if part))
     died = [found for line in lines if (found := _DIED.fullmatch(line))]
     if died:
         words = [found["thrown"] or found["what"] or "" for found in died]
@@ -132,6 +148,31 @@ def _why(lines: list[str]) -> str:
             or (last["fault"] or "")
         )
     return _one_line(lines[-1]) if lines else ""
+
+
+def _below(said: str, lines: list[str]) -> str:
+    """What the lines below a message add to it, where it says only that there is more."""
+    if _INVALID.fullmatch(said):
+        return _first_fault(lines)
+    if _NOT_COMPILED.fullmatch(said):
+        told = next((found for line in lines if (found := _COMPILER.fullmatch(line))), None)
+        if told:
+            return told["said"]
+        outputs = [at for at, line in enumerate(lines[:-1]) if line.strip() == "Output:"]
+        return lines[outputs[0] + 1].strip() if outputs else ""
+    return ""
+
+
+def _first_fault(lines: list[str]) -> str:
+    """The first fault of a list of pydantic's: the field, where it names one, and what it is."""
+    parts: list[str] = []
+    for line in lines[:2]:
+        if _NOT_TELLING.match(line) or _RAISED.fullmatch(line):
+            break
+        parts.append(_INPUT.sub("", line.strip()))
+        if " " in parts[-1]:
+            break
+    return ": ".join(parts)
 
 
 def _is_caused(lines: list[str], earlier: int, later: int) -> bool:

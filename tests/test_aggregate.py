@@ -81,6 +81,16 @@ def test_the_same_records_give_the_same_bytes(here: Path) -> None:
     assert outputs(here, "one") == outputs(here, "other") == outputs(here, "third")
 
 
+def test_a_single_record_stands_beside_folders(here: Path) -> None:
+    record = f"records/cpu/{CELL}.20261122T190000Z.json"
+    ended = aggregate(here, record, "records/cuda")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [each["started"] for each in json.loads(outputs(here)[1])["cells"]] == [
+        "2026-11-22T18:00:00Z",
+        "2026-11-22T19:00:00Z",
+    ]
+
+
 def test_one_default_folder_is_enough(here: Path) -> None:
     shutil.rmtree(here / "results")
     ended = aggregate(here)
@@ -131,7 +141,7 @@ def test_a_missing_folder_is_told(tmp_path: Path, arguments: list[str]) -> None:
 def test_a_missing_folder_beside_a_good_one_is_told(here: Path) -> None:
     ended = aggregate(here, "results", "nowhere")
     assert ended.returncode == 2
-    assert ended.stderr == "matrix: nowhere: no such folder; name one that holds records\n"
+    assert ended.stderr == "matrix: nowhere: no such folder or record; name one that is there\n"
     assert outputs(here)
 
 

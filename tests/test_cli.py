@@ -80,9 +80,11 @@ def test_show_tells_a_person(here: Path) -> None:
         f"{CELL} on cpu: compatible (as expected), 1 case in 312 s\n"
         "\n"
         "case                     start  seconds  counters\n"
-        "moe_startup[mega_aot=1]  cold      61.2  1 of 1 as expected\n"
-        "compatible               warm      20.1  1 of 1 as expected\n"
+        "moe_startup[mega_aot=1]  cold      61.2  1 of 1 as expected: saved 3\n"
+        "compatible               warm      20.1  1 of 1 as expected: saved 0\n"
         "\n"
+        "counts  compiled artifacts saved and loaded; "
+        "AOTAutograd's total, cache miss and cache hit\n"
         "ran     torch 2.10.0+cu128, vLLM 0.19.1\n"
         f"record  {RECORD}\n"
     )
@@ -198,10 +200,29 @@ def test_calibrate_names_the_record_as_evidence(here: Path) -> None:
     (here / "none.toml").write_text("")
     ended = matrix(here, "calibrate", str(here / RECORD), "--expectations", "none.toml")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert f'evidence = ["{RECORD}"]' in ended.stdout
+    assert f'evidence = ["results/cpu/{CELL}.json"]' in ended.stdout
+    assert str(here) not in ended.stdout and "records/" not in ended.stdout
     (here / "proposed.toml").write_text(ended.stdout)
     ended = matrix(here, "show", RECORD, "--expectations", "proposed.toml")
     assert ": compatible (as expected)" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cases": ()}, "cases: none of them started"),
+        ({"error": RunError("no_space", "full")}, "error: no_space (full)"),
+        ({"finished": False}, "finished: the run did not end"),
+    ],
+)
+def test_calibrate_of_what_justifies_nothing_is_one_line(
+    here: Path, changes: dict[str, Any], said: str
+) -> None:
+    write(make(**changes), here / RECORD)
+    ended = matrix(here, "calibrate", RECORD)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"matrix: {RECORD}: {said}")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_calibrate_all_proposes_every_counter(here: Path) -> None:

@@ -37,6 +37,7 @@ from matrix.records import Case, Rung, Start, read, write
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 argv = sys.argv[1:]
 path = Path(argv[argv.index("--record") + 1])
+importing = Path(os.environ["MATRIX_IMPORTING"])
 behaviour = argv[-1]
 print("arguments", *argv, flush=True)
 for name in ("CUDA_VISIBLE_DEVICES", "MATRIX_PLATFORM", "TMPDIR"):
@@ -62,15 +63,26 @@ elif behaviour == "untested":
     put(finished=True)
     sys.exit(5)
 elif behaviour == "import segfault":
+    importing.touch()
     die(signal.SIGSEGV)
+elif behaviour == "import exits":
+    importing.touch()
+    os._exit(0)
+elif behaviour == "help":
+    path.with_suffix(".junit.xml").touch()
+    sys.exit(0)
+elif behaviour == "nothing to list":
+    sys.exit(5)
+elif behaviour == "no pytest":
+    print("No module named pytest")
+    sys.exit(1)
 elif behaviour == "import error":
+    importing.touch()
     print("ImportError: " + {root!r} + "/_C.so: undefined symbol: _ZN3c10")
     sys.exit(1)
 elif behaviour == "import killed":
+    importing.touch()
     die(signal.SIGKILL)
-elif behaviour == "usage":
-    print("ERROR: unrecognized arguments: --wrong")
-    sys.exit(4)
 elif behaviour == "collection":
     put(finished=True)
     print("SyntaxError: invalid syntax")
@@ -130,7 +142,9 @@ def run(tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "least_free_mib": 1,
             "least_memory_mib": 1,
         }
-        return run_cell(CELL, **{**arguments, **changed})  # type: ignore[arg-type]
+        path = run_cell(CELL, **{**arguments, **changed})  # type: ignore[arg-type]
+        assert isinstance(path, Path)
+        return path
 
     return run
 
@@ -153,7 +167,7 @@ def valid(path: Path) -> Record:
     return read(path)
 
 
-def test_a_good_run(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_good_run(run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = run("good")
     record = valid(path)
     assert path.parent.name == "cpu" and path.name.startswith(f"{CELL.name}.2")
@@ -164,7 +178,10 @@ def test_a_good_run(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert float(str(record.provenance["seconds"])) > 0
     log, out = path.with_suffix(".log").read_text(), capfd.readouterr().out
     assert log == out
-    assert "-p matrix.inside.plugin tests/startup --record" in log
+    startup = tmp_path / "checkout" / "tests" / "startup"
+    # Without -c pytest may take another file, such as pyproject.toml where tox runs it.
+    assert f"-p matrix.inside.plugin -c {startup / 'pytest.ini'} --rootdir" in log
+    assert f"{startup.parents[1]} tests/startup --record" in log
     assert "--platform cpu --model-source data --case-timeout 60 --junitxml" in log
     assert log.splitlines()[0].endswith("-k good")
     assert "CUDA_VISIBLE_DEVICES ''" in log and "MATRIX_PLATFORM 'cpu'" in log
@@ -185,7 +202,7 @@ def test_two_runs_in_one_second_are_two_records(run: Run) -> None:
 def test_named_tests_take_the_place_of_all(run: Run, tmp_path: Path) -> None:
     (tmp_path / "checkout/tests/startup/test_small.py").write_text("")
     path = run("", pytest_args=["tests/startup/test_small.py::test_a", "good"])
-    assert "matrix.inside.plugin --record" in path.with_suffix(".log").read_text()
+    assert f"{tmp_path / 'checkout'} --record" in path.with_suffix(".log").read_text()
 
 
 def test_nothing_judged_is_no_error(run: Run) -> None:
@@ -193,11 +210,20 @@ def test_nothing_judged_is_no_error(run: Run) -> None:
     assert record.finished and record.error is None and record.cases == ()
 
 
-@pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGABRT", "SIGTERM"])
-def test_killed_while_a_case_ran(run: Run, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("SIGSEGV", "crashed"),
+        ("SIGABRT", "crashed"),
+        ("SIGKILL", "interrupted"),
+        ("SIGTERM", "interrupted"),
+        ("SIGHUP", "interrupted"),
+    ],
+)
+def test_killed_while_a_case_ran(run: Run, name: str, outcome: str) -> None:
     record = valid(run(name))
     assert record.finished and record.error == RunError("crashed", f"pytest was killed by {name}")
-    assert [case.outcome for case in record.cases] == ["passed", "crashed"]
+    assert [case.outcome for case in record.cases] == ["passed", outcome]
     case = record.cases[1]
     assert case.reason == case.signature == f"pytest was killed by {name}"
     assert case.failure is not None and "about to die" in case.failure
@@ -219,7 +245,11 @@ def test_killed_after_the_last_case(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
-    [("import segfault", "SIGSEGV"), ("import error", "undefined symbol: _ZN3c10")],
+    [
+        ("import segfault", "SIGSEGV"),
+        ("import error", "undefined symbol: _ZN3c10"),
+        ("import exits", "exit status 0"),
+    ],
 )
 def test_the_import_ended_the_process(run: Run, behaviour: str, reason: str) -> None:
     record = valid(run(behaviour))
@@ -236,12 +266,36 @@ def test_killed_from_outside_while_importing_is_no_verdict_on_the_import(run: Ru
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
-    [("usage", "did not accept its arguments"), ("collection", "could not collect")],
+    [
+        ("collection", "could not collect"),
+        ("no pytest", "before the import of vLLM pytest ended with exit status 1: No module"),
+    ],
 )
 def test_pytest_itself_failed(run: Run, behaviour: str, reason: str) -> None:
     record = valid(run(behaviour))
     assert record.error is not None and record.error.kind == "internal"
     assert reason in record.error.reason
+    assert record.rungs in ((), (Rung("imports", True, 7.1),))
+
+
+@pytest.mark.parametrize(("behaviour", "status"), [("help", 0), ("nothing to list", 5)])
+def test_what_is_no_run_leaves_no_record(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, status: int
+) -> None:
+    monkeypatch.setenv("CXX", "true")
+    ended = run_cell(
+        CELL,
+        "cpu",
+        tmp_path / "records",
+        [behaviour],
+        root=tmp_path / "checkout",
+        python=(sys.executable, str(stand_in)),
+        installed=INSTALLED,
+        least_free_mib=1,
+        least_memory_mib=1,
+    )
+    assert ended == status
+    assert list((tmp_path / "records" / "cpu").iterdir()) == []
 
 
 def test_a_record_that_the_run_destroyed_is_made_anew(run: Run) -> None:
@@ -255,7 +309,7 @@ def test_a_record_that_the_run_destroyed_is_made_anew(run: Run) -> None:
 def test_a_hang_ends_with_all_that_it_started(run: Run, pids: Path) -> None:
     record = valid(run("hang", timeout=2.0))
     assert record.error is not None and record.error.kind == "timed_out"
-    assert [case.outcome for case in record.cases] == ["passed", "timed_out"]
+    assert [case.outcome for case in record.cases] == ["passed", "interrupted"]
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
@@ -372,6 +426,145 @@ def test_a_cell_that_does_not_resolve_has_a_record(tmp_path: Path) -> None:
     assert record.rungs == (Rung("resolves", False, 0.0, error.reason),)
     assert record.packages == {} and record.provenance["torch"] is None
     assert record.provenance["python"] == CELL.python
+
+
+HELPER = "import time; time.sleep(600)"
+CASES = f"""
+import os, subprocess, sys, time
+from pathlib import Path
+
+def test_a():
+    pass
+
+def test_slow():
+    helper = subprocess.Popen([sys.executable, "-c", {HELPER!r}], start_new_session=True)
+    Path(os.environ["PIDS"]).write_text(f"{{os.getpid()}} {{helper.pid}}")
+    time.sleep(600)
+"""
+FEATURES = """
+import os, sys, types
+features = types.ModuleType("matrix.inside.features")
+features.effective_flags = dict
+features.preload = lambda platform: None
+features.chosen_platform = lambda: os.environ["MATRIX_PLATFORM"]
+sys.modules[features.__name__] = features
+"""
+ENGINE = """
+import sys
+from pathlib import Path
+from matrix.cells import Cell
+from matrix.engines.local import RunRefused, run_cell
+try:
+    done = run_cell({cell!r}, "cpu", Path("records"), ["-p", "features", *sys.argv[1:]],
+        root=Path.cwd(), installed={installed!r}, least_free_mib=1, least_memory_mib=1)
+except RunRefused as refusal:
+    sys.exit(f"refused: {{refusal}}")
+sys.exit(done if isinstance(done, int) else 0)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkout:
+    """A checkout with the real plugin, fakes of torch and vLLM, and startup tests of its own."""
+
+    root: Path
+    pids: Path
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", ENGINE.format(cell=CELL, installed=INSTALLED), *arguments],
+            cwd=self.root,
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MATRIX"))},
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{self.root}",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                "PIDS": str(self.pids),
+                "CXX": "true",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def left(self) -> list[Path]:
+        return sorted((self.root / "records" / "cpu").iterdir())
+
+    def record(self) -> Record:
+        (path,) = (each for each in self.left() if each.suffix == ".json")
+        return valid(path)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, pids: Path) -> Checkout:
+    root = tmp_path / "real"
+    for name, text in {
+        "tests/startup/pytest.ini": "[pytest]\naddopts = -p no:cacheprovider\n",
+        "tests/startup/test_cases.py": CASES,
+        "features.py": FEATURES,
+        "torch.py": "import types\n__version__ = '2.10.0'\n"
+        "version = types.SimpleNamespace(cuda=None)\n",
+        "vllm/__init__.py": "__version__ = '0.19.1'\n",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return Checkout(root, pids)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--help", "--case-timeout=SECONDS"),
+        ("--version", "pytest "),
+        ("--markers", "isolated: "),
+        ("--collect-only", "test_slow"),
+    ],
+)
+def test_a_person_who_asks_pytest_gets_the_answer(
+    checkout: Checkout, argument: str, said: str
+) -> None:
+    process = checkout.start(argument)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert said in output
+    assert checkout.left() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--wrong"], "unrecognized arguments: --wrong"),
+        (["-k", "a and"], "Wrong expression passed to '-k': a and: "),
+        (["tests/startup/test_cases.py::test_b"], "not found: tests/startup/test_cases.py::test_b"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_line(
+    checkout: Checkout, arguments: list[str], reason: str
+) -> None:
+    process = checkout.start(*arguments)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output.splitlines()[-1].startswith(f"refused: {reason}"), output
+    record = checkout.record()
+    assert record.error is not None and record.error.kind == "internal"
+    assert record.error.reason.startswith(reason)
+
+
+def test_killed_itself_its_pytest_ends_what_the_case_started(checkout: Checkout) -> None:
+    engine = checkout.start("-k", "slow")
+    with engine:
+        wait_for(lambda: checkout.pids.exists() and checkout.pids.read_text())
+        engine.kill()
+    pids = [int(pid) for pid in checkout.pids.read_text().split()]
+    try:
+        wait_for(lambda: not any(alive(pid) for pid in pids))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[1], signal.SIGKILL)
+    wait_for(lambda: checkout.record().finished)
+    record = checkout.record()
+    assert record.error == RunError("interrupted", "stopped by a signal")
+    assert [case.outcome for case in record.cases] == ["interrupted"]
+    assert record.deselected == 1
 
 
 RUNNING = Case("moe_startup[mega_aot=1]", "running", starts=(Start("cold", {"total": 2.0}),))

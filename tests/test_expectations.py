@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, reject, settings
@@ -12,7 +14,6 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix.expectations import (
-    COUNTERS,
     Difference,
     Expectations,
     ExpectationsError,
@@ -24,6 +25,7 @@ from matrix.expectations import (
     load_expectations,
     parse_expectations,
 )
+from matrix.records import Case, Record, RecordError, Start, read, write
 
 MEGA = "VLLM_USE_MEGA_AOT_ARTIFACT"
 SAVED = "num_compiled_artifacts_saved"
@@ -515,7 +517,85 @@ def test_torch_2_12_changed_two_models(case: str, torch: str) -> None:
     assert not SHIPPED.expect(where, "warm")
 
 
-def test_the_known_counters_are_vllms_and_torchs() -> None:
-    assert {SAVED, LOADED, TOTAL, MISS, HIT, "inductor.fxgraph_cache_hit"} <= COUNTERS
-    groups = {counter.partition(".")[0] for counter in COUNTERS if "." in counter}
-    assert groups == {"aot_autograd", "inductor"}
+def unfounded(expectations: Expectations, root: Path) -> list[str]:
+    """Where a record that a rule names as evidence, by its path from the root, is none."""
+    return [
+        f"{rule.id}: {evidence}: {fault}"
+        for rule in expectations.rules
+        for evidence in rule.evidence
+        if "://" not in evidence and (fault := fault_of(rule, evidence, root))
+    ]
+
+
+def fault_of(rule: Rule, evidence: str, root: Path) -> str | None:
+    # A run's own records lie in records/, which git ignores: another checkout has none of them.
+    if not re.fullmatch(r"results/(cpu|cuda)/[\w-]+\.json", evidence):
+        return "is no published record"
+    try:
+        record = read(root / evidence)
+    except RecordError as error:
+        return str(error).replace(f"{root}/", "")
+    facts = {key: str(record.provenance[key]) for key in ("torch", "vllm")}
+    alone = Expectations((rule,))
+    for case in record.cases:
+        where = Situation(
+            case.case,
+            record.platform,
+            facts["torch"],
+            facts["vllm"],
+            {**record.flags, **case.flags},
+        )
+        for start in case.starts:
+            expected = alone.expect(where, start.start)
+            if expected and not compare(expected, start.counters, start.start):
+                return None
+    return "has no start that the rule matches and that counts so"
+
+
+def test_the_records_that_the_rules_name_are_their_evidence() -> None:
+    assert unfounded(load_expectations(), Path(__file__).parents[1]) == []
+
+
+@pytest.mark.parametrize(
+    ("evidence", "changes", "fault"),
+    [
+        (None, {}, None),
+        ("https://example.org/issues/1", {}, None),
+        ("records/cpu/py311-torch210-vllm019.json", {}, "is no published record"),
+        ("/results/cpu/py311-torch210-vllm019.json", {}, "is no published record"),
+        ("results/cpu/../cpu/py311-torch210-vllm019.json", {}, "is no published record"),
+        ("a record", {}, "is no published record"),
+        ("results/cuda/py311-torch210-vllm019.json", {}, "cannot be read: No such file"),
+        (None, {"cell": "py312-torch210-vllm019"}, "cell: is py312-torch210-vllm019, but"),
+        (None, {"platform": "cuda"}, "has no start that the rule matches"),
+        (None, {"saved": 4}, "has no start that the rule matches"),
+        (None, {"case": "small_startup[moe]"}, "has no start that the rule matches"),
+    ],
+)
+def test_what_is_no_evidence_is_told(
+    tmp_path: Path, evidence: str | None, changes: dict[str, Any], fault: str | None
+) -> None:
+    path = "results/cpu/py311-torch210-vllm019.json"
+    values: dict[str, Any] = {
+        "case": "moe_startup[mega_aot=1]",
+        "saved": 3,
+        "cell": "py311-torch210-vllm019",
+        "platform": "cpu",
+        **changes,
+    }
+    record = Record(
+        cell=values["cell"],
+        platform=values["platform"],
+        finished=True,
+        provenance={"started": "2026-11-22T18:00:00Z", "torch": "2.10.0+cu128", "vllm": "0.19.1"},
+        cases=(
+            Case(values["case"], "passed", starts=(Start("cold", {}, {SAVED: values["saved"]}),)),
+        ),
+    )
+    write(record, tmp_path / path)
+    one = rule("one", case="moe_startup", platform="cpu", start="cold")
+    named = replace(one, evidence=(evidence or path,))
+    told = unfounded(Expectations((named,)), tmp_path)
+    assert len(told) == bool(fault)
+    assert all(each.startswith(f"one: {named.evidence[0]}: ") for each in told)
+    assert fault is None or fault in told[0]

@@ -526,9 +526,10 @@ def test_fold_while_it_runs() -> None:
 
 @pytest.mark.parametrize("failure", [None, "AssertionError: 1 != 3"])
 def test_fold_passes_when_both_starts_ended_whatever_they_counted(failure: str | None) -> None:
+    differs = [] if failure is None else [("differs", {"differences": [failure]})]
     case = journal.fold(
         "x",
-        events(("model", {"model": "m"}), started("cold"), started("warm")),
+        events(("model", {"model": "m"}), started("cold"), started("warm"), *differs),
         ended=RETURNED,
         failure=failure,
     )

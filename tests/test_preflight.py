@@ -126,9 +126,51 @@ def test_a_compiler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     assert refusal is not None and "does not run" in refusal.reason
 
 
-def test_cxx_may_have_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "g++ -O0")
+@pytest.mark.parametrize("cxx", ["g++ -O0", "ccache g++", ""])
+def test_cxx_is_the_name_of_one_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cxx: str
+) -> None:
+    program(tmp_path / "bin", "ccache", "exit 0")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CXX", cxx)
+    refusal = preflight(tmp_path, least_free_mib=1, least_memory_mib=1)
+    assert refusal is not None and refusal.kind == "no_compiler"
+    assert repr(cxx) in refusal.reason and "without arguments" in refusal.reason
+
+
+@pytest.mark.parametrize("name", ["clang++", "c++"])
+def test_another_compiler_counts_only_where_cxx_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    program(tmp_path / "bin", name, "exit 0")
+    program(tmp_path / "bin", "openssl", "echo 00")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("CXX", raising=False)
+    refusal = preflight(tmp_path, least_free_mib=1, least_memory_mib=1)
+    assert refusal is not None and refusal.kind == "no_compiler" and "g++" in refusal.reason
+    monkeypatch.setenv("CXX", name)
     assert preflight(tmp_path, least_free_mib=1, least_memory_mib=1) is None
+
+
+@pytest.mark.parametrize("body", [None, "echo 'unknown option' >&2; exit 1"])
+def test_the_cpu_needs_openssl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str | None
+) -> None:
+    program(tmp_path / "bin", "g++", "exit 0")
+    if body:
+        program(tmp_path / "bin", "openssl", body)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(module, "visible_gpus", tuple)
+    for refusal in (
+        preflight(tmp_path, platform="cpu", least_free_mib=1, least_memory_mib=1),
+        preflight(tmp_path, least_free_mib=1, least_memory_mib=1),
+    ):
+        assert refusal is not None and refusal.kind == "no_compiler"
+        assert "install openssl" in refusal.reason and "\n" not in refusal.reason
+    cuda = preflight(tmp_path, platform="cuda", least_free_mib=1, least_memory_mib=1)
+    monkeypatch.setattr(module, "visible_gpus", lambda: ("GPU 0",))
+    assert cuda is None and preflight(tmp_path, least_free_mib=1, least_memory_mib=1) is None
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ some_records = st.builds(
         max_size=3,
     ).map(tuple),
     cases=st.lists(cases, max_size=3, unique_by=lambda case: case.case).map(tuple),
+    deselected=st.integers(0, 99),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -253,6 +254,8 @@ def broken(change: Callable[[Any], object]) -> str:
             "cases[0].starts[0].counters.x: is 1.0",
         ),
         (broken(lambda d: d["rungs"][0].update(rung="flies")), "rungs[0].rung: is"),
+        (broken(lambda d: d.update(deselected=-1)), "deselected: is -1, but must be a count"),
+        (broken(lambda d: d.update(deselected=None)), "deselected: is null, but must be a count"),
     ],
 )
 def test_a_bad_text_names_its_file_its_key_and_its_fault(text: str, said: str) -> None:
@@ -354,6 +357,44 @@ def test_read_refuses_a_record_of_another_cell(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "version"), [("python", "3.12.3"), ("torch", "2.9.1+cu128"), ("vllm", "0.20.2")]
+)
+def test_read_refuses_a_record_that_contradicts_its_cell(
+    tmp_path: Path, key: str, version: str
+) -> None:
+    path = tmp_path / f"{CELL}.json"
+    facts = make().provenance
+    write(make(provenance={**facts, key: version}), path)
+    with pytest.raises(RecordError) as caught:
+        read(path)
+    assert str(caught.value) == (
+        f"{path}: provenance.{key}: is {version}, but the cell is {CELL}; run the cell again by"
+        f" tox -e {CELL}"
+    )
+    assert [str(error) for error in read_many([tmp_path])[1]] == [str(caught.value)]
+    told = make(provenance={**facts, key: version}, error=RunError("wrong_cell", "why"))
+    write(told, path)
+    assert read(path) == told
+
+
+@pytest.mark.parametrize("version", [None, "", "nightly", "2.10.1rc1"])
+def test_read_takes_a_version_that_does_not_contradict(tmp_path: Path, version: object) -> None:
+    record = make(provenance={**make().provenance, "torch": version})
+    write(record, tmp_path / f"{CELL}.json")
+    assert read(tmp_path / f"{CELL}.json") == record
+    bare = make(provenance={"started": "2026-11-22T18:00:00Z"})
+    write(bare, tmp_path / f"{CELL}.json")
+    assert read(tmp_path / f"{CELL}.json") == bare
+
+
+def test_a_record_from_before_deselected_was_counted_is_whole() -> None:
+    old = json.loads(to_json(make(deselected=5)))
+    del old["deselected"]
+    validate(old, "r")
+    assert parse(json.dumps(old), "r") == make(deselected=0)
+
+
 def test_read_says_why_it_cannot(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="cannot be read: No such file"):
         read(tmp_path / "none.json")
@@ -375,10 +416,17 @@ def test_read_many_goes_on_past_the_bad_ones(tmp_path: Path) -> None:
     found, errors = read_many([tmp_path, tmp_path / "cpu", tmp_path / "missing"])
     assert found == [(good, make())]
     said = [str(error) for error in errors]
-    assert said[0].endswith("missing: no such folder; name one that holds records")
+    assert said[0].endswith("missing: no such folder or record; name one that is there")
     assert "truncated" in said[1]
     assert "provenance" in said[2] and "'user'" in said[2]
     assert len(said) == 3
+
+
+def test_read_many_takes_single_records(tmp_path: Path) -> None:
+    path = tmp_path / "cpu" / f"{CELL}.json"
+    write(make(), path)
+    assert read_many([path]) == ([(path, make())], [])
+    assert read_many([path, tmp_path]) == ([(path, make())], [])
 
 
 def test_a_run_that_came_to_its_end_knows_its_provenance() -> None:

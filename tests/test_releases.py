@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matrix.cells import Cell, CellError, factors
 from matrix.releases import Releases, ReleasesError, load_releases
 
 RELEASES = load_releases()
+CELLS = set(RELEASES.cells())
 
 ROW = {
     "version": "0.19.1",
@@ -115,8 +117,13 @@ def test_an_off_pin_pair_is_refused_with_the_ways_out() -> None:
         ("py310-torch213-vllm032", "vLLM 0.32.0 needs Python >=3.11,<3.15"),
         ("py311-torch212", "no known vLLM pins torch 2.12; the nearest torch that one pins is"),
         ("py311-torch212", "is 2.11 or 2.13"),
-        ("py311-torch213", "torch 2.13 has no default vLLM; use py311-torch213-vllm032"),
-        ("py311-torch28", "torch 2.8 has no default vLLM; use py311-torch28-vllm010"),
+        (
+            "py311-torch213",
+            "the matrix has no cell for torch 2.13 yet (the nearest: py311-torch211); see "
+            "CONTRIBUTING.md",
+        ),
+        ("py39-torch28", "no cell for torch 2.8 yet (the nearest: py310-torch29); see"),
+        ("py310-torch213-vllm032", "cannot run it; the matrix has no cell of it yet"),
         ("py311-torch28-vllm019", "cannot go with vllm019; use py311-torch210-vllm019"),
         ("py314-torch29-vllm019", "use py313-torch210-vllm019 or py313-torch29"),
     ],
@@ -137,12 +144,25 @@ def test_what_a_refusal_says_to_use_resolves(name: str) -> None:
         cell = RELEASES.resolve(name)
     except CellError as error:
         _, use, ways = str(error).partition("; use ")
-        assert all(RELEASES.resolve(way) for way in ways.split(" or ") if use)
+        assert all(RELEASES.resolve(way) in CELLS for way in ways.split(" or ") if use)
+        near = re.findall(r"the nearest: (py[^)]+)", str(error))
+        assert all(RELEASES.resolve(way) in CELLS for each in near for way in each.split(", "))
     else:
         said = factors(name)
         assert cell.python == said.python
         assert cell.torch.startswith(f"{said.torch}.")
         assert cell.vllm.startswith(f"{said.vllm}." if said.vllm else "")
+
+
+def test_a_torch_without_a_default_names_the_matrixs_cell(tmp_path: Path) -> None:
+    older = {**ROW, "version": "0.18.1"}
+    published = {**PUBLISHED, "vllm": [ROW, older]}
+    releases = load(tmp_path, published, {**CHOSEN, "vllm": ["0.18.1"], "default_vllm": {}})
+    with pytest.raises(CellError, match=r"no default vLLM; use py311-torch210-vllm018$"):
+        releases.resolve("py311-torch210")
+    releases = load(tmp_path, published, {**CHOSEN, "vllm": [], "default_vllm": {}})
+    with pytest.raises(CellError, match=r"no cell for torch 2\.10 yet; see CONTRIBUTING\.md$"):
+        releases.resolve("py311-torch210")
 
 
 def test_a_torch_may_bound_the_python(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import doctest
+import itertools
 import json
 import re
 import unicodedata
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from matrix.expectations import parse_expectations
-from matrix.records import Case, Record, RunError, Start, to_json
+from matrix.records import Case, Record, RunError, Start, parse, to_json
 from matrix.report import markdown, table_json, terminal, text
 from matrix.report.table import Table, tabulate
 from matrix.verdicts import judge
@@ -114,11 +115,13 @@ should count.
 
 | | |
 |---|---|
-| ✅ as expected | compatible: starts cold and warm, and every counter is as expected |
+| ✅ as expected | compatible: starts cold and warm, and every counter that has an expectation is \
+as expected |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
 starts cold, starts warm |
 | ❔ untested | was tried, but shows nothing about the pair: the note says why |
+| – not applicable | this case does not apply to this cell; it does not count |
 | · | no record: this cell was never run |
 
 ## cuda
@@ -188,13 +191,68 @@ def test_the_newest_record_of_a_cell_wins(days: list[int]) -> None:
     assert table.newest == "2026-11-30"
 
 
-def test_a_run_that_was_cut_short_does_not_hide_an_older_verdict() -> None:
-    good = make(day=20)
-    cut = make(day=21, error=RunError("no_space", "no space left"))
+CUT_SHORT: dict[str, Any] = {
+    "a full disk": {"error": RunError("no_space", "no space left")},
+    "it died": {"finished": False},
+    "other cases were asked for": {"deselected": 5},
+    "no case was asked for": {"cases": (), "deselected": 9},
+    "no case was there": {"cases": ()},
+}
+
+
+def kept(*records: tuple[Path, Record]) -> Record:
+    """The record that stands for the one cell of these, whatever their order."""
+    tables = [tabulate(order, RULES) for order in itertools.permutations(records)]
+    assert len({table_json.render(table) for table in tables}) == 1
+    [entry] = tables[0].entries
+    return entry.record
+
+
+@pytest.mark.parametrize("why", sorted(CUT_SHORT))
+def test_a_run_that_was_cut_short_does_not_hide_an_older_verdict(why: str) -> None:
+    old = make("py311-torch210-vllm019", make_case(), day=20)
+    cut = make(**{"day": 21, "cases": (make_case(),), **CUT_SHORT[why]})
     broken = make(day=22, error=RunError("imports", "undefined symbol"))
-    for records, kept in (([good, cut], good), ([good, cut, broken], broken), ([cut], cut)):
-        [entry] = tabulate(records, RULES).entries
-        assert entry.record == kept[1]
+    drifted = make("py311-torch210-vllm019", make_case(loaded=1), day=20)
+    assert kept(old, cut) == old[1]
+    assert kept(drifted, cut) == drifted[1]
+    assert kept(cut) == cut[1]
+    assert kept(old, cut, broken) == broken[1]
+    assert kept(broken, make("py311-torch210-vllm019", make_case(), day=23)).started > "2026-11-23"
+
+
+@pytest.mark.parametrize("why", ["a full disk", "it died", "other cases were asked for"])
+def test_a_fault_is_shown_however_the_run_ended(why: str) -> None:
+    name = "py311-torch210-vllm019"
+    old = make(name, make_case(), day=20)
+    red = make(name, day=21, **{"cases": (make_case(loaded=1),), **CUT_SHORT[why]})
+    green = make(name, make_case(), day=22, deselected=5)
+    assert kept(old, red) == red[1]
+    assert kept(old, red, green) == red[1]
+    # What is only in part as bad as a whole record's fault does not hide it.
+    assert kept(make(name, failed("KeyError"), day=20), red).cases[0].outcome == "failed"
+
+
+def test_a_partial_record_says_how_much_it_holds() -> None:
+    record = make("py311-torch210-vllm019", make_case(), deselected=8)
+    table = tabulate([record, *RECORDS[1:]], RULES)
+    told = markdown.render(table)
+    assert "| **0.19** | · | ✅ as expected \\[2\\] | · |" in told
+    assert "2. **torch 2.10, vLLM 0.19**: compatible on Python 3.11 (1 of 9 cases)\n" in told
+    assert "| EPYC 9B14 | 1 of 9 cases | 2026-11-22T18:00:00Z |" in told
+    assert "| EPYC 9B14 | 2 cases | 2026-11-23T18:00:00Z |" in told
+    content = json.loads(table_json.render(table))
+    Draft202012Validator(SCHEMA).validate(content)
+    counts = {cell["cell"]: cell["deselected"] for cell in content["cells"]}
+    assert counts["py311-torch210-vllm019"] == 8
+    assert counts["py311-torch29-vllm016"] == 0
+
+
+def test_what_was_never_run_and_what_does_not_apply_look_different() -> None:
+    skipped = make_case("gpu only", outcome="not_applicable", starts=(), reason="no CPU kernel")
+    told = markdown.render(tabulate([make("py311-torch210-vllm019", skipped)], RULES))
+    assert "| – not applicable | - | - | no CPU kernel |" in told  # noqa: RUF001
+    assert "| · " not in told.partition("## cpu")[2]
 
 
 def test_of_one_second_the_content_decides() -> None:
@@ -313,12 +371,14 @@ def test_a_terminal_shows_what_a_person_asks() -> None:
         "  moe[1]: warm num_compiled_artifacts_loaded is 1, expected 3\n"
         "\n"
         "case        start  seconds  counters\n"
-        "moe         cold      61.2  2 of 2 as expected\n"
-        "compatible  warm      20.0  2 of 2 as expected\n"
-        "moe[1]      cold      61.2  2 of 2 as expected\n"
-        "drift       warm      20.0  1 of 2 as expected\n"
+        "moe         cold      61.2  2 of 2 as expected: saved 3, loaded 0\n"
+        "compatible  warm      20.0  2 of 2 as expected: saved 0, loaded 3\n"
+        "moe[1]      cold      61.2  2 of 2 as expected: saved 3, loaded 0\n"
+        "drift       warm      20.0  1 of 2 as expected: saved 0\n"
         f"{'':28}! num_compiled_artifacts_loaded  observed    1  expected    3\n"
         "\n"
+        "counts  compiled artifacts saved and loaded; "
+        "AOTAutograd's total, cache miss and cache hit\n"
         "ran     torch 2.10.0+cu128, vLLM 0.19.1, Python 3.11.7, on EPYC 9B14\n"
         "record  py311-torch210-vllm019.json\n"
     )
@@ -364,8 +424,8 @@ def test_colour_is_only_colour() -> None:
 
 
 def test_the_records_of_these_tests_are_records() -> None:
-    for _, record in RECORDS:
-        assert to_json(record)
+    for path, record in RECORDS:
+        assert parse(to_json(record), path.name) == record
 
 
 def test_the_examples_of_the_docstrings() -> None:

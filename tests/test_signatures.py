@@ -30,6 +30,29 @@ backend='<vllm.Backend object at 0x7f00>' raised:
 torchvision::nms does not exist
 RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
 """
+UNKNOWN = (
+    "Value error, The checkpoint you are trying to load has model type `minimax_m2` but "
+    "Transformers does not recognize this architecture."
+)
+INVALID = f"""\
+  File "/srv/vllm/config.py", line 12, in create_model_config
+pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  {UNKNOWN} [type=value_error, input_value=ArgsKwargs((), {{'model': 7}}), input_type=ArgsKwargs]
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error
+"""
+NOT_COMPILED = """\
+torch._inductor.exc.InductorError: CppCompileError: C++ compile error
+
+Command:
+g++ /run/user/cache/ab/cabcdef.main.cpp -D TORCH -o /run/user/cache/ab/cabcdef.main.so
+
+Output:
+In file included from /run/user/cache/ab/cabcdef.main.cpp:1:
+/srv/torch/include/parallel.h:12:10: fatal error: omp.h: No such file or directory
+   12 | #include <omp.h>
+compilation terminated.
+collect2: error: ld returned 1 exit status
+"""
 
 
 @pytest.mark.parametrize(
@@ -72,6 +95,38 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
         ("OSError: cannot bind 127.0.0.1:8000", "OSError: cannot bind 127.0.0.1:<port>"),
         ("\x1b[31mValueError\x1b[0m: \x1b[1mbad\x1b[0m", "ValueError: bad"),
         ("no openai/gpt-oss-120b at 3 tokens/s", "no openai/gpt-oss-120b at 3 tokens/s"),
+        ("torch._dynamo.exc.Unsupported: generator", "Unsupported: generator"),
+        ("a log line\nFailed: DID NOT RAISE", "Failed: DID NOT RAISE"),
+        ("Exit: no GPU", "Exit: no GPU"),
+        ("binascii.Error: Incorrect padding", "binascii.Error: Incorrect padding"),
+        ("a.b.c.Exception", "c.Exception"),
+        (INVALID, f"ValidationError: 1 validation error for ModelConfig: {UNKNOWN}"),
+        (
+            INVALID.replace("\n", "\n(EngineCore_0 pid=7) ERROR 11-22 18:00:00 [core.py:8] "),
+            f"ValidationError: 1 validation error for ModelConfig: {UNKNOWN}",
+        ),
+        (
+            "E   ValidationError: 2 validation errors for Config\nE   block_size\n"
+            "E     Input should be a valid integer [type=int_type, input_value=<X at 0x7f>, "
+            "input_type=X]\nE   seed\nE     Field required\n",
+            "ValidationError: 2 validation errors for Config: block_size: Input should be a valid "
+            "integer",
+        ),
+        (
+            "ValidationError: 1 validation error for Config\n\ntests/x.py:1: ValidationError",
+            "ValidationError: 1 validation error for Config",
+        ),
+        (
+            NOT_COMPILED,
+            "InductorError: CppCompileError: C++ compile error: fatal error: omp.h: No such file "
+            "or directory",
+        ),
+        (
+            NOT_COMPILED.replace("fatal error: omp.h", "note: omp.h"),
+            "InductorError: CppCompileError: C++ compile error: In file included from "
+            "<path>:<line>:",
+        ),
+        ("CppCompileError: C++ compile error\n", "CppCompileError: C++ compile error"),
     ],
 )  # fmt: skip
 def test_what_a_failure_is(text: str, wanted: str) -> None:
@@ -117,6 +172,7 @@ def test_failures_that_differ_have_signatures_that_differ() -> None:
 lines = st.one_of(
     st.text(max_size=80),
     st.sampled_from([*CHAINED.splitlines(), *WORKER.splitlines()]),
+    st.sampled_from([*INVALID.splitlines(), *NOT_COMPILED.splitlines(), "x.Error: y", "Exit"]),
     st.from_regex(r"([a-z]{1,3}\.){0,2}[A-Z][a-z]{0,3}Error: .{0,40}", fullmatch=True),
     st.text("0123456789abcdefx/:. '\"<>-", min_size=290, max_size=320),
 )

@@ -101,6 +101,11 @@ def test_tox_alone_runs_no_cell(tmp_path: Path) -> None:
         ("py39-torch210", "py39"),
         ("py311-torch210-vllm0x", "vllm0x"),
         ("lint,py311-torch99", "torch 9.9"),
+        ("py311-torch213", "the matrix has no cell for torch 2.13 yet (the nearest: py311-torch"),
+        (
+            "py311-torch213-vllm032",
+            "matrix: the matrix has no cell py311-torch213-vllm032 yet; CONTRIBUTING.md says how",
+        ),
         ("unti", "did you mean unit?"),
         ("py", "tox list"),
     ],
@@ -189,6 +194,21 @@ def test_the_commands_of_the_readme_are_those_that_ci_runs() -> None:
     assert found == ["py311-torch210,table", "lint,type,unit"]
     assert "tox -e lint,type,unit" in (ROOT / ".github/workflows/ci.yml").read_text()
     assert "README.md" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_table_of_ci_is_kept_where_a_record_is_bad() -> None:
+    _, _, after = (ROOT / ".github/workflows/ci.yml").read_text().partition("- run: tox -e table\n")
+    steps = after.split("      - ")[1:]
+    assert len(steps) == 2
+    assert all("if: always()" in step for step in steps)
+
+
+def test_each_extra_is_an_environments() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    _, _, extras = pyproject.partition("[project.optional-dependencies]\n")
+    named = re.findall(r"^(\w+) = \[", extras.partition("\n[")[0], re.MULTILINE)
+    used = re.findall(r"^extras = (\w+)$", (ROOT / "tox.ini").read_text(), re.MULTILINE)
+    assert set(named) == set(used)
 
 
 def test_the_readme_names_the_cells() -> None:

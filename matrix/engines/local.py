@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import platform as machine
+import re
 import shutil
 import sys
 import tempfile
@@ -54,10 +55,16 @@ CASE_TIMEOUT = 900.0
 _ROOT = Path(__file__).resolve().parents[2]
 _TAIL = 16 * 1024  # bytes of the log that can tell why it died
 _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
+# The parser of options says first how it is used, and pytest puts its ERROR before that.
+_PYTEST_ERROR = re.compile(
+    r"^ERROR: (?:usage: .*?^[^:\n]+: error: )?([^\n]+)", re.MULTILINE | re.DOTALL
+)
+_USAGE = 4  # pytest's status for arguments that it does not accept
+_NO_FAULT = (0, 5)  # pytest's statuses for a good end: all is well, or there was nothing to run
 _CONFUSED = {
     2: "pytest was interrupted, or could not collect the startup tests",
     3: "pytest met an internal error",
-    4: "pytest did not accept its arguments",
+    _USAGE: "pytest did not accept its arguments",
 }
 
 
@@ -83,14 +90,18 @@ def run_cell(
     installed: Mapping[str, str] | None = None,
     least_free_mib: int = LEAST_FREE_MIB,
     least_memory_mib: int = LEAST_MEMORY_MIB,
-) -> Path:
+) -> Path | int:
     """Run a cell's startup tests in this environment and return the path of the record.
+
+    Where pytest was asked for something else, such as --help or --collect-only, there is no record:
+    then it is pytest's exit status that is returned.
 
     `timeout` is in seconds, for the whole run. What follows the star is for tests and other
     engines: the checkout, the command of a Python, the packages that count as installed.
 
     Raises RunRefused, with the record written, where this machine or this environment cannot run
-    the cell; MatrixError where no record can be written or there are no startup tests.
+    the cell, or pytest does not accept its arguments; MatrixError where no record can be written or
+    there are no startup tests.
     """
     if not (root / "tests" / "startup").is_dir():
         raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
@@ -103,9 +114,14 @@ def run_cell(
     )
     _write(record, path, root)
     refusal = (
-        preflight(path.parent, least_free_mib=least_free_mib, least_memory_mib=least_memory_mib)
+        _wrong_cell(cell, packages)
+        or preflight(
+            path.parent,
+            least_free_mib=least_free_mib,
+            least_memory_mib=least_memory_mib,
+            platform=platform,
+        )
         or _no_gpu(platform)
-        or _wrong_cell(cell, packages)
     )
     if refusal is not None:
         error = RunError(refusal.kind, refusal.reason)
@@ -115,14 +131,24 @@ def run_cell(
     with noting_signals() as received:
         with tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True) as folder:
             arguments = _arguments(path, platform, pytest_args, timeout, model_source, root)
-            environ = _environment(platform, folder)
+            importing = Path(folder, "importing")
+            environ = _environment(platform, folder, importing)
             ended = watch([*python, *arguments], environ, root, log, timeout, received)
+            in_import = importing.exists()
+        _keep_last_words(path.with_suffix(".imports.log"), log)
         try:
             left = read(path)
         except RecordError as error:
             fault = f"{_how(ended)}; {error}".replace(str(path), path.name)
             left = dataclasses.replace(record, error=RunError("internal", fault))
-        _write(conclude(left, ended, _tail(log)), path, root)
+        if _asked_for_something_else(left, ended, in_import):
+            for each in (path, log, path.with_suffix(".junit.xml")):
+                each.unlink(missing_ok=True)
+            return ended.status or 0
+        concluded = conclude(left, ended, _tail(log), importing=in_import)
+        _write(concluded, path, root)
+    if _wrong_arguments(concluded, ended) and concluded.error is not None:
+        raise RunRefused(concluded.error.reason, path)
     return path
 
 
@@ -155,16 +181,17 @@ def record_unstarted(
     return path
 
 
-def conclude(record: Record, ended: Ended, output: str) -> Record:
+def conclude(record: Record, ended: Ended, output: str, *, importing: bool = False) -> Record:
     """The record as the run left it, made true by how its process ended and what it printed last.
 
-    What a finished run wrote stays as it is.
+    What a finished run wrote stays as it is. `importing`: the process ended while it imported vLLM.
     """
+    known = None if _wrong_arguments(record, ended) else record.error
     record = dataclasses.replace(
         record,
         finished=True,
         provenance={**record.provenance, "seconds": round(ended.seconds, 1)},
-        error=record.error or _error(record, ended, output),
+        error=known or _error(record, ended, output, importing),
         cases=tuple(_ended_case(case, ended, output) for case in record.cases),
     )
     if record.error and record.error.kind == "imports" and _import_rung(record) is None:
@@ -173,24 +200,45 @@ def conclude(record: Record, ended: Ended, output: str) -> Record:
     return record
 
 
-def _error(record: Record, ended: Ended, output: str) -> RunError | None:
+def _asked_for_something_else(record: Record, ended: Ended, importing: bool) -> bool:
+    """Whether pytest ended well without a session: after --help, --markers, --collect-only."""
+    began = record.finished or record.error or record.rungs or record.cases or importing
+    return ended.how == "exited" and ended.status in _NO_FAULT and not began
+
+
+def _wrong_arguments(record: Record, ended: Ended) -> bool:
+    """Whether pytest did not accept its arguments; of that the run itself knows only the status."""
+    return ended.how == "exited" and ended.status == _USAGE and not record.cases
+
+
+def _error(record: Record, ended: Ended, output: str, importing: bool) -> RunError | None:
     """Why the run as a whole ended early, or None where it came to its own end."""
     reason = _how(ended)
     if ended.how in ("timed_out", "interrupted"):
         return RunError(ended.how, reason)
     said = signatures.reason(output)
     with_said = f"{reason}: {said}" if said else reason
-    if ended.status in (3, 4) or (ended.status == 2 and record.error is None):
+    if ended.status == _USAGE:
+        return RunError("internal", _wrong_argument(output) or reason)
+    if ended.status == 3 or (ended.status == 2 and record.error is None):
         return RunError("internal", with_said)
     if ended.oom_kill and ended.signal == "SIGKILL":
         return RunError("no_memory", reason)
-    if _import_rung(record) is None and not record.cases and ended.signal not in _FROM_OUTSIDE:
-        if record.finished and ended.status in (0, 5):
-            return None
+    if importing and ended.signal not in _FROM_OUTSIDE:
         return RunError("imports", f"the import of vLLM ended the process; {with_said}")
     if ended.how == "signalled":
         return RunError("crashed", reason)
-    return None if record.finished else RunError("crashed", with_said)
+    if record.finished:
+        return None
+    if not record.rungs and not record.cases:
+        return RunError("internal", f"before the import of vLLM {with_said}")
+    return RunError("crashed", with_said)
+
+
+def _wrong_argument(output: str) -> str:
+    """The line in which pytest, or its parser of options, says what is wrong; "" without one."""
+    found = _PYTEST_ERROR.search(output)
+    return found[1].strip() if found else ""
 
 
 def _how(ended: Ended) -> str:
@@ -207,7 +255,10 @@ def _how(ended: Ended) -> str:
 def _ended_case(case: Case, ended: Ended, output: str) -> Case:
     if case.outcome != "running":
         return case
-    outcome = ended.how if ended.how in ("timed_out", "interrupted") else "crashed"
+    # A case runs in a child of pytest: the run's time limit, and a signal that another process sent
+    # to pytest, say nothing of the case.
+    ended_by_others = ended.how in ("timed_out", "interrupted") or ended.signal in _FROM_OUTSIDE
+    outcome = "interrupted" if ended_by_others else "crashed"
     if ended.oom_kill and ended.signal == "SIGKILL":
         outcome = "out_of_memory"
     reason = _how(ended)
@@ -311,11 +362,15 @@ def _arguments(
     ]
 
 
-def _environment(platform: str, temporary: str) -> dict[str, str]:
-    """The child's environment; what the cases leave in the temporary folder goes with it."""
+def _environment(platform: str, temporary: str, importing: Path) -> dict[str, str]:
+    """The child's environment; what the cases leave in the temporary folder goes with it.
+
+    The file `importing` is there while the child imports vLLM.
+    """
     environ = {
         **os.environ,
         "MATRIX_PLATFORM": platform,
+        "MATRIX_IMPORTING": str(importing),
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": temporary,
         "COLUMNS": str(shutil.get_terminal_size((100, 24)).columns),
@@ -323,6 +378,15 @@ def _environment(platform: str, temporary: str) -> dict[str, str]:
     if platform == "cpu":
         environ["CUDA_VISIBLE_DEVICES"] = ""
     return environ
+
+
+def _keep_last_words(held: Path, log: Path) -> None:
+    """Add to the log what an import printed that took the whole process with it."""
+    with contextlib.suppress(OSError):
+        text = held.read_bytes()
+        with log.open("ab") as file:
+            file.write(b"\nwhile torch and vLLM were imported:\n" + text)
+        held.unlink()
 
 
 def _tail(log: Path) -> str:

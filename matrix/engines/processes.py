@@ -191,7 +191,8 @@ def _adopting_orphans() -> Iterator[None]:
 
 
 def _die_with_parent() -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Not SIGKILL: what the child started in sessions of its own can be ended by the child alone.
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _prctl(option: int, value: object) -> None:

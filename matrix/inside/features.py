@@ -6,10 +6,12 @@ torch and vLLM are imported inside the functions, so that importing this module 
 import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 __all__ = [
     "architectures",
+    "chosen_platform",
     "clean_state",
     "compilation_config",
     "compute_capability",
@@ -18,6 +20,7 @@ __all__ = [
     "effective_flags",
     "engine_arguments",
     "learn_model_type",
+    "move_header_cache",
     "preload",
     "versions",
     "without_allreduce_fusion",
@@ -147,6 +150,24 @@ def cuda_spoilt_by_fork() -> bool:
     import torch
 
     return bool(torch.cuda._is_in_bad_fork())
+
+
+def move_header_cache(folder: Path) -> None:
+    """Keep Inductor's precompiled C++ headers below `folder`; it fixes the place at import."""
+    codecache: Any = importlib.import_module("torch._inductor.codecache")
+    if hasattr(codecache, "_HEADER_DIR"):
+        codecache._HEADER_DIR = str(folder / "precompiled_headers")
+        codecache._HEADER_LOCK_DIR = str(folder / "precompiled_headers" / "locks")
+
+
+def chosen_platform() -> str:
+    """Return the platform that vLLM runs on: `cpu` (ours), `cuda`, or the name of another."""
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cuda():
+        return "cuda"
+    ours = type(current_platform).__module__.startswith("matrix.")
+    return "cpu" if ours else type(current_platform).__name__
 
 
 def engine_arguments() -> frozenset[str]:

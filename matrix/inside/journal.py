@@ -10,6 +10,7 @@ that came before. `fold` makes the record's case of the journal.
 | `starting`       | `start`: cold or warm                                       |
 | `started`        | `start`, `seconds` (part -> seconds), `counters`            |
 | `failed`         | `start`, `failure`; may add `outcome`, `reason`, `signature`|
+| `differs`        | `differences`: lines; a failure that follows is of counts   |
 | `not_applicable` | `reason`                                                    |
 | `untested`       | `reason`                                                    |
 """
@@ -91,14 +92,16 @@ def fold(
     seconds: float = 0.0,
     ended: Ended | None = None,
     failure: str | None = None,
+    teardown: str | None = None,
     skipped: str | None = None,
     interrupted: bool = False,
 ) -> Case:
     """The record's case: what the journal says, and what became of the process and its test.
 
     `ended` is how the process ended (None: it still runs), `failure` the traceback of a test that
-    failed, `skipped` the reason of one that was skipped. A test that failed when both of its starts
-    had ended is `passed` here, since a record says nothing of what the counts should be.
+    failed, `teardown` that of its teardown, `skipped` the reason of one that was skipped. A test
+    that failed because its counts differ (the event `differs` says so) when both of its starts had
+    ended is `passed` here, since a record says nothing of what the counts should be.
     """
     found: dict[str, Mapping[str, Any]] = {}
     starts: dict[str, Start] = {}
@@ -106,8 +109,11 @@ def fold(
         found[event["event"]] = event
         if event["event"] == "started" and event.get("start") in STARTS:
             starts[event["start"]] = _start(event)
+    both = len(starts) == len(STARTS)
+    if both and "differs" in found:
+        failure = None
     outcome, reason, signature, text = _outcome(
-        found, len(starts) == len(STARTS), ended, failure, skipped, interrupted
+        found, both, ended, failure or teardown, skipped, interrupted
     )
     return Case(
         case=case,
@@ -144,11 +150,11 @@ def _outcome(
         return _journalled_failure(found["failed"])
     if "not_applicable" in found:
         return "not_applicable", _text(found["not_applicable"], "reason"), None, None
-    if both:
-        return "passed", None, None, None
     if failure is not None:
         outcome = "out_of_memory" if out_of_memory(failure) else "failed"
         return outcome, reason_of(failure), signature_of(failure), failure
+    if both:
+        return "passed", None, None, None
     if "untested" in found:
         return "interrupted", _text(found["untested"], "reason"), None, None
     if skipped is not None:

@@ -89,7 +89,7 @@ MODELS: Mapping[str, Model] = {
             overrides={**_SMALL, "n_routed_experts": 8},
             needs=("mla", "int4"),
             nested="text_config",
-            hub_only="tokenizer, which its prompts need",
+            hub_only="tokenizer and no image processor",
         ),
         Model(
             "glm-4.5",

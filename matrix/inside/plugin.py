@@ -12,8 +12,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import itertools
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -21,18 +21,19 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
 from matrix import records
 from matrix.inside import isolation, journal
+from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
 from matrix.inside.isolation import Ended, IsolationError
 from matrix.records import Case, Record, RecordError, RunError, Rung
 from matrix.signatures import reason as reason_of
@@ -48,6 +49,16 @@ _DRIVER = "libcuda.so.1"
 _SECTION_BYTES = 64 * 1024
 _UNTESTED_STATUS = 5
 _NO_RECORD_STATUS = 3
+_IMPORTING = "MATRIX_IMPORTING"  # names the file that tells `matrix run` of an import under way
+_MACHINE_FAULTS = (
+    (r"No space left on device", "no_space"),
+    (r"Free memory on device .* is less than desired", "no_memory"),
+    (r"failed to map segment from shared object|^MemoryError", "no_memory"),
+    (r"couldn't connect to|Max retries exceeded with url|LocalEntryNotFoundError", "internal"),
+    (r"\b(?:IsolationError|StateError): ", "internal"),
+)
+_XPASS = "[XPASS(strict)]"
+_LAST_SECONDS = 30  # how long an ended session may take over its own end
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,6 +96,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "isolated: run this test in a forked child")
     if config.getoption("usepdb"):
         raise pytest.UsageError("--pdb cannot reach into a forked child; use breakpoints and logs")
+    if config.getoption("setuponly", False) or config.getoption("setupplan", False):
+        raise pytest.UsageError("--setup-only and --setup-plan start nothing; use --collect-only")
     config.pluginmanager.register(_Runner(config), "matrix-runner")
 
 
@@ -109,17 +122,20 @@ class _Runner:
         self._quiet_reports = False
         self._untested = False
         self._sigterm: Any = None
+        self._named: list[_Named] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionstart(self) -> Generator[None, Any, Any]:
         started = yield  # pytest's own heading comes first
+        if not self._config.getoption("collectonly"):
+            os.environ["MATRIX_PLATFORM"] = self._platform
+            with _import_told():
+                self._import()
+        # Not before the import: one that hangs outside of Python would never come to the handler.
         if threading.current_thread() is threading.main_thread() and (
             signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         ):
             self._sigterm = signal.signal(signal.SIGTERM, _interrupt)
-        if not self._config.getoption("collectonly"):
-            os.environ["MATRIX_PLATFORM"] = self._platform
-            self._import()
         return started
 
     def pytest_unconfigure(self) -> None:
@@ -130,20 +146,28 @@ class _Runner:
         """Climb the rung `imports` once, for all the children to inherit."""
         began = time.monotonic()
         try:
-            with _quiet_unless_it_fails():
-                torch, vllm = _import_stack(self._platform)
+            with _quiet_unless_it_fails(self._book.path):
+                torch, vllm, missed = _import_stack(self._platform)
                 features = importlib.import_module("matrix.inside.features")
                 features.preload(self._platform)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
             why = reason_of(traceback.format_exc())
-            self._book.add_rung(Rung("imports", False, _since(began), why))
-            self._book.fail("imports", why)
+            fault = _machine_fault(traceback.format_exc())
+            if fault is None:
+                self._book.add_rung(Rung("imports", False, _since(began), why))
+            self._book.fail(fault or "imports", why)
             pytest.exit(f"torch and vLLM do not import: {why}", returncode=1)
         seconds = _since(began)
-        self._book.add_rung(Rung("imports", True, seconds))
+        note = f"{_DRIVER} is not here, so not loaded: {', '.join(missed)}" if missed else None
+        self._book.add_rung(Rung("imports", True, seconds, note))
         self._book.add_provenance(_stack_facts(torch, vllm, self._platform))
+        chosen = features.chosen_platform()
+        if chosen != self._platform:
+            why = f"vLLM chose the platform {chosen}, not {self._platform}"
+            self._book.fail("no_gpu" if self._platform == "cuda" else "internal", why)
+            pytest.exit(why, returncode=1)
         try:
             self._book.set_flags(features.effective_flags())
         except Exception:
@@ -152,6 +176,38 @@ class _Runner:
             pytest.exit(why, returncode=1)
         versions = f"torch {torch.__version__}, vllm {vllm.__version__}, {self._platform}"
         self._progress.line(f"imports  {seconds:.1f} s  {versions}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Collect every startup test also where some are named, so that the others are counted."""
+        if self._config.getoption("pyargs"):
+            return
+        named = [_Named.of(each, self._config) for each in self._config.args]
+        folders = {_startup_folder(each.path) for each in named}
+        if len(folders) != 1 or not all(each.path.exists() for each in named):
+            return
+        [folder] = folders
+        if folder is not None and folder not in (each.path for each in named):
+            self._named = named
+            self._config.args = [str(folder)]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, items: list[pytest.Item]
+    ) -> None:
+        if not self._named:
+            return
+        for name in self._named:
+            if not session.testsfailed and not any(map(name.holds, items)):
+                raise pytest.UsageError(f"not found: {name.text}")
+        kept = [item for item in items if any(name.holds(item) for name in self._named)]
+        if len(kept) < len(items):
+            others = [item for item in items if item not in kept]
+            self._config.hook.pytest_deselected(items=others)
+            items[:] = kept
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._book.deselect(sum(map(_isolated, items)))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         names: dict[str, str] = {}
@@ -242,15 +298,25 @@ class _Runner:
             except KeyboardInterrupt:
                 seconds = time.monotonic() - began
                 case = journal.fold(name, journal.read(diary), seconds=seconds, interrupted=True)
+                self._book.fail("interrupted", "stopped by a signal", write=False)
                 self._book.put(case)
                 self._progress.end("interrupted", good=None)
                 raise
             events = journal.read(diary)
-        ended = _with_captured(self._config, ended)
+            ended = _with_cold_log(_with_captured(self._config, ended), diary.with_name("cold.log"))
         reports = _reports(item, ended)
+        failure = _failure([each for each in reports if each.when != "teardown"])
         case = journal.fold(
-            name, events, ended=ended, failure=_failure(reports), skipped=_skip_reason(reports)
+            name,
+            events,
+            ended=ended,
+            # That a test passed against its mark is a fault of the mark.
+            failure=None if failure is None or failure.startswith(_XPASS) else failure,
+            teardown=_failure([each for each in reports if each.when == "teardown"]),
+            skipped=_skip_reason(reports),
         )
+        if case.outcome in ("failed", "crashed") and (fault := _machine_fault(case.failure or "")):
+            self._book.fail(fault, f"{name}: {case.reason}", write=False)
         self._book.put(case)
         untested = next((event for event in events if event["event"] == "untested"), None)
         self._untested = self._untested or untested is not None
@@ -281,7 +347,8 @@ class _Book:
 
     def platform(self, asked: str) -> str:
         if self._record is None:
-            return os.environ.get("MATRIX_PLATFORM", "cpu") if asked == "auto" else asked
+            here = "cuda" if gpu_visible(os.environ) else "cpu"
+            return os.environ.get(PLATFORM_VARIABLE, here) if asked == "auto" else asked
         if asked not in ("auto", self._record.platform):
             raise pytest.UsageError(
                 f"--platform {asked}: but the record {self.path} is of {self._record.platform}"
@@ -294,6 +361,11 @@ class _Book:
 
     def any_judged(self) -> bool:
         return any(case.outcome != "not_applicable" for case in self._cases.values())
+
+    def deselect(self, cases: int) -> None:
+        """Count cases that are not to run; on the disk with the next write."""
+        if self._record is not None:
+            self._change(write=False, deselected=self._record.deselected + cases)
 
     def add_rung(self, rung: Rung) -> None:
         if self._record is not None:
@@ -430,19 +502,65 @@ def _since(began: float) -> float:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # The one who would kill a session that does not come to its end may itself be dead.
+    signal.alarm(_LAST_SECONDS)
     raise KeyboardInterrupt
 
 
 def _isolated(item: pytest.Item) -> bool:
-    parts = item.path.parts
-    inside = any(pair == ("tests", "startup") for pair in itertools.pairwise(parts))
+    inside = _startup_folder(item.path) is not None
     return inside or item.get_closest_marker("isolated") is not None
 
 
+def _startup_folder(path: Path) -> Path | None:
+    """The folder tests/startup that holds the path, or is it."""
+    places = (path, *path.parents)
+    return next((each for each in places if each.parts[-2:] == ("tests", "startup")), None)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A file, a folder or a node id that the command line names: `text` as it was written."""
+
+    text: str
+    path: Path
+    inner: str
+
+    @classmethod
+    def of(cls, text: str, config: pytest.Config) -> _Named:
+        path, _, inner = text.partition("::")
+        return cls(text, Path(os.path.abspath(config.invocation_params.dir / path)), inner)
+
+    def holds(self, item: pytest.Item) -> bool:
+        inner = item.nodeid.partition("::")[2]
+        inside = inner == self.inner or inner.startswith((f"{self.inner}::", f"{self.inner}["))
+        return self.path in (item.path, *item.path.parents) and (not self.inner or inside)
+
+
 @contextmanager
-def _quiet_unless_it_fails() -> Iterator[None]:
-    """Hold back what imports print (torch and vLLM print much); show it where one of them fails."""
-    with tempfile.TemporaryFile() as held, warnings.catch_warnings():
+def _import_told() -> Iterator[None]:
+    """Let `matrix run` know that it was the import that ended this process, should it do so."""
+    told = os.environ.pop(_IMPORTING, None)
+    if told is None:
+        yield
+        return
+    with suppress(OSError):
+        Path(told).touch()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            Path(told).unlink()
+
+
+@contextmanager
+def _quiet_unless_it_fails(record: Path | None) -> Iterator[None]:
+    """Hold back what imports print (torch and vLLM print much); show it where one of them fails.
+
+    It is held in a file beside the record, where `matrix run` finds the last words of an import
+    that took the whole process with it.
+    """
+    with _holding_file(record) as held, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kept = [(number, os.dup(number)) for number in (1, 2)]
         isolation.flush_output()
@@ -462,12 +580,38 @@ def _quiet_unless_it_fails() -> Iterator[None]:
                 os.write(2, held.read()[-_SECTION_BYTES:])
 
 
-def _import_stack(platform: str) -> tuple[Any, Any]:
+@contextmanager
+def _holding_file(record: Path | None) -> Iterator[IO[bytes]]:
+    if record is None:
+        with tempfile.TemporaryFile() as held:
+            yield held
+        return
+    path = record.with_suffix(".imports.log")
+    with path.open("w+b") as held:
+        yield held
+    path.unlink(missing_ok=True)
+
+
+def _machine_fault(failure: str) -> str | None:
+    """The record's kind of error for a failure that is the machine's or the harness's own."""
+    return next((kind for mark, kind in _MACHINE_FAULTS if re.search(mark, failure)), None)
+
+
+def _with_cold_log(ended: Ended, log: Path) -> Ended:
+    """Add what the cold start printed, where its case did not live to show it."""
+    if ended.kind == "returned" or not log.exists():
+        return ended
+    said = log.read_text(encoding="utf-8", errors="replace")
+    return replace(ended, output=isolation.tail(f"{ended.output}\nthe cold start printed\n{said}"))
+
+
+def _import_stack(platform: str) -> tuple[Any, Any, list[str]]:
     """torch and vllm, with the extensions that vLLM itself imports only on use, and there forgives.
 
     An extension that asks for the driver's library cannot load on a machine without a driver; on
-    the CPU platform that says nothing of the cell.
+    the CPU platform that says nothing of the cell. Such extensions are named.
     """
+    missed = []
     torch = importlib.import_module("torch")
     vllm = importlib.import_module("vllm")
     for name in _EXTENSIONS:
@@ -477,7 +621,8 @@ def _import_stack(platform: str) -> tuple[Any, Any]:
             except ImportError as error:
                 if platform != "cpu" or _DRIVER not in str(error):
                     raise
-    return torch, vllm
+                missed.append(name)
+    return torch, vllm, missed
 
 
 def _stack_facts(torch: Any, vllm: Any, platform: str) -> dict[str, object]:

@@ -18,6 +18,7 @@ __all__ = [
     "StateError",
     "cannot_run",
     "engine",
+    "lacks",
     "observe",
     "prepare_environment",
 ]
@@ -63,7 +64,14 @@ def prepare_environment(source: str) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def cannot_run(model: Model, platform: str, source: str) -> str | None:
+def lacks(model: Model, source: str) -> str | None:
+    """Return what a model from this source lacks to be started, or None."""
+    if source == "data" and model.hub_only is not None:
+        return f"the shipped configuration has no {model.hub_only}; use --model-source hub"
+    return None
+
+
+def cannot_run(model: Model, platform: str) -> str | None:
     """Return why this release on this machine cannot run the model at all, or None."""
     if model.architecture not in features.architectures():
         return f"this vLLM has no {model.architecture}"
@@ -71,8 +79,6 @@ def cannot_run(model: Model, platform: str, source: str) -> str | None:
         reason = _unmet(need, platform)
         if reason is not None:
             return reason
-    if source == "data" and model.hub_only is not None:
-        return f"the shipped configuration has no {model.hub_only}; use --model-source hub"
     return None
 
 
@@ -101,11 +107,12 @@ def engine(startup: Startup) -> Iterator[Any]:
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
 
-    llm = LLM(**_arguments(startup))
+    llm = None
     try:
+        llm = LLM(**_arguments(startup))
         yield llm
     finally:
-        del llm
+        llm = None
         gc.collect()
         cleanup_dist_env_and_memory()
 
@@ -157,6 +164,7 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, dict[str, An
         total = time.perf_counter() - began
         compilation = llm.llm_engine.vllm_config.compilation_config.compilation_time
         counted = features.counters()
+        del llm  # or the runner could not free the engine
     return {
         "seconds": {"total": round(total, 3), "compilation": round(float(compilation), 3)},
         "counters": counted,

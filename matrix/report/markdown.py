@@ -24,18 +24,20 @@ _SYMBOLS = {
     DRIFT: "⚠️",
     INCOMPATIBLE: "❌",
     UNTESTED: "❔",
-    NOT_APPLICABLE: "·",
+    NOT_APPLICABLE: "–",  # noqa: RUF001
 }
 _LEGEND = """\
 | | |
 |---|---|
-| ✅ as expected | compatible: starts cold and warm, and every counter is as expected |
+| ✅ as expected | compatible: starts cold and warm, and every counter that has an expectation is \
+as expected |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
 starts cold, starts warm |
 | ❔ untested | was tried, but shows nothing about the pair: the note says why |
+| – not applicable | this case does not apply to this cell; it does not count |
 | · | no record: this cell was never run |
-"""
+"""  # noqa: RUF001
 _PLATFORMS = {
     "cuda": "On a GPU. This platform decides.",
     "cpu": "Without a GPU: the compiler stack is the same, the kernels are not.",
@@ -92,17 +94,18 @@ def _grid(table: Table, platform: str) -> list[str]:
 
 def _note(entries: Sequence[Entry]) -> str:
     """Why a pair is not simply compatible: one reason where its Pythons agree, else one each."""
-    groups: dict[tuple[str, str | None, str], list[str]] = {}
+    groups: dict[tuple[str, str | None, str, str], list[str]] = {}
     for entry in entries:
         verdict = entry.verdict
-        key = verdict.verdict, verdict.rung, markdown(verdict.reason or "")
+        part = f" ({entry.part})" if entry.part else ""
+        key = verdict.verdict, verdict.rung, part, markdown(verdict.reason or "")
         groups.setdefault(key, []).append(entry.factors.python)
-    if all(word == COMPATIBLE for word, _, _ in groups):
+    if all(word == COMPATIBLE and not part for word, _, part, _ in groups):
         return ""
     said = []
-    for (word, rung, why), pythons in groups.items():
+    for (word, rung, part, why), pythons in groups.items():
         at = f" at *{rung}*" if word == INCOMPATIBLE and rung else ""
-        said.append(f"{word}{at} on Python {_and(pythons)}{': ' + why if why else ''}")
+        said.append(f"{word}{at} on Python {_and(pythons)}{part}{': ' + why if why else ''}")
     return "; ".join(said)
 
 
@@ -139,10 +142,12 @@ def _records(table: Table) -> str:
                 code(entry.record.cell),
                 entry.record.platform,
                 *(markdown(str(each)) if each else "-" for each in known),
+                entry.part or _plural(len(entry.record.cases), "case"),
                 entry.record.started,
             ]
         )
-    return _rows(["cell", "platform", "torch", "vLLM", "Python", "device", "started"], rows)
+    head = ["cell", "platform", "torch", "vLLM", "Python", "device", "cases", "started"]
+    return _rows(head, rows)
 
 
 def _verdict(verdict: CellVerdict | CaseVerdict) -> str:

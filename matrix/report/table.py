@@ -11,7 +11,7 @@ from packaging.version import Version
 from matrix.cells import Factors, factors
 from matrix.expectations import Expectations
 from matrix.records import PLATFORMS, Case, Record, to_json
-from matrix.verdicts import BROKEN_PAIR, CaseVerdict, CellVerdict, judge, worst
+from matrix.verdicts import DRIFT, INCOMPATIBLE, VERDICTS, CaseVerdict, CellVerdict, judge, worst
 
 __all__ = ["Entry", "Table", "tabulate"]
 
@@ -39,6 +39,12 @@ class Entry:
         """Each case with its verdict, by name."""
         pairs = zip(self.record.cases, self.verdict.cases, strict=True)
         return tuple(sorted(pairs, key=lambda pair: pair[0].case))
+
+    @property
+    def part(self) -> str | None:
+        """How many of the cases a partial record holds, as `3 of 9 cases`; None for a whole one."""
+        held, whole = len(self.record.cases), len(self.record.cases) + self.record.deselected
+        return f"{held} of {whole} cases" if self.record.deselected else None
 
 
 @dataclass(frozen=True)
@@ -81,27 +87,46 @@ class Table:
 
 
 def tabulate(records: Iterable[tuple[Path, Record]], expectations: Expectations) -> Table:
-    """Judge the newest record of each cell on each platform.
+    """Judge the records, and keep for each cell on each platform the newest that decides.
 
-    A run that was cut short or refused (a full disk, Ctrl-C) does not hide an older one that was
-    not. Of two that started in the same second, the choice falls on their content, so that it
-    does not depend on the order in which a disk lists them.
+    A run that was cut short or refused (a full disk, Ctrl-C), or that was asked for some of the
+    cases only, hides no older one unless what it found is as bad. Of two that started in the same
+    second, the choice falls on their content, so that it does not depend on the order in which a
+    disk lists them.
     """
-    newest: dict[tuple[str, str], tuple[tuple[bool, str, str, str], Record]] = {}
-    for path, record in records:
+    newest: dict[tuple[str, str], Entry] = {}
+    for path, record in sorted(records, key=_age):
         key = record.cell, record.platform
-        age = _conclusive(record), record.started, to_json(record), path.name
-        if key not in newest or newest[key][0] < age:
-            newest[key] = age, record
-    entries = (
-        Entry(record, judge(record, expectations), age[3]) for age, record in newest.values()
-    )
-    return Table(tuple(sorted(entries, key=_order)))
+        entry = Entry(record, judge(record, expectations), path.name)
+        if key not in newest or _replaces(entry, newest[key]):
+            newest[key] = entry
+    return Table(tuple(sorted(newest.values(), key=_order)))
 
 
-def _conclusive(record: Record) -> bool:
-    """Whether the run came to its end, or to a failure that is the pair's own."""
-    return record.finished and (record.error is None or record.error.kind in BROKEN_PAIR)
+def _age(told: tuple[Path, Record]) -> tuple[str, str, str]:
+    path, record = told
+    return record.started, to_json(record), path.name
+
+
+def _replaces(newer: Entry, older: Entry) -> bool:
+    """Whether the newer of two records of one cell is the one to show."""
+    if _whole(newer.record):
+        return True
+    if _red(newer):
+        at = VERDICTS.index(newer.verdict.verdict), VERDICTS.index(older.verdict.verdict)
+        return at[0] <= at[1]
+    return not _whole(older.record) and not _red(older)
+
+
+def _whole(record: Record) -> bool:
+    """Whether the run came to its end with every case of the startup tests."""
+    ended = record.finished and record.error is None
+    return ended and bool(record.cases) and not record.deselected
+
+
+def _red(entry: Entry) -> bool:
+    """Whether the record shows a fault of the pair, which no more cases could take back."""
+    return entry.verdict.verdict in (INCOMPATIBLE, DRIFT)
 
 
 def _order(entry: Entry) -> tuple[int, Version, Version, Version]:

@@ -38,6 +38,7 @@ def _entry(entry: Entry) -> dict[str, object]:
         "reason": verdict.reason,
         "record": entry.file,
         "started": entry.record.started,
+        "deselected": entry.record.deselected,
         "cases": [_case(case, judged) for case, judged in entry.cases],
     }
 

@@ -20,6 +20,16 @@ from matrix.verdicts import (
 __all__ = ["render"]
 
 _COLOURS = {COMPATIBLE: "32", DRIFT: "33", INCOMPATIBLE: "31", UNTESTED: "36"}
+_SHORT = {
+    "num_compiled_artifacts_saved": "saved",
+    "num_compiled_artifacts_loaded": "loaded",
+    "aot_autograd.total": "total",
+    "aot_autograd.autograd_cache_miss": "miss",
+    "aot_autograd.autograd_cache_hit": "hit",
+}
+_LEGEND = (
+    "counts  compiled artifacts saved and loaded; AOTAutograd's total, cache miss and cache hit"
+)
 _Paint = Callable[[str, str], str]
 _Line = tuple[str, str, str]
 
@@ -29,7 +39,7 @@ def render(
 ) -> str:
     """The record and its verdict as aligned text, without any control character of the record's.
 
-    Counters that agree, or that no rule speaks of, are left out unless `every` asks for them.
+    Counters that no rule speaks of are left out unless `every` asks for them.
     """
     paint = _painter(colour)
     lines = [_verdict_line(record, verdict, paint)]
@@ -37,7 +47,10 @@ def render(
         lines.append(f"  {clip(clean(verdict.reason), 300)}")
     if record.cases:
         lines += ["", *_cases(record, verdict, paint, every)]
-    lines += ["", *_facts(record), f"record  {clean(path)}"]
+    lines.append("")
+    if any(each.expected for each in verdict.cases):
+        lines.append(_LEGEND)
+    lines += [*_facts(record), f"record  {clean(path)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -96,7 +109,12 @@ def _counted(seen: Start, judged: CaseVerdict, every: bool) -> list[str]:
     expected = judged.expected.get(seen.start, {})
     differing = {each.counter for each in judged.differences if each.start == seen.start}
     if expected:
-        said = f"{len(expected) - len(differing)} of {len(expected)} as expected"
+        agree = [name for name in expected if name not in differing]
+        said = f"{len(agree)} of {len(expected)} as expected"
+        if agree:
+            agree.sort(key=_rank)
+            told = (f"{_SHORT.get(name, clean(name))} {expected[name].value}" for name in agree)
+            said += f": {', '.join(told)}"
         listed = sorted(expected) if every else sorted(differing)
     else:
         said = "nothing expected" if seen.start in judged.no_rule else "not judged"
@@ -114,6 +132,11 @@ def _counted(seen: Start, judged: CaseVerdict, every: bool) -> list[str]:
             line += f"  expected {expected[name].value:>4}"
         lines.append(line)
     return lines
+
+
+def _rank(counter: str) -> tuple[int, str]:
+    names = list(_SHORT)
+    return (names.index(counter) if counter in names else len(names), counter)
 
 
 def _facts(record: Record) -> list[str]:

@@ -41,7 +41,7 @@ def fresh_vllm_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("VLLM_CACHE_ROOT", str(folder / "vllm"))
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
         monkeypatch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
-        # Inductor keeps its precompiled C++ headers in the folder for temporary files.
+        features.move_header_cache(folder)
         temporary = folder / "tmp"
         temporary.mkdir()
         monkeypatch.setenv("TMPDIR", str(temporary))
@@ -70,10 +70,14 @@ def startup(
         flags = features.effective_flags()
         journal.write("model", model=name)
         journal.write("flags", flags=flags)
-        reason = starts.cannot_run(model, platform, source)
+        reason = starts.cannot_run(model, platform)
         if reason is not None:
             journal.write("not_applicable", reason=reason)
             pytest.skip(reason)
+        reason = starts.lacks(model, source)
+        if reason is not None:
+            journal.write("untested", reason=reason)
+            pytest.skip(f"untested: {reason}")
         asked = starts.Startup(
             model,
             platform,
@@ -82,7 +86,7 @@ def startup(
             **options,
         )
         observed = {
-            "cold": _cold(asked, vllm_runner, journal, fresh_vllm_cache),
+            "cold": _cold(asked, vllm_runner, journal),
             "warm": _warm(asked, vllm_runner, journal),
         }
         torch, vllm = features.versions()
@@ -95,12 +99,12 @@ def startup(
     return run
 
 
-def _cold(
-    asked: starts.Startup, runner: starts.Runner, journal: Journal, folder: Path
-) -> dict[str, int]:
+def _cold(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> dict[str, int]:
     journal.write("starting", start="cold")
     ended = run_forked(
-        lambda: starts.observe(asked, runner), timeout=_A_DAY, output=folder / "cold.log"
+        lambda: starts.observe(asked, runner),
+        timeout=_A_DAY,
+        output=journal.path.with_name("cold.log"),
     )
     print(ended.output)
     if ended.kind != "returned":
@@ -138,6 +142,7 @@ def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: J
             f" (rule {each.rule})"
             for each in differences
         ]
+        journal.write("differs", differences=lines)
         pytest.fail("counts differ\n" + "\n".join(lines), pytrace=False)
     if missing:
         reason = f"no expectation for the {' and the '.join(missing)} start"

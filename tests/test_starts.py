@@ -1,0 +1,162 @@
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from matrix.inside import features, starts
+from matrix.inside.models import MODELS, overrides
+from matrix.inside.starts import Startup, StateError, cannot_run, lacks, observe
+
+COUNTED = {"num_compiled_artifacts_saved": 3, "aot_autograd.total": 5}
+SMALL = Startup(MODELS["small-dense"], "cpu")
+
+
+class Engine:
+    """A stand-in for vLLM's `LLM`, and what became of it."""
+
+    def __init__(self) -> None:
+        compilation = SimpleNamespace(compilation_time=1.5)
+        self.llm_engine = SimpleNamespace(
+            vllm_config=SimpleNamespace(compilation_config=compilation)
+        )
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(features, "clean_state", lambda: None)
+    monkeypatch.setattr(features, "cuda_spoilt_by_fork", lambda: False)
+    monkeypatch.setattr(features, "counters", lambda: dict(COUNTED))
+    return monkeypatch
+
+
+@contextlib.contextmanager
+def runner(startup: Startup) -> Iterator[Any]:
+    yield Engine()
+
+
+def test_a_start_is_observed(clean: pytest.MonkeyPatch) -> None:
+    seen = observe(SMALL, runner)
+    assert seen["counters"] == COUNTED
+    assert seen["seconds"]["compilation"] == 1.5
+    assert 0 <= seen["seconds"]["total"] < 60
+
+
+def test_a_start_is_not_observed_where_something_was_compiled_before(
+    clean: pytest.MonkeyPatch,
+) -> None:
+    clean.setattr(features, "clean_state", lambda: "aot_autograd.total=5")
+    with pytest.raises(StateError, match=r"compiled before the start: aot_autograd\.total=5"):
+        observe(SMALL, runner)
+
+
+def test_a_start_on_a_gpu_is_not_observed_after_a_fork_that_spoilt_it(
+    clean: pytest.MonkeyPatch,
+) -> None:
+    clean.setattr(features, "cuda_spoilt_by_fork", lambda: True)
+    assert observe(SMALL, runner)["counters"] == COUNTED
+    with pytest.raises(StateError, match="CUDA was touched before the fork"):
+        observe(Startup(MODELS["small-dense"], "cuda"), runner)
+
+
+def test_the_engine_can_be_freed_when_the_runner_ends(clean: pytest.MonkeyPatch) -> None:
+    import gc
+    import weakref
+
+    left: list[object] = []
+
+    @contextlib.contextmanager
+    def watched(startup: Startup) -> Iterator[Any]:
+        held: Any = Engine()
+        reference = weakref.ref(held)
+        try:
+            yield held
+        finally:
+            held = None
+            gc.collect()
+            left.append(reference())
+
+    observe(SMALL, watched)
+    assert left == [None]
+
+
+@pytest.mark.parametrize(
+    ("model", "platform", "capability", "reason"),
+    [
+        ("small-dense", "cpu", None, None),
+        ("gpt-oss-120b", "cpu", None, "mxfp4 weights have no CPU kernel"),
+        ("gpt-oss-120b", "cuda", (8, 0), None),
+        ("deepseek-v3.2", "cpu", None, "sparse MLA has no CPU kernel"),
+        ("deepseek-v3.2", "cuda", (8, 9), "sparse MLA needs compute capability 9.0"),
+        ("deepseek-v3.2", "cuda", (9, 0), None),
+        ("deepseek-v3.2", "cuda", None, None),
+        ("kimi-k2.5", "cpu", None, "MLA has no CPU kernel"),
+    ],
+)
+def test_what_a_machine_cannot_run_has_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    platform: str,
+    capability: tuple[int, int] | None,
+    reason: str | None,
+) -> None:
+    monkeypatch.setattr(
+        features, "architectures", lambda: frozenset(m.architecture for m in MODELS.values())
+    )
+    monkeypatch.setattr(features, "compute_capability", lambda: capability)
+    found = cannot_run(MODELS[model], platform)
+    assert found == reason or (reason is not None and str(found).startswith(reason))
+
+
+def test_a_release_without_the_architecture_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "architectures", lambda: frozenset({"LlamaForCausalLM"}))
+    assert cannot_run(MODELS["small-moe"], "cpu") == "this vLLM has no MixtralForCausalLM"
+
+
+def test_what_only_a_hub_has_is_said() -> None:
+    assert "--model-source hub" in str(lacks(MODELS["kimi-k2.5"], "data"))
+    assert lacks(MODELS["kimi-k2.5"], "hub") is None
+    assert lacks(MODELS["glm-4.5"], "data") is None
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_its_configuration(name: str) -> None:
+    assert MODELS[name].model_type
+    assert (MODELS[name].folder / "config.json").is_file()
+
+
+def test_overrides_go_where_the_model_reads_them() -> None:
+    assert overrides(MODELS["small-dense"], "cpu") == {}
+    assert overrides(MODELS["phi-tiny-moe"], "cuda") == {}
+    on_cpu = overrides(MODELS["phi-tiny-moe"], "cpu")
+    assert isinstance(on_cpu, dict) and on_cpu["hidden_size"] == 256
+    assert "num_hidden_layers" not in on_cpu
+    kimi = overrides(MODELS["kimi-k2.5"], "cuda")
+    assert isinstance(kimi, dict) and list(kimi) == ["text_config"]
+
+
+def test_on_the_cpu_a_model_goes_without_its_quantization() -> None:
+    class Config(SimpleNamespace):
+        def update(self, values: dict[str, Any]) -> None:
+            vars(self).update(values)
+
+    model = MODELS["minimax-m2.5"]
+    assert isinstance(overrides(model, "cuda"), dict)
+    change = overrides(model, "cpu")
+    assert callable(change)
+    config = change(Config(hidden_size=3072, quantization_config={"quant_method": "fp8"}))
+    assert config.hidden_size == 256 and not hasattr(config, "quantization_config")
+
+
+def test_the_environment_keeps_vllm_in_this_process_and_off_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environ: dict[str, str] = {}
+    monkeypatch.setattr("matrix.inside.starts.os.environ", environ)
+    starts.prepare_environment("data")
+    assert environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert environ["HF_HUB_OFFLINE"] == "1"
+    environ.clear()
+    starts.prepare_environment("hub")
+    assert "HF_HUB_OFFLINE" not in environ
