@@ -384,6 +384,13 @@ def test_a_terminal_shows_what_a_person_asks() -> None:
     )
 
 
+def test_a_terminal_says_that_a_run_was_partial() -> None:
+    path, record = make("py311-torch210-vllm019", make_case(), deselected=8)
+    assert ": compatible (as expected), 1 of 9 cases in 312 s\n" in terminal.render(
+        record, judge(record, RULES), str(path)
+    )
+
+
 def test_a_terminal_shows_every_counter_where_asked() -> None:
     path, record = RECORDS[0]
     shown = terminal.render(record, judge(record, RULES), str(path), every=True)

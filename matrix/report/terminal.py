@@ -62,6 +62,8 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint) -> str:
     }
     count = len(record.cases)
     cases = f"{count} case{'' if count == 1 else 's'}" if count else "no cases"
+    if count and record.deselected:
+        cases = f"{count} of {count + record.deselected} cases"
     took = record.provenance.get("seconds")
     time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
     word = paint(verdict.verdict, verdict.verdict)
