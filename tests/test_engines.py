@@ -664,3 +664,22 @@ NOT_MADE = "the environment could not be made: "
 )
 def test_why_an_install_failed(said: str, kind: str, reason: str) -> None:
     assert why_install_failed(said) == RunError(kind, reason)
+
+
+def test_an_import_that_takes_pytest_along_leaves_its_last_words(checkout: Checkout) -> None:
+    (checkout.root / "vllm/__init__.py").write_text(
+        "import os\nos.write(2, b'Tried to register an operator twice\\n')\nos.abort()\n"
+    )
+    process = checkout.start()
+    process.communicate(timeout=60)
+    record = checkout.record()
+    assert record.error is not None and record.error.kind == "imports"
+    (log,) = (each for each in checkout.left() if each.suffix == ".log")
+    assert "Tried to register an operator twice" in log.read_text()
+
+
+def test_the_junit_file_does_not_name_the_host(checkout: Checkout) -> None:
+    process = checkout.start("-k", "test_a")
+    process.communicate(timeout=60)
+    (junit,) = (each for each in checkout.left() if each.suffix == ".xml")
+    assert 'hostname=""' in junit.read_text() and "<testcase " in junit.read_text()
