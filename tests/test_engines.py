@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -683,3 +683,11 @@ def test_the_junit_file_does_not_name_the_host(checkout: Checkout) -> None:
     process.communicate(timeout=60)
     (junit,) = (each for each in checkout.left() if each.suffix == ".xml")
     assert 'hostname=""' in junit.read_text() and "<testcase " in junit.read_text()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interruptible() -> Iterator[None]:
+    """A job in the background starts with SIGINT ignored, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -617,3 +617,11 @@ def test_fold_keeps_only_the_end_of_a_long_failure() -> None:
     case = journal.fold("x", (), ended=ended)
     assert case.failure and len(case.failure) <= 16384
     assert json.dumps(case.failure)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interruptible() -> Iterator[None]:
+    """A job in the background starts with SIGINT ignored, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -838,3 +838,11 @@ def test_a_hung_cold_start_shows_what_it_printed(place: Place) -> None:
     case = place.run("--case-timeout", "2").case("x")
     assert case.outcome == "timed_out"
     assert "the cold start got as far as this" in str(case.failure)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interruptible() -> Iterator[None]:
+    """A job in the background starts with SIGINT ignored, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
