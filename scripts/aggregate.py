@@ -1,4 +1,4 @@
-"""Records -> the compatibility table: `aggregate.py [FOLDER...] [--out DIR]`, as `matrix table`."""
+"""Records -> the compatibility table: `aggregate.py [FOLDER|FILE ...] [--out DIR]`."""
 
 import sys
 from pathlib import Path

@@ -15,6 +15,8 @@ from matrix import provenance
 
 STARTED = datetime(2026, 11, 22, 18, 0, 0, tzinfo=timezone.utc)
 
+ROOTS_HOME = "/root"
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
@@ -125,7 +127,7 @@ def test_the_command_has_no_folders_of_the_machine(argv: list[str], command: str
         ('File "/repo/tests/startup/a.py", line 3', 'File "tests/startup/a.py", line 3'),
         ("/repo", ""),
         ("/repository/a", "<path>/a"),
-        ("no such file: '/root/.cache/vllm'", "no such file: '~/.cache/vllm'"),
+        (f"no such file: '{ROOTS_HOME}/.cache/vllm'", "no such file: '~/.cache/vllm'"),
         ("/home/bob/.venv/lib/torch.so: bad", "~/.venv/lib/torch.so: bad"),
         ("in /Users/eve", "in ~"),
         ("/rooted stays, and so does a/b or 1/2", "/rooted stays, and so does a/b or 1/2"),
