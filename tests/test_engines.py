@@ -691,3 +691,18 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def test_why_an_index_was_not_reached_is_told_without_its_address() -> None:
+    said = (
+        "error: Failed to fetch: `https://index.example:8443/simple/torchvision/`\n"
+        "  cause: error sending request for url (https://index.example:8443/simple/torchvision/)\n"
+        "  cause: invalid peer certificate: UnknownIssuer\n"
+    )
+    for text in (said, said.replace("`", "")):
+        error = why_install_failed(text)
+        assert (error.kind, error.reason) == (
+            "internal",
+            "the environment could not be made: Failed to fetch: torchvision: "
+            "error sending request for url (torchvision)",
+        )

@@ -8,7 +8,7 @@ __all__ = ["why_install_failed"]
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+")
-_URL = re.compile(r"`?\bhttps?://\S*?([^/\s`]*)/?`?(?=[\s)`]|$)")
+_URL = re.compile(r"`?\bhttps?://\S*?([^/\s`]*)/?`?(?=:?(?:[\s)`]|$))")
 _CONFLICTS = ("No solution found", "ResolutionImpossible", "No matching distribution found")
 _LONGEST = 400
 
