@@ -42,6 +42,7 @@ __all__ = [
     "flush_output",
     "guard",
     "out_of_memory",
+    "read_tail",
     "run_forked",
     "tail",
 ]
@@ -198,7 +199,7 @@ def tail(text: str, limit: int = TAIL_BYTES) -> str:
 
 
 class Child:
-    """A forked child of this process, and the pipe that its answer comes by."""
+    """A forked child of this process, and the pipe (`receiver`, while `open`) of its answer."""
 
     def __init__(self, pid: int, receiver: int, output: Path | None, oom_kills: int) -> None:
         """`oom_kills` is what the kernel had counted before the fork."""
@@ -209,12 +210,14 @@ class Child:
         self._oom_kills = oom_kills
         self._message = bytearray()
         self._status: int | None = None
+        self.open = True
 
     def read(self) -> bool:
-        """Take what has come by the pipe; it may have to be waited for. False at its end."""
+        """Take what has come by the pipe, which may have to be waited for; False at its end."""
         chunk = os.read(self.receiver, 1 << 16)
         self._message += chunk
-        return bool(chunk)
+        self.open = bool(chunk)
+        return self.open
 
     def reap(self) -> bool:
         """Tell whether the child has ended; it is not waited for."""
@@ -236,7 +239,7 @@ class Child:
 
     def ended(self, seconds: float, timed_out: bool, survivors: tuple[int, ...]) -> Ended:
         """How the child ended, as far as its answer and its wait status tell."""
-        text = "" if self._output is None else _read_tail(self._output)
+        text = "" if self._output is None else read_tail(self._output)
         if self._message.endswith(b"\n"):
             answer = json.loads(self._message)
             if "error" in answer:
@@ -383,19 +386,16 @@ def _wait(child: Child, deadline: float, watch: Callable[[], None] | None, guard
     """Wait for the child, or for a signal to this process; tell whether its time ran out."""
     poller = select.poll()
     poller.register(child.receiver, select.POLLIN)
-    open_pipe = True
     while True:
-        if open_pipe and poller.poll(_POLL_SECONDS * 1000):
-            open_pipe = child.read()
-            if open_pipe:
-                continue
+        if child.open and poller.poll(_POLL_SECONDS * 1000) and child.read():
+            continue
         if child.reap() or guarding.signals:
             return False
         if time.monotonic() >= deadline:
             return True
         if watch is not None:
             watch()
-        if not open_pipe:
+        if not child.open:
             time.sleep(_POLL_SECONDS / 10)
 
 
@@ -487,7 +487,8 @@ def _open_output(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
-def _read_tail(path: Path) -> str:
+def read_tail(path: Path) -> str:
+    """The `tail` of a file; empty where there is none."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
