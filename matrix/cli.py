@@ -66,6 +66,7 @@ def _run(options: argparse.Namespace) -> int:
         pytest_args=options.pytest_args,
         timeout=options.timeout or RUN_TIMEOUT,
         model_source=options.model_source,
+        jobs=options.jobs,
     )
     if isinstance(done, int):  # pytest was asked for its help or a list, and has given it
         return done
@@ -195,6 +196,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the models' configs: the package's data, or the hub (default: data)",
     )
     run.add_argument(
+        "--jobs",
+        metavar="N|auto",
+        type=_jobs,
+        help="how many cases run side by side (default: auto on cuda, 1 on cpu)",
+    )
+    run.add_argument(
         "--timeout",
         metavar="S",
         type=_positive_seconds,
@@ -261,3 +268,11 @@ def _positive_seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
+
+
+def _jobs(text: str) -> str:
+    if text != "auto" and not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither auto nor a number of cases from 1 up"
+        )
+    return text

@@ -161,6 +161,12 @@ class Record:
         """When the run started, in UTC, as `2026-11-22T18:00:00Z`: sorts as time does."""
         return str(self.provenance["started"])
 
+    @property
+    def jobs(self) -> int:
+        """How many cases ran side by side; records from before the key ran one after another."""
+        jobs = self.provenance.get("jobs")
+        return jobs if type(jobs) is int else 1
+
 
 def clip_failure(text: str) -> str:
     """The tail of a failure that fits into a record.

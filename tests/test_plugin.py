@@ -736,6 +736,7 @@ def test_two_tests_of_one_name_are_refused(place: Place) -> None:
         (["--platform=cuda"], "is of cpu"),
         (["--record", "nowhere.json"], "`matrix run` makes one"),
         (["--case-timeout", "0"], "--case-timeout"),
+        (["--jobs", "0"], "--jobs"),
     ],
 )
 def test_bad_options(place: Place, arguments: list[str], message: str) -> None:
@@ -838,6 +839,273 @@ def test_a_hung_cold_start_shows_what_it_printed(place: Place) -> None:
     case = place.run("--case-timeout", "2").case("x")
     assert case.outcome == "timed_out"
     assert "the cold start got as far as this" in str(case.failure)
+
+
+# Side by side
+
+ABREAST = """
+def meet(mine, others):
+    Path(os.environ["FOLDER"], f"{mine}.here").touch()
+    for other in others:
+        for _ in range(1000):
+            if Path(os.environ["FOLDER"], f"{other}.here").exists():
+                break
+            time.sleep(0.01)
+        else:
+            raise AssertionError(f"{other} did not come")
+
+ALL = ["fine", "segfault", "kill", "hangs"]
+
+def test_fine(record_property):
+    record_property("word", 3)
+    print("said by fine")
+    meet("fine", ALL)
+    both()
+
+def test_segfault():
+    print("said by segfault")
+    start("cold")
+    meet("segfault", ALL)
+    note("starting", start="warm")
+    ctypes.string_at(0)
+
+def test_kill():
+    os.write(2, b"said by kill\\n")
+    meet("kill", ALL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def test_hangs():
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", '''if True:
+        import os, signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork(): os._exit(0)
+        os.setsid()
+        open(os.environ["FOLDER"] + "/grandchild", "w").write(str(os.getpid()))
+        time.sleep(60)'''])
+    meet("hangs", ALL)
+    time.sleep(60)
+
+def test_ports():
+    note("model", model=os.environ["VLLM_PORT"])
+    both()
+"""
+
+
+@pytest.fixture(scope="module")
+def abreast(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    place = Place(tmp_path_factory.mktemp("abreast"))
+    place.tests(ABREAST)
+    place.tests("def test_last(): both()", "tests/startup/test_more.py")
+    return place.run("-rA", "--junitxml=junit.xml", "--case-timeout", "4", "--jobs", "4")
+
+
+def test_side_by_side_every_end_becomes_its_outcome(abreast: Ran) -> None:
+    outcomes = [(case.case, case.outcome) for case in abreast.record.cases]
+    assert outcomes == [
+        ("fine", "passed"),
+        ("segfault", "crashed"),
+        ("kill", "crashed"),
+        ("hangs", "timed_out"),
+        ("ports", "passed"),
+        ("last", "passed"),
+    ]
+    assert abreast.case("segfault").reason == "killed by SIGSEGV in the warm start"
+    assert [each.start for each in abreast.case("segfault").starts] == ["cold"]
+    assert abreast.status == 1
+    assert abreast.record.finished and abreast.record.error is None
+    assert abreast.record.jobs == 4
+    assert not alive(wait_for(abreast.folder / "grandchild"))
+
+
+def test_side_by_side_each_case_has_its_own_output(abreast: Ran) -> None:
+    for name, other in (("segfault", "kill"), ("kill", "segfault")):
+        failure = abreast.case(name).failure or ""
+        assert f"said by {name}" in failure
+        assert f"said by {other}" not in failure and "said by fine" not in failure
+    root = ElementTree.parse(abreast.folder / "junit.xml").getroot()
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    assert len(cases) == len(list(root.iter("testcase"))) == 6
+    failed = {name for name, case in cases.items() if case.find("failure") is not None}
+    assert failed == {"test_segfault", "test_kill", "test_hangs"}
+    assert cases["test_fine"].find("properties/property[@name='word']") is not None
+
+
+def test_side_by_side_pytest_counts_as_ever(abreast: Ran) -> None:
+    last = abreast.output.strip().splitlines()[-1]
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", last)}
+    assert (counts["passed"], counts["failed"]) == (3, 3)
+    assert "PASSED tests/startup/test_cases.py::test_fine" in abreast.output
+
+
+def test_side_by_side_progress_is_whole_lines(abreast: Ran) -> None:
+    lines = abreast.output.splitlines()
+    assert "  6 cases, 4 side by side" in lines
+    assert "  fine      cold 1.2 s  warm 1.2 s  passed" in lines
+    assert "  segfault  cold 1.2 s  warm  crashed: killed by SIGSEGV in the warm start" in lines
+    assert any(re.fullmatch(r"  \[ +\d+ s\]  segfault  cold 1\.2 s", line) for line in lines)
+    assert not any(line.startswith("tests/startup/") for line in lines)
+    assert "\x1b" not in abreast.output
+
+
+def test_side_by_side_each_case_has_ports_of_its_own(abreast: Ran) -> None:
+    assert abreast.case("ports").model == "20400"
+
+
+def test_one_job_is_one_after_another(place: Place) -> None:
+    place.tests(FIVE)
+    ran = place.run("--jobs", "1")
+    assert ran.record.jobs == 1
+    assert "side by side" not in ran.output
+    assert [case.outcome for case in ran.record.cases] == ["passed", "crashed"] * 2 + ["passed"]
+
+
+def test_more_jobs_than_cases_are_as_many_as_cases(place: Place) -> None:
+    place.tests("def test_a(): both()\ndef test_b(): both()")
+    ran = place.run("--jobs", "9")
+    assert (ran.status, ran.record.jobs) == (0, 2)
+
+
+WAITING = """
+def test_slow():
+    start("cold")
+    sleeper = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    Path(os.environ["FOLDER"], "pid").write_text(str(sleeper.pid))
+    time.sleep(60)
+
+def test_ends():
+    while not Path(os.environ["FOLDER"], "pid").exists():
+        time.sleep(0.01)
+    {end}
+
+def test_never():
+    both()
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "arguments", "status", "outcome", "error"),
+    [
+        ("assert 0", ["-x"], 1, "failed", None),
+        ("assert 0", ["--maxfail=1"], 1, "failed", None),
+        ("pytest.exit('enough', returncode=7)", [], 7, "failed", "interrupted"),
+    ],
+)
+def test_a_case_that_ends_the_session_ends_its_neighbours(
+    place: Place, end: str, arguments: list[str], status: int, outcome: str, error: str | None
+) -> None:
+    place.tests(WAITING.format(end=end))
+    ran = place.run("--jobs", "2", *arguments)
+    assert ran.status == status, ran.output
+    slow, ends = ran.record.cases
+    assert (slow.case, slow.outcome, [each.start for each in slow.starts]) == (
+        "slow",
+        "interrupted",
+        ["cold"],
+    )
+    assert slow.reason == "ended with the session, which another case stopped"
+    assert (ends.case, ends.outcome) == ("ends", outcome)
+    assert (ran.record.error and ran.record.error.kind) == error
+    assert not alive(wait_for(place.folder / "pid"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_all_that_run(place: Place, number: signal.Signals) -> None:
+    place.tests(WAITING.format(end="Path(os.environ['FOLDER'], 'up').touch(); time.sleep(60)"))
+    process = place.start("--jobs", "2")
+    sleeper = wait_for(place.folder / "pid")
+    for _ in range(300):
+        if (place.folder / "up").exists():
+            break
+        time.sleep(0.02)
+    process.send_signal(number)
+    ran = place.ended(process)
+    assert ran.status == 2
+    assert [(case.case, case.outcome) for case in ran.record.cases] == [
+        ("slow", "interrupted"),
+        ("ends", "interrupted"),
+    ]
+    assert ran.record.error is not None and ran.record.error.reason == "stopped by a signal"
+    assert not alive(sleeper)
+
+
+def test_a_killed_keeper_is_a_crashed_case(place: Place) -> None:
+    place.tests("""
+        def test_a():
+            start("cold")
+            note("starting", start="warm")
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+
+        def test_b():
+            both()
+    """)
+    ran = place.run("--jobs", "2")
+    assert ran.case("a").outcome == "crashed"
+    assert ran.case("a").reason == "killed by SIGKILL in the warm start"
+    assert ran.case("b").outcome == "passed"
+
+
+def test_nothing_outlives_a_killed_session(place: Place) -> None:
+    place.tests("""
+        @pytest.mark.parametrize("n", [0, 1])
+        def test_n(n):
+            Path(os.environ["FOLDER"], f"pid{n}").write_text(str(os.getpid()))
+            time.sleep(60)
+    """)
+    process = place.start("--jobs", "2")
+    children = [wait_for(place.folder / f"pid{n}") for n in (0, 1)]
+    process.kill()
+    process.communicate(timeout=10)
+    for _ in range(200):
+        if not any(map(alive, children)):
+            break
+        time.sleep(0.02)
+    assert not any(map(alive, children))
+
+
+def test_no_fixture_is_up_where_cases_run_side_by_side(place: Place) -> None:
+    place.tests(
+        """
+        @pytest.fixture(scope="session")
+        def whole():
+            yield
+            Path(os.environ["FOLDER"], "down").open("a").write(f"{os.getpid()} ")
+
+        def test_plain(whole):
+            Path(os.environ["FOLDER"], "plain").write_text(str(os.getpid()))
+
+        @pytest.mark.isolated
+        @pytest.mark.parametrize("n", [0, 1])
+        def test_marked(n):
+            plain = Path(os.environ["FOLDER"], "plain").read_text()
+            assert Path(os.environ["FOLDER"], "down").read_text() == plain + " "
+            both()
+
+        def test_plain_again(whole):
+            pass
+
+        @pytest.mark.isolated
+        def test_marked_again():
+            both()
+        """,
+        "tests/a/test_a.py",
+    )
+    ran = place.run("--jobs", "2", "-rA")
+    assert ran.status == 0, ran.output
+    assert [case.case for case in ran.record.cases] == ["marked[0]", "marked[1]", "marked_again"]
+    first, second = (ran.folder / "down").read_text().split()
+    assert first == second
+
+
+def test_output_of_neighbours_streams_with_their_names(place: Place) -> None:
+    place.tests("""
+        @pytest.mark.parametrize("n", [0, 1])
+        def test_n(n):
+            print(f"said by {n}", flush=True)
+            both()
+    """)
+    lines = place.run("--jobs", "2", "-s").output.splitlines()
+    assert {"  n[0] | said by 0", "  n[1] | said by 1"} <= set(lines)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -84,6 +84,7 @@ def run_cell(
     pytest_args: Sequence[str] = (),
     timeout: float = RUN_TIMEOUT,
     model_source: str = "data",
+    jobs: str | None = None,
     *,
     root: Path = _ROOT,
     python: Sequence[str] = (sys.executable,),
@@ -96,7 +97,8 @@ def run_cell(
     Where pytest was asked for something else, such as --help or --collect-only, there is no record:
     then it is pytest's exit status that is returned.
 
-    `timeout` is in seconds, for the whole run. What follows the star is for tests and other
+    `timeout` is in seconds, for the whole run. `jobs` is how many cases run side by side: a number
+    or auto; None leaves it to the platform. What follows the star is for tests and other
     engines: the checkout, the command of a Python, the packages that count as installed.
 
     Raises RunRefused, with the record written, where this machine or this environment cannot run
@@ -130,7 +132,7 @@ def run_cell(
     log = path.with_suffix(".log")
     with noting_signals() as received:
         with tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True) as folder:
-            arguments = _arguments(path, platform, pytest_args, timeout, model_source, root)
+            arguments = _arguments(path, platform, pytest_args, timeout, model_source, jobs, root)
             importing = Path(folder, "importing")
             environ = _environment(platform, folder, importing)
             ended = watch([*python, *arguments], environ, root, log, timeout, received)
@@ -346,6 +348,7 @@ def _arguments(
     pytest_args: Sequence[str],
     timeout: float,
     model_source: str,
+    jobs: str | None,
     root: Path,
 ) -> list[str]:
     """What follows `python`; the caller's arguments stand last, so that they win."""
@@ -358,6 +361,7 @@ def _arguments(
         *([] if chosen else ["tests/startup"]),
         *("--record", str(path), "--platform", platform, "--model-source", model_source),
         *("--case-timeout", f"{min(CASE_TIMEOUT, timeout):g}"),
+        *(() if jobs is None else ("--jobs", jobs)),
         *("--junitxml", str(path.with_suffix(".junit.xml"))),
         *pytest_args,
     ]

@@ -17,6 +17,7 @@ __all__ = [
     "compute_capability",
     "counters",
     "cuda_spoilt_by_fork",
+    "device_memory_mib",
     "effective_flags",
     "engine_arguments",
     "learn_model_type",
@@ -190,3 +191,10 @@ def compute_capability() -> tuple[int, int] | None:
 
     capability = current_platform.get_device_capability()
     return None if capability is None else (capability.major, capability.minor)
+
+
+def device_memory_mib() -> int:
+    """Return the GPU's whole memory in MiB, by way of NVML where it has it."""
+    from vllm.platforms import current_platform
+
+    return int(current_platform.get_device_total_memory()) >> 20

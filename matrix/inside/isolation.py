@@ -26,7 +26,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -35,10 +35,14 @@ from matrix.errors import MatrixError
 
 __all__ = [
     "TAIL_BYTES",
+    "Child",
     "Ended",
+    "Guard",
     "IsolationError",
     "flush_output",
+    "guard",
     "out_of_memory",
+    "read_tail",
     "run_forked",
     "tail",
 ]
@@ -164,20 +168,13 @@ def run_forked(
     Raises IsolationError where there is no fork, or where CUDA was initialised before it: such
     a child could not use the GPU, and would not start cold. Errors of `watch` pass through.
     """
-    if not hasattr(os, "fork"):
-        raise IsolationError("os.fork is missing on this system; startup tests need Linux")
-    if _cuda_initialised():
-        raise IsolationError(
-            "CUDA was initialised in this process before the fork; keep CUDA calls inside the start"
-        )
-    prctl = _load_prctl()
-    sink = None if output is None else _open_output(output)
-    try:
-        with _interrupts_held() as held:
-            return _run(function, timeout, sink, output, watch, prctl, held)
-    finally:
-        if sink is not None:
-            os.close(sink)
+    with guard() as guarding:
+        child = guarding.fork(function, output)
+        timed_out = _wait(child, child.began + timeout, watch, guarding)
+        ended = guarding.end(child, timed_out=timed_out)
+        if watch is not None:
+            watch()
+        return ended
 
 
 def out_of_memory(text: str) -> bool:
@@ -199,6 +196,161 @@ def tail(text: str, limit: int = TAIL_BYTES) -> str:
     cut = data[-limit:]
     _, newline, rest = cut.partition(b"\n")
     return (rest if newline and rest else cut).decode("utf-8", "ignore")
+
+
+class Child:
+    """A forked child of this process, and the pipe (`receiver`, while `open`) of its answer."""
+
+    def __init__(self, pid: int, receiver: int, output: Path | None, oom_kills: int) -> None:
+        """`oom_kills` is what the kernel had counted before the fork."""
+        self.pid = pid
+        self.receiver = receiver
+        self.began = time.monotonic()
+        self._output = output
+        self._oom_kills = oom_kills
+        self._message = bytearray()
+        self._status: int | None = None
+        self.open = True
+
+    def read(self) -> bool:
+        """Take what has come by the pipe, which may have to be waited for; False at its end."""
+        chunk = os.read(self.receiver, 1 << 16)
+        self._message += chunk
+        self.open = bool(chunk)
+        return self.open
+
+    def reap(self) -> bool:
+        """Tell whether the child has ended; it is not waited for."""
+        try:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if done:
+            self._status = status
+        return bool(done)
+
+    def close(self) -> None:
+        """Take the last of the answer."""
+        os.set_blocking(self.receiver, False)
+        with contextlib.suppress(BlockingIOError):
+            while self.read():
+                pass
+        os.close(self.receiver)
+
+    def ended(self, seconds: float, timed_out: bool, survivors: tuple[int, ...]) -> Ended:
+        """How the child ended, as far as its answer and its wait status tell."""
+        text = "" if self._output is None else read_tail(self._output)
+        if self._message.endswith(b"\n"):
+            answer = json.loads(self._message)
+            if "error" in answer:
+                error = answer["error"]
+                return Ended("raised", seconds, error=error, output=text, survivors=survivors)
+            value = answer["value"]
+            return Ended("returned", seconds, value=value, output=text, survivors=survivors)
+        if timed_out:
+            return Ended("timed_out", seconds, output=text, survivors=survivors)
+        if self._status is not None and os.WIFSIGNALED(self._status):
+            number = os.WTERMSIG(self._status)
+            return Ended(
+                "signalled",
+                seconds,
+                signal=number,
+                output=text,
+                oom_killed=number == signal.SIGKILL and _oom_kills() > self._oom_kills,
+                survivors=survivors,
+            )
+        code = None if self._status is None else os.WEXITSTATUS(self._status)
+        return Ended("exited", seconds, exit_code=code, output=text, survivors=survivors)
+
+
+class Guard:
+    """Forks children, and ends each with all that descends from it; several may be at work at once.
+
+    `signals` are those that came meanwhile and take effect when the guard is over.
+    """
+
+    def __init__(self, prctl: _Prctl, held: _Held) -> None:
+        """Only `guard` makes one."""
+        self._prctl = prctl
+        self._handlers = held.handlers
+        self.signals: Sequence[int] = held.signals
+        self._known = frozenset(process.identity for process in _children(os.getpid()))
+        self._at_work: dict[int, Child] = {}
+
+    def fork(self, function: Callable[[], Any], output: Path | None = None) -> Child:
+        """Fork a child that calls `function`, as `run_forked` does.
+
+        Raises IsolationError where there is no fork, or CUDA was initialised before it.
+        """
+        if not hasattr(os, "fork"):
+            raise IsolationError("os.fork is missing on this system; startup tests need Linux")
+        if _cuda_initialised():
+            raise IsolationError(
+                "CUDA was initialised in this process before the fork;"
+                " keep CUDA calls inside the start"
+            )
+        sink = None if output is None else _open_output(output)
+        receiver, sender = os.pipe()
+        try:
+            oom_kills = _oom_kills()
+            parent = os.getpid()
+            flush_output()
+            pid = _fork()
+            if pid == 0:
+                os.close(receiver)
+                _child(function, sender, sink, parent, self._prctl, self._handlers)
+        except OSError as error:
+            os.close(receiver)
+            raise IsolationError(f"fork failed: {error.strerror}") from error
+        finally:
+            os.close(sender)
+            if sink is not None:
+                os.close(sink)
+        child = self._at_work[pid] = Child(pid, receiver, output, oom_kills)
+        return child
+
+    def end(self, child: Child, *, timed_out: bool = False) -> Ended:
+        """Kill and reap what there still is of the child, and of what it left; say how it ended.
+
+        The other children and what descends from them live on.
+        """
+        known = self._known | self._others(child)
+        if timed_out:
+            _dump_stacks(child.pid, known)
+        survivors = _sweep(child.pid, known)
+        seconds = time.monotonic() - child.began
+        child.close()
+        del self._at_work[child.pid]
+        return child.ended(seconds, timed_out, survivors)
+
+    def end_all(self) -> None:
+        """End every child that is still at work."""
+        for child in list(self._at_work.values()):
+            self.end(child)
+
+    def _others(self, child: Child) -> frozenset[tuple[int, int]]:
+        others = self._at_work.keys() - {child.pid}
+        if not others:
+            return frozenset()
+        return frozenset(each.identity for each in _children(os.getpid()) if each.pid in others)
+
+
+@contextlib.contextmanager
+def guard() -> Iterator[Guard]:
+    """Hold signals back and take in orphans while children are at work; at its end there are none.
+
+    SIGINT, SIGTERM and SIGHUP that come meanwhile take effect after that.
+    """
+    prctl = _load_prctl()
+    with _interrupts_held() as held:
+        guarding = Guard(prctl, held)
+        was_subreaper = prctl.subreaper()
+        prctl.set_subreaper(True)
+        try:
+            yield guarding
+        finally:
+            guarding.end_all()
+            prctl.set_subreaper(was_subreaper)
 
 
 @dataclass
@@ -230,104 +382,20 @@ def _interrupts_held() -> Iterator[_Held]:
             signal.raise_signal(held.signals[0])
 
 
-def _run(
-    function: Callable[[], Any],
-    timeout: float,
-    sink: int | None,
-    output: Path | None,
-    watch: Callable[[], None] | None,
-    prctl: _Prctl,
-    held: _Held,
-) -> Ended:
-    known = frozenset(process.identity for process in _children(os.getpid()))
-    was_subreaper = prctl.subreaper()
-    prctl.set_subreaper(True)
-    oom_kills = _oom_kills()
-    receiver, sender = os.pipe()
-    began = time.monotonic()
-    parent = os.getpid()
-    flush_output()
-    try:
-        pid = _fork()
-    except OSError as error:
-        os.close(receiver)
-        os.close(sender)
-        prctl.set_subreaper(was_subreaper)
-        raise IsolationError(f"fork failed: {error.strerror}") from error
-    if pid == 0:
-        os.close(receiver)
-        _child(function, sender, sink, parent, prctl, held.handlers)
-    os.close(sender)
-    message = bytearray()
-    status: int | None = None
-    timed_out = False
-    try:
-        status, timed_out = _wait(pid, receiver, message, began + timeout, watch, held)
-    finally:
-        if timed_out:
-            _dump_stacks(pid, known)
-        survivors = _sweep(pid, known)
-        seconds = time.monotonic() - began
-        _drain(receiver, message)
-        os.close(receiver)
-        prctl.set_subreaper(was_subreaper)
-    if watch is not None:
-        watch()
-    text = "" if output is None else _read_tail(output)
-    complete = message.endswith(b"\n")
-    if complete:
-        answer = json.loads(message)
-        if "error" in answer:
-            return Ended("raised", seconds, error=answer["error"], output=text, survivors=survivors)
-        return Ended("returned", seconds, value=answer["value"], output=text, survivors=survivors)
-    if timed_out:
-        return Ended("timed_out", seconds, output=text, survivors=survivors)
-    if status is not None and os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return Ended(
-            "signalled",
-            seconds,
-            signal=number,
-            output=text,
-            oom_killed=number == signal.SIGKILL and _oom_kills() > oom_kills,
-            survivors=survivors,
-        )
-    code = None if status is None else os.WEXITSTATUS(status)
-    return Ended("exited", seconds, exit_code=code, output=text, survivors=survivors)
-
-
-def _wait(
-    pid: int,
-    receiver: int,
-    message: bytearray,
-    deadline: float,
-    watch: Callable[[], None] | None,
-    held: _Held,
-) -> tuple[int | None, bool]:
-    """Wait for the child: its wait status (None: not known), and whether its time ran out."""
+def _wait(child: Child, deadline: float, watch: Callable[[], None] | None, guarding: Guard) -> bool:
+    """Wait for the child, or for a signal to this process; tell whether its time ran out."""
     poller = select.poll()
-    poller.register(receiver, select.POLLIN)
-    open_pipe = True
+    poller.register(child.receiver, select.POLLIN)
     while True:
-        if open_pipe and poller.poll(_POLL_SECONDS * 1000):
-            chunk = os.read(receiver, 1 << 16)
-            message += chunk
-            if chunk:
-                continue
-            open_pipe = False
-        try:
-            done, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            return None, False
-        if done:
-            return status, False
-        if held.signals:
-            return None, False
+        if child.open and poller.poll(_POLL_SECONDS * 1000) and child.read():
+            continue
+        if child.reap() or guarding.signals:
+            return False
         if time.monotonic() >= deadline:
-            return None, True
+            return True
         if watch is not None:
             watch()
-        if not open_pipe:
+        if not child.open:
             time.sleep(_POLL_SECONDS / 10)
 
 
@@ -399,13 +467,6 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _drain(receiver: int, message: bytearray) -> None:
-    os.set_blocking(receiver, False)
-    with contextlib.suppress(BlockingIOError):
-        while chunk := os.read(receiver, 1 << 16):
-            message += chunk
-
-
 def _fork() -> int:
     # Python 3.12 warns of a fork beside threads. Importing torch can start some, and the child must
     # inherit the imports: that is the point.
@@ -426,7 +487,8 @@ def _open_output(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
-def _read_tail(path: Path) -> str:
+def read_tail(path: Path) -> str:
+    """The `tail` of a file; empty where there is none."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -3,7 +3,8 @@
 Tests under a folder `tests/startup`, and tests marked `isolated`, each run in a forked child, from
 the setup of their fixtures to the teardown: fixtures of any scope are made anew in every child. The
 child's reports come back as JSON and are logged here, so `-x`, `--maxfail`, `-rA` and `--junitxml`
-see them as if the test had run here. A child that dies or hangs becomes a failed report.
+see them as if the test had run here. A child that dies or hangs becomes a failed report. With
+`--jobs` several run side by side, each under a keeper; all else happens here as it does for one.
 What does not come back: warnings, subtests' own reports, properties of the whole test suite.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import itertools
 import os
 import re
 import signal
@@ -22,7 +24,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -32,9 +34,10 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from matrix import records
-from matrix.inside import isolation, journal
+from matrix.inside import isolation, journal, keepers
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
 from matrix.inside.isolation import Ended, IsolationError
+from matrix.inside.jobs import cores, free_gpu_mib, how_many, jobs_of
 from matrix.records import Case, Record, RecordError, RunError, Rung
 from matrix.signatures import reason as reason_of
 
@@ -59,6 +62,11 @@ _MACHINE_FAULTS = (
 )
 _XPASS = "[XPASS(strict)]"
 _LAST_SECONDS = 30  # how long an ended session may take over its own end
+_CUT_SHORT = "ended with the session, which another case stopped"
+# Two starts at once could be given one and the same free port. Each looks from a port of its own,
+# below those that the kernel gives out, unless the user named one.
+_PORT = "VLLM_PORT"
+_FIRST_PORT, _PORTS_A_CASE = 20000, 100
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,6 +90,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=900.0,
         metavar="SECONDS",
         help="how long one case may take before it is killed (default 900)",
+    )
+    group.addoption(
+        "--jobs",
+        type=jobs_of,
+        metavar="N|auto",
+        help="how many cases run side by side (default: auto on cuda, 1 on cpu)",
     )
     group.addoption(
         "--model-source",
@@ -121,6 +135,8 @@ class _Runner:
         self._progress = _Progress(config)
         self._quiet_reports = False
         self._untested = False
+        self._jobs = 1
+        self._begun: set[pytest.Item] = set()
         self._sigterm: Any = None
         self._named: list[_Named] = []
 
@@ -219,6 +235,19 @@ class _Runner:
                 )
             names[name] = item.nodeid
         self._progress.width = min(40, max(map(len, names), default=0))
+        if names and not self._config.getoption("collectonly"):
+            self._jobs = self._how_many(len(names))
+            self._book.add_provenance({"jobs": self._jobs})
+
+    def _how_many(self, cases: int) -> int:
+        asked, on_gpu = self._config.getoption("--jobs"), self._platform == "cuda"
+        bounded = True
+        if on_gpu and asked != 1:
+            features = importlib.import_module("matrix.inside.features")
+            bounded = "kv_cache_memory_bytes" in features.engine_arguments()
+        return how_many(
+            asked, self._platform, cases, cores=cores(), bounded=bounded, free_mib=free_gpu_mib
+        )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(
@@ -227,21 +256,27 @@ class _Runner:
         isolated = _isolated(item)
         if not isolated and (nextitem is None or not _isolated(nextitem)):
             return None
+        if isolated and self._jobs > 1:
+            if item not in self._begun:
+                self._run_side_by_side(item)
+            return True
         hooks = item.ihook
         hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         if isolated:
-            reports = self._run_case(item)
-            self._quiet_reports = True
-            try:
-                for report in reports:
-                    hooks.pytest_runtest_logreport(report=report)
-            finally:
-                self._quiet_reports = False
+            self._log_reports(item, self._run_case(item))
         else:
             # No fixture may be up at the fork: its teardown would run in the child, and here again.
             runtestprotocol(item, nextitem=None)
         hooks.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    def _log_reports(self, item: pytest.Item, reports: list[pytest.TestReport]) -> None:
+        self._quiet_reports = True
+        try:
+            for report in reports:
+                item.ihook.pytest_runtest_logreport(report=report)
+        finally:
+            self._quiet_reports = False
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
@@ -281,29 +316,60 @@ class _Runner:
         name = case_name(item.name)
         self._book.put(journal.fold(name, ()))
         self._progress.begin(name)
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True) as folder:
-            diary, output = Path(folder, "journal"), Path(folder, "output")
-            watch = _Watch(diary, output, name, self._book, self._progress)
-            _make_base_temp(self._config)
+        with closing(_Task(item, self._book, self._progress)) as task:
             try:
                 ended = isolation.run_forked(
-                    lambda: _run_here(item, diary),
-                    timeout=self._timeout,
-                    output=output,
-                    watch=watch,
+                    task.run, timeout=self._timeout, output=task.output, watch=task.watch
                 )
             except IsolationError as error:
-                ended = Ended("raised", _since(began), error=f"IsolationError: {error}")
+                ended = Ended("raised", _since(task.began), error=f"IsolationError: {error}")
             except KeyboardInterrupt:
-                seconds = time.monotonic() - began
-                case = journal.fold(name, journal.read(diary), seconds=seconds, interrupted=True)
-                self._book.fail("interrupted", "stopped by a signal", write=False)
-                self._book.put(case)
-                self._progress.end("interrupted", good=None)
+                self._cut_short(task, by_signal=True)
                 raise
-            events = journal.read(diary)
-            ended = _with_cold_log(_with_captured(self._config, ended), diary.with_name("cold.log"))
+            return self._conclude(task, ended)
+
+    def _run_side_by_side(self, first: pytest.Item) -> None:
+        """Run the case and all that follow it, up to one that is not to be forked."""
+        session = first.session
+        following = session.items[session.items.index(first) :]
+        items = list(itertools.takewhile(_isolated, following))
+        self._begun.update(items)
+        lines = _Lines(self._progress)
+        self._progress.line(f"{len(items)} cases, {self._jobs} side by side")
+
+        def tasks() -> Iterator[_Task]:
+            for number, item in enumerate(items):
+                name = case_name(item.name)
+                self._book.put(journal.fold(name, ()))
+                port = _FIRST_PORT + number * _PORTS_A_CASE
+                yield _Task(item, self._book, lines.case(name), {_PORT: str(port)})
+
+        def finished(task: _Task, ended: Ended) -> None:
+            item = task.item
+            with closing(task):
+                reports = self._conclude(task, ended)
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            self._log_reports(item, reports)
+            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+        def cut_short(task: _Task, by_signal: bool) -> None:
+            with closing(task):
+                self._cut_short(task, by_signal)
+
+        with self._progress.without_files():
+            keepers.keep(
+                tasks(),
+                self._jobs,
+                timeout=self._timeout,
+                finished=finished,
+                cut_short=cut_short,
+                stopped=lambda: bool(session.shouldfail or session.shouldstop),
+            )
+
+    def _conclude(self, task: _Task, ended: Ended) -> list[pytest.TestReport]:
+        """Record how the case ended; the reports for pytest, or pytest.exit where the test did."""
+        item, name, events = task.item, task.name, journal.read(task.diary)
+        ended = _with_cold_log(_with_captured(task.folder, ended), task.diary.with_name("cold.log"))
         reports = _reports(item, ended)
         failure = _failure([each for each in reports if each.when != "teardown"])
         case = journal.fold(
@@ -321,10 +387,58 @@ class _Runner:
         untested = next((event for event in events if event["event"] == "untested"), None)
         self._untested = self._untested or untested is not None
         word, good = _last_word(case, reports, untested)
-        self._progress.end(word, good=good)
+        task.line.end(word, good=good)
         if ended.kind == "returned" and ended.value["exit"] is not None:
             pytest.exit(*ended.value["exit"])
         return reports
+
+    def _cut_short(self, task: _Task, by_signal: bool) -> None:
+        """Record a case that was not let come to its end."""
+        events, seconds = journal.read(task.diary), time.monotonic() - task.began
+        case = journal.fold(task.name, events, seconds=seconds, interrupted=True)
+        if by_signal:
+            self._book.fail("interrupted", "stopped by a signal", write=False)
+        else:
+            case = replace(case, reason=_CUT_SHORT)
+        self._book.put(case)
+        task.line.end("interrupted", good=None)
+
+
+class _Task:
+    """One case at work: the folder of its journal and output, what follows them, and its line."""
+
+    def __init__(
+        self,
+        item: pytest.Item,
+        book: _Book,
+        line: _Progress | _Line,
+        defaults: Mapping[str, str] | None = None,
+    ) -> None:
+        """`defaults` are environment variables for the case's child, where they are not set."""
+        self.item = item
+        self.name = case_name(item.name)
+        self.line = line
+        self.began = time.monotonic()
+        self._defaults = defaults or {}
+        self._temporary = tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True)
+        self.folder = Path(self._temporary.name)
+        self.diary = self.folder / "journal"
+        self.output = self.folder / "output"
+        self._watch = _Watch(self.diary, self.output, self.name, book, line, item.config)
+        _make_base_temp(item.config)
+
+    def run(self) -> dict[str, Any]:
+        """Run the test, in the child."""
+        for name, value in self._defaults.items():
+            os.environ.setdefault(name, value)
+        _capture_apart(self.item.config, self.folder)
+        return _run_here(self.item, self.diary)
+
+    def watch(self) -> None:
+        self._watch()
+
+    def close(self) -> None:
+        self._temporary.cleanup()
 
 
 class _Book:
@@ -426,12 +540,8 @@ class _Progress:
             self._reopen()
 
     def event(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "starting":
-            self._piece(f"  {event.get('start')}")
-        elif event["event"] == "started":
-            seconds = event.get("seconds")
-            total = seconds.get("total") if isinstance(seconds, Mapping) else seconds
-            self._piece(f" {total:.1f} s" if isinstance(total, (int, float)) else " done")
+        if piece := _told(event):
+            self._piece(piece)
 
     def stream(self, text: str) -> None:
         """Show what the child wrote (under `-s`)."""
@@ -440,10 +550,27 @@ class _Progress:
             self._terminal.write(text if text.endswith("\n") else text + "\n", flush=True)
 
     def end(self, word: str, *, good: bool | None) -> None:
-        colour = {"yellow": True} if good is None else {"green" if good else "red": True}
         self._piece("  ")
-        self._piece(word, **colour)
+        self._piece(word, **_colour(good))
         self._close()
+
+    def whole(self, name: str, said: str, word: str, *, good: bool | None) -> None:
+        """The line of a case at once, as it would have grown."""
+        if self._terminal is not None:
+            self._terminal.ensure_newline()
+            self._terminal.write(f"  {name:<{self.width}}{said}  ")
+            self._terminal.write(word, **_colour(good))
+            self._terminal.write("\n", flush=True)
+
+    @contextmanager
+    def without_files(self) -> Iterator[None]:
+        """Keep pytest from the name of the file before each case: neighbours are of several."""
+        shown = self._terminal is not None and self._terminal.showfspath
+        if shown:
+            self._terminal.showfspath = False
+        yield
+        if shown:
+            self._terminal.showfspath = True
 
     def _piece(self, text: str, **markup: bool) -> None:
         if self._terminal is not None:
@@ -461,18 +588,73 @@ class _Progress:
             self._open = False
 
 
+class _Lines:
+    """The lines of cases that run side by side: a line cannot grow while its neighbours do."""
+
+    def __init__(self, progress: _Progress) -> None:
+        self.progress = progress
+        self._began = time.monotonic()
+
+    def case(self, name: str) -> _Line:
+        return _Line(self, name)
+
+    def say(self, text: str) -> None:
+        self.progress.line(f"[{time.monotonic() - self._began:4.0f} s]  {text}")
+
+
+class _Line:
+    """What is said of one case beside others: its cold start when it is over, at its end all."""
+
+    def __init__(self, lines: _Lines, name: str) -> None:
+        self._lines, self._name = lines, name
+        self._said = ""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        self._said += _told(event)
+        if event["event"] == "started" and event.get("start") == "cold":
+            self._lines.say(f"{self._name:<{self._lines.progress.width}}{self._said}")
+
+    def stream(self, text: str) -> None:
+        for line in text.splitlines():
+            self._lines.progress.line(f"{self._name} | {line}")
+
+    def end(self, word: str, *, good: bool | None) -> None:
+        self._lines.progress.whole(self._name, self._said, word, good=good)
+
+
+def _told(event: Mapping[str, Any]) -> str:
+    """What a progress line says of an event."""
+    if event["event"] == "starting":
+        return f"  {event.get('start')}"
+    if event["event"] == "started":
+        seconds = event.get("seconds")
+        total = seconds.get("total") if isinstance(seconds, Mapping) else seconds
+        return f" {total:.1f} s" if isinstance(total, (int, float)) else " done"
+    return ""
+
+
+def _colour(good: bool | None) -> dict[str, bool]:
+    return {"yellow": True} if good is None else {"green" if good else "red": True}
+
+
 class _Watch:
     """Follows a running case: its journal, for progress line and record; under `-s` its output."""
 
     def __init__(
-        self, diary: Path, output: Path, name: str, book: _Book, progress: _Progress
+        self,
+        diary: Path,
+        output: Path,
+        name: str,
+        book: _Book,
+        progress: _Progress | _Line,
+        config: pytest.Config,
     ) -> None:
         self._diary, self._output, self._name = diary, output, name
         self._book, self._progress = book, progress
         self._began = time.monotonic()
         self._seen = 0
         self._shown = 0
-        self._streams = progress._config.getoption("capture") == "no"
+        self._streams = config.getoption("capture") == "no"
 
     def __call__(self) -> None:
         events = journal.read(self._diary)
@@ -697,14 +879,28 @@ def _clip_section(text: str) -> str:
     return f"[{left_out} characters before this are left out]\n{kept}" if left_out else kept
 
 
-def _with_captured(config: pytest.Config, ended: Ended) -> Ended:
-    """Add what pytest had captured in a child that died: its capture file is also ours."""
+def _capture_apart(config: pytest.Config, folder: Path) -> None:
+    """Let pytest's capture write to files in the folder, in the child.
+
+    A fork shares the files of its parent's capture, and all its siblings would write to the same.
+    """
     manager: Any = config.pluginmanager.get_plugin("capturemanager")
-    if ended.kind == "returned" or manager is None or not manager.is_globally_capturing():
+    capturing = getattr(manager, "_global_capturing", None)
+    for name in ("out", "err"):
+        file: Any = getattr(getattr(capturing, name, None), "tmpfile", None)
+        with suppress(AttributeError, OSError):  # no capture, or one in memory: not shared
+            number = file.fileno()
+            own = os.open(folder / f"captured.{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            os.dup2(own, number, inheritable=False)
+            os.close(own)
+
+
+def _with_captured(folder: Path, ended: Ended) -> Ended:
+    """Add what pytest had captured in a child that died."""
+    if ended.kind == "returned":
         return ended
-    captured = manager.read_global_capture()
-    parts = [captured.out, captured.err, ended.output]
-    text = "\n".join(part.rstrip() for part in parts if part.strip())
+    captured = [isolation.read_tail(folder / f"captured.{name}") for name in ("out", "err")]
+    text = "\n".join(part.rstrip() for part in (*captured, ended.output) if part.strip())
     return replace(ended, output=isolation.tail(text))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from matrix.inside import features
+from matrix.inside.jobs import START_MIB
 from matrix.inside.models import Model, overrides
 
 __all__ = [
@@ -133,8 +134,10 @@ def _arguments(startup: Startup) -> dict[str, Any]:
     }
     if startup.platform == "cuda":
         # A fixed share and a fixed KV cache: starts side by side on one GPU do not measure each
-        # other, and a GPU that somebody else half fills still serves.
-        arguments["gpu_memory_utilization"] = _GPU_SHARE
+        # other, and a GPU that somebody else half fills still serves. vLLM refuses to start where
+        # less than the share is free, so on a large GPU it is no more than a start may take.
+        share = START_MIB / features.device_memory_mib()
+        arguments["gpu_memory_utilization"] = min(_GPU_SHARE, share)
         if "kv_cache_memory_bytes" in features.engine_arguments():
             arguments["kv_cache_memory_bytes"] = _KV_CACHE_BYTES
     if startup.source == "hub" and model.repository is not None:

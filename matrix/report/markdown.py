@@ -137,12 +137,13 @@ def _records(table: Table) -> str:
         device = found.get("gpu") or found.get("cpu")
         name = (device.get("name") or device.get("model")) if isinstance(device, dict) else None
         known = (found.get("torch"), found.get("vllm"), found.get("python"), name)
+        cases = entry.part or _plural(len(entry.record.cases), "case")
         rows.append(
             [
                 code(entry.record.cell),
                 entry.record.platform,
                 *(markdown(str(each)) if each else "-" for each in known),
-                entry.part or _plural(len(entry.record.cases), "case"),
+                cases if entry.record.jobs == 1 else f"{cases}, {entry.record.jobs} side by side",
                 entry.record.started,
             ]
         )

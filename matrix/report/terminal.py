@@ -152,6 +152,8 @@ def _facts(record: Record) -> list[str]:
     ]
     if name:
         known.append(f"on {clean(str(name))}")
+    if record.jobs > 1:
+        known.append(f"{record.jobs} side by side")
     return [f"ran     {', '.join(known)}"] if known else []
 
 

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
+# The longest first, for where they run side by side.
 _MODELS = {
-    "gpt_oss_120b": "gpt-oss-120b",
     "deepseek_v3.2": "deepseek-v3.2",
     "kimi_k2.5": "kimi-k2.5",
+    "gpt_oss_120b": "gpt-oss-120b",
     "glm_4.5": "glm-4.5",
     "minimax_m2.5": "minimax-m2.5",
 }

@@ -1,0 +1,76 @@
+"""How many cases of a cell run side by side."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+
+__all__ = ["START_MIB", "cores", "free_gpu_mib", "how_many", "jobs_of"]
+
+START_MIB = 11 * 1024
+"""MiB of GPU memory that one start may take. The largest model of the startup tests, Phi-tiny-MoE
+at full width, has 7.0 GiB of weights; CUDA's context, activations and KV cache come on top."""
+
+_AUTO = 0
+_CORES_A_CASE = 2
+
+
+def jobs_of(text: str) -> int:
+    """The value of `--jobs`: a count from 1 up, or 0 for `auto`. Raises ValueError for all else.
+
+    >>> jobs_of("auto"), jobs_of("7")
+    (0, 7)
+    """
+    if text == "auto":
+        return _AUTO
+    jobs = int(text)
+    if jobs < 1:
+        raise ValueError(text)
+    return jobs
+
+
+def how_many(
+    asked: int | None,
+    platform: str,
+    cases: int,
+    *,
+    cores: int,
+    bounded: bool,
+    free_mib: Callable[[], int | None],
+) -> int:
+    """How many of the cases run at once; `asked` is what `jobs_of` gave, None: as the platform has.
+
+    The CPU runs one case after another unless it is asked for more: there the compiler and the
+    kernels both want the cores. On a GPU (auto) a case gets two cores, and memory for one start.
+    `bounded`: the release takes a fixed size for the KV cache. One that does not measures the
+    GPU's free memory while it starts, and its neighbours would spoil that: then one at a time.
+    """
+    if platform == "cuda" and not bounded:
+        return 1
+    if asked is None:
+        asked = _AUTO if platform == "cuda" else 1
+    most = asked or cores // _CORES_A_CASE
+    if asked == _AUTO and platform == "cuda" and min(most, cases) > 1:
+        most = min(most, (free_mib() or 0) // START_MIB)
+    return max(1, min(most, cases))
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_gpu_mib() -> int | None:
+    """MiB free on the GPU that CUDA will name device 0; None where nvidia-smi does not say."""
+    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if visible:
+        command += ["-i", visible]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return int(done.stdout.split()[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None

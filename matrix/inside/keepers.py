@@ -1,0 +1,117 @@
+"""Cases side by side: each under a keeper, a process that does for it what is done for one alone.
+
+A keeper is forked from this process, so it has torch and vLLM, and forks the case's own child. It
+is the one to whom the case's orphans come: what a case leaves behind is told from what its
+neighbours still need. A keeper that dies itself takes its case with it and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import select
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from matrix.inside import isolation
+from matrix.inside.isolation import Child, Ended, Guard, IsolationError
+
+__all__ = ["Task", "keep"]
+
+_TICK_SECONDS = 0.05
+_GRACE_SECONDS = 30.0  # how much later than its case a keeper must have come to its end
+
+
+class Task(Protocol):
+    """What a keeper runs: one case."""
+
+    @property
+    def output(self) -> Path:
+        """The file for what the case's child writes to stdout and stderr."""
+
+    def run(self) -> Any:
+        """Run the case, in its child; what it returns is JSON."""
+
+    def watch(self) -> None:
+        """Look at the running case, in this process: about twenty times a second."""
+
+
+_Task = TypeVar("_Task", bound=Task)
+
+
+def keep(
+    tasks: Iterable[_Task],
+    jobs: int,
+    *,
+    timeout: float,
+    finished: Callable[[_Task, Ended], None],
+    cut_short: Callable[[_Task, bool], None],
+    stopped: Callable[[], bool],
+) -> None:
+    """Run the tasks in their order, up to `jobs` of them at once, each for at most `timeout` s.
+
+    A task is taken from `tasks` when it begins; `finished` hears how its child ended, in the order
+    of the ends. Once `stopped` says so, or an error comes out of a call, or SIGINT, SIGTERM or
+    SIGHUP comes to this process, no task begins and those at work are killed with all that
+    descends from them: `cut_short` hears of each, and whether it was by a signal. Then the error
+    goes on, or the signal takes effect.
+    """
+    waiting = iter(tasks)
+    at_work: dict[Child, _Task] = {}
+    with isolation.guard() as guard:
+        try:
+            while True:
+                while len(at_work) < jobs and not (stopped() or guard.signals):
+                    task = next(waiting, None)
+                    if task is None:
+                        break
+                    try:
+                        at_work[_fork_keeper(guard, task, timeout)] = task
+                    except IsolationError as error:
+                        finished(task, Ended("raised", 0.0, error=f"IsolationError: {error}"))
+                if not at_work or stopped() or guard.signals:
+                    break
+                over = _over(at_work, timeout)
+                for task in at_work.values():
+                    task.watch()
+                for child, timed_out in over:
+                    ended = _of_the_case(guard.end(child, timed_out=timed_out), at_work[child])
+                    task = at_work.pop(child)
+                    task.watch()
+                    finished(task, ended)
+        finally:
+            for child in at_work:
+                guard.end(child)
+            for task in at_work.values():
+                cut_short(task, bool(guard.signals))
+
+
+def _fork_keeper(guard: Guard, task: Task, timeout: float) -> Child:
+    def kept() -> dict[str, Any]:
+        ended = isolation.run_forked(task.run, timeout=timeout, output=task.output)
+        return dataclasses.asdict(ended)
+
+    return guard.fork(kept)
+
+
+def _over(children: Iterable[Child], timeout: float) -> list[tuple[Child, bool]]:
+    """Wait a moment; the children that have ended since, or (True) should have long ago."""
+    poller = select.poll()
+    by_pipe = {child.receiver: child for child in children if child.open}
+    for receiver in by_pipe:
+        poller.register(receiver, select.POLLIN)
+    for receiver, _ in poller.poll(_TICK_SECONDS * 1000):
+        by_pipe[receiver].read()
+    now = time.monotonic()
+    late = timeout + _GRACE_SECONDS
+    ends = ((child, child.reap(), now - child.began > late) for child in children)
+    return [(child, not ended) for child, ended, timed_out in ends if ended or timed_out]
+
+
+def _of_the_case(keeper: Ended, task: Task) -> Ended:
+    """How the case ended: its keeper's answer, or the end of a keeper that could not give one."""
+    if keeper.kind == "returned":
+        answer = keeper.value
+        return Ended(**{**answer, "survivors": tuple(answer["survivors"])})
+    return dataclasses.replace(keeper, output=isolation.read_tail(task.output))

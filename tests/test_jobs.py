@@ -1,0 +1,97 @@
+"""How many cases run at once, for every machine."""
+
+import subprocess
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matrix.inside import jobs
+from matrix.inside.jobs import START_MIB, how_many, jobs_of
+
+H100_MIB = 81000
+
+
+@pytest.mark.parametrize(
+    ("asked", "platform", "cases", "cores", "free", "expected"),
+    [
+        (None, "cpu", 7, 64, None, 1),
+        (None, "cuda", 7, 16, H100_MIB, 7),
+        (0, "cuda", 7, 16, H100_MIB, 7),
+        (0, "cuda", 7, 8, H100_MIB, 4),
+        (0, "cuda", 2, 16, H100_MIB, 2),
+        (0, "cuda", 7, 16, 24000, 2),
+        (0, "cuda", 7, 16, 100, 1),
+        (0, "cuda", 7, 16, None, 1),
+        (0, "cuda", 7, 1, H100_MIB, 1),
+        (0, "cpu", 7, 8, None, 4),
+        (3, "cuda", 7, 1, 100, 3),
+        (3, "cpu", 7, 1, None, 3),
+        (9, "cpu", 7, 1, None, 7),
+    ],
+)
+def test_how_many(
+    asked: int | None, platform: str, cases: int, cores: int, free: int | None, expected: int
+) -> None:
+    found = how_many(asked, platform, cases, cores=cores, bounded=True, free_mib=lambda: free)
+    assert found == expected
+
+
+@given(
+    asked=st.none() | st.integers(0, 20),
+    platform=st.sampled_from(["cpu", "cuda"]),
+    cases=st.integers(1, 20),
+    cores=st.integers(1, 256),
+    free=st.none() | st.integers(0, 200_000),
+)
+def test_at_least_one_never_more_than_cases_and_all_fit(
+    asked: int | None, platform: str, cases: int, cores: int, free: int | None
+) -> None:
+    found = how_many(asked, platform, cases, cores=cores, bounded=True, free_mib=lambda: free)
+    assert 1 <= found <= cases
+    if platform == "cuda" and not asked and found > 1:
+        assert found * START_MIB <= (free or 0)
+
+
+def test_starts_that_measure_the_gpu_run_one_at_a_time() -> None:
+    def never() -> int:
+        raise AssertionError
+
+    for asked in (None, 0, 7):
+        assert how_many(asked, "cuda", 7, cores=64, bounded=False, free_mib=never) == 1
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many"])
+def test_what_is_no_number_of_jobs(text: str) -> None:
+    with pytest.raises(ValueError):
+        jobs_of(text)
+
+
+@pytest.mark.parametrize(
+    ("visible", "said", "free"),
+    [("", "80000\n", 80000), ("2,3", "80000\n", 80000), ("", "[N/A]\n", None), ("", "", None)],
+)
+def test_free_memory_is_asked_of_nvidia_smi(
+    monkeypatch: pytest.MonkeyPatch, visible: str, said: str, free: int | None
+) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **options: Any) -> Any:
+        asked.append(command)
+        return SimpleNamespace(stdout=said)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert jobs.free_gpu_mib() == free
+    assert asked[0][-2:] == ["-i", "2"] if visible else "-i" not in asked[0]
+
+
+def test_without_nvidia_smi_free_memory_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert jobs.free_gpu_mib() is None
+
+
+def test_this_process_has_cores() -> None:
+    assert jobs.cores() >= 1
