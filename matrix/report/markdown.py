@@ -46,8 +46,9 @@ _PLATFORMS = {
 _MOST_DIFFERENCES = 4
 _SECONDS = """\
 Where the time went, as torch and vLLM report it themselves; a dash where this release or platform \
-does not say. torch and vLLM are imported once a run, before all starts. The parts need not add up \
-to the total, and no time is judged.
+does not say. torch and vLLM are imported once a run, before all starts. *inspect* is vLLM asking \
+the model's class what it can do, for which it imports itself again in a process of its own; it \
+keeps the answer in its cache. The parts need not add up to the total, and no time is judged.
 """
 
 
@@ -158,7 +159,7 @@ def _seconds(entry: Entry) -> list[str]:
     known = "" if took is None else f": import {seconds(took)} s"
     line = f"{code(entry.record.cell)} on {entry.record.platform}{known}\n"
     head = ["case", "start", "total", *PARTS, "save or load"]
-    return [line, _rows(head, rows, right=(2, 3, 4, 5))] if rows else [line]
+    return [line, _rows(head, rows, right=range(2, 3 + len(PARTS)))] if rows else [line]
 
 
 def _records(table: Table) -> str:

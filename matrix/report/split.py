@@ -7,7 +7,7 @@ from matrix.report.text import seconds
 
 __all__ = ["PARTS", "artifacts", "import_seconds", "is_split", "warm_over_cold"]
 
-PARTS = ("load", "dynamo", "inductor")
+PARTS = ("inspect", "load", "dynamo", "inductor")
 """The parts of a start with a column of their own; beside them are `save` and `artifacts_load`."""
 
 _SAVE, _LOAD = "save", "artifacts_load"
