@@ -1,6 +1,8 @@
 import doctest
 import logging
 import math
+import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.inside import timings
+from matrix.inside import features, timings
 from matrix.inside.timings import Timings, told, watch
 
 RANGE = "(1, 1024)"
@@ -152,6 +154,15 @@ def test_what_nobody_reports_is_left_out() -> None:
     assert parts(CompiledArtifact_save=0.5) == {"save": 0.5}
     # More than all of it cannot lie within it, but no part may be below nothing.
     assert parts((COMPILE, (RANGE, 0.5)), CompiledArtifact_save=0.75)["inductor"] == 0.0
+
+
+def test_torchs_events_are_summed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = types.ModuleType("torch._dynamo.utils")
+    vars(utils)["compilation_time_metrics"] = {"CompiledArtifact.save": [0.25, 0.5], "gc": []}
+    for name in ("torch", "torch._dynamo"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", utils)
+    assert features.compiler_seconds() == {"CompiledArtifact.save": 0.75}
 
 
 class Shown(logging.Handler):

@@ -31,7 +31,7 @@ _TEMPLATES = {
     # compilation/backends.py, `CompilerManager.compile`: all graphs of one range of sizes.
     "compile": re.compile(r"Compiling a graph for .* takes .* s"),
     "load graphs": re.compile(r"Directly load the compiled graph\(s\) .* took .* s"),
-    # compilation/monitor.py, `monitor_torch_compile`, since 0.18: the end of one model's.
+    # compilation/monitor.py, `monitor_torch_compile`: the end of one model's. Not yet in 0.17.
     "whole": re.compile(r"torch\.compile took .* s in total"),
 }
 # compilation/decorators.py: Dynamo did not run, for what it had made was loaded. Tells no seconds.
