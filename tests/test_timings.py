@@ -139,6 +139,8 @@ def test_reading_what_dynamo_made_is_not_dynamo() -> None:
     assert parts((AOT, ("model",)), *reads) == {"artifacts_load": 1.25}
     assert parts((AOT, ("model",)), (WHOLE, (0.25,))) == {"artifacts_load": 0.25}
     assert parts((AOT, ("model",))) == {}
+    missing = parts(*reads, (COMPILE, (RANGE, 4.0)), (AOT, ("model",)), (WHOLE, (6.0,)))
+    assert missing == {"artifacts_load": 2.0, "inductor": 4.0}
 
 
 def test_each_model_of_a_start_is_settled_for_itself() -> None:

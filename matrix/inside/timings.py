@@ -117,18 +117,18 @@ class Timings:
 
     def _close(self, whole: float | None) -> None:
         """Settle what was told of one model's compilation, which took `whole` if that is known."""
-        told = self._open
-        loads = told.get("load graphs")
-        if self._traced:
-            kinds = {"dynamo": told.get("until backend"), "artifacts_load": loads}
-        else:
-            until = told.get("until backend")
-            known = [each for each in (until, loads) if each is not None]
-            summed = sum(known) if known else None
-            kinds = {"artifacts_load": summed if whole is None else whole}
-        for part, seconds in {**kinds, "inductor": told.get("compile")}.items():
-            if seconds is not None:
-                _raise(self._parts, part, seconds)
+        if not self._traced and whole is not None:
+            # A graph that was missing among those to load may have been compiled meanwhile.
+            loaded = max(0.0, whole - self._open.get("compile", 0.0))
+            self._open = {**self._open, "load graphs": loaded}
+            self._open.pop("until backend", None)
+        names = {
+            "until backend": "dynamo" if self._traced else "artifacts_load",
+            "load graphs": "artifacts_load",
+            "compile": "inductor",
+        }
+        for name, seconds in self._open.items():
+            _raise(self._parts, names[name], seconds)
         self._open, self._traced = {}, True
 
 
