@@ -77,7 +77,7 @@ def _show(options: argparse.Namespace) -> int:
     from matrix.expectations import load_expectations
 
     expectations = load_expectations(options.expectations)
-    _print_record(options.record, expectations, every=options.counters)
+    _print_record(options.record, expectations, every=options.counters, split=options.seconds)
     return 0
 
 
@@ -131,7 +131,9 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_record(path: Path, expectations: Expectations, *, every: bool = False) -> CellVerdict:
+def _print_record(
+    path: Path, expectations: Expectations, *, every: bool = False, split: bool = False
+) -> CellVerdict:
     from matrix.records import read
     from matrix.report.terminal import render
     from matrix.verdicts import judge
@@ -139,7 +141,8 @@ def _print_record(path: Path, expectations: Expectations, *, every: bool = False
     record = read(path)
     verdict = judge(record, expectations)
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(render(record, verdict, _from_here(path), colour=colour, every=every), end="")
+    shown = _from_here(path)
+    print(render(record, verdict, shown, colour=colour, every=every, split=split), end="")
     return verdict
 
 
@@ -214,6 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument(
         "--counters", action="store_true", help="every counter, not only those that differ"
     )
+    show.add_argument("--seconds", action="store_true", help="where the seconds of each start went")
     _finish(show, _show)
 
     calibrate = commands.add_parser(

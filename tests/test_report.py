@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from matrix.expectations import parse_expectations
-from matrix.records import Case, Record, RunError, Start, parse, to_json
-from matrix.report import markdown, table_json, terminal, text
+from matrix.records import Case, Record, RunError, Rung, Start, parse, to_json
+from matrix.report import markdown, split, table_json, terminal, text
 from matrix.report.table import Table, tabulate
 from matrix.verdicts import judge
 
@@ -151,16 +151,23 @@ num\\_compiled\\_artifacts\\_loaded is 1, expected 3
 
 ## Cases
 
-| cell | platform | case | verdict | cold, s | warm, s | what differs | date |
-| --- | --- | --- | --- | --: | --: | --- | --- |
-| `py311-torch29-vllm016` | cpu | `moe` | ⚠️ counts differ | 61.2 | 20.0 | warm \
+| cell | platform | case | verdict | cold, s | warm, s | warm/cold | what differs | date |
+| --- | --- | --- | --- | --: | --: | --: | --- | --- |
+| `py311-torch29-vllm016` | cpu | `moe` | ⚠️ counts differ | 61.2 | 20.0 | 0.33 | warm \
 `num_compiled_artifacts_loaded`: expected 3, observed 1 | 2026-11-22 |
-| `py311-torch210-vllm019` | cpu | `moe` | ✅ as expected | 61.2 | 20.0 |  | 2026-11-22 |
-| `py310-torch211-vllm020` | cpu | `moe` | ✅ as expected | 61.2 | 20.0 |  | 2026-11-22 |
-| `py312-torch211-vllm020` | cpu | `moe[1]` | ❌ starts cold | - | - | KeyError: 'x &#124; y' | \
-2026-11-23 |
-| `py312-torch211-vllm020` | cpu | `other` | ❔ untested | 61.2 | 20.0 | no expectation for its \
-cold and warm starts | 2026-11-23 |
+| `py311-torch210-vllm019` | cpu | `moe` | ✅ as expected | 61.2 | 20.0 | 0.33 |  | 2026-11-22 |
+| `py310-torch211-vllm020` | cpu | `moe` | ✅ as expected | 61.2 | 20.0 | 0.33 |  | 2026-11-22 |
+| `py312-torch211-vllm020` | cpu | `moe[1]` | ❌ starts cold | - | - | - | KeyError: 'x &#124; y' \
+| 2026-11-23 |
+| `py312-torch211-vllm020` | cpu | `other` | ❔ untested | 61.2 | 20.0 | 0.33 | no expectation for \
+its cold and warm starts | 2026-11-23 |
+
+## Seconds
+
+Where the time went, as torch and vLLM report it themselves; a dash where this release or platform \
+does not say. torch and vLLM are imported once a run, before all starts. *inspect* is vLLM asking \
+the model's class what it can do, for which it imports itself again in a process of its own; it \
+keeps the answer in its cache. The parts need not add up to the total, and no time is judged.
 """  # noqa: RUF001
 
 
@@ -251,7 +258,7 @@ def test_a_partial_record_says_how_much_it_holds() -> None:
 def test_what_was_never_run_and_what_does_not_apply_look_different() -> None:
     skipped = make_case("gpu only", outcome="not_applicable", starts=(), reason="no CPU kernel")
     told = markdown.render(tabulate([make("py311-torch210-vllm019", skipped)], RULES))
-    assert "| – not applicable | - | - | no CPU kernel |" in told  # noqa: RUF001
+    assert "| – not applicable | - | - | - | no CPU kernel |" in told  # noqa: RUF001
     assert "| · " not in told.partition("## cpu")[2]
 
 
@@ -408,6 +415,85 @@ def test_a_terminal_shows_what_was_not_judged() -> None:
     assert "untested                        num_compiled_artifacts_saved   observed    3\n" in shown
 
 
+COLD = {
+    "total": 61.24,
+    "inspect": 9.25,
+    "load": 1.5,
+    "dynamo": 7.25,
+    "inductor": 40.0,
+    "save": 0.75,
+}
+SPLIT = make_case(
+    starts=(Start("cold", COLD), Start("warm", {"total": 20.0, "artifacts_load": 1.25}))
+)
+IMPORTED = (Rung("imports", True, 37.25),)
+
+
+def test_the_table_says_where_the_seconds_went() -> None:
+    split_one = make("py311-torch210-vllm019", SPLIT, make_case("old"), rungs=IMPORTED)
+    old = make("py311-torch29-vllm016", make_case(), rungs=(Rung("imports", False, 3.0, "no"),))
+    told = markdown.render(tabulate([split_one, old], RULES))
+    assert told.partition("## Seconds\n")[2].partition("## Records")[0].split("\n\n")[1:] == [
+        "`py311-torch210-vllm019` on cpu: import 37.2 s",
+        "| case | start | total | inspect | load | dynamo | inductor | save or load |\n"
+        "| --- | --- | --: | --: | --: | --: | --: | --- |\n"
+        "| `moe` | cold | 61.2 | 9.2 | 1.5 | 7.2 | 40.0 | saved 0.8 |\n"
+        "| `moe` | warm | 20.0 | - | - | - | - | loaded 1.2 |",
+        "",
+    ]
+    unknown = markdown.render(tabulate([make("py311-torch210-vllm019", SPLIT)], RULES))
+    assert "\n`py311-torch210-vllm019` on cpu\n\n| case | start |" in unknown
+
+
+def test_the_json_has_every_part_of_the_seconds() -> None:
+    record = make("py311-torch210-vllm019", SPLIT, failed("KeyError"), rungs=IMPORTED)
+    content = json.loads(table_json.render(tabulate([record, RECORDS[1]], RULES)))
+    Draft202012Validator(SCHEMA).validate(content)
+    old, new = content["cells"]
+    assert (old["import_seconds"], new["import_seconds"]) == (None, 37.25)
+    assert old["cases"][0]["parts"] == {"cold": {"total": 61.24}, "warm": {"total": 20.0}}
+    whole, broken = new["cases"]
+    assert (whole["warm_over_cold"], broken["warm_over_cold"]) == (0.327, None)
+    assert whole["parts"] == {"cold": COLD, "warm": {"total": 20.0, "artifacts_load": 1.25}}
+    assert broken["parts"] == {"cold": None, "warm": None}
+
+
+def test_a_terminal_says_where_the_seconds_went_where_asked() -> None:
+    cut = make_case("cut", outcome="failed", starts=(Start("cold", {"total": 100.0}),))
+    _, record = make("py311-torch210-vllm019", SPLIT, cut, rungs=IMPORTED)
+    verdict = judge(record, RULES)
+    quiet = terminal.render(record, verdict, "r.json")
+    shown = terminal.render(record, verdict, "r.json", split=True)
+    seconds = (
+        "seconds  start  total  inspect  load  dynamo  inductor  warm/cold  save or load\n"
+        "moe      cold    61.2      9.2   1.5     7.2      40.0             saved 0.8\n"
+        "moe      warm    20.0        -     -       -         -       0.33  loaded 1.2\n"
+        "cut      cold   100.0        -     -       -         -             -\n"
+        "import 37.2 s, once for all starts\n\n"
+    )
+    assert seconds in shown and shown.replace(seconds, "") == quiet
+    _, bare = make("py311-torch210-vllm019")
+    empty = terminal.render(bare, judge(bare, RULES), "r.json", split=True)
+    assert empty == terminal.render(bare, judge(bare, RULES), "r.json")
+
+
+@pytest.mark.parametrize(
+    ("totals", "wanted"),
+    [
+        ({"cold": 40.0, "warm": 10.0}, 0.25),
+        ({"cold": 40.0, "warm": 0.0}, 0.0),
+        ({"cold": 0.0, "warm": 10.0}, None),
+        ({"cold": 40.0}, None),
+        ({"warm": 10.0}, None),
+        ({}, None),
+    ],
+)
+def test_a_ratio_needs_both_starts(totals: dict[str, float], wanted: float | None) -> None:
+    starts = tuple(Start(start, {"total": total}) for start, total in totals.items())
+    assert split.warm_over_cold(Case("a", "passed", starts=starts)) == wanted
+    assert split.warm_over_cold(Case("a", "passed", starts=(Start("cold"), Start("warm")))) is None
+
+
 def test_a_terminal_says_why_a_case_does_not_apply() -> None:
     skipped = make_case(outcome="not_applicable", starts=(), reason="needs a Hopper GPU")
     _, record = make("py311-torch210-vllm019", skipped)
@@ -437,3 +523,4 @@ def test_the_records_of_these_tests_are_records() -> None:
 
 def test_the_examples_of_the_docstrings() -> None:
     assert doctest.testmod(text).failed == 0
+    assert doctest.testmod(split).failed == 0

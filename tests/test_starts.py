@@ -1,4 +1,5 @@
 import contextlib
+import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(features, "clean_state", lambda: None)
     monkeypatch.setattr(features, "cuda_spoilt_by_fork", lambda: False)
     monkeypatch.setattr(features, "counters", lambda: dict(COUNTED))
+    monkeypatch.setattr(features, "compiler_seconds", lambda: {"CompiledArtifact.save": 0.12345})
     return monkeypatch
 
 
@@ -41,6 +43,19 @@ def test_a_start_is_observed(clean: pytest.MonkeyPatch) -> None:
     assert seen["counters"] == COUNTED
     assert seen["seconds"]["compilation"] == 1.5
     assert 0 <= seen["seconds"]["total"] < 60
+
+
+def test_a_start_says_where_its_seconds_went(clean: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def telling(startup: Startup) -> Iterator[Any]:
+        log = logging.getLogger("vllm.compilation.backends")
+        log.info("Dynamo bytecode transform time: %.2f s", 3.61582)
+        with runner(startup) as llm:
+            yield llm
+
+    seconds = observe(SMALL, telling)["seconds"]
+    del seconds["total"]
+    assert seconds == {"compilation": 1.5, "dynamo": 3.616, "save": 0.123}
 
 
 def test_a_start_is_not_observed_where_something_was_compiled_before(

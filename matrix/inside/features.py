@@ -14,6 +14,7 @@ __all__ = [
     "chosen_platform",
     "clean_state",
     "compilation_config",
+    "compiler_seconds",
     "compute_capability",
     "counters",
     "cuda_spoilt_by_fork",
@@ -84,6 +85,17 @@ def counters() -> dict[str, int]:
         for name in (*_DYNAMO_COUNTERS[group], *counted):
             found[f"{group}.{name}"] = int(counted.get(name, 0))
     return found
+
+
+def compiler_seconds() -> dict[str, float]:
+    """Return the seconds of torch's own timed events by name, each summed over its occurrences.
+
+    From `compilation_time_metrics` of torch._dynamo.utils, which 2.9 to 2.13 keep alike. One event
+    may lie within another, so they must not be added up.
+    """
+    from torch._dynamo.utils import compilation_time_metrics as spent
+
+    return {name: sum(each) for name, each in spent.items() if each}
 
 
 def clean_state() -> str | None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from matrix.inside import features
+from matrix.inside import features, timings
 from matrix.inside.jobs import START_MIB
 from matrix.inside.models import Model, overrides
 
@@ -154,8 +154,9 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, dict[str, An
     """Start vLLM once in this process by `runner`; return its `seconds` and its `counters`.
 
     `seconds["total"]` is the whole start, from arguments to a ready engine; `compilation` is
-    what vLLM itself reports for Dynamo and Inductor. Raises StateError if this process has
-    compiled before or was forked from one that touched CUDA, and whatever vLLM raises.
+    what vLLM itself sums up for Dynamo and Inductor; the others are `timings.Timings.parts`.
+    Raises StateError if this process has compiled before or was forked from one that touched CUDA,
+    and whatever vLLM raises.
     """
     dirty = features.clean_state()
     if dirty is not None:
@@ -163,12 +164,14 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, dict[str, An
     if startup.platform == "cuda" and features.cuda_spoilt_by_fork():
         raise StateError("CUDA was touched before the fork, so this start cannot use it")
     began = time.perf_counter()
-    with runner(startup) as llm:
+    with timings.watch() as heard, runner(startup) as llm:
         total = time.perf_counter() - began
         compilation = llm.llm_engine.vllm_config.compilation_config.compilation_time
         counted = features.counters()
+        parts = heard.parts(features.compiler_seconds())
         del llm  # or the runner could not free the engine
+    seconds = {"total": total, "compilation": float(compilation), **parts}
     return {
-        "seconds": {"total": round(total, 3), "compilation": round(float(compilation), 3)},
+        "seconds": {part: round(each, 3) for part, each in seconds.items()},
         "counters": counted,
     }

@@ -1,12 +1,13 @@
-"""The compatibility table as Markdown: legend, a grid a platform, notes with reasons, cases."""
+"""The compatibility table as Markdown: legend, a grid a platform, notes, cases, seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from matrix.records import Case
+from matrix.records import STARTS, Case
+from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.report.table import Entry, Table
-from matrix.report.text import code, markdown, seconds
+from matrix.report.text import code, markdown, ratio, seconds
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,
@@ -43,6 +44,12 @@ _PLATFORMS = {
     "cpu": "Without a GPU: the compiler stack is the same, the kernels are not.",
 }
 _MOST_DIFFERENCES = 4
+_SECONDS = """\
+Where the time went, as torch and vLLM report it themselves; a dash where this release or platform \
+does not say. torch and vLLM are imported once a run, before all starts. *inspect* is vLLM asking \
+the model's class what it can do, for which it imports itself again in a process of its own; it \
+keeps the answer in its cache. The parts need not add up to the total, and no time is judged.
+"""
 
 
 def render(table: Table) -> str:
@@ -50,7 +57,9 @@ def render(table: Table) -> str:
     parts = [_head(table), _LEGEND]
     for platform in table.platforms:
         parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *_grid(table, platform)]
-    parts += ["## Cases\n", _cases(table), "## Records\n", _records(table)]
+    parts += ["## Cases\n", _cases(table), "## Seconds\n", _SECONDS]
+    parts += [part for entry in table.entries for part in _seconds(entry)]
+    parts += ["## Records\n", _records(table)]
     return "\n".join(part for part in parts if part)
 
 
@@ -118,6 +127,7 @@ def _cases(table: Table) -> str:
             _verdict(verdict),
             _started(case, "cold"),
             _started(case, "warm"),
+            ratio(warm_over_cold(case)),
             _why(verdict),
             entry.date,
         ]
@@ -126,8 +136,30 @@ def _cases(table: Table) -> str:
     ]
     if not rows:
         return "No case was run.\n"
-    head = ["cell", "platform", "case", "verdict", "cold, s", "warm, s", "what differs", "date"]
-    return _rows(head, rows, right=(4, 5))
+    head = ["cell", "platform", "case", "verdict", "cold, s", "warm, s", "warm/cold"]
+    return _rows([*head, "what differs", "date"], rows, right=(4, 5, 6))
+
+
+def _seconds(entry: Entry) -> list[str]:
+    """Where the seconds of one record went: its import, and a table of the starts that tell."""
+    rows = [
+        [
+            code(case.case),
+            start,
+            *(seconds(seen.seconds.get(part)) for part in ("total", *PARTS)),
+            artifacts(seen),
+        ]
+        for case, _ in entry.cases
+        for start in STARTS
+        if (seen := case.started(start)) is not None and is_split(seen)
+    ]
+    took = import_seconds(entry.record)
+    if took is None and not rows:
+        return []
+    known = "" if took is None else f": import {seconds(took)} s"
+    line = f"{code(entry.record.cell)} on {entry.record.platform}{known}\n"
+    head = ["case", "start", "total", *PARTS, "save or load"]
+    return [line, _rows(head, rows, right=range(2, 3 + len(PARTS)))] if rows else [line]
 
 
 def _records(table: Table) -> str:

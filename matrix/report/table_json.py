@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from matrix.records import STARTS, Case
+from matrix.report.split import import_seconds, warm_over_cold
 from matrix.report.table import Entry, Table
 from matrix.verdicts import CaseVerdict
 
@@ -39,12 +40,14 @@ def _entry(entry: Entry) -> dict[str, object]:
         "record": entry.file,
         "started": entry.record.started,
         "deselected": entry.record.deselected,
+        "import_seconds": import_seconds(entry.record),
         "cases": [_case(case, judged) for case, judged in entry.cases],
     }
 
 
 def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
     starts = {start: case.started(start) for start in STARTS}
+    ratio = warm_over_cold(case)
     return {
         "case": case.case,
         "outcome": case.outcome,
@@ -55,6 +58,8 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
         "seconds": {
             start: seen.seconds.get("total") if seen else None for start, seen in starts.items()
         },
+        "warm_over_cold": None if ratio is None else round(ratio, 3),
+        "parts": {start: dict(seen.seconds) if seen else None for start, seen in starts.items()},
         "no_rule": list(verdict.no_rule),
         "differences": [
             {

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.records import STARTS, Case, Record, Start
-from matrix.report.text import clean, clip, seconds
+from matrix.report.split import PARTS, artifacts, import_seconds, warm_over_cold
+from matrix.report.text import clean, clip, ratio, seconds
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,
@@ -35,11 +36,18 @@ _Line = tuple[str, str, str]
 
 
 def render(
-    record: Record, verdict: CellVerdict, path: str, *, colour: bool = False, every: bool = False
+    record: Record,
+    verdict: CellVerdict,
+    path: str,
+    *,
+    colour: bool = False,
+    every: bool = False,
+    split: bool = False,
 ) -> str:
     """The record and its verdict as aligned text, without any control character of the record's.
 
-    Counters that no rule speaks of are left out unless `every` asks for them.
+    Counters that no rule speaks of are left out unless `every` asks for them, and where the seconds
+    went unless `split` does.
     """
     paint = _painter(colour)
     lines = [_verdict_line(record, verdict, paint)]
@@ -47,6 +55,8 @@ def render(
         lines.append(f"  {clip(clean(verdict.reason), 300)}")
     if record.cases:
         lines += ["", *_cases(record, verdict, paint, every)]
+    if split and record.cases:
+        lines += ["", *_seconds(record)]
     lines.append("")
     if any(each.expected for each in verdict.cases):
         lines.append(_LEGEND)
@@ -88,6 +98,29 @@ def _cases(record: Record, verdict: CellVerdict, paint: _Paint, every: bool) -> 
         f"  {took:>{widths[2]}}  {said}".rstrip()
         for name, (start, took, said) in rows
     ]
+
+
+def _seconds(record: Record) -> list[str]:
+    """Where the seconds of each start went, in aligned columns, and the import's before them."""
+    rows = [["seconds", "start", "total", *PARTS, "warm/cold", "save or load"]]
+    for case in record.cases:
+        for seen in filter(None, map(case.started, STARTS)):
+            shares = ratio(warm_over_cold(case)) if seen.start == "warm" else ""
+            parts = [seconds(seen.seconds.get(part)) for part in ("total", *PARTS)]
+            name = clip(clean(case.case), 60)
+            rows.append([name, seen.start, *parts, shares, artifacts(seen)])
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            each.ljust(width) if at in (0, 1, len(widths) - 1) else each.rjust(width)
+            for at, (each, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    took = import_seconds(record)
+    if took is not None:
+        lines.append(f"import {seconds(took)} s, once for all starts")
+    return lines
 
 
 def _starts(case: Case, judged: CaseVerdict, every: bool) -> list[_Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["clean", "clip", "code", "markdown", "seconds"]
+__all__ = ["clean", "clip", "code", "markdown", "ratio", "seconds"]
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
@@ -64,3 +64,12 @@ def code(text: str, limit: int = 120) -> str:
 def seconds(value: float | None) -> str:
     """Seconds with one decimal; a dash where they were not measured."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def ratio(value: float | None) -> str:
+    """A ratio with two decimals; a dash where it is not known.
+
+    >>> ratio(0.2444)
+    '0.24'
+    """
+    return "-" if value is None else f"{value:.2f}"
