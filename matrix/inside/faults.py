@@ -87,7 +87,7 @@ _EXHAUSTED = re.compile(
     re.DOTALL,
 )
 _UNITS = {None: 1.0, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
-_XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)")
+_XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)[^)]*\): (\d+)")
 _KERNEL_LOGS = (
     ("dmesg",),
     ("journalctl", "--dmesg", "--boot", "--quiet", "--no-pager", "--output=short-monotonic"),
@@ -222,9 +222,7 @@ def _held_by_others(failure: str) -> bool:
     found = _EXHAUSTED.search(failure)
     if found is None:
         return False
-    tried, total, own = (
-        float(found[at]) * _UNITS[found[at + 1]] for at in range(1, 1 + 2 * 3, 2)
-    )
+    tried, total, own = (float(found[at]) * _UNITS[found[at + 1]] for at in range(1, 1 + 2 * 3, 2))
     return own + tried <= total
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "learn_model_type",
     "move_header_cache",
     "preload",
+    "torch_architectures",
     "versions",
     "without_allreduce_fusion",
 ]
@@ -190,3 +191,14 @@ def compute_capability() -> tuple[int, int] | None:
 
     capability = current_platform.get_device_capability()
     return None if capability is None else (capability.major, capability.minor)
+
+
+def torch_architectures() -> tuple[str, ...]:
+    """Return what this torch has GPU code for, such as `sm_90`; empty where it does not tell.
+
+    CUDA stays uninitialised, and it is not asked for a GPU, as torch.cuda.get_arch_list does.
+    """
+    import torch
+
+    told = getattr(torch._C, "_cuda_getArchFlags", lambda: None)()
+    return tuple(told.split()) if told else ()

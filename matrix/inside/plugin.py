@@ -13,7 +13,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -32,7 +31,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from matrix import records
-from matrix.inside import isolation, journal
+from matrix.inside import faults, isolation, journal
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
 from matrix.inside.isolation import Ended, IsolationError
 from matrix.records import Case, Record, RecordError, RunError, Rung
@@ -50,13 +49,6 @@ _SECTION_BYTES = 64 * 1024
 _UNTESTED_STATUS = 5
 _NO_RECORD_STATUS = 3
 _IMPORTING = "MATRIX_IMPORTING"  # names the file that tells `matrix run` of an import under way
-_MACHINE_FAULTS = (
-    (r"No space left on device", "no_space"),
-    (r"Free memory on device .* is less than desired", "no_memory"),
-    (r"failed to map segment from shared object|^MemoryError", "no_memory"),
-    (r"couldn't connect to|Max retries exceeded with url|LocalEntryNotFoundError", "internal"),
-    (r"\b(?:IsolationError|StateError): ", "internal"),
-)
 _XPASS = "[XPASS(strict)]"
 _LAST_SECONDS = 30  # how long an ended session may take over its own end
 
@@ -154,7 +146,7 @@ class _Runner:
             if isinstance(error, KeyboardInterrupt):
                 raise
             why = reason_of(traceback.format_exc())
-            fault = _machine_fault(traceback.format_exc())
+            fault = faults.machine_fault(traceback.format_exc())
             if fault is None:
                 self._book.add_rung(Rung("imports", False, _since(began), why))
             self._book.fail(fault or "imports", why)
@@ -163,11 +155,10 @@ class _Runner:
         note = f"{_DRIVER} is not here, so not loaded: {', '.join(missed)}" if missed else None
         self._book.add_rung(Rung("imports", True, seconds, note))
         self._book.add_provenance(_stack_facts(torch, vllm, self._platform))
-        chosen = features.chosen_platform()
-        if chosen != self._platform:
-            why = f"vLLM chose the platform {chosen}, not {self._platform}"
-            self._book.fail("no_gpu" if self._platform == "cuda" else "internal", why)
-            pytest.exit(why, returncode=1)
+        unfit = _unfit(features, self._platform)
+        if unfit is not None:
+            self._book.fail(*unfit)
+            pytest.exit(unfit[1], returncode=1)
         try:
             self._book.set_flags(features.effective_flags())
         except Exception:
@@ -281,6 +272,7 @@ class _Runner:
         name = case_name(item.name)
         self._book.put(journal.fold(name, ()))
         self._progress.begin(name)
+        kernel = faults.KernelLog(_gpu_buses()) if self._platform == "cuda" else None
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True) as folder:
             diary, output = Path(folder, "journal"), Path(folder, "output")
@@ -315,7 +307,9 @@ class _Runner:
             teardown=_failure([each for each in reports if each.when == "teardown"]),
             skipped=_skip_reason(reports),
         )
-        if case.outcome in ("failed", "crashed") and (fault := _machine_fault(case.failure or "")):
+        logged = kernel.since() if kernel and case.outcome != "passed" else ()
+        case, fault = faults.explained(case, logged)
+        if fault is not None:
             self._book.fail(fault, f"{name}: {case.reason}", write=False)
         self._book.put(case)
         untested = next((event for event in events if event["event"] == "untested"), None)
@@ -592,11 +586,6 @@ def _holding_file(record: Path | None) -> Iterator[IO[bytes]]:
     path.unlink(missing_ok=True)
 
 
-def _machine_fault(failure: str) -> str | None:
-    """The record's kind of error for a failure that is the machine's or the harness's own."""
-    return next((kind for mark, kind in _MACHINE_FAULTS if re.search(mark, failure)), None)
-
-
 def _with_cold_log(ended: Ended, log: Path) -> Ended:
     """Add what the cold start printed, where its case did not live to show it."""
     if ended.kind == "returned" or not log.exists():
@@ -663,6 +652,41 @@ def _gpu() -> dict[str, object] | None:
         }
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
+
+
+def _gpu_buses() -> list[str]:
+    """The PCI addresses of the GPUs that CUDA may use; none where nvidia-smi does not tell."""
+    command = ["nvidia-smi", "--query-gpu=pci.bus_id", "--format=csv,noheader"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if visible:
+        command += ["-i", visible]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.split()
+
+
+def _unfit(features: Any, platform: str) -> tuple[str, str] | None:
+    """The kind of error and why, where vLLM or torch cannot use the machine as it is asked to."""
+    chosen = features.chosen_platform()
+    if chosen != platform:
+        why = f"vLLM chose the platform {chosen}, not {platform}"
+        if platform != "cuda":
+            return "internal", why
+        fault = faults.nvml_fault()
+        return ("no_gpu", why) if fault is None else ("no_driver", f"{why}: {fault}")
+    if platform != "cuda":
+        return None
+    capability, built = features.compute_capability(), features.torch_architectures()
+    if capability is None or faults.built_for(built, capability):
+        return None
+    has = f"{capability[0]}.{capability[1]}"
+    return (
+        "gpu_unsupported",
+        f"this torch has code for {', '.join(built)}, and none that a GPU of compute capability"
+        f" {has} can run: use another GPU, or a torch that was built for this one",
+    )
 
 
 def _make_base_temp(config: pytest.Config) -> None:
