@@ -54,13 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from matrix.engines.local import RUN_TIMEOUT, run_cell
     from matrix.expectations import load_expectations
+    from matrix.preflight import why_not_cuda
     from matrix.releases import load_releases
     from matrix.verdicts import exit_status
 
     # Before the run: a fault in the expectations must not surface after ten minutes.
     expectations = load_expectations()
+    cell = load_releases().resolve(options.cell)
+    note = why_not_cuda(options.platform)
+    if note is not None:
+        _say(note)
     done = run_cell(
-        load_releases().resolve(options.cell),
+        cell,
         platform=options.platform,
         records=options.records,
         pytest_args=options.pytest_args,

@@ -78,6 +78,11 @@ ERROR_KINDS = (
     "resolves",
     "wrong_cell",
     "no_gpu",
+    "no_driver",
+    "driver_too_old",
+    "gpu_unsupported",
+    "gpu_full",
+    "gpu_fault",
     "internal",
 )
 FAILURE_LIMIT = 16 * 1024

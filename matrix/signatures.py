@@ -59,6 +59,7 @@ _PATH = re.compile(
     r"|(?<![\w<>./])(?:[\w.+@=-]+/)+[\w.+@=-]+\.(?:py|pyc|so|cpp|cc|cu|h|json|toml|yaml|log)\b[\w.]*"
 )
 _VARYING: Sequence[tuple[re.Pattern[str], str]] = (
+    (re.compile(r"\b(?:[0-9a-fA-F]{4,8}:)[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.\d)?\b"), "<bus>"),
     (re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"), "<id>"),
     (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<address>"),
     (
@@ -73,7 +74,12 @@ _VARYING: Sequence[tuple[re.Pattern[str], str]] = (
         "<time>",
     ),
     (re.compile(r"\b\d+(?:\.\d+)? ?[KMGT]i?B\b"), "<size>"),
+    (re.compile(r"\b\d+(?:\.\d+)?/<size>"), "<size>/<size>"),
+    (re.compile(r"\bcuda:\d+\b"), "cuda:<device>"),
+    (re.compile(r"\bGPU( ?)\d+\b"), r"GPU\1<device>"),
     (re.compile(r"\b((?i:pid|process|thread)(?: id)?)(\s*[=:#]?\s*)\d+\b"), r"\1\2<pid>"),
+    # torch names each program that holds memory of a GPU that is full.
+    (re.compile(r"(?: Process <pid> has <size> memory in use\.)+"), ""),
     (re.compile(r"\b((?i:port))(\s*[=:#]?\s*)\d+\b"), r"\1\2<port>"),
     (re.compile(r"((?:\d{1,3}\.){3}\d{1,3}|\blocalhost|\[[0-9a-f:]*\]):\d+\b"), r"\1:<port>"),
     (re.compile(r"\b((?i:line)) \d+\b"), r"\1 <line>"),

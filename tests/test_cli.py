@@ -406,3 +406,11 @@ def test_a_cell_needs_nothing_but_packaging(here: Path) -> None:
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_run_says_why_auto_takes_the_cpu_of_a_machine_with_a_gpu(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("matrix.preflight.why_not_cuda", lambda asked: f"{asked} takes cpu: why")
+    cli.main(["run", CELL])
+    assert capsys.readouterr().err == "matrix: auto takes cpu: why\n"

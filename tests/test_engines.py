@@ -21,6 +21,7 @@ from matrix.engines.installs import why_install_failed
 from matrix.engines.local import RunRefused, conclude, record_unstarted, run_cell
 from matrix.engines.processes import Ended
 from matrix.errors import MatrixError
+from matrix.preflight import Refusal
 from matrix.records import Case, Record, RunError, Rung, Start, read, to_json, validate
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, {root!r})
-from matrix.records import Case, Rung, Start, read, write
+from matrix.records import Case, Rung, RunError, Start, read, write
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 argv = sys.argv[1:]
@@ -83,6 +84,11 @@ elif behaviour == "import error":
 elif behaviour == "import killed":
     importing.touch()
     die(signal.SIGKILL)
+elif behaviour.startswith("unfit"):
+    kind = behaviour.split()[1]
+    error = RunError(kind, "why it does not do")
+    write(replace(read(path), error=error, rungs=(Rung("imports", True, 7.1),)), path)
+    sys.exit(1)
 elif behaviour == "collection":
     put(finished=True)
     print("SyntaxError: invalid syntax")
@@ -405,6 +411,34 @@ def test_cuda_without_a_gpu_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch
     record = valid(caught.value.path)
     assert record.platform == "cuda"
     assert record.error is not None and record.error.kind == "no_gpu"
+
+
+@pytest.mark.parametrize("kind", ["no_driver", "driver_too_old", "gpu_full", "gpu_fault"])
+def test_a_gpu_that_does_not_do_is_refused_before_anything_starts(
+    run: Run, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    told = []
+
+    def refuse(platform: str, packages: dict[str, str]) -> Refusal:
+        told.append((platform, packages))
+        return Refusal(kind, "so it is: mend it")
+
+    monkeypatch.setattr("matrix.engines.local.unusable_gpu", refuse)
+    with pytest.raises(RunRefused, match=r"so it is: mend it \(record: ") as caught:
+        run("good", platform="cuda")
+    assert told == [("cuda", INSTALLED)]
+    record = valid(caught.value.path)
+    assert record.finished and record.cases == () and record.platform == "cuda"
+    assert record.error == RunError(kind, "so it is: mend it")
+    assert not caught.value.path.with_suffix(".log").exists()
+
+
+@pytest.mark.parametrize("kind", ["no_gpu", "no_driver", "driver_too_old", "gpu_unsupported"])
+def test_what_only_the_import_can_tell_of_a_gpu_is_a_refusal_too(run: Run, kind: str) -> None:
+    with pytest.raises(RunRefused, match="why it does not do") as caught:
+        run(f"unfit {kind}")
+    record = valid(caught.value.path)
+    assert record.finished and record.error == RunError(kind, "why it does not do")
 
 
 def test_without_startup_tests_there_is_nothing_to_run(run: Run, tmp_path: Path) -> None:

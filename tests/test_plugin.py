@@ -11,7 +11,8 @@ import textwrap
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from ctypes.util import find_library
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from matrix import records
 from matrix.expectations import Situation, load_expectations
 from matrix.inside import journal
 from matrix.inside.plugin import case_name
-from matrix.records import Case, Record
+from matrix.records import Case, Record, RunError
+from matrix.verdicts import judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -43,6 +45,9 @@ import os, sys, types
 features = types.ModuleType("matrix.inside.features")
 features.effective_flags = lambda: {"VLLM_USE_AOT_COMPILE": True}
 features.preload = lambda platform: None
+features.engine_arguments = lambda: frozenset()
+features.compute_capability = lambda: (7, 0)
+features.torch_architectures = lambda: tuple(os.environ.get("FAKE_CODE", "sm_70").split())
 features.chosen_platform = lambda: os.environ.get("FAKE_CHOICE", os.environ["MATRIX_PLATFORM"])
 sys.modules[features.__name__] = features
 """
@@ -817,7 +822,7 @@ def test_a_missing_driver_is_noted_beside_the_rung(place: Place) -> None:
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
-        ("ValueError: Free memory on device cuda:0 (1/80 GiB) is less than desired", "no_memory"),
+        ("ValueError: Free memory on device cuda:0 (1/80 GiB) is less than desired", "gpu_full"),
         ("OSError: We couldn't connect to the hub", "internal"),
         ("StateError: this process has compiled before the start", "internal"),
     ],
@@ -827,6 +832,127 @@ def test_a_fault_of_the_machine_is_the_runs_error(place: Place, said: str, kind:
     ran = place.run()
     assert ran.status == 1
     assert ran.record.error is not None and ran.record.error.kind == kind
+
+
+@pytest.fixture
+def gpu(place: Place) -> Place:
+    """A machine with a GPU, of which nvidia-smi and the kernel's log are fakes."""
+    records.write(replace(records.read(place.record), platform="cuda"), place.record)
+    log = place.folder / "kernel.log"
+    log.write_text("[1.0] NVRM: Xid (PCI:0000:3b:00): 79, of an earlier run\n")
+    for name, body in (
+        ("nvidia-smi", "case $1 in *bus_id*) echo 00000000:3B:00.0;; *) exit 9;; esac"),
+        ("dmesg", f"cat {log}"),
+    ):
+        place.file(f"bin/{name}", f"#!/bin/sh\n{body}\n")
+        (place.folder / "bin" / name).chmod(0o755)
+    return place
+
+
+def run_on(gpu: Place, *arguments: str, **environ: str) -> Ran:
+    path = f"{gpu.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return gpu.run(*arguments, environment={"PATH": path, "CUDA_VISIBLE_DEVICES": "0", **environ})
+
+
+XIDS = """
+def logs(number, bus="0000:3b:00"):
+    with open(os.environ["FOLDER"] + "/kernel.log", "a") as log:
+        log.write(f"[{time.monotonic()}] NVRM: Xid (PCI:{bus}): {number}, pid=7\\n")
+
+def cuda(said):
+    raise RuntimeError(f"CUDA error: {said}")
+"""
+
+
+def test_an_xid_of_a_program_stays_the_cases_own_failure(gpu: Place) -> None:
+    gpu.tests(
+        XIDS
+        + """
+def test_access():
+    logs(31)
+    cuda("an illegal memory access was encountered")
+
+def test_another_gpus():
+    logs(79, "0000:5e:00")
+    cuda("unspecified launch failure")
+
+def test_after():
+    both()
+"""
+    )
+    ran = run_on(gpu)
+    assert ran.record.error is None and ran.status == 1
+    access = ran.case("access")
+    assert access.outcome == "failed"
+    assert access.reason == (
+        "RuntimeError: CUDA error: an illegal memory access was encountered;"
+        " the kernel logged Xid 31"
+    )
+    assert access.signature == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert ran.case("another_gpus").reason == "RuntimeError: CUDA error: unspecified launch failure"
+    assert ran.case("after").outcome == "passed"  # one case's CUDA error is not the next one's
+    verdicts = judge(ran.record, load_expectations()).cases
+    assert [each.verdict for each in verdicts] == ["incompatible", "incompatible", "untested"]
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "kind"),
+    [
+        ("logs(79); cuda('unspecified launch failure')", "failed", "gpu_fault"),
+        ("logs(119); time.sleep(60)", "timed_out", "gpu_fault"),
+        ("logs(95); os.kill(os.getpid(), signal.SIGABRT)", "crashed", "gpu_fault"),
+        ("cuda('uncorrectable ECC error encountered')", "failed", "gpu_fault"),
+        ("cuda('no kernel image is available for execution on the device')", "failed",
+         "gpu_unsupported"),
+        ("cuda('CUDA driver version is insufficient for CUDA runtime version')", "failed",
+         "driver_too_old"),
+        ("raise ValueError('Free memory on device cuda:0 (1.2/79.1 GiB) on startup is less than"
+         " desired GPU memory utilization (0.25, 19.8 GiB).')", "failed", "gpu_full"),
+        ("raise MemoryError('CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"
+         " capacity of 79.11 GiB of which 1.62 MiB is free. Including non-PyTorch memory, this"
+         " process has 1.09 GiB memory in use.')", "out_of_memory", "gpu_full"),
+        ("cuda('out of memory')", "out_of_memory", None),
+    ],
+)  # fmt: skip
+def test_a_fault_of_the_gpu_is_never_the_pairs(
+    gpu: Place, body: str, outcome: str, kind: str | None
+) -> None:
+    gpu.tests(f"{XIDS}\ndef test_x():\n    note('starting', start='cold'); {body}\n")
+    ran = run_on(gpu, "--case-timeout", "2")
+    assert ran.case("x").outcome == outcome
+    assert (ran.record.error and ran.record.error.kind) == kind
+    verdict = judge(ran.record, load_expectations())
+    assert verdict.verdict == "untested" and verdict.reason
+
+
+def test_a_gpu_that_this_torch_has_no_code_for(gpu: Place) -> None:
+    gpu.tests("def test_x(): both()")
+    ran = run_on(gpu, FAKE_CODE="sm_75 sm_80")
+    assert ran.status == 1 and ran.record.cases == ()
+    assert ran.record.error == RunError(
+        "gpu_unsupported",
+        "this torch has code for sm_75, sm_80, and none that a GPU of compute capability 7.0 can"
+        " run: use another GPU, or a torch that was built for this one",
+    )
+
+
+@pytest.mark.skipif(find_library("nvidia-ml") is not None, reason="there is a driver here")
+def test_where_vllm_finds_no_gpu_the_driver_is_named(gpu: Place) -> None:
+    gpu.tests("def test_x(): both()")
+    ran = run_on(gpu, FAKE_CHOICE="UnspecifiedPlatform")
+    assert ran.record.error == RunError(
+        "no_driver",
+        "vLLM chose the platform UnspecifiedPlatform, not cuda: libnvidia-ml.so.1, the driver's"
+        " library, does not load",
+    )
+
+
+def test_an_import_that_lacks_the_driver_is_the_machines_fault(gpu: Place) -> None:
+    gpu.tests("def test_x(): both()")
+    gpu.file("fake/vllm/_C.py", 'raise ImportError("libcuda.so.1: cannot open shared object file")')
+    ran = run_on(gpu)
+    assert ran.record.error is not None and ran.record.error.kind == "no_driver"
+    assert judge(ran.record, load_expectations()).verdict == "untested"
 
 
 def test_a_hung_cold_start_shows_what_it_printed(place: Place) -> None:

@@ -169,6 +169,48 @@ def test_failures_that_differ_have_signatures_that_differ() -> None:
     assert signature("ValueError: x") != signature("KeyError: x")
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "wanted"),
+    [
+        (
+            "ValueError: Free memory on device cuda:0 (1.2/79.1 GiB) on startup is less than"
+            " desired GPU memory utilization (0.25, 19.78 GiB).",
+            "ValueError: Free memory on device cuda:3 (11/79.1 GiB) on startup is less than"
+            " desired GPU memory utilization (0.25, 35.5 GiB).",
+            "ValueError: Free memory on device cuda:<device> (<size>/<size>) on startup is less"
+            " than desired GPU memory utilization (0.25, <size>).",
+        ),
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a"
+            " total capacity of 79.11 GiB of which 1.62 MiB is free. Process 12 has 8.00 GiB memory"
+            " in use. Process 13 has 3.00 GiB memory in use. Of the allocated memory",
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 7 has a"
+            " total capacity of 79.11 GiB of which 1.62 GiB is free. Of the allocated memory",
+            "OutOfMemoryError: CUDA out of memory. Tried to allocate <size>. GPU <device> has a"
+            " total capacity of <size> of which <size> is free. Of the allocated memory",
+        ),
+        (
+            "RuntimeError: Unable to determine the device handle for GPU0: 0000:3B:00.0: GPU is"
+            " lost",
+            "RuntimeError: Unable to determine the device handle for GPU3: 00000000:10:00.0: GPU is"
+            " lost",
+            "RuntimeError: Unable to determine the device handle for GPU<device>: <bus>: GPU is"
+            " lost",
+        ),
+        (
+            "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nSearch"
+            " for `cudaErrorIllegalAddress' in https://docs.nvidia.com/",
+            "RuntimeError: x\nAcceleratorError: CUDA error: an illegal memory access was"
+            " encountered\n",
+            "AcceleratorError: CUDA error: an illegal memory access was encountered",
+        ),
+    ],
+)
+def test_a_failure_on_another_gpu_is_the_same(one: str, other: str, wanted: str) -> None:
+    assert signature(one) == wanted
+    assert signature(other) == wanted
+
+
 lines = st.one_of(
     st.text(max_size=80),
     st.sampled_from([*CHAINED.splitlines(), *WORKER.splitlines()]),

@@ -25,7 +25,7 @@ from matrix.preflight import (
     Refusal,
     choose_platform,
     preflight,
-    visible_gpus,
+    unusable_gpu,
 )
 from matrix.records import (
     Case,
@@ -59,6 +59,7 @@ _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
 _PYTEST_ERROR = re.compile(
     r"^ERROR: (?:usage: .*?^[^:\n]+: error: )?([^\n]+)", re.MULTILINE | re.DOTALL
 )
+_UNFIT = {"no_gpu", "no_driver", "driver_too_old", "gpu_unsupported", "gpu_fault"}
 _USAGE = 4  # pytest's status for arguments that it does not accept
 _NO_FAULT = (0, 5)  # pytest's statuses for a good end: all is well, or there was nothing to run
 _CONFUSED = {
@@ -123,7 +124,7 @@ def run_cell(
             least_memory_mib=least_memory_mib,
             platform=platform,
         )
-        or _no_gpu(platform)
+        or unusable_gpu(platform, packages)
     )
     if refusal is not None:
         error = RunError(refusal.kind, refusal.reason)
@@ -150,7 +151,8 @@ def run_cell(
             return ended.status or 0
         concluded = conclude(left, ended, _tail(log), importing=in_import)
         _write(concluded, path, root)
-    if _wrong_arguments(concluded, ended) and concluded.error is not None:
+    refused = _wrong_arguments(concluded, ended) or _found_unfit(concluded)
+    if refused and concluded.error is not None:
         raise RunRefused(concluded.error.reason, path)
     return path
 
@@ -212,6 +214,11 @@ def _asked_for_something_else(record: Record, ended: Ended, importing: bool) -> 
 def _wrong_arguments(record: Record, ended: Ended) -> bool:
     """Whether pytest did not accept its arguments; of that the run itself knows only the status."""
     return ended.how == "exited" and ended.status == _USAGE and not record.cases
+
+
+def _found_unfit(record: Record) -> bool:
+    """Whether only torch and vLLM themselves could tell that this machine's GPU does not do."""
+    return record.error is not None and record.error.kind in _UNFIT and not record.cases
 
 
 def _error(record: Record, ended: Ended, output: str, importing: bool) -> RunError | None:
@@ -310,15 +317,6 @@ def _write(record: Record, path: Path, root: Path) -> None:
         for case in record.cases
     )
     write(dataclasses.replace(record, error=error, rungs=rungs, cases=cases), path)
-
-
-def _no_gpu(platform: str) -> Refusal | None:
-    if platform != "cuda" or visible_gpus():
-        return None
-    return Refusal(
-        "no_gpu",
-        "--platform cuda, but no GPU is visible: see nvidia-smi -L and CUDA_VISIBLE_DEVICES",
-    )
 
 
 def _wrong_cell(cell: Cell, packages: Mapping[str, str]) -> Refusal | None:

@@ -24,6 +24,7 @@ __all__ = [
     "learn_model_type",
     "move_header_cache",
     "preload",
+    "torch_architectures",
     "versions",
     "without_allreduce_fusion",
 ]
@@ -210,3 +211,14 @@ def device_memory_mib() -> int:
     from vllm.platforms import current_platform
 
     return int(current_platform.get_device_total_memory()) >> 20
+
+
+def torch_architectures() -> tuple[str, ...]:
+    """Return what this torch has GPU code for, such as `sm_90`; empty where it does not tell.
+
+    CUDA stays uninitialised, and it is not asked for a GPU, as torch.cuda.get_arch_list does.
+    """
+    import torch
+
+    told = getattr(torch._C, "_cuda_getArchFlags", lambda: None)()
+    return tuple(told.split()) if told else ()

@@ -64,7 +64,8 @@ _PR_GET_CHILD_SUBREAPER = 37
 
 _OUT_OF_MEMORY = re.compile(
     r"^(?:E\s+)?(?:[\w.]+\.)?(?:MemoryError|OutOfMemoryError)\b"
-    r"|std::bad_alloc|CUDA out of memory|Cannot allocate memory|\bout of memory: the kernel"
+    r"|std::bad_alloc|CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|Cannot allocate memory|\bout of memory: the kernel"
     r"|Resource temporarily unavailable|failed to map segment from shared object",
     re.MULTILINE,
 )

@@ -102,6 +102,7 @@ MODELS: Mapping[str, Model] = {
             "MiniMaxM2ForCausalLM",
             "MiniMaxAI/MiniMax-M2.5",
             overrides={**_SMALL, "n_routed_experts": 8},
+            needs=("fp8",),
             # Block-scaled fp8 is a GPU's; in bfloat16 the layers and the split are the same.
             cpu_without=("quantization_config",),
         ),

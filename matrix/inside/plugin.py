@@ -15,7 +15,6 @@ import importlib.metadata
 import importlib.util
 import itertools
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -34,7 +33,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from matrix import records
-from matrix.inside import isolation, journal, keepers
+from matrix.inside import faults, isolation, journal, keepers
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
 from matrix.inside.isolation import Ended, IsolationError
 from matrix.inside.jobs import cores, free_gpu_mib, how_many, jobs_of
@@ -53,13 +52,6 @@ _SECTION_BYTES = 64 * 1024
 _UNTESTED_STATUS = 5
 _NO_RECORD_STATUS = 3
 _IMPORTING = "MATRIX_IMPORTING"  # names the file that tells `matrix run` of an import under way
-_MACHINE_FAULTS = (
-    (r"No space left on device", "no_space"),
-    (r"Free memory on device .* is less than desired", "no_memory"),
-    (r"failed to map segment from shared object|^MemoryError", "no_memory"),
-    (r"couldn't connect to|Max retries exceeded with url|LocalEntryNotFoundError", "internal"),
-    (r"\b(?:IsolationError|StateError): ", "internal"),
-)
 _XPASS = "[XPASS(strict)]"
 _LAST_SECONDS = 30  # how long an ended session may take over its own end
 _CUT_SHORT = "ended with the session, which another case stopped"
@@ -132,6 +124,7 @@ class _Runner:
         self._timeout: float = config.getoption("--case-timeout")
         self._book = _Book(config.getoption("--record"))
         self._platform = self._book.platform(config.getoption("--platform"))
+        self._buses = _gpu_buses() if self._platform == "cuda" else []
         self._progress = _Progress(config)
         self._quiet_reports = False
         self._untested = False
@@ -170,7 +163,7 @@ class _Runner:
             if isinstance(error, KeyboardInterrupt):
                 raise
             why = reason_of(traceback.format_exc())
-            fault = _machine_fault(traceback.format_exc())
+            fault = faults.machine_fault(traceback.format_exc())
             if fault is None:
                 self._book.add_rung(Rung("imports", False, _since(began), why))
             self._book.fail(fault or "imports", why)
@@ -179,11 +172,10 @@ class _Runner:
         note = f"{_DRIVER} is not here, so not loaded: {', '.join(missed)}" if missed else None
         self._book.add_rung(Rung("imports", True, seconds, note))
         self._book.add_provenance(_stack_facts(torch, vllm, self._platform))
-        chosen = features.chosen_platform()
-        if chosen != self._platform:
-            why = f"vLLM chose the platform {chosen}, not {self._platform}"
-            self._book.fail("no_gpu" if self._platform == "cuda" else "internal", why)
-            pytest.exit(why, returncode=1)
+        unfit = _unfit(features, self._platform)
+        if unfit is not None:
+            self._book.fail(*unfit)
+            pytest.exit(unfit[1], returncode=1)
         try:
             self._book.set_flags(features.effective_flags())
         except Exception:
@@ -316,7 +308,7 @@ class _Runner:
         name = case_name(item.name)
         self._book.put(journal.fold(name, ()))
         self._progress.begin(name)
-        with closing(_Task(item, self._book, self._progress)) as task:
+        with closing(_Task(item, self._book, self._progress, self._kernel_log())) as task:
             try:
                 ended = isolation.run_forked(
                     task.run, timeout=self._timeout, output=task.output, watch=task.watch
@@ -342,7 +334,8 @@ class _Runner:
                 name = case_name(item.name)
                 self._book.put(journal.fold(name, ()))
                 port = _FIRST_PORT + number * _PORTS_A_CASE
-                yield _Task(item, self._book, lines.case(name), {_PORT: str(port)})
+                line, kernel = lines.case(name), self._kernel_log()
+                yield _Task(item, self._book, line, kernel, {_PORT: str(port)})
 
         def finished(task: _Task, ended: Ended) -> None:
             item = task.item
@@ -366,6 +359,9 @@ class _Runner:
                 stopped=lambda: bool(session.shouldfail or session.shouldstop),
             )
 
+    def _kernel_log(self) -> faults.KernelLog | None:
+        return faults.KernelLog(self._buses) if self._platform == "cuda" else None
+
     def _conclude(self, task: _Task, ended: Ended) -> list[pytest.TestReport]:
         """Record how the case ended; the reports for pytest, or pytest.exit where the test did."""
         item, name, events = task.item, task.name, journal.read(task.diary)
@@ -381,7 +377,9 @@ class _Runner:
             teardown=_failure([each for each in reports if each.when == "teardown"]),
             skipped=_skip_reason(reports),
         )
-        if case.outcome in ("failed", "crashed") and (fault := _machine_fault(case.failure or "")):
+        logged = task.kernel.since() if task.kernel and case.outcome != "passed" else ()
+        case, fault = faults.explained(case, logged)
+        if fault is not None:
             self._book.fail(fault, f"{name}: {case.reason}", write=False)
         self._book.put(case)
         untested = next((event for event in events if event["event"] == "untested"), None)
@@ -412,12 +410,14 @@ class _Task:
         item: pytest.Item,
         book: _Book,
         line: _Progress | _Line,
+        kernel: faults.KernelLog | None,
         defaults: Mapping[str, str] | None = None,
     ) -> None:
         """`defaults` are environment variables for the case's child, where they are not set."""
         self.item = item
         self.name = case_name(item.name)
         self.line = line
+        self.kernel = kernel
         self.began = time.monotonic()
         self._defaults = defaults or {}
         self._temporary = tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True)
@@ -774,11 +774,6 @@ def _holding_file(record: Path | None) -> Iterator[IO[bytes]]:
     path.unlink(missing_ok=True)
 
 
-def _machine_fault(failure: str) -> str | None:
-    """The record's kind of error for a failure that is the machine's or the harness's own."""
-    return next((kind for mark, kind in _MACHINE_FAULTS if re.search(mark, failure)), None)
-
-
 def _with_cold_log(ended: Ended, log: Path) -> Ended:
     """Add what the cold start printed, where its case did not live to show it."""
     if ended.kind == "returned" or not log.exists():
@@ -845,6 +840,41 @@ def _gpu() -> dict[str, object] | None:
         }
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
+
+
+def _gpu_buses() -> list[str]:
+    """The PCI addresses of the GPUs that CUDA may use; none where nvidia-smi does not tell."""
+    command = ["nvidia-smi", "--query-gpu=pci.bus_id", "--format=csv,noheader"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if visible:
+        command += ["-i", visible]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.split()
+
+
+def _unfit(features: Any, platform: str) -> tuple[str, str] | None:
+    """The kind of error and why, where vLLM or torch cannot use the machine as it is asked to."""
+    chosen = features.chosen_platform()
+    if chosen != platform:
+        why = f"vLLM chose the platform {chosen}, not {platform}"
+        if platform != "cuda":
+            return "internal", why
+        fault = faults.nvml_fault()
+        return ("no_gpu", why) if fault is None else ("no_driver", f"{why}: {fault}")
+    if platform != "cuda":
+        return None
+    capability, built = features.compute_capability(), features.torch_architectures()
+    if capability is None or faults.built_for(built, capability):
+        return None
+    has = f"{capability[0]}.{capability[1]}"
+    return (
+        "gpu_unsupported",
+        f"this torch has code for {', '.join(built)}, and none that a GPU of compute capability"
+        f" {has} can run: use another GPU, or a torch that was built for this one",
+    )
 
 
 def _make_base_temp(config: pytest.Config) -> None:

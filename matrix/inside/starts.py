@@ -27,7 +27,17 @@ __all__ = [
 _KV_CACHE_BLOCKS = 64
 _KV_CACHE_BYTES = 1 << 30
 _GPU_SHARE = 0.25
+_LEAST_CAPABILITY = {
+    "sparse_mla": ("sparse MLA needs", (9, 0)),
+    "mxfp4": ("mxfp4 weights need", (8, 0)),
+    "fp8": ("fp8 weights need", (7, 5)),
+}
+"""The compute capability below which vLLM refuses (0.16 to 0.20).
 
+Sparse MLA: `supports_compute_capability` of its attention backends. The others:
+`get_min_capability` of quantization's `mxfp4.py` and `fp8.py`, which `config/vllm.py` holds against
+the GPU's. MLA itself has a backend (Triton's) for any, and so have int4 experts.
+"""
 
 Runner = Callable[["Startup"], AbstractContextManager[Any]]
 """A context manager that starts vLLM, yields its `LLM` and frees it."""
@@ -90,11 +100,12 @@ def _unmet(need: str, platform: str) -> str | None:
             "int4": "packed int4 experts have no CPU kernel",
             "sparse_mla": "sparse MLA has no CPU kernel",
             "mla": "MLA has no CPU kernel",
-        }[need]
-    if need == "sparse_mla":
+        }.get(need)
+    if need in _LEAST_CAPABILITY:
+        what, least = _LEAST_CAPABILITY[need]
         capability = features.compute_capability()
-        if capability is not None and capability < (9, 0):
-            return f"sparse MLA needs compute capability 9.0, this GPU has {_dotted(capability)}"
+        if capability is not None and capability < least:
+            return f"{what} compute capability {_dotted(least)}, this GPU has {_dotted(capability)}"
     return None
 
 

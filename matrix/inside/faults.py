@@ -1,0 +1,248 @@
+"""Whose a failure is: the marks of a machine's own faults, and what the kernel says of the GPU.
+
+A fault of the machine or of the harness makes a case untested and says nothing of the pair. A CUDA
+error that a program can cause by itself (an illegal address, an assertion on the device, a launch
+failure) is none: it stays the case's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from matrix.records import Case
+
+__all__ = [
+    "HARDWARE_XIDS",
+    "KernelLog",
+    "Xid",
+    "built_for",
+    "explained",
+    "machine_fault",
+    "nvml_fault",
+    "xids",
+]
+
+HARDWARE_XIDS = {
+    48: "an uncorrectable ECC error",
+    62: "a halt of the GPU's own micro-controller",
+    63: "a memory row marked for remapping",
+    64: "a memory row that could not be remapped",
+    74: "an NVLink error",
+    79: "the GPU has fallen off the bus",
+    94: "a contained ECC error",
+    95: "an uncontained ECC error",
+    119: "a GSP timeout",
+    120: "a GSP error",
+    140: "an unrecovered ECC error",
+}
+"""The Xids that are the hardware's or the driver's and not a program's, and what they tell.
+
+From NVIDIA's catalogue, https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html. What
+a program can cause (13, 31, 43, 45 and others) is not here.
+"""
+
+_MARKS = (
+    (r"No space left on device", "no_space"),
+    (r"Free memory on device .* is less than desired", "gpu_full"),
+    (r"Available memory on node .* is less than desired CPU", "no_memory"),
+    (r"failed to map segment from shared object|^MemoryError", "no_memory"),
+    (
+        r"The NVIDIA driver on your system is too old"
+        r"|CUDA driver version is insufficient for CUDA runtime version"
+        r"|forward compatibility was attempted on non supported HW"
+        r"|PTX was compiled with an unsupported toolchain",
+        "driver_too_old",
+    ),
+    (
+        r"Found no NVIDIA driver on your system|libcuda\.so\.1: cannot open shared object file"
+        r"|NVMLError_(?:DriverNotLoaded|LibraryNotFound|LibRmVersionMismatch)\b"
+        r"|unsupported display driver / cuda driver combination|CUDA error: system not yet init",
+        "no_driver",
+    ),
+    (r"No CUDA GPUs are available|no CUDA-capable device is detected", "no_gpu"),
+    (r"no kernel image is available for execution on the device", "gpu_unsupported"),
+    (
+        r"uncorrectable (?:ECC|NVLink) error|CUDA error: unknown error"
+        r"|CUDA-capable device\(s\) is/are busy or unavailable"
+        r"|\bGPU is lost\b|Unable to determine the device handle|NVMLError_GpuIsLost\b",
+        "gpu_fault",
+    ),
+    (r"couldn't connect to|Max retries exceeded with url|LocalEntryNotFoundError", "internal"),
+    (r"\b(?:IsolationError|StateError): ", "internal"),
+)
+_OF_CUDA = re.compile(
+    r"\bCUDA error\b|\bCUDA driver error\b|AcceleratorError|CU(?:BLAS|DNN)_STATUS|NCCL error"
+    r"|\[CUDA\]|\bNVML"
+)
+_SIZE = r"(\d+(?:\.\d+)?) ([KMG]i)?(?:B|bytes)\b"
+_EXHAUSTED = re.compile(
+    rf"CUDA out of memory\. Tried to allocate {_SIZE}\. GPU \d+ has a total capacity of {_SIZE}"
+    rf".*? this process has {_SIZE} memory in use",
+    re.DOTALL,
+)
+_UNITS = {None: 1.0, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
+_XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)[^)]*\): (\d+)")
+_KERNEL_LOGS = (
+    ("dmesg",),
+    ("journalctl", "--dmesg", "--boot", "--quiet", "--no-pager", "--output=short-monotonic"),
+)
+_ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
+_NVML = "libnvidia-ml.so.1"
+_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Xid:
+    """An Xid of the kernel's log: its number, and the PCI bus of its GPU as `0000:3b:00`."""
+
+    number: int
+    bus: str
+
+
+def machine_fault(failure: str) -> str | None:
+    """The record's kind of error for a failure that is the machine's or the harness's own.
+
+    CUDA out of memory is one where an empty GPU would have had the memory: others held it.
+
+    >>> machine_fault("torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered")
+    'gpu_fault'
+    >>> machine_fault("torch.AcceleratorError: CUDA error: an illegal memory access was ...")
+    """
+    for mark, kind in _MARKS:
+        if re.search(mark, failure):
+            return kind
+    return "gpu_full" if _held_by_others(failure) else None
+
+
+def explained(case: Case, found: Sequence[int]) -> tuple[Case, str | None]:
+    """The case with the Xids of its time in its reason, and the kind of error that it shows.
+
+    An Xid explains a crash, a hang and a CUDA error, but no other failure. The signature stays:
+    not every machine lets its kernel's log be read.
+    """
+    if case.outcome not in ("failed", "crashed", "timed_out", "out_of_memory"):
+        return case, None
+    failure = case.failure or ""
+    # What a test wrote before it hung may name an error that it survived.
+    kind = None if case.outcome == "timed_out" else machine_fault(failure)
+    if case.outcome == "out_of_memory" and kind != "gpu_full":
+        kind = None
+    of_the_gpu = case.outcome in ("crashed", "timed_out") or _OF_CUDA.search(failure)
+    if not found or not of_the_gpu:
+        return case, kind
+    told = ", ".join(
+        f"Xid {number} ({HARDWARE_XIDS[number]})" if number in HARDWARE_XIDS else f"Xid {number}"
+        for number in dict.fromkeys(found)
+    )
+    case = replace(case, reason=f"{case.reason or case.outcome}; the kernel logged {told}")
+    return case, "gpu_fault" if not HARDWARE_XIDS.keys().isdisjoint(found) else kind
+
+
+def xids(log: str) -> tuple[Xid, ...]:
+    """The Xids that a kernel's log tells of, in its order.
+
+    >>> xids("[12.3] NVRM: Xid (PCI:0000:3b:00): 79, pid=7, GPU has fallen off the bus.")
+    (Xid(number=79, bus='0000:3b:00'),)
+    """
+    return tuple(Xid(int(found[2]), found[1].lower()) for found in _XID.finditer(log))
+
+
+class KernelLog:
+    """What the kernel's log tells of the GPUs from now on; nothing where it may not be read."""
+
+    def __init__(self, gpus: Iterable[str] = ()) -> None:
+        """`gpus`: the PCI addresses that count, as nvidia-smi writes them; without any, all."""
+        self._buses = {_bus(each) for each in gpus}
+        self._before = _xid_lines()
+
+    def since(self) -> tuple[int, ...]:
+        """The numbers of the Xids that were logged after this object was made."""
+        new = _xid_lines() - self._before
+        return tuple(
+            found.number
+            for found in xids("\n".join(new.elements()))
+            if not self._buses or _bus(found.bus) in self._buses
+        )
+
+
+def nvml_fault() -> str | None:
+    """Why NVML, by which vLLM looks for a GPU, does not come up here; None where it does.
+
+    NVML initialises no CUDA.
+    """
+    try:
+        nvml = ctypes.CDLL(_NVML)
+    except OSError:
+        return f"{_NVML}, the driver's library, does not load"
+    status = nvml.nvmlInit_v2()
+    if status == 0:
+        nvml.nvmlShutdown()
+        return None
+    nvml.nvmlErrorString.restype = ctypes.c_char_p
+    said = nvml.nvmlErrorString(status) or b""
+    return f"NVML says: {said.decode('utf-8', 'replace') or status}"
+
+
+def built_for(architectures: Sequence[str], capability: tuple[int, int]) -> bool:
+    """Whether code of these architectures has something that a GPU of this capability can run.
+
+    Machine code (`sm_`) runs from its own minor version on within its major; `compute_` is compiled
+    for any later GPU; a suffix ties it to one GPU (a) or to a family (f). What is not
+    understood counts as if it had it: a start will tell.
+
+    >>> built_for(["sm_80", "sm_90"], (8, 9)), built_for(["sm_80", "sm_90"], (7, 5))
+    (True, False)
+    """
+    parsed = [_ARCHITECTURE.fullmatch(each) for each in architectures]
+    if not parsed:
+        return True
+    for found in parsed:
+        if found is None:
+            return True
+        code = int(found[2]), int(found[3])
+        if found[4] == "a":
+            runs = capability == code
+        elif found[1] == "compute" and not found[4]:
+            runs = capability >= code
+        else:
+            runs = capability[0] == code[0] and capability >= code
+        if runs:
+            return True
+    return False
+
+
+def _held_by_others(failure: str) -> bool:
+    """Whether CUDA ran out of memory though this process would have fitted an empty GPU."""
+    found = _EXHAUSTED.search(failure)
+    if found is None:
+        return False
+    tried, total, own = (float(found[at]) * _UNITS[found[at + 1]] for at in range(1, 1 + 2 * 3, 2))
+    return own + tried <= total
+
+
+def _xid_lines() -> Counter[str]:
+    for command in _KERNEL_LOGS:
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_SECONDS,
+                check=True,
+            )
+            return Counter(line for line in done.stdout.splitlines() if _XID.search(line))
+    return Counter()
+
+
+def _bus(address: str) -> tuple[int, ...]:
+    """Domain, bus and device, however many digits and whether or not with a function."""
+    parts = re.split(r":", address.partition(".")[0])
+    return tuple(int(part, 16) for part in parts if part)
