@@ -49,6 +49,8 @@ CONTEXT_MIB = 512
 
 _PROGRAM = "#include <Python.h>\n#include <vector>\nstd::vector<int> numbers() { return {1}; }\n"
 _SECONDS = 60.0
+# By CUDA's major version, from the same page as the rule of `_refused_by`.
+_LEAST_DRIVERS = {12: 525, 13: 580}
 # cuInit's errors by whose they are; any other is the GPU's own.
 _DRIVER_ERRORS = {
     "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE": (
@@ -360,8 +362,7 @@ def _no_driver(gpu: str) -> Refusal:
 def _refused_by(answer: Answer | None, wheel: tuple[int, int] | None) -> Refusal | None:
     """Why a driver that answered so cannot serve a torch built with that CUDA, or None.
 
-    Since CUDA 11 a driver serves every toolkit of its major version and of those before it: 12.x
-    from driver 525 on, 13.x from 580 on
+    Since CUDA 11 a driver serves every toolkit of its major version and of those before it
     (https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html).
     """
     if answer is None:
@@ -390,10 +391,12 @@ def _refused_by(answer: Answer | None, wheel: tuple[int, int] | None) -> Refusal
     if not answer.gpus:
         return Refusal(*_DRIVER_ERRORS["CUDA_ERROR_NO_DEVICE"])
     if wheel is not None and answer.cuda is not None and answer.cuda[0] < wheel[0]:
+        least = _LEAST_DRIVERS.get(wheel[0])
         return Refusal(
             "driver_too_old",
             f"this torch was built with CUDA {_dotted(wheel)}, and the NVIDIA driver here knows"
-            f" CUDA {_dotted(answer.cuda)} at most: update the driver",
+            f" CUDA {_dotted(answer.cuda)} at most: update the driver"
+            + (f" (CUDA {wheel[0]} needs {least} or later)" if least else ""),
         )
     return _too_full(answer)
 

@@ -248,7 +248,12 @@ NEWER = {"torch": "2.11.0", "cuda-toolkit": "13.0.2"}
         (dataclasses.replace(GOOD, cuda=(13, 1)), PACKAGES, None, ""),
         (dataclasses.replace(GOOD, cuda=None), PACKAGES, None, ""),
         (dataclasses.replace(GOOD, used_mib=None, free_mib=None, total_mib=None), {}, None, ""),
-        (GOOD, NEWER, "driver_too_old", "built with CUDA 13.0, and .* CUDA 12.8 at most: update"),
+        (
+            GOOD,
+            NEWER,
+            "driver_too_old",
+            "built with CUDA 13.0, and .* CUDA 12.8 at most: .* 580 or later",
+        ),
         (
             dataclasses.replace(GOOD, used_mib=70000, free_mib=11559),
             PACKAGES,

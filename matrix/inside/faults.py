@@ -56,7 +56,9 @@ _MARKS = (
         r"The NVIDIA driver on your system is too old"
         r"|CUDA driver version is insufficient for CUDA runtime version"
         r"|forward compatibility was attempted on non supported HW"
-        r"|PTX was compiled with an unsupported toolchain",
+        r"|PTX was compiled with an unsupported toolchain"
+        # So libcuda's own functions are called, and nothing of torch or of CUDA's other libraries.
+        r"|undefined symbol: cu[A-Z]\w*",
         "driver_too_old",
     ),
     (
