@@ -46,9 +46,10 @@ def refusal(name: str) -> str:
     return message
 
 
-def test_the_matrix_holds_five_pairs_on_four_pythons() -> None:
+def test_the_matrix_holds_six_pairs_on_the_pythons_that_they_accept() -> None:
     cells = RELEASES.cells()
-    assert len(cells) == 20
+    assert len(cells) == 5 * 4 + 3
+    assert Cell("3.10", "2.13.0", "0.32.0") not in cells
     assert list(cells) == sorted(set(cells))
     pairs = {(cell.torch, cell.vllm) for cell in cells}
     assert pairs == {
@@ -57,6 +58,7 @@ def test_the_matrix_holds_five_pairs_on_four_pythons() -> None:
         ("2.10.0", "0.18.1"),
         ("2.10.0", "0.19.1"),
         ("2.11.0", "0.20.2"),
+        ("2.13.0", "0.32.0"),
     }
 
 
@@ -71,6 +73,7 @@ def test_the_name_of_a_cell_resolves_to_it(cell: Cell) -> None:
         ("py311-torch29", "py311-torch29-vllm016"),
         ("py311-torch210", "py311-torch210-vllm019"),
         ("py313-torch211", "py313-torch211-vllm020"),
+        ("py311-torch213", "py311-torch213-vllm032"),
     ],
 )
 def test_a_short_name_is_the_default_vllm_of_its_torch(short: str, full: str) -> None:
@@ -118,12 +121,13 @@ def test_an_off_pin_pair_is_refused_with_the_ways_out() -> None:
         ("py311-torch212", "no known vLLM pins torch 2.12; the nearest torch that one pins is"),
         ("py311-torch212", "is 2.11 or 2.13"),
         (
-            "py311-torch213",
-            "the matrix has no cell for torch 2.13 yet (the nearest: py311-torch211); see "
+            "py311-torch214",
+            "the matrix has no cell for torch 2.14 yet (the nearest: py311-torch213); see "
             "CONTRIBUTING.md",
         ),
         ("py39-torch28", "no cell for torch 2.8 yet (the nearest: py310-torch29); see"),
-        ("py310-torch213-vllm032", "cannot run it; the matrix has no cell of it yet"),
+        ("py310-torch213", "so py310 cannot run it; use py311-torch213-vllm032"),
+        ("py310-torch214-vllm033", "cannot run it; the matrix has no cell of it yet"),
         ("py311-torch28-vllm019", "cannot go with vllm019; use py311-torch210-vllm019"),
         ("py314-torch29-vllm019", "use py313-torch210-vllm019 or py313-torch29"),
     ],

@@ -141,9 +141,9 @@ def learn_model_type(model_type: str) -> None:
     try:
         config.AutoConfig.for_model(model_type)
     except ValueError:
-        known[model_type] = type(
-            "PlainConfig", (config.PretrainedConfig,), {"model_type": model_type}
-        )
+        # transformers 5 spells it PreTrainedConfig, and so does a vLLM that needs it.
+        base = getattr(config, "PretrainedConfig", None) or config.PreTrainedConfig
+        known[model_type] = type("PlainConfig", (base,), {"model_type": model_type})
 
 
 def preload(platform: str) -> None:

@@ -46,7 +46,12 @@ __all__ = [
     "pytest_configure",
 ]
 
-_EXTENSIONS = ("vllm._C", "vllm._moe_C", "vllm._C_stable_libtorch")
+_EXTENSIONS = (
+    "vllm._C",
+    "vllm._moe_C",
+    "vllm._C_stable_libtorch",
+    "vllm._moe_C_stable_libtorch",
+)
 _DRIVER = "libcuda.so.1"
 _SECTION_BYTES = 64 * 1024
 _UNTESTED_STATUS = 5

@@ -6,6 +6,7 @@ into the graph, it replaces linear layers by oneDNN calls. As an out-of-tree pla
 stays the one that CUDA compiles: custom operators opaque, everything else native torch.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["CompilingCpuPlatform"]
 
 _MEMORY_BYTES = 1 << 30
+
+# The worker's model runner is vLLM's first. Newer releases take the second wherever they find a
+# GPU's Triton, which a machine with a GPU has on this platform as well.
+os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
 
 
 class CompilingCpuPlatform(Platform):

@@ -1,6 +1,7 @@
 """The worker and the model runner: one process, gloo, no memory profiling, no CUDA operators."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -37,6 +38,10 @@ class CpuWorker(Worker):
         )
         torch.manual_seed(self.model_config.seed)
         self.model_runner = CpuModelRunner(self.vllm_config, self.device)
+
+    def _maybe_get_memory_pool_context(self, tag: str) -> AbstractContextManager[None]:
+        # Memory pools for sleeping engines: vLLM asks every platform but its own CPU's for one.
+        return nullcontext()
 
     def determine_available_memory(self) -> int:
         """Compile the model by a profile run; return the KV cache's fixed size in bytes."""
