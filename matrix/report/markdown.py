@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from matrix.records import Case
+from matrix.report import agreement, upstream
 from matrix.report.table import Entry, Table
-from matrix.report.text import code, markdown, seconds
+from matrix.report.text import code, markdown, seconds, tabular
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,
@@ -50,6 +51,7 @@ def render(table: Table) -> str:
     parts = [_head(table), _LEGEND]
     for platform in table.platforms:
         parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *_grid(table, platform)]
+    parts += [agreement.section(table.agreement), upstream.section(table.upstream)]
     parts += ["## Cases\n", _cases(table), "## Records\n", _records(table)]
     return "\n".join(part for part in parts if part)
 
@@ -88,7 +90,7 @@ def _grid(table: Table, platform: str) -> list[str]:
                 shown += f" \\[{len(notes)}\\]"
             row.append(shown)
         rows.append(row)
-    grid = _rows(["vLLM ↓ torch →", *torches], rows)
+    grid = tabular(["vLLM ↓ torch →", *torches], rows)
     return [grid, "\n".join(notes) + "\n" if notes else ""]
 
 
@@ -127,7 +129,7 @@ def _cases(table: Table) -> str:
     if not rows:
         return "No case was run.\n"
     head = ["cell", "platform", "case", "verdict", "cold, s", "warm, s", "what differs", "date"]
-    return _rows(head, rows, right=(4, 5))
+    return tabular(head, rows, right=(4, 5))
 
 
 def _records(table: Table) -> str:
@@ -147,7 +149,7 @@ def _records(table: Table) -> str:
             ]
         )
     head = ["cell", "platform", "torch", "vLLM", "Python", "device", "cases", "started"]
-    return _rows(head, rows)
+    return tabular(head, rows)
 
 
 def _verdict(verdict: CellVerdict | CaseVerdict) -> str:
@@ -175,12 +177,6 @@ def _why(verdict: CaseVerdict) -> str:
     if len(verdict.differences) > _MOST_DIFFERENCES:
         shown.append(f"{len(verdict.differences) - _MOST_DIFFERENCES} more in compatibility.json")
     return "; ".join(shown)
-
-
-def _rows(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
-    rule = ["--:" if at in right else "---" for at in range(len(head))]
-    lines = (f"| {' | '.join(row)} |" for row in (head, rule, *rows))
-    return "\n".join(lines) + "\n"
 
 
 def _and(words: Sequence[str]) -> str:

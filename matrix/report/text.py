@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 
-__all__ = ["clean", "clip", "code", "markdown", "seconds"]
+__all__ = ["clean", "clip", "code", "markdown", "seconds", "tabular"]
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
@@ -64,3 +65,16 @@ def code(text: str, limit: int = 120) -> str:
 def seconds(value: float | None) -> str:
     """Seconds with one decimal; a dash where they were not measured."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def tabular(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """A table of Markdown from cells that are Markdown already; `right` names columns of numbers.
+
+    >>> print(tabular(["a", "b"], [["x", "1"]], right=(1,)), end="")
+    | a | b |
+    | --- | --: |
+    | x | 1 |
+    """
+    rule = ["--:" if at in right else "---" for at in range(len(head))]
+    lines = (f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+    return "\n".join(lines) + "\n"
