@@ -151,7 +151,7 @@ def _check(options: argparse.Namespace) -> int:
     expectations = load_expectations(options.expectations)
     print(f"expectations  {len(expectations.rules)} rules, no two of them tie")
     otherwise = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
-    print(f"upstream      {otherwise} counters measured otherwise than upstream publishes")
+    print(f"upstream      counters measured otherwise than upstream publishes: {otherwise}")
     for line in _check_differences():
         print(line)
     return 0
@@ -168,10 +168,12 @@ def _check_differences() -> list[str]:
     told = agree(records, explanations)
     used = {why.id for each in told.differences for why in each.why}
     idle = [each.id for each in explanations.every if each.id not in used]
-    said = f"differences   {len(explanations.every)} explanations"
+    said = f"differences   explanations: {len(explanations.every)}"
     if not told.pairs:
         return [f"{said}; no torch and vLLM have results of both platforms to hold them against"]
-    said += f" of {len(told.differences)} differences, {len(told.unexplained)} not explained"
+    said += (
+        f"; counters that differ: {len(told.differences)}, not explained: {len(told.unexplained)}"
+    )
     return [said, *(f"              {each} explains nothing" for each in idle)]
 
 

@@ -182,7 +182,7 @@ def _counters(agreement: Agreement) -> str:
         right=(1,),
     )
     rest = len(shares) - len(shown)
-    return f"{told}\nThe other {rest} counters agree in every start.\n" if rest else told
+    return f"{told}\nAll other counters ({rest}) agree in every start.\n" if rest else told
 
 
 def _side_by_side(agreement: Agreement) -> str:
