@@ -57,19 +57,25 @@ def render(table: Table) -> str:
 
 
 def _head(table: Table) -> str:
-    verdicts = [entry.verdict.verdict for entry in table.entries]
-    counts = ", ".join(
-        f"{verdicts.count(verdict)} {verdict}"
-        for verdict in (COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED)
-        if verdict in verdicts
-    )
+    counts = "; ".join(_counts(table, platform) for platform in table.platforms)
     return (
         "# torch × vLLM: what starts, cold and warm\n\n"  # noqa: RUF001
         "Each cell starts vLLM once with empty compile caches (cold) and once more with the caches "
         "that the first start left (warm), and compares what the compiler counted with what this "
         "pair of releases should count.\n\n"
-        f"{_plural(len(verdicts), 'cell')}: {counts}. Newest record: {table.newest}.\n"
+        f"{counts or '0 cells'}. Newest record: {table.newest}.\n"
     )
+
+
+def _counts(table: Table, platform: str) -> str:
+    """How many cells ran on the platform, and their verdicts: those of two do not add up."""
+    of = [entry.verdict.verdict for entry in table.entries if entry.record.platform == platform]
+    counts = ", ".join(
+        f"{of.count(verdict)} {verdict}"
+        for verdict in (COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED)
+        if verdict in of
+    )
+    return f"{platform}: {_plural(len(of), 'cell')} ({counts})"
 
 
 def _grid(table: Table, platform: str) -> list[str]:
