@@ -13,6 +13,7 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.expectations import Expectations
+    from matrix.report.table import Table
     from matrix.verdicts import CellVerdict
 
 __all__ = ["main"]
@@ -98,27 +99,49 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
+    from matrix.records import write_text
+    from matrix.report import agreement, markdown, table_json
+
+    table, status = _read_table(options)
+    for name, text in (
+        ("compatibility.md", markdown.render(table)),
+        ("compatibility.json", table_json.render(table)),
+        (agreement.PAGE, agreement.page(table.agreement)),
+    ):
+        write_text(options.out / name, text)
+        print(options.out / name)
+    return status
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from matrix.report.agreement import lines
+
+    table, status = _read_table(options)
+    if not table.agreement.pairs:
+        raise MatrixError(
+            "no torch and vLLM ran on both platforms; `matrix run CELL --platform cpu` and"
+            " `--platform cuda` make records to compare"
+        )
+    print(lines(table.agreement), end="")
+    return status
+
+
+def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
+    """The table of the folders that were named, and the exit status: 2 where a record is bad."""
+    from matrix.differences import load_explanations
     from matrix.expectations import load_expectations
-    from matrix.records import read_many, write_text
-    from matrix.report import markdown, table_json
+    from matrix.records import read_many
     from matrix.report.table import tabulate
 
     folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
     named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
-    expectations = load_expectations(options.expectations)
+    expectations, explanations = load_expectations(options.expectations), load_explanations()
     records, errors = read_many(folders)
     for error in errors:
         _say(str(error))
     if not records:
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
-    table = tabulate(records, expectations)
-    for name, text in (
-        ("compatibility.md", markdown.render(table)),
-        ("compatibility.json", table_json.render(table)),
-    ):
-        write_text(options.out / name, text)
-        print(options.out / name)
-    return 2 if errors else 0
+    return tabulate(records, expectations, explanations), 2 if errors else 0
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -133,7 +156,31 @@ def _check(options: argparse.Namespace) -> int:
     print(f"cells         {len(cells)}, each with its companions")
     expectations = load_expectations(options.expectations)
     print(f"expectations  {len(expectations.rules)} rules, no two of them tie")
+    otherwise = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
+    print(f"upstream      counters measured otherwise than upstream publishes: {otherwise}")
+    for line in _check_differences():
+        print(line)
     return 0
+
+
+def _check_differences() -> list[str]:
+    """What the published records of this folder say of the explanations, without jsonschema."""
+    from matrix.agreement import agree
+    from matrix.differences import load_explanations
+    from matrix.records import read
+
+    explanations = load_explanations()
+    records = [read(path) for path in sorted(Path("results").rglob("*.json"))]
+    told = agree(records, explanations)
+    used = {why.id for each in told.differences for why in each.why}
+    idle = [each.id for each in explanations.every if each.id not in used]
+    said = f"differences   explanations: {len(explanations.every)}"
+    if not told.pairs:
+        return [f"{said}; no torch and vLLM have results of both platforms to hold them against"]
+    said += (
+        f"; counters that differ: {len(told.differences)}, not explained: {len(told.unexplained)}"
+    )
+    return [said, *(f"              {each} explains nothing" for each in idle)]
 
 
 def _print_record(
@@ -250,11 +297,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         default=Path("docs"),
-        help="where to write compatibility.md and compatibility.json (default: docs)",
+        help="where to write compatibility.md, compatibility.json and agreement.md (default: docs)",
     )
     _finish(table, _table)
 
-    check = commands.add_parser("check", help="check the releases, the cells and the expectations")
+    predict = commands.add_parser(
+        "predict",
+        help="hold what the CPU counts against CUDA: how much a run without a GPU predicts",
+        epilog="Exit status: 0, or 2 where a record is bad or nothing ran on both platforms.",
+    )
+    predict.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        help="folders of records, or single records (default: results and records)",
+    )
+    predict.set_defaults(expectations=None, run=_predict, parser=predict)
+
+    check = commands.add_parser(
+        "check", help="check the releases, the cells, the expectations and the explanations"
+    )
     _finish(check, _check)
     return parser
 

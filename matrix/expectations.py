@@ -10,7 +10,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -27,10 +27,12 @@ else:
 
 __all__ = [
     "COUNTERS",
+    "UPSTREAM",
     "Difference",
     "Expectations",
     "ExpectationsError",
     "Expected",
+    "Published",
     "Rule",
     "Situation",
     "VersionRange",
@@ -76,6 +78,9 @@ COUNTERS = frozenset(
 )
 """Every counter that a rule may expect: vLLM's, and torch's with their group before a dot."""
 
+UPSTREAM = re.compile(r"https://github\.com/(vllm-project|pytorch)/[\w.-]+/[\w./#=-]+", re.ASCII)
+"""A link into one of the two projects, which is all that may stand for what upstream says."""
+
 _DATA = Path(__file__).parent / "data" / "expectations.toml"
 _STARTS = ("cold", "warm")
 _PLATFORMS = ("cpu", "cuda")
@@ -89,6 +94,7 @@ _KEYS = (
     "start",
     "counters",
     "evidence",
+    "upstream",
 )
 _CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
 
@@ -160,8 +166,20 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What upstream publishes of a start where we measured something else, and where it does."""
+
+    counters: Mapping[str, int]
+    link: str
+
+
+@dataclass(frozen=True)
 class Rule:
-    """One rule of the file: conditions (None is any), the counters expected, and the evidence."""
+    """One rule of the file: conditions (None is any), the counters expected, and the evidence.
+
+    ``counters`` is what was measured; ``upstream`` holds those of them that upstream publishes
+    with another number, and None where the two agree or upstream says nothing.
+    """
 
     id: str
     start: str
@@ -172,6 +190,12 @@ class Rule:
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
     flags: Mapping[str, object] = field(default_factory=dict)
+    upstream: Published | None = None
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The records among the evidence."""
+        return tuple(item for item in self.evidence if "://" not in item)
 
     def implies(self, other: Rule) -> bool:
         """Tell whether every situation and start that this rule matches, the other matches too."""
@@ -307,7 +331,7 @@ def _rule(row: Mapping[str, object], number: int, name: str) -> Rule:
         raise ExpectationsError(
             f"{where}: case: {case!r} is not a case; write moe_startup or moe_startup[mega_aot=1]"
         )
-    return Rule(
+    rule = Rule(
         id=rule_id,
         start=start,
         counters=_counters(row["counters"], where),
@@ -318,6 +342,34 @@ def _rule(row: Mapping[str, object], number: int, name: str) -> Rule:
         vllm=_range(row, "vllm", where),
         flags=_flags(row.get("flags", {}), where),
     )
+    if "upstream" not in row:
+        return rule
+    return replace(rule, upstream=_published(row["upstream"], rule, f"{where}: upstream"))
+
+
+def _published(value: object, rule: Rule, where: str) -> Published:
+    if not isinstance(value, dict) or value.keys() != {"counters", "link"}:
+        raise ExpectationsError(f'{where}: write {{ counters = {{ ... }}, link = "https://..." }}')
+    link = value["link"]
+    if not isinstance(link, str) or not UPSTREAM.fullmatch(link):
+        raise ExpectationsError(
+            f"{where}: link: {link!r} is no link to vllm-project or pytorch on GitHub; write "
+            f"https://github.com/vllm-project/vllm/..."
+        )
+    counters = _counters(value["counters"], where)
+    for counter, count in counters.items():
+        if counter not in rule.counters:
+            raise ExpectationsError(
+                f"{where}: counters: {counter} is not among the rule's own; name what was measured"
+            )
+        if count == rule.counters[counter]:
+            raise ExpectationsError(
+                f"{where}: counters: {counter} = {count} is what the rule expects, too; leave it "
+                f"out, and name the link as evidence"
+            )
+    if not rule.records:
+        raise ExpectationsError(f"{where}: evidence names no record; name the one that measured")
+    return Published(counters, link)
 
 
 def _choice(value: object, choices: tuple[str, ...], where: str) -> str:

@@ -58,7 +58,7 @@ def outputs(here: Path, folder: str = "docs") -> tuple[str, str]:
 def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
     ended = aggregate(here)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == "docs/compatibility.md\ndocs/compatibility.json\n"
+    assert ended.stdout == "docs/compatibility.md\ndocs/compatibility.json\ndocs/agreement.md\n"
     told, content = outputs(here)
     assert "`a_case_without_rules`" in told and "| 61.2 | 20.1 |" in told
     table = json.loads(content)
@@ -68,6 +68,7 @@ def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
         ("cpu", "2026-11-22T19:00:00Z"),
     ]
     assert {each.name for each in (here / "docs").iterdir()} == {
+        "agreement.md",
         "compatibility.md",
         "compatibility.json",
     }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from matrix import cli
+from matrix.differences import load_explanations
 from matrix.errors import MatrixError
 from matrix.expectations import load_expectations
 from matrix.records import Case, Record, RunError, Start, to_json, write
@@ -255,11 +256,75 @@ def test_check_says_what_it_checked(here: Path) -> None:
         "releases",
         "cells",
         "expectations",
+        "upstream",
+        "differences",
     ]
+    assert "no torch and vLLM have results of both platforms" in ended.stdout
     (here / "bad.toml").write_text("[[rule]]\nid = 1\n")
     ended = matrix(here, "check", "--expectations", "bad.toml")
     assert ended.returncode == 2
     assert ended.stderr.startswith("matrix: bad.toml: ")
+
+
+def both_platforms(here: Path, folder: str) -> None:
+    late = RunError("interrupted", "after its last case")
+    write(make(error=late), here / folder / "cpu" / f"{CELL}.json")
+    cuda = make(saved=1, platform="cuda", error=late)
+    write(cuda, here / folder / "cuda" / f"{CELL}.json")
+
+
+def test_check_names_what_explains_nothing(here: Path) -> None:
+    both_platforms(here, "results")
+    ended = matrix(here, "check")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    shipped = load_explanations().every
+    said = (
+        f"differences   explanations: {len(shipped)}; counters that differ: 1, not explained: 1\n"
+    )
+    assert said in ended.stdout
+    for each in shipped:
+        assert f"              {each.id} explains nothing\n" in ended.stdout
+    (here / "results" / "cpu" / f"{CELL}.json").write_text("{")
+    ended = matrix(here, "check")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"matrix: results/cpu/{CELL}.json: not a record: ")
+
+
+def test_check_counts_what_upstream_publishes_otherwise(here: Path) -> None:
+    record = 'evidence = ["results/cpu/a.json"]\nupstream = { counters = { '
+    link = '= 4 }, link = "https://github.com/vllm-project/vllm/pull/1" }'
+    said = f"{record} num_compiled_artifacts_saved {link}"
+    (here / "rules.toml").write_text(RULES.replace('evidence = ["a record"]', said, 1))
+    ended = matrix(here, "check", "--expectations", "rules.toml")
+    assert "upstream      counters measured otherwise than upstream publishes: 1\n" in ended.stdout
+
+
+def test_predict_shows_both_platforms(here: Path) -> None:
+    both_platforms(here, "both")
+    ended = matrix(here, "predict", "both")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "  num_compiled_artifacts_saved     1    0  not explained\n" in ended.stdout
+    assert ended.stdout.splitlines()[-1].split()[:8] == [
+        *("torch", "2.10.0,", "vLLM", "0.19.1"),
+        *("1", "of", "2", "(50"),
+    ]
+
+
+def test_predict_of_one_platform_is_one_line(here: Path) -> None:
+    write(make(error=RunError("interrupted", "why")), here / RECORD)
+    ended = matrix(here, "predict")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("matrix: no torch and vLLM ran on both platforms; ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_predict_tells_of_a_bad_record_and_goes_on(here: Path) -> None:
+    both_platforms(here, "both")
+    (here / "both" / "bad.json").write_text("{}")
+    ended = matrix(here, "predict", "both")
+    assert ended.returncode == 2
+    assert "has no key 'schema'" in ended.stderr
+    assert "predicted rightly" in ended.stdout
 
 
 def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:

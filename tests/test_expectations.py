@@ -18,6 +18,7 @@ from matrix.expectations import (
     Expectations,
     ExpectationsError,
     Expected,
+    Published,
     Rule,
     Situation,
     VersionRange,
@@ -429,6 +430,59 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     found = load_expectations(tmp_path / "rules.toml")
     assert values(found.expect(situation(), "cold")) == {SAVED: 3}
     assert parse_expectations("", "empty.toml").rules == ()
+
+
+# What upstream publishes otherwise.
+LINK = "https://github.com/vllm-project/vllm/blob/v0.20.2/tests/compile/test_startup.py#L50-L60"
+OTHERWISE = f"""
+[[rule]]
+id = "one"
+start = "cold"
+counters = {{ num_compiled_artifacts_saved = 3, "aot_autograd.total" = 9 }}
+evidence = ["results/cuda/one.json", "https://github.com/pytorch/pytorch/issues/1"]
+upstream = {{ counters = {{ num_compiled_artifacts_saved = 4 }}, link = "{LINK}" }}
+"""
+
+
+def test_a_rule_may_say_what_upstream_publishes_otherwise() -> None:
+    found = parse_expectations(OTHERWISE, "rules.toml")
+    [one] = found.rules
+    assert one.upstream == Published({SAVED: 4}, LINK)
+    assert one.records == ("results/cuda/one.json",)
+    # What was measured is what is expected.
+    assert values(found.expect(situation(), "cold")) == {SAVED: 3, TOTAL: 9}
+    assert parse_expectations(RULE, "rules.toml").rules[0].upstream is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("saved = 4", "saved = 3", f"counters: {SAVED} = 3 is what the rule expects, too; leave"),
+        ("saved = 4", "loaded = 4", f"{LOADED} is not among the rule's own; name what was"),
+        ("saved = 4", "saved = -1", f"counters: {SAVED} = -1 is not a count; write a whole number"),
+        ("saved = 4", "savd = 4", "unknown counter 'num_compiled_artifacts_savd'; did you mean"),
+        ("{ num_compiled_artifacts_saved = 4 }", "{}", "upstream: counters: names no counter"),
+        (f', link = "{LINK}"', "", "upstream: write { counters = { ... }, link = "),
+        ("link =", "by = 1, link =", "upstream: write { counters = { ... }, link = "),
+        ("https://github.com/vllm", "https://github.com/x/vllm", "is no link to vllm-project or"),
+        ("https://github.com/vllm", "http://github.com/vllm", "is no link to vllm-project or"),
+        ("#L50", ")[x](", "is no link to vllm-project or pytorch on GitHub; write https://"),
+        (f'"{LINK}"', "3", "upstream: link: 3 is no link to vllm-project or pytorch"),
+        ('"results/cuda/one.json", ', "", "upstream: evidence names no record; name the one that"),
+    ],
+)
+def test_a_bad_upstream_is_one_line_that_names_the_mend(old: str, new: str, said: str) -> None:
+    assert old in OTHERWISE
+    with pytest.raises(ExpectationsError) as caught:
+        parse_expectations(OTHERWISE.replace(old, new), "rules.toml")
+    assert str(caught.value).startswith("rules.toml: rule 'one': upstream: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_upstream_that_is_no_table_is_told() -> None:
+    with pytest.raises(ExpectationsError, match=r"'one': upstream: write \{"):
+        parse_expectations(RULE + "upstream = 4\n", "rules.toml")
 
 
 # The rules of the package.

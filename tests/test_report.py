@@ -111,7 +111,8 @@ Each cell starts vLLM once with empty compile caches (cold) and once more with t
 first start left (warm), and compares what the compiler counted with what this pair of releases \
 should count.
 
-5 cells: 2 compatible, 1 drift, 1 incompatible, 1 untested. Newest record: 2026-11-23.
+cuda: 1 cell (1 untested); cpu: 4 cells (2 compatible, 1 drift, 1 incompatible). Newest record: \
+2026-11-23.
 
 | | |
 |---|---|

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from matrix.records import STARTS, Case
+from matrix.report import agreement, upstream
 from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.report.table import Entry, Table
-from matrix.report.text import code, markdown, ratio, seconds
+from matrix.report.text import code, markdown, ratio, seconds, tabular
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,
@@ -57,6 +58,7 @@ def render(table: Table) -> str:
     parts = [_head(table), _LEGEND]
     for platform in table.platforms:
         parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *_grid(table, platform)]
+    parts += [agreement.section(table.agreement), upstream.section(table.upstream)]
     parts += ["## Cases\n", _cases(table), "## Seconds\n", _SECONDS]
     parts += [part for entry in table.entries for part in _seconds(entry)]
     parts += ["## Records\n", _records(table)]
@@ -64,19 +66,25 @@ def render(table: Table) -> str:
 
 
 def _head(table: Table) -> str:
-    verdicts = [entry.verdict.verdict for entry in table.entries]
-    counts = ", ".join(
-        f"{verdicts.count(verdict)} {verdict}"
-        for verdict in (COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED)
-        if verdict in verdicts
-    )
+    counts = "; ".join(_counts(table, platform) for platform in table.platforms)
     return (
         "# torch × vLLM: what starts, cold and warm\n\n"  # noqa: RUF001
         "Each cell starts vLLM once with empty compile caches (cold) and once more with the caches "
         "that the first start left (warm), and compares what the compiler counted with what this "
         "pair of releases should count.\n\n"
-        f"{_plural(len(verdicts), 'cell')}: {counts}. Newest record: {table.newest}.\n"
+        f"{counts or '0 cells'}. Newest record: {table.newest}.\n"
     )
+
+
+def _counts(table: Table, platform: str) -> str:
+    """How many cells ran on the platform, and their verdicts: those of two do not add up."""
+    of = [entry.verdict.verdict for entry in table.entries if entry.record.platform == platform]
+    counts = ", ".join(
+        f"{of.count(verdict)} {verdict}"
+        for verdict in (COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED)
+        if verdict in of
+    )
+    return f"{platform}: {_plural(len(of), 'cell')} ({counts})"
 
 
 def _grid(table: Table, platform: str) -> list[str]:
@@ -97,7 +105,7 @@ def _grid(table: Table, platform: str) -> list[str]:
                 shown += f" \\[{len(notes)}\\]"
             row.append(shown)
         rows.append(row)
-    grid = _rows(["vLLM ↓ torch →", *torches], rows)
+    grid = tabular(["vLLM ↓ torch →", *torches], rows)
     return [grid, "\n".join(notes) + "\n" if notes else ""]
 
 
@@ -137,7 +145,7 @@ def _cases(table: Table) -> str:
     if not rows:
         return "No case was run.\n"
     head = ["cell", "platform", "case", "verdict", "cold, s", "warm, s", "warm/cold"]
-    return _rows([*head, "what differs", "date"], rows, right=(4, 5, 6))
+    return tabular([*head, "what differs", "date"], rows, right=(4, 5, 6))
 
 
 def _seconds(entry: Entry) -> list[str]:
@@ -159,7 +167,7 @@ def _seconds(entry: Entry) -> list[str]:
     known = "" if took is None else f": import {seconds(took)} s"
     line = f"{code(entry.record.cell)} on {entry.record.platform}{known}\n"
     head = ["case", "start", "total", *PARTS, "save or load"]
-    return [line, _rows(head, rows, right=range(2, 3 + len(PARTS)))] if rows else [line]
+    return [line, tabular(head, rows, right=range(2, 3 + len(PARTS)))] if rows else [line]
 
 
 def _records(table: Table) -> str:
@@ -180,7 +188,7 @@ def _records(table: Table) -> str:
             ]
         )
     head = ["cell", "platform", "torch", "vLLM", "Python", "device", "cases", "started"]
-    return _rows(head, rows)
+    return tabular(head, rows)
 
 
 def _verdict(verdict: CellVerdict | CaseVerdict) -> str:
@@ -208,12 +216,6 @@ def _why(verdict: CaseVerdict) -> str:
     if len(verdict.differences) > _MOST_DIFFERENCES:
         shown.append(f"{len(verdict.differences) - _MOST_DIFFERENCES} more in compatibility.json")
     return "; ".join(shown)
-
-
-def _rows(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
-    rule = ["--:" if at in right else "---" for at in range(len(head))]
-    lines = (f"| {' | '.join(row)} |" for row in (head, rule, *rows))
-    return "\n".join(lines) + "\n"
 
 
 def _and(words: Sequence[str]) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from matrix.agreement import NOTHING, Agreement, agree
 from matrix.cells import Factors, factors
-from matrix.expectations import Expectations
+from matrix.differences import Explanations
+from matrix.expectations import Expectations, Rule
 from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.verdicts import DRIFT, INCOMPATIBLE, VERDICTS, CaseVerdict, CellVerdict, judge, worst
 
@@ -49,9 +51,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """The entries by platform (`cuda` first), vLLM, torch and Python."""
+    """The entries by platform (`cuda` first), vLLM, torch and Python.
+
+    `agreement` holds the entries of one platform against those of the other; `upstream` has the
+    rules that expect what was measured where upstream publishes something else.
+    """
 
     entries: tuple[Entry, ...]
+    agreement: Agreement = NOTHING
+    upstream: tuple[Rule, ...] = ()
 
     @property
     def newest(self) -> str | None:
@@ -86,7 +94,11 @@ class Table:
         return next((entry for entry in entries if entry.verdict.verdict == verdict), None)
 
 
-def tabulate(records: Iterable[tuple[Path, Record]], expectations: Expectations) -> Table:
+def tabulate(
+    records: Iterable[tuple[Path, Record]],
+    expectations: Expectations,
+    explanations: Explanations | None = None,
+) -> Table:
     """Judge the records, and keep for each cell on each platform the newest that decides.
 
     A run that was cut short or refused (a full disk, Ctrl-C), or that was asked for some of the
@@ -100,7 +112,9 @@ def tabulate(records: Iterable[tuple[Path, Record]], expectations: Expectations)
         entry = Entry(record, judge(record, expectations), path.name)
         if key not in newest or _replaces(entry, newest[key]):
             newest[key] = entry
-    return Table(tuple(sorted(newest.values(), key=_order)))
+    entries = tuple(sorted(newest.values(), key=_order))
+    agreement = agree((entry.record for entry in entries), explanations or Explanations())
+    return Table(entries, agreement, tuple(rule for rule in expectations.rules if rule.upstream))
 
 
 def _age(told: tuple[Path, Record]) -> tuple[str, str, str]:

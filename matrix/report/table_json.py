@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from matrix.records import STARTS, Case
+from matrix.report import agreement, upstream
 from matrix.report.split import import_seconds, warm_over_cold
 from matrix.report.table import Entry, Table
 from matrix.verdicts import CaseVerdict
@@ -20,6 +21,8 @@ def render(table: Table) -> str:
         "schema": TABLE_SCHEMA,
         "newest": table.newest,
         "cells": [_entry(entry) for entry in table.entries],
+        "agreement": agreement.content(table.agreement),
+        "upstream": upstream.content(table.upstream),
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 
-__all__ = ["clean", "clip", "code", "markdown", "ratio", "seconds"]
+__all__ = ["clean", "clip", "code", "markdown", "ratio", "seconds", "tabular"]
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
@@ -73,3 +74,16 @@ def ratio(value: float | None) -> str:
     '0.24'
     """
     return "-" if value is None else f"{value:.2f}"
+
+
+def tabular(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """A table of Markdown from cells that are Markdown already; `right` names columns of numbers.
+
+    >>> print(tabular(["a", "b"], [["x", "1"]], right=(1,)), end="")
+    | a | b |
+    | --- | --: |
+    | x | 1 |
+    """
+    rule = ["--:" if at in right else "---" for at in range(len(head))]
+    lines = (f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,324 @@
+"""The CPU as predictor: what a run without a GPU counts, held against CUDA's count.
+
+Pure. CUDA is authoritative, so its record says what there is to predict, and a pair of releases is
+compared where both platforms have a record of it, once, whatever the Pythons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeVar
+
+from packaging.version import InvalidVersion, Version
+
+from matrix.calibrate import DEFAULT_COUNTERS
+from matrix.cells import factors
+from matrix.differences import Explanation, Explanations
+from matrix.expectations import COUNTERS
+from matrix.records import STARTS, Case, Record, to_json
+
+__all__ = [
+    "NOTHING",
+    "Agreement",
+    "Count",
+    "Figures",
+    "Pair",
+    "Prediction",
+    "Share",
+    "agree",
+    "figures",
+    "group",
+]
+
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A torch and a vLLM release that both platforms ran, and the two cells that are compared."""
+
+    torch: str
+    vllm: str
+    cuda: str
+    cpu: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """One counter of one start on both platforms; ``cpu`` is None where that start never ran there.
+
+    ``why`` holds what explains a difference, and nothing where there is none.
+    """
+
+    pair: Pair
+    case: str
+    start: str
+    counter: str
+    cuda: int
+    cpu: int | None
+    why: tuple[Explanation, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the CPU predicts what CUDA counted."""
+        return self.cpu == self.cuda
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Whether the CPU predicts a case that CUDA's record holds.
+
+    ``started`` is false where CUDA itself has no start to predict; it does not count then.
+    ``reason`` says why it is not predicted, or why CUDA did not start; None where it is predicted.
+    """
+
+    pair: Pair
+    case: str
+    started: bool
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many. The percentage is rounded down: 100 % is all of them and nothing less.
+
+    >>> str(Share(212, 230))
+    '212 of 230 (92 %)'
+    >>> str(Share(0, 0))
+    '0 of 0'
+    """
+
+    right: int
+    of: int
+
+    @property
+    def part(self) -> float | None:
+        """The share between 0 and 1; None of nothing."""
+        return self.right / self.of if self.of else None
+
+    def __str__(self) -> str:
+        """Both numbers, and the percentage where there is one."""
+        return f"{self.right} of {self.of}" + (
+            f" ({100 * self.right // self.of} %)" if self.of else ""
+        )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of some counts, each a share that the CPU predicts rightly.
+
+    ``expected``: the counters that expectations speak of (DEFAULT_COUNTERS), in the starts that ran
+    on both platforms. ``counted``: the same of all starts that CUDA ran, so that a case which the
+    CPU cannot run counts as wrong. ``every``: every counter, in the starts that ran on both.
+    ``raised``: those of them that are not 0 on both, since many a counter never moves.
+    ``cases``: the cases that CUDA started, and of them those whose every start ran on the CPU too.
+    """
+
+    expected: Share
+    counted: Share
+    every: Share
+    raised: Share
+    cases: Share
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """CPU and CUDA side by side, by pair (oldest vLLM first), case, start and counter.
+
+    ``one_sided`` names the counters that only one platform has in a start and that no figure
+    holds: most belong to the kernels. ``alone`` names CUDA's cells without any record of their
+    pair on the CPU: nothing was predicted there, rightly or wrongly.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    counts: tuple[Count, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+    one_sided: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
+
+    @property
+    def differences(self) -> tuple[Count, ...]:
+        """The counts that both platforms have and that differ."""
+        return tuple(each for each in self.counts if each.cpu is not None and not each.agrees)
+
+    @property
+    def unexplained(self) -> tuple[Count, ...]:
+        """The differences that no explanation speaks of."""
+        return tuple(each for each in self.differences if not each.why)
+
+    @property
+    def figures(self) -> Figures:
+        """The figures of all pairs together."""
+        return figures(self.counts, self.predictions)
+
+
+NOTHING = Agreement()
+"""The agreement of no records."""
+
+
+def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
+    """Hold the records of the CPU against those of CUDA, the same for any order of the records.
+
+    Of a pair of releases with several cells on a platform, the two are compared that have the most
+    cases in common; of these, two of the same Python; of these, the newest.
+    """
+    found: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    for record in records:
+        releases = _releases(record)
+        if releases is not None:
+            found.setdefault(releases, {"cuda": [], "cpu": []})[record.platform].append(record)
+    pairs: list[Pair] = []
+    counts: list[Count] = []
+    predictions: list[Prediction] = []
+    one_sided: set[str] = set()
+    alone: set[str] = set()
+    for (torch, vllm), of in sorted(found.items(), key=lambda item: _order(item[0])):
+        ran = [record for record in of["cuda"] if any(case.starts for case in record.cases)]
+        if not of["cpu"]:
+            alone |= {record.cell for record in ran}
+        if not ran or not of["cpu"]:
+            continue
+        cuda, cpu = max(product(ran, of["cpu"]), key=lambda two: _preference(*two))
+        pair = Pair(torch, vllm, cuda.cell, cpu.cell)
+        pairs.append(pair)
+        others = {case.case: case for case in cpu.cases}
+        for case in sorted(cuda.cases, key=lambda each: each.case):
+            other = others.get(case.case)
+            predictions.append(_prediction(pair, case, other, cpu))
+            counts += _counts(pair, case, other, explanations)
+            one_sided |= _one_sided(case, other)
+    return Agreement(
+        tuple(pairs),
+        tuple(counts),
+        tuple(predictions),
+        tuple(sorted(one_sided)),
+        tuple(sorted(alone)),
+    )
+
+
+def figures(counts: Iterable[Count], predictions: Iterable[Prediction]) -> Figures:
+    """The figures of these counts and predictions."""
+    told = list(counts)
+    both = [each for each in told if each.cpu is not None]
+    started = [each for each in predictions if each.started]
+    return Figures(
+        expected=_share(each for each in both if each.counter in DEFAULT_COUNTERS),
+        counted=_share(each for each in told if each.counter in DEFAULT_COUNTERS),
+        every=_share(both),
+        raised=_share(each for each in both if each.cuda or each.cpu),
+        cases=Share(sum(each.reason is None for each in started), len(started)),
+    )
+
+
+def group(counts: Iterable[Count], key: Callable[[Count], _Key]) -> Mapping[_Key, list[Count]]:
+    """The counts by a key of each, such as its counter, in the order in which the keys appear."""
+    found: dict[_Key, list[Count]] = {}
+    for each in counts:
+        found.setdefault(key(each), []).append(each)
+    return found
+
+
+def _share(counts: Iterable[Count]) -> Share:
+    told = list(counts)
+    return Share(sum(each.agrees for each in told), len(told))
+
+
+def _releases(record: Record) -> tuple[str, str] | None:
+    """The releases that ran, without the local part that names CUDA; None where they are unknown.
+
+    A run that never came to import them is one of its cell's pair, but of which patch?
+    """
+    try:
+        torch, vllm = (Version(str(record.provenance.get(key))) for key in ("torch", "vllm"))
+    except InvalidVersion:
+        return None
+    return torch.public, vllm.public
+
+
+def _order(releases: tuple[str, str]) -> tuple[Version, Version]:
+    torch, vllm = releases
+    return Version(vllm), Version(torch)
+
+
+def _preference(cuda: Record, cpu: Record) -> tuple[int, bool, str, str, str, str]:
+    started = [{case.case for case in record.cases if case.starts} for record in (cuda, cpu)]
+    same = factors(cuda.cell).python == factors(cpu.cell).python
+    # The contents last, so that two records of one second still have an order.
+    return (
+        len(started[0] & started[1]),
+        same,
+        cuda.started,
+        cpu.started,
+        to_json(cuda),
+        to_json(cpu),
+    )
+
+
+def _prediction(pair: Pair, case: Case, other: Case | None, cpu: Record) -> Prediction:
+    if not case.starts:
+        ran = ", but started on the CPU" if other and other.starts else ""
+        return Prediction(pair, case.case, False, _outcome(case, f" on CUDA{ran}"))
+    if other is None:
+        why = cpu.error.reason if cpu.error else "was not run"
+        return Prediction(pair, case.case, True, why)
+    seen, ran_there = ({each.start for each in which.starts} for which in (case, other))
+    if seen - ran_there:
+        return Prediction(pair, case.case, True, _outcome(other))
+    more = _outcome(case, " on CUDA, but started warm on the CPU") if ran_there - seen else None
+    return Prediction(pair, case.case, True, more)
+
+
+def _outcome(case: Case, where: str = "") -> str:
+    """How the case ended and why; that a reason is why it does not apply goes without saying."""
+    if case.outcome == "not_applicable" and case.reason and not where:
+        return case.reason
+    said = case.outcome.replace("_", " ") + where
+    return f"{said}: {case.reason}" if case.reason else said
+
+
+def _counts(
+    pair: Pair, case: Case, other: Case | None, explanations: Explanations
+) -> Iterable[Count]:
+    for start in STARTS:
+        seen = case.started(start)
+        if seen is None:
+            continue
+        matched = other.started(start) if other else None
+        if matched is None:
+            for counter in DEFAULT_COUNTERS:
+                if counter in seen.counters:
+                    yield Count(pair, case.case, start, counter, seen.counters[counter], None)
+            continue
+        for counter in sorted(_common(seen.counters, matched.counters), key=_rank):
+            cuda, cpu = seen.counters.get(counter, 0), matched.counters.get(counter, 0)
+            why: tuple[Explanation, ...] = ()
+            if cuda != cpu:
+                why = explanations.explain(case.case, start, counter, pair.torch, pair.vllm)
+            yield Count(pair, case.case, start, counter, cuda, cpu, why)
+
+
+def _common(cuda: Mapping[str, int], cpu: Mapping[str, int]) -> set[str]:
+    """The counters to compare: those of both, and torch's that a rule may expect and one lacks.
+
+    torch keeps a counter from the first time that it is raised, so that one which is missing is 0.
+    vLLM's are there or not by its release.
+    """
+    torch_keeps = {name for name in COUNTERS if "." in name}
+    return (cuda.keys() & cpu.keys()) | ((cuda.keys() | cpu.keys()) & torch_keeps)
+
+
+def _one_sided(case: Case, other: Case | None) -> set[str]:
+    found: set[str] = set()
+    for seen in case.starts:
+        matched = other.started(seen.start) if other else None
+        if matched is not None:
+            either = seen.counters.keys() | matched.counters.keys()
+            found |= either - _common(seen.counters, matched.counters)
+    return found
+
+
+def _rank(counter: str) -> tuple[int, str]:
+    known = counter in DEFAULT_COUNTERS
+    return (DEFAULT_COUNTERS.index(counter) if known else len(DEFAULT_COUNTERS)), counter

@@ -1,0 +1,186 @@
+"""Why the CPU counts otherwise than CUDA: what a person found out, in data/differences.toml.
+
+Pure but for reading the file. An explanation changes no figure: it says why two numbers differ.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.version import Version
+
+from matrix.errors import MatrixError
+from matrix.expectations import UPSTREAM, ExpectationsError, VersionRange
+from matrix.records import STARTS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "DifferencesError",
+    "Explanation",
+    "Explanations",
+    "load_explanations",
+    "parse_explanations",
+]
+
+_DATA = Path(__file__).parent / "data" / "differences.toml"
+_KEYS = ("id", "case", "start", "torch", "vllm", "counters", "text", "evidence")
+_CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
+_COUNTER = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+_RECORD = re.compile(r"results/(cpu|cuda)/[\w-]+\.json", re.ASCII)
+
+
+class DifferencesError(MatrixError):
+    """An explanation that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why these counters differ where the conditions hold (None is any), and on what evidence."""
+
+    id: str
+    counters: tuple[str, ...]
+    text: str
+    evidence: tuple[str, ...]
+    case: str | None = None
+    start: str | None = None
+    torch: VersionRange = field(default_factory=VersionRange)
+    vllm: VersionRange = field(default_factory=VersionRange)
+
+    def covers(self, case: str, start: str, counter: str, torch: str, vllm: str) -> bool:
+        """Tell whether it speaks of this counter; a bare name of a case is all its parameters."""
+        return (
+            counter in self.counters
+            and self.case in (None, case, case.partition("[")[0])
+            and self.start in (None, start)
+            and self.torch.contains(Version(torch))
+            and self.vllm.contains(Version(vllm))
+        )
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """All explanations. Raises DifferencesError where two have one id."""
+
+    every: tuple[Explanation, ...] = ()
+    name: str = "differences"
+
+    def __post_init__(self) -> None:
+        """Refuse two explanations of one id."""
+        ids = [each.id for each in self.every]
+        for one in ids:
+            if ids.count(one) > 1:
+                raise DifferencesError(
+                    f"{self.name}: difference {one!r}: id: is there twice; give each its own"
+                )
+
+    def explain(
+        self, case: str, start: str, counter: str, torch: str, vllm: str
+    ) -> tuple[Explanation, ...]:
+        """Give each explanation of this difference, in the order of the file."""
+        return tuple(each for each in self.every if each.covers(case, start, counter, torch, vllm))
+
+
+def load_explanations(path: Path | None = None) -> Explanations:
+    """Read the explanations of a file, by default those of the package.
+
+    Raises DifferencesError, which names the file, the explanation, the key and the mend.
+    """
+    path = path or _DATA
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DifferencesError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DifferencesError(f"{path}: is not UTF-8; save it as UTF-8") from error
+    return parse_explanations(text, str(path))
+
+
+def parse_explanations(text: str, name: str) -> Explanations:
+    """Read explanations from the text of a TOML file; ``name`` stands for the file in errors.
+
+    Raises DifferencesError as ``load_explanations`` does.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise DifferencesError(f"{name}: is not TOML ({error}); mend it there") from error
+    for key in data:
+        if key != "difference":
+            raise DifferencesError(f"{name}: {key}: unknown key; begin each with [[difference]]")
+    rows = data.get("difference", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DifferencesError(f"{name}: difference: is not a list; begin each with [[difference]]")
+    return Explanations(tuple(_explanation(row, n, name) for n, row in enumerate(rows, 1)), name)
+
+
+def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanation:
+    named = row.get("id")
+    if not isinstance(named, str) or not named.strip():
+        raise DifferencesError(f"{name}: difference {number}: id: is missing or empty; name it")
+    where = f"{name}: difference {named!r}"
+    for key in row:
+        if key not in _KEYS:
+            close = difflib.get_close_matches(key, _KEYS, n=1)
+            mend = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_KEYS)}"
+            raise DifferencesError(f"{where}: {key}: unknown key; {mend}")
+    for key in ("counters", "text", "evidence"):
+        if key not in row:
+            raise DifferencesError(f"{where}: {key}: is missing; add it")
+    case = row.get("case")
+    if case is not None and not (isinstance(case, str) and _CASE.fullmatch(case)):
+        raise DifferencesError(
+            f"{where}: case: {case!r} is not a case; write moe_startup or moe_startup[mega_aot=1]"
+        )
+    start = row.get("start")
+    if start is not None and start not in STARTS:
+        raise DifferencesError(f'{where}: start: {start!r} is unknown; write "cold" or "warm"')
+    text = row["text"]
+    if not isinstance(text, str) or not text.strip():
+        raise DifferencesError(f"{where}: text: says nothing; say why the numbers differ")
+    counters = _strings(row["counters"], f"{where}: counters", "counters")
+    for counter in counters:
+        if not _COUNTER.fullmatch(counter):
+            raise DifferencesError(f"{where}: counters: {counter!r} is not the name of a counter")
+    evidence = _strings(row["evidence"], f"{where}: evidence", "records or links")
+    for item in evidence:
+        if not _RECORD.fullmatch(item) and not UPSTREAM.fullmatch(item):
+            raise DifferencesError(
+                f"{where}: evidence: {item!r} is neither a published record, such as "
+                f"results/cuda/py312-torch211-vllm020.json, nor a link to vllm-project or pytorch "
+                f"on GitHub"
+            )
+    return Explanation(
+        id=named,
+        counters=counters,
+        text=" ".join(text.split()),
+        evidence=evidence,
+        case=case,
+        start=str(start) if start is not None else None,
+        torch=_range(row, "torch", where),
+        vllm=_range(row, "vllm", where),
+    )
+
+
+def _strings(value: object, where: str, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        raise DifferencesError(f"{where}: is not a list of {what}; name at least one")
+    return tuple(value)
+
+
+def _range(row: Mapping[str, object], key: str, where: str) -> VersionRange:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise DifferencesError(f'{where}: {key}: {value!r} is not a string; write ">=2.10"')
+    try:
+        return VersionRange(value)
+    except ExpectationsError as error:
+        raise DifferencesError(f"{where}: {key}: {error}") from error

@@ -1,0 +1,345 @@
+"""The CPU as predictor, shown: its own page, a section of the table, JSON, and a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from textwrap import wrap
+
+from matrix.agreement import Agreement, Count, Figures, Pair, Share, figures, group
+from matrix.calibrate import DEFAULT_COUNTERS
+from matrix.differences import Explanation
+from matrix.report.text import clean, clip, code, markdown, tabular
+
+__all__ = ["PAGE", "content", "lines", "page", "section"]
+
+PAGE = "agreement.md"
+"""The name of the page's file, beside the table's."""
+
+_HEAD = (
+    "# The CPU as predictor\n\n"
+    "CUDA decides. Here stands what the CPU platform counts without a GPU beside it, once for each "
+    "pair of releases that ran on both, from the newest records.\n"
+)
+_NONE = "No pair of releases ran on both platforms yet.\n"
+_LEGEND = """\
+- **expected counters**: the five that expectations speak of (artifacts saved and loaded; \
+AOTAutograd's total, cache miss and cache hit), in the starts that ran on both platforms
+- **of all that CUDA counted**: the same five in every start that CUDA ran; a case that the CPU \
+cannot run counts as wrong
+- **every counter**: all that both releases report in a start that ran on both; **not 0 on both** \
+leaves out those that never moved
+- **cases**: those that CUDA started, and of them those whose every start ran on the CPU too
+"""
+_COLUMNS = (
+    "expected counters",
+    "of all that CUDA counted",
+    "every counter",
+    "not 0 on both",
+    "cases",
+)
+_SHORT = ("saved", "loaded", "total", "miss", "hit")
+_UNEXPLAINED = "not explained"
+
+
+def section(agreement: Agreement) -> str:
+    """The summary in the table, or nothing where no pair of releases ran on both platforms."""
+    if not agreement.pairs:
+        return ""
+    told = agreement.figures
+    differing, unexplained = len(agreement.differences), len(agreement.unexplained)
+    return (
+        "## The CPU as predictor\n\n"
+        f"A run without a GPU predicts **{told.expected}** of the counters that expectations speak "
+        f"of, where both platforms ran the case: {told.counted} of all that CUDA counted, since it "
+        f"cannot run every case. Of every counter it predicts {told.every}, or {told.raised} "
+        f"without those that are 0 on both. {_differ(differing, unexplained)} "
+        f"[Side by side, and why]({PAGE}).\n\n" + _figures(agreement)
+    )
+
+
+def page(agreement: Agreement) -> str:
+    """The page: figures, both platforms side by side, every difference and why."""
+    if not agreement.pairs:
+        return "\n".join([_HEAD, _NONE, *_alone(agreement)])
+    return "\n".join(
+        [
+            _HEAD,
+            "## Share that the CPU predicts rightly\n",
+            _figures(agreement),
+            _LEGEND,
+            "## By case\n",
+            _cases(agreement),
+            "## By counter\n",
+            _counters(agreement),
+            "## Side by side\n",
+            "CUDA's numbers, and the CPU's where they differ.\n",
+            _side_by_side(agreement),
+            "## What differs, and why\n",
+            *_differences(agreement),
+            *_left_out(agreement),
+        ]
+    )
+
+
+def content(agreement: Agreement) -> dict[str, object]:
+    """The agreement for a program; the table's JSON Schema is its law."""
+    return {
+        "figures": _shares(agreement.figures),
+        "pairs": [_pair(agreement, pair) for pair in agreement.pairs],
+        "counters": {
+            counter: _share(figures(counts, ()).every)
+            for counter, counts in group(_both(agreement), lambda each: each.counter).items()
+        },
+        "one_sided": list(agreement.one_sided),
+        "alone": list(agreement.alone),
+    }
+
+
+def lines(agreement: Agreement) -> str:
+    """The differences, why, what was not predicted, and the figures, as aligned text."""
+    parts = []
+    for pair in agreement.pairs:
+        parts.append(f"{_name(pair)}: {pair.cuda} on cuda, {pair.cpu} on cpu")
+        differing = [each for each in agreement.differences if each.pair == pair]
+        if differing:
+            head = ("case", "start", "counter", "cuda", "cpu", "why")
+            rows: list[tuple[str, ...]] = [
+                (
+                    _plain(each.case),
+                    each.start,
+                    _plain(each.counter),
+                    str(each.cuda),
+                    str(each.cpu),
+                    ", ".join(why.id for why in each.why) or _UNEXPLAINED,
+                )
+                for each in differing
+            ]
+            parts += ["", *_aligned(head, rows, right=(3, 4))]
+        missing = [
+            (_plain(each.case), clip(clean(each.reason), 100))
+            for each in agreement.predictions
+            if each.pair == pair and each.reason
+        ]
+        if missing:
+            parts += ["", *_aligned(("case", "not predicted"), missing)]
+        parts.append("")
+    reasons = [
+        (name, line)
+        for each in _explanations(agreement)
+        for name, line in zip_longest([each.id], wrap(each.text, 78), fillvalue="")
+    ]
+    if reasons:
+        parts += [*_aligned(("why", ""), reasons), ""]
+    shares = [
+        (name, *(str(share) for share in _each(told))) for name, told in _figure_rows(agreement)
+    ]
+    parts += _aligned(("predicted rightly", *_COLUMNS), shares)
+    return "\n".join(parts) + "\n"
+
+
+def _figures(agreement: Agreement) -> str:
+    rows = [
+        [markdown(name), *(str(share) for share in _each(told))]
+        for name, told in _figure_rows(agreement)
+    ]
+    return tabular(["", *_COLUMNS], rows, right=range(1, len(_COLUMNS) + 1))
+
+
+def _figure_rows(agreement: Agreement) -> list[tuple[str, Figures]]:
+    """The figures of each pair, and of all where there are several."""
+    rows = [(_name(pair), _of_pair(agreement, pair)) for pair in agreement.pairs]
+    return [*rows, ("all", agreement.figures)] if len(rows) > 1 else rows
+
+
+def _cases(agreement: Agreement) -> str:
+    counts = group(agreement.counts, lambda each: (each.pair, each.case))
+    rows = []
+    for each in agreement.predictions:
+        told = figures(counts.get((each.pair, each.case), ()), (each,))
+        said = f"not predicted: {markdown(each.reason)}" if each.reason else "predicted"
+        if not each.started:
+            said = f"nothing to predict: {markdown(each.reason or '')}"
+        shares = [str(share) if share.of else "-" for share in (told.expected, told.every)]
+        rows.append([markdown(_name(each.pair)), code(each.case), *shares, said])
+    head = ["pair", "case", "expected counters", "every counter", ""]
+    return tabular(head, rows, right=(2, 3))
+
+
+def _counters(agreement: Agreement) -> str:
+    shares = {
+        counter: figures(counts, ()).every
+        for counter, counts in group(_both(agreement), lambda each: each.counter).items()
+    }
+    shown = {
+        counter: share
+        for counter, share in shares.items()
+        if counter in DEFAULT_COUNTERS or share.right < share.of
+    }
+    told = tabular(
+        ["counter", "predicted rightly"],
+        [[code(counter), str(share)] for counter, share in shown.items()],
+        right=(1,),
+    )
+    rest = len(shares) - len(shown)
+    return f"{told}\nAll other counters ({rest}) agree in every start.\n" if rest else told
+
+
+def _side_by_side(agreement: Agreement) -> str:
+    rows = []
+    by_start = group(agreement.counts, lambda each: (each.pair, each.case, each.start))
+    for (pair, case, start), counts in by_start.items():
+        seen = {each.counter: each for each in counts}
+        numbers = [_both_numbers(seen.get(counter)) for counter in DEFAULT_COUNTERS]
+        ran = "ran" if all(each.cpu is not None for each in counts) else "not run"
+        rows.append([markdown(_name(pair)), code(case), start, *numbers, ran])
+    return tabular(["pair", "case", "start", *_SHORT, "on the CPU"], rows, right=range(3, 8))
+
+
+def _both_numbers(count: Count | None) -> str:
+    if count is None:
+        return "-"
+    if count.agrees or count.cpu is None:
+        return str(count.cuda)
+    return f"{count.cuda}, CPU **{count.cpu}**"
+
+
+def _differences(agreement: Agreement) -> list[str]:
+    if not agreement.differences:
+        return ["Nothing, in the starts that ran on both platforms.\n"]
+    numbers = {each: at for at, each in enumerate(_explanations(agreement), 1)}
+    rows = [
+        [
+            markdown(_name(each.pair)),
+            code(each.case),
+            each.start,
+            code(each.counter),
+            str(each.cuda),
+            str(each.cpu),
+            " ".join(f"\\[{numbers[why]}\\]" for why in each.why) or _UNEXPLAINED,
+        ]
+        for each in agreement.differences
+    ]
+    head = ["pair", "case", "start", "counter", "CUDA", "CPU", "why"]
+    notes = [
+        f"{at}. {markdown(why.text, 1000)} Evidence: {', '.join(map(_evidence, why.evidence))}."
+        for why, at in numbers.items()
+    ]
+    return [tabular(head, rows, right=(4, 5)), *(["\n".join(notes) + "\n"] if notes else [])]
+
+
+def _evidence(item: str) -> str:
+    """A link where it is one: only links to upstream are evidence, so it is safe as one."""
+    return f"<{item}>" if "://" in item else code(item)
+
+
+def _left_out(agreement: Agreement) -> list[str]:
+    told = _alone(agreement)
+    if agreement.one_sided:
+        names = ", ".join(code(each) for each in agreement.one_sided)
+        told.append(
+            "Counters that only one platform has in a start, most of them of its kernels, are in "
+            f"no figure: {names}.\n"
+        )
+    return ["## Not in the figures\n", *told] if told else []
+
+
+def _alone(agreement: Agreement) -> list[str]:
+    if not agreement.alone:
+        return []
+    names = ", ".join(code(each) for each in agreement.alone)
+    return [f"Ran on CUDA, and no cell of the same releases on the CPU: {names}.\n"]
+
+
+def _pair(agreement: Agreement, pair: Pair) -> dict[str, object]:
+    counts = group((each for each in agreement.counts if each.pair == pair), lambda each: each.case)
+    return {
+        "torch": pair.torch,
+        "vllm": pair.vllm,
+        "cuda": pair.cuda,
+        "cpu": pair.cpu,
+        "figures": _shares(_of_pair(agreement, pair)),
+        "cases": [
+            {
+                "case": each.case,
+                "predicted": each.reason is None if each.started else None,
+                "reason": each.reason,
+                "figures": _shares(figures(counts.get(each.case, ()), (each,))),
+                "counters": [_count(count) for count in counts.get(each.case, ())],
+            }
+            for each in agreement.predictions
+            if each.pair == pair
+        ],
+    }
+
+
+def _count(count: Count) -> dict[str, object]:
+    return {
+        "start": count.start,
+        "counter": count.counter,
+        "cuda": count.cuda,
+        "cpu": count.cpu,
+        "agrees": count.agrees,
+        "why": [each.id for each in count.why],
+    }
+
+
+def _of_pair(agreement: Agreement, pair: Pair) -> Figures:
+    return figures(
+        (each for each in agreement.counts if each.pair == pair),
+        (each for each in agreement.predictions if each.pair == pair),
+    )
+
+
+def _both(agreement: Agreement) -> list[Count]:
+    """The counts of starts that ran on both platforms."""
+    return [each for each in agreement.counts if each.cpu is not None]
+
+
+def _explanations(agreement: Agreement) -> list[Explanation]:
+    """Each explanation of a difference once, in the order in which the differences stand."""
+    seen = {why.id: why for each in agreement.differences for why in each.why}
+    return list(seen.values())
+
+
+def _each(told: Figures) -> tuple[Share, ...]:
+    return told.expected, told.counted, told.every, told.raised, told.cases
+
+
+def _shares(told: Figures) -> dict[str, object]:
+    names = ("expected", "counted", "every", "raised", "cases")
+    return {name: _share(share) for name, share in zip(names, _each(told), strict=True)}
+
+
+def _share(share: Share) -> dict[str, int]:
+    return {"right": share.right, "of": share.of}
+
+
+def _differ(differing: int, unexplained: int) -> str:
+    if not differing:
+        return "No counter differs."
+    verb = "differs" if differing == 1 else "differ"
+    return f"{differing} {verb}, {unexplained} of them not explained."
+
+
+def _name(pair: Pair) -> str:
+    return f"torch {pair.torch}, vLLM {pair.vllm}"
+
+
+def _plain(name: str) -> str:
+    return clip(clean(name), 60)
+
+
+def _aligned(
+    head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()
+) -> list[str]:
+    """Lines with each column as wide as its widest cell."""
+    told = [tuple(head), *map(tuple, rows)]
+    widths = [max(len(row[at]) for row in told) for at in range(len(head))]
+    return [
+        "  ".join(
+            f"{cell:>{width}}" if at in right else f"{cell:<{width}}"
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in told
+    ]

@@ -1,0 +1,229 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from matrix.agreement import NOTHING, agree
+from matrix.differences import Explanations, parse_explanations
+from matrix.expectations import Expectations, parse_expectations
+from matrix.records import Case, Record, Start
+from matrix.report import agreement, markdown, table_json, upstream
+from matrix.report.table import tabulate
+
+SCHEMA = json.loads(
+    (Path(agreement.__file__).parents[1] / "data/table.schema.json").read_text(encoding="utf-8")
+)
+SAVED, TOTAL = "num_compiled_artifacts_saved", "aot_autograd.total"
+WHY = parse_explanations(
+    f"""
+[[difference]]
+id = "router"
+counters = ["{TOTAL}"]
+text = "The *router* is compiled apart."
+evidence = ["results/cuda/py311-torch210-vllm019.json", "https://github.com/pytorch/pytorch/pull/1"]
+""",
+    "differences.toml",
+)
+NO_RULES = Expectations(())
+UPSTREAM = parse_expectations(
+    f"""
+[[rule]]
+id = "moe-warm"
+case = "moe_startup"
+platform = "cuda"
+torch = ">=2.10,<2.12"
+flags = {{ MEGA = true }}
+start = "warm"
+counters = {{ {SAVED} = 1, "{TOTAL}" = 30 }}
+evidence = ["results/cuda/py311-torch210-vllm019.json", "https://github.com/pytorch/pytorch/pull/2"]
+upstream = {{ counters = {{ {SAVED} = 0 }}, link = "https://github.com/vllm-project/vllm/pull/3" }}
+""",
+    "rules.toml",
+)
+
+
+def case(name: str = "moe", total: int = 9, more: str = "inductor.x") -> Case:
+    cold = Start("cold", {}, {SAVED: 3, TOTAL: total, more: 1})
+    return Case(name, "passed", starts=(cold, Start("warm", {}, {SAVED: 0, TOTAL: 6})))
+
+
+def make(platform: str, *cases: Case, cell: str = "py311-torch210-vllm019") -> tuple[Path, Record]:
+    found = {"started": "2026-11-22T18:00:00Z", "torch": "2.10.0+cu128", "vllm": "0.19.1"}
+    return Path(f"{cell}.json"), Record(cell, platform, True, found, cases=cases)
+
+
+RECORDS = [
+    make(
+        "cuda", case(total=22, more="inductor.triton"), case("mla"), cell="py312-torch210-vllm019"
+    ),
+    make("cpu", case(), Case("mla", "not_applicable", reason="no | kernel")),
+]
+TOLD = tabulate(RECORDS, NO_RULES, WHY)
+
+
+def test_the_table_has_the_figures_and_a_link_to_the_page() -> None:
+    told = markdown.render(TOLD)
+    assert (
+        "## The CPU as predictor\n\n"
+        "A run without a GPU predicts **3 of 4 (75 %)** of the counters that expectations speak "
+        "of, where both platforms ran the case: 3 of 8 (37 %) of all that CUDA counted, since it "
+        "cannot run every case. Of every counter it predicts 3 of 4 (75 %), or 2 of 3 (66 %) "
+        "without those that are 0 on both. 1 differs, 0 of them not explained. "
+        "[Side by side, and why](agreement.md).\n"
+    ) in told
+    assert told.index("## The CPU as predictor") < told.index("## Cases")
+    assert "predictor" not in markdown.render(tabulate(RECORDS[:1], NO_RULES))
+
+
+def test_the_page_puts_both_side_by_side_and_says_why() -> None:
+    told = agreement.page(TOLD.agreement)
+    for line in (
+        "| torch 2.10.0, vLLM 0.19.1 | 3 of 4 (75 %) | 3 of 8 (37 %) | 3 of 4 (75 %) |"
+        " 2 of 3 (66 %) | 1 of 2 (50 %) |",
+        "| torch 2.10.0, vLLM 0.19.1 | `mla` | - | - | not predicted: no &#124; kernel |",
+        "| torch 2.10.0, vLLM 0.19.1 | `moe` | 3 of 4 (75 %) | 3 of 4 (75 %) | predicted |",
+        f"| `{TOTAL}` | 1 of 2 (50 %) |",
+        "| torch 2.10.0, vLLM 0.19.1 | `mla` | warm | 0 | - | 6 | - | - | not run |",
+        "| torch 2.10.0, vLLM 0.19.1 | `moe` | cold | 3 | - | 22, CPU **9** | - | - | ran |",
+        f"| torch 2.10.0, vLLM 0.19.1 | `moe` | cold | `{TOTAL}` | 22 | 9 | \\[1\\] |",
+        "1. The \\*router\\* is compiled apart. Evidence:"
+        " `results/cuda/py311-torch210-vllm019.json`, <https://github.com/pytorch/pytorch/pull/1>.",
+    ):
+        assert f"{line}\n" in told
+    assert "are in no figure: `inductor.triton`, `inductor.x`.\n" in told
+
+
+def test_what_nobody_explained_is_said_to_be_so() -> None:
+    told = tabulate(RECORDS, NO_RULES).agreement
+    assert f"| `moe` | cold | `{TOTAL}` | 22 | 9 | not explained |" in agreement.page(told)
+    assert "1 differs, 1 of them not explained." in agreement.section(told)
+
+
+def test_full_agreement_is_said_plainly() -> None:
+    told = agree([make("cuda", case())[1], make("cpu", case())[1]], Explanations())
+    page = agreement.page(told)
+    assert "Nothing, in the starts that ran on both platforms.\n" in page
+    assert "All other counters (1) agree" in page
+    assert "No counter differs." in agreement.section(told)
+    assert "## Not in the figures" not in page
+
+
+def test_a_page_of_nothing_says_so() -> None:
+    told = agreement.page(NOTHING)
+    assert "No pair of releases ran on both platforms yet." in told
+    assert agreement.section(NOTHING) == ""
+    alone = agreement.page(agree([make("cuda", case())[1]], Explanations()))
+    assert "no cell of the same releases on the CPU: `py311-torch210-vllm019`." in alone
+
+
+def test_several_pairs_have_a_line_for_all() -> None:
+    name = "py311-torch211-vllm020"
+    found = {"started": "2026-11-22T18:00:00Z", "torch": "2.11.0", "vllm": "0.20.2"}
+    more = [
+        (Path(f"{name}.json"), Record(name, platform, True, found, cases=(case(),)))
+        for platform in ("cpu", "cuda")
+    ]
+    told = tabulate(RECORDS + more, NO_RULES, WHY).agreement
+    assert "| all | 7 of 8 (87 %) | 7 of 12 (58 %) |" in agreement.page(told)
+    assert re.search(r"\nall +7 of 8 \(87 %\) +7 of 12 \(58 %\) ", agreement.lines(told))
+
+
+def test_a_terminal_shows_what_differs_and_the_figures() -> None:
+    assert agreement.lines(TOLD.agreement) == (
+        "torch 2.10.0, vLLM 0.19.1: py312-torch210-vllm019 on cuda, py311-torch210-vllm019 on cpu\n"
+        "\n"
+        "case  start  counter             cuda  cpu  why\n"
+        "moe   cold   aot_autograd.total    22    9  router\n"
+        "\n"
+        "case  not predicted\n"
+        "mla   no | kernel\n"
+        "\n"
+        "why\n"
+        "router  The *router* is compiled apart.\n"
+        "\n"
+        "predicted rightly          expected counters  of all that CUDA counted  every counter"
+        "  not 0 on both  cases\n"
+        "torch 2.10.0, vLLM 0.19.1  3 of 4 (75 %)      3 of 8 (37 %)             3 of 4 (75 %)"
+        "  2 of 3 (66 %)  1 of 2 (50 %)\n"
+    )
+
+
+def test_the_json_obeys_its_schema() -> None:
+    content = json.loads(table_json.render(tabulate(RECORDS, UPSTREAM, WHY)))
+    Draft202012Validator(SCHEMA).validate(content)
+    told = content["agreement"]
+    assert told["figures"]["counted"] == {"right": 3, "of": 8}
+    [pair] = told["pairs"]
+    assert [each["predicted"] for each in pair["cases"]] == [False, True]
+    assert {
+        "start": "cold",
+        "counter": TOTAL,
+        "cuda": 22,
+        "cpu": 9,
+        "agrees": False,
+        "why": ["router"],
+    } in pair["cases"][1]["counters"]
+    assert told["counters"][TOTAL] == {"right": 1, "of": 2}
+    assert content["upstream"] == [
+        {
+            "rule": "moe-warm",
+            "case": "moe_startup",
+            "platform": "cuda",
+            "torch": ">=2.10,<2.12",
+            "vllm": None,
+            "start": "warm",
+            "counter": SAVED,
+            "measured": 1,
+            "published": 0,
+            "link": "https://github.com/vllm-project/vllm/pull/3",
+            "records": ["results/cuda/py311-torch210-vllm019.json"],
+        }
+    ]
+
+
+def test_what_upstream_publishes_otherwise_is_said_with_both_numbers_and_a_link() -> None:
+    told = markdown.render(tabulate(RECORDS, UPSTREAM))
+    assert "## Where we measured something else than upstream publishes\n" in told
+    assert (
+        f"| `moe_startup` | cuda, torch `>=2.10,<2.12`, MEGA `True` | warm | `{SAVED}` | 1 |"
+        " [0](https://github.com/vllm-project/vllm/pull/3) |"
+        " `results/cuda/py311-torch210-vllm019.json` |\n"
+    ).replace("MEGA", "`MEGA`") in told
+    assert upstream.section(()) == ""
+    assert "upstream publishes" not in markdown.render(tabulate(RECORDS, NO_RULES))
+
+
+def shape(told: str) -> list[int]:
+    return [line.count("|") for line in told.splitlines() if line.startswith("|")]
+
+
+def hostile(said: str) -> str:
+    name = f"x{said}"
+    other = Case("y", "failed", reason=said)
+    cuda = make("cuda", case(name, total=22, more=f"b{said}"), case("y"))
+    cold = Start("cold", {}, {TOTAL: 1, f"a{said}": 2})
+    cpu = make("cpu", Case(name, "passed", starts=(cold,)), other)
+    told = tabulate([cuda, cpu], NO_RULES)
+    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(told)))
+    shown = agreement.lines(told.agreement)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown)
+    return agreement.page(told.agreement)
+
+
+@pytest.mark.parametrize(
+    "said", ["a | b", "<script>`x`", "\x1b[31m\n# h\n\n| x |", "[l](javascript:1) \u202e", "*b*"]
+)
+def test_hostile_text_is_shown_as_text(said: str) -> None:
+    told = hostile(said)
+    assert shape(told) == shape(hostile("calm"))
+    assert "<" not in told and "\n# h" not in told
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.text("<>|`\\*_[]()#~$&@!\n\r\x1b[0;m:/w.", max_size=30))
+def test_any_text_is_shown_as_text(said: str) -> None:
+    assert shape(hostile(said)) == shape(hostile("calm"))
