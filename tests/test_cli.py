@@ -381,8 +381,10 @@ def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
         "pytest_args": [],
         "timeout": 99.0,
         "model_source": "data",
+        "jobs": None,
     }
     options = ["--platform", "cpu", "--records", "r", "--timeout", "60", "--model-source", "hub"]
+    options += ["--jobs", "7"]
     rest = ["-k", "moe", "--", "--", "--platform"]
     assert cli.main(["run", CELL, *options, *rest]) == 0
     assert engine.asked[1] == {
@@ -391,7 +393,19 @@ def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
         "pytest_args": ["-k", "moe", "--", "--platform"],
         "timeout": 60.0,
         "model_source": "hub",
+        "jobs": "7",
     }
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", ""])
+def test_what_is_no_number_of_jobs_is_refused(
+    engine: Engine, capsys: pytest.CaptureFixture[str], jobs: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", CELL, f"--jobs={jobs}"])
+    assert stopped.value.code == 2
+    assert "neither auto nor a number of cases" in capsys.readouterr().err
+    assert engine.asked is None
 
 
 @pytest.mark.parametrize(

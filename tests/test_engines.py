@@ -190,9 +190,14 @@ def test_a_good_run(run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert f"{startup.parents[1]} tests/startup --record" in log
     assert "--platform cpu --model-source data --case-timeout 60 --junitxml" in log
     assert log.splitlines()[0].endswith("-k good")
+    assert "--jobs" not in log
     assert "CUDA_VISIBLE_DEVICES ''" in log and "MATRIX_PLATFORM 'cpu'" in log
     temporary = log.partition("TMPDIR '")[2].partition("'")[0]
     assert temporary and not Path(temporary).exists()
+
+
+def test_how_many_run_side_by_side_is_handed_on(run: Run) -> None:
+    assert " --jobs 7 --junitxml" in run("good", jobs="7").with_suffix(".log").read_text()
 
 
 def test_the_record_names_no_folder_of_the_machine(run: Run, tmp_path: Path) -> None:

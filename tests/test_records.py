@@ -388,6 +388,22 @@ def test_read_takes_a_version_that_does_not_contradict(tmp_path: Path, version: 
     assert read(tmp_path / f"{CELL}.json") == bare
 
 
+@pytest.mark.parametrize(("jobs", "known"), [(7, 7), (1, 1), (None, 1), ("7", 1), (True, 1)])
+def test_how_many_ran_side_by_side(jobs: object, known: int) -> None:
+    record = make()
+    assert record.jobs == 1
+    assert dataclasses.replace(record, provenance={**record.provenance, "jobs": jobs}).jobs == known
+
+
+def test_the_schema_knows_how_many_ran_side_by_side() -> None:
+    data = json.loads(to_json(make()))
+    data["provenance"]["jobs"] = 7
+    validate(data, "r")
+    data["provenance"]["jobs"] = 0
+    with pytest.raises(RecordError, match=r"r: provenance\.jobs: "):
+        validate(data, "r")
+
+
 def test_a_record_from_before_deselected_was_counted_is_whole() -> None:
     old = json.loads(to_json(make(deselected=5)))
     del old["deselected"]

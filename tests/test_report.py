@@ -3,6 +3,7 @@ import itertools
 import json
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +391,16 @@ def test_a_terminal_shows_what_a_person_asks() -> None:
         "ran     torch 2.10.0+cu128, vLLM 0.19.1, Python 3.11.7, on EPYC 9B14\n"
         "record  py311-torch210-vllm019.json\n"
     )
+
+
+def test_cases_side_by_side_are_said_for_what_their_seconds_are_worth() -> None:
+    path, record = make("py311-torch210-vllm019", make_case())
+    together = replace(record, provenance={**record.provenance, "jobs": 7})
+    shown = terminal.render(together, judge(together, RULES), str(path))
+    assert ", Python 3.11.7, on EPYC 9B14, 7 side by side\n" in shown
+    assert "side by side" not in terminal.render(record, judge(record, RULES), str(path))
+    told = markdown.render(tabulate([(path, together)], RULES)).partition("## Records\n")[2]
+    assert "| 1 case, 7 side by side | 2026-11-22T18:00:00Z |" in told
 
 
 def test_a_terminal_says_that_a_run_was_partial() -> None:

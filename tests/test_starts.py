@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from matrix.inside import features, starts
+from matrix.inside.jobs import START_MIB
 from matrix.inside.models import MODELS, overrides
 from matrix.inside.starts import Startup, StateError, cannot_run, lacks, observe
 
@@ -167,6 +168,23 @@ def test_on_the_cpu_a_model_goes_without_its_quantization() -> None:
     assert callable(change)
     config = change(Config(hidden_size=3072, quantization_config={"quant_method": "fp8"}))
     assert config.hidden_size == 256 and not hasattr(config, "quantization_config")
+
+
+@pytest.mark.parametrize(
+    ("memory", "share"), [(81559, START_MIB / 81559), (143771, START_MIB / 143771), (24576, 0.25)]
+)
+def test_a_start_asks_for_no_more_of_the_gpu_than_it_may_take(
+    monkeypatch: pytest.MonkeyPatch, memory: int, share: float
+) -> None:
+    known = frozenset({"kv_cache_memory_bytes"})
+    monkeypatch.setattr(features, "compilation_config", lambda: None)
+    monkeypatch.setattr(features, "learn_model_type", lambda name: None)
+    monkeypatch.setattr(features, "device_memory_mib", lambda: memory)
+    monkeypatch.setattr(features, "engine_arguments", lambda: known)
+    arguments = starts._arguments(Startup(MODELS["small-dense"], "cuda"))
+    assert arguments["gpu_memory_utilization"] == pytest.approx(share)
+    assert arguments["kv_cache_memory_bytes"] == 1 << 30
+    assert "gpu_memory_utilization" not in starts._arguments(SMALL)
 
 
 def test_the_environment_keeps_vllm_in_this_process_and_off_the_network(

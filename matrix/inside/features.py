@@ -37,6 +37,9 @@ _FLAGS = (
     "VLLM_DISABLE_COMPILE_CACHE",
     "VLLM_USE_V2_MODEL_RUNNER",
 )
+# What every start imports on its way, though `vllm` does not: hundreds of modules, none of which
+# calls CUDA or imports FlashInfer (which does) at its top.
+_STARTED = ("vllm.v1.worker.gpu_worker", "vllm.v1.worker.gpu_model_runner")
 _DYNAMO_GROUPS = ("aot_autograd", "inductor")
 _DYNAMO_COUNTERS = {
     "aot_autograd": ("total", "autograd_cache_miss", "autograd_cache_hit"),
@@ -155,6 +158,8 @@ def preload(platform: str) -> None:
     """
     importlib.import_module("torch._inductor.compile_fx")
     importlib.import_module(importlib.import_module("vllm").LLM.__module__)
+    for name in _STARTED:
+        importlib.import_module(name)
     if platform == "cpu":
         importlib.import_module("torch._inductor.cpu_vec_isa").valid_vec_isa_list()
 

@@ -1,0 +1,53 @@
+"""The benchmark that compares two records: what it says, and what it refuses."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from matrix.records import Case, Record, Rung, Start, write
+
+ROOT = Path(__file__).resolve().parent.parent
+CELL = "py311-torch210-vllm019"
+
+
+def make(seconds: float, saved: int = 3, **facts: object) -> Record:
+    starts = (Start("cold", {"total": 1.0}, {"saved": saved}), Start("warm", {}, {"saved": 0}))
+    provenance = {"started": "2026-11-22T18:00:00Z", "seconds": seconds, **facts}
+    cases = (Case("moe", "passed", starts=starts),)
+    return Record(CELL, "cpu", True, provenance, rungs=(Rung("imports", True, 10.0),), cases=cases)
+
+
+@pytest.mark.parametrize(
+    ("together", "status", "said"),
+    [
+        (make(40.0, jobs=7), 0, "ratio       0.40, without imports 0.33\n"),
+        (make(40.0, jobs=7), 0, "together    7 at once     40.0 s  without imports    30.0 s\n"),
+        (make(40.0), 0, "counters    2 compared, identical\n"),
+        (make(40.0, saved=4), 1, "  moe cold saved: 3 alone, 4 together\n"),
+        (
+            dataclasses.replace(make(40.0), cases=(Case("moe", "crashed"),)),
+            1,
+            "  moe: passed alone, crashed together\n  moe cold saved: 3 alone, None together\n",
+        ),
+        (dataclasses.replace(make(40.0), cases=()), 1, "  moe: only in one of them\n"),
+        (dataclasses.replace(make(40.0), platform="cuda"), 2, "platform: cpu and cuda"),
+        (make(0.0), 2, "provenance.seconds: is 0.0; the run did not end"),
+    ],
+)
+def test_two_records_are_compared(tmp_path: Path, together: Record, status: int, said: str) -> None:
+    paths = [tmp_path / f"{CELL}.{name}.json" for name in ("alone", "together")]
+    for path, record in zip(paths, (make(100.0), together), strict=True):
+        write(record, path)
+    command = [sys.executable, str(ROOT / "benchmarks/side_by_side.py"), "--records"]
+    done = subprocess.run(
+        [*command, *map(str, paths)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert said in (done.stderr if status == 2 else done.stdout)
+    assert done.returncode == status
