@@ -1,4 +1,5 @@
 import contextlib
+import json
 import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 from matrix.inside import features, starts
 from matrix.inside.jobs import START_MIB
 from matrix.inside.models import MODELS, overrides
-from matrix.inside.starts import Startup, StateError, cannot_run, lacks, observe
+from matrix.inside.starts import Startup, StateError, cannot_run, observe
 
 COUNTED = {"num_compiled_artifacts_saved": 3, "aot_autograd.total": 5}
 SMALL = Startup(MODELS["small-dense"], "cpu")
@@ -135,10 +136,18 @@ def test_a_release_without_the_architecture_says_so(monkeypatch: pytest.MonkeyPa
     assert cannot_run(MODELS["small-moe"], "cpu") == "this vLLM has no MixtralForCausalLM"
 
 
-def test_what_only_a_hub_has_is_said() -> None:
-    assert "--model-source hub" in str(lacks(MODELS["kimi-k2.5"], "data"))
-    assert lacks(MODELS["kimi-k2.5"], "hub") is None
-    assert lacks(MODELS["glm-4.5"], "data") is None
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].images])
+def test_a_model_with_images_has_a_tokenizer_that_knows_its_placeholder(name: str) -> None:
+    folder = MODELS[name].folder
+    config = json.loads((folder / "config.json").read_text())
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    placeholder = vocabulary["<|media_pad|>"]
+    assert config["media_placeholder_token_id"] == config["image_token_id"] == placeholder
+    assert {each["content"]: each["id"] for each in tokenizer["added_tokens"]} == vocabulary
+    special = json.loads((folder / "tokenizer_config.json").read_text())
+    assert {special[f"{each}_token"] for each in ("bos", "eos", "unk", "pad")} <= set(vocabulary)
 
 
 @pytest.mark.parametrize("name", MODELS)

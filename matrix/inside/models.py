@@ -17,8 +17,9 @@ class Model:
 
     `overrides` make it small, as upstream's own tests do; `cpu_overrides` come on top on the CPU,
     where the keys `cpu_without` are dropped as well.
-    `architecture` is vLLM's class for it. `needs` names what its kernels ask of a machine,
-    `hub_only` what only its repository has; `nested` is the key that `overrides` go under.
+    `architecture` is vLLM's class for it. `needs` names what its kernels ask of a machine;
+    `nested` is the key that `overrides` go under. A model that takes images has a tokenizer beside
+    its configuration, and `images` is the module of vLLM that asks for its image processor.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Model:
     cpu_without: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     nested: str | None = None
-    hub_only: str | None = None
+    images: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -89,7 +90,7 @@ MODELS: Mapping[str, Model] = {
             overrides={**_SMALL, "n_routed_experts": 8},
             needs=("mla", "int4"),
             nested="text_config",
-            hub_only="tokenizer and no image processor",
+            images="vllm.model_executor.models.kimi_k25",
         ),
         Model(
             "glm-4.5",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from matrix.inside import features, timings
+from matrix.inside.images import use_plain_image_processor
 from matrix.inside.jobs import START_MIB
 from matrix.inside.models import Model, overrides
 
@@ -19,7 +20,6 @@ __all__ = [
     "StateError",
     "cannot_run",
     "engine",
-    "lacks",
     "observe",
     "prepare_environment",
 ]
@@ -73,13 +73,6 @@ def prepare_environment(source: str) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if source != "hub":
         os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def lacks(model: Model, source: str) -> str | None:
-    """Return what a model from this source lacks to be started, or None."""
-    if source == "data" and model.hub_only is not None:
-        return f"the shipped configuration has no {model.hub_only}; use --model-source hub"
-    return None
 
 
 def cannot_run(model: Model, platform: str) -> str | None:
@@ -157,7 +150,10 @@ def _arguments(startup: Startup) -> dict[str, Any]:
     else:
         features.learn_model_type(model.model_type)
         arguments["model"] = str(model.folder)
-        arguments["skip_tokenizer_init"] = True
+        if model.images is None:
+            arguments["skip_tokenizer_init"] = True
+        else:
+            use_plain_image_processor(model.images)
     return arguments
 
 

@@ -74,10 +74,6 @@ def startup(
         if reason is not None:
             journal.write("not_applicable", reason=reason)
             pytest.skip(reason)
-        reason = starts.lacks(model, source)
-        if reason is not None:
-            journal.write("untested", reason=reason)
-            pytest.skip(f"untested: {reason}")
         asked = starts.Startup(
             model,
             platform,
