@@ -93,6 +93,7 @@ def _bundle(options: argparse.Namespace) -> int:
         have=tuple(bundle.parse_have(each) for each in options.have),
         without=tuple(options.without),
         split=bundle.parse_size(options.split) if options.split else None,
+        repack=options.repack,
     )
     make_bundle(wanted, releases, options.out)
     return 0
@@ -259,6 +260,11 @@ def _parser() -> argparse.ArgumentParser:
         "--gpu-arch",
         metavar="ARCH",
         help="such as sm_90: drop the GPU code of other chips, to make the bundle small",
+    )
+    bundle.add_argument(
+        "--repack",
+        action="store_true",
+        help="pack the wheels again with the program zstd, to make the bundle smaller still",
     )
     bundle.add_argument(
         "--have",

@@ -159,12 +159,12 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
     """Check, unpack, install, and become the run; raises BundleError where that cannot be."""
     manifest = read_manifest(bundle)
     cell = _chosen(manifest, arguments)
+    if reason := unfit(manifest, cell):
+        raise BundleError(reason)
     with _timed(f"checking {_mib(_on_disk(manifest))}"):
         wrong = faults(manifest, bundle)
     if wrong:
         raise BundleError("\n".join(wrong))
-    if reason := unfit(manifest, cell):
-        raise BundleError(reason)
     home = (work or _cache_folder()).absolute() / f"bundle-{manifest.digest[:16]}"
     home.mkdir(parents=True, exist_ok=True)
     with _alone(home):

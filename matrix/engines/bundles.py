@@ -25,9 +25,10 @@ from matrix import bundle, offline, provenance
 from matrix.bundle import BundlePlanError, Have, Pinned, Target
 from matrix.cells import Cell
 from matrix.engines.installs import why_install_failed
-from matrix.engines.wheels import digest_of, keep_gpu_code, write_project_wheel
+from matrix.engines.wheels import digest_of, rewrite, write_project_wheel
+from matrix.engines.zips import find_zstd
 from matrix.errors import MatrixError
-from matrix.gpu_code import parse_arch
+from matrix.gpu_code import Pruned, parse_arch
 from matrix.offline import MANIFEST, BundleCell, Item, Package
 from matrix.releases import Releases
 
@@ -47,7 +48,10 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a bundle is to hold, and for which machine; `split` is in bytes."""
+    """What a bundle is to hold, and for which machine; `split` is in bytes.
+
+    `repack`: wheels are packed again, with Zstandard.
+    """
 
     cells: tuple[Cell, ...]
     target: Target
@@ -55,6 +59,7 @@ class Wanted:
     have: tuple[Have, ...] = ()
     without: tuple[str, ...] = ()
     split: int | None = None
+    repack: bool = False
 
 
 @dataclass
@@ -78,6 +83,7 @@ def make_bundle(wanted: Wanted, releases: Releases, out: Path, *, root: Path = _
         raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
     bundle.one_python(wanted.cells)
     arch = parse_arch(wanted.gpu_arch) if wanted.gpu_arch else None
+    zstd = find_zstd() if wanted.repack else None
     _check_out(out)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as name:
@@ -87,8 +93,8 @@ def make_bundle(wanted: Wanted, releases: Releases, out: Path, *, root: Path = _
         made.mkdir()
         cells = _cells(wanted, releases, pool)
         installer = _fetch_installer(wanted.target, pool)
-        if arch is not None:
-            _drop_gpu_code(pool, arch)
+        if arch is not None or zstd is not None:
+            _shrink(pool, arch, zstd, keep=installer)
         project = _write_project(root, files, pool.folder)
         items = _items(files, pool)
         with _timed("writing"):
@@ -204,22 +210,29 @@ def _fetch_installer(target: Target, pool: _Pool) -> str:
     return pool.wheels()[uv.name, uv.version]
 
 
-def _drop_gpu_code(pool: _Pool, arch: int) -> None:
+def _shrink(pool: _Pool, arch: int | None, zstd: str | None, keep: str) -> None:
+    """Rewrite the wheels, all but the installer's, which zipfile opens on the target."""
     before = _size(pool.folder)
 
-    def drop(wheel: Path) -> tuple[Path, str] | None:
+    def shrink(wheel: Path) -> tuple[Path, str, Pruned] | None:
         published = digest_of(wheel)
-        return None if keep_gpu_code(wheel, arch) is None else (wheel, published)
+        pruned = rewrite(wheel, arch, zstd)
+        return None if pruned is None else (wheel, published, pruned)
 
-    with _timed(f"dropping GPU code of other chips than sm_{arch}"):
-        wheels = sorted(pool.folder.iterdir(), key=lambda each: -each.stat().st_size)
+    total = Pruned()
+    with _timed("rewriting the wheels"):
+        wheels = [each for each in pool.folder.iterdir() if each.name != keep]
+        wheels.sort(key=lambda each: -each.stat().st_size)
         with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
-            for changed in workers.map(drop, wheels):
-                if changed:
-                    pool.published[changed[0].name] = changed[1]
+            for done in workers.map(shrink, wheels):
+                if done:
+                    pool.published[done[0].name] = done[1]
+                    total += done[2]
     print(
-        f"matrix: {len(pool.published)} wheels changed; of {_mib(before)} are left"
-        f" {_mib(_size(pool.folder))}"
+        f"matrix: {len(pool.published)} wheels rewritten, {_mib(before)} are now"
+        f" {_mib(_size(pool.folder))}; GPU code: {_mib(total.kept)} kept,"
+        f" {_mib(total.dropped)} dropped; of {total.fatbins} fatbins {total.other} kept a near"
+        f" image or PTX, {total.none} had nothing for this chip"
     )
 
 

@@ -10,19 +10,18 @@ import mmap
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
+from matrix.engines.zips import ZipWriter
 from matrix.errors import MatrixError
 from matrix.gpu_code import Pruned, keep_only
 
-__all__ = ["digest_of", "keep_gpu_code", "write_project_wheel"]
+__all__ = ["digest_of", "rewrite", "write_project_wheel"]
 
-_LEVEL = 6  # zeros pack away at any level, and above 6 only the time grows
 _BLOCK = 1 << 20
 _LEAST = 1 << 16  # bytes below which a library holds no GPU code worth the reading
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def digest_of(path: Path) -> str:
@@ -34,25 +33,31 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def keep_gpu_code(wheel: Path, arch: int) -> Pruned | None:
-    """Rewrite a wheel so that its libraries hold the GPU code of one architecture only.
+def rewrite(wheel: Path, arch: int | None, zstd: str | None = None) -> Pruned | None:
+    """Rewrite a wheel: with the GPU code of one architecture only, or packed with Zstandard.
 
-    The wheel's RECORD follows, so that it installs as before. Returns what was dropped, or None
-    where the wheel holds nothing to drop and is left as it was. Raises MatrixError for what is no
+    The wheel's RECORD follows, so that it installs as before. `arch` is None to leave the code as
+    it is, `zstd` the program that packs, or None to deflate. Returns what was dropped, or None
+    where there is nothing to do and the wheel is left as it was. Raises MatrixError for what is no
     wheel; a failure leaves the wheel as it was.
     """
     try:
         with (
             zipfile.ZipFile(wheel) as archive,
-            tempfile.TemporaryDirectory(prefix="matrix-wheel-", dir=wheel.parent) as folder,
+            tempfile.TemporaryDirectory(prefix="matrix-wheel-", dir=wheel.parent.parent) as name,
         ):
-            changed, pruned = _pruned_libraries(archive, Path(folder), arch)
-            if not changed:
+            folder = Path(name)
+            changed: dict[str, Path] = {}
+            pruned = Pruned()
+            if arch is not None:
+                changed, pruned = _pruned_libraries(archive, folder, arch)
+            if not changed and zstd is None:
                 return None
-            fresh = Path(folder, wheel.name)
-            _write(archive, changed, fresh)
+            fresh = folder / "wheel"
+            with ZipWriter(fresh, zstd) as writer:
+                _write(archive, changed, writer, folder / "member")
             fresh.replace(wheel)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error) as error:
         raise MatrixError(f"{wheel}: is no wheel ({error}); fetch it again") from error
     return pruned
 
@@ -66,46 +71,36 @@ def _pruned_libraries(
         if ".so" not in Path(member.filename).suffixes or member.file_size < _LEAST:
             continue
         library = folder / f"{len(changed)}.so"
-        with archive.open(member) as source, library.open("wb") as file:
-            shutil.copyfileobj(source, file, _BLOCK)
-        with library.open("r+b") as both, mmap.mmap(both.fileno(), 0) as content:
+        _extract(archive, member.filename, library)
+        with library.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
             pruned = keep_only(content, arch)
         total += pruned
         if pruned.dropped:
             changed[member.filename] = library
-        else:
-            library.unlink()
     return changed, total
 
 
-def _write(archive: zipfile.ZipFile, changed: Mapping[str, Path], path: Path) -> None:
+def _write(
+    archive: zipfile.ZipFile, changed: Mapping[str, Path], writer: ZipWriter, scratch: Path
+) -> None:
     """The wheel again, with other files in it and a RECORD that is true of them."""
     record = next((each for each in archive.namelist() if each.endswith(".dist-info/RECORD")), None)
     if record is None:
         raise zipfile.BadZipFile("it has no RECORD")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as fresh:
-        for member in archive.infolist():
-            if member.filename == record or member.is_dir():
-                continue
-            with _content(archive, member, changed) as source:
-                _add(fresh, member.filename, source, member.external_attr)
-        rows = list(csv.reader(io.StringIO(archive.read(record).decode("utf-8"))))
-        lines = _record(rows, changed)
-        _add(fresh, record, io.BytesIO(lines), archive.getinfo(record).external_attr)
+    for member in archive.infolist():
+        if member.filename == record or member.is_dir():
+            continue
+        path = changed.get(member.filename, scratch)
+        if path is scratch:
+            _extract(archive, member.filename, scratch)
+        writer.add(member.filename, path, member.external_attr)
+    rows = list(csv.reader(io.StringIO(archive.read(record).decode("utf-8"))))
+    scratch.write_bytes(_record(rows, changed))
+    writer.add(record, scratch, archive.getinfo(record).external_attr)
 
 
-def _content(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, changed: Mapping[str, Path]
-) -> IO[bytes]:
-    path = changed.get(member.filename)
-    return archive.open(member) if path is None else path.open("rb")
-
-
-def _add(archive: zipfile.ZipFile, name: str, source: IO[bytes], attributes: int) -> None:
-    info = zipfile.ZipInfo(name, _EPOCH)
-    info.compress_type = zipfile.ZIP_DEFLATED
-    info.external_attr = attributes
-    with archive.open(info, "w", force_zip64=True) as file:
+def _extract(archive: zipfile.ZipFile, member: str, path: Path) -> None:
+    with archive.open(member) as source, path.open("wb") as file:
         shutil.copyfileobj(source, file, _BLOCK)
 
 
@@ -119,12 +114,8 @@ def _record(rows: list[list[str]], changed: Mapping[str, Path]) -> bytes:
 
 
 def _hashed(path: Path) -> tuple[str, str]:
-    return _record_hash(digest_of(path)), str(path.stat().st_size)
-
-
-def _record_hash(digest: str) -> str:
-    encoded = base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b"=").decode("ascii")
-    return f"sha256={encoded}"
+    digest = base64.urlsafe_b64encode(bytes.fromhex(digest_of(path))).rstrip(b"=")
+    return f"sha256={digest.decode('ascii')}", str(path.stat().st_size)
 
 
 def write_project_wheel(
@@ -147,14 +138,14 @@ def write_project_wheel(
     }
     rows = []
     path = folder / f"{stem}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
+    with tempfile.TemporaryDirectory() as name, ZipWriter(path) as writer:
+        scratch = Path(name, "member")
         for file, text in files.items():
-            content = text.encode("utf-8")
+            scratch.write_text(text, encoding="utf-8")
             inside = f"{stem}.dist-info/{file}"
-            rows.append(
-                [inside, _record_hash(hashlib.sha256(content).hexdigest()), str(len(content))]
-            )
-            _add(archive, inside, io.BytesIO(content), 0o644 << 16)
+            rows.append([inside, *_hashed(scratch)])
+            writer.add(inside, scratch, 0o644 << 16)
         record = f"{stem}.dist-info/RECORD"
-        _add(archive, record, io.BytesIO(_record([*rows, [record, "", ""]], {})), 0o644 << 16)
+        scratch.write_bytes(_record([*rows, [record, "", ""]], {}))
+        writer.add(record, scratch, 0o644 << 16)
     return path
