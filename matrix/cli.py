@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cut = given.index("--") if "--" in given else len(given)
     options, unknown = _parser().parse_known_args(given[:cut])
     options.pytest_args = [*unknown, *given[cut + 1 :]]
+    options.given = given
     if options.pytest_args and options.run is not _run:
         options.parser.error(f"unrecognized arguments: {' '.join(options.pytest_args)}")
     for stream in (sys.stdout, sys.stderr):
@@ -53,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.bundle is not None:
+        from matrix import offline
+
+        return offline.main(options.given[1:])
+    if options.work is not None:
+        raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
     from matrix.engines.local import RUN_TIMEOUT, run_cell
     from matrix.expectations import load_expectations
     from matrix.preflight import why_not_cuda
@@ -77,6 +84,26 @@ def _run(options: argparse.Namespace) -> int:
     if isinstance(done, int):  # pytest was asked for its help or a list, and has given it
         return done
     return exit_status(_print_record(done, expectations))
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from matrix import bundle
+    from matrix.engines.bundles import Wanted, make_bundle
+    from matrix.releases import load_releases
+
+    releases = load_releases()
+    cells = tuple(dict.fromkeys(releases.resolve(each) for each in options.cells))
+    wanted = Wanted(
+        cells,
+        bundle.Target(bundle.one_python(cells), options.machine),
+        gpu_arch=options.gpu_arch,
+        have=tuple(bundle.parse_have(each) for each in options.have),
+        without=tuple(options.without),
+        split=bundle.parse_size(options.split) if options.split else None,
+        repack=options.repack,
+    )
+    make_bundle(wanted, releases, options.out)
+    return 0
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -262,7 +289,68 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive_seconds,
         help="seconds for the whole run",
     )
+    run.add_argument(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        help="check this bundle and run the cell from it, without a network",
+    )
+    run.add_argument(
+        "--work",
+        metavar="DIR",
+        type=Path,
+        help="with --bundle: where to unpack and install (default: in the user's cache folder)",
+    )
     run.set_defaults(run=_run, parser=run)
+
+    bundle = commands.add_parser(
+        "bundle",
+        help="make all that cells need on a machine without a network",
+        epilog="There: python3 DIR/run.py CELL [options], or matrix run CELL --bundle DIR.",
+        allow_abbrev=False,
+    )
+    bundle.add_argument(
+        "cells", metavar="CELL", nargs="+", help="one or more, all of the same Python"
+    )
+    bundle.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="an empty folder, or an older bundle"
+    )
+    bundle.add_argument(
+        "--split", metavar="SIZE", help="cut the bundle into parts of this size, such as 58MiB"
+    )
+    bundle.add_argument(
+        "--gpu-arch",
+        metavar="ARCH",
+        help="such as sm_90: drop the GPU code of other chips, to make the bundle small",
+    )
+    bundle.add_argument(
+        "--repack",
+        action="store_true",
+        help="pack the wheels again with the program zstd, to make the bundle smaller still",
+    )
+    bundle.add_argument(
+        "--have",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="the target has this: leave it out, and what nothing else requires",
+    )
+    bundle.add_argument(
+        "--without",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="leave these packages out, such as ray or 'flashinfer-*', and what nothing else"
+        " requires, though vLLM asks for them: for what the startup tests never import; the"
+        " manifest says so, and a run that imports one fails",
+    )
+    bundle.add_argument(
+        "--machine",
+        choices=("x86_64", "aarch64"),
+        default="x86_64",
+        help="the target's processor (default: x86_64)",
+    )
+    bundle.set_defaults(run=_bundle, parser=bundle)
 
     show = commands.add_parser("show", help="show one record and its verdict")
     show.add_argument("record", metavar="RECORD", type=Path)

@@ -5,6 +5,7 @@ text that goes into a record.
 """
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -24,6 +25,7 @@ __all__ = [
     "command_of",
     "commit",
     "fingerprint",
+    "note_commit",
     "packages",
     "provenance",
     "scrub",
@@ -42,6 +44,9 @@ _FINGERPRINTED = (
     "matrix/signatures.py",
     "tests/startup",
 )
+
+_CHANGED = "+changed"
+_NOTE = "commit.json"  # in a copy of a checkout: which commit it is of
 
 # Names of users and hosts that name nobody, and that failures and paths are full of.
 _NOBODY = frozenset(
@@ -130,13 +135,30 @@ def packages() -> dict[str, str]:
 def commit(root: Path) -> str | None:
     """The commit of the checkout, with `+changed` where what the fingerprint covers differs.
 
-    None outside a checkout, or where git is not there to say.
+    Outside a checkout it is what `note_commit` noted; None where nothing says.
     """
     head = _git(root, "rev-parse", "HEAD")
     if head is None or _git(root, "rev-parse", "--show-cdup") != "":
-        return None
+        return _noted_commit(root)
     status = _git(root, "status", "--porcelain", "--", *_FINGERPRINTED)
-    return head if status == "" else f"{head}+changed"
+    return head if status == "" else f"{head}{_CHANGED}"
+
+
+def note_commit(root: Path, of: str | None) -> None:
+    """Note in a copy of a checkout of which commit it is, and how it looks now."""
+    noted = {"commit": of, "fingerprint": fingerprint(root)}
+    (root / _NOTE).write_text(json.dumps(noted) + "\n", encoding="utf-8")
+
+
+def _noted_commit(root: Path) -> str | None:
+    try:
+        noted = json.loads((root / _NOTE).read_text(encoding="utf-8"))
+        head, looked = noted["commit"], noted["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(head, str) or head.endswith(_CHANGED) or looked == fingerprint(root):
+        return head if isinstance(head, str) else None
+    return f"{head}{_CHANGED}"
 
 
 def fingerprint(root: Path) -> str:

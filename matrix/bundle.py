@@ -1,0 +1,299 @@
+"""What goes into a bundle: sizes, what the target has, what stays out, locks, the manifest. Pure.
+
+`matrix.offline` reads what is planned here, on the machine that runs the bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from matrix.cells import Cell
+from matrix.errors import MatrixError
+from matrix.offline import SCHEMA, BundleCell, Item, Package
+
+__all__ = [
+    "BundlePlanError",
+    "Have",
+    "Pinned",
+    "Target",
+    "left_out",
+    "manifest_text",
+    "one_python",
+    "parse_have",
+    "parse_lock",
+    "parse_size",
+    "requirements",
+    "unfit_have",
+    "wheel_of",
+]
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB)?")
+_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;\\]+)")
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+# The oldest names of a platform, from before they told their glibc.
+_LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
+
+
+class BundlePlanError(MatrixError):
+    """A wish that no bundle can fulfil."""
+
+
+@dataclass(frozen=True)
+class Have:
+    """A distribution that the target has, and its version."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A distribution of a lock: the hashes of its files, and who requires it.
+
+    `via` holds normalized names; what the lock was asked for itself has a name in `via` that is no
+    distribution.
+    """
+
+    name: str
+    version: str
+    hashes: frozenset[str]
+    via: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The machine that runs a bundle: its Python, its processor and the oldest glibc."""
+
+    python: str
+    machine: str = "x86_64"
+    glibc: str = "2.35"
+
+    @property
+    def uv_platform(self) -> str:
+        """The target as uv names it: `x86_64-manylinux_2_35`."""
+        return f"{self.machine}-manylinux_{self.glibc.replace('.', '_')}"
+
+    @property
+    def pip_platforms(self) -> tuple[str, ...]:
+        """Every platform tag that the target takes, the best first: pip compares them as texts."""
+        major, newest = (int(each) for each in self.glibc.split("."))
+        oldest = 5 if self.machine in ("x86_64", "i686") else 17
+        tags = []
+        for minor in range(newest, oldest - 1, -1):
+            tags.append(f"manylinux_{major}_{minor}")
+            tags += [name for name, glibc in _LEGACY.items() if glibc == (major, minor)]
+        return tuple(f"{tag}_{self.machine}" for tag in (*tags, "linux"))
+
+
+def parse_size(text: str) -> int:
+    """A number of bytes.
+
+    >>> parse_size("58MiB"), parse_size("1.5GiB"), parse_size("1000")
+    (60817408, 1610612736, 1000)
+
+    Raises BundlePlanError for any other shape, and for nothing at all.
+    """
+    found = _SIZE.fullmatch(text)
+    size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    if size < 1:
+        raise BundlePlanError(f"size {text!r}: write it as 58MiB, 1GiB, or a number of bytes")
+    return size
+
+
+def parse_have(text: str) -> Have:
+    """What the target has, with its public version.
+
+    >>> parse_have("Torch==2.11.0+cu128")
+    Have(name='torch', version='2.11.0')
+
+    Raises BundlePlanError for any other shape.
+    """
+    name, _, version = text.partition("==")
+    try:
+        return Have(canonicalize_name(name.strip(), validate=True), Version(version).public)
+    except (InvalidVersion, ValueError):
+        raise BundlePlanError(f"--have {text!r}: write it as torch==2.11.0") from None
+
+
+def one_python(cells: Iterable[Cell]) -> str:
+    """The Python that all the cells share; raises BundlePlanError where they do not."""
+    pythons = {cell.python: cell.name for cell in cells}
+    if len(pythons) > 1:
+        (one, first), (other, second) = list(pythons.items())[:2]
+        raise BundlePlanError(
+            f"{first} is Python {one} and {second} is Python {other}; make one bundle a Python"
+        )
+    return next(iter(pythons))
+
+
+def requirements(cell: Cell, companions: Mapping[str, str]) -> tuple[str, ...]:
+    """What a cell's environment is asked for, as in tox.ini, and what the matrix needs in it."""
+    pins = [f"{name}=={version}" for name, version in companions.items()]
+    tomli = ["tomli>=2"] if Version(cell.python) < Version("3.11") else []
+    return (*pins, f"vllm=={cell.vllm}", "pytest>=8", "packaging>=23.2", *tomli)
+
+
+def parse_lock(text: str) -> dict[str, Pinned]:
+    """Read what `uv pip compile --generate-hashes` prints, with its notes of who requires what.
+
+    Raises BundlePlanError where nothing is pinned.
+    """
+    found: dict[str, Pinned] = {}
+    name, in_via = "", False
+    for line in text.splitlines():
+        pin = _PIN.match(line)
+        if pin:
+            name, in_via = canonicalize_name(pin[1]), False
+            found[name] = Pinned(name, pin[2], frozenset(), frozenset())
+        elif name:
+            note = line.strip()
+            if hashed := _HASH.search(note):
+                found[name] = _more(found[name], hashes=hashed[1])
+            elif note.startswith("# via"):
+                in_via = True
+                note = note[len("# via") :].strip()
+                found[name] = _more(found[name], via=note)
+            elif note.startswith("#") and in_via:
+                found[name] = _more(found[name], via=note[1:].strip())
+    if not found:
+        raise BundlePlanError("the lock is empty; does uv print one here?")
+    return found
+
+
+def _more(pinned: Pinned, hashes: str = "", via: str = "") -> Pinned:
+    return Pinned(
+        pinned.name,
+        pinned.version,
+        pinned.hashes | ({hashes} if hashes else set()),
+        # "-r -" is the list of what was asked for; a distribution may carry extras.
+        pinned.via | ({_distribution(via)} if via else set()),
+    )
+
+
+def _distribution(via: str) -> str:
+    return via if via.startswith("-") else canonicalize_name(via.partition("[")[0])
+
+
+def left_out(
+    lock: Mapping[str, Pinned], have: Collection[Have], without: Collection[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What the target has of this lock, and what else stays out, each by name with its version.
+
+    A have that does not fit the lock's version does not count. With a distribution goes all that
+    nothing but such distributions requires. `without` are patterns such as `flashinfer-*`.
+    """
+    patterns = [canonicalize_name(each) for each in without]
+    there = {each.name: each.version for each in have if each.name in lock and _fits(each, lock)}
+    unwanted = {
+        name
+        for name in lock
+        if name not in there and any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    needs: dict[str, list[str]] = {name: [] for name in lock}
+    pending = []
+    for name, pinned in lock.items():
+        for via in pinned.via:
+            if via in lock:
+                needs[via].append(name)
+        if not pinned.via or any(via not in lock for via in pinned.via):
+            pending.append(name)
+    kept: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name not in kept and name not in there and name not in unwanted:
+            kept.add(name)
+            pending += needs[name]
+    out = {name: lock[name].version for name in sorted(lock.keys() - kept - there.keys())}
+    return dict(sorted(there.items())), out
+
+
+def _fits(have: Have, lock: Mapping[str, Pinned]) -> bool:
+    return Version(lock[have.name].version).public == have.version
+
+
+def unfit_have(have: Have, locks: Mapping[str, Mapping[str, Pinned]]) -> str | None:
+    """Why no cell takes what the target has, in one line; None where one does."""
+    if any(have.name in lock and _fits(have, lock) for lock in locks.values()):
+        return None
+    takes = sorted(
+        f"{cell} takes {lock[have.name].version}"
+        for cell, lock in locks.items()
+        if have.name in lock
+    )
+    why = "; ".join(takes) or f"no cell of this bundle needs {have.name}"
+    return f"--have {have.name}=={have.version}: does not fit ({why}); leave it out or mend it"
+
+
+def unmatched(without: Iterable[str], locks: Mapping[str, Mapping[str, Pinned]]) -> str | None:
+    """Why a pattern of what stays out is none, in one line; None where each matches something."""
+    names = {name for lock in locks.values() for name in lock}
+    for pattern in without:
+        if not any(fnmatchcase(name, canonicalize_name(pattern)) for name in names):
+            return (
+                f"--without {pattern}: matches nothing that a cell needs; leave it out or mend it"
+            )
+    return None
+
+
+def wheel_of(names: Iterable[str]) -> dict[tuple[str, str], str]:
+    """The file of each distribution and version, by the names of wheels."""
+    found: dict[tuple[str, str], str] = {}
+    for name in names:
+        try:
+            distribution, version, _, _ = parse_wheel_filename(name)
+        except InvalidWheelFilename as error:
+            raise BundlePlanError(f"{name}: is no wheel ({error})") from error
+        found[distribution, str(version)] = name
+    return found
+
+
+def manifest_text(
+    *,
+    made: str,
+    target: Target,
+    gpu_arch: str | None,
+    installer: str,
+    without: Iterable[str],
+    cells: Iterable[BundleCell],
+    files: Iterable[Item],
+    parts: Iterable[Item],
+) -> str:
+    """The manifest of a bundle, as JSON under data/bundle.schema.json."""
+    data = {
+        "schema": SCHEMA,
+        "made": made,
+        "python": target.python,
+        "machine": target.machine,
+        "glibc": target.glibc,
+        "gpu_arch": gpu_arch,
+        "installer": installer,
+        "without": sorted(without),
+        "cells": {
+            cell.name: {
+                "have": dict(cell.have),
+                "left_out": dict(cell.left_out),
+                "lock": [_package(each) for each in cell.lock],
+            }
+            for cell in sorted(cells, key=lambda cell: cell.name)
+        },
+        "parts": [_item(each) for each in parts],
+        "files": [_item(each) for each in sorted(files, key=lambda item: item.name)],
+    }
+    return json.dumps(data, indent=1) + "\n"
+
+
+def _package(package: Package) -> dict[str, str]:
+    return {"name": package.name, "version": package.version, "wheel": package.wheel}
+
+
+def _item(item: Item) -> dict[str, object]:
+    published = {"published": item.published} if item.published else {}
+    return {"name": item.name, "bytes": item.bytes, "sha256": item.sha256, **published}

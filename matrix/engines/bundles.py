@@ -1,0 +1,385 @@
+"""Make a bundle: resolve its cells, fetch their wheels, and write what a machine offline needs.
+
+uv resolves and pip fetches, each with the index that it is set up for; no address is written down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from matrix import bundle, offline, provenance
+from matrix.bundle import BundlePlanError, Have, Pinned, Target
+from matrix.cells import Cell
+from matrix.engines.installs import why_install_failed
+from matrix.engines.wheels import digest_of, rewrite, write_project_wheel
+from matrix.engines.zips import find_zstd
+from matrix.errors import MatrixError
+from matrix.gpu_code import Pruned, parse_arch
+from matrix.offline import MANIFEST, BundleCell, Item, Package
+from matrix.releases import Releases
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Wanted", "fetch", "make_bundle", "resolve"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_RUNNER = "run.py"
+# All of the checkout that `matrix run` reads; what else it holds is not for a machine offline.
+_TREE = ("matrix", "tests/startup", "pyproject.toml", "tox.ini", "README.md", "LICENSE")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a bundle is to hold, and for which machine; `split` is in bytes.
+
+    `repack`: wheels are packed again, with Zstandard.
+    """
+
+    cells: tuple[Cell, ...]
+    target: Target
+    gpu_arch: str | None = None
+    have: tuple[Have, ...] = ()
+    without: tuple[str, ...] = ()
+    split: int | None = None
+    repack: bool = False
+
+
+@dataclass
+class _Pool:
+    """The wheels so far: where they lie, and by which hash the index knows one that was changed."""
+
+    folder: Path
+    published: dict[str, str] = field(default_factory=dict)
+
+    def wheels(self) -> dict[tuple[str, str], str]:
+        return bundle.wheel_of(each.name for each in self.folder.iterdir())
+
+
+def make_bundle(wanted: Wanted, releases: Releases, out: Path, *, root: Path = _ROOT) -> None:
+    """Make a bundle in the folder `out`; an older bundle there gives way once this one is whole.
+
+    `root` is the checkout. Raises MatrixError where `out` holds something else, a cell does not
+    resolve, a package has no wheel, or a have or a pattern fits nothing.
+    """
+    if not (root / "tests" / "startup").is_dir():
+        raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
+    bundle.one_python(wanted.cells)
+    arch = parse_arch(wanted.gpu_arch) if wanted.gpu_arch else None
+    zstd = find_zstd() if wanted.repack else None
+    _check_out(out)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as name:
+        made, files = Path(name, "bundle"), Path(name, "files")
+        pool = _Pool(files / "wheels")
+        pool.folder.mkdir(parents=True)
+        made.mkdir()
+        cells = _cells(wanted, releases, pool)
+        installer = _fetch_installer(wanted.target, pool)
+        if arch is not None or zstd is not None:
+            _shrink(pool, arch, zstd, keep=installer)
+        project = _write_project(root, files, pool.folder)
+        items = _items(files, pool)
+        with _timed("writing"):
+            parts = _write_parts(files, items, made, wanted.split) if wanted.split else []
+            if not parts:
+                for each in files.iterdir():
+                    each.rename(made / each.name)
+            shutil.copyfile(Path(offline.__file__), made / _RUNNER)
+            text = bundle.manifest_text(
+                made=provenance.timestamp(datetime.now(timezone.utc)),
+                target=wanted.target,
+                gpu_arch=wanted.gpu_arch,
+                installer=f"wheels/{installer}",
+                without=wanted.without,
+                cells=[
+                    BundleCell(each.name, (*each.lock, project), each.have, each.left_out)
+                    for each in cells
+                ],
+                files=items,
+                parts=parts,
+            )
+            (made / MANIFEST).write_text(text, encoding="utf-8")
+            _put_in_place(made, out)
+    _report(out, items, parts)
+
+
+def resolve(requirements: Sequence[str], target: Target) -> dict[str, Pinned]:
+    """Pin all that these requirements need on the target, with hashes, by uv's resolver.
+
+    Raises MatrixError where there is no uv, or no set of packages fits.
+    """
+    command = [
+        *_uv(),
+        *("pip", "compile", "-", "--quiet", "--generate-hashes", "--only-binary", ":all:"),
+        *("--python-version", target.python, "--python-platform", target.uv_platform),
+        *("--no-header", "--annotation-style", "split"),
+    ]
+    done = _called(command, "\n".join(requirements))
+    if done.returncode:
+        raise MatrixError(why_install_failed(done.stderr).reason)
+    return bundle.parse_lock(done.stdout)
+
+
+def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
+    """Fetch the wheel of each pinned distribution for the target into a folder, by pip.
+
+    pip compares the hashes. Raises MatrixError, which names the package, where there is none.
+    """
+    if not pinned:
+        return
+    if not importlib.util.find_spec("pip"):
+        raise MatrixError(f"{sys.executable} has no pip, which fetches the wheels: install pip")
+    lock = folder.parent / "fetch.txt"
+    lock.write_text(
+        "".join(
+            f"{each.name}=={each.version} "
+            + " ".join(f"--hash=sha256:{digest}" for digest in sorted(each.hashes))
+            + "\n"
+            for each in pinned
+        ),
+        encoding="utf-8",
+    )
+    major, minor = target.python.split(".")
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+        *("--no-deps", "--require-hashes", "--only-binary", ":all:"),
+        *("--implementation", "cp", "--python-version", target.python),
+        *("--abi", f"cp{major}{minor}", "--abi", "abi3", "--abi", "none"),
+        *(each for tag in target.pip_platforms for each in ("--platform", tag)),
+        *("--dest", str(folder), "-r", str(lock)),
+    ]
+    done = _called(command)
+    lock.unlink()
+    if done.returncode:
+        raise MatrixError(f"the wheels cannot be fetched: {_reason(done.stderr)}")
+
+
+def _cells(wanted: Wanted, releases: Releases, pool: _Pool) -> list[BundleCell]:
+    locks: dict[str, dict[str, Pinned]] = {}
+    for cell in wanted.cells:
+        with _timed(f"resolving {cell.name}"):
+            asked = bundle.requirements(cell, releases.companions(cell))
+            try:
+                locks[cell.name] = resolve(asked, wanted.target)
+            except MatrixError as error:
+                raise MatrixError(f"{cell.name}: {error}") from error
+    wrong = [bundle.unfit_have(each, locks) for each in wanted.have]
+    wrong.append(bundle.unmatched(wanted.without, locks))
+    if line := next((each for each in wrong if each), None):
+        raise BundlePlanError(line)
+    found = []
+    for name, lock in locks.items():
+        have, out = bundle.left_out(lock, wanted.have, wanted.without)
+        kept = [each for each in lock.values() if each.name not in {*have, *out}]
+        lacking = [each for each in kept if (each.name, each.version) not in pool.wheels()]
+        with _timed(f"fetching {len(lacking)} of {len(kept)} wheels of {name}"):
+            fetch(lacking, wanted.target, pool.folder)
+        wheels = pool.wheels()
+        packages = tuple(
+            Package(each.name, each.version, f"wheels/{wheels[each.name, each.version]}")
+            for each in kept
+        )
+        found.append(BundleCell(name, packages, have, out))
+    return found
+
+
+def _fetch_installer(target: Target, pool: _Pool) -> str:
+    """Fetch uv for the target, which installs the rest there; returns its wheel's name."""
+    with _timed("fetching uv"):
+        (uv,) = resolve(["uv"], target).values()
+        if (uv.name, uv.version) not in pool.wheels():
+            fetch([uv], target, pool.folder)
+    return pool.wheels()[uv.name, uv.version]
+
+
+def _shrink(pool: _Pool, arch: int | None, zstd: str | None, keep: str) -> None:
+    """Rewrite the wheels, all but the installer's, which zipfile opens on the target."""
+    before = _size(pool.folder)
+
+    def shrink(wheel: Path) -> tuple[Path, str, Pruned] | None:
+        published = digest_of(wheel)
+        pruned = rewrite(wheel, arch, zstd)
+        return None if pruned is None else (wheel, published, pruned)
+
+    total = Pruned()
+    with _timed("rewriting the wheels"):
+        wheels = [each for each in pool.folder.iterdir() if each.name != keep]
+        wheels.sort(key=lambda each: -each.stat().st_size)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
+            for done in workers.map(shrink, wheels):
+                if done:
+                    pool.published[done[0].name] = done[1]
+                    total += done[2]
+    print(
+        f"matrix: {len(pool.published)} wheels rewritten, {_mib(before)} are now"
+        f" {_mib(_size(pool.folder))}; GPU code: {_mib(total.kept)} kept,"
+        f" {_mib(total.dropped)} dropped; of {total.fatbins} fatbins {total.other} kept a near"
+        f" image or PTX, {total.none} had nothing for this chip"
+    )
+
+
+def _write_project(root: Path, files: Path, wheels: Path) -> Package:
+    """Write the project's tree and its wheel, and note the commit of the checkout."""
+    tree = files / "project"
+    for name in _TREE:
+        source = root / name
+        if source.is_dir():
+            shutil.copytree(
+                source, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+            )
+        elif source.is_file():
+            shutil.copyfile(source, tree / name)
+    provenance.note_commit(tree, provenance.commit(root))
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    points = {"console_scripts": project["scripts"], **project["entry-points"]}
+    wheel = write_project_wheel(wheels, project["name"], project["version"], points)
+    return Package(project["name"], project["version"], f"wheels/{wheel.name}")
+
+
+def _items(files: Path, pool: _Pool) -> list[Item]:
+    paths = sorted(each for each in files.rglob("*") if each.is_file())
+    with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
+        digests = list(workers.map(digest_of, paths))
+    return [
+        Item(
+            path.relative_to(files).as_posix(),
+            path.stat().st_size,
+            digest,
+            pool.published.get(path.name) if path.parent == pool.folder else None,
+        )
+        for path, digest in zip(paths, digests, strict=True)
+    ]
+
+
+def _write_parts(files: Path, items: Sequence[Item], folder: Path, size: int) -> list[Item]:
+    """One archive of the files, cut into parts of that many bytes; the last may be smaller."""
+    parts = _Parts(folder, size)
+    with tarfile.open(fileobj=parts, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+        for item in items:
+            info = tarfile.TarInfo(item.name)
+            info.size = item.bytes
+            with (files / item.name).open("rb") as file:
+                archive.addfile(info, file)
+            (files / item.name).unlink()
+    return parts.done()
+
+
+class _Parts:
+    """A file that is written as several, one after the other, each with its SHA-256."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._folder, self._size = folder, size
+        self._items: list[Item] = []
+        self._begin()
+
+    def write(self, data: bytes) -> int:
+        left = memoryview(data)
+        while left:
+            if self._written == self._size:
+                self._end()
+                self._begin()
+            block = left[: self._size - self._written]
+            self._file.write(block)
+            self._digest.update(block)
+            self._written += len(block)
+            left = left[len(block) :]
+        return len(data)
+
+    def done(self) -> list[Item]:
+        self._end()
+        return self._items
+
+    def _begin(self) -> None:
+        self._name = f"part-{len(self._items):03d}"
+        self._file = (self._folder / self._name).open("wb")
+        self._digest = hashlib.sha256()
+        self._written = 0
+
+    def _end(self) -> None:
+        self._file.close()
+        self._items.append(Item(self._name, self._written, self._digest.hexdigest()))
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise BundlePlanError(f"--out {out}: is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise BundlePlanError(f"--out {out}: is not empty and no bundle; name another folder")
+
+
+def _put_in_place(made: Path, out: Path) -> None:
+    if out.is_dir():
+        out.rename(made.with_name("old"))  # gone with the folder that holds it
+    made.rename(out)
+
+
+def _report(out: Path, items: Sequence[Item], parts: Sequence[Item]) -> None:
+    size = sum(each.bytes for each in parts or items)
+    what = f"{len(parts)} parts" if parts else f"{len(items)} files"
+    print(f"matrix: {out}: {what}, {_mib(size)}; the largest:")
+    for item in sorted(items, key=lambda item: -item.bytes)[:8]:
+        print(f"  {_mib(item.bytes):>12}  {Path(item.name).name}")
+    print(f"run it there: python3 {out}/{_RUNNER} CELL")
+
+
+def _uv() -> list[str]:
+    found = shutil.which("uv")
+    if found:
+        return [found]
+    if importlib.util.find_spec("uv"):
+        return [sys.executable, "-m", "uv"]
+    raise MatrixError("uv is not here, and it resolves the packages: pip install uv")
+
+
+def _called(command: Sequence[str], given: str = "") -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "UV_NO_PROGRESS": "1"}
+    try:
+        return subprocess.run(
+            command, input=given, env=environ, capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise MatrixError(f"{command[0]}: does not run ({error.strerror}); mend it") from error
+
+
+def _reason(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return why_install_failed("\n".join(errors[-1:] or lines[-1:])).reason
+
+
+def _size(folder: Path) -> int:
+    return sum(each.stat().st_size for each in folder.iterdir())
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+@contextlib.contextmanager
+def _timed(what: str) -> Iterator[None]:
+    began = time.monotonic()
+    print(f"matrix: {what} ...", end=" ", flush=True)
+    try:
+        yield
+    except BaseException:
+        print(flush=True)
+        raise
+    print(f"{time.monotonic() - began:.1f} s", flush=True)

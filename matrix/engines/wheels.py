@@ -1,0 +1,151 @@
+"""Wheels on disk: take the GPU code of other chips out of one, and make the one of this project."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import mmap
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from matrix.engines.zips import ZipWriter
+from matrix.errors import MatrixError
+from matrix.gpu_code import Pruned, keep_only
+
+__all__ = ["digest_of", "rewrite", "write_project_wheel"]
+
+_BLOCK = 1 << 20
+_LEAST = 1 << 16  # bytes below which a library holds no GPU code worth the reading
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def rewrite(wheel: Path, arch: int | None, zstd: str | None = None) -> Pruned | None:
+    """Rewrite a wheel: with the GPU code of one architecture only, or packed with Zstandard.
+
+    The wheel's RECORD follows, so that it installs as before. `arch` is None to leave the code as
+    it is, `zstd` the program that packs, or None to deflate. Returns what was dropped, or None
+    where there is nothing to do and the wheel is left as it was. Raises MatrixError for what is no
+    wheel; a failure leaves the wheel as it was.
+    """
+    try:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            tempfile.TemporaryDirectory(prefix="matrix-wheel-", dir=wheel.parent.parent) as name,
+        ):
+            folder = Path(name)
+            changed: dict[str, Path] = {}
+            pruned = Pruned()
+            if arch is not None:
+                changed, pruned = _pruned_libraries(archive, folder, arch)
+            if not changed and zstd is None:
+                return None
+            fresh = folder / "wheel"
+            with ZipWriter(fresh, zstd) as writer:
+                _write(archive, changed, writer, folder / "member")
+            fresh.replace(wheel)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise MatrixError(f"{wheel}: is no wheel ({error}); fetch it again") from error
+    return pruned
+
+
+def _pruned_libraries(
+    archive: zipfile.ZipFile, folder: Path, arch: int
+) -> tuple[dict[str, Path], Pruned]:
+    changed: dict[str, Path] = {}
+    total = Pruned()
+    for member in archive.infolist():
+        if ".so" not in Path(member.filename).suffixes or member.file_size < _LEAST:
+            continue
+        library = folder / f"{len(changed)}.so"
+        _extract(archive, member.filename, library)
+        with library.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+            pruned = keep_only(content, arch)
+        total += pruned
+        if pruned.dropped:
+            changed[member.filename] = library
+    return changed, total
+
+
+def _write(
+    archive: zipfile.ZipFile, changed: Mapping[str, Path], writer: ZipWriter, scratch: Path
+) -> None:
+    """The wheel again, with other files in it and a RECORD that is true of them."""
+    record = next((each for each in archive.namelist() if each.endswith(".dist-info/RECORD")), None)
+    if record is None:
+        raise zipfile.BadZipFile("it has no RECORD")
+    for member in archive.infolist():
+        if member.filename == record or member.is_dir():
+            continue
+        path = changed.get(member.filename, scratch)
+        if path is scratch:
+            _extract(archive, member.filename, scratch)
+        writer.add(member.filename, path, member.external_attr)
+    rows = list(csv.reader(io.StringIO(archive.read(record).decode("utf-8"))))
+    scratch.write_bytes(_record(rows, changed))
+    writer.add(record, scratch, archive.getinfo(record).external_attr)
+
+
+def _extract(archive: zipfile.ZipFile, member: str, path: Path) -> None:
+    with archive.open(member) as source, path.open("wb") as file:
+        shutil.copyfileobj(source, file, _BLOCK)
+
+
+def _record(rows: list[list[str]], changed: Mapping[str, Path]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        path = changed.get(row[0]) if row else None
+        writer.writerow([row[0], *_hashed(path)] if path else row)
+    return text.getvalue().encode("utf-8")
+
+
+def _hashed(path: Path) -> tuple[str, str]:
+    digest = base64.urlsafe_b64encode(bytes.fromhex(digest_of(path))).rstrip(b"=")
+    return f"sha256={digest.decode('ascii')}", str(path.stat().st_size)
+
+
+def write_project_wheel(
+    folder: Path, name: str, version: str, entry_points: Mapping[str, Mapping[str, str]]
+) -> Path:
+    """Write the wheel that makes this project known in an environment: its name and entry points.
+
+    It holds no code: that is in the project's tree, which is the same one that the tests are in.
+    """
+    stem = f"{name.replace('-', '_')}-{version}"
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in named.items()) + "\n"
+        for group, named in entry_points.items()
+    )
+    files = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: matrix\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+        "entry_points.txt": points,
+    }
+    rows = []
+    path = folder / f"{stem}-py3-none-any.whl"
+    with tempfile.TemporaryDirectory() as name, ZipWriter(path) as writer:
+        scratch = Path(name, "member")
+        for file, text in files.items():
+            scratch.write_text(text, encoding="utf-8")
+            inside = f"{stem}.dist-info/{file}"
+            rows.append([inside, *_hashed(scratch)])
+            writer.add(inside, scratch, 0o644 << 16)
+        record = f"{stem}.dist-info/RECORD"
+        scratch.write_bytes(_record([*rows, [record, "", ""]], {}))
+        writer.add(record, scratch, 0o644 << 16)
+    return path

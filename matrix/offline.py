@@ -1,0 +1,501 @@
+"""Run a cell from a bundle, without a network. A bundle carries this very file, as its `run.py`.
+
+    python3 DIR/run.py CELL [the options of `matrix run`]
+
+It needs the standard library and nothing else, not even this project, so that a bare machine can
+start it. First every file of the bundle is checked against the manifest, and what is missing, short
+or damaged is named: then nothing is unpacked, installed or run. The packages go into an environment
+of their own, in a work folder that a second run uses again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA",
+    "BundleCell",
+    "BundleError",
+    "Item",
+    "Manifest",
+    "Package",
+    "faults",
+    "main",
+    "read_manifest",
+    "unfit",
+]
+
+MANIFEST = "bundle.json"
+SCHEMA = 1
+
+_CELL = re.compile(r"py[0-9]{2,}-torch[0-9]{2,}(-vllm[0-9]{2,})?")
+_BLOCK = 1 << 20
+_WHOLE = "whole"  # the file that marks an environment whose installation came to its end
+# Another index, Python or environment must not reach the installer or the cell.
+_FOREIGN = ("UV_", "PIP_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX")
+
+
+class BundleError(Exception):
+    """What keeps a bundle from running here: clear lines; the command line exits with 2."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of the bundle, or a part of it: its name, its bytes, its SHA-256 in hex.
+
+    `published` is the SHA-256 by which the index knows a wheel whose GPU code was taken out.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    published: str | None = None
+
+
+@dataclass(frozen=True)
+class Package:
+    """A line of a cell's lock: a distribution, its version and the file that it is installed from.
+
+    `wheel` is the name of a file of the bundle.
+    """
+
+    name: str
+    version: str
+    wheel: str
+
+
+@dataclass(frozen=True)
+class BundleCell:
+    """A cell of the bundle: its lock, what the target must have, and what was left out."""
+
+    name: str
+    lock: tuple[Package, ...]
+    have: Mapping[str, str]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle holds and for which machine. `glibc` is the oldest that its wheels accept.
+
+    `digest` is the SHA-256 of the manifest itself; the items of `parts`, where there are any,
+    are the bundle's files in one archive, cut.
+    """
+
+    digest: str
+    made: str
+    python: str
+    machine: str
+    glibc: str
+    gpu_arch: str | None
+    installer: str
+    cells: Mapping[str, BundleCell]
+    files: Mapping[str, Item]
+    parts: tuple[Item, ...]
+
+
+def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> int:
+    """Check a bundle and run one of its cells: returns 2 where that cannot be.
+
+    Where it can, this process becomes the run, so that its exit status and its signals are the
+    run's. `arguments` are those of `matrix run`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s CELL [--bundle DIR] [--work DIR] [options of matrix run] [PYTEST ARGS]",
+        description="Run a cell from a bundle, without a network.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        default=bundle,
+        required=bundle is None,
+        help="the folder of bundle.json",
+    )
+    parser.add_argument(
+        "--work",
+        metavar="DIR",
+        type=Path,
+        help="where to unpack and install (default: in the user's cache folder)",
+    )
+    cut = given.index("--") if "--" in given else len(given)
+    options, rest = parser.parse_known_args(given[:cut])
+    try:
+        _run(options.bundle, options.work, [*rest, *given[cut:]])
+    except BundleError as error:
+        for line in str(error).splitlines():
+            print(f"matrix: {line}", file=sys.stderr)
+    except OSError as error:
+        print(f"matrix: {error.filename or 'bundle'}: {error.strerror}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("matrix: interrupted", file=sys.stderr)
+        return 130
+    return 2
+
+
+def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
+    """Check, unpack, install, and become the run; raises BundleError where that cannot be."""
+    manifest = read_manifest(bundle)
+    cell = _chosen(manifest, arguments)
+    if reason := unfit(manifest, cell):
+        raise BundleError(reason)
+    with _timed(f"checking {_mib(_on_disk(manifest))}"):
+        wrong = faults(manifest, bundle)
+    if wrong:
+        raise BundleError("\n".join(wrong))
+    home = (work or _cache_folder()).absolute() / f"bundle-{manifest.digest[:16]}"
+    home.mkdir(parents=True, exist_ok=True)
+    with _alone(home):
+        files = _unpacked(manifest, bundle, home)
+        environment = _installed(manifest, cell, bundle, files, home)
+    command = str(environment / "bin" / "matrix")
+    sys.stdout.flush()
+    os.execve(command, [command, "run", *arguments], _environ())
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read a bundle's manifest.
+
+    Raises BundleError, which names the file and the key, where it is missing or is none.
+    """
+    path = bundle / MANIFEST
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); is this a bundle?") from None
+    try:
+        data = json.loads(text)
+        if data["schema"] != SCHEMA:
+            raise BundleError(
+                f"{path}: schema: {data['schema']!r} is not {SCHEMA}; make the bundle anew"
+            )
+        return _manifest(data, hashlib.sha256(text).hexdigest())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+        raise BundleError(f"{path}: is no manifest ({why}); copy it again") from None
+
+
+def _manifest(data: Mapping[str, Any], digest: str) -> Manifest:
+    files = {each["name"]: _item(each) for each in data["files"]}
+    cells = {
+        name: BundleCell(
+            name,
+            tuple(Package(each["name"], each["version"], each["wheel"]) for each in cell["lock"]),
+            dict(cell["have"]),
+            dict(cell["left_out"]),
+        )
+        for name, cell in data["cells"].items()
+    }
+    named = {package.wheel for cell in cells.values() for package in cell.lock}
+    if unknown := sorted((named | {data["installer"]}) - files.keys()):
+        raise ValueError(f"files: {unknown[0]!r} is missing")
+    return Manifest(
+        digest=digest,
+        made=data["made"],
+        python=data["python"],
+        machine=data["machine"],
+        glibc=data["glibc"],
+        gpu_arch=data["gpu_arch"],
+        installer=data["installer"],
+        cells=cells,
+        files=files,
+        parts=tuple(_item(each) for each in data["parts"]),
+    )
+
+
+def _item(data: Mapping[str, Any]) -> Item:
+    item = Item(data["name"], data["bytes"], data["sha256"], data.get("published"))
+    path = PurePosixPath(item.name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"the name {item.name!r} leaves the bundle")
+    return item
+
+
+def faults(manifest: Manifest, bundle: Path) -> list[str]:
+    """What is wrong with the bundle's files, or its parts, where they lie: one line each.
+
+    Every file is read to its end and compared with the manifest.
+    """
+    items = manifest.parts or tuple(manifest.files.values())
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        found = pool.map(lambda item: _fault(item, bundle / item.name), items)
+        return [line for line in found if line]
+
+
+def _fault(item: Item, path: Path) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != item.bytes:
+            what = "cut short" if size < item.bytes else "too long"
+            return f"{path}: {what}, {size} bytes and not {item.bytes}; copy it again"
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except FileNotFoundError:
+        return f"{path}: missing; copy it again"
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror}); copy it again"
+    if digest.hexdigest() != item.sha256:
+        return f"{path}: damaged, its SHA-256 is not the manifest's; copy it again"
+    return None
+
+
+def unfit(manifest: Manifest, cell: BundleCell) -> str | None:
+    """Why this Python on this machine cannot run that cell of the bundle; None where it can."""
+    python = ".".join(map(str, sys.version_info[:2]))
+    if python != manifest.python:
+        return (
+            f"this bundle is for Python {manifest.python} and this is {python};"
+            f" use python{manifest.python}"
+        )
+    machine = platform.machine()
+    if (sys.platform, machine) != ("linux", manifest.machine):
+        return f"this bundle is for linux {manifest.machine}, and this is {sys.platform} {machine}"
+    name, libc = platform.libc_ver()
+    if name != "glibc" or _numbers(libc) < _numbers(manifest.glibc):
+        there = f"{name} {libc}".strip() or "another C library"
+        return f"this bundle needs glibc {manifest.glibc} or newer, and this machine has {there}"
+    for have, version in sorted(cell.have.items()):
+        found = _version_of(have)
+        if found is None or found.partition("+")[0] != version:
+            return (
+                f"this bundle leaves out {have} {version}, and {sys.executable} has"
+                f" {have + ' ' + found if found else 'no ' + have}; run it with a Python that has"
+                f" it, or make a bundle without --have {have}=={version}"
+            )
+    return None
+
+
+def _chosen(manifest: Manifest, arguments: Sequence[str]) -> BundleCell:
+    """The cell that the arguments name, by its full name or its short one."""
+    holds = ", ".join(sorted(manifest.cells))
+    named = next((each for each in arguments if _CELL.fullmatch(each)), None)
+    if named is None:
+        raise BundleError(f"no cell named; this bundle holds {holds}")
+    found = [
+        cell for name, cell in manifest.cells.items() if named in (name, name.rpartition("-")[0])
+    ]
+    if not found:
+        raise BundleError(f"cell {named!r} is not in this bundle, which holds {holds}")
+    return next((cell for cell in found if cell.name == named), found[0])
+
+
+def _unpacked(manifest: Manifest, bundle: Path, home: Path) -> Path:
+    """The folder of the bundle's files, which is the bundle itself where it is not cut."""
+    if not manifest.parts:
+        return bundle.absolute()
+    files = home / "files"
+    if files.is_dir():
+        print(f"matrix: unpacked already, in {files}", flush=True)
+        return files
+    with _timed(f"unpacking {len(manifest.files)} files, {_mib(_total(manifest))}"):
+        fresh = home / "files.unfinished"
+        shutil.rmtree(fresh, ignore_errors=True)
+        _untar(manifest, bundle, fresh)
+        fresh.rename(files)
+    return files
+
+
+def _untar(manifest: Manifest, bundle: Path, folder: Path) -> None:
+    got = set()
+    joined: Any = _Joined([bundle / part.name for part in manifest.parts])
+    with contextlib.closing(joined), tarfile.open(fileobj=joined, mode="r|", bufsize=_BLOCK) as tar:
+        for member in tar:
+            item = manifest.files.get(member.name)
+            content = tar.extractfile(member)
+            if item is None or content is None or member.size != item.bytes:
+                raise BundleError(f"{bundle}: the parts hold {member.name!r}, which is not theirs")
+            path = folder / item.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                shutil.copyfileobj(content, file, _BLOCK)
+            got.add(item.name)
+    if lacking := sorted(manifest.files.keys() - got):
+        raise BundleError(f"{bundle}: the parts lack {lacking[0]}; make the bundle anew")
+
+
+class _Joined:
+    """Several files read as one."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._left = list(paths)
+        self._file: IO[bytes] | None = None
+
+    def read(self, size: int) -> bytes:
+        blocks: list[bytes] = []
+        while size > 0:
+            if self._file is None:
+                if not self._left:
+                    break
+                self._file = self._left.pop(0).open("rb")
+            block = self._file.read(size)
+            if not block:
+                self.close()
+            blocks.append(block)
+            size -= len(block)
+        return b"".join(blocks)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, home: Path) -> Path:
+    """The cell's environment, made where there is no whole one yet."""
+    python = f"{sys.version}\n{sys.prefix}\n"
+    key = hashlib.sha256(python.encode()).hexdigest()[:8]
+    environment = home / f"{cell.name}-{key}"
+    if (environment / _WHOLE).is_file():
+        print(f"matrix: installed already, in {environment}", flush=True)
+        return environment
+    shutil.rmtree(environment, ignore_errors=True)
+    project = home / "project"
+    if not project.is_dir():
+        fresh = home / "project.unfinished"
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(files / "project", fresh)
+        fresh.rename(project)
+    uv = _installer(files / manifest.installer, home)
+    lock = home / f"{cell.name}.txt"
+    lock.write_text(
+        "".join(
+            f"{each.name}=={each.version} --hash=sha256:{manifest.files[each.wheel].sha256}\n"
+            for each in cell.lock
+        ),
+        encoding="utf-8",
+    )
+    environ = {
+        **_environ(),
+        "UV_CACHE_DIR": str(home / "uv-cache"),
+        "UV_NO_CONFIG": "1",
+        "UV_OFFLINE": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+    with _timed(f"installing {len(cell.lock)} packages"):
+        _call([uv, "venv", "-q", "--python", sys.executable, environment], environ)
+        _call(
+            [
+                *(uv, "pip", "install", "-q", "--python", environment / "bin" / "python"),
+                *("--no-index", "--find-links", files / "wheels", "--no-deps"),
+                *("--require-hashes", "--only-binary", ":all:", "-r", lock),
+            ],
+            environ,
+        )
+    (site,) = (environment / "lib").glob("python*/site-packages")
+    (site / "matrix_project.pth").write_text(f"{project}\n", encoding="utf-8")
+    if cell.have:
+        # An environment made from one of another environment looks at neither's packages but at
+        # those of the Python below both, so the folders of this Python are named.
+        named = "".join(f"{each}\n" for each in _package_folders())
+        (site / "matrix_target.pth").write_text(named, encoding="utf-8")
+    (environment / _WHOLE).write_text(python, encoding="utf-8")
+    return environment
+
+
+def _installer(wheel: Path, home: Path) -> Path:
+    """The program uv, taken out of its wheel."""
+    uv = home / "uv"
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(each for each in archive.namelist() if each.endswith(".data/scripts/uv"))
+        with archive.open(name) as source, uv.open("wb") as file:
+            shutil.copyfileobj(source, file, _BLOCK)
+    uv.chmod(0o755)
+    return uv
+
+
+def _call(command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        [str(each) for each in command], env=dict(environ), capture_output=True, text=True
+    )
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise BundleError(f"the packages cannot be installed: {said[:600]}")
+
+
+def _package_folders() -> list[str]:
+    names = ("site-packages", "dist-packages")
+    return [each for each in sys.path if Path(each).name in names and Path(each).is_dir()]
+
+
+def _environ() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Let one run at a time unpack and install."""
+    import fcntl
+
+    with (home / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _timed(what: str) -> Iterator[None]:
+    began = time.monotonic()
+    print(f"matrix: {what} ...", end=" ", flush=True)
+    try:
+        yield
+    except BaseException:
+        print(flush=True)
+        raise
+    print(f"{time.monotonic() - began:.1f} s", flush=True)
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or (
+        os.path.join(os.environ["HOME"], ".cache") if os.environ.get("HOME") else ""
+    )
+    return Path(base or tempfile.gettempdir(), "torch-vllm-matrix")
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in re.findall(r"\d+", version))
+
+
+def _on_disk(manifest: Manifest) -> int:
+    return sum(each.bytes for each in manifest.parts) or _total(manifest)
+
+
+def _total(manifest: Manifest) -> int:
+    return sum(each.bytes for each in manifest.files.values())
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main(bundle=Path(__file__).resolve().parent))
