@@ -101,6 +101,7 @@ def _bundle(options: argparse.Namespace) -> int:
         without=tuple(options.without),
         split=bundle.parse_size(options.split) if options.split else None,
         repack=options.repack,
+        reuse=options.reuse,
     )
     make_bundle(wanted, releases, options.out)
     return 0
@@ -327,6 +328,12 @@ def _parser() -> argparse.ArgumentParser:
         "--repack",
         action="store_true",
         help="pack the wheels again with the program zstd, to make the bundle smaller still",
+    )
+    bundle.add_argument(
+        "--reuse",
+        metavar="DIR",
+        type=Path,
+        help="an older bundle for the same GPU, not cut: its wheels are taken where they still fit",
     )
     bundle.add_argument(
         "--have",

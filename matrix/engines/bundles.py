@@ -50,7 +50,8 @@ _BLOCK = 1 << 20
 class Wanted:
     """What a bundle is to hold, and for which machine; `split` is in bytes.
 
-    `repack`: wheels are packed again, with Zstandard.
+    `repack`: wheels are packed again, with Zstandard. `reuse`: an older bundle, whose wheels need
+    not be fetched and rewritten again.
     """
 
     cells: tuple[Cell, ...]
@@ -60,6 +61,7 @@ class Wanted:
     without: tuple[str, ...] = ()
     split: int | None = None
     repack: bool = False
+    reuse: Path | None = None
 
 
 @dataclass
@@ -68,6 +70,8 @@ class _Pool:
 
     folder: Path
     published: dict[str, str] = field(default_factory=dict)
+    older: dict[str, tuple[Path, Item]] = field(default_factory=dict)
+    ready: set[str] = field(default_factory=set)
 
     def wheels(self) -> dict[tuple[str, str], str]:
         return bundle.wheel_of(each.name for each in self.folder.iterdir())
@@ -91,6 +95,8 @@ def make_bundle(wanted: Wanted, releases: Releases, out: Path, *, root: Path = _
         pool = _Pool(files / "wheels")
         pool.folder.mkdir(parents=True)
         made.mkdir()
+        if wanted.reuse is not None:
+            pool.older = _older_wheels(wanted.reuse, wanted.gpu_arch)
         cells = _cells(wanted, releases, pool)
         installer = _fetch_installer(wanted.target, pool)
         if arch is not None or zstd is not None:
@@ -189,6 +195,8 @@ def _cells(wanted: Wanted, releases: Releases, pool: _Pool) -> list[BundleCell]:
     for name, lock in locks.items():
         have, out = bundle.left_out(lock, wanted.have, wanted.without)
         kept = [each for each in lock.values() if each.name not in {*have, *out}]
+        for each in kept:
+            _take_older(each, pool)
         lacking = [each for each in kept if (each.name, each.version) not in pool.wheels()]
         with _timed(f"fetching {len(lacking)} of {len(kept)} wheels of {name}"):
             fetch(lacking, wanted.target, pool.folder)
@@ -199,6 +207,38 @@ def _cells(wanted: Wanted, releases: Releases, pool: _Pool) -> list[BundleCell]:
         )
         found.append(BundleCell(name, packages, have, out))
     return found
+
+
+def _older_wheels(reuse: Path, gpu_arch: str | None) -> dict[str, tuple[Path, Item]]:
+    """The wheels of an older bundle, by the hash that the index knows each by."""
+    try:
+        manifest = offline.read_manifest(reuse)
+    except offline.BundleError as error:
+        raise BundlePlanError(f"--reuse: {error}") from None
+    if manifest.parts or manifest.gpu_arch != gpu_arch:
+        why = "is cut into parts" if manifest.parts else f"is for --gpu-arch {manifest.gpu_arch}"
+        raise BundlePlanError(f"--reuse {reuse}: {why}; name a bundle without, or leave it out")
+    wheels = [each for each in manifest.files.values() if each.name != manifest.installer]
+    return {each.published or each.sha256: (reuse / each.name, each) for each in wheels}
+
+
+def _take_older(pinned: Pinned, pool: _Pool) -> None:
+    for digest in pinned.hashes & pool.older.keys():
+        path, item = pool.older[digest]
+        if not path.is_file() or digest_of(path) != item.sha256:
+            raise BundlePlanError(f"--reuse: {path} is missing or damaged; leave --reuse out")
+        if path.name not in pool.ready:
+            _link(path, pool.folder / path.name)
+        pool.ready.add(path.name)
+        if item.published is not None:
+            pool.published[path.name] = item.published
+
+
+def _link(path: Path, copy: Path) -> None:
+    try:
+        os.link(path, copy)
+    except OSError:  # on another disk
+        shutil.copyfile(path, copy)
 
 
 def _fetch_installer(target: Target, pool: _Pool) -> str:
@@ -221,7 +261,7 @@ def _shrink(pool: _Pool, arch: int | None, zstd: str | None, keep: str) -> None:
 
     total = Pruned()
     with _timed("rewriting the wheels"):
-        wheels = [each for each in pool.folder.iterdir() if each.name != keep]
+        wheels = [each for each in pool.folder.iterdir() if each.name not in {keep, *pool.ready}]
         wheels.sort(key=lambda each: -each.stat().st_size)
         with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
             for done in workers.map(shrink, wheels):
