@@ -170,9 +170,11 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
     with _alone(home):
         files = _unpacked(manifest, bundle, home)
         environment = _installed(manifest, cell, bundle, files, home)
-    command = str(environment / "bin" / "matrix")
+    programs = environment / "bin"
+    path = os.pathsep.join([str(programs), *filter(None, [os.environ.get("PATH")])])
+    command = str(programs / "matrix")
     sys.stdout.flush()
-    os.execve(command, [command, "run", *arguments], _environ())
+    os.execve(command, [command, "run", *arguments], {**_environ(), "PATH": path})
 
 
 def read_manifest(bundle: Path) -> Manifest:

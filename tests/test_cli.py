@@ -493,3 +493,28 @@ def test_run_says_why_auto_takes_the_cpu_of_a_machine_with_a_gpu(
     monkeypatch.setattr("matrix.preflight.why_not_cuda", lambda asked: f"{asked} takes cpu: why")
     cli.main(["run", CELL])
     assert capsys.readouterr().err == "matrix: auto takes cpu: why\n"
+
+
+def test_a_bundle_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "py311-torch29", "--bundle", str(tmp_path), "-k", "moe"]) == 2
+    assert "bundle.json: cannot be read" in capsys.readouterr().err
+    assert cli.main(["run", "py311-torch29", "--work", "w"]) == 2
+    assert "goes with --bundle DIR only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["py311-torch29", "py312-torch29"], "make one bundle a Python"),
+        (["py311-torch29", "--have", "torch"], "write it as torch==2.11.0"),
+        (["py311-torch29", "--split", "58MB"], "write it as 58MiB"),
+        (["py311-torch29", "--gpu-arch", "h100"], "write it as sm_90"),
+        (["py311-torch99"], "torch 9.9 is not known"),
+    ],
+)
+def test_a_bundle_that_cannot_be_is_one_line(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bundle", *arguments, "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line

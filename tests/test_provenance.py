@@ -90,6 +90,27 @@ def test_the_commit_says_when_the_tests_differ_from_it(checkout: Path) -> None:
     assert provenance.commit(checkout) == f"{head}+changed"
 
 
+def test_a_copy_of_a_checkout_says_its_commit_and_whether_it_changed(tmp_path: Path) -> None:
+    covered = tmp_path / "tests" / "startup" / "test_a.py"
+    covered.parent.mkdir(parents=True)
+    covered.write_text("x = 1\n")
+    provenance.note_commit(tmp_path, "abc")
+    assert provenance.commit(tmp_path) == "abc"
+    covered.write_text("x = 2\n")
+    assert provenance.commit(tmp_path) == "abc+changed"
+    provenance.note_commit(tmp_path, "abc+changed")
+    covered.write_text("x = 3\n")
+    assert provenance.commit(tmp_path) == "abc+changed"
+
+
+@pytest.mark.parametrize("noted", ["", "[]", "{}", '{"commit": 3, "fingerprint": ""}'])
+def test_a_note_that_says_nothing_is_no_commit(tmp_path: Path, noted: str) -> None:
+    (tmp_path / "commit.json").write_text(noted)
+    assert provenance.commit(tmp_path) is None
+    provenance.note_commit(tmp_path, None)
+    assert provenance.commit(tmp_path) is None
+
+
 def test_a_folder_in_somebody_elses_checkout_has_no_commit(checkout: Path) -> None:
     git(checkout, "init")
     git(checkout, "add", ".")

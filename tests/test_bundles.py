@@ -1,0 +1,236 @@
+"""matrix.engines.bundles: a bundle of small wheels, made and run without a network."""
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from importlib import metadata, resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from matrix.bundle import Have, Pinned, Target
+from matrix.cells import Cell
+from matrix.engines import bundles
+from matrix.engines.bundles import Wanted, make_bundle
+from matrix.engines.wheels import digest_of
+from matrix.errors import MatrixError
+from matrix.offline import BundleError, faults, read_manifest
+from matrix.releases import load_releases
+
+PYTHON = ".".join(map(str, sys.version_info[:2]))
+CELL = Cell(PYTHON, "2.9.1", "0.16.0")
+TARGET = Target(PYTHON)
+# What the target has: this Python's own.
+HAVE = tuple(Have(each, metadata.version(each)) for each in ("packaging", "pytest"))
+
+
+def write_wheel(
+    folder: Path, name: str, version: str, needs: Sequence[str] = (), **files: str
+) -> None:
+    stem = f"{name}-{version}"
+    lines = [f"Requires-Dist: {each}" for each in needs]
+    text = "\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines, ""])
+    content = {
+        f"{stem}.dist-info/METADATA": text,
+        f"{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+        f"{name}.py": f"version = {version!r}\n",
+        **{f"{stem}.data/scripts/{file}": script for file, script in files.items()},
+    }
+    rows = "".join(f"{each},,\n" for each in [*content, f"{stem}.dist-info/RECORD"])
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
+        for each, told in {**content, f"{stem}.dist-info/RECORD": rows}.items():
+            archive.writestr(each, told)
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels, the only place where uv looks."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    write_wheel(folder, "torch", "2.9.1", ["triton"])
+    write_wheel(folder, "torchvision", "0.24.1", ["torch"])
+    write_wheel(folder, "torchaudio", "2.9.1", ["torch"])
+    write_wheel(folder, "triton", "3.5.1")
+    write_wheel(folder, "vllm", "0.16.0", ["torch==2.9.1", "ray"])
+    write_wheel(folder, "ray", "2.0", ["cupy"])
+    write_wheel(folder, "cupy", "1.0")
+    for each in HAVE:
+        write_wheel(folder, each.name, each.version)
+    if sys.version_info < (3, 11):
+        write_wheel(folder, "tomli", "2.0")
+    uv = bundles._uv()
+    write_wheel(folder, "uv", "1.0", uv=f'#!/bin/sh\nexec {shlex.join(uv)} "$@"\n')
+    config = tmp_path / "index" / "uv.toml"
+    config.write_text(f'no-index = true\nfind-links = ["{folder}"]\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(config))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+
+    def copy(pinned: Sequence[Pinned], _: Target, into: Path) -> None:
+        for each in pinned:
+            shutil.copy(folder / f"{each.name}-{each.version}-py3-none-any.whl", into)
+
+    monkeypatch.setattr(bundles, "fetch", copy)
+    return folder
+
+
+def run(
+    bundle: Path, *arguments: str, cwd: Path, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    clean = {
+        key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")
+    }
+    return subprocess.run(
+        [sys.executable, str(bundle / "run.py"), *arguments],
+        cwd=cwd,
+        env={**clean, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("split", [None, 50_000])
+def test_a_bundle_is_made_and_runs(
+    index: Path, tmp_path: Path, split: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    wanted = Wanted((CELL,), TARGET, have=HAVE, without=("ray",), split=split)
+    make_bundle(wanted, load_releases(), out)
+    text = (out / "bundle.json").read_text()
+    schema = json.loads((resources.files("matrix") / "data" / "bundle.schema.json").read_text())
+    jsonschema.validate(json.loads(text), schema)
+    assert "://" not in text
+    manifest = read_manifest(out)
+    assert faults(manifest, out) == []
+    cell = manifest.cells[CELL.name]
+    assert cell.left_out == {"cupy": "1.0", "ray": "2.0"}
+    named = {each.name for each in cell.lock}
+    assert {"torch", "vllm", "triton", "torch-vllm-matrix"} <= named
+    assert not {"pytest", "packaging", "ray"} & named
+    assert "run it there" in capsys.readouterr().out
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+    shutil.rmtree(index)
+    # What the run itself refuses, it was reached for.
+    asked = ("--work", "w", "--timeout", "0")
+    refusal = "'0' is not a number of seconds above 0"
+    done = run(out, CELL.short_name, *asked, cwd=tmp_path)
+    assert done.returncode == 2
+    assert refusal in done.stderr
+    (home,) = (tmp_path / "w").iterdir()
+    (environment,) = home.glob(f"{CELL.name}-*")
+    program = (
+        "import sys, os, pytest, torch, vllm, matrix, importlib.metadata as m;"
+        "print(torch.version, m.version('torch-vllm-matrix'), os.path.dirname(matrix.__file__));"
+        "print([e.value for e in m.entry_points(group='vllm.platform_plugins')])"
+    )
+    said = subprocess.run(
+        [environment / "bin" / "python", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.startswith(f"2.9.1 0.1.0 {home / 'project' / 'matrix'}\n")
+    assert "'matrix.inside.cpu_platform:activate'" in said
+
+    again = run(out, CELL.name, *asked, cwd=tmp_path)
+    assert refusal in again.stderr
+    assert "installed already" in again.stdout
+    (environment / "whole").unlink()
+    (environment / "bin" / "matrix").unlink()
+    mended = run(out, CELL.name, *asked, cwd=tmp_path)
+    assert refusal in mended.stderr
+    assert "installing" in mended.stdout
+
+
+def test_without_a_home_the_work_is_in_the_temporary_folder(index: Path, tmp_path: Path) -> None:
+    make_bundle(Wanted((CELL,), TARGET, have=HAVE), load_releases(), tmp_path / "out")
+    run(tmp_path / "out", CELL.name, "--timeout", "0", cwd=tmp_path, TMPDIR=str(tmp_path))
+    assert len(list((tmp_path / "torch-vllm-matrix").glob(f"bundle-*/{CELL.name}-*"))) == 1
+
+
+def test_a_damaged_wheel_is_not_installed(index: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make_bundle(Wanted((CELL,), TARGET, have=HAVE, split=20_000), load_releases(), out)
+    (out / "part-001").unlink()
+    done = run(out, CELL.name, "--work", "w", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"matrix: {out / 'part-001'}: missing; copy it again\n"
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"have": (Have("torch", "2.9.0"),)}, r"--have torch==2\.9\.0: does not fit"),
+        ({"without": ("rya",)}, "--without rya: matches nothing"),
+        ({"gpu_arch": "90"}, "write it as sm_90"),
+        ({"cells": (Cell(PYTHON, "2.10.0", "0.19.1"),)}, "py3.*-torch210-vllm019: .*torch"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_one_line_and_leaves_nothing(
+    index: Path, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    wanted = Wanted(**{"cells": (CELL,), "target": TARGET, **change})  # type: ignore[arg-type]
+    with pytest.raises(MatrixError, match=said) as raised:
+        make_bundle(wanted, load_releases(), tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert [each.name for each in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_folder_with_something_else_is_not_touched(index: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("x")
+    with pytest.raises(MatrixError, match="is not empty and no bundle"):
+        make_bundle(Wanted((CELL,), TARGET), load_releases(), tmp_path / "out")
+    with pytest.raises(MatrixError, match="is a file"):
+        make_bundle(Wanted((CELL,), TARGET), load_releases(), tmp_path / "out" / "mine")
+    assert (tmp_path / "out" / "mine").read_text() == "x"
+    with pytest.raises(BundleError):
+        read_manifest(tmp_path / "out")
+
+
+def test_an_older_bundle_gives_way(index: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make_bundle(Wanted((CELL,), TARGET, have=HAVE, split=20_000), load_releases(), out)
+    make_bundle(Wanted((CELL,), TARGET, have=HAVE), load_releases(), out)
+    assert not list(out.glob("part-*"))
+    assert faults(read_manifest(out), out) == []
+
+
+def test_without_uv_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MatrixError, match="pip install uv"):
+        bundles.resolve(["vllm"], TARGET)
+    with pytest.raises(MatrixError, match="has no pip"):
+        bundles.fetch([Pinned("a", "1", frozenset(), frozenset())], TARGET, Path())
+
+
+def test_pip_fetches_what_has_the_right_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pip")
+    index, pool = tmp_path / "index", tmp_path / "pool"
+    index.mkdir()
+    pool.mkdir()
+    write_wheel(index, "a", "1")
+    (wheel,) = index.iterdir()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    digest = digest_of(wheel)
+    bundles.fetch([Pinned("a", "1", frozenset({digest}), frozenset())], TARGET, pool)
+    assert (pool / wheel.name).read_bytes() == wheel.read_bytes()
+    for name, hashes in (("a", "0" * 64), ("b", digest)):
+        (pool / wheel.name).unlink(missing_ok=True)
+        with pytest.raises(MatrixError, match="the wheels cannot be fetched"):
+            bundles.fetch([Pinned(name, "1", frozenset({hashes}), frozenset())], TARGET, pool)

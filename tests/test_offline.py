@@ -1,0 +1,217 @@
+"""matrix.offline: reading and checking a bundle, and why a machine cannot run it."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import platform
+import sys
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matrix import offline
+from matrix.engines.bundles import _Parts
+from matrix.offline import BundleCell, BundleError, Item, Manifest
+
+PYTHON = ".".join(map(str, sys.version_info[:2]))
+CELL = f"py{PYTHON.replace('.', '')}-torch211-vllm020"
+GLIBC = platform.libc_ver()[1]
+
+
+def item(name: str, content: bytes) -> dict[str, Any]:
+    return {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_bundle(folder: Path, content_of: dict[str, bytes], size: int = 0, **changes: Any) -> Path:
+    """A bundle of these files, cut into parts where a size is given."""
+    folder.mkdir()
+    parts: list[Item] = []
+    if size:
+        pieces = _Parts(folder, size)
+        with tarfile.open(fileobj=pieces, mode="w|") as archive:  # type: ignore[call-overload]
+            for name, content in content_of.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        parts = pieces.done()
+    else:
+        for name, content in content_of.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    data = {
+        "schema": 1,
+        "made": "2026-11-22T21:00:00Z",
+        "python": PYTHON,
+        "machine": platform.machine(),
+        "glibc": GLIBC,
+        "gpu_arch": None,
+        "installer": next(iter(content_of)),
+        "without": [],
+        "cells": {CELL: {"have": {}, "left_out": {}, "lock": []}},
+        "parts": [
+            {"name": each.name, "bytes": each.bytes, "sha256": each.sha256} for each in parts
+        ],
+        "files": [item(name, content) for name, content in content_of.items()],
+        **changes,
+    }
+    (folder / "bundle.json").write_text(json.dumps(data))
+    return folder
+
+
+FILES = {"wheels/uv.whl": b"uv" * 700, "wheels/a.whl": b"a" * 5000, "project/a.py": b"x = 1\n"}
+
+
+def run(bundle: Path, work: Path, arguments: Sequence[str] = (CELL,)) -> int:
+    return offline.main(["--bundle", str(bundle), "--work", str(work), *arguments])
+
+
+@pytest.mark.parametrize("size", [0, 1000, 1 << 30])
+def test_a_whole_bundle_has_no_faults(tmp_path: Path, size: int) -> None:
+    bundle = write_bundle(tmp_path / "b", FILES, size)
+    manifest = offline.read_manifest(bundle)
+    assert offline.faults(manifest, bundle) == []
+    assert bool(manifest.parts) is bool(size)
+
+
+@given(st.lists(st.binary(max_size=3000), max_size=4), st.integers(700, 30_000))
+def test_what_is_cut_is_joined_again(contents: list[bytes], size: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        files = {f"f/{at}": content for at, content in enumerate(contents)} or {"a": b""}
+        bundle = write_bundle(Path(name, "b"), files, size)
+        manifest = offline.read_manifest(bundle)
+        assert all(part.bytes == size for part in manifest.parts[:-1])
+        assert 0 < manifest.parts[-1].bytes <= size
+        offline._untar(manifest, bundle, Path(name, "out"))
+        for path, content in files.items():
+            assert Path(name, "out", path).read_bytes() == content
+
+
+@pytest.mark.parametrize("size", [0, 2000])
+def test_every_bad_file_is_named_and_nothing_is_made(
+    tmp_path: Path, size: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_bundle(tmp_path / "b", FILES, size)
+    items = offline.read_manifest(bundle)
+    missing, short, damaged = [
+        bundle / each.name for each in items.parts or tuple(items.files.values())
+    ][:3]
+    missing.unlink()
+    short.write_bytes(short.read_bytes()[:-1])
+    content = bytearray(damaged.read_bytes())
+    content[1] ^= 1
+    damaged.write_bytes(content)
+    assert run(bundle, tmp_path / "work") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0] == f"matrix: {missing}: missing; copy it again"
+    assert lines[1].startswith(f"matrix: {short}: cut short, ")
+    assert lines[2].startswith(f"matrix: {damaged}: damaged")
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"python": "3.1"}, "this bundle is for Python 3.1 and this is"),
+        ({"machine": "s390x"}, "this bundle is for linux s390x"),
+        ({"glibc": "9.1"}, "needs glibc 9.1 or newer"),
+        (
+            {"cells": {CELL: {"have": {"pytest": "0.1"}, "left_out": {}, "lock": []}}},
+            "make a bundle without --have pytest==0.1",
+        ),
+        (
+            {"cells": {CELL: {"have": {"no-such-thing": "1"}, "left_out": {}, "lock": []}}},
+            "has no no-such-thing",
+        ),
+        ({"schema": 2}, "schema: 2 is not 1"),
+        ({"files": []}, "is no manifest (files: 'wheels/uv.whl' is missing)"),
+        ({"files": [item("../a", b"")]}, "leaves the bundle"),
+        ({"files": [item("/a", b"")]}, "leaves the bundle"),
+        ({"cells": 3}, "is no manifest"),
+    ],
+)
+def test_a_bundle_for_another_machine_is_refused_in_one_line(
+    tmp_path: Path, change: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_bundle(tmp_path / "b", FILES, **change)
+    assert run(bundle, tmp_path / "work") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], f"no cell named; this bundle holds {CELL}"),
+        (["py399-torch29"], "cell 'py399-torch29' is not in this bundle"),
+        (["--platform", "cpu", "-k", "dense"], "no cell named"),
+    ],
+)
+def test_a_cell_that_is_not_there_is_refused(
+    tmp_path: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_bundle(tmp_path / "b", FILES)
+    assert run(bundle, tmp_path / "work", arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_cell_has_a_short_name_too(tmp_path: Path) -> None:
+    manifest = offline.read_manifest(write_bundle(tmp_path / "b", FILES))
+    short = CELL.rpartition("-")[0]
+    assert offline._chosen(manifest, ["--platform", "cpu", short]).name == CELL
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000])
+def test_what_is_no_manifest_is_named(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "bundle.json").write_bytes(text)
+    with pytest.raises(BundleError, match=r"bundle\.json: is no manifest"):
+        offline.read_manifest(tmp_path)
+    with pytest.raises(BundleError, match="is this a bundle"):
+        offline.read_manifest(tmp_path / "none")
+
+
+def test_parts_that_hold_something_else_are_refused(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", FILES, 4096)
+    manifest = offline.read_manifest(bundle)
+    fewer = {name: each for name, each in manifest.files.items() if name != "project/a.py"}
+    more = {**manifest.files, "b": Item("b", 1, "")}
+    for files, said in ((fewer, "which is not theirs"), (more, "the parts lack b")):
+        changed: Manifest = dataclasses.replace(manifest, files=files)
+        with pytest.raises(BundleError, match=said):
+            offline._untar(changed, bundle, tmp_path / said[:5])
+
+
+def test_what_the_target_has_counts_by_its_public_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = Manifest("", "", PYTHON, platform.machine(), GLIBC, None, "", {}, {}, ())
+    cell = BundleCell(CELL, (), {"torch": "2.11.0"}, {})
+    monkeypatch.setattr(offline, "_version_of", {"torch": "2.11.0+cu130"}.get)
+    assert offline.unfit(manifest, cell) is None
+    monkeypatch.setattr(offline, "_version_of", {"torch": "2.11.1"}.get)
+    assert "has torch 2.11.1" in (offline.unfit(manifest, cell) or "")
+
+
+def test_the_runner_needs_the_standard_library_alone() -> None:
+    import ast
+
+    tree = ast.parse(Path(offline.__file__).read_text(encoding="utf-8"))
+    names = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [each.name for each in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert names <= {*sys.stdlib_module_names}
