@@ -165,7 +165,7 @@ def test_a_damaged_wheel_is_not_installed(index: Path, tmp_path: Path) -> None:
     (out / "part-000").unlink()
     done = run(out, CELL.name, "--work", "w", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == f"matrix: {out / 'part-001'}: missing; copy it again\n"
+    assert done.stderr == f"matrix: {out / 'part-000'}: missing; copy it again\n"
     assert not (tmp_path / "w").exists()
 
 
