@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -29,8 +30,10 @@ __all__ = [
     "parse_have",
     "parse_lock",
     "parse_size",
+    "refreshed",
     "requirements",
     "unfit_have",
+    "unmatched",
     "wheel_of",
 ]
 
@@ -288,6 +291,28 @@ def manifest_text(
         "files": [_item(each) for each in sorted(files, key=lambda item: item.name)],
     }
     return json.dumps(data, indent=1) + "\n"
+
+
+def refreshed(
+    data: Mapping[str, Any], project: Package, files: Iterable[Item], parts: Iterable[Item]
+) -> str:
+    """A manifest, as read from JSON, with another project: its package, files and all the parts."""
+
+    def theirs(name: str) -> bool:
+        return name.partition("/")[0] == project.wheel.partition("/")[0]
+
+    cells = {
+        name: {
+            **cell,
+            "lock": [each for each in cell["lock"] if not theirs(each["wheel"])]
+            + [_package(project)],
+        }
+        for name, cell in data["cells"].items()
+    }
+    kept = [each for each in data["files"] if not theirs(each["name"])]
+    both = sorted([*kept, *map(_item, files)], key=lambda each: str(each["name"]))
+    changed = {**data, "cells": cells, "parts": [_item(each) for each in parts], "files": both}
+    return json.dumps(changed, indent=1) + "\n"
 
 
 def _package(package: Package) -> dict[str, str]:

@@ -88,9 +88,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _bundle(options: argparse.Namespace) -> int:
     from matrix import bundle
-    from matrix.engines.bundles import Wanted, make_bundle
+    from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
     from matrix.releases import load_releases
 
+    if options.refresh:
+        refresh_bundle(options.out)
+        return 0
+    if not options.cells:
+        raise MatrixError("no cell named; write one, such as py312-torch210")
     releases = load_releases()
     cells = tuple(dict.fromkeys(releases.resolve(each) for each in options.cells))
     wanted = Wanted(
@@ -311,10 +316,15 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     bundle.add_argument(
-        "cells", metavar="CELL", nargs="+", help="one or more, all of the same Python"
+        "cells", metavar="CELL", nargs="*", help="one or more, all of the same Python"
     )
     bundle.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="an empty folder, or an older bundle"
+    )
+    bundle.add_argument(
+        "--refresh",
+        action="store_true",
+        help="of the bundle in DIR write this project's part anew and keep the wheels",
     )
     bundle.add_argument(
         "--split", metavar="SIZE", help="cut the bundle into parts of this size, such as 58MiB"

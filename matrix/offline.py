@@ -402,7 +402,8 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
         _call(
             [
                 *(uv, "pip", "install", "-q", "--python", environment / "bin" / "python"),
-                *("--no-index", "--find-links", files / "wheels", "--no-deps"),
+                *("--no-index", "--no-deps", "--find-links", files / "wheels"),
+                *("--find-links", files / "project"),
                 *("--require-hashes", "--only-binary", ":all:", "-r", lock),
             ],
             environ,

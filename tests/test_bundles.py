@@ -18,12 +18,13 @@ import pytest
 from matrix.bundle import Have, Pinned, Target
 from matrix.cells import Cell
 from matrix.engines import bundles
-from matrix.engines.bundles import Wanted, make_bundle
+from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
 from matrix.engines.wheels import digest_of
 from matrix.errors import MatrixError
 from matrix.offline import BundleError, faults, read_manifest
 from matrix.releases import load_releases
 
+ROOT = Path(__file__).parents[1]
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 CELL = Cell(PYTHON, "2.9.1", "0.16.0")
 TARGET = Target(PYTHON)
@@ -161,10 +162,10 @@ def test_without_a_home_the_work_is_in_the_temporary_folder(index: Path, tmp_pat
 def test_a_damaged_wheel_is_not_installed(index: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     make_bundle(Wanted((CELL,), TARGET, have=HAVE, split=20_000), load_releases(), out)
-    (out / "part-001").unlink()
+    (out / "part-000").unlink()
     done = run(out, CELL.name, "--work", "w", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == f"matrix: {out / 'part-001'}: missing; copy it again\n"
+    assert done.stderr == f"matrix: {out / 'part-000'}: missing; copy it again\n"
     assert not (tmp_path / "w").exists()
 
 
@@ -205,6 +206,36 @@ def test_an_older_bundle_gives_way(index: Path, tmp_path: Path) -> None:
     make_bundle(Wanted((CELL,), TARGET, have=HAVE), load_releases(), out)
     assert not list(out.glob("part-*"))
     assert faults(read_manifest(out), out) == []
+
+
+@pytest.mark.parametrize("split", [None, 20_000])
+def test_the_project_alone_is_written_anew(index: Path, tmp_path: Path, split: int | None) -> None:
+    out = tmp_path / "out"
+    make_bundle(Wanted((CELL,), TARGET, have=HAVE, split=split), load_releases(), out)
+    before = read_manifest(out)
+    wheels = {each.name: each.stat().st_mtime_ns for each in out.rglob("part-*")}
+    other = tmp_path / "other"
+    for name in ("matrix", "tests/startup"):
+        shutil.copytree(ROOT / name, other / name)
+    (other / "matrix" / "more.py").write_text("y = 3\n")
+    project = (
+        (ROOT / "pyproject.toml").read_text().replace('version = "0.1.0"', 'version = "0.2.0"')
+    )
+    (other / "pyproject.toml").write_text(project)
+    refresh_bundle(out, root=other)
+    after = read_manifest(out)
+    assert faults(after, out) == []
+    assert after.files.keys() - before.files.keys() == {
+        "project/matrix/more.py",
+        "project/torch_vllm_matrix-0.2.0-py3-none-any.whl",
+    }
+    assert {each.name: each.stat().st_mtime_ns for each in out.rglob("part-*")} == wheels
+    done = run(out, CELL.name, "--work", "w", "--timeout", "0", cwd=tmp_path)
+    assert "is not a number of seconds above 0" in done.stderr
+    (home,) = (tmp_path / "w").iterdir()
+    assert (home / "project" / "matrix" / "more.py").is_file()
+    with pytest.raises(MatrixError, match="is this a bundle"):
+        refresh_bundle(other)
 
 
 def test_without_uv_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def write_bundle(folder: Path, content_of: dict[str, bytes], size: int = 0, **ch
     folder.mkdir()
     parts: list[Item] = []
     if size:
-        pieces = _Parts(folder, size)
+        pieces = _Parts(folder, size, "part")
         with tarfile.open(fileobj=pieces, mode="w|") as archive:  # type: ignore[call-overload]
             for name, content in content_of.items():
                 info = tarfile.TarInfo(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -30,6 +31,7 @@ from matrix.engines.zips import find_zstd
 from matrix.errors import MatrixError
 from matrix.gpu_code import Pruned, parse_arch
 from matrix.offline import MANIFEST, BundleCell, Item, Package
+from matrix.records import write_text
 from matrix.releases import Releases
 
 if sys.version_info >= (3, 11):
@@ -37,10 +39,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Wanted", "fetch", "make_bundle", "resolve"]
+__all__ = ["Wanted", "fetch", "make_bundle", "refresh_bundle", "resolve"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RUNNER = "run.py"
+_PROJECT = "project/"
 # All of the checkout that `matrix run` reads; what else it holds is not for a machine offline.
 _TREE = ("matrix", "tests/startup", "pyproject.toml", "tox.ini", "README.md", "LICENSE")
 _BLOCK = 1 << 20
@@ -101,8 +104,8 @@ def make_bundle(wanted: Wanted, releases: Releases, out: Path, *, root: Path = _
         installer = _fetch_installer(wanted.target, pool)
         if arch is not None or zstd is not None:
             _shrink(pool, arch, zstd, keep=installer)
-        project = _write_project(root, files, pool.folder)
-        items = _items(files, pool)
+        project = _write_project(root, files)
+        items = _items(files, pool.published)
         with _timed("writing"):
             parts = _write_parts(files, items, made, wanted.split) if wanted.split else []
             if not parts:
@@ -125,6 +128,40 @@ def make_bundle(wanted: Wanted, releases: Releases, out: Path, *, root: Path = _
             (made / MANIFEST).write_text(text, encoding="utf-8")
             _put_in_place(made, out)
     _report(out, items, parts)
+
+
+def refresh_bundle(out: Path, *, root: Path = _ROOT) -> None:
+    """Write the project of an existing bundle anew, and leave its wheels as they are.
+
+    Raises MatrixError where `out` is no bundle.
+    """
+    try:
+        manifest = offline.read_manifest(out)
+    except offline.BundleError as error:
+        raise BundlePlanError(str(error)) from error
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as name:
+        files, made = Path(name, "files"), Path(name, "made")
+        files.mkdir()
+        made.mkdir()
+        project = _write_project(root, files)
+        items = _items(files)
+        kept = [each for each in manifest.parts if not each.name.startswith("project-")]
+        parts = []
+        if manifest.parts:
+            size = max(each.bytes for each in manifest.parts)
+            parts = [*kept, *_write_project_parts(files, items, made, size)]
+        else:
+            (files / _PROJECT).rename(made / _PROJECT)
+        data = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        data["made"] = provenance.timestamp(datetime.now(timezone.utc))
+        text = bundle.refreshed(data, project, items, parts)
+        for old in (*out.glob("project-[0-9]*"), out / _PROJECT):
+            if old.exists():
+                old.rename(Path(name, f"old-{old.name}"))
+        for each in made.iterdir():
+            each.rename(out / each.name)
+        shutil.copyfile(Path(offline.__file__), out / _RUNNER)
+        write_text(out / MANIFEST, text)
 
 
 def resolve(requirements: Sequence[str], target: Target) -> dict[str, Pinned]:
@@ -276,9 +313,10 @@ def _shrink(pool: _Pool, arch: int | None, zstd: str | None, keep: str) -> None:
     )
 
 
-def _write_project(root: Path, files: Path, wheels: Path) -> Package:
+def _write_project(root: Path, files: Path) -> Package:
     """Write the project's tree and its wheel, and note the commit of the checkout."""
-    tree = files / "project"
+    tree = files / _PROJECT
+    tree.mkdir()
     for name in _TREE:
         source = root / name
         if source.is_dir():
@@ -290,11 +328,11 @@ def _write_project(root: Path, files: Path, wheels: Path) -> Package:
     provenance.note_commit(tree, provenance.commit(root))
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     points = {"console_scripts": project["scripts"], **project["entry-points"]}
-    wheel = write_project_wheel(wheels, project["name"], project["version"], points)
-    return Package(project["name"], project["version"], f"wheels/{wheel.name}")
+    wheel = write_project_wheel(tree, project["name"], project["version"], points)
+    return Package(project["name"], project["version"], f"{_PROJECT}{wheel.name}")
 
 
-def _items(files: Path, pool: _Pool) -> list[Item]:
+def _items(files: Path, published: Mapping[str, str] | None = None) -> list[Item]:
     paths = sorted(each for each in files.rglob("*") if each.is_file())
     with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
         digests = list(workers.map(digest_of, paths))
@@ -303,30 +341,53 @@ def _items(files: Path, pool: _Pool) -> list[Item]:
             path.relative_to(files).as_posix(),
             path.stat().st_size,
             digest,
-            pool.published.get(path.name) if path.parent == pool.folder else None,
+            (published or {}).get(path.name),
         )
         for path, digest in zip(paths, digests, strict=True)
     ]
 
 
 def _write_parts(files: Path, items: Sequence[Item], folder: Path, size: int) -> list[Item]:
-    """One archive of the files, cut into parts of that many bytes; the last may be smaller."""
-    parts = _Parts(folder, size)
-    with tarfile.open(fileobj=parts, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
-        for item in items:
-            info = tarfile.TarInfo(item.name)
-            info.size = item.bytes
-            with (files / item.name).open("rb") as file:
-                archive.addfile(info, file)
+    """One archive of the files, cut into parts of that many bytes.
+
+    The wheels come first and the project begins a part of its own, so that it alone can be written
+    anew.
+    """
+    project = [each for each in items if each.name.startswith(_PROJECT)]
+    wheels = _Parts(folder, size, "part")
+    archive = _tar(wheels)
+    for item in items:
+        if item not in project:
+            _add(archive, files, item)
             (files / item.name).unlink()
+    # Not closed: the archive goes on in the parts of the project.
+    return [*wheels.done(), *_write_project_parts(files, project, folder, size)]
+
+
+def _write_project_parts(files: Path, items: Sequence[Item], folder: Path, size: int) -> list[Item]:
+    parts = _Parts(folder, size, "project")
+    with _tar(parts) as archive:
+        for item in items:
+            _add(archive, files, item)
     return parts.done()
+
+
+def _tar(parts: _Parts) -> tarfile.TarFile:
+    return tarfile.TarFile(mode="w", fileobj=parts, format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
+
+
+def _add(archive: tarfile.TarFile, files: Path, item: Item) -> None:
+    info = tarfile.TarInfo(item.name)
+    info.size = item.bytes
+    with (files / item.name).open("rb") as file:
+        archive.addfile(info, file)
 
 
 class _Parts:
     """A file that is written as several, one after the other, each with its SHA-256."""
 
-    def __init__(self, folder: Path, size: int) -> None:
-        self._folder, self._size = folder, size
+    def __init__(self, folder: Path, size: int, name: str) -> None:
+        self._folder, self._size, self._stem = folder, size, name
         self._items: list[Item] = []
         self._begin()
 
@@ -343,12 +404,15 @@ class _Parts:
             left = left[len(block) :]
         return len(data)
 
+    def tell(self) -> int:
+        return sum(each.bytes for each in self._items) + self._written
+
     def done(self) -> list[Item]:
         self._end()
         return self._items
 
     def _begin(self) -> None:
-        self._name = f"part-{len(self._items):03d}"
+        self._name = f"{self._stem}-{len(self._items):03d}"
         self._file = (self._folder / self._name).open("wb")
         self._digest = hashlib.sha256()
         self._written = 0
