@@ -1,0 +1,35 @@
+import sys
+import types
+
+import pytest
+
+from matrix.inside import features
+
+
+@pytest.mark.parametrize("spelling", ["PretrainedConfig", "PreTrainedConfig"])
+def test_a_model_type_unknown_to_transformers_gets_a_plain_configuration(
+    monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    class Base:
+        pass
+
+    class AutoConfig:
+        @staticmethod
+        def for_model(model_type: str) -> Base:
+            if model_type != "llama":
+                raise ValueError(model_type)
+            return Base()
+
+    known: dict[str, type] = {"kimi": Base}
+    utilities = types.ModuleType("vllm.transformers_utils")
+    config = types.ModuleType("vllm.transformers_utils.config")
+    vars(config).update({"_CONFIG_REGISTRY": known, "AutoConfig": AutoConfig, spelling: Base})
+    vars(utilities)["config"] = config
+    monkeypatch.setitem(sys.modules, "vllm", types.ModuleType("vllm"))
+    monkeypatch.setitem(sys.modules, utilities.__name__, utilities)
+    monkeypatch.setitem(sys.modules, config.__name__, config)
+    for name in ("kimi", "llama", "newest", "newest"):
+        features.learn_model_type(name)
+    assert known.keys() == {"kimi", "newest"} and known["kimi"] is Base
+    assert issubclass(known["newest"], Base)
+    assert vars(known["newest"])["model_type"] == "newest"
