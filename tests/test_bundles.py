@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -236,6 +237,36 @@ def test_the_project_alone_is_written_anew(index: Path, tmp_path: Path, split: i
     assert (home / "project" / "matrix" / "more.py").is_file()
     with pytest.raises(MatrixError, match="is this a bundle"):
         refresh_bundle(other)
+
+
+def test_the_wheels_of_an_older_bundle_are_taken_again(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, wanted = tmp_path / "old", tmp_path / "new", Wanted((CELL,), TARGET, have=HAVE)
+    make_bundle(wanted, load_releases(), old)
+    fetched: list[str] = []
+    copy = bundles.fetch
+
+    def note(pinned: Sequence[Pinned], target: Target, into: Path) -> None:
+        fetched.extend(each.name for each in pinned)
+        copy(pinned, target, into)
+
+    monkeypatch.setattr(bundles, "fetch", note)
+    make_bundle(replace(wanted, reuse=old, split=50_000), load_releases(), new)
+    assert fetched == ["uv"]
+    assert faults(read_manifest(new), new) == []
+    before, after = read_manifest(old), read_manifest(new)
+    assert before.cells == after.cells
+    assert all(
+        before.files[each.wheel] == after.files[each.wheel] for each in after.cells[CELL.name].lock
+    )
+
+    for reuse, said in ((new, "is cut into parts"), (tmp_path / "none", "cannot be read")):
+        with pytest.raises(MatrixError, match=said):
+            make_bundle(replace(wanted, reuse=reuse), load_releases(), tmp_path / "third")
+    (old / before.cells[CELL.name].lock[0].wheel).write_bytes(b"damaged")
+    with pytest.raises(MatrixError, match="missing or damaged"):
+        make_bundle(replace(wanted, reuse=old), load_releases(), tmp_path / "third")
 
 
 def test_without_uv_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
