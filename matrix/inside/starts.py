@@ -76,17 +76,12 @@ def cannot_run(model: Model, platform: str) -> str | None:
 
 
 def _unmet(need: str, platform: str) -> str | None:
-    if platform == "cpu":
-        return {
-            "mxfp4": "mxfp4 weights have no CPU kernel",
-            "int4": "packed int4 experts have no CPU kernel",
-            "sparse_mla": "sparse MLA has no CPU kernel",
-            "mla": "MLA has no CPU kernel",
-        }[need]
-    if need == "sparse_mla":
+    if need == "sparse_mla" and platform == "cuda":
         capability = features.compute_capability()
         if capability is not None and capability < (9, 0):
             return f"sparse MLA needs compute capability 9.0, this GPU has {_dotted(capability)}"
+        if features.lacks_deep_gemm():
+            return "sparse MLA needs DeepGEMM, which is not installed here for this Python"
     return None
 
 
