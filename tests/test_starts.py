@@ -99,21 +99,23 @@ def test_the_engine_can_be_freed_when_the_runner_ends(clean: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("model", "platform", "capability", "reason"),
+    ("model", "platform", "capability", "deep_gemm", "reason"),
     [
-        ("small-dense", "cpu", None, None),
-        ("gpt-oss-120b", "cpu", None, "mxfp4 weights have no CPU kernel"),
-        ("gpt-oss-120b", "cuda", (8, 0), None),
-        ("gpt-oss-120b", "cuda", (7, 5), "mxfp4 weights need compute capability 8.0, this GPU has"),
-        ("minimax-m2.5", "cuda", (7, 0), "fp8 weights need compute capability 7.5, this GPU has"),
-        ("minimax-m2.5", "cuda", (7, 5), None),
-        ("minimax-m2.5", "cpu", None, None),
-        ("kimi-k2.5", "cuda", (7, 0), None),
-        ("deepseek-v3.2", "cpu", None, "sparse MLA has no CPU kernel"),
-        ("deepseek-v3.2", "cuda", (8, 9), "sparse MLA needs compute capability 9.0"),
-        ("deepseek-v3.2", "cuda", (9, 0), None),
-        ("deepseek-v3.2", "cuda", None, None),
-        ("kimi-k2.5", "cpu", None, "MLA has no CPU kernel"),
+        ("small-dense", "cpu", None, False, None),
+        ("gpt-oss-120b", "cpu", None, False, None),
+        ("gpt-oss-120b", "cuda", (8, 0), False, None),
+        ("gpt-oss-120b", "cuda", (7, 5), False, "mxfp4 weights need compute capability 8.0"),
+        ("minimax-m2.5", "cuda", (7, 0), False, "fp8 weights need compute capability 7.5"),
+        ("minimax-m2.5", "cuda", (7, 5), False, None),
+        ("minimax-m2.5", "cpu", None, False, None),
+        ("deepseek-v3.2", "cpu", None, False, None),
+        ("deepseek-v3.2", "cuda", (8, 9), True, "sparse MLA needs compute capability 9.0"),
+        ("deepseek-v3.2", "cuda", (9, 0), True, None),
+        ("deepseek-v3.2", "cuda", None, True, None),
+        ("deepseek-v3.2", "cuda", (9, 0), False, "sparse MLA needs DeepGEMM"),
+        ("kimi-k2.5", "cuda", (7, 0), False, None),
+        ("kimi-k2.5", "cuda", (9, 0), False, None),
+        ("kimi-k2.5", "cpu", None, False, None),
     ],
 )
 def test_what_a_machine_cannot_run_has_its_reason(
@@ -121,12 +123,14 @@ def test_what_a_machine_cannot_run_has_its_reason(
     model: str,
     platform: str,
     capability: tuple[int, int] | None,
+    deep_gemm: bool,
     reason: str | None,
 ) -> None:
     monkeypatch.setattr(
         features, "architectures", lambda: frozenset(m.architecture for m in MODELS.values())
     )
     monkeypatch.setattr(features, "compute_capability", lambda: capability)
+    monkeypatch.setattr(features, "lacks_deep_gemm", lambda: not deep_gemm)
     found = cannot_run(MODELS[model], platform)
     assert found == reason or (reason is not None and str(found).startswith(reason))
 
@@ -166,11 +170,14 @@ def test_overrides_go_where_the_model_reads_them() -> None:
     assert isinstance(kimi, dict) and list(kimi) == ["text_config"]
 
 
-def test_on_the_cpu_a_model_goes_without_its_quantization() -> None:
-    class Config(SimpleNamespace):
-        def update(self, values: dict[str, Any]) -> None:
-            vars(self).update(values)
+class Config(SimpleNamespace):
+    """A configuration as transformers has it."""
 
+    def update(self, values: dict[str, Any]) -> None:
+        vars(self).update(values)
+
+
+def test_on_the_cpu_a_model_goes_without_its_quantization() -> None:
     model = MODELS["minimax-m2.5"]
     assert isinstance(overrides(model, "cuda"), dict)
     change = overrides(model, "cpu")
@@ -194,6 +201,19 @@ def test_a_start_asks_for_no_more_of_the_gpu_than_it_may_take(
     assert arguments["gpu_memory_utilization"] == pytest.approx(share)
     assert arguments["kv_cache_memory_bytes"] == 1 << 30
     assert "gpu_memory_utilization" not in starts._arguments(SMALL)
+
+
+def test_on_the_cpu_overrides_reach_the_parts_of_a_configuration() -> None:
+    change = overrides(MODELS["kimi-k2.5"], "cpu")
+    assert callable(change)
+    quantized = {"quant_method": "compressed-tensors"}
+    text = Config(hidden_size=7168, kv_lora_rank=512, quantization_config=quantized)
+    vision = Config(num_hidden_layers=27)
+    config = change(Config(text_config=text, vision_config=vision, quantization_config=quantized))
+    assert config.text_config is text and config.vision_config is vision
+    assert (text.hidden_size, text.kv_lora_rank, vision.num_hidden_layers) == (256, 512, 1)
+    assert not hasattr(config, "quantization_config") and not hasattr(text, "quantization_config")
+    assert vars(change(Config())) == {}
 
 
 def test_the_environment_keeps_vllm_in_this_process_and_off_the_network(

@@ -4,6 +4,8 @@ torch and vLLM are imported inside the functions, so that importing this module 
 """
 
 import importlib
+import importlib.machinery
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -21,6 +23,7 @@ __all__ = [
     "device_memory_mib",
     "effective_flags",
     "engine_arguments",
+    "lacks_deep_gemm",
     "learn_model_type",
     "move_header_cache",
     "preload",
@@ -147,6 +150,20 @@ def learn_model_type(model_type: str) -> None:
         # transformers 5 spells it PreTrainedConfig, and so does a vLLM that needs it.
         base = getattr(config, "PretrainedConfig", None) or config.PreTrainedConfig
         known[model_type] = type("PlainConfig", (base,), {"model_type": model_type})
+
+
+def lacks_deep_gemm() -> bool:
+    """Tell whether sparse MLA will not start on CUDA here, because it wants DeepGEMM.
+
+    vLLM 0.19 refuses without that package, which is not among its requirements; the wheel of 0.20
+    brings a copy, built for Python 3.12 alone. Nothing is imported of it: that would touch CUDA.
+    """
+    layer: Any = importlib.import_module("vllm.model_executor.layers.sparse_attn_indexer")
+    if not hasattr(layer, "has_deep_gemm") or importlib.util.find_spec("deep_gemm") is not None:
+        return False
+    copy = importlib.util.find_spec("vllm.third_party.deep_gemm")
+    places = [] if copy is None else copy.submodule_search_locations
+    return importlib.machinery.PathFinder.find_spec("_C", places) is None
 
 
 def preload(platform: str) -> None:

@@ -16,10 +16,10 @@ class Model:
     """One model: its configuration in `matrix/data/models/<name>`, its hub id where it has one.
 
     `overrides` make it small, as upstream's own tests do; `cpu_overrides` come on top on the CPU,
-    where the keys `cpu_without` are dropped as well.
-    `architecture` is vLLM's class for it. `needs` names what its kernels ask of a machine;
-    `nested` is the key that `overrides` go under. A model that takes images has a tokenizer beside
-    its configuration, and `images` is the module of vLLM that asks for its image processor.
+    where the keys `cpu_without` are dropped as well, from its `text_config` too.
+    `architecture` is vLLM's class for it. `needs` names what its kernels ask of a machine.
+    A model that takes images has a tokenizer beside its configuration, and `images` is the module
+    of vLLM that asks for its image processor.
     """
 
     name: str
@@ -29,7 +29,6 @@ class Model:
     cpu_overrides: Mapping[str, Any] = field(default_factory=dict)
     cpu_without: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    nested: str | None = None
     images: str | None = None
 
     @property
@@ -51,6 +50,9 @@ _SMALL = {
     "num_attention_heads": 8,
     "num_key_value_heads": 1,
 }
+
+# Quantised kernels are a GPU's; in bfloat16 the layers and the split are the same.
+_QUANTIZATION = ("quantization_config",)
 
 MODELS: Mapping[str, Model] = {
     model.name: model
@@ -74,6 +76,7 @@ MODELS: Mapping[str, Model] = {
             "GptOssForCausalLM",
             "openai/gpt-oss-120b",
             overrides={**_SMALL, "num_local_experts": 8},
+            cpu_without=_QUANTIZATION,
             needs=("mxfp4",),
         ),
         Model(
@@ -81,15 +84,16 @@ MODELS: Mapping[str, Model] = {
             "DeepseekV32ForCausalLM",
             "deepseek-ai/DeepSeek-V3.2",
             overrides={**_SMALL, "n_routed_experts": 8},
+            cpu_without=_QUANTIZATION,
             needs=("sparse_mla",),
         ),
         Model(
             "kimi-k2.5",
             "KimiK25ForConditionalGeneration",
             "moonshotai/Kimi-K2.5",
-            overrides={**_SMALL, "n_routed_experts": 8},
-            needs=("mla", "int4"),
-            nested="text_config",
+            overrides={"text_config": {**_SMALL, "n_routed_experts": 8}},
+            cpu_overrides={"vision_config": {"num_hidden_layers": 1}},
+            cpu_without=_QUANTIZATION,
             images="vllm.model_executor.models.kimi_k25",
         ),
         Model(
@@ -104,8 +108,7 @@ MODELS: Mapping[str, Model] = {
             "MiniMaxAI/MiniMax-M2.5",
             overrides={**_SMALL, "n_routed_experts": 8},
             needs=("fp8",),
-            # Block-scaled fp8 is a GPU's; in bfloat16 the layers and the split are the same.
-            cpu_without=("quantization_config",),
+            cpu_without=_QUANTIZATION,
         ),
     )
 }
@@ -116,13 +119,18 @@ def overrides(model: Model, platform: str) -> dict[str, Any] | Callable[[Any], A
     asked = dict(model.overrides)
     if platform == "cpu":
         asked |= model.cpu_overrides
-    if platform == "cpu" and model.cpu_without:
+    if platform != "cpu" or not model.cpu_without:
+        return asked
 
-        def change(config: Any) -> Any:
-            config.update(asked)
+    def change(config: Any) -> Any:
+        for key, value in asked.items():
+            if not isinstance(value, Mapping):
+                config.update({key: value})
+            elif hasattr(config, key):  # vLLM tries it on an empty configuration first
+                getattr(config, key).update(value)
+        for part in (config, getattr(config, "text_config", config)):
             for key in model.cpu_without:
-                vars(config).pop(key, None)
-            return config
+                vars(part).pop(key, None)
+        return config
 
-        return change
-    return {model.nested: asked} if model.nested else asked
+    return change

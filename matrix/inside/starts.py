@@ -87,18 +87,13 @@ def cannot_run(model: Model, platform: str) -> str | None:
 
 
 def _unmet(need: str, platform: str) -> str | None:
-    if platform == "cpu":
-        return {
-            "mxfp4": "mxfp4 weights have no CPU kernel",
-            "int4": "packed int4 experts have no CPU kernel",
-            "sparse_mla": "sparse MLA has no CPU kernel",
-            "mla": "MLA has no CPU kernel",
-        }.get(need)
-    if need in _LEAST_CAPABILITY:
+    if platform == "cuda" and need in _LEAST_CAPABILITY:
         what, least = _LEAST_CAPABILITY[need]
         capability = features.compute_capability()
         if capability is not None and capability < least:
             return f"{what} compute capability {_dotted(least)}, this GPU has {_dotted(capability)}"
+        if need == "sparse_mla" and features.lacks_deep_gemm():
+            return "sparse MLA needs DeepGEMM, which is not installed here for this Python"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Makes the mixture-of-experts operators opaque and empty, as they look to the compiler on CUDA."""
+"""Makes the operators of experts and indexers opaque and empty, as the compiler sees CUDA's."""
 
 import importlib
 import warnings
@@ -13,21 +13,27 @@ _HOMES = (
     "vllm.model_executor.layers.fused_moe.runner.moe_runner",
     "vllm.model_executor.layers.fused_moe.runner.default_moe_runner",
     "vllm.model_executor.layers.fused_moe.layer",
+    "vllm.model_executor.layers.sparse_attn_indexer",
 )
-_OPERATORS = ("moe_forward", "moe_forward_shared")
+_OPERATORS = ("moe_forward", "moe_forward_shared", "sparse_attn_indexer")
 
 _library: torch.library.Library | None = None
 
 
 def install_opaque_operators() -> None:
-    """Give vLLM's expert operators a CPU kernel that returns what their own fake kernels return.
+    """Give vLLM's operators a CPU kernel that returns what their own fake kernels return.
 
-    The compiler sees an opaque operator either way; the experts themselves would need CUDA
+    The compiler sees an opaque operator either way; the operators themselves would need CUDA
     kernels, and a startup test reads no result. Calling it again does nothing.
     """
     global _library
     if _library is not None:
         return
+    # vLLM 0.20 asks a class of kernels that an out-of-tree platform has not; CUDA's says no.
+    home: Any = importlib.import_module(
+        "vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method"
+    )
+    home.UnquantizedFusedMoEMethod.is_monolithic = property(lambda _: False)
     fakes = {name: fake for name in _OPERATORS if (fake := _fake_of(name)) is not None}
     _library = torch.library.Library("vllm", "IMPL")
     with warnings.catch_warnings():
@@ -37,7 +43,7 @@ def install_opaque_operators() -> None:
 
 
 def _fake_of(operator: str) -> Callable[..., Any] | None:
-    """Return the shape function that vLLM registers for an expert operator; its home has moved."""
+    """Return the shape function that vLLM registers for an operator; its home has moved."""
     for home in _HOMES:
         try:
             module = importlib.import_module(home)

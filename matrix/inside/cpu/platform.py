@@ -6,6 +6,7 @@ into the graph, it replaces linear layers by oneDNN calls. As an out-of-tree pla
 stays the one that CUDA compiles: custom operators opaque, everything else native torch.
 """
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,8 @@ class CompilingCpuPlatform(Platform):
         parallel.disable_custom_all_reduce = True
         if vllm_config.model_config is not None:
             vllm_config.model_config.disable_cascade_attn = True
+            if hasattr(vllm_config.model_config.hf_config, "index_topk"):
+                importlib.import_module("matrix.inside.cpu.attention").install_indexer()
         vllm_config.scheduler_config.async_scheduling = False
         if vllm_config.cache_config.block_size is None:
             vllm_config.cache_config.block_size = 16
@@ -134,7 +137,7 @@ class CompilingCpuPlatform(Platform):
 def _attention_backend(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     asked = kwargs.get("attn_selector_config", args[1] if len(args) > 1 else None)
     if getattr(asked, "use_sparse", False):
-        raise NotImplementedError("sparse attention has no CPU path")
+        return "matrix.inside.cpu.attention.SparseMLABackend"
     if getattr(asked, "use_mla", False):
-        raise NotImplementedError("MLA has no CPU path")
+        return "matrix.inside.cpu.attention.MLABackend"
     return "vllm.v1.attention.backends.cpu_attn.CPUAttentionBackend"

@@ -1,0 +1,134 @@
+"""Attention backends for multi-head latent attention (MLA) that only describe themselves.
+
+A start reads what they say of the KV cache. No kernel of theirs is ever called: the profile run,
+which compiles the model, comes before there is a KV cache, and nothing runs after it.
+"""
+
+import importlib
+from typing import Any, NoReturn
+
+import torch
+from vllm.v1.attention.backend import (
+    AttentionBackend,
+    AttentionMetadataBuilder,
+    MLAAttentionImpl,
+    SparseMLAAttentionImpl,
+)
+
+__all__ = ["MLABackend", "SparseMLABackend", "install_indexer"]
+
+_library: torch.library.Library | None = None
+
+
+class MLABackend(AttentionBackend):
+    """MLA: one vector a token, the same for all heads."""
+
+    accept_output_buffer = True
+
+    @staticmethod
+    def get_name() -> str:
+        """Name it in vLLM's logs."""
+        return "CPU_MLA"
+
+    @staticmethod
+    def get_impl_cls() -> Any:
+        """Return what each layer makes one of."""
+        return _Kernels
+
+    @staticmethod
+    def get_builder_cls() -> Any:
+        """Return what each group of layers makes one of."""
+        return _Builder
+
+    @staticmethod
+    def get_kv_cache_shape(
+        num_blocks: int, block_size: int, num_kv_heads: int, head_size: int, *_: Any, **__: Any
+    ) -> tuple[int, ...]:
+        """Return the shape of one layer's KV cache, as vLLM's MLA backends have it."""
+        return num_blocks, block_size, head_size
+
+    @classmethod
+    def is_mla(cls) -> bool:
+        """Return True."""
+        return True
+
+
+class SparseMLABackend(MLABackend):
+    """MLA on the tokens that an indexer chose."""
+
+    @staticmethod
+    def get_name() -> str:
+        """Name it in vLLM's logs."""
+        return "CPU_MLA_SPARSE"
+
+    @staticmethod
+    def get_impl_cls() -> Any:
+        """Return what each layer makes one of."""
+        return _SparseKernels
+
+    @classmethod
+    def is_sparse(cls) -> bool:
+        """Return True."""
+        return True
+
+
+class _Kernels(MLAAttentionImpl[Any]):
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Keep nothing: there is no kernel to set up."""
+
+    def forward_mha(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("attention is not computed on the CPU platform")
+
+    def forward_mqa(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("attention is not computed on the CPU platform")
+
+
+class _SparseKernels(SparseMLAAttentionImpl[Any]):
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Keep nothing: there is no kernel to set up."""
+
+    def forward_mqa(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("attention is not computed on the CPU platform")
+
+
+class _Builder(AttentionMetadataBuilder[Any]):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+    def build(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("attention is not computed on the CPU platform")
+
+
+def install_indexer() -> None:
+    """Let DeepSeek's indexer, which chooses tokens for sparse attention, look as it does on CUDA.
+
+    Its own operator is opaque and takes vLLM's CUDA path here; the quantisation to fp8 in front
+    of it is one mutating operator there, and here one of ours. Calling it again does nothing.
+    """
+    global _library
+    if _library is not None:
+        return
+    _library = torch.library.Library("matrix", "FRAGMENT")
+    _library.define("group_quant_fp8(Tensor x, Tensor! quantized, Tensor! scales) -> ()")
+    _library.impl("group_quant_fp8", _leave, "CPU")
+    _library.impl("group_quant_fp8", _leave, "Meta")
+    layer: Any = importlib.import_module("vllm.model_executor.layers.sparse_attn_indexer")
+    layer.SparseAttnIndexer.forward_native = layer.SparseAttnIndexer.forward_cuda
+    model: Any = importlib.import_module("vllm.model_executor.models.deepseek_v2")
+    model.per_token_group_quant_fp8 = _group_quant_fp8
+    model.DeepseekV32IndexerCache.get_attn_backend = lambda _: MLABackend
+
+
+def _leave(x: torch.Tensor, quantized: torch.Tensor, scales: torch.Tensor) -> None:
+    """Write nothing: a startup test reads no result."""
+
+
+def _group_quant_fp8(
+    x: torch.Tensor, group_size: int, *_: Any, **__: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    quantized = torch.empty_like(x, dtype=torch.float8_e4m3fn)
+    scales = torch.empty(
+        (*x.shape[:-1], x.shape[-1] // group_size), device=x.device, dtype=torch.float32
+    )
+    torch.ops.matrix.group_quant_fp8(x, quantized, scales)
+    return quantized, scales
