@@ -99,7 +99,7 @@ def test_the_engine_can_be_freed_when_the_runner_ends(clean: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("model", "platform", "capability", "deep_gemm", "reason"),
+    ("model", "platform", "capability", "complete", "reason"),
     [
         ("small-dense", "cpu", None, False, None),
         ("gpt-oss-120b", "cpu", None, False, None),
@@ -108,7 +108,8 @@ def test_the_engine_can_be_freed_when_the_runner_ends(clean: pytest.MonkeyPatch)
         ("minimax-m2.5", "cuda", (7, 0), False, "fp8 weights need compute capability 7.5"),
         ("minimax-m2.5", "cuda", (7, 5), False, None),
         ("minimax-m2.5", "cpu", None, False, None),
-        ("deepseek-v3.2", "cpu", None, False, None),
+        ("deepseek-v3.2", "cpu", None, True, None),
+        ("deepseek-v3.2", "cpu", None, False, "the CPU platform does not know"),
         ("deepseek-v3.2", "cuda", (8, 9), True, "sparse MLA needs compute capability 9.0"),
         ("deepseek-v3.2", "cuda", (9, 0), True, None),
         ("deepseek-v3.2", "cuda", None, True, None),
@@ -123,14 +124,15 @@ def test_what_a_machine_cannot_run_has_its_reason(
     model: str,
     platform: str,
     capability: tuple[int, int] | None,
-    deep_gemm: bool,
+    complete: bool,
     reason: str | None,
 ) -> None:
     monkeypatch.setattr(
         features, "architectures", lambda: frozenset(m.architecture for m in MODELS.values())
     )
     monkeypatch.setattr(features, "compute_capability", lambda: capability)
-    monkeypatch.setattr(features, "lacks_deep_gemm", lambda: not deep_gemm)
+    monkeypatch.setattr(features, "lacks_deep_gemm", lambda: not complete)
+    monkeypatch.setattr(features, "has_plain_sparse_mla", lambda: complete)
     found = cannot_run(MODELS[model], platform)
     assert found == reason or (reason is not None and str(found).startswith(reason))
 

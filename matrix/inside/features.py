@@ -23,6 +23,7 @@ __all__ = [
     "device_memory_mib",
     "effective_flags",
     "engine_arguments",
+    "has_plain_sparse_mla",
     "lacks_deep_gemm",
     "learn_model_type",
     "move_header_cache",
@@ -150,6 +151,15 @@ def learn_model_type(model_type: str) -> None:
         # transformers 5 spells it PreTrainedConfig, and so does a vLLM that needs it.
         base = getattr(config, "PretrainedConfig", None) or config.PreTrainedConfig
         known[model_type] = type("PlainConfig", (base,), {"model_type": model_type})
+
+
+def has_plain_sparse_mla() -> bool:
+    """Tell whether sparse MLA is a kernel class alone here, which a platform of ours can replace.
+
+    vLLM 0.32 has layers of its own for it, and does not compile such a model on CUDA.
+    """
+    backend = importlib.import_module("vllm.v1.attention.backend")
+    return hasattr(backend, "SparseMLAAttentionImpl")
 
 
 def lacks_deep_gemm() -> bool:

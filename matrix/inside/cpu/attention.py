@@ -8,12 +8,8 @@ import importlib
 from typing import Any, NoReturn
 
 import torch
-from vllm.v1.attention.backend import (
-    AttentionBackend,
-    AttentionMetadataBuilder,
-    MLAAttentionImpl,
-    SparseMLAAttentionImpl,
-)
+from vllm.v1.attention import backend
+from vllm.v1.attention.backend import AttentionBackend, AttentionMetadataBuilder, MLAAttentionImpl
 
 __all__ = ["MLABackend", "SparseMLABackend", "install_indexer"]
 
@@ -83,7 +79,11 @@ class _Kernels(MLAAttentionImpl[Any]):
         raise NotImplementedError("attention is not computed on the CPU platform")
 
 
-class _SparseKernels(SparseMLAAttentionImpl[Any]):
+# A release that has not even the class cannot start such a model here (`starts.cannot_run`).
+_Sparse: Any = getattr(backend, "SparseMLAAttentionImpl", MLAAttentionImpl)
+
+
+class _SparseKernels(_Sparse):  # type: ignore[misc]
     def __init__(self, *_: Any, **__: Any) -> None:
         """Keep nothing: there is no kernel to set up."""
 
