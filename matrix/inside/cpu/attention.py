@@ -83,7 +83,7 @@ class _Kernels(MLAAttentionImpl[Any]):
 _Sparse: Any = getattr(backend, "SparseMLAAttentionImpl", MLAAttentionImpl)
 
 
-class _SparseKernels(_Sparse):  # type: ignore[misc]
+class _SparseKernels(_Sparse):
     def __init__(self, *_: Any, **__: Any) -> None:
         """Keep nothing: there is no kernel to set up."""
 
