@@ -27,7 +27,7 @@ class PlainImageProcessor:
         """Return how many tokens a medium takes in a prompt."""
         return (self.side // self.merged) ** 2
 
-    def preprocess(self, media: Sequence[Any], return_tensors: Any = None) -> dict[str, Any]:
+    def preprocess(self, media: Sequence[Any], **_: Any) -> dict[str, Any]:
         """Return the patches of all media and the grid (time, height, width) of each."""
         import torch
 

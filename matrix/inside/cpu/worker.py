@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from vllm.platforms import current_platform
+from vllm.platforms.interface import PlatformEnum
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_worker import Worker, init_worker_distributed_environment
 
@@ -21,6 +23,19 @@ class CpuModelRunner(CPUModelRunner):
 
     def _postprocess_triton(self) -> None:
         pass
+
+    def initialize_kv_cache_tensors(self, *args: Any, **kwargs: Any) -> Any:
+        """Bind the KV cache as vLLM does on a CPU.
+
+        It refuses a layer with two caches (DeepSeek's indexer has one) on platforms that it does
+        not know.
+        """
+        platform = type(current_platform)
+        known, platform._enum = platform._enum, PlatformEnum.CPU
+        try:
+            return super().initialize_kv_cache_tensors(*args, **kwargs)
+        finally:
+            platform._enum = known
 
     def _dummy_sampler_run(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return hidden_states
