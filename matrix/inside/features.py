@@ -23,7 +23,7 @@ __all__ = [
     "device_memory_mib",
     "effective_flags",
     "engine_arguments",
-    "has_plain_sparse_mla",
+    "has_plain_mla",
     "lacks_deep_gemm",
     "learn_model_type",
     "move_header_cache",
@@ -153,10 +153,11 @@ def learn_model_type(model_type: str) -> None:
         known[model_type] = type("PlainConfig", (base,), {"model_type": model_type})
 
 
-def has_plain_sparse_mla() -> bool:
-    """Tell whether sparse MLA is a kernel class alone here, which a platform of ours can replace.
+def has_plain_mla() -> bool:
+    """Tell whether MLA's kernels are classes alone here, which a platform of ours can replace.
 
-    vLLM 0.32 has layers of its own for it, and does not compile such a model on CUDA.
+    In vLLM 0.32 the layers themselves import FlashAttention, which loads beside a GPU only, and a
+    model with sparse MLA is not compiled at all on CUDA.
     """
     backend = importlib.import_module("vllm.v1.attention.backend")
     return hasattr(backend, "SparseMLAAttentionImpl")

@@ -94,6 +94,7 @@ MODELS: Mapping[str, Model] = {
             overrides={"text_config": {**_SMALL, "n_routed_experts": 8}},
             cpu_overrides={"vision_config": {"num_hidden_layers": 1}},
             cpu_without=_QUANTIZATION,
+            needs=("mla",),
             images="vllm.model_executor.models.kimi_k25",
         ),
         Model(
