@@ -47,6 +47,7 @@ features.effective_flags = lambda: {"VLLM_USE_AOT_COMPILE": True}
 features.preload = lambda platform: None
 features.engine_arguments = lambda: frozenset()
 features.compute_capability = lambda: (7, 0)
+features.cuda_spoilt_by_fork = lambda: "FAKE_TOUCH" in os.environ
 features.torch_architectures = lambda: tuple(os.environ.get("FAKE_CODE", "sm_70").split())
 features.chosen_platform = lambda: os.environ.get("FAKE_CHOICE", os.environ["MATRIX_PLATFORM"])
 sys.modules[features.__name__] = features
@@ -852,6 +853,35 @@ def gpu(place: Place) -> Place:
 def run_on(gpu: Place, *arguments: str, **environ: str) -> Ran:
     path = f"{gpu.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return gpu.run(*arguments, environment={"PATH": path, "CUDA_VISIBLE_DEVICES": "0", **environ})
+
+
+def test_what_spoils_a_fork_is_asked_in_a_child(gpu: Place) -> None:
+    gpu.file(
+        "fake/fakes.py",
+        FAKES
+        + """
+asked = []
+features.torch_architectures = lambda: asked.append(os.getpid()) or ("sm_70",)
+features.asked = asked
+""",
+    )
+    gpu.tests(
+        """
+        def test_x():
+            import matrix.inside.features as features
+            assert features.asked == []
+            both()
+        """
+    )
+    assert run_on(gpu).case("x").outcome == "passed"
+
+
+def test_an_import_that_touches_cuda_ends_the_run(gpu: Place) -> None:
+    gpu.tests("def test_x():\n    both()\n")
+    ran = run_on(gpu, FAKE_TOUCH="1")
+    assert ran.record.error is not None and ran.record.error.kind == "internal"
+    assert "CUDA was touched while" in ran.record.error.reason
+    assert ran.record.cases == ()
 
 
 XIDS = """

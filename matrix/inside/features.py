@@ -182,13 +182,14 @@ def preload(platform: str) -> None:
 
     On the CPU also ask Inductor which vector instructions this machine has: it finds out by
     compiling and running a probe for each, which takes longer than a warm start, says nothing of
-    the release, and leaves no compile cache behind. CUDA stays uninitialised.
+    the release, and leaves no compile cache behind. CUDA stays untouched: what might ask a GPU
+    while it is imported is left to the starts there.
     """
     importlib.import_module("torch._inductor.compile_fx")
     importlib.import_module(importlib.import_module("vllm").LLM.__module__)
-    for name in _STARTED:
-        importlib.import_module(name)
     if platform == "cpu":
+        for name in _STARTED:
+            importlib.import_module(name)
         importlib.import_module("torch._inductor.cpu_vec_isa").valid_vec_isa_list()
 
 
@@ -249,7 +250,8 @@ def device_memory_mib() -> int:
 def torch_architectures() -> tuple[str, ...]:
     """Return what this torch has GPU code for, such as `sm_90`; empty where it does not tell.
 
-    CUDA stays uninitialised, and it is not asked for a GPU, as torch.cuda.get_arch_list does.
+    CUDA stays uninitialised, but torch counts the question as a touch: forks of the process that
+    asked cannot use CUDA (torch 2.9 to 2.13, `csrc/cuda/Module.cpp`: THCPModule_getArchFlags).
     """
     import torch
 

@@ -58,6 +58,7 @@ _UNTESTED_STATUS = 5
 _NO_RECORD_STATUS = 3
 _IMPORTING = "MATRIX_IMPORTING"  # names the file that tells `matrix run` of an import under way
 _XPASS = "[XPASS(strict)]"
+_ASKING = 60.0  # seconds for what a child is only asked
 _LAST_SECONDS = 30  # how long an ended session may take over its own end
 _CUT_SHORT = "ended with the session, which another case stopped"
 # Two starts at once could be given one and the same free port. Each looks from a port of its own,
@@ -871,7 +872,14 @@ def _unfit(features: Any, platform: str) -> tuple[str, str] | None:
         return ("no_gpu", why) if fault is None else ("no_driver", f"{why}: {fault}")
     if platform != "cuda":
         return None
-    capability, built = features.compute_capability(), features.torch_architectures()
+    # The second question would spoil the forks of this process, so a child of its own asks.
+    asked = isolation.run_forked(
+        lambda: [features.cuda_spoilt_by_fork(), *features.torch_architectures()], timeout=_ASKING
+    )
+    spoilt, *built = asked.value or [False]
+    if spoilt:
+        return "internal", "CUDA was touched while torch and vLLM were imported; no fork can use it"
+    capability = features.compute_capability()
     if capability is None or faults.built_for(built, capability):
         return None
     has = f"{capability[0]}.{capability[1]}"
