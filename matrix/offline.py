@@ -41,7 +41,9 @@ __all__ = [
     "Package",
     "faults",
     "main",
+    "mib",
     "read_manifest",
+    "timed",
     "unfit",
 ]
 
@@ -161,7 +163,7 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
     cell = _chosen(manifest, arguments)
     if reason := unfit(manifest, cell):
         raise BundleError(reason)
-    with _timed(f"checking {_mib(_on_disk(manifest))}"):
+    with timed(f"checking {mib(_on_disk(manifest))}"):
         wrong = faults(manifest, bundle)
     if wrong:
         raise BundleError("\n".join(wrong))
@@ -313,7 +315,7 @@ def _unpacked(manifest: Manifest, bundle: Path, home: Path) -> Path:
     if files.is_dir():
         print(f"matrix: unpacked already, in {files}", flush=True)
         return files
-    with _timed(f"unpacking {len(manifest.files)} files, {_mib(_total(manifest))}"):
+    with timed(f"unpacking {len(manifest.files)} files, {mib(_total(manifest))}"):
         fresh = home / "files.unfinished"
         shutil.rmtree(fresh, ignore_errors=True)
         _untar(manifest, bundle, fresh)
@@ -397,7 +399,7 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
         "UV_OFFLINE": "1",
         "UV_PYTHON_DOWNLOADS": "never",
     }
-    with _timed(f"installing {len(cell.lock)} packages"):
+    with timed(f"installing {len(cell.lock)} packages"):
         _call([uv, "venv", "-q", "--python", sys.executable, environment], environ)
         _call(
             [
@@ -459,7 +461,8 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _timed(what: str) -> Iterator[None]:
+def timed(what: str) -> Iterator[None]:
+    """Say what is being done and, once it is done, how long it took."""
     began = time.monotonic()
     print(f"matrix: {what} ...", end=" ", flush=True)
     try:
@@ -496,7 +499,8 @@ def _total(manifest: Manifest) -> int:
     return sum(each.bytes for each in manifest.files.values())
 
 
-def _mib(size: int) -> str:
+def mib(size: int) -> str:
+    """A size in bytes as a person reads it: `58.0 MiB`."""
     return f"{size / 2**20:.1f} MiB"
 
 

@@ -5,7 +5,6 @@ uv resolves and pip fetches, each with the index that it is set up for; no addre
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import json
@@ -15,8 +14,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -30,7 +28,7 @@ from matrix.engines.wheels import digest_of, rewrite, write_project_wheel
 from matrix.engines.zips import find_zstd
 from matrix.errors import MatrixError
 from matrix.gpu_code import Pruned, parse_arch
-from matrix.offline import MANIFEST, BundleCell, Item, Package
+from matrix.offline import MANIFEST, BundleCell, Item, Package, mib, timed
 from matrix.records import write_text
 from matrix.releases import Releases
 
@@ -106,7 +104,7 @@ def make_bundle(wanted: Wanted, releases: Releases, out: Path, *, root: Path = _
             _shrink(pool, arch, zstd, keep=installer)
         project = _write_project(root, files)
         items = _items(files, pool.published)
-        with _timed("writing"):
+        with timed("writing"):
             parts = _write_parts(files, items, made, wanted.split) if wanted.split else []
             if not parts:
                 for each in files.iterdir():
@@ -218,7 +216,7 @@ def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
 def _cells(wanted: Wanted, releases: Releases, pool: _Pool) -> list[BundleCell]:
     locks: dict[str, dict[str, Pinned]] = {}
     for cell in wanted.cells:
-        with _timed(f"resolving {cell.name}"):
+        with timed(f"resolving {cell.name}"):
             asked = bundle.requirements(cell, releases.companions(cell))
             try:
                 locks[cell.name] = resolve(asked, wanted.target)
@@ -235,7 +233,7 @@ def _cells(wanted: Wanted, releases: Releases, pool: _Pool) -> list[BundleCell]:
         for each in kept:
             _take_older(each, pool)
         lacking = [each for each in kept if (each.name, each.version) not in pool.wheels()]
-        with _timed(f"fetching {len(lacking)} of {len(kept)} wheels of {name}"):
+        with timed(f"fetching {len(lacking)} of {len(kept)} wheels of {name}"):
             fetch(lacking, wanted.target, pool.folder)
         wheels = pool.wheels()
         packages = tuple(
@@ -280,7 +278,7 @@ def _link(path: Path, copy: Path) -> None:
 
 def _fetch_installer(target: Target, pool: _Pool) -> str:
     """Fetch uv for the target, which installs the rest there; returns its wheel's name."""
-    with _timed("fetching uv"):
+    with timed("fetching uv"):
         (uv,) = resolve(["uv"], target).values()
         if (uv.name, uv.version) not in pool.wheels():
             fetch([uv], target, pool.folder)
@@ -297,7 +295,7 @@ def _shrink(pool: _Pool, arch: int | None, zstd: str | None, keep: str) -> None:
         return None if pruned is None else (wheel, published, pruned)
 
     total = Pruned()
-    with _timed("rewriting the wheels"):
+    with timed("rewriting the wheels"):
         wheels = [each for each in pool.folder.iterdir() if each.name not in {keep, *pool.ready}]
         wheels.sort(key=lambda each: -each.stat().st_size)
         with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
@@ -306,9 +304,9 @@ def _shrink(pool: _Pool, arch: int | None, zstd: str | None, keep: str) -> None:
                     pool.published[done[0].name] = done[1]
                     total += done[2]
     print(
-        f"matrix: {len(pool.published)} wheels rewritten, {_mib(before)} are now"
-        f" {_mib(_size(pool.folder))}; GPU code: {_mib(total.kept)} kept,"
-        f" {_mib(total.dropped)} dropped; of {total.fatbins} fatbins {total.other} kept a near"
+        f"matrix: {len(pool.published)} wheels rewritten, {mib(before)} are now"
+        f" {mib(_size(pool.folder))}; GPU code: {mib(total.kept)} kept,"
+        f" {mib(total.dropped)} dropped; of {total.fatbins} fatbins {total.other} kept a near"
         f" image or PTX, {total.none} had nothing for this chip"
     )
 
@@ -438,9 +436,9 @@ def _put_in_place(made: Path, out: Path) -> None:
 def _report(out: Path, items: Sequence[Item], parts: Sequence[Item]) -> None:
     size = sum(each.bytes for each in parts or items)
     what = f"{len(parts)} parts" if parts else f"{len(items)} files"
-    print(f"matrix: {out}: {what}, {_mib(size)}; the largest:")
+    print(f"matrix: {out}: {what}, {mib(size)}; the largest:")
     for item in sorted(items, key=lambda item: -item.bytes)[:8]:
-        print(f"  {_mib(item.bytes):>12}  {Path(item.name).name}")
+        print(f"  {mib(item.bytes):>12}  {Path(item.name).name}")
     print(f"run it there: python3 {out}/{_RUNNER} CELL")
 
 
@@ -471,19 +469,3 @@ def _reason(output: str) -> str:
 
 def _size(folder: Path) -> int:
     return sum(each.stat().st_size for each in folder.iterdir())
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
-
-
-@contextlib.contextmanager
-def _timed(what: str) -> Iterator[None]:
-    began = time.monotonic()
-    print(f"matrix: {what} ...", end=" ", flush=True)
-    try:
-        yield
-    except BaseException:
-        print(flush=True)
-        raise
-    print(f"{time.monotonic() - began:.1f} s", flush=True)
