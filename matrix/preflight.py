@@ -25,6 +25,7 @@ __all__ = [
     "GPU_SHARE",
     "LEAST_FREE_MIB",
     "LEAST_MEMORY_MIB",
+    "START_MIB",
     "PreflightError",
     "Refusal",
     "available_memory_mib",
@@ -44,6 +45,8 @@ LEAST_MEMORY_MIB = 2048
 """Memory, in MiB, without which even the import of vLLM is hopeless."""
 GPU_SHARE = 0.25
 """The share of a GPU's whole memory that one start asks vLLM for: `matrix/inside/starts.py`'s."""
+START_MIB = 11 * 1024
+"""The most GPU memory, in MiB, that one start asks for: `matrix/inside/jobs.py`'s."""
 CONTEXT_MIB = 512
 """GPU memory, in MiB, allowed for CUDA's own context, which is there before vLLM measures."""
 
@@ -167,10 +170,10 @@ def why_not_cuda(
 def gpu_need_mib(total_mib: int) -> int:
     """The free memory, in MiB, without which a start on a GPU of this size is refused by vLLM.
 
-    vLLM measures when CUDA's context is up, and wants the whole share free then (0.16 to 0.20,
+    vLLM measures when CUDA's context is up, and wants what is asked for free then (0.16 to 0.20,
     `v1/worker/utils.py`: `request_memory`).
     """
-    return math.ceil(total_mib * GPU_SHARE) + CONTEXT_MIB
+    return min(math.ceil(total_mib * GPU_SHARE), START_MIB) + CONTEXT_MIB
 
 
 def wheel_cuda(packages: Mapping[str, str]) -> tuple[int, int] | None:

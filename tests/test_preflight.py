@@ -12,7 +12,7 @@ import pytest
 
 from matrix import preflight as module
 from matrix.driver import Answer
-from matrix.inside import starts
+from matrix.inside import jobs, starts
 from matrix.preflight import (
     PreflightError,
     choose_platform,
@@ -258,7 +258,7 @@ NEWER = {"torch": "2.11.0", "cuda-toolkit": "13.0.2"}
             dataclasses.replace(GOOD, used_mib=70000, free_mib=11559),
             PACKAGES,
             "gpu_full",
-            "11559 MiB free of 81559 MiB, 70000 MiB are in use, and a start needs 20902 MiB: end",
+            "11559 MiB free of 81559 MiB, 70000 MiB are in use, and a start needs 11776 MiB: end",
         ),
         (None, {}, "gpu_fault", "hung or crashed.* reboot"),
         (Answer(missing="libcuda.so.1: no such file"), {}, "no_driver", "install NVIDIA's driver"),
@@ -371,4 +371,6 @@ def test_the_cuda_of_a_wheel(packages: dict[str, str], cuda: tuple[int, int] | N
 
 def test_a_gpu_needs_what_a_start_asks_for() -> None:
     assert module.GPU_SHARE == starts._GPU_SHARE
-    assert gpu_need_mib(81559) == 20390 + module.CONTEXT_MIB
+    assert module.START_MIB == jobs.START_MIB
+    assert gpu_need_mib(24576) == 6144 + module.CONTEXT_MIB
+    assert gpu_need_mib(81559) == jobs.START_MIB + module.CONTEXT_MIB
