@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -20,6 +21,9 @@ from matrix.errors import MatrixError
 __all__ = ["Releases", "ReleasesError", "Torch", "Vllm", "load_releases"]
 
 _DATA = Path(__file__).parent / "data"
+_COMPANIONS = {"torchvision", "torchaudio"}
+_MORE = {"python", "cuda", "uploaded", "wheels", "yanked"}
+_VERSIONS = {"version", "torch", "cuda"} | _COMPANIONS
 
 
 class ReleasesError(MatrixError):
@@ -28,21 +32,39 @@ class ReleasesError(MatrixError):
 
 @dataclass(frozen=True)
 class Torch:
-    """One release of torch; ``python`` is its range of Pythons, None where it was not read."""
+    """One release of torch and the companions that go with it; None is what was not read.
+
+    ``python`` is its range of Pythons, ``cuda`` the CUDA of its wheel on the index (``13.0``),
+    ``uploaded`` the day of its first file (``2026-03-01``), ``wheels`` the Pythons by platform tag
+    (``{"manylinux_2_28_x86_64": ("cp311", "cp312")}``), ``yanked`` why it was withdrawn.
+    """
 
     version: str
-    python: SpecifierSet | None
+    python: SpecifierSet | None = None
+    torchvision: str | None = None
+    torchaudio: str | None = None
+    cuda: str | None = None
+    uploaded: str | None = None
+    wheels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    yanked: str | None = None
 
 
 @dataclass(frozen=True)
 class Vllm:
-    """One release of vLLM: the torch and companions that it pins, and its range of Pythons."""
+    """One release of vLLM: the torch and companions that it pins, and its range of Pythons.
+
+    The rest as in `Torch`; an extension on the stable ABI has a wheel for ``cp38-abi3``.
+    """
 
     version: str
     torch: str
     torchvision: str
     torchaudio: str
     python: SpecifierSet
+    cuda: str | None = None
+    uploaded: str | None = None
+    wheels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    yanked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -200,19 +222,13 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
     _keys(published, {"torch", "vllm"}, set(), str(releases))
     _keys(chosen, {"pythons", "vllm", "default_vllm"}, set(), str(cells))
     torch = tuple(
-        Torch(row["version"], _python(row["python"], where) if "python" in row else None)
-        for where, row in _rows(published, "torch", {"version"}, {"python"}, releases)
+        Torch(python=_python(row, where), **_facts(row, where))
+        for where, row in _rows(published, "torch", {"version"}, _MORE | _COMPANIONS, releases)
     )
-    pins = {"torch", "torchvision", "torchaudio"}
+    pins = {"version", "torch", "python"} | _COMPANIONS
     vllm = tuple(
-        Vllm(
-            row["version"],
-            row["torch"],
-            row["torchvision"],
-            row["torchaudio"],
-            _python(row["python"], where),
-        )
-        for where, row in _rows(published, "vllm", {"version", "python"} | pins, set(), releases)
+        Vllm(python=_python(row, where) or SpecifierSet(), **_facts(row, where))
+        for where, row in _rows(published, "vllm", pins, _MORE - {"python"}, releases)
     )
     for release in vllm:
         if release.torch not in {known.version for known in torch}:
@@ -275,12 +291,12 @@ def _keys(row: Mapping[str, object], needed: set[str], optional: set[str], where
 
 def _rows(
     data: Mapping[str, object], key: str, needed: set[str], optional: set[str], path: Path
-) -> list[tuple[str, dict[str, str]]]:
+) -> list[tuple[str, dict[str, object]]]:
     """The rows of one list, each with the place to name in an error."""
     rows = data[key]
     if not isinstance(rows, list):
         raise ReleasesError(f"{path}: {key}: is not a list; write one object a release")
-    result: list[tuple[str, dict[str, str]]] = []
+    result: list[tuple[str, dict[str, object]]] = []
     seen: set[Version] = set()
     for number, row in enumerate(rows, 1):
         where = f"{path}: {key} {number}"
@@ -289,9 +305,11 @@ def _rows(
         where = f"{path}: {key} {row.get('version', number)}"
         _keys(row, needed, optional, where)
         for name, value in row.items():
+            if name == "wheels":
+                continue
             if not isinstance(value, str):
                 raise ReleasesError(f"{where}: {name}: {value!r} is not a string; quote it")
-            if name != "python":
+            if name in _VERSIONS:
                 _parsed(value, f"{where}: {name}")
         if Version(row["version"]) in seen:
             raise ReleasesError(f"{where}: version: is there twice; keep one")
@@ -300,9 +318,24 @@ def _rows(
     return result
 
 
-def _python(text: str, where: str) -> SpecifierSet:
+def _facts(row: Mapping[str, object], where: str) -> dict[str, Any]:
+    """A row's facts but its Pythons, as the fields of a release."""
+    facts: dict[str, Any] = {key: value for key, value in row.items() if key != "python"}
+    wheels = facts.pop("wheels", {})
+    if not isinstance(wheels, dict) or not all(isinstance(tags, str) for tags in wheels.values()):
+        raise ReleasesError(
+            f"{where}: wheels: is not an object of platform tag to Pythons; write it as "
+            f'{{"manylinux_2_28_x86_64": "cp311 cp312"}}'
+        )
+    return {**facts, "wheels": {tag: tuple(pythons.split()) for tag, pythons in wheels.items()}}
+
+
+def _python(row: Mapping[str, object], where: str) -> SpecifierSet | None:
+    text = row.get("python")
+    if text is None:
+        return None
     try:
-        return SpecifierSet(text)
+        return SpecifierSet(str(text))
     except InvalidSpecifier as error:
         raise ReleasesError(
             f"{where}: python: {text!r} is not a range; write it as >=3.10,<3.14"
