@@ -162,10 +162,13 @@ def refresh_bundle(out: Path, *, root: Path = _ROOT) -> None:
         write_text(out / MANIFEST, text)
 
 
-def resolve(requirements: Sequence[str], target: Target) -> dict[str, Pinned]:
+def resolve(
+    requirements: Sequence[str], target: Target, overrides: Sequence[str] = ()
+) -> dict[str, Pinned]:
     """Pin all that these requirements need on the target, with hashes, by uv's resolver.
 
-    Raises MatrixError where there is no uv, or no set of packages fits.
+    `overrides` take the place of what any package requires of these projects. Raises MatrixError
+    where there is no uv, or no set of packages fits.
     """
     command = [
         *_uv(),
@@ -173,7 +176,12 @@ def resolve(requirements: Sequence[str], target: Target) -> dict[str, Pinned]:
         *("--python-version", target.python, "--python-platform", target.uv_platform),
         *("--no-header", "--annotation-style", "split"),
     ]
-    done = _called(command, "\n".join(requirements))
+    with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
+        if overrides:
+            file = Path(folder, "overrides.txt")
+            file.write_text("".join(f"{each}\n" for each in overrides), encoding="utf-8")
+            command += ["--overrides", str(file)]
+        done = _called(command, "\n".join(requirements))
     if done.returncode:
         raise MatrixError(why_install_failed(done.stderr).reason)
     return bundle.parse_lock(done.stdout)
@@ -219,7 +227,7 @@ def _cells(wanted: Wanted, releases: Releases, pool: _Pool) -> list[BundleCell]:
         with timed(f"resolving {cell.name}"):
             asked = bundle.requirements(cell, releases.companions(cell))
             try:
-                locks[cell.name] = resolve(asked, wanted.target)
+                locks[cell.name] = resolve(asked, wanted.target, releases.overrides(cell))
             except MatrixError as error:
                 raise MatrixError(f"{cell.name}: {error}") from error
     wrong = [bundle.unfit_have(each, locks) for each in wanted.have]
