@@ -80,8 +80,8 @@ def test_a_gpu_is_seen_through_its_tool(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def attention(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """The platform's attention backends on a torch and a vLLM that have the names, and no more."""
+def ours(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], types.ModuleType]:
+    """Imports a module of the platform on a torch and a vLLM that have the names, and no more."""
 
     class Backend:
         pass
@@ -111,23 +111,29 @@ def attention(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
         parent, _, leaf = name.rpartition(".")
         if parent:
             vars(sys.modules[parent])[leaf] = module
-    ours = "matrix.inside.cpu.attention"
-    monkeypatch.setitem(sys.modules, ours, types.ModuleType(ours))  # so that it goes afterwards
-    del sys.modules[ours]
-    return importlib.import_module(ours)
+
+    def load(name: str) -> types.ModuleType:
+        whole = f"matrix.inside.cpu.{name}"
+        monkeypatch.setitem(sys.modules, whole, types.ModuleType(whole))  # so that it goes again
+        del sys.modules[whole]
+        return importlib.import_module(whole)
+
+    return load
 
 
 def test_sparse_kernels_say_so_where_vllm_has_no_class_for_them(
-    attention: types.ModuleType,
+    ours: Callable[[str], types.ModuleType],
 ) -> None:
+    attention = ours("attention")
     assert attention.SparseMLABackend.get_impl_cls()().is_sparse
     assert not attention.MLABackend.get_impl_cls()().is_sparse
 
 
 @pytest.mark.parametrize("chooses", [True, False])
 def test_kernels_for_prompts_are_made_of_nothing(
-    monkeypatch: pytest.MonkeyPatch, attention: types.ModuleType, chooses: bool
+    monkeypatch: pytest.MonkeyPatch, ours: Callable[[str], types.ModuleType], chooses: bool
 ) -> None:
+    attention = ours("attention")
     layer = types.ModuleType("vllm.model_executor.layers.attention.mla_attention")
     if chooses:
         vars(layer)["get_mla_prefill_backend"] = broken
@@ -140,3 +146,18 @@ def test_kernels_for_prompts_are_made_of_nothing(
     kernels = layer.get_mla_prefill_backend("config")(num_heads=8, vllm_config=None)
     assert not kernels.supports_quant_output("fp8")
     assert kernels.get_name() == "CPU_MLA_PREFILL"
+
+
+@pytest.mark.parametrize("rotates", [True, False])
+def test_the_vision_tower_runs_no_triton_kernel(
+    monkeypatch: pytest.MonkeyPatch, ours: Callable[[str], types.ModuleType], rotates: bool
+) -> None:
+    tower = types.ModuleType("vllm.model_executor.models.kimi_k25_vit")
+    if rotates:
+        vars(tower)["packed_qk_rope_"] = broken
+    monkeypatch.setitem(sys.modules, tower.__name__, tower)
+    for _ in range(2):
+        ours("opaque").silence_vision_kernels()
+    assert hasattr(tower, "packed_qk_rope_") is rotates
+    if rotates:
+        assert tower.packed_qk_rope_("queries and keys", "frequencies") is None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from vllm.platforms.interface import Platform, PlatformEnum
 
-from matrix.inside.cpu.opaque import install_opaque_operators
+from matrix.inside.cpu.opaque import install_opaque_operators, silence_vision_kernels
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CompilingCpuPlatform"]
 
 _MEMORY_BYTES = 1 << 30
+_WITH_VISION = "kimi_k25"
 
 # The worker's model runner is vLLM's first. Newer releases take the second wherever they find a
 # GPU's Triton, which a machine with a GPU has on this platform as well.
@@ -119,6 +120,8 @@ class CompilingCpuPlatform(Platform):
             vllm_config.model_config.disable_cascade_attn = True
             if vllm_config.model_config.use_mla:
                 importlib.import_module("matrix.inside.cpu.attention").install_prefill()
+            if vllm_config.model_config.hf_config.model_type == _WITH_VISION:
+                silence_vision_kernels()
             if hasattr(vllm_config.model_config.hf_config, "index_topk"):
                 importlib.import_module("matrix.inside.cpu.attention").install_indexer()
         vllm_config.scheduler_config.async_scheduling = False
