@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,7 +14,8 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.expectations import Expectations
-    from matrix.report.table import Table
+    from matrix.grid import Grid
+    from matrix.report.table import Entry, Table
     from matrix.verdicts import CellVerdict
 
 __all__ = ["main"]
@@ -136,6 +138,7 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.report import agreement, markdown, table_json
 
     table, status = _read_table(options)
+    table = replace(table, grid=_survey(table.entries))
     for name, text in (
         ("compatibility.md", markdown.render(table)),
         ("compatibility.json", table_json.render(table)),
@@ -157,6 +160,72 @@ def _predict(options: argparse.Namespace) -> int:
         )
     print(lines(table.agreement), end="")
     return status
+
+
+def _grid(options: argparse.Namespace) -> int:
+    from matrix.records import PLATFORMS
+    from matrix.report.grid import lines
+
+    table, status = _read_some(options)
+    platforms = (options.platform,) if options.platform else PLATFORMS
+    print(lines(_survey(table.entries), platforms), end="")
+    return status
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from matrix.plan import Wanted, parse_release, parse_specifier, plan
+    from matrix.provenance import fingerprint
+    from matrix.records import PLATFORMS
+    from matrix.releases import load_releases
+    from matrix.report import plan as report
+
+    asked = {
+        key: parse_specifier(text, f"--{key}")
+        for key in ("torch", "vllm", "python")
+        if (text := getattr(options, key)) is not None
+    }
+    wanted = Wanted(
+        **asked,
+        platforms=(options.platform,) if options.platform else PLATFORMS,
+        stale=options.stale,
+        off_pin=options.off_pin,
+        new=tuple(parse_release(each, "--new") for each in options.new),
+        neighbours=tuple(parse_release(each, "--neighbours") for each in options.neighbours),
+    )
+    table, status = _read_some(options)
+    print_of = fingerprint(Path(__file__).resolve().parents[1])
+    records = [entry.record for entry in table.entries]
+    planned = plan(_survey(table.entries), load_releases(), records, print_of, wanted)
+    if options.names:
+        if names := report.names(planned):
+            print(names)
+        else:
+            _say(report.summary(planned))
+    elif options.json:
+        print(report.content(planned, print_of), end="")
+    else:
+        print(report.lines(planned, every=options.all), end="")
+    return status
+
+
+def _survey(entries: Iterable[Entry]) -> Grid:
+    """The grid of all known releases, with these entries as the records."""
+    from matrix.answers import load_answers
+    from matrix.grid import runs, survey
+    from matrix.releases import load_releases
+
+    releases, answers = load_releases(), load_answers()
+    seen = runs(((entry.record, entry.verdict) for entry in entries), releases)
+    return survey(releases, resolves=answers.resolves, links=answers.links, seen=seen)
+
+
+def _read_some(options: argparse.Namespace) -> tuple[Table, int]:
+    """As `_read_table`, for what can be told without a single record too."""
+    from matrix.report.table import Table
+
+    if not options.folders and not any(Path(each).is_dir() for each in _DEFAULT_FOLDERS):
+        return Table(()), 0
+    return _read_table(options)
 
 
 def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
@@ -420,11 +489,73 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(expectations=None, run=_predict, parser=predict)
 
+    grid = commands.add_parser(
+        "grid", help="show how far every torch gets with every vLLM, and where it fails, why"
+    )
+    _platform_and_folders(grid)
+    _finish(grid, _grid)
+
+    plan = commands.add_parser(
+        "plan",
+        help="show which cells would run and why, or name them for tox",
+        epilog='tox -e "$(matrix plan --stale --platform cpu --names)" -- --platform cpu runs it.'
+        " Exit status: 0, also where nothing is to run; 2 where a record is bad.",
+        allow_abbrev=False,
+    )
+    _platform_and_folders(plan)
+    for key, example in (("torch", "'>=2.11'"), ("vllm", "0.20"), ("python", "3.12")):
+        plan.add_argument(
+            f"--{key}", metavar="SPEC", help=f"only these, such as {example}: release or specifier"
+        )
+    plan.add_argument(
+        "--stale",
+        action="store_true",
+        help="only what never ran, or ran with other tests or other versions, or in part",
+    )
+    plan.add_argument(
+        "--off-pin", action="store_true", help="also each torch that the vLLM does not pin"
+    )
+    plan.add_argument(
+        "--new",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="only the cells of this release, off-pin ones where none pins it: torch==2.15.0",
+    )
+    plan.add_argument(
+        "--neighbours",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="only the cells beside those of this release: the same vLLM under the next torch, or"
+        " the same torch under the next vLLM",
+    )
+    plan.add_argument(
+        "--all", action="store_true", help="also what cannot work, with the rung and the reason"
+    )
+    shape = plan.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--names", action="store_true", help="the environments' names, comma-joined, for tox -e"
+    )
+    shape.add_argument("--json", action="store_true", help="as JSON, with what cannot work too")
+    _finish(plan, _plan)
+
     check = commands.add_parser(
         "check", help="check the releases, the cells, the expectations and the explanations"
     )
     _finish(check, _check)
     return parser
+
+
+def _platform_and_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        help="folders of records, or single records (default: results and records)",
+    )
+    parser.add_argument("--platform", choices=("cuda", "cpu"), help="default: both")
 
 
 def _finish(parser: argparse.ArgumentParser, run: object) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 from matrix.records import STARTS, Case
-from matrix.report import agreement, upstream
+from matrix.report import agreement, grid, upstream
 from matrix.report.split import import_seconds, warm_over_cold
 from matrix.report.table import Entry, Table
 from matrix.verdicts import CaseVerdict
 
 __all__ = ["TABLE_SCHEMA", "render"]
 
-TABLE_SCHEMA = 1
+TABLE_SCHEMA = 2
 
 
 def render(table: Table) -> str:
@@ -22,6 +22,7 @@ def render(table: Table) -> str:
         "newest": table.newest,
         "cells": [_entry(entry) for entry in table.entries],
         "agreement": agreement.content(table.agreement),
+        "grid": grid.content(table.grid),
         "upstream": upstream.content(table.upstream),
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
