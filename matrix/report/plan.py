@@ -35,7 +35,7 @@ def lines(planned: Sequence[Planned], *, every: bool = False) -> str:
 def summary(planned: Sequence[Planned], *, every: bool = False) -> str:
     """How much would run, in one line.
 
-    The minutes are those of earlier runs, also of the pair on another Python; other cells have none.
+    The minutes are those of earlier runs, where need be of the pair on another Python.
     """
     todo = [each for each in planned if each.runs]
     pruned = len(planned) - len(todo)
