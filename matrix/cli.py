@@ -114,6 +114,27 @@ def _bundle(options: argparse.Namespace) -> int:
     return 0
 
 
+def _resolve(options: argparse.Namespace) -> int:
+    from matrix.engines.resolving import Wish, resolve_cells
+    from matrix.releases import load_releases
+
+    wish = Wish(
+        cells=tuple(options.cells),
+        all_pins=options.all_pins,
+        off_pin=options.off_pin,
+        stale=options.stale,
+        pythons=tuple(options.python),
+        torch=options.torch,
+        vllm=options.vllm,
+        override=options.override,
+        refresh=options.refresh,
+        machine=options.machine,
+        glibc=options.glibc,
+        jobs=options.jobs,
+    )
+    return resolve_cells(wish, load_releases(), options.data)
+
+
 def _show(options: argparse.Namespace) -> int:
     from matrix.expectations import load_expectations
 
@@ -438,6 +459,68 @@ def _parser() -> argparse.ArgumentParser:
     )
     bundle.set_defaults(run=_bundle, parser=bundle)
 
+    resolve = commands.add_parser(
+        "resolve",
+        help="ask uv's resolver whether the packages of cells go together; nothing is installed",
+        epilog="What was answered before is not asked again. Exit status: 0, or 2 where there was"
+        " no answer (no index, no such release there), which is written nowhere.",
+        allow_abbrev=False,
+    )
+    resolve.add_argument(
+        "cells", metavar="CELL", nargs="*", help="such as py312-torch210-vllm019, also off the pin"
+    )
+    resolve.add_argument(
+        "--all-pins",
+        action="store_true",
+        help="the newest patch of each vLLM minor with the torch that it pins",
+    )
+    resolve.add_argument(
+        "--off-pin",
+        action="store_true",
+        help="the newest patch of each vLLM minor with that of every other torch minor",
+    )
+    resolve.add_argument(
+        "--stale",
+        metavar="DAYS",
+        nargs="?",
+        const=30,
+        type=int,
+        help="ask again what was answered more than so many days ago (30)",
+    )
+    resolve.add_argument(
+        "--python",
+        metavar="X.Y",
+        action="append",
+        default=[],
+        help="with --all-pins, --off-pin: on this Python (default: those of cells.json)",
+    )
+    for name in ("torch", "vllm"):
+        resolve.add_argument(
+            f"--{name}",
+            metavar="RANGE",
+            default="",
+            help=f"with --all-pins, --off-pin: of {name} only these, such as '>=2.9'",
+        )
+    resolve.add_argument(
+        "--override",
+        action="store_true",
+        help="force torch, torchvision and torchaudio whatever vLLM pins, as off-pin cells do",
+    )
+    resolve.add_argument("--refresh", action="store_true", help="ask again what is known")
+    resolve.add_argument(
+        "--machine", default="x86_64", help="the processor that it is for (default: x86_64)"
+    )
+    resolve.add_argument(
+        "--glibc", metavar="X.Y", default="2.35", help="its glibc at least (default: 2.35)"
+    )
+    resolve.add_argument(
+        "--jobs", metavar="N", type=_count, default=4, help="how many at a time (default: 4)"
+    )
+    resolve.add_argument(
+        "--data", metavar="FILE", type=Path, help="the answers (default: the package's own)"
+    )
+    resolve.set_defaults(run=_resolve, parser=resolve)
+
     show = commands.add_parser("show", help="show one record and its verdict")
     show.add_argument("record", metavar="RECORD", type=Path)
     show.add_argument(
@@ -576,6 +659,12 @@ def _positive_seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
 
 
 def _jobs(text: str) -> str:
