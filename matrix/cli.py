@@ -235,7 +235,8 @@ def _survey(entries: Iterable[Entry]) -> Grid:
     from matrix.grid import runs, survey
     from matrix.releases import load_releases
 
-    releases, answers = load_releases(), load_answers()
+    releases = load_releases()
+    answers = load_answers(releases)
     seen = runs(((entry.record, entry.verdict) for entry in entries), releases)
     return survey(releases, resolves=answers.resolves, links=answers.links, seen=seen)
 

@@ -39,13 +39,14 @@ class Square:
     def shown(self) -> Climb:
         """The climb that stands for the pair.
 
-        Of the Pythons that it ran on the worst; without a run the one that gets highest, since
-        then a Python that fails says more of the Python than of the pair.
+        Of the Pythons that it ran on the worst. Without a run the one that gets highest, of those
+        that both releases are for: a Python that fails says more of the Python than of the pair.
         """
-        ran_on = [each for each in self.climbs if each.ran is not None and _tells(each)]
+        ran_on = [each for each in self.climbs if each.ran is not None and _tells(each.ran)]
         if ran_on:
             return min(ran_on, key=lambda each: (VERDICTS.index(each.verdict), _top(each)))
-        return max(self.climbs, key=lambda each: (each.fails is None, _top(each)))
+        fit = [each for each in self.climbs if each.fails != "declared"]
+        return max(fit or self.climbs, key=lambda each: (each.fails is None, _top(each)))
 
     @property
     def off_pin(self) -> bool:
@@ -225,9 +226,9 @@ def _minor(version: str) -> str:
     return f"{parsed.major}.{parsed.minor}"
 
 
-def _tells(climb: Climb) -> bool:
-    """Whether its record says something of the pair, and not only of the machine that ran it."""
-    return climb.ran is not None and (climb.ran.verdict != UNTESTED or bool(climb.ran.passed))
+def _tells(seen: Ran) -> bool:
+    """Whether a record says something of the pair, and not only of the machine that ran it."""
+    return seen.verdict != UNTESTED or bool(seen.passed)
 
 
 def _top(climb: Climb) -> int:

@@ -31,6 +31,7 @@ nothing was run; *?* after it: a rung below was not asked; · nothing is known y
 newest patch of each minor release and of each torch that it pins, and what ran; \
 compatibility.json has every release.
 """
+_SIGNS = "* is the torch that a vLLM pins; ?: a rung below was not asked; .: nothing is known"
 _PYTHONS = "A pair stands for the Python on which it gets highest; where it ran, for the worst.\n"
 
 
@@ -81,6 +82,7 @@ def lines(grid: Grid, platforms: Sequence[str]) -> str:
             for at, release in enumerate(grid.rows)
         ]
         told += [f"{platform}: vLLM below, torch to the right", *aligned([head, *rows])]
+        told.append(_SIGNS)
         for number, cause in enumerate(causes, 1):
             told.append(f"  [{number}] {_told(grid, cause, clean)}")
         told.append("")
