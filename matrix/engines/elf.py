@@ -1,0 +1,327 @@
+"""Read shared objects: what one needs, imports and exports, and that of every one in a wheel.
+
+pyelftools reads the ELF structure. The symbols themselves, a hundred thousand in torch's largest
+library, are taken from its tables in one go: pyelftools makes an object of each, which takes twenty
+times as long. A library is read from disk where its tables lie; one in a wheel is unpacked to a
+temporary file first, one at a time (1 GB for the largest).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import zipfile
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from matrix.engines.wheels import digest_of
+from matrix.errors import MatrixError
+from matrix.symbols import Extension, Library, Names, TorchSymbols, VllmSymbols, Wheel
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
+__all__ = ["Dynamic", "ElfError", "read_folder", "read_object", "read_wheel"]
+
+_BLOCK = 1 << 20
+_LARGEST = 8 << 30  # bytes; torch's largest library has 1 GB
+_TYPES = ("SHT_DYNAMIC", "SHT_DYNSYM", "SHT_GNU_versym", "SHT_GNU_verneed")
+_SYMBOL = 24  # bytes of a symbol
+_LOCAL, _WEAK = 0, 2
+_HIDDEN = (1, 2)  # the visibilities internal and hidden
+_UNVERSIONED = (0, 1)  # local, global
+_PYTHON = re.compile(r"\.cpython-(3)(\d+)(t?)-")
+
+
+class ElfError(MatrixError):
+    """A file that is no shared object, or no wheel of torch or vLLM: names it and the mend."""
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """What the dynamic loader sees of a shared object.
+
+    `imports` are strong undefined symbols by version (`""` for none), `exports` what it defines.
+    """
+
+    needed: tuple[str, ...] = ()
+    imports: dict[str, list[str]] = field(default_factory=dict)
+    exports: list[bytes] = field(default_factory=list)
+
+
+def read_object(file: IO[bytes]) -> Dynamic:
+    """Read a 64-bit little-endian shared object; raises ElfError, without its name, for any other."""
+    elffile, faults = _elftools()
+    try:
+        file.seek(0)
+        start = file.read(20)
+        if start[:4] != b"\x7fELF":
+            raise ElfError("is no ELF file")
+        if start[4:6] != b"\x02\x01" or struct.unpack("<H", start[18:20]) != (62,):
+            raise ElfError("is an ELF file of another machine than x86_64")
+        return _dynamic(elffile(file))
+    except faults as error:
+        said = str(error) or type(error).__name__
+        raise ElfError(f"is a damaged ELF file ({said})") from error
+
+
+def read_wheel(
+    path: Path, *, sha256: str | None = None, told: Callable[[str], None] = lambda _: None
+) -> TorchSymbols | VllmSymbols:
+    """Read every shared object of a wheel of torch or vLLM for Linux on x86_64.
+
+    `sha256` is the wheel's, where it is known already; `told` hears the name of each file before it
+    is read. What is no ELF file in there is named in the table, and the rest is read. Raises
+    ElfError for what is no such wheel.
+    """
+    wheel = _wheel(path, sha256)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [each for each in archive.infolist() if _is_library(each.filename)]
+            if not members:
+                raise ElfError(f"{path.name}: holds no shared object; take another wheel")
+            return _read(
+                wheel,
+                sorted(each.filename for each in members),
+                lambda name: _unpacked(archive, name),
+                told,
+            )
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        raise ElfError(f"{path.name}: cannot be read ({error}); fetch the wheel again") from error
+
+
+def read_folder(
+    folder: Path, project: Literal["torch", "vllm"], version: str
+) -> TorchSymbols | VllmSymbols:
+    """As `read_wheel`, of a wheel that was installed in this folder (`site-packages`)."""
+    paths = sorted(
+        Path(parent, name).relative_to(folder).as_posix()
+        for parent, _, names in os.walk(folder / project)
+        for name in names
+        if ".so" in name and _is_library(name)
+    )
+    if not paths:
+        raise ElfError(f"{folder}: holds no shared object of {project}; name its site-packages")
+    wheel = Wheel(project, version, "", "")
+    return _read(wheel, paths, lambda name: _opened(folder / name), lambda _: None)
+
+
+def _read(
+    wheel: Wheel,
+    paths: Iterable[str],
+    opened: Callable[[str], Any],
+    told: Callable[[str], None],
+) -> TorchSymbols | VllmSymbols:
+    found: dict[str, Dynamic] = {}
+    faults: dict[str, str] = {}
+    for path in paths:
+        told(path)
+        try:
+            with opened(path) as file:
+                found[path] = read_object(file)
+        except ElfError as error:
+            faults[path] = str(error)
+    if wheel.project == "torch":
+        return TorchSymbols(
+            wheel,
+            tuple(
+                Library(PurePosixPath(path).name, each.needed, Names.of(each.exports))
+                for path, each in found.items()
+            ),
+            faults,
+        )
+    return _vllm(wheel, found, faults)
+
+
+def _vllm(wheel: Wheel, found: dict[str, Dynamic], faults: dict[str, str]) -> VllmSymbols:
+    wanted = {name.encode() for each in found.values() for name in each.imports.get("", ())}
+    extensions = [
+        Extension(
+            path,
+            _python_of(path),
+            each.needed,
+            {version: tuple(sorted(names)) for version, names in each.imports.items()},
+            tuple(sorted(name.decode("utf-8", "replace") for name in wanted & set(each.exports))),
+        )
+        for path, each in found.items()
+    ]
+    extensions += [Extension(path, _python_of(path), fault=fault) for path, fault in faults.items()]
+    names = sorted(name.decode("utf-8", "replace") for name in wanted if name.startswith(b"_Z"))
+    demangled = {name: text for name in names if (text := _demangled(name)) is not None}
+    return VllmSymbols(wheel, tuple(sorted(extensions, key=lambda each: each.path)), demangled)
+
+
+def _dynamic(elf: ELFFile) -> Dynamic:
+    sections = _sections(elf)
+    dynamic = sections.get("SHT_DYNAMIC") or next(elf.iter_segments("PT_DYNAMIC"), None)
+    if dynamic is None:
+        raise ElfError("is an ELF file, but no shared object")
+    needed = tuple(str(each.needed) for each in dynamic.iter_tags("DT_NEEDED"))
+    symbols, strings = _tables(elf, dynamic, sections.get("SHT_DYNSYM"))
+    words = array("I", symbols)
+    if sys.byteorder == "big":
+        words.byteswap()
+    # A symbol is six words: where its name is; then, from the lowest bits on, a byte of its type
+    # and binding, one of its visibility, and the section that defines it.
+    names, whats = words[0::6], words[1::6]
+    kinds = {each & 0xFFFF for each in whats}
+    seen = {each for each in kinds if each >> 4 & 15 != _LOCAL and each >> 8 & 3 not in _HIDDEN}
+    strong = {each for each in seen if each >> 4 & 15 != _WEAK}
+    end = strings.index
+    exports = [
+        strings[at : end(0, at)]
+        for at, what in zip(names, whats, strict=True)
+        if what > 0xFFFF and what & 0xFFFF in seen
+    ]
+    version_of = _versions(sections, len(names))
+    imports: dict[str, list[str]] = {}
+    for index, (at, what) in enumerate(zip(names, whats, strict=True)):
+        if what <= 0xFFFF and what in strong:
+            name = strings[at : end(0, at)].decode("utf-8", "replace")
+            imports.setdefault(version_of(index), []).append(name)
+    return Dynamic(needed, imports, exports)
+
+
+def _sections(elf: ELFFile) -> dict[str, Any]:
+    """The sections that tell of dynamic symbols, by type.
+
+    pyelftools reads a header anew each time and some sections whole (a hash table takes longer than
+    all else here), so each is asked for once, and the others by their headers only.
+    """
+    from elftools.common.exceptions import ELFError
+
+    found: dict[str, Any] = {}
+    for number in range(elf.num_sections()):
+        with suppress(ELFError):  # of another type; or damaged, and then the segments must do
+            section = elf.get_section(number, _TYPES)
+            found[section["sh_type"]] = section
+    return found
+
+
+def _tables(elf: ELFFile, dynamic: Any, section: Any) -> tuple[bytes, bytes]:
+    """The bytes of the dynamic symbols and of their names."""
+    if section is not None:
+        symbols, strings = section.data(), elf.get_section(section["sh_link"]).data()
+    else:
+        # Without section headers, which the loader never reads, the segment tells where they are.
+        _, at = dynamic.get_table_offset("DT_SYMTAB")
+        symbols = _bytes_at(elf, at, dynamic.num_symbols() * _SYMBOL)
+        _, at = dynamic.get_table_offset("DT_STRTAB")
+        length = next((each["d_val"] for each in dynamic.iter_tags("DT_STRSZ")), 0)
+        strings = _bytes_at(elf, at, length)
+    if len(symbols) % _SYMBOL:
+        raise ElfError("is a damaged ELF file (half a symbol)")
+    return symbols, strings
+
+
+def _bytes_at(elf: ELFFile, at: int, size: int) -> bytes:
+    elf.stream.seek(at)
+    content: bytes = elf.stream.read(size)
+    if len(content) != size:
+        raise ElfError("is a damaged ELF file (cut short)")
+    return content
+
+
+def _versions(sections: Mapping[str, Any], count: int) -> Callable[[int], str]:
+    """The version of the symbol at an index, as a function; "" for none."""
+    section, needs = sections.get("SHT_GNU_versym"), sections.get("SHT_GNU_verneed")
+    if section is None or needs is None:
+        return lambda _: ""
+    numbers = struct.unpack(f"<{count}H", section.data()[: 2 * count])
+    names = {
+        each["vna_other"]: str(each.name)
+        for _, auxiliaries in needs.iter_versions()
+        for each in auxiliaries
+    }
+    return lambda at: "" if numbers[at] in _UNVERSIONED else names.get(numbers[at] & 0x7FFF, "")
+
+
+def _is_library(name: str) -> bool:
+    return ".so" in PurePosixPath(name).suffixes and not name.endswith("/")
+
+
+def _python_of(path: str) -> str | None:
+    found = _PYTHON.search(PurePosixPath(path).name)
+    return f"cp{found[1]}{found[2]}{found[3]}" if found else None
+
+
+def _wheel(path: Path, sha256: str | None) -> Wheel:
+    try:
+        name, version, _, tags = parse_wheel_filename(path.name)
+    except InvalidWheelFilename as error:
+        raise ElfError(f"{path.name}: {error}; name a wheel of torch or vLLM") from None
+    project = canonicalize_name(name)
+    if project not in ("torch", "vllm"):
+        raise ElfError(f"{path.name}: a wheel of {project}; name one of torch or vLLM")
+    if not any(each.platform.endswith("x86_64") for each in tags):
+        raise ElfError(f"{path.name}: not for Linux on x86_64; name such a wheel")
+    if not path.is_file():
+        raise ElfError(f"{path.name}: there is no such file")
+    kind: Literal["torch", "vllm"] = "torch" if project == "torch" else "vllm"
+    return Wheel(kind, version.public, path.name, sha256 or digest_of(path))
+
+
+@contextmanager
+def _unpacked(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    if archive.getinfo(name).file_size > _LARGEST:
+        raise ElfError(f"is larger than {_LARGEST >> 30} GiB")
+    with tempfile.TemporaryFile() as file:
+        try:
+            with archive.open(name) as source:
+                shutil.copyfileobj(source, file, _BLOCK)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ElfError(f"cannot be unpacked ({error})") from error
+        yield file
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file:
+        yield file
+
+
+def _demangled(name: str) -> str | None:
+    """A C++ name as a person writes it; None where it does not read as one.
+
+    The demangler is pure Python, so that every machine makes the same table of a wheel.
+    """
+    import itanium_demangler
+
+    try:
+        parsed = itanium_demangler.parse(name)
+        text = None if parsed is None else str(parsed)
+    except (NotImplementedError, ValueError, TypeError, AttributeError, RecursionError, IndexError):
+        return None
+    if text is None:
+        return None
+    text = re.sub(r"(\w+)::\{(?:\w+ )?ctor\}", r"\1::\1", text)
+    text = re.sub(r"(\w+)::\{(?:\w+ )?dtor\}", r"\1::~\1", text)
+    return text.replace("std::__cxx11::basic_string<char, std::char_traits<char>, "
+                        "std::allocator<char>>", "std::string")
+
+
+def _elftools() -> tuple[type[ELFFile], tuple[type[Exception], ...]]:
+    try:
+        import itanium_demangler  # noqa: F401
+        from elftools.common.exceptions import ELFError
+        from elftools.construct import ConstructError
+        from elftools.elf.elffile import ELFFile
+    except ImportError as error:
+        raise MatrixError(
+            f"{error.name} is not here, and reading wheels takes it: install"
+            " torch-vllm-matrix[linkage]"
+        ) from None
+    # What pyelftools and the bytes of a damaged file raise.
+    faults = (ELFError, ConstructError, struct.error, ValueError, KeyError, IndexError)
+    return ELFFile, (*faults, TypeError, AttributeError, OverflowError, AssertionError, MemoryError)
