@@ -177,18 +177,17 @@ def survey(
 def environments(releases: Releases) -> Mapping[str, Cell]:
     """Every environment by its full name, with the cell that it stands for, in the cells' order.
 
-    Of a vLLM minor it is the newest patch that was not yanked; of torch the release that this
-    patch pins, else the newest patch.
+    It is the cell of `Releases.resolve`, whether the Python fits or not: the newest patch of vLLM
+    that pins a torch of that minor, with this pin, else the newest patch of each.
     """
-    vllm = _newest(release.version for release in releases.vllm if release.yanked is None)
-    torch = _newest(release.version for release in releases.torch if release.yanked is None)
-    pins = {release.version: release.torch for release in releases.vllm}
-    cells = (
-        Cell(python, pin if _minor(pin := pins[newest]) == minor else torch[minor], newest)
-        for python in releases.pythons
-        for minor in torch
-        for newest in vllm.values()
-    )
+    published = [release for release in releases.vllm if release.yanked is None]
+    torch = {_minor(each.version): each.version for each in releases.torch if each.yanked is None}
+    vllm = {_minor(each.version): each.version for each in published}
+    pairs = {(t, v): (torch[t], vllm[v]) for t in torch for v in vllm}
+    pairs |= {
+        (_minor(each.torch), _minor(each.version)): (each.torch, each.version) for each in published
+    }
+    cells = (Cell(python, *pair) for python in releases.pythons for pair in pairs.values())
     return {cell.name: cell for cell in cells}
 
 
@@ -214,11 +213,6 @@ def ran_cell(record: Record) -> Cell | None:
         return cell_of(factors(record.cell).python, torch, vllm)
     except CellError:
         return None
-
-
-def _newest(versions: Iterable[str]) -> dict[str, str]:
-    """The newest patch of each minor release, oldest minor first."""
-    return {_minor(version): version for version in sorted(versions, key=Version)}
 
 
 def _minor(version: str) -> str:

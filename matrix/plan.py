@@ -197,20 +197,20 @@ class _Pairs:
     """The pairs of the environments, as a table of minor releases: what is beside what."""
 
     def __init__(self, cells: Iterable[Cell], releases: Releases) -> None:
-        self.pins = {release.version: _minor(release.torch) for release in releases.vllm}
         self.at = {
             (_minor(cell.torch), _minor(cell.vllm)): (cell.torch, cell.vllm) for cell in cells
         }
         self.torch = sorted({torch for torch, _ in self.at}, key=Version)
         self.vllm = sorted({vllm for _, vllm in self.at}, key=Version)
-        self.newest = {vllm: version for (_, vllm), (_, version) in self.at.items()}
+        pins = {release.version: release.torch for release in releases.vllm}
+        self.pinned = {minors for minors, (torch, vllm) in self.at.items() if pins[vllm] == torch}
 
     def of(self, name: str, version: str) -> list[tuple[str, str]]:
         """The pairs of a release: under its pin; a torch under each vLLM that pins it.
 
         A torch that none pins, under the nearest vLLM on either side.
         """
-        return [self.at[pair] for pair in self._minors(name, version) if pair in self.at]
+        return [self.at[minors] for minors in self._minors(name, version)]
 
     def beside(self, name: str, version: str) -> list[tuple[str, str]]:
         """Around the pairs of a release: the same vLLM under the next torch, and the other way."""
@@ -236,15 +236,13 @@ class _Pairs:
                 f"{name}=={version}: no environment runs it; "
                 f"{instead if runs else f'the nearest is {near}'}"
             )
-        if name == "vllm":
-            return [(self.pins[self.newest[minor]], minor)]
-        pinned = {vllm: self.pins[release] for vllm, release in self.newest.items()}
-        own = [vllm for vllm in self.vllm if pinned[vllm] == minor]
-        if not own:
-            older = [each for each in self.vllm if Version(pinned[each]) < Version(minor)]
-            newer = [each for each in self.vllm if Version(pinned[each]) > Version(minor)]
-            own = [*older[-1:], *newer[:1]]
-        return [(minor, vllm) for vllm in own]
+        own = [each for each in self.at if each in self.pinned and each[place] == minor]
+        if own or name == "vllm":
+            return own
+        pinned = sorted(self.pinned, key=lambda each: Version(each[1]))
+        older = [vllm for torch, vllm in pinned if Version(torch) < Version(minor)]
+        newer = [vllm for torch, vllm in pinned if Version(torch) > Version(minor)]
+        return [(minor, vllm) for vllm in dict.fromkeys((*older[-1:], *newer[:1]))]
 
 
 def _next(every: Sequence[str], one: str) -> list[str]:

@@ -7,10 +7,11 @@ here asks an index.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -92,152 +93,196 @@ class Unread:
     note: str
 
 
+_Release = TypeVar("_Release", Torch, Vllm)
+
+
 @dataclass(frozen=True)
 class Releases:
-    """The known releases, oldest first, and which of them the matrix runs."""
+    """The known releases, oldest first, and which of vLLM's the matrix runs and publishes."""
 
     torch: tuple[Torch, ...]
     vllm: tuple[Vllm, ...]
     pythons: tuple[str, ...]
     matrix_vllm: tuple[str, ...]
-    default_vllm: Mapping[str, str]
     unread: tuple[Unread, ...] = ()
 
     def resolve(self, name: str) -> Cell:
         """Find the cell that an environment name, short or full, stands for.
 
-        Without a vLLM factor it is the default vLLM of that torch; a minor release is its newest
-        known patch. Raises CellError, in one line that says what to use instead.
+        A minor release of vLLM is its newest patch that pins that torch; where none does, the cell
+        is off-pin, of the newest patch of each. Without a vLLM factor it is the newest vLLM that
+        pins that torch. Yanked releases are passed over. Raises CellError, in one line that says
+        what to use instead.
         """
         wanted = factors(name)
-        if not any(_minor(release.version) == wanted.torch for release in self.torch):
-            known = [_minor(release.version) for release in self.torch]
-            raise CellError(
-                f"cell {name!r}: torch {wanted.torch} is not {_near(wanted.torch, known)}"
-            )
-        release = self._named(name, wanted) if wanted.vllm else self._default(name, wanted)
-        self._check_python(name, wanted, release)
-        return Cell(wanted.python, release.torch, release.version)
+        release = self._pinning(wanted.torch, wanted.vllm)
+        if release is not None:
+            torch = release.torch
+        else:
+            torch = self._newest(name, "torch", self.torch, wanted.torch).version
+            if wanted.vllm is None:
+                raise self._no_default(name, wanted, torch)
+            release = self._newest(name, "vLLM", self.vllm, wanted.vllm)
+        self._check_python(name, wanted.python, torch, release)
+        return Cell(wanted.python, torch, release.version)
 
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell that the matrix holds: its vLLM releases on each Python that they accept."""
-        releases = {release.version: release for release in self.vllm}
+        """Every cell that the matrix runs and publishes: its vLLM releases, each with its pin."""
+        return tuple(cell for cell in self.on_pin() if cell.vllm in self.matrix_vllm)
+
+    def on_pin(self) -> tuple[Cell, ...]:
+        """Every cell whose vLLM pins its torch, on each Python that both accept.
+
+        Of the patches that share a name it is the one that the name stands for.
+        """
+        pairs = {
+            (_minor(release.torch), _minor(release.version)): release
+            for release in self.vllm  # oldest first, so that the newest patch stays
+            if release.yanked is None
+        }
         return tuple(
             sorted(
                 Cell(python, release.torch, release.version)
-                for release in (releases[version] for version in self.matrix_vllm)
+                for release in pairs.values()
                 for python in self.pythons
-                if self._accepts(release, python)
+                if self._accepts(python, release.torch, release)
             )
         )
+
+    def names(self, cell: Cell) -> tuple[str, ...]:
+        """The environment names of an on-pin cell: the short one too where it means this cell."""
+        pinning = self._pinning(_minor(cell.torch))
+        is_short = pinning is not None and pinning.version == cell.vllm
+        return (cell.short_name, cell.name) if is_short else (cell.name,)
+
+    def is_off_pin(self, cell: Cell) -> bool:
+        """Whether the cell's torch is another than its vLLM pins.
+
+        Raises CellError where its vLLM is unknown.
+        """
+        return self._known(cell).torch != cell.torch
 
     def companions(self, cell: Cell) -> Mapping[str, str]:
         """Give the versions of torch, torchvision and torchaudio that go together in this cell.
 
-        Raises CellError where the cell's vLLM is unknown or pins another torch.
+        Those that its vLLM pins or, off-pin, those that go with its torch. Raises CellError where
+        the cell's vLLM, its torch or a companion is unknown.
         """
-        release = next((r for r in self.vllm if r.version == cell.vllm), None)
-        if release is None:
-            known = [release.version for release in self.vllm]
+        release = self._known(cell)
+        found = release if release.torch == cell.torch else self._torches.get(cell.torch)
+        if found is None:
+            known = list(self._torches)
             raise CellError(
-                f"cell {cell.name!r}: vLLM {cell.vllm} is not {_near(cell.vllm, known)}"
+                f"cell {cell.name!r}: torch {cell.torch} is not {_near(cell.torch, known)}"
             )
-        if release.torch != cell.torch:
-            raise CellError(
-                f"cell {cell.name!r}: vLLM {release.version} pins torch {release.torch}, not "
-                f"{cell.torch}; no companions are known for that pair"
-            )
-        pins = {
-            "torch": release.torch,
-            "torchvision": release.torchvision,
-            "torchaudio": release.torchaudio,
-        }
-        return {name: version for name, version in pins.items() if version is not None}
+        versions = {"torchvision": found.torchvision, "torchaudio": found.torchaudio}
+        for companion, version in versions.items():
+            # A vLLM that pins none leaves the choice to the resolver.
+            if version is None and found is not release:
+                raise CellError(
+                    f"cell {cell.name!r}: no {companion} is known that goes with torch "
+                    f"{cell.torch}; add it to that torch in matrix/data/releases.json"
+                )
+        pinned = {name: version for name, version in versions.items() if version is not None}
+        return {"torch": cell.torch, **pinned}
 
-    def _named(self, name: str, wanted: Factors) -> Vllm:
-        assert wanted.vllm is not None
-        release = self._newest(wanted.vllm)
+    def overrides(self, cell: Cell) -> tuple[str, ...]:
+        """What an installer must be forced to: torch and its companions off-pin, nothing on-pin.
+
+        Raises CellError as `companions` does.
+        """
+        if not self.is_off_pin(cell):
+            return ()
+        return tuple(f"{name}=={version}" for name, version in self.companions(cell).items())
+
+    @cached_property
+    def _torches(self) -> Mapping[str, Torch]:
+        return {release.version: release for release in self.torch}
+
+    @cached_property
+    def _vllms(self) -> Mapping[str, Vllm]:
+        return {release.version: release for release in self.vllm}
+
+    def _known(self, cell: Cell) -> Vllm:
+        release = self._vllms.get(cell.vllm)
         if release is None:
-            known = [_minor(release.version) for release in self.vllm]
-            unread = next((u for u in self.unread if _minor(u.version) == wanted.vllm), None)
-            if unread is not None:
-                raise CellError(f"cell {name!r}: the pins of vLLM {unread.version}: {unread.note}")
-            raise CellError(f"cell {name!r}: vLLM {wanted.vllm} is not {_near(wanted.vllm, known)}")
-        if _minor(release.torch) != wanted.torch:
-            _, torch, vllm = name.split("-")
-            ways = [self._way(wanted.python, release)]
-            if wanted.torch in self.default_vllm:
-                ways.append(self._short_way(wanted.python, wanted.torch))
             raise CellError(
-                f"cell {name!r}: vLLM {release.version} pins torch {release.torch}, so {torch} "
-                f"cannot go with {vllm}; {_use(ways)}"
+                f"cell {cell.name!r}: vLLM {cell.vllm} is not {_near(cell.vllm, list(self._vllms))}"
             )
         return release
 
-    def _default(self, name: str, wanted: Factors) -> Vllm:
-        version = self.default_vllm.get(wanted.torch)
-        if version is not None:
-            return self._release(version)
-        pinning = [release for release in self.vllm if _minor(release.torch) == wanted.torch]
-        if not pinning:
-            known = [_minor(release.torch) for release in self.vllm]
+    def _newest(
+        self, name: str, project: str, releases: tuple[_Release, ...], minor: str
+    ) -> _Release:
+        """The newest patch of a minor release that was not yanked."""
+        patches = [release for release in releases if _minor(release.version) == minor]
+        if not patches:
+            known = [_minor(release.version) for release in releases]
+            unread = [each for each in self.unread if _minor(each.version) == minor]
+            if project == "vLLM" and unread:
+                raise CellError(
+                    f"cell {name!r}: the pins of vLLM {unread[-1].version}: {unread[-1].note}"
+                )
+            raise CellError(f"cell {name!r}: {project} {minor} is not {_near(minor, known)}")
+        left = [release for release in patches if release.yanked is None]
+        if not left:
             raise CellError(
-                f"cell {name!r}: no known vLLM pins torch {wanted.torch}; the nearest torch that "
-                f"one pins is {' or '.join(_nearest(wanted.torch, known))}"
+                f"cell {name!r}: {project} {patches[-1].version} was yanked "
+                f"({patches[-1].yanked or 'no reason given'}), and no other {minor} is known"
             )
-        ways = [way for release in pinning if (way := self._way(wanted.python, release))]
-        if not ways:
-            raise CellError(
-                f"cell {name!r}: the matrix has no cell for torch {wanted.torch} yet"
-                f"{self._nearest_cells(wanted)}; see CONTRIBUTING.md"
-            )
-        raise CellError(
-            f"cell {name!r}: torch {wanted.torch} has no default vLLM; {_use(ways[-1:])}"
+        return left[-1]
+
+    def _pinning(self, torch: str, vllm: str | None = None) -> Vllm | None:
+        """The newest vLLM that pins a torch of this minor, of all or of one minor of its own."""
+        found = [
+            release
+            for release in self.vllm
+            if _minor(release.torch) == torch
+            and release.yanked is None
+            and vllm in (None, _minor(release.version))
+        ]
+        return found[-1] if found else None
+
+    def _no_default(self, name: str, wanted: Factors, torch: str) -> CellError:
+        pinned = [_minor(release.torch) for release in self.vllm if release.yanked is None]
+        ways = [
+            self._way(wanted.python, torch, near)
+            for each in _nearest(wanted.torch, pinned)
+            if (near := self._pinning(each)) is not None
+        ]
+        return CellError(
+            f"cell {name!r}: no known vLLM pins torch {wanted.torch}, so name one; {_use(ways)}"
         )
 
-    def _nearest_cells(self, wanted: Factors) -> str:
-        """The short names of the cells whose torch is next to the wanted one."""
-        near = _nearest(wanted.torch, list(self.default_vllm))
-        ways = [self._short_way(wanted.python, torch) for torch in near]
-        named = ", ".join(way for way in ways if way)
-        return f" (the nearest: {named})" if named else ""
-
-    def _check_python(self, name: str, wanted: Factors, release: Vllm) -> None:
-        torch = next((t for t in self.torch if t.version == release.torch), None)
-        for what, python in (
+    def _check_python(self, name: str, python: str, torch: str, release: Vllm) -> None:
+        bound = self._torches.get(torch)
+        way = self._way(python, torch, release)
+        for what, pythons in (
             (f"vLLM {release.version}", release.python),
-            (f"torch {release.torch}", torch.python if torch else None),
+            (f"torch {torch}", bound.python if bound else None),
         ):
-            if python is not None and not python.contains(wanted.python):
+            if pythons is not None and not pythons.contains(python):
                 raise CellError(
-                    f"cell {name!r}: {what} needs Python {_range(python)}, so "
-                    f"{name.partition('-')[0]} cannot run it; "
-                    f"{_use([self._way(wanted.python, release)])}"
+                    f"cell {name!r}: {what} needs Python {_range(pythons)}, so "
+                    f"{name.partition('-')[0]} cannot run it; {_use([way])}"
                 )
+        if python not in self.pythons:
+            known = ", ".join(self.pythons)
+            raise CellError(
+                f"cell {name!r}: Python {python} is not among the matrix's ({known}); {_use([way])}"
+            )
 
-    def _way(self, python: str, release: Vllm) -> str:
-        """The matrix's cell of that release with this Python, or the nearest one; "" for none."""
-        if release.version not in self.matrix_vllm:
-            return ""
-        fit = [known for known in self.pythons if self._accepts(release, known)]
-        if python not in fit:
-            python = min(fit, key=lambda known: _distance(known, python), default="")
-        return Cell(python, release.torch, release.version).name if python else ""
+    def _way(self, python: str, torch: str, release: Vllm) -> str:
+        """The name of that pair with this Python, or the nearest that fits; "" for none."""
+        fit = [known for known in self.pythons if self._accepts(known, torch, release)]
+        near = min(fit, key=lambda known: _distance(known, python), default="")
+        return Cell(near, torch, release.version).name if near else ""
 
-    def _short_way(self, python: str, torch: str) -> str:
-        """The matrix's cell of that torch and its default vLLM, as `_way`, by its short name."""
-        return self._way(python, self._release(self.default_vllm[torch])).rpartition("-")[0]
-
-    def _release(self, version: str) -> Vllm:
-        return next(release for release in self.vllm if release.version == version)
-
-    def _newest(self, minor: str) -> Vllm | None:
-        patches = [release for release in self.vllm if _minor(release.version) == minor]
-        return max(patches, key=lambda release: Version(release.version), default=None)
-
-    def _accepts(self, release: Vllm, python: str) -> bool:
-        torch = next((t.python for t in self.torch if t.version == release.torch), None)
-        return release.python.contains(python) and (torch is None or torch.contains(python))
+    def _accepts(self, python: str, torch: str, release: Vllm) -> bool:
+        bound = self._torches.get(torch)
+        return release.python.contains(python) and (
+            bound is None or bound.python is None or bound.python.contains(python)
+        )
 
 
 def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
@@ -249,7 +294,7 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
     releases = releases or RELEASES_FILE
     cells = cells or _DATA / "cells.json"
     published, chosen = _checked(releases), _object(cells)
-    _keys(chosen, {"pythons", "vllm", "default_vllm"}, set(), str(cells))
+    _keys(chosen, {"pythons", "vllm"}, set(), str(cells))
     torch = tuple(
         Torch(python=_python(row, where), **_facts(row, where)) for where, row in published["torch"]
     )
@@ -267,16 +312,14 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
         for _, row in published["vllm"]
         if "torch" not in row
     )
-    result = Releases(
+    vllm = tuple(sorted(vllm, key=lambda release: Version(release.version)))
+    return Releases(
         torch=tuple(sorted(torch, key=lambda release: Version(release.version))),
-        vllm=tuple(sorted(vllm, key=lambda release: Version(release.version))),
-        pythons=_strings(chosen["pythons"], "pythons", cells),
-        matrix_vllm=_strings(chosen["vllm"], "vllm", cells),
-        default_vllm=_defaults(chosen["default_vllm"], cells),
+        vllm=vllm,
+        pythons=_pythons(_strings(chosen["pythons"], "pythons", cells), cells),
+        matrix_vllm=_newest_patches(_strings(chosen["vllm"], "vllm", cells), vllm, cells),
         unread=tuple(sorted(unread, key=lambda release: Version(release.version))),
     )
-    _check_cells(result, cells)
-    return result
 
 
 def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -313,26 +356,31 @@ def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
     return rows
 
 
-def _check_cells(releases: Releases, path: Path) -> None:
-    """The cells must be made of known releases, and a default must pin its torch."""
-    known = {release.version: release for release in releases.vllm}
-    named = [("vllm", version) for version in releases.matrix_vllm]
-    named += [(f"default_vllm {torch}", v) for torch, v in releases.default_vllm.items()]
-    for key, version in named:
-        if version not in known:
-            near = _near(version, list(known))
-            raise ReleasesError(f"{path}: {key}: vLLM {version} is not {near}")
-    for torch, version in releases.default_vllm.items():
-        if _minor(known[version].torch) != torch:
+def _newest_patches(
+    minors: Iterable[str], releases: tuple[Vllm, ...], path: Path
+) -> tuple[str, ...]:
+    """The newest patch of each minor release of vLLM; one that was yanked altogether has none."""
+    found = []
+    for minor in minors:
+        if minor != _minor(minor):
             raise ReleasesError(
-                f"{path}: default_vllm {torch}: vLLM {version} pins torch "
-                f"{known[version].torch}; choose one that pins {torch}"
+                f"{path}: vllm: {minor!r} is not a minor release; write it as {_minor(minor)}"
             )
-    for python in releases.pythons:
+        patches = [release for release in releases if _minor(release.version) == minor]
+        if not patches:
+            near = _near(minor, [_minor(release.version) for release in releases])
+            raise ReleasesError(f"{path}: vllm: vLLM {minor} is not {near}")
+        found += [release.version for release in patches if release.yanked is None][-1:]
+    return tuple(found)
+
+
+def _pythons(pythons: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    for python in pythons:
         try:
             Cell(python, "0.0", "0.0")
         except CellError as error:
             raise ReleasesError(f"{path}: pythons: {error}") from error
+    return pythons
 
 
 def _object(path: Path) -> dict[str, object]:
@@ -426,17 +474,7 @@ def _strings(value: object, key: str, path: Path) -> tuple[str, ...]:
     return tuple(sorted(value, key=Version))
 
 
-def _defaults(value: object, path: Path) -> Mapping[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise ReleasesError(
-            f"{path}: default_vllm: is not an object of torch minor to vLLM release; write one"
-        )
-    for torch, vllm in value.items():
-        _parsed(torch, f"{path}: default_vllm")
-        _parsed(vllm, f"{path}: default_vllm {torch}")
-    return dict(value)
-
-
+@cache
 def _minor(version: str) -> str:
     parsed = Version(version)
     return f"{parsed.major}.{parsed.minor}"
@@ -458,7 +496,7 @@ def _near(wanted: str, known: list[str]) -> str:
 
 def _use(names: list[str]) -> str:
     good = [name for name in names if name]
-    return f"use {' or '.join(good)}" if good else "the matrix has no cell of it yet"
+    return f"use {' or '.join(good)}" if good else "no Python of the matrix fits"
 
 
 def _nearest(wanted: str, known: list[str]) -> list[str]:

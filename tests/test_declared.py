@@ -28,7 +28,7 @@ VLLM = (
     ),
     Vllm("0.20.0", "2.11.0", "0.26.0", "2.11.0", SpecifierSet(">=3.10"), yanked="bad wheel"),
 )
-RELEASES = Releases(TORCH, VLLM, ("3.9", "3.10", "3.12", "3.13", "3.14"), (), {})
+RELEASES = Releases(TORCH, VLLM, ("3.9", "3.10", "3.12", "3.13", "3.14"), ())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_yanked_release_is_marked_and_not_failed() -> None:
 
 def test_an_empty_reason_for_a_yank_is_one_too() -> None:
     torch = (Torch("2.9.1", yanked=""),)
-    releases = Releases(torch, VLLM[:1], ("3.12",), (), {})
+    releases = Releases(torch, VLLM[:1], ("3.12",), ())
     assert declared(Cell("3.12", "2.9.1", "0.16.0"), releases).yanked
 
 

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from packaging.specifiers import SpecifierSet
 
 from matrix.cells import Cell
+from matrix.declared import declared
 from matrix.grid import Grid, environments, ran_cell, runs, survey
 from matrix.ladder import Answer, Ran
 from matrix.records import PLATFORMS, RUNGS, Record
@@ -49,7 +50,6 @@ RELEASES = Releases(
     ),
     ("3.10", "3.11", "3.12"),
     ("0.19.1",),
-    {"2.10": "0.19.1"},
 )
 NEEDS = "`_C.abi3.so` needs c10::f(int)"
 
@@ -144,19 +144,31 @@ def test_where_all_patches_were_yanked_the_newest_is_shown() -> None:
 def test_an_environment_stands_for_the_newest_patch_and_its_pin() -> None:
     named = environments(RELEASES)
     assert len(named) == 3 * 4 * 3
+    assert all(RELEASES.resolve(name) == cell for name, cell in named.items() if fits(cell))
     assert named["py311-torch29-vllm014"] == Cell("3.11", "2.9.1", "0.14.1")
     assert named["py311-torch212-vllm020"] == Cell("3.11", "2.12.0", "0.20.0")
-    older = replace(RELEASES, vllm=RELEASES.vllm[:1])
-    assert environments(older)["py311-torch29-vllm014"] == Cell("3.11", "2.9.0", "0.14.0")
+    assert named["py311-torch210-vllm014"] == Cell("3.11", "2.10.0", "0.14.1")
+    two = (vllm("0.11.0", "2.9.0"), vllm("0.11.1", "2.10.0"), vllm("0.11.2", "2.9.1", yanked="x"))
+    mixed = environments(replace(RELEASES, vllm=two))
+    assert mixed["py311-torch29-vllm011"] == Cell("3.11", "2.9.0", "0.11.0")
+    assert mixed["py311-torch210-vllm011"] == Cell("3.11", "2.10.0", "0.11.1")
+    assert mixed["py311-torch212-vllm011"] == Cell("3.11", "2.12.0", "0.11.1")
 
 
 REAL = load_releases()
 
 
+def fits(cell: Cell, releases: Releases = RELEASES) -> bool:
+    return declared(cell, releases).fits
+
+
 def test_it_is_the_cell_that_the_matrix_has_by_that_name() -> None:
     named = environments(REAL)
-    assert all(named[cell.name] == cell for cell in REAL.cells())
+    assert all(named[cell.name] == cell for cell in REAL.on_pin())
     assert all(name == cell.name for name, cell in named.items())
+    some = [name for name in named if name.startswith("py312-torch21")]
+    assert len(some) > 50
+    assert all(REAL.resolve(each) == named[each] for each in some if fits(named[each], REAL))
 
 
 def record(cell: str, **provenance: object) -> Record:

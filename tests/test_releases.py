@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from matrix.cells import Cell, CellError, factors
 from matrix.releases import Releases, ReleasesError, load_releases
 
 RELEASES = load_releases()
-CELLS = set(RELEASES.cells())
+ON_PIN = set(RELEASES.on_pin())
+TORCHES = sorted({each.version.rpartition(".")[0] for each in RELEASES.torch}, key=Version)
+VLLMS = sorted({".".join(each.version.split(".")[:2]) for each in RELEASES.vllm}, key=Version)
 
 ROW = {
     "version": "0.19.1",
@@ -23,11 +25,7 @@ ROW = {
     "python": ">=3.10,<3.14",
 }
 PUBLISHED: dict[str, Any] = {"torch": [{"version": "2.10.0"}], "vllm": [ROW]}
-CHOSEN: dict[str, Any] = {
-    "pythons": ["3.11"],
-    "vllm": ["0.19.1"],
-    "default_vllm": {"2.10": "0.19.1"},
-}
+CHOSEN: dict[str, Any] = {"pythons": ["3.11"], "vllm": ["0.19"]}
 
 
 def load(folder: Path, published: object = None, chosen: object = None) -> Releases:
@@ -46,11 +44,13 @@ def refusal(name: str) -> str:
     return message
 
 
-def test_the_matrix_holds_six_pairs_on_the_pythons_that_they_accept() -> None:
+def test_the_matrix_runs_six_pairs_on_the_pythons_that_they_accept() -> None:
     cells = RELEASES.cells()
-    assert len(cells) == 5 * 4 + 3
+    assert len(cells) == 4 * 4 + 5 + 4
     assert Cell("3.10", "2.13.0", "0.32.0") not in cells
+    assert Cell("3.14", "2.10.0", "0.19.1") not in cells
     assert list(cells) == sorted(set(cells))
+    assert set(cells) <= ON_PIN
     pairs = {(cell.torch, cell.vllm) for cell in cells}
     assert pairs == {
         ("2.9.1", "0.16.0"),
@@ -62,26 +62,68 @@ def test_the_matrix_holds_six_pairs_on_the_pythons_that_they_accept() -> None:
     }
 
 
-@given(st.sampled_from(RELEASES.cells()))
-def test_the_name_of_a_cell_resolves_to_it(cell: Cell) -> None:
-    assert RELEASES.resolve(cell.name) == cell
+@pytest.mark.parametrize("python", RELEASES.pythons)
+def test_every_pair_of_the_data_resolves_from_its_name_and_back(python: str) -> None:
+    resolved = []
+    for torch in TORCHES:
+        for vllm in VLLMS:
+            name = Cell(python, torch, vllm).name
+            try:
+                cell = RELEASES.resolve(name)
+            except CellError as error:
+                assert "cannot run it" in str(error)
+                continue
+            resolved.append(cell)
+            assert (cell.name, cell.python) == (name, python)
+            assert RELEASES.is_off_pin(cell) == (cell not in ON_PIN)
+            assert RELEASES.companions(cell)["torch"] == cell.torch
+            if RELEASES.is_off_pin(cell):
+                assert len(RELEASES.overrides(cell)) == 3
+            else:
+                assert RELEASES.overrides(cell) == ()
+    assert {cell for cell in ON_PIN if cell.python == python} <= set(resolved)
+    assert len({(cell.torch, cell.vllm) for cell in resolved}) == len(resolved)
+
+
+@given(st.sampled_from(RELEASES.on_pin()))
+def test_the_names_of_a_cell_resolve_to_it(cell: Cell) -> None:
+    assert cell.name in RELEASES.names(cell)
+    assert {RELEASES.resolve(name) for name in RELEASES.names(cell)} == {cell}
+
+
+@pytest.mark.parametrize("torch", TORCHES)
+def test_a_short_name_is_the_newest_vllm_that_pins_its_torch(torch: str) -> None:
+    pinning = [each.version for each in RELEASES.vllm if each.torch.startswith(f"{torch}.")]
+    name = Cell("3.11", torch, "0.1").short_name
+    if pinning:
+        assert RELEASES.resolve(name).vllm == max(pinning, key=Version)
+    else:
+        assert "no known vLLM pins torch" in refusal(name)
+
+
+def test_the_short_names_that_commands_of_this_project_use() -> None:
+    assert RELEASES.resolve("py311-torch29") == Cell("3.11", "2.9.1", "0.16.0")
+    assert RELEASES.resolve("py311-torch210") == Cell("3.11", "2.10.0", "0.19.1")
 
 
 @pytest.mark.parametrize(
-    ("short", "full"),
+    ("name", "torch", "vllm", "off_pin"),
     [
-        ("py311-torch29", "py311-torch29-vllm016"),
-        ("py311-torch210", "py311-torch210-vllm019"),
-        ("py313-torch211", "py313-torch211-vllm020"),
-        ("py311-torch213", "py311-torch213-vllm032"),
+        ("py312-torch212-vllm020", "2.12.1", "0.20.2", True),
+        ("py311-torch29-vllm013", "2.9.0", "0.13.0", False),
+        ("py311-torch29-vllm016", "2.9.1", "0.16.0", False),
+        ("py311-torch29-vllm019", "2.9.1", "0.19.1", True),
+        # Two patches of one vLLM pin two torches: each name is the patch that pins its torch.
+        ("py311-torch28-vllm011", "2.8.0", "0.11.0", False),
+        ("py311-torch29-vllm011", "2.9.0", "0.11.2", False),
+        ("py311-torch211-vllm011", "2.11.0", "0.11.2", True),
     ],
 )
-def test_a_short_name_is_the_default_vllm_of_its_torch(short: str, full: str) -> None:
-    assert RELEASES.resolve(short) == RELEASES.resolve(full)
-
-
-def test_a_minor_is_its_newest_known_patch() -> None:
-    assert RELEASES.resolve("py311-torch29-vllm011") == Cell("3.11", "2.9.0", "0.11.2")
+def test_a_pair_is_on_pin_where_a_patch_pins_it(
+    name: str, torch: str, vllm: str, off_pin: bool
+) -> None:
+    cell = RELEASES.resolve(name)
+    assert (cell.torch, cell.vllm, RELEASES.is_off_pin(cell)) == (torch, vllm, off_pin)
 
 
 def test_companions_go_with_the_cells_torch() -> None:
@@ -91,20 +133,63 @@ def test_companions_go_with_the_cells_torch() -> None:
         "torchaudio": "2.10.0",
     }
     assert RELEASES.companions(Cell("3.11", "2.13.0", "0.32.0"))["torchaudio"] == "2.11.0"
-
-
-def test_companions_of_what_is_not_known_are_refused() -> None:
-    with pytest.raises(CellError, match=r"vLLM 0\.19\.2 is not known here; the nearest: 0\.19\.1"):
-        RELEASES.companions(Cell("3.11", "2.10.0", "0.19.2"))
-    with pytest.raises(CellError, match=r"vLLM 0\.19\.1 pins torch 2\.10\.0, not 2\.12\.0"):
-        RELEASES.companions(Cell("3.11", "2.12.0", "0.19.1"))
-
-
-def test_an_off_pin_pair_is_refused_with_the_ways_out() -> None:
-    assert refusal("py311-torch29-vllm019") == (
-        "cell 'py311-torch29-vllm019': vLLM 0.19.1 pins torch 2.10.0, so torch29 cannot go with "
-        "vllm019; use py311-torch210-vllm019 or py311-torch29"
+    off_pin = RELEASES.resolve("py312-torch212-vllm020")
+    assert RELEASES.overrides(off_pin) == (
+        "torch==2.12.1",
+        "torchvision==0.27.1",
+        "torchaudio==2.11.0",
     )
+
+
+def test_companions_of_what_is_not_known_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CellError, match=r"vLLM 0\.19\.9 is not known here; the nearest: 0\.19\.1"):
+        RELEASES.companions(Cell("3.11", "2.10.0", "0.19.9"))
+    with pytest.raises(CellError, match=r"vLLM 0\.19\.9 is not known"):
+        RELEASES.is_off_pin(Cell("3.11", "2.10.0", "0.19.9"))
+    with pytest.raises(CellError, match=r"torch 2\.12\.9 is not known here; the nearest: 2\.12\.1"):
+        RELEASES.companions(Cell("3.11", "2.12.9", "0.19.1"))
+    torch = [*PUBLISHED["torch"], {"version": "2.12.1", "torchvision": "0.27.1"}]
+    releases = load(tmp_path, {**PUBLISHED, "torch": torch})
+    cell = releases.resolve("py311-torch212-vllm019")
+    with pytest.raises(CellError) as caught:
+        releases.overrides(cell)
+    assert str(caught.value) == (
+        "cell 'py311-torch212-vllm019': no torchaudio is known that goes with torch 2.12.1; add it "
+        "to that torch in matrix/data/releases.json"
+    )
+
+
+def test_yanked_releases_are_passed_over(tmp_path: Path) -> None:
+    newer = {**ROW, "version": "0.19.2", "yanked": "broken"}
+    gone = {**ROW, "version": "0.18.0", "yanked": ""}
+    torch = [
+        *PUBLISHED["torch"],
+        {"version": "2.11.0"},
+        {"version": "2.11.1", "yanked": "bad wheel"},
+        {"version": "2.12.0", "yanked": "bad wheel"},
+    ]
+    releases = load(
+        tmp_path,
+        {"torch": torch, "vllm": [ROW, newer, gone]},
+        {**CHOSEN, "vllm": ["0.18", "0.19"]},
+    )
+    assert releases.resolve("py311-torch210").vllm == "0.19.1"
+    assert releases.resolve("py311-torch211-vllm019") == Cell("3.11", "2.11.0", "0.19.1")
+    assert releases.matrix_vllm == ("0.19.1",)
+    assert {cell.vllm for cell in releases.on_pin()} == {"0.19.1"}
+    for name, reason in (
+        ("py311-torch210-vllm018", "vLLM 0.18.0 was yanked (no reason given), and no other 0.18"),
+        ("py311-torch212-vllm019", "torch 2.12.0 was yanked (bad wheel), and no other 2.12"),
+    ):
+        with pytest.raises(CellError) as caught:
+            releases.resolve(name)
+        assert reason in str(caught.value)
+
+
+def test_a_pin_is_followed_even_where_its_torch_was_yanked(tmp_path: Path) -> None:
+    releases = load(tmp_path, {**PUBLISHED, "torch": [{"version": "2.10.0", "yanked": "late"}]})
+    assert [cell.name for cell in releases.on_pin()] == ["py311-torch210-vllm019"]
+    assert releases.resolve("py311-torch210") == releases.on_pin()[0]
 
 
 @pytest.mark.parametrize(
@@ -113,23 +198,20 @@ def test_an_off_pin_pair_is_refused_with_the_ways_out() -> None:
         ("py311-torch210-cpu", "unknown factor 'cpu'"),
         ("py311-torch299", "torch 2.99 is not known here; the nearest: 2.15"),
         ("py311-torch21", "torch 2.1 is not known here; the nearest: 2.7, 2.10, 2.11"),
-        ("py311-torch210-vllm015", "vLLM 0.15 is not known here; the nearest: 0.14, 0.16"),
+        ("py311-torch210-vllm099", "vLLM 0.99 is not known here; the nearest: 0.33"),
         ("py39-torch210", "vLLM 0.19.1 needs Python >=3.10,<3.14, so py39 cannot run it"),
         ("py39-torch210", "; use py310-torch210-vllm019"),
+        (
+            "py39-torch27",
+            "Python 3.9 is not among the matrix's (3.10, 3.11, 3.12, 3.13, 3.14); use",
+        ),
         ("py314-torch29", "use py313-torch29-vllm016"),
         ("py310-torch213-vllm032", "vLLM 0.32.0 needs Python >=3.11,<3.15"),
-        ("py311-torch212", "no known vLLM pins torch 2.12; the nearest torch that one pins is"),
-        ("py311-torch212", "is 2.11 or 2.13"),
-        (
-            "py311-torch214",
-            "the matrix has no cell for torch 2.14 yet (the nearest: py311-torch213); see "
-            "CONTRIBUTING.md",
-        ),
-        ("py39-torch28", "no cell for torch 2.8 yet (the nearest: py310-torch29); see"),
         ("py310-torch213", "so py310 cannot run it; use py311-torch213-vllm032"),
-        ("py310-torch214-vllm033", "cannot run it; the matrix has no cell of it yet"),
-        ("py311-torch28-vllm019", "cannot go with vllm019; use py311-torch210-vllm019"),
-        ("py314-torch29-vllm019", "use py313-torch210-vllm019 or py313-torch29"),
+        ("py310-torch212-vllm033", "so py310 cannot run it; use py311-torch212-vllm033"),
+        ("py314-torch29-vllm019", "so py314 cannot run it; use py313-torch29-vllm019"),
+        ("py312-torch212", "no known vLLM pins torch 2.12, so name one; use py312-torch212-vllm0"),
+        ("py315-torch215", "no known vLLM pins torch 2.15, so name one; use py314-torch215-vllm0"),
     ],
 )
 def test_a_name_that_is_no_cell_is_refused_in_one_clear_line(name: str, part: str) -> None:
@@ -148,9 +230,7 @@ def test_what_a_refusal_says_to_use_resolves(name: str) -> None:
         cell = RELEASES.resolve(name)
     except CellError as error:
         _, use, ways = str(error).partition("; use ")
-        assert all(RELEASES.resolve(way) in CELLS for way in ways.split(" or ") if use)
-        near = re.findall(r"the nearest: (py[^)]+)", str(error))
-        assert all(RELEASES.resolve(way) in CELLS for each in near for way in each.split(", "))
+        assert not use or all(RELEASES.resolve(way).name == way for way in ways.split(" or "))
     else:
         said = factors(name)
         assert cell.python == said.python
@@ -158,23 +238,16 @@ def test_what_a_refusal_says_to_use_resolves(name: str) -> None:
         assert cell.vllm.startswith(f"{said.vllm}." if said.vllm else "")
 
 
-def test_a_torch_without_a_default_names_the_matrixs_cell(tmp_path: Path) -> None:
-    older = {**ROW, "version": "0.18.1"}
-    published = {**PUBLISHED, "vllm": [ROW, older]}
-    releases = load(tmp_path, published, {**CHOSEN, "vllm": ["0.18.1"], "default_vllm": {}})
-    with pytest.raises(CellError, match=r"no default vLLM; use py311-torch210-vllm018$"):
-        releases.resolve("py311-torch210")
-    releases = load(tmp_path, published, {**CHOSEN, "vllm": [], "default_vllm": {}})
-    with pytest.raises(CellError, match=r"no cell for torch 2\.10 yet; see CONTRIBUTING\.md$"):
-        releases.resolve("py311-torch210")
-
-
 def test_a_torch_may_bound_the_python(tmp_path: Path) -> None:
     published = {**PUBLISHED, "torch": [{"version": "2.10.0", "python": ">=3.12"}]}
     releases = load(tmp_path, published)
     assert releases.cells() == ()
-    with pytest.raises(CellError, match=r"torch 2\.10\.0 needs Python >=3\.12, so py311"):
+    with pytest.raises(CellError) as caught:
         releases.resolve("py311-torch210")
+    assert str(caught.value) == (
+        "cell 'py311-torch210': torch 2.10.0 needs Python >=3.12, so py311 cannot run it; no "
+        "Python of the matrix fits"
+    )
 
 
 def test_the_order_of_the_files_does_not_matter(tmp_path: Path) -> None:
@@ -212,14 +285,12 @@ def test_bad_releases_are_refused(tmp_path: Path, published: object, part: str) 
     ("chosen", "part"),
     [
         ({**CHOSEN, "default": {}}, "default: unknown key"),
-        ({**CHOSEN, "vllm": "0.19.1"}, "vllm: is not a list of strings"),
-        ({**CHOSEN, "vllm": ["0.19"]}, "vllm: vLLM 0.19 is not known here; the nearest: 0.19.1"),
+        ({**CHOSEN, "vllm": "0.19"}, "vllm: is not a list of strings"),
+        ({**CHOSEN, "vllm": ["0.19.1"]}, "vllm: '0.19.1' is not a minor release; write it as 0.19"),
+        ({**CHOSEN, "vllm": ["0.16"]}, "vllm: vLLM 0.16 is not known here; the nearest: 0.19"),
         ({**CHOSEN, "vllm": ["x"]}, "vllm: 'x' is not a version"),
         ({**CHOSEN, "pythons": ["3.11", "3.11"]}, "pythons: names a version twice"),
         ({**CHOSEN, "pythons": ["3.11.7"]}, "pythons: cell: python '3.11.7' is not a minor"),
-        ({**CHOSEN, "default_vllm": []}, "default_vllm: is not an object"),
-        ({**CHOSEN, "default_vllm": {"2.9": "0.19.1"}}, "default_vllm 2.9: vLLM 0.19.1 pins"),
-        ({**CHOSEN, "default_vllm": {"2.9": "0.16.0"}}, "vLLM 0.16.0 is not known here"),
     ],
 )
 def test_bad_cells_are_refused(tmp_path: Path, chosen: object, part: str) -> None:
