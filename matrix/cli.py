@@ -254,7 +254,10 @@ def _survey(entries: Iterable[Entry]) -> Grid:
     releases = load_releases()
     answers = load_answers(releases)
     seen = runs(((entry.record, entry.verdict) for entry in entries), releases)
-    return survey(releases, resolves=answers.resolves, links=answers.links, seen=seen)
+    grid = survey(releases, resolves=answers.resolves, links=answers.links, seen=seen)
+    for fault in answers.faults:
+        _say(fault)
+    return grid
 
 
 def _read_some(options: argparse.Namespace) -> tuple[Table, int]:

@@ -58,8 +58,8 @@ class Square:
         """The Pythons that get equally far for the same reason, together."""
         found: dict[object, list[Climb]] = {}
         for each in self.climbs:
-            key = each.verdict, each.reached, each.fails, each.reason, each.contradictions
-            found.setdefault((key, each.unknown), []).append(each)
+            key = each.verdict, each.reached, each.fails, each.reason, each.without, each.unknown
+            found.setdefault((key, each.contradictions), []).append(each)
         return tuple(tuple(group) for group in found.values())
 
 

@@ -113,6 +113,12 @@ class Climb:
         return tuple(rung for rung in self.unknown if height(rung) < top)
 
     @property
+    def without(self) -> str | None:
+        """Which features do not link where the core does, and why; None where none."""
+        links = self.steps[RUNGS.index("links")]
+        return links.reason if links.state == PASSED else None
+
+    @property
     def hopeless(self) -> bool:
         """Whether the cheap rungs alone say that it cannot work, and no run showed otherwise."""
         return self.fails in _CHEAP and not self.steps[RUNGS.index(self.fails)].by_record

@@ -124,6 +124,7 @@ def _square(square: Square) -> dict[str, object]:
                 "reached": group[0].reached,
                 "fails": group[0].fails,
                 "reason": group[0].reason,
+                "without": group[0].without,
                 "unknown": list(group[0].unknown),
                 "ran": group[0].ran.day if group[0].ran else None,
                 "contradictions": list(group[0].contradictions),
@@ -233,6 +234,8 @@ def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
         yield "untested", shown.ran.reason or "", ""
     if shown.fails is not None:
         yield shown.fails, shown.reason or "", ""
+    elif shown.without is not None:
+        yield "links", shown.without, ""
     for group in square.groups:
         first = group[0]
         # A Python that a release was never made for says nothing of the pair.

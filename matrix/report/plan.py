@@ -39,7 +39,7 @@ def summary(planned: Sequence[Planned], *, every: bool = False) -> str:
     """
     todo = [each for each in planned if each.runs]
     pruned = len(planned) - len(todo)
-    cannot = f"; {pruned} cannot work {'' if every else ' (--all shows why)'}" if pruned else ""
+    cannot = f"; {pruned} cannot work{'' if every else ' (--all shows why)'}" if pruned else ""
     if not todo:
         return f"nothing to run{cannot}"
     known = [each.seconds for each in todo if each.seconds is not None]
