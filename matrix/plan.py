@@ -236,7 +236,11 @@ class _Pairs:
                 f"{name}=={version}: no environment runs it; "
                 f"{instead if runs else f'the nearest is {near}'}"
             )
-        own = [each for each in self.at if each in self.pinned and each[place] == minor]
+        own = [
+            minors
+            for minors, pair in self.at.items()
+            if minors in self.pinned and version in (minors[place], pair[place])
+        ]
         if own or name == "vllm":
             return own
         pinned = sorted(self.pinned, key=lambda each: Version(each[1]))
