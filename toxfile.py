@@ -1,4 +1,4 @@
-"""What tox.ini cannot say: refuse a name that is no cell, record a cell that does not install."""
+"""What tox.ini cannot say: environments of off-pin cells, names that are none, failed installs."""
 
 from __future__ import annotations
 
@@ -10,31 +10,53 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tox.config.loader.memory import MemoryLoader
 from tox.plugin import impl
+from tox.tox_env.errors import Fail
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from matrix.cells import CellError
 from matrix.engines.installs import why_install_failed
 from matrix.engines.local import record_unstarted
 from matrix.errors import MatrixError
-from matrix.releases import load_releases
+from matrix.records import write_text
+from matrix.releases import Releases, load_releases
+from matrix.sync import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from tox.config.sets import ConfigSet, EnvConfigSet
     from tox.session.state import State
     from tox.tox_env.api import ToxEnv
+    from tox.tox_env.installer import InstallArguments
 
 _CELL = re.compile(r"py\d+-torch\d+(-vllm\d+)?")
 _CELL_LIKE = re.compile(r"(^|-)(torch|vllm|py\d)")
+_OVERRIDES = "overrides.txt"
 _options: dict[str, str] = {}
+_overrides: dict[str, tuple[str, ...]] = {}
 _ran: set[str] = set()
+
+
+@impl
+def tox_extend_envs() -> Iterator[str]:
+    """Add the off-pin cells that are asked for. tox reads this after `tox_add_core_config`."""
+    yield from _overrides
 
 
 @impl
 def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
     """Refuse, before anything is installed, what is no environment; and let uv use pip's index."""
+    asked = tuple(getattr(state.conf.options, "env", None) or ())
+    try:
+        _seed(state, load_releases(), asked)
+    except MatrixError as error:
+        # Bad data must not keep the tests from running that say what is wrong with it.
+        if any(_CELL_LIKE.search(name) for name in asked):
+            _refuse(str(error))
     known = set(state.conf)
-    asked = getattr(state.conf.options, "env", None) or ()
     for name in asked:
         if name not in known:
             _refuse(_why_unknown(name, known))
@@ -49,12 +71,27 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
 
 @impl
 def tox_add_env_config(env_conf: EnvConfigSet, state: State) -> None:
-    """Keep the arguments after `--` that say where a record goes."""
+    """Keep the arguments after `--` that say where a record goes; let uv override off-pin."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option, default in (("platform", "auto"), ("records", "records"), ("model-source", "data")):
         parser.add_argument(f"--{option}", default=default)
     found, _ = parser.parse_known_args(state.conf.pos_args(None) or ())
     _options.update(vars(found))
+    if env_conf.name in _overrides:
+        env_conf["set_env"].update({"UV_OVERRIDE": _overrides_path(env_conf, state.conf.core)})
+
+
+@impl
+def tox_on_install(
+    tox_env: ToxEnv, arguments: InstallArguments, section: str, of_type: str
+) -> None:
+    """Write what uv is to override; tox empties the environment's temporary folder before."""
+    if tox_env.name in _overrides:
+        lines = "".join(f"{each}\n" for each in _overrides[tox_env.name])
+        try:
+            write_text(tox_env.conf["env_tmp_dir"] / _OVERRIDES, lines)
+        except MatrixError as error:
+            raise Fail(str(error)) from error
 
 
 @impl
@@ -85,16 +122,41 @@ def tox_env_teardown(tox_env: ToxEnv) -> None:
         print(f"matrix: {tox_env.name}: {error.reason} (record: {os.path.relpath(path)})")
 
 
+def _seed(state: State, releases: Releases, asked: Sequence[str]) -> None:
+    """Describe the cells to tox, and add those that are off-pin among what is asked for.
+
+    Raises CellError where the companions of an off-pin cell are unknown.
+    """
+    cells = {name: cell for cell in releases.on_pin() for name in releases.names(cell)}
+    for name in asked:
+        try:
+            cell = releases.resolve(name)
+        except CellError:
+            continue  # it is another environment, or is refused with its reason
+        if releases.is_off_pin(cell):
+            _overrides[name] = releases.overrides(cell)
+            cells[name] = cell
+    for name, cell in cells.items():
+        base = {"base": ["off-pin", "cell", "testenv"]} if name in _overrides else {}
+        loader = MemoryLoader(description=describe(cell, releases), **base)
+        state.conf.memory_seed_loaders[name].append(loader)
+
+
+def _overrides_path(env_conf: EnvConfigSet, core: ConfigSet) -> str:
+    # Seen from where tox starts uv, which takes a space in UV_OVERRIDE for the end of a path.
+    path = os.path.relpath(str(env_conf["env_tmp_dir"] / _OVERRIDES), str(core["tox_root"]))
+    if " " in path:
+        _refuse(f"{path!r}: uv reads no overrides from a path with a space; mend --workdir")
+    return path
+
+
 def _why_unknown(name: str, known: set[str]) -> str:
     if _CELL_LIKE.search(name):
         try:
-            releases = load_releases()
-            cell = releases.resolve(name)
+            load_releases().resolve(name)
         except MatrixError as error:
             return str(error)
-        if cell in releases.cells():
-            return f"tox.ini lacks the environment {name!r} of a known cell; add its factors"
-        return f"the matrix has no cell {cell.name} yet; CONTRIBUTING.md says how to add one"
+        return f"tox.ini lacks the environment {name!r} of a known cell; run `matrix sync`"
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"there is no environment {name!r}; {hint}tox list shows them all"

@@ -27,6 +27,7 @@ __all__ = [
     "Unread",
     "Vllm",
     "load_releases",
+    "newest",
     "read_rows",
 ]
 
@@ -155,12 +156,13 @@ class Releases:
         is_short = pinning is not None and pinning.version == cell.vllm
         return (cell.short_name, cell.name) if is_short else (cell.name,)
 
-    def is_off_pin(self, cell: Cell) -> bool:
-        """Whether the cell's torch is another than its vLLM pins.
+    def pin(self, cell: Cell) -> str:
+        """The torch that the cell's vLLM pins; raises CellError where that vLLM is unknown."""
+        return self._known(cell).torch
 
-        Raises CellError where its vLLM is unknown.
-        """
-        return self._known(cell).torch != cell.torch
+    def is_off_pin(self, cell: Cell) -> bool:
+        """Whether the cell's torch is another than its pin; raises CellError as `pin` does."""
+        return self.pin(cell) != cell.torch
 
     def companions(self, cell: Cell) -> Mapping[str, str]:
         """Give the versions of torch, torchvision and torchaudio that go together in this cell.
@@ -285,6 +287,12 @@ class Releases:
         )
 
 
+def newest(releases: Iterable[_Release]) -> tuple[_Release, ...]:
+    """The newest patch of each minor release, oldest first; yanked releases are passed over."""
+    order = sorted(releases, key=lambda release: Version(release.version))
+    return tuple({_minor(each.version): each for each in order if each.yanked is None}.values())
+
+
 def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
     """Read the releases and the matrix's cells, by default those of the package.
 
@@ -366,11 +374,10 @@ def _newest_patches(
             raise ReleasesError(
                 f"{path}: vllm: {minor!r} is not a minor release; write it as {_minor(minor)}"
             )
-        patches = [release for release in releases if _minor(release.version) == minor]
-        if not patches:
+        if minor not in (_minor(release.version) for release in releases):
             near = _near(minor, [_minor(release.version) for release in releases])
             raise ReleasesError(f"{path}: vllm: vLLM {minor} is not {near}")
-        found += [release.version for release in patches if release.yanked is None][-1:]
+        found += [each.version for each in newest(releases) if _minor(each.version) == minor]
     return tuple(found)
 
 

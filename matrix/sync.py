@@ -1,0 +1,148 @@
+"""Releases -> the block of tox.ini that names the environments and says what each installs. Pure.
+
+A section a torch holds the on-pin cells of that torch. One more section, `off-pin`, has the factors
+of every other pair; toxfile.py makes such an environment when it is asked for by its name. tox
+builds each environment that it lists, so all the pairs would take it seconds at every start.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+
+from packaging.version import Version
+
+from matrix.cells import Cell, factors
+from matrix.errors import MatrixError
+from matrix.releases import Releases, newest
+
+__all__ = ["BEGIN", "END", "SyncError", "block", "describe", "difference", "synced"]
+
+BEGIN = "# >>> `matrix sync` writes what follows, up to <<<, from matrix/data; change the data"
+END = "# <<<"
+_ON_PIN = """\
+# A section a torch: its on-pin cells, each a vLLM that pins that torch, on the Pythons that both
+# accept. vLLM brings the torchvision and torchaudio that it pins. A name without a vLLM is the
+# newest vLLM that pins that torch."""
+_OFF_PIN = """\
+# Any other pair is off-pin: the newest patch of each, with the companions of that torch. tox does
+# not list these; toxfile.py makes the one that is asked for, and has uv override vLLM's pins."""
+
+
+class SyncError(MatrixError):
+    """A tox.ini without a place for the block."""
+
+
+def block(releases: Releases) -> str:
+    """The lines between the markers: a section a torch, oldest first, and the off-pin factors."""
+    by_torch: dict[str, list[Cell]] = {}
+    for cell in releases.on_pin():
+        by_torch.setdefault(factors(cell.name).torch, []).append(cell)
+    sections = [_on_pin(releases, by_torch[torch]) for torch in sorted(by_torch, key=Version)]
+    return "\n\n".join([_ON_PIN, *sections, f"{_OFF_PIN}\n{_off_pin(releases)}"]) + "\n"
+
+
+def synced(text: str, releases: Releases) -> str:
+    """The text of tox.ini with its block written anew.
+
+    Raises SyncError where the two marker lines are not there, once each and in their order.
+    """
+    lines = text.split("\n")
+    for mark in (BEGIN, END):
+        if lines.count(mark) != 1:
+            raise SyncError(
+                f"tox.ini: has the line {mark!r} {lines.count(mark)} times; restore it, once"
+            )
+    begin, end = lines.index(BEGIN), lines.index(END)
+    if end < begin:
+        raise SyncError(f"tox.ini: the line {END!r} stands before {BEGIN!r}; put it after")
+    return "\n".join([*lines[: begin + 1], block(releases) + lines[end], *lines[end + 1 :]])
+
+
+def difference(text: str, fresh: str, most: int = 12) -> list[str]:
+    """The lines that differ, with their - and +, at most so many; empty where the texts agree."""
+    every = [
+        line
+        for line in difflib.unified_diff(text.split("\n"), fresh.split("\n"), n=0, lineterm="")
+        if not line.startswith(("---", "+++", "@@"))
+    ]
+    return [*every[:most], *([f"... {len(every) - most} more"] if len(every) > most else [])]
+
+
+def describe(cell: Cell, releases: Releases) -> str:
+    """What an environment is, in one line, as `tox list` tells it.
+
+    Raises CellError where the cell's vLLM is unknown.
+    """
+    what = f"torch {cell.torch} with vLLM {cell.vllm} on Python {cell.python}"
+    if releases.is_off_pin(cell):
+        what = f"off-pin (vLLM {cell.vllm} pins torch {releases.pin(cell)}): {what}"
+    return f"{what}: cold and warm starts, and their verdict"
+
+
+def _on_pin(releases: Releases, cells: Sequence[Cell]) -> str:
+    """The section of one torch: the names of its cells, and what each of them installs."""
+    of = {_factor(cell): cell for cell in sorted(cells, key=lambda cell: Version(cell.vllm))}
+    short = next((factor for factor, cell in of.items() if len(releases.names(cell)) > 1), None)
+    pins = [
+        _when([factor for factor, cell in of.items() if cell.torch == torch], of, short)
+        + f"torch=={torch}"
+        for torch in sorted({cell.torch for cell in cells}, key=Version)
+    ]
+    pins += [f"{_when([factor], of, short)}vllm=={cell.vllm}" for factor, cell in of.items()]
+    return f"[testenv:{_names(releases, cells)}]\nbase = cell, testenv\n{_deps(pins)}"
+
+
+def _names(releases: Releases, cells: Sequence[Cell]) -> str:
+    """The names of the cells as tox's braces: those of the same Pythons in one part."""
+    pythons: dict[str, list[str]] = {}
+    for cell in cells:
+        for name in releases.names(cell):
+            python, _, rest = name.partition("-")
+            pythons.setdefault(rest, []).append(python.removeprefix("py"))
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for rest in sorted(pythons, key=lambda rest: Version(factors(f"py311-{rest}").vllm or "0")):
+        parts.setdefault(tuple(pythons[rest]), []).append(rest.partition("-")[2])
+    torch = next(iter(pythons)).partition("-")[0]
+    return ",".join(
+        f"{_braces('py', of)}-{_braces(torch, [each and f'-{each}' for each in vllms])}"
+        for of, vllms in parts.items()
+    )
+
+
+def _braces(prefix: str, variants: Sequence[str]) -> str:
+    return prefix + (variants[0] if len(variants) == 1 else f"{{{','.join(variants)}}}")
+
+
+def _when(chosen: Collection[str], every: Collection[str], short: str | None) -> str:
+    """The condition for some of a section's vLLM factors; one of them is also that without any."""
+    if len(chosen) == len(every):
+        return ""
+    if short in chosen:
+        return "-".join(f"!{each}" for each in every if each not in chosen) + ": "
+    return ",".join(chosen) + ": "
+
+
+def _off_pin(releases: Releases) -> str:
+    pins = []
+    for torch in newest(releases.torch):
+        wanted = (
+            ("torch", torch.version),
+            ("torchvision", torch.torchvision),
+            ("torchaudio", torch.torchaudio),
+        )
+        factor = Cell("3.11", torch.version, "0.0").short_name.partition("-")[2]
+        pins += [(factor, f"{name}=={version}") for name, version in wanted if version is not None]
+    for vllm in newest(releases.vllm):
+        pins.append((_factor(Cell("3.11", vllm.torch, vllm.version)), f"vllm=={vllm.version}"))
+    width = max((len(factor) for factor, _ in pins), default=0) + 1
+    lines = [f"{factor}:".ljust(width) + f" {pin}" for factor, pin in pins]
+    return f"[off-pin]\n{_deps(lines)}"
+
+
+def _deps(pins: Sequence[str]) -> str:
+    return "\n".join(["deps =", *(f"    {each}" for each in ("{[cell]deps}", *pins))])
+
+
+def _factor(cell: Cell) -> str:
+    return cell.name.rpartition("-")[2]
