@@ -112,6 +112,22 @@ def _bundle(options: argparse.Namespace) -> int:
     return 0
 
 
+def _refresh(options: argparse.Namespace) -> int:
+    from matrix.engines.index import Index
+    from matrix.engines.refreshes import refresh
+    from matrix.releases import RELEASES_FILE
+    from matrix.report.releases import render
+
+    path = options.releases or RELEASES_FILE
+    done = refresh(path, Index(options.index), check=options.check, jobs=options.jobs)
+    print(render(done, _from_here(path), check=options.check), end="")
+    for failure in done.failures:
+        _say(failure)
+    if done.failures:
+        return 2
+    return 1 if options.check and done.changes else 0
+
+
 def _show(options: argparse.Namespace) -> int:
     from matrix.expectations import load_expectations
 
@@ -369,6 +385,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     bundle.set_defaults(run=_bundle, parser=bundle)
 
+    refresh = commands.add_parser(
+        "refresh",
+        help="read new releases of torch and vLLM from the package index into the data",
+        epilog="Exit status: 0; 1 where --check finds a change; 2 where something could not be"
+        " read (the rest is kept).",
+        allow_abbrev=False,
+    )
+    refresh.add_argument(
+        "--check", action="store_true", help="write nothing, and say what would change"
+    )
+    refresh.add_argument(
+        "--index",
+        metavar="URL",
+        help="the index's simple API (default: what uv or pip is set up for, else PyPI)",
+    )
+    refresh.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_count,
+        default=4,
+        help="how many releases are read at a time (default: 4)",
+    )
+    refresh.add_argument(
+        "--releases",
+        metavar="FILE",
+        type=Path,
+        help="another file than matrix/data/releases.json",
+    )
+    refresh.set_defaults(run=_refresh, parser=refresh)
+
     show = commands.add_parser("show", help="show one record and its verdict")
     show.add_argument("record", metavar="RECORD", type=Path)
     show.add_argument(
@@ -453,3 +499,9 @@ def _jobs(text: str) -> str:
             f"{text!r} is neither auto nor a number of cases from 1 up"
         )
     return text
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 64):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
+    return int(text)

@@ -189,7 +189,7 @@ def test_the_order_of_the_files_does_not_matter(tmp_path: Path) -> None:
     [
         ([], "is not an object"),
         ({"torch": []}, "vllm: is missing; add it"),
-        ({**PUBLISHED, "triton": []}, "triton: unknown key; the known ones are torch, vllm"),
+        ({**PUBLISHED, "triton": []}, "triton: unknown key; the known ones are torch, torch"),
         ({**PUBLISHED, "vllm": {}}, "vllm: is not a list"),
         ({**PUBLISHED, "vllm": ["0.19.1"]}, "vllm 1: is not an object"),
         ({**PUBLISHED, "vllm": [{"version": "0.19.1"}]}, "vllm 0.19.1: python: is missing"),

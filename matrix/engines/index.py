@@ -151,12 +151,34 @@ class Index:
 
         Raises IndexFault as `fetch` does, or where the file holds no metadata.
         """
-        if file.has_metadata and (text := self._served_metadata(file)) is not None:
+        if (text := self.served_metadata(file)) is not None:
             return text
         found = self.members(file, lambda name: bool(_METADATA.fullmatch(name)))
         if not found:
             raise IndexFault(f"{file.filename}: holds no metadata; it is no wheel, no sdist")
         return found[min(found)]
+
+    def served_metadata(self, file: Published) -> str | None:
+        """The metadata that is served beside a file (PEP 658); None where none is.
+
+        Raises IndexFault: a wrong hash, or a server that does not answer.
+        """
+        if not file.has_metadata:
+            return None
+        address = urlsplit(file.url)
+        url = urlunsplit(address._replace(path=f"{address.path}.metadata"))
+        with self._told(f"{file.filename}.metadata"):
+            answer = self._session.get(url, timeout=_TIMEOUT)
+            if answer.status_code == 404:
+                return None
+            answer.raise_for_status()
+        digest = hashlib.sha256(answer.content).hexdigest()
+        if file.metadata_sha256 not in (None, digest):
+            raise IndexFault(
+                f"{file.filename}.metadata: its sha256 is {digest}, and the index says"
+                f" {file.metadata_sha256}; not read"
+            )
+        return _text(answer.content, f"{file.filename}.metadata")
 
     def ranged(self, file: Published) -> bool:
         """Whether the server of this file sends a part of a file where only that is asked for."""
@@ -277,23 +299,6 @@ class Index:
             return _first_line(error)
         short = file.size is not None and out.tell() < file.size
         return "the connection ended" if short else ""
-
-    def _served_metadata(self, file: Published) -> str | None:
-        """The metadata beside a file; None where the index has it not, though it said so."""
-        address = urlsplit(file.url)
-        url = urlunsplit(address._replace(path=f"{address.path}.metadata"))
-        with self._told(f"{file.filename}.metadata"):
-            answer = self._session.get(url, timeout=_TIMEOUT)
-            if answer.status_code == 404:
-                return None
-            answer.raise_for_status()
-        digest = hashlib.sha256(answer.content).hexdigest()
-        if file.metadata_sha256 not in (None, digest):
-            raise IndexFault(
-                f"{file.filename}.metadata: its sha256 is {digest}, and the index says"
-                f" {file.metadata_sha256}; not read"
-            )
-        return _text(answer.content, f"{file.filename}.metadata")
 
     def _remote_members(
         self, file: Published, wanted: Callable[[str], bool]
