@@ -38,11 +38,11 @@ from matrix.symbols import (
     load,
 )
 
-__all__ = ["Abi", "Linkage", "Linked", "Tables", "feature_of", "link", "load_tables"]
+__all__ = ["DATA", "Abi", "Linkage", "Linked", "Tables", "feature_of", "link", "load_tables"]
 
 Abi = Literal["stable", "c++", "none"]
 
-_DATA = Path(__file__).parent / "data" / "symbols"
+DATA = Path(__file__).parent / "data" / "symbols"
 
 _CORE = re.compile(r"_(moe_)?C(_stable_libtorch)?|_vllm_fa\d+_C")
 # By the part of the path that tells; what is not here is a feature by the name of its file.
@@ -143,7 +143,7 @@ class Linkage:
 
 
 def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
-    """Whether this vLLM links with this torch on this Python (`3.12`), and if not, for want of what.
+    """Whether this vLLM links with this torch on this Python (`3.12`), and what is missing.
 
     Only files for that Python count. A feature whose files are all for other Pythons is missing.
     """
@@ -204,7 +204,7 @@ class Tables:
         return self._read[name]
 
 
-def load_tables(folder: Path = _DATA) -> Tables:
+def load_tables(folder: Path = DATA) -> Tables:
     """The tables of a folder (default: the package's own); a folder that is not there has none."""
     found: dict[str, list[str]] = {"vllm": [], "torch": []}
     for path in folder.glob("*.table"):
@@ -268,7 +268,7 @@ def _link_one(extension: Extension, vllm: VllmSymbols, torch: TorchSymbols) -> L
     feature = feature_of(extension.path)
     if extension.fault is not None:
         return Linked(extension.path, feature, "none", fault=extension.fault)
-    wanted = [name for name in extension.imports.get("", ()) if not _is_apart(name)]
+    wanted = [name for name in extension.imports if not _is_apart(name)]
     own: set[str] = set()
     reached: list[Library] = []
     siblings = {each.name: each for each in vllm.extensions}
@@ -284,7 +284,8 @@ def _link_one(extension: Extension, vllm: VllmSymbols, torch: TorchSymbols) -> L
         if name not in own and not any(name in each.exports for each in reached)
     ]
     foreign = [name for name in wanted if name not in own]
-    lacking = _unmet(extension.needed, siblings, torch)
+    # Folders of its own to look in may hold anything; none of vLLM's has had any so far.
+    lacking = [] if extension.rpath else _unmet(extension.needed, siblings, torch)
     names = tuple(vllm.demangled.get(each, each) for each in missing)
     return Linked(
         extension.path,
@@ -326,7 +327,9 @@ def _reach(
     return list(found)
 
 
-def _unmet(needed: Iterable[str], siblings: Mapping[str, Extension], torch: TorchSymbols) -> list[str]:
+def _unmet(
+    needed: Iterable[str], siblings: Mapping[str, Extension], torch: TorchSymbols
+) -> list[str]:
     """The needed libraries that neither the wheels, nor what torch needs, nor the system brings."""
     brought = {*siblings, *_brought(torch)}
     return [each for each in needed if each not in brought and not _SYSTEM.fullmatch(each)]

@@ -148,16 +148,19 @@ class Library:
 class Extension:
     """A compiled file of vLLM's wheel.
 
-    `python` is the one Python that it is built for (`cp312`), None for any. `imports` are the
-    symbols that it must find, by the version that they carry (`GLIBC_2.14`); `""` is none, and so
-    are all of torch's. A weak symbol may stay unfound and is not here. `exports` holds only what
+    `python` is the one Python that it is built for (`cp312`), None for any. `rpath` are the folders
+    that it adds to where libraries are looked for. `imports` are the symbols that it must find and
+    that carry no version, as all of torch's; `versioned` is how many it must find of each version
+    (`GLIBC_2.14`). A weak symbol may stay unfound and counts in neither. `exports` holds only what
     another file of the wheel imports. `fault` says why nothing could be read.
     """
 
     path: str
     python: str | None = None
     needed: tuple[str, ...] = ()
-    imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rpath: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+    versioned: Mapping[str, int] = field(default_factory=dict)
     exports: tuple[str, ...] = ()
     fault: str | None = None
 
@@ -274,7 +277,9 @@ def _vllm(wheel: Wheel, data: dict[str, Any]) -> VllmSymbols:
                 path=str(each["path"]),
                 python=each["python"],
                 needed=tuple(each["needed"]),
-                imports={key: tuple(names) for key, names in each["imports"].items()},
+                rpath=tuple(each["rpath"]),
+                imports=tuple(each["imports"]),
+                versioned=dict(each["versioned"]),
                 exports=tuple(each["exports"]),
                 fault=each["fault"],
             )
@@ -291,7 +296,9 @@ def _vllm_body(symbols: VllmSymbols) -> bytes:
                 "path": each.path,
                 "python": each.python,
                 "needed": list(each.needed),
-                "imports": {key: sorted(names) for key, names in sorted(each.imports.items())},
+                "rpath": list(each.rpath),
+                "imports": sorted(each.imports),
+                "versioned": dict(sorted(each.versioned.items())),
                 "exports": sorted(each.exports),
                 "fault": each.fault,
             }

@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -52,16 +53,19 @@ class ElfError(MatrixError):
 class Dynamic:
     """What the dynamic loader sees of a shared object.
 
-    `imports` are strong undefined symbols by version (`""` for none), `exports` what it defines.
+    `imports` are the strong undefined symbols without a version, `versioned` how many there are of
+    each version, and `exports` the symbols that it defines.
     """
 
     needed: tuple[str, ...] = ()
-    imports: dict[str, list[str]] = field(default_factory=dict)
-    exports: list[bytes] = field(default_factory=list)
+    rpath: tuple[str, ...] = ()
+    imports: tuple[bytes, ...] = ()
+    versioned: Mapping[str, int] = field(default_factory=dict)
+    exports: tuple[bytes, ...] = ()
 
 
 def read_object(file: IO[bytes]) -> Dynamic:
-    """Read a 64-bit little-endian shared object; raises ElfError, without its name, for any other."""
+    """Read a shared object for x86_64; raises ElfError, without a name, for any other file."""
     elffile, faults = _elftools()
     try:
         file.seek(0)
@@ -145,21 +149,27 @@ def _read(
 
 
 def _vllm(wheel: Wheel, found: dict[str, Dynamic], faults: dict[str, str]) -> VllmSymbols:
-    wanted = {name.encode() for each in found.values() for name in each.imports.get("", ())}
+    wanted = {name for each in found.values() for name in each.imports}
     extensions = [
         Extension(
             path,
             _python_of(path),
             each.needed,
-            {version: tuple(sorted(names)) for version, names in each.imports.items()},
-            tuple(sorted(name.decode("utf-8", "replace") for name in wanted & set(each.exports))),
+            each.rpath,
+            _texts(each.imports),
+            each.versioned,
+            _texts(wanted.intersection(each.exports)),
         )
         for path, each in found.items()
     ]
     extensions += [Extension(path, _python_of(path), fault=fault) for path, fault in faults.items()]
-    names = sorted(name.decode("utf-8", "replace") for name in wanted if name.startswith(b"_Z"))
+    names = [name for name in _texts(wanted) if name.startswith("_Z")]
     demangled = {name: text for name in names if (text := _demangled(name)) is not None}
     return VllmSymbols(wheel, tuple(sorted(extensions, key=lambda each: each.path)), demangled)
+
+
+def _texts(names: Iterable[bytes]) -> tuple[str, ...]:
+    return tuple(sorted(name.decode("utf-8", "replace") for name in names))
 
 
 def _dynamic(elf: ELFFile) -> Dynamic:
@@ -168,6 +178,14 @@ def _dynamic(elf: ELFFile) -> Dynamic:
     if dynamic is None:
         raise ElfError("is an ELF file, but no shared object")
     needed = tuple(str(each.needed) for each in dynamic.iter_tags("DT_NEEDED"))
+    rpath = tuple(
+        folder
+        for text in (
+            *(each.rpath for each in dynamic.iter_tags("DT_RPATH")),
+            *(each.runpath for each in dynamic.iter_tags("DT_RUNPATH")),
+        )
+        for folder in str(text).split(":")
+    )
     symbols, strings = _tables(elf, dynamic, sections.get("SHT_DYNSYM"))
     words = array("I", symbols)
     if sys.byteorder == "big":
@@ -179,18 +197,21 @@ def _dynamic(elf: ELFFile) -> Dynamic:
     seen = {each for each in kinds if each >> 4 & 15 != _LOCAL and each >> 8 & 3 not in _HIDDEN}
     strong = {each for each in seen if each >> 4 & 15 != _WEAK}
     end = strings.index
-    exports = [
+    exports = tuple(
         strings[at : end(0, at)]
         for at, what in zip(names, whats, strict=True)
         if what > 0xFFFF and what & 0xFFFF in seen
-    ]
+    )
     version_of = _versions(sections, len(names))
-    imports: dict[str, list[str]] = {}
+    imports: list[bytes] = []
+    versioned: Counter[str] = Counter()
     for index, (at, what) in enumerate(zip(names, whats, strict=True)):
         if what <= 0xFFFF and what in strong:
-            name = strings[at : end(0, at)].decode("utf-8", "replace")
-            imports.setdefault(version_of(index), []).append(name)
-    return Dynamic(needed, imports, exports)
+            if version := version_of(index):
+                versioned[version] += 1
+            else:
+                imports.append(strings[at : end(0, at)])
+    return Dynamic(needed, rpath, tuple(imports), versioned, exports)
 
 
 def _sections(elf: ELFFile) -> dict[str, Any]:
@@ -307,8 +328,10 @@ def _demangled(name: str) -> str | None:
         return None
     text = re.sub(r"(\w+)::\{(?:\w+ )?ctor\}", r"\1::\1", text)
     text = re.sub(r"(\w+)::\{(?:\w+ )?dtor\}", r"\1::~\1", text)
-    return text.replace("std::__cxx11::basic_string<char, std::char_traits<char>, "
-                        "std::allocator<char>>", "std::string")
+    return text.replace(
+        "std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char>>",
+        "std::string",
+    )
 
 
 def _elftools() -> tuple[type[ELFFile], tuple[type[Exception], ...]]:
