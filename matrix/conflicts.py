@@ -2,7 +2,7 @@
 
 uv explains a conflict as a chain of `Because ..., we can conclude that ...`. What it observed (what
 a package needs, what the index has, what was asked for) is in the `Because`; the rest follows from
-that and is left out. The forms that are known here are those of uv 0.5 to 0.13.
+that and is left out. The forms that are known here are those of uv 0.8 to 0.13.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _OPERATOR = re.compile(r"[<>=!~]")
 _CONCLUSION = re.compile(
     r",? we can conclude that .*?(?=\.\s+(?:And b|B)ecause |\.?\s*(?:\(|hint:|$))"
 )
+_EXTRA = re.compile(r"\[[^\]]*\]")
 _MARKER = re.compile(r"\{[^}]*\}")
 _STATUS = re.compile(r"\b(4\d\d|5\d\d) ([A-Z][A-Za-z -]*[a-z])")
 
@@ -67,12 +68,16 @@ class Conflict:
 
 @dataclass(frozen=True)
 class _Fact:
-    """What the resolver says of one package: `said`, and the versions that it leaves, if any."""
+    """What the resolver says about one package: `said`, and which versions it leaves, if any.
 
-    name: str
+    `by` is who demands that; what was asked for comes first in `order`, what is there last.
+    """
+
+    about: str
     said: str
     left: str | None
     order: int
+    by: str | None = None
 
 
 def read_conflict(text: str, asked: Mapping[str, str], python: str, platform: str) -> Conflict:
@@ -89,11 +94,16 @@ def read_conflict(text: str, asked: Mapping[str, str], python: str, platform: st
     """
     plain, _, hints = _MARKER.sub("", " ".join(text.split())).partition("hint:")
     found = [each.groupdict() for each in _FACTS.finditer(_CONCLUSION.sub("", plain))]
+    mine = [each for each in found if _is_asked(each, asked)]
     told = (
         _of_the_index(found, asked, hints)
-        or _no_wheel(found, asked, python, platform)
-        or _python(found, asked, python)
-        or _two_demands(found, asked)
+        or _no_wheel(mine, found, asked, python, platform)
+        or _python(mine, found, asked, python)
+        # A chain may name older releases that do not fit either: what excludes each other is why.
+        or _two_demands(found, asked, sure=True)
+        or _no_wheel(found, found, asked, python, platform)
+        or _python(found, found, asked, python)
+        or _two_demands(found, asked, sure=False)
     )
     if told is None:
         first = plain.partition(", we can conclude")[0].strip()
@@ -102,6 +112,12 @@ def read_conflict(text: str, asked: Mapping[str, str], python: str, platform: st
 
 
 _Groups = list[dict[str, str | None]]
+
+
+def _is_asked(each: Mapping[str, str | None], asked: Mapping[str, str]) -> bool:
+    """Whether it tells of the wheels or Pythons of what was asked for itself."""
+    term = each["wheelless"] or each["dependent"] or each["refuser"]
+    return term is not None and _name(term) in asked
 
 
 def _of_the_index(found: _Groups, asked: Mapping[str, str], hints: str) -> Conflict | None:
@@ -126,9 +142,9 @@ def _of_the_index(found: _Groups, asked: Mapping[str, str], hints: str) -> Confl
 
 
 def _no_wheel(
-    found: _Groups, asked: Mapping[str, str], python: str, platform: str
+    some: _Groups, found: _Groups, asked: Mapping[str, str], python: str, platform: str
 ) -> Conflict | None:
-    for each in found:
+    for each in some:
         if not (lacking := each["wheelless"]):
             continue
         lack = each["lack"] or ""
@@ -149,8 +165,10 @@ def _no_wheel(
     return None
 
 
-def _python(found: _Groups, asked: Mapping[str, str], python: str) -> Conflict | None:
-    for each in found:
+def _python(
+    some: _Groups, found: _Groups, asked: Mapping[str, str], python: str
+) -> Conflict | None:
+    for each in some:
         who, bounds = each["dependent"] or each["refuser"], each["range"] or each["bounds"]
         if not who or not bounds:
             continue
@@ -163,28 +181,33 @@ def _python(found: _Groups, asked: Mapping[str, str], python: str) -> Conflict |
     return None
 
 
-def _two_demands(found: _Groups, asked: Mapping[str, str]) -> Conflict | None:
-    """The first two facts of one package that leave no version between them."""
+def _two_demands(found: _Groups, asked: Mapping[str, str], *, sure: bool) -> Conflict | None:
+    """The first two facts of one package that leave no version between them.
+
+    `sure`: their versions say so; else they are told where that cannot be seen.
+    """
     facts = sorted(_facts(found, asked), key=lambda fact: fact.order)
-    pairs = [
-        (one, other)
-        for at, one in enumerate(facts)
-        for other in facts[at + 1 :]
-        if one.name == other.name and one.said != other.said and (one.order, other.order) != (3, 3)
-    ]
-    # What surely excludes each other goes before what cannot be told.
-    for sure in ((True,), (True, None)):
-        for one, other in pairs:
-            if _disjoint(one.left, other.left) in sure:
-                return Conflict("conflict", f"{one.said}, and {other.said}")
+    for at, one in enumerate(facts):
+        for other in facts[at + 1 :]:
+            if one.about == other.about and _apart(one, other):
+                disjoint = _disjoint(one.left, other.left)
+                if disjoint or (disjoint is None and not sure):
+                    return Conflict("conflict", f"{one.said}, and {other.said}")
     return None
+
+
+def _apart(one: _Fact, other: _Fact) -> bool:
+    """Whether both hold at once: the releases of one package are alternatives."""
+    if one.by is None or other.by is None:
+        return one.said != other.said and not one.order == other.order == 3
+    return one.by == other.by or _name(one.by) != _name(other.by)
 
 
 def _facts(found: _Groups, asked: Mapping[str, str]) -> Iterator[_Fact]:
     for who, need in _needs(found):
         order = 0 if _name(who) in asked else 1
-        name = _name(need)
-        yield _Fact(name, f"{_release(who, asked)} needs {need}", _specifier(need), order)
+        needed = f"{_release(who, asked)} needs {_EXTRA.sub('', need)}"
+        yield _Fact(_name(need), needed, _specifier(need), order, who)
     for each in found:
         for wanted in (each["asked"], each["also"]):
             if wanted and _specifier(wanted):

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix.cells import Cell, CellError, factors
@@ -61,6 +60,7 @@ PACKAGES = (
 )
 """The packages whose versions are kept of an answer, where it has them."""
 
+_Release = TypeVar("_Release", Torch, Vllm)
 _PLATFORM = re.compile(r"[a-z]+_[0-9]+_[0-9]+_[a-z0-9_]+")
 _NEEDED = {"python", "torch", "vllm", "platform", "asked", "ok"}
 _OPTIONAL = {"override", "count", "packages", "cause", "reason"}
@@ -168,19 +168,24 @@ def cell_named(name: str, releases: Releases) -> Cell:
     """The cell that an environment name stands for, off the pin or not.
 
     A minor release is its newest known patch, and that of the pin where vLLM pins one of that
-    minor. Raises CellError for a name or a release that is unknown.
+    minor. Raises CellError for a name or a release that is unknown, and for a Python that one of
+    the two refuses: uv does not look at upper bounds of Pythons, so it must not be asked.
     """
     wanted = factors(name)
-    vllm = next(
-        (each for each in _newest(releases.vllm) if _minor(each.version) == wanted.vllm), None
-    )
-    torch = next(
-        (each for each in _newest(releases.torch) if _minor(each.version) == wanted.torch), None
-    )
-    if vllm is None or torch is None:
+    vllm = next((r for r in _newest(releases.vllm) if _minor(r.version) == wanted.vllm), None)
+    torch = next((r for r in _newest(releases.torch) if _minor(r.version) == wanted.torch), None)
+    if vllm is None or torch is None or _minor(vllm.torch) == wanted.torch:
         return releases.resolve(name)
-    pinned = _minor(vllm.torch) == wanted.torch
-    return Cell(wanted.python, vllm.torch if pinned else torch.version, vllm.version)
+    for what, version, python in (
+        ("vLLM", vllm.version, vllm.python),
+        ("torch", torch.version, torch.python),
+    ):
+        if python is not None and not python.contains(wanted.python):
+            raise CellError(
+                f"cell {name!r}: {what} {version} needs Python {python}, so "
+                f"{name.partition('-')[0]} cannot run it"
+            )
+    return Cell(wanted.python, torch.version, vllm.version)
 
 
 def question(cell: Cell, releases: Releases, *, override: bool = False) -> Question:
@@ -345,9 +350,9 @@ def _day(text: str, where: str) -> date:
     return day
 
 
-def _newest(releases: Iterable[Any]) -> list[Any]:
+def _newest(releases: Iterable[_Release]) -> list[_Release]:
     """The newest release of each minor that was not withdrawn, oldest first."""
-    found: dict[str, Any] = {}
+    found: dict[str, _Release] = {}
     for each in sorted(releases, key=lambda release: Version(release.version)):
         if each.yanked is None and not Version(each.version).is_prerelease:
             found[_minor(each.version)] = each
@@ -355,7 +360,7 @@ def _newest(releases: Iterable[Any]) -> list[Any]:
 
 
 def _fit(pythons: Iterable[str], torch: Torch, vllm: Vllm) -> list[str]:
-    ranges: list[SpecifierSet] = [each for each in (torch.python, vllm.python) if each is not None]
+    ranges = [each for each in (torch.python, vllm.python) if each is not None]
     return [python for python in pythons if all(each.contains(python) for each in ranges)]
 
 

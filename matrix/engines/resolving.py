@@ -93,7 +93,7 @@ def _ask(
     width: int,
 ) -> int:
     began, faults, done = time.monotonic(), 0, len(answered)
-    digits = len(str(len(lacking)))
+    of = len(lacking)
     asked = ask_all(lacking, wish.machine, wish.glibc, wish.jobs, today) if lacking else ()
     for number, each in enumerate(asked, 1):
         if isinstance(each.answer, ResolverFault):
@@ -101,9 +101,9 @@ def _ask(
         else:
             _keep(each.answer, path)
             answered.append(each.answer)
-        counted = f"[{number:{digits}}/{len(lacking)}]" if len(lacking) > 1 else ""
-        print(f"{counted:{2 * digits + 3 if counted else 0}}{' ' if counted else ''}", end="")
-        print(f"{_what(each.question):{width}}  {each.seconds:5.1f} s  {_told(each)}", flush=True)
+        counted = f"[{number:{len(str(of))}}/{of}] " if of > 1 else ""
+        what = f"{_what(each.question):{width}}"
+        print(f"{counted}{what}  {each.seconds:5.1f} s  {_told(each)}", flush=True)
     good = sum(each.ok for each in answered)
     summary = f"{good} resolve, {len(answered) - good} do not"
     if faults:
