@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -152,6 +153,59 @@ def _refresh(options: argparse.Namespace) -> int:
     if done.failures:
         return 2
     return 1 if options.check and done.changes else 0
+
+
+def _linkage(options: argparse.Namespace) -> int:
+    from matrix.linkage import DATA
+
+    folder = options.tables or DATA
+    if options.read or options.fill:
+        if options.vllm or options.torch or options.json:
+            raise MatrixError("--read and --fill make tables; ask about a pair in a second call")
+        return _make_tables(options, folder)
+    return _ask_linkage(options, folder)
+
+
+def _make_tables(options: argparse.Namespace, folder: Path) -> int:
+    from matrix.engines.index import Index
+    from matrix.engines.symbols import fill, read_wheels
+
+    faults = read_wheels(options.read, folder) if options.read else []
+    if options.fill:
+        faults += fill(Index(options.index), folder)
+    for fault in faults:
+        _say(fault)
+    return 2 if faults else 0
+
+
+def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
+    from matrix.linkage import load_tables
+    from matrix.releases import load_releases
+    from matrix.report.linkage import grid, one, to_json
+    from matrix.symbols import SymbolsError
+
+    tables = load_tables(folder)
+    if options.vllm and options.torch:
+        found = tables.link(options.vllm, options.torch, options.python)
+        print(to_json([found], extensions=True) if options.json else one(found), end="")
+        return 0 if found.ok else 1
+    vllms = [options.vllm] if options.vllm else tables.vllm_versions
+    torches = [options.torch] if options.torch else tables.torch_versions
+    linkages, faults = [], {}
+    for vllm in vllms:
+        for torch in torches:
+            try:
+                linkages.append(tables.link(vllm, torch, options.python))
+            except SymbolsError as error:
+                faults[str(error)] = None
+    for fault in faults:
+        _say(fault)
+    if not linkages:
+        raise MatrixError(f"{folder}: no symbol tables to answer from; matrix linkage --fill")
+    pins = {each.version: each.torch for each in load_releases().vllm}
+    told = to_json(linkages, extensions=False) if options.json else None
+    print(told or grid(linkages, pins, options.python), end="")
+    return 2 if faults else 0
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -574,6 +628,49 @@ def _parser() -> argparse.ArgumentParser:
     )
     refresh.set_defaults(run=_refresh, parser=refresh)
 
+    linkage = commands.add_parser(
+        "linkage",
+        help="which vLLM links with which torch, by the symbols of their wheels",
+        epilog="Exit status: 0, or 1 where the pair that was asked about does not link, or 2 where"
+        " a table or a wheel is bad (the rest is still told).",
+        allow_abbrev=False,
+    )
+    linkage.add_argument("--vllm", metavar="VERSION", help="such as 0.20.2 (default: all)")
+    linkage.add_argument("--torch", metavar="VERSION", help="such as 2.11.0 (default: all)")
+    linkage.add_argument(
+        "--python",
+        metavar="VERSION",
+        type=_python,
+        default="3.12",
+        help="some files are for one Python only (default: 3.12)",
+    )
+    linkage.add_argument("--json", action="store_true", help="print JSON")
+    linkage.add_argument(
+        "--read",
+        metavar="WHEEL",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="make the tables of these wheels of torch or vLLM",
+    )
+    linkage.add_argument(
+        "--fill",
+        action="store_true",
+        help="fetch each wheel that has no table yet from the index, one at a time, and read it",
+    )
+    linkage.add_argument(
+        "--index",
+        metavar="URL",
+        help="with --fill: the index to read (default: what uv or pip is set up for)",
+    )
+    linkage.add_argument(
+        "--tables",
+        metavar="DIR",
+        type=Path,
+        help="where the tables are (default: the package's own)",
+    )
+    linkage.set_defaults(run=_linkage, parser=linkage)
+
     show = commands.add_parser("show", help="show one record and its verdict")
     show.add_argument("record", metavar="RECORD", type=Path)
     show.add_argument(
@@ -712,6 +809,12 @@ def _positive_seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
+
+
+def _python(text: str) -> str:
+    if not re.fullmatch(r"3\.[1-9][0-9]?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no minor release of Python, such as 3.12")
+    return text
 
 
 def _jobs(text: str) -> str:

@@ -5,8 +5,8 @@
 For each pair uv makes an environment in a temporary folder, with torch and all that it requires,
 and vLLM alone. Each of vLLM's extensions is imported there in a process of its own, after torch.
 The loader names one missing library or symbol and stops; asked as `ldd -r` asks, it names every
-symbol. Both are compared with what the tables say. A machine without a driver gets a `libcuda.so.1`
-that has the driver's names and does nothing. It takes gcc, uv and 8 GB of disk. Exit status: 0 where
+symbol. Both are compared with what the tables say. A machine without a driver gets a library of its
+names that does nothing. It takes gcc, uv and 8 GB of disk. Exit status: 0 where
 all agree, 1 where one does not, 2 where a pair cannot be tried.
 """
 

@@ -42,6 +42,7 @@ _SYMBOL = 24  # bytes of a symbol
 _LOCAL, _WEAK = 0, 2
 _HIDDEN = (1, 2)  # the visibilities internal and hidden
 _UNVERSIONED = (0, 1)  # local, global
+_STRING = "std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char>>"
 _PYTHON = re.compile(r"\.cpython-(3)(\d+)(t?)-")
 
 
@@ -315,28 +316,25 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 def _demangled(name: str) -> str | None:
     """A C++ name as a person writes it; None where it does not read as one.
 
-    The demangler is pure Python, so that every machine makes the same table of a wheel.
+    libstdc++ does it. What demanglers write differently, the space between two brackets, is taken
+    out, and a plain string is called by its short name: the same wheel shall give the same table.
     """
-    import itanium_demangler
+    import cxxfilt
 
     try:
-        parsed = itanium_demangler.parse(name)
-        text = None if parsed is None else str(parsed)
-    except (NotImplementedError, ValueError, TypeError, AttributeError, RecursionError, IndexError):
+        text = str(cxxfilt.demangle(name))
+    except cxxfilt.InvalidName:
         return None
-    if text is None:
-        return None
-    text = re.sub(r"(\w+)::\{(?:\w+ )?ctor\}", r"\1::\1", text)
-    text = re.sub(r"(\w+)::\{(?:\w+ )?dtor\}", r"\1::~\1", text)
-    return text.replace(
-        "std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char>>",
-        "std::string",
-    )
+    except cxxfilt.LibraryNotFound as error:
+        raise MatrixError(f"names cannot be demangled ({error}); install libstdc++") from None
+    while "> >" in text:
+        text = text.replace("> >", ">>")
+    return text.replace(_STRING, "std::string")
 
 
 def _elftools() -> tuple[type[ELFFile], tuple[type[Exception], ...]]:
     try:
-        import itanium_demangler  # noqa: F401
+        import cxxfilt  # noqa: F401
         from elftools.common.exceptions import ELFError
         from elftools.construct import ConstructError
         from elftools.elf.elffile import ELFFile
