@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +70,10 @@ _SYSTEM = re.compile(
     r"(lib(c|m|dl|rt|pthread|util|gcc_s|stdc\+\+)|ld-linux-[\w-]+)\.so\.\d+|libcuda\.so\.1"
 )
 _SONAME = re.compile(r"(?P<stem>.+?\.so)\.(?P<major>\d+)")
+
+
+_Exported = dict[tuple[str, ...], dict[str, bool]]
+"""By the libraries of one torch that an extension reaches: whether they export a name."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,7 @@ class Tables:
     torch_versions: tuple[str, ...] = ()
     _read: dict[str, TorchSymbols | VllmSymbols] = field(default_factory=dict)
     _linked: dict[tuple[str, str], tuple[Linked, ...]] = field(default_factory=dict)
+    _exported: dict[str, _Exported] = field(default_factory=dict)
 
     def vllm(self, version: str) -> VllmSymbols:
         """The table of that vLLM; raises SymbolsError where there is none or it is damaged."""
@@ -176,7 +181,8 @@ class Tables:
         """As `link`, by versions; what does not depend on the Python is worked out once."""
         importing, exporting = self.vllm(vllm), self.torch(torch)
         if (vllm, torch) not in self._linked:
-            self._linked[vllm, torch] = _link_all(importing, exporting)
+            exported = self._exported.setdefault(torch, {})
+            self._linked[vllm, torch] = _link_all(importing, exporting, exported)
         return _for_python(importing, exporting, python, self._linked[vllm, torch])
 
     def _table(
@@ -233,9 +239,15 @@ def feature_of(path: str) -> str | None:
     return None if _CORE.fullmatch(stem) else stem
 
 
-def _link_all(vllm: VllmSymbols, torch: TorchSymbols) -> tuple[Linked, ...]:
-    """Each extension of each Python, in the order of the table."""
-    return tuple(_link_one(each, vllm, torch) for each in vllm.extensions)
+def _link_all(
+    vllm: VllmSymbols, torch: TorchSymbols, exported: _Exported | None = None
+) -> tuple[Linked, ...]:
+    """Each extension of each Python, in the order of the table.
+
+    `exported` keeps what was found out about this torch: every vLLM asks it for the same few names.
+    """
+    found = {} if exported is None else exported
+    return tuple(_link_one(each, vllm, torch, found) for each in vllm.extensions)
 
 
 def _for_python(
@@ -264,11 +276,13 @@ def _for_python(
     return Linkage(vllm.wheel.version, torch.wheel.version, python, tuple(here))
 
 
-def _link_one(extension: Extension, vllm: VllmSymbols, torch: TorchSymbols) -> Linked:
+def _link_one(
+    extension: Extension, vllm: VllmSymbols, torch: TorchSymbols, exported: _Exported
+) -> Linked:
     feature = feature_of(extension.path)
     if extension.fault is not None:
         return Linked(extension.path, feature, "none", fault=extension.fault)
-    wanted = [name for name in extension.imports if not _is_apart(name)]
+    wanted = _from_torch(extension.imports)
     own: set[str] = set()
     reached: list[Library] = []
     siblings = {each.name: each for each in vllm.extensions}
@@ -278,11 +292,11 @@ def _link_one(extension: Extension, vllm: VllmSymbols, torch: TorchSymbols) -> L
             own.update(siblings[name].exports)
         else:
             reached.append(libraries[name])
-    missing = [
-        name
-        for name in wanted
-        if name not in own and not any(name in each.exports for each in reached)
-    ]
+    known = exported.setdefault(tuple(each.name for each in reached), {})
+    for name in wanted:
+        if name not in known:
+            known[name] = any(name in each.exports for each in reached)
+    missing = [name for name in wanted if name not in own and not known[name]]
     foreign = [name for name in wanted if name not in own]
     # Folders of its own to look in may hold anything; none of vLLM's has had any so far.
     lacking = [] if extension.rpath else _unmet(extension.needed, siblings, torch)
@@ -296,6 +310,12 @@ def _link_one(extension: Extension, vllm: VllmSymbols, torch: TorchSymbols) -> L
         libraries=tuple(lacking),
         needs=_needs(names, lacking, torch),
     )
+
+
+@lru_cache(maxsize=1 << 12)
+def _from_torch(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The symbols that can come from torch alone; the same of an extension with every torch."""
+    return tuple(name for name in names if not _is_apart(name))
 
 
 def _is_apart(name: str) -> bool:
@@ -315,16 +335,14 @@ def _reach(
     needed: Iterable[str], siblings: Mapping[str, Extension], libraries: Mapping[str, Library]
 ) -> list[str]:
     """The libraries that a file reaches, nearest first; others than of the two wheels left out."""
-    found: dict[str, None] = {}
-    queue = list(needed)
+    queue = list(dict.fromkeys(needed))
+    seen = set(queue)
     for name in queue:
-        if name in found:
-            continue
         known = siblings.get(name) or libraries.get(name)
         if known is not None:
-            found[name] = None
-            queue.extend(known.needed)
-    return list(found)
+            queue += [each for each in dict.fromkeys(known.needed) if each not in seen]
+            seen.update(known.needed)
+    return [name for name in queue if name in siblings or name in libraries]
 
 
 def _unmet(
