@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matrix.cells import Cell
 from matrix.ladder import Answer
-from matrix.linkage import Tables, load_tables
+from matrix.linkage import Linkage, Tables, load_tables
 from matrix.releases import Releases
 from matrix.resolutions import Resolutions, load_resolutions
 from matrix.symbols import SymbolsError
@@ -51,8 +51,18 @@ class Answers:
                 self.faults.append(str(error))
             return None
         if linkage.ok and linkage.without:
-            return Answer(True, f"without {', '.join(linkage.without)}: {linkage.reason}")
-        return Answer(linkage.ok, linkage.reason)
+            without = f"without {', '.join(linkage.without)}"
+            return Answer(True, f"{without}: {linkage.reason}", cause=without)
+        return Answer(linkage.ok, linkage.reason, cause=_cause(linkage))
+
+
+def _cause(linkage: Linkage) -> str | None:
+    """What the first extension that does not load wants first, for many torches alike."""
+    broken = next((each for each in linkage.extensions if not each.ok), None)
+    if broken is None or broken.fault is not None:
+        return None
+    wanted = (*broken.libraries, *broken.names)[0]
+    return f"`{broken.name.partition('.')[0]}` needs {wanted}"
 
 
 def load_answers(

@@ -45,12 +45,15 @@ _RUN = tuple(rung for rung in RUNGS if rung not in ("declared", "links"))
 class Answer:
     """What a cheap rung says of a cell; `reason` is the first line of why, or what to know of it.
 
-    `by` names who says so where that can change: the resolver on a day.
+    `cause` is the reason without what differs from pair to pair, so that pairs that fail alike are
+    told together; None where that is the reason itself. `by` names who says so where that can
+    change: the resolver on a day.
     """
 
     ok: bool
     reason: str | None = None
     by: str | None = None
+    cause: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,13 @@ class Ran:
 
 @dataclass(frozen=True)
 class Step:
-    """One rung of one cell: its state, why, and whether a record says so."""
+    """One rung of a cell: its state, why, and whether a record says so; `cause` as in `Answer`."""
 
     rung: str
     state: str
     reason: str | None = None
     by_record: bool = False
+    cause: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,22 @@ class Climb:
         return tuple(rung for rung in self.unknown if height(rung) < top)
 
     @property
+    def cause(self) -> str | None:
+        """The reason as pairs that fail alike share it."""
+        if self.fails is None:
+            return None
+        return _first_line(self.steps[RUNGS.index(self.fails)].cause) or self.reason
+
+    @property
     def without(self) -> str | None:
         """Which features do not link where the core does, and why; None where none."""
         links = self.steps[RUNGS.index("links")]
         return links.reason if links.state == PASSED else None
+
+    @property
+    def limit(self) -> str | None:
+        """The same as pairs that go without them for alike reasons share it."""
+        return self.steps[RUNGS.index("links")].cause if self.without else None
 
     @property
     def hopeless(self) -> bool:
@@ -223,8 +239,8 @@ def _links(answer: Answer | None, platform: str, seen: Ran | None) -> Step:
         return Step("links", NOT_NEEDED, answer.reason if answer else None)
     if seen is not None and "imports" in seen.passed:
         # What a feature goes without is worth telling still.
-        note = answer.reason if answer is not None and answer.ok else None
-        return Step("links", PASSED, note, by_record=True)
+        told = answer if answer is not None and answer.ok else Answer(True)
+        return Step("links", PASSED, told.reason, True, told.cause)
     return _NOT_ASKED["links"] if answer is None else _answered("links", answer)
 
 
@@ -232,7 +248,7 @@ def _answered(rung: str, answer: Answer) -> Step:
     reason = answer.reason
     if not answer.ok and answer.by:
         reason = f"{reason or 'no reason given'} ({answer.by})"
-    return Step(rung, PASSED if answer.ok else FAILED, reason)
+    return Step(rung, PASSED if answer.ok else FAILED, reason, cause=answer.cause)
 
 
 def _run_step(rung: str, seen: Ran | None) -> Step:

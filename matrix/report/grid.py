@@ -233,18 +233,17 @@ def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
     if shown.ran is not None and shown.fails is None and shown.verdict == UNTESTED:
         yield "untested", shown.ran.reason or "", ""
     if shown.fails is not None:
-        yield shown.fails, shown.reason or "", ""
+        yield shown.fails, shown.cause or "", ""
     elif shown.without is not None:
-        yield "links", shown.without, ""
+        yield "links", shown.limit or shown.without, ""
     for group in square.groups:
         first = group[0]
         # A Python that a release was never made for says nothing of the pair.
-        if first.fails in (None, "declared") or (first.fails, first.reason) == (
-            shown.fails,
-            shown.reason,
-        ):
+        if first.fails in (None, "declared"):
             continue
-        yield str(first.fails), first.reason or "", _and([each.cell.python for each in group])
+        if (first.fails, first.cause) == (shown.fails, shown.cause):
+            continue
+        yield str(first.fails), first.cause or "", _and([each.cell.python for each in group])
 
 
 def _told(grid: Grid, cause: _Cause, escape: Callable[[str], str]) -> str:
