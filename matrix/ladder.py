@@ -16,6 +16,7 @@ from matrix.records import RUNGS, Record
 from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
 
 __all__ = [
+    "CHEAP",
     "FAILED",
     "NOT_NEEDED",
     "PASSED",
@@ -36,7 +37,9 @@ NOT_NEEDED = "not needed"
 """The state of links where vLLM's extensions are not loaded: it says what it says, and decides
 nothing."""
 
-_CHEAP = RUNGS[:3]
+CHEAP = RUNGS[:3]
+"""The rungs that are answered without running anything."""
+
 _RUN = tuple(rung for rung in RUNGS if rung not in ("declared", "links"))
 """The rungs that a run shows, in their order."""
 
@@ -137,7 +140,7 @@ class Climb:
     @property
     def hopeless(self) -> bool:
         """Whether the cheap rungs alone say that it cannot work, and no run showed otherwise."""
-        return self.fails in _CHEAP and not self.steps[RUNGS.index(self.fails)].by_record
+        return self.fails in CHEAP and not self.steps[RUNGS.index(self.fails)].by_record
 
 
 def height(rung: str | None) -> int:

@@ -295,17 +295,21 @@ def test_the_grid_is_the_same_for_any_order_of_the_records(rng: random.Random) -
     rng.shuffle(mixed)
     again = survey(RELEASES, resolves=resolves, links=links, seen=dict(mixed))
     assert report.section(again) == report.section(GRID)
+    assert report.squares(again) == report.squares(GRID)
     assert report.content(again) == report.content(GRID)
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.text(), st.sampled_from(["links", "resolves"]))
+@given(st.text() | st.just('"squares": []'), st.sampled_from(["links", "resolves"]))
 def test_hostile_reasons_are_shown_as_text(said: str, rung: str) -> None:
     answer = Answer(False, said)
     if rung == "links":
         grid = survey(RELEASES, links=lambda cell: answer)
     else:
         grid = survey(RELEASES, resolves=lambda cell, platform: answer)
+    text = table_json.render(Table((), grid=grid))
+    Draft202012Validator(SCHEMA).validate(json.loads(text))
+    assert len(text.splitlines()) == len(table_json.render(Table((), grid=GRID)).splitlines())
     calm = survey(RELEASES, links=lambda cell: Answer(False, "x"))
     told = report.section(grid).splitlines()
     wanted = report.section(calm).splitlines()

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from matrix.grid import Grid, Square
-from matrix.ladder import Climb
+from matrix.ladder import CHEAP, Climb
 from matrix.records import RUNGS
 from matrix.report.text import aligned, clean, markdown, tabular
 from matrix.verdicts import COMPATIBLE, DRIFT, UNTESTED
 
-__all__ = ["content", "lines", "section"]
+__all__ = ["content", "lines", "section", "squares"]
 
 _INTRO = """\
 Every published torch from {torch} with every vLLM from {vllm}, on Python {pythons}: {pairs} \
@@ -89,10 +89,8 @@ def lines(grid: Grid, platforms: Sequence[str]) -> str:
     return "\n".join(told)
 
 
-def content(grid: Grid | None) -> dict[str, object] | None:
-    """The grid for programs: every pair of every release, on each platform, by its Pythons."""
-    if grid is None:
-        return None
+def content(grid: Grid) -> dict[str, object]:
+    """The grid for programs but for its `squares`: the releases, and the counts of each rung."""
     return {
         "torch": [{"version": each.version, "yanked": each.yanked} for each in grid.torch],
         "vllm": [
@@ -107,8 +105,12 @@ def content(grid: Grid | None) -> dict[str, object] | None:
             }
             for platform in grid.platforms
         },
-        "squares": [_square(square) for square in grid.squares.values()],
     }
+
+
+def squares(grid: Grid) -> list[dict[str, object]]:
+    """Every pair of every release on each platform, with its Pythons."""
+    return [_square(square) for square in grid.squares.values()]
 
 
 def _square(square: Square) -> dict[str, object]:
@@ -125,7 +127,8 @@ def _square(square: Square) -> dict[str, object]:
                 "fails": group[0].fails,
                 "reason": group[0].reason,
                 "without": group[0].without,
-                "unknown": list(group[0].unknown),
+                # What a run alone can show is unknown wherever none ran.
+                "unknown": [rung for rung in group[0].unknown if rung in CHEAP],
                 "ran": group[0].ran.day if group[0].ran else None,
                 "contradictions": list(group[0].contradictions),
             }
