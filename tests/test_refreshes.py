@@ -274,7 +274,7 @@ def test_the_command(served: Served, path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == (
         f"{path}: nothing new (nothing written)\n{path}: nothing new; metadata read of 0\n"
     )
-    served.contents[paths["wheel"]] = b""
+    served.contents[paths["wheel"]] = bytes(len(served.contents[paths["wheel"]]))
     path.write_text('{"torch": [], "vllm": []}')
     assert matrix(path, served) == 2
     out, err = capsys.readouterr()
