@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TextIO
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
     from matrix.expectations import Expectations
     from matrix.grid import Grid
     from matrix.report.table import Entry, Table
@@ -260,26 +262,28 @@ def _grid(options: argparse.Namespace) -> int:
     from matrix.records import PLATFORMS
     from matrix.report.grid import lines
 
+    asked = _specifiers(options, ("torch", "vllm"))
     table, status = _read_some(options)
-    platforms = (options.platform,) if options.platform else PLATFORMS
-    print(lines(_survey(table.entries), platforms), end="")
+    grid = _survey(table.entries).only(asked.get("torch"), asked.get("vllm"))
+    for name, releases in (("torch", grid.torch), ("vllm", grid.vllm)):
+        if not releases:
+            raise MatrixError(
+                f"--{name} {getattr(options, name)}: no known release is that; "
+                f"`matrix refresh` reads new ones"
+            )
+    print(lines(grid, (options.platform,) if options.platform else PLATFORMS), end="")
     return status
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from matrix.plan import Wanted, parse_release, parse_specifier, plan
+    from matrix.plan import Wanted, parse_release, plan
     from matrix.provenance import fingerprint
     from matrix.records import PLATFORMS
     from matrix.releases import load_releases
     from matrix.report import plan as report
 
-    asked = {
-        key: parse_specifier(text, f"--{key}")
-        for key in ("torch", "vllm", "python")
-        if (text := getattr(options, key)) is not None
-    }
     wanted = Wanted(
-        **asked,
+        **_specifiers(options, ("torch", "vllm", "python")),
         platforms=(options.platform,) if options.platform else PLATFORMS,
         stale=options.stale,
         off_pin=options.off_pin,
@@ -300,6 +304,16 @@ def _plan(options: argparse.Namespace) -> int:
     else:
         print(report.lines(planned, every=options.all), end="")
     return status
+
+
+def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
+    """The releases that these options ask for, by option."""
+    from matrix.plan import parse_specifier
+
+    asked = {key: getattr(options, key) for key in keys}
+    return {
+        key: parse_specifier(text, f"--{key}") for key, text in asked.items() if text is not None
+    }
 
 
 def _survey(entries: Iterable[Entry]) -> Grid:
@@ -726,6 +740,7 @@ def _parser() -> argparse.ArgumentParser:
         "grid", help="show how far every torch gets with every vLLM, and where it fails, why"
     )
     _platform_and_folders(grid)
+    _releases(grid, ("torch", "vllm"))
     _finish(grid, _grid)
 
     plan = commands.add_parser(
@@ -736,10 +751,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _platform_and_folders(plan)
-    for key, example in (("torch", "'>=2.11'"), ("vllm", "0.20"), ("python", "3.12")):
-        plan.add_argument(
-            f"--{key}", metavar="SPEC", help=f"only these, such as {example}: release or specifier"
-        )
+    _releases(plan, ("torch", "vllm", "python"))
     plan.add_argument(
         "--stale",
         action="store_true",
@@ -778,6 +790,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _finish(check, _check)
     return parser
+
+
+def _releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
+    examples = {"torch": "'>=2.11'", "vllm": "0.20", "python": "3.12"}
+    for key in keys:
+        parser.add_argument(
+            f"--{key}", metavar="SPEC", help=f"only these: a release or a range, as {examples[key]}"
+        )
 
 
 def _platform_and_folders(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix.cells import Cell, CellError, cell_of, factors
@@ -118,6 +119,14 @@ class Grid:
         """The same of the cells, each pair on each Python."""
         return Counter(standing(each) for square in self._of(platform) for each in square.climbs)
 
+    def only(self, torch: SpecifierSet | None, vllm: SpecifierSet | None) -> Grid:
+        """The grid with these releases alone to show; None is all of them."""
+        return replace(
+            self,
+            torch=tuple(each for each in self.torch if _accepts(torch, each.version)),
+            vllm=tuple(each for each in self.vllm if _accepts(vllm, each.version)),
+        )
+
     def climb(self, cell: Cell, platform: str) -> Climb | None:
         """What is known of a cell, or None where the grid does not have it."""
         square = self.squares.get((platform, cell.torch, cell.vllm))
@@ -217,6 +226,10 @@ def ran_cell(record: Record) -> Cell | None:
         return cell_of(factors(record.cell).python, torch, vllm)
     except CellError:
         return None
+
+
+def _accepts(wanted: SpecifierSet | None, version: str) -> bool:
+    return wanted is None or wanted.contains(version, prereleases=True)
 
 
 def _minor(version: str) -> str:

@@ -47,7 +47,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Planned:
-    """One cell on one platform: why it would run, or why not (`runs` is false).
+    """One cell on one platform: why it would run, or why it cannot work (`runs` is false).
 
     `stale` is false where its record is of these very tests and versions. `seconds` is how long
     its last run took, or that of its pair on another Python (`seconds_of`); None without one.
@@ -95,7 +95,7 @@ def plan(
             why = stale if stale is not None else f"ran on {_day(record)}, not stale"
             why = why if reason is None else f"{reason}; {why}"
             if found.hopeless:
-                why = f"fails at {found.fails}: {found.reason}"
+                why = found.reason or ""
             # Its own run first, then that of the newest Python.
             same = (cell, *reversed(pairs[cell.torch, cell.vllm]))
             seconds, of = _seconds(last.get((names[each], platform)) for each in same)

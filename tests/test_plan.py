@@ -3,6 +3,7 @@ from __future__ import annotations
 import doctest
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from packaging.specifiers import SpecifierSet
 
 from matrix import plan as module
 from matrix.cells import Cell
+from matrix.cli import main
 from matrix.grid import runs, survey
 from matrix.ladder import Answer
 from matrix.plan import PlanError, Planned, Wanted, parse_release, parse_specifier, plan
-from matrix.records import Case, Record, RunError
+from matrix.records import Case, Record, RunError, write
 from matrix.releases import Releases, Torch, Vllm
 from matrix.report import plan as report
 from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, CellVerdict
@@ -80,7 +82,7 @@ def test_without_a_filter_it_is_every_pinned_pair_on_both_platforms() -> None:
     assert [each.platform for each in found] == ["cuda"] * 10 + ["cpu"] * 10
     assert all(each.why == "never ran" and each.stale for each in found if each.runs)
     assert [each.cell.name for each in found if not each.runs] == ["py310-torch211-vllm020"] * 2
-    assert found[4].why == "fails at declared: vLLM 0.20.0 needs Python >=3.11"
+    assert found[4].why == "vLLM 0.20.0 needs Python >=3.11"
     assert [each.cell.name for each in found[:4]] == [
         "py310-torch29-vllm016",
         "py311-torch29-vllm016",
@@ -111,7 +113,7 @@ def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
     assert len(found) == 30
     lost = [each for each in found if not each.runs]
     assert {each.cell.torch for each in lost} == {"2.9.0", "2.10.0", "2.11.0", "2.12.0"}
-    assert {each.why for each in lost} == {"fails at links: needs c10::f()"}
+    assert {each.why for each in lost} == {"needs c10::f()"}
     # On the CPU its extensions are not needed.
     on_cpu = Wanted(off_pin=True, platforms=("cpu",), python=SpecifierSet("==3.11"))
     assert all(each.runs for each in planned(on_cpu))
@@ -309,7 +311,7 @@ def test_a_plan_reads_as_a_table() -> None:
     every = report.lines(found, every=True)
     assert every.splitlines()[1] == (
         "py310-torch211-vllm020  cuda            -  fails at declared"
-        "  fails at declared: vLLM 0.20.0 needs Python >=3.11"
+        "  vLLM 0.20.0 needs Python >=3.11"
     )
     assert every.endswith("; 1 cannot work\n")
     assert report.names(found) == (
@@ -340,3 +342,85 @@ def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
 
 def test_doctests() -> None:
     assert doctest.testmod(module).failed == 0
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(list(arguments))
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without records."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_plans_without_a_record(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = command(capsys, "plan", "--vllm", "0.20", "--platform", "cpu")
+    assert (status, err) == (0, "")
+    assert "py312-torch211-vllm020  cpu" in out
+    assert "py312-torch210" not in out
+    status, names, _ = command(
+        capsys, "plan", "--vllm", "0.20", "--python", "3.12", "--off-pin", "--names"
+    )
+    assert status == 0
+    assert "py312-torch211-vllm020" in names.strip().split(",")
+    assert all(name.endswith("-vllm020") for name in names.strip().split(","))
+    status, text, _ = command(capsys, "plan", "--vllm", "0.20", "--json", "--platform", "cuda")
+    assert {cell["platform"] for cell in json.loads(text)["cells"]} == {"cuda"}
+
+
+def test_the_command_says_that_nothing_is_to_run(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(capsys, "plan", "--torch", "9.9", "--names") == (
+        0,
+        "",
+        "matrix: nothing to run\n",
+    )
+    status, out, _ = command(capsys, "plan", "--torch", "9.9")
+    assert (status, out.splitlines()[-1]) == (0, "nothing to run")
+
+
+def test_the_command_reads_the_records_and_tells_bad_ones(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tests = {"commit": None, "fingerprint": "sha256:" + 64 * "0"}
+    told = record("py312-torch210-vllm019", provenance={"tests": tests})
+    write(told, here / "results" / "cuda" / "py312-torch210-vllm019.json")
+    asked = ("plan", "--vllm", "0.19", "--python", "3.12", "--stale", "--platform", "cuda")
+    status, out, err = command(capsys, *asked)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1].endswith("tests changed since it ran")
+    (here / "results" / "py312-torch211-vllm020.json").write_text("{")
+    status, again, err = command(capsys, *asked)
+    assert (status, again) == (2, out)
+    assert err.startswith("matrix: results/py312-torch211-vllm020.json: not a record: ")
+
+
+def test_the_grid_is_told_on_a_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("grid", "--vllm", "0.20", "--torch", ">=2.10,<2.12", "--platform", "cuda")
+    status, out, err = command(capsys, *asked)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1].split() == ["vLLM", "pins", "2.10.0", "2.11.0"]
+    assert out.splitlines()[2].startswith("0.20.2  2.11.0  no links [1]  ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("plan", "--torch", "x"), "--torch 'x': is neither a release nor a specifier"),
+        (("plan", "--new", "2.15.0"), "--new '2.15.0': is no release; write it as torch==2.15.0"),
+        (("plan", "--new", "torch==9.9.0"), "torch==9.9.0: no environment runs it; the nearest"),
+        (("plan", "nowhere"), "nowhere: no such folder or record"),
+        (("grid", "--vllm", "9.9"), "--vllm 9.9: no known release is that; `matrix refresh`"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    status, out, err = command(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"matrix: {said}")
