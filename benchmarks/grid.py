@@ -3,8 +3,9 @@
     python benchmarks/grid.py [--rounds N]
 
 The releases are the package's, and made-up ones after the newest fill them up to 15 of torch and 45
-of vLLM, on 5 Pythons; what is known of rungs is the package's. Prints the seconds of each part, the
-best of the rounds, and its share of the second that the whole may take. Records are not read.
+of vLLM, on 5 Pythons; what is known of rungs is the package's. Prints the CPU seconds of each part
+(what else runs on the machine does not count), the best of the rounds, and the share of the second
+that the whole may take. Records are not read.
 """
 
 import argparse
@@ -104,12 +105,12 @@ def tell_plan(releases: Releases) -> int:
 
 
 def best(function: Callable[[], object], rounds: int) -> float:
-    """The seconds of the fastest round: what the code takes where nothing else is in its way."""
+    """The CPU seconds of the fastest round."""
     took = []
     for _ in range(rounds):
-        began = time.perf_counter()
+        began = time.process_time()
         function()
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     return min(took)
 
 
