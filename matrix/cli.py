@@ -345,6 +345,7 @@ def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
     from matrix.differences import load_explanations
     from matrix.expectations import load_expectations
     from matrix.records import read_many
+    from matrix.releases import load_releases
     from matrix.report.table import tabulate
 
     folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
@@ -355,7 +356,32 @@ def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
         _say(str(error))
     if not records:
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
-    return tabulate(records, expectations, explanations), 2 if errors else 0
+    table = tabulate(records, expectations, explanations, load_releases())
+    return table, 2 if errors else 0
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from matrix.records import write_text
+    from matrix.releases import load_releases
+    from matrix.sync import difference, synced
+
+    path, releases = Path("tox.ini"), load_releases()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MatrixError(f"{path}: is not text ({error}); restore it") from error
+    fresh = synced(text, releases)
+    changes = difference(text, fresh)
+    if not changes:
+        print(f"{path} is up to date with matrix/data: {len(releases.on_pin())} on-pin cells")
+        return 0
+    if options.check:
+        _say(f"{path} is stale, it does not say what matrix/data says; run matrix sync")
+    else:
+        write_text(path, fresh)
+        print(f"{path} was written anew: {len(releases.on_pin())} on-pin cells")
+    print("\n".join(changes))
+    return 1 if options.check else 0
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -401,14 +427,22 @@ def _print_record(
     path: Path, expectations: Expectations, *, every: bool = False, split: bool = False
 ) -> CellVerdict:
     from matrix.records import read
+    from matrix.releases import load_releases
     from matrix.report.terminal import render
     from matrix.verdicts import judge
 
     record = read(path)
     verdict = judge(record, expectations)
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    shown = _from_here(path)
-    print(render(record, verdict, shown, colour=colour, every=every, split=split), end="")
+    told = render(
+        record,
+        verdict,
+        _from_here(path),
+        colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        every=every,
+        split=split,
+        pin=load_releases().overridden_pin(record.cell),
+    )
+    print(told, end="")
     return verdict
 
 
@@ -784,6 +818,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     shape.add_argument("--json", action="store_true", help="as JSON, with what cannot work too")
     _finish(plan, _plan)
+
+    sync = commands.add_parser(
+        "sync",
+        help="write the environments of tox.ini from the releases",
+        epilog="Exit status: 0, or 1 where --check finds it stale.",
+    )
+    sync.add_argument(
+        "--check", action="store_true", help="write nothing; show what would be changed"
+    )
+    sync.set_defaults(run=_sync, parser=sync)
 
     check = commands.add_parser(
         "check", help="check the releases, the cells, the expectations and the explanations"

@@ -164,6 +164,17 @@ class Releases:
         """Whether the cell's torch is another than its pin; raises CellError as `pin` does."""
         return self.pin(cell) != cell.torch
 
+    def overridden_pin(self, name: str) -> str | None:
+        """The torch that the vLLM of an off-pin cell pins, by the cell's name.
+
+        None for an on-pin cell, and for a name that stands for none here.
+        """
+        try:
+            cell = self.resolve(name)
+        except CellError:
+            return None
+        return self.pin(cell) if self.is_off_pin(cell) else None
+
     def companions(self, cell: Cell) -> Mapping[str, str]:
         """Give the versions of torch, torchvision and torchaudio that go together in this cell.
 

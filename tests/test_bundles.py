@@ -154,6 +154,20 @@ def test_a_bundle_is_made_and_runs(
     assert "installing" in mended.stdout
 
 
+def test_a_bundle_of_an_off_pin_cell_holds_its_torch(index: Path, tmp_path: Path) -> None:
+    releases = load_releases()
+    cell = Cell(PYTHON, "2.10.0", "0.16.0")
+    for name, version in releases.companions(cell).items():
+        write_wheel(index, name, version)
+    make_bundle(Wanted((cell,), TARGET, have=HAVE), releases, tmp_path / "out")
+    (made,) = read_manifest(tmp_path / "out").cells.values()
+    lock = {each.name: each.version for each in made.lock}
+    assert (made.name, lock["vllm"]) == (cell.name, "0.16.0")
+    assert lock.items() >= releases.companions(cell).items()
+    with pytest.raises(MatrixError, match=r"torch==2\.9\.1"):
+        resolver.resolve(["vllm==0.16.0", "torch==2.10.0"], TARGET)
+
+
 def test_without_a_home_the_work_is_in_the_temporary_folder(index: Path, tmp_path: Path) -> None:
     make_bundle(Wanted((CELL,), TARGET, have=HAVE), load_releases(), tmp_path / "out")
     run(tmp_path / "out", CELL.name, "--timeout", "0", cwd=tmp_path, TMPDIR=str(tmp_path))

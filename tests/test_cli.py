@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from matrix import cli
+from matrix.cells import Cell
 from matrix.differences import load_explanations
 from matrix.errors import MatrixError
 from matrix.expectations import load_expectations
@@ -88,6 +89,28 @@ def test_show_tells_a_person(here: Path) -> None:
         "AOTAutograd's total, cache miss and cache hit\n"
         "ran     torch 2.10.0+cu128, vLLM 0.19.1\n"
         f"record  {RECORD}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("torch", "vllm", "head", "pin"),
+    [
+        ("2.12.1", "0.20.2", " (off-pin) on cpu: ", "its vLLM pins torch 2.11.0"),
+        ("2.11.0", "0.20.2", " on cpu: ", None),
+        ("9.9.0", "0.99.0", " on cpu: ", None),  # not among the releases that are known
+    ],
+)
+def test_show_marks_an_off_pin_cell(
+    here: Path, torch: str, vllm: str, head: str, pin: str | None
+) -> None:
+    name = Cell("3.12", torch, vllm).name
+    facts = {"started": "2026-11-22T18:00:00Z", "torch": torch, "vllm": vllm}
+    write(make(cell=name, provenance=facts), here / f"{name}.json")
+    ended = matrix(here, "show", f"{name}.json", "--expectations", "rules.toml")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"{name}{head}")
+    assert [line for line in ended.stdout.splitlines() if line.startswith("off-pin")] == (
+        [f"off-pin {pin}, which was overridden"] if pin else []
     )
 
 
@@ -433,7 +456,7 @@ def test_a_refusal_to_run_is_one_line(engine: Engine, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "matrix: no C++ compiler; install g++\n"
 
 
-@pytest.mark.parametrize("cell", ["py311-torch29-vllm019", "py311", "torch"])
+@pytest.mark.parametrize("cell", ["py311-torch29-vllm099", "py311", "torch"])
 def test_a_cell_that_is_none_is_one_line(tmp_path: Path, cell: str) -> None:
     ended = matrix(tmp_path, "run", cell)
     assert (ended.returncode, ended.stdout) == (2, "")

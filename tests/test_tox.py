@@ -4,8 +4,11 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,22 +19,26 @@ from matrix.releases import load_releases
 
 ROOT = Path(__file__).parents[1]
 RELEASES = load_releases()
-NAMES = {each.name: each for each in RELEASES.cells()} | {
-    name: cell
-    for cell in RELEASES.cells()
-    for name in [cell.short_name]
-    if RELEASES.resolve(name) == cell
+NAMES = {name: cell for cell in RELEASES.on_pin() for name in RELEASES.names(cell)}
+OFF_PIN = {
+    name: RELEASES.resolve(name)
+    for name in ("py312-torch212-vllm020", "py311-torch29-vllm019", "py314-torch215-vllm033")
 }
 HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
 
 
-def tox(*arguments: str, folder: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+def tox(
+    *arguments: str, folder: Path, root: Path = ROOT, environ: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run tox on this project's tox.ini, its environments in another folder."""
+    # What follows -- is not tox's own.
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    given = [*arguments[:at], "--workdir", str(folder / "tox"), *arguments[at:]]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TOX")}
     return subprocess.run(
-        [sys.executable, "-m", "tox", *arguments, "--workdir", str(folder / "tox")],
-        cwd=ROOT,
-        env={**outside, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore", **environ},
+        [sys.executable, "-m", "tox", *given],
+        cwd=root,
+        env={**outside, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore", **(environ or {})},
         capture_output=True,
         text=True,
         timeout=300,
@@ -41,15 +48,27 @@ def tox(*arguments: str, folder: Path, **environ: str) -> "subprocess.CompletedP
 @pytest.fixture(scope="module")
 def configured(tmp_path_factory: pytest.TempPathFactory) -> configparser.ConfigParser:
     """What tox makes of every environment of tox.ini."""
-    keys = ["deps", "commands", "description", "package", "interrupt_timeout"]
-    done = tox("config", "-k", *keys, "-e", "ALL", folder=tmp_path_factory.mktemp("config"))
+    return config("ALL", tmp_path_factory.mktemp("config"))
+
+
+def config(names: str, folder: Path) -> configparser.ConfigParser:
+    keys = ["deps", "commands", "description", "package", "interrupt_timeout", "set_env"]
+    done = tox("config", "-k", *keys, "-e", names, folder=folder)
     assert done.returncode == 0, done.stderr
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(done.stdout)
     return parser
 
 
-def test_tox_has_an_environment_for_each_name_of_each_cell(
+def pins(section: configparser.SectionProxy) -> dict[str, str]:
+    """What the environment's dependencies pin."""
+    wanted = [Requirement(line) for line in section["deps"].split()]
+    found = {each.name: str(each.specifier) for each in wanted}
+    assert found.pop("pytest") == ">=8"
+    return {name: specifier.removeprefix("==") for name, specifier in found.items()}
+
+
+def test_tox_has_an_environment_for_each_name_of_each_on_pin_cell(
     configured: configparser.ConfigParser,
 ) -> None:
     named = {each.removeprefix("testenv:") for each in configured.sections()}
@@ -63,18 +82,28 @@ def test_a_cells_pins_are_those_of_the_releases(
 ) -> None:
     cell = NAMES[name]
     section = configured[f"testenv:{name}"]
-    pins = {}
-    for line in section["deps"].split():
-        requirement = Requirement(line)
-        pins[requirement.name] = str(requirement.specifier).removeprefix("==")
-    pins.pop("pytest")
-    assert pins == {"vllm": cell.vllm, **RELEASES.companions(cell)}
+    assert pins(section) == {"vllm": cell.vllm, "torch": cell.torch}
+    assert "UV_OVERRIDE" not in section["set_env"]
     assert section["commands"] == f"python -m matrix run {name}"
     assert section["package"] == "editable"
     said = section["description"]
-    assert f"torch {cell.torch} with vLLM {cell.vllm} on Python {cell.python}:" in said
+    assert said.startswith(f"torch {cell.torch} with vLLM {cell.vllm} on Python {cell.python}:")
     # tox's own default, 0.3 s, would kill a cell before it has written its record.
     assert float(section["interrupt_timeout"]) >= 20
+
+
+def test_an_off_pin_cell_is_an_environment_for_whom_asks(tmp_path: Path) -> None:
+    found = config(",".join(["unit", *OFF_PIN]), tmp_path)
+    assert set(found.sections()) == {"testenv:unit", *(f"testenv:{name}" for name in OFF_PIN)}
+    for name, cell in OFF_PIN.items():
+        section = found[f"testenv:{name}"]
+        assert pins(section) == {"vllm": cell.vllm, **RELEASES.companions(cell)}
+        assert section["commands"] == f"python -m matrix run {name}"
+        assert section["package"] == "editable"
+        assert section["description"].startswith("off-pin ")
+        assert f"/{name}/tmp/overrides.txt" in section["set_env"]
+        assert float(section["interrupt_timeout"]) >= 20
+    assert "UV_OVERRIDE" not in found["testenv:unit"]["set_env"]
 
 
 def test_every_environment_is_explained_in_a_line(
@@ -97,16 +126,13 @@ def test_tox_alone_runs_no_cell(tmp_path: Path) -> None:
     ("name", "reason"),
     [
         ("py311-torch99", "torch 9.9"),
-        ("py311-torch29-vllm019", "vLLM 0.19.1 pins torch 2.10.0"),
+        ("py312-torch212", "no known vLLM pins torch 2.12, so name one; use py312-torch212-vllm0"),
         ("py39-torch210", "py39"),
         ("py311-torch210-vllm0x", "vllm0x"),
         ("lint,py311-torch99", "torch 9.9"),
-        ("py311-torch214", "the matrix has no cell for torch 2.14 yet (the nearest: py311-torch"),
         ("py310-torch213", "vLLM 0.32.0 needs Python >=3.11,<3.15"),
-        (
-            "py311-torch214-vllm033",
-            "matrix: the matrix has no cell py311-torch214-vllm033 yet; CONTRIBUTING.md says how",
-        ),
+        ("py310-torch212-vllm033", "vLLM 0.33.0 needs Python >=3.11,<3.15"),
+        ("py312-torch212-vllm020,py312-torch212-vllm099", "vLLM 0.99"),
         ("unti", "did you mean unit?"),
         ("py", "tox list"),
     ],
@@ -136,17 +162,31 @@ def test_arguments_go_on_to_the_cell(tmp_path: Path) -> None:
     assert "python -m matrix run py311-torch210 --platform cpu -k moe" in done.stdout
 
 
+def write_wheel(folder: Path, name: str, version: str, *needs: str) -> None:
+    stem = f"{name}-{version}"
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {each}" for each in needs)]
+    files = {
+        "METADATA": "\n".join(["Metadata-Version: 2.1", *lines, ""]),
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{stem}.dist-info/{file},,\n" for file in (*files, "RECORD"))
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
+        for file, text in {**files, "RECORD": record}.items():
+            archive.writestr(f"{stem}.dist-info/{file}", text)
+
+
 def install(name: str, dependency: str, folder: Path, **environ: str) -> tuple[str, list[Path]]:
-    """Let tox make a cell's environment out of one dependency, from an index that holds nothing."""
-    (folder / "index").mkdir()
+    """Let tox make a cell's environment out of one dependency, from the folder's own index."""
+    index, uv = folder / "index", folder / "uv.toml"
+    index.mkdir(exist_ok=True)
+    uv.write_text(f'no-index = true\nfind-links = ["{index}"]\n')
     done = tox(
         *("-e", name, "-x", f"testenv:{name}.deps={dependency}"),
         *("-x", f"testenv:{name}.skip_install=true", "-x", f"testenv:{name}.commands="),
         *("--", "--platform", "cpu", "--records", str(folder / "records"), "-k", "moe"),
         folder=folder,
-        UV_NO_INDEX="1",
-        UV_FIND_LINKS=str(folder / "index"),
-        **environ,
+        environ={"UV_CONFIG_FILE": str(uv), **environ},
     )
     return done.stdout + done.stderr, sorted((folder / "records").glob("*/*.json"))
 
@@ -163,6 +203,62 @@ def test_a_cell_that_does_not_resolve_leaves_a_record(tmp_path: Path) -> None:
     assert not record.rungs[0].ok and record.rungs[0].rung == "resolves"
     assert f"matrix: {HERE}-torch210: {record.error.reason}" in said
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
+
+
+def test_an_off_pin_cell_gets_its_torch_in_the_place_of_the_pin(tmp_path: Path) -> None:
+    cell = RELEASES.resolve(f"{HERE}-torch212-vllm020")
+    pin = RELEASES.pin(cell)
+    index = tmp_path / "index"
+    write_wheel(index, "vllm", cell.vllm, f"torch=={pin}", "torchvision", "torchaudio")
+    for name, version in RELEASES.companions(cell).items():
+        write_wheel(index, name, version)
+        write_wheel(index, name, "99.0")
+    said, paths = install(cell.name, f"vllm=={cell.vllm}", tmp_path)
+    assert paths == [], said
+    found = {each.stem for each in tmp_path.glob("tox/*/lib/python*/site-packages/*.dist-info")}
+    wanted = {"vllm": cell.vllm, **RELEASES.companions(cell)}
+    assert found == {f"{name}-{version}" for name, version in wanted.items()}
+    assert f"{HERE}-torch212-vllm020" in {each.name for each in (tmp_path / "tox").iterdir()}
+
+
+@pytest.mark.parametrize("torch", ["torch211", "torch212"])
+def test_what_is_not_overridden_is_not_forced(tmp_path: Path, torch: str) -> None:
+    cell = RELEASES.resolve(f"{HERE}-{torch}-vllm020")
+    pin = "torch==2.11.0" if torch == "torch211" else "ray==2.0"
+    write_wheel(tmp_path / "index", "vllm", cell.vllm, pin)
+    write_wheel(tmp_path / "index", "torch", "2.12.1")
+    write_wheel(tmp_path / "index", "ray", "2.1")
+    said, (path,) = install(cell.name, f"vllm=={cell.vllm}", tmp_path)
+    record = read(path)
+    assert record.error is not None and record.error.kind == "resolves"
+    assert pin in record.error.reason
+    assert record.cell == cell.name
+    assert f"matrix: {cell.name}: {record.error.reason}" in said
+
+
+def test_uv_takes_no_path_with_a_space(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    done = tox("-e", "py312-torch212-vllm020", folder=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"matrix: '[^\n]+' has a space[^\n]+\n", done.stderr)
+    done = tox("config", "-e", "py312-torch211-vllm020", "-k", "deps", folder=folder)
+    assert done.returncode == 0
+
+
+def test_bad_data_keeps_no_test_from_running(tmp_path: Path) -> None:
+    for each in ("matrix", "tox.ini", "toxfile.py"):
+        source, copy = ROOT / each, tmp_path / each
+        if source.is_dir():
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "inside"))
+        else:
+            shutil.copyfile(source, copy)
+    (tmp_path / "matrix" / "data" / "releases.json").write_text("{")
+    done = tox("config", "-e", "unit", "-k", "extras", folder=tmp_path, root=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = tox("-e", "py312-torch212-vllm020", folder=tmp_path, root=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(r"matrix: [^\n]+releases\.json: is not JSON [^\n]+\n", done.stderr)
 
 
 def test_a_cell_without_its_python_leaves_a_record(tmp_path: Path) -> None:
@@ -216,8 +312,8 @@ def test_each_extra_is_an_environments_or_a_commands() -> None:
 def test_the_readme_names_the_cells() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for cell in (each for each in RELEASES.cells() if each.python == "3.11"):
-        names = [cell.name, *([cell.short_name] if cell.short_name in NAMES else [])]
         row = next(line for line in readme.splitlines() if f"`{cell.name}` |" in line)
         assert f"| {cell.torch} | {cell.vllm} |" in row
-        if RELEASES.resolve(cell.short_name) == cell:
-            assert all(f"`{name}`" in row for name in names)
+        assert all(f"`{name}`" in row for name in RELEASES.names(cell))
+    for name in re.findall(r"`(py3\d+-torch[\w-]+)`", readme):
+        RELEASES.resolve(name)

@@ -202,7 +202,7 @@ def _cells(wanted: Wanted, releases: Releases, pool: _Pool) -> list[BundleCell]:
         with timed(f"resolving {cell.name}"):
             asked = bundle.requirements(cell, releases.companions(cell))
             try:
-                locks[cell.name] = resolve(asked, wanted.target)
+                locks[cell.name] = resolve(asked, wanted.target, releases.overrides(cell))
             except MatrixError as error:
                 raise MatrixError(f"{cell.name}: {error}") from error
     wrong = [bundle.unfit_have(each, locks) for each in wanted.have]

@@ -60,13 +60,21 @@ class Asked:
     seconds: float
 
 
-def resolve(requirements: Sequence[str], target: Target) -> dict[str, Pinned]:
+def resolve(
+    requirements: Sequence[str], target: Target, overrides: Sequence[str] = ()
+) -> dict[str, Pinned]:
     """Pin all that these requirements need on the target, with hashes, by uv's resolver.
 
-    Raises MatrixError where there is no uv, or no set of packages fits.
+    `overrides` take the place of what any package requires of these projects. Raises MatrixError
+    where there is no uv, or no set of packages fits.
     """
     more = ["--generate-hashes", "--annotation-style", "split"]
-    done = _compile(requirements, target, more)
+    with tempfile.TemporaryDirectory(prefix="matrix-resolve-") as folder:
+        if overrides:
+            forced = Path(folder, "override.txt")
+            forced.write_text("".join(f"{each}\n" for each in overrides), encoding="utf-8")
+            more += ["--override", str(forced)]
+        done = _compile(requirements, target, more)
     if done.returncode:
         raise MatrixError(why_install_failed(done.stderr).reason)
     return bundle.parse_lock(done.stdout)

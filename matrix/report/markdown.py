@@ -133,7 +133,7 @@ def _note(entries: Sequence[Entry]) -> str:
 def _cases(table: Table) -> str:
     rows = [
         [
-            code(entry.record.cell),
+            _cell(entry),
             entry.record.platform,
             code(case.case),
             _verdict(verdict),
@@ -169,7 +169,7 @@ def _seconds(entry: Entry) -> list[str]:
     if took is None and not rows:
         return []
     known = "" if took is None else f": import {seconds(took)} s"
-    line = f"{code(entry.record.cell)} on {entry.record.platform}{known}\n"
+    line = f"{_cell(entry)} on {entry.record.platform}{known}\n"
     head = ["case", "start", "total", *PARTS, "save or load"]
     return [line, tabular(head, rows, right=range(2, 3 + len(PARTS)))] if rows else [line]
 
@@ -184,7 +184,7 @@ def _records(table: Table) -> str:
         cases = entry.part or _plural(len(entry.record.cases), "case")
         rows.append(
             [
-                code(entry.record.cell),
+                _cell(entry),
                 entry.record.platform,
                 *(markdown(str(each)) if each else "-" for each in known),
                 cases if entry.record.jobs == 1 else f"{cases}, {entry.record.jobs} side by side",
@@ -193,6 +193,10 @@ def _records(table: Table) -> str:
         )
     head = ["cell", "platform", "torch", "vLLM", "Python", "device", "cases", "started"]
     return tabular(head, rows)
+
+
+def _cell(entry: Entry) -> str:
+    return f"{code(entry.record.cell)}{' (off-pin)' if entry.off_pin else ''}"
 
 
 def _verdict(verdict: CellVerdict | CaseVerdict) -> str:

@@ -14,6 +14,7 @@ from matrix.differences import Explanations
 from matrix.expectations import Expectations, Rule
 from matrix.grid import Grid
 from matrix.records import PLATFORMS, Case, Record, to_json
+from matrix.releases import Releases
 from matrix.verdicts import DRIFT, INCOMPATIBLE, VERDICTS, CaseVerdict, CellVerdict, judge, worst
 
 __all__ = ["Entry", "Table", "tabulate"]
@@ -21,11 +22,15 @@ __all__ = ["Entry", "Table", "tabulate"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell on one platform: its newest record, and the verdict on it."""
+    """One cell on one platform: its newest record, and the verdict on it.
+
+    `off_pin`: its vLLM pins another torch.
+    """
 
     record: Record
     verdict: CellVerdict
     file: str
+    off_pin: bool = False
 
     @property
     def factors(self) -> Factors:
@@ -101,8 +106,11 @@ def tabulate(
     records: Iterable[tuple[Path, Record]],
     expectations: Expectations,
     explanations: Explanations | None = None,
+    releases: Releases | None = None,
 ) -> Table:
     """Judge the records, and keep for each cell on each platform the newest that decides.
+
+    The releases tell which cells are off-pin; without them none is marked so.
 
     A run that was cut short or refused (a full disk, Ctrl-C), or that was asked for some of the
     cases only, hides no older one unless what it found is as bad. Of two that started in the same
@@ -112,7 +120,8 @@ def tabulate(
     newest: dict[tuple[str, str], Entry] = {}
     for path, record in sorted(records, key=_age):
         key = record.cell, record.platform
-        entry = Entry(record, judge(record, expectations), path.name)
+        off_pin = releases is not None and releases.overridden_pin(record.cell) is not None
+        entry = Entry(record, judge(record, expectations), path.name, off_pin)
         if key not in newest or _replaces(entry, newest[key]):
             newest[key] = entry
     entries = tuple(sorted(newest.values(), key=_order))

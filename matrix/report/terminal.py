@@ -43,14 +43,15 @@ def render(
     colour: bool = False,
     every: bool = False,
     split: bool = False,
+    pin: str | None = None,
 ) -> str:
     """The record and its verdict as aligned text, without any control character of the record's.
 
     Counters that no rule speaks of are left out unless `every` asks for them, and where the seconds
-    went unless `split` does.
+    went unless `split` does. `pin` is the torch that the vLLM of an off-pin cell pins, else None.
     """
     paint = _painter(colour)
-    lines = [_verdict_line(record, verdict, paint)]
+    lines = [_verdict_line(record, verdict, paint, off_pin=pin is not None)]
     if verdict.reason and verdict.verdict != COMPATIBLE:
         lines.append(f"  {clip(clean(verdict.reason), 300)}")
     if record.cases:
@@ -60,11 +61,13 @@ def render(
     lines.append("")
     if any(each.expected for each in verdict.cases):
         lines.append(_LEGEND)
+    if pin is not None:
+        lines.append(f"off-pin its vLLM pins torch {pin}, which was overridden")
     lines += [*_facts(record), f"record  {clean(path)}"]
     return "\n".join(lines) + "\n"
 
 
-def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint) -> str:
+def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pin: bool) -> str:
     how = {
         COMPATIBLE: " (as expected)",
         DRIFT: " (counts differ)",
@@ -77,9 +80,9 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint) -> str:
     took = record.provenance.get("seconds")
     time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
     word = paint(verdict.verdict, verdict.verdict)
+    cell = f"{clean(record.cell)}{' (off-pin)' if off_pin else ''}"
     return (
-        f"{clean(record.cell)} on {clean(record.platform)}: {word}{how.get(verdict.verdict, '')}, "
-        f"{cases}{time}"
+        f"{cell} on {clean(record.platform)}: {word}{how.get(verdict.verdict, '')}, {cases}{time}"
     )
 
 
