@@ -14,7 +14,7 @@ CORPUS = Path(__file__).parent / "conflicts"
 PLATFORM = "manylinux_2_31_x86_64"
 UP_TO = "vllm 0.33.0 needs certifi>=2026.10.19, and the index has up to 2026.10.18"
 NO_SUCH = "and the index has no such version"
-TOLD = {
+TOLD: dict[str, Conflict | tuple[dict[str, str], Conflict]] = {
     # What the index answered of real releases.
     "off-pin": (
         {"vllm": "0.19.1", "torch": "2.11.0"},
