@@ -232,6 +232,8 @@ def test_the_cells_of_the_pins() -> None:
     assert cells == {
         Cell("3.10", "2.9.1", "0.16.0"),
         Cell("3.12", "2.9.1", "0.16.0"),
+        Cell("3.10", "2.9.1", "0.19.0"),
+        Cell("3.12", "2.9.1", "0.19.0"),
         Cell("3.12", "2.10.0", "0.19.1"),
         Cell("3.12", "2.11.0", "0.20.0"),
     }
@@ -244,6 +246,9 @@ def test_the_cells_off_the_pin_leave_out_what_was_withdrawn() -> None:
     for cell in cells:
         by_vllm.setdefault(cell.vllm, set()).add((cell.python, cell.torch))
     assert by_vllm["0.16.0"] == {("3.12", "2.10.0"), ("3.12", "2.11.0"), ("3.12", "2.12.1")}
+    assert by_vllm["0.19.1"] == {
+        (python, torch) for python in ("3.12", "3.13") for torch in ("2.11.0", "2.12.1")
+    }
     assert by_vllm["0.20.0"] == {
         ("3.12", "2.9.1"),
         ("3.12", "2.10.0"),
@@ -258,6 +263,7 @@ def test_the_cells_off_the_pin_leave_out_what_was_withdrawn() -> None:
     [
         ("py312-torch210", Cell("3.12", "2.10.0", "0.19.1")),
         ("py312-torch210-vllm019", Cell("3.12", "2.10.0", "0.19.1")),
+        ("py312-torch29-vllm019", Cell("3.12", "2.9.1", "0.19.0")),
         ("py312-torch211-vllm019", Cell("3.12", "2.11.0", "0.19.1")),
         ("py312-torch212-vllm016", Cell("3.12", "2.12.1", "0.16.0")),
     ],
@@ -271,7 +277,7 @@ def test_a_cell_is_named_on_and_off_the_pin(name: str, cell: Cell) -> None:
     [
         ("py313-torch212-vllm016", "vLLM 0.16.0 needs Python"),
         ("py310-torch29-vllm020", "vLLM 0.20.0 needs Python >=3.11, so py310 cannot"),
-        ("py313-torch29-vllm020", "torch 2.9.1 needs Python"),
+        ("py313-torch29-vllm020", "torch 2.9.1 needs Python >=3.10,<3.13, so py313 cannot"),
         ("py313-torch29-vllm016", "vLLM 0.16.0 needs Python"),
         ("py312-torch212-vllm099", "vLLM 0.99 is not known here"),
         ("py312-torch299-vllm019", "torch 2.99 is not known here"),
