@@ -15,6 +15,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from matrix.report.text import clean, clip
+
 __all__ = ["CAUSES", "Conflict", "read_conflict"]
 
 CAUSES = ("conflict", "no wheel", "python")
@@ -25,9 +27,13 @@ INDEX = "index"
 """No cause of the packages': the index did not give what it was asked for."""
 
 _LONGEST = 200
-_TERM = (
-    r"(?:all versions of )?[A-Za-z0-9](?:[\w.-]*\w)?(?:\[[^\]]*\])?(?:[<>=!~][^\s`]*[^\s`,.;:])?"
-)
+_READ = 20_000  # characters; the longest explanation that was seen has 3,000
+_COMPARED = 100  # facts, each with each
+_NO_REASON = "the resolver gave no reason"
+# A package as uv writes it, from the beginning of a word: `a`, `a[b]>=1,<2`, `all versions of a`.
+_NAME = r"(?<!\S)[A-Za-z0-9](?:[\w.-]*\w)?(?:\[[^\]\s]*\])?"
+_RANGE = r"[<>=!~][^\s`]*[^\s`,.;:]"
+_TERM = rf"(?:(?<!\S)all versions of )?{_NAME}(?:{_RANGE})?"
 _OPERATOR = re.compile(r"[<>=!~]")
 _CONCLUSION = re.compile(
     r",? we can conclude that .*?(?=\.\s+(?:And b|B)ecause |\.?\s*(?:\(|hint:|$))"
@@ -39,9 +45,10 @@ _STATUS = re.compile(r"\b(4\d\d|5\d\d) ([A-Z][A-Za-z -]*[a-z])")
 _FACTS = re.compile(
     "|".join(
         (
-            r"(?P<dependent>{term}) depends? on Python ?(?P<range>[<>=!~][^\s]*[^\s,.])",
-            r"(?P<refuser>{term}) requires? Python ?(?P<bounds>[<>=!~][^\s]*[^\s,.])",
-            r"(?P<requirer>{term}) depends? on (?:both )?(?:one of: (?P<ranges>{term}(?: {term})+?)"
+            r"(?P<dependent>{term}) depends? on Python ?(?P<range>{range})",
+            r"(?P<refuser>{term}) requires? Python ?(?P<bounds>{range})",
+            r"(?P<requirer>{term}) depends? on (?:both )?(?:"
+            r"one of: (?P<ranges>{name}{range}(?: {name}{range})*)"
             r"|(?P<needs>{term}(?: and {term}(?=[,.]?(?:\s|$))(?! (?:depend|require|ha|was)))?))"
             r"(?=[,.]?(?:\s|$))",
             r"only (?P<only>{term}) is available",
@@ -54,7 +61,7 @@ _FACTS = re.compile(
             r"(?= and |,|\.|$)",
             r"you require (?P<asked>{term})(?: and (?P<also>{term}))?",
         )
-    ).format(term=_TERM)
+    ).format(term=_TERM, name=_NAME, range=_RANGE)
 )
 
 
@@ -92,7 +99,7 @@ def read_conflict(text: str, asked: Mapping[str, str], python: str, platform: st
     ...     " are unsatisfiable.", {"a": "1"}, "3.12", "manylinux_2_35_x86_64")
     Conflict(cause='conflict', reason='a 1 needs b>=3, and the index has up to 2')
     """
-    plain, _, hints = _MARKER.sub("", " ".join(text.split())).partition("hint:")
+    plain, _, hints = _MARKER.sub("", " ".join(text[:_READ].split())).partition("hint:")
     found = [each.groupdict() for each in _FACTS.finditer(_CONCLUSION.sub("", plain))]
     mine = [each for each in found if _is_asked(each, asked)]
     told = (
@@ -107,8 +114,8 @@ def read_conflict(text: str, asked: Mapping[str, str], python: str, platform: st
     )
     if told is None:
         first = plain.partition(", we can conclude")[0].strip()
-        told = Conflict("conflict", first or "the resolver gave no reason")
-    return Conflict(told.cause, _clip(told.reason))
+        told = Conflict("conflict", first)
+    return Conflict(told.cause, clip(clean(told.reason), _LONGEST) or _NO_REASON)
 
 
 _Groups = list[dict[str, str | None]]
@@ -186,7 +193,7 @@ def _two_demands(found: _Groups, asked: Mapping[str, str], *, sure: bool) -> Con
 
     `sure`: their versions say so; else they are told where that cannot be seen.
     """
-    facts = sorted(_facts(found, asked), key=lambda fact: fact.order)
+    facts = sorted(_facts(found, asked), key=lambda fact: fact.order)[:_COMPARED]
     for at, one in enumerate(facts):
         for other in facts[at + 1 :]:
             if one.about == other.about and _apart(one, other):
@@ -273,7 +280,3 @@ def _near(version: Version) -> Iterator[Version]:
         release.pop()
     if release:
         yield Version(".".join(map(str, (*release[:-1], release[-1] - 1, 99999))))
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1].rstrip()}…"

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix.cells import Cell, CellError, factors
@@ -145,21 +146,26 @@ class Resolutions:
 
 
 def pinned_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
-    """The newest patch of each vLLM minor with the torch that it pins, on Pythons that fit both."""
-    for vllm in _newest(releases.vllm):
+    """The newest patch of each vLLM minor with the torch that it pins, on Pythons that fit both.
+
+    Where the patches of a minor pin several torch minors, it is the newest patch for each of them.
+    """
+    pythons = tuple(pythons)
+    for vllm in _pinning(releases).values():
         torch = next(each for each in releases.torch if each.version == vllm.torch)
         yield from (Cell(each, torch.version, vllm.version) for each in _fit(pythons, torch, vllm))
 
 
 def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
-    """The newest patch of each vLLM minor with the newest of each torch minor that it does not pin.
+    """The newest patch of each vLLM minor with the newest of each torch minor that none pins.
 
     On the Pythons that fit both.
     """
     pythons = tuple(pythons)
+    pinning = _pinning(releases)
     for vllm in _newest(releases.vllm):
         for torch in _newest(releases.torch):
-            if _minor(torch.version) != _minor(vllm.torch):
+            if (_minor(vllm.version), _minor(torch.version)) not in pinning:
                 for each in _fit(pythons, torch, vllm):
                     yield Cell(each, torch.version, vllm.version)
 
@@ -167,22 +173,24 @@ def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
 def cell_named(name: str, releases: Releases) -> Cell:
     """The cell that an environment name stands for, off the pin or not.
 
-    A minor release is its newest known patch, and that of the pin where vLLM pins one of that
-    minor. Raises CellError for a name or a release that is unknown, and for a Python that one of
+    A minor release is its newest known patch, of vLLM the newest that pins this torch minor where
+    one does. Raises CellError for a name or a release that is unknown, and for a Python that one of
     the two refuses: uv does not look at upper bounds of Pythons, so it must not be asked.
     """
     wanted = factors(name)
     vllm = next((r for r in _newest(releases.vllm) if _minor(r.version) == wanted.vllm), None)
     torch = next((r for r in _newest(releases.torch) if _minor(r.version) == wanted.torch), None)
-    if vllm is None or torch is None or _minor(vllm.torch) == wanted.torch:
+    if vllm is None or torch is None:
         return releases.resolve(name)
+    if pinning := _pinning(releases).get((_minor(vllm.version), wanted.torch)):
+        vllm, torch = pinning, next(r for r in releases.torch if r.version == pinning.torch)
     for what, version, python in (
         ("vLLM", vllm.version, vllm.python),
         ("torch", torch.version, torch.python),
     ):
         if python is not None and not python.contains(wanted.python):
             raise CellError(
-                f"cell {name!r}: {what} {version} needs Python {python}, so "
+                f"cell {name!r}: {what} {version} needs Python {_lowest_first(python)}, so "
                 f"{name.partition('-')[0]} cannot run it"
             )
     return Cell(wanted.python, torch.version, vllm.version)
@@ -359,9 +367,21 @@ def _newest(releases: Iterable[_Release]) -> list[_Release]:
     return list(found.values())
 
 
+def _pinning(releases: Releases) -> dict[tuple[str, str], Vllm]:
+    """By minor of vLLM and of torch, the newest vLLM that pins such a torch."""
+    known = sorted(releases.vllm, key=lambda release: Version(release.version))
+    return {
+        (_minor(each.version), _minor(each.torch)): each for each in known if each.yanked is None
+    }
+
+
 def _fit(pythons: Iterable[str], torch: Torch, vllm: Vllm) -> list[str]:
     ranges = [each for each in (torch.python, vllm.python) if each is not None]
     return [python for python in pythons if all(each.contains(python) for each in ranges)]
+
+
+def _lowest_first(python: SpecifierSet) -> str:
+    return ",".join(sorted(map(str, python), reverse=True))
 
 
 def _minor(version: str) -> str:

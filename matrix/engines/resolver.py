@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from matrix import bundle
 from matrix.bundle import Pinned, Target
+from matrix.cells import Cell
 from matrix.conflicts import INDEX, read_conflict
 from matrix.engines.installs import conflict_of, error_of, why_install_failed
 from matrix.errors import MatrixError
@@ -98,11 +99,7 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
         done = _compile(requirements, target, more, environ)
     platform = tag_of(target)
     if done.returncode == 0:
-        pinned = bundle.parse_lock(done.stdout)
-        for name, version in (("torch", cell.torch), ("vllm", cell.vllm)):
-            found = pinned.get(name)
-            if found is None or Version(found.version).public != Version(version).public:
-                raise ResolverFault(f"uv answered with another {name} than {version}")
+        pinned = _pinned(done.stdout, cell)
         packages = {name: pinned[name].version for name in PACKAGES if name in pinned}
         return Resolution(
             cell, platform, today, True, override, count=len(pinned), packages=packages
@@ -116,6 +113,24 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
     return Resolution(
         cell, platform, today, False, override, cause=conflict.cause, reason=conflict.reason
     )
+
+
+def _pinned(lock: str, cell: Cell) -> dict[str, Pinned]:
+    """What uv pinned; raises ResolverFault where that is not the cell's torch and vLLM."""
+    try:
+        pinned = bundle.parse_lock(lock)
+        for name, version in (("torch", cell.torch), ("vllm", cell.vllm)):
+            if (
+                name not in pinned
+                or Version(pinned[name].version).public != Version(version).public
+            ):
+                raise ResolverFault(f"uv answered with another {name} than {version}")
+        for name in PACKAGES:
+            if name in pinned:
+                Version(pinned[name].version)
+    except (bundle.BundlePlanError, InvalidVersion) as error:
+        raise ResolverFault(f"uv's answer is none: {error}") from error
+    return pinned
 
 
 def ask_all(
