@@ -14,6 +14,7 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.expectations import Expectations
+    from matrix.linkage import Linkage
     from matrix.report.table import Table
     from matrix.verdicts import CellVerdict
 
@@ -165,7 +166,8 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
         return 0 if found.ok else 1
     vllms = [options.vllm] if options.vllm else tables.vllm_versions
     torches = [options.torch] if options.torch else tables.torch_versions
-    linkages, faults = [], {}
+    linkages: list[Linkage] = []
+    faults: dict[str, None] = {}
     for vllm in vllms:
         for torch in torches:
             try:

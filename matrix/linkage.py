@@ -71,6 +71,11 @@ _SYSTEM = re.compile(
 )
 _SONAME = re.compile(r"(?P<stem>.+?\.so)\.(?P<major>\d+)")
 
+# Extensions, and releases of vLLM, mostly need the same of the same library: by its name, which
+# symbols it was asked for, and which of them it has.
+_Tried = dict[str, tuple[set[str], set[str]]]
+_Asked = tuple[tuple[str, ...], ...]  # what each extension needs of torch
+
 
 @dataclass(frozen=True)
 class Linked:
@@ -147,7 +152,7 @@ def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
 
     Only files for that Python count. A feature whose files are all for other Pythons is missing.
     """
-    return _for_python(vllm, torch, python, _link_all(vllm, torch))
+    return _for_python(vllm, torch, python, _link_all(vllm, torch, _asked(vllm), {}))
 
 
 @dataclass
@@ -159,6 +164,8 @@ class Tables:
     torch_versions: tuple[str, ...] = ()
     _read: dict[str, TorchSymbols | VllmSymbols] = field(default_factory=dict)
     _linked: dict[tuple[str, str], tuple[Linked, ...]] = field(default_factory=dict)
+    _asked: dict[str, _Asked] = field(default_factory=dict)
+    _tried: dict[str, _Tried] = field(default_factory=dict)
 
     def vllm(self, version: str) -> VllmSymbols:
         """The table of that vLLM; raises SymbolsError where there is none or it is damaged."""
@@ -176,7 +183,10 @@ class Tables:
         """As `link`, by versions; what does not depend on the Python is worked out once."""
         importing, exporting = self.vllm(vllm), self.torch(torch)
         if (vllm, torch) not in self._linked:
-            self._linked[vllm, torch] = _link_all(importing, exporting)
+            if vllm not in self._asked:
+                self._asked[vllm] = _asked(importing)
+            asked, tried = self._asked[vllm], self._tried.setdefault(torch, {})
+            self._linked[vllm, torch] = _link_all(importing, exporting, asked, tried)
         return _for_python(importing, exporting, python, self._linked[vllm, torch])
 
     def _table(
@@ -233,9 +243,56 @@ def feature_of(path: str) -> str | None:
     return None if _CORE.fullmatch(stem) else stem
 
 
-def _link_all(vllm: VllmSymbols, torch: TorchSymbols) -> tuple[Linked, ...]:
+def _asked(vllm: VllmSymbols) -> _Asked:
+    return tuple(
+        tuple(name for name in each.imports if not _is_apart(name)) for each in vllm.extensions
+    )
+
+
+def _link_all(
+    vllm: VllmSymbols, torch: TorchSymbols, asked: _Asked, tried: _Tried
+) -> tuple[Linked, ...]:
     """Each extension of each Python, in the order of the table."""
-    return tuple(_link_one(each, vllm, torch) for each in vllm.extensions)
+    siblings = {each.name: each for each in vllm.extensions}
+    libraries = {each.name: each for each in torch.libraries}
+    brought = {*siblings, *_brought(torch)}
+    every = set().union(*asked)
+    fresh: set[str] = set()
+    linked = []
+    for extension, wanted in zip(vllm.extensions, asked, strict=True):
+        feature = feature_of(extension.path)
+        if extension.fault is not None:
+            linked.append(Linked(extension.path, feature, "none", fault=extension.fault))
+            continue
+        there: set[str] = set()
+        for name in _reach(extension.needed, siblings, libraries):
+            if name in siblings:
+                own = siblings[name].exports
+                wanted = tuple(each for each in wanted if each not in own)
+                continue
+            names_tried, names_there = tried.setdefault(name, (set(), set()))
+            if name not in fresh:
+                fresh.add(name)
+                exports = libraries[name].exports
+                names_there.update(each for each in every - names_tried if each in exports)
+                names_tried |= every
+            there |= names_there
+        missing = tuple(each for each in wanted if each not in there)
+        # Folders of its own to look in may hold anything; none of vLLM's has had any so far.
+        lacking = [] if extension.rpath else _unmet(extension.needed, brought)
+        names = tuple(vllm.demangled.get(each, each) for each in missing)
+        linked.append(
+            Linked(
+                extension.path,
+                feature,
+                _abi(wanted),
+                symbols=missing,
+                names=names,
+                libraries=tuple(lacking),
+                needs=_needs(names, lacking, torch),
+            )
+        )
+    return tuple(linked)
 
 
 def _for_python(
@@ -262,40 +319,6 @@ def _for_python(
             here.append(Linked(other.path, other.feature, other.abi, fault=fault))
     here.sort(key=lambda each: (each.feature is not None, each.path))
     return Linkage(vllm.wheel.version, torch.wheel.version, python, tuple(here))
-
-
-def _link_one(extension: Extension, vllm: VllmSymbols, torch: TorchSymbols) -> Linked:
-    feature = feature_of(extension.path)
-    if extension.fault is not None:
-        return Linked(extension.path, feature, "none", fault=extension.fault)
-    wanted = [name for name in extension.imports if not _is_apart(name)]
-    own: set[str] = set()
-    reached: list[Library] = []
-    siblings = {each.name: each for each in vllm.extensions}
-    libraries = {each.name: each for each in torch.libraries}
-    for name in _reach(extension.needed, siblings, libraries):
-        if name in siblings:
-            own.update(siblings[name].exports)
-        else:
-            reached.append(libraries[name])
-    missing = [
-        name
-        for name in wanted
-        if name not in own and not any(name in each.exports for each in reached)
-    ]
-    foreign = [name for name in wanted if name not in own]
-    # Folders of its own to look in may hold anything; none of vLLM's has had any so far.
-    lacking = [] if extension.rpath else _unmet(extension.needed, siblings, torch)
-    names = tuple(vllm.demangled.get(each, each) for each in missing)
-    return Linked(
-        extension.path,
-        feature,
-        _abi(foreign),
-        symbols=tuple(missing),
-        names=names,
-        libraries=tuple(lacking),
-        needs=_needs(names, lacking, torch),
-    )
 
 
 def _is_apart(name: str) -> bool:
@@ -327,11 +350,8 @@ def _reach(
     return list(found)
 
 
-def _unmet(
-    needed: Iterable[str], siblings: Mapping[str, Extension], torch: TorchSymbols
-) -> list[str]:
+def _unmet(needed: Iterable[str], brought: set[str]) -> list[str]:
     """The needed libraries that neither the wheels, nor what torch needs, nor the system brings."""
-    brought = {*siblings, *_brought(torch)}
     return [each for each in needed if each not in brought and not _SYSTEM.fullmatch(each)]
 
 

@@ -1,6 +1,6 @@
 """Hold `matrix linkage` against the dynamic loader: import the extensions of real pairs.
 
-    check_linkage.py [--python 3.11] [--out results/linkage/evidence.json] VLLM:TORCH ...
+    check_linkage.py [--python 3.11] [--out docs/linkage-evidence.json] VLLM:TORCH ...
 
 For each pair uv makes an environment in a temporary folder, with torch and all that it requires,
 and vLLM alone. Each of vLLM's extensions is imported there in a process of its own, after torch.
@@ -37,7 +37,7 @@ from matrix.symbols import VllmSymbols
 
 __all__ = ["Seen", "agrees", "main", "seen"]
 
-_OUT = Path("results/linkage/evidence.json")
+_OUT = Path("docs/linkage-evidence.json")
 _SECONDS = 300  # for one import, on a machine that is busy
 _LIBRARY = re.compile(r"(\S+): cannot open shared object file")
 _SYMBOL = re.compile(r"undefined symbol: ([^\s,]+)(?:, version (\S+))?")
@@ -160,8 +160,10 @@ def _try_pair(vllm: str, torch: str, python: str, tables: Tables) -> dict[str, o
 def agrees(predicted: Linked, found: Seen) -> bool:
     """Whether the loader found what was predicted: the same symbols, and it failed by one of them.
 
-    A file for another Python than this one is not asked for its symbols.
+    A file that is for another Python must only fail.
     """
+    if predicted.fault is not None:
+        return not found.loads
     if predicted.ok or found.loads:
         return predicted.ok and found.loads and not found.symbols
     if set(predicted.symbols) != set(found.symbols):
