@@ -2,7 +2,8 @@
 
     python benchmarks/linkage.py [--vllm 0.19.1] [--torch 2.10.0] [SITE_PACKAGES | WHEEL ...]
 
-From tables it needs nothing else. With a folder that has torch and vLLM installed, or with a wheel
+From tables it needs nothing else. Where its own environment has torch and vLLM installed, as `tox
+-e bench` has, or with a folder that has, or with a wheel
 of each (their shared objects are unpacked first, to a temporary folder, for both sides), it also
 reads every shared object of both, as `matrix linkage` does, against `nm -D` on the same files: all
 files in one call, and a call a file. Both read warm files; each figure is the least of the rounds,
@@ -12,6 +13,7 @@ and both sides of a ratio run in turns.
 import argparse
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import zipfile
@@ -38,6 +40,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     _from_tables(options.vllm, options.torch, options.rounds)
+    own = Path(sysconfig.get_path("platlib"))
+    if not options.paths and (own / "torch" / "lib").is_dir() and (own / "vllm").is_dir():
+        options.paths = [own]
     if options.paths:
         with tempfile.TemporaryDirectory(prefix="bench-linkage-") as scratch:
             folder = _unpacked(options.paths, Path(scratch))

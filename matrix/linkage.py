@@ -328,7 +328,7 @@ def _is_apart(name: str) -> bool:
     return not _SHIMS.match(name)
 
 
-def _abi(names: list[str]) -> Abi:
+def _abi(names: tuple[str, ...]) -> Abi:
     if not names:
         return "none"
     return "c++" if any(name.startswith("_Z") for name in names) else "stable"

@@ -23,7 +23,6 @@ from matrix.symbols import (
     dump,
     file_name,
 )
-from scripts.check_linkage import agrees, seen
 
 CHECK = "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"
 CHECK_NAME = (
@@ -408,47 +407,3 @@ def test_a_copy_of_the_tables_answers_alike(tmp_path: Path) -> None:
         shutil.copy(DATA / name, tmp_path / name)
     pair = ("0.20.2", "2.11.0", "3.12")
     assert load_tables(tmp_path).link(*pair) == load_tables().link(*pair)
-
-
-# What the loader says, and whether it agrees.
-
-TRACE = f"""\
-\tlibtorch.so => /somewhere/torch/lib/libtorch.so (0x1)
-undefined symbol: {CHECK}\t(/somewhere/vllm/_C.abi3.so)
-undefined symbol: PyModule_Create2\t(/somewhere/vllm/_C.abi3.so)
-undefined symbol: cudaMalloc, version libcudart.so.12\t(/somewhere/vllm/_C.abi3.so)
-undefined symbol: other\t(/somewhere/torch/lib/libtorch.so)
-"""
-
-
-def test_the_loaders_words_are_read_without_folders() -> None:
-    found = seen(f"/somewhere/vllm/_C.abi3.so: undefined symbol: {CHECK}\n", TRACE, "_C.abi3.so")
-    assert found.said == f"_C.abi3.so: undefined symbol: {CHECK}"
-    assert (found.symbol, found.symbols, found.loads) == (CHECK, (CHECK,), False)
-    found = seen(
-        "libcudart.so.12: cannot open shared object file: No such file or directory", "", "x"
-    )
-    assert (found.library, found.symbol) == ("libcudart.so.12", None)
-
-
-def test_a_prediction_holds_where_the_loader_names_what_was_predicted() -> None:
-    missing = Linked("vllm/_C.abi3.so", None, "c++", symbols=(CHECK,), names=(CHECK_NAME,))
-    fine = Linked("vllm/_C.abi3.so", None, "c++")
-    library = Linked("vllm/_C.abi3.so", None, "c++", libraries=("libcudart.so.12",))
-    failed = seen(f"x: undefined symbol: {CHECK}", TRACE, "_C.abi3.so")
-    loads = seen("loads", "", "_C.abi3.so")
-    no_library = seen("libcudart.so.12: cannot open shared object file: no", "", "_C.abi3.so")
-    for predicted, found, expected in (
-        (missing, failed, True),
-        (missing, loads, False),
-        (fine, loads, True),
-        (fine, failed, False),
-        (library, no_library, True),
-        (library, failed, False),
-        (missing, no_library, False),
-        (Linked("x", "DeepGEMM", "c++", fault="is built for Python 3.12"), failed, True),
-        (Linked("x", "DeepGEMM", "c++", fault="is built for Python 3.12"), loads, False),
-        # The one symbol is right, but the loader misses another one too.
-        (missing, seen(failed.said, TRACE.replace("PyModule_Create2", "t"), "_C.abi3.so"), False),
-    ):
-        assert agrees(predicted, found) is expected

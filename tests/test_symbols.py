@@ -194,7 +194,7 @@ def test_the_tables_of_the_package_stay_small() -> None:
 def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("library")
     (folder / "x.c").write_text("int torch_f(void); int g(void) { return torch_f(); }")
-    command = ["gcc", "-shared", "-fPIC", "-o", folder / "x.so", folder / "x.c"]
+    command = ["gcc", "-shared", "-fPIC", "-o", str(folder / "x.so"), str(folder / "x.c")]
     subprocess.run(command, check=True)
     return (folder / "x.so").read_bytes()
 
