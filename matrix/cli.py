@@ -115,13 +115,16 @@ def _bundle(options: argparse.Namespace) -> int:
 
 
 def _refresh(options: argparse.Namespace) -> int:
+    from contextlib import closing
+
     from matrix.engines.index import Index
     from matrix.engines.refreshes import refresh
     from matrix.releases import RELEASES_FILE
     from matrix.report.releases import render
 
     path = options.releases or RELEASES_FILE
-    done = refresh(path, Index(options.index), check=options.check, jobs=options.jobs)
+    with closing(Index(options.index)) as index:
+        done = refresh(path, index, check=options.check, jobs=options.jobs)
     print(render(done, _from_here(path), check=options.check), end="")
     for failure in done.failures:
         _say(failure)

@@ -87,7 +87,10 @@ def listed(project: str, files: Iterable[Published]) -> dict[str, tuple[Publishe
             continue
         if version >= oldest and not version.is_prerelease and version.local is None:
             found.setdefault(version, []).append(file)
-    return {str(version): tuple(found[version]) for version in sorted(found)}
+    return {
+        str(version): tuple(sorted(found[version], key=lambda file: file.filename))
+        for version in sorted(found)
+    }
 
 
 def due(project: str, rows: Rows, releases: Mapping[str, Sequence[Published]]) -> list[str]:
@@ -130,7 +133,7 @@ def source_distribution(files: Sequence[Published]) -> Published | None:
 
 
 def unreadable(project: str, files: Sequence[Published]) -> Read | None:
-    """What is known of a release without a file to read it from; None where there is one."""
+    """What there is to say of a release without a file to read; None where it has one."""
     if linux_wheel(project, files) or source_distribution(files):
         return None
     return Read({"note": "no wheel for Linux on x86_64 and no source distribution to read"})

@@ -14,6 +14,7 @@ from matrix.releases import Releases, ReleasesError, load_releases
 
 RELEASES = load_releases()
 CELLS = set(RELEASES.cells())
+NEWEST_TORCH = ".".join(RELEASES.torch[-1].version.split(".")[:2])
 
 ROW = {
     "version": "0.19.1",
@@ -111,9 +112,10 @@ def test_an_off_pin_pair_is_refused_with_the_ways_out() -> None:
     ("name", "part"),
     [
         ("py311-torch210-cpu", "unknown factor 'cpu'"),
-        ("py311-torch299", "torch 2.99 is not known here; the nearest: 2.15"),
+        ("py311-torch299", f"torch 2.99 is not known here; the nearest: {NEWEST_TORCH}"),
         ("py311-torch21", "torch 2.1 is not known here; the nearest: 2.7, 2.10, 2.11"),
-        ("py311-torch210-vllm015", "vLLM 0.15 is not known here; the nearest: 0.14, 0.16"),
+        ("py311-torch210-vllm08", "vLLM 0.8 is not known here; the nearest: 0.9"),
+        ("py311-torch210-vllm015", "vLLM 0.15.1 pins torch 2.9.1, so torch210 cannot go with"),
         ("py39-torch210", "vLLM 0.19.1 needs Python >=3.10,<3.14, so py39 cannot run it"),
         ("py39-torch210", "; use py310-torch210-vllm019"),
         ("py314-torch29", "use py313-torch29-vllm016"),

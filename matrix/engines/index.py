@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Index", "IndexFault", "Published", "read_members"]
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16  # bytes; of a block that breaks off nothing is kept
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
 _PATIENCE = 60  # seconds; an index may ask for more before the next try, and does not get it
 _BUSY = (429, 500, 502, 503, 504)
@@ -447,5 +447,7 @@ def _first_line(error: Any) -> str:
     """Why it failed, in one line, without the layers of libraries around the cause."""
     reason = error.args[0] if isinstance(error, OSError) and error.args else error
     reason = getattr(reason, "reason", reason)
+    if isinstance(reason, Exception) and reason.args and isinstance(reason.args[0], str):
+        reason = reason.args[0]
     line = str(reason).strip().partition("\n")[0]
     return line.partition("object at")[2].partition(">: ")[2] or line or type(error).__name__

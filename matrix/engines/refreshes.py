@@ -59,20 +59,21 @@ def refresh(path: Path, index: Index, *, check: bool = False, jobs: int = 4) -> 
         project: {str(row["version"]): row for row in rows}
         for project, rows in read_rows(path).items()
     }
-    before = path.read_text(encoding="utf-8")
+    kept = old
     published, failures = _list(index)
     rows, tasks = old, []
     for project, releases in published.items():
+        new = set(due(project, old, releases))
         for version, files in releases.items():
+            nothing = unreadable(project, files)
+            known = "source" in old.get(project, {}).get(version, {})
             try:
-                rows = merged(rows, project, version, files, unreadable(project, files))
+                rows = merged(rows, project, version, files, None if known else nothing)
             except MatrixError as error:
                 failures.append(str(error))
-        tasks += [
-            (project, version, releases[version])
-            for version in due(project, old, releases)
-            if unreadable(project, releases[version]) is None
-        ]
+                continue
+            if version in new and nothing is None:
+                tasks.append((project, version, files))
     left = [(name, each) for name in published for each in gone(name, old, published[name])]
     rows = finished(rows)
     if check:
@@ -85,7 +86,7 @@ def refresh(path: Path, index: Index, *, check: bool = False, jobs: int = 4) -> 
             if (project, version) not in told
         ]
         return Refreshed(tuple(found), tuple(failures), tuple(left))
-    done, began = 0, time.monotonic()
+    done, good, began = 0, 0, time.monotonic()
     workers = ThreadPoolExecutor(jobs)
     try:
         running = {workers.submit(_read, index, task): task for task in tasks}
@@ -100,14 +101,16 @@ def refresh(path: Path, index: Index, *, check: bool = False, jobs: int = 4) -> 
                 failures.append(said if version in said else f"{project} {version}: {said}")
                 _say(f"[{done}/{len(tasks)}] {project} {version}: FAILED")
                 continue
-            before = _write(path, rows, before)
+            kept, good = _write(path, rows, kept), good + 1
             seconds = time.monotonic() - began
             _say(f"[{done}/{len(tasks)}] {project} {version}: {how}; {seconds:.1f} s in all")
-    finally:
+    except BaseException:
         index.stop()
+        raise
+    finally:
         workers.shutdown(cancel_futures=True)
-    _write(path, rows, before)
-    return Refreshed(tuple(changes(old, rows)), tuple(failures), tuple(left), len(tasks))
+    _write(path, rows, kept)
+    return Refreshed(tuple(changes(old, rows)), tuple(failures), tuple(left), good)
 
 
 def _list(
@@ -168,12 +171,11 @@ def _understood(project: str, version: str, members: Mapping[str, str], source: 
     return read_companion(project, version, metadata, source)
 
 
-def _write(path: Path, rows: Rows, before: str) -> str:
-    """Write the rows where they differ from what the file has, and return what it has now."""
-    after = text(rows)
-    if after != before:
-        write_text(path, after)
-    return after
+def _write(path: Path, rows: Rows, kept: Rows) -> Rows:
+    """Write the rows where they differ from those that the file has; it has these now."""
+    if rows != kept:
+        write_text(path, text(rows))
+    return rows
 
 
 def _say(line: str) -> None:
