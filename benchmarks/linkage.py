@@ -2,12 +2,11 @@
 
     python benchmarks/linkage.py [--vllm 0.19.1] [--torch 2.10.0] [SITE_PACKAGES | WHEEL ...]
 
-From tables it needs nothing else. Where its own environment has torch and vLLM installed, as `tox
--e bench` has, or with a folder that has, or with a wheel
-of each (their shared objects are unpacked first, to a temporary folder, for both sides), it also
-reads every shared object of both, as `matrix linkage` does, against `nm -D` on the same files: all
-files in one call, and a call a file. Both read warm files; each figure is the least of the rounds,
-and both sides of a ratio run in turns.
+From tables it needs nothing else. With torch and vLLM installed, in its own environment (as in
+`tox -e bench`) or in the named folder, or with a wheel of each (unpacked first, for both sides),
+it also reads every shared object of both and links them, against `nm -D` on the same files: all
+in one call, and a call a file. The files are warm; each figure is the least of the rounds, and all
+that is compared runs in turns.
 """
 
 import argparse
