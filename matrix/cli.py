@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from matrix.expectations import Expectations
     from matrix.grid import Grid
+    from matrix.linkage import Linkage
     from matrix.report.table import Entry, Table
     from matrix.verdicts import CellVerdict
 
@@ -193,7 +194,8 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
         return 0 if found.ok else 1
     vllms = [options.vllm] if options.vllm else tables.vllm_versions
     torches = [options.torch] if options.torch else tables.torch_versions
-    linkages, faults = [], {}
+    linkages: list[Linkage] = []
+    faults: dict[str, None] = {}
     for vllm in vllms:
         for torch in torches:
             try:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -71,9 +71,10 @@ _SYSTEM = re.compile(
 )
 _SONAME = re.compile(r"(?P<stem>.+?\.so)\.(?P<major>\d+)")
 
-
-_Exported = dict[tuple[str, ...], dict[str, bool]]
-"""By the libraries of one torch that an extension reaches: whether they export a name."""
+# Extensions, and releases of vLLM, mostly need the same of the same library: by its name, which
+# symbols it was asked for, and which of them it has.
+_Tried = dict[str, tuple[set[str], set[str]]]
+_Asked = tuple[tuple[str, ...], ...]  # what each extension needs of torch
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
 
     Only files for that Python count. A feature whose files are all for other Pythons is missing.
     """
-    return _for_python(vllm, torch, python, _link_all(vllm, torch))
+    return _for_python(vllm, torch, python, _link_all(vllm, torch, _asked(vllm), {}))
 
 
 @dataclass
@@ -163,7 +164,8 @@ class Tables:
     torch_versions: tuple[str, ...] = ()
     _read: dict[str, TorchSymbols | VllmSymbols] = field(default_factory=dict)
     _linked: dict[tuple[str, str], tuple[Linked, ...]] = field(default_factory=dict)
-    _exported: dict[str, _Exported] = field(default_factory=dict)
+    _asked: dict[str, _Asked] = field(default_factory=dict)
+    _tried: dict[str, _Tried] = field(default_factory=dict)
 
     def vllm(self, version: str) -> VllmSymbols:
         """The table of that vLLM; raises SymbolsError where there is none or it is damaged."""
@@ -181,8 +183,10 @@ class Tables:
         """As `link`, by versions; what does not depend on the Python is worked out once."""
         importing, exporting = self.vllm(vllm), self.torch(torch)
         if (vllm, torch) not in self._linked:
-            exported = self._exported.setdefault(torch, {})
-            self._linked[vllm, torch] = _link_all(importing, exporting, exported)
+            if vllm not in self._asked:
+                self._asked[vllm] = _asked(importing)
+            asked, tried = self._asked[vllm], self._tried.setdefault(torch, {})
+            self._linked[vllm, torch] = _link_all(importing, exporting, asked, tried)
         return _for_python(importing, exporting, python, self._linked[vllm, torch])
 
     def _table(
@@ -239,15 +243,56 @@ def feature_of(path: str) -> str | None:
     return None if _CORE.fullmatch(stem) else stem
 
 
-def _link_all(
-    vllm: VllmSymbols, torch: TorchSymbols, exported: _Exported | None = None
-) -> tuple[Linked, ...]:
-    """Each extension of each Python, in the order of the table.
+def _asked(vllm: VllmSymbols) -> _Asked:
+    return tuple(
+        tuple(name for name in each.imports if not _is_apart(name)) for each in vllm.extensions
+    )
 
-    `exported` keeps what was found out about this torch: every vLLM asks it for the same few names.
-    """
-    found = {} if exported is None else exported
-    return tuple(_link_one(each, vllm, torch, found) for each in vllm.extensions)
+
+def _link_all(
+    vllm: VllmSymbols, torch: TorchSymbols, asked: _Asked, tried: _Tried
+) -> tuple[Linked, ...]:
+    """Each extension of each Python, in the order of the table."""
+    siblings = {each.name: each for each in vllm.extensions}
+    libraries = {each.name: each for each in torch.libraries}
+    brought = {*siblings, *_brought(torch)}
+    every = set().union(*asked)
+    fresh: set[str] = set()
+    linked = []
+    for extension, wanted in zip(vllm.extensions, asked, strict=True):
+        feature = feature_of(extension.path)
+        if extension.fault is not None:
+            linked.append(Linked(extension.path, feature, "none", fault=extension.fault))
+            continue
+        there: set[str] = set()
+        for name in _reach(extension.needed, siblings, libraries):
+            if name in siblings:
+                own = siblings[name].exports
+                wanted = tuple(each for each in wanted if each not in own)
+                continue
+            names_tried, names_there = tried.setdefault(name, (set(), set()))
+            if name not in fresh:
+                fresh.add(name)
+                exports = libraries[name].exports
+                names_there.update(each for each in every - names_tried if each in exports)
+                names_tried |= every
+            there |= names_there
+        missing = tuple(each for each in wanted if each not in there)
+        # Folders of its own to look in may hold anything; none of vLLM's has had any so far.
+        lacking = [] if extension.rpath else _unmet(extension.needed, brought)
+        names = tuple(vllm.demangled.get(each, each) for each in missing)
+        linked.append(
+            Linked(
+                extension.path,
+                feature,
+                _abi(wanted),
+                symbols=missing,
+                names=names,
+                libraries=tuple(lacking),
+                needs=_needs(names, lacking, torch),
+            )
+        )
+    return tuple(linked)
 
 
 def _for_python(
@@ -276,48 +321,6 @@ def _for_python(
     return Linkage(vllm.wheel.version, torch.wheel.version, python, tuple(here))
 
 
-def _link_one(
-    extension: Extension, vllm: VllmSymbols, torch: TorchSymbols, exported: _Exported
-) -> Linked:
-    feature = feature_of(extension.path)
-    if extension.fault is not None:
-        return Linked(extension.path, feature, "none", fault=extension.fault)
-    wanted = _from_torch(extension.imports)
-    own: set[str] = set()
-    reached: list[Library] = []
-    siblings = {each.name: each for each in vllm.extensions}
-    libraries = {each.name: each for each in torch.libraries}
-    for name in _reach(extension.needed, siblings, libraries):
-        if name in siblings:
-            own.update(siblings[name].exports)
-        else:
-            reached.append(libraries[name])
-    known = exported.setdefault(tuple(each.name for each in reached), {})
-    for name in wanted:
-        if name not in known:
-            known[name] = any(name in each.exports for each in reached)
-    missing = [name for name in wanted if name not in own and not known[name]]
-    foreign = [name for name in wanted if name not in own]
-    # Folders of its own to look in may hold anything; none of vLLM's has had any so far.
-    lacking = [] if extension.rpath else _unmet(extension.needed, siblings, torch)
-    names = tuple(vllm.demangled.get(each, each) for each in missing)
-    return Linked(
-        extension.path,
-        feature,
-        _abi(foreign),
-        symbols=tuple(missing),
-        names=names,
-        libraries=tuple(lacking),
-        needs=_needs(names, lacking, torch),
-    )
-
-
-@lru_cache(maxsize=1 << 12)
-def _from_torch(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The symbols that can come from torch alone; the same of an extension with every torch."""
-    return tuple(name for name in names if not _is_apart(name))
-
-
 def _is_apart(name: str) -> bool:
     """Whether a symbol without a version comes from elsewhere than torch, by its name."""
     if name.startswith("_Z"):
@@ -325,7 +328,7 @@ def _is_apart(name: str) -> bool:
     return not _SHIMS.match(name)
 
 
-def _abi(names: list[str]) -> Abi:
+def _abi(names: tuple[str, ...]) -> Abi:
     if not names:
         return "none"
     return "c++" if any(name.startswith("_Z") for name in names) else "stable"
@@ -335,21 +338,20 @@ def _reach(
     needed: Iterable[str], siblings: Mapping[str, Extension], libraries: Mapping[str, Library]
 ) -> list[str]:
     """The libraries that a file reaches, nearest first; others than of the two wheels left out."""
-    queue = list(dict.fromkeys(needed))
-    seen = set(queue)
+    found: dict[str, None] = {}
+    queue = list(needed)
     for name in queue:
+        if name in found:
+            continue
         known = siblings.get(name) or libraries.get(name)
         if known is not None:
-            queue += [each for each in dict.fromkeys(known.needed) if each not in seen]
-            seen.update(known.needed)
-    return [name for name in queue if name in siblings or name in libraries]
+            found[name] = None
+            queue.extend(known.needed)
+    return list(found)
 
 
-def _unmet(
-    needed: Iterable[str], siblings: Mapping[str, Extension], torch: TorchSymbols
-) -> list[str]:
+def _unmet(needed: Iterable[str], brought: set[str]) -> list[str]:
     """The needed libraries that neither the wheels, nor what torch needs, nor the system brings."""
-    brought = {*siblings, *_brought(torch)}
     return [each for each in needed if each not in brought and not _SYSTEM.fullmatch(each)]
 
 

@@ -65,21 +65,64 @@ class Wheel:
 
 
 class Names:
-    """A set of symbols, in a table by 40 bits of a hash; it can tell whether it holds a name.
+    """A set of symbols that can tell whether it holds a name; in a table, by 40 bits of a hash.
 
     >>> names = Names.of([b"aoti_torch_get_dim"])
     >>> "aoti_torch_get_dim" in names, "aoti_torch_get_data" in names
     (True, False)
     """
 
-    def __init__(self, counts: array[int], words: array[int]) -> None:
-        """Take the number of names by first byte, and the other 32 bits of each, in order."""
-        self._counts, self._words = counts, words
-        self._starts = [0, *accumulate(counts)]
+    def __init__(self, plain: frozenset[bytes], hashes: _Hashes | None = None) -> None:
+        """Take the names, or their hashes where only these are known."""
+        self._plain, self._hashes = plain, hashes
 
     @classmethod
     def of(cls, names: Iterable[bytes]) -> Names:
-        """The set of these names."""
+        """The set of these names; to hash them takes longer than to read them, and comes later."""
+        return cls(frozenset(names))
+
+    @classmethod
+    def load(cls, body: memoryview, size: int) -> Names:
+        """The set in the bytes of a table; raises ValueError where they hold no `size` names."""
+        return cls(frozenset(), _Hashes.load(body, size))
+
+    def dump(self) -> bytes:
+        """Its bytes in a table."""
+        return self._hashed().dump()
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the set holds this name."""
+        if not isinstance(name, str):
+            return False
+        if self._hashes is None:
+            return name.encode("utf-8", "surrogateescape") in self._plain
+        return name in self._hashes
+
+    def __len__(self) -> int:
+        """How many names it holds."""
+        return len(self._hashed().words)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same names."""
+        return self.dump() == other.dump() if isinstance(other, Names) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _hashed(self) -> _Hashes:
+        if self._hashes is None:
+            self._hashes = _Hashes.of(self._plain)
+        return self._hashes
+
+
+class _Hashes:
+    """The first 40 bits of the hashes of names: how many by first byte, and the rest in order."""
+
+    def __init__(self, counts: array[int], words: array[int]) -> None:
+        self.counts, self.words = counts, words
+        self._starts = [0, *accumulate(counts)]
+
+    @classmethod
+    def of(cls, names: Iterable[bytes]) -> _Hashes:
         hashed = hashlib.blake2b
         digests = sorted({hashed(name, digest_size=1 + _WORD).digest() for name in names})
         counts = array("I", bytes(_WORD * _BUCKETS))
@@ -90,49 +133,31 @@ class Names:
             words.byteswap()
         return cls(counts, words)
 
-    def __contains__(self, name: object) -> bool:
-        """Whether the set holds this name."""
-        if not isinstance(name, str):
-            return False
-        bucket, word = _hashed(name)
-        end = self._starts[bucket + 1]
-        at = bisect_left(self._words, word, self._starts[bucket], end)
-        return at < end and self._words[at] == word
-
-    def __len__(self) -> int:
-        """How many names it holds."""
-        return len(self._words)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both hold the same names."""
-        if not isinstance(other, Names):
-            return NotImplemented
-        return self._counts == other._counts and self._words == other._words
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def dump(self) -> bytes:
-        """Its bytes in a table."""
-        return _little(self._counts) + _little(self._words)
-
     @classmethod
-    def load(cls, body: memoryview, size: int) -> Names:
-        """The set in the bytes of a table; raises ValueError where they hold no `size` names."""
+    def load(cls, body: memoryview, size: int) -> _Hashes:
         counts, words = array("I"), array("I")
-        head = _WORD * _BUCKETS
-        counts.frombytes(body[:head])
-        words.frombytes(body[head : head + _WORD * size])
-        if len(counts) != _BUCKETS or len(words) != size or sum(counts) != size:
-            raise ValueError(f"{size} names expected")
+        counts.frombytes(body[: _WORD * _BUCKETS])
+        words.frombytes(body[_WORD * _BUCKETS :])
         if sys.byteorder == "big":
             counts.byteswap()
             words.byteswap()
+        if len(counts) != _BUCKETS or len(words) != size or sum(counts) != size:
+            raise ValueError(f"{size} names expected")
         return cls(counts, words)
 
     @staticmethod
     def bytes_of(size: int) -> int:
         """How many bytes `size` names take in a table."""
         return _WORD * (_BUCKETS + size)
+
+    def dump(self) -> bytes:
+        return _little(self.counts) + _little(self.words)
+
+    def __contains__(self, name: str) -> bool:
+        bucket, word = _hash_of(name)
+        end = self._starts[bucket + 1]
+        at = bisect_left(self.words, word, self._starts[bucket], end)
+        return at < end and self.words[at] == word
 
 
 @dataclass(frozen=True)
@@ -259,7 +284,7 @@ def _torch(wheel: Wheel, header: dict[str, Any], body: memoryview) -> TorchSymbo
     libraries, at = [], 0
     for each in header["libraries"]:
         size = int(each["exports"])
-        end = at + Names.bytes_of(size)
+        end = at + _Hashes.bytes_of(size)
         libraries.append(
             Library(str(each["name"]), tuple(each["needed"]), Names.load(body[at:end], size))
         )
@@ -322,7 +347,7 @@ def _little(numbers: array[int]) -> bytes:
 
 
 @lru_cache(maxsize=1 << 16)
-def _hashed(name: str) -> tuple[int, int]:
+def _hash_of(name: str) -> tuple[int, int]:
     """The bucket and the word of a name; the same few are asked of every torch."""
     raw = name.encode("utf-8", "surrogateescape")
     digest = hashlib.blake2b(raw, digest_size=1 + _WORD).digest()

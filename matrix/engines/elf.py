@@ -20,7 +20,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -39,6 +39,7 @@ _BLOCK = 1 << 20
 _LARGEST = 8 << 30  # bytes; torch's largest library has 1 GB
 _TYPES = ("SHT_DYNAMIC", "SHT_DYNSYM", "SHT_GNU_versym", "SHT_GNU_verneed")
 _SYMBOL = 24  # bytes of a symbol
+_UNDEFINED = 0xFFFF  # the second word of a symbol that no section defines is at most this
 _LOCAL, _WEAK = 0, 2
 _HIDDEN = (1, 2)  # the visibilities internal and hidden
 _UNVERSIONED = (0, 1)  # local, global
@@ -96,11 +97,13 @@ def read_wheel(
             members = [each for each in archive.infolist() if _is_library(each.filename)]
             if not members:
                 raise ElfError(f"{path.name}: holds no shared object; take another wheel")
-            return _read(
-                wheel,
-                sorted(each.filename for each in members),
-                lambda name: _unpacked(archive, name),
-                told,
+            return _with_names(
+                _read(
+                    wheel,
+                    sorted(each.filename for each in members),
+                    lambda name: _unpacked(archive, name),
+                    told,
+                )
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
         raise ElfError(f"{path.name}: cannot be read ({error}); fetch the wheel again") from error
@@ -109,7 +112,10 @@ def read_wheel(
 def read_folder(
     folder: Path, project: Literal["torch", "vllm"], version: str
 ) -> TorchSymbols | VllmSymbols:
-    """As `read_wheel`, of a wheel that was installed in this folder (`site-packages`)."""
+    """As `read_wheel`, of a wheel that was installed in this folder (`site-packages`).
+
+    Nothing says which wheel it was, and no name is demangled.
+    """
     paths = sorted(
         Path(parent, name).relative_to(folder).as_posix()
         for parent, _, names in os.walk(folder / project)
@@ -164,9 +170,16 @@ def _vllm(wheel: Wheel, found: dict[str, Dynamic], faults: dict[str, str]) -> Vl
         for path, each in found.items()
     ]
     extensions += [Extension(path, _python_of(path), fault=fault) for path, fault in faults.items()]
-    names = [name for name in _texts(wanted) if name.startswith("_Z")]
+    return VllmSymbols(wheel, tuple(sorted(extensions, key=lambda each: each.path)))
+
+
+def _with_names(symbols: TorchSymbols | VllmSymbols) -> TorchSymbols | VllmSymbols:
+    if isinstance(symbols, TorchSymbols):
+        return symbols
+    imports = {name for each in symbols.extensions for name in each.imports}
+    names = sorted(name for name in imports if name.startswith("_Z"))
     demangled = {name: text for name in names if (text := _demangled(name)) is not None}
-    return VllmSymbols(wheel, tuple(sorted(extensions, key=lambda each: each.path)), demangled)
+    return replace(symbols, demangled=demangled)
 
 
 def _texts(names: Iterable[bytes]) -> tuple[str, ...]:
@@ -174,8 +187,14 @@ def _texts(names: Iterable[bytes]) -> tuple[str, ...]:
 
 
 def _dynamic(elf: ELFFile) -> Dynamic:
+    segments: list[Any] = list(elf.iter_segments())
+    ends = [each["p_offset"] + each["p_filesz"] for each in segments]
+    ends.append(elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"])
+    if max(ends) > elf.stream_len:
+        raise ElfError("is a damaged ELF file (cut short)")
     sections = _sections(elf)
-    dynamic = sections.get("SHT_DYNAMIC") or next(elf.iter_segments("PT_DYNAMIC"), None)
+    segment = next((each for each in segments if each["p_type"] == "PT_DYNAMIC"), None)
+    dynamic = sections.get("SHT_DYNAMIC") or segment
     if dynamic is None:
         raise ElfError("is an ELF file, but no shared object")
     needed = tuple(str(each.needed) for each in dynamic.iter_tags("DT_NEEDED"))
@@ -194,24 +213,23 @@ def _dynamic(elf: ELFFile) -> Dynamic:
     # A symbol is six words: where its name is; then, from the lowest bits on, a byte of its type
     # and binding, one of its visibility, and the section that defines it.
     names, whats = words[0::6], words[1::6]
-    kinds = {each & 0xFFFF for each in whats}
-    seen = {each for each in kinds if each >> 4 & 15 != _LOCAL and each >> 8 & 3 not in _HIDDEN}
-    strong = {each for each in seen if each >> 4 & 15 != _WEAK}
+    seen = {
+        each for each in set(whats) if each >> 4 & 15 != _LOCAL and each >> 8 & 3 not in _HIDDEN
+    }
+    defined = {each for each in seen if each > _UNDEFINED}
+    wanted = {each for each in seen - defined if each >> 4 & 15 != _WEAK}
     end = strings.index
     exports = tuple(
-        strings[at : end(0, at)]
-        for at, what in zip(names, whats, strict=True)
-        if what > 0xFFFF and what & 0xFFFF in seen
+        [strings[at : end(0, at)] for at, what in zip(names, whats, strict=True) if what in defined]
     )
     version_of = _versions(sections, len(names))
     imports: list[bytes] = []
     versioned: Counter[str] = Counter()
-    for index, (at, what) in enumerate(zip(names, whats, strict=True)):
-        if what <= 0xFFFF and what in strong:
-            if version := version_of(index):
-                versioned[version] += 1
-            else:
-                imports.append(strings[at : end(0, at)])
+    for index in [index for index, what in enumerate(whats) if what in wanted]:
+        if version := version_of(index):
+            versioned[version] += 1
+        else:
+            imports.append(strings[names[index] : end(0, names[index])])
     return Dynamic(needed, rpath, tuple(imports), versioned, exports)
 
 

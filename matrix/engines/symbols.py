@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
@@ -27,13 +27,20 @@ from matrix.offline import mib
 from matrix.symbols import SymbolsError, dump, file_name
 
 if TYPE_CHECKING:
-    from matrix.engines.index import Index, Published
+    from matrix.engines.index import Published
 
-__all__ = ["OLDEST", "PYTHON", "Made", "fill", "lacking", "newest_patches", "read_wheels"]
+__all__ = ["OLDEST", "PYTHON", "Made", "Source", "fill", "lacking", "newest_patches", "read_wheels"]
 
 PYTHON = "cp312"
 OLDEST = {"torch": Version("2.9"), "vllm": Version("0.14")}
 """The first releases that `fill` reads: from here on vLLM's wheel is one for all Pythons."""
+
+
+class Source(Protocol):
+    """What a package index has; `matrix.engines.index.Index` is one."""
+
+    def files(self, project: str) -> tuple[Published, ...]: ...  # noqa: D102
+    def fetch(self, file: Published, folder: Path) -> Path: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def read_wheels(
 
 
 def fill(
-    index: Index,
+    index: Source,
     folder: Path = DATA,
     told: Callable[[str], None] = print,
     *,
