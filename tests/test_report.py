@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from matrix.expectations import parse_expectations
 from matrix.records import Case, Record, RunError, Rung, Start, parse, to_json
+from matrix.releases import load_releases
 from matrix.report import markdown, split, table_json, terminal, text
 from matrix.report.table import Table, tabulate
 from matrix.verdicts import judge
@@ -171,6 +172,15 @@ does not say. torch and vLLM are imported once a run, before all starts. *inspec
 the model's class what it can do, for which it imports itself again in a process of its own; it \
 keeps the answer in its cache. The parts need not add up to the total, and no time is judged.
 """  # noqa: RUF001
+
+
+def test_an_off_pin_cell_is_marked_where_the_releases_are_known() -> None:
+    name = "py312-torch212-vllm020"
+    records = [make(name, make_case()), make("py311-torch210-vllm019", make_case())]
+    told = markdown.render(tabulate(records, RULES, releases=load_releases()))
+    assert told.count(f"| `{name}` (off-pin) | cpu |") == 2  # its case, and its record
+    assert "`py311-torch210-vllm019` (off-pin)" not in told
+    assert "off-pin" not in markdown.render(tabulate(records, RULES))
 
 
 def test_the_table_reads_as_a_release_manager_would_have_it() -> None:

@@ -293,6 +293,15 @@ def test_the_commands_of_the_readme_are_those_that_ci_runs() -> None:
     assert "README.md" in (ROOT / ".ci/run").read_text()
 
 
+def test_ci_runs_cells_that_the_matrix_holds_and_checks_this_block() -> None:
+    (listed,) = re.findall(r"cell: \[(.*)\]", (ROOT / ".github/workflows/ci.yml").read_text())
+    named = [*listed.split(", "), *re.findall(r"^cell (\S+)", (ROOT / ".ci/run").read_text(), re.M)]
+    assert len(named) >= 6
+    assert {RELEASES.resolve(name) for name in named} <= set(RELEASES.cells())
+    lint = (ROOT / "tox.ini").read_text().partition("[testenv:lint]")[2].partition("\n[")[0]
+    assert "python -m matrix sync --check" in lint
+
+
 def test_the_table_of_ci_is_kept_where_a_record_is_bad() -> None:
     _, _, after = (ROOT / ".github/workflows/ci.yml").read_text().partition("- run: tox -e table\n")
     steps = after.split("      - ")[1:]
@@ -315,5 +324,5 @@ def test_the_readme_names_the_cells() -> None:
         row = next(line for line in readme.splitlines() if f"`{cell.name}` |" in line)
         assert f"| {cell.torch} | {cell.vllm} |" in row
         assert all(f"`{name}`" in row for name in RELEASES.names(cell))
-    for name in re.findall(r"`(py3\d+-torch[\w-]+)`", readme):
-        RELEASES.resolve(name)
+    commands = re.findall(r"tox -e (py3\d+-torch[\w-]+)", readme)
+    assert {RELEASES.is_off_pin(RELEASES.resolve(name)) for name in commands} == {True, False}
