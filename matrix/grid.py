@@ -40,9 +40,9 @@ class Square:
     def shown(self) -> Climb:
         """The climb that stands for the pair.
 
-        Of the Pythons that it ran on the worst. Without a run the one that gets highest with the
-        fewest rungs skipped, of those that both releases are for: a Python that fails says more of
-        the Python than of the pair.
+        Of the Pythons that it ran on the worst. Without a run, of those that both releases are for,
+        the one about which most was asked, and of these the one that gets highest: a Python that
+        fails alone says more of the Python than of the pair.
         """
         ran_on = [each for each in self.climbs if each.ran is not None and _tells(each.ran)]
         if ran_on:
@@ -50,7 +50,7 @@ class Square:
         fit = [each for each in self.climbs if each.fails != "declared"]
         return max(
             fit or self.climbs,
-            key=lambda each: (each.fails is None, _top(each), -len(each.skipped)),
+            key=lambda each: (each.asked, each.fails is None, _top(each)),
         )
 
     @property

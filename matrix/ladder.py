@@ -114,6 +114,16 @@ class Climb:
         return tuple(step.rung for step in self.steps[:end] if step.state == UNKNOWN)
 
     @property
+    def open(self) -> tuple[str, ...]:
+        """Those of the unknown rungs that need no run: they could be asked."""
+        return tuple(rung for rung in self.unknown if rung in CHEAP)
+
+    @property
+    def asked(self) -> int:
+        """How many of the rungs that need no run were asked."""
+        return sum(step.state != UNKNOWN for step in self.steps[: len(CHEAP)])
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         """The rungs below the one reached that nobody asked."""
         top = height(self.reached)

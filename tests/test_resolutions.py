@@ -71,7 +71,6 @@ def releases() -> Releases:
         ),
         pythons=("3.10", "3.12"),
         matrix_vllm=("0.16.0", "0.19.1"),
-        default_vllm={"2.9": "0.16.0", "2.10": "0.19.1"},
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from matrix.grid import Grid, Square
-from matrix.ladder import CHEAP, Climb
+from matrix.ladder import Climb
 from matrix.records import RUNGS
 from matrix.report.text import aligned, clean, markdown, tabular
 from matrix.verdicts import COMPATIBLE, DRIFT, UNTESTED
@@ -27,12 +27,15 @@ it fails.
 _LEGEND = """\
 In the grids: the torch that a vLLM pins is **bold**, every other pair is off-pin (an override \
 installs it); ❌ fails at this rung, the number says why; a rung alone is the highest that passed, \
-nothing was run; *?* after it: a rung below was not asked; · nothing is known yet. Shown are the \
-newest patch of each minor release and of each torch that it pins, and what ran; \
+nothing was run; *?* after it: a rung below was not asked; · off-pin, and nobody asked further. \
+Shown are the newest patch of each minor release and of each torch that it pins, and what ran; \
 compatibility.json has every release.
 """
-_SIGNS = "* is the torch that a vLLM pins; ?: a rung below was not asked; .: nothing is known"
-_PYTHONS = "A pair stands for the Python on which it gets highest; where it ran, for the worst.\n"
+_SIGNS = "* is the torch that a vLLM pins; ?: a rung below was not asked; .: off-pin, not asked"
+_PYTHONS = """\
+A square shows the Python about which most was asked, and of these the one that gets highest; \
+where the pair ran, the worst.
+"""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def _square(square: Square) -> dict[str, object]:
                 "reason": group[0].reason,
                 "without": group[0].without,
                 # What a run alone can show is unknown wherever none ran.
-                "unknown": [rung for rung in group[0].unknown if rung in CHEAP],
+                "unknown": list(group[0].open),
                 "ran": group[0].ran.day if group[0].ran else None,
                 "contradictions": list(group[0].contradictions),
             }
@@ -148,7 +151,7 @@ def _count(counts: dict[tuple[str, str | None], int]) -> dict[str, dict[str, int
 def _counted(grid: Grid) -> str:
     """The pairs that reached or fail at each rung, the highest first, platforms side by side."""
     counts = {platform: grid.counts(platform) for platform in grid.platforms}
-    named = [(rung, rung) for rung in reversed(RUNGS)] + [("nothing known", None)]
+    named = [(rung, rung) for rung in reversed(RUNGS)] + [("off-pin, not asked", None)]
     rows = [
         [
             name,
