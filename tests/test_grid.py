@@ -217,7 +217,10 @@ def test_the_counts_of_each_rung_are_told() -> None:
     told = report.section(GRID)
     head = "| rung | cuda: reached | cuda: fails here | cpu: reached | cpu: fails here |"
     rows = told.partition(head)[2].split("\n\n")[0].splitlines()[2:]
-    assert [row.split(" | ")[0].strip("| ") for row in rows] == [*reversed(RUNGS), "off-pin, not asked"]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == [
+        *reversed(RUNGS),
+        "off-pin, not asked",
+    ]
     cuda = sum(int(number) for row in rows for number in row.split("|")[2:4] if number.strip())
     assert cuda == 36
     assert "36 pairs, 108 cells on each platform" in told
