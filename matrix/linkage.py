@@ -8,6 +8,9 @@ that it names as needed; a weak one need not; a library that nobody brings ends 
 runtime, against the libraries of torch's wheel and of vLLM's own; and that each needed library
 is one of those, one that torch itself needs (such as `libcudart.so.13`), or of the system.
 
+A library that is missing from this may be on a machine that has another CUDA installed, where the
+loader finds it: `Linked.libraries` are apart from `Linked.symbols`, which no machine can add.
+
 **Not checked**: symbols with a version (glibc's, libstdc++'s, libgcc's, `libcudart`'s), Python's C
 API, CUDA's libraries and the driver by their names, the C++ standard library by its namespace. They
 do not come from torch. Nor is checked what a function does: a symbol that is there can still

@@ -158,7 +158,9 @@ def test_a_file_without_section_headers_that_is_cut_is_refused(build: Build) -> 
             read_object(io.BytesIO(content[:end]))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_a_damaged_file_raises_nothing_else(build: Build, data: st.DataObject) -> None:
     whole = _whole(build)

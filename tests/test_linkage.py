@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix.cli import main
@@ -241,6 +241,7 @@ def test_a_file_that_is_not_elf_does_not_load() -> None:
 shims = st.frozensets(st.sampled_from([f"torch_{each}" for each in "abcdefgh"]))
 
 
+@settings(deadline=None)
 @given(shims, shims, shims)
 def test_a_torch_that_exports_more_never_links_less(
     wanted: frozenset[str], has: frozenset[str], more: frozenset[str]

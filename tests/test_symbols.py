@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix.engines.elf import read_wheel
@@ -39,6 +39,7 @@ def torch(*libraries: Library) -> TorchSymbols:
     return TorchSymbols(TORCH, libraries or (Library("libc10.so", (), Names.of([b"a", b"b"])),))
 
 
+@settings(deadline=None)
 @given(names)
 def test_a_set_of_names_holds_its_names(known: frozenset[bytes]) -> None:
     plain = Names.of(known)
@@ -51,6 +52,7 @@ def test_a_set_of_names_holds_its_names(known: frozenset[bytes]) -> None:
     assert hashed == plain
 
 
+@settings(deadline=None)
 @given(names, st.text(min_size=1, max_size=30))
 def test_a_set_of_names_holds_no_other(known: frozenset[bytes], other: str) -> None:
     hashed = Names.load(memoryview(Names.of(known).dump()), len(known))
@@ -65,6 +67,7 @@ def test_a_library_as_large_as_torchs_keeps_every_name_apart() -> None:
     assert not any(f"{each}l" in hashed for each in many)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(Library, texts, st.lists(texts).map(tuple), names.map(Names.of)), max_size=4
@@ -92,6 +95,7 @@ extensions = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(extensions, unique_by=lambda each: each.path, max_size=4),
     st.dictionaries(texts, texts, max_size=3),
@@ -109,6 +113,7 @@ def test_a_table_of_vllm_has_a_name_a_line() -> None:
     assert json.loads(content.split(b"\n", 1)[0])["sha256"] == "cd" * 32
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_byte_that_changed_is_seen(data: st.DataObject) -> None:
     content = bytearray(dump(torch()))
@@ -119,6 +124,7 @@ def test_a_byte_that_changed_is_seen(data: st.DataObject) -> None:
         load(bytes(content), "torch.table")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_a_table_that_was_cut_is_named_with_its_mend(size: int) -> None:
     content = dump(torch())

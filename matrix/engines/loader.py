@@ -96,17 +96,19 @@ def observe(venv: Path, packages: Path, path: Path, stub: Path) -> Seen:
     """Import the extension at `path` in this environment, and list what it misses.
 
     `packages` is the environment's `site-packages`, `stub` a folder with what stands for the driver
-    on a machine that has none.
+    on a machine that has none. What else this machine has installed, such as a CUDA of its own, is
+    not found: the loader is told to look into the system's own folders only.
     """
     environ = {key: value for key, value in os.environ.items() if not key.startswith("LD_")}
     if not _has_driver():
         environ["LD_LIBRARY_PATH"] = str(stub)
     python = str(venv / "bin" / "python")
     name = path.name.partition(".")[0]
-    done = called([python, "-c", _IMPORT, str(path), name], environ)
+    loader = [_interpreter(), "--inhibit-cache"]
+    done = called([*loader, "--argv0", python, python, "-c", _IMPORT, str(path), name], environ)
     folders = [packages / "torch" / "lib", *packages.glob("nvidia/**/lib"), stub]
     traced = called(
-        [_interpreter(), str(path)],
+        [*loader, str(path)],
         {
             **environ,
             "LD_LIBRARY_PATH": ":".join(map(str, folders)),
