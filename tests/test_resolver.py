@@ -390,7 +390,7 @@ def test_a_bad_number_of_jobs(jobs: str, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as raised:
         cli.main(["resolve", "--all-pins", "--jobs", jobs])
     assert raised.value.code == 2
-    assert "is not a number from 1 up" in capsys.readouterr().err
+    assert "is not a number from 1 to 64" in capsys.readouterr().err
 
 
 def test_a_bad_file_is_named_before_anything_is_asked(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix import cli
@@ -120,6 +120,7 @@ def test_what_is_synced_is_up_to_date_whatever_it_said(tmp_path: Path) -> None:
         assert synced(fresh, releases) == fresh
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_any_change_within_the_block_is_seen(data: st.DataObject) -> None:
     lines = TOX_INI.split("\n")
