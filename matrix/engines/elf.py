@@ -37,6 +37,7 @@ __all__ = ["Dynamic", "ElfError", "read_folder", "read_object", "read_wheel"]
 
 _BLOCK = 1 << 20
 _LARGEST = 8 << 30  # bytes; torch's largest library has 1 GB
+_CUT = "is a damaged ELF file (cut short)"
 _TYPES = ("SHT_DYNAMIC", "SHT_DYNSYM", "SHT_GNU_versym", "SHT_GNU_verneed")
 _SYMBOL = 24  # bytes of a symbol
 _UNDEFINED = 0xFFFF  # the second word of a symbol that no section defines is at most this
@@ -66,7 +67,7 @@ class Dynamic:
     exports: tuple[bytes, ...] = ()
 
 
-def read_object(file: IO[bytes]) -> Dynamic:
+def read_object(file: IO[bytes], *, with_imports: bool = True) -> Dynamic:
     """Read a shared object for x86_64; raises ElfError, without a name, for any other file."""
     elffile, faults = _elftools()
     try:
@@ -76,7 +77,7 @@ def read_object(file: IO[bytes]) -> Dynamic:
             raise ElfError("is no ELF file")
         if start[4:6] != b"\x02\x01" or struct.unpack("<H", start[18:20]) != (62,):
             raise ElfError("is an ELF file of another machine than x86_64")
-        return _dynamic(elffile(file))
+        return _dynamic(elffile(file), with_imports)
     except faults as error:
         said = str(error) or type(error).__name__
         raise ElfError(f"is a damaged ELF file ({said})") from error
@@ -140,7 +141,7 @@ def _read(
         told(path)
         try:
             with opened(path) as file:
-                found[path] = read_object(file)
+                found[path] = read_object(file, with_imports=wheel.project == "vllm")
         except ElfError as error:
             faults[path] = str(error)
     if wheel.project == "torch":
@@ -186,26 +187,24 @@ def _texts(names: Iterable[bytes]) -> tuple[str, ...]:
     return tuple(sorted(name.decode("utf-8", "replace") for name in names))
 
 
-def _dynamic(elf: ELFFile) -> Dynamic:
-    segments: list[Any] = list(elf.iter_segments())
-    ends = [each["p_offset"] + each["p_filesz"] for each in segments]
-    ends.append(elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"])
-    if max(ends) > elf.stream_len:
-        raise ElfError("is a damaged ELF file (cut short)")
+def _dynamic(elf: ELFFile, with_imports: bool) -> Dynamic:
     sections = _sections(elf)
-    segment = next((each for each in segments if each["p_type"] == "PT_DYNAMIC"), None)
-    dynamic = sections.get("SHT_DYNAMIC") or segment
+    dynamic = sections.get("SHT_DYNAMIC")
+    if dynamic is None:
+        segments: list[Any] = list(elf.iter_segments())
+        if any(each["p_offset"] + each["p_filesz"] > elf.stream_len for each in segments):
+            raise ElfError(_CUT)
+        dynamic = next((each for each in segments if each["p_type"] == "PT_DYNAMIC"), None)
     if dynamic is None:
         raise ElfError("is an ELF file, but no shared object")
-    needed = tuple(str(each.needed) for each in dynamic.iter_tags("DT_NEEDED"))
-    rpath = tuple(
-        folder
-        for text in (
-            *(each.rpath for each in dynamic.iter_tags("DT_RPATH")),
-            *(each.runpath for each in dynamic.iter_tags("DT_RUNPATH")),
-        )
-        for folder in str(text).split(":")
-    )
+    needed: list[str] = []
+    rpath: list[str] = []
+    for each in dynamic.iter_tags():
+        if each.entry.d_tag == "DT_NEEDED":
+            needed.append(str(each.needed))
+        elif each.entry.d_tag in ("DT_RPATH", "DT_RUNPATH"):
+            text = each.rpath if each.entry.d_tag == "DT_RPATH" else each.runpath
+            rpath += str(text).split(":")
     symbols, strings = _tables(elf, dynamic, sections.get("SHT_DYNSYM"))
     words = array("I", symbols)
     if sys.byteorder == "big":
@@ -222,6 +221,8 @@ def _dynamic(elf: ELFFile) -> Dynamic:
     exports = tuple(
         [strings[at : end(0, at)] for at, what in zip(names, whats, strict=True) if what in defined]
     )
+    if not with_imports:
+        return Dynamic(tuple(needed), tuple(rpath), exports=exports)
     version_of = _versions(sections, len(names))
     imports: list[bytes] = []
     versioned: Counter[str] = Counter()
@@ -230,7 +231,7 @@ def _dynamic(elf: ELFFile) -> Dynamic:
             versioned[version] += 1
         else:
             imports.append(strings[names[index] : end(0, names[index])])
-    return Dynamic(needed, rpath, tuple(imports), versioned, exports)
+    return Dynamic(tuple(needed), tuple(rpath), tuple(imports), versioned, exports)
 
 
 def _sections(elf: ELFFile) -> dict[str, Any]:
@@ -242,6 +243,8 @@ def _sections(elf: ELFFile) -> dict[str, Any]:
     from elftools.common.exceptions import ELFError
 
     found: dict[str, Any] = {}
+    if elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"] > elf.stream_len:
+        raise ElfError(_CUT)
     for number in range(elf.num_sections()):
         with suppress(ELFError):  # of another type; or damaged, and then the segments must do
             section = elf.get_section(number, _TYPES)
@@ -252,7 +255,10 @@ def _sections(elf: ELFFile) -> dict[str, Any]:
 def _tables(elf: ELFFile, dynamic: Any, section: Any) -> tuple[bytes, bytes]:
     """The bytes of the dynamic symbols and of their names."""
     if section is not None:
-        symbols, strings = section.data(), elf.get_section(section["sh_link"]).data()
+        names = elf.get_section(section["sh_link"])
+        symbols, strings = section.data(), names.data()
+        if (len(symbols), len(strings)) != (section["sh_size"], names["sh_size"]):
+            raise ElfError(_CUT)
     else:
         # Without section headers, which the loader never reads, the segment tells where they are.
         _, at = dynamic.get_table_offset("DT_SYMTAB")
@@ -269,7 +275,7 @@ def _bytes_at(elf: ELFFile, at: int, size: int) -> bytes:
     elf.stream.seek(at)
     content: bytes = elf.stream.read(size)
     if len(content) != size:
-        raise ElfError("is a damaged ELF file (cut short)")
+        raise ElfError(_CUT)
     return content
 
 
