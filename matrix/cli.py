@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
     from matrix.expectations import Expectations
-    from matrix.report.table import Table
+    from matrix.grid import Grid
+    from matrix.linkage import Linkage
+    from matrix.report.table import Entry, Table
     from matrix.verdicts import CellVerdict
 
 __all__ = ["main"]
@@ -112,6 +118,100 @@ def _bundle(options: argparse.Namespace) -> int:
     return 0
 
 
+def _resolve(options: argparse.Namespace) -> int:
+    from matrix.engines.resolving import Wish, resolve_cells
+    from matrix.releases import load_releases
+
+    wish = Wish(
+        cells=tuple(options.cells),
+        all_pins=options.all_pins,
+        off_pin=options.off_pin,
+        stale=options.stale,
+        pythons=tuple(options.python),
+        torch=options.torch,
+        vllm=options.vllm,
+        override=options.override,
+        refresh=options.refresh,
+        machine=options.machine,
+        glibc=options.glibc,
+        jobs=options.jobs,
+    )
+    return resolve_cells(wish, load_releases(), options.data)
+
+
+def _refresh(options: argparse.Namespace) -> int:
+    from contextlib import closing
+
+    from matrix.engines.index import Index
+    from matrix.engines.refreshes import refresh
+    from matrix.releases import RELEASES_FILE
+    from matrix.report.releases import render
+
+    path = options.releases or RELEASES_FILE
+    with closing(Index(options.index)) as index:
+        done = refresh(path, index, check=options.check, jobs=options.jobs)
+    print(render(done, _from_here(path), check=options.check), end="")
+    for failure in done.failures:
+        _say(failure)
+    if done.failures:
+        return 2
+    return 1 if options.check and done.changes else 0
+
+
+def _linkage(options: argparse.Namespace) -> int:
+    from matrix.linkage import DATA
+
+    folder = options.tables or DATA
+    if options.read or options.fill:
+        if options.vllm or options.torch or options.json:
+            raise MatrixError("--read and --fill make tables; ask about a pair in a second call")
+        return _make_tables(options, folder)
+    return _ask_linkage(options, folder)
+
+
+def _make_tables(options: argparse.Namespace, folder: Path) -> int:
+    from matrix.engines.index import Index
+    from matrix.engines.symbols import fill, read_wheels
+
+    faults = read_wheels(options.read, folder) if options.read else []
+    if options.fill:
+        faults += fill(Index(options.index), folder)
+    for fault in faults:
+        _say(fault)
+    return 2 if faults else 0
+
+
+def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
+    from matrix.linkage import load_tables
+    from matrix.releases import load_releases
+    from matrix.report.linkage import grid, one, to_json
+    from matrix.symbols import SymbolsError
+
+    tables = load_tables(folder)
+    if options.vllm and options.torch:
+        found = tables.link(options.vllm, options.torch, options.python)
+        print(to_json([found], extensions=True) if options.json else one(found), end="")
+        return 0 if found.ok else 1
+    vllms = [options.vllm] if options.vllm else tables.vllm_versions
+    torches = [options.torch] if options.torch else tables.torch_versions
+    linkages: list[Linkage] = []
+    faults: dict[str, None] = {}
+    for vllm in vllms:
+        for torch in torches:
+            try:
+                linkages.append(tables.link(vllm, torch, options.python))
+            except SymbolsError as error:
+                faults[str(error)] = None
+    for fault in faults:
+        _say(fault)
+    if not linkages:
+        raise MatrixError(f"{folder}: no symbol tables to answer from; matrix linkage --fill")
+    pins = {each.version: each.torch for each in load_releases().vllm}
+    told = to_json(linkages, extensions=False) if options.json else None
+    print(told or grid(linkages, pins, options.python), end="")
+    return 2 if faults else 0
+
+
 def _show(options: argparse.Namespace) -> int:
     from matrix.expectations import load_expectations
 
@@ -136,6 +236,7 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.report import agreement, markdown, table_json
 
     table, status = _read_table(options)
+    table = replace(table, grid=_survey(table.entries))
     for name, text in (
         ("compatibility.md", markdown.render(table)),
         ("compatibility.json", table_json.render(table)),
@@ -157,6 +258,88 @@ def _predict(options: argparse.Namespace) -> int:
         )
     print(lines(table.agreement), end="")
     return status
+
+
+def _grid(options: argparse.Namespace) -> int:
+    from matrix.records import PLATFORMS
+    from matrix.report.grid import lines
+
+    asked = _specifiers(options, ("torch", "vllm"))
+    table, status = _read_some(options)
+    grid = _survey(table.entries).only(asked.get("torch"), asked.get("vllm"))
+    for name, releases in (("torch", grid.torch), ("vllm", grid.vllm)):
+        if not releases:
+            raise MatrixError(
+                f"--{name} {getattr(options, name)}: no known release is that; "
+                f"`matrix refresh` reads new ones"
+            )
+    print(lines(grid, (options.platform,) if options.platform else PLATFORMS), end="")
+    return status
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from matrix.plan import Wanted, parse_release, plan
+    from matrix.provenance import fingerprint
+    from matrix.records import PLATFORMS
+    from matrix.releases import load_releases
+    from matrix.report import plan as report
+
+    wanted = Wanted(
+        **_specifiers(options, ("torch", "vllm", "python")),
+        platforms=(options.platform,) if options.platform else PLATFORMS,
+        stale=options.stale,
+        off_pin=options.off_pin,
+        new=tuple(parse_release(each, "--new") for each in options.new),
+        neighbours=tuple(parse_release(each, "--neighbours") for each in options.neighbours),
+    )
+    table, status = _read_some(options)
+    print_of = fingerprint(Path(__file__).resolve().parents[1])
+    records = [entry.record for entry in table.entries]
+    planned = plan(_survey(table.entries), load_releases(), records, print_of, wanted)
+    if options.names:
+        if names := report.names(planned):
+            print(names)
+        else:
+            _say(report.summary(planned))
+    elif options.json:
+        print(report.content(planned, print_of), end="")
+    else:
+        print(report.lines(planned, every=options.all), end="")
+    return status
+
+
+def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
+    """The releases that these options ask for, by option."""
+    from matrix.plan import parse_specifier
+
+    asked = {key: getattr(options, key) for key in keys}
+    return {
+        key: parse_specifier(text, f"--{key}") for key, text in asked.items() if text is not None
+    }
+
+
+def _survey(entries: Iterable[Entry]) -> Grid:
+    """The grid of all known releases, with these entries as the records."""
+    from matrix.answers import load_answers
+    from matrix.grid import runs, survey
+    from matrix.releases import load_releases
+
+    releases = load_releases()
+    answers = load_answers(releases)
+    seen = runs(((entry.record, entry.verdict) for entry in entries), releases)
+    grid = survey(releases, resolves=answers.resolves, links=answers.links, seen=seen)
+    for fault in answers.faults:
+        _say(fault)
+    return grid
+
+
+def _read_some(options: argparse.Namespace) -> tuple[Table, int]:
+    """As `_read_table`, for what can be told without a single record too."""
+    from matrix.report.table import Table
+
+    if not options.folders and not any(Path(each).is_dir() for each in _DEFAULT_FOLDERS):
+        return Table(()), 0
+    return _read_table(options)
 
 
 def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
@@ -403,6 +586,141 @@ def _parser() -> argparse.ArgumentParser:
     )
     bundle.set_defaults(run=_bundle, parser=bundle)
 
+    resolve = commands.add_parser(
+        "resolve",
+        help="ask uv's resolver whether the packages of cells go together; nothing is installed",
+        epilog="What was answered before is not asked again. Exit status: 0, or 2 where there was"
+        " no answer (no index, no such release there), which is written nowhere.",
+        allow_abbrev=False,
+    )
+    resolve.add_argument(
+        "cells", metavar="CELL", nargs="*", help="such as py312-torch210-vllm019, also off the pin"
+    )
+    resolve.add_argument(
+        "--all-pins",
+        action="store_true",
+        help="the newest patch of each vLLM minor with the torch that it pins",
+    )
+    resolve.add_argument(
+        "--off-pin",
+        action="store_true",
+        help="the newest patch of each vLLM minor with that of every other torch minor",
+    )
+    resolve.add_argument(
+        "--stale",
+        metavar="DAYS",
+        nargs="?",
+        const=30,
+        type=int,
+        help="ask again what was answered more than so many days ago (30)",
+    )
+    resolve.add_argument(
+        "--python",
+        metavar="X.Y",
+        action="append",
+        default=[],
+        help="with --all-pins, --off-pin: on this Python (default: those of cells.json)",
+    )
+    for name in ("torch", "vllm"):
+        resolve.add_argument(
+            f"--{name}",
+            metavar="RANGE",
+            default="",
+            help=f"with --all-pins, --off-pin: of {name} only these, such as '>=2.9'",
+        )
+    resolve.add_argument(
+        "--override",
+        action="store_true",
+        help="force torch, torchvision and torchaudio whatever vLLM pins, as off-pin cells do",
+    )
+    resolve.add_argument("--refresh", action="store_true", help="ask again what is known")
+    resolve.add_argument(
+        "--machine", default="x86_64", help="the processor that it is for (default: x86_64)"
+    )
+    resolve.add_argument(
+        "--glibc", metavar="X.Y", default="2.35", help="its glibc at least (default: 2.35)"
+    )
+    resolve.add_argument(
+        "--jobs", metavar="N", type=_count, default=4, help="how many at a time (default: 4)"
+    )
+    resolve.add_argument(
+        "--data", metavar="FILE", type=Path, help="the answers (default: the package's own)"
+    )
+    resolve.set_defaults(run=_resolve, parser=resolve)
+
+    refresh = commands.add_parser(
+        "refresh",
+        help="read new releases of torch and vLLM from the package index into the data",
+        epilog="Exit status: 0; 1 where --check finds a change; 2 where something could not be"
+        " read (the rest is kept).",
+        allow_abbrev=False,
+    )
+    refresh.add_argument(
+        "--check", action="store_true", help="write nothing, and say what would change"
+    )
+    refresh.add_argument(
+        "--index",
+        metavar="URL",
+        help="the index's simple API (default: what uv or pip is set up for, else PyPI)",
+    )
+    refresh.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_count,
+        default=4,
+        help="how many releases are read at a time (default: 4)",
+    )
+    refresh.add_argument(
+        "--releases",
+        metavar="FILE",
+        type=Path,
+        help="another file than matrix/data/releases.json",
+    )
+    refresh.set_defaults(run=_refresh, parser=refresh)
+
+    linkage = commands.add_parser(
+        "linkage",
+        help="which vLLM links with which torch, by the symbols of their wheels",
+        epilog="Exit status: 0, or 1 where the pair that was asked about does not link, or 2 where"
+        " a table or a wheel is bad (the rest is still told).",
+        allow_abbrev=False,
+    )
+    linkage.add_argument("--vllm", metavar="VERSION", help="such as 0.20.2 (default: all)")
+    linkage.add_argument("--torch", metavar="VERSION", help="such as 2.11.0 (default: all)")
+    linkage.add_argument(
+        "--python",
+        metavar="VERSION",
+        type=_python,
+        default="3.12",
+        help="some files are for one Python only (default: 3.12)",
+    )
+    linkage.add_argument("--json", action="store_true", help="print JSON")
+    linkage.add_argument(
+        "--read",
+        metavar="WHEEL",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="make the tables of these wheels of torch or vLLM",
+    )
+    linkage.add_argument(
+        "--fill",
+        action="store_true",
+        help="fetch each wheel that has no table yet from the index, one at a time, and read it",
+    )
+    linkage.add_argument(
+        "--index",
+        metavar="URL",
+        help="with --fill: the index to read (default: what uv or pip is set up for)",
+    )
+    linkage.add_argument(
+        "--tables",
+        metavar="DIR",
+        type=Path,
+        help="where the tables are (default: the package's own)",
+    )
+    linkage.set_defaults(run=_linkage, parser=linkage)
+
     show = commands.add_parser("show", help="show one record and its verdict")
     show.add_argument("record", metavar="RECORD", type=Path)
     show.add_argument(
@@ -454,6 +772,55 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(expectations=None, run=_predict, parser=predict)
 
+    grid = commands.add_parser(
+        "grid", help="show how far every torch gets with every vLLM, and where it fails, why"
+    )
+    _platform_and_folders(grid)
+    _releases(grid, ("torch", "vllm"))
+    _finish(grid, _grid)
+
+    plan = commands.add_parser(
+        "plan",
+        help="show which cells would run and why, or name them for tox",
+        epilog='tox -e "$(matrix plan --stale --platform cpu --names)" -- --platform cpu runs it.'
+        " Exit status: 0, also where nothing is to run; 2 where a record is bad.",
+        allow_abbrev=False,
+    )
+    _platform_and_folders(plan)
+    _releases(plan, ("torch", "vllm", "python"))
+    plan.add_argument(
+        "--stale",
+        action="store_true",
+        help="only what never ran, or ran with other tests or other versions, or in part",
+    )
+    plan.add_argument(
+        "--off-pin", action="store_true", help="also each torch that the vLLM does not pin"
+    )
+    plan.add_argument(
+        "--new",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="only the cells of this release, off-pin ones where none pins it: torch==2.15.0",
+    )
+    plan.add_argument(
+        "--neighbours",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="only the cells beside those of this release: the same vLLM under the next torch, or"
+        " the same torch under the next vLLM",
+    )
+    plan.add_argument(
+        "--all", action="store_true", help="also what cannot work, with the rung and the reason"
+    )
+    shape = plan.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--names", action="store_true", help="the environments' names, comma-joined, for tox -e"
+    )
+    shape.add_argument("--json", action="store_true", help="as JSON, with what cannot work too")
+    _finish(plan, _plan)
+
     sync = commands.add_parser(
         "sync",
         help="write the environments of tox.ini from the releases",
@@ -469,6 +836,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     _finish(check, _check)
     return parser
+
+
+def _releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
+    examples = {"torch": "'>=2.11'", "vllm": "0.20", "python": "3.12"}
+    for key in keys:
+        parser.add_argument(
+            f"--{key}", metavar="SPEC", help=f"only these: a release or a range, as {examples[key]}"
+        )
+
+
+def _platform_and_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        help="folders of records, or single records (default: results and records)",
+    )
+    parser.add_argument("--platform", choices=("cuda", "cpu"), help="default: both")
 
 
 def _finish(parser: argparse.ArgumentParser, run: object) -> None:
@@ -491,9 +877,21 @@ def _positive_seconds(text: str) -> float:
     return seconds
 
 
+def _python(text: str) -> str:
+    if not re.fullmatch(r"3\.[1-9][0-9]?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no minor release of Python, such as 3.12")
+    return text
+
+
 def _jobs(text: str) -> str:
     if text != "auto" and not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither auto nor a number of cases from 1 up"
         )
     return text
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 64):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
+    return int(text)

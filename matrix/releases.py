@@ -19,11 +19,23 @@ from packaging.version import InvalidVersion, Version
 from matrix.cells import Cell, CellError, Factors, factors
 from matrix.errors import MatrixError
 
-__all__ = ["Releases", "ReleasesError", "Torch", "Vllm", "load_releases", "newest"]
+__all__ = [
+    "RELEASES_FILE",
+    "Releases",
+    "ReleasesError",
+    "Torch",
+    "Unread",
+    "Vllm",
+    "load_releases",
+    "newest",
+    "read_rows",
+]
 
 _DATA = Path(__file__).parent / "data"
+RELEASES_FILE = _DATA / "releases.json"
 _COMPANIONS = {"torchvision", "torchaudio"}
-_MORE = {"python", "cuda", "uploaded", "wheels", "yanked"}
+_MORE = {"python", "cuda", "uploaded", "wheels", "yanked", "source", "note", "files"}
+_PINS = {"torch"} | _COMPANIONS
 _VERSIONS = {"version", "torch", "cuda"} | _COMPANIONS
 
 
@@ -37,7 +49,8 @@ class Torch:
 
     ``python`` is its range of Pythons, ``cuda`` the CUDA of its wheel on the index (``13.0``),
     ``uploaded`` the day of its first file (``2026-03-01``), ``wheels`` the Pythons by platform tag
-    (``{"manylinux_2_28_x86_64": ("cp311", "cp312")}``), ``yanked`` why it was withdrawn.
+    (``{"manylinux_2_28_x86_64": ("cp311", "cp312")}``), ``yanked`` why it was withdrawn, ``source``
+    where its metadata was read (``metadata``, ``sdist`` or ``wheel``), ``note`` why it was not.
     """
 
     version: str
@@ -48,24 +61,37 @@ class Torch:
     uploaded: str | None = None
     wheels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     yanked: str | None = None
+    source: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class Vllm:
     """One release of vLLM: the torch and companions that it pins, and its range of Pythons.
 
-    The rest as in `Torch`; an extension on the stable ABI has a wheel for ``cp38-abi3``.
+    A companion is None where it pins none. The rest as in `Torch`; an extension on the stable ABI
+    has a wheel for ``cp38-abi3``.
     """
 
     version: str
     torch: str
-    torchvision: str
-    torchaudio: str
+    torchvision: str | None
+    torchaudio: str | None
     python: SpecifierSet
     cuda: str | None = None
     uploaded: str | None = None
     wheels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     yanked: str | None = None
+    source: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A published vLLM of which no cell can be made: its pins are not known, ``note`` says why."""
+
+    version: str
+    note: str
 
 
 _Release = TypeVar("_Release", Torch, Vllm)
@@ -79,6 +105,7 @@ class Releases:
     vllm: tuple[Vllm, ...]
     pythons: tuple[str, ...]
     matrix_vllm: tuple[str, ...]
+    unread: tuple[Unread, ...] = ()
 
     def resolve(self, name: str) -> Cell:
         """Find the cell that an environment name, short or full, stands for.
@@ -163,12 +190,14 @@ class Releases:
             )
         versions = {"torchvision": found.torchvision, "torchaudio": found.torchaudio}
         for companion, version in versions.items():
-            if version is None:
+            # A vLLM that pins none leaves the choice to the resolver.
+            if version is None and found is not release:
                 raise CellError(
                     f"cell {cell.name!r}: no {companion} is known that goes with torch "
                     f"{cell.torch}; add it to that torch in matrix/data/releases.json"
                 )
-        return {"torch": cell.torch, **{name: str(each) for name, each in versions.items()}}
+        pinned = {name: version for name, version in versions.items() if version is not None}
+        return {"torch": cell.torch, **pinned}
 
     def overrides(self, cell: Cell) -> tuple[str, ...]:
         """What an installer must be forced to: torch and its companions off-pin, nothing on-pin.
@@ -202,6 +231,11 @@ class Releases:
         patches = [release for release in releases if _minor(release.version) == minor]
         if not patches:
             known = [_minor(release.version) for release in releases]
+            unread = [each for each in self.unread if _minor(each.version) == minor]
+            if project == "vLLM" and unread:
+                raise CellError(
+                    f"cell {name!r}: the pins of vLLM {unread[-1].version}: {unread[-1].note}"
+                )
             raise CellError(f"cell {name!r}: {project} {minor} is not {_near(minor, known)}")
         left = [release for release in patches if release.yanked is None]
         if not left:
@@ -276,33 +310,69 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
     Raises ReleasesError, which names the file and the key, where a file cannot be read or the two
     contradict each other.
     """
-    releases = releases or _DATA / "releases.json"
+    releases = releases or RELEASES_FILE
     cells = cells or _DATA / "cells.json"
-    published, chosen = _object(releases), _object(cells)
-    _keys(published, {"torch", "vllm"}, set(), str(releases))
+    published, chosen = _checked(releases), _object(cells)
     _keys(chosen, {"pythons", "vllm"}, set(), str(cells))
     torch = tuple(
-        Torch(python=_python(row, where), **_facts(row, where))
-        for where, row in _rows(published, "torch", {"version"}, _MORE | _COMPANIONS, releases)
+        Torch(python=_python(row, where), **_facts(row, where)) for where, row in published["torch"]
     )
-    pins = {"version", "torch", "python"} | _COMPANIONS
+    # A vLLM without a pin has a note instead: `_checked` sees to it.
     vllm = tuple(
-        Vllm(python=_python(row, where) or SpecifierSet(), **_facts(row, where))
-        for where, row in _rows(published, "vllm", pins, _MORE - {"python"}, releases)
+        Vllm(
+            python=_python(row, where) or SpecifierSet(),
+            **{"torchvision": None, "torchaudio": None, **_facts(row, where)},
+        )
+        for where, row in published["vllm"]
+        if "torch" in row
     )
-    for release in vllm:
-        if release.torch not in {known.version for known in torch}:
-            raise ReleasesError(
-                f"{releases}: vllm {release.version}: torch: {release.torch} is not in the list of "
-                f"torch releases; add it"
-            )
+    unread = tuple(
+        Unread(str(row["version"]), str(row["note"]))
+        for _, row in published["vllm"]
+        if "torch" not in row
+    )
     vllm = tuple(sorted(vllm, key=lambda release: Version(release.version)))
     return Releases(
         torch=tuple(sorted(torch, key=lambda release: Version(release.version))),
         vllm=vllm,
         pythons=_pythons(_strings(chosen["pythons"], "pythons", cells), cells),
         matrix_vllm=_newest_patches(_strings(chosen["vllm"], "vllm", cells), vllm, cells),
+        unread=tuple(sorted(unread, key=lambda release: Version(release.version))),
     )
+
+
+def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a file of releases, by project, as they are there.
+
+    Besides torch and vLLM it may have a list of torchvision and one of torchaudio, with the torch
+    that each requires. Raises ReleasesError as `load_releases` does.
+    """
+    return {project: [row for _, row in rows] for project, rows in _checked(path).items()}
+
+
+def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
+    """The rows of a file of releases by project, each with the place to name in an error."""
+    data = _object(path)
+    _keys(data, {"torch", "vllm"}, _COMPANIONS, str(path))
+    rows = {
+        "torch": _rows(data, "torch", {"version"}, _MORE | _COMPANIONS, path),
+        "vllm": _rows(data, "vllm", {"version", "python"}, _MORE | _PINS, path),
+    }
+    for project in sorted(_COMPANIONS & data.keys()):
+        rows[project] = _rows(data, project, {"version"}, _MORE | {"requires"}, path)
+    known = {row["version"] for _, row in rows["torch"]}
+    for where, row in rows["vllm"]:
+        if "torch" not in row and "note" not in row:
+            raise ReleasesError(f"{where}: torch: is missing; add it, or a note that says why")
+        if "torch" in row and row["torch"] not in known:
+            raise ReleasesError(
+                f"{where}: torch: {row['torch']} is not in the list of torch releases; add it"
+            )
+    for where, row in (each for every in rows.values() for each in every):
+        _facts(row, where)
+        _python(row, where)
+        _python(row, where, "requires")
+    return rows
 
 
 def _newest_patches(
@@ -383,6 +453,7 @@ def _rows(
 def _facts(row: Mapping[str, object], where: str) -> dict[str, Any]:
     """A row's facts but its Pythons, as the fields of a release."""
     facts: dict[str, Any] = {key: value for key, value in row.items() if key != "python"}
+    facts.pop("files", None)
     wheels = facts.pop("wheels", {})
     if not isinstance(wheels, dict) or not all(isinstance(tags, str) for tags in wheels.values()):
         raise ReleasesError(
@@ -392,15 +463,15 @@ def _facts(row: Mapping[str, object], where: str) -> dict[str, Any]:
     return {**facts, "wheels": {tag: tuple(pythons.split()) for tag, pythons in wheels.items()}}
 
 
-def _python(row: Mapping[str, object], where: str) -> SpecifierSet | None:
-    text = row.get("python")
+def _python(row: Mapping[str, object], where: str, key: str = "python") -> SpecifierSet | None:
+    text = row.get(key)
     if text is None:
         return None
     try:
         return SpecifierSet(str(text))
     except InvalidSpecifier as error:
         raise ReleasesError(
-            f"{where}: python: {text!r} is not a range; write it as >=3.10,<3.14"
+            f"{where}: {key}: {text!r} is not a range; write it as >=3.10,<3.14"
         ) from error
 
 

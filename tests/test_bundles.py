@@ -18,7 +18,7 @@ import pytest
 
 from matrix.bundle import Have, Pinned, Target
 from matrix.cells import Cell
-from matrix.engines import bundles
+from matrix.engines import bundles, resolver
 from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
 from matrix.engines.wheels import digest_of
 from matrix.errors import MatrixError
@@ -68,7 +68,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_wheel(folder, each.name, each.version)
     if sys.version_info < (3, 11):
         write_wheel(folder, "tomli", "2.0")
-    uv = bundles._uv()
+    uv = resolver.uv()
     write_wheel(folder, "uv", "1.0", uv=f'#!/bin/sh\nexec {shlex.join(uv)} "$@"\n')
     config = tmp_path / "index" / "uv.toml"
     config.write_text(f'no-index = true\nfind-links = ["{folder}"]\n')
@@ -165,7 +165,7 @@ def test_a_bundle_of_an_off_pin_cell_holds_its_torch(index: Path, tmp_path: Path
     assert (made.name, lock["vllm"]) == (cell.name, "0.16.0")
     assert lock.items() >= releases.companions(cell).items()
     with pytest.raises(MatrixError, match=r"torch==2\.9\.1"):
-        bundles.resolve(["vllm==0.16.0", "torch==2.10.0"], TARGET)
+        resolver.resolve(["vllm==0.16.0", "torch==2.10.0"], TARGET)
 
 
 def test_without_a_home_the_work_is_in_the_temporary_folder(index: Path, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_without_uv_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MatrixError, match="pip install uv"):
-        bundles.resolve(["vllm"], TARGET)
+        resolver.resolve(["vllm"], TARGET)
     with pytest.raises(MatrixError, match="has no pip"):
         bundles.fetch([Pinned("a", "1", frozenset(), frozenset())], TARGET, Path())
 

@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -24,6 +23,7 @@ from matrix import bundle, offline, provenance
 from matrix.bundle import BundlePlanError, Have, Pinned, Target
 from matrix.cells import Cell
 from matrix.engines.installs import why_install_failed
+from matrix.engines.resolver import called, resolve
 from matrix.engines.wheels import digest_of, rewrite, write_project_wheel
 from matrix.engines.zips import find_zstd
 from matrix.errors import MatrixError
@@ -37,7 +37,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Wanted", "fetch", "make_bundle", "refresh_bundle", "resolve"]
+__all__ = ["Wanted", "fetch", "make_bundle", "refresh_bundle"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RUNNER = "run.py"
@@ -162,31 +162,6 @@ def refresh_bundle(out: Path, *, root: Path = _ROOT) -> None:
         write_text(out / MANIFEST, text)
 
 
-def resolve(
-    requirements: Sequence[str], target: Target, overrides: Sequence[str] = ()
-) -> dict[str, Pinned]:
-    """Pin all that these requirements need on the target, with hashes, by uv's resolver.
-
-    `overrides` take the place of what any package requires of these projects. Raises MatrixError
-    where there is no uv, or no set of packages fits.
-    """
-    command = [
-        *_uv(),
-        *("pip", "compile", "-", "--quiet", "--generate-hashes", "--only-binary", ":all:"),
-        *("--python-version", target.python, "--python-platform", target.uv_platform),
-        *("--no-header", "--annotation-style", "split"),
-    ]
-    with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
-        if overrides:
-            file = Path(folder, "overrides.txt")
-            file.write_text("".join(f"{each}\n" for each in overrides), encoding="utf-8")
-            command += ["--overrides", str(file)]
-        done = _called(command, "\n".join(requirements))
-    if done.returncode:
-        raise MatrixError(why_install_failed(done.stderr).reason)
-    return bundle.parse_lock(done.stdout)
-
-
 def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
     """Fetch the wheel of each pinned distribution for the target into a folder, by pip.
 
@@ -215,7 +190,7 @@ def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
         *(each for tag in target.pip_platforms for each in ("--platform", tag)),
         *("--dest", str(folder), "-r", str(lock)),
     ]
-    done = _called(command)
+    done = called(command)
     lock.unlink()
     if done.returncode:
         raise MatrixError(f"the wheels cannot be fetched: {_reason(done.stderr)}")
@@ -448,25 +423,6 @@ def _report(out: Path, items: Sequence[Item], parts: Sequence[Item]) -> None:
     for item in sorted(items, key=lambda item: -item.bytes)[:8]:
         print(f"  {mib(item.bytes):>12}  {Path(item.name).name}")
     print(f"run it there: python3 {out}/{_RUNNER} CELL")
-
-
-def _uv() -> list[str]:
-    found = shutil.which("uv")
-    if found:
-        return [found]
-    if importlib.util.find_spec("uv"):
-        return [sys.executable, "-m", "uv"]
-    raise MatrixError("uv is not here, and it resolves the packages: pip install uv")
-
-
-def _called(command: Sequence[str], given: str = "") -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "UV_NO_PROGRESS": "1"}
-    try:
-        return subprocess.run(
-            command, input=given, env=environ, capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise MatrixError(f"{command[0]}: does not run ({error.strerror}); mend it") from error
 
 
 def _reason(output: str) -> str:

@@ -4,7 +4,7 @@ import re
 
 from matrix.records import RunError
 
-__all__ = ["why_install_failed"]
+__all__ = ["conflict_of", "error_of", "why_install_failed"]
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+")
@@ -19,14 +19,36 @@ def why_install_failed(output: str) -> RunError:
     `resolves` only where a resolver says that no set of packages fits. Anything else (no network,
     no such Python, a full disk) is this machine's, and says nothing of the cell.
     """
-    text = _COLOUR.sub("", output)
-    lines = [plain for line in text.splitlines() if (plain := _FRAME.sub("", line).strip())]
+    text, lines = _plain(output)
     if full := next((line for line in lines if "No space left on device" in line), None):
         return RunError("no_space", _clip(full))
     found = next((line for line in lines if any(each in line for each in _CONFLICTS)), None)
     if found is not None and "network was disabled" not in text:
         return RunError("resolves", _clip(_because(lines) or found))
-    return RunError("internal", f"the environment could not be made: {_clip(_error(lines))}")
+    return RunError("internal", f"the environment could not be made: {error_of(output)}")
+
+
+def error_of(output: str) -> str:
+    """What an installer says went wrong, in one line without addresses of an index."""
+    return _clip(_error(_plain(output)[1]))
+
+
+def conflict_of(output: str) -> str | None:
+    """The resolver's explanation that no set of packages fits, with its hints; None for no such.
+
+    An explanation that only tells of a disabled network is none.
+    """
+    text, lines = _plain(output)
+    if not any(each in text for each in _CONFLICTS) or "network was disabled" in text:
+        return None
+    hints = [line for line in lines if line.startswith("hint:")]
+    return " ".join([_because(lines), *hints]).strip() or None
+
+
+def _plain(output: str) -> tuple[str, list[str]]:
+    """What was said without colours, and its lines without the frame that uv draws."""
+    text = _COLOUR.sub("", output)
+    return text, [plain for line in text.splitlines() if (plain := _FRAME.sub("", line).strip())]
 
 
 def _because(lines: list[str]) -> str:

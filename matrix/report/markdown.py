@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matrix.records import STARTS, Case
-from matrix.report import agreement, upstream
+from matrix.report import agreement, grid, upstream
 from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.report.table import Entry, Table
 from matrix.report.text import code, markdown, ratio, seconds, tabular
@@ -58,7 +58,11 @@ def render(table: Table) -> str:
     parts = [_head(table), _LEGEND]
     for platform in table.platforms:
         parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *_grid(table, platform)]
-    parts += [agreement.section(table.agreement), upstream.section(table.upstream)]
+    parts += [
+        grid.section(table.grid),
+        agreement.section(table.agreement),
+        upstream.section(table.upstream),
+    ]
     parts += ["## Cases\n", _cases(table), "## Seconds\n", _SECONDS]
     parts += [part for entry in table.entries for part in _seconds(entry)]
     parts += ["## Records\n", _records(table)]

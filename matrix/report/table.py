@@ -12,6 +12,7 @@ from matrix.agreement import NOTHING, Agreement, agree
 from matrix.cells import Factors, factors
 from matrix.differences import Explanations
 from matrix.expectations import Expectations, Rule
+from matrix.grid import Grid
 from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.releases import Releases
 from matrix.verdicts import DRIFT, INCOMPATIBLE, VERDICTS, CaseVerdict, CellVerdict, judge, worst
@@ -59,12 +60,14 @@ class Table:
     """The entries by platform (`cuda` first), vLLM, torch and Python.
 
     `agreement` holds the entries of one platform against those of the other; `upstream` has the
-    rules that expect what was measured where upstream publishes something else.
+    rules that expect what was measured where upstream publishes something else; `grid` is how far
+    each pair of releases gets, with these entries as the records.
     """
 
     entries: tuple[Entry, ...]
     agreement: Agreement = NOTHING
     upstream: tuple[Rule, ...] = ()
+    grid: Grid | None = None
 
     @property
     def newest(self) -> str | None:

@@ -5,26 +5,35 @@ from __future__ import annotations
 import json
 
 from matrix.records import STARTS, Case
-from matrix.report import agreement, upstream
+from matrix.report import agreement, grid, upstream
 from matrix.report.split import import_seconds, warm_over_cold
 from matrix.report.table import Entry, Table
 from matrix.verdicts import CaseVerdict
 
 __all__ = ["TABLE_SCHEMA", "render"]
 
-TABLE_SCHEMA = 1
+TABLE_SCHEMA = 2
 
 
 def render(table: Table) -> str:
-    """The table as JSON: every entry with all its cases and differences. Always ASCII."""
+    """The table as JSON: every entry with all its cases and differences. Always ASCII.
+
+    A square of the grid is one line, so that a person can read what changed.
+    """
     content = {
         "schema": TABLE_SCHEMA,
         "newest": table.newest,
         "cells": [_entry(entry) for entry in table.entries],
         "agreement": agreement.content(table.agreement),
+        "grid": None if table.grid is None else {**grid.content(table.grid), "squares": []},
         "upstream": upstream.content(table.upstream),
     }
-    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    if table.grid is None:
+        return text
+    squares = (json.dumps(each, sort_keys=True) for each in grid.squares(table.grid))
+    # In a string of the content the quotes would be escaped.
+    return text.replace('"squares": []', '"squares": [\n   ' + ",\n   ".join(squares) + "\n  ]", 1)
 
 
 def _entry(entry: Entry) -> dict[str, object]:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["clean", "clip", "code", "markdown", "ratio", "seconds", "tabular"]
+__all__ = ["aligned", "clean", "clip", "code", "markdown", "ratio", "seconds", "tabular"]
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
@@ -74,6 +74,22 @@ def ratio(value: float | None) -> str:
     '0.24'
     """
     return "-" if value is None else f"{value:.2f}"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Rows of plain text as lines with columns of one width; `right` names columns of numbers.
+
+    >>> aligned([["a", "1"], ["bcd", "20"]], right=(1,))
+    ['a     1', 'bcd  20']
+    """
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return [
+        "  ".join(
+            f"{cell:>{widths[at]}}" if at in right else f"{cell:<{widths[at]}}"
+            for at, cell in enumerate(row)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def tabular(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:

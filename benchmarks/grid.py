@@ -1,0 +1,118 @@
+"""How long the whole grid takes from data: every torch with every vLLM on every Python, and a plan.
+
+    python benchmarks/grid.py [--rounds N]
+
+The releases are the package's, and made-up ones after the newest fill them up to 15 of torch and 45
+of vLLM, on 5 Pythons; what is known of rungs is the package's. Prints the CPU seconds of each part
+(what else runs on the machine does not count), the best of the rounds, and the share of the second
+that the whole may take. Records are not read.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from packaging.version import Version
+
+from matrix.answers import Answers, load_answers
+from matrix.grid import Grid, survey
+from matrix.plan import Wanted, plan
+from matrix.provenance import fingerprint
+from matrix.releases import Releases, load_releases
+from matrix.report import markdown, table_json
+from matrix.report import plan as plan_report
+from matrix.report.table import Table
+
+_ROOT = Path(__file__).resolve().parent.parent
+_TORCH, _VLLM = 15, 45
+_PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+_WANTED = Wanted(off_pin=True)
+
+
+def main() -> int:
+    """Measure and print; nothing here fails for being slow."""
+    parser = argparse.ArgumentParser(description="The whole grid and a plan, from data.")
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    releases = padded(load_releases())
+    pairs = len(releases.torch) * len(releases.vllm)
+    print(
+        f"{len(releases.torch)} torch, {len(releases.vllm)} vLLM, {len(releases.pythons)} Pythons:"
+        f" {pairs * len(releases.pythons)} cells on 2 platforms; the best of {rounds} rounds"
+    )
+    grid = ask(releases, load_answers(releases))
+    table, print_of = Table((), grid=grid), fingerprint(_ROOT)
+    planned = plan(grid, releases, [], print_of, _WANTED)
+    parts: list[tuple[str, Callable[[], object]]] = [
+        ("read the releases", load_releases),
+        ("read what is known of rungs", lambda: load_answers(releases)),
+        ("climb every cell, without links", lambda: survey(releases)),
+        ("the same with links, from tables", lambda: ask(releases, load_answers(releases))),
+        ("the table as Markdown", lambda: markdown.render(table)),
+        ("the table as JSON", lambda: table_json.render(table)),
+        ("the fingerprint of the tests", lambda: fingerprint(_ROOT)),
+        ("plan every pair", lambda: plan(grid, releases, [], print_of, _WANTED)),
+        ("the plan as text", lambda: plan_report.lines(planned, every=True)),
+    ]
+    for name, function in parts:
+        print(f"{name:<36}{best(function, rounds):7.3f} s", flush=True)
+    print()
+    for name, function in (
+        ("table, from data to text", lambda: tell(releases)),
+        ("plan, from data to text", lambda: tell_plan(releases)),
+    ):
+        took = best(function, rounds)
+        print(f"{name:<36}{took:7.3f} s  {took:.0%} of a second", flush=True)
+    return 0
+
+
+def padded(releases: Releases) -> Releases:
+    """The releases and, up to the wanted number, ones after the newest that are like it."""
+    torch, vllm = list(releases.torch), list(releases.vllm)
+    while len(torch) < _TORCH:
+        torch.append(replace(torch[-1], version=after(torch[-1].version)))
+    while len(vllm) < _VLLM:
+        vllm.append(replace(vllm[-1], version=after(vllm[-1].version)))
+    return replace(releases, torch=tuple(torch), vllm=tuple(vllm), pythons=_PYTHONS)
+
+
+def after(version: str) -> str:
+    """The next minor release."""
+    parsed = Version(version)
+    return f"{parsed.major}.{parsed.minor + 1}.0"
+
+
+def ask(releases: Releases, answers: Answers) -> Grid:
+    """The grid by these answers."""
+    return survey(releases, resolves=answers.resolves, links=answers.links)
+
+
+def tell(releases: Releases) -> int:
+    """All that `matrix table` does, but for the records."""
+    load_releases()
+    table = Table((), grid=ask(releases, load_answers(releases)))
+    return len(markdown.render(table)) + len(table_json.render(table))
+
+
+def tell_plan(releases: Releases) -> int:
+    """All that `matrix plan --off-pin` does, but for the records."""
+    load_releases()
+    grid = ask(releases, load_answers(releases))
+    planned = plan(grid, releases, [], fingerprint(_ROOT), _WANTED)
+    return len(plan_report.lines(planned))
+
+
+def best(function: Callable[[], object], rounds: int) -> float:
+    """The CPU seconds of the fastest round."""
+    took = []
+    for _ in range(rounds):
+        began = time.process_time()
+        function()
+        took.append(time.process_time() - began)
+    return min(took)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,76 @@
+"""What the cheap rungs *resolves* and *links* answer of a cell, from the package's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matrix.cells import Cell
+from matrix.ladder import Answer
+from matrix.linkage import Linkage, Tables, load_tables
+from matrix.releases import Releases
+from matrix.resolutions import Resolutions, load_resolutions
+from matrix.symbols import SymbolsError
+
+__all__ = ["Answers", "load_answers"]
+
+
+class Answers:
+    """What was asked before; None of a cell that nobody asked."""
+
+    def __init__(self, releases: Releases, resolutions: Resolutions, tables: Tables) -> None:
+        """Answer from these; `faults` has a line for each table that turns out to be damaged."""
+        self.faults: list[str] = []
+        self._pins = {release.version: release.torch for release in releases.vllm}
+        self._resolutions = resolutions
+        self._tables = tables
+        self._read = {*tables.vllm_versions}, {*tables.torch_versions}
+
+    def resolves(self, cell: Cell, platform: str) -> Answer | None:
+        """Whether a resolver finds a full set of packages for the cell.
+
+        Both platforms install the same wheels. Of an off-pin cell only an answer with its torch
+        forced counts, which is how its environment is made.
+        """
+        found = self._resolutions.resolved(cell)
+        off_pin = self._pins.get(cell.vllm) != cell.torch
+        if found is None or (off_pin and found.override is None):
+            return None
+        return Answer(found.ok, found.reason, f"asked on {found.asked}")
+
+    def links(self, cell: Cell) -> Answer | None:
+        """Whether that torch exports what vLLM's core extensions import.
+
+        Where it does, the reason says which features go without theirs.
+        """
+        if cell.vllm not in self._read[0] or cell.torch not in self._read[1]:
+            return None
+        try:
+            linkage = self._tables.link(cell.vllm, cell.torch, cell.python)
+        except SymbolsError as error:
+            if str(error) not in self.faults:
+                self.faults.append(str(error))
+            return None
+        if linkage.ok and linkage.without:
+            without = f"without {', '.join(linkage.without)}"
+            return Answer(True, f"{without}: {linkage.reason}", cause=without)
+        return Answer(linkage.ok, linkage.reason, cause=_cause(linkage))
+
+
+def _cause(linkage: Linkage) -> str | None:
+    """What the first extension that does not load wants first, for many torches alike."""
+    broken = next((each for each in linkage.extensions if not each.ok), None)
+    if broken is None or broken.fault is not None:
+        return None
+    wanted = (*broken.libraries, *broken.names)[0]
+    return f"`{broken.name.partition('.')[0]}` needs {wanted}"
+
+
+def load_answers(
+    releases: Releases, resolutions: Path | None = None, tables: Path | None = None
+) -> Answers:
+    """Read the answers, by default those of the package.
+
+    Raises MatrixError, which names the file, where the resolutions are damaged.
+    """
+    symbols = load_tables() if tables is None else load_tables(tables)
+    return Answers(releases, load_resolutions(resolutions), symbols)

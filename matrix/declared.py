@@ -1,0 +1,134 @@
+"""The rung *declared*: whether the metadata of both releases lets them go together on a Python.
+
+Pure, and answered from the data of `matrix.releases` alone: nothing is asked and nothing installed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from matrix.cells import Cell, CellError
+from matrix.releases import Releases, Torch, Vllm
+
+__all__ = ["Declarations", "Declared", "declared"]
+
+_ABI3 = re.compile(r"cp3(?P<minor>[0-9]+)-abi3")
+_LINUX = re.compile(r"(?:many)?linux.*_x86_64|any")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the metadata says of a cell.
+
+    `ok` where vLLM pins this torch and both releases have a wheel for the Python. `off_pin`: vLLM
+    pins another torch, which an override can still install. `fits` is false where nothing can: a
+    range of Pythons or the wheels leave this Python out. `reason` says why not, what no override
+    can mend first. `yanked` names what was withdrawn from the index, which fails nothing.
+    """
+
+    ok: bool
+    off_pin: bool
+    fits: bool
+    reason: str | None = None
+    yanked: tuple[str, ...] = ()
+
+
+def declared(cell: Cell, releases: Releases) -> Declared:
+    """What the metadata says of one cell; `Declarations` answers many of them faster.
+
+    Raises CellError where the cell's torch or vLLM is not in the data.
+    """
+    return Declarations(releases).of(cell)
+
+
+class Declarations:
+    """What the metadata says of any cell of these releases.
+
+    Ranges of Pythons and versions are read once, so that the whole product takes milliseconds. A
+    fact that the data lacks (torch's range of Pythons, the wheels of a release) fails nothing.
+    """
+
+    def __init__(self, releases: Releases) -> None:
+        """Read the facts of the releases."""
+        self._torch = {release.version: release for release in releases.torch}
+        self._vllm = {release.version: release for release in releases.vllm}
+        versions = {*self._torch, *self._vllm, *(release.torch for release in releases.vllm)}
+        self._versions = {version: Version(version) for version in versions}
+        self._yanked = {
+            (what, release.version): _yanked(f"{what} {release.version}", release.yanked)
+            for what, published in (("torch", releases.torch), ("vLLM", releases.vllm))
+            for release in published
+            if release.yanked is not None
+        }
+        self._misfits: dict[tuple[str, str, str], str | None] = {}
+
+    def of(self, cell: Cell) -> Declared:
+        """What the metadata says of that cell.
+
+        Raises CellError where its torch or its vLLM is not in the data.
+        """
+        torch, vllm = self._torch.get(cell.torch), self._vllm.get(cell.vllm)
+        for what, version, release in (("torch", cell.torch, torch), ("vLLM", cell.vllm, vllm)):
+            if release is None:
+                raise CellError(
+                    f"cell {cell.name!r}: {what} {version} is not a known release; "
+                    f"`matrix refresh` reads new ones"
+                )
+        assert torch is not None and vllm is not None
+        off_pin = self._versions[vllm.torch] != self._versions[torch.version]
+        misfit = self._misfit("vLLM", vllm, cell.python) or self._misfit(
+            "torch", torch, cell.python
+        )
+        pin = f"vLLM {vllm.version} pins torch {vllm.torch}" if off_pin else None
+        named = (("torch", torch.version), ("vLLM", vllm.version))
+        yanked = tuple(self._yanked[each] for each in named if each in self._yanked)
+        ok = not off_pin and misfit is None
+        return Declared(ok, off_pin, misfit is None, misfit or pin, yanked)
+
+    def _misfit(self, what: str, release: Torch | Vllm, python: str) -> str | None:
+        """Why the release is not for this Python, or None where nothing says so."""
+        key = what, release.version, python
+        if key not in self._misfits:
+            self._misfits[key] = _misfit(f"{what} {release.version}", release, python)
+        return self._misfits[key]
+
+
+def _yanked(named: str, why: str) -> str:
+    return f"{named} was yanked ({why})" if why else f"{named} was yanked"
+
+
+def _misfit(named: str, release: Torch | Vllm, python: str) -> str | None:
+    if release.python is not None and not release.python.contains(python):
+        return f"{named} needs Python {_range(release.python)}"
+    if not release.wheels:
+        return None
+    tags = _linux(release.wheels)
+    if not tags:
+        return f"{named} has no wheel for Linux x86_64"
+    if not any(_is_for(tag, python) for tag in tags):
+        return f"{named} has no wheel for Python {python}"
+    return None
+
+
+def _linux(wheels: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """The Python tags of the wheels for Linux x86_64."""
+    return {tag for name, tags in wheels.items() if _LINUX.fullmatch(name) for tag in tags}
+
+
+def _is_for(tag: str, python: str) -> bool:
+    """Whether a wheel of this Python tag, such as ``cp312`` or ``cp38-abi3``, is for the Python."""
+    major, minor = python.split(".")
+    abi3 = _ABI3.fullmatch(tag)
+    if abi3 is not None:
+        return major == "3" and int(minor) >= int(abi3["minor"])
+    return tag in (f"cp{major}{minor}", f"py{major}")
+
+
+def _range(python: SpecifierSet) -> str:
+    # A SpecifierSet has no order of its own; the lower bound reads best first.
+    return ",".join(sorted(map(str, python), reverse=True))

@@ -1,0 +1,372 @@
+"""Read shared objects: what one needs, imports and exports, and that of every one in a wheel.
+
+pyelftools reads the ELF structure. The symbols themselves, a hundred thousand in torch's largest
+library, are taken from its tables in one go: pyelftools makes an object of each, which takes twenty
+times as long. A library is read from disk where its tables lie; one in a wheel is unpacked to a
+temporary file first, one at a time (1 GB for the largest).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import zipfile
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from matrix.engines.wheels import digest_of
+from matrix.errors import MatrixError
+from matrix.symbols import Extension, Library, Names, TorchSymbols, VllmSymbols, Wheel
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
+__all__ = ["Dynamic", "ElfError", "read_folder", "read_object", "read_wheel"]
+
+_BLOCK = 1 << 20
+_LARGEST = 8 << 30  # bytes; torch's largest library has 1 GB
+_CUT = "is a damaged ELF file (cut short)"
+_TYPES = ("SHT_DYNAMIC", "SHT_DYNSYM", "SHT_GNU_versym", "SHT_GNU_verneed")
+_SYMBOL = 24  # bytes of a symbol
+_UNDEFINED = 0xFFFF  # the second word of a symbol that no section defines is at most this
+_LOCAL, _WEAK = 0, 2
+_HIDDEN = (1, 2)  # the visibilities internal and hidden
+_UNVERSIONED = (0, 1)  # local, global
+_STRING = "std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char>>"
+_PYTHON = re.compile(r"\.cpython-(3)(\d+)(t?)-")
+
+
+class ElfError(MatrixError):
+    """A file that is no shared object, or no wheel of torch or vLLM: names it and the mend."""
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """What the dynamic loader sees of a shared object.
+
+    `imports` are the strong undefined symbols without a version, `versioned` how many there are of
+    each version, and `exports` the symbols that it defines.
+    """
+
+    needed: tuple[str, ...] = ()
+    rpath: tuple[str, ...] = ()
+    imports: tuple[bytes, ...] = ()
+    versioned: Mapping[str, int] = field(default_factory=dict)
+    exports: tuple[bytes, ...] = ()
+
+
+def read_object(file: IO[bytes], *, with_imports: bool = True) -> Dynamic:
+    """Read a shared object for x86_64; raises ElfError, without a name, for any other file."""
+    elffile, faults = _elftools()
+    try:
+        file.seek(0)
+        start = file.read(20)
+        if start[:4] != b"\x7fELF":
+            raise ElfError("is no ELF file")
+        if start[4:6] != b"\x02\x01" or struct.unpack("<H", start[18:20]) != (62,):
+            raise ElfError("is an ELF file of another machine than x86_64")
+        return _dynamic(elffile(file), with_imports)
+    except faults as error:
+        said = str(error) or type(error).__name__
+        raise ElfError(f"is a damaged ELF file ({said})") from error
+
+
+def read_wheel(
+    path: Path, *, sha256: str | None = None, told: Callable[[str], None] = lambda _: None
+) -> TorchSymbols | VllmSymbols:
+    """Read every shared object of a wheel of torch or vLLM for Linux on x86_64.
+
+    `sha256` is the wheel's, where it is known already; `told` hears the name of each file before it
+    is read. What is no ELF file in there is named in the table, and the rest is read. Raises
+    ElfError for what is no such wheel.
+    """
+    wheel = _wheel(path, sha256)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [each for each in archive.infolist() if _is_library(each.filename)]
+            if not members:
+                raise ElfError(f"{path.name}: holds no shared object; take another wheel")
+            return _with_names(
+                _read(
+                    wheel,
+                    sorted(each.filename for each in members),
+                    lambda name: _unpacked(archive, name),
+                    told,
+                )
+            )
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        raise ElfError(f"{path.name}: cannot be read ({error}); fetch the wheel again") from error
+
+
+def read_folder(
+    folder: Path, project: Literal["torch", "vllm"], version: str
+) -> TorchSymbols | VllmSymbols:
+    """As `read_wheel`, of a wheel that was installed in this folder (`site-packages`).
+
+    Nothing says which wheel it was, and no name is demangled.
+    """
+    paths = sorted(
+        Path(parent, name).relative_to(folder).as_posix()
+        for parent, _, names in os.walk(folder / project)
+        for name in names
+        if ".so" in name and _is_library(name)
+    )
+    if not paths:
+        raise ElfError(f"{folder}: holds no shared object of {project}; name its site-packages")
+    wheel = Wheel(project, version, "", "")
+    return _read(wheel, paths, lambda name: _opened(folder / name), lambda _: None)
+
+
+def _read(
+    wheel: Wheel,
+    paths: Iterable[str],
+    opened: Callable[[str], Any],
+    told: Callable[[str], None],
+) -> TorchSymbols | VllmSymbols:
+    found: dict[str, Dynamic] = {}
+    faults: dict[str, str] = {}
+    for path in paths:
+        told(path)
+        try:
+            with opened(path) as file:
+                found[path] = read_object(file, with_imports=wheel.project == "vllm")
+        except ElfError as error:
+            faults[path] = str(error)
+    if wheel.project == "torch":
+        return TorchSymbols(
+            wheel,
+            tuple(
+                Library(PurePosixPath(path).name, each.needed, Names.of(each.exports))
+                for path, each in found.items()
+            ),
+            faults,
+        )
+    return _vllm(wheel, found, faults)
+
+
+def _vllm(wheel: Wheel, found: dict[str, Dynamic], faults: dict[str, str]) -> VllmSymbols:
+    wanted = {name for each in found.values() for name in each.imports}
+    extensions = [
+        Extension(
+            path,
+            _python_of(path),
+            each.needed,
+            each.rpath,
+            _texts(each.imports),
+            each.versioned,
+            _texts(wanted.intersection(each.exports)),
+        )
+        for path, each in found.items()
+    ]
+    extensions += [Extension(path, _python_of(path), fault=fault) for path, fault in faults.items()]
+    return VllmSymbols(wheel, tuple(sorted(extensions, key=lambda each: each.path)))
+
+
+def _with_names(symbols: TorchSymbols | VllmSymbols) -> TorchSymbols | VllmSymbols:
+    if isinstance(symbols, TorchSymbols):
+        return symbols
+    imports = {name for each in symbols.extensions for name in each.imports}
+    names = sorted(name for name in imports if name.startswith("_Z"))
+    demangled = {name: text for name in names if (text := _demangled(name)) is not None}
+    return replace(symbols, demangled=demangled)
+
+
+def _texts(names: Iterable[bytes]) -> tuple[str, ...]:
+    return tuple(sorted(name.decode("utf-8", "replace") for name in names))
+
+
+def _dynamic(elf: ELFFile, with_imports: bool) -> Dynamic:
+    sections = _sections(elf)
+    dynamic = sections.get("SHT_DYNAMIC")
+    if dynamic is None:
+        segments: list[Any] = list(elf.iter_segments())
+        if any(each["p_offset"] + each["p_filesz"] > elf.stream_len for each in segments):
+            raise ElfError(_CUT)
+        dynamic = next((each for each in segments if each["p_type"] == "PT_DYNAMIC"), None)
+    if dynamic is None:
+        raise ElfError("is an ELF file, but no shared object")
+    needed: list[str] = []
+    rpath: list[str] = []
+    for each in dynamic.iter_tags():
+        if each.entry.d_tag == "DT_NEEDED":
+            needed.append(str(each.needed))
+        elif each.entry.d_tag in ("DT_RPATH", "DT_RUNPATH"):
+            text = each.rpath if each.entry.d_tag == "DT_RPATH" else each.runpath
+            rpath += str(text).split(":")
+    symbols, strings = _tables(elf, dynamic, sections.get("SHT_DYNSYM"))
+    words = array("I", symbols)
+    if sys.byteorder == "big":
+        words.byteswap()
+    # A symbol is six words: where its name is; then, from the lowest bits on, a byte of its type
+    # and binding, one of its visibility, and the section that defines it.
+    names, whats = words[0::6], words[1::6]
+    seen = {
+        each for each in set(whats) if each >> 4 & 15 != _LOCAL and each >> 8 & 3 not in _HIDDEN
+    }
+    defined = {each for each in seen if each > _UNDEFINED}
+    wanted = {each for each in seen - defined if each >> 4 & 15 != _WEAK}
+    end = strings.index
+    exports = tuple(
+        [strings[at : end(0, at)] for at, what in zip(names, whats, strict=True) if what in defined]
+    )
+    if not with_imports:
+        return Dynamic(tuple(needed), tuple(rpath), exports=exports)
+    version_of = _versions(sections, len(names))
+    imports: list[bytes] = []
+    versioned: Counter[str] = Counter()
+    for index in [index for index, what in enumerate(whats) if what in wanted]:
+        if version := version_of(index):
+            versioned[version] += 1
+        else:
+            imports.append(strings[names[index] : end(0, names[index])])
+    return Dynamic(tuple(needed), tuple(rpath), tuple(imports), versioned, exports)
+
+
+def _sections(elf: ELFFile) -> dict[str, Any]:
+    """The sections that tell of dynamic symbols, by type.
+
+    pyelftools reads a header anew each time and some sections whole (a hash table takes longer than
+    all else here), so each is asked for once, and the others by their headers only.
+    """
+    from elftools.common.exceptions import ELFError
+
+    found: dict[str, Any] = {}
+    if elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"] > elf.stream_len:
+        raise ElfError(_CUT)
+    for number in range(elf.num_sections()):
+        with suppress(ELFError):  # of another type; or damaged, and then the segments must do
+            section = elf.get_section(number, _TYPES)
+            found[section["sh_type"]] = section
+    return found
+
+
+def _tables(elf: ELFFile, dynamic: Any, section: Any) -> tuple[bytes, bytes]:
+    """The bytes of the dynamic symbols and of their names."""
+    if section is not None:
+        names = elf.get_section(section["sh_link"])
+        symbols, strings = section.data(), names.data()
+        if (len(symbols), len(strings)) != (section["sh_size"], names["sh_size"]):
+            raise ElfError(_CUT)
+    else:
+        # Without section headers, which the loader never reads, the segment tells where they are.
+        _, at = dynamic.get_table_offset("DT_SYMTAB")
+        symbols = _bytes_at(elf, at, dynamic.num_symbols() * _SYMBOL)
+        _, at = dynamic.get_table_offset("DT_STRTAB")
+        length = next((each["d_val"] for each in dynamic.iter_tags("DT_STRSZ")), 0)
+        strings = _bytes_at(elf, at, length)
+    if len(symbols) % _SYMBOL:
+        raise ElfError("is a damaged ELF file (half a symbol)")
+    return symbols, strings
+
+
+def _bytes_at(elf: ELFFile, at: int, size: int) -> bytes:
+    elf.stream.seek(at)
+    content: bytes = elf.stream.read(size)
+    if len(content) != size:
+        raise ElfError(_CUT)
+    return content
+
+
+def _versions(sections: Mapping[str, Any], count: int) -> Callable[[int], str]:
+    """The version of the symbol at an index, as a function; "" for none."""
+    section, needs = sections.get("SHT_GNU_versym"), sections.get("SHT_GNU_verneed")
+    if section is None or needs is None:
+        return lambda _: ""
+    numbers = struct.unpack(f"<{count}H", section.data()[: 2 * count])
+    names = {
+        each["vna_other"]: str(each.name)
+        for _, auxiliaries in needs.iter_versions()
+        for each in auxiliaries
+    }
+    return lambda at: "" if numbers[at] in _UNVERSIONED else names.get(numbers[at] & 0x7FFF, "")
+
+
+def _is_library(name: str) -> bool:
+    return ".so" in PurePosixPath(name).suffixes and not name.endswith("/")
+
+
+def _python_of(path: str) -> str | None:
+    found = _PYTHON.search(PurePosixPath(path).name)
+    return f"cp{found[1]}{found[2]}{found[3]}" if found else None
+
+
+def _wheel(path: Path, sha256: str | None) -> Wheel:
+    try:
+        name, version, _, tags = parse_wheel_filename(path.name)
+    except InvalidWheelFilename as error:
+        raise ElfError(f"{path.name}: {error}; name a wheel of torch or vLLM") from None
+    project = canonicalize_name(name)
+    if project not in ("torch", "vllm"):
+        raise ElfError(f"{path.name}: a wheel of {project}; name one of torch or vLLM")
+    if not any(each.platform.endswith("x86_64") for each in tags):
+        raise ElfError(f"{path.name}: not for Linux on x86_64; name such a wheel")
+    if not path.is_file():
+        raise ElfError(f"{path.name}: there is no such file")
+    kind: Literal["torch", "vllm"] = "torch" if project == "torch" else "vllm"
+    return Wheel(kind, version.public, path.name, sha256 or digest_of(path))
+
+
+@contextmanager
+def _unpacked(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    if archive.getinfo(name).file_size > _LARGEST:
+        raise ElfError(f"is larger than {_LARGEST >> 30} GiB")
+    with tempfile.TemporaryFile() as file:
+        try:
+            with archive.open(name) as source:
+                shutil.copyfileobj(source, file, _BLOCK)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ElfError(f"cannot be unpacked ({error})") from error
+        yield file
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file:
+        yield file
+
+
+def _demangled(name: str) -> str | None:
+    """A C++ name as a person writes it; None where it does not read as one.
+
+    libstdc++ does it. What demanglers write differently, the space between two brackets, is taken
+    out, and a plain string is called by its short name: the same wheel shall give the same table.
+    """
+    import cxxfilt
+
+    try:
+        text = str(cxxfilt.demangle(name))
+    except cxxfilt.InvalidName:
+        return None
+    except cxxfilt.LibraryNotFound as error:
+        raise MatrixError(f"names cannot be demangled ({error}); install libstdc++") from None
+    while "> >" in text:
+        text = text.replace("> >", ">>")
+    return text.replace(_STRING, "std::string")
+
+
+def _elftools() -> tuple[type[ELFFile], tuple[type[Exception], ...]]:
+    try:
+        import cxxfilt  # noqa: F401
+        from elftools.common.exceptions import ELFError
+        from elftools.construct import ConstructError
+        from elftools.elf.elffile import ELFFile
+    except ImportError as error:
+        raise MatrixError(
+            f"{error.name} is not here, and reading wheels takes it: install"
+            " torch-vllm-matrix[linkage]"
+        ) from None
+    # What pyelftools and the bytes of a damaged file raise.
+    faults = (ELFError, ConstructError, struct.error, ValueError, KeyError, IndexError)
+    return ELFFile, (*faults, TypeError, AttributeError, OverflowError, AssertionError, MemoryError)

@@ -1,0 +1,453 @@
+"""A package index, through the simple API: which files it has, their metadata, and the files.
+
+Whatever an index or a file says is untrusted: hashes are compared, sizes bounded, nothing is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tarfile
+import tempfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from packaging.utils import canonicalize_name
+
+from matrix.engines.index_address import certificates, index_address
+from matrix.engines.wheels import digest_of
+from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    import requests
+    from pypi_simple import DistributionPackage
+
+__all__ = ["Index", "IndexFault", "Published", "read_members"]
+
+_BLOCK = 1 << 16  # bytes; of a block that breaks off nothing is kept
+_TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
+_PATIENCE = 60  # seconds; an index may ask for more before the next try, and does not get it
+_BUSY = (429, 500, 502, 503, 504)
+_LARGE = 100 << 20  # bytes from which a file counts as one of the few that may lie on disk at once
+_FEW = 2
+_MEMBER = 8 << 20  # bytes; no metadata or source file that is read here comes near
+_METADATA = re.compile(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO")
+
+
+class IndexFault(MatrixError):
+    """An index, or a file on it, that cannot be read or is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One file of a project on an index; None is what the index does not say.
+
+    `size` is in bytes, `requires_python` as published, `yanked` why it was withdrawn (None: it was
+    not). `has_metadata`: its metadata is served beside it (PEP 658).
+    """
+
+    project: str
+    version: str
+    filename: str
+    url: str
+    sha256: str | None = None
+    size: int | None = None
+    uploaded: datetime | None = None
+    requires_python: str | None = None
+    yanked: str | None = None
+    has_metadata: bool = False
+    metadata_sha256: str | None = None
+
+    @property
+    def is_wheel(self) -> bool:
+        """Whether it is a wheel; else it is a source distribution."""
+        return self.filename.endswith(".whl")
+
+
+class Index:
+    """A client of one index; threads may share it.
+
+    `url` is its address (default: what uv or pip is set up for, else PyPI). An answer that says
+    busy (429, 5xx) or breaks off is asked for again, `tries` times in all, after `backoff` seconds,
+    then twice as many, and so on, or after what the answer's Retry-After says.
+    """
+
+    def __init__(self, url: str | None = None, *, tries: int = 5, backoff: float = 1.0) -> None:
+        """Raises MatrixError where the extra `index` is not installed."""
+        try:
+            import pypi_simple
+            import requests
+            from pypi_simple.client import USER_AGENT
+            from requests.adapters import HTTPAdapter
+            from urllib3.util import Retry
+        except ImportError as error:
+            raise MatrixError(
+                f"{error.name} is not installed, and an index is read with it:"
+                f" pip install 'torch-vllm-matrix[index]'"
+            ) from None
+        self.url = _web_address(url or index_address() or pypi_simple.PYPI_SIMPLE_ENDPOINT)
+        self._tries, self._backoff = tries, backoff
+        self._stopped = threading.Event()
+        self._few = threading.BoundedSemaphore(_FEW)
+        self._ranged: dict[str, bool] = {}
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = USER_AGENT
+        self._session.verify = certificates() or True
+        retry = Retry(
+            total=tries - 1,
+            backoff_factor=backoff,
+            status_forcelist=_BUSY,
+            raise_on_status=False,
+            retry_after_max=_PATIENCE,
+        )
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=16))
+        self._pages = pypi_simple.PyPISimple(
+            self.url, session=self._session, accept=pypi_simple.ACCEPT_JSON_PREFERRED
+        )
+
+    def stop(self) -> None:
+        """Let no thread go on: what is being fetched ends with an IndexFault."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def files(self, project: str) -> tuple[Published, ...]:
+        """Every wheel and source distribution of a project, in the order of the index.
+
+        What has another kind of name is left out. Raises IndexFault: no such project, an index that
+        does not answer, or an answer that is no page of the simple API.
+        """
+        from pypi_simple import NoSuchProjectError, UnsupportedRepoVersionError
+
+        try:
+            with self._told(f"{project}: the index {_shown(self.url)}"):
+                page = self._pages.get_project_page(project, timeout=_TIMEOUT)
+        except NoSuchProjectError:
+            raise IndexFault(
+                f"{project}: is not on the index {_shown(self.url)} (404); name another: --index"
+            ) from None
+        except (UnsupportedRepoVersionError, ValueError) as error:
+            raise IndexFault(
+                f"{project}: what the index {_shown(self.url)} answers is no page of the simple"
+                f" API ({_first_line(error)}); name another: --index"
+            ) from None
+        found = (_published(each, project, self.url) for each in page.packages)
+        return tuple(each for each in found if each is not None)
+
+    def metadata(self, file: Published) -> str:
+        """The metadata of a file: served beside it where the index does that, else out of it.
+
+        Raises IndexFault as `fetch` does, or where the file holds no metadata.
+        """
+        if (text := self.served_metadata(file)) is not None:
+            return text
+        found = self.members(file, lambda name: bool(_METADATA.fullmatch(name)))
+        if not found:
+            raise IndexFault(f"{file.filename}: holds no metadata; it is no wheel, no sdist")
+        return found[min(found)]
+
+    def served_metadata(self, file: Published) -> str | None:
+        """The metadata that is served beside a file (PEP 658); None where none is.
+
+        Raises IndexFault: a wrong hash, or a server that does not answer.
+        """
+        if not file.has_metadata:
+            return None
+        address = urlsplit(file.url)
+        url = urlunsplit(address._replace(path=f"{address.path}.metadata"))
+        with self._told(f"{file.filename}.metadata"):
+            answer = self._session.get(url, timeout=_TIMEOUT)
+            if answer.status_code == 404:
+                return None
+            answer.raise_for_status()
+        digest = hashlib.sha256(answer.content).hexdigest()
+        if file.metadata_sha256 not in (None, digest):
+            raise IndexFault(
+                f"{file.filename}.metadata: its sha256 is {digest}, and the index says"
+                f" {file.metadata_sha256}; not read"
+            )
+        return _text(answer.content, f"{file.filename}.metadata")
+
+    def ranged(self, file: Published) -> bool:
+        """Whether the server of this file sends a part of a file where only that is asked for."""
+        host = urlsplit(file.url).netloc
+        if host not in self._ranged:
+            with (
+                self._told(file.filename),
+                self._session.get(
+                    file.url, headers={"Range": "bytes=0-0"}, timeout=_TIMEOUT, stream=True
+                ) as answer,
+            ):
+                answer.raise_for_status()
+                self._ranged[host] = answer.status_code == 206
+        return self._ranged[host]
+
+    def members(self, file: Published, wanted: Callable[[str], bool]) -> dict[str, str]:
+        """The text of those files in a wheel or source distribution whose name is wanted.
+
+        Of a wheel only these parts are fetched, where the server can; else the whole file, which is
+        deleted after. Raises IndexFault as `fetch` and `read_members` do.
+        """
+        if file.is_wheel and self.ranged(file):
+            found = self._remote_members(file, wanted)
+            if found is not None:
+                return found
+        large = file.size is None or file.size >= _LARGE
+        with (
+            self._one_of_few(large),
+            tempfile.TemporaryDirectory(prefix="matrix-index-") as folder,
+        ):
+            return read_members(self.fetch(file, Path(folder)), wanted)
+
+    def fetch(self, file: Published, folder: Path) -> Path:
+        """Fetch a file into a folder, under its own name, and return its path.
+
+        It lies there whole and with the right SHA-256, or not at all: while it comes it is called
+        NAME.part, and what breaks off goes on where it was. What is there already and has the right
+        hash is not fetched again. Raises IndexFault: no hash to compare with, a half file, a wrong
+        hash, a server that does not answer, a disk that refuses.
+        """
+        name = file.filename
+        if PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
+            raise IndexFault(f"{name!r}: is no name of a file; the index is not to be trusted")
+        if file.sha256 is None:
+            raise IndexFault(f"{name}: the index tells no sha256 of it, so it is not fetched")
+        whole, part = folder / name, folder / f"{name}.part"
+        try:
+            if whole.is_file() and digest_of(whole) == file.sha256:
+                return whole
+            with part.open("w+b") as out:
+                digest = self._receive(file, out)
+            if digest != file.sha256:
+                raise IndexFault(
+                    f"{name}: its sha256 is {digest}, and the index says {file.sha256}; not kept"
+                )
+            os.replace(part, whole)
+        except OSError as error:
+            raise IndexFault(f"{folder}: cannot be written ({error.strerror or error})") from None
+        finally:
+            part.unlink(missing_ok=True)
+        return whole
+
+    def _receive(self, file: Published, out: IO[bytes]) -> str:
+        """Write the file's bytes and return their SHA-256; what breaks off is resumed."""
+        digest, broken = hashlib.sha256(), ""
+        for attempt in range(self._tries):
+            if attempt:
+                self._stopped.wait(min(self._backoff * 2 ** (attempt - 1), _PATIENCE))
+            at = out.tell()
+            with self._answer(file, at) as answer:
+                if at and not answer.headers.get("Content-Range", "").startswith(f"bytes {at}-"):
+                    out.seek(0)
+                    out.truncate()
+                    digest = hashlib.sha256()
+                broken = self._copy(file, answer, out, digest.update)
+            if not broken:
+                return digest.hexdigest()
+        raise IndexFault(
+            f"{file.filename}: only {out.tell()} of {file.size or 'its'} bytes came, in"
+            f" {self._tries} tries ({broken}); run it again"
+        )
+
+    def _answer(self, file: Published, at: int) -> requests.Response:
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={at}-"} if at else {})}
+        with self._told(file.filename):
+            answer = self._session.get(file.url, headers=headers, timeout=_TIMEOUT, stream=True)
+            if at and answer.status_code == 416:  # it has no more than what came: begin again
+                answer.close()
+                del headers["Range"]
+                answer = self._session.get(file.url, headers=headers, timeout=_TIMEOUT, stream=True)
+            if answer.status_code >= 400:
+                answer.close()
+                answer.raise_for_status()
+        return answer
+
+    def _copy(
+        self,
+        file: Published,
+        answer: requests.Response,
+        out: IO[bytes],
+        update: Callable[[bytes], None],
+    ) -> str:
+        """Copy one answer to its end; returns why it broke off, or "" where it is whole."""
+        import requests
+
+        try:
+            for block in answer.iter_content(_BLOCK):
+                if self._stopped.is_set():
+                    raise IndexFault(f"{file.filename}: stopped")
+                out.write(block)
+                update(block)
+                if file.size is not None and out.tell() > file.size:
+                    raise IndexFault(
+                        f"{file.filename}: is larger than the {file.size} bytes that the index"
+                        " says; not kept"
+                    )
+        except requests.RequestException as error:
+            return _first_line(error)
+        short = file.size is not None and out.tell() < file.size
+        return "the connection ended" if short else ""
+
+    def _remote_members(
+        self, file: Published, wanted: Callable[[str], bool]
+    ) -> dict[str, str] | None:
+        """Members of a wheel by parts; None where that fails and only the whole can tell."""
+        import requests
+        from remotezip import RemoteZip, RemoteZipError
+
+        headers = {"Accept-Encoding": "identity"}
+        try:
+            with RemoteZip(
+                file.url, session=self._session, timeout=_TIMEOUT, headers=headers
+            ) as archive:
+                return _of_zip(archive, wanted, file.filename)
+        except (RemoteZipError, requests.RequestException, zipfile.BadZipFile, zlib.error, OSError):
+            return None
+
+    @contextmanager
+    def _one_of_few(self, large: bool) -> Iterator[None]:
+        """Let only a few large files lie on disk at once."""
+        if not large:
+            yield
+            return
+        with self._few:
+            if self._stopped.is_set():
+                raise IndexFault("stopped")
+            yield
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Turn what requests raises into an IndexFault that names what was asked for."""
+        import requests
+
+        if self._stopped.is_set():
+            raise IndexFault(f"{what}: stopped")
+        try:
+            yield
+        except requests.JSONDecodeError as error:
+            raise IndexFault(f"{what}: answers no JSON ({_first_line(error)})") from None
+        except requests.HTTPError as error:
+            answer = error.response
+            again = f", {self._tries} times" if answer.status_code in _BUSY else ""
+            raise IndexFault(
+                f"{what}: answers {answer.status_code} {answer.reason or ''}".rstrip() + again
+            ) from None
+        except (requests.RequestException, OSError) as error:
+            # OSError: requests says so where a file of certificates is not there.
+            raise IndexFault(f"{what}: does not answer ({_first_line(error)})") from None
+
+
+def read_members(path: Path, wanted: Callable[[str], bool]) -> dict[str, str]:
+    """The text of those files in a wheel or source distribution whose name is wanted.
+
+    Raises IndexFault: an archive that cannot be read, or a member that is too large or no UTF-8.
+    """
+    try:
+        if path.suffix in (".whl", ".zip"):
+            with zipfile.ZipFile(path) as archive:
+                return _of_zip(archive, wanted, path.name)
+        with tarfile.open(path, "r|*") as sdist:
+            return _of_tar(sdist, wanted, path.name)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise IndexFault(
+            f"{path.name}: is no archive that can be read ({_first_line(error)})"
+        ) from None
+
+
+def _of_zip(archive: zipfile.ZipFile, wanted: Callable[[str], bool], where: str) -> dict[str, str]:
+    found = {}
+    for member in archive.infolist():
+        if wanted(member.filename) and not member.is_dir():
+            with archive.open(member) as source:
+                found[member.filename] = _limited(source, f"{where}: {member.filename}")
+    return found
+
+
+def _of_tar(archive: tarfile.TarFile, wanted: Callable[[str], bool], where: str) -> dict[str, str]:
+    found = {}
+    for member in archive:
+        if wanted(member.name) and member.isfile():
+            source = archive.extractfile(member)
+            assert source is not None  # of a regular file there always is one
+            with closing(source):
+                found[member.name] = _limited(source, f"{where}: {member.name}")
+    return found
+
+
+def _limited(source: IO[bytes], where: str) -> str:
+    # The archive's own word for a member's size is not taken.
+    content = source.read(_MEMBER + 1)
+    if len(content) > _MEMBER:
+        raise IndexFault(f"{where}: is larger than {_MEMBER >> 20} MiB; not read")
+    return _text(content, where)
+
+
+def _text(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise IndexFault(f"{where}: is no text in UTF-8; not read") from None
+
+
+def _published(package: DistributionPackage, project: str, index: str) -> Published | None:
+    """A file of an index's page; None for what is neither wheel nor source distribution."""
+    if package.package_type not in ("wheel", "sdist") or not package.version:
+        return None
+    if canonicalize_name(package.project or "") != canonicalize_name(project):
+        return None
+    return Published(
+        project=project,
+        version=package.version,
+        filename=package.filename,
+        url=_as_user(package.url, index),
+        sha256=package.digests.get("sha256"),
+        size=package.size,
+        uploaded=package.upload_time,
+        requires_python=package.requires_python,
+        yanked=(package.yanked_reason or "no reason given") if package.is_yanked else None,
+        has_metadata=bool(package.has_metadata),
+        metadata_sha256=(package.metadata_digests or {}).get("sha256"),
+    )
+
+
+def _web_address(url: str) -> str:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise IndexFault(f"the index {url!r} is no http(s) address; name another: --index")
+    return url
+
+
+def _as_user(url: str, index: str) -> str:
+    """A file's address with the index's user and password, where it lies on the same host."""
+    address, home = urlsplit(url), urlsplit(index)
+    user, _, host = home.netloc.rpartition("@")
+    if not user or address.netloc != host or address.scheme != home.scheme:
+        return url
+    return urlunsplit(address._replace(netloc=home.netloc))
+
+
+def _shown(url: str) -> str:
+    """An address without the user and the password that it may hold."""
+    address = urlsplit(url)
+    return urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2]))
+
+
+def _first_line(error: Any) -> str:
+    """Why it failed, in one line, without the layers of libraries around the cause."""
+    reason = error.args[0] if isinstance(error, OSError) and error.args else error
+    reason = getattr(reason, "reason", reason)
+    if isinstance(reason, Exception) and reason.args and isinstance(reason.args[0], str):
+        reason = reason.args[0]
+    line = str(reason).strip().partition("\n")[0]
+    return line.partition("object at")[2].partition(">: ")[2] or line or type(error).__name__

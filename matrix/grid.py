@@ -1,0 +1,246 @@
+"""The whole grid: every torch with every vLLM, on every Python and platform, and how far each gets.
+
+Pure: it puts the ladder of each cell together from what was asked before. Nothing is run here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from matrix.cells import Cell, CellError, cell_of, factors
+from matrix.declared import Declarations
+from matrix.ladder import Answer, Climb, Ran, climb, height, ran
+from matrix.records import PLATFORMS, Record
+from matrix.releases import Releases, Torch, Vllm
+from matrix.verdicts import UNTESTED, VERDICTS, CellVerdict
+
+__all__ = ["Grid", "Square", "environments", "ran_cell", "runs", "survey"]
+
+Resolves = Callable[[Cell, str], Answer | None]
+Links = Callable[[Cell], Answer | None]
+Seen = Mapping[tuple[Cell, str], Ran]
+
+
+@dataclass(frozen=True)
+class Square:
+    """One pair of releases on a platform: how far it gets on each Python."""
+
+    torch: str
+    vllm: str
+    platform: str
+    climbs: tuple[Climb, ...]
+
+    @cached_property
+    def shown(self) -> Climb:
+        """The climb that stands for the pair.
+
+        Of the Pythons that it ran on the worst. Without a run, of those that both releases are for,
+        the one about which most was asked, and of these the one that gets highest: a Python that
+        fails alone says more of the Python than of the pair.
+        """
+        ran_on = [each for each in self.climbs if each.ran is not None and _tells(each.ran)]
+        if ran_on:
+            return min(ran_on, key=lambda each: (VERDICTS.index(each.verdict), _top(each)))
+        fit = [each for each in self.climbs if each.fails != "declared"]
+        return max(
+            fit or self.climbs,
+            key=lambda each: (each.asked, each.fails is None, _top(each)),
+        )
+
+    @property
+    def off_pin(self) -> bool:
+        """Whether this vLLM pins another torch."""
+        return self.climbs[0].off_pin
+
+    @property
+    def groups(self) -> tuple[tuple[Climb, ...], ...]:
+        """The Pythons that get equally far for the same reason, together."""
+        found: dict[object, list[Climb]] = {}
+        for each in self.climbs:
+            key = each.verdict, each.reached, each.fails, each.reason, each.without, each.unknown
+            found.setdefault((key, each.contradictions), []).append(each)
+        return tuple(tuple(group) for group in found.values())
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The squares of all releases, and which of them a person wants to see.
+
+    `squares` by platform, torch and vLLM, in that order.
+    """
+
+    torch: tuple[Torch, ...]
+    vllm: tuple[Vllm, ...]
+    pythons: tuple[str, ...]
+    squares: Mapping[tuple[str, str, str], Square]
+
+    @cached_property
+    def platforms(self) -> tuple[str, ...]:
+        """The platforms of the squares, `cuda` first."""
+        return tuple(dict.fromkeys(platform for platform, _, _ in self.squares))
+
+    @cached_property
+    def rows(self) -> tuple[Vllm, ...]:
+        """The vLLM releases to show: the newest patch of each minor, and of each torch it pins.
+
+        Older ones are there where they ran.
+        """
+        newest: dict[tuple[str, str], Vllm] = {}
+        for release in self.vllm:
+            key = _minor(release.version), release.torch
+            if key not in newest or release.yanked is None or newest[key].yanked is not None:
+                newest[key] = release
+        shown = {release.version for release in newest.values()} | self._ran("vllm")
+        return tuple(release for release in self.vllm if release.version in shown)
+
+    @cached_property
+    def columns(self) -> tuple[Torch, ...]:
+        """The torch releases to show: the newest patch of each minor, what is pinned, what ran."""
+        newest: dict[str, Torch] = {}
+        for release in self.torch:
+            key = _minor(release.version)
+            if key not in newest or release.yanked is None or newest[key].yanked is not None:
+                newest[key] = release
+        shown = {release.version for release in newest.values()} | self._ran("torch")
+        shown |= {release.torch for release in self.rows}
+        return tuple(release for release in self.torch if release.version in shown)
+
+    def counts(self, platform: str) -> Counter[tuple[str, str | None]]:
+        """How many pairs `reached` a rung or none, or `fails` at one."""
+        return Counter(standing(each.shown) for each in self._of(platform))
+
+    def cell_counts(self, platform: str) -> Counter[tuple[str, str | None]]:
+        """The same of the cells, each pair on each Python."""
+        return Counter(standing(each) for square in self._of(platform) for each in square.climbs)
+
+    def only(self, torch: SpecifierSet | None, vllm: SpecifierSet | None) -> Grid:
+        """The grid with these releases alone to show; None is all of them."""
+        return replace(
+            self,
+            torch=tuple(each for each in self.torch if _accepts(torch, each.version)),
+            vllm=tuple(each for each in self.vllm if _accepts(vllm, each.version)),
+        )
+
+    def climb(self, cell: Cell, platform: str) -> Climb | None:
+        """What is known of a cell, or None where the grid does not have it."""
+        square = self.squares.get((platform, cell.torch, cell.vllm))
+        climbs = square.climbs if square is not None else ()
+        return next((each for each in climbs if each.cell.python == cell.python), None)
+
+    def _of(self, platform: str) -> Iterable[Square]:
+        return (square for at, square in self.squares.items() if at[0] == platform)
+
+    def _ran(self, what: str) -> set[str]:
+        climbs = (each for square in self.squares.values() for each in square.climbs)
+        return {getattr(each.cell, what) for each in climbs if each.ran is not None}
+
+
+def standing(climb: Climb) -> tuple[str, str | None]:
+    """Where a cell stands: it `fails` at a rung, or `reached` one, or none.
+
+    A cell that fails has reached what lies below, and counts once.
+    """
+    return ("fails", climb.fails) if climb.fails is not None else ("reached", climb.reached)
+
+
+def survey(
+    releases: Releases,
+    *,
+    resolves: Resolves = lambda cell, platform: None,
+    links: Links = lambda cell: None,
+    seen: Seen | None = None,
+) -> Grid:
+    """The grid of all these releases: what `resolves`, `links` and the records (`seen`) say.
+
+    The two are asked for a cell only where both releases are for its Python.
+    """
+    declarations, seen = Declarations(releases), seen or {}
+    squares: dict[tuple[str, str, str], list[Climb]] = {
+        (platform, torch.version, vllm.version): []
+        for platform in PLATFORMS
+        for torch in releases.torch
+        for vllm in releases.vllm
+    }
+    for torch in releases.torch:
+        for vllm in releases.vllm:
+            for python in releases.pythons:
+                cell = Cell(python, torch.version, vllm.version)
+                declared = declarations.of(cell)
+                linked = links(cell) if declared.fits else None
+                for platform in PLATFORMS:
+                    resolved = resolves(cell, platform) if declared.fits else None
+                    found = climb(
+                        cell, platform, declared, resolved, linked, seen.get((cell, platform))
+                    )
+                    squares[platform, torch.version, vllm.version].append(found)
+    return Grid(
+        releases.torch,
+        releases.vllm,
+        releases.pythons,
+        {at: Square(at[1], at[2], at[0], tuple(found)) for at, found in squares.items() if found},
+    )
+
+
+def environments(releases: Releases) -> Mapping[str, Cell]:
+    """Every environment by its full name, with the cell that it stands for, in the cells' order.
+
+    It is the cell of `Releases.resolve`, whether the Python fits or not: the newest patch of vLLM
+    that pins a torch of that minor, with this pin, else the newest patch of each.
+    """
+    published = [release for release in releases.vllm if release.yanked is None]
+    torch = {_minor(each.version): each.version for each in releases.torch if each.yanked is None}
+    vllm = {_minor(each.version): each.version for each in published}
+    pairs = {(t, v): (torch[t], vllm[v]) for t in torch for v in vllm}
+    pairs |= {
+        (_minor(each.torch), _minor(each.version)): (each.torch, each.version) for each in published
+    }
+    cells = (Cell(python, *pair) for python in releases.pythons for pair in pairs.values())
+    return {cell.name: cell for cell in cells}
+
+
+def runs(
+    judged: Iterable[tuple[Record, CellVerdict]], releases: Releases
+) -> Mapping[tuple[Cell, str], Ran]:
+    """What the newest records show, by the cell that ran: the versions, not only the name."""
+    names = environments(releases)
+    found: dict[tuple[Cell, str], Ran] = {}
+    for record, verdict in judged:
+        cell = ran_cell(record) or names.get(record.cell)
+        if cell is not None:
+            found[cell, record.platform] = ran(record, verdict)
+    return found
+
+
+def ran_cell(record: Record) -> Cell | None:
+    """The cell of the versions that ran; None where the record does not know both."""
+    torch, vllm = (record.provenance.get(key) for key in ("torch", "vllm"))
+    if not isinstance(torch, str) or not isinstance(vllm, str):
+        return None
+    try:
+        return cell_of(factors(record.cell).python, torch, vllm)
+    except CellError:
+        return None
+
+
+def _accepts(wanted: SpecifierSet | None, version: str) -> bool:
+    return wanted is None or wanted.contains(version, prereleases=True)
+
+
+def _minor(version: str) -> str:
+    parsed = Version(version)
+    return f"{parsed.major}.{parsed.minor}"
+
+
+def _tells(seen: Ran) -> bool:
+    """Whether a record says something of the pair, and not only of the machine that ran it."""
+    return seen.verdict != UNTESTED or bool(seen.passed)
+
+
+def _top(climb: Climb) -> int:
+    return height(climb.reached)

@@ -1,0 +1,313 @@
+"""What would run and why: the cells of the environments, by releases and by what is already done.
+
+Pure. The cheap rungs prune what cannot work, and the fingerprint of the tests tells which records
+are still of these tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from matrix.cells import Cell
+from matrix.errors import MatrixError
+from matrix.grid import Grid, environments, ran_cell
+from matrix.ladder import Climb
+from matrix.records import PLATFORMS, Record
+from matrix.releases import Releases
+from matrix.verdicts import BROKEN_PAIR
+
+__all__ = ["PlanError", "Planned", "Wanted", "parse_release", "parse_specifier", "plan"]
+
+
+class PlanError(MatrixError):
+    """A filter or a release that cannot be used: says which option, and what to write."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asks for. `stale` leaves out what ran with these very tests and versions.
+
+    `new` and `neighbours` are releases (`("torch", "2.15.0")`): the cells of the one, and the cells
+    beside those of the other; both bring off-pin pairs with them.
+    """
+
+    torch: SpecifierSet | None = None
+    vllm: SpecifierSet | None = None
+    python: SpecifierSet | None = None
+    platforms: tuple[str, ...] = PLATFORMS
+    stale: bool = False
+    off_pin: bool = False
+    new: tuple[tuple[str, str], ...] = ()
+    neighbours: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One cell on one platform: why it would run, or why it cannot work (`runs` is false).
+
+    `stale` is false where its record is of these very tests and versions. `seconds` is how long
+    its last run took, or that of its pair on another Python (`seconds_of`); None without one.
+    """
+
+    cell: Cell
+    platform: str
+    runs: bool
+    stale: bool
+    why: str
+    climb: Climb
+    seconds: float | None = None
+    seconds_of: str | None = None
+
+
+def plan(
+    grid: Grid,
+    releases: Releases,
+    records: Iterable[Record],
+    fingerprint: str,
+    wanted: Wanted,
+) -> tuple[Planned, ...]:
+    """Every cell that is asked for, by platform, vLLM, torch and Python.
+
+    `records` has the newest of each cell on each platform, in any order; `fingerprint` is that of
+    the tests as they are now. What the cheap rungs speak against is in it with `runs` false.
+    Raises PlanError where `new` or `neighbours` names what no environment runs.
+    """
+    last = {(record.cell, record.platform): record for record in records}
+    names = {cell: name for name, cell in environments(releases).items()}
+    whys = _chosen(names, releases, wanted)
+    pairs: dict[tuple[str, str], list[Cell]] = {}
+    for cell in names:
+        pairs.setdefault((cell.torch, cell.vllm), []).append(cell)
+    planned = []
+    for platform in (each for each in PLATFORMS if each in wanted.platforms):
+        for cell, reason in whys.items():
+            found = grid.climb(cell, platform)
+            if found is None or (found.off_pin and not wanted.off_pin and reason is None):
+                continue
+            record = last.get((names[cell], platform))
+            stale = _stale(cell, record, fingerprint)
+            if wanted.stale and stale is None:
+                continue
+            why = stale if stale is not None else f"ran on {_day(record)}, not stale"
+            why = why if reason is None else f"{reason}; {why}"
+            if found.hopeless:
+                why = found.reason or ""
+            # Its own run first, then that of the newest Python.
+            same = (cell, *reversed(pairs[cell.torch, cell.vllm]))
+            seconds, of = _seconds(last.get((names[each], platform)) for each in same)
+            planned.append(
+                Planned(
+                    cell, platform, not found.hopeless, stale is not None, why, found, seconds, of
+                )
+            )
+    return tuple(planned)
+
+
+def parse_specifier(text: str, option: str) -> SpecifierSet:
+    """The releases that a person means: specifiers, or one minor release or version.
+
+    >>> str(parse_specifier("2.11", "--torch")), str(parse_specifier(">=2.11", "--torch"))
+    ('==2.11.*', '>=2.11')
+
+    Raises PlanError, which names the option.
+    """
+    try:
+        version = Version(text)
+    except InvalidVersion:
+        pass
+    else:
+        text = f"=={text}.*" if len(version.release) < 3 else f"=={text}"
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier:
+        raise PlanError(
+            f"{option} {text!r}: is neither a release nor a specifier; write it as 2.11 or '>=2.11'"
+        ) from None
+
+
+def parse_release(text: str, option: str) -> tuple[str, str]:
+    """The project and the version of `torch==2.15.0`; a minor release is enough.
+
+    Raises PlanError, which names the option.
+    """
+    name, equals, version = text.partition("==")
+    name = name.strip().lower()
+    try:
+        parsed = Version(version)
+    except InvalidVersion:
+        parsed = None
+    if not equals or name not in ("torch", "vllm") or parsed is None:
+        raise PlanError(f"{option} {text!r}: is no release; write it as torch==2.15.0")
+    return name, parsed.public
+
+
+def _chosen(named: Iterable[Cell], releases: Releases, wanted: Wanted) -> Mapping[Cell, str | None]:
+    """The cells of these releases and Pythons, in order, with what release brought them in."""
+    cells = list(named)
+    brought = _brought(cells, releases, wanted)
+    asked = {
+        "torch": _accepted(wanted.torch, (cell.torch for cell in cells)),
+        "vllm": _accepted(wanted.vllm, (cell.vllm for cell in cells)),
+        "python": _accepted(wanted.python, releases.pythons),
+    }
+    torch = {release.version: at for at, release in enumerate(releases.torch)}
+    vllm = {release.version: at for at, release in enumerate(releases.vllm)}
+    kept = [
+        cell
+        for cell in cells
+        if cell.torch in asked["torch"]
+        and cell.vllm in asked["vllm"]
+        and cell.python in asked["python"]
+        and (brought is None or (cell.torch, cell.vllm) in brought)
+    ]
+    # Within a pair they keep the order of the Pythons.
+    kept.sort(key=lambda cell: (vllm[cell.vllm], torch[cell.torch]))
+    return {cell: brought[cell.torch, cell.vllm] if brought else None for cell in kept}
+
+
+def _accepted(wanted: SpecifierSet | None, versions: Iterable[str]) -> frozenset[str]:
+    every = frozenset(versions)
+    if wanted is None:
+        return every
+    return frozenset(each for each in every if wanted.contains(each, prereleases=True))
+
+
+def _brought(
+    cells: Iterable[Cell], releases: Releases, wanted: Wanted
+) -> dict[tuple[str, str], str] | None:
+    """The pairs that `new` and `neighbours` mean, each with why; None where neither is asked."""
+    if not wanted.new and not wanted.neighbours:
+        return None
+    table = _Pairs(cells, releases)
+    found: dict[tuple[str, str], str] = {}
+    for name, version in wanted.neighbours:
+        for pair in table.beside(name, version):
+            found[pair] = f"beside {_called(name)} {version}"
+    for name, version in wanted.new:
+        for pair in table.of(name, version):
+            found[pair] = f"new {_called(name)} {version}"
+    return found
+
+
+class _Pairs:
+    """The pairs of the environments, as a table of minor releases: what is beside what."""
+
+    def __init__(self, cells: Iterable[Cell], releases: Releases) -> None:
+        self.at = {
+            (_minor(cell.torch), _minor(cell.vllm)): (cell.torch, cell.vllm) for cell in cells
+        }
+        self.torch = sorted({torch for torch, _ in self.at}, key=Version)
+        self.vllm = sorted({vllm for _, vllm in self.at}, key=Version)
+        pins = {release.version: release.torch for release in releases.vllm}
+        self.pinned = {minors for minors, (torch, vllm) in self.at.items() if pins[vllm] == torch}
+
+    def of(self, name: str, version: str) -> list[tuple[str, str]]:
+        """The pairs of a release: under its pin; a torch under each vLLM that pins it.
+
+        A torch that none pins, under the nearest vLLM on either side.
+        """
+        return [self.at[minors] for minors in self._minors(name, version)]
+
+    def beside(self, name: str, version: str) -> list[tuple[str, str]]:
+        """Around the pairs of a release: the same vLLM under the next torch, and the other way."""
+        own = self._minors(name, version)
+        near = [
+            pair
+            for torch, vllm in own
+            for pair in (
+                *((each, vllm) for each in _next(self.torch, torch)),
+                *((torch, each) for each in _next(self.vllm, vllm)),
+            )
+        ]
+        return [self.at[pair] for pair in near if pair in self.at and pair not in own]
+
+    def _minors(self, name: str, version: str) -> list[tuple[str, str]]:
+        known, place = (self.torch, 0) if name == "torch" else (self.vllm, 1)
+        minor = _minor(version)
+        runs = {pair[place] for minors, pair in self.at.items() if minors[place] == minor}
+        if minor not in known or (version not in runs and version != minor):
+            instead = f"of {minor} it is {' and '.join(sorted(runs, key=Version))}"
+            near = min(known, key=lambda each: abs(_rank(each) - _rank(minor)), default="none")
+            raise PlanError(
+                f"{name}=={version}: no environment runs it; "
+                f"{instead if runs else f'the nearest is {near}'}"
+            )
+        own = [
+            minors
+            for minors, pair in self.at.items()
+            if minors in self.pinned and version in (minors[place], pair[place])
+        ]
+        if own or name == "vllm":
+            return own
+        pinned = sorted(self.pinned, key=lambda each: Version(each[1]))
+        older = [vllm for torch, vllm in pinned if Version(torch) < Version(minor)]
+        newer = [vllm for torch, vllm in pinned if Version(torch) > Version(minor)]
+        return [(minor, vllm) for vllm in dict.fromkeys((*older[-1:], *newer[:1]))]
+
+
+def _next(every: Sequence[str], one: str) -> list[str]:
+    """The versions just below and just above one, which need not be among them."""
+    below = [each for each in every if Version(each) < Version(one)]
+    return [*below[-1:], *[each for each in every if Version(each) > Version(one)][:1]]
+
+
+def _stale(cell: Cell, record: Record | None, fingerprint: str) -> str | None:
+    """Why the record does not stand for the cell as it would run now, or None where it does."""
+    if record is None:
+        return "never ran"
+    ran = ran_cell(record)
+    if ran is not None and ran != cell:
+        return f"ran torch {ran.torch} with vLLM {ran.vllm}"
+    if record.error is not None and record.error.kind not in BROKEN_PAIR:
+        return f"its run ended early ({record.error.kind.replace('_', ' ')})"
+    if not record.finished:
+        return "its run did not finish"
+    if record.deselected:
+        held = len(record.cases)
+        return f"ran {held} of {held + record.deselected} cases"
+    tests = record.provenance.get("tests")
+    told = tests if isinstance(tests, dict) else {}
+    if told.get("fingerprint") != fingerprint:
+        commit = told.get("commit")
+        since = f"since commit {_short(commit)}" if isinstance(commit, str) else "since it ran"
+        return f"tests changed {since}"
+    return None
+
+
+def _short(commit: str) -> str:
+    """A commit as people write it, with the mark that its files were changed."""
+    head, plus, changed = commit.partition("+")
+    return f"{head[:9]}{plus}{changed}"
+
+
+def _seconds(records: Iterable[Record | None]) -> tuple[float | None, str | None]:
+    """How long the first whole run of these took, and its cell."""
+    for record in records:
+        if record is None or not record.finished or record.error or record.deselected:
+            continue
+        took = record.provenance.get("seconds")
+        if isinstance(took, (int, float)) and took > 0:
+            return float(took), record.cell
+    return None, None
+
+
+def _day(record: Record | None) -> str:
+    return record.started[:10] if record is not None else ""
+
+
+def _called(name: str) -> str:
+    return "vLLM" if name == "vllm" else name
+
+
+def _minor(version: str) -> str:
+    parsed = Version(version)
+    return f"{parsed.major}.{parsed.minor}"
+
+
+def _rank(minor: str) -> int:
+    parsed = Version(minor)
+    return parsed.major * 1000 + parsed.minor

@@ -1,0 +1,389 @@
+"""The rung *resolves*: whether a resolver finds a full set of packages for a cell, asked once.
+
+Pure. The answers are data in the repository (``data/resolutions.json``), since an index changes:
+each names the day on which it was asked. `matrix.engines.resolver` asks for them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from matrix.cells import Cell, CellError, factors
+from matrix.conflicts import CAUSES
+from matrix.errors import MatrixError
+from matrix.releases import Releases, Torch, Vllm
+
+__all__ = [
+    "PACKAGES",
+    "PATH",
+    "PLATFORM",
+    "Question",
+    "Resolution",
+    "Resolutions",
+    "ResolutionsError",
+    "cell_named",
+    "load_resolutions",
+    "off_pin_cells",
+    "pinned_cells",
+    "question",
+    "text_of",
+]
+
+PATH = Path(__file__).parent / "data" / "resolutions.json"
+
+PLATFORM = "manylinux_2_35_x86_64"
+"""The platform tag that is asked about: the oldest glibc that every vLLM from 0.12 has a wheel for
+(those of 0.20 are built for glibc 2.35)."""
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "triton",
+    "transformers",
+    "numpy",
+    "flashinfer-python",
+    "xformers",
+    "nvidia-cuda-runtime",
+    "nvidia-cuda-runtime-cu12",
+    "nvidia-nccl-cu12",
+    "nvidia-nccl-cu13",
+)
+"""The packages whose versions are kept of an answer, where it has them."""
+
+_Release = TypeVar("_Release", Torch, Vllm)
+_PLATFORM = re.compile(r"[a-z]+_[0-9]+_[0-9]+_[a-z0-9_]+")
+_NEEDED = {"python", "torch", "vllm", "platform", "asked", "ok"}
+_OPTIONAL = {"override", "count", "packages", "cause", "reason"}
+_MEND = "mend it, or delete the row and let `matrix resolve` ask again"
+
+
+class ResolutionsError(MatrixError):
+    """A data file of resolutions that cannot be read, or a row in it that is none."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a resolver is to be asked: a cell, and what is forced there whatever others demand.
+
+    `override` holds torch and its companions for a pair off the pin; None asks as declared.
+    """
+
+    cell: Cell
+    override: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What a resolver answered of a cell on the day `asked`, for a platform tag.
+
+    `ok` with the number of packages as `count` and the versions of PACKAGES; or not, with one of
+    `matrix.conflicts.CAUSES` and the reason in one line. `override` as in `Question`.
+    """
+
+    cell: Cell
+    platform: str
+    asked: date
+    ok: bool
+    override: Mapping[str, str] | None = None
+    count: int | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+    cause: str | None = None
+    reason: str | None = None
+
+    @property
+    def question(self) -> Question:
+        """What was asked."""
+        return Question(self.cell, self.override)
+
+    @property
+    def key(self) -> tuple[Cell, str, bool]:
+        """What there is one answer of."""
+        return self.cell, self.platform, self.override is not None
+
+
+@dataclass(frozen=True)
+class Resolutions:
+    """Every answer that is known, one of each key."""
+
+    rows: tuple[Resolution, ...] = ()
+
+    @cached_property
+    def _known(self) -> Mapping[tuple[Cell, str, bool], Resolution]:
+        return {row.key: row for row in self.rows}
+
+    def resolved(self, cell: Cell, platform: str = PLATFORM) -> Resolution | None:
+        """The answer of a cell as its environment installs it; None where nobody asked.
+
+        That is with the override where one was asked (a pair off the pin), else as declared.
+        """
+        found = self._known.get((cell, platform, True))
+        return found if found is not None else self._known.get((cell, platform, False))
+
+    def answer(self, question: Question, platform: str = PLATFORM) -> Resolution | None:
+        """The answer to this very question; None where it was not asked with these versions."""
+        found = self._known.get((question.cell, platform, question.override is not None))
+        return found if found is not None and found.override == question.override else None
+
+    def stale(self, today: date, days: int) -> tuple[Resolution, ...]:
+        """The answers that are older than so many days."""
+        return tuple(row for row in self.rows if (today - row.asked).days > days)
+
+    def with_row(self, row: Resolution) -> Resolutions:
+        """These answers and one more, which takes the place of an older one."""
+        known = {**self._known, row.key: row}
+        return Resolutions(tuple(sorted(known.values(), key=lambda each: each.key)))
+
+
+def pinned_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
+    """The newest patch of each vLLM minor with the torch that it pins, on Pythons that fit both.
+
+    Where the patches of a minor pin several torch minors, it is the newest patch for each of them.
+    """
+    pythons = tuple(pythons)
+    for vllm in _pinning(releases).values():
+        torch = next(each for each in releases.torch if each.version == vllm.torch)
+        yield from (Cell(each, torch.version, vllm.version) for each in _fit(pythons, torch, vllm))
+
+
+def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
+    """The newest patch of each vLLM minor with the newest of each torch minor that none pins.
+
+    On the Pythons that fit both.
+    """
+    pythons = tuple(pythons)
+    pinning = _pinning(releases)
+    for vllm in _newest(releases.vllm):
+        for torch in _newest(releases.torch):
+            if (_minor(vllm.version), _minor(torch.version)) not in pinning:
+                for each in _fit(pythons, torch, vllm):
+                    yield Cell(each, torch.version, vllm.version)
+
+
+def cell_named(name: str, releases: Releases) -> Cell:
+    """The cell that an environment name stands for, off the pin or not.
+
+    A minor release is its newest known patch, of vLLM the newest that pins this torch minor where
+    one does. Raises CellError for a name or a release that is unknown, and for a Python that one of
+    the two refuses: uv does not look at upper bounds of Pythons, so it must not be asked.
+    """
+    wanted = factors(name)
+    vllm = next((r for r in _newest(releases.vllm) if _minor(r.version) == wanted.vllm), None)
+    torch = next((r for r in _newest(releases.torch) if _minor(r.version) == wanted.torch), None)
+    if vllm is None or torch is None:
+        return releases.resolve(name)
+    if pinning := _pinning(releases).get((_minor(vllm.version), wanted.torch)):
+        vllm, torch = pinning, next(r for r in releases.torch if r.version == pinning.torch)
+    for what, version, python in (
+        ("vLLM", vllm.version, vllm.python),
+        ("torch", torch.version, torch.python),
+    ):
+        if python is not None and not python.contains(wanted.python):
+            raise CellError(
+                f"cell {name!r}: {what} {version} needs Python {_lowest_first(python)}, so "
+                f"{name.partition('-')[0]} cannot run it"
+            )
+    return Cell(wanted.python, torch.version, vllm.version)
+
+
+def question(cell: Cell, releases: Releases, *, override: bool = False) -> Question:
+    """What to ask of a cell; with `override`, torch and the companions known for it are forced.
+
+    Raises CellError where they are not known.
+    """
+    return Question(cell, _companions(cell, releases) if override else None)
+
+
+def _companions(cell: Cell, releases: Releases) -> Mapping[str, str]:
+    """What goes with the cell's torch: what its vLLM pins, else torch's own, else another's pin."""
+    try:
+        return releases.companions(cell)
+    except CellError:
+        rows: list[Torch | Vllm] = [each for each in releases.torch if each.version == cell.torch]
+        rows += [each for each in reversed(releases.vllm) if each.torch == cell.torch]
+    for row in rows:
+        if row.torchvision is not None and row.torchaudio is not None:
+            return {
+                "torch": cell.torch,
+                "torchvision": row.torchvision,
+                "torchaudio": row.torchaudio,
+            }
+    raise CellError(
+        f"cell {cell.name!r}: no torchvision and torchaudio are known for torch {cell.torch}; "
+        f"add them to its row in releases.json"
+    )
+
+
+def load_resolutions(path: Path | None = None) -> Resolutions:
+    """Read the answers, by default those of the package; a file that is not there has none.
+
+    Raises ResolutionsError, which names the file, the row and the key, for anything else that is
+    not such a file.
+    """
+    path = path or PATH
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Resolutions()
+    except OSError as error:
+        raise ResolutionsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ResolutionsError(f"{path}: is not JSON ({error}); mend or restore it") from error
+    if not isinstance(data, dict) or not isinstance(data.get("resolutions"), list):
+        raise ResolutionsError(f"{path}: resolutions: is not a list of rows; restore it")
+    for key in sorted(data.keys() - {"resolutions"}):
+        raise ResolutionsError(f"{path}: {key}: unknown key; delete it")
+    rows: dict[tuple[Cell, str, bool], Resolution] = {}
+    for number, each in enumerate(data["resolutions"], 1):
+        row = _row(each, f"{path}: resolutions {number}")
+        if row.key in rows:
+            raise ResolutionsError(
+                f"{path}: resolutions {number}: {row.cell.name} is there twice; keep one"
+            )
+        rows[row.key] = row
+    return Resolutions(tuple(sorted(rows.values(), key=lambda row: row.key)))
+
+
+def text_of(resolutions: Resolutions) -> str:
+    """The answers as the data file holds them, one row a line."""
+    rows = ",\n".join(f"    {json.dumps(_as_json(row))}" for row in resolutions.rows)
+    return f'{{\n  "resolutions": [\n{rows}\n  ]\n}}\n' if rows else '{\n  "resolutions": []\n}\n'
+
+
+def _as_json(row: Resolution) -> dict[str, object]:
+    cell = {"vllm": row.cell.vllm, "torch": row.cell.torch, "python": row.cell.python}
+    override = {"override": dict(row.override)} if row.override is not None else {}
+    if row.ok:
+        said: dict[str, object] = {"count": row.count, "packages": dict(row.packages)}
+    else:
+        said = {"cause": row.cause, "reason": row.reason}
+    asked = row.asked.isoformat()
+    return {**cell, "platform": row.platform, **override, "asked": asked, "ok": row.ok, **said}
+
+
+def _row(row: object, where: str) -> Resolution:
+    if not isinstance(row, dict):
+        raise ResolutionsError(f"{where}: is not an object; {_MEND}")
+    for key in sorted(_NEEDED - row.keys()):
+        raise ResolutionsError(f"{where}: {key}: is missing; {_MEND}")
+    for key in sorted(row.keys() - _NEEDED - _OPTIONAL):
+        raise ResolutionsError(f"{where}: {key}: unknown key; {_MEND}")
+    for key in ("python", "torch", "vllm", "platform", "asked"):
+        if not isinstance(row[key], str):
+            raise ResolutionsError(f"{where}: {key}: {row[key]!r} is not a string; {_MEND}")
+    try:
+        cell = Cell(row["python"], row["torch"], row["vllm"])
+    except CellError as error:
+        raise ResolutionsError(f"{where}: {error}") from error
+    if not _PLATFORM.fullmatch(row["platform"]):
+        raise ResolutionsError(
+            f"{where}: platform: {row['platform']!r} is no platform tag; write it as {PLATFORM}"
+        )
+    if not isinstance(row["ok"], bool):
+        raise ResolutionsError(f"{where}: ok: {row['ok']!r} is neither true nor false; {_MEND}")
+    override = row.get("override")
+    if override is not None:
+        _check_override(override, cell, f"{where}: override")
+    said = _resolved(row, cell, where) if row["ok"] else _failed(row, where)
+    asked = _day(row["asked"], f"{where}: asked")
+    return Resolution(cell, row["platform"], asked, row["ok"], override, **said)
+
+
+def _resolved(row: Mapping[str, Any], cell: Cell, where: str) -> dict[str, Any]:
+    _only(row, {"count", "packages"}, "resolves", where)
+    count, packages = row["count"], row["packages"]
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ResolutionsError(f"{where}: count: {count!r} is no number of packages; {_MEND}")
+    _check_versions(packages, f"{where}: packages")
+    if "torch" not in packages or Version(packages["torch"]).public != Version(cell.torch).public:
+        raise ResolutionsError(f"{where}: packages: torch is not {cell.torch}; {_MEND}")
+    return {"count": count, "packages": packages}
+
+
+def _failed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    _only(row, {"cause", "reason"}, "does not resolve", where)
+    if row["cause"] not in CAUSES:
+        raise ResolutionsError(
+            f"{where}: cause: {row['cause']!r} is none of {', '.join(CAUSES)}; {_MEND}"
+        )
+    reason = row["reason"]
+    if not isinstance(reason, str) or not reason.strip() or not reason.isprintable():
+        raise ResolutionsError(f"{where}: reason: {reason!r} is not one line of text; {_MEND}")
+    return {"cause": row["cause"], "reason": reason}
+
+
+def _only(row: Mapping[str, Any], keys: set[str], what: str, where: str) -> None:
+    for key in sorted(keys - row.keys()):
+        raise ResolutionsError(f"{where}: {key}: is missing in what {what}; {_MEND}")
+    for key in sorted((row.keys() & (_OPTIONAL - {"override"})) - keys):
+        raise ResolutionsError(f"{where}: {key}: has no place in what {what}; {_MEND}")
+
+
+def _check_override(override: object, cell: Cell, where: str) -> None:
+    _check_versions(override, where)
+    if not isinstance(override, dict) or override.get("torch") != cell.torch:
+        raise ResolutionsError(f"{where}: torch is not {cell.torch}; {_MEND}")
+
+
+def _check_versions(packages: object, where: str) -> None:
+    if not isinstance(packages, dict):
+        raise ResolutionsError(f"{where}: is not an object of package to version; {_MEND}")
+    for name, version in packages.items():
+        try:
+            Version(version)
+        except (InvalidVersion, TypeError):
+            raise ResolutionsError(
+                f"{where}: {name}: {version!r} is not a version; {_MEND}"
+            ) from None
+
+
+def _day(text: str, where: str) -> date:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    # Newer Pythons read more forms than 3.10 does; the file has one.
+    if day is None or day.isoformat() != text:
+        raise ResolutionsError(f"{where}: {text!r} is not a day; write it as 2026-11-23")
+    return day
+
+
+def _newest(releases: Iterable[_Release]) -> list[_Release]:
+    """The newest release of each minor that was not withdrawn, oldest first."""
+    found: dict[str, _Release] = {}
+    for each in sorted(releases, key=lambda release: Version(release.version)):
+        if each.yanked is None and not Version(each.version).is_prerelease:
+            found[_minor(each.version)] = each
+    return list(found.values())
+
+
+def _pinning(releases: Releases) -> dict[tuple[str, str], Vllm]:
+    """By minor of vLLM and of torch, the newest vLLM that pins such a torch."""
+    known = sorted(releases.vllm, key=lambda release: Version(release.version))
+    return {
+        (_minor(each.version), _minor(each.torch)): each for each in known if each.yanked is None
+    }
+
+
+def _fit(pythons: Iterable[str], torch: Torch, vllm: Vllm) -> list[str]:
+    ranges = [each for each in (torch.python, vllm.python) if each is not None]
+    return [python for python in pythons if all(each.contains(python) for each in ranges)]
+
+
+def _lowest_first(python: SpecifierSet) -> str:
+    return ",".join(sorted(map(str, python), reverse=True))
+
+
+def _minor(version: str) -> str:
+    parsed = Version(version)
+    return f"{parsed.major}.{parsed.minor}"

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
+
+from matrix.cells import Cell, CellError
+from matrix.declared import Declarations, declared
+from matrix.releases import Releases, Torch, Vllm, load_releases
+
+LINUX = "manylinux_2_28_x86_64"
+ARM = "manylinux_2_28_aarch64"
+TORCH = (
+    Torch("2.9.1"),
+    Torch("2.10.0", SpecifierSet(">=3.10"), wheels={LINUX: ("cp310", "cp312", "cp313t")}),
+    Torch("2.11.0", yanked="broken metadata", wheels={ARM: ("cp312",)}),
+)
+VLLM = (
+    Vllm("0.16.0", "2.9.1", "0.24.1", "2.9.1", SpecifierSet(">=3.9")),
+    Vllm(
+        "0.19.1",
+        "2.10.0",
+        "0.25.0",
+        "2.10.0",
+        SpecifierSet("<3.14,>=3.9"),
+        wheels={"manylinux1_x86_64": ("cp310-abi3",), ARM: ("cp39-abi3",)},
+    ),
+    Vllm("0.20.0", "2.11.0", "0.26.0", "2.11.0", SpecifierSet(">=3.10"), yanked="bad wheel"),
+)
+RELEASES = Releases(TORCH, VLLM, ("3.9", "3.10", "3.12", "3.13", "3.14"), ())
+
+
+@pytest.mark.parametrize(
+    ("cell", "ok", "off_pin", "fits", "reason"),
+    [
+        (("3.12", "2.10.0", "0.19.1"), True, False, True, None),
+        (("3.12", "2.10", "0.19.1"), None, None, None, "torch 2.10 is not a known release"),
+        (("3.12", "2.9.1", "0.19.1"), False, True, True, "vLLM 0.19.1 pins torch 2.10.0"),
+        # Nothing says for which Pythons torch 2.9.1 is, so nothing speaks against it.
+        (("3.14", "2.9.1", "0.16.0"), True, False, True, None),
+        (("3.14", "2.9.1", "0.19.1"), False, True, False, "vLLM 0.19.1 needs Python >=3.9,<3.14"),
+        (("3.9", "2.10.0", "0.16.0"), False, True, False, "torch 2.10.0 needs Python >=3.10"),
+        (("3.9", "2.9.1", "0.19.1"), False, True, False, "vLLM 0.19.1 has no wheel for Python 3.9"),
+        # A wheel for the free-threaded build is another one.
+        (
+            ("3.13", "2.10.0", "0.19.1"),
+            False,
+            False,
+            False,
+            "torch 2.10.0 has no wheel for Python 3.13",
+        ),
+        (
+            ("3.12", "2.11.0", "0.20.0"),
+            False,
+            False,
+            False,
+            "torch 2.11.0 has no wheel for Linux x86_64",
+        ),
+    ],
+)
+def test_the_metadata_says_whether_a_cell_goes_together(
+    cell: tuple[str, str, str],
+    ok: bool | None,
+    off_pin: bool | None,
+    fits: bool | None,
+    reason: str | None,
+) -> None:
+    if ok is None:
+        with pytest.raises(CellError, match=str(reason)):
+            declared(Cell(*cell), RELEASES)
+        return
+    said = declared(Cell(*cell), RELEASES)
+    assert (said.ok, said.off_pin, said.fits, said.reason) == (ok, off_pin, fits, reason)
+
+
+def test_what_is_no_release_is_named() -> None:
+    with pytest.raises(CellError, match=r"vLLM 0\.99\.0 is not a known release; `matrix refresh`"):
+        declared(Cell("3.12", "2.10.0", "0.99.0"), RELEASES)
+
+
+def test_a_yanked_release_is_marked_and_not_failed() -> None:
+    said = declared(Cell("3.12", "2.9.1", "0.20.0"), RELEASES)
+    assert said.yanked == ("vLLM 0.20.0 was yanked (bad wheel)",)
+    assert said.reason == "vLLM 0.20.0 pins torch 2.11.0"
+    both = declared(Cell("3.12", "2.11.0", "0.20.0"), RELEASES)
+    assert [each.partition(" was")[0] for each in both.yanked] == ["torch 2.11.0", "vLLM 0.20.0"]
+    assert declared(Cell("3.12", "2.9.1", "0.16.0"), RELEASES).yanked == ()
+
+
+def test_an_empty_reason_for_a_yank_is_one_too() -> None:
+    torch = (Torch("2.9.1", yanked=""),)
+    releases = Releases(torch, VLLM[:1], ("3.12",), ())
+    assert declared(Cell("3.12", "2.9.1", "0.16.0"), releases).yanked
+
+
+REAL = load_releases()
+SAID = Declarations(REAL)
+
+
+def test_every_cell_of_the_matrix_is_declared() -> None:
+    assert all(SAID.of(cell).ok for cell in REAL.cells())
+
+
+@given(
+    st.sampled_from(REAL.pythons),
+    st.sampled_from([release.version for release in REAL.torch]),
+    st.sampled_from(REAL.vllm),
+)
+def test_a_failure_has_a_reason_and_a_pass_none(python: str, torch: str, vllm: Vllm) -> None:
+    said = SAID.of(Cell(python, torch, vllm.version))
+    assert said.ok == (said.reason is None) == (said.fits and not said.off_pin)
+    assert said.off_pin == (torch != vllm.torch)
+    assert said == declared(Cell(python, torch, vllm.version), REAL)

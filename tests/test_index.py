@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from matrix.engines.index import Index, IndexFault, Published, read_members
+from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    from conftest import Served
+
+WHEEL = "torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl"
+METADATA = "Metadata-Version: 2.1\nName: torch\nVersion: 2.10.0\n"
+INFO = "torch-2.10.0.dist-info/METADATA"
+TRIES = 3
+
+
+@pytest.fixture
+def index(served: Served) -> Iterator[Index]:
+    client = Index(served.url, tries=TRIES, backoff=0)
+    yield client
+    client.close()
+
+
+def only(index: Index, project: str = "torch") -> Published:
+    (file,) = index.files(project)
+    return file
+
+
+def fault(index: Index, file: Published, folder: Path) -> str:
+    """Why a file cannot be fetched; nothing of it may be left."""
+    with pytest.raises(IndexFault) as caught:
+        index.fetch(file, folder)
+    assert list(folder.iterdir()) == []
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("as_html", [False, True])
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_files_of_a_project(
+    served: Served, index: Index, as_html: bool, relative: bool
+) -> None:
+    served.as_html = as_html
+    content = served.wheel({INFO: METADATA})
+    python = ">=3.9,<3.13"
+    served.add("torch", WHEEL, content, requires_python=python, yanked="broken", relative=relative)
+    served.add("torch", "torch-2.10.0.tar.gz", pep658=METADATA, yanked=True)
+    served.add("torch", "torch-2.10.0.exe")
+    served.add("torch", "torchvision-2.10.0-py3-none-any.whl")
+    wheel, sdist = index.files("torch")
+    assert (wheel.project, wheel.version, wheel.filename) == ("torch", "2.10.0", WHEEL)
+    assert wheel.sha256 == hashlib.sha256(content).hexdigest()
+    assert wheel.requires_python == python
+    assert wheel.url == f"{served.url[:-8]}/files/{WHEEL}"
+    assert (wheel.yanked, sdist.yanked) == (
+        "broken",
+        "True" if as_html else "no reason given",
+    )
+    assert (wheel.is_wheel, sdist.is_wheel) == (True, False)
+    assert (wheel.has_metadata, sdist.has_metadata) == (False, True)
+    if as_html:
+        assert (wheel.size, wheel.uploaded) == (None, None)
+    else:
+        assert wheel.size == len(content)
+        assert wheel.uploaded is not None and wheel.uploaded.isoformat()[:10] == "2026-03-01"
+
+
+def test_a_project_that_is_not_there(index: Index) -> None:
+    with pytest.raises(IndexFault, match=r"^torch: is not on the index http\S+ \(404\)"):
+        index.files("torch")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        ("text/plain", "hello"),
+        ("application/vnd.pypi.simple.v1+json", "{"),
+        ("application/vnd.pypi.simple.v1+json", '{"files": []}'),
+        ("application/vnd.pypi.simple.v1+json", '{"meta": {"api-version": "2.0"}}'),
+        ("text/html", '<meta name="pypi:repository-version" content="2.0">'),
+    ],
+)
+def test_what_is_no_page_of_an_index(served: Served, index: Index, page: tuple[str, str]) -> None:
+    served.pages["torch"] = page
+    with pytest.raises(IndexFault, match=r"^torch: [^\n]+$") as caught:
+        index.files("torch")
+    assert "--index" in str(caught.value) or "no JSON" in str(caught.value)
+
+
+def test_an_index_that_is_busy_is_asked_again(served: Served, index: Index) -> None:
+    served.add("torch", WHEEL)
+    served.faults["/simple/torch/"] = [(429, {"Retry-After": "0"}), 503]
+    assert only(index).filename == WHEEL
+    assert len(served.asked) == TRIES
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "asked"),
+    [(429, "answers 429 Too Many Requests, 3 times", TRIES), (403, "answers 403 Forbidden", 1)],
+)
+def test_an_index_that_refuses_is_named(
+    served: Served, index: Index, status: int, said: str, asked: int
+) -> None:
+    served.faults["/simple/torch/"] = [status] * 9
+    with pytest.raises(IndexFault, match=rf"^torch: the index http\S+: {said}$"):
+        index.files("torch")
+    assert len(served.asked) == asked
+
+
+def test_an_index_that_does_not_answer_is_named() -> None:
+    nobody = Index("http://127.0.0.1:9/simple", tries=1)
+    with pytest.raises(IndexFault, match=r"^torch: the index \S+: does not answer \(.+refused"):
+        nobody.files("torch")
+    nobody.close()
+
+
+def test_an_address_that_is_none() -> None:
+    with pytest.raises(IndexFault, match=r"'file:///here' is no http\(s\) address"):
+        Index("file:///here")
+
+
+def test_a_password_goes_to_the_index_only_and_into_no_message(served: Served) -> None:
+    address = served.url.replace("http://", "http://me:secret@")
+    index = Index(address, tries=1, backoff=0)
+    with pytest.raises(IndexFault) as caught:
+        index.files("torch")
+    assert "secret" not in str(caught.value)
+    served.add("torch", WHEEL)
+    served.add("torch", WHEEL, url="http://elsewhere.example/x.whl")
+    here, there = index.files("torch")
+    assert served.users[-1] is not None and served.users[-1].startswith("Basic ")
+    assert here.url.startswith("http://me:secret@127.") and "secret" not in there.url
+    index.close()
+
+
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypi_simple", None)
+    with pytest.raises(MatrixError, match=r"pip install 'torch-vllm-matrix\[index\]'$"):
+        Index("http://127.0.0.1")
+
+
+def test_a_file_is_fetched_whole_and_once(served: Served, index: Index, tmp_path: Path) -> None:
+    path = served.add("torch", WHEEL, b"x" * 3_000_000)
+    file = only(index)
+    for _ in range(2):
+        assert index.fetch(file, tmp_path) == tmp_path / WHEEL
+    assert (tmp_path / WHEEL).read_bytes() == b"x" * 3_000_000
+    assert [each.name for each in tmp_path.iterdir()] == [WHEEL]
+    assert [each for each, _ in served.asked].count(path) == 1
+
+
+@pytest.mark.parametrize("ranges", [False, True])
+def test_a_half_file_goes_on_or_begins_again(
+    served: Served, index: Index, tmp_path: Path, ranges: bool
+) -> None:
+    served.ranges = ranges
+    content = bytes(range(256)) * 4096
+    path = served.add("torch", WHEEL, content)
+    served.faults[path] = ["half", "half"]
+    assert index.fetch(only(index), tmp_path).read_bytes() == content
+    half, more = len(content) // 2, len(content) * 3 // 4
+    asked = [part for each, part in served.asked if each == path]
+    assert asked == [None, f"bytes={half}-", f"bytes={more if ranges else half}-"]
+    assert served.sent >= len(content)
+
+
+@pytest.mark.parametrize("as_html", [False, True])
+def test_a_file_that_is_always_half(
+    served: Served, index: Index, tmp_path: Path, as_html: bool
+) -> None:
+    served.as_html = as_html
+    path = served.add("torch", WHEEL, b"x" * 1000)
+    served.faults[path] = ["half"] * 9
+    of = "its" if as_html else "1000"
+    said = fault(index, only(index), tmp_path)
+    assert re.fullmatch(
+        rf"{WHEEL}: only \d+ of {of} bytes came, in 3 tries \(Connection.+\); .+", said
+    )
+
+
+def test_a_wrong_hash(served: Served, index: Index, tmp_path: Path) -> None:
+    path = served.add("torch", WHEEL, b"right")
+    served.contents[path] = b"wrong"
+    wrong = hashlib.sha256(b"wrong").hexdigest()
+    assert fault(index, only(index), tmp_path).startswith(f"{WHEEL}: its sha256 is {wrong}, and")
+
+
+def test_a_file_that_is_larger_than_said(served: Served, index: Index, tmp_path: Path) -> None:
+    path = served.add("torch", WHEEL, b"right")
+    served.contents[path] = b"right and more"
+    assert "larger than the 5 bytes" in fault(index, only(index), tmp_path)
+
+
+def test_a_file_without_a_hash(served: Served, index: Index, tmp_path: Path) -> None:
+    served.add("torch", WHEEL, b"x", hashes={})
+    assert "tells no sha256" in fault(index, only(index), tmp_path)
+
+
+def test_a_file_that_is_not_there(served: Served, index: Index, tmp_path: Path) -> None:
+    del served.contents[served.add("torch", WHEEL, b"x")]
+    assert fault(index, only(index), tmp_path) == f"{WHEEL}: answers 404 Not Found"
+
+
+@pytest.mark.parametrize("name", ["../x.whl", "a\\x.whl", ".x.whl", "/etc/x.whl"])
+def test_a_name_that_leaves_the_folder(index: Index, tmp_path: Path, name: str) -> None:
+    file = Published("torch", "1", name, f"{index.url}x", "0" * 64)
+    assert "is no name of a file" in fault(index, file, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(served: Served, index: Index, tmp_path: Path) -> None:
+    served.add("torch", WHEEL, b"x")
+    with pytest.raises(IndexFault, match=r"none: cannot be written \(No such file"):
+        index.fetch(only(index), tmp_path / "none")
+
+
+def test_who_is_stopped_fetches_nothing(served: Served, index: Index, tmp_path: Path) -> None:
+    served.add("torch", WHEEL, b"x")
+    file = only(index)
+    index.stop()
+    assert "stopped" in fault(index, file, tmp_path)
+
+
+def test_metadata_that_is_served_beside_its_file(served: Served, index: Index) -> None:
+    path = served.add("torch", WHEEL, b"never asked for", pep658=METADATA)
+    assert index.metadata(only(index)) == METADATA
+    assert [each for each, _ in served.asked] == ["/simple/torch/", f"{path}.metadata"]
+
+
+def test_metadata_with_a_wrong_hash(served: Served, index: Index) -> None:
+    path = served.add("torch", WHEEL, b"", pep658=METADATA)
+    served.contents[f"{path}.metadata"] = b"other"
+    with pytest.raises(IndexFault, match=rf"^{WHEEL}\.metadata: its sha256 is .+; not read$"):
+        index.metadata(only(index))
+
+
+def test_metadata_that_is_promised_and_not_there(served: Served, index: Index) -> None:
+    path = served.add("torch", WHEEL, served.wheel({INFO: METADATA}), pep658=METADATA)
+    del served.contents[f"{path}.metadata"]
+    assert index.metadata(only(index)) == METADATA
+
+
+@pytest.mark.parametrize("ranges", [False, True])
+def test_metadata_in_a_wheel(served: Served, index: Index, ranges: bool) -> None:
+    served.ranges = ranges
+    # What does not pack stands before the metadata, as in a real wheel.
+    ballast = hashlib.shake_256(b"").digest(2_000_000)
+    content = served.wheel({"torch/lib/libtorch.so": ballast, INFO: METADATA})
+    served.add("torch", WHEEL, content)
+    file = only(index)
+    before = served.sent
+    assert index.metadata(file) == METADATA
+    assert (served.sent - before < 200_000) == ranges
+
+
+def test_a_server_whose_parts_are_no_archive_is_asked_for_the_whole(
+    served: Served, index: Index
+) -> None:
+    served.ranges = True
+    path = served.add("torch", WHEEL, served.wheel({INFO: METADATA}))
+    file = only(index)
+    served.faults[path] = [206, (206, {"Content-Range": "what"})]
+    assert index.metadata(file) == METADATA
+    assert served.asked[-1] == (path, None)
+
+
+def test_metadata_of_a_source_distribution(served: Served, index: Index) -> None:
+    content = served.sdist("torch-2.10.0", {"a/PKG-INFO": "no", "PKG-INFO": METADATA, "x": "y"})
+    served.add("torch", "torch-2.10.0.tar.gz", content)
+    assert index.metadata(only(index)) == METADATA
+
+
+def test_a_file_without_metadata(served: Served, index: Index) -> None:
+    served.add("torch", WHEEL, served.wheel({"a": "b"}))
+    with pytest.raises(IndexFault, match=f"^{WHEEL}: holds no metadata"):
+        index.metadata(only(index))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.whl", b"no zip"),
+        ("a.tar.gz", b"no tar"),
+        ("a.tar.gz", None),
+    ],
+)
+def test_an_archive_that_cannot_be_read(
+    served: Served, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    whole = served.sdist("a", {"PKG-INFO": METADATA * 1000})
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(IndexFault, match=rf"^{name}: is no archive that can be read \(.+\)$"):
+        read_members(tmp_path / name, lambda _: True)
+
+
+def test_a_member_that_is_too_large_or_no_text(served: Served, tmp_path: Path) -> None:
+    path = tmp_path / "a.whl"
+    path.write_bytes(served.wheel({"large": bytes(9 << 20), "binary": b"\xff"}))
+    with pytest.raises(IndexFault, match=r"^a\.whl: large: is larger than 8 MiB"):
+        read_members(path, lambda name: name == "large")
+    with pytest.raises(IndexFault, match=r"^a\.whl: binary: is no text"):
+        read_members(path, lambda name: name == "binary")
+
+
+def test_a_link_in_a_source_distribution_is_not_followed(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        info = tarfile.TarInfo("a/PKG-INFO")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
+    (tmp_path / "a.tar.gz").write_bytes(out.getvalue())
+    assert read_members(tmp_path / "a.tar.gz", lambda _: True) == {}

@@ -1,0 +1,429 @@
+from __future__ import annotations
+
+import doctest
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
+
+from matrix import plan as module
+from matrix.cells import Cell
+from matrix.cli import main
+from matrix.grid import runs, survey
+from matrix.ladder import Answer
+from matrix.plan import PlanError, Planned, Wanted, parse_release, parse_specifier, plan
+from matrix.records import Case, Record, RunError, read, write
+from matrix.releases import Releases, Torch, Vllm
+from matrix.report import plan as report
+from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, CellVerdict
+
+
+def vllm(version: str, torch: str, python: str = ">=3.10") -> Vllm:
+    return Vllm(version, torch, "0.1", "2.1", SpecifierSet(python))
+
+
+RELEASES = Releases(
+    tuple(Torch(f"2.{minor}.0") for minor in (9, 10, 11, 12, 13, 14)),
+    (
+        vllm("0.16.0", "2.9.0"),
+        vllm("0.19.0", "2.10.0"),
+        vllm("0.19.1", "2.10.0"),
+        vllm("0.20.0", "2.11.0", ">=3.11"),
+        vllm("0.26.0", "2.11.0"),
+        vllm("0.27.0", "2.13.0"),
+    ),
+    ("3.10", "3.11"),
+    (),
+)
+ROOT = Path(__file__).parents[1]
+NOW = "sha256:now"
+COMMIT = "64b5a65a9e81ce85ec2f65010296d126dcbfeaee"
+ON_PIN = {("2.9.0", "0.16.0"), ("2.10.0", "0.19.1"), ("2.11.0", "0.20.0"), ("2.11.0", "0.26.0")}
+
+
+def record(cell: str = "py311-torch210-vllm019", platform: str = "cuda", **more: Any) -> Record:
+    provenance = {
+        "started": "2026-11-22T18:00:00Z",
+        "seconds": 300.0,
+        "torch": "2.10.0+cu128",
+        "vllm": "0.19.1",
+        "tests": {"commit": COMMIT, "fingerprint": NOW},
+        **more.pop("provenance", {}),
+    }
+    return Record(cell, platform, True, provenance, **{"cases": (Case("a", "passed"),), **more})
+
+
+def links(cell: Cell) -> Answer:
+    return Answer(cell.vllm != "0.27.0" or cell.torch in ("2.13.0", "2.14.0"), "needs c10::f()")
+
+
+def planned(wanted: Wanted, *records: Record) -> tuple[Planned, ...]:
+    verdict = CellVerdict(COMPATIBLE, "as expected", None, ())
+    seen = runs([(each, verdict) for each in records], RELEASES)
+    grid = survey(RELEASES, links=links, seen=seen)
+    return plan(grid, RELEASES, records, NOW, wanted)
+
+
+def pairs(wanted: Wanted, *records: Record) -> list[tuple[str, str]]:
+    todo = (each.cell for each in planned(wanted, *records) if each.runs)
+    return list(dict.fromkeys((cell.torch, cell.vllm) for cell in todo))
+
+
+CUDA = Wanted(platforms=("cuda",))
+
+
+def test_without_a_filter_it_is_every_pinned_pair_on_both_platforms() -> None:
+    found = planned(Wanted())
+    assert {(each.cell.torch, each.cell.vllm) for each in found} == ON_PIN | {("2.13.0", "0.27.0")}
+    assert [each.platform for each in found] == ["cuda"] * 10 + ["cpu"] * 10
+    assert all(each.why == "never ran" and each.stale for each in found if each.runs)
+    assert [each.cell.name for each in found if not each.runs] == ["py310-torch211-vllm020"] * 2
+    assert found[4].why == "vLLM 0.20.0 needs Python >=3.11"
+    assert [each.cell.name for each in found[:4]] == [
+        "py310-torch29-vllm016",
+        "py311-torch29-vllm016",
+        "py310-torch210-vllm019",
+        "py311-torch210-vllm019",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted(torch=SpecifierSet(">=2.11")), ["0.20.0", "0.26.0", "0.27.0"]),
+        (Wanted(vllm=SpecifierSet("==0.20.*")), ["0.20.0"]),
+        (Wanted(torch=SpecifierSet("==2.12.*")), []),
+        (Wanted(python=SpecifierSet("==3.10"), vllm=SpecifierSet("==0.20.*")), []),
+        (
+            Wanted(torch=SpecifierSet("==2.12.*"), off_pin=True, platforms=("cuda",)),
+            ["0.16.0", "0.19.1", "0.20.0", "0.26.0"],
+        ),
+    ],
+)
+def test_it_is_filtered_by_releases(wanted: Wanted, found: list[str]) -> None:
+    assert [vllm for _, vllm in pairs(wanted)] == found
+
+
+def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
+    found = planned(Wanted(off_pin=True, platforms=("cuda",), python=SpecifierSet("==3.11")))
+    assert len(found) == 30
+    lost = [each for each in found if not each.runs]
+    assert {each.cell.torch for each in lost} == {"2.9.0", "2.10.0", "2.11.0", "2.12.0"}
+    assert {each.why for each in lost} == {"needs c10::f()"}
+    # On the CPU its extensions are not needed.
+    on_cpu = Wanted(off_pin=True, platforms=("cpu",), python=SpecifierSet("==3.11"))
+    assert all(each.runs for each in planned(on_cpu))
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({}, None),
+        ({"provenance": {"vllm": "0.19.0"}}, "ran torch 2.10.0 with vLLM 0.19.0"),
+        (
+            {"provenance": {"tests": {"commit": COMMIT, "fingerprint": "sha256:old"}}},
+            "tests changed since commit 64b5a65a9",
+        ),
+        (
+            {"provenance": {"tests": {"commit": f"{COMMIT}+changed", "fingerprint": None}}},
+            "tests changed since commit 64b5a65a9+changed",
+        ),
+        ({"provenance": {"tests": None}}, "tests changed since it ran"),
+        ({"deselected": 8}, "ran 1 of 9 cases"),
+        ({"error": RunError("no_space", "x")}, "its run ended early (no space)"),
+        # That it cannot be imported is an answer.
+        ({"error": RunError("imports", "x")}, None),
+    ],
+)
+def test_stale_is_what_did_not_run_as_it_would_now(more: dict[str, Any], why: str | None) -> None:
+    wanted = Wanted(torch=SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), stale=True)
+    both = planned(wanted, record(**more), record(platform="cpu"))
+    assert [(each.platform, each.why) for each in both] == ([("cuda", why)] if why else [])
+    [cuda, cpu] = planned(
+        Wanted(wanted.torch, python=wanted.python), record(**more), record(platform="cpu")
+    )
+    assert cuda.why == (why or "ran on 2026-11-22, not stale")
+    assert not cpu.stale
+
+
+def test_a_run_that_died_is_stale() -> None:
+    died = Record("py311-torch210-vllm019", "cuda", False, record().provenance)
+    wanted = Wanted(torch=SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), stale=True)
+    assert planned(wanted, died)[0].why == "its run did not finish"
+
+
+def test_the_seconds_are_those_of_its_own_run_or_of_its_pair() -> None:
+    found = planned(CUDA, record(), record("py310-torch29-vllm016", deselected=3))
+    told = {each.cell.name: (each.seconds, each.seconds_of) for each in found}
+    assert told["py311-torch210-vllm019"] == (300.0, "py311-torch210-vllm019")
+    assert told["py310-torch210-vllm019"] == (300.0, "py311-torch210-vllm019")
+    assert told["py310-torch29-vllm016"] == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("new", "found"),
+    [
+        ("torch==2.11.0", [("2.11.0", "0.20.0"), ("2.11.0", "0.26.0")]),
+        ("torch==2.11", [("2.11.0", "0.20.0"), ("2.11.0", "0.26.0")]),
+        # Nobody pins it: the nearest vLLM on either side.
+        ("torch==2.12.0", [("2.12.0", "0.26.0")]),
+        ("torch==2.14.0", [("2.14.0", "0.27.0")]),
+        ("vllm==0.20.0", [("2.11.0", "0.20.0")]),
+    ],
+)
+def test_a_new_release_brings_its_cells(new: str, found: list[tuple[str, str]]) -> None:
+    wanted = Wanted(new=(parse_release(new, "--new"),), platforms=("cuda",))
+    assert pairs(wanted) == found
+    assert all(each.why.startswith("new ") for each in planned(wanted) if each.runs)
+
+
+def test_a_patch_that_only_some_environments_run_brings_those() -> None:
+    two = (vllm("0.11.0", "2.9.0"), vllm("0.11.2", "2.10.0"))
+    releases = Releases(RELEASES.torch, two, ("3.11",), ())
+    for version, torch in (("0.11.0", "2.9.0"), ("0.11.2", "2.10.0")):
+        found = plan(survey(releases), releases, [], NOW, Wanted(new=(("vllm", version),)))
+        assert {(each.cell.torch, each.cell.vllm) for each in found} == {(torch, version)}
+
+
+def test_both_sides_of_a_torch_that_nobody_pins_are_told() -> None:
+    wanted = Wanted(new=(("torch", "2.12.0"),), platforms=("cpu",))
+    assert pairs(wanted) == [("2.12.0", "0.26.0"), ("2.12.0", "0.27.0")]
+    on_cuda = planned(Wanted(new=(("torch", "2.12.0"),), platforms=("cuda",)))
+    assert {each.cell.vllm: each.runs for each in on_cuda} == {"0.26.0": True, "0.27.0": False}
+
+
+@pytest.mark.parametrize(
+    ("beside", "found"),
+    [
+        (
+            "vllm==0.20.0",
+            {
+                ("2.10.0", "0.20.0"),
+                ("2.12.0", "0.20.0"),
+                ("2.11.0", "0.19.1"),
+                ("2.11.0", "0.26.0"),
+            },
+        ),
+        ("vllm==0.16.0", {("2.10.0", "0.16.0"), ("2.9.0", "0.19.1")}),
+        ("torch==2.14.0", {("2.13.0", "0.27.0"), ("2.14.0", "0.26.0")}),
+        (
+            "torch==2.11.0",
+            {
+                ("2.10.0", "0.20.0"),
+                ("2.12.0", "0.20.0"),
+                ("2.10.0", "0.26.0"),
+                ("2.12.0", "0.26.0"),
+                ("2.11.0", "0.19.1"),
+                ("2.11.0", "0.27.0"),
+            },
+        ),
+    ],
+)
+def test_neighbours_are_one_release_away(beside: str, found: set[tuple[str, str]]) -> None:
+    release = parse_release(beside, "--neighbours")
+    assert set(pairs(Wanted(neighbours=(release,), platforms=("cpu",)))) == found
+    both = Wanted(neighbours=(release,), new=(release,), platforms=("cpu",))
+    assert found < set(pairs(both))
+
+
+def test_why_names_the_release_and_what_is_stale() -> None:
+    wanted = Wanted(new=(("vllm", "0.19.1"),), neighbours=(("vllm", "0.19.1"),))
+    found = planned(wanted, record())
+    told = {(each.cell.name, each.platform): each.why for each in found}
+    assert told["py311-torch210-vllm019", "cuda"] == "new vLLM 0.19.1; ran on 2026-11-22, not stale"
+    assert told["py311-torch211-vllm019", "cuda"] == "beside vLLM 0.19.1; never ran"
+
+
+@pytest.mark.parametrize(
+    ("release", "said"),
+    [
+        ("torch==2.99.0", "torch==2.99.0: no environment runs it; the nearest is 2.14"),
+        ("vllm==0.19.0", "vllm==0.19.0: no environment runs it; of 0.19 it is 0.19.1"),
+    ],
+)
+def test_a_release_that_no_environment_runs_is_told(release: str, said: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        planned(Wanted(new=(parse_release(release, "--new"),)))
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("text", ["", "2.11.x", ">>2", "torch", "2.11 2.12"])
+def test_a_bad_specifier_is_told(text: str) -> None:
+    if not text:
+        assert parse_specifier(">=2,<3", "--torch") == SpecifierSet("<3,>=2")
+        return
+    with pytest.raises(PlanError, match=r"^--torch .*: is neither a release nor a specifier"):
+        parse_specifier(text, "--torch")
+
+
+@pytest.mark.parametrize("text", ["", "torch", "torch==", "torch==x", "numpy==1.0", "==2.15.0"])
+def test_a_bad_release_is_told(text: str) -> None:
+    with pytest.raises(PlanError, match=r"^--new .*: is no release; write it as torch==2\.15\.0$"):
+        parse_release(text, "--new")
+
+
+RECORDS = [
+    record(f"py3{python}-torch210-vllm019", platform, deselected=at)
+    for at, (python, platform) in enumerate((p, q) for p in ("10", "11") for q in ("cuda", "cpu"))
+]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.randoms(use_true_random=False), st.booleans(), st.booleans())
+def test_the_plan_is_the_same_for_any_order_of_the_records(
+    rng: random.Random, stale: bool, off_pin: bool
+) -> None:
+    wanted = Wanted(stale=stale, off_pin=off_pin, new=(("torch", "2.10.0"),) if off_pin else ())
+    mixed = RECORDS.copy()
+    rng.shuffle(mixed)
+    assert planned(wanted, *mixed) == planned(wanted, *RECORDS)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.sets(st.sampled_from(range(4))), st.booleans())
+def test_a_stale_plan_is_what_of_the_whole_plan_is_stale(some: set[int], off_pin: bool) -> None:
+    records = [RECORDS[at] for at in some]
+    whole = planned(Wanted(off_pin=off_pin), *records)
+    assert planned(Wanted(off_pin=off_pin, stale=True), *records) == tuple(
+        each for each in whole if each.stale
+    )
+    keys = [(each.cell, each.platform) for each in whole]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_plan_reads_as_a_table() -> None:
+    wanted = Wanted(SpecifierSet("==2.11.*"), platforms=("cuda",))
+    ran = record(
+        "py311-torch211-vllm020", provenance={"torch": "2.11.0", "vllm": "0.20.0", "seconds": 90}
+    )
+    found = planned(wanted, ran)
+    assert report.lines(found) == (
+        "environment             platform  minutes  known        why\n"
+        "py311-torch211-vllm020  cuda          1.5  as expected  ran on 2026-11-22, not stale\n"
+        "py310-torch211-vllm026  cuda            -  links ?      never ran\n"
+        "py311-torch211-vllm026  cuda            -  links ?      never ran\n"
+        "3 to run; 2 minutes for the 1 of known minutes; 1 cannot work (--all shows why)\n"
+    )
+    every = report.lines(found, every=True)
+    assert every.splitlines()[1] == (
+        "py310-torch211-vllm020  cuda            -  fails at declared"
+        "  vLLM 0.20.0 needs Python >=3.11"
+    )
+    assert every.endswith("; 1 cannot work\n")
+    assert report.names(found) == (
+        "py311-torch211-vllm020,py310-torch211-vllm026,py311-torch211-vllm026"
+    )
+    assert report.lines(()).splitlines()[-1] == "nothing to run"
+    assert report.names(()) == ""
+
+
+def test_a_plan_as_json_has_what_cannot_run_too() -> None:
+    wanted = Wanted(SpecifierSet("==2.11.*"), platforms=("cuda",))
+    content = json.loads(report.content(planned(wanted), NOW))
+    assert (content["schema"], content["fingerprint"]) == (1, NOW)
+    first, second = content["cells"][:2]
+    assert (first["runs"], first["fails"], first["stale"]) == (False, "declared", True)
+    assert second["name"] == "py311-torch211-vllm020"
+    assert second["unknown"] == ["resolves", "imports", "starts cold", "starts warm", "as expected"]
+
+
+def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
+    broken = record(error=RunError("imports", "undefined symbol"))
+    verdict = CellVerdict(INCOMPATIBLE, "imports", "undefined symbol", ())
+    grid = survey(RELEASES, links=links, seen=runs([(broken, verdict)], RELEASES))
+    found = plan(grid, RELEASES, [broken], NOW, Wanted(SpecifierSet("==2.10.*")))
+    assert all(each.runs for each in found)
+    assert "fails at imports" in report.lines(found)
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(list(arguments))
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without records."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_plans_without_a_record(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = command(capsys, "plan", "--vllm", "0.20", "--platform", "cpu")
+    assert (status, err) == (0, "")
+    assert "py312-torch211-vllm020  cpu" in out
+    assert "py312-torch210" not in out
+    status, names, _ = command(
+        capsys, "plan", "--vllm", "0.20", "--python", "3.12", "--off-pin", "--names"
+    )
+    assert status == 0
+    assert "py312-torch211-vllm020" in names.strip().split(",")
+    assert all(name.endswith("-vllm020") for name in names.strip().split(","))
+    status, text, _ = command(capsys, "plan", "--vllm", "0.20", "--json", "--platform", "cuda")
+    assert {cell["platform"] for cell in json.loads(text)["cells"]} == {"cuda"}
+
+
+def test_the_command_says_that_nothing_is_to_run(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(capsys, "plan", "--torch", "9.9", "--names") == (
+        0,
+        "",
+        "matrix: nothing to run\n",
+    )
+    status, out, _ = command(capsys, "plan", "--torch", "9.9")
+    assert (status, out.splitlines()[-1]) == (0, "nothing to run")
+
+
+def test_the_command_reads_the_records_and_tells_bad_ones(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = read(ROOT / "results" / "cuda" / "py312-torch210-vllm019.json")
+    tests = {"commit": COMMIT, "fingerprint": "sha256:old"}
+    told = replace(told, provenance={**told.provenance, "tests": tests})
+    write(told, here / "results" / "cuda" / "py312-torch210-vllm019.json")
+    asked = ("plan", "--vllm", "0.19", "--python", "3.12", "--stale", "--platform", "cuda")
+    status, out, err = command(capsys, *asked)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1].endswith("tests changed since commit 64b5a65a9")
+    (here / "results" / "py312-torch211-vllm020.json").write_text("{")
+    status, again, err = command(capsys, *asked)
+    assert (status, again) == (2, out)
+    assert err.startswith("matrix: results/py312-torch211-vllm020.json: not a record: ")
+
+
+def test_the_grid_is_told_on_a_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("grid", "--vllm", "0.20", "--torch", ">=2.10,<2.12", "--platform", "cuda")
+    status, out, err = command(capsys, *asked)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1].split() == ["vLLM", "pins", "2.10.0", "2.11.0"]
+    assert out.splitlines()[2].startswith("0.20.2  2.11.0  no links [1]  ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("plan", "--torch", "x"), "--torch 'x': is neither a release nor a specifier"),
+        (("plan", "--new", "2.15.0"), "--new '2.15.0': is no release; write it as torch==2.15.0"),
+        (("plan", "--new", "torch==9.9.0"), "torch==9.9.0: no environment runs it; the nearest"),
+        (("plan", "nowhere"), "nowhere: no such folder or record"),
+        (("grid", "--vllm", "9.9"), "--vllm 9.9: no known release is that; `matrix refresh`"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    status, out, err = command(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"matrix: {said}")

@@ -1,0 +1,308 @@
+"""matrix.resolutions: the answers as data, and which of them are missing."""
+
+import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
+
+from matrix.cells import Cell, CellError
+from matrix.conflicts import CAUSES
+from matrix.releases import Releases, Torch, Vllm, load_releases
+from matrix.resolutions import (
+    PACKAGES,
+    PATH,
+    PLATFORM,
+    Question,
+    Resolution,
+    Resolutions,
+    ResolutionsError,
+    cell_named,
+    load_resolutions,
+    off_pin_cells,
+    pinned_cells,
+    question,
+    text_of,
+)
+
+TODAY = date(2026, 11, 23)
+CELL = Cell("3.12", "2.10.0", "0.19.1")
+FORCED = {"torch": "2.10.0", "torchvision": "0.25.0", "torchaudio": "2.10.0"}
+GOOD = Resolution(CELL, PLATFORM, TODAY, True, count=179, packages={"torch": "2.10.0+cu128"})
+BAD = Resolution(CELL, PLATFORM, TODAY, False, cause="conflict", reason="a 1 needs b>=2")
+ROW: dict[str, Any] = {
+    "vllm": "0.19.1",
+    "torch": "2.10.0",
+    "python": "3.12",
+    "platform": PLATFORM,
+    "asked": "2026-11-23",
+    "ok": True,
+    "count": 179,
+    "packages": {"torch": "2.10.0"},
+}
+FAILED = {key: ROW[key] for key in ("vllm", "torch", "python", "platform", "asked")} | {
+    "ok": False,
+    "cause": "conflict",
+    "reason": "a 1 needs b>=2",
+}
+
+
+def releases() -> Releases:
+    old, new = SpecifierSet(">=3.10,<3.13"), SpecifierSet(">=3.11")
+    return Releases(
+        torch=(
+            Torch("2.9.1", old, "0.24.1", "2.9.1"),
+            Torch("2.10.0", new),
+            Torch("2.11.0", new, "0.26.0", "2.11.0"),
+            Torch("2.11.1", new, "0.26.1", "2.11.0", yanked="broken"),
+            Torch("2.12.0", new, "0.27.0", "2.11.0"),
+            Torch("2.12.1", new),
+        ),
+        vllm=(
+            Vllm("0.16.0", "2.9.1", "0.24.1", "2.9.1", old),
+            Vllm("0.19.0", "2.9.1", "0.24.1", "2.9.1", old),
+            Vllm("0.19.1", "2.10.0", "0.25.0", "2.10.0", new),
+            Vllm("0.20.0", "2.11.0", "0.26.0", "2.11.0", new),
+        ),
+        pythons=("3.10", "3.12"),
+        matrix_vllm=("0.16.0", "0.19.1"),
+    )
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text(json.dumps({"resolutions": rows}), encoding="utf-8")
+    return path
+
+
+def test_the_answers_of_the_package_are_as_they_would_be_written() -> None:
+    known = load_resolutions()
+    assert PATH.read_text(encoding="utf-8") == text_of(known)
+    assert known.rows
+    for row in known.rows:
+        assert row.packages.keys() <= set(PACKAGES)
+        assert list(row.packages) == [each for each in PACKAGES if each in row.packages]
+
+
+def test_the_answers_of_the_package_hold_together() -> None:
+    pins = {each.version: each.torch for each in load_releases().vllm}
+    for row in load_resolutions().rows:
+        pin = pins.get(row.cell.vllm)
+        if row.ok and row.override is None and pin is not None:
+            assert row.cell.torch == pin, "only the pin resolves as declared"
+        if row.ok and row.override is not None:
+            assert {each: row.packages[each] for each in row.override} == row.override
+
+
+def test_an_answer_is_found_as_the_cell_is_installed() -> None:
+    forced = replace(BAD, override=FORCED)
+    both = Resolutions((GOOD, forced))
+    assert both.resolved(CELL) == forced
+    assert Resolutions((GOOD,)).resolved(CELL) == GOOD
+    assert both.resolved(CELL, "manylinux_2_28_x86_64") is None
+    assert both.resolved(replace(CELL, python="3.11")) is None
+    assert both.answer(Question(CELL)) == GOOD
+    assert both.answer(Question(CELL, FORCED)) == forced
+    assert both.answer(Question(CELL, {**FORCED, "torchvision": "0.25.1"})) is None
+
+
+def test_a_newer_answer_takes_the_place_of_an_older_one() -> None:
+    other = replace(GOOD, cell=replace(CELL, python="3.9"))
+    known = Resolutions().with_row(GOOD).with_row(other).with_row(BAD)
+    assert known.rows == (other, BAD)
+    assert Resolutions((GOOD,)).rows == (GOOD,)
+
+
+def test_an_answer_grows_old() -> None:
+    known = Resolutions((GOOD, replace(BAD, override=FORCED, asked=date(2026, 10, 1))))
+    assert [each.asked.month for each in known.stale(TODAY, 30)] == [10]
+    assert known.stale(TODAY, 53) == ()
+    assert known.stale(date(2027, 1, 1), 30) == known.rows
+
+
+def test_no_file_has_no_answers(tmp_path: Path) -> None:
+    assert load_resolutions(tmp_path / "none.json").rows == ()
+    assert json.loads(text_of(Resolutions())) == {"resolutions": []}
+
+
+VERSIONS = st.builds("{}.{}.{}".format, *[st.integers(0, 9)] * 3)
+TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Resolution:
+    torch = draw(VERSIONS)
+    cell = Cell(f"3.{draw(st.integers(9, 20))}", torch, draw(VERSIONS))
+    forced = {"torch": torch, "torchvision": draw(VERSIONS)}
+    asked = draw(st.dates(date(2020, 1, 1)))
+    row = Resolution(cell, PLATFORM, asked, True, draw(st.sampled_from([None, forced])))
+    if draw(st.booleans()):
+        return replace(row, count=draw(st.integers(1, 999)), packages={"torch": torch})
+    cause = draw(st.sampled_from(CAUSES))
+    return replace(row, ok=False, cause=cause, reason=draw(TEXTS))
+
+
+@given(some=st.lists(rows(), max_size=5))
+def test_what_is_written_is_read_again(
+    some: list[Resolution], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    known = Resolutions()
+    for row in some:
+        known = known.with_row(row)
+    text = text_of(known)
+    assert len(text.splitlines()) == (len(known.rows) + 4 if known.rows else 3)
+    path = tmp_path_factory.getbasetemp() / "resolutions.json"
+    path.write_text(text, encoding="utf-8")
+    assert load_resolutions(path) == known
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not JSON"),
+        ('{"resolutions": [', "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "resolutions: is not a list of rows"),
+        ('{"resolutions": {}}', "resolutions: is not a list of rows"),
+        ('{"resolutions": [], "more": 1}', "more: unknown key"),
+        ("\ufffd\udcff".encode("utf-8", "surrogateescape"), "is not JSON"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, said: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ResolutionsError, match=said) as raised:
+        load_resolutions(path)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ([], "1: is not an object"),
+        ({**ROW, "sum": 1}, "1: sum: unknown key"),
+        ({key: ROW[key] for key in ROW if key != "asked"}, "1: asked: is missing"),
+        ({**ROW, "torch": 2.1}, "1: torch: 2.1 is not a string"),
+        ({**ROW, "torch": "new"}, "'new' is not a version"),
+        ({**ROW, "python": "3"}, "is not a minor release"),
+        ({**ROW, "platform": "cuda"}, "platform: 'cuda' is no platform tag"),
+        ({**ROW, "asked": "yesterday"}, "asked: 'yesterday' is not a day"),
+        ({**ROW, "asked": "20261123"}, "asked: '20261123' is not a day"),
+        ({**ROW, "ok": 1}, "ok: 1 is neither true nor false"),
+        ({**ROW, "count": 0}, "count: 0 is no number"),
+        ({**ROW, "count": True}, "count: True is no number"),
+        ({**ROW, "packages": []}, "packages: is not an object"),
+        ({**ROW, "packages": {"torch": "x"}}, "packages: torch: 'x' is not a version"),
+        ({**ROW, "packages": {"torch": "2.9.0"}}, "packages: torch is not 2.10.0"),
+        ({**ROW, "packages": {}}, "packages: torch is not 2.10.0"),
+        ({**ROW, "reason": "x"}, "reason: has no place in what resolves"),
+        ({**ROW, "override": []}, "override: is not an object"),
+        ({**ROW, "override": {"torch": "2.11.0"}}, "override: torch is not 2.10.0"),
+        ({**ROW, "override": {"torch": None}}, "override: torch: None is not a version"),
+        ({**FAILED, "count": 3}, "count: has no place in what does not resolve"),
+        ({**FAILED, "cause": "index"}, "cause: 'index' is none of conflict, no wheel, python"),
+        ({**FAILED, "reason": "two\nlines"}, "reason: 'two"),
+        ({**FAILED, "reason": " "}, "reason: ' ' is not one line"),
+        ({**FAILED, "reason": None}, "reason: None is not one line"),
+        ({key: FAILED[key] for key in FAILED if key != "cause"}, "cause: is missing in what"),
+    ],
+)
+def test_a_row_that_is_none(tmp_path: Path, row: object, said: str) -> None:
+    path = write(tmp_path / "r.json", row)
+    with pytest.raises(ResolutionsError, match=said) as raised:
+        load_resolutions(path)
+    told = str(raised.value)
+    assert f"{path}: resolutions 1" in told and "\n" not in told
+
+
+def test_an_answer_that_is_there_twice(tmp_path: Path) -> None:
+    load_resolutions(write(tmp_path / "r.json", ROW, {**FAILED, "override": FORCED}))
+    path = write(tmp_path / "r.json", ROW, FAILED)
+    with pytest.raises(ResolutionsError, match="resolutions 2: py312-torch210-vllm019 is there tw"):
+        load_resolutions(path)
+
+
+def test_the_cells_of_the_pins() -> None:
+    cells = set(pinned_cells(releases(), ["3.10", "3.12"]))
+    assert cells == {
+        Cell("3.10", "2.9.1", "0.16.0"),
+        Cell("3.12", "2.9.1", "0.16.0"),
+        Cell("3.10", "2.9.1", "0.19.0"),
+        Cell("3.12", "2.9.1", "0.19.0"),
+        Cell("3.12", "2.10.0", "0.19.1"),
+        Cell("3.12", "2.11.0", "0.20.0"),
+    }
+
+
+def test_the_cells_off_the_pin_leave_out_what_was_withdrawn() -> None:
+    cells = list(off_pin_cells(releases(), (each for each in ["3.12", "3.13"])))
+    assert len(cells) == len(set(cells))
+    by_vllm: dict[str, set[tuple[str, str]]] = {}
+    for cell in cells:
+        by_vllm.setdefault(cell.vllm, set()).add((cell.python, cell.torch))
+    assert by_vllm["0.16.0"] == {("3.12", "2.10.0"), ("3.12", "2.11.0"), ("3.12", "2.12.1")}
+    assert by_vllm["0.19.1"] == {
+        (python, torch) for python in ("3.12", "3.13") for torch in ("2.11.0", "2.12.1")
+    }
+    assert by_vllm["0.20.0"] == {
+        ("3.12", "2.9.1"),
+        ("3.12", "2.10.0"),
+        ("3.13", "2.10.0"),
+        ("3.12", "2.12.1"),
+        ("3.13", "2.12.1"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("py312-torch210", Cell("3.12", "2.10.0", "0.19.1")),
+        ("py312-torch210-vllm019", Cell("3.12", "2.10.0", "0.19.1")),
+        ("py312-torch29-vllm019", Cell("3.12", "2.9.1", "0.19.0")),
+        ("py312-torch211-vllm019", Cell("3.12", "2.11.0", "0.19.1")),
+        ("py312-torch212-vllm016", Cell("3.12", "2.12.1", "0.16.0")),
+    ],
+)
+def test_a_cell_is_named_on_and_off_the_pin(name: str, cell: Cell) -> None:
+    assert cell_named(name, releases()) == cell
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("py313-torch212-vllm016", "vLLM 0.16.0 needs Python"),
+        ("py310-torch29-vllm020", "vLLM 0.20.0 needs Python >=3.11, so py310 cannot"),
+        ("py313-torch29-vllm020", "torch 2.9.1 needs Python >=3.10,<3.13, so py313 cannot"),
+        ("py313-torch29-vllm016", "vLLM 0.16.0 needs Python"),
+        ("py312-torch212-vllm099", "vLLM 0.99 is not known here"),
+        ("py312-torch299-vllm019", "torch 2.99 is not known here"),
+        ("torch212", "no py factor"),
+    ],
+)
+def test_a_name_that_is_no_cell(name: str, said: str) -> None:
+    with pytest.raises(CellError, match=said):
+        cell_named(name, releases())
+
+
+@pytest.mark.parametrize(
+    ("cell", "companions"),
+    [
+        (Cell("3.12", "2.10.0", "0.19.1"), ("0.25.0", "2.10.0")),  # what vLLM pins
+        (Cell("3.12", "2.11.0", "0.19.1"), ("0.26.0", "2.11.0")),  # torch's own
+        (Cell("3.12", "2.10.0", "0.20.0"), ("0.25.0", "2.10.0")),  # what another vLLM pins
+    ],
+)
+def test_what_is_forced(cell: Cell, companions: tuple[str, str]) -> None:
+    asked = question(cell, releases(), override=True)
+    forced = dict(zip(("torchvision", "torchaudio"), companions, strict=True))
+    assert asked == Question(cell, {"torch": cell.torch, **forced})
+    assert question(cell, releases()) == Question(cell, None)
+
+
+def test_what_cannot_be_forced() -> None:
+    with pytest.raises(CellError, match=r"no torchvision and torchaudio are known for torch 2\.12"):
+        question(Cell("3.12", "2.12.1", "0.19.1"), releases(), override=True)

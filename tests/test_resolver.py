@@ -1,0 +1,415 @@
+"""matrix.engines.resolver and resolving: real uv, real conflicts, small wheels, no network."""
+
+import http.server
+import json
+import os
+import stat
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from matrix import cli
+from matrix.bundle import Target
+from matrix.cells import Cell
+from matrix.engines import resolver, resolving
+from matrix.engines.resolver import ResolverFault, ask, ask_all, called
+from matrix.engines.resolving import Wish, resolve_cells
+from matrix.errors import MatrixError
+from matrix.releases import load_releases
+from matrix.resolutions import PLATFORM, Question, Resolution, load_resolutions
+
+TODAY = date(2026, 11, 23)
+ABI3 = "cp38-abi3-manylinux_2_31_x86_64"
+FORCED = {"torch": "2.11.0", "torchvision": "0.26.0", "torchaudio": "2.11.0"}
+
+
+def write_wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    needs: Sequence[str] = (),
+    *,
+    tag: str = "py3-none-any",
+    python: str = ">=3.9",
+) -> None:
+    stem = f"{name}-{version}"
+    lines = [f"Requires-Python: {python}", *(f"Requires-Dist: {each}" for each in needs)]
+    text = "\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines, ""])
+    with zipfile.ZipFile(folder / f"{stem}-{tag}.whl", "w") as archive:
+        archive.writestr(f"{stem}.dist-info/METADATA", text)
+        archive.writestr(f"{stem}.dist-info/WHEEL", f"Wheel-Version: 1.0\nTag: {tag}\n")
+        archive.writestr(f"{stem}.dist-info/RECORD", "")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No index, cache or setting of the person who runs the tests."""
+    for name in [each for each in os.environ if each.startswith(("UV_", "PIP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels, the only place where uv looks: two vLLM, three torch."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for torch, vision, triton in (
+        ("2.9.1", "0.24.1", "3.5.1"),
+        ("2.10.0", "0.25.0", "3.6.0"),
+        ("2.11.0", "0.26.0", "3.6.0"),
+    ):
+        write_wheel(folder, "torch", torch, [f"triton=={triton}"], tag="py3-none-any")
+        write_wheel(folder, "torchvision", vision, [f"torch=={torch}"])
+        write_wheel(folder, "torchaudio", torch, [f"torch=={torch}"])
+        write_wheel(folder, "triton", triton)
+    pins = ["torch==2.10.0", "torchvision==0.25.0", "torchaudio==2.10.0"]
+    write_wheel(folder, "vllm", "0.19.1", [*pins, "transformers<6"], tag=ABI3)
+    write_wheel(folder, "vllm", "0.18.1", [*pins, "certifi>=2026.10.19"], tag=ABI3)
+    write_wheel(folder, "transformers", "5.23.0", ["certifi"])
+    write_wheel(folder, "certifi", "2026.10.18")
+    write_wheel(folder, "certifi", "2026.9.1")
+    monkeypatch.delenv("UV_NO_CONFIG")
+    (tmp_path / "uv.toml").write_text(f'no-index = true\nfind-links = ["{folder}"]\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    return folder
+
+
+def asked(vllm: str, torch: str = "2.10.0", *, glibc: str = "2.35") -> Resolution:
+    cell = Cell("3.12", torch, vllm)
+    return ask(Question(cell), Target("3.12", glibc=glibc), TODAY)
+
+
+def test_a_pair_that_resolves(index: Path) -> None:
+    packages = {
+        "torch": "2.10.0",
+        "torchvision": "0.25.0",
+        "torchaudio": "2.10.0",
+        "triton": "3.6.0",
+        "transformers": "5.23.0",
+    }
+    cell = Cell("3.12", "2.10.0", "0.19.1")
+    assert asked("0.19.1") == Resolution(cell, PLATFORM, TODAY, True, count=7, packages=packages)
+
+
+def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
+    declared = asked("0.19.1", "2.11.0")
+    assert (declared.ok, declared.cause) == (False, "conflict")
+    assert declared.reason == "vllm 0.19.1 needs torch==2.10.0, and torch==2.11.0 was asked for"
+    question = Question(Cell("3.12", "2.11.0", "0.19.1"), FORCED)
+    answer = ask(question, Target("3.12"), TODAY)
+    assert answer.ok and answer.question == question
+    assert {name: answer.packages[name] for name in FORCED} == FORCED
+
+
+def test_a_demand_that_the_index_cannot_meet(index: Path) -> None:
+    answer = asked("0.18.1")
+    assert (answer.ok, answer.cause) == (False, "conflict")
+    assert answer.reason == (
+        "vllm 0.18.1 needs certifi>=2026.10.19, and the index has up to 2026.10.18"
+    )
+
+
+def test_no_wheel_for_an_older_glibc(index: Path) -> None:
+    answer = asked("0.19.1", glibc="2.28")
+    assert (answer.ok, answer.cause, answer.platform) == (
+        False,
+        "no wheel",
+        "manylinux_2_28_x86_64",
+    )
+    assert answer.reason == "vllm 0.19.1 has no wheel for manylinux_2_28_x86_64"
+
+
+def test_a_python_that_a_release_refuses(index: Path) -> None:
+    write_wheel(index, "vllm", "0.20.0", ["torch==2.11.0"], python=">=3.13")
+    answer = asked("0.20.0", "2.11.0")
+    assert (answer.cause, answer.reason) == ("python", "vllm 0.20.0 needs Python >=3.13, not 3.12")
+
+
+def test_settings_for_other_work_change_no_answer(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("transformers==1.0\n")
+    clean = asked("0.19.1")
+    for name in ("UV_OVERRIDE", "UV_CONSTRAINT"):
+        monkeypatch.setenv(name, str(other))
+    monkeypatch.setenv("UV_EXCLUDE_NEWER", "2000-01-01")
+    monkeypatch.setenv("UV_RESOLUTION", "lowest")
+    monkeypatch.setenv("UV_PRERELEASE", "allow")
+    write_wheel(index, "transformers", "5.99.0rc1")
+    assert asked("0.19.1") == clean
+
+
+def test_a_release_that_the_index_lacks_is_no_answer(index: Path) -> None:
+    with pytest.raises(ResolverFault, match=r"^the index has no vllm 0\.17\.1$"):
+        asked("0.17.1")
+    (index / "transformers-5.23.0-py3-none-any.whl").unlink()
+    with pytest.raises(ResolverFault, match=r"^the index has no transformers$"):
+        asked("0.19.1")
+
+
+def test_a_damaged_wheel_is_no_answer(index: Path) -> None:
+    (index / f"vllm-0.19.1-{ABI3}.whl").write_bytes(b"PK half")
+    with pytest.raises(ResolverFault, match=r"vllm 0\.19\.1") as raised:
+        asked("0.19.1")
+    assert str(index) not in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[http.server.BaseHTTPRequestHandler]]:
+    """An index that answers everything with one status, or with no JSON."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        status = 404
+
+        def do_GET(self) -> None:
+            body = b"half {" if self.status == 200 else b""
+            self.send_response(self.status)
+            self.send_header("Content-Type", "application/vnd.pypi.simple.v1+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """uv may hang up before all is written."""
+
+    with Server(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        port = running.server_address[1]
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://ann:secret@127.0.0.1:{port}/simple")
+        yield Handler
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (404, "the index has no "),
+        (401, "401 Unauthorized"),
+        (403, "403 Forbidden"),
+        (429, "429 Too Many Requests"),
+        (500, "500 Internal Server Error"),
+        (200, "unexpected JSON"),
+    ],
+)
+def test_an_index_that_fails_is_no_answer(
+    server: type[http.server.BaseHTTPRequestHandler],
+    status: int,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.status = status  # type: ignore[attr-defined]
+    data = tmp_path / "r.json"
+    wish = Wish(cells=("py312-torch210-vllm019",))
+    assert resolve_cells(wish, load_releases(), data, TODAY) == 2
+    told = capsys.readouterr().out
+    assert "no answer: " in told and said in told
+    assert "0 resolve, 0 do not, 1 without an answer" in told
+    assert "127.0.0.1" not in told and "secret" not in told
+    assert not data.exists()
+
+
+def test_no_index_at_all_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ResolverFault, match=r"Failed to fetch: (vllm|torch)"):
+        asked("0.19.1")
+
+
+def test_pips_index_is_carried_over(
+    server: type[http.server.BaseHTTPRequestHandler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", os.environ["UV_DEFAULT_INDEX"])
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    server.status = 403  # type: ignore[attr-defined]
+    with pytest.raises(ResolverFault, match="403 Forbidden"):
+        asked("0.19.1")
+
+
+def fake_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    path = tmp_path / "bin" / "uv"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo torch==2.9.1; echo vllm==0.19.1", "uv answered with another torch than 2.10.0"),
+        ("echo torch==2.10.0", "uv answered with another vllm than 0.19.1"),
+        ("echo torch==nonsense; echo vllm==0.19.1", "Invalid version: 'nonsense'"),
+        ("true", "the lock is empty"),
+        ("printf '\\377\\376' >&2; exit 1", "\ufffd"),
+        ("exit 3", "gave no reason"),
+        ("echo 'error: No space left on device (os error 28)' >&2; exit 2", "No space left"),
+    ],
+)
+def test_nonsense_of_uv_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    fake_uv(tmp_path, monkeypatch, script)
+    with pytest.raises(ResolverFault, match=said):
+        asked("0.19.1")
+
+
+def test_a_program_that_hangs_or_does_not_run() -> None:
+    with pytest.raises(ResolverFault, match=r"did not end within 0 s; is the index slow\?"):
+        called([sys.executable, "-c", "import time; time.sleep(600)"], seconds=0.01)
+    with pytest.raises(MatrixError, match="/nowhere/uv: does not run"):
+        called(["/nowhere/uv"])
+
+
+def test_each_question_is_answered_and_a_fault_stops_none(index: Path) -> None:
+    cells = [Cell("3.12", "2.10.0", each) for each in ("0.19.1", "0.17.1", "0.18.1")]
+    every = list(ask_all(map(Question, cells), "x86_64", "2.35", 2, TODAY))
+    told = {each.question.cell.vllm: each.answer for each in every}
+    assert isinstance(told["0.17.1"], ResolverFault)
+    assert [getattr(told[each], "ok", None) for each in ("0.19.1", "0.18.1")] == [True, False]
+    assert all(each.seconds > 0 for each in every)
+
+
+RESOLVES = "resolves: 7 packages (torchvision 0.25.0, torchaudio 2.10.0, triton 3.6.0, transformers"
+
+
+def test_what_is_known_is_not_asked_again(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "r.json"
+    wish = Wish(cells=("py312-torch210-vllm019", "py312-torch210-vllm018"))
+    assert resolve_cells(wish, load_releases(), data, TODAY) == 0
+    told = capsys.readouterr().out
+    assert "[1/2] " in told and "[2/2] " in told
+    assert RESOLVES in told and "does not resolve: vllm 0.18.1 needs certifi>=" in told
+    assert "matrix: 1 resolve, 1 do not; 2 asked in " in told
+    before = data.read_bytes()
+
+    def never(*_: object) -> Iterator[object]:
+        raise AssertionError("asked again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resolving, "ask_all", never)
+        assert resolve_cells(wish, load_releases(), data, date(2027, 1, 1)) == 0
+    told = capsys.readouterr().out
+    assert f"declared  {RESOLVES} 5.23.0) (asked on 2026-11-23)\n" in told
+    assert told.endswith("matrix: 1 resolve, 1 do not; 2 known before\n")
+    assert data.read_bytes() == before
+
+    refreshed = Wish(cells=wish.cells[:1], refresh=True)
+    assert resolve_cells(refreshed, load_releases(), data, date(2026, 12, 1)) == 0
+    rows = {each.cell.vllm: each.asked for each in load_resolutions(data).rows}
+    assert rows == {"0.19.1": date(2026, 12, 1), "0.18.1": TODAY}
+
+    assert resolve_cells(Wish(stale=5), load_releases(), data, date(2026, 12, 2)) == 0
+    rows = {each.cell.vllm: each.asked for each in load_resolutions(data).rows}
+    assert rows == {"0.19.1": date(2026, 12, 1), "0.18.1": date(2026, 12, 2)}
+    with pytest.raises(MatrixError, match="no answer is older than 5 days"):
+        resolve_cells(Wish(stale=5), load_releases(), data, date(2026, 12, 3))
+
+
+def test_what_was_answered_is_kept_where_the_rest_is_interrupted(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = resolver.ask
+    began: list[str] = []
+
+    def ask_once(question: Question, target: Target, today: date) -> Resolution:
+        began.append(question.cell.vllm)
+        if len(began) > 1:
+            raise KeyboardInterrupt
+        return real(question, target, today)
+
+    monkeypatch.setattr(resolver, "ask", ask_once)
+    data = tmp_path / "r.json"
+    wish = Wish(cells=tuple(f"py312-torch210-vllm0{each}" for each in (19, 18, 17)), jobs=1)
+    with pytest.raises(KeyboardInterrupt):
+        resolve_cells(wish, load_releases(), data, TODAY)
+    assert [each.cell.vllm for each in load_resolutions(data).rows] == ["0.19.1"]
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
+def test_the_pins_and_what_is_off_them(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "r.json"
+    wish = Wish(all_pins=True, pythons=("3.12",), vllm=">=0.18,<0.20")
+    assert resolve_cells(wish, load_releases(), data, TODAY) == 0
+    off = Wish(off_pin=True, override=True, pythons=("3.12",), torch="==2.9.1", vllm="==0.19.1")
+    assert resolve_cells(off, load_releases(), data, TODAY) == 0
+    rows = [(each.cell.torch, each.cell.vllm, each.ok) for each in load_resolutions(data).rows]
+    assert rows == [
+        ("2.9.1", "0.19.1", True),
+        ("2.10.0", "0.18.1", False),
+        ("2.10.0", "0.19.1", True),
+    ]
+    forced = load_resolutions(data).rows[0].override
+    assert forced == {"torch": "2.9.1", "torchvision": "0.24.1", "torchaudio": "2.9.1"}
+    assert "py312-torch29-vllm019    torch 2.9.1  vLLM 0.19.1 override" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no cell to ask about; name one"),
+        (["py312-torch299-vllm019"], "torch 2.99 is not known here"),
+        (["--all-pins", "--python", "312"], "--python '312': write it as 3.12"),
+        (["--all-pins", "--torch", "new"], "--torch 'new': is not a range"),
+        (["--all-pins", "--glibc", "2"], "--glibc '2': write it as 2.35"),
+        (["--all-pins", "--machine", "a b"], "--machine 'a b': write it as x86_64"),
+        (["--stale"], "no answer is older than 30 days"),
+    ],
+)
+def test_a_bad_wish_is_refused(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "r.json"
+    assert cli.main(["resolve", *arguments, "--data", str(data)]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and said in told.err and told.err.count("\n") == 1
+    assert not data.exists()
+
+
+@pytest.mark.parametrize("jobs", ["0", "many", "-1"])
+def test_a_bad_number_of_jobs(jobs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["resolve", "--all-pins", "--jobs", jobs])
+    assert raised.value.code == 2
+    assert "is not a number from 1 to 64" in capsys.readouterr().err
+
+
+def test_a_bad_file_is_named_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "r.json"
+    data.write_text(json.dumps({"resolutions": [{"vllm": "0.19.1"}]}))
+    before = data.read_bytes()
+    monkeypatch.setattr(resolving, "ask_all", None)
+    assert cli.main(["resolve", "py312-torch210-vllm019", "--data", str(data)]) == 2
+    assert f"matrix: {data}: resolutions 1: asked: is missing" in capsys.readouterr().err
+    assert data.read_bytes() == before
+
+
+def test_without_uv_one_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    data = tmp_path / "r.json"
+    assert cli.main(["resolve", "py312-torch210-vllm019", "--data", str(data)]) == 2
+    assert "pip install uv" in capsys.readouterr().err

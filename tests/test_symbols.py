@@ -1,0 +1,350 @@
+"""Symbol tables: as bytes and back, damaged ones, and how a folder of them is filled."""
+
+import json
+import subprocess
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matrix.engines.elf import read_wheel
+from matrix.engines.index import IndexFault, Published
+from matrix.engines.symbols import fill, lacking, read_wheels
+from matrix.errors import MatrixError
+from matrix.linkage import load_tables
+from matrix.symbols import (
+    Extension,
+    Library,
+    Names,
+    SymbolsError,
+    TorchSymbols,
+    VllmSymbols,
+    Wheel,
+    dump,
+    file_name,
+    load,
+)
+
+TORCH = Wheel("torch", "2.10.0", "torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl", "ab" * 32)
+VLLM = Wheel("vllm", "0.19.1", "vllm-0.19.1-cp38-abi3-manylinux_2_31_x86_64.whl", "cd" * 32)
+texts = st.text(max_size=12)
+names = st.frozensets(st.binary(min_size=1, max_size=40).filter(lambda each: b"\0" not in each))
+
+
+def torch(*libraries: Library) -> TorchSymbols:
+    return TorchSymbols(TORCH, libraries or (Library("libc10.so", (), Names.of([b"a", b"b"])),))
+
+
+@settings(deadline=None)
+@given(names)
+def test_a_set_of_names_holds_its_names(known: frozenset[bytes]) -> None:
+    plain = Names.of(known)
+    hashed = Names.load(memoryview(plain.dump()), len(plain))
+    for each in known:
+        text = each.decode("utf-8", "surrogateescape")
+        assert text in plain
+        assert text in hashed
+    assert len(hashed) == len(plain) == len(known)
+    assert hashed == plain
+
+
+@settings(deadline=None)
+@given(names, st.text(min_size=1, max_size=30))
+def test_a_set_of_names_holds_no_other(known: frozenset[bytes], other: str) -> None:
+    hashed = Names.load(memoryview(Names.of(known).dump()), len(known))
+    assert (other in hashed) is (other.encode("utf-8", "surrogateescape") in known)
+    assert 1 not in hashed
+
+
+def test_a_library_as_large_as_torchs_keeps_every_name_apart() -> None:
+    many = [f"_ZN2at4_ops{at}4callERKNS_6TensorE" for at in range(60_000)]
+    hashed = Names.load(memoryview(Names.of(each.encode() for each in many).dump()), len(many))
+    assert all(each in hashed for each in many)
+    assert not any(f"{each}l" in hashed for each in many)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.builds(Library, texts, st.lists(texts).map(tuple), names.map(Names.of)), max_size=4
+    ),
+    st.dictionaries(texts, texts, max_size=2),
+)
+def test_a_table_of_torch_comes_back(libraries: list[Library], faults: dict[str, str]) -> None:
+    symbols = TorchSymbols(TORCH, tuple(libraries), faults)
+    content = dump(symbols)
+    assert load(content, "x") == symbols
+    assert dump(load(content, "x")) == content
+
+
+several = st.lists(texts, unique=True, max_size=4).map(lambda each: tuple(sorted(each)))
+extensions = st.builds(
+    Extension,
+    path=texts,
+    python=st.none() | st.just("cp312"),
+    needed=st.lists(texts, max_size=3).map(tuple),
+    rpath=st.lists(texts, max_size=2).map(tuple),
+    imports=several,
+    versioned=st.dictionaries(texts, st.integers(1, 99), max_size=3),
+    exports=several,
+    fault=st.none() | texts,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(extensions, unique_by=lambda each: each.path, max_size=4),
+    st.dictionaries(texts, texts, max_size=3),
+)
+def test_a_table_of_vllm_comes_back(found: list[Extension], demangled: dict[str, str]) -> None:
+    symbols = VllmSymbols(VLLM, tuple(sorted(found, key=lambda each: each.path)), demangled)
+    content = dump(symbols)
+    assert load(content, "x") == symbols
+    assert dump(load(content, "x")) == content
+
+
+def test_a_table_of_vllm_has_a_name_a_line() -> None:
+    content = dump(VllmSymbols(VLLM, (Extension("vllm/_C.abi3.so", imports=("a_b", "c_d")),)))
+    assert b'\n"a_b",\n"c_d"\n' in content
+    assert json.loads(content.split(b"\n", 1)[0])["sha256"] == "cd" * 32
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_byte_that_changed_is_seen(data: st.DataObject) -> None:
+    content = bytearray(dump(torch()))
+    at = data.draw(st.integers(0, len(content) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda each: each != content[at]))
+    content[at] = byte
+    with pytest.raises(SymbolsError, match=r"torch\.table: .*matrix linkage --read WHEEL"):
+        load(bytes(content), "torch.table")
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_table_that_was_cut_is_named_with_its_mend(size: int) -> None:
+    content = dump(torch())
+    with pytest.raises(SymbolsError, match=r"torch\.table: .*matrix linkage --read WHEEL"):
+        load(content[: size % len(content)], "torch.table")
+
+
+def resigned(content: bytes, change: Callable[[dict[str, object]], None]) -> bytes:
+    """The table with another header, and a checksum that is right."""
+    import hashlib
+
+    line, _, body = content.partition(b"\n")
+    header = json.loads(line)
+    del header["checksum"]
+    change(header)
+    text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode() + b"\n"
+    header["checksum"] = hashlib.sha256(text + body).hexdigest()
+    return json.dumps(header, separators=(",", ":"), sort_keys=True).encode() + b"\n" + body
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("schema", 2, "schema is 2, and this matrix reads 1"),
+        ("project", "numpy", "not torch or vllm"),
+        ("project", "vllm", "not as a symbol table should be"),
+        ("version", "new", "not as a symbol table should be"),
+        ("version", None, "not as a symbol table should be"),
+        ("libraries", [{"name": "a", "needed": [], "exports": 7}], "not as a symbol table"),
+        ("libraries", [{"name": "a", "needed": [], "exports": -1}], "not as a symbol table"),
+        ("libraries", [], "not as a symbol table should be"),
+        ("faults", 3, "not as a symbol table should be"),
+    ],
+)
+def test_a_table_of_another_shape_is_named(key: str, value: object, said: str) -> None:
+    content = resigned(dump(torch()), lambda header: header.update({key: value}))
+    with pytest.raises(SymbolsError, match=said):
+        load(content, "torch-2.10.0.table")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"[]\n", b"3\n", b"null\n", b"PK\3\4", b"{}\n"])
+def test_what_is_no_table_is_named(content: bytes) -> None:
+    with pytest.raises(SymbolsError, match=r"a\.table: no symbol table"):
+        load(content, "a.table")
+
+
+# The tables of the repository.
+
+
+def test_every_table_of_the_package_is_whole() -> None:
+    tables = load_tables()
+    assert len(tables.torch_versions) >= 10
+    assert len(tables.vllm_versions) >= 20
+    for version in tables.torch_versions:
+        found = tables.torch(version)
+        assert found.faults == {}
+        assert {"libtorch_cpu.so", "libtorch_cuda.so", "libc10.so", "libtorch_python.so"} <= {
+            each.name for each in found.libraries
+        }
+    for version in tables.vllm_versions:
+        assert all(each.fault is None for each in tables.vllm(version).extensions)
+
+
+def test_the_tables_of_the_package_stay_small() -> None:
+    paths = list(load_tables().folder.glob("*.table"))
+    assert sum(each.stat().st_size for each in paths) < 9 << 20
+
+
+# Filling.
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "x.c").write_text("int torch_f(void); int g(void) { return torch_f(); }")
+    command = ["gcc", "-shared", "-fPIC", "-o", str(folder / "x.so"), str(folder / "x.c")]
+    subprocess.run(command, check=True)
+    return (folder / "x.so").read_bytes()
+
+
+def published(
+    name: str, version: str, *, sha256: str = "00", yanked: str | None = None
+) -> Published:
+    project = name.partition("-")[0]
+    return Published(project, version, name, f"x://{name}", sha256, 10, yanked=yanked)
+
+
+def torch_wheel(version: str, *, python: str = "cp312", build: str = "") -> str:
+    return f"torch-{version}{build}-{python}-{python}-manylinux_2_28_x86_64.whl"
+
+
+def vllm_wheel(version: str, machine: str = "x86_64") -> str:
+    return f"vllm-{version}-cp38-abi3-manylinux_2_31_{machine}.whl"
+
+
+class FakeIndex:
+    """An index whose wheels hold one library; some cannot be fetched."""
+
+    def __init__(self, files: list[Published], content: bytes, broken: str = "none") -> None:
+        self.published, self.content, self.broken = files, content, broken
+        self.fetched: list[str] = []
+
+    def files(self, project: str) -> tuple[Published, ...]:
+        if project == self.broken:
+            raise IndexFault(f"{project}: the index says 404; look at its address")
+        return tuple(each for each in self.published if each.project == project)
+
+    def fetch(self, file: Published, folder: Path) -> Path:
+        self.fetched.append(file.filename)
+        if self.broken in file.filename:
+            raise IndexFault(f"{file.filename}: its sha256 is 1, and the index says 0; not kept")
+        path = folder / file.filename
+        inside = "vllm/_C.abi3.so" if file.project == "vllm" else "torch/lib/libc10.so"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(inside, self.content)
+        return path
+
+
+def test_the_wheel_of_a_release_is_the_one_that_an_installer_takes(tmp_path: Path) -> None:
+    files = [
+        published(torch_wheel("2.10.0"), "2.10.0"),
+        published(torch_wheel("2.10.0", build="-3"), "2.10.0"),
+        published(torch_wheel("2.10.0", build="-2"), "2.10.0"),
+        published(torch_wheel("2.10.0", python="cp313"), "2.10.0"),
+        published("torch-2.10.0-cp312-cp312-win_amd64.whl", "2.10.0"),
+        published("torch-2.10.0.tar.gz", "2.10.0"),
+        published(torch_wheel("2.8.0"), "2.8.0"),
+        published(torch_wheel("2.11.0rc1"), "2.11.0rc1"),
+        published(torch_wheel("2.12.0"), "2.12.0", yanked="broken"),
+        published(vllm_wheel("0.19.0"), "0.19.0"),
+        published(vllm_wheel("0.19.1"), "0.19.1"),
+        published(vllm_wheel("0.19.1", "aarch64"), "0.19.1"),
+        published(vllm_wheel("0.20.0"), "0.20.0"),
+    ]
+    found = lacking(files, load_tables(tmp_path))
+    assert [each.filename for each in found] == [
+        vllm_wheel("0.20.0"),
+        vllm_wheel("0.19.1"),
+        torch_wheel("2.10.0", build="-3"),
+        vllm_wheel("0.19.0"),
+    ]
+
+
+def test_a_fill_fetches_what_has_no_table_and_a_second_one_nothing(
+    tmp_path: Path, library: bytes
+) -> None:
+    files = [
+        published(torch_wheel("2.10.0"), "2.10.0"),
+        published(vllm_wheel("0.19.1"), "0.19.1"),
+    ]
+    index, told = FakeIndex(files, library), list[str]()
+    assert fill(index, tmp_path, told.append) == []
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "torch-2.10.0.table",
+        "vllm-0.19.1.table",
+    ]
+    assert [each.partition(" ")[0] for each in told] == ["vllm-0.19.1.table", "torch-2.10.0.table"]
+    assert fill(index, tmp_path, told.append) == []
+    assert len(index.fetched) == 2
+
+
+def test_a_table_of_another_wheel_or_a_damaged_one_is_made_anew(
+    tmp_path: Path, library: bytes
+) -> None:
+    files = [published(torch_wheel("2.10.0"), "2.10.0")]
+    index = FakeIndex(files, library)
+    fill(index, tmp_path, lambda _: None)
+    path = tmp_path / "torch-2.10.0.table"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    fill(index, tmp_path, lambda _: None)
+    assert path.read_bytes() == whole
+    fill(FakeIndex([replace(files[0], sha256="11")], library), tmp_path, lambda _: None)
+    assert path.read_bytes() != whole
+
+
+@pytest.mark.parametrize("broken", ["vllm-0.19.1", "vllm"])
+def test_what_cannot_be_fetched_is_named_and_the_rest_is_done(
+    tmp_path: Path, library: bytes, broken: str
+) -> None:
+    files = [
+        published(torch_wheel("2.10.0"), "2.10.0"),
+        published(vllm_wheel("0.19.1"), "0.19.1"),
+    ]
+    [fault] = fill(FakeIndex(files, library, broken), tmp_path, lambda _: None)
+    assert fault.startswith(broken)
+    assert [each.name for each in tmp_path.iterdir()] == ["torch-2.10.0.table"]
+
+
+def test_only_the_named_releases_are_filled(tmp_path: Path, library: bytes) -> None:
+    files = [published(torch_wheel(each), each) for each in ("2.10.0", "2.11.0")]
+    index = FakeIndex(files, library)
+    assert fill(index, tmp_path, lambda _: None, only=[("torch", "2.10.0")]) == []
+    assert index.fetched == [torch_wheel("2.10.0")]
+
+
+def test_wheels_that_are_here_are_read_and_the_bad_ones_named(
+    tmp_path: Path, library: bytes
+) -> None:
+    good, bad = tmp_path / vllm_wheel("0.19.1"), tmp_path / vllm_wheel("0.20.2")
+    with zipfile.ZipFile(good, "w") as archive:
+        archive.writestr("vllm/_C.abi3.so", library)
+    bad.write_bytes(b"half a file")
+    told: list[str] = []
+    [fault] = read_wheels([bad, good], tmp_path / "tables", told.append)
+    assert fault.startswith(bad.name)
+    assert [each.name for each in (tmp_path / "tables").iterdir()] == ["vllm-0.19.1.table"]
+    assert load_tables(tmp_path / "tables").vllm("0.19.1") == read_wheel(good)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, library: bytes) -> None:
+    (tmp_path / "tables").write_bytes(b"")
+    wheel = tmp_path / vllm_wheel("0.19.1")
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("vllm/_C.abi3.so", library)
+    [fault] = read_wheels([wheel], tmp_path / "tables", lambda _: None)
+    assert "cannot be written" in fault
+
+
+def test_a_table_under_another_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / file_name("torch", "2.11.0")).write_bytes(dump(torch()))
+    with pytest.raises(MatrixError, match=r"holds torch 2\.10\.0; give it the name"):
+        load_tables(tmp_path).torch("2.11.0")
