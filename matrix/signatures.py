@@ -44,7 +44,7 @@ _ASSERT = re.compile(r"^E +assert ")
 _RAISED = re.compile(
     r"(?P<module>(?:[A-Za-z_]\w*\.)*)"
     r"(?P<type>(?:[A-Z]\w*)?"
-    r"(?:Error|Exception|Exit|Interrupt|Failed|Failure|Unsupported|Violation))"
+    r"(?:Error|Exception|Exit|Interrupt|Failed|Failure|OutOfResources|Unsupported|Violation))"
     r"(?:: ?(?P<message>.*))?"
 )
 # What ends a traceback is an error, whatever its name: triton.runtime.errors.OutOfResources.
@@ -298,14 +298,22 @@ def _first_members(lines: Iterable[str]) -> list[str]:
 
 
 def _errors(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
-    """The lines that name an error and its message, with their places."""
-    errors = []
+    """The lines that name an error and its message, with their places.
+
+    A line right below the error of a traceback is more of its message, or a note that was added
+    to it (Python 3.11 and newer), unless that error only introduces it: `backend=... raised:`.
+    """
+    errors: list[tuple[int, re.Match[str]]] = []
     in_traceback = False
+    told = -2  # the place of the last line that belongs to the error of a traceback
     for at, line in enumerate(lines):
         found = _RAISED.fullmatch(line)
         if in_traceback and not line.startswith(" "):
             in_traceback = False
             found = found or _ENDS_TRACEBACK.fullmatch(line)
+            told = at if found and not line.endswith(":") else told
+        elif found and told == at - 1:
+            told, found = at, None
         if found:
             errors.append((at, found))
         in_traceback = in_traceback or _TRACEBACK in line
