@@ -243,7 +243,7 @@ def signature_of(case: Case) -> str | None:
     return _signature_of(case.outcome, case.failure or "") or case.signature
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def _signature_of(outcome: str, failure: str) -> str:
     """The signature that the text tells, or "" where its end does not say how the case ended."""
     if outcome in ("crashed", "timed_out"):
@@ -309,8 +309,10 @@ def _errors(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
     for at, line in enumerate(lines):
         found = _RAISED.fullmatch(line)
         if in_traceback and not line.startswith(" "):
-            in_traceback = False
             found = found or _ENDS_TRACEBACK.fullmatch(line)
+            if found and found["type"].isupper():  # a line of a log: WARNING: ...
+                found = None
+            in_traceback = found is None
             told = at if found and not line.endswith(":") else told
         elif found and told == at - 1:
             told, found = at, None

@@ -199,6 +199,21 @@ def test_annotations_are_at_most_ten_of_a_level() -> None:
     assert "more" not in lines[-1]
 
 
+def test_a_defect_of_many_cells_names_the_first() -> None:
+    names = [
+        f"py3{python}-torch{torch}-vllm0{vllm}"
+        for python in (10, 11, 12)
+        for torch in (29, 210, 211)
+        for vllm in (16, 17, 18, 19, 20, 26)
+    ]
+    many = table(*(make(name, failed()) for name in names))
+    (group,) = ci.groups(many)
+    assert group.title == "incompatible at starts cold: 54 cases of 54 cells"
+    assert "\n- and 4 more\n" in ci.summary(many)
+    (line,) = ci.commands(many).splitlines()
+    assert line.endswith(" on cpu%0Aand 4 more") and line.count("%0A") == 51
+
+
 def test_annotations_say_what_fails_where() -> None:
     lines = ci.commands(TABLE).splitlines()
     assert [line.split(" ")[0] for line in lines] == ["::error", "::error", "::warning", "::notice"]
@@ -345,6 +360,8 @@ def test_github_reads_its_summary_where_it_says(
     step.write_bytes(b"x" * (ci.SUMMARY_LIMIT - 1000))
     tell(TABLE, "github", None, {"GITHUB_STEP_SUMMARY": str(step)})
     assert ci.SUMMARY_LIMIT - 1000 < step.stat().st_size <= ci.SUMMARY_LIMIT
+    tell(TABLE, "github", None, {"GITHUB_STEP_SUMMARY": ""})
+    assert capsys.readouterr().out.endswith(f"{ci.summary(TABLE)}\n{ci.commands(TABLE)}")
     tell(TABLE, "github", tmp_path / "new" / "it.md", {"GITHUB_STEP_SUMMARY": str(step)})
     assert (tmp_path / "new" / "it.md").read_text(encoding="utf-8") == ci.summary(TABLE)
 

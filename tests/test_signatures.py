@@ -208,6 +208,11 @@ GROUPED = """\
             "W0225 03:39:37.849000 1394121 torch/_dynamo/guards.py:1125] [1/0] ValueError: x",
             "ValueError: x",
         ),
+
+        (
+            RAISED.replace("torch._dynamo.exc.B", "WARNING: x\nit is slow\ntorch._dynamo.exc.B"),
+            "KeyError: 'x' @ vllm/compilation/backends.py:__call__",
+        ),
         ("[2026-06-15T10:00:00.123Z] [rank0]: ValueError: x", "ValueError: x"),
         (
             KERNEL.format("triton_poi_fused_add_mul_3", 7, "a2" * 25, "0a_b1c2d", 12),

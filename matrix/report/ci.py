@@ -142,9 +142,9 @@ def commands(table: Table) -> str:
     A defect is one annotation, however many cells show it; the last of a level says how many more
     there are.
     """
-    lines = []
+    lines, told = [], groups(table)
     for verdict, level in _LEVELS.items():
-        of = [group for group in groups(table) if group.verdict == verdict]
+        of = [group for group in told if group.verdict == verdict]
         shown = of if len(of) <= ANNOTATIONS else of[: ANNOTATIONS - 1]
         lines += [_command(level, group.title, _message(group)) for group in shown]
         if len(of) > len(shown):
