@@ -213,6 +213,15 @@ GROUPED = """\
             RAISED.replace("torch._dynamo.exc.B", "WARNING: x\nit is slow\ntorch._dynamo.exc.B"),
             "KeyError: 'x' @ vllm/compilation/backends.py:__call__",
         ),
+        (
+            RAISED.replace("_dynamo/output_graph.py", "_ops.py").replace("_call_user_", "__call__"),
+            "KeyError: 'x' @ vllm/compilation/backends.py:__call__",
+        ),
+        (
+            "terminate called after throwing an instance of 'std::bad_alloc'\n"
+            "the process exited with status 3 before the test ended",
+            "the process exited with status 3 before the test ended",
+        ),
         ("[2026-06-15T10:00:00.123Z] [rank0]: ValueError: x", "ValueError: x"),
         (
             KERNEL.format("triton_poi_fused_add_mul_3", 7, "a2" * 25, "0a_b1c2d", 12),
