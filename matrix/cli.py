@@ -247,6 +247,15 @@ def _table(options: argparse.Namespace) -> int:
     return status
 
 
+def _ci(options: argparse.Namespace) -> int:
+    from matrix.engines import ci
+
+    form = options.format or ci.service(os.environ)
+    table, status = _read_table(options)
+    ci.tell(table, form, options.out, os.environ)
+    return status
+
+
 def _predict(options: argparse.Namespace) -> int:
     from matrix.report.agreement import lines
 
@@ -757,6 +766,34 @@ def _parser() -> argparse.ArgumentParser:
         help="where to write compatibility.md, compatibility.json and agreement.md (default: docs)",
     )
     _finish(table, _table)
+
+    ci = commands.add_parser(
+        "ci",
+        help="tell a CI service what the records show, failures by signature",
+        epilog="GitHub: a job summary, and annotations on stdout. Buildkite: an annotation, by"
+        " buildkite-agent where there is one. Exit status: 0, whatever the verdicts, or 2 where a"
+        " record or a folder is bad (the rest is still told).",
+        allow_abbrev=False,
+    )
+    ci.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        help="folders of records, or single records (default: results and records)",
+    )
+    ci.add_argument(
+        "--format",
+        choices=("github", "buildkite", "junit"),
+        help="default: that of the service it runs under",
+    )
+    ci.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="write the Markdown or XML there (default: where the service reads it, else stdout)",
+    )
+    _finish(ci, _ci)
 
     predict = commands.add_parser(
         "predict",

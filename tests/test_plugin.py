@@ -964,7 +964,10 @@ def test_after():
         "RuntimeError: CUDA error: an illegal memory access was encountered;"
         " the kernel logged Xid 31"
     )
-    assert access.signature == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert access.signature == (
+        "RuntimeError: CUDA error: an illegal memory access was encountered"
+        " @ tests/startup/test_cases.py:cuda"
+    )
     assert ran.case("another_gpus").reason == "RuntimeError: CUDA error: unspecified launch failure"
     assert ran.case("after").outcome == "passed"  # one case's CUDA error is not the next one's
     verdicts = judge(ran.record, load_expectations()).cases

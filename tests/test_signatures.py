@@ -1,11 +1,28 @@
 import doctest
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from matrix import signatures
-from matrix.signatures import REASON_LIMIT, SIGNATURE_LIMIT, reason, signature
+from matrix.records import Case, clip_failure
+from matrix.signatures import REASON_LIMIT, SIGNATURE_LIMIT, reason, signature, signature_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CORPUS = Path(__file__).parent / "failures"
+INDEX: dict[str, dict[str, str]] = tomllib.loads(
+    (CORPUS / "signatures.toml").read_text(encoding="utf-8")
+)
+FAILURES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(CORPUS.glob("*.txt"))}
 
 CHAINED = """\
 Traceback (most recent call last):
@@ -34,6 +51,7 @@ UNKNOWN = (
     "Value error, The checkpoint you are trying to load has model type `minimax_m2` but "
     "Transformers does not recognize this architecture."
 )
+CONFIG = "vllm/config.py:create_model_config"
 INVALID = f"""\
   File "/srv/vllm/config.py", line 12, in create_model_config
 pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
@@ -61,8 +79,8 @@ collect2: error: ld returned 1 exit status
         ("", ""),
         ("\n \n", ""),
         ("KeyboardInterrupt", "KeyboardInterrupt"),
-        (CHAINED, "KeyError: <id>"),
-        (HANDLED, "RuntimeError: cannot load the compiled graph"),
+        (CHAINED, "KeyError: <id> @ vllm/backends.py:load"),
+        (HANDLED, "RuntimeError: cannot load the compiled graph @ vllm/core.py:run"),
         (WORKER, "RuntimeError: operator torchvision::nms does not exist"),
         (
             "RuntimeError: Engine core initialization failed. See root cause above.",
@@ -70,7 +88,11 @@ collect2: error: ld returned 1 exit status
         ),
         (
             "ImportError: /home/joe/site-packages/vllm/_C.abi3.so: undefined symbol: _ZN3c104cudaE",
-            "ImportError: <path>: undefined symbol: _ZN3c104cudaE",
+            "ImportError: _C.abi3.so: undefined symbol: _ZN3c104cudaE",
+        ),
+        (
+            "ImportError: /x/site-packages/vision/_C.cpython-312-x86_64-linux-gnu.so: undefined",
+            "ImportError: _C.so: undefined",
         ),
         (
             "E       AssertionError: warm start\nE       assert 3 == 0\n\n"
@@ -100,10 +122,10 @@ collect2: error: ld returned 1 exit status
         ("Exit: no GPU", "Exit: no GPU"),
         ("binascii.Error: Incorrect padding", "binascii.Error: Incorrect padding"),
         ("a.b.c.Exception", "c.Exception"),
-        (INVALID, f"ValidationError: 1 validation error for ModelConfig: {UNKNOWN}"),
+        (INVALID, f"ValidationError: 1 validation error for ModelConfig: {UNKNOWN} @ {CONFIG}"),
         (
             INVALID.replace("\n", "\n(EngineCore_0 pid=7) ERROR 11-22 18:00:00 [core.py:8] "),
-            f"ValidationError: 1 validation error for ModelConfig: {UNKNOWN}",
+            f"ValidationError: 1 validation error for ModelConfig: {UNKNOWN} @ {CONFIG}",
         ),
         (
             "E   ValidationError: 2 validation errors for Config\nE   block_size\n"
@@ -118,19 +140,295 @@ collect2: error: ld returned 1 exit status
         ),
         (
             NOT_COMPILED,
-            "InductorError: CppCompileError: C++ compile error: fatal error: omp.h: No such file "
-            "or directory",
+            "CppCompileError: C++ compile error: fatal error: omp.h: No such file or directory",
         ),
         (
             NOT_COMPILED.replace("fatal error: omp.h", "note: omp.h"),
-            "InductorError: CppCompileError: C++ compile error: In file included from "
-            "<path>:<line>:",
+            "CppCompileError: C++ compile error: In file included from <path>:<line>:",
         ),
         ("CppCompileError: C++ compile error\n", "CppCompileError: C++ compile error"),
     ],
 )  # fmt: skip
 def test_what_a_failure_is(text: str, wanted: str) -> None:
     assert signature(text) == wanted
+
+
+TRACED = """\
+Traceback (most recent call last):
+  File "/x/site-packages/torch/_dynamo/convert_frame.py", line 12, in _compile
+  File "/x/site-packages/torch/_dynamo/exc.py", line 7, in unimplemented
+torch._dynamo.exc.Unsupported: generator
+
+from user code:
+   File "/x/site-packages/vllm/model_executor/models/llama.py", line 3, in forward
+    x = [each for each in self.layers()]
+  File "/x/site-packages/torch/nn/modules/module.py", line 1775, in _call_impl
+    return forward_call(*args, **kwargs)
+
+Set TORCHDYNAMO_VERBOSE=1 for the internal stack trace
+"""
+RAISED = """\
+Traceback (most recent call last):
+  File "/x/site-packages/vllm/compilation/backends.py", line 12, in __call__
+  File "/x/site-packages/torch/_dynamo/output_graph.py", line 7, in _call_user_compiler
+torch._dynamo.exc.BackendCompilerFailed: backend='inductor' raised:
+KeyError: 'x'
+"""
+KERNEL = "RuntimeError: no kernel {} of submod_{} in /x/torchinductor/ab/c{}.py at tmp{}, arg{}_1"
+GROUPED = """\
+  + Exception Group Traceback (most recent call last):
+  |   File "/x/site-packages/vllm/engine.py", line 3, in run
+  | ExceptionGroup: two (2 sub-exceptions)
+  +-+---------------- 1 ----------------
+    | Exception Group Traceback (most recent call last):
+    |   File "/x/site-packages/vllm/worker.py", line 3, in go
+    | exceptiongroup.ExceptionGroup: inner (2 sub-exceptions)
+    +-+---------------- 1 ----------------
+      | Traceback (most recent call last):
+      |   File "/x/site-packages/vllm/load.py", line 3, in load
+      | zmq.error.Again
+      +---------------- 2 ----------------
+      | ValueError: second
+      +------------------------------------
+    +---------------- 2 ----------------
+    | ValueError: third
+    +------------------------------------
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (TRACED, "Unsupported: generator @ vllm/model_executor/models/llama.py:forward"),
+        (TRACED.partition("\nfrom")[0],
+         "Unsupported: generator @ torch/_dynamo/exc.py:unimplemented"),
+        (RAISED, "KeyError: 'x' @ vllm/compilation/backends.py:__call__"),
+        (GROUPED, "Again @ vllm/load.py:load"),
+        (
+            "W0225 03:39:37.849000 1394121 torch/_dynamo/guards.py:1125] [1/0] ValueError: x",
+            "ValueError: x",
+        ),
+
+        (
+            RAISED.replace("torch._dynamo.exc.B", "WARNING: x\nit is slow\ntorch._dynamo.exc.B"),
+            "KeyError: 'x' @ vllm/compilation/backends.py:__call__",
+        ),
+        (
+            RAISED.replace("_dynamo/output_graph.py", "_ops.py").replace("_call_user_", "__call__"),
+            "KeyError: 'x' @ vllm/compilation/backends.py:__call__",
+        ),
+        (
+            "terminate called after throwing an instance of 'std::bad_alloc'\n"
+            "the process exited with status 3 before the test ended",
+            "the process exited with status 3 before the test ended",
+        ),
+        ("[2026-06-15T10:00:00.123Z] [rank0]: ValueError: x", "ValueError: x"),
+        (
+            KERNEL.format("triton_poi_fused_add_mul_3", 7, "a2" * 25, "0a_b1c2d", 12),
+            "RuntimeError: no kernel triton_poi_fused_<kernel> of submod_<n> in <path> at <tmp>, "
+            "arg<n>",
+        ),
+        ("KeyError: '__compiled_fn_3_5c7a9b0e_12ab_4cd3_9e8f_0123456789ab'",
+         "KeyError: '__compiled_fn_<n>'"),
+        ("NameError: name 'a' is not defined. Did you mean: 'b'?",
+         "NameError: name 'a' is not defined"),
+        ("NameError: name 'sys' is not defined. Did you forget to import 'sys'?",
+         "NameError: name 'sys' is not defined"),
+        ("OSError: cannot reach tcp://10.0.149.9:29500", "OSError: cannot reach tcp://<host>:<port>"),
+        ("a log\nKeyError: 'x'\ntimed out after 100 s", "timed out after <time>"),
+        ("KeyError: 'x'\nkilled by SIGKILL (out of memory: the kernel's OOM killer)",
+         "killed by SIGKILL (out of memory: the kernel's OOM killer)"),
+        ("KeyError: 'x'\nthe process exited with status 3 before the test ended",
+         "the process exited with status 3 before the test ended"),
+        ("tests/startup/test_x.py:7: in test_x\n    go()\nsite-packages/vllm/y.py:3: in go\n"
+         "    raise ValueError('z')\nE   ValueError: z", "ValueError: z @ vllm/y.py:go"),
+    ],
+)  # fmt: skip
+def test_where_a_failure_is(text: str, wanted: str) -> None:
+    assert signature(text) == wanted
+    assert signature(wanted) == wanted
+
+
+def load(name: str, source: str) -> dict[str, Any]:
+    """The names of a module that says it was installed."""
+    space: dict[str, Any] = {"__name__": name}
+    exec(compile(source, f"/opt/cell/lib/python3/site-packages/{name}", "exec"), space)
+    return space
+
+
+def test_every_python_tells_the_same() -> None:
+    attention = load(
+        "vllm/attention.py",
+        "class Backend:\n"
+        "    def get_name(self): return 1\n"
+        "def choose(backends):\n"
+        "    return [backend.get_nam() for backend in backends]\n",
+    )
+    wrap = load(
+        "torch/utils/_contextlib.py",
+        "def wrap(f):\n    def decorate_context(*a): return f(*a)\n    return decorate_context\n",
+    )["wrap"]
+    try:
+        wrap(attention["choose"])([attention["Backend"]()])
+    except AttributeError as error:
+        if sys.version_info >= (3, 11):
+            error.add_note("KeyError: a note")
+        told = traceback.format_exc()
+    assert signature(told) == (
+        "AttributeError: 'Backend' object has no attribute 'get_nam' @ vllm/attention.py:choose"
+    )
+
+
+def test_the_corpus_is_whole_and_names_nobody() -> None:
+    assert FAILURES.keys() == INDEX.keys()
+    assert len(FAILURES) >= 25
+    for name, text in FAILURES.items():
+        assert not re.search(r"/(?:home|root|Users|tmp)/", text), name
+        assert INDEX[name]["from"]
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_of_the_corpus_has_its_signature(name: str) -> None:
+    wanted, text = INDEX[name]["signature"], FAILURES[name]
+    assert signature(text) == wanted
+    assert signature(wanted) == wanted
+    written = Case("x", INDEX[name].get("outcome", "failed"), failure=text, signature="of old")
+    assert signature_of(written) == wanted
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cuda-library-deepseek", "cuda-library-glm", "cuda-library-moe-fork"),
+        ("unknown-model-torch29", "unknown-model-torch211"),
+        ("driver-too-old-kimi", "driver-too-old-glm"),
+        ("undefined-parse-schema-1", "undefined-parse-schema-2"),
+        ("hash-tp-1", "hash-tp-2"),
+        ("python-3.10", "python-3.11", "python-3.12", "python-3.13"),
+        ("group-3.11", "group-3.12", "group-3.13"),
+    ],
+)
+def test_one_defect_has_one_signature(names: tuple[str, ...]) -> None:
+    assert len({signature(FAILURES[name]) for name in names}) == 1
+
+
+def test_different_defects_of_the_corpus_differ() -> None:
+    told = {signature(FAILURES[name]) for name in FAILURES}
+    same = sum(count - 1 for count in (3, 2, 2, 2, 2, 4, 3))
+    assert len(told) == len(FAILURES) - same
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    name=st.sampled_from(sorted(FAILURES)),
+    folder=st.from_regex(r"/[a-z]{1,8}(/[a-z0-9_.]{1,12}){0,3}", fullmatch=True),
+    number=st.integers(1, 4_000_000),
+    minute=st.integers(0, 59),
+    python=st.integers(10, 14),
+    carets=st.booleans(),
+)
+def test_another_run_of_a_failure_has_its_signature(
+    name: str, folder: str, number: int, minute: int, python: int, carets: bool
+) -> None:
+    assume(name != "hang")  # its frames are told last
+    text = FAILURES[name]
+    text = re.sub(r"(?<=, line )\d+", str(number), text)
+    text = re.sub(r"pid=\d+", f"pid={number}", text)
+    text = re.sub(r"\b0x[0-9a-f]+", hex(number), text)
+    text = re.sub(r"\b(\d\d-\d\d \d\d):\d\d:", rf"\1:{minute:02}:", text)
+    text = re.sub(
+        r'(?<=File ")[^"\n]*site-packages/',
+        f"{folder}/lib/python3.{python}/site-packages/",
+        text,
+    )
+    if not carets:
+        text = re.sub(r"(?m)^(?:\(.*\])?[ |]*[~^]+\n", "", text)
+    assert signature(text) == INDEX[name]["signature"]
+
+
+def test_a_case_tells_by_todays_rules() -> None:
+    old = Case("x", "failed", failure=CHAINED, signature="KeyError: <id>")
+    assert signature_of(old) == "KeyError: <id> @ vllm/backends.py:load"
+    assert signature_of(Case("x", "failed", signature="as written")) == "as written"
+    assert signature_of(Case("x", "failed", failure=" \n", signature="as written")) == "as written"
+    assert signature_of(Case("x", "passed")) is None
+    assert signature_of(Case("x", "passed", failure=CHAINED)) is None
+
+
+@pytest.mark.parametrize("outcome", ["crashed", "timed_out"])
+def test_an_error_that_was_only_logged_is_not_why_a_process_died(outcome: str) -> None:
+    case = Case("x", outcome, failure=CHAINED, signature="pytest was killed by SIGKILL")
+    assert signature_of(case) == "pytest was killed by SIGKILL"
+    case = Case("x", outcome, failure=f"{CHAINED}killed by SIGSEGV", signature="old")
+    assert signature_of(case) == "killed by SIGSEGV"
+
+
+def test_the_tail_of_a_failure_is_enough() -> None:
+    text = FAILURES["cuda-library-deepseek"]
+    cut = clip_failure("a line of a log\n" * 2000 + text)
+    assert signature(cut) == signature(text)
+
+
+folders = st.text("abcdefghijklmnopqrstuvwxyz0123456789_-/", min_size=1, max_size=30).map(
+    lambda text: "x" + text.replace("//", "/").rstrip("/")
+)
+words = st.lists(
+    st.sampled_from(["graph", "kernel", "cache", "artifact", "missing", "is", "not", "of"]),
+    min_size=1,
+    max_size=6,
+).map(" ".join)
+types = st.sampled_from(["ValueError", "RuntimeError", "torch._inductor.exc.FooError", "Again"])
+modules = st.sampled_from(["vllm/v1/engine/core.py", "torch/_inductor/graph.py", "triton/a/b.py"])
+functions = st.sampled_from(["__init__", "load", "<module>", "<lambda>", "forward"])
+
+
+def trace(
+    error: str, said: str, module: str, function: str, folder: str, line: int, noise: str
+) -> str:
+    return (
+        f"{noise}\nTraceback (most recent call last):\n"
+        f'  File "/{folder}/site-packages/vllm/entrypoints/llm.py", line {line}, in __init__\n'
+        f'  File "/{folder}/site-packages/{module}", line {line}, in {function}\n'
+        f"    self.go()\n    ~~~~~~~^^\n"
+        f'  File "/{folder}/site-packages/torch/nn/modules/module.py", line {line}, in _call_impl\n'
+        f'  File "/{folder}/lib/python3.12/contextlib.py", line {line}, in inner\n'
+        f'  File "<frozen importlib._bootstrap>", line {line}, in _find_and_load\n'
+        f"{error}: {said} at {hex(line)} after {line} s, pid {line}\n"
+    )
+
+
+@settings(deadline=None)
+@given(
+    types, words, modules, functions, folders, folders, st.integers(1, 10**6), st.integers(1, 10**6)
+)
+def test_where_does_not_vary(
+    error: str, said: str, module: str, function: str, one: str, other: str, line: int, more: int
+) -> None:
+    told = signature(
+        trace(error, said, module, function, one, line, "INFO 11-23 00:13:45 [a.py:1]")
+    )
+    assert told == signature(trace(error, said, module, function, other, more, "a log: line"))
+    kind = error.rpartition(".")[2]
+    assert told == (f"{kind}: {said} at <address> after <time>, pid <pid> @ {module}:{function}")
+
+
+@settings(deadline=None)
+@given(st.tuples(types, words, modules, functions), st.tuples(types, words, modules, functions))
+def test_another_type_message_or_frame_is_another_failure(
+    one: tuple[str, str, str, str], other: tuple[str, str, str, str]
+) -> None:
+    told = [signature(trace(*each, "x", 7, "")) for each in (one, other)]
+    assert (told[0] == told[1]) == (one == other)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=400), st.text("abc/_", min_size=1, max_size=300))
+def test_a_long_message_keeps_its_frame(said: str, module: str) -> None:
+    text = trace("ValueError", "x" * 400 + said, "vllm/a.py", "go", "x", 7, "")
+    assert signature(text).endswith(" @ vllm/a.py:go")
+    long = trace("ValueError", "y", f"vllm/{module}.py", "go", "x", 7, "")
+    assert len(signature(long)) <= SIGNATURE_LIMIT
+    assert signature(signature(long)) == signature(long)
 
 
 def failure(address: int, folder: str, pid: int, port: int, seconds: float, line: int) -> str:
@@ -143,9 +441,6 @@ def failure(address: int, folder: str, pid: int, port: int, seconds: float, line
     )
 
 
-folders = st.text("abcdefghijklmnopqrstuvwxyz0123456789_-/", min_size=1, max_size=30).map(
-    lambda text: "x" + text.replace("//", "/").rstrip("/")
-)
 runs = st.builds(
     failure,
     address=st.integers(2**20, 2**48),
@@ -162,6 +457,7 @@ runs = st.builds(
 def test_two_runs_of_one_failure_have_one_signature(one: str, other: str) -> None:
     assert signature(one) == signature(other)
     assert signature(one).startswith("RuntimeError: worker pid <pid> at ")
+    assert signature(one).endswith(" @ vllm/core.py:run")
 
 
 def test_failures_that_differ_have_signatures_that_differ() -> None:
@@ -214,6 +510,8 @@ def test_a_failure_on_another_gpu_is_the_same(one: str, other: str, wanted: str)
 lines = st.one_of(
     st.text(max_size=80),
     st.sampled_from([*CHAINED.splitlines(), *WORKER.splitlines()]),
+    st.sampled_from(sorted(FAILURES.values())),
+    st.sampled_from([*GROUPED.splitlines(), *TRACED.splitlines(), "killed by SIGSEGV"]),
     st.sampled_from([*INVALID.splitlines(), *NOT_COMPILED.splitlines(), "x.Error: y", "Exit"]),
     st.from_regex(r"([a-z]{1,3}\.){0,2}[A-Z][a-z]{0,3}Error: .{0,40}", fullmatch=True),
     st.text("0123456789abcdefx/:. '\"<>-", min_size=290, max_size=320),
@@ -224,6 +522,7 @@ lines = st.one_of(
 @given(st.lists(lines, max_size=6).map("\n".join))
 @example(CHAINED)
 @example(WORKER)
+@example("x @ vllm/a.py:f @ vllm/b.py:g")
 @example("std::bad: Killed")
 @example("x" * 292 + " deadbee1zz")
 def test_a_signature_is_its_own_signature(text: str) -> None:

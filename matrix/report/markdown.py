@@ -19,7 +19,7 @@ from matrix.verdicts import (
     CellVerdict,
 )
 
-__all__ = ["render"]
+__all__ = ["counts", "render", "results"]
 
 _SYMBOLS = {
     COMPATIBLE: "✅",
@@ -57,7 +57,7 @@ def render(table: Table) -> str:
     """The table as Markdown. Whatever a record says is shown as text, never as markup."""
     parts = [_head(table), _LEGEND]
     for platform in table.platforms:
-        parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *_grid(table, platform)]
+        parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *results(table, platform)]
     parts += [
         grid.section(table.grid),
         agreement.section(table.agreement),
@@ -70,28 +70,29 @@ def render(table: Table) -> str:
 
 
 def _head(table: Table) -> str:
-    counts = "; ".join(_counts(table, platform) for platform in table.platforms)
+    told = "; ".join(counts(table, platform) for platform in table.platforms)
     return (
         "# torch × vLLM: what starts, cold and warm\n\n"  # noqa: RUF001
         "Each cell starts vLLM once with empty compile caches (cold) and once more with the caches "
         "that the first start left (warm), and compares what the compiler counted with what this "
         "pair of releases should count.\n\n"
-        f"{counts or '0 cells'}. Newest record: {table.newest}.\n"
+        f"{told or '0 cells'}. Newest record: {table.newest}.\n"
     )
 
 
-def _counts(table: Table, platform: str) -> str:
+def counts(table: Table, platform: str) -> str:
     """How many cells ran on the platform, and their verdicts: those of two do not add up."""
     of = [entry.verdict.verdict for entry in table.entries if entry.record.platform == platform]
-    counts = ", ".join(
+    found = ", ".join(
         f"{of.count(verdict)} {verdict}"
         for verdict in (COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED)
         if verdict in of
     )
-    return f"{platform}: {_plural(len(of), 'cell')} ({counts})"
+    return f"{platform}: {_plural(len(of), 'cell')} ({found})"
 
 
-def _grid(table: Table, platform: str) -> list[str]:
+def results(table: Table, platform: str) -> list[str]:
+    """The verdicts of the pairs that ran on the platform as a grid, and notes on them."""
     torches, vllms = table.releases(platform)
     notes: list[str] = []
     rows = []

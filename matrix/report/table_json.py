@@ -8,6 +8,7 @@ from matrix.records import STARTS, Case
 from matrix.report import agreement, grid, upstream
 from matrix.report.split import import_seconds, warm_over_cold
 from matrix.report.table import Entry, Table
+from matrix.signatures import signature_of
 from matrix.verdicts import CaseVerdict
 
 __all__ = ["TABLE_SCHEMA", "render"]
@@ -66,7 +67,7 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
         "verdict": verdict.verdict,
         "rung": verdict.rung,
         "reason": verdict.reason,
-        "signature": case.signature,
+        "signature": signature_of(case),
         "seconds": {
             start: seen.seconds.get("total") if seen else None for start, seen in starts.items()
         },

@@ -1,0 +1,327 @@
+"""The table for a CI service: a summary in Markdown, GitHub's annotations, JUnit XML.
+
+Pure. Failures are told by signature, since one defect fails many cells. What a record says is
+text: nothing of it becomes markup, a link, a mention or a command.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from matrix.records import Case
+from matrix.report import markdown
+from matrix.report.table import Entry, Table
+from matrix.report.text import clean, clip, code, tabular
+from matrix.report.text import markdown as escape
+from matrix.signatures import signature, signature_of
+from matrix.verdicts import (
+    COMPATIBLE,
+    DRIFT,
+    INCOMPATIBLE,
+    NOT_APPLICABLE,
+    UNTESTED,
+    VERDICTS,
+    CaseVerdict,
+    worst,
+)
+
+__all__ = [
+    "ANNOTATIONS",
+    "SUMMARY_LIMIT",
+    "Fault",
+    "Group",
+    "commands",
+    "groups",
+    "junit",
+    "style",
+    "summary",
+]
+
+SUMMARY_LIMIT = 1024 * 1024
+"""The most bytes of a summary: GitHub's of a step's, and Buildkite's of an annotation's."""
+ANNOTATIONS = 10
+"""The most annotations of one level that GitHub shows of one step."""
+
+_LEVELS = {INCOMPATIBLE: "error", DRIFT: "warning", UNTESTED: "notice"}
+_STYLES = {INCOMPATIBLE: "error", DRIFT: "warning", UNTESTED: "info", COMPATIBLE: "success"}
+_SYMBOLS = {INCOMPATIBLE: "❌", DRIFT: "⚠️", UNTESTED: "❔"}
+_MOST_CELLS = 50
+_MOST_LINES = 40
+_LINE = 500
+_MESSAGE = 4000
+_CUT = "\n*What follows was left out: a summary ends at {} bytes.*\n"
+# What XML 1.0 has no way to hold, and what JSON can.
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What one case shows against its cell, or, where `case` is None, the run as a whole."""
+
+    entry: Entry
+    case: Case | None
+    verdict: str
+    rung: str | None
+    reason: str
+    signature: str
+
+    @property
+    def name(self) -> str:
+        """The case's name; of a run as a whole, the rung that it fails at."""
+        return self.case.case if self.case else self.rung or "run"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The faults of one verdict that have one signature, in the table's order."""
+
+    verdict: str
+    signature: str
+    faults: tuple[Fault, ...]
+
+    @property
+    def cells(self) -> tuple[tuple[Entry, tuple[Fault, ...]], ...]:
+        """Each cell on its platform, with its faults."""
+        found: dict[tuple[str, str], list[Fault]] = {}
+        for fault in self.faults:
+            record = fault.entry.record
+            found.setdefault((record.cell, record.platform), []).append(fault)
+        return tuple((each[0].entry, tuple(each)) for each in found.values())
+
+    @property
+    def title(self) -> str:
+        """As `incompatible at starts cold: 9 cases of 1 cell`."""
+        rungs = dict.fromkeys(fault.rung for fault in self.faults if fault.rung)
+        at = f" at {' and '.join(rungs)}" if self.verdict == INCOMPATIBLE and rungs else ""
+        cases = sum(fault.case is not None for fault in self.faults)
+        of = f"{_plural(cases, 'case')} of " if cases else ""
+        return f"{self.verdict}{at}: {of}{_plural(len(self.cells), 'cell')}"
+
+
+def groups(table: Table) -> tuple[Group, ...]:
+    """What is not compatible, by signature: the worst verdict first, then what most cells show."""
+    found: dict[tuple[str, str], list[Fault]] = {}
+    for entry in table.entries:
+        for fault in _faults(entry):
+            found.setdefault((fault.verdict, fault.signature), []).append(fault)
+    told = [Group(*key, tuple(faults)) for key, faults in found.items()]
+    return tuple(
+        sorted(told, key=lambda each: (VERDICTS.index(each.verdict), -len(each.cells), each.title))
+    )
+
+
+def style(table: Table) -> str:
+    """Buildkite's style of an annotation: error, warning, info or success, by the worst verdict."""
+    return _STYLES[worst(entry.verdict.verdict for entry in table.entries)]
+
+
+def summary(table: Table, limit: int = SUMMARY_LIMIT) -> str:
+    """The table as Markdown of at most `limit` bytes: counts, failures, grids and cells."""
+    told = groups(table)
+    failing = [each for each in table.entries if each.verdict.verdict in (INCOMPATIBLE, DRIFT)]
+    of = f"{_plural(len(table.entries), 'cell')}"
+    head = f"# torch × vLLM: {len(failing)} of {of} not as expected\n\n"  # noqa: RUF001
+    counts = "; ".join(markdown.counts(table, platform) for platform in table.platforms)
+    parts = [f"{head}{counts}. Newest record: {table.newest}.\n"]
+    parts += [_group(group) for group in told]
+    for platform in table.platforms:
+        parts += [f"\n## {platform}\n\n", "\n".join(markdown.results(table, platform))]
+    parts.append("\n## Cells\n\n" + tabular(["cell", "platform", "verdict", "why", "record"], []))
+    parts += [_row(entry) for entry in table.entries]
+    return _fit(parts, limit)
+
+
+def commands(table: Table) -> str:
+    """GitHub's commands that annotate a run, one line each: at most ten of a level.
+
+    A defect is one annotation, however many cells show it; the last of a level says how many more
+    there are.
+    """
+    lines, told = [], groups(table)
+    for verdict, level in _LEVELS.items():
+        of = [group for group in told if group.verdict == verdict]
+        shown = of if len(of) <= ANNOTATIONS else of[: ANNOTATIONS - 1]
+        lines += [_command(level, group.title, _message(group)) for group in shown]
+        if len(of) > len(shown):
+            more = f"{len(of) - len(shown)} more of this kind"
+            lines.append(_command(level, f"{verdict}: {more}", f"{more}: see the job's summary"))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def junit(table: Table) -> str:
+    """The table as JUnit XML: a suite for each cell on its platform, and a test for each case.
+
+    Drift is a failure. What is untested or not applicable is skipped, with its reason. A run that
+    failed as a whole is a test of its own, named for its rung.
+    """
+    root = ET.Element("testsuites", name="torch-vllm-matrix")
+    for entry in table.entries:
+        root.append(_suite(entry))
+    for key in ("tests", "failures", "errors", "skipped"):
+        root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
+    root.set("time", f"{sum(float(suite.get('time', '0')) for suite in root):.3f}")
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _faults(entry: Entry) -> list[Fault]:
+    faults = []
+    run = _run(entry)
+    if run is not None and run.verdict in _LEVELS:
+        why = run.reason or run.verdict
+        faults.append(Fault(entry, None, run.verdict, run.rung, why, signature(why)))
+    for case, judged in entry.cases:
+        if judged.verdict not in _LEVELS:
+            continue
+        reason = judged.reason or judged.verdict
+        failed = judged.verdict == INCOMPATIBLE
+        told = (signature_of(case) if failed else None) or (signature(reason) if failed else reason)
+        faults.append(Fault(entry, case, judged.verdict, judged.rung, reason, told))
+    return faults
+
+
+def _run(entry: Entry) -> CaseVerdict | None:
+    """The verdict on the run as a whole where it decides over its cell, else None."""
+    cell = entry.verdict
+    for each in cell.cases:
+        reason = f"{each.case}: {each.reason}" if each.reason else None
+        if (each.verdict, each.rung, reason) == (cell.verdict, cell.rung, cell.reason):
+            return None
+    return CaseVerdict("", cell.verdict, cell.rung, cell.reason)
+
+
+def _group(group: Group) -> str:
+    lines = [f"\n### {_SYMBOLS[group.verdict]} {group.title}\n", escape(group.signature, 400), ""]
+    for entry, faults in group.cells[:_MOST_CELLS]:
+        names = ", ".join(code(fault.name) for fault in faults if fault.case)
+        off_pin = " (off-pin)" if entry.off_pin else ""
+        where = f"{code(entry.record.cell)} on {entry.record.platform}{off_pin}"
+        lines.append(f"- {where}{': ' + names if names else ''}")
+    if len(group.cells) > _MOST_CELLS:
+        lines.append(f"- and {len(group.cells) - _MOST_CELLS} more")
+    told = [fault for fault in group.faults if fault.case and fault.case.failure]
+    if told and group.verdict == INCOMPATIBLE:
+        first = html.escape(clean(f"{told[0].name} of {told[0].entry.record.cell}"))
+        text = _pre(told[0].case.failure or "" if told[0].case else "")
+        lines += ["", f"<details><summary>{first}</summary>", "", text, "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def _pre(text: str) -> str:
+    """The end of a failure's text, line by line; nothing in it can end the block."""
+    lines = [line for line in _ESCAPE.sub("", text).splitlines() if line.strip(" ~^")]
+    kept = [
+        " " * (len(line) - len(line.lstrip(" "))) + clean(line) for line in lines[-_MOST_LINES:]
+    ]
+    return f"<pre>{html.escape(chr(10).join(clip(line, _LINE) for line in kept))}</pre>\n"
+
+
+def _row(entry: Entry) -> str:
+    verdict = entry.verdict
+    at = f" at {verdict.rung}" if verdict.verdict == INCOMPATIBLE and verdict.rung else ""
+    why = "" if verdict.verdict == COMPATIBLE else escape(verdict.reason or "")
+    cells = [code(entry.record.cell), entry.record.platform, verdict.verdict + at, why]
+    return f"| {' | '.join([*cells, code(entry.file)])} |\n"
+
+
+def _fit(parts: Sequence[str], limit: int) -> str:
+    """As many of the parts, from the first, as `limit` bytes hold, and a word on the rest."""
+    sizes = [len(part.encode()) for part in parts]
+    if sum(sizes) <= limit:
+        return "".join(parts)
+    note = _CUT.format(limit)
+    left, kept = limit - len(note.encode()), []
+    for part, size in zip(parts, sizes, strict=True):
+        left -= size
+        if left < 0:
+            break
+        kept.append(part)
+    return "".join([*kept, note]) if kept else note[: max(limit, 0)]
+
+
+def _message(group: Group) -> str:
+    cells = [f"{entry.record.cell} on {entry.record.platform}" for entry, _ in group.cells]
+    more = [f"and {len(cells) - _MOST_CELLS} more"] if len(cells) > _MOST_CELLS else []
+    return clip("\n".join([clean(group.signature), *cells[:_MOST_CELLS], *more]), _MESSAGE)
+
+
+def _command(level: str, title: str, message: str) -> str:
+    """A command of GitHub's, escaped as its own toolkit does.
+
+    >>> _command("error", "a: b, c", "100 %\\n::warning::x")
+    '::error title=a%3A b%2C c::100 %25%0A::warning::x'
+    """
+    named = _data(clean(title)).replace(":", "%3A").replace(",", "%2C")
+    return f"::{level} title={named}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _suite(entry: Entry) -> ET.Element:
+    record = entry.record
+    name = f"{record.cell} on {record.platform}"
+    tests = [_test(entry, case, judged) for case, judged in entry.cases]
+    run = _run(entry)
+    if run is not None:
+        tests.insert(0, _test(entry, None, run))
+    counts = {
+        "tests": len(tests),
+        "failures": sum(each.find("failure") is not None for each in tests),
+        "errors": 0,
+        "skipped": sum(each.find("skipped") is not None for each in tests),
+    }
+    suite = ET.Element("testsuite", name=name, timestamp=record.started.removesuffix("Z"))
+    for key, count in counts.items():
+        suite.set(key, str(count))
+    suite.set("time", f"{sum(float(each.get('time', '0')) for each in tests):.3f}")
+    properties = ET.SubElement(suite, "properties")
+    for key in ("python", "torch", "vllm"):
+        version = record.provenance.get(key)
+        if isinstance(version, str):
+            ET.SubElement(properties, "property", name=key, value=_xml(version))
+    ET.SubElement(properties, "property", name="record", value=_xml(entry.file))
+    suite.extend(tests)
+    return suite
+
+
+def _test(entry: Entry, case: Case | None, judged: CaseVerdict) -> ET.Element:
+    record = entry.record
+    test = ET.Element(
+        "testcase",
+        classname=f"{record.platform}.{record.cell}",
+        name=_xml(case.case if case else judged.rung or "run"),
+        time=f"{case.seconds if case else 0.0:.3f}",
+    )
+    reason = _xml(judged.reason or judged.verdict)
+    if judged.verdict in (INCOMPATIBLE, DRIFT):
+        failure = ET.SubElement(test, "failure", type=judged.verdict, message=reason)
+        failure.text = _xml("\n".join(_told(case, judged)))
+    elif judged.verdict in (UNTESTED, NOT_APPLICABLE):
+        ET.SubElement(test, "skipped", message=f"{judged.verdict}: {reason}")
+    return test
+
+
+def _told(case: Case | None, judged: CaseVerdict) -> Iterable[str]:
+    for each in judged.differences:
+        yield (
+            f"{each.start} {each.counter}: expected {each.expected}, observed {each.observed}"
+            f" (rule {each.rule})"
+        )
+    if case and case.failure and not judged.differences:
+        yield case.failure
+
+
+def _xml(text: str) -> str:
+    """The text without terminal escapes, and with U+FFFD for what XML cannot hold."""
+    return _NOT_XML.sub("\ufffd", _ESCAPE.sub("", text))
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,464 @@
+import doctest
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matrix.engines.ci import FORMATS, CiError, service, tell
+from matrix.expectations import parse_expectations
+from matrix.records import Case, Record, RunError, Rung, Start, read, write
+from matrix.releases import load_releases
+from matrix.report import ci
+from matrix.report.table import Table, tabulate
+
+ROOT = Path(__file__).parents[1]
+RULES = parse_expectations(
+    """
+[[rule]]
+id = "cold"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["a record"]
+
+[[rule]]
+id = "warm"
+start = "warm"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
+FAILURE = """\
+(EngineCore_0 pid={pid}) INFO 11-23 00:13:45 [core.py:1] starting
+Traceback (most recent call last):
+  File "/x/site-packages/vllm/config.py", line {pid}, in load
+    go()
+    ^^^^
+KeyError: 'x' of pid {pid}
+"""
+SIGNATURE = "KeyError: 'x' of pid <pid> @ vllm/config.py:load"
+HOSTILE = [
+    "<script>alert(1)</script></pre></details>",
+    "a | b || c \\| d",
+    "`code` ``` ~~~",
+    "line\nbreak\r\n# heading\n::error::owned\n##[error]owned",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x00\x07\x08\x9b31m",
+    "[link](javascript:alert(1)) ![image](http://evil.example/x.png) @everyone",
+    "100 %0A::warning::x",
+    "]]> &amp; \ufffe\uffff\ud800",
+    "\u202eright to left\u2066 \u200bzero",
+]
+
+
+def passed(name: str = "small[a]", saved: int = 3) -> Case:
+    counters = {"num_compiled_artifacts_saved": saved}
+    starts = (Start("cold", {"total": 61.2}, counters), Start("warm", {"total": 20.0}, counters))
+    return Case(name, "passed", seconds=81.2, starts=starts)
+
+
+def failed(name: str = "moe[1]", pid: int = 7, **more: Any) -> Case:
+    values = {"reason": f"KeyError: 'x' of pid {pid}", "failure": FAILURE.format(pid=pid)}
+    return Case(name, "failed", seconds=12.3456, **{**values, **more})
+
+
+def make(
+    cell: str = "py311-torch210-vllm019", *cases: Case, platform: str = "cpu", **more: Any
+) -> tuple[Path, Record]:
+    provenance = {
+        "started": "2026-11-22T18:00:00Z",
+        "seconds": 312.4,
+        "python": "3.11.7",
+        "torch": "2.10.0+cu128",
+        "vllm": "0.19.1",
+    }
+    record = Record(
+        **{
+            "cell": cell,
+            "platform": platform,
+            "finished": True,
+            "provenance": provenance,
+            "cases": cases,
+            **more,
+        }
+    )
+    return Path(f"{cell}.json"), record
+
+
+def table(*records: tuple[Path, Record]) -> Table:
+    return tabulate(records, RULES, None, load_releases())
+
+
+TABLE = table(
+    make("py311-torch210-vllm019", passed(), failed(pid=7), failed("moe[2]", pid=8)),
+    make("py312-torch210-vllm019", failed(pid=9), passed()),
+    make("py311-torch29-vllm016", passed(saved=1), passed("small[b]")),
+    make("py311-torch211-vllm020", passed()),
+    make("py311-torch213-vllm032", error=RunError("no_gpu", "no GPU is visible"), platform="cuda"),
+    make(
+        "py310-torch210-vllm019",
+        Case("small[a]", "not_applicable", reason="no such model"),
+        rungs=(
+            Rung("imports", False, 2.0, "ImportError: /x/vllm/_C.abi3.so: undefined symbol: y"),
+        ),
+    ),
+)
+
+
+def test_one_defect_is_one_group() -> None:
+    told = [(each.verdict, each.signature, each.title) for each in ci.groups(TABLE)]
+    assert told == [
+        ("incompatible", SIGNATURE, "incompatible at starts cold: 3 cases of 2 cells"),
+        (
+            "incompatible",
+            "ImportError: _C.abi3.so: undefined symbol: y",
+            "incompatible at imports: 1 cell",
+        ),
+        (
+            "drift",
+            "cold num_compiled_artifacts_saved is 1, expected 3, and 1 more",
+            "drift: 1 case of 1 cell",
+        ),
+        ("untested", "no GPU is visible", "untested: 1 cell"),
+    ]
+    first = ci.groups(TABLE)[0]
+    assert [
+        (entry.record.cell, [each.name for each in faults]) for entry, faults in first.cells
+    ] == [
+        ("py311-torch210-vllm019", ["moe[1]", "moe[2]"]),
+        ("py312-torch210-vllm019", ["moe[1]"]),
+    ]
+
+
+def test_a_failure_of_this_machine_is_told_by_its_reason() -> None:
+    error = RunError("no_space", "the disk is full")
+    told = ci.groups(table(make("py311-torch210-vllm019", failed(), error=error)))
+    assert [(each.verdict, each.signature) for each in told] == [("untested", "the disk is full")]
+
+
+def test_the_summary_has_what_a_person_needs() -> None:
+    told = ci.summary(TABLE)
+    assert told.startswith("# torch × vLLM: 4 of 6 cells not as expected\n")  # noqa: RUF001
+    assert "cuda: 1 cell (1 untested); cpu: 5 cells (1 compatible, 1 drift, 3 incompatible)" in told
+    assert "### ❌ incompatible at starts cold: 3 cases of 2 cells\n\nKeyError: 'x'" in told
+    assert "- `py311-torch210-vllm019` on cpu: `moe[1]`, `moe[2]`\n" in told
+    assert "  File &quot;/x/site-packages/vllm/config.py&quot;, line 7, in load\n" in told
+    assert "^^^" not in told
+    assert "| vLLM ↓ torch → | 2.9 | 2.10 | 2.11 |" in told
+    assert "| `py311-torch29-vllm016` | cpu | drift | small\\[a\\]: cold num" in told
+    assert told.count("<details>") == told.count("</details>") == 1
+
+
+def test_a_summary_of_what_is_compatible_says_so() -> None:
+    well = table(make("py311-torch210-vllm019", passed()))
+    assert ci.summary(well).startswith("# torch × vLLM: 0 of 1 cell not as expected\n")  # noqa: RUF001
+    assert "###" not in ci.summary(well)
+    assert ci.commands(well) == ""
+    assert ci.style(well) == "success"
+
+
+@pytest.mark.parametrize("limit", [0, 10, 100, 300, 1500, 4000, 10**6])
+def test_a_summary_ends_at_its_limit(limit: int) -> None:
+    whole, told = ci.summary(TABLE), ci.summary(TABLE, limit)
+    assert len(told.encode()) <= limit
+    assert told == whole if limit >= len(whole.encode()) else "###" in told or limit < 1500
+    if 100 <= limit < len(whole.encode()):
+        assert told.endswith(f"*What follows was left out: a summary ends at {limit} bytes.*\n")
+
+
+def test_a_megabyte_of_failures_is_cut() -> None:
+    cases = [
+        failed(
+            f"moe[{at}]", reason=f"KeyError: a{at}b", failure=f"{'y' * 400}\n" * 40 + f"E: {at}b"
+        )
+        for at in range(200)
+    ]
+    told = ci.summary(table(make("py311-torch210-vllm019", *cases)))
+    assert 0.9 * ci.SUMMARY_LIMIT < len(told.encode()) <= ci.SUMMARY_LIMIT
+    assert "*What follows was left out" in told
+
+
+def test_annotations_are_at_most_ten_of_a_level() -> None:
+    cases = [failed(f"moe[{at}]", reason=f"KeyError: a{at}b", failure=None) for at in range(13)]
+    lines = ci.commands(table(make("py311-torch210-vllm019", *cases))).splitlines()
+    assert len(lines) == 10
+    assert lines[-1] == "::error title=incompatible%3A 4 more of this kind::" + (
+        "4 more of this kind: see the job's summary"
+    )
+    lines = ci.commands(table(make("py311-torch210-vllm019", *cases[:10]))).splitlines()
+    assert len(lines) == 10
+    assert "more" not in lines[-1]
+
+
+def test_a_defect_of_many_cells_names_the_first() -> None:
+    names = [
+        f"py3{python}-torch{torch}-vllm0{vllm}"
+        for python in (10, 11, 12)
+        for torch in (29, 210, 211)
+        for vllm in (16, 17, 18, 19, 20, 26)
+    ]
+    many = table(*(make(name, failed()) for name in names))
+    (group,) = ci.groups(many)
+    assert group.title == "incompatible at starts cold: 54 cases of 54 cells"
+    assert "\n- and 4 more\n" in ci.summary(many)
+    (line,) = ci.commands(many).splitlines()
+    assert line.endswith(" on cpu%0Aand 4 more") and line.count("%0A") == 51
+
+
+def test_annotations_say_what_fails_where() -> None:
+    lines = ci.commands(TABLE).splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["::error", "::error", "::warning", "::notice"]
+    assert lines[0] == (
+        "::error title=incompatible at starts cold%3A 3 cases of 2 cells::"
+        f"{SIGNATURE}%0Apy311-torch210-vllm019 on cpu%0Apy312-torch210-vllm019 on cpu"
+    )
+
+
+@pytest.mark.parametrize(
+    ("records", "wanted"),
+    [
+        ([make("py311-torch210-vllm019", passed(), failed())], "error"),
+        ([make("py311-torch210-vllm019", passed(saved=1))], "warning"),
+        ([make("py311-torch210-vllm019", passed()), make("py311-torch29-vllm016")], "info"),
+    ],
+)
+def test_the_style_is_the_worst_verdicts(records: list[Any], wanted: str) -> None:
+    assert ci.style(table(*records)) == wanted
+
+
+def test_junit_has_a_suite_for_a_cell_and_a_test_for_a_case() -> None:
+    root = ET.fromstring(ci.junit(TABLE).encode())
+    assert root.attrib == {
+        "name": "torch-vllm-matrix",
+        "tests": "11",
+        "failures": "5",
+        "errors": "0",
+        "skipped": "2",
+        "time": "443.038",
+    }
+    suites = {suite.attrib["name"]: suite for suite in root}
+    assert list(suites)[:2] == ["py311-torch213-vllm032 on cuda", "py311-torch29-vllm016 on cpu"]
+    suite = suites["py311-torch210-vllm019 on cpu"]
+    assert {key: suite.attrib[key] for key in ("tests", "failures", "skipped", "timestamp")} == {
+        "tests": "3",
+        "failures": "2",
+        "skipped": "0",
+        "timestamp": "2026-11-22T18:00:00",
+    }
+    properties = {each.attrib["name"]: each.attrib["value"] for each in suite.iter("property")}
+    assert properties["torch"] == "2.10.0+cu128"
+    assert properties["record"] == "py311-torch210-vllm019.json"
+    test = suite.findall("testcase")[0]
+    assert test.attrib == {
+        "classname": "cpu.py311-torch210-vllm019",
+        "name": "moe[1]",
+        "time": "12.346",
+    }
+    (failure,) = test
+    assert failure.attrib == {"type": "incompatible", "message": "KeyError: 'x' of pid 7"}
+    assert failure.text == FAILURE.format(pid=7)
+
+
+def test_junit_takes_drift_for_a_failure_and_untested_for_skipped() -> None:
+    root = ET.fromstring(ci.junit(TABLE).encode())
+    found = {
+        (test.attrib["classname"], test.attrib["name"]): list(test)
+        for test in root.iter("testcase")
+    }
+    (drift,) = found["cpu.py311-torch29-vllm016", "small[a]"]
+    assert drift.attrib["type"] == "drift"
+    assert drift.text == (
+        "cold num_compiled_artifacts_saved: expected 3, observed 1 (rule cold)\n"
+        "warm num_compiled_artifacts_saved: expected 3, observed 1 (rule warm)"
+    )
+    assert found["cpu.py311-torch29-vllm016", "small[b]"] == []
+    (skipped,) = found["cuda.py311-torch213-vllm032", "run"]
+    assert (skipped.tag, skipped.attrib["message"]) == ("skipped", "untested: no GPU is visible")
+    (imports,) = found["cpu.py310-torch210-vllm019", "imports"]
+    assert imports.attrib["message"].endswith("undefined symbol: y")
+    (skipped,) = found["cpu.py310-torch210-vllm019", "small[a]"]
+    assert skipped.attrib["message"] == "not applicable: no such model"
+
+
+def hostile(said: str) -> Table:
+    provenance = {"started": "2026-11-22T18:00:00Z", "python": said, "torch": said, "vllm": said}
+    return table(
+        make(
+            "py311-torch210-vllm019",
+            failed(said or "x", reason=said, failure=f"{said}\n{said}"),
+            Case(f"x{said}", "not_applicable", reason=said),
+            provenance=provenance,
+        ),
+        make("py311-torch29-vllm016", error=RunError("interrupted", said)),
+        make("py312-torch29-vllm016", rungs=(Rung("imports", False, 1.0, said),)),
+    )
+
+
+def calm(said: str) -> None:
+    odd = hostile(said)
+    told = ci.summary(odd)
+    told.encode()
+    tags = re.findall(r"<[^>]*>", told)
+    assert set(tags) <= {"<details>", "<summary>", "</summary>", "<pre>", "</pre>", "</details>"}
+    assert told.count("<") == told.count(">") == len(tags)
+    outside = re.sub(r"<details>.*?</details>", "", told, flags=re.S)
+    assert not re.search(r"://|www\.|(?<!\\)\]\(|@", re.sub(r"`[^`\n]*`", "", outside))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2066]", told)
+    for line in ci.commands(odd).splitlines():
+        assert re.fullmatch(r"::(error|warning|notice) title=[^:,]*::.*", line)
+        assert not re.search(r"%(?!25|0A|0D|3A|2C)", line)
+    root = ET.fromstring(ci.junit(odd).encode())
+    assert [suite.attrib["tests"] for suite in root] == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize("said", HOSTILE)
+def test_hostile_text_is_text(said: str) -> None:
+    calm(said)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40) | st.text("<>|`\\*_[]()#~$&@!:%,\n\r\x1b[0;m/w.", max_size=40))
+def test_any_text_is_text(said: str) -> None:
+    calm(said)
+
+
+def test_xml_holds_what_a_failure_says() -> None:
+    said = "a <b> & \"c\" 'd' ]]> \t é \U0001f600"
+    root = ET.fromstring(ci.junit(table(make("py311-torch210-vllm019", failed(failure=said)))))
+    assert root.find(".//failure").text == said  # type: ignore[union-attr]
+    odd = ci.junit(table(make("py311-torch210-vllm019", failed(failure="a\x00\x1b[1mb\ud800"))))
+    assert ET.fromstring(odd).find(".//failure").text == "a\ufffdb\ufffd"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [({"GITHUB_ACTIONS": "true"}, "github"), ({"BUILDKITE": "true"}, "buildkite")],
+)
+def test_a_service_is_known_by_its_variable(environ: dict[str, str], wanted: str) -> None:
+    assert service({"PATH": "x", **environ}) == wanted
+    with pytest.raises(CiError, match="name one by --format github or buildkite or junit"):
+        service(dict.fromkeys(environ, "false"))
+
+
+def test_github_reads_its_summary_where_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = tmp_path / "summary.md"
+    step.write_text("said before\n", encoding="utf-8")
+    tell(TABLE, "github", None, {"GITHUB_STEP_SUMMARY": str(step)})
+    assert step.read_text(encoding="utf-8") == f"said before\n{ci.summary(TABLE)}"
+    assert capsys.readouterr().out == ci.commands(TABLE)
+    step.write_bytes(b"x" * (ci.SUMMARY_LIMIT - 1000))
+    tell(TABLE, "github", None, {"GITHUB_STEP_SUMMARY": str(step)})
+    assert ci.SUMMARY_LIMIT - 1000 < step.stat().st_size <= ci.SUMMARY_LIMIT
+    tell(TABLE, "github", None, {"GITHUB_STEP_SUMMARY": ""})
+    assert capsys.readouterr().out.endswith(f"{ci.summary(TABLE)}\n{ci.commands(TABLE)}")
+    tell(TABLE, "github", tmp_path / "new" / "it.md", {"GITHUB_STEP_SUMMARY": str(step)})
+    assert (tmp_path / "new" / "it.md").read_text(encoding="utf-8") == ci.summary(TABLE)
+
+
+def agent(folder: Path, status: int) -> None:
+    script = folder / "buildkite-agent"
+    script.write_text(
+        f"#!{sys.executable}\nimport sys, pathlib\n"
+        f"pathlib.Path({str(folder / 'told')!r}).write_text(\n"
+        "    ' '.join(sys.argv[1:]) + '\\n' + sys.stdin.buffer.read().decode(), encoding='utf-8')\n"
+        f"print('no such job', file=sys.stderr)\nsys.exit({status})\n",
+        encoding="utf-8",
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+
+def test_buildkites_agent_is_told_with_a_style(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    tell(TABLE, "buildkite", None, {})
+    assert capsys.readouterr().out == ci.summary(TABLE)
+    agent(tmp_path, 0)
+    tell(TABLE, "buildkite", None, {})
+    first, _, text = (tmp_path / "told").read_text(encoding="utf-8").partition("\n")
+    assert first == "annotate --style error --context torch-vllm-matrix"
+    assert text == ci.summary(TABLE)
+    assert capsys.readouterr().out == ""
+    agent(tmp_path, 3)
+    with pytest.raises(CiError, match="buildkite-agent: ended with exit status 3: no such job"):
+        tell(TABLE, "buildkite", None, {})
+    tell(TABLE, "buildkite", tmp_path / "it.md", {})
+    assert (tmp_path / "it.md").read_text(encoding="utf-8") == ci.summary(TABLE)
+
+
+def matrix(here: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    known = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
+    return subprocess.run(
+        [sys.executable, "-m", "matrix", "ci", *arguments],
+        cwd=here,
+        env={**known, "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def published(folder: Path, *cases: Case) -> None:
+    """A record as a run writes it, with these cases."""
+    name = "py311-torch210-vllm019.json"
+    whole = read(ROOT / "results" / "cpu" / name)
+    write(replace(whole, cases=cases or whole.cases), folder / "records" / name)
+
+
+def test_the_command_tells_a_service(tmp_path: Path) -> None:
+    published(tmp_path, failed())
+    summary = tmp_path / "summary.md"
+    done = matrix(tmp_path, GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("::error title=incompatible at starts cold%3A 1 case of 1 cell::")
+    assert "# torch × vLLM: 1 of 1 cell" in summary.read_text(encoding="utf-8")  # noqa: RUF001
+    done = matrix(tmp_path, "--format", "junit", "records", "--out", "it.xml")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert ET.parse(tmp_path / "it.xml").getroot().attrib["failures"] == "1"
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    published(tmp_path)
+    done = matrix(tmp_path, BUILDKITE="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("matrix: no CI service is known here; name one by --format")
+    done = matrix(tmp_path, "--format", "junit", "nowhere")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    (tmp_path / "records" / "py311-torch29-vllm016.json").write_text("{", encoding="utf-8")
+    done = matrix(tmp_path, "--format", "junit")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert ET.fromstring(done.stdout.encode()).attrib["tests"] == "9"
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    done = matrix(tmp_path, "--format", "junit", "--out", "file/it.xml")
+    assert done.returncode == 2 and "file/" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_table_for_programs_has_todays_signature() -> None:
+    from matrix.report import table_json
+
+    path, record = make("py311-torch210-vllm019", failed(signature="of old"))
+    content = json.loads(table_json.render(table((path, record))))
+    assert content["cells"][0]["cases"][0]["signature"] == SIGNATURE
+
+
+def test_the_forms_are_those_of_the_command_line() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"matrix ci --format {'|'.join(FORMATS)}" in readme
+
+
+def test_the_examples_of_the_docstrings() -> None:
+    assert doctest.testmod(ci).failed == 0
