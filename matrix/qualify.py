@@ -538,6 +538,17 @@ def _oddities(ran: Ran, every: Sequence[_Told], today: date) -> Iterator[str]:
         and (record.cell, record.started) == (ran.record.cell, ran.record.started)
         and to_json(record) == text
     ]
+    older = sum(
+        (record.cell, record.platform, torch, vllm)
+        == (ran.record.cell, ran.record.platform, ran.torch, ran.vllm)
+        for path, record, torch, vllm in every
+        if path != ran.path and path not in copies
+    )
+    if older:
+        yield (
+            f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and"
+            f" {_plural(older, 'other record')} of it {'does' if older == 1 else 'do'} not"
+        )
     if copies:
         copied = ", ".join(sorted(map(str, copies)))
         yield f"{ran.path} is there more than once ({copied}) and counts once"

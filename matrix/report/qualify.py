@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from matrix.qualify import (
@@ -57,14 +57,6 @@ _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
 
 
-@dataclass(frozen=True)
-class _Change:
-    """One change of a counter, and every case that has it."""
-
-    first: Drift
-    cases: tuple[Drift, ...]
-
-
 def lines(told: Qualification) -> str:
     """The qualification as aligned text, without any control character of a record's."""
     said = [f"{_title(told)}: {told.verdict}", f"  {_counts(told)}"]
@@ -73,27 +65,12 @@ def lines(told: Qualification) -> str:
         failures = [each for each in told.failures if each.kind == kind]
         if failures:
             said += ["", title, *_failure_lines(failures)]
-    for kind, title in _DRIFTS.items():
-        changes = _changes(each for each in told.drifts if each.kind == kind)
-        if changes:
-            rows = [
-                [
-                    f"  {each.first.start}",
-                    clean(each.first.counter),
-                    _count(each.first.before),
-                    "->",
-                    _count(each.first.after),
-                    *([_count(each.first.wanted)] if kind == UNEXPECTED else []),
-                    _few([_named(drift.case) for drift in each.cases]),
-                    _mark(each.first),
-                ]
-                for each in changes
-            ]
-            wanted = ["expected"] if kind == UNEXPECTED else []
-            head = ["  start", "counter", "from", "", "to", *wanted, "where", ""]
-            said += ["", title, *aligned([head, *rows], right=(2, 4, *([5] if wanted else [])))]
     if told.flags:
         said += ["", "Effective flags that differ", *(f"  {each}" for each in _flag_lines(told))]
+    for kind, title in _DRIFTS.items():
+        drifts = [each for each in told.drifts if each.kind == kind]
+        if drifts:
+            said += ["", title, *_drift_lines(drifts)]
     if told.unknown:
         said += ["", "Not known", *(f"  {clean(each)}" for each in _unknown_lines(told))]
     said += _time_lines(told)
@@ -121,11 +98,11 @@ def page(told: Qualification) -> str:
         failures = [each for each in told.failures if each.kind == kind]
         if failures:
             parts += [f"### {title}\n", *_failure_parts(failures)]
-    for kind, title in _DRIFTS.items():
-        parts += _drift_parts([each for each in told.drifts if each.kind == kind], kind, title)
     if told.flags:
         flags = "\n".join(f"- {markdown(each)}" for each in _flag_lines(told))
         parts += ["### Effective flags that differ\n", flags + "\n"]
+    for kind, title in _DRIFTS.items():
+        parts += _drift_parts([each for each in told.drifts if each.kind == kind], title)
     if told.unknown:
         unknown = "\n".join(f"- {markdown(each)}" for each in _unknown_lines(told))
         parts += ["### Not known\n", unknown + "\n"]
@@ -301,57 +278,84 @@ def _failure_parts(failures: Sequence[Failure]) -> list[str]:
     return parts
 
 
-def _drift_parts(drifts: Sequence[Drift], kind: str, title: str) -> list[str]:
+def _drift_lines(drifts: Sequence[Drift]) -> list[str]:
+    """One line a counter and start, with each of its changes, the most frequent first."""
+    rows = []
+    for of in _group(
+        _ordered(drifts), lambda each: (each.start, each.counter, _mark(each))
+    ).values():
+        changes = Counter(_change(each) for each in of)
+        first = of[0]
+        rows.append(
+            [
+                f"  {first.start}",
+                clean(first.counter),
+                ", ".join(change for change, _ in changes.most_common()),
+                _few([_named(each.case) for each in of]),
+                clean(_mark(first)),
+            ]
+        )
+    return aligned(rows)
+
+
+def _change(drift: Drift, arrow: str = "->") -> str:
+    said = f"{_count(drift.before)}{arrow}{_count(drift.after)}"
+    return f"{said} (expected {drift.wanted})" if drift.kind == UNEXPECTED else said
+
+
+def _drift_parts(drifts: Sequence[Drift], title: str) -> list[str]:
     """The counters of which an expectation speaks, and the others folded below them."""
     if not drifts:
         return []
     parts = [f"### {title}\n"]
-    judged = _changes(each for each in drifts if each.judged)
-    others = _changes(each for each in drifts if not each.judged)
+    judged = [each for each in drifts if each.judged]
+    others = [each for each in drifts if not each.judged]
     if judged:
-        parts.append(_drift_table(judged, kind))
+        parts.append(_drift_table(judged))
     if others:
-        count = _plural(sum(len(each.cases) for each in others), "change")
         more = "Counters of which no expectation of either side speaks"
-        parts.append(f"<details><summary>{more}: {count}</summary>\n")
-        parts += [_drift_table(others, kind), "</details>\n"]
+        parts.append(
+            f"<details><summary>{more}: {_plural(len(others), 'change')}</summary>\n\n"
+            f"{_drift_table(others)}\n</details>\n"
+        )
     return parts
 
 
-def _drift_table(changes: Sequence[_Change], kind: str) -> str:
+def _drift_table(drifts: Sequence[Drift]) -> str:
+    """One row a change, with its cases; the cells only where they are several."""
+
+    def key(each: Drift) -> tuple[str, str, str, str]:
+        return each.start, each.counter, _change(each, " → "), _mark(each)
+
+    places = list(dict.fromkeys(each.place for each in drifts))
     rows = [
         [
-            each.first.start,
-            code(each.first.counter),
-            f"{_count(each.first.before)} → {_count(each.first.after)}",
-            *([_count(each.first.wanted)] if kind == UNEXPECTED else []),
-            ", ".join(code(name) for name in dict.fromkeys(_named(of.case) for of in each.cases)),
-            ", ".join(
-                code(cell)
-                for cell in dict.fromkeys(
-                    f"{of.place.cell} {of.place.platform}" for of in each.cases
-                )
-            ),
-            markdown(_mark(each.first)),
+            start,
+            code(counter),
+            change,
+            ", ".join(dict.fromkeys(code(_named(each.case)) for each in of)),
+            *([_cells(each.place for each in of)] if len(places) > 1 else []),
+            markdown(mark),
         ]
-        for each in changes
+        for (start, counter, change, mark), of in _group(_ordered(drifts), key).items()
     ]
-    wanted = ["expected"] if kind == UNEXPECTED else []
-    return tabular(["start", "counter", "change", *wanted, "cases", "cells", ""], rows)
+    several = len(places) > 1
+    table = tabular(["start", "counter", "change", "cases", *(["cells"] * several), ""], rows)
+    return table if several else f"In {_cells(places)}:\n\n{table}"
 
 
-def _changes(drifts: Iterable[Drift]) -> list[_Change]:
-    """Equal changes together: the counters that expectations speak of first."""
+def _cells(places: Iterable[Place]) -> str:
+    return ", ".join(dict.fromkeys(f"{code(each.cell)} on {each.platform}" for each in places))
 
-    def key(each: Drift) -> tuple[int, bool, str, int, int, int, str]:
-        counts = (-1 if count is None else count for count in (each.before, each.after))
-        before, after = counts
-        wanted = -1 if each.wanted is None else each.wanted
-        start = STARTS.index(each.start)
-        return start, not each.judged, each.counter, before, after, wanted, _mark(each)
 
-    found = _group(drifts, key)
-    return [_Change(found[at][0], tuple(found[at])) for at in sorted(found)]
+def _ordered(drifts: Iterable[Drift]) -> list[Drift]:
+    """Cold before warm, and the counters that expectations speak of first."""
+
+    def key(each: Drift) -> tuple[int, bool, str, int, int]:
+        before, after = (-1 if count is None else count for count in (each.before, each.after))
+        return STARTS.index(each.start), not each.judged, each.counter, before, after
+
+    return sorted(drifts, key=key)
 
 
 def _flag_lines(told: Qualification) -> list[str]:
@@ -372,7 +376,7 @@ def _flag_lines(told: Qualification) -> list[str]:
             )
         told_where = f"; {where}" if drifting else ""
         said.append(
-            f"{clean(flag)} {before} -> {after} in {len(cases)} of"
+            f"{clean(flag)}: {clean(before)}, now {clean(after)}, in {len(cases)} of"
             f" {_plural(told.compared, 'case')}{told_where}"
         )
     return said
