@@ -7,8 +7,9 @@ other release, case by case. A candidate qualifies by answers alone, never by th
 - so does a counter that changed, unless the candidate's own expectation wants its count, and one
   that did not change where the candidate's expectation wanted it to;
 - a waiver takes a failure or a drift out of the verdict, and stays to be seen;
-- without a failure, one case that passes at the baseline and has no answer at the candidate, or a
-  record that is not whole, is too little evidence.
+- without a failure, one case that has an answer (it passes or fails) at the baseline and none at
+  the candidate, one that fails and has none at the baseline, or a record that is not whole, is too
+  little evidence. So taking evidence away never makes a candidate qualify.
 """
 
 from __future__ import annotations
@@ -508,19 +509,20 @@ def _notes(
     today: date,
 ) -> Iterator[str]:
     name = PROJECTS[asked.project]
-    for release in (asked.baseline, asked.candidate):
-        held = {platform for platform, _, _ in sides[release]}
-        for platform in asked.platforms:
-            if platform not in held:
-                those = {
-                    _release(asked.project, told) for told in every if told[1].platform == platform
-                }
-                with_records = ", ".join(sorted(those, key=Version)) or "no release"
-                narrowed = " that was asked for" if _same(release, those) else ""
-                yield (
-                    f"no record of {name} {release} on {platform}{narrowed}; it has records of"
-                    f" {with_records}"
-                )
+    for platform in asked.platforms:
+        lacking = [
+            release
+            for release in (asked.baseline, asked.candidate)
+            if platform not in {on for on, _, _ in sides[release]}
+        ]
+        those = {_release(asked.project, told) for told in every if told[1].platform == platform}
+        narrowed = " that was asked for" if any(_same(each, those) for each in lacking) else ""
+        ran = ", ".join(sorted(those, key=Version)) or "no release"
+        if lacking:
+            yield (
+                f"no record of {name} {' or '.join(lacking)} on {platform}{narrowed}; it has"
+                f" records of {ran}"
+            )
     for release in (asked.baseline, asked.candidate):
         for of in sides[release].values():
             for ran in of.values():
@@ -615,11 +617,14 @@ class _Builder:
             cell = Cell(baseline.python, releases["torch"], releases["vllm"]).name
         except CellError:
             cell = baseline.record.cell
-        passed = sum(
-            _answer(baseline, case.case).state == _PASSED for case in baseline.record.cases
-        )
-        reason = f"never ran; {_plural(passed, 'case')} passed at {baseline.record.cell}"
-        self.unknown.append(Unknown(cell, baseline.record.platform, None, reason, passed > 0))
+        names = [case.case for case in baseline.record.cases] or [""]
+        states = [_answer(baseline, name).state for name in names]
+        passed, failed = states.count(_PASSED), states.count(_FAILED)
+        parts = [f"{passed} passed"] if passed else []
+        parts += [f"{failed} failed"] if failed else []
+        reason = f"never ran; of its cases {' and '.join(parts or ['none has an answer'])}"
+        reason += f" at {baseline.record.cell}"
+        self.unknown.append(Unknown(cell, baseline.record.platform, None, reason, bool(parts)))
 
     def match(self, baseline: Ran, candidate: Ran) -> None:
         """Two cells, case by case."""
@@ -657,7 +662,7 @@ class _Builder:
             self._add_unknown(candidate, name, reason, True, new.signature)
         elif new.state == _UNKNOWN and old.state in (_PASSED, _FAILED):
             reason = f"{old.state} at the baseline, and now {_said(new)}"
-            self.unknown.append(Unknown(cell, platform, name, reason, old.state == _PASSED))
+            self.unknown.append(Unknown(cell, platform, name, reason, True))
 
     def _add_unknown(
         self, candidate: Ran, case: str, reason: str, blocks: bool, failure: str
@@ -864,10 +869,16 @@ def _no_times(baseline: Record, candidate: Record) -> str | None:
     if baseline.jobs > 1 or candidate.jobs > 1:
         most = max(baseline.jobs, candidate.jobs)
         return f"not comparable: up to {most} cases ran side by side"
-    keys = ("machine", "cpu", "gpu")
-    if any(baseline.provenance.get(key) != candidate.provenance.get(key) for key in keys):
+    if _hardware(baseline) != _hardware(candidate):
         return "not comparable: other machine"
     return None
+
+
+def _hardware(record: Record) -> tuple[object, ...]:
+    """The machine as far as a record knows it; a driver is no hardware."""
+    gpu = record.provenance.get("gpu")
+    name = gpu.get("name") if isinstance(gpu, dict) else None
+    return record.provenance.get("machine"), record.provenance.get("cpu"), name
 
 
 def _differs(baseline: Ran, candidate: Ran) -> Iterator[str]:

@@ -237,7 +237,7 @@ def _why(told: Qualification) -> list[str]:
     if told.unread:
         said.append(f"{_plural(told.unread, 'record')} could not be read, and may decide")
     if told.verdict == NOT_ENOUGH and told.blocking and told.compared:
-        said.append("what the baseline passes must have an answer; see what is not known")
+        said.append("what the baseline answers must have an answer; see what is not known")
     return said
 
 
