@@ -14,12 +14,14 @@ other release, case by case. A candidate qualifies by answers alone, never by th
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -59,8 +61,9 @@ __all__ = [
     "Ran",
     "Time",
     "Unknown",
-    "beyond_noise",
+    "enough",
     "qualify",
+    "shifted",
 ]
 
 PROJECTS = {"torch": "torch", "vllm": "vLLM"}
@@ -82,6 +85,10 @@ EXPECTED = "expected change"
 EXPECTED_AGAIN = "as expected again"
 AS_BEFORE = "drifts as before"
 NEW = "newly counted"
+
+_FLOOR_SHARE = 0.15
+_FLOOR_SECONDS = 2.0
+_CHANCE = 0.1
 
 _FAILING = {REGRESSION, FAILS_OTHERWISE, UNEXPECTED, NO_RULE}
 _PASSED, _FAILED, _NOT_APPLICABLE, _UNKNOWN = "passed", "failed", "not applicable", "unknown"
@@ -113,12 +120,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Ran:
-    """A record that counts: the newest that decides of its cell, its file, and what ran in it."""
+    """A record that counts: the newest that decides of its cell, its file, and what ran in it.
+
+    `runs` are all records of the cell with these very releases, for their seconds.
+    """
 
     entry: Entry
     path: Path
     torch: str
     vllm: str
+    runs: tuple[Record, ...] = ()
 
     @property
     def record(self) -> Record:
@@ -232,13 +243,13 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Time:
-    """The seconds of a start on both sides, changed beyond noise. Told, and never judged."""
+    """The seconds of a start in the runs of both sides, changed beyond noise. Never judged."""
 
     place: Place
     case: str
     start: str
-    before: float
-    after: float
+    before: tuple[float, ...]
+    after: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -320,16 +331,28 @@ def _counted(waivers: Iterable[Waiver | None]) -> tuple[tuple[Waiver, int], ...]
     return tuple((each, counts[each.id]) for each in {each.id: each for each in found}.values())
 
 
-def beyond_noise(before: float, after: float) -> bool:
-    """Tell whether two times of one start, in seconds, differ by more than runs do.
+def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Tell whether one small sample of seconds lies beyond the noise of another.
 
-    By a quarter at least, and by 2 s: a coarse rule of thumb, from one run on each side.
+    It does where the two do not overlap, their medians are apart by 2 s and 15 % at least, and
+    samples of one kind would part so in at most one of ten cases: three against three, two against
+    five. One run on each side tells no noise.
 
-    >>> beyond_noise(20.0, 26.0), beyond_noise(20.0, 24.0), beyond_noise(2.0, 3.9)
-    (True, False, False)
+    >>> shifted([60.0, 61.0, 62.0], [80.0, 81.0, 79.0]), shifted([60.0], [600.0])
+    (True, False)
     """
-    low, high = sorted((before, after))
-    return high - low >= 2 and high >= 1.25 * low
+    if not enough(before, after):
+        return False
+    apart = max(before) < min(after) or max(after) < min(before)
+    floor = max(_FLOOR_SHARE * median(before), _FLOOR_SECONDS)
+    return apart and abs(median(after) - median(before)) > floor
+
+
+def enough(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Tell whether two samples have values enough to tell a change from noise."""
+    if not before or not after:
+        return False
+    return 2 / math.comb(len(before) + len(after), len(before)) <= _CHANCE
 
 
 def qualify(
@@ -467,12 +490,23 @@ def _newest(
     for (torch, vllm), of in groups.items():
         for entry in tabulate(of, expectations, releases=releases).entries:
             paths = sorted(path for path, record in of if record is entry.record)
-            ran = Ran(entry, paths[0], torch, vllm)
+            ran = Ran(entry, paths[0], torch, vllm, _runs(entry.record, of))
             other = vllm if asked.project == "torch" else torch
             # A cell's name means a minor release of vLLM; torch must be the very same.
             under = _minor(other) if asked.other == "vllm" else other
             found.setdefault((entry.record.platform, under, ran.python), {})[other] = ran
     return found
+
+
+def _runs(record: Record, records: Iterable[tuple[Path, Record]]) -> tuple[Record, ...]:
+    """The records of the cell, each once, that ran one case at a time on such a machine."""
+    found = {
+        each.started: each
+        for _, each in records
+        if (each.cell, each.platform, each.jobs) == (record.cell, record.platform, 1)
+        and _hardware(each) == _hardware(record)
+    }
+    return tuple(found[started] for started in sorted(found))
 
 
 def _minor(version: str) -> str:
@@ -517,11 +551,11 @@ def _notes(
         ]
         those = {_release(asked.project, told) for told in every if told[1].platform == platform}
         narrowed = " that was asked for" if any(_same(each, those) for each in lacking) else ""
-        ran = ", ".join(sorted(those, key=Version)) or "no release"
+        held = ", ".join(sorted(those, key=Version)) or "no release"
         if lacking:
             yield (
                 f"no record of {name} {' or '.join(lacking)} on {platform}{narrowed}; it has"
-                f" records of {ran}"
+                f" records of {held}"
             )
     for release in (asked.baseline, asked.candidate):
         for of in sides[release].values():
@@ -629,7 +663,7 @@ class _Builder:
     def match(self, baseline: Ran, candidate: Ran) -> None:
         """Two cells, case by case."""
         names = sorted({case.case for ran in (baseline, candidate) for case in ran.record.cases})
-        no_times = _no_times(baseline.record, candidate.record)
+        no_times = _no_times(baseline, candidate)
         compared = before = 0
         for name in names or [""]:
             old, new = _answer(baseline, name), _answer(candidate, name)
@@ -643,7 +677,7 @@ class _Builder:
             else:
                 self._counters(candidate, name, old, new)
                 if no_times is None:
-                    self._times(candidate, name, old, new)
+                    self._times(baseline, candidate, name)
             before += len(self.unknown) - known
         if not before:
             self._parts(baseline, candidate)
@@ -760,16 +794,10 @@ class _Builder:
                     )
                 )
 
-    def _times(self, candidate: Ran, name: str, old: _Answer, new: _Answer) -> None:
-        assert old.case and new.case
+    def _times(self, baseline: Ran, candidate: Ran, name: str) -> None:
         for start in STARTS:
-            totals = [
-                seen.seconds.get("total") if (seen := answer.case.started(start)) else None
-                for answer in (old, new)
-                if answer.case
-            ]
-            before, after = totals
-            if before is not None and after is not None and beyond_noise(before, after):
+            before, after = (_seconds(ran.runs, name, start) for ran in (baseline, candidate))
+            if shifted(before, after):
                 self.times.append(Time(candidate.place, name, start, before, after))
 
     def _waived(self, finding: Finding) -> tuple[Waiver | None, Waiver | None]:
@@ -864,14 +892,32 @@ def _said(answer: _Answer) -> str:
     return str(answer.reason)
 
 
-def _no_times(baseline: Record, candidate: Record) -> str | None:
-    """Why the seconds of two records cannot be compared, or None."""
-    if baseline.jobs > 1 or candidate.jobs > 1:
-        most = max(baseline.jobs, candidate.jobs)
+def _no_times(baseline: Ran, candidate: Ran) -> str | None:
+    """Why the seconds of two cells cannot be compared, or None."""
+    most = max(baseline.record.jobs, candidate.record.jobs)
+    if most > 1:
         return f"not comparable: up to {most} cases ran side by side"
-    if _hardware(baseline) != _hardware(candidate):
+    if _hardware(baseline.record) != _hardware(candidate.record):
         return "not comparable: other machine"
+    before, after = len(baseline.runs), len(candidate.runs)
+    if not enough([0.0] * before, [0.0] * after):
+        return (
+            f"not comparable: {_plural(before, 'run')} of the baseline and {after} of the candidate"
+            " tell no noise; three of each do"
+        )
     return None
+
+
+def _seconds(runs: Iterable[Record], name: str, start: str) -> tuple[float, ...]:
+    """The total seconds of a start of a case in those of the runs in which it passed."""
+    return tuple(
+        seen.seconds["total"]
+        for record in runs
+        for case in record.cases
+        if case.case == name and case.outcome == "passed"
+        for seen in [case.started(start)]
+        if seen is not None and "total" in seen.seconds
+    )
 
 
 def _hardware(record: Record) -> tuple[object, ...]:

@@ -32,8 +32,8 @@ from matrix.qualify import (
     Asked,
     Qualification,
     QualifyError,
-    beyond_noise,
     qualify,
+    shifted,
 )
 from matrix.records import Case, Record, RunError, Rung, Start, write
 from matrix.releases import load_releases
@@ -134,7 +134,7 @@ def held(
 
 
 def kinds(told: Qualification) -> list[str]:
-    return [each.kind for each in (*told.failures, *told.drifts)]
+    return [*(each.kind for each in told.failures), *(each.kind for each in told.drifts)]
 
 
 def waiver(what: str, until: str = "2026-12-31", name: str = "known") -> str:
@@ -445,29 +445,61 @@ def test_other_tests_on_the_two_sides_are_told() -> None:
     assert "the startup tests changed" in report.page(told)
 
 
-def test_seconds_are_told_and_not_judged() -> None:
-    told = held(make(OLD, passed()), make(NEXT, passed(cold=90.0, warm=11.0)))
+def three(torch: str, *cold: float, **more: Any) -> list[Told]:
+    return [
+        make(torch, passed(cold=each), day=day, file=f"{torch}.{day}", **more)
+        for day, each in enumerate(cold, 20)
+    ]
+
+
+def test_seconds_beyond_noise_are_told_and_not_judged() -> None:
+    told = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91))
     [time] = told.times
-    assert (time.start, time.before, time.after, told.exit_status) == ("cold", 60.0, 90.0, 0)
-    for changed, why in (
+    assert (time.start, time.before, time.after) == ("cold", (60, 63, 61), (90, 94, 91))
+    assert told.exit_status == 0
+    assert "  cold   61.0  ->   91.0  moe   py311-torch212-vllm020 on cpu" in report.lines(told)
+    assert "| cold | 61.0 (3) | 91.0 (3) |" in report.page(told)
+    assert not held(*three(OLD, 60, 63, 92), *three(NEXT, 90, 94, 91)).times  # they overlap
+    assert not held(*three(OLD, 60, 63, 61), *three(NEXT, 64, 65, 66)).times  # by too little
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
         ({"jobs": 4}, "not comparable: up to 4 cases ran side by side"),
         ({"cpu": {"model": "Xeon", "cores": 2}}, "not comparable: other machine"),
         ({"gpu": {"name": "H200"}}, "not comparable: other machine"),
         ({"machine": "aarch64"}, "not comparable: other machine"),
-    ):
-        told = held(make(OLD, passed()), make(NEXT, passed(cold=90.0), provenance=changed))
-        assert (told.times, told.matches[0].no_times) == ((), why)
-        assert why in report.lines(told) and why in report.page(told)
+    ],
+)
+def test_seconds_of_another_kind_are_not_compared(changed: dict[str, Any], why: str) -> None:
+    told = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91, provenance=changed))
+    assert (told.times, told.matches[0].no_times) == ((), why)
+    assert why in report.lines(told) and why in report.page(told)
+
+
+def test_one_run_tells_no_noise_and_a_copy_is_no_second_run() -> None:
+    path, record = make(NEXT, passed(cold=600.0))
+    copies = [(Path(f"records/{number}.json"), record) for number in range(3)]
+    told = held(*three(OLD, 60, 63, 61), (path, record), *copies)
+    assert told.matches[0].no_times == (
+        "not comparable: 3 runs of the baseline and 1 of the candidate tell no noise; three of each"
+        " do"
+    )
+    assert told.times == ()
 
 
 def test_the_examples_are_true() -> None:
     assert doctest.testmod(matrix.qualify).failed == 0
 
 
-@given(st.floats(0, 1e6), st.floats(0, 1e6))
-def test_noise_has_no_direction(one: float, other: float) -> None:
-    assert beyond_noise(one, other) is beyond_noise(other, one)
-    assert not beyond_noise(one, one)
+_SECONDS = st.lists(st.floats(0, 1e6), max_size=6)
+
+
+@given(_SECONDS)
+def test_no_sample_is_beyond_its_own_noise(sample: list[float]) -> None:
+    assert not shifted(sample, sample)
+    assert not shifted(sample, [])
 
 
 COUNTERS = "counters = { num_graphs_seen = 0 }"
@@ -634,6 +666,11 @@ def side(torch: str, ran: _Side) -> list[Told]:
     ]
 
 
+def judged(*records: Told, asked: Asked | None = None) -> Qualification:
+    asked = asked or Asked("torch", NEXT, OLD)
+    return qualify(asked, records, NO_RULES, RELEASES, Waivers(), TODAY)
+
+
 def found(told: Qualification, kind: str) -> set[tuple[str, str, str, str]]:
     return {
         (each.place.platform, each.place.vllm, each.place.cell[:5], each.case)
@@ -645,7 +682,7 @@ def found(told: Qualification, kind: str) -> set[tuple[str, str, str, str]]:
 @settings(deadline=None)
 @given(_SIDE)
 def test_what_is_the_same_never_fails(ran: _Side) -> None:
-    told = held(*side(OLD, ran), *side(NEXT, ran))
+    told = judged(*side(OLD, ran), *side(NEXT, ran))
     assert not told.failing and told.exit_status in (0, 3)
     assert not found(told, REGRESSION) and not found(told, REPAIR)
     assert not told.times and not told.flags
@@ -655,7 +692,7 @@ def test_what_is_the_same_never_fails(ran: _Side) -> None:
 @given(_SIDE, _SIDE)
 def test_the_other_way_round_regressions_are_repairs(before: _Side, after: _Side) -> None:
     records = [*side(OLD, before), *side(NEXT, after)]
-    there, back = held(*records), held(*records, asked=Asked("torch", OLD, NEXT))
+    there, back = judged(*records), judged(*records, asked=Asked("torch", OLD, NEXT))
     assert there.compared == back.compared
     assert found(there, REGRESSION) == found(back, REPAIR)
     assert found(there, REPAIR) == found(back, REGRESSION)
@@ -671,7 +708,7 @@ def test_what_is_not_asked_about_changes_nothing(
     records = [*side(OLD, before), *side(NEXT, after)]
     more = [*side("2.10.0", unrelated), *side("2.13.0", unrelated)]
     # The notes say which releases there are records of.
-    told, wanted = (replace(held(*of), notes=()) for of in ([*more, *records], records))
+    told, wanted = (replace(judged(*of), notes=()) for of in ([*more, *records], records))
     assert told == wanted
 
 
@@ -680,7 +717,7 @@ def test_what_is_not_asked_about_changes_nothing(
 def test_the_order_of_the_records_does_not_matter(before: _Side, after: _Side, random: Any) -> None:
     records = [*side(OLD, before), *side(NEXT, after)]
     mixed = random.sample(records, len(records))
-    assert report.render(held(*mixed)) == report.render(held(*records))
+    assert report.render(judged(*mixed)) == report.render(judged(*records))
 
 
 @settings(deadline=None)
@@ -690,7 +727,7 @@ def test_taking_an_answer_away_never_qualifies(before: _Side, after: _Side) -> N
         for name in cases:
             if before.get(place, {}).get(name) not in ("not applicable", "interrupted", None):
                 less = {**after, place: {each: cases[each] for each in cases if each != name}}
-                assert held(*side(OLD, before), *side(NEXT, less)).exit_status != 0
+                assert judged(*side(OLD, before), *side(NEXT, less)).exit_status != 0
 
 
 @settings(deadline=None)
@@ -698,7 +735,7 @@ def test_taking_an_answer_away_never_qualifies(before: _Side, after: _Side) -> N
 def test_a_qualified_candidate_passes_all_that_the_baseline_passes(
     before: _Side, after: _Side
 ) -> None:
-    if held(*side(OLD, before), *side(NEXT, after)).exit_status == 0:
+    if judged(*side(OLD, before), *side(NEXT, after)).exit_status == 0:
         for place, cases in before.items():
             for name, how in cases.items():
                 if how in ("passed", "drifted"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
 from typing import TypeVar
 
 from matrix.qualify import (
@@ -185,8 +186,8 @@ def render(told: Qualification) -> str:
             {
                 **_place_content(each.place, each.case),
                 "start": each.start,
-                "before": each.before,
-                "after": each.after,
+                "before": list(each.before),
+                "after": list(each.after),
             }
             for each in told.times
         ],
@@ -405,9 +406,9 @@ def _time_lines(told: Qualification) -> list[str]:
         rows = [
             [
                 f"  {each.start}",
-                seconds(each.before),
+                seconds(median(each.before)),
                 "->",
-                seconds(each.after),
+                seconds(median(each.after)),
                 _named(each.case),
                 _at(each.place),
             ]
@@ -425,14 +426,14 @@ def _time_parts(told: Qualification) -> list[str]:
             each.place.platform,
             code(_named(each.case)),
             each.start,
-            seconds(each.before),
-            seconds(each.after),
+            f"{seconds(median(each.before))} ({len(each.before)})",
+            f"{seconds(median(each.after))} ({len(each.after)})",
         ]
         for each in told.times
     ]
     parts = []
     if rows:
-        head = ["cell", "platform", "case", "start", "baseline, s", "candidate, s"]
+        head = ["cell", "platform", "case", "start", "baseline, s (runs)", "candidate, s (runs)"]
         parts.append(tabular(head, rows, right=(4, 5)))
     parts += [f"- {markdown(each)}\n" for each in _no_times(told)]
     return ["### Seconds, which are not judged\n", *parts] if parts else []
