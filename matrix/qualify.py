@@ -5,7 +5,8 @@ other release, case by case. A candidate qualifies by answers alone, never by th
 
 - a failure that the baseline did not have, or has with another signature or at another rung, fails;
 - so does a counter that changed, unless the candidate's own expectation wants its count, and one
-  that did not change where the candidate's expectation wanted it to;
+  that did not change where the candidate's expectation wanted it to; but what no expectation may
+  name (not among COUNTERS: how often a pattern matched) is told and not judged;
 - a waiver takes a failure or a drift out of the verdict, and stays to be seen;
 - without a failure, one case that has an answer (it passes or fails) at the baseline and none at
   the candidate, one that fails and has none at the baseline, or a record that is not whole, is too
@@ -28,7 +29,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix.cells import Cell, CellError, factors
 from matrix.errors import MatrixError
-from matrix.expectations import Expectations
+from matrix.expectations import COUNTERS, Expectations
 from matrix.records import PLATFORMS, STARTS, Case, Record, to_json
 from matrix.releases import Releases
 from matrix.report.table import Entry, tabulate
@@ -44,6 +45,7 @@ __all__ = [
     "FAILS_OTHERWISE",
     "NEW",
     "NOT_ENOUGH",
+    "NOT_JUDGED",
     "NOT_QUALIFIED",
     "NO_RULE",
     "PROJECTS",
@@ -85,6 +87,7 @@ EXPECTED = "expected change"
 EXPECTED_AGAIN = "as expected again"
 AS_BEFORE = "drifts as before"
 NEW = "newly counted"
+NOT_JUDGED = "not judged"
 
 _FLOOR_SHARE = 0.15
 _FLOOR_SECONDS = 2.0
@@ -771,6 +774,8 @@ class _Builder:
                 kind = _kind(
                     before, after, [counter in of for of in rules], [counter in of for of in off]
                 )
+                if kind == NO_RULE and counter not in COUNTERS:
+                    kind = NOT_JUDGED
                 if kind is None:
                     continue
                 waiver = expired = None

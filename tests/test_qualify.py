@@ -26,6 +26,7 @@ from matrix.qualify import (
     FAILS_OTHERWISE,
     NEW,
     NO_RULE,
+    NOT_JUDGED,
     REGRESSION,
     REPAIR,
     UNEXPECTED,
@@ -248,6 +249,13 @@ def test_a_counter_that_only_one_side_has() -> None:
     assert (kinds(told), told.exit_status) == ([NEW], 0)
     told = held(make(OLD, passed(num_aot_compiles=1)), make(NEXT, passed()))
     assert (kinds(told), told.exit_status) == ([NO_RULE], 1)
+
+
+def test_a_counter_that_no_rule_may_name_is_told_and_not_judged() -> None:
+    counts = ({"inductor.pattern_matcher_count": count} for count in (22, 23))
+    told = held(*(make(of, passed(**count)) for of, count in zip((OLD, NEXT), counts, strict=True)))
+    assert (kinds(told), told.exit_status) == ([NOT_JUDGED], 0)
+    assert "warm  inductor.pattern_matcher_count  22->23  moe" in report.lines(told)
 
 
 def test_a_flag_that_differs_is_told_beside_the_drift() -> None:
@@ -679,7 +687,7 @@ def found(told: Qualification, kind: str) -> set[tuple[str, str, str, str]]:
     }
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(_SIDE)
 def test_what_is_the_same_never_fails(ran: _Side) -> None:
     told = judged(*side(OLD, ran), *side(NEXT, ran))
@@ -688,7 +696,7 @@ def test_what_is_the_same_never_fails(ran: _Side) -> None:
     assert not told.times and not told.flags
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(_SIDE, _SIDE)
 def test_the_other_way_round_regressions_are_repairs(before: _Side, after: _Side) -> None:
     records = [*side(OLD, before), *side(NEXT, after)]
@@ -700,7 +708,7 @@ def test_the_other_way_round_regressions_are_repairs(before: _Side, after: _Side
     assert found(there, FAILS_AS_BEFORE) == found(back, FAILS_AS_BEFORE)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(_SIDE, _SIDE, _SIDE)
 def test_what_is_not_asked_about_changes_nothing(
     before: _Side, after: _Side, unrelated: _Side
@@ -712,7 +720,7 @@ def test_what_is_not_asked_about_changes_nothing(
     assert told == wanted
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(_SIDE, _SIDE, st.randoms())
 def test_the_order_of_the_records_does_not_matter(before: _Side, after: _Side, random: Any) -> None:
     records = [*side(OLD, before), *side(NEXT, after)]
@@ -720,7 +728,7 @@ def test_the_order_of_the_records_does_not_matter(before: _Side, after: _Side, r
     assert report.render(judged(*mixed)) == report.render(judged(*records))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(_SIDE, _SIDE)
 def test_taking_an_answer_away_never_qualifies(before: _Side, after: _Side) -> None:
     for place, cases in after.items():
@@ -730,7 +738,7 @@ def test_taking_an_answer_away_never_qualifies(before: _Side, after: _Side) -> N
                 assert judged(*side(OLD, before), *side(NEXT, less)).exit_status != 0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(_SIDE, _SIDE)
 def test_a_qualified_candidate_passes_all_that_the_baseline_passes(
     before: _Side, after: _Side

@@ -17,6 +17,7 @@ from matrix.qualify import (
     NEW,
     NO_RULE,
     NOT_ENOUGH,
+    NOT_JUDGED,
     NOT_QUALIFIED,
     PROJECTS,
     QUALIFIED,
@@ -52,6 +53,7 @@ _DRIFTS = {
     EXPECTED_AGAIN: "Counters that are as expected again",
     AS_BEFORE: "Counters that drift as they did before",
     NEW: "Counters that the baseline did not count",
+    NOT_JUDGED: "Counters that changed, and that are not judged",
 }
 _MOST_NAMES = 2
 _Key = TypeVar("_Key")
@@ -361,7 +363,7 @@ def _ordered(drifts: Iterable[Drift]) -> list[Drift]:
 
 def _flag_lines(told: Qualification) -> list[str]:
     """Each flag that differs, and how many of the drifts are where it does."""
-    drifting = [each for each in told.drifts if each.kind not in (AS_BEFORE, NEW)]
+    drifting = [each for each in told.drifts if each.kind not in (AS_BEFORE, NEW, NOT_JUDGED)]
     said = []
     for (flag, before, after), of in _group(
         told.flags, lambda each: (each.flag, json.dumps(each.before), json.dumps(each.after))
