@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import median
 
@@ -421,8 +421,13 @@ def _versions(record: Record, releases: Releases) -> tuple[str, str] | None:
 
 
 def _public(version: object) -> str | None:
+    return _parsed(str(version))
+
+
+@cache
+def _parsed(version: str) -> str | None:
     try:
-        return Version(str(version)).public
+        return Version(version).public
     except InvalidVersion:
         return None
 
@@ -484,21 +489,38 @@ def _newest(
     releases: Releases,
 ) -> Mapping[_Key, Mapping[str, Ran]]:
     """The records of one release that count, by cell and by the other project's exact release."""
+    ran = {_release(asked.project, told) for told in chosen}
+    wanted = {each for each in ran if Version(each) == Version(release)}
     groups: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for told in chosen:
         path, record, torch, vllm = told
-        if Version(_release(asked.project, told)) == Version(release):
+        if _release(asked.project, told) in wanted:
             groups.setdefault((torch, vllm), []).append((path, record))
     found: dict[_Key, dict[str, Ran]] = {}
     for (torch, vllm), of in groups.items():
-        for entry in tabulate(of, expectations, releases=releases).entries:
+        for entry in tabulate(_contenders(of), expectations, releases=releases).entries:
             paths = sorted(path for path, record in of if record is entry.record)
-            ran = Ran(entry, paths[0], torch, vllm, _runs(entry.record, of))
+            side = Ran(entry, paths[0], torch, vllm, _runs(entry.record, of))
             other = vllm if asked.project == "torch" else torch
             # A cell's name means a minor release of vLLM; torch must be the very same.
             under = _minor(other) if asked.other == "vllm" else other
-            found.setdefault((entry.record.platform, under, ran.python), {})[other] = ran
+            found.setdefault((entry.record.platform, under, side.python), {})[other] = side
     return found
+
+
+def _contenders(of: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
+    """Without those that the newest whole record of their cell replaces anyway, unjudged."""
+    told = list(of)
+    newest: dict[tuple[str, str], str] = {}
+    for _, record in told:
+        key = record.cell, record.platform
+        if record.finished and not record.error and record.cases and not record.deselected:
+            newest[key] = max(record.started, newest.get(key, ""))
+    return [
+        (path, record)
+        for path, record in told
+        if record.started >= newest.get((record.cell, record.platform), "")
+    ]
 
 
 def _runs(record: Record, records: Iterable[tuple[Path, Record]]) -> tuple[Record, ...]:
@@ -560,29 +582,28 @@ def _notes(
                 f"no record of {name} {' or '.join(lacking)} on {platform}{narrowed}; it has"
                 f" records of {held}"
             )
+    cells: dict[tuple[str, str, str, str], list[tuple[Path, Record]]] = {}
+    for path, record, torch, vllm in every:
+        cells.setdefault((record.cell, record.platform, torch, vllm), []).append((path, record))
     for release in (asked.baseline, asked.candidate):
         for of in sides[release].values():
             for ran in of.values():
-                yield from _oddities(ran, every, today)
+                key = ran.record.cell, ran.record.platform, ran.torch, ran.vllm
+                yield from _oddities(ran, cells[key], today)
 
 
-def _oddities(ran: Ran, every: Sequence[_Told], today: date) -> Iterator[str]:
+def _oddities(ran: Ran, of: Sequence[tuple[Path, Record]], today: date) -> Iterator[str]:
+    """What is odd about a record, or about the others of its cell."""
     if ran.record.started[:10] > today.isoformat():
         yield f"{ran.path} says that it started on {ran.record.started}, which is yet to come"
     text = to_json(ran.record)
+    others = [(path, record) for path, record in of if path != ran.path]
     copies = [
         path
-        for path, record, _, _ in every
-        if path != ran.path
-        and (record.cell, record.started) == (ran.record.cell, ran.record.started)
-        and to_json(record) == text
+        for path, record in others
+        if record.started == ran.record.started and to_json(record) == text
     ]
-    older = sum(
-        (record.cell, record.platform, torch, vllm)
-        == (ran.record.cell, ran.record.platform, ran.torch, ran.vllm)
-        for path, record, torch, vllm in every
-        if path != ran.path and path not in copies
-    )
+    older = len(others) - len(copies)
     if older:
         yield (
             f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and"
