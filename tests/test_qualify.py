@@ -258,6 +258,14 @@ def test_a_counter_that_no_rule_may_name_is_told_and_not_judged() -> None:
     assert "warm  inductor.pattern_matcher_count  22->23  moe" in report.lines(told)
 
 
+def test_a_flag_of_the_whole_run_is_one_of_each_case() -> None:
+    told = held(make(OLD, passed(), flags={"A": 1, "B": 1}), make(NEXT, passed(), flags={"A": 2}))
+    assert [(each.flag, each.before, each.after) for each in told.flags] == [
+        ("A", 1, 2),
+        ("B", 1, None),
+    ]
+
+
 def test_a_flag_that_differs_is_told_beside_the_drift() -> None:
     flags = {"VLLM_USE_MEGA_AOT_ARTIFACT": True}
     same = {"VLLM_USE_MEGA_AOT_ARTIFACT": False}
@@ -400,6 +408,10 @@ def test_the_same_minor_stands_in_where_no_patch_ran_on_both_sides() -> None:
     exact = make(OLD, failed(), vllm="0.20.2", file="py311-torch211-vllm020.b", day=21)
     told = held(make(OLD, passed(), vllm="0.20.1"), exact, make(NEXT, failed()))
     assert (kinds(told), told.matches[0].notes) == ([FAILS_AS_BEFORE], ())
+    # The patch that both ran goes before a newer one that only one of them did.
+    old = make(NEXT, passed(), vllm="0.20.1", file="py311-torch212-vllm020.b", day=21)
+    told = held(make(OLD, passed(), vllm="0.20.1"), old, make(NEXT, failed()))
+    assert (kinds(told), told.matches[0].candidate.vllm) == ([], "0.20.1")
 
 
 def test_vllm_is_held_under_the_very_same_torch() -> None:
@@ -484,6 +496,16 @@ def test_seconds_of_another_kind_are_not_compared(changed: dict[str, Any], why: 
     told = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91, provenance=changed))
     assert (told.times, told.matches[0].no_times) == ((), why)
     assert why in report.lines(told) and why in report.page(told)
+
+
+def test_only_runs_of_one_kind_make_a_sample() -> None:
+    others = [
+        make(OLD, passed(cold=500), day=10, file="jobs", provenance={"jobs": 4}),
+        make(OLD, passed(cold=500), day=11, file="machine", provenance={"machine": "aarch64"}),
+        make(OLD, failed(), day=12, file="failed"),
+    ]
+    [time] = held(*others, *three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91)).times
+    assert time.before == (60, 63, 61)
 
 
 def test_one_run_tells_no_noise_and_a_copy_is_no_second_run() -> None:
