@@ -399,6 +399,9 @@ def qualify(
             f"{of.record.cell} on {of.record.platform} has no baseline and was compared with"
             " nothing"
         )
+    cells = [each.cell for each in builder.unknown]
+    cells += [each.candidate.record.cell for each in builder.matches]
+    notes += _other_names(asked, dict.fromkeys(cells), releases)
     return builder.done(tuple(notes), unread)
 
 
@@ -590,6 +593,21 @@ def _notes(
             for ran in of.values():
                 key = ran.record.cell, ran.record.platform, ran.torch, ran.vllm
                 yield from _oddities(ran, cells[key], today)
+
+
+def _other_names(asked: Asked, cells: Iterable[str], releases: Releases) -> Iterator[str]:
+    """The environments that run another patch than the candidate, for a name is of a minor."""
+    for cell in cells:
+        try:
+            named = releases.resolve(cell)
+        except CellError:
+            continue
+        means = named.torch if asked.project == "torch" else named.vllm
+        if Version(means) != Version(asked.candidate):
+            yield (
+                f"tox -e {cell} installs {PROJECTS[asked.project]} {means}, which is not the"
+                f" candidate {asked.candidate}"
+            )
 
 
 def _oddities(ran: Ran, of: Sequence[tuple[Path, Record]], today: date) -> Iterator[str]:

@@ -360,6 +360,15 @@ def test_what_is_not_known_never_qualifies(what: str) -> None:
     assert held(make(OLD, *before), make(NEXT, *after, **how), *more).exit_status == 1
 
 
+def test_a_name_that_means_another_patch_is_told() -> None:
+    told = held(make(OLD, passed()), asked=Asked("torch", "2.12.0", OLD, ("cpu",)))
+    assert told.notes[-1] == (
+        "tox -e py311-torch212-vllm020 installs torch 2.12.1, which is not the candidate 2.12.0"
+    )
+    told = held(make(OLD, passed()), asked=Asked("torch", NEXT, OLD, ("cpu",)))
+    assert not any("installs" in each for each in told.notes)
+
+
 def test_half_of_the_baseline_is_too_little() -> None:
     records = [make(OLD, passed(), vllm=vllm) for vllm in ("0.19.1", "0.20.2")]
     told = held(*records, make(NEXT, passed()))
