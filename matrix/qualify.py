@@ -411,7 +411,12 @@ _Key = tuple[str, str, str]
 
 
 def _versions(record: Record, releases: Releases) -> tuple[str, str] | None:
-    """The public releases that ran, or those that the cell's name stands for where none did."""
+    """The public releases that ran, or those that the cell's name stands for where none did.
+
+    None for a record of neither: of an environment that was not the cell.
+    """
+    if record.error is not None and record.error.kind == "wrong_cell":
+        return None
     found = [_public(record.provenance.get(key)) for key in ("torch", "vllm")]
     if None in found:
         try:

@@ -200,6 +200,14 @@ def test_a_run_that_never_came_to_its_cases_fails_in_all_of_them(fault: dict[str
     assert "the whole run" in report.lines(told)
 
 
+def test_a_run_in_the_environment_of_another_cell_is_of_neither() -> None:
+    """Its name says the candidate, and its versions the baseline."""
+    error = RunError("wrong_cell", "it has torch 2.11.0, not 2.12.1")
+    wrong = make(NEXT, error=error, provenance={"torch": OLD}, day=23, file="wrong")
+    assert held(make(OLD, passed()), make(NEXT, passed()), wrong).exit_status == 0
+    assert held(make(OLD, passed()), wrong).exit_status == 3
+
+
 def test_a_run_that_says_no_version_is_of_its_name() -> None:
     unknown = {"torch": None, "vllm": None}
     error = RunError("resolves", "no versions go together")
