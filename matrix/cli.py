@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -317,6 +318,63 @@ def _plan(options: argparse.Namespace) -> int:
     return status
 
 
+def _qualify(options: argparse.Namespace) -> int:
+    from matrix.expectations import load_expectations
+    from matrix.plan import parse_specifier
+    from matrix.qualify import Asked, QualifyError, qualify
+    from matrix.records import PLATFORMS, read_many
+    from matrix.releases import load_releases
+    from matrix.report import qualify as report
+    from matrix.waivers import load_waivers
+
+    project = "torch" if options.torch is not None else "vllm"
+    asked = Asked(
+        project,
+        _version(getattr(options, project), f"--{project}"),
+        _version(options.baseline, "--baseline"),
+        PLATFORMS if options.platform == "all" else (options.platform,),
+        tuple(options.python),
+        parse_specifier(options.under, "--under") if options.under else None,
+    )
+    expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
+    folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
+    records, errors = read_many(folders)
+    for error in errors:
+        _say(str(error))
+    if not records and not errors:
+        named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
+        raise QualifyError(f"no record in {named}; `matrix run CELL` makes one")
+    told = qualify(
+        asked,
+        [(Path(_from_here(path)), record) for path, record in records],
+        expectations,
+        load_releases(),
+        waivers,
+        _today(),
+        unread=len(errors),
+    )
+    make = report.render if options.json else report.page if options.markdown else report.lines
+    print(make(told), end="")
+    return 2 if errors and told.exit_status != 1 else told.exit_status
+
+
+def _today() -> date:
+    """The day, in UTC, by which a waiver holds or has expired."""
+    return datetime.now(timezone.utc).date()
+
+
+def _version(text: str, option: str) -> str:
+    """A release as it was named, without a local part such as +cu128."""
+    from packaging.version import InvalidVersion, Version
+
+    from matrix.qualify import QualifyError
+
+    try:
+        return Version(text).public
+    except InvalidVersion:
+        raise QualifyError(f"{option} {text!r}: is no release; write it as 2.12.1") from None
+
+
 def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
     """The releases that these options ask for, by option."""
     from matrix.plan import parse_specifier
@@ -398,6 +456,7 @@ def _sync(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from matrix.expectations import load_expectations
     from matrix.releases import load_releases
+    from matrix.waivers import load_waivers
 
     releases = load_releases()
     cells = releases.cells()
@@ -411,6 +470,10 @@ def _check(options: argparse.Namespace) -> int:
     print(f"upstream      counters measured otherwise than upstream publishes: {otherwise}")
     for line in _check_differences():
         print(line)
+    waivers = load_waivers(options.waivers)
+    expired = [each.id for each in waivers.every if each.expired(_today())]
+    over = f", expired: {', '.join(expired)}" if expired else ""
+    print(f"waivers       {len(waivers.every)} known failures that are accepted{over}")
     return 0
 
 
@@ -858,6 +921,59 @@ def _parser() -> argparse.ArgumentParser:
     shape.add_argument("--json", action="store_true", help="as JSON, with what cannot work too")
     _finish(plan, _plan)
 
+    qualify = commands.add_parser(
+        "qualify",
+        help="hold a release against an earlier one: what broke, was mended, drifts, is not known",
+        epilog="Exit status: 0 qualified, 1 not, 3 not enough evidence; 2 for an input that cannot"
+        " be used, also where a record is bad and nothing fails.",
+        allow_abbrev=False,
+    )
+    candidate = qualify.add_mutually_exclusive_group(required=True)
+    candidate.add_argument("--torch", metavar="VERSION", help="the candidate, such as 2.12.1")
+    candidate.add_argument("--vllm", metavar="VERSION", help="the candidate, such as 0.20.2")
+    qualify.add_argument(
+        "--baseline",
+        metavar="VERSION",
+        required=True,
+        help="the release of the same project to hold it against",
+    )
+    qualify.add_argument(
+        "--platform",
+        choices=("cpu", "cuda", "all"),
+        default="all",
+        help="default: all that have records of the baseline",
+    )
+    qualify.add_argument(
+        "--python",
+        metavar="X.Y",
+        type=_python,
+        action="append",
+        default=[],
+        help="only this Python (may be there twice)",
+    )
+    qualify.add_argument(
+        "--under",
+        metavar="SPEC",
+        help="only under these releases of the other project: 0.20 or '>=0.20'",
+    )
+    qualify.add_argument(
+        "--waivers",
+        metavar="FILE",
+        type=Path,
+        help="failures that are accepted (default: the package's own)",
+    )
+    qualify.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        help="folders of records, or single records (default: results and records)",
+    )
+    form = qualify.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="as Markdown, for an issue")
+    form.add_argument("--json", action="store_true", help="as JSON")
+    _finish(qualify, _qualify)
+
     sync = commands.add_parser(
         "sync",
         help="write the environments of tox.ini from the releases",
@@ -869,7 +985,11 @@ def _parser() -> argparse.ArgumentParser:
     sync.set_defaults(run=_sync, parser=sync)
 
     check = commands.add_parser(
-        "check", help="check the releases, the cells, the expectations and the explanations"
+        "check",
+        help="check the releases, the cells, the expectations, the explanations and the waivers",
+    )
+    check.add_argument(
+        "--waivers", metavar="FILE", type=Path, help="check these (default: the package's own)"
     )
     _finish(check, _check)
     return parser

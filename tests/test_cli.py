@@ -281,6 +281,7 @@ def test_check_says_what_it_checked(here: Path) -> None:
         "expectations",
         "upstream",
         "differences",
+        "waivers",
     ]
     assert "no torch and vLLM have results of both platforms" in ended.stdout
     (here / "bad.toml").write_text("[[rule]]\nid = 1\n")

@@ -1,0 +1,311 @@
+"""Known failures that a person accepted, each with a link and its last day: data/waivers.toml.
+
+Pure but for reading the file. A waiver hides nothing: what it waives is shown as waived.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+
+from packaging.version import Version
+
+from matrix.cells import CellError, factors
+from matrix.errors import MatrixError
+from matrix.expectations import ExpectationsError, VersionRange
+from matrix.records import PLATFORMS, STARTS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "Finding",
+    "Place",
+    "Waiver",
+    "Waivers",
+    "WaiversError",
+    "load_waivers",
+    "parse_waivers",
+]
+
+_DATA = Path(__file__).parent / "data" / "waivers.toml"
+_NEEDED = ("id", "why", "link", "until")
+_KEYS = (
+    *_NEEDED,
+    "owner",
+    "cell",
+    "torch",
+    "vllm",
+    "platform",
+    "case",
+    "start",
+    "signature",
+    "counters",
+)
+_CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
+_COUNTER = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+_LINK = re.compile(r"https://[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?/[\w./#=?&%~+-]*", re.ASCII)
+_MAIL = re.compile(r"\S@\S")
+
+
+class WaiversError(MatrixError):
+    """A waiver that cannot be read: names the file, the waiver, the key and the mend."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something was found: the cell, its exact releases, the platform."""
+
+    cell: str
+    platform: str
+    torch: str
+    vllm: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a waiver may waive: a failure by its signature, or a counter of a start by its count.
+
+    ``value`` is what the candidate counted, None where it did not count at all.
+    """
+
+    place: Place
+    case: str
+    signature: str | None = None
+    start: str | None = None
+    counter: str | None = None
+    value: int | None = None
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """One known failure. A condition that is None is any; ``until`` is the last day it holds.
+
+    ``counters`` maps a counter to the count that is waived, or to None for any count.
+    """
+
+    id: str
+    why: str
+    link: str
+    until: date
+    owner: str | None = None
+    cell: str | None = None
+    torch: VersionRange = field(default_factory=VersionRange)
+    vllm: VersionRange = field(default_factory=VersionRange)
+    platform: str | None = None
+    case: str | None = None
+    start: str | None = None
+    signature: str | None = None
+    counters: Mapping[str, int | None] = field(default_factory=dict)
+
+    def speaks_of(self, place: Place) -> bool:
+        """Tell whether its cell, releases and platform are those of this place."""
+        return (
+            self.cell in (None, place.cell)
+            and self.platform in (None, place.platform)
+            and self.torch.contains(Version(place.torch))
+            and self.vllm.contains(Version(place.vllm))
+        )
+
+    def covers(self, finding: Finding) -> bool:
+        """Tell whether this is the failure that it names, whatever the day."""
+        if not self.speaks_of(finding.place) or self.case not in (
+            None,
+            finding.case,
+            finding.case.partition("[")[0],
+        ):
+            return False
+        if finding.counter is None:
+            return self.signature is not None and self.signature == finding.signature
+        if finding.counter not in self.counters or self.start not in (None, finding.start):
+            return False
+        return self.counters[finding.counter] in (None, finding.value)
+
+    def expired(self, today: date) -> bool:
+        """Tell whether its last day is over."""
+        return self.until < today
+
+
+@dataclass(frozen=True)
+class Waivers:
+    """All waivers. Raises WaiversError where two have one id."""
+
+    every: tuple[Waiver, ...] = ()
+    name: str = "waivers"
+
+    def __post_init__(self) -> None:
+        """Refuse two waivers of one id."""
+        ids = [each.id for each in self.every]
+        for one in ids:
+            if ids.count(one) > 1:
+                raise WaiversError(
+                    f"{self.name}: waiver {one!r}: id: is there twice; give each its own"
+                )
+
+    def waiving(self, finding: Finding, today: date) -> Waiver | None:
+        """Give the waiver of this finding, one that holds today before one that has expired."""
+        found = [each for each in self.every if each.covers(finding)]
+        return min(found, key=lambda each: each.expired(today), default=None)
+
+
+def load_waivers(path: Path | None = None) -> Waivers:
+    """Read the waivers of a file, by default those of the package.
+
+    Raises WaiversError, which names the file, the waiver, the key and the mend.
+    """
+    path = path or _DATA
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise WaiversError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise WaiversError(f"{path}: is not UTF-8; save it as UTF-8") from error
+    return parse_waivers(text, str(path))
+
+
+def parse_waivers(text: str, name: str) -> Waivers:
+    """Read waivers from the text of a TOML file; ``name`` stands for the file in errors.
+
+    Raises WaiversError as ``load_waivers`` does.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        # A ValueError that is no TOMLDecodeError: a date such as 2026-02-30.
+        raise WaiversError(f"{name}: is not TOML ({error}); mend it there") from error
+    for key in data:
+        if key != "waiver":
+            raise WaiversError(f"{name}: {key}: unknown key; begin each waiver with [[waiver]]")
+    rows = data.get("waiver", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise WaiversError(f"{name}: waiver: is not a list; begin each with [[waiver]]")
+    return Waivers(tuple(_waiver(row, n, name) for n, row in enumerate(rows, 1)), name)
+
+
+def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
+    named = row.get("id")
+    if not isinstance(named, str) or not named.strip():
+        raise WaiversError(f"{name}: waiver {number}: id: is missing or empty; name it")
+    where = f"{name}: waiver {named!r}"
+    for key in row:
+        if key not in _KEYS:
+            close = difflib.get_close_matches(key, _KEYS, n=1)
+            mend = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_KEYS)}"
+            raise WaiversError(f"{where}: {key}: unknown key; {mend}")
+    for key in _NEEDED:
+        if key not in row:
+            raise WaiversError(f"{where}: {key}: is missing; add it")
+    if "signature" not in row and "counters" not in row:
+        raise WaiversError(
+            f"{where}: signature: is missing, and so is counters; name the failure that is waived"
+        )
+    if "start" in row and "counters" not in row:
+        raise WaiversError(f"{where}: start: goes with counters only; leave it out")
+    why = _text(row, "why", where, "say why it is accepted")
+    link = _text(row, "link", where, "write https://...")
+    if not _LINK.fullmatch(link):
+        raise WaiversError(f"{where}: link: {link!r} is no link; write https://host/path")
+    owner = _text(row, "owner", where, "name a team") if "owner" in row else None
+    if owner is not None and _MAIL.search(owner):
+        raise WaiversError(f"{where}: owner: {owner!r} is an address of mail; name a team")
+    case = _text(row, "case", where, "name a case") if "case" in row else None
+    if case is not None and not _CASE.fullmatch(case):
+        raise WaiversError(
+            f"{where}: case: {case!r} is not a case; write moe_startup or moe_startup[mega_aot=1]"
+        )
+    signature = _text(row, "signature", where, "copy it") if "signature" in row else None
+    return Waiver(
+        id=named,
+        why=why,
+        link=link,
+        until=_until(row["until"], where),
+        owner=owner,
+        cell=_cell(row, where),
+        torch=_range(row, "torch", where),
+        vllm=_range(row, "vllm", where),
+        platform=_choice(row, "platform", PLATFORMS, where),
+        case=case,
+        start=_choice(row, "start", STARTS, where),
+        signature=signature,
+        counters=_counters(row.get("counters", {}), where) if "counters" in row else {},
+    )
+
+
+def _text(row: Mapping[str, object], key: str, where: str, mend: str) -> str:
+    value = row[key]
+    if not isinstance(value, str) or not value.strip():
+        raise WaiversError(f"{where}: {key}: {value!r} says nothing; {mend}")
+    return " ".join(value.split())
+
+
+def _until(value: object, where: str) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            pass
+    shown = str(value) if isinstance(value, datetime) else repr(value)
+    raise WaiversError(f"{where}: until: {shown} is no day; write its last one as 2027-01-31")
+
+
+def _cell(row: Mapping[str, object], where: str) -> str | None:
+    if "cell" not in row:
+        return None
+    cell = _text(row, "cell", where, "name a cell")
+    try:
+        full = factors(cell).vllm is not None
+    except CellError as error:
+        raise WaiversError(f"{where}: {error}") from error
+    if not full:
+        raise WaiversError(f"{where}: cell: {cell!r} names no vLLM; write py311-torch212-vllm020")
+    return cell
+
+
+def _choice(
+    row: Mapping[str, object], key: str, choices: tuple[str, ...], where: str
+) -> str | None:
+    value = row.get(key)
+    if value is not None and value not in choices:
+        quoted = " or ".join(f'"{choice}"' for choice in choices)
+        raise WaiversError(f"{where}: {key}: {value!r} is unknown; write {quoted}")
+    return None if value is None else str(value)
+
+
+def _range(row: Mapping[str, object], key: str, where: str) -> VersionRange:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise WaiversError(f'{where}: {key}: {value!r} is not a string; write ">=2.12"')
+    try:
+        return VersionRange(value)
+    except ExpectationsError as error:
+        raise WaiversError(f"{where}: {key}: {error}") from error
+
+
+def _counters(value: object, where: str) -> Mapping[str, int | None]:
+    """A list of counters, whatever they count, or a table of counters and what they count."""
+    found: dict[str, int | None] = {}
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        found = dict.fromkeys(value)
+    elif isinstance(value, dict):
+        for counter, count in value.items():
+            if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+                raise WaiversError(f"{where}: counters: {counter} = {count!r} is no count")
+            found[counter] = count
+    if not found:
+        raise WaiversError(
+            f"{where}: counters: names no counter; write ['num_graphs_seen'] for any count, or"
+            f" {{ num_graphs_seen = 0 }}"
+        )
+    for counter in found:
+        if not _COUNTER.fullmatch(counter):
+            raise WaiversError(f"{where}: counters: {counter!r} is not the name of a counter")
+    return found

@@ -1,0 +1,905 @@
+import doctest
+import itertools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from packaging.specifiers import SpecifierSet
+
+import matrix.qualify
+from matrix import cli
+from matrix.cells import Cell
+from matrix.expectations import Expectations, parse_expectations
+from matrix.qualify import (
+    AS_BEFORE,
+    EXPECTED,
+    EXPECTED_AGAIN,
+    FAILS_AS_BEFORE,
+    FAILS_OTHERWISE,
+    NEW,
+    NO_RULE,
+    NOT_JUDGED,
+    REGRESSION,
+    REPAIR,
+    UNEXPECTED,
+    Asked,
+    Qualification,
+    QualifyError,
+    qualify,
+    shifted,
+)
+from matrix.records import Case, Record, RunError, Rung, Start, write
+from matrix.releases import load_releases
+from matrix.report import qualify as report
+from matrix.waivers import Waivers, parse_waivers
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = json.loads((ROOT / "matrix" / "data" / "qualify.schema.json").read_text("utf-8"))
+RELEASES = load_releases()
+TODAY = date(2026, 11, 23)
+OLD, NEXT = "2.11.0", "2.12.1"
+NO_RULES = Expectations(())
+RULES = parse_expectations(
+    """
+[[rule]]
+id = "warm"
+case = "moe"
+start = "warm"
+torch = "<2.12"
+counters = { num_compiled_artifacts_loaded = 3 }
+evidence = ["a record"]
+
+[[rule]]
+id = "warm-212"
+case = "moe"
+start = "warm"
+torch = ">=2.12"
+counters = { num_compiled_artifacts_loaded = 4 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
+Told = tuple[Path, Record]
+
+
+def passed(name: str = "moe", /, cold: float = 60.0, warm: float = 10.0, **warmly: int) -> Case:
+    counts = {"num_graphs_seen": 1, "num_compiled_artifacts_loaded": 3, **warmly}
+    starts = (
+        Start("cold", {"total": cold}, {"num_graphs_seen": 1}),
+        Start("warm", {"total": warm}, counts),
+    )
+    return Case(name, "passed", seconds=cold + warm, starts=starts)
+
+
+def failed(name: str = "moe", signature: str = "KeyError: x", **more: Any) -> Case:
+    more = {"outcome": "failed", "reason": f"why: {signature}", **more}
+    return Case(name, signature=signature, **more)
+
+
+def make(
+    torch: str,
+    *cases: Case,
+    vllm: str = "0.20.2",
+    python: str = "3.11",
+    file: str = "",
+    day: int = 22,
+    **changes: Any,
+) -> Told:
+    cell = Cell(python, torch, vllm).name
+    facts = {
+        "started": f"2026-11-{day:02}T18:00:00Z",
+        "seconds": 70.0,
+        "os": "Linux",
+        "machine": "x86_64",
+        "memory_mib": 24000,
+        "triton": "3.6.0",
+        "cuda": "13.0",
+        "command": ["matrix"],
+        "model_source": "data",
+        "python": f"{python}.7",
+        "torch": f"{torch}+cu130",
+        "vllm": vllm,
+        "cpu": {"model": "EPYC", "cores": 2},
+        "gpu": None,
+        "tests": {"commit": None, "fingerprint": "sha256:1"},
+    }
+    facts.update(changes.pop("provenance", {}))
+    values = {"platform": "cpu", "finished": True, "provenance": facts, "cases": cases, **changes}
+    record = Record(cell=cell, **values)
+    return Path(f"results/{record.platform}/{file or cell}.json"), record
+
+
+def held(
+    *records: Told,
+    rules: Expectations = NO_RULES,
+    waivers: str = "",
+    today: date = TODAY,
+    unread: int = 0,
+    asked: Asked | None = None,
+    **narrowed: Any,
+) -> Qualification:
+    asked = replace(asked or Asked("torch", NEXT, OLD), **narrowed)
+    told = qualify(asked, records, rules, RELEASES, parse_waivers(waivers, "w.toml"), today, unread)
+    Draft202012Validator(SCHEMA).validate(json.loads(report.render(told)))
+    for text in (report.lines(told), report.page(told)):
+        assert told.verdict in text
+    return told
+
+
+def kinds(told: Qualification) -> list[str]:
+    return [*(each.kind for each in told.failures), *(each.kind for each in told.drifts)]
+
+
+def waiver(what: str, until: str = "2026-12-31", name: str = "known") -> str:
+    return (
+        f"[[waiver]]\nid = '{name}'\nwhy = 'it is known'\nuntil = {until}\n"
+        f"link = 'https://github.com/pytorch/pytorch/issues/1'\n{what}\n"
+    )
+
+
+def test_the_same_on_both_sides_is_qualified() -> None:
+    told = held(make(OLD, passed(), passed("small")), make(NEXT, passed(), passed("small")))
+    assert (told.verdict, told.exit_status, told.compared) == ("qualified", 0, 2)
+    assert not kinds(told) and not told.unknown and not told.times
+    assert told.platforms == ("cpu",)
+
+
+def test_a_case_that_passed_and_fails_is_a_regression() -> None:
+    told = held(make(OLD, passed(), passed("b")), make(NEXT, failed(), passed("b")))
+    assert (told.verdict, told.exit_status) == ("not qualified", 1)
+    [failure] = told.failures
+    assert (failure.kind, failure.case, failure.rung) == (REGRESSION, "moe", "starts cold")
+    assert (failure.signature, failure.reason) == ("KeyError: x", "why: KeyError: x")
+    told = held(make(NEXT, passed()), make(OLD, failed()))
+    assert (kinds(told), told.exit_status) == ([REPAIR], 0)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "kind", "status"),
+    [
+        (failed(), FAILS_AS_BEFORE, 0),
+        (failed(signature="KeyError: y"), FAILS_OTHERWISE, 1),
+        # The same signature one rung higher is another failure.
+        (replace(failed(), starts=passed().starts[:1]), FAILS_OTHERWISE, 1),
+        (replace(failed(), outcome="timed_out"), FAILS_AS_BEFORE, 0),
+    ],
+)
+def test_a_case_that_fails_on_both_sides(candidate: Case, kind: str, status: int) -> None:
+    told = held(make(OLD, failed()), make(NEXT, candidate))
+    assert (kinds(told), told.exit_status) == ([kind], status)
+
+
+def test_a_failure_without_a_signature_has_one_of_its_text() -> None:
+    text = "Traceback\nKeyError: /home/x/y.py 0xdeadbeef"
+    told = held(make(OLD, passed()), make(NEXT, failed(signature="", failure=text)))
+    assert told.failures[0].signature == "KeyError: <path> <address>"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"error": RunError("imports", "ImportError: undefined symbol: _ZN3c10E")},
+        {"rungs": (Rung("imports", False, 1.0, "ImportError: undefined symbol: _ZN3c10E"),)},
+    ],
+)
+def test_a_run_that_never_came_to_its_cases_fails_in_all_of_them(fault: dict[str, Any]) -> None:
+    told = held(make(OLD, passed(), passed("b")), make(NEXT, **fault))
+    assert [each.kind for each in told.failures] == [REGRESSION] * 2
+    assert {each.rung for each in told.failures} == {"imports"}
+    assert {each.signature for each in told.failures} == {"ImportError: undefined symbol: _ZN3c10E"}
+    told = held(make(OLD, **fault), make(NEXT, **fault))
+    assert (kinds(told), told.compared, told.exit_status) == ([FAILS_AS_BEFORE], 1, 0)
+    assert "the whole run" in report.lines(told)
+
+
+def test_a_run_in_the_environment_of_another_cell_is_of_neither() -> None:
+    """Its name says the candidate, and its versions the baseline."""
+    error = RunError("wrong_cell", "it has torch 2.11.0, not 2.12.1")
+    wrong = make(NEXT, error=error, provenance={"torch": OLD}, day=23, file="wrong")
+    assert held(make(OLD, passed()), make(NEXT, passed()), wrong).exit_status == 0
+    assert held(make(OLD, passed()), wrong).exit_status == 3
+
+
+def test_a_run_that_says_no_version_is_of_its_name() -> None:
+    unknown = {"torch": None, "vllm": None}
+    error = RunError("resolves", "no versions go together")
+    told = held(make(OLD, passed()), make(NEXT, error=error, provenance=unknown))
+    assert [(each.kind, each.rung) for each in told.failures] == [(REGRESSION, "resolves")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rules", "kind", "status"),
+    [
+        (3, 4, NO_RULES, NO_RULE, 1),
+        (3, 4, RULES, EXPECTED, 0),
+        (2, 4, RULES, EXPECTED_AGAIN, 0),
+        (3, 5, RULES, UNEXPECTED, 1),
+        # It did not change, and should have.
+        (3, 3, RULES, UNEXPECTED, 1),
+        # As bad as it was.
+        (5, 5, RULES, AS_BEFORE, 0),
+    ],
+)
+def test_a_counter_that_changed_fails_unless_its_new_count_is_expected(
+    before: int, after: int, rules: Expectations, kind: str, status: int
+) -> None:
+    told = held(
+        make(OLD, passed(num_compiled_artifacts_loaded=before)),
+        make(NEXT, passed(num_compiled_artifacts_loaded=after)),
+        rules=rules,
+    )
+    [drift] = told.drifts
+    assert (drift.kind, drift.before, drift.after) == (kind, before, after)
+    assert (drift.start, drift.counter) == ("warm", "num_compiled_artifacts_loaded")
+    assert (drift.wanted, drift.judged) == ((4, True) if rules is RULES else (None, False))
+    assert (told.exit_status, drift.fails) == (status, bool(status))
+
+
+def test_a_counter_of_torch_that_was_never_raised_is_zero() -> None:
+    told = held(make(OLD, passed()), make(NEXT, passed(**{"aot_autograd.total": 0})))
+    assert not told.drifts
+    told = held(make(OLD, passed(**{"aot_autograd.total": 4})), make(NEXT, passed()))
+    assert [(each.before, each.after) for each in told.drifts] == [(4, 0)]
+    assert told.exit_status == 1
+
+
+def test_a_counter_that_only_one_side_has() -> None:
+    more = make(NEXT, passed(num_aot_compiles=1))
+    told = held(make(OLD, passed()), more)
+    assert (kinds(told), told.exit_status) == ([NEW], 0)
+    told = held(make(OLD, passed(num_aot_compiles=1)), make(NEXT, passed()))
+    assert (kinds(told), told.exit_status) == ([NO_RULE], 1)
+
+
+def test_a_counter_that_no_rule_may_name_is_told_and_not_judged() -> None:
+    counts = ({"inductor.pattern_matcher_count": count} for count in (22, 23))
+    told = held(*(make(of, passed(**count)) for of, count in zip((OLD, NEXT), counts, strict=True)))
+    assert (kinds(told), told.exit_status) == ([NOT_JUDGED], 0)
+    assert "warm  inductor.pattern_matcher_count  22->23  moe" in report.lines(told)
+
+
+def test_a_flag_of_the_whole_run_is_one_of_each_case() -> None:
+    told = held(make(OLD, passed(), flags={"A": 1, "B": 1}), make(NEXT, passed(), flags={"A": 2}))
+    assert [(each.flag, each.before, each.after) for each in told.flags] == [
+        ("A", 1, 2),
+        ("B", 1, None),
+    ]
+
+
+def test_a_flag_that_differs_is_told_beside_the_drift() -> None:
+    flags = {"VLLM_USE_MEGA_AOT_ARTIFACT": True}
+    same = {"VLLM_USE_MEGA_AOT_ARTIFACT": False}
+    old = [replace(passed(name), flags=same) for name in ("a", "b", "c")]
+    new = [
+        replace(passed("a", num_graphs_seen=0), flags=flags),
+        replace(passed("b", num_graphs_seen=0), flags=flags),
+        replace(passed("c"), flags=same),
+    ]
+    told = held(make(OLD, *old), make(NEXT, *new))
+    assert (told.exit_status, len(told.flags)) == (1, 2)
+    line = (
+        "VLLM_USE_MEGA_AOT_ARTIFACT: false, now true, in 2 of 3 cases; all 2 counter changes are"
+        " there, and none in the 1 case where it is the same"
+    )
+    assert line in report.lines(told)
+    told = held(make(OLD, *old), make(NEXT, *new[:2], passed("c", num_graphs_seen=0)))
+    assert "; 2 of 3 counter changes are there" in report.lines(told)
+
+
+UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str]] = {
+    "a cell that never ran": ((passed(),), (), {"vllm": "0.19.1"}, "never ran; of its cases 1"),
+    "a case that is missing": ((passed(), passed("b")), (passed(),), {}, "is no case of the"),
+    "a case that was not asked for": (
+        (passed(), passed("b")),
+        (passed(),),
+        {"deselected": 1},
+        "was not asked for: the record holds 1 of 2 cases",
+    ),
+    "a part, and the same part": (
+        (passed(),),
+        (passed(),),
+        {"deselected": 8},
+        "the record of the candidate holds 1 of 9 cases",
+    ),
+    "a full disk": (
+        (passed(), passed("b")),
+        (passed(),),
+        {"error": RunError("no_space", "no space left")},
+        "ended early: no space left",
+    ),
+    "only a full disk": ((passed(),), (), {"error": RunError("no_gpu", "no GPU")}, "no GPU"),
+    "it died after its cases": ((passed(),), (passed(),), {"finished": False}, "did not finish"),
+    "it was cut short in a case": (
+        (passed(), passed("b")),
+        (passed(), Case("b", "interrupted")),
+        {},
+        "has no answer: was interrupted",
+    ),
+    "no start, though it passed": (
+        (passed(), passed("b")),
+        (passed(), Case("b", "passed")),
+        {},
+        "has no answer: the record holds no cold start",
+    ),
+    "a case that does not apply now": (
+        (passed(), passed("b")),
+        (passed(), Case("b", "not_applicable", reason="no DeepGEMM")),
+        {},
+        "passed at the baseline, and now does not apply: no DeepGEMM",
+    ),
+    "a failure that has no baseline": (
+        (passed(),),
+        (passed(), failed("b")),
+        {},
+        "fails (why: KeyError: x), and at the baseline it is no case of the record",
+    ),
+    "a failure where the baseline does not apply": (
+        (passed(), Case("b", "not_applicable", reason="no GPU")),
+        (passed(), failed("b")),
+        {},
+        "and at the baseline it does not apply: no GPU",
+    ),
+    "a failure of the baseline without an answer": (
+        (passed(), failed("b")),
+        (passed(),),
+        {},
+        "failed at the baseline, and now is no case of the record",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_what_is_not_known_never_qualifies(what: str) -> None:
+    before, after, how, said = UNKNOWN[what]
+    told = held(make(OLD, *before), make(NEXT, *after, **how))
+    assert (told.verdict, told.exit_status) == ("not enough evidence", 3)
+    assert said in told.unknown[0].reason
+    assert told.unknown[0].reason in report.lines(told)
+    # And it hides no failure.
+    more = make(OLD, passed(), python="3.12"), make(NEXT, failed(), python="3.12")
+    assert held(make(OLD, *before), make(NEXT, *after, **how), *more).exit_status == 1
+
+
+def test_a_name_that_means_another_patch_is_told() -> None:
+    told = held(make(OLD, passed()), asked=Asked("torch", "2.12.0", OLD, ("cpu",)))
+    assert told.notes[-1] == (
+        "tox -e py311-torch212-vllm020 installs torch 2.12.1, which is not the candidate 2.12.0"
+    )
+    told = held(make(OLD, passed()), asked=Asked("torch", NEXT, OLD, ("cpu",)))
+    assert not any("installs" in each for each in told.notes)
+
+
+def test_half_of_the_baseline_is_too_little() -> None:
+    records = [make(OLD, passed(), vllm=vllm) for vllm in ("0.19.1", "0.20.2")]
+    told = held(*records, make(NEXT, passed()))
+    assert (told.exit_status, told.compared) == (3, 1)
+    assert told.unknown[0].cell == "py311-torch212-vllm019"
+    assert "tox -e py311-torch212-vllm019 -- --platform cpu" in report.lines(told)
+    assert held(*records, make(NEXT, passed()), under=SpecifierSet("==0.20.*")).exit_status == 0
+
+
+def test_what_only_the_candidate_ran_and_passes_is_no_evidence_either_way() -> None:
+    told = held(
+        make(OLD, passed()), make(NEXT, passed(), passed("b")), make(NEXT, passed(), vllm="0.19.1")
+    )
+    assert (told.exit_status, told.compared, told.unknown) == (0, 1, ())
+    assert "py311-torch212-vllm019 on cpu has no baseline" in told.notes[-1]
+
+
+def test_another_platform_does_not_answer() -> None:
+    told = held(make(OLD, passed(), platform="cuda"), make(NEXT, passed()))
+    assert (told.exit_status, told.compared) == (3, 0)
+    assert "no case has an answer on both sides" in report.lines(told)
+    assert told.notes[:2] == (
+        "no record of torch 2.12.1 on cuda; it has records of 2.11.0",
+        "no record of torch 2.11.0 on cpu; it has records of 2.12.1",
+    )
+    told = held(
+        make(OLD, passed()), make(NEXT, passed()), make(OLD, passed(), platform="cuda"),
+        platforms=("cpu",),
+    )  # fmt: skip
+    assert told.exit_status == 0
+
+
+def test_a_record_that_could_not_be_read_may_decide() -> None:
+    told = held(make(OLD, passed()), make(NEXT, passed()), unread=1)
+    assert told.exit_status == 3
+    assert "1 record could not be read, and may decide" in report.page(told)
+    assert held(make(OLD, passed()), make(NEXT, failed()), unread=1).exit_status == 1
+
+
+def test_the_same_minor_stands_in_where_no_patch_ran_on_both_sides() -> None:
+    told = held(make(OLD, passed(), vllm="0.20.1"), make(NEXT, failed()))
+    assert told.exit_status == 1
+    assert told.matches[0].notes == (
+        "no patch of vLLM 0.20 ran on both sides: vLLM 0.20.2 is held against 0.20.1",
+    )
+    exact = make(OLD, failed(), vllm="0.20.2", file="py311-torch211-vllm020.b", day=21)
+    told = held(make(OLD, passed(), vllm="0.20.1"), exact, make(NEXT, failed()))
+    assert (kinds(told), told.matches[0].notes) == ([FAILS_AS_BEFORE], ())
+    # The patch that both ran goes before a newer one that only one of them did.
+    old = make(NEXT, passed(), vllm="0.20.1", file="py311-torch212-vllm020.b", day=21)
+    told = held(make(OLD, passed(), vllm="0.20.1"), old, make(NEXT, failed()))
+    assert (kinds(told), told.matches[0].candidate.vllm) == ([], "0.20.1")
+
+
+def test_vllm_is_held_under_the_very_same_torch() -> None:
+    asked = Asked("vllm", "0.20.2", "0.19.1")
+    records = [make("2.11.0", passed(), vllm="0.19.1"), make("2.11.0", failed())]
+    told = held(*records, asked=asked)
+    assert (kinds(told), told.failures[0].place.cell) == ([REGRESSION], "py311-torch211-vllm020")
+    told = held(make("2.11.0", passed(), vllm="0.19.1"), make("2.11.1", failed()), asked=asked)
+    assert (kinds(told), told.exit_status) == ([], 3)
+    assert "vLLM 0.20.2 against 0.19.1: not enough" in report.lines(told)
+
+
+def test_two_patches_of_one_name_are_two_releases() -> None:
+    """2.12.0 and 2.12.1 share the cell's name, and the newer record must not hide the older."""
+    records = [make("2.12.0", passed(), file="a", day=20), make("2.12.1", failed(), file="b")]
+    assert kinds(held(*records, asked=Asked("torch", "2.12.1", "2.12.0"))) == [REGRESSION]
+
+
+def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None:
+    records = [make(NEXT, failed(), day=20, file="old"), make(NEXT, passed(), day=21, file="new")]
+    told = held(make(OLD, passed()), *records)
+    assert told.exit_status == 0
+    assert told.notes[1:] == (
+        "results/cpu/new.json decides for py311-torch212-vllm020 on cpu, and 1 other record of it"
+        " does not",
+    )
+
+
+def test_a_copy_counts_once_and_is_told() -> None:
+    path, record = make(NEXT, passed())
+    told = held(make(OLD, passed()), (path, record), (Path("records/copy.json"), record))
+    assert told.exit_status == 0
+    assert told.notes[1:] == (
+        "records/copy.json is there more than once (results/cpu/py311-torch212-vllm020.json) and"
+        " counts once",
+    )
+
+
+def test_a_clock_that_is_ahead_is_told() -> None:
+    told = held(make(OLD, passed()), make(NEXT, passed(), day=25))
+    assert "started on 2026-11-25T18:00:00Z, which is yet to come" in told.notes[1]
+
+
+def test_other_tests_on_the_two_sides_are_told() -> None:
+    other = {"tests": {"fingerprint": "sha256:2"}, "model_source": "hub"}
+    told = held(make(OLD, passed()), make(NEXT, passed(), provenance=other))
+    assert told.matches[0].notes == (
+        "the startup tests changed between the two records",
+        "the models' source changed between the two records",
+    )
+    assert "the startup tests changed" in report.page(told)
+
+
+def three(torch: str, *cold: float, **more: Any) -> list[Told]:
+    return [
+        make(torch, passed(cold=each), day=day, file=f"{torch}.{day}", **more)
+        for day, each in enumerate(cold, 20)
+    ]
+
+
+def test_seconds_beyond_noise_are_told_and_not_judged() -> None:
+    told = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91))
+    [time] = told.times
+    assert (time.start, time.before, time.after) == ("cold", (60, 63, 61), (90, 94, 91))
+    assert told.exit_status == 0
+    assert "  cold   61.0  ->   91.0  moe   py311-torch212-vllm020 on cpu" in report.lines(told)
+    assert "| cold | 61.0 (3) | 91.0 (3) |" in report.page(told)
+    assert not held(*three(OLD, 60, 63, 92), *three(NEXT, 90, 94, 91)).times  # they overlap
+    assert not held(*three(OLD, 60, 63, 61), *three(NEXT, 64, 65, 66)).times  # by too little
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"jobs": 4}, "not comparable: up to 4 cases ran side by side"),
+        ({"cpu": {"model": "Xeon", "cores": 2}}, "not comparable: other machine"),
+        ({"gpu": {"name": "H200"}}, "not comparable: other machine"),
+        ({"machine": "aarch64"}, "not comparable: other machine"),
+    ],
+)
+def test_seconds_of_another_kind_are_not_compared(changed: dict[str, Any], why: str) -> None:
+    told = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91, provenance=changed))
+    assert (told.times, told.matches[0].no_times) == ((), why)
+    assert why in report.lines(told) and why in report.page(told)
+
+
+def test_only_runs_of_one_kind_make_a_sample() -> None:
+    others = [
+        make(OLD, passed(cold=500), day=10, file="jobs", provenance={"jobs": 4}),
+        make(OLD, passed(cold=500), day=11, file="machine", provenance={"machine": "aarch64"}),
+        make(OLD, failed(), day=12, file="failed"),
+    ]
+    [time] = held(*others, *three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91)).times
+    assert time.before == (60, 63, 61)
+
+
+def test_one_run_tells_no_noise_and_a_copy_is_no_second_run() -> None:
+    path, record = make(NEXT, passed(cold=600.0))
+    copies = [(Path(f"records/{number}.json"), record) for number in range(3)]
+    told = held(*three(OLD, 60, 63, 61), (path, record), *copies)
+    assert told.matches[0].no_times == (
+        "not comparable: 3 runs of the baseline and 1 of the candidate tell no noise; three of each"
+        " do"
+    )
+    assert told.times == ()
+
+
+def test_the_examples_are_true() -> None:
+    assert doctest.testmod(matrix.qualify).failed == 0
+
+
+_SECONDS = st.lists(st.floats(0, 1e6), max_size=6)
+
+
+@given(_SECONDS)
+def test_no_sample_is_beyond_its_own_noise(sample: list[float]) -> None:
+    assert not shifted(sample, sample)
+    assert not shifted(sample, [])
+
+
+COUNTERS = "counters = { num_graphs_seen = 0 }"
+
+
+def test_a_waiver_takes_a_failure_out_of_the_verdict_and_stays_to_be_seen() -> None:
+    records = make(OLD, passed(), passed("b")), make(NEXT, failed(), passed("b", num_graphs_seen=0))
+    assert held(*records).exit_status == 1
+    first = waiver("signature = 'KeyError: x'")
+    second = waiver(COUNTERS, name="graphs")
+    assert held(*records, waivers=first).exit_status == 1
+    told = held(*records, waivers=first + second)
+    assert (told.exit_status, [count for _, count in told.waivers]) == (0, [1, 1])
+    assert not told.failures[0].fails and not told.drifts[0].fails
+    for text in (report.lines(told), report.page(told)):
+        assert "waived by known" in text and "2 waived" in text
+        assert "https://github.com/pytorch/pytorch/issues/1" in text
+
+
+def test_a_waiver_of_one_count_does_not_hide_another() -> None:
+    records = make(OLD, passed()), make(NEXT, passed(num_graphs_seen=2))
+    told = held(*records, waivers=waiver(COUNTERS))
+    assert (told.exit_status, [each.id for each in told.idle]) == (1, ["known"])
+    assert held(*records, waivers=waiver("counters = ['num_graphs_seen']")).exit_status == 0
+
+
+def test_an_expired_waiver_fails_and_is_named() -> None:
+    records = make(OLD, passed()), make(NEXT, failed())
+    what = waiver("signature = 'KeyError: x'", until="2026-11-22")
+    told = held(*records, waivers=what)
+    assert (told.exit_status, told.waivers) == (1, ())
+    assert [(each.id, count) for each, count in told.expired] == [("known", 1)]
+    for text in (report.lines(told), report.page(told)):
+        assert "waiver known expired on 2026-11-22" in text
+    assert held(*records, waivers=what, today=date(2026, 11, 22)).exit_status == 0
+
+
+def test_a_waiver_that_matches_nothing_is_reported() -> None:
+    records = make(OLD, passed()), make(NEXT, passed())
+    told = held(*records, waivers=waiver("signature = 'KeyError: x'", until="2026-11-22"))
+    assert (told.exit_status, [each.id for each in told.idle]) == (0, ["known"])
+    assert "known matches nothing here and expired on 2026-11-22" in report.lines(told)
+    told = held(*records, waivers=waiver("signature = 'x'\ntorch = '==2.9.*'"))
+    assert (told.idle, told.elsewhere) == ((), 1)
+    assert "1 waiver of other releases or platforms left out" in report.lines(told)
+
+
+def test_what_does_not_apply_any_more_can_be_waived_and_what_is_missing_cannot() -> None:
+    gone = Case("b", "not_applicable", reason="no DeepGEMM")
+    records = make(OLD, passed(), passed("b")), make(NEXT, passed(), gone)
+    told = held(*records, waivers=waiver("signature = 'no DeepGEMM'"))
+    assert (told.exit_status, [count for _, count in told.waivers]) == (0, [1])
+    told = held(make(OLD, passed(), passed("b")), make(NEXT, passed()), waivers=waiver(COUNTERS))
+    assert told.exit_status == 3
+
+
+def test_a_known_failure_uses_its_waiver_though_the_baseline_has_it_too() -> None:
+    told = held(
+        make(OLD, failed()), make(NEXT, failed()), waivers=waiver("signature = 'KeyError: x'")
+    )
+    assert (told.exit_status, told.idle) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Asked("torch", "2.12.7", OLD), r"^--torch 2\.12\.7: no release of torch that is known"),
+        (Asked("torch", "2.12.7", OLD), r"the nearest: 2\.12\.1, 2\.13\.0$"),
+        (Asked("torch", NEXT, "1.0"), r"^--baseline 1\.0: no release of torch"),
+        (Asked("vllm", "0.99.0", "0.20.2"), r"^--vllm 0\.99\.0: no release of vLLM"),
+        (Asked("torch", OLD, "2.11"), r"^--baseline 2\.11: is the candidate itself; name another "),
+        (Asked("torch", OLD, OLD), r"such as 2\.10\.0$"),
+    ],
+)
+def test_a_question_that_has_no_answer_is_one_line(asked: Asked, said: str) -> None:
+    with pytest.raises(QualifyError, match=said):
+        held(make(OLD, passed()), asked=asked)
+
+
+def test_a_release_candidate_is_known_by_its_records() -> None:
+    asked = Asked("torch", "2.12.0rc3", OLD)
+    assert held(make(OLD, passed()), make("2.12.0rc3", failed()), asked=asked).exit_status == 1
+
+
+def test_a_release_without_a_record_is_no_answer() -> None:
+    told = held(make(OLD, passed()), asked=Asked("torch", OLD, "2.10.0"))
+    assert told.exit_status == 3
+    assert "no record of torch 2.10.0 on cpu; it has records of 2.11.0" in told.notes
+    told = held(make(OLD, passed()), make(NEXT, passed()), pythons=("3.12",))
+    assert told.exit_status == 3
+    assert told.notes == (
+        "no record of torch 2.11.0 or 2.12.1 on cuda; it has records of no release",
+        "no record of torch 2.11.0 or 2.12.1 on cpu that was asked for; it has records of 2.11.0,"
+        " 2.12.1",
+    )
+
+
+HOSTILE = "<script>alert(1)</script> | `a` [b](http://evil.example) @you $x$ \x1b[31m\n# head"
+
+
+def test_what_a_record_says_is_text() -> None:
+    bad = Case(HOSTILE, "failed", reason=HOSTILE, signature=HOSTILE)
+    drifting = {f"x{HOSTILE}": 3}
+    flags = {HOSTILE: HOSTILE}
+    told = held(
+        make(OLD, replace(bad, outcome="passed", starts=passed().starts), passed()),
+        make(NEXT, bad, replace(passed(**drifting), flags=flags), packages={"a": HOSTILE}),
+        make(OLD, passed(), python="3.12", provenance={"os": HOSTILE}, packages={"a": "1"}),
+        make(NEXT, passed(), python="3.12", packages={"a": HOSTILE}),
+    )
+    page = report.page(told)
+    rest = page.replace("<details>", "").replace("</details>", "")
+    rest = rest.replace("<summary>", "").replace("</summary>", "")
+    assert "<" not in rest and "\x1b" not in page
+    assert not re.search(r"(?<!\\)\]\(", page)
+    assert "http://" not in page and "@you" not in page and "\n# head" not in page
+    widths = [line.count("|") for line in page.splitlines() if line.startswith("|")]
+    for _, table in itertools.groupby(widths):
+        assert len(list(table)) >= 3
+    assert all(each.isprintable() for each in report.lines(told) if each != "\n")
+
+
+def test_the_markdown_is_for_an_umbrella_issue() -> None:
+    told = held(
+        make(OLD, passed("a"), passed("b"), passed("c"), packages={"triton": "3.6.0"}),
+        make(NEXT, failed("a"), failed("b"), passed("c"), packages={"triton": "3.7.1"}),
+    )
+    page = report.page(told)
+    assert page.startswith("## ❌ torch 2.12.1 against 2.11.0 on cpu: not qualified\n")
+    assert page.count("**KeyError: x**") == 1  # grouped by signature
+    assert "| `py311-torch212-vllm020` | cpu | 2.12.1, 0.20.2 | `b` | starts cold |" in page
+    assert "packages that differ: triton 3.6.0 → 3.7.1" in page
+    assert "`results/cpu/py311-torch212-vllm020.json`" in page
+    assert "tox -e py311-torch212-vllm020 -- --platform cpu\n" in page
+    assert "`py311-torch212-vllm020` (off-pin)" in page
+
+
+# The laws hold for whatever two releases of some cells did.
+
+_OUTCOMES: Mapping[str, Any] = {
+    "passed": lambda name: passed(name),
+    "drifted": lambda name: passed(name, num_graphs_seen=0),
+    "failed": lambda name: failed(name),
+    "failed otherwise": lambda name: failed(name, "KeyError: y"),
+    "not applicable": lambda name: Case(name, "not_applicable", reason="no GPU"),
+    "interrupted": lambda name: Case(name, "interrupted"),
+}
+_CASES = st.dictionaries(st.sampled_from("abc"), st.sampled_from(sorted(_OUTCOMES)))
+_PLACES = list(itertools.product(("cpu", "cuda"), ("0.19.1", "0.20.2"), ("3.11", "3.12")))
+_SIDE = st.dictionaries(st.sampled_from(_PLACES), _CASES, max_size=4)
+_Side = dict[tuple[str, str, str], dict[str, str]]
+
+
+def side(torch: str, ran: _Side) -> list[Told]:
+    return [
+        make(
+            torch,
+            *(_OUTCOMES[how](name) for name, how in sorted(cases.items())),
+            platform=platform,
+            vllm=vllm,
+            python=python,
+        )
+        for (platform, vllm, python), cases in ran.items()
+    ]
+
+
+def judged(*records: Told, asked: Asked | None = None) -> Qualification:
+    asked = asked or Asked("torch", NEXT, OLD)
+    return qualify(asked, records, NO_RULES, RELEASES, Waivers(), TODAY)
+
+
+def found(told: Qualification, kind: str) -> set[tuple[str, str, str, str]]:
+    return {
+        (each.place.platform, each.place.vllm, each.place.cell[:5], each.case)
+        for each in told.failures
+        if each.kind == kind
+    }
+
+
+@settings(deadline=None, max_examples=50)
+@given(_SIDE)
+def test_what_is_the_same_never_fails(ran: _Side) -> None:
+    told = judged(*side(OLD, ran), *side(NEXT, ran))
+    assert not told.failing and told.exit_status in (0, 3)
+    assert not found(told, REGRESSION) and not found(told, REPAIR)
+    assert not told.times and not told.flags
+
+
+@settings(deadline=None, max_examples=50)
+@given(_SIDE, _SIDE)
+def test_the_other_way_round_regressions_are_repairs(before: _Side, after: _Side) -> None:
+    records = [*side(OLD, before), *side(NEXT, after)]
+    there, back = judged(*records), judged(*records, asked=Asked("torch", OLD, NEXT))
+    assert there.compared == back.compared
+    assert found(there, REGRESSION) == found(back, REPAIR)
+    assert found(there, REPAIR) == found(back, REGRESSION)
+    assert found(there, FAILS_OTHERWISE) == found(back, FAILS_OTHERWISE)
+    assert found(there, FAILS_AS_BEFORE) == found(back, FAILS_AS_BEFORE)
+
+
+@settings(deadline=None, max_examples=50)
+@given(_SIDE, _SIDE, _SIDE)
+def test_what_is_not_asked_about_changes_nothing(
+    before: _Side, after: _Side, unrelated: _Side
+) -> None:
+    records = [*side(OLD, before), *side(NEXT, after)]
+    more = [*side("2.10.0", unrelated), *side("2.13.0", unrelated)]
+    # The notes say which releases there are records of.
+    told, wanted = (replace(judged(*of), notes=()) for of in ([*more, *records], records))
+    assert told == wanted
+
+
+@settings(deadline=None, max_examples=50)
+@given(_SIDE, _SIDE, st.randoms())
+def test_the_order_of_the_records_does_not_matter(before: _Side, after: _Side, random: Any) -> None:
+    records = [*side(OLD, before), *side(NEXT, after)]
+    mixed = random.sample(records, len(records))
+    assert report.render(judged(*mixed)) == report.render(judged(*records))
+
+
+@settings(deadline=None, max_examples=50)
+@given(_SIDE, _SIDE)
+def test_taking_an_answer_away_never_qualifies(before: _Side, after: _Side) -> None:
+    for place, cases in after.items():
+        for name in cases:
+            if before.get(place, {}).get(name) not in ("not applicable", "interrupted", None):
+                less = {**after, place: {each: cases[each] for each in cases if each != name}}
+                assert judged(*side(OLD, before), *side(NEXT, less)).exit_status != 0
+
+
+@settings(deadline=None, max_examples=50)
+@given(_SIDE, _SIDE)
+def test_a_qualified_candidate_passes_all_that_the_baseline_passes(
+    before: _Side, after: _Side
+) -> None:
+    if judged(*side(OLD, before), *side(NEXT, after)).exit_status == 0:
+        for place, cases in before.items():
+            for name, how in cases.items():
+                if how in ("passed", "drifted"):
+                    assert after[place][name] == how
+
+
+# The command
+
+
+def here_with(folder: Path, *records: Told) -> None:
+    for path, record in records:
+        write(record, folder / path)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.toml").write_text("")
+    monkeypatch.setattr(cli, "_today", lambda: TODAY)
+    return tmp_path
+
+
+ASK = ["qualify", "--torch", NEXT, "--baseline", OLD, "--expectations", "rules.toml"]
+
+
+def test_the_exit_status_is_the_answer(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here_with(here, make(OLD, passed()), make(NEXT, passed()))
+    assert cli.main([*ASK, "--platform", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith("torch 2.12.1 against 2.11.0 on cpu: qualified\n")
+    here_with(here, make(NEXT, failed()))
+    assert cli.main(ASK) == 1
+    assert cli.main([*ASK, "--platform", "cuda"]) == 3
+    assert cli.main([*ASK, "--python", "3.12"]) == 3
+    assert cli.main([*ASK, "--under", "0.19"]) == 3
+    (here / "w.toml").write_text(waiver("signature = 'KeyError: x'"))
+    capsys.readouterr()
+    assert cli.main([*ASK, "--waivers", "w.toml"]) == 0
+    ended = capsys.readouterr()
+    assert (ended.err, "waived by known" in ended.out) == ("", True)
+
+
+def test_markdown_and_json_are_of_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here_with(here, make(OLD, passed()), make(NEXT, failed()))
+    assert cli.main([*ASK, "--json", "results"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    Draft202012Validator(SCHEMA).validate(told)
+    assert (told["verdict"], told["failures"][0]["kind"]) == ("not qualified", REGRESSION)
+    assert told["cells"][0]["candidate"]["record"] == "results/cpu/py311-torch212-vllm020.json"
+    assert cli.main([*ASK, "--markdown"]) == 1
+    assert capsys.readouterr().out.startswith("## ❌ torch 2.12.1 against 2.11.0 on cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--torch", "2.12.7", "--baseline", OLD], "--torch 2.12.7: no release of torch"),
+        (["--torch", "new", "--baseline", OLD], "--torch 'new': is no release; write it as"),
+        (["--torch", OLD, "--baseline", "old"], "--baseline 'old': is no release; write it as"),
+        (["--torch", OLD, "--baseline", OLD], "--baseline 2.11.0: is the candidate itself"),
+        (["--torch", NEXT, "--baseline", OLD, "--under", "x y"], "--under 'x y': is neither"),
+        (["--torch", NEXT, "--baseline", OLD, "--waivers", "w.toml"], "w.toml: waiver 'w': until"),
+    ],
+)
+def test_a_bad_question_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    here_with(here, make(OLD, passed()), make(NEXT, passed()))
+    (here / "w.toml").write_text(waiver("signature = 'x'", until="'soon'", name="w"))
+    assert cli.main(["qualify", *arguments]) == 2
+    ended = capsys.readouterr()
+    assert ended.out == ""
+    assert ended.err.startswith(f"matrix: {said}") and ended.err.count("\n") == 1
+
+
+def test_without_any_record_there_is_no_question(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(ASK) == 2
+    assert "no record in results, records; `matrix run CELL`" in capsys.readouterr().err
+
+
+def test_a_record_of_another_schema_is_named_and_never_qualifies(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here_with(here, make(OLD, passed()), make(NEXT, passed()))
+    path = here / "results" / "cpu" / "py312-torch212-vllm020.json"
+    newer = (here / "results" / "cpu" / "py311-torch212-vllm020.json").read_text()
+    path.write_text(newer.replace('"schema": 1', '"schema": 2'))
+    assert cli.main(ASK) == 2
+    ended = capsys.readouterr()
+    assert "schema: is 2, newer than this matrix knows (1)" in ended.err
+    assert ended.out.startswith("torch 2.12.1 against 2.11.0 on cpu: not enough evidence\n")
+    here_with(here, make(NEXT, failed()))
+    assert cli.main(ASK) == 1
+
+
+def test_check_reads_the_waivers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "w.toml").write_text(waiver("signature = 'x'", until="2026-11-22"))
+    assert cli.main(["check", "--waivers", "w.toml"]) == 0
+    assert "waivers       1 known failures that are accepted, expired: known" in (
+        capsys.readouterr().out
+    )
+    (here / "w.toml").write_text("[[waiver]]\nid = 'w'\nbecause = 'x'")
+    assert cli.main(["check", "--waivers", "w.toml"]) == 2
+    assert "matrix: w.toml: waiver 'w': because: unknown key" in capsys.readouterr().err
+
+
+def test_the_published_records_tell_what_torch_212_changed() -> None:
+    """Torch 2.12 turns the mega artifact on by default (vllm-project/vllm #37198)."""
+    from matrix.expectations import load_expectations
+    from matrix.records import read_many
+
+    records, errors = read_many([ROOT / "results"])
+    asked = Asked("torch", NEXT, OLD, ("cpu",), under=SpecifierSet("==0.20.*"))
+    told = qualify(asked, records, load_expectations(), RELEASES, Waivers(), TODAY)
+    assert not errors and told.compared == 9 and not told.failures
+    assert {each.flag for each in told.flags} == {"VLLM_USE_MEGA_AOT_ARTIFACT"}
+    changed = {each.case for each in told.flags}
+    assert {each.case for each in told.drifts} == changed
+    assert not any(case.startswith("moe_startup") for case in changed)
