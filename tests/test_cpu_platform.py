@@ -1,13 +1,16 @@
+import importlib
 import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pytest
 
 from matrix.inside import cpu_platform
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE, activate, gpu_visible
 
+Kind = TypeVar("Kind")
 OURS = "matrix.inside.cpu.platform.CompilingCpuPlatform"
 
 
@@ -74,3 +77,66 @@ def test_a_gpu_is_seen_through_its_tool(tmp_path: Path, monkeypatch: pytest.Monk
     assert not gpu_visible({"CUDA_VISIBLE_DEVICES": "-1"})
     smi(tmp_path, "No devices were found", 6)
     assert not gpu_visible({})
+
+
+@pytest.fixture
+def attention(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """The platform's attention backends on a torch and a vLLM that have the names, and no more."""
+
+    class Backend:
+        pass
+
+    class Builder(Generic[Kind]):
+        pass
+
+    class Impl(Generic[Kind]):
+        is_sparse = False
+
+    library = types.SimpleNamespace(Library=type("Library", (), {}))
+    modules: dict[str, dict[str, object]] = {
+        "torch": {"Tensor": type("Tensor", (), {}), "library": library},
+        "vllm": {},
+        "vllm.v1": {},
+        "vllm.v1.attention": {},
+        "vllm.v1.attention.backend": {
+            "AttentionBackend": Backend,
+            "AttentionMetadataBuilder": Builder,
+            "MLAAttentionImpl": Impl,
+        },
+    }
+    for name, held in modules.items():
+        module = types.ModuleType(name)
+        vars(module).update(held)
+        monkeypatch.setitem(sys.modules, name, module)
+        parent, _, leaf = name.rpartition(".")
+        if parent:
+            vars(sys.modules[parent])[leaf] = module
+    ours = "matrix.inside.cpu.attention"
+    monkeypatch.setitem(sys.modules, ours, types.ModuleType(ours))  # so that it goes afterwards
+    del sys.modules[ours]
+    return importlib.import_module(ours)
+
+
+def test_sparse_kernels_say_so_where_vllm_has_no_class_for_them(
+    attention: types.ModuleType,
+) -> None:
+    assert attention.SparseMLABackend.get_impl_cls()().is_sparse
+    assert not attention.MLABackend.get_impl_cls()().is_sparse
+
+
+@pytest.mark.parametrize("chooses", [True, False])
+def test_kernels_for_prompts_are_made_of_nothing(
+    monkeypatch: pytest.MonkeyPatch, attention: types.ModuleType, chooses: bool
+) -> None:
+    layer = types.ModuleType("vllm.model_executor.layers.attention.mla_attention")
+    if chooses:
+        vars(layer)["get_mla_prefill_backend"] = broken
+    monkeypatch.setitem(sys.modules, layer.__name__, layer)
+    for _ in range(2):
+        attention.install_prefill()
+    if not chooses:
+        assert not hasattr(layer, "get_mla_prefill_backend")
+        return
+    kernels = layer.get_mla_prefill_backend("config")(num_heads=8, vllm_config=None)
+    assert not kernels.supports_quant_output("fp8")
+    assert kernels.get_name() == "CPU_MLA_PREFILL"

@@ -33,3 +33,24 @@ def test_a_model_type_unknown_to_transformers_gets_a_plain_configuration(
     assert known.keys() == {"kimi", "newest"} and known["kimi"] is Base
     assert issubclass(known["newest"], Base)
     assert vars(known["newest"])["model_type"] == "newest"
+
+
+@pytest.mark.parametrize(
+    ("module", "compiles"),
+    [
+        ("vllm.model_executor.models.deepseek_v2", True),
+        ("vllm.models.deepseek_v32", False),
+    ],
+)
+def test_a_model_apart_from_the_common_ones_is_not_compiled(
+    monkeypatch: pytest.MonkeyPatch, module: str, compiles: bool
+) -> None:
+    registered = types.SimpleNamespace(module_name=module)
+    models = types.ModuleType("vllm.model_executor.models")
+    vars(models)["ModelRegistry"] = types.SimpleNamespace(
+        models={"DeepseekV32ForCausalLM": registered}
+    )
+    for name in ("vllm", "vllm.model_executor"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, models.__name__, models)
+    assert features.compiles_sparse_mla() is compiles

@@ -628,7 +628,8 @@ def test_an_interrupt_kills_the_tree_and_is_recorded(place: Place, number: signa
 def test_an_import_that_fails_is_a_rung_not_climbed(place: Place) -> None:
     place.tests("def test_x(): both()")
     place.file(
-        "fake/vllm/_C.py", 'raise ImportError("/a/_C.abi3.so: undefined symbol: _ZN3c104cuda")'
+        "fake/vllm/__init__.py",
+        'raise ImportError("/a/_C.abi3.so: undefined symbol: _ZN3c104cuda")',
     )
     ran = place.run()
     assert ran.status == 1
@@ -818,6 +819,51 @@ def test_a_missing_driver_is_noted_beside_the_rung(place: Place) -> None:
     )
     [rung] = place.run().record.rungs
     assert (rung.ok, rung.reason) == (True, "libcuda.so.1 is not here, so not loaded: vllm._C")
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        (
+            {
+                "_C": "libcuda.so.1: cannot open shared object file: No such file or directory",
+                "_moe_C": "/a/vllm/_moe_C.abi3.so: undefined symbol: _ZN3c105ErrorE",
+            },
+            "libcuda.so.1 is not here, so not loaded: vllm._C;"
+            " not loaded: vllm._moe_C (undefined symbol: _ZN3c105ErrorE)",
+        ),
+        (
+            {
+                "_C": "libcudart.so.12: cannot open shared object file: No such file or directory",
+                "_moe_C": "libcudart.so.12: cannot open shared object file: No such file",
+            },
+            "libcudart.so.12 is not here, so not loaded: vllm._C, vllm._moe_C",
+        ),
+        (
+            {"_C": "/a/vllm/_C.abi3.so: undefined symbol: f, version V_2"},
+            "not loaded: vllm._C (undefined symbol: f)",
+        ),
+    ],
+)
+def test_an_extension_that_does_not_link_is_noted_on_a_cpu(
+    place: Place, said: dict[str, str], noted: str
+) -> None:
+    place.tests("def test_x(): both()")
+    for name, line in said.items():
+        place.file(f"fake/vllm/{name}.py", f"raise ImportError({line!r})")
+    ran = place.run()
+    [rung] = ran.record.rungs
+    assert (ran.status, rung.ok, rung.reason) == (0, True, noted)
+
+
+def test_an_extension_that_does_not_load_for_another_reason_fails_on_a_cpu(place: Place) -> None:
+    place.tests("def test_x(): both()")
+    place.file("fake/vllm/_C.py", 'raise ImportError("libstdc++.so.6: GLIBCXX_3.4.32 not found")')
+    [rung] = place.run().record.rungs
+    assert (rung.ok, rung.reason) == (
+        False,
+        "ImportError: libstdc++.so.6: GLIBCXX_3.4.32 not found",
+    )
 
 
 @pytest.mark.parametrize(

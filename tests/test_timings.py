@@ -1,5 +1,6 @@
 import doctest
 import logging
+import logging.config
 import math
 import sys
 import types
@@ -235,6 +236,38 @@ def test_afterwards_all_is_as_before(log: Shown) -> None:
     assert log.lines == ["careful"]
     assert logging.getLogger("vllm").handlers == handlers and log.filters == []
     assert (logging.getLogger("vllm").level, REGISTRY.level) == (logging.WARNING, logging.NOTSET)
+
+
+def test_a_log_that_is_set_up_anew_is_heard_still(log: Shown) -> None:
+    top, usual = logging.getLogger("vllm"), logging.config.dictConfigClass
+    with watch() as heard:
+        logging.config.dictConfig(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "handlers": {"new": {"()": Shown}},
+                "loggers": {"vllm": {"handlers": ["new"], "level": "ERROR", "propagate": False}},
+            }
+        )
+        say()
+        BACKENDS.error("lost")
+    [new] = top.handlers
+    assert isinstance(new, Shown)
+    assert heard.parts({}) == {"inspect": 16.5, "dynamo": 3.5}
+    assert (new.lines, log.lines) == (["lost"], [])
+    # What was set up is what stays.
+    assert (top.level, REGISTRY.level, new.filters) == (logging.ERROR, logging.NOTSET, [])
+    assert logging.config.dictConfigClass is usual
+    top.removeHandler(new)
+
+
+def test_a_log_that_cannot_be_set_up_is_heard_still(log: Shown) -> None:
+    with watch() as heard:
+        with pytest.raises(ValueError, match="version"):
+            logging.config.dictConfig({"version": 7})
+        say()
+    assert heard.parts({}) == {"inspect": 16.5, "dynamo": 3.5}
+    assert log.lines == ["careful"]
 
 
 def test_the_examples_of_the_docstrings() -> None:

@@ -17,13 +17,13 @@ __all__ = [
     "clean_state",
     "compilation_config",
     "compiler_seconds",
+    "compiles_sparse_mla",
     "compute_capability",
     "counters",
     "cuda_spoilt_by_fork",
     "device_memory_mib",
     "effective_flags",
     "engine_arguments",
-    "has_plain_mla",
     "lacks_deep_gemm",
     "learn_model_type",
     "move_header_cache",
@@ -41,6 +41,7 @@ _FLAGS = (
     "VLLM_DISABLE_COMPILE_CACHE",
     "VLLM_USE_V2_MODEL_RUNNER",
 )
+_SPARSE_MLA = "DeepseekV32ForCausalLM"
 # What every start imports on its way, though `vllm` does not: hundreds of modules, none of which
 # calls CUDA or imports FlashInfer (which does) at its top.
 _STARTED = ("vllm.v1.worker.gpu_worker", "vllm.v1.worker.gpu_model_runner")
@@ -153,14 +154,15 @@ def learn_model_type(model_type: str) -> None:
         known[model_type] = type("PlainConfig", (base,), {"model_type": model_type})
 
 
-def has_plain_mla() -> bool:
-    """Tell whether MLA's kernels are classes alone here, which a platform of ours can replace.
+def compiles_sparse_mla() -> bool:
+    """Tell whether CUDA compiles DeepSeek's sparse MLA here: whether its class is one for all.
 
-    In vLLM 0.32 the layers themselves import FlashAttention, which loads beside a GPU only, and a
-    model with sparse MLA is not compiled at all on CUDA.
+    vLLM 0.32 has one of its own for CUDA, apart from the common models, and does not compile it.
     """
-    backend = importlib.import_module("vllm.v1.attention.backend")
-    return hasattr(backend, "SparseMLAAttentionImpl")
+    from vllm.model_executor.models import ModelRegistry
+
+    model: Any = ModelRegistry.models[_SPARSE_MLA]
+    return str(model.module_name).startswith("vllm.model_executor.models.")
 
 
 def lacks_deep_gemm() -> bool:

@@ -15,6 +15,7 @@ import importlib.metadata
 import importlib.util
 import itertools
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -52,7 +53,10 @@ _EXTENSIONS = (
     "vllm._C_stable_libtorch",
     "vllm._moe_C_stable_libtorch",
 )
-_DRIVER = "libcuda.so.1"
+# How the dynamic linker says that a symbol, or that a library, is not there.
+_UNLINKED = re.compile(
+    r"undefined symbol: [^\s,]+|[^\s/:]+\.so[.\d]*(?=: cannot open shared object)"
+)
 _SECTION_BYTES = 64 * 1024
 _UNTESTED_STATUS = 5
 _NO_RECORD_STATUS = 3
@@ -175,8 +179,7 @@ class _Runner:
             self._book.fail(fault or "imports", why)
             pytest.exit(f"torch and vLLM do not import: {why}", returncode=1)
         seconds = _since(began)
-        note = f"{_DRIVER} is not here, so not loaded: {', '.join(missed)}" if missed else None
-        self._book.add_rung(Rung("imports", True, seconds, note))
+        self._book.add_rung(Rung("imports", True, seconds, _told_missed(missed)))
         self._book.add_provenance(_stack_facts(torch, vllm, self._platform))
         unfit = _unfit(features, self._platform)
         if unfit is not None:
@@ -788,13 +791,14 @@ def _with_cold_log(ended: Ended, log: Path) -> Ended:
     return replace(ended, output=isolation.tail(f"{ended.output}\nthe cold start printed\n{said}"))
 
 
-def _import_stack(platform: str) -> tuple[Any, Any, list[str]]:
+def _import_stack(platform: str) -> tuple[Any, Any, dict[str, str]]:
     """torch and vllm, with the extensions that vLLM itself imports only on use, and there forgives.
 
-    An extension that asks for the driver's library cannot load on a machine without a driver; on
-    the CPU platform that says nothing of the cell. Such extensions are named.
+    On the CPU platform no kernel of an extension ever runs, so one that cannot be linked here says
+    nothing of the compiler: for want of the driver's library, of the CUDA libraries that it was
+    built with, or of a symbol that this torch does not export. Each is named, with why.
     """
-    missed = []
+    missed = {}
     torch = importlib.import_module("torch")
     vllm = importlib.import_module("vllm")
     for name in _EXTENSIONS:
@@ -802,10 +806,27 @@ def _import_stack(platform: str) -> tuple[Any, Any, list[str]]:
             try:
                 importlib.import_module(name)
             except ImportError as error:
-                if platform != "cpu" or _DRIVER not in str(error):
+                unlinked = _UNLINKED.search(str(error))
+                if platform != "cpu" or unlinked is None:
                     raise
-                missed.append(name)
+                missed[name] = unlinked[0]
     return torch, vllm, missed
+
+
+def _told_missed(missed: Mapping[str, str]) -> str | None:
+    """The note of the rung `imports` on extensions that were not loaded; None without any."""
+    by_library: dict[str, list[str]] = {}
+    others = []
+    for name, why in missed.items():
+        if why.startswith("undefined"):
+            others.append(f"not loaded: {name} ({why})")
+        else:
+            by_library.setdefault(why, []).append(name)
+    absent = [
+        f"{library} is not here, so not loaded: {', '.join(names)}"
+        for library, names in by_library.items()
+    ]
+    return "; ".join((*absent, *others)) or None
 
 
 def _stack_facts(torch: Any, vllm: Any, platform: str) -> dict[str, object]:

@@ -94,8 +94,8 @@ def _unmet(need: str, platform: str) -> str | None:
             return f"{what} compute capability {_dotted(least)}, this GPU has {_dotted(capability)}"
         if need == "sparse_mla" and features.lacks_deep_gemm():
             return "sparse MLA needs DeepGEMM, which is not installed here for this Python"
-    if platform == "cpu" and need in ("mla", "sparse_mla") and not features.has_plain_mla():
-        return "this release's MLA layers load beside a GPU only"
+    if platform == "cpu" and need == "sparse_mla" and not features.compiles_sparse_mla():
+        return "this release has a model of its own for sparse MLA on CUDA, which is not compiled"
     return None
 
 

@@ -7,10 +7,12 @@ formatted, and nothing is lost to its rounding or to a level at which it is not 
 
 import contextlib
 import logging
+import logging.config
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Timings", "told", "watch"]
 
@@ -164,29 +166,68 @@ class _AsBefore(logging.Filter):
         return True
 
 
-@contextlib.contextmanager
-def watch() -> Iterator[Timings]:
-    """Listen to vLLM's log meanwhile, whatever level it is shown at, and show no more of it."""
-    timings = Timings()
-    listener = _Listener(timings)
-    top, registry = logging.getLogger(_LOGGER), logging.getLogger(_REGISTRY)
-    levels = {top: top.level, registry: registry.level}
-    handlers = list(_handlers(top))
-    quiet = _AsBefore(levels)
-    wanted = min(top.getEffectiveLevel(), logging.INFO)
-    for handler in handlers:
-        handler.addFilter(quiet)
-    try:
-        top.addHandler(listener)
+class _Ear:
+    """The listener at vLLM's loggers, and how they were without it."""
+
+    def __init__(self, timings: Timings) -> None:
+        self._listener = _Listener(timings)
+        self._levels: dict[logging.Logger, int] = {}
+        self._quieted: list[tuple[logging.Handler, _AsBefore]] = []
+
+    def put_on(self) -> None:
+        top, registry = logging.getLogger(_LOGGER), logging.getLogger(_REGISTRY)
+        self._levels = {top: top.level, registry: registry.level}
+        quiet = _AsBefore(self._levels)
+        self._quieted = [(handler, quiet) for handler in _handlers(top)]
+        wanted = min(top.getEffectiveLevel(), logging.INFO)
+        for handler, _ in self._quieted:
+            handler.addFilter(quiet)
+        top.addHandler(self._listener)
         top.setLevel(wanted)
         registry.setLevel(logging.DEBUG)
+
+    def take_off(self) -> None:
+        logging.getLogger(_LOGGER).removeHandler(self._listener)
+        for logger, level in self._levels.items():
+            logger.setLevel(level)
+        for handler, quiet in self._quieted:
+            handler.removeFilter(quiet)
+
+
+@contextlib.contextmanager
+def watch() -> Iterator[Timings]:
+    """Listen to vLLM's log meanwhile, whatever level it is shown at, and show no more of it.
+
+    vLLM 0.32 sets its log up anew while it starts, which throws every handler out and puts levels
+    back: the listener steps aside for that and comes again.
+    """
+    timings = Timings()
+    ear = _Ear(timings)
+    config: Any = logging.config
+    usual = config.dictConfigClass
+
+    def configurator(asked_for: dict[str, Any]) -> Any:
+        asked = usual(asked_for)
+        configure = asked.configure
+
+        def aside() -> None:
+            ear.take_off()
+            try:
+                configure()
+            finally:
+                ear.put_on()
+
+        asked.configure = aside
+        return asked
+
+    ear.put_on()
+    # What logging.config.dictConfig makes one of: documented as a place for one's own.
+    config.dictConfigClass = configurator
+    try:
         yield timings
     finally:
-        top.removeHandler(listener)
-        for logger, level in levels.items():
-            logger.setLevel(level)
-        for handler in handlers:
-            handler.removeFilter(quiet)
+        config.dictConfigClass = usual
+        ear.take_off()
 
 
 def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:

@@ -11,7 +11,7 @@ import torch
 from vllm.v1.attention import backend
 from vllm.v1.attention.backend import AttentionBackend, AttentionMetadataBuilder, MLAAttentionImpl
 
-__all__ = ["MLABackend", "SparseMLABackend", "install_indexer"]
+__all__ = ["MLABackend", "SparseMLABackend", "install_indexer", "install_prefill"]
 
 _library: torch.library.Library | None = None
 
@@ -79,11 +79,13 @@ class _Kernels(MLAAttentionImpl[Any]):
         raise NotImplementedError("attention is not computed on the CPU platform")
 
 
-# A release that has not even the class cannot start such a model here (`starts.cannot_run`).
+# Newer releases tell such kernels by `is_sparse` and have no class for them here.
 _Sparse: Any = getattr(backend, "SparseMLAAttentionImpl", MLAAttentionImpl)
 
 
 class _SparseKernels(_Sparse):
+    is_sparse = True
+
     def __init__(self, *_: Any, **__: Any) -> None:
         """Keep nothing: there is no kernel to set up."""
 
@@ -97,6 +99,33 @@ class _Builder(AttentionMetadataBuilder[Any]):
 
     def build(self, *_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError("attention is not computed on the CPU platform")
+
+
+class _Prefill:
+    """The kernels of a prompt's own tokens, which vLLM 0.26 and newer choose by the GPU."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Keep nothing: there is no kernel to set up."""
+
+    @staticmethod
+    def get_name() -> str:
+        """Name it in vLLM's logs."""
+        return "CPU_MLA_PREFILL"
+
+    def supports_quant_output(self, *_: Any) -> bool:
+        """Return False: nothing is written here."""
+        return False
+
+
+def install_prefill() -> None:
+    """Let MLA's layers make the kernels for prompts out of nothing, where they make any.
+
+    vLLM has FlashAttention for those, which asks a GPU while it is imported. Calling it again does
+    nothing.
+    """
+    layer: Any = importlib.import_module("vllm.model_executor.layers.attention.mla_attention")
+    if hasattr(layer, "get_mla_prefill_backend"):
+        layer.get_mla_prefill_backend = lambda *_: _Prefill
 
 
 def install_indexer() -> None:

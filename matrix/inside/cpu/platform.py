@@ -117,6 +117,8 @@ class CompilingCpuPlatform(Platform):
         parallel.disable_custom_all_reduce = True
         if vllm_config.model_config is not None:
             vllm_config.model_config.disable_cascade_attn = True
+            if vllm_config.model_config.use_mla:
+                importlib.import_module("matrix.inside.cpu.attention").install_prefill()
             if hasattr(vllm_config.model_config.hf_config, "index_topk"):
                 importlib.import_module("matrix.inside.cpu.attention").install_indexer()
         vllm_config.scheduler_config.async_scheduling = False
