@@ -44,7 +44,7 @@ from dataclasses import dataclass, field
 
 from packaging.version import Version
 
-from matrix.bisection import BAD, GOOD, SKIP, bisect
+from matrix.bisection import BAD, GOOD, bisect
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
 from matrix.grid import Grid, environments, ran_cell
@@ -54,9 +54,16 @@ from matrix.verdicts import BROKEN_PAIR, DRIFT, INCOMPATIBLE, CaseVerdict, CellV
 
 __all__ = [
     "ANSWERS",
+    "CLEAN",
     "ENVIRONMENT",
+    "FAILED",
+    "FAILS",
     "FLAKY",
+    "NOTHING",
     "PAIR",
+    "RAN",
+    "SHOWS",
+    "SILENT",
     "TORCH",
     "UNKNOWN",
     "VLLM",
@@ -67,6 +74,7 @@ __all__ = [
     "Symptom",
     "attribute",
     "observe",
+    "speaks",
     "state_of",
     "symptoms_between",
 ]
@@ -92,7 +100,11 @@ CHANGED = "changed"
 WHOLE_RUN = ""
 """The case that stands for the run itself: what resolves or imports, or does not."""
 
-_RAN, _FAILED, _NOTHING = "ran", "failed", "nothing"
+RAN = "ran"
+FAILED = "failed"
+NOTHING = "nothing"
+"""How an observation ended: both starts ran, it failed at a rung, or it says nothing."""
+
 _FAMILY = ("torch", "torchvision", "torchaudio", "triton", "vllm", "nvidia-")
 _OWN = ("torch-vllm-matrix", "matrix-dev", "pip", "setuptools", "wheel", "uv")
 _DOES = {
@@ -173,11 +185,15 @@ class FlagChange:
 
 @dataclass(frozen=True)
 class Missing:
-    """A run that would decide: the environment's name, its platform, and what it would tell."""
+    """A run that would decide: the environment's name, its platform, and what it would tell.
+
+    `flags` are the environment variables to run it with, where it must not have its defaults.
+    """
 
     name: str
     platform: str
     why: str
+    flags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,7 +238,7 @@ def attribute(
     without its parameters. `changes` asks for what changed as expected, too.
     """
     known = _Known.of(judged, releases, grid)
-    found = []
+    found: list[Attribution] = []
     for own in known.newest():
         name = own.cell.name
         if names is not None and name not in names:
@@ -261,7 +277,7 @@ def observe(record: Record, verdict: CellVerdict, cell: Cell) -> tuple[Observati
             found.append(
                 one(
                     seen.case,
-                    _FAILED,
+                    FAILED,
                     rung=judged.rung,
                     signature=text,
                     reason=judged.reason,
@@ -274,7 +290,7 @@ def observe(record: Record, verdict: CellVerdict, cell: Cell) -> tuple[Observati
             found.append(
                 one(
                     seen.case,
-                    _RAN,
+                    RAN,
                     counters=_counters(seen),
                     expected=_expected(judged),
                     flags=flags,
@@ -282,21 +298,21 @@ def observe(record: Record, verdict: CellVerdict, cell: Cell) -> tuple[Observati
                 )
             )
         else:
-            found.append(one(seen.case, _NOTHING, flags=flags))
+            found.append(one(seen.case, NOTHING, flags=flags))
     return tuple(found)
 
 
 def state_of(symptom: Symptom, seen: Observation) -> str:
     """Whether an observation shows the symptom, is clean of it, or says nothing of it."""
-    if seen.ended == _NOTHING:
+    if seen.ended == NOTHING:
         return SILENT
     if symptom.kind == FAILS:
-        if seen.ended == _RAN:
+        if seen.ended == RAN:
             return CLEAN
         if seen.rung == symptom.rung:
             return SHOWS if seen.signature == symptom.signature else SILENT
         return CLEAN if _height(seen.rung) > _height(symptom.rung) else SILENT
-    if seen.ended != _RAN:
+    if seen.ended != RAN:
         return SILENT
     value = seen.counters.get(symptom.key)
     if value == symptom.observed:
@@ -308,9 +324,9 @@ def state_of(symptom: Symptom, seen: Observation) -> str:
 
 def symptoms_between(bad: Observation, good: Observation) -> tuple[Symptom, ...]:
     """What the one shows and the other does not: a failure, or the counters that differ."""
-    if bad.ended == _FAILED:
+    if bad.ended == FAILED:
         return _failure(bad)
-    if bad.ended != _RAN or good.ended != _RAN:
+    if bad.ended != RAN or good.ended != RAN:
         return ()
     return tuple(_changed(bad, good, bad.counters))
 
@@ -420,10 +436,10 @@ class _Known:
         yield from told.values()
 
     def _symptoms(self, own: Observation, *, changes: bool) -> Iterator[Symptom]:
-        if own.ended == _FAILED:
+        if own.ended == FAILED:
             yield from _failure(own)
             return
-        if own.ended != _RAN:
+        if own.ended != RAN:
             return
         drifting = set()
         for key, wanted in sorted(own.expected.items(), key=lambda item: _key_order(item[0])):
@@ -448,9 +464,11 @@ class _Known:
         it is the next older vLLM under the same torch.
         """
         pairs = self.at[own.platform, own.case]
-        pin = next((each.torch for each in self.releases.vllm if each.version == own.cell.vllm), None)
+        pin = next(
+            (each.torch for each in self.releases.vllm if each.version == own.cell.vllm), None
+        )
         if pin is not None and pin != own.cell.torch:
-            return _speaks(pairs.get((pin, own.cell.vllm), ()), own)
+            return speaks(pairs.get((pin, own.cell.vllm), ()), own.cell.python)
         if not changes:
             return None
         older = sorted(
@@ -461,7 +479,7 @@ class _Known:
             ),
             key=lambda pair: Version(pair[1]),
         )
-        return _speaks(pairs[older[-1]], own) if older else None
+        return speaks(pairs[older[-1]], own.cell.python) if older else None
 
     def _attribute(self, own: Observation, symptom: Symptom) -> Attribution:
         pairs = self.at[own.platform, own.case]
@@ -495,7 +513,7 @@ class _Known:
             cell = every[0].cell
             if getattr(cell, fixed) != getattr(own.cell, fixed) or cell == own.cell:
                 continue
-            seen = _speaks(every, own)
+            seen = speaks(every, own.cell.python)
             if seen is not None and seen.cell != own.cell:
                 points[Version(getattr(cell, moving))] = state_of(symptom, seen), seen
         here = Version(getattr(own.cell, moving))
@@ -536,6 +554,7 @@ class _Known:
         missing = [*self._between(own, line)]
         if answer != PAIR and len(other.shows) == 1:
             missing += self._across(own, other)[:1]
+        missing += self._with_flags(own, flags)
         return Attribution(
             own.cell,
             own.cell.name,
@@ -578,12 +597,22 @@ class _Known:
                         return state == alone
         return None
 
+    def _with_flags(self, own: Observation, flags: Sequence[FlagChange]) -> Iterator[Missing]:
+        """The same cell with the flags of its clean neighbour, where no run tells yet."""
+        values = {True: "1", False: "0"}
+        undecided = bool(flags) and flags[0].decides is None
+        if not undecided or any(type(each.there) is not bool for each in flags):
+            return
+        if self._can_run(own.cell.name, own.platform) == own.cell:
+            given = tuple((each.flag, values[bool(each.there)]) for each in flags)
+            yield Missing(own.cell.name, own.platform, "whether it is the flag alone", given)
+
     def _platform(self, own: Observation, symptom: Symptom) -> Observation | None:
         """The same pair on another platform, where that is clean; as it should be counts there."""
         for platform in PLATFORMS:
             pairs = self.at.get((platform, own.case), {})
             every = pairs.get((own.cell.torch, own.cell.vllm), ())
-            seen = _speaks(every, own) if platform != own.platform else None
+            seen = speaks(every, own.cell.python) if platform != own.platform else None
             if seen is not None and state_of(symptom, seen) == CLEAN:
                 return seen
         return None
@@ -678,9 +707,10 @@ class _Known:
         for platform in PLATFORMS:
             ran = self.at.get((platform, own.case), {})
             pair = own.cell.torch, own.cell.vllm
-            if platform != own.platform and pair not in ran:
-                if self._can_run(own.cell.name, platform) is not None:
-                    yield Missing(own.cell.name, platform, f"whether it is {own.platform} alone")
+            if platform == own.platform or pair in ran:
+                continue
+            if self._can_run(own.cell.name, platform) is not None:
+                yield Missing(own.cell.name, platform, f"whether it is {own.platform} alone")
 
     def _can_run(self, name: str, platform: str) -> Cell | None:
         """The cell of an environment, or None where the cheap rungs speak against it."""
@@ -748,7 +778,7 @@ def _pythons(
 def _walk(
     points: Iterable[tuple[str, Observation]],
 ) -> tuple[list[Observation], Observation | None, bool]:
-    """From the cell outwards: what shows it, the first that is clean, and whether it shows beyond."""
+    """From the cell outwards: what shows it, the first clean one, and whether it shows beyond."""
     shows: list[Observation] = []
     clean: Observation | None = None
     for state, seen in points:
@@ -761,12 +791,10 @@ def _walk(
     return shows, clean, False
 
 
-def _speaks(every: Sequence[Observation], own: Observation) -> Observation | None:
+def speaks(every: Iterable[Observation], python: str) -> Observation | None:
     """The observation that speaks for a pair: on the same Python where it ran there."""
-    tells = [each for each in every if each.ended != _NOTHING]
-    return next((each for each in tells if each.cell.python == own.cell.python), None) or next(
-        iter(tells), None
-    )
+    tells = [each for each in every if each.ended != NOTHING]
+    return next((each for each in tells if each.cell.python == python), next(iter(tells), None))
 
 
 def _run_of(record: Record, verdict: CellVerdict, one: object) -> Observation:
@@ -780,9 +808,9 @@ def _run_of(record: Record, verdict: CellVerdict, one: object) -> Observation:
         rung, reason = failed.rung, failed.reason or f"failed at {failed.rung}"
     else:
         imported = any(rung.ok and rung.rung == "imports" for rung in record.rungs)
-        found = one(WHOLE_RUN, _RAN if imported else _NOTHING)
+        found = one(WHOLE_RUN, RAN if imported else NOTHING)
         return found
-    found = one(WHOLE_RUN, _FAILED, rung=rung, signature=reason, reason=reason, faulty=True)
+    found = one(WHOLE_RUN, FAILED, rung=rung, signature=reason, reason=reason, faulty=True)
     return found
 
 
@@ -851,7 +879,7 @@ def _state_words(symptom: Symptom, seen: Observation, *, clean: bool) -> str:
     if symptom.kind == FAILS:
         return _DOES[str(symptom.rung)][0 if clean else 1]
     value = symptom.wanted if clean else symptom.observed
-    value = seen.counters.get(symptom.key, value) if clean and seen.ended == _RAN else value
+    value = seen.counters.get(symptom.key, value) if clean and seen.ended == RAN else value
     if clean and value == symptom.observed:
         value = symptom.wanted
     return f"counts {symptom.start} {symptom.counter} {value}"
@@ -965,8 +993,10 @@ def _key_order(key: _Key) -> tuple[int, int, str]:
 
 def _distance(one: Version, other: Version) -> int:
     """How far two releases are apart, enough to order them."""
-    return abs(one.major - other.major) * 10**6 + abs(one.minor - other.minor) * 1000 + abs(
-        one.micro - other.micro
+    return (
+        abs(one.major - other.major) * 10**6
+        + abs(one.minor - other.minor) * 1000
+        + abs(one.micro - other.micro)
     )
 
 
