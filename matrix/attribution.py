@@ -413,8 +413,11 @@ class _Known:
             for every in pairs.values():
                 for each in every:
                     key = platform, case, each.cell
-                    # A run of some cases hides no whole one, unless what it found is as bad.
-                    if key not in found or (each.faulty and each.started > found[key].started):
+                    # A run of some cases, or with flags of its own, hides no whole one, unless
+                    # what the former found is as bad.
+                    first = found.setdefault(key, each)
+                    alike = each.flags == first.flags
+                    if each.faulty and alike and each.started > first.started:
                         found[key] = each
         return sorted(found.values(), key=_order)
 

@@ -158,7 +158,7 @@ def _searched(
 def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, mended: bool) -> str:
     states = {state_of(symptom, seen) for symptom in symptoms}
     if states == {SHOWS}:
-        return GOOD if mended else BAD
+        return GOOD if mended else BAD  # the search is for where it changes, whichever way
     if states == {CLEAN}:
         return BAD if mended else GOOD
     return SKIP

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from matrix.attribution import ANSWERS, FAILS, Attribution, Missing, Symptom
+from matrix.bisection import BAD, GOOD
 from matrix.report.text import aligned, clean, clip, code, markdown, tabular
 from matrix.search import Search
 
@@ -36,7 +37,8 @@ def lines(attributions: Sequence[Attribution], *, wide: int = _WIDEST) -> str:
             cell = first.name, first.platform
             said += [*([""] if said else []), f"{clean(first.name)} on {clean(first.platform)}"]
         said.append(f"  {first.answer}")
-        said.append(f"    {clip(clean(first.evidence), wide)}")
+        of = f"{_case(first)}: " if len(group) > 1 else ""
+        said.append(f"    {clip(of + clean(first.evidence), wide)}")
         width = max(len(_case(each)) for each in group)
         for each in group:
             said.append(f"    {_case(each):<{width}}  {clip(_symptoms(each.symptoms), wide)}")
@@ -58,20 +60,25 @@ def summary(attributions: Sequence[Attribution]) -> str:
 def search_lines(search: Search, case: str, platform: str) -> str:
     """A search along a line: what each environment did, and the first that does otherwise."""
     what = "torch" if search.moving == "torch" else "vLLM"
+    changed = any(each.kind != FAILS for each in search.symptoms)
+    words = {GOOD: "as before", BAD: "changed"} if changed else {}
+    # The search looks for the first that is not as the oldest; where that one fails, it is a mend.
+    words = {GOOD: BAD, BAD: GOOD} if search.mended else words
     rows = [
-        [f"{what} {search.release(name)}", outcome or "not run", name]
+        [f"{what} {search.release(name)}", words.get(outcome or "", outcome or "not run"), name]
         for name, outcome in search.outcomes.items()
     ]
     said = [f"{clean(case)} on {platform}", *(f"  {each}" for each in aligned(rows))]
     if search.symptoms:
-        meant = "good" if search.mended else "bad"
-        said.append(f"{meant} is: {clip(_symptoms(search.symptoms), _WIDEST)}")
+        word = "changed" if changed else "bad"
+        said.append(f"{word} is: {clip(_symptoms(search.symptoms), _WIDEST)}")
     found = search.bisection
     last = None if found.good is None else search.release(found.good)
     if found.first_bad is not None:
-        how = "the first that is mended" if search.mended else "the first bad"
-        before = "the last that fails" if search.mended else "the last good"
-        said.append(f"{what} {search.release(found.first_bad)} is {how}, {last} {before}")
+        word = "good" if search.mended else "changed" if changed else "bad"
+        before = "bad" if search.mended else "as before" if changed else "good"
+        first = search.release(found.first_bad)
+        said.append(f"{what} {first} is the first {word} one, {last} the last {before}")
     elif found.done:
         some = ", ".join(search.release(name) for name in found.candidates)
         said.append(f"it is one of {what} {some}: the others of them cannot tell")
@@ -97,7 +104,7 @@ def section(attributions: Sequence[Attribution]) -> str:
             [
                 f"{code(first.name)} on {markdown(first.platform)}",
                 markdown(first.answer),
-                markdown(first.evidence, _WIDEST),
+                markdown(f"{_case(first)}: {first.evidence}", _WIDEST),
                 f"{cases}: {markdown('; '.join(symptoms), _WIDEST)}",
                 decide or "-",
             ]
