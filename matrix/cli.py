@@ -459,11 +459,13 @@ def _bisect(options: argparse.Namespace) -> int:
     ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}
     moving, line = line_of(environments(load_releases()), options.python, **ends)
     tried: set[str] = set()
+    hopeless: set[str] | None = None
     while True:
         table, records, status = _read_all(options)
-        grid = _survey(table.entries)
-        climbs = {name: grid.climb(cell, options.platform) for name, cell in line.items()}
-        hopeless = {name for name, climb in climbs.items() if climb is not None and climb.hopeless}
+        if hopeless is None:
+            grid = _survey(table.entries)
+            climbs = {name: grid.climb(cell, options.platform) for name, cell in line.items()}
+            hopeless = {name for name, each in climbs.items() if each is not None and each.hopeless}
         seen = _seen(options, records, line)
         found = search(moving, line, seen, {*hopeless, *(tried - set(seen))})
         following = found.bisection.next

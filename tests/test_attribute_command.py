@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from matrix import cli
 from matrix.cells import Cell
 from matrix.cli import main
 from matrix.engines import reruns
 from matrix.engines.reruns import Rerun
+from matrix.grid import Grid
 from matrix.records import Case, Record, Rung, Start, read, write
 
 ROOT = Path(__file__).parents[1]
@@ -41,8 +43,15 @@ def save(record: Record, folder: str = "results") -> None:
     write(record, Path(folder) / record.platform / f"{record.cell}.json")
 
 
+@pytest.fixture(scope="module")
+def grid() -> Grid:
+    """The grid as the cheap rungs have it: made once, for it is the slow part."""
+    return cli._survey([])
+
+
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: Grid) -> Path:
+    monkeypatch.setattr(cli, "_survey", lambda entries: grid)
     monkeypatch.chdir(tmp_path)
     save(ran("2.12.1", "0.20.2", "KeyError: None"))
     return tmp_path

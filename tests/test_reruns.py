@@ -73,11 +73,11 @@ def test_outside_of_a_checkout_it_says_so(tmp_path: Path) -> None:
 
 def test_without_tox_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tox.ini").write_text("")
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(RerunError, match="tox is not installed"):
         run_all([RUN], tmp_path)
-    monkeypatch.setattr(module.shutil, "which", lambda name: str(tmp_path / "gone"))
+    monkeypatch.setattr("shutil.which", lambda name: str(tmp_path / "gone"))
     with pytest.raises(RerunError, match="gone: cannot be started"):
         run_all([RUN], tmp_path)
 
