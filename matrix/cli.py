@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from matrix.errors import MatrixError
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _DEFAULT_FOLDERS = ("results", "records")
+_TABLE_REPEATS = 10  # enough to see what is flaky; a year of nightlies would only cost time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -241,7 +242,9 @@ def _table(options: argparse.Namespace) -> int:
 
     table, records, status = _read_all(options)
     table = replace(table, grid=_survey(table.entries))
-    table = replace(table, attributions=_attributed(options, table, records))
+    table = replace(
+        table, attributions=_attributed(options, table, records, repeats=_TABLE_REPEATS)
+    )
     for name, text in (
         ("compatibility.md", markdown.render(table)),
         ("compatibility.json", table_json.render(table)),
@@ -374,31 +377,40 @@ def _read_all(options: argparse.Namespace) -> tuple[Table, list[Record], int]:
 
 
 def _attributed(
-    options: argparse.Namespace, table: Table, records: Iterable[Record], **asked: object
+    options: argparse.Namespace,
+    table: Table,
+    records: Iterable[Record],
+    *,
+    repeats: int | None = None,
+    **asked: Any,
 ) -> tuple[Attribution, ...]:
     """Whose fault is what fails or drifts in the table's cells, by all of the records.
 
-    Of a cell without a fault the older records have no say, but for those with other flags.
+    Of a cell without a fault the older records have no say, but for those with other flags; of the
+    others the newest `repeats` have one (all of them where it is None).
     """
     from matrix.attribution import attribute
     from matrix.expectations import load_expectations
     from matrix.releases import load_releases
     from matrix.verdicts import COMPATIBLE, judge
 
-    expectations, every = load_expectations(options.expectations), asked.get("changes")
+    expectations = load_expectations(options.expectations)
     judged = [(entry.record, entry.verdict) for entry in table.entries]
     newest = {id(entry.record) for entry in table.entries}
     clear = {
         (entry.record.cell, entry.record.platform): entry.record.flags
         for entry in table.entries
-        if entry.verdict.verdict == COMPATIBLE and not every
+        if entry.verdict.verdict == COMPATIBLE and not asked.get("changes")
     }
-    judged += [
-        (record, judge(record, expectations))
-        for record in records
-        if id(record) not in newest and clear.get((record.cell, record.platform)) != record.flags
-    ]
-    return attribute(judged, load_releases(), table.grid, **asked)  # type: ignore[arg-type]
+    older: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        at = record.cell, record.platform
+        if id(record) not in newest and clear.get(at) != record.flags:
+            older.setdefault(at, []).append(record)
+    for every in older.values():
+        every.sort(key=lambda each: each.started, reverse=True)
+        judged += [(record, judge(record, expectations)) for record in every[:repeats]]
+    return attribute(judged, load_releases(), table.grid, **asked)
 
 
 def _attribute(options: argparse.Namespace) -> int:
