@@ -33,8 +33,8 @@ Flags change their default with the releases. Where the effective flags of the c
 neighbour differ, they are named: the release changed the flag, and the flag may be all there is to
 it. A run of the same pair with the neighbour's flags decides that.
 
-Runs that would decide are environments that can work: what the cheap rungs speak against, and what
-was run already, is left out.
+Runs that would decide are environments that can work: what was run already is left out, what the
+cheap rungs speak against, and off-pin on CUDA what is not known to link.
 """
 
 from __future__ import annotations
@@ -716,12 +716,17 @@ class _Known:
                 yield Missing(own.cell.name, platform, f"whether it is {own.platform} alone")
 
     def _can_run(self, name: str, platform: str) -> Cell | None:
-        """The cell of an environment, or None where the cheap rungs speak against it."""
+        """The cell of an environment, or None where the cheap rungs speak against it.
+
+        Off-pin, where vLLM's extensions are loaded, an environment of which nobody knows whether it
+        links is left out too: most do not.
+        """
         cell = self.environments.get(name)
-        if cell is None or self.grid is None:
+        climb = None if cell is None or self.grid is None else self.grid.climb(cell, platform)
+        if climb is None:
             return cell
-        climb = self.grid.climb(cell, platform)
-        return None if climb is not None and climb.hopeless else cell
+        doubtful = climb.off_pin and "links" in climb.unknown
+        return None if climb.hopeless or doubtful else cell
 
     def _off_pin(self, cell: Cell) -> bool:
         return not any(

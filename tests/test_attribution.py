@@ -373,6 +373,20 @@ def test_only_runs_that_can_work_are_missing() -> None:
     assert of("2.11.0", failing, *shown, bad("2.11.0"), grid=True, platform="cuda").missing == ()
 
 
+def test_off_the_pin_it_must_be_known_to_link() -> None:
+    def links(cell: Cell) -> Answer | None:
+        return Answer(True) if cell.torch == "2.13.0" else None
+
+    failing = bad("2.12.0", platform="cuda")
+    judged = [(failing, judge(failing, RULES))]
+    (found,) = attribute(judged, RELEASES, survey(RELEASES, links=links))
+    assert names(found) == [("py311-torch211-vllm020", "cuda")]  # its pin
+    more = bad("2.11.0", platform="cuda")
+    judged.append((more, judge(more, RULES)))
+    found = attribute(judged, RELEASES, survey(RELEASES, links=links))[1]
+    assert names(found) == [("py311-torch213-vllm020", "cuda")]
+
+
 def test_cells_platforms_and_cases_are_chosen() -> None:
     records = [bad("2.12.0"), bad("2.12.0", platform="cuda"), bad("2.13.0", case="m[x=1]")]
     assert len(attributed(*records)) == 3

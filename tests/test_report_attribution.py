@@ -69,6 +69,12 @@ def test_nothing_to_tell() -> None:
     assert json.loads(to_json([])) == {"schema": 1, "attributions": []}
 
 
+def test_where_nothing_can_tell_more_it_says_so() -> None:
+    one = replace(ONE, answer="unknown", missing=())
+    assert "no run that can work and is missing would tell more" in lines([one])
+    assert "no run that can work" not in lines([replace(ONE, missing=())])
+
+
 def test_the_run_itself_has_a_name() -> None:
     assert "the run" in lines([replace(ONE, case="")])
 

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from matrix.attribution import ANSWERS, FAILS, Attribution, Missing, Symptom
+from matrix.attribution import ANSWERS, FAILS, UNKNOWN, Attribution, Missing, Symptom
 from matrix.bisection import BAD, GOOD
 from matrix.report.text import aligned, clean, clip, code, markdown, tabular
 from matrix.search import Search
@@ -42,6 +42,8 @@ def lines(attributions: Sequence[Attribution], *, wide: int = _WIDEST) -> str:
         width = max(len(_case(each)) for each in group)
         for each in group:
             said.append(f"    {_case(each):<{width}}  {clip(_symptoms(each.symptoms), wide)}")
+        if first.answer == UNKNOWN and not first.missing:
+            said.append("    no run that can work and is missing would tell more")
         for missing in first.missing:
             said.append(
                 f"    to know {missing.why}: {missing.name} on {missing.platform}{_with(missing)}"
