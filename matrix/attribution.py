@@ -694,7 +694,13 @@ class _Known:
     def _open(self, own: Observation, what: str) -> list[Cell]:
         """The environments of a line, on this Python, that nobody ran and that can work."""
         fixed, moving = ("vllm", "torch") if what == TORCH else ("torch", "vllm")
-        pairs = self.at[own.platform, own.case]
+        # A run that did not import says nothing of a case, and would do no more again.
+        pairs = {
+            pair
+            for case in (own.case, WHOLE_RUN)
+            for pair, every in self.at.get((own.platform, case), {}).items()
+            if case == own.case or any(each.ended == FAILED for each in every)
+        }
         return [
             cell
             for name, cell in self.environments.items()

@@ -373,6 +373,17 @@ def test_only_runs_that_can_work_are_missing() -> None:
     assert of("2.11.0", failing, *shown, bad("2.11.0"), grid=True, platform="cuda").missing == ()
 
 
+def test_what_did_not_import_is_not_run_again() -> None:
+    dead = record(
+        "2.11.0",
+        cases=(),
+        rungs=(Rung("imports", False, reason="undefined symbol"),),
+        error=RunError("imports", "undefined symbol"),
+    )
+    found = of("2.12.0", bad("2.12.0"), dead)
+    assert names(found) == [("py311-torch210-vllm020", "cpu"), ("py311-torch212-vllm019", "cpu")]
+
+
 def test_off_the_pin_it_must_be_known_to_link() -> None:
     def links(cell: Cell) -> Answer | None:
         return Answer(True) if cell.torch == "2.13.0" else None
@@ -471,6 +482,27 @@ def test_history_the_startup_of_torch_2_12(case: str) -> None:
     )
     changed = {(each.counter, each.wanted, each.observed) for each in found.symptoms}
     assert {(SAVED, 4, 0), ("num_compiled_artifacts_loaded", 0, 4)} < changed
+
+
+def test_history_the_startup_of_torch_2_12_and_after_by_its_flag() -> None:
+    """The same with a run under 2.13, and runs of both pairs with the flag of the other."""
+    more = ("torch-213/py311-torch213-vllm020", "mega-off/py311-torch212-vllm020")
+    places = [f"tests/attribution/{each}.json" for each in more]
+    found = history(TORCH_211, TORCH_212, *places, case="small_startup[dense]", rules=NO_RULES)
+    found += history(
+        *(TORCH_211, TORCH_212, *places),
+        case="model_startup[deepseek_v3.2]",
+        names=frozenset(["py311-torch212-vllm020"]),
+        rules=NO_RULES,
+    )
+    assert {each.name for each in found} == {"py311-torch212-vllm020", "py311-torch213-vllm020"}
+    for each in found:
+        assert (each.answer, each.after, each.since) == (TORCH, "2.11.0", "2.12.1")
+    assert found[-1].evidence == (
+        f"vLLM 0.20.2 counts warm {SAVED} 4 under torch 2.11.0 and 0 under 2.12.1 and 2.13.0:"
+        f" torch, since 2.12, by the default of {FLAG} (False at torch 2.11.0, True here) alone: with the"
+        " other value it is gone"
+    )
 
 
 def test_history_the_default_of_the_mega_artifact() -> None:
