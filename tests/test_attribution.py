@@ -500,8 +500,8 @@ def test_history_the_startup_of_torch_2_12_and_after_by_its_flag() -> None:
         assert (each.answer, each.after, each.since) == (TORCH, "2.11.0", "2.12.1")
     assert found[-1].evidence == (
         f"vLLM 0.20.2 counts warm {SAVED} 4 under torch 2.11.0 and 0 under 2.12.1 and 2.13.0:"
-        f" torch, since 2.12, by the default of {FLAG} (False at torch 2.11.0, True here) alone: with the"
-        " other value it is gone"
+        f" torch, since 2.12, by the default of {FLAG} (False at torch 2.11.0, True here) alone:"
+        " with the other value it is gone"
     )
 
 
