@@ -505,6 +505,19 @@ def test_history_the_startup_of_torch_2_12_and_after_by_its_flag() -> None:
     )
 
 
+def test_history_what_the_missing_run_told() -> None:
+    """vLLM 0.19.1 under torch 2.12, as `matrix attribute --run` ran it: torch, and not the pair."""
+    runs = ("torch-213/py311-torch213-vllm020", "mega-off/py311-torch212-vllm020")
+    places = [TORCH_211, TORCH_212, *(f"tests/attribution/{each}.json" for each in runs)]
+    asked = {"case": "small_startup[dense]", "names": frozenset(["py311-torch212-vllm020"])}
+    (found,) = history(*places, rules=NO_RULES, **asked)
+    assert [each.name for each in found.missing] == ["py311-torch212-vllm019"]
+    last = "tests/attribution/vllm-019/py311-torch212-vllm019.json"
+    (found,) = history(*places, last, rules=NO_RULES, **asked)
+    assert (found.answer, found.missing) == (TORCH, ())
+    assert "and torch 2.12.1 with vLLM 0.19.1 shows it too: torch, since 2.12" in found.evidence
+
+
 def test_history_the_default_of_the_mega_artifact() -> None:
     """vllm-project/vllm #37198: it is on by default from torch 2.12."""
     found = history(TORCH_211, TORCH_212, rules=NO_RULES)
