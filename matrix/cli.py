@@ -6,26 +6,31 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
+    from matrix.attribution import Attribution, Observation
+    from matrix.cells import Cell
+    from matrix.engines.reruns import Rerun
     from matrix.expectations import Expectations
     from matrix.grid import Grid
     from matrix.linkage import Linkage
+    from matrix.records import Record
     from matrix.report.table import Entry, Table
     from matrix.verdicts import CellVerdict
 
 __all__ = ["main"]
 
 _DEFAULT_FOLDERS = ("results", "records")
+_TABLE_REPEATS = 10  # enough to see what is flaky; a year of nightlies would only cost time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -236,8 +241,11 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.records import write_text
     from matrix.report import agreement, markdown, table_json
 
-    table, status = _read_table(options)
+    table, records, status = _read_all(options)
     table = replace(table, grid=_survey(table.entries))
+    table = replace(
+        table, attributions=_attributed(options, table, records, repeats=_TABLE_REPEATS)
+    )
     for name, text in (
         ("compatibility.md", markdown.render(table)),
         ("compatibility.json", table_json.render(table)),
@@ -411,6 +419,12 @@ def _read_some(options: argparse.Namespace) -> tuple[Table, int]:
 
 def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
     """The table of the folders that were named, and the exit status: 2 where a record is bad."""
+    table, _, status = _read_all(options)
+    return table, status
+
+
+def _read_all(options: argparse.Namespace) -> tuple[Table, list[Record], int]:
+    """The same, and the records that the table was made of."""
     from matrix.differences import load_explanations
     from matrix.expectations import load_expectations
     from matrix.records import read_many
@@ -426,7 +440,182 @@ def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
     if not records:
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
     table = tabulate(records, expectations, explanations, load_releases())
-    return table, 2 if errors else 0
+    return table, [record for _, record in records], 2 if errors else 0
+
+
+def _attributed(
+    options: argparse.Namespace,
+    table: Table,
+    records: Iterable[Record],
+    *,
+    repeats: int | None = None,
+    **asked: Any,
+) -> tuple[Attribution, ...]:
+    """Whose fault is what fails or drifts in the table's cells, by all of the records.
+
+    Of a cell without a fault the older records have no say, but for those with other flags; of the
+    others the newest `repeats` have one (all of them where it is None).
+    """
+    from matrix.attribution import attribute
+    from matrix.expectations import load_expectations
+    from matrix.releases import load_releases
+    from matrix.verdicts import COMPATIBLE, judge
+
+    expectations = load_expectations(options.expectations)
+    judged = [(entry.record, entry.verdict) for entry in table.entries]
+    newest = {id(entry.record) for entry in table.entries}
+    clear = {
+        (entry.record.cell, entry.record.platform): entry.record.flags
+        for entry in table.entries
+        if entry.verdict.verdict == COMPATIBLE and not asked.get("changes")
+    }
+    older: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        at = record.cell, record.platform
+        if id(record) not in newest and clear.get(at) != record.flags:
+            older.setdefault(at, []).append(record)
+    for every in older.values():
+        every.sort(key=lambda each: each.started, reverse=True)
+        judged += [(record, judge(record, expectations)) for record in every[:repeats]]
+    return attribute(judged, load_releases(), table.grid, **asked)
+
+
+def _attribute(options: argparse.Namespace) -> int:
+    from matrix.engines.reruns import run_all
+    from matrix.report.attribution import lines, to_json
+
+    if options.cell is None and not options.all:
+        raise MatrixError("attribute: name a cell, such as py311-torch212-vllm020, or say --all")
+    if options.cell is not None and options.all:
+        # What stands in the place of the cell is a folder: `matrix attribute --all results`.
+        options.folders, options.cell = [Path(options.cell), *options.folders], None
+    names = None
+    if options.cell is not None:
+        names = frozenset([_full_name(options.cell)])
+    for again in (False, True):
+        table, records, status = _read_all(options)
+        table = replace(table, grid=_survey(table.entries))
+        known = {entry.record.cell for entry in table.entries}
+        if names is not None and not names & known:
+            (name,) = names
+            raise MatrixError(f"{name}: never ran, so there is nothing to attribute; tox -e {name}")
+        found = _attributed(
+            options,
+            table,
+            records,
+            names=names,
+            platform=options.platform,
+            case=options.case,
+            changes=options.changes,
+        )
+        wanted = _reruns(found)
+        if again or not options.run_missing or options.dry_run or not wanted:
+            break
+        print(lines(found), end="", file=sys.stderr)
+        failures = run_all(wanted, Path.cwd())
+        for failure in failures:
+            _say(failure)
+        if failures:
+            status = 2
+            break
+        if options.folders:
+            options.folders = [*options.folders, Path("records")]
+    print(to_json(found) if options.json else lines(found), end="")
+    if options.run_missing and not wanted:
+        _say("no run is missing that could tell more")
+    elif options.dry_run:
+        run_all(wanted, Path.cwd(), dry=True)
+    return status
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from matrix.engines.reruns import Rerun, run_all, shown
+    from matrix.grid import environments
+    from matrix.releases import load_releases
+    from matrix.report.attribution import search_lines
+    from matrix.search import line_of, parse_range, search
+
+    ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}
+    moving, line = line_of(environments(load_releases()), options.python, **ends)
+    tried: set[str] = set()
+    hopeless: set[str] | None = None
+    while True:
+        table, records, status = _read_all(options)
+        if hopeless is None:
+            grid = _survey(table.entries)
+            climbs = {name: grid.climb(cell, options.platform) for name, cell in line.items()}
+            hopeless = {name for name, each in climbs.items() if each is not None and each.hopeless}
+        seen = _seen(options, records, line)
+        found = search(moving, line, seen, {*hopeless, *(tried - set(seen))})
+        following = found.bisection.next
+        if following is None or not options.run_missing:
+            break
+        failures = run_all([Rerun(following, options.platform, (options.case,))], Path.cwd())
+        for failure in failures:
+            _say(failure)
+        tried.add(following)
+        if options.folders and Path("records") not in options.folders:
+            options.folders = [*options.folders, Path("records")]
+    print(search_lines(found, options.case, options.platform), end="")
+    if following is not None:
+        print(f"next: {shown(Rerun(following, options.platform, (options.case,)))}")
+    return status
+
+
+def _seen(
+    options: argparse.Namespace, records: Iterable[Record], line: Mapping[str, Cell]
+) -> dict[str, Observation]:
+    """What speaks for each environment of the line, of one case on one platform."""
+    from matrix.attribution import observe, speaks
+    from matrix.expectations import load_expectations
+    from matrix.grid import ran_cell
+    from matrix.verdicts import judge
+
+    expectations = load_expectations(options.expectations)
+    at: dict[tuple[str, str], list[Observation]] = {}
+    for record in records:
+        cell = ran_cell(record) if record.platform == options.platform else None
+        if cell is None or not any(
+            (cell.torch, cell.vllm) == (each.torch, each.vllm) for each in line.values()
+        ):
+            continue
+        for each in observe(record, judge(record, expectations), cell):
+            if each.case == options.case:
+                at.setdefault((cell.torch, cell.vllm), []).append(each)
+    found = {}
+    for name, cell in line.items():
+        every = sorted(
+            at.get((cell.torch, cell.vllm), ()),
+            key=lambda each: (each.whole, each.started),
+            reverse=True,
+        )
+        told = speaks(every, cell.python) or next(iter(every), None)
+        if told is not None:
+            found[name] = told
+    return found
+
+
+def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
+    """The missing runs of these attributions, each environment once with all of its cases."""
+    from matrix.engines.reruns import Rerun
+
+    wanted: dict[tuple[str, str, tuple[tuple[str, str], ...]], dict[str, None]] = {}
+    for each in found:
+        for missing in each.missing:
+            key = missing.name, missing.platform, missing.flags
+            wanted.setdefault(key, {})[each.case] = None
+    return [
+        Rerun(name, platform, tuple(cases), flags)
+        for (name, platform, flags), cases in wanted.items()
+    ]
+
+
+def _full_name(name: str) -> str:
+    """The full name of an environment, short or full. Raises CellError where it is none."""
+    from matrix.cells import factors
+    from matrix.releases import load_releases
+
+    return name if factors(name).vllm is not None else load_releases().resolve(name).name
 
 
 def _sync(options: argparse.Namespace) -> int:
@@ -973,6 +1162,70 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--markdown", action="store_true", help="as Markdown, for an issue")
     form.add_argument("--json", action="store_true", help="as JSON")
     _finish(qualify, _qualify)
+
+    attribute = commands.add_parser(
+        "attribute",
+        help="say whose fault it is that a cell fails or drifts: torch, vLLM, the pair, or none",
+        epilog="Exit status: 0; 2 where a record is bad, or a run that --run asked for failed.",
+        allow_abbrev=False,
+    )
+    attribute.add_argument("cell", metavar="CELL", nargs="?", help="such as py311-torch212-vllm020")
+    attribute.add_argument("--all", action="store_true", help="every cell that ran")
+    _platform_and_folders(attribute)
+    attribute.add_argument(
+        "--case", metavar="CASE", help="this case alone: moe_startup[mega_aot=1], or moe_startup"
+    )
+    attribute.add_argument(
+        "--changes",
+        action="store_true",
+        help="also what counts otherwise than beside it, though it is expected to",
+    )
+    attribute.add_argument(
+        "--run",
+        dest="run_missing",
+        action="store_true",
+        help="run what would decide, through tox, and say it again",
+    )
+    attribute.add_argument(
+        "--dry-run", action="store_true", help="print the commands of what would decide"
+    )
+    attribute.add_argument("--json", action="store_true", help="as JSON")
+    _finish(attribute, _attribute)
+
+    bisect = commands.add_parser(
+        "bisect",
+        help="find the first torch under a vLLM, or vLLM with a torch, where a case does otherwise",
+        epilog="Exit status: 0; 2 where a record is bad, or where there is nothing to find.",
+        allow_abbrev=False,
+    )
+    bisect.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        help="folders of records, or single records (default: results and records)",
+    )
+    for name, example in (("torch", "2.11.0..2.15.0"), ("vllm", "0.20.2")):
+        bisect.add_argument(
+            f"--{name}",
+            metavar="RANGE",
+            required=True,
+            help=f"a release, or a range as {example}" if ".." in example else "the same of vLLM",
+        )
+    bisect.add_argument(
+        "--case", metavar="CASE", required=True, help="such as moe_startup[mega_aot=1]"
+    )
+    bisect.add_argument("--platform", choices=("cuda", "cpu"), required=True)
+    bisect.add_argument(
+        "--python", metavar="X.Y", type=_python, default="3.11", help="default: 3.11"
+    )
+    bisect.add_argument(
+        "--run",
+        dest="run_missing",
+        action="store_true",
+        help="run each next one through tox, to the end",
+    )
+    _finish(bisect, _bisect)
 
     sync = commands.add_parser(
         "sync",

@@ -33,7 +33,7 @@ from matrix.expectations import COUNTERS, Expectations
 from matrix.records import PLATFORMS, STARTS, Case, Record, to_json
 from matrix.releases import Releases
 from matrix.report.table import Entry, tabulate
-from matrix.signatures import signature
+from matrix.signatures import signature, signature_of
 from matrix.verdicts import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
 from matrix.waivers import Finding, Place, Waiver, Waivers
 
@@ -901,7 +901,7 @@ def _answered(case: Case, verdict: CaseVerdict) -> _Answer:
     if case.outcome == "not_applicable":
         return _Answer(_NOT_APPLICABLE, why, None, signature(why), case, verdict)
     if verdict.verdict == INCOMPATIBLE:
-        found = case.signature or signature(case.failure or why)
+        found = signature_of(case) or signature(why)
         return _Answer(_FAILED, why, verdict.rung, found, case, verdict)
     started = all(case.started(start) for start in STARTS)
     if (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matrix.records import STARTS, Case
-from matrix.report import agreement, grid, upstream
+from matrix.report import agreement, attribution, grid, upstream
 from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.report.table import Entry, Table
 from matrix.report.text import code, markdown, ratio, seconds, tabular
@@ -60,6 +60,7 @@ def render(table: Table) -> str:
         parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *results(table, platform)]
     parts += [
         grid.section(table.grid),
+        attribution.section(table.attributions),
         agreement.section(table.agreement),
         upstream.section(table.upstream),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from matrix.agreement import NOTHING, Agreement, agree
+from matrix.attribution import Attribution
 from matrix.cells import Factors, factors
 from matrix.differences import Explanations
 from matrix.expectations import Expectations, Rule
@@ -61,13 +62,15 @@ class Table:
 
     `agreement` holds the entries of one platform against those of the other; `upstream` has the
     rules that expect what was measured where upstream publishes something else; `grid` is how far
-    each pair of releases gets, with these entries as the records.
+    each pair of releases gets, with these entries as the records; `attributions` say whose fault it
+    is that cells fail or drift.
     """
 
     entries: tuple[Entry, ...]
     agreement: Agreement = NOTHING
     upstream: tuple[Rule, ...] = ()
     grid: Grid | None = None
+    attributions: tuple[Attribution, ...] = ()
 
     @property
     def newest(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from matrix.records import STARTS, Case
-from matrix.report import agreement, grid, upstream
+from matrix.report import agreement, attribution, grid, upstream
 from matrix.report.split import import_seconds, warm_over_cold
 from matrix.report.table import Entry, Table
 from matrix.signatures import signature_of
@@ -25,6 +25,7 @@ def render(table: Table) -> str:
         "schema": TABLE_SCHEMA,
         "newest": table.newest,
         "cells": [_entry(entry) for entry in table.entries],
+        "attributions": attribution.entries(table.attributions),
         "agreement": agreement.content(table.agreement),
         "grid": None if table.grid is None else {**grid.content(table.grid), "squares": []},
         "upstream": upstream.content(table.upstream),

@@ -1,0 +1,116 @@
+"""Runs of single environments through tox, one after another: what would decide an attribution."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matrix.errors import MatrixError
+
+__all__ = ["Rerun", "RerunError", "command", "run_all", "shown"]
+
+_RECORDED = (0, 1, 5)
+"""The exit statuses of `matrix run`, which tox passes on, where there is a record that tells."""
+
+
+class RerunError(MatrixError):
+    """Runs that cannot be started: tox or tox.ini is missing."""
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """One environment to run on a platform, with these cases alone (all where there is none).
+
+    `flags` are environment variables that it gets.
+    """
+
+    name: str
+    platform: str
+    cases: tuple[str, ...] = ()
+    flags: tuple[tuple[str, str], ...] = ()
+
+
+def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
+    """The command line of a run.
+
+    >>> print(*command(Rerun("py311-torch212-vllm020", "cpu", ("small_startup[dense]",))))
+    tox -e py311-torch212-vllm020 -- --platform cpu -k small_startup[dense]
+    """
+    set_env = [
+        part
+        for name, value in run.flags
+        for part in ("-x", f"testenv:{run.name}.set_env+={name}={value}")
+    ]
+    # pytest reads = as the end of a word, so what comes before it has to do.
+    words = dict.fromkeys(each.partition("=")[0] for each in run.cases)
+    chosen = ["-k", " or ".join(words)] if all(words) and words else []
+    return [*tox, "-e", run.name, *set_env, "--", "--platform", run.platform, *chosen]
+
+
+def shown(run: Rerun) -> str:
+    """The command line as a person would type it."""
+    return shlex.join(command(run))
+
+
+def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str]:
+    """Run them in the folder of tox.ini and return what went wrong, a line each.
+
+    What tox prints goes to stderr, and so do what is run and how long it took. With `dry`
+    the commands are printed and nothing is run. A run that ends without a record does not stop the
+    others. Raises RerunError where nothing can be run.
+    """
+    every = list(runs)
+    if dry:
+        for run in every:
+            print(shown(run))
+        return []
+    if not every:
+        return []
+    if not (root / "tox.ini").is_file():
+        raise RerunError(f"{root}: no tox.ini there; run this in a checkout of the matrix")
+    tox = _tox()
+    failures = []
+    for number, run in enumerate(every, 1):
+        _say(f"{number} of {len(every)}: {shown(run)}")
+        began = time.monotonic()
+        status = _status(command(run, tox), root)
+        took = time.monotonic() - began
+        if status in _RECORDED:
+            _say(f"{run.name} ran in {took:.0f} s")
+        else:
+            failures.append(
+                f"{run.name} on {run.platform}: tox ended with {status} after {took:.0f} s, and"
+                " what it would have told stays unknown; its output says why"
+            )
+    return failures
+
+
+def _status(line: Sequence[str], root: Path) -> int:
+    # Within an environment of tox these name that one, and the inner tox would take them over.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("TOX_")}
+    try:
+        # What this command prints is its answer, JSON even: what tox says goes beside it.
+        return subprocess.run(line, cwd=root, env=environ, stdout=2, check=False).returncode
+    except OSError as error:
+        raise RerunError(f"{line[0]}: cannot be started: {error.strerror or error}") from None
+
+
+def _tox() -> list[str]:
+    if importlib.util.find_spec("tox") is not None:
+        return [sys.executable, "-m", "tox"]
+    found = shutil.which("tox")
+    if found is None:
+        raise RerunError("tox is not installed, and it makes the environments; pip install tox")
+    return [found]
+
+
+def _say(line: str) -> None:
+    print(f"matrix: {line}", file=sys.stderr, flush=True)

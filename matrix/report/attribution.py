@@ -1,0 +1,202 @@
+"""Attributions for a terminal, as Markdown, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from matrix.attribution import ANSWERS, FAILS, UNKNOWN, Attribution, Missing, Symptom
+from matrix.bisection import BAD, GOOD
+from matrix.report.text import aligned, clean, clip, code, markdown, tabular
+from matrix.search import Search
+
+__all__ = ["content", "entries", "lines", "search_lines", "section", "summary", "to_json"]
+
+_SCHEMA = 1
+_WIDEST = 400
+_MOST_SYMPTOMS = 6
+_HEAD = """\
+## Whose fault
+
+What fails or differs, attributed from the cells beside it: the same vLLM under other torch, the \
+same torch under other vLLM, the same pair on another Python or platform, repeated runs. A counter \
+that has no expectation is held against what its vLLM counts under the torch that it pins.
+"""
+
+
+def lines(attributions: Sequence[Attribution], *, wide: int = _WIDEST) -> str:
+    """Each cell with what is attributed in it, told alike for all cases of which it holds."""
+    if not attributions:
+        return "nothing fails or differs\n"
+    said: list[str] = []
+    cell: tuple[str, str] | None = None
+    for group in _groups(attributions):
+        first = group[0]
+        if cell != (first.name, first.platform):
+            cell = first.name, first.platform
+            said += [*([""] if said else []), f"{clean(first.name)} on {clean(first.platform)}"]
+        said.append(f"  {first.answer}")
+        of = f"{_case(first)}: " if len(group) > 1 else ""
+        said.append(f"    {clip(of + clean(first.evidence), wide)}")
+        width = max(len(_case(each)) for each in group)
+        for each in group:
+            said.append(f"    {_case(each):<{width}}  {clip(_symptoms(each.symptoms), wide)}")
+        if first.answer == UNKNOWN and not first.missing:
+            said.append("    no run that can work and is missing would tell more")
+        for missing in first.missing:
+            said.append(
+                f"    to know {missing.why}: {missing.name} on {missing.platform}{_with(missing)}"
+            )
+    return "\n".join([*said, "", summary(attributions)]) + "\n"
+
+
+def summary(attributions: Sequence[Attribution]) -> str:
+    """How many of which answer, in one line."""
+    count = Counter(each.answer for each in attributions)
+    cells = len({(each.name, each.platform) for each in attributions})
+    told = ", ".join(f"{answer} {count[answer]}" for answer in ANSWERS if count[answer])
+    return f"{len(attributions)} in {cells} cell{'' if cells == 1 else 's'}: {told}"
+
+
+def search_lines(search: Search, case: str, platform: str) -> str:
+    """A search along a line: what each environment did, and the first that does otherwise."""
+    what = "torch" if search.moving == "torch" else "vLLM"
+    changed = any(each.kind != FAILS for each in search.symptoms)
+    words = {GOOD: "as before", BAD: "changed"} if changed else {}
+    # The search looks for the first that is not as the oldest; where that one fails, it is a mend.
+    words = {GOOD: BAD, BAD: GOOD} if search.mended else words
+    rows = [
+        [f"{what} {search.release(name)}", words.get(outcome or "", outcome or "not run"), name]
+        for name, outcome in search.outcomes.items()
+    ]
+    said = [f"{clean(case)} on {platform}", *(f"  {each}" for each in aligned(rows))]
+    if search.symptoms:
+        word = "changed" if changed else "bad"
+        said.append(f"{word} is: {clip(_symptoms(search.symptoms), _WIDEST)}")
+    found = search.bisection
+    last = None if found.good is None else search.release(found.good)
+    if found.first_bad is not None:
+        word = "good" if search.mended else "changed" if changed else "bad"
+        before = "bad" if search.mended else "as before" if changed else "good"
+        first = search.release(found.first_bad)
+        said.append(f"{what} {first} is the first {word} one, {last} the last {before}")
+    elif found.done:
+        some = ", ".join(search.release(name) for name in found.candidates)
+        said.append(f"it is one of {what} {some}: the others of them cannot tell")
+    else:
+        said.append(f"at most {found.steps} more run{'' if found.steps == 1 else 's'} to the end")
+    return "\n".join(said) + "\n"
+
+
+def section(attributions: Sequence[Attribution]) -> str:
+    """The attributions as a section of Markdown; "" where there is none."""
+    if not attributions:
+        return ""
+    rows = []
+    for group in _groups(attributions):
+        first = group[0]
+        cases = ", ".join(code(_case(each)) for each in group)
+        symptoms = dict.fromkeys(_symptoms(each.symptoms) for each in group)
+        decide = ", ".join(
+            f"{code(each.name)} on {markdown(each.platform)}{markdown(_with(each))}"
+            for each in first.missing
+        )
+        rows.append(
+            [
+                f"{code(first.name)} on {markdown(first.platform)}",
+                markdown(first.answer),
+                markdown(f"{_case(first)}: {first.evidence}", _WIDEST),
+                f"{cases}: {markdown('; '.join(symptoms), _WIDEST)}",
+                decide or "-",
+            ]
+        )
+    return f"{_HEAD}\n{tabular(['cell', 'whose', 'evidence', 'what', 'runs to know more'], rows)}"
+
+
+def entries(attributions: Iterable[Attribution]) -> list[dict[str, object]]:
+    """The attributions as JSON values, one for each case and cause."""
+    return [
+        {
+            "cell": each.name,
+            "platform": each.platform,
+            "case": each.case,
+            "answer": each.answer,
+            "evidence": each.evidence,
+            "after": each.after,
+            "since": each.since,
+            "until": each.until,
+            "symptoms": [_symptom(symptom) for symptom in each.symptoms],
+            "flags": [
+                {
+                    "flag": flag.flag,
+                    "here": flag.here,
+                    "there": flag.there,
+                    "decides": flag.decides,
+                }
+                for flag in each.flags
+            ],
+            "beside": list(each.beside),
+            "missing": [
+                {
+                    "cell": missing.name,
+                    "platform": missing.platform,
+                    "why": missing.why,
+                    "flags": dict(missing.flags),
+                }
+                for missing in each.missing
+            ],
+        }
+        for each in attributions
+    ]
+
+
+def to_json(attributions: Iterable[Attribution]) -> str:
+    """The attributions as JSON. Always ASCII."""
+    return json.dumps(content(attributions), indent=1, sort_keys=True) + "\n"
+
+
+def content(attributions: Iterable[Attribution]) -> dict[str, object]:
+    """The attributions with the number of their schema."""
+    return {"schema": _SCHEMA, "attributions": entries(attributions)}
+
+
+def _symptom(symptom: Symptom) -> dict[str, object]:
+    return {
+        "kind": symptom.kind,
+        "rung": symptom.rung,
+        "signature": symptom.signature,
+        "start": symptom.start,
+        "counter": symptom.counter,
+        "observed": symptom.observed,
+        "wanted": symptom.wanted,
+    }
+
+
+def _groups(attributions: Iterable[Attribution]) -> list[list[Attribution]]:
+    """Those of one cell that are told alike, in the order of the first of each."""
+    found: dict[object, list[Attribution]] = {}
+    for each in attributions:
+        fails = [symptom.signature for symptom in each.symptoms if symptom.kind == FAILS]
+        key = (
+            *(each.name, each.platform, each.cell, each.answer, each.after, each.since),
+            *(each.until, each.flags, each.beside, each.missing, tuple(fails)),
+        )
+        # What no line tells is told by its sentence alone.
+        found.setdefault((key, None if each.beside else each.evidence), []).append(each)
+    return list(found.values())
+
+
+def _case(attribution: Attribution) -> str:
+    return clip(clean(attribution.case), 60) or "the run"
+
+
+def _symptoms(symptoms: Sequence[Symptom]) -> str:
+    told = [clean(each.told) for each in symptoms[:_MOST_SYMPTOMS]]
+    more = len(symptoms) - len(told)
+    return "; ".join(told) + (f"; and {more} more" if more else "")
+
+
+def _with(missing: Missing) -> str:
+    given = " ".join(f"{name}={value}" for name, value in missing.flags)
+    return f" with {given}" if given else ""

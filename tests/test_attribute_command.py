@@ -1,0 +1,217 @@
+"""`matrix attribute` and `matrix bisect`, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from matrix import cli
+from matrix.cells import Cell
+from matrix.cli import main
+from matrix.engines import reruns
+from matrix.engines.reruns import Rerun
+from matrix.grid import Grid
+from matrix.records import Case, Record, Rung, Start, read, write
+
+ROOT = Path(__file__).parents[1]
+OVERRIDDEN = Path(__file__).parent / "attribution"
+SCHEMA = json.loads((ROOT / "matrix" / "data" / "table.schema.json").read_text(encoding="utf-8"))
+BAD = "py311-torch212-vllm020"
+FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
+
+
+def ran(torch: str, vllm: str, fails: str | None = None, minute: int = 0) -> Record:
+    cell = Cell("3.11", torch, vllm)
+    starts = (Start("cold", {}, {}), Start("warm", {}, {}))[: 2 if fails is None else 1]
+    outcome = "passed" if fails is None else "failed"
+    case = Case("a[b=1]", outcome, fails, fails, starts=starts)
+    provenance = {
+        **read(ROOT / "results" / "cpu" / f"{BAD}.json").provenance,
+        "started": f"2026-11-22T18:{minute:02}:00Z",
+        "torch": torch,
+        "vllm": vllm,
+    }
+    return Record(cell.name, "cpu", True, provenance, rungs=(Rung("imports", True),), cases=(case,))
+
+
+def save(record: Record, folder: str = "results") -> None:
+    write(record, Path(folder) / record.platform / f"{record.cell}.json")
+
+
+@pytest.fixture(scope="module")
+def grid() -> Grid:
+    """The grid as the cheap rungs have it: made once, for it is the slow part."""
+    return cli._survey([])
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: Grid) -> Path:
+    monkeypatch.setattr(cli, "_survey", lambda entries: grid)
+    monkeypatch.chdir(tmp_path)
+    save(ran("2.12.1", "0.20.2", "KeyError: None"))
+    return tmp_path
+
+
+def fake_runs(monkeypatch: pytest.MonkeyPatch, *records: Record) -> list[Rerun]:
+    """In the place of tox: a run writes the record of its cell, where there is one to write."""
+    calls: list[Rerun] = []
+
+    def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str]:
+        failures = []
+        for run in runs:
+            calls.append(run)
+            found = [each for each in records if each.cell == run.name]
+            for each in found:
+                save(each, "records")
+            failures += [] if found else [f"{run.name} on cpu: tox ended with 2"]
+        return failures
+
+    monkeypatch.setattr(reruns, "run_all", run_all)
+    return calls
+
+
+def test_what_is_missing_is_printed_as_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attribute", BAD, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "no neighbour that ran tells more: unknown" in out
+    assert out.endswith(
+        "tox -e py311-torch211-vllm020 -- --platform cpu -k 'a[b'\n"
+        "tox -e py311-torch212-vllm019 -- --platform cpu -k 'a[b'\n"
+    )
+
+
+def test_missing_runs_decide(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, other = ran("2.11.0", "0.20.2"), ran("2.12.1", "0.19.1", "KeyError: None")
+    calls = fake_runs(monkeypatch, good, other)
+    assert main(["attribute", BAD, "results", "--run"]) == 0
+    assert [each.name for each in calls] == [good.cell, other.cell]
+    out, err = capsys.readouterr()
+    assert "unknown" in err and "unknown" not in out
+    assert (
+        "vLLM 0.20.2 starts warm under torch 2.11.0 and fails to start warm under 2.12.1, and torch"
+        " 2.12.1 with vLLM 0.19.1 shows it too: torch, since 2.12"
+    ) in out
+
+
+def test_a_run_that_fails_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_runs(monkeypatch)
+    assert main(["attribute", "--all", "--run"]) == 2
+    out, err = capsys.readouterr()
+    assert "matrix: py311-torch211-vllm020 on cpu: tox ended with 2" in err
+    assert "unknown" in out
+
+
+def test_where_nothing_is_missing_nothing_is_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = fake_runs(monkeypatch)
+    save(ran("2.12.1", "0.20.2"))
+    assert main(["attribute", BAD, "--run"]) == 0
+    assert calls == []
+    out, err = capsys.readouterr()
+    assert out == "nothing fails or differs\n"
+    assert "no run is missing" in err
+
+
+def test_json_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attribute", "--all", "results", "--json", "--platform", "cpu"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["answer"] for each in told["attributions"]] == ["unknown"]
+    for more in (["--platform", "cuda"], ["--case", "b"]):
+        assert main(["attribute", "--all", "--json", *more]) == 0
+        assert json.loads(capsys.readouterr().out)["attributions"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "attribute: name a cell"),
+        (["py311-torch213-vllm020"], "py311-torch213-vllm020: never ran"),
+        (["nonsense"], "unknown factor 'nonsense'"),
+        ([BAD, "nowhere"], "no good record in nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["attribute", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err.splitlines()[-1]
+
+
+def test_the_table_has_a_section(here: Path) -> None:
+    save(ran("2.11.0", "0.20.2"))
+    assert main(["table"]) == 0
+    told = json.loads((here / "docs" / "compatibility.json").read_text(encoding="utf-8"))
+    Draft202012Validator(SCHEMA).validate(told)
+    assert [each["answer"] for each in told["attributions"]] == ["torch"]
+    page = (here / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    assert "## Whose fault\n" in page
+    assert "torch, since 2.12" in page
+
+
+def test_a_run_with_the_other_flag_decides(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The published records, and runs of the same two cells with the other value of the flag."""
+    shutil.rmtree(here / "results")
+    results = [
+        str(ROOT / "results" / "cpu" / name)
+        for name in ("py311-torch211-vllm020.json", "py311-torch212-vllm020.json")
+    ]
+    arguments = ["--case", "model_startup[deepseek_v3.2]", "--changes", "--json"]
+    assert main(["attribute", BAD, *results, *arguments]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["attributions"]
+    assert [(flag["flag"], flag["decides"]) for flag in found["flags"]] == [(FLAG, None)]
+    for folder in ("mega-off", "mega-on"):
+        more = str(OVERRIDDEN / folder)
+        assert main(["attribute", BAD, *results, more, *arguments]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["attributions"]
+        assert found["answer"] == "torch"
+        assert [(flag["flag"], flag["decides"]) for flag in found["flags"]] == [(FLAG, True)]
+
+
+BISECT = ["bisect", "--torch", "2.9.0..2.15.0", "--vllm", "0.20.2", "--platform", "cpu"]
+
+
+def test_a_bisection_names_what_is_next(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*BISECT, "--case", "a[b=1]"]) == 0
+    out = capsys.readouterr().out
+    assert "torch 2.12.1  ran      py311-torch212-vllm020" in out
+    assert out.endswith("next: tox -e py311-torch215-vllm020 -- --platform cpu -k 'a[b'\n")
+
+
+def test_a_bisection_runs_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [ran(torch, "0.20.2") for torch in ("2.9.1", "2.10.0", "2.11.0")]
+    bad = [ran(torch, "0.20.2", "KeyError: None") for torch in ("2.13.0", "2.15.0")]
+    # 2.14 ends without a record: it is skipped, and the search goes on.
+    calls = fake_runs(monkeypatch, *good, *bad)
+    assert main([*BISECT, "--case", "a[b=1]", "results", "--run"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("torch 2.12.1 is the first bad one, 2.11.0 the last good\n")
+    assert len(calls) == len({each.name for each in calls}) <= 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--torch", "2.11.0", "--vllm", "0.20.2"], "one is a release and the other a range"),
+        (["--torch", "2.12.0..x", "--vllm", "0.20.2"], "--torch '2.12.0..x': is neither"),
+        (["--torch", "2.11.0..2.12.1", "--vllm", "9.9"], "fewer than two environments"),
+    ],
+)
+def test_a_bad_line_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bisect", *arguments, "--case", "a", "--platform", "cpu"]) == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,560 @@
+from __future__ import annotations
+
+import doctest
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
+
+from matrix import attribution as module
+from matrix.attribution import (
+    ENVIRONMENT,
+    FLAKY,
+    PAIR,
+    TORCH,
+    UNKNOWN,
+    VLLM,
+    Attribution,
+    Missing,
+    attribute,
+)
+from matrix.cells import Cell
+from matrix.expectations import Expectations, load_expectations, parse_expectations
+from matrix.grid import survey
+from matrix.ladder import Answer
+from matrix.records import Case, Record, RunError, Rung, Start, read
+from matrix.releases import Releases, Torch, Vllm, load_releases
+from matrix.verdicts import judge
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
+SAVED = "num_compiled_artifacts_saved"
+RULES = parse_expectations(
+    f'[[rule]]\nid = "warm"\ncase = "a"\nstart = "warm"\ncounters = {{ {SAVED} = 0 }}\n'
+    'evidence = ["https://github.com/vllm-project/vllm/issues/35708"]\n'
+    '[[rule]]\nid = "cold"\ncase = "a"\nstart = "cold"\ncounters = { "aot_autograd.total" = 3 }\n'
+    'evidence = ["https://github.com/vllm-project/vllm/issues/35708"]\n',
+    "rules",
+)
+NO_RULES = Expectations(())
+
+
+def vllm(version: str, torch: str) -> Vllm:
+    return Vllm(version, torch, "0.1", "2.1", SpecifierSet(">=3.10"))
+
+
+RELEASES = Releases(
+    tuple(Torch(f"2.{minor}.0") for minor in range(9, 16)),
+    (
+        vllm("0.19.0", "2.10.0"),
+        vllm("0.20.0", "2.11.0"),
+        vllm("0.21.0", "2.11.0"),
+        vllm("0.22.0", "2.11.0"),
+    ),
+    ("3.11", "3.12"),
+    (),
+)
+KEY_ERROR = "KeyError: None"
+
+
+def record(
+    torch: str,
+    vllm: str = "0.20.0",
+    *,
+    fails: str | None = None,
+    at: str = "starts warm",
+    saved: int = 0,
+    total: int = 3,
+    python: str = "3.11",
+    platform: str = "cpu",
+    flags: Mapping[str, object] | None = None,
+    packages: Mapping[str, str] | None = None,
+    started: str = "2026-11-22T18:00:00Z",
+    case: str = "a",
+    **more: Any,
+) -> Record:
+    """The record of one case, which fails with a signature at a rung or counts this."""
+    cold = Start("cold", {}, {"aot_autograd.total": total})
+    warm = Start("warm", {}, {SAVED: saved})
+    ran = (cold, warm) if fails is None else (cold,) if at == "starts warm" else ()
+    seen = Case(
+        case,
+        "passed" if fails is None else "failed",
+        reason=fails,
+        signature=fails,
+        flags=flags or {FLAG: False},
+        starts=ran,
+    )
+    return Record(
+        Cell(python, torch, vllm).name,
+        platform,
+        True,
+        {
+            "started": started,
+            "torch": f"{torch}+cu130",
+            "vllm": vllm,
+            "python": f"{python}.7",
+            "os": "Debian",
+            "tests": {"commit": "c", "fingerprint": "f"},
+        },
+        packages=packages or {"transformers": "5.1.0"},
+        flags=flags or {FLAG: False},
+        **{"cases": (seen,), "rungs": (Rung("imports", True),), **more},
+    )
+
+
+def attributed(
+    *records: Record, rules: Expectations = RULES, grid: bool = False, **asked: Any
+) -> tuple[Attribution, ...]:
+    known = survey(RELEASES, links=no_links) if grid else None
+    return attribute([(each, judge(each, rules)) for each in records], RELEASES, known, **asked)
+
+
+def no_links(cell: Cell) -> Answer | None:
+    pinned = any(each.version == cell.vllm and each.torch == cell.torch for each in RELEASES.vllm)
+    return Answer(pinned, None if pinned else "undefined symbol: c10_cuda")
+
+
+def of(torch: str, *records: Record, **asked: Any) -> Attribution:
+    """The one attribution in the cell of vLLM 0.20.0 under that torch, on Python 3.11."""
+    name = Cell("3.11", torch, "0.20.0").name
+    (found,) = attributed(*records, names=frozenset([name]), **asked)
+    return found
+
+
+def bad(torch: str, vllm: str = "0.20.0", **more: Any) -> Record:
+    return record(torch, vllm, fails=KEY_ERROR, **more)
+
+
+# Each line: records beside the failing cell (2.12.0, 0.20.0), the answer, and the sentence's end.
+@pytest.mark.parametrize(
+    ("beside", "answer", "said"),
+    [
+        (
+            [record("2.11.0"), bad("2.13.0")],
+            TORCH,
+            "vLLM 0.20.0 starts warm under torch 2.11.0 and fails to start warm under 2.12.0 and"
+            " 2.13.0: torch, since 2.12",
+        ),
+        ([record("2.13.0")], TORCH, "under 2.12.0: torch, until 2.13, where it is gone"),
+        (
+            [record("2.11.0"), record("2.13.0")],
+            TORCH,
+            "torch, since 2.12 and until 2.13, where it is gone",
+        ),
+        ([record("2.9.0")], TORCH, "torch, since a release after 2.9.0 and up to 2.12.0"),
+        (
+            [record("2.11.0"), bad("2.12.0", "0.19.0")],
+            TORCH,
+            "and torch 2.12.0 with vLLM 0.19.0 shows it too: torch, since 2.12",
+        ),
+        (
+            [record("2.12.0", "0.19.0")],
+            VLLM,
+            "torch 2.12.0 starts warm with vLLM 0.19.0 and fails to start warm with 0.20.0: vLLM,"
+            " since 0.20",
+        ),
+        (
+            [record("2.12.0", "0.21.0"), bad("2.11.0")],
+            VLLM,
+            "and vLLM 0.20.0 under torch 2.11.0 shows it too: vLLM, until 0.21, where it is gone",
+        ),
+        (
+            [record("2.11.0"), record("2.12.0", "0.21.0")],
+            PAIR,
+            "the pair, torch since 2.12 with vLLM until 0.21, where it is gone",
+        ),
+        (
+            [record("2.12.0", python="3.12")],
+            ENVIRONMENT,
+            "vLLM 0.20.0 under torch 2.12.0 starts warm on Python 3.12 and fails to start warm on"
+            " 3.11: the environment, Python 3.11 alone",
+        ),
+        (
+            [record("2.12.0", platform="cuda")],
+            ENVIRONMENT,
+            "fails to start warm on cpu and starts warm on cuda: the platform",
+        ),
+        (
+            [record("2.12.0", platform="cuda"), record("2.11.0")],
+            TORCH,
+            "torch, since 2.12",
+        ),
+        (
+            [record("2.12.0", started="2026-11-21T18:00:00Z")],
+            FLAKY,
+            "in 1 of 2 runs of the same cell, and nothing tells them apart: flaky",
+        ),
+        (
+            [
+                record(
+                    "2.12.0", started="2026-11-21T18:00:00Z", packages={"transformers": "4.57.6"}
+                ),
+            ],
+            ENVIRONMENT,
+            "and in these transformers is 5.1.0 and not 4.57.6: the environment",
+        ),
+        ([], UNKNOWN, "and no neighbour that ran tells more: unknown"),
+        ([bad("2.11.0")], UNKNOWN, "vLLM 0.20.0 under torch 2.11.0 shows it too: unknown"),
+        # It comes and goes.
+        (
+            [bad("2.10.0"), record("2.11.0")],
+            UNKNOWN,
+            "the failure of vLLM 0.20.0 under torch 2.12.0 comes and goes along torch: unknown",
+        ),
+        # Another defect says nothing of this one.
+        ([record("2.11.0", fails="OSError: x")], UNKNOWN, "no neighbour that ran tells more: unkn"),
+        # One that fails at a lower rung neither; one at a higher rung got past.
+        ([bad("2.11.0", at="starts cold")], UNKNOWN, "no neighbour that ran tells more: unknown"),
+    ],
+)
+def test_the_rules(beside: Sequence[Record], answer: str, said: str) -> None:
+    found = of("2.12.0", bad("2.12.0"), *beside, platform="cpu")
+    assert (found.answer, said in found.evidence) == (answer, True), found.evidence
+
+
+def test_a_neighbour_that_fails_at_a_higher_rung_is_clean_of_it() -> None:
+    found = of("2.12.0", bad("2.12.0", at="starts cold"), bad("2.11.0"))
+    assert found.answer == TORCH
+    assert "starts cold under torch 2.11.0" in found.evidence
+
+
+def test_runs_with_other_tests_are_no_repeats() -> None:
+    old = record("2.12.0", started="2026-11-21T18:00:00Z")
+    old = Record(**{**vars(old), "provenance": {**old.provenance, "tests": {"fingerprint": "x"}}})
+    assert of("2.12.0", bad("2.12.0"), old).answer == UNKNOWN
+
+
+def test_the_newest_run_speaks_for_a_neighbour() -> None:
+    older = bad("2.11.0", started="2026-11-21T18:00:00Z")
+    assert of("2.12.0", bad("2.12.0"), older, record("2.11.0")).answer == TORCH
+
+
+def test_two_defects_of_one_case_are_attributed_on_their_own() -> None:
+    found = attributed(
+        record("2.12.0", fails="OSError: disk"), bad("2.13.0"), record("2.11.0"), platform="cpu"
+    )
+    said = {each.name: each.evidence for each in found}
+    assert (
+        "under torch 2.11.0 and fails to start warm under 2.12.0:" in said["py311-torch212-vllm020"]
+    )
+    # What 2.12 does says nothing of what 2.13 does.
+    assert said["py311-torch213-vllm020"].endswith(
+        "torch, since a release after 2.11.0 and up to 2.13.0"
+    )
+
+
+def test_a_counter_is_attributed_by_what_neighbours_counted() -> None:
+    found = of("2.12.0", record("2.12.0", saved=4), record("2.11.0"), bad("2.10.0"))
+    assert found.answer == TORCH
+    assert found.evidence == (
+        f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 4 under 2.12.0: torch,"
+        " since 2.12"
+    )
+    assert [(each.observed, each.wanted) for each in found.symptoms] == [(4, 0)]
+
+
+def test_a_third_value_is_another_drift() -> None:
+    found = of("2.12.0", record("2.12.0", saved=4), record("2.11.0", saved=2))
+    assert found.answer == UNKNOWN
+
+
+def test_counters_that_are_told_alike_are_one() -> None:
+    found = of("2.12.0", record("2.12.0", saved=4, total=9), record("2.11.0"))
+    assert [each.counter for each in found.symptoms] == ["aot_autograd.total", SAVED]
+
+
+def test_without_an_expectation_a_cell_off_the_pin_is_held_against_its_pin() -> None:
+    records = [record("2.12.0", saved=4), record("2.11.0"), record("2.10.0", saved=4)]
+    found = attributed(*records, rules=NO_RULES)
+    assert [(each.name, each.symptoms[0].kind) for each in found] == [
+        ("py311-torch210-vllm020", "changed"),
+        ("py311-torch212-vllm020", "changed"),
+    ]
+    assert found[0].answer == UNKNOWN  # 2.10 and 2.12 count it, and 2.11 between them does not
+
+
+def test_what_changed_as_expected_is_told_where_it_is_asked_for() -> None:
+    records = [record("2.11.0", "0.20.0"), record("2.11.0", "0.21.0", total=9)]
+    rules = parse_expectations(
+        '[[rule]]\nid = "x"\ncase = "a"\nvllm = ">=0.21"\nstart = "cold"\n'
+        'counters = { "aot_autograd.total" = 9 }\nevidence = ["https://github.com/a/b/issues/1"]\n',
+        "rules",
+    )
+    assert attributed(*records, rules=rules) == ()
+    (found,) = attributed(*records, rules=rules, changes=True)
+    assert (found.answer, found.since) == (VLLM, "0.21.0")
+
+
+def flagged(torch: str, value: bool, **more: Any) -> Record:
+    return record(torch, flags={FLAG: value}, **more)
+
+
+@pytest.mark.parametrize(
+    ("more", "decides", "said"),
+    [
+        ((), None, f"with another default of {FLAG} (False at torch 2.11.0, True here)"),
+        # The same cell with the flag of its neighbour is clean: the flag does it.
+        ((flagged("2.12.0", False, deselected=1),), True, "alone: with the other value it is gone"),
+        ((flagged("2.11.0", True, saved=4, deselected=1),), True, "alone: with the other value"),
+        # It stays: torch does it, whatever the flag.
+        ((flagged("2.12.0", False, saved=4, deselected=1),), False, "and not by the default of"),
+        ((flagged("2.11.0", True, deselected=1),), False, "with the other value it stays"),
+    ],
+)
+def test_a_flag_that_differs_is_named(
+    more: tuple[Record, ...], decides: bool | None, said: str
+) -> None:
+    found = of("2.12.0", flagged("2.12.0", True, saved=4), flagged("2.11.0", False), *more)
+    assert found.answer == TORCH
+    (flag,) = found.flags
+    assert (flag.flag, flag.here, flag.there, flag.decides) == (FLAG, True, False, decides)
+    assert said in found.evidence
+    asked = Missing("py311-torch212-vllm020", "cpu", "whether it is the flag alone", ((FLAG, "0"),))
+    assert (asked in found.missing) is (decides is None)
+
+
+def test_other_packages_that_differ_are_said() -> None:
+    other = record("2.11.0", packages={"transformers": "4.57.6", "triton": "3.6.0"})
+    found = of("2.12.0", bad("2.12.0"), other)
+    assert found.evidence.endswith("transformers 4.57.6 there, 5.1.0 here)")
+
+
+def test_what_does_not_import_is_attributed_as_the_run() -> None:
+    dead = record(
+        "2.12.0",
+        cases=(),
+        rungs=(Rung("imports", False, reason="undefined symbol"),),
+        error=RunError("imports", "undefined symbol"),
+    )
+    found = of("2.12.0", dead, record("2.11.0"))
+    assert (found.case, found.answer) == ("", TORCH)
+    assert "is imported under torch 2.11.0 and is not imported under 2.12.0" in found.evidence
+
+
+@pytest.mark.parametrize("kind", ["no_space", "gpu_fault", "interrupted"])
+def test_a_fault_of_the_machine_is_nobodys(kind: str) -> None:
+    faulty = Record(**{**vars(record("2.12.0", fails="x")), "error": RunError(kind, "x")})
+    found = [each.answer for each in attributed(faulty, record("2.11.0"))]
+    assert found == ([TORCH] if kind == "interrupted" else [])
+
+
+def names(found: Attribution) -> list[tuple[str, str]]:
+    return [(each.name, each.platform) for each in found.missing]
+
+
+def test_missing_runs_are_named_as_environments() -> None:
+    found = of("2.12.0", bad("2.12.0"))
+    assert names(found) == [("py311-torch211-vllm020", "cpu"), ("py311-torch212-vllm019", "cpu")]
+    found = of("2.12.0", bad("2.12.0"), bad("2.11.0"))
+    assert names(found) == [("py311-torch210-vllm020", "cpu"), ("py311-torch212-vllm019", "cpu")]
+
+
+def test_between_two_releases_the_middle_one_is_missing() -> None:
+    found = of("2.15.0", bad("2.15.0"), record("2.9.0"), bad("2.15.0", "0.19.0"))
+    assert names(found) == [("py311-torch212-vllm020", "cpu")]
+    assert (found.after, found.since) == ("2.9.0", "2.15.0")
+
+
+def test_only_runs_that_can_work_are_missing() -> None:
+    """On CUDA nothing off the pin links: it is another vLLM with the same pin, or the CPU."""
+    failing = bad("2.11.0", platform="cuda")
+    found = of("2.11.0", failing, grid=True, platform="cuda")
+    assert names(found) == [("py311-torch211-vllm021", "cuda")]
+    shown = [bad("2.11.0", f"0.{minor}.0", platform="cuda") for minor in (21, 22)]
+    found = of("2.11.0", failing, *shown, grid=True, platform="cuda")
+    assert names(found) == [("py311-torch211-vllm020", "cpu")]
+    assert of("2.11.0", failing, *shown, bad("2.11.0"), grid=True, platform="cuda").missing == ()
+
+
+def test_what_did_not_import_is_not_run_again() -> None:
+    dead = record(
+        "2.11.0",
+        cases=(),
+        rungs=(Rung("imports", False, reason="undefined symbol"),),
+        error=RunError("imports", "undefined symbol"),
+    )
+    found = of("2.12.0", bad("2.12.0"), dead)
+    assert names(found) == [("py311-torch210-vllm020", "cpu"), ("py311-torch212-vllm019", "cpu")]
+
+
+def test_off_the_pin_it_must_be_known_to_link() -> None:
+    def links(cell: Cell) -> Answer | None:
+        return Answer(True) if cell.torch == "2.13.0" else None
+
+    failing = bad("2.12.0", platform="cuda")
+    judged = [(failing, judge(failing, RULES))]
+    (found,) = attribute(judged, RELEASES, survey(RELEASES, links=links))
+    assert names(found) == [("py311-torch211-vllm020", "cuda")]  # its pin
+    more = bad("2.11.0", platform="cuda")
+    judged.append((more, judge(more, RULES)))
+    found = attribute(judged, RELEASES, survey(RELEASES, links=links))[1]
+    assert names(found) == [("py311-torch213-vllm020", "cuda")]
+
+
+def test_cells_platforms_and_cases_are_chosen() -> None:
+    records = [bad("2.12.0"), bad("2.12.0", platform="cuda"), bad("2.13.0", case="m[x=1]")]
+    assert len(attributed(*records)) == 3
+    assert [each.platform for each in attributed(*records, platform="cuda")] == ["cuda"]
+    assert [each.case for each in attributed(*records, case="m")] == ["m[x=1]"]
+    assert attributed(*records, case="m[x=2]") == ()
+
+
+def test_a_record_of_no_known_cell_is_left_out() -> None:
+    other = record("2.12.0", error=RunError("wrong_cell", "ran another torch"), fails="x")
+    assert attributed(other) == ()
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> tuple[list[Record], int, int]:
+    """Records along torch with one change point: the first bad minor, the last good one."""
+    minors = sorted(draw(st.sets(st.integers(9, 15), min_size=2)))
+    first = draw(st.sampled_from(minors[1:]))
+    records = [bad(f"2.{each}.0") if each >= first else record(f"2.{each}.0") for each in minors]
+    return draw(st.permutations(records)), first, max(each for each in minors if each < first)
+
+
+@given(lines())
+@settings(max_examples=40, deadline=None)
+def test_one_change_along_torch_is_torch_since_then(
+    line: tuple[list[Record], int, int],
+) -> None:
+    records, first, before = line
+    for found in attributed(*records):
+        assert found.answer == TORCH
+        assert (found.after, found.since) == (f"2.{before}.0", f"2.{first}.0")
+
+
+@given(
+    st.lists(st.sampled_from(["ok", "bad", "other", "none"]), min_size=7, max_size=7), st.randoms()
+)
+@settings(max_examples=40, deadline=None)
+def test_the_order_of_the_records_changes_nothing(outcomes: list[str], rand: random.Random) -> None:
+    kinds = {"ok": None, "bad": KEY_ERROR, "other": "OSError"}
+    records = [
+        record(f"2.{9 + at}.0", fails=kinds[each])
+        for at, each in enumerate(outcomes)
+        if each != "none"
+    ]
+    found = attributed(*records)
+    rand.shuffle(records)
+    assert attributed(*records) == found
+    # An answer names a clean neighbour, and nothing is missing that ran.
+    ran = {each.cell for each in records}
+    for each in found:
+        assert (each.answer in (TORCH, PAIR, VLLM)) <= bool(each.after or each.until)
+        assert not ran & {missing.name for missing in each.missing if each.answer != UNKNOWN}
+
+
+# --- history, by records of real runs ---
+
+
+def history(*places: str, rules: Expectations | None = None, **asked: Any) -> list[Attribution]:
+    records = [read(ROOT / place) for place in places]
+    known = load_expectations() if rules is None else rules
+    judged = [(each, judge(each, known)) for each in records]
+    return list(attribute(judged, load_releases(), **asked))
+
+
+TORCH_211 = "results/cpu/py311-torch211-vllm020.json"
+TORCH_212 = "results/cpu/py311-torch212-vllm020.json"
+SAVE = {
+    "0.17": "results/cpu/py311-torch210-vllm017.json",
+    "0.18": "results/cpu/py311-torch210-vllm018.json",
+    "0.19": "results/cpu/py311-torch210-vllm019.json",
+}
+
+
+@pytest.mark.parametrize("case", ["model_startup[deepseek_v3.2]", "model_startup[kimi_k2.5]"])
+def test_history_the_startup_of_torch_2_12(case: str) -> None:
+    """pytorch/pytorch #180912: warm_artifacts_saved is 0 under torch 2.12, for these two models."""
+    (found,) = history(TORCH_211, TORCH_212, case=case, rules=NO_RULES)
+    assert (found.answer, found.after, found.since) == (TORCH, "2.11.0", "2.12.1")
+    assert found.evidence.startswith(
+        f"vLLM 0.20.2 counts warm {SAVED} 4 under torch 2.11.0 and 0 under 2.12.1: torch,"
+        " since 2.12"
+    )
+    changed = {(each.counter, each.wanted, each.observed) for each in found.symptoms}
+    assert {(SAVED, 4, 0), ("num_compiled_artifacts_loaded", 0, 4)} < changed
+
+
+def test_history_the_startup_of_torch_2_12_and_after_by_its_flag() -> None:
+    """The same with a run under 2.13, and runs of both pairs with the flag of the other."""
+    more = ("torch-213/py311-torch213-vllm020", "mega-off/py311-torch212-vllm020")
+    places = [f"tests/attribution/{each}.json" for each in more]
+    found = history(TORCH_211, TORCH_212, *places, case="small_startup[dense]", rules=NO_RULES)
+    found += history(
+        *(TORCH_211, TORCH_212, *places),
+        case="model_startup[deepseek_v3.2]",
+        names=frozenset(["py311-torch212-vllm020"]),
+        rules=NO_RULES,
+    )
+    assert {each.name for each in found} == {"py311-torch212-vllm020", "py311-torch213-vllm020"}
+    for each in found:
+        assert (each.answer, each.after, each.since) == (TORCH, "2.11.0", "2.12.1")
+    assert found[-1].evidence == (
+        f"vLLM 0.20.2 counts warm {SAVED} 4 under torch 2.11.0 and 0 under 2.12.1 and 2.13.0:"
+        f" torch, since 2.12, by the default of {FLAG} (False at torch 2.11.0, True here) alone:"
+        " with the other value it is gone"
+    )
+
+
+def test_history_what_the_missing_run_told() -> None:
+    """vLLM 0.19.1 under torch 2.12, as `matrix attribute --run` ran it: torch, and not the pair."""
+    runs = ("torch-213/py311-torch213-vllm020", "mega-off/py311-torch212-vllm020")
+    places = [TORCH_211, TORCH_212, *(f"tests/attribution/{each}.json" for each in runs)]
+    asked = {"case": "small_startup[dense]", "names": frozenset(["py311-torch212-vllm020"])}
+    (found,) = history(*places, rules=NO_RULES, **asked)
+    assert [each.name for each in found.missing] == ["py311-torch212-vllm019"]
+    last = "tests/attribution/vllm-019/py311-torch212-vllm019.json"
+    (found,) = history(*places, last, rules=NO_RULES, **asked)
+    assert (found.answer, found.missing) == (TORCH, ())
+    assert "and torch 2.12.1 with vLLM 0.19.1 shows it too: torch, since 2.12" in found.evidence
+
+
+def test_history_the_default_of_the_mega_artifact() -> None:
+    """vllm-project/vllm #37198: it is on by default from torch 2.12."""
+    found = history(TORCH_211, TORCH_212, rules=NO_RULES)
+    assert {each.case for each in found} == {
+        *(f"model_startup[{name}]" for name in ("deepseek_v3.2", "kimi_k2.5", "gpt_oss_120b")),
+        *("model_startup[glm_4.5]", "model_startup[minimax_m2.5]"),
+        *("small_startup[dense]", "small_startup[moe]"),
+    }  # and not moe_startup, whose two cases say themselves whether it is on
+    for each in found:
+        assert each.answer == TORCH
+        assert [(flag.flag, flag.there, flag.here) for flag in each.flags] == [(FLAG, False, True)]
+        assert f"with another default of {FLAG} (False at torch 2.11.0" in each.evidence
+
+
+def test_history_the_warm_save_mended_in_vllm_0_18() -> None:
+    """vllm-project/vllm #35708: 0.17 saves an artifact again on the warm start."""
+    (found,) = history(*SAVE.values(), case="moe_startup[mega_aot=0]", changes=True)
+    assert found.name == "py311-torch210-vllm018"
+    assert (found.answer, found.after, found.since) == (VLLM, "0.17.1", "0.18.1")
+    assert found.evidence == (
+        f"torch 2.10.0 counts warm {SAVED} 1 with vLLM 0.17.1 and 0 with 0.18.1 and 0.19.1: vLLM,"
+        " since 0.18"
+    )
+
+
+def test_history_the_warm_save_as_a_drift() -> None:
+    """The same, judged by what vLLM does since: 0.17 drifts, until 0.18."""
+    rules = parse_expectations(
+        f'[[rule]]\nid = "s"\ncase = "moe_startup"\nstart = "warm"\ncounters = {{ {SAVED} = 0 }}\n'
+        'evidence = ["https://github.com/vllm-project/vllm/issues/35708"]\n',
+        "rules",
+    )
+    (found,) = history(*SAVE.values(), rules=rules)
+    assert (found.name, found.case) == ("py311-torch210-vllm017", "moe_startup[mega_aot=0]")
+    assert (found.answer, found.until) == (VLLM, "0.18.1")
+    assert found.evidence.endswith("vLLM, until 0.18, where it is gone")
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(module).failed == 0

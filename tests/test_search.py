@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import doctest
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matrix import search as module
+from matrix.attribution import FAILED, NOTHING, RAN, Observation
+from matrix.bisection import BisectionError
+from matrix.cells import Cell
+from matrix.report.attribution import search_lines
+from matrix.search import Search, line_of, parse_range, search
+
+LINE = {
+    cell.name: cell for cell in (Cell("3.11", f"2.{minor}.0", "0.20.0") for minor in range(9, 25))
+}
+NAMES = list(LINE)
+SAVED = ("warm", "num_compiled_artifacts_saved")
+
+
+def ran(name: str, saved: int = 0) -> Observation:
+    return Observation(LINE[name], "cpu", "a", "2026", RAN, counters={SAVED: saved})
+
+
+def failed(name: str, signature: str = "KeyError: None") -> Observation:
+    return Observation(LINE[name], "cpu", "a", "2026", FAILED, "starts warm", signature)
+
+
+def run_to_the_end(told: dict[str, Observation], hopeless: set[str]) -> tuple[Search, int]:
+    seen: dict[str, Observation] = {}
+    while (found := search("torch", LINE, seen, hopeless)).bisection.next is not None:
+        following = found.bisection.next
+        assert following not in seen and following not in hopeless
+        seen[following] = told[following]
+    return found, len(seen)
+
+
+@given(st.integers(1, len(NAMES) - 1), st.sampled_from(["fails", "counts", "mended"]))
+@settings(max_examples=40, deadline=None)
+def test_the_first_that_does_otherwise_is_found(first: int, how: str) -> None:
+    old, new = (ran, failed) if how == "fails" else (failed, ran)
+    told = {
+        name: ran(name, 4 if at >= first else 0)
+        if how == "counts"
+        else (new if at >= first else old)(name)
+        for at, name in enumerate(NAMES)
+    }
+    found, runs = run_to_the_end(told, set())
+    assert found.bisection.first_bad == NAMES[first]
+    assert found.mended is (how == "mended")
+    assert runs <= 2 + math.ceil(math.log2(len(NAMES) - 1))
+
+
+@given(st.integers(1, len(NAMES) - 1), st.sets(st.sampled_from(NAMES), max_size=len(NAMES) - 4))
+@settings(max_examples=40, deadline=None)
+def test_what_cannot_work_is_never_asked(first: int, hopeless: set[str]) -> None:
+    told = {name: (failed if at >= first else ran)(name) for at, name in enumerate(NAMES)}
+    left = [at for at, name in enumerate(NAMES) if name not in hopeless]
+    if not min(left) < first <= max(left):
+        with pytest.raises(BisectionError, match="do the same"):
+            run_to_the_end(told, hopeless)
+        return
+    found, _ = run_to_the_end(told, hopeless)
+    assert NAMES[first] in found.bisection.candidates
+
+
+def test_another_failure_between_is_skipped() -> None:
+    line = {name: LINE[name] for name in NAMES[:3]}
+    seen = {
+        NAMES[0]: ran(NAMES[0]),
+        NAMES[1]: failed(NAMES[1], "other"),
+        NAMES[2]: failed(NAMES[2]),
+    }
+    found = search("torch", line, seen)
+    assert found.outcomes[NAMES[1]] == "skip"
+    assert "it is one of torch 2.10.0, 2.11.0" in search_lines(found, "a", "cpu")
+
+
+def test_an_end_that_says_nothing_is_passed_over() -> None:
+    nothing = Observation(LINE[NAMES[2]], "cpu", "a", "2026", NOTHING)
+    line = {name: LINE[name] for name in NAMES[:3]}
+    found = search("torch", line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: nothing})
+    assert found.bisection.next == NAMES[1]
+    assert "at most 1 more run to the end" in search_lines(found, "a", "cpu")
+    with pytest.raises(BisectionError, match="only py311-torch29-vllm020 of 3"):
+        search("torch", line, {NAMES[2]: nothing}, {NAMES[1]})
+
+
+def test_a_search_is_told_in_its_own_words() -> None:
+    line = {name: LINE[name] for name in NAMES[:2]}
+    one, two = NAMES[:2]
+    told = search_lines(search("torch", line, {one: ran(one), two: ran(two, 4)}), "a", "cpu")
+    assert "torch 2.9.0   as before" in told and "torch 2.10.0  changed" in told
+    assert told.endswith("torch 2.10.0 is the first changed one, 2.9.0 the last as before\n")
+    told = search_lines(search("torch", line, {one: failed(one), two: ran(two)}), "a", "cpu")
+    assert "torch 2.9.0   bad " in told and "torch 2.10.0  good" in told
+    assert told.endswith("torch 2.10.0 is the first good one, 2.9.0 the last bad\n")
+    told = search_lines(search("torch", line, {one: ran(one), two: failed(two)}), "a", "cpu")
+    assert told.endswith("torch 2.10.0 is the first bad one, 2.9.0 the last good\n")
+    told = search_lines(search("torch", line, {two: failed(two)}), "a", "cpu")
+    assert "torch 2.9.0   not run" in told and "torch 2.10.0  ran" in told
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "2.11.0..", "2.12.0..2.11.0", "2.11.0..2.11.0", "..2.11"]
+)
+def test_a_bad_range_is_refused(text: str) -> None:
+    with pytest.raises(BisectionError, match=r"--torch .* write it as 2\.11\.0"):
+        parse_range(text, "--torch")
+
+
+def test_a_line_is_one_range_and_one_release() -> None:
+    moving, found = line_of(LINE, "3.11", ("2.10.0", "2.12.0"), "0.20.0")
+    assert (moving, list(found)) == ("torch", NAMES[1:4])
+    for torch, vllm in ((("2.10.0", "2.12.0"), ("0.19.0", "0.20.0")), ("2.10.0", "0.20.0")):
+        with pytest.raises(BisectionError, match="one is a release and the other a range"):
+            line_of(LINE, "3.11", torch, vllm)
+    with pytest.raises(
+        BisectionError, match=r"fewer than two environments on Python 3.12 \(none\)"
+    ):
+        line_of(LINE, "3.12", ("2.10.0", "2.12.0"), "0.20.0")
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(module).failed == 0
