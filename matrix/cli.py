@@ -238,18 +238,24 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
+    from matrix.grid import environments
     from matrix.records import write_text
-    from matrix.report import agreement, markdown, table_json
+    from matrix.releases import load_releases
+    from matrix.report import agreement, badges, csv_table, markdown, page, table_json
 
     table, records, status = _read_all(options)
     table = replace(table, grid=_survey(table.entries))
     table = replace(
         table, attributions=_attributed(options, table, records, repeats=_TABLE_REPEATS)
     )
+    named = environments(load_releases())
     for name, text in (
         ("compatibility.md", markdown.render(table)),
         ("compatibility.json", table_json.render(table)),
+        (csv_table.PAGE, csv_table.render(table, named)),
         (agreement.PAGE, agreement.page(table.agreement)),
+        (page.PAGE, page.render(table, named)),
+        *badges.render(table).items(),
     ):
         write_text(options.out / name, text)
         print(options.out / name)
@@ -1015,7 +1021,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         default=Path("docs"),
-        help="where to write compatibility.md, compatibility.json and agreement.md (default: docs)",
+        help="where to write index.html, compatibility.md, .json and .csv, agreement.md and badges"
+        " (default: docs)",
     )
     _finish(table, _table)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
 
 from packaging.version import InvalidVersion, Version
 
-from matrix.expectations import Difference, Expectations, Expected, Situation, compare
+from matrix.expectations import Difference, Expected, Situation, compare
 from matrix.records import RUNGS, STARTS, Case, Record, Start
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "VERDICTS",
     "CaseVerdict",
     "CellVerdict",
+    "Expects",
+    "Remembered",
     "exit_status",
     "judge",
     "worst",
@@ -78,7 +82,32 @@ class CellVerdict:
     cases: tuple[CaseVerdict, ...]
 
 
-def judge(record: Record, expectations: Expectations) -> CellVerdict:
+class Expects(Protocol):
+    """What answers what a start should count: `Expectations`, or a memory of what they said."""
+
+    def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
+        """As `Expectations.expect`."""
+        ...
+
+
+class Remembered:
+    """Expectations that look a situation up once: the runs of a pair on its Pythons are alike."""
+
+    def __init__(self, expectations: Expects) -> None:
+        """Remember what these say."""
+        self._expectations = expectations
+        self._said: dict[object, Mapping[str, Expected]] = {}
+
+    def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
+        """As `Expectations.expect`; the same mapping for the same situation."""
+        flags = frozenset(situation.flags.items())
+        key = situation.case, situation.platform, situation.torch, situation.vllm, flags, start
+        if key not in self._said:
+            self._said[key] = self._expectations.expect(situation, start)
+        return self._said[key]
+
+
+def judge(record: Record, expectations: Expects) -> CellVerdict:
     """Judge what the record observed by what the expectations say of its situation."""
     cases = tuple(_judge_case(record, case, expectations) for case in record.cases)
     # A fault of the whole run stands among the cases, so that what never ran cannot pass for good.
@@ -132,7 +161,7 @@ def _error_reason(record: Record) -> str:
     return record.error.reason or record.error.kind.replace("_", " ")
 
 
-def _judge_case(record: Record, case: Case, expectations: Expectations) -> CaseVerdict:
+def _judge_case(record: Record, case: Case, expectations: Expects) -> CaseVerdict:
     if case.outcome == "not_applicable":
         return CaseVerdict(case.case, NOT_APPLICABLE, None, case.reason)
     kind = record.error.kind if record.error else None
@@ -151,7 +180,7 @@ def _judge_case(record: Record, case: Case, expectations: Expectations) -> CaseV
     return _judge_counters(record, case, expectations)
 
 
-def _judge_counters(record: Record, case: Case, expectations: Expectations) -> CaseVerdict:
+def _judge_counters(record: Record, case: Case, expectations: Expects) -> CaseVerdict:
     ran = {start: seen for start in STARTS if (seen := case.started(start))}
     for start in STARTS:
         if start not in ran:
@@ -175,10 +204,15 @@ def _judge_counters(record: Record, case: Case, expectations: Expectations) -> C
     return CaseVerdict(case.case, COMPATIBLE, "as expected", None, (), expected)
 
 
+@lru_cache(maxsize=1024)
+def _version(text: str) -> str:
+    return str(Version(text))
+
+
 def _situation(record: Record, case: Case) -> Situation | None:
     versions = {name: record.provenance.get(name) for name in ("torch", "vllm")}
     try:
-        torch, vllm = (str(Version(str(versions[name]))) for name in ("torch", "vllm"))
+        torch, vllm = (_version(str(versions[name])) for name in ("torch", "vllm"))
     except InvalidVersion:
         return None
     return Situation(

@@ -11,6 +11,14 @@ from matrix.records import Case, Record, RunError, Start, to_json, write
 
 ROOT = Path(__file__).parents[1]
 CELL = "py311-torch210-vllm019"
+WRITTEN = [
+    "compatibility.md",
+    "compatibility.json",
+    "compatibility.csv",
+    "agreement.md",
+    "index.html",
+    "badges/torch210-vllm019.svg",
+]
 SCHEMA = json.loads((ROOT / "matrix" / "data" / "table.schema.json").read_text(encoding="utf-8"))
 
 
@@ -48,18 +56,15 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def outputs(here: Path, folder: str = "docs") -> tuple[str, str]:
-    return (
-        (here / folder / "compatibility.md").read_text(encoding="utf-8"),
-        (here / folder / "compatibility.json").read_text(encoding="utf-8"),
-    )
+def outputs(here: Path, folder: str = "docs") -> list[str]:
+    return [(here / folder / name).read_text(encoding="utf-8") for name in WRITTEN]
 
 
 def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
     ended = aggregate(here)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == "docs/compatibility.md\ndocs/compatibility.json\ndocs/agreement.md\n"
-    told, content = outputs(here)
+    assert ended.stdout.splitlines() == [f"docs/{name}" for name in WRITTEN]
+    told, content, *_ = outputs(here)
     assert "`a_case_without_rules`" in told and "| 61.2 | 20.1 |" in told
     table = json.loads(content)
     Draft202012Validator(SCHEMA).validate(table)
@@ -67,11 +72,8 @@ def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
         ("cuda", "2026-11-22T18:00:00Z"),
         ("cpu", "2026-11-22T19:00:00Z"),
     ]
-    assert {each.name for each in (here / "docs").iterdir()} == {
-        "agreement.md",
-        "compatibility.md",
-        "compatibility.json",
-    }
+    files = (each for each in (here / "docs").rglob("*") if each.is_file())
+    assert {str(each.relative_to(here / "docs")) for each in files} == set(WRITTEN)
 
 
 def test_the_same_records_give_the_same_bytes(here: Path) -> None:
@@ -167,7 +169,8 @@ def test_hostile_text_is_shown_as_text(here: Path) -> None:
     write(make(hour=20, reason=said), here / "results" / "cpu" / f"{CELL}.json")
     ended = aggregate(here)
     assert (ended.returncode, ended.stderr) == (0, "")
-    told = outputs(here)[0]
+    told, _, _, _, page, _ = outputs(here)
+    assert "<script>alert" not in page and "\\u003cscript\\u003ealert" in page
     assert "&lt;script&gt;alert('x')&lt;/script&gt; &#124; &#96;x&#96; \\# heading" in told
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix import verdicts
-from matrix.expectations import Expectations, parse_expectations
+from matrix.expectations import Expectations, Expected, Situation, parse_expectations
 from matrix.records import ERROR_KINDS, OUTCOMES, Case, Record, RunError, Rung, Start
-from matrix.verdicts import VERDICTS, CellVerdict, exit_status, judge, worst
+from matrix.verdicts import VERDICTS, CellVerdict, Remembered, exit_status, judge, worst
 
 RULES = parse_expectations(
     """
@@ -273,3 +273,28 @@ def test_compatible_is_only_what_ran_to_its_end_and_counts_right(
 
 def test_the_examples_of_the_docstrings() -> None:
     assert doctest.testmod(verdicts).failed == 0
+
+
+def test_what_was_asked_before_is_not_looked_up_again() -> None:
+    class Counting:
+        asked = 0
+
+        def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
+            self.asked += 1
+            return {"total": Expected(len(situation.flags), start, ())}
+
+    counting = Counting()
+    remembered = Remembered(counting)
+    one = Situation(case="moe", platform="cpu", torch="2.10.0", vllm="0.19.1", flags={"a": 1})
+    others = [
+        dataclasses.replace(one, case="other"),
+        dataclasses.replace(one, platform="cuda"),
+        dataclasses.replace(one, torch="2.11.0"),
+        dataclasses.replace(one, vllm="0.20.2"),
+        dataclasses.replace(one, flags={"a": 1, "b": 2}),
+        dataclasses.replace(one, flags={"b": 1}),
+    ]
+    for situation in (one, *others) * 2:
+        for start in ("cold", "warm"):
+            assert remembered.expect(situation, start) == counting.expect(situation, start)
+    assert counting.asked == 3 * 2 * 7

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,16 @@ from matrix.expectations import Expectations, Rule
 from matrix.grid import Grid
 from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.releases import Releases
-from matrix.verdicts import DRIFT, INCOMPATIBLE, VERDICTS, CaseVerdict, CellVerdict, judge, worst
+from matrix.verdicts import (
+    DRIFT,
+    INCOMPATIBLE,
+    VERDICTS,
+    CaseVerdict,
+    CellVerdict,
+    Remembered,
+    judge,
+    worst,
+)
 
 __all__ = ["Entry", "Table", "tabulate"]
 
@@ -120,21 +130,32 @@ def tabulate(
     second, the choice falls on their content, so that it does not depend on the order in which a
     disk lists them.
     """
+    told: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
+    for path, record in records:
+        told.setdefault((record.cell, record.platform), []).append((path, record))
     newest: dict[tuple[str, str], Entry] = {}
-    for path, record in sorted(records, key=_age):
-        key = record.cell, record.platform
-        off_pin = releases is not None and releases.overridden_pin(record.cell) is not None
-        entry = Entry(record, judge(record, expectations), path.name, off_pin)
-        if key not in newest or _replaces(entry, newest[key]):
-            newest[key] = entry
+    remembered = Remembered(expectations)
+    for key, runs in told.items():
+        off_pin = releases is not None and releases.overridden_pin(key[0]) is not None
+        for path, record in _by_age(runs):
+            entry = Entry(record, judge(record, remembered), path.name, off_pin)
+            if key not in newest or _replaces(entry, newest[key]):
+                newest[key] = entry
     entries = tuple(sorted(newest.values(), key=_order))
     agreement = agree((entry.record for entry in entries), explanations or Explanations())
     return Table(entries, agreement, tuple(rule for rule in expectations.rules if rule.upstream))
 
 
-def _age(told: tuple[Path, Record]) -> tuple[str, str, str]:
-    path, record = told
-    return record.started, to_json(record), path.name
+def _by_age(runs: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
+    """The runs of one cell, oldest first; their text, which is long, only where two are as old."""
+    started = Counter(record.started for _, record in runs)
+
+    def age(told: tuple[Path, Record]) -> tuple[str, str, str]:
+        path, record = told
+        tied = started[record.started] > 1
+        return record.started, to_json(record) if tied else "", path.name
+
+    return sorted(runs, key=age)
 
 
 def _replaces(newer: Entry, older: Entry) -> bool:

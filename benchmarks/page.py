@@ -1,0 +1,288 @@
+"""How large the page is and how long it takes: to make, to its first paint, and to filter.
+
+    python benchmarks/page.py [--rounds N] [--chromium PATH] [--keep DIR]
+
+Three pages. `grid`: 15 torch by 45 vLLM on 5 Pythons and 2 platforms, of the package's releases and
+made-up ones after the newest. `full`: the same, and every pair has a record of nine cases, one in
+fifty failing. `results`: 500 cells of 20 cases, one in ten failing with a trace of 40 lines;
+junit2html makes its page of the same results as JUnit XML, in the same run. The records are made up
+from a fixed seed and are written nowhere but to --keep. Seconds of making a page are of the CPU
+(what else runs on the machine does not count), the best of the rounds; milliseconds in Chromium are
+of the clock, and left out where playwright or a Chromium is missing.
+"""
+
+import argparse
+import importlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from grid import ask, padded
+
+from matrix.answers import load_answers
+from matrix.cells import Cell
+from matrix.expectations import Expectations, load_expectations
+from matrix.grid import environments, runs, survey
+from matrix.records import Case, Record, Start, parse, to_json
+from matrix.releases import Releases, load_releases
+from matrix.report import page
+from matrix.report.table import Table, tabulate
+
+_PARTS = ("total", "dynamo", "inductor", "inspect", "compilation")
+_COUNTERS = (
+    *("num_compiled_artifacts_saved", "num_compiled_artifacts_loaded", "num_graphs_seen"),
+    *("aot_autograd.total", "aot_autograd.autograd_cache_miss", "aot_autograd.autograd_cache_hit"),
+    *("inductor.fxgraph_cache_hit", "inductor.fxgraph_cache_miss", "num_inductor_compiles"),
+    *("num_backend_compilations", "num_cache_entries_updated", "num_piecewise_graphs_seen"),
+)
+_FRAMES = 19
+_LIMITS = {"kB": 500, "paint": 200, "filter": 50}
+
+
+def main() -> int:
+    """Measure and print; nothing here fails for being slow."""
+    parser = argparse.ArgumentParser(description="The page's size and speed.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--chromium", default=shutil.which("chromium") or "")
+    parser.add_argument("--keep", type=Path, help="write the pages and junit2html's here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        pages = [grid_pages(folder, options.rounds), results_page(folder, options.rounds)]
+        in_chromium([each for some in pages for each in some], options.chromium, options.rounds)
+    return 0
+
+
+def grid_pages(folder: Path, rounds: int) -> list[Path]:
+    """The pages of the whole grid, without a record and with one for each pair and platform."""
+    releases = minors(load_releases())
+    grid = ask(releases, load_answers(releases))
+    shown = f"{len(grid.columns)} torch x {len(grid.rows)} vLLM shown"
+    every = (
+        made(Cell("3.12", torch.version, vllm.version), "cuda", 9, failing=0.02)
+        for torch in grid.columns
+        for vllm in grid.rows
+    )
+    named = environments(releases)
+    judged = tabulate(every, load_expectations(), releases=releases)
+    seen = runs(((each.record, each.verdict) for each in judged.entries), releases)
+    full = replace(judged, grid=survey(releases, seen=seen))
+    found = []
+    for name, table in (("grid", Table((), grid=grid)), ("full", full)):
+        took = best(lambda table=table: page.render(table, named), rounds)  # type: ignore[misc]
+        path = folder / f"{name}.html"
+        path.write_text(page.render(table, named), encoding="utf-8")
+        size = path.stat().st_size / 1000
+        of = f", {len(table.entries)} records" if table.entries else ""
+        print(f"{name:<10}{shown}{of}: {size:.0f} kB of {_LIMITS['kB']}, made in {took:.2f} s")
+        found.append(path)
+    return found
+
+
+def minors(releases: Releases) -> Releases:
+    """As many releases as `padded` makes, each of a minor release of its own: all are shown."""
+    newest = {
+        name: tuple({each.version.split(".")[1]: each for each in published}.values())
+        for name, published in (("torch", releases.torch), ("vllm", releases.vllm))
+    }
+    return padded(replace(releases, **newest))  # type: ignore[arg-type]
+
+
+def results_page(folder: Path, rounds: int) -> list[Path]:
+    """The page of 10,000 results beside junit2html's of the same."""
+    releases = load_releases()
+    some = minors(releases)
+    some = replace(some, torch=some.torch[-10:], vllm=some.vllm[-10:])
+    cells = [
+        Cell(python, torch.version, vllm.version)
+        for torch in some.torch
+        for vllm in some.vllm
+        for python in some.pythons
+    ]
+    records = [made(cell, "cuda", 20, failing=0.1) for cell in cells]
+    junit = folder / "results.xml"
+    junit.write_bytes(as_junit(record for _, record in records))
+    texts = [(path, to_json(record)) for path, record in records]
+    rules, path = load_expectations(), folder / "results.html"
+
+    def ours() -> None:
+        path.write_text(report(records, rules, some), encoding="utf-8")
+
+    def ours_from_text() -> None:
+        parsed = [(name, parse(text, name.name)) for name, text in texts]
+        path.write_text(report(parsed, rules, some), encoding="utf-8")
+
+    other = folder / "junit2html.html"
+    took = {
+        "this page, of records": best(ours, rounds),
+        "this page, of their JSON": best(ours_from_text, rounds),
+        "junit2html, in a process": best(lambda: in_process(junit, other), rounds),
+        "junit2html, as a command": best(lambda: command(junit, other), rounds),
+    }
+    sizes = path.stat().st_size, other.stat().st_size
+    cases = sum(len(record.cases) for _, record in records)
+    failing = sum(case.outcome == "failed" for _, record in records for case in record.cases)
+    print(f"\n{cases} results of {len(records)} cells, {failing} failing:")
+    for name, seconds in took.items():
+        print(f"  {name:<28}{seconds:6.2f} s")
+    print(f"  {'this page':<28}{sizes[0] / 1000:6.0f} kB")
+    print(f"  {'junit2html':<28}{sizes[1] / 1000:6.0f} kB; ours is {sizes[0] / sizes[1]:.1%}")
+    return [path]
+
+
+def report(records: Iterable[tuple[Path, Record]], rules: Expectations, releases: Releases) -> str:
+    """Judge the records and make their page."""
+    table = tabulate(records, rules, releases=releases)
+    seen = runs(((each.record, each.verdict) for each in table.entries), releases)
+    grid = survey(releases, seen=seen)
+    return page.render(replace(table, grid=grid), environments(releases))
+
+
+def made(cell: Cell, platform: str, cases: int, failing: float) -> tuple[Path, Record]:
+    """A made-up record; the same cell gives the same one."""
+    chance = random.Random(f"{cell.name} {cell} {platform}")
+    provenance = {
+        "started": f"2026-{chance.randrange(1, 12):02}-{chance.randrange(1, 29):02}T18:00:00Z",
+        "seconds": 300.0 + chance.random(),
+        "python": f"{cell.python}.7",
+        "torch": cell.torch,
+        "vllm": cell.vllm,
+        "gpu": {"name": "made up", "memory_mib": 81559},
+    }
+    told = tuple(_case(chance, cell, number, failing) for number in range(cases))
+    record = Record(cell.name, platform, True, provenance, cases=told)
+    return Path(f"{cell.name}.json"), record
+
+
+def _case(chance: random.Random, cell: Cell, number: int, failing: float) -> Case:
+    name = f"model_startup[model_{number}]"
+    starts = []
+    # What is counted depends on the pair and the case, as it does in real records.
+    pair = random.Random(f"{cell.torch} {cell.vllm} {number // 4}")
+    for start, scale in (("cold", 60.0), ("warm", 15.0)):
+        parts = {part: scale * (0.5 + chance.random()) for part in _PARTS}
+        counters = {counter: pair.randrange(34) for counter in _COUNTERS}
+        starts.append(Start(start, parts, counters))
+    if chance.random() >= failing:
+        return Case(name, "passed", seconds=80.0, starts=tuple(starts))
+    trace = list(_trace(chance))
+    return Case(
+        name,
+        "failed",
+        reason=trace[-1],
+        signature=f"RuntimeError: shape mismatch in layer at model.py:{number}",
+        seconds=40.0,
+        failure="\n".join(trace),
+        starts=tuple(starts[: chance.randrange(2)]),
+    )
+
+
+def _trace(chance: random.Random) -> Iterable[str]:
+    """A trace of 40 lines: its frames differ from failure to failure, and so does its address."""
+    yield "Traceback (most recent call last):"
+    for depth in range(_FRAMES):
+        module = chance.choice(("worker", "model_runner", "backends", "compile_fx", "graph"))
+        line = chance.randrange(100, 160)
+        yield f'  File "/site-packages/vllm/v1/{module}_{depth}.py", line {line}, in step_{depth}'
+        yield f"    return self.{module}.step_{depth}(*args, **kwargs)"
+    yield f"RuntimeError: shape mismatch in layer at 0x{chance.randrange(16**12):012x}"
+
+
+def as_junit(records: Iterable[Record]) -> bytes:
+    """The same results as JUnit XML, a suite a cell."""
+    suites = ET.Element("testsuites")
+    for record in records:
+        suite = ET.SubElement(suites, "testsuite", name=record.cell, tests=str(len(record.cases)))
+        for case in record.cases:
+            told = {"classname": record.cell, "name": case.case, "time": f"{case.seconds:.3f}"}
+            each = ET.SubElement(suite, "testcase", told)
+            if case.failure is not None:
+                ET.SubElement(each, "failure", message=case.reason or "").text = case.failure
+    return ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+
+
+def in_process(junit: Path, out: Path) -> None:
+    """junit2html without the start of a process."""
+    parser = importlib.import_module("junit2htmlreport.parser")
+    out.write_text(parser.Junit(str(junit)).html(), encoding="utf-8")
+
+
+def command(junit: Path, out: Path) -> None:
+    """junit2html as a person runs it."""
+    subprocess.run([sys.executable, "-m", "junit2htmlreport", str(junit), str(out)], check=True)
+
+
+def in_chromium(pages: Sequence[Path], chromium: str, rounds: int) -> None:
+    """The first paint of each page, and its slowest filter with the layout after it."""
+    try:
+        playwright = importlib.import_module("playwright.sync_api")
+    except ImportError:
+        return print("\nno playwright: nothing was measured in Chromium")
+    print(f"\n{'in Chromium':<12}{'first paint':>12}{'of':>6}{'filter':>10}{'of':>6}  milliseconds")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium or None)
+        for path in pages:
+            paints, filters = [], []
+            for _ in range(rounds):
+                opened = browser.new_page()
+                opened.goto(path.as_uri())
+                opened.wait_for_function(_PAINT)
+                opened.wait_for_selector("html[data-ready]")
+                paints.append(opened.evaluate(_PAINT))
+                filters.append(opened.evaluate(_FILTER))
+                opened.close()
+            print(
+                f"{path.stem:<12}{min(paints):>12.0f}{_LIMITS['paint']:>6}"
+                f"{max(min(each) for each in zip(*filters, strict=True)):>10.1f}"
+                f"{_LIMITS['filter']:>6}  worst of the rounds: {max(paints):.0f},"
+                f" {max(map(max, filters)):.1f}"
+            )
+        browser.close()
+
+
+_PAINT = """() => (performance.getEntriesByName("first-contentful-paint")[0] || {}).startTime"""
+_FILTER = """() => {
+  const form = document.getElementById("filters"), took = [];
+  const set = (name, value) => {
+    const field = form.elements[name];
+    const began = performance.now();
+    field.value = value;
+    const radio = [...form.querySelectorAll(`[name=${name}]`)].find((each) => each.checked);
+    (radio || field).dispatchEvent(new Event("input", { bubbles: true }));
+    document.body.getBoundingClientRect();
+    took.push(performance.now() - began);
+  };
+  for (const [name, value] of [["q", "torch"], ["q", "shape mismatch"], ["q", ""],
+    ["torch", ">=2.10"], ["torch", ""], ["vllm", "0.19, 0.20"], ["vllm", ""], ["pin", "on"],
+    ["pin", ""], ["platform", "cpu"], ["python", "3.12"], ["python", ""]]) set(name, value);
+  return took;
+}"""
+
+
+def best(function: Callable[[], object], rounds: int) -> float:
+    """The CPU seconds of the fastest round, those of commands that it ran included."""
+    took = []
+    for _ in range(rounds):
+        began = cpu_seconds()
+        function()
+        took.append(cpu_seconds() - began)
+    return min(took)
+
+
+def cpu_seconds() -> float:
+    """What this process and the commands that it waited for used."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

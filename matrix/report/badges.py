@@ -1,0 +1,58 @@
+"""SVG badges: one a pair of minor releases that ran.
+
+A badge says the worst verdict over the Pythons, as a word beside its colour, on the first platform
+(`cuda` before `cpu`) where a run says something of the pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matrix.records import PLATFORMS
+from matrix.report.page import template
+from matrix.report.table import Entry, Table
+from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED
+
+__all__ = ["FOLDER", "badge", "render"]
+
+FOLDER = "badges"
+_COLOURS = {COMPATIBLE: "#1a7a37", DRIFT: "#8f5f00", INCOMPATIBLE: "#b3261e", UNTESTED: "#59636f"}
+_WIDTH, _MARGIN = 6.6, 12
+"""Pixels of an average letter of the 11 px font, and those around a word."""
+
+
+def render(table: Table) -> Mapping[str, str]:
+    """Each badge by its path under the folder of the table: `badges/torch210-vllm019.svg`."""
+    pairs = sorted({(entry.factors.torch, str(entry.factors.vllm)) for entry in table.entries})
+    badges = {}
+    for torch, vllm in pairs:
+        entry = _decisive(table, torch, vllm)
+        if entry is not None:
+            name = f"torch{torch.replace('.', '')}-vllm{vllm.replace('.', '')}.svg"
+            label = f"torch {torch} | vLLM {vllm}"
+            told = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
+            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, told)
+    return badges
+
+
+def badge(label: str, verdict: str, told: str = "") -> str:
+    """One badge: a label (`torch 2.10 | vLLM 0.19`) and its verdict; `told` goes to its title."""
+    split, right = (round(len(text) * _WIDTH) + _MARGIN for text in (label, verdict))
+    return str(
+        template("badge.svg.j2").render(
+            label=label,
+            verdict=verdict,
+            told=told,
+            split=split,
+            width=split + right,
+            colour=_COLOURS.get(verdict, _COLOURS[UNTESTED]),
+        )
+        + "\n"
+    )
+
+
+def _decisive(table: Table, torch: str, vllm: str) -> Entry | None:
+    """The worst entry of a pair on the first platform where it says something of the pair."""
+    found = [table.worst(platform, torch, vllm) for platform in PLATFORMS]
+    told = [entry for entry in found if entry is not None]
+    return next((each for each in told if each.verdict.verdict != UNTESTED), next(iter(told), None))

@@ -1,0 +1,102 @@
+"""The whole table as CSV, one row a cell and platform, for a spreadsheet.
+
+A spreadsheet runs what begins with `=`, `+`, `-` or `@`; such a text gets an apostrophe before it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+
+from matrix.cells import Cell
+from matrix.grid import ran_cell
+from matrix.ladder import Climb
+from matrix.report.table import Entry, Table
+from matrix.report.text import clean
+
+__all__ = ["COLUMNS", "PAGE", "render"]
+
+PAGE = "compatibility.csv"
+COLUMNS = (
+    "cell",
+    "platform",
+    "python",
+    "torch",
+    "vllm",
+    "off_pin",
+    "verdict",
+    "reached",
+    "fails",
+    "reason",
+    "ran",
+    "record",
+    "cases",
+    "cold_seconds",
+    "warm_seconds",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def render(table: Table, environments: Mapping[str, Cell] | None = None) -> str:
+    """Every cell of the grid with its record where it ran, then the records of no cell of it.
+
+    The seconds are the sums over the cases that have both starts.
+    """
+    squares = table.grid.squares.values() if table.grid is not None else ()
+    climbs = {(each.cell, each.platform): each for square in squares for each in square.climbs}
+    entries: dict[tuple[Cell, str], Entry] = {}
+    apart: list[Entry] = []
+    for entry in table.entries:
+        cell = ran_cell(entry.record) or (environments or {}).get(entry.record.cell)
+        if cell is not None and (cell, entry.record.platform) in climbs:
+            entries[cell, entry.record.platform] = entry
+        else:
+            apart.append(entry)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_row(climb, entries.get(at)) for at, climb in climbs.items())
+    writer.writerows(_alone(entry) for entry in apart)
+    return out.getvalue()
+
+
+def _row(climb: Climb, entry: Entry | None) -> Iterable[object]:
+    cell = climb.cell
+    reason = (entry.verdict.reason if entry else None) or climb.reason
+    start = (cell.name, climb.platform, cell.python, cell.torch, cell.vllm, _yes(climb.off_pin))
+    end = climb.verdict, climb.reached or "", climb.fails or "", _safe(reason)
+    return (*start, *end, *_ran(entry))
+
+
+def _alone(entry: Entry) -> Iterable[object]:
+    named, found = entry.factors, entry.record.provenance
+    torch, vllm = (_safe(str(found.get(key) or "")) for key in ("torch", "vllm"))
+    cell = entry.record.cell, entry.record.platform, named.python, torch, vllm
+    verdict = entry.verdict
+    return (
+        *(*cell, _yes(entry.off_pin), verdict.verdict, "", verdict.rung or ""),
+        *(_safe(verdict.reason), *_ran(entry)),
+    )
+
+
+def _ran(entry: Entry | None) -> tuple[object, ...]:
+    if entry is None:
+        return ("",) * 5
+    both = [
+        (cold.seconds.get("total", 0.0), warm.seconds.get("total", 0.0))
+        for case in entry.record.cases
+        if (cold := case.started("cold")) and (warm := case.started("warm"))
+    ]
+    sums = (f"{sum(each):.1f}" for each in zip(*both, strict=True)) if both else ("", "")
+    return (entry.date, _safe(entry.file), len(entry.record.cases), *sums)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _safe(text: str | None) -> str:
+    """The text as one line that a spreadsheet takes for text."""
+    line = clean(text or "")
+    return f"'{line}" if line.startswith(_FORMULA) else line

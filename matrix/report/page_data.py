@@ -1,0 +1,434 @@
+"""What the page knows, packed: each text, counter and rung stands in it once.
+
+Pure. The page's script unpacks it; the keys of `pack` are what `templates/page.js` reads. Whatever
+a record says is text here, and stays text there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from matrix.cells import Cell
+from matrix.expectations import Expected
+from matrix.grid import Grid, Square, ran_cell
+from matrix.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step
+from matrix.records import PLATFORMS, RUNGS, STARTS, Case
+from matrix.report.split import import_seconds
+from matrix.report.table import Entry, Table
+from matrix.report.text import clean, clip
+from matrix.signatures import signature_of
+from matrix.verdicts import NOT_APPLICABLE, VERDICTS, CaseVerdict
+
+__all__ = ["ALPHABET", "History", "coded", "embedded", "pack"]
+
+ALPHABET = "".join(chr(at) for at in range(33, 127) if chr(at) not in "\"&'<>\\")
+"""The 88 characters of `coded`: none of them ends a string, or means anything to HTML."""
+
+_ONE, _TWO = 60, 27
+"""How many of the alphabet are a number by themselves, and how many begin one of two characters."""
+
+History = Mapping[tuple[str, str, str, str], Sequence[tuple[str, float]]]
+"""The total seconds of a start over time, by cell, platform, case and start, oldest first."""
+
+_STATES = (PASSED, FAILED, UNKNOWN, NOT_NEEDED)
+_CASE_VERDICTS = (*VERDICTS, NOT_APPLICABLE)
+_NUMBER = re.compile(r"(?<!\w)(?:0|[1-9][0-9]{0,8})(?!\w)", re.ASCII)
+_TEXT, _LINE, _LINES, _POINTS = 600, 240, 60, 60
+_SHOWN_PACKAGES = ("torch", "torchvision", "torchaudio", "triton", "vllm", "transformers")
+_PROVENANCE = (
+    "torch",
+    "vllm",
+    "python",
+    "triton",
+    "cuda",
+    "driver",
+    "gpu",
+    "cpu",
+    "memory_mib",
+    "os",
+    "machine",
+    "model_source",
+    "jobs",
+    "tests",
+)
+_WORDS = {
+    "vllm": "vLLM",
+    "python": "Python",
+    "cuda": "CUDA",
+    "gpu": "GPU",
+    "cpu": "CPU",
+    "memory_mib": "memory, MiB",
+    "os": "OS",
+    "model_source": "models from",
+    "jobs": "side by side",
+}
+_NOT_TOLD = {"command", "seconds", "started"}
+"""What the page tells elsewhere: the command that repeats the cell, when it ran and how long."""
+
+
+def pack(
+    table: Table, environments: Mapping[str, Cell] | None = None, history: History | None = None
+) -> dict[str, object]:
+    """The table as plain lists for the page.
+
+    The `environments` say which cells have a name of their own that runs them, and place a record
+    that does not know its versions.
+    """
+    packing = _Packing(environments or {}, history or {})
+    return packing.table(table)
+
+
+def embedded(content: object) -> str:
+    """JSON that may stand inside a script element: nothing in it ends the element or starts one.
+
+    >>> embedded("</script>&")
+    '"\\\\u003c/script\\\\u003e\\\\u0026"'
+    """
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    # A lone surrogate, which JSON may hold, is no UTF-8; `clean` leaves none of them.
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return text
+
+
+def coded(numbers: Iterable[int]) -> str:
+    """Whole numbers from 0 up as text, most of them in one or two characters.
+
+    The first 60 of the alphabet are themselves; the next 27 begin one of two digits; the last says
+    that the number of digits follows, and then the digits, in base 88.
+
+    >>> coded([0, 59, 60, 2435, 2436])
+    '!bc!}~~#!'
+    """
+    return "".join([_SHORT[each] if each < _LONG else _long(each) for each in numbers])
+
+
+def _long(number: int) -> str:
+    number -= _LONG
+    digits: list[str] = []
+    while number or not digits:
+        number, digit = divmod(number, len(ALPHABET))
+        digits.append(ALPHABET[digit])
+    return ALPHABET[-1] + ALPHABET[len(digits)] + "".join(reversed(digits))
+
+
+_SHORT = (
+    *ALPHABET[:_ONE],
+    *(first + second for first in ALPHABET[_ONE : _ONE + _TWO] for second in ALPHABET),
+)
+
+_LONG = len(_SHORT)
+
+
+class _Pool:
+    """Things, each once, by the place where each stands; place 0 is nothing."""
+
+    def __init__(self) -> None:
+        self.held: list[object] = [0]
+        self._places: dict[object, int] = {}
+
+    def place(self, key: object, thing: object) -> int:
+        """Where the thing stands; `key` is what makes it the same."""
+        at = self._places.get(key)
+        if at is None:
+            at = self._places[key] = len(self.held)
+            self.held.append(thing)
+        return at
+
+    def known(self, key: object) -> int:
+        """Where what has this key stands; 0 where it is not held."""
+        return self._places.get(key, 0)
+
+    def packed(self, numbers: tuple[int, ...]) -> int:
+        """Where these numbers stand, as text."""
+        at = self._places.get(numbers)
+        return self.place(numbers, coded(numbers)) if at is None else at
+
+
+class _Packing:
+    """One packing: the pools that it fills."""
+
+    def __init__(self, environments: Mapping[str, Cell], history: History) -> None:
+        self._environments, self._history = environments, history
+        self._texts, self._lines = _Pool(), _Pool()
+        self._asked: dict[int, tuple[int, object]] = {}
+        self._split: dict[str, tuple[int, ...]] = {}
+        self._steps, self._climbs, self._squares = _Pool(), _Pool(), _Pool()
+        self._names, self._counts, self._expected = _Pool(), _Pool(), _Pool()
+        self._whats, self._traces, self._facts, self._pairs = _Pool(), _Pool(), _Pool(), _Pool()
+
+    def table(self, table: Table) -> dict[str, object]:
+        grid = table.grid
+        places: dict[tuple[str, str, str], tuple[int, int]] = {}
+        content: dict[str, object] = {
+            "newest": table.newest,
+            "rungs": RUNGS,
+            "verdicts": _CASE_VERDICTS,
+            "states": _STATES,
+            "starts": STARTS,
+            "platforms": PLATFORMS,
+            "torch": [],
+            "vllm": [],
+            "pythons": [],
+            "grid": {},
+            "named": "",
+        }
+        if grid is not None:
+            content |= self._grid(grid)
+            places = {
+                (platform, torch.version, vllm.version): (row, column)
+                for platform in grid.platforms
+                for row, vllm in enumerate(grid.rows)
+                for column, torch in enumerate(grid.columns)
+            }
+        content["entries"] = [self._entry(each, places, grid) for each in table.entries]
+        return content | {
+            "texts": self._texts.held,
+            "lines": self._lines.held,
+            "steps": self._steps.held,
+            "climbs": self._climbs.held,
+            "squares": self._squares.held,
+            "names": self._names.held,
+            "counts": self._counts.held,
+            "expected": self._expected.held,
+            "whats": self._whats.held,
+            "traces": self._traces.held,
+            "facts": self._facts.held,
+            "pairs": self._pairs.held,
+            "alphabet": ALPHABET,
+        }
+
+    def _grid(self, grid: Grid) -> dict[str, object]:
+        pairs = [(torch.version, vllm.version) for vllm in grid.rows for torch in grid.columns]
+        return {
+            "torch": [[each.version, self._yanked(each.yanked)] for each in grid.columns],
+            "vllm": [[each.version, each.torch, self._yanked(each.yanked)] for each in grid.rows],
+            "pythons": grid.pythons,
+            "grid": {
+                platform: coded(
+                    self._square(grid.squares[platform, torch, vllm]) for torch, vllm in pairs
+                )
+                for platform in grid.platforms
+            },
+            "named": "".join(self._is_named(*pair) for pair in pairs),
+        }
+
+    def _is_named(self, torch: str, vllm: str) -> str:
+        """Whether the environment of that name is this very pair, on any Python."""
+        return str(
+            int(
+                any(
+                    self._environments.get(cell.name) == cell
+                    for python in ("3.12", "3.10", "3.14")
+                    for cell in [Cell(python, torch, vllm)]
+                )
+            )
+        )
+
+    def _yanked(self, reason: str | None) -> int:
+        return 0 if reason is None else self._text(reason or "no reason given")
+
+    def _text(self, text: str | None) -> int:
+        if not text:
+            return 0
+        return self._texts.place(text, _shown(text, _TEXT)) if text else 0
+
+    def _square(self, square: Square) -> int:
+        shown = square.climbs.index(square.shown)
+        packed = coded((shown, *(self._climb(each) for each in square.climbs)))
+        return self._squares.place(packed, packed)
+
+    def _climb(self, climb: Climb) -> int:
+        packed = (
+            VERDICTS.index(climb.verdict),
+            _rung(climb.reached),
+            _rung(climb.fails),
+            int(climb.off_pin) + 2 * (climb.ran is not None) + 4 * bool(climb.skipped),
+            coded(self._step(each) for each in climb.steps),
+            tuple(self._text(each) for each in climb.contradictions),
+        )
+        return self._climbs.place(packed, packed)
+
+    def _step(self, step: Step) -> int:
+        packed = _STATES.index(step.state), self._text(step.reason), int(step.by_record)
+        return self._steps.place(packed, packed)
+
+    def _entry(
+        self,
+        entry: Entry,
+        places: Mapping[tuple[str, str, str], tuple[int, int]],
+        grid: Grid | None,
+    ) -> list[object]:
+        record, verdict = entry.record, entry.verdict
+        cell = ran_cell(record) or self._environments.get(record.cell)
+        row, column = (-1, -1)
+        if cell is not None:
+            row, column = places.get((record.platform, cell.torch, cell.vllm), (-1, -1))
+        pythons = grid.pythons if grid is not None else ()
+        python = pythons.index(entry.factors.python) if entry.factors.python in pythons else -1
+        # A name that its place in the grid tells, and a file of that name, are made by the script.
+        named = cell is not None and row >= 0 and python >= 0 and cell.name == record.cell
+        return [
+            0 if named else self._text(record.cell),
+            PLATFORMS.index(record.platform),
+            row if python >= 0 else -1,
+            column,
+            python,
+            VERDICTS.index(verdict.verdict),
+            _rung(verdict.rung),
+            self._text(verdict.reason),
+            int(entry.off_pin),
+            self._text(entry.part),
+            0 if entry.file == f"{record.cell}.json" else self._text(entry.file),
+            record.started,
+            self._flags(record.flags),
+            _tenths(import_seconds(record)),
+            _tenths(_number(record.provenance.get("seconds"))),
+            self._provenance(entry),
+            "".join([self._case(case, judged) for case, judged in entry.cases]),
+            self._past(entry),
+        ]
+
+    def _case(self, case: Case, verdict: CaseVerdict) -> str:
+        """What a case showed, of which many are equal, what it counted, and its seconds."""
+        cold, warm = (case.started(start) for start in STARTS)
+        shape = (
+            self._text(case.case),
+            self._text(case.outcome),
+            _CASE_VERDICTS.index(verdict.verdict),
+            _rung(verdict.rung),
+            self._text(verdict.reason),
+            self._text(signature_of(case)),
+            self._text(case.model),
+            self._flags(case.flags),
+            self._trace(case.failure),
+            self._named(cold.seconds) if cold else 0,
+            self._named(warm.seconds) if warm else 0,
+            self._rules(verdict.expected.get("cold")),
+            self._rules(verdict.expected.get("warm")),
+        )
+        ran = [start for start in (cold, warm) if start is not None]
+        numbers = [self._whats.packed(shape)]
+        numbers += [self._counted(start.counters) for start in ran]
+        numbers += [round(each * 10) for start in ran for each in start.seconds.values()]
+        return coded(numbers)
+
+    def _counted(self, counters: Mapping[str, int]) -> int:
+        return self._counts.packed((self._named(counters), *counters.values()))
+
+    def _rules(self, expected: Mapping[str, Expected] | None) -> int:
+        if not expected:
+            return 0
+        known = self._asked.get(id(expected))
+        if known is not None:
+            return known[0]
+        packed = (
+            self._named(expected),
+            tuple(each.value for each in expected.values()),
+            tuple(self._text(each.rule) for each in expected.values()),
+        )
+        # Held with its place: its id is its own only while it lives.
+        self._asked[id(expected)] = self._expected.place(packed, packed), expected
+        return self._asked[id(expected)][0]
+
+    def _named(self, of: Mapping[str, object]) -> int:
+        names = tuple(of)
+        known = self._names.known(names)
+        return known or self._names.place(names, [self._text(each) for each in names])
+
+    def _flags(self, flags: Mapping[str, object]) -> int:
+        return self._told((key, _flag(flags[key])) for key in sorted(flags))
+
+    def _told(self, pairs: Iterable[tuple[str, str]]) -> int:
+        """Names with their values; each pair stands in the page once."""
+        keyed = ((self._text(key), self._text(value)) for key, value in pairs if value)
+        packed = coded(self._pairs.place(each, each) for each in keyed)
+        return self._facts.place(packed, packed) if packed else 0
+
+    def _provenance(self, entry: Entry) -> int:
+        found, packages = entry.record.provenance, entry.record.packages
+        known = (key for key in _PROVENANCE if found.get(key) is not None)
+        told = [(_WORDS.get(key, key), _fact(found[key])) for key in known]
+        told += [(key, _fact(found[key])) for key in sorted({*found} - {*_PROVENANCE} - _NOT_TOLD)]
+        if packages:
+            some = (f"{name} {packages[name]}" for name in _SHOWN_PACKAGES if name in packages)
+            told.append(("packages", f"{len(packages)}: {', '.join(some)}, ..."))
+        return self._told(told)
+
+    def _trace(self, failure: str | None) -> int:
+        """The end of a failure, line by line: traces share most of their lines but for numbers."""
+        if not failure or not failure.strip():
+            return 0
+        lines = failure.rstrip().split("\n")
+        cut = len(lines) - _LINES
+        numbers = [max(0, cut)]
+        for line in lines[-_LINES:]:
+            if line not in self._split:
+                shape, found = _split(_line(line))
+                self._split[line] = (self._lines.place(shape, shape), *found)
+            numbers += self._split[line]
+        packed = coded(numbers)
+        return self._traces.place(packed, packed)
+
+    def _past(self, entry: Entry) -> list[object]:
+        """The seconds of each start over time, where there are two at least."""
+        told: list[object] = []
+        for at, (case, _) in enumerate(entry.cases):
+            for start in STARTS:
+                key = entry.record.cell, entry.record.platform, case.case, start
+                points = list(self._history.get(key, ()))[-_POINTS:]
+                if len(points) > 1:
+                    days = self._text(points[0][0][:10]), self._text(points[-1][0][:10])
+                    tenths = coded(_tenths(took) for _, took in points)
+                    told.append([at, STARTS.index(start), *days, tenths])
+        return told
+
+
+def _rung(rung: str | None) -> int:
+    """The place of a rung from 1 up; 0 for none, and for what is not one (a hostile record's)."""
+    return RUNGS.index(rung) + 1 if rung in RUNGS else 0
+
+
+def _tenths(value: float | None) -> int:
+    """Seconds in tenths, which is what is shown; -1 where they are not known."""
+    return -1 if value is None else max(0, round(value * 10))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _shown(text: str, limit: int) -> str:
+    plain = text.isprintable() and "  " not in text
+    return clip(text if plain else clean(text), limit)
+
+
+def _line(line: str) -> str:
+    """One line of a failure with its indent, which a Python trace needs to be read."""
+    if not line.isprintable():
+        indent = len(line) - len(line.lstrip(" "))
+        line = " " * min(indent, 40) + clean(line)
+    return clip(line, _LINE)
+
+
+def _split(line: str) -> tuple[str, list[int]]:
+    """The line with a mark for each number, and the numbers: of a trace, its line numbers.
+
+    >>> _split('File "a.py", line 12, in f')
+    ('File "a.py", line \\x00, in f', [12])
+    """
+    return _NUMBER.sub("\0", line), [int(each) for each in _NUMBER.findall(line)]
+
+
+def _flag(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return " ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,522 @@
+"use strict";
+function start() {
+  // Whatever the data says goes into the page by textContent alone: it is text, never markup.
+  const D = JSON.parse(document.getElementById("data").textContent);
+  const $ = (id) => document.getElementById(id);
+  const LETTERS = ["D", "R", "L", "I", "C", "W", "E"];
+  const SIGNS = ["×", "≠", "·", "✓", "–"];
+  const STATE_SIGNS = ["✓", "×", "?", "–"];
+  const STATE_STYLES = ["s3", "s0", "s2", "s2"];
+  const [INCOMPATIBLE, DRIFT, UNTESTED, COMPATIBLE] = [0, 1, 2, 3];
+  // The numbers of a text as page_data.coded writes them.
+  const DIGIT = new Map([...D.alphabet].map((each, at) => [each, at]));
+  const BASE = D.alphabet.length, ONE = 60, TWO = BASE - ONE - 1, SHORT = ONE + TWO * BASE;
+  function decoded(coded) {
+    const found = [];
+    for (let at = 0; at < coded.length; ) {
+      const digit = DIGIT.get(coded[at++]);
+      if (digit < ONE) found.push(digit);
+      else if (digit < BASE - 1) found.push(ONE + (digit - ONE) * BASE + DIGIT.get(coded[at++]));
+      else {
+        let number = 0;
+        for (let left = DIGIT.get(coded[at++]); left > 0; left--) number = number * BASE + DIGIT.get(coded[at++]);
+        found.push(SHORT + number);
+      }
+    }
+    return found;
+  }
+  const held = {};
+  const unpacked = (pool, at) => {
+    const known = held[pool] || (held[pool] = []);
+    return known[at] || (known[at] = decoded(D[pool][at]));
+  };
+  const SQUARES = {};
+  for (const platform of Object.keys(D.grid)) SQUARES[platform] = decoded(D.grid[platform]);
+  const rows = D.vllm.length, columns = D.torch.length;
+  const text = (at) => (at ? D.texts[at] : "");
+  const rung = (at) => (at ? D.rungs[at - 1] : "");
+  const form = $("filters"), grid = $("grid"), panel = $("detail"), status = $("status");
+  const state = { platform: D.platforms.find((p) => D.grid[p]) || D.platforms[0], python: "", verdict: [], torch: "", vllm: "", pin: "", ran: "", q: "", at: "" };
+  const FIELDS = ["platform", "python", "torch", "vllm", "pin", "ran", "q"];
+  const first = state.platform;
+
+  function el(name, attributes, ...children) {
+    const made = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes || {})) {
+      if (key === "class") made.className = value;
+      else if (key === "on") made.addEventListener("click", value);
+      else made.setAttribute(key, value);
+    }
+    made.append(...children.filter((each) => each !== null && each !== undefined && each !== ""));
+    return made;
+  }
+  const svg = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return made;
+  };
+  const seconds = (tenths) => (tenths < 0 || tenths === undefined ? "-" : (tenths / 10).toFixed(1));
+
+  // Entries: the records, by the place of their cell.
+  const E = { cell: 0, platform: 1, row: 2, column: 3, python: 4, verdict: 5, rung: 6, reason: 7, off: 8, part: 9, file: 10, started: 11, flags: 12, imports: 13, seconds: 14, facts: 15, cases: 16, past: 17 };
+  const W = { name: 0, outcome: 1, verdict: 2, rung: 3, reason: 4, signature: 5, model: 6, flags: 7, trace: 8, starts: 9, rules: 11 };
+  // The cases of an entry: what each showed, and the seconds of its starts by part.
+  const casesOf = (entry) => {
+    const numbers = decoded(entry[E.cases]), found = [];
+    for (let at = 0; at < numbers.length; ) {
+      const what = unpacked("whats", numbers[at++]);
+      const counts = [0, 1].map((start) => (what[W.starts + start] ? numbers[at++] : 0));
+      const took = [0, 1].map((start) => (what[W.starts + start] ? D.names[what[W.starts + start]].map(() => numbers[at++]) : []));
+      found.push({ what, counts, took });
+    }
+    return found;
+  };
+  const placed = new Map();
+  const placeKey = (platform, row, column, python) => ((platform * 512 + row) * 512 + column) * 16 + python;
+  D.entries.forEach((entry, at) => {
+    if (entry[E.row] >= 0) placed.set(placeKey(entry[E.platform], entry[E.row], entry[E.column], entry[E.python]), at);
+  });
+
+  // A climb: how far one cell gets. C names the places of its parts.
+  const C = { verdict: 0, reached: 1, fails: 2, bits: 3, steps: 4, contradictions: 5 };
+  function square(row, column, platform = state.platform) {
+    const at = SQUARES[platform] && SQUARES[platform][row * columns + column];
+    return at ? unpacked("squares", at) : null;
+  }
+  function pythonOf(found) {
+    const asked = D.pythons.indexOf(state.python);
+    return asked >= 0 ? asked : found[0];
+  }
+  const climbOf = (found, python) => D.climbs[found[python + 1]];
+  function mark(climb) {
+    const at = climb[C.verdict], ran = climb[C.bits] & 2;
+    const place = climb[C.fails] || climb[C.reached];
+    const sign = at === UNTESTED && ran ? "?" : SIGNS[at];
+    return sign + (place ? LETTERS[place - 1] : "");
+  }
+  const style = (climb) => "s" + climb[C.verdict] + (climb[C.bits] & 2 ? " r" : "") + (climb[C.bits] & 1 ? "" : " p");
+  function words(climb) {
+    const at = climb[C.verdict];
+    if (at === COMPATIBLE) return "compatible, as expected";
+    if (at === DRIFT) return "drift, counts differ";
+    if (at === INCOMPATIBLE) return "incompatible, fails at " + (rung(climb[C.fails]) || "a rung that it does not name");
+    const top = climb[C.reached] ? "passed " + rung(climb[C.reached]) : "nobody asked";
+    return "untested, " + top + (climb[C.bits] & 2 ? ", it ran" : climb[C.bits] & 4 ? ", a rung below was not asked" : "");
+  }
+  const reasonOf = (climb) => (climb[C.fails] ? text(D.steps[decoded(climb[C.steps])[climb[C.fails] - 1]][1]) : "");
+
+  // What a person may search, made once and only when someone does.
+  const searched = new Map();
+  function entryText(at) {
+    const entry = D.entries[at];
+    const parts = [nameOf(entry), text(entry[E.reason]), fileOf(entry)];
+    if (entry[E.facts]) for (const pair of unpacked("facts", entry[E.facts])) parts.push(text(D.pairs[pair][1]));
+    for (const { what } of casesOf(entry)) {
+      parts.push(text(what[W.name]), text(what[W.reason]), text(what[W.signature]));
+    }
+    return parts.join("\n");
+  }
+  function haystack(platform, row, column, python) {
+    const key = placeKey(D.platforms.indexOf(platform), row, column, python);
+    let found = searched.get(key);
+    if (found === undefined) {
+      const climb = climbOf(square(row, column, platform), python);
+      const parts = ["torch " + D.torch[column][0], "vllm " + D.vllm[row][0], words(climb)];
+      for (const step of decoded(climb[C.steps])) parts.push(text(D.steps[step][1]));
+      for (const said of climb[C.contradictions]) parts.push(text(said));
+      const at = placed.get(key);
+      if (at !== undefined) parts.push(entryText(at));
+      found = parts.join("\n").toLowerCase();
+      searched.set(key, found);
+    }
+    return found;
+  }
+
+  // Versions: "2.10, 2.12" are prefixes of which one must fit; ">=2.10, <2.13" must all hold.
+  const numbers = (version) => version.split(/[^0-9]+/).filter(Boolean).map(Number);
+  function compare(one, other, length) {
+    for (let i = 0; i < length; i++) if ((one[i] || 0) !== (other[i] || 0)) return (one[i] || 0) - (other[i] || 0);
+    return 0;
+  }
+  function accepts(wanted) {
+    const tokens = wanted.replace(/([<>=!]=?|~=)\s+/g, "$1").split(/[,\s]+/).map((each) => /^(>=|<=|==|!=|>|<)?v?(\d[\d.]*)$/.exec(each)).filter(Boolean);
+    const prefixes = tokens.filter((each) => !each[1] || each[1] === "==").map((each) => numbers(each[2]));
+    const bounds = tokens.filter((each) => each[1] && each[1] !== "==").map((each) => [each[1], numbers(each[2])]);
+    return (version) => {
+      const its = numbers(version);
+      const in_ = (one) => one.length <= its.length && compare(its, one, one.length) === 0;
+      if (prefixes.length && !prefixes.some(in_)) return false;
+      return bounds.every(([sign, one]) => {
+        const order = compare(its, one, Math.max(its.length, one.length));
+        return sign === ">=" ? order >= 0 : sign === "<=" ? order <= 0 : sign === ">" ? order > 0 : sign === "<" ? order < 0 : !in_(one);
+      });
+    };
+  }
+
+  const bodyRows = grid ? [...grid.tBodies[0].rows] : [];
+  const headCells = grid ? [...grid.tHead.rows[0].cells].slice(1) : [];
+  const buttons = bodyRows.map((row) => [...row.cells].slice(1).map((cell) => cell.firstChild));
+  let current = [0, 0], shownCells = [];
+
+  function apply() {
+    const torch = accepts(state.torch), vllm = accepts(state.vllm), verdicts = new Set(state.verdict);
+    const q = state.q.toLowerCase().split(/\s+/).filter(Boolean);
+    const columnOk = D.torch.map((each) => torch(each[0])), rowOk = D.vllm.map((each) => vllm(each[0]));
+    const columnSeen = new Array(columns).fill(false), rowSeen = new Array(rows).fill(false);
+    const seen = [], narrowed = Boolean(verdicts.size || q.length || state.pin || state.ran);
+    for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
+      const found = rowOk[row] && columnOk[column] ? square(row, column) : null;
+      if (!found) continue;
+      const python = pythonOf(found), climb = climbOf(found, python), bits = climb[C.bits];
+      const fits = !(verdicts.size && !verdicts.has(D.verdicts[climb[C.verdict]])) && !(state.pin && (state.pin === "off") !== Boolean(bits & 1)) && !(state.ran && !(bits & 2)) && q.every((word) => haystack(state.platform, row, column, python).includes(word));
+      if (fits) { seen.push(row * columns + column); rowSeen[row] = columnSeen[column] = true; }
+    }
+    const show = new Set(seen);
+    shownCells = bodyRows.map(() => []);
+    headCells.forEach((cell, column) => { cell.hidden = !columnSeen[column]; });
+    bodyRows.forEach((tr, row) => {
+      tr.hidden = !rowSeen[row];
+      if (tr.hidden) return;
+      for (let column = 0; column < columns; column++) {
+        const button = buttons[row][column], hidden = !columnSeen[column], here = show.has(row * columns + column);
+        if (button.parentNode.hidden !== hidden) button.parentNode.hidden = hidden;
+        if (hidden) continue;
+        button.classList.toggle("off", !here);
+        if (here) shownCells[row].push(column);
+      }
+    });
+    if (!show.has(current[0] * columns + current[1]) && seen.length) setCurrent(Math.floor(seen[0] / columns), seen[0] % columns);
+    const narrow = narrowed || state.torch || state.vllm ? " of " + rows * columns : "";
+    status.textContent = rows ? seen.length + narrow + " pairs of releases on " + state.platform + (state.python ? ", Python " + state.python : "") + (seen.length ? "" : ": nothing fits; clear a filter") : "";
+  }
+
+  function paint() {
+    for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
+      const found = square(row, column), button = buttons[row][column];
+      if (!found) continue;
+      const python = pythonOf(found), climb = climbOf(found, python), said = mark(climb), looks = style(climb);
+      if (button.textContent !== said) button.textContent = said;
+      if (button.className !== looks) button.className = looks;
+      button.setAttribute("aria-label", "torch " + D.torch[column][0] + ", vLLM " + D.vllm[row][0] + ": " + words(climb) + (climb[C.bits] & 1 ? "" : ", the pin"));
+    }
+  }
+
+  function setCurrent(row, column) {
+    const old = buttons[current[0]] && buttons[current[0]][current[1]];
+    if (old) old.tabIndex = -1;
+    current = [row, column];
+    buttons[row][column].tabIndex = 0;
+  }
+  function move(key, whole) {
+    const [row, column] = current;
+    const filled = shownCells.map((each, at) => (each.length ? at : -1)).filter((at) => at >= 0);
+    const nearest = (at) => shownCells[at].reduce((best, each) => (Math.abs(each - column) < Math.abs(best - column) ? each : best));
+    const here = shownCells[row] || [];
+    if (key === "ArrowRight") { const next = here.find((each) => each > column); return next === undefined ? null : [row, next]; }
+    if (key === "ArrowLeft") { const next = here.filter((each) => each < column).pop(); return next === undefined ? null : [row, next]; }
+    if (key === "Home" || key === "End") {
+      const at = whole ? filled[key === "Home" ? 0 : filled.length - 1] : row, of = shownCells[at];
+      return [at, of[key === "Home" ? 0 : of.length - 1]];
+    }
+    const steps = key.startsWith("Page") ? 8 : 1, down = key === "ArrowDown" || key === "PageDown";
+    const at = filled.indexOf(row) + (down ? steps : -steps);
+    const to = filled[Math.max(0, Math.min(filled.length - 1, at))];
+    return to === undefined ? null : [to, nearest(to)];
+  }
+
+  // The URL's fragment holds what is shown, so that a link shows the same.
+  function save() {
+    const kept = new URLSearchParams();
+    for (const key of FIELDS) if (state[key] && !(key === "platform" && state[key] === first)) kept.set(key, state[key]);
+    if (state.verdict.length) kept.set("verdict", state.verdict.join(","));
+    if (state.at) kept.set("at", state.at);
+    const hash = "#" + kept.toString();
+    if (hash !== (location.hash || "#")) history.replaceState(null, "", hash);
+  }
+  function load() {
+    const kept = new URLSearchParams(location.hash.slice(1));
+    for (const key of FIELDS) state[key] = kept.get(key) || "";
+    if (!D.grid[state.platform]) state.platform = first;
+    if (!D.pythons.includes(state.python)) state.python = "";
+    state.verdict = (kept.get("verdict") || "").split(",").filter((each) => D.verdicts.includes(each));
+    state.at = kept.get("at") || "";
+    for (const key of FIELDS) if (form.elements[key]) form.elements[key].value = state[key];
+    for (const box of form.elements.verdict) box.checked = state.verdict.includes(box.value);
+  }
+  function read() {
+    for (const key of FIELDS) if (form.elements[key]) state[key] = form.elements[key].value;
+    if (!state.platform) state.platform = first;
+    state.verdict = [...form.elements.verdict].filter((box) => box.checked).map((box) => box.value);
+  }
+
+  // Details.
+  const chip = (verdict, said, ran) => el("span", { class: "chip s" + verdict + (ran ? " r" : "") }, said);
+  const facts = (at) => {
+    const list = el("dl");
+    for (const [key, value] of unpacked("facts", at).map((each) => D.pairs[each])) list.append(el("dt", {}, text(key)), el("dd", {}, text(value)));
+    return list;
+  };
+  function spark(points, from, to) {
+    const width = 120, height = 22, low = Math.min(...points), high = Math.max(...points), span = high - low || 1;
+    const xy = points.map((each, at) => [2 + (at * (width - 6)) / (points.length - 1), height - 3 - ((each - low) * (height - 6)) / span]);
+    const said = points.length + " runs from " + from + " to " + to + ": " + seconds(points[0]) + " s then, " + seconds(points[points.length - 1]) + " s now, " + seconds(low) + " to " + seconds(high) + " s";
+    const drawn = svg("svg", { class: "spark", width, height, viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": said });
+    const title = svg("title", {});
+    title.textContent = said;
+    const last = xy[xy.length - 1];
+    drawn.append(title, svg("polyline", { points: xy.map((each) => each.map((n) => n.toFixed(1)).join(",")).join(" ") }), svg("circle", { cx: last[0].toFixed(1), cy: last[1].toFixed(1), r: 2.2 }));
+    return drawn;
+  }
+  function table(caption, head, body, right) {
+    const line = (name, scope, cells) => el("tr", {}, ...cells.map((each, at) => {
+      const kind = at === 0 || name === "th" ? "th" : "td";
+      const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, each && each.nodeType ? each : String(each === undefined ? "" : each.said !== undefined ? each.said : each));
+      if (at >= right) made.classList.add("n");
+      if (each && each.differs) made.classList.add("diff");
+      return made;
+    }));
+    return el("div", { class: "scroll", role: "group", tabindex: "0", "aria-label": caption }, el("table", { class: "rows", "aria-label": caption }, el("thead", {}, line("th", "col", head)), el("tbody", {}, ...body.map((each) => line("td", "row", each)))));
+  }
+  function startsOf(one) {
+    const what = one.what;
+    return D.starts.map((name, place) => {
+      const start = what[W.starts + place], rules = what[W.rules + place], expected = new Map(), rule = new Map();
+      if (rules) { const held = D.expected[rules]; D.names[held[0]].forEach((each, i) => { expected.set(each, held[1][i]); rule.set(each, held[2][i]); }); }
+      if (!start) return { name, ran: false, expected, rule, seconds: new Map(), counters: new Map() };
+      const counts = unpacked("counts", one.counts[place]);
+      const took = new Map(D.names[start].map((each, i) => [text(each), one.took[place][i]]));
+      const counters = new Map((counts[0] ? D.names[counts[0]] : []).map((each, i) => [each, counts[i + 1]]));
+      return { name, ran: true, expected, rule, seconds: took, counters };
+    });
+  }
+  function countersTable(starts) {
+    const expected = new Set(), others = new Set();
+    for (const each of starts) { each.expected.forEach((_, key) => expected.add(key)); }
+    for (const each of starts) each.counters.forEach((_, key) => { if (!expected.has(key)) others.add(key); });
+    const rowsOf = (keys) => [...keys].sort((a, b) => (text(a) < text(b) ? -1 : 1)).map((key) => [text(key), ...starts.flatMap((start) => {
+      const wanted = start.expected.get(key), observed = start.counters.get(key);
+      const differs = start.ran && wanted !== undefined && wanted !== observed;
+      const shown = observed === undefined ? (start.ran ? "not counted" : "-") : observed;
+      return [wanted === undefined ? "-" : wanted, { said: differs ? "≠ " + shown : shown, differs }];
+    })]);
+    const head = ["counter", ...starts.flatMap((each) => [each.name + " expected", each.name + " observed"])];
+    const parts = [];
+    if (expected.size) parts.push(table("Counters expected and observed", head, rowsOf(expected), 1));
+    else if (others.size) parts.push(el("p", {}, "No expectation speaks of this case: its counters are told, not judged."));
+    if (others.size) parts.push(el("details", {}, el("summary", {}, others.size + " counters that nothing is expected of"), table("Other counters", ["counter", ...starts.map((each) => each.name)], [...others].sort((a, b) => (text(a) < text(b) ? -1 : 1)).map((key) => [text(key), ...starts.map((each) => each.counters.get(key) ?? "-")]), 1)));
+    return parts;
+  }
+  // A line with a mark for each of its numbers, and then these.
+  function traceText(numbers) {
+    const said = [];
+    for (let at = 0; at < numbers.length; ) said.push(D.lines[numbers[at++]].replace(/\0/g, () => numbers[at++]));
+    return said.join("\n");
+  }
+  function caseDetail(entry, one, at) {
+    const what = one.what, starts = startsOf(one), parts = [];
+    const [cold, warm] = starts.map((each) => each.seconds.get("total"));
+    const told = what[W.reason] && el("p", { class: what[W.verdict] === INCOMPATIBLE ? "said" : "" }, text(what[W.reason]));
+    const verdict = D.verdicts[what[W.verdict]] + (what[W.verdict] === INCOMPATIBLE && what[W.rung] ? " at " + rung(what[W.rung]) : "");
+    parts.push(el("p", {}, el("b", {}, verdict), ", outcome " + text(what[W.outcome]).replace("_", " ") + (what[W.model] ? ", model " + text(what[W.model]) : "")), told);
+    if (what[W.signature]) parts.push(el("h4", {}, "Signature"), el("p", {}, el("code", {}, text(what[W.signature]))));
+    const counted = countersTable(starts);
+    if (counted.length) parts.push(el("h4", {}, "Counters"), ...counted);
+    const names = [...new Set(starts.flatMap((each) => [...each.seconds.keys()]))].sort((a, b) => (b === "total") - (a === "total"));
+    if (names.length) parts.push(el("h4", {}, "Seconds"), table("Seconds by part", ["start", ...names], starts.filter((each) => each.ran).map((each) => [each.name, ...names.map((name) => seconds(each.seconds.get(name)))]), 1));
+    const past = entry[E.past].filter((each) => each[0] === at);
+    if (past.length) parts.push(el("h4", {}, "Seconds over time"), ...past.map((each) => {
+      const points = decoded(each[4]);
+      return el("p", { class: "past" }, el("span", {}, D.starts[each[1]]), spark(points, text(each[2]), text(each[3])), el("span", {}, seconds(points[0]) + " s on " + text(each[2]) + ", " + seconds(points[points.length - 1]) + " s on " + text(each[3]) + "; " + points.length + " runs"));
+    }));
+    if (what[W.trace]) {
+      const [cut, ...lines] = unpacked("traces", what[W.trace]);
+      parts.push(el("details", {}, el("summary", {}, "The end of its output" + (cut ? ", " + cut + " lines before it are in the record" : "")), el("pre", { tabindex: "0", role: "region", "aria-label": "Output" }, traceText(lines))));
+    }
+    if (what[W.flags]) parts.push(el("details", {}, el("summary", {}, "Flags"), facts(what[W.flags])));
+    const body = el("div", { class: "in" });
+    const shown = el("details", { class: "case" }, el("summary", {}, chip(what[W.verdict], SIGNS[what[W.verdict]]), el("b", {}, text(what[W.name])), el("span", { class: "t" }, starts.some((each) => each.ran) ? "cold " + seconds(cold) + " s, warm " + seconds(warm) + " s" : "no start ran to its end"), el("span", { class: "t" }, cold > 0 && warm >= 0 ? "warm/cold " + (warm / cold).toFixed(2) : "")), body);
+    body.append(...parts.filter(Boolean));
+    if (what[W.verdict] < UNTESTED) shown.open = true;
+    return shown;
+  }
+  function recordParts(at) {
+    const entry = D.entries[at], parts = [];
+    parts.push(el("h3", {}, "Cases" + (entry[E.part] ? ": " + text(entry[E.part]) : "")));
+    parts.push(...(entry[E.cases] ? casesOf(entry).map((one, place) => caseDetail(entry, one, place)) : [el("p", {}, "No case was run.")]));
+    parts.push(el("h3", {}, "Provenance"));
+    const list = entry[E.facts] ? facts(entry[E.facts]) : el("dl");
+    list.append(el("dt", {}, "record"), el("dd", {}, el("code", {}, fileOf(entry))));
+    list.append(el("dt", {}, "started"), el("dd", {}, entry[E.started] + (entry[E.seconds] >= 0 ? ", ran " + seconds(entry[E.seconds]) + " s" : "")));
+    if (entry[E.imports] >= 0) list.append(el("dt", {}, "import"), el("dd", {}, seconds(entry[E.imports]) + " s, once for all starts"));
+    parts.push(list);
+    if (entry[E.flags]) parts.push(el("details", {}, el("summary", {}, "Effective flags"), facts(entry[E.flags])));
+    return parts;
+  }
+  const command = (cell, platform) => el("pre", { class: "command", tabindex: "0", role: "region", "aria-label": "Command" }, "tox -e " + cell + " -- --platform " + platform);
+  const nameOf = (entry) => text(entry[E.cell]) || cellName(entry[E.row], entry[E.column], entry[E.python]);
+  const fileOf = (entry) => text(entry[E.file]) || nameOf(entry) + ".json";
+  function cellName(row, column, python) {
+    const digits = (version) => numbers(version).slice(0, 2).join("");
+    return "py" + D.pythons[python].replace(".", "") + "-torch" + digits(D.torch[column][0]) + "-vllm" + digits(D.vllm[row][0]);
+  }
+  function climbList(climb) {
+    const list = el("ol", { class: "climb" });
+    decoded(climb[C.steps]).forEach((step, at) => {
+      const [how, reason, byRecord] = D.steps[step];
+      const said = D.states[how] + (byRecord ? ", a record says so" : "") + (reason ? ": " + text(reason) : "");
+      list.append(el("li", {}, el("span", { class: "chip " + STATE_STYLES[how] + (byRecord ? " r" : ""), "aria-hidden": "true" }, STATE_SIGNS[how]), el("span", {}, LETTERS[at] + " " + D.rungs[at]), el("span", {}, said)));
+    });
+    return list;
+  }
+
+  let opener = null;
+  function squareDetail(row, column, python) {
+    const found = square(row, column);
+    python = python === undefined || python < 0 ? pythonOf(found) : python;
+    const climb = climbOf(found, python), torch = D.torch[column], vllm = D.vllm[row];
+    const parts = [], at = placed.get(placeKey(D.platforms.indexOf(state.platform), row, column, python));
+    parts.push(el("p", {}, chip(climb[C.verdict], mark(climb), climb[C.bits] & 2), " ", el("b", {}, words(climb))));
+    const entry = at === undefined ? null : D.entries[at];
+    const why = (entry && text(entry[E.reason])) || reasonOf(climb);
+    if (why) parts.push(el("p", { class: climb[C.verdict] === INCOMPATIBLE ? "said" : "" }, why));
+    const list = el("div", { class: "pythons", role: "group", "aria-label": "Python" });
+    D.pythons.forEach((name, place) => {
+      const of = climbOf(found, place);
+      list.append(el("button", { class: "chip " + style(of).replace(" p", ""), type: "button", "aria-pressed": String(place === python), "aria-label": "Python " + name + ": " + words(of), on: () => { open(row, column, place); panel.querySelectorAll(".pythons button")[place].focus(); } }, name + " " + mark(of)));
+    });
+    parts.push(list);
+    parts.push(el("p", {}, climb[C.bits] & 1 ? "Off-pin: vLLM " + vllm[0] + " pins torch " + vllm[1] + "; an override installs " + torch[0] + "." : "On-pin: vLLM " + vllm[0] + " pins this torch."));
+    for (const [what, release, reason] of [["torch", torch[0], torch[1]], ["vLLM", vllm[0], vllm[2]]]) if (reason) parts.push(el("p", {}, what + " " + release + " was withdrawn from the index: " + text(reason)));
+    const named = D.named[row * columns + column] === "1";
+    parts.push(el("h3", {}, entry ? "Repeat it" : "Run it"));
+    if (entry || named) parts.push(command(entry ? nameOf(entry) : cellName(row, column, python), state.platform));
+    else parts.push(el("p", {}, "No environment stands for just these patch releases: " + cellName(row, column, python) + " is others."));
+    parts.push(el("h3", {}, "How far it gets"), climbList(climb));
+    if (climb[C.contradictions].length) parts.push(el("h3", {}, "Contradictions"), el("p", {}, "A run showed something else than the first rungs say; the run decides."), el("ul", {}, ...climb[C.contradictions].map((each) => el("li", {}, text(each)))));
+    const others = Object.keys(D.grid).filter((each) => each !== state.platform).map((each) => {
+      const there = climbOf(square(row, column, each), python);
+      return el("p", {}, "On " + each + ": ", chip(there[C.verdict], mark(there), there[C.bits] & 2), " " + words(there));
+    });
+    parts.push(...others, ...(entry ? recordParts(at) : [el("p", {}, "No record: this cell never ran on " + state.platform + ".")]));
+    return ["torch " + torch[0] + " × vLLM " + vllm[0], state.platform + ", Python " + D.pythons[python], parts];
+  }
+  function entryDetail(at) {
+    const entry = D.entries[at], verdict = D.verdicts[entry[E.verdict]];
+    const parts = [el("p", {}, chip(entry[E.verdict], SIGNS[entry[E.verdict]], true), " ", el("b", {}, verdict + (entry[E.rung] ? ", " + rung(entry[E.rung]) : "")))];
+    if (entry[E.reason]) parts.push(el("p", {}, text(entry[E.reason])));
+    parts.push(el("h3", {}, "Repeat it"), command(nameOf(entry), D.platforms[entry[E.platform]]), ...recordParts(at));
+    return [nameOf(entry), D.platforms[entry[E.platform]], parts];
+  }
+  function fill([title, below, parts]) {
+    const heading = el("h2", { id: "detail-title", tabindex: "-1" }, title);
+    panel.replaceChildren(el("div", { class: "top" }, el("div", {}, heading, el("span", {}, below)), el("button", { class: "close", type: "button", on: close }, "Close (Esc)")), ...parts.filter(Boolean));
+    const was = panel.hidden;
+    panel.hidden = false;
+    panel.scrollTop = 0;
+    document.body.classList.add("open");
+    return was;
+  }
+  function expanded(row, column, yes) {
+    if (grid) grid.querySelectorAll('[aria-expanded]').forEach((each) => each.removeAttribute("aria-expanded"));
+    if (yes) buttons[row][column].setAttribute("aria-expanded", "true");
+  }
+  function open(row, column, python, focus = true) {
+    if (!square(row, column)) return;
+    setCurrent(row, column);
+    fill(squareDetail(row, column, python));
+    expanded(row, column, true);
+    opener = buttons[row][column];
+    state.at = D.torch[column][0] + "," + D.vllm[row][0] + (python === undefined || python < 0 ? "" : "," + D.pythons[python]);
+    save();
+    if (focus) $("detail-title").focus();
+  }
+  function openEntry(at, button) {
+    const entry = D.entries[at];
+    if (entry[E.row] >= 0) {
+      if (state.platform !== D.platforms[entry[E.platform]]) { state.platform = D.platforms[entry[E.platform]]; form.elements.platform.value = state.platform; paint(); apply(); }
+      open(entry[E.row], entry[E.column], entry[E.python]);
+    } else { fill(entryDetail(at)); expanded(0, 0, false); state.at = ""; save(); $("detail-title").focus(); }
+    opener = button;
+  }
+  function close() {
+    if (panel.hidden) return;
+    panel.hidden = true;
+    panel.replaceChildren();
+    document.body.classList.remove("open");
+    expanded(0, 0, false);
+    state.at = "";
+    save();
+    if (opener && opener.isConnected) opener.focus();
+    opener = null;
+  }
+  function openFromUrl(focus) {
+    const [torch, vllm, python] = state.at.split(",");
+    const row = D.vllm.findIndex((each) => each[0] === vllm), column = D.torch.findIndex((each) => each[0] === torch);
+    if (row >= 0 && column >= 0) open(row, column, D.pythons.indexOf(python), focus);
+    else state.at = "";
+  }
+
+  function listRecords() {
+    const body = D.entries.map((entry, at) => {
+      const shown = chip(entry[E.verdict], SIGNS[entry[E.verdict]] + " " + D.verdicts[entry[E.verdict]], true);
+      const button = el("button", { class: "plain", type: "button" }, nameOf(entry));
+      button.addEventListener("click", () => openEntry(at, button));
+      return [button, D.platforms[entry[E.platform]], shown, rung(entry[E.rung]), entry[E.off] ? "off-pin" : "", text(entry[E.reason]), String(casesOf(entry).length), entry[E.started].slice(0, 10)];
+    });
+    $("list").querySelector(".wrap").replaceChildren(table("What ran", ["cell", "platform", "verdict", "rung", "pin", "reason", "cases", "day"], body, 6).firstChild);
+  }
+
+  // Wiring.
+  function refresh(painted) {
+    if (!painted) paint();
+    apply();
+    save();
+  }
+  const controls = form.parentNode;
+  if (matchMedia("(max-width: 40rem)").matches && location.hash.length < 2) controls.open = false;
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", (event) => {
+    read();
+    refresh(!["platform", "python"].includes(event.target.name));
+    if (!panel.hidden && state.at && ["platform", "python"].includes(event.target.name)) { const kept = event.target; openFromUrl(false); kept.focus(); }
+  });
+  form.addEventListener("reset", () => setTimeout(() => { read(); refresh(false); }));
+  if (grid) {
+    grid.addEventListener("click", (event) => {
+      const cell = event.target.closest("td");
+      if (cell) open(cell.parentNode.rowIndex - 1, cell.cellIndex - 1);
+    });
+    grid.addEventListener("focusin", (event) => {
+      const cell = event.target.closest("td");
+      if (cell) setCurrent(cell.parentNode.rowIndex - 1, cell.cellIndex - 1);
+    });
+    grid.addEventListener("keydown", (event) => {
+      if (event.altKey || event.metaKey || !/^(Arrow|Page|Home|End)/.test(event.key)) return;
+      const to = move(event.key, event.ctrlKey);
+      event.preventDefault();
+      if (to) { setCurrent(...to); buttons[to[0]][to[1]].focus(); }
+    });
+  }
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
+  addEventListener("hashchange", () => { load(); paint(); apply(); if (state.at) openFromUrl(true); else if (!panel.hidden) close(); });
+  $("list").addEventListener("toggle", () => { if ($("list").open) listRecords(); }, { once: true });
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    // The fragment is for the filters.
+    event.preventDefault();
+    if (grid) buttons[current[0]][current[1]].focus();
+  });
+  const theme = $("theme");
+  const dress = (to) => { if (to) document.documentElement.dataset.theme = to; else delete document.documentElement.dataset.theme; };
+  try { theme.value = localStorage.getItem("matrix-theme") || ""; } catch { /* storage may be refused */ }
+  dress(theme.value);
+  theme.addEventListener("change", () => { dress(theme.value); try { localStorage.setItem("matrix-theme", theme.value); } catch { /* the same */ } });
+
+  load();
+  if (grid) { paint(); setCurrent(0, 0); }
+  apply();
+  if (state.at && grid) openFromUrl(false);
+  document.documentElement.dataset.ready = "yes";
+}
+// The grid stands in the page: it is painted first, unless the link asks for something else.
+if (location.hash.length > 1) start();
+else requestAnimationFrame(() => setTimeout(start));

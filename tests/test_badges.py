@@ -1,0 +1,57 @@
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from matrix.expectations import Expectations
+from matrix.records import Case, Record, RunError
+from matrix.report import badges
+from matrix.report.table import tabulate
+from matrix.verdicts import VERDICTS
+
+SVG = "{http://www.w3.org/2000/svg}"
+EXPECTATIONS = Expectations(())
+
+
+def record(platform: str, python: str = "311", **more: object) -> tuple[Path, Record]:
+    cell = f"py{python}-torch210-vllm019"
+    provenance = {"started": "2026-11-22T18:00:00Z", "torch": "2.10.0", "vllm": "0.19.1"}
+    told = {"cases": (Case("a", "failed", reason="no"),), **more}
+    return Path(f"{cell}.json"), Record(cell, platform, True, provenance, **told)  # type: ignore[arg-type]
+
+
+def test_a_pair_has_a_badge_that_says_its_verdict() -> None:
+    made = badges.render(tabulate([record("cpu"), record("cpu", "312")], EXPECTATIONS))
+    assert list(made) == ["badges/torch210-vllm019.svg"]
+    root = ET.fromstring(made["badges/torch210-vllm019.svg"])
+    told = "torch 2.10 | vLLM 0.19: incompatible"
+    assert root.get("aria-label") == told and root.get("role") == "img"
+    title = root.find(f"{SVG}title")
+    assert title is not None and title.text == f"{told} (cpu, Python 3.11, 2026-11-22)"
+    assert [each.text for each in root.iter(f"{SVG}text")] == [
+        "torch 2.10 | vLLM 0.19",
+        "incompatible",
+    ]
+
+
+def test_the_platform_that_decides_is_told_where_it_says_something() -> None:
+    nothing = record("cuda", cases=(), error=RunError("no_gpu", "none"))
+    made = badges.render(tabulate([nothing, record("cpu")], EXPECTATIONS))
+    assert "incompatible (cpu" in made["badges/torch210-vllm019.svg"]
+    made = badges.render(tabulate([nothing], EXPECTATIONS))
+    assert "untested (cuda" in made["badges/torch210-vllm019.svg"]
+
+
+def test_nothing_ran() -> None:
+    assert badges.render(tabulate([], EXPECTATIONS)) == {}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_what_it_says_is_escaped(verdict: str) -> None:
+    label = "<script>\"&'</script>"
+    root = ET.fromstring(badges.badge(label, verdict, label))
+    assert root.get("aria-label") == f"{label}: {verdict}"
+    assert {each.tag for each in root.iter()} == {
+        SVG + tag for tag in ("svg", "title", "clipPath", "rect", "g", "text")
+    }
+    assert not root.findall(f".//{SVG}script")

@@ -1,0 +1,85 @@
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from matrix.expectations import Expectations
+from matrix.grid import environments, runs, survey
+from matrix.records import Case, Record, Start
+from matrix.releases import load_releases
+from matrix.report import csv_table
+from matrix.report.table import Table, tabulate
+
+RELEASES = load_releases()
+SOME = replace(RELEASES, torch=RELEASES.torch[-3:], vllm=RELEASES.vllm[-4:])
+
+
+def failing(reason: str, torch: str, name: str = "") -> tuple[Path, Record]:
+    starts = (Start("cold", {"total": 61.24}), Start("warm", {"total": 20.0}))
+    cases = (
+        Case("good", "passed", starts=starts),
+        Case("bad", "failed", reason=reason),
+    )
+    cell = "py311-torch215-vllm033"
+    provenance = {"started": "2026-11-22T18:00:00Z", "torch": torch, "vllm": "0.33.0"}
+    return Path(name or f"{cell}.json"), Record(cell, "cuda", True, provenance, cases=cases)
+
+
+def table(*records: tuple[Path, Record]) -> Table:
+    judged = tabulate(records, Expectations(()), releases=RELEASES)
+    seen = runs(((each.record, each.verdict) for each in judged.entries), RELEASES)
+    return replace(judged, grid=survey(SOME, seen=seen))
+
+
+def rows(made: Table) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(csv_table.render(made, environments(SOME)))))
+
+
+def test_there_is_a_row_for_each_cell_and_platform() -> None:
+    read = rows(table())
+    assert len(read) == 2 * 3 * 4 * len(SOME.pythons)
+    assert len({tuple(row.values())[:5] for row in read}) == len(read)
+    assert all(row["ran"] == row["cold_seconds"] == "" for row in read)
+
+
+def test_a_cell_that_ran_has_its_record() -> None:
+    read = [row for row in rows(table(failing("no", "2.15.0"))) if row["ran"]]
+    assert read == [
+        {
+            "cell": "py311-torch215-vllm033",
+            "platform": "cuda",
+            "python": "3.11",
+            "torch": "2.15.0",
+            "vllm": "0.33.0",
+            "off_pin": "yes",
+            "verdict": "incompatible",
+            "reached": "imports",
+            "fails": "starts cold",
+            "reason": "bad: no",
+            "ran": "2026-11-22",
+            "record": "py311-torch215-vllm033.json",
+            "cases": "2",
+            "cold_seconds": "61.2",
+            "warm_seconds": "20.0",
+        }
+    ]
+
+
+def test_a_record_of_no_cell_of_the_grid_stands_at_the_end() -> None:
+    read = rows(table(failing("no", "2.15.0.dev1")))
+    assert read[-1]["torch"] == "2.15.0.dev1" and read[-1]["reason"] == "bad: no"
+    assert len(read) == 2 * 3 * 4 * len(SOME.pythons) + 1
+
+
+@pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t=", "\r=", " =", "\x00="])
+def test_no_text_is_a_formula(mark: str) -> None:
+    evil = f'{mark}HYPERLINK("x")\n=1'
+    record = failing("no", "2.15.0.dev1", f"{evil}.json")
+    bad = replace(record[1].cases[1], case=evil, reason=evil)
+    read = rows(table((record[0], replace(record[1], cases=(record[1].cases[0], bad)))))
+    for row in read:
+        for value in row.values():
+            assert not value.startswith(("=", "+", "-", "@", "\t", "\r", " "))
+    assert read[-1]["reason"].startswith("'") and "HYPERLINK" in read[-1]["reason"]

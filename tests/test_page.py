@@ -1,0 +1,347 @@
+import doctest
+import json
+import re
+import sys
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matrix.errors import MatrixError
+from matrix.expectations import parse_expectations
+from matrix.grid import environments, runs, survey
+from matrix.records import Case, Record, RunError, Start
+from matrix.releases import load_releases
+from matrix.report import page, page_data
+from matrix.report.table import Table, tabulate
+from matrix.verdicts import VERDICTS
+
+RELEASES = load_releases()
+RULES = parse_expectations(
+    """
+[[rule]]
+id = "warm"
+case = "moe"
+start = "warm"
+counters = { num_compiled_artifacts_saved = 0, num_compiled_artifacts_loaded = 3 }
+evidence = ["a record"]
+
+[[rule]]
+id = "cold"
+case = "moe"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
+EVIL = "</script><script>document.title='evil'</script><img src=x onerror=alert(1)> & '\" \u2028"
+VOID = {"meta", "input", "br", "img", "link", "hr"}
+
+
+def make(
+    cell: str, torch: str, vllm: str, *cases: Case, platform: str = "cpu", **more: Any
+) -> tuple[Path, Record]:
+    provenance = {
+        "started": "2026-11-22T18:00:00Z",
+        "seconds": 312.4,
+        "python": "3.11.7",
+        "torch": torch,
+        "vllm": vllm,
+        "gpu": None,
+        **more.pop("provenance", {}),
+    }
+    record = Record(cell, platform, True, provenance, cases=cases, **more)
+    return Path(f"{cell}.json"), record
+
+
+def moe(loaded: int = 3, **more: Any) -> Case:
+    starts = (
+        Start("cold", {"total": 61.24, "dynamo": 6.0}, {"num_compiled_artifacts_saved": 3}),
+        Start(
+            "warm",
+            {"total": 1000.06},
+            {
+                "num_compiled_artifacts_saved": 0,
+                "num_compiled_artifacts_loaded": loaded,
+                "inductor.extern_calls": 1_000_000,
+            },
+        ),
+    )
+    return Case("moe", **{"outcome": "passed", "starts": starts, **more})
+
+
+def failed(said: str, trace: str) -> Case:
+    return moe(outcome="failed", starts=(), reason=said, signature=said, failure=trace)
+
+
+RECORDS = [
+    make("py311-torch210-vllm019", "2.10.0+cu128", "0.19.1", moe()),
+    make("py311-torch210-vllm018", "2.10.0+cu128", "0.18.1", moe(loaded=1)),
+    make("py311-torch211-vllm020", "2.11.0", "0.20.2", failed(EVIL, f"a\n  b {EVIL}\n\x1b[1mc 17")),
+    make(
+        "py311-torch29-vllm016", "2.9.1", "0.16.0", error=RunError("no_space", "the disk is full")
+    ),
+    make("py311-torch212-vllm020", "2.12.1", "0.20.2", moe()),
+    # It ran a nightly that the grid does not have.
+    make("py311-torch210-vllm017", "2.10.0.dev1", "0.17.1", moe()),
+]
+
+
+def table_of(records: list[tuple[Path, Record]] = RECORDS) -> Table:
+    table = tabulate(records, RULES, releases=RELEASES)
+    seen = runs(((each.record, each.verdict) for each in table.entries), RELEASES)
+    return replace(table, grid=survey(RELEASES, seen=seen))
+
+
+TABLE = table_of()
+NAMED = environments(RELEASES)
+
+
+class Read(HTMLParser):
+    """The elements of a page, which must nest and end; scripts and the texts of squares."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.scripts: list[str] = []
+        self.squares: list[tuple[str, str]] = []
+        self.scopes: list[str | None] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        assert len(told) == len(attrs), f"an attribute of {tag} stands there twice"
+        assert not any(name.startswith("on") for name in told), f"{tag} has a handler"
+        assert not {"src", "srcset", "style"} & set(told), f"{tag} loads something"
+        self.seen[tag] += 1
+        if "id" in told:
+            self.ids.append(str(told["id"]))
+        if tag == "th":
+            self.scopes.append(told.get("scope"))
+        if tag == "script":
+            self.scripts.append("")
+        if tag == "button" and "tabindex" in told:
+            self.squares.append((str(told["class"]), ""))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        if self.open[-1:] == ["button"] and "tbody" in self.open:
+            self.squares[-1] = (self.squares[-1][0], data)
+
+
+def content(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Read(text).scripts[0])
+    return found
+
+
+def decoded(text: str) -> list[int]:
+    """What `coded` wrote, as the page's script reads it."""
+    digits, found, at = page_data.ALPHABET, [], 0
+    while at < len(text):
+        digit = digits.index(text[at])
+        at += 1
+        if digit < 60:
+            found.append(digit)
+        elif digit < 87:
+            found.append(60 + (digit - 60) * 88 + digits.index(text[at]))
+            at += 1
+        else:
+            length, number = digits.index(text[at]), 0
+            for each in text[at + 1 : at + 1 + length]:
+                number = number * 88 + digits.index(each)
+            found.append(60 + 27 * 88 + number)
+            at += 1 + length
+    return found
+
+
+PAGE = page.render(TABLE, NAMED)
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing() -> None:
+    read = Read(PAGE)
+    assert PAGE.startswith("<!DOCTYPE html>")
+    assert len(read.ids) == len(set(read.ids))
+    assert (read.seen["script"], read.seen["style"], read.seen["table"]) == (2, 1, 1)
+    assert not {"link", "img", "iframe", "object", "base"} & set(read.seen)
+    assert set(read.scopes) == {"col", "row"}
+    assert "http://" not in PAGE.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in PAGE and "default-src 'none'" in PAGE
+
+
+def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
+    grid = TABLE.grid
+    assert grid is not None
+    wanted = [
+        grid.squares["cuda", torch.version, vllm.version].shown
+        for vllm in grid.rows
+        for torch in grid.columns
+    ]
+    read = Read(PAGE)
+    assert [said for _, said in read.squares] == [page.mark(each) for each in wanted]
+    assert [style[:2] for style, _ in read.squares] == [
+        f"s{VERDICTS.index(each.verdict)}" for each in wanted
+    ]
+    assert [style.endswith(" p") for style, _ in read.squares] == [not c.off_pin for c in wanted]
+
+
+def test_every_climb_of_every_square_is_in_the_data() -> None:
+    grid, data = TABLE.grid, content(PAGE)
+    assert grid is not None
+    for platform in grid.platforms:
+        squares = decoded(data["grid"][platform])
+        places = iter(squares)
+        for vllm in grid.rows:
+            for torch in grid.columns:
+                square = grid.squares[platform, torch.version, vllm.version]
+                shown, *climbs = decoded(data["squares"][next(places)])
+                assert square.climbs[shown] == square.shown
+                assert [data["climbs"][each][0] for each in climbs] == [
+                    VERDICTS.index(each.verdict) for each in square.climbs
+                ]
+                for at, climb in zip(climbs, square.climbs, strict=True):
+                    states = [data["steps"][each] for each in decoded(data["climbs"][at][4])]
+                    assert [data["states"][state] for state, _, _ in states] == [
+                        step.state for step in climb.steps
+                    ]
+
+
+def test_counts_and_seconds_come_back_from_the_data() -> None:
+    data = content(PAGE)
+    entry = next(each for each in data["entries"] if data["vllm"][each[2]][0] == "0.18.1")
+    what, *numbers = decoded(entry[16])
+    shape = decoded(data["whats"][what])
+    assert data["texts"][shape[0]] == "moe" and data["verdicts"][shape[2]] == "drift"
+    counts = [decoded(data["counts"][each]) for each in numbers[:2]]
+    named = {
+        data["texts"][name]: value
+        for name, value in zip(data["names"][counts[1][0]], counts[1][1:], strict=True)
+    }
+    assert named == {
+        "num_compiled_artifacts_saved": 0,
+        "num_compiled_artifacts_loaded": 1,
+        "inductor.extern_calls": 1_000_000,
+    }
+    assert numbers[2:] == [612, 60, 10001]
+    names, values, rules = data["expected"][shape[12]]
+    wanted = {
+        data["texts"][each]: value for each, value in zip(data["names"][names], values, strict=True)
+    }
+    assert wanted == RULES.rules[0].counters and {data["texts"][each] for each in rules} == {"warm"}
+
+
+def test_a_record_of_no_cell_of_the_grid_is_there_without_a_place() -> None:
+    entries = content(PAGE)["entries"]
+    assert [each[2] for each in entries].count(-1) == 1
+    assert len(entries) == len(TABLE.entries)
+
+
+def test_what_a_record_says_stays_text() -> None:
+    assert "<img" not in PAGE and "<script>document" not in PAGE
+    assert Read(PAGE).seen["script"] == 2
+    data = content(PAGE)
+    assert any(said.startswith("</script><script>document.title") for said in data["texts"][1:])
+    trace = decoded(data["traces"][1])
+    lines = []
+    while len(trace) > 1:
+        shape = data["lines"][trace.pop(1)]
+        while "\0" in shape:
+            shape = shape.replace("\0", str(trace.pop(1)), 1)
+        lines.append(shape)
+    assert trace == [0]
+    assert lines[0] == "a" and lines[1].startswith("  b </script>") and lines[2] == "c 17"
+
+
+def test_a_long_trace_is_cut_at_its_head_and_says_so() -> None:
+    whole = "\n".join(f"line {number}" for number in range(100))
+    some = table_of([make("py311-torch210-vllm019", "2.10.0", "0.19.1", failed("no", whole))])
+    data = content(page.render(some, NAMED))
+    assert decoded(data["traces"][1])[0] == 40
+    assert len(decoded(data["traces"][1])) == 1 + 2 * 60
+
+
+@pytest.mark.parametrize("records", [[], RECORDS[:1]])
+def test_a_page_without_a_grid_or_without_records(records: list[tuple[Path, Record]]) -> None:
+    table = tabulate(records, RULES)
+    read = Read(page.render(table))
+    assert read.squares == []
+    assert len(content(page.render(table))["entries"]) == len(records)
+
+
+def test_the_same_records_give_the_same_page() -> None:
+    assert page.render(table_of(RECORDS[::-1]), NAMED) == PAGE
+
+
+def test_seconds_over_time_are_kept_where_there_are_two() -> None:
+    key = "py311-torch210-vllm019", "cpu", "moe"
+    history = {
+        (*key, "cold"): [(f"2026-{month:02}-01T00:00:00Z", float(month)) for month in (1, 2, 3)],
+        (*key, "warm"): [("2026-01-01T00:00:00Z", 1.0)],
+    }
+    data = content(page.render(TABLE, NAMED, history))
+    past = [each for entry in data["entries"] for each in entry[17]]
+    assert len(past) == 1
+    case, start, first, last, points = past[0]
+    assert (case, start, decoded(points)) == (0, 0, [10, 20, 30])
+    assert (data["texts"][first], data["texts"][last]) == ("2026-01-01", "2026-03-01")
+
+
+def test_only_a_pair_that_its_name_means_is_named() -> None:
+    grid, data = TABLE.grid, content(PAGE)
+    assert grid is not None
+    named = iter(data["named"])
+    told = {(t.version, v.version): next(named) for v in grid.rows for t in grid.columns}
+    assert told["2.10.0", "0.19.1"] == "1"
+    # py311-torch29-vllm016 is torch 2.9.1, which that vLLM pins.
+    assert (told["2.9.0", "0.16.0"], told["2.9.1", "0.16.0"]) == ("0", "1")
+
+
+@given(st.lists(st.integers(0, 2**53)))
+def test_numbers_come_back(numbers: list[int]) -> None:
+    text = page_data.coded(numbers)
+    assert decoded(text) == numbers
+    assert not set(text) & set("<>&\"'\\ ")
+
+
+@given(st.text())
+def test_no_text_ends_the_script_that_holds_it(text: str) -> None:
+    told = page_data.embedded([text])
+    assert not set(told) & set("<>&\u2028\u2029")
+    assert json.loads(told) == [text]
+
+
+@given(st.text(), st.text())
+def test_no_record_breaks_the_page(said: str, name: str) -> None:
+    case = failed(said, said + "\n" + name)
+    some = tabulate([make("py311-torch210-vllm019", "2.10.0", "0.19.1", case)], RULES)
+    text = page.render(some)
+    text.encode()
+    read = Read(text)
+    assert read.seen["script"] == 2
+    data = json.loads(read.scripts[0])
+    assert re.sub(r"\s", "", data["texts"][1]).isprintable()
+
+
+def test_without_jinja_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MatrixError, match=r"needs Jinja2; pip install"):
+        page.render(TABLE)
+
+
+def test_the_examples_of_its_docstrings_hold() -> None:
+    assert doctest.testmod(page_data) == (0, 3)
