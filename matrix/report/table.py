@@ -13,6 +13,7 @@ from matrix.cells import Factors, factors
 from matrix.differences import Explanations
 from matrix.expectations import Expectations, Rule
 from matrix.grid import Grid
+from matrix.history import whole
 from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.releases import Releases
 from matrix.verdicts import DRIFT, INCOMPATIBLE, VERDICTS, CaseVerdict, CellVerdict, judge, worst
@@ -107,6 +108,7 @@ def tabulate(
     expectations: Expectations,
     explanations: Explanations | None = None,
     releases: Releases | None = None,
+    late: str | None = None,
 ) -> Table:
     """Judge the records, and keep for each cell on each platform the newest that decides.
 
@@ -115,10 +117,11 @@ def tabulate(
     A run that was cut short or refused (a full disk, Ctrl-C), or that was asked for some of the
     cases only, hides no older one unless what it found is as bad. Of two that started in the same
     second, the choice falls on their content, so that it does not depend on the order in which a
-    disk lists them.
+    disk lists them. What started after `late` comes from the future (`matrix.history.late_from`)
+    and counts as older than the rest.
     """
     newest: dict[tuple[str, str], Entry] = {}
-    for path, record in sorted(records, key=_age):
+    for path, record in sorted(records, key=lambda told: _age(told, late)):
         key = record.cell, record.platform
         off_pin = releases is not None and releases.overridden_pin(record.cell) is not None
         entry = Entry(record, judge(record, expectations), path.name, off_pin)
@@ -129,25 +132,20 @@ def tabulate(
     return Table(entries, agreement, tuple(rule for rule in expectations.rules if rule.upstream))
 
 
-def _age(told: tuple[Path, Record]) -> tuple[str, str, str]:
+def _age(told: tuple[Path, Record], late: str | None) -> tuple[bool, str, str, str]:
     path, record = told
-    return record.started, to_json(record), path.name
+    today = late is None or record.started <= late
+    return today, record.started, to_json(record), path.name
 
 
 def _replaces(newer: Entry, older: Entry) -> bool:
     """Whether the newer of two records of one cell is the one to show."""
-    if _whole(newer.record):
+    if whole(newer.record):
         return True
     if _red(newer):
         at = VERDICTS.index(newer.verdict.verdict), VERDICTS.index(older.verdict.verdict)
         return at[0] <= at[1]
-    return not _whole(older.record) and not _red(older)
-
-
-def _whole(record: Record) -> bool:
-    """Whether the run came to its end with every case of the startup tests."""
-    ended = record.finished and record.error is None
-    return ended and bool(record.cases) and not record.deselected
+    return not whole(older.record) and not _red(older)
 
 
 def _red(entry: Entry) -> bool:
