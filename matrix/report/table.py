@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from packaging.version import Version
@@ -33,7 +35,7 @@ class Entry:
     file: str
     off_pin: bool = False
 
-    @property
+    @cached_property
     def factors(self) -> Factors:
         """The minor releases that the cell's name holds."""
         return factors(self.record.cell)
@@ -89,12 +91,15 @@ class Table:
 
     def pair(self, platform: str, torch: str, vllm: str) -> tuple[Entry, ...]:
         """The entries of one pair of minor releases: one a Python."""
-        return tuple(
-            entry
-            for entry in self.entries
-            if entry.record.platform == platform
-            and (entry.factors.torch, entry.factors.vllm) == (torch, vllm)
-        )
+        return tuple(self._pairs.get((platform, torch, vllm), ()))
+
+    @cached_property
+    def _pairs(self) -> Mapping[tuple[str, str, str], list[Entry]]:
+        found: dict[tuple[str, str, str], list[Entry]] = {}
+        for entry in self.entries:
+            key = entry.record.platform, entry.factors.torch, str(entry.factors.vllm)
+            found.setdefault(key, []).append(entry)
+        return found
 
     def worst(self, platform: str, torch: str, vllm: str) -> Entry | None:
         """The entry with the worst verdict among a pair's Pythons, or None without a record."""
@@ -121,7 +126,7 @@ def tabulate(
     and counts as older than the rest.
     """
     newest: dict[tuple[str, str], Entry] = {}
-    for path, record in sorted(records, key=lambda told: _age(told, late)):
+    for path, record in _oldest_first(records, late):
         key = record.cell, record.platform
         off_pin = releases is not None and releases.overridden_pin(record.cell) is not None
         entry = Entry(record, judge(record, expectations), path.name, off_pin)
@@ -132,10 +137,20 @@ def tabulate(
     return Table(entries, agreement, tuple(rule for rule in expectations.rules if rule.upstream))
 
 
-def _age(told: tuple[Path, Record], late: str | None) -> tuple[bool, str, str, str]:
-    path, record = told
-    today = late is None or record.started <= late
-    return today, record.started, to_json(record), path.name
+def _oldest_first(
+    records: Iterable[tuple[Path, Record]], late: str | None
+) -> list[tuple[Path, Record]]:
+    told = list(records)
+    at = Counter((record.cell, record.platform, record.started) for _, record in told)
+
+    def age(one: tuple[Path, Record]) -> tuple[bool, str, str, str]:
+        path, record = one
+        today = late is None or record.started <= late
+        # A record's text is dear, and asked only where the second decides nothing.
+        tied = at[record.cell, record.platform, record.started] > 1
+        return today, record.started, to_json(record) if tied else "", path.name
+
+    return sorted(told, key=age)
 
 
 def _replaces(newer: Entry, older: Entry) -> bool:
