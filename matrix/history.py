@@ -177,7 +177,10 @@ def summarise(record: Record) -> Summary:
                 case.case,
                 case.outcome,
                 case.signature,
-                *(seen.seconds.get("total") if seen else None for seen in map(case.started, STARTS)),
+                *(
+                    seen.seconds.get("total") if seen else None
+                    for seen in map(case.started, STARTS)
+                ),
             )
             for case in record.cases
         ),
@@ -266,7 +269,12 @@ def _judged(record: Record) -> object:
         record.flags,
         all(rung.ok for rung in record.rungs),
         [
-            [each.case, each.outcome, each.flags, [[one.start, one.counters] for one in each.starts]]
+            [
+                each.case,
+                each.outcome,
+                each.flags,
+                [[one.start, one.counters] for one in each.starts],
+            ]
             for each in record.cases
         ],
     ]

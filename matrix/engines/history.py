@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +29,7 @@ from typing import Any
 from matrix.errors import MatrixError
 from matrix.expectations import Expectations
 from matrix.history import HistoryError, Times, summarise
-from matrix.records import Record, RecordError, parse, read, read_many, validate
+from matrix.records import STARTS, Record, RecordError, parse, read, read_many, validate
 from matrix.verdicts import judge
 
 __all__ = [
@@ -54,9 +55,7 @@ _MEMORY = "512MB"
 _ALONE = 200  # so few records are summarised in this process: another takes a second to start
 _CHUNK = 500
 _LAW_FILES = ("records.py", "cells.py", "verdicts.py", "history.py", "data/record.schema.json")
-_CASES = (
-    'STRUCT("case" VARCHAR, outcome VARCHAR, signature VARCHAR, cold DOUBLE, warm DOUBLE)[]'
-)
+_CASES = 'STRUCT("case" VARCHAR, outcome VARCHAR, signature VARCHAR, cold DOUBLE, warm DOUBLE)[]'
 _SUMMARY = {
     "cell": "VARCHAR",
     "platform": "VARCHAR",
@@ -86,6 +85,16 @@ _ROW = {
 }
 _PACKED = {**_ROW, "text": "VARCHAR"}
 _COLUMNS = ", ".join(_ROW)
+_COUNTERS = json.dumps(
+    {
+        "cases": [
+            {
+                "case": "VARCHAR",
+                "starts": [{"start": "VARCHAR", "counters": "MAP(VARCHAR, BIGINT)"}],
+            }
+        ]
+    }
+)
 
 Progress = Callable[[str], None]
 Place = Path | str
@@ -158,9 +167,7 @@ def pays(places: Iterable[Place]) -> bool:
             continue
         if (place / INDEX).exists():
             return True
-        count = 0
-        for path in _walk(place):
-            count += 1
+        for count, path in enumerate(_walk(place), 1):
             if path.name.endswith(PACK) or count >= LARGE:
                 return True
     return False
@@ -204,6 +211,7 @@ class History:
                 " install torch-vllm-matrix[history,table]"
             )
         self._errors: list[MatrixError] = []
+        self._stale: set[str] = set()
         self._progress = progress
         self._jobs = jobs or min(os.cpu_count() or 1, 8)
         self._temp = tempfile.TemporaryDirectory(prefix="matrix-history-")
@@ -256,24 +264,7 @@ class History:
         Of each cell on each platform: the newest record that settles it (`matrix.history.settles`),
         and of what came after it the newest of each kind that has one verdict.
         """
-        rows = self._db.execute(
-            """
-            WITH aged AS (
-              SELECT *, (CASE WHEN started > $late THEN '0' ELSE '1' END) || started AS age
-              FROM rows WHERE fault IS NULL
-            ), settled AS (
-              SELECT *, max(age) FILTER (settles) OVER (PARTITION BY cell, platform) AS last
-              FROM aged
-            )
-            SELECT path, source, file, cell, platform, started FROM settled
-            WHERE last IS NULL OR age >= last
-            QUALIFY age = max(age) OVER (PARTITION BY cell, platform, settles, judged)
-               AND (NOT settles OR age = last)
-            ORDER BY path
-            """,
-            {"late": late or "9999"},
-        ).fetchall()
-        records, faults = self._read(rows)
+        records, faults = self._read([row[:6] for row in self._candidates(late)])
         told = (
             self._db.execute(
                 "SELECT path, started FROM rows WHERE fault IS NULL AND started > ? ORDER BY path",
@@ -286,13 +277,40 @@ class History:
             told = []
         return Found(records, [*self.errors, *faults], told)
 
-    def list(self, asked: Asked, expectations: Expectations) -> list[Listed]:
+    def shown(self, late: str | None) -> set[str]:
+        """The digests of the contents of all records that the table could show."""
+        return {row[6] for row in self._candidates(late)}
+
+    def _candidates(self, late: str | None) -> Any:
+        return self._db.execute(
+            """
+            WITH aged AS (
+              SELECT *, (CASE WHEN started > $late THEN '0' ELSE '1' END) || started AS age
+              FROM rows WHERE fault IS NULL
+            ), settled AS (
+              SELECT *, max(age) FILTER (settles) OVER (PARTITION BY cell, platform) AS last
+              FROM aged
+            )
+            SELECT path, source, file, cell, platform, started, content FROM settled
+            WHERE last IS NULL OR age >= last
+            QUALIFY age = max(age) OVER (PARTITION BY cell, platform, settles, judged)
+               AND (NOT settles OR age = last)
+            ORDER BY path
+            """,
+            {"late": late or "9999"},
+        ).fetchall()
+
+    def find(self, asked: Asked, expectations: Expectations) -> list[Listed]:
         """The records asked for, newest first; the same record in two files once.
 
         Raises MatrixError for a filter that means nothing.
         """
         where, values = _where(asked)
-        for column, text in (("torch", asked.torch), ("vllm", asked.vllm), ("python", asked.python)):
+        for column, text in (
+            ("torch", asked.torch),
+            ("vllm", asked.vllm),
+            ("python", asked.python),
+        ):
             if text is not None:
                 where.append(f"{column} IN (SELECT unnest($of_{column}))")
                 values[f"of_{column}"] = self._matching(column, text)
@@ -312,9 +330,14 @@ class History:
             """,
             values,
         ).fetchall()
+        names = [each.name for each in dataclasses.fields(Listed)]
         return [
-            Listed(tuple(row[0]), *row[1:7], verdicts[row[7]], *row[8:])  # type: ignore[misc]
-            for row in rows
+            Listed(
+                **dict(
+                    zip(names, (tuple(paths), *to_verdict, verdicts[judged], *rest), strict=True)
+                )
+            )
+            for paths, *to_verdict, judged, rest in ((*row[:8], row[8:]) for row in rows)
         ]
 
     def verdicts(
@@ -343,13 +366,17 @@ class History:
                 found[row[6]] = judge(record, expectations).verdict if record else "untested"
         return found
 
-    def times(self, most: int = 60) -> Times:
-        """The newest `most` times of each start of each case, as `matrix.history.times` has them."""
+    def times(self, most: int = 60, cell: tuple[str, str] | None = None) -> Times:
+        """The newest `most` times of each start of each case, as `matrix.history.times` has them.
+
+        `cell`: of one cell on one platform alone.
+        """
         rows = self._db.execute(
             """
             WITH once AS (
               SELECT DISTINCT ON (content) cell, platform, started, content, jobs, cases
               FROM rows WHERE fault IS NULL
+                AND ($cell IS NULL OR (cell = $cell AND platform = $platform))
             ), flat AS (
               SELECT cell, platform, started, content, jobs, unnest(cases) AS c FROM once
             ), totals AS (
@@ -371,7 +398,7 @@ class History:
             FROM last WHERE age <= $most
             GROUP BY ALL ORDER BY ALL
             """,
-            {"most": most},
+            {"most": most, "cell": cell and cell[0], "platform": cell and cell[1]},
         ).fetchall()
         return Times({tuple(row[:4]): tuple(map(_pair, row[4])) for row in rows})
 
@@ -386,6 +413,160 @@ class History:
         if faults:
             raise faults[0]
         return records[0][1] if records else None
+
+    def loose(self, before: str) -> list[tuple[str, str, str, int, int]]:
+        """The good record files that started before: path, file, start, size and time of each."""
+        found: list[tuple[str, str, str, int, int]] = self._db.execute(
+            "SELECT path, file, started, size, mtime FROM rows"
+            " WHERE source IS NULL AND fault IS NULL AND started < ? AND size > 0"
+            " ORDER BY started, path",
+            [before],
+        ).fetchall()
+        return found
+
+    def content(self, path: str) -> str | None:
+        """The digest of the content of the record at this path."""
+        found = self._db.execute("SELECT content FROM rows WHERE path = ?", [path]).fetchone()
+        return None if found is None else str(found[0])
+
+    def held(self, archive: str) -> dict[str, str]:
+        """The content's digest of each record in this archive, by the name of its file."""
+        rows = self._db.execute("SELECT file, content FROM rows WHERE source = ?", [archive])
+        return dict(rows.fetchall())
+
+    def stale_archives(self) -> list[str]:
+        """The archives that another release of the matrix wrote."""
+        return sorted(self._stale)
+
+    def is_stale(self, archive: str) -> bool:
+        """Whether another release of the matrix wrote it."""
+        return archive in self._stale
+
+    def stored(self, late: str | None) -> list[tuple[str, str, str, str, str, bool, list[str]]]:
+        """Every record once: content, cell, platform, age, start, whole, and its paths."""
+        found: list[tuple[str, str, str, str, str, bool, list[str]]] = self._db.execute(
+            """
+            SELECT content, any_value(cell), any_value(platform),
+              (CASE WHEN any_value(started) > $late THEN '0' ELSE '1' END) || any_value(started),
+              any_value(started), any_value(whole), list(path ORDER BY path)
+            FROM rows WHERE fault IS NULL GROUP BY content
+            """,
+            {"late": late or "9999"},
+        ).fetchall()
+        return found
+
+    def places_of(self, paths: Iterable[str]) -> list[tuple[str, str | None, str]]:
+        """Of each path, the archive that it is in or None, and its name there."""
+        found: list[tuple[str, str | None, str]] = self._db.execute(
+            "SELECT path, source, file FROM rows WHERE path IN (SELECT unnest(?)) ORDER BY path",
+            [list(paths)],
+        ).fetchall()
+        return found
+
+    def write_archive(self, archive: Path, lines: Path, out: Path, group: int) -> None:
+        """Write the rows of an archive, and those of `lines` (path and text), to `out`."""
+        old = ""
+        values: dict[str, object] = {"lines": str(lines), "out": str(out), "group": group}
+        if archive.exists():
+            old = (
+                f"UNION ALL SELECT {_COLUMNS}, text FROM rows"
+                " JOIN (SELECT file AS name, text FROM read_parquet($old)) ON file = name"
+                " WHERE source = $archive AND fault IS NULL"
+            )
+            values |= {"old": _literal(str(archive)), "archive": str(archive)}
+        self._db.execute(
+            f"""
+            COPY (
+              SELECT * FROM (
+                SELECT {_COLUMNS}, text FROM rows JOIN (
+                  SELECT path AS name, text FROM read_json($lines, format = 'newline_delimited',
+                    maximum_object_size = 67108864,
+                    columns = {{path: 'VARCHAR', text: 'VARCHAR'}})
+                ) ON path = name WHERE source IS NULL
+                {old}
+              ) ORDER BY started, file
+            ) TO $out (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {int(group)})
+            """,
+            {key: each for key, each in values.items() if key != "group"},
+        )
+
+    def write_without(self, archive: Path, files: Sequence[str], out: Path, group: int) -> bool:
+        """Write an archive without these files to `out`; False, and nothing, where none is left."""
+        values: dict[str, object] = {"archive": _literal(str(archive)), "files": list(files)}
+        source = "FROM read_parquet($archive) WHERE file NOT IN (SELECT unnest($files))"
+        if not self._db.execute(f"SELECT count(*) {source}", values).fetchone()[0]:
+            return False
+        self._db.execute(
+            f"COPY (SELECT * {source} ORDER BY started, file) TO $out"
+            f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {int(group)})",
+            {**values, "out": str(out)},
+        )
+        return True
+
+    def text_digests(self, archive: Path) -> dict[str, str]:
+        """The SHA-256 of the text of each record in an archive, by the name of its file."""
+        rows = self._db.execute(
+            "SELECT file, sha256(text) FROM read_parquet(?)", [_literal(str(archive))]
+        )
+        return dict(rows.fetchall())
+
+    def write_export(self, name: str, out: Path) -> None:
+        """Write one of the three exported tables."""
+        once = "(SELECT DISTINCT ON (content) * FROM rows WHERE fault IS NULL)"
+        keys = "content, cell, platform, started"
+        values: dict[str, object] = {"out": str(out)}
+        if name == "records":
+            kept = ", ".join(key for key in _SUMMARY if key != "cases")
+            sql = f"SELECT {kept}, path FROM {once} ORDER BY started, content"
+        elif name == "starts":
+            starts = " UNION ALL ".join(
+                f"SELECT {keys}, c.\"case\", c.outcome, c.signature, '{start}' AS start,"
+                f" c.{start} AS seconds FROM flat"
+                for start in STARTS
+            )
+            sql = (
+                f"WITH flat AS (SELECT {keys}, unnest(cases) AS c FROM {once})"
+                f' SELECT * FROM ({starts}) ORDER BY started, content, "case", start'
+            )
+        else:
+            sources = [
+                each
+                for (each,) in self._db.execute(
+                    "SELECT DISTINCT source FROM rows WHERE source IS NOT NULL AND ends_with(source, ?)"
+                    " ORDER BY 1",
+                    [PACK],
+                ).fetchall()
+            ]
+            loose = [
+                each
+                for (each,) in self._db.execute(
+                    f"SELECT path FROM {once} WHERE source IS NULL OR NOT ends_with(source, ?)",
+                    [PACK],
+                ).fetchall()
+            ]
+            texts = []
+            if loose:
+                texts.append("SELECT filename AS name, content AS text FROM read_text($loose)")
+                values["loose"] = [_literal(each) for each in loose]
+            if sources:
+                texts.append(
+                    "SELECT filename || '/' || file, text"
+                    " FROM read_parquet($packs, filename = true)"
+                )
+                values["packs"] = [_literal(each) for each in sources]
+            told = " UNION ALL ".join(texts) or "SELECT NULL AS name, NULL AS text WHERE false"
+            sql = f"""
+                WITH texts AS ({told}), flat AS (
+                  SELECT {keys}, unnest(from_json(text, '{_COUNTERS}').cases) AS c
+                  FROM {once} JOIN texts ON path = name
+                ), starts AS (
+                  SELECT {keys}, c."case" AS "case", unnest(c.starts) AS s FROM flat
+                ), counts AS (
+                  SELECT {keys}, "case", s.start AS start, unnest(map_entries(s.counters)) AS e
+                  FROM starts
+                )
+                SELECT {keys}, "case", start, e.key AS counter, e.value AS count FROM counts"""
+        self._db.execute(f"COPY ({sql}) TO $out (FORMAT parquet, COMPRESSION zstd)", values)
 
     def _matching(self, column: str, text: str) -> list[str]:
         from packaging.version import InvalidVersion, Version
@@ -446,7 +627,7 @@ class History:
                     "SELECT file, text FROM read_parquet($source)"
                     " WHERE started BETWEEN $first AND $last AND file IN (SELECT unnest($files))",
                     {
-                        "source": source,
+                        "source": _literal(source),
                         "first": min(days),
                         "last": max(days),
                         "files": list(paths),
@@ -514,7 +695,7 @@ class History:
                     file: (size, mtime)
                     for file, size, mtime in self._db.execute(
                         "SELECT file, size, mtime FROM read_parquet($path) WHERE stamp = $stamp",
-                        {"path": str(path), "stamp": stamp},
+                        {"path": _literal(str(path)), "stamp": stamp},
                     ).fetchall()
                 }
             except (_error(), HistoryError):
@@ -526,7 +707,7 @@ class History:
         if fresh:
             keep = "" if same else "AND file IN (SELECT unnest($kept))"
             values: dict[str, object] = {
-                "path": str(path),
+                "path": _literal(str(path)),
                 "stamp": stamp,
                 "folder": _prefix(folder),
             }
@@ -570,22 +751,23 @@ class History:
         try:
             self._check_columns(source, _PACKED)
             stamps = self._db.execute(
-                "SELECT DISTINCT stamp FROM read_parquet($source)", {"source": source}
+                "SELECT DISTINCT stamp FROM read_parquet($source)", {"source": _literal(source)}
             ).fetchall()
             if stamps == [(_stamp(),)]:
                 self._db.execute(
                     f"INSERT INTO rows SELECT $source || '/' || file, $source, {_COLUMNS}"
-                    " FROM read_parquet($source)",
-                    {"source": source},
+                    " FROM read_parquet($literal)",
+                    {"source": source, "literal": _literal(source)},
                 )
                 return
             if stamps:
+                self._stale.add(source)
                 self._progress(
                     f"{source}: was packed by another release of this matrix, so all of it is read;"
                     " `matrix results pack --yes` on its folder packs it anew"
                 )
             told = self._db.execute(
-                "SELECT file, text FROM read_parquet($source)", {"source": source}
+                "SELECT file, text FROM read_parquet($source)", {"source": _literal(source)}
             )
             self._add_texts(source, told)
         except (_error(), HistoryError) as error:
@@ -631,7 +813,7 @@ class History:
 
     def _check_columns(self, path: Path | str, columns: Mapping[str, str]) -> None:
         found = self._db.execute(
-            "SELECT name FROM parquet_schema($path)", {"path": str(path)}
+            "SELECT name FROM parquet_schema($path)", {"path": _literal(str(path))}
         ).fetchall()
         missing = set(columns) - {name for (name,) in found}
         if missing:
@@ -669,16 +851,16 @@ class History:
                     done += count
                     if done // 10_000 != (done - count) // 10_000:
                         self._progress(f"{done} of {len(files)} read")
-        for _, part in parts:
-            self._insert(part, None)
-            part.unlink()
+        for _, out in parts:
+            self._insert(out, None)
+            out.unlink()
 
     def _insert(self, rows: Path, source: str | None) -> None:
         columns = {"path": "VARCHAR", **_ROW}
         self._db.execute(
             f"INSERT INTO rows SELECT path, $source, {_COLUMNS} FROM read_json($rows,"
             " format = 'newline_delimited', maximum_object_size = 67108864, columns = $columns)",
-            {"source": source, "rows": str(rows), "columns": columns},
+            {"source": source, "rows": _literal(str(rows)), "columns": columns},
         )
 
 
@@ -765,12 +947,12 @@ def _stamp() -> str:
 def _where(asked: Asked) -> tuple[list[str], dict[str, object]]:
     """SQL conditions of fixed text, and the values of their parameters."""
     where, values = ["fault IS NULL"], dict[str, object]()
-    conditions = {
+    conditions: dict[str, tuple[str, Callable[[str], str]]] = {
         "cell": ("cell GLOB $cell", _glob),
         "platform": ("platform = $platform", str),
         "since": ("started >= $since", _since),
         "until": ("started <= $until", _until),
-        "case": ("len(list_filter(cases, lambda x: x.\"case\" GLOB $case)) > 0", _glob),
+        "case": ('len(list_filter(cases, lambda x: x."case" GLOB $case)) > 0', _glob),
     }
     for key, (condition, mend) in conditions.items():
         value = getattr(asked, key)
@@ -812,6 +994,13 @@ def _real(path: Path, roots: dict[str, str]) -> str:
     if parent not in roots:
         roots[parent] = os.path.realpath(parent)
     return f"{roots[parent]}/{path.name}"
+
+
+def _literal(path: str) -> str:
+    """A local path for where DuckDB would take it for a pattern."""
+    if "://" in path:
+        return path
+    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def _prefix(folder: Path) -> str:
