@@ -4,10 +4,10 @@
 
 The records are made up: `results/` has real ones, and each is written again under other cells and
 nights with other seconds, some of them failing, cut short, in part, damaged or twice, through the
-Record dataclass and in a real one's size (of one cell's nights only the times differ). They lie in a temporary folder, deleted at the end
-(`--keep` leaves them); 100,000 take 3.3 GB. Each step runs as a process of its own, from start to
-exit; printed are its wall and CPU seconds (of its helpers too) and its own peak memory. Needs the
-extras `history` and `table`.
+Record dataclass and in a real one's size (of one cell's nights only the times differ). They lie in
+a temporary folder, deleted at the end (`--keep` leaves them); 100,000 take 3.3 GB. Each step runs
+as a process of its own, from start to exit; printed are its wall and CPU seconds (of its helpers
+too) and its own peak memory. Needs the extras `history` and `table`.
 """
 
 import argparse
@@ -69,8 +69,8 @@ def _measure(place: Path, count: int) -> None:
     nights = -(-count // len(names))
     folder = place / "records"
     print(
-        f"{count} records: {nights} nights of {len(names) // 2} cells on {len(PLATFORMS)} platforms;"
-        f" {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        f"{count} records: {nights} nights of {len(names) // 2} cells on {len(PLATFORMS)}"
+        f" platforms; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
     if not folder.exists():

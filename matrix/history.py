@@ -238,9 +238,9 @@ def beyond_noise(history: Sequence[float], value: float) -> bool:
 def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
     """Whether one small sample of seconds lies beyond the noise of another.
 
-    It does where the two do not overlap, their medians are apart by more than both floors, and there
-    are enough values that samples of one kind would part so in at most one of ten cases: three
-    against three, two against five. One value on each side never is.
+    It does where the two do not overlap, their medians are apart by more than both floors, and
+    there are enough values that samples of one kind would part so in at most one of ten cases:
+    three against three, two against five. One value on each side never is.
 
     >>> shifted([60.0, 61.0, 62.0], [80.0, 81.0, 79.0]), shifted([60.0], [600.0])
     (True, False)

@@ -92,9 +92,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     prune = below.add_parser(
         "prune",
         help="show which records a policy lets go, and delete them",
-        epilog="Never deleted: the newest record of a cell on a platform, its newest whole one, what"
-        " the table shows, what an expectation or an explanation names, and what comes from the"
-        " future.",
+        epilog="Never deleted: the newest record of a cell on a platform, its newest whole one,"
+        " what the table shows, what an expectation or an explanation names, and what comes from"
+        " the future.",
         allow_abbrev=False,
     )
     _folders(prune, "records")

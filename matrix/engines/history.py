@@ -95,6 +95,8 @@ _COUNTERS = json.dumps(
         ]
     }
 )
+# Half a surrogate pair, which JSON may have as an escape and DuckDB's reader refuses.
+_HALVES = r"(^|[^\\])((?:\\\\)*)(?:\\u[dD][89a-fA-F][0-9a-fA-F]{2})+"
 
 Progress = Callable[[str], None]
 Place = Path | str
@@ -323,7 +325,8 @@ class History:
             SELECT list(path ORDER BY string_split(path, '/')[-1] DESC, path), any_value(cell),
               any_value(platform), any_value(started), any_value(torch), any_value(vllm),
               any_value(python), any_value(judged), any_value(whole), any_value(error),
-              any_value(len(cases)), any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))),
+              any_value(len(cases)),
+              any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))),
               any_value(seconds), content, bool_and(source IS NOT NULL)
             FROM rows WHERE {" AND ".join(where)} GROUP BY content
             ORDER BY any_value(started) DESC, any_value(cell), any_value(platform), content
@@ -532,8 +535,7 @@ class History:
             sources = [
                 each
                 for (each,) in self._db.execute(
-                    "SELECT DISTINCT source FROM rows WHERE source IS NOT NULL AND ends_with(source, ?)"
-                    " ORDER BY 1",
+                    "SELECT DISTINCT source FROM rows WHERE ends_with(source, ?) ORDER BY 1",
                     [PACK],
                 ).fetchall()
             ]
@@ -555,10 +557,15 @@ class History:
                 )
                 values["packs"] = [_literal(each) for each in sources]
             told = " UNION ALL ".join(texts) or "SELECT NULL AS name, NULL AS text WHERE false"
+            values["halves"] = _HALVES
             sql = f"""
-                WITH texts AS ({told}), flat AS (
+                WITH texts AS ({told}), good AS (
+                  SELECT name, CASE WHEN json_valid(text) THEN text
+                    ELSE regexp_replace(text, $halves, '\\1\\2?', 'g') END AS text
+                  FROM texts
+                ), flat AS (
                   SELECT {keys}, unnest(from_json(text, '{_COUNTERS}').cases) AS c
-                  FROM {once} JOIN texts ON path = name
+                  FROM {once} JOIN good ON path = name
                 ), starts AS (
                   SELECT {keys}, c."case" AS "case", unnest(c.starts) AS s FROM flat
                 ), counts AS (
@@ -865,7 +872,7 @@ class History:
 
 
 def _summarise_files(files: Sequence[tuple[str, str, int, int]], out: Path) -> int:
-    """Write a row for each file of (path, name in the index, size, time) to `out`; in any process."""
+    """Write a row for each file (path, name in the index, size, time) to `out`; in any process."""
     with open(out, "w", encoding="ascii") as lines:
         for path, file, size, mtime in files:
             lines.write(json.dumps(_summary_of_file(path, file, size, mtime)) + "\n")
@@ -912,7 +919,7 @@ def _text(value: str) -> str:
 
 
 def _check_schema(data: object, name: str) -> None:
-    """`matrix.records.validate`, a hundred times faster where jsonschema-rs says that all is well."""
+    """`matrix.records.validate`, a hundred times faster where jsonschema-rs finds no fault."""
     fast = _fast_validator()
     if fast is not None:
         try:
