@@ -379,6 +379,13 @@ def test_a_damaged_archive_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert all("\n" not in line for line in lines)
 
 
+def test_what_duckdb_fails_at_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(HistoryError, match="cannot be searched") as caught:
+        with History([fill(tmp_path, [make()])], silent) as history:
+            history._db.execute("SELECT *\nFROM nowhere")
+    assert "\n" not in str(caught.value)
+
+
 def test_an_archive_that_lies_is_told(tmp_path: Path) -> None:
     folder = fill(tmp_path, [make()])
     pack_all(folder)

@@ -87,11 +87,22 @@ def _pack_month(
                 file: found.get(file) for file in texts
             } != texts or not found.keys() >= held.keys():
                 raise HistoryError(f"{archive}: what was written is not what was read; try again")
+            # Its files may be deleted next: it must be on the disk by then.
+            _sync(partial)
             os.replace(partial, archive)
+            _sync(archive.parent)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink()
     return done
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def delete(history: History, paths: Iterable[str]) -> int:

@@ -95,6 +95,12 @@ _COUNTERS = json.dumps(
         ]
     }
 )
+_S3 = {
+    "key_id": "ACCESS_KEY_ID",
+    "secret": "SECRET_ACCESS_KEY",
+    "session_token": "SESSION_TOKEN",
+    "region": "REGION",
+}
 # Half a surrogate pair, which JSON may have as an escape and DuckDB's reader refuses.
 _HALVES = r"(^|[^\\])((?:\\\\)*)(?:\\u[dD][89a-fA-F][0-9a-fA-F]{2})+"
 
@@ -231,6 +237,9 @@ class History:
         self._db.execute("SET enable_progress_bar = false")
         try:
             self._open(places, index)
+        except _error() as error:
+            self.close()
+            raise _one_line(error) from None
         except BaseException:
             self.close()
             raise
@@ -239,9 +248,11 @@ class History:
         """This history, which closes at the block's end."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close."""
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Close. What DuckDB itself fails at ends in one line, a HistoryError."""
         self.close()
+        if isinstance(error, _error()):
+            raise _one_line(error) from None
 
     def close(self) -> None:
         """Free the memory and the temporary files; the indexes stay."""
@@ -277,7 +288,8 @@ class History:
         )
         if len(told) == self.count():
             told = []
-        return Found(records, [*self.errors, *faults], told)
+        found = [(Path(path), record) for path, record in records.items()]
+        return Found(found, [*self.errors, *faults], told)
 
     def shown(self, late: str | None) -> set[str]:
         """The digests of the contents of all records that the table could show."""
@@ -361,8 +373,8 @@ class History:
         found: dict[str, str] = {}
         for start in range(0, len(rows), _CHUNK):
             some = rows[start : start + _CHUNK]
-            records, _ = self._read([row[:6] for row in some])
-            of = {str(path): record for path, record in records}
+            of, faults = self._read([row[:6] for row in some])
+            self._errors += faults
             for row in some:
                 # A file that was lost meanwhile is no reason to lose the list.
                 record = of.get(row[0])
@@ -415,7 +427,7 @@ class History:
         records, faults = self._read(rows)
         if faults:
             raise faults[0]
-        return records[0][1] if records else None
+        return records.get(path)
 
     def loose(self, before: str) -> list[tuple[str, str, str, int, int]]:
         """The good record files that started before: path, file, start, size and time of each."""
@@ -595,10 +607,10 @@ class History:
 
     def _read(
         self, rows: Sequence[tuple[str, str | None, str, str, str, str]]
-    ) -> tuple[list[tuple[Path, Record]], list[MatrixError]]:
-        """The records of rows of (path, source, file, cell, platform, started), and faults."""
+    ) -> tuple[dict[str, Record], list[MatrixError]]:
+        """The records, by path, of rows of (path, source, file, cell, platform, started), and faults."""
         texts = self._texts(rows)
-        records: list[tuple[Path, Record]] = []
+        records: dict[str, Record] = {}
         faults: list[MatrixError] = []
         for path, source, _, *what in rows:
             try:
@@ -616,7 +628,7 @@ class History:
             except RecordError as error:
                 faults.append(error)
             else:
-                records.append((Path(path), record))
+                records[path] = record
         return records, faults
 
     def _texts(self, rows: Sequence[tuple[str, str | None, str, str, str, str]]) -> dict[str, str]:
@@ -787,13 +799,15 @@ class History:
         """The archives of an object store's folder, and its loose records, which are all read."""
         base = address.rstrip("/")
         try:
+            if address.startswith("s3://"):
+                self._sign_in()
             if base.endswith(PACK):
                 packs, loose = [base], []
             else:
                 packs = [each for (each,) in self._glob(f"{base}/**/*{PACK}")]
                 loose = [each for (each,) in self._glob(f"{base}/**/*.json")]
         except _error() as error:
-            line = " ".join(str(error).split())
+            line = " ".join(str(error).split("LINE 1:")[0].split())
             raise HistoryError(f"{address}: cannot be read: {line[:200]}") from None
         for source in packs:
             self._open_pack(source)
@@ -811,6 +825,21 @@ class History:
             self._errors.append(
                 RecordError(f"{address}: no such folder or record; name one that is there")
             )
+
+    def _sign_in(self) -> None:
+        """Take S3's credentials from the environment (`AWS_*`), where it has some."""
+        self._db.execute("LOAD httpfs")
+        given = {name: os.environ.get(f"AWS_{key}") for name, key in _S3.items()}
+        given["region"] = given["region"] or os.environ.get("AWS_DEFAULT_REGION")
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        values: dict[str, object] = {key: each for key, each in given.items() if each}
+        if endpoint:
+            scheme, _, host = endpoint.rpartition("://")
+            values |= {"endpoint": host.rstrip("/"), "url_style": "path"}
+            values["use_ssl"] = scheme != "http"
+        if values:
+            settings = ", ".join(f"{key} ${key}" for key in values)
+            self._db.execute(f"CREATE OR REPLACE SECRET (TYPE s3, {settings})", values)
 
     def _glob(self, pattern: str) -> list[tuple[str]]:
         found: list[tuple[str]] = self._db.execute(
@@ -1041,6 +1070,11 @@ def _duckdb() -> Any:
         return importlib.import_module("duckdb")
     except ImportError:
         return None
+
+
+def _one_line(error: BaseException) -> HistoryError:
+    line = " ".join(str(error).split("LINE 1:")[0].split())
+    return HistoryError(f"the records cannot be searched: {line[:300]}")
 
 
 def _error() -> type[Exception]:
