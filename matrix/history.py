@@ -43,8 +43,8 @@ __all__ = [
 FACTOR = 5.0
 """How many of its own standard deviations (1.4826 MAD) a value may lie off the median.
 
-The seconds of starts have long tails, and a nightly asks some 30 of them for each cell: at three
-deviations it would cry about once a week for nothing.
+A nightly asks 18 starts of each cell: at three deviations even normal noise (0.27 % beyond) would
+cry at each cell in one night of 20, and the seconds of starts have longer tails than that.
 """
 FLOOR_SHARE = 0.15
 """The share of the median below which nothing is a change, however quiet the history was."""

@@ -380,9 +380,9 @@ def test_a_damaged_archive_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
 
 
 def test_what_duckdb_fails_at_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(HistoryError, match="cannot be searched") as caught:
-        with History([fill(tmp_path, [make()])], silent) as history:
-            history._db.execute("SELECT *\nFROM nowhere")
+    history = History([fill(tmp_path, [make()])], silent)
+    with pytest.raises(HistoryError, match="cannot be searched") as caught, history:
+        history._db.execute("SELECT *\nFROM nowhere")
     assert "\n" not in str(caught.value)
 
 

@@ -608,7 +608,7 @@ class History:
     def _read(
         self, rows: Sequence[tuple[str, str | None, str, str, str, str]]
     ) -> tuple[dict[str, Record], list[MatrixError]]:
-        """The records, by path, of rows of (path, source, file, cell, platform, started), and faults."""
+        """The records by path, and faults, of (path, source, file, cell, platform, started)."""
         texts = self._texts(rows)
         records: dict[str, Record] = {}
         faults: list[MatrixError] = []
