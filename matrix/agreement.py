@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import TypeVar
 
@@ -138,7 +139,19 @@ class Agreement:
     one_sided: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
 
-    @property
+    @cached_property
+    def by_pair(self) -> Mapping[Pair, tuple[list[Count], list[Prediction]]]:
+        """The counts and the predictions of each pair."""
+        found: dict[Pair, tuple[list[Count], list[Prediction]]] = {
+            pair: ([], []) for pair in self.pairs
+        }
+        for count in self.counts:
+            found[count.pair][0].append(count)
+        for prediction in self.predictions:
+            found[prediction.pair][1].append(prediction)
+        return found
+
+    @cached_property
     def differences(self) -> tuple[Count, ...]:
         """The counts that both platforms have and that differ."""
         return tuple(each for each in self.counts if each.cpu is not None and not each.agrees)
@@ -180,7 +193,10 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
             alone |= {record.cell for record in ran}
         if not ran or not of["cpu"]:
             continue
-        cuda, cpu = max(product(ran, of["cpu"]), key=lambda two: _preference(*two))
+        choices = list(product(ran, of["cpu"]))
+        # The preference costs the text of both records, which a choice of one need not pay.
+        choice = max(choices, key=lambda two: _preference(*two)) if choices[1:] else choices[0]
+        cuda, cpu = choice
         pair = Pair(torch, vllm, cuda.cell, cpu.cell)
         pairs.append(pair)
         others = {case.case: case for case in cpu.cases}

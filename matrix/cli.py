@@ -432,21 +432,24 @@ def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
 def _read_all(options: argparse.Namespace) -> tuple[Table, list[Record], int]:
     """The same, and the records that the table was made of."""
     from matrix.differences import load_explanations
+    from matrix.engines.history import newest_records
     from matrix.expectations import load_expectations
-    from matrix.records import read_many
+    from matrix.history import late_from
     from matrix.releases import load_releases
+    from matrix.report.results import late_lines
     from matrix.report.table import tabulate
 
     folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
     named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
     expectations, explanations = load_expectations(options.expectations), load_explanations()
-    records, errors = read_many(folders)
-    for error in errors:
-        _say(str(error))
-    if not records:
+    late = late_from(datetime.now(timezone.utc))
+    found = newest_records(folders, late, _say)
+    for line in (*map(str, found.errors), *late_lines(found.late)):
+        _say(line)
+    if not found.records:
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
-    table = tabulate(records, expectations, explanations, load_releases())
-    return table, [record for _, record in records], 2 if errors else 0
+    table = tabulate(found.records, expectations, explanations, load_releases(), late)
+    return table, [record for _, record in found.records], 2 if found.errors else 0
 
 
 def _attributed(
@@ -735,6 +738,8 @@ def _never_fail_to_encode(stream: TextIO) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from matrix import results
+
     parser = argparse.ArgumentParser(
         prog="matrix", description="The compatibility matrix of torch and vLLM."
     )
@@ -1012,7 +1017,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=Path,
+        type=_place,
         help="folders of records, or single records (default: results and records, those that"
         " exist)",
     )
@@ -1063,7 +1068,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=Path,
+        type=_place,
         help="folders of records, or single records (default: results and records)",
     )
     predict.set_defaults(expectations=None, run=_predict, parser=predict)
@@ -1252,6 +1257,8 @@ def _parser() -> argparse.ArgumentParser:
         "--waivers", metavar="FILE", type=Path, help="check these (default: the package's own)"
     )
     _finish(check, _check)
+
+    results.add(commands, _show)
     return parser
 
 
@@ -1268,7 +1275,7 @@ def _platform_and_folders(parser: argparse.ArgumentParser) -> None:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=Path,
+        type=_place,
         help="folders of records, or single records (default: results and records)",
     )
     parser.add_argument("--platform", choices=("cuda", "cpu"), help="default: both")
@@ -1282,6 +1289,10 @@ def _finish(parser: argparse.ArgumentParser, run: object) -> None:
         help="judge by these rules (default: the package's own)",
     )
     parser.set_defaults(run=run, parser=parser)
+
+
+def _place(text: str) -> Path | str:
+    return text if re.match(r"[a-z][a-z0-9]+://", text) else Path(text)
 
 
 def _positive_seconds(text: str) -> float:

@@ -252,7 +252,8 @@ def _alone(agreement: Agreement) -> list[str]:
 
 
 def _pair(agreement: Agreement, pair: Pair) -> dict[str, object]:
-    counts = group((each for each in agreement.counts if each.pair == pair), lambda each: each.case)
+    told, predictions = agreement.by_pair[pair]
+    counts = group(told, lambda each: each.case)
     return {
         "torch": pair.torch,
         "vllm": pair.vllm,
@@ -267,8 +268,7 @@ def _pair(agreement: Agreement, pair: Pair) -> dict[str, object]:
                 "figures": _shares(figures(counts.get(each.case, ()), (each,))),
                 "counters": [_count(count) for count in counts.get(each.case, ())],
             }
-            for each in agreement.predictions
-            if each.pair == pair
+            for each in predictions
         ],
     }
 
@@ -285,10 +285,7 @@ def _count(count: Count) -> dict[str, object]:
 
 
 def _of_pair(agreement: Agreement, pair: Pair) -> Figures:
-    return figures(
-        (each for each in agreement.counts if each.pair == pair),
-        (each for each in agreement.predictions if each.pair == pair),
-    )
+    return figures(*agreement.by_pair[pair])
 
 
 def _both(agreement: Agreement) -> list[Count]:

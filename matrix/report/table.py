@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from packaging.version import Version
@@ -15,6 +16,7 @@ from matrix.cells import Factors, factors
 from matrix.differences import Explanations
 from matrix.expectations import Expectations, Rule
 from matrix.grid import Grid
+from matrix.history import whole
 from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.releases import Releases
 from matrix.verdicts import (
@@ -43,7 +45,7 @@ class Entry:
     file: str
     off_pin: bool = False
 
-    @property
+    @cached_property
     def factors(self) -> Factors:
         """The minor releases that the cell's name holds."""
         return factors(self.record.cell)
@@ -101,12 +103,15 @@ class Table:
 
     def pair(self, platform: str, torch: str, vllm: str) -> tuple[Entry, ...]:
         """The entries of one pair of minor releases: one a Python."""
-        return tuple(
-            entry
-            for entry in self.entries
-            if entry.record.platform == platform
-            and (entry.factors.torch, entry.factors.vllm) == (torch, vllm)
-        )
+        return tuple(self._pairs.get((platform, torch, vllm), ()))
+
+    @cached_property
+    def _pairs(self) -> Mapping[tuple[str, str, str], list[Entry]]:
+        found: dict[tuple[str, str, str], list[Entry]] = {}
+        for entry in self.entries:
+            key = entry.record.platform, entry.factors.torch, str(entry.factors.vllm)
+            found.setdefault(key, []).append(entry)
+        return found
 
     def worst(self, platform: str, torch: str, vllm: str) -> Entry | None:
         """The entry with the worst verdict among a pair's Pythons, or None without a record."""
@@ -120,6 +125,7 @@ def tabulate(
     expectations: Expectations,
     explanations: Explanations | None = None,
     releases: Releases | None = None,
+    late: str | None = None,
 ) -> Table:
     """Judge the records, and keep for each cell on each platform the newest that decides.
 
@@ -128,7 +134,8 @@ def tabulate(
     A run that was cut short or refused (a full disk, Ctrl-C), or that was asked for some of the
     cases only, hides no older one unless what it found is as bad. Of two that started in the same
     second, the choice falls on their content, so that it does not depend on the order in which a
-    disk lists them.
+    disk lists them. What started after `late` comes from the future (`matrix.history.late_from`)
+    and counts as older than the rest.
     """
     told: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for path, record in records:
@@ -137,7 +144,7 @@ def tabulate(
     remembered = Remembered(expectations)
     for key, runs in told.items():
         off_pin = releases is not None and releases.overridden_pin(key[0]) is not None
-        for path, record in _by_age(runs):
+        for path, record in _oldest_first(runs, late):
             entry = Entry(record, judge(record, remembered), path.name, off_pin)
             if key not in newest or _replaces(entry, newest[key]):
                 newest[key] = entry
@@ -146,32 +153,30 @@ def tabulate(
     return Table(entries, agreement, tuple(rule for rule in expectations.rules if rule.upstream))
 
 
-def _by_age(runs: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
-    """The runs of one cell, oldest first; their text, which is long, only where two are as old."""
-    started = Counter(record.started for _, record in runs)
+def _oldest_first(
+    records: Iterable[tuple[Path, Record]], late: str | None
+) -> list[tuple[Path, Record]]:
+    told = list(records)
+    at = Counter((record.cell, record.platform, record.started) for _, record in told)
 
-    def age(told: tuple[Path, Record]) -> tuple[str, str, str]:
-        path, record = told
-        tied = started[record.started] > 1
-        return record.started, to_json(record) if tied else "", path.name
+    def age(one: tuple[Path, Record]) -> tuple[bool, str, str, str]:
+        path, record = one
+        today = late is None or record.started <= late
+        # A record's text is dear, and asked only where the second decides nothing.
+        tied = at[record.cell, record.platform, record.started] > 1
+        return today, record.started, to_json(record) if tied else "", path.name
 
-    return sorted(runs, key=age)
+    return sorted(told, key=age)
 
 
 def _replaces(newer: Entry, older: Entry) -> bool:
     """Whether the newer of two records of one cell is the one to show."""
-    if _whole(newer.record):
+    if whole(newer.record):
         return True
     if _red(newer):
         at = VERDICTS.index(newer.verdict.verdict), VERDICTS.index(older.verdict.verdict)
         return at[0] <= at[1]
-    return not _whole(older.record) and not _red(older)
-
-
-def _whole(record: Record) -> bool:
-    """Whether the run came to its end with every case of the startup tests."""
-    ended = record.finished and record.error is None
-    return ended and bool(record.cases) and not record.deselected
+    return not whole(older.record) and not _red(older)
 
 
 def _red(entry: Entry) -> bool:

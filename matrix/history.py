@@ -1,0 +1,293 @@
+"""Many records over time: what of a record decides, its times, and which of them are noise.
+
+Pure. A summary is the small part of a record that is asked of a hundred thousand of them; the
+record itself stays the only truth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+
+from matrix.cells import factors
+from matrix.errors import MatrixError
+from matrix.expectations import Expectations
+from matrix.records import STARTS, Record
+from matrix.verdicts import INCOMPATIBLE, judge
+
+__all__ = [
+    "FACTOR",
+    "FLOOR_SECONDS",
+    "FLOOR_SHARE",
+    "FUTURE_DAYS",
+    "HistoryError",
+    "Summary",
+    "SummaryCase",
+    "Times",
+    "beyond_noise",
+    "late_from",
+    "settles",
+    "shifted",
+    "spread",
+    "summarise",
+    "times",
+    "whole",
+]
+
+FACTOR = 5.0
+"""How many of its own standard deviations (1.4826 MAD) a value may lie off the median.
+
+A nightly asks 18 starts of each cell: at three deviations even normal noise (0.27 % beyond) would
+cry at each cell in one night of 20, and the seconds of starts have longer tails than that.
+"""
+FLOOR_SHARE = 0.15
+"""The share of the median below which nothing is a change, however quiet the history was."""
+FLOOR_SECONDS = 2.0
+"""The seconds below which nothing is a change: a fork and a cold disk cost as much."""
+FUTURE_DAYS = 1
+"""How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
+
+_LEAST = 3
+_DEVIATION = 1.4826  # a normal distribution's standard deviation is so many times its MAD
+_CHANCE = 0.1
+_NOTHING = Expectations(())
+
+Key = tuple[str, str, str, str]
+"""Of a series of times: cell, platform, case, start."""
+
+
+class HistoryError(MatrixError):
+    """Records that cannot be searched, packed or pruned: names the file and the mend."""
+
+
+@dataclass(frozen=True)
+class SummaryCase:
+    """One case of a record: how it ended, and the total seconds of the starts that ran."""
+
+    case: str
+    outcome: str
+    signature: str | None
+    cold: float | None
+    warm: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is asked of a record without reading it whole.
+
+    `torch`, `vllm` and `python` are the provenance's, or the cell's minor releases where that does
+    not know them. `content` is the SHA-256 of all that the record says, whatever the file's name
+    and layout; `judged` of the part that a verdict depends on, so that two records that are equal
+    in it have the same verdict by any expectations.
+    """
+
+    cell: str
+    platform: str
+    started: str
+    finished: bool
+    whole: bool
+    settles: bool
+    deselected: int
+    error: str | None
+    torch: str
+    vllm: str
+    python: str
+    fingerprint: str | None
+    jobs: int
+    seconds: float | None
+    content: str
+    judged: str
+    cases: tuple[SummaryCase, ...]
+
+
+@dataclass(frozen=True)
+class Times:
+    """The total seconds of starts over time: for each series its (started, seconds), oldest first.
+
+    Started is in UTC, as `2026-11-22T18:00:00Z`.
+    """
+
+    series: Mapping[Key, tuple[tuple[str, float], ...]] = field(default_factory=dict)
+
+    def times(
+        self, cell: str, platform: str, case: str, start: str
+    ) -> tuple[tuple[str, float], ...]:
+        """The series of one start of a case, oldest first; empty where it never ran."""
+        return self.series.get((cell, platform, case, start), ())
+
+
+def whole(record: Record) -> bool:
+    """Whether the run came to its end with every case of the startup tests."""
+    ended = record.finished and record.error is None
+    return ended and bool(record.cases) and not record.deselected
+
+
+def settles(record: Record) -> bool:
+    """Whether the record takes the place of any older one of its cell, by any expectations.
+
+    Expectations speak of counters alone, so what is incompatible without them is so by all of them,
+    and no verdict is worse. What is older than the newest such record never shows in the table.
+    """
+    return whole(record) or judge(record, _NOTHING).verdict == INCOMPATIBLE
+
+
+def late_from(now: datetime) -> str:
+    """The start, in UTC as a record says it, after which a record comes from the future.
+
+    Such a record is used, and named, but counts as older than all others: one machine with a wrong
+    clock would else hide every run of its cell for years. Where all records are of the future, it
+    is the reader's clock that is wrong, and none is.
+
+    >>> late_from(datetime(2026, 11, 22, 18))
+    '2026-11-23T18:00:00Z'
+    """
+    return f"{now + timedelta(days=FUTURE_DAYS):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def summarise(record: Record) -> Summary:
+    """The summary of a record."""
+    named, found = factors(record.cell), record.provenance
+    tests, took = found.get("tests"), found.get("seconds")
+    print_of = tests.get("fingerprint") if isinstance(tests, dict) else None
+    return Summary(
+        cell=record.cell,
+        platform=record.platform,
+        started=record.started,
+        finished=record.finished,
+        whole=whole(record),
+        settles=settles(record),
+        deselected=record.deselected,
+        error=record.error.kind if record.error else None,
+        torch=str(found.get("torch") or named.torch),
+        vllm=str(found.get("vllm") or named.vllm),
+        python=str(found.get("python") or named.python),
+        fingerprint=print_of if isinstance(print_of, str) else None,
+        jobs=record.jobs,
+        seconds=float(took) if isinstance(took, (int, float)) else None,
+        content=_digest(record),
+        judged=_digest(_judged(record)),
+        cases=tuple(
+            SummaryCase(
+                case.case,
+                case.outcome,
+                case.signature,
+                *(
+                    seen.seconds.get("total") if seen else None
+                    for seen in map(case.started, STARTS)
+                ),
+            )
+            for case in record.cases
+        ),
+    )
+
+
+def times(records: Iterable[Record]) -> Times:
+    """The series of all starts of the records, whatever their order; the same record counts once.
+
+    Seconds compare only with as many cases side by side, so a series holds the runs with as many
+    jobs as its newest.
+    """
+    found: dict[Key, set[tuple[str, str, int, float]]] = {}
+    for each in map(summarise, records):
+        for case in each.cases:
+            for start, total in zip(STARTS, (case.cold, case.warm), strict=True):
+                if total is not None:
+                    key = each.cell, each.platform, case.case, start
+                    value = each.started, each.content, each.jobs, total
+                    found.setdefault(key, set()).add(value)
+    series = {}
+    for key in sorted(found):
+        values = sorted(found[key])
+        jobs = values[-1][2]
+        series[key] = tuple((value[0], value[3]) for value in values if value[2] == jobs)
+    return Times(series)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """The median and the median absolute deviation (MAD) from it. Needs one value at least.
+
+    >>> spread([10.0, 11.0, 30.0])
+    (11.0, 1.0)
+    """
+    middle = median(values)
+    return middle, median(abs(value - middle) for value in values)
+
+
+def beyond_noise(history: Sequence[float], value: float) -> bool:
+    """Whether seconds are so far off those before them that it is no noise.
+
+    They are where they lie off the median by more than `FACTOR` standard deviations, as the MAD
+    tells them, and by more than both floors. Fewer than three values before it tell no noise, so
+    then nothing is beyond it.
+
+    >>> beyond_noise([60.0, 61.0, 62.0, 60.5], 90.0), beyond_noise([60.0], 90.0)
+    (True, False)
+    """
+    if len(history) < _LEAST:
+        return False
+    middle, deviation = spread(history)
+    return abs(value - middle) > max(FACTOR * _DEVIATION * deviation, _floor(middle))
+
+
+def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Whether one small sample of seconds lies beyond the noise of another.
+
+    It does where the two do not overlap, their medians are apart by more than both floors, and
+    there are enough values that samples of one kind would part so in at most one of ten cases:
+    three against three, two against five. One value on each side never is.
+
+    >>> shifted([60.0, 61.0, 62.0], [80.0, 81.0, 79.0]), shifted([60.0], [600.0])
+    (True, False)
+    """
+    if not before or not after:
+        return False
+    if 2 / math.comb(len(before) + len(after), len(before)) > _CHANCE:
+        return False
+    apart = max(before) < min(after) or max(after) < min(before)
+    return apart and abs(median(after) - median(before)) > _floor(median(before))
+
+
+def _floor(middle: float) -> float:
+    return max(FLOOR_SHARE * middle, FLOOR_SECONDS)
+
+
+def _judged(record: Record) -> object:
+    """All that `judge` looks at for the word of its verdict."""
+    found = record.provenance
+    return [
+        record.platform,
+        found.get("torch"),
+        found.get("vllm"),
+        record.finished,
+        record.error and record.error.kind,
+        record.flags,
+        all(rung.ok for rung in record.rungs),
+        [
+            [
+                each.case,
+                each.outcome,
+                each.flags,
+                [[one.start, one.counters] for one in each.starts],
+            ]
+            for each in record.cases
+        ],
+    ]
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if dataclasses.is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} is not JSON")

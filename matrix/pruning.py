@@ -1,0 +1,72 @@
+"""Which of many records may go, by a policy, so that nothing that is shown or named is lost.
+
+Pure. A cell here is always a cell on a platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from matrix.history import HistoryError
+
+__all__ = ["Policy", "Stored", "prunable"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What may go: beyond the `keep` newest of its cell, and started before `before`.
+
+    Where both are given, both must hold. `before` is a time in UTC as a record has it. Raises
+    HistoryError for a policy that says nothing, or would keep none.
+    """
+
+    keep: int | None = None
+    before: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no policy."""
+        if self.keep is None and self.before is None:
+            raise HistoryError("no policy: say --keep N, --older-than DAYS, or both")
+        if self.keep is not None and self.keep < 1:
+            raise HistoryError(f"--keep {self.keep}: must be 1 at least")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A record as it is stored: `key` names it, `age` sorts as its start does (oldest first).
+
+    `shown`: the table shows it, or could; `named`: an expectation or explanation names it.
+    """
+
+    key: str
+    cell: str
+    platform: str
+    age: str
+    started: str
+    whole: bool
+    shown: bool = False
+    named: bool = False
+
+
+def prunable(stored: Iterable[Stored], policy: Policy) -> tuple[Stored, ...]:
+    """What the policy lets go, oldest first, the same for any order of the records.
+
+    Never the newest of a cell, nor its newest whole one, nor one that the table shows, nor one
+    that is named as evidence.
+    """
+    cells: dict[tuple[str, str], list[Stored]] = {}
+    for each in stored:
+        cells.setdefault((each.cell, each.platform), []).append(each)
+    gone: list[Stored] = []
+    for of in cells.values():
+        newest = sorted(of, key=lambda each: (each.age, each.key), reverse=True)
+        last_whole = next((each for each in newest if each.whole), None)
+        for rank, each in enumerate(newest):
+            if rank == 0 or each is last_whole or each.shown or each.named:
+                continue
+            beyond = policy.keep is None or rank >= policy.keep
+            old = policy.before is None or each.started < policy.before
+            if beyond and old:
+                gone.append(each)
+    return tuple(sorted(gone, key=lambda each: (each.started, each.cell, each.platform, each.key)))

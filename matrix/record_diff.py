@@ -1,0 +1,170 @@
+"""What differs between two records, kind by kind.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matrix.expectations import Expectations
+from matrix.history import Times, beyond_noise
+from matrix.records import STARTS, Case, Record
+from matrix.verdicts import CellVerdict, judge
+
+__all__ = ["ASPECTS", "Change", "Diff", "differences"]
+
+ASPECTS = ("verdict", "case", "counter", "seconds", "package", "flag", "provenance")
+"""The kinds of change, in the order in which they are told."""
+
+# What no two runs share says nothing of what changed.
+_OF_THE_RUN = frozenset({"started", "seconds", "command"})
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that differs: `before` and `after` as text, None where one side lacks it.
+
+    `where` is a case, with its start, or empty. `notable` is false for seconds that may be noise.
+    """
+
+    aspect: str
+    where: str
+    what: str
+    before: str | None
+    after: str | None
+    notable: bool = True
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Two records, their verdicts, and all that differs between them."""
+
+    before: Record
+    after: Record
+    verdicts: tuple[CellVerdict, CellVerdict]
+    changes: tuple[Change, ...]
+
+    def of(self, aspect: str) -> tuple[Change, ...]:
+        """The changes of one of ASPECTS."""
+        return tuple(each for each in self.changes if each.aspect == aspect)
+
+
+def differences(
+    before: Record, after: Record, expectations: Expectations, times: Times | None = None
+) -> Diff:
+    """What differs from `before` to `after`.
+
+    Seconds are notable only where they lie beyond the noise of the `times` of the cell of `before`
+    up to it (`matrix.history.beyond_noise`); two records alone tell no noise.
+    """
+    verdicts = judge(before, expectations), judge(after, expectations)
+    changes = [*_verdict(*verdicts)]
+    changes += _cases(before, after, verdicts)
+    changes += _counters(before, after)
+    changes += _seconds(before, after, times or Times())
+    changes += _mappings("package", "", before.packages, after.packages)
+    changes += _flags(before, after)
+    changes += _mappings("provenance", "", _flat(before), _flat(after))
+    return Diff(before, after, verdicts, tuple(changes))
+
+
+def _verdict(before: CellVerdict, after: CellVerdict) -> list[Change]:
+    def told(one: CellVerdict) -> str:
+        return f"{one.verdict}{f': {one.reason}' if one.reason else ''}"
+
+    same = before.verdict == after.verdict and before.reason == after.reason
+    return [] if same else [Change("verdict", "", "cell", told(before), told(after))]
+
+
+def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> list[Change]:
+    told: list[dict[str, str]] = []
+    for record, verdict in zip((before, after), verdicts, strict=True):
+        said = {}
+        for case, judged in zip(record.cases, verdict.cases, strict=True):
+            why = case.signature or case.reason if case.outcome != "passed" else None
+            said[case.case] = f"{judged.verdict}, {case.outcome.replace('_', ' ')}" + (
+                f": {why}" if why else ""
+            )
+        told.append(said)
+    return _mappings("case", "", *told)
+
+
+def _counters(before: Record, after: Record) -> list[Change]:
+    changes: list[Change] = []
+    for (name, start), one, other in _pairs(before, after):
+        old, new = one.started(start), other.started(start)
+        if old is not None and new is not None:
+            changes += _mappings("counter", f"{name} {start}", old.counters, new.counters)
+    return changes
+
+
+def _seconds(before: Record, after: Record, times: Times) -> list[Change]:
+    changes = []
+    for (name, start), one, other in _pairs(before, after):
+        old, new = (case.started(start) for case in (one, other))
+        totals = [seen.seconds.get("total") if seen else None for seen in (old, new)]
+        if None in totals or totals[0] == totals[1]:
+            continue
+        assert totals[0] is not None and totals[1] is not None
+        series = times.times(before.cell, before.platform, name, start)
+        history = [value for started, value in series if started <= before.started]
+        notable = before.jobs == after.jobs and beyond_noise(history, totals[1])
+        said = [f"{value:.1f}" for value in totals if value is not None]
+        changes.append(Change("seconds", f"{name} {start}", "total", said[0], said[1], notable))
+    return changes
+
+
+def _pairs(before: Record, after: Record) -> list[tuple[tuple[str, str], Case, Case]]:
+    others = {case.case: case for case in after.cases}
+    return [
+        ((case.case, start), case, others[case.case])
+        for case in sorted(before.cases, key=lambda each: each.case)
+        if case.case in others
+        for start in STARTS
+    ]
+
+
+def _flags(before: Record, after: Record) -> list[Change]:
+    changes = _mappings("flag", "", before.flags, after.flags)
+    others = {case.case: case for case in after.cases}
+    for case in sorted(before.cases, key=lambda each: each.case):
+        if case.case in others:
+            changes += _mappings("flag", case.case, case.flags, others[case.case].flags)
+    return changes
+
+
+def _flat(record: Record) -> dict[str, object]:
+    """The provenance with one level of its objects as `cpu.model`."""
+    found: dict[str, object] = {}
+    for key, value in record.provenance.items():
+        if key in _OF_THE_RUN:
+            continue
+        if isinstance(value, Mapping):
+            found.update({f"{key}.{name}": each for name, each in value.items()})
+        else:
+            found[key] = value
+    return found
+
+
+def _mappings(
+    aspect: str, where: str, before: Mapping[str, object], after: Mapping[str, object]
+) -> list[Change]:
+    return [
+        Change(aspect, where, key, _text(before, key), _text(after, key))
+        for key in sorted(before.keys() | after.keys())
+        if (key in before) != (key in after) or before[key] != after[key]
+    ]
+
+
+def _text(values: Mapping[str, object], key: str) -> str | None:
+    if key not in values:
+        return None
+    value = values[key]
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,173 @@
+"""Many records on a terminal: lists, differences, and what pruning would delete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from matrix.report.text import aligned, clean, clip, seconds
+
+if TYPE_CHECKING:
+    from matrix.engines.history import Listed
+    from matrix.pruning import Stored
+    from matrix.record_diff import Diff
+
+__all__ = ["diff_json", "diff_lines", "late_lines", "listed_json", "listed_lines", "prune_lines"]
+
+_MOST_LATE = 10
+_TITLES = {
+    "verdict": "verdict",
+    "case": "cases",
+    "counter": "counters",
+    "seconds": "seconds",
+    "package": "packages",
+    "flag": "flags",
+    "provenance": "provenance",
+}
+
+
+def late_lines(late: Sequence[tuple[str, str]]) -> list[str]:
+    """One line for each record (path, start) from the future; the first ten."""
+    lines = [
+        f"{path}: started at {started}, ahead of this machine's clock; it counts as the oldest of"
+        " its cell: set the clock of the machine that ran it"
+        for path, started in late[:_MOST_LATE]
+    ]
+    more = len(late) - _MOST_LATE
+    return [*lines, f"and {more} more records from the future"] if more > 0 else lines
+
+
+def listed_lines(listed: Sequence[Listed]) -> str:
+    """The records as an aligned table, and how many they are."""
+    head = ["started", "cell", "platform", "verdict", "torch", "vLLM", "Python", "cases"]
+    head += ["seconds", "record"]
+    rows = [head]
+    for each in listed:
+        verdict = each.verdict if each.whole else f"{each.verdict} (part)"
+        rows.append(
+            [
+                each.started,
+                each.cell,
+                each.platform,
+                verdict,
+                clip(clean(each.torch), 30),
+                clip(clean(each.vllm), 30),
+                clip(clean(each.python), 20),
+                f"{each.passed}/{each.cases}",
+                seconds(each.seconds),
+                clean(each.paths[0])
+                + (f" (and {len(each.paths) - 1} more)" * (len(each.paths) > 1)),
+            ]
+        )
+    count = f"{len(listed)} record{'' if len(listed) == 1 else 's'}"
+    lines = aligned(rows, right=(7, 8)) if listed else []
+    return "\n".join([*lines, count]) + "\n"
+
+
+def listed_json(listed: Sequence[Listed]) -> str:
+    """The records as a JSON list, one object a record."""
+    rows = [
+        {
+            "cell": each.cell,
+            "platform": each.platform,
+            "started": each.started,
+            "torch": each.torch,
+            "vllm": each.vllm,
+            "python": each.python,
+            "verdict": each.verdict,
+            "whole": each.whole,
+            "error": each.error,
+            "cases": each.cases,
+            "passed": each.passed,
+            "seconds": each.seconds,
+            "content": f"sha256:{each.content}",
+            "paths": list(each.paths),
+        }
+        for each in listed
+    ]
+    return json.dumps(rows, indent=1) + "\n"
+
+
+def diff_lines(diff: Diff, names: Sequence[str], *, history: int) -> str:
+    """What differs, kind by kind; of seconds only those beyond noise, and how many others do.
+
+    `history` is how many records there were to tell noise by.
+    """
+    rows = [
+        [side, record.cell, record.platform, record.started, verdict.verdict, clean(name)]
+        for side, record, verdict, name in zip(
+            ("before", "after"), (diff.before, diff.after), diff.verdicts, names, strict=True
+        )
+    ]
+    lines = aligned(rows)
+    for aspect, title in _TITLES.items():
+        changes = diff.of(aspect)
+        shown = [each for each in changes if each.notable]
+        if shown:
+            lines += ["", title]
+            lines += aligned(
+                [
+                    [
+                        f"  {clip(clean(each.where), 70)}",
+                        clip(clean(each.what), 60),
+                        _side(each.before),
+                        "->",
+                        _side(each.after),
+                    ]
+                    for each in shown
+                ]
+            )
+        if len(shown) < len(changes):
+            lines += [
+                "",
+                f"{len(changes) - len(shown)} starts took other seconds, none of them beyond noise"
+                f" as far as {history} records of the cell tell",
+            ]
+    if not diff.changes:
+        lines += ["", "nothing differs but when they ran"]
+    return "\n".join(lines) + "\n"
+
+
+def diff_json(diff: Diff, names: Sequence[str]) -> str:
+    """The differences as JSON."""
+    sides = zip(("before", "after"), (diff.before, diff.after), diff.verdicts, names, strict=True)
+    content: dict[str, object] = {
+        side: {
+            "cell": record.cell,
+            "platform": record.platform,
+            "started": record.started,
+            "verdict": verdict.verdict,
+            "record": name,
+        }
+        for side, record, verdict, name in sides
+    }
+    content["changes"] = [
+        {
+            "aspect": each.aspect,
+            "where": each.where,
+            "what": each.what,
+            "before": each.before,
+            "after": each.after,
+            "notable": each.notable,
+        }
+        for each in diff.changes
+    ]
+    return json.dumps(content, indent=1) + "\n"
+
+
+def prune_lines(gone: Sequence[Stored], paths: Sequence[str], kept: int, *, done: bool) -> str:
+    """What was or would be deleted, one file a line, and what stays."""
+    lines = [clean(path) for path in paths]
+    files = f"{len(gone)} records ({len(paths)} files)"
+    if done:
+        lines = [f"deleted {files}; {kept} stay"]
+    elif gone:
+        lines.append(f"{files} would be deleted, {kept} stay; --yes deletes them")
+    else:
+        lines.append(f"nothing to delete, {kept} records stay")
+    return "\n".join(lines) + "\n"
+
+
+def _side(value: str | None) -> str:
+    return "none" if value is None else clip(clean(value), 100)

@@ -1,0 +1,317 @@
+"""`matrix results`: list, compare, index, pack, export and prune many records."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from matrix.errors import MatrixError
+from matrix.records import PLATFORMS
+from matrix.verdicts import VERDICTS
+
+__all__ = ["add"]
+
+_DEFAULT_FOLDERS = ("results", "records")
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: object) -> None:
+    """Add the commands below `matrix results`; `show` is what runs `matrix show`."""
+    results = commands.add_parser("results", help="list, compare, pack and prune many records")
+    below = results.add_subparsers(metavar="COMMAND", required=True)
+
+    listing = below.add_parser("list", help="list records, newest first", allow_abbrev=False)
+    _folders(listing)
+    listing.add_argument("--cell", metavar="PATTERN", help="such as 'py311-torch210-*'")
+    for name, example in (("torch", "'>=2.11'"), ("vllm", "0.20"), ("python", "3.12")):
+        listing.add_argument(f"--{name}", metavar="SPEC", help=f"a release or range: {example}")
+    listing.add_argument("--platform", choices=PLATFORMS)
+    listing.add_argument("--verdict", choices=VERDICTS)
+    listing.add_argument("--since", metavar="DAY", type=_day, help="such as 2026-11-01, in UTC")
+    listing.add_argument("--until", metavar="DAY", type=_day, help="that day is included")
+    listing.add_argument("--case", metavar="PATTERN", help="such as 'moe_startup*'")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    _expectations(listing)
+    listing.set_defaults(run=_list, parser=listing)
+
+    shown = below.add_parser("show", help="show one record and its verdict, as `matrix show`")
+    shown.add_argument("record", metavar="RECORD", type=Path)
+    shown.add_argument("--counters", action="store_true", help="every counter")
+    shown.add_argument("--seconds", action="store_true", help="where the seconds went")
+    _expectations(shown)
+    shown.set_defaults(run=show, parser=shown)
+
+    index = below.add_parser(
+        "index", help="make or freshen the index of folders of records, which may be deleted"
+    )
+    _folders(index)
+    index.set_defaults(run=_index, parser=index)
+
+    diff = below.add_parser(
+        "diff",
+        help="what differs between two records",
+        epilog="Exit status: 0 alike, 1 where verdicts, cases, counters or seconds beyond noise"
+        " differ, 2 where a record is bad.",
+    )
+    diff.add_argument("before", metavar="A", help="a record's path, also one inside an archive")
+    diff.add_argument("after", metavar="B", help="another")
+    diff.add_argument(
+        "--history",
+        metavar="FOLDER",
+        action="append",
+        type=_place,
+        default=[],
+        help="records that tell the noise of seconds (default: results and records)",
+    )
+    diff.add_argument("--json", action="store_true", help="print JSON")
+    _expectations(diff)
+    diff.set_defaults(run=_diff, parser=diff)
+
+    pack = below.add_parser(
+        "pack",
+        help="put records into one archive a month, which takes a hundredth of the place",
+        epilog="Without --yes the record files stay beside the archives, and count once.",
+        allow_abbrev=False,
+    )
+    pack.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=Path("records"))
+    pack.add_argument("--all", action="store_true", help="this month's records too")
+    pack.add_argument("--yes", action="store_true", help="delete the record files that are packed")
+    _expectations(pack)
+    pack.set_defaults(run=_pack, parser=pack)
+
+    export = below.add_parser(
+        "export", help="write records, starts and counters as Parquet, for any other engine"
+    )
+    _folders(export)
+    export.add_argument("--parquet", metavar="DIR", type=Path, required=True, help="where to write")
+    export.set_defaults(run=_export, parser=export)
+
+    prune = below.add_parser(
+        "prune",
+        help="show which records a policy lets go, and delete them",
+        epilog="Never deleted: the newest record of a cell on a platform, its newest whole one,"
+        " what the table shows, what an expectation or an explanation names, and what comes from"
+        " the future.",
+        allow_abbrev=False,
+    )
+    _folders(prune, "records")
+    prune.add_argument(
+        "--keep", metavar="N", type=int, help="what is beyond the N newest of a cell"
+    )
+    prune.add_argument("--older-than", metavar="DAYS", type=_days, help="such as 90d")
+    prune.add_argument("--yes", action="store_true", help="delete")
+    _expectations(prune)
+    prune.set_defaults(run=_prune, parser=prune)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from matrix.engines.history import Asked, History
+    from matrix.expectations import load_expectations
+    from matrix.report.results import listed_json, listed_lines
+
+    expectations = load_expectations(options.expectations)
+    asked = Asked(
+        **{
+            key: getattr(options, key)
+            for key in ("cell", "torch", "vllm", "python", "platform", "verdict", "since", "until")
+        },
+        case=options.case,
+    )
+    with History(_places(options.folders), _progress) as history:
+        listed = history.find(asked, expectations)
+        status = _tell(history.errors)
+    print(listed_json(listed) if options.json else listed_lines(listed), end="")
+    return status
+
+
+def _index(options: argparse.Namespace) -> int:
+    from matrix.engines.history import History
+
+    with History(_places(options.folders), _progress, index=True) as history:
+        status, count = _tell(history.errors), history.count()
+    print(f"{count} records indexed")
+    return status
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from matrix.engines.history import PACK, History
+    from matrix.expectations import load_expectations
+    from matrix.history import HistoryError
+    from matrix.record_diff import differences
+    from matrix.records import Record, read
+    from matrix.report.results import diff_json, diff_lines
+
+    def one(text: str) -> Record:
+        archive, mark, _ = text.partition(f"{PACK}/")
+        if not mark:
+            return read(Path(text))
+        with History([_place(f"{archive}{PACK}")], _progress) as packed:
+            found = packed.record(text)
+        if found is None:
+            raise HistoryError(f"{text}: no such record in the archive; `matrix results list`")
+        return found
+
+    expectations = load_expectations(options.expectations)
+    names = options.before, options.after
+    before, after = map(one, names)
+    places = list(options.history) or [Path(e) for e in _DEFAULT_FOLDERS if Path(e).is_dir()]
+    with History(places, _progress) as history:
+        times = history.times(cell=(before.cell, before.platform))
+    diff = differences(before, after, expectations, times)
+    seen = {started for series in times.series.values() for started, _ in series}
+    known = sum(started <= before.started for started in seen)
+    print(
+        diff_json(diff, names) if options.json else diff_lines(diff, names, history=known), end=""
+    )
+    telling = ("verdict", "case", "counter", "seconds")
+    return int(any(each.notable and each.aspect in telling for each in diff.changes))
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from matrix.engines.archives import pack
+    from matrix.engines.history import History
+
+    now = datetime.now(timezone.utc)
+    before = "9999" if options.all else f"{now:%Y-%m-01T00:00:00Z}"
+    if not options.folder.is_dir():
+        raise MatrixError(f"{options.folder}: no such folder; name one with records")
+    with History([options.folder], _progress, index=True) as history:
+        status = _tell(history.errors)
+        named = _named(options.expectations)
+        keep = {path for path, *_ in history.loose(before) if _is_named(path, named)}
+        packed = pack(options.folder, history, before, keep, _progress)
+    for archive in packed.archives:
+        print(archive)
+    if options.yes:
+        for path in packed.files:
+            path.unlink()
+        print(f"{len(packed.files)} record files packed and deleted")
+    else:
+        print(f"{len(packed.files)} record files are packed; --yes deletes them")
+    return status
+
+
+def _export(options: argparse.Namespace) -> int:
+    from matrix.engines.archives import export
+    from matrix.engines.history import History
+
+    with History(_places(options.folders), _progress) as history:
+        status = _tell(history.errors)
+        for path in export(history, options.parquet):
+            print(path)
+    return status
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from matrix.engines.archives import delete
+    from matrix.engines.history import History
+    from matrix.history import late_from
+    from matrix.pruning import Policy, Stored, prunable
+    from matrix.report.results import prune_lines
+
+    now = datetime.now(timezone.utc)
+    before = None
+    if options.older_than is not None:
+        before = f"{now - timedelta(days=options.older_than):%Y-%m-%dT%H:%M:%SZ}"
+    policy = Policy(options.keep, before)
+    places = _places(options.folders, ("records",))
+    if any(isinstance(place, str) for place in places):
+        raise MatrixError("an object store is not pruned from here; prune the folder it comes from")
+    named = _named(options.expectations)
+    late = late_from(now)
+    with History(places, _progress) as history:
+        status = _tell(history.errors)
+        shown = history.shown(late)
+        paths: dict[str, list[str]] = {}
+        stored = []
+        for content, cell, platform, age, started, whole, files in history.stored(late):
+            paths[content] = files
+            # Of a record from the future nobody knows the age, so that no policy can let it go.
+            kept = started > late or any(_is_named(path, named) for path in files)
+            stored.append(
+                Stored(content, cell, platform, age, started, whole, content in shown, kept)
+            )
+        gone = prunable(stored, policy)
+        files = [path for each in gone for path in paths[each.key]]
+        if options.yes and files:
+            delete(history, files)
+        print(
+            prune_lines(gone, files, len(stored) - len(gone), done=options.yes and bool(files)),
+            end="",
+        )
+    return status
+
+
+def _named(expectations: Path | None) -> frozenset[str]:
+    """The records that an expectation or an explanation names as its evidence."""
+    from matrix.differences import load_explanations
+    from matrix.expectations import load_expectations
+
+    evidence = [item for rule in load_expectations(expectations).rules for item in rule.records]
+    evidence += [item for each in load_explanations().every for item in each.evidence]
+    return frozenset(f"/{item}" for item in evidence if "://" not in item)
+
+
+def _is_named(path: str, named: frozenset[str]) -> bool:
+    whole = Path(path).absolute().as_posix()
+    return any(whole.endswith(item) for item in named)
+
+
+def _places(
+    given: Sequence[Path | str], default: Sequence[str] = _DEFAULT_FOLDERS
+) -> list[Path | str]:
+    places = list(given) or [Path(each) for each in default if Path(each).is_dir()]
+    if not places:
+        raise MatrixError(f"no folder {' or '.join(default)} here; name one with records")
+    return places
+
+
+def _tell(errors: Sequence[MatrixError]) -> int:
+    for error in errors:
+        _progress(str(error))
+    return 2 if errors else 0
+
+
+def _progress(line: str) -> None:
+    from matrix.report.text import clean
+
+    print(f"matrix: {clean(line)}", file=sys.stderr)
+
+
+def _folders(parser: argparse.ArgumentParser, default: str = "results and records") -> None:
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=_place,
+        help=f"folders of records, records, or an object store's address (default: {default})",
+    )
+
+
+def _expectations(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--expectations", metavar="FILE", type=Path, help="judge by these rules")
+
+
+def _place(text: str) -> Path | str:
+    return text if re.match(r"[a-z][a-z0-9]+://", text) else Path(text)
+
+
+def _day(text: str) -> str:
+    for form in ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"):
+        try:
+            if datetime.strptime(text, form).strftime(form) == text:
+                return text
+        except ValueError:
+            continue
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is neither a day, such as 2026-11-22, nor a time, such as 2026-11-22T18:00:00Z"
+    )
+
+
+def _days(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}d?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days, such as 90d")
+    return int(text.removesuffix("d"))

@@ -1,0 +1,195 @@
+import doctest
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matrix import history
+from matrix.expectations import load_expectations, parse_expectations
+from matrix.history import (
+    FLOOR_SECONDS,
+    FLOOR_SHARE,
+    beyond_noise,
+    late_from,
+    settles,
+    shifted,
+    summarise,
+    times,
+)
+from matrix.records import Case, Record, RunError, Rung, Start, read
+from matrix.report.table import tabulate
+from matrix.verdicts import INCOMPATIBLE, judge
+
+ROOT = Path(__file__).parents[1]
+CELLS = ("py311-torch210-vllm019", "py311-torch29-vllm016")
+RULES = parse_expectations(
+    """
+[[rule]]
+id = "cold"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["results/cpu/py311-torch29-vllm016.json"]
+
+[[rule]]
+id = "warm"
+start = "warm"
+counters = { num_compiled_artifacts_saved = 0 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
+
+
+def make(
+    cell: str = CELLS[0],
+    platform: str = "cpu",
+    started: str = "2026-10-22T18:00:00Z",
+    total: float = 60.0,
+    saved: int = 0,
+    **more: Any,
+) -> Record:
+    starts = (
+        Start("cold", {"total": total}, {"num_compiled_artifacts_saved": 3}),
+        Start("warm", {"total": 20.0}, {"num_compiled_artifacts_saved": saved}),
+    )
+    torch, vllm = ("2.10.0", "0.19.1") if cell == CELLS[0] else ("2.9.1", "0.16.0")
+    values: dict[str, Any] = {
+        "cell": cell,
+        "platform": platform,
+        "finished": True,
+        # An error, so that the schema asks for no more provenance.
+        "provenance": {"started": started, "torch": torch, "vllm": vllm},
+        "cases": (Case("moe_startup[mega_aot=1]", "passed", starts=starts),),
+        **more,
+    }
+    return Record(**values)
+
+
+passed = make().cases[0]
+drifted = make(saved=7).cases[0]
+failed = Case("b", "failed", reason="it broke", starts=passed.starts[:1])
+idle = Case("c", "not_applicable")
+some_records = st.builds(
+    make,
+    cell=st.sampled_from(CELLS),
+    platform=st.sampled_from(("cpu", "cuda")),
+    started=st.sampled_from([f"2026-11-{day:02}T18:00:00Z" for day in (1, 2, 3, 4, 29, 30)]),
+    finished=st.booleans(),
+    error=st.none()
+    | st.sampled_from(("no_space", "imports", "timed_out", "wrong_cell")).map(
+        lambda kind: RunError(kind, "why")
+    ),
+    rungs=st.sampled_from(((), (Rung("imports", False),))),
+    cases=st.sampled_from(((passed,), (drifted,), (passed, failed), (failed,), (idle,), ())),
+    deselected=st.integers(0, 1),
+)
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(history).failed == 0
+
+
+@given(some_records)
+def test_what_settles_takes_the_place_of_any_older_one(newer: Record) -> None:
+    part = make(deselected=1)
+    for older in (make(), make(saved=1), make(cases=(failed,)), make(cases=()), part):
+        two = [
+            (Path("b.json"), newer),
+            (Path("a.json"), replace(older, cell=newer.cell, platform=newer.platform)),
+        ]
+        shown = tabulate(two, RULES).entries[0]
+        if settles(newer):
+            assert shown.file == "b.json"
+
+
+@given(some_records)
+def test_no_expectation_takes_back_what_settles_by_failing(record: Record) -> None:
+    bare = judge(record, parse_expectations("", "none.toml")).verdict
+    for rules in (RULES, load_expectations()):
+        assert (judge(record, rules).verdict == INCOMPATIBLE) == (bare == INCOMPATIBLE)
+
+
+@given(some_records, some_records)
+def test_alike_as_judged_is_of_one_verdict(one: Record, other: Record) -> None:
+    if summarise(one).judged == summarise(other).judged:
+        assert judge(one, RULES).verdict == judge(other, RULES).verdict
+
+
+def test_a_real_record_is_summarised() -> None:
+    record = read(ROOT / "results" / "cpu" / "py311-torch210-vllm019.json")
+    told = summarise(record)
+    assert (told.whole, told.settles, told.torch, len(told.cases)) == (
+        True,
+        True,
+        "2.10.0+cu128",
+        9,
+    )
+    assert told.cases[0].cold == record.cases[0].starts[0].seconds["total"]
+    slower = make(total=61.0)
+    assert summarise(slower).judged == summarise(make()).judged
+    assert summarise(slower).content != summarise(make()).content
+    assert summarise(make(saved=1)).judged != summarise(make()).judged
+
+
+def test_times_are_of_runs_with_as_many_jobs_and_count_once() -> None:
+    runs = [make(started=f"2026-11-0{day}T00:00:00Z", total=60.0 + day) for day in (3, 1, 2)]
+    beside = make(started="2026-11-02T12:00:00Z", total=200.0)
+    beside = Record(**{**vars(beside), "provenance": {**beside.provenance, "jobs": 8}})
+    told = times([*runs, beside, runs[0]])
+    assert told.times(CELLS[0], "cpu", "moe_startup[mega_aot=1]", "cold") == (
+        ("2026-11-01T00:00:00Z", 61.0),
+        ("2026-11-02T00:00:00Z", 62.0),
+        ("2026-11-03T00:00:00Z", 63.0),
+    )
+    assert told.times(CELLS[0], "cuda", "moe_startup[mega_aot=1]", "cold") == ()
+
+
+@given(st.lists(st.floats(0, 1e4), max_size=2), st.floats(0, 1e4))
+def test_few_values_tell_no_noise(before: list[float], value: float) -> None:
+    assert not beyond_noise(before, value)
+    assert not shifted(before[:1], [value])
+    assert not shifted([], [value] * 9)
+
+
+@given(st.lists(st.floats(1, 1e4), min_size=3, max_size=9), st.floats(0, 1e5))
+def test_noise_is_the_same_for_any_order_and_never_below_the_floors(
+    before: list[float], value: float
+) -> None:
+    assert beyond_noise(before, value) == beyond_noise(before[::-1], value)
+    middle = sorted(before)[len(before) // 2]
+    if len(before) % 2 and beyond_noise(before, value):
+        assert abs(value - middle) > max(FLOOR_SECONDS, FLOOR_SHARE * middle)
+
+
+def test_a_noisy_history_hides_more() -> None:
+    assert beyond_noise([60, 61, 59, 60], 75)
+    assert not beyond_noise([60, 75, 48, 60, 70], 75)
+    assert not beyond_noise([60, 61, 59, 60], 68)
+    assert beyond_noise([60, 61, 59, 60], 45)
+    assert not beyond_noise([2.0, 2.0, 2.0], 3.9)
+
+
+def test_small_samples_must_part() -> None:
+    assert shifted([60, 61, 62], [80, 81, 79])
+    assert shifted([60, 61], [80, 81, 79, 80, 82])
+    assert not shifted([60, 61], [80, 81])
+    assert not shifted([60, 61, 80], [80, 81, 79])
+    assert not shifted([60, 61, 62], [63, 64, 65])
+
+
+def test_a_record_from_the_future_hides_no_other() -> None:
+    late = late_from(datetime(2026, 11, 22, 18))
+    now = (Path("now.json"), make(saved=1))
+    future = (Path("future.json"), make(started="2099-01-01T00:00:00Z"))
+    assert [each.file for each in tabulate([now, future], RULES).entries] == ["future.json"]
+    assert [each.file for each in tabulate([future, now], RULES, late=late).entries] == ["now.json"]
+    assert [each.file for each in tabulate([future], RULES, late=late).entries] == ["future.json"]
+
+
+@pytest.mark.parametrize("started", ["2026-11-23T18:00:00Z", "2026-11-22T18:00:00Z"])
+def test_a_day_ahead_is_not_the_future(started: str) -> None:
+    assert started <= late_from(datetime(2026, 11, 22, 18))

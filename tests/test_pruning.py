@@ -1,0 +1,69 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matrix.history import HistoryError
+from matrix.pruning import Policy, Stored, prunable
+
+days = st.integers(1, 9).map(lambda day: f"2026-11-0{day}T00:00:00Z")
+stored_lists = st.lists(
+    st.builds(
+        lambda cell, platform, started, whole, shown, named: Stored(
+            "", cell, platform, f"1{started}", started, whole, shown, named
+        ),
+        st.sampled_from("ab"),
+        st.sampled_from(("cpu", "cuda")),
+        days,
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=12,
+).map(
+    lambda many: [
+        Stored(str(at), *[getattr(each, name) for name in list(vars(each))[1:]])
+        for at, each in enumerate(many)
+    ]
+)
+policies = st.one_of(
+    st.builds(Policy, keep=st.integers(1, 4)),
+    st.builds(Policy, before=days),
+    st.builds(Policy, keep=st.integers(1, 4), before=days),
+)
+
+
+@given(stored_lists, policies, st.randoms())
+def test_it_never_takes_what_must_stay(many: list[Stored], policy: Policy, random: object) -> None:
+    gone = prunable(many, policy)
+    kept = [each for each in many if each not in gone]
+    for cell in {(each.cell, each.platform) for each in many}:
+        of = [each for each in many if (each.cell, each.platform) == cell]
+        left = [each for each in kept if (each.cell, each.platform) == cell]
+        assert max(each.age for each in left) == max(each.age for each in of)
+        wholes = [each.age for each in of if each.whole]
+        assert max((each.age for each in left if each.whole), default=None) == max(
+            wholes, default=None
+        )
+        if policy.keep is not None:
+            assert len(left) >= min(policy.keep, len(of))
+    assert not any(each.shown or each.named for each in gone)
+    if policy.before is not None:
+        assert all(each.started < policy.before for each in gone)
+    random.shuffle(many)  # type: ignore[attr-defined]
+    assert prunable(many, policy) == gone
+
+
+def test_both_conditions_must_hold() -> None:
+    many = [
+        Stored(str(day), "a", "cpu", f"12026-11-0{day}", f"2026-11-0{day}", True)
+        for day in range(1, 6)
+    ]
+    assert [each.key for each in prunable(many, Policy(keep=2))] == ["1", "2", "3"]
+    assert [each.key for each in prunable(many, Policy(before="2026-11-03"))] == ["1", "2"]
+    assert [each.key for each in prunable(many, Policy(2, "2026-11-02"))] == ["1"]
+
+
+@pytest.mark.parametrize("policy", [(None, None), (0, None)])
+def test_a_policy_must_say_something(policy: tuple[int | None, str | None]) -> None:
+    with pytest.raises(HistoryError, match="--keep"):
+        Policy(*policy)
