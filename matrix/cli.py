@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from matrix.attribution import Attribution, Observation
     from matrix.cells import Cell
+    from matrix.engines.history import Found
     from matrix.engines.reruns import Rerun
     from matrix.expectations import Expectations
     from matrix.grid import Grid
@@ -243,18 +244,16 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.releases import load_releases
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
 
-    table, records, status = _read_all(options)
+    table, found, status = _read_all(options)
     table = replace(table, grid=_survey(table.entries))
-    table = replace(
-        table, attributions=_attributed(options, table, records, repeats=_TABLE_REPEATS)
-    )
+    table = replace(table, attributions=_attributed(options, table, found, repeats=_TABLE_REPEATS))
     named = environments(load_releases())
     for name, text in (
         ("compatibility.md", markdown.render(table)),
         ("compatibility.json", table_json.render(table)),
         (csv_table.PAGE, csv_table.render(table, named)),
         (agreement.PAGE, agreement.page(table.agreement)),
-        (page.PAGE, page.render(table, named)),
+        (page.PAGE, page.render(table, named, found.times.series)),
         *badges.render(table).items(),
     ):
         write_text(options.out / name, text)
@@ -429,8 +428,8 @@ def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
     return table, status
 
 
-def _read_all(options: argparse.Namespace) -> tuple[Table, list[Record], int]:
-    """The same, and the records that the table was made of."""
+def _read_all(options: argparse.Namespace) -> tuple[Table, Found, int]:
+    """The same, and what the table was made of."""
     from matrix.differences import load_explanations
     from matrix.engines.history import newest_records
     from matrix.expectations import load_expectations
@@ -449,13 +448,13 @@ def _read_all(options: argparse.Namespace) -> tuple[Table, list[Record], int]:
     if not found.records:
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
     table = tabulate(found.records, expectations, explanations, load_releases(), late)
-    return table, [record for _, record in found.records], 2 if found.errors else 0
+    return table, found, 2 if found.errors else 0
 
 
 def _attributed(
     options: argparse.Namespace,
     table: Table,
-    records: Iterable[Record],
+    read: Found,
     *,
     repeats: int | None = None,
     **asked: Any,
@@ -479,7 +478,7 @@ def _attributed(
         if entry.verdict.verdict == COMPATIBLE and not asked.get("changes")
     }
     older: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
+    for _, record in read.records:
         at = record.cell, record.platform
         if id(record) not in newest and clear.get(at) != record.flags:
             older.setdefault(at, []).append(record)
@@ -502,7 +501,7 @@ def _attribute(options: argparse.Namespace) -> int:
     if options.cell is not None:
         names = frozenset([_full_name(options.cell)])
     for again in (False, True):
-        table, records, status = _read_all(options)
+        table, read, status = _read_all(options)
         table = replace(table, grid=_survey(table.entries))
         known = {entry.record.cell for entry in table.entries}
         if names is not None and not names & known:
@@ -511,7 +510,7 @@ def _attribute(options: argparse.Namespace) -> int:
         found = _attributed(
             options,
             table,
-            records,
+            read,
             names=names,
             platform=options.platform,
             case=options.case,
@@ -549,12 +548,12 @@ def _bisect(options: argparse.Namespace) -> int:
     tried: set[str] = set()
     hopeless: set[str] | None = None
     while True:
-        table, records, status = _read_all(options)
+        table, read, status = _read_all(options)
         if hopeless is None:
             grid = _survey(table.entries)
             climbs = {name: grid.climb(cell, options.platform) for name, cell in line.items()}
             hopeless = {name for name, each in climbs.items() if each is not None and each.hopeless}
-        seen = _seen(options, records, line)
+        seen = _seen(options, read, line)
         found = search(moving, line, seen, {*hopeless, *(tried - set(seen))})
         following = found.bisection.next
         if following is None or not options.run_missing:
@@ -572,7 +571,7 @@ def _bisect(options: argparse.Namespace) -> int:
 
 
 def _seen(
-    options: argparse.Namespace, records: Iterable[Record], line: Mapping[str, Cell]
+    options: argparse.Namespace, read: Found, line: Mapping[str, Cell]
 ) -> dict[str, Observation]:
     """What speaks for each environment of the line, of one case on one platform."""
     from matrix.attribution import observe, speaks
@@ -582,7 +581,7 @@ def _seen(
 
     expectations = load_expectations(options.expectations)
     at: dict[tuple[str, str], list[Observation]] = {}
-    for record in records:
+    for _, record in read.records:
         cell = ran_cell(record) if record.platform == options.platform else None
         if cell is None or not any(
             (cell.torch, cell.vllm) == (each.torch, each.vllm) for each in line.values()

@@ -31,6 +31,7 @@ __all__ = [
     "SummaryCase",
     "Times",
     "beyond_noise",
+    "enough",
     "late_from",
     "settles",
     "shifted",
@@ -245,12 +246,17 @@ def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
     >>> shifted([60.0, 61.0, 62.0], [80.0, 81.0, 79.0]), shifted([60.0], [600.0])
     (True, False)
     """
-    if not before or not after:
-        return False
-    if 2 / math.comb(len(before) + len(after), len(before)) > _CHANCE:
+    if not enough(before, after):
         return False
     apart = max(before) < min(after) or max(after) < min(before)
     return apart and abs(median(after) - median(before)) > _floor(median(before))
+
+
+def enough(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Whether two samples have values enough to tell a change from noise, as `shifted` asks."""
+    if not before or not after:
+        return False
+    return 2 / math.comb(len(before) + len(after), len(before)) <= _CHANCE
 
 
 def _floor(middle: float) -> float:

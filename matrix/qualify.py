@@ -15,14 +15,12 @@ other release, case by case. A candidate qualifies by answers alone, never by th
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache, cached_property
 from pathlib import Path
-from statistics import median
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -30,6 +28,7 @@ from packaging.version import InvalidVersion, Version
 from matrix.cells import Cell, CellError, factors
 from matrix.errors import MatrixError
 from matrix.expectations import COUNTERS, Expectations
+from matrix.history import enough, shifted
 from matrix.records import PLATFORMS, STARTS, Case, Record, to_json
 from matrix.releases import Releases
 from matrix.report.table import Entry, tabulate
@@ -63,9 +62,7 @@ __all__ = [
     "Ran",
     "Time",
     "Unknown",
-    "enough",
     "qualify",
-    "shifted",
 ]
 
 PROJECTS = {"torch": "torch", "vllm": "vLLM"}
@@ -89,9 +86,6 @@ AS_BEFORE = "drifts as before"
 NEW = "newly counted"
 NOT_JUDGED = "not judged"
 
-_FLOOR_SHARE = 0.15
-_FLOOR_SECONDS = 2.0
-_CHANCE = 0.1
 
 _FAILING = {REGRESSION, FAILS_OTHERWISE, UNEXPECTED, NO_RULE}
 _PASSED, _FAILED, _NOT_APPLICABLE, _UNKNOWN = "passed", "failed", "not applicable", "unknown"
@@ -332,30 +326,6 @@ def _counted(waivers: Iterable[Waiver | None]) -> tuple[tuple[Waiver, int], ...]
     found = [each for each in waivers if each is not None]
     counts = Counter(each.id for each in found)
     return tuple((each, counts[each.id]) for each in {each.id: each for each in found}.values())
-
-
-def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
-    """Tell whether one small sample of seconds lies beyond the noise of another.
-
-    It does where the two do not overlap, their medians are apart by 2 s and 15 % at least, and
-    samples of one kind would part so in at most one of ten cases: three against three, two against
-    five. One run on each side tells no noise.
-
-    >>> shifted([60.0, 61.0, 62.0], [80.0, 81.0, 79.0]), shifted([60.0], [600.0])
-    (True, False)
-    """
-    if not enough(before, after):
-        return False
-    apart = max(before) < min(after) or max(after) < min(before)
-    floor = max(_FLOOR_SHARE * median(before), _FLOOR_SECONDS)
-    return apart and abs(median(after) - median(before)) > floor
-
-
-def enough(before: Sequence[float], after: Sequence[float]) -> bool:
-    """Tell whether two samples have values enough to tell a change from noise."""
-    if not before or not after:
-        return False
-    return 2 / math.comb(len(before) + len(after), len(before)) <= _CHANCE
 
 
 def qualify(

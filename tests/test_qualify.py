@@ -18,6 +18,7 @@ import matrix.qualify
 from matrix import cli
 from matrix.cells import Cell
 from matrix.expectations import Expectations, parse_expectations
+from matrix.history import shifted
 from matrix.qualify import (
     AS_BEFORE,
     EXPECTED,
@@ -34,7 +35,6 @@ from matrix.qualify import (
     Qualification,
     QualifyError,
     qualify,
-    shifted,
 )
 from matrix.records import Case, Record, RunError, Rung, Start, write
 from matrix.releases import load_releases

@@ -28,7 +28,7 @@ from typing import Any
 
 from matrix.errors import MatrixError
 from matrix.expectations import Expectations
-from matrix.history import HistoryError, Times, summarise
+from matrix.history import HistoryError, Times, summarise, times
 from matrix.records import STARTS, Record, RecordError, parse, read, read_many, validate
 from matrix.verdicts import judge
 
@@ -113,12 +113,14 @@ Place = Path | str
 class Found:
     """Records with their paths, and one error for each file that is bad.
 
-    `late` has what comes from the future: the path and when it says that it started.
+    `late` has what comes from the future: the path and when it says that it started. `times` are
+    those of all records, also of older ones.
     """
 
     records: list[tuple[Path, Record]]
     errors: list[MatrixError]
     late: list[tuple[str, str]]
+    times: Times
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,8 @@ def newest_records(places: Sequence[Place], late: str | None, progress: Progress
     if not pays(places) or (_duckdb() is None and not _needs_duckdb(places)):
         records, errors = read_many(local)
         told = [(str(path), record.started) for path, record in records]
-        return Found(records, list(errors), _late(told, late))
+        seconds = times(record for _, record in records)
+        return Found(records, list(errors), _late(told, late), seconds)
     with History(places, progress) as history:
         return history.newest(late)
 
@@ -289,7 +292,7 @@ class History:
         if len(told) == self.count():
             told = []
         found = [(Path(path), record) for path, record in records.items()]
-        return Found(found, [*self.errors, *faults], told)
+        return Found(found, [*self.errors, *faults], told, self.times())
 
     def shown(self, late: str | None) -> set[str]:
         """The digests of the contents of all records that the table could show."""
