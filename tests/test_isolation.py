@@ -1,5 +1,6 @@
 """Children that end in every way that there is, and what is left of them: nothing."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -221,8 +222,9 @@ def test_no_descendant_outlives_the_child(
 
     run_forked(function, timeout=5, output=output)
     assert not any(alive(pid) for pid in pids_in(pids))
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    # Nobody is left to reap; a helper of other tests in this process may live on.
+    with contextlib.suppress(ChildProcessError):
+        assert os.waitpid(-1, os.WNOHANG) == (0, 0)
 
 
 def test_processes_of_the_caller_are_left_alone(output: Path) -> None:

@@ -314,8 +314,8 @@ def test_each_extra_is_an_environments_or_a_commands() -> None:
     _, _, extras = pyproject.partition("[project.optional-dependencies]\n")
     named = re.findall(r"^(\w+) = \[", extras.partition("\n[")[0], re.MULTILINE)
     used = re.findall(r"^extras = (\w+)$", (ROOT / "tox.ini").read_text(), re.MULTILINE)
-    # `matrix refresh` is a person's command and needs the index.
-    assert set(named) == {*used, "index"}
+    # `matrix refresh` and `matrix results` are a person's commands.
+    assert set(named) == {*used, "index", "history"}
 
 
 def test_the_readme_names_the_cells() -> None:
