@@ -72,7 +72,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
 
     pack = below.add_parser(
         "pack",
-        help="put records into one archive a month, which takes a hundredth of the place",
+        help="put records into one archive a month",
         epilog="Without --yes the record files stay beside the archives, and count once.",
         allow_abbrev=False,
     )
