@@ -72,12 +72,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
 
     pack = below.add_parser(
         "pack",
-        help="put records into one archive a month",
+        help="put records into one archive a day",
         epilog="Without --yes the record files stay beside the archives, and count once.",
         allow_abbrev=False,
     )
     pack.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=Path("records"))
-    pack.add_argument("--all", action="store_true", help="this month's records too")
+    pack.add_argument("--all", action="store_true", help="today's records too")
     pack.add_argument("--yes", action="store_true", help="delete the record files that are packed")
     _expectations(pack)
     pack.set_defaults(run=_pack, parser=pack)
@@ -175,7 +175,7 @@ def _pack(options: argparse.Namespace) -> int:
     from matrix.engines.history import History
 
     now = datetime.now(timezone.utc)
-    before = "9999" if options.all else f"{now:%Y-%m-01T00:00:00Z}"
+    before = "9999" if options.all else f"{now:%Y-%m-%dT00:00:00Z}"
     if not options.folder.is_dir():
         raise MatrixError(f"{options.folder}: no such folder; name one with records")
     with History([options.folder], _progress, index=True) as history:

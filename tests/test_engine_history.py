@@ -474,7 +474,7 @@ def test_the_commands(tmp_path: Path) -> None:
     ended = matrix(tmp_path, "pack", "--all", "--yes")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert not list(tmp_path.rglob("*.json"))
-    inside = [f"records/{at}{PACK}/cpu/{CELLS[0]}." for at in ("2026-10", "2026-11")]
+    inside = [f"records/{at}{PACK}/cpu/{CELLS[0]}." for at in ("2026-10-04", "2026-11-02")]
     assert "0  ->  3" in matrix(tmp_path, "diff", f"{inside[0]}4.json", f"{inside[1]}9.json").stdout
     ended = matrix(tmp_path, "prune", "--keep", "2", "--yes")
     assert "deleted 3 records (3 files); 2 stay" in ended.stdout

@@ -1,4 +1,4 @@
-"""Archives of records: whole records by month in Parquet, and what is taken out of them again."""
+"""Archives of records: whole records by day in Parquet, and what is taken out of them again."""
 
 from __future__ import annotations
 
@@ -30,28 +30,29 @@ class Packed:
 def pack(
     folder: Path, history: History, before: str, keep: Collection[str], say: Callable[[str], None]
 ) -> Packed:
-    """Write the good records of a folder that started before this time to one archive a month.
+    """Write the good records of a folder that started before this time to one archive a day.
 
-    An archive is read back and compared before it takes its name; the record files stay. `keep` has
+    A day, since a month of a large matrix is more text than the memory that DuckDB may have. An
+    archive is read back and compared before it takes its name; the record files stay. `keep` has
     paths that are left where they are. `history` is of the folder alone.
     """
     rows = history.loose(before)
-    months: dict[str, list[tuple[str, str, str, int, int]]] = {}
+    days: dict[str, list[tuple[str, str, str, int, int]]] = {}
     for row in rows:
         if row[0] not in keep:
-            months.setdefault(row[2][:7], []).append(row)
+            days.setdefault(row[2][:10], []).append(row)
     archives, packed = [], []
     stale = {Path(each).name.removesuffix(PACK) for each in history.stale_archives()}
-    for month in sorted({*months, *stale}):
-        archive = folder / f"{month}{PACK}"
-        done = _pack_month(archive, history, months.get(month, []), say)
-        if done or month in stale:
+    for day in sorted({*days, *stale}):
+        archive = folder / f"{day}{PACK}"
+        done = _pack_day(archive, history, days.get(day, []), say)
+        if done or day in stale:
             archives.append(archive)
         packed += done
     return Packed(tuple(archives), tuple(packed))
 
 
-def _pack_month(
+def _pack_day(
     archive: Path,
     history: History,
     rows: Sequence[tuple[str, str, str, int, int]],
