@@ -234,7 +234,7 @@ def step(name: str, arguments: Sequence[str]) -> None:
 
 
 def _outputs(place: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (place / "docs").iterdir()}
+    return {str(path): path.read_bytes() for path in (place / "docs").rglob("*") if path.is_file()}
 
 
 def _files(folder: Path) -> Iterator[Path]:
