@@ -15,6 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# No clock judges a test: machines are shared.
+settings.register_profile("matrix", deadline=None)
+settings.load_profile("matrix")
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
