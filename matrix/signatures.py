@@ -467,7 +467,7 @@ def _innermost(frames: Sequence[tuple[str, str]]) -> str:
 def _module(file: str) -> str:
     """A file below the folder that its package lies in; "" where it is no package's that counts.
 
-    >>> _module("/work/vllm/vllm/config/model.py")
+    >>> _module("/src/vllm/vllm/config/model.py")
     'vllm/config/model.py'
     """
     if not file.endswith(".py") or " " in file:
