@@ -25,19 +25,8 @@ _SECONDS = 300  # for one import, on a machine that is busy
 _LIBRARY = re.compile(r"(\S+): cannot open shared object file")
 _SYMBOL = re.compile(r"undefined symbol: ([^\s,]+)(?:, version (\S+))?")
 _DRIVER = re.compile(r"cu[A-Z]\w+")
-_IMPORT = """
-import importlib.machinery, importlib.util, sys
-import torch
-path, name = sys.argv[1:]
-loader = importlib.machinery.ExtensionFileLoader(name, path)
-try:
-    loader.create_module(importlib.util.spec_from_loader(name, loader))
-except ImportError as error:
-    # Some only register operators as they are loaded, and are no modules of Python's.
-    if "does not define module export function" not in str(error):
-        sys.exit(f"{error}")
-print("loads")
-"""
+# It runs in the environment of the pair, which has torch and not this project.
+_PROGRAM = Path(__file__).parents[1] / "inside" / "extension.py"
 
 
 @dataclass(frozen=True)
@@ -105,7 +94,19 @@ def observe(venv: Path, packages: Path, path: Path, stub: Path) -> Seen:
     python = str(venv / "bin" / "python")
     name = path.name.partition(".")[0]
     loader = [_interpreter(), "--inhibit-cache"]
-    done = called([*loader, "--argv0", python, python, "-c", _IMPORT, str(path), name], environ)
+    done = called(
+        [
+            *loader,
+            "--argv0",
+            python,
+            python,
+            "-c",
+            _PROGRAM.read_text(encoding="utf-8"),
+            str(path),
+            name,
+        ],
+        environ,
+    )
     folders = [packages / "torch" / "lib", *packages.glob("nvidia/**/lib"), stub]
     traced = called(
         [*loader, str(path)],
