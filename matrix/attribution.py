@@ -49,7 +49,7 @@ from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
 from matrix.grid import Grid, environments, ran_cell
 from matrix.records import PLATFORMS, RUNGS, STARTS, Case, Record
-from matrix.releases import Releases
+from matrix.releases import Releases, minor_of
 from matrix.signatures import signature_of
 from matrix.verdicts import BROKEN_PAIR, DRIFT, INCOMPATIBLE, CaseVerdict, CellVerdict
 
@@ -921,22 +921,18 @@ def _when(
     """
     said = []
     if before is not None:
-        inner = _inner(versions, before, first)
-        if all(_minor(each) == _minor(first) for each in inner) and _minor(before) != _minor(first):
-            said.append(f"since {_minor(first)}")
-        elif not inner:
-            said.append(f"since {first}")
-        else:
-            said.append(f"since a release after {before} and up to {first}")
+        said.append(f"since {_boundary(versions, before, first)}")
     if after is not None:
-        inner = _inner(versions, last, after)
-        if all(_minor(each) == _minor(after) for each in inner) and _minor(last) != _minor(after):
-            said.append(f"until {_minor(after)}, where it is gone")
-        elif not inner:
-            said.append(f"until {after}, where it is gone")
-        else:
-            said.append(f"until a release after {last} and up to {after}, where it is gone")
+        said.append(f"until {_boundary(versions, last, after)}, where it is gone")
     return " and ".join(said)
+
+
+def _boundary(versions: Sequence[str], low: str, high: str) -> str:
+    """Where something changed that was not there at `low` and was at `high`, or the reverse."""
+    inner = _inner(versions, low, high)
+    if all(minor_of(each) == minor_of(high) for each in inner) and minor_of(low) != minor_of(high):
+        return minor_of(high)
+    return f"a release after {low} and up to {high}" if inner else high
 
 
 def _inner(versions: Sequence[str], low: str, high: str) -> list[str]:
@@ -1013,11 +1009,6 @@ def _distance(one: Version, other: Version) -> int:
         + abs(one.minor - other.minor) * 1000
         + abs(one.micro - other.micro)
     )
-
-
-def _minor(version: str) -> str:
-    parsed = Version(version)
-    return f"{parsed.major}.{parsed.minor}"
 
 
 def _order(own: Observation) -> tuple[int, Version, Version, Version, str]:

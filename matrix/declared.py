@@ -9,11 +9,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix.cells import Cell, CellError
-from matrix.releases import Releases, Torch, Vllm
+from matrix.releases import Releases, Torch, Vllm, python_range
 
 __all__ = ["Declarations", "Declared", "declared"]
 
@@ -104,7 +103,7 @@ def _yanked(named: str, why: str) -> str:
 
 def _misfit(named: str, release: Torch | Vllm, python: str) -> str | None:
     if release.python is not None and not release.python.contains(python):
-        return f"{named} needs Python {_range(release.python)}"
+        return f"{named} needs Python {python_range(release.python)}"
     if not release.wheels:
         return None
     tags = _linux(release.wheels)
@@ -127,8 +126,3 @@ def _is_for(tag: str, python: str) -> bool:
     if abi3 is not None:
         return major == "3" and int(minor) >= int(abi3["minor"])
     return tag in (f"cp{major}{minor}", f"py{major}")
-
-
-def _range(python: SpecifierSet) -> str:
-    # A SpecifierSet has no order of its own; the lower bound reads best first.
-    return ",".join(sorted(map(str, python), reverse=True))

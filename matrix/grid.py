@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
 
 from matrix.cells import Cell, CellError, cell_of, factors
 from matrix.declared import Declarations
 from matrix.ladder import Answer, Climb, Ran, climb, height, ran
 from matrix.records import PLATFORMS, Record
-from matrix.releases import Releases, Torch, Vllm
+from matrix.releases import Releases, Torch, Vllm, minor_of
 from matrix.verdicts import UNTESTED, VERDICTS, CellVerdict
 
 __all__ = ["Grid", "Square", "environments", "ran_cell", "runs", "survey"]
@@ -93,7 +92,7 @@ class Grid:
         """
         newest: dict[tuple[str, str], Vllm] = {}
         for release in self.vllm:
-            key = _minor(release.version), release.torch
+            key = minor_of(release.version), release.torch
             if key not in newest or release.yanked is None or newest[key].yanked is not None:
                 newest[key] = release
         shown = {release.version for release in newest.values()} | self._ran("vllm")
@@ -104,7 +103,7 @@ class Grid:
         """The torch releases to show: the newest patch of each minor, what is pinned, what ran."""
         newest: dict[str, Torch] = {}
         for release in self.torch:
-            key = _minor(release.version)
+            key = minor_of(release.version)
             if key not in newest or release.yanked is None or newest[key].yanked is not None:
                 newest[key] = release
         shown = {release.version for release in newest.values()} | self._ran("torch")
@@ -194,11 +193,12 @@ def environments(releases: Releases) -> Mapping[str, Cell]:
     that pins a torch of that minor, with this pin, else the newest patch of each.
     """
     published = [release for release in releases.vllm if release.yanked is None]
-    torch = {_minor(each.version): each.version for each in releases.torch if each.yanked is None}
-    vllm = {_minor(each.version): each.version for each in published}
+    torch = {minor_of(each.version): each.version for each in releases.torch if each.yanked is None}
+    vllm = {minor_of(each.version): each.version for each in published}
     pairs = {(t, v): (torch[t], vllm[v]) for t in torch for v in vllm}
     pairs |= {
-        (_minor(each.torch), _minor(each.version)): (each.torch, each.version) for each in published
+        (minor_of(each.torch), minor_of(each.version)): (each.torch, each.version)
+        for each in published
     }
     cells = (Cell(python, *pair) for python in releases.pythons for pair in pairs.values())
     return {cell.name: cell for cell in cells}
@@ -230,11 +230,6 @@ def ran_cell(record: Record) -> Cell | None:
 
 def _accepts(wanted: SpecifierSet | None, version: str) -> bool:
     return wanted is None or wanted.contains(version, prereleases=True)
-
-
-def _minor(version: str) -> str:
-    parsed = Version(version)
-    return f"{parsed.major}.{parsed.minor}"
 
 
 def _tells(seen: Ran) -> bool:

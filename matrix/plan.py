@@ -17,7 +17,7 @@ from matrix.errors import MatrixError
 from matrix.grid import Grid, environments, ran_cell
 from matrix.ladder import Climb
 from matrix.records import PLATFORMS, Record
-from matrix.releases import Releases
+from matrix.releases import Releases, minor_of
 from matrix.verdicts import BROKEN_PAIR
 
 __all__ = ["PlanError", "Planned", "Wanted", "parse_release", "parse_specifier", "plan"]
@@ -198,7 +198,7 @@ class _Pairs:
 
     def __init__(self, cells: Iterable[Cell], releases: Releases) -> None:
         self.at = {
-            (_minor(cell.torch), _minor(cell.vllm)): (cell.torch, cell.vllm) for cell in cells
+            (minor_of(cell.torch), minor_of(cell.vllm)): (cell.torch, cell.vllm) for cell in cells
         }
         self.torch = sorted({torch for torch, _ in self.at}, key=Version)
         self.vllm = sorted({vllm for _, vllm in self.at}, key=Version)
@@ -227,7 +227,7 @@ class _Pairs:
 
     def _minors(self, name: str, version: str) -> list[tuple[str, str]]:
         known, place = (self.torch, 0) if name == "torch" else (self.vllm, 1)
-        minor = _minor(version)
+        minor = minor_of(version)
         runs = {pair[place] for minors, pair in self.at.items() if minors[place] == minor}
         if minor not in known or (version not in runs and version != minor):
             instead = f"of {minor} it is {' and '.join(sorted(runs, key=Version))}"
@@ -301,11 +301,6 @@ def _day(record: Record | None) -> str:
 
 def _called(name: str) -> str:
     return "vLLM" if name == "vllm" else name
-
-
-def _minor(version: str) -> str:
-    parsed = Version(version)
-    return f"{parsed.major}.{parsed.minor}"
 
 
 def _rank(minor: str) -> int:

@@ -30,7 +30,7 @@ from matrix.errors import MatrixError
 from matrix.expectations import COUNTERS, Expectations
 from matrix.history import enough, shifted
 from matrix.records import PLATFORMS, STARTS, Case, Record, to_json
-from matrix.releases import Releases
+from matrix.releases import Releases, minor_of
 from matrix.report.table import Entry, tabulate
 from matrix.signatures import signature, signature_of
 from matrix.verdicts import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
@@ -481,7 +481,7 @@ def _newest(
             side = Ran(entry, paths[0], torch, vllm, _runs(entry.record, of))
             other = vllm if asked.project == "torch" else torch
             # A cell's name means a minor release of vLLM; torch must be the very same.
-            under = _minor(other) if asked.other == "vllm" else other
+            under = minor_of(other) if asked.other == "vllm" else other
             found.setdefault((entry.record.platform, under, side.python), {})[other] = side
     return found
 
@@ -510,11 +510,6 @@ def _runs(record: Record, records: Iterable[tuple[Path, Record]]) -> tuple[Recor
         and _hardware(each) == _hardware(record)
     }
     return tuple(found[started] for started in sorted(found))
-
-
-def _minor(version: str) -> str:
-    parsed = Version(version)
-    return f"{parsed.major}.{parsed.minor}"
 
 
 def _order(key: _Key) -> tuple[int, Version, Version]:
@@ -950,8 +945,8 @@ def _differs(baseline: Ran, candidate: Ran) -> Iterator[str]:
     """What a reader must know of two records that should differ by one release alone."""
     if baseline.vllm != candidate.vllm and baseline.torch != candidate.torch:
         yield (
-            f"no patch of vLLM {_minor(baseline.vllm)} ran on both sides: vLLM {candidate.vllm} is"
-            f" held against {baseline.vllm}"
+            f"no patch of vLLM {minor_of(baseline.vllm)} ran on both sides: vLLM {candidate.vllm}"
+            f" is held against {baseline.vllm}"
         )
     for key, what in (("tests", "the startup tests"), ("model_source", "the models' source")):
         first, second = (ran.record.provenance.get(key) for ran in (baseline, candidate))

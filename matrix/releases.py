@@ -27,7 +27,9 @@ __all__ = [
     "Unread",
     "Vllm",
     "load_releases",
+    "minor_of",
     "newest",
+    "python_range",
     "read_rows",
 ]
 
@@ -137,7 +139,7 @@ class Releases:
         Of the patches that share a name it is the one that the name stands for.
         """
         pairs = {
-            (_minor(release.torch), _minor(release.version)): release
+            (minor_of(release.torch), minor_of(release.version)): release
             for release in self.vllm  # oldest first, so that the newest patch stays
             if release.yanked is None
         }
@@ -152,7 +154,7 @@ class Releases:
 
     def names(self, cell: Cell) -> tuple[str, ...]:
         """The environment names of an on-pin cell: the short one too where it means this cell."""
-        pinning = self._pinning(_minor(cell.torch))
+        pinning = self._pinning(minor_of(cell.torch))
         is_short = pinning is not None and pinning.version == cell.vllm
         return (cell.short_name, cell.name) if is_short else (cell.name,)
 
@@ -228,10 +230,10 @@ class Releases:
         self, name: str, project: str, releases: tuple[_Release, ...], minor: str
     ) -> _Release:
         """The newest patch of a minor release that was not yanked."""
-        patches = [release for release in releases if _minor(release.version) == minor]
+        patches = [release for release in releases if minor_of(release.version) == minor]
         if not patches:
-            known = [_minor(release.version) for release in releases]
-            unread = [each for each in self.unread if _minor(each.version) == minor]
+            known = [minor_of(release.version) for release in releases]
+            unread = [each for each in self.unread if minor_of(each.version) == minor]
             if project == "vLLM" and unread:
                 raise CellError(
                     f"cell {name!r}: the pins of vLLM {unread[-1].version}: {unread[-1].note}"
@@ -250,14 +252,14 @@ class Releases:
         found = [
             release
             for release in self.vllm
-            if _minor(release.torch) == torch
+            if minor_of(release.torch) == torch
             and release.yanked is None
-            and vllm in (None, _minor(release.version))
+            and vllm in (None, minor_of(release.version))
         ]
         return found[-1] if found else None
 
     def _no_default(self, name: str, wanted: Factors, torch: str) -> CellError:
-        pinned = [_minor(release.torch) for release in self.vllm if release.yanked is None]
+        pinned = [minor_of(release.torch) for release in self.vllm if release.yanked is None]
         ways = [
             self._way(wanted.python, torch, near)
             for each in _nearest(wanted.torch, pinned)
@@ -276,7 +278,7 @@ class Releases:
         ):
             if pythons is not None and not pythons.contains(python):
                 raise CellError(
-                    f"cell {name!r}: {what} needs Python {_range(pythons)}, so "
+                    f"cell {name!r}: {what} needs Python {python_range(pythons)}, so "
                     f"{name.partition('-')[0]} cannot run it; {_use([way])}"
                 )
         if python not in self.pythons:
@@ -301,7 +303,7 @@ class Releases:
 def newest(releases: Iterable[_Release]) -> tuple[_Release, ...]:
     """The newest patch of each minor release, oldest first; yanked releases are passed over."""
     order = sorted(releases, key=lambda release: Version(release.version))
-    return tuple({_minor(each.version): each for each in order if each.yanked is None}.values())
+    return tuple({minor_of(each.version): each for each in order if each.yanked is None}.values())
 
 
 def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
@@ -381,14 +383,14 @@ def _newest_patches(
     """The newest patch of each minor release of vLLM; one that was yanked altogether has none."""
     found = []
     for minor in minors:
-        if minor != _minor(minor):
+        if minor != minor_of(minor):
             raise ReleasesError(
-                f"{path}: vllm: {minor!r} is not a minor release; write it as {_minor(minor)}"
+                f"{path}: vllm: {minor!r} is not a minor release; write it as {minor_of(minor)}"
             )
-        if minor not in (_minor(release.version) for release in releases):
-            near = _near(minor, [_minor(release.version) for release in releases])
+        if minor not in (minor_of(release.version) for release in releases):
+            near = _near(minor, [minor_of(release.version) for release in releases])
             raise ReleasesError(f"{path}: vllm: vLLM {minor} is not {near}")
-        found += [each.version for each in newest(releases) if _minor(each.version) == minor]
+        found += [each.version for each in newest(releases) if minor_of(each.version) == minor]
     return tuple(found)
 
 
@@ -493,12 +495,18 @@ def _strings(value: object, key: str, path: Path) -> tuple[str, ...]:
 
 
 @cache
-def _minor(version: str) -> str:
+def minor_of(version: str) -> str:
+    """The minor release of a version.
+
+    >>> minor_of("2.10.1")
+    '2.10'
+    """
     parsed = Version(version)
     return f"{parsed.major}.{parsed.minor}"
 
 
-def _range(python: SpecifierSet) -> str:
+def python_range(python: SpecifierSet) -> str:
+    """A range of Pythons as text, its lower bound first."""
     # A SpecifierSet has no order of its own; the lower bound reads best first.
     return ",".join(sorted(map(str, python), reverse=True))
 

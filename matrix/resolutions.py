@@ -15,13 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix.cells import Cell, CellError, factors
 from matrix.conflicts import CAUSES
 from matrix.errors import MatrixError
-from matrix.releases import Releases, Torch, Vllm
+from matrix.releases import Releases, Torch, Vllm, minor_of, python_range
 
 __all__ = [
     "PACKAGES",
@@ -165,7 +164,7 @@ def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
     pinning = _pinning(releases)
     for vllm in _newest(releases.vllm):
         for torch in _newest(releases.torch):
-            if (_minor(vllm.version), _minor(torch.version)) not in pinning:
+            if (minor_of(vllm.version), minor_of(torch.version)) not in pinning:
                 for each in _fit(pythons, torch, vllm):
                     yield Cell(each, torch.version, vllm.version)
 
@@ -178,11 +177,11 @@ def cell_named(name: str, releases: Releases) -> Cell:
     the two refuses: uv does not look at upper bounds of Pythons, so it must not be asked.
     """
     wanted = factors(name)
-    vllm = next((r for r in _newest(releases.vllm) if _minor(r.version) == wanted.vllm), None)
-    torch = next((r for r in _newest(releases.torch) if _minor(r.version) == wanted.torch), None)
+    vllm = next((r for r in _newest(releases.vllm) if minor_of(r.version) == wanted.vllm), None)
+    torch = next((r for r in _newest(releases.torch) if minor_of(r.version) == wanted.torch), None)
     if vllm is None or torch is None:
         return releases.resolve(name)
-    if pinning := _pinning(releases).get((_minor(vllm.version), wanted.torch)):
+    if pinning := _pinning(releases).get((minor_of(vllm.version), wanted.torch)):
         vllm, torch = pinning, next(r for r in releases.torch if r.version == pinning.torch)
     for what, version, python in (
         ("vLLM", vllm.version, vllm.python),
@@ -190,7 +189,7 @@ def cell_named(name: str, releases: Releases) -> Cell:
     ):
         if python is not None and not python.contains(wanted.python):
             raise CellError(
-                f"cell {name!r}: {what} {version} needs Python {_lowest_first(python)}, so "
+                f"cell {name!r}: {what} {version} needs Python {python_range(python)}, so "
                 f"{name.partition('-')[0]} cannot run it"
             )
     return Cell(wanted.python, torch.version, vllm.version)
@@ -363,7 +362,7 @@ def _newest(releases: Iterable[_Release]) -> list[_Release]:
     found: dict[str, _Release] = {}
     for each in sorted(releases, key=lambda release: Version(release.version)):
         if each.yanked is None and not Version(each.version).is_prerelease:
-            found[_minor(each.version)] = each
+            found[minor_of(each.version)] = each
     return list(found.values())
 
 
@@ -371,19 +370,12 @@ def _pinning(releases: Releases) -> dict[tuple[str, str], Vllm]:
     """By minor of vLLM and of torch, the newest vLLM that pins such a torch."""
     known = sorted(releases.vllm, key=lambda release: Version(release.version))
     return {
-        (_minor(each.version), _minor(each.torch)): each for each in known if each.yanked is None
+        (minor_of(each.version), minor_of(each.torch)): each
+        for each in known
+        if each.yanked is None
     }
 
 
 def _fit(pythons: Iterable[str], torch: Torch, vllm: Vllm) -> list[str]:
     ranges = [each for each in (torch.python, vllm.python) if each is not None]
     return [python for python in pythons if all(each.contains(python) for each in ranges)]
-
-
-def _lowest_first(python: SpecifierSet) -> str:
-    return ",".join(sorted(map(str, python), reverse=True))
-
-
-def _minor(version: str) -> str:
-    parsed = Version(version)
-    return f"{parsed.major}.{parsed.minor}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from matrix.records import Case
 from matrix.report import markdown
 from matrix.report.table import Entry, Table
-from matrix.report.text import clean, clip, code, tabular
+from matrix.report.text import clean, clip, code, plural, tabular
 from matrix.report.text import markdown as escape
 from matrix.signatures import signature, signature_of
 from matrix.verdicts import (
@@ -99,8 +99,8 @@ class Group:
         rungs = dict.fromkeys(fault.rung for fault in self.faults if fault.rung)
         at = f" at {' and '.join(rungs)}" if self.verdict == INCOMPATIBLE and rungs else ""
         cases = sum(fault.case is not None for fault in self.faults)
-        of = f"{_plural(cases, 'case')} of " if cases else ""
-        return f"{self.verdict}{at}: {of}{_plural(len(self.cells), 'cell')}"
+        of = f"{plural(cases, 'case')} of " if cases else ""
+        return f"{self.verdict}{at}: {of}{plural(len(self.cells), 'cell')}"
 
 
 def groups(table: Table) -> tuple[Group, ...]:
@@ -124,7 +124,7 @@ def summary(table: Table, limit: int = SUMMARY_LIMIT) -> str:
     """The table as Markdown of at most `limit` bytes: counts, failures, grids and cells."""
     told = groups(table)
     failing = [each for each in table.entries if each.verdict.verdict in (INCOMPATIBLE, DRIFT)]
-    of = f"{_plural(len(table.entries), 'cell')}"
+    of = f"{plural(len(table.entries), 'cell')}"
     head = f"# torch × vLLM: {len(failing)} of {of} not as expected\n\n"  # noqa: RUF001
     counts = "; ".join(markdown.counts(table, platform) for platform in table.platforms)
     parts = [f"{head}{counts}. Newest record: {table.newest}.\n"]
@@ -321,7 +321,3 @@ def _told(case: Case | None, judged: CaseVerdict) -> Iterable[str]:
 def _xml(text: str) -> str:
     """The text without terminal escapes, and with U+FFFD for what XML cannot hold."""
     return _NOT_XML.sub("\ufffd", _ESCAPE.sub("", text))
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

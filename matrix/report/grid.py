@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matrix.grid import Grid, Square
 from matrix.ladder import Climb
 from matrix.records import RUNGS
-from matrix.report.text import aligned, clean, markdown, tabular
+from matrix.report.text import aligned, clean, listed, markdown, tabular
 from matrix.verdicts import COMPATIBLE, DRIFT, UNTESTED
 
 __all__ = ["content", "lines", "section", "squares"]
@@ -56,7 +56,7 @@ def section(grid: Grid | None) -> str:
     intro = _INTRO.format(
         torch=grid.torch[0].version,
         vllm=grid.vllm[0].version,
-        pythons=_and(grid.pythons),
+        pythons=listed(grid.pythons),
         pairs=pairs,
         cells=pairs * len(grid.pythons),
     )
@@ -249,7 +249,7 @@ def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
             continue
         if (first.fails, first.cause) == (shown.fails, shown.cause):
             continue
-        yield str(first.fails), first.cause or "", _and([each.cell.python for each in group])
+        yield str(first.fails), first.cause or "", listed([each.cell.python for each in group])
 
 
 def _told(grid: Grid, cause: _Cause, escape: Callable[[str], str]) -> str:
@@ -311,7 +311,3 @@ def _contradictions(grid: Grid) -> str:
     ]
     head = "A run showed something else than the cheap rungs say; the run decides:\n"
     return "\n".join([head, *told]) + "\n" if told else ""
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -8,7 +8,7 @@ from matrix.records import STARTS, Case
 from matrix.report import agreement, attribution, grid, upstream
 from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.report.table import Entry, Table
-from matrix.report.text import code, markdown, ratio, seconds, tabular
+from matrix.report.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,
@@ -89,7 +89,7 @@ def counts(table: Table, platform: str) -> str:
         for verdict in (COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED)
         if verdict in of
     )
-    return f"{platform}: {_plural(len(of), 'cell')} ({found})"
+    return f"{platform}: {plural(len(of), 'cell')} ({found})"
 
 
 def results(table: Table, platform: str) -> list[str]:
@@ -128,7 +128,7 @@ def _note(entries: Sequence[Entry]) -> str:
     said = []
     for (word, rung, part, why), pythons in groups.items():
         at = f" at *{rung}*" if word == INCOMPATIBLE and rung else ""
-        said.append(f"{word}{at} on Python {_and(pythons)}{part}{': ' + why if why else ''}")
+        said.append(f"{word}{at} on Python {listed(pythons)}{part}{': ' + why if why else ''}")
     return "; ".join(said)
 
 
@@ -183,7 +183,7 @@ def _records(table: Table) -> str:
         device = found.get("gpu") or found.get("cpu")
         name = (device.get("name") or device.get("model")) if isinstance(device, dict) else None
         known = (found.get("torch"), found.get("vllm"), found.get("python"), name)
-        cases = entry.part or _plural(len(entry.record.cases), "case")
+        cases = entry.part or plural(len(entry.record.cases), "case")
         rows.append(
             [
                 _cell(entry),
@@ -226,11 +226,3 @@ def _why(verdict: CaseVerdict) -> str:
     if len(verdict.differences) > _MOST_DIFFERENCES:
         shown.append(f"{len(verdict.differences) - _MOST_DIFFERENCES} more in compatibility.json")
     return "; ".join(shown)
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

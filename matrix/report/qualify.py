@@ -32,7 +32,17 @@ from matrix.qualify import (
     Unknown,
 )
 from matrix.records import STARTS
-from matrix.report.text import aligned, clean, clip, code, markdown, seconds, tabular
+from matrix.report.text import (
+    aligned,
+    clean,
+    clip,
+    code,
+    listed,
+    markdown,
+    plural,
+    seconds,
+    tabular,
+)
 from matrix.waivers import Place, Waiver
 
 __all__ = ["QUALIFY_SCHEMA", "lines", "page", "render"]
@@ -206,9 +216,9 @@ def render(told: Qualification) -> str:
 
 def _title(told: Qualification) -> str:
     name = PROJECTS[told.asked.project]
-    on = f" on {_and(told.platforms)}" if told.platforms else ""
+    on = f" on {listed(told.platforms)}" if told.platforms else ""
     under = f", under {PROJECTS[told.asked.other]} {told.asked.under}" if told.asked.under else ""
-    python = f", Python {_and(told.asked.pythons)}" if told.asked.pythons else ""
+    python = f", Python {listed(told.asked.pythons)}" if told.asked.pythons else ""
     return f"{name} {told.asked.candidate} against {told.asked.baseline}{on}{under}{python}"
 
 
@@ -218,16 +228,16 @@ def _counts(told: Qualification) -> str:
     drifts = sum(each.fails for each in told.drifts)
     broken = kinds.count(REGRESSION) + kinds.count(FAILS_OTHERWISE)
     waived = sum(count for _, count in told.waivers)
-    where = f" in {_plural(len(failing), 'case')}" if drifts else ""
+    where = f" in {plural(len(failing), 'case')}" if drifts else ""
     parts = [
-        _plural(broken, "regression"),
-        _plural(kinds.count(REPAIR), "repair"),
-        f"{_plural(drifts, 'drift')}{where}",
+        plural(broken, "regression"),
+        plural(kinds.count(REPAIR), "repair"),
+        f"{plural(drifts, 'drift')}{where}",
         *([f"{waived} waived"] if waived else []),
         f"{len(told.blocking)} not known",
     ]
     cells = sum(match.compared > 0 for match in told.matches)
-    return f"{_plural(told.compared, 'case')} of {_plural(cells, 'cell')} compared: " + ", ".join(
+    return f"{plural(told.compared, 'case')} of {plural(cells, 'cell')} compared: " + ", ".join(
         parts
     )
 
@@ -238,7 +248,7 @@ def _why(told: Qualification) -> list[str]:
     if not told.compared:
         said.append("no case has an answer on both sides, so nothing was compared")
     if told.unread:
-        said.append(f"{_plural(told.unread, 'record')} could not be read, and may decide")
+        said.append(f"{plural(told.unread, 'record')} could not be read, and may decide")
     if told.verdict == NOT_ENOUGH and told.blocking and told.compared:
         said.append("what the baseline answers must have an answer; see what is not known")
     return said
@@ -318,7 +328,7 @@ def _drift_parts(drifts: Sequence[Drift], title: str) -> list[str]:
     if others:
         more = "Counters of which no expectation of either side speaks"
         parts.append(
-            f"<details><summary>{more}: {_plural(len(others), 'change')}</summary>\n\n"
+            f"<details><summary>{more}: {plural(len(others), 'change')}</summary>\n\n"
             f"{_drift_table(others)}\n</details>\n"
         )
     return parts
@@ -371,16 +381,16 @@ def _flag_lines(told: Qualification) -> list[str]:
         cases = {(each.place, each.case) for each in of}
         there = sum((each.place, each.case) in cases for each in drifting)
         same = told.compared - len(cases)
-        where = f"{there} of {_plural(len(drifting), 'counter change')} are there"
+        where = f"{there} of {plural(len(drifting), 'counter change')} are there"
         if drifting and there == len(drifting):
-            where = f"all {_plural(there, 'counter change')} are there"
+            where = f"all {plural(there, 'counter change')} are there"
             where += (
-                f", and none in the {_plural(same, 'case')} where it is the same" if same else ""
+                f", and none in the {plural(same, 'case')} where it is the same" if same else ""
             )
         told_where = f"; {where}" if drifting else ""
         said.append(
             f"{clean(flag)}: {clean(before)}, now {clean(after)}, in {len(cases)} of"
-            f" {_plural(told.compared, 'case')}{told_where}"
+            f" {plural(told.compared, 'case')}{told_where}"
         )
     return said
 
@@ -496,7 +506,7 @@ def _notes(told: Qualification) -> list[str]:
     for match in told.matches:
         said += [f"{_at(match.candidate.place)}: {each}" for each in match.notes]
     if told.elsewhere:
-        said.append(f"{_plural(told.elsewhere, 'waiver')} of other releases or platforms left out")
+        said.append(f"{plural(told.elsewhere, 'waiver')} of other releases or platforms left out")
     return list(dict.fromkeys(said))
 
 
@@ -650,7 +660,7 @@ def _count(value: int | None) -> str:
 
 def _few(names: Sequence[str], what: str = "case") -> str:
     """The names, or how many where they are many; one that is there twice, of two cells, is two."""
-    return ", ".join(names) if len(names) <= _MOST_NAMES else _plural(len(names), what)
+    return ", ".join(names) if len(names) <= _MOST_NAMES else plural(len(names), what)
 
 
 def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> Mapping[_Key, list[_Item]]:
@@ -658,11 +668,3 @@ def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> Mapping[_Key
     for each in items:
         found.setdefault(key(each), []).append(each)
     return found
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

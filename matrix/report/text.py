@@ -6,7 +6,18 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["aligned", "clean", "clip", "code", "markdown", "ratio", "seconds", "tabular"]
+__all__ = [
+    "aligned",
+    "clean",
+    "clip",
+    "code",
+    "listed",
+    "markdown",
+    "plural",
+    "ratio",
+    "seconds",
+    "tabular",
+]
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
@@ -103,3 +114,13 @@ def tabular(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
     rule = ["--:" if at in right else "---" for at in range(len(head))]
     lines = (f"| {' | '.join(row)} |" for row in (head, rule, *rows))
     return "\n".join(lines) + "\n"
+
+
+def plural(count: int, word: str) -> str:
+    """A count with its word: `1 cell`, `2 cells`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence lists them: `a, b and c`. Needs one at least."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
