@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
-from matrix.cells import Cell, CellError, factors
+from matrix.cells import Cell, CellError
 from matrix.conflicts import CAUSES
 from matrix.errors import MatrixError
-from matrix.releases import Releases, Torch, Vllm, minor_of, python_range
+from matrix.releases import Releases, Torch, Vllm, minor_of
 
 __all__ = [
     "PACKAGES",
@@ -30,7 +30,6 @@ __all__ = [
     "Resolution",
     "Resolutions",
     "ResolutionsError",
-    "cell_named",
     "load_resolutions",
     "off_pin_cells",
     "pinned_cells",
@@ -167,32 +166,6 @@ def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
             if (minor_of(vllm.version), minor_of(torch.version)) not in pinning:
                 for each in _fit(pythons, torch, vllm):
                     yield Cell(each, torch.version, vllm.version)
-
-
-def cell_named(name: str, releases: Releases) -> Cell:
-    """The cell that an environment name stands for, off the pin or not.
-
-    A minor release is its newest known patch, of vLLM the newest that pins this torch minor where
-    one does. Raises CellError for a name or a release that is unknown, and for a Python that one of
-    the two refuses: uv does not look at upper bounds of Pythons, so it must not be asked.
-    """
-    wanted = factors(name)
-    vllm = next((r for r in _newest(releases.vllm) if minor_of(r.version) == wanted.vllm), None)
-    torch = next((r for r in _newest(releases.torch) if minor_of(r.version) == wanted.torch), None)
-    if vllm is None or torch is None:
-        return releases.resolve(name)
-    if pinning := _pinning(releases).get((minor_of(vllm.version), wanted.torch)):
-        vllm, torch = pinning, next(r for r in releases.torch if r.version == pinning.torch)
-    for what, version, python in (
-        ("vLLM", vllm.version, vllm.python),
-        ("torch", torch.version, torch.python),
-    ):
-        if python is not None and not python.contains(wanted.python):
-            raise CellError(
-                f"cell {name!r}: {what} {version} needs Python {python_range(python)}, so "
-                f"{name.partition('-')[0]} cannot run it"
-            )
-    return Cell(wanted.python, torch.version, vllm.version)
 
 
 def question(cell: Cell, releases: Releases, *, override: bool = False) -> Question:

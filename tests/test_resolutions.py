@@ -22,7 +22,6 @@ from matrix.resolutions import (
     Resolution,
     Resolutions,
     ResolutionsError,
-    cell_named,
     load_resolutions,
     off_pin_cells,
     pinned_cells,
@@ -268,7 +267,7 @@ def test_the_cells_off_the_pin_leave_out_what_was_withdrawn() -> None:
     ],
 )
 def test_a_cell_is_named_on_and_off_the_pin(name: str, cell: Cell) -> None:
-    assert cell_named(name, releases()) == cell
+    assert releases().resolve(name) == cell
 
 
 @pytest.mark.parametrize(
@@ -285,7 +284,7 @@ def test_a_cell_is_named_on_and_off_the_pin(name: str, cell: Cell) -> None:
 )
 def test_a_name_that_is_no_cell(name: str, said: str) -> None:
     with pytest.raises(CellError, match=said):
-        cell_named(name, releases())
+        releases().resolve(name)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from matrix.resolutions import (
     Question,
     Resolution,
     Resolutions,
-    cell_named,
     load_resolutions,
     off_pin_cells,
     pinned_cells,
@@ -120,7 +119,7 @@ def _wished(
     wish: Wish, releases: Releases, known: Resolutions, platform: str, today: date
 ) -> list[Question]:
     pythons = wish.pythons or releases.pythons
-    named = [cell_named(each, releases) for each in wish.cells]
+    named = [releases.resolve(each) for each in wish.cells]
     many: list[Cell] = []
     if wish.all_pins:
         many += pinned_cells(releases, pythons)
