@@ -332,6 +332,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _qualify(options: argparse.Namespace) -> int:
+    from matrix.answers import load_answers
     from matrix.expectations import load_expectations
     from matrix.plan import parse_specifier
     from matrix.qualify import Asked, QualifyError, qualify
@@ -357,15 +358,20 @@ def _qualify(options: argparse.Namespace) -> int:
     if not records and not errors:
         named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
         raise QualifyError(f"no record in {named}; `matrix run CELL` makes one")
+    releases = load_releases()
+    answers = load_answers(releases)
     told = qualify(
         asked,
         [(Path(_from_here(path)), record) for path, record in records],
         expectations,
-        load_releases(),
+        releases,
         waivers,
         _today(),
         unread=len(errors),
+        asks=answers,
     )
+    for fault in answers.faults:
+        _say(fault)
     make = report.render if options.json else report.page if options.markdown else report.lines
     print(make(told), end="")
     return 2 if errors and told.exit_status != 1 else told.exit_status

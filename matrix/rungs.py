@@ -61,18 +61,18 @@ class Asks(Protocol):
 
 @dataclass(frozen=True)
 class Standing:
-    """How far one side gets on the first rungs: where it `fails`, or the highest that it passed."""
+    """Where one side `fails` on the first rungs, or else the highest that it passed."""
 
     passed: str | None
-    fails: str | None
+    fails: str | None = None
 
 
 @dataclass(frozen=True)
 class Rungs:
     """The first rungs of both sides, with those releases of the other project that fare alike.
 
-    `kind` is None where the candidate fails nowhere and the baseline neither. `pythons` are those
-    of which it holds, empty where that is all that were asked.
+    `kind` is None where neither side fails. `pythons` are those of which it holds, where it does
+    not of all and one side fails.
     """
 
     platform: str
@@ -120,7 +120,7 @@ def change(baseline: Climb, candidate: Climb) -> str | None:
 def rungs(
     pairs: Mapping[tuple[str, str], Iterable[tuple[str, Climb, Climb]]],
 ) -> tuple[Rungs, ...]:
-    """The first rungs by platform, those that fare alike together.
+    """The first rungs by platform, those that fare alike together, and not what says nothing.
 
     `pairs` has, by platform and release of the other project, the climbs of each Python: of the
     baseline and of the candidate.
@@ -130,13 +130,15 @@ def rungs(
         told = [each for each in of if not _nowhere(each[1], each[2])]
         found: dict[Rungs, list[str]] = {}
         for python, before, after in told:
-            kind = change(before, after)
+            kind, standing = change(before, after), _standing(after)
+            if standing == Standing(None):
+                continue
             first = failing(after) or failing(before)
             reason = None if first is None else first.cause or first.reason
-            key = Rungs(platform, _standing(before), _standing(after), kind, reason, ())
+            key = Rungs(platform, _standing(before), standing, kind, reason, ())
             found.setdefault(key, []).append(python)
         for key, pythons in found.items():
-            some = tuple(pythons) if len(pythons) < len(told) else ()
+            some = tuple(pythons) if key.kind is not None and len(pythons) < len(told) else ()
             groups.setdefault(replace(key, pythons=some), []).append(other)
     return tuple(replace(key, others=tuple(others)) for key, others in groups.items())
 
@@ -149,6 +151,6 @@ def _nowhere(baseline: Climb, candidate: Climb) -> bool:
 def _standing(climb: Climb) -> Standing:
     cheap = climb.steps[: len(CHEAP)]
     step = failing(climb)
-    end = len(CHEAP) if step is None else RUNGS.index(step.rung)
-    passed = (each.rung for each in reversed(cheap[:end]) if each.state == PASSED)
-    return Standing(next(passed, None), None if step is None else step.rung)
+    if step is not None:
+        return Standing(None, step.rung)
+    return Standing(next((each.rung for each in reversed(cheap) if each.state == PASSED), None))
