@@ -333,10 +333,11 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _qualify(options: argparse.Namespace) -> int:
     from matrix.answers import load_answers
+    from matrix.engines.qualifying import read
     from matrix.expectations import load_expectations
     from matrix.plan import parse_specifier
     from matrix.qualify import Asked, QualifyError, qualify
-    from matrix.records import PLATFORMS, read_many
+    from matrix.records import PLATFORMS
     from matrix.releases import load_releases
     from matrix.report import qualify as report
     from matrix.waivers import load_waivers
@@ -352,29 +353,30 @@ def _qualify(options: argparse.Namespace) -> int:
     )
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
-    records, errors = read_many(folders)
-    for error in errors:
+    releases = load_releases()
+    found = read(folders, asked, releases, _say)
+    for error in found.errors:
         _say(str(error))
-    if not records and not errors:
+    if not found.count and not found.errors:
         named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
         raise QualifyError(f"no record in {named}; `matrix run CELL` makes one")
-    releases = load_releases()
     answers = load_answers(releases)
     told = qualify(
         asked,
-        [(Path(_from_here(path)), record) for path, record in records],
+        [(Path(_from_here(path)), record) for path, record in found.records],
         expectations,
         releases,
         waivers,
         _today(),
-        unread=len(errors),
+        unread=len(found.errors),
         asks=answers,
+        aside=found.aside,
     )
     for fault in answers.faults:
         _say(fault)
     make = report.render if options.json else report.page if options.markdown else report.lines
     print(make(told), end="")
-    return 2 if errors and told.exit_status != 1 else told.exit_status
+    return 2 if found.errors and told.exit_status != 1 else told.exit_status
 
 
 def _today() -> date:
@@ -1172,7 +1174,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=Path,
+        type=_place,
         help="folders of records, or single records (default: results and records)",
     )
     form = qualify.add_mutually_exclusive_group()

@@ -49,6 +49,7 @@ __all__ = [
     "EXPECTED_AGAIN",
     "FAILS_AS_BEFORE",
     "FAILS_OTHERWISE",
+    "MOST_RUNS",
     "NEW",
     "NOT_ENOUGH",
     "NOT_JUDGED",
@@ -59,6 +60,7 @@ __all__ = [
     "REGRESSION",
     "REPAIR",
     "UNEXPECTED",
+    "Aside",
     "Asked",
     "Drift",
     "Failure",
@@ -69,7 +71,10 @@ __all__ = [
     "Ran",
     "Time",
     "Unknown",
+    "is_asked",
     "qualify",
+    "same_release",
+    "versions_of",
 ]
 
 PROJECTS = {"torch": "torch", "vllm": "vLLM"}
@@ -98,6 +103,10 @@ _FAILING = {REGRESSION, FAILS_OTHERWISE, UNEXPECTED, NO_RULE}
 _PASSED, _FAILED, _NOT_APPLICABLE, _UNKNOWN = "passed", "failed", "not applicable", "unknown"
 
 
+MOST_RUNS = 20
+"""How many runs of a cell, the newest, tell its seconds."""
+
+
 class QualifyError(MatrixError):
     """A question that cannot be answered: names the option and the mend."""
 
@@ -123,10 +132,22 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Aside:
+    """The records that nobody read, for they decide nothing (`matrix.selection`).
+
+    `releases` has the platform, torch and vLLM of all records, read or not; `counts` how many were
+    left out of a cell, on a platform, with a torch and a vLLM.
+    """
+
+    releases: frozenset[tuple[str, str, str]] = frozenset()
+    counts: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Ran:
     """A record that counts: the newest that decides of its cell, its file, and what ran in it.
 
-    `runs` are all records of the cell with these very releases, for their seconds.
+    `runs` are the newest records of the cell with these very releases, for their seconds.
     """
 
     entry: Entry
@@ -350,26 +371,30 @@ def qualify(
     today: date,
     unread: int = 0,
     asks: Asks | None = None,
+    aside: Aside | None = None,
 ) -> Qualification:
     """Hold the candidate against its baseline, the same for any order of the records.
 
     Of several records of a cell on a platform the newest that decides counts, as in the table.
-    `asks` answers the first rungs; without it they are not known. Raises QualifyError
-    for a release that is unknown, or that is both candidate and baseline.
+    `asks` answers the first rungs; without it they are not known. `aside` is what was not read of
+    many records. Raises QualifyError for a release that is unknown, or that is both candidate and
+    baseline.
     """
+    aside = aside or Aside()
     every = [
         (path, record, torch, vllm)
         for path, record in records
         if (versions := _versions(record, releases)) is not None
         for torch, vllm in [versions]
     ]
-    _check(asked, every, releases)
+    held = aside.releases | {(told[1].platform, told[2], told[3]) for told in every}
+    _check(asked, held, releases)
     chosen = [each for each in every if _is_asked(asked, each)]
     sides = {
         release: _newest(asked, release, chosen, expectations, releases)
         for release in (asked.baseline, asked.candidate)
     }
-    notes = list(_notes(asked, every, sides, today))
+    notes = list(_notes(asked, every, sides, today, held, aside.counts))
     first = None if asks is None else _FirstRungs.of(asked, sides, releases, asks)
     builder = _Builder(asked, waivers, today, first)
     for key, baseline in sorted(sides[asked.baseline].items(), key=lambda item: _order(item[0])):
@@ -402,17 +427,30 @@ def _versions(record: Record, releases: Releases) -> tuple[str, str] | None:
 
     None for a record of neither: of an environment that was not the cell.
     """
-    if record.error is not None and record.error.kind == "wrong_cell":
+    error = None if record.error is None else record.error.kind
+    torch, vllm = (record.provenance.get(key) for key in ("torch", "vllm"))
+    return versions_of(record.cell, torch, vllm, error, releases)
+
+
+def versions_of(
+    cell: str, torch: object, vllm: object, error: str | None, releases: Releases
+) -> tuple[str, str] | None:
+    """The public releases of a record that says these, or else those that its name stands for.
+
+    None for a record of neither: of an environment that was not the cell.
+    """
+    if error == "wrong_cell":
         return None
-    found = [_public(record.provenance.get(key)) for key in ("torch", "vllm")]
+    found = [_public(torch), _public(vllm)]
     if None in found:
         try:
-            cell = releases.resolve(record.cell)
+            means = releases.resolve(cell)
         except CellError:
             return None
-        found = [each or named for each, named in zip(found, (cell.torch, cell.vllm), strict=True)]
-    torch, vllm = found
-    return None if torch is None or vllm is None else (torch, vllm)
+        named = means.torch, means.vllm
+        found = [each or instead for each, instead in zip(found, named, strict=True)]
+    first, second = found
+    return None if first is None or second is None else (first, second)
 
 
 def _public(version: object) -> str | None:
@@ -427,10 +465,10 @@ def _parsed(version: str) -> str | None:
         return None
 
 
-def _check(asked: Asked, every: Sequence[_Told], releases: Releases) -> None:
+def _check(asked: Asked, held: Iterable[tuple[str, str, str]], releases: Releases) -> None:
     name = PROJECTS[asked.project]
     published = releases.torch if asked.project == "torch" else releases.vllm
-    ran = {_release(asked.project, each) for each in every}
+    ran = {torch if asked.project == "torch" else vllm for _, torch, vllm in held}
     known = sorted({each.version for each in published} | ran, key=Version)
     for option, wanted in ((asked.project, asked.candidate), ("baseline", asked.baseline)):
         if _same(wanted, known) is None:
@@ -464,16 +502,23 @@ def _release(project: str, told: _Told) -> str:
     return torch if project == "torch" else vllm
 
 
+def is_asked(asked: Asked, cell: str, platform: str, other: str) -> bool:
+    """Whether the question is of this cell, on this platform, with that release of the other."""
+    return (
+        platform in asked.platforms
+        and (not asked.pythons or factors(cell).python in asked.pythons)
+        and (asked.under is None or asked.under.contains(other, prereleases=True))
+    )
+
+
 def _is_asked(asked: Asked, told: _Told) -> bool:
     _, record, _, _ = told
-    return (
-        record.platform in asked.platforms
-        and (not asked.pythons or factors(record.cell).python in asked.pythons)
-        and (
-            asked.under is None
-            or asked.under.contains(_release(asked.other, told), prereleases=True)
-        )
-    )
+    return is_asked(asked, record.cell, record.platform, _release(asked.other, told))
+
+
+def same_release(one: str, other: str) -> bool:
+    """Whether two texts name one release: 2.12 and 2.12.0 do."""
+    return Version(one) == Version(other)
 
 
 def _newest(
@@ -485,7 +530,7 @@ def _newest(
 ) -> Mapping[_Key, Mapping[str, Ran]]:
     """The records of one release that count, by cell and by the other project's exact release."""
     ran = {_release(asked.project, told) for told in chosen}
-    wanted = {each for each in ran if Version(each) == Version(release)}
+    wanted = {each for each in ran if same_release(each, release)}
     groups: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for told in chosen:
         path, record, torch, vllm = told
@@ -519,14 +564,14 @@ def _contenders(of: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
 
 
 def _runs(record: Record, records: Iterable[tuple[Path, Record]]) -> tuple[Record, ...]:
-    """The records of the cell, each once, that ran one case at a time on such a machine."""
+    """Of the newest runs of the cell, one case at a time, those on such a machine."""
     found = {
         each.started: each
         for _, each in records
         if (each.cell, each.platform, each.jobs) == (record.cell, record.platform, 1)
-        and _hardware(each) == _hardware(record)
     }
-    return tuple(found[started] for started in sorted(found))
+    newest = (found[started] for started in sorted(found)[-MOST_RUNS:])
+    return tuple(each for each in newest if _hardware(each) == _hardware(record))
 
 
 def _order(key: _Key) -> tuple[int, Version, Version]:
@@ -556,6 +601,8 @@ def _notes(
     every: Sequence[_Told],
     sides: Mapping[str, Mapping[_Key, Mapping[str, Ran]]],
     today: date,
+    held: Iterable[tuple[str, str, str]],
+    aside: Mapping[tuple[str, str, str, str], int],
 ) -> Iterator[str]:
     name = PROJECTS[asked.project]
     for platform in asked.platforms:
@@ -564,13 +611,14 @@ def _notes(
             for release in (asked.baseline, asked.candidate)
             if platform not in {on for on, _, _ in sides[release]}
         ]
-        those = {_release(asked.project, told) for told in every if told[1].platform == platform}
+        at = 1 if asked.project == "torch" else 2
+        those = {each[at] for each in held if each[0] == platform}
         narrowed = " that was asked for" if any(_same(each, those) for each in lacking) else ""
-        held = ", ".join(sorted(those, key=Version)) or "no release"
+        some = ", ".join(sorted(those, key=Version)) or "no release"
         if lacking:
             yield (
                 f"no record of {name} {' or '.join(lacking)} on {platform}{narrowed}; it has"
-                f" records of {held}"
+                f" records of {some}"
             )
     cells: dict[tuple[str, str, str, str], list[tuple[Path, Record]]] = {}
     for path, record, torch, vllm in every:
@@ -579,7 +627,7 @@ def _notes(
         for of in sides[release].values():
             for ran in of.values():
                 key = ran.record.cell, ran.record.platform, ran.torch, ran.vllm
-                yield from _oddities(ran, cells[key], today)
+                yield from _oddities(ran, cells[key], aside.get(key, 0), today)
 
 
 def _other_names(asked: Asked, cells: Iterable[str], releases: Releases) -> Iterator[str]:
@@ -597,7 +645,9 @@ def _other_names(asked: Asked, cells: Iterable[str], releases: Releases) -> Iter
             )
 
 
-def _oddities(ran: Ran, of: Sequence[tuple[Path, Record]], today: date) -> Iterator[str]:
+def _oddities(
+    ran: Ran, of: Sequence[tuple[Path, Record]], aside: int, today: date
+) -> Iterator[str]:
     """What is odd about a record, or about the others of its cell."""
     if ran.record.started[:10] > today.isoformat():
         yield f"{ran.path} says that it started on {ran.record.started}, which is yet to come"
@@ -608,7 +658,7 @@ def _oddities(ran: Ran, of: Sequence[tuple[Path, Record]], today: date) -> Itera
         for path, record in others
         if record.started == ran.record.started and to_json(record) == text
     ]
-    older = len(others) - len(copies)
+    older = len(others) - len(copies) + aside
     if older:
         yield (
             f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and"

@@ -456,8 +456,8 @@ def test_it_hides_no_failure_and_qualifies_nothing() -> None:
 
 def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
     asks = FirstRungs(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
-    fault = {"error": RunError("imports", "ImportError: undefined symbol: _ZN3c10E")}
-    ran = make(NEXT, platform="cuda", **fault)
+    error = RunError("imports", "ImportError: undefined symbol: _ZN3c10E")
+    ran = make(NEXT, platform="cuda", error=error)
     told = held(on_cuda(OLD), ran, asks=asks)
     assert (told.exit_status, kinds(told), told.compared) == (3, [], 0)
     assert [each.rung for each in told.unknown] == ["links"]
