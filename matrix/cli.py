@@ -248,17 +248,33 @@ def _table(options: argparse.Namespace) -> int:
     table = replace(table, grid=_survey(table.entries))
     table = replace(table, attributions=_attributed(options, table, found, repeats=_TABLE_REPEATS))
     named = environments(load_releases())
+    made = badges.render(table)
     for name, text in (
         ("compatibility.md", markdown.render(table)),
         ("compatibility.json", table_json.render(table)),
         (csv_table.PAGE, csv_table.render(table, named)),
         (agreement.PAGE, agreement.page(table.agreement)),
         (page.PAGE, page.render(table, named, found.times.series)),
-        *badges.render(table).items(),
+        *made.items(),
     ):
         write_text(options.out / name, text)
         print(options.out / name)
+    # A record that cannot be read just now may be all that a badge stands for.
+    for path in sorted((options.out / badges.FOLDER).glob("*.svg")) if not found.errors else ():
+        if f"{badges.FOLDER}/{path.name}" not in made and _is_badge(path):
+            path.unlink()
+            print(f"{path}: deleted, no record is of that pair any more")
     return status
+
+
+def _is_badge(path: Path) -> bool:
+    """Whether an earlier table made the file; what cannot be read is not touched."""
+    from matrix.report.badges import is_own
+
+    try:
+        return not path.is_symlink() and is_own(path.name, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _ci(options: argparse.Namespace) -> int:
