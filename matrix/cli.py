@@ -351,11 +351,13 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.answers import load_answers
     from matrix.engines.qualifying import read
     from matrix.expectations import load_expectations
+    from matrix.history import late_from
     from matrix.plan import parse_specifier
-    from matrix.qualify import Asked, QualifyError, qualify
+    from matrix.qualify import QualifyError, qualify
     from matrix.records import PLATFORMS
     from matrix.releases import load_releases
     from matrix.report import qualify as report
+    from matrix.sides import Asked
     from matrix.waivers import load_waivers
 
     project = "torch" if options.torch is not None else "vllm"
@@ -369,8 +371,8 @@ def _qualify(options: argparse.Namespace) -> int:
     )
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
-    releases = load_releases()
-    found = read(folders, asked, releases, _say)
+    releases, late = load_releases(), late_from(datetime.now(timezone.utc))
+    found = read(folders, asked, releases, _say, late)
     for error in found.errors:
         _say(str(error))
     if not found.count and not found.errors:
@@ -387,12 +389,22 @@ def _qualify(options: argparse.Namespace) -> int:
         unread=len(found.errors),
         asks=answers,
         aside=found.aside,
+        late=late,
     )
     for fault in answers.faults:
         _say(fault)
     make = report.render if options.json else report.page if options.markdown else report.lines
-    print(make(told), end="")
-    return 2 if found.errors and told.exit_status != 1 else told.exit_status
+    given = [
+        *(
+            part
+            for key in ("expectations", "waivers")
+            if (path := getattr(options, key)) is not None
+            for part in (f"--{key}", str(path))
+        ),
+        *map(str, options.folders),
+    ]
+    print(make(told, given), end="")
+    return told.exit_status
 
 
 def _today() -> date:

@@ -1,8 +1,10 @@
 """Which of many records a qualification has to read, by their summaries alone.
 
 Pure. What is left out changes nothing that `matrix.qualify` says: of a cell on a platform with two
-releases those that decide are the newest whole record and, after it, the newest of each kind that
-has one verdict; the newest runs beside them tell its seconds.
+releases the newest of each kind is read: of those that have one verdict and were made with the same
+tests and flags, and fail alike. One of them decides, and what the others show is not hidden by it
+(`matrix.sides`); the newest runs beside them tell its seconds. Of what stands for no release the
+newest of each cell is read.
 """
 
 from __future__ import annotations
@@ -11,8 +13,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from matrix.cells import factors
-from matrix.qualify import MOST_RUNS, Aside, Asked, is_asked, same_release, versions_of
 from matrix.releases import Releases
+from matrix.sides import (
+    MOST_RUNS,
+    WRONG_CELL,
+    Aside,
+    Asked,
+    age,
+    is_asked,
+    may_be_asked,
+    same_release,
+    versions_of,
+)
 
 __all__ = ["Run", "select"]
 
@@ -31,24 +43,37 @@ class Run:
     error: str | None
     jobs: int
     judged: str
+    fingerprint: str | None
+    cases: tuple[tuple[str, str, str | None], ...]
+    """Each case with its outcome and signature."""
 
 
 _Place = tuple[str, str, str, str]
 """Cell, platform, torch, vLLM."""
 
 
-def select(asked: Asked, runs: Iterable[Run], releases: Releases) -> tuple[list[str], Aside]:
-    """The paths to read, in their order, and what the others are."""
+def select(
+    asked: Asked, runs: Iterable[Run], releases: Releases, late: str | None = None
+) -> tuple[list[str], Aside]:
+    """The paths to read, in their order, and what the others are; `late` as for `qualify`."""
     told: dict[_Place, list[Run]] = {}
-    places: dict[tuple[str, str, str, str, str | None], _Place | None] = {}
+    lost: dict[tuple[str, str, bool], Run] = {}
+    places: dict[tuple[str, str, str, str, str | None, bool], _Place | None] = {}
     for run in runs:
-        key = run.cell, run.platform, run.torch, run.vllm, run.error
+        key = run.cell, run.platform, run.torch, run.vllm, run.error, bool(run.cases)
         if key not in places:
             places[key] = _place(run, releases)
         place = places[key]
         if place is not None:
             told.setdefault(place, []).append(run)
-    paths: list[str] = []
+        elif may_be_asked(asked, run.cell, run.platform, *_said(run), releases):
+            at = run.cell, run.platform, run.error == WRONG_CELL
+            known = lost.get(at)
+            newer = known is None or age(run.started, late) > age(known.started, late)
+            if newer or (known is not None and run.started == known.started):
+                # The file's name decides between two of one second, and not their order here.
+                lost[at] = run if newer or known is None else min(run, known, key=_path)
+    paths = [each.path for each in lost.values()]
     counts: dict[_Place, int] = {}
     for place, of in told.items():
         if _is_wanted(asked, place):
@@ -59,13 +84,25 @@ def select(asked: Asked, runs: Iterable[Run], releases: Releases) -> tuple[list[
     return sorted(paths), Aside(held, counts)
 
 
-def _place(run: Run, releases: Releases) -> _Place | None:
+def _path(run: Run) -> str:
+    return run.path
+
+
+def _said(run: Run) -> tuple[str | None, str | None]:
+    """The releases that ran, None for one that is not known."""
+    if run.error == WRONG_CELL:
+        return None, None
     # A summary says the name's minor release where the record does not know what ran.
     named = factors(run.cell)
-    torch = None if run.torch == named.torch else run.torch
-    vllm = None if run.vllm == named.vllm else run.vllm
-    versions = versions_of(run.cell, torch, vllm, run.error, releases)
-    return None if versions is None else (run.cell, run.platform, *versions)
+    return (
+        None if run.torch == named.torch else run.torch,
+        None if run.vllm == named.vllm else run.vllm,
+    )
+
+
+def _place(run: Run, releases: Releases) -> _Place | None:
+    found = versions_of(run.cell, *_said(run), run.error, bool(run.cases), releases)
+    return None if found is None else (run.cell, run.platform, *found)
 
 
 def _is_wanted(asked: Asked, place: _Place) -> bool:
@@ -77,16 +114,20 @@ def _is_wanted(asked: Asked, place: _Place) -> bool:
 
 
 def _deciding(runs: Sequence[Run]) -> set[str]:
-    """The paths of what decides, and of the runs that tell the seconds."""
-    last = max((each.started for each in runs if each.whole), default="")
-    newest: dict[str, str] = {}
+    """The paths of what decides or fails, and of the runs that tell the seconds."""
+    newest: dict[object, str] = {}
     for each in runs:
-        newest[each.judged] = max(each.started, newest.get(each.judged, ""))
-    alone = sorted({each.started for each in runs if each.jobs == 1})[-MOST_RUNS:]
-    seconds = set(alone)
+        newest[_kind(each)] = max(each.started, newest.get(_kind(each), ""))
+    seconds = set(sorted({each.started for each in runs if each.jobs == 1})[-MOST_RUNS:])
     return {
         each.path
         for each in runs
-        if (each.started >= last and each.started == newest[each.judged])
-        or (each.jobs == 1 and each.started in seconds)
+        if each.started == newest[_kind(each)] or (each.jobs == 1 and each.started in seconds)
     }
+
+
+def _kind(run: Run) -> object:
+    """What a run has in common with those that tell nothing else than it does."""
+    # Why a run ended as a whole is not in its summary, so each of those is one by itself.
+    alone = run.path if run.error is not None else ""
+    return run.judged, run.whole, run.fingerprint, run.cases, alone

@@ -21,7 +21,7 @@ from matrix.cells import Cell
 from matrix.expectations import Expectations, parse_expectations
 from matrix.history import shifted
 from matrix.ladder import Answer
-from matrix.qualify import (
+from matrix.qualification import (
     AS_BEFORE,
     EXPECTED,
     EXPECTED_AGAIN,
@@ -33,15 +33,14 @@ from matrix.qualify import (
     REGRESSION,
     REPAIR,
     UNEXPECTED,
-    Asked,
     Qualification,
-    QualifyError,
-    qualify,
 )
+from matrix.qualify import QualifyError, qualify
 from matrix.records import Case, Record, RunError, Rung, Start, write
 from matrix.releases import load_releases
 from matrix.report import qualify as report
 from matrix.rungs import Asks
+from matrix.sides import Asked
 from matrix.waivers import Waivers, parse_waivers
 
 ROOT = Path(__file__).parents[1]

@@ -18,11 +18,13 @@ from matrix.cells import Cell
 from matrix.engines.history import INDEX
 from matrix.expectations import Expectations
 from matrix.history import summarise
-from matrix.qualify import MOST_RUNS, Aside, Asked, Qualification, qualify
+from matrix.qualification import Qualification
+from matrix.qualify import qualify
 from matrix.records import Case, Record, RunError, Start, read, write
 from matrix.releases import load_releases
 from matrix.report import qualify as report
 from matrix.selection import Run, select
+from matrix.sides import MOST_RUNS, Aside, Asked
 from matrix.waivers import Waivers
 
 RELEASES = load_releases()
@@ -73,7 +75,9 @@ def record(
 def run_of(path: Path, of: Record) -> Run:
     found = summarise(of)
     keys = ("cell", "platform", "started", "torch", "vllm", "whole", "error", "jobs", "judged")
-    return Run(str(path), **{key: getattr(found, key) for key in keys})
+    cases = tuple((each.case, each.outcome, each.signature) for each in found.cases)
+    values = {key: getattr(found, key) for key in (*keys, "fingerprint")}
+    return Run(str(path), **values, cases=cases)
 
 
 def told(asked: Asked, records: list[Told], aside: Aside | None = None) -> Qualification:

@@ -488,16 +488,16 @@ class History:
         ).fetchall()
         return self._read(rows)
 
-    def runs(self) -> list[tuple[str, str, str, str, str, str, bool, str | None, int, str]]:
+    def runs(self) -> list[tuple[Any, ...]]:
         """Every good record file, by path, without reading it.
 
         Its path, cell, platform, start, torch, vLLM, whether it is whole, its error, how many cases
-        ran side by side, and the digest of what its verdict depends on.
+        ran side by side, the digest of what its verdict depends on, the fingerprint of its tests,
+        and its cases (`SummaryCase` as a dictionary).
         """
-        found: list[tuple[str, str, str, str, str, str, bool, str | None, int, str]]
-        found = self._db.execute(
-            "SELECT path, cell, platform, started, torch, vllm, whole, error, jobs, judged"
-            " FROM rows WHERE fault IS NULL ORDER BY path"
+        found: list[tuple[Any, ...]] = self._db.execute(
+            "SELECT path, cell, platform, started, torch, vllm, whole, error, jobs, judged,"
+            " fingerprint, cases FROM rows WHERE fault IS NULL ORDER BY path"
         ).fetchall()
         return found
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from matrix.engines.history import History, Place, by_index
 from matrix.errors import MatrixError
-from matrix.qualify import Aside, Asked
 from matrix.records import Record, read_many
 from matrix.releases import Releases
 from matrix.selection import Run, select
+from matrix.sides import Aside, Asked
 
 __all__ = ["Read", "read"]
 
@@ -30,7 +30,11 @@ class Read:
 
 
 def read(
-    places: Sequence[Place], asked: Asked, releases: Releases, progress: Callable[[str], None]
+    places: Sequence[Place],
+    asked: Asked,
+    releases: Releases,
+    progress: Callable[[str], None],
+    late: str | None,
 ) -> Read:
     """Read what the question needs; the same is told of it with an index and without.
 
@@ -40,8 +44,11 @@ def read(
         records, errors = read_many([place for place in places if isinstance(place, Path)])
         return Read(records, list(errors), len(records), Aside())
     with History(places, progress) as history:
-        runs = [Run(*each) for each in history.runs()]
-        paths, aside = select(asked, runs, releases)
+        runs = [
+            Run(*each, tuple((case["case"], case["outcome"], case["signature"]) for case in cases))
+            for *each, cases in history.runs()
+        ]
+        paths, aside = select(asked, runs, releases, late)
         found, faults = history.records(paths)
         some = [(Path(path), record) for path, record in found.items()]
         return Read(some, [*history.errors, *faults], len(runs), aside)

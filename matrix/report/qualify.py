@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 from packaging.version import Version
 
-from matrix.qualify import (
+from matrix.qualification import (
     AS_BEFORE,
     EXPECTED,
     EXPECTED_AGAIN,
@@ -30,7 +31,6 @@ from matrix.qualify import (
     Failure,
     Match,
     Qualification,
-    Ran,
     Unknown,
 )
 from matrix.records import STARTS
@@ -47,6 +47,7 @@ from matrix.report.text import (
     tabular,
 )
 from matrix.rungs import CANNOT_ASK, Rungs, Standing
+from matrix.sides import Ran
 from matrix.waivers import Place, Waiver
 
 __all__ = ["QUALIFY_SCHEMA", "lines", "page", "render"]
@@ -76,8 +77,11 @@ _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
 
 
-def lines(told: Qualification) -> str:
-    """The qualification as aligned text, without any control character of a record's."""
+def lines(told: Qualification, given: Sequence[str] = ()) -> str:
+    """The qualification as aligned text, without any control character of a record's.
+
+    `given` are the arguments of the command that are not of the question: files and folders.
+    """
     said = [f"{_title(told)}: {told.verdict}", f"  {_counts(told)}"]
     said += [f"  {each}" for each in _why(told)]
     for kind, title in _FAILURES.items():
@@ -94,18 +98,18 @@ def lines(told: Qualification) -> str:
         said += ["", title, *(f"  {clean(each)}" for each in _unknown_lines(unknown))]
     said += _rung_lines(told.rungs, PROJECTS[told.asked.other])
     said += _time_lines(told)
-    if told.waivers or told.expired or told.idle:
+    if told.waivers or told.expired or told.idle or told.astray:
         said += ["", "Waivers", *(f"  {clean(each)}" for each in _waiver_lines(told))]
     notes = _notes(told)
     if notes:
         said += ["", "Notes", *(f"  {clean(each)}" for each in notes)]
-    commands = _commands(told)
+    commands = _commands(told, given)
     if commands:
         said += ["", "To repeat, or to know more", *(f"  {each}" for each in commands)]
     return "\n".join(line.rstrip() for line in said) + "\n"
 
 
-def page(told: Qualification) -> str:
+def page(told: Qualification, given: Sequence[str] = ()) -> str:
     """The qualification as Markdown. Whatever a record says is shown as text, never as markup."""
     parts = [
         f"## {_MARKS[told.verdict]} {_title(told)}: {told.verdict}\n",
@@ -132,11 +136,11 @@ def page(told: Qualification) -> str:
     notes = _notes(told)
     if notes:
         parts += ["### Notes\n", "\n".join(f"- {markdown(each)}" for each in notes) + "\n"]
-    parts += _record_parts(told)
+    parts += _record_parts(told, given)
     return "\n".join(parts)
 
 
-def render(told: Qualification) -> str:
+def render(told: Qualification, given: Sequence[str] = ()) -> str:
     """The qualification as JSON, by `data/qualify.schema.json`. Always ASCII."""
     content = {
         "schema": QUALIFY_SCHEMA,
@@ -152,6 +156,7 @@ def render(told: Qualification) -> str:
         "verdict": told.verdict,
         "exit_status": told.exit_status,
         "compared": told.compared,
+        "passed": told.passed,
         "unread": told.unread,
         "cells": [_match_content(each) for each in told.matches],
         "failures": [
@@ -164,6 +169,7 @@ def render(told: Qualification) -> str:
                 "reason": each.reason,
                 "before": each.before,
                 "ran": each.ran,
+                "flags": each.flags,
                 **_waived_content(each),
             }
             for each in told.failures
@@ -178,6 +184,7 @@ def render(told: Qualification) -> str:
                 "before": each.before,
                 "after": each.after,
                 "expected": each.wanted,
+                "flags": each.flags,
                 **_waived_content(each),
             }
             for each in told.drifts
@@ -229,9 +236,10 @@ def render(told: Qualification) -> str:
             *(_waiver_content(each, "waives", count) for each, count in told.waivers),
             *(_waiver_content(each, "expired", count) for each, count in told.expired),
             *(_waiver_content(each, "idle", 0) for each in told.idle),
+            *(_waiver_content(each, "astray", 0) for each in told.astray),
         ],
         "notes": _notes(told),
-        "commands": _commands(told),
+        "commands": _commands(told, given),
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
@@ -271,10 +279,12 @@ def _why(told: Qualification) -> list[str]:
     said = []
     if not told.compared:
         said.append("no case has an answer on both sides, so nothing was compared")
+    elif not told.passed:
+        said.append("no case that was compared passes, so nothing shows that it works")
     if told.unread:
         said.append(f"{plural(told.unread, 'record')} could not be read, and may decide")
     if told.verdict == NOT_ENOUGH and told.blocking and told.compared:
-        said.append("what the baseline answers must have an answer; see what is not known")
+        said.append("what has an answer on one side alone is too little; see what is not known")
     if any(each.rung == "links" for each in told.blocking):
         said.append(
             "what cannot be asked with these wheels has no answer until one is built for that"
@@ -286,11 +296,11 @@ def _why(told: Qualification) -> list[str]:
 def _failure_lines(failures: Sequence[Failure]) -> list[str]:
     said = []
     for signature, of in _group(failures, lambda each: each.signature).items():
-        said.append(f"  {clip(clean(signature), 200)}")
+        said.append(f"  {clean(signature)}")
         for (place, rung), cases in _group(of, lambda each: (each.place, each.rung)).items():
             said += [f"    {_at(place)}, {rung}: {_whole(each)}{_marked(each)}" for each in cases]
         before = sorted({each.before for each in of if each.before and each.before != signature})
-        said += [f"    at the baseline: {clip(clean(each), 200)}" for each in before]
+        said += [f"    at the baseline: {clean(each)}" for each in before]
     return said
 
 
@@ -339,7 +349,11 @@ def _drift_lines(drifts: Sequence[Drift]) -> list[str]:
 
 
 def _change(drift: Drift, arrow: str = "->") -> str:
-    said = f"{_count(drift.before)}{arrow}{_count(drift.after)}"
+    said = (
+        _count(drift.after)
+        if drift.alone
+        else f"{_count(drift.before)}{arrow}{_count(drift.after)}"
+    )
     return f"{said} (expected {drift.wanted})" if drift.kind == UNEXPECTED else said
 
 
@@ -563,7 +577,17 @@ def _waiver_lines(told: Qualification) -> list[str]:
         f" {each.link}"
         for each in told.idle
     ]
+    said += [
+        f"{each.id} speaks of the candidate and of no cell that was compared{_of(each)}; mend it or"
+        f" take it out: {each.link}"
+        for each in told.astray
+    ]
     return said
+
+
+def _of(waiver: Waiver) -> str:
+    where = [each for each in (waiver.cell, waiver.platform) if each is not None]
+    return f" ({', '.join(where)})" if where else ""
 
 
 def _over(told: Qualification, waiver: Waiver) -> str:
@@ -575,6 +599,7 @@ def _waiver_parts(told: Qualification) -> list[str]:
         *((each, f"waives {count}") for each, count in told.waivers),
         *((each, f"expired; {count} count again") for each, count in told.expired),
         *((each, f"matches nothing{_over(told, each)}") for each in told.idle),
+        *((each, f"is of no cell that was compared{_of(each)}") for each in told.astray),
     ]
     rows = [
         [
@@ -600,7 +625,7 @@ def _notes(told: Qualification) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def _commands(told: Qualification) -> list[str]:
+def _commands(told: Qualification, given: Sequence[str]) -> list[str]:
     """What runs the candidate's cells again, or for the first time, and asks this question."""
     asked = told.asked
     cells = {
@@ -617,11 +642,11 @@ def _commands(told: Qualification) -> list[str]:
     return [
         *(f"tox -e {cell} -- --platform {platform}" for cell, platform in cells),
         f"matrix qualify --{asked.project} {asked.candidate} --baseline {asked.baseline}"
-        f" --platform {which}{more}",
+        f" --platform {which}{more}{''.join(f' {shlex.quote(each)}' for each in given)}",
     ]
 
 
-def _record_parts(told: Qualification) -> list[str]:
+def _record_parts(told: Qualification, given: Sequence[str]) -> list[str]:
     rows = [
         [
             side,
@@ -647,7 +672,7 @@ def _record_parts(told: Qualification) -> list[str]:
             for match in told.matches
             if (changed := _packages(match))
         ]
-    commands = _commands(told)
+    commands = _commands(told, given)
     return [*parts, "### Commands\n", "```console\n" + "\n".join(commands) + "\n```\n"]
 
 
@@ -683,6 +708,8 @@ def _match_content(match: Match) -> dict[str, object]:
         "platform": match.candidate.record.platform,
         "python": match.candidate.python,
         "compared": match.compared,
+        "passed": match.passed,
+        "flags": dict(match.candidate.flags),
         "times_not_comparable": match.no_times,
         "notes": list(match.notes),
         **{
@@ -730,9 +757,14 @@ def _waiver_content(waiver: Waiver, state: str, count: int) -> dict[str, object]
 
 
 def _mark(each: Failure | Drift | Unknown) -> str:
+    marks = []
+    if not isinstance(each, Unknown) and each.flags is not None:
+        marks.append(f"with {each.flags}")
     if each.waiver is not None:
-        return f"waived by {each.waiver.id}"
-    return f"waiver {each.expired.id} expired on {each.expired.until}" if each.expired else ""
+        marks.append(f"waived by {each.waiver.id}")
+    elif each.expired is not None:
+        marks.append(f"waiver {each.expired.id} expired on {each.expired.until}")
+    return ", ".join(marks)
 
 
 def _marked(each: Failure | Drift | Unknown) -> str:
