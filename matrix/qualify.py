@@ -18,6 +18,7 @@ other release, case by case. A candidate qualifies by answers alone, never by th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -278,11 +279,17 @@ def _oddities(
         yield f"{ran.path} is there more than once ({copied}) and counts once"
     for each in ran.beside:
         known = {flag for flag, _ in each.flags}
-        own = ", ".join(f"{flag}={ran.record.flags.get(flag)}" for flag in sorted(known))
+        own = ", ".join(f"{flag}={_value(ran.record, flag)}" for flag in sorted(known))
         yield (
             f"{ran.record.cell} on {ran.record.platform} ran with other flags too: {ran.path} with"
             f" {own}, and {each.path} with {_flagged(each)}"
         )
+
+
+def _value(record: Record, flag: str) -> str:
+    """A flag's value as text, of the run or else of the first case that has it."""
+    cases = (case.flags[flag] for case in record.cases if flag in case.flags)
+    return json.dumps(record.flags.get(flag, next(cases, None)), default=str)
 
 
 def _flagged(ran: Ran) -> str | None:
@@ -426,8 +433,8 @@ class _Builder:
         self.match(*pair)
         for each in pair[1].beside:
             self.match(pair[0], each)
-        for each in both[:-1]:
-            self._older(before[each], after[each], both[-1])
+        for older in both[:-1]:
+            self._older(before[older], after[older], both[-1])
         name = f"{PROJECTS[self.asked.other]} {max(first, second)}"
         if first > second:
             self.missing(baseline, f"never ran with {name}")
@@ -448,6 +455,7 @@ class _Builder:
         if not ran.record.cases and pair is not None and change(*pair) == CANNOT_ASK:
             return False
         known = len(self.unknown) + len(self.drifts)
+        there = self._place(ran, self.asked.baseline).cell
         for each in (ran, *ran.beside):
             names = sorted(case.case for case in each.record.cases)
             for name in names:
@@ -456,12 +464,12 @@ class _Builder:
                     self._unexpected(each, name, answer)
                 elif answer.state == FAILED:
                     reason = f"fails ({answer.reason}), and {why}"
-                    self._add_unknown(each, name, reason, answer.signature)
+                    self._add_unknown(each, name, reason, answer.signature, there)
                 self._again(each, name, answer, None)
             fault = whole_reply(each)
             if fault.state == FAILED:
                 reason = f"fails ({fault.reason}), and {why}"
-                self._add_unknown(each, None, reason, fault.signature)
+                self._add_unknown(each, None, reason, fault.signature, there)
         return len(self.unknown) + len(self.drifts) > known
 
     def unsaid(self, each: Unsaid) -> None:
@@ -643,13 +651,14 @@ class _Builder:
         if new.state == FAILED:
             # Nobody can say whether it is a regression, and it must not go by unseen.
             reason = f"fails ({new.reason}), and at the baseline it {said(old)}"
-            self._add_unknown(candidate, name, reason, new.signature)
+            there = baseline.record.cell if old.state == UNKNOWN else None
+            self._add_unknown(candidate, name, reason, new.signature, there)
         elif new.state == PASSED:
             self._unexpected(candidate, name, new)
             same = fingerprint(baseline.record) == fingerprint(candidate.record)
             if old.state == UNKNOWN and not beside and (same or old.case is not None):
                 reason = f"passed, and at the baseline it {said(old)}"
-                self._add_unknown(candidate, name, reason)
+                self._add_unknown(candidate, name, reason, None, baseline.record.cell)
         elif beside:
             return
         elif new.state == NOT_APPLICABLE and old.state in (PASSED, FAILED):
@@ -696,6 +705,7 @@ class _Builder:
         case: str | None,
         reason: str,
         failure: str | None = None,
+        decides: str | None = None,
     ) -> None:
         waiver = expired = None
         if failure is not None:
@@ -711,6 +721,7 @@ class _Builder:
                 failure,
                 waiver,
                 expired,
+                decides=decides,
             )
         )
 
@@ -808,7 +819,7 @@ class _Builder:
                 wanted = [of[counter].value if counter in of else None for of in rules]
                 if wanted[1] is not None and before is None and after is None:
                     found = self._waived(Finding(candidate.place, name, None, start, counter))
-                    uncounted.setdefault(found[0] and found[0].id, []).append(
+                    uncounted.setdefault(found[0].id if found[0] else None, []).append(
                         (start, counter, *found)
                     )
                     continue

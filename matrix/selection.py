@@ -44,7 +44,7 @@ class Run:
     jobs: int
     judged: str
     fingerprint: str | None
-    cases: tuple[tuple[str, str, str | None], ...]
+    cases: tuple[tuple[str | None, ...], ...]
     """Each case with its outcome and signature."""
 
 

@@ -248,25 +248,30 @@ def unsaid(
     One that is older than a record of its cell that does stand for a release is left out.
     """
     newest: dict[tuple[str, str], tuple[bool, str]] = {}
-    for _, record, _, _ in chosen:
-        key = record.cell, record.platform
-        newest[key] = max(age(record.started, late), newest.get(key, (False, "")))
-    found: dict[tuple[str, str, bool], tuple[tuple[bool, str], Path, Record]] = {}
+    for told in chosen:
+        ran, (_, record, _, _) = release(asked.project, told), told
+        if any(same_release(ran, each) for each in (asked.candidate, asked.baseline)):
+            key = record.cell, record.platform
+            newest[key] = max(age(record.started, late), newest.get(key, (False, "")))
+    found: dict[tuple[str, str, bool], tuple[Path, Record]] = {}
     for path, record in sorted(records, key=lambda each: str(each[0])):
-        key = record.cell, record.platform
-        wrong = record.error is not None and record.error.kind == WRONG_CELL
-        said = (None, None) if wrong else [record.provenance.get(of) for of in ("torch", "vllm")]
+        at = record.cell, record.platform, _is_wrong(record)
+        torch, vllm = (None if at[2] else record.provenance.get(of) for of in ("torch", "vllm"))
         if versions(record, releases) is None and may_be_asked(
-            asked, record.cell, record.platform, *said, releases
+            asked, record.cell, record.platform, torch, vllm, releases
         ):
             old = age(record.started, late)
-            known = found.get((*key, wrong))
-            if old >= newest.get(key, (False, "")) and (known is None or old > known[0]):
-                found[(*key, wrong)] = old, path, record
+            if at not in found or old > age(found[at][1].started, late):
+                found[at] = path, record
     return [
         Unsaid(path, record, _unsaid_why(record, wrong), not wrong)
-        for (_, _, wrong), (_, path, record) in sorted(found.items(), key=lambda each: each[0])
+        for (cell, platform, wrong), (path, record) in sorted(found.items(), key=lambda of: of[0])
+        if age(record.started, late) >= newest.get((cell, platform), (False, ""))
     ]
+
+
+def _is_wrong(record: Record) -> bool:
+    return record.error is not None and record.error.kind == WRONG_CELL
 
 
 def _unsaid_why(record: Record, wrong: bool) -> str:

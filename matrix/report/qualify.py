@@ -207,6 +207,7 @@ def render(told: Qualification, given: Sequence[str] = ()) -> str:
                 "blocks": each.blocks and each.waiver is None,
                 "signature": each.signature,
                 "rung": each.rung,
+                "decides": each.decides,
                 **_waived_content(each),
             }
             for each in told.unknown
@@ -279,7 +280,7 @@ def _why(told: Qualification) -> list[str]:
     said = []
     if not told.compared:
         said.append("no case has an answer on both sides, so nothing was compared")
-    elif not told.passed:
+    elif not told.passed and told.verdict == NOT_ENOUGH:
         said.append("no case that was compared passes, so nothing shows that it works")
     if told.unread:
         said.append(f"{plural(told.unread, 'record')} could not be read, and may decide")
@@ -349,11 +350,9 @@ def _drift_lines(drifts: Sequence[Drift]) -> list[str]:
 
 
 def _change(drift: Drift, arrow: str = "->") -> str:
-    said = (
-        _count(drift.after)
-        if drift.alone
-        else f"{_count(drift.before)}{arrow}{_count(drift.after)}"
-    )
+    said = _count(drift.after)
+    if not drift.alone:
+        said = f"{_count(drift.before)}{arrow}{said}"
     return f"{said} (expected {drift.wanted})" if drift.kind == UNEXPECTED else said
 
 
@@ -629,7 +628,7 @@ def _commands(told: Qualification, given: Sequence[str]) -> list[str]:
     """What runs the candidate's cells again, or for the first time, and asks this question."""
     asked = told.asked
     cells = {
-        (each.cell, each.platform): None
+        (each.decides or each.cell, each.platform): None
         for each in told.unknown
         if each.blocks and each.rung is None
     }
