@@ -301,6 +301,37 @@ def test_whose_fault_stands_by_its_case() -> None:
     assert set(found) == {"0.18.1", "0.20.2"}
 
 
+def test_of_too_many_changes_it_is_said_where_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page stays small; what fails or drifts is told whatever else changed."""
+    monkeypatch.setattr(page_data, "_MOST_CHANGES", 1)
+    counters = [{"num_compiled_artifacts_saved": saved} for saved in (3, 5)]
+    cases = [
+        [
+            Case(name, "passed", starts=(Start("cold", {}, of), Start("warm", {}, {})))
+            for name in "abc"
+        ]
+        for of in counters
+    ]
+    data = content(
+        page.render(
+            table_of(
+                [
+                    make("py311-torch211-vllm020", "2.11.0", "0.20.2", *cases[0], moe()),
+                    make("py311-torch212-vllm020", "2.12.1", "0.20.2", *cases[1], moe(loaded=1)),
+                ]
+            ),
+            NAMED,
+        )
+    )
+    found = blamed(data)["0.20.2"]
+    assert [(case, answer) for case, answer, _ in found] == [
+        (0, "torch"),
+        (3, "torch"),
+        (-1, "not told here"),
+    ]
+    assert found[2][2] == ["of 2 more changes it stands in compatibility.json", ""]
+
+
 def test_whose_fault_a_run_is_that_came_to_no_case() -> None:
     error = RunError("imports", f"ImportError: undefined symbol {EVIL}")
     rungs = (Rung("imports", True),)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from matrix.attribution import Attribution
+from matrix.attribution import CHANGED, Attribution
 from matrix.cells import Cell
 from matrix.expectations import Expected
 from matrix.grid import Grid, Square, ran_cell
@@ -38,6 +38,9 @@ _STATES = (PASSED, FAILED, UNKNOWN, NOT_NEEDED)
 _CASE_VERDICTS = (*VERDICTS, NOT_APPLICABLE)
 _NUMBER = re.compile(r"(?<!\w)(?:0|[1-9][0-9]{0,8})(?!\w)", re.ASCII)
 _TEXT, _LINE, _LINES, _POINTS, _SENTENCE = 600, 240, 60, 60, 400
+_MOST_CHANGES = 50
+"""Of how many counters that only changed it is told whose doing that is, so that the page stays
+small. Of what fails or drifts it always is."""
 _SHOWN_PACKAGES = ("torch", "torchvision", "torchaudio", "triton", "vllm", "transformers")
 _PROVENANCE = (
     "torch",
@@ -159,6 +162,7 @@ class _Packing:
         self._split: dict[str, tuple[int, ...]] = {}
         self._steps, self._climbs, self._squares = _Pool(), _Pool(), _Pool()
         self._names, self._counts, self._expected = _Pool(), _Pool(), _Pool()
+        self._changes = 0
         self._whats, self._traces, self._facts, self._pairs = _Pool(), _Pool(), _Pool(), _Pool()
 
     def table(self, table: Table) -> dict[str, object]:
@@ -391,12 +395,23 @@ class _Packing:
         """
         places = {case.case: at for at, (case, _) in enumerate(entry.cases)}
         told: list[object] = []
+        left_out = 0
         for each in attributions:
-            numbers: list[int] = []
-            for line in (each.evidence, what(each), *deciding(each)):
-                numbers += self._numbers(_shown(line, _SENTENCE))
-            told.append([places.get(each.case, -1), self._text(each.answer), coded(numbers)])
+            if each.symptoms[0].kind == CHANGED:
+                self._changes += 1
+                if self._changes > _MOST_CHANGES:
+                    left_out += 1
+                    continue
+            lines = each.evidence, what(each), *deciding(each)
+            told.append([places.get(each.case, -1), self._text(each.answer), self._said(lines)])
+        if left_out:
+            line = f"of {left_out} more changes it stands in compatibility.json"
+            told.append([-1, self._text("not told here"), self._said([line, ""])])
         return told
+
+    def _said(self, lines: Iterable[str]) -> str:
+        """Lines of text, packed."""
+        return coded(at for line in lines for at in self._numbers(_shown(line, _SENTENCE)))
 
     def _past(self, entry: Entry) -> list[object]:
         """The seconds of each start over time, where there are two at least."""
