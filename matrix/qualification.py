@@ -153,9 +153,9 @@ class Flag:
 class Unknown:
     """What has no answer. `blocks`: without it the candidate cannot qualify.
 
-    `cell` is the environment that has no answer, `case` None where it is all of them; `signature` is
-    there where it can be waived. `rung` is the first one that keeps the environment from being
-    asked with the wheels that there are; None where it can be. `decides` is the environment whose
+    `cell` is the environment that has no answer, `case` None where it is all of them; a `signature`
+    is there where it can be waived. `rung` is the first one that keeps the environment from being
+    asked with the wheels that there are, None where it can be; `decides` is the environment whose
     run would tell, where that is another.
     """
 

@@ -69,6 +69,17 @@ evidence = ["a record"]
 """,
     "rules.toml",
 )
+ONE_RULE = parse_expectations(
+    """
+[[rule]]
+id = "warm"
+case = "moe"
+start = "warm"
+counters = { num_compiled_artifacts_loaded = 3 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
 Told = tuple[Path, Record]
 
 
@@ -127,11 +138,12 @@ def held(
     unread: int = 0,
     asked: Asked | None = None,
     asks: Asks | None = None,
+    late: str | None = None,
     **narrowed: Any,
 ) -> Qualification:
     asked = replace(asked or Asked("torch", NEXT, OLD), **narrowed)
     accepted = parse_waivers(waivers, "w.toml")
-    told = qualify(asked, records, rules, RELEASES, accepted, today, unread, asks)
+    told = qualify(asked, records, rules, RELEASES, accepted, today, unread, asks, late=late)
     Draft202012Validator(SCHEMA).validate(json.loads(report.render(told)))
     for text in (report.lines(told), report.page(told)):
         assert told.verdict in text
@@ -199,8 +211,12 @@ def test_a_case_that_passed_and_fails_is_a_regression() -> None:
     ],
 )
 def test_a_case_that_fails_on_both_sides(candidate: Case, kind: str, status: int) -> None:
-    told = held(make(OLD, failed()), make(NEXT, candidate))
+    told = held(make(OLD, failed(), passed("b")), make(NEXT, candidate, passed("b")))
     assert (kinds(told), told.exit_status) == ([kind], status)
+    # Where nothing passes, nothing shows that it works.
+    told = held(make(OLD, failed()), make(NEXT, candidate))
+    assert (kinds(told), told.exit_status) == ([kind], status or 3)
+    assert ("no case that was compared passes" in report.lines(told)) is not bool(status)
 
 
 def test_a_failure_without_a_signature_has_one_of_its_text() -> None:
@@ -222,7 +238,7 @@ def test_a_run_that_never_came_to_its_cases_fails_in_all_of_them(fault: dict[str
     assert {each.rung for each in told.failures} == {"imports"}
     assert {each.signature for each in told.failures} == {"ImportError: undefined symbol: _ZN3c10E"}
     told = held(make(OLD, **fault), make(NEXT, **fault))
-    assert (kinds(told), told.compared, told.exit_status) == ([FAILS_AS_BEFORE], 1, 0)
+    assert (kinds(told), told.compared, told.exit_status) == ([FAILS_AS_BEFORE], 1, 3)
     assert "the whole run" in report.lines(told)
 
 
@@ -250,8 +266,8 @@ def test_a_run_that_says_no_version_is_of_its_name() -> None:
         (3, 5, RULES, UNEXPECTED, 1),
         # It did not change, and should have.
         (3, 3, RULES, UNEXPECTED, 1),
-        # As bad as it was.
-        (5, 5, RULES, AS_BEFORE, 0),
+        # As it was, though it was to be otherwise.
+        (5, 5, RULES, UNEXPECTED, 1),
     ],
 )
 def test_a_counter_that_changed_fails_unless_its_new_count_is_expected(
@@ -569,11 +585,22 @@ def test_the_first_rungs_of_both_are_told_and_are_no_answer() -> None:
 
 
 def test_what_only_the_candidate_ran_and_passes_is_no_evidence_either_way() -> None:
-    told = held(
-        make(OLD, passed()), make(NEXT, passed(), passed("b")), make(NEXT, passed(), vllm="0.19.1")
-    )
+    told = held(make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), vllm="0.19.1"))
     assert (told.exit_status, told.compared, told.unknown) == (0, 1, ())
     assert "py311-torch212-vllm019 on cpu has no baseline" in told.notes[-1]
+    # A case that other tests have added has no baseline either.
+    newer = {"tests": {"fingerprint": "sha256:2"}}
+    told = held(make(OLD, passed()), make(NEXT, passed(), passed("b"), provenance=newer))
+    assert (told.exit_status, told.compared, told.unknown) == (0, 1, ())
+
+
+@pytest.mark.parametrize("cases", [(), (Case("b", "out_of_memory"),)])
+def test_what_the_baseline_should_have_answered_is_asked_of_it(cases: tuple[Case, ...]) -> None:
+    told = held(make(OLD, passed(), *cases), make(NEXT, passed(), passed("b")))
+    [unknown] = told.unknown
+    assert (told.exit_status, unknown.case) == (3, "b")
+    assert "passed, and at the baseline it" in unknown.reason
+    assert "tox -e py311-torch211-vllm020 -- --platform cpu" in report.lines(told)
 
 
 def test_another_platform_does_not_answer() -> None:
@@ -593,7 +620,8 @@ def test_another_platform_does_not_answer() -> None:
 
 def test_a_record_that_could_not_be_read_may_decide() -> None:
     told = held(make(OLD, passed()), make(NEXT, passed()), unread=1)
-    assert told.exit_status == 3
+    assert (told.verdict, told.exit_status) == ("not enough evidence", 2)
+    assert json.loads(report.render(told))["exit_status"] == 2
     assert "1 record could not be read, and may decide" in report.page(told)
     assert held(make(OLD, passed()), make(NEXT, failed()), unread=1).exit_status == 1
 
@@ -630,7 +658,11 @@ def test_two_patches_of_one_name_are_two_releases() -> None:
 
 
 def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None:
-    records = [make(NEXT, failed(), day=20, file="old"), make(NEXT, passed(), day=21, file="new")]
+    other = {"tests": {"fingerprint": "sha256:0"}}
+    records = [
+        make(NEXT, failed(), day=20, file="old", provenance=other),
+        make(NEXT, passed(), day=21, file="new"),
+    ]
     told = held(make(OLD, passed()), *records)
     assert told.exit_status == 0
     assert told.notes[1:] == (
@@ -756,7 +788,7 @@ def test_a_waiver_of_one_count_does_not_hide_another() -> None:
 
 
 def test_an_expired_waiver_fails_and_is_named() -> None:
-    records = make(OLD, passed()), make(NEXT, failed())
+    records = make(OLD, passed(), passed("b")), make(NEXT, failed(), passed("b"))
     what = waiver("signature = 'KeyError: x'", until="2026-11-22")
     told = held(*records, waivers=what)
     assert (told.exit_status, told.waivers) == (1, ())
@@ -786,10 +818,18 @@ def test_what_does_not_apply_any_more_can_be_waived_and_what_is_missing_cannot()
 
 
 def test_a_known_failure_uses_its_waiver_though_the_baseline_has_it_too() -> None:
-    told = held(
-        make(OLD, failed()), make(NEXT, failed()), waivers=waiver("signature = 'KeyError: x'")
-    )
+    records = make(OLD, failed(), passed("b")), make(NEXT, failed(), passed("b"))
+    told = held(*records, waivers=waiver("signature = 'KeyError: x'"))
     assert (told.exit_status, told.idle) == (0, ())
+    # And an expired one counts it again, though the baseline has it too.
+    told = held(*records, waivers=waiver("signature = 'KeyError: x'", until="2026-11-22"))
+    assert (told.exit_status, kinds(told)) == (1, [FAILS_AS_BEFORE])
+    drifting = [make(of, passed(num_compiled_artifacts_loaded=9)) for of in (OLD, NEXT)]
+    what = "counters = ['num_compiled_artifacts_loaded']"
+    assert held(*drifting, rules=ONE_RULE).exit_status == 0
+    assert held(*drifting, rules=ONE_RULE, waivers=waiver(what)).exit_status == 0
+    told = held(*drifting, rules=ONE_RULE, waivers=waiver(what, until="2026-11-22"))
+    assert (told.exit_status, kinds(told)) == (1, [AS_BEFORE])
 
 
 @pytest.mark.parametrize(
@@ -820,7 +860,7 @@ def test_a_release_without_a_record_is_no_answer() -> None:
     told = held(make(OLD, passed()), make(NEXT, passed()), pythons=("3.12",))
     assert told.exit_status == 3
     assert told.notes == (
-        "no record of torch 2.11.0 or 2.12.1 on cuda; it has records of no release",
+        "no record of torch 2.11.0 or 2.12.1 on cuda, nor of any other release",
         "no record of torch 2.11.0 or 2.12.1 on cpu that was asked for; it has records of 2.11.0,"
         " 2.12.1",
     )
@@ -1037,6 +1077,7 @@ def test_the_exit_status_is_the_answer(here: Path, capsys: pytest.CaptureFixture
     assert cli.main([*ASK, "--platform", "cuda"]) == 3
     assert cli.main([*ASK, "--python", "3.12"]) == 3
     assert cli.main([*ASK, "--under", "0.19"]) == 3
+    here_with(here, make(OLD, passed(), passed("b")), make(NEXT, failed(), passed("b")))
     (here / "w.toml").write_text(waiver("signature = 'KeyError: x'"))
     capsys.readouterr()
     assert cli.main([*ASK, "--waivers", "w.toml"]) == 0

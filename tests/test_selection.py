@@ -29,6 +29,7 @@ from matrix.waivers import Waivers
 
 RELEASES = load_releases()
 TODAY = date(2026, 11, 23)
+LATE = "2026-11-29T20:00:00Z"
 ASKED = Asked("torch", "2.12.1", "2.11.0")
 Told = tuple[Path, Record]
 
@@ -55,7 +56,7 @@ def record(
         "vllm": torch and "0.20.2",
         "cpu": {"model": "EPYC", "cores": 2},
         "gpu": None,
-        "tests": {"commit": None, "fingerprint": "sha256:1"},
+        "tests": {"commit": None, "fingerprint": more.pop("tests", "sha256:1")},
         "jobs": more.pop("jobs", 1),
     }
     starts = (
@@ -82,19 +83,19 @@ def run_of(path: Path, of: Record) -> Run:
 
 def told(asked: Asked, records: list[Told], aside: Aside | None = None) -> Qualification:
     none = Expectations(())
-    return qualify(asked, records, none, RELEASES, Waivers(), TODAY, aside=aside)
+    return qualify(asked, records, none, RELEASES, Waivers(), TODAY, aside=aside, late=LATE)
 
 
 def selected(asked: Asked, records: list[Told]) -> tuple[list[Told], Aside]:
-    paths, aside = select(asked, (run_of(*each) for each in records), RELEASES)
+    paths, aside = select(asked, (run_of(*each) for each in records), RELEASES, LATE)
     return [each for each in records if str(each[0]) in paths], aside
 
 
-failed = Case("moe", "failed", reason="no", signature="KeyError: x")
+FAILED = [Case("moe", "failed", reason="no", signature=f"KeyError: {of}") for of in "xy"]
 _RECORD = st.builds(
     record,
     torch=st.sampled_from((None, "2.11.0", "2.12.0", "2.12.1", "2.13.0")),
-    day=st.integers(1, 8),
+    day=st.sampled_from((1, 2, 3, 4, 5, 6, 7, 30)),
     cell=st.sampled_from(
         [Cell("3.11", torch, "0.20.2").name for torch in ("2.11.0", "2.12.1")]
         + ["py312-torch212-vllm020"]
@@ -102,15 +103,22 @@ _RECORD = st.builds(
     loaded=st.integers(3, 4),
     jobs=st.sampled_from((1, 1, 2)),
     machine=st.sampled_from(("x86_64", "x86_64", "aarch64")),
+    tests=st.sampled_from(("sha256:1", "sha256:1", "sha256:2")),
+    flags=st.sampled_from(({}, {"A": True}, {"A": False})),
     platform=st.sampled_from(("cpu", "cuda")),
     finished=st.booleans(),
     deselected=st.integers(0, 1),
-    error=st.sampled_from((None, None, "no_space", "imports", "wrong_cell")).map(
+    error=st.sampled_from((None, None, "no_space", "crashed", "imports", "wrong_cell")).map(
         lambda kind: kind and RunError(kind, "why")
     ),
 )
 _RECORDS = st.lists(
-    st.one_of(_RECORD, _RECORD.map(lambda each: _with(each, (failed,))), st.just(record()))
+    st.one_of(
+        _RECORD,
+        st.builds(lambda each, *cases: _with(each, cases), _RECORD, st.sampled_from(FAILED)),
+        _RECORD.map(lambda each: _with(each, ())),
+        st.just(record()),
+    )
 )
 
 
@@ -118,7 +126,7 @@ def _with(each: Record, cases: tuple[Case, ...]) -> Record:
     return Record(**{**vars(each), "cases": cases})
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(_RECORDS)
 def test_what_is_left_out_changes_nothing(records: list[Record]) -> None:
     of = [(Path(f"{at}.json"), each) for at, each in enumerate(records)]

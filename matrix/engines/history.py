@@ -110,6 +110,12 @@ Place = Path | str
 """A folder or file of records, or the address of a folder in an object store (`s3://...`)."""
 
 
+_Case = dict[str, "str | None"]
+_Run = tuple[
+    str, str, str, str, str, str, bool, "str | None", int, str, "str | None", "list[_Case]"
+]
+
+
 @dataclass(frozen=True)
 class Found:
     """Records with their paths, and one error for each file that is bad.
@@ -488,14 +494,14 @@ class History:
         ).fetchall()
         return self._read(rows)
 
-    def runs(self) -> list[tuple[Any, ...]]:
+    def runs(self) -> list[_Run]:
         """Every good record file, by path, without reading it.
 
         Its path, cell, platform, start, torch, vLLM, whether it is whole, its error, how many cases
         ran side by side, the digest of what its verdict depends on, the fingerprint of its tests,
         and its cases (`SummaryCase` as a dictionary).
         """
-        found: list[tuple[Any, ...]] = self._db.execute(
+        found: list[_Run] = self._db.execute(
             "SELECT path, cell, platform, started, torch, vllm, whole, error, jobs, judged,"
             " fingerprint, cases FROM rows WHERE fault IS NULL ORDER BY path"
         ).fetchall()
