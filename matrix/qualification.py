@@ -70,7 +70,7 @@ class Match:
 
     `compared` counts the cases with an answer on both sides, of which `passed` pass at the
     candidate; `no_times` says why seconds cannot be compared, and `notes` what else is not the same
-    on both sides. A run with flags of its own (`candidate.flags`) answers none of them.
+    on both sides. A run beside the one that decides (`candidate.apart`) answers none of them.
     """
 
     baseline: Ran
@@ -87,7 +87,7 @@ class Failure:
     baseline for a repair; `before` is the baseline's signature where both fail.
 
     An empty `case` is the run as a whole, or no run at all where it is not `ran`: then a first rung
-    says so. `flags` are those of a run that had its own, as `FLAG=value`.
+    says so. `apart` is what sets the run apart from the one that decides.
     """
 
     kind: str
@@ -100,7 +100,7 @@ class Failure:
     waiver: Waiver | None = None
     expired: Waiver | None = None
     ran: bool = True
-    flags: str | None = None
+    apart: str | None = None
 
     @property
     def fails(self) -> bool:
@@ -114,8 +114,8 @@ class Drift:
 
     `wanted` is what the candidate's expectation says, None where it says nothing; `judged` tells
     whether an expectation of either side speaks of the counter. Where it stands `alone` the
-    baseline has no count to hold it against. `flags` are those of a run that had its own, as
-    `FLAG=value`.
+    baseline has no count to hold it against. `apart` is what sets the run apart from the one that
+    decides.
     """
 
     kind: str
@@ -130,7 +130,7 @@ class Drift:
     waiver: Waiver | None = None
     expired: Waiver | None = None
     alone: bool = False
-    flags: str | None = None
+    apart: str | None = None
 
     @property
     def fails(self) -> bool:

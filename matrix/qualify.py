@@ -18,7 +18,6 @@ other release, case by case. A candidate qualifies by answers alone, never by th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -159,7 +158,6 @@ def qualify(
             notes.append(f"{each.path} {each.why}, and counts for nothing")
     cells = [each.cell for each in builder.unknown if each.rung is None]
     cells += [each.candidate.record.cell for each in builder.matches]
-    notes += builder.notes
     notes += _other_names(asked, dict.fromkeys(cells), releases)
     builder.never_ran((before, after))
     return builder.done(tuple(notes), unread, releases)
@@ -207,6 +205,11 @@ def _notes(
     late: str | None,
 ) -> Iterator[str]:
     name = PROJECTS[asked.project]
+    if Version(asked.baseline) > Version(asked.candidate):
+        yield (
+            f"the baseline {asked.baseline} is newer than the candidate {asked.candidate}: this asks"
+            " what going back changes"
+        )
     for platform in asked.platforms:
         lacking = [
             version
@@ -278,23 +281,10 @@ def _oddities(
         copied = ", ".join(sorted(map(str, copies)))
         yield f"{ran.path} is there more than once ({copied}) and counts once"
     for each in ran.beside:
-        known = {flag for flag, _ in each.flags}
-        own = ", ".join(f"{flag}={_value(ran.record, flag)}" for flag in sorted(known))
         yield (
-            f"{ran.record.cell} on {ran.record.platform} ran with other flags too: {ran.path} with"
-            f" {own}, and {each.path} with {_flagged(each)}"
+            f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and {each.path} ran"
+            f" with other flags: {each.apart}"
         )
-
-
-def _value(record: Record, flag: str) -> str:
-    """A flag's value as text, of the run or else of the first case that has it."""
-    cases = (case.flags[flag] for case in record.cases if flag in case.flags)
-    return json.dumps(record.flags.get(flag, next(cases, None)), default=str)
-
-
-def _flagged(ran: Ran) -> str | None:
-    """The flags of a run that has its own, as text."""
-    return ", ".join(f"{flag}={value}" for flag, value in ran.flags) or None
 
 
 @dataclass(frozen=True)
@@ -383,7 +373,6 @@ class _Builder:
     flags: list[Flag] = field(default_factory=list)
     unknown: list[Unknown] = field(default_factory=list)
     times: list[Time] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
     def done(self, notes: tuple[str, ...], unread: int, releases: Releases) -> Qualification:
         """The qualification, with the waivers that waived nothing."""
@@ -417,10 +406,10 @@ class _Builder:
         )
 
     def cell(self, before: Mapping[str, Ran], after: Mapping[str, Ran]) -> None:
-        """A cell of the baseline: with each patch of the other project that either side ran.
+        """A cell of the baseline: with each patch of the other project that both sides ran.
 
-        The newest patch decides; where one side alone ran it, that is too little, whatever the
-        newest patch that both ran shows.
+        The newest patch that either side ran must have an answer on both. What fails or drifts
+        under an older one counts too, but nobody has to run those.
         """
         baseline = newest(self.asked, before)
         if not after:
@@ -433,9 +422,12 @@ class _Builder:
         self.match(*pair)
         for each in pair[1].beside:
             self.match(pair[0], each)
+        other = PROJECTS[self.asked.other]
         for older in both[:-1]:
-            self._older(before[older], after[older], both[-1])
-        name = f"{PROJECTS[self.asked.other]} {max(first, second)}"
+            for each in (after[older], *after[older].beside):
+                apart = f"{other} {older}" + (f", {each.apart}" if each.apart else "")
+                self.match(before[older], replace(each, apart=apart))
+        name = f"{other} {max(first, second)}"
         if first > second:
             self.missing(baseline, f"never ran with {name}")
         elif second > first:
@@ -486,23 +478,6 @@ class _Builder:
         except CellError:
             cell = ran.record.cell
         return Place(cell, ran.record.platform, **releases)
-
-    def _older(self, baseline: Ran, candidate: Ran, newer: str) -> None:
-        """A patch that another replaces, where both sides ran it: what broke under it is told."""
-        names = sorted(case.case for case in candidate.record.cases)
-        broke = [
-            name
-            for name in names
-            if (reply(baseline, name).state, reply(candidate, name).state) == (PASSED, FAILED)
-        ]
-        if broke:
-            old = candidate.vllm if self.asked.other == "vllm" else candidate.torch
-            of = f"{broke[0]} fails" if len(broke) == 1 else f"{len(broke)} cases fail"
-            self.notes.append(
-                f"{candidate.record.cell} on {candidate.record.platform}: under"
-                f" {PROJECTS[self.asked.other]} {old}, which {newer} replaces, {of} that passed at"
-                f" the baseline; --under '=={old}' asks about it"
-            )
 
     def missing(self, baseline: Ran, never: str = "never ran") -> None:
         """A cell of the baseline that the candidate never ran."""
@@ -596,11 +571,11 @@ class _Builder:
         )
 
     def match(self, baseline: Ran, candidate: Ran) -> None:
-        """Two cells, case by case; a run with flags of its own answers for none, but may fail."""
+        """Two cells, case by case; a run beside the one that decides answers none, but may fail."""
         names = sorted({case.case for ran in (baseline, candidate) for case in ran.record.cases})
         no_times = _no_times(baseline, candidate)
         compared = passed = before = 0
-        beside = bool(candidate.flags)
+        beside = candidate.apart is not None
         pair = self._climbs(baseline, candidate)
         broke = not candidate.record.cases and broken(candidate) is not None
         if pair is not None and broke and change(*pair) == CANNOT_ASK:
@@ -647,7 +622,7 @@ class _Builder:
             self._failure(candidate, "", old, new)
 
     def _unanswered(self, baseline: Ran, candidate: Ran, name: str, old: Reply, new: Reply) -> None:
-        beside = bool(candidate.flags)
+        beside = candidate.apart is not None
         if new.state == FAILED:
             # Nobody can say whether it is a regression, and it must not go by unseen.
             reason = f"fails ({new.reason}), and at the baseline it {said(old)}"
@@ -710,13 +685,13 @@ class _Builder:
         waiver = expired = None
         if failure is not None:
             waiver, expired = self._waived(Finding(candidate.place, case or "", signature=failure))
-        flags = _flagged(candidate)
+        apart = candidate.apart
         self.unknown.append(
             Unknown(
                 candidate.record.cell,
                 candidate.record.platform,
                 case or None,
-                reason if flags is None else f"with {flags} it {reason}",
+                reason if apart is None else f"with {apart} it {reason}",
                 True,
                 failure,
                 waiver,
@@ -746,7 +721,7 @@ class _Builder:
                     waiver,
                     expired,
                     True,
-                    _flagged(ran),
+                    ran.apart,
                 )
             )
 
@@ -771,7 +746,7 @@ class _Builder:
                     old.rung,
                     old.signature,
                     old.reason,
-                    flags=_flagged(candidate),
+                    apart=candidate.apart,
                 )
             )
             if new.verdict is not None:
@@ -793,13 +768,13 @@ class _Builder:
                 before,
                 waiver,
                 expired,
-                flags=_flagged(candidate),
+                apart=candidate.apart,
             )
         )
 
     def _counters(self, candidate: Ran, name: str, old: Reply, new: Reply) -> None:
         assert old.case and new.case and old.verdict and new.verdict
-        if not candidate.flags:
+        if candidate.apart is None:
             self.flags += [
                 Flag(candidate.place, name, flag, old.flags.get(flag), new.flags.get(flag))
                 for flag in sorted(old.flags.keys() | new.flags.keys())
@@ -846,7 +821,7 @@ class _Builder:
                         any(each is not None for each in wanted),
                         waiver,
                         expired,
-                        flags=_flagged(candidate),
+                        apart=candidate.apart,
                     )
                 )
         for of in uncounted.values():

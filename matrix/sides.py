@@ -107,7 +107,8 @@ class Ran:
 
     `runs` are the newest records of the cell with these very releases, for their seconds; `again`
     the others of the same flags and tests, the newest first; `beside` the one that decides of each
-    set of other flags, and `flags` are those where this is one of them.
+    set of other flags. `apart` is what sets this one apart from the record that decides, where it
+    stands beside one: its flags, or an older patch of the other project.
     """
 
     entry: Entry
@@ -117,7 +118,7 @@ class Ran:
     runs: tuple[Record, ...] = ()
     again: tuple[Ran, ...] = ()
     beside: tuple[Ran, ...] = ()
-    flags: tuple[tuple[str, str], ...] = ()
+    apart: str | None = None
 
     @property
     def record(self) -> Record:
@@ -337,7 +338,8 @@ def _of_cell(
         runs=_runs(first.record, of),
         again=tuple(standing([each]) for each in again),
         beside=tuple(
-            replace(standing(some), flags=differ) for differ, some in sorted(groups.items())
+            replace(standing(some), apart=", ".join(f"{flag}={value}" for flag, value in differ))
+            for differ, some in sorted(groups.items())
         ),
     )
 

@@ -906,6 +906,279 @@ def test_the_markdown_is_for_an_umbrella_issue() -> None:
     assert "`py311-torch212-vllm020` (off-pin)" in page
 
 
+# Nothing hides what a record shows.
+
+OTHER_TESTS = {"tests": {"fingerprint": "sha256:0"}}
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([make(NEXT, passed(), failed("b"), python="3.12")], "fails (why: KeyError: x), and the"),
+        ([make(NEXT, failed(), platform="cuda")], "the baseline has no record of this cell"),
+        ([make(NEXT, error=RunError("imports", "no x"), python="3.12")], "fails (no x)"),
+        (
+            [make(NEXT, passed(), python="3.12", rungs=(Rung("imports", False, 1.0, "no x"),))],
+            "fails (no x), and the baseline has no record of this cell",
+        ),
+    ],
+)
+def test_a_failure_where_only_the_candidate_ran_never_qualifies(
+    records: list[Told], said: str
+) -> None:
+    told = held(make(OLD, passed()), make(NEXT, passed()), *records)
+    [unknown] = told.unknown
+    assert (told.exit_status, said in unknown.reason) == (3, True)
+    # What would tell is a run of the baseline.
+    cell = records[0][1].cell.replace("torch212", "torch211")
+    assert f"tox -e {cell} -- --platform {records[0][1].platform}" in report.lines(told)
+    accepted = waiver(f"signature = '{unknown.signature}'")
+    told = held(make(OLD, passed()), make(NEXT, passed()), *records, waivers=accepted)
+    assert told.exit_status == 0
+
+
+def test_a_run_that_fails_as_the_wheels_must_needs_no_baseline() -> None:
+    asks = FirstRungs(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    error = RunError("imports", "ImportError: undefined symbol: _ZN3c10E")
+    records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, platform="cuda", error=error)
+    told = held(*records, asks=asks)
+    assert (told.exit_status, told.unknown) == (0, ())
+    assert any("on cuda has no baseline" in note for note in told.notes)
+
+
+BEFORE: dict[str, list[Told]] = {
+    "no record": [],
+    "no case": [make(OLD, passed("b"))],
+    "out of memory": [make(OLD, passed("b"), Case("moe", "out_of_memory"))],
+    "not applicable": [make(OLD, passed("b"), Case("moe", "not_applicable", reason="no GPU"))],
+    "a repair": [make(OLD, passed("b"), failed())],
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_what_drifts_from_its_own_expectation_needs_no_baseline(before: str) -> None:
+    more = make(OLD, passed(), python="3.12"), make(NEXT, passed("b"), python="3.12")
+    drifting = make(NEXT, passed("b"), passed(num_compiled_artifacts_loaded=9))
+    told = held(*BEFORE[before], drifting, *more, rules=ONE_RULE)
+    [drift] = told.drifts
+    assert (told.exit_status, drift.kind, drift.alone) == (1, UNEXPECTED, True)
+    assert "warm  num_compiled_artifacts_loaded  9 (expected 3)  moe" in report.lines(told)
+    accepted = waiver("counters = { num_compiled_artifacts_loaded = 9 }")
+    assert held(*BEFORE[before], drifting, *more, rules=ONE_RULE, waivers=accepted).exit_status != 1
+
+
+def patches(torch: str, **cases: Case) -> list[Told]:
+    return [
+        make(torch, passed("b"), case, vllm=f"0.20.{at[1:]}", file=f"{torch}.{at}")
+        for at, case in cases.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status"),
+    [
+        ({"p1": passed(), "p2": passed()}, {"p1": passed(), "p2": failed()}, 1),
+        # An older patch that both ran counts too, and nobody has to run it.
+        ({"p1": passed(), "p2": passed()}, {"p1": failed(), "p2": passed()}, 1),
+        ({"p1": passed(), "p2": passed()}, {"p2": passed()}, 0),
+        ({"p2": passed()}, {"p1": failed(), "p2": passed()}, 0),
+        # The newest patch that either ran has to have an answer on both sides.
+        ({"p1": passed()}, {"p1": passed(), "p2": failed()}, 3),
+        ({"p1": passed()}, {"p1": passed(), "p2": passed()}, 3),
+        ({"p1": passed(), "p2": passed()}, {"p1": passed()}, 3),
+        ({"p1": passed()}, {"p2": passed()}, 3),
+        ({"p2": passed()}, {"p1": passed()}, 3),
+        ({"p1": passed()}, {"p2": failed()}, 1),
+    ],
+)
+def test_each_patch_of_the_other_project_counts(
+    before: dict[str, Case], after: dict[str, Case], status: int
+) -> None:
+    told = held(*patches(OLD, **before), *patches(NEXT, **after))
+    assert told.exit_status == status
+    if status == 3:
+        assert "never ran with vLLM 0.20.2" in report.lines(told)
+        cell = "py311-torch212" if max(before) > max(after) else "py311-torch211"
+        assert f"tox -e {cell}-vllm020 -- " in report.lines(told)
+    if after.get("p1") == failed() and status == 1:
+        assert told.failures[0].apart == "vLLM 0.20.1"
+        assert "moe (with vLLM 0.20.1)" in report.lines(told)
+
+
+def test_a_failure_that_does_not_apply_any_more_is_no_answer() -> None:
+    gone = Case("moe", "not_applicable", reason="no model")
+    told = held(make(OLD, passed("b"), failed()), make(NEXT, passed("b"), gone))
+    assert (told.exit_status, len(told.blocking)) == (3, 1)
+    assert told.unknown[0].reason == "failed at the baseline, and now does not apply: no model"
+
+
+def test_a_run_of_the_future_is_the_oldest_of_its_cell() -> None:
+    records = [
+        make(OLD, passed()),
+        make(NEXT, failed(), day=22),
+        make(NEXT, passed(), day=30, file="ahead", provenance=OTHER_TESTS),
+    ]
+    late = "2026-11-24T18:00:00Z"
+    assert held(*records).exit_status == 0
+    told = held(*records, late=late)
+    assert told.exit_status == 1
+    assert any(
+        "ahead.json says that it started on 2026-11-30T18:00:00Z, which is yet to come; it counts"
+        " as the oldest of its cell" in note
+        for note in told.notes
+    )
+
+
+def test_a_record_that_does_not_say_what_ran_stands_for_no_release() -> None:
+    unknown = {"torch": None}
+    nameless = make(NEXT, passed(), provenance=unknown, file="nameless")
+    told = held(make(OLD, passed()), nameless)
+    assert (told.exit_status, told.compared) == (3, 0)
+    said = "results/cpu/nameless.json does not say which torch and vLLM ran its cases"
+    assert said in report.lines(told)
+    # It blocks where it is the newest of its cell, on either side, and only if it is asked for.
+    older, newer = make(NEXT, passed(), day=21), make(NEXT, passed(), day=23, file="newer")
+    assert held(make(OLD, passed()), nameless, older).exit_status == 3
+    assert held(make(OLD, passed()), nameless, newer).exit_status == 0
+    other = make(OLD, passed(), python="3.12", provenance=unknown)
+    assert held(make(OLD, passed()), newer, other).exit_status == 3
+    assert held(make(OLD, passed()), newer, other, pythons=("3.11",)).exit_status == 0
+    assert (
+        held(make(OLD, passed()), newer, make("2.9.1", passed(), provenance=unknown)).exit_status
+        == 0
+    )
+
+
+def test_a_run_in_another_environment_is_told() -> None:
+    error = RunError("wrong_cell", "it has torch 2.11.0, not 2.12.1")
+    told = held(make(OLD, passed()), make(NEXT, error=error, provenance={"torch": OLD}))
+    assert (
+        "results/cpu/py311-torch212-vllm020.json ran in an environment that is not this cell (it"
+        " has torch 2.11.0, not 2.12.1), and counts for nothing"
+    ) in told.notes
+
+
+def test_what_neither_side_counts_is_no_evidence() -> None:
+    silent = replace(passed(), starts=tuple(replace(each, counters={}) for each in passed().starts))
+    records = make(OLD, silent, passed("b")), make(NEXT, silent, passed("b"))
+    assert held(*records).exit_status == 0
+    told = held(*records, rules=ONE_RULE)
+    [unknown] = told.unknown
+    assert (told.exit_status, unknown.reason) == (
+        3,
+        "neither side counts what is expected of it: warm num_compiled_artifacts_loaded",
+    )
+    accepted = waiver("counters = ['num_compiled_artifacts_loaded']")
+    assert held(*records, rules=ONE_RULE, waivers=accepted).exit_status == 0
+    assert held(records[0], make(NEXT, passed(), passed("b")), rules=ONE_RULE).exit_status == 0
+
+
+def test_a_rung_that_failed_though_its_cases_passed_is_a_failure_of_the_run() -> None:
+    broken = {"rungs": (Rung("imports", False, 1.0, "ImportError: x"),)}
+    told = held(make(OLD, passed()), make(NEXT, passed(), **broken))
+    [failure] = told.failures
+    assert (told.exit_status, failure.kind, failure.case) == (1, REGRESSION, "")
+    told = held(make(OLD, passed(), **broken), make(NEXT, passed(), **broken))
+    assert (kinds(told), told.exit_status) == ([FAILS_AS_BEFORE], 0)
+    told = held(make(OLD, passed(), **broken), make(NEXT, passed()))
+    assert (kinds(told), told.exit_status) == ([REPAIR], 0)
+
+
+@pytest.mark.parametrize("day", [20, 22])
+def test_another_run_of_the_very_same_that_failed_never_qualifies(day: int) -> None:
+    fails = make(NEXT, failed(), day=day, file="z-fails")
+    newest = make(NEXT, passed())
+    told = held(make(OLD, passed()), fails, newest)
+    assert told.exit_status in (1, 3) and (told.exit_status == 1) is bool(told.failures)
+    if day < 22:
+        [unknown] = told.unknown
+        assert unknown.reason == (
+            "passed, and failed in another run of the same releases, flags and tests"
+            " (results/cpu/z-fails.json): why: KeyError: x"
+        )
+        accepted = waiver("signature = 'KeyError: x'")
+        assert held(make(OLD, passed()), fails, newest, waivers=accepted).exit_status == 0
+    # One of other tests was another question.
+    other = make(NEXT, failed(), day=day, file="z-fails", provenance=OTHER_TESTS)
+    assert held(make(OLD, passed()), other, make(NEXT, passed(), day=23)).exit_status == 0
+
+
+def test_a_newer_run_that_died_as_a_whole_never_qualifies() -> None:
+    died = {"error": RunError("crashed", "killed by SIGKILL")}
+    records = make(OLD, passed()), make(NEXT, passed())
+    told = held(*records, make(NEXT, day=23, file="died", **died))
+    assert (told.exit_status, "died (results/cpu/died.json)" in told.unknown[0].reason) == (3, True)
+    assert held(*records, make(NEXT, day=21, file="died", **died)).exit_status == 0
+    full = {"error": RunError("no_space", "no space left")}
+    assert held(*records, make(NEXT, day=23, file="full", **full)).exit_status == 0
+
+
+def test_what_fails_as_in_one_of_two_runs_of_the_baseline_is_not_known() -> None:
+    after = make(NEXT, passed("b"), failed())
+    older = make(OLD, passed("b"), passed(), day=20, file="old")
+    assert held(make(OLD, passed("b"), failed()), after).exit_status == 0
+    told = held(older, make(OLD, passed("b"), failed()), after)
+    assert (told.exit_status, kinds(told)) == (3, [FAILS_AS_BEFORE])
+    assert "passed in another run of the baseline (results/cpu/old.json)" in report.lines(told)
+
+
+def test_a_run_with_flags_of_its_own_hides_no_other() -> None:
+    on, off = ({"flags": {"VLLM_X": value, "VLLM_Y": 1}} for value in (True, False))
+    fails = make(NEXT, failed(), passed("b"), day=20, file="on", **on)
+    passes = make(NEXT, passed(), passed("b"), day=21, file="off", **off)
+    before = make(OLD, passed(), passed("b"), **off)
+    told = held(before, fails, passes)
+    [failure] = told.failures
+    assert (told.exit_status, failure.apart) == (1, "VLLM_X=true")
+    assert "moe (with VLLM_X=true)" in report.lines(told)
+    assert "with VLLM\\_X=true" in report.page(told)
+    assert any("on.json ran with other flags: VLLM_X=true" in each for each in told.notes)
+    assert (told.compared, told.flags) == (2, ())
+    # A part that passes, or has no answer, asks for nothing more.
+    some = make(NEXT, passed("b"), day=23, file="on", deselected=1, **on)
+    assert held(before, some, passes).exit_status == 0
+    # One that does not know the flag is of no other kind.
+    assert (
+        held(before, make(NEXT, passed(), passed("b"), day=20, file="on"), passes).exit_status == 0
+    )
+
+
+def test_a_waiver_that_may_be_mistyped_is_named() -> None:
+    records = make(OLD, passed()), make(NEXT, passed())
+    astray = {
+        "cell": "signature = 'x'\ncell = 'py312-torch212-vllm020'",
+        "torch": "signature = 'x'\ncell = 'py311-torch221-vllm020'",
+        "vllm": "signature = 'x'\ntorch = '==2.12.*'\nvllm = '==0.02.*'",
+    }
+    elsewhere = {
+        "platform": "signature = 'x'\nplatform = 'cuda'",
+        "older": "signature = 'x'\ntorch = '<2.12'",
+        "baseline": "signature = 'x'\ncell = 'py311-torch211-vllm020'",
+    }
+    every = "".join(waiver(what, name=name) for name, what in {**astray, **elsewhere}.items())
+    told = held(*records, waivers=every, platforms=("cpu",))
+    assert [each.id for each in told.astray] == list(astray)
+    assert told.elsewhere == len(elsewhere)
+    assert (
+        "cell speaks of the candidate and of no cell that was compared (py312-torch212-vllm020);"
+        " mend it or take it out: https://github.com/pytorch/pytorch/issues/1"
+    ) in report.lines(told)
+
+
+def test_a_signature_can_be_copied_whole() -> None:
+    long = "ValueError: " + "boom and bang " * 20
+    told = held(make(OLD, passed()), make(NEXT, failed(signature=long.strip())))
+    assert len(long) > 280 and f"  {long.strip()}\n" in report.lines(told)
+
+
+def test_swapped_releases_are_told() -> None:
+    asked = Asked("torch", OLD, NEXT)
+    told = held(make(OLD, passed()), make(NEXT, passed()), asked=asked)
+    assert told.notes[0] == (
+        "the baseline 2.12.1 is newer than the candidate 2.11.0: this asks what going back changes"
+    )
+
+
 # The laws hold for whatever two releases of some cells did.
 
 _OUTCOMES: Mapping[str, Any] = {

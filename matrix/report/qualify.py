@@ -169,7 +169,7 @@ def render(told: Qualification, given: Sequence[str] = ()) -> str:
                 "reason": each.reason,
                 "before": each.before,
                 "ran": each.ran,
-                "flags": each.flags,
+                "apart": each.apart,
                 **_waived_content(each),
             }
             for each in told.failures
@@ -184,7 +184,7 @@ def render(told: Qualification, given: Sequence[str] = ()) -> str:
                 "before": each.before,
                 "after": each.after,
                 "expected": each.wanted,
-                "flags": each.flags,
+                "apart": each.apart,
                 **_waived_content(each),
             }
             for each in told.drifts
@@ -708,7 +708,7 @@ def _match_content(match: Match) -> dict[str, object]:
         "python": match.candidate.python,
         "compared": match.compared,
         "passed": match.passed,
-        "flags": dict(match.candidate.flags),
+        "apart": match.candidate.apart,
         "times_not_comparable": match.no_times,
         "notes": list(match.notes),
         **{
@@ -757,8 +757,8 @@ def _waiver_content(waiver: Waiver, state: str, count: int) -> dict[str, object]
 
 def _mark(each: Failure | Drift | Unknown) -> str:
     marks = []
-    if not isinstance(each, Unknown) and each.flags is not None:
-        marks.append(f"with {each.flags}")
+    if not isinstance(each, Unknown) and each.apart is not None:
+        marks.append(f"with {each.apart}")
     if each.waiver is not None:
         marks.append(f"waived by {each.waiver.id}")
     elif each.expired is not None:
