@@ -94,8 +94,8 @@ from matrix.waivers import Finding, Place, Waiver, Waivers
 
 __all__ = ["QualifyError", "qualify"]
 
-_Uncounted = tuple[str, str, "Waiver | None", "Waiver | None"]
-"""The start and the name of a counter, and what waives it or would."""
+_Count = tuple[str, str, "int | None"]
+"""A counter of a start and its count: start, counter, count."""
 
 
 class QualifyError(MatrixError):
@@ -146,7 +146,8 @@ def qualify(
         builder.cell(baseline, after.get(key, {}))
     for key in sorted(after.keys() - before.keys(), key=order):
         ran = newest(asked, after[key])
-        if not builder.alone(ran, "the baseline has no record of this cell"):
+        why = "the baseline has no record of this cell"
+        if not [each for each in after[key].values() if builder.alone(each, why)]:
             notes.append(
                 f"{ran.record.cell} on {ran.record.platform} has no baseline and was compared with"
                 " nothing"
@@ -207,8 +208,8 @@ def _notes(
     name = PROJECTS[asked.project]
     if Version(asked.baseline) > Version(asked.candidate):
         yield (
-            f"the baseline {asked.baseline} is newer than the candidate {asked.candidate}: this asks"
-            " what going back changes"
+            f"the baseline {asked.baseline} is newer than the candidate {asked.candidate}: this"
+            " asks what going back changes"
         )
     for platform in asked.platforms:
         lacking = [
@@ -282,8 +283,8 @@ def _oddities(
         yield f"{ran.path} is there more than once ({copied}) and counts once"
     for each in ran.beside:
         yield (
-            f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and {each.path} ran"
-            f" with other flags: {each.apart}"
+            f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and {each.path}"
+            f" ran with other flags: {each.apart}"
         )
 
 
@@ -430,9 +431,10 @@ class _Builder:
         name = f"{other} {max(first, second)}"
         if first > second:
             self.missing(baseline, f"never ran with {name}")
-        elif second > first:
-            if both:
-                self.alone(candidate, f"the baseline has no record with {name}")
+        for version in sorted(after.keys() - before.keys(), key=Version):
+            if after[version] is not pair[1]:
+                self.alone(after[version], f"the baseline has no record with {other} {version}")
+        if second > first:
             place = self._place(candidate, self.asked.baseline)
             reason = f"the baseline never ran with {name}, and the candidate did"
             self.unknown.append(Unknown(place.cell, place.platform, None, reason, True))
@@ -644,18 +646,37 @@ class _Builder:
             self._add_unknown(candidate, name, reason)
 
     def _again(self, candidate: Ran, name: str, new: Reply, old: Reply | None) -> None:
-        """Other runs of the same releases, flags and tests that failed otherwise than this one."""
+        """Other runs of the same releases, flags and tests that did worse than this one."""
+        state = "has no answer" if new.state == UNKNOWN else new.state
         known = {(each.rung, each.signature) for each in (new, old) if each and each.signature}
+        counts = {each for reply in (new, old) if reply for each in _differences(reply)}
         for ran in candidate.again:
+            where = f"another run of the same releases, flags and tests ({ran.path})"
             other = reply(ran, name)
             if other.state == FAILED and (other.rung, other.signature) not in known:
                 known.add((other.rung, other.signature))
-                reason = (
-                    f"{new.state if new.state != UNKNOWN else 'has no answer'}, and failed in"
-                    f" another run of the same releases, flags and tests ({ran.path}):"
-                    f" {other.reason}"
-                )
+                reason = f"{state}, and failed in {where}: {other.reason}"
                 self._add_unknown(candidate, name, reason, other.signature)
+            drifts = [each for each in _differences(other) if each not in counts]
+            counts.update(drifts)
+            self._add_counters(candidate, name, drifts, f"{state}, and drifts in {where}")
+
+    def _add_counters(
+        self, candidate: Ran, name: str, counters: Iterable[_Count], why: str
+    ) -> None:
+        """What counters leave unknown: once for those that are not waived, and for each waiver."""
+        groups: dict[str | None, list[tuple[_Count, Waiver | None, Waiver | None]]] = {}
+        for start, counter, value in counters:
+            found = self._waived(Finding(candidate.place, name, None, start, counter, value))
+            groups.setdefault(found[0].id if found[0] else None, []).append(
+                ((start, counter, value), *found)
+            )
+        for of in groups.values():
+            (start, counter, value), waiver, expired = of[0]
+            count = "" if value is None else f" {value}"
+            more = f" and {len(of) - 1} more" if len(of) > 1 else ""
+            self._add_unknown(candidate, name, f"{why}: {start} {counter}{count}{more}")
+            self.unknown[-1] = replace(self.unknown[-1], waiver=waiver, expired=expired)
 
     def _passed_before(self, baseline: Ran, candidate: Ran, name: str, new: Reply) -> None:
         """What fails on both sides, though it passed in another run of the baseline."""
@@ -780,7 +801,7 @@ class _Builder:
                 for flag in sorted(old.flags.keys() | new.flags.keys())
                 if old.flags.get(flag) != new.flags.get(flag)
             ]
-        uncounted: dict[str | None, list[_Uncounted]] = {}
+        uncounted: list[_Count] = []
         for start in STARTS:
             first, second = old.case.started(start), new.case.started(start)
             assert first and second
@@ -793,10 +814,7 @@ class _Builder:
                 before, after = _count(first.counters, counter), _count(second.counters, counter)
                 wanted = [of[counter].value if counter in of else None for of in rules]
                 if wanted[1] is not None and before is None and after is None:
-                    found = self._waived(Finding(candidate.place, name, None, start, counter))
-                    uncounted.setdefault(found[0].id if found[0] else None, []).append(
-                        (start, counter, *found)
-                    )
+                    uncounted.append((start, counter, None))
                     continue
                 kind = _kind(before, after, wanted, [counter in of for of in off])
                 if kind == NO_RULE and counter not in COUNTERS:
@@ -824,12 +842,8 @@ class _Builder:
                         apart=candidate.apart,
                     )
                 )
-        for of in uncounted.values():
-            start, counter, waiver, expired = of[0]
-            more = f" and {len(of) - 1} more" if len(of) > 1 else ""
-            reason = f"neither side counts what is expected of it: {start} {counter}{more}"
-            self._add_unknown(candidate, name, reason)
-            self.unknown[-1] = replace(self.unknown[-1], waiver=waiver, expired=expired)
+        why = "neither side counts what is expected of it"
+        self._add_counters(candidate, name, uncounted, why)
 
     def _times(self, baseline: Ran, candidate: Ran, name: str) -> None:
         for start in STARTS:
@@ -857,6 +871,13 @@ def _cannot_ask(candidate: Climb) -> str:
         f"cannot be asked with these wheels: {pins}, was built for that, and does not link with"
         f" {cell.torch} ({why})"
     )
+
+
+def _differences(answer: Reply) -> list[_Count]:
+    """What is not as its own expectation in a case that passed."""
+    if answer.verdict is None or answer.state != PASSED:
+        return []
+    return [(each.start, each.counter, each.observed) for each in answer.verdict.differences]
 
 
 def _kind(

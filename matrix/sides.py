@@ -21,9 +21,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix.cells import CellError, factors
-from matrix.expectations import Expectations
+from matrix.expectations import COUNTERS, Expectations
 from matrix.history import whole
-from matrix.records import PLATFORMS, Record, to_json
+from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.releases import Releases, minor_of
 from matrix.report.table import Entry, tabulate
 from matrix.signatures import signature_of
@@ -372,11 +372,21 @@ def _differ(
 
 
 def _ended(record: Record) -> object:
-    """How a run and its cases ended: runs that are equal in it tell the same of what fails."""
+    """How a run and its cases ended: runs that are equal in it fail and drift alike."""
     error = record.error and (record.error.kind, record.error.reason)
     broken = [(each.rung, each.reason) for each in record.rungs if not each.ok]
-    cases = sorted((each.case, each.outcome, signature_of(each) or "") for each in record.cases)
+    cases = sorted(
+        (each.case, each.outcome, signature_of(each) or "", _counts(each)) for each in record.cases
+    )
     return error, broken, cases
+
+
+def _counts(case: Case) -> list[tuple[str, list[tuple[str, int]]]]:
+    """The counters of a case of which an expectation may speak."""
+    return [
+        (each.start, sorted(one for one in each.counters.items() if one[0] in COUNTERS))
+        for each in case.starts
+    ]
 
 
 def _runs(record: Record, records: Iterable[tuple[Path, Record]]) -> tuple[Record, ...]:
