@@ -446,17 +446,17 @@ class _Builder:
         the candidate's own expectation is wrong by itself.
         """
         pair = self._climbs(ran)
-        if not ran.record.cases and pair is not None and change(*pair) == CANNOT_ASK:
+        asks = _names(ran, *ran.again, *ran.beside)
+        if not asks and pair is not None and change(*pair) == CANNOT_ASK:
             return False
         known = len(self.unknown) + len(self.drifts)
         there = self._place(ran, self.asked.baseline).cell
         for each in (ran, *ran.beside):
-            names = sorted(case.case for case in each.record.cases)
-            for name in names:
+            for name in sorted(_names(each, *each.again)):
                 answer = reply(each, name)
                 if answer.state == PASSED:
                     self._unexpected(each, name, answer)
-                elif answer.state == FAILED:
+                elif answer.state == FAILED and answer.case is not None:
                     reason = f"fails ({answer.reason}), and {why}"
                     self._add_unknown(each, name, reason, answer.signature, there)
                 self._again(each, name, answer, None)
@@ -574,7 +574,7 @@ class _Builder:
 
     def match(self, baseline: Ran, candidate: Ran) -> None:
         """Two cells, case by case; a run beside the one that decides answers none, but may fail."""
-        names = sorted({case.case for ran in (baseline, candidate) for case in ran.record.cases})
+        names = sorted(_names(baseline, candidate))
         no_times = _no_times(baseline, candidate)
         compared = passed = before = 0
         beside = candidate.apart is not None
@@ -603,6 +603,8 @@ class _Builder:
             if (old.state, new.state) == (FAILED, FAILED):
                 self._passed_before(baseline, candidate, name, new)
             before += len(self.unknown) - known
+        for name in sorted(_names(*candidate.again).difference(names)):
+            self._again(candidate, name, reply(candidate, name), reply(baseline, name))
         if names:
             self._whole(baseline, candidate, names)
         if not beside:
@@ -871,6 +873,10 @@ def _cannot_ask(candidate: Climb) -> str:
         f"cannot be asked with these wheels: {pins}, was built for that, and does not link with"
         f" {cell.torch} ({why})"
     )
+
+
+def _names(*runs: Ran) -> set[str]:
+    return {case.case for ran in runs for case in ran.record.cases}
 
 
 def _differences(answer: Reply) -> list[_Count]:

@@ -1142,9 +1142,8 @@ def test_what_fails_as_in_one_of_two_runs_of_the_baseline_is_not_known() -> None
 
 
 def test_a_run_with_flags_of_its_own_hides_no_other() -> None:
-    on: dict[str, Any]
-    off: dict[str, Any]
-    on, off = ({"flags": {"VLLM_X": value, "VLLM_Y": 1}} for value in (True, False))
+    on: dict[str, Any] = {"flags": {"VLLM_X": True, "VLLM_Y": 1}}
+    off: dict[str, Any] = {"flags": {"VLLM_X": False, "VLLM_Y": 1}}
     fails = make(NEXT, failed(), passed("b"), day=20, file="on", **on)
     passes = make(NEXT, passed(), passed("b"), day=21, file="off", **off)
     before = make(OLD, passed(), passed("b"), **off)
