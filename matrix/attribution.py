@@ -40,7 +40,7 @@ cheap rungs speak against, and off-pin on CUDA what is not known to link.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from packaging.version import Version
 
@@ -48,10 +48,22 @@ from matrix.bisection import BAD, GOOD, bisect
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
 from matrix.grid import Grid, environments, ran_cell
-from matrix.records import PLATFORMS, RUNGS, STARTS, Case, Record
+from matrix.observations import (
+    FAILED,
+    FAILING_RUNGS,
+    NOTHING,
+    RAN,
+    WHOLE_RUN,
+    Key,
+    Observation,
+    alike,
+    observe,
+    own_runs,
+    speaks,
+)
+from matrix.records import PLATFORMS, RUNGS, STARTS, Record
 from matrix.releases import Releases, minor_of
-from matrix.signatures import signature_of
-from matrix.verdicts import BROKEN_PAIR, DRIFT, INCOMPATIBLE, CaseVerdict, CellVerdict
+from matrix.verdicts import CellVerdict
 
 __all__ = [
     "ANSWERS",
@@ -78,6 +90,7 @@ __all__ = [
     "speaks",
     "state_of",
     "symptoms_between",
+    "unanswered",
 ]
 
 TORCH = "torch"
@@ -98,48 +111,20 @@ DRIFTS = "drifts"
 CHANGED = "changed"
 """The kinds of symptom. `changed`: nothing says that it is wrong, but it is not as beside it."""
 
-WHOLE_RUN = ""
-"""The case that stands for the run itself: what resolves or imports, or does not."""
-
-RAN = "ran"
-FAILED = "failed"
-NOTHING = "nothing"
-"""How an observation ended: both starts ran, it failed at a rung, or it says nothing."""
-
-_FAMILY = ("torch", "torchvision", "torchaudio", "triton", "vllm", "nvidia-")
-_OWN = ("torch-vllm-matrix", "matrix-dev", "pip", "setuptools", "wheel", "uv")
-_DOES = {
-    "resolves": ("resolves", "does not resolve"),
-    "imports": ("is imported", "is not imported"),
-    "starts cold": ("starts cold", "fails to start cold"),
-    "starts warm": ("starts warm", "fails to start warm"),
-}
-_Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What one run of one case of a cell on a platform came to, as far as it compares.
-
-    `counters` and `expected` are by start and counter. `setting` is the machine and the packages
-    beside torch's family, `whole` whether the run had every case.
-    """
-
-    cell: Cell
-    platform: str
-    case: str
-    started: str
-    ended: str
-    rung: str | None = None
-    signature: str | None = None
-    reason: str | None = None
-    counters: Mapping[_Key, int] = field(default_factory=dict)
-    expected: Mapping[_Key, int] = field(default_factory=dict)
-    flags: Mapping[str, object] = field(default_factory=dict)
-    setting: Mapping[str, str] = field(default_factory=dict)
-    tests: str | None = None
-    whole: bool = True
-    faulty: bool = False
+_TESTS, _MACHINE, _PACKAGES = "the tests", "the machine", "other packages"
+_ENOUGH = 2  # runs of each kind, before what tells them apart is more than chance
+_DOES = dict(
+    zip(
+        FAILING_RUNGS,
+        (
+            ("resolves", "does not resolve"),
+            ("is imported", "is not imported"),
+            ("starts cold", "fails to start cold"),
+            ("starts warm", "fails to start warm"),
+        ),
+        strict=True,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -156,7 +141,7 @@ class Symptom:
     wanted: int | None = None
 
     @property
-    def key(self) -> _Key:
+    def key(self) -> Key:
         """The start and the counter."""
         return str(self.start), str(self.counter)
 
@@ -231,16 +216,18 @@ def attribute(
     platform: str | None = None,
     case: str | None = None,
     changes: bool = False,
+    late: str | None = None,
 ) -> tuple[Attribution, ...]:
     """Attribute what fails or drifts in each cell, by platform, vLLM, torch, Python and case.
 
     `judged` are all records at hand, repeats too; `grid` tells which missing runs cannot work.
     `names` (of environments), `platform` and `case` ask for these alone; a case is named whole, or
-    without its parameters. `changes` asks for what changed as expected, too.
+    without its parameters. `changes` asks for what changed as expected, too. What started after
+    `late` comes from the future (`matrix.history.late_from`), and counts as the oldest.
     """
-    known = _Known.of(judged, releases, grid)
+    known = _Known.of(judged, releases, grid, late)
     found: list[Attribution] = []
-    for own in known.newest():
+    for own in known.speaking():
         name = own.cell.name
         if names is not None and name not in names:
             continue
@@ -250,57 +237,41 @@ def attribute(
     return tuple(found)
 
 
-def observe(record: Record, verdict: CellVerdict, cell: Cell) -> tuple[Observation, ...]:
-    """What a judged record shows of each case, and of the run as a whole."""
-    told = _setting(record)
-    tests = record.provenance.get("tests")
-    tests_of = tests.get("fingerprint") if isinstance(tests, Mapping) else None
-    whole = record.finished and record.error is None and not record.deselected
+def unanswered(
+    judged: Iterable[tuple[Record, CellVerdict]],
+    releases: Releases,
+    *,
+    names: frozenset[str] | None = None,
+    platform: str | None = None,
+    case: str | None = None,
+) -> tuple[tuple[str, str], ...] | None:
+    """The cells, by name and platform, in which nobody knows whether anything fails.
 
-    def one(case: str, ended: str, **more: object) -> Observation:
-        return Observation(
-            cell,
-            record.platform,
-            case,
-            record.started,
-            ended,
-            setting=told,
-            tests=tests_of if isinstance(tests_of, str) else None,
-            whole=whole,
-            **more,  # type: ignore[arg-type]
-        )
-
-    found = [_run_of(record, verdict, one)]
-    for seen, judged in zip(record.cases, verdict.cases, strict=True):
-        flags = {**record.flags, **seen.flags}
-        if judged.verdict == INCOMPATIBLE:
-            text = signature_of(seen) or seen.reason
-            found.append(
-                one(
-                    seen.case,
-                    FAILED,
-                    rung=judged.rung,
-                    signature=text,
-                    reason=judged.reason,
-                    flags=flags,
-                    counters=_counters(seen),
-                    faulty=True,
-                )
-            )
-        elif seen.outcome == "passed" and all(map(seen.started, STARTS)):
-            found.append(
-                one(
-                    seen.case,
-                    RAN,
-                    counters=_counters(seen),
-                    expected=_expected(judged),
-                    flags=flags,
-                    faulty=judged.verdict == DRIFT,
-                )
-            )
-        else:
-            found.append(one(seen.case, NOTHING, flags=flags))
-    return tuple(found)
+    None of their runs came to an answer in what is asked for: they did not finish, or had none of
+    these cases. It is None where no record has anything of what is asked for.
+    """
+    known = _Known.of(judged, releases, None, None)
+    asked, answered = set(), set()
+    ran = False
+    for (where, of), pairs in known.at.items():
+        for each in (each for every in pairs.values() for each in every):
+            at = each.cell.name, where
+            if platform not in (None, where) or (names is not None and at[0] not in names):
+                continue
+            asked.add(at)
+            told = each.ended != NOTHING or not each.applies
+            if of == WHOLE_RUN:
+                ran = ran or case is None
+                told = each.ended == FAILED
+            elif _is_case(of, case):
+                ran = True
+            else:
+                told = False
+            if told:
+                answered.add(at)
+    if not asked or not ran:
+        return None
+    return tuple(sorted(asked - answered))
 
 
 def state_of(symptom: Symptom, seen: Observation) -> str:
@@ -338,7 +309,7 @@ def _failure(own: Observation) -> tuple[Symptom, ...]:
     return (Symptom(FAILS, rung=own.rung, signature=own.signature, reason=own.reason),)
 
 
-def _changed(bad: Observation, good: Observation, keys: Iterable[_Key]) -> Iterator[Symptom]:
+def _changed(bad: Observation, good: Observation, keys: Iterable[Key]) -> Iterator[Symptom]:
     for start, counter in sorted(keys, key=_key_order):
         if counter not in DEFAULT_COUNTERS:
             continue
@@ -353,6 +324,7 @@ class _Line:
 
     `shows` are the neighbours around the cell that show the symptom with nothing clean between;
     `before` and `after` the clean ones that bound them. `again` is set where it shows beyond those.
+    `runs` are all runs along the line, on the cell's Python, whatever their flags.
     """
 
     what: str
@@ -360,6 +332,7 @@ class _Line:
     shows: tuple[Observation, ...]
     after: Observation | None
     again: bool
+    runs: tuple[Observation, ...]
 
     @property
     def changes(self) -> bool:
@@ -390,6 +363,7 @@ class _Known:
         judged: Iterable[tuple[Record, CellVerdict]],
         releases: Releases,
         grid: Grid | None,
+        late: str | None,
     ) -> _Known:
         names = environments(releases)
         at: dict[tuple[str, str], dict[tuple[str, str], list[Observation]]] = {}
@@ -399,28 +373,25 @@ class _Known:
             cell = ran_cell(record) or names.get(record.cell)
             if cell is None:
                 continue
-            for each in observe(record, verdict, cell):
+            for each in observe(record, verdict, cell, late):
                 pairs = at.setdefault((each.platform, each.case), {})
                 pairs.setdefault((cell.torch, cell.vllm), []).append(each)
         for pairs in at.values():
             for every in pairs.values():
-                every.sort(key=lambda each: (each.whole, each.started), reverse=True)
+                every.sort(key=lambda each: each.age, reverse=True)
         return cls(at, releases, grid, names)
 
-    def newest(self) -> list[Observation]:
-        """Of each cell, platform and case the observation that speaks for it, in order."""
-        found: dict[tuple[str, str, Cell], Observation] = {}
-        for (platform, case), pairs in self.at.items():
+    def speaking(self) -> list[Observation]:
+        """Of each cell, platform and case the observation that speaks for it, in order.
+
+        Where nobody knows which flags are a cell's own, it is one for each that may be.
+        """
+        found = []
+        for pairs in self.at.values():
             for every in pairs.values():
-                for each in every:
-                    key = platform, case, each.cell
-                    # A run of some cases, or with flags of its own, hides no whole one, unless
-                    # what the former found is as bad.
-                    first = found.setdefault(key, each)
-                    alike = each.flags == first.flags
-                    if each.faulty and alike and each.started > first.started:
-                        found[key] = each
-        return sorted(found.values(), key=_order)
+                for python in dict.fromkeys(each.cell.python for each in every):
+                    found += [_decisive(runs) for runs in own_runs(every, python)]
+        return sorted(found, key=_order)
 
     def explain(self, own: Observation, *, changes: bool) -> Iterator[Attribution]:
         """The attributions of one observation, those told alike as one."""
@@ -472,7 +443,7 @@ class _Known:
             (each.torch for each in self.releases.vllm if each.version == own.cell.vllm), None
         )
         if pin is not None and pin != own.cell.torch:
-            return speaks(pairs.get((pin, own.cell.vllm), ()), own.cell.python)
+            return _nearest_python(pairs.get((pin, own.cell.vllm), ()), own.cell.python)
         if not changes:
             return None
         older = sorted(
@@ -483,43 +454,78 @@ class _Known:
             ),
             key=lambda pair: Version(pair[1]),
         )
-        return speaks(pairs[older[-1]], own.cell.python) if older else None
+        return _nearest_python(pairs[older[-1]], own.cell.python) if older else None
 
     def _attribute(self, own: Observation, symptom: Symptom) -> Attribution:
         pairs = self.at[own.platform, own.case]
         same = pairs[own.cell.torch, own.cell.vllm]
-        found = _repeats(own, symptom, same) or _pythons(own, symptom, same)
+        found = _repeats(own, symptom, same) or _gone(own, symptom, same)
         if found is not None:
-            return self._answer(own, symptom, *found)
+            again = found[0] == UNKNOWN and self._can_run(own.cell.name, own.platform) == own.cell
+            missing = Missing(own.cell.name, own.platform, "whether it is flaky")
+            return self._answer(own, symptom, *found, [missing] if again else ())
         torch, vllm = self._line(own, symptom, TORCH), self._line(own, symptom, VLLM)
+        pythons = _pythons(own, symptom, same)
+        if pythons and not torch.changes and not vllm.changes:
+            return self._by_python(own, symptom, pythons)
+        there = f", but {_on_pythons(own, symptom, pythons)}" if pythons else ""
         if torch.changes and vllm.changes:
-            said = f"{_of_line(own, symptom, torch)}, and {_of_line(own, symptom, vllm)}"
-            return self._changed_by(own, symptom, PAIR, torch, said, vllm)
+            said = f"{_of_line(own, symptom, torch)}, and {_of_line(own, symptom, vllm)}{there}"
+            return self._changed_by(own, symptom, PAIR, torch, said, vllm, alone=bool(pythons))
         if torch.changes or vllm.changes:
             line, other = (torch, vllm) if torch.changes else (vllm, torch)
             said = _of_line(own, symptom, line)
             if len(other.shows) > 1 and not other.again:
                 said += f", and {_shown_by(own, other)} shows it too"
-            return self._changed_by(own, symptom, line.what, line, said, other)
+            said += there
+            return self._changed_by(own, symptom, line.what, line, said, other, alone=bool(pythons))
         foreign = self._platform(own, symptom)
-        if foreign is not None:
+        if foreign is not None and foreign.cell == own.cell:
             said = (
                 f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)} on {own.platform} and"
                 f" {_state_words(symptom, foreign, clean=True)} on {foreign.platform}"
             )
-            return self._answer(own, symptom, ENVIRONMENT, f"{said}: the platform")
-        return self._unknown(own, symptom, torch, vllm)
+            beside = _besides(own, foreign, [own], [foreign], packages=True, machine=False)
+            missing_runs = self._same_again(own, foreign, beside)
+            said += f": the platform{_too(beside)}"
+            return self._answer(own, symptom, ENVIRONMENT, said, missing_runs)
+        return self._unknown(own, symptom, torch, vllm, foreign)
+
+    def _by_python(
+        self, own: Observation, symptom: Symptom, clean: Sequence[Observation]
+    ) -> Attribution:
+        """Rule 2: the same pair is clean on other Pythons."""
+        said = (
+            f"{_pair(own.cell)} {_state_words(symptom, own, clean=True)} on Python"
+            f" {_and([each.cell.python for each in clean])} and"
+            f" {_state_words(symptom, own, clean=False)} on {own.cell.python}"
+        )
+        # Another Python brings other packages as a matter of course.
+        beside = _besides(own, clean[0], [own], clean, packages=False)
+        alone = "" if beside else " alone"
+        said += f": the environment, Python {own.cell.python}{alone}{_too(beside)}"
+        missing = self._same_again(own, clean[0], beside)
+        return self._answer(own, symptom, ENVIRONMENT, said, missing)
 
     def _line(self, own: Observation, symptom: Symptom, what: str) -> _Line:
         moving, fixed = ("torch", "vllm") if what == TORCH else ("vllm", "torch")
         points: dict[Version, tuple[str, Observation]] = {}
+        runs: list[Observation] = []
         for every in self.at[own.platform, own.case].values():
             cell = every[0].cell
-            if getattr(cell, fixed) != getattr(own.cell, fixed) or cell == own.cell:
+            if getattr(cell, fixed) != getattr(own.cell, fixed):
                 continue
-            seen = speaks(every, own.cell.python)
-            if seen is not None and seen.cell != own.cell:
-                points[Version(getattr(cell, moving))] = state_of(symptom, seen), seen
+            runs += [each for each in every if each.cell.python == own.cell.python]
+            told = own_runs(every, own.cell.python)
+            if not told or getattr(cell, moving) == getattr(own.cell, moving):
+                continue
+            # Where nobody knows which flags are its own, it speaks where that makes no difference.
+            states = {state_of(symptom, some[0]) for some in told}
+            seen = min(
+                (some[0] for some in told), key=lambda each: not alike(each.flags, own.flags)
+            )
+            state = states.pop() if len(states) == 1 else SILENT
+            points[Version(getattr(cell, moving))] = state, seen
         here = Version(getattr(own.cell, moving))
         points[here] = SHOWS, own
         older = [points[at] for at in sorted(points, reverse=True) if at < here]
@@ -527,7 +533,7 @@ class _Known:
         near_older, before, far_older = _walk(older)
         near_newer, after, far_newer = _walk(newer)
         shows = (*reversed(near_older), own, *near_newer)
-        return _Line(what, before, shows, after, far_older or far_newer)
+        return _Line(what, before, shows, after, far_older or far_newer, tuple(runs))
 
     def _changed_by(
         self,
@@ -537,8 +543,13 @@ class _Known:
         line: _Line,
         said: str,
         other: _Line,
+        *,
+        alone: bool,
     ) -> Attribution:
-        """The answer of a line that changes; `other` is the line across it."""
+        """The answer of a line that changes; `other` is the line across it.
+
+        `alone` is that it does so on this Python alone.
+        """
         moving = "vllm" if line.what == VLLM else "torch"
         versions = [each.version for each in getattr(self.releases, moving)]
         first, last = (getattr(each.cell, moving) for each in (line.shows[0], line.shows[-1]))
@@ -555,10 +566,23 @@ class _Known:
                     None if each is None else each.cell.vllm for each in (other.before, other.after)
                 ]
                 when += f" with vLLM {_when(VLLM, of, bounds[0], ends[0], ends[1], bounds[1])}"
+        if alone:
+            when += f", on Python {own.cell.python} alone"
+        there = line.nearest
+        assert there is not None
+        beside = _besides(
+            own,
+            there,
+            [each for each in line.runs if state_of(symptom, each) == SHOWS],
+            [each for each in line.runs if state_of(symptom, each) == CLEAN],
+            # Another vLLM brings other packages as a matter of course.
+            packages=line.what == TORCH,
+        )
         missing = [*self._between(own, line)]
         if answer != PAIR and len(other.shows) == 1:
             missing += self._across(own, other)[:1]
         missing += self._with_flags(own, flags)
+        missing += self._same_again(own, there, beside)
         return Attribution(
             own.cell,
             own.cell.name,
@@ -566,7 +590,7 @@ class _Known:
             own.case,
             (symptom,),
             answer,
-            f"{said}: {answer}, {when}{_through(flags, line)}{_also(own, line)}",
+            f"{said}: {answer}, {when}{_through(flags, line)}{_too(beside)}",
             after=before,
             since=first if before is not None else None,
             until=after,
@@ -594,8 +618,10 @@ class _Known:
         """Whether the flags alone make it, by runs of either pair with the flags of the other."""
         pairs = self.at[own.platform, own.case]
         for home, other, alone in ((own, there, CLEAN), (there, own, SHOWS)):
+            wanted = {**home.flags, **{flag: other.flags[flag] for flag in differ}}
             for each in pairs[home.cell.torch, home.cell.vllm]:
-                if all(each.flags.get(flag) == other.flags[flag] for flag in differ):
+                told = each.cell == home.cell and set(differ) <= set(each.flags)
+                if told and alike(wanted, each.flags):
                     state = state_of(symptom, each)
                     if state != SILENT:
                         return state == alone
@@ -611,26 +637,52 @@ class _Known:
             given = tuple((each.flag, values[bool(each.there)]) for each in flags)
             yield Missing(own.cell.name, own.platform, "whether it is the flag alone", given)
 
+    def _same_again(
+        self, own: Observation, there: Observation, beside: Mapping[str, Sequence[str]]
+    ) -> Iterator[Missing]:
+        """The older of two runs once more, where their tests or machines differ too."""
+        what = [each for each in (_TESTS, _MACHINE) if each in beside]
+        older = min(own, there, key=lambda each: each.age)
+        if what and self._can_run(older.cell.name, older.platform) == older.cell:
+            why = f"whether it is {' or '.join(what)}"
+            yield Missing(older.cell.name, older.platform, why)
+
     def _platform(self, own: Observation, symptom: Symptom) -> Observation | None:
-        """The same pair on another platform, where that is clean; as it should be counts there."""
+        """The same pair on another platform, where that is clean; on the same Python if it can."""
         for platform in PLATFORMS:
             pairs = self.at.get((platform, own.case), {})
             every = pairs.get((own.cell.torch, own.cell.vllm), ())
-            seen = speaks(every, own.cell.python) if platform != own.platform else None
+            if platform == own.platform:
+                continue
+            seen = _nearest_python(every, own.cell.python)
             if seen is not None and state_of(symptom, seen) == CLEAN:
                 return seen
         return None
 
     def _unknown(
-        self, own: Observation, symptom: Symptom, torch: _Line, vllm: _Line
+        self,
+        own: Observation,
+        symptom: Symptom,
+        torch: _Line,
+        vllm: _Line,
+        foreign: Observation | None,
     ) -> Attribution:
         missing: list[Missing] = []
-        if torch.again or vllm.again:
-            line = torch if torch.again else vllm
-            said = f"{_subject(own, symptom)} comes and goes along {line.what}"
-            again = self._can_run(own.cell.name, own.platform)
-            if again is not None:
+        again = torch if torch.again else vllm if vllm.again else None
+        apart = None if again is not None else self._apart_by_python(own, symptom) or foreign
+        if again is not None:
+            said = f"{_subject(own, symptom)} comes and goes along {again.what}"
+            if self._can_run(own.cell.name, own.platform) is not None:
                 missing.append(Missing(own.cell.name, own.platform, "whether it is flaky"))
+        elif apart is not None:
+            word = _moved(own, apart)
+            where = f" on {apart.platform}" if apart.platform != own.platform else ""
+            bad, good = (_state_words(symptom, each, clean=each is apart) for each in (own, apart))
+            said = (
+                f"{_pair(own.cell)} {bad} on Python {own.cell.python}, and {_pair(apart.cell)}"
+                f" {good}{where} on {apart.cell.python}: {word} and Python both differ"
+            )
+            missing += self._deciding(own, apart, word)
         else:
             said = f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)}"
             shown = [_shown_by(own, line) for line in (torch, vllm) if len(line.shows) > 1]
@@ -638,10 +690,41 @@ class _Known:
                 said += f", and {' and '.join(shown)} shows it too"
             else:
                 said += ", and no neighbour that ran tells more"
-            missing += [*self._across(own, torch)[:1], *self._across(own, vllm)[:1]]
-            if not missing:
-                missing += self._elsewhere(own)
+        if again is None:
+            first = {each.name for each in missing}
+            for line in (torch, vllm):
+                missing += [each for each in self._across(own, line)[:1] if each.name not in first]
+        if not missing:
+            missing += self._elsewhere(own)
         return self._answer(own, symptom, UNKNOWN, f"{said}: unknown", missing)
+
+    def _apart_by_python(self, own: Observation, symptom: Symptom) -> Observation | None:
+        """The nearest clean neighbour of another Python, where that is not all that differs."""
+        near: list[tuple[int, bool, Version, Observation]] = []
+        here = own.cell
+        for (torch, vllm), every in self.at[own.platform, own.case].items():
+            if (torch == here.torch) == (vllm == here.vllm):
+                continue
+            apart = _distance(Version(torch), Version(here.torch))
+            apart += _distance(Version(vllm), Version(here.vllm))
+            for python in sorted({each.cell.python for each in every} - {here.python}, key=Version):
+                seen = speaks(every, python)
+                if seen is not None and state_of(symptom, seen) == CLEAN:
+                    near.append((apart, vllm != here.vllm, Version(python), seen))
+        return min(near, key=lambda each: each[:3])[3] if near else None
+
+    def _deciding(self, own: Observation, there: Observation, word: str) -> Iterator[Missing]:
+        """The two runs between a cell and one that differs in its Python and in something else."""
+        python = own.cell.python
+        beside = Cell(python, there.cell.torch, there.cell.vllm)
+        home = Cell(there.cell.python, own.cell.torch, own.cell.vllm)
+        for cell, platform, why in (
+            (beside, there.platform, f"whether it is {word}"),
+            (home, own.platform, f"whether it is Python {python}"),
+        ):
+            can = self._can_run(cell.name, platform) == cell
+            if can and not self._ran(cell, platform, own.case):
+                yield Missing(cell.name, platform, why)
 
     def _answer(
         self,
@@ -695,29 +778,32 @@ class _Known:
     def _open(self, own: Observation, what: str) -> list[Cell]:
         """The environments of a line, on this Python, that nobody ran and that can work."""
         fixed, moving = ("vllm", "torch") if what == TORCH else ("torch", "vllm")
-        # A run that did not import says nothing of a case, and would do no more again.
-        pairs = {
-            pair
-            for case in (own.case, WHOLE_RUN)
-            for pair, every in self.at.get((own.platform, case), {}).items()
-            if case == own.case or any(each.ended == FAILED for each in every)
-        }
         return [
             cell
             for name, cell in self.environments.items()
             if cell.python == own.cell.python
             and getattr(cell, fixed) == getattr(own.cell, fixed)
             and getattr(cell, moving) != getattr(own.cell, moving)
-            and (cell.torch, cell.vllm) not in pairs
+            and not self._ran(cell, own.platform, own.case)
             and self._can_run(name, own.platform) is not None
         ]
+
+    def _ran(self, cell: Cell, platform: str, case: str) -> bool:
+        """Whether a cell ran a case, so that one more run with nothing given tells nothing new."""
+        pair = cell.torch, cell.vllm
+        of = self.at.get((platform, case), {}).get(pair, ())
+        every = [each for each in of if each.cell == cell]
+        if every:
+            # Of two sets of flags one more run tells which are its own.
+            return len(own_runs(every, cell.python)) < 2
+        # A run that did not import says nothing of a case, and would do no more again.
+        whole = self.at.get((platform, WHOLE_RUN), {}).get(pair, ())
+        return any(each.ended == FAILED for each in whole if each.cell == cell)
 
     def _elsewhere(self, own: Observation) -> Iterator[Missing]:
         """The same pair on the other platform, where nothing on its own can decide."""
         for platform in PLATFORMS:
-            ran = self.at.get((platform, own.case), {})
-            pair = own.cell.torch, own.cell.vllm
-            if platform == own.platform or pair in ran:
+            if platform == own.platform or self._ran(own.cell, platform, own.case):
                 continue
             if self._can_run(own.cell.name, platform) is not None:
                 yield Missing(own.cell.name, platform, f"whether it is {own.platform} alone")
@@ -741,6 +827,32 @@ class _Known:
         )
 
 
+def _decisive(runs: Sequence[Observation]) -> Observation:
+    """Of the runs of one cell with the same flags, newest first, the one to attribute.
+
+    The newest whole one, or a newer one that found as bad. Where that is well, but an older run
+    that nothing tells from it was not, it is the older one: the cell is flaky.
+    """
+    shown = next((each for each in runs if each.whole), runs[0])
+    newest = next((each for each in runs if each.faulty), None)
+    if shown.faulty or newest is None:
+        return newest if newest is not None and newest.age > shown.age else shown
+    same = (
+        each
+        for each in runs
+        if each.faulty
+        and (each.age > shown.age or (each.tests, each.setting) == (shown.tests, shown.setting))
+    )
+    return next(same, shown)
+
+
+def _nearest_python(every: Sequence[Observation], python: str) -> Observation | None:
+    """What speaks for a pair on this Python or, where it did not run there, on another."""
+    others = sorted({each.cell.python for each in every} - {python}, key=Version)
+    told = (speaks(every, each) for each in (python, *others))
+    return next((each for each in told if each is not None), None)
+
+
 def _repeats(
     own: Observation, symptom: Symptom, same: Sequence[Observation]
 ) -> tuple[str, str] | None:
@@ -748,7 +860,7 @@ def _repeats(
     runs = [
         each
         for each in same
-        if each.cell == own.cell and each.flags == own.flags and each.tests == own.tests
+        if each.cell == own.cell and alike(each.flags, own.flags) and each.tests == own.tests
     ]
     shows = [each for each in runs if state_of(symptom, each) == SHOWS]
     clean = [each for each in runs if state_of(symptom, each) == CLEAN]
@@ -757,9 +869,35 @@ def _repeats(
     count = f"{len(shows)} of {len(shows) + len(clean)} runs of the same cell"
     subject = f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)} in {count}"
     apart = _apart(shows, clean)
-    if apart:
-        return ENVIRONMENT, f"{subject}, and in these {_and(apart[:3])}: the environment"
-    return FLAKY, f"{subject}, and nothing tells them apart: flaky"
+    if not apart:
+        return FLAKY, f"{subject}, and nothing tells them apart: flaky"
+    subject += f", and in these {_and(apart[:3])}"
+    # Two single runs differ in something, whatever it is that made the difference.
+    if min(len(shows), len(clean)) < _ENOUGH:
+        return UNKNOWN, f"{subject}: it may be flaky, or the environment: unknown"
+    return ENVIRONMENT, f"{subject}: the environment"
+
+
+def _gone(
+    own: Observation, symptom: Symptom, same: Sequence[Observation]
+) -> tuple[str, str] | None:
+    """Rule 1 too: a newer run of the same cell, with other tests, is clean."""
+    states = {
+        state_of(symptom, each)
+        for each in same
+        if each.cell == own.cell
+        and alike(each.flags, own.flags)
+        and each.tests != own.tests
+        and each.age > own.age
+    }
+    if CLEAN not in states or SHOWS in states:
+        return None
+    said = (
+        f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)}, and"
+        f" {_state_words(symptom, own, clean=True)} in a newer run with other tests: it may be the"
+        " tests, or flaky"
+    )
+    return UNKNOWN, f"{said}: unknown"
 
 
 def _apart(shows: Sequence[Observation], clean: Sequence[Observation]) -> list[str]:
@@ -774,20 +912,30 @@ def _apart(shows: Sequence[Observation], clean: Sequence[Observation]) -> list[s
 
 def _pythons(
     own: Observation, symptom: Symptom, same: Sequence[Observation]
-) -> tuple[str, str] | None:
-    """Rule 2: the same pair on other Pythons."""
-    states: dict[str, str] = {}
-    for each in same:
-        if each.cell.python != own.cell.python and each.flags == own.flags:
-            states.setdefault(each.cell.python, state_of(symptom, each))
-    clean = sorted((python for python, each in states.items() if each == CLEAN), key=Version)
-    if not clean or SHOWS in states.values():
-        return None
-    said = (
-        f"{_pair(own.cell)} {_state_words(symptom, own, clean=True)} on Python {_and(clean)} and"
-        f" {_state_words(symptom, own, clean=False)} on {own.cell.python}"
-    )
-    return ENVIRONMENT, f"{said}: the environment, Python {own.cell.python} alone"
+) -> tuple[Observation, ...]:
+    """Rule 2: the same pair on other Pythons, where it is clean there and on none shows it."""
+    clean = []
+    for python in sorted({each.cell.python for each in same} - {own.cell.python}, key=Version):
+        seen = speaks(same, python)
+        if seen is None or not alike(seen.flags, own.flags):
+            continue
+        state = state_of(symptom, seen)
+        if state == SHOWS:
+            return ()
+        clean += [seen] if state == CLEAN else []
+    return tuple(clean)
+
+
+def _on_pythons(own: Observation, symptom: Symptom, clean: Sequence[Observation]) -> str:
+    pythons = _and([each.cell.python for each in clean])
+    return f"{_pair(own.cell)} {_state_words(symptom, own, clean=True)} on Python {pythons}"
+
+
+def _moved(own: Observation, there: Observation) -> str:
+    """What differs beside the Python."""
+    if there.platform != own.platform:
+        return "the platform"
+    return TORCH if there.cell.torch != own.cell.torch else VLLM
 
 
 def _walk(
@@ -806,62 +954,6 @@ def _walk(
     return shows, clean, False
 
 
-def speaks(every: Iterable[Observation], python: str) -> Observation | None:
-    """The observation that speaks for a pair: on the same Python where it ran there."""
-    tells = [each for each in every if each.ended != NOTHING]
-    return next((each for each in tells if each.cell.python == python), next(iter(tells), None))
-
-
-def _run_of(record: Record, verdict: CellVerdict, one: object) -> Observation:
-    """What the run as a whole shows: of what resolves and imports."""
-    assert callable(one)
-    failed = next((rung for rung in record.rungs if not rung.ok), None)
-    found: Observation
-    if record.error is not None and record.error.kind in BROKEN_PAIR:
-        rung, reason = record.error.kind, record.error.reason
-    elif failed is not None and failed.rung in _DOES and record.error is None:
-        rung, reason = failed.rung, failed.reason or f"failed at {failed.rung}"
-    else:
-        imported = any(rung.ok and rung.rung == "imports" for rung in record.rungs)
-        found = one(WHOLE_RUN, RAN if imported else NOTHING)
-        return found
-    found = one(WHOLE_RUN, FAILED, rung=rung, signature=reason, reason=reason, faulty=True)
-    return found
-
-
-def _counters(case: Case) -> dict[_Key, int]:
-    return {
-        (start.start, counter): value
-        for start in case.starts
-        for counter, value in start.counters.items()
-    }
-
-
-def _expected(judged: CaseVerdict) -> dict[_Key, int]:
-    return {
-        (start, counter): wanted.value
-        for start, rules in judged.expected.items()
-        for counter, wanted in rules.items()
-    }
-
-
-def _setting(record: Record) -> dict[str, str]:
-    """The machine, and the packages beside torch's family: what a repeat can differ in."""
-    found = {
-        name: version
-        for name, version in record.packages.items()
-        if not name.startswith(_FAMILY) and name not in _OWN
-    }
-    told = record.provenance
-    for key, name in (("gpu", "name"), ("gpu", "driver"), ("cpu", "model")):
-        device = told.get(key)
-        if isinstance(device, Mapping) and device.get(name):
-            found[f"the {key}'s {name}"] = str(device[name])
-    if told.get("os"):
-        found["the system"] = str(told["os"])
-    return found
-
-
 def _of_line(own: Observation, symptom: Symptom, line: _Line) -> str:
     """What a line shows, in words: where it is clean and where it is not."""
     by_torch = line.what == TORCH
@@ -871,13 +963,12 @@ def _of_line(own: Observation, symptom: Symptom, line: _Line) -> str:
     assert clean is not None
     under, other = ("under torch", "under") if by_torch else ("with vLLM", "with")
     who = f"vLLM {own.cell.vllm}" if by_torch else f"torch {own.cell.torch}"
-    on = "" if clean.cell.python == own.cell.python else f" (on Python {clean.cell.python})"
     if symptom.kind == FAILS:
         does, fails = _DOES[str(symptom.rung)]
-        return f"{who} {does} {under} {_and(goods)}{on} and {fails} {other} {_and(bads)}"
+        return f"{who} {does} {under} {_and(goods)} and {fails} {other} {_and(bads)}"
     value = clean.counters.get(symptom.key)
     return (
-        f"{who} counts {symptom.start} {symptom.counter} {value} {under} {_and(goods)}{on} and"
+        f"{who} counts {symptom.start} {symptom.counter} {value} {under} {_and(goods)} and"
         f" {'nothing' if symptom.observed is None else symptom.observed} {other} {_and(bads)}"
     )
 
@@ -954,19 +1045,48 @@ def _through(flags: Sequence[FlagChange], line: _Line) -> str:
     return f", and not by the default of {told}: with the other value it stays"
 
 
-def _also(own: Observation, line: _Line) -> str:
-    """The packages beside torch's family that differ too: they could be the cause as well."""
-    there = line.nearest
-    assert there is not None
-    names = [
-        f"{name} {there.setting[name]} there, {own.setting[name]} here"
-        for name in sorted(set(own.setting) & set(there.setting))
-        if own.setting[name] != there.setting[name] and not name.startswith("the ")
-    ]
-    if not names or line.what == VLLM:  # Another vLLM brings other packages as a matter of course.
+def _besides(
+    own: Observation,
+    there: Observation,
+    shows: Sequence[Observation],
+    clean: Sequence[Observation],
+    *,
+    packages: bool,
+    machine: bool = True,
+) -> Mapping[str, Sequence[str]]:
+    """What differs too between a cell and its clean neighbour, and so could be the cause as well.
+
+    Something that is the same in a run that shows it and in one that is clean is no cause. By the
+    tests, the machine and the packages, each with how they differ.
+    """
+    found: dict[str, list[str]] = {}
+    seen = {each.tests for each in shows}, {each.tests for each in clean}
+    if own.tests != there.tests and None not in (own.tests, there.tests) and not seen[0] & seen[1]:
+        found[_TESTS] = []
+    for key in sorted(set(own.setting) & set(there.setting), key=_machine_first):
+        of_machine = key.startswith("the ")
+        if own.setting[key] == there.setting[key] or not (machine if of_machine else packages):
+            continue
+        here, beyond = ({each.setting.get(key) for each in some} for some in (shows, clean))
+        if not here & beyond:
+            said = f"{key} {there.setting[key]} there, {own.setting[key]} here"
+            found.setdefault(_MACHINE if of_machine else _PACKAGES, []).append(said)
+    return found
+
+
+def _machine_first(key: str) -> tuple[bool, str]:
+    return not key.startswith("the "), key
+
+
+def _too(beside: Mapping[str, Sequence[str]]) -> str:
+    """What differs too, in words."""
+    if not beside:
         return ""
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return f" (other packages differ too: {'; '.join(names[:2])}{more})"
+    told = [each for some in beside.values() for each in some]
+    more = f" and {len(told) - 2} more" if len(told) > 2 else ""
+    how = f": {'; '.join(told[:2])}{more}" if told else ""
+    verb = "differs" if list(beside) == [_MACHINE] else "differ"
+    return f" ({_and(list(beside))} {verb} too{how})"
 
 
 def _pair(cell: Cell) -> str:
@@ -996,7 +1116,7 @@ def _height(rung: str | None) -> int:
     return RUNGS.index(rung) if rung in RUNGS else -1
 
 
-def _key_order(key: _Key) -> tuple[int, int, str]:
+def _key_order(key: Key) -> tuple[int, int, str]:
     start, counter = key
     rank = DEFAULT_COUNTERS.index(counter) if counter in DEFAULT_COUNTERS else len(DEFAULT_COUNTERS)
     return STARTS.index(start), rank, counter
@@ -1011,7 +1131,8 @@ def _distance(one: Version, other: Version) -> int:
     )
 
 
-def _order(own: Observation) -> tuple[int, Version, Version, Version, str]:
+def _order(own: Observation) -> tuple[int, Version, Version, Version, str, str]:
     cell = own.cell
     versions = Version(cell.vllm), Version(cell.torch), Version(cell.python)
-    return (PLATFORMS.index(own.platform), *versions, own.case)
+    flags = str(sorted(own.flags.items()))
+    return (PLATFORMS.index(own.platform), *versions, own.case, flags)

@@ -193,12 +193,19 @@ def bad(torch: str, vllm: str = "0.20.0", **more: Any) -> Record:
         ),
         (
             [
-                record(
-                    "2.12.0", started="2026-11-21T18:00:00Z", packages={"transformers": "4.57.6"}
+                bad("2.12.0", started="2026-11-20T18:00:00Z"),
+                *(
+                    record(
+                        "2.12.0",
+                        started=f"2026-11-{day}T18:00:00Z",
+                        packages={"transformers": "4.57.6"},
+                    )
+                    for day in (19, 21)
                 ),
             ],
             ENVIRONMENT,
-            "and in these transformers is 5.1.0 and not 4.57.6: the environment",
+            "in 2 of 4 runs of the same cell, and in these transformers is 5.1.0 and not 4.57.6:"
+            " the environment",
         ),
         ([], UNKNOWN, "and no neighbour that ran tells more: unknown"),
         ([bad("2.11.0")], UNKNOWN, "vLLM 0.20.0 under torch 2.11.0 shows it too: unknown"),
