@@ -244,33 +244,24 @@ def unanswered(
     names: frozenset[str] | None = None,
     platform: str | None = None,
     case: str | None = None,
-) -> tuple[tuple[str, str], ...] | None:
-    """The cells, by name and platform, in which nobody knows whether anything fails.
+) -> tuple[tuple[str, str], ...]:
+    """The cells, by name and platform, of which no run tells whether what is asked for fails.
 
-    None of their runs came to an answer in what is asked for: they did not finish, or had none of
-    these cases. It is None where no record has anything of what is asked for.
+    Their runs did not come to its end, or had none of these cases.
     """
-    known = _Known.of(judged, releases, None, None)
     asked, answered = set(), set()
-    ran = False
-    for (where, of), pairs in known.at.items():
+    for (where, of), pairs in _Known.of(judged, releases, None, None).at.items():
         for each in (each for every in pairs.values() for each in every):
             at = each.cell.name, where
             if platform not in (None, where) or (names is not None and at[0] not in names):
                 continue
             asked.add(at)
-            told = each.ended != NOTHING or not each.applies
             if of == WHOLE_RUN:
-                ran = ran or case is None
                 told = each.ended == FAILED
-            elif _is_case(of, case):
-                ran = True
             else:
-                told = False
+                told = _is_case(of, case) and (each.ended != NOTHING or not each.applies)
             if told:
                 answered.add(at)
-    if not asked or not ran:
-        return None
     return tuple(sorted(asked - answered))
 
 
@@ -1086,7 +1077,7 @@ def _too(beside: Mapping[str, Sequence[str]]) -> str:
     more = f" and {len(told) - 2} more" if len(told) > 2 else ""
     how = f": {'; '.join(told[:2])}{more}" if told else ""
     verb = "differs" if list(beside) == [_MACHINE] else "differ"
-    return f" ({_and(list(beside))} {verb} too{how})"
+    return f" ({_and(list(beside))} {verb} too, and may be it{how})"
 
 
 def _pair(cell: Cell) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from matrix.attribution import ANSWERS, FAILS, UNKNOWN, Attribution, Missing, Symptom
 from matrix.bisection import BAD, GOOD
-from matrix.report.text import aligned, clean, clip, code, markdown, tabular
-from matrix.search import Search
+from matrix.report.text import aligned, clean, clip, code, markdown, plural, tabular
+from matrix.search import UNCLEAR, Search
 
 __all__ = ["content", "entries", "lines", "search_lines", "section", "summary", "to_json"]
 
@@ -25,10 +25,19 @@ that has no expectation is held against what its vLLM counts under the torch tha
 """
 
 
-def lines(attributions: Sequence[Attribution], *, wide: int = _WIDEST) -> str:
-    """Each cell with what is attributed in it, told alike for all cases of which it holds."""
+def lines(
+    attributions: Sequence[Attribution],
+    silent: Sequence[tuple[str, str]] = (),
+    *,
+    wide: int = _WIDEST,
+) -> str:
+    """Each cell with what is attributed in it, told alike for all cases of which it holds.
+
+    `silent` are the cells, by name and platform, that ran and have no answer.
+    """
+    without = _without_answer(silent)
     if not attributions:
-        return "nothing fails or differs\n"
+        return f"nothing fails or differs{' in what has an answer' if silent else ''}\n{without}"
     said: list[str] = []
     cell: tuple[str, str] | None = None
     for group in _groups(attributions):
@@ -48,7 +57,14 @@ def lines(attributions: Sequence[Attribution], *, wide: int = _WIDEST) -> str:
             said.append(
                 f"    to know {missing.why}: {missing.name} on {missing.platform}{_with(missing)}"
             )
-    return "\n".join([*said, "", summary(attributions)]) + "\n"
+    return "\n".join([*said, "", summary(attributions)]) + "\n" + without
+
+
+def _without_answer(silent: Sequence[tuple[str, str]]) -> str:
+    if not silent:
+        return ""
+    named = ", ".join(f"{clean(name)} on {clean(platform)}" for name, platform in silent)
+    return f"no answer in {plural(len(silent), 'cell')}, whose runs did not come so far: {named}\n"
 
 
 def summary(attributions: Sequence[Attribution]) -> str:
@@ -66,6 +82,7 @@ def search_lines(search: Search, case: str, platform: str) -> str:
     words = {GOOD: "as before", BAD: "changed"} if changed else {}
     # The search looks for the first that is not as the oldest; where that one fails, it is a mend.
     words = {GOOD: BAD, BAD: GOOD} if search.mended else words
+    words |= {UNCLEAR: "ran with flags that may not be its own"}
     rows = [
         [f"{what} {search.release(name)}", words.get(outcome or "", outcome or "not run"), name]
         for name, outcome in search.outcomes.items()
