@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from matrix.errors import MatrixError
 
@@ -457,22 +457,17 @@ def _read_all(options: argparse.Namespace, *, empty: bool = False) -> tuple[Tabl
 
 
 def _attributed(
-    options: argparse.Namespace,
-    table: Table,
-    read: Found,
-    *,
-    repeats: int | None = None,
-    **asked: Any,
+    options: argparse.Namespace, table: Table, read: Found, *, repeats: int
 ) -> tuple[Attribution, ...]:
     """Whose fault is what fails or drifts in the table's cells, by all of the records.
 
-    Of the older records of a cell the newest `repeats` have a say (all of them where it is None).
+    Of the older records of a cell the newest `repeats` have a say.
     """
     from matrix.attribution import attribute
     from matrix.releases import load_releases
 
     judged = _judged(options, table, read, repeats)
-    return attribute(judged, load_releases(), table.grid, late=_late(), **asked)
+    return attribute(judged, load_releases(), table.grid, late=_late())
 
 
 def _judged(
@@ -496,7 +491,7 @@ def _judged(
 
 
 def _attribute(options: argparse.Namespace) -> int:
-    from matrix.attribution import unanswered
+    from matrix.attribution import attribute, unanswered
     from matrix.engines.reruns import run_all
     from matrix.releases import load_releases
     from matrix.report.attribution import lines, to_json
@@ -519,7 +514,15 @@ def _attribute(options: argparse.Namespace) -> int:
         every = [each for _, each in read.records if names is None or each.cell in names]
         _must_have_run(every, options.platform, options.case)
         asked = {"names": names, "platform": options.platform, "case": options.case}
-        found = _attributed(options, table, read, changes=options.changes, **asked)
+        judged = _judged(options, table, read)
+        found = attribute(
+            judged,
+            load_releases(),
+            table.grid,
+            changes=options.changes,
+            late=_late(),
+            **asked,
+        )
         wanted = _reruns(found)
         if again or not options.run_missing or options.dry_run or not wanted:
             break
@@ -535,8 +538,7 @@ def _attribute(options: argparse.Namespace) -> int:
     if options.json:
         print(to_json(found), end="")
     else:
-        silent = unanswered(_judged(options, table, read), load_releases(), **asked)
-        print(lines(found, silent), end="")
+        print(lines(found, unanswered(judged, load_releases(), **asked)), end="")
     if options.run_missing and not wanted:
         _say("no run is missing that could tell more")
     elif options.dry_run:
