@@ -9,13 +9,18 @@ A neighbour is judged by what it observed. It **shows** the symptom if it fails 
 the same signature, or counts the same value. It is **clean** if it gets past that rung, or counts
 what the symptom's cell should, or what it should itself. Anything else (another failure, a third
 value, not run, not applicable) says nothing of this symptom: another defect is attributed on its
-own. Of several runs of one pair the newest whole one on the same Python speaks for it.
+own. Of several runs of one pair the newest on the same Python with the pair's own flags speaks for
+it (`matrix.observations` says which these are), and a run from the future counts as the oldest.
+What another Python shows is no neighbour of a line: there two things changed.
 
 The rules, in their order; the first that answers does.
 
-1. *Repeats.* The same cell, with the same flags and tests, both shows it and is clean: the
-   environment, where other packages or another machine tell the ones from the others, else flaky.
-2. *Pythons.* The same pair is clean on another Python and shows it on no other: the environment.
+1. *Repeats.* The same cell, with the same flags and tests, both shows it and is clean: flaky, or
+   the environment, where other packages or another machine tell two of the ones from two of the
+   others at least; where they tell one, unknown which of the two. So too where a newer run is clean
+   and nothing tells it from the older one. Where a newer one with other tests is clean: unknown.
+2. *Pythons.* The same pair is clean on another Python and shows it on no other, and neither line of
+   3 changes: the environment. Where one changes, the answer is that of 3, on this Python alone.
 3. *Torch line*: the same vLLM under other torch. *vLLM line*: the same torch under other vLLM. A
    line *changes* if it has a clean neighbour. Where it is clean, shows it, is clean again and shows
    it again, it comes and goes, and nothing is told from it.
@@ -24,7 +29,8 @@ The rules, in their order; the first that answers does.
      of the other line, the run that could still make it the pair is named.
 4. *Platform.* Neither line changes, and the same pair is clean on the other platform: the
    environment, with the platform's name.
-5. Otherwise unknown, with the runs that would decide.
+5. Otherwise unknown, with the runs that would decide. Where only what differs in its Python and in
+   something else is clean, both are said, and the runs that differ in one of them are named.
 
 The change lies *since* the first release that shows it, where no release lies between that and the
 last clean one, else *between* the two; `until` where the newer ones are clean.
@@ -32,6 +38,10 @@ last clean one, else *between* the two; `until` where the newer ones are clean.
 Flags change their default with the releases. Where the effective flags of the cell and its clean
 neighbour differ, they are named: the release changed the flag, and the flag may be all there is to
 it. A run of the same pair with the neighbour's flags decides that.
+
+Where the tests, the machine or (along torch) other packages differ from those of the clean
+neighbour, and no run shows that they make no difference, they are named beside the answer, with the
+older of the two as a run to have once more.
 
 Runs that would decide are environments that can work: what was run already is left out, what the
 cheap rungs speak against, and off-pin on CUDA what is not known to link.
@@ -45,24 +55,48 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from matrix.bisection import BAD, GOOD, bisect
-from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
+from matrix.evidence import (
+    in_a_row,
+    of_line,
+    on_pythons,
+    or_missing,
+    pair_of,
+    shown_by,
+    state_words,
+    subject,
+    through,
+    too,
+    when,
+)
 from matrix.grid import Grid, environments, ran_cell
+from matrix.neighbours import MACHINE, TESTS, TORCH, VLLM, FlagChange, Line, besides, walk
 from matrix.observations import (
     FAILED,
-    FAILING_RUNGS,
     NOTHING,
     RAN,
     WHOLE_RUN,
-    Key,
     Observation,
     alike,
     observe,
     own_runs,
     speaks,
 )
-from matrix.records import PLATFORMS, RUNGS, STARTS, Record
-from matrix.releases import Releases, minor_of
+from matrix.records import PLATFORMS, Record
+from matrix.releases import Releases
+from matrix.symptoms import (
+    CLEAN,
+    DRIFTS,
+    FAILS,
+    SHOWS,
+    SILENT,
+    Symptom,
+    changed,
+    failure,
+    key_order,
+    state_of,
+    symptoms_between,
+)
 from matrix.verdicts import CellVerdict
 
 __all__ = [
@@ -93,80 +127,13 @@ __all__ = [
     "unanswered",
 ]
 
-TORCH = "torch"
-VLLM = "vLLM"
 PAIR = "the pair"
 ENVIRONMENT = "the environment"
 FLAKY = "flaky"
 UNKNOWN = "unknown"
 ANSWERS = (TORCH, VLLM, PAIR, ENVIRONMENT, FLAKY, UNKNOWN)
 
-SHOWS = "shows"
-CLEAN = "clean"
-SILENT = "silent"
-"""What a neighbour says of a symptom."""
-
-FAILS = "fails"
-DRIFTS = "drifts"
-CHANGED = "changed"
-"""The kinds of symptom. `changed`: nothing says that it is wrong, but it is not as beside it."""
-
-_TESTS, _MACHINE, _PACKAGES = "the tests", "the machine", "other packages"
 _ENOUGH = 2  # runs of each kind, before what tells them apart is more than chance
-_DOES = dict(
-    zip(
-        FAILING_RUNGS,
-        (
-            ("resolves", "does not resolve"),
-            ("is imported", "is not imported"),
-            ("starts cold", "fails to start cold"),
-            ("starts warm", "fails to start warm"),
-        ),
-        strict=True,
-    )
-)
-
-
-@dataclass(frozen=True)
-class Symptom:
-    """One thing to attribute: a failure at a rung by its signature, or one counter of one start."""
-
-    kind: str
-    rung: str | None = None
-    signature: str | None = None
-    reason: str | None = None
-    start: str | None = None
-    counter: str | None = None
-    observed: int | None = None
-    wanted: int | None = None
-
-    @property
-    def key(self) -> Key:
-        """The start and the counter."""
-        return str(self.start), str(self.counter)
-
-    @property
-    def told(self) -> str:
-        """The symptom in a few words."""
-        if self.kind == FAILS:
-            said = self.reason or self.signature or "without a reason"
-            return f"{_DOES[str(self.rung)][1]}: {said}"
-        known = "not counted" if self.observed is None else str(self.observed)
-        return f"{self.start} {self.counter} {known}, not {self.wanted}"
-
-
-@dataclass(frozen=True)
-class FlagChange:
-    """A flag that is `here` in the cell and `there` in its clean neighbour.
-
-    `decides`: True where runs show that the flag alone makes the difference, False where they show
-    that it does not, None where no run tells.
-    """
-
-    flag: str
-    here: object
-    there: object
-    decides: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -265,80 +232,6 @@ def unanswered(
     return tuple(sorted(asked - answered))
 
 
-def state_of(symptom: Symptom, seen: Observation) -> str:
-    """Whether an observation shows the symptom, is clean of it, or says nothing of it."""
-    if seen.ended == NOTHING:
-        return SILENT
-    if symptom.kind == FAILS:
-        if seen.ended == RAN:
-            return CLEAN
-        if seen.rung == symptom.rung:
-            return SHOWS if seen.signature == symptom.signature else SILENT
-        return CLEAN if _height(seen.rung) > _height(symptom.rung) else SILENT
-    if seen.ended != RAN:
-        return SILENT
-    value = seen.counters.get(symptom.key)
-    if value == symptom.observed:
-        return SHOWS
-    expected = seen.expected.get(symptom.key)
-    as_it_should = expected is not None and value == expected and symptom.kind == DRIFTS
-    return CLEAN if value == symptom.wanted or as_it_should else SILENT
-
-
-def symptoms_between(bad: Observation, good: Observation) -> tuple[Symptom, ...]:
-    """What the one shows and the other does not: a failure, or the counters that differ."""
-    if bad.ended == FAILED:
-        return _failure(bad)
-    if bad.ended != RAN or good.ended != RAN:
-        return ()
-    return tuple(_changed(bad, good, bad.counters))
-
-
-def _failure(own: Observation) -> tuple[Symptom, ...]:
-    if own.rung not in _DOES:
-        return ()
-    return (Symptom(FAILS, rung=own.rung, signature=own.signature, reason=own.reason),)
-
-
-def _changed(bad: Observation, good: Observation, keys: Iterable[Key]) -> Iterator[Symptom]:
-    for start, counter in sorted(keys, key=_key_order):
-        if counter not in DEFAULT_COUNTERS:
-            continue
-        one, other = bad.counters.get((start, counter)), good.counters.get((start, counter))
-        if one is not None and other is not None and one != other:
-            yield Symptom(CHANGED, start=start, counter=counter, observed=one, wanted=other)
-
-
-@dataclass(frozen=True)
-class _Line:
-    """One line of neighbours, along torch or vLLM, around a cell.
-
-    `shows` are the neighbours around the cell that show the symptom with nothing clean between;
-    `before` and `after` the clean ones that bound them. `again` is set where it shows beyond those.
-    `runs` are all runs along the line, on the cell's Python, whatever their flags.
-    """
-
-    what: str
-    before: Observation | None
-    shows: tuple[Observation, ...]
-    after: Observation | None
-    again: bool
-    runs: tuple[Observation, ...]
-
-    @property
-    def changes(self) -> bool:
-        return (self.before is not None or self.after is not None) and not self.again
-
-    @property
-    def clean(self) -> tuple[Observation, ...]:
-        return tuple(each for each in (self.before, self.after) if each is not None)
-
-    @property
-    def nearest(self) -> Observation | None:
-        """The clean neighbour to hold the cell against: the older one where there is one."""
-        return self.before if self.before is not None else self.after
-
-
 @dataclass(frozen=True)
 class _Known:
     """All observations, by platform and case and then by pair, newest first."""
@@ -403,12 +296,12 @@ class _Known:
 
     def _symptoms(self, own: Observation, *, changes: bool) -> Iterator[Symptom]:
         if own.ended == FAILED:
-            yield from _failure(own)
+            yield from failure(own)
             return
         if own.ended != RAN:
             return
         drifting = set()
-        for key, wanted in sorted(own.expected.items(), key=lambda item: _key_order(item[0])):
+        for key, wanted in sorted(own.expected.items(), key=lambda item: key_order(item[0])):
             if own.counters.get(key) != wanted:
                 drifting.add(key)
                 start, counter = key
@@ -421,7 +314,7 @@ class _Known:
                 for key in own.counters
                 if key not in drifting and (changes or key not in own.expected)
             ]
-            yield from _changed(own, reference, keys)
+            yield from changed(own, reference, keys)
 
     def _reference(self, own: Observation, *, changes: bool) -> Observation | None:
         """What an observation without an expectation is held against.
@@ -459,26 +352,26 @@ class _Known:
         pythons = _pythons(own, symptom, same)
         if pythons and not torch.changes and not vllm.changes:
             return self._by_python(own, symptom, pythons)
-        there = f", but {_on_pythons(own, symptom, pythons)}" if pythons else ""
+        there = f", but {on_pythons(own, symptom, pythons)}" if pythons else ""
         if torch.changes and vllm.changes:
-            said = f"{_of_line(own, symptom, torch)}, and {_of_line(own, symptom, vllm)}{there}"
+            said = f"{of_line(own, symptom, torch)}, and {of_line(own, symptom, vllm)}{there}"
             return self._changed_by(own, symptom, PAIR, torch, said, vllm, alone=bool(pythons))
         if torch.changes or vllm.changes:
             line, other = (torch, vllm) if torch.changes else (vllm, torch)
-            said = _of_line(own, symptom, line)
+            said = of_line(own, symptom, line)
             if len(other.shows) > 1 and not other.again:
-                said += f", and {_shown_by(own, other)} shows it too"
+                said += f", and {shown_by(own, other)} shows it too"
             said += there
             return self._changed_by(own, symptom, line.what, line, said, other, alone=bool(pythons))
         foreign = self._platform(own, symptom)
         if foreign is not None and foreign.cell == own.cell:
             said = (
-                f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)} on {own.platform} and"
-                f" {_state_words(symptom, foreign, clean=True)} on {foreign.platform}"
+                f"{pair_of(own.cell)} {state_words(symptom, own, clean=False)} on {own.platform}"
+                f" and {state_words(symptom, foreign, clean=True)} on {foreign.platform}"
             )
-            beside = _besides(own, foreign, [own], [foreign], packages=True, machine=False)
+            beside = besides(own, foreign, [own], [foreign], packages=True, machine=False)
             missing_runs = self._same_again(own, foreign, beside)
-            said += f": the platform{_too(beside)}"
+            said += f": the platform{too(beside)}"
             return self._answer(own, symptom, ENVIRONMENT, said, missing_runs)
         return self._unknown(own, symptom, torch, vllm, foreign)
 
@@ -487,18 +380,18 @@ class _Known:
     ) -> Attribution:
         """Rule 2: the same pair is clean on other Pythons."""
         said = (
-            f"{_pair(own.cell)} {_state_words(symptom, own, clean=True)} on Python"
-            f" {_and([each.cell.python for each in clean])} and"
-            f" {_state_words(symptom, own, clean=False)} on {own.cell.python}"
+            f"{pair_of(own.cell)} {state_words(symptom, own, clean=True)} on Python"
+            f" {in_a_row([each.cell.python for each in clean])} and"
+            f" {state_words(symptom, own, clean=False)} on {own.cell.python}"
         )
         # Another Python brings other packages as a matter of course.
-        beside = _besides(own, clean[0], [own], clean, packages=False)
+        beside = besides(own, clean[0], [own], clean, packages=False)
         alone = "" if beside else " alone"
-        said += f": the environment, Python {own.cell.python}{alone}{_too(beside)}"
+        said += f": the environment, Python {own.cell.python}{alone}{too(beside)}"
         missing = self._same_again(own, clean[0], beside)
         return self._answer(own, symptom, ENVIRONMENT, said, missing)
 
-    def _line(self, own: Observation, symptom: Symptom, what: str) -> _Line:
+    def _line(self, own: Observation, symptom: Symptom, what: str) -> Line:
         moving, fixed = ("torch", "vllm") if what == TORCH else ("vllm", "torch")
         points: dict[Version, tuple[str, Observation]] = {}
         runs: list[Observation] = []
@@ -521,19 +414,19 @@ class _Known:
         points[here] = SHOWS, own
         older = [points[at] for at in sorted(points, reverse=True) if at < here]
         newer = [points[at] for at in sorted(points) if at > here]
-        near_older, before, far_older = _walk(older)
-        near_newer, after, far_newer = _walk(newer)
+        near_older, before, far_older = walk(older)
+        near_newer, after, far_newer = walk(newer)
         shows = (*reversed(near_older), own, *near_newer)
-        return _Line(what, before, shows, after, far_older or far_newer, tuple(runs))
+        return Line(what, before, shows, after, far_older or far_newer, tuple(runs))
 
     def _changed_by(
         self,
         own: Observation,
         symptom: Symptom,
         answer: str,
-        line: _Line,
+        line: Line,
         said: str,
-        other: _Line,
+        other: Line,
         *,
         alone: bool,
     ) -> Attribution:
@@ -547,21 +440,21 @@ class _Known:
         before = None if line.before is None else getattr(line.before.cell, moving)
         after = None if line.after is None else getattr(line.after.cell, moving)
         flags = self._flags(own, symptom, line)
-        when = _when(line.what, versions, before, first, last, after)
+        moved = when(line.what, versions, before, first, last, after)
         if answer == PAIR:
-            when = f"{line.what} {when}"
+            moved = f"{line.what} {moved}"
             if other.before is not None or other.after is not None:
                 of = [each.version for each in self.releases.vllm]
                 ends = [each.cell.vllm for each in (other.shows[0], other.shows[-1])]
                 bounds = [
                     None if each is None else each.cell.vllm for each in (other.before, other.after)
                 ]
-                when += f" with vLLM {_when(VLLM, of, bounds[0], ends[0], ends[1], bounds[1])}"
+                moved += f" with vLLM {when(VLLM, of, bounds[0], ends[0], ends[1], bounds[1])}"
         if alone:
-            when += f", on Python {own.cell.python} alone"
+            moved += f", on Python {own.cell.python} alone"
         there = line.nearest
         assert there is not None
-        beside = _besides(
+        beside = besides(
             own,
             there,
             [each for each in line.runs if state_of(symptom, each) == SHOWS],
@@ -581,7 +474,7 @@ class _Known:
             own.case,
             (symptom,),
             answer,
-            f"{said}: {answer}, {when}{_through(flags, line)}{_too(beside)}",
+            f"{said}: {answer}, {moved}{through(flags, line)}{too(beside)}",
             after=before,
             since=first if before is not None else None,
             until=after,
@@ -590,7 +483,7 @@ class _Known:
             missing=tuple(missing),
         )
 
-    def _flags(self, own: Observation, symptom: Symptom, line: _Line) -> tuple[FlagChange, ...]:
+    def _flags(self, own: Observation, symptom: Symptom, line: Line) -> tuple[FlagChange, ...]:
         """The flags in which the cell and its nearest clean neighbour differ, and what they do."""
         there = line.nearest
         assert there is not None
@@ -632,7 +525,7 @@ class _Known:
         self, own: Observation, there: Observation, beside: Mapping[str, Sequence[str]]
     ) -> Iterator[Missing]:
         """The older of two runs once more, where their tests or machines differ too."""
-        what = [each for each in (_TESTS, _MACHINE) if each in beside]
+        what = [each for each in (TESTS, MACHINE) if each in beside]
         older = min(own, there, key=lambda each: each.age)
         if what and self._can_run(older.cell.name, older.platform) == older.cell:
             why = f"whether it is {' or '.join(what)}"
@@ -654,29 +547,29 @@ class _Known:
         self,
         own: Observation,
         symptom: Symptom,
-        torch: _Line,
-        vllm: _Line,
+        torch: Line,
+        vllm: Line,
         foreign: Observation | None,
     ) -> Attribution:
         missing: list[Missing] = []
         again = torch if torch.again else vllm if vllm.again else None
         apart = None if again is not None else self._apart_by_python(own, symptom) or foreign
         if again is not None:
-            said = f"{_subject(own, symptom)} comes and goes along {again.what}"
+            said = f"{subject(own, symptom)} comes and goes along {again.what}"
             if self._can_run(own.cell.name, own.platform) is not None:
                 missing.append(Missing(own.cell.name, own.platform, "whether it is flaky"))
         elif apart is not None:
             word = _moved(own, apart)
             where = f" on {apart.platform}" if apart.platform != own.platform else ""
-            bad, good = (_state_words(symptom, each, clean=each is apart) for each in (own, apart))
+            bad, good = (state_words(symptom, each, clean=each is apart) for each in (own, apart))
             said = (
-                f"{_pair(own.cell)} {bad} on Python {own.cell.python}, and {_pair(apart.cell)}"
+                f"{pair_of(own.cell)} {bad} on Python {own.cell.python}, and {pair_of(apart.cell)}"
                 f" {good}{where} on {apart.cell.python}: {word} and Python both differ"
             )
             missing += self._deciding(own, apart, word)
         else:
-            said = f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)}"
-            shown = [_shown_by(own, line) for line in (torch, vllm) if len(line.shows) > 1]
+            said = f"{pair_of(own.cell)} {state_words(symptom, own, clean=False)}"
+            shown = [shown_by(own, line) for line in (torch, vllm) if len(line.shows) > 1]
             if shown:
                 said += f", and {' and '.join(shown)} shows it too"
             else:
@@ -736,7 +629,7 @@ class _Known:
             missing=tuple(missing),
         )
 
-    def _across(self, own: Observation, line: _Line) -> list[Missing]:
+    def _across(self, own: Observation, line: Line) -> list[Missing]:
         """The runs along a line that could be clean, the likeliest to tell first.
 
         Along torch that is the pin; then the nearest older release, then the nearest newer one.
@@ -753,7 +646,7 @@ class _Known:
         why = "whether it is torch" if moving == "torch" else "whether it is vLLM"
         return [Missing(cell.name, own.platform, why) for cell in sorted(cells, key=rank)]
 
-    def _between(self, own: Observation, line: _Line) -> Iterator[Missing]:
+    def _between(self, own: Observation, line: Line) -> Iterator[Missing]:
         """The run that halves what lies between the last clean release and the first that shows."""
         if line.before is None:
             return
@@ -858,15 +751,15 @@ def _repeats(
     if not shows or not clean:
         return None
     count = f"{len(shows)} of {len(shows) + len(clean)} runs of the same cell"
-    subject = f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)} in {count}"
+    said = f"{pair_of(own.cell)} {state_words(symptom, own, clean=False)} in {count}"
     apart = _apart(shows, clean)
     if not apart:
-        return FLAKY, f"{subject}, and nothing tells them apart: flaky"
-    subject += f", and in these {_and(apart[:3])}"
+        return FLAKY, f"{said}, and nothing tells them apart: flaky"
+    said += f", and in these {in_a_row(apart[:3])}"
     # Two single runs differ in something, whatever it is that made the difference.
     if min(len(shows), len(clean)) < _ENOUGH:
-        return UNKNOWN, f"{subject}: it may be flaky, or the environment: unknown"
-    return ENVIRONMENT, f"{subject}: the environment"
+        return UNKNOWN, f"{said}: it may be flaky, or the environment: unknown"
+    return ENVIRONMENT, f"{said}: the environment"
 
 
 def _gone(
@@ -884,8 +777,8 @@ def _gone(
     if CLEAN not in states or SHOWS in states:
         return None
     said = (
-        f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)}, and"
-        f" {_state_words(symptom, own, clean=True)} in a newer run with other tests: it may be the"
+        f"{pair_of(own.cell)} {state_words(symptom, own, clean=False)}, and"
+        f" {state_words(symptom, own, clean=True)} in a newer run with other tests: it may be the"
         " tests, or flaky"
     )
     return UNKNOWN, f"{said}: unknown"
@@ -897,7 +790,7 @@ def _apart(shows: Sequence[Observation], clean: Sequence[Observation]) -> list[s
     for key in sorted({key for each in (*shows, *clean) for key in each.setting}):
         here, there = ({each.setting.get(key) for each in some} for some in (shows, clean))
         if len(here) == 1 and not here & there:
-            found.append(f"{key} is {_or_none(here)} and not {_and(sorted(map(str, there)))}")
+            found.append(f"{key} is {or_missing(here)} and not {in_a_row(sorted(map(str, there)))}")
     return found
 
 
@@ -917,11 +810,6 @@ def _pythons(
     return tuple(clean)
 
 
-def _on_pythons(own: Observation, symptom: Symptom, clean: Sequence[Observation]) -> str:
-    pythons = _and([each.cell.python for each in clean])
-    return f"{_pair(own.cell)} {_state_words(symptom, own, clean=True)} on Python {pythons}"
-
-
 def _moved(own: Observation, there: Observation) -> str:
     """What differs beside the Python."""
     if there.platform != own.platform:
@@ -929,188 +817,8 @@ def _moved(own: Observation, there: Observation) -> str:
     return TORCH if there.cell.torch != own.cell.torch else VLLM
 
 
-def _walk(
-    points: Iterable[tuple[str, Observation]],
-) -> tuple[list[Observation], Observation | None, bool]:
-    """From the cell outwards: what shows it, the first clean one, and whether it shows beyond."""
-    shows: list[Observation] = []
-    clean: Observation | None = None
-    for state, seen in points:
-        if state == CLEAN and clean is None:
-            clean = seen
-        elif state == SHOWS and clean is not None:
-            return shows, clean, True
-        elif state == SHOWS:
-            shows.append(seen)
-    return shows, clean, False
-
-
-def _of_line(own: Observation, symptom: Symptom, line: _Line) -> str:
-    """What a line shows, in words: where it is clean and where it is not."""
-    by_torch = line.what == TORCH
-    goods = [each.cell.torch if by_torch else each.cell.vllm for each in line.clean]
-    bads = [each.cell.torch if by_torch else each.cell.vllm for each in line.shows]
-    clean = line.nearest
-    assert clean is not None
-    under, other = ("under torch", "under") if by_torch else ("with vLLM", "with")
-    who = f"vLLM {own.cell.vllm}" if by_torch else f"torch {own.cell.torch}"
-    if symptom.kind == FAILS:
-        does, fails = _DOES[str(symptom.rung)]
-        return f"{who} {does} {under} {_and(goods)} and {fails} {other} {_and(bads)}"
-    value = clean.counters.get(symptom.key)
-    return (
-        f"{who} counts {symptom.start} {symptom.counter} {value} {under} {_and(goods)} and"
-        f" {'nothing' if symptom.observed is None else symptom.observed} {other} {_and(bads)}"
-    )
-
-
-def _shown_by(own: Observation, line: _Line) -> str:
-    """The neighbours of a line that show it too."""
-    others = [each.cell for each in line.shows if each.cell != own.cell]
-    if line.what == TORCH:
-        return f"vLLM {own.cell.vllm} under torch {_and([each.torch for each in others])}"
-    return f"torch {own.cell.torch} with vLLM {_and([each.vllm for each in others])}"
-
-
-def _state_words(symptom: Symptom, seen: Observation, *, clean: bool) -> str:
-    if symptom.kind == FAILS:
-        return _DOES[str(symptom.rung)][0 if clean else 1]
-    value = symptom.wanted if clean else symptom.observed
-    value = seen.counters.get(symptom.key, value) if clean and seen.ended == RAN else value
-    if clean and value == symptom.observed:
-        value = symptom.wanted
-    return f"counts {symptom.start} {symptom.counter} {value}"
-
-
-def _subject(own: Observation, symptom: Symptom) -> str:
-    if symptom.kind == FAILS:
-        return f"the failure of {_pair(own.cell)}"
-    return f"{symptom.start} {symptom.counter} {symptom.observed} of {_pair(own.cell)}"
-
-
-def _when(
-    what: str,
-    versions: Sequence[str],
-    before: str | None,
-    first: str,
-    last: str,
-    after: str | None,
-) -> str:
-    """When it came and went along a line, as exactly as the runs tell.
-
-    A minor release stands for its first one known here to show it, where no other release lies
-    between that and the last clean one.
-    """
-    said = []
-    if before is not None:
-        said.append(f"since {_boundary(versions, before, first)}")
-    if after is not None:
-        said.append(f"until {_boundary(versions, last, after)}, where it is gone")
-    return " and ".join(said)
-
-
-def _boundary(versions: Sequence[str], low: str, high: str) -> str:
-    """Where something changed that was not there at `low` and was at `high`, or the reverse."""
-    inner = _inner(versions, low, high)
-    if all(minor_of(each) == minor_of(high) for each in inner) and minor_of(low) != minor_of(high):
-        return minor_of(high)
-    return f"a release after {low} and up to {high}" if inner else high
-
-
-def _inner(versions: Sequence[str], low: str, high: str) -> list[str]:
-    return [each for each in versions if Version(low) < Version(each) < Version(high)]
-
-
-def _through(flags: Sequence[FlagChange], line: _Line) -> str:
-    """What to say of the flags that differ."""
-    if not flags:
-        return ""
-    there = line.nearest
-    assert there is not None
-    name = f"{line.what} {there.cell.torch if line.what == TORCH else there.cell.vllm}"
-    told = _and([f"{each.flag} ({each.there} at {name}, {each.here} here)" for each in flags])
-    if flags[0].decides is None:
-        return f", with another default of {told}"
-    if flags[0].decides:
-        return f", by the default of {told} alone: with the other value it is gone"
-    return f", and not by the default of {told}: with the other value it stays"
-
-
-def _besides(
-    own: Observation,
-    there: Observation,
-    shows: Sequence[Observation],
-    clean: Sequence[Observation],
-    *,
-    packages: bool,
-    machine: bool = True,
-) -> Mapping[str, Sequence[str]]:
-    """What differs too between a cell and its clean neighbour, and so could be the cause as well.
-
-    Something that is the same in a run that shows it and in one that is clean is no cause. By the
-    tests, the machine and the packages, each with how they differ.
-    """
-    found: dict[str, list[str]] = {}
-    seen = {each.tests for each in shows}, {each.tests for each in clean}
-    if own.tests != there.tests and None not in (own.tests, there.tests) and not seen[0] & seen[1]:
-        found[_TESTS] = []
-    for key in sorted(set(own.setting) & set(there.setting), key=_machine_first):
-        of_machine = key.startswith("the ")
-        if own.setting[key] == there.setting[key] or not (machine if of_machine else packages):
-            continue
-        here, beyond = ({each.setting.get(key) for each in some} for some in (shows, clean))
-        if not here & beyond:
-            said = f"{key} {there.setting[key]} there, {own.setting[key]} here"
-            found.setdefault(_MACHINE if of_machine else _PACKAGES, []).append(said)
-    return found
-
-
-def _machine_first(key: str) -> tuple[bool, str]:
-    return not key.startswith("the "), key
-
-
-def _too(beside: Mapping[str, Sequence[str]]) -> str:
-    """What differs too, in words."""
-    if not beside:
-        return ""
-    told = [each for some in beside.values() for each in some]
-    more = f" and {len(told) - 2} more" if len(told) > 2 else ""
-    how = f": {'; '.join(told[:2])}{more}" if told else ""
-    verb = "differs" if list(beside) == [_MACHINE] else "differ"
-    return f" ({_and(list(beside))} {verb} too, and may be it{how})"
-
-
-def _pair(cell: Cell) -> str:
-    return f"vLLM {cell.vllm} under torch {cell.torch}"
-
-
-def _and(words: Sequence[str]) -> str:
-    """Words in a row.
-
-    >>> _and(["2.11.0", "2.12.1", "2.13.0"])
-    '2.11.0, 2.12.1 and 2.13.0'
-    """
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _or_none(values: Iterable[str | None]) -> str:
-    return _and(sorted("missing" if each is None else each for each in values))
-
-
 def _is_case(name: str, asked: str | None) -> bool:
     return asked is None or name == asked or name.partition("[")[0] == asked
-
-
-def _height(rung: str | None) -> int:
-    return RUNGS.index(rung) if rung in RUNGS else -1
-
-
-def _key_order(key: Key) -> tuple[int, int, str]:
-    start, counter = key
-    rank = DEFAULT_COUNTERS.index(counter) if counter in DEFAULT_COUNTERS else len(DEFAULT_COUNTERS)
-    return STARTS.index(start), rank, counter
 
 
 def _distance(one: Version, other: Version) -> int:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from packaging.version import InvalidVersion, Version
 
-from matrix.attribution import CLEAN, FAILS, SHOWS, Symptom, state_of
-from matrix.attribution import symptoms_between as between
 from matrix.bisection import BAD, GOOD, SKIP, Bisection, BisectionError, bisect
 from matrix.cells import Cell
 from matrix.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation, own_runs
 from matrix.releases import minor_of
+from matrix.symptoms import CLEAN, FAILS, SHOWS, Symptom, state_of
+from matrix.symptoms import symptoms_between as between
 
 __all__ = ["UNCLEAR", "Search", "line_of", "parse_range", "search", "standing"]
 
