@@ -535,10 +535,8 @@ def _attribute(options: argparse.Namespace) -> int:
             break
         if options.folders:
             options.folders = [*options.folders, Path("records")]
-    if options.json:
-        print(to_json(found), end="")
-    else:
-        print(lines(found, unanswered(judged, load_releases(), **asked)), end="")
+    silent = unanswered(judged, load_releases(), **asked)
+    print(to_json(found, silent) if options.json else lines(found, silent), end="")
     if options.run_missing and not wanted:
         _say("no run is missing that could tell more")
     elif options.dry_run:

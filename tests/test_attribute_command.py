@@ -178,6 +178,10 @@ def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFix
         "nothing fails or differs in what has an answer\n"
         f"no answer in 1 cell, whose runs did not come so far: {BAD} on cpu\n"
     )
+    assert main(["attribute", "--all", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["attributions"] == []
+    assert told["unanswered"] == [{"cell": BAD, "platform": "cpu"}]
 
 
 def test_a_flaky_cell_is_named_though_its_newest_run_passes(

@@ -70,7 +70,7 @@ def test_many_symptoms_are_cut_and_counted() -> None:
 def test_nothing_to_tell() -> None:
     assert lines([]) == "nothing fails or differs\n"
     assert section([]) == ""
-    assert json.loads(to_json([])) == {"schema": 1, "attributions": []}
+    assert json.loads(to_json([])) == {"schema": 1, "attributions": [], "unanswered": []}
 
 
 def test_where_nothing_can_tell_more_it_says_so() -> None:

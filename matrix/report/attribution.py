@@ -168,14 +168,20 @@ def entries(attributions: Iterable[Attribution]) -> list[dict[str, object]]:
     ]
 
 
-def to_json(attributions: Iterable[Attribution]) -> str:
-    """The attributions as JSON. Always ASCII."""
-    return json.dumps(content(attributions), indent=1, sort_keys=True) + "\n"
+def to_json(attributions: Iterable[Attribution], silent: Iterable[tuple[str, str]] = ()) -> str:
+    """The attributions as JSON. Always ASCII. `silent` as for `lines`."""
+    return json.dumps(content(attributions, silent), indent=1, sort_keys=True) + "\n"
 
 
-def content(attributions: Iterable[Attribution]) -> dict[str, object]:
-    """The attributions with the number of their schema."""
-    return {"schema": _SCHEMA, "attributions": entries(attributions)}
+def content(
+    attributions: Iterable[Attribution], silent: Iterable[tuple[str, str]] = ()
+) -> dict[str, object]:
+    """The attributions with the number of their schema, and the cells without an answer."""
+    return {
+        "schema": _SCHEMA,
+        "attributions": entries(attributions),
+        "unanswered": [{"cell": name, "platform": platform} for name, platform in silent],
+    }
 
 
 def _symptom(symptom: Symptom) -> dict[str, object]:
