@@ -50,7 +50,7 @@ cheap rungs speak against, and off-pin on CUDA what is not known to link.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from packaging.version import Version
 
@@ -133,6 +133,7 @@ FLAKY = "flaky"
 UNKNOWN = "unknown"
 ANSWERS = (TORCH, VLLM, PAIR, ENVIRONMENT, FLAKY, UNKNOWN)
 
+_Point = tuple[Version, Sequence[Sequence[Observation]], Sequence[Observation]]
 _ENOUGH = 2  # runs of each kind, before what tells them apart is more than chance
 
 
@@ -240,6 +241,8 @@ class _Known:
     releases: Releases
     grid: Grid | None
     environments: Mapping[str, Cell]
+    # Of each line what speaks on it: every symptom of every case asks again.
+    _lines: dict[tuple[str, ...], Sequence[_Point]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -392,32 +395,36 @@ class _Known:
         return self._answer(own, symptom, ENVIRONMENT, said, missing)
 
     def _line(self, own: Observation, symptom: Symptom, what: str) -> Line:
-        moving, fixed = ("torch", "vllm") if what == TORCH else ("vllm", "torch")
-        points: dict[Version, tuple[str, Observation]] = {}
-        runs: list[Observation] = []
-        for every in self.at[own.platform, own.case].values():
-            cell = every[0].cell
-            if getattr(cell, fixed) != getattr(own.cell, fixed):
-                continue
-            runs += [each for each in every if each.cell.python == own.cell.python]
-            told = own_runs(every, own.cell.python)
-            if not told or getattr(cell, moving) == getattr(own.cell, moving):
+        here = Version(own.cell.torch if what == TORCH else own.cell.vllm)
+        points = []
+        for at, told, _ in self._beside(own, what):
+            if at == here or not told:
                 continue
             # Where nobody knows which flags are its own, it speaks where that makes no difference.
             states = {state_of(symptom, some[0]) for some in told}
-            seen = min(
-                (some[0] for some in told), key=lambda each: not alike(each.flags, own.flags)
-            )
-            state = states.pop() if len(states) == 1 else SILENT
-            points[Version(getattr(cell, moving))] = state, seen
-        here = Version(getattr(own.cell, moving))
-        points[here] = SHOWS, own
-        older = [points[at] for at in sorted(points, reverse=True) if at < here]
-        newer = [points[at] for at in sorted(points) if at > here]
-        near_older, before, far_older = walk(older)
-        near_newer, after, far_newer = walk(newer)
+            seen = next((some[0] for some in told if alike(some[0].flags, own.flags)), told[0][0])
+            points.append((at, states.pop() if len(states) == 1 else SILENT, seen))
+        near_older, before, far_older = walk(
+            each[1:] for each in reversed(points) if each[0] < here
+        )
+        near_newer, after, far_newer = walk(each[1:] for each in points if each[0] > here)
         shows = (*reversed(near_older), own, *near_newer)
-        return Line(what, before, shows, after, far_older or far_newer, tuple(runs))
+        return Line(what, before, shows, after, far_older or far_newer)
+
+    def _beside(self, own: Observation, what: str) -> Sequence[_Point]:
+        """The pairs of a line, by the release that moves along it: what speaks, and all runs."""
+        moving, fixed = ("torch", "vllm") if what == TORCH else ("vllm", "torch")
+        python, stays = own.cell.python, getattr(own.cell, fixed)
+        key = own.platform, own.case, what, stays, python
+        if key not in self._lines:
+            found: list[_Point] = []
+            for every in self.at[own.platform, own.case].values():
+                if getattr(every[0].cell, fixed) == stays:
+                    runs = [each for each in every if each.cell.python == python]
+                    at = Version(getattr(every[0].cell, moving))
+                    found.append((at, own_runs(runs, python), runs))
+            self._lines[key] = sorted(found, key=lambda point: point[0])
+        return self._lines[key]
 
     def _changed_by(
         self,
@@ -454,11 +461,12 @@ class _Known:
             moved += f", on Python {own.cell.python} alone"
         there = line.nearest
         assert there is not None
+        runs = [each for _, _, every in self._beside(own, line.what) for each in every]
         beside = besides(
             own,
             there,
-            [each for each in line.runs if state_of(symptom, each) == SHOWS],
-            [each for each in line.runs if state_of(symptom, each) == CLEAN],
+            [each for each in runs if state_of(symptom, each) == SHOWS],
+            [each for each in runs if state_of(symptom, each) == CLEAN],
             # Another vLLM brings other packages as a matter of course.
             packages=line.what == TORCH,
         )

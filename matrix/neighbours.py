@@ -51,7 +51,6 @@ class Line:
 
     `shows` are the neighbours around the cell that show the symptom with nothing clean between;
     `before` and `after` the clean ones that bound them. `again` is set where it shows beyond those.
-    `runs` are all runs along the line, on the cell's Python, whatever their flags.
     """
 
     what: str
@@ -59,7 +58,6 @@ class Line:
     shows: tuple[Observation, ...]
     after: Observation | None
     again: bool
-    runs: tuple[Observation, ...]
 
     @property
     def changes(self) -> bool:

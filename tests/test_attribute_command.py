@@ -176,7 +176,7 @@ def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFix
     assert main(["attribute", "--all"]) == 0
     assert capsys.readouterr().out == (
         "nothing fails or differs in what has an answer\n"
-        f"no answer in 1 cell, whose runs did not come so far: {BAD} on cpu\n"
+        f"no answer in 1 cell, where no run came to one: {BAD} on cpu\n"
     )
     assert main(["attribute", "--all", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -16,6 +16,7 @@ __all__ = ["content", "entries", "lines", "search_lines", "section", "summary", 
 _SCHEMA = 1
 _WIDEST = 400
 _MOST_SYMPTOMS = 6
+_MOST_SILENT = 10
 _HEAD = """\
 ## Whose fault
 
@@ -63,8 +64,10 @@ def lines(
 def _without_answer(silent: Sequence[tuple[str, str]]) -> str:
     if not silent:
         return ""
-    named = ", ".join(f"{clean(name)} on {clean(platform)}" for name, platform in silent)
-    return f"no answer in {plural(len(silent), 'cell')}, whose runs did not come so far: {named}\n"
+    named = [f"{clean(name)} on {clean(platform)}" for name, platform in silent[:_MOST_SILENT]]
+    more = len(silent) - len(named)
+    told = ", ".join(named) + (f" and {more} more" if more else "")
+    return f"no answer in {plural(len(silent), 'cell')}, where no run came to one: {told}\n"
 
 
 def summary(attributions: Sequence[Attribution]) -> str:
