@@ -473,7 +473,7 @@ class _Known:
         missing = [*self._between(own, line)]
         if answer != PAIR and len(other.shows) == 1:
             missing += self._across(own, other)[:1]
-        missing += self._with_flags(own, flags)
+        missing += self._with_flags(own, symptom, there, flags)
         missing += self._same_again(own, there, beside)
         return Attribution(
             own.cell,
@@ -507,27 +507,55 @@ class _Known:
     def _decides(
         self, own: Observation, symptom: Symptom, there: Observation, differ: Sequence[str]
     ) -> bool | None:
-        """Whether the flags alone make it, by runs of either pair with the flags of the other."""
-        pairs = self.at[own.platform, own.case]
+        """Whether the flags alone make it, by runs of either pair with the flags of the other.
+
+        A run of the cell that is clean, with tests that no run showed it with, does not tell.
+        """
+        ran = self.at[own.platform, own.case][own.cell.torch, own.cell.vllm]
+        tests = {
+            each.tests
+            for each in ran
+            if each.cell == own.cell
+            and alike(each.flags, own.flags)
+            and state_of(symptom, each) == SHOWS
+        }
         for home, other, alone in ((own, there, CLEAN), (there, own, SHOWS)):
-            wanted = {**home.flags, **{flag: other.flags[flag] for flag in differ}}
-            for each in pairs[home.cell.torch, home.cell.vllm]:
-                told = each.cell == home.cell and set(differ) <= set(each.flags)
-                if told and alike(wanted, each.flags):
-                    state = state_of(symptom, each)
-                    if state != SILENT:
-                        return state == alone
+            for each in self._given(home, other, differ):
+                state = state_of(symptom, each)
+                confounded = home is own and state == CLEAN and each.tests not in tests
+                if state != SILENT and not confounded:
+                    return state == alone
         return None
 
-    def _with_flags(self, own: Observation, flags: Sequence[FlagChange]) -> Iterator[Missing]:
-        """The same cell with the flags of its clean neighbour, where no run tells yet."""
+    def _given(
+        self, home: Observation, other: Observation, differ: Iterable[str]
+    ) -> Iterator[Observation]:
+        """The runs of the one's cell with the other's values of these flags, newest first."""
+        changed_flags = {flag: other.flags[flag] for flag in differ}
+        wanted = {**home.flags, **changed_flags}
+        for each in self.at[home.platform, home.case][home.cell.torch, home.cell.vllm]:
+            told = each.cell == home.cell and set(changed_flags) <= set(each.flags)
+            if told and alike(wanted, each.flags):
+                yield each
+
+    def _with_flags(
+        self, own: Observation, symptom: Symptom, there: Observation, flags: Sequence[FlagChange]
+    ) -> Iterator[Missing]:
+        """The same cell with the flags of its clean neighbour, where no run tells yet.
+
+        Where one was clean with other tests, it is the cell with its own flags, and these tests.
+        """
         values = {True: "1", False: "0"}
         undecided = bool(flags) and flags[0].decides is None
         if not undecided or any(type(each.there) is not bool for each in flags):
             return
         if self._can_run(own.cell.name, own.platform) == own.cell:
             given = tuple((each.flag, values[bool(each.there)]) for each in flags)
-            yield Missing(own.cell.name, own.platform, "whether it is the flag alone", given)
+            runs = self._given(own, there, [each.flag for each in flags])
+            if any(state_of(symptom, each) == CLEAN for each in runs):
+                yield Missing(own.cell.name, own.platform, "whether it is the flag or the tests")
+            else:
+                yield Missing(own.cell.name, own.platform, "whether it is the flag alone", given)
 
     def _same_again(
         self, own: Observation, there: Observation, beside: Mapping[str, Sequence[str]]

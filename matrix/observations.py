@@ -83,9 +83,9 @@ class Observation:
     late: bool = False
 
     @property
-    def age(self) -> tuple[bool, str, bool]:
+    def age(self) -> tuple[bool, str, bool, str]:
         """What sorts runs from old to new; of two that started together the faulty one is newer."""
-        return not self.late, self.started, self.faulty
+        return not self.late, self.started, self.faulty, self.signature or ""
 
 
 def observe(

@@ -427,6 +427,7 @@ def test_a_release_is_blamed_by_a_run_that_differs_in_it_alone(
         )
         for at, (torch, vllm, python, fails, flag, part) in enumerate(drawn)
     ]
+    assert attributed(*reversed(records)) == attributed(*records)
     for found in attributed(*records):
         if found.answer not in (TORCH, VLLM, PAIR):
             continue
@@ -543,6 +544,19 @@ def test_a_flag_that_differs_is_named(
     assert said in found.evidence
     asked = Missing("py311-torch212-vllm020", "cpu", "whether it is the flag alone", ((FLAG, "0"),))
     assert (asked in found.missing) is (decides is None)
+
+
+def test_a_flag_is_not_blamed_for_what_other_tests_may_do() -> None:
+    there, own = flagged("2.11.0", False), flagged("2.12.0", True, saved=4)
+    newer = "2026-11-23T18:00:00Z"
+    given = with_tests("x", flagged("2.12.0", False, deselected=1, started=newer))
+    found = of("2.12.0", own, there, given)
+    assert [each.decides for each in found.flags] == [None]
+    whys = [(each.why, each.flags) for each in found.missing]
+    assert ("whether it is the flag or the tests", ()) in whys
+    # With these tests too its own flag shows it, and then the flag is all that is left.
+    again = with_tests("x", flagged("2.12.0", True, saved=4, deselected=1, started=newer))
+    assert [each.decides for each in of("2.12.0", own, there, given, again).flags] == [True]
 
 
 def test_other_packages_that_differ_are_said() -> None:
