@@ -11,9 +11,14 @@ other release, case by case. A candidate qualifies by answers alone, never by th
 - where the first rungs (`matrix.rungs`) say that a cell of the candidate cannot work, and the
   baseline's could, that fails too, without a run; but what cannot be asked with the wheels that
   there are is nobody's failure, and no answer. That they pass is never an answer;
-- without a failure, one case that has an answer (it passes or fails) at the baseline and none at
-  the candidate, one that fails and has none at the baseline, or a record that is not whole, is too
-  little evidence. So taking evidence away never makes a candidate qualify.
+- what the candidate alone ran is held to no baseline: it fails where it drifts from its own
+  expectation, and where it fails nobody can say whether that is new;
+- without a failure, it is too little evidence where one side of a cell has an answer (it passes or
+  fails) and the other has none, where one side alone ran the newest patch of the other project,
+  where a record is not whole or another run of the very same did worse, and where nothing passes.
+
+So to take away what both sides answer, or to add what is bad, never makes a candidate qualify. What
+the baseline never ran is asked of nobody, and so are older patches: to lose these is not seen.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from matrix.attribution import CHANGED, Attribution
+from matrix.attribution import Attribution
 from matrix.cells import Cell
 from matrix.expectations import Expected
 from matrix.grid import Grid, Square, ran_cell
@@ -21,6 +21,7 @@ from matrix.report.split import import_seconds
 from matrix.report.table import Entry, Table
 from matrix.report.text import clean, clip
 from matrix.signatures import signature_of
+from matrix.symptoms import CHANGED
 from matrix.verdicts import NOT_APPLICABLE, VERDICTS, CaseVerdict
 
 __all__ = ["ALPHABET", "History", "coded", "embedded", "pack"]

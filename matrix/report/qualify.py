@@ -282,6 +282,10 @@ def _why(told: Qualification) -> list[str]:
         said.append("no case has an answer on both sides, so nothing was compared")
     elif not told.passed and told.verdict == NOT_ENOUGH:
         said.append("no case that was compared passes, so nothing shows that it works")
+    if any(each.expired for each in told.failing):
+        said.append(
+            "what an expired waiver accepted fails again, though the baseline may have it too"
+        )
     if told.unread:
         said.append(f"{plural(told.unread, 'record')} could not be read, and may decide")
     if told.verdict == NOT_ENOUGH and told.blocking and told.compared:
