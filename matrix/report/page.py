@@ -55,6 +55,7 @@ def render(
         entries=len(table.entries),
         totals=[_total(table, platform) for platform in table.platforms],
         signs=SIGNS,
+        ran_signs=[_sign(verdict, ran=True) for verdict in VERDICTS],
         verdicts=VERDICTS,
         rungs=RUNGS,
         letters=LETTERS,
@@ -86,9 +87,13 @@ def mark(climb: Climb) -> str:
     That is the rung where it fails, else the highest that it reached; nothing where nobody asked.
     """
     rung = climb.fails or climb.reached
-    ran_untested = climb.verdict == UNTESTED and climb.ran is not None
-    sign = "?" if ran_untested else SIGNS[VERDICTS.index(climb.verdict)]
+    sign = _sign(climb.verdict, ran=climb.ran is not None)
     return sign + (LETTERS[RUNGS.index(rung)] if rung else "")
+
+
+def _sign(verdict: str, *, ran: bool) -> str:
+    """The sign of a verdict; to be untested is another thing where it ran."""
+    return "?" if ran and verdict == UNTESTED else SIGNS[VERDICTS.index(verdict)]
 
 
 def _style(climb: Climb) -> str:
