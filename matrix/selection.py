@@ -44,8 +44,10 @@ class Run:
     jobs: int
     judged: str
     fingerprint: str | None
-    cases: tuple[tuple[str | None, ...], ...]
-    """Each case with its outcome and signature."""
+    cases: bool
+    """Whether it has a case."""
+    ended: str
+    """The same for runs whose cases ended alike, with the same signatures."""
 
 
 _Place = tuple[str, str, str, str]
@@ -60,7 +62,7 @@ def select(
     lost: dict[tuple[str, str, bool], Run] = {}
     places: dict[tuple[str, str, str, str, str | None, bool], _Place | None] = {}
     for run in runs:
-        key = run.cell, run.platform, run.torch, run.vllm, run.error, bool(run.cases)
+        key = run.cell, run.platform, run.torch, run.vllm, run.error, run.cases
         if key not in places:
             places[key] = _place(run, releases)
         place = places[key]
@@ -101,7 +103,7 @@ def _said(run: Run) -> tuple[str | None, str | None]:
 
 
 def _place(run: Run, releases: Releases) -> _Place | None:
-    found = versions_of(run.cell, *_said(run), run.error, bool(run.cases), releases)
+    found = versions_of(run.cell, *_said(run), run.error, run.cases, releases)
     return None if found is None else (run.cell, run.platform, *found)
 
 
@@ -130,4 +132,4 @@ def _kind(run: Run) -> object:
     """What a run has in common with those that tell nothing else than it does."""
     # Why a run ended as a whole is not in its summary, so each of those is one by itself.
     alone = run.path if run.error is not None else ""
-    return run.judged, run.whole, run.fingerprint, run.cases, alone
+    return run.judged, run.whole, run.fingerprint, run.ended, alone

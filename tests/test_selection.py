@@ -76,9 +76,9 @@ def record(
 def run_of(path: Path, of: Record) -> Run:
     found = summarise(of)
     keys = ("cell", "platform", "started", "torch", "vllm", "whole", "error", "jobs", "judged")
-    cases = tuple((each.case, each.outcome, each.signature) for each in found.cases)
+    ended = str([(each.case, each.outcome, each.signature) for each in found.cases])
     values = {key: getattr(found, key) for key in (*keys, "fingerprint")}
-    return Run(str(path), **values, cases=cases)
+    return Run(str(path), **values, cases=bool(found.cases), ended=ended)
 
 
 def told(asked: Asked, records: list[Told], aside: Aside | None = None) -> Qualification:
@@ -186,6 +186,29 @@ def test_with_an_index_and_without_the_same_is_said(
     assert "bad.json: not a record" in indexed.err and "bad.json: not a record" in plain.err
     assert json.loads(plain.out)["unread"] == 1
     assert len(seen) == 2 * MOST_RUNS + 1  # and the copy
+
+
+def test_an_old_failure_of_the_very_same_is_seen_by_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is older than a whole run that passed, and than the runs that tell the seconds."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.toml").write_text("", encoding="utf-8")
+    for torch, day in itertools.product(("2.11.0", "2.12.1"), range(1, MOST_RUNS + 6)):
+        name = Cell("3.11", torch, "0.20.2").name
+        made = record(torch, day, name, machine="x86_64" if day > 3 else "aarch64")
+        if (torch, day) == ("2.12.1", 3):
+            made = _with(made, (FAILED[0],))
+        write(made, tmp_path / "many" / f"{name}.{day:02}.json")
+    ask = ["qualify", "--torch", "2.12.1", "--baseline", "2.11.0", "--platform", "cpu", "--json"]
+    ask += ["--expectations", "rules.toml", "many"]
+    assert cli.main(ask) == 3
+    plain = capsys.readouterr().out
+    assert "failed in another run" in plain
+    assert cli.main(["results", "index", "many"]) == 0
+    capsys.readouterr()
+    assert cli.main(ask) == 3
+    assert capsys.readouterr().out == plain
 
 
 def test_an_archive_is_read_like_a_folder(

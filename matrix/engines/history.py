@@ -110,10 +110,7 @@ Place = Path | str
 """A folder or file of records, or the address of a folder in an object store (`s3://...`)."""
 
 
-_Case = dict[str, "str | None"]
-_Run = tuple[
-    str, str, str, str, str, str, bool, "str | None", int, str, "str | None", "list[_Case]"
-]
+_Run = tuple[str, str, str, str, str, str, bool, "str | None", int, str, "str | None", bool, str]
 
 
 @dataclass(frozen=True)
@@ -499,11 +496,13 @@ class History:
 
         Its path, cell, platform, start, torch, vLLM, whether it is whole, its error, how many cases
         ran side by side, the digest of what its verdict depends on, the fingerprint of its tests,
-        and its cases (`SummaryCase` as a dictionary).
+        whether it has a case, and the digest of how its cases ended and with which signatures.
         """
         found: list[_Run] = self._db.execute(
             "SELECT path, cell, platform, started, torch, vllm, whole, error, jobs, judged,"
-            " fingerprint, cases FROM rows WHERE fault IS NULL ORDER BY path"
+            " fingerprint, len(cases) > 0,"
+            ' md5(to_json([[c."case", c.outcome, c.signature] for c in cases])::VARCHAR)'
+            " FROM rows WHERE fault IS NULL ORDER BY path"
         ).fetchall()
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,12 +44,8 @@ def read(
         records, errors = read_many([place for place in places if isinstance(place, Path)])
         return Read(records, list(errors), len(records), Aside())
     with History(places, progress) as history:
-        runs = [Run(*each[:-1], _cases(each[-1])) for each in history.runs()]
+        runs = [Run(*each) for each in history.runs()]
         paths, aside = select(asked, runs, releases, late)
         found, faults = history.records(paths)
         some = [(Path(path), record) for path, record in found.items()]
         return Read(some, [*history.errors, *faults], len(runs), aside)
-
-
-def _cases(found: Iterable[Mapping[str, str | None]]) -> tuple[tuple[str | None, ...], ...]:
-    return tuple(tuple(each[key] for key in ("case", "outcome", "signature")) for each in found)
