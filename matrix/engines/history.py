@@ -269,33 +269,39 @@ class History:
         rows = self.rows.execute(
             """
             WITH once AS (
-              SELECT DISTINCT ON (content) cell, platform, started, content, jobs, cases
+              SELECT cell, platform, started, jobs, cases,
+                row_number() OVER oldest_first AS age
               FROM rows WHERE fault IS NULL
                 AND ($cell IS NULL OR (cell = $cell AND platform = $platform))
+              WINDOW oldest_first AS (PARTITION BY cell, platform ORDER BY started, content)
+              QUALIFY content IS DISTINCT FROM lag(content) OVER oldest_first
             ), flat AS (
-              SELECT cell, platform, started, content, jobs, unnest(cases) AS c FROM once
-            ), totals AS (
-              SELECT cell, platform, c."case" AS name, 'cold' AS start, started, content, jobs,
-                c.cold AS total FROM flat WHERE c.cold IS NOT NULL
-              UNION ALL
-              SELECT cell, platform, c."case", 'warm', started, content, jobs,
-                c.warm FROM flat WHERE c.warm IS NOT NULL
+              SELECT cell, platform, age, started, jobs, unnest(cases) AS c FROM once
             ), alike AS (
-              SELECT * FROM totals
-              QUALIFY jobs = last_value(jobs) OVER (
-                PARTITION BY cell, platform, name, start ORDER BY started, content, jobs, total
-                ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
-            ), last AS (
-              SELECT *, row_number() OVER (PARTITION BY cell, platform, name, start
-                ORDER BY started DESC, content DESC, total DESC) AS age FROM alike
+              SELECT cell, platform, c."case" AS name, jobs,
+                max(age) FILTER (c.cold IS NOT NULL) AS cold_age,
+                max(age) FILTER (c.warm IS NOT NULL) AS warm_age,
+                arg_max((started, c.cold), age, $most) FILTER (c.cold IS NOT NULL) AS cold,
+                arg_max((started, c.warm), age, $most) FILTER (c.warm IS NOT NULL) AS warm
+              FROM flat GROUP BY ALL
+            ), series AS (
+              SELECT cell, platform, name, 'cold' AS start, cold_age AS age, cold AS newest_first
+              FROM alike WHERE cold_age IS NOT NULL
+              UNION ALL
+              SELECT cell, platform, name, 'warm', warm_age, warm
+              FROM alike WHERE warm_age IS NOT NULL
             )
-            SELECT cell, platform, name, start, list((started, total) ORDER BY age DESC)
-            FROM last WHERE age <= $most
-            GROUP BY ALL ORDER BY ALL
+            SELECT cell, platform, name, start,
+              list_transform(list_reverse(newest_first), lambda x: x[1]),
+              list_transform(list_reverse(newest_first), lambda x: x[2])
+            FROM series
+            QUALIFY age = max(age) OVER (PARTITION BY cell, platform, name, start)
+            ORDER BY ALL
             """,
             {"most": most, "cell": cell and cell[0], "platform": cell and cell[1]},
         ).fetchall()
-        return Times({tuple(row[:4]): tuple(map(_pair, row[4])) for row in rows})
+        # Two lists and not one of pairs: DuckDB hands those over as a dictionary each.
+        return Times({tuple(row[:4]): tuple(zip(*row[4:], strict=True)) for row in rows})
 
     def record(self, path: str) -> Record | None:
         """The record at this path (also one inside an archive), or None where there is none."""
@@ -368,12 +374,6 @@ def _until(text: str) -> str:
 def _late(told: Sequence[tuple[str, str]], late: str | None) -> list[tuple[str, str]]:
     future = [each for each in told if late is not None and each[1] > late]
     return [] if len(future) == len(told) else future
-
-
-def _pair(value: Any) -> tuple[str, float]:
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    return str(value[0]), float(value[1])
 
 
 def _unsearchable(error: BaseException) -> HistoryError:

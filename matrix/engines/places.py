@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from matrix.engines.archives import PACK, load, texts
-from matrix.engines.record_index import INDEX, follow
+from matrix.engines.record_index import INDEX, follow, prefix
 from matrix.engines.rows import Rows
 from matrix.engines.stores import load_store, loose_text
 from matrix.errors import MatrixError
@@ -37,8 +37,8 @@ def pays(places: Iterable[Place]) -> bool:
             continue
         if (place / INDEX).exists():
             return True
-        for count, path in enumerate(_walk(place), 1):
-            if path.name.endswith(PACK) or count >= LARGE:
+        for count, entry in enumerate(_walk(place), 1):
+            if entry.name.endswith(PACK) or count >= LARGE:
                 return True
     return False
 
@@ -48,7 +48,7 @@ def needs_duckdb(places: Iterable[Place]) -> bool:
     for place in places:
         if isinstance(place, str) or place.name.endswith(PACK):
             return True
-        if place.is_dir() and any(path.name.endswith(PACK) for path in _walk(place)):
+        if place.is_dir() and any(entry.name.endswith(PACK) for entry in _walk(place)):
             return True
     return False
 
@@ -126,21 +126,22 @@ def _add_folder(rows: Rows, folder: Path, seen: set[str], index: bool) -> None:
     archives: list[Path] = []
     missing = 0
     roots: dict[str, str] = {}
-    for path in _walk(folder):
-        if path.name.endswith(PACK):
-            archives.append(path)
+    before, cut = prefix(folder), len(os.path.join(folder, ""))
+    for entry in _walk(folder):
+        file = entry.path[cut:]
+        if entry.name.endswith(PACK):
+            archives.append(Path(before + file))
             continue
-        file = str(path)[len(str(folder)) + 1 :] if str(folder) != "." else str(path)
-        real = _real(path, roots)
+        real = _real(entry, roots)
         if real in seen:
             missing += 1
             continue
         seen.add(real)
         try:
-            about = os.stat(path)
+            about = entry.stat()
             file.encode()
         except (OSError, UnicodeEncodeError):
-            odd.append((str(path), file, 0, 0))
+            odd.append((before + file, file, 0, 0))
         else:
             files[file] = (about.st_size, about.st_mtime_ns)
     follow(rows, folder, files, write=index and not missing)
@@ -156,22 +157,29 @@ def _add_archives(rows: Rows, archives: Iterable[Path], seen: set[str]) -> None:
             load(rows, str(path))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     """What `read_many` would read of a folder, and the archives in it, in no order."""
-    for where, folders, files in os.walk(folder):
-        for name in files:
-            if (name.endswith(".json") or name.endswith(PACK)) and not name.startswith("."):
-                yield Path(where, name)
-        for name in folders:
-            if name.endswith(".json") and not name.startswith("."):
-                yield Path(where, name)
+    below = [str(folder)]
+    while below:
+        try:
+            with os.scandir(below.pop()) as found:
+                entries = list(found)
+        except OSError:
+            continue
+        for entry in entries:
+            name = entry.name
+            archive = name.endswith(PACK) and not os.path.isdir(entry.path)
+            if (archive or name.endswith(".json")) and not name.startswith("."):
+                yield entry
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.path)
 
 
-def _real(path: Path, roots: dict[str, str]) -> str:
+def _real(entry: os.DirEntry[str], roots: dict[str, str]) -> str:
     """`os.path.realpath`, which asks the disk once a folder and not once a file."""
-    if path.is_symlink():
-        return os.path.realpath(path)
-    parent = str(path.parent)
+    if entry.is_symlink():
+        return os.path.realpath(entry.path)
+    parent = os.path.dirname(entry.path)
     if parent not in roots:
         roots[parent] = os.path.realpath(parent)
-    return f"{roots[parent]}/{path.name}"
+    return f"{roots[parent]}/{entry.name}"

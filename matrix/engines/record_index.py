@@ -16,7 +16,7 @@ from matrix.engines.rows import COLUMNS, Rows, failure, literal
 from matrix.engines.summaries import ROW
 from matrix.history import HistoryError
 
-__all__ = ["INDEX", "follow"]
+__all__ = ["INDEX", "follow", "prefix"]
 
 INDEX = ".matrix-index.parquet"
 """The index of a folder of records: a hidden file in it."""
@@ -36,10 +36,14 @@ def follow(rows: Rows, folder: Path, files: Mapping[str, tuple[int, int]], *, wr
         index.load(None if len(kept) == len(known) else kept)
     save = index.write if write else None
     if stale:
-        # The prefix of a path is the folder's, as a person gave it.
         rows.add_files([(index.prefix + file, file, *files[file]) for file in stale], save)
     elif save is not None and len(kept) < len(known):
         save()
+
+
+def prefix(folder: Path) -> str:
+    """What stands before a file's name in the path of its row."""
+    return "" if str(folder) == "." else os.path.join(folder, "")
 
 
 class _Index:
@@ -47,7 +51,7 @@ class _Index:
 
     def __init__(self, rows: Rows, folder: Path) -> None:
         self._rows, self.path = rows, folder / INDEX
-        self.prefix = "" if str(folder) == "." else f"{folder}/"
+        self.prefix = prefix(folder)
         self._refused = False
 
     def known(self) -> dict[str, tuple[int, int]]:

@@ -233,7 +233,7 @@ class _Packing:
     def _text(self, text: str | None) -> int:
         if not text:
             return 0
-        return self._texts.place(text, _shown(text, _TEXT)) if text else 0
+        return self._texts.place(text, clip(clean(text), _TEXT))
 
     def _square(self, square: Square) -> int:
         shown = square.climbs.index(square.shown)
@@ -398,11 +398,6 @@ def _tenths(value: float | None) -> int:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
-
-
-def _shown(text: str, limit: int) -> str:
-    plain = text.isprintable() and "  " not in text
-    return clip(text if plain else clean(text), limit)
 
 
 def _line(line: str) -> str:
