@@ -49,10 +49,10 @@ def clean(text: str) -> str:
     >>> clean("a\\x1b[31mred\\x1b[0m\\n\\tb")
     'ared b'
     """
-    if text.isprintable() and "  " not in text:  # as nearly all text is
-        return text.strip()
-    lines = " ".join(_ESCAPE.sub("", text).split())
-    return no_command("".join(each for each in lines if unicodedata.category(each)[0] != "C"))
+    if not text.isprintable():  # as little text is
+        text = " ".join(_ESCAPE.sub("", text).split())
+        text = "".join(each for each in text if unicodedata.category(each)[0] != "C")
+    return no_command(" ".join(text.split()))
 
 
 def no_command(text: str) -> str:
