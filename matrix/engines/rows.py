@@ -93,17 +93,18 @@ class Rows:
         """
         if not files:
             return
-        began = time.monotonic()
+        saved, unsaved = time.monotonic(), False
         try:
             with contextlib.closing(self._written(files)) as written:
                 for rows in written:
                     self._insert(rows, None)
                     rows.unlink()
-                    if save is not None and time.monotonic() - began >= _SAVE_SECONDS:
+                    unsaved = True
+                    if save is not None and time.monotonic() - saved >= _SAVE_SECONDS:
                         save()
-                        began = time.monotonic()
+                        saved, unsaved = time.monotonic(), False
         finally:
-            if save is not None:
+            if save is not None and unsaved:
                 save()
 
     def add_texts(self, source: str, told: Any, *, single: bool = False) -> None:
