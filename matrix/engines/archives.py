@@ -131,12 +131,12 @@ def _pack_day(
                 if (about.st_size, about.st_mtime_ns) != (size, mtime):
                     say(f"{path}: was written meanwhile, so it is not packed")
                     continue
-                text = Path(path).read_bytes().decode()
                 if file in held:
                     if held[file] != content:
                         say(f"{path}: {archive} has another record of this name; rename the file")
                         continue
                 else:
+                    text = Path(path).read_bytes().decode()
                     out.write(json.dumps({"path": path, "text": text}) + "\n")
                     written[file] = hashlib.sha256(text.encode()).hexdigest()
                 done.append(Path(path))
