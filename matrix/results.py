@@ -137,7 +137,8 @@ def _index(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from matrix.engines.history import PACK, History
+    from matrix.engines.archives import PACK
+    from matrix.engines.history import History
     from matrix.expectations import load_expectations
     from matrix.history import HistoryError
     from matrix.record_diff import differences
@@ -181,8 +182,9 @@ def _pack(options: argparse.Namespace) -> int:
     with History([options.folder], _progress, index=True) as history:
         status = _tell(history.errors)
         named = _named(options.expectations)
-        keep = {path for path, *_ in history.loose(before) if _is_named(path, named)}
-        packed = pack(options.folder, history, before, keep, _progress)
+        packed = pack(
+            options.folder, history.rows, before, lambda path: _is_named(path, named), _progress
+        )
     for archive in packed.archives:
         print(archive)
     if options.yes:
@@ -195,12 +197,12 @@ def _pack(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from matrix.engines.archives import export
+    from matrix.engines.exports import export
     from matrix.engines.history import History
 
     with History(_places(options.folders), _progress) as history:
         status = _tell(history.errors)
-        for path in export(history, options.parquet):
+        for path in export(history.rows, options.parquet):
             print(path)
     return status
 
@@ -237,7 +239,7 @@ def _prune(options: argparse.Namespace) -> int:
         gone = prunable(stored, policy)
         files = [path for each in gone for path in paths[each.key]]
         if options.yes and files:
-            delete(history, files)
+            delete(history.rows, files)
         print(
             prune_lines(gone, files, len(stored) - len(gone), done=options.yes and bool(files)),
             end="",

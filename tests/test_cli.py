@@ -14,22 +14,10 @@ from matrix.differences import load_explanations
 from matrix.errors import MatrixError
 from matrix.expectations import load_expectations
 from matrix.records import Case, Record, RunError, Start, to_json, write
+from rules import ANY_CASE_TEXT
 
 ROOT = Path(__file__).parents[1]
 CELL = "py311-torch210-vllm019"
-RULES = """
-[[rule]]
-id = "cold"
-start = "cold"
-counters = { num_compiled_artifacts_saved = 3 }
-evidence = ["a record"]
-
-[[rule]]
-id = "warm"
-start = "warm"
-counters = { num_compiled_artifacts_saved = 0 }
-evidence = ["a record"]
-"""
 
 
 def matrix(here: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +55,7 @@ def make(saved: int = 0, **changes: Any) -> Record:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
+    (tmp_path / "rules.toml").write_text(ANY_CASE_TEXT, encoding="utf-8")
     write(make(), tmp_path / "records" / "cpu" / f"{CELL}.20261122T180000Z.json")
     return tmp_path
 
@@ -346,7 +334,7 @@ def test_check_counts_what_upstream_publishes_otherwise(here: Path) -> None:
     record = 'evidence = ["results/cpu/a.json"]\nupstream = { counters = { '
     link = '= 4 }, link = "https://github.com/vllm-project/vllm/pull/1" }'
     said = f"{record} num_compiled_artifacts_saved {link}"
-    (here / "rules.toml").write_text(RULES.replace('evidence = ["a record"]', said, 1))
+    (here / "rules.toml").write_text(ANY_CASE_TEXT.replace('evidence = ["a record"]', said, 1))
     ended = matrix(here, "check", "--expectations", "rules.toml")
     assert "upstream      counters measured otherwise than upstream publishes: 1\n" in ended.stdout
 

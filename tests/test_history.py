@@ -2,12 +2,12 @@ import doctest
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from histories import CELLS, failed, make, some_records
 from matrix import history
 from matrix.expectations import load_expectations, parse_expectations
 from matrix.history import (
@@ -20,73 +20,12 @@ from matrix.history import (
     summarise,
     times,
 )
-from matrix.records import Case, Record, RunError, Rung, Start, read
+from matrix.records import Record, read
 from matrix.report.table import tabulate
 from matrix.verdicts import INCOMPATIBLE, judge
+from rules import ANY_CASE
 
 ROOT = Path(__file__).parents[1]
-CELLS = ("py311-torch210-vllm019", "py311-torch29-vllm016")
-RULES = parse_expectations(
-    """
-[[rule]]
-id = "cold"
-start = "cold"
-counters = { num_compiled_artifacts_saved = 3 }
-evidence = ["results/cpu/py311-torch29-vllm016.json"]
-
-[[rule]]
-id = "warm"
-start = "warm"
-counters = { num_compiled_artifacts_saved = 0 }
-evidence = ["a record"]
-""",
-    "rules.toml",
-)
-
-
-def make(
-    cell: str = CELLS[0],
-    platform: str = "cpu",
-    started: str = "2026-10-22T18:00:00Z",
-    total: float = 60.0,
-    saved: int = 0,
-    **more: Any,
-) -> Record:
-    starts = (
-        Start("cold", {"total": total}, {"num_compiled_artifacts_saved": 3}),
-        Start("warm", {"total": 20.0}, {"num_compiled_artifacts_saved": saved}),
-    )
-    torch, vllm = ("2.10.0", "0.19.1") if cell == CELLS[0] else ("2.9.1", "0.16.0")
-    values: dict[str, Any] = {
-        "cell": cell,
-        "platform": platform,
-        "finished": True,
-        # An error, so that the schema asks for no more provenance.
-        "provenance": {"started": started, "torch": torch, "vllm": vllm},
-        "cases": (Case("moe_startup[mega_aot=1]", "passed", starts=starts),),
-        **more,
-    }
-    return Record(**values)
-
-
-passed = make().cases[0]
-drifted = make(saved=7).cases[0]
-failed = Case("b", "failed", reason="it broke", starts=passed.starts[:1])
-idle = Case("c", "not_applicable")
-some_records = st.builds(
-    make,
-    cell=st.sampled_from(CELLS),
-    platform=st.sampled_from(("cpu", "cuda")),
-    started=st.sampled_from([f"2026-11-{day:02}T18:00:00Z" for day in (1, 2, 3, 4, 29, 30)]),
-    finished=st.booleans(),
-    error=st.none()
-    | st.sampled_from(("no_space", "imports", "timed_out", "wrong_cell")).map(
-        lambda kind: RunError(kind, "why")
-    ),
-    rungs=st.sampled_from(((), (Rung("imports", False),))),
-    cases=st.sampled_from(((passed,), (drifted,), (passed, failed), (failed,), (idle,), ())),
-    deselected=st.integers(0, 1),
-)
 
 
 def test_the_examples_hold() -> None:
@@ -101,7 +40,7 @@ def test_what_settles_takes_the_place_of_any_older_one(newer: Record) -> None:
             (Path("b.json"), newer),
             (Path("a.json"), replace(older, cell=newer.cell, platform=newer.platform)),
         ]
-        shown = tabulate(two, RULES).entries[0]
+        shown = tabulate(two, ANY_CASE).entries[0]
         if settles(newer):
             assert shown.file == "b.json"
 
@@ -109,14 +48,14 @@ def test_what_settles_takes_the_place_of_any_older_one(newer: Record) -> None:
 @given(some_records)
 def test_no_expectation_takes_back_what_settles_by_failing(record: Record) -> None:
     bare = judge(record, parse_expectations("", "none.toml")).verdict
-    for rules in (RULES, load_expectations()):
+    for rules in (ANY_CASE, load_expectations()):
         assert (judge(record, rules).verdict == INCOMPATIBLE) == (bare == INCOMPATIBLE)
 
 
 @given(some_records, some_records)
 def test_alike_as_judged_is_of_one_verdict(one: Record, other: Record) -> None:
     if summarise(one).judged == summarise(other).judged:
-        assert judge(one, RULES).verdict == judge(other, RULES).verdict
+        assert judge(one, ANY_CASE).verdict == judge(other, ANY_CASE).verdict
 
 
 def test_a_real_record_is_summarised() -> None:
@@ -185,9 +124,13 @@ def test_a_record_from_the_future_hides_no_other() -> None:
     late = late_from(datetime(2026, 11, 22, 18))
     now = (Path("now.json"), make(saved=1))
     future = (Path("future.json"), make(started="2099-01-01T00:00:00Z"))
-    assert [each.file for each in tabulate([now, future], RULES).entries] == ["future.json"]
-    assert [each.file for each in tabulate([future, now], RULES, late=late).entries] == ["now.json"]
-    assert [each.file for each in tabulate([future], RULES, late=late).entries] == ["future.json"]
+    for records, limit, shown in (
+        ([now, future], None, "future.json"),
+        ([future, now], late, "now.json"),
+        ([future], late, "future.json"),
+    ):
+        table = tabulate(records, ANY_CASE, late=limit)
+        assert [each.file for each in table.entries] == [shown]
 
 
 @pytest.mark.parametrize("started", ["2026-11-23T18:00:00Z", "2026-11-22T18:00:00Z"])

@@ -14,33 +14,15 @@ from hypothesis import strategies as st
 
 from matrix.attribution import attribute
 from matrix.errors import MatrixError
-from matrix.expectations import parse_expectations
 from matrix.grid import environments, runs, survey
 from matrix.records import Case, Record, RunError, Rung, Start
 from matrix.releases import load_releases
 from matrix.report import page, page_data
 from matrix.report.table import Table, tabulate
 from matrix.verdicts import VERDICTS
+from rules import MOE
 
 RELEASES = load_releases()
-RULES = parse_expectations(
-    """
-[[rule]]
-id = "warm"
-case = "moe"
-start = "warm"
-counters = { num_compiled_artifacts_saved = 0, num_compiled_artifacts_loaded = 3 }
-evidence = ["a record"]
-
-[[rule]]
-id = "cold"
-case = "moe"
-start = "cold"
-counters = { num_compiled_artifacts_saved = 3 }
-evidence = ["a record"]
-""",
-    "rules.toml",
-)
 EVIL = "</script><script>document.title='evil'</script><img src=x onerror=alert(1)> & '\" \u2028"
 VOID = {"meta", "input", "br", "img", "link", "hr"}
 
@@ -95,7 +77,7 @@ RECORDS = [
 
 
 def table_of(records: list[tuple[Path, Record]] = RECORDS) -> Table:
-    table = tabulate(records, RULES, releases=RELEASES)
+    table = tabulate(records, MOE, releases=RELEASES)
     judged = [(each.record, each.verdict) for each in table.entries]
     grid = survey(RELEASES, seen=runs(judged, RELEASES))
     return replace(table, grid=grid, attributions=attribute(judged, RELEASES, grid))
@@ -244,7 +226,7 @@ def test_counts_and_seconds_come_back_from_the_data() -> None:
     wanted = {
         data["texts"][each]: value for each, value in zip(data["names"][names], values, strict=True)
     }
-    assert wanted == RULES.rules[0].counters and {data["texts"][each] for each in rules} == {"warm"}
+    assert wanted == MOE.rules[1].counters and {data["texts"][each] for each in rules} == {"warm"}
 
 
 def test_a_record_of_no_cell_of_the_grid_is_there_without_a_place() -> None:
@@ -359,7 +341,7 @@ def test_a_long_trace_is_cut_at_its_head_and_says_so() -> None:
 
 @pytest.mark.parametrize("records", [[], RECORDS[:1]])
 def test_a_page_without_a_grid_or_without_records(records: list[tuple[Path, Record]]) -> None:
-    table = tabulate(records, RULES)
+    table = tabulate(records, MOE)
     read = Read(page.render(table))
     assert read.squares == []
     assert len(content(page.render(table))["entries"]) == len(records)
@@ -410,7 +392,7 @@ def test_no_text_ends_the_script_that_holds_it(text: str) -> None:
 @given(st.text(), st.text())
 def test_no_record_breaks_the_page(said: str, name: str) -> None:
     case = failed(said, said + "\n" + name)
-    some = tabulate([make("py311-torch210-vllm019", "2.10.0", "0.19.1", case)], RULES)
+    some = tabulate([make("py311-torch210-vllm019", "2.10.0", "0.19.1", case)], MOE)
     text = page.render(some)
     text.encode()
     read = Read(text)

@@ -18,25 +18,8 @@ from matrix.releases import load_releases
 from matrix.report import markdown, split, table_json, terminal, text
 from matrix.report.table import Table, tabulate
 from matrix.verdicts import judge
+from rules import MOE
 
-RULES = parse_expectations(
-    """
-[[rule]]
-id = "cold"
-case = "moe"
-start = "cold"
-counters = { num_compiled_artifacts_saved = 3, num_compiled_artifacts_loaded = 0 }
-evidence = ["a record"]
-
-[[rule]]
-id = "warm"
-case = "moe"
-start = "warm"
-counters = { num_compiled_artifacts_saved = 0, num_compiled_artifacts_loaded = 3 }
-evidence = ["a record"]
-""",
-    "rules.toml",
-)
 SCHEMA = json.loads(Path(text.__file__).parents[1].joinpath("data/table.schema.json").read_text())
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -177,14 +160,14 @@ keeps the answer in its cache. The parts need not add up to the total, and no ti
 def test_an_off_pin_cell_is_marked_where_the_releases_are_known() -> None:
     name = "py312-torch212-vllm020"
     records = [make(name, make_case()), make("py311-torch210-vllm019", make_case())]
-    told = markdown.render(tabulate(records, RULES, releases=load_releases()))
+    told = markdown.render(tabulate(records, MOE, releases=load_releases()))
     assert told.count(f"| `{name}` (off-pin) | cpu |") == 2  # its case, and its record
     assert "`py311-torch210-vllm019` (off-pin)" not in told
-    assert "off-pin" not in markdown.render(tabulate(records, RULES))
+    assert "off-pin" not in markdown.render(tabulate(records, MOE))
 
 
 def test_the_table_reads_as_a_release_manager_would_have_it() -> None:
-    told = markdown.render(tabulate(RECORDS, RULES))
+    told = markdown.render(tabulate(RECORDS, MOE))
     assert told.partition("\n## Records\n")[0] == WANTED
     assert "| `py311-torch210-vllm019` | cpu | 2.10.0+cu128 | 0.19.1 | 3.11.7 | EPYC 9B14 |" in told
 
@@ -192,7 +175,7 @@ def test_the_table_reads_as_a_release_manager_would_have_it() -> None:
 @settings(deadline=None)
 @given(st.permutations(RECORDS + RECORDS[:2]))
 def test_the_table_is_the_same_for_any_order(records: list[tuple[Path, Record]]) -> None:
-    wanted, table = tabulate(RECORDS, RULES), tabulate(records, RULES)
+    wanted, table = tabulate(RECORDS, MOE), tabulate(records, MOE)
     assert markdown.render(table) == markdown.render(wanted)
     assert table_json.render(table) == table_json.render(wanted)
 
@@ -205,9 +188,29 @@ def test_the_newest_record_of_a_cell_wins(days: list[int]) -> None:
         for day in days
         for platform in ("cpu", "cuda")
     ]
-    table = tabulate(records, RULES)
+    table = tabulate(records, MOE)
     assert [entry.date for entry in table.entries] == ["2026-11-30"] * 2
     assert table.newest == "2026-11-30"
+
+
+def test_another_second_of_a_case_is_another_line_of_json() -> None:
+    case = make_case()
+    slower = replace(case.starts[0], seconds={"total": 99.0})
+    runs = [
+        make("py311-torch210-vllm019", replace(case, starts=(cold, case.starts[1])), make_case("b"))
+        for cold in (case.starts[0], slower)
+    ]
+    before, after = (table_json.render(tabulate([run], MOE)).splitlines() for run in runs)
+    (differs,) = (pair for pair in zip(before, after, strict=True) if pair[0] != pair[1])
+    assert json.loads(differs[0].strip().rstrip(","))["case"] == "moe"
+
+
+@given(st.text() | st.text(" a:[]#\n\x1b"))
+def test_clean_text_is_printable_and_keeps_its_words(said: str) -> None:
+    line = text.clean(said)
+    assert line.isprintable()
+    if said.isprintable():
+        assert line == text.no_command(" ".join(said.split()))
 
 
 CUT_SHORT: dict[str, Any] = {
@@ -221,7 +224,7 @@ CUT_SHORT: dict[str, Any] = {
 
 def kept(*records: tuple[Path, Record]) -> Record:
     """The record that stands for the one cell of these, whatever their order."""
-    tables = [tabulate(order, RULES) for order in itertools.permutations(records)]
+    tables = [tabulate(order, MOE) for order in itertools.permutations(records)]
     assert len({table_json.render(table) for table in tables}) == 1
     [entry] = tables[0].entries
     return entry.record
@@ -254,7 +257,7 @@ def test_a_fault_is_shown_however_the_run_ended(why: str) -> None:
 
 def test_a_partial_record_says_how_much_it_holds() -> None:
     record = make("py311-torch210-vllm019", make_case(), deselected=8)
-    table = tabulate([record, *RECORDS[1:]], RULES)
+    table = tabulate([record, *RECORDS[1:]], MOE)
     told = markdown.render(table)
     assert "| **0.19** | · | ✅ as expected \\[2\\] | · |" in told
     assert "2. **torch 2.10, vLLM 0.19**: compatible on Python 3.11 (1 of 9 cases)\n" in told
@@ -269,19 +272,19 @@ def test_a_partial_record_says_how_much_it_holds() -> None:
 
 def test_what_was_never_run_and_what_does_not_apply_look_different() -> None:
     skipped = make_case("gpu only", outcome="not_applicable", starts=(), reason="no CPU kernel")
-    told = markdown.render(tabulate([make("py311-torch210-vllm019", skipped)], RULES))
+    told = markdown.render(tabulate([make("py311-torch210-vllm019", skipped)], MOE))
     assert "| – not applicable | - | - | - | no CPU kernel |" in told  # noqa: RUF001
     assert "| · " not in told.partition("## cpu")[2]
 
 
 def test_of_one_second_the_content_decides() -> None:
     one, other = make("py311-torch210-vllm019", make_case()), make("py311-torch210-vllm019")
-    tables = [tabulate(pair, RULES) for pair in ([one, other], [other, one])]
+    tables = [tabulate(pair, MOE) for pair in ([one, other], [other, one])]
     assert tables[0] == tables[1]
 
 
 def test_the_worst_python_of_a_pair_is_shown() -> None:
-    table = tabulate(RECORDS, RULES)
+    table = tabulate(RECORDS, MOE)
     entry = table.worst("cpu", "2.11", "0.20")
     assert entry is not None and entry.record.cell.startswith("py312")
     assert table.worst("cpu", "2.9", "0.20") is None
@@ -289,12 +292,12 @@ def test_the_worst_python_of_a_pair_is_shown() -> None:
 
 def test_releases_sort_as_versions_do() -> None:
     cells = ["py39-torch210-vllm10", "py311-torch29-vllm020", "py311-torch29-vllm09"]
-    table = tabulate([make(cell) for cell in cells], RULES)
+    table = tabulate([make(cell) for cell in cells], MOE)
     assert table.releases("cpu") == (("2.9", "2.10"), ("0.9", "0.20", "1.0"))
 
 
 def test_the_json_obeys_its_schema() -> None:
-    content = json.loads(table_json.render(tabulate(RECORDS, RULES)))
+    content = json.loads(table_json.render(tabulate(RECORDS, MOE)))
     Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA).validate(content)
     drift = next(cell for cell in content["cells"] if cell["verdict"] == "drift")
@@ -336,18 +339,18 @@ def hostile(said: str) -> tuple[Path, Record]:
 
 def calm(said: str) -> None:
     path, record = hostile(said)
-    table = tabulate([(path, record)], RULES)
+    table = tabulate([(path, record)], MOE)
     told = markdown.render(table)
-    assert shape(told) == shape(markdown.render(tabulate([hostile("calm")], RULES)))
+    assert shape(told) == shape(markdown.render(tabulate([hostile("calm")], MOE)))
     assert len(told.splitlines()) == len(
-        markdown.render(tabulate([hostile("calm")], RULES)).splitlines()
+        markdown.render(tabulate([hostile("calm")], MOE)).splitlines()
     )
     assert "<" not in told and ">" not in told
     # Nothing is a link inside a code span, and none of these names can end one.
     assert not re.search(r"://|www\.|(?<!\\)\]\(", re.sub(r"`[^`\n]*`", "", told))
     told.encode("utf-8")
     Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(table)))
-    shown = terminal.render(record, judge(record, RULES), f"{said}.json")
+    shown = terminal.render(record, judge(record, MOE), f"{said}.json")
     for each in (told, shown):
         assert not [c for c in each if c != "\n" and unicodedata.category(c)[0] == "C"]
 
@@ -384,15 +387,15 @@ def test_only_the_first_differences_are_told() -> None:
 
 def test_a_terminal_shows_what_a_person_asks() -> None:
     path, record = make("py311-torch210-vllm019", make_case(), make_case("moe[1]", loaded=1))
-    shown = terminal.render(record, judge(record, RULES), str(path))
+    shown = terminal.render(record, judge(record, MOE), str(path))
     assert shown == (
         "py311-torch210-vllm019 on cpu: drift (counts differ), 2 cases in 312 s\n"
         "  moe[1]: warm num_compiled_artifacts_loaded is 1, expected 3\n"
         "\n"
         "case        start  seconds  counters\n"
-        "moe         cold      61.2  2 of 2 as expected: saved 3, loaded 0\n"
+        "moe         cold      61.2  1 of 1 as expected: saved 3\n"
         "compatible  warm      20.0  2 of 2 as expected: saved 0, loaded 3\n"
-        "moe[1]      cold      61.2  2 of 2 as expected: saved 3, loaded 0\n"
+        "moe[1]      cold      61.2  1 of 1 as expected: saved 3\n"
         "drift       warm      20.0  1 of 2 as expected: saved 0\n"
         f"{'':28}! num_compiled_artifacts_loaded  observed    1  expected    3\n"
         "\n"
@@ -406,30 +409,30 @@ def test_a_terminal_shows_what_a_person_asks() -> None:
 def test_cases_side_by_side_are_said_for_what_their_seconds_are_worth() -> None:
     path, record = make("py311-torch210-vllm019", make_case())
     together = replace(record, provenance={**record.provenance, "jobs": 7})
-    shown = terminal.render(together, judge(together, RULES), str(path))
+    shown = terminal.render(together, judge(together, MOE), str(path))
     assert ", Python 3.11.7, on EPYC 9B14, 7 side by side\n" in shown
-    assert "side by side" not in terminal.render(record, judge(record, RULES), str(path))
-    told = markdown.render(tabulate([(path, together)], RULES)).partition("## Records\n")[2]
+    assert "side by side" not in terminal.render(record, judge(record, MOE), str(path))
+    told = markdown.render(tabulate([(path, together)], MOE)).partition("## Records\n")[2]
     assert "| 1 case, 7 side by side | 2026-11-22T18:00:00Z |" in told
 
 
 def test_a_terminal_says_that_a_run_was_partial() -> None:
     path, record = make("py311-torch210-vllm019", make_case(), deselected=8)
     assert ": compatible (as expected), 1 of 9 cases in 312 s\n" in terminal.render(
-        record, judge(record, RULES), str(path)
+        record, judge(record, MOE), str(path)
     )
 
 
 def test_a_terminal_shows_every_counter_where_asked() -> None:
     path, record = RECORDS[0]
-    shown = terminal.render(record, judge(record, RULES), str(path), every=True)
+    shown = terminal.render(record, judge(record, MOE), str(path), every=True)
     assert shown.startswith("py311-torch210-vllm019 on cpu: compatible (as expected), 1 case in")
     assert "  num_compiled_artifacts_saved   observed    3  expected    3\n" in shown
 
 
 def test_a_terminal_shows_what_was_not_judged() -> None:
     _, record = make("py311-torch210-vllm019", failed("KeyError"), make_case("other"))
-    shown = terminal.render(record, judge(record, RULES), "r.json")
+    shown = terminal.render(record, judge(record, MOE), "r.json")
     assert "incompatible at starts cold, 2 cases" in shown
     assert "moe[1]        cold         -  did not run to its end\n" in shown
     assert "incompatible                  KeyError\n" in shown
@@ -454,7 +457,7 @@ IMPORTED = (Rung("imports", True, 37.25),)
 def test_the_table_says_where_the_seconds_went() -> None:
     split_one = make("py311-torch210-vllm019", SPLIT, make_case("old"), rungs=IMPORTED)
     old = make("py311-torch29-vllm016", make_case(), rungs=(Rung("imports", False, 3.0, "no"),))
-    told = markdown.render(tabulate([split_one, old], RULES))
+    told = markdown.render(tabulate([split_one, old], MOE))
     assert told.partition("## Seconds\n")[2].partition("## Records")[0].split("\n\n")[1:] == [
         "`py311-torch210-vllm019` on cpu: import 37.2 s",
         "| case | start | total | inspect | load | dynamo | inductor | save or load |\n"
@@ -463,13 +466,13 @@ def test_the_table_says_where_the_seconds_went() -> None:
         "| `moe` | warm | 20.0 | - | - | - | - | loaded 1.2 |",
         "",
     ]
-    unknown = markdown.render(tabulate([make("py311-torch210-vllm019", SPLIT)], RULES))
+    unknown = markdown.render(tabulate([make("py311-torch210-vllm019", SPLIT)], MOE))
     assert "\n`py311-torch210-vllm019` on cpu\n\n| case | start |" in unknown
 
 
 def test_the_json_has_every_part_of_the_seconds() -> None:
     record = make("py311-torch210-vllm019", SPLIT, failed("KeyError"), rungs=IMPORTED)
-    content = json.loads(table_json.render(tabulate([record, RECORDS[1]], RULES)))
+    content = json.loads(table_json.render(tabulate([record, RECORDS[1]], MOE)))
     Draft202012Validator(SCHEMA).validate(content)
     old, new = content["cells"]
     assert (old["import_seconds"], new["import_seconds"]) == (None, 37.25)
@@ -483,7 +486,7 @@ def test_the_json_has_every_part_of_the_seconds() -> None:
 def test_a_terminal_says_where_the_seconds_went_where_asked() -> None:
     cut = make_case("cut", outcome="failed", starts=(Start("cold", {"total": 100.0}),))
     _, record = make("py311-torch210-vllm019", SPLIT, cut, rungs=IMPORTED)
-    verdict = judge(record, RULES)
+    verdict = judge(record, MOE)
     quiet = terminal.render(record, verdict, "r.json")
     shown = terminal.render(record, verdict, "r.json", split=True)
     seconds = (
@@ -495,8 +498,8 @@ def test_a_terminal_says_where_the_seconds_went_where_asked() -> None:
     )
     assert seconds in shown and shown.replace(seconds, "") == quiet
     _, bare = make("py311-torch210-vllm019")
-    empty = terminal.render(bare, judge(bare, RULES), "r.json", split=True)
-    assert empty == terminal.render(bare, judge(bare, RULES), "r.json")
+    empty = terminal.render(bare, judge(bare, MOE), "r.json", split=True)
+    assert empty == terminal.render(bare, judge(bare, MOE), "r.json")
 
 
 @pytest.mark.parametrize(
@@ -519,20 +522,20 @@ def test_a_ratio_needs_both_starts(totals: dict[str, float], wanted: float | Non
 def test_a_terminal_says_why_a_case_does_not_apply() -> None:
     skipped = make_case(outcome="not_applicable", starts=(), reason="needs a Hopper GPU")
     _, record = make("py311-torch210-vllm019", skipped)
-    shown = terminal.render(record, judge(record, RULES), "r.json")
+    shown = terminal.render(record, judge(record, MOE), "r.json")
     assert "needs a Hopper GPU\nnot applicable\n" in shown
     assert "did not run" not in shown
 
 
 def test_a_record_without_cases_has_no_empty_table() -> None:
     _, record = RECORDS[-1]
-    shown = terminal.render(record, judge(record, RULES), "r.json")
+    shown = terminal.render(record, judge(record, MOE), "r.json")
     assert "on cuda: untested, no cases in 312 s\n  no GPU is visible\n\nran  " in shown
 
 
 def test_colour_is_only_colour() -> None:
     path, record = RECORDS[1]
-    verdict = judge(record, RULES)
+    verdict = judge(record, MOE)
     shown = terminal.render(record, verdict, str(path), colour=True)
     assert "\x1b[33mdrift\x1b[0m" in shown
     assert re.sub(r"\x1b\[\d+m", "", shown) == terminal.render(record, verdict, str(path))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from matrix import cli
 from matrix.cells import Cell
-from matrix.engines.history import INDEX
+from matrix.engines.record_index import INDEX
 from matrix.expectations import Expectations
 from matrix.history import summarise
 from matrix.qualification import Qualification
@@ -178,7 +178,7 @@ def test_with_an_index_and_without_the_same_is_said(
         seen.append(path)
         return read(path)
 
-    monkeypatch.setattr("matrix.engines.history.read", counted)
+    monkeypatch.setattr("matrix.engines.places.read", counted)
     capsys.readouterr()
     assert cli.main(ask) == 1
     indexed = capsys.readouterr()

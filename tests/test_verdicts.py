@@ -8,27 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rules
 from matrix import verdicts
 from matrix.expectations import Expectations, Expected, Situation, parse_expectations
 from matrix.records import ERROR_KINDS, OUTCOMES, Case, Record, RunError, Rung, Start
 from matrix.verdicts import VERDICTS, CellVerdict, Remembered, exit_status, judge, worst
 
 RULES = parse_expectations(
-    """
-[[rule]]
-id = "cold"
-case = "moe"
-start = "cold"
-counters = { num_compiled_artifacts_saved = 3 }
-evidence = ["a record"]
-
-[[rule]]
-id = "warm"
-case = "moe"
-start = "warm"
-counters = { num_compiled_artifacts_saved = 0, num_compiled_artifacts_loaded = 3 }
-evidence = ["a record"]
-
+    rules.MOE_TEXT
+    + """
 [[rule]]
 id = "warm-mega"
 case = "moe"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matrix.engines.history import History, Place, by_index
+from matrix.engines.history import History, by_index
+from matrix.engines.places import Place
 from matrix.errors import MatrixError
 from matrix.records import Record, read_many
 from matrix.releases import Releases

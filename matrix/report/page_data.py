@@ -243,7 +243,7 @@ class _Packing:
     def _text(self, text: str | None) -> int:
         if not text:
             return 0
-        return self._texts.place(text, _shown(text, _TEXT)) if text else 0
+        return self._texts.place(text, clip(clean(text), _TEXT))
 
     def _square(self, square: Square) -> int:
         shown = square.climbs.index(square.shown)
@@ -412,7 +412,7 @@ class _Packing:
 
     def _said(self, lines: Iterable[str]) -> str:
         """Lines of text, packed."""
-        return coded(at for line in lines for at in self._numbers(_shown(line, _SENTENCE)))
+        return coded(at for line in lines for at in self._numbers(clip(clean(line), _SENTENCE)))
 
     def _past(self, entry: Entry) -> list[object]:
         """The seconds of each start over time, where there are two at least."""
@@ -440,11 +440,6 @@ def _tenths(value: float | None) -> int:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
-
-
-def _shown(text: str, limit: int) -> str:
-    plain = text.isprintable() and "  " not in text
-    return clip(text if plain else clean(text), limit)
 
 
 def _line(line: str) -> str:

@@ -31,15 +31,17 @@ _COMMAND = re.compile(
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
 _LINK = re.compile(r"(?i)://|www\.")
-_MARKDOWN = {
-    **{mark: f"\\{mark}" for mark in "\\*_[]~#"},
-    # Entities where a backslash is not enough in every reader: a pipe ends a cell, a dollar
-    # starts mathematics, an at sign a mention.
-    **{mark: f"&#{ord(mark)};" for mark in "|`$@"},
-    "&": "&amp;",
-    "<": "&lt;",
-    ">": "&gt;",
-}
+_MARKDOWN = str.maketrans(
+    {
+        **{mark: f"\\{mark}" for mark in "\\*_[]~#"},
+        # Entities where a backslash is not enough in every reader: a pipe ends a cell, a dollar
+        # starts mathematics, an at sign a mention.
+        **{mark: f"&#{ord(mark)};" for mark in "|`$@"},
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+    }
+)
 
 
 def clean(text: str) -> str:
@@ -48,8 +50,10 @@ def clean(text: str) -> str:
     >>> clean("a\\x1b[31mred\\x1b[0m\\n\\tb")
     'ared b'
     """
-    lines = " ".join(_ESCAPE.sub("", text).split())
-    return no_command("".join(each for each in lines if unicodedata.category(each)[0] != "C"))
+    if not text.isprintable():  # as little text is
+        text = " ".join(_ESCAPE.sub("", text).split())
+        text = "".join(each for each in text if unicodedata.category(each)[0] != "C")
+    return no_command(" ".join(text.split()))
 
 
 def no_command(text: str) -> str:
@@ -79,7 +83,7 @@ def markdown(text: str, limit: int = 300) -> str:
     '&lt;b&gt;&#124;&#96;x&#96;'
     """
     line = clip(clean(text), limit)
-    escaped = "".join(_MARKDOWN.get(each, each) for each in line)
+    escaped = line.translate(_MARKDOWN)
     return _LINK.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), escaped)
 
 

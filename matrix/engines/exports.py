@@ -1,0 +1,108 @@
+"""Many records as Parquet tables, for any other engine: records, starts and counters."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from matrix.engines.archives import PACK
+from matrix.engines.rows import Rows, literal
+from matrix.engines.summaries import SUMMARY
+from matrix.records import STARTS
+
+__all__ = ["export"]
+
+_ONCE = "(SELECT DISTINCT ON (content) * FROM rows WHERE fault IS NULL)"
+_KEYS = "content, cell, platform, started"
+_COUNTERS = json.dumps(
+    {
+        "cases": [
+            {
+                "case": "VARCHAR",
+                "starts": [{"start": "VARCHAR", "counters": "MAP(VARCHAR, BIGINT)"}],
+            }
+        ]
+    }
+)
+# Half a surrogate pair, which JSON may have as an escape and DuckDB's reader refuses.
+_HALVES = r"(^|[^\\])((?:\\\\)*)(?:\\u[dD][89a-fA-F][0-9a-fA-F]{2})+"
+
+
+def export(rows: Rows, folder: Path) -> tuple[Path, ...]:
+    """Write records.parquet, starts.parquet and counters.parquet; the same record once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, (sql, values) in {
+        "records": (_records(), {}),
+        "starts": (_starts(), {}),
+        "counters": _counters(rows),
+    }.items():
+        path = folder / f"{name}.parquet"
+        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            rows.execute(
+                f"COPY ({sql}) TO $out (FORMAT parquet, COMPRESSION zstd)",
+                {**values, "out": str(partial)},
+            )
+            os.replace(partial, path)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+        written.append(path)
+    return tuple(written)
+
+
+def _records() -> str:
+    kept = ", ".join(key for key in SUMMARY if key != "cases")
+    return f"SELECT {kept}, path FROM {_ONCE} ORDER BY started, content"
+
+
+def _starts() -> str:
+    starts = " UNION ALL ".join(
+        f"SELECT {_KEYS}, c.\"case\", c.outcome, c.signature, '{start}' AS start,"
+        f" c.{start} AS seconds FROM flat"
+        for start in STARTS
+    )
+    return (
+        f"WITH flat AS (SELECT {_KEYS}, unnest(cases) AS c FROM {_ONCE})"
+        f' SELECT * FROM ({starts}) ORDER BY started, content, "case", start'
+    )
+
+
+def _counters(rows: Rows) -> tuple[str, dict[str, object]]:
+    """The counters, which no summary has: they are read from the texts of all records."""
+    values: dict[str, object] = {"halves": _HALVES}
+    sources = rows.execute(
+        "SELECT DISTINCT source FROM rows WHERE ends_with(source, ?) ORDER BY 1", [PACK]
+    ).fetchall()
+    loose = rows.execute(
+        f"SELECT path FROM {_ONCE} WHERE source IS NULL OR NOT ends_with(source, ?)", [PACK]
+    ).fetchall()
+    texts = []
+    if loose:
+        texts.append("SELECT filename AS name, content AS text FROM read_text($loose)")
+        values["loose"] = [literal(each) for (each,) in loose]
+    if sources:
+        texts.append(
+            "SELECT filename || '/' || file, text FROM read_parquet($packs, filename = true)"
+        )
+        values["packs"] = [literal(each) for (each,) in sources]
+    told = " UNION ALL ".join(texts) or "SELECT NULL AS name, NULL AS text WHERE false"
+    sql = f"""
+        WITH texts AS ({told}), good AS (
+          SELECT name, CASE WHEN json_valid(text) THEN text
+            ELSE regexp_replace(text, $halves, '\\1\\2?', 'g') END AS text
+          FROM texts
+        ), flat AS (
+          SELECT {_KEYS}, unnest(from_json(text, '{_COUNTERS}').cases) AS c
+          FROM {_ONCE} JOIN good ON path = name
+        ), starts AS (
+          SELECT {_KEYS}, c."case" AS "case", unnest(c.starts) AS s FROM flat
+        ), counts AS (
+          SELECT {_KEYS}, "case", s.start AS start, unnest(map_entries(s.counters)) AS e
+          FROM starts
+        )
+        SELECT {_KEYS}, "case", start, e.key AS counter, e.value AS count FROM counts"""
+    return sql, values

@@ -1,0 +1,192 @@
+"""Where records are: folders, files, archives and object stores; their rows, and their texts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from matrix.engines.archives import PACK, load, texts
+from matrix.engines.record_index import INDEX, follow, prefix
+from matrix.engines.rows import Rows
+from matrix.engines.stores import load_store, loose_text
+from matrix.errors import MatrixError
+from matrix.records import Record, RecordError, parse, read
+
+__all__ = ["LARGE", "Held", "Place", "add", "needs_duckdb", "pays", "records_of"]
+
+LARGE = 500
+"""From how many record files on a folder gets an index unasked: some 4 s of reading without."""
+
+Place = Path | str
+"""A folder or file of records, or the address of a folder in an object store (`s3://...`)."""
+Held = tuple[str, str | None, str, str, str, str]
+"""Of a row its path, source, file, cell, platform and start."""
+
+
+def pays(places: Iterable[Place]) -> bool:
+    """Whether records of these places are better read by an index than one by one.
+
+    They are where one is there already, where an archive or an object store is among them, or where
+    a folder holds `LARGE` records.
+    """
+    for place in places:
+        if isinstance(place, str) or place.name.endswith(PACK):
+            return True
+        if not place.is_dir():
+            continue
+        if (place / INDEX).exists():
+            return True
+        for count, entry in enumerate(_walk(place), 1):
+            if entry.name.endswith(PACK) or count >= LARGE:
+                return True
+    return False
+
+
+def needs_duckdb(places: Iterable[Place]) -> bool:
+    """Whether some of the records cannot be read without it."""
+    for place in places:
+        if isinstance(place, str) or place.name.endswith(PACK):
+            return True
+        if place.is_dir() and any(entry.name.endswith(PACK) for entry in _walk(place)):
+            return True
+    return False
+
+
+def add(rows: Rows, places: Sequence[Place], index: bool | None) -> None:
+    """Add the rows of all records of the places, each file once.
+
+    `index`: keep one in each folder always, never, or (None) where `pays` says so.
+    """
+    seen: set[str] = set()
+    for place in places:
+        if isinstance(place, str):
+            load_store(rows, place)
+        elif place.is_dir():
+            _add_folder(rows, place, seen, pays([place]) if index is None else index)
+        elif not place.exists():
+            rows.errors.append(
+                RecordError(f"{place}: no such folder or record; name one that is there")
+            )
+        elif place.name.endswith(PACK):
+            _add_archives(rows, [place], seen)
+        else:
+            real = os.path.realpath(place)
+            if real not in seen:
+                seen.add(real)
+                rows.add_files([(str(place), str(place), 0, 0)])
+
+
+def records_of(rows: Rows, held: Sequence[Held]) -> tuple[dict[str, Record], list[MatrixError]]:
+    """The records of some rows by their paths, read again, and the faults of those that are bad."""
+    told = _texts(rows, held)
+    records: dict[str, Record] = {}
+    faults: list[MatrixError] = []
+    for path, source, _, *what in held:
+        try:
+            if source is None:
+                record = read(Path(path))
+            else:
+                if path not in told:
+                    raise RecordError(f"{path}: is no longer in the archive; try again")
+                record = parse(told[path], path)
+            if [record.cell, record.platform, record.started] != what:
+                raise RecordError(
+                    f"{path}: says another cell or time than its summary does; unpack and pack"
+                    " it again, or delete the index"
+                )
+        except RecordError as error:
+            faults.append(error)
+        else:
+            records[path] = record
+    return records, faults
+
+
+def _texts(rows: Rows, held: Sequence[Held]) -> dict[str, str]:
+    """The texts of those that are no files of their own, by their paths."""
+    sources: dict[str, list[tuple[str, str, str]]] = {}
+    for path, source, file, _, _, started in held:
+        if source is not None:
+            sources.setdefault(source, []).append((path, file, started))
+    found: dict[str, str] = {}
+    for source, some in sources.items():
+        if source.endswith(PACK):
+            paths = {file: path for path, file, _ in some}
+            days = [started for _, _, started in some]
+            told = texts(rows, source, list(paths), min(days), max(days))
+            found.update({paths[file]: text for file, text in told.items()})
+        else:
+            found[some[0][0]] = loose_text(rows, source)
+    return found
+
+
+def _add_folder(rows: Rows, folder: Path, seen: set[str], index: bool) -> None:
+    files: dict[str, tuple[int, int]] = {}
+    odd: list[tuple[str, str, int, int]] = []
+    archives: list[Path] = []
+    missing = 0
+    roots: dict[str, str] = {}
+    before, cut = prefix(folder), len(os.path.join(folder, ""))
+    for entry in _walk(folder, rows.errors):
+        file = entry.path[cut:]
+        if entry.name.endswith(PACK):
+            archives.append(Path(before + file))
+            continue
+        real = _real(entry, roots)
+        if real in seen:
+            missing += 1
+            continue
+        seen.add(real)
+        try:
+            about = entry.stat()
+            file.encode()
+        except (OSError, UnicodeEncodeError):
+            odd.append((before + file, file, 0, 0))
+        else:
+            files[file] = (about.st_size, about.st_mtime_ns)
+    follow(rows, folder, files, write=index and not missing)
+    rows.add_files(odd)
+    _add_archives(rows, archives, seen)
+
+
+def _add_archives(rows: Rows, archives: Iterable[Path], seen: set[str]) -> None:
+    for path in sorted(archives):
+        real = os.path.realpath(path)
+        if real not in seen:
+            seen.add(real)
+            load(rows, str(path))
+
+
+def _walk(folder: Path, errors: list[MatrixError] | None = None) -> Iterator[os.DirEntry[str]]:
+    """What `read_many` would read of a folder, and the archives in it, in no order.
+
+    A folder that cannot be read goes to `errors`.
+    """
+    below = [str(folder)]
+    while below:
+        where = below.pop()
+        try:
+            with os.scandir(where) as found:
+                entries = list(found)
+        except OSError as error:
+            if errors is not None:
+                why = error.strerror or error
+                errors.append(RecordError(f"{where}: cannot be read: {why}"))
+            continue
+        for entry in entries:
+            name = entry.name
+            archive = name.endswith(PACK) and not os.path.isdir(entry.path)
+            if (archive or name.endswith(".json")) and not name.startswith("."):
+                yield entry
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.path)
+
+
+def _real(entry: os.DirEntry[str], roots: dict[str, str]) -> str:
+    """`os.path.realpath`, which asks the disk once a folder and not once a file."""
+    if entry.is_symlink():
+        return os.path.realpath(entry.path)
+    parent = os.path.dirname(entry.path)
+    if parent not in roots:
+        roots[parent] = os.path.realpath(parent)
+    return f"{roots[parent]}/{entry.name}"

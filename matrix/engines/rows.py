@@ -1,0 +1,190 @@
+"""The rows of many records in a database in memory (DuckDB), and how they get there.
+
+No SQL here, nor in the modules that use it, is made of text from outside: file names, versions and
+filters are parameters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from matrix.engines.processes import die_with_parent
+from matrix.engines.summaries import ROW, of_text, write_rows
+from matrix.errors import MatrixError
+from matrix.history import HistoryError
+
+__all__ = ["COLUMNS", "Progress", "Rows", "duckdb", "failure", "literal", "one_line"]
+
+COLUMNS = ", ".join(ROW)
+"""The columns of a row, for SQL."""
+Progress = Callable[[str], None]
+
+_MEMORY = "512MB"
+_ALONE = 200  # so few records are summarised in this process: another takes a second to start
+_CHUNK = 250
+_SAVE_SECONDS = 30.0
+
+
+class Rows:
+    """A table `rows`: of each record file and each record in an archive its row.
+
+    Its columns are those of `matrix.engines.summaries.ROW`, `path`, and `source`: the archive, or
+    the address, that the record is in, or NULL for a file of its own. `errors` has what is wrong
+    with whole places, `stale` the archives that another release of the matrix wrote.
+
+    Raises HistoryError where DuckDB is missing.
+    """
+
+    def __init__(self, progress: Progress, jobs: int | None = None) -> None:
+        """Make the empty table. `jobs`: how many processes read records."""
+        engine = duckdb()
+        if engine is None:
+            raise HistoryError(
+                "duckdb is not installed, and many or packed records are searched by it;"
+                " install torch-vllm-matrix[history,table]"
+            )
+        self.errors: list[MatrixError] = []
+        self.stale: set[str] = set()
+        self.progress = progress
+        self._jobs = jobs or min(os.cpu_count() or 1, 8)
+        self._temp = tempfile.TemporaryDirectory(prefix="matrix-history-")
+        self._db: Any = engine.connect(
+            ":memory:",
+            config={
+                "memory_limit": _MEMORY,
+                "temp_directory": self._temp.name,
+                "preserve_insertion_order": "false",
+            },
+        )
+        columns = ", ".join(f"{name} {kind}" for name, kind in ROW.items())
+        self._db.execute(f"CREATE TABLE rows (path VARCHAR, source VARCHAR, {columns})")
+        self._db.execute("SET enable_progress_bar = false")
+
+    def close(self) -> None:
+        """Free the memory and the temporary files."""
+        self._db.close()
+        self._temp.cleanup()
+
+    def execute(self, sql: str, values: object = None) -> Any:
+        """Run SQL of this project, with its parameters; returns DuckDB's cursor."""
+        return self._db.execute(sql, values)
+
+    def add_files(
+        self, files: Sequence[tuple[str, str, int, int]], save: Callable[[], None] | None = None
+    ) -> None:
+        """Summarise these files (path, name, size, time), side by side where there are many.
+
+        `save` is called every half minute and in the end, however it ends, so that what was read
+        is not read again.
+        """
+        if not files:
+            return
+        saved, unsaved = time.monotonic(), False
+        try:
+            with contextlib.closing(self._written(files)) as written:
+                for rows in written:
+                    self._insert(rows, None)
+                    rows.unlink()
+                    unsaved = True
+                    if save is not None and time.monotonic() - saved >= _SAVE_SECONDS:
+                        save()
+                        saved, unsaved = time.monotonic(), False
+        finally:
+            if save is not None and unsaved:
+                save()
+
+    def add_texts(self, source: str, told: Any, *, single: bool = False) -> None:
+        """Summarise the (file, text) of a cursor. `single`: the source is the one record itself."""
+        rows = Path(self._temp.name) / "texts.jsonl"
+        with open(rows, "w", encoding="ascii") as out:
+            while some := told.fetchmany(_CHUNK):
+                for file, text in some:
+                    name = source if single else f"{source}/{file}"
+                    out.write(json.dumps(of_text(text, name, file)) + "\n")
+        self._insert(rows, source)
+
+    def _written(self, files: Sequence[tuple[str, str, int, int]]) -> Generator[Path]:
+        """Files of rows as they come to be written, a part of the records each."""
+        folder = Path(tempfile.mkdtemp(dir=self._temp.name))
+        parts = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
+        outs = [folder / f"{at}.jsonl" for at in range(len(parts))]
+        if len(files) < _ALONE or self._jobs < 2:
+            for part, out in zip(parts, outs, strict=True):
+                write_rows(part, out)
+                yield out
+            return
+        self.progress(f"reads {len(files)} records that are new or changed")
+        pool = ProcessPoolExecutor(self._jobs, get_context("spawn"), initializer=_serve)
+        try:
+            done, began = 0, time.monotonic()
+            for count, out in zip(pool.map(write_rows, parts, outs), outs, strict=True):
+                yield out
+                done += count
+                if done // 10_000 != (done - count) // 10_000:
+                    took = time.monotonic() - began
+                    self.progress(f"{done} of {len(files)} read in {took:.0f} s")
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _insert(self, rows: Path, source: str | None) -> None:
+        columns = {"path": "VARCHAR", **ROW}
+        self._db.execute(
+            f"INSERT INTO rows SELECT path, $source, {COLUMNS} FROM read_json($rows,"
+            " format = 'newline_delimited', maximum_object_size = 67108864, columns = $columns)",
+            {"source": source, "rows": literal(str(rows)), "columns": columns},
+        )
+
+    def check_columns(self, path: Path | str, columns: Mapping[str, str]) -> None:
+        """Raise HistoryError where a Parquet file has not all of these columns."""
+        found = self.execute(
+            "SELECT name FROM parquet_schema($path)", {"path": literal(str(path))}
+        ).fetchall()
+        missing = set(columns) - {name for (name,) in found}
+        if missing:
+            raise HistoryError(f"has no column {min(missing)}")
+
+
+@cache
+def duckdb() -> Any:
+    """The module, or None where it is not installed."""
+    try:
+        return importlib.import_module("duckdb")
+    except ImportError:
+        return None
+
+
+def failure() -> type[Exception]:
+    """What DuckDB raises. It must be installed."""
+    found: type[Exception] = duckdb().Error
+    return found
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What DuckDB says, without the SQL that it shows below it."""
+    return " ".join(str(error).split("LINE 1:")[0].split())[:most]
+
+
+def literal(path: str) -> str:
+    """A local path for where DuckDB would take it for a pattern."""
+    if "://" in path:
+        return path
+    return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def _serve() -> None:
+    """Leave Ctrl-C to the process that started this one, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()

@@ -1,0 +1,80 @@
+"""Records in an object store (`s3://bucket/records`): its archives, and its loose records."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from matrix.engines.archives import PACK, load
+from matrix.engines.rows import Rows, failure, one_line
+from matrix.history import HistoryError
+from matrix.records import RecordError
+
+__all__ = ["load_store", "loose_text"]
+
+_S3 = {
+    "key_id": "ACCESS_KEY_ID",
+    "secret": "SECRET_ACCESS_KEY",
+    "session_token": "SESSION_TOKEN",
+    "region": "REGION",
+}
+
+
+def load_store(rows: Rows, address: str) -> None:
+    """Add the rows of an address's archives, and of its loose records, which are all read.
+
+    Raises HistoryError where the store cannot be read.
+    """
+    base = address.rstrip("/")
+    try:
+        if address.startswith("s3://"):
+            _sign_in(rows)
+        if base.endswith(PACK):
+            packs, loose = [base], []
+        else:
+            packs = _found(rows, f"{base}/**/*{PACK}")
+            loose = _found(rows, f"{base}/**/*.json")
+    except failure() as error:
+        raise HistoryError(f"{address}: cannot be read: {one_line(error, 200)}") from None
+    for source in packs:
+        load(rows, source)
+    if loose:
+        rows.progress(f"{address}: reads {len(loose)} loose records; an archive is faster")
+    for source in loose:
+        name = source.rsplit("/", 1)[-1]
+        if not name.startswith("."):
+            told: Any = rows.execute(
+                "SELECT $name, content FROM read_text($source)", {"name": name, "source": source}
+            )
+            rows.add_texts(source, told, single=True)
+    if not packs and not loose:
+        rows.errors.append(
+            RecordError(f"{address}: no such folder or record; name one that is there")
+        )
+
+
+def loose_text(rows: Rows, source: str) -> str:
+    """The text of a loose record of a store."""
+    found = rows.execute("SELECT content FROM read_text($source)", {"source": source})
+    return str(found.fetchone()[0])
+
+
+def _sign_in(rows: Rows) -> None:
+    """Take S3's credentials from the environment (`AWS_*`), where it has some."""
+    rows.execute("LOAD httpfs")
+    given = {name: os.environ.get(f"AWS_{key}") for name, key in _S3.items()}
+    given["region"] = given["region"] or os.environ.get("AWS_DEFAULT_REGION")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    values: dict[str, object] = {key: each for key, each in given.items() if each}
+    if endpoint:
+        scheme, _, host = endpoint.rpartition("://")
+        values |= {"endpoint": host.rstrip("/"), "url_style": "path"}
+        values["use_ssl"] = scheme != "http"
+    if values:
+        settings = ", ".join(f"{key} ${key}" for key in values)
+        rows.execute(f"CREATE OR REPLACE SECRET (TYPE s3, {settings})", values)
+
+
+def _found(rows: Rows, pattern: str) -> list[str]:
+    told = rows.execute("SELECT file FROM glob($pattern) ORDER BY file", {"pattern": pattern})
+    return [file for (file,) in told.fetchall()]

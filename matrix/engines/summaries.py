@@ -1,0 +1,137 @@
+"""The summary of a record as one row: which columns it has, and by what law it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from matrix.history import summarise
+from matrix.records import Record, RecordError, parse, read, validate
+
+__all__ = ["ROW", "SUMMARY", "of_file", "of_text", "stamp", "write_rows"]
+
+SUMMARY = {
+    "cell": "VARCHAR",
+    "platform": "VARCHAR",
+    "started": "VARCHAR",
+    "finished": "BOOLEAN",
+    "whole": "BOOLEAN",
+    "settles": "BOOLEAN",
+    "deselected": "BIGINT",
+    "error": "VARCHAR",
+    "torch": "VARCHAR",
+    "vllm": "VARCHAR",
+    "python": "VARCHAR",
+    "fingerprint": "VARCHAR",
+    "jobs": "BIGINT",
+    "seconds": "DOUBLE",
+    "content": "VARCHAR",
+    "judged": "VARCHAR",
+    "cases": (
+        'STRUCT("case" VARCHAR, outcome VARCHAR, signature VARCHAR, cold DOUBLE, warm DOUBLE)[]'
+    ),
+}
+"""The columns of `matrix.history.Summary` and their types in DuckDB."""
+ROW = {
+    "stamp": "VARCHAR",
+    "file": "VARCHAR",
+    "size": "BIGINT",
+    "mtime": "BIGINT",
+    "fault": "VARCHAR",
+    **SUMMARY,
+}
+"""The columns of a row: its law, the file's name in its folder or archive, its size in bytes and
+time in nanoseconds, what is wrong with it (NULL for a good record), and the summary."""
+
+_LAW_FILES = ("records.py", "cells.py", "verdicts.py", "history.py", "data/record.schema.json")
+
+
+def write_rows(files: Sequence[tuple[str, str, int, int]], out: Path) -> int:
+    """Write a row for each file (path, name, size, time) to `out`, one line of JSON each.
+
+    Returns how many. Works in any process.
+    """
+    with open(out, "w", encoding="ascii") as lines:
+        for path, file, size, mtime in files:
+            lines.write(json.dumps(of_file(path, file, size, mtime)) + "\n")
+    return len(files)
+
+
+def of_file(path: str, file: str, size: int, mtime: int) -> dict[str, object]:
+    """The row of a record file, with its path."""
+    at: dict[str, object] = {"path": _text(path), "file": _text(file), "size": size, "mtime": mtime}
+    try:
+        record = read(Path(path))
+        _check_schema(json.loads(Path(path).read_bytes()), path)
+    except RecordError as error:
+        return {**at, "stamp": stamp(), "fault": _text(str(error).removeprefix(path))}
+    except OSError as error:
+        return {**at, "stamp": stamp(), "fault": f": cannot be read: {error.strerror or error}"}
+    return {**at, **_summary(record)}
+
+
+def of_text(text: str, name: str, file: str) -> dict[str, object]:
+    """The row of a record's text, which `name` stands for in what is said of it."""
+    at: dict[str, object] = {"path": _text(name), "file": _text(file), "size": 0, "mtime": 0}
+    try:
+        record = parse(text, name)
+        _check_schema(json.loads(text), name)
+    except RecordError as error:
+        return {**at, "stamp": stamp(), "fault": _text(str(error).removeprefix(name))}
+    return {**at, **_summary(record)}
+
+
+@cache
+def stamp() -> str:
+    """By what law a summary was made: another release may read or judge a record otherwise."""
+    here = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for name in _LAW_FILES:
+        digest.update((here / name).read_bytes())
+    digest.update(repr(ROW).encode())
+    return digest.hexdigest()[:16]
+
+
+def _summary(record: Record) -> dict[str, object]:
+    found = dataclasses.asdict(summarise(record))
+    return {
+        "stamp": stamp(),
+        **{key: _text(each) if isinstance(each, str) else each for key, each in found.items()},
+        "cases": [
+            {key: _text(each) if isinstance(each, str) else each for key, each in case.items()}
+            for case in found["cases"]
+        ],
+    }
+
+
+def _text(value: str) -> str:
+    """Text that a database can hold: no lone surrogates and no NUL, which JSON may have."""
+    return value.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def _check_schema(data: object, name: str) -> None:
+    """`matrix.records.validate`, a hundred times faster where jsonschema-rs finds no fault."""
+    fast = _fast_validator()
+    if fast is not None:
+        try:
+            if fast.is_valid(data):
+                return
+        except ValueError:
+            pass  # Text that Rust cannot hold, such as half a surrogate pair.
+    validate(data, name)
+
+
+@cache
+def _fast_validator() -> Any:
+    try:
+        jsonschema_rs = importlib.import_module("jsonschema_rs")
+    except ImportError:
+        return None
+    schema = Path(__file__).parents[1] / "data" / "record.schema.json"
+    return jsonschema_rs.validator_for(json.loads(schema.read_text(encoding="utf-8")))

@@ -1,0 +1,133 @@
+"""Folders of made-up records, for the tests of what works on many."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+import rules
+from matrix.engines import archives
+from matrix.engines.history import History
+from matrix.records import Case, Record, RunError, Rung, Start, to_json
+from matrix.report import markdown, table_json
+from matrix.report.table import tabulate
+
+CELLS = ("py311-torch210-vllm019", "py311-torch29-vllm016")
+LATE = "2026-11-20T00:00:00Z"
+quick = settings(
+    deadline=None,
+    max_examples=10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+_folders = itertools.count()
+
+
+def make(
+    cell: str = CELLS[0],
+    platform: str = "cpu",
+    started: str = "2026-10-22T18:00:00Z",
+    total: float = 60.0,
+    saved: int = 0,
+    jobs: int = 1,
+    **more: Any,
+) -> Record:
+    starts = (
+        Start("cold", {"total": total}, {"num_compiled_artifacts_saved": 3}),
+        Start("warm", {"total": 20.0}, {"num_compiled_artifacts_saved": saved}),
+    )
+    torch, vllm = ("2.10.0+cu128", "0.19.1") if cell == CELLS[0] else ("2.9.1", "0.16.0")
+    provenance = {
+        "started": started,
+        "seconds": 3.0,
+        "python": "3.11.7",
+        "os": "Linux",
+        "machine": "x86_64",
+        "cpu": {"model": None, "cores": 2},
+        "memory_mib": 1,
+        "gpu": None,
+        "torch": torch,
+        "vllm": vllm,
+        "triton": None,
+        "cuda": None,
+        "tests": {"commit": None, "fingerprint": "sha256:0"},
+        "command": [],
+        "model_source": "data",
+        "jobs": jobs,
+    }
+    values: dict[str, Any] = {
+        "cell": cell,
+        "platform": platform,
+        "finished": True,
+        "provenance": provenance,
+        "cases": (Case("moe_startup[mega_aot=1]", "passed", starts=starts),),
+        **more,
+    }
+    return Record(**values)
+
+
+passed = make().cases[0]
+drifted = make(saved=7).cases[0]
+failed = Case(
+    "b", "failed", reason="it \ud800 broke\0", signature="\ud800", starts=passed.starts[:1]
+)
+idle = Case("c", "not_applicable")
+some_records = st.builds(
+    make,
+    cell=st.sampled_from(CELLS),
+    platform=st.sampled_from(("cpu", "cuda")),
+    started=st.sampled_from([f"2026-11-{day:02}T18:00:00Z" for day in (1, 2, 3, 4, 29, 30)]),
+    finished=st.booleans(),
+    error=st.sampled_from((None, None, "no_space", "imports", "timed_out", "wrong_cell")).map(
+        lambda kind: kind and RunError(kind, "why")
+    ),
+    rungs=st.sampled_from(((), (), (Rung("imports", False),))),
+    cases=st.sampled_from(((passed,), (drifted,), (passed, failed), (failed,), (idle,), ())),
+    deselected=st.integers(0, 1),
+    total=st.sampled_from((60.0, 61.0)),
+    jobs=st.sampled_from((1, 1, 2)),
+)
+
+
+def silent(line: str) -> None:
+    """Nobody listens."""
+
+
+def fill(tmp_path: Path, records: list[Record]) -> Path:
+    """A new folder with these records, and a bad file among them."""
+    folder = tmp_path / f"many[{next(_folders)}]*"
+    for at, record in enumerate(records):
+        path = folder / record.platform / f"{record.cell}.{at}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_json(record), encoding="utf-8")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{CELLS[0]}.bad.json").write_text('{"schema": 1,', encoding="utf-8")
+    return folder
+
+
+def nights(count: int) -> list[Record]:
+    """So many records of one cell, a day each."""
+    return [make(started=f"2026-11-{day:02}T18:00:00Z") for day in range(1, count + 1)]
+
+
+def told(records: list[tuple[Path, Record]], late: str | None) -> tuple[str, str]:
+    """The table of the records."""
+    table = tabulate(records, rules.ANY_CASE, late=late)
+    return markdown.render(table), table_json.render(table)
+
+
+def indexed(
+    folder: Path, late: str | None = LATE, **more: Any
+) -> tuple[tuple[str, str], list[str]]:
+    """The table of a folder by its index, and what is bad in it."""
+    with History([folder], silent, index=True, **more) as history:
+        found = history.newest(late)
+    return told(found.records, late), [str(error) for error in found.errors]
+
+
+def pack_all(folder: Path) -> None:
+    """Put the folder's records into archives."""
+    with History([folder], silent, index=True) as history:
+        for path in archives.pack(folder, history.rows, "9999", lambda _: False, silent).files:
+            path.unlink()

@@ -1,0 +1,36 @@
+"""Expectations that several tests judge by."""
+
+from matrix.expectations import parse_expectations
+
+ANY_CASE_TEXT = """
+[[rule]]
+id = "cold"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["a record"]
+
+[[rule]]
+id = "warm"
+start = "warm"
+counters = { num_compiled_artifacts_saved = 0 }
+evidence = ["a record"]
+"""
+ANY_CASE = parse_expectations(ANY_CASE_TEXT, "rules.toml")
+"""Every case saves 3 artifacts in a cold start and none in a warm one."""
+MOE_TEXT = """
+[[rule]]
+id = "cold"
+case = "moe"
+start = "cold"
+counters = { num_compiled_artifacts_saved = 3 }
+evidence = ["a record"]
+
+[[rule]]
+id = "warm"
+case = "moe"
+start = "warm"
+counters = { num_compiled_artifacts_saved = 0, num_compiled_artifacts_loaded = 3 }
+evidence = ["a record"]
+"""
+MOE = parse_expectations(MOE_TEXT, "rules.toml")
+"""The case `moe` saves 3 artifacts in a cold start, and loads them in a warm one."""
