@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 from pathlib import Path
 
@@ -242,11 +242,12 @@ class Expectations:
         """
         torch = _situation_version("torch", situation.torch)
         vllm = _situation_version("vllm", situation.vllm)
+        cases = (None, situation.case, situation.case.partition("[")[0])
         best: dict[str, Rule] = {}
         for rule in self.rules:
             if (
                 rule.start == start
-                and (rule.case is None or _case_within(situation.case, rule.case))
+                and rule.case in cases
                 and rule.platform in (None, situation.platform)
                 and rule.flags.items() <= situation.flags.items()
                 and rule.torch.contains(torch)
@@ -442,6 +443,7 @@ def _suggest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
+@lru_cache(maxsize=1024)
 def _situation_version(key: str, text: str) -> Version:
     try:
         return Version(text)

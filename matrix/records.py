@@ -11,11 +11,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from matrix.cells import CellError, cell_of, factors, matches
 from matrix.errors import MatrixError
@@ -171,6 +171,10 @@ class Record:
         """How many cases ran side by side; records from before the key ran one after another."""
         jobs = self.provenance.get("jobs")
         return jobs if type(jobs) is int else 1
+
+
+_RECORD_KEYS = tuple(each.name for each in dataclasses.fields(Record))
+_CASE_KEYS = tuple(each.name for each in dataclasses.fields(Case))
 
 
 def clip_failure(text: str) -> str:
@@ -337,11 +341,11 @@ def _decode(text: str, name: str) -> object:
         return value
 
     def mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found: dict[str, object] = {}
-        for key, value in pairs:
-            if key in found:
-                raise RecordError(f"{name}: not a record: the key {key[:80]!r} stands there twice")
-            found[key] = value
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise RecordError(f"{name}: not a record: the key {twice[:80]!r} stands there twice")
         return found
 
     try:
@@ -364,8 +368,22 @@ def _decode(text: str, name: str) -> object:
 class _At:
     """A place in the decoded JSON, so that each fault names its file and its key."""
 
-    def __init__(self, name: str, key: str, value: object) -> None:
-        self.name, self.key, self.value = name, key, value
+    __slots__ = ("_step", "_under", "name", "value")
+
+    def __init__(
+        self, name: str, value: object, under: "_At | None" = None, step: str | int = ""
+    ) -> None:
+        self.name, self.value, self._under, self._step = name, value, under, step
+
+    @property
+    def key(self) -> str:
+        """The way here, such as `cases[0].seconds`; "" for the whole."""
+        if self._under is None:
+            return ""
+        above = self._under.key
+        if isinstance(self._step, int):
+            return f"{above}[{self._step}]"
+        return f"{above}.{self._step[:80]}" if above else self._step[:80]
 
     def fail(self, fault: str) -> NoReturn:
         where = f"{self.key}: " if self.key else ""
@@ -386,18 +404,27 @@ class _At:
                 self.fail(f"has an unknown key {key[:80]!r}; known are {', '.join(known)}")
         return members
 
-    def members(self) -> dict[str, "_At"]:
+    def mapping(self) -> dict[str, object]:
         if not isinstance(self.value, dict):
             self.wrong("an object")
-        prefix = f"{self.key}." if self.key else ""
-        return {
-            key: _At(self.name, f"{prefix}{key[:80]}", each) for key, each in self.value.items()
-        }
+        return self.value
+
+    def members(self) -> dict[str, "_At"]:
+        name = self.name
+        return {key: _At(name, each, self, key) for key, each in self.mapping().items()}
+
+    def each(self, fits: Callable[[object], bool], wanted: str) -> dict[str, Any]:
+        """The object itself, where each of its values fits."""
+        found = self.mapping()
+        if not all(map(fits, found.values())):
+            key = next(key for key, value in found.items() if not fits(value))
+            _At(self.name, found[key], self, key).wrong(wanted)
+        return found
 
     def items(self) -> list["_At"]:
         if not isinstance(self.value, list):
             self.wrong("a list")
-        return [_At(self.name, f"{self.key}[{i}]", each) for i, each in enumerate(self.value)]
+        return [_At(self.name, each, self, i) for i, each in enumerate(self.value)]
 
     def text(self) -> str:
         if not isinstance(self.value, str):
@@ -418,26 +445,41 @@ class _At:
         return self.value
 
     def count(self) -> int:
-        if isinstance(self.value, bool) or not isinstance(self.value, int) or self.value < 0:
-            self.wrong("a count (an integer from 0 up)")
-        return self.value
+        if not _is_count(self.value):
+            self.wrong(_COUNT)
+        return cast(int, self.value)
 
     def seconds(self) -> float:
-        if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
-            self.wrong("seconds (a number)")
-        if not 0 <= self.value < 1e12:
-            self.wrong("seconds (a number from 0 up)")
-        return float(self.value)
+        if not _is_seconds(self.value):
+            self.wrong(_SECONDS)
+        return float(cast(float, self.value))
 
     def scalars(self) -> dict[str, object]:
-        for each in self.members().values():
-            if isinstance(each.value, (dict, list)):
-                each.wrong("true, false, a number, a string or null")
-        return {key: each.value for key, each in self.members().items()}
+        return self.each(_is_scalar, "true, false, a number, a string or null")
+
+
+_COUNT = "a count (an integer from 0 up)"
+_SECONDS = "seconds (a number from 0 up)"
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_seconds(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= cast(float, value) < 1e12
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str
+
+
+def _is_scalar(value: object) -> bool:
+    return not isinstance(value, (dict, list))
 
 
 def _record(data: object, name: str) -> Record:
-    whole = _At(name, "", data)
+    whole = _At(name, data)
     schema = whole.members().get("schema")
     if schema is None:
         whole.fail("not a record: has no key 'schema'")
@@ -448,7 +490,7 @@ def _record(data: object, name: str) -> Record:
     if schema.value != SCHEMA:
         schema.wrong(str(SCHEMA))
     # Records from before the key have none, and nobody counted then.
-    at = whole.keys([each.name for each in dataclasses.fields(Record)], ["deselected"])
+    at = whole.keys(_RECORD_KEYS, ["deselected"])
     try:
         full = factors(at["cell"].text()).vllm is not None
     except CellError as error:
@@ -464,9 +506,9 @@ def _record(data: object, name: str) -> Record:
         cell=at["cell"].text(),
         platform=at["platform"].one_of(PLATFORMS),
         finished=at["finished"].truth(),
-        provenance={key: each.value for key, each in at["provenance"].members().items()},
+        provenance=at["provenance"].mapping(),
         error=None if at["error"].value is None else _error(at["error"]),
-        packages={key: each.text() for key, each in at["packages"].members().items()},
+        packages=at["packages"].each(_is_text, "a string"),
         flags=at["flags"].scalars(),
         rungs=tuple(_rung(each) for each in at["rungs"].items()),
         cases=_cases(at["cases"]),
@@ -508,7 +550,7 @@ def _cases(place: _At) -> tuple[Case, ...]:
 
 
 def _case(place: _At) -> Case:
-    at = place.keys([each.name for each in dataclasses.fields(Case)])
+    at = place.keys(_CASE_KEYS)
     starts: dict[str, Start] = {}
     for each in at["starts"].items():
         start = _start(each)
@@ -532,8 +574,8 @@ def _start(place: _At) -> Start:
     at = place.keys(["start", "seconds", "counters"])
     return Start(
         start=at["start"].one_of(STARTS),
-        seconds={key: each.seconds() for key, each in at["seconds"].members().items()},
-        counters={key: each.count() for key, each in at["counters"].members().items()},
+        seconds=at["seconds"].each(_is_seconds, _SECONDS),
+        counters=at["counters"].each(_is_count, _COUNT),
     )
 
 

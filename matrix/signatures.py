@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -266,8 +266,10 @@ def reason(failure_text: str) -> str:
 
 def _lines(text: str) -> list[str]:
     lines: list[str] = []
-    for raw in _ESCAPE.sub("", text).splitlines():
-        line = _CONTROL.sub(" ", raw[:_LINE_LIMIT])
+    for raw in (_ESCAPE.sub("", text) if "\x1b" in text else text).splitlines():
+        line = raw[:_LINE_LIMIT]
+        if not line.isprintable():
+            line = _CONTROL.sub(" ", line)
         if not (lines and _RAISED.fullmatch(lines[-1])):
             line = _ASSERT.sub("AssertionError: assert ", line)
         while (bare := _PREFIX.sub("", line, count=1)) != line:
@@ -324,16 +326,17 @@ def _errors(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
 
 def _why(lines: Sequence[str]) -> str:
     """The one line that says why: an error's type and message, else how it died, else the last."""
-    return _why_and_where(lines)[0]
+    return _why_and_where(lines, _errors(lines))[0]
 
 
-def _why_and_where(lines: Sequence[str]) -> tuple[str, int | None]:
+def _why_and_where(
+    lines: Sequence[str], errors: Sequence[tuple[int, re.Match[str]]]
+) -> tuple[str, int | None]:
     """The line that says why, and the place of its error in the text, if it is one."""
-    errors = _errors(lines)
-    while errors:
-        at, found = errors.pop()
+    for last in range(len(errors) - 1, -1, -1):
+        at, found = errors[last]
         said = (found["message"] or "").strip()
-        if errors and (_WRAPPERS.search(said) or _is_caused(lines, errors[-1][0], at)):
+        if last and (_WRAPPERS.search(said) or _is_caused(lines, errors[last - 1][0], at)):
             continue
         name = found["type"]
         if name in _BARE:
@@ -365,8 +368,9 @@ def _said_and_where(lines: Sequence[str]) -> tuple[str, str]:
     ended = _ENDED.fullmatch(lines[-1]) if lines else None
     if ended:
         return _died(lines, ended["how"])
-    said, at = _why_and_where(lines)
-    where = "" if at is None else _innermost(_frames(lines, at))
+    errors = _errors(lines)
+    said, at = _why_and_where(lines, errors)
+    where = "" if at is None else _innermost(_frames(lines, at, {place for place, _ in errors}))
     return _unwrapped(said), where
 
 
@@ -395,13 +399,12 @@ def _died(lines: Sequence[str], how: str) -> tuple[str, str]:
     return thrown or how, _innermost(stack)
 
 
-def _frames(lines: Sequence[str], at: int) -> list[tuple[str, str]]:
+def _frames(lines: Sequence[str], at: int, errors: Container[int]) -> list[tuple[str, str]]:
     """The files and functions on the way to the error of that line, the innermost first."""
     if _TRACED.match(lines[at]):
         traced = _traced(lines, at)
         if traced:
             return traced
-    errors = {place for place, _ in _errors(lines)}
     frames: list[tuple[str, str]] = []
     next_error = at
     for place in range(at - 1, -1, -1):
@@ -515,6 +518,7 @@ def _is_caused(lines: Sequence[str], earlier: int, later: int) -> bool:
     return any(_BECAUSE in line for line in lines[earlier + 1 : later])
 
 
+@functools.lru_cache(maxsize=4096)
 def _settle(text: str) -> str:
     text = _PATH.sub(_no_path, text)
     for varying, name in _VARYING:

@@ -471,10 +471,18 @@ SAVE = {
 }
 
 
+# What changed is told with no rules, as when it was new, and by the rules of today, which expect it
+# of the mega artifact's flag: then it is asked for as a change.
+AS_NEW_AND_AS_EXPECTED = pytest.mark.parametrize(
+    "asked", [{"rules": NO_RULES}, {"changes": True}], ids=["as new", "as expected"]
+)
+
+
+@AS_NEW_AND_AS_EXPECTED
 @pytest.mark.parametrize("case", ["model_startup[deepseek_v3.2]", "model_startup[kimi_k2.5]"])
-def test_history_the_startup_of_torch_2_12(case: str) -> None:
+def test_history_the_startup_of_torch_2_12(case: str, asked: dict[str, Any]) -> None:
     """pytorch/pytorch #180912: warm_artifacts_saved is 0 under torch 2.12, for these two models."""
-    (found,) = history(TORCH_211, TORCH_212, case=case, rules=NO_RULES)
+    (found,) = history(TORCH_211, TORCH_212, case=case, **asked)
     assert (found.answer, found.after, found.since) == (TORCH, "2.11.0", "2.12.1")
     assert found.evidence.startswith(
         f"vLLM 0.20.2 counts warm {SAVED} 4 under torch 2.11.0 and 0 under 2.12.1: torch,"
@@ -484,16 +492,17 @@ def test_history_the_startup_of_torch_2_12(case: str) -> None:
     assert {(SAVED, 4, 0), ("num_compiled_artifacts_loaded", 0, 4)} < changed
 
 
-def test_history_the_startup_of_torch_2_12_and_after_by_its_flag() -> None:
+@AS_NEW_AND_AS_EXPECTED
+def test_history_the_startup_of_torch_2_12_and_after_by_its_flag(asked: dict[str, Any]) -> None:
     """The same with a run under 2.13, and runs of both pairs with the flag of the other."""
     more = ("torch-213/py311-torch213-vllm020", "mega-off/py311-torch212-vllm020")
     places = [f"tests/attribution/{each}.json" for each in more]
-    found = history(TORCH_211, TORCH_212, *places, case="small_startup[dense]", rules=NO_RULES)
+    found = history(TORCH_211, TORCH_212, *places, case="small_startup[dense]", **asked)
     found += history(
         *(TORCH_211, TORCH_212, *places),
         case="model_startup[deepseek_v3.2]",
         names=frozenset(["py311-torch212-vllm020"]),
-        rules=NO_RULES,
+        **asked,
     )
     assert {each.name for each in found} == {"py311-torch212-vllm020", "py311-torch213-vllm020"}
     for each in found:
@@ -518,9 +527,10 @@ def test_history_what_the_missing_run_told() -> None:
     assert "and torch 2.12.1 with vLLM 0.19.1 shows it too: torch, since 2.12" in found.evidence
 
 
-def test_history_the_default_of_the_mega_artifact() -> None:
+@AS_NEW_AND_AS_EXPECTED
+def test_history_the_default_of_the_mega_artifact(asked: dict[str, Any]) -> None:
     """vllm-project/vllm #37198: it is on by default from torch 2.12."""
-    found = history(TORCH_211, TORCH_212, rules=NO_RULES)
+    found = history(TORCH_211, TORCH_212, **asked)
     assert {each.case for each in found} == {
         *(f"model_startup[{name}]" for name in ("deepseek_v3.2", "kimi_k2.5", "gpt_oss_120b")),
         *("model_startup[glm_4.5]", "model_startup[minimax_m2.5]"),
@@ -530,6 +540,11 @@ def test_history_the_default_of_the_mega_artifact() -> None:
         assert each.answer == TORCH
         assert [(flag.flag, flag.there, flag.here) for flag in each.flags] == [(FLAG, False, True)]
         assert f"with another default of {FLAG} (False at torch 2.11.0" in each.evidence
+
+
+def test_history_what_the_flag_explains_is_no_fault() -> None:
+    """Each start counts what it should with its value of the flag, so nothing drifts."""
+    assert history(TORCH_211, TORCH_212) == []
 
 
 def test_history_the_warm_save_mended_in_vllm_0_18() -> None:

@@ -1,9 +1,5 @@
 """How many cases run at once, for every machine."""
 
-import subprocess
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,30 +63,6 @@ def test_starts_that_measure_the_gpu_run_one_at_a_time() -> None:
 def test_what_is_no_number_of_jobs(text: str) -> None:
     with pytest.raises(ValueError):
         jobs_of(text)
-
-
-@pytest.mark.parametrize(
-    ("visible", "said", "free"),
-    [("", "80000\n", 80000), ("2,3", "80000\n", 80000), ("", "[N/A]\n", None), ("", "", None)],
-)
-def test_free_memory_is_asked_of_nvidia_smi(
-    monkeypatch: pytest.MonkeyPatch, visible: str, said: str, free: int | None
-) -> None:
-    asked: list[list[str]] = []
-
-    def run(command: list[str], **options: Any) -> Any:
-        asked.append(command)
-        return SimpleNamespace(stdout=said)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert jobs.free_gpu_mib() == free
-    assert asked[0][-2:] == ["-i", "2"] if visible else "-i" not in asked[0]
-
-
-def test_without_nvidia_smi_free_memory_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert jobs.free_gpu_mib() is None
 
 
 def test_this_process_has_cores() -> None:

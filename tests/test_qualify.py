@@ -16,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 import matrix.qualify
 from matrix import cli
+from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
 from matrix.expectations import Expectations, parse_expectations
 from matrix.history import shifted
@@ -903,3 +904,7 @@ def test_the_published_records_tell_what_torch_212_changed() -> None:
     changed = {each.case for each in told.flags}
     assert {each.case for each in told.drifts} == changed
     assert not any(case.startswith("moe_startup") for case in changed)
+    # The flag's rules expect its counts; of the others, such as graphs seen, there is no rule yet.
+    kinds = {(each.counter in DEFAULT_COUNTERS, each.kind) for each in told.drifts}
+    assert kinds >= {(True, EXPECTED), (False, NO_RULE)}
+    assert {kind for by_default, kind in kinds if by_default} == {EXPECTED}

@@ -59,6 +59,10 @@ def test_what_a_record_says_is_shown_as_text() -> None:
     assert {line.count(" | ") for line in told.splitlines() if line.startswith("|")} == {4}
 
 
+def test_a_run_with_a_flag_of_its_own_is_named_with_it() -> None:
+    assert "`py311-torch212-vllm020` on cpu with VLLM\\_X=0 |" in section([ONE])
+
+
 def test_many_symptoms_are_cut_and_counted() -> None:
     assert "; and 3 more" in lines([replace(ONE, symptoms=(COUNT,) * 9)])
 

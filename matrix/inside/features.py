@@ -45,7 +45,6 @@ _SPARSE_MLA = "DeepseekV32ForCausalLM"
 # What every start imports on its way, though `vllm` does not: hundreds of modules, none of which
 # calls CUDA or imports FlashInfer (which does) at its top.
 _STARTED = ("vllm.v1.worker.gpu_worker", "vllm.v1.worker.gpu_model_runner")
-_DYNAMO_GROUPS = ("aot_autograd", "inductor")
 _DYNAMO_COUNTERS = {
     "aot_autograd": ("total", "autograd_cache_miss", "autograd_cache_hit"),
     "inductor": ("fxgraph_cache_miss", "fxgraph_cache_hit"),
@@ -89,9 +88,9 @@ def counters() -> dict[str, int]:
     found = {
         name: value for name, value in asdict(compilation_counter).items() if type(value) is int
     }
-    for group in _DYNAMO_GROUPS:
+    for group, spoken_of in _DYNAMO_COUNTERS.items():
         counted: Mapping[str, int] = dynamo.get(group, {})
-        for name in (*_DYNAMO_COUNTERS[group], *counted):
+        for name in (*spoken_of, *counted):
             found[f"{group}.{name}"] = int(counted.get(name, 0))
     return found
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 
-__all__ = ["START_MIB", "cores", "free_gpu_mib", "how_many", "jobs_of"]
+__all__ = ["START_MIB", "cores", "how_many", "jobs_of"]
 
 START_MIB = 11 * 1024
 """MiB of GPU memory that one start may take. The largest model of the startup tests, Phi-tiny-MoE
@@ -61,16 +60,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def free_gpu_mib() -> int | None:
-    """MiB free on the GPU that CUDA will name device 0; None where nvidia-smi does not say."""
-    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    if visible:
-        command += ["-i", visible]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return int(done.stdout.split()[0])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None

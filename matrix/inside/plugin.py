@@ -17,7 +17,6 @@ import itertools
 import os
 import re
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -34,10 +33,10 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from matrix import records
-from matrix.inside import faults, isolation, journal, keepers
+from matrix.inside import faults, gpus, isolation, journal, keepers
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
 from matrix.inside.isolation import Ended, IsolationError
-from matrix.inside.jobs import cores, free_gpu_mib, how_many, jobs_of
+from matrix.inside.jobs import cores, how_many, jobs_of
 from matrix.records import Case, Record, RecordError, RunError, Rung
 from matrix.signatures import reason as reason_of
 
@@ -134,7 +133,7 @@ class _Runner:
         self._timeout: float = config.getoption("--case-timeout")
         self._book = _Book(config.getoption("--record"))
         self._platform = self._book.platform(config.getoption("--platform"))
-        self._buses = _gpu_buses() if self._platform == "cuda" else []
+        self._buses = gpus.buses() if self._platform == "cuda" else []
         self._progress = _Progress(config)
         self._quiet_reports = False
         self._untested = False
@@ -247,7 +246,7 @@ class _Runner:
             features = importlib.import_module("matrix.inside.features")
             bounded = "kv_cache_memory_bytes" in features.engine_arguments()
         return how_many(
-            asked, self._platform, cases, cores=cores(), bounded=bounded, free_mib=free_gpu_mib
+            asked, self._platform, cases, cores=cores(), bounded=bounded, free_mib=gpus.free_mib
         )
 
     @pytest.hookimpl(tryfirst=True)
@@ -840,46 +839,8 @@ def _stack_facts(torch: Any, vllm: Any, platform: str) -> dict[str, object]:
         "vllm": str(vllm.__version__),
         "triton": triton,
         "cuda": None if cuda is None else str(cuda),
-        "gpu": _gpu() if platform == "cuda" else None,
+        "gpu": gpus.first_gpu() if platform == "cuda" else None,
     }
-
-
-def _gpu() -> dict[str, object] | None:
-    """The GPU that CUDA will name device 0, from nvidia-smi; None where that says nothing."""
-    command = [
-        "nvidia-smi",
-        "--query-gpu=name,compute_cap,driver_version,memory.total",
-        "--format=csv,noheader,nounits",
-    ]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    if visible:
-        command += ["-i", visible]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        name, capability, driver, memory = (
-            field.strip() for field in done.stdout.splitlines()[0].rsplit(",", 3)
-        )
-        return {
-            "name": name,
-            "capability": capability,
-            "driver": driver,
-            "memory_mib": int(memory),
-        }
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
-
-
-def _gpu_buses() -> list[str]:
-    """The PCI addresses of the GPUs that CUDA may use; none where nvidia-smi does not tell."""
-    command = ["nvidia-smi", "--query-gpu=pci.bus_id", "--format=csv,noheader"]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if visible:
-        command += ["-i", visible]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.split()
 
 
 def _unfit(features: Any, platform: str) -> tuple[str, str] | None:

@@ -99,7 +99,7 @@ def section(attributions: Sequence[Attribution]) -> str:
         cases = ", ".join(code(_case(each)) for each in group)
         symptoms = dict.fromkeys(_symptoms(each.symptoms) for each in group)
         decide = ", ".join(
-            f"{code(each.name)} on {markdown(each.platform)}{markdown(_with(each))}"
+            f"{code(each.name)} on {markdown(each.platform + _with(each))}"
             for each in first.missing
         )
         rows.append(
