@@ -172,8 +172,8 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from matrix.engines.archives import pack
     from matrix.engines.history import History
+    from matrix.engines.packing import pack
 
     now = datetime.now(timezone.utc)
     before = "9999" if options.all else f"{now:%Y-%m-%dT00:00:00Z}"
@@ -183,14 +183,17 @@ def _pack(options: argparse.Namespace) -> int:
         status = _tell(history.errors)
         named = _named(options.expectations)
         packed = pack(
-            options.folder, history.rows, before, lambda path: _is_named(path, named), _progress
+            options.folder,
+            history.rows,
+            before,
+            lambda path: _is_named(path, named),
+            _progress,
+            drop=options.yes,
         )
     for archive in packed.archives:
         print(archive)
     if options.yes:
-        for path in packed.files:
-            path.unlink()
-        print(f"{len(packed.files)} record files packed and deleted")
+        print(f"{packed.deleted} record files packed and deleted")
     else:
         print(f"{len(packed.files)} record files are packed; --yes deletes them")
     return status
@@ -208,8 +211,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from matrix.engines.archives import delete
     from matrix.engines.history import History
+    from matrix.engines.packing import delete
     from matrix.history import late_from
     from matrix.pruning import Policy, Stored, prunable
     from matrix.report.results import prune_lines
@@ -238,12 +241,8 @@ def _prune(options: argparse.Namespace) -> int:
             )
         gone = prunable(stored, policy)
         files = [path for each in gone for path in paths[each.key]]
-        if options.yes and files:
-            delete(history.rows, files)
-        print(
-            prune_lines(gone, files, len(stored) - len(gone), done=options.yes and bool(files)),
-            end="",
-        )
+        done = delete(history.rows, files, _progress) if options.yes and files else None
+        print(prune_lines(gone, files, len(stored) - len(gone), done=done), end="")
     return status
 
 

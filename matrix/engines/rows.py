@@ -16,7 +16,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -27,11 +27,24 @@ from matrix.engines.summaries import ROW, of_text, write_rows
 from matrix.errors import MatrixError
 from matrix.history import HistoryError
 
-__all__ = ["COLUMNS", "Progress", "Rows", "duckdb", "failure", "literal", "one_line"]
+__all__ = [
+    "COLUMNS",
+    "Mark",
+    "Progress",
+    "Rows",
+    "duckdb",
+    "failure",
+    "literal",
+    "mark",
+    "mark_of",
+    "one_line",
+]
 
 COLUMNS = ", ".join(ROW)
 """The columns of a row, for SQL."""
 Progress = Callable[[str], None]
+Mark = tuple[int, ...]
+"""By what a file is known to be still the same: its number, size, and times."""
 
 _MEMORY = "512MB"
 _ALONE = 200  # so few records are summarised in this process: another takes a second to start
@@ -44,7 +57,8 @@ class Rows:
 
     Its columns are those of `matrix.engines.summaries.ROW`, `path`, and `source`: the archive, or
     the address, that the record is in, or NULL for a file of its own. `errors` has what is wrong
-    with whole places, `stale` the archives that another release of the matrix wrote.
+    with whole places, `stale` the archives that another release of the matrix wrote, `marks` what
+    marked each archive when it was read.
 
     Raises HistoryError where DuckDB is missing.
     """
@@ -59,6 +73,7 @@ class Rows:
             )
         self.errors: list[MatrixError] = []
         self.stale: set[str] = set()
+        self.marks: dict[str, Mark] = {}
         self.progress = progress
         self._jobs = jobs or min(os.cpu_count() or 1, 8)
         self._temp = tempfile.TemporaryDirectory(prefix="matrix-history-")
@@ -146,7 +161,7 @@ class Rows:
             {"source": source, "rows": literal(str(rows)), "columns": columns},
         )
 
-    def check_columns(self, path: Path | str, columns: Mapping[str, str]) -> None:
+    def check_columns(self, path: Path | str, columns: Iterable[str]) -> None:
         """Raise HistoryError where a Parquet file has not all of these columns."""
         found = self.execute(
             "SELECT name FROM parquet_schema($path)", {"path": literal(str(path))}
@@ -181,6 +196,19 @@ def literal(path: str) -> str:
     if "://" in path:
         return path
     return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def mark(path: Path | str) -> Mark | None:
+    """What marks the file of this name now, or None where there is none."""
+    try:
+        return mark_of(os.stat(path))
+    except OSError:
+        return None
+
+
+def mark_of(about: os.stat_result) -> Mark:
+    """What marks a file: number, size in bytes, and its times in nanoseconds."""
+    return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def _serve() -> None:

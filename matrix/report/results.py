@@ -156,12 +156,19 @@ def diff_json(diff: Diff, names: Sequence[str]) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def prune_lines(gone: Sequence[Stored], paths: Sequence[str], kept: int, *, done: bool) -> str:
-    """What was or would be deleted, one file a line, and what stays."""
+def prune_lines(
+    gone: Sequence[Stored], paths: Sequence[str], kept: int, *, done: int | None
+) -> str:
+    """What was or would be deleted, one file a line, and what stays.
+
+    `done` is how many of the files were deleted, None where none should be.
+    """
     lines = [clean(path) for path in paths]
     files = f"{len(gone)} records ({len(paths)} files)"
-    if done:
-        lines = [f"deleted {files}; {kept} stay"]
+    if done is not None:
+        lines = [f"deleted {len(gone)} records ({done} files); {kept} stay"]
+        if done < len(paths):
+            lines.append(f"{len(paths) - done} files were gone already, or written meanwhile")
     elif gone:
         lines.append(f"{files} would be deleted, {kept} stay; --yes deletes them")
     else:
