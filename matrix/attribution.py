@@ -383,6 +383,10 @@ class _Known:
     releases: Releases
     grid: Grid | None
     environments: Mapping[str, Cell]
+    # Of each line what speaks on it: every symptom of every case asks again.
+    _lines: dict[tuple[str, ...], Sequence[tuple[Version, Observation]]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def of(
@@ -511,23 +515,32 @@ class _Known:
         return self._unknown(own, symptom, torch, vllm)
 
     def _line(self, own: Observation, symptom: Symptom, what: str) -> _Line:
-        moving, fixed = ("torch", "vllm") if what == TORCH else ("vllm", "torch")
-        points: dict[Version, tuple[str, Observation]] = {}
-        for every in self.at[own.platform, own.case].values():
-            cell = every[0].cell
-            if getattr(cell, fixed) != getattr(own.cell, fixed) or cell == own.cell:
-                continue
-            seen = speaks(every, own.cell.python)
-            if seen is not None and seen.cell != own.cell:
-                points[Version(getattr(cell, moving))] = state_of(symptom, seen), seen
-        here = Version(getattr(own.cell, moving))
-        points[here] = SHOWS, own
-        older = [points[at] for at in sorted(points, reverse=True) if at < here]
-        newer = [points[at] for at in sorted(points) if at > here]
-        near_older, before, far_older = _walk(older)
-        near_newer, after, far_newer = _walk(newer)
+        here = Version(own.cell.torch if what == TORCH else own.cell.vllm)
+        points = [
+            (at, state_of(symptom, seen), seen)
+            for at, seen in self._beside(own, what)
+            if at != here
+        ]
+        near_older, before, far_older = _walk(
+            each[1:] for each in reversed(points) if each[0] < here
+        )
+        near_newer, after, far_newer = _walk(each[1:] for each in points if each[0] > here)
         shows = (*reversed(near_older), own, *near_newer)
         return _Line(what, before, shows, after, far_older or far_newer)
+
+    def _beside(self, own: Observation, what: str) -> Sequence[tuple[Version, Observation]]:
+        """What speaks for each pair of a line, by the release that moves along it."""
+        moving, fixed = ("torch", "vllm") if what == TORCH else ("vllm", "torch")
+        stays = getattr(own.cell, fixed)
+        key = own.platform, own.case, what, stays, own.cell.python
+        if key not in self._lines:
+            found: dict[Version, Observation] = {}
+            for every in self.at[own.platform, own.case].values():
+                cell, seen = every[0].cell, speaks(every, own.cell.python)
+                if getattr(cell, fixed) == stays and seen is not None:
+                    found[Version(getattr(cell, moving))] = seen
+            self._lines[key] = sorted(found.items(), key=lambda point: point[0])
+        return self._lines[key]
 
     def _changed_by(
         self,

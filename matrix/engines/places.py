@@ -127,7 +127,7 @@ def _add_folder(rows: Rows, folder: Path, seen: set[str], index: bool) -> None:
     missing = 0
     roots: dict[str, str] = {}
     before, cut = prefix(folder), len(os.path.join(folder, ""))
-    for entry in _walk(folder):
+    for entry in _walk(folder, rows.errors):
         file = entry.path[cut:]
         if entry.name.endswith(PACK):
             archives.append(Path(before + file))
@@ -157,14 +157,21 @@ def _add_archives(rows: Rows, archives: Iterable[Path], seen: set[str]) -> None:
             load(rows, str(path))
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What `read_many` would read of a folder, and the archives in it, in no order."""
+def _walk(folder: Path, errors: list[MatrixError] | None = None) -> Iterator[os.DirEntry[str]]:
+    """What `read_many` would read of a folder, and the archives in it, in no order.
+
+    A folder that cannot be read goes to `errors`.
+    """
     below = [str(folder)]
     while below:
+        where = below.pop()
         try:
-            with os.scandir(below.pop()) as found:
+            with os.scandir(where) as found:
                 entries = list(found)
-        except OSError:
+        except OSError as error:
+            if errors is not None:
+                why = error.strerror or error
+                errors.append(RecordError(f"{where}: cannot be read: {why}"))
             continue
         for entry in entries:
             name = entry.name

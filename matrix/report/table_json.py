@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from matrix.records import STARTS, Case
@@ -18,8 +18,7 @@ __all__ = ["TABLE_SCHEMA", "render"]
 TABLE_SCHEMA = 2
 
 
-_Shape = Mapping[str, Any] | Sequence[Any] | None
-_SHAPE: _Shape = {
+_LINES: Mapping[str, Any] = {
     "agreement": {"counters": {}, "one_sided": [], "pairs": [{"cases": []}]},
     "attributions": [],
     "cells": [{"cases": []}],
@@ -41,23 +40,30 @@ def render(table: Table) -> str:
         "cells": [_entry(entry) for entry in table.entries],
         "attributions": attribution.entries(table.attributions),
         "agreement": agreement.content(table.agreement),
-        "grid": table.grid and {**grid.content(table.grid), "squares": grid.squares(table.grid)},
+        "grid": None
+        if table.grid is None
+        else {**grid.content(table.grid), "squares": grid.squares(table.grid)},
         "upstream": upstream.content(table.upstream),
     }
-    return _broken(content, _SHAPE, "\n") + "\n"
+    return _broken(content, _LINES, "\n") + "\n"
 
 
-def _broken(value: Any, shape: _Shape, margin: str) -> str:
-    if shape is None or not value:
+def _broken(value: Any, lines: Any, margin: str) -> str:
+    """JSON with the lines that `lines` asks for, each after the margin."""
+    if lines is None or not value:
         return json.dumps(value, sort_keys=True)
     inner = f"{margin} "
     if isinstance(value, list):
-        below = shape[0] if shape else None
-        return f"[{inner}{f',{inner}'.join(_broken(each, below, inner) for each in value)}{margin}]"
-    told = (
-        f"{json.dumps(key)}: {_broken(value[key], shape.get(key), inner)}" for key in sorted(value)
-    )
-    return f"{{{inner}{f',{inner}'.join(told)}{margin}}}"
+        below = lines[0] if lines else None
+        told = [_broken(each, below, inner) for each in value]
+        first, last = "[]"
+    else:
+        told = [
+            f"{json.dumps(key)}: {_broken(value[key], lines.get(key), inner)}"
+            for key in sorted(value)
+        ]
+        first, last = "{}"
+    return first + inner + f",{inner}".join(told) + margin + last
 
 
 def _entry(entry: Entry) -> dict[str, object]:
