@@ -8,10 +8,14 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matrix.errors import MatrixError
 from matrix.records import PLATFORMS
 from matrix.verdicts import VERDICTS
+
+if TYPE_CHECKING:
+    from matrix.engines.evidence import Evidence
 
 __all__ = ["add"]
 
@@ -186,7 +190,7 @@ def _pack(options: argparse.Namespace) -> int:
             options.folder,
             history.rows,
             before,
-            lambda path: _is_named(path, named),
+            named.has,
             _progress,
             drop=options.yes,
         )
@@ -235,7 +239,7 @@ def _prune(options: argparse.Namespace) -> int:
         for content, cell, platform, age, started, whole, files in history.stored(late):
             paths[content] = files
             # Of a record from the future nobody knows the age, so that no policy can let it go.
-            kept = started > late or any(_is_named(path, named) for path in files)
+            kept = started > late or any(named.has(path, content) for path in files)
             stored.append(
                 Stored(content, cell, platform, age, started, whole, content in shown, kept)
             )
@@ -246,19 +250,15 @@ def _prune(options: argparse.Namespace) -> int:
     return status
 
 
-def _named(expectations: Path | None) -> frozenset[str]:
+def _named(expectations: Path | None) -> Evidence:
     """The records that an expectation or an explanation names as its evidence."""
     from matrix.differences import load_explanations
+    from matrix.engines.evidence import evidence_of
     from matrix.expectations import load_expectations
 
     evidence = [item for rule in load_expectations(expectations).rules for item in rule.records]
     evidence += [item for each in load_explanations().every for item in each.evidence]
-    return frozenset(f"/{item}" for item in evidence if "://" not in item)
-
-
-def _is_named(path: str, named: frozenset[str]) -> bool:
-    whole = Path(path).absolute().as_posix()
-    return any(whole.endswith(item) for item in named)
+    return evidence_of(evidence)
 
 
 def _places(

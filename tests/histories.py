@@ -86,7 +86,7 @@ some_records = st.builds(
 )
 
 
-def never(path: str) -> bool:
+def never(path: str, content: str) -> bool:
     """No record stays where it is."""
     return False
 

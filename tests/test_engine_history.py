@@ -203,3 +203,18 @@ def test_the_commands(tmp_path: Path) -> None:
         ended = matrix(tmp_path, *arguments)
         assert ended.returncode == 2 and "Traceback" not in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_evidence_is_neither_pruned_nor_packed(tmp_path: Path) -> None:
+    """As it lies in the project, through a link, and through `..`."""
+    results, aside = tmp_path / "results" / "cpu", tmp_path / "results" / "cuda"
+    for day in (1, 2, 3, 4):
+        name = f"{CELLS[0]}.json" if day == 1 else f"{CELLS[0]}.{day}.json"
+        write(make(started=f"2026-10-0{day}T18:00:00Z"), results / name)
+    aside.mkdir()
+    (tmp_path / "link").symlink_to(results)
+    for here, folder in ((aside, "../cpu"), (tmp_path, "link")):
+        told = matrix(here, "prune", folder, "--keep", "1").stdout
+        assert "2 records (2 files) would be deleted, 2 stay" in told
+    for here, folder in ((aside, "../cpu"), (tmp_path, "link")):
+        assert "3 record files are packed" in matrix(here, "pack", folder).stdout

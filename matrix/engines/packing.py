@@ -43,7 +43,7 @@ def pack(
     folder: Path,
     rows: Rows,
     before: str,
-    stays: Callable[[str], bool],
+    stays: Callable[[str, str], bool],
     say: Callable[[str], None],
     *,
     drop: bool = False,
@@ -51,12 +51,12 @@ def pack(
     """Write the good records of a folder that started before this time to one archive a day.
 
     A day, since a month of a large matrix is more text than the memory that DuckDB may have. With
-    `drop`, the record files that are in an archive are deleted. `stays` tells of a path whether it
-    is left where it is. `rows` are those of the folder alone.
+    `drop`, the record files that are in an archive are deleted. `stays` tells of a path and the
+    record's content whether the file is left where it is. `rows` are those of the folder alone.
     """
     days: dict[str, list[_Loose]] = {}
     for row in _loose(rows, before):
-        if not stays(row[0]):
+        if not stays(row[0], row[5]):
             days.setdefault(row[2][:10], []).append(row)
     stale = {
         path.name.removesuffix(PACK) for path in map(Path, rows.stale) if path.parent == folder
