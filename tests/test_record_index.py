@@ -1,4 +1,8 @@
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,8 @@ from matrix.engines.history import History
 from matrix.engines.record_index import INDEX
 from matrix.engines.rows import literal
 from matrix.records import read_many, write
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_an_index_follows_its_folder(tmp_path: Path) -> None:
@@ -55,7 +61,7 @@ def test_a_folder_that_nobody_may_write_works(
 
 
 def test_side_by_side_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = fill(tmp_path, [make(started=f"2026-11-0{day}T18:00:00Z") for day in range(1, 6)])
+    folder = fill(tmp_path, nights(5))
     alone = indexed(folder)
     (folder / INDEX).unlink()
     monkeypatch.setattr(rows, "_ALONE", 1)
@@ -107,3 +113,79 @@ def test_an_index_with_a_file_twice_is_made_anew(tmp_path: Path) -> None:
     for _ in range(2):
         with History([folder], silent, index=True) as history:
             assert history.count() == 2
+
+
+def reads(monkeypatch: pytest.MonkeyPatch, *, most: int = 99) -> list[str]:
+    """Read two files at a time here, and be interrupted after so many times; what is read."""
+    read: list[str] = []
+    write_rows = summaries.write_rows
+
+    def counted(files: Sequence[tuple[str, str, int, int]], out: Path) -> int:
+        if len(read) >= 2 * most:
+            raise KeyboardInterrupt
+        read.extend(file for _, file, *_ in files)
+        return write_rows(files, out)
+
+    monkeypatch.setattr(rows, "_CHUNK", 2)
+    monkeypatch.setattr(rows, "write_rows", counted)
+    return read
+
+
+def test_what_was_read_before_an_interrupt_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path, nights(8))
+    plain = told(read_many([folder])[0], LATE)
+    with monkeypatch.context() as cut:
+        first = reads(cut, most=2)
+        with pytest.raises(KeyboardInterrupt):
+            indexed(folder)
+    rest = reads(monkeypatch)
+    assert indexed(folder)[0] == plain
+    assert (len(first), len(rest)) == (4, 5)
+    assert sorted(first + rest) == sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*.json")
+    )
+    assert indexed(folder)[0] == plain and len(rest) == 5
+
+
+def test_what_was_read_before_a_kill_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path, nights(8))
+    killed = """
+import os, signal, sys
+from pathlib import Path
+from matrix.engines import rows
+from matrix.engines.history import History
+write, rows._CHUNK, rows._SAVE_SECONDS = rows.write_rows, 2, 0.0
+def once(files, out):
+    if (Path(sys.argv[1]) / ".matrix-index.parquet").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(files, out)
+rows.write_rows = once
+History([Path(sys.argv[1])], print, index=True)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", killed, str(folder)], env=environ, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    rest = reads(monkeypatch)
+    assert indexed(folder)[0] == told(read_many([folder])[0], LATE)
+    assert len(rest) == 7
+
+
+def test_an_index_is_saved_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fill(tmp_path, nights(5))
+    reads(monkeypatch)
+    sizes: list[int] = []
+    replace = os.replace
+
+    def seen(old: Path, new: Path) -> None:
+        held = duckdb.execute("SELECT file FROM read_parquet(?)", [literal(str(old))]).fetchall()
+        sizes.append(len(held))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", seen)
+    monkeypatch.setattr(rows, "_SAVE_SECONDS", 0.0)
+    indexed(folder)
+    assert sizes == [2, 4, 6]

@@ -193,6 +193,26 @@ def test_the_newest_record_of_a_cell_wins(days: list[int]) -> None:
     assert table.newest == "2026-11-30"
 
 
+def test_another_second_of_a_case_is_another_line_of_json() -> None:
+    case = make_case()
+    slower = replace(case.starts[0], seconds={"total": 99.0})
+    runs = [
+        make("py311-torch210-vllm019", replace(case, starts=(cold, case.starts[1])), make_case("b"))
+        for cold in (case.starts[0], slower)
+    ]
+    before, after = (table_json.render(tabulate([run], MOE)).splitlines() for run in runs)
+    (differs,) = (pair for pair in zip(before, after, strict=True) if pair[0] != pair[1])
+    assert json.loads(differs[0].strip().rstrip(","))["case"] == "moe"
+
+
+@given(st.text() | st.text(" a:[]#\n\x1b"))
+def test_clean_text_is_printable_and_keeps_its_words(said: str) -> None:
+    line = text.clean(said)
+    assert line.isprintable()
+    if said.isprintable():
+        assert line == text.no_command(" ".join(said.split()))
+
+
 CUT_SHORT: dict[str, Any] = {
     "a full disk": {"error": RunError("no_space", "no space left")},
     "it died": {"finished": False},

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-__all__ = ["Ended", "noting_signals", "watch"]
+__all__ = ["Ended", "die_with_parent", "noting_signals", "watch"]
 
 _GRACE = 10.0  # seconds that an interrupted child has to close its affairs
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
@@ -61,7 +61,7 @@ def watch(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         assert child.stdout is not None
         copier = threading.Thread(target=_copy, args=(child.stdout, file), daemon=True)
@@ -190,7 +190,8 @@ def _adopting_orphans() -> Iterator[None]:
         _prctl(_PR_SET_CHILD_SUBREAPER, before.value)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel end this process by SIGTERM when the one that started it ends."""
     # Not SIGKILL: what the child started in sessions of its own can be ended by the child alone.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import multiprocessing
 import os
 import re
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from matrix.engines.processes import die_with_parent
 from matrix.engines.summaries import ROW, of_text, write_rows
 from matrix.errors import MatrixError
 from matrix.history import HistoryError
@@ -108,17 +107,18 @@ class Rows:
         """
         if not files:
             return
-        began = time.monotonic()
+        saved, unsaved = time.monotonic(), False
         try:
             with contextlib.closing(self._written(files)) as written:
                 for rows in written:
                     self._insert(rows, None)
                     rows.unlink()
-                    if save is not None and time.monotonic() - began >= _SAVE_SECONDS:
+                    unsaved = True
+                    if save is not None and time.monotonic() - saved >= _SAVE_SECONDS:
                         save()
-                        began = time.monotonic()
+                        saved, unsaved = time.monotonic(), False
         finally:
-            if save is not None:
+            if save is not None and unsaved:
                 save()
 
     def add_texts(self, source: str, told: Any, *, single: bool = False) -> None:
@@ -214,11 +214,4 @@ def mark_of(about: os.stat_result) -> Mark:
 def _serve() -> None:
     """Leave Ctrl-C to the process that started this one, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    die_with_parent()
