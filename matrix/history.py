@@ -188,14 +188,17 @@ def summarise(record: Record) -> Summary:
     )
 
 
-def times(records: Iterable[Record]) -> Times:
+def times(records: Iterable[Record], late: str | None = None) -> Times:
     """The series of all starts of the records, whatever their order; the same record counts once.
 
     Seconds compare only with as many cases side by side, so a series holds the runs with as many
-    jobs as its newest.
+    jobs as its newest. What started after `late` comes from the future (`late_from`) and is left
+    out, unless all do.
     """
     found: dict[Key, set[tuple[str, str, int, float]]] = {}
-    for each in map(summarise, records):
+    every = [summarise(record) for record in records]
+    today = [each for each in every if late is None or each.started <= late]
+    for each in today or every:
         for case in each.cases:
             for start, total in zip(STARTS, (case.cold, case.warm), strict=True):
                 if total is not None:

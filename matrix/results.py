@@ -114,7 +114,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
 def _list(options: argparse.Namespace) -> int:
     from matrix.engines.history import Asked, History
     from matrix.expectations import load_expectations
-    from matrix.report.results import listed_json, listed_lines
+    from matrix.history import late_from
+    from matrix.report.results import late_lines, listed_json, listed_lines
 
     expectations = load_expectations(options.expectations)
     asked = Asked(
@@ -127,6 +128,8 @@ def _list(options: argparse.Namespace) -> int:
     with History(_places(options.folders), _progress) as history:
         listed = history.find(asked, expectations)
         status = _tell(history.errors)
+        for line in late_lines(history.late(late_from(datetime.now(timezone.utc)))):
+            _progress(line)
     print(listed_json(listed) if options.json else listed_lines(listed), end="")
     return status
 
@@ -144,7 +147,7 @@ def _diff(options: argparse.Namespace) -> int:
     from matrix.engines.archives import PACK
     from matrix.engines.history import History
     from matrix.expectations import load_expectations
-    from matrix.history import HistoryError
+    from matrix.history import HistoryError, late_from
     from matrix.record_diff import differences
     from matrix.records import Record, read
     from matrix.report.results import diff_json, diff_lines
@@ -164,7 +167,8 @@ def _diff(options: argparse.Namespace) -> int:
     before, after = map(one, names)
     places = list(options.history) or [Path(e) for e in _DEFAULT_FOLDERS if Path(e).is_dir()]
     with History(places, _progress) as history:
-        times = history.times(cell=(before.cell, before.platform))
+        late = late_from(datetime.now(timezone.utc))
+        times = history.times(late, cell=(before.cell, before.platform))
     diff = differences(before, after, expectations, times)
     seen = {started for series in times.series.values() for started, _ in series}
     known = sum(started <= before.started for started in seen)

@@ -107,10 +107,12 @@ def json_record(path: str) -> Record:
 
 
 @quick
-@given(st.lists(some_records, max_size=9))
-def test_times_are_those_of_the_records(tmp_path: Path, records: list[Record]) -> None:
+@given(st.lists(some_records, max_size=9), st.sampled_from((LATE, "2026-10-01T00:00:00Z", None)))
+def test_times_are_those_of_the_records(
+    tmp_path: Path, records: list[Record], late: str | None
+) -> None:
     with History([fill(tmp_path, records)], silent) as history:
-        assert history.times() == times(records)
+        assert history.times(late) == times(records, late)
 
 
 def test_the_same_record_twice_counts_once(tmp_path: Path) -> None:
@@ -218,3 +220,32 @@ def test_evidence_is_neither_pruned_nor_packed(tmp_path: Path) -> None:
         assert "2 records (2 files) would be deleted, 2 stay" in told
     for here, folder in ((aside, "../cpu"), (tmp_path, "link")):
         assert "3 record files are packed" in matrix(here, "pack", folder).stdout
+
+
+def test_a_record_of_odd_numbers_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    records = tmp_path / "records"
+    write(make(), records / f"{CELLS[0]}.json")
+    plain = make().provenance
+    odds: list[dict[str, object]] = [{"seconds": 10**400}, {"jobs": 10**30}, {"seconds": 1e300}]
+    for at, odd in enumerate(odds):
+        write(make(provenance={**plain, **odd}), records / f"{CELLS[0]}.{at}.json")
+    write(make(deselected=10**30), records / f"{CELLS[0]}.9.json")
+    for arguments in (("list",), ("export", "--parquet", "out"), ("index",)):
+        ended = matrix(tmp_path, *arguments)
+        assert ended.returncode == 2
+        lines = ended.stderr.splitlines()
+        assert [line.split(": ")[1] for line in lines] == [
+            f"records/{CELLS[0]}.{at}.json" for at in (0, 1, 2, 9)
+        ]
+    assert "1 records indexed" in ended.stdout
+    shown = matrix(tmp_path, "show", f"records/{CELLS[0]}.0.json")
+    assert shown.returncode == 0 and shown.stderr == ""
+
+
+def test_a_list_tells_of_the_future(tmp_path: Path) -> None:
+    write(make(), tmp_path / "records" / f"{CELLS[0]}.json")
+    write(make(started="2999-01-01T00:00:00Z"), tmp_path / "records" / f"{CELLS[0]}.1.json")
+    ended = matrix(tmp_path, "list")
+    assert ended.returncode == 0 and "2 records" in ended.stdout
+    (line,) = ended.stderr.splitlines()
+    assert "1.json: started at 2999-01-01T00:00:00Z, ahead of this machine's clock" in line

@@ -93,7 +93,7 @@ def newest_records(places: Sequence[Place], late: str | None, progress: Progress
     if not pays(places) or (duckdb() is None and not needs_duckdb(places)):
         records, errors = read_many(local)
         told = [(str(path), record.started) for path, record in records]
-        seconds = times(record for _, record in records)
+        seconds = times((record for _, record in records), late)
         return Found(records, list(errors), _late(told, late), seconds)
     with History(places, progress) as history:
         return history.newest(late)
@@ -158,18 +158,16 @@ class History:
         and of what came after it the newest of each kind that has one verdict.
         """
         records, faults = records_of(self.rows, [row[:6] for row in self._candidates(late)])
-        told = (
-            self.rows.execute(
-                "SELECT path, started FROM rows WHERE fault IS NULL AND started > ? ORDER BY path",
-                [late],
-            ).fetchall()
-            if late
-            else []
-        )
-        if len(told) == self.count():
-            told = []
         found = [(Path(path), record) for path, record in records.items()]
-        return Found(found, [*self.errors, *faults], told, self.times())
+        return Found(found, [*self.errors, *faults], self.late(late), self.times(late))
+
+    def late(self, late: str | None) -> list[tuple[str, str]]:
+        """The path and start of each record from the future; none where all are."""
+        told: list[tuple[str, str]] = self.rows.execute(
+            "SELECT path, started FROM rows WHERE fault IS NULL AND started > ? ORDER BY path",
+            [late],
+        ).fetchall()
+        return [] if len(told) == self.count() else told
 
     def shown(self, late: str | None) -> set[str]:
         """The digests of the contents of all records that the table could show."""
@@ -261,10 +259,12 @@ class History:
                 found[row[6]] = judge(record, expectations).verdict if record else "untested"
         return found
 
-    def times(self, most: int = 60, cell: tuple[str, str] | None = None) -> Times:
+    def times(
+        self, late: str | None = None, *, most: int = 60, cell: tuple[str, str] | None = None
+    ) -> Times:
         """The newest `most` times of each start of each case, as `matrix.history.times` has them.
 
-        `cell`: of one cell on one platform alone.
+        `late` as there. `cell`: of one cell on one platform alone.
         """
         rows = self.rows.execute(
             """
@@ -273,6 +273,8 @@ class History:
                 row_number() OVER oldest_first AS age
               FROM rows WHERE fault IS NULL
                 AND ($cell IS NULL OR (cell = $cell AND platform = $platform))
+                AND (started <= $late OR (SELECT coalesce(min(started) > $late, true)
+                  FROM rows WHERE fault IS NULL))
               WINDOW oldest_first AS (PARTITION BY cell, platform ORDER BY started, content)
               QUALIFY content IS DISTINCT FROM lag(content) OVER oldest_first
             ), flat AS (
@@ -298,7 +300,12 @@ class History:
             QUALIFY age = max(age) OVER (PARTITION BY cell, platform, name, start)
             ORDER BY ALL
             """,
-            {"most": most, "cell": cell and cell[0], "platform": cell and cell[1]},
+            {
+                "most": most,
+                "cell": cell and cell[0],
+                "platform": cell and cell[1],
+                "late": late,
+            },
         ).fetchall()
         # Two lists and not one of pairs: DuckDB hands those over as a dictionary each.
         return Times({tuple(row[:4]): tuple(zip(*row[4:], strict=True)) for row in rows})
