@@ -106,6 +106,10 @@ def _measure(place: Path, count: int) -> None:
         "list --cell of one, since a day",
         [*listing, "--cell", names[7][0], "--since", "2026-02-01"],
     )
+    step(
+        "prune --keep 30, of the files, nothing deleted",
+        [*matrix, "results", "prune", str(folder), "--keep", "30"],
+    )
     step("results pack --yes", [*matrix, "results", "pack", str(folder), "--all", "--yes"])
     print(f"  the archives: {_size(folder)}")
     step("table of the archives, no index", [*matrix, "table", str(folder), *out])

@@ -30,6 +30,7 @@ def make(
     started: str = "2026-10-22T18:00:00Z",
     total: float = 60.0,
     saved: int = 0,
+    jobs: int = 1,
     **more: Any,
 ) -> Record:
     starts = (
@@ -53,6 +54,7 @@ def make(
         "tests": {"commit": None, "fingerprint": "sha256:0"},
         "command": [],
         "model_source": "data",
+        "jobs": jobs,
     }
     values: dict[str, Any] = {
         "cell": cell,
@@ -83,6 +85,8 @@ some_records = st.builds(
     rungs=st.sampled_from(((), (), (Rung("imports", False),))),
     cases=st.sampled_from(((passed,), (drifted,), (passed, failed), (failed,), (idle,), ())),
     deselected=st.integers(0, 1),
+    total=st.sampled_from((60.0, 61.0)),
+    jobs=st.sampled_from((1, 1, 2)),
 )
 
 

@@ -72,6 +72,29 @@ def test_an_archive_of_other_rules_is_read_and_packed_anew(
     assert len(said) == 1
 
 
+def test_what_is_packed_already_is_not_written_again(tmp_path: Path) -> None:
+    folder = fill(tmp_path, [make()])
+    written = set()
+    for _ in range(2):
+        with History([folder], silent, index=True) as history:
+            packed = pack(folder, history.rows, "9999", never, silent)
+        assert packed.files == (folder / "cpu" / f"{CELLS[0]}.0.json",)
+        (archive,) = packed.archives
+        written.add(archive.stat().st_ino)
+    assert len(written) == 1
+
+
+def test_another_record_of_a_packed_name_stays(tmp_path: Path) -> None:
+    folder = fill(tmp_path, [make()])
+    pack_all(folder)
+    write(make(saved=3), folder / "cpu" / f"{CELLS[0]}.0.json")
+    said: list[str] = []
+    with History([folder], silent, index=True) as history:
+        packed = pack(folder, history.rows, "9999", never, said.append)
+    assert not packed.files
+    assert "has another record of this name; rename the file" in said[0]
+
+
 def test_a_damaged_archive_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     folder = fill(tmp_path, [make()])
     (folder / f"2026-01{PACK}").write_bytes(b"PAR1 no")

@@ -19,7 +19,7 @@ from pathlib import Path
 from matrix.engines import summaries
 from matrix.engines.archives import PACK, load
 from matrix.engines.locks import alone
-from matrix.engines.rows import COLUMNS, Mark, Rows, failure, literal, mark, mark_of, one_line
+from matrix.engines.rows import COLUMNS, Mark, Rows, failure, literal, mark, one_line
 from matrix.history import HistoryError
 
 __all__ = ["Packed", "delete", "pack"]
@@ -114,19 +114,22 @@ def _pack_day(
     with _partial(archive) as partial, _partial(archive, "texts") as lines:
         with open(lines, "w", encoding="ascii") as out:
             for path, file, _, size, mtime, content in loose:
-                found = _read(Path(path), size, mtime)
-                if found is None:
-                    if mark(path) is not None:
-                        say(f"{path}: was written meanwhile, so it is not packed")
+                about = mark(path)
+                if about is None:
+                    continue  # Such as one that another command packed and deleted.
+                text = None
+                if file not in held:
+                    with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
+                        text = Path(path).read_bytes().decode()
+                if about[1:3] != (size, mtime) or mark(path) != about:
+                    say(f"{path}: was written meanwhile, so it is not packed")
                     continue
-                text, about = found
-                if file in held:
-                    if held[file] != content:
-                        say(f"{path}: {archive} has another record of this name; rename the file")
-                        continue
-                else:
+                if text is not None:
                     out.write(json.dumps({"path": path, "text": text}) + "\n")
                     written[file] = hashlib.sha256(text.encode()).hexdigest()
+                elif held.get(file) != content:
+                    say(f"{path}: {archive} has another record of this name; rename the file")
+                    continue
                 done[Path(path)] = about
         if written or (held and str(archive) in rows.stale):
             wanted = _digests(rows, archive) if held else {}
@@ -144,17 +147,6 @@ def _partial(archive: Path, kind: str = "rows") -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def _read(path: Path, size: int, mtime: int) -> tuple[str, Mark] | None:
-    """The text of a file and what marks it, or None where its size or time is another."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read().decode()
-            about = os.fstat(file.fileno())
-    except (OSError, UnicodeDecodeError):
-        return None
-    return (text, mark_of(about)) if (about.st_size, about.st_mtime_ns) == (size, mtime) else None
 
 
 def _refresh(rows: Rows, archive: Path) -> Mark | None:

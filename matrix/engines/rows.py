@@ -144,12 +144,13 @@ class Rows:
         self.progress(f"reads {len(files)} records that are new or changed")
         pool = ProcessPoolExecutor(self._jobs, get_context("spawn"), initializer=_serve)
         try:
-            done = 0
+            done, began = 0, time.monotonic()
             for count, out in zip(pool.map(write_rows, parts, outs), outs, strict=True):
                 yield out
                 done += count
                 if done // 10_000 != (done - count) // 10_000:
-                    self.progress(f"{done} of {len(files)} read")
+                    took = time.monotonic() - began
+                    self.progress(f"{done} of {len(files)} read in {took:.0f} s")
         finally:
             pool.shutdown(cancel_futures=True)
 
