@@ -76,6 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     from matrix.engines.local import RUN_TIMEOUT, run_cell
     from matrix.expectations import load_expectations
     from matrix.preflight import why_not_cuda
+    from matrix.records import read
     from matrix.releases import load_releases
     from matrix.verdicts import exit_status
 
@@ -96,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     if isinstance(done, int):  # pytest was asked for its help or a list, and has given it
         return done
-    return exit_status(_print_record(done, expectations))
+    return exit_status(_print_record(read(done), _from_here(done), expectations))
 
 
 def _bundle(options: argparse.Namespace) -> int:
@@ -220,20 +221,22 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from matrix.engines.history import one_record
     from matrix.expectations import load_expectations
 
     expectations = load_expectations(options.expectations)
-    _print_record(options.record, expectations, every=options.counters, split=options.seconds)
+    record, name = one_record(options.record, _say), _from_here(options.record)
+    _print_record(record, name, expectations, every=options.counters, split=options.seconds)
     return 0
 
 
 def _calibrate(options: argparse.Namespace) -> int:
     from matrix.calibrate import calibrate
+    from matrix.engines.history import one_record
     from matrix.expectations import load_expectations
-    from matrix.records import read
 
     expectations = load_expectations(options.expectations)
-    record, name = read(options.record), _from_here(options.record)
+    record, name = one_record(options.record, _say), _from_here(options.record)
     print(calibrate(record, expectations, name=name, every=options.all), end="")
     return 0
 
@@ -332,10 +335,11 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _qualify(options: argparse.Namespace) -> int:
+    from matrix.engines.history import every_record
     from matrix.expectations import load_expectations
     from matrix.plan import parse_specifier
     from matrix.qualify import Asked, QualifyError, qualify
-    from matrix.records import PLATFORMS, read_many
+    from matrix.records import PLATFORMS
     from matrix.releases import load_releases
     from matrix.report import qualify as report
     from matrix.waivers import load_waivers
@@ -351,7 +355,7 @@ def _qualify(options: argparse.Namespace) -> int:
     )
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
-    records, errors = read_many(folders)
+    records, errors = every_record(folders, _say)
     for error in errors:
         _say(str(error))
     if not records and not errors:
@@ -695,19 +699,22 @@ def _check_differences() -> list[str]:
 
 
 def _print_record(
-    path: Path, expectations: Expectations, *, every: bool = False, split: bool = False
+    record: Record,
+    name: str,
+    expectations: Expectations,
+    *,
+    every: bool = False,
+    split: bool = False,
 ) -> CellVerdict:
-    from matrix.records import read
     from matrix.releases import load_releases
     from matrix.report.terminal import render
     from matrix.verdicts import judge
 
-    record = read(path)
     verdict = judge(record, expectations)
     told = render(
         record,
         verdict,
-        _from_here(path),
+        name,
         colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
         every=every,
         split=split,
@@ -717,9 +724,11 @@ def _print_record(
     return verdict
 
 
-def _from_here(path: Path) -> str:
-    """The path as a person would type it here."""
-    whole = path.absolute()
+def _from_here(path: Path | str) -> str:
+    """The path as a person would type it here; the address of an object store as it is."""
+    if isinstance(path, str) and "://" in path:
+        return path
+    whole = Path(path).absolute()
     here = Path.cwd()
     return str(whole.relative_to(here) if whole.is_relative_to(here) else path)
 
@@ -993,7 +1002,7 @@ def _parser() -> argparse.ArgumentParser:
     linkage.set_defaults(run=_linkage, parser=linkage)
 
     show = commands.add_parser("show", help="show one record and its verdict")
-    show.add_argument("record", metavar="RECORD", type=Path)
+    show.add_argument("record", metavar="RECORD", help="also one inside an archive")
     show.add_argument(
         "--counters", action="store_true", help="every counter, not only those that differ"
     )
@@ -1003,7 +1012,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate = commands.add_parser(
         "calibrate", help="propose the expectations that a record would justify"
     )
-    calibrate.add_argument("record", metavar="RECORD", type=Path)
+    calibrate.add_argument("record", metavar="RECORD", help="also one inside an archive")
     calibrate.add_argument("--all", action="store_true", help="propose every counter")
     _finish(calibrate, _calibrate)
 
@@ -1016,7 +1025,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=_place,
+        type=results.place,
         help="folders of records, or single records (default: results and records, those that"
         " exist)",
     )
@@ -1067,7 +1076,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=_place,
+        type=results.place,
         help="folders of records, or single records (default: results and records)",
     )
     predict.set_defaults(expectations=None, run=_predict, parser=predict)
@@ -1270,11 +1279,13 @@ def _releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
 
 
 def _platform_and_folders(parser: argparse.ArgumentParser) -> None:
+    from matrix import results
+
     parser.add_argument(
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=_place,
+        type=results.place,
         help="folders of records, or single records (default: results and records)",
     )
     parser.add_argument("--platform", choices=("cuda", "cpu"), help="default: both")
@@ -1288,10 +1299,6 @@ def _finish(parser: argparse.ArgumentParser, run: object) -> None:
         help="judge by these rules (default: the package's own)",
     )
     parser.set_defaults(run=run, parser=parser)
-
-
-def _place(text: str) -> Path | str:
-    return text if re.match(r"[a-z][a-z0-9]+://", text) else Path(text)
 
 
 def _positive_seconds(text: str) -> float:

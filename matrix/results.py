@@ -17,7 +17,7 @@ from matrix.verdicts import VERDICTS
 if TYPE_CHECKING:
     from matrix.engines.evidence import Evidence
 
-__all__ = ["add"]
+__all__ = ["add", "place"]
 
 _DEFAULT_FOLDERS = ("results", "records")
 
@@ -42,7 +42,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     listing.set_defaults(run=_list, parser=listing)
 
     shown = below.add_parser("show", help="show one record and its verdict, as `matrix show`")
-    shown.add_argument("record", metavar="RECORD", type=Path)
+    shown.add_argument("record", metavar="RECORD", help="also one inside an archive")
     shown.add_argument("--counters", action="store_true", help="every counter")
     shown.add_argument("--seconds", action="store_true", help="where the seconds went")
     _expectations(shown)
@@ -66,7 +66,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
         "--history",
         metavar="FOLDER",
         action="append",
-        type=_place,
+        type=place,
         default=[],
         help="records that tell the noise of seconds (default: results and records)",
     )
@@ -111,6 +111,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     prune.set_defaults(run=_prune, parser=prune)
 
 
+def place(text: str) -> Path | str:
+    """A folder or file of records, or the address of a folder in an object store, as given."""
+    return text if re.match(r"[a-z][a-z0-9+.-]*://", text) else Path(text)
+
+
 def _list(options: argparse.Namespace) -> int:
     from matrix.engines.history import Asked, History
     from matrix.expectations import load_expectations
@@ -144,27 +149,15 @@ def _index(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from matrix.engines.archives import PACK
-    from matrix.engines.history import History
+    from matrix.engines.history import History, one_record
     from matrix.expectations import load_expectations
-    from matrix.history import HistoryError, late_from
+    from matrix.history import late_from
     from matrix.record_diff import differences
-    from matrix.records import Record, read
     from matrix.report.results import diff_json, diff_lines
-
-    def one(text: str) -> Record:
-        archive, mark, _ = text.partition(f"{PACK}/")
-        if not mark:
-            return read(Path(text))
-        with History([_place(f"{archive}{PACK}")], _progress) as packed:
-            found = packed.record(text)
-        if found is None:
-            raise HistoryError(f"{text}: no such record in the archive; `matrix results list`")
-        return found
 
     expectations = load_expectations(options.expectations)
     names = options.before, options.after
-    before, after = map(one, names)
+    before, after = (one_record(name, _progress) for name in names)
     places = list(options.history) or [Path(e) for e in _DEFAULT_FOLDERS if Path(e).is_dir()]
     with History(places, _progress) as history:
         late = late_from(datetime.now(timezone.utc))
@@ -291,17 +284,13 @@ def _folders(parser: argparse.ArgumentParser, default: str = "results and record
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=_place,
+        type=place,
         help=f"folders of records, records, or an object store's address (default: {default})",
     )
 
 
 def _expectations(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--expectations", metavar="FILE", type=Path, help="judge by these rules")
-
-
-def _place(text: str) -> Path | str:
-    return text if re.match(r"[a-z][a-z0-9]+://", text) else Path(text)
 
 
 def _day(text: str) -> str:

@@ -26,7 +26,7 @@ from histories import (
 from matrix.engines import history as engine
 from matrix.engines import rows
 from matrix.engines.archives import PACK
-from matrix.engines.history import Asked, History, newest_records
+from matrix.engines.history import Asked, History, every_record, newest_records
 from matrix.engines.record_index import INDEX
 from matrix.history import HistoryError, times
 from matrix.records import Record, read_many, to_json, write
@@ -252,3 +252,35 @@ def test_a_list_tells_of_the_future(tmp_path: Path) -> None:
     assert ended.returncode == 0 and "2 records" in ended.stdout
     (line,) = ended.stderr.splitlines()
     assert "1.json: started at 2999-01-01T00:00:00Z, ahead of this machine's clock" in line
+
+
+def test_a_packed_record_is_shown_like_a_file(tmp_path: Path) -> None:
+    write(make(), tmp_path / "records" / "cpu" / f"{CELLS[0]}.json")
+    plain = matrix(tmp_path, "show", f"records/cpu/{CELLS[0]}.json").stdout
+    pack_all(tmp_path / "records")
+    archive = f"records/2026-10-22{PACK}"
+    (listed,) = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    (name,) = listed["paths"]
+    assert name == f"{archive}/cpu/{CELLS[0]}.json"
+    ended = matrix(tmp_path, "show", name)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == plain.replace(f"records/cpu/{CELLS[0]}.json", name)
+    for wrong, said in (
+        (f"{archive}/cpu/none.json", "no such record in the archive; `matrix results list`"),
+        (f"records/2026-10-23{PACK}/x.json", "no such folder or record"),
+    ):
+        ended = matrix(tmp_path, "show", wrong)
+        assert ended.returncode == 2 and said in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+
+
+@quick
+@given(st.lists(some_records, max_size=5))
+def test_every_record_is_read_of_archives_too(tmp_path: Path, records: list[Record]) -> None:
+    folder = fill(tmp_path, records)
+    plain, faults = every_record([folder], silent)
+    assert len(plain) == len(records) and len(faults) == 1
+    pack_all(folder)
+    packed, faults = every_record([folder], silent)
+    assert {to_json(each) for _, each in packed} == {to_json(each) for each in records}
+    assert len(faults) == 1

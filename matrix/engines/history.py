@@ -14,16 +14,25 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from matrix.engines.archives import PACK
 from matrix.engines.places import Place, add, needs_duckdb, pays, records_of
 from matrix.engines.rows import Progress, Rows, duckdb, failure, one_line
 from matrix.errors import MatrixError
 from matrix.expectations import Expectations
 from matrix.history import HistoryError, Times, times
 from matrix.plan import parse_specifier
-from matrix.records import Record, RecordError, read_many
+from matrix.records import Record, RecordError, read, read_many
 from matrix.verdicts import judge
 
-__all__ = ["Asked", "Found", "History", "Listed", "newest_records"]
+__all__ = [
+    "Asked",
+    "Found",
+    "History",
+    "Listed",
+    "every_record",
+    "newest_records",
+    "one_record",
+]
 
 _SOME = 500  # records that are read at once to be judged
 
@@ -99,6 +108,38 @@ def newest_records(places: Sequence[Place], late: str | None, progress: Progress
         return history.newest(late)
 
 
+def every_record(
+    places: Sequence[Place], progress: Progress
+) -> tuple[list[tuple[Path, Record]], list[MatrixError]]:
+    """Every record of the places with its path, also of archives, and what is bad."""
+    if not needs_duckdb(places):
+        records, errors = read_many(place for place in places if isinstance(place, Path))
+        return records, list(errors)
+    with History(places, progress) as history:
+        return history.every()
+
+
+def one_record(name: str, progress: Progress) -> Record:
+    """The record in a file, or in an archive: `DAY.records.parquet/NAME`, as lists name it.
+
+    Raises RecordError or HistoryError: there is none, or it is bad.
+    """
+    archive, mark, _ = name.partition(f"{PACK}/")
+    if not mark:
+        return read(Path(name))
+    held = f"{archive}{PACK}"
+    with History([held if "://" in held else Path(held)], progress) as packed:
+        found = packed.record(name)
+        if found is not None:
+            return found
+        # What is wrong with the archive, or with the record, says more than that it is not there.
+        faults = [*packed.rows.errors, *packed.errors]
+    for fault in faults:
+        if str(fault).startswith((f"{held}:", name)):
+            raise fault
+    raise HistoryError(f"{name}: no such record in the archive; `matrix results list` names them")
+
+
 class History:
     """The rows of all records of some places, to be asked.
 
@@ -160,6 +201,22 @@ class History:
         records, faults = records_of(self.rows, [row[:6] for row in self._candidates(late)])
         found = [(Path(path), record) for path, record in records.items()]
         return Found(found, [*self.errors, *faults], self.late(late), self.times(late))
+
+    def every(self) -> tuple[list[tuple[Path, Record]], list[MatrixError]]:
+        """Every record, the same one once, by path; and what is bad."""
+        rows = self.rows.execute(
+            """
+            SELECT DISTINCT ON (content) path, source, file, cell, platform, started FROM rows
+            WHERE fault IS NULL ORDER BY content, source IS NOT NULL, path
+            """
+        ).fetchall()
+        records: dict[str, Record] = {}
+        bad = self.errors
+        for start in range(0, len(rows), _SOME):
+            some, faults = records_of(self.rows, rows[start : start + _SOME])
+            records |= some
+            bad += faults
+        return [(Path(path), records[path]) for path in sorted(records)], bad
 
     def late(self, late: str | None) -> list[tuple[str, str]]:
         """The path and start of each record from the future; none where all are."""
