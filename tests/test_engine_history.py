@@ -15,9 +15,11 @@ from histories import (
     CELLS,
     LATE,
     fill,
+    idle,
     indexed,
     make,
     pack_all,
+    passed,
     quick,
     silent,
     some_records,
@@ -243,6 +245,14 @@ def test_a_record_of_odd_numbers_is_named_and_the_rest_goes_on(tmp_path: Path) -
     assert "1 records indexed" in ended.stdout
     shown = matrix(tmp_path, "show", f"records/{CELLS[0]}.0.json")
     assert shown.returncode == 0 and shown.stderr == ""
+
+
+def test_a_list_counts_the_cases_that_apply(tmp_path: Path) -> None:
+    record = make(cases=(passed, idle))
+    write(record, tmp_path / "records" / f"{CELLS[0]}.json")
+    assert " 1/1 " in matrix(tmp_path, "list").stdout
+    (listed,) = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    assert [listed[key] for key in ("cases", "passed", "not_applicable")] == [2, 1, 1]
 
 
 def test_a_list_tells_of_the_future(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ class Listed:
     error: str | None
     cases: int
     passed: int
+    not_applicable: int
     seconds: float | None
     content: str
     packed: bool
@@ -274,6 +275,7 @@ class History:
               any_value(python), any_value(judged), any_value(whole), any_value(error),
               any_value(len(cases)),
               any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))),
+              any_value(len(list_filter(cases, lambda x: x.outcome = 'not_applicable'))),
               any_value(seconds), content, bool_and(source IS NOT NULL)
             FROM rows WHERE {" AND ".join(where)} GROUP BY content
             ORDER BY any_value(started) DESC, any_value(cell), any_value(platform), content
