@@ -80,7 +80,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
         epilog="Without --yes the record files stay beside the archives, and count once.",
         allow_abbrev=False,
     )
-    pack.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=Path("records"))
+    pack.add_argument("folder", metavar="FOLDER", nargs="?", type=place, default=Path("records"))
     pack.add_argument("--all", action="store_true", help="today's records too")
     pack.add_argument("--yes", action="store_true", help="delete the record files that are packed")
     _expectations(pack)
@@ -149,7 +149,7 @@ def _index(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from matrix.engines.history import History, one_record
+    from matrix.engines.history import one_record, times_of
     from matrix.expectations import load_expectations
     from matrix.history import late_from
     from matrix.record_diff import differences
@@ -159,9 +159,8 @@ def _diff(options: argparse.Namespace) -> int:
     names = options.before, options.after
     before, after = (one_record(name, _progress) for name in names)
     places = list(options.history) or [Path(e) for e in _DEFAULT_FOLDERS if Path(e).is_dir()]
-    with History(places, _progress) as history:
-        late = late_from(datetime.now(timezone.utc))
-        times = history.times(late, cell=(before.cell, before.platform))
+    late = late_from(datetime.now(timezone.utc))
+    times = times_of((before.cell, before.platform), places, late, _progress)
     diff = differences(before, after, expectations, times)
     seen = {started for series in times.series.values() for started, _ in series}
     known = sum(started <= before.started for started in seen)
@@ -178,6 +177,8 @@ def _pack(options: argparse.Namespace) -> int:
 
     now = datetime.now(timezone.utc)
     before = "9999" if options.all else f"{now:%Y-%m-%dT00:00:00Z}"
+    if isinstance(options.folder, str):
+        raise MatrixError("an object store is not packed from here; pack the folder it comes from")
     if not options.folder.is_dir():
         raise MatrixError(f"{options.folder}: no such folder; name one with records")
     with History([options.folder], _progress, index=True) as history:

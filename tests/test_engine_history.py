@@ -18,6 +18,7 @@ from histories import (
     idle,
     indexed,
     make,
+    nights,
     pack_all,
     passed,
     quick,
@@ -28,7 +29,7 @@ from histories import (
 from matrix.engines import history as engine
 from matrix.engines import rows
 from matrix.engines.archives import PACK
-from matrix.engines.history import Asked, History, every_record, newest_records
+from matrix.engines.history import Asked, History, every_record, newest_records, times_of
 from matrix.engines.record_index import INDEX
 from matrix.history import HistoryError, times
 from matrix.records import Record, read_many, to_json, write
@@ -294,3 +295,16 @@ def test_every_record_is_read_of_archives_too(tmp_path: Path, records: list[Reco
     packed, faults = every_record([folder], silent)
     assert {to_json(each) for _, each in packed} == {to_json(each) for each in records}
     assert len(faults) == 1
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_diff_needs_no_duckdb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    night = [*nights(3), make(CELLS[1]), make(platform="cuda"), make(started=LATE, total=9.0)]
+    folder = fill(tmp_path, night)
+    if not installed:
+        for module in (engine, rows):
+            monkeypatch.setattr(module, "duckdb", lambda: None)
+    found = times_of((CELLS[0], "cpu"), [folder], "2026-11-10T00:00:00Z", silent)
+    assert found == times(nights(3))

@@ -32,6 +32,7 @@ __all__ = [
     "every_record",
     "newest_records",
     "one_record",
+    "times_of",
 ]
 
 _SOME = 500  # records that are read at once to be judged
@@ -118,6 +119,18 @@ def every_record(
         return records, list(errors)
     with History(places, progress) as history:
         return history.every()
+
+
+def times_of(
+    cell: tuple[str, str], places: Sequence[Place], late: str | None, progress: Progress
+) -> Times:
+    """The times of one cell on one platform, of all records of the places, as `times` has them."""
+    if duckdb() is None and not needs_duckdb(places):
+        records, _ = read_many(place for place in places if isinstance(place, Path))
+        every = times((record for _, record in records), late)
+        return Times({key: each for key, each in every.series.items() if key[:2] == cell})
+    with History(places, progress) as history:
+        return history.times(late, cell=cell)
 
 
 def one_record(name: str, progress: Progress) -> Record:

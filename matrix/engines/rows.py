@@ -82,6 +82,8 @@ class Rows:
                 "memory_limit": _MEMORY,
                 "temp_directory": self._temp.name,
                 "preserve_insertion_order": "false",
+                # Nothing is downloaded that nobody asked for.
+                "autoinstall_known_extensions": "false",
             },
         )
         columns = ", ".join(f"{name} {kind}" for name, kind in ROW.items())
