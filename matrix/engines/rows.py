@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix.engines.processes import die_with_parent
+from matrix.engines.scratch import Scratch
 from matrix.engines.summaries import ROW, of_text, write_rows
 from matrix.errors import MatrixError
 from matrix.history import HistoryError
@@ -75,12 +76,12 @@ class Rows:
         self.marks: dict[str, Mark] = {}
         self.progress = progress
         self._jobs = jobs or min(os.cpu_count() or 1, 8)
-        self._temp = tempfile.TemporaryDirectory(prefix="matrix-history-")
+        self._scratch = Scratch()
         self._db: Any = engine.connect(
             ":memory:",
             config={
                 "memory_limit": _MEMORY,
-                "temp_directory": self._temp.name,
+                "temp_directory": str(self._scratch.path),
                 "preserve_insertion_order": "false",
                 # Nothing is downloaded that nobody asked for.
                 "autoinstall_known_extensions": "false",
@@ -93,7 +94,7 @@ class Rows:
     def close(self) -> None:
         """Free the memory and the temporary files."""
         self._db.close()
-        self._temp.cleanup()
+        self._scratch.close()
 
     def execute(self, sql: str, values: object = None) -> Any:
         """Run SQL of this project, with its parameters; returns DuckDB's cursor."""
@@ -125,7 +126,7 @@ class Rows:
 
     def add_texts(self, source: str, told: Any, *, single: bool = False) -> None:
         """Summarise the (file, text) of a cursor. `single`: the source is the one record itself."""
-        rows = Path(self._temp.name) / "texts.jsonl"
+        rows = self._scratch.path / "texts.jsonl"
         with open(rows, "w", encoding="ascii") as out:
             while some := told.fetchmany(_CHUNK):
                 for file, text in some:
@@ -135,7 +136,7 @@ class Rows:
 
     def _written(self, files: Sequence[tuple[str, str, int, int]]) -> Generator[Path]:
         """Files of rows as they come to be written, a part of the records each."""
-        folder = Path(tempfile.mkdtemp(dir=self._temp.name))
+        folder = Path(tempfile.mkdtemp(dir=self._scratch.path))
         parts = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
         outs = [folder / f"{at}.jsonl" for at in range(len(parts))]
         if len(files) < _ALONE or self._jobs < 2:
