@@ -9,13 +9,18 @@ A neighbour is judged by what it observed. It **shows** the symptom if it fails 
 the same signature, or counts the same value. It is **clean** if it gets past that rung, or counts
 what the symptom's cell should, or what it should itself. Anything else (another failure, a third
 value, not run, not applicable) says nothing of this symptom: another defect is attributed on its
-own. Of several runs of one pair the newest whole one on the same Python speaks for it.
+own. Of several runs of one pair the newest on the same Python with the pair's own flags speaks for
+it (`matrix.observations` says which these are), and a run from the future counts as the oldest.
+What another Python shows is no neighbour of a line: there two things changed.
 
 The rules, in their order; the first that answers does.
 
-1. *Repeats.* The same cell, with the same flags and tests, both shows it and is clean: the
-   environment, where other packages or another machine tell the ones from the others, else flaky.
-2. *Pythons.* The same pair is clean on another Python and shows it on no other: the environment.
+1. *Repeats.* The same cell, with the same flags and tests, both shows it and is clean: flaky, or
+   the environment, where other packages or another machine tell two of the ones from two of the
+   others at least; where they tell one, unknown which of the two. So too where a newer run is clean
+   and nothing tells it from the older one. Where a newer one with other tests is clean: unknown.
+2. *Pythons.* The same pair is clean on another Python and shows it on no other, and neither line of
+   3 changes: the environment. Where one changes, the answer is that of 3, on this Python alone.
 3. *Torch line*: the same vLLM under other torch. *vLLM line*: the same torch under other vLLM. A
    line *changes* if it has a clean neighbour. Where it is clean, shows it, is clean again and shows
    it again, it comes and goes, and nothing is told from it.
@@ -24,7 +29,8 @@ The rules, in their order; the first that answers does.
      of the other line, the run that could still make it the pair is named.
 4. *Platform.* Neither line changes, and the same pair is clean on the other platform: the
    environment, with the platform's name.
-5. Otherwise unknown, with the runs that would decide.
+5. Otherwise unknown, with the runs that would decide. Where only what differs in its Python and in
+   something else is clean, both are said, and the runs that differ in one of them are named.
 
 The change lies *since* the first release that shows it, where no release lies between that and the
 last clean one, else *between* the two; `until` where the newer ones are clean.
@@ -32,6 +38,10 @@ last clean one, else *between* the two; `until` where the newer ones are clean.
 Flags change their default with the releases. Where the effective flags of the cell and its clean
 neighbour differ, they are named: the release changed the flag, and the flag may be all there is to
 it. A run of the same pair with the neighbour's flags decides that.
+
+Where the tests, the machine or (along torch) other packages differ from those of the clean
+neighbour, and no run shows that they make no difference, they are named beside the answer, with the
+older of the two as a run to have once more.
 
 Runs that would decide are environments that can work: what was run already is left out, what the
 cheap rungs speak against, and off-pin on CUDA what is not known to link.
@@ -45,13 +55,49 @@ from dataclasses import dataclass, field
 from packaging.version import Version
 
 from matrix.bisection import BAD, GOOD, bisect
-from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
+from matrix.evidence import (
+    in_a_row,
+    of_line,
+    on_pythons,
+    or_missing,
+    pair_of,
+    shown_by,
+    state_words,
+    subject,
+    through,
+    too,
+    when,
+)
 from matrix.grid import Grid, environments, ran_cell
-from matrix.records import PLATFORMS, RUNGS, STARTS, Case, Record
-from matrix.releases import Releases, minor_of
-from matrix.signatures import signature_of
-from matrix.verdicts import BROKEN_PAIR, DRIFT, INCOMPATIBLE, CaseVerdict, CellVerdict
+from matrix.neighbours import MACHINE, TESTS, TORCH, VLLM, FlagChange, Line, besides, walk
+from matrix.observations import (
+    FAILED,
+    NOTHING,
+    RAN,
+    WHOLE_RUN,
+    Observation,
+    alike,
+    observe,
+    own_runs,
+    speaks,
+)
+from matrix.records import PLATFORMS, Record
+from matrix.releases import Releases
+from matrix.symptoms import (
+    CLEAN,
+    DRIFTS,
+    FAILS,
+    SHOWS,
+    SILENT,
+    Symptom,
+    changed,
+    failure,
+    key_order,
+    state_of,
+    symptoms_between,
+)
+from matrix.verdicts import CellVerdict
 
 __all__ = [
     "ANSWERS",
@@ -78,110 +124,17 @@ __all__ = [
     "speaks",
     "state_of",
     "symptoms_between",
+    "unanswered",
 ]
 
-TORCH = "torch"
-VLLM = "vLLM"
 PAIR = "the pair"
 ENVIRONMENT = "the environment"
 FLAKY = "flaky"
 UNKNOWN = "unknown"
 ANSWERS = (TORCH, VLLM, PAIR, ENVIRONMENT, FLAKY, UNKNOWN)
 
-SHOWS = "shows"
-CLEAN = "clean"
-SILENT = "silent"
-"""What a neighbour says of a symptom."""
-
-FAILS = "fails"
-DRIFTS = "drifts"
-CHANGED = "changed"
-"""The kinds of symptom. `changed`: nothing says that it is wrong, but it is not as beside it."""
-
-WHOLE_RUN = ""
-"""The case that stands for the run itself: what resolves or imports, or does not."""
-
-RAN = "ran"
-FAILED = "failed"
-NOTHING = "nothing"
-"""How an observation ended: both starts ran, it failed at a rung, or it says nothing."""
-
-_FAMILY = ("torch", "torchvision", "torchaudio", "triton", "vllm", "nvidia-")
-_OWN = ("torch-vllm-matrix", "matrix-dev", "pip", "setuptools", "wheel", "uv")
-_DOES = {
-    "resolves": ("resolves", "does not resolve"),
-    "imports": ("is imported", "is not imported"),
-    "starts cold": ("starts cold", "fails to start cold"),
-    "starts warm": ("starts warm", "fails to start warm"),
-}
-_Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What one run of one case of a cell on a platform came to, as far as it compares.
-
-    `counters` and `expected` are by start and counter. `setting` is the machine and the packages
-    beside torch's family, `whole` whether the run had every case.
-    """
-
-    cell: Cell
-    platform: str
-    case: str
-    started: str
-    ended: str
-    rung: str | None = None
-    signature: str | None = None
-    reason: str | None = None
-    counters: Mapping[_Key, int] = field(default_factory=dict)
-    expected: Mapping[_Key, int] = field(default_factory=dict)
-    flags: Mapping[str, object] = field(default_factory=dict)
-    setting: Mapping[str, str] = field(default_factory=dict)
-    tests: str | None = None
-    whole: bool = True
-    faulty: bool = False
-
-
-@dataclass(frozen=True)
-class Symptom:
-    """One thing to attribute: a failure at a rung by its signature, or one counter of one start."""
-
-    kind: str
-    rung: str | None = None
-    signature: str | None = None
-    reason: str | None = None
-    start: str | None = None
-    counter: str | None = None
-    observed: int | None = None
-    wanted: int | None = None
-
-    @property
-    def key(self) -> _Key:
-        """The start and the counter."""
-        return str(self.start), str(self.counter)
-
-    @property
-    def told(self) -> str:
-        """The symptom in a few words."""
-        if self.kind == FAILS:
-            said = self.reason or self.signature or "without a reason"
-            return f"{_DOES[str(self.rung)][1]}: {said}"
-        known = "not counted" if self.observed is None else str(self.observed)
-        return f"{self.start} {self.counter} {known}, not {self.wanted}"
-
-
-@dataclass(frozen=True)
-class FlagChange:
-    """A flag that is `here` in the cell and `there` in its clean neighbour.
-
-    `decides`: True where runs show that the flag alone makes the difference, False where they show
-    that it does not, None where no run tells.
-    """
-
-    flag: str
-    here: object
-    there: object
-    decides: bool | None = None
+_Point = tuple[Version, Sequence[Sequence[Observation]], Sequence[Observation]]
+_ENOUGH = 2  # runs of each kind, before what tells them apart is more than chance
 
 
 @dataclass(frozen=True)
@@ -231,16 +184,18 @@ def attribute(
     platform: str | None = None,
     case: str | None = None,
     changes: bool = False,
+    late: str | None = None,
 ) -> tuple[Attribution, ...]:
     """Attribute what fails or drifts in each cell, by platform, vLLM, torch, Python and case.
 
     `judged` are all records at hand, repeats too; `grid` tells which missing runs cannot work.
     `names` (of environments), `platform` and `case` ask for these alone; a case is named whole, or
-    without its parameters. `changes` asks for what changed as expected, too.
+    without its parameters. `changes` asks for what changed as expected, too. What started after
+    `late` comes from the future (`matrix.history.late_from`), and counts as the oldest.
     """
-    known = _Known.of(judged, releases, grid)
+    known = _Known.of(judged, releases, grid, late)
     found: list[Attribution] = []
-    for own in known.newest():
+    for own in known.speaking():
         name = own.cell.name
         if names is not None and name not in names:
             continue
@@ -250,129 +205,32 @@ def attribute(
     return tuple(found)
 
 
-def observe(record: Record, verdict: CellVerdict, cell: Cell) -> tuple[Observation, ...]:
-    """What a judged record shows of each case, and of the run as a whole."""
-    told = _setting(record)
-    tests = record.provenance.get("tests")
-    tests_of = tests.get("fingerprint") if isinstance(tests, Mapping) else None
-    whole = record.finished and record.error is None and not record.deselected
+def unanswered(
+    judged: Iterable[tuple[Record, CellVerdict]],
+    releases: Releases,
+    *,
+    names: frozenset[str] | None = None,
+    platform: str | None = None,
+    case: str | None = None,
+) -> tuple[tuple[str, str], ...]:
+    """The cells, by name and platform, of which no run tells whether what is asked for fails.
 
-    def one(case: str, ended: str, **more: object) -> Observation:
-        return Observation(
-            cell,
-            record.platform,
-            case,
-            record.started,
-            ended,
-            setting=told,
-            tests=tests_of if isinstance(tests_of, str) else None,
-            whole=whole,
-            **more,  # type: ignore[arg-type]
-        )
-
-    found = [_run_of(record, verdict, one)]
-    for seen, judged in zip(record.cases, verdict.cases, strict=True):
-        flags = {**record.flags, **seen.flags}
-        if judged.verdict == INCOMPATIBLE:
-            text = signature_of(seen) or seen.reason
-            found.append(
-                one(
-                    seen.case,
-                    FAILED,
-                    rung=judged.rung,
-                    signature=text,
-                    reason=judged.reason,
-                    flags=flags,
-                    counters=_counters(seen),
-                    faulty=True,
-                )
-            )
-        elif seen.outcome == "passed" and all(map(seen.started, STARTS)):
-            found.append(
-                one(
-                    seen.case,
-                    RAN,
-                    counters=_counters(seen),
-                    expected=_expected(judged),
-                    flags=flags,
-                    faulty=judged.verdict == DRIFT,
-                )
-            )
-        else:
-            found.append(one(seen.case, NOTHING, flags=flags))
-    return tuple(found)
-
-
-def state_of(symptom: Symptom, seen: Observation) -> str:
-    """Whether an observation shows the symptom, is clean of it, or says nothing of it."""
-    if seen.ended == NOTHING:
-        return SILENT
-    if symptom.kind == FAILS:
-        if seen.ended == RAN:
-            return CLEAN
-        if seen.rung == symptom.rung:
-            return SHOWS if seen.signature == symptom.signature else SILENT
-        return CLEAN if _height(seen.rung) > _height(symptom.rung) else SILENT
-    if seen.ended != RAN:
-        return SILENT
-    value = seen.counters.get(symptom.key)
-    if value == symptom.observed:
-        return SHOWS
-    expected = seen.expected.get(symptom.key)
-    as_it_should = expected is not None and value == expected and symptom.kind == DRIFTS
-    return CLEAN if value == symptom.wanted or as_it_should else SILENT
-
-
-def symptoms_between(bad: Observation, good: Observation) -> tuple[Symptom, ...]:
-    """What the one shows and the other does not: a failure, or the counters that differ."""
-    if bad.ended == FAILED:
-        return _failure(bad)
-    if bad.ended != RAN or good.ended != RAN:
-        return ()
-    return tuple(_changed(bad, good, bad.counters))
-
-
-def _failure(own: Observation) -> tuple[Symptom, ...]:
-    if own.rung not in _DOES:
-        return ()
-    return (Symptom(FAILS, rung=own.rung, signature=own.signature, reason=own.reason),)
-
-
-def _changed(bad: Observation, good: Observation, keys: Iterable[_Key]) -> Iterator[Symptom]:
-    for start, counter in sorted(keys, key=_key_order):
-        if counter not in DEFAULT_COUNTERS:
-            continue
-        one, other = bad.counters.get((start, counter)), good.counters.get((start, counter))
-        if one is not None and other is not None and one != other:
-            yield Symptom(CHANGED, start=start, counter=counter, observed=one, wanted=other)
-
-
-@dataclass(frozen=True)
-class _Line:
-    """One line of neighbours, along torch or vLLM, around a cell.
-
-    `shows` are the neighbours around the cell that show the symptom with nothing clean between;
-    `before` and `after` the clean ones that bound them. `again` is set where it shows beyond those.
+    Their runs did not come to its end, or had none of these cases.
     """
-
-    what: str
-    before: Observation | None
-    shows: tuple[Observation, ...]
-    after: Observation | None
-    again: bool
-
-    @property
-    def changes(self) -> bool:
-        return (self.before is not None or self.after is not None) and not self.again
-
-    @property
-    def clean(self) -> tuple[Observation, ...]:
-        return tuple(each for each in (self.before, self.after) if each is not None)
-
-    @property
-    def nearest(self) -> Observation | None:
-        """The clean neighbour to hold the cell against: the older one where there is one."""
-        return self.before if self.before is not None else self.after
+    asked, answered = set(), set()
+    for (where, of), pairs in _Known.of(judged, releases, None, None).at.items():
+        for each in (each for every in pairs.values() for each in every):
+            at = each.cell.name, where
+            if platform not in (None, where) or (names is not None and at[0] not in names):
+                continue
+            asked.add(at)
+            if of == WHOLE_RUN:
+                told = each.ended == FAILED
+            else:
+                told = _is_case(of, case) and (each.ended != NOTHING or not each.applies)
+            if told:
+                answered.add(at)
+    return tuple(sorted(asked - answered))
 
 
 @dataclass(frozen=True)
@@ -384,9 +242,7 @@ class _Known:
     grid: Grid | None
     environments: Mapping[str, Cell]
     # Of each line what speaks on it: every symptom of every case asks again.
-    _lines: dict[tuple[str, ...], Sequence[tuple[Version, Observation]]] = field(
-        default_factory=dict
-    )
+    _lines: dict[tuple[str, ...], Sequence[_Point]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -394,6 +250,7 @@ class _Known:
         judged: Iterable[tuple[Record, CellVerdict]],
         releases: Releases,
         grid: Grid | None,
+        late: str | None,
     ) -> _Known:
         names = environments(releases)
         at: dict[tuple[str, str], dict[tuple[str, str], list[Observation]]] = {}
@@ -403,28 +260,25 @@ class _Known:
             cell = ran_cell(record) or names.get(record.cell)
             if cell is None:
                 continue
-            for each in observe(record, verdict, cell):
+            for each in observe(record, verdict, cell, late):
                 pairs = at.setdefault((each.platform, each.case), {})
                 pairs.setdefault((cell.torch, cell.vllm), []).append(each)
         for pairs in at.values():
             for every in pairs.values():
-                every.sort(key=lambda each: (each.whole, each.started), reverse=True)
+                every.sort(key=lambda each: each.age, reverse=True)
         return cls(at, releases, grid, names)
 
-    def newest(self) -> list[Observation]:
-        """Of each cell, platform and case the observation that speaks for it, in order."""
-        found: dict[tuple[str, str, Cell], Observation] = {}
-        for (platform, case), pairs in self.at.items():
+    def speaking(self) -> list[Observation]:
+        """Of each cell, platform and case the observation that speaks for it, in order.
+
+        Where nobody knows which flags are a cell's own, it is one for each that may be.
+        """
+        found = []
+        for pairs in self.at.values():
             for every in pairs.values():
-                for each in every:
-                    key = platform, case, each.cell
-                    # A run of some cases, or with flags of its own, hides no whole one, unless
-                    # what the former found is as bad.
-                    first = found.setdefault(key, each)
-                    alike = each.flags == first.flags
-                    if each.faulty and alike and each.started > first.started:
-                        found[key] = each
-        return sorted(found.values(), key=_order)
+                for python in dict.fromkeys(each.cell.python for each in every):
+                    found += [_decisive(runs) for runs in own_runs(every, python)]
+        return sorted(found, key=_order)
 
     def explain(self, own: Observation, *, changes: bool) -> Iterator[Attribution]:
         """The attributions of one observation, those told alike as one."""
@@ -445,12 +299,12 @@ class _Known:
 
     def _symptoms(self, own: Observation, *, changes: bool) -> Iterator[Symptom]:
         if own.ended == FAILED:
-            yield from _failure(own)
+            yield from failure(own)
             return
         if own.ended != RAN:
             return
         drifting = set()
-        for key, wanted in sorted(own.expected.items(), key=lambda item: _key_order(item[0])):
+        for key, wanted in sorted(own.expected.items(), key=lambda item: key_order(item[0])):
             if own.counters.get(key) != wanted:
                 drifting.add(key)
                 start, counter = key
@@ -463,7 +317,7 @@ class _Known:
                 for key in own.counters
                 if key not in drifting and (changes or key not in own.expected)
             ]
-            yield from _changed(own, reference, keys)
+            yield from changed(own, reference, keys)
 
     def _reference(self, own: Observation, *, changes: bool) -> Observation | None:
         """What an observation without an expectation is held against.
@@ -476,7 +330,7 @@ class _Known:
             (each.torch for each in self.releases.vllm if each.version == own.cell.vllm), None
         )
         if pin is not None and pin != own.cell.torch:
-            return speaks(pairs.get((pin, own.cell.vllm), ()), own.cell.python)
+            return _nearest_python(pairs.get((pin, own.cell.vllm), ()), own.cell.python)
         if not changes:
             return None
         older = sorted(
@@ -487,59 +341,89 @@ class _Known:
             ),
             key=lambda pair: Version(pair[1]),
         )
-        return speaks(pairs[older[-1]], own.cell.python) if older else None
+        return _nearest_python(pairs[older[-1]], own.cell.python) if older else None
 
     def _attribute(self, own: Observation, symptom: Symptom) -> Attribution:
         pairs = self.at[own.platform, own.case]
         same = pairs[own.cell.torch, own.cell.vllm]
-        found = _repeats(own, symptom, same) or _pythons(own, symptom, same)
+        found = _repeats(own, symptom, same) or _gone(own, symptom, same)
         if found is not None:
-            return self._answer(own, symptom, *found)
+            again = found[0] == UNKNOWN and self._can_run(own.cell.name, own.platform) == own.cell
+            missing = Missing(own.cell.name, own.platform, "whether it is flaky")
+            return self._answer(own, symptom, *found, [missing] if again else ())
         torch, vllm = self._line(own, symptom, TORCH), self._line(own, symptom, VLLM)
+        pythons = _pythons(own, symptom, same)
+        if pythons and not torch.changes and not vllm.changes:
+            return self._by_python(own, symptom, pythons)
+        there = f", but {on_pythons(own, symptom, pythons)}" if pythons else ""
         if torch.changes and vllm.changes:
-            said = f"{_of_line(own, symptom, torch)}, and {_of_line(own, symptom, vllm)}"
-            return self._changed_by(own, symptom, PAIR, torch, said, vllm)
+            said = f"{of_line(own, symptom, torch)}, and {of_line(own, symptom, vllm)}{there}"
+            return self._changed_by(own, symptom, PAIR, torch, said, vllm, alone=bool(pythons))
         if torch.changes or vllm.changes:
             line, other = (torch, vllm) if torch.changes else (vllm, torch)
-            said = _of_line(own, symptom, line)
+            said = of_line(own, symptom, line)
             if len(other.shows) > 1 and not other.again:
-                said += f", and {_shown_by(own, other)} shows it too"
-            return self._changed_by(own, symptom, line.what, line, said, other)
+                said += f", and {shown_by(own, other)} shows it too"
+            said += there
+            return self._changed_by(own, symptom, line.what, line, said, other, alone=bool(pythons))
         foreign = self._platform(own, symptom)
-        if foreign is not None:
+        if foreign is not None and foreign.cell == own.cell:
             said = (
-                f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)} on {own.platform} and"
-                f" {_state_words(symptom, foreign, clean=True)} on {foreign.platform}"
+                f"{pair_of(own.cell)} {state_words(symptom, own, clean=False)} on {own.platform}"
+                f" and {state_words(symptom, foreign, clean=True)} on {foreign.platform}"
             )
-            return self._answer(own, symptom, ENVIRONMENT, f"{said}: the platform")
-        return self._unknown(own, symptom, torch, vllm)
+            beside = besides(own, foreign, [own], [foreign], packages=True, machine=False)
+            missing_runs = self._same_again(own, foreign, beside)
+            said += f": the platform{too(beside)}"
+            return self._answer(own, symptom, ENVIRONMENT, said, missing_runs)
+        return self._unknown(own, symptom, torch, vllm, foreign)
 
-    def _line(self, own: Observation, symptom: Symptom, what: str) -> _Line:
+    def _by_python(
+        self, own: Observation, symptom: Symptom, clean: Sequence[Observation]
+    ) -> Attribution:
+        """Rule 2: the same pair is clean on other Pythons."""
+        said = (
+            f"{pair_of(own.cell)} {state_words(symptom, own, clean=True)} on Python"
+            f" {in_a_row([each.cell.python for each in clean])} and"
+            f" {state_words(symptom, own, clean=False)} on {own.cell.python}"
+        )
+        # Another Python brings other packages as a matter of course.
+        beside = besides(own, clean[0], [own], clean, packages=False)
+        alone = "" if beside else " alone"
+        said += f": the environment, Python {own.cell.python}{alone}{too(beside)}"
+        missing = self._same_again(own, clean[0], beside)
+        return self._answer(own, symptom, ENVIRONMENT, said, missing)
+
+    def _line(self, own: Observation, symptom: Symptom, what: str) -> Line:
         here = Version(own.cell.torch if what == TORCH else own.cell.vllm)
-        points = [
-            (at, state_of(symptom, seen), seen)
-            for at, seen in self._beside(own, what)
-            if at != here
-        ]
-        near_older, before, far_older = _walk(
+        points = []
+        for at, told, _ in self._beside(own, what):
+            if at == here or not told:
+                continue
+            # Where nobody knows which flags are its own, it speaks where that makes no difference.
+            states = {state_of(symptom, some[0]) for some in told}
+            seen = next((some[0] for some in told if alike(some[0].flags, own.flags)), told[0][0])
+            points.append((at, states.pop() if len(states) == 1 else SILENT, seen))
+        near_older, before, far_older = walk(
             each[1:] for each in reversed(points) if each[0] < here
         )
-        near_newer, after, far_newer = _walk(each[1:] for each in points if each[0] > here)
+        near_newer, after, far_newer = walk(each[1:] for each in points if each[0] > here)
         shows = (*reversed(near_older), own, *near_newer)
-        return _Line(what, before, shows, after, far_older or far_newer)
+        return Line(what, before, shows, after, far_older or far_newer)
 
-    def _beside(self, own: Observation, what: str) -> Sequence[tuple[Version, Observation]]:
-        """What speaks for each pair of a line, by the release that moves along it."""
+    def _beside(self, own: Observation, what: str) -> Sequence[_Point]:
+        """The pairs of a line, by the release that moves along it: what speaks, and all runs."""
         moving, fixed = ("torch", "vllm") if what == TORCH else ("vllm", "torch")
-        stays = getattr(own.cell, fixed)
-        key = own.platform, own.case, what, stays, own.cell.python
+        python, stays = own.cell.python, getattr(own.cell, fixed)
+        key = own.platform, own.case, what, stays, python
         if key not in self._lines:
-            found: dict[Version, Observation] = {}
+            found: list[_Point] = []
             for every in self.at[own.platform, own.case].values():
-                cell, seen = every[0].cell, speaks(every, own.cell.python)
-                if getattr(cell, fixed) == stays and seen is not None:
-                    found[Version(getattr(cell, moving))] = seen
-            self._lines[key] = sorted(found.items(), key=lambda point: point[0])
+                if getattr(every[0].cell, fixed) == stays:
+                    runs = [each for each in every if each.cell.python == python]
+                    at = Version(getattr(every[0].cell, moving))
+                    found.append((at, own_runs(runs, python), runs))
+            self._lines[key] = sorted(found, key=lambda point: point[0])
         return self._lines[key]
 
     def _changed_by(
@@ -547,31 +431,50 @@ class _Known:
         own: Observation,
         symptom: Symptom,
         answer: str,
-        line: _Line,
+        line: Line,
         said: str,
-        other: _Line,
+        other: Line,
+        *,
+        alone: bool,
     ) -> Attribution:
-        """The answer of a line that changes; `other` is the line across it."""
+        """The answer of a line that changes; `other` is the line across it.
+
+        `alone` is that it does so on this Python alone.
+        """
         moving = "vllm" if line.what == VLLM else "torch"
         versions = [each.version for each in getattr(self.releases, moving)]
         first, last = (getattr(each.cell, moving) for each in (line.shows[0], line.shows[-1]))
         before = None if line.before is None else getattr(line.before.cell, moving)
         after = None if line.after is None else getattr(line.after.cell, moving)
         flags = self._flags(own, symptom, line)
-        when = _when(line.what, versions, before, first, last, after)
+        moved = when(line.what, versions, before, first, last, after)
         if answer == PAIR:
-            when = f"{line.what} {when}"
+            moved = f"{line.what} {moved}"
             if other.before is not None or other.after is not None:
                 of = [each.version for each in self.releases.vllm]
                 ends = [each.cell.vllm for each in (other.shows[0], other.shows[-1])]
                 bounds = [
                     None if each is None else each.cell.vllm for each in (other.before, other.after)
                 ]
-                when += f" with vLLM {_when(VLLM, of, bounds[0], ends[0], ends[1], bounds[1])}"
+                moved += f" with vLLM {when(VLLM, of, bounds[0], ends[0], ends[1], bounds[1])}"
+        if alone:
+            moved += f", on Python {own.cell.python} alone"
+        there = line.nearest
+        assert there is not None
+        runs = [each for _, _, every in self._beside(own, line.what) for each in every]
+        beside = besides(
+            own,
+            there,
+            [each for each in runs if state_of(symptom, each) == SHOWS],
+            [each for each in runs if state_of(symptom, each) == CLEAN],
+            # Another vLLM brings other packages as a matter of course.
+            packages=line.what == TORCH,
+        )
         missing = [*self._between(own, line)]
         if answer != PAIR and len(other.shows) == 1:
             missing += self._across(own, other)[:1]
-        missing += self._with_flags(own, flags)
+        missing += self._with_flags(own, symptom, there, flags)
+        missing += self._same_again(own, there, beside)
         return Attribution(
             own.cell,
             own.cell.name,
@@ -579,7 +482,7 @@ class _Known:
             own.case,
             (symptom,),
             answer,
-            f"{said}: {answer}, {when}{_through(flags, line)}{_also(own, line)}",
+            f"{said}: {answer}, {moved}{through(flags, line)}{too(beside)}",
             after=before,
             since=first if before is not None else None,
             until=after,
@@ -588,7 +491,7 @@ class _Known:
             missing=tuple(missing),
         )
 
-    def _flags(self, own: Observation, symptom: Symptom, line: _Line) -> tuple[FlagChange, ...]:
+    def _flags(self, own: Observation, symptom: Symptom, line: Line) -> tuple[FlagChange, ...]:
         """The flags in which the cell and its nearest clean neighbour differ, and what they do."""
         there = line.nearest
         assert there is not None
@@ -604,57 +507,144 @@ class _Known:
     def _decides(
         self, own: Observation, symptom: Symptom, there: Observation, differ: Sequence[str]
     ) -> bool | None:
-        """Whether the flags alone make it, by runs of either pair with the flags of the other."""
-        pairs = self.at[own.platform, own.case]
+        """Whether the flags alone make it, by runs of either pair with the flags of the other.
+
+        A run of the cell that is clean, with tests that no run showed it with, does not tell.
+        """
+        ran = self.at[own.platform, own.case][own.cell.torch, own.cell.vllm]
+        tests = {
+            each.tests
+            for each in ran
+            if each.cell == own.cell
+            and alike(each.flags, own.flags)
+            and state_of(symptom, each) == SHOWS
+        }
         for home, other, alone in ((own, there, CLEAN), (there, own, SHOWS)):
-            for each in pairs[home.cell.torch, home.cell.vllm]:
-                if all(each.flags.get(flag) == other.flags[flag] for flag in differ):
-                    state = state_of(symptom, each)
-                    if state != SILENT:
-                        return state == alone
+            for each in self._given(home, other, differ):
+                state = state_of(symptom, each)
+                confounded = home is own and state == CLEAN and each.tests not in tests
+                if state != SILENT and not confounded:
+                    return state == alone
         return None
 
-    def _with_flags(self, own: Observation, flags: Sequence[FlagChange]) -> Iterator[Missing]:
-        """The same cell with the flags of its clean neighbour, where no run tells yet."""
+    def _given(
+        self, home: Observation, other: Observation, differ: Iterable[str]
+    ) -> Iterator[Observation]:
+        """The runs of the one's cell with the other's values of these flags, newest first."""
+        changed_flags = {flag: other.flags[flag] for flag in differ}
+        wanted = {**home.flags, **changed_flags}
+        for each in self.at[home.platform, home.case][home.cell.torch, home.cell.vllm]:
+            told = each.cell == home.cell and set(changed_flags) <= set(each.flags)
+            if told and alike(wanted, each.flags):
+                yield each
+
+    def _with_flags(
+        self, own: Observation, symptom: Symptom, there: Observation, flags: Sequence[FlagChange]
+    ) -> Iterator[Missing]:
+        """The same cell with the flags of its clean neighbour, where no run tells yet.
+
+        Where one was clean with other tests, it is the cell with its own flags, and these tests.
+        """
         values = {True: "1", False: "0"}
         undecided = bool(flags) and flags[0].decides is None
         if not undecided or any(type(each.there) is not bool for each in flags):
             return
         if self._can_run(own.cell.name, own.platform) == own.cell:
             given = tuple((each.flag, values[bool(each.there)]) for each in flags)
-            yield Missing(own.cell.name, own.platform, "whether it is the flag alone", given)
+            runs = self._given(own, there, [each.flag for each in flags])
+            if any(state_of(symptom, each) == CLEAN for each in runs):
+                yield Missing(own.cell.name, own.platform, "whether it is the flag or the tests")
+            else:
+                yield Missing(own.cell.name, own.platform, "whether it is the flag alone", given)
+
+    def _same_again(
+        self, own: Observation, there: Observation, beside: Mapping[str, Sequence[str]]
+    ) -> Iterator[Missing]:
+        """The older of two runs once more, where their tests or machines differ too."""
+        what = [each for each in (TESTS, MACHINE) if each in beside]
+        older = min(own, there, key=lambda each: each.age)
+        if what and self._can_run(older.cell.name, older.platform) == older.cell:
+            why = f"whether it is {' or '.join(what)}"
+            yield Missing(older.cell.name, older.platform, why)
 
     def _platform(self, own: Observation, symptom: Symptom) -> Observation | None:
-        """The same pair on another platform, where that is clean; as it should be counts there."""
+        """The same pair on another platform, where that is clean; on the same Python if it can."""
         for platform in PLATFORMS:
             pairs = self.at.get((platform, own.case), {})
             every = pairs.get((own.cell.torch, own.cell.vllm), ())
-            seen = speaks(every, own.cell.python) if platform != own.platform else None
+            if platform == own.platform:
+                continue
+            seen = _nearest_python(every, own.cell.python)
             if seen is not None and state_of(symptom, seen) == CLEAN:
                 return seen
         return None
 
     def _unknown(
-        self, own: Observation, symptom: Symptom, torch: _Line, vllm: _Line
+        self,
+        own: Observation,
+        symptom: Symptom,
+        torch: Line,
+        vllm: Line,
+        foreign: Observation | None,
     ) -> Attribution:
         missing: list[Missing] = []
-        if torch.again or vllm.again:
-            line = torch if torch.again else vllm
-            said = f"{_subject(own, symptom)} comes and goes along {line.what}"
-            again = self._can_run(own.cell.name, own.platform)
-            if again is not None:
+        again = torch if torch.again else vllm if vllm.again else None
+        apart = None if again is not None else self._apart_by_python(own, symptom) or foreign
+        if again is not None:
+            said = f"{subject(own, symptom)} comes and goes along {again.what}"
+            if self._can_run(own.cell.name, own.platform) is not None:
                 missing.append(Missing(own.cell.name, own.platform, "whether it is flaky"))
+        elif apart is not None:
+            word = _moved(own, apart)
+            where = f" on {apart.platform}" if apart.platform != own.platform else ""
+            bad, good = (state_words(symptom, each, clean=each is apart) for each in (own, apart))
+            said = (
+                f"{pair_of(own.cell)} {bad} on Python {own.cell.python}, and {pair_of(apart.cell)}"
+                f" {good}{where} on {apart.cell.python}: {word} and Python both differ"
+            )
+            missing += self._deciding(own, apart, word)
         else:
-            said = f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)}"
-            shown = [_shown_by(own, line) for line in (torch, vllm) if len(line.shows) > 1]
+            said = f"{pair_of(own.cell)} {state_words(symptom, own, clean=False)}"
+            shown = [shown_by(own, line) for line in (torch, vllm) if len(line.shows) > 1]
             if shown:
                 said += f", and {' and '.join(shown)} shows it too"
             else:
                 said += ", and no neighbour that ran tells more"
-            missing += [*self._across(own, torch)[:1], *self._across(own, vllm)[:1]]
-            if not missing:
-                missing += self._elsewhere(own)
+        if again is None:
+            first = {each.name for each in missing}
+            for line in (torch, vllm):
+                missing += [each for each in self._across(own, line)[:1] if each.name not in first]
+        if not missing:
+            missing += self._elsewhere(own)
         return self._answer(own, symptom, UNKNOWN, f"{said}: unknown", missing)
+
+    def _apart_by_python(self, own: Observation, symptom: Symptom) -> Observation | None:
+        """The nearest clean neighbour of another Python, where that is not all that differs."""
+        near: list[tuple[int, bool, Version, Observation]] = []
+        here = own.cell
+        for (torch, vllm), every in self.at[own.platform, own.case].items():
+            if (torch == here.torch) == (vllm == here.vllm):
+                continue
+            apart = _distance(Version(torch), Version(here.torch))
+            apart += _distance(Version(vllm), Version(here.vllm))
+            for python in sorted({each.cell.python for each in every} - {here.python}, key=Version):
+                seen = speaks(every, python)
+                if seen is not None and state_of(symptom, seen) == CLEAN:
+                    near.append((apart, vllm != here.vllm, Version(python), seen))
+        return min(near, key=lambda each: each[:3])[3] if near else None
+
+    def _deciding(self, own: Observation, there: Observation, word: str) -> Iterator[Missing]:
+        """The two runs between a cell and one that differs in its Python and in something else."""
+        python = own.cell.python
+        beside = Cell(python, there.cell.torch, there.cell.vllm)
+        home = Cell(there.cell.python, own.cell.torch, own.cell.vllm)
+        for cell, platform, why in (
+            (beside, there.platform, f"whether it is {word}"),
+            (home, own.platform, f"whether it is Python {python}"),
+        ):
+            can = self._can_run(cell.name, platform) == cell
+            if can and not self._ran(cell, platform, own.case):
+                yield Missing(cell.name, platform, why)
 
     def _answer(
         self,
@@ -675,7 +665,7 @@ class _Known:
             missing=tuple(missing),
         )
 
-    def _across(self, own: Observation, line: _Line) -> list[Missing]:
+    def _across(self, own: Observation, line: Line) -> list[Missing]:
         """The runs along a line that could be clean, the likeliest to tell first.
 
         Along torch that is the pin; then the nearest older release, then the nearest newer one.
@@ -692,7 +682,7 @@ class _Known:
         why = "whether it is torch" if moving == "torch" else "whether it is vLLM"
         return [Missing(cell.name, own.platform, why) for cell in sorted(cells, key=rank)]
 
-    def _between(self, own: Observation, line: _Line) -> Iterator[Missing]:
+    def _between(self, own: Observation, line: Line) -> Iterator[Missing]:
         """The run that halves what lies between the last clean release and the first that shows."""
         if line.before is None:
             return
@@ -708,29 +698,32 @@ class _Known:
     def _open(self, own: Observation, what: str) -> list[Cell]:
         """The environments of a line, on this Python, that nobody ran and that can work."""
         fixed, moving = ("vllm", "torch") if what == TORCH else ("torch", "vllm")
-        # A run that did not import says nothing of a case, and would do no more again.
-        pairs = {
-            pair
-            for case in (own.case, WHOLE_RUN)
-            for pair, every in self.at.get((own.platform, case), {}).items()
-            if case == own.case or any(each.ended == FAILED for each in every)
-        }
         return [
             cell
             for name, cell in self.environments.items()
             if cell.python == own.cell.python
             and getattr(cell, fixed) == getattr(own.cell, fixed)
             and getattr(cell, moving) != getattr(own.cell, moving)
-            and (cell.torch, cell.vllm) not in pairs
+            and not self._ran(cell, own.platform, own.case)
             and self._can_run(name, own.platform) is not None
         ]
+
+    def _ran(self, cell: Cell, platform: str, case: str) -> bool:
+        """Whether a cell ran a case, so that one more run with nothing given tells nothing new."""
+        pair = cell.torch, cell.vllm
+        of = self.at.get((platform, case), {}).get(pair, ())
+        every = [each for each in of if each.cell == cell]
+        if every:
+            # Of two sets of flags one more run tells which are its own.
+            return len(own_runs(every, cell.python)) < 2
+        # A run that did not import says nothing of a case, and would do no more again.
+        whole = self.at.get((platform, WHOLE_RUN), {}).get(pair, ())
+        return any(each.ended == FAILED for each in whole if each.cell == cell)
 
     def _elsewhere(self, own: Observation) -> Iterator[Missing]:
         """The same pair on the other platform, where nothing on its own can decide."""
         for platform in PLATFORMS:
-            ran = self.at.get((platform, own.case), {})
-            pair = own.cell.torch, own.cell.vllm
-            if platform == own.platform or pair in ran:
+            if platform == own.platform or self._ran(own.cell, platform, own.case):
                 continue
             if self._can_run(own.cell.name, platform) is not None:
                 yield Missing(own.cell.name, platform, f"whether it is {own.platform} alone")
@@ -754,6 +747,32 @@ class _Known:
         )
 
 
+def _decisive(runs: Sequence[Observation]) -> Observation:
+    """Of the runs of one cell with the same flags, newest first, the one to attribute.
+
+    The newest whole one, or a newer one that found as bad. Where that is well, but an older run
+    that nothing tells from it was not, it is the older one: the cell is flaky.
+    """
+    shown = next((each for each in runs if each.whole), runs[0])
+    newest = next((each for each in runs if each.faulty), None)
+    if shown.faulty or newest is None:
+        return newest if newest is not None and newest.age > shown.age else shown
+    same = (
+        each
+        for each in runs
+        if each.faulty
+        and (each.age > shown.age or (each.tests, each.setting) == (shown.tests, shown.setting))
+    )
+    return next(same, shown)
+
+
+def _nearest_python(every: Sequence[Observation], python: str) -> Observation | None:
+    """What speaks for a pair on this Python or, where it did not run there, on another."""
+    others = sorted({each.cell.python for each in every} - {python}, key=Version)
+    told = (speaks(every, each) for each in (python, *others))
+    return next((each for each in told if each is not None), None)
+
+
 def _repeats(
     own: Observation, symptom: Symptom, same: Sequence[Observation]
 ) -> tuple[str, str] | None:
@@ -761,18 +780,44 @@ def _repeats(
     runs = [
         each
         for each in same
-        if each.cell == own.cell and each.flags == own.flags and each.tests == own.tests
+        if each.cell == own.cell and alike(each.flags, own.flags) and each.tests == own.tests
     ]
     shows = [each for each in runs if state_of(symptom, each) == SHOWS]
     clean = [each for each in runs if state_of(symptom, each) == CLEAN]
     if not shows or not clean:
         return None
     count = f"{len(shows)} of {len(shows) + len(clean)} runs of the same cell"
-    subject = f"{_pair(own.cell)} {_state_words(symptom, own, clean=False)} in {count}"
+    said = f"{pair_of(own.cell)} {state_words(symptom, own, clean=False)} in {count}"
     apart = _apart(shows, clean)
-    if apart:
-        return ENVIRONMENT, f"{subject}, and in these {_and(apart[:3])}: the environment"
-    return FLAKY, f"{subject}, and nothing tells them apart: flaky"
+    if not apart:
+        return FLAKY, f"{said}, and nothing tells them apart: flaky"
+    said += f", and in these {in_a_row(apart[:3])}"
+    # Two single runs differ in something, whatever it is that made the difference.
+    if min(len(shows), len(clean)) < _ENOUGH:
+        return UNKNOWN, f"{said}: it may be flaky, or the environment: unknown"
+    return ENVIRONMENT, f"{said}: the environment"
+
+
+def _gone(
+    own: Observation, symptom: Symptom, same: Sequence[Observation]
+) -> tuple[str, str] | None:
+    """Rule 1 too: a newer run of the same cell, with other tests, is clean."""
+    states = {
+        state_of(symptom, each)
+        for each in same
+        if each.cell == own.cell
+        and alike(each.flags, own.flags)
+        and each.tests != own.tests
+        and each.age > own.age
+    }
+    if CLEAN not in states or SHOWS in states:
+        return None
+    said = (
+        f"{pair_of(own.cell)} {state_words(symptom, own, clean=False)}, and"
+        f" {state_words(symptom, own, clean=True)} in a newer run with other tests: it may be the"
+        " tests, or flaky"
+    )
+    return UNKNOWN, f"{said}: unknown"
 
 
 def _apart(shows: Sequence[Observation], clean: Sequence[Observation]) -> list[str]:
@@ -781,238 +826,35 @@ def _apart(shows: Sequence[Observation], clean: Sequence[Observation]) -> list[s
     for key in sorted({key for each in (*shows, *clean) for key in each.setting}):
         here, there = ({each.setting.get(key) for each in some} for some in (shows, clean))
         if len(here) == 1 and not here & there:
-            found.append(f"{key} is {_or_none(here)} and not {_and(sorted(map(str, there)))}")
+            found.append(f"{key} is {or_missing(here)} and not {in_a_row(sorted(map(str, there)))}")
     return found
 
 
 def _pythons(
     own: Observation, symptom: Symptom, same: Sequence[Observation]
-) -> tuple[str, str] | None:
-    """Rule 2: the same pair on other Pythons."""
-    states: dict[str, str] = {}
-    for each in same:
-        if each.cell.python != own.cell.python and each.flags == own.flags:
-            states.setdefault(each.cell.python, state_of(symptom, each))
-    clean = sorted((python for python, each in states.items() if each == CLEAN), key=Version)
-    if not clean or SHOWS in states.values():
-        return None
-    said = (
-        f"{_pair(own.cell)} {_state_words(symptom, own, clean=True)} on Python {_and(clean)} and"
-        f" {_state_words(symptom, own, clean=False)} on {own.cell.python}"
-    )
-    return ENVIRONMENT, f"{said}: the environment, Python {own.cell.python} alone"
+) -> tuple[Observation, ...]:
+    """Rule 2: the same pair on other Pythons, where it is clean there and on none shows it."""
+    clean = []
+    for python in sorted({each.cell.python for each in same} - {own.cell.python}, key=Version):
+        seen = speaks(same, python)
+        if seen is None or not alike(seen.flags, own.flags):
+            continue
+        state = state_of(symptom, seen)
+        if state == SHOWS:
+            return ()
+        clean += [seen] if state == CLEAN else []
+    return tuple(clean)
 
 
-def _walk(
-    points: Iterable[tuple[str, Observation]],
-) -> tuple[list[Observation], Observation | None, bool]:
-    """From the cell outwards: what shows it, the first clean one, and whether it shows beyond."""
-    shows: list[Observation] = []
-    clean: Observation | None = None
-    for state, seen in points:
-        if state == CLEAN and clean is None:
-            clean = seen
-        elif state == SHOWS and clean is not None:
-            return shows, clean, True
-        elif state == SHOWS:
-            shows.append(seen)
-    return shows, clean, False
-
-
-def speaks(every: Iterable[Observation], python: str) -> Observation | None:
-    """The observation that speaks for a pair: on the same Python where it ran there."""
-    tells = [each for each in every if each.ended != NOTHING]
-    return next((each for each in tells if each.cell.python == python), next(iter(tells), None))
-
-
-def _run_of(record: Record, verdict: CellVerdict, one: object) -> Observation:
-    """What the run as a whole shows: of what resolves and imports."""
-    assert callable(one)
-    failed = next((rung for rung in record.rungs if not rung.ok), None)
-    found: Observation
-    if record.error is not None and record.error.kind in BROKEN_PAIR:
-        rung, reason = record.error.kind, record.error.reason
-    elif failed is not None and failed.rung in _DOES and record.error is None:
-        rung, reason = failed.rung, failed.reason or f"failed at {failed.rung}"
-    else:
-        imported = any(rung.ok and rung.rung == "imports" for rung in record.rungs)
-        found = one(WHOLE_RUN, RAN if imported else NOTHING)
-        return found
-    found = one(WHOLE_RUN, FAILED, rung=rung, signature=reason, reason=reason, faulty=True)
-    return found
-
-
-def _counters(case: Case) -> dict[_Key, int]:
-    return {
-        (start.start, counter): value
-        for start in case.starts
-        for counter, value in start.counters.items()
-    }
-
-
-def _expected(judged: CaseVerdict) -> dict[_Key, int]:
-    return {
-        (start, counter): wanted.value
-        for start, rules in judged.expected.items()
-        for counter, wanted in rules.items()
-    }
-
-
-def _setting(record: Record) -> dict[str, str]:
-    """The machine, and the packages beside torch's family: what a repeat can differ in."""
-    found = {
-        name: version
-        for name, version in record.packages.items()
-        if not name.startswith(_FAMILY) and name not in _OWN
-    }
-    told = record.provenance
-    for key, name in (("gpu", "name"), ("gpu", "driver"), ("cpu", "model")):
-        device = told.get(key)
-        if isinstance(device, Mapping) and device.get(name):
-            found[f"the {key}'s {name}"] = str(device[name])
-    if told.get("os"):
-        found["the system"] = str(told["os"])
-    return found
-
-
-def _of_line(own: Observation, symptom: Symptom, line: _Line) -> str:
-    """What a line shows, in words: where it is clean and where it is not."""
-    by_torch = line.what == TORCH
-    goods = [each.cell.torch if by_torch else each.cell.vllm for each in line.clean]
-    bads = [each.cell.torch if by_torch else each.cell.vllm for each in line.shows]
-    clean = line.nearest
-    assert clean is not None
-    under, other = ("under torch", "under") if by_torch else ("with vLLM", "with")
-    who = f"vLLM {own.cell.vllm}" if by_torch else f"torch {own.cell.torch}"
-    on = "" if clean.cell.python == own.cell.python else f" (on Python {clean.cell.python})"
-    if symptom.kind == FAILS:
-        does, fails = _DOES[str(symptom.rung)]
-        return f"{who} {does} {under} {_and(goods)}{on} and {fails} {other} {_and(bads)}"
-    value = clean.counters.get(symptom.key)
-    return (
-        f"{who} counts {symptom.start} {symptom.counter} {value} {under} {_and(goods)}{on} and"
-        f" {'nothing' if symptom.observed is None else symptom.observed} {other} {_and(bads)}"
-    )
-
-
-def _shown_by(own: Observation, line: _Line) -> str:
-    """The neighbours of a line that show it too."""
-    others = [each.cell for each in line.shows if each.cell != own.cell]
-    if line.what == TORCH:
-        return f"vLLM {own.cell.vllm} under torch {_and([each.torch for each in others])}"
-    return f"torch {own.cell.torch} with vLLM {_and([each.vllm for each in others])}"
-
-
-def _state_words(symptom: Symptom, seen: Observation, *, clean: bool) -> str:
-    if symptom.kind == FAILS:
-        return _DOES[str(symptom.rung)][0 if clean else 1]
-    value = symptom.wanted if clean else symptom.observed
-    value = seen.counters.get(symptom.key, value) if clean and seen.ended == RAN else value
-    if clean and value == symptom.observed:
-        value = symptom.wanted
-    return f"counts {symptom.start} {symptom.counter} {value}"
-
-
-def _subject(own: Observation, symptom: Symptom) -> str:
-    if symptom.kind == FAILS:
-        return f"the failure of {_pair(own.cell)}"
-    return f"{symptom.start} {symptom.counter} {symptom.observed} of {_pair(own.cell)}"
-
-
-def _when(
-    what: str,
-    versions: Sequence[str],
-    before: str | None,
-    first: str,
-    last: str,
-    after: str | None,
-) -> str:
-    """When it came and went along a line, as exactly as the runs tell.
-
-    A minor release stands for its first one known here to show it, where no other release lies
-    between that and the last clean one.
-    """
-    said = []
-    if before is not None:
-        said.append(f"since {_boundary(versions, before, first)}")
-    if after is not None:
-        said.append(f"until {_boundary(versions, last, after)}, where it is gone")
-    return " and ".join(said)
-
-
-def _boundary(versions: Sequence[str], low: str, high: str) -> str:
-    """Where something changed that was not there at `low` and was at `high`, or the reverse."""
-    inner = _inner(versions, low, high)
-    if all(minor_of(each) == minor_of(high) for each in inner) and minor_of(low) != minor_of(high):
-        return minor_of(high)
-    return f"a release after {low} and up to {high}" if inner else high
-
-
-def _inner(versions: Sequence[str], low: str, high: str) -> list[str]:
-    return [each for each in versions if Version(low) < Version(each) < Version(high)]
-
-
-def _through(flags: Sequence[FlagChange], line: _Line) -> str:
-    """What to say of the flags that differ."""
-    if not flags:
-        return ""
-    there = line.nearest
-    assert there is not None
-    name = f"{line.what} {there.cell.torch if line.what == TORCH else there.cell.vllm}"
-    told = _and([f"{each.flag} ({each.there} at {name}, {each.here} here)" for each in flags])
-    if flags[0].decides is None:
-        return f", with another default of {told}"
-    if flags[0].decides:
-        return f", by the default of {told} alone: with the other value it is gone"
-    return f", and not by the default of {told}: with the other value it stays"
-
-
-def _also(own: Observation, line: _Line) -> str:
-    """The packages beside torch's family that differ too: they could be the cause as well."""
-    there = line.nearest
-    assert there is not None
-    names = [
-        f"{name} {there.setting[name]} there, {own.setting[name]} here"
-        for name in sorted(set(own.setting) & set(there.setting))
-        if own.setting[name] != there.setting[name] and not name.startswith("the ")
-    ]
-    if not names or line.what == VLLM:  # Another vLLM brings other packages as a matter of course.
-        return ""
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return f" (other packages differ too: {'; '.join(names[:2])}{more})"
-
-
-def _pair(cell: Cell) -> str:
-    return f"vLLM {cell.vllm} under torch {cell.torch}"
-
-
-def _and(words: Sequence[str]) -> str:
-    """Words in a row.
-
-    >>> _and(["2.11.0", "2.12.1", "2.13.0"])
-    '2.11.0, 2.12.1 and 2.13.0'
-    """
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _or_none(values: Iterable[str | None]) -> str:
-    return _and(sorted("missing" if each is None else each for each in values))
+def _moved(own: Observation, there: Observation) -> str:
+    """What differs beside the Python."""
+    if there.platform != own.platform:
+        return "the platform"
+    return TORCH if there.cell.torch != own.cell.torch else VLLM
 
 
 def _is_case(name: str, asked: str | None) -> bool:
     return asked is None or name == asked or name.partition("[")[0] == asked
-
-
-def _height(rung: str | None) -> int:
-    return RUNGS.index(rung) if rung in RUNGS else -1
-
-
-def _key_order(key: _Key) -> tuple[int, int, str]:
-    start, counter = key
-    rank = DEFAULT_COUNTERS.index(counter) if counter in DEFAULT_COUNTERS else len(DEFAULT_COUNTERS)
-    return STARTS.index(start), rank, counter
 
 
 def _distance(one: Version, other: Version) -> int:
@@ -1024,7 +866,8 @@ def _distance(one: Version, other: Version) -> int:
     )
 
 
-def _order(own: Observation) -> tuple[int, Version, Version, Version, str]:
+def _order(own: Observation) -> tuple[int, Version, Version, Version, str, str]:
     cell = own.cell
     versions = Version(cell.vllm), Version(cell.torch), Version(cell.python)
-    return (PLATFORMS.index(own.platform), *versions, own.case)
+    flags = str(sorted(own.flags.items()))
+    return (PLATFORMS.index(own.platform), *versions, own.case, flags)

@@ -67,7 +67,8 @@ def bisect(releases: Sequence[str], known: Mapping[str, str]) -> Bisection:
     if goods and bads and bads[0] < goods[-1]:
         raise BisectionError(
             f"bisect: {releases[bads[0]]} is bad and the newer {releases[goods[-1]]} is good, so no"
-            " release is the first bad one; run both again, or narrow the range"
+            " release is the first bad one; run both again, the newest run of each counts, or"
+            " narrow the range"
         )
     open_ = [at for at, each in enumerate(releases) if told[each] is None]
     good = goods[-1] if goods else None

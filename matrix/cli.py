@@ -6,11 +6,11 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from matrix.errors import MatrixError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from matrix.attribution import Attribution, Observation
-    from matrix.cells import Cell
     from matrix.engines.history import Found
     from matrix.engines.reruns import Rerun
     from matrix.expectations import Expectations
@@ -432,12 +431,18 @@ def _read_table(options: argparse.Namespace) -> tuple[Table, int]:
     return table, status
 
 
-def _read_all(options: argparse.Namespace) -> tuple[Table, Found, int]:
-    """The same, and what the table was made of."""
+def _late() -> str:
+    """The start after which a record comes from the future, by this machine's clock."""
+    from matrix.history import late_from
+
+    return late_from(datetime.now(timezone.utc))
+
+
+def _read_all(options: argparse.Namespace, *, empty: bool = False) -> tuple[Table, Found, int]:
+    """The same, and what the table was made of; with `empty` there may be no record yet."""
     from matrix.differences import load_explanations
     from matrix.engines.history import newest_records
     from matrix.expectations import load_expectations
-    from matrix.history import late_from
     from matrix.releases import load_releases
     from matrix.report.results import late_lines
     from matrix.report.table import tabulate
@@ -445,55 +450,54 @@ def _read_all(options: argparse.Namespace) -> tuple[Table, Found, int]:
     folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
     named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
     expectations, explanations = load_expectations(options.expectations), load_explanations()
-    late = late_from(datetime.now(timezone.utc))
+    late = _late()
     found = newest_records(folders, late, _say)
     for line in (*map(str, found.errors), *late_lines(found.late)):
         _say(line)
-    if not found.records:
+    if not found.records and not (empty and not found.errors):
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
     table = tabulate(found.records, expectations, explanations, load_releases(), late)
     return table, found, 2 if found.errors else 0
 
 
 def _attributed(
-    options: argparse.Namespace,
-    table: Table,
-    read: Found,
-    *,
-    repeats: int | None = None,
-    **asked: Any,
+    options: argparse.Namespace, table: Table, read: Found, *, repeats: int
 ) -> tuple[Attribution, ...]:
     """Whose fault is what fails or drifts in the table's cells, by all of the records.
 
-    Of a cell without a fault the older records have no say, but for those with other flags; of the
-    others the newest `repeats` have one (all of them where it is None).
+    Of the older records of a cell the newest `repeats` have a say.
     """
     from matrix.attribution import attribute
-    from matrix.expectations import load_expectations
     from matrix.releases import load_releases
-    from matrix.verdicts import COMPATIBLE, judge
 
-    expectations = load_expectations(options.expectations)
+    judged = _judged(options, table, read, repeats)
+    return attribute(judged, load_releases(), table.grid, late=_late())
+
+
+def _judged(
+    options: argparse.Namespace, table: Table, read: Found, repeats: int | None = None
+) -> list[tuple[Record, CellVerdict]]:
+    """The table's records and of each cell's older ones the newest `repeats`, with verdicts."""
+    from matrix.expectations import load_expectations
+    from matrix.verdicts import Remembered, judge
+
+    expectations, late = Remembered(load_expectations(options.expectations)), _late()
     judged = [(entry.record, entry.verdict) for entry in table.entries]
     newest = {id(entry.record) for entry in table.entries}
-    clear = {
-        (entry.record.cell, entry.record.platform): entry.record.flags
-        for entry in table.entries
-        if entry.verdict.verdict == COMPATIBLE and not asked.get("changes")
-    }
     older: dict[tuple[str, str], list[Record]] = {}
     for _, record in read.records:
-        at = record.cell, record.platform
-        if id(record) not in newest and clear.get(at) != record.flags:
-            older.setdefault(at, []).append(record)
+        if id(record) not in newest:
+            older.setdefault((record.cell, record.platform), []).append(record)
     for every in older.values():
-        every.sort(key=lambda each: each.started, reverse=True)
+        every.sort(key=lambda each: (each.started <= late, each.started), reverse=True)
         judged += [(record, judge(record, expectations)) for record in every[:repeats]]
-    return attribute(judged, load_releases(), table.grid, **asked)
+    return judged
 
 
 def _attribute(options: argparse.Namespace) -> int:
+    from matrix.attribution import attribute, unanswered
     from matrix.engines.reruns import run_all
+    from matrix.releases import load_releases
     from matrix.report.attribution import lines, to_json
 
     if options.cell is None and not options.all:
@@ -511,14 +515,17 @@ def _attribute(options: argparse.Namespace) -> int:
         if names is not None and not names & known:
             (name,) = names
             raise MatrixError(f"{name}: never ran, so there is nothing to attribute; tox -e {name}")
-        found = _attributed(
-            options,
-            table,
-            read,
-            names=names,
-            platform=options.platform,
-            case=options.case,
+        every = [each for _, each in read.records if names is None or each.cell in names]
+        _must_have_run(every, options.platform, options.case)
+        asked = {"names": names, "platform": options.platform, "case": options.case}
+        judged = _judged(options, table, read)
+        found = attribute(
+            judged,
+            load_releases(),
+            table.grid,
             changes=options.changes,
+            late=_late(),
+            **asked,
         )
         wanted = _reruns(found)
         if again or not options.run_missing or options.dry_run or not wanted:
@@ -532,7 +539,8 @@ def _attribute(options: argparse.Namespace) -> int:
             break
         if options.folders:
             options.folders = [*options.folders, Path("records")]
-    print(to_json(found) if options.json else lines(found), end="")
+    silent = unanswered(judged, load_releases(), **asked)
+    print(to_json(found, silent) if options.json else lines(found, silent), end="")
     if options.run_missing and not wanted:
         _say("no run is missing that could tell more")
     elif options.dry_run:
@@ -545,20 +553,21 @@ def _bisect(options: argparse.Namespace) -> int:
     from matrix.grid import environments
     from matrix.releases import load_releases
     from matrix.report.attribution import search_lines
-    from matrix.search import line_of, parse_range, search
+    from matrix.search import line_of, parse_range, search, standing
 
     ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}
     moving, line = line_of(environments(load_releases()), options.python, **ends)
     tried: set[str] = set()
     hopeless: set[str] | None = None
     while True:
-        table, read, status = _read_all(options)
+        table, read, status = _read_all(options, empty=options.run_missing)
         if hopeless is None:
             grid = _survey(table.entries)
             climbs = {name: grid.climb(cell, options.platform) for name, cell in line.items()}
             hopeless = {name for name, each in climbs.items() if each is not None and each.hopeless}
-        seen = _seen(options, read, line)
-        found = search(moving, line, seen, {*hopeless, *(tried - set(seen))})
+            _must_have_run([record for _, record in read.records], None, options.case, whole=True)
+        seen, unclear = standing(line, options.case, options.platform, _observed(options, read))
+        found = search(moving, line, seen, {*hopeless, *(tried - set(seen))}, unclear)
         following = found.bisection.next
         if following is None or not options.run_missing:
             break
@@ -574,37 +583,40 @@ def _bisect(options: argparse.Namespace) -> int:
     return status
 
 
-def _seen(
-    options: argparse.Namespace, read: Found, line: Mapping[str, Cell]
-) -> dict[str, Observation]:
-    """What speaks for each environment of the line, of one case on one platform."""
-    from matrix.attribution import observe, speaks
+def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]:
+    """What the records show of each case, each judged by the expectations."""
+    from matrix.attribution import observe
     from matrix.expectations import load_expectations
     from matrix.grid import ran_cell
-    from matrix.verdicts import judge
+    from matrix.verdicts import Remembered, judge
 
-    expectations = load_expectations(options.expectations)
-    at: dict[tuple[str, str], list[Observation]] = {}
+    expectations, late = Remembered(load_expectations(options.expectations)), _late()
     for _, record in read.records:
         cell = ran_cell(record) if record.platform == options.platform else None
-        if cell is None or not any(
-            (cell.torch, cell.vllm) == (each.torch, each.vllm) for each in line.values()
-        ):
-            continue
-        for each in observe(record, judge(record, expectations), cell):
-            if each.case == options.case:
-                at.setdefault((cell.torch, cell.vllm), []).append(each)
-    found = {}
-    for name, cell in line.items():
-        every = sorted(
-            at.get((cell.torch, cell.vllm), ()),
-            key=lambda each: (each.whole, each.started),
-            reverse=True,
+        if cell is not None:
+            yield from observe(record, judge(record, expectations), cell, late)
+
+
+def _must_have_run(
+    records: Sequence[Record], platform: str | None, case: str | None, *, whole: bool = False
+) -> None:
+    """Raise MatrixError for a platform or a case of which these records, if any, tell nothing.
+
+    A case may be named without its parameters, unless it must be named `whole`.
+    """
+    if platform is not None and records and all(each.platform != platform for each in records):
+        cells = {each.cell for each in records}
+        cell = cells.pop() if len(cells) == 1 else "CELL"
+        raise MatrixError(
+            f"--platform {platform}: nothing of what is asked for ran on it; `matrix run {cell}"
+            f" --platform {platform}` does"
         )
-        told = speaks(every, cell.python) or next(iter(every), None)
-        if told is not None:
-            found[name] = told
-    return found
+    names = {each.case for record in records for each in record.cases}
+    short = set() if whole else {each.partition("[")[0] for each in names}
+    if case is not None and names and case not in names | short:
+        raise MatrixError(
+            f"--case {case!r}: no record has it; they have {', '.join(sorted(names))}"
+        )
 
 
 def _reruns(found: Iterable[Attribution]) -> list[Rerun]:

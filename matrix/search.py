@@ -7,18 +7,22 @@ fails, the search is for the first release that is mended.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from matrix.attribution import CLEAN, FAILS, NOTHING, RAN, SHOWS, Observation, Symptom, state_of
-from matrix.attribution import symptoms_between as between
 from matrix.bisection import BAD, GOOD, SKIP, Bisection, BisectionError, bisect
 from matrix.cells import Cell
+from matrix.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation, own_runs
+from matrix.releases import minor_of
+from matrix.symptoms import CLEAN, FAILS, SHOWS, Symptom, state_of
+from matrix.symptoms import symptoms_between as between
 
-__all__ = ["Search", "line_of", "parse_range", "search"]
+__all__ = ["UNCLEAR", "Search", "line_of", "parse_range", "search", "standing"]
+
+UNCLEAR = "unclear"
+"""An environment that ran with several sets of flags, of which nobody knows which is its own."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,9 @@ class Search:
     """How far a search along a line is.
 
     `outcomes` are by environment, oldest first: None for what nobody ran, `ran` for what cannot be
-    judged before both ends ran. `symptoms` is what is
-    searched for, none while the ends are not known; `mended` that the newer releases are the clean
-    ones.
+    judged before both ends ran, `unclear` for what ran with several sets of flags. `symptoms` is
+    what is searched for, none while the ends are not known; `mended` that the newer releases are
+    the clean ones.
     """
 
     moving: str
@@ -74,6 +78,9 @@ def line_of(
 ) -> tuple[str, dict[str, Cell]]:
     """Which of the two moves, and the environments of the line, oldest first.
 
+    An environment stands for a minor release, so a range has those of both its ends, whatever the
+    patches: 2.10.0..2.14.0 ends with the environment of 2.14.
+
     Raises BisectionError where not one of the two is a range, or fewer than two environments are on
     the line.
     """
@@ -83,12 +90,12 @@ def line_of(
             " --vllm 0.20.2 --torch 2.11.0..2.15.0"
         )
     moving = "vllm" if isinstance(torch, str) else "torch"
-    wanted = {"torch": _within(torch), "vllm": _within(vllm)}
+    wanted = {"torch": torch, "vllm": vllm}
     found = {
         name: cell
         for name, cell in environments.items()
         if cell.python == python
-        and all(each.contains(getattr(cell, key), True) for key, each in wanted.items())
+        and all(_within(getattr(cell, key), each) for key, each in wanted.items())
     }
     if len(found) < 2:
         some = ", ".join(found) or "none"
@@ -100,16 +107,49 @@ def line_of(
     return moving, {name: found[name] for name in order}
 
 
+def standing(
+    line: Mapping[str, Cell], case: str, platform: str, observations: Iterable[Observation]
+) -> tuple[dict[str, Observation], set[str]]:
+    """What speaks for each environment of a line, and those of which nothing does for their flags.
+
+    It is the newest run of the case with the release's own flags, on this Python. Where the case is
+    not for the cell, or the newest run came to no case since it did not resolve or import, nothing
+    can be told, and that is what is seen. What did not come to its end is as if it never ran.
+    """
+    at: dict[Cell, list[Observation]] = {}
+    for each in observations:
+        if each.platform == platform and each.case in (case, WHOLE_RUN):
+            at.setdefault(each.cell, []).append(each)
+    seen, unclear = {}, set()
+    for name, cell in line.items():
+        every = at.get(cell, ())
+        ran = own_runs((each for each in every if each.case != WHOLE_RUN), cell.python)
+        cannot = [
+            each
+            for each in every
+            if (each.case == WHOLE_RUN and each.ended == FAILED) or not each.applies
+        ]
+        last = max(cannot, key=lambda each: each.age, default=None)
+        if last is not None and all(last.age > some[0].age for some in ran):
+            seen[name] = replace(last, case=case, ended=NOTHING)
+        elif len(ran) == 1:
+            seen[name] = ran[0][0]
+        elif ran:
+            unclear.add(name)
+    return seen, unclear
+
+
 def search(
     moving: str,
     line: Mapping[str, Cell],
     seen: Mapping[str, Observation],
     hopeless: Collection[str] = (),
+    unclear: Collection[str] = (),
 ) -> Search:
     """The next environment of the line to run, or the first that does otherwise.
 
-    `seen` is what speaks for each environment that ran the case; the `hopeless` are skipped.
-    Raises BisectionError where there is nothing to find.
+    `seen` is what speaks for each environment that ran the case; the `hopeless` are skipped, the
+    `unclear` asked as if they never ran. Raises BisectionError where there is nothing to find.
     """
     names = list(line)
     skipped = {
@@ -136,6 +176,7 @@ def search(
         known |= {name: RAN for name in asked if name in seen}
         told |= {first: GOOD} if first in seen else {}
         told |= {last: BAD} if last in seen else {}
+    known |= {name: UNCLEAR for name in names if name in unclear and known[name] is None}
     return Search(moving, dict(line), known, symptoms, mended, bisect(names, told))
 
 
@@ -164,7 +205,8 @@ def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, mended: bool) ->
     return SKIP
 
 
-def _within(asked: tuple[str, str] | str) -> SpecifierSet:
+def _within(version: str, asked: tuple[str, str] | str) -> bool:
     if isinstance(asked, str):
-        return SpecifierSet(f"=={asked}")
-    return SpecifierSet(f">={asked[0]},<={asked[1]}")
+        return version == asked
+    low, here, high = (Version(minor_of(each)) for each in (asked[0], version, asked[1]))
+    return low <= here <= high

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from matrix.cli import main
 from matrix.engines import reruns
 from matrix.engines.reruns import Rerun
 from matrix.grid import Grid
-from matrix.records import Case, Record, Rung, Start, read, write
+from matrix.records import Case, Record, RunError, Rung, Start, read, write
 
 ROOT = Path(__file__).parents[1]
 OVERRIDDEN = Path(__file__).parent / "attribution"
@@ -25,22 +26,41 @@ BAD = "py311-torch212-vllm020"
 FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
 
 
-def ran(torch: str, vllm: str, fails: str | None = None, minute: int = 0) -> Record:
-    cell = Cell("3.11", torch, vllm)
+def ran(
+    torch: str,
+    vllm: str,
+    fails: str | None = None,
+    minute: int = 0,
+    python: str = "3.11",
+    day: str = "2026-11-22",
+) -> Record:
+    cell = Cell(python, torch, vllm)
     starts = (Start("cold", {}, {}), Start("warm", {}, {}))[: 2 if fails is None else 1]
     outcome = "passed" if fails is None else "failed"
     case = Case("a[b=1]", outcome, fails, fails, starts=starts)
     provenance = {
         **read(ROOT / "results" / "cpu" / f"{BAD}.json").provenance,
-        "started": f"2026-11-22T18:{minute:02}:00Z",
+        "started": f"{day}T18:{minute:02}:00Z",
+        "python": f"{python}.1",
         "torch": torch,
         "vllm": vllm,
     }
     return Record(cell.name, "cpu", True, provenance, rungs=(Rung("imports", True),), cases=(case,))
 
 
-def save(record: Record, folder: str = "results") -> None:
-    write(record, Path(folder) / record.platform / f"{record.cell}.json")
+def save(record: Record, folder: str = "results", name: str | None = None) -> None:
+    write(record, Path(folder) / record.platform / f"{name or record.cell}.json")
+
+
+def dead(torch: str, vllm: str) -> Record:
+    """A run that did not import."""
+    reason = "ImportError: x"
+    return replace(
+        ran(torch, vllm),
+        rungs=(Rung("imports", False, reason=reason),),
+        cases=(),
+        error=RunError("imports", reason),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +146,65 @@ def test_json_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attribute", "--all", "results", "--json", "--platform", "cpu"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [each["answer"] for each in told["attributions"]] == ["unknown"]
-    for more in (["--platform", "cuda"], ["--case", "b"]):
-        assert main(["attribute", "--all", "--json", *more]) == 0
-        assert json.loads(capsys.readouterr().out)["attributions"] == []
+    assert main(["attribute", "--all", "--json", "--case", "a"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["attributions"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--all", "--case", "nosuch"], "--case 'nosuch': no record has it; they have a[b=1]\n"),
+        (
+            [BAD, "--platform", "cuda"],
+            "--platform cuda: nothing of what is asked for ran on it; `matrix run"
+            f" {BAD} --platform cuda` does\n",
+        ),
+    ],
+)
+def test_what_nobody_ran_is_not_well(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(ran("2.11.0", "0.20.2"))
+    assert main(["attribute", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.removeprefix("matrix: ")) == ("", said)
+
+
+def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(replace(ran("2.12.1", "0.20.2"), cases=(), error=RunError("interrupted", "Ctrl-C")))
+    save(ran("2.11.0", "0.20.2"))
+    assert main(["attribute", "--all"]) == 0
+    assert capsys.readouterr().out == (
+        "nothing fails or differs in what has an answer\n"
+        f"no answer in 1 cell, where no run came to one: {BAD} on cpu\n"
+    )
+    assert main(["attribute", "--all", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["attributions"] == []
+    assert told["unanswered"] == [{"cell": BAD, "platform": "cpu"}]
+
+
+def test_a_flaky_cell_is_named_though_its_newest_run_passes(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(ran("2.12.1", "0.20.2", minute=30), name=f"{BAD}.new")
+    assert main(["attribute", "--all"]) == 0
+    assert "nothing tells them apart: flaky" in capsys.readouterr().out
+    assert main(["table"]) == 0
+    told = json.loads((here / "docs" / "compatibility.json").read_text(encoding="utf-8"))
+    assert [each["answer"] for each in told["attributions"]] == ["flaky"]
+
+
+def test_a_record_from_the_future_takes_no_failure_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    future = ran("2.12.1", "0.20.2", day="2999-01-01")
+    tests = {"commit": None, "fingerprint": "sha256:" + "0" * 64}
+    save(replace(future, provenance={**future.provenance, "tests": tests}), name=f"{BAD}.new")
+    assert main(["attribute", "--all"]) == 0
+    out, err = capsys.readouterr()
+    assert "ahead of this machine's clock" in err
+    assert "no neighbour that ran tells more: unknown" in out and "newer run" not in out
 
 
 @pytest.mark.parametrize(
@@ -187,6 +263,55 @@ def test_a_bisection_names_what_is_next(capsys: pytest.CaptureFixture[str]) -> N
     out = capsys.readouterr().out
     assert "torch 2.12.1  ran      py311-torch212-vllm020" in out
     assert out.endswith("next: tox -e py311-torch215-vllm020 -- --platform cpu -k 'a[b'\n")
+
+
+def test_a_bisection_goes_past_what_does_not_import(capsys: pytest.CaptureFixture[str]) -> None:
+    """And what another Python shows does not stand under this Python's name."""
+    save(ran("2.11.0", "0.20.2"))
+    save(dead("2.12.1", "0.20.2"))
+    save(ran("2.13.0", "0.20.2", "KeyError: None"))
+    save(ran("2.10.0", "0.20.2", python="3.12"))
+    arguments = ["--torch", "2.10.0..2.13.0", "--case", "a[b=1]"]
+    assert main([*BISECT[:1], *BISECT[3:], *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "torch 2.12.1  skip     py311-torch212-vllm020" in out
+    assert "torch 2.10.0  not run  py311-torch210-vllm020" in out
+    assert out.endswith("next: tox -e py311-torch210-vllm020 -- --platform cpu -k 'a[b'\n")
+
+
+def test_a_bisection_believes_the_newest_run_of_its_case(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save(ran("2.11.0", "0.20.2"))
+    save(ran("2.13.0", "0.20.2", "KeyError: None"))
+    again = replace(ran("2.12.1", "0.20.2", minute=30), deselected=8)
+    save(again, name=f"{BAD}.new")
+    arguments = ["--torch", "2.11.0..2.13.0", "--case", "a[b=1]"]
+    assert main([*BISECT[:1], *BISECT[3:], *arguments]) == 0
+    assert "torch 2.13.0 is the first bad one, 2.12.1 the last good" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case", ["nosuch", "a"])
+def test_a_bisection_of_no_known_case_is_refused(
+    case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*BISECT, "--case", case, "--run"]) == 2
+    assert f"--case {case!r}: no record has it; they have a[b=1]" in capsys.readouterr().err
+
+
+def test_a_bisection_may_begin_with_no_record(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "empty").mkdir()
+    calls = fake_runs(
+        monkeypatch, ran("2.12.1", "0.20.2", "KeyError: None"), ran("2.11.0", "0.20.2")
+    )
+    arguments = ["bisect", *BISECT[3:], "--torch", "2.11.0..2.12.0", "--case", "a[b=1]", "empty"]
+    assert main(arguments) == 2
+    assert "no good record in empty" in capsys.readouterr().err
+    assert main([*arguments, "--run"]) == 0
+    assert len(calls) == 2
+    assert "torch 2.12.1 is the first bad one, 2.11.0 the last good" in capsys.readouterr().out
 
 
 def test_a_bisection_runs_to_its_end(

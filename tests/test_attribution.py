@@ -22,6 +22,7 @@ from matrix.attribution import (
     Attribution,
     Missing,
     attribute,
+    unanswered,
 )
 from matrix.cells import Cell
 from matrix.expectations import Expectations, load_expectations, parse_expectations
@@ -193,12 +194,19 @@ def bad(torch: str, vllm: str = "0.20.0", **more: Any) -> Record:
         ),
         (
             [
-                record(
-                    "2.12.0", started="2026-11-21T18:00:00Z", packages={"transformers": "4.57.6"}
+                bad("2.12.0", started="2026-11-20T18:00:00Z"),
+                *(
+                    record(
+                        "2.12.0",
+                        started=f"2026-11-{day}T18:00:00Z",
+                        packages={"transformers": "4.57.6"},
+                    )
+                    for day in (19, 21)
                 ),
             ],
             ENVIRONMENT,
-            "and in these transformers is 5.1.0 and not 4.57.6: the environment",
+            "in 2 of 4 runs of the same cell, and in these transformers is 5.1.0 and not 4.57.6:"
+            " the environment",
         ),
         ([], UNKNOWN, "and no neighbour that ran tells more: unknown"),
         ([bad("2.11.0")], UNKNOWN, "vLLM 0.20.0 under torch 2.11.0 shows it too: unknown"),
@@ -217,6 +225,224 @@ def bad(torch: str, vllm: str = "0.20.0", **more: Any) -> Record:
 def test_the_rules(beside: Sequence[Record], answer: str, said: str) -> None:
     found = of("2.12.0", bad("2.12.0"), *beside, platform="cpu")
     assert (found.answer, said in found.evidence) == (answer, True), found.evidence
+
+
+def test_another_python_is_no_neighbour_of_torch() -> None:
+    """Two things differ: neither is blamed, and the runs between the two are named."""
+    found = of("2.12.0", bad("2.12.0"), record("2.11.0", python="3.12"))
+    assert found.answer == UNKNOWN
+    assert found.evidence == (
+        "vLLM 0.20.0 under torch 2.12.0 fails to start warm on Python 3.11, and vLLM 0.20.0 under"
+        " torch 2.11.0 starts warm on 3.12: torch and Python both differ: unknown"
+    )
+    assert [(each.name, each.why) for each in found.missing] == [
+        ("py311-torch211-vllm020", "whether it is torch"),
+        ("py312-torch212-vllm020", "whether it is Python 3.11"),
+        ("py311-torch212-vllm019", "whether it is vLLM"),
+    ]
+
+
+def test_another_platform_on_another_python_is_both() -> None:
+    found = of("2.12.0", bad("2.12.0"), record("2.12.0", python="3.12", platform="cuda"))
+    assert found.answer == UNKNOWN
+    assert "starts warm on cuda on 3.12: the platform and Python both differ" in found.evidence
+    assert ("py311-torch212-vllm020", "cuda") in names(found)
+    assert ("py312-torch212-vllm020", "cpu") in names(found)
+
+
+@pytest.mark.parametrize(
+    ("beside", "answer", "said"),
+    [
+        ([record("2.11.0")], TORCH, "under 2.12.0, but vLLM 0.20.0 under torch 2.12.0 starts warm"),
+        ([record("2.12.0", "0.19.0")], VLLM, "vLLM, since 0.20, on Python 3.11 alone"),
+        (
+            [record("2.11.0"), record("2.12.0", "0.19.0")],
+            PAIR,
+            "the pair, torch since 2.12 with vLLM since 0.20, on Python 3.11 alone",
+        ),
+    ],
+)
+def test_what_changes_on_one_python_alone_is_said_with_it(
+    beside: Sequence[Record], answer: str, said: str
+) -> None:
+    found = of("2.12.0", bad("2.12.0"), record("2.12.0", python="3.12"), *beside)
+    assert (found.answer, said in found.evidence) == (answer, True), found.evidence
+    assert "starts warm on Python 3.12" in found.evidence
+
+
+def test_a_python_that_ran_with_other_tests_is_said_with_them() -> None:
+    found = of("2.12.0", bad("2.12.0"), with_tests("x", record("2.12.0", python="3.12")))
+    assert found.answer == ENVIRONMENT
+    assert found.evidence.endswith(
+        "the environment, Python 3.11 (the tests differ too, and may be it)"
+    )
+    assert "whether it is the tests" in [each.why for each in found.missing]
+
+
+def with_tests(fingerprint: str, record: Record) -> Record:
+    told = {**record.provenance, "tests": {"commit": "c", "fingerprint": fingerprint}}
+    return Record(**{**vars(record), "provenance": told})
+
+
+def on_cpu(model: str, record: Record) -> Record:
+    return Record(**{**vars(record), "provenance": {**record.provenance, "cpu": {"model": model}}})
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "said", "why"),
+    [
+        (
+            with_tests("x", bad("2.12.0")),
+            record("2.11.0", started="2026-11-20T18:00:00Z"),
+            "torch, since 2.12 (the tests differ too, and may be it)",
+            "whether it is the tests",
+        ),
+        (
+            on_cpu("EPYC", bad("2.12.0")),
+            on_cpu("Xeon", record("2.11.0", started="2026-11-20T18:00:00Z")),
+            "torch, since 2.12 (the machine differs too, and may be it: the cpu's model Xeon there,"
+            " EPYC here)",
+            "whether it is the machine",
+        ),
+    ],
+)
+def test_what_differs_too_is_said_and_its_run_named(
+    here: Record, there: Record, said: str, why: str
+) -> None:
+    found = of("2.12.0", here, there)
+    assert found.answer == TORCH
+    assert found.evidence.endswith(said)
+    assert ("py311-torch211-vllm020", why) in [(each.name, each.why) for each in found.missing]
+    # A run that shows it with the tests or on the machine of the clean one takes the doubt away.
+    told = {"provenance": {**there.provenance, "torch": "2.13.0+cu130"}}
+    more = Record(**{**vars(bad("2.13.0")), **told})
+    assert of("2.12.0", here, there, more).evidence.endswith("2.13.0: torch, since 2.12")
+
+
+def test_one_run_against_one_is_flaky_or_the_environment() -> None:
+    other = record("2.12.0", started="2026-11-21T18:00:00Z", packages={"transformers": "4.57.6"})
+    found = of("2.12.0", bad("2.12.0"), other)
+    assert found.answer == UNKNOWN
+    assert found.evidence.endswith("it may be flaky, or the environment: unknown")
+    assert [(each.name, each.why) for each in found.missing] == [
+        ("py311-torch212-vllm020", "whether it is flaky")
+    ]
+
+
+def test_a_newer_run_that_is_clean_with_other_tests_is_said() -> None:
+    newer = with_tests("x", record("2.12.0", started="2026-11-23T18:00:00Z", deselected=1))
+    found = of("2.12.0", bad("2.12.0"), record("2.11.0"), newer)
+    assert found.answer == UNKNOWN
+    assert "starts warm in a newer run with other tests: it may be the tests" in found.evidence
+    assert names(found) == [("py311-torch212-vllm020", "cpu")]
+    # One that fails with them as well takes its place.
+    again = with_tests("x", bad("2.12.0", started="2026-11-23T19:00:00Z", deselected=1))
+    assert of("2.12.0", bad("2.12.0"), record("2.11.0"), newer, again).answer == FLAKY
+
+
+def test_a_cell_whose_newest_run_passes_can_be_flaky() -> None:
+    older = bad("2.12.0", started="2026-11-21T18:00:00Z")
+    assert of("2.12.0", older, record("2.12.0"), record("2.11.0")).answer == FLAKY
+    # In the same second too, whichever comes first.
+    for records in ([bad("2.12.0"), record("2.12.0")], [record("2.12.0"), bad("2.12.0")]):
+        assert of("2.12.0", *records).answer == FLAKY
+    # What other tests or packages found before is over.
+    assert attributed(with_tests("x", older), record("2.12.0")) == ()
+    assert attributed(older, record("2.12.0", packages={"transformers": "6.0.0"})) == ()
+
+
+def test_a_record_from_the_future_is_the_oldest_of_its_cell() -> None:
+    late = {"late": "2026-11-24T00:00:00Z"}
+    future = with_tests("x", record("2.12.0", started="2031-01-01T00:00:00Z"))
+    assert attributed(bad("2.12.0"), future) == ()
+    assert of("2.12.0", bad("2.12.0"), future, **late).answer == UNKNOWN
+    future = bad("2.11.0", started="2031-01-01T00:00:00Z")
+    beside = [bad("2.12.0"), with_tests("x", record("2.11.0")), future]
+    assert of("2.12.0", *beside).answer == UNKNOWN
+    assert of("2.12.0", *beside, **late).answer == TORCH
+
+
+def test_a_run_with_another_flag_hides_no_failure() -> None:
+    """Nobody knows which of two single runs had the release's own flags."""
+    fails = bad("2.12.0", flags={FLAG: True}, deselected=1)
+    other = record("2.12.0", flags={FLAG: False}, deselected=1, started="2026-11-23T18:00:00Z")
+    found = of("2.12.0", record("2.11.0"), fails, other)
+    assert (found.answer, found.flags[0].decides) == (TORCH, True)
+    # Nor does it speak for its release: 2.13 is not the first that fails.
+    found = of("2.13.0", record("2.11.0"), fails, other, bad("2.13.0", flags={FLAG: True}))
+    assert found.cell.torch == "2.13.0" and found.after == "2.11.0"
+    assert "torch, since a release after 2.11.0 and up to 2.13.0" in found.evidence
+    assert ("py311-torch212-vllm020", "cpu") in names(found)
+    # One more run with nothing given tells which are its own.
+    again = bad("2.12.0", flags={FLAG: True}, deselected=1, started="2026-11-23T19:00:00Z")
+    more = [record("2.11.0"), fails, other, again, bad("2.13.0", flags={FLAG: True})]
+    found = of("2.13.0", *more)
+    assert (found.after, found.since) == ("2.11.0", "2.12.0")
+
+
+def test_the_same_defect_of_a_run_is_one_by_its_signature() -> None:
+    def dead(torch: str, pid: int) -> Record:
+        error = RunError("imports", f"OSError: lock of pid {pid} held")
+        return record(torch, cases=(), rungs=(Rung("imports", False),), error=error)
+
+    found = of("2.12.0", dead("2.12.0", 4711), dead("2.11.0", 12), record("2.10.0"))
+    assert (found.answer, found.after, found.since) == (TORCH, "2.10.0", "2.11.0")
+
+
+def test_a_cell_without_an_answer_is_named() -> None:
+    crashed = record("2.12.0", cases=(), error=RunError("interrupted", "Ctrl-C"))
+    none = record("2.11.0", cases=(Case("a", "not_applicable"),))
+    judged = [(each, judge(each, RULES)) for each in (record("2.10.0"), none, crashed)]
+    assert unanswered(judged, RELEASES) == (("py311-torch212-vllm020", "cpu"),)
+    assert unanswered(judged, RELEASES, names=frozenset(["py311-torch211-vllm020"])) == ()
+    assert unanswered(judged, RELEASES, platform="cuda") == ()
+    assert len(unanswered(judged, RELEASES, case="b")) == 3
+
+
+CELLS = st.tuples(
+    st.sampled_from(["2.11.0", "2.12.0", "2.13.0"]),
+    st.sampled_from(["0.19.0", "0.20.0", "0.21.0"]),
+    st.sampled_from(["3.11", "3.12"]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(st.lists(CELLS, min_size=1, max_size=9))
+@settings(max_examples=80, deadline=None)
+def test_a_release_is_blamed_by_a_run_that_differs_in_it_alone(
+    drawn: list[tuple[str, str, str, bool, bool, bool]],
+) -> None:
+    """On the same Python, and with flags of which no run says that they are not its own."""
+    records = [
+        record(
+            torch,
+            vllm,
+            python=python,
+            fails=KEY_ERROR if fails else None,
+            flags={FLAG: flag},
+            deselected=int(part),
+            started=f"2026-11-{at + 1:02}T18:00:00Z",
+        )
+        for at, (torch, vllm, python, fails, flag, part) in enumerate(drawn)
+    ]
+    assert attributed(*reversed(records)) == attributed(*records)
+    for found in attributed(*records):
+        if found.answer not in (TORCH, VLLM, PAIR):
+            continue
+        at = found.cell
+        clean = [
+            (torch, vllm)
+            for torch, vllm, python, fails, _, _ in drawn
+            if python == at.python and not fails and (torch, vllm) != (at.torch, at.vllm)
+        ]
+        assert found.answer == VLLM or any(vllm == at.vllm for _, vllm in clean)
+        assert found.answer == TORCH or any(torch == at.torch for torch, _ in clean)
+        for missing in found.missing:
+            runs = [each for each in drawn if Cell(each[2], each[0], each[1]).name == missing.name]
+            # What ran is asked again with given flags, or where its own flags are not known.
+            assert not runs or missing.flags or len({each[4] for each in runs}) == 2
 
 
 def test_a_neighbour_that_fails_at_a_higher_rung_is_clean_of_it() -> None:
@@ -318,6 +544,19 @@ def test_a_flag_that_differs_is_named(
     assert said in found.evidence
     asked = Missing("py311-torch212-vllm020", "cpu", "whether it is the flag alone", ((FLAG, "0"),))
     assert (asked in found.missing) is (decides is None)
+
+
+def test_a_flag_is_not_blamed_for_what_other_tests_may_do() -> None:
+    there, own = flagged("2.11.0", False), flagged("2.12.0", True, saved=4)
+    newer = "2026-11-23T18:00:00Z"
+    given = with_tests("x", flagged("2.12.0", False, deselected=1, started=newer))
+    found = of("2.12.0", own, there, given)
+    assert [each.decides for each in found.flags] == [None]
+    whys = [(each.why, each.flags) for each in found.missing]
+    assert ("whether it is the flag or the tests", ()) in whys
+    # With these tests too its own flag shows it, and then the flag is all that is left.
+    again = with_tests("x", flagged("2.12.0", True, saved=4, deselected=1, started=newer))
+    assert [each.decides for each in of("2.12.0", own, there, given, again).flags] == [True]
 
 
 def test_other_packages_that_differ_are_said() -> None:

@@ -70,7 +70,19 @@ def test_many_symptoms_are_cut_and_counted() -> None:
 def test_nothing_to_tell() -> None:
     assert lines([]) == "nothing fails or differs\n"
     assert section([]) == ""
-    assert json.loads(to_json([])) == {"schema": 1, "attributions": []}
+
+
+def test_cells_without_an_answer_are_named_the_first_ten() -> None:
+    silent = [(f"cell{at}", "cpu") for at in range(12)]
+    assert lines([], silent[:1]) == (
+        "nothing fails or differs in what has an answer\n"
+        "no answer in 1 cell, where no run came to one: cell0 on cpu\n"
+    )
+    assert lines([ONE], silent).endswith("cell8 on cpu, cell9 on cpu and 2 more\n")
+
+
+def test_nothing_to_tell_is_json_too() -> None:
+    assert json.loads(to_json([])) == {"schema": 1, "attributions": [], "unanswered": []}
 
 
 def test_where_nothing_can_tell_more_it_says_so() -> None:

@@ -15,7 +15,10 @@ RUN = Rerun("py311-torch212-vllm020", "cpu", ("moe_startup[mega_aot=0]", "moe_st
 
 @pytest.fixture
 def tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tox that notes how it was called, and ends with the status in a file beside it."""
+    """A tox that notes how it was called, and does what a file beside it says: status or record.
+
+    `1` ends with that status, `1r` leaves a record of the cell before.
+    """
     script = tmp_path / "tox"
     script.write_text(
         f"#!{sys.executable}\nimport json, pathlib, sys\n"
@@ -23,9 +26,13 @@ def tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "with open(here / 'calls', 'a') as file:\n"
         "    file.write(json.dumps(sys.argv[1:]) + '\\n')\n"
         "print('tox speaks')\n"
-        "statuses = (here / 'statuses').read_text().split()\n"
-        "(here / 'statuses').write_text(' '.join(statuses[1:]))\n"
-        "sys.exit(int(statuses[0]))\n"
+        "first, *rest = (here / 'does').read_text().split()\n"
+        "(here / 'does').write_text(' '.join(rest))\n"
+        "folder = here / 'records' / 'cpu'\n"
+        "folder.mkdir(parents=True, exist_ok=True)\n"
+        "if first.endswith('r'):\n"
+        "    (folder / f'{sys.argv[2]}.{len(rest)}.json').write_text('{}')\n"
+        "sys.exit(int(first.rstrip('r')))\n"
     )
     script.chmod(0o755)
     (tmp_path / "tox.ini").write_text("[tox]\n")
@@ -44,7 +51,7 @@ def test_a_run_is_of_its_cases_alone() -> None:
 
 
 def test_each_is_run_and_a_failure_is_said(tox: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tox / "statuses").write_text("1 2 5 0")
+    (tox / "does").write_text("1r 2 5r 0r")
     runs = [RUN, Rerun("py311-torch213-vllm020", "cpu"), RUN, RUN]
     (failure,) = run_all(runs, tox)
     assert failure.startswith("py311-torch213-vllm020 on cpu: tox ended with 2 after ")
@@ -54,6 +61,22 @@ def test_each_is_run_and_a_failure_is_said(tox: Path, capfd: pytest.CaptureFixtu
     assert out == ""
     assert "matrix: 2 of 4: tox -e py311-torch213-vllm020 -- --platform cpu\n" in err
     assert "tox speaks" in err
+
+
+@pytest.mark.parametrize("status", [0, 1, 5])
+def test_what_left_no_record_did_not_run(
+    tox: Path, status: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """tox ends with 1 too where it cannot make the environment, and then nothing was told."""
+    folder = tox / "records" / "cpu"
+    folder.mkdir(parents=True)
+    for name in (RUN.name, f"{RUN.name}1"):
+        (folder / f"{name}.0.json").write_text("{}")  # of an earlier run, or of another cell
+    (tox / "does").write_text(str(status))
+    (failure,) = run_all([RUN], tox)
+    assert f"tox ended with {status} after " in failure
+    assert "and left no new record in records" in failure
+    assert " ran in " not in capfd.readouterr().err
 
 
 def test_a_dry_run_prints_and_runs_nothing(tox: Path, capsys: pytest.CaptureFixture[str]) -> None:

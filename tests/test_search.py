@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import doctest
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix import search as module
-from matrix.attribution import FAILED, NOTHING, RAN, Observation
 from matrix.bisection import BisectionError
 from matrix.cells import Cell
+from matrix.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation
 from matrix.report.attribution import search_lines
-from matrix.search import Search, line_of, parse_range, search
+from matrix.search import UNCLEAR, Search, line_of, parse_range, search, standing
 
 LINE = {
     cell.name: cell for cell in (Cell("3.11", f"2.{minor}.0", "0.20.0") for minor in range(9, 25))
@@ -104,6 +105,65 @@ def test_a_search_is_told_in_its_own_words() -> None:
     assert "torch 2.9.0   not run" in told and "torch 2.10.0  ran" in told
 
 
+def test_what_did_not_import_is_skipped_and_not_asked_again() -> None:
+    dead = replace(failed(NAMES[1]), case=WHOLE_RUN, rung="imports", started="2027")
+    line = {name: LINE[name] for name in NAMES[:3]}
+    every = [ran(NAMES[0]), dead, failed(NAMES[2])]
+    for told in (every, [*every, ran(NAMES[1])]):  # it ran before it no longer imported
+        seen, unclear = standing(line, "a", "cpu", told)
+        assert unclear == set()
+        found = search("torch", line, seen)
+        assert (found.outcomes[NAMES[1]], found.bisection.done) == ("skip", True)
+    seen, _ = standing(line, "a", "cpu", [*every, replace(ran(NAMES[1]), started="2028")])
+    assert search("torch", line, seen).bisection.first_bad == NAMES[2]
+
+
+def test_an_end_that_did_not_import_moves_inwards() -> None:
+    dead = replace(failed(NAMES[2]), case=WHOLE_RUN, rung="imports")
+    line = {name: LINE[name] for name in NAMES[:3]}
+    seen, _ = standing(line, "a", "cpu", [ran(NAMES[0]), dead])
+    assert search("torch", line, seen).bisection.next == NAMES[1]
+
+
+def test_only_the_case_on_its_python_and_platform_stands_for_an_environment() -> None:
+    line = {NAMES[0]: LINE[NAMES[0]]}
+    here = ran(NAMES[0])
+    other = [
+        replace(here, cell=replace(here.cell, python="3.12")),
+        replace(here, platform="cuda"),
+        replace(here, case="b"),
+        replace(here, case=WHOLE_RUN),
+        replace(here, ended=NOTHING),  # it was cut short, and so can be asked again
+    ]
+    assert standing(line, "a", "cpu", other) == ({}, set())
+    assert standing(line, "a", "cpu", [*other, here]) == ({NAMES[0]: here}, set())
+    never = replace(here, ended=NOTHING, applies=False)
+    seen, _ = standing(line, "a", "cpu", [never])
+    assert seen[NAMES[0]].ended == NOTHING
+
+
+def test_the_newest_run_of_a_case_speaks_whole_or_not() -> None:
+    old = failed(NAMES[0])
+    new = replace(ran(NAMES[0]), started="2027", whole=False)
+    seen, _ = standing({NAMES[0]: LINE[NAMES[0]]}, "a", "cpu", [old, new])
+    assert seen[NAMES[0]] == new
+
+
+def test_what_ran_with_two_sets_of_flags_is_asked_again() -> None:
+    line = {name: LINE[name] for name in NAMES[:3]}
+    one = replace(failed(NAMES[1]), flags={"VLLM_X": True}, whole=False)
+    other = replace(ran(NAMES[1]), flags={"VLLM_X": False}, whole=False, started="2027")
+    every = [ran(NAMES[0]), failed(NAMES[2]), one, other]
+    seen, unclear = standing(line, "a", "cpu", every)
+    assert unclear == {NAMES[1]} and NAMES[1] not in seen
+    found = search("torch", line, seen, (), unclear)
+    assert (found.bisection.next, found.outcomes[NAMES[1]]) == (NAMES[1], UNCLEAR)
+    assert "ran with flags that may not be its own" in search_lines(found, "a", "cpu")
+    seen, unclear = standing(line, "a", "cpu", [*every, replace(one, started="2028")])
+    found = search("torch", line, seen, (), unclear)
+    assert found.bisection.first_bad == NAMES[1]
+
+
 @pytest.mark.parametrize(
     "text", ["", "x", "2.11.0..", "2.12.0..2.11.0", "2.11.0..2.11.0", "..2.11"]
 )
@@ -115,6 +175,9 @@ def test_a_bad_range_is_refused(text: str) -> None:
 def test_a_line_is_one_range_and_one_release() -> None:
     moving, found = line_of(LINE, "3.11", ("2.10.0", "2.12.0"), "0.20.0")
     assert (moving, list(found)) == ("torch", NAMES[1:4])
+    # An environment stands for its minor release, whatever the patch at the end of a range.
+    patched = {**LINE, NAMES[5]: Cell("3.11", "2.14.1", "0.20.0")}
+    assert list(line_of(patched, "3.11", ("2.12.3", "2.14.0"), "0.20.0")[1]) == NAMES[3:6]
     for torch, vllm in ((("2.10.0", "2.12.0"), ("0.19.0", "0.20.0")), ("2.10.0", "0.20.0")):
         with pytest.raises(BisectionError, match="one is a release and the other a range"):
             line_of(LINE, "3.11", torch, vllm)

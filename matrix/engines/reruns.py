@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import shlex
@@ -17,8 +18,8 @@ from matrix.errors import MatrixError
 
 __all__ = ["Rerun", "RerunError", "command", "run_all", "shown"]
 
-_RECORDED = (0, 1, 5)
-"""The exit statuses of `matrix run`, which tox passes on, where there is a record that tells."""
+_RECORDS = "records"
+"""Where a run leaves its record, in the folder of tox.ini."""
 
 
 class RerunError(MatrixError):
@@ -64,8 +65,9 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
     """Run them in the folder of tox.ini and return what went wrong, a line each.
 
     What tox prints goes to stderr, and so do what is run and how long it took. With `dry`
-    the commands are printed and nothing is run. A run that ends without a record does not stop the
-    others. Raises RerunError where nothing can be run.
+    the commands are printed and nothing is run. A run that ends without a record of its own does
+    not stop the others. Whether there is one is asked of the folder, for tox ends with statuses of
+    its own that `matrix run` has too. Raises RerunError where nothing can be run.
     """
     every = list(runs)
     if dry:
@@ -80,17 +82,30 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
     failures = []
     for number, run in enumerate(every, 1):
         _say(f"{number} of {len(every)}: {shown(run)}")
-        began = time.monotonic()
+        before, began = _recorded(run, root), time.monotonic()
         status = _status(command(run, tox), root)
         took = time.monotonic() - began
-        if status in _RECORDED:
+        if _recorded(run, root) - before:
             _say(f"{run.name} ran in {took:.0f} s")
         else:
             failures.append(
-                f"{run.name} on {run.platform}: tox ended with {status} after {took:.0f} s, and"
-                " what it would have told stays unknown; its output says why"
+                f"{run.name} on {run.platform}: tox ended with {status} after {took:.0f} s and left"
+                f" no new record in {_RECORDS}, so what it would have told stays unknown; its"
+                " output says why"
             )
     return failures
+
+
+def _recorded(run: Rerun, root: Path) -> set[tuple[str, int, int]]:
+    """The records of a run's cell on its platform, by file, time and size."""
+    found = set()
+    for path in (root / _RECORDS / run.platform).glob(f"{glob.escape(run.name)}.*json"):
+        try:
+            told = path.stat()
+        except OSError:  # pruned meanwhile
+            continue
+        found.add((path.name, told.st_mtime_ns, told.st_size))
+    return found
 
 
 def _status(line: Sequence[str], root: Path) -> int:

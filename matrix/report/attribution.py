@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 
 from matrix.attribution import ANSWERS, FAILS, UNKNOWN, Attribution, Missing, Symptom
 from matrix.bisection import BAD, GOOD
-from matrix.report.text import aligned, clean, clip, code, markdown, tabular
-from matrix.search import Search
+from matrix.report.text import aligned, clean, clip, code, markdown, plural, tabular
+from matrix.search import UNCLEAR, Search
 
 __all__ = ["content", "entries", "lines", "search_lines", "section", "summary", "to_json"]
 
 _SCHEMA = 1
 _WIDEST = 400
 _MOST_SYMPTOMS = 6
+_MOST_SILENT = 10
 _HEAD = """\
 ## Whose fault
 
@@ -25,10 +26,19 @@ that has no expectation is held against what its vLLM counts under the torch tha
 """
 
 
-def lines(attributions: Sequence[Attribution], *, wide: int = _WIDEST) -> str:
-    """Each cell with what is attributed in it, told alike for all cases of which it holds."""
+def lines(
+    attributions: Sequence[Attribution],
+    silent: Sequence[tuple[str, str]] = (),
+    *,
+    wide: int = _WIDEST,
+) -> str:
+    """Each cell with what is attributed in it, told alike for all cases of which it holds.
+
+    `silent` are the cells, by name and platform, that ran and have no answer.
+    """
+    without = _without_answer(silent)
     if not attributions:
-        return "nothing fails or differs\n"
+        return f"nothing fails or differs{' in what has an answer' if silent else ''}\n{without}"
     said: list[str] = []
     cell: tuple[str, str] | None = None
     for group in _groups(attributions):
@@ -48,7 +58,16 @@ def lines(attributions: Sequence[Attribution], *, wide: int = _WIDEST) -> str:
             said.append(
                 f"    to know {missing.why}: {missing.name} on {missing.platform}{_with(missing)}"
             )
-    return "\n".join([*said, "", summary(attributions)]) + "\n"
+    return "\n".join([*said, "", summary(attributions)]) + "\n" + without
+
+
+def _without_answer(silent: Sequence[tuple[str, str]]) -> str:
+    if not silent:
+        return ""
+    named = [f"{clean(name)} on {clean(platform)}" for name, platform in silent[:_MOST_SILENT]]
+    more = len(silent) - len(named)
+    told = ", ".join(named) + (f" and {more} more" if more else "")
+    return f"no answer in {plural(len(silent), 'cell')}, where no run came to one: {told}\n"
 
 
 def summary(attributions: Sequence[Attribution]) -> str:
@@ -66,6 +85,7 @@ def search_lines(search: Search, case: str, platform: str) -> str:
     words = {GOOD: "as before", BAD: "changed"} if changed else {}
     # The search looks for the first that is not as the oldest; where that one fails, it is a mend.
     words = {GOOD: BAD, BAD: GOOD} if search.mended else words
+    words |= {UNCLEAR: "ran with flags that may not be its own"}
     rows = [
         [f"{what} {search.release(name)}", words.get(outcome or "", outcome or "not run"), name]
         for name, outcome in search.outcomes.items()
@@ -151,14 +171,20 @@ def entries(attributions: Iterable[Attribution]) -> list[dict[str, object]]:
     ]
 
 
-def to_json(attributions: Iterable[Attribution]) -> str:
-    """The attributions as JSON. Always ASCII."""
-    return json.dumps(content(attributions), indent=1, sort_keys=True) + "\n"
+def to_json(attributions: Iterable[Attribution], silent: Iterable[tuple[str, str]] = ()) -> str:
+    """The attributions as JSON. Always ASCII. `silent` as for `lines`."""
+    return json.dumps(content(attributions, silent), indent=1, sort_keys=True) + "\n"
 
 
-def content(attributions: Iterable[Attribution]) -> dict[str, object]:
-    """The attributions with the number of their schema."""
-    return {"schema": _SCHEMA, "attributions": entries(attributions)}
+def content(
+    attributions: Iterable[Attribution], silent: Iterable[tuple[str, str]] = ()
+) -> dict[str, object]:
+    """The attributions with the number of their schema, and the cells without an answer."""
+    return {
+        "schema": _SCHEMA,
+        "attributions": entries(attributions),
+        "unanswered": [{"cell": name, "platform": platform} for name, platform in silent],
+    }
 
 
 def _symptom(symptom: Symptom) -> dict[str, object]:
