@@ -61,7 +61,7 @@ def listed_lines(listed: Sequence[Listed]) -> str:
                 + (f" (and {len(each.paths) - 1} more)" * (len(each.paths) > 1)),
             ]
         )
-    count = f"{len(listed)} record{'' if len(listed) == 1 else 's'}"
+    count = plural(len(listed), "record")
     lines = aligned(rows, right=(7, 8)) if listed else []
     return "\n".join([*lines, count]) + "\n"
 
@@ -167,13 +167,15 @@ def prune_lines(
     `done` is how many of the files were deleted, None where none should be.
     """
     lines = [clean(path) for path in paths]
-    files = f"{len(gone)} records ({len(paths)} files)"
+    records = plural(len(gone), "record")
     if done is not None:
-        lines = [f"deleted {len(gone)} records ({done} files); {kept} stay"]
+        lines = [f"deleted {records} ({plural(done, 'file')}); {kept} stay"]
         if done < len(paths):
-            lines.append(f"{len(paths) - done} files were gone already, or written meanwhile")
+            left = plural(len(paths) - done, "file")
+            lines.append(f"{left} gone already, or written meanwhile and left")
     elif gone:
-        lines.append(f"{files} would be deleted, {kept} stay; --yes deletes them")
+        files = plural(len(paths), "file")
+        lines.append(f"{records} ({files}) would be deleted, {kept} stay; --yes deletes them")
     else:
         lines.append(f"nothing to delete, {kept} records stay")
     return "\n".join(lines) + "\n"
