@@ -166,7 +166,7 @@ def once(files, out):
 rows.write_rows = once
 History([Path(sys.argv[1])], print, index=True)
 """
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     ended = subprocess.run([sys.executable, "-c", killed, str(folder)], env=environ, check=False)
     assert ended.returncode == -signal.SIGKILL
     rest = reads(monkeypatch)
