@@ -20,12 +20,18 @@ def test_evidence_is_known_however_it_is_reached(
     file = tmp_path / NAME
     write(make(), file)
     (tmp_path / "link").symlink_to(file.parent)
+    (tmp_path / "link.json").symlink_to(file)
     (tmp_path / "results" / "cuda").mkdir()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "results").symlink_to(tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path / "results" / "cuda")
     named = evidence_of([NAME, "https://example.com/1"], ())
-    for path in (f"../cpu/{file.name}", f"{tmp_path}/link/{file.name}", str(file)):
+    for path in (
+        f"../cpu/{file.name}",
+        f"{tmp_path}/link/{file.name}",
+        "../../link.json",
+        str(file),
+    ):
         assert named.has(path, "other")
     assert named.has(f"../../data/{NAME}", "other")  # what the link's own name says
     for path in (f"../cuda/{file.name}", "results/cpu", f"../../my{NAME}"):
