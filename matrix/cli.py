@@ -75,6 +75,7 @@ def _run(options: argparse.Namespace) -> int:
     from matrix.engines.local import RUN_TIMEOUT, run_cell
     from matrix.expectations import load_expectations
     from matrix.preflight import why_not_cuda
+    from matrix.records import read
     from matrix.releases import load_releases
     from matrix.verdicts import exit_status
 
@@ -95,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     if isinstance(done, int):  # pytest was asked for its help or a list, and has given it
         return done
-    return exit_status(_print_record(done, expectations))
+    return exit_status(_print_record(read(done), _from_here(done), expectations))
 
 
 def _bundle(options: argparse.Namespace) -> int:
@@ -219,20 +220,22 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from matrix.engines.history import one_record
     from matrix.expectations import load_expectations
 
     expectations = load_expectations(options.expectations)
-    _print_record(options.record, expectations, every=options.counters, split=options.seconds)
+    record, name = one_record(options.record, _say), _from_here(options.record)
+    _print_record(record, name, expectations, every=options.counters, split=options.seconds)
     return 0
 
 
 def _calibrate(options: argparse.Namespace) -> int:
     from matrix.calibrate import calibrate
+    from matrix.engines.history import one_record
     from matrix.expectations import load_expectations
-    from matrix.records import read
 
     expectations = load_expectations(options.expectations)
-    record, name = read(options.record), _from_here(options.record)
+    record, name = one_record(options.record, _say), _from_here(options.record)
     print(calibrate(record, expectations, name=name, every=options.all), end="")
     return 0
 
@@ -743,19 +746,22 @@ def _check_differences() -> list[str]:
 
 
 def _print_record(
-    path: Path, expectations: Expectations, *, every: bool = False, split: bool = False
+    record: Record,
+    name: str,
+    expectations: Expectations,
+    *,
+    every: bool = False,
+    split: bool = False,
 ) -> CellVerdict:
-    from matrix.records import read
     from matrix.releases import load_releases
     from matrix.report.terminal import render
     from matrix.verdicts import judge
 
-    record = read(path)
     verdict = judge(record, expectations)
     told = render(
         record,
         verdict,
-        _from_here(path),
+        name,
         colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
         every=every,
         split=split,
@@ -765,9 +771,11 @@ def _print_record(
     return verdict
 
 
-def _from_here(path: Path) -> str:
-    """The path as a person would type it here."""
-    whole = path.absolute()
+def _from_here(path: Path | str) -> str:
+    """The path as a person would type it here; the address of an object store as it is."""
+    if isinstance(path, str) and "://" in path:
+        return path
+    whole = Path(path).absolute()
     here = Path.cwd()
     return str(whole.relative_to(here) if whole.is_relative_to(here) else path)
 
@@ -1041,7 +1049,7 @@ def _parser() -> argparse.ArgumentParser:
     linkage.set_defaults(run=_linkage, parser=linkage)
 
     show = commands.add_parser("show", help="show one record and its verdict")
-    show.add_argument("record", metavar="RECORD", type=Path)
+    show.add_argument("record", metavar="RECORD", help="also one inside an archive")
     show.add_argument(
         "--counters", action="store_true", help="every counter, not only those that differ"
     )
@@ -1051,7 +1059,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate = commands.add_parser(
         "calibrate", help="propose the expectations that a record would justify"
     )
-    calibrate.add_argument("record", metavar="RECORD", type=Path)
+    calibrate.add_argument("record", metavar="RECORD", help="also one inside an archive")
     calibrate.add_argument("--all", action="store_true", help="propose every counter")
     _finish(calibrate, _calibrate)
 
@@ -1064,7 +1072,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=_place,
+        type=results.place,
         help="folders of records, or single records (default: results and records, those that"
         " exist)",
     )
@@ -1115,7 +1123,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=_place,
+        type=results.place,
         help="folders of records, or single records (default: results and records)",
     )
     predict.set_defaults(expectations=None, run=_predict, parser=predict)
@@ -1214,7 +1222,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=_place,
+        type=results.place,
         help="folders of records, or single records (default: results and records)",
     )
     form = qualify.add_mutually_exclusive_group()
@@ -1318,11 +1326,13 @@ def _releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
 
 
 def _platform_and_folders(parser: argparse.ArgumentParser) -> None:
+    from matrix import results
+
     parser.add_argument(
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=_place,
+        type=results.place,
         help="folders of records, or single records (default: results and records)",
     )
     parser.add_argument("--platform", choices=("cuda", "cpu"), help="default: both")
@@ -1336,10 +1346,6 @@ def _finish(parser: argparse.ArgumentParser, run: object) -> None:
         help="judge by these rules (default: the package's own)",
     )
     parser.set_defaults(run=run, parser=parser)
-
-
-def _place(text: str) -> Path | str:
-    return text if re.match(r"[a-z][a-z0-9]+://", text) else Path(text)
 
 
 def _positive_seconds(text: str) -> float:

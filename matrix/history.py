@@ -26,6 +26,7 @@ __all__ = [
     "FLOOR_SECONDS",
     "FLOOR_SHARE",
     "FUTURE_DAYS",
+    "LEAST",
     "HistoryError",
     "Summary",
     "SummaryCase",
@@ -54,7 +55,8 @@ FLOOR_SECONDS = 2.0
 FUTURE_DAYS = 1
 """How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
 
-_LEAST = 3
+LEAST = 3
+"""How many values before it tell what is noise; fewer tell nothing."""
 _DEVIATION = 1.4826  # a normal distribution's standard deviation is so many times its MAD
 _CHANCE = 0.1
 _NOTHING = Expectations(())
@@ -188,14 +190,17 @@ def summarise(record: Record) -> Summary:
     )
 
 
-def times(records: Iterable[Record]) -> Times:
+def times(records: Iterable[Record], late: str | None = None) -> Times:
     """The series of all starts of the records, whatever their order; the same record counts once.
 
     Seconds compare only with as many cases side by side, so a series holds the runs with as many
-    jobs as its newest.
+    jobs as its newest. What started after `late` comes from the future (`late_from`) and is left
+    out, unless all do.
     """
     found: dict[Key, set[tuple[str, str, int, float]]] = {}
-    for each in map(summarise, records):
+    every = [summarise(record) for record in records]
+    today = [each for each in every if late is None or each.started <= late]
+    for each in today or every:
         for case in each.cases:
             for start, total in zip(STARTS, (case.cold, case.warm), strict=True):
                 if total is not None:
@@ -230,7 +235,7 @@ def beyond_noise(history: Sequence[float], value: float) -> bool:
     >>> beyond_noise([60.0, 61.0, 62.0, 60.5], 90.0), beyond_noise([60.0], 90.0)
     (True, False)
     """
-    if len(history) < _LEAST:
+    if len(history) < LEAST:
         return False
     middle, deviation = spread(history)
     return abs(value - middle) > max(FACTOR * _DEVIATION * deviation, _floor(middle))

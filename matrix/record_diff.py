@@ -47,6 +47,12 @@ class Diff:
     verdicts: tuple[CellVerdict, CellVerdict]
     changes: tuple[Change, ...]
 
+    @property
+    def one_cell(self) -> bool:
+        """Whether both are of one cell on one platform, so that their seconds compare."""
+        before, after = self.before, self.after
+        return (before.cell, before.platform) == (after.cell, after.platform)
+
     def of(self, aspect: str) -> tuple[Change, ...]:
         """The changes of one of ASPECTS."""
         return tuple(each for each in self.changes if each.aspect == aspect)
@@ -58,13 +64,16 @@ def differences(
     """What differs from `before` to `after`.
 
     Seconds are notable only where they lie beyond the noise of the `times` of the cell of `before`
-    up to it (`matrix.history.beyond_noise`); two records alone tell no noise.
+    up to it (`matrix.history.beyond_noise`), and both are of that cell on that platform, with as
+    many cases side by side; two records alone tell no noise.
     """
     verdicts = judge(before, expectations), judge(after, expectations)
     changes = [*_verdict(*verdicts)]
     changes += _cases(before, after, verdicts)
     changes += _counters(before, after)
-    changes += _seconds(before, after, times or Times())
+    one_kind = [(each.cell, each.platform, each.jobs) for each in (before, after)]
+    noise = times if times is not None and one_kind[0] == one_kind[1] else Times()
+    changes += _seconds(before, after, noise)
     changes += _mappings("package", "", before.packages, after.packages)
     changes += _flags(before, after)
     changes += _mappings("provenance", "", _flat(before), _flat(after))
@@ -111,7 +120,7 @@ def _seconds(before: Record, after: Record, times: Times) -> list[Change]:
         assert totals[0] is not None and totals[1] is not None
         series = times.times(before.cell, before.platform, name, start)
         history = [value for started, value in series if started <= before.started]
-        notable = before.jobs == after.jobs and beyond_noise(history, totals[1])
+        notable = beyond_noise(history, totals[1])
         said = [f"{value:.1f}" for value in totals if value is not None]
         changes.append(Change("seconds", f"{name} {start}", "total", said[0], said[1], notable))
     return changes

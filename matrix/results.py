@@ -8,12 +8,16 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matrix.errors import MatrixError
 from matrix.records import PLATFORMS
 from matrix.verdicts import VERDICTS
 
-__all__ = ["add"]
+if TYPE_CHECKING:
+    from matrix.engines.evidence import Evidence
+
+__all__ = ["add", "place"]
 
 _DEFAULT_FOLDERS = ("results", "records")
 
@@ -38,7 +42,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     listing.set_defaults(run=_list, parser=listing)
 
     shown = below.add_parser("show", help="show one record and its verdict, as `matrix show`")
-    shown.add_argument("record", metavar="RECORD", type=Path)
+    shown.add_argument("record", metavar="RECORD", help="also one inside an archive")
     shown.add_argument("--counters", action="store_true", help="every counter")
     shown.add_argument("--seconds", action="store_true", help="where the seconds went")
     _expectations(shown)
@@ -62,7 +66,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
         "--history",
         metavar="FOLDER",
         action="append",
-        type=_place,
+        type=place,
         default=[],
         help="records that tell the noise of seconds (default: results and records)",
     )
@@ -76,7 +80,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
         epilog="Without --yes the record files stay beside the archives, and count once.",
         allow_abbrev=False,
     )
-    pack.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, default=Path("records"))
+    pack.add_argument("folder", metavar="FOLDER", nargs="?", type=place, default=Path("records"))
     pack.add_argument("--all", action="store_true", help="today's records too")
     pack.add_argument("--yes", action="store_true", help="delete the record files that are packed")
     _expectations(pack)
@@ -107,10 +111,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     prune.set_defaults(run=_prune, parser=prune)
 
 
+def place(text: str) -> Path | str:
+    """A folder or file of records, or the address of a folder in an object store, as given."""
+    return text if re.match(r"[a-z][a-z0-9+.-]*://", text) else Path(text)
+
+
 def _list(options: argparse.Namespace) -> int:
     from matrix.engines.history import Asked, History
     from matrix.expectations import load_expectations
-    from matrix.report.results import listed_json, listed_lines
+    from matrix.history import late_from
+    from matrix.report.results import late_lines, listed_json, listed_lines
 
     expectations = load_expectations(options.expectations)
     asked = Asked(
@@ -123,6 +133,8 @@ def _list(options: argparse.Namespace) -> int:
     with History(_places(options.folders), _progress) as history:
         listed = history.find(asked, expectations)
         status = _tell(history.errors)
+        for line in late_lines(history.late(late_from(datetime.now(timezone.utc)))):
+            _progress(line)
     print(listed_json(listed) if options.json else listed_lines(listed), end="")
     return status
 
@@ -137,30 +149,18 @@ def _index(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from matrix.engines.archives import PACK
-    from matrix.engines.history import History
+    from matrix.engines.history import one_record, times_of
     from matrix.expectations import load_expectations
-    from matrix.history import HistoryError
+    from matrix.history import late_from
     from matrix.record_diff import differences
-    from matrix.records import Record, read
     from matrix.report.results import diff_json, diff_lines
-
-    def one(text: str) -> Record:
-        archive, mark, _ = text.partition(f"{PACK}/")
-        if not mark:
-            return read(Path(text))
-        with History([_place(f"{archive}{PACK}")], _progress) as packed:
-            found = packed.record(text)
-        if found is None:
-            raise HistoryError(f"{text}: no such record in the archive; `matrix results list`")
-        return found
 
     expectations = load_expectations(options.expectations)
     names = options.before, options.after
-    before, after = map(one, names)
+    before, after = (one_record(name, _progress) for name in names)
     places = list(options.history) or [Path(e) for e in _DEFAULT_FOLDERS if Path(e).is_dir()]
-    with History(places, _progress) as history:
-        times = history.times(cell=(before.cell, before.platform))
+    late = late_from(datetime.now(timezone.utc))
+    times = times_of((before.cell, before.platform), places, late, _progress)
     diff = differences(before, after, expectations, times)
     seen = {started for series in times.series.values() for started, _ in series}
     known = sum(started <= before.started for started in seen)
@@ -172,25 +172,30 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from matrix.engines.archives import pack
     from matrix.engines.history import History
+    from matrix.engines.packing import pack
 
     now = datetime.now(timezone.utc)
     before = "9999" if options.all else f"{now:%Y-%m-%dT00:00:00Z}"
+    if isinstance(options.folder, str):
+        raise MatrixError("an object store is not packed from here; pack the folder it comes from")
     if not options.folder.is_dir():
         raise MatrixError(f"{options.folder}: no such folder; name one with records")
     with History([options.folder], _progress, index=True) as history:
         status = _tell(history.errors)
         named = _named(options.expectations)
         packed = pack(
-            options.folder, history.rows, before, lambda path: _is_named(path, named), _progress
+            options.folder,
+            history.rows,
+            before,
+            named.has,
+            _progress,
+            drop=options.yes,
         )
     for archive in packed.archives:
         print(archive)
     if options.yes:
-        for path in packed.files:
-            path.unlink()
-        print(f"{len(packed.files)} record files packed and deleted")
+        print(f"{packed.deleted} record files packed and deleted")
     else:
         print(f"{len(packed.files)} record files are packed; --yes deletes them")
     return status
@@ -208,8 +213,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from matrix.engines.archives import delete
     from matrix.engines.history import History
+    from matrix.engines.packing import delete
     from matrix.history import late_from
     from matrix.pruning import Policy, Stored, prunable
     from matrix.report.results import prune_lines
@@ -232,34 +237,26 @@ def _prune(options: argparse.Namespace) -> int:
         for content, cell, platform, age, started, whole, files in history.stored(late):
             paths[content] = files
             # Of a record from the future nobody knows the age, so that no policy can let it go.
-            kept = started > late or any(_is_named(path, named) for path in files)
+            kept = started > late or any(named.has(path, content) for path in files)
             stored.append(
                 Stored(content, cell, platform, age, started, whole, content in shown, kept)
             )
         gone = prunable(stored, policy)
         files = [path for each in gone for path in paths[each.key]]
-        if options.yes and files:
-            delete(history.rows, files)
-        print(
-            prune_lines(gone, files, len(stored) - len(gone), done=options.yes and bool(files)),
-            end="",
-        )
+        done = delete(history.rows, files, _progress) if options.yes and files else None
+        print(prune_lines(gone, files, len(stored) - len(gone), done=done), end="")
     return status
 
 
-def _named(expectations: Path | None) -> frozenset[str]:
+def _named(expectations: Path | None) -> Evidence:
     """The records that an expectation or an explanation names as its evidence."""
     from matrix.differences import load_explanations
+    from matrix.engines.evidence import evidence_of
     from matrix.expectations import load_expectations
 
     evidence = [item for rule in load_expectations(expectations).rules for item in rule.records]
     evidence += [item for each in load_explanations().every for item in each.evidence]
-    return frozenset(f"/{item}" for item in evidence if "://" not in item)
-
-
-def _is_named(path: str, named: frozenset[str]) -> bool:
-    whole = Path(path).absolute().as_posix()
-    return any(whole.endswith(item) for item in named)
+    return evidence_of(evidence)
 
 
 def _places(
@@ -288,17 +285,13 @@ def _folders(parser: argparse.ArgumentParser, default: str = "results and record
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=_place,
+        type=place,
         help=f"folders of records, records, or an object store's address (default: {default})",
     )
 
 
 def _expectations(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--expectations", metavar="FILE", type=Path, help="judge by these rules")
-
-
-def _place(text: str) -> Path | str:
-    return text if re.match(r"[a-z][a-z0-9]+://", text) else Path(text)
 
 
 def _day(text: str) -> str:

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import rules
-from matrix.engines import archives
 from matrix.engines.history import History
+from matrix.engines.packing import pack
 from matrix.records import Case, Record, RunError, Rung, Start, to_json
 from matrix.report import markdown, table_json
 from matrix.report.table import tabulate
@@ -90,6 +90,11 @@ some_records = st.builds(
 )
 
 
+def never(path: str, content: str) -> bool:
+    """No record stays where it is."""
+    return False
+
+
 def silent(line: str) -> None:
     """Nobody listens."""
 
@@ -129,5 +134,4 @@ def indexed(
 def pack_all(folder: Path) -> None:
     """Put the folder's records into archives."""
     with History([folder], silent, index=True) as history:
-        for path in archives.pack(folder, history.rows, "9999", lambda _: False, silent).files:
-            path.unlink()
+        pack(folder, history.rows, "9999", never, silent, drop=True)

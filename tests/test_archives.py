@@ -11,22 +11,20 @@ from histories import (
     fill,
     indexed,
     make,
+    never,
     pack_all,
     quick,
     silent,
     some_records,
     told,
 )
-from matrix.engines import archives, summaries
+from matrix.engines import summaries
 from matrix.engines.archives import PACK
 from matrix.engines.history import History
+from matrix.engines.packing import delete, pack
 from matrix.engines.rows import literal
 from matrix.pruning import Policy, Stored, prunable
 from matrix.records import Record, write
-
-
-def never(path: str) -> bool:
-    return False
 
 
 @quick
@@ -37,7 +35,7 @@ def test_an_archive_is_as_good_as_its_files(
     folder = fill(tmp_path, records)
     plain, errors = indexed(folder)
     with History([folder], silent, index=True) as history:
-        packed = archives.pack(folder, history.rows, "9999", never, silent)
+        packed = pack(folder, history.rows, "9999", never, silent)
     assert len(packed.files) == len(records)
     assert indexed(folder)[0] == plain  # each record is there twice, and counts once
     for path in packed.files:
@@ -50,8 +48,7 @@ def test_an_archive_is_as_good_as_its_files(
         LATE,
     )[1].count('"cell"')
     with History([folder], silent, index=True) as history:
-        for path in archives.pack(folder, history.rows, "9999", never, silent).files:
-            path.unlink()
+        pack(folder, history.rows, "9999", never, silent, drop=True)
         count = history.count()
     with History([folder], silent) as history:
         assert history.count() == count == len(records) + 1
@@ -68,7 +65,7 @@ def test_an_archive_of_other_rules_is_read_and_packed_anew(
     said: list[str] = []
     with History([folder], said.append, index=True) as history:
         assert told(history.newest(LATE).records, LATE) == plain[0]
-        archives.pack(folder, history.rows, "9999", never, said.append)
+        pack(folder, history.rows, "9999", never, said.append)
     assert "was packed by another release" in said[0]
     with History([folder], said.append) as history:
         assert told(history.newest(LATE).records, LATE) == plain[0]
@@ -80,7 +77,7 @@ def test_what_is_packed_already_is_not_written_again(tmp_path: Path) -> None:
     written = set()
     for _ in range(2):
         with History([folder], silent, index=True) as history:
-            packed = archives.pack(folder, history.rows, "9999", never, silent)
+            packed = pack(folder, history.rows, "9999", never, silent)
         assert packed.files == (folder / "cpu" / f"{CELLS[0]}.0.json",)
         (archive,) = packed.archives
         written.add(archive.stat().st_ino)
@@ -93,7 +90,7 @@ def test_another_record_of_a_packed_name_stays(tmp_path: Path) -> None:
     write(make(saved=3), folder / "cpu" / f"{CELLS[0]}.0.json")
     said: list[str] = []
     with History([folder], silent, index=True) as history:
-        packed = archives.pack(folder, history.rows, "9999", never, said.append)
+        packed = pack(folder, history.rows, "9999", never, said.append)
     assert not packed.files
     assert "has another record of this name; rename the file" in said[0]
 
@@ -139,7 +136,8 @@ def test_pruning_changes_no_table(
         shown = history.shown(LATE)
         stored = [(Stored(*row[:6], row[0] in shown), row[6]) for row in history.stored(LATE)]
         gone = {each.key for each in prunable((each for each, _ in stored), Policy(keep))}
-        archives.delete(history.rows, [p for each, ps in stored if each.key in gone for p in ps])
+        files = [path for each, paths in stored if each.key in gone for path in paths]
+        assert delete(history.rows, files, silent) == len(files)
     assert indexed(folder) == before
     with History([folder], silent) as history:
         assert len(history.stored(LATE)) == len(stored) - len(gone)

@@ -15,9 +15,12 @@ from histories import (
     CELLS,
     LATE,
     fill,
+    idle,
     indexed,
     make,
+    nights,
     pack_all,
+    passed,
     quick,
     silent,
     some_records,
@@ -26,7 +29,7 @@ from histories import (
 from matrix.engines import history as engine
 from matrix.engines import rows
 from matrix.engines.archives import PACK
-from matrix.engines.history import Asked, History, newest_records
+from matrix.engines.history import Asked, History, newest_records, times_of
 from matrix.engines.record_index import INDEX
 from matrix.history import HistoryError, times
 from matrix.records import Record, read_many, to_json, write
@@ -107,13 +110,15 @@ def json_record(path: str) -> Record:
 
 
 @quick
-@given(st.lists(some_records, max_size=9))
-def test_times_are_those_of_the_records(tmp_path: Path, records: list[Record]) -> None:
+@given(st.lists(some_records, max_size=9), st.sampled_from((LATE, "2026-10-01T00:00:00Z", None)))
+def test_times_are_those_of_the_records(
+    tmp_path: Path, records: list[Record], late: str | None
+) -> None:
     with History([fill(tmp_path, records)], silent) as history:
-        wanted = times(records)
-        assert history.times() == wanted
+        wanted = times(records, late)
+        assert history.times(late) == wanted
         newest = {key: each[-2:] for key, each in wanted.series.items()}
-        assert history.times(most=2).series == newest
+        assert history.times(late, most=2).series == newest
 
 
 def test_the_same_record_twice_counts_once(tmp_path: Path) -> None:
@@ -206,3 +211,88 @@ def test_the_commands(tmp_path: Path) -> None:
         ended = matrix(tmp_path, *arguments)
         assert ended.returncode == 2 and "Traceback" not in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_evidence_is_neither_pruned_nor_packed(tmp_path: Path) -> None:
+    """As it lies in the project, through a link, and through `..`."""
+    results, aside = tmp_path / "results" / "cpu", tmp_path / "results" / "cuda"
+    for day in (1, 2, 3, 4):
+        name = f"{CELLS[0]}.json" if day == 1 else f"{CELLS[0]}.{day}.json"
+        write(make(started=f"2026-10-0{day}T18:00:00Z"), results / name)
+    aside.mkdir()
+    (tmp_path / "link").symlink_to(results)
+    for here, folder in ((aside, "../cpu"), (tmp_path, "link")):
+        told = matrix(here, "prune", folder, "--keep", "1").stdout
+        assert "2 records (2 files) would be deleted, 2 stay" in told
+    for here, folder in ((aside, "../cpu"), (tmp_path, "link")):
+        assert "3 record files are packed" in matrix(here, "pack", folder).stdout
+
+
+def test_a_record_of_odd_numbers_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    records = tmp_path / "records"
+    write(make(), records / f"{CELLS[0]}.json")
+    plain = make().provenance
+    odds: list[dict[str, object]] = [{"seconds": 10**400}, {"jobs": 10**30}, {"seconds": 1e300}]
+    for at, odd in enumerate(odds):
+        write(make(provenance={**plain, **odd}), records / f"{CELLS[0]}.{at}.json")
+    write(make(deselected=10**30), records / f"{CELLS[0]}.9.json")
+    for arguments in (("list",), ("export", "--parquet", "out"), ("index",)):
+        ended = matrix(tmp_path, *arguments)
+        assert ended.returncode == 2
+        lines = ended.stderr.splitlines()
+        assert [line.split(": ")[1] for line in lines] == [
+            f"records/{CELLS[0]}.{at}.json" for at in (0, 1, 2, 9)
+        ]
+    assert "1 records indexed" in ended.stdout
+    shown = matrix(tmp_path, "show", f"records/{CELLS[0]}.0.json")
+    assert shown.returncode == 0 and shown.stderr == ""
+
+
+def test_a_list_counts_the_cases_that_apply(tmp_path: Path) -> None:
+    record = make(cases=(passed, idle))
+    write(record, tmp_path / "records" / f"{CELLS[0]}.json")
+    assert " 1/1 " in matrix(tmp_path, "list").stdout
+    (listed,) = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    assert [listed[key] for key in ("cases", "passed", "not_applicable")] == [2, 1, 1]
+
+
+def test_a_list_tells_of_the_future(tmp_path: Path) -> None:
+    write(make(), tmp_path / "records" / f"{CELLS[0]}.json")
+    write(make(started="2999-01-01T00:00:00Z"), tmp_path / "records" / f"{CELLS[0]}.1.json")
+    ended = matrix(tmp_path, "list")
+    assert ended.returncode == 0 and "2 records" in ended.stdout
+    (line,) = ended.stderr.splitlines()
+    assert "1.json: started at 2999-01-01T00:00:00Z, ahead of this machine's clock" in line
+
+
+def test_a_packed_record_is_shown_like_a_file(tmp_path: Path) -> None:
+    write(make(), tmp_path / "records" / "cpu" / f"{CELLS[0]}.json")
+    plain = matrix(tmp_path, "show", f"records/cpu/{CELLS[0]}.json").stdout
+    pack_all(tmp_path / "records")
+    archive = f"records/2026-10-22{PACK}"
+    (listed,) = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    (name,) = listed["paths"]
+    assert name == f"{archive}/cpu/{CELLS[0]}.json"
+    ended = matrix(tmp_path, "show", name)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == plain.replace(f"records/cpu/{CELLS[0]}.json", name)
+    for wrong, said in (
+        (f"{archive}/cpu/none.json", "no such record in the archive; `matrix results list`"),
+        (f"records/2026-10-23{PACK}/x.json", "no such folder or record"),
+    ):
+        ended = matrix(tmp_path, "show", wrong)
+        assert ended.returncode == 2 and said in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_diff_needs_no_duckdb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    night = [*nights(3), make(CELLS[1]), make(platform="cuda"), make(started=LATE, total=9.0)]
+    folder = fill(tmp_path, night)
+    if not installed:
+        for module in (engine, rows):
+            monkeypatch.setattr(module, "duckdb", lambda: None)
+    found = times_of((CELLS[0], "cpu"), [folder], "2026-11-10T00:00:00Z", silent)
+    assert found == times(nights(3))

@@ -1,10 +1,13 @@
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from histories import CELLS, failed, fill, make, pack_all, passed, silent
+from matrix.engines import exports
 from matrix.engines.exports import export
 from matrix.engines.history import History
+from matrix.history import HistoryError
 from matrix.records import write
 
 
@@ -19,3 +22,35 @@ def test_an_export_has_every_start_and_counter(tmp_path: Path) -> None:
         for path in written
     }
     assert counts == {"records": (3,), "starts": (8,), "counters": (7,)}
+
+
+def test_an_export_of_archives_alone_and_of_nothing(tmp_path: Path) -> None:
+    folder = fill(tmp_path, [make()])
+    pack_all(folder)
+    with History([folder], silent) as history:
+        *_, counters = export(history.rows, tmp_path / "out")
+    found = duckdb.execute("SELECT start, count FROM read_parquet(?)", [str(counters)]).fetchall()
+    assert sorted(found) == [("cold", 3), ("warm", 0)]
+    with History([fill(tmp_path, [])], silent) as history:
+        *_, counters = export(history.rows, tmp_path / "none")
+    assert duckdb.execute("SELECT * FROM read_parquet(?)", [str(counters)]).fetchall() == []
+
+
+def test_an_export_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fill(tmp_path, [make()])
+    monkeypatch.setattr(exports, "_counters", lambda _: ("SELECT * FROM nowhere", {}))
+    with (
+        pytest.raises(HistoryError, match="cannot be searched"),
+        History([folder], silent) as history,
+    ):
+        export(history.rows, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_export_to_what_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with (
+        History([fill(tmp_path, [make()])], silent) as history,
+        pytest.raises(HistoryError, match="out: cannot be written: File exists"),
+    ):
+        export(history.rows, tmp_path / "out")

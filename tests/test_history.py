@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histories import CELLS, failed, make, some_records
+from histories import CELLS, LATE, failed, make, nights, some_records
 from matrix import history
 from matrix.expectations import load_expectations, parse_expectations
 from matrix.history import (
@@ -136,3 +136,11 @@ def test_a_record_from_the_future_hides_no_other() -> None:
 @pytest.mark.parametrize("started", ["2026-11-23T18:00:00Z", "2026-11-22T18:00:00Z"])
 def test_a_day_ahead_is_not_the_future(started: str) -> None:
     assert started <= late_from(datetime(2026, 11, 22, 18))
+
+
+def test_a_record_of_the_future_takes_no_times_away() -> None:
+    past = nights(3)
+    wrong = make(started="2031-01-01T00:00:00Z")
+    other = replace(wrong, provenance={**wrong.provenance, "jobs": 8})
+    assert times([*past, other], LATE) == times(past)
+    assert times([other], LATE) == times([other]) != times([])

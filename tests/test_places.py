@@ -1,7 +1,12 @@
+import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from histories import CELLS, fill, make, silent
 from matrix.engines.history import History
+from matrix.engines.record_index import INDEX
 from matrix.records import read_many
 
 
@@ -14,3 +19,31 @@ def test_overlapping_places_count_once(tmp_path: Path) -> None:
         found = history.newest(None)
     assert sorted(str(path) for path, _ in found.records) == sorted(str(p) for p, _ in every)
     assert sorted(map(str, found.errors)) == sorted(map(str, errors))
+
+
+def test_what_may_not_be_read_is_told_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path, [make()])
+    (folder / f"{CELLS[0]}.bad.json").unlink()
+    closed, below, inside = tmp_path / "closed", folder / "below", tmp_path / "closed" / "x.json"
+    for each in (closed, below):
+        each.mkdir()
+
+    def refuse(name: str, *closed: Path) -> None:
+        does = getattr(os, name)
+
+        def asked(path: Any, *given: Any, **more: Any) -> Any:
+            if str(path) in map(str, closed):
+                raise PermissionError(13, "Permission denied", str(path))
+            return does(path, *given, **more)
+
+        monkeypatch.setattr(os, name, asked)
+
+    refuse("scandir", closed, below)
+    refuse("stat", closed / INDEX, inside)
+    with History([folder, closed, inside], silent) as history:
+        assert history.count() == 1
+    assert [str(each) for each in history.rows.errors] == [
+        f"{each}: cannot be read: Permission denied" for each in (below, closed, inside)
+    ]

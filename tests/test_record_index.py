@@ -4,11 +4,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
-from histories import CELLS, LATE, fill, indexed, make, nights, told
+from histories import CELLS, LATE, fill, indexed, make, nights, silent, told
 from matrix.engines import rows, summaries
 from matrix.engines.history import History
 from matrix.engines.record_index import INDEX
@@ -66,6 +67,52 @@ def test_side_by_side_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(rows, "_ALONE", 1)
     monkeypatch.setattr(rows, "_CHUNK", 2)
     assert indexed(folder, jobs=2) == alone
+
+
+class Told(list[object]):
+    """What a cursor told."""
+
+    def fetchall(self) -> list[object]:
+        return self
+
+
+def test_two_commands_at_once_read_each_record_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path, nights(1))
+    indexed(folder)
+    write(make(started="2026-11-02T18:00:00Z"), folder / "cpu" / f"{CELLS[0]}.1.json")
+    execute, others = rows.Rows.execute, list[object]()
+
+    def hooked(self: rows.Rows, sql: str, values: object = None) -> Any:
+        found = execute(self, sql, values)
+        if not others and "read_parquet" in sql and "parquet_schema" not in sql:
+            others.append(found)
+            if sql.startswith("SELECT"):
+                found = Told(found.fetchall())
+            indexed(folder)  # another command brings the index up to date here
+        return found
+
+    monkeypatch.setattr(rows.Rows, "execute", hooked)
+    for _ in range(2):
+        with History([folder], silent, index=True) as history:
+            assert history.count() == 2
+    assert others
+
+
+def test_an_index_with_a_file_twice_is_made_anew(tmp_path: Path) -> None:
+    folder = fill(tmp_path, nights(2))
+    indexed(folder)
+    twice = folder / "twice"
+    duckdb.execute(
+        "COPY (FROM read_parquet($index) UNION ALL FROM read_parquet($index)) TO $twice"
+        " (FORMAT parquet)",
+        {"index": literal(str(folder / INDEX)), "twice": str(twice)},
+    )
+    twice.replace(folder / INDEX)
+    for _ in range(2):
+        with History([folder], silent, index=True) as history:
+            assert history.count() == 2
 
 
 def reads(monkeypatch: pytest.MonkeyPatch, *, most: int = 99) -> list[str]:

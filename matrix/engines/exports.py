@@ -10,6 +10,7 @@ from pathlib import Path
 from matrix.engines.archives import PACK
 from matrix.engines.rows import Rows, literal
 from matrix.engines.summaries import SUMMARY
+from matrix.history import HistoryError
 from matrix.records import STARTS
 
 __all__ = ["export"]
@@ -31,27 +32,39 @@ _HALVES = r"(^|[^\\])((?:\\\\)*)(?:\\u[dD][89a-fA-F][0-9a-fA-F]{2})+"
 
 
 def export(rows: Rows, folder: Path) -> tuple[Path, ...]:
-    """Write records.parquet, starts.parquet and counters.parquet; the same record once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, (sql, values) in {
-        "records": (_records(), {}),
-        "starts": (_starts(), {}),
-        "counters": _counters(rows),
-    }.items():
-        path = folder / f"{name}.parquet"
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+    """Write records.parquet, starts.parquet and counters.parquet; the same record once.
+
+    All three or none. Raises HistoryError where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _export(rows, folder)
+    except OSError as error:
+        raise HistoryError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+def _export(rows: Rows, folder: Path) -> tuple[Path, ...]:
+    partials: dict[Path, Path] = {}
+    try:
+        for name, (sql, values) in {
+            "records": (_records(), {}),
+            "starts": (_starts(), {}),
+            "counters": _counters(rows),
+        }.items():
+            path = folder / f"{name}.parquet"
+            partials[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             rows.execute(
                 f"COPY ({sql}) TO $out (FORMAT parquet, COMPRESSION zstd)",
-                {**values, "out": str(partial)},
+                {**values, "out": str(partials[path])},
             )
+        # Together, so that no engine finds records of one export and counters of another.
+        for path, partial in partials.items():
             os.replace(partial, path)
-        finally:
+    finally:
+        for partial in partials.values():
             with contextlib.suppress(OSError):
                 partial.unlink()
-        written.append(path)
-    return tuple(written)
+    return tuple(partials)
 
 
 def _records() -> str:
@@ -86,7 +99,8 @@ def _counters(rows: Rows) -> tuple[str, dict[str, object]]:
         values["loose"] = [literal(each) for (each,) in loose]
     if sources:
         texts.append(
-            "SELECT filename || '/' || file, text FROM read_parquet($packs, filename = true)"
+            "SELECT filename || '/' || file AS name, text"
+            " FROM read_parquet($packs, filename = true)"
         )
         values["packs"] = [literal(each) for (each,) in sources]
     told = " UNION ALL ".join(texts) or "SELECT NULL AS name, NULL AS text WHERE false"

@@ -14,16 +14,26 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from matrix.engines.archives import PACK
 from matrix.engines.places import Place, add, needs_duckdb, pays, records_of
 from matrix.engines.rows import Progress, Rows, duckdb, failure, one_line
 from matrix.errors import MatrixError
 from matrix.expectations import Expectations
 from matrix.history import HistoryError, Times, times
 from matrix.plan import parse_specifier
-from matrix.records import Record, RecordError, read_many
+from matrix.records import Record, RecordError, read, read_many
 from matrix.verdicts import judge
 
-__all__ = ["Asked", "Found", "History", "Listed", "by_index", "newest_records"]
+__all__ = [
+    "Asked",
+    "Found",
+    "History",
+    "Listed",
+    "by_index",
+    "newest_records",
+    "one_record",
+    "times_of",
+]
 
 _Run = tuple[str, str, str, str, str, str, bool, "str | None", int, str, "str | None", bool, str]
 
@@ -80,6 +90,7 @@ class Listed:
     error: str | None
     cases: int
     passed: int
+    not_applicable: int
     seconds: float | None
     content: str
     packed: bool
@@ -100,10 +111,43 @@ def newest_records(places: Sequence[Place], late: str | None, progress: Progress
     if not by_index(places):
         records, errors = read_many(local)
         told = [(str(path), record.started) for path, record in records]
-        seconds = times(record for _, record in records)
+        seconds = times((record for _, record in records), late)
         return Found(records, list(errors), _late(told, late), seconds)
     with History(places, progress) as history:
         return history.newest(late)
+
+
+def times_of(
+    cell: tuple[str, str], places: Sequence[Place], late: str | None, progress: Progress
+) -> Times:
+    """The times of one cell on one platform, of all records of the places, as `times` has them."""
+    if duckdb() is None and not needs_duckdb(places):
+        records, _ = read_many(place for place in places if isinstance(place, Path))
+        every = times((record for _, record in records), late)
+        return Times({key: each for key, each in every.series.items() if key[:2] == cell})
+    with History(places, progress) as history:
+        return history.times(late, cell=cell)
+
+
+def one_record(name: str, progress: Progress) -> Record:
+    """The record in a file, or in an archive: `DAY.records.parquet/NAME`, as lists name it.
+
+    Raises RecordError or HistoryError: there is none, or it is bad.
+    """
+    archive, mark, _ = name.partition(f"{PACK}/")
+    if not mark:
+        return read(Path(name))
+    held = f"{archive}{PACK}"
+    with History([held if "://" in held else Path(held)], progress) as packed:
+        found = packed.record(name)
+        if found is not None:
+            return found
+        # What is wrong with the archive, or with the record, says more than that it is not there.
+        faults = [*packed.rows.errors, *packed.errors]
+    for fault in faults:
+        if str(fault).startswith((f"{held}:", name)):
+            raise fault
+    raise HistoryError(f"{name}: no such record in the archive; `matrix results list` names them")
 
 
 class History:
@@ -165,18 +209,16 @@ class History:
         and of what came after it the newest of each kind that has one verdict.
         """
         records, faults = records_of(self.rows, [row[:6] for row in self._candidates(late)])
-        told = (
-            self.rows.execute(
-                "SELECT path, started FROM rows WHERE fault IS NULL AND started > ? ORDER BY path",
-                [late],
-            ).fetchall()
-            if late
-            else []
-        )
-        if len(told) == self.count():
-            told = []
         found = [(Path(path), record) for path, record in records.items()]
-        return Found(found, [*self.errors, *faults], told, self.times())
+        return Found(found, [*self.errors, *faults], self.late(late), self.times(late))
+
+    def late(self, late: str | None) -> list[tuple[str, str]]:
+        """The path and start of each record from the future; none where all are."""
+        told: list[tuple[str, str]] = self.rows.execute(
+            "SELECT path, started FROM rows WHERE fault IS NULL AND started > ? ORDER BY path",
+            [late],
+        ).fetchall()
+        return [] if len(told) == self.count() else told
 
     def shown(self, late: str | None) -> set[str]:
         """The digests of the contents of all records that the table could show."""
@@ -226,6 +268,7 @@ class History:
               any_value(python), any_value(judged), any_value(whole), any_value(error),
               any_value(len(cases)),
               any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))),
+              any_value(len(list_filter(cases, lambda x: x.outcome = 'not_applicable'))),
               any_value(seconds), content, bool_and(source IS NOT NULL)
             FROM rows WHERE {" AND ".join(where)} GROUP BY content
             ORDER BY any_value(started) DESC, any_value(cell), any_value(platform), content
@@ -268,10 +311,12 @@ class History:
                 found[row[6]] = judge(record, expectations).verdict if record else "untested"
         return found
 
-    def times(self, most: int = 60, cell: tuple[str, str] | None = None) -> Times:
+    def times(
+        self, late: str | None = None, *, most: int = 60, cell: tuple[str, str] | None = None
+    ) -> Times:
         """The newest `most` times of each start of each case, as `matrix.history.times` has them.
 
-        `cell`: of one cell on one platform alone.
+        `late` as there. `cell`: of one cell on one platform alone.
         """
         rows = self.rows.execute(
             """
@@ -280,6 +325,8 @@ class History:
                 row_number() OVER oldest_first AS age
               FROM rows WHERE fault IS NULL
                 AND ($cell IS NULL OR (cell = $cell AND platform = $platform))
+                AND (started <= $late OR (SELECT coalesce(min(started) > $late, true)
+                  FROM rows WHERE fault IS NULL))
               WINDOW oldest_first AS (PARTITION BY cell, platform ORDER BY started, content)
               QUALIFY content IS DISTINCT FROM lag(content) OVER oldest_first
             ), flat AS (
@@ -305,7 +352,12 @@ class History:
             QUALIFY age = max(age) OVER (PARTITION BY cell, platform, name, start)
             ORDER BY ALL
             """,
-            {"most": most, "cell": cell and cell[0], "platform": cell and cell[1]},
+            {
+                "most": most,
+                "cell": cell and cell[0],
+                "platform": cell and cell[1],
+                "late": late,
+            },
         ).fetchall()
         # Two lists and not one of pairs: DuckDB hands those over as a dictionary each.
         return Times({tuple(row[:4]): tuple(zip(*row[4:], strict=True)) for row in rows})

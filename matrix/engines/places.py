@@ -33,9 +33,9 @@ def pays(places: Iterable[Place]) -> bool:
     for place in places:
         if isinstance(place, str) or place.name.endswith(PACK):
             return True
-        if not place.is_dir():
+        if not os.path.isdir(place):
             continue
-        if (place / INDEX).exists():
+        if os.path.exists(place / INDEX):
             return True
         for count, entry in enumerate(_walk(place), 1):
             if entry.name.endswith(PACK) or count >= LARGE:
@@ -48,7 +48,7 @@ def needs_duckdb(places: Iterable[Place]) -> bool:
     for place in places:
         if isinstance(place, str) or place.name.endswith(PACK):
             return True
-        if place.is_dir() and any(entry.name.endswith(PACK) for entry in _walk(place)):
+        if os.path.isdir(place) and any(entry.name.endswith(PACK) for entry in _walk(place)):
             return True
     return False
 
@@ -62,12 +62,10 @@ def add(rows: Rows, places: Sequence[Place], index: bool | None) -> None:
     for place in places:
         if isinstance(place, str):
             load_store(rows, place)
+        elif (fault := _fault(place)) is not None:
+            rows.errors.append(RecordError(f"{place}: {fault}"))
         elif place.is_dir():
             _add_folder(rows, place, seen, pays([place]) if index is None else index)
-        elif not place.exists():
-            rows.errors.append(
-                RecordError(f"{place}: no such folder or record; name one that is there")
-            )
         elif place.name.endswith(PACK):
             _add_archives(rows, [place], seen)
         else:
@@ -100,6 +98,17 @@ def records_of(rows: Rows, held: Sequence[Held]) -> tuple[dict[str, Record], lis
         else:
             records[path] = record
     return records, faults
+
+
+def _fault(place: Path) -> str | None:
+    """Why there is nothing to read at a place, or None."""
+    try:
+        os.stat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such folder or record; name one that is there"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    return None
 
 
 def _texts(rows: Rows, held: Sequence[Held]) -> dict[str, str]:

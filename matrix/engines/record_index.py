@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matrix.engines import summaries
 from matrix.engines.rows import COLUMNS, Rows, failure, literal
-from matrix.engines.summaries import ROW
-from matrix.history import HistoryError
 
 __all__ = ["INDEX", "follow", "prefix"]
 
@@ -29,11 +27,10 @@ def follow(rows: Rows, folder: Path, files: Mapping[str, tuple[int, int]], *, wr
     that a run that is cut short is gone on with.
     """
     index = _Index(rows, folder)
-    known = index.known()
+    known = index.read()
     kept = [file for file, about in known.items() if files.get(file) == about]
     stale = [file for file, about in files.items() if known.get(file) != about]
-    if known:
-        index.load(None if len(kept) == len(known) else kept)
+    index.keep(kept, len(known))
     save = index.write if write else None
     if stale:
         rows.add_files([(index.prefix + file, file, *files[file]) for file in stale], save)
@@ -54,35 +51,41 @@ class _Index:
         self.prefix = prefix(folder)
         self._refused = False
 
-    def known(self) -> dict[str, tuple[int, int]]:
-        """The size and time of each file that it holds; none where it is damaged or stale."""
-        if not self.path.exists():
-            return {}
-        try:
-            self._rows.check_columns(self.path, ROW)
-            held = self._rows.execute(
-                "SELECT file, size, mtime FROM read_parquet($path) WHERE stamp = $stamp",
-                {"path": literal(str(self.path)), "stamp": summaries.stamp()},
-            ).fetchall()
-        except (failure(), HistoryError):
-            return {}
-        return {file: (size, mtime) for file, size, mtime in held}
+    def read(self) -> dict[str, tuple[int, int]]:
+        """Add all its rows; returns the size and time of each file, none where it is damaged.
 
-    def load(self, kept: list[str] | None) -> None:
-        """Add its rows: those of the files `kept`, or all."""
-        values: dict[str, object] = {
-            "path": literal(str(self.path)),
-            "stamp": summaries.stamp(),
-            "folder": self.prefix,
-        }
-        if kept is not None:
-            values["kept"] = kept
-        self._rows.execute(
-            f"INSERT INTO rows SELECT $folder || file, NULL, {COLUMNS}"
-            " FROM read_parquet($path) WHERE stamp = $stamp"
-            + ("" if kept is None else " AND file IN (SELECT unnest($kept))"),
-            values,
-        )
+        The file is read once, since another command may put a new one in its place at any time.
+        Until `keep` the rows name the index as their source.
+        """
+        held = []
+        if os.path.exists(self.path):
+            with contextlib.suppress(failure()):
+                self._rows.execute(
+                    f"INSERT INTO rows SELECT $folder || file, $path, {COLUMNS}"
+                    " FROM read_parquet($literal) WHERE stamp = $stamp",
+                    {
+                        "folder": self.prefix,
+                        "path": str(self.path),
+                        "literal": literal(str(self.path)),
+                        "stamp": summaries.stamp(),
+                    },
+                )
+                held = self._rows.execute(
+                    "SELECT file, size, mtime FROM rows WHERE source = ?", [str(self.path)]
+                ).fetchall()
+        known = {file: (size, mtime) for file, size, mtime in held}
+        # A file that stands there twice would count twice for good.
+        return known if len(known) == len(held) else {}
+
+    def keep(self, files: Sequence[str], known: int) -> None:
+        """Leave the rows of these files alone, of the so many known."""
+        mine = {"path": str(self.path)}
+        if len(files) < known or not known:
+            self._rows.execute(
+                "DELETE FROM rows WHERE source = $path AND file NOT IN (SELECT unnest($files))",
+                {**mine, "files": files},
+            )
+        self._rows.execute("UPDATE rows SET source = NULL WHERE source = $path", mine)
 
     def write(self) -> None:
         """Write the folder's rows, all at once; where nobody may, say so once."""

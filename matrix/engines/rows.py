@@ -14,7 +14,7 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -22,15 +22,29 @@ from pathlib import Path
 from typing import Any
 
 from matrix.engines.processes import die_with_parent
+from matrix.engines.scratch import Scratch
 from matrix.engines.summaries import ROW, of_text, write_rows
 from matrix.errors import MatrixError
 from matrix.history import HistoryError
 
-__all__ = ["COLUMNS", "Progress", "Rows", "duckdb", "failure", "literal", "one_line"]
+__all__ = [
+    "COLUMNS",
+    "Mark",
+    "Progress",
+    "Rows",
+    "duckdb",
+    "failure",
+    "literal",
+    "mark",
+    "mark_of",
+    "one_line",
+]
 
 COLUMNS = ", ".join(ROW)
 """The columns of a row, for SQL."""
 Progress = Callable[[str], None]
+Mark = tuple[int, ...]
+"""By what a file is known to be still the same: its number, size, and times."""
 
 _MEMORY = "512MB"
 _ALONE = 200  # so few records are summarised in this process: another takes a second to start
@@ -43,7 +57,8 @@ class Rows:
 
     Its columns are those of `matrix.engines.summaries.ROW`, `path`, and `source`: the archive, or
     the address, that the record is in, or NULL for a file of its own. `errors` has what is wrong
-    with whole places, `stale` the archives that another release of the matrix wrote.
+    with whole places, `stale` the archives that another release of the matrix wrote, `marks` what
+    marked each archive when it was read.
 
     Raises HistoryError where DuckDB is missing.
     """
@@ -58,15 +73,18 @@ class Rows:
             )
         self.errors: list[MatrixError] = []
         self.stale: set[str] = set()
+        self.marks: dict[str, Mark] = {}
         self.progress = progress
         self._jobs = jobs or min(os.cpu_count() or 1, 8)
-        self._temp = tempfile.TemporaryDirectory(prefix="matrix-history-")
+        self._scratch = Scratch()
         self._db: Any = engine.connect(
             ":memory:",
             config={
                 "memory_limit": _MEMORY,
-                "temp_directory": self._temp.name,
+                "temp_directory": str(self._scratch.path),
                 "preserve_insertion_order": "false",
+                # Nothing is downloaded that nobody asked for.
+                "autoinstall_known_extensions": "false",
             },
         )
         columns = ", ".join(f"{name} {kind}" for name, kind in ROW.items())
@@ -76,7 +94,7 @@ class Rows:
     def close(self) -> None:
         """Free the memory and the temporary files."""
         self._db.close()
-        self._temp.cleanup()
+        self._scratch.close()
 
     def execute(self, sql: str, values: object = None) -> Any:
         """Run SQL of this project, with its parameters; returns DuckDB's cursor."""
@@ -108,7 +126,7 @@ class Rows:
 
     def add_texts(self, source: str, told: Any, *, single: bool = False) -> None:
         """Summarise the (file, text) of a cursor. `single`: the source is the one record itself."""
-        rows = Path(self._temp.name) / "texts.jsonl"
+        rows = self._scratch.path / "texts.jsonl"
         with open(rows, "w", encoding="ascii") as out:
             while some := told.fetchmany(_CHUNK):
                 for file, text in some:
@@ -118,7 +136,7 @@ class Rows:
 
     def _written(self, files: Sequence[tuple[str, str, int, int]]) -> Generator[Path]:
         """Files of rows as they come to be written, a part of the records each."""
-        folder = Path(tempfile.mkdtemp(dir=self._temp.name))
+        folder = Path(tempfile.mkdtemp(dir=self._scratch.path))
         parts = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
         outs = [folder / f"{at}.jsonl" for at in range(len(parts))]
         if len(files) < _ALONE or self._jobs < 2:
@@ -147,7 +165,7 @@ class Rows:
             {"source": source, "rows": literal(str(rows)), "columns": columns},
         )
 
-    def check_columns(self, path: Path | str, columns: Mapping[str, str]) -> None:
+    def check_columns(self, path: Path | str, columns: Iterable[str]) -> None:
         """Raise HistoryError where a Parquet file has not all of these columns."""
         found = self.execute(
             "SELECT name FROM parquet_schema($path)", {"path": literal(str(path))}
@@ -182,6 +200,19 @@ def literal(path: str) -> str:
     if "://" in path:
         return path
     return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def mark(path: Path | str) -> Mark | None:
+    """What marks the file of this name now, or None where there is none."""
+    try:
+        return mark_of(os.stat(path))
+    except OSError:
+        return None
+
+
+def mark_of(about: os.stat_result) -> Mark:
+    """What marks a file: number, size in bytes, and its times in nanoseconds."""
+    return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def _serve() -> None:

@@ -26,9 +26,15 @@ def load_store(rows: Rows, address: str) -> None:
     Raises HistoryError where the store cannot be read.
     """
     base = address.rstrip("/")
+    if not address.startswith("s3://"):
+        scheme = address.partition("://")[0]
+        raise HistoryError(
+            f"{address}: {scheme}:// is not read; name a folder, or one in an object store that"
+            " speaks S3, as s3://bucket/records"
+        )
+    _load_httpfs(rows, address)
     try:
-        if address.startswith("s3://"):
-            _sign_in(rows)
+        _sign_in(rows)
         if base.endswith(PACK):
             packs, loose = [base], []
         else:
@@ -59,9 +65,18 @@ def loose_text(rows: Rows, source: str) -> str:
     return str(found.fetchone()[0])
 
 
+def _load_httpfs(rows: Rows, address: str) -> None:
+    try:
+        rows.execute("LOAD httpfs")
+    except failure():
+        raise HistoryError(
+            f"{address}: needs DuckDB's extension httpfs, which is not installed here or of another"
+            " version; install it once: python -c \"import duckdb; duckdb.sql('INSTALL httpfs')\""
+        ) from None
+
+
 def _sign_in(rows: Rows) -> None:
     """Take S3's credentials from the environment (`AWS_*`), where it has some."""
-    rows.execute("LOAD httpfs")
     given = {name: os.environ.get(f"AWS_{key}") for name, key in _S3.items()}
     given["region"] = given["region"] or os.environ.get("AWS_DEFAULT_REGION")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

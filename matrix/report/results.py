@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from matrix.report.text import aligned, clean, clip, seconds
+from matrix.history import LEAST
+from matrix.report.text import aligned, clean, clip, plural, seconds
 
 if TYPE_CHECKING:
     from matrix.engines.history import Listed
@@ -54,13 +55,13 @@ def listed_lines(listed: Sequence[Listed]) -> str:
                 clip(clean(each.torch), 30),
                 clip(clean(each.vllm), 30),
                 clip(clean(each.python), 20),
-                f"{each.passed}/{each.cases}",
+                f"{each.passed}/{each.cases - each.not_applicable}",
                 seconds(each.seconds),
                 clean(each.paths[0])
                 + (f" (and {len(each.paths) - 1} more)" * (len(each.paths) > 1)),
             ]
         )
-    count = f"{len(listed)} record{'' if len(listed) == 1 else 's'}"
+    count = plural(len(listed), "record")
     lines = aligned(rows, right=(7, 8)) if listed else []
     return "\n".join([*lines, count]) + "\n"
 
@@ -80,6 +81,7 @@ def listed_json(listed: Sequence[Listed]) -> str:
             "error": each.error,
             "cases": each.cases,
             "passed": each.passed,
+            "not_applicable": each.not_applicable,
             "seconds": each.seconds,
             "content": f"sha256:{each.content}",
             "paths": list(each.paths),
@@ -94,13 +96,17 @@ def diff_lines(diff: Diff, names: Sequence[str], *, history: int) -> str:
 
     `history` is how many records there were to tell noise by.
     """
+    lines = []
+    if not diff.one_cell:
+        cells = [f"{each.cell} on {each.platform}" for each in (diff.before, diff.after)]
+        lines = [f"different cells: {' and '.join(cells)}"]
     rows = [
         [side, record.cell, record.platform, record.started, verdict.verdict, clean(name)]
         for side, record, verdict, name in zip(
             ("before", "after"), (diff.before, diff.after), diff.verdicts, names, strict=True
         )
     ]
-    lines = aligned(rows)
+    lines += aligned(rows)
     for aspect, title in _TITLES.items():
         changes = diff.of(aspect)
         shown = [each for each in changes if each.notable]
@@ -119,11 +125,8 @@ def diff_lines(diff: Diff, names: Sequence[str], *, history: int) -> str:
                 ]
             )
         if len(shown) < len(changes):
-            lines += [
-                "",
-                f"{len(changes) - len(shown)} starts took other seconds, none of them beyond noise"
-                f" as far as {history} records of the cell tell",
-            ]
+            count = plural(len(changes) - len(shown), "start")
+            lines += ["", f"{count} took other seconds{_why_no_change(diff, history)}"]
     if not diff.changes:
         lines += ["", "nothing differs but when they ran"]
     return "\n".join(lines) + "\n"
@@ -156,17 +159,38 @@ def diff_json(diff: Diff, names: Sequence[str]) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def prune_lines(gone: Sequence[Stored], paths: Sequence[str], kept: int, *, done: bool) -> str:
-    """What was or would be deleted, one file a line, and what stays."""
+def prune_lines(
+    gone: Sequence[Stored], paths: Sequence[str], kept: int, *, done: int | None
+) -> str:
+    """What was or would be deleted, one file a line, and what stays.
+
+    `done` is how many of the files were deleted, None where none should be.
+    """
     lines = [clean(path) for path in paths]
-    files = f"{len(gone)} records ({len(paths)} files)"
-    if done:
-        lines = [f"deleted {files}; {kept} stay"]
+    records = plural(len(gone), "record")
+    if done is not None:
+        lines = [f"deleted {records} ({plural(done, 'file')}); {kept} stay"]
+        if done < len(paths):
+            left = plural(len(paths) - done, "file")
+            lines.append(f"{left} gone already, or written meanwhile and left")
     elif gone:
-        lines.append(f"{files} would be deleted, {kept} stay; --yes deletes them")
+        files = plural(len(paths), "file")
+        lines.append(f"{records} ({files}) would be deleted, {kept} stay; --yes deletes them")
     else:
         lines.append(f"nothing to delete, {kept} records stay")
     return "\n".join(lines) + "\n"
+
+
+def _why_no_change(diff: Diff, history: int) -> str:
+    """Why other seconds are no change."""
+    if not diff.one_cell:
+        return ", which do not compare between cells"
+    if diff.before.jobs != diff.after.jobs:
+        return ", which do not compare: as many cases did not run side by side"
+    known = plural(history, "record")
+    if history < LEAST:
+        return f"; {known} of the cell before it: too few to tell noise ({LEAST} needed)"
+    return f", none of them beyond noise as far as {known} of the cell tell"
 
 
 def _side(value: str | None) -> str:

@@ -78,7 +78,9 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pi
     if count and record.deselected:
         cases = f"{count} of {count + record.deselected} cases"
     took = record.provenance.get("seconds")
-    time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
+    # Of any size, since a record is shown before its schema is asked.
+    known = isinstance(took, (int, float)) and 0 <= took < 1e12
+    time = f" in {took:.0f} s" if known else ""
     word = paint(verdict.verdict, verdict.verdict)
     cell = f"{clean(record.cell)}{' (off-pin)' if off_pin else ''}"
     return (

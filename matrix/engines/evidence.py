@@ -1,0 +1,60 @@
+"""Which records are evidence: those that an expectation or an explanation names.
+
+Told by the file's name, through whatever link or `..` it was reached, and by what the record says,
+since a copy of it is the same record.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from matrix.engines import summaries
+
+__all__ = ["Evidence", "evidence_of"]
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The names of records, such as `results/cpu/X.json`, and the digests of what they say."""
+
+    names: frozenset[str]
+    contents: frozenset[object]
+
+    def has(self, path: str, content: str) -> bool:
+        """Whether the record of this path and content is among them."""
+        if content in self.contents:
+            return True
+        names = os.path.abspath(path), _real(path)
+        return any(name.endswith(f"/{each}") for name in names for each in self.names)
+
+
+def _real(path: str) -> str:
+    """`os.path.realpath`, which asks the disk for each folder once: prune asks of all records."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    return os.path.join(_real_folder(os.path.abspath("."), folder), name)
+
+
+@lru_cache(1024)
+def _real_folder(here: str, folder: str) -> str:
+    return os.path.realpath(os.path.join(here, folder))
+
+
+def evidence_of(items: Iterable[str], places: Iterable[Path] = (Path(), _PROJECT)) -> Evidence:
+    """The records among these items; links are none.
+
+    What they say is read where they are below one of the places: the current folder, or the
+    project's own.
+    """
+    names = frozenset(item for item in items if "://" not in item)
+    files = [place / name for place in places for name in names]
+    read = (summaries.of_file(str(file), file.name, 0, 0) for file in files if file.is_file())
+    contents = {row.get("content") for row in read}
+    return Evidence(names, frozenset(contents - {None}))

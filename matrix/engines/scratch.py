@@ -1,0 +1,56 @@
+"""A temporary folder of a search, and the removal of those that killed searches left."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+__all__ = ["Scratch"]
+
+_PREFIX = "matrix-history-"
+_ALIVE = "alive"
+
+
+class Scratch:
+    """A folder for this process alone; `close` removes it.
+
+    Its file `alive` is locked as long as the process lives, so that whoever comes later sees which
+    folders nobody needs any more: also those of other containers, which process numbers would not
+    tell.
+    """
+
+    def __init__(self) -> None:
+        """Make the folder, and remove those of the same user whose processes were killed."""
+        _sweep(Path(tempfile.gettempdir()))
+        self._folder = tempfile.TemporaryDirectory(prefix=_PREFIX)
+        self.path = Path(self._folder.name)
+        made = self.path / "made"
+        self._alive = os.open(made, os.O_RDWR | os.O_CREAT, 0o600)
+        # A disk without locks: then the folder is never taken for one that was left.
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._alive, fcntl.LOCK_EX)
+            made.rename(self.path / _ALIVE)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._folder.cleanup()
+        if self._alive >= 0:
+            os.close(self._alive)
+            self._alive = -1
+
+
+def _sweep(temporary: Path) -> None:
+    for folder in temporary.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if os.lstat(folder).st_uid != os.getuid():
+                continue
+            opened = os.open(folder / _ALIVE, os.O_RDWR)
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(opened)

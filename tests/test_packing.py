@@ -1,0 +1,190 @@
+import threading
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from histories import CELLS, fill, make, never, nights, pack_all, silent
+from matrix.engines import packing
+from matrix.engines.archives import PACK
+from matrix.engines.history import History
+from matrix.engines.locks import LOCK
+from matrix.engines.packing import delete, pack
+from matrix.engines.rows import literal
+from matrix.history import HistoryError
+from matrix.records import read, to_json, write
+
+
+def packed_names(folder: Path) -> list[str]:
+    """The names of the records in the folder's archives."""
+    told = duckdb.execute(
+        "SELECT file FROM read_parquet(?) ORDER BY file", [literal(f"{folder}/") + f"*{PACK}"]
+    )
+    return [file for (file,) in told.fetchall()]
+
+
+def test_two_packs_of_one_day_lose_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = [make(started=f"2026-10-01T18:00:{second:02}Z") for second in range(9)]
+    folder = fill(tmp_path, day[:4])
+    put, others, told = packing._put, list[threading.Thread](), threading.Event()
+    said: list[str] = []
+
+    def pack_more() -> None:
+        for at, record in enumerate(day[4:], 4):
+            write(record, folder / "cpu" / f"{record.cell}.{at}.json")
+        with History([folder], silent) as history:
+            pack(folder, history.rows, "9999", never, tell, drop=True)
+        told.set()
+
+    def tell(line: str) -> None:
+        said.append(line)
+        told.set()
+
+    def hooked(*given: object) -> None:
+        if not others:
+            others.append(threading.Thread(target=pack_more))
+            others[0].start()
+            assert told.wait(30)  # the other waits, or is done
+        put(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(packing, "_put", hooked)
+    pack_all(folder)
+    others[0].join()
+    assert packed_names(folder) == [f"cpu/{CELLS[0]}.{at}.json" for at in range(9)]
+    assert not list(folder.rglob(f"{CELLS[0]}.?.json"))
+    assert said == [f"{folder}: waits for another command that writes its archives"]
+    assert not (folder / LOCK).exists()
+
+
+def test_what_else_writes_an_archive_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path, nights(1))
+    pack_all(folder)
+    write(make(started="2026-11-01T19:00:00Z"), folder / "cpu" / f"{CELLS[0]}.9.json")
+    (archive,) = folder.glob(f"*{PACK}")
+    sync = packing._sync
+
+    def hooked(path: Path) -> None:
+        # Such as a copy from another machine, which takes no lock.
+        archive.write_bytes(archive.read_bytes())
+        sync(path)
+
+    monkeypatch.setattr(packing, "_sync", hooked)
+    with pytest.raises(HistoryError, match="was written meanwhile by something else; try again"):
+        pack_all(folder)
+    assert packed_names(folder) == [f"cpu/{CELLS[0]}.0.json"]
+    assert (folder / "cpu" / f"{CELLS[0]}.9.json").exists()
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_a_file_written_after_it_was_read_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path, nights(2))
+    new = make(started="2026-11-01T18:00:00Z", saved=7)
+    rewritten = folder / "cpu" / f"{CELLS[0]}.0.json"
+    assert len(to_json(new)) == rewritten.stat().st_size
+    said: list[str] = []
+    put = packing._put
+
+    def hooked(*given: object) -> None:
+        put(*given)  # type: ignore[arg-type]
+        write(new, rewritten)
+
+    monkeypatch.setattr(packing, "_put", hooked)
+    with History([folder], silent) as history:
+        assert pack(folder, history.rows, "2026-11-02", never, said.append, drop=True).deleted == 0
+    assert read(rewritten) == new
+    assert said == [f"{rewritten}: was written meanwhile, so it stays"]
+
+
+def test_a_prune_of_what_is_gone_or_new_goes_on(tmp_path: Path) -> None:
+    folder = fill(tmp_path, nights(4))
+    files = sorted((folder / "cpu").glob("*.json"))
+    said: list[str] = []
+    with History([folder], silent) as history:
+        files[0].unlink()
+        write(make(total=1.0), files[1])
+        assert delete(history.rows, map(str, files[:3]), said.append) == 1
+    assert said == [f"{files[1]}: was written meanwhile, so it stays"]
+    assert sorted((folder / "cpu").glob("*.json")) == [files[1], files[3]]
+    single = files[1]
+    with History([single], silent) as history:
+        write(make(total=2.0), single)
+        assert delete(history.rows, [str(single)], silent) == 0
+    with History([single], silent) as history:
+        assert delete(history.rows, [str(single)], silent) == 1
+
+
+def test_a_prune_that_cannot_go_on_tells_what_it_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path, nights(3))
+    files = sorted(map(str, (folder / "cpu").glob("*.json")))
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if str(path) == files[1]:
+            raise OSError(30, "Read-only file system")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with (
+        History([folder], silent) as history,
+        pytest.raises(HistoryError, match="file system; 1 of 3 files were deleted before"),
+    ):
+        delete(history.rows, files, silent)
+
+
+def test_a_prune_leaves_what_was_packed_meanwhile(tmp_path: Path) -> None:
+    folder = fill(tmp_path, nights(1))
+    pack_all(folder)
+    with History([folder], silent) as history:
+        path = f"{folder}/2026-11-01{PACK}/cpu/{CELLS[0]}.0.json"
+        write(make(started="2026-11-01T19:00:00Z"), folder / "cpu" / f"{CELLS[0]}.9.json")
+        pack_all(folder)
+        assert delete(history.rows, [path], silent) == 1
+    assert packed_names(folder) == [f"cpu/{CELLS[0]}.9.json"]
+
+
+def test_a_record_of_a_newer_schema_stays_in_its_archive(tmp_path: Path) -> None:
+    folder = fill(tmp_path, nights(1))
+    pack_all(folder)
+    (archive,) = folder.glob(f"*{PACK}")
+    newer = archive.with_name("newer")
+    duckdb.execute(
+        "COPY (SELECT * FROM read_parquet($old) UNION ALL SELECT * REPLACE ('cpu/new.json' AS file,"
+        " replace(text, '\"schema\": 1', '\"schema\": 99') AS text, 'another' AS stamp)"
+        " FROM read_parquet($old)) TO $new (FORMAT parquet)",
+        {"old": literal(str(archive)), "new": str(newer)},
+    )
+    newer.replace(archive)
+    for at in (8, 9):
+        write(make(started=f"2026-11-01T19:00:0{at}Z"), folder / "cpu" / f"{CELLS[0]}.{at}.json")
+        pack_all(folder)
+    good = [f"cpu/{CELLS[0]}.{at}.json" for at in (0, 8, 9)]
+    assert packed_names(folder) == ["cpu/new.json", *good]
+    with History([folder], silent) as history:
+        assert [str(each) for each in history.errors if "schema" in str(each)]
+        assert history.count() == 3
+
+
+def test_a_damaged_archive_is_not_packed_into(tmp_path: Path) -> None:
+    folder = fill(tmp_path, nights(2))
+    (folder / f"2026-11-01{PACK}").write_bytes(b"PAR1 no")
+    said: list[str] = []
+    with History([folder], silent) as history:
+        packed = pack(folder, history.rows, "9999", never, said.append, drop=True)
+    assert [path.name for path in packed.files] == [f"{CELLS[0]}.1.json"]
+    assert "is damaged, so nothing is packed into it" in said[0]
+
+
+def test_what_a_killed_pack_left_is_swept(tmp_path: Path) -> None:
+    folder = fill(tmp_path, nights(1))
+    left = folder / f".2026-11-01{PACK}.12345.tmp"
+    left.touch()
+    pack_all(folder)
+    assert sorted(path.name for path in folder.glob(".*")) == [".matrix-index.parquet"]

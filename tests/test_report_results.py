@@ -1,0 +1,17 @@
+from matrix.pruning import Stored
+from matrix.report.results import prune_lines
+
+GONE = [Stored(str(at), "py311-torch210-vllm019", "cpu", "1", "2026", True) for at in range(2)]
+
+
+def test_a_prune_tells_what_it_did_and_not_what_it_wanted() -> None:
+    paths = ["a.json", "b.json", "c.json"]
+    assert prune_lines(GONE, paths, 4, done=3) == "deleted 2 records (3 files); 4 stay\n"
+    assert prune_lines(GONE, paths, 4, done=1) == (
+        "deleted 2 records (1 file); 4 stay\n2 files gone already, or written meanwhile and left\n"
+    )
+    assert prune_lines(GONE, paths, 4, done=None).splitlines() == [
+        *paths,
+        "2 records (3 files) would be deleted, 4 stay; --yes deletes them",
+    ]
+    assert prune_lines([], [], 4, done=None) == "nothing to delete, 4 records stay\n"
