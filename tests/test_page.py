@@ -188,7 +188,7 @@ def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
     grid = TABLE.grid
     assert grid is not None
     wanted = [
-        grid.squares["cuda", torch.version, vllm.version].shown
+        grid.squares["cpu", torch.version, vllm.version].shown
         for vllm in grid.rows
         for torch in grid.columns
     ]
@@ -198,6 +198,20 @@ def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
         f"s{VERDICTS.index(each.verdict)}" for each in wanted
     ]
     assert [style.endswith(" p") for style, _ in read.squares] == [not c.off_pin for c in wanted]
+
+
+@pytest.mark.parametrize(
+    ("ran", "first"), [((), "cuda"), (("cpu",), "cpu"), (("cpu", "cuda"), "cuda")]
+)
+def test_the_page_opens_on_the_first_platform_on_which_something_ran(
+    ran: tuple[str, ...], first: str
+) -> None:
+    cell = "py311-torch210-vllm019", "2.10.0", "0.19.1", moe()
+    text = page.render(table_of([make(*cell, platform=each) for each in ran]), NAMED)
+    assert content(text)["first"] == first
+    assert f'value="{first}" checked' in text and f"the grid of {first}." in text
+    squares = dict(Counter(style for style, _ in Read(text).squares))
+    assert any(style.startswith("s3 r") for style in squares) == bool(ran)
 
 
 def test_every_climb_of_every_square_is_in_the_data() -> None:

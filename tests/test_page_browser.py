@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,15 @@ HISTORY = {
 }
 
 
-@pytest.fixture(scope="module")
-def table() -> Table:
-    judged = tabulate(RECORDS, RULES, releases=RELEASES)
+def tabled(records: Iterable[tuple[Path, Record]]) -> Table:
+    judged = tabulate(records, RULES, releases=RELEASES)
     seen = runs(((each.record, each.verdict) for each in judged.entries), RELEASES)
     return replace(judged, grid=survey(RELEASES, seen=seen))
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return tabled(RECORDS)
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +285,49 @@ def test_a_link_opens_what_it_names(opened: Any) -> None:
     page.wait_for_function("document.querySelector('#detail h2').textContent.includes('2.11.0')")
     hostile = opened("#platform=<img src=x>&python=9&verdict=x,drift&at=</script>,1&torch=%3Cb%3E")
     assert hostile.locator("#detail").is_hidden()
+
+
+def test_clear_takes_the_open_cell_along(opened: Any) -> None:
+    page = opened("#platform=cpu&at=2.10.0,0.19.1")
+    assert "cpu, Python 3.11" in page.inner_text("#detail .top")
+    page.click("button[type=reset]")
+    page.wait_for_function("!location.hash.includes('platform')")
+    assert page.is_checked("[name=platform][value=cuda]")
+    assert "cuda, Python 3.11" in page.inner_text("#detail .top")
+
+
+def test_the_filter_s_python_takes_the_place_of_one_chosen_in_the_cell(opened: Any) -> None:
+    page = opened()
+    page.click(PIN)
+    page.locator(".pythons button").nth(4).click()
+    assert "cuda, Python 3.14" in page.inner_text("#detail .top")
+    page.locator("fieldset").nth(0).get_by_text("cpu").click()
+    assert "cpu, Python 3.14" in page.inner_text("#detail .top")
+    page.locator("fieldset").nth(1).get_by_text("3.12").click()
+    assert "cpu, Python 3.12" in page.inner_text("#detail .top")
+    assert page.evaluate("document.activeElement.name") == "python"
+
+
+@pytest.mark.parametrize("platform", ["__proto__", "constructor", "toString", "rocm"])
+def test_what_a_link_names_and_the_form_does_not_offer_is_left_out(
+    opened: Any, platform: str
+) -> None:
+    page = opened(f"#platform={platform}&pin=zzz&ran=zzz&python=__proto__")
+    assert page.inner_text("#status") == opened().inner_text("#status")
+    assert (page.input_value("[name=pin]"), page.input_value("[name=ran]")) == ("", "")
+
+
+def test_the_page_opens_where_something_ran(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / report.PAGE
+    path.write_text(report.render(tabled(RECORDS[:1]), environments(RELEASES)), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.is_checked("[name=platform][value=cpu]")
+    assert "it ran" in str(page.locator(PIN).get_attribute("aria-label"))
+    page.click(PIN)
+    assert "cpu, Python 3.11" in page.inner_text("#detail .top")
+    page.close()
 
 
 def test_the_keyboard_moves_opens_and_comes_back(opened: Any) -> None:

@@ -20,7 +20,7 @@ from matrix.errors import MatrixError
 from matrix.grid import Grid
 from matrix.ladder import Climb
 from matrix.records import RUNGS
-from matrix.report.page_data import History, embedded, pack
+from matrix.report.page_data import History, embedded, first_platform, pack
 from matrix.report.table import Table
 from matrix.verdicts import UNTESTED, VERDICTS
 
@@ -59,9 +59,10 @@ def render(
         rungs=RUNGS,
         letters=LETTERS,
         platforms=platforms,
+        first=first_platform(table),
         pythons=grid.pythons if grid is not None else (),
         columns=_columns(grid),
-        rows=_rows(grid),
+        rows=_rows(grid, first_platform(table)),
     )
     return text
 
@@ -102,11 +103,10 @@ def _columns(grid: Grid | None) -> list[dict[str, object]]:
     return [{"version": each.version, "yanked": each.yanked is not None} for each in columns]
 
 
-def _rows(grid: Grid | None) -> list[dict[str, object]]:
-    """The squares of the first platform, which can be read without the script."""
+def _rows(grid: Grid | None, platform: str) -> list[dict[str, object]]:
+    """The squares of the platform that is shown first, which can be read without the script."""
     if grid is None or not grid.platforms:
         return []
-    platform = grid.platforms[0]
     return [
         {
             "version": vllm.version,

@@ -21,7 +21,7 @@ from matrix.report.text import clean, clip
 from matrix.signatures import signature_of
 from matrix.verdicts import NOT_APPLICABLE, VERDICTS, CaseVerdict
 
-__all__ = ["ALPHABET", "History", "coded", "embedded", "pack"]
+__all__ = ["ALPHABET", "History", "coded", "embedded", "first_platform", "pack"]
 
 ALPHABET = "".join(chr(at) for at in range(33, 127) if chr(at) not in "\"&'<>\\")
 """The 88 characters of `coded`: none of them ends a string, or means anything to HTML."""
@@ -78,6 +78,11 @@ def pack(
     """
     packing = _Packing(environments or {}, history or {})
     return packing.table(table)
+
+
+def first_platform(table: Table) -> str:
+    """The platform that the page opens on: the first one on which something ran."""
+    return next(iter(table.platforms), PLATFORMS[0])
 
 
 def embedded(content: object) -> str:
@@ -169,6 +174,7 @@ class _Packing:
             "states": _STATES,
             "starts": STARTS,
             "platforms": PLATFORMS,
+            "first": first_platform(table),
             "torch": [],
             "vllm": [],
             "pythons": [],

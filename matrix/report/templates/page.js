@@ -36,7 +36,7 @@ function start() {
   const text = (at) => (at ? D.texts[at] : "");
   const rung = (at) => (at ? D.rungs[at - 1] : "");
   const form = $("filters"), grid = $("grid"), panel = $("detail"), status = $("status");
-  const state = { platform: D.platforms.find((p) => D.grid[p]) || D.platforms[0], python: "", verdict: [], torch: "", vllm: "", pin: "", ran: "", q: "", at: "" };
+  const state = { platform: D.first, python: "", verdict: [], torch: "", vllm: "", pin: "", ran: "", q: "", at: "" };
   const FIELDS = ["platform", "python", "torch", "vllm", "pin", "ran", "q"];
   const first = state.platform;
 
@@ -236,8 +236,11 @@ function start() {
   function load() {
     const kept = new URLSearchParams(location.hash.slice(1));
     for (const key of FIELDS) state[key] = kept.get(key) || "";
-    if (!D.grid[state.platform]) state.platform = first;
-    if (!D.pythons.includes(state.python)) state.python = "";
+    // What the form does not offer is no value.
+    for (const key of ["platform", "python", "pin", "ran"]) {
+      const offered = [...form.querySelectorAll("input[name=" + key + "], select[name=" + key + "] option")];
+      if (!offered.some((each) => each.value === state[key])) state[key] = key === "platform" ? first : "";
+    }
     state.verdict = (kept.get("verdict") || "").split(",").filter((each) => D.verdicts.includes(each));
     state.at = kept.get("at") || "";
     for (const key of FIELDS) if (form.elements[key]) form.elements[key].value = state[key];
@@ -472,15 +475,21 @@ function start() {
     apply();
     save();
   }
+  // The open cell follows the form; a Python that was chosen in it gives way to that of the form.
+  function refill(anew) {
+    if (panel.hidden || !state.at) return;
+    if (anew) state.at = state.at.split(",").slice(0, 2).join(",");
+    openFromUrl(false);
+  }
   const controls = form.parentNode;
   if (matchMedia("(max-width: 40rem)").matches && location.hash.length < 2) controls.open = false;
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", (event) => {
     read();
     refresh(!["platform", "python"].includes(event.target.name));
-    if (!panel.hidden && state.at && ["platform", "python"].includes(event.target.name)) { const kept = event.target; openFromUrl(false); kept.focus(); }
+    if (["platform", "python"].includes(event.target.name)) refill(event.target.name === "python");
   });
-  form.addEventListener("reset", () => setTimeout(() => { read(); refresh(false); }));
+  form.addEventListener("reset", () => setTimeout(() => { read(); refresh(false); refill(true); }));
   if (grid) {
     grid.addEventListener("click", (event) => {
       const cell = event.target.closest("td");
