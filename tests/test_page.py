@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matrix.cells import Cell
+from matrix.declared import Declarations
 from matrix.errors import MatrixError
 from matrix.expectations import parse_expectations
 from matrix.grid import environments, runs, survey
+from matrix.ladder import Answer
+from matrix.ladder import climb as climbed
 from matrix.records import Case, Record, RunError, Start
 from matrix.releases import load_releases
 from matrix.report import page, page_data
@@ -212,6 +216,15 @@ def test_the_page_opens_on_the_first_platform_on_which_something_ran(
     assert f'value="{first}" checked' in text and f"the grid of {first}." in text
     squares = dict(Counter(style for style, _ in Read(text).squares))
     assert any(style.startswith("s3 r") for style in squares) == bool(ran)
+
+
+def test_a_mark_says_where_a_rung_below_was_not_asked() -> None:
+    cell = Cell("3.12", "2.9.0", "0.14.1")
+    declared = Declarations(RELEASES).of(cell)
+    asked = climbed(cell, "cuda", declared, Answer(True), Answer(True))
+    assert page.mark(asked) == "·L"
+    assert page.mark(climbed(cell, "cuda", declared, None, Answer(True))) == "·L?"
+    assert page.mark(climbed(cell, "cuda", declared, None, Answer(False, "no"))) == "×L"  # noqa: RUF001
 
 
 def test_every_climb_of_every_square_is_in_the_data() -> None:

@@ -1,7 +1,8 @@
 """SVG badges: one a pair of minor releases that ran.
 
 A badge says the worst verdict over the Pythons, as a word beside its colour, on the first platform
-(`cuda` before `cpu`) where a run says something of the pair.
+(`cuda` before `cpu`) where a run says something of the pair; where that is not `cuda`, which
+decides, it names the platform: `compatible (cpu)`.
 """
 
 from __future__ import annotations
@@ -31,17 +32,22 @@ def render(table: Table) -> Mapping[str, str]:
             name = f"torch{torch.replace('.', '')}-vllm{vllm.replace('.', '')}.svg"
             label = f"torch {torch} | vLLM {vllm}"
             told = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
-            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, told)
+            where = entry.record.platform if entry.record.platform != PLATFORMS[0] else None
+            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, told, where)
     return badges
 
 
-def badge(label: str, verdict: str, told: str = "") -> str:
-    """One badge: a label (`torch 2.10 | vLLM 0.19`) and its verdict; `told` goes to its title."""
-    split, right = (round(len(text) * _WIDTH) + _MARGIN for text in (label, verdict))
+def badge(label: str, verdict: str, told: str = "", platform: str | None = None) -> str:
+    """One badge: a label (`torch 2.10 | vLLM 0.19`) and its verdict, and on which platform if told.
+
+    `told` goes to its title.
+    """
+    said = f"{verdict} ({platform})" if platform else verdict
+    split, right = (round(len(text) * _WIDTH) + _MARGIN for text in (label, said))
     return str(
         template("badge.svg.j2").render(
             label=label,
-            verdict=verdict,
+            verdict=said,
             told=told,
             split=split,
             width=split + right,

@@ -22,15 +22,17 @@ from matrix.ladder import Climb
 from matrix.records import RUNGS
 from matrix.report.page_data import History, embedded, first_platform, pack
 from matrix.report.table import Table
-from matrix.verdicts import UNTESTED, VERDICTS
+from matrix.verdicts import VERDICTS
 
-__all__ = ["LETTERS", "PAGE", "SIGNS", "mark", "render", "template"]
+__all__ = ["LETTERS", "PAGE", "RAN_SIGNS", "SIGNS", "mark", "render", "template"]
 
 PAGE = "index.html"
 LETTERS = ("D", "R", "L", "I", "C", "W", "E")
 """The letter of each rung, in their order."""
 SIGNS = ("×", "≠", "·", "✓")  # noqa: RUF001
 """The sign of each verdict, worst first: a colour alone tells nothing to some."""
+RAN_SIGNS = ("×", "≠", "?", "✓")  # noqa: RUF001
+"""The same of what ran."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -55,6 +57,7 @@ def render(
         entries=len(table.entries),
         totals=[_total(table, platform) for platform in table.platforms],
         signs=SIGNS,
+        ran_signs=RAN_SIGNS,
         verdicts=VERDICTS,
         rungs=RUNGS,
         letters=LETTERS,
@@ -62,6 +65,7 @@ def render(
         first=first_platform(table),
         pythons=grid.pythons if grid is not None else (),
         columns=_columns(grid),
+        releases=(len(grid.torch), len(grid.vllm)) if grid is not None else (0, 0),
         rows=_rows(grid, first_platform(table)),
     )
     return text
@@ -84,12 +88,14 @@ def _environment(jinja2: Any) -> Any:
 def mark(climb: Climb) -> str:
     """What a square shows: the sign of its verdict and the letter of the rung that decides.
 
-    That is the rung where it fails, else the highest that it reached; nothing where nobody asked.
+    That is the rung where it fails, else the highest that it reached, with a question mark where a
+    rung below was not asked; nothing where nobody asked.
     """
     rung = climb.fails or climb.reached
-    ran_untested = climb.verdict == UNTESTED and climb.ran is not None
-    sign = "?" if ran_untested else SIGNS[VERDICTS.index(climb.verdict)]
-    return sign + (LETTERS[RUNGS.index(rung)] if rung else "")
+    signs = SIGNS if climb.ran is None else RAN_SIGNS
+    letter = LETTERS[RUNGS.index(rung)] if rung else ""
+    open_ = "?" if climb.fails is None and climb.skipped else ""
+    return signs[VERDICTS.index(climb.verdict)] + letter + open_
 
 
 def _style(climb: Climb) -> str:

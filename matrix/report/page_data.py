@@ -180,6 +180,7 @@ class _Packing:
             "pythons": [],
             "grid": {},
             "named": "",
+            "apart": {"torch": [], "vllm": []},
         }
         if grid is not None:
             content |= self._grid(grid)
@@ -212,6 +213,10 @@ class _Packing:
             "torch": [[each.version, self._yanked(each.yanked)] for each in grid.columns],
             "vllm": [[each.version, each.torch, self._yanked(each.yanked)] for each in grid.rows],
             "pythons": grid.pythons,
+            "apart": {
+                "torch": [each.version for each in grid.torch if each not in grid.columns],
+                "vllm": [each.version for each in grid.vllm if each not in grid.rows],
+            },
             "grid": {
                 platform: coded(
                     self._square(grid.squares[platform, torch, vllm]) for torch, vllm in pairs
