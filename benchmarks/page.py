@@ -5,10 +5,11 @@
 Three pages. `grid`: 15 torch by 45 vLLM on 5 Pythons and 2 platforms, of the package's releases and
 made-up ones after the newest. `full`: the same, and every pair has a record of nine cases, one in
 fifty failing. `results`: 500 cells of 20 cases, one in ten failing with a trace of 40 lines;
-junit2html makes its page of the same results as JUnit XML, in the same run. The records are made up
-from a fixed seed and are written nowhere but to --keep. Seconds of making a page are of the CPU
-(what else runs on the machine does not count), the best of the rounds; milliseconds in Chromium are
-of the clock, and left out where playwright or a Chromium is missing.
+junit2html makes its page of the same results as JUnit XML, in the same run. Whose fault it is what
+fails is told in `full`, and measured apart in `results`. The records are made up from a fixed seed
+and are written nowhere but to --keep. Seconds of making a page are of the CPU (what else runs on
+the machine does not count), the best of the rounds; milliseconds in Chromium are of the clock, and
+left out where playwright or a Chromium is missing.
 """
 
 import argparse
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from grid import ask, padded
 
 from matrix.answers import load_answers
+from matrix.attribution import attribute
 from matrix.cells import Cell
 from matrix.expectations import Expectations, load_expectations
 from matrix.grid import environments, runs, survey
@@ -75,8 +77,7 @@ def grid_pages(folder: Path, rounds: int) -> list[Path]:
     )
     named = environments(releases)
     judged = tabulate(every, load_expectations(), releases=releases)
-    seen = runs(((each.record, each.verdict) for each in judged.entries), releases)
-    full = replace(judged, grid=survey(releases, seen=seen))
+    full = blamed(surveyed(judged, releases), releases)
     found = []
     for name, table in (("grid", Table((), grid=grid)), ("full", full)):
         took = best(lambda table=table: page.render(table, named), rounds)  # type: ignore[misc]
@@ -84,6 +85,7 @@ def grid_pages(folder: Path, rounds: int) -> list[Path]:
         path.write_text(page.render(table, named), encoding="utf-8")
         size = path.stat().st_size / 1000
         of = f", {len(table.entries)} records" if table.entries else ""
+        of += f", {len(table.attributions)} attributions" if table.attributions else ""
         print(f"{name:<10}{shown}{of}: {size:.0f} kB of {_LIMITS['kB']}, made in {took:.2f} s")
         found.append(path)
     return found
@@ -118,12 +120,17 @@ def results_page(folder: Path, rounds: int) -> list[Path]:
     def ours() -> None:
         path.write_text(report(records, rules, some), encoding="utf-8")
 
+    def ours_blamed() -> None:
+        table = blamed(surveyed(tabulate(records, rules, releases=some), some), some)
+        path.write_text(page.render(table, environments(some)), encoding="utf-8")
+
     def ours_from_text() -> None:
         parsed = [(name, parse(text, name.name)) for name, text in texts]
         path.write_text(report(parsed, rules, some), encoding="utf-8")
 
     other = folder / "junit2html.html"
     took = {
+        "this page, with whose fault": best(ours_blamed, rounds),
         "this page, of records": best(ours, rounds),
         "this page, of their JSON": best(ours_from_text, rounds),
         "junit2html, in a process": best(lambda: in_process(junit, other), rounds),
@@ -143,9 +150,19 @@ def results_page(folder: Path, rounds: int) -> list[Path]:
 def report(records: Iterable[tuple[Path, Record]], rules: Expectations, releases: Releases) -> str:
     """Judge the records and make their page."""
     table = tabulate(records, rules, releases=releases)
+    return page.render(surveyed(table, releases), environments(releases))
+
+
+def surveyed(table: Table, releases: Releases) -> Table:
+    """The table with its grid."""
     seen = runs(((each.record, each.verdict) for each in table.entries), releases)
-    grid = survey(releases, seen=seen)
-    return page.render(replace(table, grid=grid), environments(releases))
+    return replace(table, grid=survey(releases, seen=seen))
+
+
+def blamed(table: Table, releases: Releases) -> Table:
+    """The table with whose fault it is what fails and changes in it; junit2html tells no such."""
+    judged = [(each.record, each.verdict) for each in table.entries]
+    return replace(table, attributions=attribute(judged, releases, table.grid))
 
 
 def made(cell: Cell, platform: str, cases: int, failing: float) -> tuple[Path, Record]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from packaging.version import Version
+
 from matrix.cells import Cell
 from matrix.ladder import Answer
 from matrix.linkage import Linkage, Tables, load_tables
@@ -53,7 +55,17 @@ class Answers:
         if linkage.ok and linkage.without:
             without = f"without {', '.join(linkage.without)}"
             return Answer(True, f"{without}: {linkage.reason}", cause=without)
-        return Answer(linkage.ok, linkage.reason, cause=_cause(linkage))
+        return Answer(
+            linkage.ok, linkage.reason, cause=_cause(linkage), promised=self._promised(linkage)
+        )
+
+    def _promised(self, linkage: Linkage) -> bool:
+        """Whether a core extension on torch's stable ABI misses symbols of a newer torch."""
+        pin = self._pins.get(linkage.vllm)
+        if pin is None or Version(linkage.torch) < Version(pin):
+            return False
+        core = (each for each in linkage.extensions if each.feature is None)
+        return any(each.abi == "stable" and each.symbols for each in core)
 
 
 def _cause(linkage: Linkage) -> str | None:

@@ -55,6 +55,7 @@ from matrix.verdicts import BROKEN_PAIR, DRIFT, INCOMPATIBLE, CaseVerdict, CellV
 
 __all__ = [
     "ANSWERS",
+    "CHANGED",
     "CLEAN",
     "ENVIRONMENT",
     "FAILED",

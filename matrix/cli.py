@@ -248,17 +248,33 @@ def _table(options: argparse.Namespace) -> int:
     table = replace(table, grid=_survey(table.entries))
     table = replace(table, attributions=_attributed(options, table, found, repeats=_TABLE_REPEATS))
     named = environments(load_releases())
+    made = badges.render(table)
     for name, text in (
         ("compatibility.md", markdown.render(table)),
         ("compatibility.json", table_json.render(table)),
         (csv_table.PAGE, csv_table.render(table, named)),
         (agreement.PAGE, agreement.page(table.agreement)),
         (page.PAGE, page.render(table, named, found.times.series)),
-        *badges.render(table).items(),
+        *made.items(),
     ):
         write_text(options.out / name, text)
         print(options.out / name)
+    # A record that cannot be read just now may be all that a badge stands for.
+    for path in sorted((options.out / badges.FOLDER).glob("*.svg")) if not found.errors else ():
+        if f"{badges.FOLDER}/{path.name}" not in made and _is_badge(path):
+            path.unlink()
+            print(f"{path}: deleted, no record is of that pair any more")
     return status
+
+
+def _is_badge(path: Path) -> bool:
+    """Whether an earlier table made the file; what cannot be read is not touched."""
+    from matrix.report.badges import is_own
+
+    try:
+        return not path.is_symlink() and is_own(path.name, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _ci(options: argparse.Namespace) -> int:
@@ -332,10 +348,12 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _qualify(options: argparse.Namespace) -> int:
+    from matrix.answers import load_answers
+    from matrix.engines.qualifying import read
     from matrix.expectations import load_expectations
     from matrix.plan import parse_specifier
     from matrix.qualify import Asked, QualifyError, qualify
-    from matrix.records import PLATFORMS, read_many
+    from matrix.records import PLATFORMS
     from matrix.releases import load_releases
     from matrix.report import qualify as report
     from matrix.waivers import load_waivers
@@ -351,24 +369,30 @@ def _qualify(options: argparse.Namespace) -> int:
     )
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
-    records, errors = read_many(folders)
-    for error in errors:
+    releases = load_releases()
+    found = read(folders, asked, releases, _say)
+    for error in found.errors:
         _say(str(error))
-    if not records and not errors:
+    if not found.count and not found.errors:
         named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
         raise QualifyError(f"no record in {named}; `matrix run CELL` makes one")
+    answers = load_answers(releases)
     told = qualify(
         asked,
-        [(Path(_from_here(path)), record) for path, record in records],
+        [(Path(_from_here(path)), record) for path, record in found.records],
         expectations,
-        load_releases(),
+        releases,
         waivers,
         _today(),
-        unread=len(errors),
+        unread=len(found.errors),
+        asks=answers,
+        aside=found.aside,
     )
+    for fault in answers.faults:
+        _say(fault)
     make = report.render if options.json else report.page if options.markdown else report.lines
     print(make(told), end="")
-    return 2 if errors and told.exit_status != 1 else told.exit_status
+    return 2 if found.errors and told.exit_status != 1 else told.exit_status
 
 
 def _today() -> date:
@@ -1166,7 +1190,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="FOLDER",
         nargs="*",
-        type=Path,
+        type=_place,
         help="folders of records, or single records (default: results and records)",
     )
     form = qualify.add_mutually_exclusive_group()

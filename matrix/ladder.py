@@ -50,13 +50,15 @@ class Answer:
 
     `cause` is the reason without what differs from pair to pair, so that pairs that fail alike are
     told together; None where that is the reason itself. `by` names who says so where that can
-    change: the resolver on a day.
+    change: the resolver on a day. `promised`: what is missing is of torch's stable ABI, which a
+    torch newer than the pin promises to keep.
     """
 
     ok: bool
     reason: str | None = None
     by: str | None = None
     cause: str | None = None
+    promised: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,17 @@ class Ran:
 
 @dataclass(frozen=True)
 class Step:
-    """One rung of a cell: its state, why, and whether a record says so; `cause` as in `Answer`."""
+    """One rung of a cell: its state, why, and whether a record says so.
+
+    `cause` and `promised` as in `Answer`.
+    """
 
     rung: str
     state: str
     reason: str | None = None
     by_record: bool = False
     cause: str | None = None
+    promised: bool = False
 
 
 @dataclass(frozen=True)
@@ -261,7 +267,8 @@ def _answered(rung: str, answer: Answer) -> Step:
     reason = answer.reason
     if not answer.ok and answer.by:
         reason = f"{reason or 'no reason given'} ({answer.by})"
-    return Step(rung, PASSED if answer.ok else FAILED, reason, cause=answer.cause)
+    state = PASSED if answer.ok else FAILED
+    return Step(rung, state, reason, cause=answer.cause, promised=answer.promised)
 
 
 def _run_step(rung: str, seen: Ran | None) -> Step:

@@ -8,6 +8,9 @@ other release, case by case. A candidate qualifies by answers alone, never by th
   that did not change where the candidate's expectation wanted it to; but what no expectation may
   name (not among COUNTERS: how often a pattern matched) is told and not judged;
 - a waiver takes a failure or a drift out of the verdict, and stays to be seen;
+- where the first rungs (`matrix.rungs`) say that a cell of the candidate cannot work, and the
+  baseline's could, that fails too, without a run; but what cannot be asked with the wheels that
+  there are is nobody's failure, and no answer. That they pass is never an answer;
 - without a failure, one case that has an answer (it passes or fails) at the baseline and none at
   the candidate, one that fails and has none at the baseline, or a record that is not whole, is too
   little evidence. So taking evidence away never makes a candidate qualify.
@@ -28,10 +31,14 @@ from packaging.version import InvalidVersion, Version
 from matrix.cells import Cell, CellError, factors
 from matrix.errors import MatrixError
 from matrix.expectations import COUNTERS, Expectations
+from matrix.grid import Grid
 from matrix.history import enough, shifted
+from matrix.ladder import Climb
+from matrix.ladder import ran as rungs_of
 from matrix.records import PLATFORMS, STARTS, Case, Record, to_json
 from matrix.releases import Releases, minor_of
 from matrix.report.table import Entry, tabulate
+from matrix.rungs import CANNOT_ASK, LOST, Asks, Rungs, change, failing, grid_of, rungs
 from matrix.signatures import signature, signature_of
 from matrix.verdicts import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
 from matrix.waivers import Finding, Place, Waiver, Waivers
@@ -42,6 +49,7 @@ __all__ = [
     "EXPECTED_AGAIN",
     "FAILS_AS_BEFORE",
     "FAILS_OTHERWISE",
+    "MOST_RUNS",
     "NEW",
     "NOT_ENOUGH",
     "NOT_JUDGED",
@@ -52,6 +60,7 @@ __all__ = [
     "REGRESSION",
     "REPAIR",
     "UNEXPECTED",
+    "Aside",
     "Asked",
     "Drift",
     "Failure",
@@ -62,7 +71,10 @@ __all__ = [
     "Ran",
     "Time",
     "Unknown",
+    "is_asked",
     "qualify",
+    "same_release",
+    "versions_of",
 ]
 
 PROJECTS = {"torch": "torch", "vllm": "vLLM"}
@@ -91,6 +103,10 @@ _FAILING = {REGRESSION, FAILS_OTHERWISE, UNEXPECTED, NO_RULE}
 _PASSED, _FAILED, _NOT_APPLICABLE, _UNKNOWN = "passed", "failed", "not applicable", "unknown"
 
 
+MOST_RUNS = 20
+"""How many runs of a cell, the newest, tell its seconds."""
+
+
 class QualifyError(MatrixError):
     """A question that cannot be answered: names the option and the mend."""
 
@@ -116,10 +132,22 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Aside:
+    """The records that nobody read, for they decide nothing (`matrix.selection`).
+
+    `releases` has the platform, torch and vLLM of all records, read or not; `counts` how many were
+    left out of a cell, on a platform, with a torch and a vLLM.
+    """
+
+    releases: frozenset[tuple[str, str, str]] = frozenset()
+    counts: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Ran:
     """A record that counts: the newest that decides of its cell, its file, and what ran in it.
 
-    `runs` are all records of the cell with these very releases, for their seconds.
+    `runs` are the newest records of the cell with these very releases, for their seconds.
     """
 
     entry: Entry
@@ -164,7 +192,8 @@ class Failure:
     """A case that fails on a side. Rung, signature and reason are the candidate's, or those of the
     baseline for a repair; `before` is the baseline's signature where both fail.
 
-    An empty `case` is the run as a whole.
+    An empty `case` is the run as a whole, or no run at all where it is not `ran`: then a first rung
+    says so.
     """
 
     kind: str
@@ -176,6 +205,7 @@ class Failure:
     before: str | None = None
     waiver: Waiver | None = None
     expired: Waiver | None = None
+    ran: bool = True
 
     @property
     def fails(self) -> bool:
@@ -225,7 +255,8 @@ class Unknown:
     """What has no answer. `blocks`: without it the candidate cannot qualify.
 
     `cell` is the environment that would answer, `case` None where it is all of them; `signature` is
-    there where it can be waived.
+    there where it can be waived. `rung` is the first one that keeps the environment from being
+    asked with the wheels that there are; None where it can be.
     """
 
     cell: str
@@ -236,6 +267,7 @@ class Unknown:
     signature: str | None = None
     waiver: Waiver | None = None
     expired: Waiver | None = None
+    rung: str | None = None
 
 
 @dataclass(frozen=True)
@@ -254,7 +286,8 @@ class Qualification:
     """The candidate against its baseline. Everything is in the order of its cells and cases.
 
     `idle` are waivers of a cell that was compared which waive nothing, `elsewhere` counts those of
-    other cells; `unread` counts records that could not be read, any of which might decide.
+    other cells; `unread` counts records that could not be read, any of which might decide. `rungs`
+    are what is known of both sides without a run.
     """
 
     asked: Asked
@@ -269,6 +302,7 @@ class Qualification:
     elsewhere: int = 0
     notes: tuple[str, ...] = ()
     unread: int = 0
+    rungs: tuple[Rungs, ...] = ()
 
     @property
     def compared(self) -> int:
@@ -336,26 +370,33 @@ def qualify(
     waivers: Waivers,
     today: date,
     unread: int = 0,
+    asks: Asks | None = None,
+    aside: Aside | None = None,
 ) -> Qualification:
     """Hold the candidate against its baseline, the same for any order of the records.
 
     Of several records of a cell on a platform the newest that decides counts, as in the table.
-    Raises QualifyError for a release that is unknown, or that is both candidate and baseline.
+    `asks` answers the first rungs; without it they are not known. `aside` is what was not read of
+    many records. Raises QualifyError for a release that is unknown, or that is both candidate and
+    baseline.
     """
+    aside = aside or Aside()
     every = [
         (path, record, torch, vllm)
         for path, record in records
         if (versions := _versions(record, releases)) is not None
         for torch, vllm in [versions]
     ]
-    _check(asked, every, releases)
+    held = aside.releases | {(told[1].platform, told[2], told[3]) for told in every}
+    _check(asked, held, releases)
     chosen = [each for each in every if _is_asked(asked, each)]
     sides = {
         release: _newest(asked, release, chosen, expectations, releases)
         for release in (asked.baseline, asked.candidate)
     }
-    notes = list(_notes(asked, every, sides, today))
-    builder = _Builder(asked, waivers, today)
+    notes = list(_notes(asked, every, sides, today, held, aside.counts))
+    first = None if asks is None else _FirstRungs.of(asked, sides, releases, asks)
+    builder = _Builder(asked, waivers, today, first)
     for key, baseline in sorted(sides[asked.baseline].items(), key=lambda item: _order(item[0])):
         candidate = sides[asked.candidate].get(key)
         if candidate is None:
@@ -369,9 +410,10 @@ def qualify(
             f"{of.record.cell} on {of.record.platform} has no baseline and was compared with"
             " nothing"
         )
-    cells = [each.cell for each in builder.unknown]
+    cells = [each.cell for each in builder.unknown if each.rung is None]
     cells += [each.candidate.record.cell for each in builder.matches]
     notes += _other_names(asked, dict.fromkeys(cells), releases)
+    builder.never_ran(sides)
     return builder.done(tuple(notes), unread)
 
 
@@ -385,17 +427,30 @@ def _versions(record: Record, releases: Releases) -> tuple[str, str] | None:
 
     None for a record of neither: of an environment that was not the cell.
     """
-    if record.error is not None and record.error.kind == "wrong_cell":
+    error = None if record.error is None else record.error.kind
+    torch, vllm = (record.provenance.get(key) for key in ("torch", "vllm"))
+    return versions_of(record.cell, torch, vllm, error, releases)
+
+
+def versions_of(
+    cell: str, torch: object, vllm: object, error: str | None, releases: Releases
+) -> tuple[str, str] | None:
+    """The public releases of a record that says these, or else those that its name stands for.
+
+    None for a record of neither: of an environment that was not the cell.
+    """
+    if error == "wrong_cell":
         return None
-    found = [_public(record.provenance.get(key)) for key in ("torch", "vllm")]
+    found = [_public(torch), _public(vllm)]
     if None in found:
         try:
-            cell = releases.resolve(record.cell)
+            means = releases.resolve(cell)
         except CellError:
             return None
-        found = [each or named for each, named in zip(found, (cell.torch, cell.vllm), strict=True)]
-    torch, vllm = found
-    return None if torch is None or vllm is None else (torch, vllm)
+        named = means.torch, means.vllm
+        found = [each or instead for each, instead in zip(found, named, strict=True)]
+    first, second = found
+    return None if first is None or second is None else (first, second)
 
 
 def _public(version: object) -> str | None:
@@ -410,10 +465,10 @@ def _parsed(version: str) -> str | None:
         return None
 
 
-def _check(asked: Asked, every: Sequence[_Told], releases: Releases) -> None:
+def _check(asked: Asked, held: Iterable[tuple[str, str, str]], releases: Releases) -> None:
     name = PROJECTS[asked.project]
     published = releases.torch if asked.project == "torch" else releases.vllm
-    ran = {_release(asked.project, each) for each in every}
+    ran = {torch if asked.project == "torch" else vllm for _, torch, vllm in held}
     known = sorted({each.version for each in published} | ran, key=Version)
     for option, wanted in ((asked.project, asked.candidate), ("baseline", asked.baseline)):
         if _same(wanted, known) is None:
@@ -447,16 +502,23 @@ def _release(project: str, told: _Told) -> str:
     return torch if project == "torch" else vllm
 
 
+def is_asked(asked: Asked, cell: str, platform: str, other: str) -> bool:
+    """Whether the question is of this cell, on this platform, with that release of the other."""
+    return (
+        platform in asked.platforms
+        and (not asked.pythons or factors(cell).python in asked.pythons)
+        and (asked.under is None or asked.under.contains(other, prereleases=True))
+    )
+
+
 def _is_asked(asked: Asked, told: _Told) -> bool:
     _, record, _, _ = told
-    return (
-        record.platform in asked.platforms
-        and (not asked.pythons or factors(record.cell).python in asked.pythons)
-        and (
-            asked.under is None
-            or asked.under.contains(_release(asked.other, told), prereleases=True)
-        )
-    )
+    return is_asked(asked, record.cell, record.platform, _release(asked.other, told))
+
+
+def same_release(one: str, other: str) -> bool:
+    """Whether two texts name one release: 2.12 and 2.12.0 do."""
+    return Version(one) == Version(other)
 
 
 def _newest(
@@ -468,7 +530,7 @@ def _newest(
 ) -> Mapping[_Key, Mapping[str, Ran]]:
     """The records of one release that count, by cell and by the other project's exact release."""
     ran = {_release(asked.project, told) for told in chosen}
-    wanted = {each for each in ran if Version(each) == Version(release)}
+    wanted = {each for each in ran if same_release(each, release)}
     groups: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for told in chosen:
         path, record, torch, vllm = told
@@ -502,14 +564,14 @@ def _contenders(of: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
 
 
 def _runs(record: Record, records: Iterable[tuple[Path, Record]]) -> tuple[Record, ...]:
-    """The records of the cell, each once, that ran one case at a time on such a machine."""
+    """Of the newest runs of the cell, one case at a time, those on such a machine."""
     found = {
         each.started: each
         for _, each in records
         if (each.cell, each.platform, each.jobs) == (record.cell, record.platform, 1)
-        and _hardware(each) == _hardware(record)
     }
-    return tuple(found[started] for started in sorted(found))
+    newest = (found[started] for started in sorted(found)[-MOST_RUNS:])
+    return tuple(each for each in newest if _hardware(each) == _hardware(record))
 
 
 def _order(key: _Key) -> tuple[int, Version, Version]:
@@ -539,6 +601,8 @@ def _notes(
     every: Sequence[_Told],
     sides: Mapping[str, Mapping[_Key, Mapping[str, Ran]]],
     today: date,
+    held: Iterable[tuple[str, str, str]],
+    aside: Mapping[tuple[str, str, str, str], int],
 ) -> Iterator[str]:
     name = PROJECTS[asked.project]
     for platform in asked.platforms:
@@ -547,13 +611,14 @@ def _notes(
             for release in (asked.baseline, asked.candidate)
             if platform not in {on for on, _, _ in sides[release]}
         ]
-        those = {_release(asked.project, told) for told in every if told[1].platform == platform}
+        at = 1 if asked.project == "torch" else 2
+        those = {each[at] for each in held if each[0] == platform}
         narrowed = " that was asked for" if any(_same(each, those) for each in lacking) else ""
-        held = ", ".join(sorted(those, key=Version)) or "no release"
+        some = ", ".join(sorted(those, key=Version)) or "no release"
         if lacking:
             yield (
                 f"no record of {name} {' or '.join(lacking)} on {platform}{narrowed}; it has"
-                f" records of {held}"
+                f" records of {some}"
             )
     cells: dict[tuple[str, str, str, str], list[tuple[Path, Record]]] = {}
     for path, record, torch, vllm in every:
@@ -562,7 +627,7 @@ def _notes(
         for of in sides[release].values():
             for ran in of.values():
                 key = ran.record.cell, ran.record.platform, ran.torch, ran.vllm
-                yield from _oddities(ran, cells[key], today)
+                yield from _oddities(ran, cells[key], aside.get(key, 0), today)
 
 
 def _other_names(asked: Asked, cells: Iterable[str], releases: Releases) -> Iterator[str]:
@@ -580,7 +645,9 @@ def _other_names(asked: Asked, cells: Iterable[str], releases: Releases) -> Iter
             )
 
 
-def _oddities(ran: Ran, of: Sequence[tuple[Path, Record]], today: date) -> Iterator[str]:
+def _oddities(
+    ran: Ran, of: Sequence[tuple[Path, Record]], aside: int, today: date
+) -> Iterator[str]:
     """What is odd about a record, or about the others of its cell."""
     if ran.record.started[:10] > today.isoformat():
         yield f"{ran.path} says that it started on {ran.record.started}, which is yet to come"
@@ -591,7 +658,7 @@ def _oddities(ran: Ran, of: Sequence[tuple[Path, Record]], today: date) -> Itera
         for path, record in others
         if record.started == ran.record.started and to_json(record) == text
     ]
-    older = len(others) - len(copies)
+    older = len(others) - len(copies) + aside
     if older:
         yield (
             f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and"
@@ -615,6 +682,78 @@ class _Answer:
     flags: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _FirstRungs:
+    """The ladder of both releases with every release of the other project."""
+
+    asked: Asked
+    grid: Grid
+    baseline: str
+    candidate: str
+
+    @classmethod
+    def of(
+        cls,
+        asked: Asked,
+        sides: Mapping[str, Mapping[_Key, Mapping[str, Ran]]],
+        releases: Releases,
+        asks: Asks,
+    ) -> _FirstRungs | None:
+        """None where one of the two is no published release, of which these rungs know nothing."""
+        published = [each.version for each in getattr(releases, asked.project)]
+        named = [_same(each, published) for each in (asked.baseline, asked.candidate)]
+        if None in named:
+            return None
+        baseline, candidate = (str(each) for each in named)
+        seen = {
+            (Cell(each.python, each.torch, each.vllm), each.record.platform): rungs_of(
+                each.record, each.entry.verdict
+            )
+            for side in sides.values()
+            for of in side.values()
+            for each in of.values()
+        }
+        grid = grid_of(releases, asked.project, (baseline, candidate), asks, seen)
+        return cls(asked, grid, baseline, candidate)
+
+    def pair(self, other: str, python: str, platform: str) -> tuple[Climb, Climb] | None:
+        """The climbs of the baseline and of the candidate with that release of the other one."""
+        found = [
+            self.grid.climb(self.cell(each, other, python), platform)
+            for each in (self.baseline, self.candidate)
+        ]
+        before, after = found
+        return None if before is None or after is None else (before, after)
+
+    def cell(self, release: str, other: str, python: str) -> Cell:
+        """The cell of a release of the project in question with one of the other."""
+        torch, vllm = (release, other) if self.asked.project == "torch" else (other, release)
+        return Cell(python, torch, vllm)
+
+    def every(self) -> Mapping[tuple[str, str], list[tuple[str, Climb, Climb]]]:
+        """What was asked for, by platform and release of the other project: on each Python.
+
+        Of the other project those releases that a grid shows: the newest patches, and what ran.
+        """
+        shown = self.grid.rows if self.asked.other == "vllm" else self.grid.columns
+        under = self.asked.under
+        others = [
+            each.version
+            for each in shown
+            if under is None or under.contains(each.version, prereleases=True)
+        ]
+        pythons = [each for each in self.grid.pythons if each in (self.asked.pythons or (each,))]
+        return {
+            (platform, other): [
+                (python, *pair)
+                for python in pythons
+                if (pair := self.pair(other, python, platform)) is not None
+            ]
+            for platform in self.asked.platforms
+            for other in others
+        }
+
+
 @dataclass
 class _Builder:
     """Collects what each pair of cells shows."""
@@ -622,6 +761,7 @@ class _Builder:
     asked: Asked
     waivers: Waivers
     today: date
+    first: _FirstRungs | None = None
     matches: list[Match] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     drifts: list[Drift] = field(default_factory=list)
@@ -653,6 +793,7 @@ class _Builder:
             elsewhere=len(self.waivers.every) - len(of),
             notes=notes,
             unread=unread,
+            rungs=() if self.first is None else rungs(self.first.every()),
         )
 
     def missing(self, baseline: Ran) -> None:
@@ -663,21 +804,107 @@ class _Builder:
             cell = Cell(baseline.python, releases["torch"], releases["vllm"]).name
         except CellError:
             cell = baseline.record.cell
+        place = Place(cell, baseline.record.platform, **releases)
+        pair = self._climbs(baseline)
+        kind = None if pair is None else change(*pair)
+        if pair is not None and kind == LOST:
+            self._lost(place, pair[1], baseline)
+            return
+        why = "never ran"
+        if pair is not None and kind == CANNOT_ASK:
+            why = _cannot_ask(pair[1])
+        elif pair is not None and pair[1].reached is not None and pair[1].fails is None:
+            why = f"never ran ({pair[1].reached} is as far as is known, and no answer)"
+        self._cell_unknown(place, baseline, why, pair[1] if kind == CANNOT_ASK and pair else None)
+
+    def never_ran(self, sides: Mapping[str, Mapping[_Key, Mapping[str, Ran]]]) -> None:
+        """What the candidate lost at a first rung with its own pin, where the baseline never ran.
+
+        Off-pin nobody ever promised that, nor saw it: it is told among the rungs, and not judged.
+        """
+        if self.first is None:
+            return
+        known = {(platform, under) for side in sides.values() for platform, under, _ in side}
+        for (platform, other), every in self.first.every().items():
+            under = minor_of(other) if self.asked.other == "vllm" else other
+            lost = [
+                each for each in every if not each[2].off_pin and change(each[1], each[2]) == LOST
+            ]
+            if lost and (platform, under) not in known:
+                climb = lost[0][2]
+                cell = climb.cell
+                place = Place(cell.name, platform, cell.torch, cell.vllm)
+                self._lost(place, climb, None, [python for python, _, _ in lost])
+
+    def _climbs(self, baseline: Ran, candidate: Ran | None = None) -> tuple[Climb, Climb] | None:
+        """How far both sides get, by the releases of the candidate's cell where that ran."""
+        if self.first is None:
+            return None
+        ran = candidate or baseline
+        other = ran.vllm if self.asked.other == "vllm" else ran.torch
+        return self.first.pair(other, ran.python, ran.record.platform)
+
+    def _lost(
+        self, place: Place, climb: Climb, baseline: Ran | None, pythons: Sequence[str] = ()
+    ) -> None:
+        """A regression that a first rung shows. It is one failure, whatever cases there are."""
+        step = failing(climb)
+        assert step is not None
+        reason = step.reason or f"fails at {step.rung}"
+        broken = None if baseline is None else _broken(baseline)
+        kind, before = REGRESSION, None
+        if broken is not None:
+            kind, before = FAILS_OTHERWISE, signature(broken[1]) or broken[0]
+        found = signature(step.cause or reason) or step.rung
+        waiver, expired = self._waived(Finding(place, "", signature=found))
+        if len(pythons) > 1:
+            reason += f"; so on Python {', '.join(pythons)}"
+        self.failures.append(
+            Failure(kind, place, "", step.rung, found, reason, before, waiver, expired, False)
+        )
+
+    def _cell_unknown(
+        self, place: Place, baseline: Ran, why: str, cannot: Climb | None = None
+    ) -> None:
+        """No answer of a whole cell; `cannot` is its climb where it cannot be asked."""
         names = [case.case for case in baseline.record.cases] or [""]
         states = [_answer(baseline, name).state for name in names]
         passed, failed = states.count(_PASSED), states.count(_FAILED)
         parts = [f"{passed} passed"] if passed else []
         parts += [f"{failed} failed"] if failed else []
-        reason = f"never ran; of its cases {' and '.join(parts or ['none has an answer'])}"
+        reason = f"{why}; of its cases {' and '.join(parts or ['none has an answer'])}"
         reason += f" at {baseline.record.cell}"
-        self.unknown.append(Unknown(cell, baseline.record.platform, None, reason, bool(parts)))
+        step = None if cannot is None else failing(cannot)
+        found = waiver = expired = None
+        if step is not None:
+            found = signature(step.cause or step.reason or step.rung) or step.rung
+            waiver, expired = self._waived(Finding(place, "", signature=found))
+        self.unknown.append(
+            Unknown(
+                place.cell,
+                place.platform,
+                None,
+                reason,
+                bool(parts),
+                found,
+                waiver,
+                expired,
+                None if step is None else step.rung,
+            )
+        )
 
     def match(self, baseline: Ran, candidate: Ran) -> None:
         """Two cells, case by case."""
         names = sorted({case.case for ran in (baseline, candidate) for case in ran.record.cases})
         no_times = _no_times(baseline, candidate)
         compared = before = 0
-        for name in names or [""]:
+        pair = self._climbs(baseline, candidate)
+        broke = not candidate.record.cases and _broken(candidate) is not None
+        if pair is not None and broke and change(*pair) == CANNOT_ASK:
+            # The run failed, as it had to: it says no more than the wheels do.
+            names, before = [], 1
+            self._cell_unknown(candidate.place, baseline, _cannot_ask(pair[1]), pair[1])
+        for name in names or ([] if before else [""]):
             old, new = _answer(baseline, name), _answer(candidate, name)
             answered = {old.state, new.state} <= {_PASSED, _FAILED}
             compared += answered
@@ -820,6 +1047,20 @@ class _Builder:
         if waiver is not None and waiver.expired(self.today):
             return None, waiver
         return waiver, None
+
+
+def _cannot_ask(candidate: Climb) -> str:
+    """Why the question cannot be asked of a cell, in words that blame nobody."""
+    step, cell = failing(candidate), candidate.cell
+    assert step is not None
+    why = step.cause or step.reason or "no reason given"
+    if step.rung != "links":
+        return f"cannot be asked: {why}"
+    pins = candidate.steps[0].reason or f"vLLM {cell.vllm} pins another torch"
+    return (
+        f"cannot be asked with these wheels: {pins}, was built for that, and does not link with"
+        f" {cell.torch} ({why})"
+    )
 
 
 def _kind(

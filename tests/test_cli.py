@@ -272,6 +272,34 @@ def test_table_is_aggregate(here: Path) -> None:
     assert json.loads((here / "out" / "compatibility.json").read_text())["cells"]
 
 
+def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(here: Path) -> None:
+    other = "py311-torch29-vllm016"
+    gone = here / "records" / "cpu" / f"{other}.json"
+    facts = {"started": "2026-11-22T18:00:00Z", "torch": "2.9.1", "vllm": "0.16.0"}
+    write(make(cell=other, provenance=facts, error=RunError("interrupted", "why")), gone)
+    write(make(error=RunError("interrupted", "why")), here / RECORD)
+    assert matrix(here, "table", "--out", "out").returncode == 0
+    badges = here / "out" / "badges"
+    mine = "torch29-vllm016.svg"
+    foreign = {"logo.svg": "<svg/>", "torch28-vllm015.svg": "<svg/>", f"a.{mine}": "<svg/>"}
+    for name, text in foreign.items():
+        (badges / name).write_text(text, encoding="utf-8")
+    (badges / "torch27-vllm014.svg").mkdir()
+    (badges / "torch26-vllm013.svg").symlink_to(mine)
+    there = {*foreign, "torch27-vllm014.svg", "torch26-vllm013.svg", "torch210-vllm019.svg"}
+    assert {each.name for each in badges.iterdir()} == {*there, mine}
+    # A record that is damaged just now is no reason to.
+    gone.write_text("{", encoding="utf-8")
+    assert matrix(here, "table", "--out", "out").returncode == 2
+    assert (badges / mine).is_file()
+    gone.unlink()
+    ended = matrix(here, "table", "--out", "out")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    said = f"out/badges/{mine}: deleted, no record is of that pair any more"
+    assert ended.stdout.splitlines()[-1] == said and ended.stdout.count("deleted") == 1
+    assert {each.name for each in badges.iterdir()} == there
+
+
 def test_check_says_what_it_checked(here: Path) -> None:
     ended = matrix(here, "check")
     assert (ended.returncode, ended.stderr) == (0, "")

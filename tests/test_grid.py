@@ -18,7 +18,7 @@ from matrix.ladder import Answer, Ran
 from matrix.records import PLATFORMS, RUNGS, Record
 from matrix.releases import Releases, Torch, Vllm, load_releases
 from matrix.report import grid as report
-from matrix.report import markdown, table_json
+from matrix.report import markdown, table_json, text
 from matrix.report.table import Table
 from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, UNTESTED, CellVerdict
 
@@ -325,4 +325,4 @@ def test_hostile_reasons_are_shown_as_text(said: str, rung: str) -> None:
     ("places", "told"), [([0], "a"), ([0, 1], "a to b"), ([0, 2], "a, c"), ([0, 1, 3], "a to b, d")]
 )
 def test_neighbours_are_told_as_a_range(places: list[int], told: str) -> None:
-    assert report._runs(["a", "b", "c", "d"], places) == told
+    assert text.spans(["a", "b", "c", "d"], places) == told

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matrix.attribution import attribute
 from matrix.cells import Cell
 from matrix.declared import Declarations
 from matrix.errors import MatrixError
@@ -19,7 +20,7 @@ from matrix.expectations import parse_expectations
 from matrix.grid import environments, runs, survey
 from matrix.ladder import Answer
 from matrix.ladder import climb as climbed
-from matrix.records import Case, Record, RunError, Start
+from matrix.records import Case, Record, RunError, Rung, Start
 from matrix.releases import load_releases
 from matrix.report import page, page_data
 from matrix.report.table import Table, tabulate
@@ -99,8 +100,9 @@ RECORDS = [
 
 def table_of(records: list[tuple[Path, Record]] = RECORDS) -> Table:
     table = tabulate(records, RULES, releases=RELEASES)
-    seen = runs(((each.record, each.verdict) for each in table.entries), RELEASES)
-    return replace(table, grid=survey(RELEASES, seen=seen))
+    judged = [(each.record, each.verdict) for each in table.entries]
+    grid = survey(RELEASES, seen=runs(judged, RELEASES))
+    return replace(table, grid=grid, attributions=attribute(judged, RELEASES, grid))
 
 
 TABLE = table_of()
@@ -292,6 +294,86 @@ def test_what_a_record_says_stays_text() -> None:
         lines.append(shape)
     assert trace == [0]
     assert lines[0] == "a" and lines[1].startswith("  b </script>") and lines[2] == "c 17"
+
+
+def blamed(data: dict[str, Any]) -> dict[str, list[tuple[int, str, list[str]]]]:
+    """What the page says of whose fault it is, by the vLLM of the entry."""
+    found: dict[str, list[tuple[int, str, list[str]]]] = {}
+    for entry in data["entries"]:
+        for case, answer, packed in entry[18]:
+            numbers, lines = decoded(packed), []
+            while numbers:
+                line = data["lines"][numbers.pop(0)]
+                while "\0" in line:
+                    line = line.replace("\0", str(numbers.pop(0)), 1)
+                lines.append(line)
+            vllm = data["vllm"][entry[2]][0]
+            found.setdefault(vllm, []).append((case, data["texts"][answer], lines))
+    return found
+
+
+def test_whose_fault_stands_by_its_case() -> None:
+    found = blamed(content(PAGE))
+    [(case, answer, lines)] = found["0.18.1"]
+    assert (case, answer) == (0, "vLLM")
+    assert lines[0].startswith(
+        "torch 2.10.0 counts warm num_compiled_artifacts_loaded 3 with vLLM 0.19.1 and 1 with"
+        " 0.18.1: vLLM, until 0.19, where it is gone"
+    )
+    assert lines[1] == "warm num_compiled_artifacts_loaded 1, not 3"
+    [(case, answer, lines)] = found["0.20.2"]
+    assert (case, answer, lines[1]) == (0, "torch", "")
+    assert "fails to start cold under 2.11.0: torch, until 2.12" in lines[0]
+    assert lines[2] == "to know whether it is vLLM: py311-torch211-vllm019 on cpu"
+    assert set(found) == {"0.18.1", "0.20.2"}
+
+
+def test_of_too_many_changes_it_is_said_where_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page stays small; what fails or drifts is told whatever else changed."""
+    monkeypatch.setattr(page_data, "_MOST_CHANGES", 1)
+    counters = [{"num_compiled_artifacts_saved": saved} for saved in (3, 5)]
+    cases = [
+        [
+            Case(name, "passed", starts=(Start("cold", {}, of), Start("warm", {}, {})))
+            for name in "abc"
+        ]
+        for of in counters
+    ]
+    data = content(
+        page.render(
+            table_of(
+                [
+                    make("py311-torch211-vllm020", "2.11.0", "0.20.2", *cases[0], moe()),
+                    make("py311-torch212-vllm020", "2.12.1", "0.20.2", *cases[1], moe(loaded=1)),
+                ]
+            ),
+            NAMED,
+        )
+    )
+    found = blamed(data)["0.20.2"]
+    assert [(case, answer) for case, answer, _ in found] == [
+        (0, "torch"),
+        (3, "torch"),
+        (-1, "not told here"),
+    ]
+    assert found[2][2] == ["of 2 more changes it stands in compatibility.json", ""]
+
+
+def test_whose_fault_a_run_is_that_came_to_no_case() -> None:
+    error = RunError("imports", f"ImportError: undefined symbol {EVIL}")
+    rungs = (Rung("imports", True),)
+    good = make("py311-torch210-vllm019", "2.10.0", "0.19.1", moe(), rungs=rungs)
+    data = content(
+        page.render(
+            table_of([good, make("py311-torch211-vllm019", "2.11.0", "0.19.1", error=error)]), NAMED
+        )
+    )
+    [(case, answer, lines)] = blamed(data)["0.19.1"]
+    assert (case, answer) == (-1, "torch")
+    assert lines[0] == (
+        "vLLM 0.19.1 is imported under torch 2.10.0 and is not imported under 2.11.0: torch, since"
+        " 2.11"
+    )
 
 
 def test_a_long_trace_is_cut_at_its_head_and_says_so() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from matrix.attribution import attribute
 from matrix.expectations import parse_expectations
 from matrix.grid import environments, runs, survey
 from matrix.records import Case, Record, Start
@@ -99,9 +100,10 @@ HISTORY = {
 
 
 def tabled(records: Iterable[tuple[Path, Record]]) -> Table:
-    judged = tabulate(records, RULES, releases=RELEASES)
-    seen = runs(((each.record, each.verdict) for each in judged.entries), RELEASES)
-    return replace(judged, grid=survey(RELEASES, seen=seen))
+    found = tabulate(records, RULES, releases=RELEASES)
+    judged = [(each.record, each.verdict) for each in found.entries]
+    grid = survey(RELEASES, seen=runs(judged, RELEASES))
+    return replace(found, grid=grid, attributions=attribute(judged, RELEASES, grid))
 
 
 @pytest.fixture(scope="module")
@@ -233,10 +235,16 @@ def test_a_click_tells_all_of_a_cell(opened: Any) -> None:
     steps = panel.locator(".climb li").all_inner_texts()
     assert len(steps) == 7 and "failed, a record says so" in steps[6]
     assert "2026-11-22T18:00:00Z" in said and "py311-torch211-vllm020.json" in said
+    assert "Whose fault: unknown" in said
+    assert "vLLM 0.20.2 under torch 2.11.0 counts warm num_compiled_artifacts_loaded 1" in said
+    assert "It is of: warm num_compiled_artifacts_loaded 1, not 3" in said
+    missing = panel.locator(".case li").all_inner_texts()
+    assert missing and all(each.startswith("to know whether it is ") for each in missing)
     page.click(OFF)
     said = panel.inner_text()
     assert "Off-pin: vLLM 0.20.2 pins torch 2.11.0; an override installs 2.12.1." in said
-    assert EVIL in said
+    assert EVIL in said and "Whose fault: torch" in said
+    assert "vLLM 0.20.2 starts cold under torch 2.11.0 and fails to start cold under 2.12.1" in said
     panel.get_by_text("The end of its output").click()
     assert panel.locator("pre[aria-label=Output]").inner_text() == f"a\n{EVIL}\nb 7"
 
@@ -556,6 +564,7 @@ def test_the_keyboard_moves_opens_and_comes_back(opened: Any) -> None:
 def test_all_that_ran_is_listed_also_what_has_no_place(opened: Any) -> None:
     page = opened()
     page.click("#list summary")
+    page.wait_for_selector("#list tbody tr")  # details tell of their opening a moment later
     assert page.locator("#list tbody tr").count() == len(RECORDS)
     page.click("#list button:has-text('py311-torch210-vllm017')")
     said = page.locator("#detail").inner_text()

@@ -20,6 +20,7 @@ from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
 from matrix.expectations import Expectations, parse_expectations
 from matrix.history import shifted
+from matrix.ladder import Answer
 from matrix.qualify import (
     AS_BEFORE,
     EXPECTED,
@@ -40,6 +41,7 @@ from matrix.qualify import (
 from matrix.records import Case, Record, RunError, Rung, Start, write
 from matrix.releases import load_releases
 from matrix.report import qualify as report
+from matrix.rungs import Asks
 from matrix.waivers import Waivers, parse_waivers
 
 ROOT = Path(__file__).parents[1]
@@ -125,10 +127,12 @@ def held(
     today: date = TODAY,
     unread: int = 0,
     asked: Asked | None = None,
+    asks: Asks | None = None,
     **narrowed: Any,
 ) -> Qualification:
     asked = replace(asked or Asked("torch", NEXT, OLD), **narrowed)
-    told = qualify(asked, records, rules, RELEASES, parse_waivers(waivers, "w.toml"), today, unread)
+    accepted = parse_waivers(waivers, "w.toml")
+    told = qualify(asked, records, rules, RELEASES, accepted, today, unread, asks)
     Draft202012Validator(SCHEMA).validate(json.loads(report.render(told)))
     for text in (report.lines(told), report.page(told)):
         assert told.verdict in text
@@ -137,6 +141,28 @@ def held(
 
 def kinds(told: Qualification) -> list[str]:
     return [*(each.kind for each in told.failures), *(each.kind for each in told.drifts)]
+
+
+class FirstRungs:
+    """What the first rungs answer of a torch and a vLLM: `resolves` on both platforms, `links`."""
+
+    def __init__(
+        self,
+        resolves: Mapping[tuple[str, str], Answer] | None = None,
+        links: Mapping[tuple[str, str], Answer] | None = None,
+        otherwise: Answer | None = None,
+    ) -> None:
+        self._resolves, self._links, self._otherwise = resolves or {}, links or {}, otherwise
+
+    def resolves(self, cell: Cell, platform: str) -> Answer | None:
+        return self._resolves.get((cell.torch, cell.vllm), self._otherwise)
+
+    def links(self, cell: Cell) -> Answer | None:
+        return self._links.get((cell.torch, cell.vllm), self._otherwise)
+
+
+NO = Answer(False, "`_C.abi3.so` needs c10::f() and 2 more", cause="`_C` needs c10::f()")
+YES = Answer(True)
 
 
 def waiver(what: str, until: str = "2026-12-31", name: str = "known") -> str:
@@ -385,6 +411,162 @@ def test_half_of_the_baseline_is_too_little() -> None:
     assert told.unknown[0].cell == "py311-torch212-vllm019"
     assert "tox -e py311-torch212-vllm019 -- --platform cpu" in report.lines(told)
     assert held(*records, make(NEXT, passed()), under=SpecifierSet("==0.20.*")).exit_status == 0
+
+
+# The first rungs. vLLM 0.20.2 pins the baseline (2.11.0), and 0.19.1 pins 2.10.0.
+
+
+def on_cuda(torch: str, *cases: Case, **more: Any) -> Told:
+    return make(torch, *(cases or (passed(), passed("b"))), platform="cuda", **more)
+
+
+def test_what_was_built_for_the_baseline_cannot_be_asked_and_blames_nobody() -> None:
+    asks = FirstRungs(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    told = held(on_cuda(OLD), asks=asks, platforms=("cuda",))
+    assert (told.verdict, told.exit_status, told.failures) == ("not enough evidence", 3, ())
+    [unknown] = told.unknown
+    assert (unknown.rung, unknown.blocks, unknown.cell) == ("links", True, "py311-torch212-vllm020")
+    for text in (report.lines(told), report.page(told).replace("\\", "")):
+        assert "vLLM 0.20.2 pins torch 2.11.0, was built for that, and does not link with" in text
+        assert "Cannot be asked with these wheels: no regression, and no answer" in text
+        assert "1 cell cannot be asked" in text and ", 0 not known" in text
+        assert "of its cases 2 passed at py311-torch211-vllm020" in text
+        # To run it would only fail.
+        assert "tox -e" not in text
+    # On the CPU platform nothing of vLLM's is loaded.
+    [unknown] = held(make(OLD, passed()), asks=asks, platforms=("cpu",)).unknown
+    assert unknown.rung is None and "resolves is as far as is known" in unknown.reason
+
+
+def test_it_hides_no_failure_and_qualifies_nothing() -> None:
+    asks = FirstRungs(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    other = {"vllm": "0.32.0"}
+    both = on_cuda(OLD), on_cuda(OLD, **other)
+    assert held(*both, on_cuda(NEXT, **other), asks=asks).exit_status == 3
+    assert held(*both, on_cuda(NEXT, failed(), **other), asks=asks).exit_status == 1
+    # What is left out by name can be; what is accepted by name too.
+    narrow = SpecifierSet(">=0.28")
+    assert held(*both, on_cuda(NEXT, **other), asks=asks, under=narrow).exit_status == 0
+    accepted = waiver("signature = '`_C` needs c10::f()'\nplatform = 'cuda'")
+    told = held(*both, on_cuda(NEXT, **other), asks=asks, waivers=accepted)
+    assert (told.exit_status, [count for _, count in told.waivers]) == (0, [1])
+    assert "waived by known" in report.lines(told)
+    # And accepting all of it is still no evidence.
+    assert held(on_cuda(OLD), asks=asks, waivers=accepted).exit_status == 3
+
+
+def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
+    asks = FirstRungs(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    error = RunError("imports", "ImportError: undefined symbol: _ZN3c10E")
+    ran = make(NEXT, platform="cuda", error=error)
+    told = held(on_cuda(OLD), ran, asks=asks)
+    assert (told.exit_status, kinds(told), told.compared) == (3, [], 0)
+    assert [each.rung for each in told.unknown] == ["links"]
+    assert told.matches[0].candidate.path == ran[0]
+    # Where the wheels say nothing of it, the run does.
+    assert kinds(held(on_cuda(OLD), ran, asks=FirstRungs(otherwise=YES))) == [REGRESSION] * 2
+    assert kinds(held(on_cuda(OLD), ran)) == [REGRESSION] * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "asks", "records", "rung"),
+    [
+        # Nothing that a resolver says is of how a wheel was built.
+        (
+            Asked("torch", NEXT, OLD),
+            FirstRungs(resolves={(NEXT, "0.20.2"): replace(NO, by="asked on 2026-11-23")}),
+            [make(OLD, passed())],
+            "resolves",
+        ),
+        # torch promises its stable ABI to newer releases.
+        (
+            Asked("torch", NEXT, OLD),
+            FirstRungs(links={(NEXT, "0.20.2"): replace(NO, promised=True)}),
+            [on_cuda(OLD)],
+            "links",
+        ),
+        # It linked off-pin and does no longer: vLLM 0.19.1 was built for neither.
+        (
+            Asked("torch", NEXT, OLD),
+            FirstRungs(links={(OLD, "0.19.1"): YES, (NEXT, "0.19.1"): NO}),
+            [on_cuda(OLD, vllm="0.19.1")],
+            "links",
+        ),
+        # vLLM 0.20.2 pins this very torch.
+        (
+            Asked("vllm", "0.20.2", "0.19.1"),
+            FirstRungs(links={(OLD, "0.20.2"): NO}),
+            [on_cuda(OLD, vllm="0.19.1")],
+            "links",
+        ),
+    ],
+)
+def test_what_a_first_rung_lost_is_a_regression_with_its_reason(
+    asked: Asked, asks: Asks, records: list[Told], rung: str
+) -> None:
+    told = held(*records, asked=asked, asks=asks)
+    assert (told.verdict, told.exit_status, told.compared) == ("not qualified", 1, 0)
+    [failure] = told.failures
+    assert (failure.kind, failure.rung, failure.ran) == (REGRESSION, rung, False)
+    assert "needs c10::f()" in failure.signature and "2 more" in str(failure.reason)
+    assert f", {rung}: no run, the rung alone" in report.lines(told)
+    assert "1 regression," in report.page(told)
+    accepted = waiver(f"signature = '{failure.signature}'")
+    assert held(*records, asked=asked, asks=asks, waivers=accepted).exit_status == 3
+
+
+def test_a_baseline_that_failed_before_fails_otherwise_or_as_it_did() -> None:
+    fault = {"error": RunError("imports", "ImportError: no module x")}
+    lost = FirstRungs(resolves={(NEXT, "0.20.2"): NO})
+    [failure] = held(on_cuda(OLD, **fault), asks=lost).failures
+    assert (failure.kind, failure.before) == (FAILS_OTHERWISE, "ImportError: no module x")
+    both = FirstRungs(links={(OLD, "0.19.1"): NO, (NEXT, "0.19.1"): NO})
+    told = held(on_cuda(OLD, vllm="0.19.1", **fault), asks=both)
+    assert (told.exit_status, told.failures) == (3, ())
+
+
+def test_without_a_run_only_what_fails_at_its_own_pin_is_judged() -> None:
+    asked = Asked("vllm", "0.20.2", "0.19.1", ("cuda",))
+    ran = make(OLD, passed())  # on another platform
+    pin = FirstRungs(links={("2.11.0", "0.20.2"): NO}, otherwise=YES)
+    told = held(ran, asked=asked, asks=pin)
+    assert (told.exit_status, [each.place.cell for each in told.failures]) == (
+        1,
+        ["py310-torch211-vllm020"],
+    )
+    assert "so on Python 3.10, 3.11, 3.12, 3.13" in str(told.failures[0].reason)
+    off = FirstRungs(links={("2.12.1", "0.20.2"): NO}, otherwise=YES)
+    told = held(ran, asked=asked, asks=off)
+    assert (told.exit_status, told.failures) == (3, ())
+    [row] = [each for each in told.rungs if each.kind == REGRESSION]
+    assert (row.others, row.reason) == (("2.12.1",), "`_C` needs c10::f()")
+    lines = [line.split() for line in report.lines(told).splitlines()]
+    said = "cuda links -> no links torch 2.12.1 on Python 3.10, 3.11, 3.12 and 3.13 regression:"
+    assert [line[: len(said.split())] for line in lines].count(said.split()) == 1
+
+
+def test_a_python_that_the_candidate_is_not_for_cannot_be_asked() -> None:
+    asked = Asked("vllm", "0.32.0", "0.20.2")
+    records = [make("2.13.0", passed(), vllm="0.20.2", python="3.10")]
+    [unknown] = held(*records, asked=asked, asks=FirstRungs(otherwise=YES)).unknown
+    assert unknown.rung == "declared"
+    assert unknown.reason.startswith("cannot be asked: vLLM 0.32.0 needs Python >=3.11")
+
+
+def test_the_first_rungs_of_both_are_told_and_are_no_answer() -> None:
+    told = held(make(OLD, passed()), asks=FirstRungs(otherwise=YES))
+    assert told.exit_status == 3
+    assert {(each.platform, each.candidate.passed) for each in told.rungs} == {
+        ("cuda", "links"),
+        ("cpu", "resolves"),
+    }
+    assert "cuda  links -> links        vLLM 0.9.2 to " in report.lines(told)
+    assert "| cuda | links → links | vLLM 0.9.2 to " in report.page(told)
+    # Of a release that is not published nobody knows them.
+    asked = Asked("torch", "2.12.0rc3", OLD)
+    candidate = make("2.12.0rc3", passed())
+    told = held(make(OLD, passed()), candidate, asked=asked, asks=FirstRungs(otherwise=NO))
+    assert (told.exit_status, told.rungs) == (0, ())
 
 
 def test_what_only_the_candidate_ran_and_passes_is_no_evidence_either_way() -> None:
@@ -790,6 +972,44 @@ def test_a_qualified_candidate_passes_all_that_the_baseline_passes(
                     assert after[place][name] == how
 
 
+_ANSWER = st.sampled_from([None, YES, NO, replace(NO, promised=True)])
+_PAIRS = list(itertools.product((OLD, NEXT), ("0.19.1", "0.20.2")))
+_RUNGS = st.builds(
+    lambda resolves, links, otherwise: FirstRungs(
+        dict(zip(_PAIRS, resolves, strict=True)), dict(zip(_PAIRS, links, strict=True)), otherwise
+    ),
+    st.tuples(*[_ANSWER] * 4),
+    st.tuples(*[_ANSWER] * 4),
+    st.sampled_from([None, YES]),
+)
+
+
+def with_rungs(asks: Asks, *records: Told) -> Qualification:
+    return qualify(
+        Asked("torch", NEXT, OLD), records, NO_RULES, RELEASES, Waivers(), TODAY, asks=asks
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(_SIDE, _SIDE, _RUNGS)
+def test_no_first_rung_ever_qualifies(before: _Side, after: _Side, asks: Asks) -> None:
+    records = [*side(OLD, before), *side(NEXT, after)]
+    plain, told = judged(*records), with_rungs(asks, *records)
+    assert told.exit_status != 0 or plain.exit_status == 0
+    # No run here failed at a first rung, so none of its answers is taken back.
+    assert {each for each in told.failures if each.ran} == set(plain.failures)
+    assert told.compared == plain.compared
+
+
+@settings(deadline=None, max_examples=20)
+@given(_SIDE, _SIDE)
+def test_first_rungs_that_pass_change_no_verdict(before: _Side, after: _Side) -> None:
+    records = [*side(OLD, before), *side(NEXT, after)]
+    plain, told = judged(*records), with_rungs(FirstRungs(otherwise=YES), *records)
+    assert (told.verdict, told.failing) == (plain.verdict, plain.failing)
+    assert len(told.blocking) == len(plain.blocking)
+
+
 # The command
 
 
@@ -889,6 +1109,21 @@ def test_check_reads_the_waivers(here: Path, capsys: pytest.CaptureFixture[str])
     (here / "w.toml").write_text("[[waiver]]\nid = 'w'\nbecause = 'x'")
     assert cli.main(["check", "--waivers", "w.toml"]) == 2
     assert "matrix: w.toml: waiver 'w': because: unknown key" in capsys.readouterr().err
+
+
+def test_the_published_data_cannot_ask_torch_212_of_a_vllm_of_211(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """vLLM 0.20.2 is built for torch 2.11.0, and no vLLM pins torch 2.12."""
+    ask = [*ASK, "--platform", "cuda", "--json", str(ROOT / "results")]
+    assert cli.main(ask) == 3
+    told = json.loads(capsys.readouterr().out)
+    Draft202012Validator(SCHEMA).validate(told)
+    [unknown] = told["unknown"]
+    assert (unknown["rung"], unknown["cell"]) == ("links", "py312-torch212-vllm020")
+    assert "at::cuda::getCurrentCUDABlasHandle()" in unknown["signature"]
+    linked = [each["releases"] for each in told["rungs"] if each["candidate"]["passed"] == "links"]
+    assert [each for each in linked[0] if each in ("0.28.0", "0.32.0")] == ["0.28.0", "0.32.0"]
 
 
 def test_the_published_records_tell_what_torch_212_changed() -> None:

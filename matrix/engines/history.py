@@ -40,6 +40,7 @@ __all__ = [
     "Found",
     "History",
     "Listed",
+    "by_index",
     "newest_records",
     "pays",
 ]
@@ -183,6 +184,11 @@ def pays(places: Iterable[Place]) -> bool:
     return False
 
 
+def by_index(places: Sequence[Place]) -> bool:
+    """Whether to read these places by an index: where that pays and DuckDB is there, or needed."""
+    return pays(places) and (_duckdb() is not None or _needs_duckdb(places))
+
+
 def newest_records(places: Sequence[Place], late: str | None, progress: Progress) -> Found:
     """The records of which `tabulate` makes the table, as it would of all, and what is bad.
 
@@ -190,7 +196,7 @@ def newest_records(places: Sequence[Place], late: str | None, progress: Progress
     (`pays`), or where DuckDB is missing and nothing needs it, all records are read, one by one.
     """
     local = [place for place in places if isinstance(place, Path)]
-    if not pays(places) or (_duckdb() is None and not _needs_duckdb(places)):
+    if not by_index(places):
         records, errors = read_many(local)
         told = [(str(path), record.started) for path, record in records]
         seconds = times(record for _, record in records)
@@ -470,6 +476,28 @@ class History:
             FROM rows WHERE fault IS NULL GROUP BY content
             """,
             {"late": late or "9999"},
+        ).fetchall()
+        return found
+
+    def records(self, paths: Iterable[str]) -> tuple[dict[str, Record], list[MatrixError]]:
+        """The records at these paths (also inside archives), and what cannot be read any more."""
+        rows = self._db.execute(
+            "SELECT path, source, file, cell, platform, started FROM rows"
+            " WHERE path IN (SELECT unnest(?)) AND fault IS NULL ORDER BY path",
+            [list(paths)],
+        ).fetchall()
+        return self._read(rows)
+
+    def runs(self) -> list[tuple[str, str, str, str, str, str, bool, str | None, int, str]]:
+        """Every good record file, by path, without reading it.
+
+        Its path, cell, platform, start, torch, vLLM, whether it is whole, its error, how many cases
+        ran side by side, and the digest of what its verdict depends on.
+        """
+        found: list[tuple[str, str, str, str, str, str, bool, str | None, int, str]]
+        found = self._db.execute(
+            "SELECT path, cell, platform, started, torch, vllm, whole, error, jobs, judged"
+            " FROM rows WHERE fault IS NULL ORDER BY path"
         ).fetchall()
         return found
 

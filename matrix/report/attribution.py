@@ -11,7 +11,17 @@ from matrix.bisection import BAD, GOOD
 from matrix.report.text import aligned, clean, clip, code, markdown, tabular
 from matrix.search import Search
 
-__all__ = ["content", "entries", "lines", "search_lines", "section", "summary", "to_json"]
+__all__ = [
+    "content",
+    "deciding",
+    "entries",
+    "lines",
+    "search_lines",
+    "section",
+    "summary",
+    "to_json",
+    "what",
+]
 
 _SCHEMA = 1
 _WIDEST = 400
@@ -42,13 +52,24 @@ def lines(attributions: Sequence[Attribution], *, wide: int = _WIDEST) -> str:
         width = max(len(_case(each)) for each in group)
         for each in group:
             said.append(f"    {_case(each):<{width}}  {clip(_symptoms(each.symptoms), wide)}")
-        if first.answer == UNKNOWN and not first.missing:
-            said.append("    no run that can work and is missing would tell more")
-        for missing in first.missing:
-            said.append(
-                f"    to know {missing.why}: {missing.name} on {missing.platform}{_with(missing)}"
-            )
+        said += [f"    {each}" for each in deciding(first)]
     return "\n".join([*said, "", summary(attributions)]) + "\n"
+
+
+def deciding(attribution: Attribution) -> list[str]:
+    """The runs that would decide or tell more, one line each; or that none would."""
+    if attribution.answer == UNKNOWN and not attribution.missing:
+        return ["no run that can work and is missing would tell more"]
+    return [
+        f"to know {each.why}: {each.name} on {each.platform}{_with(each)}"
+        for each in attribution.missing
+    ]
+
+
+def what(attribution: Attribution) -> str:
+    """The counters that it speaks of; "" for a failure, which its sentence has already."""
+    counters = [each for each in attribution.symptoms if each.kind != FAILS]
+    return _symptoms(counters)
 
 
 def summary(attributions: Sequence[Attribution]) -> str:

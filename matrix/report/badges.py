@@ -7,6 +7,7 @@ decides, it names the platform: `compatible (cpu)`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from matrix.records import PLATFORMS
@@ -14,10 +15,14 @@ from matrix.report.page import template
 from matrix.report.table import Entry, Table
 from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED
 
-__all__ = ["FOLDER", "badge", "render"]
+__all__ = ["FOLDER", "badge", "is_own", "render"]
 
 FOLDER = "badges"
 _COLOURS = {COMPATIBLE: "#1a7a37", DRIFT: "#8f5f00", INCOMPATIBLE: "#b3261e", UNTESTED: "#59636f"}
+_OWN = re.compile(
+    r'<svg xmlns="http://www\.w3\.org/2000/svg" width="\d+" height="20" role="img"'
+    r' aria-label="torch (?P<torch>\d+\.\d+) \| vLLM (?P<vllm>\d+\.\d+): [a-z]+(?: \([a-z]+\))?">\n'
+)
 _WIDTH, _MARGIN = 6.6, 12
 """Pixels of an average letter of the 11 px font, and those around a word."""
 
@@ -29,7 +34,7 @@ def render(table: Table) -> Mapping[str, str]:
     for torch, vllm in pairs:
         entry = _decisive(table, torch, vllm)
         if entry is not None:
-            name = f"torch{torch.replace('.', '')}-vllm{vllm.replace('.', '')}.svg"
+            name = _name(torch, vllm)
             label = f"torch {torch} | vLLM {vllm}"
             told = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
             where = entry.record.platform if entry.record.platform != PLATFORMS[0] else None
@@ -47,7 +52,8 @@ def badge(label: str, verdict: str, told: str = "", platform: str | None = None)
     return str(
         template("badge.svg.j2").render(
             label=label,
-            verdict=said,
+            verdict=verdict,
+            said=said,
             told=told,
             split=split,
             width=split + right,
@@ -55,6 +61,20 @@ def badge(label: str, verdict: str, told: str = "", platform: str | None = None)
         )
         + "\n"
     )
+
+
+def is_own(name: str, text: str) -> bool:
+    """Whether a file of this name is surely a badge made here: it says the pair that it is named.
+
+    >>> is_own("torch210-vllm019.svg", "<svg>mine</svg>")
+    False
+    """
+    found = _OWN.match(text)
+    return found is not None and name == _name(found["torch"], found["vllm"])
+
+
+def _name(torch: str, vllm: str) -> str:
+    return f"torch{torch.replace('.', '')}-vllm{vllm.replace('.', '')}.svg"
 
 
 def _decisive(table: Table, torch: str, vllm: str) -> Entry | None:

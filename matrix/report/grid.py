@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matrix.grid import Grid, Square
 from matrix.ladder import Climb
 from matrix.records import RUNGS
-from matrix.report.text import aligned, clean, listed, markdown, tabular
+from matrix.report.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.verdicts import COMPATIBLE, DRIFT, UNTESTED
 
 __all__ = ["content", "lines", "section", "squares"]
@@ -266,27 +266,9 @@ def _where(grid: Grid, places: Iterable[tuple[int, int]]) -> str:
     for row, columns in by_row.items():
         by_columns.setdefault(tuple(columns), []).append(row)
     return "; ".join(
-        f"vLLM {_runs([each.version for each in grid.rows], rows)} under torch "
-        f"{_runs([each.version for each in grid.columns], columns)}"
+        f"vLLM {spans([each.version for each in grid.rows], rows)} under torch "
+        f"{spans([each.version for each in grid.columns], columns)}"
         for columns, rows in by_columns.items()
-    )
-
-
-def _runs(names: Sequence[str], places: Sequence[int]) -> str:
-    """Names by their places, neighbours as a range.
-
-    >>> _runs(["2.9", "2.10", "2.11", "2.12", "2.13"], [0, 2, 3, 4])
-    '2.9, 2.11 to 2.13'
-    """
-    spans: list[list[int]] = []
-    for place in places:
-        if spans and place == spans[-1][-1] + 1:
-            spans[-1].append(place)
-        else:
-            spans.append([place])
-    return ", ".join(
-        names[span[0]] if len(span) == 1 else f"{names[span[0]]} to {names[span[-1]]}"
-        for span in spans
     )
 
 

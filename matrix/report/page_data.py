@@ -10,11 +10,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from matrix.attribution import CHANGED, Attribution
 from matrix.cells import Cell
 from matrix.expectations import Expected
 from matrix.grid import Grid, Square, ran_cell
 from matrix.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step
 from matrix.records import PLATFORMS, RUNGS, STARTS, Case
+from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
 from matrix.report.table import Entry, Table
 from matrix.report.text import clean, clip
@@ -35,7 +37,10 @@ History = Mapping[tuple[str, str, str, str], Sequence[tuple[str, float]]]
 _STATES = (PASSED, FAILED, UNKNOWN, NOT_NEEDED)
 _CASE_VERDICTS = (*VERDICTS, NOT_APPLICABLE)
 _NUMBER = re.compile(r"(?<!\w)(?:0|[1-9][0-9]{0,8})(?!\w)", re.ASCII)
-_TEXT, _LINE, _LINES, _POINTS = 600, 240, 60, 60
+_TEXT, _LINE, _LINES, _POINTS, _SENTENCE = 600, 240, 60, 60, 400
+_MOST_CHANGES = 50
+"""Of how many counters that only changed it is told whose doing that is, so that the page stays
+small. Of what fails or drifts it always is."""
 _SHOWN_PACKAGES = ("torch", "torchvision", "torchaudio", "triton", "vllm", "transformers")
 _PROVENANCE = (
     "torch",
@@ -162,6 +167,7 @@ class _Packing:
         self._split: dict[str, tuple[int, ...]] = {}
         self._steps, self._climbs, self._squares = _Pool(), _Pool(), _Pool()
         self._names, self._counts, self._expected = _Pool(), _Pool(), _Pool()
+        self._changes = 0
         self._whats, self._traces, self._facts, self._pairs = _Pool(), _Pool(), _Pool(), _Pool()
 
     def table(self, table: Table) -> dict[str, object]:
@@ -190,7 +196,10 @@ class _Packing:
                 for row, vllm in enumerate(grid.rows)
                 for column, torch in enumerate(grid.columns)
             }
-        content["entries"] = [self._entry(each, places, grid) for each in table.entries]
+        blamed: dict[tuple[Cell, str], list[Attribution]] = {}
+        for told in table.attributions:
+            blamed.setdefault((told.cell, told.platform), []).append(told)
+        content["entries"] = [self._entry(each, places, grid, blamed) for each in table.entries]
         return content | {
             "texts": self._texts.held,
             "lines": self._lines.held,
@@ -271,6 +280,7 @@ class _Packing:
         entry: Entry,
         places: Mapping[tuple[str, str, str], tuple[int, int]],
         grid: Grid | None,
+        blamed: Mapping[tuple[Cell, str], Sequence[Attribution]],
     ) -> list[object]:
         record, verdict = entry.record, entry.verdict
         cell = ran_cell(record) or self._environments.get(record.cell)
@@ -300,6 +310,7 @@ class _Packing:
             self._provenance(entry),
             "".join([self._case(case, judged) for case, judged in entry.cases]),
             self._past(entry),
+            [] if cell is None else self._blame(entry, blamed.get((cell, record.platform), ())),
         ]
 
     def _case(self, case: Case, verdict: CaseVerdict) -> str:
@@ -377,11 +388,41 @@ class _Packing:
         numbers = [max(0, cut)]
         for line in lines[-_LINES:]:
             if line not in self._split:
-                shape, found = _split(_line(line))
-                self._split[line] = (self._lines.place(shape, shape), *found)
+                self._split[line] = tuple(self._numbers(_line(line)))
             numbers += self._split[line]
         packed = coded(numbers)
         return self._traces.place(packed, packed)
+
+    def _numbers(self, line: str) -> list[int]:
+        """A line as the place of its shape, and its numbers."""
+        shape, found = _split(line)
+        return [self._lines.place(shape, shape), *found]
+
+    def _blame(self, entry: Entry, attributions: Iterable[Attribution]) -> list[object]:
+        """Whose fault: the place of the case (-1 is the run), the answer, and lines of text.
+
+        These are its sentence, the counters that it is of, and what would decide. Sentences share
+        most of their words but for the versions in them.
+        """
+        places = {case.case: at for at, (case, _) in enumerate(entry.cases)}
+        told: list[object] = []
+        left_out = 0
+        for each in attributions:
+            if each.symptoms[0].kind == CHANGED:
+                self._changes += 1
+                if self._changes > _MOST_CHANGES:
+                    left_out += 1
+                    continue
+            lines = each.evidence, what(each), *deciding(each)
+            told.append([places.get(each.case, -1), self._text(each.answer), self._said(lines)])
+        if left_out:
+            line = f"of {left_out} more changes it stands in compatibility.json"
+            told.append([-1, self._text("not told here"), self._said([line, ""])])
+        return told
+
+    def _said(self, lines: Iterable[str]) -> str:
+        """Lines of text, packed."""
+        return coded(at for line in lines for at in self._numbers(_shown(line, _SENTENCE)))
 
     def _past(self, entry: Entry) -> list[object]:
         """The seconds of each start over time, where there are two at least."""

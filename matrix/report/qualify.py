@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import TypeVar
 
+from packaging.version import Version
+
 from matrix.qualify import (
     AS_BEFORE,
     EXPECTED,
@@ -41,13 +43,15 @@ from matrix.report.text import (
     markdown,
     plural,
     seconds,
+    spans,
     tabular,
 )
+from matrix.rungs import CANNOT_ASK, Rungs, Standing
 from matrix.waivers import Place, Waiver
 
 __all__ = ["QUALIFY_SCHEMA", "lines", "page", "render"]
 
-QUALIFY_SCHEMA = 1
+QUALIFY_SCHEMA = 2
 
 _MARKS = {QUALIFIED: "✅", NOT_QUALIFIED: "❌", NOT_ENOUGH: "❔"}
 _FAILURES = {
@@ -65,6 +69,8 @@ _DRIFTS = {
     NEW: "Counters that the baseline did not count",
     NOT_JUDGED: "Counters that changed, and that are not judged",
 }
+_UNASKED = "Cannot be asked with these wheels: no regression, and no answer"
+_FIRST = "First rungs, which need no run; to pass them is no answer"
 _MOST_NAMES = 2
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
@@ -84,8 +90,9 @@ def lines(told: Qualification) -> str:
         drifts = [each for each in told.drifts if each.kind == kind]
         if drifts:
             said += ["", title, *_drift_lines(drifts)]
-    if told.unknown:
-        said += ["", "Not known", *(f"  {clean(each)}" for each in _unknown_lines(told))]
+    for title, unknown in _unknowns(told):
+        said += ["", title, *(f"  {clean(each)}" for each in _unknown_lines(unknown))]
+    said += _rung_lines(told.rungs, PROJECTS[told.asked.other])
     said += _time_lines(told)
     if told.waivers or told.expired or told.idle:
         said += ["", "Waivers", *(f"  {clean(each)}" for each in _waiver_lines(told))]
@@ -116,9 +123,10 @@ def page(told: Qualification) -> str:
         parts += ["### Effective flags that differ\n", flags + "\n"]
     for kind, title in _DRIFTS.items():
         parts += _drift_parts([each for each in told.drifts if each.kind == kind], title)
-    if told.unknown:
-        unknown = "\n".join(f"- {markdown(each)}" for each in _unknown_lines(told))
-        parts += ["### Not known\n", unknown + "\n"]
+    for title, unknown in _unknowns(told):
+        listing = "\n".join(f"- {markdown(each, 600)}" for each in _unknown_lines(unknown))
+        parts += [f"### {title}\n", listing + "\n"]
+    parts += _rung_parts(told.rungs, PROJECTS[told.asked.other])
     parts += _time_parts(told)
     parts += _waiver_parts(told)
     notes = _notes(told)
@@ -155,6 +163,7 @@ def render(told: Qualification) -> str:
                 "signature": each.signature,
                 "reason": each.reason,
                 "before": each.before,
+                "ran": each.ran,
                 **_waived_content(each),
             }
             for each in told.failures
@@ -190,9 +199,22 @@ def render(told: Qualification) -> str:
                 "reason": each.reason,
                 "blocks": each.blocks and each.waiver is None,
                 "signature": each.signature,
+                "rung": each.rung,
                 **_waived_content(each),
             }
             for each in told.unknown
+        ],
+        "rungs": [
+            {
+                "platform": each.platform,
+                "baseline": {"passed": each.baseline.passed, "fails": each.baseline.fails},
+                "candidate": {"passed": each.candidate.passed, "fails": each.candidate.fails},
+                "kind": each.kind,
+                "reason": each.reason,
+                "releases": list(each.others),
+                "pythons": list(each.pythons),
+            }
+            for each in told.rungs
         ],
         "times": [
             {
@@ -229,12 +251,14 @@ def _counts(told: Qualification) -> str:
     broken = kinds.count(REGRESSION) + kinds.count(FAILS_OTHERWISE)
     waived = sum(count for _, count in told.waivers)
     where = f" in {plural(len(failing), 'case')}" if drifts else ""
+    unasked = sum(each.rung is not None for each in told.blocking)
     parts = [
         plural(broken, "regression"),
         plural(kinds.count(REPAIR), "repair"),
         f"{plural(drifts, 'drift')}{where}",
         *([f"{waived} waived"] if waived else []),
-        f"{len(told.blocking)} not known",
+        f"{sum(each.rung is None for each in told.blocking)} not known",
+        *([f"{plural(unasked, 'cell')} cannot be asked"] if unasked else []),
     ]
     cells = sum(match.compared > 0 for match in told.matches)
     return f"{plural(told.compared, 'case')} of {plural(cells, 'cell')} compared: " + ", ".join(
@@ -251,6 +275,11 @@ def _why(told: Qualification) -> list[str]:
         said.append(f"{plural(told.unread, 'record')} could not be read, and may decide")
     if told.verdict == NOT_ENOUGH and told.blocking and told.compared:
         said.append("what the baseline answers must have an answer; see what is not known")
+    if any(each.rung == "links" for each in told.blocking):
+        said.append(
+            "what cannot be asked with these wheels has no answer until one is built for that"
+            " torch; --under asks without it, and a waiver of its signature accepts that"
+        )
     return said
 
 
@@ -259,9 +288,7 @@ def _failure_lines(failures: Sequence[Failure]) -> list[str]:
     for signature, of in _group(failures, lambda each: each.signature).items():
         said.append(f"  {clip(clean(signature), 200)}")
         for (place, rung), cases in _group(of, lambda each: (each.place, each.rung)).items():
-            said += [
-                f"    {_at(place)}, {rung}: {_named(each.case)}{_marked(each)}" for each in cases
-            ]
+            said += [f"    {_at(place)}, {rung}: {_whole(each)}{_marked(each)}" for each in cases]
         before = sorted({each.before for each in of if each.before and each.before != signature})
         said += [f"    at the baseline: {clip(clean(each), 200)}" for each in before]
     return said
@@ -278,7 +305,7 @@ def _failure_parts(failures: Sequence[Failure]) -> list[str]:
                 code(each.place.cell),
                 each.place.platform,
                 f"{each.place.torch}, {each.place.vllm}",
-                code(_named(each.case)),
+                code(_whole(each)),
                 markdown(each.rung or "-"),
                 markdown(each.reason or ""),
                 markdown(_mark(each)),
@@ -395,10 +422,19 @@ def _flag_lines(told: Qualification) -> list[str]:
     return said
 
 
-def _unknown_lines(told: Qualification) -> list[str]:
+def _unknowns(told: Qualification) -> list[tuple[str, list[Unknown]]]:
+    """What is not known, and what cannot be: each with its title, where there is some."""
+    groups = [
+        ("Not known", [each for each in told.unknown if each.rung is None]),
+        (_UNASKED, [each for each in told.unknown if each.rung is not None]),
+    ]
+    return [(title, unknown) for title, unknown in groups if unknown]
+
+
+def _unknown_lines(unknown: Sequence[Unknown]) -> list[str]:
     """What is not known, those that block first; the same reason of many cases in one line."""
     groups = _group(
-        sorted(told.unknown, key=lambda each: not each.blocks),
+        sorted(unknown, key=lambda each: not each.blocks),
         lambda each: (each.cell, each.platform, each.reason, _mark(each), each.blocks),
     )
     said = []
@@ -406,10 +442,64 @@ def _unknown_lines(told: Qualification) -> list[str]:
         names = [_named(each.case) for each in of if each.case is not None]
         cases = f", {_few(names)}" if names else ""
         said.append(
-            f"{cell} on {platform}{cases}: {clip(clean(reason), 200)}{f' ({mark})' if mark else ''}"
+            f"{cell} on {platform}{cases}: {clip(clean(reason), 400)}{f' ({mark})' if mark else ''}"
             f"{'' if blocks else '; this does not count'}"
         )
     return said
+
+
+def _rung_rows(rungs: Sequence[Rungs], project: str) -> list[list[str]]:
+    """The first rungs as columns of plain text: both standings, of what, and what it means.
+
+    What fares alike but for its reason is one row, with the reasons in it.
+    """
+    groups = _group(
+        rungs, lambda each: (each.platform, each.baseline, each.candidate, each.kind, each.pythons)
+    )
+    order = list(dict.fromkeys(other for each in rungs for other in each.others))
+    order.sort(key=Version)
+    rows = []
+    for (platform, before, after, kind, pythons), of in groups.items():
+        others = {other for each in of for other in each.others}
+        places = [at for at, other in enumerate(order) if other in others]
+        on = f" on Python {listed(pythons)}" if pythons else ""
+        reasons = list(dict.fromkeys(clean(each.reason) for each in of if each.reason))
+        more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        why = f"{clip(reasons[0], 160)}{more}" if reasons and kind is not None else ""
+        rows.append(
+            [
+                platform,
+                f"{_standing(before)} -> {_standing(after)}",
+                f"{project} {spans(order, places)}{on}",
+                ": ".join(filter(None, [_KINDS.get(kind, kind) if kind else "", why])),
+            ]
+        )
+    return rows
+
+
+_KINDS = {CANNOT_ASK: "cannot be asked with these wheels"}
+
+
+def _standing(standing: Standing) -> str:
+    return f"no {standing.fails}" if standing.fails else standing.passed or "not asked"
+
+
+def _rung_lines(rungs: Sequence[Rungs], project: str) -> list[str]:
+    if not rungs:
+        return []
+    rows = aligned([[f"  {row[0]}", *row[1:]] for row in _rung_rows(rungs, project)])
+    return ["", _FIRST, *rows]
+
+
+def _rung_parts(rungs: Sequence[Rungs], project: str) -> list[str]:
+    if not rungs:
+        return []
+    rows = [
+        [platform, markdown(change.replace("->", "→")), markdown(what), markdown(why)]
+        for platform, change, what, why in _rung_rows(rungs, project)
+    ]
+    head = ["platform", "baseline → candidate", f"with {project}", ""]
+    return [f"### {_FIRST}\n", tabular(head, rows)]
 
 
 def _time_lines(told: Qualification) -> list[str]:
@@ -512,11 +602,15 @@ def _notes(told: Qualification) -> list[str]:
 
 def _commands(told: Qualification) -> list[str]:
     """What runs the candidate's cells again, or for the first time, and asks this question."""
-    cells = {(each.cell, each.platform): None for each in told.unknown if each.blocks}
+    asked = told.asked
+    cells = {
+        (each.cell, each.platform): None
+        for each in told.unknown
+        if each.blocks and each.rung is None
+    }
     for match in told.matches:
         place = match.candidate.place
         cells[place.cell, place.platform] = None
-    asked = told.asked
     which = asked.platforms[0] if len(asked.platforms) == 1 else "all"
     more = "".join(f" --python {each}" for each in asked.pythons)
     more += f" --under '{asked.under}'" if asked.under else ""
@@ -648,6 +742,10 @@ def _marked(each: Failure | Drift | Unknown) -> str:
 
 def _at(place: Place) -> str:
     return f"{place.cell} on {place.platform}"
+
+
+def _whole(failure: Failure) -> str:
+    return _named(failure.case) if failure.ran else "no run, the rung alone"
 
 
 def _named(case: str | None) -> str:

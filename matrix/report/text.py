@@ -16,6 +16,7 @@ __all__ = [
     "plural",
     "ratio",
     "seconds",
+    "spans",
     "tabular",
 ]
 
@@ -124,3 +125,21 @@ def plural(count: int, word: str) -> str:
 def listed(words: Sequence[str]) -> str:
     """Words as a sentence lists them: `a, b and c`. Needs one at least."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def spans(names: Sequence[str], places: Sequence[int]) -> str:
+    """Names by their places, neighbours as a range.
+
+    >>> spans(["2.9", "2.10", "2.11", "2.12", "2.13"], [0, 2, 3, 4])
+    '2.9, 2.11 to 2.13'
+    """
+    found: list[list[int]] = []
+    for place in places:
+        if found and place == found[-1][-1] + 1:
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return ", ".join(
+        names[span[0]] if len(span) == 1 else f"{names[span[0]]} to {names[span[-1]]}"
+        for span in found
+    )

@@ -59,7 +59,7 @@ function start() {
   const seconds = (tenths) => (tenths < 0 || tenths === undefined ? "-" : (tenths / 10).toFixed(1));
 
   // Entries: the records, by the place of their cell.
-  const E = { cell: 0, platform: 1, row: 2, column: 3, python: 4, verdict: 5, rung: 6, reason: 7, off: 8, part: 9, file: 10, started: 11, flags: 12, imports: 13, seconds: 14, facts: 15, cases: 16, past: 17 };
+  const E = { cell: 0, platform: 1, row: 2, column: 3, python: 4, verdict: 5, rung: 6, reason: 7, off: 8, part: 9, file: 10, started: 11, flags: 12, imports: 13, seconds: 14, facts: 15, cases: 16, past: 17, blame: 18 };
   const W = { name: 0, outcome: 1, verdict: 2, rung: 3, reason: 4, signature: 5, model: 6, flags: 7, trace: 8, starts: 9, rules: 11 };
   // The cases of an entry: what each showed, and the seconds of its starts by part.
   const casesOf = (entry) => {
@@ -345,6 +345,11 @@ function start() {
     if (!starts.some((each) => each.ran)) return outcome === "not applicable" ? "does not apply here" : "no start ran to its end";
     return starts.map((each) => (each.ran ? each.name + " " + seconds(each.seconds.get("total")) + " s" : "no " + each.name + " start")).join(", ");
   };
+  // Whose fault, and what would decide: of a case by its place, of the run as a whole at -1.
+  const blame = (entry, at, level) => entry[E.blame].filter((each) => each[0] === at).flatMap((each) => {
+    const [said, what, ...runs] = traceText(decoded(each[2])).split("\n");
+    return [el(level, {}, "Whose fault: " + text(each[1])), el("p", {}, said), what ? el("p", {}, "It is of: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, run))) : null];
+  });
   function caseDetail(entry, one, at) {
     const what = one.what, starts = startsOf(one), parts = [];
     const [cold, warm] = starts.map((each) => each.seconds.get("total"));
@@ -353,6 +358,7 @@ function start() {
     const outcome = text(what[W.outcome]).replace("_", " ");
     parts.push(el("p", {}, el("b", {}, verdict), (outcome === verdict ? "" : ", outcome " + outcome) + (what[W.model] ? ", model " + text(what[W.model]) : "")), told);
     if (what[W.signature]) parts.push(el("h4", {}, "Signature"), el("p", {}, el("code", {}, text(what[W.signature]))));
+    parts.push(...blame(entry, at, "h4"));
     const counted = countersTable(starts, what);
     if (counted.length) parts.push(el("h4", {}, "Counters"), ...counted);
     const names = [...new Set(starts.flatMap((each) => [...each.seconds.keys()]))].sort((a, b) => (b === "total") - (a === "total"));
@@ -374,7 +380,7 @@ function start() {
     return shown;
   }
   function recordParts(at) {
-    const entry = D.entries[at], parts = [];
+    const entry = D.entries[at], parts = blame(entry, -1, "h3");
     parts.push(el("h3", {}, "Cases" + (entry[E.part] ? ": " + text(entry[E.part]) : "")));
     parts.push(...(entry[E.cases] ? casesOf(entry).map((one, place) => caseDetail(entry, one, place)) : [el("p", {}, "No case was run.")]));
     parts.push(el("h3", {}, "Provenance"));

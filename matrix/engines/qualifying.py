@@ -1,0 +1,47 @@
+"""The records that a qualification asks for: all of a few, or of many those that an index names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matrix.engines.history import History, Place, by_index
+from matrix.errors import MatrixError
+from matrix.qualify import Aside, Asked
+from matrix.records import Record, read_many
+from matrix.releases import Releases
+from matrix.selection import Run, select
+
+__all__ = ["Read", "read"]
+
+
+@dataclass(frozen=True)
+class Read:
+    """The records that were read, one error for each file that is bad, and what was left out.
+
+    `count` are all good records of the places, read or not.
+    """
+
+    records: list[tuple[Path, Record]]
+    errors: list[MatrixError]
+    count: int
+    aside: Aside
+
+
+def read(
+    places: Sequence[Place], asked: Asked, releases: Releases, progress: Callable[[str], None]
+) -> Read:
+    """Read what the question needs; the same is told of it with an index and without.
+
+    Raises HistoryError where an archive or an object store is named and DuckDB is missing.
+    """
+    if not by_index(places):
+        records, errors = read_many([place for place in places if isinstance(place, Path)])
+        return Read(records, list(errors), len(records), Aside())
+    with History(places, progress) as history:
+        runs = [Run(*each) for each in history.runs()]
+        paths, aside = select(asked, runs, releases)
+        found, faults = history.records(paths)
+        some = [(Path(path), record) for path, record in found.items()]
+        return Read(some, [*history.errors, *faults], len(runs), aside)

@@ -1,0 +1,78 @@
+"""matrix.answers: what the package's data says of a cell, on small tables made here."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from matrix.answers import load_answers
+from matrix.cells import Cell
+from matrix.releases import load_releases
+from matrix.symbols import (
+    Extension,
+    Library,
+    Names,
+    TorchSymbols,
+    VllmSymbols,
+    Wheel,
+    dump,
+    file_name,
+)
+
+RELEASES = load_releases()
+SHIM, CXX = "aoti_torch_new_thing", "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"
+CORE = "vllm/_C.abi3.so"
+
+
+def tables(folder: Path, *extensions: Extension) -> Path:
+    """vLLM 0.20.2, which pins torch 2.11.0, and torches of which only the pin exports all."""
+    folder.mkdir()
+    wheel = Wheel("vllm", "0.20.2", "vllm.whl", "00")
+    (folder / file_name("vllm", "0.20.2")).write_bytes(dump(VllmSymbols(wheel, extensions, {})))
+    for version, exports in (("2.10.0", ()), ("2.11.0", (SHIM, CXX)), ("2.12.1", ())):
+        names = Names.of(each.encode() for each in exports)
+        table = TorchSymbols(
+            Wheel("torch", version, "torch.whl", "00"), (Library("libtorch.so", (), names),)
+        )
+        (folder / file_name("torch", version)).write_bytes(dump(table))
+    return folder
+
+
+def core(*imports: str, needed: tuple[str, ...] = ("libtorch.so",)) -> Extension:
+    return Extension(CORE, None, needed, (), imports, {}, (), None)
+
+
+STABLE = core(SHIM)
+
+
+@pytest.mark.parametrize(
+    ("torch", "extension", "ok", "promised"),
+    [
+        ("2.11.0", STABLE, True, False),
+        ("2.12.1", STABLE, False, True),
+        # An older torch never promised what came later, and C++ is promised by none.
+        ("2.10.0", STABLE, False, False),
+        ("2.12.1", core(SHIM, CXX), False, False),
+        # A library of another CUDA is not torch's to keep, and a feature is not the core.
+        ("2.12.1", core(needed=("libtorch.so", "libcudart.so.12")), False, False),
+        ("2.12.1", replace(STABLE, path="vllm/third_party/deep_gemm/_C.abi3.so"), True, False),
+    ],
+)
+def test_what_the_stable_abi_promises(
+    tmp_path: Path, torch: str, extension: Extension, ok: bool, promised: bool
+) -> None:
+    answers = load_answers(RELEASES, tables=tables(tmp_path / "tables", extension))
+    found = answers.links(Cell("3.12", torch, "0.20.2"))
+    assert found is not None and (found.ok, found.promised) == (ok, promised)
+
+
+def test_the_package_s_tables_break_no_promise() -> None:
+    """No published torch has taken a symbol from its stable ABI that a published vLLM uses."""
+    answers = load_answers(RELEASES)
+    found = [
+        answers.links(Cell("3.12", torch.version, vllm.version))
+        for torch in RELEASES.torch
+        for vllm in RELEASES.vllm
+    ]
+    assert sum(each is not None and not each.ok for each in found) > 0
+    assert not any(each.promised for each in found if each is not None)
