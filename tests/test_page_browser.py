@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from matrix.attribution import attribute
-from matrix.expectations import parse_expectations
+from matrix.expectations import VersionRange, parse_expectations
 from matrix.grid import environments, runs, survey
+from matrix.notes import Note
 from matrix.records import Case, Record, Start
 from matrix.releases import load_releases
 from matrix.report import page as report
@@ -91,6 +92,7 @@ RECORDS = [
     record("py311-torch212-vllm020", "2.12.1", "0.20.2", "cuda", failing()),
     record("py311-torch210-vllm017", "2.10.0.dev1", "0.17.1", "cpu", moe()),
 ]
+NOTES = (Note("a", EVIL, ("results/cuda/a.json",), "cuda", VersionRange(">=2.11"), VersionRange()),)
 HISTORY = {
     ("py311-torch210-vllm019", "cuda", "moe", start): [
         (f"2026-{month:02}-01T00:00:00Z", base + month) for month in range(1, 11)
@@ -103,7 +105,8 @@ def tabled(records: Iterable[tuple[Path, Record]]) -> Table:
     found = tabulate(records, RULES, releases=RELEASES)
     judged = [(each.record, each.verdict) for each in found.entries]
     grid = survey(RELEASES, seen=runs(judged, RELEASES))
-    return replace(found, grid=grid, attributions=attribute(judged, RELEASES, grid))
+    blamed = attribute(judged, RELEASES, grid)
+    return replace(found, grid=grid, attributions=blamed, notes=NOTES)
 
 
 @pytest.fixture(scope="module")
@@ -465,6 +468,18 @@ def test_back_closes_the_cell_and_keeps_the_filters(opened: Any) -> None:
     panel.wait_for(state="hidden")
     assert page.url.endswith("#pin=on")
     assert page.input_value("[name=pin]") == "on"
+
+
+def test_a_note_stands_beside_its_pairs(opened: Any) -> None:
+    page = opened()
+    page.click(DRIFT)
+    assert page.inner_text("#detail .note") == f"To know: {EVIL} Evidence: results/cuda/a.json"
+    page.locator("fieldset").nth(0).get_by_text("cpu").click()
+    assert page.locator("#detail .note").count() == 0
+    page.keyboard.press("Escape")
+    page.locator("fieldset").nth(0).get_by_text("cuda").click()
+    page.click(PIN)
+    assert page.locator("#detail .note").count() == 0
 
 
 def test_a_record_without_a_place_closes_with_back_too(opened: Any) -> None:

@@ -15,6 +15,7 @@ from matrix.cells import Cell
 from matrix.expectations import Expected
 from matrix.grid import Grid, Square, ran_cell
 from matrix.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step
+from matrix.notes import Note
 from matrix.records import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
@@ -200,8 +201,15 @@ class _Packing:
         for told in table.attributions:
             blamed.setdefault((told.cell, told.platform), []).append(told)
         content["entries"] = [self._entry(each, places, grid, blamed) for each in table.entries]
+        notes = [
+            [PLATFORMS.index(platform), *place, self._note(each)]
+            for each in table.notes
+            for (platform, torch, vllm), place in places.items()
+            if each.covers(platform, torch, vllm)
+        ]
         return content | {
             "texts": self._texts.held,
+            "notes": notes,
             "lines": self._lines.held,
             "steps": self._steps.held,
             "climbs": self._climbs.held,
@@ -254,6 +262,10 @@ class _Packing:
         if not text:
             return 0
         return self._texts.place(text, _shown(text, _TEXT)) if text else 0
+
+    def _note(self, note: Note) -> int:
+        text = f"{note.text} Evidence: {', '.join(note.evidence)}"
+        return self._texts.place(text, _shown(text, len(text)))
 
     def _square(self, square: Square) -> int:
         shown = square.climbs.index(square.shown)

@@ -419,6 +419,7 @@ function start() {
     const entry = at === undefined ? null : D.entries[at];
     const why = (entry && text(entry[E.reason])) || reasonOf(climb);
     if (why) parts.push(el("p", { class: climb[C.verdict] === INCOMPATIBLE ? "said" : "" }, why));
+    for (const [platform, ...place] of D.notes) if (D.platforms[platform] === state.platform && place[0] === row && place[1] === column) parts.push(el("p", { class: "note" }, el("b", {}, "To know: "), text(place[2])));
     const list = el("div", { class: "pythons", role: "group", "aria-label": "Python" });
     D.pythons.forEach((name, place) => {
       const of = climbOf(found, place);
