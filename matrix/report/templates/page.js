@@ -297,7 +297,7 @@ function start() {
     const line = (name, scope, cells) => el("tr", {}, ...cells.map((each, at) => {
       const kind = at === 0 || name === "th" ? "th" : "td";
       const said = String(each === undefined ? "" : each.said !== undefined ? each.said : each);
-      const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, ...(each && each.nodeType ? [each] : breakable(said)));
+      const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, ...(each && each.nodeType ? [each] : kind === "th" ? breakable(said) : [said]));
       if (at >= right) made.classList.add("n");
       if (each && each.differs) made.classList.add("diff");
       return made;
