@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -266,9 +266,8 @@ def read_many(places: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[R
         if not place.exists():
             errors.append(RecordError(f"{place}: no such folder or record; name one that is there"))
             continue
-        for path in place.rglob("*.json") if place.is_dir() else [place]:
-            if path == place or not path.name.startswith("."):
-                paths.setdefault(os.path.realpath(path), path)
+        for path in _within(place, errors) if place.is_dir() else [place]:
+            paths.setdefault(os.path.realpath(path), path)
     for path in sorted(paths.values()):
         try:
             record, data = _load(path)
@@ -278,6 +277,18 @@ def read_many(places: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[R
         else:
             records.append((path, record))
     return records, errors
+
+
+def _within(folder: Path, errors: list[RecordError]) -> Iterator[Path]:
+    """What calls itself a record below the folder; a folder that cannot be read is an error."""
+
+    def refused(error: OSError) -> None:
+        errors.append(RecordError(f"{error.filename}: cannot be read: {error.strerror or error}"))
+
+    for where, folders, files in os.walk(folder, onerror=refused):
+        for name in (*folders, *files):
+            if name.endswith(".json") and not name.startswith("."):
+                yield Path(where, name)
 
 
 def _load(path: Path) -> tuple[Record, object]:
@@ -458,12 +469,12 @@ class _At:
         return self.each(_is_scalar, "true, false, a number, a string or null")
 
 
-_COUNT = "a count (an integer from 0 up)"
-_SECONDS = "seconds (a number from 0 up)"
+_COUNT = "a count (an integer from 0 up, of 64 bits)"
+_SECONDS = "seconds (a number from 0 up, below 1e12)"
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _is_seconds(value: object) -> bool:
@@ -565,9 +576,16 @@ def _case(place: _At) -> Case:
         seconds=at["seconds"].seconds(),
         model=at["model"].text_or_none(),
         flags=at["flags"].scalars(),
-        failure=at["failure"].text_or_none(),
+        failure=_failure(at["failure"]),
         starts=tuple(starts.values()),
     )
+
+
+def _failure(at: _At) -> str | None:
+    text = at.text_or_none()
+    if text is not None and len(text) > FAILURE_LIMIT:
+        at.fail(f"has {len(text)} characters, but at most {FAILURE_LIMIT} are kept, of its end")
+    return text
 
 
 def _start(place: _At) -> Start:

@@ -89,11 +89,45 @@ _PATH = re.compile(
     r"|(?<![\w<>./])(?:[\w.+@=-]+/)+[\w.+@=-]+\.(?:py|pyc|so|cpp|cc|cu|h|json|toml|yaml|log)\b[\w.]*"
 )
 _LIBRARY = re.compile(r"[^/]+\.so(?:\.\d+)*")
+# A file that a person named, so that which one is missing is told: config.json, pytorch_model.bin.
+_NAMED = re.compile(r"[A-Za-z][A-Za-z_-]{0,40}\d?\.[a-z]{1,12}")
 # A Python's own advice, which each release words otherwise.
 _ADVICE = re.compile(
     r"\.? (?:Or did|Did) you (?:mean|forget to import):? ['\"][^'\"]*['\"]"
     r"(?: instead of ['\"][^'\"]*['\"])?\??"
 )
+# What another Python says in other words; the newest one's are kept.
+_REWORDED: Sequence[tuple[re.Pattern[str], str]] = (
+    (
+        re.compile(r"\b(?:local variable (?P<name>'\w+') referenced before assignment)$"),
+        r"cannot access local variable \g<name> where it is not associated with a value",
+    ),
+    (
+        re.compile(
+            r"\bfree variable (?P<name>'\w+') referenced before assignment in enclosing scope$"
+        ),
+        r"cannot access free variable \g<name> where it is not associated with a value in"
+        r" enclosing scope",
+    ),
+    (
+        re.compile(
+            r"(?P<what>\bCan't instantiate abstract class \S+) "
+            r"(?:with|without an implementation for) (?P<methods>abstract methods?) "
+            r"(?P<names>.*)$"
+        ),
+        r"\g<what> without an implementation for \g<methods> \g<names>",
+    ),
+    (re.compile(r" and no __dict__ for setting new attributes$"), ""),
+    (
+        re.compile(r"(?P<name>'\w+') is an invalid keyword argument for (?P<call>[\w.]+\(\))$"),
+        r"\g<call> got an unexpected keyword argument \g<name>",
+    ),
+    (re.compile(r"\b(max|min)\(\) arg is an empty sequence$"), r"\1() iterable argument is empty"),
+    (re.compile(r"(?<=string indices must be integers), not '\w+'$"), ""),
+)
+_ABSTRACT = re.compile(r"(?<=abstract method )\w+$|(?<=abstract methods )\w+(?:, \w+)*$")
+# The order of a set of texts changes with each process.
+_SET = re.compile(r"\{('[^'{}]*'(?:, '[^'{}]*')+)\}")
 # Torch wraps what went wrong in these, in one release more than in another.
 _WRAPPED = re.compile(
     r"(?:(?:[a-z_]\w*\.)*(?:InductorError|BackendCompilerFailed|LoweringException): )+"
@@ -140,7 +174,9 @@ _VARYING: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"((?:\d{1,3}\.){3}\d{1,3}|\blocalhost|\[[0-9a-f:]*\]):\d+\b"), r"\1:<port>"),
     (re.compile(r"(?<![\w.])(?!127\.|0\.0\.0\.0)(?:\d{1,3}\.){3}\d{1,3}:<port>"), "<host>:<port>"),
     (re.compile(r"\b((?i:line)) \d+\b"), r"\1 <line>"),
-    (re.compile(r"(<path>|\.py):\d+(?::\d+)?\b"), r"\1:<line>"),
+    (re.compile(r"(<path>(?:/[\w.-]+)?|\.py):\d+(?::\d+)?\b"), r"\1:<line>"),
+    (re.compile(r"\b(Worker_TP)\d+\b"), r"\1<rank>"),
+    (re.compile(r"\b(rank)([ =:]{1,2})\d+\b"), r"\1\2<rank>"),
     (re.compile(r"\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,}\b"), "<id>"),
 )
 
@@ -209,12 +245,12 @@ def signature(failure_text: str) -> str:
     """What failed, so that the same failure of two runs reads the same; "" for an empty text.
 
     The type and the message of the innermost error that means something, and where it was raised,
-    without addresses, paths, process numbers, ports, times, sizes of memory, hashes, generated
+    without addresses, folders, process numbers, ports, times, sizes of memory, hashes, generated
     names and line numbers. A text that ends with how a process died is of that, and of no error
     that was only logged.
 
     >>> signature("OSError: [Errno 98] port 4711 of pid 12 at /run/x.sock is in use")
-    'OSError: [Errno 98] port <port> of pid <pid> at <path> is in use'
+    'OSError: [Errno 98] port <port> of pid <pid> at <path>/x.sock is in use'
     >>> signature('''Traceback (most recent call last):
     ...   File "/x/site-packages/vllm/config/model.py", line 497, in __post_init__
     ... ValueError: no such model''')
@@ -376,8 +412,15 @@ def _said_and_where(lines: Sequence[str]) -> tuple[str, str]:
 
 def _unwrapped(said: str) -> str:
     said = _ADVICE.sub("", said)
+    for worded, newest in _REWORDED:
+        said = worded.sub(newest, said)
+    said = _ABSTRACT.sub(_quoted, said)
     rest = _WRAPPED.sub("", said, count=1) if _WRAPPED.match(said) else said
     return said if rest == said else _why([rest])
+
+
+def _quoted(found: re.Match[str]) -> str:
+    return ", ".join(f"'{name}'" for name in found[0].split(", "))
 
 
 def _died(lines: Sequence[str], how: str) -> tuple[str, str]:
@@ -482,8 +525,11 @@ def _module(file: str) -> str:
     parts = file.split("/")
     for at, part in enumerate(parts[:-1]):
         if part in _PACKAGES or parts[at : at + 2] == ["tests", "startup"]:
-            # A checkout of vLLM is often a folder of that name too.
-            while parts[at + 1] == part and at + 2 < len(parts):
+            # A checkout of vLLM is often a folder of that name too, below one of another package.
+            while at + 2 < len(parts) and (
+                parts[at + 1] == parts[at]
+                or (parts[at + 1] in _PACKAGES and parts[at + 2] == parts[at + 1])
+            ):
                 at += 1
             return "/".join(parts[at:])
     return ""
@@ -521,15 +567,22 @@ def _is_caused(lines: Sequence[str], earlier: int, later: int) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _settle(text: str) -> str:
     text = _PATH.sub(_no_path, text)
+    text = _SET.sub(lambda found: f"{{{', '.join(sorted(found[1].split(', ')))}}}", text)
     for varying, name in _VARYING:
         text = varying.sub(name, text)
     return text
 
 
 def _no_path(found: re.Match[str]) -> str:
-    """Nothing of a path, but of a library its name: that is what a fault of linking is about."""
-    quote, name = found["quote"] or "", _last_part(found)
-    return name if _LIBRARY.fullmatch(name.strip("'\"")) else f"{quote}<path>{quote}"
+    """Of a path the name of a library or of a file that a person named, for the fault is about it.
+
+    A library is found in another folder by each installation, so its name alone says all.
+    """
+    quote, quoted = found["quote"] or "", _last_part(found)
+    name = quoted.strip("'\"")
+    if _LIBRARY.fullmatch(name):
+        return quoted
+    return f"{quote}<path>{f'/{name}' if _NAMED.fullmatch(name) else ''}{quote}"
 
 
 def _last_part(found: re.Match[str]) -> str:

@@ -55,6 +55,7 @@ HOSTILE = [
     "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x00\x07\x08\x9b31m",
     "[link](javascript:alert(1)) ![image](http://evil.example/x.png) @everyone",
     "100 %0A::warning::x",
+    "::stop-commands::token\n  ::add-mask::torch\n\t::error::x ##[add-mask]torch",
     "]]> &amp; \ufffe\uffff\ud800",
     "\u202eright to left\u2066 \u200bzero",
 ]
@@ -149,7 +150,7 @@ def test_the_summary_has_what_a_person_needs() -> None:
     told = ci.summary(TABLE)
     assert told.startswith("# torch × vLLM: 4 of 6 cells not as expected\n")  # noqa: RUF001
     assert "cuda: 1 cell (1 untested); cpu: 5 cells (1 compatible, 1 drift, 3 incompatible)" in told
-    assert "### ❌ incompatible at starts cold: 3 cases of 2 cells\n\nKeyError: 'x'" in told
+    assert "### ❌ incompatible at starts cold: 3 cases of 2 cells\n\n**KeyError: 'x' of" in told
     assert "- `py311-torch210-vllm019` on cpu: `moe[1]`, `moe[2]`\n" in told
     assert "  File &quot;/x/site-packages/vllm/config.py&quot;, line 7, in load\n" in told
     assert "^^^" not in told
@@ -289,6 +290,20 @@ def test_junit_takes_drift_for_a_failure_and_untested_for_skipped() -> None:
     assert skipped.attrib["message"] == "not applicable: no such model"
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        make("py311-torch29-vllm016", Case("small[a]", "interrupted", reason="Ctrl-C")),
+        make("py311-torch29-vllm016", Case("small[a]", "running"), finished=False),
+        make("py311-torch29-vllm016", error=RunError("interrupted", "Ctrl-C")),
+    ],
+)
+def test_what_did_not_come_to_its_end_is_an_error_of_junits(record: Any) -> None:
+    root = ET.fromstring(ci.junit(table(record)).encode())
+    assert root.attrib["errors"] == root[0].attrib["errors"] == root.attrib["tests"] != "0"
+    assert {child.tag for test in root.iter("testcase") for child in test} == {"error"}
+
+
 def hostile(said: str) -> Table:
     provenance = {"started": "2026-11-22T18:00:00Z", "python": said, "torch": said, "vllm": said}
     return table(
@@ -316,6 +331,9 @@ def calm(said: str) -> None:
     for line in ci.commands(odd).splitlines():
         assert re.fullmatch(r"::(error|warning|notice) title=[^:,]*::.*", line)
         assert not re.search(r"%(?!25|0A|0D|3A|2C)", line)
+    for line in f"{told}\n{ci.junit(odd)}".splitlines():
+        assert not re.match(r"\s*::(error|warning|add-mask|stop-commands)\b", line)
+        assert "##[" not in line
     root = ET.fromstring(ci.junit(odd).encode())
     assert [suite.attrib["tests"] for suite in root] == ["1", "1", "2"]
 

@@ -240,7 +240,8 @@ def test_a_click_tells_all_of_a_cell(opened: Any) -> None:
     assert "2026-11-22T18:00:00Z" in said and "py311-torch211-vllm020.json" in said
     assert "Whose fault: unknown" in said
     assert "vLLM 0.20.2 under torch 2.11.0 counts warm num_compiled_artifacts_loaded 1" in said
-    assert "It is of: warm num_compiled_artifacts_loaded 1, not 3" in said
+    assert "What: warm num_compiled_artifacts_loaded 1, not 3" in said
+    assert "Whose fault: unknown in 1 case" in said
     missing = panel.locator(".case li").all_inner_texts()
     assert missing and all(each.startswith("to know whether it is ") for each in missing)
     page.click(OFF)

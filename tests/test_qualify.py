@@ -207,7 +207,7 @@ def test_a_case_that_fails_on_both_sides(candidate: Case, kind: str, status: int
 def test_a_failure_without_a_signature_has_one_of_its_text() -> None:
     text = "Traceback\nKeyError: /home/x/y.py 0xdeadbeef"
     told = held(make(OLD, passed()), make(NEXT, failed(signature="", failure=text)))
-    assert told.failures[0].signature == "KeyError: <path> <address>"
+    assert told.failures[0].signature == "KeyError: <path>/y.py <address>"
 
 
 @pytest.mark.parametrize(

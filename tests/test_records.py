@@ -89,7 +89,7 @@ starts = st.builds(
     Start,
     start=st.sampled_from(STARTS),
     seconds=st.dictionaries(texts, numbers, max_size=3),
-    counters=st.dictionaries(texts, st.integers(0, 2**70), max_size=3),
+    counters=st.dictionaries(texts, st.integers(0, 2**63 - 1), max_size=3),
 )
 cases = st.builds(
     Case,
@@ -240,6 +240,10 @@ def broken(change: Callable[[Any], object]) -> str:
         (broken(lambda d: d["cases"][0].update(seconds=-1)), "cases[0].seconds: is -1"),
         (broken(lambda d: d["cases"][0].update(seconds="1")), 'cases[0].seconds: is "1"'),
         (broken(lambda d: d["cases"][0].update(seconds=10**400)), "cases[0].seconds: is 1000"),
+        (
+            broken(lambda d: d["cases"][0].update(failure="x" * (FAILURE_LIMIT + 1))),
+            "cases[0].failure: has 16385 characters, but at most 16384 are kept",
+        ),
         (broken(lambda d: d["cases"].append(d["cases"][0])), "cases[1]: is the second case"),
         (
             broken(lambda d: d["cases"][0]["starts"].append(d["cases"][0]["starts"][0])),
@@ -248,6 +252,10 @@ def broken(change: Callable[[Any], object]) -> str:
         (
             broken(lambda d: d["cases"][0]["starts"][0]["counters"].update(x=True)),
             "cases[0].starts[0].counters.x: is true",
+        ),
+        (
+            broken(lambda d: d["cases"][0]["starts"][0]["counters"].update(x=2**63)),
+            "cases[0].starts[0].counters.x: is 9223372036854775808, but must be a count",
         ),
         (
             broken(lambda d: d["cases"][0]["starts"][0]["counters"].update(x=1.0)),
@@ -436,6 +444,24 @@ def test_read_many_goes_on_past_the_bad_ones(tmp_path: Path) -> None:
     assert "truncated" in said[1]
     assert "provenance" in said[2] and "'user'" in said[2]
     assert len(said) == 3
+
+
+def test_read_many_names_a_folder_that_it_may_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write(make(), tmp_path / name / f"{CELL}.json")
+    look = os.scandir
+
+    def refuse(place: Any) -> Any:
+        if str(place).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return look(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    records, errors = read_many([tmp_path])
+    assert [path for path, _ in records] == [tmp_path / "a" / f"{CELL}.json"]
+    assert [str(each) for each in errors] == [f"{tmp_path}/b: cannot be read: Permission denied"]
 
 
 def test_read_many_takes_single_records(tmp_path: Path) -> None:

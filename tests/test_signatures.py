@@ -249,6 +249,68 @@ def test_where_a_failure_is(text: str, wanted: str) -> None:
     assert signature(wanted) == wanted
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/models/a/config.json'",
+         "FileNotFoundError: [Errno 2] No such file or directory: '/cache/artifact.bin'"),
+        ("OSError: cannot open /x/tokenizer.model", "OSError: cannot open /x/config.json"),
+    ],
+)  # fmt: skip
+def test_which_file_is_meant_makes_a_difference(one: str, other: str) -> None:
+    assert signature(one) != signature(other)
+    for told in (one, other):
+        moved = re.sub(r"(?<=[ '])/\w+/", "/srv/elsewhere/7/", told)
+        assert signature(moved) == signature(told) == signature(signature(told))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("UnboundLocalError: local variable 'x' referenced before assignment",
+         "UnboundLocalError: cannot access local variable 'x' where it is not associated with a"
+         " value"),
+        ("NameError: free variable 'x' referenced before assignment in enclosing scope",
+         "NameError: cannot access free variable 'x' where it is not associated with a value in"
+         " enclosing scope"),
+        ("TypeError: Can't instantiate abstract class A with abstract method bar",
+         "TypeError: Can't instantiate abstract class A without an implementation for abstract"
+         " method 'bar'"),
+        ("TypeError: Can't instantiate abstract class A with abstract methods bar, baz",
+         "TypeError: Can't instantiate abstract class A without an implementation for abstract"
+         " methods 'bar', 'baz'"),
+        ("AttributeError: 'A' object has no attribute 'x'",
+         "AttributeError: 'A' object has no attribute 'x' and no __dict__ for setting new"
+         " attributes"),
+        ("TypeError: 'foo' is an invalid keyword argument for int()",
+         "TypeError: int() got an unexpected keyword argument 'foo'"),
+        ("ValueError: max() arg is an empty sequence",
+         "ValueError: max() iterable argument is empty"),
+        ("TypeError: string indices must be integers",
+         "TypeError: string indices must be integers, not 'str'"),
+        ("KeyError: unknown among {'b', 'a', 'c'}", "KeyError: unknown among {'c', 'b', 'a'}"),
+        ("RuntimeError: Worker_TP0 of rank 0 died", "RuntimeError: Worker_TP1 of rank 1 died"),
+    ],
+)  # fmt: skip
+def test_other_words_or_another_order_are_the_same_failure(texts: tuple[str, ...]) -> None:
+    told = {signature(text) for text in texts}
+    assert len(told) == 1
+    assert {signature(each) for each in told} == told
+
+
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [
+        ("/src/vllm/vllm/config/model.py", "vllm/config/model.py"),
+        ("/work/triton/vllm/vllm/config.py", "vllm/config.py"),
+        ("/src/flashinfer/triton/activation.py", "flashinfer/triton/activation.py"),
+    ],
+)
+def test_a_checkout_is_not_part_of_where(file: str, module: str) -> None:
+    told = f'Traceback (most recent call last):\n  File "{file}", line 3, in go\nKeyError: 1'
+    assert signature(told) == f"KeyError: 1 @ {module}:go"
+
+
 def load(name: str, source: str) -> dict[str, Any]:
     """The names of a module that says it was installed."""
     space: dict[str, Any] = {"__name__": name}

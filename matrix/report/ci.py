@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from matrix.records import Case
 from matrix.report import markdown
 from matrix.report.table import Entry, Table
-from matrix.report.text import clean, clip, code, plural, tabular
+from matrix.report.text import clean, clip, code, no_command, plural, tabular
 from matrix.report.text import markdown as escape
 from matrix.signatures import signature, signature_of
 from matrix.verdicts import (
@@ -156,8 +156,9 @@ def commands(table: Table) -> str:
 def junit(table: Table) -> str:
     """The table as JUnit XML: a suite for each cell on its platform, and a test for each case.
 
-    Drift is a failure. What is untested or not applicable is skipped, with its reason. A run that
-    failed as a whole is a test of its own, named for its rung.
+    Drift is a failure. What is untested or not applicable is skipped, with its reason, and what did
+    not come to its end is an error. A run that failed as a whole is a test of its own, named for
+    its rung.
     """
     root = ET.Element("testsuites", name="torch-vllm-matrix")
     for entry in table.entries:
@@ -196,7 +197,11 @@ def _run(entry: Entry) -> CaseVerdict | None:
 
 
 def _group(group: Group) -> str:
-    lines = [f"\n### {_SYMBOLS[group.verdict]} {group.title}\n", escape(group.signature, 400), ""]
+    lines = [
+        f"\n### {_SYMBOLS[group.verdict]} {group.title}\n",
+        f"**{escape(group.signature, 400)}**",
+        "",
+    ]
     for entry, faults in group.cells[:_MOST_CELLS]:
         names = ", ".join(code(fault.name) for fault in faults if fault.case)
         off_pin = " (off-pin)" if entry.off_pin else ""
@@ -274,7 +279,7 @@ def _suite(entry: Entry) -> ET.Element:
     counts = {
         "tests": len(tests),
         "failures": sum(each.find("failure") is not None for each in tests),
-        "errors": 0,
+        "errors": sum(each.find("error") is not None for each in tests),
         "skipped": sum(each.find("skipped") is not None for each in tests),
     }
     suite = ET.Element("testsuite", name=name, timestamp=record.started.removesuffix("Z"))
@@ -303,9 +308,19 @@ def _test(entry: Entry, case: Case | None, judged: CaseVerdict) -> ET.Element:
     if judged.verdict in (INCOMPATIBLE, DRIFT):
         failure = ET.SubElement(test, "failure", type=judged.verdict, message=reason)
         failure.text = _xml("\n".join(_told(case, judged)))
+    elif judged.verdict == UNTESTED and not _ended(entry, case):
+        ET.SubElement(test, "error", type=judged.verdict, message=reason)
     elif judged.verdict in (UNTESTED, NOT_APPLICABLE):
         ET.SubElement(test, "skipped", message=f"{judged.verdict}: {reason}")
     return test
+
+
+def _ended(entry: Entry, case: Case | None) -> bool:
+    """Whether it came to its end, so that nobody takes what was cut short for a pass."""
+    error = entry.record.error
+    if case is not None:
+        return case.outcome not in ("interrupted", "running")
+    return entry.record.finished and (error is None or error.kind != "interrupted")
 
 
 def _told(case: Case | None, judged: CaseVerdict) -> Iterable[str]:
@@ -319,5 +334,5 @@ def _told(case: Case | None, judged: CaseVerdict) -> Iterable[str]:
 
 
 def _xml(text: str) -> str:
-    """The text without terminal escapes, and with U+FFFD for what XML cannot hold."""
-    return _NOT_XML.sub("\ufffd", _ESCAPE.sub("", text))
+    """The text without terminal escapes and commands, and U+FFFD for what XML cannot hold."""
+    return _NOT_XML.sub("\ufffd", no_command(_ESCAPE.sub("", text)))

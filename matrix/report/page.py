@@ -22,17 +22,15 @@ from matrix.ladder import Climb
 from matrix.records import RUNGS
 from matrix.report.page_data import History, embedded, first_platform, pack
 from matrix.report.table import Table
-from matrix.verdicts import VERDICTS
+from matrix.verdicts import UNTESTED, VERDICTS
 
-__all__ = ["LETTERS", "PAGE", "RAN_SIGNS", "SIGNS", "mark", "render", "template"]
+__all__ = ["LETTERS", "PAGE", "SIGNS", "mark", "render", "template"]
 
 PAGE = "index.html"
 LETTERS = ("D", "R", "L", "I", "C", "W", "E")
 """The letter of each rung, in their order."""
 SIGNS = ("×", "≠", "·", "✓")  # noqa: RUF001
 """The sign of each verdict, worst first: a colour alone tells nothing to some."""
-RAN_SIGNS = ("×", "≠", "?", "✓")  # noqa: RUF001
-"""The same of what ran."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -57,7 +55,7 @@ def render(
         entries=len(table.entries),
         totals=[_total(table, platform) for platform in table.platforms],
         signs=SIGNS,
-        ran_signs=RAN_SIGNS,
+        ran_signs=[_sign(verdict, ran=True) for verdict in VERDICTS],
         verdicts=VERDICTS,
         rungs=RUNGS,
         letters=LETTERS,
@@ -92,10 +90,14 @@ def mark(climb: Climb) -> str:
     rung below was not asked; nothing where nobody asked.
     """
     rung = climb.fails or climb.reached
-    signs = SIGNS if climb.ran is None else RAN_SIGNS
+    sign = _sign(climb.verdict, ran=climb.ran is not None)
     letter = LETTERS[RUNGS.index(rung)] if rung else ""
-    open_ = "?" if climb.fails is None and climb.skipped else ""
-    return signs[VERDICTS.index(climb.verdict)] + letter + open_
+    return sign + letter + ("?" if climb.fails is None and climb.skipped else "")
+
+
+def _sign(verdict: str, *, ran: bool) -> str:
+    """The sign of a verdict; to be untested is another thing where it ran."""
+    return "?" if ran and verdict == UNTESTED else SIGNS[VERDICTS.index(verdict)]
 
 
 def _style(climb: Climb) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "code",
     "listed",
     "markdown",
+    "no_command",
     "plural",
     "ratio",
     "seconds",
@@ -21,6 +22,13 @@ __all__ = [
 ]
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
+# What GitHub's runner takes for a command, in any line of a job's output.
+_COMMAND = re.compile(
+    r"(?m)^(?P<indent>\s*):(?=:(?:add-(?:mask|matcher|path)|debug|echo|endgroup|error|group"
+    r"|internal-set-repo-path|notice|remove-matcher|save-state|set-(?:env|output)|stop-commands"
+    r"|warning)\b)"
+    r"|##(?=\[)"
+)
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=+/\[\]() -]+")
 _LINK = re.compile(r"(?i)://|www\.")
 _MARKDOWN = {
@@ -35,13 +43,24 @@ _MARKDOWN = {
 
 
 def clean(text: str) -> str:
-    """One line without control characters, terminal escapes, or marks that reorder text.
+    """One line without control characters, terminal escapes, marks that reorder text, or commands.
 
     >>> clean("a\\x1b[31mred\\x1b[0m\\n\\tb")
     'ared b'
     """
     lines = " ".join(_ESCAPE.sub("", text).split())
-    return "".join(each for each in lines if unicodedata.category(each)[0] != "C")
+    return no_command("".join(each for each in lines if unicodedata.category(each)[0] != "C"))
+
+
+def no_command(text: str) -> str:
+    """The text, in which no line is a command to GitHub's runner, which obeys what a job prints.
+
+    >>> no_command("::error::x"), no_command("at::cuda of ::at::cuda")
+    (': :error::x', 'at::cuda of ::at::cuda')
+    """
+    return _COMMAND.sub(
+        lambda found: f"{found['indent']}: " if found["indent"] is not None else "## ", text
+    )
 
 
 def clip(text: str, limit: int) -> str:

@@ -5,7 +5,6 @@ function start() {
   const $ = (id) => document.getElementById(id);
   const LETTERS = ["D", "R", "L", "I", "C", "W", "E"];
   const SIGNS = ["×", "≠", "·", "✓", "–"];
-  const RAN_SIGNS = ["×", "≠", "?", "✓", "–"];
   const STATE_SIGNS = ["✓", "×", "?", "–"];
   const STATE_STYLES = ["s3", "s0", "s2", "s2"];
   const [INCOMPATIBLE, DRIFT, UNTESTED, COMPATIBLE] = [0, 1, 2, 3];
@@ -89,10 +88,11 @@ function start() {
     return asked >= 0 ? asked : found[0];
   }
   const climbOf = (found, python) => D.climbs[found[python + 1]];
+  const ranSign = (verdict) => (verdict === UNTESTED ? "?" : SIGNS[verdict]);
   function mark(climb) {
-    const place = climb[C.fails] || climb[C.reached];
+    const at = climb[C.verdict], place = climb[C.fails] || climb[C.reached];
     const open = !climb[C.fails] && climb[C.bits] & 4 ? "?" : "";
-    return (climb[C.bits] & 2 ? RAN_SIGNS : SIGNS)[climb[C.verdict]] + (place ? LETTERS[place - 1] : "") + open;
+    return (climb[C.bits] & 2 ? ranSign(at) : SIGNS[at]) + (place ? LETTERS[place - 1] : "") + open;
   }
   const style = (climb) => "s" + climb[C.verdict] + (climb[C.bits] & 2 ? " r" : "") + (climb[C.bits] & 1 ? "" : " p");
   function words(climb) {
@@ -291,13 +291,12 @@ function start() {
     drawn.append(title, svg("polyline", { points: xy.map((each) => each.map((n) => n.toFixed(1)).join(",")).join(" ") }), svg("circle", { cx: last[0].toFixed(1), cy: last[1].toFixed(1), r: 2.2 }));
     return drawn;
   }
-  // A long name may break after its dots and underscores.
-  const breakable = (said) => said.split(/(?<=[._])(?=.)/).flatMap((part, at) => (at ? [el("wbr"), part] : [part]));
+  // A name may go on in a new line after its dots and underscores.
+  const wrappable = (name) => name.split(/(?<=[._])/).flatMap((part) => [part, el("wbr")]);
   function table(caption, head, body, right) {
     const line = (name, scope, cells) => el("tr", {}, ...cells.map((each, at) => {
       const kind = at === 0 || name === "th" ? "th" : "td";
-      const said = String(each === undefined ? "" : each.said !== undefined ? each.said : each);
-      const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, ...(each && each.nodeType ? [each] : kind === "th" ? breakable(said) : [said]));
+      const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, ...(at === 0 && typeof each === "string" ? wrappable(each) : [each && each.nodeType ? each : String(each === undefined ? "" : each.said !== undefined ? each.said : each)]));
       if (at >= right) made.classList.add("n");
       if (each && each.differs) made.classList.add("diff");
       return made;
@@ -346,9 +345,10 @@ function start() {
     return starts.map((each) => (each.ran ? each.name + " " + seconds(each.seconds.get("total")) + " s" : "no " + each.name + " start")).join(", ");
   };
   // Whose fault, and what would decide: of a case by its place, of the run as a whole at -1.
-  const blame = (entry, at, level) => entry[E.blame].filter((each) => each[0] === at).flatMap((each) => {
+  const asked = (verdict) => (verdict < UNTESTED ? "Whose fault: " : "Who changed: ");
+  const blame = (entry, at, level, verdict) => entry[E.blame].filter((each) => each[0] === at).flatMap((each) => {
     const [said, what, ...runs] = traceText(decoded(each[2])).split("\n");
-    return [el(level, {}, "Whose fault: " + text(each[1])), el("p", {}, said), what ? el("p", {}, "It is of: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, run))) : null];
+    return [el(level, {}, asked(verdict) + text(each[1])), el("p", {}, said), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, run))) : null];
   });
   function caseDetail(entry, one, at) {
     const what = one.what, starts = startsOf(one), parts = [];
@@ -358,7 +358,7 @@ function start() {
     const outcome = text(what[W.outcome]).replace("_", " ");
     parts.push(el("p", {}, el("b", {}, verdict), (outcome === verdict ? "" : ", outcome " + outcome) + (what[W.model] ? ", model " + text(what[W.model]) : "")), told);
     if (what[W.signature]) parts.push(el("h4", {}, "Signature"), el("p", {}, el("code", {}, text(what[W.signature]))));
-    parts.push(...blame(entry, at, "h4"));
+    parts.push(...blame(entry, at, "h4", what[W.verdict]));
     const counted = countersTable(starts, what);
     if (counted.length) parts.push(el("h4", {}, "Counters"), ...counted);
     const names = [...new Set(starts.flatMap((each) => [...each.seconds.keys()]))].sort((a, b) => (b === "total") - (a === "total"));
@@ -374,13 +374,16 @@ function start() {
     }
     if (what[W.flags]) parts.push(el("details", {}, el("summary", {}, "Flags"), facts(what[W.flags])));
     const body = el("div", { class: "in" });
-    const shown = el("details", { class: "case" }, el("summary", {}, chip(what[W.verdict], RAN_SIGNS[what[W.verdict]]), el("b", {}, text(what[W.name])), el("span", { class: "t" }, tookOf(starts, outcome)), el("span", { class: "t" }, cold > 0 && warm >= 0 ? "warm/cold " + (warm / cold).toFixed(2) : "")), body);
+    const shown = el("details", { class: "case" }, el("summary", {}, chip(what[W.verdict], ranSign(what[W.verdict]), what[W.verdict] <= COMPATIBLE), el("b", {}, text(what[W.name])), el("span", { class: "t" }, tookOf(starts, outcome)), el("span", { class: "t" }, cold > 0 && warm >= 0 ? "warm/cold " + (warm / cold).toFixed(2) : "")), body);
     body.append(...parts.filter(Boolean));
     if (what[W.verdict] < UNTESTED) shown.open = true;
     return shown;
   }
   function recordParts(at) {
-    const entry = D.entries[at], parts = blame(entry, -1, "h3");
+    const entry = D.entries[at], parts = blame(entry, -1, "h3", entry[E.verdict]), blamed = new Map();
+    for (const [place, answer] of entry[E.blame]) if (place >= 0) blamed.set(answer, (blamed.get(answer) || new Set()).add(place));
+    const told = [...blamed].map(([answer, places]) => text(answer) + " in " + places.size + (places.size === 1 ? " case" : " cases"));
+    if (told.length) parts.push(el("p", {}, asked(entry[E.verdict]) + told.join(", ")));
     parts.push(el("h3", {}, "Cases" + (entry[E.part] ? ": " + text(entry[E.part]) : "")));
     parts.push(...(entry[E.cases] ? casesOf(entry).map((one, place) => caseDetail(entry, one, place)) : [el("p", {}, "No case was run.")]));
     parts.push(el("h3", {}, "Provenance"));
@@ -445,7 +448,7 @@ function start() {
   }
   function entryDetail(at) {
     const entry = D.entries[at], verdict = D.verdicts[entry[E.verdict]];
-    const parts = [el("p", {}, chip(entry[E.verdict], RAN_SIGNS[entry[E.verdict]], true), " ", el("b", {}, verdict + (entry[E.rung] ? ", " + rung(entry[E.rung]) : "")))];
+    const parts = [el("p", {}, chip(entry[E.verdict], ranSign(entry[E.verdict]), true), " ", el("b", {}, verdict + (entry[E.rung] ? ", " + rung(entry[E.rung]) : "")))];
     if (entry[E.reason]) parts.push(el("p", {}, text(entry[E.reason])));
     parts.push(el("h3", {}, "Repeat it"), command(nameOf(entry), D.platforms[entry[E.platform]]), ...recordParts(at));
     return [nameOf(entry), D.platforms[entry[E.platform]], parts];
@@ -504,7 +507,7 @@ function start() {
 
   function listRecords() {
     const body = D.entries.map((entry, at) => {
-      const shown = chip(entry[E.verdict], RAN_SIGNS[entry[E.verdict]] + " " + D.verdicts[entry[E.verdict]], true);
+      const shown = chip(entry[E.verdict], ranSign(entry[E.verdict]) + " " + D.verdicts[entry[E.verdict]], true);
       const button = el("button", { class: "plain", type: "button" }, nameOf(entry));
       button.addEventListener("click", () => openEntry(at, button));
       return [button, D.platforms[entry[E.platform]], shown, rung(entry[E.rung]), entry[E.off] ? "off-pin" : "", text(entry[E.reason]), String(casesOf(entry).length), entry[E.started].slice(0, 10)];
