@@ -242,12 +242,13 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 def _table(options: argparse.Namespace) -> int:
     from matrix.grid import environments
+    from matrix.notes import load_notes
     from matrix.records import write_text
     from matrix.releases import load_releases
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
 
     table, found, status = _read_all(options)
-    table = replace(table, grid=_survey(table.entries))
+    table = replace(table, grid=_survey(table.entries), notes=load_notes())
     table = replace(table, attributions=_attributed(options, table, found, repeats=_TABLE_REPEATS))
     named = environments(load_releases())
     made = badges.render(table)
@@ -703,6 +704,7 @@ def _sync(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from matrix.expectations import load_expectations
+    from matrix.notes import load_notes
     from matrix.releases import load_releases
     from matrix.waivers import load_waivers
 
@@ -718,6 +720,7 @@ def _check(options: argparse.Namespace) -> int:
     print(f"upstream      counters measured otherwise than upstream publishes: {otherwise}")
     for line in _check_differences():
         print(line)
+    print(f"notes         {len(load_notes())} on pairs of releases")
     waivers = load_waivers(options.waivers)
     expired = [each.id for each in waivers.every if each.expired(_today())]
     over = f", expired: {', '.join(expired)}" if expired else ""
@@ -1306,7 +1309,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser(
         "check",
-        help="check the releases, the cells, the expectations, the explanations and the waivers",
+        help="check the releases, the cells, the expectations, explanations, notes and waivers",
     )
     check.add_argument(
         "--waivers", metavar="FILE", type=Path, help="check these (default: the package's own)"

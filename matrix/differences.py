@@ -24,6 +24,7 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "RECORD",
     "DifferencesError",
     "Explanation",
     "Explanations",
@@ -35,7 +36,8 @@ _DATA = Path(__file__).parent / "data" / "differences.toml"
 _KEYS = ("id", "case", "start", "torch", "vllm", "counters", "text", "evidence")
 _CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
 _COUNTER = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
-_RECORD = re.compile(r"results/(cpu|cuda)/[\w-]+\.json", re.ASCII)
+RECORD = re.compile(r"results/(cpu|cuda)/[\w-]+\.json", re.ASCII)
+"""A published record, as evidence names it."""
 
 
 class DifferencesError(MatrixError):
@@ -152,7 +154,7 @@ def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanati
             raise DifferencesError(f"{where}: counters: {counter!r} is not the name of a counter")
     evidence = _strings(row["evidence"], f"{where}: evidence", "records or links")
     for item in evidence:
-        if not _RECORD.fullmatch(item) and not UPSTREAM.fullmatch(item):
+        if not RECORD.fullmatch(item) and not UPSTREAM.fullmatch(item):
             raise DifferencesError(
                 f"{where}: evidence: {item!r} is neither a published record, such as "
                 f"results/cuda/py312-torch211-vllm020.json, nor a link to vllm-project or pytorch "

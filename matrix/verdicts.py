@@ -60,7 +60,8 @@ class CaseVerdict:
 
     `rung` is the rung reached where the case is compatible or untested, the one that it could not
     reach where it is incompatible or drifts, and None where that is not known. `expected` has an
-    entry for each start that was judged; of the starts in `no_rule` nothing was expected.
+    entry for each start that ran and of which something is expected, also where the case failed,
+    which is not judged by it; of the starts in `no_rule` of a judged case nothing was expected.
     """
 
     case: str
@@ -176,7 +177,8 @@ def _judge_case(record: Record, case: Case, expectations: Expects) -> CaseVerdic
             return CaseVerdict(case.case, UNTESTED, None, _error_reason(record))
         rung = "starts warm" if case.started("cold") else "starts cold"
         reason = case.reason or f"{_FAILED[case.outcome]} without a reason"
-        return CaseVerdict(case.case, INCOMPATIBLE, rung, reason)
+        expected = _wanted(_situation(record, case), case, expectations)
+        return CaseVerdict(case.case, INCOMPATIBLE, rung, reason, expected=expected)
     return _judge_counters(record, case, expectations)
 
 
@@ -189,9 +191,8 @@ def _judge_counters(record: Record, case: Case, expectations: Expects) -> CaseVe
     if situation is None:
         reason = "the record does not say which torch and vLLM ran"
         return CaseVerdict(case.case, UNTESTED, "starts warm", reason)
-    expected = {start: expectations.expect(situation, start) for start in STARTS}
-    no_rule = tuple(start for start in STARTS if not expected[start])
-    expected = {start: rules for start, rules in expected.items() if rules}
+    expected = _wanted(situation, case, expectations)
+    no_rule = tuple(start for start in STARTS if start not in expected)
     differences = _differences(ran, expected)
     if differences:
         return CaseVerdict(
@@ -202,6 +203,17 @@ def _judge_counters(record: Record, case: Case, expectations: Expects) -> CaseVe
         reason = f"no expectation for its {' and '.join(no_rule)} {starts}"
         return CaseVerdict(case.case, UNTESTED, "starts warm", reason, (), expected, no_rule)
     return CaseVerdict(case.case, COMPATIBLE, "as expected", None, (), expected)
+
+
+def _wanted(
+    situation: Situation | None, case: Case, expectations: Expects
+) -> dict[str, Mapping[str, Expected]]:
+    """What is expected of each start that ran; nothing where there is no rule."""
+    if situation is None:
+        return {}
+    ran = (start for start in STARTS if case.started(start))
+    asked = ((start, expectations.expect(situation, start)) for start in ran)
+    return {start: rules for start, rules in asked if rules}
 
 
 @lru_cache(maxsize=1024)

@@ -26,20 +26,23 @@ def test_a_pair_has_a_badge_that_says_its_verdict() -> None:
     made = badges.render(tabulate([record("cpu"), record("cpu", "312")], EXPECTATIONS))
     assert list(made) == ["badges/torch210-vllm019.svg"]
     root = ET.fromstring(made["badges/torch210-vllm019.svg"])
-    told = "torch 2.10 | vLLM 0.19: incompatible"
+    told = "torch 2.10 | vLLM 0.19: incompatible (cpu)"
     assert root.get("aria-label") == told and root.get("role") == "img"
     title = root.find(f"{SVG}title")
-    assert title is not None and title.text == f"{told} (cpu, Python 3.11, 2026-11-22)"
+    assert title is not None and title.text is not None
+    assert title.text.endswith("vLLM 0.19: incompatible (cpu, Python 3.11, 2026-11-22)")
     assert [each.text for each in root.iter(f"{SVG}text")] == [
         "torch 2.10 | vLLM 0.19",
-        "incompatible",
+        "incompatible (cpu)",
     ]
+    cuda = badges.render(tabulate([record("cuda"), record("cpu")], EXPECTATIONS))
+    assert 'vLLM 0.19: incompatible"' in cuda["badges/torch210-vllm019.svg"]
 
 
 def test_the_platform_that_decides_is_told_where_it_says_something() -> None:
     nothing = record("cuda", cases=(), error=RunError("no_gpu", "none"))
     made = badges.render(tabulate([nothing, record("cpu")], EXPECTATIONS))
-    assert "incompatible (cpu" in made["badges/torch210-vllm019.svg"]
+    assert "incompatible (cpu, Python 3.11" in made["badges/torch210-vllm019.svg"]
     made = badges.render(tabulate([nothing], EXPECTATIONS))
     assert "untested (cuda" in made["badges/torch210-vllm019.svg"]
 

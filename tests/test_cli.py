@@ -297,6 +297,7 @@ def test_check_says_what_it_checked(here: Path) -> None:
         "expectations",
         "upstream",
         "differences",
+        "notes",
         "waivers",
     ]
     assert "no torch and vLLM have results of both platforms" in ended.stdout

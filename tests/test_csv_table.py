@@ -67,6 +67,27 @@ def test_a_cell_that_ran_has_its_record() -> None:
     ]
 
 
+def test_a_name_stands_only_beside_the_releases_that_it_installs() -> None:
+    record = failing("no", RELEASES.torch[-1].version)
+    cells = [row for row in rows(table(record)) if row["cell"]]
+    assert len({(row["cell"], row["platform"]) for row in cells}) == len(cells)
+    named = environments(SOME)
+    for row in cells:
+        cell = named[row["cell"]]
+        assert (cell.torch, cell.vllm) == (row["torch"], row["vllm"])
+    every = {(row["torch"], row["vllm"]) for row in rows(table())}
+    assert {each for each in every if not any((r["torch"], r["vllm"]) == each for r in cells)}
+
+
+def test_what_ran_beside_its_name_keeps_it() -> None:
+    path, record = failing("no", "2.14.0")
+    provenance = {**record.provenance, "vllm": "0.32.0"}
+    older = replace(record, cell="py311-torch214-vllm032", provenance=provenance)
+    assert environments(RELEASES)[older.cell].torch == "2.14.1"
+    ran = [row for row in rows(table((path, older))) if row["ran"]]
+    assert [(row["cell"], row["torch"]) for row in ran] == [("py311-torch214-vllm032", "2.14.0")]
+
+
 def test_a_record_of_no_cell_of_the_grid_stands_at_the_end() -> None:
     read = rows(table(failing("no", "2.15.0.dev1")))
     assert read[-1]["torch"] == "2.15.0.dev1" and read[-1]["reason"] == "bad: no"

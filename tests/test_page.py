@@ -13,8 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.attribution import attribute
+from matrix.cells import Cell
+from matrix.declared import Declarations
 from matrix.errors import MatrixError
 from matrix.grid import environments, runs, survey
+from matrix.ladder import Answer
+from matrix.ladder import climb as climbed
 from matrix.records import Case, Record, RunError, Rung, Start
 from matrix.releases import load_releases
 from matrix.report import page, page_data
@@ -172,7 +176,7 @@ def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
     grid = TABLE.grid
     assert grid is not None
     wanted = [
-        grid.squares["cuda", torch.version, vllm.version].shown
+        grid.squares["cpu", torch.version, vllm.version].shown
         for vllm in grid.rows
         for torch in grid.columns
     ]
@@ -182,6 +186,29 @@ def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
         f"s{VERDICTS.index(each.verdict)}" for each in wanted
     ]
     assert [style.endswith(" p") for style, _ in read.squares] == [not c.off_pin for c in wanted]
+
+
+@pytest.mark.parametrize(
+    ("ran", "first"), [((), "cuda"), (("cpu",), "cpu"), (("cpu", "cuda"), "cuda")]
+)
+def test_the_page_opens_on_the_first_platform_on_which_something_ran(
+    ran: tuple[str, ...], first: str
+) -> None:
+    cell = "py311-torch210-vllm019", "2.10.0", "0.19.1", moe()
+    text = page.render(table_of([make(*cell, platform=each) for each in ran]), NAMED)
+    assert content(text)["first"] == first
+    assert f'value="{first}" checked' in text and f"the grid of {first}." in text
+    squares = dict(Counter(style for style, _ in Read(text).squares))
+    assert any(style.startswith("s3 r") for style in squares) == bool(ran)
+
+
+def test_a_mark_says_where_a_rung_below_was_not_asked() -> None:
+    cell = Cell("3.12", "2.9.0", "0.14.1")
+    declared = Declarations(RELEASES).of(cell)
+    asked = climbed(cell, "cuda", declared, Answer(True), Answer(True))
+    assert page.mark(asked) == "·L"
+    assert page.mark(climbed(cell, "cuda", declared, None, Answer(True))) == "·L?"
+    assert page.mark(climbed(cell, "cuda", declared, None, Answer(False, "no"))) == "×L"  # noqa: RUF001
 
 
 def test_every_climb_of_every_square_is_in_the_data() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from matrix.attribution import attribute
-from matrix.expectations import parse_expectations
+from matrix.expectations import VersionRange, parse_expectations
 from matrix.grid import environments, runs, survey
+from matrix.notes import Note
 from matrix.records import Case, Record, Start
 from matrix.releases import load_releases
 from matrix.report import page as report
@@ -91,6 +92,7 @@ RECORDS = [
     record("py311-torch212-vllm020", "2.12.1", "0.20.2", "cuda", failing()),
     record("py311-torch210-vllm017", "2.10.0.dev1", "0.17.1", "cpu", moe()),
 ]
+NOTES = (Note("a", EVIL, ("results/cuda/a.json",), "cuda", VersionRange(">=2.11"), VersionRange()),)
 HISTORY = {
     ("py311-torch210-vllm019", "cuda", "moe", start): [
         (f"2026-{month:02}-01T00:00:00Z", base + month) for month in range(1, 11)
@@ -99,12 +101,17 @@ HISTORY = {
 }
 
 
-@pytest.fixture(scope="module")
-def table() -> Table:
-    found = tabulate(RECORDS, RULES, releases=RELEASES)
+def tabled(records: Iterable[tuple[Path, Record]]) -> Table:
+    found = tabulate(records, RULES, releases=RELEASES)
     judged = [(each.record, each.verdict) for each in found.entries]
     grid = survey(RELEASES, seen=runs(judged, RELEASES))
-    return replace(found, grid=grid, attributions=attribute(judged, RELEASES, grid))
+    blamed = attribute(judged, RELEASES, grid)
+    return replace(found, grid=grid, attributions=blamed, notes=NOTES)
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return tabled(RECORDS)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +155,16 @@ def opened(browser: Any, file: Path) -> Iterator[Any]:
         context.close()
     assert faults == []
     assert {url.partition("#")[0] for url in asked} == {file.as_uri()}
+
+
+def page_of(browser: Any, folder: Path, *records: tuple[Path, Record]) -> Any:
+    """The page of these records alone, opened."""
+    path = folder / report.PAGE
+    path.write_text(report.render(tabled(records), environments(RELEASES)), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    return page
 
 
 def shown(page: Any) -> list[str]:
@@ -251,6 +268,72 @@ def test_each_python_can_be_chosen_in_the_detail(opened: Any) -> None:
     assert len(drawn) == 2
 
 
+def test_the_other_platform_is_told_with_its_python(opened: Any) -> None:
+    page = opened("#platform=cpu&at=2.11.0,0.20.2")
+    there = page.locator("#detail > p", has_text="On cuda, Python").all_inner_texts()
+    shown = page.inner_text("#detail .top").partition("cpu, ")[2].partition("\n")[0]
+    assert shown == "Python 3.10"
+    assert len(there) == 2 and there[0].startswith("On cuda, Python 3.10: ")
+    assert "untested" in there[0]
+    assert there[1] == "On cuda, Python 3.11: ≠E drift, counts differ"
+    page.locator(".pythons button").nth(1).click()
+    there = page.locator("#detail > p", has_text="On cuda, Python").all_inner_texts()
+    assert there == ["On cuda, Python 3.11: ≠E drift, counts differ"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("2.10.*", ["2.10.0"]),
+        ("~=2.10", ["2.10.0", "2.11.0", "2.12.1", "2.13.0", "2.14.0", "2.14.1", "2.15.0"]),
+        ("~=2.12.1", ["2.12.1"]),
+        ("~=2.12.2", []),
+        ("!=2.10.*, <2.12, >=2.9.1", ["2.9.1", "2.11.0"]),
+        ("==2.10.*", ["2.10.0"]),
+        (">= 2.14", ["2.14.0", "2.14.1", "2.15.0"]),
+    ],
+)
+def test_version_filters_are_read_as_specifiers(opened: Any, wanted: str, found: list[str]) -> None:
+    page = opened()
+    page.fill("[name=torch]", wanted)
+    heads = page.locator("#grid thead th[scope=col]:visible").all_text_contents()[1:]
+    assert heads == found
+    assert page.get_attribute("[name=torch]", "aria-invalid") is None
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["2.10.*x", "abc", "!2.10", "2.11.0+cu130", "2.12.0rc1", "~=2", ">=2.10.*", ">=", "2..1", "="],
+)
+def test_a_version_filter_that_is_not_understood_says_so(opened: Any, wanted: str) -> None:
+    page = opened()
+    page.fill("[name=torch]", f"2.10, {wanted}")
+    assert page.get_attribute("[name=torch]", "aria-invalid") == "true"
+    said = page.inner_text("#status")
+    assert f"torch: {wanted} is not understood" in said and "2.10, 2.12 or >=2.11" in said
+    # What is understood still holds.
+    assert page.locator("#grid thead th[scope=col]:visible").all_text_contents()[1:] == ["2.10.0"]
+    page.fill("[name=vllm]", wanted)
+    assert f"vLLM: {wanted} is not understood" in page.inner_text("#status")
+    page.click("button[type=reset]")
+    page.wait_for_selector("[name=torch]:not([aria-invalid])")
+    assert "not understood" not in page.inner_text("#status")
+
+
+def test_a_release_that_the_page_leaves_out_is_named(opened: Any) -> None:
+    page = opened()
+    page.fill("[name=torch]", "2.12.0")
+    said = page.inner_text("#status")
+    assert "nothing fits; torch 2.12.0 is in compatibility.json alone" in said
+    page.fill("[name=torch]", "3.0")
+    assert page.inner_text("#status").endswith("nothing fits; clear a filter")
+    legend = " ".join(page.inner_text(".legend").split())
+    assert (
+        f"Shown are the newest patch of each minor release, what is pinned and what ran; "
+        f"compatibility.json has all {len(RELEASES.torch)} torch and {len(RELEASES.vllm)} vLLM"
+    ) in legend
+
+
 def test_filters_narrow_the_grid_and_stay_in_the_url(opened: Any, table: Table) -> None:
     page = opened()
     everything = len(shown(page))
@@ -290,6 +373,177 @@ def test_a_link_opens_what_it_names(opened: Any) -> None:
     page.wait_for_function("document.querySelector('#detail h2').textContent.includes('2.11.0')")
     hostile = opened("#platform=<img src=x>&python=9&verdict=x,drift&at=</script>,1&torch=%3Cb%3E")
     assert hostile.locator("#detail").is_hidden()
+
+
+def test_clear_takes_the_open_cell_along(opened: Any) -> None:
+    page = opened("#platform=cpu&at=2.10.0,0.19.1")
+    assert "cpu, Python 3.11" in page.inner_text("#detail .top")
+    page.click("button[type=reset]")
+    page.locator("#detail .top", has_text="cuda, Python 3.11").wait_for()
+    assert page.is_checked("[name=platform][value=cuda]")
+    assert "platform" not in page.url
+
+
+def test_the_filter_s_python_takes_the_place_of_one_chosen_in_the_cell(opened: Any) -> None:
+    page = opened()
+    page.click(PIN)
+    page.locator(".pythons button").nth(4).click()
+    assert "cuda, Python 3.14" in page.inner_text("#detail .top")
+    page.locator("fieldset").nth(0).get_by_text("cpu").click()
+    assert "cpu, Python 3.14" in page.inner_text("#detail .top")
+    page.locator("fieldset").nth(1).get_by_text("3.12").click()
+    assert "cpu, Python 3.12" in page.inner_text("#detail .top")
+    assert page.evaluate("document.activeElement.name") == "python"
+
+
+@pytest.mark.parametrize("platform", ["__proto__", "constructor", "toString", "rocm"])
+def test_what_a_link_names_and_the_form_does_not_offer_is_left_out(
+    opened: Any, platform: str
+) -> None:
+    page = opened(f"#platform={platform}&pin=zzz&ran=zzz&python=__proto__")
+    assert page.inner_text("#status") == opened().inner_text("#status")
+    assert (page.input_value("[name=pin]"), page.input_value("[name=ran]")) == ("", "")
+
+
+def test_the_page_opens_where_something_ran(browser: Any, tmp_path: Path) -> None:
+    page = page_of(browser, tmp_path, RECORDS[0])
+    assert page.is_checked("[name=platform][value=cpu]")
+    assert "it ran" in str(page.locator(PIN).get_attribute("aria-label"))
+    page.click(PIN)
+    assert "cpu, Python 3.11" in page.inner_text("#detail .top")
+
+
+def test_a_case_that_failed_shows_what_was_expected_of_the_start_that_ran(
+    browser: Any, tmp_path: Path
+) -> None:
+    cold = Start("cold", {"total": 36.8}, {"num_compiled_artifacts_saved": 4})
+    page = page_of(
+        browser,
+        tmp_path,
+        record(
+            *("py311-torch210-vllm019", "2.10.0", "0.19.1", "cuda"),
+            moe(outcome="crashed", starts=(cold,), reason="it died"),
+            moe(outcome="interrupted", starts=(cold,), reason="Ctrl-C", case="cut"),
+            moe(outcome="crashed", starts=(cold,), reason="it died", case="other"),
+        ),
+    )
+    page.click(PIN)
+    page.evaluate("document.querySelectorAll('#detail .case').forEach(d => d.open = true)")
+    case, cut, other = (
+        page.locator(".case", has=page.locator(f"summary b:text-is('{name}')"))
+        for name in ("moe", "cut", "other")
+    )
+    rows = case.locator('table[aria-label="Counters expected and observed"] tbody tr')
+    assert [row.split() for row in rows.all_inner_texts()] == [
+        ["num_compiled_artifacts_saved", "3", "≠", "4", "-", "-"]
+    ]
+    assert "No expectation" not in case.inner_text()
+    assert "The run was not judged: its counters are told alone." in cut.inner_text()
+    assert "No expectation speaks of what ran" in other.inner_text()
+
+
+def test_back_closes_the_cell_and_keeps_the_filters(opened: Any) -> None:
+    page = opened(viewport={"width": 380, "height": 800})
+    panel = page.locator("#detail")
+    page.click(PIN)
+    page.locator(".pythons button").nth(4).click()
+    page.go_back()
+    panel.wait_for(state="hidden")
+    assert page.evaluate("location.hash") in ("", "#")
+    page.go_forward()
+    assert "cuda, Python 3.14" in page.inner_text("#detail .top")
+    # What was filtered beside the open cell stays when it is closed, and Back is as it was before.
+    page.locator(".controls > summary").click(force=True)
+    page.evaluate(
+        "(() => { const pin = document.querySelector('[name=pin]'); pin.value = 'on';"
+        " pin.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+    before = page.evaluate("history.length")
+    for _ in range(3):
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(100)
+        assert page.url.endswith("#pin=on") and panel.is_hidden()
+        page.click(PIN)
+    assert page.evaluate("history.length") == before
+    page.go_back()
+    panel.wait_for(state="hidden")
+    assert page.url.endswith("#pin=on")
+    assert page.input_value("[name=pin]") == "on"
+
+
+def test_a_note_stands_beside_its_pairs(opened: Any) -> None:
+    page = opened()
+    page.click(DRIFT)
+    assert page.inner_text("#detail .note") == f"To know: {EVIL} Evidence: results/cuda/a.json"
+    page.locator("fieldset").nth(0).get_by_text("cpu").click()
+    assert page.locator("#detail .note").count() == 0
+    page.keyboard.press("Escape")
+    page.locator("fieldset").nth(0).get_by_text("cuda").click()
+    page.click(PIN)
+    assert page.locator("#detail .note").count() == 0
+
+
+def test_a_record_without_a_place_closes_with_back_too(opened: Any) -> None:
+    page = opened()
+    page.click("#list summary")
+    page.click("#list button:has-text('py311-torch210-vllm017')")
+    page.go_back()
+    page.locator("#detail").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("width", [360, 380])
+def test_a_narrow_screen_shows_all_of_the_counters(opened: Any, width: int) -> None:
+    page = opened("#at=2.11.0,0.20.2", viewport={"width": width, "height": 800})
+    table = page.locator('.scroll[aria-label="Counters expected and observed"]')
+    scrolled, seen = table.evaluate("e => [e.scrollWidth, e.clientWidth]")
+    assert scrolled <= seen
+    marked = table.locator("td.diff").bounding_box()
+    assert marked is not None and marked["x"] + marked["width"] <= width
+
+
+def test_what_ran_and_is_untested_has_one_sign_everywhere(opened: Any) -> None:
+    page = opened("#platform=cpu&at=2.10.0,0.19.1")
+    legend = page.locator(".legend .chip", has_text="?I").inner_text()
+    assert legend == "?I"
+    cpu = page.locator(".totals li", has_text="cpu").inner_text()
+    assert "? 1 untested" in cpu
+    case = page.locator(".case", has=page.locator("summary b:text-is('other')"))
+    assert case.locator("summary .chip").inner_text() == "?"
+    page.keyboard.press("Escape")
+    page.click("#list summary")
+    assert page.locator("#list .chip", has_text="untested").first.inner_text() == "? untested"
+    assert "whatever is filtered" in page.inner_text("#list summary")
+
+
+def test_a_case_says_what_it_is_once(browser: Any, tmp_path: Path) -> None:
+    cold = Start("cold", {"total": 36.8}, {"num_compiled_artifacts_saved": 3})
+    page = page_of(
+        browser,
+        tmp_path,
+        record(
+            *("py311-torch210-vllm019", "2.10.0", "0.19.1", "cuda"),
+            moe(case="not", outcome="not_applicable", starts=(), reason="no Hopper"),
+            moe(outcome="crashed", starts=(cold,), reason="it died"),
+        ),
+    )
+    page.click(PIN)
+    page.locator(".case summary").nth(1).click()
+    died, none = page.locator(".case").all_inner_texts()
+    said = "– not does not apply here not applicable no Hopper"  # noqa: RUF001
+    assert " ".join(none.split()) == said
+    assert "cold 36.8 s, no warm start" in died
+    assert "incompatible at starts warm, outcome crashed" in " ".join(died.split())
+    assert page.locator(".legend .chip", has_text="–").count() == 1  # noqa: RUF001
+
+
+def test_a_text_is_looked_for_as_a_person_means_it(opened: Any) -> None:
+    page = opened()
+    for asked, word in [("compatible", "compatible"), ("INCOMPATIBLE", "incompatible")]:
+        page.fill("[name=q]", asked)
+        labels = shown(page)
+        assert labels and all(f": {word}, " in each for each in labels)
+    page.fill("[name=q]", "3.11")
+    assert f"{shown(page)}".count("torch 2.11.0, vLLM 0.20.2: drift") == 1
 
 
 def test_the_keyboard_moves_opens_and_comes_back(opened: Any) -> None:

@@ -134,6 +134,21 @@ def test_a_case_that_fails_names_the_rung_it_could_not_reach(outcome: str) -> No
     assert exit_status(verdict) == 1
 
 
+@pytest.mark.parametrize("outcome", ["failed", "crashed", "timed_out"])
+def test_a_case_that_fails_knows_what_was_expected_of_the_starts_that_ran(outcome: str) -> None:
+    cold = {"num_compiled_artifacts_saved": 4}
+    case = judged(make_case(outcome=outcome, counters={"cold": cold})).cases[0]
+    assert {start: dict(found) for start, found in case.expected.items()} == {
+        "cold": {"num_compiled_artifacts_saved": Expected(3, "cold", ("a record",))}
+    }
+    # It is not judged by it.
+    assert (case.verdict, case.differences, case.no_rule) == ("incompatible", (), ())
+    assert judged(make_case(outcome=outcome, counters={})).cases[0].expected == {}
+    nameless = {**make().provenance, "torch": None}
+    unknown = make_case(outcome=outcome, counters={"cold": cold})
+    assert judged(unknown, provenance=nameless).cases[0].expected == {}
+
+
 @pytest.mark.parametrize("outcome", ["interrupted", "running", "out_of_memory"])
 def test_a_case_that_did_not_end_is_untested(outcome: str) -> None:
     verdict = judged(make_case(outcome=outcome, counters={}))

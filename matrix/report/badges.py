@@ -1,7 +1,8 @@
 """SVG badges: one a pair of minor releases that ran.
 
 A badge says the worst verdict over the Pythons, as a word beside its colour, on the first platform
-(`cuda` before `cpu`) where a run says something of the pair.
+(`cuda` before `cpu`) where a run says something of the pair; where that is not `cuda`, which
+decides, it names the platform: `compatible (cpu)`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ FOLDER = "badges"
 _COLOURS = {COMPATIBLE: "#1a7a37", DRIFT: "#8f5f00", INCOMPATIBLE: "#b3261e", UNTESTED: "#59636f"}
 _OWN = re.compile(
     r'<svg xmlns="http://www\.w3\.org/2000/svg" width="\d+" height="20" role="img"'
-    r' aria-label="torch (?P<torch>\d+\.\d+) \| vLLM (?P<vllm>\d+\.\d+): [a-z]+">\n'
+    r' aria-label="torch (?P<torch>\d+\.\d+) \| vLLM (?P<vllm>\d+\.\d+): [a-z]+(?: \([a-z]+\))?">\n'
 )
 _WIDTH, _MARGIN = 6.6, 12
 """Pixels of an average letter of the 11 px font, and those around a word."""
@@ -36,17 +37,23 @@ def render(table: Table) -> Mapping[str, str]:
             name = _name(torch, vllm)
             label = f"torch {torch} | vLLM {vllm}"
             told = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
-            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, told)
+            where = entry.record.platform if entry.record.platform != PLATFORMS[0] else None
+            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, told, where)
     return badges
 
 
-def badge(label: str, verdict: str, told: str = "") -> str:
-    """One badge: a label (`torch 2.10 | vLLM 0.19`) and its verdict; `told` goes to its title."""
-    split, right = (round(len(text) * _WIDTH) + _MARGIN for text in (label, verdict))
+def badge(label: str, verdict: str, told: str = "", platform: str | None = None) -> str:
+    """One badge: a label (`torch 2.10 | vLLM 0.19`) and its verdict, and on which platform if told.
+
+    `told` goes to its title.
+    """
+    said = f"{verdict} ({platform})" if platform else verdict
+    split, right = (round(len(text) * _WIDTH) + _MARGIN for text in (label, said))
     return str(
         template("badge.svg.j2").render(
             label=label,
             verdict=verdict,
+            said=said,
             told=told,
             split=split,
             width=split + right,

@@ -41,7 +41,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def render(table: Table, environments: Mapping[str, Cell] | None = None) -> str:
     """Every cell of the grid with its record where it ran, then the records of no cell of it.
 
-    The seconds are the sums over the cases that have both starts.
+    The `environments` by name say which cell a name installs: `cell` is empty where that is another
+    patch release than the row's. Of what ran, it is the name of its record. The seconds are the
+    sums over the cases that have both starts.
     """
     squares = table.grid.squares.values() if table.grid is not None else ()
     climbs = {(each.cell, each.platform): each for square in squares for each in square.climbs}
@@ -56,15 +58,18 @@ def render(table: Table, environments: Mapping[str, Cell] | None = None) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_row(climb, entries.get(at)) for at, climb in climbs.items())
+    for at, climb in climbs.items():
+        name, ran = climb.cell.name, entries.get(at)
+        its = environments is None or environments.get(name) == climb.cell
+        writer.writerow(_row(ran.record.cell if ran else name if its else "", climb, ran))
     writer.writerows(_alone(entry) for entry in apart)
     return out.getvalue()
 
 
-def _row(climb: Climb, entry: Entry | None) -> Iterable[object]:
+def _row(name: str, climb: Climb, entry: Entry | None) -> Iterable[object]:
     cell = climb.cell
     reason = (entry.verdict.reason if entry else None) or climb.reason
-    start = (cell.name, climb.platform, cell.python, cell.torch, cell.vllm, _yes(climb.off_pin))
+    start = (name, climb.platform, cell.python, cell.torch, cell.vllm, _yes(climb.off_pin))
     end = climb.verdict, climb.reached or "", climb.fails or "", _safe(reason)
     return (*start, *end, *_ran(entry))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matrix.records import STARTS, Case
-from matrix.report import agreement, attribution, grid, upstream
+from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.report.table import Entry, Table
 from matrix.report.text import code, listed, markdown, plural, ratio, seconds, tabular
@@ -59,6 +59,7 @@ def render(table: Table) -> str:
     for platform in table.platforms:
         parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *results(table, platform)]
     parts += [
+        notes.section(table.notes),
         grid.section(table.grid),
         attribution.section(table.attributions),
         agreement.section(table.agreement),

@@ -20,7 +20,7 @@ from matrix.errors import MatrixError
 from matrix.grid import Grid
 from matrix.ladder import Climb
 from matrix.records import RUNGS
-from matrix.report.page_data import History, embedded, pack
+from matrix.report.page_data import History, embedded, first_platform, pack
 from matrix.report.table import Table
 from matrix.verdicts import UNTESTED, VERDICTS
 
@@ -60,9 +60,11 @@ def render(
         rungs=RUNGS,
         letters=LETTERS,
         platforms=platforms,
+        first=first_platform(table),
         pythons=grid.pythons if grid is not None else (),
         columns=_columns(grid),
-        rows=_rows(grid),
+        releases=(len(grid.torch), len(grid.vllm)) if grid is not None else (0, 0),
+        rows=_rows(grid, first_platform(table)),
     )
     return text
 
@@ -84,11 +86,13 @@ def _environment(jinja2: Any) -> Any:
 def mark(climb: Climb) -> str:
     """What a square shows: the sign of its verdict and the letter of the rung that decides.
 
-    That is the rung where it fails, else the highest that it reached; nothing where nobody asked.
+    That is the rung where it fails, else the highest that it reached, with a question mark where a
+    rung below was not asked; nothing where nobody asked.
     """
     rung = climb.fails or climb.reached
     sign = _sign(climb.verdict, ran=climb.ran is not None)
-    return sign + (LETTERS[RUNGS.index(rung)] if rung else "")
+    letter = LETTERS[RUNGS.index(rung)] if rung else ""
+    return sign + letter + ("?" if climb.fails is None and climb.skipped else "")
 
 
 def _sign(verdict: str, *, ran: bool) -> str:
@@ -107,11 +111,10 @@ def _columns(grid: Grid | None) -> list[dict[str, object]]:
     return [{"version": each.version, "yanked": each.yanked is not None} for each in columns]
 
 
-def _rows(grid: Grid | None) -> list[dict[str, object]]:
-    """The squares of the first platform, which can be read without the script."""
+def _rows(grid: Grid | None, platform: str) -> list[dict[str, object]]:
+    """The squares of the platform that is shown first, which can be read without the script."""
     if grid is None or not grid.platforms:
         return []
-    platform = grid.platforms[0]
     return [
         {
             "version": vllm.version,

@@ -15,6 +15,7 @@ from matrix.cells import Cell
 from matrix.expectations import Expected
 from matrix.grid import Grid, Square, ran_cell
 from matrix.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step
+from matrix.notes import Note
 from matrix.records import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
@@ -24,7 +25,7 @@ from matrix.signatures import signature_of
 from matrix.symptoms import CHANGED
 from matrix.verdicts import NOT_APPLICABLE, VERDICTS, CaseVerdict
 
-__all__ = ["ALPHABET", "History", "coded", "embedded", "pack"]
+__all__ = ["ALPHABET", "History", "coded", "embedded", "first_platform", "pack"]
 
 ALPHABET = "".join(chr(at) for at in range(33, 127) if chr(at) not in "\"&'<>\\")
 """The 88 characters of `coded`: none of them ends a string, or means anything to HTML."""
@@ -84,6 +85,11 @@ def pack(
     """
     packing = _Packing(environments or {}, history or {})
     return packing.table(table)
+
+
+def first_platform(table: Table) -> str:
+    """The platform that the page opens on: the first one on which something ran."""
+    return next(iter(table.platforms), PLATFORMS[0])
 
 
 def embedded(content: object) -> str:
@@ -176,11 +182,13 @@ class _Packing:
             "states": _STATES,
             "starts": STARTS,
             "platforms": PLATFORMS,
+            "first": first_platform(table),
             "torch": [],
             "vllm": [],
             "pythons": [],
             "grid": {},
             "named": "",
+            "apart": {"torch": [], "vllm": []},
         }
         if grid is not None:
             content |= self._grid(grid)
@@ -194,8 +202,15 @@ class _Packing:
         for told in table.attributions:
             blamed.setdefault((told.cell, told.platform), []).append(told)
         content["entries"] = [self._entry(each, places, grid, blamed) for each in table.entries]
+        notes = [
+            [PLATFORMS.index(platform), *place, self._note(each)]
+            for each in table.notes
+            for (platform, torch, vllm), place in places.items()
+            if each.covers(platform, torch, vllm)
+        ]
         return content | {
             "texts": self._texts.held,
+            "notes": notes,
             "lines": self._lines.held,
             "steps": self._steps.held,
             "climbs": self._climbs.held,
@@ -216,6 +231,10 @@ class _Packing:
             "torch": [[each.version, self._yanked(each.yanked)] for each in grid.columns],
             "vllm": [[each.version, each.torch, self._yanked(each.yanked)] for each in grid.rows],
             "pythons": grid.pythons,
+            "apart": {
+                "torch": [each.version for each in grid.torch if each not in grid.columns],
+                "vllm": [each.version for each in grid.vllm if each not in grid.rows],
+            },
             "grid": {
                 platform: coded(
                     self._square(grid.squares[platform, torch, vllm]) for torch, vllm in pairs
@@ -244,6 +263,10 @@ class _Packing:
         if not text:
             return 0
         return self._texts.place(text, clip(clean(text), _TEXT))
+
+    def _note(self, note: Note) -> int:
+        text = f"{note.text} Evidence: {', '.join(note.evidence)}"
+        return self._texts.place(text, _shown(text, len(text)))
 
     def _square(self, square: Square) -> int:
         shown = square.climbs.index(square.shown)

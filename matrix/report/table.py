@@ -17,6 +17,7 @@ from matrix.differences import Explanations
 from matrix.expectations import Expectations, Rule
 from matrix.grid import Grid
 from matrix.history import whole
+from matrix.notes import Note
 from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.releases import Releases
 from matrix.verdicts import (
@@ -75,7 +76,7 @@ class Table:
     `agreement` holds the entries of one platform against those of the other; `upstream` has the
     rules that expect what was measured where upstream publishes something else; `grid` is how far
     each pair of releases gets, with these entries as the records; `attributions` say whose fault it
-    is that cells fail or drift.
+    is that cells fail or drift; `notes` are what a person found out about pairs.
     """
 
     entries: tuple[Entry, ...]
@@ -83,6 +84,7 @@ class Table:
     upstream: tuple[Rule, ...] = ()
     grid: Grid | None = None
     attributions: tuple[Attribution, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def newest(self) -> str | None:

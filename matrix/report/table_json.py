@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from matrix.records import STARTS, Case
-from matrix.report import agreement, attribution, grid, upstream
+from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import import_seconds, warm_over_cold
 from matrix.report.table import Entry, Table
 from matrix.signatures import signature_of
@@ -39,6 +39,7 @@ def render(table: Table) -> str:
         "newest": table.newest,
         "cells": [_entry(entry) for entry in table.entries],
         "attributions": attribution.entries(table.attributions),
+        "notes": notes.content(table.notes),
         "agreement": agreement.content(table.agreement),
         "grid": None
         if table.grid is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from matrix.calibrate import DEFAULT_COUNTERS
+from matrix.expectations import compare
 from matrix.records import STARTS, Case, Record, Start
 from matrix.report.split import PARTS, artifacts, import_seconds, warm_over_cold
 from matrix.report.text import clean, clip, ratio, seconds
@@ -147,7 +148,8 @@ def _starts(case: Case, judged: CaseVerdict, every: bool) -> list[_Line]:
 def _counted(seen: Start, judged: CaseVerdict, every: bool) -> list[str]:
     """What one start counted, against what it should have: one line and one for each counter."""
     expected = judged.expected.get(seen.start, {})
-    differing = {each.counter for each in judged.differences if each.start == seen.start}
+    # A case that failed is not judged by its counters, and has no differences of its own.
+    differing = {each.counter for each in compare(expected, seen.counters, seen.start)}
     if expected:
         agree = [name for name in expected if name not in differing]
         said = f"{len(agree)} of {len(expected)} as expected"

@@ -36,7 +36,7 @@ function start() {
   const text = (at) => (at ? D.texts[at] : "");
   const rung = (at) => (at ? D.rungs[at - 1] : "");
   const form = $("filters"), grid = $("grid"), panel = $("detail"), status = $("status");
-  const state = { platform: D.platforms.find((p) => D.grid[p]) || D.platforms[0], python: "", verdict: [], torch: "", vllm: "", pin: "", ran: "", q: "", at: "" };
+  const state = { platform: D.first, python: "", verdict: [], torch: "", vllm: "", pin: "", ran: "", q: "", at: "" };
   const FIELDS = ["platform", "python", "torch", "vllm", "pin", "ran", "q"];
   const first = state.platform;
 
@@ -91,7 +91,8 @@ function start() {
   const ranSign = (verdict) => (verdict === UNTESTED ? "?" : SIGNS[verdict]);
   function mark(climb) {
     const at = climb[C.verdict], place = climb[C.fails] || climb[C.reached];
-    return (climb[C.bits] & 2 ? ranSign(at) : SIGNS[at]) + (place ? LETTERS[place - 1] : "");
+    const open = !climb[C.fails] && climb[C.bits] & 4 ? "?" : "";
+    return (climb[C.bits] & 2 ? ranSign(at) : SIGNS[at]) + (place ? LETTERS[place - 1] : "") + open;
   }
   const style = (climb) => "s" + climb[C.verdict] + (climb[C.bits] & 2 ? " r" : "") + (climb[C.bits] & 1 ? "" : " p");
   function words(climb) {
@@ -120,7 +121,7 @@ function start() {
     let found = searched.get(key);
     if (found === undefined) {
       const climb = climbOf(square(row, column, platform), python);
-      const parts = ["torch " + D.torch[column][0], "vllm " + D.vllm[row][0], words(climb)];
+      const parts = ["torch " + D.torch[column][0], "vllm " + D.vllm[row][0], "python " + D.pythons[python], words(climb)];
       for (const step of decoded(climb[C.steps])) parts.push(text(D.steps[step][1]));
       for (const said of climb[C.contradictions]) parts.push(text(said));
       const at = placed.get(key);
@@ -131,25 +132,36 @@ function start() {
     return found;
   }
 
-  // Versions: "2.10, 2.12" are prefixes of which one must fit; ">=2.10, <2.13" must all hold.
+  // A verdict is looked for as a word: "compatible" is not in "incompatible".
+  const has = (said, word) => (D.verdicts.includes(word) ? new RegExp("\\b" + word).test(said) : said.includes(word));
+
+  // Versions: "2.10, 2.12" are prefixes of which one must fit; ">=2.10, <2.13" must all hold, and
+  // "~=2.10.1" is ">=2.10.1" and the prefix 2.10. What is none of these is told.
   const numbers = (version) => version.split(/[^0-9]+/).filter(Boolean).map(Number);
   function compare(one, other, length) {
     for (let i = 0; i < length; i++) if ((one[i] || 0) !== (other[i] || 0)) return (one[i] || 0) - (other[i] || 0);
     return 0;
   }
   function accepts(wanted) {
-    const tokens = wanted.replace(/([<>=!]=?|~=)\s+/g, "$1").split(/[,\s]+/).map((each) => /^(>=|<=|==|!=|>|<)?v?(\d[\d.]*)$/.exec(each)).filter(Boolean);
-    const prefixes = tokens.filter((each) => !each[1] || each[1] === "==").map((each) => numbers(each[2]));
-    const bounds = tokens.filter((each) => each[1] && each[1] !== "==").map((each) => [each[1], numbers(each[2])]);
-    return (version) => {
+    const prefixes = [], bounds = [], unknown = [];
+    for (const token of wanted.replace(/([<>=!~]=?)\s+/g, "$1").split(/[,\s]+/).filter(Boolean)) {
+      const [, sign, release, star] = /^(>=|<=|==|!=|~=|>|<)?v?(\d+(?:\.\d+)*)(\.\*)?$/.exec(token) || [];
+      const one = release && numbers(release);
+      if (!one || (star && sign && sign !== "==" && sign !== "!=") || (sign === "~=" && one.length < 2)) unknown.push(token);
+      else if (!sign || sign === "==") prefixes.push(one);
+      else if (sign === "~=") bounds.push([">=", one], ["in", one.slice(0, -1)]);
+      else bounds.push([sign, one]);
+    }
+    const fits = (version) => {
       const its = numbers(version);
       const in_ = (one) => one.length <= its.length && compare(its, one, one.length) === 0;
       if (prefixes.length && !prefixes.some(in_)) return false;
       return bounds.every(([sign, one]) => {
         const order = compare(its, one, Math.max(its.length, one.length));
-        return sign === ">=" ? order >= 0 : sign === "<=" ? order <= 0 : sign === ">" ? order > 0 : sign === "<" ? order < 0 : !in_(one);
+        return sign === ">=" ? order >= 0 : sign === "<=" ? order <= 0 : sign === ">" ? order > 0 : sign === "<" ? order < 0 : in_(one) === (sign === "in");
       });
     };
+    return { fits, unknown };
   }
 
   const bodyRows = grid ? [...grid.tBodies[0].rows] : [];
@@ -160,14 +172,14 @@ function start() {
   function apply() {
     const torch = accepts(state.torch), vllm = accepts(state.vllm), verdicts = new Set(state.verdict);
     const q = state.q.toLowerCase().split(/\s+/).filter(Boolean);
-    const columnOk = D.torch.map((each) => torch(each[0])), rowOk = D.vllm.map((each) => vllm(each[0]));
+    const columnOk = D.torch.map((each) => torch.fits(each[0])), rowOk = D.vllm.map((each) => vllm.fits(each[0]));
     const columnSeen = new Array(columns).fill(false), rowSeen = new Array(rows).fill(false);
     const seen = [], narrowed = Boolean(verdicts.size || q.length || state.pin || state.ran);
     for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
       const found = rowOk[row] && columnOk[column] ? square(row, column) : null;
       if (!found) continue;
       const python = pythonOf(found), climb = climbOf(found, python), bits = climb[C.bits];
-      const fits = !(verdicts.size && !verdicts.has(D.verdicts[climb[C.verdict]])) && !(state.pin && (state.pin === "off") !== Boolean(bits & 1)) && !(state.ran && !(bits & 2)) && q.every((word) => haystack(state.platform, row, column, python).includes(word));
+      const fits = !(verdicts.size && !verdicts.has(D.verdicts[climb[C.verdict]])) && !(state.pin && (state.pin === "off") !== Boolean(bits & 1)) && !(state.ran && !(bits & 2)) && q.every((word) => has(haystack(state.platform, row, column, python), word));
       if (fits) { seen.push(row * columns + column); rowSeen[row] = columnSeen[column] = true; }
     }
     const show = new Set(seen);
@@ -186,7 +198,15 @@ function start() {
     });
     if (!show.has(current[0] * columns + current[1]) && seen.length) setCurrent(Math.floor(seen[0] / columns), seen[0] % columns);
     const narrow = narrowed || state.torch || state.vllm ? " of " + rows * columns : "";
-    status.textContent = rows ? seen.length + narrow + " pairs of releases on " + state.platform + (state.python ? ", Python " + state.python : "") + (seen.length ? "" : ": nothing fits; clear a filter") : "";
+    const asked = [["torch", "torch", torch], ["vllm", "vLLM", vllm]];
+    const apart = asked.flatMap(([key, name, { fits }]) => (state[key] && !D[key].some((each) => fits(each[0])) ? D.apart[key].filter(fits).map((each) => name + " " + each) : []));
+    const nothing = ": nothing fits; " + (apart.length ? apart.join(", ") + (apart.length > 1 ? " are" : " is") + " in compatibility.json alone" : "clear a filter");
+    const faults = asked.filter(([key, , { unknown }]) => {
+      const field = form.elements[key];
+      if (unknown.length) field.setAttribute("aria-invalid", "true"); else field.removeAttribute("aria-invalid");
+      return unknown.length;
+    }).map(([, name, { unknown }]) => ". " + name + ": " + unknown.join(", ") + " is not understood; write 2.10, 2.12 or >=2.11, <2.13");
+    status.textContent = rows ? seen.length + narrow + " pairs of releases on " + state.platform + (state.python ? ", Python " + state.python : "") + (seen.length ? "" : nothing) + faults.join("") : "";
   }
 
   function paint() {
@@ -224,19 +244,24 @@ function start() {
   }
 
   // The URL's fragment holds what is shown, so that a link shows the same.
-  function save() {
+  let leaving = false;
+  function save(how = "replaceState") {
     const kept = new URLSearchParams();
     for (const key of FIELDS) if (state[key] && !(key === "platform" && state[key] === first)) kept.set(key, state[key]);
     if (state.verdict.length) kept.set("verdict", state.verdict.join(","));
     if (state.at) kept.set("at", state.at);
     const hash = "#" + kept.toString();
-    if (hash !== (location.hash || "#")) history.replaceState(null, "", hash);
+    if (how === "pushState") history.pushState("opened", "", hash);
+    else if (hash !== (location.hash || "#")) history.replaceState(history.state, "", hash);
   }
   function load() {
     const kept = new URLSearchParams(location.hash.slice(1));
     for (const key of FIELDS) state[key] = kept.get(key) || "";
-    if (!D.grid[state.platform]) state.platform = first;
-    if (!D.pythons.includes(state.python)) state.python = "";
+    // What the form does not offer is no value.
+    for (const key of ["platform", "python", "pin", "ran"]) {
+      const offered = [...form.querySelectorAll("input[name=" + key + "], select[name=" + key + "] option")];
+      if (!offered.some((each) => each.value === state[key])) state[key] = key === "platform" ? first : "";
+    }
     state.verdict = (kept.get("verdict") || "").split(",").filter((each) => D.verdicts.includes(each));
     state.at = kept.get("at") || "";
     for (const key of FIELDS) if (form.elements[key]) form.elements[key].value = state[key];
@@ -290,7 +315,9 @@ function start() {
       return { name, ran: true, expected, rule, seconds: took, counters };
     });
   }
-  function countersTable(starts) {
+  // Whether expectations were asked: a run that was cut short, or died of a full disk, has none.
+  const judged = (what) => what[W.verdict] !== UNTESTED || text(what[W.outcome]) === "passed";
+  function countersTable(starts, what) {
     const expected = new Set(), others = new Set();
     for (const each of starts) { each.expected.forEach((_, key) => expected.add(key)); }
     for (const each of starts) each.counters.forEach((_, key) => { if (!expected.has(key)) others.add(key); });
@@ -303,7 +330,7 @@ function start() {
     const head = ["counter", ...starts.flatMap((each) => [each.name + " expected", each.name + " observed"])];
     const parts = [];
     if (expected.size) parts.push(table("Counters expected and observed", head, rowsOf(expected), 1));
-    else if (others.size) parts.push(el("p", {}, "No expectation speaks of this case: its counters are told, not judged."));
+    else if (others.size) parts.push(el("p", {}, judged(what) ? "No expectation speaks of what ran: its counters are told, not judged." : "The run was not judged: its counters are told alone."));
     if (others.size) parts.push(el("details", {}, el("summary", {}, others.size + " counters that nothing is expected of"), table("Other counters", ["counter", ...starts.map((each) => each.name)], [...others].sort((a, b) => (text(a) < text(b) ? -1 : 1)).map((key) => [text(key), ...starts.map((each) => each.counters.get(key) ?? "-")]), 1)));
     return parts;
   }
@@ -313,6 +340,10 @@ function start() {
     for (let at = 0; at < numbers.length; ) said.push(D.lines[numbers[at++]].replace(/\0/g, () => numbers[at++]));
     return said.join("\n");
   }
+  const tookOf = (starts, outcome) => {
+    if (!starts.some((each) => each.ran)) return outcome === "not applicable" ? "does not apply here" : "no start ran to its end";
+    return starts.map((each) => (each.ran ? each.name + " " + seconds(each.seconds.get("total")) + " s" : "no " + each.name + " start")).join(", ");
+  };
   // Whose fault, and what would decide: of a case by its place, of the run as a whole at -1.
   const asked = (verdict) => (verdict < UNTESTED ? "Whose fault: " : "Who changed: ");
   const blame = (entry, at, level, verdict) => entry[E.blame].filter((each) => each[0] === at).flatMap((each) => {
@@ -324,10 +355,11 @@ function start() {
     const [cold, warm] = starts.map((each) => each.seconds.get("total"));
     const told = what[W.reason] && el("p", { class: what[W.verdict] === INCOMPATIBLE ? "said" : "" }, text(what[W.reason]));
     const verdict = D.verdicts[what[W.verdict]] + (what[W.verdict] === INCOMPATIBLE && what[W.rung] ? " at " + rung(what[W.rung]) : "");
-    parts.push(el("p", {}, el("b", {}, verdict), ", outcome " + text(what[W.outcome]).replace("_", " ") + (what[W.model] ? ", model " + text(what[W.model]) : "")), told);
+    const outcome = text(what[W.outcome]).replace("_", " ");
+    parts.push(el("p", {}, el("b", {}, verdict), (outcome === verdict ? "" : ", outcome " + outcome) + (what[W.model] ? ", model " + text(what[W.model]) : "")), told);
     if (what[W.signature]) parts.push(el("h4", {}, "Signature"), el("p", {}, el("code", {}, text(what[W.signature]))));
     parts.push(...blame(entry, at, "h4", what[W.verdict]));
-    const counted = countersTable(starts);
+    const counted = countersTable(starts, what);
     if (counted.length) parts.push(el("h4", {}, "Counters"), ...counted);
     const names = [...new Set(starts.flatMap((each) => [...each.seconds.keys()]))].sort((a, b) => (b === "total") - (a === "total"));
     if (names.length) parts.push(el("h4", {}, "Seconds"), table("Seconds by part", ["start", ...names], starts.filter((each) => each.ran).map((each) => [each.name, ...names.map((name) => seconds(each.seconds.get(name)))]), 1));
@@ -342,7 +374,7 @@ function start() {
     }
     if (what[W.flags]) parts.push(el("details", {}, el("summary", {}, "Flags"), facts(what[W.flags])));
     const body = el("div", { class: "in" });
-    const shown = el("details", { class: "case" }, el("summary", {}, chip(what[W.verdict], ranSign(what[W.verdict]), what[W.verdict] <= COMPATIBLE), el("b", {}, text(what[W.name])), el("span", { class: "t" }, starts.some((each) => each.ran) ? "cold " + seconds(cold) + " s, warm " + seconds(warm) + " s" : "no start ran to its end"), el("span", { class: "t" }, cold > 0 && warm >= 0 ? "warm/cold " + (warm / cold).toFixed(2) : "")), body);
+    const shown = el("details", { class: "case" }, el("summary", {}, chip(what[W.verdict], ranSign(what[W.verdict]), what[W.verdict] <= COMPATIBLE), el("b", {}, text(what[W.name])), el("span", { class: "t" }, tookOf(starts, outcome)), el("span", { class: "t" }, cold > 0 && warm >= 0 ? "warm/cold " + (warm / cold).toFixed(2) : "")), body);
     body.append(...parts.filter(Boolean));
     if (what[W.verdict] < UNTESTED) shown.open = true;
     return shown;
@@ -390,6 +422,7 @@ function start() {
     const entry = at === undefined ? null : D.entries[at];
     const why = (entry && text(entry[E.reason])) || reasonOf(climb);
     if (why) parts.push(el("p", { class: climb[C.verdict] === INCOMPATIBLE ? "said" : "" }, why));
+    for (const [platform, ...place] of D.notes) if (D.platforms[platform] === state.platform && place[0] === row && place[1] === column) parts.push(el("p", { class: "note" }, el("b", {}, "To know: "), text(place[2])));
     const list = el("div", { class: "pythons", role: "group", "aria-label": "Python" });
     D.pythons.forEach((name, place) => {
       const of = climbOf(found, place);
@@ -401,14 +434,16 @@ function start() {
     const named = D.named[row * columns + column] === "1";
     parts.push(el("h3", {}, entry ? "Repeat it" : "Run it"));
     if (entry || named) parts.push(command(entry ? nameOf(entry) : cellName(row, column, python), state.platform));
-    else parts.push(el("p", {}, "No environment stands for just these patch releases: " + cellName(row, column, python) + " is others."));
+    else parts.push(el("p", {}, "No environment stands for these patch releases: " + cellName(row, column, python) + " installs others of the same minor releases."));
     parts.push(el("h3", {}, "How far it gets"), climbList(climb));
     if (climb[C.contradictions].length) parts.push(el("h3", {}, "Contradictions"), el("p", {}, "A run showed something else than the first rungs say; the run decides."), el("ul", {}, ...climb[C.contradictions].map((each) => el("li", {}, text(each)))));
     const others = Object.keys(D.grid).filter((each) => each !== state.platform).map((each) => {
-      const there = climbOf(square(row, column, each), python);
-      return el("p", {}, "On " + each + ": ", chip(there[C.verdict], mark(there), there[C.bits] & 2), " " + words(there));
+      // The same Python, which the verdicts are held against, and those that ran there.
+      const on = square(row, column, each), there = D.pythons.map((_, place) => climbOf(on, place));
+      return there.map((its, place) => (place === python || its[C.bits] & 2 ? place : -1)).filter((place) => place >= 0).sort((one, other) => (other === python) - (one === python)).map((place) =>
+        el("p", {}, "On " + each + ", Python " + D.pythons[place] + ": ", chip(there[place][C.verdict], mark(there[place]), there[place][C.bits] & 2), " " + words(there[place])));
     });
-    parts.push(...others, ...(entry ? recordParts(at) : [el("p", {}, "No record: this cell never ran on " + state.platform + ".")]));
+    parts.push(...others.flat(), ...(entry ? recordParts(at) : [el("p", {}, "No record: this cell never ran on " + state.platform + ".")]));
     return ["torch " + torch[0] + " × vLLM " + vllm[0], state.platform + ", Python " + D.pythons[python], parts];
   }
   function entryDetail(at) {
@@ -431,14 +466,16 @@ function start() {
     if (grid) grid.querySelectorAll('[aria-expanded]').forEach((each) => each.removeAttribute("aria-expanded"));
     if (yes) buttons[row][column].setAttribute("aria-expanded", "true");
   }
-  function open(row, column, python, focus = true) {
+  // Opening the panel is a step of the history, so that Back closes it; `step` is false where the
+  // history itself opens it.
+  function open(row, column, python, focus = true, step = true) {
     if (!square(row, column)) return;
     setCurrent(row, column);
-    fill(squareDetail(row, column, python));
+    const was = fill(squareDetail(row, column, python));
     expanded(row, column, true);
     opener = buttons[row][column];
     state.at = D.torch[column][0] + "," + D.vllm[row][0] + (python === undefined || python < 0 ? "" : "," + D.pythons[python]);
-    save();
+    save(was && step ? "pushState" : "replaceState");
     if (focus) $("detail-title").focus();
   }
   function openEntry(at, button) {
@@ -446,7 +483,7 @@ function start() {
     if (entry[E.row] >= 0) {
       if (state.platform !== D.platforms[entry[E.platform]]) { state.platform = D.platforms[entry[E.platform]]; form.elements.platform.value = state.platform; paint(); apply(); }
       open(entry[E.row], entry[E.column], entry[E.python]);
-    } else { fill(entryDetail(at)); expanded(0, 0, false); state.at = ""; save(); $("detail-title").focus(); }
+    } else { const was = fill(entryDetail(at)); expanded(0, 0, false); state.at = ""; save(was ? "pushState" : "replaceState"); $("detail-title").focus(); }
     opener = button;
   }
   function close() {
@@ -457,13 +494,14 @@ function start() {
     expanded(0, 0, false);
     state.at = "";
     save();
+    if (history.state === "opened") { leaving = true; history.back(); }
     if (opener && opener.isConnected) opener.focus();
     opener = null;
   }
   function openFromUrl(focus) {
     const [torch, vllm, python] = state.at.split(",");
     const row = D.vllm.findIndex((each) => each[0] === vllm), column = D.torch.findIndex((each) => each[0] === torch);
-    if (row >= 0 && column >= 0) open(row, column, D.pythons.indexOf(python), focus);
+    if (row >= 0 && column >= 0) open(row, column, D.pythons.indexOf(python), focus, false);
     else state.at = "";
   }
 
@@ -483,15 +521,21 @@ function start() {
     apply();
     save();
   }
+  // The open cell follows the form; a Python that was chosen in it gives way to that of the form.
+  function refill(anew) {
+    if (panel.hidden || !state.at) return;
+    if (anew) state.at = state.at.split(",").slice(0, 2).join(",");
+    openFromUrl(false);
+  }
   const controls = form.parentNode;
   if (matchMedia("(max-width: 40rem)").matches && location.hash.length < 2) controls.open = false;
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", (event) => {
     read();
     refresh(!["platform", "python"].includes(event.target.name));
-    if (!panel.hidden && state.at && ["platform", "python"].includes(event.target.name)) { const kept = event.target; openFromUrl(false); kept.focus(); }
+    if (["platform", "python"].includes(event.target.name)) refill(event.target.name === "python");
   });
-  form.addEventListener("reset", () => setTimeout(() => { read(); refresh(false); }));
+  form.addEventListener("reset", () => setTimeout(() => { read(); refresh(false); refill(true); }));
   if (grid) {
     grid.addEventListener("click", (event) => {
       const cell = event.target.closest("td");
@@ -509,7 +553,14 @@ function start() {
     });
   }
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
-  addEventListener("hashchange", () => { load(); paint(); apply(); if (state.at) openFromUrl(true); else if (!panel.hidden) close(); });
+  addEventListener("popstate", () => {
+    // After closing the panel the page is as it is now, not as it was when the panel opened.
+    if (leaving) { leaving = false; save(); return; }
+    load();
+    paint();
+    apply();
+    if (state.at) openFromUrl(true); else close();
+  });
   $("list").addEventListener("toggle", () => { if ($("list").open) listRecords(); }, { once: true });
   document.querySelector(".skip").addEventListener("click", (event) => {
     // The fragment is for the filters.

@@ -1,0 +1,129 @@
+"""What a person found out about pairs of releases, in data/notes.toml: it stands beside them.
+
+Pure but for reading the file. A note changes no verdict.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.version import Version
+
+from matrix.differences import RECORD
+from matrix.errors import MatrixError
+from matrix.expectations import UPSTREAM, ExpectationsError, VersionRange
+from matrix.records import PLATFORMS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Note", "NotesError", "load_notes", "parse_notes"]
+
+_DATA = Path(__file__).parent / "data" / "notes.toml"
+_NEEDED = ("id", "text", "evidence")
+_KEYS = (*_NEEDED, "platform", "torch", "vllm")
+
+
+class NotesError(MatrixError):
+    """A note that cannot be read: names the file, the note, the key and the mend."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What to know of the pairs for which the conditions hold (None is any), and the evidence."""
+
+    id: str
+    text: str
+    evidence: tuple[str, ...]
+    platform: str | None = None
+    torch: VersionRange = field(default_factory=VersionRange)
+    vllm: VersionRange = field(default_factory=VersionRange)
+
+    def covers(self, platform: str, torch: str, vllm: str) -> bool:
+        """Tell whether it speaks of this pair on this platform."""
+        return (
+            self.platform in (None, platform)
+            and self.torch.contains(Version(torch))
+            and self.vllm.contains(Version(vllm))
+        )
+
+
+def load_notes(path: Path | None = None) -> tuple[Note, ...]:
+    """Read the notes of a file, by default those of the package.
+
+    Raises NotesError, which names the file, the note, the key and the mend.
+    """
+    path = path or _DATA
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise NotesError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise NotesError(f"{path}: is not UTF-8; save it as UTF-8") from error
+    return parse_notes(text, str(path))
+
+
+def parse_notes(text: str, name: str) -> tuple[Note, ...]:
+    """Read notes from the text of a TOML file; `name` stands for the file in errors.
+
+    Raises NotesError as `load_notes` does.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise NotesError(f"{name}: is not TOML ({error}); mend it there") from error
+    rows = data.pop("note", [])
+    if data or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise NotesError(f"{name}: {next(iter(data), 'note')}: begin each note with [[note]]")
+    notes = tuple(_note(row, f"{name}: note {at}") for at, row in enumerate(rows, 1))
+    ids = [each.id for each in notes]
+    for one in ids:
+        if ids.count(one) > 1:
+            raise NotesError(f"{name}: note {one!r}: id: is there twice; give each its own")
+    return notes
+
+
+def _note(row: Mapping[str, object], where: str) -> Note:
+    unknown = next((key for key in row if key not in _KEYS), None)
+    if unknown is not None:
+        raise NotesError(f"{where}: {unknown}: unknown key; known are {', '.join(_KEYS)}")
+    named, text = (_said(row, key, where) for key in ("id", "text"))
+    evidence = row.get("evidence")
+    if not isinstance(evidence, list) or not evidence or not all(map(_is_evidence, evidence)):
+        raise NotesError(
+            f"{where}: evidence: is not a list of published records, such as "
+            f"results/cuda/py312-torch213-vllm032.json, and links to vllm-project or pytorch on "
+            f"GitHub; name at least one"
+        )
+    platform = row.get("platform")
+    if platform is not None and platform not in PLATFORMS:
+        raise NotesError(f"{where}: platform: {platform!r} is unknown; write cuda or cpu")
+    torch, vllm = (_range(row, key, where) for key in ("torch", "vllm"))
+    chosen = str(platform) if platform is not None else None
+    return Note(named, " ".join(text.split()), tuple(evidence), chosen, torch, vllm)
+
+
+def _said(row: Mapping[str, object], key: str, where: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise NotesError(f"{where}: {key}: is missing or empty; write it")
+    return value
+
+
+def _is_evidence(item: object) -> bool:
+    return isinstance(item, str) and any(kind.fullmatch(item) for kind in (RECORD, UPSTREAM))
+
+
+def _range(row: Mapping[str, object], key: str, where: str) -> VersionRange:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise NotesError(f'{where}: {key}: {value!r} is not a string; write "==0.32.0"')
+    try:
+        return VersionRange(value)
+    except ExpectationsError as error:
+        raise NotesError(f"{where}: {key}: {error}") from error

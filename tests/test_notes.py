@@ -1,0 +1,90 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from matrix.expectations import VersionRange
+from matrix.notes import Note, NotesError, load_notes, parse_notes
+from matrix.report import markdown, table_json
+from matrix.report.table import Table
+
+ROOT = Path(__file__).parents[1]
+GOOD = """
+[[note]]
+id = "a"
+text = '''what
+to know'''
+evidence = ["results/cuda/py312-torch213-vllm032.json"]
+platform = "cuda"
+vllm = "==0.32.0"
+"""
+
+
+def test_a_note_speaks_of_its_pairs_alone() -> None:
+    (note,) = parse_notes(GOOD, "notes.toml")
+    assert (note.id, note.text) == ("a", "what to know")
+    assert note.covers("cuda", "2.13.0", "0.32.0") and note.covers("cuda", "2.9.1", "0.32.0")
+    assert not note.covers("cpu", "2.13.0", "0.32.0")
+    assert not note.covers("cuda", "2.13.0", "0.32.1")
+    assert replace(note, platform=None).covers("cpu", "2.13.0", "0.32.0")
+    assert not replace(note, torch=VersionRange("<2.13")).covers("cuda", "2.13.0", "0.32.0")
+    assert parse_notes("", "notes.toml") == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("[[note]]", "[note]"), "note: begin each note with [[note]]"),
+        (("[[note]]", "[[notes]]"), "notes: begin each note with [[note]]"),
+        (("[[note]]", "[[note"), "is not TOML"),
+        (('id = "a"', ""), "note 1: id: is missing or empty"),
+        (('id = "a"', "id = 1"), "note 1: id: is missing or empty"),
+        (("what\nto know", " \n"), "note 1: text: is missing or empty"),
+        (("platform", "where"), "note 1: where: unknown key; known are id, text, evidence"),
+        (('"cuda"\n', '"rocm"\n'), "note 1: platform: 'rocm' is unknown"),
+        (('"==0.32.0"', '"0.32"'), "note 1: vllm: "),
+        (('"==0.32.0"', "32"), "note 1: vllm: 32 is not a string"),
+        (('["results/cuda/py312-torch213-vllm032.json"]', "[]"), "note 1: evidence: "),
+        (("results/cuda/py312", "https://evil.example/py312"), "note 1: evidence: "),
+        ((GOOD, GOOD + GOOD), "note 'a': id: is there twice"),
+    ],
+)
+def test_a_bad_note_is_named_with_its_mend(change: tuple[str, str], said: str) -> None:
+    assert change[0] in GOOD
+    with pytest.raises(NotesError) as raised:
+        parse_notes(GOOD.replace(*change), "notes.toml")
+    assert str(raised.value).startswith("notes.toml: ") and said in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotesError, match=r"no\.toml: cannot be read"):
+        load_notes(tmp_path / "no.toml")
+    (tmp_path / "bad.toml").write_bytes(b"\xff")
+    with pytest.raises(NotesError, match=r"bad\.toml: is not UTF-8"):
+        load_notes(tmp_path / "bad.toml")
+
+
+def test_the_package_s_notes_have_evidence_that_is_there() -> None:
+    notes = load_notes()
+    assert notes
+    for note in notes:
+        for item in note.evidence:
+            assert item.startswith("https://") or (ROOT / item).is_file()
+
+
+def test_markdown_and_json_tell_them() -> None:
+    notes = (*parse_notes(GOOD, "notes.toml"), Note("b", "<b>", ("results/cpu/b.json",)))
+    table = Table((), notes=notes)
+    told = markdown.render(table)
+    assert "- vLLM ==0.32.0 on cuda: what to know Evidence: " in told
+    assert "- every pair: &lt;b&gt; Evidence: `results/cpu/b.json`." in told
+    assert json.loads(table_json.render(table))["notes"][0] == {
+        "id": "a",
+        "platform": "cuda",
+        "torch": None,
+        "vllm": "==0.32.0",
+        "text": "what to know",
+        "evidence": ["results/cuda/py312-torch213-vllm032.json"],
+    }
+    assert "to know" not in markdown.render(Table(()))
