@@ -266,7 +266,7 @@ class _Packing:
 
     def _note(self, note: Note) -> int:
         text = f"{note.text} Evidence: {', '.join(note.evidence)}"
-        return self._texts.place(text, _shown(text, len(text)))
+        return self._texts.place(text, clean(text))
 
     def _square(self, square: Square) -> int:
         shown = square.climbs.index(square.shown)
