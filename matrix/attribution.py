@@ -620,7 +620,7 @@ class _Known:
 
     def _apart_by_python(self, own: Observation, symptom: Symptom) -> Observation | None:
         """The nearest clean neighbour of another Python, where that is not all that differs."""
-        near: list[tuple[int, bool, Version, Observation]] = []
+        near: list[tuple[tuple[int, bool, tuple[Version, ...]], Observation]] = []
         here = own.cell
         for (torch, vllm), every in self.at[own.platform, own.case].items():
             if (torch == here.torch) == (vllm == here.vllm):
@@ -630,8 +630,9 @@ class _Known:
             for python in sorted({each.cell.python for each in every} - {here.python}, key=Version):
                 seen = speaks(every, python)
                 if seen is not None and state_of(symptom, seen) == CLEAN:
-                    near.append((apart, vllm != here.vllm, Version(python), seen))
-        return min(near, key=lambda each: each[:3])[3] if near else None
+                    order = apart, vllm != here.vllm, tuple(map(Version, (python, torch, vllm)))
+                    near.append((order, seen))
+        return min(near, key=lambda each: each[0])[1] if near else None
 
     def _deciding(self, own: Observation, there: Observation, word: str) -> Iterator[Missing]:
         """The two runs between a cell and one that differs in its Python and in something else."""
