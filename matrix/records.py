@@ -121,7 +121,10 @@ class Case:
 
     def started(self, start: str) -> Start | None:
         """The observation of that start, or None where it never ran to its end."""
-        return next((each for each in self.starts if each.start == start), None)
+        for each in self.starts:
+            if each.start == start:
+                return each
+        return None
 
 
 @dataclass(frozen=True)
@@ -478,7 +481,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_seconds(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= cast(float, value) < 1e12
+    return (type(value) is float or type(value) is int) and 0 <= value < 1e12
 
 
 def _is_text(value: object) -> bool:
@@ -508,9 +511,12 @@ def _record(data: object, name: str) -> Record:
         at["cell"].fail(f"no cell: {error}")
     if not full:
         at["cell"].wrong("a cell's full name, such as py311-torch210-vllm019")
-    started = at["provenance"].members().get("started")
+    provenance = at["provenance"].members()
+    started, seconds = (provenance.get(key) for key in ("started", "seconds"))
     if started is None:
         at["provenance"].fail("has no key 'started'")
+    if seconds is not None:
+        seconds.seconds()
     if not _is_time(started.text()):
         started.wrong("a time in UTC, such as 2026-11-22T18:00:00Z")
     return Record(

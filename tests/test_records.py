@@ -225,6 +225,7 @@ def broken(change: Callable[[Any], object]) -> str:
             "error.kind: is",
         ),
         (broken(lambda d: d["provenance"].pop("started")), "provenance: has no key 'started'"),
+        (broken(lambda d: d["provenance"].update(seconds=10**400)), "provenance.seconds: is 1000"),
         (
             broken(lambda d: d["provenance"].update(started="2026-13-41T00:00:00Z")),
             "provenance.started: is",

@@ -8,7 +8,7 @@ from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.expectations import compare
 from matrix.records import STARTS, Case, Record, Start
 from matrix.report.split import PARTS, artifacts, import_seconds, warm_over_cold
-from matrix.report.text import clean, clip, ratio, seconds
+from matrix.report.text import clean, clip, plural, ratio, seconds
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,
@@ -75,13 +75,11 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pi
         INCOMPATIBLE: f" at {verdict.rung}" if verdict.rung else "",
     }
     count = len(record.cases)
-    cases = f"{count} case{'' if count == 1 else 's'}" if count else "no cases"
+    cases = plural(count, "case") if count else "no cases"
     if count and record.deselected:
         cases = f"{count} of {count + record.deselected} cases"
     took = record.provenance.get("seconds")
-    # Of any size, since a record is shown before its schema is asked.
-    known = isinstance(took, (int, float)) and 0 <= took < 1e12
-    time = f" in {took:.0f} s" if known else ""
+    time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
     word = paint(verdict.verdict, verdict.verdict)
     cell = f"{clean(record.cell)}{' (off-pin)' if off_pin else ''}"
     return (
