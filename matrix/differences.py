@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,7 @@ from packaging.version import Version
 from matrix.errors import MatrixError
 from matrix.expectations import UPSTREAM, ExpectationsError, VersionRange
 from matrix.records import STARTS
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from matrix.toml_rows import read_text, rows
 
 __all__ = [
     "RECORD",
@@ -97,13 +92,7 @@ def load_explanations(path: Path | None = None) -> Explanations:
     Raises DifferencesError, which names the file, the explanation, the key and the mend.
     """
     path = path or _DATA
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DifferencesError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DifferencesError(f"{path}: is not UTF-8; save it as UTF-8") from error
-    return parse_explanations(text, str(path))
+    return parse_explanations(read_text(path, DifferencesError), str(path))
 
 
 def parse_explanations(text: str, name: str) -> Explanations:
@@ -111,17 +100,8 @@ def parse_explanations(text: str, name: str) -> Explanations:
 
     Raises DifferencesError as ``load_explanations`` does.
     """
-    try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise DifferencesError(f"{name}: is not TOML ({error}); mend it there") from error
-    for key in data:
-        if key != "difference":
-            raise DifferencesError(f"{name}: {key}: unknown key; begin each with [[difference]]")
-    rows = data.get("difference", [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DifferencesError(f"{name}: difference: is not a list; begin each with [[difference]]")
-    return Explanations(tuple(_explanation(row, n, name) for n, row in enumerate(rows, 1)), name)
+    found = rows(text, name, "difference", DifferencesError)
+    return Explanations(tuple(_explanation(row, n, name) for n, row in enumerate(found, 1)), name)
 
 
 def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanation:

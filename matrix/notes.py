@@ -5,7 +5,6 @@ Pure but for reading the file. A note changes no verdict.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,7 @@ from matrix.differences import RECORD
 from matrix.errors import MatrixError
 from matrix.expectations import UPSTREAM, ExpectationsError, VersionRange
 from matrix.records import PLATFORMS
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from matrix.toml_rows import read_text, rows
 
 __all__ = ["Note", "NotesError", "load_notes", "parse_notes"]
 
@@ -59,13 +54,7 @@ def load_notes(path: Path | None = None) -> tuple[Note, ...]:
     Raises NotesError, which names the file, the note, the key and the mend.
     """
     path = path or _DATA
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise NotesError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise NotesError(f"{path}: is not UTF-8; save it as UTF-8") from error
-    return parse_notes(text, str(path))
+    return parse_notes(read_text(path, NotesError), str(path))
 
 
 def parse_notes(text: str, name: str) -> tuple[Note, ...]:
@@ -73,14 +62,8 @@ def parse_notes(text: str, name: str) -> tuple[Note, ...]:
 
     Raises NotesError as `load_notes` does.
     """
-    try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise NotesError(f"{name}: is not TOML ({error}); mend it there") from error
-    rows = data.pop("note", [])
-    if data or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise NotesError(f"{name}: {next(iter(data), 'note')}: begin each note with [[note]]")
-    notes = tuple(_note(row, f"{name}: note {at}") for at, row in enumerate(rows, 1))
+    found = rows(text, name, "note", NotesError)
+    notes = tuple(_note(row, f"{name}: note {at}") for at, row in enumerate(found, 1))
     ids = [each.id for each in notes]
     for one in ids:
         if ids.count(one) > 1:

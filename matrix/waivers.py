@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -19,11 +18,7 @@ from matrix.cells import CellError, factors
 from matrix.errors import MatrixError
 from matrix.expectations import ExpectationsError, VersionRange
 from matrix.records import PLATFORMS, STARTS
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from matrix.toml_rows import read_text, rows
 
 __all__ = [
     "Finding",
@@ -161,13 +156,7 @@ def load_waivers(path: Path | None = None) -> Waivers:
     Raises WaiversError, which names the file, the waiver, the key and the mend.
     """
     path = path or _DATA
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise WaiversError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise WaiversError(f"{path}: is not UTF-8; save it as UTF-8") from error
-    return parse_waivers(text, str(path))
+    return parse_waivers(read_text(path, WaiversError), str(path))
 
 
 def parse_waivers(text: str, name: str) -> Waivers:
@@ -175,18 +164,8 @@ def parse_waivers(text: str, name: str) -> Waivers:
 
     Raises WaiversError as ``load_waivers`` does.
     """
-    try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        # A ValueError that is no TOMLDecodeError: a date such as 2026-02-30.
-        raise WaiversError(f"{name}: is not TOML ({error}); mend it there") from error
-    for key in data:
-        if key != "waiver":
-            raise WaiversError(f"{name}: {key}: unknown key; begin each waiver with [[waiver]]")
-    rows = data.get("waiver", [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise WaiversError(f"{name}: waiver: is not a list; begin each with [[waiver]]")
-    return Waivers(tuple(_waiver(row, n, name) for n, row in enumerate(rows, 1)), name)
+    found = rows(text, name, "waiver", WaiversError)
+    return Waivers(tuple(_waiver(row, n, name) for n, row in enumerate(found, 1)), name)
 
 
 def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:

@@ -35,8 +35,8 @@ def test_a_note_speaks_of_its_pairs_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("[[note]]", "[note]"), "note: begin each note with [[note]]"),
-        (("[[note]]", "[[notes]]"), "notes: begin each note with [[note]]"),
+        (("[[note]]", "[note]"), "note: is not a list; begin each with [[note]]"),
+        (("[[note]]", "[[notes]]"), "notes: unknown key; begin each with [[note]]"),
         (("[[note]]", "[[note"), "is not TOML"),
         (('id = "a"', ""), "note 1: id: is missing or empty"),
         (('id = "a"', "id = 1"), "note 1: id: is missing or empty"),

@@ -96,7 +96,7 @@ def test_the_packages_own_waivers_are_good() -> None:
 S = "signature = 'x'\n"
 BAD = {
     "w.toml: is not TOML (": "[[waiver",
-    "w.toml: waivers: unknown key; begin each waiver with [[waiver]]": "[[waivers]]\nid = 'x'",
+    "w.toml: waivers: unknown key; begin each with [[waiver]]": "[[waivers]]\nid = 'x'",
     "w.toml: waiver: is not a list; begin each with [[waiver]]": "waiver = 3",
     "w.toml: waiver 1: id: is missing or empty; name it": "[[waiver]]\nwhy = 'x'",
     "w.toml: waiver 'mega': id: is there twice; give each its own": ONE + S + ONE + S,

@@ -1,0 +1,45 @@
+"""A data file that people edit: TOML that is a list of rows of one kind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from matrix.errors import MatrixError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["read_text", "rows"]
+
+
+def read_text(path: Path, error: type[MatrixError]) -> str:
+    """The text of a data file. Raises `error`, which names the file and the mend."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror})") from fault
+    except UnicodeDecodeError as fault:
+        raise error(f"{path}: is not UTF-8; save it as UTF-8") from fault
+
+
+def rows(text: str, name: str, kind: str, error: type[MatrixError]) -> list[dict[str, Any]]:
+    """The rows of a TOML text, each of which begins with [[kind]]; none where there is none.
+
+    Raises `error` for all else, which calls the text `name`.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as fault:
+        # A ValueError that is no TOMLDecodeError: a date such as 2026-02-30.
+        raise error(f"{name}: is not TOML ({fault}); mend it there") from fault
+    for key in data:
+        if key != kind:
+            raise error(f"{name}: {key}: unknown key; begin each with [[{kind}]]")
+    found = data.get(kind, [])
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise error(f"{name}: {kind}: is not a list; begin each with [[{kind}]]")
+    return found
