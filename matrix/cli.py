@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from matrix import arguments
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -29,13 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_DEFAULT_FOLDERS = ("results", "records")
 _TABLE_REPEATS = 10  # enough to see what is flaky; a year of nightlies would only cost time
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit status: 2 for an input that cannot be used."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if argv is None else argv)
     # What follows the first -- is pytest's, and argparse would mix it up with its own. So is, for
     # `run`, what only pytest knows: `tox -e CELL -- -k moe` hands over `-k moe` alone.
     cut = given.index("--") if "--" in given else len(given)
@@ -373,13 +372,13 @@ def _qualify(options: argparse.Namespace) -> int:
         parse_specifier(options.under, "--under") if options.under else None,
     )
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
-    folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
+    folders = arguments.given_or_default(options.folders)
     releases, late = load_releases(), late_from(datetime.now(timezone.utc))
     found = read(folders, asked, releases, _say, late)
     for error in found.errors:
         _say(str(error))
     if not found.count and not found.errors:
-        named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
+        named = ", ".join(str(each) for each in folders) or ", ".join(arguments.DEFAULT_FOLDERS)
         raise QualifyError(f"no record in {named}; `matrix run CELL` makes one")
     answers = load_answers(releases)
     told = qualify(
@@ -456,7 +455,7 @@ def _read_some(options: argparse.Namespace) -> tuple[Table, int]:
     """As `_read_table`, for what can be told without a single record too."""
     from matrix.report.table import Table
 
-    if not options.folders and not any(Path(each).is_dir() for each in _DEFAULT_FOLDERS):
+    if not arguments.given_or_default(options.folders):
         return Table(()), 0
     return _read_table(options)
 
@@ -483,8 +482,8 @@ def _read_all(options: argparse.Namespace, *, empty: bool = False) -> tuple[Tabl
     from matrix.report.results import late_lines
     from matrix.report.table import tabulate
 
-    folders = options.folders or [Path(each) for each in _DEFAULT_FOLDERS if Path(each).is_dir()]
-    named = ", ".join(str(each) for each in folders) or ", ".join(_DEFAULT_FOLDERS)
+    folders = arguments.given_or_default(options.folders)
+    named = ", ".join(str(each) for each in folders) or ", ".join(arguments.DEFAULT_FOLDERS)
     expectations, explanations = load_expectations(options.expectations), load_explanations()
     late = _late()
     found = newest_records(folders, late, _say)
@@ -833,13 +832,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--jobs",
         metavar="N|auto",
-        type=_jobs,
+        type=arguments.jobs,
         help="how many cases run side by side (default: auto on cuda, 1 on cpu)",
     )
     run.add_argument(
         "--timeout",
         metavar="S",
-        type=_positive_seconds,
+        type=arguments.positive_seconds,
         help="seconds for the whole run",
     )
     run.add_argument(
@@ -971,7 +970,11 @@ def _parser() -> argparse.ArgumentParser:
         "--glibc", metavar="X.Y", default="2.35", help="its glibc at least (default: 2.35)"
     )
     resolve.add_argument(
-        "--jobs", metavar="N", type=_count, default=4, help="how many at a time (default: 4)"
+        "--jobs",
+        metavar="N",
+        type=arguments.count,
+        default=4,
+        help="how many at a time (default: 4)",
     )
     resolve.add_argument(
         "--data", metavar="FILE", type=Path, help="the answers (default: the package's own)"
@@ -996,7 +999,7 @@ def _parser() -> argparse.ArgumentParser:
     refresh.add_argument(
         "--jobs",
         metavar="N",
-        type=_count,
+        type=arguments.count,
         default=4,
         help="how many releases are read at a time (default: 4)",
     )
@@ -1020,7 +1023,7 @@ def _parser() -> argparse.ArgumentParser:
     linkage.add_argument(
         "--python",
         metavar="VERSION",
-        type=_python,
+        type=arguments.python,
         default="3.12",
         help="some files are for one Python only (default: 3.12)",
     )
@@ -1071,14 +1074,7 @@ def _parser() -> argparse.ArgumentParser:
         help="make the compatibility table of all records",
         epilog="Exit status: 0, or 2 where a record or a folder is bad (the rest is still told).",
     )
-    table.add_argument(
-        "folders",
-        metavar="FOLDER",
-        nargs="*",
-        type=results.place,
-        help="folders of records, or single records (default: results and records, those that"
-        " exist)",
-    )
+    arguments.add_folders(table)
     table.add_argument(
         "--out",
         metavar="DIR",
@@ -1097,13 +1093,7 @@ def _parser() -> argparse.ArgumentParser:
         " record or a folder is bad (the rest is still told).",
         allow_abbrev=False,
     )
-    ci.add_argument(
-        "folders",
-        metavar="FOLDER",
-        nargs="*",
-        type=Path,
-        help="folders of records, or single records (default: results and records)",
-    )
+    arguments.add_folders(ci)
     ci.add_argument(
         "--format",
         choices=("github", "buildkite", "junit"),
@@ -1122,13 +1112,7 @@ def _parser() -> argparse.ArgumentParser:
         help="hold what the CPU counts against CUDA: how much a run without a GPU predicts",
         epilog="Exit status: 0, or 2 where a record is bad or nothing ran on both platforms.",
     )
-    predict.add_argument(
-        "folders",
-        metavar="FOLDER",
-        nargs="*",
-        type=results.place,
-        help="folders of records, or single records (default: results and records)",
-    )
+    arguments.add_folders(predict)
     predict.set_defaults(expectations=None, run=_predict, parser=predict)
 
     grid = commands.add_parser(
@@ -1205,7 +1189,7 @@ def _parser() -> argparse.ArgumentParser:
     qualify.add_argument(
         "--python",
         metavar="X.Y",
-        type=_python,
+        type=arguments.python,
         action="append",
         default=[],
         help="only this Python (may be there twice)",
@@ -1221,13 +1205,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="failures that are accepted (default: the package's own)",
     )
-    qualify.add_argument(
-        "folders",
-        metavar="FOLDER",
-        nargs="*",
-        type=results.place,
-        help="folders of records, or single records (default: results and records)",
-    )
+    arguments.add_folders(qualify)
     form = qualify.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="as Markdown, for an issue")
     form.add_argument("--json", action="store_true", help="as JSON")
@@ -1268,13 +1246,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0; 2 where a record is bad, or where there is nothing to find.",
         allow_abbrev=False,
     )
-    bisect.add_argument(
-        "folders",
-        metavar="FOLDER",
-        nargs="*",
-        type=Path,
-        help="folders of records, or single records (default: results and records)",
-    )
+    arguments.add_folders(bisect)
     for name, example in (("torch", "2.11.0..2.15.0"), ("vllm", "0.20.2")):
         bisect.add_argument(
             f"--{name}",
@@ -1287,7 +1259,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bisect.add_argument("--platform", choices=("cuda", "cpu"), required=True)
     bisect.add_argument(
-        "--python", metavar="X.Y", type=_python, default="3.11", help="default: 3.11"
+        "--python", metavar="X.Y", type=arguments.python, default="3.11", help="default: 3.11"
     )
     bisect.add_argument(
         "--run",
@@ -1329,53 +1301,10 @@ def _releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
 
 
 def _platform_and_folders(parser: argparse.ArgumentParser) -> None:
-    from matrix import results
-
-    parser.add_argument(
-        "folders",
-        metavar="FOLDER",
-        nargs="*",
-        type=results.place,
-        help="folders of records, or single records (default: results and records)",
-    )
+    arguments.add_folders(parser)
     parser.add_argument("--platform", choices=("cuda", "cpu"), help="default: both")
 
 
 def _finish(parser: argparse.ArgumentParser, run: object) -> None:
-    parser.add_argument(
-        "--expectations",
-        metavar="FILE",
-        type=Path,
-        help="judge by these rules (default: the package's own)",
-    )
+    arguments.add_expectations(parser)
     parser.set_defaults(run=run, parser=parser)
-
-
-def _positive_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return seconds
-
-
-def _python(text: str) -> str:
-    if not re.fullmatch(r"3\.[1-9][0-9]?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no minor release of Python, such as 3.12")
-    return text
-
-
-def _jobs(text: str) -> str:
-    if text != "auto" and not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither auto nor a number of cases from 1 up"
-        )
-    return text
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 64):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
-    return int(text)

@@ -10,6 +10,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matrix.arguments import (
+    DEFAULT_FOLDERS,
+    add_expectations,
+    add_folders,
+    given_or_default,
+    place,
+)
 from matrix.errors import MatrixError
 from matrix.records import PLATFORMS
 from matrix.verdicts import VERDICTS
@@ -17,9 +24,7 @@ from matrix.verdicts import VERDICTS
 if TYPE_CHECKING:
     from matrix.engines.evidence import Evidence
 
-__all__ = ["add", "place"]
-
-_DEFAULT_FOLDERS = ("results", "records")
+__all__ = ["add"]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: object) -> None:
@@ -28,7 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     below = results.add_subparsers(metavar="COMMAND", required=True)
 
     listing = below.add_parser("list", help="list records, newest first", allow_abbrev=False)
-    _folders(listing)
+    add_folders(listing)
     listing.add_argument("--cell", metavar="PATTERN", help="such as 'py311-torch210-*'")
     for name, example in (("torch", "'>=2.11'"), ("vllm", "0.20"), ("python", "3.12")):
         listing.add_argument(f"--{name}", metavar="SPEC", help=f"a release or range: {example}")
@@ -38,20 +43,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     listing.add_argument("--until", metavar="DAY", type=_day, help="that day is included")
     listing.add_argument("--case", metavar="PATTERN", help="such as 'moe_startup*'")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    _expectations(listing)
+    add_expectations(listing)
     listing.set_defaults(run=_list, parser=listing)
 
     shown = below.add_parser("show", help="show one record and its verdict, as `matrix show`")
     shown.add_argument("record", metavar="RECORD", help="also one inside an archive")
     shown.add_argument("--counters", action="store_true", help="every counter")
     shown.add_argument("--seconds", action="store_true", help="where the seconds went")
-    _expectations(shown)
+    add_expectations(shown)
     shown.set_defaults(run=show, parser=shown)
 
     index = below.add_parser(
         "index", help="make or freshen the index of folders of records, which may be deleted"
     )
-    _folders(index)
+    add_folders(index)
     index.set_defaults(run=_index, parser=index)
 
     diff = below.add_parser(
@@ -71,7 +76,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
         help="records that tell the noise of seconds (default: results and records)",
     )
     diff.add_argument("--json", action="store_true", help="print JSON")
-    _expectations(diff)
+    add_expectations(diff)
     diff.set_defaults(run=_diff, parser=diff)
 
     pack = below.add_parser(
@@ -83,13 +88,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     pack.add_argument("folder", metavar="FOLDER", nargs="?", type=place, default=Path("records"))
     pack.add_argument("--all", action="store_true", help="today's records too")
     pack.add_argument("--yes", action="store_true", help="delete the record files that are packed")
-    _expectations(pack)
+    add_expectations(pack)
     pack.set_defaults(run=_pack, parser=pack)
 
     export = below.add_parser(
         "export", help="write records, starts and counters as Parquet, for any other engine"
     )
-    _folders(export)
+    add_folders(export)
     export.add_argument("--parquet", metavar="DIR", type=Path, required=True, help="where to write")
     export.set_defaults(run=_export, parser=export)
 
@@ -101,19 +106,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
         " the future.",
         allow_abbrev=False,
     )
-    _folders(prune, "records")
+    add_folders(prune, ("records",))
     prune.add_argument(
         "--keep", metavar="N", type=int, help="what is beyond the N newest of a cell"
     )
     prune.add_argument("--older-than", metavar="DAYS", type=_days, help="such as 90d")
     prune.add_argument("--yes", action="store_true", help="delete")
-    _expectations(prune)
+    add_expectations(prune)
     prune.set_defaults(run=_prune, parser=prune)
-
-
-def place(text: str) -> Path | str:
-    """A folder or file of records, or the address of a folder in an object store, as given."""
-    return text if re.match(r"[a-z][a-z0-9+.-]*://", text) else Path(text)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -158,7 +158,7 @@ def _diff(options: argparse.Namespace) -> int:
     expectations = load_expectations(options.expectations)
     names = options.before, options.after
     before, after = (one_record(name, _progress) for name in names)
-    places = list(options.history) or [Path(e) for e in _DEFAULT_FOLDERS if Path(e).is_dir()]
+    places = given_or_default(options.history)
     late = late_from(datetime.now(timezone.utc))
     times = times_of((before.cell, before.platform), places, late, _progress)
     diff = differences(before, after, expectations, times)
@@ -260,9 +260,9 @@ def _named(expectations: Path | None) -> Evidence:
 
 
 def _places(
-    given: Sequence[Path | str], default: Sequence[str] = _DEFAULT_FOLDERS
+    given: Sequence[Path | str], default: Sequence[str] = DEFAULT_FOLDERS
 ) -> list[Path | str]:
-    places = list(given) or [Path(each) for each in default if Path(each).is_dir()]
+    places = given_or_default(given, default)
     if not places:
         raise MatrixError(f"no folder {' or '.join(default)} here; name one with records")
     return places
@@ -278,20 +278,6 @@ def _progress(line: str) -> None:
     from matrix.report.text import clean
 
     print(f"matrix: {clean(line)}", file=sys.stderr)
-
-
-def _folders(parser: argparse.ArgumentParser, default: str = "results and records") -> None:
-    parser.add_argument(
-        "folders",
-        metavar="FOLDER",
-        nargs="*",
-        type=place,
-        help=f"folders of records, records, or an object store's address (default: {default})",
-    )
-
-
-def _expectations(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--expectations", metavar="FILE", type=Path, help="judge by these rules")
 
 
 def _day(text: str) -> str:

@@ -1,0 +1,91 @@
+"""What several commands take: folders of records, expectations, and the forms of their values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = [
+    "DEFAULT_FOLDERS",
+    "add_expectations",
+    "add_folders",
+    "count",
+    "given_or_default",
+    "jobs",
+    "place",
+    "positive_seconds",
+    "python",
+]
+
+DEFAULT_FOLDERS = ("results", "records")
+"""Where records are looked for where no folder is named: those of them that exist."""
+
+
+def add_folders(parser: argparse.ArgumentParser, default: Sequence[str] = DEFAULT_FOLDERS) -> None:
+    """Let the command take places of records."""
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=place,
+        help="folders of records, single records, or an object store's address"
+        f" (default: {' and '.join(default)}, where they exist)",
+    )
+
+
+def add_expectations(parser: argparse.ArgumentParser) -> None:
+    """Let the command judge by other expectations."""
+    parser.add_argument(
+        "--expectations",
+        metavar="FILE",
+        type=Path,
+        help="judge by these rules (default: the package's own)",
+    )
+
+
+def given_or_default(
+    given: Sequence[Path | str], default: Sequence[str] = DEFAULT_FOLDERS
+) -> list[Path | str]:
+    """The places that were named, else the default folders that exist, which can be none."""
+    return list(given) or [Path(each) for each in default if Path(each).is_dir()]
+
+
+def place(text: str) -> Path | str:
+    """A folder or file of records, or the address of a folder in an object store, as given."""
+    return text if re.match(r"[a-z][a-z0-9+.-]*://", text) else Path(text)
+
+
+def positive_seconds(text: str) -> float:
+    """Seconds above 0. Raises ArgumentTypeError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def python(text: str) -> str:
+    """A minor release of Python, such as 3.12. Raises ArgumentTypeError."""
+    if not re.fullmatch(r"3\.[1-9][0-9]?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no minor release of Python, such as 3.12")
+    return text
+
+
+def jobs(text: str) -> str:
+    """How many cases run side by side, or `auto`. Raises ArgumentTypeError."""
+    if text != "auto" and not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither auto nor a number of cases from 1 up"
+        )
+    return text
+
+
+def count(text: str) -> int:
+    """A number from 1 to 64. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 64):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
+    return int(text)
