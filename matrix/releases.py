@@ -271,7 +271,6 @@ class Releases:
 
     def _check_python(self, name: str, python: str, torch: str, release: Vllm) -> None:
         bound = self._torches.get(torch)
-        way = self._way(python, torch, release)
         for what, pythons in (
             (f"vLLM {release.version}", release.python),
             (f"torch {torch}", bound.python if bound else None),
@@ -279,13 +278,17 @@ class Releases:
             if pythons is not None and not pythons.contains(python):
                 raise CellError(
                     f"cell {name!r}: {what} needs Python {python_range(pythons)}, so "
-                    f"{name.partition('-')[0]} cannot run it; {_use([way])}"
+                    f"{name.partition('-')[0]} cannot run it; {self._mend(python, torch, release)}"
                 )
         if python not in self.pythons:
             known = ", ".join(self.pythons)
             raise CellError(
-                f"cell {name!r}: Python {python} is not among the matrix's ({known}); {_use([way])}"
+                f"cell {name!r}: Python {python} is not among the matrix's ({known}); "
+                f"{self._mend(python, torch, release)}"
             )
+
+    def _mend(self, python: str, torch: str, release: Vllm) -> str:
+        return _use([self._way(python, torch, release)])
 
     def _way(self, python: str, torch: str, release: Vllm) -> str:
         """The name of that pair with this Python, or the nearest that fits; "" for none."""

@@ -262,7 +262,7 @@ class _Packing:
     def _text(self, text: str | None) -> int:
         if not text:
             return 0
-        return self._texts.place(text, clip(clean(text), _TEXT))
+        return self._texts.known(text) or self._texts.place(text, clip(clean(text), _TEXT))
 
     def _note(self, note: Note) -> int:
         text = f"{note.text} Evidence: {', '.join(note.evidence)}"
