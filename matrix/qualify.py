@@ -146,7 +146,8 @@ def qualify(
     lost = unsaid(asked, told, chosen, releases, late)
     notes = list(_notes(asked, every, (before, after), today, held, aside.counts, late))
     first = None if asks is None else _FirstRungs.of(asked, (before, after), releases, asks)
-    builder = _Builder(asked, waivers, today, first)
+    nameless = {(each.record.cell, each.record.platform) for each in lost if each.blocks}
+    builder = _Builder(asked, waivers, today, first, nameless)
     for key, baseline in sorted(before.items(), key=lambda item: order(item[0])):
         builder.cell(baseline, after.get(key, {}))
     for key in sorted(after.keys() - before.keys(), key=order):
@@ -367,12 +368,16 @@ class _FirstRungs:
 
 @dataclass
 class _Builder:
-    """Collects what each pair of cells shows."""
+    """Collects what each pair of cells shows.
+
+    `nameless` are the cells, by name and platform, of a record that does not say what ran in them.
+    """
 
     asked: Asked
     waivers: Waivers
     today: date
     first: _FirstRungs | None = None
+    nameless: Container[tuple[str, str]] = ()
     matches: list[Match] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     drifts: list[Drift] = field(default_factory=list)
@@ -469,6 +474,8 @@ class _Builder:
             if fault.state == FAILED:
                 reason = f"fails ({fault.reason}), and {why}"
                 self._add_unknown(each, None, reason, fault.signature, there)
+            if each is ran:
+                self._others(each, None, _names(each, *each.again))
         return len(self.unknown) + len(self.drifts) > known
 
     def unsaid(self, each: Unsaid) -> None:
@@ -494,6 +501,8 @@ class _Builder:
         if pair is not None and kind == LOST:
             self._lost(place, pair[1], baseline)
             return
+        if kind != CANNOT_ASK and (place.cell, place.platform) in self.nameless:
+            return  # it ran, and what is not known is told of its record
         why = never
         if pair is not None and kind == CANNOT_ASK:
             why = _cannot_ask(pair[1])
@@ -613,7 +622,7 @@ class _Builder:
         if names:
             self._whole(baseline, candidate, names)
         if not beside:
-            self._crashes(candidate)
+            self._others(candidate, baseline, names)
             if not before:
                 self._parts(baseline, candidate)
         notes = tuple(_differs(baseline, candidate))
@@ -693,14 +702,23 @@ class _Builder:
                 self._add_unknown(candidate, name, reason, new.signature)
                 return
 
-    def _crashes(self, candidate: Ran) -> None:
-        """A newer run of the very same that died as a whole, and so decides nothing."""
+    def _others(self, candidate: Ran, baseline: Ran | None, names: Iterable[str]) -> None:
+        """Other runs of the very same that died or failed as a whole, where no case tells of it."""
+        sides = [each for each in (candidate, baseline) if each is not None]
+        known = {(each.rung, each.signature) for each in map(whole_reply, sides)}
+        asked = set(names)
         for ran in candidate.again:
-            why = crash(ran.record)
-            if why is not None and ran.record.started >= candidate.record.started:
-                reason = f"a newer run of the same releases, flags and tests died ({ran.path}): "
-                self._add_unknown(candidate, None, reason + why, signature(why) or why)
-                return
+            newer = ran.record.started >= candidate.record.started
+            where = f"{'a newer' if newer else 'another'} run of the same releases, flags and tests"
+            fault, why = whole_reply(ran), crash(ran.record)
+            told = fault.state != FAILED or not asked <= {each.case for each in ran.record.cases}
+            if why is not None:
+                fault, told = Reply(FAILED, why, "", signature(why) or why), False
+            if not told and (fault.rung, fault.signature) not in known:
+                known.add((fault.rung, fault.signature))
+                verb = "failed" if why is None else "died"
+                reason = f"{where} {verb} ({ran.path}): {fault.reason}"
+                self._add_unknown(candidate, None, reason, fault.signature)
 
     def _add_unknown(
         self,
