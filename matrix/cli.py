@@ -357,7 +357,6 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.answers import load_answers
     from matrix.engines.qualifying import read
     from matrix.expectations import load_expectations
-    from matrix.history import late_from
     from matrix.plan import parse_specifier
     from matrix.qualify import QualifyError, qualify
     from matrix.records import PLATFORMS
@@ -377,7 +376,7 @@ def _qualify(options: argparse.Namespace) -> int:
     )
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = arguments.given_or_default(options.folders)
-    releases, late = load_releases(), late_from(datetime.now(timezone.utc))
+    releases, late = load_releases(), _late()
     found = read(folders, asked, releases, _say, late)
     for error in found.errors:
         _say(str(error))

@@ -74,6 +74,7 @@ from matrix.replies import (
     said,
     whole_reply,
 )
+from matrix.report.text import plural
 from matrix.rungs import CANNOT_ASK, LOST, Asks, change, failing, grid_of, rungs
 from matrix.sides import (
     Aside,
@@ -282,7 +283,7 @@ def _oddities(
     if older:
         yield (
             f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and"
-            f" {_plural(older, 'other record')} of it {'does' if older == 1 else 'do'} not"
+            f" {plural(older, 'other record')} of it {'does' if older == 1 else 'do'} not"
         )
     if copies:
         copied = ", ".join(sorted(map(str, copies)))
@@ -961,7 +962,7 @@ def _no_times(baseline: Ran, candidate: Ran) -> str | None:
     before, after = len(baseline.runs), len(candidate.runs)
     if not enough([0.0] * before, [0.0] * after):
         return (
-            f"not comparable: {_plural(before, 'run')} of the baseline and {after} of the candidate"
+            f"not comparable: {plural(before, 'run')} of the baseline and {after} of the candidate"
             " tell no noise; three of each do"
         )
     return None
@@ -994,7 +995,3 @@ def _differs(baseline: Ran, candidate: Ran) -> Iterator[str]:
             )
         if first != second:
             yield f"{what} changed between the two records"
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
