@@ -23,15 +23,22 @@ DEFAULT_FOLDERS = ("results", "records")
 """Where records are looked for where no folder is named: those of them that exist."""
 
 
-def add_folders(parser: argparse.ArgumentParser, default: Sequence[str] = DEFAULT_FOLDERS) -> None:
-    """Let the command take places of records."""
+def add_folders(
+    parser: argparse.ArgumentParser,
+    default: Sequence[str] = DEFAULT_FOLDERS,
+    *,
+    stores: bool = True,
+) -> None:
+    """Let the command take places of records, `stores` those of object stores too."""
+    kinds = ["folders of records", "single records"]
+    kinds += ["an object store's address"] if stores else []
+    exist = "they exist" if len(default) > 1 else "it exists"
     parser.add_argument(
         "folders",
         metavar="FOLDER",
         nargs="*",
         type=place,
-        help="folders of records, single records, or an object store's address"
-        f" (default: {' and '.join(default)}, where they exist)",
+        help=f"{', '.join(kinds)} (default: {' and '.join(default)}, where {exist})",
     )
 
 

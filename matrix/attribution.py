@@ -56,19 +56,6 @@ from packaging.version import Version
 
 from matrix.bisection import BAD, GOOD, bisect
 from matrix.cells import Cell
-from matrix.evidence import (
-    in_a_row,
-    of_line,
-    on_pythons,
-    or_missing,
-    pair_of,
-    shown_by,
-    state_words,
-    subject,
-    through,
-    too,
-    when,
-)
 from matrix.grid import Grid, environments, ran_cell
 from matrix.neighbours import MACHINE, TESTS, TORCH, VLLM, FlagChange, Line, besides, walk
 from matrix.observations import (
@@ -84,6 +71,7 @@ from matrix.observations import (
 )
 from matrix.records import PLATFORMS, Record
 from matrix.releases import Releases
+from matrix.report.text import listed
 from matrix.symptoms import (
     CLEAN,
     DRIFTS,
@@ -95,22 +83,26 @@ from matrix.symptoms import (
     failure,
     key_order,
     state_of,
-    symptoms_between,
 )
 from matrix.verdicts import CellVerdict
+from matrix.wording import (
+    of_line,
+    on_pythons,
+    or_missing,
+    pair_of,
+    shown_by,
+    state_words,
+    subject,
+    through,
+    too,
+    when,
+)
 
 __all__ = [
     "ANSWERS",
-    "CLEAN",
     "ENVIRONMENT",
-    "FAILED",
-    "FAILS",
     "FLAKY",
-    "NOTHING",
     "PAIR",
-    "RAN",
-    "SHOWS",
-    "SILENT",
     "TORCH",
     "UNKNOWN",
     "VLLM",
@@ -118,12 +110,8 @@ __all__ = [
     "FlagChange",
     "Missing",
     "Observation",
-    "Symptom",
     "attribute",
     "observe",
-    "speaks",
-    "state_of",
-    "symptoms_between",
     "unanswered",
 ]
 
@@ -384,7 +372,7 @@ class _Known:
         """Rule 2: the same pair is clean on other Pythons."""
         said = (
             f"{pair_of(own.cell)} {state_words(symptom, own, clean=True)} on Python"
-            f" {in_a_row([each.cell.python for each in clean])} and"
+            f" {listed([each.cell.python for each in clean])} and"
             f" {state_words(symptom, own, clean=False)} on {own.cell.python}"
         )
         # Another Python brings other packages as a matter of course.
@@ -792,7 +780,7 @@ def _repeats(
     apart = _apart(shows, clean)
     if not apart:
         return FLAKY, f"{said}, and nothing tells them apart: flaky"
-    said += f", and in these {in_a_row(apart[:3])}"
+    said += f", and in these {listed(apart[:3])}"
     # Two single runs differ in something, whatever it is that made the difference.
     if min(len(shows), len(clean)) < _ENOUGH:
         return UNKNOWN, f"{said}: it may be flaky, or the environment: unknown"
@@ -827,7 +815,7 @@ def _apart(shows: Sequence[Observation], clean: Sequence[Observation]) -> list[s
     for key in sorted({key for each in (*shows, *clean) for key in each.setting}):
         here, there = ({each.setting.get(key) for each in some} for some in (shows, clean))
         if len(here) == 1 and not here & there:
-            found.append(f"{key} is {or_missing(here)} and not {in_a_row(sorted(map(str, there)))}")
+            found.append(f"{key} is {or_missing(here)} and not {listed(sorted(map(str, there)))}")
     return found
 
 

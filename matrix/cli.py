@@ -41,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, unknown = _parser().parse_known_args(given[:cut])
     options.pytest_args = [*unknown, *given[cut + 1 :]]
     options.given = given
+    if "folders" in options and all(not each.startswith("-") for each in unknown):
+        # argparse does not know the folders that follow a later option for what they are.
+        options.folders = [*options.folders, *map(arguments.place, unknown)]
+        options.pytest_args = given[cut + 1 :]
     if options.pytest_args and options.run is not _run:
         options.parser.error(f"unrecognized arguments: {' '.join(options.pytest_args)}")
     for stream in (sys.stdout, sys.stderr):
@@ -353,7 +357,6 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.answers import load_answers
     from matrix.engines.qualifying import read
     from matrix.expectations import load_expectations
-    from matrix.history import late_from
     from matrix.plan import parse_specifier
     from matrix.qualify import QualifyError, qualify
     from matrix.records import PLATFORMS
@@ -373,7 +376,7 @@ def _qualify(options: argparse.Namespace) -> int:
     )
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = arguments.given_or_default(options.folders)
-    releases, late = load_releases(), late_from(datetime.now(timezone.utc))
+    releases, late = load_releases(), _late()
     found = read(folders, asked, releases, _say, late)
     for error in found.errors:
         _say(str(error))
@@ -539,10 +542,12 @@ def _attribute(options: argparse.Namespace) -> int:
         raise MatrixError("attribute: name a cell, such as py311-torch212-vllm020, or say --all")
     if options.cell is not None and options.all:
         # What stands in the place of the cell is a folder: `matrix attribute --all results`.
-        options.folders, options.cell = [Path(options.cell), *options.folders], None
+        options.folders = [arguments.place(options.cell), *options.folders]
+        options.cell = None
     names = None
     if options.cell is not None:
         names = frozenset([_full_name(options.cell)])
+    failures: list[str] = []
     for again in (False, True):
         table, read, status = _read_all(options)
         table = replace(table, grid=_survey(table.entries))
@@ -569,18 +574,14 @@ def _attribute(options: argparse.Namespace) -> int:
         failures = run_all(wanted, Path.cwd())
         for failure in failures:
             _say(failure)
-        if failures:
-            status = 2
-            break
-        if options.folders:
-            options.folders = [*options.folders, Path("records")]
+        options.folders = _with_new_records(options.folders)
     silent = unanswered(judged, load_releases(), **asked)
     print(to_json(found, silent) if options.json else lines(found, silent), end="")
     if options.run_missing and not wanted:
         _say("no run is missing that could tell more")
     elif options.dry_run:
         run_all(wanted, Path.cwd(), dry=True)
-    return status
+    return 2 if failures else status
 
 
 def _bisect(options: argparse.Namespace) -> int:
@@ -593,6 +594,7 @@ def _bisect(options: argparse.Namespace) -> int:
     ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}
     moving, line = line_of(environments(load_releases()), options.python, **ends)
     tried: set[str] = set()
+    failed = False
     hopeless: set[str] | None = None
     while True:
         table, read, status = _read_all(options, empty=options.run_missing)
@@ -606,16 +608,24 @@ def _bisect(options: argparse.Namespace) -> int:
         following = found.bisection.next
         if following is None or not options.run_missing:
             break
-        failures = run_all([Rerun(following, options.platform, (options.case,))], Path.cwd())
-        for failure in failures:
+        for failure in run_all([Rerun(following, options.platform, (options.case,))], Path.cwd()):
             _say(failure)
+            failed = True
         tried.add(following)
-        if options.folders and Path("records") not in options.folders:
-            options.folders = [*options.folders, Path("records")]
+        options.folders = _with_new_records(options.folders)
     print(search_lines(found, options.case, options.platform), end="")
     if following is not None:
         print(f"next: {shown(Rerun(following, options.platform, (options.case,)))}")
-    return status
+    return 2 if failed else status
+
+
+def _with_new_records(folders: list[Path | str]) -> list[Path | str]:
+    """The folders that were named, and the one that runs through tox write to, where it is there.
+
+    Where none was named it is one of those that are looked for anyway.
+    """
+    new = Path("records")
+    return [*folders, new] if folders and new not in folders and new.is_dir() else folders
 
 
 def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]:
@@ -1214,7 +1224,8 @@ def _parser() -> argparse.ArgumentParser:
     attribute = commands.add_parser(
         "attribute",
         help="say whose fault it is that a cell fails or drifts: torch, vLLM, the pair, or none",
-        epilog="Exit status: 0; 2 where a record is bad, or a run that --run asked for failed.",
+        epilog="Exit status: 0; 2 where a record is bad, or a run that --run asked for failed"
+        " (what the others told is still said).",
         allow_abbrev=False,
     )
     attribute.add_argument("cell", metavar="CELL", nargs="?", help="such as py311-torch212-vllm020")
@@ -1243,7 +1254,8 @@ def _parser() -> argparse.ArgumentParser:
     bisect = commands.add_parser(
         "bisect",
         help="find the first torch under a vLLM, or vLLM with a torch, where a case does otherwise",
-        epilog="Exit status: 0; 2 where a record is bad, or where there is nothing to find.",
+        epilog="Exit status: 0; 2 where a record is bad, where there is nothing to find, or where a"
+        " run that --run asked for failed (the search goes on without it).",
         allow_abbrev=False,
     )
     arguments.add_folders(bisect)

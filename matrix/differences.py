@@ -14,9 +14,9 @@ from pathlib import Path
 from packaging.version import Version
 
 from matrix.errors import MatrixError
-from matrix.expectations import UPSTREAM, ExpectationsError, VersionRange
+from matrix.expectations import UPSTREAM, VersionRange
 from matrix.records import STARTS
-from matrix.toml_rows import read_text, rows
+from matrix.toml_rows import read_text, rows, version_range
 
 __all__ = [
     "RECORD",
@@ -147,8 +147,8 @@ def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanati
         evidence=evidence,
         case=case,
         start=str(start) if start is not None else None,
-        torch=_range(row, "torch", where),
-        vllm=_range(row, "vllm", where),
+        torch=version_range(row, "torch", where, DifferencesError),
+        vllm=version_range(row, "vllm", where, DifferencesError),
     )
 
 
@@ -156,13 +156,3 @@ def _strings(value: object, where: str, what: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
         raise DifferencesError(f"{where}: is not a list of {what}; name at least one")
     return tuple(value)
-
-
-def _range(row: Mapping[str, object], key: str, where: str) -> VersionRange:
-    value = row.get(key)
-    if value is not None and not isinstance(value, str):
-        raise DifferencesError(f'{where}: {key}: {value!r} is not a string; write ">=2.10"')
-    try:
-        return VersionRange(value)
-    except ExpectationsError as error:
-        raise DifferencesError(f"{where}: {key}: {error}") from error

@@ -13,9 +13,9 @@ from packaging.version import Version
 
 from matrix.differences import RECORD
 from matrix.errors import MatrixError
-from matrix.expectations import UPSTREAM, ExpectationsError, VersionRange
+from matrix.expectations import UPSTREAM, VersionRange
 from matrix.records import PLATFORMS
-from matrix.toml_rows import read_text, rows
+from matrix.toml_rows import read_text, rows, version_range
 
 __all__ = ["Note", "NotesError", "load_notes", "parse_notes"]
 
@@ -86,7 +86,7 @@ def _note(row: Mapping[str, object], where: str) -> Note:
     platform = row.get("platform")
     if platform is not None and platform not in PLATFORMS:
         raise NotesError(f"{where}: platform: {platform!r} is unknown; write cuda or cpu")
-    torch, vllm = (_range(row, key, where) for key in ("torch", "vllm"))
+    torch, vllm = (version_range(row, key, where, NotesError) for key in ("torch", "vllm"))
     chosen = str(platform) if platform is not None else None
     return Note(named, " ".join(text.split()), tuple(evidence), chosen, torch, vllm)
 
@@ -100,13 +100,3 @@ def _said(row: Mapping[str, object], key: str, where: str) -> str:
 
 def _is_evidence(item: object) -> bool:
     return isinstance(item, str) and any(kind.fullmatch(item) for kind in (RECORD, UPSTREAM))
-
-
-def _range(row: Mapping[str, object], key: str, where: str) -> VersionRange:
-    value = row.get(key)
-    if value is not None and not isinstance(value, str):
-        raise NotesError(f'{where}: {key}: {value!r} is not a string; write "==0.32.0"')
-    try:
-        return VersionRange(value)
-    except ExpectationsError as error:
-        raise NotesError(f"{where}: {key}: {error}") from error

@@ -1,4 +1,7 @@
-"""What a qualification tells: the kinds of finding, and the verdict that they make."""
+"""What a qualification tells: the kinds of finding, and the verdict that they make.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -219,9 +222,13 @@ class Qualification:
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """The platforms on which a case was compared."""
-        ran = {match.candidate.record.platform for match in self.matches if match.compared}
-        return tuple(each for each in PLATFORMS if each in ran)
+        """The platforms that were asked for; where these are all, those that have a say in it."""
+        if self.asked.platforms != PLATFORMS:
+            return self.asked.platforms
+        told = {match.candidate.record.platform for match in self.matches}
+        told |= {each.place.platform for each in self.failing}
+        told |= {each.platform for each in self.blocking}
+        return tuple(each for each in PLATFORMS if each in told)
 
     @property
     def failing(self) -> tuple[Failure | Drift, ...]:

@@ -74,6 +74,7 @@ from matrix.replies import (
     said,
     whole_reply,
 )
+from matrix.report.text import plural
 from matrix.rungs import CANNOT_ASK, LOST, Asks, change, failing, grid_of, rungs
 from matrix.sides import (
     Aside,
@@ -146,7 +147,8 @@ def qualify(
     lost = unsaid(asked, told, chosen, releases, late)
     notes = list(_notes(asked, every, (before, after), today, held, aside.counts, late))
     first = None if asks is None else _FirstRungs.of(asked, (before, after), releases, asks)
-    builder = _Builder(asked, waivers, today, first)
+    nameless = {(each.record.cell, each.record.platform) for each in lost if each.blocks}
+    builder = _Builder(asked, waivers, today, first, nameless)
     for key, baseline in sorted(before.items(), key=lambda item: order(item[0])):
         builder.cell(baseline, after.get(key, {}))
     for key in sorted(after.keys() - before.keys(), key=order):
@@ -281,7 +283,7 @@ def _oddities(
     if older:
         yield (
             f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and"
-            f" {_plural(older, 'other record')} of it {'does' if older == 1 else 'do'} not"
+            f" {plural(older, 'other record')} of it {'does' if older == 1 else 'do'} not"
         )
     if copies:
         copied = ", ".join(sorted(map(str, copies)))
@@ -367,12 +369,16 @@ class _FirstRungs:
 
 @dataclass
 class _Builder:
-    """Collects what each pair of cells shows."""
+    """Collects what each pair of cells shows.
+
+    `nameless` are the cells, by name and platform, of a record that does not say what ran in them.
+    """
 
     asked: Asked
     waivers: Waivers
     today: date
     first: _FirstRungs | None = None
+    nameless: Container[tuple[str, str]] = ()
     matches: list[Match] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     drifts: list[Drift] = field(default_factory=list)
@@ -469,6 +475,8 @@ class _Builder:
             if fault.state == FAILED:
                 reason = f"fails ({fault.reason}), and {why}"
                 self._add_unknown(each, None, reason, fault.signature, there)
+            if each is ran:
+                self._others(each, None, _names(each, *each.again))
         return len(self.unknown) + len(self.drifts) > known
 
     def unsaid(self, each: Unsaid) -> None:
@@ -494,6 +502,8 @@ class _Builder:
         if pair is not None and kind == LOST:
             self._lost(place, pair[1], baseline)
             return
+        if kind != CANNOT_ASK and (place.cell, place.platform) in self.nameless:
+            return  # it ran, and what is not known is told of its record
         why = never
         if pair is not None and kind == CANNOT_ASK:
             why = _cannot_ask(pair[1])
@@ -613,7 +623,7 @@ class _Builder:
         if names:
             self._whole(baseline, candidate, names)
         if not beside:
-            self._crashes(candidate)
+            self._others(candidate, baseline, names)
             if not before:
                 self._parts(baseline, candidate)
         notes = tuple(_differs(baseline, candidate))
@@ -693,14 +703,23 @@ class _Builder:
                 self._add_unknown(candidate, name, reason, new.signature)
                 return
 
-    def _crashes(self, candidate: Ran) -> None:
-        """A newer run of the very same that died as a whole, and so decides nothing."""
+    def _others(self, candidate: Ran, baseline: Ran | None, names: Iterable[str]) -> None:
+        """Other runs of the very same that died or failed as a whole, where no case tells of it."""
+        sides = [each for each in (candidate, baseline) if each is not None]
+        known = {(each.rung, each.signature) for each in map(whole_reply, sides)}
+        asked = set(names)
         for ran in candidate.again:
-            why = crash(ran.record)
-            if why is not None and ran.record.started >= candidate.record.started:
-                reason = f"a newer run of the same releases, flags and tests died ({ran.path}): "
-                self._add_unknown(candidate, None, reason + why, signature(why) or why)
-                return
+            newer = ran.record.started >= candidate.record.started
+            where = f"{'a newer' if newer else 'another'} run of the same releases, flags and tests"
+            fault, why = whole_reply(ran), crash(ran.record)
+            told = fault.state != FAILED or not asked <= {each.case for each in ran.record.cases}
+            if why is not None:
+                fault, told = Reply(FAILED, why, "", signature(why) or why), False
+            if not told and (fault.rung, fault.signature) not in known:
+                known.add((fault.rung, fault.signature))
+                verb = "failed" if why is None else "died"
+                reason = f"{where} {verb} ({ran.path}): {fault.reason}"
+                self._add_unknown(candidate, None, reason, fault.signature)
 
     def _add_unknown(
         self,
@@ -943,7 +962,7 @@ def _no_times(baseline: Ran, candidate: Ran) -> str | None:
     before, after = len(baseline.runs), len(candidate.runs)
     if not enough([0.0] * before, [0.0] * after):
         return (
-            f"not comparable: {_plural(before, 'run')} of the baseline and {after} of the candidate"
+            f"not comparable: {plural(before, 'run')} of the baseline and {after} of the candidate"
             " tell no noise; three of each do"
         )
     return None
@@ -976,7 +995,3 @@ def _differs(baseline: Ran, candidate: Ran) -> Iterator[str]:
             )
         if first != second:
             yield f"{what} changed between the two records"
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

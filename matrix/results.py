@@ -106,7 +106,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
         " the future.",
         allow_abbrev=False,
     )
-    add_folders(prune, ("records",))
+    add_folders(prune, ("records",), stores=False)
     prune.add_argument(
         "--keep", metavar="N", type=int, help="what is beyond the N newest of a cell"
     )

@@ -72,7 +72,7 @@ class Rungs:
     """The first rungs of both sides, with those releases of the other project that fare alike.
 
     `kind` is None where neither side fails. `pythons` are those of which it holds, where it does
-    not of all and one side fails.
+    not of all.
     """
 
     platform: str
@@ -138,7 +138,7 @@ def rungs(
             key = Rungs(platform, _standing(before), standing, kind, reason, ())
             found.setdefault(key, []).append(python)
         for key, pythons in found.items():
-            some = tuple(pythons) if key.kind is not None and len(pythons) < len(told) else ()
+            some = tuple(pythons) if len(pythons) < len(told) else ()
             groups.setdefault(replace(key, pythons=some), []).append(other)
     return tuple(replace(key, others=tuple(others)) for key, others in groups.items())
 

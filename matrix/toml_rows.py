@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matrix.errors import MatrixError
+from matrix.expectations import ExpectationsError, VersionRange
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["read_text", "rows"]
+__all__ = ["read_text", "rows", "version_range"]
 
 
 def read_text(path: Path, error: type[MatrixError]) -> str:
@@ -43,3 +45,19 @@ def rows(text: str, name: str, kind: str, error: type[MatrixError]) -> list[dict
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise error(f"{name}: {kind}: is not a list; begin each with [[{kind}]]")
     return found
+
+
+def version_range(
+    row: Mapping[str, object], key: str, where: str, error: type[MatrixError]
+) -> VersionRange:
+    """The releases that a row names under a key, all where it names none.
+
+    Raises `error`, which says `where` the row is, the key and the mend.
+    """
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise error(f'{where}: {key}: {value!r} is not a string; write ">=2.12"')
+    try:
+        return VersionRange(value)
+    except ExpectationsError as fault:
+        raise error(f"{where}: {key}: {fault}") from fault

@@ -16,9 +16,9 @@ from packaging.version import Version
 
 from matrix.cells import CellError, factors
 from matrix.errors import MatrixError
-from matrix.expectations import ExpectationsError, VersionRange
+from matrix.expectations import VersionRange
 from matrix.records import PLATFORMS, STARTS
-from matrix.toml_rows import read_text, rows
+from matrix.toml_rows import read_text, rows, version_range
 
 __all__ = [
     "Finding",
@@ -207,8 +207,8 @@ def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
         until=_until(row["until"], where),
         owner=owner,
         cell=_cell(row, where),
-        torch=_range(row, "torch", where),
-        vllm=_range(row, "vllm", where),
+        torch=version_range(row, "torch", where, WaiversError),
+        vllm=version_range(row, "vllm", where, WaiversError),
         platform=_choice(row, "platform", PLATFORMS, where),
         case=case,
         start=_choice(row, "start", STARTS, where),
@@ -257,16 +257,6 @@ def _choice(
         quoted = " or ".join(f'"{choice}"' for choice in choices)
         raise WaiversError(f"{where}: {key}: {value!r} is unknown; write {quoted}")
     return None if value is None else str(value)
-
-
-def _range(row: Mapping[str, object], key: str, where: str) -> VersionRange:
-    value = row.get(key)
-    if value is not None and not isinstance(value, str):
-        raise WaiversError(f'{where}: {key}: {value!r} is not a string; write ">=2.12"')
-    try:
-        return VersionRange(value)
-    except ExpectationsError as error:
-        raise WaiversError(f"{where}: {key}: {error}") from error
 
 
 def _counters(value: object, where: str) -> Mapping[str, int | None]:

@@ -130,6 +130,40 @@ def test_a_run_that_fails_is_said(
     assert "unknown" in out
 
 
+def test_one_run_that_fails_discards_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_runs(monkeypatch, ran("2.12.1", "0.19.1", "KeyError: None"))
+    assert main(["attribute", BAD, "results", "--run"]) == 2
+    out, err = capsys.readouterr()
+    assert "matrix: py311-torch211-vllm020 on cpu: tox ended with 2" in err
+    assert "to know whether it is vLLM: py311-torch212-vllm019" in err
+    assert "py311-torch211-vllm020" in out and "py311-torch212-vllm019" not in out
+
+
+@pytest.mark.parametrize("given", [["results", "more"], ["--case", "a", "results", "more"]])
+def test_folders_may_stand_anywhere(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    save(ran("2.11.0", "0.20.2"), "more")
+    for asked in ([BAD, *given], ["--all", *given], [*given, "--all"]):
+        assert main(["attribute", *asked]) == 0
+        assert "torch, since 2.12" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["attribute", BAD, "--case", "a", "--nonsense", "more"])
+    assert "unrecognized arguments: --nonsense more" in capsys.readouterr().err
+
+
+def test_with_all_an_address_stays_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stands in the place of the cell is no folder of this machine."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert main(["attribute", "--all", "s3://bucket/records"]) == 2
+    err = capsys.readouterr().err
+    assert "s3://bucket/records" in err and "no such folder" not in err
+
+
 def test_where_nothing_is_missing_nothing_is_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,12 +353,34 @@ def test_a_bisection_runs_to_its_end(
 ) -> None:
     good = [ran(torch, "0.20.2") for torch in ("2.9.1", "2.10.0", "2.11.0")]
     bad = [ran(torch, "0.20.2", "KeyError: None") for torch in ("2.13.0", "2.15.0")]
-    # 2.14 ends without a record: it is skipped, and the search goes on.
     calls = fake_runs(monkeypatch, *good, *bad)
     assert main([*BISECT, "--case", "a[b=1]", "results", "--run"]) == 0
     out = capsys.readouterr().out
     assert out.endswith("torch 2.12.1 is the first bad one, 2.11.0 the last good\n")
     assert len(calls) == len({each.name for each in calls}) <= 5
+
+
+def test_a_bisection_goes_on_past_a_run_that_fails_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [ran(torch, "0.20.2") for torch in ("2.9.1", "2.10.0")]
+    fake_runs(monkeypatch, *good, ran("2.15.0", "0.20.2", "KeyError: None"))
+    assert main([*BISECT, "--case", "a[b=1]", "results", "--run"]) == 2
+    out, err = capsys.readouterr()
+    assert "matrix: py311-torch211-vllm020 on cpu: tox ended with 2" in err
+    assert out.endswith(
+        "torch 2.11.0 or 2.12.1 is the first bad one, 2.10.0 the last good; 2.11.0 cannot be told\n"
+    )
+
+
+def test_a_bisection_whose_runs_all_fail_looks_for_no_record_of_theirs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_runs(monkeypatch)
+    assert main([*BISECT, "--case", "a[b=1]", "results", "--run"]) == 2
+    err = capsys.readouterr().err
+    assert "tox ended with 2" in err and "no such folder" not in err
+    assert err.splitlines()[-1].startswith("matrix: bisect: only py311-torch212-vllm020 of ")
 
 
 @pytest.mark.parametrize(

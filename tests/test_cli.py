@@ -214,6 +214,12 @@ def test_help_is_help(tmp_path: Path) -> None:
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_the_help_of_what_deletes_offers_no_object_store(tmp_path: Path) -> None:
+    told = {name: matrix(tmp_path, "results", name, "--help").stdout for name in ("list", "prune")}
+    assert "object store" in told["list"] and "object store" not in told["prune"]
+    assert "records, where it exists" in " ".join(told["prune"].split())
+
+
 def test_calibrate_names_the_record_as_evidence(here: Path) -> None:
     (here / "none.toml").write_text("")
     ended = matrix(here, "calibrate", str(here / RECORD), "--expectations", "none.toml")

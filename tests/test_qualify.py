@@ -584,6 +584,30 @@ def test_the_first_rungs_of_both_are_told_and_are_no_answer() -> None:
     assert (told.exit_status, told.rungs) == (0, ())
 
 
+def test_first_rungs_that_differ_by_python_name_theirs() -> None:
+    class One(FirstRungs):
+        def resolves(self, cell: Cell, platform: str) -> Answer | None:
+            return YES if cell.torch == NEXT or cell.python == "3.12" else None
+
+    asked = Asked("torch", NEXT, OLD, ("cpu",), ("3.11", "3.12"))
+    told = held(make(OLD, passed()), make(NEXT, passed()), asked=asked, asks=One())
+    found = [(each.baseline.passed, each.pythons) for each in told.rungs if "0.19.1" in each.others]
+    assert sorted(found, key=str) == [("resolves", ("3.12",)), (None, ("3.11",))]
+    said = report.lines(told)
+    assert "not asked -> resolves" in said and " on Python 3.11\n" in said
+
+
+def test_the_title_names_the_platforms_that_were_asked_for() -> None:
+    both = make(OLD, passed()), make(NEXT, passed())
+    title = "torch 2.12.1 against 2.11.0"
+    assert report.lines(held(*both)).startswith(f"{title} on cpu: qualified\n")
+    lost = on_cuda(OLD, passed())
+    assert report.lines(held(*both, lost)).startswith(f"{title} on cuda and cpu: not enough")
+    assert report.lines(held(*both, lost, platforms=("cpu",))).startswith(f"{title} on cpu: qual")
+    none = held(*both, platforms=("cuda",))
+    assert report.lines(none).startswith(f"{title} on cuda: not enough evidence\n")
+
+
 def test_what_only_the_candidate_ran_and_passes_is_no_evidence_either_way() -> None:
     told = held(make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), vllm="0.19.1"))
     assert (told.exit_status, told.compared, told.unknown) == (0, 1, ())
@@ -648,7 +672,7 @@ def test_vllm_is_held_under_the_very_same_torch() -> None:
     assert (kinds(told), told.failures[0].place.cell) == ([REGRESSION], "py311-torch211-vllm020")
     told = held(make("2.11.0", passed(), vllm="0.19.1"), make("2.11.1", failed()), asked=asked)
     assert (kinds(told), told.exit_status) == ([], 3)
-    assert "vLLM 0.20.2 against 0.19.1: not enough" in report.lines(told)
+    assert "vLLM 0.20.2 against 0.19.1 on cpu: not enough" in report.lines(told)
 
 
 def test_two_patches_of_one_name_are_two_releases() -> None:
@@ -1035,8 +1059,9 @@ def test_a_record_that_does_not_say_what_ran_stands_for_no_release() -> None:
     nameless = make(NEXT, passed(), provenance=unknown, file="nameless")
     told = held(make(OLD, passed()), nameless)
     assert (told.exit_status, told.compared) == (3, 0)
+    [lost] = told.unknown
     said = "results/cpu/nameless.json does not say which torch and vLLM ran its cases"
-    assert said in report.lines(told)
+    assert (lost.cell, lost.reason) == ("py311-torch212-vllm020", said)
     # It blocks where it is the newest of its cell, on either side, and only if it is asked for.
     older, newer = make(NEXT, passed(), day=21), make(NEXT, passed(), day=23, file="newer")
     assert held(make(OLD, passed()), nameless, older).exit_status == 3
@@ -1127,9 +1152,51 @@ def test_a_newer_run_that_died_as_a_whole_never_qualifies() -> None:
     records = make(OLD, passed()), make(NEXT, passed())
     told = held(*records, make(NEXT, day=23, file="died", **died))
     assert (told.exit_status, "died (results/cpu/died.json)" in told.unknown[0].reason) == (3, True)
-    assert held(*records, make(NEXT, day=21, file="died", **died)).exit_status == 0
     full: dict[str, Any] = {"error": RunError("no_space", "no space left")}
     assert held(*records, make(NEXT, day=23, file="full", **full)).exit_status == 0
+
+
+def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
+    died: dict[str, Any] = {"error": RunError("crashed", "killed by SIGKILL"), "day": 20}
+    records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, file="died", **died)
+    told = held(*records)
+    [unknown] = told.unknown
+    assert (told.exit_status, unknown.case, unknown.reason) == (
+        3,
+        None,
+        "another run of the same releases, flags and tests died (results/cpu/died.json): killed by"
+        " SIGKILL",
+    )
+    # Another death is told too; the same one again, and one of other tests, are not.
+    hung = make(NEXT, file="hung", error=RunError("timed_out", "after 9 s"), day=19)
+    again = make(NEXT, file="again", **{**died, "day": 18})
+    other = make(NEXT, file="other", provenance=OTHER_TESTS, **died)
+    assert len(held(*records, hung, again).unknown) == 2
+    assert held(*records[:2], other).exit_status == 0
+    accepted = waiver("signature = 'killed by SIGKILL'")
+    assert held(*records, waivers=accepted).exit_status == 0
+    assert held(*records, hung, waivers=accepted).exit_status == 3
+    # Of a cell that the baseline never ran it is no better.
+    alone = [(path, replace(record, cell="py312-torch212-vllm020")) for path, record in records[1:]]
+    assert held(*records[:2], *alone).exit_status == 3
+    assert held(*records[:2], *alone[:1]).exit_status == 0
+
+
+def test_a_rung_that_failed_in_another_run_whose_cases_passed_never_qualifies() -> None:
+    broken: dict[str, Any] = {"rungs": (Rung("imports", False, 1.0, "ImportError: x"),), "day": 20}
+    records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), file="old", **broken)
+    told = held(*records)
+    assert (told.exit_status, [each.reason for each in told.unknown]) == (
+        3,
+        [
+            "another run of the same releases, flags and tests failed (results/cpu/old.json):"
+            " ImportError: x"
+        ],
+    )
+    # What all of its cases tell is not told once more, and what the baseline has is no news.
+    told = held(*records[:2], make(NEXT, file="old", **broken))
+    assert [each.case for each in told.unknown] == ["moe"]
+    assert held(make(OLD, passed(), **broken), *records[1:]).exit_status == 0
 
 
 def test_what_fails_as_in_one_of_two_runs_of_the_baseline_is_not_known() -> None:

@@ -17,7 +17,7 @@ RUN = Rerun("py311-torch212-vllm020", "cpu", ("moe_startup[mega_aot=0]", "moe_st
 def tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tox that notes how it was called, and does what a file beside it says: status or record.
 
-    `1` ends with that status, `1r` leaves a record of the cell before.
+    `1` ends with that status, `1r` leaves a record of the cell before, `1x` another file.
     """
     script = tmp_path / "tox"
     script.write_text(
@@ -32,7 +32,9 @@ def tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "folder.mkdir(parents=True, exist_ok=True)\n"
         "if first.endswith('r'):\n"
         "    (folder / f'{sys.argv[2]}.{len(rest)}.json').write_text('{}')\n"
-        "sys.exit(int(first.rstrip('r')))\n"
+        "if first.endswith('x'):\n"
+        "    (folder / f'{sys.argv[2]}.{len(rest)}.notjson').write_text('{}')\n"
+        "sys.exit(int(first.rstrip('rx')))\n"
     )
     script.chmod(0o755)
     (tmp_path / "tox.ini").write_text("[tox]\n")
@@ -63,18 +65,18 @@ def test_each_is_run_and_a_failure_is_said(tox: Path, capfd: pytest.CaptureFixtu
     assert "tox speaks" in err
 
 
-@pytest.mark.parametrize("status", [0, 1, 5])
+@pytest.mark.parametrize("does", ["0", "1", "5", "1x"])
 def test_what_left_no_record_did_not_run(
-    tox: Path, status: int, capfd: pytest.CaptureFixture[str]
+    tox: Path, does: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """tox ends with 1 too where it cannot make the environment, and then nothing was told."""
     folder = tox / "records" / "cpu"
     folder.mkdir(parents=True)
     for name in (RUN.name, f"{RUN.name}1"):
         (folder / f"{name}.0.json").write_text("{}")  # of an earlier run, or of another cell
-    (tox / "does").write_text(str(status))
+    (tox / "does").write_text(does)
     (failure,) = run_all([RUN], tox)
-    assert f"tox ended with {status} after " in failure
+    assert f"tox ended with {does.rstrip('x')} after " in failure
     assert "and left no new record in records" in failure
     assert " ran in " not in capfd.readouterr().err
 

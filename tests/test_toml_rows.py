@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from matrix.errors import MatrixError
-from matrix.toml_rows import read_text, rows
+from matrix.toml_rows import read_text, rows, version_range
 
 
 class OddError(MatrixError):
@@ -39,3 +40,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_bytes(b"\xff")
     with pytest.raises(OddError, match=r"odd\.toml: is not UTF-8; save it as UTF-8"):
         read_text(tmp_path / "odd.toml", OddError)
+
+
+def test_a_range_of_releases_is_read_or_told() -> None:
+    found = version_range({"torch": ">=2.12"}, "torch", "f: a", OddError)
+    assert found.contains(Version("2.12.1")) and not found.contains(Version("2.11.0"))
+    assert version_range({}, "torch", "f: a", OddError).contains(Version("2.11.0"))
+    odd = {2.12: '2.12 is not a string; write ">=2.12"', ">2.x": ""}
+    for value, said in odd.items():
+        with pytest.raises(OddError) as caught:
+            version_range({"torch": value}, "torch", "f: a", OddError)
+        assert str(caught.value).startswith(f"f: a: torch: {said}")

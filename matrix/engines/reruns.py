@@ -99,7 +99,7 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
 def _recorded(run: Rerun, root: Path) -> set[tuple[str, int, int]]:
     """The records of a run's cell on its platform, by file, time and size."""
     found = set()
-    for path in (root / _RECORDS / run.platform).glob(f"{glob.escape(run.name)}.*json"):
+    for path in (root / _RECORDS / run.platform).glob(f"{glob.escape(run.name)}.*.json"):
         try:
             told = path.stat()
         except OSError:  # pruned meanwhile

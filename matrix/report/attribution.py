@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from matrix.attribution import ANSWERS, FAILS, UNKNOWN, Attribution, Missing, Symptom
+from matrix.attribution import ANSWERS, UNKNOWN, Attribution, Missing
 from matrix.bisection import BAD, GOOD
-from matrix.report.text import aligned, clean, clip, code, markdown, plural, tabular
+from matrix.report.text import aligned, clean, clip, code, listed, markdown, plural, tabular
 from matrix.search import UNCLEAR, Search
+from matrix.symptoms import FAILS, Symptom
 
 __all__ = [
     "content",
@@ -117,14 +118,19 @@ def search_lines(search: Search, case: str, platform: str) -> str:
         said.append(f"{word} is: {clip(_symptoms(search.symptoms), _WIDEST)}")
     found = search.bisection
     last = None if found.good is None else search.release(found.good)
+    word = "good" if search.mended else "changed" if changed else "bad"
+    before = "bad" if search.mended else "as before" if changed else "good"
     if found.first_bad is not None:
-        word = "good" if search.mended else "changed" if changed else "bad"
-        before = "bad" if search.mended else "as before" if changed else "good"
         first = search.release(found.first_bad)
         said.append(f"{what} {first} is the first {word} one, {last} the last {before}")
     elif found.done:
-        some = ", ".join(search.release(name) for name in found.candidates)
-        said.append(f"it is one of {what} {some}: the others of them cannot tell")
+        # All but the newest of them were skipped.
+        *skipped, newest = (search.release(name) for name in found.candidates)
+        either = f"{', '.join(skipped)} or {newest}"
+        said.append(
+            f"{what} {either} is the first {word} one, {last} the last {before};"
+            f" {listed(skipped)} cannot be told"
+        )
     else:
         said.append(f"at most {found.steps} more run{'' if found.steps == 1 else 's'} to the end")
     return "\n".join(said) + "\n"

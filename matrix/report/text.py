@@ -146,8 +146,12 @@ def plural(count: int, word: str) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words as a sentence lists them: `a, b and c`. Needs one at least."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    """Words as a sentence lists them.
+
+    >>> listed(["2.11.0", "2.12.1", "2.13.0"])
+    '2.11.0, 2.12.1 and 2.13.0'
+    """
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def spans(names: Sequence[str], places: Sequence[int]) -> str:

@@ -13,10 +13,10 @@ from matrix.cells import Cell
 from matrix.neighbours import MACHINE, TORCH, FlagChange, Line
 from matrix.observations import RAN, Observation
 from matrix.releases import minor_of
+from matrix.report.text import listed
 from matrix.symptoms import DOES, FAILS, Symptom
 
 __all__ = [
-    "in_a_row",
     "of_line",
     "on_pythons",
     "or_missing",
@@ -41,11 +41,11 @@ def of_line(own: Observation, symptom: Symptom, line: Line) -> str:
     who = f"vLLM {own.cell.vllm}" if by_torch else f"torch {own.cell.torch}"
     if symptom.kind == FAILS:
         does, fails = DOES[str(symptom.rung)]
-        return f"{who} {does} {under} {in_a_row(goods)} and {fails} {other} {in_a_row(bads)}"
+        return f"{who} {does} {under} {listed(goods)} and {fails} {other} {listed(bads)}"
     value = clean.counters.get(symptom.key)
     return (
-        f"{who} counts {symptom.start} {symptom.counter} {value} {under} {in_a_row(goods)} and"
-        f" {'nothing' if symptom.observed is None else symptom.observed} {other} {in_a_row(bads)}"
+        f"{who} counts {symptom.start} {symptom.counter} {value} {under} {listed(goods)} and"
+        f" {'nothing' if symptom.observed is None else symptom.observed} {other} {listed(bads)}"
     )
 
 
@@ -53,13 +53,13 @@ def shown_by(own: Observation, line: Line) -> str:
     """The neighbours of a line that show it too."""
     others = [each.cell for each in line.shows if each.cell != own.cell]
     if line.what == TORCH:
-        return f"vLLM {own.cell.vllm} under torch {in_a_row([each.torch for each in others])}"
-    return f"torch {own.cell.torch} with vLLM {in_a_row([each.vllm for each in others])}"
+        return f"vLLM {own.cell.vllm} under torch {listed([each.torch for each in others])}"
+    return f"torch {own.cell.torch} with vLLM {listed([each.vllm for each in others])}"
 
 
 def on_pythons(own: Observation, symptom: Symptom, clean: Sequence[Observation]) -> str:
     """That the same pair is clean on these other Pythons."""
-    pythons = in_a_row([each.cell.python for each in clean])
+    pythons = listed([each.cell.python for each in clean])
     return f"{pair_of(own.cell)} {state_words(symptom, own, clean=True)} on Python {pythons}"
 
 
@@ -117,7 +117,7 @@ def through(flags: Sequence[FlagChange], line: Line) -> str:
     there = line.nearest
     assert there is not None
     name = f"{line.what} {there.cell.torch if line.what == TORCH else there.cell.vllm}"
-    told = in_a_row([f"{each.flag} ({each.there} at {name}, {each.here} here)" for each in flags])
+    told = listed([f"{each.flag} ({each.there} at {name}, {each.here} here)" for each in flags])
     if flags[0].decides is None:
         return f", with another default of {told}"
     if flags[0].decides:
@@ -133,7 +133,7 @@ def too(beside: Mapping[str, Sequence[str]]) -> str:
     more = f" and {len(told) - 2} more" if len(told) > 2 else ""
     how = f": {'; '.join(told[:2])}{more}" if told else ""
     verb = "differs" if list(beside) == [MACHINE] else "differ"
-    return f" ({in_a_row(list(beside))} {verb} too, and may be it{how})"
+    return f" ({listed(list(beside))} {verb} too, and may be it{how})"
 
 
 def pair_of(cell: Cell) -> str:
@@ -141,17 +141,6 @@ def pair_of(cell: Cell) -> str:
     return f"vLLM {cell.vllm} under torch {cell.torch}"
 
 
-def in_a_row(words: Sequence[str]) -> str:
-    """Words in a row.
-
-    >>> in_a_row(["2.11.0", "2.12.1", "2.13.0"])
-    '2.11.0, 2.12.1 and 2.13.0'
-    """
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
 def or_missing(values: Iterable[str | None]) -> str:
     """Versions in a row; None is a package that is missing."""
-    return in_a_row(sorted("missing" if each is None else each for each in values))
+    return listed(sorted("missing" if each is None else each for each in values))
