@@ -35,7 +35,7 @@ __all__ = [
     "times_of",
 ]
 
-_Run = tuple[str, str, str, str, str, str, bool, "str | None", int, str, "str | None", bool, str]
+_Run = tuple[str, str, str, str, str, str, "str | None", int, str, bool]
 
 _SOME = 500  # records that are read at once to be judged
 
@@ -386,14 +386,11 @@ class History:
     def runs(self) -> list[_Run]:
         """Every good record file, by path, without reading it.
 
-        Its path, cell, platform, start, torch, vLLM, whether it is whole, its error, how many cases
-        ran side by side, the digest of what its verdict depends on, the fingerprint of its tests,
-        whether it has a case, and the digest of how its cases ended and with which signatures.
+        Its path, cell, platform, start, torch, vLLM, error, how many cases ran side by side, its
+        kind (`matrix.kinds`), and whether it has a case.
         """
         found: list[_Run] = self.rows.execute(
-            "SELECT path, cell, platform, started, torch, vllm, whole, error, jobs, judged,"
-            " fingerprint, len(cases) > 0,"
-            ' md5(to_json([[c."case", c.outcome, c.signature] for c in cases])::VARCHAR)'
+            "SELECT path, cell, platform, started, torch, vllm, error, jobs, kind, len(cases) > 0"
             " FROM rows WHERE fault IS NULL ORDER BY path"
         ).fetchall()
         return found
