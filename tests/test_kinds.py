@@ -22,6 +22,7 @@ from matrix.records import Case, Record, RunError, Rung, Start, to_json, write
 
 FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
 BISECT = ["bisect", "--torch", "2.11.0..2.13.0", "--vllm", "0.20.2", "--case", "a[b=1]"]
+BISECT += ["--platform", "cpu"]
 _folders = itertools.count()
 
 
@@ -140,7 +141,7 @@ def said(folder: str, out: str, capsys: pytest.CaptureFixture[str]) -> list[obje
 )
 @settings(
     deadline=None,
-    max_examples=40,
+    max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(_RUNS)

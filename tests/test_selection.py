@@ -269,3 +269,41 @@ def test_an_archive_is_read_like_a_folder(
     capsys.readouterr()
     assert cli.main(ask) == 0
     assert "1 case of 1 cell compared" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("other", [FAILED[0], None])
+def test_a_prune_takes_no_failure_from_a_qualification(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    other: Case | None,
+) -> None:
+    """Of one kind of failure, or of drift, the newest stays; of what is well the newest alone."""
+    monkeypatch.chdir(tmp_path)
+    rule = """
+[[rule]]
+id = "loaded"
+case = "moe"
+start = "warm"
+counters = { num_compiled_artifacts_loaded = 3 }
+evidence = ["https://github.com/vllm-project/vllm/pull/35709"]
+"""
+    (tmp_path / "rules.toml").write_text(rule, encoding="utf-8")
+    for day in range(1, 9):
+        made = _new(day, loaded=4 if other is None and day < 4 else 3)
+        made = _with(made, (other,)) if other is not None and day < 4 else made
+        write(made, tmp_path / "many" / f"{made.cell}.{day:02}.json")
+    base = record("2.11.0", 9, Cell("3.11", "2.11.0", "0.20.2").name)
+    write(base, tmp_path / "many" / f"{base.cell}.json")
+    ask = ["qualify", "--torch", "2.12.1", "--baseline", "2.11.0", "--platform", "cpu"]
+    ask += ["--expectations", "rules.toml", "many"]
+    status = cli.main(ask)
+    assert status == 3
+    assert "in another run" in capsys.readouterr().out
+    prune = ["results", "prune", "many", "--keep", "1", "--yes", "--expectations", "rules.toml"]
+    assert cli.main(prune) == 0
+    left = sorted(path.name for path in (tmp_path / "many").glob("*.json"))
+    assert left == [f"{base.cell}.json", *(f"{made.cell}.{day}.json" for day in ("03", "08"))]
+    capsys.readouterr()
+    assert cli.main(ask) == status
+    assert "in another run" in capsys.readouterr().out

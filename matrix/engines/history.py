@@ -22,7 +22,7 @@ from matrix.expectations import Expectations
 from matrix.history import HistoryError, Times, times
 from matrix.plan import parse_specifier
 from matrix.records import Record, RecordError, read, read_many
-from matrix.verdicts import judge
+from matrix.verdicts import DRIFT, INCOMPATIBLE, judge
 
 __all__ = [
     "Asked",
@@ -236,6 +236,29 @@ class History:
     def shown(self, late: str | None) -> set[str]:
         """The digests of the contents of all records that the table could show."""
         return {row[6] for row in self._candidates(late)}
+
+    def failing(self, late: str | None, expectations: Expectations) -> set[str]:
+        """The digests of the contents of the newest record of each kind that fails or drifts.
+
+        A copy of it in the same second counts too.
+        """
+        verdicts = self.verdicts(expectations)
+        told = self.rows.execute(
+            """
+            WITH aged AS (
+              SELECT cell, platform, kind, content,
+                (CASE WHEN started > $late THEN '0' ELSE '1' END) || started AS age
+              FROM rows WHERE fault IS NULL AND judged IN (SELECT unnest($failing))
+            )
+            SELECT DISTINCT content FROM aged
+            QUALIFY age = max(age) OVER (PARTITION BY cell, platform, kind)
+            """,
+            {
+                "late": late or "9999",
+                "failing": [key for key, word in verdicts.items() if word in (INCOMPATIBLE, DRIFT)],
+            },
+        ).fetchall()
+        return {content for (content,) in told}
 
     def _candidates(self, late: str | None) -> Any:
         return self.rows.execute(
