@@ -164,7 +164,8 @@ def prune_lines(
 ) -> str:
     """What was or would be deleted, one file a line, and what stays.
 
-    `done` is how many of the files were deleted, None where none should be.
+    `done` is how many of the files were deleted, None where none should be. Where it is not all of
+    them, nobody knows of how many records every file went, so that files alone are counted.
     """
     lines = [clean(path) for path in paths]
     records = plural(len(gone), "record")
@@ -172,7 +173,10 @@ def prune_lines(
         lines = [f"deleted {records} ({plural(done, 'file')}); {kept} stay"]
         if done < len(paths):
             left = plural(len(paths) - done, "file")
-            lines.append(f"{left} gone already, or written meanwhile and left")
+            lines = [
+                f"deleted {done} of {plural(len(paths), 'file')}; {plural(kept, 'other record')} stay",
+                f"{left} gone already, or written meanwhile and left",
+            ]
     elif gone:
         files = plural(len(paths), "file")
         lines.append(f"{records} ({files}) would be deleted, {kept} stay; --yes deletes them")
