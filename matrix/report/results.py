@@ -172,9 +172,9 @@ def prune_lines(
     if done is not None:
         lines = [f"deleted {records} ({plural(done, 'file')}); {kept} stay"]
         if done < len(paths):
-            left = plural(len(paths) - done, "file")
+            every, left = plural(len(paths), "file"), plural(len(paths) - done, "file")
             lines = [
-                f"deleted {done} of {plural(len(paths), 'file')}; {plural(kept, 'other record')} stay",
+                f"deleted {done} of {every}; {plural(kept, 'other record')} stay",
                 f"{left} gone already, or written meanwhile and left",
             ]
     elif gone:
