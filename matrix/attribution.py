@@ -51,6 +51,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from packaging.version import Version
 
@@ -108,6 +109,7 @@ __all__ = [
     "VLLM",
     "Attribution",
     "FlagChange",
+    "Judged",
     "Missing",
     "Observation",
     "attribute",
@@ -123,6 +125,14 @@ ANSWERS = (TORCH, VLLM, PAIR, ENVIRONMENT, FLAKY, UNKNOWN)
 
 _Point = tuple[Version, Sequence[Sequence[Observation]], Sequence[Observation]]
 _ENOUGH = 2  # runs of each kind, before what tells them apart is more than chance
+
+
+class Judged(NamedTuple):
+    """A record and the verdict on it; `runs` of its kind (`matrix.kinds`) it stands for."""
+
+    record: Record
+    verdict: CellVerdict
+    runs: int = 1
 
 
 @dataclass(frozen=True)
@@ -164,7 +174,7 @@ class Attribution:
 
 
 def attribute(
-    judged: Iterable[tuple[Record, CellVerdict]],
+    judged: Iterable[Judged | tuple[Record, CellVerdict]],
     releases: Releases,
     grid: Grid | None = None,
     *,
@@ -176,10 +186,11 @@ def attribute(
 ) -> tuple[Attribution, ...]:
     """Attribute what fails or drifts in each cell, by platform, vLLM, torch, Python and case.
 
-    `judged` are all records at hand, repeats too; `grid` tells which missing runs cannot work.
-    `names` (of environments), `platform` and `case` ask for these alone; a case is named whole, or
-    without its parameters. `changes` asks for what changed as expected, too. What started after
-    `late` comes from the future (`matrix.history.late_from`), and counts as the oldest.
+    `judged` are all records at hand, repeats too, or the newest of each kind and setting; `grid`
+    tells which missing runs cannot work. `names` (of environments), `platform` and `case` ask for
+    these alone; a case is named whole, or without its parameters. `changes` asks for what changed
+    as expected, too. What started after `late` comes from the future (`matrix.history.late_from`),
+    and counts as the oldest.
     """
     known = _Known.of(judged, releases, grid, late)
     found: list[Attribution] = []
@@ -194,7 +205,7 @@ def attribute(
 
 
 def unanswered(
-    judged: Iterable[tuple[Record, CellVerdict]],
+    judged: Iterable[Judged | tuple[Record, CellVerdict]],
     releases: Releases,
     *,
     names: frozenset[str] | None = None,
@@ -235,20 +246,20 @@ class _Known:
     @classmethod
     def of(
         cls,
-        judged: Iterable[tuple[Record, CellVerdict]],
+        judged: Iterable[Judged | tuple[Record, CellVerdict]],
         releases: Releases,
         grid: Grid | None,
         late: str | None,
     ) -> _Known:
         names = environments(releases)
         at: dict[tuple[str, str], dict[tuple[str, str], list[Observation]]] = {}
-        for record, verdict in judged:
+        for record, verdict, runs in (Judged(*each) for each in judged):
             if record.error is not None and record.error.kind == "wrong_cell":
                 continue
             cell = ran_cell(record) or names.get(record.cell)
             if cell is None:
                 continue
-            for each in observe(record, verdict, cell, late):
+            for each in observe(record, verdict, cell, late, runs):
                 pairs = at.setdefault((each.platform, each.case), {})
                 pairs.setdefault((cell.torch, cell.vllm), []).append(each)
         for pairs in at.values():
@@ -775,14 +786,15 @@ def _repeats(
     clean = [each for each in runs if state_of(symptom, each) == CLEAN]
     if not shows or not clean:
         return None
-    count = f"{len(shows)} of {len(shows) + len(clean)} runs of the same cell"
+    some = [sum(each.runs for each in of) for of in (shows, clean)]
+    count = f"{some[0]} of {sum(some)} runs of the same cell"
     said = f"{pair_of(own.cell)} {state_words(symptom, own, clean=False)} in {count}"
     apart = _apart(shows, clean)
     if not apart:
         return FLAKY, f"{said}, and nothing tells them apart: flaky"
     said += f", and in these {listed(apart[:3])}"
     # Two single runs differ in something, whatever it is that made the difference.
-    if min(len(shows), len(clean)) < _ENOUGH:
+    if min(some) < _ENOUGH:
         return UNKNOWN, f"{said}: it may be flaky, or the environment: unknown"
     return ENVIRONMENT, f"{said}: the environment"
 

@@ -17,7 +17,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-    from matrix.attribution import Attribution, Observation
+    from matrix.attribution import Attribution, Judged, Observation
     from matrix.engines.history import Found
     from matrix.engines.reruns import Rerun
     from matrix.expectations import Expectations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_TABLE_REPEATS = 10  # enough to see what is flaky; a year of nightlies would only cost time
+_TABLE_REPEATS = 10  # runs: enough to see what is flaky; a year of nightlies would only cost time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -250,9 +250,9 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.releases import load_releases
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
 
-    table, found, status = _read_all(options)
+    table, found, status = _read_all(options, repeats=_TABLE_REPEATS)
     table = replace(table, grid=_survey(table.entries), notes=load_notes())
-    table = replace(table, attributions=_attributed(options, table, found, repeats=_TABLE_REPEATS))
+    table = replace(table, attributions=_attributed(options, table, found))
     named = environments(load_releases())
     made = badges.render(table)
     for name, text in (
@@ -476,8 +476,13 @@ def _late() -> str:
     return late_from(datetime.now(timezone.utc))
 
 
-def _read_all(options: argparse.Namespace, *, empty: bool = False) -> tuple[Table, Found, int]:
-    """The same, and what the table was made of; with `empty` there may be no record yet."""
+def _read_all(
+    options: argparse.Namespace, *, empty: bool = False, repeats: int | None = 0
+) -> tuple[Table, Found, int]:
+    """The same, and what the table was made of; with `empty` there may be no record yet.
+
+    `repeats` as for `newest_records`.
+    """
     from matrix.differences import load_explanations
     from matrix.engines.history import newest_records
     from matrix.expectations import load_expectations
@@ -489,7 +494,7 @@ def _read_all(options: argparse.Namespace, *, empty: bool = False) -> tuple[Tabl
     named = ", ".join(str(each) for each in folders) or ", ".join(arguments.DEFAULT_FOLDERS)
     expectations, explanations = load_expectations(options.expectations), load_explanations()
     late = _late()
-    found = newest_records(folders, late, _say)
+    found = newest_records(folders, late, _say, repeats=repeats)
     for line in (*map(str, found.errors), *late_lines(found.late)):
         _say(line)
     if not found.records and not (empty and not found.errors):
@@ -498,38 +503,28 @@ def _read_all(options: argparse.Namespace, *, empty: bool = False) -> tuple[Tabl
     return table, found, 2 if found.errors else 0
 
 
-def _attributed(
-    options: argparse.Namespace, table: Table, read: Found, *, repeats: int
-) -> tuple[Attribution, ...]:
-    """Whose fault is what fails or drifts in the table's cells, by all of the records.
-
-    Of the older records of a cell the newest `repeats` have a say.
-    """
+def _attributed(options: argparse.Namespace, table: Table, read: Found) -> tuple[Attribution, ...]:
+    """Whose fault is what fails or drifts in the table's cells, by the runs that have a say."""
     from matrix.attribution import attribute
     from matrix.releases import load_releases
 
-    judged = _judged(options, table, read, repeats)
+    judged = _judged(options, table, read)
     return attribute(judged, load_releases(), table.grid, late=_late())
 
 
-def _judged(
-    options: argparse.Namespace, table: Table, read: Found, repeats: int | None = None
-) -> list[tuple[Record, CellVerdict]]:
-    """The table's records and of each cell's older ones the newest `repeats`, with verdicts."""
+def _judged(options: argparse.Namespace, table: Table, read: Found) -> list[Judged]:
+    """The table's records and all others that have a say, with verdicts."""
+    from matrix.attribution import Judged
     from matrix.expectations import load_expectations
     from matrix.verdicts import Remembered, judge
 
-    expectations, late = Remembered(load_expectations(options.expectations)), _late()
-    judged = [(entry.record, entry.verdict) for entry in table.entries]
-    newest = {id(entry.record) for entry in table.entries}
-    older: dict[tuple[str, str], list[Record]] = {}
-    for _, record in read.records:
-        if id(record) not in newest:
-            older.setdefault((record.cell, record.platform), []).append(record)
-    for every in older.values():
-        every.sort(key=lambda each: (each.started <= late, each.started), reverse=True)
-        judged += [(record, judge(record, expectations)) for record in every[:repeats]]
-    return judged
+    expectations = Remembered(load_expectations(options.expectations))
+    shown = {id(entry.record): entry.verdict for entry in table.entries}
+    return [
+        Judged(record, shown.get(id(record)) or judge(record, expectations), read.runs.get(path, 1))
+        for path, record in read.records
+        if path in read.runs or id(record) in shown
+    ]
 
 
 def _attribute(options: argparse.Namespace) -> int:
@@ -549,7 +544,7 @@ def _attribute(options: argparse.Namespace) -> int:
         names = frozenset([_full_name(options.cell)])
     failures: list[str] = []
     for again in (False, True):
-        table, read, status = _read_all(options)
+        table, read, status = _read_all(options, repeats=None)
         table = replace(table, grid=_survey(table.entries))
         known = {entry.record.cell for entry in table.entries}
         if names is not None and not names & known:
@@ -597,7 +592,7 @@ def _bisect(options: argparse.Namespace) -> int:
     failed = False
     hopeless: set[str] | None = None
     while True:
-        table, read, status = _read_all(options, empty=options.run_missing)
+        table, read, status = _read_all(options, empty=options.run_missing, repeats=None)
         if hopeless is None:
             grid = _survey(table.entries)
             climbs = {name: grid.climb(cell, options.platform) for name, cell in line.items()}
@@ -636,10 +631,11 @@ def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]
     from matrix.verdicts import Remembered, judge
 
     expectations, late = Remembered(load_expectations(options.expectations)), _late()
-    for _, record in read.records:
+    for path, record in read.records:
         cell = ran_cell(record) if record.platform == options.platform else None
         if cell is not None:
-            yield from observe(record, judge(record, expectations), cell, late)
+            runs = read.runs.get(path, 1)
+            yield from observe(record, judge(record, expectations), cell, late, runs)
 
 
 def _must_have_run(

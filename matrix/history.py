@@ -6,9 +6,6 @@ record itself stays the only truth.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +15,9 @@ from statistics import median
 from matrix.cells import factors
 from matrix.errors import MatrixError
 from matrix.expectations import Expectations
+from matrix.kinds import digest, judged, kind, setting
 from matrix.records import STARTS, Record
+from matrix.signatures import signature_of
 from matrix.verdicts import INCOMPATIBLE, judge
 
 __all__ = [
@@ -71,7 +70,10 @@ class HistoryError(MatrixError):
 
 @dataclass(frozen=True)
 class SummaryCase:
-    """One case of a record: how it ended, and the total seconds of the starts that ran."""
+    """One case of a record: how it ended, and the total seconds of the starts that ran.
+
+    The signature is the one that today's rules make of the failure.
+    """
 
     case: str
     outcome: str
@@ -87,7 +89,8 @@ class Summary:
     `torch`, `vllm` and `python` are the provenance's, or the cell's minor releases where that does
     not know them. `content` is the SHA-256 of all that the record says, whatever the file's name
     and layout; `judged` of the part that a verdict depends on, so that two records that are equal
-    in it have the same verdict by any expectations.
+    in it have the same verdict by any expectations. `kind` and `setting` are those of
+    `matrix.kinds`.
     """
 
     cell: str
@@ -106,6 +109,8 @@ class Summary:
     seconds: float | None
     content: str
     judged: str
+    kind: str
+    setting: str
     cases: tuple[SummaryCase, ...]
 
 
@@ -173,13 +178,15 @@ def summarise(record: Record) -> Summary:
         fingerprint=print_of if isinstance(print_of, str) else None,
         jobs=record.jobs,
         seconds=float(took) if isinstance(took, (int, float)) else None,
-        content=_digest(record),
-        judged=_digest(_judged(record)),
+        content=digest(record),
+        judged=judged(record),
+        kind=kind(record),
+        setting=setting(record),
         cases=tuple(
             SummaryCase(
                 case.case,
                 case.outcome,
-                case.signature,
+                signature_of(case),
                 *(
                     seen.seconds.get("total") if seen else None
                     for seen in map(case.started, STARTS)
@@ -266,39 +273,3 @@ def enough(before: Sequence[float], after: Sequence[float]) -> bool:
 
 def _floor(middle: float) -> float:
     return max(FLOOR_SHARE * middle, FLOOR_SECONDS)
-
-
-def _judged(record: Record) -> object:
-    """All that `judge` looks at for the word of its verdict."""
-    found = record.provenance
-    return [
-        record.platform,
-        found.get("torch"),
-        found.get("vllm"),
-        record.finished,
-        record.error and record.error.kind,
-        record.flags,
-        all(rung.ok for rung in record.rungs),
-        [
-            [
-                each.case,
-                each.outcome,
-                each.flags,
-                [[one.start, one.counters] for one in each.starts],
-            ]
-            for each in record.cases
-        ],
-    ]
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if dataclasses.is_dataclass(value):
-        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-    raise TypeError(f"{type(value).__name__} is not JSON")

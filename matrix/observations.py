@@ -34,6 +34,7 @@ __all__ = [
     "alike",
     "observe",
     "own_runs",
+    "setting",
     "speaks",
 ]
 
@@ -61,7 +62,8 @@ class Observation:
 
     `counters` and `expected` are by start and counter. `setting` is the machine and the packages
     beside torch's family, `whole` whether the run had every case, `applies` whether the case is for
-    this cell. `late` is that the run comes from the future (`matrix.history.late_from`).
+    this cell. `late` is that the run comes from the future (`matrix.history.late_from`). `runs` is
+    how many runs of its kind it stands for, of which it is the newest (`matrix.kinds`).
     """
 
     cell: Cell
@@ -81,6 +83,7 @@ class Observation:
     faulty: bool = False
     applies: bool = True
     late: bool = False
+    runs: int = 1
 
     @property
     def age(self) -> tuple[bool, str, bool, str]:
@@ -89,13 +92,14 @@ class Observation:
 
 
 def observe(
-    record: Record, verdict: CellVerdict, cell: Cell, late: str | None = None
+    record: Record, verdict: CellVerdict, cell: Cell, late: str | None = None, runs: int = 1
 ) -> tuple[Observation, ...]:
     """What a judged record shows of each case, and of the run as a whole.
 
-    What started after `late` comes from the future (`matrix.history.late_from`).
+    What started after `late` comes from the future (`matrix.history.late_from`). `runs` is how many
+    runs the record stands for.
     """
-    told = _setting(record)
+    told = setting(record)
     tests = record.provenance.get("tests")
     tests_of = tests.get("fingerprint") if isinstance(tests, Mapping) else None
     whole = record.finished and record.error is None and not record.deselected
@@ -111,6 +115,7 @@ def observe(
             tests=tests_of if isinstance(tests_of, str) else None,
             whole=whole,
             late=late is not None and record.started > late,
+            runs=runs,
             **more,  # type: ignore[arg-type]
         )
 
@@ -172,7 +177,7 @@ def own_runs(every: Iterable[Observation], python: str) -> tuple[Sequence[Observ
             group.append(each)
 
     def weight(group: Sequence[Observation]) -> tuple[int, int]:
-        return sum(each.whole for each in group), len(group)
+        return sum(each.runs for each in group if each.whole), sum(each.runs for each in group)
 
     most = max(map(weight, groups), default=None)
     return tuple(group for group in groups if weight(group) == most)
@@ -221,7 +226,7 @@ def _expected(judged: CaseVerdict) -> dict[Key, int]:
     }
 
 
-def _setting(record: Record) -> dict[str, str]:
+def setting(record: Record) -> dict[str, str]:
     """The machine, and the packages beside torch's family: what a repeat can differ in."""
     found = {
         name: version

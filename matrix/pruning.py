@@ -36,7 +36,8 @@ class Policy:
 class Stored:
     """A record as it is stored: `key` names it, `age` sorts as its start does (oldest first).
 
-    `shown`: the table shows it, or could; `named`: an expectation or explanation names it.
+    `shown`: the table shows it, or could; `failed`: it is the newest of its kind (`matrix.kinds`),
+    and fails or drifts; `named`: an expectation, explanation or note names it.
     """
 
     key: str
@@ -46,14 +47,15 @@ class Stored:
     started: str
     whole: bool
     shown: bool = False
+    failed: bool = False
     named: bool = False
 
 
 def prunable(stored: Iterable[Stored], policy: Policy) -> tuple[Stored, ...]:
     """What the policy lets go, oldest first, the same for any order of the records.
 
-    Never the newest of a cell, nor its newest whole one, nor one that the table shows, nor one
-    that is named as evidence.
+    Never the newest of a cell, nor its newest whole one, nor the newest of each kind that failed,
+    nor one that the table shows, nor one that is named as evidence.
     """
     cells: dict[tuple[str, str], list[Stored]] = {}
     for each in stored:
@@ -63,7 +65,7 @@ def prunable(stored: Iterable[Stored], policy: Policy) -> tuple[Stored, ...]:
         newest = sorted(of, key=lambda each: (each.age, each.key), reverse=True)
         last_whole = next((each for each in newest if each.whole), None)
         for rank, each in enumerate(newest):
-            if rank == 0 or each is last_whole or each.shown or each.named:
+            if rank == 0 or each is last_whole or each.shown or each.failed or each.named:
                 continue
             beyond = policy.keep is None or rank >= policy.keep
             old = policy.before is None or each.started < policy.before

@@ -215,6 +215,7 @@ def _export(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     from matrix.engines.history import History
     from matrix.engines.packing import delete
+    from matrix.expectations import load_expectations
     from matrix.history import late_from
     from matrix.pruning import Policy, Stored, prunable
     from matrix.report.results import prune_lines
@@ -232,6 +233,7 @@ def _prune(options: argparse.Namespace) -> int:
     with History(places, _progress) as history:
         status = _tell(history.errors)
         shown = history.shown(late)
+        failing = history.failing(late, load_expectations(options.expectations))
         paths: dict[str, list[str]] = {}
         stored = []
         for content, cell, platform, age, started, whole, files in history.stored(late):
@@ -239,7 +241,17 @@ def _prune(options: argparse.Namespace) -> int:
             # Of a record from the future nobody knows the age, so that no policy can let it go.
             kept = started > late or any(named.has(path, content) for path in files)
             stored.append(
-                Stored(content, cell, platform, age, started, whole, content in shown, kept)
+                Stored(
+                    content,
+                    cell,
+                    platform,
+                    age,
+                    started,
+                    whole,
+                    shown=content in shown,
+                    failed=content in failing,
+                    named=kept,
+                )
             )
         gone = prunable(stored, policy)
         files = [path for each in gone for path in paths[each.key]]
@@ -249,13 +261,15 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _named(expectations: Path | None) -> Evidence:
-    """The records that an expectation or an explanation names as its evidence."""
+    """The records that an expectation, an explanation or a note names as its evidence."""
     from matrix.differences import load_explanations
     from matrix.engines.evidence import evidence_of
     from matrix.expectations import load_expectations
+    from matrix.notes import load_notes
 
     evidence = [item for rule in load_expectations(expectations).rules for item in rule.records]
     evidence += [item for each in load_explanations().every for item in each.evidence]
+    evidence += [item for each in load_notes() for item in each.evidence]
     return evidence_of(evidence)
 
 

@@ -1,10 +1,9 @@
 """Which of many records a qualification has to read, by their summaries alone.
 
 Pure. What is left out changes nothing that `matrix.qualify` says: of a cell on a platform with two
-releases the newest of each kind is read: of those that have one verdict and were made with the same
-tests and flags, and fail alike. One of them decides, and what the others show is not hidden by it
-(`matrix.sides`); the newest runs beside them tell its seconds. Of what stands for no release the
-newest of each cell is read.
+releases the newest of each kind (`matrix.kinds`) is read. One of them decides, and what the others
+show is not hidden by it (`matrix.sides`); the newest runs beside them tell its seconds. Of what
+stands for no release the newest of each cell is read.
 """
 
 from __future__ import annotations
@@ -39,15 +38,11 @@ class Run:
     started: str
     torch: str
     vllm: str
-    whole: bool
     error: str | None
     jobs: int
-    judged: str
-    fingerprint: str | None
+    kind: str
     cases: bool
     """Whether it has a case."""
-    ended: str
-    """The same for runs whose cases ended alike, with the same signatures."""
 
 
 _Place = tuple[str, str, str, str]
@@ -79,7 +74,7 @@ def select(
     counts: dict[_Place, int] = {}
     for place, of in told.items():
         if _is_wanted(asked, place):
-            some = _deciding(of)
+            some = _deciding(of, late)
             paths += some
             counts[place] = len(of) - len(some)
     held = frozenset((platform, torch, vllm) for _, platform, torch, vllm in told)
@@ -115,21 +110,22 @@ def _is_wanted(asked: Asked, place: _Place) -> bool:
     )
 
 
-def _deciding(runs: Sequence[Run]) -> set[str]:
-    """The paths of what decides or fails, and of the runs that tell the seconds."""
-    newest: dict[object, str] = {}
+def _deciding(runs: Sequence[Run], late: str | None) -> set[str]:
+    """The paths of what decides or fails, and of the runs that tell the seconds.
+
+    The one that started last is among them, for it is named where it comes from the future.
+    """
+    last = max(each.started for each in runs)
+    newest: dict[str, tuple[bool, str]] = {}
     for each in runs:
-        newest[_kind(each)] = max(each.started, newest.get(_kind(each), ""))
-    seconds = set(sorted({each.started for each in runs if each.jobs == 1})[-MOST_RUNS:])
+        old = age(each.started, late)
+        newest[each.kind] = max(old, newest.get(each.kind, old))
+    told = sorted({age(each.started, late) for each in runs if each.jobs == 1})
+    seconds = set(told[-MOST_RUNS:])
     return {
         each.path
         for each in runs
-        if each.started == newest[_kind(each)] or (each.jobs == 1 and each.started in seconds)
+        if (old := age(each.started, late)) == newest[each.kind]
+        or each.started == last
+        or (each.jobs == 1 and old in seconds)
     }
-
-
-def _kind(run: Run) -> object:
-    """What a run has in common with those that tell nothing else than it does."""
-    # Why a run ended as a whole is not in its summary, so each of those is one by itself.
-    alone = run.path if run.error is not None else ""
-    return run.judged, run.whole, run.fingerprint, run.ended, alone

@@ -335,7 +335,7 @@ def _of_cell(
     again.sort(key=lambda each: (age(each[1].started, late), to_json(each[1])), reverse=True)
     return replace(
         first,
-        runs=_runs(first.record, of),
+        runs=_runs(first.record, of, late),
         again=tuple(standing([each]) for each in again),
         beside=tuple(
             replace(standing(some), apart=", ".join(f"{flag}={value}" for flag, value in differ))
@@ -389,10 +389,12 @@ def _counts(case: Case) -> list[tuple[str, list[tuple[str, int]]]]:
     ]
 
 
-def _runs(record: Record, records: Iterable[tuple[Path, Record]]) -> tuple[Record, ...]:
+def _runs(
+    record: Record, records: Iterable[tuple[Path, Record]], late: str | None
+) -> tuple[Record, ...]:
     """Of the newest runs of the cell, one case at a time, on such a machine, with its flags."""
-    found = {each.started: each for _, each in records if each.jobs == 1}
-    newest = (found[started] for started in sorted(found)[-MOST_RUNS:])
+    found = {age(each.started, late): each for _, each in records if each.jobs == 1}
+    newest = (found[old] for old in sorted(found)[-MOST_RUNS:])
     flags = _flags(record)
     return tuple(
         each

@@ -26,12 +26,14 @@ from histories import (
     some_records,
     told,
 )
+from matrix import cli
 from matrix.engines import history as engine
 from matrix.engines import rows
 from matrix.engines.archives import PACK
 from matrix.engines.history import Asked, History, newest_records, times_of
 from matrix.engines.record_index import INDEX
 from matrix.history import HistoryError, times
+from matrix.notes import Note
 from matrix.records import Record, read_many, to_json, write
 from matrix.verdicts import VERDICTS, judge
 from rules import ANY_CASE
@@ -226,6 +228,21 @@ def test_evidence_is_neither_pruned_nor_packed(tmp_path: Path) -> None:
         assert "2 records (2 files) would be deleted, 2 stay" in told
     for here, folder in ((aside, "../cpu"), (tmp_path, "link")):
         assert "3 record files are packed" in matrix(here, "pack", folder).stdout
+
+
+def test_evidence_of_a_note_is_neither_pruned_nor_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"results/cuda/{CELLS[1]}.{day}.json" for day in (1, 2, 3)]
+    for day, name in enumerate(names, 1):
+        write(make(CELLS[1], started=f"2026-10-0{day}T18:00:00Z"), tmp_path / name)
+    note = Note("a", "b", (names[0],))
+    monkeypatch.setattr("matrix.notes.load_notes", lambda: (note,))
+    assert cli.main(["results", "prune", "results", "--keep", "1"]) == 0
+    assert "1 record (1 file) would be deleted, 2 stay" in capsys.readouterr().out
+    assert cli.main(["results", "pack", "results"]) == 0
+    assert "2 record files are packed" in capsys.readouterr().out
 
 
 def test_a_record_of_odd_numbers_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from matrix.pruning import Policy, Stored, prunable
 days = st.integers(1, 9).map(lambda day: f"2026-11-0{day}T00:00:00Z")
 stored_lists = st.lists(
     st.builds(
-        lambda cell, platform, started, whole, shown, named: Stored(
-            "", cell, platform, f"1{started}", started, whole, shown, named
+        lambda cell, platform, started, *more: Stored(
+            "", cell, platform, f"1{started}", started, *more
         ),
         st.sampled_from("ab"),
         st.sampled_from(("cpu", "cuda")),
         days,
+        st.booleans(),
         st.booleans(),
         st.booleans(),
         st.booleans(),
@@ -46,7 +47,7 @@ def test_it_never_takes_what_must_stay(many: list[Stored], policy: Policy, rando
         )
         if policy.keep is not None:
             assert len(left) >= min(policy.keep, len(of))
-    assert not any(each.shown or each.named for each in gone)
+    assert not any(each.shown or each.failed or each.named for each in gone)
     if policy.before is not None:
         assert all(each.started < policy.before for each in gone)
     random.shuffle(many)  # type: ignore[attr-defined]

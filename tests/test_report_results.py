@@ -8,7 +8,8 @@ def test_a_prune_tells_what_it_did_and_not_what_it_wanted() -> None:
     paths = ["a.json", "b.json", "c.json"]
     assert prune_lines(GONE, paths, 4, done=3) == "deleted 2 records (3 files); 4 stay\n"
     assert prune_lines(GONE, paths, 4, done=1) == (
-        "deleted 2 records (1 file); 4 stay\n2 files gone already, or written meanwhile and left\n"
+        "deleted 1 of 3 files; 4 other records stay\n"
+        "2 files gone already, or written meanwhile and left\n"
     )
     assert prune_lines(GONE, paths, 4, done=None).splitlines() == [
         *paths,

@@ -1,4 +1,4 @@
-"""Which records are evidence: those that an expectation or an explanation names.
+"""Which records are evidence: those that an expectation, an explanation or a note names.
 
 Told by the file's name, through whatever link or `..` it was reached, and by what the record says,
 since a copy of it is the same record.

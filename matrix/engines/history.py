@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from matrix.expectations import Expectations
 from matrix.history import HistoryError, Times, times
 from matrix.plan import parse_specifier
 from matrix.records import Record, RecordError, read, read_many
-from matrix.verdicts import judge
+from matrix.verdicts import DRIFT, INCOMPATIBLE, judge
 
 __all__ = [
     "Asked",
@@ -35,7 +35,7 @@ __all__ = [
     "times_of",
 ]
 
-_Run = tuple[str, str, str, str, str, str, bool, "str | None", int, str, "str | None", bool, str]
+_Run = tuple[str, str, str, str, str, str, "str | None", int, str, bool]
 
 _SOME = 500  # records that are read at once to be judged
 
@@ -45,13 +45,15 @@ class Found:
     """Records with their paths, and one error for each file that is bad.
 
     `late` has what comes from the future: the path and when it says that it started. `times` are
-    those of all records, also of older ones.
+    those of all records, also of older ones. `runs` has those that have a say in an attribution,
+    each with how many runs of its kind (`matrix.kinds`) and setting it stands for.
     """
 
     records: list[tuple[Path, Record]]
     errors: list[MatrixError]
     late: list[tuple[str, str]]
     times: Times
+    runs: Mapping[Path, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,14 @@ def by_index(places: Sequence[Place]) -> bool:
     return pays(places) and (duckdb() is not None or needs_duckdb(places))
 
 
-def newest_records(places: Sequence[Place], late: str | None, progress: Progress) -> Found:
+def newest_records(
+    places: Sequence[Place], late: str | None, progress: Progress, *, repeats: int | None = 0
+) -> Found:
     """The records of which `tabulate` makes the table, as it would of all, and what is bad.
+
+    Of each cell on each platform the `repeats` newest runs have a say in an attribution (of some
+    that started in one second all; None: every run), and of these one of each kind and setting is
+    read, the newest: it tells what all of them would.
 
     What is never in the table is not read again. `late` as for `tabulate`. Where nothing is large
     (`pays`), or where DuckDB is missing and nothing needs it, all records are read, one by one.
@@ -112,9 +120,10 @@ def newest_records(places: Sequence[Place], late: str | None, progress: Progress
         records, errors = read_many(local)
         told = [(str(path), record.started) for path, record in records]
         seconds = times((record for _, record in records), late)
-        return Found(records, list(errors), _late(told, late), seconds)
+        say = _newest_runs(records, late, repeats)
+        return Found(records, list(errors), _late(told, late), seconds, say)
     with History(places, progress) as history:
-        return history.newest(late)
+        return history.newest(late, repeats)
 
 
 def times_of(
@@ -202,15 +211,19 @@ class History:
         """How many good record files there are."""
         return int(self.rows.execute("SELECT count(*) FROM rows WHERE fault IS NULL").fetchone()[0])
 
-    def newest(self, late: str | None) -> Found:
+    def newest(self, late: str | None, repeats: int | None = 0) -> Found:
         """As `newest_records`.
 
         Of each cell on each platform: the newest record that settles it (`matrix.history.settles`),
         and of what came after it the newest of each kind that has one verdict.
         """
-        records, faults = records_of(self.rows, [row[:6] for row in self._candidates(late)])
+        say = self._speaking(late, repeats)
+        rows = {row[0]: row[:6] for row in (*self._candidates(late), *say)}
+        records, faults = records_of(self.rows, list(rows.values()))
         found = [(Path(path), record) for path, record in records.items()]
-        return Found(found, [*self.errors, *faults], self.late(late), self.times(late))
+        found.sort(key=lambda each: each[0])
+        runs = {Path(row[0]): int(row[6]) for row in say}
+        return Found(found, [*self.errors, *faults], self.late(late), self.times(late), runs)
 
     def late(self, late: str | None) -> list[tuple[str, str]]:
         """The path and start of each record from the future; none where all are."""
@@ -223,6 +236,29 @@ class History:
     def shown(self, late: str | None) -> set[str]:
         """The digests of the contents of all records that the table could show."""
         return {row[6] for row in self._candidates(late)}
+
+    def failing(self, late: str | None, expectations: Expectations) -> set[str]:
+        """The digests of the contents of the newest record of each kind that fails or drifts.
+
+        A copy of it in the same second counts too.
+        """
+        verdicts = self.verdicts(expectations)
+        told = self.rows.execute(
+            """
+            WITH aged AS (
+              SELECT cell, platform, kind, content,
+                (CASE WHEN started > $late THEN '0' ELSE '1' END) || started AS age
+              FROM rows WHERE fault IS NULL AND judged IN (SELECT unnest($failing))
+            )
+            SELECT DISTINCT content FROM aged
+            QUALIFY age = max(age) OVER (PARTITION BY cell, platform, kind)
+            """,
+            {
+                "late": late or "9999",
+                "failing": [key for key, word in verdicts.items() if word in (INCOMPATIBLE, DRIFT)],
+            },
+        ).fetchall()
+        return {content for (content,) in told}
 
     def _candidates(self, late: str | None) -> Any:
         return self.rows.execute(
@@ -242,6 +278,39 @@ class History:
             """,
             {"late": late or "9999"},
         ).fetchall()
+
+    def _speaking(self, late: str | None, repeats: int | None) -> list[tuple[Any, ...]]:
+        """What `newest_records` says of `repeats`: what is held, and the number of runs.
+
+        Of several that started together as the newest of a kind, each is one; the first by path
+        stands for the older ones too.
+        """
+        found: list[tuple[Any, ...]] = self.rows.execute(
+            """
+            WITH aged AS (
+              SELECT path, source, file, cell, platform, started, kind, setting,
+                (CASE WHEN started > $late THEN '0' ELSE '1' END) || started AS age
+              FROM rows WHERE fault IS NULL
+            ), newest AS (
+              SELECT * FROM aged
+              QUALIFY $most IS NULL
+                OR rank() OVER (PARTITION BY cell, platform ORDER BY age DESC) <= $most
+            ), alike AS (
+              SELECT *, count(*) OVER kinds AS runs, max(age) OVER kinds AS last FROM newest
+              WINDOW kinds AS (PARTITION BY cell, platform, kind, setting)
+            ), told AS (
+              SELECT *, count(*) OVER kinds AS ties,
+                row_number() OVER (kinds ORDER BY path) AS place
+              FROM alike WHERE age = last
+              WINDOW kinds AS (PARTITION BY cell, platform, kind, setting)
+            )
+            SELECT path, source, file, cell, platform, started,
+              CASE WHEN place = 1 THEN runs - ties + 1 ELSE 1 END
+            FROM told ORDER BY path
+            """,
+            {"late": late or "9999", "most": repeats},
+        ).fetchall()
+        return found
 
     def find(self, asked: Asked, expectations: Expectations) -> list[Listed]:
         """The records asked for, newest first; the same record in two files once.
@@ -386,14 +455,11 @@ class History:
     def runs(self) -> list[_Run]:
         """Every good record file, by path, without reading it.
 
-        Its path, cell, platform, start, torch, vLLM, whether it is whole, its error, how many cases
-        ran side by side, the digest of what its verdict depends on, the fingerprint of its tests,
-        whether it has a case, and the digest of how its cases ended and with which signatures.
+        Its path, cell, platform, start, torch, vLLM, error, how many cases ran side by side, its
+        kind (`matrix.kinds`), and whether it has a case.
         """
         found: list[_Run] = self.rows.execute(
-            "SELECT path, cell, platform, started, torch, vllm, whole, error, jobs, judged,"
-            " fingerprint, len(cases) > 0,"
-            ' md5(to_json([[c."case", c.outcome, c.signature] for c in cases])::VARCHAR)'
+            "SELECT path, cell, platform, started, torch, vllm, error, jobs, kind, len(cases) > 0"
             " FROM rows WHERE fault IS NULL ORDER BY path"
         ).fetchall()
         return found
@@ -452,6 +518,21 @@ def _since(text: str) -> str:
 
 def _until(text: str) -> str:
     return text if "T" in text else f"{text}T23:59:59Z"
+
+
+def _newest_runs(
+    records: Iterable[tuple[Path, Record]], late: str | None, most: int | None
+) -> dict[Path, int]:
+    """The `most` newest runs of each cell on each platform, each for itself; all of one second."""
+    cells: dict[tuple[str, str], list[tuple[tuple[bool, str], Path]]] = {}
+    for path, record in records:
+        old = late is None or record.started <= late, record.started
+        cells.setdefault((record.cell, record.platform), []).append((old, path))
+    found = {}
+    for of in cells.values():
+        ages = sorted((old for old, _ in of), reverse=True)[:most]
+        found.update({path: 1 for old, path in of if ages and old >= ages[-1]})
+    return found
 
 
 def _late(told: Sequence[tuple[str, str]], late: str | None) -> list[tuple[str, str]]:

@@ -33,6 +33,8 @@ SUMMARY = {
     "seconds": "DOUBLE",
     "content": "VARCHAR",
     "judged": "VARCHAR",
+    "kind": "VARCHAR",
+    "setting": "VARCHAR",
     "cases": (
         'STRUCT("case" VARCHAR, outcome VARCHAR, signature VARCHAR, cold DOUBLE, warm DOUBLE)[]'
     ),
@@ -49,7 +51,16 @@ ROW = {
 """The columns of a row: its law, the file's name in its folder or archive, its size in bytes and
 time in nanoseconds, what is wrong with it (NULL for a good record), and the summary."""
 
-_LAW_FILES = ("records.py", "cells.py", "verdicts.py", "history.py", "data/record.schema.json")
+_LAW_FILES = (
+    "records.py",
+    "cells.py",
+    "verdicts.py",
+    "history.py",
+    "kinds.py",
+    "observations.py",
+    "signatures.py",
+    "data/record.schema.json",
+)
 
 
 def write_rows(files: Sequence[tuple[str, str, int, int]], out: Path) -> int:

@@ -164,15 +164,19 @@ def prune_lines(
 ) -> str:
     """What was or would be deleted, one file a line, and what stays.
 
-    `done` is how many of the files were deleted, None where none should be.
+    `done` is how many of the files were deleted, None where none should be. Where it is not all of
+    them, nobody knows of how many records every file went, so that files alone are counted.
     """
     lines = [clean(path) for path in paths]
     records = plural(len(gone), "record")
     if done is not None:
         lines = [f"deleted {records} ({plural(done, 'file')}); {kept} stay"]
         if done < len(paths):
-            left = plural(len(paths) - done, "file")
-            lines.append(f"{left} gone already, or written meanwhile and left")
+            every, left = plural(len(paths), "file"), plural(len(paths) - done, "file")
+            lines = [
+                f"deleted {done} of {every}; {plural(kept, 'other record')} stay",
+                f"{left} gone already, or written meanwhile and left",
+            ]
     elif gone:
         files = plural(len(paths), "file")
         lines.append(f"{records} ({files}) would be deleted, {kept} stay; --yes deletes them")

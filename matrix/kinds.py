@@ -1,0 +1,85 @@
+"""Which runs tell the same: one notion of it, for all that reads a few records in place of many.
+
+Pure. Two runs of a cell on a platform are of one **kind** if whatever judges, qualifies or
+attributes them finds the same in both: releases, tests, flags, how far they came, and how each case
+ended, with its signature and counters. Their **setting** is the machine and the packages beside
+torch's family, by which an attribution tells repeats apart; nothing else asks for it. Seconds and
+the start are of neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+
+from matrix.observations import setting as setting_of
+from matrix.records import Case, Record
+from matrix.signatures import signature, signature_of
+
+__all__ = ["digest", "judged", "kind", "setting"]
+
+
+def kind(record: Record) -> str:
+    """The digest of all that a run tells, but for its setting, its seconds and its start."""
+    tests = record.provenance.get("tests")
+    return digest(
+        [
+            judged(record),
+            tests.get("fingerprint") if isinstance(tests, dict) else None,
+            record.deselected,
+            record.error and record.error.reason,
+            [(each.rung, each.ok, None if each.ok else each.reason) for each in record.rungs],
+            [_signed(each) for each in record.cases],
+        ]
+    )
+
+
+def setting(record: Record) -> str:
+    """The digest of the machine and of the packages beside torch's family."""
+    return digest(setting_of(record))
+
+
+def judged(record: Record) -> str:
+    """The digest of all that `matrix.verdicts.judge` looks at for the word of its verdict."""
+    found = record.provenance
+    return digest(
+        [
+            record.platform,
+            found.get("torch"),
+            found.get("vllm"),
+            record.finished,
+            record.error and record.error.kind,
+            record.flags,
+            all(rung.ok for rung in record.rungs),
+            [
+                [
+                    each.case,
+                    each.outcome,
+                    each.flags,
+                    [[one.start, one.counters] for one in each.starts],
+                ]
+                for each in record.cases
+            ],
+        ]
+    )
+
+
+def digest(value: object) -> str:
+    """The SHA-256 of a value of JSON's kinds and dataclasses, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _signed(case: Case) -> str | None:
+    """By what a case's failure compares: today's signature, or else that of its reason."""
+    return signature_of(case) or signature(case.reason or "") or None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if dataclasses.is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,203 @@
+"""matrix.kinds: of runs that tell the same one is read, and the same is said of all."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from matrix import cli
+from matrix.cells import Cell
+from matrix.engines.record_index import INDEX
+from matrix.grid import Grid
+from matrix.history import summarise
+from matrix.kinds import kind, setting
+from matrix.records import Case, Record, RunError, Rung, Start, to_json, write
+
+FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
+BISECT = ["bisect", "--torch", "2.11.0..2.13.0", "--vllm", "0.20.2", "--case", "a[b=1]"]
+BISECT += ["--platform", "cpu"]
+_folders = itertools.count()
+
+
+def run(
+    torch: str = "2.12.1",
+    day: str = "2026-10-05",
+    fails: str | None = None,
+    *,
+    flag: bool = False,
+    tests: str = "sha256:1",
+    cpu: str = "EPYC",
+    package: str = "1.0",
+    saved: int = 0,
+    total: float = 60.0,
+    **more: Any,
+) -> Record:
+    """A run of one case of vLLM 0.20.2: it fails to start warm with this text, or counts this."""
+    counted = ({"num_compiled_artifacts_saved": 3}, {"num_compiled_artifacts_saved": saved})
+    starts = tuple(
+        Start(name, {"total": total}, counters)
+        for name, counters in zip(("cold", "warm"), counted, strict=True)
+    )
+    seen = Case("a[b=1]", "passed", flags={FLAG: flag}, starts=starts)
+    if fails is not None:
+        seen = replace(seen, outcome="failed", reason="it broke", failure=fails, starts=starts[:1])
+    facts = {
+        "started": f"{day}T18:00:00Z",
+        "seconds": 70.0,
+        "os": "Linux",
+        "machine": "x86_64",
+        "memory_mib": 24000,
+        "triton": None,
+        "cuda": None,
+        "command": ["matrix"],
+        "model_source": "data",
+        "python": "3.11.7",
+        "torch": f"{torch}+cu130",
+        "vllm": "0.20.2",
+        "cpu": {"model": cpu, "cores": 2},
+        "gpu": None,
+        "tests": {"commit": None, "fingerprint": tests},
+        "jobs": 1,
+    }
+    values: dict[str, Any] = {
+        "platform": "cpu",
+        "finished": True,
+        "provenance": facts,
+        "packages": {"aiohttp": package},
+        "rungs": (Rung("imports", True),),
+        "cases": (seen,),
+        **more,
+    }
+    return Record(cell=Cell("3.11", torch, "0.20.2").name, **values)
+
+
+def dead(each: Record) -> Record:
+    reason = "ImportError: x"
+    rungs = (Rung("imports", False, reason=reason),)
+    return replace(each, rungs=rungs, cases=(), error=RunError("imports", reason))
+
+
+_TORCH = ("2.11.0", "2.12.1", "2.13.0")
+_DAYS = [f"2026-10-{day:02}" for day in range(1, 8)] + ["2999-01-01"]
+_RUN = st.builds(
+    run,
+    st.sampled_from((*_TORCH, "2.12.1")),
+    st.sampled_from(_DAYS),
+    st.sampled_from((None, None, "KeyError: x", "KeyError: y")),
+    flag=st.booleans(),
+    tests=st.sampled_from(("sha256:1", "sha256:1", "sha256:2")),
+    cpu=st.sampled_from(("EPYC", "EPYC", "Xeon")),
+    package=st.sampled_from(("1.0", "1.0", "2.0")),
+    saved=st.sampled_from((0, 0, 3)),
+    total=st.sampled_from((60.0, 61.0)),
+    finished=st.sampled_from((True, True, True, False)),
+    deselected=st.sampled_from((0, 0, 0, 1)),
+)
+_RUNS = st.lists(st.one_of(_RUN, _RUN, _RUN, _RUN.map(dead)), min_size=1, max_size=16)
+
+
+@pytest.fixture(scope="module")
+def grid() -> Grid:
+    """The grid as the cheap rungs have it: made once, for it is the slow part."""
+    return cli._survey([])
+
+
+def said(folder: str, out: str, capsys: pytest.CaptureFixture[str]) -> list[object]:
+    """All that is said of the records of a folder, with the files of the table."""
+    found: list[object] = []
+    for command in (
+        ["attribute", "--all", "--changes", "--json", folder],
+        ["attribute", "--all", folder],
+        [*BISECT, folder],
+        ["table", folder, "--out", out],
+    ):
+        status = cli.main(command)
+        told = capsys.readouterr()
+        found.append((command[0], status, told.out.replace(out, "OUT"), told.err))
+    files = sorted(path for path in Path(out).rglob("*") if path.is_file())
+    return [*found, *((path.relative_to(out), path.read_bytes()) for path in files)]
+
+
+# Flaky; a bisection over two sets of flags; repeats on two machines.
+@example([run(fails="KeyError: x"), run(day="2026-10-06")])
+@example(
+    [
+        run("2.11.0"),
+        *(run(day=day, fails="KeyError: x", flag=True) for day in _DAYS[:2]),
+        run(day=_DAYS[3]),
+        run("2.13.0", fails="KeyError: x"),
+    ]
+)
+@example(
+    [run(day=day, fails="KeyError: x", cpu="Xeon") for day in _DAYS[:3]]
+    + [run(day=day) for day in _DAYS[3:7]]
+)
+@settings(
+    deadline=None,
+    max_examples=15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(_RUNS)
+def test_with_an_index_and_without_the_same_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    grid: Grid,
+    records: list[Record],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_survey", lambda entries: grid)
+    monkeypatch.setattr(cli, "_TABLE_REPEATS", 3)
+    folder = f"many{next(_folders)}"
+    for at, each in enumerate(records):
+        write(each, Path(folder) / f"{each.cell}.{at:02}.json")
+    plain = said(folder, f"{folder}.plain", capsys)
+    assert cli.main(["results", "index", folder]) == 0
+    assert (Path(folder) / INDEX).is_file()
+    capsys.readouterr()
+    assert said(folder, f"{folder}.index", capsys) == plain
+    for made in (folder, f"{folder}.plain", f"{folder}.index"):
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def test_of_runs_that_tell_the_same_the_newest_is_read(tmp_path: Path) -> None:
+    """It stands for all of them, and for no run of another setting or kind."""
+    from matrix.engines.history import newest_records
+
+    nights = [run(day=f"2026-10-{day:02}", total=60.0 + day) for day in range(1, 29)]
+    others = [run(cpu="Xeon"), run(fails="KeyError: x"), run(fails="KeyError: x", day="2026-10-02")]
+    for at, each in enumerate((*nights, *others)):
+        write(each, tmp_path / f"{each.cell}.{at:02}.json")
+    (tmp_path / INDEX).touch()
+    found = newest_records([tmp_path], None, lambda line: None, repeats=None)
+    told = {to_json(record): found.runs[path] for path, record in found.records}
+    assert told == {to_json(nights[-1]): 28, to_json(others[0]): 1, to_json(others[1]): 2}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        run(fails="KeyError: y"),
+        run(fails="KeyError: x", tests="sha256:2"),
+        run(fails="KeyError: x", flag=True),
+        run(fails="KeyError: x", deselected=1),
+        run("2.13.0", fails="KeyError: x"),
+        run(),
+        dead(run(fails="KeyError: x")),
+        run(fails="KeyError: x", rungs=(Rung("imports", False, reason="no"),)),
+        run(fails="KeyError: x", error=RunError("crashed", "why")),
+    ],
+)
+def test_what_tells_another_thing_is_of_another_kind(other: Record) -> None:
+    one = run(fails="KeyError: x")
+    again = run(day="2026-10-09", fails="KeyError: x", total=99.0, cpu="Xeon")
+    assert kind(one) == kind(again) != kind(other)
+    assert setting(one) == setting(other) != setting(again)
+    assert (summarise(one).kind, summarise(one).setting) == (kind(one), setting(one))
