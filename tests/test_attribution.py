@@ -701,8 +701,10 @@ def history(*places: str, rules: Expectations | None = None, **asked: Any) -> li
     return list(attribute(judged, load_releases(), **asked))
 
 
-TORCH_211 = "results/cpu/py311-torch211-vllm020.json"
-TORCH_212 = "results/cpu/py311-torch212-vllm020.json"
+# As published when the runs beside them were made: with other tests these would be no neighbours.
+TORCH_211 = "tests/attribution/published/py311-torch211-vllm020.json"
+TORCH_212 = "tests/attribution/published/py311-torch212-vllm020.json"
+PUBLISHED = ("results/cpu/py311-torch211-vllm020.json", "results/cpu/py311-torch212-vllm020.json")
 SAVE = {
     "0.17": "results/cpu/py311-torch210-vllm017.json",
     "0.18": "results/cpu/py311-torch210-vllm018.json",
@@ -766,10 +768,13 @@ def test_history_what_the_missing_run_told() -> None:
     assert "and torch 2.12.1 with vLLM 0.19.1 shows it too: torch, since 2.12" in found.evidence
 
 
+@pytest.mark.parametrize("places", [(TORCH_211, TORCH_212), PUBLISHED], ids=["then", "today"])
 @AS_NEW_AND_AS_EXPECTED
-def test_history_the_default_of_the_mega_artifact(asked: dict[str, Any]) -> None:
+def test_history_the_default_of_the_mega_artifact(
+    asked: dict[str, Any], places: tuple[str, str]
+) -> None:
     """vllm-project/vllm #37198: it is on by default from torch 2.12."""
-    found = history(TORCH_211, TORCH_212, **asked)
+    found = history(*places, **asked)
     assert {each.case for each in found} == {
         *(f"model_startup[{name}]" for name in ("deepseek_v3.2", "kimi_k2.5", "gpt_oss_120b")),
         *("model_startup[glm_4.5]", "model_startup[minimax_m2.5]"),
