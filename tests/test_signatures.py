@@ -302,7 +302,7 @@ def test_other_words_or_another_order_are_the_same_failure(texts: tuple[str, ...
     ("file", "module"),
     [
         ("/src/vllm/vllm/config/model.py", "vllm/config/model.py"),
-        ("/work/triton/vllm/vllm/config.py", "vllm/config.py"),
+        ("/build/triton/vllm/vllm/config.py", "vllm/config.py"),
         ("/src/flashinfer/triton/activation.py", "flashinfer/triton/activation.py"),
     ],
 )
