@@ -50,7 +50,7 @@ cheap rungs speak against, and off-pin on CUDA what is not known to link.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from packaging.version import Version
@@ -474,20 +474,14 @@ class _Known:
             missing += self._across(own, other)[:1]
         missing += self._with_flags(own, symptom, there, flags)
         missing += self._same_again(own, there, beside)
-        return Attribution(
-            own.cell,
-            own.cell.name,
-            own.platform,
-            own.case,
-            (symptom,),
-            answer,
-            f"{said}: {answer}, {moved}{through(flags, line)}{too(beside)}",
+        evidence = f"{said}: {answer}, {moved}{through(flags, line)}{too(beside)}"
+        return replace(
+            self._answer(own, symptom, answer, evidence, missing),
             after=before,
             since=first if before is not None else None,
             until=after,
             flags=flags,
             beside=tuple(dict.fromkeys(each.cell.name for each in (*line.clean, *line.shows))),
-            missing=tuple(missing),
         )
 
     def _flags(self, own: Observation, symptom: Symptom, line: Line) -> tuple[FlagChange, ...]:

@@ -5,7 +5,6 @@ Pure but for reading the file. An explanation changes no figure: it says why two
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from packaging.version import Version
 from matrix.errors import MatrixError
 from matrix.expectations import UPSTREAM, VersionRange
 from matrix.records import STARTS
-from matrix.toml_rows import read_text, rows, version_range
+from matrix.toml_rows import check_keys, name_of, read_text, rows, version_range
 
 __all__ = [
     "RECORD",
@@ -105,18 +104,9 @@ def parse_explanations(text: str, name: str) -> Explanations:
 
 
 def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanation:
-    named = row.get("id")
-    if not isinstance(named, str) or not named.strip():
-        raise DifferencesError(f"{name}: difference {number}: id: is missing or empty; name it")
+    named = name_of(row, f"{name}: difference {number}", DifferencesError)
     where = f"{name}: difference {named!r}"
-    for key in row:
-        if key not in _KEYS:
-            close = difflib.get_close_matches(key, _KEYS, n=1)
-            mend = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_KEYS)}"
-            raise DifferencesError(f"{where}: {key}: unknown key; {mend}")
-    for key in ("counters", "text", "evidence"):
-        if key not in row:
-            raise DifferencesError(f"{where}: {key}: is missing; add it")
+    check_keys(row, where, _KEYS, ("counters", "text", "evidence"), DifferencesError)
     case = row.get("case")
     if case is not None and not (isinstance(case, str) and _CASE.fullmatch(case)):
         raise DifferencesError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["read_text", "rows", "version_range"]
+__all__ = ["check_keys", "name_of", "read_text", "rows", "version_range"]
 
 
 def read_text(path: Path, error: type[MatrixError]) -> str:
@@ -61,3 +62,29 @@ def version_range(
         return VersionRange(value)
     except ExpectationsError as fault:
         raise error(f"{where}: {key}: {fault}") from fault
+
+
+def name_of(row: Mapping[str, object], where: str, error: type[MatrixError]) -> str:
+    """The id of a row. Raises `error` where it has none."""
+    named = row.get("id")
+    if not isinstance(named, str) or not named.strip():
+        raise error(f"{where}: id: is missing or empty; name it")
+    return named
+
+
+def check_keys(
+    row: Mapping[str, object],
+    where: str,
+    known: Sequence[str],
+    needed: Iterable[str],
+    error: type[MatrixError],
+) -> None:
+    """Raise `error` for a key that is not known, with the one that may be meant, or is missing."""
+    for key in row:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            mend = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise error(f"{where}: {key}: unknown key; {mend}")
+    for key in needed:
+        if key not in row:
+            raise error(f"{where}: {key}: is missing; add it")

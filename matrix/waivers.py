@@ -5,7 +5,6 @@ Pure but for reading the file. A waiver hides nothing: what it waives is shown a
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from matrix.cells import CellError, factors
 from matrix.errors import MatrixError
 from matrix.expectations import VersionRange
 from matrix.records import PLATFORMS, STARTS
-from matrix.toml_rows import read_text, rows, version_range
+from matrix.toml_rows import check_keys, name_of, read_text, rows, version_range
 
 __all__ = [
     "Finding",
@@ -169,18 +168,9 @@ def parse_waivers(text: str, name: str) -> Waivers:
 
 
 def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
-    named = row.get("id")
-    if not isinstance(named, str) or not named.strip():
-        raise WaiversError(f"{name}: waiver {number}: id: is missing or empty; name it")
+    named = name_of(row, f"{name}: waiver {number}", WaiversError)
     where = f"{name}: waiver {named!r}"
-    for key in row:
-        if key not in _KEYS:
-            close = difflib.get_close_matches(key, _KEYS, n=1)
-            mend = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(_KEYS)}"
-            raise WaiversError(f"{where}: {key}: unknown key; {mend}")
-    for key in _NEEDED:
-        if key not in row:
-            raise WaiversError(f"{where}: {key}: is missing; add it")
+    check_keys(row, where, _KEYS, _NEEDED, WaiversError)
     if "signature" not in row and "counters" not in row:
         raise WaiversError(
             f"{where}: signature: is missing, and so is counters; name the failure that is waived"
