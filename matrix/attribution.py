@@ -51,6 +51,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from packaging.version import Version
@@ -65,10 +66,9 @@ from matrix.observations import (
     RAN,
     WHOLE_RUN,
     Observation,
+    Runs,
     alike,
     observe,
-    own_runs,
-    speaks,
 )
 from matrix.records import PLATFORMS, Record
 from matrix.releases import Releases
@@ -86,6 +86,7 @@ from matrix.symptoms import (
     state_of,
 )
 from matrix.verdicts import CellVerdict
+from matrix.versions import version
 from matrix.wording import (
     of_line,
     on_pythons,
@@ -123,7 +124,7 @@ FLAKY = "flaky"
 UNKNOWN = "unknown"
 ANSWERS = (TORCH, VLLM, PAIR, ENVIRONMENT, FLAKY, UNKNOWN)
 
-_Point = tuple[Version, Sequence[Sequence[Observation]], Sequence[Observation]]
+_Point = tuple[Version, Sequence[Sequence[Observation]], Runs]
 _ENOUGH = 2  # runs of each kind, before what tells them apart is more than chance
 
 
@@ -234,14 +235,15 @@ def unanswered(
 
 @dataclass(frozen=True)
 class _Known:
-    """All observations, by platform and case and then by pair, newest first."""
+    """All observations, by platform and case and then by pair."""
 
-    at: Mapping[tuple[str, str], Mapping[tuple[str, str], Sequence[Observation]]]
+    at: Mapping[tuple[str, str], Mapping[tuple[str, str], Runs]]
     releases: Releases
     grid: Grid | None
     environments: Mapping[str, Cell]
-    # Of each line what speaks on it: every symptom of every case asks again.
+    # What every symptom of every case asks again: what speaks on a line, and what could run on it.
     _lines: dict[tuple[str, ...], Sequence[_Point]] = field(default_factory=dict)
+    _opened: dict[tuple[str, ...], Sequence[Cell]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -262,10 +264,34 @@ class _Known:
             for each in observe(record, verdict, cell, late, runs):
                 pairs = at.setdefault((each.platform, each.case), {})
                 pairs.setdefault((cell.torch, cell.vllm), []).append(each)
-        for pairs in at.values():
-            for every in pairs.values():
-                every.sort(key=lambda each: each.age, reverse=True)
-        return cls(at, releases, grid, names)
+        runs_at = {
+            key: {pair: Runs(every) for pair, every in pairs.items()} for key, pairs in at.items()
+        }
+        return cls(runs_at, releases, grid, names)
+
+    @cached_property
+    def _pins(self) -> Mapping[str, str]:
+        """The torch that each vLLM pins."""
+        return {each.version: each.torch for each in self.releases.vllm}
+
+    @cached_property
+    def _along(self) -> Mapping[tuple[str, ...], Sequence[Runs]]:
+        """The pairs of each line, by platform, case, what it goes along and the other release."""
+        found: dict[tuple[str, ...], list[Runs]] = {}
+        for key, pairs in self.at.items():
+            for (torch, vllm), runs in pairs.items():
+                found.setdefault((*key, VLLM, torch), []).append(runs)
+                found.setdefault((*key, TORCH, vllm), []).append(runs)
+        return found
+
+    @cached_property
+    def _environments_along(self) -> Mapping[tuple[str, ...], Sequence[tuple[str, Cell]]]:
+        """The environments of each line, by Python, what it goes along and the other release."""
+        found: dict[tuple[str, ...], list[tuple[str, Cell]]] = {}
+        for name, cell in self.environments.items():
+            found.setdefault((cell.python, VLLM, cell.torch), []).append((name, cell))
+            found.setdefault((cell.python, TORCH, cell.vllm), []).append((name, cell))
+        return found
 
     def speaking(self) -> list[Observation]:
         """Of each cell, platform and case the observation that speaks for it, in order.
@@ -275,8 +301,8 @@ class _Known:
         found = []
         for pairs in self.at.values():
             for every in pairs.values():
-                for python in dict.fromkeys(each.cell.python for each in every):
-                    found += [_decisive(runs) for runs in own_runs(every, python)]
+                for python in every.pythons:
+                    found += [_decisive(runs) for runs in every.own(python)]
         return sorted(found, key=_order)
 
     def explain(self, own: Observation, *, changes: bool) -> Iterator[Attribution]:
@@ -309,13 +335,13 @@ class _Known:
                 start, counter = key
                 value = own.counters.get(key)
                 yield Symptom(DRIFTS, start=start, counter=counter, observed=value, wanted=wanted)
-        reference = self._reference(own, changes=changes)
+        keys = [
+            key
+            for key in own.counters
+            if key not in drifting and (changes or key not in own.expected)
+        ]
+        reference = self._reference(own, changes=changes) if keys else None
         if reference is not None:
-            keys = [
-                key
-                for key in own.counters
-                if key not in drifting and (changes or key not in own.expected)
-            ]
             yield from changed(own, reference, keys)
 
     def _reference(self, own: Observation, *, changes: bool) -> Observation | None:
@@ -325,22 +351,21 @@ class _Known:
         it is the next older vLLM under the same torch.
         """
         pairs = self.at[own.platform, own.case]
-        pin = next(
-            (each.torch for each in self.releases.vllm if each.version == own.cell.vllm), None
-        )
+        pin = self._pins.get(own.cell.vllm)
         if pin is not None and pin != own.cell.torch:
-            return _nearest_python(pairs.get((pin, own.cell.vllm), ()), own.cell.python)
+            pinned = pairs.get((pin, own.cell.vllm))
+            return None if pinned is None else pinned.nearest(own.cell.python)
         if not changes:
             return None
         older = sorted(
             (
                 pair
                 for pair in pairs
-                if pair[0] == own.cell.torch and Version(pair[1]) < Version(own.cell.vllm)
+                if pair[0] == own.cell.torch and version(pair[1]) < version(own.cell.vllm)
             ),
-            key=lambda pair: Version(pair[1]),
+            key=lambda pair: version(pair[1]),
         )
-        return _nearest_python(pairs[older[-1]], own.cell.python) if older else None
+        return pairs[older[-1]].nearest(own.cell.python) if older else None
 
     def _attribute(self, own: Observation, symptom: Symptom) -> Attribution:
         pairs = self.at[own.platform, own.case]
@@ -394,7 +419,7 @@ class _Known:
         return self._answer(own, symptom, ENVIRONMENT, said, missing)
 
     def _line(self, own: Observation, symptom: Symptom, what: str) -> Line:
-        here = Version(own.cell.torch if what == TORCH else own.cell.vllm)
+        here = version(own.cell.torch if what == TORCH else own.cell.vllm)
         points = []
         for at, told, _ in self._beside(own, what):
             if at == here or not told:
@@ -416,12 +441,11 @@ class _Known:
         python, stays = own.cell.python, getattr(own.cell, fixed)
         key = own.platform, own.case, what, stays, python
         if key not in self._lines:
-            found: list[_Point] = []
-            for every in self.at[own.platform, own.case].values():
-                if getattr(every[0].cell, fixed) == stays:
-                    runs = [each for each in every if each.cell.python == python]
-                    at = Version(getattr(every[0].cell, moving))
-                    found.append((at, own_runs(runs, python), runs))
+            along = self._along[own.platform, own.case, what, stays]
+            found = [
+                (version(getattr(runs.every[0].cell, moving)), runs.own(python), runs)
+                for runs in along
+            ]
             self._lines[key] = sorted(found, key=lambda point: point[0])
         return self._lines[key]
 
@@ -460,12 +484,16 @@ class _Known:
             moved += f", on Python {own.cell.python} alone"
         there = line.nearest
         assert there is not None
-        runs = [each for _, _, every in self._beside(own, line.what) for each in every]
+        states: dict[str, list[Observation]] = {SHOWS: [], CLEAN: [], SILENT: []}
+        for _, _, every in self._beside(own, line.what):
+            for each in every:
+                if each.cell.python == own.cell.python:
+                    states[state_of(symptom, each)].append(each)
         beside = besides(
             own,
             there,
-            [each for each in runs if state_of(symptom, each) == SHOWS],
-            [each for each in runs if state_of(symptom, each) == CLEAN],
+            states[SHOWS],
+            states[CLEAN],
             # Another vLLM brings other packages as a matter of course.
             packages=line.what == TORCH,
         )
@@ -563,11 +591,10 @@ class _Known:
     def _platform(self, own: Observation, symptom: Symptom) -> Observation | None:
         """The same pair on another platform, where that is clean; on the same Python if it can."""
         for platform in PLATFORMS:
-            pairs = self.at.get((platform, own.case), {})
-            every = pairs.get((own.cell.torch, own.cell.vllm), ())
-            if platform == own.platform:
+            runs = self.at.get((platform, own.case), {}).get((own.cell.torch, own.cell.vllm))
+            if platform == own.platform or runs is None:
                 continue
-            seen = _nearest_python(every, own.cell.python)
+            seen = runs.nearest(own.cell.python)
             if seen is not None and state_of(symptom, seen) == CLEAN:
                 return seen
         return None
@@ -618,12 +645,12 @@ class _Known:
         for (torch, vllm), every in self.at[own.platform, own.case].items():
             if (torch == here.torch) == (vllm == here.vllm):
                 continue
-            apart = _distance(Version(torch), Version(here.torch))
-            apart += _distance(Version(vllm), Version(here.vllm))
-            for python in sorted({each.cell.python for each in every} - {here.python}, key=Version):
-                seen = speaks(every, python)
+            apart = _distance(version(torch), version(here.torch))
+            apart += _distance(version(vllm), version(here.vllm))
+            for python in every.pythons:
+                seen = every.speaks(python) if python != here.python else None
                 if seen is not None and state_of(symptom, seen) == CLEAN:
-                    order = apart, vllm != here.vllm, tuple(map(Version, (python, torch, vllm)))
+                    order = apart, vllm != here.vllm, tuple(map(version, (python, torch, vllm)))
                     near.append((order, seen))
         return min(near, key=lambda each: each[0])[1] if near else None
 
@@ -665,11 +692,11 @@ class _Known:
         Along torch that is the pin; then the nearest older release, then the nearest newer one.
         """
         moving = "torch" if line.what == TORCH else "vllm"
-        here = Version(getattr(own.cell, moving))
+        here = version(getattr(own.cell, moving))
         cells = self._open(own, line.what)
 
         def rank(cell: Cell) -> tuple[bool, bool, int]:
-            at = Version(getattr(cell, moving))
+            at = version(getattr(cell, moving))
             pinned = moving == "torch" and not self._off_pin(cell)
             return not pinned, at > here, _distance(at, here)
 
@@ -683,8 +710,8 @@ class _Known:
         moving = "torch" if line.what == TORCH else "vllm"
         cells = {getattr(cell, moving): cell for cell in self._open(own, line.what)}
         low, high = (getattr(each.cell, moving) for each in (line.before, line.shows[0]))
-        inner = [each for each in cells if Version(low) < Version(each) < Version(high)]
-        order = [low, *sorted(inner, key=Version), high]
+        inner = [each for each in cells if version(low) < version(each) < version(high)]
+        order = [low, *sorted(inner, key=version), high]
         found = bisect(order, {low: GOOD, high: BAD})
         if found.next is not None:
             yield Missing(cells[found.next].name, own.platform, f"since which {line.what}")
@@ -692,27 +719,30 @@ class _Known:
     def _open(self, own: Observation, what: str) -> list[Cell]:
         """The environments of a line, on this Python, that nobody ran and that can work."""
         fixed, moving = ("vllm", "torch") if what == TORCH else ("torch", "vllm")
-        return [
-            cell
-            for name, cell in self.environments.items()
-            if cell.python == own.cell.python
-            and getattr(cell, fixed) == getattr(own.cell, fixed)
-            and getattr(cell, moving) != getattr(own.cell, moving)
-            and not self._ran(cell, own.platform, own.case)
-            and self._can_run(name, own.platform) is not None
-        ]
+        along = own.cell.python, what, getattr(own.cell, fixed)
+        key = own.platform, own.case, *along
+        if key not in self._opened:
+            self._opened[key] = [
+                cell
+                for name, cell in self._environments_along.get(along, ())
+                if not self._ran(cell, own.platform, own.case)
+                and self._can_run(name, own.platform) is not None
+            ]
+        here = getattr(own.cell, moving)
+        return [cell for cell in self._opened[key] if getattr(cell, moving) != here]
 
     def _ran(self, cell: Cell, platform: str, case: str) -> bool:
         """Whether a cell ran a case, so that one more run with nothing given tells nothing new."""
         pair = cell.torch, cell.vllm
-        of = self.at.get((platform, case), {}).get(pair, ())
-        every = [each for each in of if each.cell == cell]
-        if every:
+        of = self.at.get((platform, case), {}).get(pair)
+        if of is not None and cell.python in of.pythons:
             # Of two sets of flags one more run tells which are its own.
-            return len(own_runs(every, cell.python)) < 2
+            return len(of.own(cell.python)) < 2
         # A run that did not import says nothing of a case, and would do no more again.
-        whole = self.at.get((platform, WHOLE_RUN), {}).get(pair, ())
-        return any(each.ended == FAILED for each in whole if each.cell == cell)
+        whole = self.at.get((platform, WHOLE_RUN), {}).get(pair)
+        return whole is not None and any(
+            each.ended == FAILED for each in whole if each.cell == cell
+        )
 
     def _elsewhere(self, own: Observation) -> Iterator[Missing]:
         """The same pair on the other platform, where nothing on its own can decide."""
@@ -736,9 +766,7 @@ class _Known:
         return None if climb.hopeless or doubtful else cell
 
     def _off_pin(self, cell: Cell) -> bool:
-        return not any(
-            each.version == cell.vllm and each.torch == cell.torch for each in self.releases.vllm
-        )
+        return self._pins.get(cell.vllm) != cell.torch
 
 
 def _decisive(runs: Sequence[Observation]) -> Observation:
@@ -760,16 +788,7 @@ def _decisive(runs: Sequence[Observation]) -> Observation:
     return next(same, shown)
 
 
-def _nearest_python(every: Sequence[Observation], python: str) -> Observation | None:
-    """What speaks for a pair on this Python or, where it did not run there, on another."""
-    others = sorted({each.cell.python for each in every} - {python}, key=Version)
-    told = (speaks(every, each) for each in (python, *others))
-    return next((each for each in told if each is not None), None)
-
-
-def _repeats(
-    own: Observation, symptom: Symptom, same: Sequence[Observation]
-) -> tuple[str, str] | None:
+def _repeats(own: Observation, symptom: Symptom, same: Runs) -> tuple[str, str] | None:
     """Rule 1: runs of the very same cell that disagree."""
     runs = [
         each
@@ -793,9 +812,7 @@ def _repeats(
     return ENVIRONMENT, f"{said}: the environment"
 
 
-def _gone(
-    own: Observation, symptom: Symptom, same: Sequence[Observation]
-) -> tuple[str, str] | None:
+def _gone(own: Observation, symptom: Symptom, same: Runs) -> tuple[str, str] | None:
     """Rule 1 too: a newer run of the same cell, with other tests, is clean."""
     states = {
         state_of(symptom, each)
@@ -825,13 +842,11 @@ def _apart(shows: Sequence[Observation], clean: Sequence[Observation]) -> list[s
     return found
 
 
-def _pythons(
-    own: Observation, symptom: Symptom, same: Sequence[Observation]
-) -> tuple[Observation, ...]:
+def _pythons(own: Observation, symptom: Symptom, same: Runs) -> tuple[Observation, ...]:
     """Rule 2: the same pair on other Pythons, where it is clean there and on none shows it."""
     clean = []
-    for python in sorted({each.cell.python for each in same} - {own.cell.python}, key=Version):
-        seen = speaks(same, python)
+    for python in same.pythons:
+        seen = same.speaks(python) if python != own.cell.python else None
         if seen is None or not alike(seen.flags, own.flags):
             continue
         state = state_of(symptom, seen)
@@ -863,6 +878,6 @@ def _distance(one: Version, other: Version) -> int:
 
 def _order(own: Observation) -> tuple[int, Version, Version, Version, str, str]:
     cell = own.cell
-    versions = Version(cell.vllm), Version(cell.torch), Version(cell.python)
+    versions = version(cell.vllm), version(cell.torch), version(cell.python)
     flags = str(sorted(own.flags.items()))
     return (PLATFORMS.index(own.platform), *versions, own.case, flags)

@@ -8,12 +8,13 @@ as many, nobody knows which are its own; one more run with nothing given tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from matrix.cells import Cell
 from matrix.records import STARTS, Case, Record
-from matrix.signatures import signature, signature_of
+from matrix.signatures import signature
 from matrix.verdicts import (
     BROKEN_PAIR,
     DRIFT,
@@ -22,6 +23,7 @@ from matrix.verdicts import (
     CaseVerdict,
     CellVerdict,
 )
+from matrix.versions import version
 
 __all__ = [
     "FAILED",
@@ -31,11 +33,11 @@ __all__ = [
     "WHOLE_RUN",
     "Key",
     "Observation",
+    "Runs",
     "alike",
     "observe",
     "own_runs",
     "setting",
-    "speaks",
 ]
 
 RAN = "ran"
@@ -128,7 +130,7 @@ def observe(
                     seen.case,
                     FAILED,
                     rung=judged.rung,
-                    signature=signature_of(seen) or signature(seen.reason or "") or None,
+                    signature=judged.signature or signature(seen.reason or "") or None,
                     reason=judged.reason,
                     flags=flags,
                     counters=_counters(seen),
@@ -168,6 +170,8 @@ def own_runs(every: Iterable[Observation], python: str) -> tuple[Sequence[Observ
     be; none where nothing tells.
     """
     tells = [each for each in every if each.ended != NOTHING and each.cell.python == python]
+    if len(tells) < 2:
+        return (tells,) if tells else ()
     groups: list[list[Observation]] = []
     for each in sorted(tells, key=lambda each: each.age, reverse=True):
         group = next((some for some in groups if alike(some[0].flags, each.flags)), None)
@@ -183,13 +187,42 @@ def own_runs(every: Iterable[Observation], python: str) -> tuple[Sequence[Observ
     return tuple(group for group in groups if weight(group) == most)
 
 
-def speaks(every: Iterable[Observation], python: str) -> Observation | None:
-    """The newest run with a pair's own flags on that Python; None where there is none.
+class Runs:
+    """The runs of one case of one pair on a platform, newest first, and which of them speak."""
 
-    There is none either where nobody knows which flags are its own.
-    """
-    own = own_runs(every, python)
-    return own[0][0] if len(own) == 1 else None
+    def __init__(self, every: Iterable[Observation]) -> None:
+        """Put them in order."""
+        self.every = tuple(sorted(every, key=lambda each: each.age, reverse=True))
+        self._own: dict[str, tuple[Sequence[Observation], ...]] = {}
+
+    def __iter__(self) -> Iterator[Observation]:
+        """All of them, on whatever Python, newest first."""
+        return iter(self.every)
+
+    @cached_property
+    def pythons(self) -> tuple[str, ...]:
+        """The Pythons that they were on, oldest first."""
+        return tuple(sorted({each.cell.python for each in self.every}, key=version))
+
+    def own(self, python: str) -> tuple[Sequence[Observation], ...]:
+        """As `own_runs`."""
+        if python not in self._own:
+            self._own[python] = own_runs(self.every, python)
+        return self._own[python]
+
+    def speaks(self, python: str) -> Observation | None:
+        """The newest run with the pair's own flags on that Python; None where there is none.
+
+        There is none either where nobody knows which flags are its own.
+        """
+        own = self.own(python)
+        return own[0][0] if len(own) == 1 else None
+
+    def nearest(self, python: str) -> Observation | None:
+        """What speaks on this Python or, where it did not run there, on another."""
+        others = (each for each in self.pythons if each != python)
+        told = (self.speaks(each) for each in (python, *others))
+        return next((each for each in told if each is not None), None)
 
 
 def _run_of(record: Record, one: object) -> Observation:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -385,7 +385,7 @@ class _At:
     __slots__ = ("_step", "_under", "name", "value")
 
     def __init__(
-        self, name: str, value: object, under: "_At | None" = None, step: str | int = ""
+        self, name: str, value: Any, under: "_At | None" = None, step: str | int = ""
     ) -> None:
         self.name, self.value, self._under, self._step = name, value, under, step
 
@@ -407,129 +407,142 @@ class _At:
         shown = json.dumps(self.value)
         self.fail(f"is {shown if len(shown) <= 60 else shown[:60] + '…'}, but must be {wanted}")
 
-    def keys(self, known: Sequence[str], optional: Sequence[str] = ()) -> dict[str, "_At"]:
-        """The members of an object that must have exactly these keys, but for the optional ones."""
-        members = self.members()
-        for key in known:
-            if key not in members and key not in optional:
-                self.fail(f"has no key {key!r}")
-        for key in members:
-            if key not in known:
-                self.fail(f"has an unknown key {key[:80]!r}; known are {', '.join(known)}")
-        return members
+    def keys(self, known: Sequence[str], optional: Sequence[str] = ()) -> "_At":
+        """This object, if it has exactly these keys, but for the optional ones."""
+        members = self.mapping()
+        if len(members) != len(known) or not all(map(members.__contains__, known)):
+            for key in known:
+                if key not in members and key not in optional:
+                    self.fail(f"has no key {key!r}")
+            for key in members:
+                if key not in known:
+                    self.fail(f"has an unknown key {key[:80]!r}; known are {', '.join(known)}")
+        return self
 
-    def mapping(self) -> dict[str, object]:
+    def mapping(self) -> dict[str, Any]:
         if not isinstance(self.value, dict):
             self.wrong("an object")
         return self.value
 
-    def members(self) -> dict[str, "_At"]:
-        name = self.name
-        return {key: _At(name, each, self, key) for key, each in self.mapping().items()}
+    def at(self, key: str) -> "_At":
+        """The member of this object, which has it."""
+        return _At(self.name, self.value[key], self, key)
 
-    def each(self, fits: Callable[[object], bool], wanted: str) -> dict[str, Any]:
-        """The object itself, where each of its values fits."""
-        found = self.mapping()
-        if not all(map(fits, found.values())):
-            key = next(key for key, value in found.items() if not fits(value))
-            _At(self.name, found[key], self, key).wrong(wanted)
+    def each(self, key: str, fit: Callable[[Collection[object]], bool], wanted: str) -> Any:
+        """The object there, where all its values fit."""
+        found = self.value[key]
+        if not isinstance(found, dict):
+            self.at(key).wrong("an object")
+        if not fit(found.values()):
+            bad = next(each for each, value in found.items() if not fit((value,)))
+            self.at(key).at(bad).wrong(wanted)
         return found
 
-    def items(self) -> list["_At"]:
-        if not isinstance(self.value, list):
-            self.wrong("a list")
-        return [_At(self.name, each, self, i) for i, each in enumerate(self.value)]
+    def items(self, key: str) -> Iterator["_At"]:
+        found = self.value[key]
+        if not isinstance(found, list):
+            self.at(key).wrong("a list")
+        below = self.at(key)
+        return (_At(self.name, each, below, i) for i, each in enumerate(found))
 
-    def text(self) -> str:
-        if not isinstance(self.value, str):
-            self.wrong("a string")
-        return self.value
+    def text(self, key: str) -> str:
+        found = self.value[key]
+        if not isinstance(found, str):
+            self.at(key).wrong("a string")
+        return found
 
-    def text_or_none(self) -> str | None:
-        return None if self.value is None else self.text()
+    def text_or_none(self, key: str) -> str | None:
+        return None if self.value[key] is None else self.text(key)
 
-    def one_of(self, known: Sequence[str]) -> str:
-        if self.value not in known:
-            self.wrong(f"one of {', '.join(known)}")
-        return self.text()
+    def one_of(self, key: str, known: Sequence[str]) -> str:
+        if self.value[key] not in known:
+            self.at(key).wrong(f"one of {', '.join(known)}")
+        return self.text(key)
 
-    def truth(self) -> bool:
-        if not isinstance(self.value, bool):
-            self.wrong("true or false")
-        return self.value
+    def truth(self, key: str) -> bool:
+        found = self.value[key]
+        if not isinstance(found, bool):
+            self.at(key).wrong("true or false")
+        return found
 
-    def count(self) -> int:
-        if not _is_count(self.value):
-            self.wrong(_COUNT)
-        return cast(int, self.value)
+    def count(self, key: str) -> int:
+        found = self.value[key]
+        if not _are_counts((found,)):
+            self.at(key).wrong(_COUNT)
+        return cast(int, found)
 
-    def seconds(self) -> float:
-        if not _is_seconds(self.value):
-            self.wrong(_SECONDS)
-        return float(cast(float, self.value))
+    def seconds(self, key: str) -> float:
+        found = self.value[key]
+        if not _are_seconds((found,)):
+            self.at(key).wrong(_SECONDS)
+        return float(found)
 
-    def scalars(self) -> dict[str, object]:
-        return self.each(_is_scalar, "true, false, a number, a string or null")
+    def scalars(self, key: str) -> dict[str, object]:
+        wanted = "true, false, a number, a string or null"
+        return cast("dict[str, object]", self.each(key, _are_scalars, wanted))
 
 
 _COUNT = "a count (an integer from 0 up, of 64 bits)"
 _SECONDS = "seconds (a number from 0 up, below 1e12)"
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**63
+def _are_counts(values: Collection[Any]) -> bool:
+    return not values or (
+        set(map(type, values)) == {int} and min(values) >= 0 and max(values) < 2**63
+    )
 
 
-def _is_seconds(value: object) -> bool:
-    return (type(value) is float or type(value) is int) and 0 <= value < 1e12
+def _are_seconds(values: Collection[Any]) -> bool:
+    return not values or (
+        set(map(type, values)) <= {int, float} and min(values) >= 0 and max(values) < 1e12
+    )
 
 
-def _is_text(value: object) -> bool:
-    return type(value) is str
+def _are_texts(values: Collection[object]) -> bool:
+    return set(map(type, values)) <= {str}
 
 
-def _is_scalar(value: object) -> bool:
-    return not isinstance(value, (dict, list))
+def _are_scalars(values: Collection[object]) -> bool:
+    return not any(isinstance(each, (dict, list)) for each in values)
 
 
 def _record(data: object, name: str) -> Record:
-    whole = _At(name, data)
-    schema = whole.members().get("schema")
-    if schema is None:
-        whole.fail("not a record: has no key 'schema'")
-    if schema.count() > SCHEMA:
-        schema.fail(
-            f"is {schema.value}, newer than this matrix knows ({SCHEMA}); update torch-vllm-matrix"
+    at = _At(name, data)
+    if at.mapping().get("schema") is None:
+        at.fail("not a record: has no key 'schema'")
+    schema = at.count("schema")
+    if schema > SCHEMA:
+        at.at("schema").fail(
+            f"is {schema}, newer than this matrix knows ({SCHEMA}); update torch-vllm-matrix"
         )
-    if schema.value != SCHEMA:
-        schema.wrong(str(SCHEMA))
+    if schema != SCHEMA:
+        at.at("schema").wrong(str(SCHEMA))
     # Records from before the key have none, and nobody counted then.
-    at = whole.keys(_RECORD_KEYS, ["deselected"])
+    at.keys(_RECORD_KEYS, ["deselected"])
     try:
-        full = factors(at["cell"].text()).vllm is not None
+        full = factors(at.text("cell")).vllm is not None
     except CellError as error:
-        at["cell"].fail(f"no cell: {error}")
+        at.at("cell").fail(f"no cell: {error}")
     if not full:
-        at["cell"].wrong("a cell's full name, such as py311-torch210-vllm019")
-    provenance = at["provenance"].members()
-    started, seconds = (provenance.get(key) for key in ("started", "seconds"))
-    if started is None:
-        at["provenance"].fail("has no key 'started'")
-    if seconds is not None:
-        seconds.seconds()
-    if not _is_time(started.text()):
-        started.wrong("a time in UTC, such as 2026-11-22T18:00:00Z")
+        at.at("cell").wrong("a cell's full name, such as py311-torch210-vllm019")
+    told = at.at("provenance")
+    if told.mapping().get("started") is None:
+        told.fail("has no key 'started'")
+    if told.value.get("seconds") is not None:
+        told.seconds("seconds")
+    if not _is_time(told.text("started")):
+        told.at("started").wrong("a time in UTC, such as 2026-11-22T18:00:00Z")
     return Record(
-        cell=at["cell"].text(),
-        platform=at["platform"].one_of(PLATFORMS),
-        finished=at["finished"].truth(),
-        provenance=at["provenance"].mapping(),
-        error=None if at["error"].value is None else _error(at["error"]),
-        packages=at["packages"].each(_is_text, "a string"),
-        flags=at["flags"].scalars(),
-        rungs=tuple(_rung(each) for each in at["rungs"].items()),
-        cases=_cases(at["cases"]),
-        deselected=at["deselected"].count() if "deselected" in at else 0,
+        cell=at.text("cell"),
+        platform=at.one_of("platform", PLATFORMS),
+        finished=at.truth("finished"),
+        provenance=told.mapping(),
+        error=None if at.value["error"] is None else _error(at.at("error")),
+        packages=at.each("packages", _are_texts, "a string"),
+        flags=at.scalars("flags"),
+        rungs=tuple(map(_rung, at.items("rungs"))),
+        cases=_cases(at),
+        deselected=at.count("deselected") if "deselected" in at.value else 0,
     )
 
 
@@ -541,24 +554,24 @@ def _is_time(text: str) -> bool:
     return _STARTED.fullmatch(text) is not None
 
 
-def _error(place: _At) -> RunError:
-    at = place.keys(["kind", "reason"])
-    return RunError(kind=at["kind"].one_of(ERROR_KINDS), reason=at["reason"].text())
+def _error(at: _At) -> RunError:
+    at.keys(["kind", "reason"])
+    return RunError(kind=at.one_of("kind", ERROR_KINDS), reason=at.text("reason"))
 
 
-def _rung(place: _At) -> Rung:
-    at = place.keys(["rung", "ok", "seconds", "reason"])
+def _rung(at: _At) -> Rung:
+    at.keys(["rung", "ok", "seconds", "reason"])
     return Rung(
-        rung=at["rung"].one_of(RUNGS),
-        ok=at["ok"].truth(),
-        seconds=at["seconds"].seconds(),
-        reason=at["reason"].text_or_none(),
+        rung=at.one_of("rung", RUNGS),
+        ok=at.truth("ok"),
+        seconds=at.seconds("seconds"),
+        reason=at.text_or_none("reason"),
     )
 
 
-def _cases(place: _At) -> tuple[Case, ...]:
+def _cases(at: _At) -> tuple[Case, ...]:
     cases: dict[str, Case] = {}
-    for each in place.items():
+    for each in at.items("cases"):
         case = _case(each)
         if case.case in cases:
             each.fail(f"is the second case of the name {case.case[:80]!r}")
@@ -566,40 +579,38 @@ def _cases(place: _At) -> tuple[Case, ...]:
     return tuple(cases.values())
 
 
-def _case(place: _At) -> Case:
-    at = place.keys(_CASE_KEYS)
+def _case(at: _At) -> Case:
+    at.keys(_CASE_KEYS)
     starts: dict[str, Start] = {}
-    for each in at["starts"].items():
+    for each in at.items("starts"):
         start = _start(each)
         if start.start in starts:
             each.fail(f"is the second {start.start} start of one case")
         starts[start.start] = start
+    failure = at.text_or_none("failure")
+    if failure is not None and len(failure) > FAILURE_LIMIT:
+        at.at("failure").fail(
+            f"has {len(failure)} characters, but at most {FAILURE_LIMIT} are kept, of its end"
+        )
     return Case(
-        case=at["case"].text(),
-        outcome=at["outcome"].one_of(OUTCOMES),
-        reason=at["reason"].text_or_none(),
-        signature=at["signature"].text_or_none(),
-        seconds=at["seconds"].seconds(),
-        model=at["model"].text_or_none(),
-        flags=at["flags"].scalars(),
-        failure=_failure(at["failure"]),
+        case=at.text("case"),
+        outcome=at.one_of("outcome", OUTCOMES),
+        reason=at.text_or_none("reason"),
+        signature=at.text_or_none("signature"),
+        seconds=at.seconds("seconds"),
+        model=at.text_or_none("model"),
+        flags=at.scalars("flags"),
+        failure=failure,
         starts=tuple(starts.values()),
     )
 
 
-def _failure(at: _At) -> str | None:
-    text = at.text_or_none()
-    if text is not None and len(text) > FAILURE_LIMIT:
-        at.fail(f"has {len(text)} characters, but at most {FAILURE_LIMIT} are kept, of its end")
-    return text
-
-
-def _start(place: _At) -> Start:
-    at = place.keys(["start", "seconds", "counters"])
+def _start(at: _At) -> Start:
+    at.keys(["start", "seconds", "counters"])
     return Start(
-        start=at["start"].one_of(STARTS),
-        seconds=at["seconds"].each(_is_seconds, _SECONDS),
-        counters=at["counters"].each(_is_count, _COUNT),
+        start=at.one_of("start", STARTS),
+        seconds=at.each("seconds", _are_seconds, _SECONDS),
+        counters=at.each("counters", _are_counts, _COUNT),
     )
 
 

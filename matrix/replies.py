@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from matrix.records import STARTS, Case, Record
 from matrix.sides import Ran
-from matrix.signatures import signature, signature_of
+from matrix.signatures import signature
 from matrix.verdicts import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
 
 __all__ = [
@@ -62,7 +62,7 @@ def _of_case(case: Case, verdict: CaseVerdict) -> Reply:
     if case.outcome == "not_applicable":
         return Reply(NOT_APPLICABLE, why, None, signature(why), case, verdict)
     if verdict.verdict == INCOMPATIBLE:
-        found = signature_of(case) or signature(why)
+        found = verdict.signature or signature(why)
         return Reply(FAILED, why, verdict.rung, found, case, verdict)
     started = all(case.started(start) for start in STARTS)
     if (

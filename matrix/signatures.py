@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Container, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -302,16 +303,19 @@ def reason(failure_text: str) -> str:
 
 def _lines(text: str) -> list[str]:
     lines: list[str] = []
-    for raw in (_ESCAPE.sub("", text) if "\x1b" in text else text).splitlines():
+    text = _ESCAPE.sub("", text) if "\x1b" in text else text
+    for raw in text.splitlines():
         line = raw[:_LINE_LIMIT]
         if not line.isprintable():
             line = _CONTROL.sub(" ", line)
-        if not (lines and _RAISED.fullmatch(lines[-1])):
-            line = _ASSERT.sub("AssertionError: assert ", line)
-        while (bare := _PREFIX.sub("", line, count=1)) != line:
-            line = bare
+        # Most lines of a trace are indented, and nothing stands before those.
+        if not line[:1].isspace():
+            if not (lines and _RAISED.fullmatch(lines[-1])):
+                line = _ASSERT.sub("AssertionError: assert ", line)
+            while (bare := _PREFIX.sub("", line, count=1)) != line:
+                line = bare
         lines.append(line.rstrip())
-    if any("Exception Group Traceback" in line for line in lines):
+    if "Exception Group Traceback" in text:
         lines = _first_members(lines)
     return [line for line in lines if line.strip()]
 
@@ -452,7 +456,7 @@ def _frames(lines: Sequence[str], at: int, errors: Container[int]) -> list[tuple
     next_error = at
     for place in range(at - 1, -1, -1):
         line = lines[place]
-        if any(mark in line for mark in (_TRACEBACK, _BECAUSE, _MEANWHILE)):
+        if _TRACEBACK in line or _BECAUSE in line or _MEANWHILE in line:
             break
         if place in errors:
             # An error that wraps another ends with its name, on a line of its own.
@@ -493,19 +497,20 @@ def _pytest_frames(lines: Sequence[str], at: int) -> list[tuple[str, str]]:
 
 def _innermost(frames: Sequence[tuple[str, str]]) -> str:
     """The first frame of a package that is no plumbing, else the first of a package, else ""."""
-    places = [
+    places = (
         (path, function.rpartition(".")[2])
         for file, function in frames
-        if (path := _module(file)) and function
-    ]
-    told = [
-        (path, function)
-        for path, function in places
-        if not _PLUMBING_FILES.fullmatch(path) and function not in _PLUMBING_FUNCTIONS
-    ]
-    if not places:
+        if function and (path := _module(file))
+    )
+    first = next(places, None)
+    if first is None:
         return ""
-    path, function = (told or places)[0]
+    told = (
+        (path, function)
+        for path, function in chain([first], places)
+        if not _PLUMBING_FILES.fullmatch(path) and function not in _PLUMBING_FUNCTIONS
+    )
+    path, function = next(told, first)
     where = f"{path}:{_settle(function)}"
     return where if len(where) <= _FRAME_LIMIT else "…" + where[1 - _FRAME_LIMIT :]
 

@@ -7,7 +7,7 @@ that an old record can be judged anew when expectations change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix.expectations import Difference, Expected, Situation, compare
 from matrix.records import RUNGS, STARTS, Case, Record, Start
+from matrix.signatures import signature_of
 
 __all__ = [
     "BROKEN_PAIR",
@@ -62,6 +63,7 @@ class CaseVerdict:
     reach where it is incompatible or drifts, and None where that is not known. `expected` has an
     entry for each start that ran and of which something is expected, also where the case failed,
     which is not judged by it; of the starts in `no_rule` of a judged case nothing was expected.
+    `signature` is today's of what failed (`matrix.signatures.signature_of`).
     """
 
     case: str
@@ -71,6 +73,7 @@ class CaseVerdict:
     differences: tuple[Difference, ...] = ()
     expected: Mapping[str, Mapping[str, Expected]] = field(default_factory=dict)
     no_rule: tuple[str, ...] = ()
+    signature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Remembered:
 
 def judge(record: Record, expectations: Expects) -> CellVerdict:
     """Judge what the record observed by what the expectations say of its situation."""
-    cases = tuple(_judge_case(record, case, expectations) for case in record.cases)
+    cases = tuple(_signed(case, _judge_case(record, case, expectations)) for case in record.cases)
     # A fault of the whole run stands among the cases, so that what never ran cannot pass for good.
     whole = _judge_run(record)
     found = [each for each in (whole, *cases) if each and each.verdict != NOT_APPLICABLE]
@@ -140,6 +143,11 @@ def exit_status(verdict: CellVerdict) -> int:
 def _badness(verdict: CaseVerdict) -> tuple[int, int]:
     rung = RUNGS.index(verdict.rung) if verdict.rung in RUNGS else -1
     return VERDICTS.index(verdict.verdict), rung
+
+
+def _signed(case: Case, verdict: CaseVerdict) -> CaseVerdict:
+    signature = signature_of(case)
+    return verdict if signature is None else replace(verdict, signature=signature)
 
 
 def _judge_run(record: Record) -> CaseVerdict | None:

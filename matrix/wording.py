@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from packaging.version import Version
-
 from matrix.cells import Cell
 from matrix.neighbours import MACHINE, TORCH, FlagChange, Line
 from matrix.observations import RAN, Observation
 from matrix.releases import minor_of
 from matrix.report.text import listed
 from matrix.symptoms import DOES, FAILS, Symptom
+from matrix.versions import version
 
 __all__ = [
     "of_line",
@@ -104,7 +103,8 @@ def when(
 
 def _boundary(versions: Sequence[str], low: str, high: str) -> str:
     """Where something changed that was not there at `low` and was at `high`, or the reverse."""
-    inner = [each for each in versions if Version(low) < Version(each) < Version(high)]
+    below, above = version(low), version(high)
+    inner = [each for each in versions if below < version(each) < above]
     if all(minor_of(each) == minor_of(high) for each in inner) and minor_of(low) != minor_of(high):
         return minor_of(high)
     return f"a release after {low} and up to {high}" if inner else high

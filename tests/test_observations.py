@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from matrix import observations as module
 from matrix.cells import Cell
-from matrix.observations import FAILED, NOTHING, RAN, Observation, own_runs, speaks
+from matrix.observations import FAILED, NOTHING, RAN, Observation, Runs, own_runs
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
 ON, OFF = {"VLLM_X": True}, {"VLLM_X": False}
@@ -25,15 +25,15 @@ def ran(
 def test_the_newest_with_the_flags_of_most_whole_runs_speaks() -> None:
     whole, newer = ran(1), ran(2, whole=False)
     others = [ran(day, OFF, whole=False) for day in (3, 4, 5)]
-    assert speaks([whole, *others, newer], "3.11") == newer
+    assert Runs([whole, *others, newer]).speaks("3.11") == newer
 
 
 def test_two_sets_of_flags_with_as_many_runs_are_nobodys_own() -> None:
     one, other = ran(1, whole=False), ran(2, OFF, whole=False)
-    assert speaks([one, other], "3.11") is None
+    assert Runs([one, other]).speaks("3.11") is None
     assert own_runs([one, other], "3.11") == ([other], [one])
     again = ran(3, whole=False)
-    assert speaks([one, other, again], "3.11") == again
+    assert Runs([one, other, again]).speaks("3.11") == again
 
 
 def test_flags_that_older_tests_did_not_note_make_no_difference() -> None:
@@ -42,19 +42,19 @@ def test_flags_that_older_tests_did_not_note_make_no_difference() -> None:
 
 
 def test_what_comes_from_the_future_is_the_oldest() -> None:
-    assert speaks([ran(1), ran(2, late=True)], "3.11") == ran(1)
+    assert Runs([ran(1), ran(2, late=True)]).speaks("3.11") == ran(1)
 
 
 def test_of_two_that_started_together_the_faulty_one_speaks() -> None:
     failed = replace(ran(1), ended=FAILED, faulty=True)
     for every in ([failed, ran(1)], [ran(1), failed]):
-        assert speaks(every, "3.11") == failed
+        assert Runs(every).speaks("3.11") == failed
 
 
 def test_what_says_nothing_or_is_of_another_python_does_not_speak() -> None:
     nothing = replace(ran(2), ended=NOTHING)
     other = replace(ran(3), cell=replace(CELL, python="3.12"))
-    assert speaks([ran(1), nothing, other], "3.11") == ran(1)
+    assert Runs([ran(1), nothing, other]).speaks("3.11") == ran(1)
     assert own_runs([nothing, other], "3.11") == ()
 
 

@@ -17,7 +17,7 @@ from matrix.report import markdown
 from matrix.report.table import Entry, Table
 from matrix.report.text import clean, clip, code, no_command, plural, tabular
 from matrix.report.text import markdown as escape
-from matrix.signatures import signature, signature_of
+from matrix.signatures import signature
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,
@@ -181,7 +181,7 @@ def _faults(entry: Entry) -> list[Fault]:
             continue
         reason = judged.reason or judged.verdict
         failed = judged.verdict == INCOMPATIBLE
-        told = (signature_of(case) if failed else None) or (signature(reason) if failed else reason)
+        told = (judged.signature or signature(reason)) if failed else reason
         faults.append(Fault(entry, case, judged.verdict, judged.rung, reason, told))
     return faults
 

@@ -21,7 +21,6 @@ from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
 from matrix.report.table import Entry, Table
 from matrix.report.text import clean, clip
-from matrix.signatures import signature_of
 from matrix.symptoms import CHANGED
 from matrix.verdicts import NOT_APPLICABLE, VERDICTS, CaseVerdict
 
@@ -335,7 +334,7 @@ class _Packing:
             _CASE_VERDICTS.index(verdict.verdict),
             _rung(verdict.rung),
             self._text(verdict.reason),
-            self._text(signature_of(case)),
+            self._text(verdict.signature),
             self._text(case.model),
             self._flags(case.flags),
             self._trace(case.failure),

@@ -10,7 +10,6 @@ from matrix.records import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import import_seconds, warm_over_cold
 from matrix.report.table import Entry, Table
-from matrix.signatures import signature_of
 from matrix.verdicts import CaseVerdict
 
 __all__ = ["TABLE_SCHEMA", "render"]
@@ -97,7 +96,7 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
         "verdict": verdict.verdict,
         "rung": verdict.rung,
         "reason": verdict.reason,
-        "signature": signature_of(case),
+        "signature": verdict.signature,
         "seconds": {
             start: seen.seconds.get("total") if seen else None for start, seen in starts.items()
         },
