@@ -79,6 +79,7 @@ from matrix.symptoms import (
     FAILS,
     SHOWS,
     SILENT,
+    TELLING,
     Symptom,
     changed,
     failure,
@@ -337,8 +338,8 @@ class _Known:
                 yield Symptom(DRIFTS, start=start, counter=counter, observed=value, wanted=wanted)
         keys = [
             key
-            for key in own.counters
-            if key not in drifting and (changes or key not in own.expected)
+            for key in TELLING
+            if key in own.counters and key not in drifting and (changes or key not in own.expected)
         ]
         reference = self._reference(own, changes=changes) if keys else None
         if reference is not None:
@@ -424,10 +425,15 @@ class _Known:
         for at, told, _ in self._beside(own, what):
             if at == here or not told:
                 continue
-            # Where nobody knows which flags are its own, it speaks where that makes no difference.
-            states = {state_of(symptom, some[0]) for some in told}
-            seen = next((some[0] for some in told if alike(some[0].flags, own.flags)), told[0][0])
-            points.append((at, states.pop() if len(states) == 1 else SILENT, seen))
+            seen = told[0][0]
+            state = state_of(symptom, seen)
+            if len(told) > 1:
+                # Nobody knows which flags are its own: it speaks where that makes no difference.
+                if any(state_of(symptom, some[0]) != state for some in told):
+                    state = SILENT
+                alike_to = (some[0] for some in told if alike(some[0].flags, own.flags))
+                seen = next(alike_to, seen)
+            points.append((at, state, seen))
         near_older, before, far_older = walk(
             each[1:] for each in reversed(points) if each[0] < here
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 
 from packaging.version import InvalidVersion, Version
 
@@ -77,7 +77,7 @@ class Cell:
 
     def _order(self) -> tuple[Version, Version, Version, str, str]:
         # The texts last, so that 2.10 and 2.10.0, equal as versions, still have an order.
-        versions = Version(self.python), Version(self.torch), Version(self.vllm)
+        versions = _parsed(self.python), _parsed(self.torch), _parsed(self.vllm)
         return (*versions, self.torch, self.vllm)
 
     @property
@@ -155,12 +155,17 @@ def _factor(name: str, part: str) -> tuple[str, str]:
 
 
 def _digits(version: str) -> str:
-    parsed = Version(version)
+    parsed = _parsed(version)
     return f"{parsed.major}{parsed.minor}"
 
 
 def _version(key: str, text: str) -> Version:
     try:
-        return Version(text)
+        return _parsed(text)
     except (InvalidVersion, TypeError) as error:
         raise CellError(f"cell: {key} {text!r} is not a version; write it as 2.10.0") from error
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Version:
+    return Version(text)

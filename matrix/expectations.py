@@ -123,7 +123,7 @@ class VersionRange:
         """Tell whether the base of this version satisfies the specifier."""
         if self.text is None:
             return True
-        return _specifiers(self.text).contains(version.base_version, prereleases=True)
+        return _contains(self.text, version.base_version)
 
     def implies(self, other: VersionRange) -> bool:
         """Tell whether every version in this range is in the other one, too."""
@@ -483,6 +483,11 @@ def _check_tie(one: Rule, other: Rule, name: str) -> None:
         f"start of {case or 'any case'} on {one.platform or other.platform or 'any platform'} with "
         f"torch {torch} and vLLM {vllm}{told}, and neither is more specific; narrow one of them"
     )
+
+
+@lru_cache(maxsize=16384)
+def _contains(text: str, version: str) -> bool:
+    return _specifiers(text).contains(version, prereleases=True)
 
 
 @cache

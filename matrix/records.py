@@ -348,11 +348,8 @@ def _decode(text: str, name: str) -> object:
     if not text.strip():
         raise RecordError(f"{name}: not a record: the file is empty; run the cell again")
 
-    def number(literal: str) -> float:
-        value = float(literal)
-        if not math.isfinite(value):
-            raise RecordError(f"{name}: not a record: {literal[:40]} is not a finite number")
-        return value
+    def constant(literal: str) -> NoReturn:
+        raise RecordError(f"{name}: not a record: {literal} is not a finite number")
 
     def mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
@@ -363,9 +360,7 @@ def _decode(text: str, name: str) -> object:
         return found
 
     try:
-        data: object = json.loads(
-            text, object_pairs_hook=mapping, parse_float=number, parse_constant=number
-        )
+        data: object = json.loads(text, object_pairs_hook=mapping, parse_constant=constant)
     except json.JSONDecodeError as error:
         whole = text.strip()
         cut = whole.startswith("{") and (not whole.endswith("}") or error.pos >= len(text.rstrip()))
@@ -404,6 +399,8 @@ class _At:
         raise RecordError(f"{self.name}: {where}{fault}")
 
     def wrong(self, wanted: str) -> NoReturn:
+        if _is_endless(self.value):
+            self.fail("is not a finite number")
         shown = json.dumps(self.value)
         self.fail(f"is {shown if len(shown) <= 60 else shown[:60] + '…'}, but must be {wanted}")
 
@@ -423,6 +420,18 @@ class _At:
         if not isinstance(self.value, dict):
             self.wrong("an object")
         return self.value
+
+    def finite(self) -> "_At":
+        """This object, if no number in it is beyond what a number can be, such as 1e999."""
+        for key, value in self.mapping().items():
+            below = [value]
+            while below:
+                each = below.pop()
+                if _is_endless(each):
+                    self.at(key).fail("has what is not a finite number")
+                if isinstance(each, (dict, list)):
+                    below += each.values() if isinstance(each, dict) else each
+        return self
 
     def at(self, key: str) -> "_At":
         """The member of this object, which has it."""
@@ -503,7 +512,11 @@ def _are_texts(values: Collection[object]) -> bool:
 
 
 def _are_scalars(values: Collection[object]) -> bool:
-    return not any(isinstance(each, (dict, list)) for each in values)
+    return not any(isinstance(each, (dict, list)) or _is_endless(each) for each in values)
+
+
+def _is_endless(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _record(data: object, name: str) -> Record:
@@ -525,7 +538,7 @@ def _record(data: object, name: str) -> Record:
         at.at("cell").fail(f"no cell: {error}")
     if not full:
         at.at("cell").wrong("a cell's full name, such as py311-torch210-vllm019")
-    told = at.at("provenance")
+    told = at.at("provenance").finite()
     if told.mapping().get("started") is None:
         told.fail("has no key 'started'")
     if told.value.get("seconds") is not None:

@@ -349,7 +349,7 @@ def _errors(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
     in_traceback = False
     told = -2  # the place of the last line that belongs to the error of a traceback
     for at, line in enumerate(lines):
-        found = _RAISED.fullmatch(line)
+        found = None if line[0] == " " else _RAISED.fullmatch(line)
         if in_traceback and not line.startswith(" "):
             found = found or _ENDS_TRACEBACK.fullmatch(line)
             if found and found["type"].isupper():  # a line of a log: WARNING: ...

@@ -21,6 +21,7 @@ __all__ = [
     "FAILS",
     "SHOWS",
     "SILENT",
+    "TELLING",
     "Symptom",
     "changed",
     "failure",
@@ -38,6 +39,9 @@ FAILS = "fails"
 DRIFTS = "drifts"
 CHANGED = "changed"
 """The kinds of symptom. `changed`: nothing says that it is wrong, but it is not as beside it."""
+
+TELLING = tuple((start, counter) for start in STARTS for counter in DEFAULT_COUNTERS)
+"""The starts and counters in which a change is a symptom, in the order in which they are told."""
 
 DOES = dict(
     zip(
@@ -108,7 +112,7 @@ def symptoms_between(bad: Observation, good: Observation) -> tuple[Symptom, ...]
         return failure(bad)
     if bad.ended != RAN or good.ended != RAN:
         return ()
-    return tuple(changed(bad, good, bad.counters))
+    return tuple(changed(bad, good, TELLING))
 
 
 def failure(own: Observation) -> tuple[Symptom, ...]:
@@ -120,9 +124,7 @@ def failure(own: Observation) -> tuple[Symptom, ...]:
 
 def changed(bad: Observation, good: Observation, keys: Iterable[Key]) -> Iterator[Symptom]:
     """The counters, of these, that the one counts otherwise than the other, as symptoms."""
-    for start, counter in sorted(keys, key=key_order):
-        if counter not in DEFAULT_COUNTERS:
-            continue
+    for start, counter in keys:
         one, other = bad.counters.get((start, counter)), good.counters.get((start, counter))
         if one is not None and other is not None and one != other:
             yield Symptom(CHANGED, start=start, counter=counter, observed=one, wanted=other)

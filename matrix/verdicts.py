@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Protocol
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
 from matrix.expectations import Difference, Expected, Situation, compare
-from matrix.records import RUNGS, STARTS, Case, Record, Start
+from matrix.records import RUNGS, STARTS, Case, Record
 from matrix.signatures import signature_of
+from matrix.versions import version
 
 __all__ = [
     "BROKEN_PAIR",
@@ -52,6 +52,7 @@ _UNFINISHED = {
     "running": "was still running when the run died",
     "out_of_memory": "ran out of memory",
 }
+_Pair = tuple[str, str] | None
 _FAILED = {"failed": "failed", "crashed": "crashed", "timed_out": "timed out"}
 
 
@@ -101,11 +102,15 @@ class Remembered:
         """Remember what these say."""
         self._expectations = expectations
         self._said: dict[object, Mapping[str, Expected]] = {}
+        self._asked: tuple[Situation | None, object] = None, None
 
     def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
         """As `Expectations.expect`; the same mapping for the same situation."""
-        flags = frozenset(situation.flags.items())
-        key = situation.case, situation.platform, situation.torch, situation.vllm, flags, start
+        if situation is not self._asked[0]:  # it is asked for each start
+            flags = frozenset(situation.flags.items())
+            place = situation.case, situation.platform, situation.torch, situation.vllm, flags
+            self._asked = situation, place
+        key = self._asked[1], start
         if key not in self._said:
             self._said[key] = self._expectations.expect(situation, start)
         return self._said[key]
@@ -113,7 +118,10 @@ class Remembered:
 
 def judge(record: Record, expectations: Expects) -> CellVerdict:
     """Judge what the record observed by what the expectations say of its situation."""
-    cases = tuple(_signed(case, _judge_case(record, case, expectations)) for case in record.cases)
+    ran = _ran(record)
+    cases = tuple(
+        _signed(case, _judge_case(record, ran, case, expectations)) for case in record.cases
+    )
     # A fault of the whole run stands among the cases, so that what never ran cannot pass for good.
     whole = _judge_run(record)
     found = [each for each in (whole, *cases) if each and each.verdict != NOT_APPLICABLE]
@@ -170,7 +178,7 @@ def _error_reason(record: Record) -> str:
     return record.error.reason or record.error.kind.replace("_", " ")
 
 
-def _judge_case(record: Record, case: Case, expectations: Expects) -> CaseVerdict:
+def _judge_case(record: Record, ran: _Pair, case: Case, expectations: Expects) -> CaseVerdict:
     if case.outcome == "not_applicable":
         return CaseVerdict(case.case, NOT_APPLICABLE, None, case.reason)
     kind = record.error.kind if record.error else None
@@ -185,23 +193,21 @@ def _judge_case(record: Record, case: Case, expectations: Expects) -> CaseVerdic
             return CaseVerdict(case.case, UNTESTED, None, _error_reason(record))
         rung = "starts warm" if case.started("cold") else "starts cold"
         reason = case.reason or f"{_FAILED[case.outcome]} without a reason"
-        expected = _wanted(_situation(record, case), case, expectations)
+        expected = _wanted(_situation(record, ran, case), case, expectations)
         return CaseVerdict(case.case, INCOMPATIBLE, rung, reason, expected=expected)
-    return _judge_counters(record, case, expectations)
-
-
-def _judge_counters(record: Record, case: Case, expectations: Expects) -> CaseVerdict:
-    ran = {start: seen for start in STARTS if (seen := case.started(start))}
     for start in STARTS:
-        if start not in ran:
+        if not case.started(start):
             return CaseVerdict(case.case, UNTESTED, None, f"the record holds no {start} start")
-    situation = _situation(record, case)
+    return _judge_counters(_situation(record, ran, case), case, expectations)
+
+
+def _judge_counters(situation: Situation | None, case: Case, expectations: Expects) -> CaseVerdict:
     if situation is None:
         reason = "the record does not say which torch and vLLM ran"
         return CaseVerdict(case.case, UNTESTED, "starts warm", reason)
     expected = _wanted(situation, case, expectations)
     no_rule = tuple(start for start in STARTS if start not in expected)
-    differences = _differences(ran, expected)
+    differences = _differences(case, expected)
     if differences:
         return CaseVerdict(
             case.case, DRIFT, "as expected", _drift(differences), differences, expected, no_rule
@@ -219,39 +225,37 @@ def _wanted(
     """What is expected of each start that ran; nothing where there is no rule."""
     if situation is None:
         return {}
-    ran = (start for start in STARTS if case.started(start))
-    asked = ((start, expectations.expect(situation, start)) for start in ran)
-    return {start: rules for start, rules in asked if rules}
+    found = {}
+    for start in STARTS:
+        if case.started(start) and (rules := expectations.expect(situation, start)):
+            found[start] = rules
+    return found
 
 
-@lru_cache(maxsize=1024)
-def _version(text: str) -> str:
-    return str(Version(text))
-
-
-def _situation(record: Record, case: Case) -> Situation | None:
-    versions = {name: record.provenance.get(name) for name in ("torch", "vllm")}
+def _ran(record: Record) -> _Pair:
+    """The torch and the vLLM that ran, or None where the record does not know both."""
     try:
-        torch, vllm = (_version(str(versions[name])) for name in ("torch", "vllm"))
+        torch, vllm = (version(str(record.provenance.get(name))) for name in ("torch", "vllm"))
     except InvalidVersion:
         return None
-    return Situation(
-        case=case.case,
-        platform=record.platform,
-        torch=torch,
-        vllm=vllm,
-        flags={**record.flags, **case.flags},
-    )
+    return str(torch), str(vllm)
+
+
+def _situation(record: Record, ran: _Pair, case: Case) -> Situation | None:
+    if ran is None:
+        return None
+    flags = {**record.flags, **case.flags}
+    return Situation(case.case, record.platform, *ran, flags)
 
 
 def _differences(
-    ran: Mapping[str, Start], expected: Mapping[str, Mapping[str, Expected]]
+    case: Case, expected: Mapping[str, Mapping[str, Expected]]
 ) -> tuple[Difference, ...]:
-    found = [
-        difference
-        for start, rules in expected.items()
-        for difference in compare(rules, ran[start].counters, start)
-    ]
+    found: list[Difference] = []
+    for start, rules in expected.items():
+        seen = case.started(start)
+        assert seen is not None
+        found += compare(rules, seen.counters, start)
     return tuple(sorted(found, key=lambda each: (STARTS.index(each.start), each.counter)))
 
 

@@ -236,6 +236,18 @@ def broken(change: Callable[[Any], object]) -> str:
         ),
         (broken(lambda d: d["packages"].update(torch=2)), "packages.torch: is 2"),
         (broken(lambda d: d["flags"].update(A=[1])), "flags.A: is [1]"),
+        (
+            broken(lambda d: d["flags"].update(A="@")).replace('"@"', "1e999"),
+            "flags.A: is not a finite number",
+        ),
+        (
+            broken(lambda d: d["provenance"].update(x={"y": ["@"]})).replace('"@"', "-1e999"),
+            "provenance.x: has what is not a finite number",
+        ),
+        (
+            broken(lambda d: d["cases"][0].update(seconds="@")).replace('"@"', "1e999"),
+            "cases[0].seconds: is not a finite number",
+        ),
         (broken(lambda d: d.update(cases={})), "cases: is {}, but must be a list"),
         (broken(lambda d: d["cases"][0].update(outcome="ok")), "cases[0].outcome: is"),
         (broken(lambda d: d["cases"][0].update(seconds=-1)), "cases[0].seconds: is -1"),
