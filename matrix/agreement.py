@@ -19,6 +19,7 @@ from matrix.cells import factors
 from matrix.differences import Explanation, Explanations
 from matrix.expectations import COUNTERS
 from matrix.records import STARTS, Case, Record, to_json
+from matrix.versions import version
 
 __all__ = [
     "NOTHING",
@@ -31,9 +32,11 @@ __all__ = [
     "agree",
     "figures",
     "group",
+    "total",
 ]
 
 _Key = TypeVar("_Key")
+_Each = TypeVar("_Each")
 
 
 @dataclass(frozen=True)
@@ -140,16 +143,27 @@ class Agreement:
     alone: tuple[str, ...] = ()
 
     @cached_property
-    def by_pair(self) -> Mapping[Pair, tuple[list[Count], list[Prediction]]]:
-        """The counts and the predictions of each pair."""
-        found: dict[Pair, tuple[list[Count], list[Prediction]]] = {
-            pair: ([], []) for pair in self.pairs
-        }
+    def by_case(self) -> Mapping[Pair, Mapping[str, list[Count]]]:
+        """The counts of each pair, by case."""
+        found: dict[Pair, dict[str, list[Count]]] = {pair: {} for pair in self.pairs}
         for count in self.counts:
-            found[count.pair][0].append(count)
-        for prediction in self.predictions:
-            found[prediction.pair][1].append(prediction)
+            found[count.pair].setdefault(count.case, []).append(count)
         return found
+
+    @cached_property
+    def figures_of(self) -> Mapping[Pair, Mapping[str, Figures]]:
+        """The figures of each case of each pair."""
+        found: dict[Pair, dict[str, Figures]] = {pair: {} for pair in self.pairs}
+        for each in self.predictions:
+            counts = self.by_case[each.pair].get(each.case, ())
+            found[each.pair][each.case] = figures(counts, (each,))
+        return found
+
+    @cached_property
+    def shares(self) -> Mapping[str, Share]:
+        """Of each counter how often it is predicted, in the starts that ran on both platforms."""
+        both = group((each for each in self.counts if each.cpu is not None), _counter)
+        return {counter: figures(counts, ()).every for counter, counts in both.items()}
 
     @cached_property
     def differences(self) -> tuple[Count, ...]:
@@ -164,7 +178,7 @@ class Agreement:
     @property
     def figures(self) -> Figures:
         """The figures of all pairs together."""
-        return figures(self.counts, self.predictions)
+        return total(each for cases in self.figures_of.values() for each in cases.values())
 
 
 NOTHING = Agreement()
@@ -216,29 +230,57 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
 
 def figures(counts: Iterable[Count], predictions: Iterable[Prediction]) -> Figures:
     """The figures of these counts and predictions."""
-    told = list(counts)
-    both = [each for each in told if each.cpu is not None]
+    expected, counted, every, raised = ([0, 0] for _ in range(4))
+    for each in counts:
+        right = each.cpu == each.cuda
+        into = []
+        if each.counter in DEFAULT_COUNTERS:
+            into.append(counted)
+        if each.cpu is not None:
+            into.append(every)
+            if each.counter in DEFAULT_COUNTERS:
+                into.append(expected)
+            if each.cuda or each.cpu:
+                into.append(raised)
+        for share in into:
+            share[0] += right
+            share[1] += 1
     started = [each for each in predictions if each.started]
     return Figures(
-        expected=_share(each for each in both if each.counter in DEFAULT_COUNTERS),
-        counted=_share(each for each in told if each.counter in DEFAULT_COUNTERS),
-        every=_share(both),
-        raised=_share(each for each in both if each.cuda or each.cpu),
+        expected=Share(*expected),
+        counted=Share(*counted),
+        every=Share(*every),
+        raised=Share(*raised),
         cases=Share(sum(each.reason is None for each in started), len(started)),
     )
 
 
-def group(counts: Iterable[Count], key: Callable[[Count], _Key]) -> Mapping[_Key, list[Count]]:
-    """The counts by a key of each, such as its counter, in the order in which the keys appear."""
-    found: dict[_Key, list[Count]] = {}
-    for each in counts:
+def total(every: Iterable[Figures]) -> Figures:
+    """The figures of several together."""
+    told = list(every)
+
+    def share(of: Callable[[Figures], Share]) -> Share:
+        return Share(sum(of(each).right for each in told), sum(of(each).of for each in told))
+
+    return Figures(
+        expected=share(lambda each: each.expected),
+        counted=share(lambda each: each.counted),
+        every=share(lambda each: each.every),
+        raised=share(lambda each: each.raised),
+        cases=share(lambda each: each.cases),
+    )
+
+
+def group(every: Iterable[_Each], key: Callable[[_Each], _Key]) -> Mapping[_Key, list[_Each]]:
+    """Counts or predictions by a key of each, in the order in which the keys appear."""
+    found: dict[_Key, list[_Each]] = {}
+    for each in every:
         found.setdefault(key(each), []).append(each)
     return found
 
 
-def _share(counts: Iterable[Count]) -> Share:
-    told = list(counts)
-    return Share(sum(each.agrees for each in told), len(told))
+def _counter(count: Count) -> str:
+    return count.counter
 
 
 def _releases(record: Record) -> tuple[str, str] | None:
@@ -247,7 +289,7 @@ def _releases(record: Record) -> tuple[str, str] | None:
     A run that never came to import them is one of its cell's pair, but of which patch?
     """
     try:
-        torch, vllm = (Version(str(record.provenance.get(key))) for key in ("torch", "vllm"))
+        torch, vllm = (version(str(record.provenance.get(key))) for key in ("torch", "vllm"))
     except InvalidVersion:
         return None
     return torch.public, vllm.public
@@ -255,7 +297,7 @@ def _releases(record: Record) -> tuple[str, str] | None:
 
 def _order(releases: tuple[str, str]) -> tuple[Version, Version]:
     torch, vllm = releases
-    return Version(vllm), Version(torch)
+    return version(vllm), version(torch)
 
 
 def _preference(cuda: Record, cpu: Record) -> tuple[int, bool, str, str, str, str]:

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from packaging.version import Version
-
 from matrix.errors import MatrixError
 from matrix.expectations import UPSTREAM, VersionRange
 from matrix.records import STARTS
 from matrix.toml_rows import check_keys, name_of, read_text, rows, version_range
+from matrix.versions import version
 
 __all__ = [
     "RECORD",
@@ -57,8 +56,8 @@ class Explanation:
             counter in self.counters
             and self.case in (None, case, case.partition("[")[0])
             and self.start in (None, start)
-            and self.torch.contains(Version(torch))
-            and self.vllm.contains(Version(vllm))
+            and self.torch.contains(version(torch))
+            and self.vllm.contains(version(vllm))
         )
 
 

@@ -110,9 +110,10 @@ def besides(
     seen = {each.tests for each in shows}, {each.tests for each in clean}
     if own.tests != there.tests and None not in (own.tests, there.tests) and not seen[0] & seen[1]:
         found[TESTS] = []
-    for key in sorted(set(own.setting) & set(there.setting), key=_machine_first):
+    differ = (key for key, value in own.setting.items() if there.setting.get(key, value) != value)
+    for key in sorted(differ, key=_machine_first):
         of_machine = key.startswith("the ")
-        if own.setting[key] == there.setting[key] or not (machine if of_machine else packages):
+        if not (machine if of_machine else packages):
             continue
         here, beyond = ({each.setting.get(key) for each in some} for some in (shows, clean))
         if not here & beyond:

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from packaging.version import Version
-
 from matrix.differences import RECORD
 from matrix.errors import MatrixError
 from matrix.expectations import UPSTREAM, VersionRange
 from matrix.records import PLATFORMS
 from matrix.toml_rows import read_text, rows, version_range
+from matrix.versions import version
 
 __all__ = ["Note", "NotesError", "load_notes", "parse_notes"]
 
@@ -43,8 +42,8 @@ class Note:
         """Tell whether it speaks of this pair on this platform."""
         return (
             self.platform in (None, platform)
-            and self.torch.contains(Version(torch))
-            and self.vllm.contains(Version(vllm))
+            and self.torch.contains(version(torch))
+            and self.vllm.contains(version(vllm))
         )
 
 

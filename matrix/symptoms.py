@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
@@ -71,7 +72,7 @@ class Symptom:
     observed: int | None = None
     wanted: int | None = None
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """The start and the counter."""
         return str(self.start), str(self.counter)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from textwrap import wrap
 
-from matrix.agreement import Agreement, Count, Figures, Pair, Share, figures, group
+from matrix.agreement import Agreement, Count, Figures, Pair, Prediction, Share, group, total
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.differences import Explanation
 from matrix.report.text import clean, clip, code, markdown, tabular
@@ -84,13 +84,11 @@ def page(agreement: Agreement) -> str:
 
 def content(agreement: Agreement) -> dict[str, object]:
     """The agreement for a program; the table's JSON Schema is its law."""
+    predictions = group(agreement.predictions, lambda each: each.pair)
     return {
         "figures": _shares(agreement.figures),
-        "pairs": [_pair(agreement, pair) for pair in agreement.pairs],
-        "counters": {
-            counter: _share(figures(counts, ()).every)
-            for counter, counts in group(_both(agreement), lambda each: each.counter).items()
-        },
+        "pairs": [_pair(agreement, pair, predictions[pair]) for pair in agreement.pairs],
+        "counters": {counter: _share(share) for counter, share in agreement.shares.items()},
         "one_sided": list(agreement.one_sided),
         "alone": list(agreement.alone),
     }
@@ -148,15 +146,14 @@ def _figures(agreement: Agreement) -> str:
 
 def _figure_rows(agreement: Agreement) -> list[tuple[str, Figures]]:
     """The figures of each pair, and of all where there are several."""
-    rows = [(_name(pair), _of_pair(agreement, pair)) for pair in agreement.pairs]
+    rows = [(_name(pair), total(cases.values())) for pair, cases in agreement.figures_of.items()]
     return [*rows, ("all", agreement.figures)] if len(rows) > 1 else rows
 
 
 def _cases(agreement: Agreement) -> str:
-    counts = group(agreement.counts, lambda each: (each.pair, each.case))
     rows = []
     for each in agreement.predictions:
-        told = figures(counts.get((each.pair, each.case), ()), (each,))
+        told = agreement.figures_of[each.pair][each.case]
         said = f"not predicted: {markdown(each.reason)}" if each.reason else "predicted"
         if not each.started:
             said = f"nothing to predict: {markdown(each.reason or '')}"
@@ -167,13 +164,9 @@ def _cases(agreement: Agreement) -> str:
 
 
 def _counters(agreement: Agreement) -> str:
-    shares = {
-        counter: figures(counts, ()).every
-        for counter, counts in group(_both(agreement), lambda each: each.counter).items()
-    }
     shown = {
         counter: share
-        for counter, share in shares.items()
+        for counter, share in agreement.shares.items()
         if counter in DEFAULT_COUNTERS or share.right < share.of
     }
     told = tabular(
@@ -181,7 +174,7 @@ def _counters(agreement: Agreement) -> str:
         [[code(counter), str(share)] for counter, share in shown.items()],
         right=(1,),
     )
-    rest = len(shares) - len(shown)
+    rest = len(agreement.shares) - len(shown)
     return f"{told}\nAll other counters ({rest}) agree in every start.\n" if rest else told
 
 
@@ -251,21 +244,20 @@ def _alone(agreement: Agreement) -> list[str]:
     return [f"Ran on CUDA, and no cell of the same releases on the CPU: {names}.\n"]
 
 
-def _pair(agreement: Agreement, pair: Pair) -> dict[str, object]:
-    told, predictions = agreement.by_pair[pair]
-    counts = group(told, lambda each: each.case)
+def _pair(agreement: Agreement, pair: Pair, predictions: Iterable[Prediction]) -> dict[str, object]:
+    figures, counts = agreement.figures_of[pair], agreement.by_case[pair]
     return {
         "torch": pair.torch,
         "vllm": pair.vllm,
         "cuda": pair.cuda,
         "cpu": pair.cpu,
-        "figures": _shares(_of_pair(agreement, pair)),
+        "figures": _shares(total(figures.values())),
         "cases": [
             {
                 "case": each.case,
                 "predicted": each.reason is None if each.started else None,
                 "reason": each.reason,
-                "figures": _shares(figures(counts.get(each.case, ()), (each,))),
+                "figures": _shares(figures[each.case]),
                 "counters": [_count(count) for count in counts.get(each.case, ())],
             }
             for each in predictions
@@ -282,15 +274,6 @@ def _count(count: Count) -> dict[str, object]:
         "agrees": count.agrees,
         "why": [each.id for each in count.why],
     }
-
-
-def _of_pair(agreement: Agreement, pair: Pair) -> Figures:
-    return figures(*agreement.by_pair[pair])
-
-
-def _both(agreement: Agreement) -> list[Count]:
-    """The counts of starts that ran on both platforms."""
-    return [each for each in agreement.counts if each.cpu is not None]
 
 
 def _explanations(agreement: Agreement) -> list[Explanation]:

@@ -113,7 +113,11 @@ def coded(numbers: Iterable[int]) -> str:
     >>> coded([0, 59, 60, 2435, 2436])
     '!bc!}~~#!'
     """
-    return "".join([_SHORT[each] if each < _LONG else _long(each) for each in numbers])
+    told = list(numbers)
+    try:
+        return "".join(map(_SHORT.__getitem__, told))
+    except IndexError:
+        return "".join([_SHORT[each] if each < _LONG else _long(each) for each in told])
 
 
 def _long(number: int) -> str:
@@ -442,10 +446,10 @@ class _Packing:
         for at, (case, _) in enumerate(entry.cases):
             for start in STARTS:
                 key = entry.record.cell, entry.record.platform, case.case, start
-                points = list(self._history.get(key, ()))[-_POINTS:]
+                points = self._history.get(key, ())[-_POINTS:]
                 if len(points) > 1:
                     days = self._text(points[0][0][:10]), self._text(points[-1][0][:10])
-                    tenths = coded(_tenths(took) for _, took in points)
+                    tenths = coded([round(took * 10) for _, took in points])
                     told.append([at, STARTS.index(start), *days, tenths])
         return told
 

@@ -16,6 +16,9 @@ __all__ = ["TABLE_SCHEMA", "render"]
 
 TABLE_SCHEMA = 2
 
+# `json.dumps` makes an encoder of its own for each of the thousands of lines.
+_encoded = json.JSONEncoder(sort_keys=True).encode
+
 
 _LINES: Mapping[str, Any] = {
     "agreement": {"counters": {}, "one_sided": [], "pairs": [{"cases": []}]},
@@ -51,7 +54,7 @@ def render(table: Table) -> str:
 def _broken(value: Any, lines: Any, margin: str) -> str:
     """JSON with the lines that `lines` asks for, each after the margin."""
     if lines is None or not value:
-        return json.dumps(value, sort_keys=True)
+        return _encoded(value)
     inner = f"{margin} "
     if isinstance(value, list):
         below = lines[0] if lines else None
@@ -59,7 +62,7 @@ def _broken(value: Any, lines: Any, margin: str) -> str:
         first, last = "[]"
     else:
         told = [
-            f"{json.dumps(key)}: {_broken(value[key], lines.get(key), inner)}"
+            f"{_encoded(key)}: {_broken(value[key], lines.get(key), inner)}"
             for key in sorted(value)
         ]
         first, last = "{}"

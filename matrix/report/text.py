@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 __all__ = [
     "aligned",
@@ -76,6 +77,7 @@ def clip(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
+@lru_cache(maxsize=4096)
 def markdown(text: str, limit: int = 300) -> str:
     """Any text as one line of Markdown that reads as itself: no HTML, link, emphasis or new cell.
 
@@ -87,6 +89,7 @@ def markdown(text: str, limit: int = 300) -> str:
     return _LINK.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), escaped)
 
 
+@lru_cache(maxsize=4096)
 def code(text: str, limit: int = 120) -> str:
     """A name as a code span where it is a plain one, else as escaped text.
 
