@@ -170,7 +170,7 @@ def made(cell: Cell, platform: str, cases: int, failing: float) -> tuple[Path, R
     chance = random.Random(f"{cell.name} {cell} {platform}")
     provenance = {
         **_published().provenance,
-        "started": f"2026-{chance.randrange(1, 12):02}-{chance.randrange(1, 29):02}T18:00:00Z",
+        "started": f"2026-{chance.randrange(1, 11):02}-{chance.randrange(1, 29):02}T18:00:00Z",
         "seconds": 300.0 + chance.random(),
         "python": f"{cell.python}.7",
         "torch": cell.torch,

@@ -154,6 +154,7 @@ def _factor(name: str, part: str) -> tuple[str, str]:
     return prefix, f"{found['major']}.{minor}"
 
 
+@lru_cache(maxsize=4096)
 def _digits(version: str) -> str:
     parsed = _parsed(version)
     return f"{parsed.major}{parsed.minor}"

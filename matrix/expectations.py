@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from itertools import combinations
@@ -222,6 +222,9 @@ class Expectations:
 
     rules: tuple[Rule, ...]
     name: str = "expectations"
+    _asked: dict[tuple[str, str], Sequence[Rule]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Refuse two rules of one id, and two that tie."""
@@ -235,6 +238,15 @@ class Expectations:
         for one, other in combinations(self.rules, 2):
             _check_tie(one, other, self.name)
 
+    def _of(self, case: str, start: str) -> Sequence[Rule]:
+        """The rules for this start of this case, in the order of the file."""
+        if (case, start) not in self._asked:
+            cases = (None, case, case.partition("[")[0])
+            self._asked[case, start] = [
+                rule for rule in self.rules if rule.start == start and rule.case in cases
+            ]
+        return self._asked[case, start]
+
     def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
         """Choose what each counter should be in this start; empty where no rule matches.
 
@@ -242,13 +254,10 @@ class Expectations:
         """
         torch = _situation_version("torch", situation.torch)
         vllm = _situation_version("vllm", situation.vllm)
-        cases = (None, situation.case, situation.case.partition("[")[0])
         best: dict[str, Rule] = {}
-        for rule in self.rules:
+        for rule in self._of(situation.case, start):
             if (
-                rule.start == start
-                and rule.case in cases
-                and rule.platform in (None, situation.platform)
+                rule.platform in (None, situation.platform)
                 and rule.flags.items() <= situation.flags.items()
                 and rule.torch.contains(torch)
                 and rule.vllm.contains(vllm)

@@ -176,8 +176,12 @@ class Record:
         return jobs if type(jobs) is int else 1
 
 
-_RECORD_KEYS = tuple(each.name for each in dataclasses.fields(Record))
-_CASE_KEYS = tuple(each.name for each in dataclasses.fields(Case))
+def _keys(of: type[Record | Case | Start | Rung | RunError]) -> dict[str, None]:
+    return dict.fromkeys(each.name for each in dataclasses.fields(of))
+
+
+_RECORD_KEYS, _CASE_KEYS, _START_KEYS = _keys(Record), _keys(Case), _keys(Start)
+_RUNG_KEYS, _ERROR_KEYS = _keys(Rung), _keys(RunError)
 
 
 def clip_failure(text: str) -> str:
@@ -404,10 +408,10 @@ class _At:
         shown = json.dumps(self.value)
         self.fail(f"is {shown if len(shown) <= 60 else shown[:60] + '…'}, but must be {wanted}")
 
-    def keys(self, known: Sequence[str], optional: Sequence[str] = ()) -> "_At":
+    def keys(self, known: Mapping[str, None], optional: Sequence[str] = ()) -> "_At":
         """This object, if it has exactly these keys, but for the optional ones."""
         members = self.mapping()
-        if len(members) != len(known) or not all(map(members.__contains__, known)):
+        if members.keys() != known.keys():
             for key in known:
                 if key not in members and key not in optional:
                     self.fail(f"has no key {key!r}")
@@ -568,12 +572,12 @@ def _is_time(text: str) -> bool:
 
 
 def _error(at: _At) -> RunError:
-    at.keys(["kind", "reason"])
+    at.keys(_ERROR_KEYS)
     return RunError(kind=at.one_of("kind", ERROR_KINDS), reason=at.text("reason"))
 
 
 def _rung(at: _At) -> Rung:
-    at.keys(["rung", "ok", "seconds", "reason"])
+    at.keys(_RUNG_KEYS)
     return Rung(
         rung=at.one_of("rung", RUNGS),
         ok=at.truth("ok"),
@@ -619,7 +623,7 @@ def _case(at: _At) -> Case:
 
 
 def _start(at: _At) -> Start:
-    at.keys(["start", "seconds", "counters"])
+    at.keys(_START_KEYS)
     return Start(
         start=at.one_of("start", STARTS),
         seconds=at.each("seconds", _are_seconds, _SECONDS),
