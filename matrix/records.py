@@ -499,20 +499,23 @@ _COUNT = "a count (an integer from 0 up, of 64 bits)"
 _SECONDS = "seconds (a number from 0 up, below 1e12)"
 
 
+_INT, _NUMBER, _TEXT = frozenset({int}), frozenset({int, float}), frozenset({str})
+
+
 def _are_counts(values: Collection[Any]) -> bool:
     return not values or (
-        set(map(type, values)) == {int} and min(values) >= 0 and max(values) < 2**63
+        _INT.issuperset(map(type, values)) and min(values) >= 0 and max(values) < 2**63
     )
 
 
 def _are_seconds(values: Collection[Any]) -> bool:
     return not values or (
-        set(map(type, values)) <= {int, float} and min(values) >= 0 and max(values) < 1e12
+        _NUMBER.issuperset(map(type, values)) and min(values) >= 0 and max(values) < 1e12
     )
 
 
 def _are_texts(values: Collection[object]) -> bool:
-    return set(map(type, values)) <= {str}
+    return _TEXT.issuperset(map(type, values))
 
 
 def _are_scalars(values: Collection[object]) -> bool:
