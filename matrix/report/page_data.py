@@ -377,7 +377,7 @@ class _Packing:
         return known or self._names.place(names, [self._text(each) for each in names])
 
     def _flags(self, flags: Mapping[str, object]) -> int:
-        return self._told((key, _flag(flags[key])) for key in sorted(flags))
+        return self._told((key, _flag(flags[key])) for key in sorted(flags)) if flags else 0
 
     def _told(self, pairs: Iterable[tuple[str, str]]) -> int:
         """Names with their values; each pair stands in the page once."""
