@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib
 import json
@@ -11,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from matrix.history import summarise
+from matrix.history import Summary, SummaryCase, summarise
 from matrix.records import Record, RecordError, parse, read, validate
 
 __all__ = ["ROW", "SUMMARY", "of_file", "of_text", "stamp", "write_rows"]
@@ -110,15 +109,13 @@ def stamp() -> str:
 
 
 def _summary(record: Record) -> dict[str, object]:
-    found = dataclasses.asdict(summarise(record))
-    return {
-        "stamp": stamp(),
-        **{key: _text(each) if isinstance(each, str) else each for key, each in found.items()},
-        "cases": [
-            {key: _text(each) if isinstance(each, str) else each for key, each in case.items()}
-            for case in found["cases"]
-        ],
-    }
+    found = summarise(record)
+    return {"stamp": stamp(), **_held(found), "cases": [_held(each) for each in found.cases]}
+
+
+def _held(part: Summary | SummaryCase) -> dict[str, object]:
+    told = vars(part).items()
+    return {key: _text(each) if isinstance(each, str) else each for key, each in told}
 
 
 def _text(value: str) -> str:
