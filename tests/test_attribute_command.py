@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from matrix import cli
 from matrix.cells import Cell
 from matrix.cli import main
+from matrix.commands import reading
 from matrix.engines import reruns
 from matrix.engines.reruns import Rerun
 from matrix.grid import Grid
@@ -66,12 +66,12 @@ def dead(torch: str, vllm: str) -> Record:
 @pytest.fixture(scope="module")
 def grid() -> Grid:
     """The grid as the cheap rungs have it: made once, for it is the slow part."""
-    return cli._survey([])
+    return reading.grid_of([])
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: Grid) -> Path:
-    monkeypatch.setattr(cli, "_survey", lambda entries: grid)
+    monkeypatch.setattr(reading, "grid_of", lambda entries: grid)
     monkeypatch.chdir(tmp_path)
     save(ran("2.12.1", "0.20.2", "KeyError: None"))
     return tmp_path

@@ -10,6 +10,7 @@ import pytest
 
 from matrix import cli
 from matrix.cells import Cell
+from matrix.commands import checks
 from matrix.differences import load_explanations
 from matrix.errors import MatrixError
 from matrix.expectations import load_expectations
@@ -510,7 +511,7 @@ def test_what_else_can_end_it_is_one_line(
     def end(_: object) -> int:
         raise raised
 
-    monkeypatch.setattr(cli, "_check", end)
+    monkeypatch.setattr(checks, "_check", end)
     assert cli.main(["check"]) == status
     assert capsys.readouterr().err == said
 
@@ -526,6 +527,30 @@ def test_a_cell_needs_nothing_but_packaging(here: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", script],
         cwd=here,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_parser_imports_nothing_that_does_a_command(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "bare = set(sys.modules)\n"
+        "from matrix import cli\n"
+        "try:\n"
+        "    cli.main(['--help'])\n"
+        "finally:\n"
+        "    new = set(sys.modules) - bare\n"
+        "    known = {*sys.stdlib_module_names, 'matrix', 'packaging'}\n"
+        "    assert {each.partition('.')[0] for each in new} <= known, new\n"
+        "    assert not [each for each in new if each.startswith('matrix.engines')], new\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

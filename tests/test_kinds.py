@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from matrix import cli
 from matrix.cells import Cell
+from matrix.commands import reading, table
 from matrix.engines.record_index import INDEX
 from matrix.grid import Grid
 from matrix.history import summarise
@@ -106,7 +107,7 @@ _RUNS = st.lists(st.one_of(_RUN, _RUN, _RUN, _RUN.map(dead)), min_size=1, max_si
 @pytest.fixture(scope="module")
 def grid() -> Grid:
     """The grid as the cheap rungs have it: made once, for it is the slow part."""
-    return cli._survey([])
+    return reading.grid_of([])
 
 
 def said(folder: str, out: str, capsys: pytest.CaptureFixture[str]) -> list[object]:
@@ -153,8 +154,8 @@ def test_with_an_index_and_without_the_same_is_said(
     records: list[Record],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_survey", lambda entries: grid)
-    monkeypatch.setattr(cli, "_TABLE_REPEATS", 3)
+    monkeypatch.setattr(reading, "grid_of", lambda entries: grid)
+    monkeypatch.setattr(table, "_REPEATS", 3)
     folder = f"many{next(_folders)}"
     for at, each in enumerate(records):
         write(each, Path(folder) / f"{each.cell}.{at:02}.json")

@@ -18,6 +18,7 @@ import matrix.qualify
 from matrix import cli
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
+from matrix.commands import reading
 from matrix.expectations import Expectations, parse_expectations
 from matrix.history import shifted
 from matrix.ladder import Answer
@@ -1515,7 +1516,7 @@ def here_with(folder: Path, *records: Told) -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rules.toml").write_text("")
-    monkeypatch.setattr(cli, "_today", lambda: TODAY)
+    monkeypatch.setattr(reading, "today", lambda: TODAY)
     return tmp_path
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix.console import say
 from matrix.engines.index import Index, Published
 from matrix.errors import MatrixError
 from matrix.offline import mib
@@ -99,11 +100,11 @@ def refresh(path: Path, index: Index, *, check: bool = False, jobs: int = 4) -> 
             except MatrixError as error:
                 said = str(error)
                 failures.append(said if version in said else f"{project} {version}: {said}")
-                _say(f"[{done}/{len(tasks)}] {project} {version}: FAILED")
+                _progress(f"[{done}/{len(tasks)}] {project} {version}: FAILED")
                 continue
             kept, good = _write(path, rows, kept), good + 1
             seconds = time.monotonic() - began
-            _say(f"[{done}/{len(tasks)}] {project} {version}: {how}; {seconds:.1f} s in all")
+            _progress(f"[{done}/{len(tasks)}] {project} {version}: {how}; {seconds:.1f} s in all")
     except BaseException:
         index.stop()
         raise
@@ -156,7 +157,7 @@ def _read(index: Index, task: _Task) -> tuple[Read, str]:
 
 def _members(index: Index, file: Published) -> dict[str, str]:
     if not (file.is_wheel and index.ranged(file)):
-        _say(f"fetching {file.filename}, {mib(file.size or 0)}")
+        _progress(f"fetching {file.filename}, {mib(file.size or 0)}")
     return index.members(file, wanted_member)
 
 
@@ -178,6 +179,6 @@ def _write(path: Path, rows: Rows, kept: Rows) -> Rows:
     return rows
 
 
-def _say(line: str) -> None:
+def _progress(line: str) -> None:
     if sys.stderr.isatty():
-        print(f"matrix: {line}", file=sys.stderr, flush=True)
+        say(line)

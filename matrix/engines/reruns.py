@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix.console import say
 from matrix.errors import MatrixError
 
 __all__ = ["Rerun", "RerunError", "command", "run_all", "shown"]
@@ -81,12 +82,12 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
     tox = _tox()
     failures = []
     for number, run in enumerate(every, 1):
-        _say(f"{number} of {len(every)}: {shown(run)}")
+        say(f"{number} of {len(every)}: {shown(run)}")
         before, began = _recorded(run, root), time.monotonic()
         status = _status(command(run, tox), root)
         took = time.monotonic() - began
         if _recorded(run, root) - before:
-            _say(f"{run.name} ran in {took:.0f} s")
+            say(f"{run.name} ran in {took:.0f} s")
         else:
             failures.append(
                 f"{run.name} on {run.platform}: tox ended with {status} after {took:.0f} s and left"
@@ -125,7 +126,3 @@ def _tox() -> list[str]:
     if found is None:
         raise RerunError("tox is not installed, and it makes the environments; pip install tox")
     return [found]
-
-
-def _say(line: str) -> None:
-    print(f"matrix: {line}", file=sys.stderr, flush=True)

@@ -11,9 +11,13 @@ __all__ = [
     "DEFAULT_FOLDERS",
     "add_expectations",
     "add_folders",
+    "add_platform_and_folders",
+    "add_releases",
     "count",
+    "finish",
     "given_or_default",
     "jobs",
+    "named",
     "place",
     "positive_seconds",
     "python",
@@ -52,11 +56,37 @@ def add_expectations(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
+    """Let the command take some releases only, by these keys: torch, vllm, python."""
+    examples = {"torch": "'>=2.11'", "vllm": "0.20", "python": "3.12"}
+    for key in keys:
+        parser.add_argument(
+            f"--{key}", metavar="SPEC", help=f"only these: a release or a range, as {examples[key]}"
+        )
+
+
+def add_platform_and_folders(parser: argparse.ArgumentParser) -> None:
+    """Let the command take places of records, and one platform of them only."""
+    add_folders(parser)
+    parser.add_argument("--platform", choices=("cuda", "cpu"), help="default: both")
+
+
+def finish(parser: argparse.ArgumentParser, run: object) -> None:
+    """Let the command judge by other expectations, and say what does it: `run`."""
+    add_expectations(parser)
+    parser.set_defaults(run=run, parser=parser)
+
+
 def given_or_default(
     given: Sequence[Path | str], default: Sequence[str] = DEFAULT_FOLDERS
 ) -> list[Path | str]:
     """The places that were named, else the default folders that exist, which can be none."""
     return list(given) or [Path(each) for each in default if Path(each).is_dir()]
+
+
+def named(places: Sequence[Path | str]) -> str:
+    """These places, or where none is there those that were looked for, for a person."""
+    return ", ".join(map(str, places)) or ", ".join(DEFAULT_FOLDERS)
 
 
 def place(text: str) -> Path | str:

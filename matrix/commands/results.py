@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix.arguments import (
-    DEFAULT_FOLDERS,
-    add_expectations,
-    add_folders,
-    given_or_default,
-    place,
-)
+from matrix.commands import reading
+from matrix.commands.arguments import DEFAULT_FOLDERS, add_folders, finish, given_or_default, place
+from matrix.commands.record import show_record
+from matrix.console import say
 from matrix.errors import MatrixError
 from matrix.records import PLATFORMS
 from matrix.verdicts import VERDICTS
@@ -27,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: object) -> None:
-    """Add the commands below `matrix results`; `show` is what runs `matrix show`."""
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands below `matrix results`."""
     results = commands.add_parser("results", help="list, compare, pack and prune many records")
     below = results.add_subparsers(metavar="COMMAND", required=True)
 
@@ -43,15 +39,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     listing.add_argument("--until", metavar="DAY", type=_day, help="that day is included")
     listing.add_argument("--case", metavar="PATTERN", help="such as 'moe_startup*'")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    add_expectations(listing)
-    listing.set_defaults(run=_list, parser=listing)
+    finish(listing, _list)
 
     shown = below.add_parser("show", help="show one record and its verdict, as `matrix show`")
     shown.add_argument("record", metavar="RECORD", help="also one inside an archive")
     shown.add_argument("--counters", action="store_true", help="every counter")
     shown.add_argument("--seconds", action="store_true", help="where the seconds went")
-    add_expectations(shown)
-    shown.set_defaults(run=show, parser=shown)
+    finish(shown, show_record)
 
     index = below.add_parser(
         "index", help="make or freshen the index of folders of records, which may be deleted"
@@ -76,8 +70,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
         help="records that tell the noise of seconds (default: results and records)",
     )
     diff.add_argument("--json", action="store_true", help="print JSON")
-    add_expectations(diff)
-    diff.set_defaults(run=_diff, parser=diff)
+    finish(diff, _diff)
 
     pack = below.add_parser(
         "pack",
@@ -88,8 +81,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     pack.add_argument("folder", metavar="FOLDER", nargs="?", type=place, default=Path("records"))
     pack.add_argument("--all", action="store_true", help="today's records too")
     pack.add_argument("--yes", action="store_true", help="delete the record files that are packed")
-    add_expectations(pack)
-    pack.set_defaults(run=_pack, parser=pack)
+    finish(pack, _pack)
 
     export = below.add_parser(
         "export", help="write records, starts and counters as Parquet, for any other engine"
@@ -112,14 +104,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], show: obj
     )
     prune.add_argument("--older-than", metavar="DAYS", type=_days, help="such as 90d")
     prune.add_argument("--yes", action="store_true", help="delete")
-    add_expectations(prune)
-    prune.set_defaults(run=_prune, parser=prune)
+    finish(prune, _prune)
 
 
 def _list(options: argparse.Namespace) -> int:
     from matrix.engines.history import Asked, History
     from matrix.expectations import load_expectations
-    from matrix.history import late_from
     from matrix.report.results import late_lines, listed_json, listed_lines
 
     expectations = load_expectations(options.expectations)
@@ -130,11 +120,11 @@ def _list(options: argparse.Namespace) -> int:
         },
         case=options.case,
     )
-    with History(_places(options.folders), _progress) as history:
+    with History(_places(options.folders), say) as history:
         listed = history.find(asked, expectations)
         status = _tell(history.errors)
-        for line in late_lines(history.late(late_from(datetime.now(timezone.utc)))):
-            _progress(line)
+        for line in late_lines(history.late(reading.late_now())):
+            say(line)
     print(listed_json(listed) if options.json else listed_lines(listed), end="")
     return status
 
@@ -142,7 +132,7 @@ def _list(options: argparse.Namespace) -> int:
 def _index(options: argparse.Namespace) -> int:
     from matrix.engines.history import History
 
-    with History(_places(options.folders), _progress, index=True) as history:
+    with History(_places(options.folders), say, index=True) as history:
         status, count = _tell(history.errors), history.count()
     print(f"{count} records indexed")
     return status
@@ -151,16 +141,15 @@ def _index(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from matrix.engines.history import one_record, times_of
     from matrix.expectations import load_expectations
-    from matrix.history import late_from
     from matrix.record_diff import differences
     from matrix.report.results import diff_json, diff_lines
 
     expectations = load_expectations(options.expectations)
     names = options.before, options.after
-    before, after = (one_record(name, _progress) for name in names)
+    before, after = (one_record(name, say) for name in names)
     places = given_or_default(options.history)
-    late = late_from(datetime.now(timezone.utc))
-    times = times_of((before.cell, before.platform), places, late, _progress)
+    late = reading.late_now()
+    times = times_of((before.cell, before.platform), places, late, say)
     diff = differences(before, after, expectations, times)
     seen = {started for series in times.series.values() for started, _ in series}
     known = sum(started <= before.started for started in seen)
@@ -181,7 +170,7 @@ def _pack(options: argparse.Namespace) -> int:
         raise MatrixError("an object store is not packed from here; pack the folder it comes from")
     if not options.folder.is_dir():
         raise MatrixError(f"{options.folder}: no such folder; name one with records")
-    with History([options.folder], _progress, index=True) as history:
+    with History([options.folder], say, index=True) as history:
         status = _tell(history.errors)
         named = _named(options.expectations)
         packed = pack(
@@ -189,7 +178,7 @@ def _pack(options: argparse.Namespace) -> int:
             history.rows,
             before,
             named.has,
-            _progress,
+            say,
             drop=options.yes,
         )
     for archive in packed.archives:
@@ -205,7 +194,7 @@ def _export(options: argparse.Namespace) -> int:
     from matrix.engines.exports import export
     from matrix.engines.history import History
 
-    with History(_places(options.folders), _progress) as history:
+    with History(_places(options.folders), say) as history:
         status = _tell(history.errors)
         for path in export(history.rows, options.parquet):
             print(path)
@@ -216,7 +205,6 @@ def _prune(options: argparse.Namespace) -> int:
     from matrix.engines.history import History
     from matrix.engines.packing import delete
     from matrix.expectations import load_expectations
-    from matrix.history import late_from
     from matrix.pruning import Policy, Stored, prunable
     from matrix.report.results import prune_lines
 
@@ -229,8 +217,8 @@ def _prune(options: argparse.Namespace) -> int:
     if any(isinstance(place, str) for place in places):
         raise MatrixError("an object store is not pruned from here; prune the folder it comes from")
     named = _named(options.expectations)
-    late = late_from(now)
-    with History(places, _progress) as history:
+    late = reading.late_now()
+    with History(places, say) as history:
         status = _tell(history.errors)
         shown = history.shown(late)
         failing = history.failing(late, load_expectations(options.expectations))
@@ -255,7 +243,7 @@ def _prune(options: argparse.Namespace) -> int:
             )
         gone = prunable(stored, policy)
         files = [path for each in gone for path in paths[each.key]]
-        done = delete(history.rows, files, _progress) if options.yes and files else None
+        done = delete(history.rows, files, say) if options.yes and files else None
         print(prune_lines(gone, files, len(stored) - len(gone), done=done), end="")
     return status
 
@@ -284,14 +272,8 @@ def _places(
 
 def _tell(errors: Sequence[MatrixError]) -> int:
     for error in errors:
-        _progress(str(error))
+        say(str(error))
     return 2 if errors else 0
-
-
-def _progress(line: str) -> None:
-    from matrix.report.text import clean
-
-    print(f"matrix: {clean(line)}", file=sys.stderr)
 
 
 def _day(text: str) -> str:

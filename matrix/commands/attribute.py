@@ -1,0 +1,243 @@
+"""`matrix attribute` and `bisect`: whose fault it is, and since which release."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matrix.commands import arguments, reading
+from matrix.console import say
+from matrix.errors import MatrixError
+from matrix.garbage import collection_off
+
+if TYPE_CHECKING:
+    from matrix.attribution import Attribution, Observation
+    from matrix.engines.history import Found
+    from matrix.engines.reruns import Rerun
+    from matrix.records import Record
+
+__all__ = ["add"]
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands `matrix attribute`, `bisect`."""
+    attribute = commands.add_parser(
+        "attribute",
+        help="say whose fault it is that a cell fails or drifts: torch, vLLM, the pair, or none",
+        epilog="Exit status: 0; 2 where a record is bad, or a run that --run asked for failed"
+        " (what the others told is still said).",
+        allow_abbrev=False,
+    )
+    attribute.add_argument("cell", metavar="CELL", nargs="?", help="such as py311-torch212-vllm020")
+    attribute.add_argument("--all", action="store_true", help="every cell that ran")
+    arguments.add_platform_and_folders(attribute)
+    attribute.add_argument(
+        "--case", metavar="CASE", help="this case alone: moe_startup[mega_aot=1], or moe_startup"
+    )
+    attribute.add_argument(
+        "--changes",
+        action="store_true",
+        help="also what counts otherwise than beside it, though it is expected to",
+    )
+    attribute.add_argument(
+        "--run",
+        dest="run_missing",
+        action="store_true",
+        help="run what would decide, through tox, and say it again",
+    )
+    attribute.add_argument(
+        "--dry-run", action="store_true", help="print the commands of what would decide"
+    )
+    attribute.add_argument("--json", action="store_true", help="as JSON")
+    arguments.finish(attribute, _attribute)
+
+    bisect = commands.add_parser(
+        "bisect",
+        help="find the first torch under a vLLM, or vLLM with a torch, where a case does otherwise",
+        epilog="Exit status: 0; 2 where a record is bad, where there is nothing to find, or where a"
+        " run that --run asked for failed (the search goes on without it).",
+        allow_abbrev=False,
+    )
+    arguments.add_folders(bisect)
+    for name, example in (("torch", "2.11.0..2.15.0"), ("vllm", "0.20.2")):
+        bisect.add_argument(
+            f"--{name}",
+            metavar="RANGE",
+            required=True,
+            help=f"a release, or a range as {example}" if ".." in example else "the same of vLLM",
+        )
+    bisect.add_argument(
+        "--case", metavar="CASE", required=True, help="such as moe_startup[mega_aot=1]"
+    )
+    bisect.add_argument("--platform", choices=("cuda", "cpu"), required=True)
+    bisect.add_argument(
+        "--python", metavar="X.Y", type=arguments.python, default="3.11", help="default: 3.11"
+    )
+    bisect.add_argument(
+        "--run",
+        dest="run_missing",
+        action="store_true",
+        help="run each next one through tox, to the end",
+    )
+    arguments.finish(bisect, _bisect)
+
+
+@collection_off()
+def _attribute(options: argparse.Namespace) -> int:
+    from matrix.attribution import attribute, unanswered
+    from matrix.engines.reruns import run_all
+    from matrix.releases import load_releases
+    from matrix.report.attribution import lines, to_json
+
+    if options.cell is None and not options.all:
+        raise MatrixError("attribute: name a cell, such as py311-torch212-vllm020, or say --all")
+    if options.cell is not None and options.all:
+        # What stands in the place of the cell is a folder: `matrix attribute --all results`.
+        options.folders = [arguments.place(options.cell), *options.folders]
+        options.cell = None
+    names = None
+    if options.cell is not None:
+        names = frozenset([_full_name(options.cell)])
+    failures: list[str] = []
+    for again in (False, True):
+        table, read, status = reading.read_all(options, repeats=None)
+        table = replace(table, grid=reading.grid_of(table.entries))
+        known = {entry.record.cell for entry in table.entries}
+        if names is not None and not names & known:
+            (name,) = names
+            raise MatrixError(f"{name}: never ran, so there is nothing to attribute; tox -e {name}")
+        every = [each for _, each in read.records if names is None or each.cell in names]
+        _must_have_run(every, options.platform, options.case)
+        asked = {"names": names, "platform": options.platform, "case": options.case}
+        judged = reading.judged(options, table, read)
+        found = attribute(
+            judged,
+            load_releases(),
+            table.grid,
+            changes=options.changes,
+            late=reading.late_now(),
+            **asked,
+        )
+        wanted = _reruns(found)
+        if again or not options.run_missing or options.dry_run or not wanted:
+            break
+        print(lines(found), end="", file=sys.stderr)
+        failures = run_all(wanted, Path.cwd())
+        for failure in failures:
+            say(failure)
+        options.folders = _with_new_records(options.folders)
+    silent = unanswered(judged, load_releases(), **asked)
+    print(to_json(found, silent) if options.json else lines(found, silent), end="")
+    if options.run_missing and not wanted:
+        say("no run is missing that could tell more")
+    elif options.dry_run:
+        run_all(wanted, Path.cwd(), dry=True)
+    return 2 if failures else status
+
+
+def _must_have_run(
+    records: Sequence[Record], platform: str | None, case: str | None, *, whole: bool = False
+) -> None:
+    """Raise MatrixError for a platform or a case of which these records, if any, tell nothing.
+
+    A case may be named without its parameters, unless it must be named `whole`.
+    """
+    if platform is not None and records and all(each.platform != platform for each in records):
+        cells = {each.cell for each in records}
+        cell = cells.pop() if len(cells) == 1 else "CELL"
+        raise MatrixError(
+            f"--platform {platform}: nothing of what is asked for ran on it; `matrix run {cell}"
+            f" --platform {platform}` does"
+        )
+    names = {each.case for record in records for each in record.cases}
+    short = set() if whole else {each.partition("[")[0] for each in names}
+    if case is not None and names and case not in names | short:
+        raise MatrixError(
+            f"--case {case!r}: no record has it; they have {', '.join(sorted(names))}"
+        )
+
+
+def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
+    """The missing runs of these attributions, each environment once with all of its cases."""
+    from matrix.engines.reruns import Rerun
+
+    wanted: dict[tuple[str, str, tuple[tuple[str, str], ...]], dict[str, None]] = {}
+    for each in found:
+        for missing in each.missing:
+            key = missing.name, missing.platform, missing.flags
+            wanted.setdefault(key, {})[each.case] = None
+    return [
+        Rerun(name, platform, tuple(cases), flags)
+        for (name, platform, flags), cases in wanted.items()
+    ]
+
+
+def _full_name(name: str) -> str:
+    """The full name of an environment, short or full. Raises CellError where it is none."""
+    from matrix.cells import factors
+    from matrix.releases import load_releases
+
+    return name if factors(name).vllm is not None else load_releases().resolve(name).name
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from matrix.engines.reruns import Rerun, run_all, shown
+    from matrix.grid import environments
+    from matrix.releases import load_releases
+    from matrix.report.attribution import search_lines
+    from matrix.search import line_of, parse_range, search, standing
+
+    ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}
+    moving, line = line_of(environments(load_releases()), options.python, **ends)
+    tried: set[str] = set()
+    failed = False
+    hopeless: set[str] | None = None
+    while True:
+        table, read, status = reading.read_all(options, empty=options.run_missing, repeats=None)
+        if hopeless is None:
+            grid = reading.grid_of(table.entries)
+            climbs = {name: grid.climb(cell, options.platform) for name, cell in line.items()}
+            hopeless = {name for name, each in climbs.items() if each is not None and each.hopeless}
+            _must_have_run([record for _, record in read.records], None, options.case, whole=True)
+        seen, unclear = standing(line, options.case, options.platform, _observed(options, read))
+        found = search(moving, line, seen, {*hopeless, *(tried - set(seen))}, unclear)
+        following = found.bisection.next
+        if following is None or not options.run_missing:
+            break
+        for failure in run_all([Rerun(following, options.platform, (options.case,))], Path.cwd()):
+            say(failure)
+            failed = True
+        tried.add(following)
+        options.folders = _with_new_records(options.folders)
+    print(search_lines(found, options.case, options.platform), end="")
+    if following is not None:
+        print(f"next: {shown(Rerun(following, options.platform, (options.case,)))}")
+    return 2 if failed else status
+
+
+def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]:
+    """What the records show of each case, each judged by the expectations."""
+    from matrix.attribution import observe
+    from matrix.expectations import load_expectations
+    from matrix.grid import ran_cell
+    from matrix.verdicts import Remembered, judge
+
+    expectations, late = Remembered(load_expectations(options.expectations)), reading.late_now()
+    for path, record in read.records:
+        cell = ran_cell(record) if record.platform == options.platform else None
+        if cell is not None:
+            runs = read.runs.get(path, 1)
+            yield from observe(record, judge(record, expectations), cell, late, runs)
+
+
+def _with_new_records(folders: list[Path | str]) -> list[Path | str]:
+    """The folders that were named, and the one that runs through tox write to, where it is there.
+
+    Where none was named it is one of those that are looked for anyway.
+    """
+    new = Path("records")
+    return [*folders, new] if folders and new not in folders and new.is_dir() else folders

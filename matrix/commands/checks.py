@@ -1,0 +1,104 @@
+"""`matrix sync` and `check`: whether tox.ini says what the data says, and the data is sound."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from matrix.commands import arguments, reading
+from matrix.console import say
+from matrix.errors import MatrixError
+
+__all__ = ["add"]
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands `matrix sync`, `check`."""
+    sync = commands.add_parser(
+        "sync",
+        help="write the environments of tox.ini from the releases",
+        epilog="Exit status: 0, or 1 where --check finds it stale.",
+    )
+    sync.add_argument(
+        "--check", action="store_true", help="write nothing; show what would be changed"
+    )
+    sync.set_defaults(run=_sync, parser=sync)
+
+    check = commands.add_parser(
+        "check",
+        help="check the releases, the cells, the expectations, explanations, notes and waivers",
+    )
+    check.add_argument(
+        "--waivers", metavar="FILE", type=Path, help="check these (default: the package's own)"
+    )
+    arguments.finish(check, _check)
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from matrix.records import write_text
+    from matrix.releases import load_releases
+    from matrix.sync import difference, synced
+
+    path, releases = Path("tox.ini"), load_releases()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MatrixError(f"{path}: is not text ({error}); restore it") from error
+    fresh = synced(text, releases)
+    changes = difference(text, fresh)
+    if not changes:
+        print(f"{path} is up to date with matrix/data: {len(releases.on_pin())} on-pin cells")
+        return 0
+    if options.check:
+        say(f"{path} is stale, it does not say what matrix/data says; run matrix sync")
+    else:
+        write_text(path, fresh)
+        print(f"{path} was written anew: {len(releases.on_pin())} on-pin cells")
+    print("\n".join(changes))
+    return 1 if options.check else 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from matrix.expectations import load_expectations
+    from matrix.notes import load_notes
+    from matrix.releases import load_releases
+    from matrix.waivers import load_waivers
+
+    releases = load_releases()
+    cells = releases.cells()
+    for cell in cells:
+        releases.companions(cell)
+    print(f"releases      {len(releases.torch)} of torch, {len(releases.vllm)} of vLLM")
+    print(f"cells         {len(cells)}, each with its companions")
+    expectations = load_expectations(options.expectations)
+    print(f"expectations  {len(expectations.rules)} rules, no two of them tie")
+    otherwise = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
+    print(f"upstream      counters measured otherwise than upstream publishes: {otherwise}")
+    for line in _check_differences():
+        print(line)
+    print(f"notes         {len(load_notes())} on pairs of releases")
+    waivers = load_waivers(options.waivers)
+    expired = [each.id for each in waivers.every if each.expired(reading.today())]
+    over = f", expired: {', '.join(expired)}" if expired else ""
+    print(f"waivers       {len(waivers.every)} known failures that are accepted{over}")
+    return 0
+
+
+def _check_differences() -> list[str]:
+    """What the published records of this folder say of the explanations, without jsonschema."""
+    from matrix.agreement import agree
+    from matrix.differences import load_explanations
+    from matrix.records import read
+
+    explanations = load_explanations()
+    records = [read(path) for path in sorted(Path("results").rglob("*.json"))]
+    told = agree(records, explanations)
+    used = {why.id for each in told.differences for why in each.why}
+    idle = [each.id for each in explanations.every if each.id not in used]
+    said = f"differences   explanations: {len(explanations.every)}"
+    if not told.pairs:
+        return [f"{said}; no torch and vLLM have results of both platforms to hold them against"]
+    said += (
+        f"; counters that differ: {len(told.differences)}, not explained: {len(told.unexplained)}"
+    )
+    return [said, *(f"              {each} explains nothing" for each in idle)]

@@ -1,0 +1,165 @@
+"""`matrix refresh` and `linkage`: what an index and its wheels say, as data of the package."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matrix.commands import arguments, reading
+from matrix.console import say
+from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    from matrix.linkage import Linkage
+
+__all__ = ["add"]
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands `matrix refresh`, `linkage`."""
+    refresh = commands.add_parser(
+        "refresh",
+        help="read new releases of torch and vLLM from the package index into the data",
+        epilog="Exit status: 0; 1 where --check finds a change; 2 where something could not be"
+        " read (the rest is kept).",
+        allow_abbrev=False,
+    )
+    refresh.add_argument(
+        "--check", action="store_true", help="write nothing, and say what would change"
+    )
+    refresh.add_argument(
+        "--index",
+        metavar="URL",
+        help="the index's simple API (default: what uv or pip is set up for, else PyPI)",
+    )
+    refresh.add_argument(
+        "--jobs",
+        metavar="N",
+        type=arguments.count,
+        default=4,
+        help="how many releases are read at a time (default: 4)",
+    )
+    refresh.add_argument(
+        "--releases",
+        metavar="FILE",
+        type=Path,
+        help="another file than matrix/data/releases.json",
+    )
+    refresh.set_defaults(run=_refresh, parser=refresh)
+
+    linkage = commands.add_parser(
+        "linkage",
+        help="which vLLM links with which torch, by the symbols of their wheels",
+        epilog="Exit status: 0, or 1 where the pair that was asked about does not link, or 2 where"
+        " a table or a wheel is bad (the rest is still told).",
+        allow_abbrev=False,
+    )
+    linkage.add_argument("--vllm", metavar="VERSION", help="such as 0.20.2 (default: all)")
+    linkage.add_argument("--torch", metavar="VERSION", help="such as 2.11.0 (default: all)")
+    linkage.add_argument(
+        "--python",
+        metavar="VERSION",
+        type=arguments.python,
+        default="3.12",
+        help="some files are for one Python only (default: 3.12)",
+    )
+    linkage.add_argument("--json", action="store_true", help="print JSON")
+    linkage.add_argument(
+        "--read",
+        metavar="WHEEL",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="make the tables of these wheels of torch or vLLM",
+    )
+    linkage.add_argument(
+        "--fill",
+        action="store_true",
+        help="fetch each wheel that has no table yet from the index, one at a time, and read it",
+    )
+    linkage.add_argument(
+        "--index",
+        metavar="URL",
+        help="with --fill: the index to read (default: what uv or pip is set up for)",
+    )
+    linkage.add_argument(
+        "--tables",
+        metavar="DIR",
+        type=Path,
+        help="where the tables are (default: the package's own)",
+    )
+    linkage.set_defaults(run=_linkage, parser=linkage)
+
+
+def _refresh(options: argparse.Namespace) -> int:
+    from contextlib import closing
+
+    from matrix.engines.index import Index
+    from matrix.engines.refreshes import refresh
+    from matrix.releases import RELEASES_FILE
+    from matrix.report.releases import render
+
+    path = options.releases or RELEASES_FILE
+    with closing(Index(options.index)) as index:
+        done = refresh(path, index, check=options.check, jobs=options.jobs)
+    print(render(done, reading.from_here(path), check=options.check), end="")
+    for failure in done.failures:
+        say(failure)
+    if done.failures:
+        return 2
+    return 1 if options.check and done.changes else 0
+
+
+def _linkage(options: argparse.Namespace) -> int:
+    from matrix.linkage import DATA
+
+    folder = options.tables or DATA
+    if options.read or options.fill:
+        if options.vllm or options.torch or options.json:
+            raise MatrixError("--read and --fill make tables; ask about a pair in a second call")
+        return _make_tables(options, folder)
+    return _ask_linkage(options, folder)
+
+
+def _make_tables(options: argparse.Namespace, folder: Path) -> int:
+    from matrix.engines.index import Index
+    from matrix.engines.symbols import fill, read_wheels
+
+    faults = read_wheels(options.read, folder) if options.read else []
+    if options.fill:
+        faults += fill(Index(options.index), folder)
+    for fault in faults:
+        say(fault)
+    return 2 if faults else 0
+
+
+def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
+    from matrix.linkage import load_tables
+    from matrix.releases import load_releases
+    from matrix.report.linkage import grid, one, to_json
+    from matrix.symbols import SymbolsError
+
+    tables = load_tables(folder)
+    if options.vllm and options.torch:
+        found = tables.link(options.vllm, options.torch, options.python)
+        print(to_json([found], extensions=True) if options.json else one(found), end="")
+        return 0 if found.ok else 1
+    vllms = [options.vllm] if options.vllm else tables.vllm_versions
+    torches = [options.torch] if options.torch else tables.torch_versions
+    linkages: list[Linkage] = []
+    faults: dict[str, None] = {}
+    for vllm in vllms:
+        for torch in torches:
+            try:
+                linkages.append(tables.link(vllm, torch, options.python))
+            except SymbolsError as error:
+                faults[str(error)] = None
+    for fault in faults:
+        say(fault)
+    if not linkages:
+        raise MatrixError(f"{folder}: no symbol tables to answer from; matrix linkage --fill")
+    pins = {each.version: each.torch for each in load_releases().vllm}
+    told = to_json(linkages, extensions=False) if options.json else None
+    print(told or grid(linkages, pins, options.python), end="")
+    return 2 if faults else 0

@@ -1,0 +1,133 @@
+"""`matrix qualify`: a release is held against an earlier one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from matrix.commands import arguments, reading
+from matrix.console import say
+from matrix.garbage import collection_off
+
+__all__ = ["add"]
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `matrix qualify`."""
+    qualify = commands.add_parser(
+        "qualify",
+        help="hold a release against an earlier one: what broke, was mended, drifts, is not known",
+        epilog="Exit status: 0 qualified, 1 not, 3 not enough evidence; 2 for an input that cannot"
+        " be used, also where a record is bad and nothing fails.",
+        allow_abbrev=False,
+    )
+    candidate = qualify.add_mutually_exclusive_group(required=True)
+    candidate.add_argument("--torch", metavar="VERSION", help="the candidate, such as 2.12.1")
+    candidate.add_argument("--vllm", metavar="VERSION", help="the candidate, such as 0.20.2")
+    qualify.add_argument(
+        "--baseline",
+        metavar="VERSION",
+        required=True,
+        help="the release of the same project to hold it against",
+    )
+    qualify.add_argument(
+        "--platform",
+        choices=("cpu", "cuda", "all"),
+        default="all",
+        help="default: all that have records of the baseline",
+    )
+    qualify.add_argument(
+        "--python",
+        metavar="X.Y",
+        type=arguments.python,
+        action="append",
+        default=[],
+        help="only this Python (may be there twice)",
+    )
+    qualify.add_argument(
+        "--under",
+        metavar="SPEC",
+        help="only under these releases of the other project: 0.20 or '>=0.20'",
+    )
+    qualify.add_argument(
+        "--waivers",
+        metavar="FILE",
+        type=Path,
+        help="failures that are accepted (default: the package's own)",
+    )
+    arguments.add_folders(qualify)
+    form = qualify.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="as Markdown, for an issue")
+    form.add_argument("--json", action="store_true", help="as JSON")
+    arguments.finish(qualify, _qualify)
+
+
+@collection_off()
+def _qualify(options: argparse.Namespace) -> int:
+    from matrix.answers import load_answers
+    from matrix.engines.qualifying import read
+    from matrix.expectations import load_expectations
+    from matrix.plan import parse_specifier
+    from matrix.qualify import QualifyError, qualify
+    from matrix.records import PLATFORMS
+    from matrix.releases import load_releases
+    from matrix.report import qualify as report
+    from matrix.sides import Asked
+    from matrix.waivers import load_waivers
+
+    project = "torch" if options.torch is not None else "vllm"
+    asked = Asked(
+        project,
+        _version(getattr(options, project), f"--{project}"),
+        _version(options.baseline, "--baseline"),
+        PLATFORMS if options.platform == "all" else (options.platform,),
+        tuple(options.python),
+        parse_specifier(options.under, "--under") if options.under else None,
+    )
+    expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
+    folders = arguments.given_or_default(options.folders)
+    releases, late = load_releases(), reading.late_now()
+    found = read(folders, asked, releases, say, late)
+    for error in found.errors:
+        say(str(error))
+    if not found.count and not found.errors:
+        raise QualifyError(f"no record in {arguments.named(folders)}; `matrix run CELL` makes one")
+    answers = load_answers(releases)
+    told = qualify(
+        asked,
+        [(Path(reading.from_here(path)), record) for path, record in found.records],
+        expectations,
+        releases,
+        waivers,
+        reading.today(),
+        unread=len(found.errors),
+        asks=answers,
+        aside=found.aside,
+        late=late,
+    )
+    for fault in answers.faults:
+        say(fault)
+    make = report.render if options.json else report.page if options.markdown else report.lines
+    given = [
+        *(
+            part
+            for key in ("expectations", "waivers")
+            if (path := getattr(options, key)) is not None
+            for part in (f"--{key}", str(path))
+        ),
+        *map(str, options.folders),
+    ]
+    print(make(told, given), end="")
+    return told.exit_status
+
+
+def _version(text: str, option: str) -> str:
+    """A release as it was named, without a local part such as +cu128."""
+    from packaging.version import InvalidVersion, Version
+
+    from matrix.qualify import QualifyError
+
+    try:
+        return Version(text).public
+    except InvalidVersion:
+        raise QualifyError(f"{option} {text!r}: is no release; write it as 2.12.1") from None

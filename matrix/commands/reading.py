@@ -1,0 +1,124 @@
+"""What several commands ask alike: records, the grid, verdicts, the clock, a path as shown."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matrix.commands import arguments
+from matrix.console import say
+from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    from matrix.attribution import Judged
+    from matrix.engines.history import Found
+    from matrix.grid import Grid
+    from matrix.report.table import Entry, Table
+
+__all__ = [
+    "from_here",
+    "grid_of",
+    "judged",
+    "late_now",
+    "read_all",
+    "read_some",
+    "read_table",
+    "today",
+]
+
+
+def read_all(
+    options: argparse.Namespace, *, empty: bool = False, repeats: int | None = 0
+) -> tuple[Table, Found, int]:
+    """The table of the folders that were named, what it was made of, and the exit status.
+
+    The status is 2 where a record is bad, which is said. `repeats` as for `newest_records`. Raises
+    MatrixError where there is no good record; with `empty` there may be none yet.
+    """
+    from matrix.differences import load_explanations
+    from matrix.engines.history import newest_records
+    from matrix.expectations import load_expectations
+    from matrix.releases import load_releases
+    from matrix.report.results import late_lines
+    from matrix.report.table import tabulate
+
+    folders = arguments.given_or_default(options.folders)
+    expectations, explanations = load_expectations(options.expectations), load_explanations()
+    late = late_now()
+    found = newest_records(folders, late, say, repeats=repeats)
+    for line in (*map(str, found.errors), *late_lines(found.late)):
+        say(line)
+    if not found.records and not (empty and not found.errors):
+        named = arguments.named(folders)
+        raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
+    table = tabulate(found.records, expectations, explanations, load_releases(), late)
+    return table, found, 2 if found.errors else 0
+
+
+def read_table(options: argparse.Namespace) -> tuple[Table, int]:
+    """As `read_all`, without what the table was made of."""
+    table, _, status = read_all(options)
+    return table, status
+
+
+def read_some(options: argparse.Namespace) -> tuple[Table, int]:
+    """As `read_table`, for what can be told without a single record too."""
+    from matrix.report.table import Table
+
+    if not arguments.given_or_default(options.folders):
+        return Table(()), 0
+    return read_table(options)
+
+
+def grid_of(entries: Iterable[Entry]) -> Grid:
+    """The grid of all known releases, with these entries as the records."""
+    from matrix.answers import load_answers
+    from matrix.grid import runs, survey
+    from matrix.releases import load_releases
+
+    releases = load_releases()
+    answers = load_answers(releases)
+    seen = runs(((entry.record, entry.verdict) for entry in entries), releases)
+    grid = survey(releases, resolves=answers.resolves, links=answers.links, seen=seen)
+    for fault in answers.faults:
+        say(fault)
+    return grid
+
+
+def judged(options: argparse.Namespace, table: Table, read: Found) -> list[Judged]:
+    """The table's records and all others that have a say, with verdicts."""
+    from matrix.attribution import Judged
+    from matrix.expectations import load_expectations
+    from matrix.verdicts import Remembered, judge
+
+    expectations = Remembered(load_expectations(options.expectations))
+    shown = {id(entry.record): entry.verdict for entry in table.entries}
+    return [
+        Judged(record, shown.get(id(record)) or judge(record, expectations), read.runs.get(path, 1))
+        for path, record in read.records
+        if path in read.runs or id(record) in shown
+    ]
+
+
+def today() -> date:
+    """The day, in UTC, by which a waiver holds or has expired."""
+    return datetime.now(timezone.utc).date()
+
+
+def late_now() -> str:
+    """The start after which a record comes from the future, by this machine's clock."""
+    from matrix.history import late_from
+
+    return late_from(datetime.now(timezone.utc))
+
+
+def from_here(path: Path | str) -> str:
+    """The path as a person would type it here; the address of an object store as it is."""
+    if isinstance(path, str) and "://" in path:
+        return path
+    whole = Path(path).absolute()
+    here = Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else path)

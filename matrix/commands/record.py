@@ -1,0 +1,88 @@
+"""`matrix show` and `calibrate`: what one record tells."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from matrix.commands import arguments, reading
+from matrix.console import say
+
+if TYPE_CHECKING:
+    from matrix.expectations import Expectations
+    from matrix.records import Record
+    from matrix.verdicts import CellVerdict
+
+__all__ = ["add", "print_record", "show_record"]
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands `matrix show`, `calibrate`."""
+    show = commands.add_parser("show", help="show one record and its verdict")
+    show.add_argument("record", metavar="RECORD", help="also one inside an archive")
+    show.add_argument(
+        "--counters", action="store_true", help="every counter, not only those that differ"
+    )
+    show.add_argument("--seconds", action="store_true", help="where the seconds of each start went")
+    arguments.finish(show, show_record)
+
+    calibrate = commands.add_parser(
+        "calibrate", help="propose the expectations that a record would justify"
+    )
+    calibrate.add_argument("record", metavar="RECORD", help="also one inside an archive")
+    calibrate.add_argument("--all", action="store_true", help="propose every counter")
+    arguments.finish(calibrate, _calibrate)
+
+
+def show_record(options: argparse.Namespace) -> int:
+    """What `matrix show` does. Returns the exit status."""
+    from matrix.engines.history import one_record
+    from matrix.expectations import load_expectations
+
+    expectations = load_expectations(options.expectations)
+    record, name = one_record(options.record, say), reading.from_here(options.record)
+    print_record(record, name, expectations, every=options.counters, split=options.seconds)
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from matrix.calibrate import calibrate
+    from matrix.engines.history import one_record
+    from matrix.expectations import load_expectations
+
+    expectations = load_expectations(options.expectations)
+    record, name = one_record(options.record, say), reading.from_here(options.record)
+    print(calibrate(record, expectations, name=name, every=options.all), end="")
+    return 0
+
+
+def print_record(
+    record: Record,
+    name: str,
+    expectations: Expectations,
+    *,
+    every: bool = False,
+    split: bool = False,
+) -> CellVerdict:
+    """Print what a record tells, by these expectations, and return its verdict.
+
+    With `every` each counter is shown, with `split` where the seconds of each start went.
+    """
+    from matrix.releases import load_releases
+    from matrix.report.terminal import render
+    from matrix.verdicts import judge
+
+    verdict = judge(record, expectations)
+    told = render(
+        record,
+        verdict,
+        name,
+        colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        every=every,
+        split=split,
+        pin=load_releases().overridden_pin(record.cell),
+    )
+    print(told, end="")
+    return verdict

@@ -1,0 +1,255 @@
+"""`matrix table`, `ci`, `predict`, `grid` and `plan`: what many records tell together."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matrix.commands import arguments, reading
+from matrix.console import say
+from matrix.errors import MatrixError
+from matrix.garbage import collection_off
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
+    from matrix.attribution import Attribution
+    from matrix.engines.history import Found
+    from matrix.report.table import Table
+
+__all__ = ["add"]
+
+_REPEATS = 10  # runs: enough to see what is flaky; a year of nightlies would only cost time
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands `matrix table`, `ci`, `predict`, `grid`, `plan`."""
+    table = commands.add_parser(
+        "table",
+        help="make the compatibility table of all records",
+        epilog="Exit status: 0, or 2 where a record or a folder is bad (the rest is still told).",
+    )
+    arguments.add_folders(table)
+    table.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("docs"),
+        help="where to write index.html, compatibility.md, .json and .csv, agreement.md and badges"
+        " (default: docs)",
+    )
+    arguments.finish(table, _table)
+
+    ci = commands.add_parser(
+        "ci",
+        help="tell a CI service what the records show, failures by signature",
+        epilog="GitHub: a job summary, and annotations on stdout. Buildkite: an annotation, by"
+        " buildkite-agent where there is one. Exit status: 0, whatever the verdicts, or 2 where a"
+        " record or a folder is bad (the rest is still told).",
+        allow_abbrev=False,
+    )
+    arguments.add_folders(ci)
+    ci.add_argument(
+        "--format",
+        choices=("github", "buildkite", "junit"),
+        help="default: that of the service it runs under",
+    )
+    ci.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="write the Markdown or XML there (default: where the service reads it, else stdout)",
+    )
+    arguments.finish(ci, _ci)
+
+    predict = commands.add_parser(
+        "predict",
+        help="hold what the CPU counts against CUDA: how much a run without a GPU predicts",
+        epilog="Exit status: 0, or 2 where a record is bad or nothing ran on both platforms.",
+    )
+    arguments.add_folders(predict)
+    predict.set_defaults(expectations=None, run=_predict, parser=predict)
+
+    grid = commands.add_parser(
+        "grid", help="show how far every torch gets with every vLLM, and where it fails, why"
+    )
+    arguments.add_platform_and_folders(grid)
+    arguments.add_releases(grid, ("torch", "vllm"))
+    arguments.finish(grid, _grid)
+
+    plan = commands.add_parser(
+        "plan",
+        help="show which cells would run and why, or name them for tox",
+        epilog='tox -e "$(matrix plan --stale --platform cpu --names)" -- --platform cpu runs it.'
+        " Exit status: 0, also where nothing is to run; 2 where a record is bad.",
+        allow_abbrev=False,
+    )
+    arguments.add_platform_and_folders(plan)
+    arguments.add_releases(plan, ("torch", "vllm", "python"))
+    plan.add_argument(
+        "--stale",
+        action="store_true",
+        help="only what never ran, or ran with other tests or other versions, or in part",
+    )
+    plan.add_argument(
+        "--off-pin", action="store_true", help="also each torch that the vLLM does not pin"
+    )
+    plan.add_argument(
+        "--new",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="only the cells of this release, off-pin ones where none pins it: torch==2.15.0",
+    )
+    plan.add_argument(
+        "--neighbours",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="only the cells beside those of this release: the same vLLM under the next torch, or"
+        " the same torch under the next vLLM",
+    )
+    plan.add_argument(
+        "--all", action="store_true", help="also what cannot work, with the rung and the reason"
+    )
+    shape = plan.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--names", action="store_true", help="the environments' names, comma-joined, for tox -e"
+    )
+    shape.add_argument("--json", action="store_true", help="as JSON, with what cannot work too")
+    arguments.finish(plan, _plan)
+
+
+@collection_off()
+def _table(options: argparse.Namespace) -> int:
+    from matrix.grid import environments
+    from matrix.notes import load_notes
+    from matrix.records import write_text
+    from matrix.releases import load_releases
+    from matrix.report import agreement, badges, csv_table, markdown, page, table_json
+
+    table, found, status = reading.read_all(options, repeats=_REPEATS)
+    table = replace(table, grid=reading.grid_of(table.entries), notes=load_notes())
+    table = replace(table, attributions=_attributed(options, table, found))
+    named = environments(load_releases())
+    made = badges.render(table)
+    for name, text in (
+        ("compatibility.md", markdown.render(table)),
+        ("compatibility.json", table_json.render(table)),
+        (csv_table.PAGE, csv_table.render(table, named)),
+        (agreement.PAGE, agreement.page(table.agreement)),
+        (page.PAGE, page.render(table, named, found.times.series)),
+        *made.items(),
+    ):
+        write_text(options.out / name, text)
+        print(options.out / name)
+    # A record that cannot be read just now may be all that a badge stands for.
+    for path in sorted((options.out / badges.FOLDER).glob("*.svg")) if not found.errors else ():
+        if f"{badges.FOLDER}/{path.name}" not in made and _is_badge(path):
+            path.unlink()
+            print(f"{path}: deleted, no record is of that pair any more")
+    return status
+
+
+def _is_badge(path: Path) -> bool:
+    """Whether an earlier table made the file; what cannot be read is not touched."""
+    from matrix.report.badges import is_own
+
+    try:
+        return not path.is_symlink() and is_own(path.name, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _attributed(options: argparse.Namespace, table: Table, read: Found) -> tuple[Attribution, ...]:
+    """Whose fault is what fails or drifts in the table's cells, by the runs that have a say."""
+    from matrix.attribution import attribute
+    from matrix.releases import load_releases
+
+    judged = reading.judged(options, table, read)
+    return attribute(judged, load_releases(), table.grid, late=reading.late_now())
+
+
+@collection_off()
+def _ci(options: argparse.Namespace) -> int:
+    from matrix.engines import ci
+
+    form = options.format or ci.service(os.environ)
+    table, status = reading.read_table(options)
+    ci.tell(table, form, options.out, os.environ)
+    return status
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from matrix.report.agreement import lines
+
+    table, status = reading.read_table(options)
+    if not table.agreement.pairs:
+        raise MatrixError(
+            "no torch and vLLM ran on both platforms; `matrix run CELL --platform cpu` and"
+            " `--platform cuda` make records to compare"
+        )
+    print(lines(table.agreement), end="")
+    return status
+
+
+def _grid(options: argparse.Namespace) -> int:
+    from matrix.records import PLATFORMS
+    from matrix.report.grid import lines
+
+    asked = _specifiers(options, ("torch", "vllm"))
+    table, status = reading.read_some(options)
+    grid = reading.grid_of(table.entries).only(asked.get("torch"), asked.get("vllm"))
+    for name, releases in (("torch", grid.torch), ("vllm", grid.vllm)):
+        if not releases:
+            raise MatrixError(
+                f"--{name} {getattr(options, name)}: no known release is that; "
+                f"`matrix refresh` reads new ones"
+            )
+    print(lines(grid, (options.platform,) if options.platform else PLATFORMS), end="")
+    return status
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from matrix.plan import Wanted, parse_release, plan
+    from matrix.provenance import fingerprint
+    from matrix.records import PLATFORMS
+    from matrix.releases import load_releases
+    from matrix.report import plan as report
+
+    wanted = Wanted(
+        **_specifiers(options, ("torch", "vllm", "python")),
+        platforms=(options.platform,) if options.platform else PLATFORMS,
+        stale=options.stale,
+        off_pin=options.off_pin,
+        new=tuple(parse_release(each, "--new") for each in options.new),
+        neighbours=tuple(parse_release(each, "--neighbours") for each in options.neighbours),
+    )
+    table, status = reading.read_some(options)
+    print_of = fingerprint(Path(__file__).resolve().parents[2])
+    records = [entry.record for entry in table.entries]
+    planned = plan(reading.grid_of(table.entries), load_releases(), records, print_of, wanted)
+    if options.names:
+        if names := report.names(planned):
+            print(names)
+        else:
+            say(report.summary(planned))
+    elif options.json:
+        print(report.content(planned, print_of), end="")
+    else:
+        print(report.lines(planned, every=options.all), end="")
+    return status
+
+
+def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
+    """The releases that these options ask for, by option."""
+    from matrix.plan import parse_specifier
+
+    asked = {key: getattr(options, key) for key in keys}
+    return {
+        key: parse_specifier(text, f"--{key}") for key, text in asked.items() if text is not None
+    }

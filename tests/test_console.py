@@ -1,0 +1,8 @@
+import pytest
+
+from matrix.console import say
+
+
+def test_a_line_is_one_safe_line_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b[31m case\nof  a record\x07")
+    assert capsys.readouterr() == ("", "matrix: a case of a record\n")

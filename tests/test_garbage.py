@@ -1,0 +1,54 @@
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from matrix.cli import main
+from matrix.errors import MatrixError
+from matrix.garbage import collection_off
+
+
+@pytest.fixture(autouse=True, params=[True, False])
+def was_on(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether garbage is collected before, and so after."""
+    before = gc.isenabled()
+    on: bool = request.param
+    gc.enable() if on else gc.disable()
+    yield on
+    gc.enable() if before else gc.disable()
+
+
+def test_it_is_off_meanwhile_and_then_as_it_was(was_on: bool) -> None:
+    @collection_off()
+    def asked() -> bool:
+        return gc.isenabled()
+
+    for _ in range(2):
+        assert (asked(), gc.isenabled()) == (False, was_on)
+    with collection_off(), collection_off():
+        assert not gc.isenabled()
+    assert gc.isenabled() == was_on
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["table"],
+        ["ci", "--format", "junit"],
+        ["attribute", "--all"],
+        ["qualify", "--torch", "2.12.1", "--baseline", "2.11.0"],
+    ],
+)
+def test_the_commands_that_read_many_records_do_without(
+    was_on: bool, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def read(*_: object, **__: object) -> None:
+        seen.append(gc.isenabled())
+        raise MatrixError("enough")
+
+    monkeypatch.setattr("matrix.engines.history.newest_records", read)
+    monkeypatch.setattr("matrix.engines.qualifying.read", read)
+    assert main(command) == 2
+    assert (seen, gc.isenabled()) == ([False], was_on)
