@@ -9,7 +9,6 @@ from pathlib import Path
 
 __all__ = [
     "DEFAULT_FOLDERS",
-    "add_expectations",
     "add_folders",
     "add_platform_and_folders",
     "add_releases",
@@ -46,16 +45,6 @@ def add_folders(
     )
 
 
-def add_expectations(parser: argparse.ArgumentParser) -> None:
-    """Let the command judge by other expectations."""
-    parser.add_argument(
-        "--expectations",
-        metavar="FILE",
-        type=Path,
-        help="judge by these rules (default: the package's own)",
-    )
-
-
 def add_releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
     """Let the command take some releases only, by these keys: torch, vllm, python."""
     examples = {"torch": "'>=2.11'", "vllm": "0.20", "python": "3.12"}
@@ -73,7 +62,12 @@ def add_platform_and_folders(parser: argparse.ArgumentParser) -> None:
 
 def finish(parser: argparse.ArgumentParser, run: object) -> None:
     """Let the command judge by other expectations, and say what does it: `run`."""
-    add_expectations(parser)
+    parser.add_argument(
+        "--expectations",
+        metavar="FILE",
+        type=Path,
+        help="judge by these rules (default: the package's own)",
+    )
     parser.set_defaults(run=run, parser=parser)
 
 

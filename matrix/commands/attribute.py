@@ -24,7 +24,7 @@ __all__ = ["add"]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands `matrix attribute`, `bisect`."""
+    """Add the commands `matrix attribute` and `bisect`."""
     attribute = commands.add_parser(
         "attribute",
         help="say whose fault it is that a cell fails or drifts: torch, vLLM, the pair, or none",

@@ -14,7 +14,7 @@ __all__ = ["add"]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands `matrix run`, `bundle`, `resolve`."""
+    """Add the commands `matrix run`, `bundle` and `resolve`."""
     run = commands.add_parser(
         "run",
         help="run one cell in this environment, write its record and judge it",

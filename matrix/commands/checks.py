@@ -13,7 +13,7 @@ __all__ = ["add"]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands `matrix sync`, `check`."""
+    """Add the commands `matrix sync` and `check`."""
     sync = commands.add_parser(
         "sync",
         help="write the environments of tox.ini from the releases",

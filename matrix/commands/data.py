@@ -17,7 +17,7 @@ __all__ = ["add"]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands `matrix refresh`, `linkage`."""
+    """Add the commands `matrix refresh` and `linkage`."""
     refresh = commands.add_parser(
         "refresh",
         help="read new releases of torch and vLLM from the package index into the data",

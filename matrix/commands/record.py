@@ -19,7 +19,7 @@ __all__ = ["add", "print_record", "show_record"]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands `matrix show`, `calibrate`."""
+    """Add the commands `matrix show` and `calibrate`."""
     show = commands.add_parser("show", help="show one record and its verdict")
     show.add_argument("record", metavar="RECORD", help="also one inside an archive")
     show.add_argument(

@@ -27,7 +27,7 @@ _REPEATS = 10  # runs: enough to see what is flaky; a year of nightlies would on
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands `matrix table`, `ci`, `predict`, `grid`, `plan`."""
+    """Add the commands `matrix table`, `ci`, `predict`, `grid` and `plan`."""
     table = commands.add_parser(
         "table",
         help="make the compatibility table of all records",
