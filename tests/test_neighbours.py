@@ -125,8 +125,10 @@ def test_other_tests_are_told_first_unless_a_run_of_each_kind_had_the_same() -> 
     assert beside(own, there)[TESTS] == []
     for more in ({"shows": [replace(own, tests="g")]}, {"clean": [replace(there, tests="f")]}):
         assert TESTS not in beside(own, there, **more)
-    # That none of them knows its tests says nothing against it.
-    assert TESTS in beside(own, there, [replace(own, tests="h")], [replace(there, tests=None)])
+    # That one does not tell its tests says nothing against it, but that one of each does not.
+    unknown = replace(own, tests=None)
+    assert TESTS in beside(own, there, [replace(own, tests="h")], [unknown])
+    assert TESTS not in beside(own, there, [unknown], [unknown])
     assert beside(own, replace(there, tests="f")) == {MACHINE: [f"{SYSTEM} S there, Debian here"]}
 
 

@@ -76,6 +76,9 @@ def test_a_line_along_vllm_in_words() -> None:
     assert of_line(own, replace(DRIFT, observed=None), found) == (
         f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and nothing with 0.20.0"
     )
+    assert of_line(own, replace(DRIFT, observed=0), found) == (
+        f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and 0 with 0.20.0"
+    )
 
 
 def test_the_neighbours_that_show_it_too_are_named_without_the_cell() -> None:
