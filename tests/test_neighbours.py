@@ -123,8 +123,8 @@ def test_other_tests_are_told_first_unless_a_run_of_each_kind_had_the_same() -> 
     own, there = ran(setting={SYSTEM: "Debian"}, tests="f"), ran(setting={SYSTEM: "S"}, tests="g")
     assert list(beside(own, there)) == [TESTS, MACHINE]
     assert beside(own, there)[TESTS] == []
-    for more in ({"shows": [replace(own, tests="g")]}, {"clean": [replace(there, tests="f")]}):
-        assert TESTS not in beside(own, there, **more)
+    assert TESTS not in beside(own, there, [replace(own, tests="g")])
+    assert TESTS not in beside(own, there, clean=[replace(there, tests="f")])
     # That one does not tell its tests says nothing against it, but that one of each does not.
     unknown = replace(own, tests=None)
     assert TESTS in beside(own, there, [replace(own, tests="h")], [unknown])
