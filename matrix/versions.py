@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 __all__ = ["version"]
 
@@ -16,4 +16,9 @@ def version(text: str) -> Version:
     >>> version("2.9.1") < version("2.10")
     True
     """
-    return Version(text)
+    try:
+        return Version(text)
+    except InvalidVersion:
+        raise
+    except ValueError:  # of more digits than Python reads
+        raise InvalidVersion(f"Invalid version: {text[:40]!r}…") from None

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import doctest
+import itertools
+import random
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +68,70 @@ def test_one_more_run_tells_the_own_flags(drawn: list[tuple[int, bool, bool]]) -
     assert 1 <= len(found) <= 2
     if len(found) == 2:
         assert len(own_runs([*every, ran(29, whole=False)], "3.11")) == 1
+
+
+def on(python: str, day: int, flags: Mapping[str, object] = ON, **more: Any) -> Observation:
+    return replace(ran(day, flags), cell=replace(CELL, python=python), **more)
+
+
+def test_runs_are_newest_first_and_their_pythons_oldest_first() -> None:
+    old, new, late = on("3.10", 1), on("3.9", 2), on("3.11", 3, late=True)
+    idle = on("3.12", 4, ended=NOTHING)
+    for every in itertools.permutations((old, new, late, idle)):
+        runs = Runs(every)
+        assert list(runs) == [idle, new, old, late]
+        assert list(runs) == list(runs)  # it can be read again
+        # Also one on which nothing tells.
+        assert runs.pythons == ("3.9", "3.10", "3.11", "3.12")
+
+
+def test_the_nearest_is_of_this_python_and_else_of_the_oldest_that_speaks() -> None:
+    here, older, newer = on("3.11", 1), on("3.10", 2), on("3.12", 3)
+    assert Runs([newer, here, older]).nearest("3.11") == here
+    assert Runs([newer, older]).nearest("3.11") == older
+    assert Runs([newer, older]).nearest("3.12") == newer
+    # Of two sets of flags nobody knows which is its own, so that another Python speaks.
+    assert Runs([newer, older, on("3.10", 4, OFF)]).nearest("3.10") == newer
+    assert Runs([on("3.10", 2, ended=NOTHING), newer]).nearest("3.10") == newer
+    for none in ([], [on("3.11", 1, ended=NOTHING)], [here, on("3.11", 2, OFF)]):
+        assert Runs(none).nearest("3.11") is None
+
+
+_PYTHONS = ("3.9", "3.10", "3.11")
+_some_runs = st.lists(
+    st.builds(
+        on,
+        st.sampled_from(_PYTHONS),
+        st.integers(1, 28),
+        st.sampled_from((ON, OFF, {}, {"VLLM_Y": 1})),
+        ended=st.sampled_from((RAN, RAN, FAILED, NOTHING)),
+        whole=st.booleans(),
+        late=st.booleans(),
+        runs=st.integers(1, 3),
+    ),
+    unique_by=lambda each: each.started,
+)
+
+
+@given(_some_runs, st.randoms())
+def test_what_speaks_is_the_same_in_any_order_and_however_often(
+    every: list[Observation], chance: random.Random
+) -> None:
+    shuffled = chance.sample(every, len(every))
+    runs, other = Runs(every), Runs(shuffled)
+    assert list(runs) == list(other)
+    assert runs.pythons == tuple(
+        python for python in _PYTHONS if python in {each.cell.python for each in every}
+    )
+    for python in (*_PYTHONS, "3.13"):
+        own = runs.own(python)
+        assert own == own_runs(shuffled, python) == other.own(python) == runs.own(python)
+        for some in own:
+            assert all(each.cell.python == python and each.ended != NOTHING for each in some)
+            assert list(some) == sorted(some, key=lambda each: each.age, reverse=True)
+        told = [runs.speaks(each) for each in (python, *runs.pythons)]
+        assert told[0] == (own[0][0] if len(own) == 1 else None)
+        assert runs.nearest(python) == next(filter(None, told), None)
 
 
 def test_the_examples_hold() -> None:
