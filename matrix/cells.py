@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache, total_ordering
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from matrix.errors import MatrixError
 
@@ -163,7 +163,7 @@ def _digits(version: str) -> str:
 def _version(key: str, text: str) -> Version:
     try:
         return _parsed(text)
-    except (InvalidVersion, TypeError) as error:
+    except (ValueError, TypeError) as error:  # InvalidVersion, or more digits than Python reads
         raise CellError(f"cell: {key} {text!r} is not a version; write it as 2.10.0") from error
 
 

@@ -405,7 +405,10 @@ class _At:
     def wrong(self, wanted: str) -> NoReturn:
         if _is_endless(self.value):
             self.fail("is not a finite number")
-        shown = json.dumps(self.value)
+        try:
+            shown = json.dumps(self.value)
+        except RecursionError:
+            self.fail(f"is nested too deep, but must be {wanted}")
         self.fail(f"is {shown if len(shown) <= 60 else shown[:60] + '…'}, but must be {wanted}")
 
     def keys(self, known: Mapping[str, None], optional: Sequence[str] = ()) -> "_At":
@@ -426,15 +429,21 @@ class _At:
         return self.value
 
     def finite(self) -> "_At":
-        """This object, if no number in it is beyond what a number can be, such as 1e999."""
+        """This object, if no number in it is beyond what a number can be, such as 1e999.
+
+        Nor may it be so deep that it could not be written again.
+        """
         for key, value in self.mapping().items():
-            below = [value]
+            below = [(1, value)]
             while below:
-                each = below.pop()
+                depth, each = below.pop()
                 if _is_endless(each):
                     self.at(key).fail("has what is not a finite number")
                 if isinstance(each, (dict, list)):
-                    below += each.values() if isinstance(each, dict) else each
+                    if depth > _DEEPEST:
+                        self.at(key).fail(f"is nested more than {_DEEPEST} deep")
+                    inner = each.values() if isinstance(each, dict) else each
+                    below += [(depth + 1, one) for one in inner]
         return self
 
     def at(self, key: str) -> "_At":
@@ -495,6 +504,7 @@ class _At:
         return cast("dict[str, object]", self.each(key, _are_scalars, wanted))
 
 
+_DEEPEST = 20
 _COUNT = "a count (an integer from 0 up, of 64 bits)"
 _SECONDS = "seconds (a number from 0 up, below 1e12)"
 
@@ -528,7 +538,7 @@ def _is_endless(value: object) -> bool:
 
 def _record(data: object, name: str) -> Record:
     at = _At(name, data)
-    if at.mapping().get("schema") is None:
+    if "schema" not in at.mapping():
         at.fail("not a record: has no key 'schema'")
     schema = at.count("schema")
     if schema > SCHEMA:
@@ -546,9 +556,9 @@ def _record(data: object, name: str) -> Record:
     if not full:
         at.at("cell").wrong("a cell's full name, such as py311-torch210-vllm019")
     told = at.at("provenance").finite()
-    if told.mapping().get("started") is None:
+    if "started" not in told.mapping():
         told.fail("has no key 'started'")
-    if told.value.get("seconds") is not None:
+    if "seconds" in told.value:
         told.seconds("seconds")
     if not _is_time(told.text("started")):
         told.at("started").wrong("a time in UTC, such as 2026-11-22T18:00:00Z")
@@ -607,11 +617,6 @@ def _case(at: _At) -> Case:
         if start.start in starts:
             each.fail(f"is the second {start.start} start of one case")
         starts[start.start] = start
-    failure = at.text_or_none("failure")
-    if failure is not None and len(failure) > FAILURE_LIMIT:
-        at.at("failure").fail(
-            f"has {len(failure)} characters, but at most {FAILURE_LIMIT} are kept, of its end"
-        )
     return Case(
         case=at.text("case"),
         outcome=at.one_of("outcome", OUTCOMES),
@@ -620,9 +625,18 @@ def _case(at: _At) -> Case:
         seconds=at.seconds("seconds"),
         model=at.text_or_none("model"),
         flags=at.scalars("flags"),
-        failure=failure,
+        failure=_failure(at),
         starts=tuple(starts.values()),
     )
+
+
+def _failure(at: _At) -> str | None:
+    text = at.text_or_none("failure")
+    if text is not None and len(text) > FAILURE_LIMIT:
+        at.at("failure").fail(
+            f"has {len(text)} characters, but at most {FAILURE_LIMIT} are kept, of its end"
+        )
+    return text
 
 
 def _start(at: _At) -> Start:

@@ -315,7 +315,7 @@ def _lines(text: str) -> list[str]:
             while (bare := _PREFIX.sub("", line, count=1)) != line:
                 line = bare
         lines.append(line.rstrip())
-    if "Exception Group Traceback" in text:
+    if "Exception Group Traceback" in "\n".join(lines):
         lines = _first_members(lines)
     return [line for line in lines if line.strip()]
 
@@ -349,7 +349,7 @@ def _errors(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
     in_traceback = False
     told = -2  # the place of the last line that belongs to the error of a traceback
     for at, line in enumerate(lines):
-        found = None if line[0] == " " else _RAISED.fullmatch(line)
+        found = None if line[:1] == " " else _RAISED.fullmatch(line)
         if in_traceback and not line.startswith(" "):
             found = found or _ENDS_TRACEBACK.fullmatch(line)
             if found and found["type"].isupper():  # a line of a log: WARNING: ...

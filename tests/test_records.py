@@ -225,6 +225,17 @@ def broken(change: Callable[[Any], object]) -> str:
             "error.kind: is",
         ),
         (broken(lambda d: d["provenance"].pop("started")), "provenance: has no key 'started'"),
+        (broken(lambda d: d["provenance"].update(started=None)), "provenance.started: is null"),
+        (broken(lambda d: d["provenance"].update(seconds=None)), "provenance.seconds: is null"),
+        (broken(lambda d: d.update(schema=None)), "schema: is null, but must be a count"),
+        (
+            broken(lambda d: d["provenance"].update(x="@")).replace('"@"', "[" * 90 + "]" * 90),
+            "provenance.x: is nested more than 20 deep",
+        ),
+        (
+            broken(lambda d: d["cases"][0].update(outcome="ok", failure=1)),
+            "cases[0].outcome: is",
+        ),
         (broken(lambda d: d["provenance"].update(seconds=10**400)), "provenance.seconds: is 1000"),
         (
             broken(lambda d: d["provenance"].update(started="2026-13-41T00:00:00Z")),
@@ -286,6 +297,20 @@ def test_a_bad_text_names_its_file_its_key_and_its_fault(text: str, said: str) -
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, MatrixError)
+
+
+@pytest.mark.parametrize("key", ["error", "provenance", "flags", "rungs", "platform"])
+def test_no_depth_is_another_error(key: str) -> None:
+    for depth in range(5, 1200):
+        text = broken(lambda d: d.update({key: "@"})).replace('"@"', "[" * depth + "]" * depth)
+        with pytest.raises(RecordError, match=r"^r: "):
+            parse(text, "r")
+
+
+def test_a_version_of_more_digits_than_python_reads_is_none(tmp_path: Path) -> None:
+    path = tmp_path / f"{CELL}.json"
+    path.write_text(broken(lambda d: d["provenance"].update(torch="1" * 5000)), encoding="utf-8")
+    assert read(path).cell == CELL
 
 
 def test_a_value_that_json_cannot_hold_is_refused() -> None:

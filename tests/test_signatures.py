@@ -610,6 +610,20 @@ def test_a_reason_names_no_folder() -> None:
     assert "joe" not in reason(failure(1, "home/joe", 2, 3, 4, 5))
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (" @ torch/x.py:f", " @ torch/x.py:f"),
+        # What is no group of exceptions keeps its bars, and a group is one however it was printed.
+        ("Error: a\n" + "x" * 5000 + "Exception Group Traceback\n  | ValueError: b", "Error: a"),
+        ("(Exception Group Traceback pid=1) | ValueError: b", "| ValueError: b"),
+        ("Exception\x01Group Traceback (most recent call last):\n | KeyError: b", "KeyError: b"),
+    ],
+)
+def test_an_odd_text_has_a_signature(text: str, wanted: str) -> None:
+    assert signature(text) == wanted
+
+
 def test_a_long_line_takes_no_long_time() -> None:
     for each in ("a/" * 200_000, "a." * 200_000, "1" * 400_000, "\x1b[" * 200_000):
         assert len(signature(each)) <= SIGNATURE_LIMIT
