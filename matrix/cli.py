@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matrix.grid import Grid
     from matrix.linkage import Linkage
     from matrix.records import Record
-    from matrix.report.table import Entry, Table
+    from matrix.table import Entry, Table
     from matrix.verdicts import CellVerdict
 
 __all__ = ["main"]
@@ -466,7 +466,7 @@ def _survey(entries: Iterable[Entry]) -> Grid:
 
 def _read_some(options: argparse.Namespace) -> tuple[Table, int]:
     """As `_read_table`, for what can be told without a single record too."""
-    from matrix.report.table import Table
+    from matrix.table import Table
 
     if not arguments.given_or_default(options.folders):
         return Table(()), 0
@@ -498,7 +498,7 @@ def _read_all(
     from matrix.expectations import load_expectations
     from matrix.releases import load_releases
     from matrix.report.results import late_lines
-    from matrix.report.table import tabulate
+    from matrix.table import tabulate
 
     folders = arguments.given_or_default(options.folders)
     named = ", ".join(str(each) for each in folders) or ", ".join(arguments.DEFAULT_FOLDERS)

@@ -25,8 +25,8 @@ from matrix.expectations import COUNTERS, Expectations
 from matrix.history import whole
 from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.releases import Releases, minor_of
-from matrix.report.table import Entry, tabulate
 from matrix.signatures import signature_of
+from matrix.table import Entry, tabulate
 from matrix.waivers import Place
 
 __all__ = [

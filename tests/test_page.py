@@ -22,7 +22,7 @@ from matrix.ladder import climb as climbed
 from matrix.records import Case, Record, RunError, Rung, Start
 from matrix.releases import load_releases
 from matrix.report import page, page_data
-from matrix.report.table import Table, tabulate
+from matrix.table import Table, tabulate
 from matrix.verdicts import VERDICTS
 from rules import MOE
 

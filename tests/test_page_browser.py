@@ -22,7 +22,7 @@ from matrix.notes import Note
 from matrix.records import Case, Record, Start
 from matrix.releases import load_releases
 from matrix.report import page as report
-from matrix.report.table import Table, tabulate
+from matrix.table import Table, tabulate
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="tox -e page has axe")
