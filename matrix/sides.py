@@ -44,6 +44,7 @@ __all__ = [
     "hardware",
     "is_asked",
     "may_be_asked",
+    "named",
     "newest",
     "order",
     "patch",
@@ -198,6 +199,11 @@ def release(project: str, told: Told) -> str:
 def same_release(one: str, other: str) -> bool:
     """Whether two texts name one release: 2.12 and 2.12.0 do."""
     return Version(one) == Version(other)
+
+
+def named(wanted: str, known: Iterable[str]) -> str | None:
+    """The first of the known releases that is the wanted one, as it is written there."""
+    return next((each for each in known if same_release(each, wanted)), None)
 
 
 def is_asked(asked: Asked, cell: str, platform: str, other: str) -> bool:
