@@ -399,14 +399,25 @@ def _runs(
     record: Record, records: Iterable[tuple[Path, Record]], late: str | None
 ) -> tuple[Record, ...]:
     """Of the newest runs of the cell, one case at a time, on such a machine, with its flags."""
-    found = {age(each.started, late): each for _, each in records if each.jobs == 1}
-    newest = (found[old] for old in sorted(found)[-MOST_RUNS:])
+    found: dict[tuple[bool, str], list[Record]] = {}
+    for _, each in records:
+        if each.jobs == 1:
+            found.setdefault(age(each.started, late), []).append(each)
+    newest = (each for old in sorted(found)[-MOST_RUNS:] for each in _without_copies(found[old]))
     flags = _flags(record)
     return tuple(
         each
         for each in newest
         if hardware(each) == hardware(record) and not _differ(flags, _flags(each))
     )
+
+
+def _without_copies(of: Sequence[Record]) -> Iterable[Record]:
+    """The records of one second, each once, whatever the order in which a disk lists them."""
+    if len(of) == 1:
+        return of
+    found = {to_json(each): each for each in of}
+    return (found[text] for text in sorted(found))
 
 
 def hardware(record: Record) -> tuple[object, ...]:
