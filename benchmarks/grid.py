@@ -23,7 +23,7 @@ from matrix.provenance import fingerprint
 from matrix.releases import Releases, load_releases
 from matrix.report import markdown, table_json
 from matrix.report import plan as plan_report
-from matrix.report.table import Table
+from matrix.table import Table
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TORCH, _VLLM = 15, 45

@@ -39,7 +39,7 @@ from matrix.grid import environments, runs, survey
 from matrix.records import Case, Record, Start, parse, read, to_json
 from matrix.releases import Releases, load_releases
 from matrix.report import page
-from matrix.report.table import Table, tabulate
+from matrix.table import Table, tabulate
 
 _PARTS = ("total", "dynamo", "inductor", "inspect", "compilation")
 _COUNTERS = (

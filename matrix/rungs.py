@@ -22,9 +22,10 @@ from packaging.version import Version
 
 from matrix.cells import Cell
 from matrix.grid import Grid, Seen, survey
-from matrix.ladder import CHEAP, PASSED, UNKNOWN, Answer, Climb, Step
+from matrix.ladder import CHEAP, PASSED, UNKNOWN, Answer, Climb, Step, ran
 from matrix.records import RUNGS
 from matrix.releases import Releases
+from matrix.sides import Asked, Side, named
 
 __all__ = [
     "CANNOT_ASK",
@@ -33,12 +34,13 @@ __all__ = [
     "MENDED",
     "NO_BASELINE",
     "Asks",
+    "FirstRungs",
     "Rungs",
     "Standing",
     "change",
     "failing",
-    "grid_of",
     "rungs",
+    "why_not_asked",
 ]
 
 LOST = "regression"
@@ -84,7 +86,78 @@ class Rungs:
     pythons: tuple[str, ...] = ()
 
 
-def grid_of(
+@dataclass(frozen=True)
+class FirstRungs:
+    """The ladder of both releases with every release of the other project."""
+
+    asked: Asked
+    grid: Grid
+    baseline: str
+    candidate: str
+
+    @classmethod
+    def of(
+        cls,
+        asked: Asked,
+        sides: tuple[Side, Side],
+        releases: Releases,
+        asks: Asks,
+    ) -> FirstRungs | None:
+        """None where one of the two is no published release, of which these rungs know nothing."""
+        published = [each.version for each in getattr(releases, asked.project)]
+        baseline, candidate = (named(each, published) for each in (asked.baseline, asked.candidate))
+        if baseline is None or candidate is None:
+            return None
+        seen = {
+            (Cell(each.python, each.torch, each.vllm), each.record.platform): ran(
+                each.record, each.entry.verdict
+            )
+            for side in sides
+            for of in side.values()
+            for each in of.values()
+        }
+        grid = _grid_of(releases, asked.project, (baseline, candidate), asks, seen)
+        return cls(asked, grid, baseline, candidate)
+
+    def pair(self, other: str, python: str, platform: str) -> tuple[Climb, Climb] | None:
+        """The climbs of the baseline and of the candidate with that release of the other one."""
+        found = [
+            self.grid.climb(self._cell(each, other, python), platform)
+            for each in (self.baseline, self.candidate)
+        ]
+        before, after = found
+        return None if before is None or after is None else (before, after)
+
+    def every(self) -> Mapping[tuple[str, str], list[tuple[str, Climb, Climb]]]:
+        """What was asked for, by platform and release of the other project: on each Python.
+
+        Of the other project those releases that a grid shows: the newest patches, and what ran.
+        """
+        shown = self.grid.rows if self.asked.other == "vllm" else self.grid.columns
+        under = self.asked.under
+        others = [
+            each.version
+            for each in shown
+            if under is None or under.contains(each.version, prereleases=True)
+        ]
+        pythons = [each for each in self.grid.pythons if each in (self.asked.pythons or (each,))]
+        return {
+            (platform, other): [
+                (python, *pair)
+                for python in pythons
+                if (pair := self.pair(other, python, platform)) is not None
+            ]
+            for platform in self.asked.platforms
+            for other in others
+        }
+
+    def _cell(self, release: str, other: str, python: str) -> Cell:
+        """The cell of a release of the project in question with one of the other."""
+        torch, vllm = (release, other) if self.asked.project == "torch" else (other, release)
+        return Cell(python, torch, vllm)
+
+
+def _grid_of(
     releases: Releases, project: str, versions: Iterable[str], asks: Asks, seen: Seen
 ) -> Grid:
     """The ladder of these releases of a project with every release of the other one."""
@@ -115,6 +188,20 @@ def change(baseline: Climb, candidate: Climb) -> str | None:
     if after.rung == "links" and built_for_baseline and not after.promised:
         return CANNOT_ASK
     return LOST
+
+
+def why_not_asked(candidate: Climb) -> str:
+    """Why the question cannot be asked of a cell, in words that blame nobody."""
+    step, cell = failing(candidate), candidate.cell
+    assert step is not None
+    why = step.cause or step.reason or "no reason given"
+    if step.rung != "links":
+        return f"cannot be asked: {why}"
+    pins = candidate.steps[0].reason or f"vLLM {cell.vllm} pins another torch"
+    return (
+        f"cannot be asked with these wheels: {pins}, was built for that, and does not link with"
+        f" {cell.torch} ({why})"
+    )
 
 
 def rungs(

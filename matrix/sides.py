@@ -25,8 +25,8 @@ from matrix.expectations import COUNTERS, Expectations
 from matrix.history import whole
 from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.releases import Releases, minor_of
-from matrix.report.table import Entry, tabulate
 from matrix.signatures import signature_of
+from matrix.table import Entry, tabulate
 from matrix.waivers import Place
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "hardware",
     "is_asked",
     "may_be_asked",
+    "named",
     "newest",
     "order",
     "patch",
@@ -198,6 +199,11 @@ def release(project: str, told: Told) -> str:
 def same_release(one: str, other: str) -> bool:
     """Whether two texts name one release: 2.12 and 2.12.0 do."""
     return Version(one) == Version(other)
+
+
+def named(wanted: str, known: Iterable[str]) -> str | None:
+    """The first of the known releases that is the wanted one, as it is written there."""
+    return next((each for each in known if same_release(each, wanted)), None)
 
 
 def is_asked(asked: Asked, cell: str, platform: str, other: str) -> bool:
@@ -393,14 +399,25 @@ def _runs(
     record: Record, records: Iterable[tuple[Path, Record]], late: str | None
 ) -> tuple[Record, ...]:
     """Of the newest runs of the cell, one case at a time, on such a machine, with its flags."""
-    found = {age(each.started, late): each for _, each in records if each.jobs == 1}
-    newest = (found[old] for old in sorted(found)[-MOST_RUNS:])
+    found: dict[tuple[bool, str], list[Record]] = {}
+    for _, each in records:
+        if each.jobs == 1:
+            found.setdefault(age(each.started, late), []).append(each)
+    newest = (each for old in sorted(found)[-MOST_RUNS:] for each in _without_copies(found[old]))
     flags = _flags(record)
     return tuple(
         each
         for each in newest
         if hardware(each) == hardware(record) and not _differ(flags, _flags(each))
     )
+
+
+def _without_copies(of: Sequence[Record]) -> Iterable[Record]:
+    """The records of one second, each once, whatever the order in which a disk lists them."""
+    if len(of) == 1:
+        return of
+    found = {to_json(each): each for each in of}
+    return (found[text] for text in sorted(found))
 
 
 def hardware(record: Record) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ import pytest
 from matrix.expectations import Expectations
 from matrix.records import Case, Record, RunError
 from matrix.report import badges
-from matrix.report.table import tabulate
+from matrix.table import tabulate
 from matrix.verdicts import VERDICTS
 
 ROOT = Path(__file__).parents[1]

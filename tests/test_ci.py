@@ -19,7 +19,7 @@ from matrix.expectations import parse_expectations
 from matrix.records import Case, Record, RunError, Rung, Start, read, write
 from matrix.releases import load_releases
 from matrix.report import ci
-from matrix.report.table import Table, tabulate
+from matrix.table import Table, tabulate
 from rules import ANY_CASE_TEXT
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from matrix.grid import environments, runs, survey
 from matrix.records import Case, Record, Start
 from matrix.releases import load_releases
 from matrix.report import csv_table
-from matrix.report.table import Table, tabulate
+from matrix.table import Table, tabulate
 
 RELEASES = load_releases()
 SOME = replace(RELEASES, torch=RELEASES.torch[-3:], vllm=RELEASES.vllm[-4:])

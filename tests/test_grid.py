@@ -19,7 +19,7 @@ from matrix.records import PLATFORMS, RUNGS, Record
 from matrix.releases import Releases, Torch, Vllm, load_releases
 from matrix.report import grid as report
 from matrix.report import markdown, table_json, text
-from matrix.report.table import Table
+from matrix.table import Table
 from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, UNTESTED, CellVerdict
 
 SCHEMA = json.loads(

@@ -21,7 +21,7 @@ from matrix.history import (
     times,
 )
 from matrix.records import Record, read
-from matrix.report.table import tabulate
+from matrix.table import tabulate
 from matrix.verdicts import INCOMPATIBLE, judge
 from rules import ANY_CASE
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from made import provenance
 from matrix import cli
 from matrix.cells import Cell
 from matrix.commands import reading, table
@@ -49,24 +50,12 @@ def run(
     seen = Case("a[b=1]", "passed", flags={FLAG: flag}, starts=starts)
     if fails is not None:
         seen = replace(seen, outcome="failed", reason="it broke", failure=fails, starts=starts[:1])
-    facts = {
-        "started": f"{day}T18:00:00Z",
-        "seconds": 70.0,
-        "os": "Linux",
-        "machine": "x86_64",
-        "memory_mib": 24000,
-        "triton": None,
-        "cuda": None,
-        "command": ["matrix"],
-        "model_source": "data",
-        "python": "3.11.7",
-        "torch": f"{torch}+cu130",
-        "vllm": "0.20.2",
-        "cpu": {"model": cpu, "cores": 2},
-        "gpu": None,
-        "tests": {"commit": None, "fingerprint": tests},
-        "jobs": 1,
-    }
+    facts = provenance(
+        f"{torch}+cu130",
+        started=f"{day}T18:00:00Z",
+        cpu={"model": cpu, "cores": 2},
+        tests={"commit": None, "fingerprint": tests},
+    )
     values: dict[str, Any] = {
         "platform": "cpu",
         "finished": True,

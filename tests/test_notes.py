@@ -7,7 +7,7 @@ import pytest
 from matrix.expectations import VersionRange
 from matrix.notes import Note, NotesError, load_notes, parse_notes
 from matrix.report import markdown, table_json
-from matrix.report.table import Table
+from matrix.table import Table
 
 ROOT = Path(__file__).parents[1]
 GOOD = """

@@ -3,7 +3,6 @@ import json
 import re
 import sys
 from collections import Counter
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,39 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.attribution import attribute
 from matrix.cells import Cell
 from matrix.declared import Declarations
 from matrix.errors import MatrixError
-from matrix.grid import environments, runs, survey
+from matrix.grid import environments
 from matrix.ladder import Answer
 from matrix.ladder import climb as climbed
 from matrix.records import Case, Record, RunError, Rung, Start
-from matrix.releases import load_releases
 from matrix.report import page, page_data
-from matrix.report.table import Table, tabulate
+from matrix.table import Table, tabulate
 from matrix.verdicts import VERDICTS
+from pages import RELEASES, make, whole_table
 from rules import MOE
 
-RELEASES = load_releases()
 EVIL = "</script><script>document.title='evil'</script><img src=x onerror=alert(1)> & '\" \u2028"
 VOID = {"meta", "input", "br", "img", "link", "hr"}
-
-
-def make(
-    cell: str, torch: str, vllm: str, *cases: Case, platform: str = "cpu", **more: Any
-) -> tuple[Path, Record]:
-    provenance = {
-        "started": "2026-11-22T18:00:00Z",
-        "seconds": 312.4,
-        "python": "3.11.7",
-        "torch": torch,
-        "vllm": vllm,
-        "gpu": None,
-        **more.pop("provenance", {}),
-    }
-    record = Record(cell, platform, True, provenance, cases=cases, **more)
-    return Path(f"{cell}.json"), record
 
 
 def moe(loaded: int = 3, **more: Any) -> Case:
@@ -81,10 +62,7 @@ RECORDS = [
 
 
 def table_of(records: list[tuple[Path, Record]] = RECORDS) -> Table:
-    table = tabulate(records, MOE, releases=RELEASES)
-    judged = [(each.record, each.verdict) for each in table.entries]
-    grid = survey(RELEASES, seen=runs(judged, RELEASES))
-    return replace(table, grid=grid, attributions=attribute(judged, RELEASES, grid))
+    return whole_table(records, MOE)
 
 
 TABLE = table_of()

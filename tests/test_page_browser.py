@@ -9,25 +9,22 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from matrix.attribution import attribute
 from matrix.expectations import VersionRange, parse_expectations
-from matrix.grid import environments, runs, survey
+from matrix.grid import environments
 from matrix.notes import Note
 from matrix.records import Case, Record, Start
-from matrix.releases import load_releases
 from matrix.report import page as report
-from matrix.report.table import Table, tabulate
+from matrix.table import Table
+from pages import RELEASES, make, whole_table
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="tox -e page has axe")
 
-RELEASES = load_releases()
 RULES = parse_expectations(
     """
 [[rule]]
@@ -60,17 +57,8 @@ OFF = '#grid button[aria-label^="torch 2.12.1, vLLM 0.20.2:"]'
 
 
 def record(cell: str, torch: str, vllm: str, platform: str, *cases: Case) -> tuple[Path, Record]:
-    provenance = {
-        "started": "2026-11-22T18:00:00Z",
-        "seconds": 312.4,
-        "python": "3.11.7",
-        "torch": torch,
-        "vllm": vllm,
-        "os": EVIL,
-        "gpu": None,
-    }
-    made = Record(cell, platform, True, provenance, flags={"VLLM_X": EVIL}, cases=cases)
-    return Path(f"{cell}.json"), made
+    provenance, flags = {"os": EVIL}, {"VLLM_X": EVIL}
+    return make(cell, torch, vllm, *cases, platform=platform, provenance=provenance, flags=flags)
 
 
 def moe(loaded: int = 3, **more: Any) -> Case:
@@ -102,11 +90,7 @@ HISTORY = {
 
 
 def tabled(records: Iterable[tuple[Path, Record]]) -> Table:
-    found = tabulate(records, RULES, releases=RELEASES)
-    judged = [(each.record, each.verdict) for each in found.entries]
-    grid = survey(RELEASES, seen=runs(judged, RELEASES))
-    blamed = attribute(judged, RELEASES, grid)
-    return replace(found, grid=grid, attributions=blamed, notes=NOTES)
+    return whole_table(records, RULES, NOTES)
 
 
 @pytest.fixture(scope="module")

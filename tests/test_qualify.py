@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from packaging.specifiers import SpecifierSet
 
 import matrix.qualify
+from made import NO, NO_RULES, RELEASES, YES, Answers, Told, failed, make, passed
 from matrix import cli
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
@@ -37,8 +38,7 @@ from matrix.qualification import (
     Qualification,
 )
 from matrix.qualify import QualifyError, qualify
-from matrix.records import Case, Record, RunError, Rung, Start, write
-from matrix.releases import load_releases
+from matrix.records import Case, RunError, Rung, write
 from matrix.report import qualify as report
 from matrix.rungs import Asks
 from matrix.sides import Asked
@@ -46,10 +46,8 @@ from matrix.waivers import Waivers, parse_waivers
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "matrix" / "data" / "qualify.schema.json").read_text("utf-8"))
-RELEASES = load_releases()
 TODAY = date(2026, 11, 23)
 OLD, NEXT = "2.11.0", "2.12.1"
-NO_RULES = Expectations(())
 RULES = parse_expectations(
     """
 [[rule]]
@@ -81,54 +79,6 @@ evidence = ["a record"]
 """,
     "rules.toml",
 )
-Told = tuple[Path, Record]
-
-
-def passed(name: str = "moe", /, cold: float = 60.0, warm: float = 10.0, **warmly: int) -> Case:
-    counts = {"num_graphs_seen": 1, "num_compiled_artifacts_loaded": 3, **warmly}
-    starts = (
-        Start("cold", {"total": cold}, {"num_graphs_seen": 1}),
-        Start("warm", {"total": warm}, counts),
-    )
-    return Case(name, "passed", seconds=cold + warm, starts=starts)
-
-
-def failed(name: str = "moe", signature: str = "KeyError: x", **more: Any) -> Case:
-    more = {"outcome": "failed", "reason": f"why: {signature}", **more}
-    return Case(name, signature=signature, **more)
-
-
-def make(
-    torch: str,
-    *cases: Case,
-    vllm: str = "0.20.2",
-    python: str = "3.11",
-    file: str = "",
-    day: int = 22,
-    **changes: Any,
-) -> Told:
-    cell = Cell(python, torch, vllm).name
-    facts = {
-        "started": f"2026-11-{day:02}T18:00:00Z",
-        "seconds": 70.0,
-        "os": "Linux",
-        "machine": "x86_64",
-        "memory_mib": 24000,
-        "triton": "3.6.0",
-        "cuda": "13.0",
-        "command": ["matrix"],
-        "model_source": "data",
-        "python": f"{python}.7",
-        "torch": f"{torch}+cu130",
-        "vllm": vllm,
-        "cpu": {"model": "EPYC", "cores": 2},
-        "gpu": None,
-        "tests": {"commit": None, "fingerprint": "sha256:1"},
-    }
-    facts.update(changes.pop("provenance", {}))
-    values = {"platform": "cpu", "finished": True, "provenance": facts, "cases": cases, **changes}
-    record = Record(cell=cell, **values)
-    return Path(f"results/{record.platform}/{file or cell}.json"), record
 
 
 def held(
@@ -153,28 +103,6 @@ def held(
 
 def kinds(told: Qualification) -> list[str]:
     return [*(each.kind for each in told.failures), *(each.kind for each in told.drifts)]
-
-
-class FirstRungs:
-    """What the first rungs answer of a torch and a vLLM: `resolves` on both platforms, `links`."""
-
-    def __init__(
-        self,
-        resolves: Mapping[tuple[str, str], Answer] | None = None,
-        links: Mapping[tuple[str, str], Answer] | None = None,
-        otherwise: Answer | None = None,
-    ) -> None:
-        self._resolves, self._links, self._otherwise = resolves or {}, links or {}, otherwise
-
-    def resolves(self, cell: Cell, platform: str) -> Answer | None:
-        return self._resolves.get((cell.torch, cell.vllm), self._otherwise)
-
-    def links(self, cell: Cell) -> Answer | None:
-        return self._links.get((cell.torch, cell.vllm), self._otherwise)
-
-
-NO = Answer(False, "`_C.abi3.so` needs c10::f() and 2 more", cause="`_C` needs c10::f()")
-YES = Answer(True)
 
 
 def waiver(what: str, until: str = "2026-12-31", name: str = "known") -> str:
@@ -437,7 +365,7 @@ def on_cuda(torch: str, *cases: Case, **more: Any) -> Told:
 
 
 def test_what_was_built_for_the_baseline_cannot_be_asked_and_blames_nobody() -> None:
-    asks = FirstRungs(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    asks = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
     told = held(on_cuda(OLD), asks=asks, platforms=("cuda",))
     assert (told.verdict, told.exit_status, told.failures) == ("not enough evidence", 3, ())
     [unknown] = told.unknown
@@ -455,7 +383,7 @@ def test_what_was_built_for_the_baseline_cannot_be_asked_and_blames_nobody() -> 
 
 
 def test_it_hides_no_failure_and_qualifies_nothing() -> None:
-    asks = FirstRungs(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    asks = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
     other = {"vllm": "0.32.0"}
     both = on_cuda(OLD), on_cuda(OLD, **other)
     assert held(*both, on_cuda(NEXT, **other), asks=asks).exit_status == 3
@@ -472,7 +400,7 @@ def test_it_hides_no_failure_and_qualifies_nothing() -> None:
 
 
 def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
-    asks = FirstRungs(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    asks = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
     error = RunError("imports", "ImportError: undefined symbol: _ZN3c10E")
     ran = make(NEXT, platform="cuda", error=error)
     told = held(on_cuda(OLD), ran, asks=asks)
@@ -480,7 +408,7 @@ def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
     assert [each.rung for each in told.unknown] == ["links"]
     assert told.matches[0].candidate.path == ran[0]
     # Where the wheels say nothing of it, the run does.
-    assert kinds(held(on_cuda(OLD), ran, asks=FirstRungs(otherwise=YES))) == [REGRESSION] * 2
+    assert kinds(held(on_cuda(OLD), ran, asks=Answers(otherwise=YES))) == [REGRESSION] * 2
     assert kinds(held(on_cuda(OLD), ran)) == [REGRESSION] * 2
 
 
@@ -490,28 +418,28 @@ def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
         # Nothing that a resolver says is of how a wheel was built.
         (
             Asked("torch", NEXT, OLD),
-            FirstRungs(resolves={(NEXT, "0.20.2"): replace(NO, by="asked on 2026-11-23")}),
+            Answers(resolves={(NEXT, "0.20.2"): replace(NO, by="asked on 2026-11-23")}),
             [make(OLD, passed())],
             "resolves",
         ),
         # torch promises its stable ABI to newer releases.
         (
             Asked("torch", NEXT, OLD),
-            FirstRungs(links={(NEXT, "0.20.2"): replace(NO, promised=True)}),
+            Answers(links={(NEXT, "0.20.2"): replace(NO, promised=True)}),
             [on_cuda(OLD)],
             "links",
         ),
         # It linked off-pin and does no longer: vLLM 0.19.1 was built for neither.
         (
             Asked("torch", NEXT, OLD),
-            FirstRungs(links={(OLD, "0.19.1"): YES, (NEXT, "0.19.1"): NO}),
+            Answers(links={(OLD, "0.19.1"): YES, (NEXT, "0.19.1"): NO}),
             [on_cuda(OLD, vllm="0.19.1")],
             "links",
         ),
         # vLLM 0.20.2 pins this very torch.
         (
             Asked("vllm", "0.20.2", "0.19.1"),
-            FirstRungs(links={(OLD, "0.20.2"): NO}),
+            Answers(links={(OLD, "0.20.2"): NO}),
             [on_cuda(OLD, vllm="0.19.1")],
             "links",
         ),
@@ -533,10 +461,10 @@ def test_what_a_first_rung_lost_is_a_regression_with_its_reason(
 
 def test_a_baseline_that_failed_before_fails_otherwise_or_as_it_did() -> None:
     fault = {"error": RunError("imports", "ImportError: no module x")}
-    lost = FirstRungs(resolves={(NEXT, "0.20.2"): NO})
+    lost = Answers(resolves={(NEXT, "0.20.2"): NO})
     [failure] = held(on_cuda(OLD, **fault), asks=lost).failures
     assert (failure.kind, failure.before) == (FAILS_OTHERWISE, "ImportError: no module x")
-    both = FirstRungs(links={(OLD, "0.19.1"): NO, (NEXT, "0.19.1"): NO})
+    both = Answers(links={(OLD, "0.19.1"): NO, (NEXT, "0.19.1"): NO})
     told = held(on_cuda(OLD, vllm="0.19.1", **fault), asks=both)
     assert (told.exit_status, told.failures) == (3, ())
 
@@ -544,14 +472,14 @@ def test_a_baseline_that_failed_before_fails_otherwise_or_as_it_did() -> None:
 def test_without_a_run_only_what_fails_at_its_own_pin_is_judged() -> None:
     asked = Asked("vllm", "0.20.2", "0.19.1", ("cuda",))
     ran = make(OLD, passed())  # on another platform
-    pin = FirstRungs(links={("2.11.0", "0.20.2"): NO}, otherwise=YES)
+    pin = Answers(links={("2.11.0", "0.20.2"): NO}, otherwise=YES)
     told = held(ran, asked=asked, asks=pin)
     assert (told.exit_status, [each.place.cell for each in told.failures]) == (
         1,
         ["py310-torch211-vllm020"],
     )
     assert "so on Python 3.10, 3.11, 3.12, 3.13" in str(told.failures[0].reason)
-    off = FirstRungs(links={("2.12.1", "0.20.2"): NO}, otherwise=YES)
+    off = Answers(links={("2.12.1", "0.20.2"): NO}, otherwise=YES)
     told = held(ran, asked=asked, asks=off)
     assert (told.exit_status, told.failures) == (3, ())
     [row] = [each for each in told.rungs if each.kind == REGRESSION]
@@ -564,13 +492,13 @@ def test_without_a_run_only_what_fails_at_its_own_pin_is_judged() -> None:
 def test_a_python_that_the_candidate_is_not_for_cannot_be_asked() -> None:
     asked = Asked("vllm", "0.32.0", "0.20.2")
     records = [make("2.13.0", passed(), vllm="0.20.2", python="3.10")]
-    [unknown] = held(*records, asked=asked, asks=FirstRungs(otherwise=YES)).unknown
+    [unknown] = held(*records, asked=asked, asks=Answers(otherwise=YES)).unknown
     assert unknown.rung == "declared"
     assert unknown.reason.startswith("cannot be asked: vLLM 0.32.0 needs Python >=3.11")
 
 
 def test_the_first_rungs_of_both_are_told_and_are_no_answer() -> None:
-    told = held(make(OLD, passed()), asks=FirstRungs(otherwise=YES))
+    told = held(make(OLD, passed()), asks=Answers(otherwise=YES))
     assert told.exit_status == 3
     assert {(each.platform, each.candidate.passed) for each in told.rungs} == {
         ("cuda", "links"),
@@ -581,12 +509,12 @@ def test_the_first_rungs_of_both_are_told_and_are_no_answer() -> None:
     # Of a release that is not published nobody knows them.
     asked = Asked("torch", "2.12.0rc3", OLD)
     candidate = make("2.12.0rc3", passed())
-    told = held(make(OLD, passed()), candidate, asked=asked, asks=FirstRungs(otherwise=NO))
+    told = held(make(OLD, passed()), candidate, asked=asked, asks=Answers(otherwise=NO))
     assert (told.exit_status, told.rungs) == (0, ())
 
 
 def test_first_rungs_that_differ_by_python_name_theirs() -> None:
-    class One(FirstRungs):
+    class One(Answers):
         def resolves(self, cell: Cell, platform: str) -> Answer | None:
             return YES if cell.torch == NEXT or cell.python == "3.12" else None
 
@@ -963,7 +891,7 @@ def test_a_failure_where_only_the_candidate_ran_never_qualifies(
 
 
 def test_a_run_that_fails_as_the_wheels_must_needs_no_baseline() -> None:
-    asks = FirstRungs(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    asks = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
     error = RunError("imports", "ImportError: undefined symbol: _ZN3c10E")
     records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, platform="cuda", error=error)
     told = held(*records, asks=asks)
@@ -1469,7 +1397,7 @@ def test_a_qualified_candidate_passes_all_that_the_baseline_passes(
 _ANSWER = st.sampled_from([None, YES, NO, replace(NO, promised=True)])
 _PAIRS = list(itertools.product((OLD, NEXT), ("0.19.1", "0.20.2")))
 _RUNGS = st.builds(
-    lambda resolves, links, otherwise: FirstRungs(
+    lambda resolves, links, otherwise: Answers(
         dict(zip(_PAIRS, resolves, strict=True)), dict(zip(_PAIRS, links, strict=True)), otherwise
     ),
     st.tuples(*[_ANSWER] * 4),
@@ -1499,7 +1427,7 @@ def test_no_first_rung_ever_qualifies(before: _Side, after: _Side, asks: Asks) -
 @given(_SIDE, _SIDE)
 def test_first_rungs_that_pass_change_no_verdict(before: _Side, after: _Side) -> None:
     records = [*side(OLD, before), *side(NEXT, after)]
-    plain, told = judged(*records), with_rungs(FirstRungs(otherwise=YES), *records)
+    plain, told = judged(*records), with_rungs(Answers(otherwise=YES), *records)
     assert (told.verdict, told.failing) == (plain.verdict, plain.failing)
     assert len(told.blocking) == len(plain.blocking)
 

@@ -16,7 +16,7 @@ from matrix.expectations import parse_expectations
 from matrix.records import Case, Record, RunError, Rung, Start, parse, to_json
 from matrix.releases import load_releases
 from matrix.report import markdown, split, table_json, terminal, text
-from matrix.report.table import Table, tabulate
+from matrix.table import Table, tabulate
 from matrix.verdicts import judge
 from rules import MOE
 

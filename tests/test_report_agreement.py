@@ -12,7 +12,7 @@ from matrix.differences import Explanations, parse_explanations
 from matrix.expectations import Expectations, parse_expectations
 from matrix.records import Case, Record, Start
 from matrix.report import agreement, markdown, table_json, upstream
-from matrix.report.table import tabulate
+from matrix.table import tabulate
 
 SCHEMA = json.loads(
     (Path(agreement.__file__).parents[1] / "data/table.schema.json").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made import RELEASES, Told, provenance
 from matrix import cli
 from matrix.cells import Cell
 from matrix.engines.record_index import INDEX
@@ -21,17 +22,14 @@ from matrix.history import summarise
 from matrix.qualification import Qualification
 from matrix.qualify import qualify
 from matrix.records import Case, Record, RunError, Start, read, write
-from matrix.releases import load_releases
 from matrix.report import qualify as report
 from matrix.selection import Run, select
 from matrix.sides import MOST_RUNS, Aside, Asked
 from matrix.waivers import Waivers
 
-RELEASES = load_releases()
 TODAY = date(2026, 11, 23)
 LATE = "2026-11-28T20:00:00Z"
 ASKED = Asked("torch", "2.12.1", "2.11.0")
-Told = tuple[Path, Record]
 
 
 def record(
@@ -41,24 +39,14 @@ def record(
     loaded: int = 3,
     **more: Any,
 ) -> Record:
-    facts = {
-        "started": f"2026-11-{day:02}T18:00:00Z",
-        "seconds": 70.0,
-        "os": "Linux",
-        "machine": more.pop("machine", "x86_64"),
-        "memory_mib": 24000,
-        "triton": None,
-        "cuda": None,
-        "command": ["matrix"],
-        "model_source": "data",
-        "python": "3.11.7",
-        "torch": torch and f"{torch}+cu130",
-        "vllm": torch and "0.20.2",
-        "cpu": {"model": "EPYC", "cores": 2},
-        "gpu": None,
-        "tests": {"commit": None, "fingerprint": more.pop("tests", "sha256:1")},
-        "jobs": more.pop("jobs", 1),
-    }
+    facts = provenance(
+        torch and f"{torch}+cu130",
+        torch and "0.20.2",
+        started=f"2026-11-{day:02}T18:00:00Z",
+        machine=more.pop("machine", "x86_64"),
+        tests={"commit": None, "fingerprint": more.pop("tests", "sha256:1")},
+        jobs=more.pop("jobs", 1),
+    )
     starts = (
         Start("cold", {"total": 60.0 + day}, {"num_graphs_seen": 1}),
         Start("warm", {"total": 10.0}, {"num_compiled_artifacts_loaded": loaded}),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matrix.attribution import Judged
     from matrix.engines.history import Found
     from matrix.grid import Grid
-    from matrix.report.table import Entry, Table
+    from matrix.table import Entry, Table
 
 __all__ = [
     "from_here",
@@ -43,7 +43,7 @@ def read_all(
     from matrix.expectations import load_expectations
     from matrix.releases import load_releases
     from matrix.report.results import late_lines
-    from matrix.report.table import tabulate
+    from matrix.table import tabulate
 
     folders = arguments.given_or_default(options.folders)
     expectations, explanations = load_expectations(options.expectations), load_explanations()
@@ -66,7 +66,7 @@ def read_table(options: argparse.Namespace) -> tuple[Table, int]:
 
 def read_some(options: argparse.Namespace) -> tuple[Table, int]:
     """As `read_table`, for what can be told without a single record too."""
-    from matrix.report.table import Table
+    from matrix.table import Table
 
     if not arguments.given_or_default(options.folders):
         return Table(()), 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from matrix.attribution import Attribution
     from matrix.engines.history import Found
-    from matrix.report.table import Table
+    from matrix.table import Table
 
 __all__ = ["add"]
 

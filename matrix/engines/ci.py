@@ -10,7 +10,7 @@ from pathlib import Path
 from matrix.errors import MatrixError
 from matrix.records import write_text
 from matrix.report import ci
-from matrix.report.table import Table
+from matrix.table import Table
 
 __all__ = ["FORMATS", "CiError", "service", "tell"]
 

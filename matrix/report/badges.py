@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from matrix.records import PLATFORMS
 from matrix.report.page import template
-from matrix.report.table import Entry, Table
+from matrix.table import Entry, Table
 from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED
 
 __all__ = ["FOLDER", "badge", "is_own", "render"]

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from matrix.records import Case
 from matrix.report import markdown
-from matrix.report.table import Entry, Table
 from matrix.report.text import clean, clip, code, no_command, plural, tabular
 from matrix.report.text import markdown as escape
 from matrix.signatures import signature
+from matrix.table import Entry, Table
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from matrix.cells import Cell
 from matrix.grid import ran_cell
 from matrix.ladder import Climb
-from matrix.report.table import Entry, Table
 from matrix.report.text import clean
+from matrix.table import Entry, Table
 
 __all__ = ["COLUMNS", "PAGE", "render"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from matrix.records import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
-from matrix.report.table import Entry, Table
 from matrix.report.text import code, listed, markdown, plural, ratio, seconds, tabular
+from matrix.table import Entry, Table
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,

@@ -21,7 +21,7 @@ from matrix.grid import Grid
 from matrix.ladder import Climb
 from matrix.records import RUNGS
 from matrix.report.page_data import History, embedded, first_platform, pack
-from matrix.report.table import Table
+from matrix.table import Table
 from matrix.verdicts import UNTESTED, VERDICTS
 
 __all__ = ["LETTERS", "PAGE", "SIGNS", "mark", "render", "template"]

@@ -19,9 +19,9 @@ from matrix.notes import Note
 from matrix.records import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
-from matrix.report.table import Entry, Table
 from matrix.report.text import clean, clip
 from matrix.symptoms import CHANGED
+from matrix.table import Entry, Table
 from matrix.verdicts import NOT_APPLICABLE, VERDICTS, CaseVerdict
 
 __all__ = ["ALPHABET", "History", "coded", "embedded", "first_platform", "pack"]

@@ -9,7 +9,7 @@ from typing import Any
 from matrix.records import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import import_seconds, warm_over_cold
-from matrix.report.table import Entry, Table
+from matrix.table import Entry, Table
 from matrix.verdicts import CaseVerdict
 
 __all__ = ["TABLE_SCHEMA", "render"]

@@ -1,0 +1,102 @@
+"""Made-up runs of a cell, with all that a record must say, and answers of the first rungs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matrix.cells import Cell
+from matrix.expectations import Expectations
+from matrix.ladder import Answer
+from matrix.records import Case, Record, Start
+from matrix.releases import load_releases
+from matrix.sides import Ran, versions
+from matrix.table import Entry
+from matrix.verdicts import judge
+
+RELEASES = load_releases()
+NO_RULES = Expectations(())
+NO = Answer(False, "`_C.abi3.so` needs c10::f() and 2 more", cause="`_C` needs c10::f()")
+YES = Answer(True)
+Told = tuple[Path, Record]
+
+
+def provenance(
+    torch: str | None, vllm: str | None = "0.20.2", python: str = "3.11", **more: Any
+) -> dict[str, Any]:
+    """What a record says of where, when and with what it ran."""
+    return {
+        "started": "2026-11-22T18:00:00Z",
+        "seconds": 70.0,
+        "os": "Linux",
+        "machine": "x86_64",
+        "memory_mib": 24000,
+        "triton": None,
+        "cuda": None,
+        "command": ["matrix"],
+        "model_source": "data",
+        "python": f"{python}.7",
+        "torch": torch,
+        "vllm": vllm,
+        "cpu": {"model": "EPYC", "cores": 2},
+        "gpu": None,
+        "tests": {"commit": None, "fingerprint": "sha256:1"},
+        **more,
+    }
+
+
+def passed(name: str = "moe", /, cold: float = 60.0, warm: float = 10.0, **warmly: int) -> Case:
+    counts = {"num_graphs_seen": 1, "num_compiled_artifacts_loaded": 3, **warmly}
+    starts = (
+        Start("cold", {"total": cold}, {"num_graphs_seen": 1}),
+        Start("warm", {"total": warm}, counts),
+    )
+    return Case(name, "passed", seconds=cold + warm, starts=starts)
+
+
+def failed(name: str = "moe", signature: str = "KeyError: x", **more: Any) -> Case:
+    more = {"outcome": "failed", "reason": f"why: {signature}", **more}
+    return Case(name, signature=signature, **more)
+
+
+def make(
+    torch: str,
+    *cases: Case,
+    vllm: str = "0.20.2",
+    python: str = "3.11",
+    file: str = "",
+    day: int = 22,
+    **changes: Any,
+) -> Told:
+    """A run of that day in November 2026, and its file."""
+    cell = Cell(python, torch, vllm).name
+    more = {"started": f"2026-11-{day:02}T18:00:00Z", **changes.pop("provenance", {})}
+    facts = {**provenance(f"{torch}+cu130", vllm, python), **more}
+    values = {"platform": "cpu", "finished": True, "provenance": facts, "cases": cases, **changes}
+    record = Record(cell=cell, **values)
+    return Path(f"results/{record.platform}/{file or cell}.json"), record
+
+
+def ran(told: Told, rules: Expectations = NO_RULES) -> Ran:
+    """That run alone, judged."""
+    path, record = told
+    found = versions(record, RELEASES)
+    assert found is not None
+    return Ran(Entry(record, judge(record, rules), path.name), path, *found)
+
+
+class Answers:
+    """What the first rungs answer of a torch and a vLLM: `resolves` on both platforms, `links`."""
+
+    def __init__(
+        self,
+        resolves: Mapping[tuple[str, str], Answer] | None = None,
+        links: Mapping[tuple[str, str], Answer] | None = None,
+        otherwise: Answer | None = None,
+    ) -> None:
+        self._resolves, self._links, self._otherwise = resolves or {}, links or {}, otherwise
+
+    def resolves(self, cell: Cell, platform: str) -> Answer | None:
+        return self._resolves.get((cell.torch, cell.vllm), self._otherwise)
+
+    def links(self, cell: Cell) -> Answer | None:
+        return self._links.get((cell.torch, cell.vllm), self._otherwise)

@@ -1,0 +1,44 @@
+"""Made-up records and their table with all that a page shows."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from matrix.attribution import attribute
+from matrix.expectations import Expectations
+from matrix.grid import runs, survey
+from matrix.notes import Note
+from matrix.records import Case, Record
+from matrix.releases import load_releases
+from matrix.table import Table, tabulate
+
+RELEASES = load_releases()
+
+
+def make(
+    cell: str, torch: str, vllm: str, *cases: Case, platform: str = "cpu", **more: Any
+) -> tuple[Path, Record]:
+    """A run of a cell with the few things that a page asks of it, and its file."""
+    provenance = {
+        "started": "2026-11-22T18:00:00Z",
+        "seconds": 312.4,
+        "python": "3.11.7",
+        "torch": torch,
+        "vllm": vllm,
+        "gpu": None,
+        **more.pop("provenance", {}),
+    }
+    record = Record(cell, platform, True, provenance, cases=cases, **more)
+    return Path(f"{cell}.json"), record
+
+
+def whole_table(
+    records: Iterable[tuple[Path, Record]], rules: Expectations, notes: tuple[Note, ...] = ()
+) -> Table:
+    """The table with its grid, attributions and notes."""
+    table = tabulate(records, rules, releases=RELEASES)
+    judged = [(each.record, each.verdict) for each in table.entries]
+    grid = survey(RELEASES, seen=runs(judged, RELEASES))
+    blamed = attribute(judged, RELEASES, grid)
+    return replace(table, grid=grid, attributions=blamed, notes=notes)

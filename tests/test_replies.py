@@ -1,0 +1,212 @@
+"""matrix.replies: what one run says of each case, and of itself as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from made import NO_RULES, Told, failed, make, passed
+from made import ran as ran_of
+from matrix.expectations import Expectations, parse_expectations
+from matrix.records import Case, RunError, Rung
+from matrix.replies import (
+    FAILED,
+    NOT_APPLICABLE,
+    PASSED,
+    UNKNOWN,
+    Reply,
+    broken,
+    crash,
+    cut_short,
+    reply,
+    said,
+    whole_reply,
+)
+from matrix.sides import Ran
+
+LOADS = parse_expectations(
+    """
+[[rule]]
+id = "warm"
+case = "moe"
+start = "warm"
+counters = { num_compiled_artifacts_loaded = 3 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
+NOT_IMPORTED = RunError("imports", "ImportError: undefined symbol: f")
+
+
+def run(*cases: Case, **more: Any) -> Told:
+    return make("2.12.1", *cases, **more)
+
+
+def ran(*cases: Case, rules: Expectations = NO_RULES, **more: Any) -> Ran:
+    return ran_of(run(*cases, **more), rules)
+
+
+def of(*cases: Case, name: str = "moe", **more: Any) -> Reply:
+    return reply(ran(*cases, **more), name)
+
+
+@pytest.mark.parametrize("rules", [NO_RULES, LOADS])
+@pytest.mark.parametrize("loaded", [3, 4])
+def test_a_case_whose_two_starts_ran_passed_whatever_it_counts(
+    rules: Expectations, loaded: int
+) -> None:
+    case = passed(num_compiled_artifacts_loaded=loaded)
+    answer = of(case, rules=rules)
+    assert (answer.state, answer.reason, answer.rung, answer.signature) == (PASSED, None, None, "")
+    assert answer.case == case
+    assert answer.verdict is not None
+    drifts = rules is LOADS and loaded == 4
+    assert bool(answer.verdict.differences) is drifts
+
+
+@pytest.mark.parametrize(
+    ("case", "rung", "found"),
+    [
+        (failed(), "starts cold", "KeyError: x"),
+        (replace(failed(), starts=passed().starts[:1]), "starts warm", "KeyError: x"),
+        (failed(outcome="timed_out"), "starts cold", "KeyError: x"),
+        (failed(outcome="crashed", signature="", reason="died by SIGSEGV"), "starts cold", None),
+        (failed(signature="", reason="at 0xdeadbeef"), "starts cold", "at <address>"),
+        # What compares is today's signature of the text, and not what was stored.
+        (failed(failure="Traceback\nValueError: y"), "starts cold", "ValueError: y"),
+    ],
+)
+def test_a_case_that_failed(case: Case, rung: str, found: str | None) -> None:
+    answer = of(case)
+    assert (answer.state, answer.reason, answer.rung) == (FAILED, case.reason, rung)
+    assert answer.signature == (found or case.reason)
+
+
+def test_a_case_that_does_not_apply() -> None:
+    answer = of(Case("moe", "not_applicable", reason="no GPU at 0xdeadbeef"))
+    assert (answer.state, answer.reason) == (NOT_APPLICABLE, "no GPU at 0xdeadbeef")
+    assert (answer.rung, answer.signature) == (None, "no GPU at <address>")
+    assert of(Case("moe", "not_applicable")).reason == "not applicable"
+
+
+@pytest.mark.parametrize(
+    ("case", "more", "reason"),
+    [
+        (Case("moe", "out_of_memory"), {}, "ran out of memory"),
+        (Case("moe", "interrupted", reason="Ctrl-C"), {}, "Ctrl-C"),
+        (Case("moe", "running"), {}, "was still running when the run died"),
+        (replace(passed(), starts=passed().starts[:1]), {}, "the record holds no warm start"),
+        (replace(passed(), starts=passed().starts[1:]), {}, "the record holds no cold start"),
+        # It is the machine that failed the case.
+        (failed(), {"error": RunError("no_space", "the disk is full")}, "the disk is full"),
+    ],
+)
+def test_a_case_that_nobody_can_answer(case: Case, more: Any, reason: str) -> None:
+    answer = of(case, **more)
+    assert (answer.state, answer.reason, answer.rung) == (UNKNOWN, reason, None)
+    assert (answer.signature, answer.case) == ("", case)
+
+
+def test_the_flags_of_a_case_go_before_those_of_the_run() -> None:
+    case = replace(passed(), flags={"A": 2, "B": 1})
+    assert of(case, flags={"A": 1, "C": 3}).flags == {"A": 2, "B": 1, "C": 3}
+
+
+@pytest.mark.parametrize(
+    ("more", "state", "reason", "rung"),
+    [
+        ({}, UNKNOWN, "is no case of the record", None),
+        ({"finished": False}, UNKNOWN, "did not finish", None),
+        ({"error": RunError("crashed", "SIGKILL")}, UNKNOWN, "ended early: SIGKILL", None),
+        (
+            {"deselected": 2},
+            UNKNOWN,
+            "was not asked for: the record holds 1 of 3 cases",
+            None,
+        ),
+        # What broke the whole run would have broken this case.
+        ({"error": NOT_IMPORTED}, FAILED, NOT_IMPORTED.reason, "imports"),
+        ({"error": NOT_IMPORTED, "deselected": 2}, FAILED, NOT_IMPORTED.reason, "imports"),
+    ],
+)
+def test_a_case_that_the_record_does_not_hold(
+    more: Any, state: str, reason: str, rung: str | None
+) -> None:
+    answer = of(passed("another"), **more)
+    assert (answer.state, answer.reason, answer.rung) == (state, reason, rung)
+    assert answer.case is None
+
+
+def test_a_case_that_ran_answers_for_itself_though_the_run_broke() -> None:
+    assert of(passed(), rungs=(Rung("imports", False),)).state == PASSED
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({}, None),
+        ({"error": NOT_IMPORTED}, ("imports", NOT_IMPORTED.reason)),
+        ({"error": RunError("resolves", "")}, ("resolves", "resolves")),
+        ({"error": RunError("crashed", "SIGKILL")}, None),
+        ({"rungs": (Rung("imports", False, reason="no"),)}, ("imports", "no")),
+        (
+            {"rungs": (Rung("resolves", True), Rung("imports", False))},
+            ("imports", "failed at imports"),
+        ),
+        ({"rungs": (Rung("imports", True),)}, None),
+        # A full disk may fail a rung, and says nothing of the pair.
+        ({"error": RunError("no_space", "x"), "rungs": (Rung("imports", False),)}, None),
+    ],
+)
+def test_a_run_that_broke_by_the_fault_of_its_pair(
+    more: Any, fault: tuple[str, str] | None
+) -> None:
+    one = ran(passed(), **more)
+    assert broken(one) == fault
+    assert whole_reply(one) == (
+        Reply(PASSED) if fault is None else Reply(FAILED, fault[1], fault[0], fault[1])
+    )
+
+
+def test_a_run_that_broke_is_compared_by_its_signature() -> None:
+    answer = whole_reply(ran(error=RunError("imports", "ImportError: /home/x/y.so at 0xdead")))
+    assert answer.reason == "ImportError: /home/x/y.so at 0xdead"
+    assert answer.signature == "ImportError: y.so at <address>"
+    # What leaves nothing to compare by is compared by its rung.
+    assert whole_reply(ran(error=RunError("imports", "\n"))).signature == "imports"
+
+
+@pytest.mark.parametrize(
+    ("cases", "more", "why"),
+    [
+        ((passed(),), {}, None),
+        ((), {}, "holds no case"),
+        ((passed(),), {"finished": False}, "did not finish"),
+        ((passed(),), {"error": RunError("timed_out", "")}, "ended early: timed out"),
+        ((), {"error": NOT_IMPORTED}, f"ended early: {NOT_IMPORTED.reason}"),
+    ],
+)
+def test_a_run_that_was_cut_short(cases: tuple[Case, ...], more: Any, why: str | None) -> None:
+    assert cut_short(run(*cases, **more)[1]) == why
+
+
+def test_why_there_is_no_answer() -> None:
+    assert said(of(Case("moe", "not_applicable", reason="no GPU"))) == "does not apply: no GPU"
+    assert said(of(Case("moe", "out_of_memory"))) == "has no answer: ran out of memory"
+    assert said(of(passed("another"))) == "is no case of the record"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (None, None),
+        (RunError("crashed", "SIGKILL"), "SIGKILL"),
+        (RunError("timed_out", ""), "timed out"),
+        (RunError("interrupted", "Ctrl-C"), None),
+        (NOT_IMPORTED, None),
+    ],
+)
+def test_a_run_that_died(error: RunError | None, why: str | None) -> None:
+    assert crash(run(passed(), error=error)[1]) == why
