@@ -1378,6 +1378,10 @@ def test_adding_what_is_bad_never_qualifies(
         error=ended,
         provenance={} if said else {"torch": None},
     )
+    # What is no worse than the baseline is an answer that was missing.
+    baseline = before.get(place, {})
+    if cases and all(how in _ANSWERED and baseline.get(a) == how for a, how in cases.items()):
+        return
     if status(before, after) != 0:
         assert status(before, after, more) != 0
 
