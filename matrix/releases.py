@@ -249,14 +249,17 @@ class Releases:
 
     def _pinning(self, torch: str, vllm: str | None = None) -> Vllm | None:
         """The newest vLLM that pins a torch of this minor, of all or of one minor of its own."""
-        found = [
-            release
-            for release in self.vllm
-            if minor_of(release.torch) == torch
-            and release.yanked is None
-            and vllm in (None, minor_of(release.version))
-        ]
-        return found[-1] if found else None
+        return self._pinned.get((torch, vllm))
+
+    @cached_property
+    def _pinned(self) -> Mapping[tuple[str, str | None], Vllm]:
+        """The newest vLLM by the minor of the torch that it pins, and its own minor or None."""
+        return {
+            (minor_of(release.torch), minor): release
+            for release in self.vllm  # oldest first, so that the newest patch stays
+            if release.yanked is None
+            for minor in (None, minor_of(release.version))
+        }
 
     def _no_default(self, name: str, wanted: Factors, torch: str) -> CellError:
         pinned = [minor_of(release.torch) for release in self.vllm if release.yanked is None]

@@ -37,7 +37,7 @@ History = Mapping[tuple[str, str, str, str], Sequence[tuple[str, float]]]
 
 _STATES = (PASSED, FAILED, UNKNOWN, NOT_NEEDED)
 _CASE_VERDICTS = (*VERDICTS, NOT_APPLICABLE)
-_NUMBER = re.compile(r"(?<!\w)(?:0|[1-9][0-9]{0,8})(?!\w)", re.ASCII)
+_NUMBER = re.compile(r"(?<!\w)(0|[1-9][0-9]{0,8})(?!\w)", re.ASCII)
 _TEXT, _LINE, _LINES, _POINTS, _SENTENCE = 600, 240, 60, 60, 400
 _MOST_CHANGES = 50
 """Of how many counters that only changed it is told whose doing that is, so that the page stays
@@ -142,23 +142,23 @@ class _Pool:
 
     def __init__(self) -> None:
         self.held: list[object] = [0]
-        self._places: dict[object, int] = {}
+        self.places: dict[object, int] = {}
 
     def place(self, key: object, thing: object) -> int:
         """Where the thing stands; `key` is what makes it the same."""
-        at = self._places.get(key)
+        at = self.places.get(key)
         if at is None:
-            at = self._places[key] = len(self.held)
+            at = self.places[key] = len(self.held)
             self.held.append(thing)
         return at
 
     def known(self, key: object) -> int:
         """Where what has this key stands; 0 where it is not held."""
-        return self._places.get(key, 0)
+        return self.places.get(key, 0)
 
     def packed(self, numbers: tuple[int, ...]) -> int:
         """Where these numbers stand, as text."""
-        at = self._places.get(numbers)
+        at = self.places.get(numbers)
         return self.place(numbers, coded(numbers)) if at is None else at
 
 
@@ -265,7 +265,8 @@ class _Packing:
     def _text(self, text: str | None) -> int:
         if not text:
             return 0
-        return self._texts.known(text) or self._texts.place(text, clip(clean(text), _TEXT))
+        at = self._texts.places.get(text)
+        return self._texts.place(text, clip(clean(text), _TEXT)) if at is None else at
 
     def _note(self, note: Note) -> int:
         text = f"{note.text} Evidence: {', '.join(note.evidence)}"
@@ -482,7 +483,8 @@ def _split(line: str) -> tuple[str, list[int]]:
     >>> _split('File "a.py", line 12, in f')
     ('File "a.py", line \\x00, in f', [12])
     """
-    return _NUMBER.sub("\0", line), [int(each) for each in _NUMBER.findall(line)]
+    parts = _NUMBER.split(line)
+    return "\0".join(parts[::2]), [int(each) for each in parts[1::2]]
 
 
 def _flag(value: object) -> str:
