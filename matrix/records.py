@@ -96,7 +96,7 @@ class RecordError(MatrixError):
     """A record that cannot be read, written or believed: names the file, the key and the mend."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Start:
     """The observation of one start: its seconds by part (`total` and others) and its counters."""
 
@@ -105,7 +105,7 @@ class Start:
     counters: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """One startup test. `passed`: both starts ran to their end; it says nothing of the counts."""
 
@@ -127,7 +127,7 @@ class Case:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rung:
     """A rung of the ladder that the run itself tried, with the seconds it took."""
 
@@ -137,7 +137,7 @@ class Rung:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunError:
     """Why the run as a whole ended early; `kind` is one of ERROR_KINDS."""
 
