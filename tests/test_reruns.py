@@ -87,6 +87,14 @@ def test_a_dry_run_prints_and_runs_nothing(tox: Path, capsys: pytest.CaptureFixt
     assert not (tox / "calls").exists()
 
 
+def test_the_name_of_a_case_gives_a_terminal_and_ci_no_command(
+    tox: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_all([Rerun("py311-torch213-vllm020", "cpu", ("a\x1b[31m\n::error::b",))], tox, dry=True)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable() and "a ::error::b" in line
+
+
 def test_nothing_to_run_needs_no_tox(tmp_path: Path) -> None:
     assert run_all([], tmp_path) == []
 

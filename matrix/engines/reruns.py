@@ -16,6 +16,7 @@ from pathlib import Path
 
 from matrix.console import say
 from matrix.errors import MatrixError
+from matrix.report.text import clean
 
 __all__ = ["Rerun", "RerunError", "command", "run_all", "shown"]
 
@@ -58,8 +59,8 @@ def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
 
 
 def shown(run: Rerun) -> str:
-    """The command line as a person would type it."""
-    return shlex.join(command(run))
+    """The command line as a person would type it; a case's name may hold anything."""
+    return clean(shlex.join(command(run)))
 
 
 def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str]:
