@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix.cells import Cell
-from matrix.expectations import Expectations
+from matrix.expectations import Expectations, parse_expectations
 from matrix.ladder import Answer
 from matrix.records import Case, Record, Start
 from matrix.releases import load_releases
@@ -15,6 +15,17 @@ from matrix.verdicts import judge
 
 RELEASES = load_releases()
 NO_RULES = Expectations(())
+ONE_RULE = parse_expectations(
+    """
+[[rule]]
+id = "warm"
+case = "moe"
+start = "warm"
+counters = { num_compiled_artifacts_loaded = 3 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
 NO = Answer(False, "`_C.abi3.so` needs c10::f() and 2 more", cause="`_C` needs c10::f()")
 YES = Answer(True)
 Told = tuple[Path, Record]

@@ -516,6 +516,18 @@ def test_what_else_can_end_it_is_one_line(
     assert capsys.readouterr().err == said
 
 
+def python(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The script in a process of its own, with this checkout to import from."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_a_cell_needs_nothing_but_packaging(here: Path) -> None:
     script = (
         "import sys; sys.modules['jsonschema'] = None\n"
@@ -524,14 +536,7 @@ def test_a_cell_needs_nothing_but_packaging(here: Path) -> None:
         "assert not {'torch', 'vllm', 'matrix.inside'} & set(sys.modules)\n"
         "sys.exit(status)\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = python(script, here)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
@@ -548,14 +553,7 @@ def test_the_parser_imports_nothing_that_does_a_command(tmp_path: Path) -> None:
         "    assert {each.partition('.')[0] for each in new} <= known, new\n"
         "    assert not [each for each in new if each.startswith('matrix.engines')], new\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = python(script, tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 

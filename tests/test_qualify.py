@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from packaging.specifiers import SpecifierSet
 
 import matrix.qualify
-from made import NO, NO_RULES, RELEASES, YES, Answers, Told, failed, make, passed
+from made import NO, NO_RULES, ONE_RULE, RELEASES, YES, Answers, Told, failed, make, passed
 from matrix import cli
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import Cell
@@ -64,17 +64,6 @@ case = "moe"
 start = "warm"
 torch = ">=2.12"
 counters = { num_compiled_artifacts_loaded = 4 }
-evidence = ["a record"]
-""",
-    "rules.toml",
-)
-ONE_RULE = parse_expectations(
-    """
-[[rule]]
-id = "warm"
-case = "moe"
-start = "warm"
-counters = { num_compiled_artifacts_loaded = 3 }
 evidence = ["a record"]
 """,
     "rules.toml",

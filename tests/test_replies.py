@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from made import NO_RULES, Told, failed, make, passed
+from made import NO_RULES, ONE_RULE, Told, failed, make, passed
 from made import ran as ran_of
-from matrix.expectations import Expectations, parse_expectations
+from matrix.expectations import Expectations
 from matrix.records import Case, RunError, Rung
 from matrix.replies import (
     FAILED,
@@ -26,17 +26,6 @@ from matrix.replies import (
 )
 from matrix.sides import Ran
 
-LOADS = parse_expectations(
-    """
-[[rule]]
-id = "warm"
-case = "moe"
-start = "warm"
-counters = { num_compiled_artifacts_loaded = 3 }
-evidence = ["a record"]
-""",
-    "rules.toml",
-)
 NOT_IMPORTED = RunError("imports", "ImportError: undefined symbol: f")
 
 
@@ -52,7 +41,7 @@ def of(*cases: Case, name: str = "moe", **more: Any) -> Reply:
     return reply(ran(*cases, **more), name)
 
 
-@pytest.mark.parametrize("rules", [NO_RULES, LOADS])
+@pytest.mark.parametrize("rules", [NO_RULES, ONE_RULE])
 @pytest.mark.parametrize("loaded", [3, 4])
 def test_a_case_whose_two_starts_ran_passed_whatever_it_counts(
     rules: Expectations, loaded: int
@@ -62,7 +51,7 @@ def test_a_case_whose_two_starts_ran_passed_whatever_it_counts(
     assert (answer.state, answer.reason, answer.rung, answer.signature) == (PASSED, None, None, "")
     assert answer.case == case
     assert answer.verdict is not None
-    drifts = rules is LOADS and loaded == 4
+    drifts = rules is ONE_RULE and loaded == 4
     assert bool(answer.verdict.differences) is drifts
 
 
