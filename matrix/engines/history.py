@@ -139,14 +139,14 @@ def times_of(
 
 
 def one_record(name: str, progress: Progress) -> Record:
-    """The record in a file, or in an archive: `DAY.records.parquet/NAME`, as lists name it.
+    """The record in a file, a store, or an archive: `DAY.records.parquet/NAME`, as lists name it.
 
     Raises RecordError or HistoryError: there is none, or it is bad.
     """
     archive, mark, _ = name.partition(f"{PACK}/")
-    if not mark:
+    if not mark and "://" not in name:
         return read(Path(name))
-    held = f"{archive}{PACK}"
+    held = f"{archive}{PACK}" if mark else name
     with History([held if "://" in held else Path(held)], progress) as packed:
         found = packed.record(name)
         if found is not None:

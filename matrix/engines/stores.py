@@ -37,6 +37,8 @@ def load_store(rows: Rows, address: str) -> None:
         _sign_in(rows)
         if base.endswith(PACK):
             packs, loose = [base], []
+        elif base.endswith(".json"):
+            packs, loose = [], _found(rows, base)
         else:
             packs = _found(rows, f"{base}/**/*{PACK}")
             loose = _found(rows, f"{base}/**/*.json")
