@@ -8,6 +8,7 @@ as many, nobody knows which are its own; one more run with nothing given tells.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,6 +36,7 @@ __all__ = [
     "Observation",
     "Runs",
     "alike",
+    "newest_first",
     "observe",
     "own_runs",
     "setting",
@@ -91,6 +93,37 @@ class Observation:
     def age(self) -> tuple[bool, str, bool, str]:
         """What sorts runs from old to new; of two that started together the faulty one is newer."""
         return not self.late, self.started, self.faulty, self.signature or ""
+
+
+def newest_first(observations: Iterable[Observation]) -> list[Observation]:
+    """The runs from new to old, and those of one age by all that they say.
+
+    Two runs that started in the same second are thus in one order, whatever that of the records.
+    """
+    found = sorted(observations, key=_age, reverse=True)
+    ages = Counter(map(_age, found))
+    if len(ages) == len(found):
+        return found
+    return sorted(
+        found,
+        # What a run says is dear to write out, and asked only where its age decides nothing.
+        key=lambda each: (_age(each), _content(each) if ages[_age(each)] > 1 else ""),
+        reverse=True,
+    )
+
+
+def _age(each: Observation) -> tuple[bool, str, bool, str]:
+    return each.age
+
+
+def _content(each: Observation) -> str:
+    """All that an observation says, as text; a mapping by its keys."""
+    return repr(
+        [
+            sorted(value.items()) if isinstance(value, Mapping) else value
+            for value in vars(each).values()
+        ]
+    )
 
 
 def observe(
@@ -173,7 +206,7 @@ def own_runs(every: Iterable[Observation], python: str) -> tuple[Sequence[Observ
     if len(tells) < 2:
         return (tells,) if tells else ()
     groups: list[list[Observation]] = []
-    for each in sorted(tells, key=lambda each: each.age, reverse=True):
+    for each in newest_first(tells):
         group = next((some for some in groups if alike(some[0].flags, each.flags)), None)
         if group is None:
             groups.append([each])
@@ -192,7 +225,7 @@ class Runs:
 
     def __init__(self, every: Iterable[Observation]) -> None:
         """Put them in order."""
-        self.every = tuple(sorted(every, key=lambda each: each.age, reverse=True))
+        self.every = tuple(newest_first(every))
         self._own: dict[str, tuple[Sequence[Observation], ...]] = {}
 
     def __iter__(self) -> Iterator[Observation]:

@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix.bisection import BAD, GOOD, SKIP, Bisection, BisectionError, bisect
 from matrix.cells import Cell
-from matrix.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation, own_runs
+from matrix.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation, newest_first, own_runs
 from matrix.releases import minor_of
 from matrix.symptoms import CLEAN, FAILS, SHOWS, Symptom, state_of
 from matrix.symptoms import symptoms_between as between
@@ -129,7 +129,7 @@ def standing(
             for each in every
             if (each.case == WHOLE_RUN and each.ended == FAILED) or not each.applies
         ]
-        last = max(cannot, key=lambda each: each.age, default=None)
+        last = next(iter(newest_first(cannot)), None)
         if last is not None and all(last.age > some[0].age for some in ran):
             seen[name] = replace(last, case=case, ended=NOTHING)
         elif len(ran) == 1:
