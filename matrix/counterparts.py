@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from packaging.version import Version
-
 from matrix import comparison
 from matrix.cells import Cell, CellError
 from matrix.findings import Findings
@@ -15,7 +13,7 @@ from matrix.qualification import FAILS_OTHERWISE, PROJECTS, REGRESSION, Failure,
 from matrix.releases import minor_of
 from matrix.replies import FAILED, PASSED, broken, reply
 from matrix.rungs import CANNOT_ASK, LOST, FirstRungs, change, failing, why_not_asked
-from matrix.sides import Asked, Ran, Side, Unsaid, newest, patch
+from matrix.sides import Asked, Ran, Side, Unsaid, newest, oldest_first, patch
 from matrix.signatures import signature
 from matrix.waivers import Finding, Place
 
@@ -46,7 +44,7 @@ class Counterparts:
             return
         candidate = newest(self.asked, after)
         first, second = patch(self.asked, baseline), patch(self.asked, candidate)
-        both = sorted(before.keys() & after.keys(), key=Version)
+        both = oldest_first(before.keys() & after.keys())
         pair = (before[both[-1]], after[both[-1]]) if both else (baseline, candidate)
         self._compare(*pair)
         for each in pair[1].beside:
@@ -59,7 +57,7 @@ class Counterparts:
         name = f"{other} {max(first, second)}"
         if first > second:
             self.missing(baseline, f"never ran with {name}")
-        for version in sorted(after.keys() - before.keys(), key=Version):
+        for version in oldest_first(after.keys() - before.keys()):
             if after[version] is not pair[1]:
                 self.alone(after[version], f"the baseline has no record with {other} {version}")
         if second > first:

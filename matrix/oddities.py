@@ -16,7 +16,7 @@ from matrix.qualification import PROJECTS
 from matrix.records import Record, to_json
 from matrix.releases import Releases, minor_of
 from matrix.report.text import plural
-from matrix.sides import Asked, Ran, Side, Told, named, same_release
+from matrix.sides import Asked, Ran, Side, Told, named, oldest_first, same_release
 
 __all__ = ["differs", "notes", "other_names"]
 
@@ -50,7 +50,7 @@ def notes(
         at = 1 if asked.project == "torch" else 2
         those = {each[at] for each in held if each[0] == platform}
         narrowed = " that was asked for" if any(named(each, those) for each in lacking) else ""
-        some = ", ".join(sorted(those, key=Version))
+        some = ", ".join(oldest_first(those))
         if lacking:
             has = f"; it has records of {some}" if those else ", nor of any other release"
             yield f"no record of {name} {' or '.join(lacking)} on {platform}{narrowed}{has}"

@@ -44,6 +44,7 @@ from matrix.sides import (
     is_asked,
     named,
     newest,
+    oldest_first,
     order,
     release,
     side,
@@ -128,7 +129,7 @@ def _check(asked: Asked, held: Iterable[tuple[str, str, str]], releases: Release
     name = PROJECTS[asked.project]
     published = releases.torch if asked.project == "torch" else releases.vllm
     ran = {torch if asked.project == "torch" else vllm for _, torch, vllm in held}
-    known = sorted({each.version for each in published} | ran, key=Version)
+    known = oldest_first({each.version for each in published} | ran)
     for option, wanted in ((asked.project, asked.candidate), ("baseline", asked.baseline)):
         if named(wanted, known) is None:
             near = ", ".join(_nearest(wanted, known)) or "none"

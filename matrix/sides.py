@@ -46,6 +46,7 @@ __all__ = [
     "may_be_asked",
     "named",
     "newest",
+    "oldest_first",
     "order",
     "patch",
     "release",
@@ -138,7 +139,11 @@ class Ran:
 
 
 Side = Mapping[Key, Mapping[str, Ran]]
-"""The records of one release that count, by cell and by the other project's exact release."""
+"""The records of one release that count, by cell and by the other project's exact release.
+
+`side` puts the cells in their `order`, and the releases of a cell oldest first, whatever the order
+of the records: what goes through a side finds the same things in the same order.
+"""
 
 
 @dataclass(frozen=True)
@@ -295,7 +300,10 @@ def side(
     releases: Releases,
     late: str | None = None,
 ) -> Side:
-    """The records of one release that count. What started after `late` is of the future."""
+    """The records of one release that count. What started after `late` is of the future.
+
+    Where the same releases ran under two names of a cell, the newer run stands.
+    """
     groups: dict[tuple[str, str, str, str], list[tuple[Path, Record]]] = {}
     for told in chosen:
         path, record, torch, vllm = told
@@ -303,14 +311,20 @@ def side(
             groups.setdefault((torch, vllm, record.cell, record.platform), []).append(
                 (path, record)
             )
+    runs = [
+        _of_cell(torch, vllm, of, expectations, releases, late)
+        for (torch, vllm, _, _), of in sorted(groups.items())
+    ]
     found: dict[Key, dict[str, Ran]] = {}
-    for (torch, vllm, _, platform), of in groups.items():
-        ran = _of_cell(torch, vllm, of, expectations, releases, late)
-        other = vllm if asked.project == "torch" else torch
+    for ran in sorted(runs, key=lambda ran: age(ran.record.started, late)):
+        other = ran.vllm if asked.project == "torch" else ran.torch
         # A cell's name means a minor release of vLLM; torch must be the very same.
         under = minor_of(other) if asked.other == "vllm" else other
-        found.setdefault((platform, under, ran.python), {})[other] = ran
-    return found
+        found.setdefault((ran.record.platform, under, ran.python), {})[other] = ran
+    return {
+        key: {other: found[key][other] for other in oldest_first(found[key])}
+        for key in sorted(found, key=order)
+    }
 
 
 def _of_cell(
@@ -337,7 +351,8 @@ def _of_cell(
             groups.setdefault(differ, []).append((path, record))
         elif fingerprint(record) == fingerprint(first.record) and _ended(record) != ended:
             again.append((path, record))
-    # A copy of a run tells no more than the run does.
+    # A copy of a run tells no more than the run does: of copies the first path is named.
+    again.sort(key=lambda each: each[0])
     again.sort(key=lambda each: (age(each[1].started, late), to_json(each[1])), reverse=True)
     return replace(
         first,
@@ -433,10 +448,15 @@ def fingerprint(record: Record) -> object:
     return tests.get("fingerprint") if isinstance(tests, dict) else None
 
 
-def order(key: Key) -> tuple[int, Version, Version]:
+def order(key: Key) -> tuple[int, Version, str, Version]:
     """What orders the cells: platform, the other project's release, Python."""
     platform, under, python = key
-    return PLATFORMS.index(platform), Version(under), Version(python)
+    return PLATFORMS.index(platform), Version(under), under, Version(python)
+
+
+def oldest_first(versions: Iterable[str]) -> list[str]:
+    """The releases in their order, and the spellings of one release by their text."""
+    return sorted(versions, key=lambda text: (Version(text), text))
 
 
 def patch(asked: Asked, ran: Ran) -> Version:

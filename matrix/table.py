@@ -161,12 +161,12 @@ def _oldest_first(
     told = list(records)
     at = Counter((record.cell, record.platform, record.started) for _, record in told)
 
-    def age(one: tuple[Path, Record]) -> tuple[bool, str, str, str]:
+    def age(one: tuple[Path, Record]) -> tuple[bool, str, str, str, str]:
         path, record = one
         today = late is None or record.started <= late
         # A record's text is dear, and asked only where the second decides nothing.
         tied = at[record.cell, record.platform, record.started] > 1
-        return today, record.started, to_json(record) if tied else "", path.name
+        return today, record.started, to_json(record) if tied else "", path.name, str(path)
 
     return sorted(told, key=age)
 

@@ -1260,12 +1260,97 @@ def test_what_is_not_asked_about_changes_nothing(
     assert told == wanted
 
 
-@settings(deadline=None, max_examples=50)
-@given(_SIDE, _SIDE, st.randoms())
-def test_the_order_of_the_records_does_not_matter(before: _Side, after: _Side, random: Any) -> None:
-    records = [*side(OLD, before), *side(NEXT, after)]
-    mixed = random.sample(records, len(records))
-    assert report.render(judged(*mixed)) == report.render(judged(*records))
+@st.composite
+def _odd(draw: st.DrawFn) -> Told:
+    """A run that a note or a finding names: one of several, of the future, of nobody, a copy."""
+    named, ran_torch = draw(st.tuples(*[st.sampled_from((OLD, NEXT))] * 2))
+    of = draw(st.sampled_from((passed(), failed(), failed(signature="KeyError: y"))))
+    facts = draw(st.sampled_from(({}, {}, {"torch": None}, {"torch": ran_torch})))
+    path, run = make(
+        named,
+        of,
+        platform=draw(st.sampled_from(("cpu", "cuda"))),
+        vllm=draw(st.sampled_from(("0.20.1", "0.20.2"))),
+        day=draw(st.sampled_from((21, 22, 29))),
+        flags=draw(st.sampled_from(({}, {}, {"A": True}))),
+        error=draw(st.sampled_from((None, None, RunError("wrong_cell", "another")))),
+        provenance=facts,
+    )
+    # A copy has the name of its file, too, in another folder.
+    folder = draw(st.sampled_from("abcdefgh"))
+    return path.parent / folder / path.name, run
+
+
+_ODD = st.lists(_odd(), min_size=4, max_size=8, unique_by=lambda told: told[0])
+LATE = "2026-11-24T18:00:00Z"
+
+
+@settings(deadline=None, max_examples=100)
+@given(_SIDE, _SIDE, _ODD, st.randoms())
+def test_the_order_of_the_records_does_not_matter(
+    before: _Side, after: _Side, odd: list[Told], random: Any
+) -> None:
+    records = [*side(OLD, before), *side(NEXT, after), *odd]
+    asked = Asked("torch", NEXT, OLD)
+
+    def shown(of: list[Told]) -> str:
+        told = qualify(asked, of, NO_RULES, RELEASES, Waivers(), TODAY, late=LATE)
+        return report.render(told)
+
+    first = shown(records)
+    assert shown(records[::-1]) == first
+    assert shown(random.sample(records, len(records))) == first
+
+
+_TWO_OF_CUDA = [make(OLD, passed(), platform="cuda", file=f"b{day}", day=day) for day in (21, 22)]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        # Each of two cells has its note: one of the future, and one of several runs.
+        [*_TWO_OF_CUDA, make(OLD, passed(), file="a", day=30)],
+        # Each patch of a cell without a baseline fails in its own way.
+        [
+            make(NEXT, failed(signature=f"KeyError: {vllm}"), vllm=vllm)
+            for vllm in ("0.20.0", "0.20.1", "0.20.2")
+        ],
+        # Of a newer run that failed there are two copies, of one name in two folders.
+        [
+            make(OLD, passed()),
+            make(NEXT, passed()),
+            *(
+                (Path(f"{folder}/again.json"), make(NEXT, failed(), day=21)[1])
+                for folder in ("one", "two")
+            ),
+        ],
+        # Two copies of what decides, alike.
+        [(Path(f"{folder}/a.json"), make(OLD, passed())[1]) for folder in ("one", "two", "three")],
+        # Runs of one cell by what ran, and of two by name.
+        [
+            make(OLD, passed()),
+            make(NEXT, passed(), day=20),
+            make(NEXT, failed(), file="other", provenance={"torch": OLD}, day=23),
+        ],
+        # The same, of one second.
+        [
+            make(OLD, passed()),
+            make(NEXT, passed()),
+            make(OLD, failed(), file="other", provenance={"torch": NEXT}),
+        ],
+    ],
+)
+def test_in_any_order_of_the_records_the_same_is_told(records: list[Told]) -> None:
+    orders = itertools.permutations(records)
+    assert len({report.render(judged(*each)) for each in orders}) == 1
+
+
+def test_of_two_names_that_ran_the_same_releases_the_newest_run_stands() -> None:
+    records = [make(OLD, passed()), make(NEXT, passed()), make("2.11.0", failed(), day=23)]
+    path, run = records[-1]
+    of_next = replace(run, provenance={**run.provenance, "torch": NEXT})
+    for every in itertools.permutations((*records[:-1], (path, of_next))):
+        assert kinds(judged(*every)) == [REGRESSION]
 
 
 # To take evidence away, or to add what is bad, never makes a release qualify. Taken away is what

@@ -26,6 +26,7 @@ from matrix.sides import (
     may_be_asked,
     named,
     newest,
+    oldest_first,
     order,
     patch,
     release,
@@ -299,12 +300,18 @@ _KINDS = [
     run("f", day=26),
     run("g", day=5, error=RunError("crashed", "x")),
     run("h", passed(), vllm="0.20.1"),
+    run("i", platform="cuda"),
 ]
 
 
 @given(st.permutations(_KINDS), st.sampled_from([None, LATE]))
 def test_the_order_of_the_records_is_nothing(records: list[Told], late: str | None) -> None:
-    assert side_of(*records, late=late) == side_of(*_KINDS, late=late)
+    found, wanted = (side_of(*each, late=late) for each in (records, _KINDS))
+    assert found == wanted
+    # What goes through them finds the same in the same order.
+    assert [(key, list(of)) for key, of in found.items()] == [
+        (key, list(of)) for key, of in wanted.items()
+    ]
 
 
 def lost(*records: Told, late: str | None = None) -> list[tuple[str, bool]]:
@@ -364,6 +371,11 @@ def test_a_driver_is_no_hardware() -> None:
 def test_the_fingerprint_of_the_tests() -> None:
     assert fingerprint(run("a")[1]) == "sha256:1"
     assert fingerprint(run("a", provenance={"tests": None})[1]) is None
+
+
+def test_releases_are_in_one_order_also_where_two_spell_the_same() -> None:
+    for spelled in itertools.permutations(("2.12.0", "2.9.1", "2.12")):
+        assert oldest_first(spelled) == ["2.9.1", "2.12", "2.12.0"]
 
 
 def test_cells_are_in_the_order_of_their_versions() -> None:
