@@ -17,6 +17,11 @@ from packaging.requirements import Requirement
 from matrix.records import read, validate
 from matrix.releases import load_releases
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).parents[1]
 RELEASES = load_releases()
 NAMES = {name: cell for cell in RELEASES.on_pin() for name in RELEASES.names(cell)}
@@ -309,15 +314,18 @@ def test_the_table_of_ci_is_kept_where_a_record_is_bad() -> None:
     assert all("if: always()" in step for step in steps)
 
 
-def test_each_extra_is_an_environments_or_a_commands() -> None:
-    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    _, _, extras = pyproject.partition("[project.optional-dependencies]\n")
-    named = re.findall(r"^(\w+) = \[", extras.partition("\n[")[0], re.MULTILINE)
+def test_each_extra_and_group_is_an_environments_or_a_commands() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
     tox = configparser.ConfigParser(interpolation=None)
     tox.read_string((ROOT / "tox.ini").read_text(encoding="utf-8"))
     used = {extra for each in tox.sections() for extra in tox[each].get("extras", "").split()}
-    # `matrix refresh` is a person's command.
-    assert set(named) == {*used, "index"}
+    groups = {tox[each].get("dependency_groups", "") for each in tox.sections()} - {""}
+    # `matrix refresh` and `matrix calibrate` are a person's commands.
+    assert set(extras) == {*used, "calibrate", "index"}
+    (every,) = extras.pop("all")
+    assert every == f"torch-vllm-matrix[{','.join(sorted(extras))}]"
+    assert set(project["dependency-groups"]) == groups
 
 
 def test_the_readme_names_the_cells() -> None:
