@@ -1,0 +1,258 @@
+"""The version of the startup tests: what they measure, and which records a change can affect.
+
+`STARTUP_TESTS_VERSION` is raised by hand when a start does, counts or records something else than
+before. `matrix/data/startup_tests.toml` has a row for each version. Records from before versions
+name a fingerprint of source bytes instead; the rows map those fingerprints to versions.
+
+Pure but for reading that file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from packaging.version import InvalidVersion
+
+from matrix.cells import factors
+from matrix.errors import MatrixError
+from matrix.expectations import VersionRange
+from matrix.records import PLATFORMS, RUNGS, Record
+from matrix.toml_rows import check_keys, read_text, rows, version_range
+from matrix.versions import version
+
+__all__ = [
+    "STARTUP_TESTS_VERSION",
+    "Change",
+    "StartupTests",
+    "StartupTestsError",
+    "load_startup_tests",
+    "parse_startup_tests",
+    "tests_identity",
+    "tests_version",
+]
+
+STARTUP_TESTS_VERSION = 22
+"""The version of what the startup tests of this checkout measure. Raise it by one when a start
+does, counts or records something else, and add its row to `matrix/data/startup_tests.toml`."""
+
+_DATA = Path(__file__).parent / "data" / "startup_tests.toml"
+_NEEDED = ("number", "changed")
+_KEYS = (*_NEEDED, "platforms", "torch", "vllm", "cases", "failed_at", "fingerprints")
+_FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+
+
+class StartupTestsError(MatrixError):
+    """The versions of the startup tests cannot be read: names the file, the row and the fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What one version of the startup tests changed, and which records that can affect.
+
+    `platforms`, `torch` and `vllm` limit the records by what ran, `failed_at` to runs that failed
+    at that rung. `cases` are the cases that changed; a bare name means all its parameters. None or
+    an empty tuple is no limit. `fingerprints` are those of earlier checkouts of this version.
+    """
+
+    number: int
+    changed: str
+    platforms: tuple[str, ...] = ()
+    torch: VersionRange = field(default_factory=VersionRange)
+    vllm: VersionRange = field(default_factory=VersionRange)
+    cases: tuple[str, ...] = ()
+    failed_at: str | None = None
+    fingerprints: tuple[str, ...] = ()
+
+    def affects(self, record: Record, case: str | None = None) -> bool:
+        """Return whether a run like this, or this case of it, can come out otherwise now.
+
+        A run that has any case is affected by a change of a case: it holds that case, or lacks it
+        because the case is new.
+        """
+        if self.platforms and record.platform not in self.platforms:
+            return False
+        if self.failed_at is not None and not any(
+            rung.rung == self.failed_at and not rung.ok for rung in record.rungs
+        ):
+            return False
+        if self.cases and not (record.cases if case is None else self._names(case)):
+            return False
+        named = factors(record.cell)
+        return all(
+            _may_hold(of, record.provenance.get(key) or getattr(named, key))
+            for key, of in (("torch", self.torch), ("vllm", self.vllm))
+        )
+
+    def _names(self, case: str) -> bool:
+        return case in self.cases or case.partition("[")[0] in self.cases
+
+
+@dataclass(frozen=True)
+class StartupTests:
+    """All versions of the startup tests, oldest first; the last is the current one."""
+
+    changes: tuple[Change, ...]
+
+    @property
+    def current(self) -> int:
+        """The version of the startup tests as they are now; 0 where there is none."""
+        return self.changes[-1].number if self.changes else 0
+
+    @cached_property
+    def of_fingerprint(self) -> Mapping[str, int]:
+        """The version that each known fingerprint belongs to."""
+        return {
+            fingerprint: change.number
+            for change in self.changes
+            for fingerprint in change.fingerprints
+        }
+
+    def version_of(self, record: Record) -> int | None:
+        """Return the version of the startup tests that a record was made with, None if unknown."""
+        tests = record.provenance.get("tests")
+        if not isinstance(tests, Mapping):
+            return None
+        number = tests.get("version")
+        if type(number) is int:
+            return number
+        fingerprint = tests.get("fingerprint")
+        return self.of_fingerprint.get(fingerprint) if isinstance(fingerprint, str) else None
+
+    def identity_of(self, record: Record) -> str | None:
+        """Return what two records of the same startup tests share: their version, as text.
+
+        Of tests of an unknown version it is the fingerprint, which at least tells whether two
+        records were made with the same ones. None where the record has neither.
+        """
+        number = self.version_of(record)
+        if number is not None:
+            return str(number)
+        tests = record.provenance.get("tests")
+        fingerprint = tests.get("fingerprint") if isinstance(tests, Mapping) else None
+        return fingerprint if isinstance(fingerprint, str) else None
+
+    def changes_since(self, record: Record) -> tuple[Change, ...] | None:
+        """Return what changed since the record was made and can affect it, oldest first.
+
+        None where the version of its startup tests is unknown, or newer than the current one.
+        """
+        made = self.version_of(record)
+        if made is None or made > self.current:
+            return None
+        return tuple(
+            change for change in self.changes if change.number > made and change.affects(record)
+        )
+
+    def differ(self, one: Record, other: Record, case: str | None = None) -> bool:
+        """Return whether something measured changed between two records that can affect either.
+
+        With `case`, whether it can affect that case. Unknown startup tests differ from all others
+        but those of the same identity.
+        """
+        if self.identity_of(one) == self.identity_of(other):
+            return False
+        first, second = self.version_of(one), self.version_of(other)
+        if first is None or second is None or max(first, second) > self.current:
+            return True
+        older, newer = sorted((first, second))
+        return any(
+            change.affects(record, case)
+            for change in self.changes
+            if older < change.number <= newer
+            for record in (one, other)
+        )
+
+
+def tests_version(record: Record) -> int | None:
+    """Return the version of the startup tests that a record was made with, None if unknown."""
+    return load_startup_tests().version_of(record)
+
+
+def tests_identity(record: Record) -> str | None:
+    """Return `StartupTests.identity_of` a record, by the known versions."""
+    return load_startup_tests().identity_of(record)
+
+
+@cache
+def load_startup_tests() -> StartupTests:
+    """Read `matrix/data/startup_tests.toml`, once.
+
+    Raises StartupTestsError for a bad row, or where its last version is not the current one.
+    """
+    found = parse_startup_tests(read_text(_DATA, StartupTestsError), str(_DATA))
+    if found.current != STARTUP_TESTS_VERSION:
+        raise StartupTestsError(
+            f"{_DATA}: the last version is {found.current}, and STARTUP_TESTS_VERSION is"
+            f" {STARTUP_TESTS_VERSION}; add the row that says what changed, or put the number back"
+        )
+    return found
+
+
+def parse_startup_tests(text: str, name: str) -> StartupTests:
+    """Return the versions that a TOML text lists. Raises StartupTestsError, which names `name`."""
+    changes = []
+    known: set[str] = set()
+    for number, row in enumerate(rows(text, name, "version", StartupTestsError), 1):
+        where = f"{name}: version {number}"
+        check_keys(row, where, _KEYS, _NEEDED, StartupTestsError)
+        if type(row["number"]) is not int or row["number"] != number:
+            raise StartupTestsError(f"{where}: number: is {row['number']!r}; write {number}")
+        change = _change(row, where)
+        for fingerprint in change.fingerprints:
+            if not _FINGERPRINT.fullmatch(fingerprint) or fingerprint in known:
+                raise StartupTestsError(
+                    f"{where}: fingerprints: {fingerprint!r} is listed twice, or is not one;"
+                    " list each once, as sha256: and 64 hexadecimal digits"
+                )
+            known.add(fingerprint)
+        changes.append(change)
+    return StartupTests(tuple(changes))
+
+
+def _change(row: Mapping[str, Any], where: str) -> Change:
+    changed = row["changed"]
+    if not isinstance(changed, str) or not changed.strip() or "\n" in changed:
+        raise StartupTestsError(f"{where}: changed: is not one line of text; say what changed")
+    failed_at = row.get("failed_at")
+    if failed_at is not None and failed_at not in RUNGS:
+        raise StartupTestsError(
+            f"{where}: failed_at: {failed_at!r} is not a rung; use one of {', '.join(RUNGS)}"
+        )
+    platforms = _texts(row, "platforms", where)
+    for platform in platforms:
+        if platform not in PLATFORMS:
+            raise StartupTestsError(
+                f"{where}: platforms: {platform!r} is not a platform; use {' or '.join(PLATFORMS)}"
+            )
+    return Change(
+        number=row["number"],
+        changed=changed,
+        platforms=platforms,
+        torch=version_range(row, "torch", where, StartupTestsError),
+        vllm=version_range(row, "vllm", where, StartupTestsError),
+        cases=_texts(row, "cases", where),
+        failed_at=failed_at,
+        fingerprints=_texts(row, "fingerprints", where),
+    )
+
+
+def _texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    value = row.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        raise StartupTestsError(f"{where}: {key}: is not a list of texts; write it as [...]")
+    return tuple(value)
+
+
+def _may_hold(wanted: VersionRange, ran: object) -> bool:
+    """Return whether a version that ran is, or where nobody knows it may be, in a range."""
+    if wanted.text is None or not isinstance(ran, str):
+        return True
+    try:
+        return wanted.contains(version(ran))
+    except InvalidVersion:
+        return True
