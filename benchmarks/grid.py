@@ -12,20 +12,18 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from packaging.version import Version
 
 from matrix.answers import Answers, load_answers
 from matrix.grid import Grid, survey
 from matrix.plan import Wanted, plan
-from matrix.provenance import fingerprint
 from matrix.releases import Releases, load_releases
 from matrix.report import markdown, table_json
 from matrix.report import plan as plan_report
+from matrix.startup_tests import load_startup_tests
 from matrix.table import Table
 
-_ROOT = Path(__file__).resolve().parent.parent
 _TORCH, _VLLM = 15, 45
 _PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 _WANTED = Wanted(off_pin=True)
@@ -43,8 +41,8 @@ def main() -> int:
         f" {pairs * len(releases.pythons)} cells on 2 platforms; the best of {rounds} rounds"
     )
     grid = ask(releases, load_answers(releases))
-    table, print_of = Table((), grid=grid), fingerprint(_ROOT)
-    planned = plan(grid, releases, [], print_of, _WANTED)
+    table, tests = Table((), grid=grid), load_startup_tests()
+    planned = plan(grid, releases, [], tests, _WANTED)
     parts: list[tuple[str, Callable[[], object]]] = [
         ("read the releases", load_releases),
         ("read what is known of rungs", lambda: load_answers(releases)),
@@ -52,8 +50,8 @@ def main() -> int:
         ("the same with links, from tables", lambda: ask(releases, load_answers(releases))),
         ("the table as Markdown", lambda: markdown.render(table)),
         ("the table as JSON", lambda: table_json.render(table)),
-        ("the fingerprint of the tests", lambda: fingerprint(_ROOT)),
-        ("plan every pair", lambda: plan(grid, releases, [], print_of, _WANTED)),
+        ("the versions of the startup tests", load_startup_tests.__wrapped__),
+        ("plan every pair", lambda: plan(grid, releases, [], tests, _WANTED)),
         ("the plan as text", lambda: plan_report.lines(planned, every=True)),
     ]
     for name, function in parts:
@@ -100,7 +98,7 @@ def tell_plan(releases: Releases) -> int:
     """All that `matrix plan --off-pin` does, but for the records."""
     load_releases()
     grid = ask(releases, load_answers(releases))
-    planned = plan(grid, releases, [], fingerprint(_ROOT), _WANTED)
+    planned = plan(grid, releases, [], load_startup_tests(), _WANTED)
     return len(plan_report.lines(planned))
 
 

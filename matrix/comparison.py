@@ -34,8 +34,9 @@ from matrix.replies import (
     whole_reply,
 )
 from matrix.report.text import plural
-from matrix.sides import Ran, fingerprint, hardware
+from matrix.sides import Ran, hardware
 from matrix.signatures import signature
+from matrix.startup_tests import load_startup_tests
 from matrix.waivers import Finding
 
 __all__ = ["alone", "compare"]
@@ -130,7 +131,7 @@ def _unanswered(
         findings.add_unknown(candidate, name, reason, new.signature, there)
     elif new.state == PASSED:
         unexpected(findings, candidate, name, new)
-        same = fingerprint(baseline.record) == fingerprint(candidate.record)
+        same = not load_startup_tests().differ(baseline.record, candidate.record, name)
         if old.state == UNKNOWN and not beside and (same or old.case is not None):
             reason = f"passed, and at the baseline it {said(old)}"
             findings.add_unknown(candidate, name, reason, None, baseline.record.cell)

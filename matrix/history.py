@@ -18,6 +18,7 @@ from matrix.expectations import Expectations
 from matrix.kinds import digest, judged, kind, setting
 from matrix.records import STARTS, Record
 from matrix.signatures import signature_of
+from matrix.startup_tests import version_of_tests
 from matrix.verdicts import INCOMPATIBLE, judge
 
 __all__ = [
@@ -104,7 +105,7 @@ class Summary:
     torch: str
     vllm: str
     python: str
-    fingerprint: str | None
+    tests_version: int | None
     jobs: int
     seconds: float | None
     content: str
@@ -161,8 +162,7 @@ def late_from(now: datetime) -> str:
 def summarise(record: Record) -> Summary:
     """The summary of a record."""
     named, found = factors(record.cell), record.provenance
-    tests, took = found.get("tests"), found.get("seconds")
-    print_of = tests.get("fingerprint") if isinstance(tests, dict) else None
+    took = found.get("seconds")
     return Summary(
         cell=record.cell,
         platform=record.platform,
@@ -175,7 +175,7 @@ def summarise(record: Record) -> Summary:
         torch=str(found.get("torch") or named.torch),
         vllm=str(found.get("vllm") or named.vllm),
         python=str(found.get("python") or named.python),
-        fingerprint=print_of if isinstance(print_of, str) else None,
+        tests_version=version_of_tests(record),
         jobs=record.jobs,
         seconds=float(took) if isinstance(took, (int, float)) else None,
         content=digest(record),

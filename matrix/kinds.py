@@ -17,17 +17,17 @@ from collections.abc import Mapping
 from matrix.observations import setting as setting_of
 from matrix.records import Case, Record
 from matrix.signatures import signature, signature_of
+from matrix.startup_tests import identity_of_tests
 
 __all__ = ["digest", "judged", "kind", "setting"]
 
 
 def kind(record: Record) -> str:
     """The digest of all that a run tells, but for its setting, its seconds and its start."""
-    tests = record.provenance.get("tests")
     return digest(
         [
             judged(record),
-            tests.get("fingerprint") if isinstance(tests, dict) else None,
+            identity_of_tests(record),
             record.deselected,
             record.error and record.error.reason,
             [(each.rung, each.ok, None if each.ok else each.reason) for each in record.rungs],

@@ -16,6 +16,7 @@ from functools import cached_property
 from matrix.cells import Cell
 from matrix.records import STARTS, Case, Record
 from matrix.signatures import signature
+from matrix.startup_tests import identity_of_tests
 from matrix.verdicts import (
     BROKEN_PAIR,
     DRIFT,
@@ -66,8 +67,9 @@ class Observation:
 
     `counters` and `expected` are by start and counter. `setting` is the machine and the packages
     beside torch's family, `whole` whether the run had every case, `applies` whether the case is for
-    this cell. `late` is that the run comes from the future (`matrix.history.late_from`). `runs` is
-    how many runs of its kind it stands for, of which it is the newest (`matrix.kinds`).
+    this cell. `tests` names the version of the startup tests (`matrix.startup_tests`). `late` is
+    that the run comes from the future (`matrix.history.late_from`). `runs` is how many runs of its
+    kind it stands for, of which it is the newest (`matrix.kinds`).
     """
 
     cell: Cell
@@ -135,8 +137,7 @@ def observe(
     runs the record stands for.
     """
     told = setting(record)
-    tests = record.provenance.get("tests")
-    tests_of = tests.get("fingerprint") if isinstance(tests, Mapping) else None
+    tests = identity_of_tests(record)
     whole = record.finished and record.error is None and not record.deselected
 
     def one(case: str, ended: str, **more: object) -> Observation:
@@ -147,7 +148,7 @@ def observe(
             record.started,
             ended,
             setting=told,
-            tests=tests_of if isinstance(tests_of, str) else None,
+            tests=tests,
             whole=whole,
             late=late is not None and record.started > late,
             runs=runs,

@@ -17,6 +17,7 @@ from matrix.records import Record, to_json
 from matrix.releases import Releases, minor_of
 from matrix.report.text import plural
 from matrix.sides import Asked, Ran, Side, Told, named, oldest_first, same_release
+from matrix.startup_tests import load_startup_tests
 
 __all__ = ["differs", "notes", "other_names"]
 
@@ -125,11 +126,8 @@ def differs(baseline: Ran, candidate: Ran) -> Iterator[str]:
             f"no patch of vLLM {minor_of(baseline.vllm)} ran on both sides: vLLM {candidate.vllm}"
             f" is held against {baseline.vllm}"
         )
-    for key, what in (("tests", "the startup tests"), ("model_source", "the models' source")):
-        first, second = (ran.record.provenance.get(key) for ran in (baseline, candidate))
-        if key == "tests":
-            first, second = (
-                of.get("fingerprint") if isinstance(of, dict) else None for of in (first, second)
-            )
-        if first != second:
-            yield f"{what} changed between the two records"
+    if load_startup_tests().differ(baseline.record, candidate.record):
+        yield "the startup tests changed between the two records"
+    first, second = (ran.record.provenance.get("model_source") for ran in (baseline, candidate))
+    if first != second:
+        yield "the models' source changed between the two records"

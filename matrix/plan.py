@@ -1,7 +1,7 @@
 """What would run and why: the cells of the environments, by releases and by what is already done.
 
-Pure. The cheap rungs prune what cannot work, and the fingerprint of the tests tells which records
-are still of these tests.
+Pure. The cheap rungs prune what cannot work, and the versions of the startup tests tell which
+records a change of what is measured can affect.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from matrix.grid import Grid, environments, ran_cell
 from matrix.ladder import Climb
 from matrix.records import PLATFORMS, Record
 from matrix.releases import Releases, minor_of
+from matrix.startup_tests import StartupTests
 from matrix.verdicts import BROKEN_PAIR
 
 __all__ = ["PlanError", "Planned", "Wanted", "parse_release", "parse_specifier", "plan"]
@@ -29,7 +30,7 @@ class PlanError(MatrixError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person asks for. `stale` leaves out what ran with these very tests and versions.
+    """What a person asks for. `stale` leaves out what would run as it did, and measure the same.
 
     `new` and `neighbours` are releases (`("torch", "2.15.0")`): the cells of the one, and the cells
     beside those of the other; both bring off-pin pairs with them.
@@ -49,8 +50,10 @@ class Wanted:
 class Planned:
     """One cell on one platform: why it would run, or why it cannot work (`runs` is false).
 
-    `stale` is false where its record is of these very tests and versions. `seconds` is how long
-    its last run took, or that of its pair on another Python (`seconds_of`); None without one.
+    `stale` is false where its record is of these versions, and no change of the startup tests since
+    then can affect it; `tests_changed` are the versions of the startup tests that can. `seconds` is
+    how long its last run took, or that of its pair on another Python (`seconds_of`); None without
+    one.
     """
 
     cell: Cell
@@ -61,19 +64,20 @@ class Planned:
     climb: Climb
     seconds: float | None = None
     seconds_of: str | None = None
+    tests_changed: tuple[int, ...] = ()
 
 
 def plan(
     grid: Grid,
     releases: Releases,
     records: Iterable[Record],
-    fingerprint: str,
+    tests: StartupTests,
     wanted: Wanted,
 ) -> tuple[Planned, ...]:
     """Every cell that is asked for, by platform, vLLM, torch and Python.
 
-    `records` has the newest of each cell on each platform, in any order; `fingerprint` is that of
-    the tests as they are now. What the cheap rungs speak against is in it with `runs` false.
+    `records` has the newest of each cell on each platform, in any order; `tests` are the
+    versions of the startup tests. What the cheap rungs speak against is in it with `runs` false.
     Raises PlanError where `new` or `neighbours` names what no environment runs.
     """
     last = {(record.cell, record.platform): record for record in records}
@@ -89,7 +93,7 @@ def plan(
             if found is None or (found.off_pin and not wanted.off_pin and reason is None):
                 continue
             record = last.get((names[cell], platform))
-            stale = _stale(cell, record, fingerprint)
+            stale, changed = _stale(cell, record, tests)
             if wanted.stale and stale is None:
                 continue
             why = stale if stale is not None else f"ran on {_day(record)}, not stale"
@@ -101,7 +105,15 @@ def plan(
             seconds, of = _seconds(last.get((names[each], platform)) for each in same)
             planned.append(
                 Planned(
-                    cell, platform, not found.hopeless, stale is not None, why, found, seconds, of
+                    cell,
+                    platform,
+                    not found.hopeless,
+                    stale is not None,
+                    why,
+                    found,
+                    seconds=seconds,
+                    seconds_of=of,
+                    tests_changed=changed,
                 )
             )
     return tuple(planned)
@@ -255,8 +267,27 @@ def _next(every: Sequence[str], one: str) -> list[str]:
     return [*below[-1:], *[each for each in every if Version(each) > Version(one)][:1]]
 
 
-def _stale(cell: Cell, record: Record | None, fingerprint: str) -> str | None:
-    """Why the record does not stand for the cell as it would run now, or None where it does."""
+def _stale(
+    cell: Cell, record: Record | None, tests: StartupTests
+) -> tuple[str | None, tuple[int, ...]]:
+    """Return why the record does not stand for the cell as it would run now, None where it does.
+
+    Beside it the versions of the startup tests that are the reason, where they are.
+    """
+    reason = _stale_run(cell, record)
+    if reason is not None or record is None:
+        return reason, ()
+    changes = tests.changes_since(record)
+    if changes is None:
+        return "made with startup tests that this checkout does not know", ()
+    if not changes:
+        return None, ()
+    changed = "; ".join(change.changed for change in changes)
+    return f"startup tests changed: {changed}", tuple(change.number for change in changes)
+
+
+def _stale_run(cell: Cell, record: Record | None) -> str | None:
+    """Return why the run itself does not stand for the cell, None where it does."""
     if record is None:
         return "never ran"
     ran = ran_cell(record)
@@ -269,19 +300,7 @@ def _stale(cell: Cell, record: Record | None, fingerprint: str) -> str | None:
     if record.deselected:
         held = len(record.cases)
         return f"ran {held} of {held + record.deselected} cases"
-    tests = record.provenance.get("tests")
-    told = tests if isinstance(tests, dict) else {}
-    if told.get("fingerprint") != fingerprint:
-        commit = told.get("commit")
-        since = f"since commit {_short(commit)}" if isinstance(commit, str) else "since it ran"
-        return f"tests changed {since}"
     return None
-
-
-def _short(commit: str) -> str:
-    """A commit as people write it, with the mark that its files were changed."""
-    head, plus, changed = commit.partition("+")
-    return f"{head[:9]}{plus}{changed}"
 
 
 def _seconds(records: Iterable[Record | None]) -> tuple[float | None, str | None]:

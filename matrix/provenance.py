@@ -1,4 +1,4 @@
-"""Where a record comes from: machine, Python, packages, the tests' fingerprint, the command.
+"""Where a record comes from: machine, Python, packages, the tests' version, the command.
 
 It names no user, no host, no address and no folder of the machine: `scrub` takes them out of any
 text that goes into a record.
@@ -20,11 +20,11 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from matrix.preflight import total_memory_mib
+from matrix.startup_tests import STARTUP_TESTS_VERSION
 
 __all__ = [
     "command_of",
     "commit",
-    "fingerprint",
     "note_commit",
     "packages",
     "provenance",
@@ -33,17 +33,8 @@ __all__ = [
     "version_of",
 ]
 
-# What decides how a cell runs and what it writes; expectations only judge the record.
-_FINGERPRINTED = (
-    "matrix/cells.py",
-    "matrix/data/models",
-    "matrix/errors.py",
-    "matrix/expectations.py",
-    "matrix/inside",
-    "matrix/records.py",
-    "matrix/signatures.py",
-    "tests/startup",
-)
+# Where what a start does is written: changes that are not committed are marked at the commit.
+_WATCHED = ("matrix/data/models", "matrix/inside", "tests/startup")
 
 _CHANGED = "+changed"
 _NOTE = "commit.json"  # in a copy of a checkout: which commit it is of
@@ -98,7 +89,7 @@ def provenance(
         "vllm": version_of("vllm"),
         "triton": version_of("triton"),
         "cuda": None,
-        "tests": {"commit": commit(root), "fingerprint": fingerprint(root)},
+        "tests": {"commit": commit(root), "version": STARTUP_TESTS_VERSION},
         "command": command_of(argv, root),
         "model_source": model_source,
     }
@@ -133,45 +124,46 @@ def packages() -> dict[str, str]:
 
 
 def commit(root: Path) -> str | None:
-    """The commit of the checkout, with `+changed` where what the fingerprint covers differs.
+    """Return the commit of the checkout, with `+changed` where the startup tests differ from it.
 
+    That mark is for people: only the version of the startup tests tells what was measured.
     Outside a checkout it is what `note_commit` noted; None where nothing says.
     """
     head = _git(root, "rev-parse", "HEAD")
     if head is None or _git(root, "rev-parse", "--show-cdup") != "":
         return _noted_commit(root)
-    status = _git(root, "status", "--porcelain", "--", *_FINGERPRINTED)
+    status = _git(root, "status", "--porcelain", "--", *_WATCHED)
     return head if status == "" else f"{head}{_CHANGED}"
 
 
 def note_commit(root: Path, of: str | None) -> None:
     """Note in a copy of a checkout of which commit it is, and how it looks now."""
-    noted = {"commit": of, "fingerprint": fingerprint(root)}
+    noted = {"commit": of, "watched": _watched_digest(root)}
     (root / _NOTE).write_text(json.dumps(noted) + "\n", encoding="utf-8")
 
 
 def _noted_commit(root: Path) -> str | None:
     try:
         noted = json.loads((root / _NOTE).read_text(encoding="utf-8"))
-        head, looked = noted["commit"], noted["fingerprint"]
+        head, looked = noted["commit"], noted["watched"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not isinstance(head, str) or head.endswith(_CHANGED) or looked == fingerprint(root):
+    if not isinstance(head, str) or head.endswith(_CHANGED) or looked == _watched_digest(root):
         return head if isinstance(head, str) else None
     return f"{head}{_CHANGED}"
 
 
-def fingerprint(root: Path) -> str:
-    """A SHA-256 over the names and bytes of all that runs inside a cell, in sorted order."""
+def _watched_digest(root: Path) -> str:
+    """Return a SHA-256 over the names and bytes of the watched files, in sorted order."""
     digest = hashlib.sha256()
-    for covered in _FINGERPRINTED:
+    for covered in _WATCHED:
         found = (root / covered, *(root / covered).rglob("*"))
         for path in sorted(found, key=lambda each: each.as_posix()):
             if path.is_file() and not _is_leftover(path.relative_to(root)):
                 name, content = path.relative_to(root).as_posix().encode(), path.read_bytes()
                 digest.update(b"%d %s %d\n" % (len(name), name, len(content)))
                 digest.update(content)
-    return f"sha256:{digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 def command_of(

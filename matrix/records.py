@@ -44,7 +44,9 @@ __all__ = [
     "write_text",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
+"""The schema of the records that are written; older ones are read as they are."""
+_OLDEST_SCHEMA = 1
 PLATFORMS = ("cuda", "cpu")
 STARTS = ("cold", "warm")
 RUNGS = (
@@ -545,8 +547,8 @@ def _record(data: object, name: str) -> Record:
         at.at("schema").fail(
             f"is {schema}, newer than this matrix knows ({SCHEMA}); update torch-vllm-matrix"
         )
-    if schema != SCHEMA:
-        at.at("schema").wrong(str(SCHEMA))
+    if schema < _OLDEST_SCHEMA:
+        at.at("schema").wrong(f"{_OLDEST_SCHEMA} to {SCHEMA}")
     # Records from before the key have none, and nobody counted then.
     at.keys(_RECORD_KEYS, ["deselected"])
     try:
@@ -573,6 +575,7 @@ def _record(data: object, name: str) -> Record:
         rungs=tuple(map(_rung, at.items("rungs"))),
         cases=_cases(at),
         deselected=at.count("deselected") if "deselected" in at.value else 0,
+        schema=schema,
     )
 
 

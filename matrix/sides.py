@@ -26,6 +26,7 @@ from matrix.history import whole
 from matrix.records import PLATFORMS, Case, Record, to_json
 from matrix.releases import Releases, minor_of
 from matrix.signatures import signature_of
+from matrix.startup_tests import load_startup_tests
 from matrix.table import Entry, tabulate
 from matrix.waivers import Place
 
@@ -40,7 +41,6 @@ __all__ = [
     "Told",
     "Unsaid",
     "age",
-    "fingerprint",
     "hardware",
     "is_asked",
     "may_be_asked",
@@ -341,7 +341,7 @@ def _of_cell(
         path = min(path for path, record in some if record is entry.record)
         return Ran(entry, path, torch, vllm)
 
-    first = standing(of)
+    first, tests = standing(of), load_startup_tests()
     flags, ended = _flags(first.record), _ended(first.record)
     groups: dict[tuple[tuple[str, str], ...], list[tuple[Path, Record]]] = {}
     again = []
@@ -349,7 +349,7 @@ def _of_cell(
         differ = _differ(flags, _flags(record))
         if differ:
             groups.setdefault(differ, []).append((path, record))
-        elif fingerprint(record) == fingerprint(first.record) and _ended(record) != ended:
+        elif not tests.differ(record, first.record) and _ended(record) != ended:
             again.append((path, record))
     # A copy of a run tells no more than the run does: of copies the first path is named.
     again.sort(key=lambda each: each[0])
@@ -440,12 +440,6 @@ def hardware(record: Record) -> tuple[object, ...]:
     gpu = record.provenance.get("gpu")
     name = gpu.get("name") if isinstance(gpu, dict) else None
     return record.provenance.get("machine"), record.provenance.get("cpu"), name
-
-
-def fingerprint(record: Record) -> object:
-    """The fingerprint of the startup tests that ran."""
-    tests = record.provenance.get("tests")
-    return tests.get("fingerprint") if isinstance(tests, dict) else None
 
 
 def order(key: Key) -> tuple[int, Version, str, Version]:

@@ -30,10 +30,10 @@ __all__ = [
     "Change",
     "StartupTests",
     "StartupTestsError",
+    "identity_of_tests",
     "load_startup_tests",
     "parse_startup_tests",
-    "tests_identity",
-    "tests_version",
+    "version_of_tests",
 ]
 
 STARTUP_TESTS_VERSION = 22
@@ -168,12 +168,12 @@ class StartupTests:
         )
 
 
-def tests_version(record: Record) -> int | None:
+def version_of_tests(record: Record) -> int | None:
     """Return the version of the startup tests that a record was made with, None if unknown."""
     return load_startup_tests().version_of(record)
 
 
-def tests_identity(record: Record) -> str | None:
+def identity_of_tests(record: Record) -> str | None:
     """Return `StartupTests.identity_of` a record, by the known versions."""
     return load_startup_tests().identity_of(record)
 

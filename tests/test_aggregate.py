@@ -106,7 +106,7 @@ def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
     for name, bad in {
         f"{CELL}.1.json": whole[: len(whole) // 2],
         f"{CELL}.2.json": "hello",
-        f"{CELL}.3.json": whole.replace('"schema": 1', '"schema": 7'),
+        f"{CELL}.3.json": whole.replace('"schema": 2', '"schema": 7'),
         f"{CELL}.4.json": whole.replace('"platform": "cpu"', '"platform": 3'),
         f"{CELL}.5.json": whole.replace('"torch": "2.10.0"', '"torch": ["2.10.0"]'),
         "py312-torch210-vllm019.json": whole,
@@ -123,7 +123,7 @@ def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
     for said in (
         "1.json: not a record: truncated at line ",
         "2.json: not a record: not JSON at line 1, column 1",
-        "3.json: schema: is 7, newer than this matrix knows (1); update torch-vllm-matrix",
+        "3.json: schema: is 7, newer than this matrix knows (2); update torch-vllm-matrix",
         "4.json: platform: is 3, but must be one of cuda, cpu",
         "5.json: provenance.torch: ['2.10.0'] is not of type 'string', 'null'",
         f"py312-torch210-vllm019.json: cell: is {CELL}, but the file's name says",

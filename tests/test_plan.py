@@ -18,9 +18,10 @@ from matrix.cli import main
 from matrix.grid import runs, survey
 from matrix.ladder import Answer
 from matrix.plan import PlanError, Planned, Wanted, parse_release, parse_specifier, plan
-from matrix.records import Case, Record, RunError, read, write
+from matrix.records import Case, Record, RunError, Rung, read, write
 from matrix.releases import Releases, Torch, Vllm
 from matrix.report import plan as report
+from matrix.startup_tests import parse_startup_tests
 from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, CellVerdict
 
 
@@ -42,7 +43,36 @@ RELEASES = Releases(
     (),
 )
 ROOT = Path(__file__).parents[1]
-NOW = "sha256:now"
+TESTS = parse_startup_tests(
+    """
+[[version]]
+number = 1
+changed = "the first"
+fingerprints = ["sha256:%s"]
+
+[[version]]
+number = 2
+changed = "graphs are counted once"
+platforms = ["cuda"]
+vllm = "<0.20"
+
+[[version]]
+number = 3
+changed = "a case starts with images"
+vllm = ">=0.19.1"
+cases = ["a"]
+
+[[version]]
+number = 4
+changed = "an extension that does not link fails nothing"
+platforms = ["cpu"]
+failed_at = "imports"
+"""
+    % ("0" * 64),
+    "startup_tests.toml",
+)
+NOW = {"version": 4}
+UNKNOWN = "made with startup tests that this checkout does not know"
 COMMIT = "64b5a65a9e81ce85ec2f65010296d126dcbfeaee"
 ON_PIN = {("2.9.0", "0.16.0"), ("2.10.0", "0.19.1"), ("2.11.0", "0.20.0"), ("2.11.0", "0.26.0")}
 
@@ -53,7 +83,7 @@ def record(cell: str = "py311-torch210-vllm019", platform: str = "cuda", **more:
         "seconds": 300.0,
         "torch": "2.10.0+cu128",
         "vllm": "0.19.1",
-        "tests": {"commit": COMMIT, "fingerprint": NOW},
+        "tests": {"commit": COMMIT, **NOW},
         **more.pop("provenance", {}),
     }
     return Record(cell, platform, True, provenance, **{"cases": (Case("a", "passed"),), **more})
@@ -67,7 +97,7 @@ def planned(wanted: Wanted, *records: Record) -> tuple[Planned, ...]:
     verdict = CellVerdict(COMPATIBLE, "as expected", None, ())
     seen = runs([(each, verdict) for each in records], RELEASES)
     grid = survey(RELEASES, links=links, seen=seen)
-    return plan(grid, RELEASES, records, NOW, wanted)
+    return plan(grid, RELEASES, records, TESTS, wanted)
 
 
 def pairs(wanted: Wanted, *records: Record) -> list[tuple[str, str]]:
@@ -127,14 +157,22 @@ def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
         ({}, None),
         ({"provenance": {"vllm": "0.19.0"}}, "ran torch 2.10.0 with vLLM 0.19.0"),
         (
-            {"provenance": {"tests": {"commit": COMMIT, "fingerprint": "sha256:old"}}},
-            "tests changed since commit 64b5a65a9",
+            {"provenance": {"tests": {"commit": COMMIT, "fingerprint": "sha256:" + "0" * 64}}},
+            "startup tests changed: graphs are counted once; a case starts with images",
         ),
         (
-            {"provenance": {"tests": {"commit": f"{COMMIT}+changed", "fingerprint": None}}},
-            "tests changed since commit 64b5a65a9+changed",
+            {"provenance": {"tests": {"commit": COMMIT, "version": 2}}},
+            "startup tests changed: a case starts with images",
         ),
-        ({"provenance": {"tests": None}}, "tests changed since it ran"),
+        # That its files were changed is for people.
+        ({"provenance": {"tests": {"commit": f"{COMMIT}+changed", **NOW}}}, None),
+        ({"provenance": {"tests": {"commit": None, "version": 3}}}, None),
+        # Where no case started, none can start otherwise.
+        ({"provenance": {"tests": {"commit": COMMIT, "version": 2}}, "cases": ()}, None),
+        ({"provenance": {"tests": {"commit": COMMIT, "version": 5}}}, UNKNOWN),
+        ({"provenance": {"tests": {"commit": COMMIT, "fingerprint": "sha256:old"}}}, UNKNOWN),
+        ({"provenance": {"tests": {"commit": COMMIT, "fingerprint": None}}}, UNKNOWN),
+        ({"provenance": {"tests": None}}, UNKNOWN),
         ({"deselected": 8}, "ran 1 of 9 cases"),
         ({"error": RunError("no_space", "x")}, "its run ended early (no space)"),
         # That it cannot be imported is an answer.
@@ -150,6 +188,19 @@ def test_stale_is_what_did_not_run_as_it_would_now(more: dict[str, Any], why: st
     )
     assert cuda.why == (why or "ran on 2026-11-22, not stale")
     assert not cpu.stale
+
+
+def test_a_change_makes_stale_only_what_it_can_affect() -> None:
+    old: dict[str, Any] = {"provenance": {"tests": {"commit": COMMIT, "version": 1}}}
+    wanted = Wanted(SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), stale=True)
+    [cuda, cpu] = planned(wanted, record(**old), record(platform="cpu", **old))
+    assert (cuda.tests_changed, cpu.tests_changed) == ((2, 3), (3,))
+    content = json.loads(report.content([cpu], TESTS.current))
+    assert content["cells"][0]["tests_changed"] == [3]
+    failed: dict[str, Any] = {"provenance": {"tests": {"commit": None, "version": 3}}, "cases": ()}
+    failed["rungs"] = (Rung("imports", False, 0.0, "undefined symbol"),)
+    [cpu] = planned(wanted, record(**failed), record(platform="cpu", **failed))
+    assert (cpu.platform, cpu.tests_changed) == ("cpu", (4,))
 
 
 def test_a_run_that_died_is_stale() -> None:
@@ -187,7 +238,7 @@ def test_a_patch_that_only_some_environments_run_brings_those() -> None:
     two = (vllm("0.11.0", "2.9.0"), vllm("0.11.2", "2.10.0"))
     releases = Releases(RELEASES.torch, two, ("3.11",), ())
     for version, torch in (("0.11.0", "2.9.0"), ("0.11.2", "2.10.0")):
-        found = plan(survey(releases), releases, [], NOW, Wanted(new=(("vllm", version),)))
+        found = plan(survey(releases), releases, [], TESTS, Wanted(new=(("vllm", version),)))
         assert {(each.cell.torch, each.cell.vllm) for each in found} == {(torch, version)}
 
 
@@ -325,9 +376,10 @@ def test_a_plan_reads_as_a_table() -> None:
 
 def test_a_plan_as_json_has_what_cannot_run_too() -> None:
     wanted = Wanted(SpecifierSet("==2.11.*"), platforms=("cuda",))
-    content = json.loads(report.content(planned(wanted), NOW))
-    assert (content["schema"], content["fingerprint"]) == (1, NOW)
+    content = json.loads(report.content(planned(wanted), TESTS.current))
+    assert (content["schema"], content["tests_version"]) == (2, 4)
     first, second = content["cells"][:2]
+    assert first["tests_changed"] == []
     assert (first["runs"], first["fails"], first["stale"]) == (False, "declared", True)
     assert second["name"] == "py311-torch211-vllm020"
     assert second["unknown"] == ["resolves", "imports", "starts cold", "starts warm", "as expected"]
@@ -337,7 +389,7 @@ def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
     broken = record(error=RunError("imports", "undefined symbol"))
     verdict = CellVerdict(INCOMPATIBLE, "imports", "undefined symbol", ())
     grid = survey(RELEASES, links=links, seen=runs([(broken, verdict)], RELEASES))
-    found = plan(grid, RELEASES, [broken], NOW, Wanted(SpecifierSet("==2.10.*")))
+    found = plan(grid, RELEASES, [broken], TESTS, Wanted(SpecifierSet("==2.10.*")))
     assert all(each.runs for each in found)
     assert "fails at imports" in report.lines(found)
 
@@ -396,7 +448,7 @@ def test_the_command_reads_the_records_and_tells_bad_ones(
     asked = ("plan", "--vllm", "0.19", "--python", "3.12", "--stale", "--platform", "cuda")
     status, out, err = command(capsys, *asked)
     assert (status, err) == (0, "")
-    assert out.splitlines()[1].endswith("tests changed since commit 64b5a65a9")
+    assert out.splitlines()[1].endswith(UNKNOWN)
     (here / "results" / "py312-torch211-vllm020.json").write_text("{")
     status, again, err = command(capsys, *asked)
     assert (status, again) == (2, out)

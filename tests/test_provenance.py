@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix import provenance
+from matrix.startup_tests import STARTUP_TESTS_VERSION
 
 STARTED = datetime(2026, 11, 22, 18, 0, 0, tzinfo=timezone.utc)
 
@@ -32,48 +33,16 @@ def git(root: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", str(root), *identity, *arguments], check=True, capture_output=True)
 
 
-def test_the_fingerprint_follows_what_runs_inside_a_cell(checkout: Path) -> None:
-    first = provenance.fingerprint(checkout)
-    assert first.startswith("sha256:") and len(first) == len("sha256:") + 64
-    assert provenance.fingerprint(checkout) == first
-    (checkout / "matrix/verdicts.py").write_text("judges, does not run inside")
-    (checkout / "tests/startup/__pycache__").mkdir()
-    (checkout / "tests/startup/__pycache__/t.cpython-311.pyc").write_bytes(b"left over")
-    (checkout / "tests/startup/.t.py.swp").write_bytes(b"left over")
-    assert provenance.fingerprint(checkout) == first
-    seen = {first}
-    (checkout / "tests/startup/t.py").write_text("other")
-    seen.add(provenance.fingerprint(checkout))
-    (checkout / "matrix/inside/a.py").rename(checkout / "matrix/inside/b.py")
-    seen.add(provenance.fingerprint(checkout))
-    (checkout / "matrix/data/models/m/more.json").write_text("")
-    seen.add(provenance.fingerprint(checkout))
-    inside = ("cells", "errors", "expectations", "records", "signatures")
-    for name in inside:
-        (checkout / f"matrix/{name}.py").write_text("pure")
-        seen.add(provenance.fingerprint(checkout))
-    assert len(seen) == 4 + len(inside)
-    last = provenance.fingerprint(checkout)
-    (checkout / "matrix/data/expectations.toml").write_text("judges")
-    assert provenance.fingerprint(checkout) == last
-
-
-def test_the_fingerprint_covers_what_the_inside_imports() -> None:
-    root = Path(__file__).parents[1]
-    ours = re.compile(r"^\s*(?:from matrix import (\w+)|from matrix\.(\w+) import)", re.MULTILINE)
-    waiting = [*(root / "matrix/inside").rglob("*.py"), *(root / "tests/startup").rglob("*.py")]
-    modules: set[str] = set()
-    while waiting:
-        for one, other in ours.findall(waiting.pop().read_text()):
-            if (name := one or other) not in modules:
-                modules.add(name)
-                waiting += [each for each in [root / f"matrix/{name}.py"] if each.is_file()]
-    covered = {Path(each).stem for each in provenance._FINGERPRINTED}
-    assert modules <= covered
-
-
-def test_the_fingerprint_of_nothing_is_one_too(tmp_path: Path) -> None:
-    assert provenance.fingerprint(tmp_path).startswith("sha256:")
+def test_a_record_says_the_version_of_its_tests_and_their_commit(checkout: Path) -> None:
+    found = provenance.provenance(checkout, STARTED, ["matrix"], "data")
+    assert found["tests"] == {"commit": None, "version": STARTUP_TESTS_VERSION}
+    git(checkout, "init")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-m", "first")
+    head = provenance.commit(checkout)
+    (checkout / "matrix/inside/a.py").write_text("# changed")
+    found = provenance.provenance(checkout, STARTED, ["matrix"], "data")
+    assert found["tests"] == {"commit": f"{head}+changed", "version": STARTUP_TESTS_VERSION}
 
 
 def test_the_commit_says_when_the_tests_differ_from_it(checkout: Path) -> None:
@@ -84,17 +53,22 @@ def test_the_commit_says_when_the_tests_differ_from_it(checkout: Path) -> None:
     git(checkout, "commit", "-m", "first")
     head = provenance.commit(checkout)
     assert head is not None and len(head) == 40
-    (checkout / "README.md").write_text("not covered")
+    for name in ("README.md", "matrix/records.py"):
+        (checkout / name).write_text("not watched")
     assert provenance.commit(checkout) == head
     (checkout / "tests/startup/t.py").write_text("changed")
     assert provenance.commit(checkout) == f"{head}+changed"
 
 
 def test_a_copy_of_a_checkout_says_its_commit_and_whether_it_changed(tmp_path: Path) -> None:
+    left_over = tmp_path / "tests" / "startup" / "__pycache__" / "test_a.cpython-311.pyc"
+    left_over.parent.mkdir(parents=True)
     covered = tmp_path / "tests" / "startup" / "test_a.py"
-    covered.parent.mkdir(parents=True)
     covered.write_text("x = 1\n")
     provenance.note_commit(tmp_path, "abc")
+    left_over.write_bytes(b"left over")
+    (covered.parent / ".test_a.py.swp").write_bytes(b"left over")
+    (tmp_path / "README.md").write_text("not watched")
     assert provenance.commit(tmp_path) == "abc"
     covered.write_text("x = 2\n")
     assert provenance.commit(tmp_path) == "abc+changed"
@@ -103,7 +77,7 @@ def test_a_copy_of_a_checkout_says_its_commit_and_whether_it_changed(tmp_path: P
     assert provenance.commit(tmp_path) == "abc+changed"
 
 
-@pytest.mark.parametrize("noted", ["", "[]", "{}", '{"commit": 3, "fingerprint": ""}'])
+@pytest.mark.parametrize("noted", ["", "[]", "{}", '{"commit": 3, "watched": ""}'])
 def test_a_note_that_says_nothing_is_no_commit(tmp_path: Path, noted: str) -> None:
     (tmp_path / "commit.json").write_text(noted)
     assert provenance.commit(tmp_path) is None

@@ -1592,10 +1592,10 @@ def test_a_record_of_another_schema_is_named_and_never_qualifies(
     here_with(here, make(OLD, passed()), make(NEXT, passed()))
     path = here / "results" / "cpu" / "py312-torch212-vllm020.json"
     newer = (here / "results" / "cpu" / "py311-torch212-vllm020.json").read_text()
-    path.write_text(newer.replace('"schema": 1', '"schema": 2'))
+    path.write_text(newer.replace('"schema": 2', '"schema": 3'))
     assert cli.main(ASK) == 2
     ended = capsys.readouterr()
-    assert "schema: is 2, newer than this matrix knows (1)" in ended.err
+    assert "schema: is 3, newer than this matrix knows (2)" in ended.err
     assert ended.out.startswith("torch 2.12.1 against 2.11.0 on cpu: not enough evidence\n")
     here_with(here, make(NEXT, failed()))
     assert cli.main(ASK) == 1

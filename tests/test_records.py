@@ -202,8 +202,8 @@ def broken(change: Callable[[Any], object]) -> str:
         ("no", "not JSON at line 1, column 1"),
         ("[]", "must be an object"),
         ("{}", "has no key 'schema'"),
-        ('{"schema": 2}', "schema: is 2, newer than this matrix knows (1); update"),
-        ('{"schema": 0}', "schema: is 0, but must be 1"),
+        ('{"schema": 3}', "schema: is 3, newer than this matrix knows (2); update"),
+        ('{"schema": 0}', "schema: is 0, but must be 1 to 2"),
         ('{"schema": true}', "schema: is true"),
         ('{"schema": "1"}', 'schema: is "1"'),
         ('{"schema": 1, "schema": 1}', "stands there twice"),
@@ -534,7 +534,7 @@ def test_the_schema_and_the_module_agree() -> None:
     )
     properties = schema["properties"]
     case = schema["$defs"]["case"]["properties"]
-    assert properties["schema"]["const"] == records.SCHEMA
+    assert properties["schema"]["enum"] == [1, records.SCHEMA]
     assert properties["platform"]["enum"] == list(PLATFORMS)
     assert properties["error"]["oneOf"][1]["properties"]["kind"]["enum"] == list(ERROR_KINDS)
     assert properties["rungs"]["items"]["properties"]["rung"]["enum"] == list(RUNGS)

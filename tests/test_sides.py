@@ -20,7 +20,6 @@ from matrix.sides import (
     Ran,
     Side,
     age,
-    fingerprint,
     hardware,
     is_asked,
     may_be_asked,
@@ -366,11 +365,6 @@ def test_a_driver_is_no_hardware() -> None:
     cpu = {"model": "EPYC", "cores": 2}
     assert with_gpu({"name": "H100"}) == ("x86_64", cpu, "H100")
     assert with_gpu(None) == with_gpu("H100") == ("x86_64", cpu, None)
-
-
-def test_the_fingerprint_of_the_tests() -> None:
-    assert fingerprint(run("a")[1]) == "sha256:1"
-    assert fingerprint(run("a", provenance={"tests": None})[1]) is None
 
 
 def test_releases_are_in_one_order_also_where_two_spell_the_same() -> None:

@@ -216,10 +216,10 @@ def _grid(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from matrix.plan import Wanted, parse_release, plan
-    from matrix.provenance import fingerprint
     from matrix.records import PLATFORMS
     from matrix.releases import load_releases
     from matrix.report import plan as report
+    from matrix.startup_tests import load_startup_tests
 
     wanted = Wanted(
         **_specifiers(options, ("torch", "vllm", "python")),
@@ -230,16 +230,16 @@ def _plan(options: argparse.Namespace) -> int:
         neighbours=tuple(parse_release(each, "--neighbours") for each in options.neighbours),
     )
     table, status = reading.read_some(options)
-    print_of = fingerprint(Path(__file__).resolve().parents[2])
+    tests = load_startup_tests()
     records = [entry.record for entry in table.entries]
-    planned = plan(reading.grid_of(table.entries), load_releases(), records, print_of, wanted)
+    planned = plan(reading.grid_of(table.entries), load_releases(), records, tests, wanted)
     if options.names:
         if names := report.names(planned):
             print(names)
         else:
             say(report.summary(planned))
     elif options.json:
-        print(report.content(planned, print_of), end="")
+        print(report.content(planned, tests.current), end="")
     else:
         print(report.lines(planned, every=options.all), end="")
     return status

@@ -11,7 +11,7 @@ from matrix.report.text import aligned, clean, clip
 
 __all__ = ["content", "lines", "names"]
 
-_SCHEMA = 1
+_SCHEMA = 2
 _WIDEST = 100
 
 
@@ -52,8 +52,11 @@ def names(planned: Sequence[Planned]) -> str:
     return ",".join(dict.fromkeys(each.cell.name for each in planned if each.runs))
 
 
-def content(planned: Sequence[Planned], fingerprint: str) -> str:
-    """The plan as JSON, with what would not run, too. Always ASCII."""
+def content(planned: Sequence[Planned], tests_version: int) -> str:
+    """Return the plan as JSON, with what would not run, too. Always ASCII.
+
+    `tests_version` is that of the startup tests as they are now.
+    """
     cells = [
         {
             "name": each.cell.name,
@@ -64,6 +67,7 @@ def content(planned: Sequence[Planned], fingerprint: str) -> str:
             "off_pin": each.climb.off_pin,
             "runs": each.runs,
             "stale": each.stale,
+            "tests_changed": list(each.tests_changed),
             "why": each.why,
             "verdict": each.climb.verdict,
             "reached": each.climb.reached,
@@ -76,7 +80,7 @@ def content(planned: Sequence[Planned], fingerprint: str) -> str:
         }
         for each in planned
     ]
-    whole = {"schema": _SCHEMA, "fingerprint": fingerprint, "cells": cells}
+    whole = {"schema": _SCHEMA, "tests_version": tests_version, "cells": cells}
     return json.dumps(whole, indent=1, sort_keys=True) + "\n"
 
 
