@@ -16,11 +16,11 @@ from tox.tox_env.errors import Fail
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from matrix._util.files import write_text
 from matrix.cells import CellError
 from matrix.engines.installs import why_install_failed
 from matrix.engines.local import record_unstarted
 from matrix.errors import MatrixError
-from matrix.records import write_text
 from matrix.releases import Releases, load_releases
 from matrix.sync import describe
 

@@ -30,11 +30,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from grid import ask, padded
 
+from matrix._util.gc import collection_off
 from matrix.answers import load_answers
 from matrix.attribution import attribute
 from matrix.cells import Cell
 from matrix.expectations import Expectations, load_expectations
-from matrix.garbage import collection_off
 from matrix.grid import environments, runs, survey
 from matrix.records import Case, Record, Start, parse, read, to_json
 from matrix.releases import Releases, load_releases

@@ -14,12 +14,12 @@ from typing import TypeVar
 
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.versions import version
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.cells import factors
 from matrix.differences import Explanation, Explanations
 from matrix.expectations import COUNTERS
 from matrix.records import STARTS, Case, Record, to_json
-from matrix.versions import version
 
 __all__ = [
     "NOTHING",

@@ -56,6 +56,8 @@ from typing import NamedTuple
 
 from packaging.version import Version
 
+from matrix._util.text import listed
+from matrix._util.versions import version
 from matrix.bisection import BAD, GOOD, bisect
 from matrix.cells import Cell
 from matrix.grid import Grid, environments, ran_cell
@@ -72,7 +74,6 @@ from matrix.observations import (
 )
 from matrix.records import PLATFORMS, Record
 from matrix.releases import Releases
-from matrix.report.text import listed
 from matrix.symptoms import (
     CLEAN,
     DRIFTS,
@@ -87,7 +88,6 @@ from matrix.symptoms import (
     state_of,
 )
 from matrix.verdicts import CellVerdict
-from matrix.versions import version
 from matrix.wording import (
     of_line,
     on_pythons,

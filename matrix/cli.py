@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from matrix._util.console import say
 from matrix.commands import (
     arguments,
     attribute,
@@ -19,7 +20,6 @@ from matrix.commands import (
     results,
     table,
 )
-from matrix.console import say
 from matrix.errors import MatrixError
 
 __all__ = ["main"]

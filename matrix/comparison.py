@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from matrix._util.text import plural
 from matrix.drifts import add_uncertain, compare_counters, differences, unexpected
 from matrix.findings import Findings
 from matrix.history import enough, shifted
@@ -33,7 +34,6 @@ from matrix.replies import (
     said,
     whole_reply,
 )
-from matrix.report.text import plural
 from matrix.sides import Ran, hardware
 from matrix.signatures import signature
 from matrix.startup_tests import load_startup_tests

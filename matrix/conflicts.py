@@ -15,7 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from matrix.report.text import clean, clip
+from matrix._util.text import clean, clip
 
 __all__ = ["CAUSES", "Conflict", "read_conflict"]
 

@@ -6,11 +6,11 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from matrix import comparison
+from matrix._util.versions import minor_of
 from matrix.cells import Cell, CellError
 from matrix.findings import Findings
 from matrix.ladder import Climb
 from matrix.qualification import FAILS_OTHERWISE, PROJECTS, REGRESSION, Failure, Unknown
-from matrix.releases import minor_of
 from matrix.replies import FAILED, PASSED, broken, reply
 from matrix.rungs import CANNOT_ASK, LOST, FirstRungs, change, failing, why_not_asked
 from matrix.sides import Asked, Ran, Side, Unsaid, newest, oldest_first, patch

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
+from matrix._util.versions import VersionRange, version
 from matrix.errors import MatrixError
-from matrix.expectations import UPSTREAM, VersionRange
+from matrix.expectations import UPSTREAM
 from matrix.records import STARTS
-from matrix.toml_rows import check_keys, name_of, read_text, rows, version_range
-from matrix.versions import version
 
 __all__ = [
     "RECORD",

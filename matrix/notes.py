@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from matrix._util.toml_rows import read_text, rows, version_range
+from matrix._util.versions import VersionRange, version
 from matrix.differences import RECORD
 from matrix.errors import MatrixError
-from matrix.expectations import UPSTREAM, VersionRange
+from matrix.expectations import UPSTREAM
 from matrix.records import PLATFORMS
-from matrix.toml_rows import read_text, rows, version_range
-from matrix.versions import version
 
 __all__ = ["Note", "NotesError", "load_notes", "parse_notes"]
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from matrix._util.versions import version
 from matrix.cells import Cell
 from matrix.records import STARTS, Case, Record
 from matrix.signatures import signature
@@ -25,7 +26,6 @@ from matrix.verdicts import (
     CaseVerdict,
     CellVerdict,
 )
-from matrix.versions import version
 
 __all__ = [
     "FAILED",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix._util.memory import available_memory_mib
 from matrix.driver import Answer, ask, asked, on_the_bus
 from matrix.errors import MatrixError
 
@@ -28,11 +29,9 @@ __all__ = [
     "START_MIB",
     "PreflightError",
     "Refusal",
-    "available_memory_mib",
     "choose_platform",
     "gpu_need_mib",
     "preflight",
-    "total_memory_mib",
     "unusable_gpu",
     "visible_gpus",
     "wheel_cuda",
@@ -224,23 +223,6 @@ def unusable_gpu(
         "no_gpu",
         "--platform cuda, but no GPU is visible: see nvidia-smi -L and CUDA_VISIBLE_DEVICES",
     )
-
-
-def total_memory_mib() -> int | None:
-    """This machine's memory, or what its control group allows of it; None where neither is told."""
-    found = [each for each in (_meminfo("MemTotal"), _cgroup_number("memory.max")) if each]
-    return min(found) if found else None
-
-
-def available_memory_mib() -> int | None:
-    """The memory that this process may still take: free, the control group's rest, the ulimit."""
-    limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
-    found = [_meminfo("MemAvailable"), _address_space()]
-    if limit is not None and used is not None:
-        # Page cache counts as used and is given back on demand.
-        found.append(limit - used + (_cgroup_stat("inactive_file") or 0))
-    known = [each for each in found if each is not None]
-    return min(known) if known else None
 
 
 def _no_fork() -> Refusal | None:
@@ -457,56 +439,3 @@ def _named(chosen: str, there: Sequence[str]) -> str | None:
     if chosen.startswith("MIG-"):
         return chosen  # a slice of a GPU has its own name, which the list of GPUs does not give
     return next((each for each in there if chosen and chosen in each), None)
-
-
-def _meminfo(key: str) -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) // 1024
-    return None
-
-
-def _cgroup_folder() -> Path | None:
-    """The folder of this process's control group (version 2), where it has one."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    name = next((line[3:] for line in lines if line.startswith("0::")), None)
-    return None if name is None else Path("/sys/fs/cgroup") / name.lstrip("/")
-
-
-def _cgroup_number(file: str) -> int | None:
-    folder = _cgroup_folder()
-    try:
-        text = (folder / file).read_text(encoding="ascii").strip() if folder else ""
-    except OSError:
-        return None
-    return int(text) // 2**20 if text.isdecimal() else None
-
-
-def _cgroup_stat(key: str) -> int | None:
-    folder = _cgroup_folder()
-    try:
-        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines() if folder else []
-    except OSError:
-        return None
-    return next((int(line.split()[1]) // 2**20 for line in lines if line.split()[0] == key), None)
-
-
-def _address_space() -> int | None:
-    """The rest of `ulimit -v`, or None where there is no limit."""
-    try:
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit == resource.RLIM_INFINITY:
-            return None
-        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        return max(0, limit - used * resource.getpagesize()) // 2**20
-    except (ImportError, OSError):
-        return None

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from matrix.preflight import total_memory_mib
+from matrix._util.memory import total_memory_mib
 from matrix.startup_tests import STARTUP_TESTS_VERSION
 
 __all__ = [

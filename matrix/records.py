@@ -4,7 +4,6 @@ Pure but for `read`, `read_many` and `write`. Importable inside a cell: jsonsche
 `validate` and `read_many`, which run where records are judged.
 """
 
-import contextlib
 import dataclasses
 import importlib
 import json
@@ -17,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from matrix._util.files import FileError, write_text
 from matrix.cells import CellError, cell_of, factors, matches
 from matrix.errors import MatrixError
 
@@ -41,7 +41,6 @@ __all__ = [
     "to_json",
     "validate",
     "write",
-    "write_text",
 ]
 
 SCHEMA = 2
@@ -217,30 +216,10 @@ def write(record: Record, path: Path) -> None:
 
     Makes the folder where it is missing. Raises RecordError when the disk refuses.
     """
-    write_text(path, to_json(record))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace the file at once: a temporary file beside it, synced to disk, then renamed.
-
-    Raises RecordError when the disk refuses.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from None
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+        write_text(path, to_json(record))
+    except FileError as error:
+        raise RecordError(str(error)) from None
 
 
 def read(path: Path) -> Record:

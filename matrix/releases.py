@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.versions import minor_of
 from matrix.cells import Cell, CellError, Factors, factors
 from matrix.errors import MatrixError
 
@@ -27,7 +28,6 @@ __all__ = [
     "Unread",
     "Vllm",
     "load_releases",
-    "minor_of",
     "newest",
     "python_range",
     "read_rows",
@@ -498,17 +498,6 @@ def _strings(value: object, key: str, path: Path) -> tuple[str, ...]:
     if len(set(value)) != len(value):
         raise ReleasesError(f"{path}: {key}: names a version twice; keep one")
     return tuple(sorted(value, key=Version))
-
-
-@cache
-def minor_of(version: str) -> str:
-    """The minor release of a version.
-
-    >>> minor_of("2.10.1")
-    '2.10'
-    """
-    parsed = Version(version)
-    return f"{parsed.major}.{parsed.minor}"
 
 
 def python_range(python: SpecifierSet) -> str:

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.versions import minor_of
 from matrix.cells import Cell, CellError
 from matrix.conflicts import CAUSES
 from matrix.errors import MatrixError
-from matrix.releases import Releases, Torch, Vllm, minor_of
+from matrix.releases import Releases, Torch, Vllm
 
 __all__ = [
     "PACKAGES",

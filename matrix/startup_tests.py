@@ -18,12 +18,11 @@ from typing import Any
 
 from packaging.version import InvalidVersion
 
+from matrix._util.toml_rows import check_keys, read_text, rows, version_range
+from matrix._util.versions import VersionRange, version
 from matrix.cells import factors
 from matrix.errors import MatrixError
-from matrix.expectations import VersionRange
 from matrix.records import PLATFORMS, RUNGS, Record
-from matrix.toml_rows import check_keys, read_text, rows, version_range
-from matrix.versions import version
 
 __all__ = [
     "STARTUP_TESTS_VERSION",

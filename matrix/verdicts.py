@@ -12,10 +12,10 @@ from typing import Protocol
 
 from packaging.version import InvalidVersion
 
+from matrix._util.versions import version
 from matrix.expectations import Difference, Expected, Situation, compare
 from matrix.records import RUNGS, STARTS, Case, Record
 from matrix.signatures import signature_of
-from matrix.versions import version
 
 __all__ = [
     "BROKEN_PAIR",

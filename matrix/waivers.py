@@ -13,11 +13,11 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
+from matrix._util.versions import VersionRange
 from matrix.cells import CellError, factors
 from matrix.errors import MatrixError
-from matrix.expectations import VersionRange
 from matrix.records import PLATFORMS, STARTS
-from matrix.toml_rows import check_keys, name_of, read_text, rows, version_range
 
 __all__ = [
     "Finding",

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from matrix._util.text import listed
+from matrix._util.versions import minor_of, version
 from matrix.cells import Cell
 from matrix.neighbours import MACHINE, TORCH, FlagChange, Line
 from matrix.observations import RAN, Observation
-from matrix.releases import minor_of
-from matrix.report.text import listed
 from matrix.symptoms import DOES, FAILS, Symptom
-from matrix.versions import version
 
 __all__ = [
     "of_line",

@@ -25,10 +25,10 @@ if __name__ == "__main__":
     # A script's own folder is on the path, not its repository: this must run from a bare checkout.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from matrix._util.files import write_text
 from matrix.engines.loader import agrees, called, observe, write_stub
 from matrix.errors import MatrixError
 from matrix.linkage import Tables, load_tables
-from matrix.records import write_text
 
 __all__ = ["main"]
 

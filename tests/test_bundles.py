@@ -16,11 +16,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from matrix._util.files import digest_of
 from matrix.bundle import Have, Pinned, Target
 from matrix.cells import Cell
 from matrix.engines import bundles, resolver
 from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
-from matrix.engines.wheels import digest_of
 from matrix.errors import MatrixError
 from matrix.offline import BundleError, faults, read_manifest
 from matrix.releases import load_releases

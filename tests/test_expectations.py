@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from matrix._util.versions import VersionRange
 from matrix.expectations import (
     Difference,
     Expectations,
@@ -21,7 +22,6 @@ from matrix.expectations import (
     Published,
     Rule,
     Situation,
-    VersionRange,
     compare,
     load_expectations,
     parse_expectations,

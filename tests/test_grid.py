@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from packaging.specifiers import SpecifierSet
 
+from matrix._util import text
 from matrix.cells import Cell
 from matrix.declared import declared
 from matrix.grid import Grid, environments, ran_cell, runs, survey
@@ -18,7 +19,7 @@ from matrix.ladder import Answer, Ran
 from matrix.records import PLATFORMS, RUNGS, Record
 from matrix.releases import Releases, Torch, Vllm, load_releases
 from matrix.report import grid as report
-from matrix.report import markdown, table_json, text
+from matrix.report import markdown, table_json
 from matrix.table import Table
 from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, UNTESTED, CellVerdict
 

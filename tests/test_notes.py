@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix.expectations import VersionRange
+from matrix._util.versions import VersionRange
 from matrix.notes import Note, NotesError, load_notes, parse_notes
 from matrix.report import markdown, table_json
 from matrix.table import Table

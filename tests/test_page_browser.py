@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from matrix.expectations import VersionRange, parse_expectations
+from matrix._util.versions import VersionRange
+from matrix.expectations import parse_expectations
 from matrix.grid import environments
 from matrix.notes import Note
 from matrix.records import Case, Record, Start

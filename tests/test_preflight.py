@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from matrix import preflight as module
+from matrix._util.memory import available_memory_mib, total_memory_mib
 from matrix.driver import Answer
 from matrix.inside import jobs, starts
 from matrix.preflight import (
@@ -93,7 +94,7 @@ def test_too_little_memory(tmp_path: Path) -> None:
 
 
 def test_a_ulimit_counts_as_memory() -> None:
-    code = "from matrix.preflight import available_memory_mib; print(available_memory_mib())"
+    code = "from matrix._util.memory import available_memory_mib; print(available_memory_mib())"
     limit = 512 * 2**20
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -107,7 +108,7 @@ def test_a_ulimit_counts_as_memory() -> None:
 
 
 def test_memory_is_told() -> None:
-    total, available = module.total_memory_mib(), module.available_memory_mib()
+    total, available = total_memory_mib(), available_memory_mib()
     assert total is not None and available is not None and 0 < available <= total
 
 

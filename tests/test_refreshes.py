@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from matrix import cli
+from matrix._util.files import write_text as really_write
 from matrix.engines import refreshes
 from matrix.engines.index import Index, IndexFault
 from matrix.engines.refreshes import Refreshed, refresh
-from matrix.records import write_text as really_write
 from matrix.releases import load_releases
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from matrix._util import text
 from matrix.expectations import parse_expectations
 from matrix.records import Case, Record, RunError, Rung, Start, parse, to_json
 from matrix.releases import load_releases
-from matrix.report import markdown, split, table_json, terminal, text
+from matrix.report import markdown, split, table_json, terminal
 from matrix.table import Table, tabulate
 from matrix.verdicts import judge
 from rules import MOE

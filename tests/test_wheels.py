@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from matrix.engines.wheels import digest_of, rewrite, write_project_wheel
+from matrix._util.files import digest_of
+from matrix.engines.wheels import rewrite, write_project_wheel
 from matrix.errors import MatrixError
 
 

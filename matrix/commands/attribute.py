@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matrix._util.console import say
+from matrix._util.gc import collection_off
 from matrix.commands import arguments, reading
-from matrix.console import say
 from matrix.errors import MatrixError
-from matrix.garbage import collection_off
 
 if TYPE_CHECKING:
     from matrix.attribution import Attribution, Observation

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from matrix._util.console import say
 from matrix.commands import arguments, reading
 from matrix.commands.record import print_record
-from matrix.console import say
 from matrix.errors import MatrixError
 
 __all__ = ["add"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from matrix._util.console import say
 from matrix.commands import arguments, reading
-from matrix.console import say
 from matrix.errors import MatrixError
 
 __all__ = ["add"]
@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from matrix.records import write_text
+    from matrix._util.files import write_text
     from matrix.releases import load_releases
     from matrix.sync import difference, synced
 

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matrix._util.console import say
 from matrix.commands import arguments, reading
-from matrix.console import say
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from matrix._util.console import say
+from matrix._util.gc import collection_off
 from matrix.commands import arguments, reading
-from matrix.console import say
-from matrix.garbage import collection_off
 
 __all__ = ["add"]
 

@@ -8,8 +8,8 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matrix._util.console import say
 from matrix.commands import arguments
-from matrix.console import say
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from matrix._util.console import say
 from matrix.commands import arguments, reading
-from matrix.console import say
 
 if TYPE_CHECKING:
     from matrix.expectations import Expectations

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matrix._util.console import say
 from matrix.commands import reading
 from matrix.commands.arguments import DEFAULT_FOLDERS, add_folders, finish, given_or_default, place
 from matrix.commands.record import show_record
-from matrix.console import say
 from matrix.errors import MatrixError
 from matrix.records import PLATFORMS
 from matrix.verdicts import VERDICTS

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matrix._util.console import say
+from matrix._util.gc import collection_off
 from matrix.commands import arguments, reading
-from matrix.console import say
 from matrix.errors import MatrixError
-from matrix.garbage import collection_off
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -126,9 +126,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 @collection_off()
 def _table(options: argparse.Namespace) -> int:
+    from matrix._util.files import write_text
     from matrix.grid import environments
     from matrix.notes import load_notes
-    from matrix.records import write_text
     from matrix.releases import load_releases
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
 

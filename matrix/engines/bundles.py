@@ -20,16 +20,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from matrix import bundle, offline, provenance
+from matrix._util.files import digest_of, write_text
+from matrix._util.text import mib
 from matrix.bundle import BundlePlanError, Have, Pinned, Target
 from matrix.cells import Cell
 from matrix.engines.installs import why_install_failed
 from matrix.engines.resolver import called, resolve
-from matrix.engines.wheels import digest_of, rewrite, write_project_wheel
+from matrix.engines.wheels import rewrite, write_project_wheel
 from matrix.engines.zips import find_zstd
 from matrix.errors import MatrixError
 from matrix.gpu_code import Pruned, parse_arch
-from matrix.offline import MANIFEST, BundleCell, Item, Package, mib, timed
-from matrix.records import write_text
+from matrix.offline import MANIFEST, BundleCell, Item, Package, timed
 from matrix.releases import Releases
 
 if sys.version_info >= (3, 11):

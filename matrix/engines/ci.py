@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from matrix._util.files import write_text
 from matrix.errors import MatrixError
-from matrix.records import write_text
 from matrix.report import ci
 from matrix.table import Table
 

@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from matrix.engines.wheels import digest_of
+from matrix._util.files import digest_of
 from matrix.errors import MatrixError
 from matrix.symbols import Extension, Library, Names, TorchSymbols, VllmSymbols, Wheel
 

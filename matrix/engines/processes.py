@@ -1,7 +1,6 @@
 """Run a process to its end, whatever that is, and leave nothing of it behind."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,12 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-__all__ = ["Ended", "die_with_parent", "noting_signals", "watch"]
+from matrix._util.process import adopting_orphans, die_with_parent
+
+__all__ = ["Ended", "noting_signals", "watch"]
 
 _GRACE = 10.0  # seconds that an interrupted child has to close its affairs
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
-# Loaded before any fork: a dlopen between fork and exec could wait for a lock for ever.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def watch(
     """
     others = _descendants(os.getpid())
     oom_kills, started = _oom_kills(), time.monotonic()
-    with log.open("wb") as file, _adopting_orphans():
+    with log.open("wb") as file, adopting_orphans():
         child = subprocess.Popen(
             command,
             cwd=root,
@@ -176,29 +174,6 @@ def _descendants(ancestor: int) -> set[int]:
         found |= new
         under.extend(new)
     return found
-
-
-@contextlib.contextmanager
-def _adopting_orphans() -> Iterator[None]:
-    """Let orphans of the child come to this process, so that they can be found and ended."""
-    before = ctypes.c_int(0)
-    _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before))
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    try:
-        yield
-    finally:
-        _prctl(_PR_SET_CHILD_SUBREAPER, before.value)
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process by SIGTERM when the one that started it ends."""
-    # Not SIGKILL: what the child started in sessions of its own can be ended by the child alone.
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _prctl(option: int, value: object) -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(option, value, 0, 0, 0)
 
 
 def _signal_name(code: int) -> str | None:

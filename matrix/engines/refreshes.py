@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from matrix.console import say
+from matrix._util.console import say
+from matrix._util.files import write_text
+from matrix._util.text import mib
 from matrix.engines.index import Index, Published
 from matrix.errors import MatrixError
-from matrix.offline import mib
 from matrix.pins import Read, main_cuda, read_companion, read_torch, read_vllm, wanted_member
-from matrix.records import write_text
 from matrix.refresh import (
     PROJECTS,
     Change,

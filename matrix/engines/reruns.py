@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matrix.console import say
+from matrix._util.console import say
+from matrix._util.text import clean
 from matrix.errors import MatrixError
-from matrix.report.text import clean
 
 __all__ = ["Rerun", "RerunError", "command", "run_all", "shown"]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from matrix._util.files import write_text
+from matrix._util.text import clean
 from matrix.bundle import Target
 from matrix.cells import Cell
 from matrix.engines.resolver import Asked, ResolverFault, ask_all, tag_of
 from matrix.errors import MatrixError
-from matrix.records import write_text
 from matrix.releases import Releases
-from matrix.report.text import clean
 from matrix.resolutions import (
     PATH,
     Question,

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from matrix.engines.processes import die_with_parent
+from matrix._util.process import die_with_parent
 from matrix.engines.scratch import Scratch
 from matrix.engines.summaries import ROW, of_text, write_rows
 from matrix.errors import MatrixError

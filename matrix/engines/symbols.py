@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Protocol
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from matrix._util.text import mib
 from matrix.engines.elf import read_wheel
 from matrix.errors import MatrixError
 from matrix.linkage import DATA, Tables, load_tables
-from matrix.offline import mib
 from matrix.symbols import SymbolsError, dump, file_name
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import io
 import mmap
 import shutil
@@ -14,23 +13,14 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from matrix._util.files import _BLOCK, digest_of
 from matrix.engines.zips import ZipWriter
 from matrix.errors import MatrixError
 from matrix.gpu_code import Pruned, keep_only
 
-__all__ = ["digest_of", "rewrite", "write_project_wheel"]
+__all__ = ["rewrite", "write_project_wheel"]
 
-_BLOCK = 1 << 20
 _LEAST = 1 << 16  # bytes below which a library holds no GPU code worth the reading
-
-
-def digest_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def rewrite(wheel: Path, arch: int | None, zstd: str | None = None) -> Pruned | None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from textwrap import wrap
 
+from matrix._util.text import clean, clip, code, markdown, tabular
 from matrix.agreement import Agreement, Count, Figures, Pair, Prediction, Share, group, total
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.differences import Explanation
-from matrix.report.text import clean, clip, code, markdown, tabular
 
 __all__ = ["PAGE", "content", "lines", "page", "section"]
 

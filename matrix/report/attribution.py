@@ -6,9 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from matrix._util.text import aligned, clean, clip, code, listed, markdown, plural, tabular
 from matrix.attribution import ANSWERS, UNKNOWN, Attribution, Missing
 from matrix.bisection import BAD, GOOD
-from matrix.report.text import aligned, clean, clip, code, listed, markdown, plural, tabular
 from matrix.search import UNCLEAR, Search
 from matrix.symptoms import FAILS, Symptom
 

@@ -12,10 +12,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from matrix._util.text import clean, clip, code, no_command, plural, tabular
+from matrix._util.text import markdown as escape
 from matrix.records import Case
 from matrix.report import markdown
-from matrix.report.text import clean, clip, code, no_command, plural, tabular
-from matrix.report.text import markdown as escape
 from matrix.signatures import signature
 from matrix.table import Entry, Table
 from matrix.verdicts import (

@@ -9,10 +9,10 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 
+from matrix._util.text import clean
 from matrix.cells import Cell
 from matrix.grid import ran_cell
 from matrix.ladder import Climb
-from matrix.report.text import clean
 from matrix.table import Entry, Table
 
 __all__ = ["COLUMNS", "PAGE", "render"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.grid import Grid, Square
 from matrix.ladder import Climb
 from matrix.records import RUNGS
-from matrix.report.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.verdicts import COMPATIBLE, DRIFT, UNTESTED
 
 __all__ = ["content", "lines", "section", "squares"]

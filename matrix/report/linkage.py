@@ -6,8 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from matrix._util.text import clean, clip
 from matrix.linkage import Linkage, Linked
-from matrix.report.text import clean, clip
 
 __all__ = ["grid", "one", "to_json"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.records import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
-from matrix.report.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.table import Entry, Table
 from matrix.verdicts import (
     COMPATIBLE,

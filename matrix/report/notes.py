@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from matrix._util.text import code, markdown
 from matrix.notes import Note
-from matrix.report.text import code, markdown
 
 __all__ = ["content", "section"]
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from matrix._util.text import clean, clip
 from matrix.attribution import Attribution
 from matrix.cells import Cell
 from matrix.expectations import Expected
@@ -19,7 +20,6 @@ from matrix.notes import Note
 from matrix.records import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
-from matrix.report.text import clean, clip
 from matrix.symptoms import CHANGED
 from matrix.table import Entry, Table
 from matrix.verdicts import NOT_APPLICABLE, VERDICTS, CaseVerdict

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from matrix._util.text import aligned, clean, clip
 from matrix.ladder import Climb
 from matrix.plan import Planned
-from matrix.report.text import aligned, clean, clip
 
 __all__ = ["content", "lines", "names"]
 

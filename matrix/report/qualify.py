@@ -11,6 +11,18 @@ from typing import TypeVar
 
 from packaging.version import Version
 
+from matrix._util.text import (
+    aligned,
+    clean,
+    clip,
+    code,
+    listed,
+    markdown,
+    plural,
+    seconds,
+    spans,
+    tabular,
+)
 from matrix.qualification import (
     AS_BEFORE,
     EXPECTED,
@@ -34,18 +46,6 @@ from matrix.qualification import (
     Unknown,
 )
 from matrix.records import STARTS
-from matrix.report.text import (
-    aligned,
-    clean,
-    clip,
-    code,
-    listed,
-    markdown,
-    plural,
-    seconds,
-    spans,
-    tabular,
-)
 from matrix.rungs import CANNOT_ASK, Rungs, Standing
 from matrix.sides import Ran
 from matrix.waivers import Place, Waiver

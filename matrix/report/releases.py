@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from matrix.report.text import clean
+from matrix._util.text import clean
 
 if TYPE_CHECKING:
     from matrix.engines.refreshes import Refreshed

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from matrix._util.text import aligned, clean, clip, plural, seconds
 from matrix.history import LEAST
-from matrix.report.text import aligned, clean, clip, plural, seconds
 
 if TYPE_CHECKING:
     from matrix.engines.history import Listed

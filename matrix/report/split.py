@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from matrix._util.text import seconds
 from matrix.records import Case, Record, Start
-from matrix.report.text import seconds
 
 __all__ = ["PARTS", "artifacts", "import_seconds", "is_split", "warm_over_cold"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from matrix._util.text import code, tabular
 from matrix.expectations import Published, Rule
-from matrix.report.text import code, tabular
 
 __all__ = ["content", "section"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from matrix.report.text import clean
+from matrix._util.text import clean
 
 __all__ = ["say"]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from matrix._util.toml_rows import read_text, rows, version_range
 from matrix.errors import MatrixError
-from matrix.toml_rows import read_text, rows, version_range
 
 
 class OddError(MatrixError):

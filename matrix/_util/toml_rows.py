@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.errors import MatrixError
-from matrix.expectations import ExpectationsError, VersionRange
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -60,7 +60,7 @@ def version_range(
         raise error(f'{where}: {key}: {value!r} is not a string; write ">=2.12"')
     try:
         return VersionRange(value)
-    except ExpectationsError as fault:
+    except VersionRangeError as fault:
         raise error(f"{where}: {key}: {fault}") from fault
 
 

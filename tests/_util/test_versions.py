@@ -1,4 +1,4 @@
-"""matrix.versions: a version is read as packaging reads it, however often and in whatever order."""
+"""matrix._util.versions: a version is read as packaging reads it, however often and in whatever order."""
 
 import doctest
 
@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import InvalidVersion, Version
 
-from matrix import versions as module
+from matrix._util import versions as module
+from matrix._util.versions import version
 from matrix.records import Case, Record
 from matrix.verdicts import UNTESTED, judge
-from matrix.versions import version
 from rules import ANY_CASE
 
 _releases = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(

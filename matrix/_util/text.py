@@ -173,3 +173,8 @@ def spans(names: Sequence[str], places: Sequence[int]) -> str:
         names[span[0]] if len(span) == 1 else f"{names[span[0]]} to {names[span[-1]]}"
         for span in found
     )
+
+
+def mib(size: int) -> str:
+    """Return a size in bytes as people read it: `58.0 MiB`."""
+    return f"{size / 2**20:.1f} MiB"

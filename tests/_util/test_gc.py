@@ -3,9 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from matrix._util.gc import collection_off
 from matrix.cli import main
 from matrix.errors import MatrixError
-from matrix.garbage import collection_off
 
 
 @pytest.fixture(autouse=True, params=[True, False])

@@ -1,6 +1,6 @@
 import pytest
 
-from matrix.console import say
+from matrix._util.console import say
 
 
 def test_a_line_is_one_safe_line_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""Helpers that know nothing of torch, vLLM or records: text, versions, files, processes."""
