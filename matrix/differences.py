@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
 from matrix._util.versions import VersionRange, version
 from matrix.errors import MatrixError
@@ -25,7 +26,7 @@ __all__ = [
     "parse_explanations",
 ]
 
-_DATA = Path(__file__).parent / "data" / "differences.toml"
+_DATA = DATA / "differences.toml"
 _KEYS = ("id", "case", "start", "torch", "vllm", "counters", "text", "evidence")
 _CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
 _COUNTER = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)

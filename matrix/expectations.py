@@ -17,6 +17,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.paths import DATA
 from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.errors import MatrixError
 
@@ -80,7 +81,7 @@ COUNTERS = frozenset(
 UPSTREAM = re.compile(r"https://github\.com/(vllm-project|pytorch)/[\w.-]+/[\w./#=-]+", re.ASCII)
 """A link into one of the two projects, which is all that may stand for what upstream says."""
 
-_DATA = Path(__file__).parent / "data" / "expectations.toml"
+_DATA = DATA / "expectations.toml"
 _STARTS = ("cold", "warm")
 _PLATFORMS = ("cpu", "cuda")
 _KEYS = (

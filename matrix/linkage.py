@@ -31,6 +31,7 @@ from typing import Literal
 
 from packaging.version import Version
 
+from matrix._util import paths
 from matrix.symbols import (
     Extension,
     Library,
@@ -45,7 +46,7 @@ __all__ = ["DATA", "Abi", "Linkage", "Linked", "Tables", "feature_of", "link", "
 
 Abi = Literal["stable", "c++", "none"]
 
-DATA = Path(__file__).parent / "data" / "symbols"
+DATA = paths.DATA / "symbols"
 
 _CORE = re.compile(r"_(moe_)?C(_stable_libtorch)?|_vllm_fa\d+_C")
 # By the part of the path that tells; what is not here is a feature by the name of its file.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from matrix._util.paths import DATA
 from matrix._util.toml_rows import read_text, rows, version_range
 from matrix._util.versions import VersionRange, version
 from matrix.differences import RECORD
@@ -18,7 +19,7 @@ from matrix.records import PLATFORMS
 
 __all__ = ["Note", "NotesError", "load_notes", "parse_notes"]
 
-_DATA = Path(__file__).parent / "data" / "notes.toml"
+_DATA = DATA / "notes.toml"
 _NEEDED = ("id", "text", "evidence")
 _KEYS = (*_NEEDED, "platform", "torch", "vllm")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from matrix._util.files import FileError, write_text
+from matrix._util.paths import DATA
 from matrix.cells import CellError, cell_of, factors, matches
 from matrix.errors import MatrixError
 
@@ -90,7 +91,7 @@ FAILURE_LIMIT = 16 * 1024
 """The most characters of a failure's tail that a record keeps."""
 
 _STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_SCHEMA_FILE = Path(__file__).parent / "data" / "record.schema.json"
+_SCHEMA_FILE = DATA / "record.schema.json"
 
 
 class RecordError(MatrixError):

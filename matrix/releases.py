@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.paths import DATA
 from matrix._util.versions import minor_of
 from matrix.cells import Cell, CellError, Factors, factors
 from matrix.errors import MatrixError
@@ -33,7 +34,7 @@ __all__ = [
     "read_rows",
 ]
 
-_DATA = Path(__file__).parent / "data"
+_DATA = DATA
 RELEASES_FILE = _DATA / "releases.json"
 _COMPANIONS = {"torchvision", "torchaudio"}
 _MORE = {"python", "cuda", "uploaded", "wheels", "yanked", "source", "note", "files"}

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.paths import DATA
 from matrix._util.versions import minor_of
 from matrix.cells import Cell, CellError
 from matrix.conflicts import CAUSES
@@ -38,7 +39,7 @@ __all__ = [
     "text_of",
 ]
 
-PATH = Path(__file__).parent / "data" / "resolutions.json"
+PATH = DATA / "resolutions.json"
 
 PLATFORM = "manylinux_2_35_x86_64"
 """The platform tag that is asked about: the oldest glibc that every vLLM from 0.12 has a wheel for

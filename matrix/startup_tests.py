@@ -13,11 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 from packaging.version import InvalidVersion
 
+from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, read_text, rows, version_range
 from matrix._util.versions import VersionRange, version
 from matrix.cells import factors
@@ -39,7 +39,7 @@ STARTUP_TESTS_VERSION = 22
 """The version of what the startup tests of this checkout measure. Raise it by one when a start
 does, counts or records something else, and add its row to `matrix/data/startup_tests.toml`."""
 
-_DATA = Path(__file__).parent / "data" / "startup_tests.toml"
+_DATA = DATA / "startup_tests.toml"
 _NEEDED = ("number", "changed")
 _KEYS = (*_NEEDED, "platforms", "torch", "vllm", "cases", "failed_at", "fingerprints")
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
 from matrix._util.versions import VersionRange
 from matrix.cells import CellError, factors
@@ -29,7 +30,7 @@ __all__ = [
     "parse_waivers",
 ]
 
-_DATA = Path(__file__).parent / "data" / "waivers.toml"
+_DATA = DATA / "waivers.toml"
 _NEEDED = ("id", "why", "link", "until")
 _KEYS = (
     *_NEEDED,

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from matrix import bundle, offline, provenance
 from matrix._util.files import digest_of, write_text
+from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
 from matrix.bundle import BundlePlanError, Have, Pinned, Target
 from matrix.cells import Cell
@@ -40,7 +41,7 @@ else:
 
 __all__ = ["Wanted", "fetch", "make_bundle", "refresh_bundle"]
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = CHECKOUT
 _RUNNER = "run.py"
 _PROJECT = "project/"
 # All of the checkout that `matrix run` reads; what else it holds is not for a machine offline.

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from matrix._util.paths import CHECKOUT
 from matrix.engines import summaries
 
 __all__ = ["Evidence", "evidence_of"]
 
-_PROJECT = Path(__file__).resolve().parents[2]
+_PROJECT = CHECKOUT
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from matrix import provenance, signatures
+from matrix._util.paths import CHECKOUT
 from matrix.cells import Cell
 from matrix.engines.processes import Ended, noting_signals, watch
 from matrix.errors import MatrixError
@@ -52,7 +53,7 @@ RUN_TIMEOUT = 4 * 3600.0
 CASE_TIMEOUT = 900.0
 """Seconds that a case may take unless `--case-timeout` among pytest's arguments says otherwise."""
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = CHECKOUT
 _TAIL = 16 * 1024  # bytes of the log that can tell why it died
 _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
 # The parser of options says first how it is used, and pytest puts its ERROR before that.

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from matrix._util.paths import DATA
 from matrix.history import Summary, SummaryCase, summarise
 from matrix.records import Record, RecordError, parse, read, validate
 
@@ -129,5 +130,5 @@ def _fast_validator() -> Any:
         jsonschema_rs = importlib.import_module("jsonschema_rs")
     except ImportError:
         return None
-    schema = Path(__file__).parents[1] / "data" / "record.schema.json"
+    schema = DATA / "record.schema.json"
     return jsonschema_rs.validator_for(json.loads(schema.read_text(encoding="utf-8")))

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from matrix._util.paths import DATA
+
 __all__ = ["MODELS", "Model", "overrides"]
 
-_FOLDER = Path(__file__).resolve().parent.parent / "data" / "models"
+_FOLDER = DATA / "models"
 
 
 @dataclass(frozen=True)
