@@ -17,12 +17,12 @@ from tox.tox_env.errors import Fail
 sys.path.insert(0, str(Path(__file__).parent))
 
 from matrix._util.files import write_text
-from matrix.cells import CellError
+from matrix.catalog.cells import CellError
+from matrix.catalog.releases import Releases, load_releases
+from matrix.catalog.tox_ini import describe
 from matrix.engines.installs import why_install_failed
 from matrix.engines.local import record_unstarted
 from matrix.errors import MatrixError
-from matrix.releases import Releases, load_releases
-from matrix.sync import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

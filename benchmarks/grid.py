@@ -16,9 +16,9 @@ from dataclasses import replace
 from packaging.version import Version
 
 from matrix.answers import Answers, load_answers
+from matrix.catalog.releases import Releases, load_releases
 from matrix.grid import Grid, survey
 from matrix.plan import Wanted, plan
-from matrix.releases import Releases, load_releases
 from matrix.report import markdown, table_json
 from matrix.report import plan as plan_report
 from matrix.startup_tests import load_startup_tests

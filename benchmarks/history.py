@@ -26,9 +26,9 @@ from datetime import datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
-from matrix.cells import cell_of
+from matrix.catalog.cells import cell_of
+from matrix.catalog.releases import load_releases, newest
 from matrix.records import PLATFORMS, Case, Record, RunError, read, to_json
-from matrix.releases import load_releases, newest
 from matrix.report.page import PAGE
 
 _ROOT = Path(__file__).resolve().parent.parent

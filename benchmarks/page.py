@@ -33,11 +33,11 @@ from grid import ask, padded
 from matrix._util.gc import collection_off
 from matrix.answers import load_answers
 from matrix.attribution import attribute
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases, load_releases
 from matrix.expectations import Expectations, load_expectations
 from matrix.grid import environments, runs, survey
 from matrix.records import Case, Record, Start, parse, read, to_json
-from matrix.releases import Releases, load_releases
 from matrix.report import page
 from matrix.table import Table, tabulate
 

@@ -16,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import version
 from matrix.calibrate import DEFAULT_COUNTERS
-from matrix.cells import factors
+from matrix.catalog.cells import factors
 from matrix.differences import Explanation, Explanations
 from matrix.expectations import COUNTERS
 from matrix.records import STARTS, Case, Record, to_json

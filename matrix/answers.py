@@ -6,10 +6,10 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
 from matrix.ladder import Answer
 from matrix.linkage import Linkage, Tables, load_tables
-from matrix.releases import Releases
 from matrix.resolutions import Resolutions, load_resolutions
 from matrix.symbols import SymbolsError
 

@@ -59,7 +59,8 @@ from packaging.version import Version
 from matrix._util.text import listed
 from matrix._util.versions import version
 from matrix.bisection import BAD, GOOD, bisect
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
 from matrix.grid import Grid, environments, ran_cell
 from matrix.neighbours import MACHINE, TESTS, TORCH, VLLM, FlagChange, Line, besides, walk
 from matrix.observations import (
@@ -73,7 +74,6 @@ from matrix.observations import (
     observe,
 )
 from matrix.records import PLATFORMS, Record
-from matrix.releases import Releases
 from matrix.symptoms import (
     CLEAN,
     DRIFTS,

@@ -15,7 +15,7 @@ from typing import Any
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.offline import SCHEMA, BundleCell, Item, Package
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from matrix import comparison
 from matrix._util.versions import minor_of
-from matrix.cells import Cell, CellError
+from matrix.catalog.cells import Cell, CellError
 from matrix.findings import Findings
 from matrix.ladder import Climb
 from matrix.qualification import FAILS_OTHERWISE, PROJECTS, REGRESSION, Failure, Unknown

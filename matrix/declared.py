@@ -1,6 +1,6 @@
 """The rung *declared*: whether the metadata of both releases lets them go together on a Python.
 
-Pure, and answered from the data of `matrix.releases` alone: nothing is asked and nothing installed.
+Pure, and answered from the data of `matrix.catalog.releases` alone: nothing is asked and nothing installed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from matrix.cells import Cell, CellError
-from matrix.releases import Releases, Torch, Vllm, python_range
+from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.releases import Releases, Torch, Vllm, python_range
 
 __all__ = ["Declarations", "Declared", "declared"]
 

@@ -9,9 +9,9 @@ from datetime import date
 from packaging.version import Version
 
 from matrix._util.versions import minor_of
-from matrix.cells import factors
+from matrix.catalog.cells import factors
+from matrix.catalog.releases import Releases
 from matrix.qualification import Drift, Failure, Flag, Match, Qualification, Time, Unknown
-from matrix.releases import Releases
 from matrix.rungs import Rungs
 from matrix.sides import Asked, Ran
 from matrix.waivers import Finding, Waiver, Waivers

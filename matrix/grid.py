@@ -13,11 +13,11 @@ from functools import cached_property
 from packaging.specifiers import SpecifierSet
 
 from matrix._util.versions import minor_of
-from matrix.cells import Cell, CellError, cell_of, factors
+from matrix.catalog.cells import Cell, CellError, cell_of, factors
+from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.declared import Declarations
 from matrix.ladder import Answer, Climb, Ran, climb, height, ran
 from matrix.records import PLATFORMS, Record
-from matrix.releases import Releases, Torch, Vllm
 from matrix.verdicts import UNTESTED, VERDICTS, CellVerdict
 
 __all__ = ["Grid", "Square", "environments", "ran_cell", "runs", "survey"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 
-from matrix.cells import factors
+from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.expectations import Expectations
 from matrix.kinds import digest, judged, kind, setting

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.declared import Declared
 from matrix.records import RUNGS, Record
 from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict

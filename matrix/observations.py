@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from matrix._util.versions import version
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.records import STARTS, Case, Record
 from matrix.signatures import signature
 from matrix.startup_tests import identity_of_tests

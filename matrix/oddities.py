@@ -13,10 +13,10 @@ from packaging.version import Version
 
 from matrix._util.text import plural
 from matrix._util.versions import minor_of
-from matrix.cells import CellError
+from matrix.catalog.cells import CellError
+from matrix.catalog.releases import Releases
 from matrix.qualification import PROJECTS
 from matrix.records import Record, to_json
-from matrix.releases import Releases
 from matrix.sides import Asked, Ran, Side, Told, named, oldest_first, same_release
 from matrix.startup_tests import load_startup_tests
 

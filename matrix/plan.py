@@ -13,12 +13,12 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import minor_of
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.grid import Grid, environments, ran_cell
 from matrix.ladder import Climb
 from matrix.records import PLATFORMS, Record
-from matrix.releases import Releases
 from matrix.startup_tests import StartupTests
 from matrix.verdicts import BROKEN_PAIR
 

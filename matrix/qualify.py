@@ -30,13 +30,13 @@ from pathlib import Path
 from packaging.version import Version
 
 from matrix import oddities
+from matrix.catalog.releases import Releases
 from matrix.counterparts import Counterparts
 from matrix.errors import MatrixError
 from matrix.expectations import Expectations
 from matrix.findings import Findings
 from matrix.qualification import PROJECTS, Qualification
 from matrix.records import Record
-from matrix.releases import Releases
 from matrix.rungs import Asks, FirstRungs, rungs
 from matrix.sides import (
     Aside,

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, cast
 
 from matrix._util.files import FileError, write_text
 from matrix._util.paths import DATA
-from matrix.cells import CellError, cell_of, factors, matches
+from matrix.catalog.cells import CellError, cell_of, factors, matches
 from matrix.errors import MatrixError
 
 __all__ = [

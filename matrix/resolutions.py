@@ -19,10 +19,10 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of
-from matrix.cells import Cell, CellError
+from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.conflicts import CAUSES
 from matrix.errors import MatrixError
-from matrix.releases import Releases, Torch, Vllm
 
 __all__ = [
     "PACKAGES",

@@ -20,11 +20,11 @@ from typing import Protocol
 
 from packaging.version import Version
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
 from matrix.grid import Grid, Seen, survey
 from matrix.ladder import CHEAP, PASSED, UNKNOWN, Answer, Climb, Step, ran
 from matrix.records import RUNGS
-from matrix.releases import Releases
 from matrix.sides import Asked, Side, named
 
 __all__ = [

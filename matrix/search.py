@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import minor_of
 from matrix.bisection import BAD, GOOD, SKIP, Bisection, BisectionError, bisect
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation, newest_first, own_runs
 from matrix.symptoms import CLEAN, FAILS, SHOWS, Symptom, state_of
 from matrix.symptoms import symptoms_between as between

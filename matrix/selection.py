@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from matrix.cells import factors
-from matrix.releases import Releases
+from matrix.catalog.cells import factors
+from matrix.catalog.releases import Releases
 from matrix.sides import (
     MOST_RUNS,
     WRONG_CELL,

@@ -21,11 +21,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import minor_of
-from matrix.cells import CellError, factors
+from matrix.catalog.cells import CellError, factors
+from matrix.catalog.releases import Releases
 from matrix.expectations import COUNTERS, Expectations
 from matrix.history import whole
 from matrix.records import PLATFORMS, Case, Record, to_json
-from matrix.releases import Releases
 from matrix.signatures import signature_of
 from matrix.startup_tests import load_startup_tests
 from matrix.table import Entry, tabulate

@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, read_text, rows, version_range
 from matrix._util.versions import VersionRange, version
-from matrix.cells import factors
+from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.records import PLATFORMS, RUNGS, Record
 

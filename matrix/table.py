@@ -12,14 +12,14 @@ from packaging.version import Version
 
 from matrix.agreement import NOTHING, Agreement, agree
 from matrix.attribution import Attribution
-from matrix.cells import Factors, factors
+from matrix.catalog.cells import Factors, factors
+from matrix.catalog.releases import Releases
 from matrix.differences import Explanations
 from matrix.expectations import Expectations, Rule
 from matrix.grid import Grid
 from matrix.history import whole
 from matrix.notes import Note
 from matrix.records import PLATFORMS, Case, Record, to_json
-from matrix.releases import Releases
 from matrix.verdicts import (
     DRIFT,
     INCOMPATIBLE,

@@ -16,7 +16,7 @@ from packaging.version import Version
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
 from matrix._util.versions import VersionRange
-from matrix.cells import CellError, factors
+from matrix.catalog.cells import CellError, factors
 from matrix.errors import MatrixError
 from matrix.records import PLATFORMS, STARTS
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import listed
 from matrix._util.versions import minor_of, version
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.neighbours import MACHINE, TORCH, FlagChange, Line
 from matrix.observations import RAN, Observation
 from matrix.symptoms import DOES, FAILS, Symptom

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import load_releases
 from matrix.expectations import Expectations, parse_expectations
 from matrix.ladder import Answer
 from matrix.records import Case, Record, Start
-from matrix.releases import load_releases
 from matrix.sides import Ran, versions
 from matrix.table import Entry
 from matrix.verdicts import judge

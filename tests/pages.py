@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from matrix.attribution import attribute
+from matrix.catalog.releases import load_releases
 from matrix.expectations import Expectations
 from matrix.grid import runs, survey
 from matrix.notes import Note
 from matrix.records import Case, Record
-from matrix.releases import load_releases
 from matrix.table import Table, tabulate
 
 RELEASES = load_releases()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from matrix.answers import load_answers
-from matrix.cells import Cell
-from matrix.releases import load_releases
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import load_releases
 from matrix.symbols import (
     Extension,
     Library,

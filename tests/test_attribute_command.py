@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.cli import main
 from matrix.commands import reading
 from matrix.engines import reruns

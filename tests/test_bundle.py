@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from matrix import bundle
 from matrix.bundle import BundlePlanError, Have, Pinned, Target
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.offline import BundleCell, Item, Package
 
 LOCK = """\

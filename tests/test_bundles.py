@@ -18,12 +18,12 @@ import pytest
 
 from matrix._util.files import digest_of
 from matrix.bundle import Have, Pinned, Target
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import load_releases
 from matrix.engines import bundles, resolver
 from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
 from matrix.errors import MatrixError
 from matrix.offline import BundleError, faults, read_manifest
-from matrix.releases import load_releases
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ".".join(map(str, sys.version_info[:2]))

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matrix.catalog.releases import load_releases
 from matrix.engines.ci import FORMATS, CiError, service, tell
 from matrix.expectations import parse_expectations
 from matrix.records import Case, Record, RunError, Rung, Start, read, write
-from matrix.releases import load_releases
 from matrix.report import ci
 from matrix.table import Table, tabulate
 from rules import ANY_CASE_TEXT

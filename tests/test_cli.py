@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from matrix import cli
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.commands import checks
 from matrix.differences import load_explanations
 from matrix.errors import MatrixError

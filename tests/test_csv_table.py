@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from matrix.catalog.releases import load_releases
 from matrix.expectations import Expectations
 from matrix.grid import environments, runs, survey
 from matrix.records import Case, Record, Start
-from matrix.releases import load_releases
 from matrix.report import csv_table
 from matrix.table import Table, tabulate
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from matrix.cells import Cell, CellError
+from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
 from matrix.declared import Declarations, declared
-from matrix.releases import Releases, Torch, Vllm, load_releases
 
 LINUX = "manylinux_2_28_x86_64"
 ARM = "manylinux_2_28_aarch64"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.engines import processes
 from matrix.engines.installs import why_install_failed
 from matrix.engines.local import RunRefused, conclude, record_unstarted, run_cell
@@ -356,7 +356,7 @@ def test_killed_itself_it_leaves_no_child_and_a_record_that_says_running(
     code = f"""
         import sys
         from pathlib import Path
-        from matrix.cells import Cell
+        from matrix.catalog.cells import Cell
         from matrix.engines.local import run_cell
         run_cell({CELL!r}, "cpu", Path({str(tmp_path / "records")!r}), ["hang"],
                  root=Path({str(tmp_path / "checkout")!r}), installed={INSTALLED!r},
@@ -491,7 +491,7 @@ sys.modules[features.__name__] = features
 ENGINE = """
 import sys
 from pathlib import Path
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.engines.local import RunRefused, run_cell
 try:
     done = run_cell({cell!r}, "cpu", Path("records"), ["-p", "features", *sys.argv[1:]],

@@ -12,12 +12,12 @@ from jsonschema import Draft202012Validator
 from packaging.specifiers import SpecifierSet
 
 from matrix._util import text
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
 from matrix.declared import declared
 from matrix.grid import Grid, environments, ran_cell, runs, survey
 from matrix.ladder import Answer, Ran
 from matrix.records import PLATFORMS, RUNGS, Record
-from matrix.releases import Releases, Torch, Vllm, load_releases
 from matrix.report import grid as report
 from matrix.report import markdown, table_json
 from matrix.table import Table

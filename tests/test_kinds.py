@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from made import provenance
 from matrix import cli
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.commands import reading, table
 from matrix.engines.record_index import INDEX
 from matrix.grid import Grid

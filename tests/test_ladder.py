@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix import ladder
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.declared import Declared
 from matrix.ladder import FAILED, PASSED, UNKNOWN, Answer, Climb, Ran, climb, height, ran
 from matrix.records import PLATFORMS, RUNGS, Record, RunError, Rung

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matrix.catalog.releases import load_releases
 from matrix.cli import main
 from matrix.linkage import DATA, Linked, feature_of, link, load_tables
-from matrix.releases import load_releases
 from matrix.report.linkage import grid, one, to_json
 from matrix.symbols import (
     Extension,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.neighbours import MACHINE, PACKAGES, TESTS, TORCH, Line, besides, walk
 from matrix.observations import RAN, Observation
 from matrix.symptoms import CLEAN, SHOWS, SILENT

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix import observations as module
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.observations import FAILED, NOTHING, RAN, Observation, Runs, own_runs
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.declared import Declarations
 from matrix.errors import MatrixError
 from matrix.grid import environments

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from matrix import plan as module
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.cli import main
 from matrix.grid import runs, survey
 from matrix.ladder import Answer
 from matrix.plan import PlanError, Planned, Wanted, parse_release, parse_specifier, plan
 from matrix.records import Case, Record, RunError, Rung, read, write
-from matrix.releases import Releases, Torch, Vllm
 from matrix.report import plan as report
 from matrix.startup_tests import parse_startup_tests
 from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, CellVerdict

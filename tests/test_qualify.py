@@ -18,7 +18,7 @@ import matrix.qualify
 from made import NO, NO_RULES, ONE_RULE, RELEASES, YES, Answers, Told, failed, make, passed
 from matrix import cli
 from matrix.calibrate import DEFAULT_COUNTERS
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.commands import reading
 from matrix.expectations import Expectations, parse_expectations
 from matrix.history import shifted

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from matrix.attribution import Attribution, Missing
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.neighbours import FlagChange
 from matrix.report.attribution import entries, lines, section, to_json
 from matrix.symptoms import Symptom

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from matrix.cells import Cell, CellError
+from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
 from matrix.conflicts import CAUSES
-from matrix.releases import Releases, Torch, Vllm, load_releases
 from matrix.resolutions import (
     PACKAGES,
     PATH,

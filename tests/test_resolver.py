@@ -15,12 +15,12 @@ import pytest
 
 from matrix import cli
 from matrix.bundle import Target
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import load_releases
 from matrix.engines import resolver, resolving
 from matrix.engines.resolver import ResolverFault, ask, ask_all, called
 from matrix.engines.resolving import Wish, resolve_cells
 from matrix.errors import MatrixError
-from matrix.releases import load_releases
 from matrix.resolutions import PLATFORM, Question, Resolution, load_resolutions
 
 TODAY = date(2026, 11, 23)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from made import NO, NO_RULES, RELEASES, YES, Answers, Told, make, passed
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.declared import Declared
 from matrix.ladder import Answer, Climb, climb
 from matrix.records import RunError

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from matrix import search as module
 from matrix.bisection import BisectionError
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation
 from matrix.report.attribution import search_lines
 from matrix.search import UNCLEAR, Search, line_of, parse_range, search, standing

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from made import RELEASES, Told, provenance
 from matrix import cli
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.engines.record_index import INDEX
 from matrix.expectations import Expectations
 from matrix.history import summarise

@@ -13,7 +13,7 @@ MODULE = '''
 """A module."""
 import os
 from matrix.records import Record
-from matrix import cells
+from matrix.catalog import cells
 
 __all__ = ["LIMIT", "start"]
 

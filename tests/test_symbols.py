@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matrix.catalog.index import IndexFault, Published
 from matrix.engines.elf import read_wheel
-from matrix.engines.index import IndexFault, Published
 from matrix.engines.symbols import fill, lacking, read_wheels
 from matrix.errors import MatrixError
 from matrix.linkage import load_tables

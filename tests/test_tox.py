@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from matrix.catalog.releases import load_releases
 from matrix.records import read, validate
-from matrix.releases import load_releases
 
 if sys.version_info >= (3, 11):
     import tomllib

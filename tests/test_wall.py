@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PURE = {
-    "matrix.cells",
+    "matrix.catalog.cells",
     "matrix.errors",
     "matrix.expectations",
     "matrix.records",
@@ -94,8 +94,8 @@ def test_the_wall_has_two_sides() -> None:
         ("matrix.verdicts", "from matrix.inside import journal"),
         ("matrix.engines.local", "from ..inside.journal import read"),
         ("matrix.cli", "import importlib\nimportlib.import_module('matrix.inside.features')"),
-        ("matrix.cells", "import jsonschema"),
-        ("matrix.cells", "from matrix import verdicts"),
+        ("matrix.catalog.cells", "import jsonschema"),
+        ("matrix.catalog.cells", "from matrix import verdicts"),
         ("matrix.inside.plugin", "import jsonschema"),
         ("matrix.inside.plugin", "from matrix.verdicts import judge"),
         ("matrix.inside.plugin", "from matrix import provenance"),

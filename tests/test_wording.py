@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.neighbours import MACHINE, PACKAGES, TESTS, TORCH, VLLM, FlagChange, Line
 from matrix.observations import FAILED, RAN, Key, Observation
 from matrix.symptoms import DRIFTS, FAILS, Symptom

@@ -89,8 +89,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 @collection_off()
 def _attribute(options: argparse.Namespace) -> int:
     from matrix.attribution import attribute, unanswered
+    from matrix.catalog.releases import load_releases
     from matrix.engines.reruns import run_all
-    from matrix.releases import load_releases
     from matrix.report.attribution import lines, to_json
 
     if options.cell is None and not options.all:
@@ -178,16 +178,16 @@ def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
 
 def _full_name(name: str) -> str:
     """The full name of an environment, short or full. Raises CellError where it is none."""
-    from matrix.cells import factors
-    from matrix.releases import load_releases
+    from matrix.catalog.cells import factors
+    from matrix.catalog.releases import load_releases
 
     return name if factors(name).vllm is not None else load_releases().resolve(name).name
 
 
 def _bisect(options: argparse.Namespace) -> int:
+    from matrix.catalog.releases import load_releases
     from matrix.engines.reruns import Rerun, run_all, shown
     from matrix.grid import environments
-    from matrix.releases import load_releases
     from matrix.report.attribution import search_lines
     from matrix.search import line_of, parse_range, search, standing
 

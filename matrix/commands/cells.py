@@ -202,11 +202,11 @@ def _run(options: argparse.Namespace) -> int:
         return offline.main(options.given[1:])
     if options.work is not None:
         raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
+    from matrix.catalog.releases import load_releases
     from matrix.engines.local import RUN_TIMEOUT, run_cell
     from matrix.expectations import load_expectations
     from matrix.preflight import why_not_cuda
     from matrix.records import read
-    from matrix.releases import load_releases
     from matrix.verdicts import exit_status
 
     # Before the run: a fault in the expectations must not surface after ten minutes.
@@ -231,8 +231,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _bundle(options: argparse.Namespace) -> int:
     from matrix import bundle
+    from matrix.catalog.releases import load_releases
     from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
-    from matrix.releases import load_releases
 
     if options.refresh:
         refresh_bundle(options.out)
@@ -256,8 +256,8 @@ def _bundle(options: argparse.Namespace) -> int:
 
 
 def _resolve(options: argparse.Namespace) -> int:
+    from matrix.catalog.releases import load_releases
     from matrix.engines.resolving import Wish, resolve_cells
-    from matrix.releases import load_releases
 
     wish = Wish(
         cells=tuple(options.cells),

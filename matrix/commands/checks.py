@@ -36,8 +36,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _sync(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
-    from matrix.releases import load_releases
-    from matrix.sync import difference, synced
+    from matrix.catalog.releases import load_releases
+    from matrix.catalog.tox_ini import difference, synced
 
     path, releases = Path("tox.ini"), load_releases()
     try:
@@ -59,9 +59,9 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from matrix.catalog.releases import load_releases
     from matrix.expectations import load_expectations
     from matrix.notes import load_notes
-    from matrix.releases import load_releases
     from matrix.waivers import load_waivers
 
     releases = load_releases()

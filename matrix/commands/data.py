@@ -95,9 +95,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _refresh(options: argparse.Namespace) -> int:
     from contextlib import closing
 
-    from matrix.engines.index import Index
-    from matrix.engines.refreshes import refresh
-    from matrix.releases import RELEASES_FILE
+    from matrix.catalog.index import Index
+    from matrix.catalog.refreshes import refresh
+    from matrix.catalog.releases import RELEASES_FILE
     from matrix.report.releases import render
 
     path = options.releases or RELEASES_FILE
@@ -123,7 +123,7 @@ def _linkage(options: argparse.Namespace) -> int:
 
 
 def _make_tables(options: argparse.Namespace, folder: Path) -> int:
-    from matrix.engines.index import Index
+    from matrix.catalog.index import Index
     from matrix.engines.symbols import fill, read_wheels
 
     faults = read_wheels(options.read, folder) if options.read else []
@@ -135,8 +135,8 @@ def _make_tables(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
+    from matrix.catalog.releases import load_releases
     from matrix.linkage import load_tables
-    from matrix.releases import load_releases
     from matrix.report.linkage import grid, one, to_json
     from matrix.symbols import SymbolsError
 

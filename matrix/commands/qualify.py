@@ -65,12 +65,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 @collection_off()
 def _qualify(options: argparse.Namespace) -> int:
     from matrix.answers import load_answers
+    from matrix.catalog.releases import load_releases
     from matrix.engines.qualifying import read
     from matrix.expectations import load_expectations
     from matrix.plan import parse_specifier
     from matrix.qualify import QualifyError, qualify
     from matrix.records import PLATFORMS
-    from matrix.releases import load_releases
     from matrix.report import qualify as report
     from matrix.sides import Asked
     from matrix.waivers import load_waivers

@@ -38,10 +38,10 @@ def read_all(
     The status is 2 where a record is bad, which is said. `repeats` as for `newest_records`. Raises
     MatrixError where there is no good record; with `empty` there may be none yet.
     """
+    from matrix.catalog.releases import load_releases
     from matrix.differences import load_explanations
     from matrix.engines.history import newest_records
     from matrix.expectations import load_expectations
-    from matrix.releases import load_releases
     from matrix.report.results import late_lines
     from matrix.table import tabulate
 
@@ -76,8 +76,8 @@ def read_some(options: argparse.Namespace) -> tuple[Table, int]:
 def grid_of(entries: Iterable[Entry]) -> Grid:
     """The grid of all known releases, with these entries as the records."""
     from matrix.answers import load_answers
+    from matrix.catalog.releases import load_releases
     from matrix.grid import runs, survey
-    from matrix.releases import load_releases
 
     releases = load_releases()
     answers = load_answers(releases)

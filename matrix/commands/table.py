@@ -127,9 +127,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 @collection_off()
 def _table(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
+    from matrix.catalog.releases import load_releases
     from matrix.grid import environments
     from matrix.notes import load_notes
-    from matrix.releases import load_releases
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
 
     table, found, status = reading.read_all(options, repeats=_REPEATS)
@@ -168,7 +168,7 @@ def _is_badge(path: Path) -> bool:
 def _attributed(options: argparse.Namespace, table: Table, read: Found) -> tuple[Attribution, ...]:
     """Whose fault is what fails or drifts in the table's cells, by the runs that have a say."""
     from matrix.attribution import attribute
-    from matrix.releases import load_releases
+    from matrix.catalog.releases import load_releases
 
     judged = reading.judged(options, table, read)
     return attribute(judged, load_releases(), table.grid, late=reading.late_now())
@@ -215,9 +215,9 @@ def _grid(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from matrix.catalog.releases import load_releases
     from matrix.plan import Wanted, parse_release, plan
     from matrix.records import PLATFORMS
-    from matrix.releases import load_releases
     from matrix.report import plan as report
     from matrix.startup_tests import load_startup_tests
 

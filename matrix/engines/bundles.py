@@ -24,7 +24,8 @@ from matrix._util.files import digest_of, write_text
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
 from matrix.bundle import BundlePlanError, Have, Pinned, Target
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
 from matrix.engines.installs import why_install_failed
 from matrix.engines.resolver import called, resolve
 from matrix.engines.wheels import rewrite, write_project_wheel
@@ -32,7 +33,6 @@ from matrix.engines.zips import find_zstd
 from matrix.errors import MatrixError
 from matrix.gpu_code import Pruned, parse_arch
 from matrix.offline import MANIFEST, BundleCell, Item, Package, timed
-from matrix.releases import Releases
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from matrix import provenance, signatures
 from matrix._util.paths import CHECKOUT
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.engines.processes import Ended, noting_signals, watch
 from matrix.errors import MatrixError
 from matrix.preflight import (

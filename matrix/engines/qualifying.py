@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix.catalog.releases import Releases
 from matrix.engines.history import History, by_index
 from matrix.engines.places import Place
 from matrix.errors import MatrixError
 from matrix.records import Record, read_many
-from matrix.releases import Releases
 from matrix.selection import Run, select
 from matrix.sides import Aside, Asked
 

@@ -25,7 +25,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix import bundle
 from matrix.bundle import Pinned, Target
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.conflicts import INDEX, read_conflict
 from matrix.engines.installs import conflict_of, error_of, why_install_failed
 from matrix.errors import MatrixError

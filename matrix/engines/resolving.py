@@ -14,10 +14,10 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from matrix._util.files import write_text
 from matrix._util.text import clean
 from matrix.bundle import Target
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
 from matrix.engines.resolver import Asked, ResolverFault, ask_all, tag_of
 from matrix.errors import MatrixError
-from matrix.releases import Releases
 from matrix.resolutions import (
     PATH,
     Question,

@@ -27,7 +27,7 @@ from matrix.linkage import DATA, Tables, load_tables
 from matrix.symbols import SymbolsError, dump, file_name
 
 if TYPE_CHECKING:
-    from matrix.engines.index import Published
+    from matrix.catalog.index import Published
 
 __all__ = ["OLDEST", "PYTHON", "Made", "Source", "fill", "lacking", "newest_patches", "read_wheels"]
 
@@ -37,7 +37,7 @@ OLDEST = {"torch": Version("2.9"), "vllm": Version("0.14")}
 
 
 class Source(Protocol):
-    """What a package index has; `matrix.engines.index.Index` is one."""
+    """What a package index has; `matrix.catalog.index.Index` is one."""
 
     def files(self, project: str) -> tuple[Published, ...]: ...  # noqa: D102
     def fetch(self, file: Published, folder: Path) -> Path: ...  # noqa: D102

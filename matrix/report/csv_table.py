@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterable, Mapping
 
 from matrix._util.text import clean
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.grid import ran_cell
 from matrix.ladder import Climb
 from matrix.table import Entry, Table

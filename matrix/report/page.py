@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.grid import Grid
 from matrix.ladder import Climb

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import clean, clip
 from matrix.attribution import Attribution
-from matrix.cells import Cell
+from matrix.catalog.cells import Cell
 from matrix.expectations import Expected
 from matrix.grid import Grid, Square, ran_cell
 from matrix.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step

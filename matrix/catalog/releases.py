@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of
-from matrix.cells import Cell, CellError, Factors, factors
+from matrix.catalog.cells import Cell, CellError, Factors, factors
 from matrix.errors import MatrixError
 
 __all__ = [

@@ -10,10 +10,10 @@ import pytest
 
 from matrix import cli
 from matrix._util.files import write_text as really_write
-from matrix.engines import refreshes
-from matrix.engines.index import Index, IndexFault
-from matrix.engines.refreshes import Refreshed, refresh
-from matrix.releases import load_releases
+from matrix.catalog import refreshes
+from matrix.catalog.index import Index, IndexFault
+from matrix.catalog.refreshes import Refreshed, refresh
+from matrix.catalog.releases import load_releases
 
 if TYPE_CHECKING:
     from conftest import Served

@@ -1,4 +1,4 @@
-"""matrix.sync: the block of tox.ini against the releases, read as a person and as tox would."""
+"""matrix.catalog.tox_ini: the block of tox.ini against the releases, read as a person and as tox would."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix import cli
-from matrix.releases import Releases, load_releases
-from matrix.sync import BEGIN, END, SyncError, block, describe, difference, synced
+from matrix.catalog.releases import Releases, load_releases
+from matrix.catalog.tox_ini import BEGIN, END, SyncError, block, describe, difference, synced
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOX_INI = (ROOT / "tox.ini").read_text(encoding="utf-8")
 RELEASES = load_releases()
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from matrix.cells import Cell, CellError, factors
-from matrix.releases import Releases, ReleasesError, load_releases
+from matrix.catalog.cells import Cell, CellError, factors
+from matrix.catalog.releases import Releases, ReleasesError, load_releases
 
 RELEASES = load_releases()
 ON_PIN = set(RELEASES.on_pin())

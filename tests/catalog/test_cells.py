@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.cells import Cell, CellError, Factors, cell_of, factors, matches
+from matrix.catalog.cells import Cell, CellError, Factors, cell_of, factors, matches
 
 minors = st.integers(0, 40)
 cells = st.builds(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from matrix.pins import (
+from matrix.catalog.package_metadata import (
     MetadataFault,
     main_cuda,
     ordered,

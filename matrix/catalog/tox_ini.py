@@ -12,9 +12,9 @@ from collections.abc import Collection, Sequence
 
 from packaging.version import Version
 
-from matrix.cells import Cell, factors
+from matrix.catalog.cells import Cell, factors
+from matrix.catalog.releases import Releases, newest
 from matrix.errors import MatrixError
-from matrix.releases import Releases, newest
 
 __all__ = ["BEGIN", "END", "SyncError", "block", "describe", "difference", "synced"]
 

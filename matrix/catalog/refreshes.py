@@ -12,10 +12,16 @@ from pathlib import Path
 from matrix._util.console import say
 from matrix._util.files import write_text
 from matrix._util.text import mib
-from matrix.engines.index import Index, Published
-from matrix.errors import MatrixError
-from matrix.pins import Read, main_cuda, read_companion, read_torch, read_vllm, wanted_member
-from matrix.refresh import (
+from matrix.catalog.index import Index, Published
+from matrix.catalog.package_metadata import (
+    Read,
+    main_cuda,
+    read_companion,
+    read_torch,
+    read_vllm,
+    wanted_member,
+)
+from matrix.catalog.refresh import (
     PROJECTS,
     Change,
     Rows,
@@ -30,7 +36,8 @@ from matrix.refresh import (
     text,
     unreadable,
 )
-from matrix.releases import read_rows
+from matrix.catalog.releases import read_rows
+from matrix.errors import MatrixError
 
 __all__ = ["Refreshed", "refresh"]
 

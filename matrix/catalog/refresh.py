@@ -1,6 +1,6 @@
 """What an index says, merged into the known releases: which are new, what changed, what to read.
 
-Pure: `matrix.engines.refreshes` reads the index and writes the file. A release is a row of
+Pure: `matrix.catalog.refreshes` reads the index and writes the file. A release is a row of
 ``data/releases.json``. Some of a row's facts stand on the index's page and are compared each time;
 the others (`READ_FACTS`) stand in a release's own metadata, which is read once and again only when
 the release has other files.
@@ -20,10 +20,10 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from matrix.pins import COMPANIONS, MetadataFault, Read, ordered
+from matrix.catalog.package_metadata import COMPANIONS, MetadataFault, Read, ordered
 
 if TYPE_CHECKING:
-    from matrix.engines.index import Published
+    from matrix.catalog.index import Published
 
 __all__ = [
     "OLDEST",

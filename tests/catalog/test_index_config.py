@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix.engines.index_address import IndexAddressError, certificates, index_address
+from matrix.catalog.index_config import IndexAddressError, certificates, index_address
 
 NONE = {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
 PIP, UV = "https://pip.example/simple", "https://uv.example/simple"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from matrix.engines.index import Index, IndexFault, Published, read_members
+from matrix.catalog.index import Index, IndexFault, Published, read_members
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:

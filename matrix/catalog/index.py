@@ -24,7 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 from packaging.utils import canonicalize_name
 
 from matrix._util.files import digest_of
-from matrix.engines.index_address import certificates, index_address
+from matrix.catalog.index_config import certificates, index_address
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.engines.index import Published
-from matrix.pins import MetadataFault, Read
-from matrix.refresh import (
+from matrix.catalog.index import Published
+from matrix.catalog.package_metadata import MetadataFault, Read
+from matrix.catalog.refresh import (
     Rows,
     changes,
     due,
@@ -24,7 +24,7 @@ from matrix.refresh import (
     text,
     unreadable,
 )
-from matrix.releases import RELEASES_FILE, read_rows
+from matrix.catalog.releases import RELEASES_FILE, read_rows
 
 LINUX = "manylinux_2_28_x86_64"
 READ = Read({"torch": "2.10.0", "torchvision": "0.25.0", "source": "wheel", "cuda": "12.9"})

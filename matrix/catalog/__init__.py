@@ -1,0 +1,1 @@
+"""What exists: releases, cells and their names, the package index, and the writer of tox.ini."""
