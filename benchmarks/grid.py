@@ -19,9 +19,9 @@ from matrix.answers import Answers, load_answers
 from matrix.catalog.releases import Releases, load_releases
 from matrix.grid import Grid, survey
 from matrix.plan import Wanted, plan
+from matrix.record.startup_tests import load_startup_tests
 from matrix.report import markdown, table_json
 from matrix.report import plan as plan_report
-from matrix.startup_tests import load_startup_tests
 from matrix.table import Table
 
 _TORCH, _VLLM = 15, 45

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from matrix.catalog.cells import cell_of
 from matrix.catalog.releases import load_releases, newest
-from matrix.records import PLATFORMS, Case, Record, RunError, read, to_json
+from matrix.record.model import PLATFORMS, Case, Record, RunError, read, to_json
 from matrix.report.page import PAGE
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -37,7 +37,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, load_releases
 from matrix.expectations import Expectations, load_expectations
 from matrix.grid import environments, runs, survey
-from matrix.records import Case, Record, Start, parse, read, to_json
+from matrix.record.model import Case, Record, Start, parse, read, to_json
 from matrix.report import page
 from matrix.table import Table, tabulate
 

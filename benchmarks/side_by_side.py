@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from matrix.errors import MatrixError
-from matrix.records import Record, read
+from matrix.record.model import Record, read
 
 _ROOT = Path(__file__).resolve().parent.parent
 _JUDGED = (0, 1, 5)  # the statuses of `matrix run` that leave a whole record

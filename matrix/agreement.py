@@ -19,7 +19,7 @@ from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.catalog.cells import factors
 from matrix.differences import Explanation, Explanations
 from matrix.expectations import COUNTERS
-from matrix.records import STARTS, Case, Record, to_json
+from matrix.record.model import STARTS, Case, Record, to_json
 
 __all__ = [
     "NOTHING",

@@ -73,7 +73,7 @@ from matrix.observations import (
     alike,
     observe,
 )
-from matrix.records import PLATFORMS, Record
+from matrix.record.model import PLATFORMS, Record
 from matrix.symptoms import (
     CLEAN,
     DRIFTS,

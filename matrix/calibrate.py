@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix.errors import MatrixError
 from matrix.expectations import COUNTERS, Expectations, Expected, Situation
-from matrix.records import Case, Record, Start
+from matrix.record.model import Case, Record, Start
 
 __all__ = ["DEFAULT_COUNTERS", "FLAGS", "CalibrateError", "calibrate"]
 

@@ -20,7 +20,9 @@ from matrix.qualification import (
     Time,
     Unknown,
 )
-from matrix.records import STARTS, Record
+from matrix.record.model import STARTS, Record
+from matrix.record.signatures import signature
+from matrix.record.startup_tests import load_startup_tests
 from matrix.replies import (
     FAILED,
     NOT_APPLICABLE,
@@ -35,8 +37,6 @@ from matrix.replies import (
     whole_reply,
 )
 from matrix.sides import Ran, hardware
-from matrix.signatures import signature
-from matrix.startup_tests import load_startup_tests
 from matrix.waivers import Finding
 
 __all__ = ["alone", "compare"]

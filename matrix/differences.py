@@ -15,7 +15,7 @@ from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version
 from matrix._util.versions import VersionRange, version
 from matrix.errors import MatrixError
 from matrix.expectations import UPSTREAM
-from matrix.records import STARTS
+from matrix.record.model import STARTS
 
 __all__ = [
     "RECORD",

@@ -17,7 +17,7 @@ from matrix.qualification import (
     UNEXPECTED,
     Drift,
 )
-from matrix.records import STARTS
+from matrix.record.model import STARTS
 from matrix.replies import PASSED, Reply
 from matrix.sides import Ran
 from matrix.waivers import Finding

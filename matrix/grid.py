@@ -17,7 +17,7 @@ from matrix.catalog.cells import Cell, CellError, cell_of, factors
 from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.declared import Declarations
 from matrix.ladder import Answer, Climb, Ran, climb, height, ran
-from matrix.records import PLATFORMS, Record
+from matrix.record.model import PLATFORMS, Record
 from matrix.verdicts import UNTESTED, VERDICTS, CellVerdict
 
 __all__ = ["Grid", "Square", "environments", "ran_cell", "runs", "survey"]

@@ -16,9 +16,9 @@ from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.expectations import Expectations
 from matrix.kinds import digest, judged, kind, setting
-from matrix.records import STARTS, Record
-from matrix.signatures import signature_of
-from matrix.startup_tests import version_of_tests
+from matrix.record.model import STARTS, Record, whole
+from matrix.record.signatures import signature_of
+from matrix.record.startup_tests import version_of_tests
 from matrix.verdicts import INCOMPATIBLE, judge
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "spread",
     "summarise",
     "times",
-    "whole",
 ]
 
 FACTOR = 5.0
@@ -129,12 +128,6 @@ class Times:
     ) -> tuple[tuple[str, float], ...]:
         """The series of one start of a case, oldest first; empty where it never ran."""
         return self.series.get((cell, platform, case, start), ())
-
-
-def whole(record: Record) -> bool:
-    """Whether the run came to its end with every case of the startup tests."""
-    ended = record.finished and record.error is None
-    return ended and bool(record.cases) and not record.deselected
 
 
 def settles(record: Record) -> bool:

@@ -15,9 +15,9 @@ import json
 from collections.abc import Mapping
 
 from matrix.observations import setting as setting_of
-from matrix.records import Case, Record
-from matrix.signatures import signature, signature_of
-from matrix.startup_tests import identity_of_tests
+from matrix.record.model import Case, Record
+from matrix.record.signatures import signature, signature_of
+from matrix.record.startup_tests import identity_of_tests
 
 __all__ = ["digest", "judged", "kind", "setting"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from matrix.catalog.cells import Cell
 from matrix.declared import Declared
-from matrix.records import RUNGS, Record
+from matrix.record.model import RUNGS, Record
 from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
 
 __all__ = [

@@ -15,7 +15,7 @@ from matrix._util.versions import VersionRange, version
 from matrix.differences import RECORD
 from matrix.errors import MatrixError
 from matrix.expectations import UPSTREAM
-from matrix.records import PLATFORMS
+from matrix.record.model import PLATFORMS
 
 __all__ = ["Note", "NotesError", "load_notes", "parse_notes"]
 

@@ -15,9 +15,9 @@ from functools import cached_property
 
 from matrix._util.versions import version
 from matrix.catalog.cells import Cell
-from matrix.records import STARTS, Case, Record
-from matrix.signatures import signature
-from matrix.startup_tests import identity_of_tests
+from matrix.record.model import STARTS, Case, Record
+from matrix.record.signatures import signature
+from matrix.record.startup_tests import identity_of_tests
 from matrix.verdicts import (
     BROKEN_PAIR,
     DRIFT,
@@ -67,7 +67,7 @@ class Observation:
 
     `counters` and `expected` are by start and counter. `setting` is the machine and the packages
     beside torch's family, `whole` whether the run had every case, `applies` whether the case is for
-    this cell. `tests` names the version of the startup tests (`matrix.startup_tests`). `late` is
+    this cell. `tests` names the version of the startup tests (`matrix.record.startup_tests`). `late` is
     that the run comes from the future (`matrix.history.late_from`). `runs` is how many runs of its
     kind it stands for, of which it is the newest (`matrix.kinds`).
     """

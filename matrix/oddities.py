@@ -16,9 +16,9 @@ from matrix._util.versions import minor_of
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases import Releases
 from matrix.qualification import PROJECTS
-from matrix.records import Record, to_json
+from matrix.record.model import Record, to_json
+from matrix.record.startup_tests import load_startup_tests
 from matrix.sides import Asked, Ran, Side, Told, named, oldest_first, same_release
-from matrix.startup_tests import load_startup_tests
 
 __all__ = ["differs", "notes", "other_names"]
 

@@ -18,8 +18,8 @@ from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.grid import Grid, environments, ran_cell
 from matrix.ladder import Climb
-from matrix.records import PLATFORMS, Record
-from matrix.startup_tests import StartupTests
+from matrix.record.model import PLATFORMS, Record
+from matrix.record.startup_tests import StartupTests
 from matrix.verdicts import BROKEN_PAIR
 
 __all__ = ["PlanError", "Planned", "Wanted", "parse_release", "parse_specifier", "plan"]

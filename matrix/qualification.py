@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from matrix.records import PLATFORMS
+from matrix.record.model import PLATFORMS
 from matrix.rungs import Rungs
 from matrix.sides import Asked, Ran
 from matrix.waivers import Place, Waiver

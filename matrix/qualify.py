@@ -36,7 +36,7 @@ from matrix.errors import MatrixError
 from matrix.expectations import Expectations
 from matrix.findings import Findings
 from matrix.qualification import PROJECTS, Qualification
-from matrix.records import Record
+from matrix.record.model import Record
 from matrix.rungs import Asks, FirstRungs, rungs
 from matrix.sides import (
     Aside,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from matrix.expectations import Expectations
 from matrix.history import Times, beyond_noise
-from matrix.records import STARTS, Case, Record
+from matrix.record.model import STARTS, Case, Record
 from matrix.verdicts import CellVerdict, judge
 
 __all__ = ["ASPECTS", "Change", "Diff", "differences"]

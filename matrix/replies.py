@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from matrix.records import STARTS, Case, Record
+from matrix.record.model import STARTS, Case, Record
+from matrix.record.signatures import signature
 from matrix.sides import Ran
-from matrix.signatures import signature
 from matrix.verdicts import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
 
 __all__ = [

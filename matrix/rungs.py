@@ -24,7 +24,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.grid import Grid, Seen, survey
 from matrix.ladder import CHEAP, PASSED, UNKNOWN, Answer, Climb, Step, ran
-from matrix.records import RUNGS
+from matrix.record.model import RUNGS
 from matrix.sides import Asked, Side, named
 
 __all__ = [

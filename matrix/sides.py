@@ -24,10 +24,9 @@ from matrix._util.versions import minor_of
 from matrix.catalog.cells import CellError, factors
 from matrix.catalog.releases import Releases
 from matrix.expectations import COUNTERS, Expectations
-from matrix.history import whole
-from matrix.records import PLATFORMS, Case, Record, to_json
-from matrix.signatures import signature_of
-from matrix.startup_tests import load_startup_tests
+from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
+from matrix.record.signatures import signature_of
+from matrix.record.startup_tests import load_startup_tests
 from matrix.table import Entry, tabulate
 from matrix.waivers import Place
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
-from matrix.records import RUNGS, STARTS
+from matrix.record.model import RUNGS, STARTS
 
 __all__ = [
     "CHANGED",

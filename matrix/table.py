@@ -17,9 +17,8 @@ from matrix.catalog.releases import Releases
 from matrix.differences import Explanations
 from matrix.expectations import Expectations, Rule
 from matrix.grid import Grid
-from matrix.history import whole
 from matrix.notes import Note
-from matrix.records import PLATFORMS, Case, Record, to_json
+from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
 from matrix.verdicts import (
     DRIFT,
     INCOMPATIBLE,

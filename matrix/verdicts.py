@@ -14,8 +14,8 @@ from packaging.version import InvalidVersion
 
 from matrix._util.versions import version
 from matrix.expectations import Difference, Expected, Situation, compare
-from matrix.records import RUNGS, STARTS, Case, Record
-from matrix.signatures import signature_of
+from matrix.record.model import RUNGS, STARTS, Case, Record
+from matrix.record.signatures import signature_of
 
 __all__ = [
     "BROKEN_PAIR",
@@ -64,7 +64,7 @@ class CaseVerdict:
     reach where it is incompatible or drifts, and None where that is not known. `expected` has an
     entry for each start that ran and of which something is expected, also where the case failed,
     which is not judged by it; of the starts in `no_rule` of a judged case nothing was expected.
-    `signature` is today's of what failed (`matrix.signatures.signature_of`).
+    `signature` is today's of what failed (`matrix.record.signatures.signature_of`).
     """
 
     case: str

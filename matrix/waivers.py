@@ -18,7 +18,7 @@ from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version
 from matrix._util.versions import VersionRange
 from matrix.catalog.cells import CellError, factors
 from matrix.errors import MatrixError
-from matrix.records import PLATFORMS, STARTS
+from matrix.record.model import PLATFORMS, STARTS
 
 __all__ = [
     "Finding",

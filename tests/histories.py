@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import rules
 from matrix.engines.history import History
 from matrix.engines.packing import pack
-from matrix.records import Case, Record, RunError, Rung, Start, to_json
+from matrix.record.model import Case, Record, RunError, Rung, Start, to_json
 from matrix.report import markdown, table_json
 from matrix.table import tabulate
 

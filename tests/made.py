@@ -8,7 +8,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
 from matrix.expectations import Expectations, parse_expectations
 from matrix.ladder import Answer
-from matrix.records import Case, Record, Start
+from matrix.record.model import Case, Record, Start
 from matrix.sides import Ran, versions
 from matrix.table import Entry
 from matrix.verdicts import judge

@@ -10,7 +10,7 @@ from matrix.catalog.releases import load_releases
 from matrix.expectations import Expectations
 from matrix.grid import runs, survey
 from matrix.notes import Note
-from matrix.records import Case, Record
+from matrix.record.model import Case, Record
 from matrix.table import Table, tabulate
 
 RELEASES = load_releases()

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from matrix.errors import MatrixError
-from matrix.startup_tests import parse_startup_tests
+from matrix.record.startup_tests import parse_startup_tests
 
 __all__ = ["SourceDigestError", "digest_of", "statements"]
 

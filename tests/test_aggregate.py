@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from matrix.records import Case, Record, RunError, Start, to_json, write
+from matrix.record.model import Case, Record, RunError, Start, to_json, write
 
 ROOT = Path(__file__).parents[1]
 CELL = "py311-torch210-vllm019"

@@ -24,7 +24,7 @@ from matrix.engines.history import History
 from matrix.engines.packing import delete, pack
 from matrix.engines.rows import literal
 from matrix.pruning import Policy, Stored, prunable
-from matrix.records import Record, write
+from matrix.record.model import Record, write
 
 
 @quick

@@ -17,7 +17,7 @@ from matrix.commands import reading
 from matrix.engines import reruns
 from matrix.engines.reruns import Rerun
 from matrix.grid import Grid
-from matrix.records import Case, Record, RunError, Rung, Start, read, write
+from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
 
 ROOT = Path(__file__).parents[1]
 OVERRIDDEN = Path(__file__).parent / "attribution"

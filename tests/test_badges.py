@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from matrix.expectations import Expectations
-from matrix.records import Case, Record, RunError
+from matrix.record.model import Case, Record, RunError
 from matrix.report import badges
 from matrix.table import tabulate
 from matrix.verdicts import VERDICTS

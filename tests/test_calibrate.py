@@ -16,7 +16,7 @@ from matrix.expectations import (
     load_expectations,
     parse_expectations,
 )
-from matrix.records import ERROR_KINDS, Case, Record, RunError, Start
+from matrix.record.model import ERROR_KINDS, Case, Record, RunError, Start
 
 NONE = Expectations(())
 COLD = {

@@ -14,7 +14,7 @@ from matrix.commands import checks
 from matrix.differences import load_explanations
 from matrix.errors import MatrixError
 from matrix.expectations import load_expectations
-from matrix.records import Case, Record, RunError, Start, to_json, write
+from matrix.record.model import Case, Record, RunError, Start, to_json, write
 from rules import ANY_CASE_TEXT
 
 ROOT = Path(__file__).parents[1]

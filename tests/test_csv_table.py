@@ -8,7 +8,7 @@ import pytest
 from matrix.catalog.releases import load_releases
 from matrix.expectations import Expectations
 from matrix.grid import environments, runs, survey
-from matrix.records import Case, Record, Start
+from matrix.record.model import Case, Record, Start
 from matrix.report import csv_table
 from matrix.table import Table, tabulate
 

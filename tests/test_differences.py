@@ -11,7 +11,7 @@ from matrix.differences import (
     load_explanations,
     parse_explanations,
 )
-from matrix.records import Case, Record, RecordError, Start, read, write
+from matrix.record.model import Case, Record, RecordError, Start, read, write
 
 ROOT = Path(__file__).parents[1]
 ONE = """

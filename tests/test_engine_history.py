@@ -34,7 +34,7 @@ from matrix.engines.history import Asked, History, newest_records, times_of
 from matrix.engines.record_index import INDEX
 from matrix.history import HistoryError, times
 from matrix.notes import Note
-from matrix.records import Record, read_many, to_json, write
+from matrix.record.model import Record, read_many, to_json, write
 from matrix.verdicts import VERDICTS, judge
 from rules import ANY_CASE
 

@@ -22,7 +22,7 @@ from matrix.engines.local import RunRefused, conclude, record_unstarted, run_cel
 from matrix.engines.processes import Ended
 from matrix.errors import MatrixError
 from matrix.preflight import Refusal
-from matrix.records import Case, Record, RunError, Rung, Start, read, to_json, validate
+from matrix.record.model import Case, Record, RunError, Rung, Start, read, to_json, validate
 
 ROOT = Path(__file__).parents[1]
 CELL = Cell(f"{sys.version_info.major}.{sys.version_info.minor}", "2.10.0", "0.19.1")
@@ -33,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, {root!r})
-from matrix.records import Case, Rung, RunError, Start, read, write
+from matrix.record.model import Case, Rung, RunError, Start, read, write
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 argv = sys.argv[1:]

@@ -5,7 +5,7 @@ import pytest
 from histories import CELLS, make
 from matrix.engines import summaries
 from matrix.engines.evidence import evidence_of
-from matrix.records import write
+from matrix.record.model import write
 
 NAME = f"results/cpu/{CELLS[0]}.json"
 

@@ -26,7 +26,7 @@ from matrix.expectations import (
     load_expectations,
     parse_expectations,
 )
-from matrix.records import Case, Record, RecordError, Start, read, write
+from matrix.record.model import Case, Record, RecordError, Start, read, write
 from matrix.verdicts import judge
 
 ROOT = Path(__file__).parents[1]

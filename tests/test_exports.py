@@ -8,7 +8,7 @@ from matrix.engines import exports
 from matrix.engines.exports import export
 from matrix.engines.history import History
 from matrix.history import HistoryError
-from matrix.records import write
+from matrix.record.model import write
 
 
 def test_an_export_has_every_start_and_counter(tmp_path: Path) -> None:

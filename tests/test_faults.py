@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matrix.inside import faults
 from matrix.inside.faults import HARDWARE_XIDS, KernelLog, Xid, built_for, explained, xids
 from matrix.inside.isolation import out_of_memory
-from matrix.records import ERROR_KINDS, OUTCOMES, Case
+from matrix.record.model import ERROR_KINDS, OUTCOMES, Case
 
 FULL = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"

@@ -17,7 +17,7 @@ from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
 from matrix.declared import declared
 from matrix.grid import Grid, environments, ran_cell, runs, survey
 from matrix.ladder import Answer, Ran
-from matrix.records import PLATFORMS, RUNGS, Record
+from matrix.record.model import PLATFORMS, RUNGS, Record
 from matrix.report import grid as report
 from matrix.report import markdown, table_json
 from matrix.table import Table

@@ -20,7 +20,7 @@ from matrix.history import (
     summarise,
     times,
 )
-from matrix.records import Record, read
+from matrix.record.model import Record, read
 from matrix.table import tabulate
 from matrix.verdicts import INCOMPATIBLE, judge
 from rules import ANY_CASE

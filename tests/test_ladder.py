@@ -11,7 +11,7 @@ from matrix import ladder
 from matrix.catalog.cells import Cell
 from matrix.declared import Declared
 from matrix.ladder import FAILED, PASSED, UNKNOWN, Answer, Climb, Ran, climb, height, ran
-from matrix.records import PLATFORMS, RUNGS, Record, RunError, Rung
+from matrix.record.model import PLATFORMS, RUNGS, Record, RunError, Rung
 from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
 
 CELL = Cell("3.12", "2.12.1", "0.20.2")

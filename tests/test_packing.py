@@ -12,7 +12,7 @@ from matrix.engines.locks import LOCK
 from matrix.engines.packing import delete, pack
 from matrix.engines.rows import literal
 from matrix.history import HistoryError
-from matrix.records import read, to_json, write
+from matrix.record.model import read, to_json, write
 
 
 def packed_names(folder: Path) -> list[str]:

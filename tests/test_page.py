@@ -17,7 +17,7 @@ from matrix.errors import MatrixError
 from matrix.grid import environments
 from matrix.ladder import Answer
 from matrix.ladder import climb as climbed
-from matrix.records import Case, Record, RunError, Rung, Start
+from matrix.record.model import Case, Record, RunError, Rung, Start
 from matrix.report import page, page_data
 from matrix.table import Table, tabulate
 from matrix.verdicts import VERDICTS

@@ -18,7 +18,7 @@ from matrix._util.versions import VersionRange
 from matrix.expectations import parse_expectations
 from matrix.grid import environments
 from matrix.notes import Note
-from matrix.records import Case, Record, Start
+from matrix.record.model import Case, Record, Start
 from matrix.report import page as report
 from matrix.table import Table
 from pages import RELEASES, make, whole_table

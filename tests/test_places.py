@@ -7,7 +7,7 @@ import pytest
 from histories import CELLS, fill, make, silent
 from matrix.engines.history import History
 from matrix.engines.record_index import INDEX
-from matrix.records import read_many
+from matrix.record.model import read_many
 
 
 def test_overlapping_places_count_once(tmp_path: Path) -> None:

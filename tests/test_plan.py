@@ -19,9 +19,9 @@ from matrix.cli import main
 from matrix.grid import runs, survey
 from matrix.ladder import Answer
 from matrix.plan import PlanError, Planned, Wanted, parse_release, parse_specifier, plan
-from matrix.records import Case, Record, RunError, Rung, read, write
+from matrix.record.model import Case, Record, RunError, Rung, read, write
+from matrix.record.startup_tests import parse_startup_tests
 from matrix.report import plan as report
-from matrix.startup_tests import parse_startup_tests
 from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, CellVerdict
 
 

@@ -24,7 +24,7 @@ from matrix.preflight import (
     wheel_cuda,
     why_not_cuda,
 )
-from matrix.records import ERROR_KINDS
+from matrix.record.model import ERROR_KINDS
 
 LISTED = "GPU 0: NVIDIA H100 (UUID: GPU-aa11)\nGPU 1: NVIDIA H100 (UUID: GPU-bb22)\n"
 

@@ -34,7 +34,7 @@ from matrix.qualification import (
     Qualification,
     Unknown,
 )
-from matrix.records import PLATFORMS
+from matrix.record.model import PLATFORMS
 from matrix.sides import Asked
 from matrix.waivers import Place, Waiver
 

@@ -38,7 +38,7 @@ from matrix.qualification import (
     Qualification,
 )
 from matrix.qualify import QualifyError, qualify
-from matrix.records import Case, RunError, Rung, write
+from matrix.record.model import Case, RunError, Rung, write
 from matrix.report import qualify as report
 from matrix.rungs import Asks
 from matrix.sides import Asked
@@ -1630,7 +1630,7 @@ def test_the_published_data_cannot_ask_torch_212_of_a_vllm_of_211(
 def test_the_published_records_tell_what_torch_212_changed() -> None:
     """Torch 2.12 turns the mega artifact on by default (vllm-project/vllm #37198)."""
     from matrix.expectations import load_expectations
-    from matrix.records import read_many
+    from matrix.record.model import read_many
 
     records, errors = read_many([ROOT / "results"])
     asked = Asked("torch", NEXT, OLD, ("cpu",), under=SpecifierSet("==0.20.*"))

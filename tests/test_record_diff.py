@@ -5,8 +5,8 @@ import pytest
 
 from histories import CELLS, make, nights
 from matrix.history import times
+from matrix.record.model import Record
 from matrix.record_diff import differences
-from matrix.records import Record
 from matrix.report.results import diff_lines
 from rules import ANY_CASE
 

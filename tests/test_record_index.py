@@ -14,7 +14,7 @@ from matrix.engines import rows, summaries
 from matrix.engines.history import History
 from matrix.engines.record_index import INDEX
 from matrix.engines.rows import literal
-from matrix.records import read_many, write
+from matrix.record.model import read_many, write
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,7 @@ import pytest
 from made import NO_RULES, ONE_RULE, Told, failed, make, passed
 from made import ran as ran_of
 from matrix.expectations import Expectations
-from matrix.records import Case, RunError, Rung
+from matrix.record.model import Case, RunError, Rung
 from matrix.replies import (
     FAILED,
     NOT_APPLICABLE,

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from matrix.agreement import NOTHING, agree
 from matrix.differences import Explanations, parse_explanations
 from matrix.expectations import Expectations, parse_expectations
-from matrix.records import Case, Record, Start
+from matrix.record.model import Case, Record, Start
 from matrix.report import agreement, markdown, table_json, upstream
 from matrix.table import tabulate
 

@@ -13,7 +13,7 @@ from made import NO, NO_RULES, RELEASES, YES, Answers, Told, make, passed
 from matrix.catalog.cells import Cell
 from matrix.declared import Declared
 from matrix.ladder import Answer, Climb, climb
-from matrix.records import RunError
+from matrix.record.model import RunError
 from matrix.rungs import (
     CANNOT_ASK,
     FAILS_TOO,

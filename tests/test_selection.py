@@ -21,7 +21,7 @@ from matrix.expectations import Expectations
 from matrix.history import summarise
 from matrix.qualification import Qualification
 from matrix.qualify import qualify
-from matrix.records import Case, Record, RunError, Start, read, write
+from matrix.record.model import Case, Record, RunError, Start, read, write
 from matrix.report import qualify as report
 from matrix.selection import Run, select
 from matrix.sides import MOST_RUNS, Aside, Asked

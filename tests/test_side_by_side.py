@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix.records import Case, Record, Rung, Start, write
+from matrix.record.model import Case, Record, Rung, Start, write
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL = "py311-torch210-vllm019"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from made import NO_RULES, RELEASES, Told, failed, make, passed, ran
-from matrix.records import Record, RunError, Rung
+from matrix.record.model import Record, RunError, Rung
 from matrix.sides import (
     MOST_RUNS,
     Asked,

@@ -12,7 +12,7 @@ from source_guards import ACCEPT, ROOT, accepted, current, guards, problem
 MODULE = '''
 """A module."""
 import os
-from matrix.records import Record
+from matrix.record.model import Record
 from matrix.catalog import cells
 
 __all__ = ["LIMIT", "start"]
@@ -158,7 +158,7 @@ def test_a_problem_says_what_to_do() -> None:
     assert problem(name, guard, version, digest) is None
     told = problem(name, guard, version, "sha256:other")
     assert told is not None
-    assert "raise STARTUP_TESTS_VERSION in matrix/startup_tests.py" in told
+    assert "raise STARTUP_TESTS_VERSION in matrix/record/startup_tests.py" in told
     assert f"run `{ACCEPT}` and say so in the commit" in told
     raised = problem(name, guard, version + 1, "sha256:other")
     assert raised is not None and raised.endswith(f"run `{ACCEPT}`")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.catalog.cells import Cell
 from matrix.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
-from matrix.records import RUNGS, STARTS
+from matrix.record.model import RUNGS, STARTS
 from matrix.symptoms import (
     CHANGED,
     CLEAN,

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from matrix.catalog.releases import load_releases
-from matrix.records import read, validate
+from matrix.record.model import read, validate
 
 if sys.version_info >= (3, 11):
     import tomllib

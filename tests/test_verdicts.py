@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import rules
 from matrix import verdicts
 from matrix.expectations import Expectations, Expected, Situation, parse_expectations
-from matrix.records import ERROR_KINDS, OUTCOMES, Case, Record, RunError, Rung, Start
+from matrix.record.model import ERROR_KINDS, OUTCOMES, Case, Record, RunError, Rung, Start
 from matrix.verdicts import VERDICTS, CellVerdict, Remembered, exit_status, judge, worst
 
 RULES = parse_expectations(

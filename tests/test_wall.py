@@ -12,8 +12,8 @@ PURE = {
     "matrix.catalog.cells",
     "matrix.errors",
     "matrix.expectations",
-    "matrix.records",
-    "matrix.signatures",
+    "matrix.record.model",
+    "matrix.record.signatures",
 }
 # tomli stands for tomllib on Python 3.10, where a cell may run too.
 ANYWHERE = {*sys.stdlib_module_names, "packaging", "tomli"}
@@ -29,7 +29,7 @@ def imports(source: str, module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             above = module.split(".")[: -node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            # `from matrix import records` names a module, `from matrix.records import read` not.
+            # `from matrix import records` names a module, `from matrix.record.model import read` not.
             yield from (
                 f"{base}.{alias.name}" if base == "matrix" or not node.module else base
                 for alias in node.names
@@ -51,7 +51,7 @@ def forbidden(source: str, module: str) -> list[str]:
     """The imports of a module that go through the wall."""
     found = sorted(set(imports(source, module)))
     if module in PURE:
-        lazily = {"jsonschema"} if module == "matrix.records" else set()
+        lazily = {"jsonschema"} if module == "matrix.record.model" else set()
         return [each for each in found if not within(each, ANYWHERE | PURE | lazily)]
     if within(module, {"matrix.inside", "tests.startup"}):
         allowed = INSIDE | PURE | {"matrix.inside", "conftest"}
@@ -109,10 +109,10 @@ def test_a_hole_in_the_wall_is_seen(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("matrix.verdicts", "from matrix.records import read\nimport jsonschema"),
+        ("matrix.verdicts", "from matrix.record.model import read\nimport jsonschema"),
         ("matrix.inside.plugin", "import torch\nfrom matrix import records, signatures"),
         ("matrix.inside.plugin", "from . import journal\nfrom .journal import read"),
-        ("matrix.records", "def f():\n    import jsonschema"),
+        ("matrix.record.model", "def f():\n    import jsonschema"),
         ("tests.startup.test_small", "from matrix.inside.models import small\nimport vllm.config"),
     ],
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matrix.attribution import Attribution, Observation
     from matrix.engines.history import Found
     from matrix.engines.reruns import Rerun
-    from matrix.records import Record
+    from matrix.record.model import Record
 
 __all__ = ["add"]
 

@@ -206,7 +206,7 @@ def _run(options: argparse.Namespace) -> int:
     from matrix.engines.local import RUN_TIMEOUT, run_cell
     from matrix.expectations import load_expectations
     from matrix.preflight import why_not_cuda
-    from matrix.records import read
+    from matrix.record.model import read
     from matrix.verdicts import exit_status
 
     # Before the run: a fault in the expectations must not surface after ten minutes.

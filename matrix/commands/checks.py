@@ -88,7 +88,7 @@ def _check_differences() -> list[str]:
     """What the published records of this folder say of the explanations, without jsonschema."""
     from matrix.agreement import agree
     from matrix.differences import load_explanations
-    from matrix.records import read
+    from matrix.record.model import read
 
     explanations = load_explanations()
     records = [read(path) for path in sorted(Path("results").rglob("*.json"))]

@@ -70,7 +70,7 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.expectations import load_expectations
     from matrix.plan import parse_specifier
     from matrix.qualify import QualifyError, qualify
-    from matrix.records import PLATFORMS
+    from matrix.record.model import PLATFORMS
     from matrix.report import qualify as report
     from matrix.sides import Asked
     from matrix.waivers import load_waivers

@@ -12,7 +12,7 @@ from matrix.commands import arguments, reading
 
 if TYPE_CHECKING:
     from matrix.expectations import Expectations
-    from matrix.records import Record
+    from matrix.record.model import Record
     from matrix.verdicts import CellVerdict
 
 __all__ = ["add", "print_record", "show_record"]

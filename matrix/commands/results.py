@@ -14,7 +14,7 @@ from matrix.commands import reading
 from matrix.commands.arguments import DEFAULT_FOLDERS, add_folders, finish, given_or_default, place
 from matrix.commands.record import show_record
 from matrix.errors import MatrixError
-from matrix.records import PLATFORMS
+from matrix.record.model import PLATFORMS
 from matrix.verdicts import VERDICTS
 
 if TYPE_CHECKING:

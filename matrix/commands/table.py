@@ -198,7 +198,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _grid(options: argparse.Namespace) -> int:
-    from matrix.records import PLATFORMS
+    from matrix.record.model import PLATFORMS
     from matrix.report.grid import lines
 
     asked = _specifiers(options, ("torch", "vllm"))
@@ -217,9 +217,9 @@ def _grid(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from matrix.catalog.releases import load_releases
     from matrix.plan import Wanted, parse_release, plan
-    from matrix.records import PLATFORMS
+    from matrix.record.model import PLATFORMS
+    from matrix.record.startup_tests import load_startup_tests
     from matrix.report import plan as report
-    from matrix.startup_tests import load_startup_tests
 
     wanted = Wanted(
         **_specifiers(options, ("torch", "vllm", "python")),

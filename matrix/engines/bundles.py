@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from matrix import bundle, offline, provenance
+from matrix import bundle, offline
 from matrix._util.files import digest_of, write_text
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
@@ -33,6 +33,7 @@ from matrix.engines.zips import find_zstd
 from matrix.errors import MatrixError
 from matrix.gpu_code import Pruned, parse_arch
 from matrix.offline import MANIFEST, BundleCell, Item, Package, timed
+from matrix.record import provenance
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -11,7 +11,7 @@ from matrix.engines.archives import PACK
 from matrix.engines.rows import Rows, literal
 from matrix.engines.summaries import SUMMARY
 from matrix.history import HistoryError
-from matrix.records import STARTS
+from matrix.record.model import STARTS
 
 __all__ = ["export"]
 

@@ -21,7 +21,7 @@ from matrix.errors import MatrixError
 from matrix.expectations import Expectations
 from matrix.history import HistoryError, Times, times
 from matrix.plan import parse_specifier
-from matrix.records import Record, RecordError, read, read_many
+from matrix.record.model import Record, RecordError, read, read_many
 from matrix.verdicts import DRIFT, INCOMPATIBLE, judge
 
 __all__ = [

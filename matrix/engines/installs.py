@@ -2,7 +2,7 @@
 
 import re
 
-from matrix.records import RunError
+from matrix.record.model import RunError
 
 __all__ = ["conflict_of", "error_of", "why_install_failed"]
 

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from matrix import provenance, signatures
 from matrix._util.paths import CHECKOUT
 from matrix.catalog.cells import Cell
 from matrix.engines.processes import Ended, noting_signals, watch
@@ -28,7 +27,8 @@ from matrix.preflight import (
     preflight,
     unusable_gpu,
 )
-from matrix.records import (
+from matrix.record import provenance, signatures
+from matrix.record.model import (
     Case,
     Record,
     RecordError,

@@ -11,7 +11,7 @@ from matrix.engines.record_index import INDEX, follow, prefix
 from matrix.engines.rows import Rows
 from matrix.engines.stores import load_store, loose_text
 from matrix.errors import MatrixError
-from matrix.records import Record, RecordError, parse, read
+from matrix.record.model import Record, RecordError, parse, read
 
 __all__ = ["LARGE", "Held", "Place", "add", "needs_duckdb", "pays", "records_of"]
 

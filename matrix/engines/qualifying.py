@@ -10,7 +10,7 @@ from matrix.catalog.releases import Releases
 from matrix.engines.history import History, by_index
 from matrix.engines.places import Place
 from matrix.errors import MatrixError
-from matrix.records import Record, read_many
+from matrix.record.model import Record, read_many
 from matrix.selection import Run, select
 from matrix.sides import Aside, Asked
 

@@ -8,7 +8,7 @@ from typing import Any
 from matrix.engines.archives import PACK, load
 from matrix.engines.rows import Rows, failure, one_line
 from matrix.history import HistoryError
-from matrix.records import RecordError
+from matrix.record.model import RecordError
 
 __all__ = ["load_store", "loose_text"]
 

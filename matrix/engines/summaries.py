@@ -11,7 +11,7 @@ from typing import Any
 
 from matrix._util.paths import DATA
 from matrix.history import Summary, SummaryCase, summarise
-from matrix.records import Record, RecordError, parse, read, validate
+from matrix.record.model import Record, RecordError, parse, read, validate
 
 __all__ = ["ROW", "SUMMARY", "SUMMARY_VERSION", "of_file", "of_text", "stamp", "write_rows"]
 
@@ -113,7 +113,7 @@ def _text(value: str) -> str:
 
 
 def _check_schema(data: object, name: str) -> None:
-    """`matrix.records.validate`, a hundred times faster where jsonschema-rs finds no fault."""
+    """`matrix.record.model.validate`, a hundred times faster where jsonschema-rs finds no fault."""
     fast = _fast_validator()
     if fast is not None:
         try:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from matrix.records import Case
+from matrix.record.model import Case
 
 __all__ = [
     "HARDWARE_XIDS",

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from matrix.inside.isolation import Ended, out_of_memory
-from matrix.records import OUTCOMES, STARTS, Case, Start, clip_failure
-from matrix.signatures import reason as reason_of
-from matrix.signatures import signature as signature_of
+from matrix.record.model import OUTCOMES, STARTS, Case, Start, clip_failure
+from matrix.record.signatures import reason as reason_of
+from matrix.record.signatures import signature as signature_of
 
 __all__ = ["VARIABLE", "Journal", "fold", "read"]
 

@@ -32,13 +32,13 @@ from typing import IO, Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from matrix import records
 from matrix.inside import faults, gpus, isolation, journal, keepers
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
 from matrix.inside.isolation import Ended, IsolationError
 from matrix.inside.jobs import cores, how_many, jobs_of
-from matrix.records import Case, Record, RecordError, RunError, Rung
-from matrix.signatures import reason as reason_of
+from matrix.record import model as records
+from matrix.record.model import Case, Record, RecordError, RunError, Rung
+from matrix.record.signatures import reason as reason_of
 
 __all__ = [
     "case_name",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from matrix.records import PLATFORMS
+from matrix.record.model import PLATFORMS
 from matrix.report.page import template
 from matrix.table import Entry, Table
 from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from matrix._util.text import clean, clip, code, no_command, plural, tabular
 from matrix._util.text import markdown as escape
-from matrix.records import Case
+from matrix.record.model import Case
+from matrix.record.signatures import signature
 from matrix.report import markdown
-from matrix.signatures import signature
 from matrix.table import Entry, Table
 from matrix.verdicts import (
     COMPATIBLE,

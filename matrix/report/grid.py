@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.grid import Grid, Square
 from matrix.ladder import Climb
-from matrix.records import RUNGS
+from matrix.record.model import RUNGS
 from matrix.verdicts import COMPATIBLE, DRIFT, UNTESTED
 
 __all__ = ["content", "lines", "section", "squares"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
-from matrix.records import STARTS, Case
+from matrix.record.model import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.table import Entry, Table

@@ -19,7 +19,7 @@ from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.grid import Grid
 from matrix.ladder import Climb
-from matrix.records import RUNGS
+from matrix.record.model import RUNGS
 from matrix.report.page_data import History, embedded, first_platform, pack
 from matrix.table import Table
 from matrix.verdicts import UNTESTED, VERDICTS

@@ -17,7 +17,7 @@ from matrix.expectations import Expected
 from matrix.grid import Grid, Square, ran_cell
 from matrix.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step
 from matrix.notes import Note
-from matrix.records import PLATFORMS, RUNGS, STARTS, Case
+from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
 from matrix.symptoms import CHANGED

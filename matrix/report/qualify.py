@@ -45,7 +45,7 @@ from matrix.qualification import (
     Qualification,
     Unknown,
 )
-from matrix.records import STARTS
+from matrix.record.model import STARTS
 from matrix.rungs import CANNOT_ASK, Rungs, Standing
 from matrix.sides import Ran
 from matrix.waivers import Place, Waiver

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from matrix._util.text import seconds
-from matrix.records import Case, Record, Start
+from matrix.record.model import Case, Record, Start
 
 __all__ = ["PARTS", "artifacts", "import_seconds", "is_split", "warm_over_cold"]
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from matrix.records import STARTS, Case
+from matrix.record.model import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import import_seconds, warm_over_cold
 from matrix.table import Entry, Table

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.expectations import compare
-from matrix.records import STARTS, Case, Record, Start
+from matrix.record.model import STARTS, Case, Record, Start
 from matrix.report.split import PARTS, artifacts, import_seconds, warm_over_cold
 from matrix.verdicts import (
     COMPATIBLE,

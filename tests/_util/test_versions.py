@@ -9,7 +9,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util import versions as module
 from matrix._util.versions import version
-from matrix.records import Case, Record
+from matrix.record.model import Case, Record
 from matrix.verdicts import UNTESTED, judge
 from rules import ANY_CASE
 

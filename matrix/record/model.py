@@ -649,3 +649,9 @@ def _check(validator: Any, data: object, name: str) -> None:
         message = " ".join(faults[0].message.split())
         message = message if len(message) <= 200 else message[:199] + "…"
         raise RecordError(f"{name}: {key + ': ' if key else ''}{message}")
+
+
+def whole(record: Record) -> bool:
+    """Whether the run came to its end with every case of the startup tests."""
+    ended = record.finished and record.error is None
+    return ended and bool(record.cases) and not record.deselected

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix import provenance
-from matrix.startup_tests import STARTUP_TESTS_VERSION
+from matrix.record import provenance
+from matrix.record.startup_tests import STARTUP_TESTS_VERSION
 
 STARTED = datetime(2026, 11, 22, 18, 0, 0, tzinfo=timezone.utc)
 
@@ -53,7 +53,7 @@ def test_the_commit_says_when_the_tests_differ_from_it(checkout: Path) -> None:
     git(checkout, "commit", "-m", "first")
     head = provenance.commit(checkout)
     assert head is not None and len(head) == 40
-    for name in ("README.md", "matrix/records.py"):
+    for name in ("README.md", "matrix/record/model.py"):
         (checkout / name).write_text("not watched")
     assert provenance.commit(checkout) == head
     (checkout / "tests/startup/t.py").write_text("changed")

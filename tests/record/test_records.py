@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matrix import records
 from matrix.errors import MatrixError
-from matrix.records import (
+from matrix.record import model as records
+from matrix.record.model import (
     ERROR_KINDS,
     FAILURE_LIMIT,
     OUTCOMES,

@@ -22,7 +22,7 @@ from matrix._util.toml_rows import check_keys, read_text, rows, version_range
 from matrix._util.versions import VersionRange, version
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
-from matrix.records import PLATFORMS, RUNGS, Record
+from matrix.record.model import PLATFORMS, RUNGS, Record
 
 __all__ = [
     "STARTUP_TESTS_VERSION",

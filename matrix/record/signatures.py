@@ -15,7 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from matrix.records import Case
+    from matrix.record.model import Case
 
 __all__ = ["REASON_LIMIT", "SIGNATURE_LIMIT", "reason", "signature", "signature_of"]
 

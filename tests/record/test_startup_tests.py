@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made import provenance
-from matrix import records
-from matrix.records import Case, Record, Rung, parse, read, to_json, validate
-from matrix.startup_tests import (
+from matrix.record import model as records
+from matrix.record.model import Case, Record, Rung, parse, read, to_json, validate
+from matrix.record.startup_tests import (
     STARTUP_TESTS_VERSION,
     StartupTests,
     StartupTestsError,
@@ -25,7 +25,7 @@ from matrix.startup_tests import (
     version_of_tests,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted(
     [*(ROOT / "results").glob("c*/*.json"), *(ROOT / "tests" / "attribution").glob("*/*.json")]
 )

@@ -20,7 +20,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from matrix._util.memory import total_memory_mib
-from matrix.startup_tests import STARTUP_TESTS_VERSION
+from matrix.record.startup_tests import STARTUP_TESTS_VERSION
 
 __all__ = [
     "command_of",

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from matrix import signatures
-from matrix.records import Case, clip_failure
-from matrix.signatures import REASON_LIMIT, SIGNATURE_LIMIT, reason, signature, signature_of
+from matrix.record import signatures
+from matrix.record.model import Case, clip_failure
+from matrix.record.signatures import REASON_LIMIT, SIGNATURE_LIMIT, reason, signature, signature_of
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-CORPUS = Path(__file__).parent / "failures"
+CORPUS = Path(__file__).parents[1] / "failures"
 INDEX: dict[str, dict[str, str]] = tomllib.loads(
     (CORPUS / "signatures.toml").read_text(encoding="utf-8")
 )

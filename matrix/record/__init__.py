@@ -1,0 +1,1 @@
+"""What one run observed: the record's model, its reader, signatures of failures, provenance."""
