@@ -35,10 +35,10 @@ from matrix.answers import load_answers
 from matrix.attribution import attribute
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, load_releases
-from matrix.expectations import Expectations, load_expectations
 from matrix.grid import environments, runs, survey
 from matrix.record.model import Case, Record, Start, parse, read, to_json
 from matrix.report import page
+from matrix.rules.expectations import Expectations, load_expectations
 from matrix.table import Table, tabulate
 
 _PARTS = ("total", "dynamo", "inductor", "inspect", "compilation")

@@ -15,11 +15,11 @@ from typing import TypeVar
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import version
-from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.catalog.cells import factors
-from matrix.differences import Explanation, Explanations
-from matrix.expectations import COUNTERS
 from matrix.record.model import STARTS, Case, Record, to_json
+from matrix.rules.calibrate import DEFAULT_COUNTERS
+from matrix.rules.expectations import COUNTERS
+from matrix.rules.platform_differences import Explanation, Explanations
 
 __all__ = [
     "NOTHING",

@@ -36,8 +36,8 @@ from matrix.replies import (
     said,
     whole_reply,
 )
+from matrix.rules.waivers import Finding
 from matrix.sides import Ran, hardware
-from matrix.waivers import Finding
 
 __all__ = ["alone", "compare"]
 

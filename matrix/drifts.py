@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from matrix.expectations import COUNTERS
 from matrix.findings import Findings, Waived
 from matrix.qualification import (
     AS_BEFORE,
@@ -19,8 +18,9 @@ from matrix.qualification import (
 )
 from matrix.record.model import STARTS
 from matrix.replies import PASSED, Reply
+from matrix.rules.expectations import COUNTERS
+from matrix.rules.waivers import Finding
 from matrix.sides import Ran
-from matrix.waivers import Finding
 
 __all__ = ["Count", "add_uncertain", "compare_counters", "differences", "unexpected"]
 

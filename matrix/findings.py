@@ -12,9 +12,9 @@ from matrix._util.versions import minor_of
 from matrix.catalog.cells import factors
 from matrix.catalog.releases import Releases
 from matrix.qualification import Drift, Failure, Flag, Match, Qualification, Time, Unknown
+from matrix.rules.waivers import Finding, Waiver, Waivers
 from matrix.rungs import Rungs
 from matrix.sides import Asked, Ran
-from matrix.waivers import Finding, Waiver, Waivers
 
 __all__ = ["Findings", "Waived"]
 

@@ -14,11 +14,11 @@ from statistics import median
 
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
-from matrix.expectations import Expectations
 from matrix.kinds import digest, judged, kind, setting
 from matrix.record.model import STARTS, Record, whole
 from matrix.record.signatures import signature_of
 from matrix.record.startup_tests import version_of_tests
+from matrix.rules.expectations import Expectations
 from matrix.verdicts import INCOMPATIBLE, judge
 
 __all__ = [

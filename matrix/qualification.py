@@ -12,9 +12,9 @@ from datetime import date
 from functools import cached_property
 
 from matrix.record.model import PLATFORMS
+from matrix.rules.waivers import Place, Waiver
 from matrix.rungs import Rungs
 from matrix.sides import Asked, Ran
-from matrix.waivers import Place, Waiver
 
 __all__ = [
     "AS_BEFORE",

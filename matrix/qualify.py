@@ -33,10 +33,11 @@ from matrix import oddities
 from matrix.catalog.releases import Releases
 from matrix.counterparts import Counterparts
 from matrix.errors import MatrixError
-from matrix.expectations import Expectations
 from matrix.findings import Findings
 from matrix.qualification import PROJECTS, Qualification
 from matrix.record.model import Record
+from matrix.rules.expectations import Expectations
+from matrix.rules.waivers import Waivers
 from matrix.rungs import Asks, FirstRungs, rungs
 from matrix.sides import (
     Aside,
@@ -51,7 +52,6 @@ from matrix.sides import (
     unsaid,
     versions,
 )
-from matrix.waivers import Waivers
 
 __all__ = ["QualifyError", "qualify"]
 

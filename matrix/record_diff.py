@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from matrix.expectations import Expectations
 from matrix.history import Times, beyond_noise
 from matrix.record.model import STARTS, Case, Record
+from matrix.rules.expectations import Expectations
 from matrix.verdicts import CellVerdict, judge
 
 __all__ = ["ASPECTS", "Change", "Diff", "differences"]

@@ -23,12 +23,12 @@ from packaging.version import InvalidVersion, Version
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import CellError, factors
 from matrix.catalog.releases import Releases
-from matrix.expectations import COUNTERS, Expectations
 from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
 from matrix.record.signatures import signature_of
 from matrix.record.startup_tests import load_startup_tests
+from matrix.rules.expectations import COUNTERS, Expectations
+from matrix.rules.waivers import Place
 from matrix.table import Entry, tabulate
-from matrix.waivers import Place
 
 __all__ = [
     "MOST_RUNS",

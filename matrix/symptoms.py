@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
 from matrix.record.model import RUNGS, STARTS
+from matrix.rules.calibrate import DEFAULT_COUNTERS
 
 __all__ = [
     "CHANGED",

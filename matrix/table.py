@@ -14,11 +14,11 @@ from matrix.agreement import NOTHING, Agreement, agree
 from matrix.attribution import Attribution
 from matrix.catalog.cells import Factors, factors
 from matrix.catalog.releases import Releases
-from matrix.differences import Explanations
-from matrix.expectations import Expectations, Rule
 from matrix.grid import Grid
-from matrix.notes import Note
 from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
+from matrix.rules.expectations import Expectations, Rule
+from matrix.rules.notes import Note
+from matrix.rules.platform_differences import Explanations
 from matrix.verdicts import (
     DRIFT,
     INCOMPATIBLE,

@@ -13,9 +13,9 @@ from typing import Protocol
 from packaging.version import InvalidVersion
 
 from matrix._util.versions import version
-from matrix.expectations import Difference, Expected, Situation, compare
 from matrix.record.model import RUNGS, STARTS, Case, Record
 from matrix.record.signatures import signature_of
+from matrix.rules.expectations import Difference, Expected, Situation, compare
 
 __all__ = [
     "BROKEN_PAIR",

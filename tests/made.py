@@ -6,9 +6,9 @@ from typing import Any
 
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
-from matrix.expectations import Expectations, parse_expectations
 from matrix.ladder import Answer
 from matrix.record.model import Case, Record, Start
+from matrix.rules.expectations import Expectations, parse_expectations
 from matrix.sides import Ran, versions
 from matrix.table import Entry
 from matrix.verdicts import judge

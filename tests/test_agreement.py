@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from matrix import agreement
 from matrix.agreement import NOTHING, Agreement, Share, agree, figures, group
-from matrix.differences import Explanations, parse_explanations
 from matrix.record.model import Case, Record, RunError, Start
+from matrix.rules.platform_differences import Explanations, parse_explanations
 
 SAVED = "num_compiled_artifacts_saved"
 LOADED = "num_compiled_artifacts_loaded"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from matrix.expectations import Expectations
 from matrix.record.model import Case, Record, RunError
 from matrix.report import badges
+from matrix.rules.expectations import Expectations
 from matrix.table import tabulate
 from matrix.verdicts import VERDICTS
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from matrix.catalog.releases import load_releases
 from matrix.engines.ci import FORMATS, CiError, service, tell
-from matrix.expectations import parse_expectations
 from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
 from matrix.report import ci
+from matrix.rules.expectations import parse_expectations
 from matrix.table import Table, tabulate
 from rules import ANY_CASE_TEXT
 

@@ -11,10 +11,10 @@ import pytest
 from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.commands import checks
-from matrix.differences import load_explanations
 from matrix.errors import MatrixError
-from matrix.expectations import load_expectations
 from matrix.record.model import Case, Record, RunError, Start, to_json, write
+from matrix.rules.expectations import load_expectations
+from matrix.rules.platform_differences import load_explanations
 from rules import ANY_CASE_TEXT
 
 ROOT = Path(__file__).parents[1]
@@ -414,7 +414,7 @@ def engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     vars(module).update(run_cell=engine.run_cell, RUN_TIMEOUT=engine.RUN_TIMEOUT)
     monkeypatch.setitem(sys.modules, "matrix.engines.local", module)
     rules = load_expectations(here / "rules.toml")
-    monkeypatch.setattr("matrix.expectations.load_expectations", lambda: rules)
+    monkeypatch.setattr("matrix.rules.expectations.load_expectations", lambda: rules)
     return engine
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from matrix.catalog.releases import load_releases
-from matrix.expectations import Expectations
 from matrix.grid import environments, runs, survey
 from matrix.record.model import Case, Record, Start
 from matrix.report import csv_table
+from matrix.rules.expectations import Expectations
 from matrix.table import Table, tabulate
 
 RELEASES = load_releases()

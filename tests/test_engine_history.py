@@ -33,8 +33,8 @@ from matrix.engines.archives import PACK
 from matrix.engines.history import Asked, History, newest_records, times_of
 from matrix.engines.record_index import INDEX
 from matrix.history import HistoryError, times
-from matrix.notes import Note
 from matrix.record.model import Record, read_many, to_json, write
+from matrix.rules.notes import Note
 from matrix.verdicts import VERDICTS, judge
 from rules import ANY_CASE
 
@@ -238,7 +238,7 @@ def test_evidence_of_a_note_is_neither_pruned_nor_packed(
     for day, name in enumerate(names, 1):
         write(make(CELLS[1], started=f"2026-10-0{day}T18:00:00Z"), tmp_path / name)
     note = Note("a", "b", (names[0],))
-    monkeypatch.setattr("matrix.notes.load_notes", lambda: (note,))
+    monkeypatch.setattr("matrix.rules.notes.load_notes", lambda: (note,))
     assert cli.main(["results", "prune", "results", "--keep", "1"]) == 0
     assert "1 record (1 file) would be deleted, 2 stay" in capsys.readouterr().out
     assert cli.main(["results", "pack", "results"]) == 0

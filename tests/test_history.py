@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from histories import CELLS, LATE, failed, make, nights, some_records
 from matrix import history
-from matrix.expectations import load_expectations, parse_expectations
 from matrix.history import (
     FLOOR_SECONDS,
     FLOOR_SHARE,
@@ -21,6 +20,7 @@ from matrix.history import (
     times,
 )
 from matrix.record.model import Record, read
+from matrix.rules.expectations import load_expectations, parse_expectations
 from matrix.table import tabulate
 from matrix.verdicts import INCOMPATIBLE, judge
 from rules import ANY_CASE

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from matrix._util.versions import VersionRange
-from matrix.expectations import parse_expectations
 from matrix.grid import environments
-from matrix.notes import Note
 from matrix.record.model import Case, Record, Start
 from matrix.report import page as report
+from matrix.rules.expectations import parse_expectations
+from matrix.rules.notes import Note
 from matrix.table import Table
 from pages import RELEASES, make, whole_table
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from matrix.expectations import Situation, load_expectations
 from matrix.inside import journal
 from matrix.inside.plugin import case_name
 from matrix.record import model as records
 from matrix.record.model import Case, Record, RunError
+from matrix.rules.expectations import Situation, load_expectations
 from matrix.verdicts import judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")

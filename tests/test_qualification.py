@@ -35,8 +35,8 @@ from matrix.qualification import (
     Unknown,
 )
 from matrix.record.model import PLATFORMS
+from matrix.rules.waivers import Place, Waiver
 from matrix.sides import Asked
-from matrix.waivers import Place, Waiver
 
 PLACE = Place("py311-torch212-vllm020", "cpu", "2.12.1", "0.20.2")
 KNOWN, OLD = (

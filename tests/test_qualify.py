@@ -17,10 +17,8 @@ from packaging.specifiers import SpecifierSet
 import matrix.qualify
 from made import NO, NO_RULES, ONE_RULE, RELEASES, YES, Answers, Told, failed, make, passed
 from matrix import cli
-from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.catalog.cells import Cell
 from matrix.commands import reading
-from matrix.expectations import Expectations, parse_expectations
 from matrix.history import shifted
 from matrix.ladder import Answer
 from matrix.qualification import (
@@ -40,9 +38,11 @@ from matrix.qualification import (
 from matrix.qualify import QualifyError, qualify
 from matrix.record.model import Case, RunError, Rung, write
 from matrix.report import qualify as report
+from matrix.rules.calibrate import DEFAULT_COUNTERS
+from matrix.rules.expectations import Expectations, parse_expectations
+from matrix.rules.waivers import Waivers, parse_waivers
 from matrix.rungs import Asks
 from matrix.sides import Asked
-from matrix.waivers import Waivers, parse_waivers
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "matrix" / "data" / "qualify.schema.json").read_text("utf-8"))
@@ -1629,8 +1629,8 @@ def test_the_published_data_cannot_ask_torch_212_of_a_vllm_of_211(
 
 def test_the_published_records_tell_what_torch_212_changed() -> None:
     """Torch 2.12 turns the mega artifact on by default (vllm-project/vllm #37198)."""
-    from matrix.expectations import load_expectations
     from matrix.record.model import read_many
+    from matrix.rules.expectations import load_expectations
 
     records, errors = read_many([ROOT / "results"])
     asked = Asked("torch", NEXT, OLD, ("cpu",), under=SpecifierSet("==0.20.*"))

@@ -9,7 +9,6 @@ import pytest
 
 from made import NO_RULES, ONE_RULE, Told, failed, make, passed
 from made import ran as ran_of
-from matrix.expectations import Expectations
 from matrix.record.model import Case, RunError, Rung
 from matrix.replies import (
     FAILED,
@@ -24,6 +23,7 @@ from matrix.replies import (
     said,
     whole_reply,
 )
+from matrix.rules.expectations import Expectations
 from matrix.sides import Ran
 
 NOT_IMPORTED = RunError("imports", "ImportError: undefined symbol: f")

@@ -14,9 +14,9 @@ from jsonschema import Draft202012Validator
 
 from matrix._util import text
 from matrix.catalog.releases import load_releases
-from matrix.expectations import parse_expectations
 from matrix.record.model import Case, Record, RunError, Rung, Start, parse, to_json
 from matrix.report import markdown, split, table_json, terminal
+from matrix.rules.expectations import parse_expectations
 from matrix.table import Table, tabulate
 from matrix.verdicts import judge
 from rules import MOE

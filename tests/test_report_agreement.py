@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from matrix.agreement import NOTHING, agree
-from matrix.differences import Explanations, parse_explanations
-from matrix.expectations import Expectations, parse_expectations
 from matrix.record.model import Case, Record, Start
 from matrix.report import agreement, markdown, table_json, upstream
+from matrix.rules.expectations import Expectations, parse_expectations
+from matrix.rules.platform_differences import Explanations, parse_explanations
 from matrix.table import tabulate
 
 SCHEMA = json.loads(

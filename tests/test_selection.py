@@ -17,15 +17,15 @@ from made import RELEASES, Told, provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.engines.record_index import INDEX
-from matrix.expectations import Expectations
 from matrix.history import summarise
 from matrix.qualification import Qualification
 from matrix.qualify import qualify
 from matrix.record.model import Case, Record, RunError, Start, read, write
 from matrix.report import qualify as report
+from matrix.rules.expectations import Expectations
+from matrix.rules.waivers import Waivers
 from matrix.selection import Run, select
 from matrix.sides import MOST_RUNS, Aside, Asked
-from matrix.waivers import Waivers
 
 TODAY = date(2026, 11, 23)
 LATE = "2026-11-28T20:00:00Z"

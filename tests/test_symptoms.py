@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.calibrate import DEFAULT_COUNTERS
 from matrix.catalog.cells import Cell
 from matrix.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
 from matrix.record.model import RUNGS, STARTS
+from matrix.rules.calibrate import DEFAULT_COUNTERS
 from matrix.symptoms import (
     CHANGED,
     CLEAN,

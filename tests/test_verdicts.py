@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import rules
 from matrix import verdicts
-from matrix.expectations import Expectations, Expected, Situation, parse_expectations
 from matrix.record.model import ERROR_KINDS, OUTCOMES, Case, Record, RunError, Rung, Start
+from matrix.rules.expectations import Expectations, Expected, Situation, parse_expectations
 from matrix.verdicts import VERDICTS, CellVerdict, Remembered, exit_status, judge, worst
 
 RULES = parse_expectations(

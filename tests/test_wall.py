@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PURE = {
     "matrix.catalog.cells",
     "matrix.errors",
-    "matrix.expectations",
+    "matrix.rules.expectations",
     "matrix.record.model",
     "matrix.record.signatures",
 }

@@ -222,8 +222,8 @@ def _bisect(options: argparse.Namespace) -> int:
 def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]:
     """What the records show of each case, each judged by the expectations."""
     from matrix.attribution import observe
-    from matrix.expectations import load_expectations
     from matrix.grid import ran_cell
+    from matrix.rules.expectations import load_expectations
     from matrix.verdicts import Remembered, judge
 
     expectations, late = Remembered(load_expectations(options.expectations)), reading.late_now()

@@ -204,9 +204,9 @@ def _run(options: argparse.Namespace) -> int:
         raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
     from matrix.catalog.releases import load_releases
     from matrix.engines.local import RUN_TIMEOUT, run_cell
-    from matrix.expectations import load_expectations
     from matrix.preflight import why_not_cuda
     from matrix.record.model import read
+    from matrix.rules.expectations import load_expectations
     from matrix.verdicts import exit_status
 
     # Before the run: a fault in the expectations must not surface after ten minutes.

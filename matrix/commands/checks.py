@@ -60,9 +60,9 @@ def _sync(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from matrix.catalog.releases import load_releases
-    from matrix.expectations import load_expectations
-    from matrix.notes import load_notes
-    from matrix.waivers import load_waivers
+    from matrix.rules.expectations import load_expectations
+    from matrix.rules.notes import load_notes
+    from matrix.rules.waivers import load_waivers
 
     releases = load_releases()
     cells = releases.cells()
@@ -87,8 +87,8 @@ def _check(options: argparse.Namespace) -> int:
 def _check_differences() -> list[str]:
     """What the published records of this folder say of the explanations, without jsonschema."""
     from matrix.agreement import agree
-    from matrix.differences import load_explanations
     from matrix.record.model import read
+    from matrix.rules.platform_differences import load_explanations
 
     explanations = load_explanations()
     records = [read(path) for path in sorted(Path("results").rglob("*.json"))]

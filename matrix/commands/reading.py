@@ -39,10 +39,10 @@ def read_all(
     MatrixError where there is no good record; with `empty` there may be none yet.
     """
     from matrix.catalog.releases import load_releases
-    from matrix.differences import load_explanations
     from matrix.engines.history import newest_records
-    from matrix.expectations import load_expectations
     from matrix.report.results import late_lines
+    from matrix.rules.expectations import load_expectations
+    from matrix.rules.platform_differences import load_explanations
     from matrix.table import tabulate
 
     folders = arguments.given_or_default(options.folders)
@@ -91,7 +91,7 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
 def judged(options: argparse.Namespace, table: Table, read: Found) -> list[Judged]:
     """The table's records and all others that have a say, with verdicts."""
     from matrix.attribution import Judged
-    from matrix.expectations import load_expectations
+    from matrix.rules.expectations import load_expectations
     from matrix.verdicts import Remembered, judge
 
     expectations = Remembered(load_expectations(options.expectations))

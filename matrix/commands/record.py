@@ -11,8 +11,8 @@ from matrix._util.console import say
 from matrix.commands import arguments, reading
 
 if TYPE_CHECKING:
-    from matrix.expectations import Expectations
     from matrix.record.model import Record
+    from matrix.rules.expectations import Expectations
     from matrix.verdicts import CellVerdict
 
 __all__ = ["add", "print_record", "show_record"]
@@ -39,7 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def show_record(options: argparse.Namespace) -> int:
     """What `matrix show` does. Returns the exit status."""
     from matrix.engines.history import one_record
-    from matrix.expectations import load_expectations
+    from matrix.rules.expectations import load_expectations
 
     expectations = load_expectations(options.expectations)
     record, name = one_record(options.record, say), reading.from_here(options.record)
@@ -48,9 +48,9 @@ def show_record(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from matrix.calibrate import calibrate
     from matrix.engines.history import one_record
-    from matrix.expectations import load_expectations
+    from matrix.rules.calibrate import calibrate
+    from matrix.rules.expectations import load_expectations
 
     expectations = load_expectations(options.expectations)
     record, name = one_record(options.record, say), reading.from_here(options.record)

@@ -109,8 +109,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     from matrix.engines.history import Asked, History
-    from matrix.expectations import load_expectations
     from matrix.report.results import late_lines, listed_json, listed_lines
+    from matrix.rules.expectations import load_expectations
 
     expectations = load_expectations(options.expectations)
     asked = Asked(
@@ -140,9 +140,9 @@ def _index(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     from matrix.engines.history import one_record, times_of
-    from matrix.expectations import load_expectations
     from matrix.record_diff import differences
     from matrix.report.results import diff_json, diff_lines
+    from matrix.rules.expectations import load_expectations
 
     expectations = load_expectations(options.expectations)
     names = options.before, options.after
@@ -204,9 +204,9 @@ def _export(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     from matrix.engines.history import History
     from matrix.engines.packing import delete
-    from matrix.expectations import load_expectations
     from matrix.pruning import Policy, Stored, prunable
     from matrix.report.results import prune_lines
+    from matrix.rules.expectations import load_expectations
 
     now = datetime.now(timezone.utc)
     before = None
@@ -250,10 +250,10 @@ def _prune(options: argparse.Namespace) -> int:
 
 def _named(expectations: Path | None) -> Evidence:
     """The records that an expectation, an explanation or a note names as its evidence."""
-    from matrix.differences import load_explanations
     from matrix.engines.evidence import evidence_of
-    from matrix.expectations import load_expectations
-    from matrix.notes import load_notes
+    from matrix.rules.expectations import load_expectations
+    from matrix.rules.notes import load_notes
+    from matrix.rules.platform_differences import load_explanations
 
     evidence = [item for rule in load_expectations(expectations).rules for item in rule.records]
     evidence += [item for each in load_explanations().every for item in each.evidence]

@@ -129,8 +129,8 @@ def _table(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
     from matrix.catalog.releases import load_releases
     from matrix.grid import environments
-    from matrix.notes import load_notes
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
+    from matrix.rules.notes import load_notes
 
     table, found, status = reading.read_all(options, repeats=_REPEATS)
     table = replace(table, grid=reading.grid_of(table.entries), notes=load_notes())

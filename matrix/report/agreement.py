@@ -8,8 +8,8 @@ from textwrap import wrap
 
 from matrix._util.text import clean, clip, code, markdown, tabular
 from matrix.agreement import Agreement, Count, Figures, Pair, Prediction, Share, group, total
-from matrix.calibrate import DEFAULT_COUNTERS
-from matrix.differences import Explanation
+from matrix.rules.calibrate import DEFAULT_COUNTERS
+from matrix.rules.platform_differences import Explanation
 
 __all__ = ["PAGE", "content", "lines", "page", "section"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from matrix._util.text import code, markdown
-from matrix.notes import Note
+from matrix.rules.notes import Note
 
 __all__ = ["content", "section"]
 

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from matrix._util.text import clean, clip
 from matrix.attribution import Attribution
 from matrix.catalog.cells import Cell
-from matrix.expectations import Expected
 from matrix.grid import Grid, Square, ran_cell
 from matrix.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step
-from matrix.notes import Note
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
+from matrix.rules.expectations import Expected
+from matrix.rules.notes import Note
 from matrix.symptoms import CHANGED
 from matrix.table import Entry, Table
 from matrix.verdicts import NOT_APPLICABLE, VERDICTS, CaseVerdict

@@ -46,9 +46,9 @@ from matrix.qualification import (
     Unknown,
 )
 from matrix.record.model import STARTS
+from matrix.rules.waivers import Place, Waiver
 from matrix.rungs import CANNOT_ASK, Rungs, Standing
 from matrix.sides import Ran
-from matrix.waivers import Place, Waiver
 
 __all__ = ["QUALIFY_SCHEMA", "lines", "page", "render"]
 

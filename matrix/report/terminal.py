@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
-from matrix.calibrate import DEFAULT_COUNTERS
-from matrix.expectations import compare
 from matrix.record.model import STARTS, Case, Record, Start
 from matrix.report.split import PARTS, artifacts, import_seconds, warm_over_cold
+from matrix.rules.calibrate import DEFAULT_COUNTERS
+from matrix.rules.expectations import compare
 from matrix.verdicts import (
     COMPATIBLE,
     DRIFT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from matrix._util.text import code, tabular
-from matrix.expectations import Published, Rule
+from matrix.rules.expectations import Published, Rule
 
 __all__ = ["content", "section"]
 

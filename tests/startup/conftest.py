@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from matrix.expectations import Situation, compare, load_expectations
 from matrix.inside import features, starts
 from matrix.inside.isolation import run_forked
 from matrix.inside.journal import VARIABLE, Journal
 from matrix.inside.models import MODELS
 from matrix.inside.plugin import case_name
+from matrix.rules.expectations import Situation, compare, load_expectations
 
 pytest_plugins = ["matrix.inside.plugin"]
 

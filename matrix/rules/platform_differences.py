@@ -14,8 +14,8 @@ from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
 from matrix._util.versions import VersionRange, version
 from matrix.errors import MatrixError
-from matrix.expectations import UPSTREAM
 from matrix.record.model import STARTS
+from matrix.rules.expectations import UPSTREAM
 
 __all__ = [
     "RECORD",

@@ -4,16 +4,16 @@ from pathlib import Path
 import pytest
 
 from matrix.agreement import agree
-from matrix.differences import (
+from matrix.record.model import Case, Record, RecordError, Start, read, write
+from matrix.rules.platform_differences import (
     DifferencesError,
     Explanation,
     Explanations,
     load_explanations,
     parse_explanations,
 )
-from matrix.record.model import Case, Record, RecordError, Start, read, write
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ONE = """
 [[difference]]
 id = "router"

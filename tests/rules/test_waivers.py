@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from matrix.waivers import Finding, Place, WaiversError, load_waivers, parse_waivers
+from matrix.rules.waivers import Finding, Place, WaiversError, load_waivers, parse_waivers
 
 ONE = """
 [[waiver]]

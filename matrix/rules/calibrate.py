@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from packaging.version import InvalidVersion, Version
 
 from matrix.errors import MatrixError
-from matrix.expectations import COUNTERS, Expectations, Expected, Situation
 from matrix.record.model import Case, Record, Start
+from matrix.rules.expectations import COUNTERS, Expectations, Expected, Situation
 
 __all__ = ["DEFAULT_COUNTERS", "FLAGS", "CalibrateError", "calibrate"]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from matrix._util.versions import VersionRange
-from matrix.notes import Note, NotesError, load_notes, parse_notes
 from matrix.report import markdown, table_json
+from matrix.rules.notes import Note, NotesError, load_notes, parse_notes
 from matrix.table import Table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GOOD = """
 [[note]]
 id = "a"

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.calibrate import DEFAULT_COUNTERS, CalibrateError, calibrate
 from matrix.errors import MatrixError
-from matrix.expectations import (
+from matrix.record.model import ERROR_KINDS, Case, Record, RunError, Start
+from matrix.rules.calibrate import DEFAULT_COUNTERS, CalibrateError, calibrate
+from matrix.rules.expectations import (
     COUNTERS,
     Expectations,
     Situation,
@@ -16,7 +17,6 @@ from matrix.expectations import (
     load_expectations,
     parse_expectations,
 )
-from matrix.record.model import ERROR_KINDS, Case, Record, RunError, Start
 
 NONE = Expectations(())
 COLD = {

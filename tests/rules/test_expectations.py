@@ -14,7 +14,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix._util.versions import VersionRange
-from matrix.expectations import (
+from matrix.record.model import Case, Record, RecordError, Start, read, write
+from matrix.rules.expectations import (
     Difference,
     Expectations,
     ExpectationsError,
@@ -26,10 +27,9 @@ from matrix.expectations import (
     load_expectations,
     parse_expectations,
 )
-from matrix.record.model import Case, Record, RecordError, Start, read, write
 from matrix.verdicts import judge
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 MEGA = "VLLM_USE_MEGA_AOT_ARTIFACT"
 SAVED = "num_compiled_artifacts_saved"

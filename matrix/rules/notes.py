@@ -12,10 +12,10 @@ from pathlib import Path
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import read_text, rows, version_range
 from matrix._util.versions import VersionRange, version
-from matrix.differences import RECORD
 from matrix.errors import MatrixError
-from matrix.expectations import UPSTREAM
 from matrix.record.model import PLATFORMS
+from matrix.rules.expectations import UPSTREAM
+from matrix.rules.platform_differences import RECORD
 
 __all__ = ["Note", "NotesError", "load_notes", "parse_notes"]
 

@@ -1,0 +1,1 @@
+"""What people decided: expectations, waivers, notes, explained differences of the platforms."""
