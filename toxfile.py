@@ -20,7 +20,7 @@ from matrix._util.files import write_text
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases import Releases, load_releases
 from matrix.catalog.tox_ini import describe
-from matrix.engines.installs import why_install_failed
+from matrix.checks.resolution.installs import why_install_failed
 from matrix.engines.local import record_unstarted
 from matrix.errors import MatrixError
 

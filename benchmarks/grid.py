@@ -15,8 +15,8 @@ from dataclasses import replace
 
 from packaging.version import Version
 
-from matrix.answers import Answers, load_answers
 from matrix.catalog.releases import Releases, load_releases
+from matrix.checks.lookup import Answers, load_answers
 from matrix.grid import Grid, survey
 from matrix.plan import Wanted, plan
 from matrix.record.startup_tests import load_startup_tests

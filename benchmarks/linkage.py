@@ -23,9 +23,9 @@ from packaging.utils import parse_wheel_filename
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from matrix.engines.elf import read_folder
-from matrix.linkage import Linkage, link, load_tables
-from matrix.symbols import TorchSymbols, VllmSymbols, dump
+from matrix.checks.linkage.elf import read_folder
+from matrix.checks.linkage.link import Linkage, link, load_tables
+from matrix.checks.linkage.tables import TorchSymbols, VllmSymbols, dump
 
 _PYTHON = "3.12"
 

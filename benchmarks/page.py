@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from grid import ask, padded
 
 from matrix._util.gc import collection_off
-from matrix.answers import load_answers
 from matrix.attribution import attribute
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, load_releases
+from matrix.checks.lookup import load_answers
 from matrix.grid import environments, runs, survey
 from matrix.record.model import Case, Record, Start, parse, read, to_json
 from matrix.report import page

@@ -16,19 +16,17 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from matrix.catalog.cells import Cell
+from matrix.checks.resolution.lock import Pinned, Target
 from matrix.errors import MatrixError
 from matrix.offline import SCHEMA, BundleCell, Item, Package
 
 __all__ = [
     "BundlePlanError",
     "Have",
-    "Pinned",
-    "Target",
     "left_out",
     "manifest_text",
     "one_python",
     "parse_have",
-    "parse_lock",
     "parse_size",
     "refreshed",
     "requirements",
@@ -39,10 +37,6 @@ __all__ = [
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB)?")
 _UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;\\]+)")
-_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
-# The oldest names of a platform, from before they told their glibc.
-_LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 
 
 class BundlePlanError(MatrixError):
@@ -55,45 +49,6 @@ class Have:
 
     name: str
     version: str
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """A distribution of a lock: the hashes of its files, and who requires it.
-
-    `via` holds normalized names; what the lock was asked for itself has a name in `via` that is no
-    distribution.
-    """
-
-    name: str
-    version: str
-    hashes: frozenset[str]
-    via: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Target:
-    """The machine that runs a bundle: its Python, its processor and the oldest glibc."""
-
-    python: str
-    machine: str = "x86_64"
-    glibc: str = "2.35"
-
-    @property
-    def uv_platform(self) -> str:
-        """The target as uv names it: `x86_64-manylinux_2_35`."""
-        return f"{self.machine}-manylinux_{self.glibc.replace('.', '_')}"
-
-    @property
-    def pip_platforms(self) -> tuple[str, ...]:
-        """Every platform tag that the target takes, the best first: pip compares them as texts."""
-        major, newest = (int(each) for each in self.glibc.split("."))
-        oldest = 5 if self.machine in ("x86_64", "i686") else 17
-        tags = []
-        for minor in range(newest, oldest - 1, -1):
-            tags.append(f"manylinux_{major}_{minor}")
-            tags += [name for name, glibc in _LEGACY.items() if glibc == (major, minor)]
-        return tuple(f"{tag}_{self.machine}" for tag in (*tags, "linux"))
 
 
 def parse_size(text: str) -> int:
@@ -142,47 +97,6 @@ def requirements(cell: Cell, companions: Mapping[str, str]) -> tuple[str, ...]:
     pins = [f"{name}=={version}" for name, version in companions.items()]
     tomli = ["tomli>=2"] if Version(cell.python) < Version("3.11") else []
     return (*pins, f"vllm=={cell.vllm}", "pytest>=8", "packaging>=23.2", *tomli)
-
-
-def parse_lock(text: str) -> dict[str, Pinned]:
-    """Read what `uv pip compile --generate-hashes` prints, with its notes of who requires what.
-
-    Raises BundlePlanError where nothing is pinned.
-    """
-    found: dict[str, Pinned] = {}
-    name, in_via = "", False
-    for line in text.splitlines():
-        pin = _PIN.match(line)
-        if pin:
-            name, in_via = canonicalize_name(pin[1]), False
-            found[name] = Pinned(name, pin[2], frozenset(), frozenset())
-        elif name:
-            note = line.strip()
-            if hashed := _HASH.search(note):
-                found[name] = _more(found[name], hashes=hashed[1])
-            elif note.startswith("# via"):
-                in_via = True
-                note = note[len("# via") :].strip()
-                found[name] = _more(found[name], via=note)
-            elif note.startswith("#") and in_via:
-                found[name] = _more(found[name], via=note[1:].strip())
-    if not found:
-        raise BundlePlanError("the lock is empty; does uv print one here?")
-    return found
-
-
-def _more(pinned: Pinned, hashes: str = "", via: str = "") -> Pinned:
-    return Pinned(
-        pinned.name,
-        pinned.version,
-        pinned.hashes | ({hashes} if hashes else set()),
-        # "-r -" is the list of what was asked for; a distribution may carry extras.
-        pinned.via | ({_distribution(via)} if via else set()),
-    )
-
-
-def _distribution(via: str) -> str:
-    return via if via.startswith("-") else canonicalize_name(via.partition("[")[0])
 
 
 def left_out(

@@ -15,8 +15,9 @@ from packaging.specifiers import SpecifierSet
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import Cell, CellError, cell_of, factors
 from matrix.catalog.releases import Releases, Torch, Vllm
-from matrix.declared import Declarations
-from matrix.ladder import Answer, Climb, Ran, climb, height, ran
+from matrix.checks.declared import Declarations
+from matrix.checks.lookup import Answer
+from matrix.ladder import Climb, Ran, climb, height, ran
 from matrix.record.model import PLATFORMS, Record
 from matrix.verdicts import UNTESTED, VERDICTS, CellVerdict
 

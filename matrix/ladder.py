@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from matrix.catalog.cells import Cell
-from matrix.declared import Declared
+from matrix.checks.declared import Declared
+from matrix.checks.lookup import Answer
 from matrix.record.model import RUNGS, Record
 from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
 
@@ -21,7 +22,6 @@ __all__ = [
     "NOT_NEEDED",
     "PASSED",
     "UNKNOWN",
-    "Answer",
     "Climb",
     "Ran",
     "Step",
@@ -42,23 +42,6 @@ CHEAP = RUNGS[:3]
 
 _RUN = tuple(rung for rung in RUNGS if rung not in ("declared", "links"))
 """The rungs that a run shows, in their order."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a cheap rung says of a cell; `reason` is the first line of why, or what to know of it.
-
-    `cause` is the reason without what differs from pair to pair, so that pairs that fail alike are
-    told together; None where that is the reason itself. `by` names who says so where that can
-    change: the resolver on a day. `promised`: what is missing is of torch's stable ABI, which a
-    torch newer than the pin promises to keep.
-    """
-
-    ok: bool
-    reason: str | None = None
-    by: str | None = None
-    cause: str | None = None
-    promised: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from packaging.version import Version
 
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
+from matrix.checks.lookup import Answer
 from matrix.grid import Grid, Seen, survey
-from matrix.ladder import CHEAP, PASSED, UNKNOWN, Answer, Climb, Step, ran
+from matrix.ladder import CHEAP, PASSED, UNKNOWN, Climb, Step, ran
 from matrix.record.model import RUNGS
 from matrix.sides import Asked, Side, named
 

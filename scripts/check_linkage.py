@@ -26,9 +26,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from matrix._util.files import write_text
-from matrix.engines.loader import agrees, called, observe, write_stub
+from matrix.checks.linkage.link import Tables, load_tables
+from matrix.checks.linkage.verify import agrees, called, observe, write_stub
 from matrix.errors import MatrixError
-from matrix.linkage import Tables, load_tables
 
 __all__ = ["main"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
-from matrix.ladder import Answer
+from matrix.checks.lookup import Answer
 from matrix.record.model import Case, Record, Start
 from matrix.rules.expectations import Expectations, parse_expectations
 from matrix.sides import Ran, versions

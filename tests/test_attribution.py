@@ -26,8 +26,8 @@ from matrix.attribution import (
 )
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
+from matrix.checks.lookup import Answer
 from matrix.grid import survey
-from matrix.ladder import Answer
 from matrix.record.model import Case, Record, RunError, Rung, Start, read
 from matrix.rules.expectations import Expectations, load_expectations, parse_expectations
 from matrix.verdicts import judge

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix import bundle
-from matrix.bundle import BundlePlanError, Have, Pinned, Target
+from matrix.bundle import BundlePlanError, Have
 from matrix.catalog.cells import Cell
+from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
 from matrix.offline import BundleCell, Item, Package
 
 LOCK = """\
@@ -51,7 +52,7 @@ vllm==0.20.2 \\
 
 
 def test_a_lock_is_read() -> None:
-    lock = bundle.parse_lock(LOCK)
+    lock = parse_lock(LOCK)
     assert lock["torch"] == Pinned(
         "torch", "2.11.0", frozenset({"a" * 64, "b" * 64}), frozenset({"-r -", "vllm"})
     )
@@ -60,12 +61,12 @@ def test_a_lock_is_read() -> None:
 
 
 def test_an_empty_lock_is_refused() -> None:
-    with pytest.raises(BundlePlanError, match="empty"):
-        bundle.parse_lock("# nothing\n")
+    with pytest.raises(LockError, match="empty"):
+        parse_lock("# nothing\n")
 
 
 def test_what_the_target_has_takes_along_what_only_it_requires() -> None:
-    lock = bundle.parse_lock(LOCK)
+    lock = parse_lock(LOCK)
     have, out = bundle.left_out(lock, [Have("torch", "2.11.0")], [])
     assert have == {"torch": "2.11.0"}
     assert out == {
@@ -77,7 +78,7 @@ def test_what_the_target_has_takes_along_what_only_it_requires() -> None:
 
 
 def test_a_have_of_another_version_does_not_count() -> None:
-    lock = bundle.parse_lock(LOCK)
+    lock = parse_lock(LOCK)
     assert bundle.left_out(lock, [Have("torch", "2.10.0")], []) == ({}, {})
     wrong = bundle.unfit_have(Have("torch", "2.10.0"), {"py312-torch211-vllm020": lock})
     assert wrong is not None
@@ -90,7 +91,7 @@ def test_a_have_of_another_version_does_not_count() -> None:
 
 
 def test_a_pattern_leaves_out_what_only_it_requires() -> None:
-    lock = bundle.parse_lock(LOCK)
+    lock = parse_lock(LOCK)
     assert bundle.left_out(lock, [], ["Ray"]) == ({}, {"cupy-cuda12x": "14.2.0", "ray": "2.60.0"})
     assert bundle.left_out(lock, [], ["nvidia_*"])[1].keys() == {
         "nvidia-cublas",

@@ -17,10 +17,12 @@ import jsonschema
 import pytest
 
 from matrix._util.files import digest_of
-from matrix.bundle import Have, Pinned, Target
+from matrix.bundle import Have
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
-from matrix.engines import bundles, resolver
+from matrix.checks.resolution import resolver
+from matrix.checks.resolution.lock import Pinned, Target
+from matrix.engines import bundles
 from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
 from matrix.errors import MatrixError
 from matrix.offline import BundleError, faults, read_manifest

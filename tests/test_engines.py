@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from matrix.catalog.cells import Cell
+from matrix.checks.resolution.installs import why_install_failed
 from matrix.engines import processes
-from matrix.engines.installs import why_install_failed
 from matrix.engines.local import RunRefused, conclude, record_unstarted, run_cell
 from matrix.engines.processes import Ended
 from matrix.errors import MatrixError

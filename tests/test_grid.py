@@ -14,9 +14,10 @@ from packaging.specifiers import SpecifierSet
 from matrix._util import text
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
-from matrix.declared import declared
+from matrix.checks.declared import declared
+from matrix.checks.lookup import Answer
 from matrix.grid import Grid, environments, ran_cell, runs, survey
-from matrix.ladder import Answer, Ran
+from matrix.ladder import Ran
 from matrix.record.model import PLATFORMS, RUNGS, Record
 from matrix.report import grid as report
 from matrix.report import markdown, table_json

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from matrix import ladder
 from matrix.catalog.cells import Cell
-from matrix.declared import Declared
-from matrix.ladder import FAILED, PASSED, UNKNOWN, Answer, Climb, Ran, climb, height, ran
+from matrix.checks.declared import Declared
+from matrix.checks.lookup import Answer
+from matrix.ladder import FAILED, PASSED, UNKNOWN, Climb, Ran, climb, height, ran
 from matrix.record.model import PLATFORMS, RUNGS, Record, RunError, Rung
 from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.catalog.cells import Cell
-from matrix.declared import Declarations
+from matrix.checks.declared import Declarations
+from matrix.checks.lookup import Answer
 from matrix.errors import MatrixError
 from matrix.grid import environments
-from matrix.ladder import Answer
 from matrix.ladder import climb as climbed
 from matrix.record.model import Case, Record, RunError, Rung, Start
 from matrix.report import page, page_data

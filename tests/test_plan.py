@@ -15,9 +15,9 @@ from packaging.specifiers import SpecifierSet
 from matrix import plan as module
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.checks.lookup import Answer
 from matrix.cli import main
 from matrix.grid import runs, survey
-from matrix.ladder import Answer
 from matrix.plan import PlanError, Planned, Wanted, parse_release, parse_specifier, plan
 from matrix.record.model import Case, Record, RunError, Rung, read, write
 from matrix.record.startup_tests import parse_startup_tests

@@ -18,9 +18,9 @@ import matrix.qualify
 from made import NO, NO_RULES, ONE_RULE, RELEASES, YES, Answers, Told, failed, make, passed
 from matrix import cli
 from matrix.catalog.cells import Cell
+from matrix.checks.lookup import Answer
 from matrix.commands import reading
 from matrix.history import shifted
-from matrix.ladder import Answer
 from matrix.qualification import (
     AS_BEFORE,
     EXPECTED,

@@ -11,8 +11,9 @@ from packaging.specifiers import SpecifierSet
 
 from made import NO, NO_RULES, RELEASES, YES, Answers, Told, make, passed
 from matrix.catalog.cells import Cell
-from matrix.declared import Declared
-from matrix.ladder import Answer, Climb, climb
+from matrix.checks.declared import Declared
+from matrix.checks.lookup import Answer
+from matrix.ladder import Climb, climb
 from matrix.record.model import RunError
 from matrix.rungs import (
     CANNOT_ASK,

@@ -232,6 +232,7 @@ def _run(options: argparse.Namespace) -> int:
 def _bundle(options: argparse.Namespace) -> int:
     from matrix import bundle
     from matrix.catalog.releases import load_releases
+    from matrix.checks.resolution.lock import Target
     from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
 
     if options.refresh:
@@ -243,7 +244,7 @@ def _bundle(options: argparse.Namespace) -> int:
     cells = tuple(dict.fromkeys(releases.resolve(each) for each in options.cells))
     wanted = Wanted(
         cells,
-        bundle.Target(bundle.one_python(cells), options.machine),
+        Target(bundle.one_python(cells), options.machine),
         gpu_arch=options.gpu_arch,
         have=tuple(bundle.parse_have(each) for each in options.have),
         without=tuple(options.without),
@@ -257,7 +258,7 @@ def _bundle(options: argparse.Namespace) -> int:
 
 def _resolve(options: argparse.Namespace) -> int:
     from matrix.catalog.releases import load_releases
-    from matrix.engines.resolving import Wish, resolve_cells
+    from matrix.checks.resolution.resolve_cells import Wish, resolve_cells
 
     wish = Wish(
         cells=tuple(options.cells),

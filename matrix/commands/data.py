@@ -11,7 +11,7 @@ from matrix.commands import arguments, reading
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.linkage import Linkage
+    from matrix.checks.linkage.link import Linkage
 
 __all__ = ["add"]
 
@@ -112,7 +112,7 @@ def _refresh(options: argparse.Namespace) -> int:
 
 
 def _linkage(options: argparse.Namespace) -> int:
-    from matrix.linkage import DATA
+    from matrix.checks.linkage.link import DATA
 
     folder = options.tables or DATA
     if options.read or options.fill:
@@ -124,7 +124,7 @@ def _linkage(options: argparse.Namespace) -> int:
 
 def _make_tables(options: argparse.Namespace, folder: Path) -> int:
     from matrix.catalog.index import Index
-    from matrix.engines.symbols import fill, read_wheels
+    from matrix.checks.linkage.fill import fill, read_wheels
 
     faults = read_wheels(options.read, folder) if options.read else []
     if options.fill:
@@ -136,9 +136,9 @@ def _make_tables(options: argparse.Namespace, folder: Path) -> int:
 
 def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     from matrix.catalog.releases import load_releases
-    from matrix.linkage import load_tables
+    from matrix.checks.linkage.link import load_tables
+    from matrix.checks.linkage.tables import SymbolsError
     from matrix.report.linkage import grid, one, to_json
-    from matrix.symbols import SymbolsError
 
     tables = load_tables(folder)
     if options.vllm and options.torch:

@@ -64,8 +64,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 @collection_off()
 def _qualify(options: argparse.Namespace) -> int:
-    from matrix.answers import load_answers
     from matrix.catalog.releases import load_releases
+    from matrix.checks.lookup import load_answers
     from matrix.engines.qualifying import read
     from matrix.plan import parse_specifier
     from matrix.qualify import QualifyError, qualify

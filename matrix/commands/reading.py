@@ -75,8 +75,8 @@ def read_some(options: argparse.Namespace) -> tuple[Table, int]:
 
 def grid_of(entries: Iterable[Entry]) -> Grid:
     """The grid of all known releases, with these entries as the records."""
-    from matrix.answers import load_answers
     from matrix.catalog.releases import load_releases
+    from matrix.checks.lookup import load_answers
     from matrix.grid import runs, survey
 
     releases = load_releases()

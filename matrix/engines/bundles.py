@@ -23,11 +23,12 @@ from matrix import bundle, offline
 from matrix._util.files import digest_of, write_text
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
-from matrix.bundle import BundlePlanError, Have, Pinned, Target
+from matrix.bundle import BundlePlanError, Have
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
-from matrix.engines.installs import why_install_failed
-from matrix.engines.resolver import called, resolve
+from matrix.checks.resolution.installs import why_install_failed
+from matrix.checks.resolution.lock import Pinned, Target
+from matrix.checks.resolution.resolver import called, resolve
 from matrix.engines.wheels import rewrite, write_project_wheel
 from matrix.engines.zips import find_zstd
 from matrix.errors import MatrixError

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from matrix._util.text import clean, clip
-from matrix.linkage import Linkage, Linked
+from matrix.checks.linkage.link import Linkage, Linked
 
 __all__ = ["grid", "one", "to_json"]
 

@@ -1,4 +1,4 @@
-"""matrix.engines.loader: the dynamic loader on objects that gcc makes here, and its words."""
+"""matrix.checks.linkage.verify: the dynamic loader on objects that gcc makes here, and its words."""
 
 import subprocess
 import sys
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from matrix.engines.elf import read_object
-from matrix.engines.loader import agrees, observe, seen, write_stub
-from matrix.linkage import Linked
-from matrix.symbols import Extension, VllmSymbols, Wheel
+from matrix.checks.linkage.elf import read_object
+from matrix.checks.linkage.link import Linked
+from matrix.checks.linkage.tables import Extension, VllmSymbols, Wheel
+from matrix.checks.linkage.verify import agrees, observe, seen, write_stub
 
 CHECK = "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"
 CHECK_NAME = "c10::cuda::c10_cuda_check_implementation(int, char const*, char const*, unsigned)"

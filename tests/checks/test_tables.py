@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix.catalog.index import IndexFault, Published
-from matrix.engines.elf import read_wheel
-from matrix.engines.symbols import fill, lacking, read_wheels
-from matrix.errors import MatrixError
-from matrix.linkage import load_tables
-from matrix.symbols import (
+from matrix.checks.linkage.elf import read_wheel
+from matrix.checks.linkage.fill import fill, lacking, read_wheels
+from matrix.checks.linkage.link import load_tables
+from matrix.checks.linkage.tables import (
     Extension,
     Library,
     Names,
@@ -28,6 +27,7 @@ from matrix.symbols import (
     file_name,
     load,
 )
+from matrix.errors import MatrixError
 
 TORCH = Wheel("torch", "2.10.0", "torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl", "ab" * 32)
 VLLM = Wheel("vllm", "0.19.1", "vllm-0.19.1-cp38-abi3-manylinux_2_31_x86_64.whl", "cd" * 32)

@@ -1,4 +1,4 @@
-"""matrix.engines.resolver and resolving: real uv, real conflicts, small wheels, no network."""
+"""matrix.checks.resolution.resolver and resolving: real uv, real conflicts, small wheels, no network."""
 
 import http.server
 import json
@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from matrix import cli
-from matrix.bundle import Target
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
-from matrix.engines import resolver, resolving
-from matrix.engines.resolver import ResolverFault, ask, ask_all, called
-from matrix.engines.resolving import Wish, resolve_cells
+from matrix.checks.resolution import resolve_cells as resolving
+from matrix.checks.resolution import resolver
+from matrix.checks.resolution.cache import PLATFORM, Question, Resolution, load_resolutions
+from matrix.checks.resolution.lock import Target
+from matrix.checks.resolution.resolve_cells import Wish, resolve_cells
+from matrix.checks.resolution.resolver import ResolverFault, ask, ask_all, called
 from matrix.errors import MatrixError
-from matrix.resolutions import PLATFORM, Question, Resolution, load_resolutions
 
 TODAY = date(2026, 11, 23)
 ABI3 = "cp38-abi3-manylinux_2_31_x86_64"

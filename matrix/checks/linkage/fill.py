@@ -21,10 +21,10 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from matrix._util.text import mib
-from matrix.engines.elf import read_wheel
+from matrix.checks.linkage.elf import read_wheel
+from matrix.checks.linkage.link import DATA, Tables, load_tables
+from matrix.checks.linkage.tables import SymbolsError, dump, file_name
 from matrix.errors import MatrixError
-from matrix.linkage import DATA, Tables, load_tables
-from matrix.symbols import SymbolsError, dump, file_name
 
 if TYPE_CHECKING:
     from matrix.catalog.index import Published

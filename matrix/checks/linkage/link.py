@@ -16,7 +16,7 @@ API, CUDA's libraries and the driver by their names, the C++ standard library by
 do not come from torch. Nor is checked what a function does: a symbol that is there can still
 mean something else.
 
-torch's table is of its wheel for one Python (see `matrix.engines.symbols`): only `libtorch_python`
+torch's table is of its wheel for one Python (see `matrix.checks.linkage.fill`): only `libtorch_python`
 differs with Python at all.
 """
 
@@ -32,7 +32,7 @@ from typing import Literal
 from packaging.version import Version
 
 from matrix._util import paths
-from matrix.symbols import (
+from matrix.checks.linkage.tables import (
     Extension,
     Library,
     SymbolsError,

@@ -1,6 +1,6 @@
 """Ask the dynamic loader itself whether an extension links: what it names, and all that it misses.
 
-It is what `matrix.linkage` is held against. An extension is imported by a Python of its own, after
+It is what `matrix.checks.linkage.link` is held against. An extension is imported by a Python of its own, after
 torch, and the loader stops at the first thing that is missing. Asked as `ldd -r` asks, without
 running anything, it lists every symbol that is missing.
 """
@@ -15,9 +15,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix._util.paths import PACKAGE
+from matrix.checks.linkage.link import Linked
+from matrix.checks.linkage.tables import VllmSymbols
 from matrix.errors import MatrixError
-from matrix.linkage import Linked
-from matrix.symbols import VllmSymbols
 
 __all__ = ["Seen", "agrees", "called", "observe", "seen", "write_stub"]
 
@@ -26,7 +27,7 @@ _LIBRARY = re.compile(r"(\S+): cannot open shared object file")
 _SYMBOL = re.compile(r"undefined symbol: ([^\s,]+)(?:, version (\S+))?")
 _DRIVER = re.compile(r"cu[A-Z]\w+")
 # It runs in the environment of the pair, which has torch and not this project.
-_PROGRAM = Path(__file__).parents[1] / "inside" / "extension.py"
+_PROGRAM = PACKAGE / "inside" / "extension.py"
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,12 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from matrix import bundle
-from matrix.bundle import Pinned, Target
 from matrix.catalog.cells import Cell
-from matrix.conflicts import INDEX, read_conflict
-from matrix.engines.installs import conflict_of, error_of, why_install_failed
+from matrix.checks.resolution.cache import PACKAGES, Question, Resolution
+from matrix.checks.resolution.installs import conflict_of, error_of, why_install_failed
+from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
+from matrix.checks.resolution.uv_output import INDEX, read_conflict
 from matrix.errors import MatrixError
-from matrix.resolutions import PACKAGES, Question, Resolution
 
 __all__ = ["Asked", "ResolverFault", "ask", "ask_all", "called", "resolve", "tag_of", "uv"]
 
@@ -78,7 +77,7 @@ def resolve(
         done = _compile(requirements, target, more)
     if done.returncode:
         raise MatrixError(why_install_failed(done.stderr).reason)
-    return bundle.parse_lock(done.stdout)
+    return parse_lock(done.stdout)
 
 
 def ask(question: Question, target: Target, today: date) -> Resolution:
@@ -118,7 +117,7 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
 def _pinned(lock: str, cell: Cell) -> dict[str, Pinned]:
     """What uv pinned; raises ResolverFault where that is not the cell's torch and vLLM."""
     try:
-        pinned = bundle.parse_lock(lock)
+        pinned = parse_lock(lock)
         for name, version in (("torch", cell.torch), ("vllm", cell.vllm)):
             if (
                 name not in pinned
@@ -128,7 +127,7 @@ def _pinned(lock: str, cell: Cell) -> dict[str, Pinned]:
         for name in PACKAGES:
             if name in pinned:
                 Version(pinned[name].version)
-    except (bundle.BundlePlanError, InvalidVersion) as error:
+    except (LockError, InvalidVersion) as error:
         raise ResolverFault(f"uv's answer is none: {error}") from error
     return pinned
 

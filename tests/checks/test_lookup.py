@@ -1,14 +1,13 @@
-"""matrix.answers: what the package's data says of a cell, on small tables made here."""
+"""matrix.checks.lookup: what the package's data says of a cell, on small tables made here."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from matrix.answers import load_answers
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
-from matrix.symbols import (
+from matrix.checks.linkage.tables import (
     Extension,
     Library,
     Names,
@@ -18,6 +17,7 @@ from matrix.symbols import (
     dump,
     file_name,
 )
+from matrix.checks.lookup import load_answers
 
 RELEASES = load_releases()
 SHIM, CXX = "aoti_torch_new_thing", "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"

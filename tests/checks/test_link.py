@@ -1,4 +1,4 @@
-"""matrix.linkage: what is missing, by extension; on small tables made here and on the real ones."""
+"""matrix.checks.linkage.link: what is missing, by extension; on small tables made here and on the real ones."""
 
 import json
 import shutil
@@ -9,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix.catalog.releases import load_releases
-from matrix.cli import main
-from matrix.linkage import DATA, Linked, feature_of, link, load_tables
-from matrix.report.linkage import grid, one, to_json
-from matrix.symbols import (
+from matrix.checks.linkage.link import DATA, Linked, feature_of, link, load_tables
+from matrix.checks.linkage.tables import (
     Extension,
     Library,
     Names,
@@ -23,6 +21,8 @@ from matrix.symbols import (
     dump,
     file_name,
 )
+from matrix.cli import main
+from matrix.report.linkage import grid, one, to_json
 
 CHECK = "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"
 CHECK_NAME = (

@@ -13,12 +13,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from matrix._util.files import write_text
 from matrix._util.text import clean
-from matrix.bundle import Target
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
-from matrix.engines.resolver import Asked, ResolverFault, ask_all, tag_of
-from matrix.errors import MatrixError
-from matrix.resolutions import (
+from matrix.checks.resolution.cache import (
     PATH,
     Question,
     Resolution,
@@ -29,6 +26,9 @@ from matrix.resolutions import (
     question,
     text_of,
 )
+from matrix.checks.resolution.lock import Target
+from matrix.checks.resolution.resolver import Asked, ResolverFault, ask_all, tag_of
+from matrix.errors import MatrixError
 
 __all__ = ["Wish", "resolve_cells"]
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.version import Version
 
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
-from matrix.ladder import Answer
-from matrix.linkage import Linkage, Tables, load_tables
-from matrix.resolutions import Resolutions, load_resolutions
-from matrix.symbols import SymbolsError
+from matrix.checks.linkage.link import Linkage, Tables, load_tables
+from matrix.checks.linkage.tables import SymbolsError
+from matrix.checks.resolution.cache import Resolutions, load_resolutions
 
 __all__ = ["Answers", "load_answers"]
 
@@ -86,3 +86,20 @@ def load_answers(
     """
     symbols = load_tables() if tables is None else load_tables(tables)
     return Answers(releases, load_resolutions(resolutions), symbols)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a cheap rung says of a cell; `reason` is the first line of why, or what to know of it.
+
+    `cause` is the reason without what differs from pair to pair, so that pairs that fail alike are
+    told together; None where that is the reason itself. `by` names who says so where that can
+    change: the resolver on a day. `promised`: what is missing is of torch's stable ABI, which a
+    torch newer than the pin promises to keep.
+    """
+
+    ok: bool
+    reason: str | None = None
+    by: str | None = None
+    cause: str | None = None
+    promised: bool = False

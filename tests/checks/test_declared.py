@@ -7,7 +7,7 @@ from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
-from matrix.declared import Declarations, declared
+from matrix.checks.declared import Declarations, declared
 
 LINUX = "manylinux_2_28_x86_64"
 ARM = "manylinux_2_28_aarch64"

@@ -27,8 +27,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from matrix._util.files import digest_of
+from matrix.checks.linkage.tables import Extension, Library, Names, TorchSymbols, VllmSymbols, Wheel
 from matrix.errors import MatrixError
-from matrix.symbols import Extension, Library, Names, TorchSymbols, VllmSymbols, Wheel
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile

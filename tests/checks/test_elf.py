@@ -1,4 +1,4 @@
-"""matrix.engines.elf on shared objects that gcc makes here, and on wheels of them."""
+"""matrix.checks.linkage.elf on shared objects that gcc makes here, and on wheels of them."""
 
 import contextlib
 import io
@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from matrix.engines.elf import Dynamic, ElfError, read_folder, read_object, read_wheel
+from matrix.checks.linkage.elf import Dynamic, ElfError, read_folder, read_object, read_wheel
+from matrix.checks.linkage.tables import TorchSymbols, VllmSymbols, dump
 from matrix.errors import MatrixError
-from matrix.symbols import TorchSymbols, VllmSymbols, dump
 
 Build = Callable[..., Path]
 

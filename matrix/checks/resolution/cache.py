@@ -1,7 +1,7 @@
 """The rung *resolves*: whether a resolver finds a full set of packages for a cell, asked once.
 
 Pure. The answers are data in the repository (``data/resolutions.json``), since an index changes:
-each names the day on which it was asked. `matrix.engines.resolver` asks for them.
+each names the day on which it was asked. `matrix.checks.resolution.resolver` asks for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matrix._util.paths import DATA
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm
-from matrix.conflicts import CAUSES
+from matrix.checks.resolution.uv_output import CAUSES
 from matrix.errors import MatrixError
 
 __all__ = [
@@ -88,7 +88,7 @@ class Resolution:
     """What a resolver answered of a cell on the day `asked`, for a platform tag.
 
     `ok` with the number of packages as `count` and the versions of PACKAGES; or not, with one of
-    `matrix.conflicts.CAUSES` and the reason in one line. `override` as in `Question`.
+    `matrix.checks.resolution.uv_output.CAUSES` and the reason in one line. `override` as in `Question`.
     """
 
     cell: Cell

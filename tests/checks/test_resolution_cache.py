@@ -1,4 +1,4 @@
-"""matrix.resolutions: the answers as data, and which of them are missing."""
+"""matrix.checks.resolution.cache: the answers as data, and which of them are missing."""
 
 import json
 from dataclasses import replace
@@ -13,8 +13,7 @@ from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
-from matrix.conflicts import CAUSES
-from matrix.resolutions import (
+from matrix.checks.resolution.cache import (
     PACKAGES,
     PATH,
     PLATFORM,
@@ -28,6 +27,7 @@ from matrix.resolutions import (
     question,
     text_of,
 )
+from matrix.checks.resolution.uv_output import CAUSES
 
 TODAY = date(2026, 11, 23)
 CELL = Cell("3.12", "2.10.0", "0.19.1")

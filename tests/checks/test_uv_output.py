@@ -1,4 +1,4 @@
-"""matrix.conflicts, on what uv really said (tests/conflicts: uv 0.13.9, `older`: uv 0.8.24)."""
+"""matrix.checks.resolution.uv_output, on what uv really said (tests/conflicts: uv 0.13.9, `older`: uv 0.8.24)."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from matrix.conflicts import CAUSES, INDEX, Conflict, _disjoint, read_conflict
-from matrix.engines.installs import conflict_of, error_of
+from matrix.checks.resolution.installs import conflict_of, error_of
+from matrix.checks.resolution.uv_output import CAUSES, INDEX, Conflict, _disjoint, read_conflict
 
-CORPUS = Path(__file__).parent / "conflicts"
+CORPUS = Path(__file__).parents[1] / "conflicts"
 PLATFORM = "manylinux_2_31_x86_64"
 UP_TO = "vllm 0.33.0 needs certifi>=2026.10.19, and the index has up to 2026.10.18"
 NO_SUCH = "and the index has no such version"

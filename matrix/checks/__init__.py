@@ -1,0 +1,1 @@
+"""Evidence without a run: what is declared, what resolves, what links."""

@@ -1,0 +1,1 @@
+"""Whether vLLM's extensions link against a torch."""
