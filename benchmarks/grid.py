@@ -17,12 +17,12 @@ from packaging.version import Version
 
 from matrix.catalog.releases import Releases, load_releases
 from matrix.checks.lookup import Answers, load_answers
-from matrix.grid import Grid, survey
-from matrix.plan import Wanted, plan
 from matrix.record.startup_tests import load_startup_tests
 from matrix.report import markdown, table_json
 from matrix.report import plan as plan_report
-from matrix.table import Table
+from matrix.verdict.grid import Grid, survey
+from matrix.verdict.plan import Wanted, plan
+from matrix.verdict.table import Table
 
 _TORCH, _VLLM = 15, 45
 _PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")

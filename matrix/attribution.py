@@ -61,7 +61,6 @@ from matrix._util.versions import version
 from matrix.bisection import BAD, GOOD, bisect
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
-from matrix.grid import Grid, environments, ran_cell
 from matrix.neighbours import MACHINE, TESTS, TORCH, VLLM, FlagChange, Line, besides, walk
 from matrix.observations import (
     FAILED,
@@ -87,7 +86,8 @@ from matrix.symptoms import (
     key_order,
     state_of,
 )
-from matrix.verdicts import CellVerdict
+from matrix.verdict.grid import Grid, environments, ran_cell
+from matrix.verdict.judge import CellVerdict
 from matrix.wording import (
     of_line,
     on_pythons,

@@ -9,13 +9,13 @@ from matrix import comparison
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import Cell, CellError
 from matrix.findings import Findings
-from matrix.ladder import Climb
 from matrix.qualification import FAILS_OTHERWISE, PROJECTS, REGRESSION, Failure, Unknown
 from matrix.record.signatures import signature
 from matrix.replies import FAILED, PASSED, broken, reply
 from matrix.rules.waivers import Finding, Place
 from matrix.rungs import CANNOT_ASK, LOST, FirstRungs, change, failing, why_not_asked
 from matrix.sides import Asked, Ran, Side, Unsaid, newest, oldest_first, patch
+from matrix.verdict.ladder import Climb
 
 __all__ = ["Counterparts"]
 

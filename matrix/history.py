@@ -19,7 +19,7 @@ from matrix.record.model import STARTS, Record, whole
 from matrix.record.signatures import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
-from matrix.verdicts import INCOMPATIBLE, judge
+from matrix.verdict.judge import INCOMPATIBLE, judge
 
 __all__ = [
     "FACTOR",

@@ -42,7 +42,7 @@ def setting(record: Record) -> str:
 
 
 def judged(record: Record) -> str:
-    """The digest of all that `matrix.verdicts.judge` looks at for the word of its verdict."""
+    """The digest of all that `matrix.verdict.judge.judge` looks at for the word of its verdict."""
     found = record.provenance
     return digest(
         [

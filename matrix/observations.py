@@ -18,7 +18,7 @@ from matrix.catalog.cells import Cell
 from matrix.record.model import STARTS, Case, Record
 from matrix.record.signatures import signature
 from matrix.record.startup_tests import identity_of_tests
-from matrix.verdicts import (
+from matrix.verdict.judge import (
     BROKEN_PAIR,
     DRIFT,
     INCOMPATIBLE,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from matrix.history import Times, beyond_noise
 from matrix.record.model import STARTS, Case, Record
 from matrix.rules.expectations import Expectations
-from matrix.verdicts import CellVerdict, judge
+from matrix.verdict.judge import CellVerdict, judge
 
 __all__ = ["ASPECTS", "Change", "Diff", "differences"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from matrix.record.model import STARTS, Case, Record
 from matrix.record.signatures import signature
 from matrix.sides import Ran
-from matrix.verdicts import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
+from matrix.verdict.judge import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
 
 __all__ = [
     "FAILED",

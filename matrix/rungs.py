@@ -23,10 +23,10 @@ from packaging.version import Version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
-from matrix.grid import Grid, Seen, survey
-from matrix.ladder import CHEAP, PASSED, UNKNOWN, Climb, Step, ran
 from matrix.record.model import RUNGS
 from matrix.sides import Asked, Side, named
+from matrix.verdict.grid import Grid, Seen, survey
+from matrix.verdict.ladder import CHEAP, PASSED, UNKNOWN, Climb, Step, ran
 
 __all__ = [
     "CANNOT_ASK",

@@ -28,7 +28,7 @@ from matrix.record.signatures import signature_of
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import COUNTERS, Expectations
 from matrix.rules.waivers import Place
-from matrix.table import Entry, tabulate
+from matrix.verdict.table import Entry, tabulate
 
 __all__ = [
     "MOST_RUNS",

@@ -12,7 +12,7 @@ from matrix.engines.history import History
 from matrix.engines.packing import pack
 from matrix.record.model import Case, Record, RunError, Rung, Start, to_json
 from matrix.report import markdown, table_json
-from matrix.table import tabulate
+from matrix.verdict.table import tabulate
 
 CELLS = ("py311-torch210-vllm019", "py311-torch29-vllm016")
 LATE = "2026-11-20T00:00:00Z"

@@ -10,8 +10,8 @@ from matrix.checks.lookup import Answer
 from matrix.record.model import Case, Record, Start
 from matrix.rules.expectations import Expectations, parse_expectations
 from matrix.sides import Ran, versions
-from matrix.table import Entry
-from matrix.verdicts import judge
+from matrix.verdict.judge import judge
+from matrix.verdict.table import Entry
 
 RELEASES = load_releases()
 NO_RULES = Expectations(())

@@ -7,11 +7,11 @@ from typing import Any
 
 from matrix.attribution import attribute
 from matrix.catalog.releases import load_releases
-from matrix.grid import runs, survey
 from matrix.record.model import Case, Record
 from matrix.rules.expectations import Expectations
 from matrix.rules.notes import Note
-from matrix.table import Table, tabulate
+from matrix.verdict.grid import runs, survey
+from matrix.verdict.table import Table, tabulate
 
 RELEASES = load_releases()
 

@@ -16,8 +16,8 @@ from matrix.cli import main
 from matrix.commands import reading
 from matrix.engines import reruns
 from matrix.engines.reruns import Rerun
-from matrix.grid import Grid
 from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
+from matrix.verdict.grid import Grid
 
 ROOT = Path(__file__).parents[1]
 OVERRIDDEN = Path(__file__).parent / "attribution"

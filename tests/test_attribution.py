@@ -27,10 +27,10 @@ from matrix.attribution import (
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
 from matrix.checks.lookup import Answer
-from matrix.grid import survey
 from matrix.record.model import Case, Record, RunError, Rung, Start, read
 from matrix.rules.expectations import Expectations, load_expectations, parse_expectations
-from matrix.verdicts import judge
+from matrix.verdict.grid import survey
+from matrix.verdict.judge import judge
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

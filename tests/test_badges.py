@@ -7,8 +7,8 @@ import pytest
 from matrix.record.model import Case, Record, RunError
 from matrix.report import badges
 from matrix.rules.expectations import Expectations
-from matrix.table import tabulate
-from matrix.verdicts import VERDICTS
+from matrix.verdict.judge import VERDICTS
+from matrix.verdict.table import tabulate
 
 ROOT = Path(__file__).parents[1]
 SVG = "{http://www.w3.org/2000/svg}"

@@ -19,7 +19,7 @@ from matrix.engines.ci import FORMATS, CiError, service, tell
 from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
 from matrix.report import ci
 from matrix.rules.expectations import parse_expectations
-from matrix.table import Table, tabulate
+from matrix.verdict.table import Table, tabulate
 from rules import ANY_CASE_TEXT
 
 ROOT = Path(__file__).parents[1]

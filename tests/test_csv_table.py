@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from matrix.catalog.releases import load_releases
-from matrix.grid import environments, runs, survey
 from matrix.record.model import Case, Record, Start
 from matrix.report import csv_table
 from matrix.rules.expectations import Expectations
-from matrix.table import Table, tabulate
+from matrix.verdict.grid import environments, runs, survey
+from matrix.verdict.table import Table, tabulate
 
 RELEASES = load_releases()
 SOME = replace(RELEASES, torch=RELEASES.torch[-3:], vllm=RELEASES.vllm[-4:])

@@ -35,7 +35,7 @@ from matrix.engines.record_index import INDEX
 from matrix.history import HistoryError, times
 from matrix.record.model import Record, read_many, to_json, write
 from matrix.rules.notes import Note
-from matrix.verdicts import VERDICTS, judge
+from matrix.verdict.judge import VERDICTS, judge
 from rules import ANY_CASE
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,8 @@ from matrix.history import (
 )
 from matrix.record.model import Record, read
 from matrix.rules.expectations import load_expectations, parse_expectations
-from matrix.table import tabulate
-from matrix.verdicts import INCOMPATIBLE, judge
+from matrix.verdict.judge import INCOMPATIBLE, judge
+from matrix.verdict.table import tabulate
 from rules import ANY_CASE
 
 ROOT = Path(__file__).parents[1]

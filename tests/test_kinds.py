@@ -17,10 +17,10 @@ from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.commands import reading, table
 from matrix.engines.record_index import INDEX
-from matrix.grid import Grid
 from matrix.history import summarise
 from matrix.kinds import kind, setting
 from matrix.record.model import Case, Record, RunError, Rung, Start, to_json, write
+from matrix.verdict.grid import Grid
 
 FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
 BISECT = ["bisect", "--torch", "2.11.0..2.13.0", "--vllm", "0.20.2", "--case", "a[b=1]"]

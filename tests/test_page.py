@@ -15,12 +15,12 @@ from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
 from matrix.errors import MatrixError
-from matrix.grid import environments
-from matrix.ladder import climb as climbed
 from matrix.record.model import Case, Record, RunError, Rung, Start
 from matrix.report import page, page_data
-from matrix.table import Table, tabulate
-from matrix.verdicts import VERDICTS
+from matrix.verdict.grid import environments
+from matrix.verdict.judge import VERDICTS
+from matrix.verdict.ladder import climb as climbed
+from matrix.verdict.table import Table, tabulate
 from pages import RELEASES, make, whole_table
 from rules import MOE
 

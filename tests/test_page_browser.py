@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from matrix._util.versions import VersionRange
-from matrix.grid import environments
 from matrix.record.model import Case, Record, Start
 from matrix.report import page as report
 from matrix.rules.expectations import parse_expectations
 from matrix.rules.notes import Note
-from matrix.table import Table
+from matrix.verdict.grid import environments
+from matrix.verdict.table import Table
 from pages import RELEASES, make, whole_table
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")

@@ -22,7 +22,7 @@ from matrix.inside.plugin import case_name
 from matrix.record import model as records
 from matrix.record.model import Case, Record, RunError
 from matrix.rules.expectations import Situation, load_expectations
-from matrix.verdicts import judge
+from matrix.verdict.judge import judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 

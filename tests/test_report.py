@@ -17,8 +17,8 @@ from matrix.catalog.releases import load_releases
 from matrix.record.model import Case, Record, RunError, Rung, Start, parse, to_json
 from matrix.report import markdown, split, table_json, terminal
 from matrix.rules.expectations import parse_expectations
-from matrix.table import Table, tabulate
-from matrix.verdicts import judge
+from matrix.verdict.judge import judge
+from matrix.verdict.table import Table, tabulate
 from rules import MOE
 
 SCHEMA = json.loads(Path(text.__file__).parents[1].joinpath("data/table.schema.json").read_text())

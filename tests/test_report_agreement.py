@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from matrix.agreement import NOTHING, agree
 from matrix.record.model import Case, Record, Start
 from matrix.report import agreement, markdown, table_json, upstream
 from matrix.rules.expectations import Expectations, parse_expectations
 from matrix.rules.platform_differences import Explanations, parse_explanations
-from matrix.table import tabulate
+from matrix.verdict.agreement import NOTHING, agree
+from matrix.verdict.table import tabulate
 
 SCHEMA = json.loads(
     (Path(agreement.__file__).parents[1] / "data/table.schema.json").read_text(encoding="utf-8")

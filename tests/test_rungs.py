@@ -13,7 +13,6 @@ from made import NO, NO_RULES, RELEASES, YES, Answers, Told, make, passed
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
-from matrix.ladder import Climb, climb
 from matrix.record.model import RunError
 from matrix.rungs import (
     CANNOT_ASK,
@@ -30,6 +29,7 @@ from matrix.rungs import (
     why_not_asked,
 )
 from matrix.sides import Asked, Side, side, versions
+from matrix.verdict.ladder import Climb, climb
 
 PIN = Declared(True, False, True)
 OFF = Declared(False, True, True, "vLLM 0.20.2 pins torch 2.11.0")

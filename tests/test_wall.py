@@ -83,21 +83,21 @@ def test_the_wall_has_two_sides() -> None:
     modules = {module_of(path) for path in SOURCES}
     assert modules >= PURE
     assert {each for each in modules if each.startswith("matrix.inside.")}
-    assert "matrix.verdicts" in modules
+    assert "matrix.verdict.judge" in modules
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("matrix.verdicts", "import torch"),
-        ("matrix.verdicts", "def f():\n    from vllm.config import VllmConfig"),
-        ("matrix.verdicts", "from matrix.inside import journal"),
+        ("matrix.verdict.judge", "import torch"),
+        ("matrix.verdict.judge", "def f():\n    from vllm.config import VllmConfig"),
+        ("matrix.verdict.judge", "from matrix.inside import journal"),
         ("matrix.engines.local", "from ..inside.journal import read"),
         ("matrix.cli", "import importlib\nimportlib.import_module('matrix.inside.features')"),
         ("matrix.catalog.cells", "import jsonschema"),
         ("matrix.catalog.cells", "from matrix import verdicts"),
         ("matrix.inside.plugin", "import jsonschema"),
-        ("matrix.inside.plugin", "from matrix.verdicts import judge"),
+        ("matrix.inside.plugin", "from matrix.verdict.judge import judge"),
         ("matrix.inside.plugin", "from matrix import provenance"),
         ("tests.startup.test_small", "import numpy"),
     ],
@@ -109,7 +109,7 @@ def test_a_hole_in_the_wall_is_seen(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("matrix.verdicts", "from matrix.record.model import read\nimport jsonschema"),
+        ("matrix.verdict.judge", "from matrix.record.model import read\nimport jsonschema"),
         ("matrix.inside.plugin", "import torch\nfrom matrix import records, signatures"),
         ("matrix.inside.plugin", "from . import journal\nfrom .journal import read"),
         ("matrix.record.model", "def f():\n    import jsonschema"),

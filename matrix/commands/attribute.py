@@ -187,9 +187,9 @@ def _full_name(name: str) -> str:
 def _bisect(options: argparse.Namespace) -> int:
     from matrix.catalog.releases import load_releases
     from matrix.engines.reruns import Rerun, run_all, shown
-    from matrix.grid import environments
     from matrix.report.attribution import search_lines
     from matrix.search import line_of, parse_range, search, standing
+    from matrix.verdict.grid import environments
 
     ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}
     moving, line = line_of(environments(load_releases()), options.python, **ends)
@@ -222,9 +222,9 @@ def _bisect(options: argparse.Namespace) -> int:
 def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]:
     """What the records show of each case, each judged by the expectations."""
     from matrix.attribution import observe
-    from matrix.grid import ran_cell
     from matrix.rules.expectations import load_expectations
-    from matrix.verdicts import Remembered, judge
+    from matrix.verdict.grid import ran_cell
+    from matrix.verdict.judge import Remembered, judge
 
     expectations, late = Remembered(load_expectations(options.expectations)), reading.late_now()
     for path, record in read.records:

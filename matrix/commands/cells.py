@@ -207,7 +207,7 @@ def _run(options: argparse.Namespace) -> int:
     from matrix.preflight import why_not_cuda
     from matrix.record.model import read
     from matrix.rules.expectations import load_expectations
-    from matrix.verdicts import exit_status
+    from matrix.verdict.judge import exit_status
 
     # Before the run: a fault in the expectations must not surface after ten minutes.
     expectations = load_expectations()

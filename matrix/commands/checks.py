@@ -86,9 +86,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _check_differences() -> list[str]:
     """What the published records of this folder say of the explanations, without jsonschema."""
-    from matrix.agreement import agree
     from matrix.record.model import read
     from matrix.rules.platform_differences import load_explanations
+    from matrix.verdict.agreement import agree
 
     explanations = load_explanations()
     records = [read(path) for path in sorted(Path("results").rglob("*.json"))]

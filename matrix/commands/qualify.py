@@ -67,13 +67,13 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.catalog.releases import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.engines.qualifying import read
-    from matrix.plan import parse_specifier
     from matrix.qualify import QualifyError, qualify
     from matrix.record.model import PLATFORMS
     from matrix.report import qualify as report
     from matrix.rules.expectations import load_expectations
     from matrix.rules.waivers import load_waivers
     from matrix.sides import Asked
+    from matrix.verdict.plan import parse_specifier
 
     project = "torch" if options.torch is not None else "vllm"
     asked = Asked(

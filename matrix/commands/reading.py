@@ -15,8 +15,8 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.attribution import Judged
     from matrix.engines.history import Found
-    from matrix.grid import Grid
-    from matrix.table import Entry, Table
+    from matrix.verdict.grid import Grid
+    from matrix.verdict.table import Entry, Table
 
 __all__ = [
     "from_here",
@@ -43,7 +43,7 @@ def read_all(
     from matrix.report.results import late_lines
     from matrix.rules.expectations import load_expectations
     from matrix.rules.platform_differences import load_explanations
-    from matrix.table import tabulate
+    from matrix.verdict.table import tabulate
 
     folders = arguments.given_or_default(options.folders)
     expectations, explanations = load_expectations(options.expectations), load_explanations()
@@ -66,7 +66,7 @@ def read_table(options: argparse.Namespace) -> tuple[Table, int]:
 
 def read_some(options: argparse.Namespace) -> tuple[Table, int]:
     """As `read_table`, for what can be told without a single record too."""
-    from matrix.table import Table
+    from matrix.verdict.table import Table
 
     if not arguments.given_or_default(options.folders):
         return Table(()), 0
@@ -77,7 +77,7 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
     """The grid of all known releases, with these entries as the records."""
     from matrix.catalog.releases import load_releases
     from matrix.checks.lookup import load_answers
-    from matrix.grid import runs, survey
+    from matrix.verdict.grid import runs, survey
 
     releases = load_releases()
     answers = load_answers(releases)
@@ -92,7 +92,7 @@ def judged(options: argparse.Namespace, table: Table, read: Found) -> list[Judge
     """The table's records and all others that have a say, with verdicts."""
     from matrix.attribution import Judged
     from matrix.rules.expectations import load_expectations
-    from matrix.verdicts import Remembered, judge
+    from matrix.verdict.judge import Remembered, judge
 
     expectations = Remembered(load_expectations(options.expectations))
     shown = {id(entry.record): entry.verdict for entry in table.entries}

@@ -13,7 +13,7 @@ from matrix.commands import arguments, reading
 if TYPE_CHECKING:
     from matrix.record.model import Record
     from matrix.rules.expectations import Expectations
-    from matrix.verdicts import CellVerdict
+    from matrix.verdict.judge import CellVerdict
 
 __all__ = ["add", "print_record", "show_record"]
 
@@ -72,7 +72,7 @@ def print_record(
     """
     from matrix.catalog.releases import load_releases
     from matrix.report.terminal import render
-    from matrix.verdicts import judge
+    from matrix.verdict.judge import judge
 
     verdict = judge(record, expectations)
     told = render(

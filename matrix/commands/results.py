@@ -15,7 +15,7 @@ from matrix.commands.arguments import DEFAULT_FOLDERS, add_folders, finish, give
 from matrix.commands.record import show_record
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS
-from matrix.verdicts import VERDICTS
+from matrix.verdict.judge import VERDICTS
 
 if TYPE_CHECKING:
     from matrix.engines.evidence import Evidence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from matrix.attribution import Attribution
     from matrix.engines.history import Found
-    from matrix.table import Table
+    from matrix.verdict.table import Table
 
 __all__ = ["add"]
 
@@ -128,9 +128,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _table(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
     from matrix.catalog.releases import load_releases
-    from matrix.grid import environments
     from matrix.report import agreement, badges, csv_table, markdown, page, table_json
     from matrix.rules.notes import load_notes
+    from matrix.verdict.grid import environments
 
     table, found, status = reading.read_all(options, repeats=_REPEATS)
     table = replace(table, grid=reading.grid_of(table.entries), notes=load_notes())
@@ -216,10 +216,10 @@ def _grid(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from matrix.catalog.releases import load_releases
-    from matrix.plan import Wanted, parse_release, plan
     from matrix.record.model import PLATFORMS
     from matrix.record.startup_tests import load_startup_tests
     from matrix.report import plan as report
+    from matrix.verdict.plan import Wanted, parse_release, plan
 
     wanted = Wanted(
         **_specifiers(options, ("torch", "vllm", "python")),
@@ -247,7 +247,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
     """The releases that these options ask for, by option."""
-    from matrix.plan import parse_specifier
+    from matrix.verdict.plan import parse_specifier
 
     asked = {key: getattr(options, key) for key in keys}
     return {

@@ -10,7 +10,7 @@ from pathlib import Path
 from matrix._util.files import write_text
 from matrix.errors import MatrixError
 from matrix.report import ci
-from matrix.table import Table
+from matrix.verdict.table import Table
 
 __all__ = ["FORMATS", "CiError", "service", "tell"]
 

@@ -19,10 +19,10 @@ from matrix.engines.places import Place, add, needs_duckdb, pays, records_of
 from matrix.engines.rows import Progress, Rows, duckdb, failure, one_line
 from matrix.errors import MatrixError
 from matrix.history import HistoryError, Times, times
-from matrix.plan import parse_specifier
 from matrix.record.model import Record, RecordError, read, read_many
 from matrix.rules.expectations import Expectations
-from matrix.verdicts import DRIFT, INCOMPATIBLE, judge
+from matrix.verdict.judge import DRIFT, INCOMPATIBLE, judge
+from matrix.verdict.plan import parse_specifier
 
 __all__ = [
     "Asked",

@@ -7,9 +7,18 @@ from itertools import zip_longest
 from textwrap import wrap
 
 from matrix._util.text import clean, clip, code, markdown, tabular
-from matrix.agreement import Agreement, Count, Figures, Pair, Prediction, Share, group, total
 from matrix.rules.calibrate import DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation
+from matrix.verdict.agreement import (
+    Agreement,
+    Count,
+    Figures,
+    Pair,
+    Prediction,
+    Share,
+    group,
+    total,
+)
 
 __all__ = ["PAGE", "content", "lines", "page", "section"]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from matrix.record.model import PLATFORMS
 from matrix.report.page import template
-from matrix.table import Entry, Table
-from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED
+from matrix.verdict.judge import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED
+from matrix.verdict.table import Entry, Table
 
 __all__ = ["FOLDER", "badge", "is_own", "render"]
 

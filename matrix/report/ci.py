@@ -17,8 +17,7 @@ from matrix._util.text import markdown as escape
 from matrix.record.model import Case
 from matrix.record.signatures import signature
 from matrix.report import markdown
-from matrix.table import Entry, Table
-from matrix.verdicts import (
+from matrix.verdict.judge import (
     COMPATIBLE,
     DRIFT,
     INCOMPATIBLE,
@@ -28,6 +27,7 @@ from matrix.verdicts import (
     CaseVerdict,
     worst,
 )
+from matrix.verdict.table import Entry, Table
 
 __all__ = [
     "ANNOTATIONS",

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from matrix._util.text import clean
 from matrix.catalog.cells import Cell
-from matrix.grid import ran_cell
-from matrix.ladder import Climb
-from matrix.table import Entry, Table
+from matrix.verdict.grid import ran_cell
+from matrix.verdict.ladder import Climb
+from matrix.verdict.table import Entry, Table
 
 __all__ = ["COLUMNS", "PAGE", "render"]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
-from matrix.grid import Grid, Square
-from matrix.ladder import Climb
 from matrix.record.model import RUNGS
-from matrix.verdicts import COMPATIBLE, DRIFT, UNTESTED
+from matrix.verdict.grid import Grid, Square
+from matrix.verdict.judge import COMPATIBLE, DRIFT, UNTESTED
+from matrix.verdict.ladder import Climb
 
 __all__ = ["content", "lines", "section", "squares"]
 

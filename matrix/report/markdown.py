@@ -8,8 +8,7 @@ from matrix._util.text import code, listed, markdown, plural, ratio, seconds, ta
 from matrix.record.model import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
-from matrix.table import Entry, Table
-from matrix.verdicts import (
+from matrix.verdict.judge import (
     COMPATIBLE,
     DRIFT,
     INCOMPATIBLE,
@@ -18,6 +17,7 @@ from matrix.verdicts import (
     CaseVerdict,
     CellVerdict,
 )
+from matrix.verdict.table import Entry, Table
 
 __all__ = ["counts", "render", "results"]
 

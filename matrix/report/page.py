@@ -17,12 +17,12 @@ from typing import Any
 
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
-from matrix.grid import Grid
-from matrix.ladder import Climb
 from matrix.record.model import RUNGS
 from matrix.report.page_data import History, embedded, first_platform, pack
-from matrix.table import Table
-from matrix.verdicts import UNTESTED, VERDICTS
+from matrix.verdict.grid import Grid
+from matrix.verdict.judge import UNTESTED, VERDICTS
+from matrix.verdict.ladder import Climb
+from matrix.verdict.table import Table
 
 __all__ = ["LETTERS", "PAGE", "SIGNS", "mark", "render", "template"]
 

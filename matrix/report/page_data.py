@@ -13,16 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from matrix._util.text import clean, clip
 from matrix.attribution import Attribution
 from matrix.catalog.cells import Cell
-from matrix.grid import Grid, Square, ran_cell
-from matrix.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
 from matrix.rules.expectations import Expected
 from matrix.rules.notes import Note
 from matrix.symptoms import CHANGED
-from matrix.table import Entry, Table
-from matrix.verdicts import NOT_APPLICABLE, VERDICTS, CaseVerdict
+from matrix.verdict.grid import Grid, Square, ran_cell
+from matrix.verdict.judge import NOT_APPLICABLE, VERDICTS, CaseVerdict
+from matrix.verdict.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step
+from matrix.verdict.table import Entry, Table
 
 __all__ = ["ALPHABET", "History", "coded", "embedded", "first_platform", "pack"]
 

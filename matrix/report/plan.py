@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 
 from matrix._util.text import aligned, clean, clip
-from matrix.ladder import Climb
-from matrix.plan import Planned
+from matrix.verdict.ladder import Climb
+from matrix.verdict.plan import Planned
 
 __all__ = ["content", "lines", "names"]
 

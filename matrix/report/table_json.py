@@ -9,8 +9,8 @@ from typing import Any
 from matrix.record.model import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.split import import_seconds, warm_over_cold
-from matrix.table import Entry, Table
-from matrix.verdicts import CaseVerdict
+from matrix.verdict.judge import CaseVerdict
+from matrix.verdict.table import Entry, Table
 
 __all__ = ["TABLE_SCHEMA", "render"]
 

@@ -9,7 +9,7 @@ from matrix.record.model import STARTS, Case, Record, Start
 from matrix.report.split import PARTS, artifacts, import_seconds, warm_over_cold
 from matrix.rules.calibrate import DEFAULT_COUNTERS
 from matrix.rules.expectations import compare
-from matrix.verdicts import (
+from matrix.verdict.judge import (
     COMPATIBLE,
     DRIFT,
     INCOMPATIBLE,

@@ -10,7 +10,7 @@ from packaging.version import InvalidVersion, Version
 from matrix._util import versions as module
 from matrix._util.versions import version
 from matrix.record.model import Case, Record
-from matrix.verdicts import UNTESTED, judge
+from matrix.verdict.judge import UNTESTED, judge
 from rules import ANY_CASE
 
 _releases = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(

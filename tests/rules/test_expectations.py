@@ -27,7 +27,7 @@ from matrix.rules.expectations import (
     load_expectations,
     parse_expectations,
 )
-from matrix.verdicts import judge
+from matrix.verdict.judge import judge
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import pytest
 from matrix._util.versions import VersionRange
 from matrix.report import markdown, table_json
 from matrix.rules.notes import Note, NotesError, load_notes, parse_notes
-from matrix.table import Table
+from matrix.verdict.table import Table
 
 ROOT = Path(__file__).parents[2]
 GOOD = """

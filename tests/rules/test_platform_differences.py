@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from matrix.agreement import agree
 from matrix.record.model import Case, Record, RecordError, Start, read, write
 from matrix.rules.platform_differences import (
     DifferencesError,
@@ -12,6 +11,7 @@ from matrix.rules.platform_differences import (
     load_explanations,
     parse_explanations,
 )
+from matrix.verdict.agreement import agree
 
 ROOT = Path(__file__).parents[2]
 ONE = """

@@ -14,7 +14,7 @@ from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
 from matrix.record.model import RUNGS, Record
-from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
+from matrix.verdict.judge import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
 
 __all__ = [
     "CHEAP",

@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix import agreement
-from matrix.agreement import NOTHING, Agreement, Share, agree, figures, group
 from matrix.record.model import Case, Record, RunError, Start
 from matrix.rules.platform_differences import Explanations, parse_explanations
+from matrix.verdict import agreement
+from matrix.verdict.agreement import NOTHING, Agreement, Share, agree, figures, group
 
 SAVED = "num_compiled_artifacts_saved"
 LOADED = "num_compiled_artifacts_loaded"

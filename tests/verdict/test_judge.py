@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rules
-from matrix import verdicts
 from matrix.record.model import ERROR_KINDS, OUTCOMES, Case, Record, RunError, Rung, Start
 from matrix.rules.expectations import Expectations, Expected, Situation, parse_expectations
-from matrix.verdicts import VERDICTS, CellVerdict, Remembered, exit_status, judge, worst
+from matrix.verdict import judge as verdicts
+from matrix.verdict.judge import VERDICTS, CellVerdict, Remembered, exit_status, judge, worst
 
 RULES = parse_expectations(
     rules.MOE_TEXT

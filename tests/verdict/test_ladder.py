@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix import ladder
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
-from matrix.ladder import FAILED, PASSED, UNKNOWN, Climb, Ran, climb, height, ran
 from matrix.record.model import PLATFORMS, RUNGS, Record, RunError, Rung
-from matrix.verdicts import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
+from matrix.verdict import ladder
+from matrix.verdict.judge import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
+from matrix.verdict.ladder import FAILED, PASSED, UNKNOWN, Climb, Ran, climb, height, ran
 
 CELL = Cell("3.12", "2.12.1", "0.20.2")
 PINNED = Declared(True, False, True)

@@ -17,9 +17,9 @@ from matrix.catalog.cells import Cell, CellError, cell_of, factors
 from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
-from matrix.ladder import Climb, Ran, climb, height, ran
 from matrix.record.model import PLATFORMS, Record
-from matrix.verdicts import UNTESTED, VERDICTS, CellVerdict
+from matrix.verdict.judge import UNTESTED, VERDICTS, CellVerdict
+from matrix.verdict.ladder import Climb, Ran, climb, height, ran
 
 __all__ = ["Grid", "Square", "environments", "ran_cell", "runs", "survey"]
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from matrix.agreement import NOTHING, Agreement, agree
 from matrix.attribution import Attribution
 from matrix.catalog.cells import Factors, factors
 from matrix.catalog.releases import Releases
-from matrix.grid import Grid
 from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
 from matrix.rules.expectations import Expectations, Rule
 from matrix.rules.notes import Note
 from matrix.rules.platform_differences import Explanations
-from matrix.verdicts import (
+from matrix.verdict.agreement import NOTHING, Agreement, agree
+from matrix.verdict.grid import Grid
+from matrix.verdict.judge import (
     DRIFT,
     INCOMPATIBLE,
     VERDICTS,

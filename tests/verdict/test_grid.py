@@ -16,13 +16,13 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
 from matrix.checks.declared import declared
 from matrix.checks.lookup import Answer
-from matrix.grid import Grid, environments, ran_cell, runs, survey
-from matrix.ladder import Ran
 from matrix.record.model import PLATFORMS, RUNGS, Record
 from matrix.report import grid as report
 from matrix.report import markdown, table_json
-from matrix.table import Table
-from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, UNTESTED, CellVerdict
+from matrix.verdict.grid import Grid, environments, ran_cell, runs, survey
+from matrix.verdict.judge import COMPATIBLE, INCOMPATIBLE, UNTESTED, CellVerdict
+from matrix.verdict.ladder import Ran
+from matrix.verdict.table import Table
 
 SCHEMA = json.loads(
     (Path(markdown.__file__).parents[1] / "data" / "table.schema.json").read_text(encoding="utf-8")

@@ -16,11 +16,11 @@ from matrix._util.versions import minor_of
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
-from matrix.grid import Grid, environments, ran_cell
-from matrix.ladder import Climb
 from matrix.record.model import PLATFORMS, Record
 from matrix.record.startup_tests import StartupTests
-from matrix.verdicts import BROKEN_PAIR
+from matrix.verdict.grid import Grid, environments, ran_cell
+from matrix.verdict.judge import BROKEN_PAIR
+from matrix.verdict.ladder import Climb
 
 __all__ = ["PlanError", "Planned", "Wanted", "parse_release", "parse_specifier", "plan"]
 

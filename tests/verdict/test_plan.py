@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from matrix import plan as module
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.checks.lookup import Answer
 from matrix.cli import main
-from matrix.grid import runs, survey
-from matrix.plan import PlanError, Planned, Wanted, parse_release, parse_specifier, plan
 from matrix.record.model import Case, Record, RunError, Rung, read, write
 from matrix.record.startup_tests import parse_startup_tests
 from matrix.report import plan as report
-from matrix.verdicts import COMPATIBLE, INCOMPATIBLE, CellVerdict
+from matrix.verdict import plan as module
+from matrix.verdict.grid import runs, survey
+from matrix.verdict.judge import COMPATIBLE, INCOMPATIBLE, CellVerdict
+from matrix.verdict.plan import PlanError, Planned, Wanted, parse_release, parse_specifier, plan
 
 
 def vllm(version: str, torch: str, python: str = ">=3.10") -> Vllm:
@@ -42,7 +42,7 @@ RELEASES = Releases(
     ("3.10", "3.11"),
     (),
 )
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TESTS = parse_startup_tests(
     """
 [[version]]
