@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from grid import ask, padded
 
 from matrix._util.gc import collection_off
-from matrix.attribution import attribute
+from matrix.attribution.attribute import attribute
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, load_releases
 from matrix.checks.lookup import load_answers

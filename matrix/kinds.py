@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from matrix.observations import setting as setting_of
+from matrix.attribution.observations import setting as setting_of
 from matrix.record.model import Case, Record
 from matrix.record.signatures import signature, signature_of
 from matrix.record.startup_tests import identity_of_tests

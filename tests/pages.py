@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from matrix.attribution import attribute
+from matrix.attribution.attribute import attribute
 from matrix.catalog.releases import load_releases
 from matrix.record.model import Case, Record
 from matrix.rules.expectations import Expectations

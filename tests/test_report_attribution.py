@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from matrix.attribution import Attribution, Missing
+from matrix.attribution.attribute import Attribution, Missing
+from matrix.attribution.neighbours import FlagChange
+from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
-from matrix.neighbours import FlagChange
 from matrix.report.attribution import entries, lines, section, to_json
-from matrix.symptoms import Symptom
 
 FAILURE = Symptom("fails", rung="starts warm", signature="KeyError: None", reason="KeyError: None")
 COUNT = Symptom("drifts", start="warm", counter="aot_autograd.total", observed=0, wanted=5)

@@ -15,7 +15,7 @@ from matrix.commands import arguments, reading
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.attribution import Attribution, Observation
+    from matrix.attribution.attribute import Attribution, Observation
     from matrix.engines.history import Found
     from matrix.engines.reruns import Rerun
     from matrix.record.model import Record
@@ -88,7 +88,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 @collection_off()
 def _attribute(options: argparse.Namespace) -> int:
-    from matrix.attribution import attribute, unanswered
+    from matrix.attribution.attribute import attribute, unanswered
     from matrix.catalog.releases import load_releases
     from matrix.engines.reruns import run_all
     from matrix.report.attribution import lines, to_json
@@ -185,10 +185,10 @@ def _full_name(name: str) -> str:
 
 
 def _bisect(options: argparse.Namespace) -> int:
+    from matrix.attribution.bisect import line_of, parse_range, search, standing
     from matrix.catalog.releases import load_releases
     from matrix.engines.reruns import Rerun, run_all, shown
     from matrix.report.attribution import search_lines
-    from matrix.search import line_of, parse_range, search, standing
     from matrix.verdict.grid import environments
 
     ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}
@@ -221,7 +221,7 @@ def _bisect(options: argparse.Namespace) -> int:
 
 def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]:
     """What the records show of each case, each judged by the expectations."""
-    from matrix.attribution import observe
+    from matrix.attribution.attribute import observe
     from matrix.rules.expectations import load_expectations
     from matrix.verdict.grid import ran_cell
     from matrix.verdict.judge import Remembered, judge

@@ -17,7 +17,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-    from matrix.attribution import Attribution
+    from matrix.attribution.attribute import Attribution
     from matrix.engines.history import Found
     from matrix.verdict.table import Table
 
@@ -167,7 +167,7 @@ def _is_badge(path: Path) -> bool:
 
 def _attributed(options: argparse.Namespace, table: Table, read: Found) -> tuple[Attribution, ...]:
     """Whose fault is what fails or drifts in the table's cells, by the runs that have a say."""
-    from matrix.attribution import attribute
+    from matrix.attribution.attribute import attribute
     from matrix.catalog.releases import load_releases
 
     judged = reading.judged(options, table, read)

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from matrix._util.text import aligned, clean, clip, code, listed, markdown, plural, tabular
-from matrix.attribution import ANSWERS, UNKNOWN, Attribution, Missing
-from matrix.bisection import BAD, GOOD
-from matrix.search import UNCLEAR, Search
-from matrix.symptoms import FAILS, Symptom
+from matrix.attribution.attribute import ANSWERS, UNKNOWN, Attribution, Missing
+from matrix.attribution.bisect import UNCLEAR, Search
+from matrix.attribution.bisection import BAD, GOOD
+from matrix.attribution.symptoms import FAILS, Symptom
 
 __all__ = [
     "content",

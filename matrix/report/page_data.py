@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import clean, clip
-from matrix.attribution import Attribution
+from matrix.attribution.attribute import Attribution
+from matrix.attribution.symptoms import CHANGED
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
 from matrix.report.split import import_seconds
 from matrix.rules.expectations import Expected
 from matrix.rules.notes import Note
-from matrix.symptoms import CHANGED
 from matrix.verdict.grid import Grid, Square, ran_cell
 from matrix.verdict.judge import NOT_APPLICABLE, VERDICTS, CaseVerdict
 from matrix.verdict.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from matrix.attribution import Attribution
+from matrix.attribution.attribute import Attribution
 from matrix.catalog.cells import Factors, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record, to_json, whole

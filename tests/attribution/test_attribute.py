@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from matrix import attribution as module
-from matrix.attribution import (
+from matrix.attribution import attribute as module
+from matrix.attribution.attribute import (
     ENVIRONMENT,
     FLAKY,
     PAIR,
@@ -32,7 +32,7 @@ from matrix.rules.expectations import Expectations, load_expectations, parse_exp
 from matrix.verdict.grid import survey
 from matrix.verdict.judge import judge
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
 SAVED = "num_compiled_artifacts_saved"

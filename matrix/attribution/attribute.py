@@ -10,7 +10,7 @@ the same signature, or counts the same value. It is **clean** if it gets past th
 what the symptom's cell should, or what it should itself. Anything else (another failure, a third
 value, not run, not applicable) says nothing of this symptom: another defect is attributed on its
 own. Of several runs of one pair the newest on the same Python with the pair's own flags speaks for
-it (`matrix.observations` says which these are), and a run from the future counts as the oldest.
+it (`matrix.attribution.observations` says which these are), and a run from the future counts as the oldest.
 What another Python shows is no neighbour of a line: there two things changed.
 
 The rules, in their order; the first that answers does.
@@ -58,11 +58,30 @@ from packaging.version import Version
 
 from matrix._util.text import listed
 from matrix._util.versions import version
-from matrix.bisection import BAD, GOOD, bisect
-from matrix.catalog.cells import Cell
-from matrix.catalog.releases import Releases
-from matrix.neighbours import MACHINE, TESTS, TORCH, VLLM, FlagChange, Line, besides, walk
-from matrix.observations import (
+from matrix.attribution.bisection import BAD, GOOD, bisect
+from matrix.attribution.explain import (
+    of_line,
+    on_pythons,
+    or_missing,
+    pair_of,
+    shown_by,
+    state_words,
+    subject,
+    through,
+    too,
+    when,
+)
+from matrix.attribution.neighbours import (
+    MACHINE,
+    TESTS,
+    TORCH,
+    VLLM,
+    FlagChange,
+    Line,
+    besides,
+    walk,
+)
+from matrix.attribution.observations import (
     FAILED,
     NOTHING,
     RAN,
@@ -72,8 +91,7 @@ from matrix.observations import (
     alike,
     observe,
 )
-from matrix.record.model import PLATFORMS, Record
-from matrix.symptoms import (
+from matrix.attribution.symptoms import (
     CLEAN,
     DRIFTS,
     FAILS,
@@ -86,20 +104,11 @@ from matrix.symptoms import (
     key_order,
     state_of,
 )
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
+from matrix.record.model import PLATFORMS, Record
 from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.judge import CellVerdict
-from matrix.wording import (
-    of_line,
-    on_pythons,
-    or_missing,
-    pair_of,
-    shown_by,
-    state_words,
-    subject,
-    through,
-    too,
-    when,
-)
 
 __all__ = [
     "ANSWERS",

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matrix import search as module
-from matrix.bisection import BisectionError
+from matrix.attribution import bisect as module
+from matrix.attribution.bisect import UNCLEAR, Search, line_of, parse_range, search, standing
+from matrix.attribution.bisection import BisectionError
+from matrix.attribution.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation
 from matrix.catalog.cells import Cell
-from matrix.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation
 from matrix.report.attribution import search_lines
-from matrix.search import UNCLEAR, Search, line_of, parse_range, search, standing
 
 LINE = {
     cell.name: cell for cell in (Cell("3.11", f"2.{minor}.0", "0.20.0") for minor in range(9, 25))

@@ -1,4 +1,4 @@
-"""matrix.symptoms: what is attributed, and what a neighbour says of it."""
+"""matrix.attribution.symptoms: what is attributed, and what a neighbour says of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.catalog.cells import Cell
-from matrix.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
-from matrix.record.model import RUNGS, STARTS
-from matrix.rules.calibrate import DEFAULT_COUNTERS
-from matrix.symptoms import (
+from matrix.attribution.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
+from matrix.attribution.symptoms import (
     CHANGED,
     CLEAN,
     DOES,
@@ -30,6 +27,9 @@ from matrix.symptoms import (
     state_of,
     symptoms_between,
 )
+from matrix.catalog.cells import Cell
+from matrix.record.model import RUNGS, STARTS
+from matrix.rules.calibrate import DEFAULT_COUNTERS
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
 SAVED, TOTAL = "num_compiled_artifacts_saved", "aot_autograd.total"

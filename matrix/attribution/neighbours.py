@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from matrix.observations import Observation
-from matrix.symptoms import CLEAN, SHOWS
+from matrix.attribution.observations import Observation
+from matrix.attribution.symptoms import CLEAN, SHOWS
 
 __all__ = [
     "MACHINE",

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix import bisection as module
-from matrix.bisection import BAD, GOOD, SKIP, Bisection, BisectionError, bisect
+from matrix.attribution import bisection as module
+from matrix.attribution.bisection import BAD, GOOD, SKIP, Bisection, BisectionError, bisect
 
 NAMES = [f"2.{minor}" for minor in range(9, 9 + 60)]
 

@@ -1,4 +1,4 @@
-"""matrix.neighbours: a line of cells around one, and what else differs on it."""
+"""matrix.attribution.neighbours: a line of cells around one, and what else differs on it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matrix.attribution.neighbours import MACHINE, PACKAGES, TESTS, TORCH, Line, besides, walk
+from matrix.attribution.observations import RAN, Observation
+from matrix.attribution.symptoms import CLEAN, SHOWS, SILENT
 from matrix.catalog.cells import Cell
-from matrix.neighbours import MACHINE, PACKAGES, TESTS, TORCH, Line, besides, walk
-from matrix.observations import RAN, Observation
-from matrix.symptoms import CLEAN, SHOWS, SILENT
 
 GPU, SYSTEM = "the gpu's name", "the system"
 

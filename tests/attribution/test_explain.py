@@ -1,4 +1,4 @@
-"""matrix.wording: the evidence of an attribution as a sentence of a person's."""
+"""matrix.attribution.explain: the evidence of an attribution as a sentence of a person's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from matrix.catalog.cells import Cell
-from matrix.neighbours import MACHINE, PACKAGES, TESTS, TORCH, VLLM, FlagChange, Line
-from matrix.observations import FAILED, RAN, Key, Observation
-from matrix.symptoms import DRIFTS, FAILS, Symptom
-from matrix.wording import (
+from matrix.attribution.explain import (
     of_line,
     on_pythons,
     or_missing,
@@ -26,6 +22,10 @@ from matrix.wording import (
     too,
     when,
 )
+from matrix.attribution.neighbours import MACHINE, PACKAGES, TESTS, TORCH, VLLM, FlagChange, Line
+from matrix.attribution.observations import FAILED, RAN, Key, Observation
+from matrix.attribution.symptoms import DRIFTS, FAILS, Symptom
+from matrix.catalog.cells import Cell
 
 SAVED = "num_compiled_artifacts_saved"
 WARM = "warm", SAVED

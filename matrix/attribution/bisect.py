@@ -13,11 +13,19 @@ from dataclasses import dataclass, replace
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import minor_of
-from matrix.bisection import BAD, GOOD, SKIP, Bisection, BisectionError, bisect
+from matrix.attribution.bisection import BAD, GOOD, SKIP, Bisection, BisectionError, bisect
+from matrix.attribution.observations import (
+    FAILED,
+    NOTHING,
+    RAN,
+    WHOLE_RUN,
+    Observation,
+    newest_first,
+    own_runs,
+)
+from matrix.attribution.symptoms import CLEAN, FAILS, SHOWS, Symptom, state_of
+from matrix.attribution.symptoms import symptoms_between as between
 from matrix.catalog.cells import Cell
-from matrix.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation, newest_first, own_runs
-from matrix.symptoms import CLEAN, FAILS, SHOWS, Symptom, state_of
-from matrix.symptoms import symptoms_between as between
 
 __all__ = ["UNCLEAR", "Search", "line_of", "parse_range", "search", "standing"]
 

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix import observations as module
+from matrix.attribution import observations as module
+from matrix.attribution.observations import FAILED, NOTHING, RAN, Observation, Runs, own_runs
 from matrix.catalog.cells import Cell
-from matrix.observations import FAILED, NOTHING, RAN, Observation, Runs, own_runs
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
 ON, OFF = {"VLLM_X": True}, {"VLLM_X": False}

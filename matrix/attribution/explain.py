@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import listed
 from matrix._util.versions import minor_of, version
+from matrix.attribution.neighbours import MACHINE, TORCH, FlagChange, Line
+from matrix.attribution.observations import RAN, Observation
+from matrix.attribution.symptoms import DOES, FAILS, Symptom
 from matrix.catalog.cells import Cell
-from matrix.neighbours import MACHINE, TORCH, FlagChange, Line
-from matrix.observations import RAN, Observation
-from matrix.symptoms import DOES, FAILS, Symptom
 
 __all__ = [
     "of_line",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from matrix.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
+from matrix.attribution.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
 from matrix.record.model import RUNGS, STARTS
 from matrix.rules.calibrate import DEFAULT_COUNTERS
 

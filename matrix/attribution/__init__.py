@@ -1,0 +1,1 @@
+"""Whose change a failure or a difference is, and since when."""
