@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from matrix._util.text import plural
 from matrix.drifts import add_uncertain, compare_counters, differences, unexpected
 from matrix.findings import Findings
-from matrix.history import enough, shifted
 from matrix.oddities import differs
 from matrix.qualification import (
     FAILS_AS_BEFORE,
@@ -38,6 +37,7 @@ from matrix.replies import (
 )
 from matrix.rules.waivers import Finding
 from matrix.sides import Ran, hardware
+from matrix.store.summary import enough, shifted
 
 __all__ = ["alone", "compare"]
 

@@ -75,7 +75,7 @@ def qualify(
     """Hold the candidate against its baseline, the same for any order of the records.
 
     Of several records of a cell on a platform the newest that decides counts, as in the table, and
-    what started after `late` (`matrix.history.late_from`) as older than the rest. `asks` answers
+    what started after `late` (`matrix.store.summary.late_from`) as older than the rest. `asks` answers
     the first rungs; without it they are not known. `aside` is what was not read of many records.
     Raises QualifyError for a release that is unknown, or that is both candidate and baseline.
     """

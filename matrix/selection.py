@@ -1,7 +1,7 @@
 """Which of many records a qualification has to read, by their summaries alone.
 
 Pure. What is left out changes nothing that `matrix.qualify` says: of a cell on a platform with two
-releases the newest of each kind (`matrix.kinds`) is read. One of them decides, and what the others
+releases the newest of each kind (`matrix.store.fingerprint`) is read. One of them decides, and what the others
 show is not hidden by it (`matrix.sides`); the newest runs beside them tell its seconds. Of what
 stands for no release the newest of each cell is read.
 """
@@ -30,7 +30,7 @@ __all__ = ["Run", "select"]
 
 @dataclass(frozen=True)
 class Run:
-    """A record as far as its summary tells (`matrix.history.Summary`), and its path."""
+    """A record as far as its summary tells (`matrix.store.summary.Summary`), and its path."""
 
     path: str
     cell: str

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import rules
-from matrix.engines.history import History
-from matrix.engines.packing import pack
 from matrix.record.model import Case, Record, RunError, Rung, Start, to_json
 from matrix.report import markdown, table_json
+from matrix.store.packing import pack
+from matrix.store.query import History
 from matrix.verdict.table import tabulate
 
 CELLS = ("py311-torch210-vllm019", "py311-torch29-vllm016")

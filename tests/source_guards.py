@@ -52,8 +52,8 @@ def accepted(guard: Mapping[str, Any], version: int, digest: str) -> dict[str, A
 
 def current() -> dict[str, int]:
     """Return the versions of this checkout by name."""
-    from matrix.engines.summaries import SUMMARY_VERSION
     from matrix.record.startup_tests import STARTUP_TESTS_VERSION
+    from matrix.store.ingest import SUMMARY_VERSION
 
     return {
         "STARTUP_TESTS_VERSION": STARTUP_TESTS_VERSION,

@@ -20,7 +20,6 @@ from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.checks.lookup import Answer
 from matrix.commands import reading
-from matrix.history import shifted
 from matrix.qualification import (
     AS_BEFORE,
     EXPECTED,
@@ -43,6 +42,7 @@ from matrix.rules.expectations import Expectations, parse_expectations
 from matrix.rules.waivers import Waivers, parse_waivers
 from matrix.rungs import Asks
 from matrix.sides import Asked
+from matrix.store.summary import shifted
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "matrix" / "data" / "qualify.schema.json").read_text("utf-8"))

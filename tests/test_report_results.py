@@ -1,5 +1,5 @@
-from matrix.pruning import Stored
 from matrix.report.results import prune_lines
+from matrix.store.retention import Stored
 
 GONE = [Stored(str(at), "py311-torch210-vllm019", "cpu", "1", "2026", True) for at in range(2)]
 

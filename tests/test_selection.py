@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from made import RELEASES, Told, provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.engines.record_index import INDEX
-from matrix.history import summarise
 from matrix.qualification import Qualification
 from matrix.qualify import qualify
 from matrix.record.model import Case, Record, RunError, Start, read, write
@@ -26,6 +24,8 @@ from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Waivers
 from matrix.selection import Run, select
 from matrix.sides import MOST_RUNS, Aside, Asked
+from matrix.store.folder_index import INDEX
+from matrix.store.summary import summarise
 
 TODAY = date(2026, 11, 23)
 LATE = "2026-11-28T20:00:00Z"
@@ -213,7 +213,7 @@ def test_with_an_index_and_without_the_same_is_said(
         seen.append(path)
         return read(path)
 
-    monkeypatch.setattr("matrix.engines.places.read", counted)
+    monkeypatch.setattr("matrix.store.sources.read", counted)
     capsys.readouterr()
     assert cli.main(ask) == 1
     indexed = capsys.readouterr()

@@ -139,7 +139,7 @@ _ENOUGH = 2  # runs of each kind, before what tells them apart is more than chan
 
 
 class Judged(NamedTuple):
-    """A record and the verdict on it; `runs` of its kind (`matrix.kinds`) it stands for."""
+    """A record and the verdict on it; `runs` of its kind (`matrix.store.fingerprint`) it stands for."""
 
     record: Record
     verdict: CellVerdict
@@ -200,7 +200,7 @@ def attribute(
     `judged` are all records at hand, repeats too, or the newest of each kind and setting; `grid`
     tells which missing runs cannot work. `names` (of environments), `platform` and `case` ask for
     these alone; a case is named whole, or without its parameters. `changes` asks for what changed
-    as expected, too. What started after `late` comes from the future (`matrix.history.late_from`),
+    as expected, too. What started after `late` comes from the future (`matrix.store.summary.late_from`),
     and counts as the oldest.
     """
     known = _Known.of(judged, releases, grid, late)

@@ -16,9 +16,9 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.attribution.attribute import Attribution, Observation
-    from matrix.engines.history import Found
     from matrix.engines.reruns import Rerun
     from matrix.record.model import Record
+    from matrix.store.query import Found
 
 __all__ = ["add"]
 

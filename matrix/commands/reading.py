@@ -14,7 +14,7 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.attribution.attribute import Judged
-    from matrix.engines.history import Found
+    from matrix.store.query import Found
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Entry, Table
 
@@ -39,10 +39,10 @@ def read_all(
     MatrixError where there is no good record; with `empty` there may be none yet.
     """
     from matrix.catalog.releases import load_releases
-    from matrix.engines.history import newest_records
     from matrix.report.results import late_lines
     from matrix.rules.expectations import load_expectations
     from matrix.rules.platform_differences import load_explanations
+    from matrix.store.query import newest_records
     from matrix.verdict.table import tabulate
 
     folders = arguments.given_or_default(options.folders)
@@ -110,7 +110,7 @@ def today() -> date:
 
 def late_now() -> str:
     """The start after which a record comes from the future, by this machine's clock."""
-    from matrix.history import late_from
+    from matrix.store.summary import late_from
 
     return late_from(datetime.now(timezone.utc))
 

@@ -38,8 +38,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def show_record(options: argparse.Namespace) -> int:
     """What `matrix show` does. Returns the exit status."""
-    from matrix.engines.history import one_record
     from matrix.rules.expectations import load_expectations
+    from matrix.store.query import one_record
 
     expectations = load_expectations(options.expectations)
     record, name = one_record(options.record, say), reading.from_here(options.record)
@@ -48,9 +48,9 @@ def show_record(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from matrix.engines.history import one_record
     from matrix.rules.calibrate import calibrate
     from matrix.rules.expectations import load_expectations
+    from matrix.store.query import one_record
 
     expectations = load_expectations(options.expectations)
     record, name = one_record(options.record, say), reading.from_here(options.record)

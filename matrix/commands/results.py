@@ -18,7 +18,7 @@ from matrix.record.model import PLATFORMS
 from matrix.verdict.judge import VERDICTS
 
 if TYPE_CHECKING:
-    from matrix.engines.evidence import Evidence
+    from matrix.store.protected import Evidence
 
 __all__ = ["add"]
 
@@ -108,9 +108,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from matrix.engines.history import Asked, History
     from matrix.report.results import late_lines, listed_json, listed_lines
     from matrix.rules.expectations import load_expectations
+    from matrix.store.query import Asked, History
 
     expectations = load_expectations(options.expectations)
     asked = Asked(
@@ -130,7 +130,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _index(options: argparse.Namespace) -> int:
-    from matrix.engines.history import History
+    from matrix.store.query import History
 
     with History(_places(options.folders), say, index=True) as history:
         status, count = _tell(history.errors), history.count()
@@ -139,10 +139,10 @@ def _index(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from matrix.engines.history import one_record, times_of
-    from matrix.record_diff import differences
     from matrix.report.results import diff_json, diff_lines
     from matrix.rules.expectations import load_expectations
+    from matrix.store.diff import differences
+    from matrix.store.query import one_record, times_of
 
     expectations = load_expectations(options.expectations)
     names = options.before, options.after
@@ -161,8 +161,8 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from matrix.engines.history import History
-    from matrix.engines.packing import pack
+    from matrix.store.packing import pack
+    from matrix.store.query import History
 
     now = datetime.now(timezone.utc)
     before = "9999" if options.all else f"{now:%Y-%m-%dT00:00:00Z}"
@@ -191,8 +191,8 @@ def _pack(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from matrix.engines.exports import export
-    from matrix.engines.history import History
+    from matrix.store.export import export
+    from matrix.store.query import History
 
     with History(_places(options.folders), say) as history:
         status = _tell(history.errors)
@@ -202,11 +202,11 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from matrix.engines.history import History
-    from matrix.engines.packing import delete
-    from matrix.pruning import Policy, Stored, prunable
     from matrix.report.results import prune_lines
     from matrix.rules.expectations import load_expectations
+    from matrix.store.packing import delete
+    from matrix.store.query import History
+    from matrix.store.retention import Policy, Stored, prunable
 
     now = datetime.now(timezone.utc)
     before = None
@@ -250,10 +250,10 @@ def _prune(options: argparse.Namespace) -> int:
 
 def _named(expectations: Path | None) -> Evidence:
     """The records that an expectation, an explanation or a note names as its evidence."""
-    from matrix.engines.evidence import evidence_of
     from matrix.rules.expectations import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations
+    from matrix.store.protected import evidence_of
 
     evidence = [item for rule in load_expectations(expectations).rules for item in rule.records]
     evidence += [item for each in load_explanations().every for item in each.evidence]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from matrix.attribution.attribute import Attribution
-    from matrix.engines.history import Found
+    from matrix.store.query import Found
     from matrix.verdict.table import Table
 
 __all__ = ["add"]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matrix.catalog.releases import Releases
-from matrix.engines.history import History, by_index
-from matrix.engines.places import Place
 from matrix.errors import MatrixError
 from matrix.record.model import Record, read_many
 from matrix.selection import Run, select
 from matrix.sides import Aside, Asked
+from matrix.store.query import History, by_index
+from matrix.store.sources import Place
 
 __all__ = ["Read", "read"]
 

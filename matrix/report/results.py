@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matrix._util.text import aligned, clean, clip, plural, seconds
-from matrix.history import LEAST
+from matrix.store.summary import LEAST
 
 if TYPE_CHECKING:
-    from matrix.engines.history import Listed
-    from matrix.pruning import Stored
-    from matrix.record_diff import Diff
+    from matrix.store.diff import Diff
+    from matrix.store.query import Listed
+    from matrix.store.retention import Stored
 
 __all__ = ["diff_json", "diff_lines", "late_lines", "listed_json", "listed_lines", "prune_lines"]
 

@@ -48,7 +48,7 @@ def test_the_commands_that_read_many_records_do_without(
         seen.append(gc.isenabled())
         raise MatrixError("enough")
 
-    monkeypatch.setattr("matrix.engines.history.newest_records", read)
+    monkeypatch.setattr("matrix.store.query.newest_records", read)
     monkeypatch.setattr("matrix.engines.qualifying.read", read)
     assert main(command) == 2
     assert (seen, gc.isenabled()) == ([False], was_on)

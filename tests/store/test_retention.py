@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.history import HistoryError
-from matrix.pruning import Policy, Stored, prunable
+from matrix.store.retention import Policy, Stored, prunable
+from matrix.store.summary import HistoryError
 
 days = st.integers(1, 9).map(lambda day: f"2026-11-0{day}T00:00:00Z")
 stored_lists = st.lists(

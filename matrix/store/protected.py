@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from matrix._util.paths import CHECKOUT
-from matrix.engines import summaries
+from matrix.store import ingest as summaries
 
 __all__ = ["Evidence", "evidence_of"]
 

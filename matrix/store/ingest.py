@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from matrix._util.paths import DATA
-from matrix.history import Summary, SummaryCase, summarise
 from matrix.record.model import Record, RecordError, parse, read, validate
+from matrix.store.summary import Summary, SummaryCase, summarise
 
 __all__ = ["ROW", "SUMMARY", "SUMMARY_VERSION", "of_file", "of_text", "stamp", "write_rows"]
 
@@ -38,7 +38,7 @@ SUMMARY = {
         'STRUCT("case" VARCHAR, outcome VARCHAR, signature VARCHAR, cold DOUBLE, warm DOUBLE)[]'
     ),
 }
-"""The columns of `matrix.history.Summary` and their types in DuckDB."""
+"""The columns of `matrix.store.summary.Summary` and their types in DuckDB."""
 ROW = {
     "stamp": "VARCHAR",
     "file": "VARCHAR",

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from histories import CELLS, make, nights
-from matrix.history import times
 from matrix.record.model import Record
-from matrix.record_diff import differences
 from matrix.report.results import diff_lines
+from matrix.store.diff import differences
+from matrix.store.summary import times
 from rules import ANY_CASE
 
 BEFORE = nights(4)[-1]

@@ -4,11 +4,11 @@ import duckdb
 import pytest
 
 from histories import CELLS, failed, fill, make, pack_all, passed, silent
-from matrix.engines import exports
-from matrix.engines.exports import export
-from matrix.engines.history import History
-from matrix.history import HistoryError
 from matrix.record.model import write
+from matrix.store import export as exports
+from matrix.store.export import export
+from matrix.store.query import History
+from matrix.store.summary import HistoryError
 
 
 def test_an_export_has_every_start_and_counter(tmp_path: Path) -> None:

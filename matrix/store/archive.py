@@ -1,16 +1,16 @@
 """Archives of records: whole records by day in Parquet, as they are read.
 
 An archive (`*.records.parquet`) holds each record as the very text of its file, with its row
-(`matrix.engines.rows`) beside it.
+(`matrix.store.database`) beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matrix.engines import summaries
-from matrix.engines.rows import COLUMNS, Rows, failure, literal, mark
-from matrix.history import HistoryError
+from matrix.store import ingest as summaries
+from matrix.store.database import COLUMNS, Rows, failure, literal, mark
+from matrix.store.summary import HistoryError
 
 __all__ = ["PACK", "load", "texts"]
 

@@ -6,9 +6,9 @@ import pytest
 
 from histories import silent
 from matrix.cli import main
-from matrix.engines.history import History
-from matrix.engines.rows import Rows
-from matrix.history import HistoryError
+from matrix.store.database import Rows
+from matrix.store.query import History
+from matrix.store.summary import HistoryError
 
 
 @pytest.mark.parametrize("scheme", ["gs", "https", "hf", "azure", "file"])

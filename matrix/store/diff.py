@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from matrix.history import Times, beyond_noise
 from matrix.record.model import STARTS, Case, Record
 from matrix.rules.expectations import Expectations
+from matrix.store.summary import Times, beyond_noise
 from matrix.verdict.judge import CellVerdict, judge
 
 __all__ = ["ASPECTS", "Change", "Diff", "differences"]
@@ -64,7 +64,7 @@ def differences(
     """What differs from `before` to `after`.
 
     Seconds are notable only where they lie beyond the noise of the `times` of the cell of `before`
-    up to it (`matrix.history.beyond_noise`), and both are of that cell on that platform, with as
+    up to it (`matrix.store.summary.beyond_noise`), and both are of that cell on that platform, with as
     many cases side by side; two records alone tell no noise.
     """
     verdicts = judge(before, expectations), judge(after, expectations)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from matrix.engines.archives import PACK, load
-from matrix.engines.rows import Rows, failure, one_line
-from matrix.history import HistoryError
 from matrix.record.model import RecordError
+from matrix.store.archive import PACK, load
+from matrix.store.database import Rows, failure, one_line
+from matrix.store.summary import HistoryError
 
 __all__ = ["load_store", "loose_text"]
 

@@ -1,6 +1,6 @@
 """Questions to many records: what the table needs of them, lists, verdicts and times.
 
-Nothing is asked of a record itself that its row (`matrix.engines.rows`) can tell.
+Nothing is asked of a record itself that its row (`matrix.store.database`) can tell.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from matrix.engines.archives import PACK
-from matrix.engines.places import Place, add, needs_duckdb, pays, records_of
-from matrix.engines.rows import Progress, Rows, duckdb, failure, one_line
 from matrix.errors import MatrixError
-from matrix.history import HistoryError, Times, times
 from matrix.record.model import Record, RecordError, read, read_many
 from matrix.rules.expectations import Expectations
+from matrix.store.archive import PACK
+from matrix.store.database import Progress, Rows, duckdb, failure, one_line
+from matrix.store.sources import Place, add, needs_duckdb, pays, records_of
+from matrix.store.summary import HistoryError, Times, times
 from matrix.verdict.judge import DRIFT, INCOMPATIBLE, judge
 from matrix.verdict.plan import parse_specifier
 
@@ -46,7 +46,7 @@ class Found:
 
     `late` has what comes from the future: the path and when it says that it started. `times` are
     those of all records, also of older ones. `runs` has those that have a say in an attribution,
-    each with how many runs of its kind (`matrix.kinds`) and setting it stands for.
+    each with how many runs of its kind (`matrix.store.fingerprint`) and setting it stands for.
     """
 
     records: list[tuple[Path, Record]]
@@ -214,7 +214,7 @@ class History:
     def newest(self, late: str | None, repeats: int | None = 0) -> Found:
         """As `newest_records`.
 
-        Of each cell on each platform: the newest record that settles it (`matrix.history.settles`),
+        Of each cell on each platform: the newest record that settles it (`matrix.store.summary.settles`),
         and of what came after it the newest of each kind that has one verdict.
         """
         say = self._speaking(late, repeats)
@@ -383,7 +383,7 @@ class History:
     def times(
         self, late: str | None = None, *, most: int = 60, cell: tuple[str, str] | None = None
     ) -> Times:
-        """The newest `most` times of each start of each case, as `matrix.history.times` has them.
+        """The newest `most` times of each start of each case, as `matrix.store.summary.times` has them.
 
         `late` as there. `cell`: of one cell on one platform alone.
         """
@@ -456,7 +456,7 @@ class History:
         """Every good record file, by path, without reading it.
 
         Its path, cell, platform, start, torch, vLLM, error, how many cases ran side by side, its
-        kind (`matrix.kinds`), and whether it has a case.
+        kind (`matrix.store.fingerprint`), and whether it has a case.
         """
         found: list[_Run] = self.rows.execute(
             "SELECT path, cell, platform, started, torch, vllm, error, jobs, kind, len(cases) > 0"

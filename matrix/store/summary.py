@@ -14,11 +14,11 @@ from statistics import median
 
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
-from matrix.kinds import digest, judged, kind, setting
 from matrix.record.model import STARTS, Record, whole
 from matrix.record.signatures import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
+from matrix.store.fingerprint import digest, judged, kind, setting
 from matrix.verdict.judge import INCOMPATIBLE, judge
 
 __all__ = [
@@ -90,7 +90,7 @@ class Summary:
     not know them. `content` is the SHA-256 of all that the record says, whatever the file's name
     and layout; `judged` of the part that a verdict depends on, so that two records that are equal
     in it have the same verdict by any expectations. `kind` and `setting` are those of
-    `matrix.kinds`.
+    `matrix.store.fingerprint`.
     """
 
     cell: str

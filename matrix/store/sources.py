@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from matrix.engines.archives import PACK, load, texts
-from matrix.engines.record_index import INDEX, follow, prefix
-from matrix.engines.rows import Rows
-from matrix.engines.stores import load_store, loose_text
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError, parse, read
+from matrix.store.archive import PACK, load, texts
+from matrix.store.database import Rows
+from matrix.store.folder_index import INDEX, follow, prefix
+from matrix.store.s3 import load_store, loose_text
 
 __all__ = ["LARGE", "Held", "Place", "add", "needs_duckdb", "pays", "records_of"]
 

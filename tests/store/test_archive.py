@@ -18,13 +18,13 @@ from histories import (
     some_records,
     told,
 )
-from matrix.engines import summaries
-from matrix.engines.archives import PACK
-from matrix.engines.history import History
-from matrix.engines.packing import delete, pack
-from matrix.engines.rows import literal
-from matrix.pruning import Policy, Stored, prunable
 from matrix.record.model import Record, write
+from matrix.store import ingest as summaries
+from matrix.store.archive import PACK
+from matrix.store.database import literal
+from matrix.store.packing import delete, pack
+from matrix.store.query import History
+from matrix.store.retention import Policy, Stored, prunable
 
 
 @quick

@@ -5,14 +5,14 @@ import duckdb
 import pytest
 
 from histories import CELLS, fill, make, never, nights, pack_all, silent
-from matrix.engines import packing
-from matrix.engines.archives import PACK
-from matrix.engines.history import History
-from matrix.engines.locks import LOCK
-from matrix.engines.packing import delete, pack
-from matrix.engines.rows import literal
-from matrix.history import HistoryError
 from matrix.record.model import read, to_json, write
+from matrix.store import packing
+from matrix.store.archive import PACK
+from matrix.store.database import literal
+from matrix.store.lock import LOCK
+from matrix.store.packing import delete, pack
+from matrix.store.query import History
+from matrix.store.summary import HistoryError
 
 
 def packed_names(folder: Path) -> list[str]:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histories import CELLS, LATE, failed, make, nights, some_records
-from matrix import history
-from matrix.history import (
+from matrix.record.model import Record, read
+from matrix.rules.expectations import load_expectations, parse_expectations
+from matrix.store import summary as history
+from matrix.store.summary import (
     FLOOR_SECONDS,
     FLOOR_SHARE,
     beyond_noise,
@@ -19,13 +21,11 @@ from matrix.history import (
     summarise,
     times,
 )
-from matrix.record.model import Record, read
-from matrix.rules.expectations import load_expectations, parse_expectations
 from matrix.verdict.judge import INCOMPATIBLE, judge
 from matrix.verdict.table import tabulate
 from rules import ANY_CASE
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_examples_hold() -> None:

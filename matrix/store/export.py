@@ -7,11 +7,11 @@ import json
 import os
 from pathlib import Path
 
-from matrix.engines.archives import PACK
-from matrix.engines.rows import Rows, literal
-from matrix.engines.summaries import SUMMARY
-from matrix.history import HistoryError
 from matrix.record.model import STARTS
+from matrix.store.archive import PACK
+from matrix.store.database import Rows, literal
+from matrix.store.ingest import SUMMARY
+from matrix.store.summary import HistoryError
 
 __all__ = ["export"]
 

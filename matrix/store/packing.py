@@ -1,7 +1,7 @@
 """Archives of records written: what is packed, and what is deleted, of files and archives alike.
 
 No record is lost, whoever else works in the folder: its archives are written by one process at a
-time (`matrix.engines.locks`), and made from what they hold then and not from what was read before;
+time (`matrix.store.lock`), and made from what they hold then and not from what was read before;
 what is written is read back and on the disk before it takes its name; and no file is deleted that
 is not the one that was read.
 """
@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matrix.engines import summaries
-from matrix.engines.archives import PACK, load
-from matrix.engines.locks import alone
-from matrix.engines.rows import COLUMNS, Mark, Rows, failure, literal, mark, one_line
-from matrix.history import HistoryError
+from matrix.store import ingest as summaries
+from matrix.store.archive import PACK, load
+from matrix.store.database import COLUMNS, Mark, Rows, failure, literal, mark, one_line
+from matrix.store.lock import alone
+from matrix.store.summary import HistoryError
 
 __all__ = ["Packed", "delete", "pack"]
 

@@ -10,13 +10,14 @@ import duckdb
 import pytest
 
 from histories import CELLS, LATE, fill, indexed, make, nights, silent, told
-from matrix.engines import rows, summaries
-from matrix.engines.history import History
-from matrix.engines.record_index import INDEX
-from matrix.engines.rows import literal
 from matrix.record.model import read_many, write
+from matrix.store import database as rows
+from matrix.store import ingest as summaries
+from matrix.store.database import literal
+from matrix.store.folder_index import INDEX
+from matrix.store.query import History
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_an_index_follows_its_folder(tmp_path: Path) -> None:
@@ -156,8 +157,8 @@ def test_what_was_read_before_a_kill_is_not_read_again(
     killed = """
 import os, signal, sys
 from pathlib import Path
-from matrix.engines import rows
-from matrix.engines.history import History
+from matrix.store import database as rows
+from matrix.store.query import History
 write, rows._CHUNK, rows._SAVE_SECONDS = rows.write_rows, 2, 0.0
 def once(files, out):
     if (Path(sys.argv[1]) / ".matrix-index.parquet").exists():

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from histories import CELLS, make
-from matrix.engines import summaries
-from matrix.engines.evidence import evidence_of
 from matrix.record.model import write
+from matrix.store import ingest as summaries
+from matrix.store.protected import evidence_of
 
 NAME = f"results/cpu/{CELLS[0]}.json"
 

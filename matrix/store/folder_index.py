@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matrix.engines import summaries
-from matrix.engines.rows import COLUMNS, Rows, failure, literal
+from matrix.store import ingest as summaries
+from matrix.store.database import COLUMNS, Rows, failure, literal
 
 __all__ = ["INDEX", "follow", "prefix"]
 

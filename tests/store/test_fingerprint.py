@@ -1,4 +1,4 @@
-"""matrix.kinds: of runs that tell the same one is read, and the same is said of all."""
+"""matrix.store.fingerprint: of runs that tell the same one is read, and the same is said of all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from made import provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.commands import reading, table
-from matrix.engines.record_index import INDEX
-from matrix.history import summarise
-from matrix.kinds import kind, setting
 from matrix.record.model import Case, Record, RunError, Rung, Start, to_json, write
+from matrix.store.fingerprint import kind, setting
+from matrix.store.folder_index import INDEX
+from matrix.store.summary import summarise
 from matrix.verdict.grid import Grid
 
 FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
@@ -159,7 +159,7 @@ def test_with_an_index_and_without_the_same_is_said(
 
 def test_of_runs_that_tell_the_same_the_newest_is_read(tmp_path: Path) -> None:
     """It stands for all of them, and for no run of another setting or kind."""
-    from matrix.engines.history import newest_records
+    from matrix.store.query import newest_records
 
     nights = [run(day=f"2026-10-{day:02}", total=60.0 + day) for day in range(1, 29)]
     others = [run(cpu="Xeon"), run(fails="KeyError: x"), run(fails="KeyError: x", day="2026-10-02")]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from matrix.engines.scratch import Scratch
+from matrix.store.scratch import Scratch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal
-from matrix.engines.scratch import Scratch
+from matrix.store.scratch import Scratch
 scratch = Scratch()
 (scratch.path / "rows.jsonl").touch()
 os.kill(os.getpid(), signal.SIGKILL)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from histories import CELLS, fill, make, silent
-from matrix.engines.history import History
-from matrix.engines.record_index import INDEX
 from matrix.record.model import read_many
+from matrix.store.folder_index import INDEX
+from matrix.store.query import History
 
 
 def test_overlapping_places_count_once(tmp_path: Path) -> None:

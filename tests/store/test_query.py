@@ -27,18 +27,18 @@ from histories import (
     told,
 )
 from matrix import cli
-from matrix.engines import history as engine
-from matrix.engines import rows
-from matrix.engines.archives import PACK
-from matrix.engines.history import Asked, History, newest_records, times_of
-from matrix.engines.record_index import INDEX
-from matrix.history import HistoryError, times
 from matrix.record.model import Record, read_many, to_json, write
 from matrix.rules.notes import Note
+from matrix.store import database as rows
+from matrix.store import query as engine
+from matrix.store.archive import PACK
+from matrix.store.folder_index import INDEX
+from matrix.store.query import Asked, History, newest_records, times_of
+from matrix.store.summary import HistoryError, times
 from matrix.verdict.judge import VERDICTS, judge
 from rules import ANY_CASE
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @quick

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from matrix.history import HistoryError
+from matrix.store.summary import HistoryError
 
 __all__ = ["Policy", "Stored", "prunable"]
 
@@ -36,7 +36,7 @@ class Policy:
 class Stored:
     """A record as it is stored: `key` names it, `age` sorts as its start does (oldest first).
 
-    `shown`: the table shows it, or could; `failed`: it is the newest of its kind (`matrix.kinds`),
+    `shown`: the table shows it, or could; `failed`: it is the newest of its kind (`matrix.store.fingerprint`),
     and fails or drifts; `named`: an expectation, explanation or note names it.
     """
 

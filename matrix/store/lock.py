@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from matrix.history import HistoryError
+from matrix.store.summary import HistoryError
 
 __all__ = ["LOCK", "alone"]
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from matrix._util.process import die_with_parent
-from matrix.engines.scratch import Scratch
-from matrix.engines.summaries import ROW, of_text, write_rows
 from matrix.errors import MatrixError
-from matrix.history import HistoryError
+from matrix.store.ingest import ROW, of_text, write_rows
+from matrix.store.scratch import Scratch
+from matrix.store.summary import HistoryError
 
 __all__ = [
     "COLUMNS",
@@ -55,7 +55,7 @@ _SAVE_SECONDS = 30.0
 class Rows:
     """A table `rows`: of each record file and each record in an archive its row.
 
-    Its columns are those of `matrix.engines.summaries.ROW`, `path`, and `source`: the archive, or
+    Its columns are those of `matrix.store.ingest.ROW`, `path`, and `source`: the archive, or
     the address, that the record is in, or NULL for a file of its own. `errors` has what is wrong
     with whole places, `stale` the archives that another release of the matrix wrote, `marks` what
     marked each archive when it was read.

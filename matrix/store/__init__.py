@@ -1,0 +1,1 @@
+"""Many records: index, archives, object stores, retention, difference, export."""
