@@ -7,9 +7,9 @@ from typing import Any
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
 from matrix.checks.lookup import Answer
+from matrix.qualify.sides import Ran, versions
 from matrix.record.model import Case, Record, Start
 from matrix.rules.expectations import Expectations, parse_expectations
-from matrix.sides import Ran, versions
 from matrix.verdict.judge import judge
 from matrix.verdict.table import Entry
 

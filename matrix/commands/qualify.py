@@ -66,13 +66,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _qualify(options: argparse.Namespace) -> int:
     from matrix.catalog.releases import load_releases
     from matrix.checks.lookup import load_answers
-    from matrix.engines.qualifying import read
-    from matrix.qualify import QualifyError, qualify
+    from matrix.qualify.engine import QualifyError, qualify
+    from matrix.qualify.qualifying import read
+    from matrix.qualify.sides import Asked
     from matrix.record.model import PLATFORMS
     from matrix.report import qualify as report
     from matrix.rules.expectations import load_expectations
     from matrix.rules.waivers import load_waivers
-    from matrix.sides import Asked
     from matrix.verdict.plan import parse_specifier
 
     project = "torch" if options.torch is not None else "vllm"
@@ -125,7 +125,7 @@ def _version(text: str, option: str) -> str:
     """A release as it was named, without a local part such as +cu128."""
     from packaging.version import InvalidVersion, Version
 
-    from matrix.qualify import QualifyError
+    from matrix.qualify.engine import QualifyError
 
     try:
         return Version(text).public

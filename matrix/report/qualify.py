@@ -23,7 +23,7 @@ from matrix._util.text import (
     spans,
     tabular,
 )
-from matrix.qualification import (
+from matrix.qualify.model import (
     AS_BEFORE,
     EXPECTED,
     EXPECTED_AGAIN,
@@ -45,10 +45,10 @@ from matrix.qualification import (
     Qualification,
     Unknown,
 )
+from matrix.qualify.sides import Ran
+from matrix.qualify.static_checks import CANNOT_ASK, Rungs, Standing
 from matrix.record.model import STARTS
 from matrix.rules.waivers import Place, Waiver
-from matrix.rungs import CANNOT_ASK, Rungs, Standing
-from matrix.sides import Ran
 
 __all__ = ["QUALIFY_SCHEMA", "lines", "page", "render"]
 

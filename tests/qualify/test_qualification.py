@@ -1,4 +1,4 @@
-"""matrix.qualification: the verdict that findings make."""
+"""matrix.qualify.model: the verdict that findings make."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made import make, ran
-from matrix.qualification import (
+from matrix.qualify.model import (
     AS_BEFORE,
     EXPECTED,
     EXPECTED_AGAIN,
@@ -34,9 +34,9 @@ from matrix.qualification import (
     Qualification,
     Unknown,
 )
+from matrix.qualify.sides import Asked
 from matrix.record.model import PLATFORMS
 from matrix.rules.waivers import Place, Waiver
-from matrix.sides import Asked
 
 PLACE = Place("py311-torch212-vllm020", "cpu", "2.12.1", "0.20.2")
 KNOWN, OLD = (

@@ -1,4 +1,4 @@
-"""matrix.rungs: two releases on the rungs that need no run."""
+"""matrix.qualify.static_checks: two releases on the rungs that need no run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from made import NO, NO_RULES, RELEASES, YES, Answers, Told, make, passed
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
-from matrix.record.model import RunError
-from matrix.rungs import (
+from matrix.qualify.sides import Asked, Side, side, versions
+from matrix.qualify.static_checks import (
     CANNOT_ASK,
     FAILS_TOO,
     LOST,
@@ -28,7 +28,7 @@ from matrix.rungs import (
     rungs,
     why_not_asked,
 )
-from matrix.sides import Asked, Side, side, versions
+from matrix.record.model import RunError
 from matrix.verdict.ladder import Climb, climb
 
 PIN = Declared(True, False, True)

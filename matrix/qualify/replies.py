@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from matrix.qualify.sides import Ran
 from matrix.record.model import STARTS, Case, Record
 from matrix.record.signatures import signature
-from matrix.sides import Ran
 from matrix.verdict.judge import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
 
 __all__ = [

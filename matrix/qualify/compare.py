@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from matrix._util.text import plural
-from matrix.drifts import add_uncertain, compare_counters, differences, unexpected
-from matrix.findings import Findings
-from matrix.oddities import differs
-from matrix.qualification import (
+from matrix.qualify.caveats import differs
+from matrix.qualify.drifts import add_uncertain, compare_counters, differences, unexpected
+from matrix.qualify.findings import Findings
+from matrix.qualify.model import (
     FAILS_AS_BEFORE,
     FAILS_OTHERWISE,
     REGRESSION,
@@ -19,10 +19,7 @@ from matrix.qualification import (
     Time,
     Unknown,
 )
-from matrix.record.model import STARTS, Record
-from matrix.record.signatures import signature
-from matrix.record.startup_tests import load_startup_tests
-from matrix.replies import (
+from matrix.qualify.replies import (
     FAILED,
     NOT_APPLICABLE,
     PASSED,
@@ -35,8 +32,11 @@ from matrix.replies import (
     said,
     whole_reply,
 )
+from matrix.qualify.sides import Ran, hardware
+from matrix.record.model import STARTS, Record
+from matrix.record.signatures import signature
+from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
-from matrix.sides import Ran, hardware
 from matrix.store.summary import enough, shifted
 
 __all__ = ["alone", "compare"]

@@ -15,10 +15,10 @@ from matrix._util.text import plural
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases import Releases
-from matrix.qualification import PROJECTS
+from matrix.qualify.model import PROJECTS
+from matrix.qualify.sides import Asked, Ran, Side, Told, named, oldest_first, same_release
 from matrix.record.model import Record, to_json
 from matrix.record.startup_tests import load_startup_tests
-from matrix.sides import Asked, Ran, Side, Told, named, oldest_first, same_release
 
 __all__ = ["differs", "notes", "other_names"]
 
@@ -35,7 +35,7 @@ def notes(
     """What is odd about the question, and about each record that stands for a side.
 
     `every` are the records that were read, `held` the platform, torch and vLLM of those and of all
-    others, `aside` how many of a cell were not read, and `late` as for `matrix.qualify.qualify`.
+    others, `aside` how many of a cell were not read, and `late` as for `matrix.qualify.engine.qualify`.
     """
     name = PROJECTS[asked.project]
     if Version(asked.baseline) > Version(asked.candidate):

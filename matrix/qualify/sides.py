@@ -86,7 +86,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Aside:
-    """The records that nobody read, for they decide nothing (`matrix.selection`).
+    """The records that nobody read, for they decide nothing (`matrix.qualify.load`).
 
     `releases` has the platform, torch and vLLM of all records, read or not; `counts` how many were
     left out of a cell, on a platform, with a torch and a vLLM.

@@ -1,8 +1,8 @@
 """Which of many records a qualification has to read, by their summaries alone.
 
-Pure. What is left out changes nothing that `matrix.qualify` says: of a cell on a platform with two
+Pure. What is left out changes nothing that `matrix.qualify.engine` says: of a cell on a platform with two
 releases the newest of each kind (`matrix.store.fingerprint`) is read. One of them decides, and what the others
-show is not hidden by it (`matrix.sides`); the newest runs beside them tell its seconds. Of what
+show is not hidden by it (`matrix.qualify.sides`); the newest runs beside them tell its seconds. Of what
 stands for no release the newest of each cell is read.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from matrix.catalog.cells import factors
 from matrix.catalog.releases import Releases
-from matrix.sides import (
+from matrix.qualify.sides import (
     MOST_RUNS,
     WRONG_CELL,
     Aside,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
+from matrix.qualify.sides import Asked, Ran
+from matrix.qualify.static_checks import Rungs
 from matrix.record.model import PLATFORMS
 from matrix.rules.waivers import Place, Waiver
-from matrix.rungs import Rungs
-from matrix.sides import Asked, Ran
 
 __all__ = [
     "AS_BEFORE",

@@ -1,4 +1,4 @@
-"""matrix.sides: which records stand for a release, cell by cell."""
+"""matrix.qualify.sides: which records stand for a release, cell by cell."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from made import NO_RULES, RELEASES, Told, failed, make, passed, ran
-from matrix.record.model import Record, RunError, Rung
-from matrix.sides import (
+from matrix.qualify.sides import (
     MOST_RUNS,
     Asked,
     Ran,
@@ -35,6 +34,7 @@ from matrix.sides import (
     versions,
     versions_of,
 )
+from matrix.record.model import Record, RunError, Rung
 
 OLD, NEXT = "2.11.0", "2.12.1"
 NAME = "py311-torch212-vllm020"

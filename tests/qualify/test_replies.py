@@ -1,4 +1,4 @@
-"""matrix.replies: what one run says of each case, and of itself as a whole."""
+"""matrix.qualify.replies: what one run says of each case, and of itself as a whole."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 
 from made import NO_RULES, ONE_RULE, Told, failed, make, passed
 from made import ran as ran_of
-from matrix.record.model import Case, RunError, Rung
-from matrix.replies import (
+from matrix.qualify.replies import (
     FAILED,
     NOT_APPLICABLE,
     PASSED,
@@ -23,8 +22,9 @@ from matrix.replies import (
     said,
     whole_reply,
 )
+from matrix.qualify.sides import Ran
+from matrix.record.model import Case, RunError, Rung
 from matrix.rules.expectations import Expectations
-from matrix.sides import Ran
 
 NOT_IMPORTED = RunError("imports", "ImportError: undefined symbol: f")
 

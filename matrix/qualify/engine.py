@@ -8,7 +8,7 @@ other release, case by case. A candidate qualifies by answers alone, never by th
   that did not change where the candidate's expectation wanted it to; but what no expectation may
   name (not among COUNTERS: how often a pattern matched) is told and not judged;
 - a waiver takes a failure or a drift out of the verdict, and stays to be seen;
-- where the first rungs (`matrix.rungs`) say that a cell of the candidate cannot work, and the
+- where the first rungs (`matrix.qualify.static_checks`) say that a cell of the candidate cannot work, and the
   baseline's could, that fails too, without a run; but what cannot be asked with the wheels that
   there are is nobody's failure, and no answer. That they pass is never an answer;
 - what the candidate alone ran is held to no baseline: it fails where it drifts from its own
@@ -29,17 +29,13 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from matrix import oddities
 from matrix.catalog.releases import Releases
-from matrix.counterparts import Counterparts
 from matrix.errors import MatrixError
-from matrix.findings import Findings
-from matrix.qualification import PROJECTS, Qualification
-from matrix.record.model import Record
-from matrix.rules.expectations import Expectations
-from matrix.rules.waivers import Waivers
-from matrix.rungs import Asks, FirstRungs, rungs
-from matrix.sides import (
+from matrix.qualify import caveats as oddities
+from matrix.qualify.findings import Findings
+from matrix.qualify.model import PROJECTS, Qualification
+from matrix.qualify.pairing import Counterparts
+from matrix.qualify.sides import (
     Aside,
     Asked,
     is_asked,
@@ -52,6 +48,10 @@ from matrix.sides import (
     unsaid,
     versions,
 )
+from matrix.qualify.static_checks import Asks, FirstRungs, rungs
+from matrix.record.model import Record
+from matrix.rules.expectations import Expectations
+from matrix.rules.waivers import Waivers
 
 __all__ = ["QualifyError", "qualify"]
 

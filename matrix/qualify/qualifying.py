@@ -8,9 +8,9 @@ from pathlib import Path
 
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
+from matrix.qualify.load import Run, select
+from matrix.qualify.sides import Aside, Asked
 from matrix.record.model import Record, read_many
-from matrix.selection import Run, select
-from matrix.sides import Aside, Asked
 from matrix.store.query import History, by_index
 from matrix.store.sources import Place
 

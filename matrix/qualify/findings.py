@@ -11,10 +11,10 @@ from packaging.version import Version
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import factors
 from matrix.catalog.releases import Releases
-from matrix.qualification import Drift, Failure, Flag, Match, Qualification, Time, Unknown
+from matrix.qualify.model import Drift, Failure, Flag, Match, Qualification, Time, Unknown
+from matrix.qualify.sides import Asked, Ran
+from matrix.qualify.static_checks import Rungs
 from matrix.rules.waivers import Finding, Waiver, Waivers
-from matrix.rungs import Rungs
-from matrix.sides import Asked, Ran
 
 __all__ = ["Findings", "Waived"]
 

@@ -1,4 +1,4 @@
-"""matrix.selection: what is left out of many records changes nothing that is told of a release."""
+"""matrix.qualify.load: what is left out of many records changes nothing that is told of a release."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from made import RELEASES, Told, provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.qualification import Qualification
-from matrix.qualify import qualify
+from matrix.qualify.engine import qualify
+from matrix.qualify.load import Run, select
+from matrix.qualify.model import Qualification
+from matrix.qualify.sides import MOST_RUNS, Aside, Asked
 from matrix.record.model import Case, Record, RunError, Start, read, write
 from matrix.report import qualify as report
 from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Waivers
-from matrix.selection import Run, select
-from matrix.sides import MOST_RUNS, Aside, Asked
 from matrix.store.folder_index import INDEX
 from matrix.store.summary import summarise
 

@@ -23,8 +23,8 @@ from packaging.version import Version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
+from matrix.qualify.sides import Asked, Side, named
 from matrix.record.model import RUNGS
-from matrix.sides import Asked, Side, named
 from matrix.verdict.grid import Grid, Seen, survey
 from matrix.verdict.ladder import CHEAP, PASSED, UNKNOWN, Climb, Step, ran
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from matrix.findings import Findings, Waived
-from matrix.qualification import (
+from matrix.qualify.findings import Findings, Waived
+from matrix.qualify.model import (
     AS_BEFORE,
     EXPECTED,
     EXPECTED_AGAIN,
@@ -16,11 +16,11 @@ from matrix.qualification import (
     UNEXPECTED,
     Drift,
 )
+from matrix.qualify.replies import PASSED, Reply
+from matrix.qualify.sides import Ran
 from matrix.record.model import STARTS
-from matrix.replies import PASSED, Reply
 from matrix.rules.expectations import COUNTERS
 from matrix.rules.waivers import Finding
-from matrix.sides import Ran
 
 __all__ = ["Count", "add_uncertain", "compare_counters", "differences", "unexpected"]
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from matrix import comparison
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import Cell, CellError
-from matrix.findings import Findings
-from matrix.qualification import FAILS_OTHERWISE, PROJECTS, REGRESSION, Failure, Unknown
+from matrix.qualify import compare as comparison
+from matrix.qualify.findings import Findings
+from matrix.qualify.model import FAILS_OTHERWISE, PROJECTS, REGRESSION, Failure, Unknown
+from matrix.qualify.replies import FAILED, PASSED, broken, reply
+from matrix.qualify.sides import Asked, Ran, Side, Unsaid, newest, oldest_first, patch
+from matrix.qualify.static_checks import (
+    CANNOT_ASK,
+    LOST,
+    FirstRungs,
+    change,
+    failing,
+    why_not_asked,
+)
 from matrix.record.signatures import signature
-from matrix.replies import FAILED, PASSED, broken, reply
 from matrix.rules.waivers import Finding, Place
-from matrix.rungs import CANNOT_ASK, LOST, FirstRungs, change, failing, why_not_asked
-from matrix.sides import Asked, Ran, Side, Unsaid, newest, oldest_first, patch
 from matrix.verdict.ladder import Climb
 
 __all__ = ["Counterparts"]
