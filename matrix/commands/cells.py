@@ -197,7 +197,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     if options.bundle is not None:
-        from matrix import offline
+        from matrix.bundle import run as offline
 
         return offline.main(options.given[1:])
     if options.work is not None:
@@ -230,10 +230,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _bundle(options: argparse.Namespace) -> int:
-    from matrix import bundle
+    from matrix.bundle import plan as bundle
+    from matrix.bundle.build import Wanted, make_bundle, refresh_bundle
     from matrix.catalog.releases import load_releases
     from matrix.checks.resolution.lock import Target
-    from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
 
     if options.refresh:
         refresh_bundle(options.out)

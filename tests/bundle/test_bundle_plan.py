@@ -1,4 +1,4 @@
-"""matrix.bundle: what a bundle is planned from."""
+"""matrix.bundle.plan: what a bundle is planned from."""
 
 import json
 from importlib import resources
@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix import bundle
-from matrix.bundle import BundlePlanError, Have
+from matrix.bundle import plan as bundle
+from matrix.bundle.plan import BundlePlanError, Have
+from matrix.bundle.run import BundleCell, Item, Package
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
-from matrix.offline import BundleCell, Item, Package
 
 LOCK = """\
 torch==2.11.0 \\

@@ -19,21 +19,22 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from matrix import bundle, offline
 from matrix._util.files import digest_of, write_text
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
-from matrix.bundle import BundlePlanError, Have
+from matrix.bundle import plan as bundle
+from matrix.bundle import run as offline
+from matrix.bundle.fatbin import Pruned, parse_arch
+from matrix.bundle.plan import BundlePlanError, Have
+from matrix.bundle.run import MANIFEST, BundleCell, Item, Package, timed
+from matrix.bundle.wheel import rewrite, write_project_wheel
+from matrix.bundle.zip_writer import find_zstd
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.installs import why_install_failed
 from matrix.checks.resolution.lock import Pinned, Target
 from matrix.checks.resolution.resolver import called, resolve
-from matrix.engines.wheels import rewrite, write_project_wheel
-from matrix.engines.zips import find_zstd
 from matrix.errors import MatrixError
-from matrix.gpu_code import Pruned, parse_arch
-from matrix.offline import MANIFEST, BundleCell, Item, Package, timed
 from matrix.record import provenance
 
 if sys.version_info >= (3, 11):

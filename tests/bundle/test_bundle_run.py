@@ -1,4 +1,4 @@
-"""matrix.offline: reading and checking a bundle, and why a machine cannot run it."""
+"""matrix.bundle.run: reading and checking a bundle, and why a machine cannot run it."""
 
 import dataclasses
 import hashlib
@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix import offline
-from matrix.engines.bundles import _Parts
-from matrix.offline import BundleCell, BundleError, Item, Manifest
+from matrix.bundle import run as offline
+from matrix.bundle.build import _Parts
+from matrix.bundle.run import BundleCell, BundleError, Item, Manifest
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 CELL = f"py{PYTHON.replace('.', '')}-torch211-vllm020"

@@ -1,4 +1,4 @@
-"""matrix.engines.bundles: a bundle of small wheels, made and run without a network."""
+"""matrix.bundle.build: a bundle of small wheels, made and run without a network."""
 
 import importlib.util
 import json
@@ -17,17 +17,17 @@ import jsonschema
 import pytest
 
 from matrix._util.files import digest_of
-from matrix.bundle import Have
+from matrix.bundle import build as bundles
+from matrix.bundle.build import Wanted, make_bundle, refresh_bundle
+from matrix.bundle.plan import Have
+from matrix.bundle.run import BundleError, faults, read_manifest
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
 from matrix.checks.resolution import resolver
 from matrix.checks.resolution.lock import Pinned, Target
-from matrix.engines import bundles
-from matrix.engines.bundles import Wanted, make_bundle, refresh_bundle
 from matrix.errors import MatrixError
-from matrix.offline import BundleError, faults, read_manifest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 CELL = Cell(PYTHON, "2.9.1", "0.16.0")
 TARGET = Target(PYTHON)

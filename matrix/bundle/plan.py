@@ -1,6 +1,6 @@
 """What goes into a bundle: sizes, what the target has, what stays out, locks, the manifest. Pure.
 
-`matrix.offline` reads what is planned here, on the machine that runs the bundle.
+`matrix.bundle.run` reads what is planned here, on the machine that runs the bundle.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from matrix.bundle.run import SCHEMA, BundleCell, Item, Package
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.lock import Pinned, Target
 from matrix.errors import MatrixError
-from matrix.offline import SCHEMA, BundleCell, Item, Package
 
 __all__ = [
     "BundlePlanError",

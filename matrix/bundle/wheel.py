@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from matrix._util.files import _BLOCK, digest_of
-from matrix.engines.zips import ZipWriter
+from matrix.bundle.fatbin import Pruned, keep_only
+from matrix.bundle.zip_writer import ZipWriter
 from matrix.errors import MatrixError
-from matrix.gpu_code import Pruned, keep_only
 
 __all__ = ["rewrite", "write_project_wheel"]
 

@@ -1,4 +1,4 @@
-"""matrix.gpu_code on libraries made here, in the layout that CUDA's own have."""
+"""matrix.bundle.fatbin on libraries made here, in the layout that CUDA's own have."""
 
 import mmap
 import struct
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.gpu_code import GpuArchError, Pruned, keep_only, parse_arch
+from matrix.bundle.fatbin import GpuArchError, Pruned, keep_only, parse_arch
 
 PTX, CUBIN, COMPRESSED = 1, 2, 16
 Image = tuple[int, int, bytes]

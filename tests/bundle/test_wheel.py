@@ -1,4 +1,4 @@
-"""matrix.engines.wheels on small wheels made here."""
+"""matrix.bundle.wheel on small wheels made here."""
 
 import base64
 import csv
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from matrix._util.files import digest_of
-from matrix.engines.wheels import rewrite, write_project_wheel
+from matrix.bundle.wheel import rewrite, write_project_wheel
 from matrix.errors import MatrixError
 
 

@@ -1,0 +1,1 @@
+"""Cells for machines without a network."""
