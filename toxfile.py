@@ -21,8 +21,8 @@ from matrix.catalog.cells import CellError
 from matrix.catalog.releases import Releases, load_releases
 from matrix.catalog.tox_ini import describe
 from matrix.checks.resolution.installs import why_install_failed
-from matrix.engines.local import record_unstarted
 from matrix.errors import MatrixError
+from matrix.run.cell import record_unstarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

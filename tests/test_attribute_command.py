@@ -14,9 +14,9 @@ from jsonschema import Draft202012Validator
 from matrix.catalog.cells import Cell
 from matrix.cli import main
 from matrix.commands import reading
-from matrix.engines import reruns
-from matrix.engines.reruns import Rerun
 from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
+from matrix.run import rerun as reruns
+from matrix.run.rerun import Rerun
 from matrix.verdict.grid import Grid
 
 ROOT = Path(__file__).parents[1]

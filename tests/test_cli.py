@@ -391,7 +391,7 @@ def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
 
 
 class Engine:
-    """Stands for matrix.engines.local: writes a record, and keeps what it was asked."""
+    """Stands for matrix.run.cell: writes a record, and keeps what it was asked."""
 
     def __init__(self, record: Record | None, path: Path) -> None:
         self.record, self.path = record, path
@@ -410,9 +410,9 @@ class Engine:
 def engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.chdir(here)
     engine = Engine(make(), here / RECORD)
-    module = types.ModuleType("matrix.engines.local")
+    module = types.ModuleType("matrix.run.cell")
     vars(module).update(run_cell=engine.run_cell, RUN_TIMEOUT=engine.RUN_TIMEOUT)
-    monkeypatch.setitem(sys.modules, "matrix.engines.local", module)
+    monkeypatch.setitem(sys.modules, "matrix.run.cell", module)
     rules = load_expectations(here / "rules.toml")
     monkeypatch.setattr("matrix.rules.expectations.load_expectations", lambda: rules)
     return engine
@@ -560,7 +560,9 @@ def test_the_parser_imports_nothing_that_does_a_command(tmp_path: Path) -> None:
 def test_run_says_why_auto_takes_the_cpu_of_a_machine_with_a_gpu(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("matrix.preflight.why_not_cuda", lambda asked: f"{asked} takes cpu: why")
+    monkeypatch.setattr(
+        "matrix.run.preflight.why_not_cuda", lambda asked: f"{asked} takes cpu: why"
+    )
     cli.main(["run", CELL])
     assert capsys.readouterr().err == "matrix: auto takes cpu: why\n"
 

@@ -92,7 +92,7 @@ def test_the_wall_has_two_sides() -> None:
         ("matrix.verdict.judge", "import torch"),
         ("matrix.verdict.judge", "def f():\n    from vllm.config import VllmConfig"),
         ("matrix.verdict.judge", "from matrix.inside import journal"),
-        ("matrix.engines.local", "from ..inside.journal import read"),
+        ("matrix.run.cell", "from ..inside.journal import read"),
         ("matrix.cli", "import importlib\nimportlib.import_module('matrix.inside.features')"),
         ("matrix.catalog.cells", "import jsonschema"),
         ("matrix.catalog.cells", "from matrix import verdicts"),

@@ -16,8 +16,8 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.attribution.attribute import Attribution, Observation
-    from matrix.engines.reruns import Rerun
     from matrix.record.model import Record
+    from matrix.run.rerun import Rerun
     from matrix.store.query import Found
 
 __all__ = ["add"]
@@ -90,8 +90,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _attribute(options: argparse.Namespace) -> int:
     from matrix.attribution.attribute import attribute, unanswered
     from matrix.catalog.releases import load_releases
-    from matrix.engines.reruns import run_all
     from matrix.report.attribution import lines, to_json
+    from matrix.run.rerun import run_all
 
     if options.cell is None and not options.all:
         raise MatrixError("attribute: name a cell, such as py311-torch212-vllm020, or say --all")
@@ -163,7 +163,7 @@ def _must_have_run(
 
 def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
     """The missing runs of these attributions, each environment once with all of its cases."""
-    from matrix.engines.reruns import Rerun
+    from matrix.run.rerun import Rerun
 
     wanted: dict[tuple[str, str, tuple[tuple[str, str], ...]], dict[str, None]] = {}
     for each in found:
@@ -187,8 +187,8 @@ def _full_name(name: str) -> str:
 def _bisect(options: argparse.Namespace) -> int:
     from matrix.attribution.bisect import line_of, parse_range, search, standing
     from matrix.catalog.releases import load_releases
-    from matrix.engines.reruns import Rerun, run_all, shown
     from matrix.report.attribution import search_lines
+    from matrix.run.rerun import Rerun, run_all, shown
     from matrix.verdict.grid import environments
 
     ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}

@@ -203,10 +203,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.work is not None:
         raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
     from matrix.catalog.releases import load_releases
-    from matrix.engines.local import RUN_TIMEOUT, run_cell
-    from matrix.preflight import why_not_cuda
     from matrix.record.model import read
     from matrix.rules.expectations import load_expectations
+    from matrix.run.cell import RUN_TIMEOUT, run_cell
+    from matrix.run.preflight import why_not_cuda
     from matrix.verdict.judge import exit_status
 
     # Before the run: a fault in the expectations must not surface after ten minutes.

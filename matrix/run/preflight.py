@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matrix._util.memory import available_memory_mib
-from matrix.driver import Answer, ask, asked, on_the_bus
 from matrix.errors import MatrixError
+from matrix.run.nvidia_probe import Answer, ask, asked, on_the_bus
 
 __all__ = [
     "CONTEXT_MIB",

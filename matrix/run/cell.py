@@ -17,16 +17,7 @@ from pathlib import Path
 
 from matrix._util.paths import CHECKOUT
 from matrix.catalog.cells import Cell
-from matrix.engines.processes import Ended, noting_signals, watch
 from matrix.errors import MatrixError
-from matrix.preflight import (
-    LEAST_FREE_MIB,
-    LEAST_MEMORY_MIB,
-    Refusal,
-    choose_platform,
-    preflight,
-    unusable_gpu,
-)
 from matrix.record import provenance, signatures
 from matrix.record.model import (
     Case,
@@ -38,6 +29,15 @@ from matrix.record.model import (
     read,
     write,
 )
+from matrix.run.preflight import (
+    LEAST_FREE_MIB,
+    LEAST_MEMORY_MIB,
+    Refusal,
+    choose_platform,
+    preflight,
+    unusable_gpu,
+)
+from matrix.run.process import Ended, noting_signals, watch
 
 __all__ = [
     "CASE_TIMEOUT",

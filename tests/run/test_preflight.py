@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from matrix import preflight as module
 from matrix._util.memory import available_memory_mib, total_memory_mib
-from matrix.driver import Answer
 from matrix.inside import jobs, starts
-from matrix.preflight import (
+from matrix.record.model import ERROR_KINDS
+from matrix.run import preflight as module
+from matrix.run.nvidia_probe import Answer
+from matrix.run.preflight import (
     PreflightError,
     choose_platform,
     gpu_need_mib,
@@ -24,7 +25,6 @@ from matrix.preflight import (
     wheel_cuda,
     why_not_cuda,
 )
-from matrix.record.model import ERROR_KINDS
 
 LISTED = "GPU 0: NVIDIA H100 (UUID: GPU-aa11)\nGPU 1: NVIDIA H100 (UUID: GPU-bb22)\n"
 
@@ -100,7 +100,7 @@ def test_a_ulimit_counts_as_memory() -> None:
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
         check=True,
     )

@@ -17,14 +17,14 @@ import pytest
 
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.installs import why_install_failed
-from matrix.engines import processes
-from matrix.engines.local import RunRefused, conclude, record_unstarted, run_cell
-from matrix.engines.processes import Ended
 from matrix.errors import MatrixError
-from matrix.preflight import Refusal
 from matrix.record.model import Case, Record, RunError, Rung, Start, read, to_json, validate
+from matrix.run import process as processes
+from matrix.run.cell import RunRefused, conclude, record_unstarted, run_cell
+from matrix.run.preflight import Refusal
+from matrix.run.process import Ended
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CELL = Cell(f"{sys.version_info.major}.{sys.version_info.minor}", "2.10.0", "0.19.1")
 INSTALLED = {"torch": "2.10.0+cu128", "vllm": "0.19.1", "triton": "3.6.0"}
 STAND_IN = """
@@ -357,7 +357,7 @@ def test_killed_itself_it_leaves_no_child_and_a_record_that_says_running(
         import sys
         from pathlib import Path
         from matrix.catalog.cells import Cell
-        from matrix.engines.local import run_cell
+        from matrix.run.cell import run_cell
         run_cell({CELL!r}, "cpu", Path({str(tmp_path / "records")!r}), ["hang"],
                  root=Path({str(tmp_path / "checkout")!r}), installed={INSTALLED!r},
                  python=(sys.executable, {str(stand_in)!r}), least_free_mib=1, least_memory_mib=1)
@@ -428,7 +428,7 @@ def test_a_gpu_that_does_not_do_is_refused_before_anything_starts(
         told.append((platform, packages))
         return Refusal(kind, "so it is: mend it")
 
-    monkeypatch.setattr("matrix.engines.local.unusable_gpu", refuse)
+    monkeypatch.setattr("matrix.run.cell.unusable_gpu", refuse)
     with pytest.raises(RunRefused, match=r"so it is: mend it \(record: ") as caught:
         run("good", platform="cuda")
     assert told == [("cuda", INSTALLED)]
@@ -492,7 +492,7 @@ ENGINE = """
 import sys
 from pathlib import Path
 from matrix.catalog.cells import Cell
-from matrix.engines.local import RunRefused, run_cell
+from matrix.run.cell import RunRefused, run_cell
 try:
     done = run_cell({cell!r}, "cpu", Path("records"), ["-p", "features", *sys.argv[1:]],
         root=Path.cwd(), installed={installed!r}, least_free_mib=1, least_memory_mib=1)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from matrix.engines import reruns as module
-from matrix.engines.reruns import Rerun, RerunError, command, run_all, shown
+from matrix.run import rerun as module
+from matrix.run.rerun import Rerun, RerunError, command, run_all, shown
 
 RUN = Rerun("py311-torch212-vllm020", "cpu", ("moe_startup[mega_aot=0]", "moe_startup[mega_aot=1]"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix.driver import Answer, ask, asked, on_the_bus
+from matrix.run.nvidia_probe import Answer, ask, asked, on_the_bus
 
 CUDA = """
 #include <string.h>

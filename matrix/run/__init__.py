@@ -1,0 +1,1 @@
+"""Run cells here: preflight, the child process, reruns."""
