@@ -29,7 +29,7 @@ from pathlib import Path
 from matrix.catalog.cells import cell_of
 from matrix.catalog.releases import load_releases, newest
 from matrix.record.model import PLATFORMS, Case, Record, RunError, read, to_json
-from matrix.report.page import PAGE
+from matrix.report.page.page import PAGE
 
 _ROOT = Path(__file__).resolve().parent.parent
 _FIRST = datetime(2025, 11, 1, 1)

@@ -36,7 +36,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, load_releases
 from matrix.checks.lookup import load_answers
 from matrix.record.model import Case, Record, Start, parse, read, to_json
-from matrix.report import page
+from matrix.report.page import page
 from matrix.rules.expectations import Expectations, load_expectations
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.table import Table, tabulate

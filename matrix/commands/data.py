@@ -98,7 +98,7 @@ def _refresh(options: argparse.Namespace) -> int:
     from matrix.catalog.index import Index
     from matrix.catalog.refreshes import refresh
     from matrix.catalog.releases import RELEASES_FILE
-    from matrix.report.releases import render
+    from matrix.report.refresh import render
 
     path = options.releases or RELEASES_FILE
     with closing(Index(options.index)) as index:

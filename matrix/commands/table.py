@@ -128,7 +128,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _table(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
     from matrix.catalog.releases import load_releases
-    from matrix.report import agreement, badges, csv_table, markdown, page, table_json
+    from matrix.report import agreement, badges, csv_table, markdown, table_json
+    from matrix.report.page import page
     from matrix.rules.notes import load_notes
     from matrix.verdict.grid import environments
 
@@ -176,7 +177,7 @@ def _attributed(options: argparse.Namespace, table: Table, read: Found) -> tuple
 
 @collection_off()
 def _ci(options: argparse.Namespace) -> int:
-    from matrix.engines import ci
+    from matrix.report import ci_services as ci
 
     form = options.format or ci.service(os.environ)
     table, status = reading.read_table(options)

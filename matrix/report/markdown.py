@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.record.model import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
-from matrix.report.split import PARTS, artifacts, import_seconds, is_split, warm_over_cold
+from matrix.report.timings import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.verdict.judge import (
     COMPATIBLE,
     DRIFT,

@@ -8,7 +8,7 @@ from typing import Any
 
 from matrix.record.model import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
-from matrix.report.split import import_seconds, warm_over_cold
+from matrix.report.timings import import_seconds, warm_over_cold
 from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.table import Entry, Table
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Start
-from matrix.report.split import PARTS, artifacts, import_seconds, warm_over_cold
+from matrix.report.timings import PARTS, artifacts, import_seconds, warm_over_cold
 from matrix.rules.calibrate import DEFAULT_COUNTERS
 from matrix.rules.expectations import compare
 from matrix.verdict.judge import (

@@ -18,7 +18,7 @@ from typing import Any
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.record.model import RUNGS
-from matrix.report.page_data import History, embedded, first_platform, pack
+from matrix.report.page.data import History, embedded, first_platform, pack
 from matrix.verdict.grid import Grid
 from matrix.verdict.judge import UNTESTED, VERDICTS
 from matrix.verdict.ladder import Climb

@@ -10,7 +10,7 @@ from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import VERDICTS
 from matrix.verdict.table import tabulate
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 EXPECTATIONS = Expectations(())
 

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix.catalog.releases import load_releases
-from matrix.engines.ci import FORMATS, CiError, service, tell
 from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
 from matrix.report import ci
+from matrix.report.ci_services import FORMATS, CiError, service, tell
 from matrix.rules.expectations import parse_expectations
 from matrix.verdict.table import Table, tabulate
 from rules import ANY_CASE_TEXT
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RULES = parse_expectations(ANY_CASE_TEXT.replace("saved = 0", "saved = 3"), "rules.toml")
 FAILURE = """\
 (EngineCore_0 pid={pid}) INFO 11-23 00:13:45 [core.py:1] starting

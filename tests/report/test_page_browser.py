@@ -16,7 +16,7 @@ import pytest
 
 from matrix._util.versions import VersionRange
 from matrix.record.model import Case, Record, Start
-from matrix.report import page as report
+from matrix.report.page import page as report
 from matrix.rules.expectations import parse_expectations
 from matrix.rules.notes import Note
 from matrix.verdict.grid import environments

@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator
 from matrix._util import text
 from matrix.catalog.releases import load_releases
 from matrix.record.model import Case, Record, RunError, Rung, Start, parse, to_json
-from matrix.report import markdown, split, table_json, terminal
+from matrix.report import markdown, table_json, terminal
+from matrix.report import timings as split
 from matrix.rules.expectations import parse_expectations
 from matrix.verdict.judge import judge
 from matrix.verdict.table import Table, tabulate

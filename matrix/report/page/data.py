@@ -16,7 +16,7 @@ from matrix.attribution.symptoms import CHANGED
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
-from matrix.report.split import import_seconds
+from matrix.report.timings import import_seconds
 from matrix.rules.expectations import Expected
 from matrix.rules.notes import Note
 from matrix.verdict.grid import Grid, Square, ran_cell

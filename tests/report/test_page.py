@@ -16,7 +16,8 @@ from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
 from matrix.errors import MatrixError
 from matrix.record.model import Case, Record, RunError, Rung, Start
-from matrix.report import page, page_data
+from matrix.report.page import data as page_data
+from matrix.report.page import page
 from matrix.verdict.grid import environments
 from matrix.verdict.judge import VERDICTS
 from matrix.verdict.ladder import climb as climbed
