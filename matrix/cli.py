@@ -9,17 +9,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from matrix._util.console import say
-from matrix.commands import (
-    arguments,
-    attribute,
-    cells,
-    checks,
-    data,
-    qualify,
-    record,
-    results,
-    table,
-)
+from matrix.commands import arguments, attribute, cells, data, qualify, record, results, table
+from matrix.commands import check as checks
 from matrix.errors import MatrixError
 
 __all__ = ["main"]

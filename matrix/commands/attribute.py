@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import say
 from matrix._util.gc import collection_off
-from matrix.commands import arguments, reading
+from matrix.commands import arguments
+from matrix.commands import context as reading
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:

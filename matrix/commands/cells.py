@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from matrix._util.console import say
-from matrix.commands import arguments, reading
+from matrix.commands import arguments
+from matrix.commands import context as reading
 from matrix.commands.record import print_record
 from matrix.errors import MatrixError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import say
-from matrix.commands import arguments, reading
+from matrix.commands import arguments
+from matrix.commands import context as reading
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from matrix._util.console import say
 from matrix._util.gc import collection_off
-from matrix.commands import arguments, reading
+from matrix.commands import arguments
+from matrix.commands import context as reading
 
 __all__ = ["add"]
 

@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from matrix._util.console import say
-from matrix.commands import arguments, reading
+from matrix.commands import arguments
+from matrix.commands import context as reading
 
 if TYPE_CHECKING:
     from matrix.record.model import Record

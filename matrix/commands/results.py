@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import say
-from matrix.commands import reading
+from matrix.commands import context as reading
 from matrix.commands.arguments import DEFAULT_FOLDERS, add_folders, finish, given_or_default, place
 from matrix.commands.record import show_record
 from matrix.errors import MatrixError

@@ -19,7 +19,7 @@ from made import NO, NO_RULES, ONE_RULE, RELEASES, YES, Answers, Told, failed, m
 from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.checks.lookup import Answer
-from matrix.commands import reading
+from matrix.commands import context as reading
 from matrix.qualify.engine import QualifyError, qualify
 from matrix.qualify.model import (
     AS_BEFORE,

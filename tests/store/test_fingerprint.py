@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from made import provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.commands import reading, table
+from matrix.commands import context as reading
+from matrix.commands import table
 from matrix.record.model import Case, Record, RunError, Rung, Start, to_json, write
 from matrix.store.fingerprint import kind, setting
 from matrix.store.folder_index import INDEX

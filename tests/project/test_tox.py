@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RELEASES = load_releases()
 NAMES = {name: cell for cell in RELEASES.on_pin() for name in RELEASES.names(cell)}
 OFF_PIN = {

@@ -13,14 +13,14 @@ from jsonschema import Draft202012Validator
 
 from matrix.catalog.cells import Cell
 from matrix.cli import main
-from matrix.commands import reading
+from matrix.commands import context as reading
 from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
 from matrix.run import rerun as reruns
 from matrix.run.rerun import Rerun
 from matrix.verdict.grid import Grid
 
-ROOT = Path(__file__).parents[1]
-OVERRIDDEN = Path(__file__).parent / "attribution"
+ROOT = Path(__file__).parents[2]
+OVERRIDDEN = Path(__file__).parents[1] / "attribution"
 SCHEMA = json.loads((ROOT / "matrix" / "data" / "table.schema.json").read_text(encoding="utf-8"))
 BAD = "py311-torch212-vllm020"
 FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"

@@ -10,14 +10,14 @@ import pytest
 
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.commands import checks
+from matrix.commands import check as checks
 from matrix.errors import MatrixError
 from matrix.record.model import Case, Record, RunError, Start, to_json, write
 from matrix.rules.expectations import load_expectations
 from matrix.rules.platform_differences import load_explanations
 from rules import ANY_CASE_TEXT
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CELL = "py311-torch210-vllm019"
 
 

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from matrix.record.model import Case, Record, RunError, Start, to_json, write
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CELL = "py311-torch210-vllm019"
 WRITTEN = [
     "compatibility.md",

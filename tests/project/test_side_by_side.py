@@ -9,7 +9,7 @@ import pytest
 
 from matrix.record.model import Case, Record, Rung, Start, write
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CELL = "py311-torch210-vllm019"
 
 
