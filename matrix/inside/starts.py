@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from matrix.inside import features, timings
-from matrix.inside.images import use_plain_image_processor
-from matrix.inside.jobs import START_MIB
+from matrix.inside import timings
+from matrix.inside import vllm_compat as features
+from matrix.inside.concurrency import START_MIB
 from matrix.inside.models import Model, overrides
+from matrix.inside.stub_image_processor import use_plain_image_processor
 
 __all__ = [
     "Runner",

@@ -45,7 +45,7 @@ LEAST_MEMORY_MIB = 2048
 GPU_SHARE = 0.25
 """The share of a GPU's whole memory that one start asks vLLM for: `matrix/inside/starts.py`'s."""
 START_MIB = 11 * 1024
-"""The most GPU memory, in MiB, that one start asks for: `matrix/inside/jobs.py`'s.
+"""The most GPU memory, in MiB, that one start asks for: `matrix/inside/concurrency.py`'s.
 
 The most that nvidia-smi showed of one start was 8434 (vLLM 0.32.0, nine cases on an H200).
 """

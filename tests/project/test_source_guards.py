@@ -22,7 +22,7 @@ LIMIT = 3
 
 def start(record: Record) -> dict[str, int]:
     """Start it."""
-    from matrix.inside import features
+    from matrix.inside import vllm_compat as features
 
     counted = {**features.counters(), "limit": LIMIT}  # count
     return counted
@@ -31,7 +31,7 @@ MOVED = '''
 from __future__ import annotations
 
 from matrix.record.model import Record
-from matrix.inside import features as other
+from matrix.inside import vllm_compat as other
 
 
 def start(record: Record) -> dict[str, int]:

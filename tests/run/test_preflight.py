@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from matrix._util.memory import available_memory_mib, total_memory_mib
-from matrix.inside import jobs, starts
+from matrix.inside import concurrency as jobs
+from matrix.inside import starts
 from matrix.record.model import ERROR_KINDS
 from matrix.run import preflight as module
 from matrix.run.nvidia_probe import Answer

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.inside import jobs
-from matrix.inside.jobs import START_MIB, how_many, jobs_of
+from matrix.inside import concurrency as jobs
+from matrix.inside.concurrency import START_MIB, how_many, jobs_of
 
 H100_MIB = 81000
 

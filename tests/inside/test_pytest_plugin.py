@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from matrix.inside import journal
-from matrix.inside.plugin import case_name
+from matrix.inside.pytest_plugin.plugin import case_name
 from matrix.record import model as records
 from matrix.record.model import Case, Record, RunError
 from matrix.rules.expectations import Situation, load_expectations
@@ -26,7 +26,7 @@ from matrix.verdict.judge import judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
-HERE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parents[2]
 CELL = "py311-torch210-vllm019"
 
 TORCH = """
@@ -42,7 +42,7 @@ __version__ = "0.19.1"
 """
 FAKES = """
 import os, sys, types
-features = types.ModuleType("matrix.inside.features")
+features = types.ModuleType("matrix.inside.vllm_compat")
 features.effective_flags = lambda: {"VLLM_USE_AOT_COMPILE": True}
 features.preload = lambda platform: None
 features.engine_arguments = lambda: frozenset()
@@ -107,7 +107,14 @@ class Place:
     def start(
         self, *arguments: str, environment: Mapping[str, str] | None = None, target: str = "tests"
     ) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "pytest", target, "-p", "matrix.inside.plugin"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            target,
+            "-p",
+            "matrix.inside.pytest_plugin.plugin",
+        ]
         command += [
             "-p",
             "fakes",
@@ -914,7 +921,7 @@ features.asked = asked
     gpu.tests(
         """
         def test_x():
-            import matrix.inside.features as features
+            import matrix.inside.vllm_compat as features
             assert features.asked == []
             both()
         """

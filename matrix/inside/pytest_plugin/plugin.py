@@ -32,10 +32,12 @@ from typing import IO, Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from matrix.inside import faults, gpus, isolation, journal, keepers
+from matrix.inside import gpus, isolation, journal
+from matrix.inside import machine_faults as faults
+from matrix.inside import supervisor as keepers
+from matrix.inside.concurrency import cores, how_many, jobs_of
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
 from matrix.inside.isolation import Ended, IsolationError
-from matrix.inside.jobs import cores, how_many, jobs_of
 from matrix.record import model as records
 from matrix.record.model import Case, Record, RecordError, RunError, Rung
 from matrix.record.signatures import reason as reason_of
@@ -166,7 +168,7 @@ class _Runner:
         try:
             with _quiet_unless_it_fails(self._book.path):
                 torch, vllm, missed = _import_stack(self._platform)
-                features = importlib.import_module("matrix.inside.features")
+                features = importlib.import_module("matrix.inside.vllm_compat")
                 features.preload(self._platform)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
@@ -243,7 +245,7 @@ class _Runner:
         asked, on_gpu = self._config.getoption("--jobs"), self._platform == "cuda"
         bounded = True
         if on_gpu and asked != 1:
-            features = importlib.import_module("matrix.inside.features")
+            features = importlib.import_module("matrix.inside.vllm_compat")
             bounded = "kv_cache_memory_bytes" in features.engine_arguments()
         return how_many(
             asked, self._platform, cases, cores=cores(), bounded=bounded, free_mib=gpus.free_mib

@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from matrix.inside import features
+from matrix.inside import vllm_compat as features
 
 
 @pytest.mark.parametrize("spelling", ["PretrainedConfig", "PreTrainedConfig"])

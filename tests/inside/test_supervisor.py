@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from matrix.inside import keepers
+from matrix.inside import supervisor as keepers
 from matrix.inside.isolation import Ended
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from matrix.inside import features, starts
-from matrix.inside.jobs import START_MIB
+from matrix.inside import starts
+from matrix.inside import vllm_compat as features
+from matrix.inside.concurrency import START_MIB
 from matrix.inside.models import MODELS, overrides
 from matrix.inside.starts import Startup, StateError, cannot_run, observe
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from matrix.inside.images import PlainImageProcessor, use_plain_image_processor
+from matrix.inside.stub_image_processor import PlainImageProcessor, use_plain_image_processor
 
 
 class Torch(types.ModuleType):

@@ -23,7 +23,7 @@ from matrix.inside.isolation import Ended, IsolationError, run_forked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
-HERE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parents[2]
 
 # Ignores SIGTERM, in a session of its own, its parent gone: nothing but a walk over /proc finds it.
 STUBBORN = """

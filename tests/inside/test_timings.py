@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.inside import features, timings
+from matrix.inside import timings
+from matrix.inside import vllm_compat as features
 from matrix.inside.timings import Timings, told, watch
 
 RANGE = "(1, 1024)"

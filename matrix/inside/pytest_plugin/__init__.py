@@ -1,0 +1,1 @@
+"""The pytest plugin that runs the startup tests and writes their record."""
