@@ -10,8 +10,8 @@ the same signature, or counts the same value. It is **clean** if it gets past th
 what the symptom's cell should, or what it should itself. Anything else (another failure, a third
 value, not run, not applicable) says nothing of this symptom: another defect is attributed on its
 own. Of several runs of one pair the newest on the same Python with the pair's own flags speaks for
-it (`matrix.attribution.observations` says which these are), and a run from the future counts as the oldest.
-What another Python shows is no neighbour of a line: there two things changed.
+it (`matrix.attribution.observations` says which these are), and a run from the future counts as
+the oldest. What another Python shows is no neighbour of a line: there two things changed.
 
 The rules, in their order; the first that answers does.
 
@@ -139,7 +139,7 @@ _ENOUGH = 2  # runs of each kind, before what tells them apart is more than chan
 
 
 class Judged(NamedTuple):
-    """A record and the verdict on it; `runs` of its kind (`matrix.store.fingerprint`) it stands for."""
+    """A record and its verdict; it stands for `runs` of its kind (`matrix.store.fingerprint`)."""
 
     record: Record
     verdict: CellVerdict
@@ -200,8 +200,8 @@ def attribute(
     `judged` are all records at hand, repeats too, or the newest of each kind and setting; `grid`
     tells which missing runs cannot work. `names` (of environments), `platform` and `case` ask for
     these alone; a case is named whole, or without its parameters. `changes` asks for what changed
-    as expected, too. What started after `late` comes from the future (`matrix.store.summary.late_from`),
-    and counts as the oldest.
+    as expected, too. What started after `late` comes from the future
+    (`matrix.store.summary.late_from`), and counts as the oldest.
     """
     known = _Known.of(judged, releases, grid, late)
     found: list[Attribution] = []

@@ -67,9 +67,10 @@ class Observation:
 
     `counters` and `expected` are by start and counter. `setting` is the machine and the packages
     beside torch's family, `whole` whether the run had every case, `applies` whether the case is for
-    this cell. `tests` names the version of the startup tests (`matrix.record.startup_tests`). `late` is
-    that the run comes from the future (`matrix.store.summary.late_from`). `runs` is how many runs of its
-    kind it stands for, of which it is the newest (`matrix.store.fingerprint`).
+    this cell. `tests` names the version of the startup tests (`matrix.record.startup_tests`).
+    `late` is
+    that the run comes from the future (`matrix.store.summary.late_from`). `runs` is how many runs
+    of its kind it stands for, of which it is the newest (`matrix.store.fingerprint`).
     """
 
     cell: Cell
@@ -133,8 +134,8 @@ def observe(
 ) -> tuple[Observation, ...]:
     """What a judged record shows of each case, and of the run as a whole.
 
-    What started after `late` comes from the future (`matrix.store.summary.late_from`). `runs` is how many
-    runs the record stands for.
+    What started after `late` comes from the future (`matrix.store.summary.late_from`). `runs` is
+    how many runs the record stands for.
     """
     told = setting(record)
     tests = identity_of_tests(record)

@@ -1,6 +1,7 @@
 """The rung *declared*: whether the metadata of both releases lets them go together on a Python.
 
-Pure, and answered from the data of `matrix.catalog.releases` alone: nothing is asked and nothing installed.
+Pure, and answered from the data of `matrix.catalog.releases` alone: nothing is asked and nothing
+installed.
 """
 
 from __future__ import annotations

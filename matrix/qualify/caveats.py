@@ -35,7 +35,8 @@ def notes(
     """What is odd about the question, and about each record that stands for a side.
 
     `every` are the records that were read, `held` the platform, torch and vLLM of those and of all
-    others, `aside` how many of a cell were not read, and `late` as for `matrix.qualify.engine.qualify`.
+    others, `aside` how many of a cell were not read, and `late` as for
+    `matrix.qualify.engine.qualify`.
     """
     name = PROJECTS[asked.project]
     if Version(asked.baseline) > Version(asked.candidate):

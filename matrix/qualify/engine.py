@@ -8,7 +8,8 @@ other release, case by case. A candidate qualifies by answers alone, never by th
   that did not change where the candidate's expectation wanted it to; but what no expectation may
   name (not among COUNTERS: how often a pattern matched) is told and not judged;
 - a waiver takes a failure or a drift out of the verdict, and stays to be seen;
-- where the first rungs (`matrix.qualify.static_checks`) say that a cell of the candidate cannot work, and the
+- where the first rungs (`matrix.qualify.static_checks`) say that a cell of the candidate cannot
+  work, and the
   baseline's could, that fails too, without a run; but what cannot be asked with the wheels that
   there are is nobody's failure, and no answer. That they pass is never an answer;
 - what the candidate alone ran is held to no baseline: it fails where it drifts from its own
@@ -75,7 +76,8 @@ def qualify(
     """Hold the candidate against its baseline, the same for any order of the records.
 
     Of several records of a cell on a platform the newest that decides counts, as in the table, and
-    what started after `late` (`matrix.store.summary.late_from`) as older than the rest. `asks` answers
+    what started after `late` (`matrix.store.summary.late_from`) as older than the rest. `asks`
+    answers
     the first rungs; without it they are not known. `aside` is what was not read of many records.
     Raises QualifyError for a release that is unknown, or that is both candidate and baseline.
     """

@@ -1,9 +1,11 @@
 """Which of many records a qualification has to read, by their summaries alone.
 
-Pure. What is left out changes nothing that `matrix.qualify.engine` says: of a cell on a platform with two
-releases the newest of each kind (`matrix.store.fingerprint`) is read. One of them decides, and what the others
-show is not hidden by it (`matrix.qualify.sides`); the newest runs beside them tell its seconds. Of what
-stands for no release the newest of each cell is read.
+Pure. What is left out changes nothing that `matrix.qualify.engine` says: of a cell on a platform
+with two
+releases the newest of each kind (`matrix.store.fingerprint`) is read. One of them decides, and
+what the others
+show is not hidden by it (`matrix.qualify.sides`); the newest runs beside them tell its seconds. Of
+what stands for no release the newest of each cell is read.
 """
 
 from __future__ import annotations

@@ -214,7 +214,8 @@ class History:
     def newest(self, late: str | None, repeats: int | None = 0) -> Found:
         """As `newest_records`.
 
-        Of each cell on each platform: the newest record that settles it (`matrix.store.summary.settles`),
+        Of each cell on each platform: the newest record that settles it
+        (`matrix.store.summary.settles`),
         and of what came after it the newest of each kind that has one verdict.
         """
         say = self._speaking(late, repeats)
@@ -383,7 +384,8 @@ class History:
     def times(
         self, late: str | None = None, *, most: int = 60, cell: tuple[str, str] | None = None
     ) -> Times:
-        """The newest `most` times of each start of each case, as `matrix.store.summary.times` has them.
+        """The newest `most` times of each start of each case, as `matrix.store.summary.times` has
+        them.
 
         `late` as there. `cell`: of one cell on one platform alone.
         """

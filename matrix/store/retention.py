@@ -36,7 +36,8 @@ class Policy:
 class Stored:
     """A record as it is stored: `key` names it, `age` sorts as its start does (oldest first).
 
-    `shown`: the table shows it, or could; `failed`: it is the newest of its kind (`matrix.store.fingerprint`),
+    `shown`: the table shows it, or could; `failed`: it is the newest of its kind
+    (`matrix.store.fingerprint`),
     and fails or drifts; `named`: an expectation, explanation or note names it.
     """
 

@@ -135,8 +135,8 @@ def tabulate(
     A run that was cut short or refused (a full disk, Ctrl-C), or that was asked for some of the
     cases only, hides no older one unless what it found is as bad. Of two that started in the same
     second, the choice falls on their content, so that it does not depend on the order in which a
-    disk lists them. What started after `late` comes from the future (`matrix.store.summary.late_from`)
-    and counts as older than the rest.
+    disk lists them. What started after `late` comes from the future
+    (`matrix.store.summary.late_from`) and counts as older than the rest.
     """
     told: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for path, record in records:

@@ -1,4 +1,4 @@
-"""matrix._util.versions: a version is read as packaging reads it, however often and in whatever order."""
+"""Versions: each is read as packaging reads it, however often and in whatever order."""
 
 import doctest
 

@@ -1,4 +1,4 @@
-"""matrix.catalog.tox_ini: the block of tox.ini against the releases, read as a person and as tox would."""
+"""The block of tox.ini against the releases, read as a person and as tox would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""matrix.checks.linkage.link: what is missing, by extension; on small tables made here and on the real ones."""
+"""What is missing when an extension links, on small tables made here and on the real ones."""
 
 import json
 import shutil

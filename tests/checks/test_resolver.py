@@ -1,4 +1,4 @@
-"""matrix.checks.resolution.resolver and resolving: real uv, real conflicts, small wheels, no network."""
+"""The resolver: real uv, real conflicts, small wheels, no network."""
 
 import http.server
 import json

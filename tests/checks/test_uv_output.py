@@ -1,4 +1,4 @@
-"""matrix.checks.resolution.uv_output, on what uv really said (tests/conflicts: uv 0.13.9, `older`: uv 0.8.24)."""
+"""What uv printed is read (tests/conflicts: uv 0.13.9; `older`: uv 0.8.24)."""
 
 from pathlib import Path
 

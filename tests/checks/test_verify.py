@@ -1,4 +1,4 @@
-"""matrix.checks.linkage.verify: the dynamic loader on objects that gcc makes here, and its words."""
+"""The dynamic loader on objects that gcc makes here, and what it prints."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""matrix.qualify.load: what is left out of many records changes nothing that is told of a release."""
+"""What is left out of many records changes nothing that is reported of a release."""
 
 from __future__ import annotations
 

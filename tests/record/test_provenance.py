@@ -53,7 +53,7 @@ def test_the_commit_says_when_the_tests_differ_from_it(checkout: Path) -> None:
     git(checkout, "commit", "-m", "first")
     head = provenance.commit(checkout)
     assert head is not None and len(head) == 40
-    for name in ("README.md", "matrix/record/model.py"):
+    for name in ("README.md", "matrix/model.py"):
         (checkout / name).write_text("not watched")
     assert provenance.commit(checkout) == head
     (checkout / "tests/startup/t.py").write_text("changed")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matrix._util.paths import DATA
 from matrix.errors import MatrixError
 from matrix.record import model as records
 from matrix.record.model import (
@@ -371,12 +372,12 @@ def test_a_killed_writer_leaves_a_whole_record(tmp_path: Path) -> None:
     path = tmp_path / f"{CELL}.json"
     write(make(), path)
     script = (
-        "import os, sys; from pathlib import Path; from matrix import records\n"
+        "import os, sys; from pathlib import Path; from matrix.record import model as records\n"
         "path = Path(sys.argv[1]); old = records.read(path)\n"
         "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
         "records.write(old, path)\n"
     )
-    root = str(Path(records.__file__).parents[1])
+    root = str(Path(records.__file__).parents[2])
     ended = subprocess.run(
         [sys.executable, "-c", script, str(path)],
         env={**os.environ, "PYTHONPATH": root},
@@ -529,9 +530,7 @@ def test_without_jsonschema_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_schema_and_the_module_agree() -> None:
-    schema = json.loads(
-        Path(records.__file__).with_name("data").joinpath("record.schema.json").read_text()
-    )
+    schema = json.loads((DATA / "record.schema.json").read_text())
     properties = schema["properties"]
     case = schema["$defs"]["case"]["properties"]
     assert properties["schema"]["enum"] == [1, records.SCHEMA]

@@ -16,8 +16,8 @@ API, CUDA's libraries and the driver by their names, the C++ standard library by
 do not come from torch. Nor is checked what a function does: a symbol that is there can still
 mean something else.
 
-torch's table is of its wheel for one Python (see `matrix.checks.linkage.fill`): only `libtorch_python`
-differs with Python at all.
+torch's table is of its wheel for one Python (see `matrix.checks.linkage.fill`): only
+`libtorch_python` differs with Python at all.
 """
 
 from __future__ import annotations

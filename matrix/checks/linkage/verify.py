@@ -1,6 +1,7 @@
 """Ask the dynamic loader itself whether an extension links: what it names, and all that it misses.
 
-It is what `matrix.checks.linkage.link` is held against. An extension is imported by a Python of its own, after
+It is what `matrix.checks.linkage.link` is held against. An extension is imported by a Python of
+its own, after
 torch, and the loader stops at the first thing that is missing. Asked as `ldd -r` asks, without
 running anything, it lists every symbol that is missing.
 """

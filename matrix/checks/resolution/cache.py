@@ -88,7 +88,8 @@ class Resolution:
     """What a resolver answered of a cell on the day `asked`, for a platform tag.
 
     `ok` with the number of packages as `count` and the versions of PACKAGES; or not, with one of
-    `matrix.checks.resolution.uv_output.CAUSES` and the reason in one line. `override` as in `Question`.
+    `matrix.checks.resolution.uv_output.CAUSES` and the reason in one line. `override` as in
+    `Question`.
     """
 
     cell: Cell
