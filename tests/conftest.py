@@ -7,6 +7,7 @@ import hashlib
 import html
 import io
 import json
+import os
 import tarfile
 import threading
 import zipfile
@@ -20,9 +21,14 @@ import pytest
 with contextlib.suppress(ImportError):  # lint and page have no property to test
     from hypothesis import settings
 
-    # No clock judges a test: machines are shared.
-    settings.register_profile("matrix", deadline=None)
-    settings.load_profile("matrix")
+    # No clock judges a test: machines are shared. The same commit gives the same answer in CI.
+    settings.register_profile("dev", deadline=None, max_examples=20)
+    settings.register_profile(
+        "ci", deadline=None, max_examples=100, derandomize=True, print_blob=True
+    )
+    settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
+    profile = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+    settings.load_profile(profile)
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
