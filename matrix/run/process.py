@@ -13,9 +13,15 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from matrix._util.process import adopting_orphans, die_with_parent
-
-__all__ = ["Ended", "noting_signals", "watch"]
+from matrix._util.process import (
+    Process,
+    adopting_orphans,
+    below,
+    die_with_parent,
+    oom_kills,
+    processes,
+    signal_name,
+)
 
 _GRACE = 10.0  # seconds that an interrupted child has to close its affairs
 
@@ -48,8 +54,8 @@ def watch(
     After `timeout` seconds, or once `noting_signals` has received one, it is ended. When this
     returns, nothing that it started lives. Raises OSError where it cannot be started.
     """
-    others = _descendants(os.getpid())
-    oom_kills, started = _oom_kills(), time.monotonic()
+    others = {process.identity for process in _descendants()}
+    kills_before, started = oom_kills(), time.monotonic()
     with log.open("wb") as file, adopting_orphans():
         child = subprocess.Popen(
             command,
@@ -86,9 +92,9 @@ def watch(
     return Ended(
         how="signalled" if how == "exited" and code < 0 else how,
         status=code if code >= 0 else None,
-        signal=received[0] if how == "interrupted" else _signal_name(code),
+        signal=received[0] if how == "interrupted" else signal_name(-code) if code < 0 else None,
         seconds=time.monotonic() - started,
-        oom_kill=_oom_kills() > oom_kills,
+        oom_kill=oom_kills() > kills_before,
     )
 
 
@@ -101,7 +107,7 @@ def noting_signals() -> Iterator[list[str]]:
     received: list[str] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
+        received.append(signal_name(number))
 
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -142,14 +148,17 @@ def _kill_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def _end_descendants(others: set[int]) -> None:
+def _end_descendants(others: set[tuple[int, int]]) -> None:
     """Kill and reap what the child left, such as a compiler's helpers in sessions of their own.
 
     Again and again, since a dying process hands its own children on; but not for ever, since one
     that hangs in a driver does not die.
     """
     until = time.monotonic() + _GRACE
-    while (strays := _descendants(os.getpid()) - others) and time.monotonic() < until:
+    while time.monotonic() < until:
+        strays = [stray.pid for stray in _descendants() if stray.identity not in others]
+        if not strays:
+            return
         for stray in strays:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(stray, signal.SIGKILL)
@@ -159,36 +168,6 @@ def _end_descendants(others: set[int]) -> None:
         time.sleep(0.01)
 
 
-def _descendants(ancestor: int) -> set[int]:
-    """The processes under a process, by /proc; none where there is no /proc."""
-    children: dict[int, list[int]] = {}
-    for each in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):
-            # The name, in parentheses, can hold anything; the parent is the second field after it.
-            parent = int(each.read_text(errors="replace").rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(each.parent.name))
-    found: set[int] = set()
-    under = [ancestor]
-    while under:
-        new = set(children.get(under.pop(), ())) - found
-        found |= new
-        under.extend(new)
-    return found
-
-
-def _signal_name(code: int) -> str | None:
-    if code >= 0:
-        return None
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-
-
-def _oom_kills() -> int:
-    """How often the kernel's out-of-memory killer was at work since this machine started."""
-    try:
-        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+def _descendants() -> list[Process]:
+    """Return the processes below this one; none where there is no /proc."""
+    return below([os.getpid()], processes())
