@@ -20,6 +20,7 @@ from matrix.checks.lookup import Answers, load_answers
 from matrix.record.startup_tests import load_startup_tests
 from matrix.report import markdown, table_json
 from matrix.report import plan as plan_report
+from matrix.report.model import Report
 from matrix.verdict.grid import Grid, survey
 from matrix.verdict.plan import Wanted, plan
 from matrix.verdict.table import Table
@@ -41,15 +42,15 @@ def main() -> int:
         f" {pairs * len(releases.pythons)} cells on 2 platforms; the best of {rounds} rounds"
     )
     grid = ask(releases, load_answers(releases))
-    table, tests = Table((), grid=grid), load_startup_tests()
+    report, tests = Report(table=Table(()), grid=grid), load_startup_tests()
     planned = plan(grid, releases, [], tests, _WANTED)
     parts: list[tuple[str, Callable[[], object]]] = [
         ("read the releases", load_releases),
         ("read what is known of rungs", lambda: load_answers(releases)),
         ("climb every cell, without links", lambda: survey(releases)),
         ("the same with links, from tables", lambda: ask(releases, load_answers(releases))),
-        ("the table as Markdown", lambda: markdown.render(table)),
-        ("the table as JSON", lambda: table_json.render(table)),
+        ("the table as Markdown", lambda: markdown.render(report)),
+        ("the table as JSON", lambda: table_json.render(report)),
         ("the versions of the startup tests", load_startup_tests.__wrapped__),
         ("plan every pair", lambda: plan(grid, releases, [], tests, _WANTED)),
         ("the plan as text", lambda: plan_report.lines(planned, every=True)),
@@ -90,8 +91,8 @@ def ask(releases: Releases, answers: Answers) -> Grid:
 def tell(releases: Releases) -> int:
     """All that `matrix table` does, but for the records."""
     load_releases()
-    table = Table((), grid=ask(releases, load_answers(releases)))
-    return len(markdown.render(table)) + len(table_json.render(table))
+    report = Report(table=Table(()), grid=ask(releases, load_answers(releases)))
+    return len(markdown.render(report)) + len(table_json.render(report))
 
 
 def tell_plan(releases: Releases) -> int:

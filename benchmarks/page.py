@@ -36,6 +36,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, load_releases
 from matrix.checks.lookup import load_answers
 from matrix.record.model import Case, Record, Start, parse, read, to_json
+from matrix.report.model import Report
 from matrix.report.page import page
 from matrix.rules.expectations import Expectations, load_expectations
 from matrix.verdict.grid import environments, runs, survey
@@ -81,13 +82,13 @@ def grid_pages(folder: Path, rounds: int) -> list[Path]:
     judged = tabulate(every, load_expectations(), releases=releases)
     full = blamed(surveyed(judged, releases), releases)
     found = []
-    for name, table in (("grid", Table((), grid=grid)), ("full", full)):
-        took = best(lambda table=table: page.render(table, named), rounds)  # type: ignore[misc]
+    for name, report in (("grid", Report(table=Table(()), grid=grid)), ("full", full)):
+        took = best(lambda report=report: page.render(report, named), rounds)  # type: ignore[misc]
         path = folder / f"{name}.html"
-        path.write_text(page.render(table, named), encoding="utf-8")
+        path.write_text(page.render(report, named), encoding="utf-8")
         size = path.stat().st_size / 1000
-        of = f", {len(table.entries)} records" if table.entries else ""
-        of += f", {len(table.attributions)} attributions" if table.attributions else ""
+        of = f", {len(report.table.entries)} records" if report.table.entries else ""
+        of += f", {len(report.attributions)} attributions" if report.attributions else ""
         print(f"{name:<10}{shown}{of}: {size:.0f} kB of {_LIMITS['kB']}, made in {took:.2f} s")
         found.append(path)
     return found
@@ -121,12 +122,12 @@ def results_page(folder: Path, rounds: int) -> list[Path]:
 
     @collection_off()  # as `matrix table` makes it
     def of_records(*, whose: bool = False) -> None:
-        path.write_text(report(records, rules, some, whose=whose), encoding="utf-8")
+        path.write_text(page_of(records, rules, some, whose=whose), encoding="utf-8")
 
     @collection_off()
     def of_json(*, whose: bool = False) -> None:
         parsed = [(name, parse(text, name.name)) for name, text in texts]
-        path.write_text(report(parsed, rules, some, whose=whose), encoding="utf-8")
+        path.write_text(page_of(parsed, rules, some, whose=whose), encoding="utf-8")
 
     @collection_off()
     def junit_of_json() -> None:
@@ -159,7 +160,7 @@ def results_page(folder: Path, rounds: int) -> list[Path]:
     return [path]
 
 
-def report(
+def page_of(
     records: Iterable[tuple[Path, Record]],
     rules: Expectations,
     releases: Releases,
@@ -167,20 +168,20 @@ def report(
     whose: bool = False,
 ) -> str:
     """Judge the records and make their page; `whose` is whether it says whose fault it is."""
-    table = surveyed(tabulate(records, rules, releases=releases), releases)
-    return page.render(blamed(table, releases) if whose else table, environments(releases))
+    report = surveyed(tabulate(records, rules, releases=releases), releases)
+    return page.render(blamed(report, releases) if whose else report, environments(releases))
 
 
-def surveyed(table: Table, releases: Releases) -> Table:
-    """The table with its grid."""
+def surveyed(table: Table, releases: Releases) -> Report:
+    """Return the table with its grid."""
     seen = runs(((each.record, each.verdict) for each in table.entries), releases)
-    return replace(table, grid=survey(releases, seen=seen))
+    return Report(table=table, grid=survey(releases, seen=seen))
 
 
-def blamed(table: Table, releases: Releases) -> Table:
-    """The table with whose fault it is what fails and changes in it."""
-    judged = [(each.record, each.verdict) for each in table.entries]
-    return replace(table, attributions=attribute(judged, releases, table.grid))
+def blamed(report: Report, releases: Releases) -> Report:
+    """Return the report with whose fault it is what fails and changes in it."""
+    judged = [(each.record, each.verdict) for each in report.table.entries]
+    return replace(report, attributions=attribute(judged, releases, report.grid))
 
 
 def made(cell: Cell, platform: str, cases: int, failing: float) -> tuple[Path, Record]:

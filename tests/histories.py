@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import rules
 from matrix.record.model import Case, Record, RunError, Rung, Start, to_json
 from matrix.report import markdown, table_json
+from matrix.report.model import report_of
 from matrix.store.packing import pack
 from matrix.store.query import History
 from matrix.verdict.table import tabulate
@@ -119,7 +120,8 @@ def nights(count: int) -> list[Record]:
 def told(records: list[tuple[Path, Record]], late: str | None) -> tuple[str, str]:
     """The table of the records."""
     table = tabulate(records, rules.ANY_CASE, late=late)
-    return markdown.render(table), table_json.render(table)
+    report = report_of(table, rules.ANY_CASE)
+    return markdown.render(report), table_json.render(report)
 
 
 def indexed(

@@ -1,6 +1,6 @@
 """Made-up runs of a cell, with all that a record must say, and answers of the first rungs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ from matrix.catalog.releases import load_releases
 from matrix.checks.lookup import Answer
 from matrix.qualify.sides import Ran, versions
 from matrix.record.model import Case, Record, Start
+from matrix.report.model import Report, report_of
 from matrix.rules.expectations import Expectations, parse_expectations
+from matrix.rules.platform_differences import Explanations
 from matrix.verdict.judge import judge
-from matrix.verdict.table import Entry
+from matrix.verdict.table import Entry, tabulate
 
 RELEASES = load_releases()
 NO_RULES = Expectations(())
@@ -111,3 +113,12 @@ class Answers:
 
     def links(self, cell: Cell) -> Answer | None:
         return self._links.get((cell.torch, cell.vllm), self._otherwise)
+
+
+def reported(
+    records: Iterable[tuple[Path, Record]],
+    rules: Expectations,
+    explanations: Explanations | None = None,
+) -> Report:
+    """Return the report on the table of these records."""
+    return report_of(tabulate(records, rules), rules, explanations)

@@ -1,17 +1,17 @@
 """Made-up records and their table with all that a page shows."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from matrix.attribution.attribute import attribute
 from matrix.catalog.releases import load_releases
 from matrix.record.model import Case, Record
+from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
 from matrix.rules.notes import Note
 from matrix.verdict.grid import runs, survey
-from matrix.verdict.table import Table, tabulate
+from matrix.verdict.table import tabulate
 
 RELEASES = load_releases()
 
@@ -33,12 +33,12 @@ def make(
     return Path(f"{cell}.json"), record
 
 
-def whole_table(
+def whole_report(
     records: Iterable[tuple[Path, Record]], rules: Expectations, notes: tuple[Note, ...] = ()
-) -> Table:
-    """The table with its grid, attributions and notes."""
+) -> Report:
+    """Return the table with its grid, attributions and notes."""
     table = tabulate(records, rules, releases=RELEASES)
     judged = [(each.record, each.verdict) for each in table.entries]
     grid = survey(RELEASES, seen=runs(judged, RELEASES))
     blamed = attribute(judged, RELEASES, grid)
-    return replace(table, grid=grid, attributions=blamed, notes=notes)
+    return Report(table=table, grid=grid, attributions=blamed, notes=notes)

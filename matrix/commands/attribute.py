@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,7 +105,7 @@ def _attribute(options: argparse.Namespace) -> int:
     failures: list[str] = []
     for again in (False, True):
         table, read, status = reading.read_all(options, repeats=None)
-        table = replace(table, grid=reading.grid_of(table.entries))
+        grid = reading.grid_of(table.entries)
         known = {entry.record.cell for entry in table.entries}
         if names is not None and not names & known:
             (name,) = names
@@ -118,7 +117,7 @@ def _attribute(options: argparse.Namespace) -> int:
         found = attribute(
             judged,
             load_releases(),
-            table.grid,
+            grid,
             changes=options.changes,
             late=reading.late_now(),
             **asked,

@@ -41,12 +41,11 @@ def read_all(
     from matrix.catalog.releases import load_releases
     from matrix.report.results import late_lines
     from matrix.rules.expectations import load_expectations
-    from matrix.rules.platform_differences import load_explanations
     from matrix.store.query import newest_records
     from matrix.verdict.table import tabulate
 
     folders = arguments.given_or_default(options.folders)
-    expectations, explanations = load_expectations(options.expectations), load_explanations()
+    expectations = load_expectations(options.expectations)
     late = late_now()
     found = newest_records(folders, late, say, repeats=repeats)
     for line in (*map(str, found.errors), *late_lines(found.late)):
@@ -54,7 +53,7 @@ def read_all(
     if not found.records and not (empty and not found.errors):
         named = arguments.named(folders)
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
-    table = tabulate(found.records, expectations, explanations, load_releases(), late)
+    table = tabulate(found.records, expectations, releases=load_releases(), late=late)
     return table, found, 2 if found.errors else 0
 
 

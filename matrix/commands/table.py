@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from matrix.attribution.attribute import Attribution
     from matrix.store.query import Found
+    from matrix.verdict.grid import Grid
     from matrix.verdict.table import Table
 
 __all__ = ["add"]
@@ -130,21 +131,29 @@ def _table(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
     from matrix.catalog.releases import load_releases
     from matrix.report import agreement, badges, csv_table, markdown, table_json
+    from matrix.report.model import report_of
     from matrix.report.page import page
+    from matrix.rules.expectations import load_expectations
     from matrix.rules.notes import load_notes
+    from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.grid import environments
 
     table, found, status = reading.read_all(options, repeats=_REPEATS)
-    table = replace(table, grid=reading.grid_of(table.entries), notes=load_notes())
-    table = replace(table, attributions=_attributed(options, table, found))
+    grid = reading.grid_of(table.entries)
+    report = replace(
+        report_of(table, load_expectations(options.expectations), load_explanations()),
+        grid=grid,
+        attributions=_attributed(options, table, grid, found),
+        notes=load_notes(),
+    )
     named = environments(load_releases())
     made = badges.render(table)
     for name, text in (
-        ("compatibility.md", markdown.render(table)),
-        ("compatibility.json", table_json.render(table)),
-        (csv_table.PAGE, csv_table.render(table, named)),
-        (agreement.PAGE, agreement.page(table.agreement)),
-        (page.PAGE, page.render(table, named, found.times.series)),
+        ("compatibility.md", markdown.render(report)),
+        ("compatibility.json", table_json.render(report)),
+        (csv_table.PAGE, csv_table.render(report, named)),
+        (agreement.PAGE, agreement.page(report.agreement)),
+        (page.PAGE, page.render(report, named, found.times.series)),
         *made.items(),
     ):
         write_text(options.out / name, text)
@@ -167,13 +176,15 @@ def _is_badge(path: Path) -> bool:
         return False
 
 
-def _attributed(options: argparse.Namespace, table: Table, read: Found) -> tuple[Attribution, ...]:
+def _attributed(
+    options: argparse.Namespace, table: Table, grid: Grid, read: Found
+) -> tuple[Attribution, ...]:
     """Whose fault is what fails or drifts in the table's cells, by the runs that have a say."""
     from matrix.attribution.attribute import attribute
     from matrix.catalog.releases import load_releases
 
     judged = reading.judged(options, table, read)
-    return attribute(judged, load_releases(), table.grid, late=reading.late_now())
+    return attribute(judged, load_releases(), grid, late=reading.late_now())
 
 
 @collection_off()
@@ -188,14 +199,17 @@ def _ci(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from matrix.report.agreement import lines
+    from matrix.rules.platform_differences import load_explanations
+    from matrix.verdict.agreement import agree
 
     table, status = reading.read_table(options)
-    if not table.agreement.pairs:
+    agreement = agree((entry.record for entry in table.entries), load_explanations())
+    if not agreement.pairs:
         raise MatrixError(
             "no torch and vLLM ran on both platforms; `matrix run CELL --platform cpu` and"
             " `--platform cuda` make records to compare"
         )
-    print(lines(table.agreement), end="")
+    print(lines(agreement), end="")
     return status
 
 

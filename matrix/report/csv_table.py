@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 
 from matrix._util.text import clean
 from matrix.catalog.cells import Cell
+from matrix.report.model import Report
 from matrix.verdict.grid import ran_cell
 from matrix.verdict.ladder import Climb
-from matrix.verdict.table import Entry, Table
+from matrix.verdict.table import Entry
 
 __all__ = ["COLUMNS", "PAGE", "render"]
 
@@ -38,18 +39,18 @@ COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def render(table: Table, environments: Mapping[str, Cell] | None = None) -> str:
+def render(report: Report, environments: Mapping[str, Cell] | None = None) -> str:
     """Every cell of the grid with its record where it ran, then the records of no cell of it.
 
     The `environments` by name say which cell a name installs: `cell` is empty where that is another
     patch release than the row's. Of what ran, it is the name of its record. The seconds are the
     sums over the cases that have both starts.
     """
-    squares = table.grid.squares.values() if table.grid is not None else ()
+    squares = report.grid.squares.values() if report.grid is not None else ()
     climbs = {(each.cell, each.platform): each for square in squares for each in square.climbs}
     entries: dict[tuple[Cell, str], Entry] = {}
     apart: list[Entry] = []
-    for entry in table.entries:
+    for entry in report.table.entries:
         cell = ran_cell(entry.record) or (environments or {}).get(entry.record.cell)
         if cell is not None and (cell, entry.record.platform) in climbs:
             entries[cell, entry.record.platform] = entry

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.record.model import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
+from matrix.report.model import Report
 from matrix.report.timings import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.verdict.judge import (
     COMPATIBLE,
@@ -53,17 +54,18 @@ keeps the answer in its cache. The parts need not add up to the total, and no ti
 """
 
 
-def render(table: Table) -> str:
-    """The table as Markdown. Whatever a record says is shown as text, never as markup."""
+def render(report: Report) -> str:
+    """Return the table as Markdown; text from records is escaped, so that it is never markup."""
+    table = report.table
     parts = [_head(table), _LEGEND]
     for platform in table.platforms:
         parts += [f"## {platform}\n", f"{_PLATFORMS[platform]}\n", *results(table, platform)]
     parts += [
-        notes.section(table.notes),
-        grid.section(table.grid),
-        attribution.section(table.attributions),
-        agreement.section(table.agreement),
-        upstream.section(table.upstream),
+        notes.section(report.notes),
+        grid.section(report.grid),
+        attribution.section(report.attributions),
+        agreement.section(report.agreement),
+        upstream.section(report.upstream),
     ]
     parts += ["## Cases\n", _cases(table), "## Seconds\n", _SECONDS]
     parts += [part for entry in table.entries for part in _seconds(entry)]

@@ -8,9 +8,10 @@ from typing import Any
 
 from matrix.record.model import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
+from matrix.report.model import Report
 from matrix.report.timings import import_seconds, warm_over_cold
 from matrix.verdict.judge import CaseVerdict
-from matrix.verdict.table import Entry, Table
+from matrix.verdict.table import Entry
 
 __all__ = ["TABLE_SCHEMA", "render"]
 
@@ -30,23 +31,23 @@ _LINES: Mapping[str, Any] = {
 """What is broken into lines: an object with one a key, a list with one an item."""
 
 
-def render(table: Table) -> str:
-    """The table as JSON: every entry with all its cases and differences. Always ASCII.
+def render(report: Report) -> str:
+    """Return the table as JSON: every entry with all its cases and differences. Always ASCII.
 
     A case and a square of the grid is one line: a person can read what changed, and Python breaks
     no more lines than it must, which is slow.
     """
     content = {
         "schema": TABLE_SCHEMA,
-        "newest": table.newest,
-        "cells": [_entry(entry) for entry in table.entries],
-        "attributions": attribution.entries(table.attributions),
-        "notes": notes.content(table.notes),
-        "agreement": agreement.content(table.agreement),
+        "newest": report.table.newest,
+        "cells": [_entry(entry) for entry in report.table.entries],
+        "attributions": attribution.entries(report.attributions),
+        "notes": notes.content(report.notes),
+        "agreement": agreement.content(report.agreement),
         "grid": None
-        if table.grid is None
-        else {**grid.content(table.grid), "squares": grid.squares(table.grid)},
-        "upstream": upstream.content(table.upstream),
+        if report.grid is None
+        else {**grid.content(report.grid), "squares": grid.squares(report.grid)},
+        "upstream": upstream.content(report.upstream),
     }
     return _broken(content, _LINES, "\n") + "\n"
 

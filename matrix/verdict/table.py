@@ -10,15 +10,10 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from matrix.attribution.attribute import Attribution
 from matrix.catalog.cells import Factors, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
-from matrix.rules.expectations import Expectations, Rule
-from matrix.rules.notes import Note
-from matrix.rules.platform_differences import Explanations
-from matrix.verdict.agreement import NOTHING, Agreement, agree
-from matrix.verdict.grid import Grid
+from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import (
     DRIFT,
     INCOMPATIBLE,
@@ -70,20 +65,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """The entries by platform (`cuda` first), vLLM, torch and Python.
-
-    `agreement` holds the entries of one platform against those of the other; `upstream` has the
-    rules that expect what was measured where upstream publishes something else; `grid` is how far
-    each pair of releases gets, with these entries as the records; `attributions` say whose fault it
-    is that cells fail or drift; `notes` are what a person found out about pairs.
-    """
+    """The entries by platform (`cuda` first), vLLM, torch and Python."""
 
     entries: tuple[Entry, ...]
-    agreement: Agreement = NOTHING
-    upstream: tuple[Rule, ...] = ()
-    grid: Grid | None = None
-    attributions: tuple[Attribution, ...] = ()
-    notes: tuple[Note, ...] = ()
 
     @property
     def newest(self) -> str | None:
@@ -124,7 +108,7 @@ class Table:
 def tabulate(
     records: Iterable[tuple[Path, Record]],
     expectations: Expectations,
-    explanations: Explanations | None = None,
+    *,
     releases: Releases | None = None,
     late: str | None = None,
 ) -> Table:
@@ -149,9 +133,7 @@ def tabulate(
             entry = Entry(record, judge(record, remembered), path.name, off_pin)
             if key not in newest or _replaces(entry, newest[key]):
                 newest[key] = entry
-    entries = tuple(sorted(newest.values(), key=_order))
-    agreement = agree((entry.record for entry in entries), explanations or Explanations())
-    return Table(entries, agreement, tuple(rule for rule in expectations.rules if rule.upstream))
+    return Table(tuple(sorted(newest.values(), key=_order)))
 
 
 def _oldest_first(

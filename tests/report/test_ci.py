@@ -18,6 +18,7 @@ from matrix.catalog.releases import load_releases
 from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
 from matrix.report import ci
 from matrix.report.ci_services import FORMATS, CiError, service, tell
+from matrix.report.model import Report
 from matrix.rules.expectations import parse_expectations
 from matrix.verdict.table import Table, tabulate
 from rules import ANY_CASE_TEXT
@@ -82,7 +83,7 @@ def make(
 
 
 def table(*records: tuple[Path, Record]) -> Table:
-    return tabulate(records, RULES, None, load_releases())
+    return tabulate(records, RULES, releases=load_releases())
 
 
 TABLE = table(
@@ -455,7 +456,7 @@ def test_a_table_for_programs_has_todays_signature() -> None:
     from matrix.report import table_json
 
     path, record = make("py311-torch210-vllm019", failed(signature="of old"))
-    content = json.loads(table_json.render(table((path, record))))
+    content = json.loads(table_json.render(Report(table=table((path, record)))))
     assert content["cells"][0]["cases"][0]["signature"] == SIGNATURE
 
 

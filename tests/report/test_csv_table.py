@@ -8,9 +8,10 @@ import pytest
 from matrix.catalog.releases import load_releases
 from matrix.record.model import Case, Record, Start
 from matrix.report import csv_table
+from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
 from matrix.verdict.grid import environments, runs, survey
-from matrix.verdict.table import Table, tabulate
+from matrix.verdict.table import tabulate
 
 RELEASES = load_releases()
 SOME = replace(RELEASES, torch=RELEASES.torch[-3:], vllm=RELEASES.vllm[-4:])
@@ -27,13 +28,13 @@ def failing(reason: str, torch: str, name: str = "") -> tuple[Path, Record]:
     return Path(name or f"{cell}.json"), Record(cell, "cuda", True, provenance, cases=cases)
 
 
-def table(*records: tuple[Path, Record]) -> Table:
+def table(*records: tuple[Path, Record]) -> Report:
     judged = tabulate(records, Expectations(()), releases=RELEASES)
     seen = runs(((each.record, each.verdict) for each in judged.entries), RELEASES)
-    return replace(judged, grid=survey(SOME, seen=seen))
+    return Report(table=judged, grid=survey(SOME, seen=seen))
 
 
-def rows(made: Table) -> list[dict[str, str]]:
+def rows(made: Report) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(csv_table.render(made, environments(SOME)))))
 
 

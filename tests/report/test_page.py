@@ -16,13 +16,14 @@ from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
 from matrix.errors import MatrixError
 from matrix.record.model import Case, Record, RunError, Rung, Start
+from matrix.report.model import Report
 from matrix.report.page import data as page_data
 from matrix.report.page import page
 from matrix.verdict.grid import environments
 from matrix.verdict.judge import VERDICTS
 from matrix.verdict.ladder import climb as climbed
-from matrix.verdict.table import Table, tabulate
-from pages import RELEASES, make, whole_table
+from matrix.verdict.table import tabulate
+from pages import RELEASES, make, whole_report
 from rules import MOE
 
 EVIL = "</script><script>document.title='evil'</script><img src=x onerror=alert(1)> & '\" \u2028"
@@ -62,11 +63,11 @@ RECORDS = [
 ]
 
 
-def table_of(records: list[tuple[Path, Record]] = RECORDS) -> Table:
-    return whole_table(records, MOE)
+def report_of(records: list[tuple[Path, Record]] = RECORDS) -> Report:
+    return whole_report(records, MOE)
 
 
-TABLE = table_of()
+REPORT = report_of()
 NAMED = environments(RELEASES)
 
 
@@ -137,7 +138,7 @@ def decoded(text: str) -> list[int]:
     return found
 
 
-PAGE = page.render(TABLE, NAMED)
+PAGE = page.render(REPORT, NAMED)
 
 
 def test_the_page_is_well_formed_and_asks_for_nothing() -> None:
@@ -152,7 +153,7 @@ def test_the_page_is_well_formed_and_asks_for_nothing() -> None:
 
 
 def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
-    grid = TABLE.grid
+    grid = REPORT.grid
     assert grid is not None
     wanted = [
         grid.squares["cpu", torch.version, vllm.version].shown
@@ -174,7 +175,7 @@ def test_the_page_opens_on_the_first_platform_on_which_something_ran(
     ran: tuple[str, ...], first: str
 ) -> None:
     cell = "py311-torch210-vllm019", "2.10.0", "0.19.1", moe()
-    text = page.render(table_of([make(*cell, platform=each) for each in ran]), NAMED)
+    text = page.render(report_of([make(*cell, platform=each) for each in ran]), NAMED)
     assert content(text)["first"] == first
     assert f'value="{first}" checked' in text and f"the grid of {first}." in text
     squares = dict(Counter(style for style, _ in Read(text).squares))
@@ -191,7 +192,7 @@ def test_a_mark_says_where_a_rung_below_was_not_asked() -> None:
 
 
 def test_every_climb_of_every_square_is_in_the_data() -> None:
-    grid, data = TABLE.grid, content(PAGE)
+    grid, data = REPORT.grid, content(PAGE)
     assert grid is not None
     for platform in grid.platforms:
         squares = decoded(data["grid"][platform])
@@ -238,7 +239,7 @@ def test_counts_and_seconds_come_back_from_the_data() -> None:
 def test_a_record_of_no_cell_of_the_grid_is_there_without_a_place() -> None:
     entries = content(PAGE)["entries"]
     assert [each[2] for each in entries].count(-1) == 1
-    assert len(entries) == len(TABLE.entries)
+    assert len(entries) == len(REPORT.table.entries)
 
 
 def test_what_a_record_says_stays_text() -> None:
@@ -302,7 +303,7 @@ def test_of_too_many_changes_it_is_said_where_they_stand(monkeypatch: pytest.Mon
     ]
     data = content(
         page.render(
-            table_of(
+            report_of(
                 [
                     make("py311-torch211-vllm020", "2.11.0", "0.20.2", *cases[0], moe()),
                     make("py311-torch212-vllm020", "2.12.1", "0.20.2", *cases[1], moe(loaded=1)),
@@ -326,7 +327,8 @@ def test_whose_fault_a_run_is_that_came_to_no_case() -> None:
     good = make("py311-torch210-vllm019", "2.10.0", "0.19.1", moe(), rungs=rungs)
     data = content(
         page.render(
-            table_of([good, make("py311-torch211-vllm019", "2.11.0", "0.19.1", error=error)]), NAMED
+            report_of([good, make("py311-torch211-vllm019", "2.11.0", "0.19.1", error=error)]),
+            NAMED,
         )
     )
     [(case, answer, lines)] = blamed(data)["0.19.1"]
@@ -339,7 +341,7 @@ def test_whose_fault_a_run_is_that_came_to_no_case() -> None:
 
 def test_a_long_trace_is_cut_at_its_head_and_says_so() -> None:
     whole = "\n".join(f"line {number}" for number in range(100))
-    some = table_of([make("py311-torch210-vllm019", "2.10.0", "0.19.1", failed("no", whole))])
+    some = report_of([make("py311-torch210-vllm019", "2.10.0", "0.19.1", failed("no", whole))])
     data = content(page.render(some, NAMED))
     assert decoded(data["traces"][1])[0] == 40
     assert len(decoded(data["traces"][1])) == 1 + 2 * 60
@@ -347,14 +349,14 @@ def test_a_long_trace_is_cut_at_its_head_and_says_so() -> None:
 
 @pytest.mark.parametrize("records", [[], RECORDS[:1]])
 def test_a_page_without_a_grid_or_without_records(records: list[tuple[Path, Record]]) -> None:
-    table = tabulate(records, MOE)
-    read = Read(page.render(table))
+    report = Report(table=tabulate(records, MOE))
+    read = Read(page.render(report))
     assert read.squares == []
-    assert len(content(page.render(table))["entries"]) == len(records)
+    assert len(content(page.render(report))["entries"]) == len(records)
 
 
 def test_the_same_records_give_the_same_page() -> None:
-    assert page.render(table_of(RECORDS[::-1]), NAMED) == PAGE
+    assert page.render(report_of(RECORDS[::-1]), NAMED) == PAGE
 
 
 def test_seconds_over_time_are_kept_where_there_are_two() -> None:
@@ -363,7 +365,7 @@ def test_seconds_over_time_are_kept_where_there_are_two() -> None:
         (*key, "cold"): [(f"2026-{month:02}-01T00:00:00Z", float(month)) for month in (1, 2, 3)],
         (*key, "warm"): [("2026-01-01T00:00:00Z", 1.0)],
     }
-    data = content(page.render(TABLE, NAMED, history))
+    data = content(page.render(REPORT, NAMED, history))
     past = [each for entry in data["entries"] for each in entry[17]]
     assert len(past) == 1
     case, start, first, last, points = past[0]
@@ -372,7 +374,7 @@ def test_seconds_over_time_are_kept_where_there_are_two() -> None:
 
 
 def test_only_a_pair_that_its_name_means_is_named() -> None:
-    grid, data = TABLE.grid, content(PAGE)
+    grid, data = REPORT.grid, content(PAGE)
     assert grid is not None
     named = iter(data["named"])
     told = {(t.version, v.version): next(named) for v in grid.rows for t in grid.columns}
@@ -399,7 +401,7 @@ def test_no_text_ends_the_script_that_holds_it(text: str) -> None:
 def test_no_record_breaks_the_page(said: str, name: str) -> None:
     case = failed(said, said + "\n" + name)
     some = tabulate([make("py311-torch210-vllm019", "2.10.0", "0.19.1", case)], MOE)
-    text = page.render(some)
+    text = page.render(Report(table=some))
     text.encode()
     read = Read(text)
     assert read.seen["script"] == 2
@@ -410,7 +412,7 @@ def test_no_record_breaks_the_page(said: str, name: str) -> None:
 def test_without_jinja_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MatrixError, match=r"needs Jinja2; pip install"):
-        page.render(TABLE)
+        page.render(REPORT)
 
 
 def test_the_examples_of_its_docstrings_hold() -> None:

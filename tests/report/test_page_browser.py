@@ -16,12 +16,12 @@ import pytest
 
 from matrix._util.versions import VersionRange
 from matrix.record.model import Case, Record, Start
-from matrix.report.page import page as report
+from matrix.report.model import Report
+from matrix.report.page import page as html_page
 from matrix.rules.expectations import parse_expectations
 from matrix.rules.notes import Note
 from matrix.verdict.grid import environments
-from matrix.verdict.table import Table
-from pages import RELEASES, make, whole_table
+from pages import RELEASES, make, whole_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="tox -e page has axe")
@@ -90,19 +90,19 @@ HISTORY = {
 }
 
 
-def tabled(records: Iterable[tuple[Path, Record]]) -> Table:
-    return whole_table(records, RULES, NOTES)
+def reported(records: Iterable[tuple[Path, Record]]) -> Report:
+    return whole_report(records, RULES, NOTES)
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
-    return tabled(RECORDS)
+def report() -> Report:
+    return reported(RECORDS)
 
 
 @pytest.fixture(scope="module")
-def file(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("docs") / report.PAGE
-    path.write_text(report.render(table, environments(RELEASES), HISTORY), encoding="utf-8")
+def file(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("docs") / html_page.PAGE
+    path.write_text(html_page.render(report, environments(RELEASES), HISTORY), encoding="utf-8")
     return path
 
 
@@ -144,8 +144,8 @@ def opened(browser: Any, file: Path) -> Iterator[Any]:
 
 def page_of(browser: Any, folder: Path, *records: tuple[Path, Record]) -> Any:
     """The page of these records alone, opened."""
-    path = folder / report.PAGE
-    path.write_text(report.render(tabled(records), environments(RELEASES)), encoding="utf-8")
+    path = folder / html_page.PAGE
+    path.write_text(html_page.render(reported(records), environments(RELEASES)), encoding="utf-8")
     page = browser.new_page()
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-ready]")
@@ -168,9 +168,9 @@ def focused(page: Any) -> str:
 
 @pytest.mark.parametrize("platform", ["cuda", "cpu"])
 @pytest.mark.parametrize("python", ["", "3.11", "3.14"])
-def test_the_grid_is_the_table_s(opened: Any, table: Table, platform: str, python: str) -> None:
+def test_the_grid_is_the_table_s(opened: Any, report: Report, platform: str, python: str) -> None:
     page = opened(f"#platform={platform}&python={python}")
-    grid = table.grid
+    grid = report.grid
     assert grid is not None
     marks, styles = [], []
     for vllm in grid.rows:
@@ -179,7 +179,7 @@ def test_the_grid_is_the_table_s(opened: Any, table: Table, platform: str, pytho
             climb = square.shown
             if python:
                 climb = next(each for each in square.climbs if each.cell.python == python)
-            marks.append(report.mark(climb))
+            marks.append(html_page.mark(climb))
             styles.append((climb.verdict, climb.ran is not None, not climb.off_pin))
     assert page.locator("#grid tbody button").all_text_contents() == marks
     seen = page.eval_on_selector_all("#grid tbody button", "all => all.map(b => b.className)")
@@ -319,7 +319,7 @@ def test_a_release_that_the_page_leaves_out_is_named(opened: Any) -> None:
     ) in legend
 
 
-def test_filters_narrow_the_grid_and_stay_in_the_url(opened: Any, table: Table) -> None:
+def test_filters_narrow_the_grid_and_stay_in_the_url(opened: Any, report: Report) -> None:
     page = opened()
     everything = len(shown(page))
     page.get_by_text("≠ drift", exact=True).first.click()

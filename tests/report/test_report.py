@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from made import reported
 from matrix._util import text
 from matrix.catalog.releases import load_releases
 from matrix.record.model import Case, Record, RunError, Rung, Start, parse, to_json
 from matrix.report import markdown, table_json, terminal
 from matrix.report import timings as split
+from matrix.report.model import Report, report_of
 from matrix.rules.expectations import parse_expectations
 from matrix.verdict.judge import judge
 from matrix.verdict.table import Table, tabulate
@@ -162,14 +164,14 @@ keeps the answer in its cache. The parts need not add up to the total, and no ti
 def test_an_off_pin_cell_is_marked_where_the_releases_are_known() -> None:
     name = "py312-torch212-vllm020"
     records = [make(name, make_case()), make("py311-torch210-vllm019", make_case())]
-    told = markdown.render(tabulate(records, MOE, releases=load_releases()))
+    told = markdown.render(report_of(tabulate(records, MOE, releases=load_releases()), MOE))
     assert told.count(f"| `{name}` (off-pin) | cpu |") == 2  # its case, and its record
     assert "`py311-torch210-vllm019` (off-pin)" not in told
-    assert "off-pin" not in markdown.render(tabulate(records, MOE))
+    assert "off-pin" not in markdown.render(reported(records, MOE))
 
 
 def test_the_table_reads_as_a_release_manager_would_have_it() -> None:
-    told = markdown.render(tabulate(RECORDS, MOE))
+    told = markdown.render(reported(RECORDS, MOE))
     assert told.partition("\n## Records\n")[0] == WANTED
     assert "| `py311-torch210-vllm019` | cpu | 2.10.0+cu128 | 0.19.1 | 3.11.7 | EPYC 9B14 |" in told
 
@@ -177,7 +179,7 @@ def test_the_table_reads_as_a_release_manager_would_have_it() -> None:
 @settings(deadline=None)
 @given(st.permutations(RECORDS + RECORDS[:2]))
 def test_the_table_is_the_same_for_any_order(records: list[tuple[Path, Record]]) -> None:
-    wanted, table = tabulate(RECORDS, MOE), tabulate(records, MOE)
+    wanted, table = reported(RECORDS, MOE), reported(records, MOE)
     assert markdown.render(table) == markdown.render(wanted)
     assert table_json.render(table) == table_json.render(wanted)
 
@@ -202,7 +204,7 @@ def test_another_second_of_a_case_is_another_line_of_json() -> None:
         make("py311-torch210-vllm019", replace(case, starts=(cold, case.starts[1])), make_case("b"))
         for cold in (case.starts[0], slower)
     ]
-    before, after = (table_json.render(tabulate([run], MOE)).splitlines() for run in runs)
+    before, after = (table_json.render(reported([run], MOE)).splitlines() for run in runs)
     (differs,) = (pair for pair in zip(before, after, strict=True) if pair[0] != pair[1])
     assert json.loads(differs[0].strip().rstrip(","))["case"] == "moe"
 
@@ -226,9 +228,9 @@ CUT_SHORT: dict[str, Any] = {
 
 def kept(*records: tuple[Path, Record]) -> Record:
     """The record that stands for the one cell of these, whatever their order."""
-    tables = [tabulate(order, MOE) for order in itertools.permutations(records)]
+    tables = [reported(order, MOE) for order in itertools.permutations(records)]
     assert len({table_json.render(table) for table in tables}) == 1
-    [entry] = tables[0].entries
+    [entry] = tables[0].table.entries
     return entry.record
 
 
@@ -259,7 +261,7 @@ def test_a_fault_is_shown_however_the_run_ended(why: str) -> None:
 
 def test_a_partial_record_says_how_much_it_holds() -> None:
     record = make("py311-torch210-vllm019", make_case(), deselected=8)
-    table = tabulate([record, *RECORDS[1:]], MOE)
+    table = reported([record, *RECORDS[1:]], MOE)
     told = markdown.render(table)
     assert "| **0.19** | · | ✅ as expected \\[2\\] | · |" in told
     assert "2. **torch 2.10, vLLM 0.19**: compatible on Python 3.11 (1 of 9 cases)\n" in told
@@ -274,14 +276,14 @@ def test_a_partial_record_says_how_much_it_holds() -> None:
 
 def test_what_was_never_run_and_what_does_not_apply_look_different() -> None:
     skipped = make_case("gpu only", outcome="not_applicable", starts=(), reason="no CPU kernel")
-    told = markdown.render(tabulate([make("py311-torch210-vllm019", skipped)], MOE))
+    told = markdown.render(reported([make("py311-torch210-vllm019", skipped)], MOE))
     assert "| – not applicable | - | - | - | no CPU kernel |" in told  # noqa: RUF001
     assert "| · " not in told.partition("## cpu")[2]
 
 
 def test_of_one_second_the_content_decides() -> None:
     one, other = make("py311-torch210-vllm019", make_case()), make("py311-torch210-vllm019")
-    tables = [tabulate(pair, MOE) for pair in ([one, other], [other, one])]
+    tables = [reported(pair, MOE) for pair in ([one, other], [other, one])]
     assert tables[0] == tables[1]
 
 
@@ -299,7 +301,7 @@ def test_releases_sort_as_versions_do() -> None:
 
 
 def test_the_json_obeys_its_schema() -> None:
-    content = json.loads(table_json.render(tabulate(RECORDS, MOE)))
+    content = json.loads(table_json.render(reported(RECORDS, MOE)))
     Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA).validate(content)
     drift = next(cell for cell in content["cells"] if cell["verdict"] == "drift")
@@ -315,8 +317,8 @@ def test_the_json_obeys_its_schema() -> None:
 
 
 def test_an_empty_table_is_a_table() -> None:
-    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(Table(()))))
-    assert "0 cells" in markdown.render(Table(()))
+    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(Report(table=Table(())))))
+    assert "0 cells" in markdown.render(Report(table=Table(())))
 
 
 def shape(told: str) -> list[int]:
@@ -341,11 +343,11 @@ def hostile(said: str) -> tuple[Path, Record]:
 
 def calm(said: str) -> None:
     path, record = hostile(said)
-    table = tabulate([(path, record)], MOE)
+    table = reported([(path, record)], MOE)
     told = markdown.render(table)
-    assert shape(told) == shape(markdown.render(tabulate([hostile("calm")], MOE)))
+    assert shape(told) == shape(markdown.render(reported([hostile("calm")], MOE)))
     assert len(told.splitlines()) == len(
-        markdown.render(tabulate([hostile("calm")], MOE)).splitlines()
+        markdown.render(reported([hostile("calm")], MOE)).splitlines()
     )
     assert "<" not in told and ">" not in told
     # Nothing is a link inside a code span, and none of these names can end one.
@@ -383,7 +385,7 @@ def test_only_the_first_differences_are_told() -> None:
         "num_eager_compiles = 9, num_backend_compilations = 9 }\n",
         "rules.toml",
     )
-    told = markdown.render(tabulate(RECORDS[:1], rules))
+    told = markdown.render(reported(RECORDS[:1], rules))
     assert "expected 9, observed nothing; 1 more in compatibility.json |" in told
 
 
@@ -427,7 +429,7 @@ def test_cases_side_by_side_are_said_for_what_their_seconds_are_worth() -> None:
     shown = terminal.render(together, judge(together, MOE), str(path))
     assert ", Python 3.11.7, on EPYC 9B14, 7 side by side\n" in shown
     assert "side by side" not in terminal.render(record, judge(record, MOE), str(path))
-    told = markdown.render(tabulate([(path, together)], MOE)).partition("## Records\n")[2]
+    told = markdown.render(reported([(path, together)], MOE)).partition("## Records\n")[2]
     assert "| 1 case, 7 side by side | 2026-11-22T18:00:00Z |" in told
 
 
@@ -472,7 +474,7 @@ IMPORTED = (Rung("imports", True, 37.25),)
 def test_the_table_says_where_the_seconds_went() -> None:
     split_one = make("py311-torch210-vllm019", SPLIT, make_case("old"), rungs=IMPORTED)
     old = make("py311-torch29-vllm016", make_case(), rungs=(Rung("imports", False, 3.0, "no"),))
-    told = markdown.render(tabulate([split_one, old], MOE))
+    told = markdown.render(reported([split_one, old], MOE))
     assert told.partition("## Seconds\n")[2].partition("## Records")[0].split("\n\n")[1:] == [
         "`py311-torch210-vllm019` on cpu: import 37.2 s",
         "| case | start | total | inspect | load | dynamo | inductor | save or load |\n"
@@ -481,13 +483,13 @@ def test_the_table_says_where_the_seconds_went() -> None:
         "| `moe` | warm | 20.0 | - | - | - | - | loaded 1.2 |",
         "",
     ]
-    unknown = markdown.render(tabulate([make("py311-torch210-vllm019", SPLIT)], MOE))
+    unknown = markdown.render(reported([make("py311-torch210-vllm019", SPLIT)], MOE))
     assert "\n`py311-torch210-vllm019` on cpu\n\n| case | start |" in unknown
 
 
 def test_the_json_has_every_part_of_the_seconds() -> None:
     record = make("py311-torch210-vllm019", SPLIT, failed("KeyError"), rungs=IMPORTED)
-    content = json.loads(table_json.render(tabulate([record, RECORDS[1]], MOE)))
+    content = json.loads(table_json.render(reported([record, RECORDS[1]], MOE)))
     Draft202012Validator(SCHEMA).validate(content)
     old, new = content["cells"]
     assert (old["import_seconds"], new["import_seconds"]) == (None, 37.25)

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from made import reported
 from matrix.record.model import Case, Record, Start
 from matrix.report import agreement, markdown, table_json, upstream
 from matrix.rules.expectations import Expectations, parse_expectations
 from matrix.rules.platform_differences import Explanations, parse_explanations
 from matrix.verdict.agreement import NOTHING, agree
-from matrix.verdict.table import tabulate
 
 SCHEMA = json.loads(
     (Path(agreement.__file__).parents[1] / "data/table.schema.json").read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ RECORDS = [
     ),
     make("cpu", case(), Case("mla", "not_applicable", reason="no | kernel")),
 ]
-TOLD = tabulate(RECORDS, NO_RULES, WHY)
+TOLD = reported(RECORDS, NO_RULES, WHY)
 
 
 def test_the_table_has_the_figures_and_a_link_to_the_page() -> None:
@@ -76,7 +76,7 @@ def test_the_table_has_the_figures_and_a_link_to_the_page() -> None:
         "[Side by side, and why](agreement.md).\n"
     ) in told
     assert told.index("## The CPU as predictor") < told.index("## Cases")
-    assert "predictor" not in markdown.render(tabulate(RECORDS[:1], NO_RULES))
+    assert "predictor" not in markdown.render(reported(RECORDS[:1], NO_RULES))
 
 
 def test_the_page_puts_both_side_by_side_and_says_why() -> None:
@@ -98,7 +98,7 @@ def test_the_page_puts_both_side_by_side_and_says_why() -> None:
 
 
 def test_what_nobody_explained_is_said_to_be_so() -> None:
-    told = tabulate(RECORDS, NO_RULES).agreement
+    told = reported(RECORDS, NO_RULES).agreement
     assert f"| `moe` | cold | `{TOTAL}` | 22 | 9 | not explained |" in agreement.page(told)
     assert "1 differs, 1 of them not explained." in agreement.section(told)
 
@@ -127,7 +127,7 @@ def test_several_pairs_have_a_line_for_all() -> None:
         (Path(f"{name}.json"), Record(name, platform, True, found, cases=(case(),)))
         for platform in ("cpu", "cuda")
     ]
-    told = tabulate(RECORDS + more, NO_RULES, WHY).agreement
+    told = reported(RECORDS + more, NO_RULES, WHY).agreement
     assert "| all | 7 of 8 (87 %) | 7 of 12 (58 %) |" in agreement.page(told)
     assert re.search(r"\nall +7 of 8 \(87 %\) +7 of 12 \(58 %\) ", agreement.lines(told))
 
@@ -153,7 +153,7 @@ def test_a_terminal_shows_what_differs_and_the_figures() -> None:
 
 
 def test_the_json_obeys_its_schema() -> None:
-    content = json.loads(table_json.render(tabulate(RECORDS, UPSTREAM, WHY)))
+    content = json.loads(table_json.render(reported(RECORDS, UPSTREAM, WHY)))
     Draft202012Validator(SCHEMA).validate(content)
     told = content["agreement"]
     assert told["figures"]["counted"] == {"right": 3, "of": 8}
@@ -186,7 +186,7 @@ def test_the_json_obeys_its_schema() -> None:
 
 
 def test_what_upstream_publishes_otherwise_is_said_with_both_numbers_and_a_link() -> None:
-    told = markdown.render(tabulate(RECORDS, UPSTREAM))
+    told = markdown.render(reported(RECORDS, UPSTREAM))
     assert "## Where we measured something else than upstream publishes\n" in told
     assert (
         f"| `moe_startup` | cuda, torch `>=2.10,<2.12`, MEGA `True` | warm | `{SAVED}` | 1 |"
@@ -194,7 +194,7 @@ def test_what_upstream_publishes_otherwise_is_said_with_both_numbers_and_a_link(
         " `results/cuda/py311-torch210-vllm019.json` |\n"
     ).replace("MEGA", "`MEGA`") in told
     assert upstream.section(()) == ""
-    assert "upstream publishes" not in markdown.render(tabulate(RECORDS, NO_RULES))
+    assert "upstream publishes" not in markdown.render(reported(RECORDS, NO_RULES))
 
 
 def shape(told: str) -> list[int]:
@@ -207,7 +207,7 @@ def hostile(said: str) -> str:
     cuda = make("cuda", case(name, total=22, more=f"b{said}"), case("y"))
     cold = Start("cold", {}, {TOTAL: 1, f"a{said}": 2})
     cpu = make("cpu", Case(name, "passed", starts=(cold,)), other)
-    told = tabulate([cuda, cpu], NO_RULES)
+    told = reported([cuda, cpu], NO_RULES)
     Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(told)))
     shown = agreement.lines(told.agreement)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown)

@@ -6,6 +6,7 @@ import pytest
 
 from matrix._util.versions import VersionRange
 from matrix.report import markdown, table_json
+from matrix.report.model import Report
 from matrix.rules.notes import Note, NotesError, load_notes, parse_notes
 from matrix.verdict.table import Table
 
@@ -75,11 +76,11 @@ def test_the_package_s_notes_have_evidence_that_is_there() -> None:
 
 def test_markdown_and_json_tell_them() -> None:
     notes = (*parse_notes(GOOD, "notes.toml"), Note("b", "<b>", ("results/cpu/b.json",)))
-    table = Table((), notes=notes)
-    told = markdown.render(table)
+    report = Report(table=Table(()), notes=notes)
+    told = markdown.render(report)
     assert "- vLLM ==0.32.0 on cuda: what to know Evidence: " in told
     assert "- every pair: &lt;b&gt; Evidence: `results/cpu/b.json`." in told
-    assert json.loads(table_json.render(table))["notes"][0] == {
+    assert json.loads(table_json.render(report))["notes"][0] == {
         "id": "a",
         "platform": "cuda",
         "torch": None,
@@ -87,4 +88,4 @@ def test_markdown_and_json_tell_them() -> None:
         "text": "what to know",
         "evidence": ["results/cuda/py312-torch213-vllm032.json"],
     }
-    assert "to know" not in markdown.render(Table(()))
+    assert "to know" not in markdown.render(Report(table=Table(())))

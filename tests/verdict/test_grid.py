@@ -19,6 +19,7 @@ from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, RUNGS, Record
 from matrix.report import grid as report
 from matrix.report import markdown, table_json
+from matrix.report.model import Report
 from matrix.verdict.grid import Grid, environments, ran_cell, runs, survey
 from matrix.verdict.judge import COMPATIBLE, INCOMPATIBLE, UNTESTED, CellVerdict
 from matrix.verdict.ladder import Ran
@@ -262,7 +263,7 @@ def test_on_a_terminal_it_is_aligned() -> None:
 
 
 def test_the_json_has_every_release_and_obeys_its_schema() -> None:
-    content = json.loads(table_json.render(Table((), grid=GRID)))
+    content = json.loads(table_json.render(Report(table=Table(()), grid=GRID)))
     Draft202012Validator(SCHEMA).validate(content)
     assert content["schema"] == 2
     grid = content["grid"]
@@ -288,8 +289,8 @@ def test_the_json_has_every_release_and_obeys_its_schema() -> None:
 
 
 def test_without_a_grid_the_table_is_as_it_was() -> None:
-    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(Table(()))))
-    assert "Every torch" not in markdown.render(Table(()))
+    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(Report(table=Table(())))))
+    assert "Every torch" not in markdown.render(Report(table=Table(())))
     assert report.section(Grid((), (), (), {})) == ""
 
 
@@ -312,9 +313,11 @@ def test_hostile_reasons_are_shown_as_text(said: str, rung: str) -> None:
         grid = survey(RELEASES, links=lambda cell: answer)
     else:
         grid = survey(RELEASES, resolves=lambda cell, platform: answer)
-    text = table_json.render(Table((), grid=grid))
+    text = table_json.render(Report(table=Table(()), grid=grid))
     Draft202012Validator(SCHEMA).validate(json.loads(text))
-    assert len(text.splitlines()) == len(table_json.render(Table((), grid=GRID)).splitlines())
+    assert len(text.splitlines()) == len(
+        table_json.render(Report(table=Table(()), grid=GRID)).splitlines()
+    )
     calm = survey(RELEASES, links=lambda cell: Answer(False, "x"))
     told = report.section(grid).splitlines()
     wanted = report.section(calm).splitlines()

@@ -16,6 +16,7 @@ from matrix.attribution.symptoms import CHANGED
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report.attribution import deciding, what
+from matrix.report.model import Report
 from matrix.report.timings import import_seconds
 from matrix.rules.expectations import Expected
 from matrix.rules.notes import Note
@@ -75,7 +76,7 @@ _NOT_TOLD = {"command", "seconds", "started"}
 
 
 def pack(
-    table: Table, environments: Mapping[str, Cell] | None = None, history: History | None = None
+    report: Report, environments: Mapping[str, Cell] | None = None, history: History | None = None
 ) -> dict[str, object]:
     """The table as plain lists for the page.
 
@@ -83,7 +84,7 @@ def pack(
     that does not know its versions.
     """
     packing = _Packing(environments or {}, history or {})
-    return packing.table(table)
+    return packing.report(report)
 
 
 def first_platform(table: Table) -> str:
@@ -175,8 +176,8 @@ class _Packing:
         self._changes = 0
         self._whats, self._traces, self._facts, self._pairs = _Pool(), _Pool(), _Pool(), _Pool()
 
-    def table(self, table: Table) -> dict[str, object]:
-        grid = table.grid
+    def report(self, report: Report) -> dict[str, object]:
+        table, grid = report.table, report.grid
         places: dict[tuple[str, str, str], tuple[int, int]] = {}
         content: dict[str, object] = {
             "newest": table.newest,
@@ -202,12 +203,12 @@ class _Packing:
                 for column, torch in enumerate(grid.columns)
             }
         blamed: dict[tuple[Cell, str], list[Attribution]] = {}
-        for told in table.attributions:
+        for told in report.attributions:
             blamed.setdefault((told.cell, told.platform), []).append(told)
         content["entries"] = [self._entry(each, places, grid, blamed) for each in table.entries]
         notes = [
             [PLATFORMS.index(platform), *place, self._note(each)]
-            for each in table.notes
+            for each in report.notes
             for (platform, torch, vllm), place in places.items()
             if each.covers(platform, torch, vllm)
         ]

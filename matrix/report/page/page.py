@@ -18,6 +18,7 @@ from typing import Any
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.record.model import RUNGS
+from matrix.report.model import Report
 from matrix.report.page.data import History, embedded, first_platform, pack
 from matrix.verdict.grid import Grid
 from matrix.verdict.judge import UNTESTED, VERDICTS
@@ -36,21 +37,21 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(
-    table: Table, environments: Mapping[str, Cell] | None = None, history: History | None = None
+    report: Report, environments: Mapping[str, Cell] | None = None, history: History | None = None
 ) -> str:
     """The table as a page. `environments` are the cells that have a name (`grid.environments`).
 
     `history` has the seconds of a start over time, which are drawn where there are two or more.
     Raises MatrixError where Jinja2 is not installed.
     """
-    grid, script, style = table.grid, _source("page.js"), _source("page.css")
+    table, grid, script, style = report.table, report.grid, _source("page.js"), _source("page.css")
     platforms = grid.platforms if grid is not None else ()
     text: str = template("page.html.j2").render(
         style=_safe(style),
         style_hash=_hash(style),
         script=_safe(script),
         script_hash=_hash(script),
-        data=_safe(embedded(pack(table, environments, history))),
+        data=_safe(embedded(pack(report, environments, history))),
         newest=table.newest,
         entries=len(table.entries),
         totals=[_total(table, platform) for platform in table.platforms],

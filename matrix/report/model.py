@@ -1,0 +1,43 @@
+"""What the renderers of the compatibility table are given: the table, and what else is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from matrix.attribution.attribute import Attribution
+from matrix.rules.expectations import Expectations, Rule
+from matrix.rules.notes import Note
+from matrix.rules.platform_differences import Explanations
+from matrix.verdict.agreement import NOTHING, Agreement, agree
+from matrix.verdict.grid import Grid
+from matrix.verdict.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A table with everything that its Markdown, JSON, CSV and page show.
+
+    `agreement` compares the entries of one platform with those of the other; `upstream` has the
+    rules that expect what was measured where upstream publishes another number; `grid` says how
+    far each pair of releases gets, with the entries as its records (None leaves it out);
+    `attributions` say who changed what fails or drifts; `notes` are what people found out about
+    pairs.
+    """
+
+    table: Table
+    agreement: Agreement = NOTHING
+    upstream: tuple[Rule, ...] = ()
+    grid: Grid | None = None
+    attributions: tuple[Attribution, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+def report_of(
+    table: Table, expectations: Expectations, explanations: Explanations | None = None
+) -> Report:
+    """Return the report on a table that needs nothing but the rules: agreement and upstream."""
+    return Report(
+        table=table,
+        agreement=agree((entry.record for entry in table.entries), explanations or Explanations()),
+        upstream=tuple(rule for rule in expectations.rules if rule.upstream),
+    )
