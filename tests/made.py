@@ -7,7 +7,8 @@ from typing import Any
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
 from matrix.checks.lookup import Answer
-from matrix.qualify.sides import Ran, versions
+from matrix.qualify.query import versions
+from matrix.qualify.runs import CellRun
 from matrix.record.model import Case, Record, Start
 from matrix.report.model import Report, report_of
 from matrix.rules.expectations import Expectations, parse_expectations
@@ -89,12 +90,12 @@ def make(
     return Path(f"results/{record.platform}/{file or cell}.json"), record
 
 
-def ran(told: Told, rules: Expectations = NO_RULES) -> Ran:
+def ran(told: Told, rules: Expectations = NO_RULES) -> CellRun:
     """That run alone, judged."""
     path, record = told
     found = versions(record, RELEASES)
     assert found is not None
-    return Ran(Entry(record, judge(record, rules), path.name), path, *found)
+    return CellRun(Entry(record, judge(record, rules), path.name), path, *found)
 
 
 class Answers:

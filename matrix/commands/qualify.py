@@ -68,8 +68,8 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.catalog.releases import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.qualify.engine import QualifyError, qualify
-    from matrix.qualify.qualifying import read
-    from matrix.qualify.sides import Asked
+    from matrix.qualify.load import read
+    from matrix.qualify.query import Query
     from matrix.record.model import PLATFORMS
     from matrix.report import qualify as report
     from matrix.rules.expectations import load_expectations
@@ -77,7 +77,7 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.verdict.plan import parse_specifier
 
     project = "torch" if options.torch is not None else "vllm"
-    asked = Asked(
+    asked = Query(
         project,
         _version(getattr(options, project), f"--{project}"),
         _version(options.baseline, "--baseline"),

@@ -16,17 +16,25 @@ from matrix._util.versions import minor_of
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases import Releases
 from matrix.qualify.model import PROJECTS
-from matrix.qualify.sides import Asked, Ran, Side, Told, named, oldest_first, same_release
+from matrix.qualify.query import (
+    Query,
+    named,
+    oldest_first,
+    same_release,
+)
+from matrix.qualify.runs import (
+    CellRun,
+    ReleasedRecord,
+    ReleaseRuns,
+)
 from matrix.record.model import Record, to_json
 from matrix.record.startup_tests import load_startup_tests
 
-__all__ = ["differs", "notes", "other_names"]
-
 
 def notes(
-    asked: Asked,
-    every: Sequence[Told],
-    sides: tuple[Side, Side],
+    asked: Query,
+    every: Sequence[ReleasedRecord],
+    sides: tuple[ReleaseRuns, ReleaseRuns],
     today: date,
     held: Iterable[tuple[str, str, str]],
     aside: Mapping[tuple[str, str, str, str], int],
@@ -67,7 +75,7 @@ def notes(
                 yield from _oddities(ran, cells[key], aside.get(key, 0), today, late)
 
 
-def other_names(asked: Asked, cells: Iterable[str], releases: Releases) -> Iterator[str]:
+def other_names(asked: Query, cells: Iterable[str], releases: Releases) -> Iterator[str]:
     """The environments that run another patch than the candidate, for a name is of a minor."""
     for cell in cells:
         try:
@@ -85,7 +93,7 @@ def other_names(asked: Asked, cells: Iterable[str], releases: Releases) -> Itera
 
 
 def _oddities(
-    ran: Ran, of: Sequence[tuple[Path, Record]], aside: int, today: date, late: str | None
+    ran: CellRun, of: Sequence[tuple[Path, Record]], aside: int, today: date, late: str | None
 ) -> Iterator[str]:
     """What is odd about a record, or about the others of its cell."""
     ahead = [
@@ -121,7 +129,7 @@ def _oddities(
         )
 
 
-def differs(baseline: Ran, candidate: Ran) -> Iterator[str]:
+def differs(baseline: CellRun, candidate: CellRun) -> Iterator[str]:
     """What a reader must know of two records that should differ by one release alone."""
     if baseline.vllm != candidate.vllm and baseline.torch != candidate.torch:
         yield (

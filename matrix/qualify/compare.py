@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import plural
 from matrix.qualify.caveats import differs
-from matrix.qualify.drifts import add_uncertain, compare_counters, differences, unexpected
-from matrix.qualify.findings import Findings
 from matrix.qualify.model import (
+    AS_BEFORE,
+    EXPECTED,
+    EXPECTED_AGAIN,
+    FAILING,
     FAILS_AS_BEFORE,
     FAILS_OTHERWISE,
+    NEW,
+    NO_RULE,
+    NOT_JUDGED,
     REGRESSION,
     REPAIR,
+    UNEXPECTED,
+    Drift,
     Failure,
+    Findings,
     Flag,
     Match,
     Time,
     Unknown,
+    Waived,
 )
-from matrix.qualify.replies import (
+from matrix.qualify.runs import (
     FAILED,
     NOT_APPLICABLE,
     PASSED,
     UNKNOWN,
-    Reply,
+    CaseOutcome,
+    CellRun,
     broken,
     crash,
     cut_short,
+    hardware,
     reply,
     said,
     whole_reply,
 )
-from matrix.qualify.sides import Ran, hardware
 from matrix.record.model import STARTS, Record
 from matrix.record.signatures import signature
 from matrix.record.startup_tests import load_startup_tests
+from matrix.rules.expectations import COUNTERS
 from matrix.rules.waivers import Finding
 from matrix.store.summary import enough, shifted
 
-__all__ = ["alone", "compare"]
 
-
-def compare(findings: Findings, baseline: Ran, candidate: Ran, known: bool = False) -> None:
+def compare(findings: Findings, baseline: CellRun, candidate: CellRun, known: bool = False) -> None:
     """Two runs, case by case; one beside the run that decides answers none, but may fail.
 
     Where it is `known` without its run why the candidate's failed, the run says no more than that.
@@ -86,7 +95,7 @@ def compare(findings: Findings, baseline: Ran, candidate: Ran, known: bool = Fal
     findings.matches.append(Match(baseline, candidate, compared, passed, no_times, notes))
 
 
-def alone(findings: Findings, ran: Ran, why: str, decides: str) -> bool:
+def alone(findings: Findings, ran: CellRun, why: str, decides: str) -> bool:
     """What is wrong with a run that has no baseline, as `why` says; whether there is anything.
 
     Nobody can say whether it is a regression, and it must not go by unseen: the cell that `decides`
@@ -111,7 +120,7 @@ def alone(findings: Findings, ran: Ran, why: str, decides: str) -> bool:
     return len(findings.unknown) + len(findings.drifts) > known
 
 
-def _whole(findings: Findings, baseline: Ran, candidate: Ran, names: Sequence[str]) -> None:
+def _whole(findings: Findings, baseline: CellRun, candidate: CellRun, names: Sequence[str]) -> None:
     """The run as a whole, where it failed at a rung and none of its cases says so."""
     old, new = whole_reply(baseline), whole_reply(candidate)
     ran = candidate if new.state == FAILED else baseline
@@ -121,7 +130,12 @@ def _whole(findings: Findings, baseline: Ran, candidate: Ran, names: Sequence[st
 
 
 def _unanswered(
-    findings: Findings, baseline: Ran, candidate: Ran, name: str, old: Reply, new: Reply
+    findings: Findings,
+    baseline: CellRun,
+    candidate: CellRun,
+    name: str,
+    old: CaseOutcome,
+    new: CaseOutcome,
 ) -> None:
     beside = candidate.apart is not None
     if new.state == FAILED:
@@ -145,7 +159,9 @@ def _unanswered(
         findings.add_unknown(candidate, name, reason)
 
 
-def _failure(findings: Findings, candidate: Ran, name: str, old: Reply, new: Reply) -> None:
+def _failure(
+    findings: Findings, candidate: CellRun, name: str, old: CaseOutcome, new: CaseOutcome
+) -> None:
     if new.state == PASSED:
         findings.failures.append(
             Failure(
@@ -182,7 +198,9 @@ def _failure(findings: Findings, candidate: Ran, name: str, old: Reply, new: Rep
     )
 
 
-def _flags(findings: Findings, candidate: Ran, name: str, old: Reply, new: Reply) -> None:
+def _flags(
+    findings: Findings, candidate: CellRun, name: str, old: CaseOutcome, new: CaseOutcome
+) -> None:
     findings.flags += [
         Flag(candidate.place, name, flag, old.flags.get(flag), new.flags.get(flag))
         for flag in sorted(old.flags.keys() | new.flags.keys())
@@ -190,14 +208,16 @@ def _flags(findings: Findings, candidate: Ran, name: str, old: Reply, new: Reply
     ]
 
 
-def _times(findings: Findings, baseline: Ran, candidate: Ran, name: str) -> None:
+def _times(findings: Findings, baseline: CellRun, candidate: CellRun, name: str) -> None:
     for start in STARTS:
         before, after = (_seconds(ran.runs, name, start) for ran in (baseline, candidate))
         if shifted(before, after):
             findings.times.append(Time(candidate.place, name, start, before, after))
 
 
-def _again(findings: Findings, candidate: Ran, name: str, new: Reply, old: Reply | None) -> None:
+def _again(
+    findings: Findings, candidate: CellRun, name: str, new: CaseOutcome, old: CaseOutcome | None
+) -> None:
     """Other runs of the same releases, flags and tests that did worse than this one."""
     state = "has no answer" if new.state == UNKNOWN else new.state
     known = {(each.rung, each.signature) for each in (new, old) if each and each.signature}
@@ -215,7 +235,7 @@ def _again(findings: Findings, candidate: Ran, name: str, new: Reply, old: Reply
 
 
 def _passed_before(
-    findings: Findings, baseline: Ran, candidate: Ran, name: str, new: Reply
+    findings: Findings, baseline: CellRun, candidate: CellRun, name: str, new: CaseOutcome
 ) -> None:
     """What fails on both sides, though it passed in another run of the baseline."""
     for ran in baseline.again:
@@ -225,7 +245,9 @@ def _passed_before(
             return
 
 
-def _others(findings: Findings, candidate: Ran, baseline: Ran | None, names: Iterable[str]) -> None:
+def _others(
+    findings: Findings, candidate: CellRun, baseline: CellRun | None, names: Iterable[str]
+) -> None:
     """Other runs of the very same that died or failed as a whole, where no case tells of it."""
     sides = [each for each in (candidate, baseline) if each is not None]
     known = {(each.rung, each.signature) for each in map(whole_reply, sides)}
@@ -236,7 +258,7 @@ def _others(findings: Findings, candidate: Ran, baseline: Ran | None, names: Ite
         fault, why = whole_reply(ran), crash(ran.record)
         told = fault.state != FAILED or not asked <= {each.case for each in ran.record.cases}
         if why is not None:
-            fault, told = Reply(FAILED, why, "", signature(why) or why), False
+            fault, told = CaseOutcome(FAILED, why, "", signature(why) or why), False
         if not told and (fault.rung, fault.signature) not in known:
             known.add((fault.rung, fault.signature))
             verb = "failed" if why is None else "died"
@@ -244,7 +266,7 @@ def _others(findings: Findings, candidate: Ran, baseline: Ran | None, names: Ite
             findings.add_unknown(candidate, None, reason, fault.signature)
 
 
-def _parts(findings: Findings, baseline: Ran, candidate: Ran) -> None:
+def _parts(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
     """A record that is not whole, where no case has told of it yet."""
     for name, ran in (("baseline", baseline), ("candidate", candidate)):
         record = ran.record
@@ -256,11 +278,11 @@ def _parts(findings: Findings, baseline: Ran, candidate: Ran) -> None:
             findings.unknown.append(Unknown(record.cell, record.platform, None, reason, True))
 
 
-def _names(*runs: Ran) -> set[str]:
+def _names(*runs: CellRun) -> set[str]:
     return {case.case for ran in runs for case in ran.record.cases}
 
 
-def _no_times(baseline: Ran, candidate: Ran) -> str | None:
+def _no_times(baseline: CellRun, candidate: CellRun) -> str | None:
     """Why the seconds of two cells cannot be compared, or None."""
     most = max(baseline.record.jobs, candidate.record.jobs)
     if most > 1:
@@ -286,3 +308,133 @@ def _seconds(runs: Iterable[Record], name: str, start: str) -> tuple[float, ...]
         for seen in [case.started(start)]
         if seen is not None and "total" in seen.seconds
     )
+
+
+Count = tuple[str, str, "int | None"]
+"""A counter of a start and its count: start, counter, count; None is not counted."""
+
+
+def compare_counters(
+    findings: Findings, candidate: CellRun, name: str, old: CaseOutcome, new: CaseOutcome
+) -> None:
+    """The counters of a case that passed on both sides."""
+    assert old.case and new.case and old.verdict and new.verdict
+    uncounted: list[Count] = []
+    for start in STARTS:
+        first, second = old.case.started(start), new.case.started(start)
+        assert first and second
+        rules = [dict(each.expected.get(start, {})) for each in (old.verdict, new.verdict)]
+        off = [
+            {each.counter for each in verdict.differences if each.start == start}
+            for verdict in (old.verdict, new.verdict)
+        ]
+        for counter in sorted(first.counters.keys() | second.counters.keys() | rules[1].keys()):
+            before, after = _count(first.counters, counter), _count(second.counters, counter)
+            wanted = [of[counter].value if counter in of else None for of in rules]
+            if wanted[1] is not None and before is None and after is None:
+                uncounted.append((start, counter, None))
+                continue
+            kind = _kind(before, after, wanted, [counter in of for of in off])
+            if kind == NO_RULE and counter not in COUNTERS:
+                kind = NOT_JUDGED
+            if kind is None:
+                continue
+            waiver = expired = None
+            if kind in FAILING or kind == AS_BEFORE:
+                waiver, expired = findings.waived(
+                    Finding(candidate.place, name, None, start, counter, after)
+                )
+            findings.drifts.append(
+                Drift(
+                    kind,
+                    candidate.place,
+                    name,
+                    start,
+                    counter,
+                    before,
+                    after,
+                    wanted[1],
+                    any(each is not None for each in wanted),
+                    waiver,
+                    expired,
+                    apart=candidate.apart,
+                )
+            )
+    why = "neither side counts what is expected of it"
+    add_uncertain(findings, candidate, name, uncounted, why)
+
+
+def unexpected(findings: Findings, ran: CellRun, name: str, answer: CaseOutcome) -> None:
+    """The counters that the candidate's own expectation does not want, without a baseline."""
+    assert answer.verdict is not None
+    for each in answer.verdict.differences:
+        waiver, expired = findings.waived(
+            Finding(ran.place, name, None, each.start, each.counter, each.observed)
+        )
+        findings.drifts.append(
+            Drift(
+                UNEXPECTED,
+                ran.place,
+                name,
+                each.start,
+                each.counter,
+                None,
+                each.observed,
+                each.expected,
+                True,
+                waiver,
+                expired,
+                True,
+                ran.apart,
+            )
+        )
+
+
+def add_uncertain(
+    findings: Findings, candidate: CellRun, name: str, counters: Iterable[Count], why: str
+) -> None:
+    """What counters leave unknown: once for those that are not waived, and for each waiver."""
+    groups: dict[str | None, list[tuple[Count, Waived]]] = {}
+    for start, counter, value in counters:
+        waived = findings.waived(Finding(candidate.place, name, None, start, counter, value))
+        groups.setdefault(waived[0].id if waived[0] else None, []).append(
+            ((start, counter, value), waived)
+        )
+    for of in groups.values():
+        (start, counter, value), waived = of[0]
+        count = "" if value is None else f" {value}"
+        more = f" and {len(of) - 1} more" if len(of) > 1 else ""
+        reason = f"{why}: {start} {counter}{count}{more}"
+        findings.add_unknown(candidate, name, reason, waived=waived)
+
+
+def differences(answer: CaseOutcome) -> list[Count]:
+    """What is not as its own expectation in a case that passed."""
+    if answer.verdict is None or answer.state != PASSED:
+        return []
+    return [(each.start, each.counter, each.observed) for each in answer.verdict.differences]
+
+
+def _kind(
+    before: int | None, after: int | None, wanted: Sequence[int | None], off: Sequence[bool]
+) -> str | None:
+    """What a counter's two counts are, or None where nothing is to be told.
+
+    `wanted` and `off`, of the baseline and the candidate: what an expectation says of it, and
+    whether it is not as that says.
+    """
+    if off[1]:
+        as_before = before == after and off[0] and wanted[0] == wanted[1]
+        return AS_BEFORE if as_before else UNEXPECTED
+    if before == after:
+        return None
+    if wanted[1] is not None:
+        return EXPECTED_AGAIN if off[0] else EXPECTED
+    if before is None:
+        return NEW
+    return NO_RULE
+
+
+def _count(counters: Mapping[str, int], counter: str) -> int | None:
+    """A count; torch, whose counters have a group before a dot, keeps none until it is raised."""
+    return counters.get(counter, 0 if "." in counter else None)

@@ -10,24 +10,29 @@ what stands for no release the newest of each cell is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from matrix.catalog.cells import factors
 from matrix.catalog.releases import Releases
-from matrix.qualify.sides import (
-    MOST_RUNS,
+from matrix.errors import MatrixError
+from matrix.qualify.query import (
     WRONG_CELL,
-    Aside,
-    Asked,
+    Query,
+    Skipped,
     age,
     is_asked,
     may_be_asked,
     same_release,
     versions_of,
 )
-
-__all__ = ["Run", "select"]
+from matrix.qualify.runs import (
+    MOST_RUNS,
+)
+from matrix.record.model import Record, read_many
+from matrix.store.query import History, by_index
+from matrix.store.sources import Place as Source
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,8 @@ _Place = tuple[str, str, str, str]
 
 
 def select(
-    asked: Asked, runs: Iterable[Run], releases: Releases, late: str | None = None
-) -> tuple[list[str], Aside]:
+    asked: Query, runs: Iterable[Run], releases: Releases, late: str | None = None
+) -> tuple[list[str], Skipped]:
     """The paths to read, in their order, and what the others are; `late` as for `qualify`."""
     told: dict[_Place, list[Run]] = {}
     lost: dict[tuple[str, str, bool], Run] = {}
@@ -80,7 +85,7 @@ def select(
             paths += some
             counts[place] = len(of) - len(some)
     held = frozenset((platform, torch, vllm) for _, platform, torch, vllm in told)
-    return sorted(paths), Aside(held, counts)
+    return sorted(paths), Skipped(held, counts)
 
 
 def _path(run: Run) -> str:
@@ -104,7 +109,7 @@ def _place(run: Run, releases: Releases) -> _Place | None:
     return None if found is None else (run.cell, run.platform, *found)
 
 
-def _is_wanted(asked: Asked, place: _Place) -> bool:
+def _is_wanted(asked: Query, place: _Place) -> bool:
     cell, platform, torch, vllm = place
     release, other = (torch, vllm) if asked.project == "torch" else (vllm, torch)
     return is_asked(asked, cell, platform, other) and any(
@@ -131,3 +136,38 @@ def _deciding(runs: Sequence[Run], late: str | None) -> set[str]:
         or each.started == last
         or (each.jobs == 1 and old in seconds)
     }
+
+
+@dataclass(frozen=True)
+class Read:
+    """The records that were read, one error for each file that is bad, and what was left out.
+
+    `count` are all good records of the places, read or not.
+    """
+
+    records: list[tuple[Path, Record]]
+    errors: list[MatrixError]
+    count: int
+    aside: Skipped
+
+
+def read(
+    places: Sequence[Source],
+    asked: Query,
+    releases: Releases,
+    progress: Callable[[str], None],
+    late: str | None,
+) -> Read:
+    """Read what the question needs; the same is told of it with an index and without.
+
+    Raises HistoryError where an archive or an object store is named and DuckDB is missing.
+    """
+    if not by_index(places):
+        records, errors = read_many([place for place in places if isinstance(place, Path)])
+        return Read(records, list(errors), len(records), Skipped())
+    with History(places, progress) as history:
+        runs = [Run(*each) for each in history.runs()]
+        paths, aside = select(asked, runs, releases, late)
+        found, faults = history.records(paths)
+        some = [(Path(path), record) for path, record in found.items()]
+        return Read(some, [*history.errors, *faults], len(runs), aside)

@@ -23,26 +23,14 @@ from packaging.version import Version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
-from matrix.qualify.sides import Asked, Side, named
+from matrix.qualify.query import (
+    Query,
+    named,
+)
+from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS
 from matrix.verdict.grid import Grid, Seen, survey
 from matrix.verdict.ladder import CHEAP, PASSED, UNKNOWN, Climb, Step, ran
-
-__all__ = [
-    "CANNOT_ASK",
-    "FAILS_TOO",
-    "LOST",
-    "MENDED",
-    "NO_BASELINE",
-    "Asks",
-    "FirstRungs",
-    "Rungs",
-    "Standing",
-    "change",
-    "failing",
-    "rungs",
-    "why_not_asked",
-]
 
 LOST = "regression"
 CANNOT_ASK = "cannot be asked"
@@ -91,7 +79,7 @@ class Rungs:
 class FirstRungs:
     """The ladder of both releases with every release of the other project."""
 
-    asked: Asked
+    asked: Query
     grid: Grid
     baseline: str
     candidate: str
@@ -99,8 +87,8 @@ class FirstRungs:
     @classmethod
     def of(
         cls,
-        asked: Asked,
-        sides: tuple[Side, Side],
+        asked: Query,
+        sides: tuple[ReleaseRuns, ReleaseRuns],
         releases: Releases,
         asks: Asks,
     ) -> FirstRungs | None:

@@ -45,7 +45,7 @@ from matrix.qualify.model import (
     Qualification,
     Unknown,
 )
-from matrix.qualify.sides import Ran
+from matrix.qualify.runs import CellRun
 from matrix.qualify.static_checks import CANNOT_ASK, Rungs, Standing
 from matrix.record.model import STARTS
 from matrix.rules.waivers import Place, Waiver
@@ -688,7 +688,7 @@ _VERSIONS = {
 }
 
 
-def _device(ran: Ran) -> str:
+def _device(ran: CellRun) -> str:
     gpu, cpu = (ran.record.provenance.get(key) for key in ("gpu", "cpu"))
     if isinstance(gpu, dict):
         return f"{gpu.get('name')}, driver {gpu.get('driver')}"

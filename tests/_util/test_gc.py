@@ -49,6 +49,6 @@ def test_the_commands_that_read_many_records_do_without(
         raise MatrixError("enough")
 
     monkeypatch.setattr("matrix.store.query.newest_records", read)
-    monkeypatch.setattr("matrix.qualify.qualifying.read", read)
+    monkeypatch.setattr("matrix.qualify.load.read", read)
     assert main(command) == 2
     assert (seen, gc.isenabled()) == ([False], was_on)

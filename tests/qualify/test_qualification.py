@@ -34,7 +34,7 @@ from matrix.qualify.model import (
     Qualification,
     Unknown,
 )
-from matrix.qualify.sides import Asked
+from matrix.qualify.query import Query
 from matrix.record.model import PLATFORMS
 from matrix.rules.waivers import Place, Waiver
 
@@ -45,7 +45,7 @@ KNOWN, OLD = (
 )
 MATCH = Match(ran(make("2.11.0")), ran(make("2.12.1")), 2, 1, None)
 NOTHING = replace(MATCH, compared=2, passed=0)
-ALL = Qualification(Asked("torch", "2.12.1", "2.11.0"), date(2026, 12, 15))
+ALL = Qualification(Query("torch", "2.12.1", "2.11.0"), date(2026, 12, 15))
 GOOD = replace(ALL, matches=(MATCH,))
 
 

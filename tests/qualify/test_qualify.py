@@ -35,7 +35,7 @@ from matrix.qualify.model import (
     UNEXPECTED,
     Qualification,
 )
-from matrix.qualify.sides import Asked
+from matrix.qualify.query import Query
 from matrix.qualify.static_checks import Asks
 from matrix.record.model import Case, RunError, Rung, write
 from matrix.report import qualify as report
@@ -76,12 +76,12 @@ def held(
     waivers: str = "",
     today: date = TODAY,
     unread: int = 0,
-    asked: Asked | None = None,
+    asked: Query | None = None,
     asks: Asks | None = None,
     late: str | None = None,
     **narrowed: Any,
 ) -> Qualification:
-    asked = replace(asked or Asked("torch", NEXT, OLD), **narrowed)
+    asked = replace(asked or Query("torch", NEXT, OLD), **narrowed)
     accepted = parse_waivers(waivers, "w.toml")
     told = qualify(asked, records, rules, RELEASES, accepted, today, unread, asks, late=late)
     Draft202012Validator(SCHEMA).validate(json.loads(report.render(told)))
@@ -329,11 +329,11 @@ def test_what_is_not_known_never_qualifies(what: str) -> None:
 
 
 def test_a_name_that_means_another_patch_is_told() -> None:
-    told = held(make(OLD, passed()), asked=Asked("torch", "2.12.0", OLD, ("cpu",)))
+    told = held(make(OLD, passed()), asked=Query("torch", "2.12.0", OLD, ("cpu",)))
     assert told.notes[-1] == (
         "tox -e py311-torch212-vllm020 installs torch 2.12.1, which is not the candidate 2.12.0"
     )
-    told = held(make(OLD, passed()), asked=Asked("torch", NEXT, OLD, ("cpu",)))
+    told = held(make(OLD, passed()), asked=Query("torch", NEXT, OLD, ("cpu",)))
     assert not any("installs" in each for each in told.notes)
 
 
@@ -406,28 +406,28 @@ def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
     [
         # Nothing that a resolver says is of how a wheel was built.
         (
-            Asked("torch", NEXT, OLD),
+            Query("torch", NEXT, OLD),
             Answers(resolves={(NEXT, "0.20.2"): replace(NO, by="asked on 2026-11-23")}),
             [make(OLD, passed())],
             "resolves",
         ),
         # torch promises its stable ABI to newer releases.
         (
-            Asked("torch", NEXT, OLD),
+            Query("torch", NEXT, OLD),
             Answers(links={(NEXT, "0.20.2"): replace(NO, promised=True)}),
             [on_cuda(OLD)],
             "links",
         ),
         # It linked off-pin and does no longer: vLLM 0.19.1 was built for neither.
         (
-            Asked("torch", NEXT, OLD),
+            Query("torch", NEXT, OLD),
             Answers(links={(OLD, "0.19.1"): YES, (NEXT, "0.19.1"): NO}),
             [on_cuda(OLD, vllm="0.19.1")],
             "links",
         ),
         # vLLM 0.20.2 pins this very torch.
         (
-            Asked("vllm", "0.20.2", "0.19.1"),
+            Query("vllm", "0.20.2", "0.19.1"),
             Answers(links={(OLD, "0.20.2"): NO}),
             [on_cuda(OLD, vllm="0.19.1")],
             "links",
@@ -435,7 +435,7 @@ def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
     ],
 )
 def test_what_a_first_rung_lost_is_a_regression_with_its_reason(
-    asked: Asked, asks: Asks, records: list[Told], rung: str
+    asked: Query, asks: Asks, records: list[Told], rung: str
 ) -> None:
     told = held(*records, asked=asked, asks=asks)
     assert (told.verdict, told.exit_status, told.compared) == ("not qualified", 1, 0)
@@ -459,7 +459,7 @@ def test_a_baseline_that_failed_before_fails_otherwise_or_as_it_did() -> None:
 
 
 def test_without_a_run_only_what_fails_at_its_own_pin_is_judged() -> None:
-    asked = Asked("vllm", "0.20.2", "0.19.1", ("cuda",))
+    asked = Query("vllm", "0.20.2", "0.19.1", ("cuda",))
     ran = make(OLD, passed())  # on another platform
     pin = Answers(links={("2.11.0", "0.20.2"): NO}, otherwise=YES)
     told = held(ran, asked=asked, asks=pin)
@@ -479,7 +479,7 @@ def test_without_a_run_only_what_fails_at_its_own_pin_is_judged() -> None:
 
 
 def test_a_python_that_the_candidate_is_not_for_cannot_be_asked() -> None:
-    asked = Asked("vllm", "0.32.0", "0.20.2")
+    asked = Query("vllm", "0.32.0", "0.20.2")
     records = [make("2.13.0", passed(), vllm="0.20.2", python="3.10")]
     [unknown] = held(*records, asked=asked, asks=Answers(otherwise=YES)).unknown
     assert unknown.rung == "declared"
@@ -496,7 +496,7 @@ def test_the_first_rungs_of_both_are_told_and_are_no_answer() -> None:
     assert "cuda  links -> links        vLLM 0.9.2 to " in report.lines(told)
     assert "| cuda | links → links | vLLM 0.9.2 to " in report.page(told)
     # Of a release that is not published nobody knows them.
-    asked = Asked("torch", "2.12.0rc3", OLD)
+    asked = Query("torch", "2.12.0rc3", OLD)
     candidate = make("2.12.0rc3", passed())
     told = held(make(OLD, passed()), candidate, asked=asked, asks=Answers(otherwise=NO))
     assert (told.exit_status, told.rungs) == (0, ())
@@ -507,7 +507,7 @@ def test_first_rungs_that_differ_by_python_name_theirs() -> None:
         def resolves(self, cell: Cell, platform: str) -> Answer | None:
             return YES if cell.torch == NEXT or cell.python == "3.12" else None
 
-    asked = Asked("torch", NEXT, OLD, ("cpu",), ("3.11", "3.12"))
+    asked = Query("torch", NEXT, OLD, ("cpu",), ("3.11", "3.12"))
     told = held(make(OLD, passed()), make(NEXT, passed()), asked=asked, asks=One())
     found = [(each.baseline.passed, each.pythons) for each in told.rungs if "0.19.1" in each.others]
     assert sorted(found, key=str) == [("resolves", ("3.12",)), (None, ("3.11",))]
@@ -584,7 +584,7 @@ def test_the_same_minor_stands_in_where_no_patch_ran_on_both_sides() -> None:
 
 
 def test_vllm_is_held_under_the_very_same_torch() -> None:
-    asked = Asked("vllm", "0.20.2", "0.19.1")
+    asked = Query("vllm", "0.20.2", "0.19.1")
     records = [make("2.11.0", passed(), vllm="0.19.1"), make("2.11.0", failed())]
     told = held(*records, asked=asked)
     assert (kinds(told), told.failures[0].place.cell) == ([REGRESSION], "py311-torch211-vllm020")
@@ -596,7 +596,7 @@ def test_vllm_is_held_under_the_very_same_torch() -> None:
 def test_two_patches_of_one_name_are_two_releases() -> None:
     """2.12.0 and 2.12.1 share the cell's name, and the newer record must not hide the older."""
     records = [make("2.12.0", passed(), file="a", day=20), make("2.12.1", failed(), file="b")]
-    assert kinds(held(*records, asked=Asked("torch", "2.12.1", "2.12.0"))) == [REGRESSION]
+    assert kinds(held(*records, asked=Query("torch", "2.12.1", "2.12.0"))) == [REGRESSION]
 
 
 def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None:
@@ -777,26 +777,26 @@ def test_a_known_failure_uses_its_waiver_though_the_baseline_has_it_too() -> Non
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (Asked("torch", "2.12.7", OLD), r"^--torch 2\.12\.7: no release of torch that is known"),
-        (Asked("torch", "2.12.7", OLD), r"the nearest: 2\.12\.1, 2\.13\.0$"),
-        (Asked("torch", NEXT, "1.0"), r"^--baseline 1\.0: no release of torch"),
-        (Asked("vllm", "0.99.0", "0.20.2"), r"^--vllm 0\.99\.0: no release of vLLM"),
-        (Asked("torch", OLD, "2.11"), r"^--baseline 2\.11: is the candidate itself; name another "),
-        (Asked("torch", OLD, OLD), r"such as 2\.10\.0$"),
+        (Query("torch", "2.12.7", OLD), r"^--torch 2\.12\.7: no release of torch that is known"),
+        (Query("torch", "2.12.7", OLD), r"the nearest: 2\.12\.1, 2\.13\.0$"),
+        (Query("torch", NEXT, "1.0"), r"^--baseline 1\.0: no release of torch"),
+        (Query("vllm", "0.99.0", "0.20.2"), r"^--vllm 0\.99\.0: no release of vLLM"),
+        (Query("torch", OLD, "2.11"), r"^--baseline 2\.11: is the candidate itself; name another "),
+        (Query("torch", OLD, OLD), r"such as 2\.10\.0$"),
     ],
 )
-def test_a_question_that_has_no_answer_is_one_line(asked: Asked, said: str) -> None:
+def test_a_question_that_has_no_answer_is_one_line(asked: Query, said: str) -> None:
     with pytest.raises(QualifyError, match=said):
         held(make(OLD, passed()), asked=asked)
 
 
 def test_a_release_candidate_is_known_by_its_records() -> None:
-    asked = Asked("torch", "2.12.0rc3", OLD)
+    asked = Query("torch", "2.12.0rc3", OLD)
     assert held(make(OLD, passed()), make("2.12.0rc3", failed()), asked=asked).exit_status == 1
 
 
 def test_a_release_without_a_record_is_no_answer() -> None:
-    told = held(make(OLD, passed()), asked=Asked("torch", OLD, "2.10.0"))
+    told = held(make(OLD, passed()), asked=Query("torch", OLD, "2.10.0"))
     assert told.exit_status == 3
     assert "no record of torch 2.10.0 on cpu; it has records of 2.11.0" in told.notes
     told = held(make(OLD, passed()), make(NEXT, passed()), pythons=("3.12",))
@@ -1177,7 +1177,7 @@ def test_a_signature_can_be_copied_whole() -> None:
 
 
 def test_swapped_releases_are_told() -> None:
-    asked = Asked("torch", OLD, NEXT)
+    asked = Query("torch", OLD, NEXT)
     told = held(make(OLD, passed()), make(NEXT, passed()), asked=asked)
     assert told.notes[0] == (
         "the baseline 2.12.1 is newer than the candidate 2.11.0: this asks what going back changes"
@@ -1214,8 +1214,8 @@ def side(torch: str, ran: _Side) -> list[Told]:
     ]
 
 
-def judged(*records: Told, asked: Asked | None = None) -> Qualification:
-    asked = asked or Asked("torch", NEXT, OLD)
+def judged(*records: Told, asked: Query | None = None) -> Qualification:
+    asked = asked or Query("torch", NEXT, OLD)
     return qualify(asked, records, NO_RULES, RELEASES, Waivers(), TODAY)
 
 
@@ -1240,7 +1240,7 @@ def test_what_is_the_same_never_fails(ran: _Side) -> None:
 @given(_SIDE, _SIDE)
 def test_the_other_way_round_regressions_are_repairs(before: _Side, after: _Side) -> None:
     records = [*side(OLD, before), *side(NEXT, after)]
-    there, back = judged(*records), judged(*records, asked=Asked("torch", OLD, NEXT))
+    there, back = judged(*records), judged(*records, asked=Query("torch", OLD, NEXT))
     assert there.compared == back.compared
     assert found(there, REGRESSION) == found(back, REPAIR)
     assert found(there, REPAIR) == found(back, REGRESSION)
@@ -1291,7 +1291,7 @@ def test_the_order_of_the_records_does_not_matter(
     before: _Side, after: _Side, odd: list[Told], random: Any
 ) -> None:
     records = [*side(OLD, before), *side(NEXT, after), *odd]
-    asked = Asked("torch", NEXT, OLD)
+    asked = Query("torch", NEXT, OLD)
 
     def shown(of: list[Told]) -> str:
         told = qualify(asked, of, NO_RULES, RELEASES, Waivers(), TODAY, late=LATE)
@@ -1384,7 +1384,7 @@ def status(before: _Side, after: _Side, *more: Told) -> int:
     """With a cell that passes on both sides, without which nothing ever qualifies."""
     fine = [make(of, passed(), python="3.13") for of in (OLD, NEXT)]
     records = [*side(OLD, before), *side(NEXT, after), *fine, *more]
-    told = qualify(Asked("torch", NEXT, OLD), records, _OWN_RULE, RELEASES, Waivers(), TODAY)
+    told = qualify(Query("torch", NEXT, OLD), records, _OWN_RULE, RELEASES, Waivers(), TODAY)
     return told.exit_status
 
 
@@ -1486,7 +1486,7 @@ _RUNGS = st.builds(
 
 def with_rungs(asks: Asks, *records: Told) -> Qualification:
     return qualify(
-        Asked("torch", NEXT, OLD), records, NO_RULES, RELEASES, Waivers(), TODAY, asks=asks
+        Query("torch", NEXT, OLD), records, NO_RULES, RELEASES, Waivers(), TODAY, asks=asks
     )
 
 
@@ -1633,7 +1633,7 @@ def test_the_published_records_tell_what_torch_212_changed() -> None:
     from matrix.rules.expectations import load_expectations
 
     records, errors = read_many([ROOT / "results"])
-    asked = Asked("torch", NEXT, OLD, ("cpu",), under=SpecifierSet("==0.20.*"))
+    asked = Query("torch", NEXT, OLD, ("cpu",), under=SpecifierSet("==0.20.*"))
     told = qualify(asked, records, load_expectations(), RELEASES, Waivers(), TODAY)
     assert not errors and told.compared == 9 and not told.failures
     assert {each.flag for each in told.flags} == {"VLLM_USE_MEGA_AOT_ARTIFACT"}

@@ -19,7 +19,8 @@ from matrix.catalog.cells import Cell
 from matrix.qualify.engine import qualify
 from matrix.qualify.load import Run, select
 from matrix.qualify.model import Qualification
-from matrix.qualify.sides import MOST_RUNS, Aside, Asked
+from matrix.qualify.query import Query, Skipped
+from matrix.qualify.runs import MOST_RUNS
 from matrix.record.model import Case, Record, RunError, Start, read, write
 from matrix.report import qualify as report
 from matrix.rules.expectations import Expectations
@@ -29,7 +30,7 @@ from matrix.store.summary import summarise
 
 TODAY = date(2026, 11, 23)
 LATE = "2026-11-28T20:00:00Z"
-ASKED = Asked("torch", "2.12.1", "2.11.0")
+ASKED = Query("torch", "2.12.1", "2.11.0")
 
 
 def record(
@@ -69,12 +70,12 @@ def run_of(path: Path, of: Record) -> Run:
     return Run(str(path), **values, cases=bool(found.cases))
 
 
-def told(asked: Asked, records: list[Told], aside: Aside | None = None) -> Qualification:
+def told(asked: Query, records: list[Told], aside: Skipped | None = None) -> Qualification:
     none = Expectations(())
     return qualify(asked, records, none, RELEASES, Waivers(), TODAY, aside=aside, late=LATE)
 
 
-def selected(asked: Asked, records: list[Told]) -> tuple[list[Told], Aside]:
+def selected(asked: Query, records: list[Told]) -> tuple[list[Told], Skipped]:
     paths, aside = select(asked, (run_of(*each) for each in records), RELEASES, LATE)
     return [each for each in records if str(each[0]) in paths], aside
 
@@ -183,9 +184,9 @@ def test_of_a_year_of_nights_few_are_read() -> None:
     [note] = [each for each in told(ASKED, some, aside).notes if "torch212" in each]
     assert "2.12.1.28.json decides" in note and "27 other records of it do not" in note
     for asked in (
-        Asked("torch", "2.12.1", "2.11.0", ("cuda",)),
-        Asked("torch", "2.12.1", "2.11.0", pythons=("3.12",)),
-        Asked("torch", "2.14.0", "2.13.0"),
+        Query("torch", "2.12.1", "2.11.0", ("cuda",)),
+        Query("torch", "2.12.1", "2.11.0", pythons=("3.12",)),
+        Query("torch", "2.14.0", "2.13.0"),
     ):
         assert selected(asked, of)[0] == []
 

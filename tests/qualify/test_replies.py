@@ -1,4 +1,4 @@
-"""matrix.qualify.replies: what one run says of each case, and of itself as a whole."""
+"""matrix.qualify.runs: what one run says of each case, and of itself as a whole."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from made import NO_RULES, ONE_RULE, Told, failed, make, passed
 from made import ran as ran_of
-from matrix.qualify.replies import (
+from matrix.qualify.runs import (
     FAILED,
     NOT_APPLICABLE,
     PASSED,
     UNKNOWN,
-    Reply,
+    CaseOutcome,
+    CellRun,
     broken,
     crash,
     cut_short,
@@ -22,7 +23,6 @@ from matrix.qualify.replies import (
     said,
     whole_reply,
 )
-from matrix.qualify.sides import Ran
 from matrix.record.model import Case, RunError, Rung
 from matrix.rules.expectations import Expectations
 
@@ -33,11 +33,11 @@ def run(*cases: Case, **more: Any) -> Told:
     return make("2.12.1", *cases, **more)
 
 
-def ran(*cases: Case, rules: Expectations = NO_RULES, **more: Any) -> Ran:
+def ran(*cases: Case, rules: Expectations = NO_RULES, **more: Any) -> CellRun:
     return ran_of(run(*cases, **more), rules)
 
 
-def of(*cases: Case, name: str = "moe", **more: Any) -> Reply:
+def of(*cases: Case, name: str = "moe", **more: Any) -> CaseOutcome:
     return reply(ran(*cases, **more), name)
 
 
@@ -155,7 +155,7 @@ def test_a_run_that_broke_by_the_fault_of_its_pair(
     one = ran(passed(), **more)
     assert broken(one) == fault
     assert whole_reply(one) == (
-        Reply(PASSED) if fault is None else Reply(FAILED, fault[1], fault[0], fault[1])
+        CaseOutcome(PASSED) if fault is None else CaseOutcome(FAILED, fault[1], fault[0], fault[1])
     )
 
 

@@ -1,4 +1,4 @@
-"""matrix.qualify.sides: which records stand for a release, cell by cell."""
+"""matrix.qualify.runs: which records stand for a release, cell by cell."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from made import NO_RULES, RELEASES, Told, failed, make, passed, ran
-from matrix.qualify.sides import (
-    MOST_RUNS,
-    Asked,
-    Ran,
-    Side,
+from matrix.qualify.query import (
+    Query,
     age,
-    hardware,
     is_asked,
     may_be_asked,
     named,
-    newest,
     oldest_first,
+    same_release,
+    versions,
+    versions_of,
+)
+from matrix.qualify.runs import (
+    MOST_RUNS,
+    CellRun,
+    ReleaseRuns,
+    hardware,
+    newest,
     order,
     patch,
     release,
-    same_release,
     side,
     unsaid,
-    versions,
-    versions_of,
 )
 from matrix.record.model import Record, RunError, Rung
 
 OLD, NEXT = "2.11.0", "2.12.1"
 NAME = "py311-torch212-vllm020"
 LATE = "2026-11-24T18:00:00Z"
-ASKED = Asked("torch", NEXT, OLD)
-OF_VLLM = Asked("vllm", "0.20.2", "0.19.1")
+ASKED = Query("torch", NEXT, OLD)
+OF_VLLM = Query("vllm", "0.20.2", "0.19.1")
 NOTHING_SAID = {"torch": None, "vllm": None}
 WRONG = RunError("wrong_cell", "it has torch 2.11.0, not 2.12.1")
 
@@ -51,12 +53,12 @@ def said(of: Told) -> tuple[Path, Record, str, str]:
     return (*of, *found)
 
 
-def side_of(*records: Told, asked: Asked = ASKED, late: str | None = None) -> Side:
+def side_of(*records: Told, asked: Query = ASKED, late: str | None = None) -> ReleaseRuns:
     """The side of the candidate."""
     return side(asked, asked.candidate, map(said, records), NO_RULES, RELEASES, late)
 
 
-def decides(*records: Told, late: str | None = None) -> Ran:
+def decides(*records: Told, late: str | None = None) -> CellRun:
     """The run that decides, where all are of one cell and one pair of releases."""
     [[found]] = [list(of.values()) for of in side_of(*records, late=late).values()]
     return found
@@ -66,7 +68,7 @@ def run(file: str, *cases: Any, **more: Any) -> Told:
     return make(NEXT, *(cases or (passed(),)), file=file, **more)
 
 
-def names(runs: tuple[Ran, ...]) -> list[str]:
+def names(runs: tuple[CellRun, ...]) -> list[str]:
     return [each.path.stem for each in runs]
 
 
@@ -160,7 +162,7 @@ def test_what_is_asked(narrowed: Any, platform: str, other: str, wanted: bool) -
     ],
 )
 def test_what_may_be_asked(
-    asked: Asked, cell: str, torch: object, vllm: object, wanted: bool
+    asked: Query, cell: str, torch: object, vllm: object, wanted: bool
 ) -> None:
     assert may_be_asked(asked, cell, "cpu", torch, vllm, RELEASES) is wanted
 

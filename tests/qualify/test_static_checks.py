@@ -13,7 +13,8 @@ from made import NO, NO_RULES, RELEASES, YES, Answers, Told, make, passed
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
-from matrix.qualify.sides import Asked, Side, side, versions
+from matrix.qualify.query import Query, versions
+from matrix.qualify.runs import ReleaseRuns, side
 from matrix.qualify.static_checks import (
     CANNOT_ASK,
     FAILS_TOO,
@@ -35,7 +36,7 @@ PIN = Declared(True, False, True)
 OFF = Declared(False, True, True, "vLLM 0.20.2 pins torch 2.11.0")
 UNFIT = Declared(False, False, False, "torch 2.12.1 has no wheel for Python 3.11")
 PROMISED = replace(NO, promised=True)
-ASKED = Asked("torch", "2.12.1", "2.11.0")
+ASKED = Query("torch", "2.12.1", "2.11.0")
 _TORCH, _VLLM = ("2.11.0", "2.12.0", "2.12.1", "2.13.0"), ("0.19.1", "0.20.1", "0.20.2", "0.21.0")
 TOLD = replace(
     RELEASES,
@@ -173,13 +174,16 @@ def test_what_says_nothing_is_not_told() -> None:
     assert rungs({("cuda", "0.20.2"): []}) == rungs({}) == ()
 
 
-def side_of(version: str, *records: Told, asked: Asked = ASKED) -> Side:
+def side_of(version: str, *records: Told, asked: Query = ASKED) -> ReleaseRuns:
     said = [(*each, *found) for each in records if (found := versions(each[1], RELEASES))]
     return side(asked, version, said, NO_RULES, RELEASES)
 
 
 def first(
-    asks: Answers, asked: Asked = ASKED, before: Side | None = None, after: Side | None = None
+    asks: Answers,
+    asked: Query = ASKED,
+    before: ReleaseRuns | None = None,
+    after: ReleaseRuns | None = None,
 ) -> FirstRungs:
     found = FirstRungs.of(asked, (before or {}, after or {}), TOLD, asks)
     assert found is not None
@@ -198,7 +202,7 @@ def test_both_sides_climb_with_each_release_of_the_other() -> None:
     pair = first(Answers({("2.12.1", "0.20.2"): NO}, otherwise=YES)).pair("0.20.2", "3.11", "cpu")
     assert pair is not None
     assert (pair[0].fails, pair[1].fails, change(*pair)) == (None, "resolves", LOST)
-    asked = Asked("vllm", "0.20.2", "0.19.1")
+    asked = Query("vllm", "0.20.2", "0.19.1")
     pair = first(Answers(otherwise=YES), asked).pair("2.11.0", "3.11", "cuda")
     assert pair is not None
     before, after = pair
@@ -220,7 +224,7 @@ def test_of_a_cell_that_the_grid_does_not_have_no_climb_is_known(
     "asked",
     [replace(ASKED, candidate="2.12.2"), replace(ASKED, baseline="2.11.0.dev20260101")],
 )
-def test_of_a_release_that_is_not_published_the_rungs_know_nothing(asked: Asked) -> None:
+def test_of_a_release_that_is_not_published_the_rungs_know_nothing(asked: Query) -> None:
     assert FirstRungs.of(asked, ({}, {}), TOLD, Answers(otherwise=YES)) is None
 
 
@@ -240,7 +244,7 @@ def test_only_what_was_asked_for_is_told() -> None:
     ran = side_of("2.12.1", make("2.12.1", passed(), vllm="0.20.1"))
     more = first(Answers(otherwise=YES), after=ran).every()
     assert {other for _, other in set(more) - set(told)} == {"0.20.1"}
-    of_vllm = first(Answers(otherwise=YES), Asked("vllm", "0.20.2", "0.19.1")).every()
+    of_vllm = first(Answers(otherwise=YES), Query("vllm", "0.20.2", "0.19.1")).every()
     assert {other for _, other in of_vllm} == {"2.11.0", "2.12.1", "2.13.0"}
     asked = replace(ASKED, platforms=("cuda",), pythons=("3.12",), under=SpecifierSet("<0.20.2"))
     [(key, of)] = first(Answers(otherwise=YES), asked).every().items()

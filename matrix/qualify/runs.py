@@ -14,89 +14,34 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from matrix._util.versions import minor_of
-from matrix.catalog.cells import CellError, factors
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
-from matrix.record.signatures import signature_of
+from matrix.qualify.query import (
+    WRONG_CELL,
+    Query,
+    age,
+    may_be_asked,
+    oldest_first,
+    same_release,
+    versions,
+)
+from matrix.record.model import PLATFORMS, STARTS, Case, Record, to_json, whole
+from matrix.record.signatures import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import COUNTERS, Expectations
 from matrix.rules.waivers import Place
+from matrix.verdict.judge import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
 from matrix.verdict.table import Entry, tabulate
-
-__all__ = [
-    "MOST_RUNS",
-    "WRONG_CELL",
-    "Aside",
-    "Asked",
-    "Key",
-    "Ran",
-    "Side",
-    "Told",
-    "Unsaid",
-    "age",
-    "hardware",
-    "is_asked",
-    "may_be_asked",
-    "named",
-    "newest",
-    "oldest_first",
-    "order",
-    "patch",
-    "release",
-    "same_release",
-    "side",
-    "unsaid",
-    "versions",
-    "versions_of",
-]
 
 MOST_RUNS = 20
 """How many runs of a cell, the newest, tell its seconds."""
 
-WRONG_CELL = "wrong_cell"
-"""The kind of error of a run in an environment that was not its cell."""
 
-
-@dataclass(frozen=True)
-class Asked:
-    """Which release of `project` (torch or vllm) is held against which, and where.
-
-    No `pythons` is every Python; `under` narrows the releases of the other project.
-    """
-
-    project: str
-    candidate: str
-    baseline: str
-    platforms: tuple[str, ...] = PLATFORMS
-    pythons: tuple[str, ...] = ()
-    under: SpecifierSet | None = None
-
-    @property
-    def other(self) -> str:
-        """The other project, under whose releases both are compared."""
-        return "vllm" if self.project == "torch" else "torch"
-
-
-@dataclass(frozen=True)
-class Aside:
-    """The records that nobody read, for they decide nothing (`matrix.qualify.load`).
-
-    `releases` has the platform, torch and vLLM of all records, read or not; `counts` how many were
-    left out of a cell, on a platform, with a torch and a vLLM.
-    """
-
-    releases: frozenset[tuple[str, str, str]] = frozenset()
-    counts: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)
-
-
-Told = tuple[Path, Record, str, str]
+ReleasedRecord = tuple[Path, Record, str, str]
 """A record with its file and the exact releases of torch and vLLM that ran."""
 
 Key = tuple[str, str, str]
@@ -104,7 +49,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Ran:
+class CellRun:
     """A record that counts: the newest that decides of its cell, its file, and what ran in it.
 
     `runs` are the newest records of the cell with these very releases, for their seconds; `again`
@@ -118,8 +63,8 @@ class Ran:
     torch: str
     vllm: str
     runs: tuple[Record, ...] = ()
-    again: tuple[Ran, ...] = ()
-    beside: tuple[Ran, ...] = ()
+    again: tuple[CellRun, ...] = ()
+    beside: tuple[CellRun, ...] = ()
     apart: str | None = None
 
     @property
@@ -138,7 +83,7 @@ class Ran:
         return self.entry.factors.python
 
 
-Side = Mapping[Key, Mapping[str, Ran]]
+ReleaseRuns = Mapping[Key, Mapping[str, CellRun]]
 """The records of one release that count, by cell and by the other project's exact release.
 
 `side` puts the cells in their `order`, and the releases of a cell oldest first, whatever the order
@@ -147,7 +92,7 @@ of the records: what goes through a side finds the same things in the same order
 
 
 @dataclass(frozen=True)
-class Unsaid:
+class UnidentifiedRecord:
     """A record that stands for no release: `why`, and whether what it found `blocks` an answer."""
 
     path: Path
@@ -156,105 +101,19 @@ class Unsaid:
     blocks: bool
 
 
-def versions_of(
-    cell: str, torch: object, vllm: object, error: str | None, cases: bool, releases: Releases
-) -> tuple[str, str] | None:
-    """The public releases of a record that says these, or those of its name where no case ran.
-
-    None for a record of neither: of an environment that was not the cell, or one with `cases` that
-    does not say which releases they ran with.
-    """
-    if error == WRONG_CELL:
-        return None
-    found = [_public(str(torch)), _public(str(vllm))]
-    if None in found:
-        if cases:
-            return None
-        try:
-            means = releases.resolve(cell)
-        except CellError:
-            return None
-        named = means.torch, means.vllm
-        found = [each or instead for each, instead in zip(found, named, strict=True)]
-    first, second = found
-    return None if first is None or second is None else (first, second)
-
-
-def versions(record: Record, releases: Releases) -> tuple[str, str] | None:
-    """As `versions_of`, of a record."""
-    error = None if record.error is None else record.error.kind
-    torch, vllm = (record.provenance.get(key) for key in ("torch", "vllm"))
-    return versions_of(record.cell, torch, vllm, error, bool(record.cases), releases)
-
-
-@cache
-def _public(version: str) -> str | None:
-    try:
-        return Version(version).public
-    except InvalidVersion:
-        return None
-
-
-def release(project: str, told: Told) -> str:
+def release(project: str, told: ReleasedRecord) -> str:
     """The exact release of a project that ran."""
     _, _, torch, vllm = told
     return torch if project == "torch" else vllm
 
 
-def same_release(one: str, other: str) -> bool:
-    """Whether two texts name one release: 2.12 and 2.12.0 do."""
-    return Version(one) == Version(other)
-
-
-def named(wanted: str, known: Iterable[str]) -> str | None:
-    """The first of the known releases that is the wanted one, as it is written there."""
-    return next((each for each in known if same_release(each, wanted)), None)
-
-
-def is_asked(asked: Asked, cell: str, platform: str, other: str) -> bool:
-    """Whether the question is of this cell, on this platform, with that release of the other."""
-    return (
-        platform in asked.platforms
-        and (not asked.pythons or factors(cell).python in asked.pythons)
-        and (asked.under is None or asked.under.contains(other, prereleases=True))
-    )
-
-
-def may_be_asked(
-    asked: Asked, cell: str, platform: str, torch: object, vllm: object, releases: Releases
-) -> bool:
-    """Whether a record that does not say all of its releases may be one that is asked for.
-
-    What it does not say is held to be of the minor release that the name of its cell has.
-    """
-    try:
-        means = releases.resolve(cell)
-    except CellError:
-        return False
-    said = {"torch": _public(str(torch)), "vllm": _public(str(vllm))}
-    other = said[asked.other] or (means.vllm if asked.other == "vllm" else means.torch)
-    if not is_asked(asked, cell, platform, other):
-        return False
-    exact, name = said[asked.project], factors(cell)
-    minor = name.torch if asked.project == "torch" else name.vllm
-    return any(
-        same_release(exact, each) if exact is not None else minor_of(each) == minor
-        for each in (asked.candidate, asked.baseline)
-    )
-
-
-def age(started: str, late: str | None) -> tuple[bool, str]:
-    """What orders records by when they started: one from the future is older than all others."""
-    return late is None or started <= late, started
-
-
 def unsaid(
-    asked: Asked,
+    asked: Query,
     records: Iterable[tuple[Path, Record]],
-    chosen: Iterable[Told],
+    chosen: Iterable[ReleasedRecord],
     releases: Releases,
     late: str | None,
-) -> list[Unsaid]:
+) -> list[UnidentifiedRecord]:
     """The records that may be asked for and stand for no release: of each cell the newest.
 
     One that is older than a record of its cell that does stand for a release is left out.
@@ -276,7 +135,7 @@ def unsaid(
             if at not in found or old > age(found[at][1].started, late):
                 found[at] = path, record
     return [
-        Unsaid(path, record, _unsaid_why(record, wrong), not wrong)
+        UnidentifiedRecord(path, record, _unsaid_why(record, wrong), not wrong)
         for (cell, platform, wrong), (path, record) in sorted(found.items(), key=lambda of: of[0])
         if age(record.started, late) >= newest.get((cell, platform), (False, ""))
     ]
@@ -293,13 +152,13 @@ def _unsaid_why(record: Record, wrong: bool) -> str:
 
 
 def side(
-    asked: Asked,
+    asked: Query,
     version: str,
-    chosen: Iterable[Told],
+    chosen: Iterable[ReleasedRecord],
     expectations: Expectations,
     releases: Releases,
     late: str | None = None,
-) -> Side:
+) -> ReleaseRuns:
     """The records of one release that count. What started after `late` is of the future.
 
     Where the same releases ran under two names of a cell, the newer run stands.
@@ -315,7 +174,7 @@ def side(
         _of_cell(torch, vllm, of, expectations, releases, late)
         for (torch, vllm, _, _), of in sorted(groups.items())
     ]
-    found: dict[Key, dict[str, Ran]] = {}
+    found: dict[Key, dict[str, CellRun]] = {}
     for ran in sorted(runs, key=lambda ran: age(ran.record.started, late)):
         other = ran.vllm if asked.project == "torch" else ran.torch
         # A cell's name means a minor release of vLLM; torch must be the very same.
@@ -334,12 +193,12 @@ def _of_cell(
     expectations: Expectations,
     releases: Releases,
     late: str | None,
-) -> Ran:
-    def standing(some: Sequence[tuple[Path, Record]]) -> Ran:
+) -> CellRun:
+    def standing(some: Sequence[tuple[Path, Record]]) -> CellRun:
         contenders = _contenders(some, late)
         [entry] = tabulate(contenders, expectations, releases=releases, late=late).entries
         path = min(path for path, record in some if record is entry.record)
-        return Ran(entry, path, torch, vllm)
+        return CellRun(entry, path, torch, vllm)
 
     first, tests = standing(of), load_startup_tests()
     flags, ended = _flags(first.record), _ended(first.record)
@@ -448,16 +307,103 @@ def order(key: Key) -> tuple[int, Version, str, Version]:
     return PLATFORMS.index(platform), Version(under), under, Version(python)
 
 
-def oldest_first(versions: Iterable[str]) -> list[str]:
-    """The releases in their order, and the spellings of one release by their text."""
-    return sorted(versions, key=lambda text: (Version(text), text))
-
-
-def patch(asked: Asked, ran: Ran) -> Version:
+def patch(asked: Query, ran: CellRun) -> Version:
     """The exact release of the other project."""
     return Version(ran.vllm if asked.other == "vllm" else ran.torch)
 
 
-def newest(asked: Asked, of: Mapping[str, Ran]) -> Ran:
+def newest(asked: Query, of: Mapping[str, CellRun]) -> CellRun:
     """Of the records of a cell that of the newest patch of the other project."""
     return max(of.values(), key=lambda each: patch(asked, each))
+
+
+PASSED, FAILED, NOT_APPLICABLE, UNKNOWN = "passed", "failed", "not applicable", "unknown"
+
+
+@dataclass(frozen=True)
+class CaseOutcome:
+    """What one side says of a case."""
+
+    state: str
+    reason: str | None = None
+    rung: str | None = None
+    signature: str = ""
+    case: Case | None = None
+    verdict: CaseVerdict | None = None
+    flags: Mapping[str, object] = field(default_factory=dict)
+
+
+def reply(ran: CellRun, name: str) -> CaseOutcome:
+    """What the record says of a case."""
+    record = ran.record
+    for case, verdict in zip(record.cases, ran.entry.verdict.cases, strict=True):
+        if case.case == name:
+            return replace(_of_case(case, verdict), flags={**record.flags, **case.flags})
+    whole = whole_reply(ran)
+    if whole.state == FAILED:
+        return whole
+    if record.deselected:
+        return CaseOutcome(UNKNOWN, f"was not asked for: the record holds {ran.entry.part}")
+    return CaseOutcome(UNKNOWN, cut_short(record) or "is no case of the record")
+
+
+def _of_case(case: Case, verdict: CaseVerdict) -> CaseOutcome:
+    why = verdict.reason or case.outcome.replace("_", " ")
+    if case.outcome == "not_applicable":
+        return CaseOutcome(NOT_APPLICABLE, why, None, signature(why), case, verdict)
+    if verdict.verdict == INCOMPATIBLE:
+        found = verdict.signature or signature(why)
+        return CaseOutcome(FAILED, why, verdict.rung, found, case, verdict)
+    started = all(case.started(start) for start in STARTS)
+    if (
+        case.outcome != "passed"
+        or not started
+        or (verdict.verdict == UNTESTED and not verdict.rung)
+    ):
+        return CaseOutcome(UNKNOWN, why, None, "", case, verdict)
+    return CaseOutcome(PASSED, None, None, "", case, verdict)
+
+
+def broken(ran: CellRun) -> tuple[str, str] | None:
+    """The rung and the reason for which the whole run failed, by the pair's own fault."""
+    error = ran.record.error
+    if error is not None:
+        return (error.kind, error.reason or error.kind) if error.kind in BROKEN_PAIR else None
+    for rung in ran.record.rungs:
+        if not rung.ok:
+            return rung.rung, rung.reason or f"failed at {rung.rung}"
+    return None
+
+
+def cut_short(record: Record) -> str | None:
+    """How the run ended before its time, or None."""
+    if record.error is not None:
+        return f"ended early: {record.error.reason or record.error.kind.replace('_', ' ')}"
+    if not record.finished:
+        return "did not finish"
+    return None if record.cases else "holds no case"
+
+
+def said(answer: CaseOutcome) -> str:
+    """Why there is no answer, to stand after the name of the side."""
+    if answer.state == NOT_APPLICABLE:
+        return f"does not apply: {answer.reason}"
+    if answer.case is not None:
+        return f"has no answer: {answer.reason}"
+    return str(answer.reason)
+
+
+def whole_reply(ran: CellRun) -> CaseOutcome:
+    """What the record says of the run as a whole, beside its cases."""
+    fault = broken(ran)
+    if fault is None:
+        return CaseOutcome(PASSED)
+    rung, why = fault
+    return CaseOutcome(FAILED, why, rung, signature(why) or rung)
+
+
+def crash(record: Record) -> str | None:
+    """The reason for which the run died as a whole, which nobody may have wanted; else None."""
+    if record.error is None or record.error.kind not in ("crashed", "timed_out"):
+        return None
+    return record.error.reason or record.error.kind.replace("_", " ")
