@@ -58,7 +58,7 @@ from packaging.version import Version
 
 from matrix._util.text import listed
 from matrix._util.versions import version
-from matrix.attribution.bisection import BAD, GOOD, bisect
+from matrix.attribution.bisect import Outcome, bisect
 from matrix.attribution.explain import (
     of_line,
     on_pythons,
@@ -734,7 +734,7 @@ class _Known:
         low, high = (getattr(each.cell, moving) for each in (line.before, line.shows[0]))
         inner = [each for each in cells if version(low) < version(each) < version(high)]
         order = [low, *sorted(inner, key=version), high]
-        found = bisect(order, {low: GOOD, high: BAD})
+        found = bisect(order, {low: Outcome.GOOD, high: Outcome.BAD})
         if found.next is not None:
             yield Missing(cells[found.next].name, own.platform, f"since which {line.what}")
 

@@ -1,8 +1,10 @@
-"""The first release of a line that does otherwise: a bisection over what cells observed.
+"""Find the first release along an axis whose result differs, in a logarithmic number of runs.
 
-Pure. A line is one vLLM under several torch, or one torch with several vLLM, as environments. What
-the newest of them shows and the oldest does not is what is searched for; where only the oldest
-fails, the search is for the first release that is mended.
+Pure. An axis is one vLLM under several torch, or one torch with several vLLM, as environments from
+old to new. The search is for what the newest shows and the oldest does not; where only the oldest
+fails, it is for the first release with the fix. As in `git bisect`, a release without a usable
+result is skipped; where only skipped releases lie between the last good and the first bad one, the
+answer is a few candidates.
 """
 
 from __future__ import annotations
@@ -12,52 +14,157 @@ from dataclasses import dataclass, replace
 
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of
-from matrix.attribution.bisection import BAD, GOOD, SKIP, Bisection, BisectionError, bisect
 from matrix.attribution.observations import (
     FAILED,
     NOTHING,
-    RAN,
     WHOLE_RUN,
     Observation,
     newest_first,
     own_runs,
 )
-from matrix.attribution.symptoms import CLEAN, FAILS, SHOWS, Symptom, state_of
-from matrix.attribution.symptoms import symptoms_between as between
+from matrix.attribution.symptoms import CLEAN, FAILS, SHOWS, Symptom, state_of, symptoms_between
 from matrix.catalog.cells import Cell
-
-__all__ = ["UNCLEAR", "Search", "line_of", "parse_range", "search", "standing"]
-
-UNCLEAR = "unclear"
-"""An environment that ran with several sets of flags, of which nobody knows which is its own."""
+from matrix.errors import MatrixError
 
 
-@dataclass(frozen=True)
+class BisectionError(MatrixError):
+    """A search without an answer: a bad range, or outcomes that contradict each other."""
+
+
+class Outcome(StrEnum):
+    """The outcome of one release in a bisection.
+
+    `SKIP`: the release was tried or cannot run, and another run would not help. `RAN`: it ran, but
+    cannot be judged before both ends ran. `UNCLEAR`: it ran with several sets of flags, and nothing
+    shows which set is its own.
+    """
+
+    GOOD = "good"
+    BAD = "bad"
+    SKIP = "skip"
+    RAN = "ran"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bisection:
+    """The progress of a bisection.
+
+    `next` is the release to run, None when the search is done; then `first_bad` is the answer, or
+    one of `candidates` is, of which all but the last were skipped. `steps` is the maximum number of
+    runs that remain if no release has to be skipped.
+    """
+
+    next: str | None
+    good: str | None
+    bad: str | None
+    candidates: tuple[str, ...]
+    steps: int
+
+    @property
+    def done(self) -> bool:
+        """Return whether nothing remains to run."""
+        return self.next is None
+
+    @property
+    def first_bad(self) -> str | None:
+        """Return the first bad release, None while it is unknown."""
+        return self.candidates[0] if self.done and len(self.candidates) == 1 else None
+
+
+def bisect(releases: Sequence[str], known: Mapping[str, Outcome]) -> Bisection:
+    """Return the next step: `releases` from old to new, `known` the outcomes so far.
+
+    The newest release is tried first, then the oldest: without a bad and a good one there is
+    nothing to search. Where an end is skipped, its neighbour is tried in its place.
+
+    >>> bisect(["2.9", "2.10", "2.11"], {"2.9": Outcome.GOOD, "2.11": Outcome.BAD}).next
+    '2.10'
+
+    Raises BisectionError if an older release is bad and a newer one good, if all are good or all
+    are bad, or if all were skipped.
+    """
+    outcomes = [known.get(release) for release in releases]
+    goods = [index for index, outcome in enumerate(outcomes) if outcome is Outcome.GOOD]
+    bads = [index for index, outcome in enumerate(outcomes) if outcome is Outcome.BAD]
+    if goods and bads and bads[0] < goods[-1]:
+        raise BisectionError(
+            f"bisect: {releases[bads[0]]} is bad and the newer {releases[goods[-1]]} is good, so no"
+            " release is the first bad one; run both again, the newest run of each counts, or"
+            " narrow the range"
+        )
+    untried = [index for index, outcome in enumerate(outcomes) if outcome is None]
+    good = goods[-1] if goods else None
+    bad = bads[0] if bads else None
+    if good is None or bad is None:
+        return _try_an_end(releases, untried, good, bad)
+    between = [index for index in untried if good < index < bad]
+    # The middle of the untried releases, not of the range: skipped ones must not unbalance it.
+    middle = releases[between[(len(between) - 1) // 2]] if between else None
+    return Bisection(
+        next=middle,
+        good=releases[good],
+        bad=releases[bad],
+        candidates=tuple(releases[good + 1 : bad + 1]),
+        steps=len(between).bit_length(),
+    )
+
+
+def _try_an_end(
+    releases: Sequence[str], untried: Sequence[int], good: int | None, bad: int | None
+) -> Bisection:
+    """Return the next step while the good or the bad end is unknown."""
+    if bad is None:
+        above = [index for index in untried if good is None or index > good]
+        if not above:
+            judged = "all that could be told" if good is not None else "none could be told"
+            verdict = f"{judged} are good" if good is not None else judged
+            raise BisectionError(f"bisect: no release is bad ({verdict}); widen the range")
+        following = above[-1]
+    else:
+        below = [index for index in untried if index < bad]
+        if not below:
+            raise BisectionError(
+                f"bisect: no release before {releases[bad]} is good; begin with an older one"
+            )
+        following = below[0]
+    low, high = good if good is not None else -1, bad if bad is not None else len(releases) - 1
+    left = [index for index in untried if low < index < high and index != following]
+    return Bisection(
+        next=releases[following],
+        good=None if good is None else releases[good],
+        bad=None if bad is None else releases[bad],
+        candidates=tuple(releases[low + 1 : high + 1]),
+        steps=1 + (good is None and bad is None) + len(left).bit_length(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Search:
-    """How far a search along a line is.
+    """The progress of a search along an axis of environments.
 
-    `outcomes` are by environment, oldest first: None for what nobody ran, `ran` for what cannot be
-    judged before both ends ran, `unclear` for what ran with several sets of flags. `symptoms` is
-    what is searched for, none while the ends are not known; `mended` that the newer releases are
-    the clean ones.
+    `moving` is the package whose release changes along the axis. `outcomes` are by environment,
+    oldest first, None for one that never ran. `symptoms` is what the search is for, empty until
+    both ends ran; `fixed` is set where the newer releases are the clean ones.
     """
 
     moving: str
     cells: Mapping[str, Cell]
-    outcomes: Mapping[str, str | None]
+    outcomes: Mapping[str, Outcome | None]
     symptoms: tuple[Symptom, ...]
-    mended: bool
+    fixed: bool
     bisection: Bisection
 
     def release(self, name: str) -> str:
-        """The release of an environment that moves along the line."""
-        version: str = getattr(self.cells[name], self.moving)
-        return version
+        """Return an environment's release of the package that changes along the axis."""
+        release: str = getattr(self.cells[name], self.moving)
+        return release
 
 
 def parse_range(text: str, option: str) -> tuple[str, str] | str:
-    """Two ends of a line, or the one release that stays.
+    """Return the two ends of a range, or the one release of a fixed package.
 
     >>> parse_range("2.11.0..2.15.0", "--torch"), parse_range("0.20.2", "--vllm")
     (('2.11.0', '2.15.0'), '0.20.2')
@@ -78,19 +185,19 @@ def parse_range(text: str, option: str) -> tuple[str, str] | str:
     )
 
 
-def line_of(
+def environments_along(
     environments: Mapping[str, Cell],
     python: str,
     torch: tuple[str, str] | str,
     vllm: tuple[str, str] | str,
 ) -> tuple[str, dict[str, Cell]]:
-    """Which of the two moves, and the environments of the line, oldest first.
+    """Return the package whose release changes, and the environments of the axis, oldest first.
 
-    An environment stands for a minor release, so a range has those of both its ends, whatever the
-    patches: 2.10.0..2.14.0 ends with the environment of 2.14.
+    An environment stands for a minor release, so a range includes those of both its ends, whatever
+    their patches: 2.10.0..2.14.0 ends with the environment of 2.14.
 
-    Raises BisectionError where not one of the two is a range, or fewer than two environments are on
-    the line.
+    Raises BisectionError unless exactly one of the two is a range and at least two environments are
+    in it.
     """
     if isinstance(torch, str) == isinstance(vllm, str):
         raise BisectionError(
@@ -98,104 +205,118 @@ def line_of(
             " --vllm 0.20.2 --torch 2.11.0..2.15.0"
         )
     moving = "vllm" if isinstance(torch, str) else "torch"
-    wanted = {"torch": torch, "vllm": vllm}
+    ranges = {"torch": torch, "vllm": vllm}
     found = {
         name: cell
         for name, cell in environments.items()
         if cell.python == python
-        and all(_within(getattr(cell, key), each) for key, each in wanted.items())
+        and all(_is_within(getattr(cell, key), ends) for key, ends in ranges.items())
     }
     if len(found) < 2:
-        some = ", ".join(found) or "none"
+        names = ", ".join(found) or "none"
         raise BisectionError(
-            f"bisect: the line has fewer than two environments on Python {python} ({some}); a name"
+            f"bisect: the line has fewer than two environments on Python {python} ({names}); a name"
             " stands for the newest patch of a minor release, so give such releases"
         )
     order = sorted(found, key=lambda name: Version(getattr(found[name], moving)))
     return moving, {name: found[name] for name in order}
 
 
-def standing(
-    line: Mapping[str, Cell], case: str, platform: str, observations: Iterable[Observation]
+def observed_along(
+    axis: Mapping[str, Cell], case: str, platform: str, observations: Iterable[Observation]
 ) -> tuple[dict[str, Observation], set[str]]:
-    """What speaks for each environment of a line, and those of which nothing does for their flags.
+    """Return the run that represents each environment of an axis, and the unclear environments.
 
-    It is the newest run of the case with the release's own flags, on this Python. Where the case is
-    not for the cell, or the newest run came to no case since it did not resolve or import, nothing
-    can be told, and that is what is seen. What did not come to its end is as if it never ran.
+    The run is the newest of the case with the release's own flags, on this Python. Where the case
+    does not apply to the cell, or the newest run failed before any case, the observation is one
+    that ended with nothing. An interrupted run counts as if it never started. An environment is
+    unclear if it ran with several sets of flags and nothing shows which set is its own.
     """
-    at: dict[Cell, list[Observation]] = {}
-    for each in observations:
-        if each.platform == platform and each.case in (case, WHOLE_RUN):
-            at.setdefault(each.cell, []).append(each)
+    by_cell: dict[Cell, list[Observation]] = {}
+    for observation in observations:
+        if observation.platform == platform and observation.case in (case, WHOLE_RUN):
+            by_cell.setdefault(observation.cell, []).append(observation)
     seen, unclear = {}, set()
-    for name, cell in line.items():
-        every = at.get(cell, ())
-        ran = own_runs((each for each in every if each.case != WHOLE_RUN), cell.python)
-        cannot = [
-            each
-            for each in every
-            if (each.case == WHOLE_RUN and each.ended == FAILED) or not each.applies
+    for name, cell in axis.items():
+        runs = by_cell.get(cell, ())
+        own = own_runs((run for run in runs if run.case != WHOLE_RUN), cell.python)
+        without = [
+            run
+            for run in runs
+            if (run.case == WHOLE_RUN and run.ended == FAILED) or not run.applies
         ]
-        last = next(iter(newest_first(cannot)), None)
-        if last is not None and all(last.age > some[0].age for some in ran):
+        last = next(iter(newest_first(without)), None)
+        if last is not None and all(last.age > group[0].age for group in own):
             seen[name] = replace(last, case=case, ended=NOTHING)
-        elif len(ran) == 1:
-            seen[name] = ran[0][0]
-        elif ran:
+        elif len(own) == 1:
+            seen[name] = own[0][0]
+        elif own:
             unclear.add(name)
     return seen, unclear
 
 
 def search(
     moving: str,
-    line: Mapping[str, Cell],
+    axis: Mapping[str, Cell],
     seen: Mapping[str, Observation],
     hopeless: Collection[str] = (),
     unclear: Collection[str] = (),
 ) -> Search:
-    """The next environment of the line to run, or the first that does otherwise.
+    """Return the next environment of the axis to run, or the first whose result differs.
 
-    `seen` is what speaks for each environment that ran the case; the `hopeless` are skipped, the
-    `unclear` asked as if they never ran. Raises BisectionError where there is nothing to find.
+    `seen` is the run that represents each environment; those that are `hopeless` are skipped, and
+    those that are `unclear` are tried as if they never ran. Raises BisectionError where there is
+    nothing to find.
     """
-    names = list(line)
+    names = list(axis)
     skipped = {
         name for name in names if name in hopeless or (name in seen and seen[name].ended == NOTHING)
     }
-    asked = [name for name in names if name not in skipped]
-    if len(asked) < 2:
+    tried = [name for name in names if name not in skipped]
+    if len(tried) < 2:
         raise BisectionError(
-            f"bisect: only {', '.join(asked) or 'nothing'} of {len(names)} environments can run"
+            f"bisect: only {', '.join(tried) or 'nothing'} of {len(names)} environments can run"
             " this case; choose another platform, or widen the range"
         )
-    first, last = asked[0], asked[-1]
-    known: dict[str, str | None] = {name: SKIP if name in skipped else None for name in names}
+    first, last = tried[0], tried[-1]
+    outcomes: dict[str, Outcome | None] = {
+        name: Outcome.SKIP if name in skipped else None for name in names
+    }
     symptoms: tuple[Symptom, ...] = ()
-    mended = False
+    fixed = False
     if first in seen and last in seen:
-        symptoms, mended = _searched(first, last, seen)
-        for name in asked:
+        symptoms, fixed = _compare_ends(first, last, seen)
+        for name in tried:
             if name in seen:
-                known[name] = _outcome(symptoms, seen[name], mended=mended)
-    told = {name: outcome for name, outcome in known.items() if outcome is not None}
+                outcomes[name] = _outcome(symptoms, seen[name], fixed=fixed)
+    known = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
     if not symptoms:
-        # Which end is the bad one is told when both ran; until then either will do.
-        known |= {name: RAN for name in asked if name in seen}
-        told |= {first: GOOD} if first in seen else {}
-        told |= {last: BAD} if last in seen else {}
-    known |= {name: UNCLEAR for name in names if name in unclear and known[name] is None}
-    return Search(moving, dict(line), known, symptoms, mended, bisect(names, told))
+        # Until both ends ran nothing shows which of them is the bad one, and either will do.
+        outcomes |= {name: Outcome.RAN for name in tried if name in seen}
+        known |= {first: Outcome.GOOD} if first in seen else {}
+        known |= {last: Outcome.BAD} if last in seen else {}
+    outcomes |= {
+        name: Outcome.UNCLEAR for name in names if name in unclear and outcomes[name] is None
+    }
+    return Search(
+        moving=moving,
+        cells=dict(axis),
+        outcomes=outcomes,
+        symptoms=symptoms,
+        fixed=fixed,
+        bisection=bisect(names, known),
+    )
 
 
-def _searched(
+def _compare_ends(
     first: str, last: str, seen: Mapping[str, Observation]
 ) -> tuple[tuple[Symptom, ...], bool]:
+    """Return what the search is for, and whether the newer releases are the clean ones."""
     old, new = seen[first], seen[last]
-    found = between(new, old)
+    found = symptoms_between(new, old)
     if found and state_of(found[0], old) == CLEAN:
         return found, False
-    found = between(old, new)
+    found = symptoms_between(old, new)
     if found and found[0].kind == FAILS and state_of(found[0], new) == CLEAN:
         return found, True
     raise BisectionError(
@@ -204,17 +325,19 @@ def _searched(
     )
 
 
-def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, mended: bool) -> str:
+def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, fixed: bool) -> Outcome:
+    """Return the outcome of one environment; with `fixed`, `BAD` stands for the fixed releases."""
     states = {state_of(symptom, seen) for symptom in symptoms}
     if states == {SHOWS}:
-        return GOOD if mended else BAD  # the search is for where it changes, whichever way
+        return Outcome.GOOD if fixed else Outcome.BAD
     if states == {CLEAN}:
-        return BAD if mended else GOOD
-    return SKIP
+        return Outcome.BAD if fixed else Outcome.GOOD
+    return Outcome.SKIP
 
 
-def _within(version: str, asked: tuple[str, str] | str) -> bool:
-    if isinstance(asked, str):
-        return version == asked
-    low, here, high = (Version(minor_of(each)) for each in (asked[0], version, asked[1]))
+def _is_within(version: str, ends: tuple[str, str] | str) -> bool:
+    """Return whether a version is this one, or lies between the minor releases of both ends."""
+    if isinstance(ends, str):
+        return version == ends
+    low, here, high = (Version(minor_of(release)) for release in (ends[0], version, ends[1]))
     return low <= here <= high

@@ -185,14 +185,14 @@ def _full_name(name: str) -> str:
 
 
 def _bisect(options: argparse.Namespace) -> int:
-    from matrix.attribution.bisect import line_of, parse_range, search, standing
+    from matrix.attribution.bisect import environments_along, observed_along, parse_range, search
     from matrix.catalog.releases import load_releases
-    from matrix.report.attribution import search_lines
+    from matrix.report.bisect import lines
     from matrix.run.rerun import Rerun, run_all, shown
     from matrix.verdict.grid import environments
 
     ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}
-    moving, line = line_of(environments(load_releases()), options.python, **ends)
+    moving, axis = environments_along(environments(load_releases()), options.python, **ends)
     tried: set[str] = set()
     failed = False
     hopeless: set[str] | None = None
@@ -200,11 +200,13 @@ def _bisect(options: argparse.Namespace) -> int:
         table, read, status = reading.read_all(options, empty=options.run_missing, repeats=None)
         if hopeless is None:
             grid = reading.grid_of(table.entries)
-            climbs = {name: grid.climb(cell, options.platform) for name, cell in line.items()}
+            climbs = {name: grid.climb(cell, options.platform) for name, cell in axis.items()}
             hopeless = {name for name, each in climbs.items() if each is not None and each.hopeless}
             _must_have_run([record for _, record in read.records], None, options.case, whole=True)
-        seen, unclear = standing(line, options.case, options.platform, _observed(options, read))
-        found = search(moving, line, seen, {*hopeless, *(tried - set(seen))}, unclear)
+        seen, unclear = observed_along(
+            axis, options.case, options.platform, _observed(options, read)
+        )
+        found = search(moving, axis, seen, {*hopeless, *(tried - set(seen))}, unclear)
         following = found.bisection.next
         if following is None or not options.run_missing:
             break
@@ -213,7 +215,7 @@ def _bisect(options: argparse.Namespace) -> int:
             failed = True
         tried.add(following)
         options.folders = _with_new_records(options.folders)
-    print(search_lines(found, options.case, options.platform), end="")
+    print(lines(found, options.case, options.platform), end="")
     if following is not None:
         print(f"next: {shown(Rerun(following, options.platform, (options.case,)))}")
     return 2 if failed else status

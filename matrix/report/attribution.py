@@ -6,10 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from matrix._util.text import aligned, clean, clip, code, listed, markdown, plural, tabular
+from matrix._util.text import clean, clip, code, markdown, plural, tabular
 from matrix.attribution.attribute import ANSWERS, UNKNOWN, Attribution, Missing
-from matrix.attribution.bisect import UNCLEAR, Search
-from matrix.attribution.bisection import BAD, GOOD
 from matrix.attribution.symptoms import FAILS, Symptom
 
 __all__ = [
@@ -17,7 +15,6 @@ __all__ = [
     "deciding",
     "entries",
     "lines",
-    "search_lines",
     "section",
     "summary",
     "to_json",
@@ -62,7 +59,7 @@ def lines(
         said.append(f"    {clip(of + clean(first.evidence), wide)}")
         width = max(len(_case(each)) for each in group)
         for each in group:
-            said.append(f"    {_case(each):<{width}}  {clip(_symptoms(each.symptoms), wide)}")
+            said.append(f"    {_case(each):<{width}}  {clip(symptom_words(each.symptoms), wide)}")
         said += [f"    {each}" for each in deciding(first)]
     return "\n".join([*said, "", summary(attributions)]) + "\n" + without
 
@@ -89,7 +86,7 @@ def deciding(attribution: Attribution) -> list[str]:
 def what(attribution: Attribution) -> str:
     """The counters that it speaks of; "" for a failure, which its sentence has already."""
     counters = [each for each in attribution.symptoms if each.kind != FAILS]
-    return _symptoms(counters)
+    return symptom_words(counters)
 
 
 def summary(attributions: Sequence[Attribution]) -> str:
@@ -100,42 +97,6 @@ def summary(attributions: Sequence[Attribution]) -> str:
     return f"{len(attributions)} in {cells} cell{'' if cells == 1 else 's'}: {told}"
 
 
-def search_lines(search: Search, case: str, platform: str) -> str:
-    """A search along a line: what each environment did, and the first that does otherwise."""
-    what = "torch" if search.moving == "torch" else "vLLM"
-    changed = any(each.kind != FAILS for each in search.symptoms)
-    words = {GOOD: "as before", BAD: "changed"} if changed else {}
-    # The search looks for the first that is not as the oldest; where that one fails, it is a mend.
-    words = {GOOD: BAD, BAD: GOOD} if search.mended else words
-    words |= {UNCLEAR: "ran with flags that may not be its own"}
-    rows = [
-        [f"{what} {search.release(name)}", words.get(outcome or "", outcome or "not run"), name]
-        for name, outcome in search.outcomes.items()
-    ]
-    said = [f"{clean(case)} on {platform}", *(f"  {each}" for each in aligned(rows))]
-    if search.symptoms:
-        word = "changed" if changed else "bad"
-        said.append(f"{word} is: {clip(_symptoms(search.symptoms), _WIDEST)}")
-    found = search.bisection
-    last = None if found.good is None else search.release(found.good)
-    word = "good" if search.mended else "changed" if changed else "bad"
-    before = "bad" if search.mended else "as before" if changed else "good"
-    if found.first_bad is not None:
-        first = search.release(found.first_bad)
-        said.append(f"{what} {first} is the first {word} one, {last} the last {before}")
-    elif found.done:
-        # All but the newest of them were skipped.
-        *skipped, newest = (search.release(name) for name in found.candidates)
-        either = f"{', '.join(skipped)} or {newest}"
-        said.append(
-            f"{what} {either} is the first {word} one, {last} the last {before};"
-            f" {listed(skipped)} cannot be told"
-        )
-    else:
-        said.append(f"at most {found.steps} more run{'' if found.steps == 1 else 's'} to the end")
-    return "\n".join(said) + "\n"
-
-
 def section(attributions: Sequence[Attribution]) -> str:
     """The attributions as a section of Markdown; "" where there is none."""
     if not attributions:
@@ -144,7 +105,7 @@ def section(attributions: Sequence[Attribution]) -> str:
     for group in _groups(attributions):
         first = group[0]
         cases = ", ".join(code(_case(each)) for each in group)
-        symptoms = dict.fromkeys(_symptoms(each.symptoms) for each in group)
+        symptoms = dict.fromkeys(symptom_words(each.symptoms) for each in group)
         decide = ", ".join(
             f"{code(each.name)} on {markdown(each.platform + _with(each))}"
             for each in first.missing
@@ -244,7 +205,7 @@ def _case(attribution: Attribution) -> str:
     return clip(clean(attribution.case), 60) or "the run"
 
 
-def _symptoms(symptoms: Sequence[Symptom]) -> str:
+def symptom_words(symptoms: Sequence[Symptom]) -> str:
     told = [clean(each.told) for each in symptoms[:_MOST_SYMPTOMS]]
     more = len(symptoms) - len(told)
     return "; ".join(told) + (f"; and {more} more" if more else "")

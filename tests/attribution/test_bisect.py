@@ -9,11 +9,116 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix.attribution import bisect as module
-from matrix.attribution.bisect import UNCLEAR, Search, line_of, parse_range, search, standing
-from matrix.attribution.bisection import BisectionError
+from matrix.attribution.bisect import (
+    Bisection,
+    BisectionError,
+    Outcome,
+    Search,
+    bisect,
+    environments_along,
+    observed_along,
+    parse_range,
+    search,
+)
 from matrix.attribution.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation
 from matrix.catalog.cells import Cell
-from matrix.report.attribution import search_lines
+from matrix.report.bisect import lines
+
+RELEASES = [f"2.{minor}" for minor in range(9, 9 + 60)]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[str], int, set[str]]:
+    """Releases, the place of the first bad one, and those of which nothing can be told."""
+    releases = RELEASES[: draw(st.integers(2, len(RELEASES)))]
+    first = draw(st.integers(1, len(releases) - 1))
+    skipped = draw(st.sets(st.sampled_from(releases[1:-1]))) if len(releases) > 2 else set()
+    return releases, first, skipped
+
+
+def bisected(releases: list[str], first: int, skipped: set[str]) -> tuple[Bisection, int, int]:
+    """Bisect to the end: the answer, how many releases were asked, how many of them skipped."""
+    known: dict[str, Outcome] = {releases[0]: Outcome.GOOD, releases[-1]: Outcome.BAD}
+    asked = skips = 0
+    while (found := bisect(releases, known)).next is not None:
+        assert found.next not in known
+        asked += 1
+        if found.next in skipped:
+            known[found.next] = Outcome.SKIP
+            skips += 1
+        else:
+            known[found.next] = Outcome.BAD if releases.index(found.next) >= first else Outcome.GOOD
+    return found, asked, skips
+
+
+@given(histories())
+def test_the_boundary_is_found_in_logarithmic_steps(
+    history: tuple[list[str], int, set[str]],
+) -> None:
+    releases, first, skipped = history
+    found, asked, skips = bisected(releases, first, skipped)
+    assert releases[first] in found.candidates
+    assert all(each in skipped for each in found.candidates[:-1])
+    assert asked <= math.ceil(math.log2(len(releases) - 1)) + skips
+
+
+@given(histories())
+def test_without_a_skip_the_first_bad_one_is_named(
+    history: tuple[list[str], int, set[str]],
+) -> None:
+    releases, first, _ = history
+    found, asked, _ = bisected(releases, first, set())
+    assert found.first_bad == releases[first]
+    start = bisect(releases, {releases[0]: Outcome.GOOD, releases[-1]: Outcome.BAD})
+    assert asked <= start.steps
+
+
+@given(histories())
+def test_the_ends_are_asked_first_and_cost_two_runs(
+    history: tuple[list[str], int, set[str]],
+) -> None:
+    releases, first, _ = history
+    known: dict[str, Outcome] = {}
+    asked = []
+    promised = bisect(releases, known).steps
+    while (found := bisect(releases, known)).next is not None:
+        asked.append(found.next)
+        known[found.next] = Outcome.BAD if releases.index(found.next) >= first else Outcome.GOOD
+    assert asked[:2] == [releases[-1], releases[0]]
+    assert found.first_bad == releases[first]
+    assert len(asked) <= promised
+
+
+def test_an_end_that_cannot_be_told_moves_inwards() -> None:
+    releases = ["2.9", "2.10", "2.11", "2.12"]
+    assert bisect(releases, {"2.12": Outcome.SKIP}).next == "2.11"
+    assert (
+        bisect(releases, {"2.12": Outcome.SKIP, "2.11": Outcome.BAD, "2.9": Outcome.SKIP}).next
+        == "2.10"
+    )
+
+
+def test_skipped_releases_leave_candidates() -> None:
+    found = bisect(
+        ["2.9", "2.10", "2.11"], {"2.9": Outcome.GOOD, "2.10": Outcome.SKIP, "2.11": Outcome.BAD}
+    )
+    assert found.done and found.first_bad is None
+    assert found.candidates == ("2.10", "2.11")
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"2.9": Outcome.BAD, "2.10": Outcome.GOOD}, "2.9 is bad and the newer 2.10 is good"),
+        ({"2.9": Outcome.GOOD, "2.10": Outcome.GOOD}, "all that could be told are good"),
+        ({"2.9": Outcome.BAD, "2.10": Outcome.BAD}, "no release before 2.9 is good"),
+        ({"2.9": Outcome.SKIP, "2.10": Outcome.SKIP}, "none could be told"),
+    ],
+)
+def test_outcomes_without_an_answer_are_refused(known: dict[str, Outcome], said: str) -> None:
+    with pytest.raises(BisectionError, match=said):
+        bisect(["2.9", "2.10"], known)
+
 
 LINE = {
     cell.name: cell for cell in (Cell("3.11", f"2.{minor}.0", "0.20.0") for minor in range(9, 25))
@@ -39,7 +144,7 @@ def run_to_the_end(told: dict[str, Observation], hopeless: set[str]) -> tuple[Se
     return found, len(seen)
 
 
-@given(st.integers(1, len(NAMES) - 1), st.sampled_from(["fails", "counts", "mended"]))
+@given(st.integers(1, len(NAMES) - 1), st.sampled_from(["fails", "counts", "fixed"]))
 @settings(max_examples=40, deadline=None)
 def test_the_first_that_does_otherwise_is_found(first: int, how: str) -> None:
     old, new = (ran, failed) if how == "fails" else (failed, ran)
@@ -51,7 +156,7 @@ def test_the_first_that_does_otherwise_is_found(first: int, how: str) -> None:
     }
     found, runs = run_to_the_end(told, set())
     assert found.bisection.first_bad == NAMES[first]
-    assert found.mended is (how == "mended")
+    assert found.fixed is (how == "fixed")
     assert runs <= 2 + math.ceil(math.log2(len(NAMES) - 1))
 
 
@@ -77,7 +182,7 @@ def test_another_failure_between_is_skipped() -> None:
     }
     found = search("torch", line, seen)
     assert found.outcomes[NAMES[1]] == "skip"
-    assert search_lines(found, "a", "cpu").endswith(
+    assert lines(found, "a", "cpu").endswith(
         "torch 2.10.0 or 2.11.0 is the first bad one, 2.9.0 the last good; 2.10.0 cannot be told\n"
     )
 
@@ -87,7 +192,7 @@ def test_an_end_that_says_nothing_is_passed_over() -> None:
     line = {name: LINE[name] for name in NAMES[:3]}
     found = search("torch", line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: nothing})
     assert found.bisection.next == NAMES[1]
-    assert "at most 1 more run to the end" in search_lines(found, "a", "cpu")
+    assert "at most 1 more run to the end" in lines(found, "a", "cpu")
     with pytest.raises(BisectionError, match="only py311-torch29-vllm020 of 3"):
         search("torch", line, {NAMES[2]: nothing}, {NAMES[1]})
 
@@ -95,15 +200,15 @@ def test_an_end_that_says_nothing_is_passed_over() -> None:
 def test_a_search_is_told_in_its_own_words() -> None:
     line = {name: LINE[name] for name in NAMES[:2]}
     one, two = NAMES[:2]
-    told = search_lines(search("torch", line, {one: ran(one), two: ran(two, 4)}), "a", "cpu")
+    told = lines(search("torch", line, {one: ran(one), two: ran(two, 4)}), "a", "cpu")
     assert "torch 2.9.0   as before" in told and "torch 2.10.0  changed" in told
     assert told.endswith("torch 2.10.0 is the first changed one, 2.9.0 the last as before\n")
-    told = search_lines(search("torch", line, {one: failed(one), two: ran(two)}), "a", "cpu")
+    told = lines(search("torch", line, {one: failed(one), two: ran(two)}), "a", "cpu")
     assert "torch 2.9.0   bad " in told and "torch 2.10.0  good" in told
     assert told.endswith("torch 2.10.0 is the first good one, 2.9.0 the last bad\n")
-    told = search_lines(search("torch", line, {one: ran(one), two: failed(two)}), "a", "cpu")
+    told = lines(search("torch", line, {one: ran(one), two: failed(two)}), "a", "cpu")
     assert told.endswith("torch 2.10.0 is the first bad one, 2.9.0 the last good\n")
-    told = search_lines(search("torch", line, {two: failed(two)}), "a", "cpu")
+    told = lines(search("torch", line, {two: failed(two)}), "a", "cpu")
     assert "torch 2.9.0   not run" in told and "torch 2.10.0  ran" in told
 
 
@@ -112,18 +217,18 @@ def test_what_did_not_import_is_skipped_and_not_asked_again() -> None:
     line = {name: LINE[name] for name in NAMES[:3]}
     every = [ran(NAMES[0]), dead, failed(NAMES[2])]
     for told in (every, [*every, ran(NAMES[1])]):  # it ran before it no longer imported
-        seen, unclear = standing(line, "a", "cpu", told)
+        seen, unclear = observed_along(line, "a", "cpu", told)
         assert unclear == set()
         found = search("torch", line, seen)
         assert (found.outcomes[NAMES[1]], found.bisection.done) == ("skip", True)
-    seen, _ = standing(line, "a", "cpu", [*every, replace(ran(NAMES[1]), started="2028")])
+    seen, _ = observed_along(line, "a", "cpu", [*every, replace(ran(NAMES[1]), started="2028")])
     assert search("torch", line, seen).bisection.first_bad == NAMES[2]
 
 
 def test_an_end_that_did_not_import_moves_inwards() -> None:
     dead = replace(failed(NAMES[2]), case=WHOLE_RUN, rung="imports")
     line = {name: LINE[name] for name in NAMES[:3]}
-    seen, _ = standing(line, "a", "cpu", [ran(NAMES[0]), dead])
+    seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), dead])
     assert search("torch", line, seen).bisection.next == NAMES[1]
 
 
@@ -137,17 +242,17 @@ def test_only_the_case_on_its_python_and_platform_stands_for_an_environment() ->
         replace(here, case=WHOLE_RUN),
         replace(here, ended=NOTHING),  # it was cut short, and so can be asked again
     ]
-    assert standing(line, "a", "cpu", other) == ({}, set())
-    assert standing(line, "a", "cpu", [*other, here]) == ({NAMES[0]: here}, set())
+    assert observed_along(line, "a", "cpu", other) == ({}, set())
+    assert observed_along(line, "a", "cpu", [*other, here]) == ({NAMES[0]: here}, set())
     never = replace(here, ended=NOTHING, applies=False)
-    seen, _ = standing(line, "a", "cpu", [never])
+    seen, _ = observed_along(line, "a", "cpu", [never])
     assert seen[NAMES[0]].ended == NOTHING
 
 
 def test_the_newest_run_of_a_case_speaks_whole_or_not() -> None:
     old = failed(NAMES[0])
     new = replace(ran(NAMES[0]), started="2027", whole=False)
-    seen, _ = standing({NAMES[0]: LINE[NAMES[0]]}, "a", "cpu", [old, new])
+    seen, _ = observed_along({NAMES[0]: LINE[NAMES[0]]}, "a", "cpu", [old, new])
     assert seen[NAMES[0]] == new
 
 
@@ -156,12 +261,12 @@ def test_what_ran_with_two_sets_of_flags_is_asked_again() -> None:
     one = replace(failed(NAMES[1]), flags={"VLLM_X": True}, whole=False)
     other = replace(ran(NAMES[1]), flags={"VLLM_X": False}, whole=False, started="2027")
     every = [ran(NAMES[0]), failed(NAMES[2]), one, other]
-    seen, unclear = standing(line, "a", "cpu", every)
+    seen, unclear = observed_along(line, "a", "cpu", every)
     assert unclear == {NAMES[1]} and NAMES[1] not in seen
     found = search("torch", line, seen, (), unclear)
-    assert (found.bisection.next, found.outcomes[NAMES[1]]) == (NAMES[1], UNCLEAR)
-    assert "ran with flags that may not be its own" in search_lines(found, "a", "cpu")
-    seen, unclear = standing(line, "a", "cpu", [*every, replace(one, started="2028")])
+    assert (found.bisection.next, found.outcomes[NAMES[1]]) == (NAMES[1], Outcome.UNCLEAR)
+    assert "ran with flags that may not be its own" in lines(found, "a", "cpu")
+    seen, unclear = observed_along(line, "a", "cpu", [*every, replace(one, started="2028")])
     found = search("torch", line, seen, (), unclear)
     assert found.bisection.first_bad == NAMES[1]
 
@@ -175,18 +280,20 @@ def test_a_bad_range_is_refused(text: str) -> None:
 
 
 def test_a_line_is_one_range_and_one_release() -> None:
-    moving, found = line_of(LINE, "3.11", ("2.10.0", "2.12.0"), "0.20.0")
+    moving, found = environments_along(LINE, "3.11", ("2.10.0", "2.12.0"), "0.20.0")
     assert (moving, list(found)) == ("torch", NAMES[1:4])
     # An environment stands for its minor release, whatever the patch at the end of a range.
     patched = {**LINE, NAMES[5]: Cell("3.11", "2.14.1", "0.20.0")}
-    assert list(line_of(patched, "3.11", ("2.12.3", "2.14.0"), "0.20.0")[1]) == NAMES[3:6]
+    assert (
+        list(environments_along(patched, "3.11", ("2.12.3", "2.14.0"), "0.20.0")[1]) == NAMES[3:6]
+    )
     for torch, vllm in ((("2.10.0", "2.12.0"), ("0.19.0", "0.20.0")), ("2.10.0", "0.20.0")):
         with pytest.raises(BisectionError, match="one is a release and the other a range"):
-            line_of(LINE, "3.11", torch, vllm)
+            environments_along(LINE, "3.11", torch, vllm)
     with pytest.raises(
         BisectionError, match=r"fewer than two environments on Python 3.12 \(none\)"
     ):
-        line_of(LINE, "3.12", ("2.10.0", "2.12.0"), "0.20.0")
+        environments_along(LINE, "3.12", ("2.10.0", "2.12.0"), "0.20.0")
 
 
 def test_the_examples_hold() -> None:
