@@ -1,24 +1,32 @@
-"""Versions, read once: the same few hundred texts are compared all over a large matrix."""
+"""Versions and sets of them: parsed once, compared, and read from what people write."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix.errors import MatrixError
 
-__all__ = ["version"]
+_Release = TypeVar("_Release")
+
+
+class SpecifierError(MatrixError):
+    """A text that names neither a release nor a set of them."""
 
 
 @lru_cache(maxsize=4096)
-def version(text: str) -> Version:
-    """The version that the text names; raises packaging's InvalidVersion where it is none.
+def parse_version(text: str) -> Version:
+    """Return the version that the text names, from the project's one cache of parsed versions.
 
-    >>> version("2.9.1") < version("2.10")
+    A large matrix compares the same few hundred texts all over. Raises packaging's InvalidVersion
+    where the text is not a version.
+
+    >>> parse_version("2.9.1") < parse_version("2.10")
     True
     """
     try:
@@ -29,15 +37,77 @@ def version(text: str) -> Version:
         raise InvalidVersion(f"Invalid version: {text[:40]!r}…") from None
 
 
-@cache
-def minor_of(version: str) -> str:
-    """The minor release of a version.
+def minor_of(text: str) -> str:
+    """Return the minor release of a version.
 
     >>> minor_of("2.10.1")
     '2.10'
     """
-    parsed = Version(version)
+    parsed = parse_version(text)
     return f"{parsed.major}.{parsed.minor}"
+
+
+def newest_patches(
+    releases: Iterable[_Release], version_of: Callable[[_Release], str]
+) -> list[_Release]:
+    """Return the newest patch of each minor release, oldest first.
+
+    >>> newest_patches(["0.20.2", "0.9.1", "0.20.10"], str)
+    ['0.9.1', '0.20.10']
+    """
+    order = sorted(releases, key=lambda release: parse_version(version_of(release)))
+    return list({minor_of(version_of(release)): release for release in order}.values())
+
+
+def neighbours(wanted: str, known: Iterable[str]) -> list[str]:
+    """Return the newest known version below the wanted one, and the oldest that is not below it.
+
+    >>> neighbours("2.10", ["2.8", "2.9", "2.11", "2.12"])
+    ['2.9', '2.11']
+    """
+    middle = parse_version(wanted)
+    order = sorted(set(known), key=lambda text: (parse_version(text), text))
+    below = [text for text in order if parse_version(text) < middle]
+    return [*below[-1:], *order[len(below) :][:1]]
+
+
+def distance(one: str, other: str) -> tuple[int, int, int]:
+    """Return how far two releases are apart, as something to compare: major, minor, patch.
+
+    From one minor release to another the number of the patch counts last, whichever way.
+
+    >>> distance("2.15.0", "3.0.0") < distance("2.7.0", "3.0.0")
+    True
+    """
+    low, high = sorted((parse_version(one), parse_version(other)))
+    return high.major - low.major, high.minor - low.minor, abs(high.micro - low.micro)
+
+
+def parse_specifier(text: str, option: str) -> SpecifierSet:
+    """Return the releases that a person means: specifiers, or one minor release or version.
+
+    Raises SpecifierError, which names the option of the command.
+
+    >>> str(parse_specifier("2.11", "--torch")), str(parse_specifier(">=2.11", "--torch"))
+    ('==2.11.*', '>=2.11')
+    """
+    try:
+        parsed = parse_version(text)
+    except InvalidVersion:
+        pass
+    else:
+        text = f"=={text}.*" if len(parsed.release) < 3 else f"=={text}"
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier:
+        raise SpecifierError(
+            f"{option} {text!r}: is neither a release nor a specifier; write it as 2.11 or '>=2.11'"
+        ) from None
+
+
+def specifier_text(specifiers: SpecifierSet) -> str:
+    """Return a range as people read it, its lower bound first; a SpecifierSet has no order."""
+    return ",".join(sorted(map(str, specifiers), reverse=True))
 
 
 class VersionRangeError(MatrixError):

@@ -57,7 +57,7 @@ from typing import NamedTuple
 from packaging.version import Version
 
 from matrix._util.text import listed
-from matrix._util.versions import version
+from matrix._util.versions import distance, parse_version
 from matrix.attribution.bisect import Outcome, bisect
 from matrix.attribution.explain import (
     of_line,
@@ -378,9 +378,10 @@ class _Known:
             (
                 pair
                 for pair in pairs
-                if pair[0] == own.cell.torch and version(pair[1]) < version(own.cell.vllm)
+                if pair[0] == own.cell.torch
+                and parse_version(pair[1]) < parse_version(own.cell.vllm)
             ),
-            key=lambda pair: version(pair[1]),
+            key=lambda pair: parse_version(pair[1]),
         )
         return pairs[older[-1]].nearest(own.cell.python) if older else None
 
@@ -436,7 +437,7 @@ class _Known:
         return self._answer(own, symptom, ENVIRONMENT, said, missing)
 
     def _line(self, own: Observation, symptom: Symptom, what: str) -> Line:
-        here = version(own.cell.torch if what == TORCH else own.cell.vllm)
+        here = parse_version(own.cell.torch if what == TORCH else own.cell.vllm)
         points = []
         for at, told, _ in self._beside(own, what):
             if at == here or not told:
@@ -465,7 +466,7 @@ class _Known:
         if key not in self._lines:
             along = self._along[own.platform, own.case, what, stays]
             found = [
-                (version(getattr(runs.every[0].cell, moving)), runs.own(python), runs)
+                (parse_version(getattr(runs.every[0].cell, moving)), runs.own(python), runs)
                 for runs in along
             ]
             self._lines[key] = sorted(found, key=lambda point: point[0])
@@ -662,17 +663,21 @@ class _Known:
 
     def _apart_by_python(self, own: Observation, symptom: Symptom) -> Observation | None:
         """The nearest clean neighbour of another Python, where that is not all that differs."""
-        near: list[tuple[tuple[int, bool, tuple[Version, ...]], Observation]] = []
+        near: list[tuple[tuple[tuple[int, ...], bool, tuple[Version, ...]], Observation]] = []
         here = own.cell
         for (torch, vllm), every in self.at[own.platform, own.case].items():
             if (torch == here.torch) == (vllm == here.vllm):
                 continue
-            apart = _distance(version(torch), version(here.torch))
-            apart += _distance(version(vllm), version(here.vllm))
+            steps = distance(torch, here.torch), distance(vllm, here.vllm)
+            apart = tuple(map(sum, zip(*steps, strict=True)))
             for python in every.pythons:
                 seen = every.speaks(python) if python != here.python else None
                 if seen is not None and state_of(symptom, seen) == CLEAN:
-                    order = apart, vllm != here.vllm, tuple(map(version, (python, torch, vllm)))
+                    order = (
+                        apart,
+                        vllm != here.vllm,
+                        tuple(map(parse_version, (python, torch, vllm))),
+                    )
                     near.append((order, seen))
         return min(near, key=lambda each: each[0])[1] if near else None
 
@@ -714,13 +719,13 @@ class _Known:
         Along torch that is the pin; then the nearest older release, then the nearest newer one.
         """
         moving = "torch" if line.what == TORCH else "vllm"
-        here = version(getattr(own.cell, moving))
+        here = getattr(own.cell, moving)
         cells = self._open(own, line.what)
 
-        def rank(cell: Cell) -> tuple[bool, bool, int]:
-            at = version(getattr(cell, moving))
+        def rank(cell: Cell) -> tuple[bool, bool, tuple[int, int, int]]:
+            there = getattr(cell, moving)
             pinned = moving == "torch" and not self._off_pin(cell)
-            return not pinned, at > here, _distance(at, here)
+            return not pinned, parse_version(there) > parse_version(here), distance(there, here)
 
         why = "whether it is torch" if moving == "torch" else "whether it is vLLM"
         return [Missing(cell.name, own.platform, why) for cell in sorted(cells, key=rank)]
@@ -732,8 +737,10 @@ class _Known:
         moving = "torch" if line.what == TORCH else "vllm"
         cells = {getattr(cell, moving): cell for cell in self._open(own, line.what)}
         low, high = (getattr(each.cell, moving) for each in (line.before, line.shows[0]))
-        inner = [each for each in cells if version(low) < version(each) < version(high)]
-        order = [low, *sorted(inner, key=version), high]
+        inner = [
+            each for each in cells if parse_version(low) < parse_version(each) < parse_version(high)
+        ]
+        order = [low, *sorted(inner, key=parse_version), high]
         found = bisect(order, {low: Outcome.GOOD, high: Outcome.BAD})
         if found.next is not None:
             yield Missing(cells[found.next].name, own.platform, f"since which {line.what}")
@@ -889,17 +896,8 @@ def _is_case(name: str, asked: str | None) -> bool:
     return asked is None or name == asked or name.partition("[")[0] == asked
 
 
-def _distance(one: Version, other: Version) -> int:
-    """How far two releases are apart, enough to order them."""
-    return (
-        abs(one.major - other.major) * 10**6
-        + abs(one.minor - other.minor) * 1000
-        + abs(one.micro - other.micro)
-    )
-
-
 def _ranks(cells: Iterable[Cell]) -> dict[str, int]:
     """What sorts the versions of these cells: to compare versions themselves takes longer."""
     texts = {text for cell in cells for text in (cell.python, cell.torch, cell.vllm)}
-    order = {each: at for at, each in enumerate(sorted(set(map(version, texts))))}
-    return {text: order[version(text)] for text in texts}
+    order = {each: at for at, each in enumerate(sorted(set(map(parse_version, texts))))}
+    return {text: order[parse_version(text)] for text in texts}

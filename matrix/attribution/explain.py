@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import listed
-from matrix._util.versions import minor_of, version
+from matrix._util.versions import minor_of, parse_version
 from matrix.attribution.neighbours import MACHINE, TORCH, FlagChange, Line
 from matrix.attribution.observations import RAN, Observation
 from matrix.attribution.symptoms import DOES, FAILS, Symptom
@@ -102,8 +102,8 @@ def when(
 
 def _boundary(versions: Sequence[str], low: str, high: str) -> str:
     """Where something changed that was not there at `low` and was at `high`, or the reverse."""
-    below, above = version(low), version(high)
-    inner = [each for each in versions if below < version(each) < above]
+    below, above = parse_version(low), parse_version(high)
+    inner = [each for each in versions if below < parse_version(each) < above]
     if all(minor_of(each) == minor_of(high) for each in inner) and minor_of(low) != minor_of(high):
         return minor_of(high)
     return f"a release after {low} and up to {high}" if inner else high

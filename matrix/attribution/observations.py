@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from matrix._util.versions import version
+from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.record.model import STARTS, Case, Record
 from matrix.record.signatures import signature
@@ -237,7 +237,7 @@ class Runs:
     @cached_property
     def pythons(self) -> tuple[str, ...]:
         """The Pythons that they were on, oldest first."""
-        return tuple(sorted({each.cell.python for each in self.every}, key=version))
+        return tuple(sorted({each.cell.python for each in self.every}, key=parse_version))
 
     def own(self, python: str) -> tuple[Sequence[Observation], ...]:
         """As `own_runs`."""

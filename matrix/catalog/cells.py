@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache, total_ordering
+from functools import total_ordering
 
 from packaging.version import Version
 
+from matrix._util.versions import parse_version
 from matrix.errors import MatrixError
 
 __all__ = ["Cell", "CellError", "Factors", "cell_of", "factors", "matches"]
@@ -77,7 +78,7 @@ class Cell:
 
     def _order(self) -> tuple[Version, Version, Version, str, str]:
         # The texts last, so that 2.10 and 2.10.0, equal as versions, still have an order.
-        versions = _parsed(self.python), _parsed(self.torch), _parsed(self.vllm)
+        versions = parse_version(self.python), parse_version(self.torch), parse_version(self.vllm)
         return (*versions, self.torch, self.vllm)
 
     @property
@@ -154,19 +155,13 @@ def _factor(name: str, part: str) -> tuple[str, str]:
     return prefix, f"{found['major']}.{minor}"
 
 
-@lru_cache(maxsize=4096)
 def _digits(version: str) -> str:
-    parsed = _parsed(version)
+    parsed = parse_version(version)
     return f"{parsed.major}{parsed.minor}"
 
 
 def _version(key: str, text: str) -> Version:
     try:
-        return _parsed(text)
+        return parse_version(text)
     except (ValueError, TypeError) as error:  # InvalidVersion, or more digits than Python reads
         raise CellError(f"cell: {key} {text!r} is not a version; write it as 2.10.0") from error
-
-
-@lru_cache(maxsize=4096)
-def _parsed(text: str) -> Version:
-    return Version(text)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from packaging.metadata import Metadata
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.versions import specifier_text
 from matrix.errors import MatrixError
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "MetadataFault",
     "Read",
     "main_cuda",
-    "ordered",
     "read_companion",
     "read_torch",
     "read_vllm",
@@ -181,11 +180,5 @@ def _pin(requirement: Requirement) -> str | None:
 
 def _read(source: str, metadata: Metadata, **facts: str | None) -> Read:
     python = metadata.requires_python
-    every = {**facts, "source": source, "python": ordered(python) if python else None}
+    every = {**facts, "source": source, "python": specifier_text(python) if python else None}
     return Read({key: value for key, value in every.items() if value})
-
-
-def ordered(python: SpecifierSet) -> str:
-    """A range of Pythons as the data has it."""
-    # A SpecifierSet has no order of its own; the lower bound reads best first.
-    return ",".join(sorted(map(str, python), reverse=True))

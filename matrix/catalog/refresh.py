@@ -20,7 +20,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from matrix.catalog.package_metadata import COMPANIONS, MetadataFault, Read, ordered
+from matrix._util.versions import specifier_text
+from matrix.catalog.package_metadata import COMPANIONS, MetadataFault, Read
 
 if TYPE_CHECKING:
     from matrix.catalog.index import Published
@@ -293,7 +294,7 @@ def _fingerprint(files: Iterable[Published]) -> str:
 
 def _range(python: str, where: str) -> str:
     try:
-        return ordered(SpecifierSet(python))
+        return specifier_text(SpecifierSet(python))
     except InvalidSpecifier:
         raise MetadataFault(f"{where}: the index says Python {python!r}, no range") from None
 

@@ -17,7 +17,14 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.paths import DATA
-from matrix._util.versions import minor_of
+from matrix._util.versions import (
+    distance,
+    minor_of,
+    neighbours,
+    newest_patches,
+    parse_version,
+    specifier_text,
+)
 from matrix.catalog.cells import Cell, CellError, Factors, factors
 from matrix.errors import MatrixError
 
@@ -30,7 +37,6 @@ __all__ = [
     "Vllm",
     "load_releases",
     "newest",
-    "python_range",
     "read_rows",
 ]
 
@@ -181,11 +187,12 @@ class Releases:
     def companions(self, cell: Cell) -> Mapping[str, str]:
         """Give the versions of torch, torchvision and torchaudio that go together in this cell.
 
-        Those that its vLLM pins or, off-pin, those that go with its torch. Raises CellError where
-        the cell's vLLM, its torch or a companion is unknown.
+        Those that its vLLM pins or, off-pin, those that go with its torch; where these are not
+        known, those of the newest vLLM that pins this torch. Raises CellError where the cell's
+        vLLM, its torch or a companion is unknown.
         """
         release = self._known(cell)
-        found = release if release.torch == cell.torch else self._torches.get(cell.torch)
+        found = release if release.torch == cell.torch else self._companions_of(cell.torch)
         if found is None:
             known = list(self._torches)
             raise CellError(
@@ -210,6 +217,15 @@ class Releases:
         if not self.is_off_pin(cell):
             return ()
         return tuple(f"{name}=={version}" for name, version in self.companions(cell).items())
+
+    def _companions_of(self, torch: str) -> Torch | Vllm | None:
+        """Return the release that says what goes with a torch; None for an unknown torch."""
+        own = self._torches.get(torch)
+        pinning = (release for release in reversed(self.vllm) if release.torch == torch)
+        for release in (own, *pinning):
+            if release is not None and release.torchvision and release.torchaudio:
+                return release
+        return own
 
     @cached_property
     def _torches(self) -> Mapping[str, Torch]:
@@ -281,7 +297,7 @@ class Releases:
         ):
             if pythons is not None and not pythons.contains(python):
                 raise CellError(
-                    f"cell {name!r}: {what} needs Python {python_range(pythons)}, so "
+                    f"cell {name!r}: {what} needs Python {specifier_text(pythons)}, so "
                     f"{name.partition('-')[0]} cannot run it; {self._mend(python, torch, release)}"
                 )
         if python not in self.pythons:
@@ -297,7 +313,7 @@ class Releases:
     def _way(self, python: str, torch: str, release: Vllm) -> str:
         """The name of that pair with this Python, or the nearest that fits; "" for none."""
         fit = [known for known in self.pythons if self._accepts(known, torch, release)]
-        near = min(fit, key=lambda known: _distance(known, python), default="")
+        near = min(fit, key=lambda known: distance(known, python), default="")
         return Cell(near, torch, release.version).name if near else ""
 
     def _accepts(self, python: str, torch: str, release: Vllm) -> bool:
@@ -309,8 +325,8 @@ class Releases:
 
 def newest(releases: Iterable[_Release]) -> tuple[_Release, ...]:
     """The newest patch of each minor release, oldest first; yanked releases are passed over."""
-    order = sorted(releases, key=lambda release: Version(release.version))
-    return tuple({minor_of(each.version): each for each in order if each.yanked is None}.values())
+    kept = (release for release in releases if release.yanked is None)
+    return tuple(newest_patches(kept, lambda release: release.version))
 
 
 def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
@@ -501,30 +517,16 @@ def _strings(value: object, key: str, path: Path) -> tuple[str, ...]:
     return tuple(sorted(value, key=Version))
 
 
-def python_range(python: SpecifierSet) -> str:
-    """A range of Pythons as text, its lower bound first."""
-    # A SpecifierSet has no order of its own; the lower bound reads best first.
-    return ",".join(sorted(map(str, python), reverse=True))
-
-
-def _distance(one: str, other: str) -> int:
-    left, right = Version(one), Version(other)
-    return abs((left.major - right.major) * 1000 + left.minor - right.minor)
-
-
 def _near(wanted: str, known: list[str]) -> str:
     return f"known here; the nearest: {', '.join(_nearest(wanted, known)) or 'none'}"
+
+
+def _nearest(wanted: str, known: list[str]) -> list[str]:
+    """Return the neighbours of a version, and the oldest two that it may be the beginning of."""
+    longer = sorted((text for text in set(known) if text.startswith(wanted)), key=parse_version)
+    return list(dict.fromkeys([*neighbours(wanted, known), *longer[:2]]))
 
 
 def _use(names: list[str]) -> str:
     good = [name for name in names if name]
     return f"use {' or '.join(good)}" if good else "no Python of the matrix fits"
-
-
-def _nearest(wanted: str, known: list[str]) -> list[str]:
-    """The known versions next to the wanted one, and those that it may be the beginning of."""
-    order = sorted(set(known), key=Version)
-    below = [version for version in order if Version(version) < Version(wanted)][-1:]
-    above = [version for version in order if Version(version) >= Version(wanted)][:1]
-    longer = [version for version in order if version.startswith(wanted)][:2]
-    return list(dict.fromkeys(below + above + longer))

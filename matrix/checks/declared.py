@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
+from matrix._util.versions import specifier_text
 from matrix.catalog.cells import Cell, CellError
-from matrix.catalog.releases import Releases, Torch, Vllm, python_range
+from matrix.catalog.releases import Releases, Torch, Vllm
 
 __all__ = ["Declarations", "Declared", "declared"]
 
@@ -104,7 +105,7 @@ def _yanked(named: str, why: str) -> str:
 
 def _misfit(named: str, release: Torch | Vllm, python: str) -> str | None:
     if release.python is not None and not release.python.contains(python):
-        return f"{named} needs Python {python_range(release.python)}"
+        return f"{named} needs Python {specifier_text(release.python)}"
     if not release.wheels:
         return None
     tags = _linux(release.wheels)

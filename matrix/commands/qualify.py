@@ -65,6 +65,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 @collection_off()
 def _qualify(options: argparse.Namespace) -> int:
+    from matrix._util.versions import parse_specifier
     from matrix.catalog.releases import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.qualify.engine import QualifyError, qualify
@@ -74,7 +75,6 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.report import qualify as report
     from matrix.rules.expectations import load_expectations
     from matrix.rules.waivers import load_waivers
-    from matrix.verdict.plan import parse_specifier
 
     project = "torch" if options.torch is not None else "vllm"
     asked = Query(

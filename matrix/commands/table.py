@@ -263,7 +263,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
     """The releases that these options ask for, by option."""
-    from matrix.verdict.plan import parse_specifier
+    from matrix._util.versions import parse_specifier
 
     asked = {key: getattr(options, key) for key in keys}
     return {

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from matrix._util.versions import minor_of
+from matrix._util.versions import minor_of, neighbours
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
@@ -178,10 +178,8 @@ def _check(asked: Query, held: Iterable[tuple[str, str, str]], releases: Release
 
 def _nearest(wanted: str, known: Sequence[str]) -> list[str]:
     """The known versions next to the wanted one, and the newest that it may be the beginning of."""
-    below = [each for each in known if Version(each) < Version(wanted)][-1:]
-    above = [each for each in known if Version(each) > Version(wanted)][:1]
     longer = [each for each in known if each.startswith(f"{wanted}.")][-1:]
-    return list(dict.fromkeys([*below, *above, *longer]))
+    return list(dict.fromkeys([*neighbours(wanted, known), *longer]))
 
 
 @dataclass(frozen=True)

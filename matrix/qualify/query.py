@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from matrix._util.versions import minor_of
+from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.cells import CellError, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Record
@@ -84,10 +83,9 @@ def versions(record: Record, releases: Releases) -> tuple[str, str] | None:
     return versions_of(record.cell, torch, vllm, error, bool(record.cases), releases)
 
 
-@cache
-def _public(version: str) -> str | None:
+def _public(text: str) -> str | None:
     try:
-        return Version(version).public
+        return parse_version(text).public
     except InvalidVersion:
         return None
 

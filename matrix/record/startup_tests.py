@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, read_text, rows, version_range
-from matrix._util.versions import VersionRange, version
+from matrix._util.versions import VersionRange, parse_version
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS, RUNGS, Record
@@ -252,6 +252,6 @@ def _may_hold(wanted: VersionRange, ran: object) -> bool:
     if wanted.text is None or not isinstance(ran, str):
         return True
     try:
-        return wanted.contains(version(ran))
+        return wanted.contains(parse_version(ran))
     except InvalidVersion:
         return True

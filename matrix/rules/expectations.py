@@ -11,14 +11,13 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.paths import DATA
-from matrix._util.versions import VersionRange, VersionRangeError
+from matrix._util.versions import VersionRange, VersionRangeError, parse_version
 from matrix.errors import MatrixError
 
 if sys.version_info >= (3, 11):
@@ -421,10 +420,9 @@ def _suggest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
-@lru_cache(maxsize=1024)
 def _situation_version(key: str, text: str) -> Version:
     try:
-        return Version(text)
+        return parse_version(text)
     except (InvalidVersion, TypeError) as error:
         raise ExpectationsError(f"situation: {key} {text!r} is not a version") from error
 

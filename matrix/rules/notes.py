@@ -11,7 +11,7 @@ from pathlib import Path
 
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import read_text, rows, version_range
-from matrix._util.versions import VersionRange, version
+from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS
 from matrix.rules.expectations import UPSTREAM
@@ -43,8 +43,8 @@ class Note:
         """Tell whether it speaks of this pair on this platform."""
         return (
             self.platform in (None, platform)
-            and self.torch.contains(version(torch))
-            and self.vllm.contains(version(vllm))
+            and self.torch.contains(parse_version(torch))
+            and self.vllm.contains(parse_version(vllm))
         )
 
 

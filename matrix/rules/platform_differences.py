@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
-from matrix._util.versions import VersionRange, version
+from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import STARTS
 from matrix.rules.expectations import UPSTREAM
@@ -57,8 +57,8 @@ class Explanation:
             counter in self.counters
             and self.case in (None, case, case.partition("[")[0])
             and self.start in (None, start)
-            and self.torch.contains(version(torch))
-            and self.vllm.contains(version(vllm))
+            and self.torch.contains(parse_version(torch))
+            and self.vllm.contains(parse_version(vllm))
         )
 
 

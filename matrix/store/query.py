@@ -14,6 +14,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.versions import parse_specifier
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError, read, read_many
 from matrix.rules.expectations import Expectations
@@ -22,7 +23,6 @@ from matrix.store.database import Progress, Rows, duckdb, failure, one_line
 from matrix.store.sources import Place, add, needs_duckdb, pays, records_of
 from matrix.store.summary import HistoryError, Times, times
 from matrix.verdict.judge import DRIFT, INCOMPATIBLE, judge
-from matrix.verdict.plan import parse_specifier
 
 __all__ = [
     "Asked",

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from packaging.version import InvalidVersion, Version
 
-from matrix._util.versions import version
+from matrix._util.versions import parse_version
 from matrix.catalog.cells import factors
 from matrix.record.model import STARTS, Case, Record, to_json
 from matrix.rules.calibrate import DEFAULT_COUNTERS
@@ -289,7 +289,7 @@ def _releases(record: Record) -> tuple[str, str] | None:
     A run that never came to import them is one of its cell's pair, but of which patch?
     """
     try:
-        torch, vllm = (version(str(record.provenance.get(key))) for key in ("torch", "vllm"))
+        torch, vllm = (parse_version(str(record.provenance.get(key))) for key in ("torch", "vllm"))
     except InvalidVersion:
         return None
     return torch.public, vllm.public
@@ -297,7 +297,7 @@ def _releases(record: Record) -> tuple[str, str] | None:
 
 def _order(releases: tuple[str, str]) -> tuple[Version, Version]:
     torch, vllm = releases
-    return version(vllm), version(torch)
+    return parse_version(vllm), parse_version(torch)
 
 
 def _preference(cuda: Record, cpu: Record) -> tuple[int, bool, str, str, str, str]:

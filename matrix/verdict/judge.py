@@ -12,7 +12,7 @@ from typing import Protocol
 
 from packaging.version import InvalidVersion
 
-from matrix._util.versions import version
+from matrix._util.versions import parse_version
 from matrix.record.model import RUNGS, STARTS, Case, Record
 from matrix.record.signatures import signature_of
 from matrix.rules.expectations import Difference, Expected, Situation, compare
@@ -235,7 +235,9 @@ def _wanted(
 def _ran(record: Record) -> _Pair:
     """The torch and the vLLM that ran, or None where the record does not know both."""
     try:
-        torch, vllm = (version(str(record.provenance.get(name))) for name in ("torch", "vllm"))
+        torch, vllm = (
+            parse_version(str(record.provenance.get(name))) for name in ("torch", "vllm")
+        )
     except InvalidVersion:
         return None
     return str(torch), str(vllm)

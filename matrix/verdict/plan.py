@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from matrix._util.versions import minor_of
+from matrix._util.versions import distance, minor_of, neighbours
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
@@ -22,7 +22,7 @@ from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.judge import BROKEN_PAIR
 from matrix.verdict.ladder import Climb
 
-__all__ = ["PlanError", "Planned", "Wanted", "parse_release", "parse_specifier", "plan"]
+__all__ = ["PlanError", "Planned", "Wanted", "parse_release", "plan"]
 
 
 class PlanError(MatrixError):
@@ -118,28 +118,6 @@ def plan(
                 )
             )
     return tuple(planned)
-
-
-def parse_specifier(text: str, option: str) -> SpecifierSet:
-    """The releases that a person means: specifiers, or one minor release or version.
-
-    >>> str(parse_specifier("2.11", "--torch")), str(parse_specifier(">=2.11", "--torch"))
-    ('==2.11.*', '>=2.11')
-
-    Raises PlanError, which names the option.
-    """
-    try:
-        version = Version(text)
-    except InvalidVersion:
-        pass
-    else:
-        text = f"=={text}.*" if len(version.release) < 3 else f"=={text}"
-    try:
-        return SpecifierSet(text)
-    except InvalidSpecifier:
-        raise PlanError(
-            f"{option} {text!r}: is neither a release nor a specifier; write it as 2.11 or '>=2.11'"
-        ) from None
 
 
 def parse_release(text: str, option: str) -> tuple[str, str]:
@@ -244,7 +222,7 @@ class _Pairs:
         runs = {pair[place] for minors, pair in self.at.items() if minors[place] == minor}
         if minor not in known or (version not in runs and version != minor):
             instead = f"of {minor} it is {' and '.join(sorted(runs, key=Version))}"
-            near = min(known, key=lambda each: abs(_rank(each) - _rank(minor)), default="none")
+            near = min(known, key=lambda each: distance(each, minor), default="none")
             raise PlanError(
                 f"{name}=={version}: no environment runs it; "
                 f"{instead if runs else f'the nearest is {near}'}"
@@ -264,8 +242,7 @@ class _Pairs:
 
 def _next(every: Sequence[str], one: str) -> list[str]:
     """The versions just below and just above one, which need not be among them."""
-    below = [each for each in every if Version(each) < Version(one)]
-    return [*below[-1:], *[each for each in every if Version(each) > Version(one)][:1]]
+    return neighbours(one, [each for each in every if each != one])
 
 
 def _stale(
@@ -321,8 +298,3 @@ def _day(record: Record | None) -> str:
 
 def _called(name: str) -> str:
     return "vLLM" if name == "vllm" else name
-
-
-def _rank(minor: str) -> int:
-    parsed = Version(minor)
-    return parsed.major * 1000 + parsed.minor

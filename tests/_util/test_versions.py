@@ -5,10 +5,19 @@ import doctest
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix._util import versions as module
-from matrix._util.versions import version
+from matrix._util.versions import (
+    SpecifierError,
+    distance,
+    neighbours,
+    newest_patches,
+    parse_specifier,
+    parse_version,
+    specifier_text,
+)
 from matrix.record.model import Case, Record
 from matrix.verdict.judge import UNTESTED, judge
 from rules import ANY_CASE
@@ -29,22 +38,26 @@ _texts = st.builds(
 
 @given(st.lists(_texts, min_size=2))
 def test_it_is_what_packaging_reads(texts: list[str]) -> None:
-    found = [version(text) for text in texts]
+    found = [parse_version(text) for text in texts]
     assert found == [Version(text) for text in texts]
     assert list(map(str, found)) == [str(Version(text)) for text in texts]
-    assert sorted(texts, key=version) == sorted(texts, key=Version)
+    assert sorted(texts, key=parse_version) == sorted(texts, key=Version)
 
 
 def test_equal_ones_keep_the_way_they_are_written() -> None:
-    assert version("2.10") == version("2.10.0")
-    assert [str(version(text)) for text in ("2.10", "2.10.0", "2.10")] == ["2.10", "2.10.0", "2.10"]
+    assert parse_version("2.10") == parse_version("2.10.0")
+    assert [str(parse_version(text)) for text in ("2.10", "2.10.0", "2.10")] == [
+        "2.10",
+        "2.10.0",
+        "2.10",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "None", "2.x", "2.11.0 under", "1" * 5000, "2." + "9" * 5000])
 def test_what_is_none_is_refused_each_time(text: str) -> None:
     for _ in range(2):
         with pytest.raises(InvalidVersion) as raised:
-            version(text)
+            parse_version(text)
         assert len(str(raised.value)) < 100
 
 
@@ -60,3 +73,50 @@ def test_the_examples_hold() -> None:
     results = doctest.testmod(module)
     assert results.attempted
     assert not results.failed
+
+
+@given(st.lists(_texts), _texts)
+def test_neighbours_are_the_known_ones_around(known: list[str], wanted: str) -> None:
+    near = neighbours(wanted, known)
+    middle = parse_version(wanted)
+    below = [text for text in known if parse_version(text) < middle]
+    above = [text for text in known if parse_version(text) >= middle]
+    assert [parse_version(text) for text in near] == [
+        *([max(map(parse_version, below))] if below else []),
+        *([min(map(parse_version, above))] if above else []),
+    ]
+    assert near == neighbours(wanted, reversed(known))
+
+
+def test_the_newest_patch_of_each_minor_release_oldest_first() -> None:
+    pairs = [("b", "0.20.10"), ("a", "0.9.0"), ("c", "0.20.9"), ("d", "1.20.0")]
+    assert newest_patches(pairs, lambda pair: pair[1]) == [pairs[1], pairs[0], pairs[3]]
+    assert newest_patches([], str) == []
+
+
+@pytest.mark.parametrize(
+    ("here", "nearest_first"),
+    [
+        ("2.12.1", ["2.12.0", "2.13.1", "2.11.0", "2.10.1", "3.0.0", "1.13.0"]),
+        ("3.0.0", ["2.1500.0", "2.15.0", "2.9.0"]),
+        ("0.19.1", ["0.20.0", "0.17.0", "0.1019.0", "1.0.0"]),
+    ],
+)
+def test_distance_orders_releases_by_how_far_they_are(here: str, nearest_first: list[str]) -> None:
+    shuffled = sorted(nearest_first)
+    assert sorted(shuffled, key=lambda text: distance(text, here)) == nearest_first
+    for text in nearest_first:
+        assert distance(text, here) == distance(here, text) > distance(here, here)
+
+
+@pytest.mark.parametrize("text", ["2.11.x", ">>2", "torch", "2.11 2.12", "9" * 5000])
+def test_a_bad_specifier_is_refused_with_the_option(text: str) -> None:
+    with pytest.raises(SpecifierError, match=r"^--torch .*: is neither a release nor a specifier"):
+        parse_specifier(text, "--torch")
+
+
+def test_a_specifier_is_read_as_a_person_means_it() -> None:
+    assert parse_specifier(">=2,<3", "--torch") == SpecifierSet("<3,>=2")
+    assert parse_specifier("2.11", "--torch").contains("2.11.1")
+    assert not parse_specifier("2.11.0", "--torch").contains("2.11.1")
+    assert specifier_text(SpecifierSet("<3.14,!=3.12,>=3.10")) == ">=3.10,<3.14,!=3.12"

@@ -303,5 +303,5 @@ def test_what_is_forced(cell: Cell, companions: tuple[str, str]) -> None:
 
 
 def test_what_cannot_be_forced() -> None:
-    with pytest.raises(CellError, match=r"no torchvision and torchaudio are known for torch 2\.12"):
+    with pytest.raises(CellError, match=r"no torchvision is known that goes with torch 2\.12"):
         question(Cell("3.12", "2.12.1", "0.19.1"), releases(), override=True)

@@ -21,6 +21,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from matrix._util.text import mib
+from matrix._util.versions import newest_patches
 from matrix.checks.linkage.elf import read_wheel
 from matrix.checks.linkage.link import DATA, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError, dump, file_name
@@ -29,7 +30,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.catalog.index import Published
 
-__all__ = ["OLDEST", "PYTHON", "Made", "Source", "fill", "lacking", "newest_patches", "read_wheels"]
+__all__ = ["OLDEST", "PYTHON", "Made", "Source", "fill", "lacking", "read_wheels"]
 
 PYTHON = "cp312"
 OLDEST = {"torch": Version("2.9"), "vllm": Version("0.14")}
@@ -125,24 +126,14 @@ def lacking(files: Iterable[Published], tables: Tables) -> list[Published]:
         if key not in best or rank > best[key][0]:
             best[key] = rank, file
     found = [file for _, file in best.values() if not _has_table(file, tables)]
-    first = newest_patches((each.project, each.version) for each in found)
+    first = {
+        (project, version)
+        for project in OLDEST
+        for version in newest_patches((f.version for f in found if f.project == project), str)
+    }
     found.sort(key=lambda each: (each.project, Version(each.version)), reverse=True)
     found.sort(key=lambda each: (each.project, each.version) not in first)
     return found
-
-
-def newest_patches(releases: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Of each project and minor release the newest patch.
-
-    >>> sorted(newest_patches([("vllm", "0.20.1"), ("vllm", "0.20.2"), ("vllm", "0.19.1")]))
-    [('vllm', '0.19.1'), ('vllm', '0.20.2')]
-    """
-    newest: dict[tuple[str, tuple[int, ...]], str] = {}
-    for project, version in releases:
-        key = project, Version(version).release[:2]
-        if key not in newest or Version(version) > Version(newest[key]):
-            newest[key] = version
-    return {(project, version) for (project, _), version in newest.items()}
 
 
 def _rank(file: Published) -> tuple[object, ...] | None:

@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import Cell, CellError
-from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.releases import Releases, Torch, Vllm, newest
 from matrix.checks.resolution.uv_output import CAUSES
 from matrix.errors import MatrixError
 
@@ -176,27 +176,7 @@ def question(cell: Cell, releases: Releases, *, override: bool = False) -> Quest
 
     Raises CellError where they are not known.
     """
-    return Question(cell, _companions(cell, releases) if override else None)
-
-
-def _companions(cell: Cell, releases: Releases) -> Mapping[str, str]:
-    """What goes with the cell's torch: what its vLLM pins, else torch's own, else another's pin."""
-    try:
-        return releases.companions(cell)
-    except CellError:
-        rows: list[Torch | Vllm] = [each for each in releases.torch if each.version == cell.torch]
-        rows += [each for each in reversed(releases.vllm) if each.torch == cell.torch]
-    for row in rows:
-        if row.torchvision is not None and row.torchaudio is not None:
-            return {
-                "torch": cell.torch,
-                "torchvision": row.torchvision,
-                "torchaudio": row.torchaudio,
-            }
-    raise CellError(
-        f"cell {cell.name!r}: no torchvision and torchaudio are known for torch {cell.torch}; "
-        f"add them to its row in releases.json"
-    )
+    return Question(cell, releases.companions(cell) if override else None)
 
 
 def load_resolutions(path: Path | None = None) -> Resolutions:
@@ -333,13 +313,9 @@ def _day(text: str, where: str) -> date:
     return day
 
 
-def _newest(releases: Iterable[_Release]) -> list[_Release]:
-    """The newest release of each minor that was not withdrawn, oldest first."""
-    found: dict[str, _Release] = {}
-    for each in sorted(releases, key=lambda release: Version(release.version)):
-        if each.yanked is None and not Version(each.version).is_prerelease:
-            found[minor_of(each.version)] = each
-    return list(found.values())
+def _newest(releases: Iterable[_Release]) -> tuple[_Release, ...]:
+    """Return the newest final release of each minor that was not withdrawn, oldest first."""
+    return newest(each for each in releases if not Version(each.version).is_prerelease)
 
 
 def _pinning(releases: Releases) -> dict[tuple[str, str], Vllm]:
