@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-__all__ = ["START_MIB", "cores", "how_many", "jobs_of"]
-
 START_MIB = 11 * 1024
 """MiB of GPU memory that one start may take. The largest model of the startup tests, Phi-tiny-MoE
 at full width, has 7.0 GiB of weights; CUDA's context, activations and KV cache come on top."""
@@ -15,10 +13,10 @@ _AUTO = 0
 _CORES_A_CASE = 2
 
 
-def jobs_of(text: str) -> int:
-    """The value of `--jobs`: a count from 1 up, or 0 for `auto`. Raises ValueError for all else.
+def parse_jobs(text: str) -> int:
+    """Return the value of `--jobs`: a count from 1 up, or 0 for `auto`. Raises ValueError.
 
-    >>> jobs_of("auto"), jobs_of("7")
+    >>> parse_jobs("auto"), parse_jobs("7")
     (0, 7)
     """
     if text == "auto":
@@ -29,7 +27,7 @@ def jobs_of(text: str) -> int:
     return jobs
 
 
-def how_many(
+def jobs_for(
     asked: int | None,
     platform: str,
     cases: int,
@@ -38,12 +36,13 @@ def how_many(
     bounded: bool,
     free_mib: Callable[[], int | None],
 ) -> int:
-    """How many of the cases run at once; `asked` is what `jobs_of` gave, None: as the platform has.
+    """Return how many of the cases run at once.
 
-    The CPU runs one case after another unless it is asked for more: there the compiler and the
-    kernels both want the cores. On a GPU (auto) a case gets two cores, and memory for one start.
-    `bounded`: the release takes a fixed size for the KV cache. One that does not measures the
-    GPU's free memory while it starts, and its neighbours would spoil that: then one at a time.
+    `asked` is what `parse_jobs` returned; None leaves it to the platform. The CPU runs one case
+    after another unless it is asked for more: there the compiler and the kernels both want the
+    cores. On a GPU (auto) a case gets two cores, and memory for one start. `bounded`: the release
+    takes a fixed size for the KV cache. One that does not measures the GPU's free memory while it
+    starts, and its neighbours would spoil that: then one at a time.
     """
     if platform == "cuda" and not bounded:
         return 1
@@ -55,8 +54,8 @@ def how_many(
     return max(1, min(most, cases))
 
 
-def cores() -> int:
-    """How many cores this process may use."""
+def available_cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,8 +1,9 @@
-"""Cases side by side: each under a keeper, a process that does for it what is done for one alone.
+"""Cases side by side, each under a supervisor: a process that does what is done for a single case.
 
-A keeper is forked from this process, so it has torch and vLLM, and forks the case's own child. It
-is the one to whom the case's orphans come: what a case leaves behind is told from what its
-neighbours still need. A keeper that dies itself takes its case with it and nothing else.
+A supervisor is forked from this process, so it has torch and vLLM, and forks the case's own child.
+It is the subreaper of the case: the case's orphans come to it, so what one case leaves behind is
+not confused with what its neighbours still need. A supervisor that dies takes its case with it and
+nothing else.
 """
 
 from __future__ import annotations
@@ -17,21 +18,19 @@ from typing import Any, Protocol, TypeVar
 from matrix.inside import isolation
 from matrix.inside.isolation import Child, Ended, Guard, IsolationError
 
-__all__ = ["Task", "keep"]
-
 _TICK_SECONDS = 0.05
-_GRACE_SECONDS = 30.0  # how much later than its case a keeper must have come to its end
+_GRACE_SECONDS = 30.0  # how much later than its case a supervisor must have come to its end
 
 
 class Task(Protocol):
-    """What a keeper runs: one case."""
+    """What a supervisor runs: one case."""
 
     @property
     def output(self) -> Path:
         """The file for what the case's child writes to stdout and stderr."""
 
     def run(self) -> Any:
-        """Run the case, in its child; what it returns is JSON."""
+        """Run the case, in its child; return JSON."""
 
     def watch(self) -> None:
         """Look at the running case, in this process: about twenty times a second."""
@@ -40,7 +39,7 @@ class Task(Protocol):
 _Task = TypeVar("_Task", bound=Task)
 
 
-def keep(
+def supervise(
     tasks: Iterable[_Task],
     jobs: int,
     *,
@@ -51,11 +50,11 @@ def keep(
 ) -> None:
     """Run the tasks in their order, up to `jobs` of them at once, each for at most `timeout` s.
 
-    A task is taken from `tasks` when it begins; `finished` hears how its child ended, in the order
-    of the ends. Once `stopped` says so, or an error comes out of a call, or SIGINT, SIGTERM or
-    SIGHUP comes to this process, no task begins and those at work are killed with all that
-    descends from them: `cut_short` hears of each, and whether it was by a signal. Then the error
-    goes on, or the signal takes effect.
+    A task is taken from `tasks` when it begins; `finished` is called with how its child ended, in
+    the order of the ends. Once `stopped` returns True, or a call raises an error, or SIGINT,
+    SIGTERM or SIGHUP comes to this process, no task begins and those at work are killed with all
+    that descends from them: `cut_short` is called with each, and with whether it was by a signal.
+    Then the error goes on, or the signal takes effect.
     """
     waiting = iter(tasks)
     at_work: dict[Child, _Task] = {}
@@ -67,7 +66,7 @@ def keep(
                     if task is None:
                         break
                     try:
-                        at_work[_fork_keeper(guard, task, timeout)] = task
+                        at_work[_fork_supervisor(guard, task, timeout)] = task
                     except IsolationError as error:
                         finished(task, Ended("raised", 0.0, error=f"IsolationError: {error}"))
                 if not at_work or stopped() or guard.signals:
@@ -87,16 +86,16 @@ def keep(
                 cut_short(task, bool(guard.signals))
 
 
-def _fork_keeper(guard: Guard, task: Task, timeout: float) -> Child:
-    def kept() -> dict[str, Any]:
+def _fork_supervisor(guard: Guard, task: Task, timeout: float) -> Child:
+    def supervised() -> dict[str, Any]:
         ended = isolation.run_forked(task.run, timeout=timeout, output=task.output)
         return dataclasses.asdict(ended)
 
-    return guard.fork(kept)
+    return guard.fork(supervised)
 
 
 def _over(children: Iterable[Child], timeout: float) -> list[tuple[Child, bool]]:
-    """Wait a moment; the children that have ended since, or (True) should have long ago."""
+    """Wait a moment; return the children that have ended, or (True) should have long ago."""
     poller = select.poll()
     by_pipe = {child.receiver: child for child in children if child.open}
     for receiver in by_pipe:
@@ -109,9 +108,9 @@ def _over(children: Iterable[Child], timeout: float) -> list[tuple[Child, bool]]
     return [(child, not ended) for child, ended, timed_out in ends if ended or timed_out]
 
 
-def _of_the_case(keeper: Ended, task: Task) -> Ended:
-    """How the case ended: its keeper's answer, or the end of a keeper that could not give one."""
-    if keeper.kind == "returned":
-        answer = keeper.value
+def _of_the_case(supervisor: Ended, task: Task) -> Ended:
+    """Return how the case ended: its supervisor's answer, or without one that supervisor's end."""
+    if supervisor.kind == "returned":
+        answer = supervisor.value
         return Ended(**{**answer, "survivors": tuple(answer["survivors"])})
-    return dataclasses.replace(keeper, output=isolation.read_tail(task.output))
+    return dataclasses.replace(supervisor, output=isolation.read_tail(task.output))

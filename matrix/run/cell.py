@@ -355,7 +355,7 @@ def _arguments(
     named = [root / each.partition("::")[0] for each in pytest_args if not each.startswith("-")]
     chosen = any(each.exists() and each.resolve().is_relative_to(startup) for each in named)
     return [
-        *("-m", "pytest", "-p", "matrix.inside.pytest_plugin.plugin"),
+        *("-m", "pytest", "-p", "matrix.inside.pytest_plugin"),
         *("-c", str(startup / "pytest.ini"), "--rootdir", str(root)),
         *([] if chosen else ["tests/startup"]),
         *("--record", str(path), "--platform", platform, "--model-source", model_source),

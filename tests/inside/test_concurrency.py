@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.inside import concurrency as jobs
-from matrix.inside.concurrency import START_MIB, how_many, jobs_of
+from matrix.inside.concurrency import START_MIB, available_cores, jobs_for, parse_jobs
 
 H100_MIB = 81000
 
@@ -28,10 +27,10 @@ H100_MIB = 81000
         (9, "cpu", 7, 1, None, 7),
     ],
 )
-def test_how_many(
+def test_jobs(
     asked: int | None, platform: str, cases: int, cores: int, free: int | None, expected: int
 ) -> None:
-    found = how_many(asked, platform, cases, cores=cores, bounded=True, free_mib=lambda: free)
+    found = jobs_for(asked, platform, cases, cores=cores, bounded=True, free_mib=lambda: free)
     assert found == expected
 
 
@@ -45,7 +44,7 @@ def test_how_many(
 def test_at_least_one_never_more_than_cases_and_all_fit(
     asked: int | None, platform: str, cases: int, cores: int, free: int | None
 ) -> None:
-    found = how_many(asked, platform, cases, cores=cores, bounded=True, free_mib=lambda: free)
+    found = jobs_for(asked, platform, cases, cores=cores, bounded=True, free_mib=lambda: free)
     assert 1 <= found <= cases
     if platform == "cuda" and not asked and found > 1:
         assert found * START_MIB <= (free or 0)
@@ -56,14 +55,14 @@ def test_starts_that_measure_the_gpu_run_one_at_a_time() -> None:
         raise AssertionError
 
     for asked in (None, 0, 7):
-        assert how_many(asked, "cuda", 7, cores=64, bounded=False, free_mib=never) == 1
+        assert jobs_for(asked, "cuda", 7, cores=64, bounded=False, free_mib=never) == 1
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many"])
 def test_what_is_no_number_of_jobs(text: str) -> None:
     with pytest.raises(ValueError):
-        jobs_of(text)
+        parse_jobs(text)
 
 
 def test_this_process_has_cores() -> None:
-    assert jobs.cores() >= 1
+    assert available_cores() >= 1

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from matrix.inside import journal
-from matrix.inside.pytest_plugin.plugin import case_name
+from matrix.inside.pytest_plugin import case_name
 from matrix.record import model as records
 from matrix.record.model import Case, Record, RunError
 from matrix.rules.expectations import Situation, load_expectations
@@ -113,7 +113,7 @@ class Place:
             "pytest",
             target,
             "-p",
-            "matrix.inside.pytest_plugin.plugin",
+            "matrix.inside.pytest_plugin",
         ]
         command += [
             "-p",
@@ -1240,7 +1240,7 @@ def test_an_interrupt_ends_all_that_run(place: Place, number: signal.Signals) ->
     assert not alive(sleeper)
 
 
-def test_a_killed_keeper_is_a_crashed_case(place: Place) -> None:
+def test_a_killed_supervisor_is_a_crashed_case(place: Place) -> None:
     place.tests("""
         def test_a():
             start("cold")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from matrix.inside import supervisor as keepers
+from matrix.inside import supervisor
 from matrix.inside.isolation import Ended
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
@@ -73,7 +73,7 @@ class Bench:
         def cut_short(task: Task, by_signal: bool) -> None:
             self.cut_short[tasks.index(task)] = by_signal
 
-        keepers.keep(
+        supervisor.supervise(
             begin(),
             jobs,
             timeout=timeout,
@@ -176,7 +176,7 @@ def test_each_end_is_told_apart(bench: Bench) -> None:
     assert not alive(int(bench.await_("left")))
 
 
-def test_a_keeper_that_is_killed_takes_its_own_case_and_nothing_else(bench: Bench) -> None:
+def test_a_supervisor_that_is_killed_takes_its_own_case_and_nothing_else(bench: Bench) -> None:
     def doomed() -> None:
         bench.await_("neighbour")
         print("last words", flush=True)
@@ -198,10 +198,10 @@ def test_a_keeper_that_is_killed_takes_its_own_case_and_nothing_else(bench: Benc
     assert not alive(int(bench.await_("left"))) and not alive(int(bench.await_("neighbour")))
 
 
-def test_a_keeper_that_does_not_come_to_its_end_is_ended(
+def test_a_supervisor_that_does_not_come_to_its_end_is_ended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keepers, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "_GRACE_SECONDS", 0.0)
 
     def stop() -> None:
         bench.say("pid", os.getpid())

@@ -186,7 +186,7 @@ def test_a_good_run(run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert log == out
     startup = tmp_path / "checkout" / "tests" / "startup"
     # Without -c pytest may take another file, such as pyproject.toml where tox runs it.
-    assert f"-p matrix.inside.pytest_plugin.plugin -c {startup / 'pytest.ini'} --rootdir" in log
+    assert f"-p matrix.inside.pytest_plugin -c {startup / 'pytest.ini'} --rootdir" in log
     assert f"{startup.parents[1]} tests/startup --record" in log
     assert "--platform cpu --model-source data --case-timeout 60 --junitxml" in log
     assert log.splitlines()[0].endswith("-k good")

@@ -14,10 +14,10 @@ from matrix.inside import vllm_compat as features
 from matrix.inside.isolation import run_forked
 from matrix.inside.journal import VARIABLE, Journal
 from matrix.inside.models import MODELS
-from matrix.inside.pytest_plugin.plugin import case_name
+from matrix.inside.pytest_plugin import case_name
 from matrix.rules.expectations import Situation, compare, load_expectations
 
-pytest_plugins = ["matrix.inside.pytest_plugin.plugin"]
+pytest_plugins = ["matrix.inside.pytest_plugin"]
 
 _A_DAY = 86400.0
 

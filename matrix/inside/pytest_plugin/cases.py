@@ -1,0 +1,161 @@
+"""Runs of cases in forked children, one after another or side by side, and how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from matrix.inside import isolation, journal, supervisor
+from matrix.inside.isolation import Ended, IsolationError
+from matrix.inside.machine_faults import KernelLog, explained
+from matrix.inside.pytest_plugin.progress import ConcurrentProgress, Progress
+from matrix.inside.pytest_plugin.record_file import RecordFile
+from matrix.inside.pytest_plugin.reports import (
+    failure_of,
+    last_word,
+    reports_of,
+    skip_reason_of,
+    teardown_failure_of,
+)
+from matrix.inside.pytest_plugin.selection import case_name
+from matrix.inside.pytest_plugin.task import CaseTask
+
+_CUT_SHORT = "ended with the session, which another case stopped"
+# Two starts at once could be given one and the same free port. Each looks from a port of its own,
+# below those that the kernel gives out, unless the user named one.
+_PORT = "VLLM_PORT"
+_FIRST_PORT, _PORTS_A_CASE = 20000, 100
+
+
+class CaseRunner:
+    """Runs cases, each for at most `timeout` seconds, fills the record and logs pytest's reports.
+
+    `buses` are the PCI addresses of the GPUs whose entries in the kernel's log count; None where
+    there is no GPU to look after. `untested`: some case had no expectation.
+    """
+
+    def __init__(
+        self,
+        record: RecordFile,
+        progress: Progress,
+        *,
+        timeout: float,
+        buses: Sequence[str] | None,
+    ) -> None:
+        self.untested = False
+        self.logging = False
+        self._record = record
+        self._progress = progress
+        self._timeout = timeout
+        self._buses = buses
+
+    def run(self, item: pytest.Item) -> None:
+        """Run a case to its end, with its reports logged between pytest's start and finish."""
+        hooks = item.ihook
+        hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        self._log(item, self._run_forked(item))
+        hooks.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _run_forked(self, item: pytest.Item) -> list[pytest.TestReport]:
+        name = case_name(item.name)
+        self._record.put(journal.fold(name, ()))
+        self._progress.begin(name)
+        with closing(CaseTask(item, self._record, self._progress, self._kernel_log())) as task:
+            try:
+                ended = isolation.run_forked(
+                    task.run, timeout=self._timeout, output=task.output, watch=task.watch
+                )
+            except IsolationError as error:
+                seconds = round(task.seconds(), 3)
+                ended = Ended("raised", seconds, error=f"IsolationError: {error}")
+            except KeyboardInterrupt:
+                self._cut_short(task, by_signal=True)
+                raise
+            return self._conclude(task, ended)
+
+    def run_side_by_side(
+        self, session: pytest.Session, items: Sequence[pytest.Item], jobs: int
+    ) -> None:
+        """Run the cases, up to `jobs` of them at once."""
+        lines = ConcurrentProgress(self._progress)
+        self._progress.line(f"{len(items)} cases, {jobs} side by side")
+
+        def tasks() -> Iterator[CaseTask]:
+            for number, item in enumerate(items):
+                name = case_name(item.name)
+                self._record.put(journal.fold(name, ()))
+                port = _FIRST_PORT + number * _PORTS_A_CASE
+                line, kernel = lines.case(name), self._kernel_log()
+                yield CaseTask(item, self._record, line, kernel, {_PORT: str(port)})
+
+        def finished(task: CaseTask, ended: Ended) -> None:
+            item = task.item
+            with closing(task):
+                reports = self._conclude(task, ended)
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            self._log(item, reports)
+            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+        def cut_short(task: CaseTask, by_signal: bool) -> None:
+            with closing(task):
+                self._cut_short(task, by_signal=by_signal)
+
+        with self._progress.without_files():
+            supervisor.supervise(
+                tasks(),
+                jobs,
+                timeout=self._timeout,
+                finished=finished,
+                cut_short=cut_short,
+                stopped=lambda: bool(session.shouldfail or session.shouldstop),
+            )
+
+    def _log(self, item: pytest.Item, reports: list[pytest.TestReport]) -> None:
+        self.logging = True
+        try:
+            for report in reports:
+                item.ihook.pytest_runtest_logreport(report=report)
+        finally:
+            self.logging = False
+
+    def _kernel_log(self) -> KernelLog | None:
+        return None if self._buses is None else KernelLog(self._buses)
+
+    def _conclude(self, task: CaseTask, ended: Ended) -> list[pytest.TestReport]:
+        """Record how the case ended; return the reports for pytest, or exit where the test did."""
+        name, events = task.name, task.events()
+        ended = task.with_output(ended)
+        reports = reports_of(task.item, ended)
+        case = journal.fold(
+            name,
+            events,
+            ended=ended,
+            failure=failure_of(reports),
+            teardown=teardown_failure_of(reports),
+            skipped=skip_reason_of(reports),
+        )
+        logged = task.kernel.since() if task.kernel and case.outcome != "passed" else ()
+        case, fault = explained(case, logged)
+        if fault is not None:
+            self._record.fail(fault, f"{name}: {case.reason}", write=False)
+        self._record.put(case)
+        untested = next((event for event in events if event["event"] == "untested"), None)
+        self.untested = self.untested or untested is not None
+        word, good = last_word(case, reports, untested)
+        task.line.end(word, good=good)
+        if ended.kind == "returned" and ended.value["exit"] is not None:
+            pytest.exit(*ended.value["exit"])
+        return reports
+
+    def _cut_short(self, task: CaseTask, *, by_signal: bool) -> None:
+        """Record a case that was not let come to its end."""
+        case = journal.fold(task.name, task.events(), seconds=task.seconds(), interrupted=True)
+        if by_signal:
+            self._record.fail("interrupted", "stopped by a signal", write=False)
+        else:
+            case = replace(case, reason=_CUT_SHORT)
+        self._record.put(case)
+        task.line.end("interrupted", good=None)

@@ -1,0 +1,215 @@
+"""The hooks of one session."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Generator, Sequence
+from types import FrameType
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from matrix.inside import gpus
+from matrix.inside.concurrency import available_cores, jobs_for
+from matrix.inside.cpu_platform import PLATFORM_VARIABLE
+from matrix.inside.pytest_plugin.cases import CaseRunner
+from matrix.inside.pytest_plugin.imports import import_for_session
+from matrix.inside.pytest_plugin.progress import Progress
+from matrix.inside.pytest_plugin.record_file import RecordFile
+from matrix.inside.pytest_plugin.selection import (
+    NamedTests,
+    case_name,
+    is_isolated,
+    startup_folder,
+)
+from matrix.record.signatures import reason as reason_of
+
+_UNTESTED_STATUS = 5
+_NO_RECORD_STATUS = 3
+_LAST_SECONDS = 30  # how long an ended session may take over its own end
+
+
+class SessionHooks:
+    """The hooks of one session."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._record = RecordFile(config.getoption("--record"))
+        self._platform = self._record.platform(config.getoption("--platform"))
+        self._progress = Progress(config)
+        self._cases = CaseRunner(
+            self._record,
+            self._progress,
+            timeout=config.getoption("--case-timeout"),
+            buses=gpus.buses() if self._platform == "cuda" else None,
+        )
+        self._jobs = 1
+        self._begun: set[pytest.Item] = set()
+        self._sigterm: Any = None
+        self._named: list[NamedTests] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, Any, Any]:
+        """Import torch and vLLM."""
+        started = yield  # pytest's own heading comes first
+        if not self._config.getoption("collectonly"):
+            os.environ[PLATFORM_VARIABLE] = self._platform
+            self._progress.line(import_for_session(self._record, self._platform))
+        # Not before the import: one that hangs outside of Python would never come to the handler.
+        if threading.current_thread() is threading.main_thread() and (
+            signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        ):
+            self._sigterm = signal.signal(signal.SIGTERM, _interrupt)
+        return started
+
+    def pytest_unconfigure(self) -> None:
+        """Put the handler of SIGTERM back."""
+        if self._sigterm is not None:
+            signal.signal(signal.SIGTERM, self._sigterm)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Collect every startup test also where some are named, so that the others are counted."""
+        if self._config.getoption("pyargs"):
+            return
+        named = [NamedTests.of(argument, self._config) for argument in self._config.args]
+        folders = {startup_folder(tests.path) for tests in named}
+        if len(folders) != 1 or not all(tests.path.exists() for tests in named):
+            return
+        [folder] = folders
+        if folder is not None and folder not in (tests.path for tests in named):
+            self._named = named
+            self._config.args = [str(folder)]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, items: list[pytest.Item]
+    ) -> None:
+        """Deselect what the command line did not name."""
+        if not self._named:
+            return
+        for tests in self._named:
+            if not session.testsfailed and not any(map(tests.holds, items)):
+                raise pytest.UsageError(f"not found: {tests.text}")
+        kept = [item for item in items if any(tests.holds(item) for tests in self._named)]
+        if len(kept) < len(items):
+            others = [item for item in items if item not in kept]
+            self._config.hook.pytest_deselected(items=others)
+            items[:] = kept
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Count the cases that are not to run."""
+        self._record.deselect(sum(map(is_isolated, items)))
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Refuse two cases of one name, and decide how many run side by side."""
+        names: dict[str, str] = {}
+        for item in filter(is_isolated, session.items):
+            name = case_name(item.name)
+            if name in names:
+                raise pytest.UsageError(
+                    f"{names[name]} and {item.nodeid} are both the case {name}; rename one"
+                )
+            names[name] = item.nodeid
+        self._progress.width = min(40, max(map(len, names), default=0))
+        if names and not self._config.getoption("collectonly"):
+            self._jobs = self._jobs_for(len(names))
+            self._record.add_provenance({"jobs": self._jobs})
+
+    def _jobs_for(self, cases: int) -> int:
+        asked, on_gpu = self._config.getoption("--jobs"), self._platform == "cuda"
+        bounded = True
+        if on_gpu and asked != 1:
+            compat = importlib.import_module("matrix.inside.vllm_compat")
+            bounded = "kv_cache_memory_bytes" in compat.engine_arguments()
+        return jobs_for(
+            asked,
+            self._platform,
+            cases,
+            cores=available_cores(),
+            bounded=bounded,
+            free_mib=gpus.free_mib,
+        )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> bool | None:
+        """Run a case in a forked child, alone or with those that follow it."""
+        if is_isolated(item):
+            if self._jobs == 1:
+                self._cases.run(item)
+            elif item not in self._begun:
+                self._run_side_by_side(item)
+            return True
+        if nextitem is None or not is_isolated(nextitem):
+            return None
+        # No fixture may be up at the fork: its teardown would run in the child, and here again.
+        hooks = item.ihook
+        hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        runtestprotocol(item, nextitem=None)
+        hooks.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _run_side_by_side(self, first: pytest.Item) -> None:
+        """Run the case and all that follow it, up to one that is not to be forked."""
+        session = first.session
+        following = session.items[session.items.index(first) :]
+        items = list(itertools.takewhile(is_isolated, following))
+        self._begun.update(items)
+        self._cases.run_side_by_side(session, items, self._jobs)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
+        """Show nothing of a case's reports: its progress line has shown it already.
+
+        The summaries at the end still ask for the words.
+        """
+        status = yield
+        return (status[0], "", "") if self._cases.logging and status else status
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a module that cannot be collected."""
+        if report.failed:
+            why = reason_of(report.longreprtext)
+            self._record.fail("internal", f"cannot collect {report.nodeid}: {why}", write=False)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note what stopped the session."""
+        how = "pytest.exit" if isinstance(excinfo.value, pytest.exit.Exception) else "a signal"
+        self._record.fail("interrupted", f"stopped by {how}", write=False)
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note an error of pytest or of this plugin."""
+        why = reason_of("".join(traceback.format_exception(excinfo.value)))
+        self._record.fail("internal", why, write=False)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Finish the record and decide the exit status."""
+        if not self._record.path or self._config.getoption("collectonly"):
+            return
+        if exitstatus not in (0, 1, 5):
+            why = f"pytest ended with status {int(exitstatus)}"
+            self._record.fail("internal", why, write=False)
+        self._record.finish()
+        if self._record.trouble is not None:
+            session.exitstatus = _NO_RECORD_STATUS
+        elif exitstatus == 0 and (self._cases.untested or not self._record.any_judged()):
+            session.exitstatus = _UNTESTED_STATUS
+
+    def pytest_terminal_summary(self) -> None:
+        """Report a record that could not be written."""
+        if self._record.trouble is not None:
+            self._progress.line(f"the record is lost: {self._record.trouble}")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # The one who would kill a session that does not come to its end may itself be dead.
+    signal.alarm(_LAST_SECONDS)
+    raise KeyboardInterrupt

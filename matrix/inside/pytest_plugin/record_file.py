@@ -1,0 +1,98 @@
+"""The record on the disk while its session runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
+from matrix.record import model
+from matrix.record.model import Case, Record, RecordError, RunError, Rung
+
+
+class RecordFile:
+    """The record of this session, written at each change. Without a path it is only remembered.
+
+    A disk that refuses a write does not stop the run: `trouble` has the error until a write
+    succeeds. Raises pytest.UsageError where there is a path but no record in it.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.trouble: str | None = None
+        self._cases: dict[str, Case] = {}
+        self._record: Record | None = None
+        if path is not None:
+            try:
+                self._record = model.read(path)
+            except RecordError as error:
+                raise pytest.UsageError(f"--record: {error}; `matrix run` makes one") from None
+            self._cases = {case.case: case for case in self._record.cases}
+
+    def platform(self, asked: str) -> str:
+        """Return the platform of the session: `asked` is the value of `--platform`.
+
+        Raises pytest.UsageError where it contradicts the record.
+        """
+        if self._record is None:
+            here = "cuda" if gpu_visible(os.environ) else "cpu"
+            return os.environ.get(PLATFORM_VARIABLE, here) if asked == "auto" else asked
+        if asked not in ("auto", self._record.platform):
+            raise pytest.UsageError(
+                f"--platform {asked}: but the record {self.path} is of {self._record.platform}"
+            )
+        return self._record.platform
+
+    def put(self, case: Case) -> None:
+        """Add a case, or replace it by what is known of it now."""
+        self._cases[case.case] = case
+        self._change(cases=tuple(self._cases.values()))
+
+    def any_judged(self) -> bool:
+        """Return whether some case applied."""
+        return any(case.outcome != "not_applicable" for case in self._cases.values())
+
+    def deselect(self, cases: int) -> None:
+        """Count cases that are not to run; they reach the disk with the next write."""
+        if self._record is not None:
+            self._change(write=False, deselected=self._record.deselected + cases)
+
+    def add_rung(self, rung: Rung) -> None:
+        """Add a rung, or replace the one of its name."""
+        if self._record is not None:
+            others = tuple(other for other in self._record.rungs if other.rung != rung.rung)
+            self._change(rungs=(*others, rung))
+
+    def add_provenance(self, facts: Mapping[str, object]) -> None:
+        """Add facts to the provenance."""
+        if self._record is not None:
+            self._change(provenance={**self._record.provenance, **facts})
+
+    def set_flags(self, flags: Mapping[str, object]) -> None:
+        """Set the effective flags of the session."""
+        self._change(flags=dict(flags))
+
+    def fail(self, kind: str, why: str, *, write: bool = True) -> None:
+        """Note why the run as a whole ended early; the first reason stays."""
+        if self._record is not None and self._record.error is None:
+            self._change(write=write, error=RunError(kind=kind, reason=why))
+
+    def finish(self) -> None:
+        """Mark the record as finished."""
+        self._change(finished=True)
+
+    def _change(self, *, write: bool = True, **fields: Any) -> None:
+        if self._record is None or self.path is None:
+            return
+        self._record = replace(self._record, **fields)
+        if write:
+            try:
+                model.write(self._record, self.path)
+                self.trouble = None
+            except RecordError as error:
+                self.trouble = str(error)
