@@ -788,11 +788,11 @@ class _Known:
         links is left out too: most do not.
         """
         cell = self.environments.get(name)
-        climb = None if cell is None or self.grid is None else self.grid.climb(cell, platform)
-        if climb is None:
+        progress = None if cell is None or self.grid is None else self.grid.progress(cell, platform)
+        if progress is None:
             return cell
-        doubtful = climb.off_pin and "links" in climb.unknown
-        return None if climb.hopeless or doubtful else cell
+        doubtful = progress.off_pin and "links" in progress.unknown
+        return None if progress.ruled_out or doubtful else cell
 
     def _off_pin(self, cell: Cell) -> bool:
         return self._pins.get(cell.vllm) != cell.torch

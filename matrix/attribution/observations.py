@@ -18,14 +18,7 @@ from matrix.catalog.cells import Cell
 from matrix.record.model import STARTS, Case, Record
 from matrix.record.signatures import signature
 from matrix.record.startup_tests import identity_of_tests
-from matrix.verdict.judge import (
-    BROKEN_PAIR,
-    DRIFT,
-    INCOMPATIBLE,
-    NOT_APPLICABLE,
-    CaseVerdict,
-    CellVerdict,
-)
+from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, CellVerdict, Verdict
 
 __all__ = [
     "FAILED",
@@ -159,7 +152,7 @@ def observe(
     found = [_run_of(record, one)]
     for seen, judged in zip(record.cases, verdict.cases, strict=True):
         flags = {**record.flags, **seen.flags}
-        if judged.verdict == INCOMPATIBLE:
+        if judged.verdict == Verdict.INCOMPATIBLE:
             found.append(
                 one(
                     seen.case,
@@ -180,11 +173,11 @@ def observe(
                     counters=_counters(seen),
                     expected=_expected(judged),
                     flags=flags,
-                    faulty=judged.verdict == DRIFT,
+                    faulty=judged.verdict == Verdict.DRIFT,
                 )
             )
         else:
-            applies = judged.verdict != NOT_APPLICABLE
+            applies = judged.verdict != Verdict.NOT_APPLICABLE
             found.append(one(seen.case, NOTHING, flags=flags, applies=applies))
     return tuple(found)
 

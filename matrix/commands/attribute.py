@@ -200,8 +200,8 @@ def _bisect(options: argparse.Namespace) -> int:
         table, read, status = reading.read_all(options, empty=options.run_missing, repeats=None)
         if hopeless is None:
             grid = reading.grid_of(table.entries)
-            climbs = {name: grid.climb(cell, options.platform) for name, cell in axis.items()}
-            hopeless = {name for name, each in climbs.items() if each is not None and each.hopeless}
+            known = {name: grid.progress(cell, options.platform) for name, cell in axis.items()}
+            hopeless = {name for name, each in known.items() if each is not None and each.ruled_out}
             _must_have_run([record for _, record in read.records], None, options.case, whole=True)
         seen, unclear = observed_along(
             axis, options.case, options.platform, _observed(options, read)

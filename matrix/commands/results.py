@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name, example in (("torch", "'>=2.11'"), ("vllm", "0.20"), ("python", "3.12")):
         listing.add_argument(f"--{name}", metavar="SPEC", help=f"a release or range: {example}")
     listing.add_argument("--platform", choices=PLATFORMS)
-    listing.add_argument("--verdict", choices=VERDICTS)
+    listing.add_argument("--verdict", choices=[str(verdict) for verdict in VERDICTS])
     listing.add_argument("--since", metavar="DAY", type=_day, help="such as 2026-11-01, in UTC")
     listing.add_argument("--until", metavar="DAY", type=_day, help="that day is included")
     listing.add_argument("--case", metavar="PATTERN", help="such as 'moe_startup*'")

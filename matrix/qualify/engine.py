@@ -83,7 +83,7 @@ from matrix.record.model import Record
 from matrix.record.signatures import signature
 from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Finding, Place, Waivers
-from matrix.verdict.ladder import Climb
+from matrix.verdict.ladder import Progress
 
 
 class QualifyError(MatrixError):
@@ -229,7 +229,7 @@ class Counterparts:
 
     def alone(self, ran: CellRun, why: str) -> bool:
         """A cell that only the candidate ran, as `why` says; whether anything is wrong with it."""
-        pair = self._climbs(ran)
+        pair = self._progress(ran)
         asks = any(each.record.cases for each in (ran, *ran.again, *ran.beside))
         if not asks and pair is not None and change(*pair) == CANNOT_ASK:
             return False
@@ -244,7 +244,7 @@ class Counterparts:
     def missing(self, baseline: CellRun, never: str = "never ran") -> None:
         """A cell of the baseline that the candidate never ran."""
         place = self._place(baseline, self.asked.candidate)
-        pair = self._climbs(baseline)
+        pair = self._progress(baseline)
         kind = None if pair is None else change(*pair)
         if pair is not None and kind == LOST:
             self._lost(place, pair[1], baseline)
@@ -272,13 +272,13 @@ class Counterparts:
                 each for each in every if not each[2].off_pin and change(each[1], each[2]) == LOST
             ]
             if lost and (platform, under) not in known:
-                climb = lost[0][2]
-                cell = climb.cell
+                progress = lost[0][2]
+                cell = progress.cell
                 place = Place(cell.name, platform, cell.torch, cell.vllm)
-                self._lost(place, climb, None, [python for python, _, _ in lost])
+                self._lost(place, progress, None, [python for python, _, _ in lost])
 
     def _compare(self, baseline: CellRun, candidate: CellRun) -> None:
-        pair = self._climbs(baseline, candidate)
+        pair = self._progress(baseline, candidate)
         broke = not candidate.record.cases and broken(candidate) is not None
         # Such a run failed, as it had to.
         known = pair is not None and broke and change(*pair) == CANNOT_ASK
@@ -296,9 +296,9 @@ class Counterparts:
             cell = ran.record.cell
         return Place(cell, ran.record.platform, **releases)
 
-    def _climbs(
+    def _progress(
         self, baseline: CellRun, candidate: CellRun | None = None
-    ) -> tuple[Climb, Climb] | None:
+    ) -> tuple[Progress, Progress] | None:
         """How far both sides get, by the releases of the candidate's cell where that ran."""
         if self.first is None:
             return None
@@ -307,10 +307,14 @@ class Counterparts:
         return self.first.pair(other, ran.python, ran.record.platform)
 
     def _lost(
-        self, place: Place, climb: Climb, baseline: CellRun | None, pythons: Sequence[str] = ()
+        self,
+        place: Place,
+        progress: Progress,
+        baseline: CellRun | None,
+        pythons: Sequence[str] = (),
     ) -> None:
         """A regression that a first rung shows. It is one failure, whatever cases there are."""
-        step = failing(climb)
+        step = failing(progress)
         assert step is not None
         reason = step.reason or f"fails at {step.rung}"
         fault = None if baseline is None else broken(baseline)
@@ -326,9 +330,9 @@ class Counterparts:
         )
 
     def _cell_unknown(
-        self, place: Place, baseline: CellRun, why: str, cannot: Climb | None = None
+        self, place: Place, baseline: CellRun, why: str, cannot: Progress | None = None
     ) -> None:
-        """No answer of a whole cell; `cannot` is its climb where it cannot be asked."""
+        """No answer of a whole cell; `cannot` is its progress where it cannot be asked."""
         names = [case.case for case in baseline.record.cases] or [""]
         states = [reply(baseline, name).state for name in names]
         passed, failed = states.count(PASSED), states.count(FAILED)

@@ -34,7 +34,7 @@ from matrix.record.signatures import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import COUNTERS, Expectations
 from matrix.rules.waivers import Place
-from matrix.verdict.judge import BROKEN_PAIR, INCOMPATIBLE, UNTESTED, CaseVerdict
+from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, Verdict
 from matrix.verdict.table import Entry, tabulate
 
 MOST_RUNS = 20
@@ -351,14 +351,14 @@ def _of_case(case: Case, verdict: CaseVerdict) -> CaseOutcome:
     why = verdict.reason or case.outcome.replace("_", " ")
     if case.outcome == "not_applicable":
         return CaseOutcome(NOT_APPLICABLE, why, None, signature(why), case, verdict)
-    if verdict.verdict == INCOMPATIBLE:
+    if verdict.verdict == Verdict.INCOMPATIBLE:
         found = verdict.signature or signature(why)
         return CaseOutcome(FAILED, why, verdict.rung, found, case, verdict)
     started = all(case.started(start) for start in STARTS)
     if (
         case.outcome != "passed"
         or not started
-        or (verdict.verdict == UNTESTED and not verdict.rung)
+        or (verdict.verdict == Verdict.UNTESTED and not verdict.rung)
     ):
         return CaseOutcome(UNKNOWN, why, None, "", case, verdict)
     return CaseOutcome(PASSED, None, None, "", case, verdict)

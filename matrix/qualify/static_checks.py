@@ -30,7 +30,7 @@ from matrix.qualify.query import (
 from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS
 from matrix.verdict.grid import Grid, Seen, survey
-from matrix.verdict.ladder import CHEAP, PASSED, UNKNOWN, Climb, Step, ran
+from matrix.verdict.ladder import CHEAP, Progress, Step, StepState, evidence_of
 
 LOST = "regression"
 CANNOT_ASK = "cannot be asked"
@@ -98,7 +98,7 @@ class FirstRungs:
         if baseline is None or candidate is None:
             return None
         seen = {
-            (Cell(each.python, each.torch, each.vllm), each.record.platform): ran(
+            (Cell(each.python, each.torch, each.vllm), each.record.platform): evidence_of(
                 each.record, each.entry.verdict
             )
             for side in sides
@@ -108,16 +108,16 @@ class FirstRungs:
         grid = _grid_of(releases, asked.project, (baseline, candidate), asks, seen)
         return cls(asked, grid, baseline, candidate)
 
-    def pair(self, other: str, python: str, platform: str) -> tuple[Climb, Climb] | None:
-        """The climbs of the baseline and of the candidate with that release of the other one."""
+    def pair(self, other: str, python: str, platform: str) -> tuple[Progress, Progress] | None:
+        """The progress of the baseline and of the candidate with that release of the other one."""
         found = [
-            self.grid.climb(self._cell(each, other, python), platform)
+            self.grid.progress(self._cell(each, other, python), platform)
             for each in (self.baseline, self.candidate)
         ]
         before, after = found
         return None if before is None or after is None else (before, after)
 
-    def every(self) -> Mapping[tuple[str, str], list[tuple[str, Climb, Climb]]]:
+    def every(self) -> Mapping[tuple[str, str], list[tuple[str, Progress, Progress]]]:
         """What was asked for, by platform and release of the other project: on each Python.
 
         Of the other project those releases that a grid shows: the newest patches, and what ran.
@@ -157,12 +157,16 @@ def _grid_of(
     )
 
 
-def failing(climb: Climb) -> Step | None:
+def failing(progress: Progress) -> Step | None:
     """The first rung where the cell fails without a run to say so, or None."""
-    return climb.steps[RUNGS.index(climb.fails)] if climb.fails in CHEAP and climb.fails else None
+    return (
+        progress.steps[RUNGS.index(progress.fails)]
+        if progress.fails in CHEAP and progress.fails
+        else None
+    )
 
 
-def change(baseline: Climb, candidate: Climb) -> str | None:
+def change(baseline: Progress, candidate: Progress) -> str | None:
     """How the candidate stands against the baseline; None where neither fails at a first rung."""
     before, after = failing(baseline), failing(candidate)
     if after is None:
@@ -171,7 +175,7 @@ def change(baseline: Climb, candidate: Climb) -> str | None:
         return FAILS_TOO
     if after.rung == "declared":
         return CANNOT_ASK
-    if baseline.steps[RUNGS.index(after.rung)].state == UNKNOWN:
+    if baseline.steps[RUNGS.index(after.rung)].state == StepState.UNKNOWN:
         return NO_BASELINE
     built_for_baseline = candidate.off_pin and not baseline.off_pin
     if after.rung == "links" and built_for_baseline and not after.promised:
@@ -179,7 +183,7 @@ def change(baseline: Climb, candidate: Climb) -> str | None:
     return LOST
 
 
-def why_not_asked(candidate: Climb) -> str:
+def why_not_asked(candidate: Progress) -> str:
     """Why the question cannot be asked of a cell, in words that blame nobody."""
     step, cell = failing(candidate), candidate.cell
     assert step is not None
@@ -194,11 +198,11 @@ def why_not_asked(candidate: Climb) -> str:
 
 
 def rungs(
-    pairs: Mapping[tuple[str, str], Iterable[tuple[str, Climb, Climb]]],
+    pairs: Mapping[tuple[str, str], Iterable[tuple[str, Progress, Progress]]],
 ) -> tuple[Rungs, ...]:
     """The first rungs by platform, those that fare alike together, and not what says nothing.
 
-    `pairs` has, by platform and release of the other project, the climbs of each Python: of the
+    `pairs` has, by platform and release of the other project, the progress of each Python: of the
     baseline and of the candidate.
     """
     groups: dict[Rungs, list[str]] = {}
@@ -219,14 +223,16 @@ def rungs(
     return tuple(replace(key, others=tuple(others)) for key, others in groups.items())
 
 
-def _nowhere(baseline: Climb, candidate: Climb) -> bool:
+def _nowhere(baseline: Progress, candidate: Progress) -> bool:
     """Whether the other release is on neither side for this Python."""
     return baseline.fails == candidate.fails == "declared"
 
 
-def _standing(climb: Climb) -> Standing:
-    cheap = climb.steps[: len(CHEAP)]
-    step = failing(climb)
+def _standing(progress: Progress) -> Standing:
+    cheap = progress.steps[: len(CHEAP)]
+    step = failing(progress)
     if step is not None:
         return Standing(None, step.rung)
-    return Standing(next((each.rung for each in reversed(cheap) if each.state == PASSED), None))
+    return Standing(
+        next((each.rung for each in reversed(cheap) if each.state == StepState.PASSED), None)
+    )

@@ -12,13 +12,18 @@ from collections.abc import Mapping
 
 from matrix.record.model import PLATFORMS
 from matrix.report.page.page import template
-from matrix.verdict.judge import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED
+from matrix.verdict.judge import Verdict
 from matrix.verdict.table import Entry, Table
 
 __all__ = ["FOLDER", "badge", "is_own", "render"]
 
 FOLDER = "badges"
-_COLOURS = {COMPATIBLE: "#1a7a37", DRIFT: "#8f5f00", INCOMPATIBLE: "#b3261e", UNTESTED: "#59636f"}
+_COLOURS: Mapping[str, str] = {
+    Verdict.COMPATIBLE: "#1a7a37",
+    Verdict.DRIFT: "#8f5f00",
+    Verdict.INCOMPATIBLE: "#b3261e",
+    Verdict.UNTESTED: "#59636f",
+}
 _OWN = re.compile(
     r'<svg xmlns="http://www\.w3\.org/2000/svg" width="\d+" height="20" role="img"'
     r' aria-label="torch (?P<torch>\d+\.\d+) \| vLLM (?P<vllm>\d+\.\d+): [a-z]+(?: \([a-z]+\))?">\n'
@@ -57,7 +62,7 @@ def badge(label: str, verdict: str, told: str = "", platform: str | None = None)
             told=told,
             split=split,
             width=split + right,
-            colour=_COLOURS.get(verdict, _COLOURS[UNTESTED]),
+            colour=_COLOURS.get(verdict, _COLOURS[Verdict.UNTESTED]),
         )
         + "\n"
     )
@@ -81,4 +86,6 @@ def _decisive(table: Table, torch: str, vllm: str) -> Entry | None:
     """The worst entry of a pair on the first platform where it says something of the pair."""
     found = [table.worst(platform, torch, vllm) for platform in PLATFORMS]
     told = [entry for entry in found if entry is not None]
-    return next((each for each in told if each.verdict.verdict != UNTESTED), next(iter(told), None))
+    return next(
+        (each for each in told if each.verdict.verdict != Verdict.UNTESTED), next(iter(told), None)
+    )

@@ -17,16 +17,7 @@ from matrix._util.text import markdown as escape
 from matrix.record.model import Case
 from matrix.record.signatures import signature
 from matrix.report import markdown
-from matrix.verdict.judge import (
-    COMPATIBLE,
-    DRIFT,
-    INCOMPATIBLE,
-    NOT_APPLICABLE,
-    UNTESTED,
-    VERDICTS,
-    CaseVerdict,
-    worst,
-)
+from matrix.verdict.judge import VERDICTS, CaseVerdict, Verdict, worst
 from matrix.verdict.table import Entry, Table
 
 __all__ = [
@@ -46,9 +37,14 @@ SUMMARY_LIMIT = 1024 * 1024
 ANNOTATIONS = 10
 """The most annotations of one level that GitHub shows of one step."""
 
-_LEVELS = {INCOMPATIBLE: "error", DRIFT: "warning", UNTESTED: "notice"}
-_STYLES = {INCOMPATIBLE: "error", DRIFT: "warning", UNTESTED: "info", COMPATIBLE: "success"}
-_SYMBOLS = {INCOMPATIBLE: "❌", DRIFT: "⚠️", UNTESTED: "❔"}
+_LEVELS = {Verdict.INCOMPATIBLE: "error", Verdict.DRIFT: "warning", Verdict.UNTESTED: "notice"}
+_STYLES = {
+    Verdict.INCOMPATIBLE: "error",
+    Verdict.DRIFT: "warning",
+    Verdict.UNTESTED: "info",
+    Verdict.COMPATIBLE: "success",
+}
+_SYMBOLS = {Verdict.INCOMPATIBLE: "❌", Verdict.DRIFT: "⚠️", Verdict.UNTESTED: "❔"}
 _MOST_CELLS = 50
 _MOST_LINES = 40
 _LINE = 500
@@ -65,7 +61,7 @@ class Fault:
 
     entry: Entry
     case: Case | None
-    verdict: str
+    verdict: Verdict
     rung: str | None
     reason: str
     signature: str
@@ -80,7 +76,7 @@ class Fault:
 class Group:
     """The faults of one verdict that have one signature, in the table's order."""
 
-    verdict: str
+    verdict: Verdict
     signature: str
     faults: tuple[Fault, ...]
 
@@ -97,7 +93,7 @@ class Group:
     def title(self) -> str:
         """As `incompatible at starts cold: 9 cases of 1 cell`."""
         rungs = dict.fromkeys(fault.rung for fault in self.faults if fault.rung)
-        at = f" at {' and '.join(rungs)}" if self.verdict == INCOMPATIBLE and rungs else ""
+        at = f" at {' and '.join(rungs)}" if self.verdict == Verdict.INCOMPATIBLE and rungs else ""
         cases = sum(fault.case is not None for fault in self.faults)
         of = f"{plural(cases, 'case')} of " if cases else ""
         return f"{self.verdict}{at}: {of}{plural(len(self.cells), 'cell')}"
@@ -105,7 +101,7 @@ class Group:
 
 def groups(table: Table) -> tuple[Group, ...]:
     """What is not compatible, by signature: the worst verdict first, then what most cells show."""
-    found: dict[tuple[str, str], list[Fault]] = {}
+    found: dict[tuple[Verdict, str], list[Fault]] = {}
     for entry in table.entries:
         for fault in _faults(entry):
             found.setdefault((fault.verdict, fault.signature), []).append(fault)
@@ -123,7 +119,11 @@ def style(table: Table) -> str:
 def summary(table: Table, limit: int = SUMMARY_LIMIT) -> str:
     """The table as Markdown of at most `limit` bytes: counts, failures, grids and cells."""
     told = groups(table)
-    failing = [each for each in table.entries if each.verdict.verdict in (INCOMPATIBLE, DRIFT)]
+    failing = [
+        each
+        for each in table.entries
+        if each.verdict.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
+    ]
     of = f"{plural(len(table.entries), 'cell')}"
     head = f"# torch × vLLM: {len(failing)} of {of} not as expected\n\n"  # noqa: RUF001
     counts = "; ".join(markdown.counts(table, platform) for platform in table.platforms)
@@ -180,7 +180,7 @@ def _faults(entry: Entry) -> list[Fault]:
         if judged.verdict not in _LEVELS:
             continue
         reason = judged.reason or judged.verdict
-        failed = judged.verdict == INCOMPATIBLE
+        failed = judged.verdict == Verdict.INCOMPATIBLE
         told = (judged.signature or signature(reason)) if failed else reason
         faults.append(Fault(entry, case, judged.verdict, judged.rung, reason, told))
     return faults
@@ -193,7 +193,7 @@ def _run(entry: Entry) -> CaseVerdict | None:
         reason = f"{each.case}: {each.reason}" if each.reason else None
         if (each.verdict, each.rung, reason) == (cell.verdict, cell.rung, cell.reason):
             return None
-    return CaseVerdict("", cell.verdict, cell.rung, cell.reason)
+    return CaseVerdict(case="", verdict=cell.verdict, rung=cell.rung, reason=cell.reason)
 
 
 def _group(group: Group) -> str:
@@ -210,7 +210,7 @@ def _group(group: Group) -> str:
     if len(group.cells) > _MOST_CELLS:
         lines.append(f"- and {len(group.cells) - _MOST_CELLS} more")
     told = [fault for fault in group.faults if fault.case and fault.case.failure]
-    if told and group.verdict == INCOMPATIBLE:
+    if told and group.verdict == Verdict.INCOMPATIBLE:
         first = html.escape(clean(f"{told[0].name} of {told[0].entry.record.cell}"))
         text = _pre(told[0].case.failure or "" if told[0].case else "")
         lines += ["", f"<details><summary>{first}</summary>", "", text, "</details>"]
@@ -228,8 +228,8 @@ def _pre(text: str) -> str:
 
 def _row(entry: Entry) -> str:
     verdict = entry.verdict
-    at = f" at {verdict.rung}" if verdict.verdict == INCOMPATIBLE and verdict.rung else ""
-    why = "" if verdict.verdict == COMPATIBLE else escape(verdict.reason or "")
+    at = f" at {verdict.rung}" if verdict.verdict == Verdict.INCOMPATIBLE and verdict.rung else ""
+    why = "" if verdict.verdict == Verdict.COMPATIBLE else escape(verdict.reason or "")
     cells = [code(entry.record.cell), entry.record.platform, verdict.verdict + at, why]
     return f"| {' | '.join([*cells, code(entry.file)])} |\n"
 
@@ -305,12 +305,12 @@ def _test(entry: Entry, case: Case | None, judged: CaseVerdict) -> ET.Element:
         time=f"{case.seconds if case else 0.0:.3f}",
     )
     reason = _xml(judged.reason or judged.verdict)
-    if judged.verdict in (INCOMPATIBLE, DRIFT):
+    if judged.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT):
         failure = ET.SubElement(test, "failure", type=judged.verdict, message=reason)
         failure.text = _xml("\n".join(_told(case, judged)))
-    elif judged.verdict == UNTESTED and not _ended(entry, case):
+    elif judged.verdict == Verdict.UNTESTED and not _ended(entry, case):
         ET.SubElement(test, "error", type=judged.verdict, message=reason)
-    elif judged.verdict in (UNTESTED, NOT_APPLICABLE):
+    elif judged.verdict in (Verdict.UNTESTED, Verdict.NOT_APPLICABLE):
         ET.SubElement(test, "skipped", message=f"{judged.verdict}: {reason}")
     return test
 

@@ -13,7 +13,7 @@ from matrix._util.text import clean
 from matrix.catalog.cells import Cell
 from matrix.report.model import Report
 from matrix.verdict.grid import ran_cell
-from matrix.verdict.ladder import Climb
+from matrix.verdict.ladder import Progress
 from matrix.verdict.table import Entry
 
 __all__ = ["COLUMNS", "PAGE", "render"]
@@ -47,31 +47,31 @@ def render(report: Report, environments: Mapping[str, Cell] | None = None) -> st
     sums over the cases that have both starts.
     """
     squares = report.grid.squares.values() if report.grid is not None else ()
-    climbs = {(each.cell, each.platform): each for square in squares for each in square.climbs}
+    known = {(each.cell, each.platform): each for square in squares for each in square.cells}
     entries: dict[tuple[Cell, str], Entry] = {}
     apart: list[Entry] = []
     for entry in report.table.entries:
         cell = ran_cell(entry.record) or (environments or {}).get(entry.record.cell)
-        if cell is not None and (cell, entry.record.platform) in climbs:
+        if cell is not None and (cell, entry.record.platform) in known:
             entries[cell, entry.record.platform] = entry
         else:
             apart.append(entry)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for at, climb in climbs.items():
-        name, ran = climb.cell.name, entries.get(at)
-        its = environments is None or environments.get(name) == climb.cell
-        writer.writerow(_row(ran.record.cell if ran else name if its else "", climb, ran))
+    for at, progress in known.items():
+        name, ran = progress.cell.name, entries.get(at)
+        its = environments is None or environments.get(name) == progress.cell
+        writer.writerow(_row(ran.record.cell if ran else name if its else "", progress, ran))
     writer.writerows(_alone(entry) for entry in apart)
     return out.getvalue()
 
 
-def _row(name: str, climb: Climb, entry: Entry | None) -> Iterable[object]:
-    cell = climb.cell
-    reason = (entry.verdict.reason if entry else None) or climb.reason
-    start = (name, climb.platform, cell.python, cell.torch, cell.vllm, _yes(climb.off_pin))
-    end = climb.verdict, climb.reached or "", climb.fails or "", _safe(reason)
+def _row(name: str, progress: Progress, entry: Entry | None) -> Iterable[object]:
+    cell = progress.cell
+    reason = (entry.verdict.reason if entry else None) or progress.reason
+    start = (name, progress.platform, cell.python, cell.torch, cell.vllm, _yes(progress.off_pin))
+    end = progress.verdict, progress.reached or "", progress.fails or "", _safe(reason)
     return (*start, *end, *_ran(entry))
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.record.model import RUNGS
 from matrix.verdict.grid import Grid, Square
-from matrix.verdict.judge import COMPATIBLE, DRIFT, UNTESTED
-from matrix.verdict.ladder import Climb
+from matrix.verdict.judge import Verdict
+from matrix.verdict.ladder import Progress
 
 __all__ = ["content", "lines", "section", "squares"]
 
@@ -131,7 +131,7 @@ def _square(square: Square) -> dict[str, object]:
                 "reason": group[0].reason,
                 "without": group[0].without,
                 # What a run alone can show is unknown wherever none ran.
-                "unknown": list(group[0].open),
+                "unknown": list(group[0].unanswered),
                 "ran": group[0].ran.day if group[0].ran else None,
                 "contradictions": list(group[0].contradictions),
             }
@@ -193,9 +193,9 @@ def _row(grid: Grid, platform: str, at: int) -> Iterable[tuple[int, Square]]:
 
 def _shown(square: Square, notes: Sequence[int]) -> str:
     found = square.shown
-    if found.verdict == COMPATIBLE:
+    if found.verdict == Verdict.COMPATIBLE:
         word = "✅ as expected"
-    elif found.verdict == DRIFT:
+    elif found.verdict == Verdict.DRIFT:
         word = "⚠️ counts differ"
     elif found.fails is not None:
         word = f"❌ {found.fails}"
@@ -208,13 +208,13 @@ def _shown(square: Square, notes: Sequence[int]) -> str:
 def _word(square: Square, notes: Sequence[int]) -> str:
     found = square.shown
     word = f"no {found.fails}" if found.fails is not None else _reached(found, ".")
-    if found.verdict == DRIFT:
+    if found.verdict == Verdict.DRIFT:
         word = "drift"
     word = f"{word} [{','.join(map(str, notes))}]" if notes else word
     return word if square.off_pin else f"{word} *"
 
 
-def _reached(found: Climb, nothing: str) -> str:
+def _reached(found: Progress, nothing: str) -> str:
     return f"{found.reached or nothing}{' ?' if found.skipped else ''}"
 
 
@@ -236,12 +236,12 @@ def _causes(grid: Grid, platform: str) -> tuple[list[_Cause], dict[tuple[int, in
 def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
     """Why the pair fails, and why it fails on some Pythons only: rung, reason, those Pythons."""
     shown = square.shown
-    if shown.ran is not None and shown.fails is None and shown.verdict == UNTESTED:
+    if shown.ran is not None and shown.fails is None and shown.verdict == Verdict.UNTESTED:
         yield "untested", shown.ran.reason or "", ""
     if shown.fails is not None:
         yield shown.fails, shown.cause or "", ""
     elif shown.without is not None:
-        yield "links", shown.limit or shown.without, ""
+        yield "links", shown.without_cause or shown.without, ""
     for group in square.groups:
         first = group[0]
         # A Python that a release was never made for says nothing of the pair.
@@ -288,7 +288,7 @@ def _contradictions(grid: Grid) -> str:
     told = [
         f"- `{each.cell.name}` on {each.platform}: {markdown(said)}"
         for square in grid.squares.values()
-        for each in square.climbs
+        for each in square.cells
         for said in each.contradictions
     ]
     head = "A run showed something else than the cheap rungs say; the run decides:\n"

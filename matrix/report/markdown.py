@@ -9,25 +9,17 @@ from matrix.record.model import STARTS, Case
 from matrix.report import agreement, attribution, grid, notes, upstream
 from matrix.report.model import Report
 from matrix.report.timings import PARTS, artifacts, import_seconds, is_split, warm_over_cold
-from matrix.verdict.judge import (
-    COMPATIBLE,
-    DRIFT,
-    INCOMPATIBLE,
-    NOT_APPLICABLE,
-    UNTESTED,
-    CaseVerdict,
-    CellVerdict,
-)
+from matrix.verdict.judge import CaseVerdict, CellVerdict, Verdict
 from matrix.verdict.table import Entry, Table
 
 __all__ = ["counts", "render", "results"]
 
 _SYMBOLS = {
-    COMPATIBLE: "✅",
-    DRIFT: "⚠️",
-    INCOMPATIBLE: "❌",
-    UNTESTED: "❔",
-    NOT_APPLICABLE: "–",  # noqa: RUF001
+    Verdict.COMPATIBLE: "✅",
+    Verdict.DRIFT: "⚠️",
+    Verdict.INCOMPATIBLE: "❌",
+    Verdict.UNTESTED: "❔",
+    Verdict.NOT_APPLICABLE: "–",  # noqa: RUF001
 }
 _LEGEND = """\
 | | |
@@ -89,7 +81,7 @@ def counts(table: Table, platform: str) -> str:
     of = [entry.verdict.verdict for entry in table.entries if entry.record.platform == platform]
     found = ", ".join(
         f"{of.count(verdict)} {verdict}"
-        for verdict in (COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED)
+        for verdict in (Verdict.COMPATIBLE, Verdict.DRIFT, Verdict.INCOMPATIBLE, Verdict.UNTESTED)
         if verdict in of
     )
     return f"{platform}: {plural(len(of), 'cell')} ({found})"
@@ -126,11 +118,11 @@ def _note(entries: Sequence[Entry]) -> str:
         part = f" ({entry.part})" if entry.part else ""
         key = verdict.verdict, verdict.rung, part, markdown(verdict.reason or "")
         groups.setdefault(key, []).append(entry.factors.python)
-    if all(word == COMPATIBLE and not part for word, _, part, _ in groups):
+    if all(word == Verdict.COMPATIBLE and not part for word, _, part, _ in groups):
         return ""
     said = []
     for (word, rung, part, why), pythons in groups.items():
-        at = f" at *{rung}*" if word == INCOMPATIBLE and rung else ""
+        at = f" at *{rung}*" if word == Verdict.INCOMPATIBLE and rung else ""
         said.append(f"{word}{at} on Python {listed(pythons)}{part}{': ' + why if why else ''}")
     return "; ".join(said)
 
@@ -206,9 +198,9 @@ def _cell(entry: Entry) -> str:
 
 def _verdict(verdict: CellVerdict | CaseVerdict) -> str:
     words = {
-        COMPATIBLE: "as expected",
-        DRIFT: "counts differ",
-        INCOMPATIBLE: verdict.rung or INCOMPATIBLE,
+        Verdict.COMPATIBLE: "as expected",
+        Verdict.DRIFT: "counts differ",
+        Verdict.INCOMPATIBLE: verdict.rung or Verdict.INCOMPATIBLE,
     }
     return f"{_SYMBOLS[verdict.verdict]} {words.get(verdict.verdict, verdict.verdict)}"
 

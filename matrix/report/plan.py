@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from matrix._util.text import aligned, clean, clip
-from matrix.verdict.ladder import Climb
+from matrix.verdict.ladder import Progress
 from matrix.verdict.plan import Planned
 
 __all__ = ["content", "lines", "names"]
@@ -24,7 +24,7 @@ def lines(planned: Sequence[Planned], *, every: bool = False) -> str:
             each.cell.name,
             each.platform,
             _minutes(each) if each.runs else "-",
-            _known(each.climb),
+            _known(each.progress),
             clip(clean(each.why), _WIDEST),
         ]
         for each in shown
@@ -64,17 +64,17 @@ def content(planned: Sequence[Planned], tests_version: int) -> str:
             "python": each.cell.python,
             "torch": each.cell.torch,
             "vllm": each.cell.vllm,
-            "off_pin": each.climb.off_pin,
+            "off_pin": each.progress.off_pin,
             "runs": each.runs,
             "stale": each.stale,
             "tests_changed": list(each.tests_changed),
             "why": each.why,
-            "verdict": each.climb.verdict,
-            "reached": each.climb.reached,
-            "fails": each.climb.fails,
-            "reason": each.climb.reason,
-            "unknown": list(each.climb.unknown),
-            "contradictions": list(each.climb.contradictions),
+            "verdict": each.progress.verdict,
+            "reached": each.progress.reached,
+            "fails": each.progress.fails,
+            "reason": each.progress.reason,
+            "unknown": list(each.progress.unknown),
+            "contradictions": list(each.progress.contradictions),
             "seconds": each.seconds,
             "seconds_of": each.seconds_of,
         }
@@ -84,14 +84,14 @@ def content(planned: Sequence[Planned], tests_version: int) -> str:
     return json.dumps(whole, indent=1, sort_keys=True) + "\n"
 
 
-def _known(climb: Climb) -> str:
+def _known(progress: Progress) -> str:
     """What is known of a cell: the rung that it reached or fails at, and whether it is off-pin."""
-    if climb.fails is not None:
-        known = f"fails at {climb.fails}"
+    if progress.fails is not None:
+        known = f"fails at {progress.fails}"
     else:
-        known = f"{climb.reached or 'nothing'}{' ?' if climb.skipped else ''}"
-    known += ", off-pin" if climb.off_pin else ""
-    return known + (", contradicted" if climb.contradictions else "")
+        known = f"{progress.reached or 'nothing'}{' ?' if progress.skipped else ''}"
+    known += ", off-pin" if progress.off_pin else ""
+    return known + (", contradicted" if progress.contradictions else "")
 
 
 def _minutes(planned: Planned) -> str:

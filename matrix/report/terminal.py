@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Start
 from matrix.report.timings import PARTS, artifacts, import_seconds, warm_over_cold
 from matrix.rules.calibrate import DEFAULT_COUNTERS
 from matrix.rules.expectations import compare
-from matrix.verdict.judge import (
-    COMPATIBLE,
-    DRIFT,
-    INCOMPATIBLE,
-    NOT_APPLICABLE,
-    UNTESTED,
-    CaseVerdict,
-    CellVerdict,
-)
+from matrix.verdict.judge import CaseVerdict, CellVerdict, Verdict
 
 __all__ = ["render"]
 
-_COLOURS = {COMPATIBLE: "32", DRIFT: "33", INCOMPATIBLE: "31", UNTESTED: "36"}
+_COLOURS: Mapping[str, str] = {
+    Verdict.COMPATIBLE: "32",
+    Verdict.DRIFT: "33",
+    Verdict.INCOMPATIBLE: "31",
+    Verdict.UNTESTED: "36",
+}
 _SHORT = {
     "num_compiled_artifacts_saved": "saved",
     "num_compiled_artifacts_loaded": "loaded",
@@ -53,7 +50,7 @@ def render(
     """
     paint = _painter(colour)
     lines = [_verdict_line(record, verdict, paint, off_pin=pin is not None)]
-    if verdict.reason and verdict.verdict != COMPATIBLE:
+    if verdict.reason and verdict.verdict != Verdict.COMPATIBLE:
         lines.append(f"  {clip(clean(verdict.reason), 300)}")
     if record.cases:
         lines += ["", *_cases(record, verdict, paint, every)]
@@ -70,9 +67,9 @@ def render(
 
 def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pin: bool) -> str:
     how = {
-        COMPATIBLE: " (as expected)",
-        DRIFT: " (counts differ)",
-        INCOMPATIBLE: f" at {verdict.rung}" if verdict.rung else "",
+        Verdict.COMPATIBLE: " (as expected)",
+        Verdict.DRIFT: " (counts differ)",
+        Verdict.INCOMPATIBLE: f" at {verdict.rung}" if verdict.rung else "",
     }
     count = len(record.cases)
     cases = plural(count, "case") if count else "no cases"
@@ -132,7 +129,7 @@ def _starts(case: Case, judged: CaseVerdict, every: bool) -> list[_Line]:
     for start in STARTS:
         seen = case.started(start)
         if seen is None:
-            if judged.verdict != NOT_APPLICABLE:
+            if judged.verdict != Verdict.NOT_APPLICABLE:
                 lines.append((start, seconds(None), "did not run to its end"))
             break
         said = _counted(seen, judged, every)

@@ -22,7 +22,7 @@ from matrix.store.archive import PACK
 from matrix.store.database import Progress, Rows, duckdb, failure, one_line
 from matrix.store.sources import Place, add, needs_duckdb, pays, records_of
 from matrix.store.summary import HistoryError, Times, times
-from matrix.verdict.judge import DRIFT, INCOMPATIBLE, judge
+from matrix.verdict.judge import Verdict, judge
 
 __all__ = [
     "Asked",
@@ -256,7 +256,11 @@ class History:
             """,
             {
                 "late": late or "9999",
-                "failing": [key for key, word in verdicts.items() if word in (INCOMPATIBLE, DRIFT)],
+                "failing": [
+                    key
+                    for key, word in verdicts.items()
+                    if word in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
+                ],
             },
         ).fetchall()
         return {content for (content,) in told}

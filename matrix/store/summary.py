@@ -19,7 +19,7 @@ from matrix.record.signatures import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
 from matrix.store.fingerprint import digest, judged, kind, setting
-from matrix.verdict.judge import INCOMPATIBLE, judge
+from matrix.verdict.judge import Verdict, judge
 
 __all__ = [
     "FACTOR",
@@ -136,7 +136,7 @@ def settles(record: Record) -> bool:
     Expectations speak of counters alone, so what is incompatible without them is so by all of them,
     and no verdict is worse. What is older than the newest such record never shows in the table.
     """
-    return whole(record) or judge(record, _NOTHING).verdict == INCOMPATIBLE
+    return whole(record) or judge(record, _NOTHING).verdict == Verdict.INCOMPATIBLE
 
 
 def late_from(now: datetime) -> str:

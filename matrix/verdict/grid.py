@@ -18,58 +18,56 @@ from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, Record
-from matrix.verdict.judge import UNTESTED, VERDICTS, CellVerdict
-from matrix.verdict.ladder import Climb, Ran, climb, height, ran
-
-__all__ = ["Grid", "Square", "environments", "ran_cell", "runs", "survey"]
+from matrix.verdict.judge import VERDICTS, CellVerdict, Verdict
+from matrix.verdict.ladder import Progress, RunEvidence, assess, evidence_of, level
 
 Resolves = Callable[[Cell, str], Answer | None]
 Links = Callable[[Cell], Answer | None]
-Seen = Mapping[tuple[Cell, str], Ran]
+Seen = Mapping[tuple[Cell, str], RunEvidence]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Square:
-    """One pair of releases on a platform: how far it gets on each Python."""
+    """One pair of releases on a platform, with the progress of its cell on each Python."""
 
     torch: str
     vllm: str
     platform: str
-    climbs: tuple[Climb, ...]
+    cells: tuple[Progress, ...]
 
     @cached_property
-    def shown(self) -> Climb:
-        """The climb that stands for the pair.
+    def shown(self) -> Progress:
+        """The progress that stands for the pair.
 
-        Of the Pythons that it ran on the worst. Without a run, of those that both releases are for,
-        the one about which most was asked, and of these the one that gets highest: a Python that
-        fails alone says more of the Python than of the pair.
+        Of the Pythons that the pair ran on, the worst. Without a run, of those that both releases
+        support, the one with the most answers, and of these the one that gets highest: a Python
+        that fails alone says more about the Python than about the pair.
         """
-        ran_on = [each for each in self.climbs if each.ran is not None and _tells(each.ran)]
+        ran_on = [each for each in self.cells if each.ran is not None and _is_informative(each.ran)]
         if ran_on:
-            return min(ran_on, key=lambda each: (VERDICTS.index(each.verdict), _top(each)))
-        fit = [each for each in self.climbs if each.fails != "declared"]
+            return min(ran_on, key=lambda each: (VERDICTS.index(each.verdict), level(each.reached)))
+        fit = [each for each in self.cells if each.fails != "declared"]
         return max(
-            fit or self.climbs,
-            key=lambda each: (each.asked, each.fails is None, _top(each)),
+            fit or self.cells,
+            key=lambda each: (each.answered, each.fails is None, level(each.reached)),
         )
 
     @property
     def off_pin(self) -> bool:
         """Whether this vLLM pins another torch."""
-        return self.climbs[0].off_pin
+        return self.cells[0].off_pin
 
     @property
-    def groups(self) -> tuple[tuple[Climb, ...], ...]:
+    def groups(self) -> tuple[tuple[Progress, ...], ...]:
         """The Pythons that get equally far for the same reason, together."""
-        found: dict[object, list[Climb]] = {}
-        for each in self.climbs:
+        found: dict[object, list[Progress]] = {}
+        for each in self.cells:
             key = each.verdict, each.reached, each.fails, each.reason, each.without, each.unknown
             found.setdefault((key, each.contradictions), []).append(each)
         return tuple(tuple(group) for group in found.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     """The squares of all releases, and which of them a person wants to see.
 
@@ -118,7 +116,7 @@ class Grid:
 
     def cell_counts(self, platform: str) -> Counter[tuple[str, str | None]]:
         """The same of the cells, each pair on each Python."""
-        return Counter(standing(each) for square in self._of(platform) for each in square.climbs)
+        return Counter(standing(each) for square in self._of(platform) for each in square.cells)
 
     def only(self, torch: SpecifierSet | None, vllm: SpecifierSet | None) -> Grid:
         """The grid with these releases alone to show; None is all of them."""
@@ -128,26 +126,28 @@ class Grid:
             vllm=tuple(each for each in self.vllm if _accepts(vllm, each.version)),
         )
 
-    def climb(self, cell: Cell, platform: str) -> Climb | None:
-        """What is known of a cell, or None where the grid does not have it."""
+    def progress(self, cell: Cell, platform: str) -> Progress | None:
+        """Return what is known of a cell, or None where the grid does not have it."""
         square = self.squares.get((platform, cell.torch, cell.vllm))
-        climbs = square.climbs if square is not None else ()
-        return next((each for each in climbs if each.cell.python == cell.python), None)
+        cells = square.cells if square is not None else ()
+        return next((each for each in cells if each.cell.python == cell.python), None)
 
     def _of(self, platform: str) -> Iterable[Square]:
         return (square for at, square in self.squares.items() if at[0] == platform)
 
     def _ran(self, what: str) -> set[str]:
-        climbs = (each for square in self.squares.values() for each in square.climbs)
-        return {getattr(each.cell, what) for each in climbs if each.ran is not None}
+        cells = (each for square in self.squares.values() for each in square.cells)
+        return {getattr(each.cell, what) for each in cells if each.ran is not None}
 
 
-def standing(climb: Climb) -> tuple[str, str | None]:
-    """Where a cell stands: it `fails` at a rung, or `reached` one, or none.
+def standing(progress: Progress) -> tuple[str, str | None]:
+    """Return where a cell stands: it `fails` at a rung, or `reached` one, or none.
 
     A cell that fails has reached what lies below, and counts once.
     """
-    return ("fails", climb.fails) if climb.fails is not None else ("reached", climb.reached)
+    if progress.fails is not None:
+        return "fails", progress.fails
+    return "reached", progress.reached
 
 
 def survey(
@@ -162,7 +162,7 @@ def survey(
     The two are asked for a cell only where both releases are for its Python.
     """
     declarations, seen = Declarations(releases), seen or {}
-    squares: dict[tuple[str, str, str], list[Climb]] = {
+    squares: dict[tuple[str, str, str], list[Progress]] = {
         (platform, torch.version, vllm.version): []
         for platform in PLATFORMS
         for torch in releases.torch
@@ -176,15 +176,26 @@ def survey(
                 linked = links(cell) if declared.fits else None
                 for platform in PLATFORMS:
                     resolved = resolves(cell, platform) if declared.fits else None
-                    found = climb(
-                        cell, platform, declared, resolved, linked, seen.get((cell, platform))
+                    found = assess(
+                        cell,
+                        platform,
+                        declared,
+                        resolves=resolved,
+                        links=linked,
+                        ran=seen.get((cell, platform)),
                     )
                     squares[platform, torch.version, vllm.version].append(found)
     return Grid(
-        releases.torch,
-        releases.vllm,
-        releases.pythons,
-        {at: Square(at[1], at[2], at[0], tuple(found)) for at, found in squares.items() if found},
+        torch=releases.torch,
+        vllm=releases.vllm,
+        pythons=releases.pythons,
+        squares={
+            (platform, torch, vllm): Square(
+                torch=torch, vllm=vllm, platform=platform, cells=tuple(cells)
+            )
+            for (platform, torch, vllm), cells in squares.items()
+            if cells
+        },
     )
 
 
@@ -208,14 +219,14 @@ def environments(releases: Releases) -> Mapping[str, Cell]:
 
 def runs(
     judged: Iterable[tuple[Record, CellVerdict]], releases: Releases
-) -> Mapping[tuple[Cell, str], Ran]:
+) -> Mapping[tuple[Cell, str], RunEvidence]:
     """What the newest records show, by the cell that ran: the versions, not only the name."""
     names = environments(releases)
-    found: dict[tuple[Cell, str], Ran] = {}
+    found: dict[tuple[Cell, str], RunEvidence] = {}
     for record, verdict in judged:
         cell = ran_cell(record) or names.get(record.cell)
         if cell is not None:
-            found[cell, record.platform] = ran(record, verdict)
+            found[cell, record.platform] = evidence_of(record, verdict)
     return found
 
 
@@ -234,10 +245,6 @@ def _accepts(wanted: SpecifierSet | None, version: str) -> bool:
     return wanted is None or wanted.contains(version, prereleases=True)
 
 
-def _tells(seen: Ran) -> bool:
-    """Whether a record says something of the pair, and not only of the machine that ran it."""
-    return seen.verdict != UNTESTED or bool(seen.passed)
-
-
-def _top(climb: Climb) -> int:
-    return height(climb.reached)
+def _is_informative(ran: RunEvidence) -> bool:
+    """Return whether a run shows something of the pair, and not only of its machine."""
+    return ran.verdict != Verdict.UNTESTED or bool(ran.passed)

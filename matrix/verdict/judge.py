@@ -1,7 +1,7 @@
-"""Records, judged by expectations and the ladder of evidence.
+"""Judge records by expectations and the ladder of evidence.
 
-Pure. A record says what happened and an expectation what should have; only here do they meet, so
-that an old record can be judged anew when expectations change.
+Pure. A record says what happened and an expectation what should have happened; they meet only here,
+so that an old record can be judged again when expectations change.
 """
 
 from __future__ import annotations
@@ -12,86 +12,82 @@ from typing import Protocol
 
 from packaging.version import InvalidVersion
 
+from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
-from matrix.record.model import RUNGS, STARTS, Case, Record
+from matrix.record.model import RUNGS, STARTS, Case, Record, RunError
 from matrix.record.signatures import signature_of
 from matrix.rules.expectations import Difference, Expected, Situation, compare
 
-__all__ = [
-    "BROKEN_PAIR",
-    "COMPATIBLE",
-    "DRIFT",
-    "INCOMPATIBLE",
-    "NOT_APPLICABLE",
-    "UNTESTED",
-    "VERDICTS",
-    "CaseVerdict",
-    "CellVerdict",
-    "Expects",
-    "Remembered",
-    "exit_status",
-    "judge",
-    "worst",
-]
-
 BROKEN_PAIR = frozenset({"imports", "resolves"})
-"""The kinds of error that are the pair's own fault and not the machine's."""
+"""The kinds of error that the pair causes, not the machine."""
 
-INCOMPATIBLE = "incompatible"
-DRIFT = "drift"
-UNTESTED = "untested"
-COMPATIBLE = "compatible"
-NOT_APPLICABLE = "not applicable"
-VERDICTS = (INCOMPATIBLE, DRIFT, UNTESTED, COMPATIBLE)
+
+class Verdict(StrEnum):
+    """What a record shows of its cell, or of one of its cases; only a case is not applicable."""
+
+    COMPATIBLE = "compatible"
+    DRIFT = "drift"
+    INCOMPATIBLE = "incompatible"
+    UNTESTED = "untested"
+    NOT_APPLICABLE = "not applicable"
+
+
+VERDICTS = (Verdict.INCOMPATIBLE, Verdict.DRIFT, Verdict.UNTESTED, Verdict.COMPATIBLE)
 """The verdicts of a cell, worst first."""
 
-_EXIT_STATUS = {COMPATIBLE: 0, DRIFT: 1, INCOMPATIBLE: 1, UNTESTED: 5}
+_EXIT_STATUS = {
+    Verdict.COMPATIBLE: 0,
+    Verdict.DRIFT: 1,
+    Verdict.INCOMPATIBLE: 1,
+    Verdict.UNTESTED: 5,
+}
 _CUT_SHORT = {"crashed", "timed_out", "interrupted"}
 _UNFINISHED = {
     "interrupted": "was interrupted",
     "running": "was still running when the run died",
     "out_of_memory": "ran out of memory",
 }
-_Pair = tuple[str, str] | None
 _FAILED = {"failed": "failed", "crashed": "crashed", "timed_out": "timed out"}
+_Pair = tuple[str, str] | None
+"""The torch and the vLLM that ran; None where the record does not name both."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CaseVerdict:
-    """What one case of a record shows.
+    """What one case of a record shows; `case` is empty in the verdict on the run as a whole.
 
     `rung` is the rung reached where the case is compatible or untested, the one that it could not
     reach where it is incompatible or drifts, and None where that is not known. `expected` has an
-    entry for each start that ran and of which something is expected, also where the case failed,
-    which is not judged by it; of the starts in `no_rule` of a judged case nothing was expected.
-    `signature` is today's of what failed (`matrix.record.signatures.signature_of`).
+    entry for each start that ran and has an expectation, also where the case failed, which is not
+    judged by it; `no_rule` are the starts of a judged case without an expectation.
+    `signature` is computed by today's rules (`matrix.record.signatures.signature_of`).
     """
 
     case: str
-    verdict: str
-    rung: str | None
-    reason: str | None
+    verdict: Verdict
+    rung: str | None = None
+    reason: str | None = None
     differences: tuple[Difference, ...] = ()
     expected: Mapping[str, Mapping[str, Expected]] = field(default_factory=dict)
     no_rule: tuple[str, ...] = ()
     signature: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CellVerdict:
     """What a record shows of its cell: the worst of its cases, with that one's rung and reason."""
 
-    verdict: str
-    rung: str | None
-    reason: str | None
-    cases: tuple[CaseVerdict, ...]
+    verdict: Verdict
+    rung: str | None = None
+    reason: str | None = None
+    cases: tuple[CaseVerdict, ...] = ()
 
 
 class Expects(Protocol):
-    """What answers what a start should count: `Expectations`, or a memory of what they said."""
+    """Answers what a start should count, as `Expectations` does."""
 
     def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
-        """As `Expectations.expect`."""
+        """Return what each counter should be, as `Expectations.expect`."""
         ...
 
 
@@ -99,52 +95,49 @@ class Remembered:
     """Expectations that look a situation up once: the runs of a pair on its Pythons are alike."""
 
     def __init__(self, expectations: Expects) -> None:
-        """Remember what these say."""
+        """Remember what these answer."""
         self._expectations = expectations
-        self._said: dict[object, Mapping[str, Expected]] = {}
-        self._asked: tuple[Situation | None, object] = None, None
+        self._answers: dict[object, Mapping[str, Expected]] = {}
 
     def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
-        """As `Expectations.expect`; the same mapping for the same situation."""
-        if situation is not self._asked[0]:  # it is asked for each start
-            flags = frozenset(situation.flags.items())
-            place = situation.case, situation.platform, situation.torch, situation.vllm, flags
-            self._asked = situation, place
-        key = self._asked[1], start
-        if key not in self._said:
-            self._said[key] = self._expectations.expect(situation, start)
-        return self._said[key]
+        """Return what `Expectations.expect` does; the same mapping for the same situation."""
+        flags = frozenset(situation.flags.items())
+        pair = situation.torch, situation.vllm
+        key = situation.case, situation.platform, pair, flags, start
+        if key not in self._answers:
+            self._answers[key] = self._expectations.expect(situation, start)
+        return self._answers[key]
 
 
 def judge(record: Record, expectations: Expects) -> CellVerdict:
-    """Judge what the record observed by what the expectations say of its situation."""
-    ran = _ran(record)
+    """Return what the record shows, held against the expectations of its situation."""
+    pair = _pair(record)
     cases = tuple(
-        _signed(case, _judge_case(record, ran, case, expectations)) for case in record.cases
+        _signed(case, _judge_case(record, pair, case, expectations)) for case in record.cases
     )
-    # A fault of the whole run stands among the cases, so that what never ran cannot pass for good.
-    whole = _judge_run(record)
-    found = [each for each in (whole, *cases) if each and each.verdict != NOT_APPLICABLE]
+    # A failure of the whole run stands among the cases, so that what never ran cannot pass.
+    run = _judge_run(record)
+    found = [each for each in (run, *cases) if each and each.verdict != Verdict.NOT_APPLICABLE]
     if not found:
         nothing = "no case applies to this cell" if cases else "no case was run"
-        return CellVerdict(UNTESTED, None, nothing, cases)
+        return CellVerdict(verdict=Verdict.UNTESTED, reason=nothing, cases=cases)
     decisive = min(found, key=_badness)
     of = f"{decisive.case}: " if decisive.case else ""
     reason = f"{of}{decisive.reason}" if decisive.reason else None
-    return CellVerdict(decisive.verdict, decisive.rung, reason, cases)
+    return CellVerdict(verdict=decisive.verdict, rung=decisive.rung, reason=reason, cases=cases)
 
 
-def worst(verdicts: Iterable[str]) -> str:
-    """The worst of a cell's verdicts; `untested` where there is none.
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the worst of a cell's verdicts; `untested` where there is none.
 
-    >>> worst(["compatible", "drift", "untested"])
-    'drift'
+    >>> print(worst([Verdict.COMPATIBLE, Verdict.DRIFT, Verdict.UNTESTED]))
+    drift
     """
-    return min(verdicts, key=VERDICTS.index, default=UNTESTED)
+    return min(verdicts, key=VERDICTS.index, default=Verdict.UNTESTED)
 
 
 def exit_status(verdict: CellVerdict) -> int:
-    """The exit status of a run: 0 compatible, 1 drift or incompatible, 5 untested."""
+    """Return the exit status of a run: 0 compatible, 1 drift or incompatible, 5 untested."""
     return _EXIT_STATUS[verdict.verdict]
 
 
@@ -159,70 +152,89 @@ def _signed(case: Case, verdict: CaseVerdict) -> CaseVerdict:
 
 
 def _judge_run(record: Record) -> CaseVerdict | None:
-    """The verdict on the run as a whole, or None where only its cases speak."""
+    """Return the verdict on the run as a whole, or None where only its cases show something."""
     error = record.error
     if error is not None and error.kind in BROKEN_PAIR:
-        return CaseVerdict("", INCOMPATIBLE, error.kind, error.reason)
+        return CaseVerdict(
+            case="", verdict=Verdict.INCOMPATIBLE, rung=error.kind, reason=error.reason
+        )
     if error is not None:
-        return CaseVerdict("", UNTESTED, None, _error_reason(record))
+        return _untested("", _error_reason(error))
     for rung in record.rungs:
         if not rung.ok:
-            return CaseVerdict("", INCOMPATIBLE, rung.rung, rung.reason or f"failed at {rung.rung}")
+            reason = rung.reason or f"failed at {rung.rung}"
+            return CaseVerdict(case="", verdict=Verdict.INCOMPATIBLE, rung=rung.rung, reason=reason)
     if not record.finished:
-        return CaseVerdict("", UNTESTED, None, "the run did not finish")
+        return _untested("", "the run did not finish")
     return None
 
 
-def _error_reason(record: Record) -> str:
-    assert record.error is not None
-    return record.error.reason or record.error.kind.replace("_", " ")
+def _error_reason(error: RunError) -> str:
+    return error.reason or error.kind.replace("_", " ")
 
 
-def _judge_case(record: Record, ran: _Pair, case: Case, expectations: Expects) -> CaseVerdict:
+def _untested(case: str, reason: str) -> CaseVerdict:
+    return CaseVerdict(case=case, verdict=Verdict.UNTESTED, reason=reason)
+
+
+def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) -> CaseVerdict:
     if case.outcome == "not_applicable":
-        return CaseVerdict(case.case, NOT_APPLICABLE, None, case.reason)
-    kind = record.error.kind if record.error else None
-    if kind == "wrong_cell":
-        return CaseVerdict(case.case, UNTESTED, None, _error_reason(record))
+        return CaseVerdict(case=case.case, verdict=Verdict.NOT_APPLICABLE, reason=case.reason)
+    error = record.error
+    if error is not None and error.kind == "wrong_cell":
+        return _untested(case.case, _error_reason(error))
     if case.outcome in _UNFINISHED:
-        reason = case.reason or _UNFINISHED[case.outcome]
-        return CaseVerdict(case.case, UNTESTED, None, reason)
+        return _untested(case.case, case.reason or _UNFINISHED[case.outcome])
     if case.outcome in _FAILED:
-        if kind is not None and kind not in BROKEN_PAIR | _CUT_SHORT:
-            # A full disk or a missing compiler fails cases too, and says nothing of the pair.
-            return CaseVerdict(case.case, UNTESTED, None, _error_reason(record))
-        rung = "starts warm" if case.started("cold") else "starts cold"
-        reason = case.reason or f"{_FAILED[case.outcome]} without a reason"
-        expected = _wanted(_situation(record, ran, case), case, expectations)
-        return CaseVerdict(case.case, INCOMPATIBLE, rung, reason, expected=expected)
+        if error is not None and error.kind not in BROKEN_PAIR | _CUT_SHORT:
+            # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
+            return _untested(case.case, _error_reason(error))
+        return CaseVerdict(
+            case=case.case,
+            verdict=Verdict.INCOMPATIBLE,
+            rung="starts warm" if case.started("cold") else "starts cold",
+            reason=case.reason or f"{_FAILED[case.outcome]} without a reason",
+            expected=_expected(_situation(record, pair, case), case, expectations),
+        )
     for start in STARTS:
         if not case.started(start):
-            return CaseVerdict(case.case, UNTESTED, None, f"the record holds no {start} start")
-    return _judge_counters(_situation(record, ran, case), case, expectations)
+            return _untested(case.case, f"the record holds no {start} start")
+    return _judge_counters(_situation(record, pair, case), case, expectations)
 
 
 def _judge_counters(situation: Situation | None, case: Case, expectations: Expects) -> CaseVerdict:
     if situation is None:
         reason = "the record does not say which torch and vLLM ran"
-        return CaseVerdict(case.case, UNTESTED, "starts warm", reason)
-    expected = _wanted(situation, case, expectations)
+        return CaseVerdict(
+            case=case.case, verdict=Verdict.UNTESTED, rung="starts warm", reason=reason
+        )
+    expected = _expected(situation, case, expectations)
     no_rule = tuple(start for start in STARTS if start not in expected)
     differences = _differences(case, expected)
     if differences:
-        return CaseVerdict(
-            case.case, DRIFT, "as expected", _drift(differences), differences, expected, no_rule
-        )
-    if no_rule:
+        verdict, rung = Verdict.DRIFT, "as expected"
+        why: str | None = _drift(differences)
+    elif no_rule:
         starts = "start" if len(no_rule) == 1 else "starts"
-        reason = f"no expectation for its {' and '.join(no_rule)} {starts}"
-        return CaseVerdict(case.case, UNTESTED, "starts warm", reason, (), expected, no_rule)
-    return CaseVerdict(case.case, COMPATIBLE, "as expected", None, (), expected)
+        verdict, rung = Verdict.UNTESTED, "starts warm"
+        why = f"no expectation for its {' and '.join(no_rule)} {starts}"
+    else:
+        verdict, rung, why = Verdict.COMPATIBLE, "as expected", None
+    return CaseVerdict(
+        case=case.case,
+        verdict=verdict,
+        rung=rung,
+        reason=why,
+        differences=differences,
+        expected=expected,
+        no_rule=no_rule,
+    )
 
 
-def _wanted(
+def _expected(
     situation: Situation | None, case: Case, expectations: Expects
 ) -> dict[str, Mapping[str, Expected]]:
-    """What is expected of each start that ran; nothing where there is no rule."""
+    """Return what is expected of each start that ran; a start without a rule has no entry."""
     if situation is None:
         return {}
     found = {}
@@ -232,8 +244,7 @@ def _wanted(
     return found
 
 
-def _ran(record: Record) -> _Pair:
-    """The torch and the vLLM that ran, or None where the record does not know both."""
+def _pair(record: Record) -> _Pair:
     try:
         torch, vllm = (
             parse_version(str(record.provenance.get(name))) for name in ("torch", "vllm")
@@ -243,11 +254,11 @@ def _ran(record: Record) -> _Pair:
     return str(torch), str(vllm)
 
 
-def _situation(record: Record, ran: _Pair, case: Case) -> Situation | None:
-    if ran is None:
+def _situation(record: Record, pair: _Pair, case: Case) -> Situation | None:
+    if pair is None:
         return None
     flags = {**record.flags, **case.flags}
-    return Situation(case.case, record.platform, *ran, flags)
+    return Situation(case.case, record.platform, *pair, flags)
 
 
 def _differences(
@@ -256,8 +267,8 @@ def _differences(
     found: list[Difference] = []
     for start, rules in expected.items():
         seen = case.started(start)
-        assert seen is not None
-        found += compare(rules, seen.counters, start)
+        if seen is not None:
+            found += compare(rules, seen.counters, start)
     return tuple(sorted(found, key=lambda each: (STARTS.index(each.start), each.counter)))
 
 

@@ -1,8 +1,8 @@
-"""The ladder of evidence: how far a cell gets on a platform, where it fails, and what nobody asked.
+"""The ladder of evidence: how far a cell gets on a platform, where it fails, and what is unknown.
 
-Pure. The cheap rungs (declared, resolves, links) are answered without running anything, and a
-record tells of a real run. A record beats the cheap rungs, and where they contradict it, that is
-said. A rung that was not asked is unknown, which never counts as passed.
+Pure. Checks answer the cheap rungs (declared, resolves, links) without a run; a record answers the
+others. A record takes precedence over the checks, and where they disagree the progress of the cell
+lists the contradiction. A rung without an answer is unknown, which never counts as passed.
 """
 
 from __future__ import annotations
@@ -10,49 +10,43 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
 from matrix.record.model import RUNGS, Record
-from matrix.verdict.judge import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
-
-__all__ = [
-    "CHEAP",
-    "FAILED",
-    "NOT_NEEDED",
-    "PASSED",
-    "UNKNOWN",
-    "Climb",
-    "Ran",
-    "Step",
-    "climb",
-    "height",
-    "ran",
-]
-
-PASSED = "passed"
-FAILED = "failed"
-UNKNOWN = "unknown"
-NOT_NEEDED = "not needed"
-"""The state of links where vLLM's extensions are not loaded: it says what it says, and decides
-nothing."""
-
-CHEAP = RUNGS[:3]
-"""The rungs that are answered without running anything."""
-
-_RUN = tuple(rung for rung in RUNGS if rung not in ("declared", "links"))
-"""The rungs that a run shows, in their order."""
+from matrix.verdict.judge import CellVerdict, Verdict
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What the record of a real run shows of the rungs.
+class StepState(StrEnum):
+    """The state of one rung of a cell.
 
-    `passed` are the rungs that it reached, `fails` the one that it could not, with the `reason`;
-    `day` is when it ran, `part` how many of the cases a partial record holds.
+    `NOT_NEEDED` is the state of *links* where vLLM's extensions are not loaded: the reason is
+    shown and decides nothing.
     """
 
-    verdict: str
+    PASSED = "passed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    NOT_NEEDED = "not needed"
+
+
+CHEAP = RUNGS[:3]
+"""The rungs that checks answer without running anything."""
+
+_RUN = tuple(rung for rung in RUNGS if rung not in ("declared", "links"))
+"""The rungs that a run shows, lowest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvidence:
+    """What the record of a real run shows of the rungs.
+
+    `passed` are the rungs that the run reached, `fails` the one that it could not, with the
+    `reason`; `day` is the day of its start, `part` how many cases a partial record holds.
+    """
+
+    verdict: Verdict
     passed: frozenset[str]
     fails: str | None
     reason: str | None
@@ -60,206 +54,231 @@ class Ran:
     part: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """One rung of a cell: its state, why, and whether a record says so.
+    """One rung of a cell: its state, why, and whether a record shows it.
 
     `cause` and `promised` as in `Answer`.
     """
 
     rung: str
-    state: str
+    state: StepState
     reason: str | None = None
     by_record: bool = False
     cause: str | None = None
     promised: bool = False
 
 
-@dataclass(frozen=True)
-class Climb:
+@dataclass(frozen=True, kw_only=True)
+class Progress:
     """How far a cell gets on a platform.
 
-    `steps` has every rung. `reached` is the highest that passed below the one where it `fails`,
-    `reason` the first line of why. `contradictions` are what the cheap rungs said and a run showed
-    otherwise.
+    `steps` has every rung, lowest first. `reached` is the highest that passed below the one where
+    the cell `fails`, `reason` the first line of why. `contradictions` are the answers of cheap
+    rungs that a run disproved.
     """
 
     cell: Cell
     platform: str
     steps: tuple[Step, ...]
-    verdict: str
+    verdict: Verdict
     reached: str | None
     fails: str | None
     reason: str | None
     off_pin: bool
-    ran: Ran | None = None
+    ran: RunEvidence | None = None
     yanked: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The rungs that nobody asked, up to the one where it fails."""
+        """The rungs without an answer, up to the one where the cell fails."""
         end = len(RUNGS) if self.fails is None else RUNGS.index(self.fails)
-        return tuple(step.rung for step in self.steps[:end] if step.state == UNKNOWN)
+        return tuple(step.rung for step in self.steps[:end] if step.state == StepState.UNKNOWN)
 
     @property
-    def open(self) -> tuple[str, ...]:
-        """Those of the unknown rungs that need no run: they could be asked."""
+    def unanswered(self) -> tuple[str, ...]:
+        """Those of the unknown rungs that a check can answer without a run."""
         return tuple(rung for rung in self.unknown if rung in CHEAP)
 
     @property
-    def asked(self) -> int:
-        """How many of the rungs that need no run were asked."""
-        return sum(step.state != UNKNOWN for step in self.steps[: len(CHEAP)])
+    def answered(self) -> int:
+        """How many of the cheap rungs have an answer."""
+        return sum(step.state != StepState.UNKNOWN for step in self.steps[: len(CHEAP)])
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """The rungs below the one reached that nobody asked."""
-        top = height(self.reached)
-        return tuple(rung for rung in self.unknown if height(rung) < top)
+        """The unknown rungs below the one reached."""
+        top = level(self.reached)
+        return tuple(rung for rung in self.unknown if level(rung) < top)
 
     @property
     def cause(self) -> str | None:
-        """The reason as pairs that fail alike share it."""
+        """The reason in the form that pairs which fail alike share; None where nothing fails."""
         if self.fails is None:
             return None
         return _first_line(self.steps[RUNGS.index(self.fails)].cause) or self.reason
 
     @property
     def without(self) -> str | None:
-        """Which features do not link where the core does, and why; None where none."""
+        """Which features do not link where the core does, and why; None where all do."""
         links = self.steps[RUNGS.index("links")]
-        return links.reason if links.state == PASSED else None
+        return links.reason if links.state == StepState.PASSED else None
 
     @property
-    def limit(self) -> str | None:
-        """The same as pairs that go without them for alike reasons share it."""
+    def without_cause(self) -> str | None:
+        """`without` in the form that pairs which lack features for like reasons share."""
         return self.steps[RUNGS.index("links")].cause if self.without else None
 
     @property
-    def hopeless(self) -> bool:
-        """Whether the cheap rungs alone say that it cannot work, and no run showed otherwise."""
+    def ruled_out(self) -> bool:
+        """Whether the cheap rungs alone say that the cell cannot work, and no run disproved it."""
         return self.fails in CHEAP and not self.steps[RUNGS.index(self.fails)].by_record
 
 
-def height(rung: str | None) -> int:
-    """The place of a rung on the ladder, from 1 up; 0 for none.
+def level(rung: str | None) -> int:
+    """Return the place of a rung on the ladder, from 1 up; 0 for None.
 
-    >>> height(None), height("declared"), height("as expected")
+    >>> level(None), level("declared"), level("as expected")
     (0, 1, 7)
     """
     return 0 if rung is None else RUNGS.index(rung) + 1
 
 
-def ran(record: Record, verdict: CellVerdict) -> Ran:
-    """What a judged record shows of the rungs."""
-    fails = verdict.rung if verdict.verdict in (DRIFT, INCOMPATIBLE) else None
-    if verdict.verdict == UNTESTED:
+def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
+    """Return what a judged record shows of the rungs."""
+    fails = verdict.rung if verdict.verdict in (Verdict.DRIFT, Verdict.INCOMPATIBLE) else None
+    if verdict.verdict == Verdict.UNTESTED:
         passed = _passed_untested(record, verdict)
     elif fails is None:
-        passed = frozenset(_RUN) if verdict.verdict == COMPATIBLE else frozenset()
+        passed = frozenset(_RUN) if verdict.verdict == Verdict.COMPATIBLE else frozenset()
     else:
-        passed = frozenset(rung for rung in _RUN if height(rung) < height(fails))
+        passed = frozenset(rung for rung in _RUN if level(rung) < level(fails))
     held = len(record.cases)
-    part = f"{held} of {held + record.deselected} cases" if record.deselected else None
-    return Ran(verdict.verdict, passed, fails, verdict.reason, record.started[:10], part)
+    return RunEvidence(
+        verdict=verdict.verdict,
+        passed=passed,
+        fails=fails,
+        reason=verdict.reason,
+        day=record.started[:10],
+        part=f"{held} of {held + record.deselected} cases" if record.deselected else None,
+    )
 
 
 def _passed_untested(record: Record, verdict: CellVerdict) -> frozenset[str]:
-    """What a run reached that says nothing of the pair: a full disk after the imports."""
+    """Return the rungs reached by a run that shows nothing of the pair, such as a full disk."""
     if record.error is not None and record.error.kind == "wrong_cell":
         return frozenset()
     tops = [verdict.rung, *(rung.rung for rung in record.rungs if rung.ok)]
-    top = max(map(height, tops), default=0)
-    return frozenset(rung for rung in _RUN if height(rung) <= top)
+    top = max(map(level, tops), default=0)
+    return frozenset(rung for rung in _RUN if level(rung) <= top)
 
 
-def climb(
+def assess(
     cell: Cell,
     platform: str,
     declared: Declared,
+    *,
     resolves: Answer | None = None,
     links: Answer | None = None,
-    seen: Ran | None = None,
-) -> Climb:
-    """Put together what is known of a cell on a platform; None is what nobody asked."""
+    ran: RunEvidence | None = None,
+) -> Progress:
+    """Return the progress of a cell on a platform by these answers; None means no answer."""
     steps = (
         _declared(declared),
-        _resolves(resolves, seen),
-        _links(links, platform, seen),
-        *(_run_step(rung, seen) for rung in RUNGS[3:]),
+        _resolves(resolves, ran),
+        _links(links, platform, ran),
+        *(_run_step(rung, ran) for rung in RUNGS[3:]),
     )
-    top = max((height(rung) for rung in seen.passed), default=0) if seen is not None else 0
-    # What a run got past cannot be what stops it; off-pin, an override installs the torch.
-    fails = next(
-        (
-            step
-            for step in steps
-            if step.state == FAILED
-            and height(step.rung) > top
-            and not (step.rung == "declared" and declared.fits)
-        ),
-        None,
-    )
+    fails = _failing(steps, declared, ran)
     end = len(RUNGS) if fails is None else RUNGS.index(fails.rung)
-    reached = next((step.rung for step in reversed(steps[:end]) if step.state == PASSED), None)
-    if seen is not None and seen.verdict != UNTESTED:
-        verdict = seen.verdict
-    else:
-        verdict = UNTESTED if fails is None else INCOMPATIBLE
-    return Climb(
+    passed = (step.rung for step in reversed(steps[:end]) if step.state == StepState.PASSED)
+    verdict = Verdict.UNTESTED if fails is None else Verdict.INCOMPATIBLE
+    if ran is not None and ran.verdict != Verdict.UNTESTED:
+        verdict = ran.verdict
+    return Progress(
         cell=cell,
         platform=platform,
         steps=steps,
         verdict=verdict,
-        reached=reached,
+        reached=next(passed, None),
         fails=fails.rung if fails else None,
         reason=_first_line(fails.reason) if fails else None,
         off_pin=declared.off_pin,
-        ran=seen,
+        ran=ran,
         yanked=declared.yanked,
-        contradictions=tuple(_contradictions(platform, declared, resolves, links, seen)),
+        contradictions=()
+        if ran is None
+        else tuple(_contradictions(platform, declared, resolves, links, ran)),
     )
 
 
-_NOT_ASKED = {rung: Step(rung, UNKNOWN) for rung in RUNGS}
-_RAN = {rung: Step(rung, PASSED, by_record=True) for rung in RUNGS}
+def _failing(steps: Iterable[Step], declared: Declared, ran: RunEvidence | None) -> Step | None:
+    """Return the lowest step that stops the cell.
+
+    A step that a run got past cannot stop the cell, nor can the pin of an off-pin cell, whose torch
+    an override installs.
+    """
+    top = 0 if ran is None else max(map(level, ran.passed), default=0)
+    for step in steps:
+        if step.state != StepState.FAILED or level(step.rung) <= top:
+            continue
+        if step.rung != "declared" or not declared.fits:
+            return step
+    return None
+
+
+_UNKNOWN_STEPS = {rung: Step(rung=rung, state=StepState.UNKNOWN) for rung in RUNGS}
+_RUN_STEPS = {rung: Step(rung=rung, state=StepState.PASSED, by_record=True) for rung in RUNGS}
 
 
 def _declared(declared: Declared) -> Step:
-    return Step("declared", PASSED if declared.ok else FAILED, declared.reason)
+    state = StepState.PASSED if declared.ok else StepState.FAILED
+    return Step(rung="declared", state=state, reason=declared.reason)
 
 
-def _resolves(answer: Answer | None, seen: Ran | None) -> Step:
-    if seen is not None and ("resolves" in seen.passed or seen.fails == "resolves"):
-        return _run_step("resolves", seen)
-    return _NOT_ASKED["resolves"] if answer is None else _answered("resolves", answer)
+def _resolves(answer: Answer | None, ran: RunEvidence | None) -> Step:
+    if ran is not None and ("resolves" in ran.passed or ran.fails == "resolves"):
+        return _run_step("resolves", ran)
+    return _UNKNOWN_STEPS["resolves"] if answer is None else _answered("resolves", answer)
 
 
-def _links(answer: Answer | None, platform: str, seen: Ran | None) -> Step:
+def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Step:
     if platform == "cpu":
-        return Step("links", NOT_NEEDED, answer.reason if answer else None)
-    if seen is not None and "imports" in seen.passed:
-        # What a feature goes without is worth telling still.
-        told = answer if answer is not None and answer.ok else Answer(True)
-        return Step("links", PASSED, told.reason, True, told.cause)
-    return _NOT_ASKED["links"] if answer is None else _answered("links", answer)
+        reason = answer.reason if answer else None
+        return Step(rung="links", state=StepState.NOT_NEEDED, reason=reason)
+    if ran is not None and "imports" in ran.passed:
+        # The features that do not link stay worth showing.
+        kept = answer if answer is not None and answer.ok else Answer(True)
+        return Step(
+            rung="links",
+            state=StepState.PASSED,
+            reason=kept.reason,
+            by_record=True,
+            cause=kept.cause,
+        )
+    return _UNKNOWN_STEPS["links"] if answer is None else _answered("links", answer)
 
 
 def _answered(rung: str, answer: Answer) -> Step:
     reason = answer.reason
     if not answer.ok and answer.by:
         reason = f"{reason or 'no reason given'} ({answer.by})"
-    state = PASSED if answer.ok else FAILED
-    return Step(rung, state, reason, cause=answer.cause, promised=answer.promised)
+    return Step(
+        rung=rung,
+        state=StepState.PASSED if answer.ok else StepState.FAILED,
+        reason=reason,
+        cause=answer.cause,
+        promised=answer.promised,
+    )
 
 
-def _run_step(rung: str, seen: Ran | None) -> Step:
-    if seen is not None and rung in seen.passed:
-        return _RAN[rung]
-    if seen is not None and rung == seen.fails:
-        return Step(rung, FAILED, seen.reason, by_record=True)
-    return _NOT_ASKED[rung]
+def _run_step(rung: str, ran: RunEvidence | None) -> Step:
+    if ran is not None and rung in ran.passed:
+        return _RUN_STEPS[rung]
+    if ran is not None and rung == ran.fails:
+        return Step(rung=rung, state=StepState.FAILED, reason=ran.reason, by_record=True)
+    return _UNKNOWN_STEPS[rung]
 
 
 def _contradictions(
@@ -267,24 +286,22 @@ def _contradictions(
     declared: Declared,
     resolves: Answer | None,
     links: Answer | None,
-    seen: Ran | None,
+    ran: RunEvidence,
 ) -> Iterable[str]:
-    """Where a run showed something else than a cheap rung says."""
-    if seen is None:
-        return
-    if seen.passed and not declared.fits:
-        yield f"is not for this Python ({declared.reason}), but ran on {seen.day}"
-    if resolves is not None and not resolves.ok and "resolves" in seen.passed:
-        yield f"does not resolve ({_why(resolves)}), but was installed on {seen.day}"
-    if resolves is not None and resolves.ok and seen.fails == "resolves":
+    """Yield a line for each cheap rung whose answer the run disproved."""
+    if ran.passed and not declared.fits:
+        yield f"is not for this Python ({declared.reason}), but ran on {ran.day}"
+    if resolves is not None and not resolves.ok and "resolves" in ran.passed:
+        yield f"does not resolve ({_why(resolves)}), but was installed on {ran.day}"
+    if resolves is not None and resolves.ok and ran.fails == "resolves":
         by = f" ({resolves.by})" if resolves.by else ""
-        yield f"resolves{by}, but was not installed on {seen.day}: {_first_line(seen.reason)}"
+        yield f"resolves{by}, but was not installed on {ran.day}: {_first_line(ran.reason)}"
     if platform == "cpu" or links is None:
         return
-    if not links.ok and "imports" in seen.passed:
-        yield f"does not link ({_why(links)}), but was imported on {seen.day}"
-    if links.ok and seen.fails == "imports" and "undefined symbol" in (seen.reason or ""):
-        yield f"links, but was not imported on {seen.day}: {_first_line(seen.reason)}"
+    if not links.ok and "imports" in ran.passed:
+        yield f"does not link ({_why(links)}), but was imported on {ran.day}"
+    if links.ok and ran.fails == "imports" and "undefined symbol" in (ran.reason or ""):
+        yield f"links, but was not imported on {ran.day}: {_first_line(ran.reason)}"
 
 
 def _why(answer: Answer) -> str:

@@ -20,7 +20,7 @@ from matrix.record.model import PLATFORMS, Record
 from matrix.record.startup_tests import StartupTests
 from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.judge import BROKEN_PAIR
-from matrix.verdict.ladder import Climb
+from matrix.verdict.ladder import Progress
 
 __all__ = ["PlanError", "Planned", "Wanted", "parse_release", "plan"]
 
@@ -62,7 +62,7 @@ class Planned:
     runs: bool
     stale: bool
     why: str
-    climb: Climb
+    progress: Progress
     seconds: float | None = None
     seconds_of: str | None = None
     tests_changed: tuple[int, ...] = ()
@@ -90,7 +90,7 @@ def plan(
     planned = []
     for platform in (each for each in PLATFORMS if each in wanted.platforms):
         for cell, reason in whys.items():
-            found = grid.climb(cell, platform)
+            found = grid.progress(cell, platform)
             if found is None or (found.off_pin and not wanted.off_pin and reason is None):
                 continue
             record = last.get((names[cell], platform))
@@ -99,7 +99,7 @@ def plan(
                 continue
             why = stale if stale is not None else f"ran on {_day(record)}, not stale"
             why = why if reason is None else f"{reason}; {why}"
-            if found.hopeless:
+            if found.ruled_out:
                 why = found.reason or ""
             # Its own run first, then that of the newest Python.
             same = (cell, *reversed(pairs[cell.torch, cell.vllm]))
@@ -108,7 +108,7 @@ def plan(
                 Planned(
                     cell,
                     platform,
-                    not found.hopeless,
+                    not found.ruled_out,
                     stale is not None,
                     why,
                     found,

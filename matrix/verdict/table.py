@@ -15,12 +15,11 @@ from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
 from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import (
-    DRIFT,
-    INCOMPATIBLE,
     VERDICTS,
     CaseVerdict,
     CellVerdict,
     Remembered,
+    Verdict,
     judge,
     worst,
 )
@@ -164,7 +163,7 @@ def _replaces(newer: Entry, older: Entry) -> bool:
 
 def _red(entry: Entry) -> bool:
     """Whether the record shows a fault of the pair, which no more cases could take back."""
-    return entry.verdict.verdict in (INCOMPATIBLE, DRIFT)
+    return entry.verdict.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
 
 
 def _order(entry: Entry) -> tuple[int, Version, Version, Version]:

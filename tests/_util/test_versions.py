@@ -19,7 +19,7 @@ from matrix._util.versions import (
     specifier_text,
 )
 from matrix.record.model import Case, Record
-from matrix.verdict.judge import UNTESTED, judge
+from matrix.verdict.judge import Verdict, judge
 from rules import ANY_CASE
 
 _releases = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(
@@ -66,7 +66,7 @@ def test_a_record_of_a_version_that_nobody_can_read_is_judged() -> None:
     case = Case("a", "failed", reason="KeyError")
     record = Record("py311-torch210-vllm019", "cpu", True, told, cases=(case,))
     assert judge(record, ANY_CASE).cases[0].expected == {}
-    assert judge(Record(record.cell, "cpu", True, told), ANY_CASE).verdict == UNTESTED
+    assert judge(Record(record.cell, "cpu", True, told), ANY_CASE).verdict == Verdict.UNTESTED
 
 
 def test_the_examples_hold() -> None:

@@ -30,7 +30,7 @@ from matrix.qualify.static_checks import (
     why_not_asked,
 )
 from matrix.record.model import RunError
-from matrix.verdict.ladder import Climb, climb
+from matrix.verdict.ladder import Progress, assess
 
 PIN = Declared(True, False, True)
 OFF = Declared(False, True, True, "vLLM 0.20.2 pins torch 2.11.0")
@@ -50,8 +50,8 @@ def at(
     resolves: Answer | None = None,
     links: Answer | None = None,
     torch: str = "2.12.1",
-) -> Climb:
-    return climb(Cell("3.11", torch, "0.20.2"), "cuda", declared, resolves, links)
+) -> Progress:
+    return assess(Cell("3.11", torch, "0.20.2"), "cuda", declared, resolves=resolves, links=links)
 
 
 _CLIMBS = st.builds(
@@ -88,12 +88,14 @@ _CLIMBS = st.builds(
         (at(OFF, YES, YES), at(PIN, YES, NO), LOST),
     ],
 )
-def test_how_the_candidate_stands(baseline: Climb, candidate: Climb, kind: str | None) -> None:
+def test_how_the_candidate_stands(
+    baseline: Progress, candidate: Progress, kind: str | None
+) -> None:
     assert change(baseline, candidate) == kind
 
 
 @given(_CLIMBS, _CLIMBS)
-def test_only_a_candidate_that_fails_has_lost(baseline: Climb, candidate: Climb) -> None:
+def test_only_a_candidate_that_fails_has_lost(baseline: Progress, candidate: Progress) -> None:
     kind = change(baseline, candidate)
     fails = failing(baseline) is not None, failing(candidate) is not None
     if fails == (False, True):
@@ -105,7 +107,7 @@ def test_only_a_candidate_that_fails_has_lost(baseline: Climb, candidate: Climb)
 
 
 @given(_CLIMBS)
-def test_the_step_that_fails_is_the_one_of_the_climb(one: Climb) -> None:
+def test_the_step_that_fails_is_the_one_of_the_climb(one: Progress) -> None:
     step = failing(one)
     assert (None if step is None else step.rung) == one.fails
 

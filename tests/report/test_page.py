@@ -21,7 +21,7 @@ from matrix.report.page import data as page_data
 from matrix.report.page import page
 from matrix.verdict.grid import environments
 from matrix.verdict.judge import VERDICTS
-from matrix.verdict.ladder import climb as climbed
+from matrix.verdict.ladder import assess
 from matrix.verdict.table import tabulate
 from pages import RELEASES, make, whole_report
 from rules import MOE
@@ -185,10 +185,10 @@ def test_the_page_opens_on_the_first_platform_on_which_something_ran(
 def test_a_mark_says_where_a_rung_below_was_not_asked() -> None:
     cell = Cell("3.12", "2.9.0", "0.14.1")
     declared = Declarations(RELEASES).of(cell)
-    asked = climbed(cell, "cuda", declared, Answer(True), Answer(True))
+    asked = assess(cell, "cuda", declared, resolves=Answer(True), links=Answer(True))
     assert page.mark(asked) == "·L"
-    assert page.mark(climbed(cell, "cuda", declared, None, Answer(True))) == "·L?"
-    assert page.mark(climbed(cell, "cuda", declared, None, Answer(False, "no"))) == "×L"  # noqa: RUF001
+    assert page.mark(assess(cell, "cuda", declared, links=Answer(True))) == "·L?"
+    assert page.mark(assess(cell, "cuda", declared, links=Answer(False, "no"))) == "×L"  # noqa: RUF001
 
 
 def test_every_climb_of_every_square_is_in_the_data() -> None:
@@ -201,11 +201,11 @@ def test_every_climb_of_every_square_is_in_the_data() -> None:
             for torch in grid.columns:
                 square = grid.squares[platform, torch.version, vllm.version]
                 shown, *climbs = decoded(data["squares"][next(places)])
-                assert square.climbs[shown] == square.shown
+                assert square.cells[shown] == square.shown
                 assert [data["climbs"][each][0] for each in climbs] == [
-                    VERDICTS.index(each.verdict) for each in square.climbs
+                    VERDICTS.index(each.verdict) for each in square.cells
                 ]
-                for at, climb in zip(climbs, square.climbs, strict=True):
+                for at, climb in zip(climbs, square.cells, strict=True):
                     states = [data["steps"][each] for each in decoded(data["climbs"][at][4])]
                     assert [data["states"][state] for state, _, _ in states] == [
                         step.state for step in climb.steps

@@ -176,11 +176,11 @@ def test_the_grid_is_the_table_s(opened: Any, report: Report, platform: str, pyt
     for vllm in grid.rows:
         for torch in grid.columns:
             square = grid.squares[platform, torch.version, vllm.version]
-            climb = square.shown
+            progress = square.shown
             if python:
-                climb = next(each for each in square.climbs if each.cell.python == python)
-            marks.append(html_page.mark(climb))
-            styles.append((climb.verdict, climb.ran is not None, not climb.off_pin))
+                progress = next(each for each in square.cells if each.cell.python == python)
+            marks.append(html_page.mark(progress))
+            styles.append((progress.verdict, progress.ran is not None, not progress.off_pin))
     assert page.locator("#grid tbody button").all_text_contents() == marks
     seen = page.eval_on_selector_all("#grid tbody button", "all => all.map(b => b.className)")
     verdicts = ["incompatible", "drift", "untested", "compatible"]

@@ -21,7 +21,7 @@ from matrix.store.summary import (
     summarise,
     times,
 )
-from matrix.verdict.judge import INCOMPATIBLE, judge
+from matrix.verdict.judge import Verdict, judge
 from matrix.verdict.table import tabulate
 from rules import ANY_CASE
 
@@ -49,7 +49,9 @@ def test_what_settles_takes_the_place_of_any_older_one(newer: Record) -> None:
 def test_no_expectation_takes_back_what_settles_by_failing(record: Record) -> None:
     bare = judge(record, parse_expectations("", "none.toml")).verdict
     for rules in (ANY_CASE, load_expectations()):
-        assert (judge(record, rules).verdict == INCOMPATIBLE) == (bare == INCOMPATIBLE)
+        assert (judge(record, rules).verdict == Verdict.INCOMPATIBLE) == (
+            bare == Verdict.INCOMPATIBLE
+        )
 
 
 @given(some_records, some_records)

@@ -21,8 +21,8 @@ from matrix.report import grid as report
 from matrix.report import markdown, table_json
 from matrix.report.model import Report
 from matrix.verdict.grid import Grid, environments, ran_cell, runs, survey
-from matrix.verdict.judge import COMPATIBLE, INCOMPATIBLE, UNTESTED, CellVerdict
-from matrix.verdict.ladder import Ran
+from matrix.verdict.judge import CellVerdict, Verdict
+from matrix.verdict.ladder import RunEvidence
 from matrix.verdict.table import Table
 
 SCHEMA = json.loads(
@@ -71,19 +71,25 @@ def resolves(cell: Cell, platform: str) -> Answer | None:
     return Answer(cell.python != "3.12", "no certifi", "asked on 2026-11-23")
 
 
-def ran(verdict: str, fails: str | None = None, reason: str | None = None) -> Ran:
+def ran(verdict: Verdict, fails: str | None = None, reason: str | None = None) -> RunEvidence:
     top = RUNGS.index(fails) if fails else len(RUNGS)
     passed = frozenset(set(RUNGS[:top]) - {"declared", "links"})
-    return Ran(verdict, passed, fails, reason, "2026-11-22")
+    return RunEvidence(verdict=verdict, passed=passed, fails=fails, reason=reason, day="2026-11-22")
 
 
 SEEN = {
-    (Cell("3.11", "2.10.0", "0.19.1"), "cuda"): ran(COMPATIBLE),
-    (Cell("3.10", "2.10.0", "0.19.1"), "cuda"): ran(INCOMPATIBLE, "starts cold", "KeyError: x | y"),
-    (Cell("3.11", "2.11.0", "0.19.1"), "cpu"): ran(COMPATIBLE),
-    (Cell("3.11", "2.9.1", "0.19.1"), "cuda"): ran(COMPATIBLE),
-    (Cell("3.11", "2.9.0", "0.14.0"), "cpu"): Ran(
-        UNTESTED, frozenset({"resolves", "imports"}), None, "no space left", "2026-11-22"
+    (Cell("3.11", "2.10.0", "0.19.1"), "cuda"): ran(Verdict.COMPATIBLE),
+    (Cell("3.10", "2.10.0", "0.19.1"), "cuda"): ran(
+        Verdict.INCOMPATIBLE, "starts cold", "KeyError: x | y"
+    ),
+    (Cell("3.11", "2.11.0", "0.19.1"), "cpu"): ran(Verdict.COMPATIBLE),
+    (Cell("3.11", "2.9.1", "0.19.1"), "cuda"): ran(Verdict.COMPATIBLE),
+    (Cell("3.11", "2.9.0", "0.14.0"), "cpu"): RunEvidence(
+        verdict=Verdict.UNTESTED,
+        passed=frozenset({"resolves", "imports"}),
+        fails=None,
+        reason="no space left",
+        day="2026-11-22",
     ),
 }
 GRID = survey(RELEASES, resolves=resolves, links=links, seen=SEEN)
@@ -96,7 +102,7 @@ def standing(torch: str, vllm: str, platform: str = "cuda") -> tuple[str | None,
 
 def test_every_pair_of_every_release_has_a_square_with_every_python() -> None:
     assert len(GRID.squares) == 2 * 6 * 6
-    assert {len(square.climbs) for square in GRID.squares.values()} == {3}
+    assert {len(square.cells) for square in GRID.squares.values()} == {3}
     assert sum(GRID.counts("cuda").values()) == 36
     assert sum(GRID.cell_counts("cpu").values()) == 108
 
@@ -131,7 +137,7 @@ def test_a_person_sees_the_newest_patch_what_is_pinned_and_what_ran() -> None:
     assert [each.version for each in GRID.rows] == ["0.14.0", "0.14.1", "0.19.1", "0.20.0"]
     columns = ["2.9.0", "2.9.1", "2.10.0", "2.11.0", "2.12.0"]
     assert [each.version for each in GRID.columns] == columns
-    older = {(Cell("3.11", "2.12.1", "0.19.0"), "cpu"): ran(COMPATIBLE)}
+    older = {(Cell("3.11", "2.12.1", "0.19.0"), "cpu"): ran(Verdict.COMPATIBLE)}
     seen = survey(RELEASES, seen=older)
     assert [each.version for each in seen.rows][2:4] == ["0.19.0", "0.19.1"]
     assert [each.version for each in seen.columns][-2:] == ["2.12.0", "2.12.1"]
@@ -179,7 +185,7 @@ def record(cell: str, **provenance: object) -> Record:
 
 
 def test_a_record_counts_for_the_versions_that_ran() -> None:
-    verdict = CellVerdict(COMPATIBLE, "as expected", None, ())
+    verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung="as expected")
     judged = [
         (record("py311-torch29-vllm014", torch="2.9.0+cu128", vllm="0.14.0"), verdict),
         (record("py310-torch29-vllm014", torch=None, vllm=None), verdict),
@@ -291,7 +297,7 @@ def test_the_json_has_every_release_and_obeys_its_schema() -> None:
 def test_without_a_grid_the_table_is_as_it_was() -> None:
     Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(Report(table=Table(())))))
     assert "Every torch" not in markdown.render(Report(table=Table(())))
-    assert report.section(Grid((), (), (), {})) == ""
+    assert report.section(Grid(torch=(), vllm=(), pythons=(), squares={})) == ""
 
 
 @settings(deadline=None, max_examples=20)

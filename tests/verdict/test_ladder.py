@@ -12,8 +12,8 @@ from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, RUNGS, Record, RunError, Rung
 from matrix.verdict import ladder
-from matrix.verdict.judge import COMPATIBLE, DRIFT, INCOMPATIBLE, UNTESTED, CellVerdict
-from matrix.verdict.ladder import FAILED, PASSED, UNKNOWN, Climb, Ran, climb, height, ran
+from matrix.verdict.judge import CellVerdict, Verdict
+from matrix.verdict.ladder import Progress, RunEvidence, StepState, assess, evidence_of, level
 
 CELL = Cell("3.12", "2.12.1", "0.20.2")
 PINNED = Declared(True, False, True)
@@ -23,81 +23,84 @@ NO = Answer(False, "`_C.abi3.so` needs c10::f()\nand more")
 YES = Answer(True)
 
 
-def record(verdict: CellVerdict, **more: object) -> Ran:
+def ran(
+    verdict: Verdict, rung: str | None, reason: str | None = None, **more: object
+) -> RunEvidence:
     provenance = {"started": "2026-11-22T18:00:00Z"}
     made = Record("py312-torch212-vllm020", "cuda", True, provenance)
-    return ran(replace(made, **more), verdict)  # type: ignore[arg-type]
+    record = replace(made, **more)  # type: ignore[arg-type]
+    return evidence_of(record, CellVerdict(verdict=verdict, rung=rung, reason=reason))
 
 
-STARTED = record(CellVerdict(COMPATIBLE, "as expected", None, ()))
-DRIFTED = record(CellVerdict(DRIFT, "as expected", "cold x is 1, expected 2", ()))
-BROKEN = record(CellVerdict(INCOMPATIBLE, "imports", "undefined symbol: f", ()))
-NOT_INSTALLED = record(CellVerdict(INCOMPATIBLE, "resolves", "no certifi", ()))
-NO_RULES = record(CellVerdict(UNTESTED, "starts warm", "no expectation", ()))
-SPOILT = record(CellVerdict(UNTESTED, None, "no space left", ()), error=RunError("no_space", "x"))
+STARTED = ran(Verdict.COMPATIBLE, "as expected")
+DRIFTED = ran(Verdict.DRIFT, "as expected", "cold x is 1, expected 2")
+BROKEN = ran(Verdict.INCOMPATIBLE, "imports", "undefined symbol: f")
+NOT_INSTALLED = ran(Verdict.INCOMPATIBLE, "resolves", "no certifi")
+NO_RULES = ran(Verdict.UNTESTED, "starts warm", "no expectation")
+SPOILT = ran(Verdict.UNTESTED, None, "no space left", error=RunError("no_space", "x"))
 
 
 @pytest.mark.parametrize(
     ("declared", "resolves", "links", "seen", "reached", "fails", "verdict"),
     [
-        (PINNED, None, None, None, "declared", None, UNTESTED),
-        (PINNED, YES, None, None, "resolves", None, UNTESTED),
-        (PINNED, None, YES, None, "links", None, UNTESTED),
-        (OFF_PIN, None, None, None, None, None, UNTESTED),
-        (OFF_PIN, YES, YES, None, "links", None, UNTESTED),
-        (OFF_PIN, YES, NO, None, "resolves", "links", INCOMPATIBLE),
-        (PINNED, NO, YES, None, "declared", "resolves", INCOMPATIBLE),
-        (UNFIT, YES, YES, None, None, "declared", INCOMPATIBLE),
-        (PINNED, YES, YES, STARTED, "as expected", None, COMPATIBLE),
-        (PINNED, None, None, DRIFTED, "starts warm", "as expected", DRIFT),
-        (PINNED, None, YES, BROKEN, "links", "imports", INCOMPATIBLE),
-        (PINNED, None, None, BROKEN, "resolves", "imports", INCOMPATIBLE),
-        (PINNED, YES, YES, NOT_INSTALLED, "declared", "resolves", INCOMPATIBLE),
-        (PINNED, None, None, NO_RULES, "starts warm", None, UNTESTED),
+        (PINNED, None, None, None, "declared", None, Verdict.UNTESTED),
+        (PINNED, YES, None, None, "resolves", None, Verdict.UNTESTED),
+        (PINNED, None, YES, None, "links", None, Verdict.UNTESTED),
+        (OFF_PIN, None, None, None, None, None, Verdict.UNTESTED),
+        (OFF_PIN, YES, YES, None, "links", None, Verdict.UNTESTED),
+        (OFF_PIN, YES, NO, None, "resolves", "links", Verdict.INCOMPATIBLE),
+        (PINNED, NO, YES, None, "declared", "resolves", Verdict.INCOMPATIBLE),
+        (UNFIT, YES, YES, None, None, "declared", Verdict.INCOMPATIBLE),
+        (PINNED, YES, YES, STARTED, "as expected", None, Verdict.COMPATIBLE),
+        (PINNED, None, None, DRIFTED, "starts warm", "as expected", Verdict.DRIFT),
+        (PINNED, None, YES, BROKEN, "links", "imports", Verdict.INCOMPATIBLE),
+        (PINNED, None, None, BROKEN, "resolves", "imports", Verdict.INCOMPATIBLE),
+        (PINNED, YES, YES, NOT_INSTALLED, "declared", "resolves", Verdict.INCOMPATIBLE),
+        (PINNED, None, None, NO_RULES, "starts warm", None, Verdict.UNTESTED),
         # A run that was cut short before it showed anything leaves the cheap rungs to speak.
-        (OFF_PIN, YES, NO, SPOILT, "resolves", "links", INCOMPATIBLE),
+        (OFF_PIN, YES, NO, SPOILT, "resolves", "links", Verdict.INCOMPATIBLE),
         # A record beats them.
-        (OFF_PIN, NO, NO, STARTED, "as expected", None, COMPATIBLE),
-        (UNFIT, None, None, STARTED, "as expected", None, COMPATIBLE),
-        (OFF_PIN, NO, NO, NO_RULES, "starts warm", None, UNTESTED),
+        (OFF_PIN, NO, NO, STARTED, "as expected", None, Verdict.COMPATIBLE),
+        (UNFIT, None, None, STARTED, "as expected", None, Verdict.COMPATIBLE),
+        (OFF_PIN, NO, NO, NO_RULES, "starts warm", None, Verdict.UNTESTED),
     ],
 )
-def test_a_cell_climbs_as_far_as_the_evidence_goes(
+def test_a_cell_gets_as_far_as_the_evidence_goes(
     declared: Declared,
     resolves: Answer | None,
     links: Answer | None,
-    seen: Ran | None,
+    seen: RunEvidence | None,
     reached: str | None,
     fails: str | None,
     verdict: str,
 ) -> None:
-    found = climb(CELL, "cuda", declared, resolves, links, seen)
+    found = assess(CELL, "cuda", declared, resolves=resolves, links=links, ran=seen)
     assert (found.reached, found.fails, found.verdict) == (reached, fails, verdict)
     assert (found.reason is None) == (fails is None)
     assert found.off_pin == declared.off_pin
 
 
 def test_why_is_one_line() -> None:
-    assert climb(CELL, "cuda", OFF_PIN, None, NO).reason == "`_C.abi3.so` needs c10::f()"
-    dated = climb(CELL, "cuda", PINNED, Answer(False, "no certifi", "uv on 2026-11-23"))
+    assert assess(CELL, "cuda", OFF_PIN, links=NO).reason == "`_C.abi3.so` needs c10::f()"
+    dated = assess(CELL, "cuda", PINNED, resolves=Answer(False, "no certifi", "uv on 2026-11-23"))
     assert dated.reason == "no certifi (uv on 2026-11-23)"
 
 
 def test_on_the_cpu_the_extensions_are_not_needed() -> None:
-    found = climb(CELL, "cpu", OFF_PIN, YES, NO)
-    assert (found.reached, found.fails, found.verdict) == ("resolves", None, UNTESTED)
-    assert found.steps[2].state == ladder.NOT_NEEDED
+    found = assess(CELL, "cpu", OFF_PIN, resolves=YES, links=NO)
+    assert (found.reached, found.fails, found.verdict) == ("resolves", None, Verdict.UNTESTED)
+    assert found.steps[2].state == StepState.NOT_NEEDED
     assert "c10::f()" in str(found.steps[2].reason)
-    assert climb(CELL, "cpu", PINNED, YES, YES).reached == "resolves"
-    assert climb(CELL, "cpu", OFF_PIN, None, NO, STARTED).contradictions == ()
+    assert assess(CELL, "cpu", PINNED, resolves=YES, links=YES).reached == "resolves"
+    assert assess(CELL, "cpu", OFF_PIN, links=NO, ran=STARTED).contradictions == ()
 
 
-def test_what_nobody_asked_is_told() -> None:
-    found = climb(CELL, "cuda", OFF_PIN, None, YES)
+def test_what_has_no_answer_is_listed() -> None:
+    found = assess(CELL, "cuda", OFF_PIN, links=YES)
     assert found.skipped == ("resolves",)
     assert found.unknown == ("resolves", *RUNGS[3:])
-    assert climb(CELL, "cuda", OFF_PIN, None, NO).unknown == ("resolves",)
-    assert climb(CELL, "cuda", PINNED, YES, YES).skipped == ()
+    assert assess(CELL, "cuda", OFF_PIN, links=NO).unknown == ("resolves",)
+    assert assess(CELL, "cuda", PINNED, resolves=YES, links=YES).skipped == ()
 
 
 @pytest.mark.parametrize(
@@ -111,40 +114,42 @@ def test_what_nobody_asked_is_told() -> None:
     ],
 )
 def test_contradictions_are_shown(
-    declared: Declared, resolves: Answer | None, links: Answer | None, seen: Ran, said: str
+    declared: Declared, resolves: Answer | None, links: Answer | None, seen: RunEvidence, said: str
 ) -> None:
-    [contradiction] = climb(CELL, "cuda", declared, resolves, links, seen).contradictions
+    [contradiction] = assess(
+        CELL, "cuda", declared, resolves=resolves, links=links, ran=seen
+    ).contradictions
     assert contradiction.startswith(said)
 
 
-def test_only_what_no_run_gainsays_is_hopeless() -> None:
-    assert climb(CELL, "cuda", OFF_PIN, YES, NO).hopeless
-    assert climb(CELL, "cuda", UNFIT).hopeless
-    assert climb(CELL, "cuda", OFF_PIN, NO, None, SPOILT).hopeless
-    assert not climb(CELL, "cuda", OFF_PIN, NO, NO, STARTED).hopeless
-    assert not climb(CELL, "cuda", OFF_PIN, None, None, NOT_INSTALLED).hopeless
-    assert not climb(CELL, "cuda", OFF_PIN).hopeless
+def test_only_what_no_run_disproves_is_ruled_out() -> None:
+    assert assess(CELL, "cuda", OFF_PIN, resolves=YES, links=NO).ruled_out
+    assert assess(CELL, "cuda", UNFIT).ruled_out
+    assert assess(CELL, "cuda", OFF_PIN, resolves=NO, ran=SPOILT).ruled_out
+    assert not assess(CELL, "cuda", OFF_PIN, resolves=NO, links=NO, ran=STARTED).ruled_out
+    assert not assess(CELL, "cuda", OFF_PIN, ran=NOT_INSTALLED).ruled_out
+    assert not assess(CELL, "cuda", OFF_PIN).ruled_out
 
 
 def test_a_run_of_another_cell_shows_nothing_of_this_one() -> None:
-    wrong = record(
-        CellVerdict(UNTESTED, None, "wrong torch", ()),
+    wrong = ran(
+        Verdict.UNTESTED,
+        None,
+        "wrong torch",
         error=RunError("wrong_cell", "wrong torch"),
         rungs=(Rung("imports", True),),
     )
     assert wrong.passed == frozenset()
-    spoilt = record(CellVerdict(UNTESTED, None, "x", ()), rungs=(Rung("imports", True),))
+    spoilt = ran(Verdict.UNTESTED, None, "x", rungs=(Rung("imports", True),))
     assert spoilt.passed == {"resolves", "imports"}
-    assert record(CellVerdict(COMPATIBLE, "as expected", None, ()), deselected=8).part == (
-        "0 of 8 cases"
-    )
+    assert ran(Verdict.COMPATIBLE, "as expected", deselected=8).part == ("0 of 8 cases")
 
 
 DECLARED = [PINNED, OFF_PIN, UNFIT]
 CHEAP = [YES, None, NO]
 """What a cheap rung can say, ever worse."""
 RUNS = [
-    record(CellVerdict(INCOMPATIBLE, fails, "why", ()))
+    ran(Verdict.INCOMPATIBLE, fails, "why")
     for fails in ("starts warm", "starts cold", "imports", "resolves")
 ]
 SEEN = [STARTED, DRIFTED, *RUNS]
@@ -158,15 +163,15 @@ def evidence(draw: st.DrawFn) -> tuple[int, int, int, int | None]:
     return draw(at), draw(at), draw(at), seen
 
 
-def climbed(platform: str, at: tuple[int, int, int, int | None]) -> Climb:
+def progress(platform: str, at: tuple[int, int, int, int | None]) -> Progress:
     declared, resolves, links, seen = at
-    return climb(
+    return assess(
         CELL,
         platform,
         DECLARED[declared],
-        CHEAP[resolves],
-        CHEAP[links],
-        None if seen is None else SEEN[seen],
+        resolves=CHEAP[resolves],
+        links=CHEAP[links],
+        ran=None if seen is None else SEEN[seen],
     )
 
 
@@ -176,35 +181,35 @@ def test_worse_evidence_never_takes_a_cell_higher(
 ) -> None:
     seen = None if at[3] is None else min(at[3] + worse[3], len(SEEN) - 1)
     lower = min(at[0] + worse[0], 2), min(at[1] + worse[1], 2), min(at[2] + worse[2], 2), seen
-    assert height(climbed(platform, lower).reached) <= height(climbed(platform, at).reached)
+    assert level(progress(platform, lower).reached) <= level(progress(platform, at).reached)
 
 
 @given(st.sampled_from(PLATFORMS), evidence())
 def test_what_is_unknown_never_counts_as_passed(
     platform: str, at: tuple[int, int, int, int | None]
 ) -> None:
-    found = climbed(platform, at)
+    found = progress(platform, at)
     states = {step.rung: step.state for step in found.steps}
     assert tuple(states) == RUNGS
-    assert found.reached is None or states[found.reached] == PASSED
-    assert found.fails is None or states[found.fails] == FAILED
-    assert height(found.reached) < height(found.fails or "as expected") + (found.fails is None)
-    assert all(states[rung] == UNKNOWN for rung in found.unknown)
+    assert found.reached is None or states[found.reached] == StepState.PASSED
+    assert found.fails is None or states[found.fails] == StepState.FAILED
+    assert level(found.reached) < level(found.fails or "as expected") + (found.fails is None)
+    assert all(states[rung] == StepState.UNKNOWN for rung in found.unknown)
     assert set(found.skipped) <= set(found.unknown)
     # Without an answer and without a run, only the metadata can have passed.
-    bare = climbed(platform, (at[0], 1, 1, None))
+    bare = progress(platform, (at[0], 1, 1, None))
     assert bare.reached in (None, "declared")
-    assert bare.verdict in (UNTESTED, INCOMPATIBLE)
+    assert bare.verdict in (Verdict.UNTESTED, Verdict.INCOMPATIBLE)
 
 
 @given(st.sampled_from(PLATFORMS), evidence())
 def test_the_verdict_is_the_runs_where_it_has_one(
     platform: str, at: tuple[int, int, int, int | None]
 ) -> None:
-    found = climbed(platform, at)
+    found = progress(platform, at)
     if at[3] is not None:
         assert found.verdict == SEEN[at[3]].verdict
-    assert (found.verdict in (INCOMPATIBLE, DRIFT)) == (found.fails is not None)
+    assert (found.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)) == (found.fails is not None)
 
 
 def test_doctests() -> None:

@@ -21,7 +21,7 @@ from matrix.record.startup_tests import parse_startup_tests
 from matrix.report import plan as report
 from matrix.verdict import plan as module
 from matrix.verdict.grid import runs, survey
-from matrix.verdict.judge import COMPATIBLE, INCOMPATIBLE, CellVerdict
+from matrix.verdict.judge import CellVerdict, Verdict
 from matrix.verdict.plan import PlanError, Planned, Wanted, parse_release, plan
 
 
@@ -94,7 +94,7 @@ def links(cell: Cell) -> Answer:
 
 
 def planned(wanted: Wanted, *records: Record) -> tuple[Planned, ...]:
-    verdict = CellVerdict(COMPATIBLE, "as expected", None, ())
+    verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung="as expected")
     seen = runs([(each, verdict) for each in records], RELEASES)
     grid = survey(RELEASES, links=links, seen=seen)
     return plan(grid, RELEASES, records, TESTS, wanted)
@@ -378,7 +378,7 @@ def test_a_plan_as_json_has_what_cannot_run_too() -> None:
 
 def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
     broken = record(error=RunError("imports", "undefined symbol"))
-    verdict = CellVerdict(INCOMPATIBLE, "imports", "undefined symbol", ())
+    verdict = CellVerdict(verdict=Verdict.INCOMPATIBLE, rung="imports", reason="undefined symbol")
     grid = survey(RELEASES, links=links, seen=runs([(broken, verdict)], RELEASES))
     found = plan(grid, RELEASES, [broken], TESTS, Wanted(SpecifierSet("==2.10.*")))
     assert all(each.runs for each in found)

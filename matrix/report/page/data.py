@@ -21,8 +21,8 @@ from matrix.report.timings import import_seconds
 from matrix.rules.expectations import Expected
 from matrix.rules.notes import Note
 from matrix.verdict.grid import Grid, Square, ran_cell
-from matrix.verdict.judge import NOT_APPLICABLE, VERDICTS, CaseVerdict
-from matrix.verdict.ladder import FAILED, NOT_NEEDED, PASSED, UNKNOWN, Climb, Step
+from matrix.verdict.judge import VERDICTS, CaseVerdict, Verdict
+from matrix.verdict.ladder import Progress, Step, StepState
 from matrix.verdict.table import Entry, Table
 
 __all__ = ["ALPHABET", "History", "coded", "embedded", "first_platform", "pack"]
@@ -36,8 +36,8 @@ _ONE, _TWO = 60, 27
 History = Mapping[tuple[str, str, str, str], Sequence[tuple[str, float]]]
 """The total seconds of a start over time, by cell, platform, case and start, oldest first."""
 
-_STATES = (PASSED, FAILED, UNKNOWN, NOT_NEEDED)
-_CASE_VERDICTS = (*VERDICTS, NOT_APPLICABLE)
+_STATES = (StepState.PASSED, StepState.FAILED, StepState.UNKNOWN, StepState.NOT_NEEDED)
+_CASE_VERDICTS = (*VERDICTS, Verdict.NOT_APPLICABLE)
 _NUMBER = re.compile(r"(?<!\w)(0|[1-9][0-9]{0,8})(?!\w)", re.ASCII)
 _TEXT, _LINE, _LINES, _POINTS, _SENTENCE = 600, 240, 60, 60, 400
 _MOST_CHANGES = 50
@@ -274,18 +274,18 @@ class _Packing:
         return self._texts.place(text, clean(text))
 
     def _square(self, square: Square) -> int:
-        shown = square.climbs.index(square.shown)
-        packed = coded((shown, *(self._climb(each) for each in square.climbs)))
+        shown = square.cells.index(square.shown)
+        packed = coded((shown, *(self._progress(each) for each in square.cells)))
         return self._squares.place(packed, packed)
 
-    def _climb(self, climb: Climb) -> int:
+    def _progress(self, progress: Progress) -> int:
         packed = (
-            VERDICTS.index(climb.verdict),
-            _rung(climb.reached),
-            _rung(climb.fails),
-            int(climb.off_pin) + 2 * (climb.ran is not None) + 4 * bool(climb.skipped),
-            coded(self._step(each) for each in climb.steps),
-            tuple(self._text(each) for each in climb.contradictions),
+            VERDICTS.index(progress.verdict),
+            _rung(progress.reached),
+            _rung(progress.fails),
+            int(progress.off_pin) + 2 * (progress.ran is not None) + 4 * bool(progress.skipped),
+            coded(self._step(each) for each in progress.steps),
+            tuple(self._text(each) for each in progress.contradictions),
         )
         return self._climbs.place(packed, packed)
 

@@ -21,8 +21,8 @@ from matrix.record.model import RUNGS
 from matrix.report.model import Report
 from matrix.report.page.data import History, embedded, first_platform, pack
 from matrix.verdict.grid import Grid
-from matrix.verdict.judge import UNTESTED, VERDICTS
-from matrix.verdict.ladder import Climb
+from matrix.verdict.judge import VERDICTS, Verdict
+from matrix.verdict.ladder import Progress
 from matrix.verdict.table import Table
 
 __all__ = ["LETTERS", "PAGE", "SIGNS", "mark", "render", "template"]
@@ -84,27 +84,27 @@ def _environment(jinja2: Any) -> Any:
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
 
 
-def mark(climb: Climb) -> str:
+def mark(progress: Progress) -> str:
     """What a square shows: the sign of its verdict and the letter of the rung that decides.
 
     That is the rung where it fails, else the highest that it reached, with a question mark where a
     rung below was not asked; nothing where nobody asked.
     """
-    rung = climb.fails or climb.reached
-    sign = _sign(climb.verdict, ran=climb.ran is not None)
+    rung = progress.fails or progress.reached
+    sign = _sign(progress.verdict, ran=progress.ran is not None)
     letter = LETTERS[RUNGS.index(rung)] if rung else ""
-    return sign + letter + ("?" if climb.fails is None and climb.skipped else "")
+    return sign + letter + ("?" if progress.fails is None and progress.skipped else "")
 
 
 def _sign(verdict: str, *, ran: bool) -> str:
     """The sign of a verdict; to be untested is another thing where it ran."""
-    return "?" if ran and verdict == UNTESTED else SIGNS[VERDICTS.index(verdict)]
+    return "?" if ran and verdict == Verdict.UNTESTED else SIGNS[VERDICTS.index(verdict)]
 
 
-def _style(climb: Climb) -> str:
+def _style(progress: Progress) -> str:
     """The classes of a square: its verdict, whether it ran, whether it is the pin."""
-    ran, pin = " r" if climb.ran is not None else "", "" if climb.off_pin else " p"
-    return f"s{VERDICTS.index(climb.verdict)}{ran}{pin}"
+    ran, pin = " r" if progress.ran is not None else "", "" if progress.off_pin else " p"
+    return f"s{VERDICTS.index(progress.verdict)}{ran}{pin}"
 
 
 def _columns(grid: Grid | None) -> list[dict[str, object]]:
