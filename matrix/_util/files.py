@@ -1,45 +1,70 @@
-"""Files: whole or not at all, and their digests."""
+"""Files: replaced at once or not at all, and their digests."""
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from matrix.errors import MatrixError
+
+_BLOCK = 1 << 20
 
 
 class FileError(MatrixError):
     """A file that cannot be written."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the file at once: a temporary file beside it, synced to disk, then renamed.
+@contextlib.contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give the name of a temporary file, which takes the place of `path` when the block ends well.
 
-    Raises FileError when the disk refuses.
+    The temporary file lies in the same folder, and is deleted where the block fails. `durable`: its
+    content is on the disk before it takes the place. Raises OSError where the disk refuses.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
+        if durable:
+            sync(partial)
         os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
     except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
 
 
-_BLOCK = 1 << 20
+def sync(path: Path) -> None:
+    """Wait until what a file or a folder holds is on the disk; raises OSError."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace the content of a file at once, and make its folder where there is none.
+
+    Raises FileError where the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the content of a file at once, as UTF-8; raises as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def digest_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

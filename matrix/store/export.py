@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
+from matrix._util.files import replacing
 from matrix.record.model import STARTS
 from matrix.store.archive import PACK
 from matrix.store.database import Rows, literal
@@ -44,27 +44,22 @@ def export(rows: Rows, folder: Path) -> tuple[Path, ...]:
 
 
 def _export(rows: Rows, folder: Path) -> tuple[Path, ...]:
-    partials: dict[Path, Path] = {}
-    try:
+    paths = []
+    # Replaced together at the end, so that no engine finds records of one export and counters of
+    # another.
+    with contextlib.ExitStack() as stack:
         for name, (sql, values) in {
             "records": (_records(), {}),
             "starts": (_starts(), {}),
             "counters": _counters(rows),
         }.items():
-            path = folder / f"{name}.parquet"
-            partials[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            paths.append(folder / f"{name}.parquet")
+            partial = stack.enter_context(replacing(paths[-1], durable=False))
             rows.execute(
                 f"COPY ({sql}) TO $out (FORMAT parquet, COMPRESSION zstd)",
-                {**values, "out": str(partials[path])},
+                {**values, "out": str(partial)},
             )
-        # Together, so that no engine finds records of one export and counters of another.
-        for path, partial in partials.items():
-            os.replace(partial, path)
-    finally:
-        for partial in partials.values():
-            with contextlib.suppress(OSError):
-                partial.unlink()
-    return tuple(partials)
+    return tuple(paths)
 
 
 def _records() -> str:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matrix._util.files import replacing
 from matrix.store import ingest as summaries
 from matrix.store.database import COLUMNS, Rows, failure, literal
 
@@ -91,21 +92,18 @@ class _Index:
         """Write the folder's rows, all at once; where nobody may, say so once."""
         if self._refused:
             return
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:
-            self._rows.execute(
-                f"COPY (SELECT {COLUMNS} FROM rows"
-                " WHERE source IS NULL AND path = $folder || file AND size > 0 ORDER BY file)"
-                " TO $partial (FORMAT parquet, COMPRESSION zstd)",
-                {"folder": self.prefix, "partial": str(partial)},
-            )
-            os.replace(partial, self.path)
+            # An index that a power cut takes is made again, so nobody waits for the disk.
+            with replacing(self.path, durable=False) as partial:
+                self._rows.execute(
+                    f"COPY (SELECT {COLUMNS} FROM rows"
+                    " WHERE source IS NULL AND path = $folder || file AND size > 0 ORDER BY file)"
+                    " TO $partial (FORMAT parquet, COMPRESSION zstd)",
+                    {"folder": self.prefix, "partial": str(partial)},
+                )
         except (OSError, failure()) as error:
             # Such as a folder that nobody may write: all works without, only slower.
             self._refused = True
             self._rows.progress(
                 f"{self.path}: cannot be written, so the next time takes as long: {error}"
             )
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink()

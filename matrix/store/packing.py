@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix._util.files import sync
 from matrix.store import ingest as summaries
 from matrix.store.archive import PACK, load
 from matrix.store.database import COLUMNS, Mark, Rows, failure, literal, mark, one_line
@@ -214,19 +215,11 @@ def _put(
     """
     if _digests(rows, partial) != wanted:
         raise HistoryError(f"{archive}: what was written is not what was read; try again")
-    _sync(partial)
+    sync(partial)
     if mark(archive) != was:
         raise HistoryError(f"{archive}: was written meanwhile by something else; try again")
     os.replace(partial, archive)
-    _sync(archive.parent)
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    sync(archive.parent)
 
 
 def _unlink(path: Path, was: Mark, say: Callable[[str], None]) -> bool:
@@ -288,7 +281,7 @@ def _delete_from(rows: Rows, archive: Path, files: Mapping[str, str]) -> int:
         return 0
     if len(gone) == len(held):
         archive.unlink()
-        _sync(archive.parent)
+        sync(archive.parent)
         return len(gone)
     values = {"archive": literal(str(archive)), "files": gone}
     wanted = _digests(rows, archive)

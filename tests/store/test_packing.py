@@ -65,14 +65,14 @@ def test_what_else_writes_an_archive_is_seen(
     pack_all(folder)
     write(make(started="2026-11-01T19:00:00Z"), folder / "cpu" / f"{CELLS[0]}.9.json")
     (archive,) = folder.glob(f"*{PACK}")
-    sync = packing._sync
+    sync = packing.sync
 
     def hooked(path: Path) -> None:
         # Such as a copy from another machine, which takes no lock.
         archive.write_bytes(archive.read_bytes())
         sync(path)
 
-    monkeypatch.setattr(packing, "_sync", hooked)
+    monkeypatch.setattr(packing, "sync", hooked)
     with pytest.raises(HistoryError, match="was written meanwhile by something else; try again"):
         pack_all(folder)
     assert packed_names(folder) == [f"cpu/{CELLS[0]}.0.json"]

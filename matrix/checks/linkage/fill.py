@@ -8,7 +8,6 @@ them but for `libtorch_python`, which only extensions that are built for one Pyt
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from matrix._util.files import write_bytes
 from matrix._util.text import mib
 from matrix._util.versions import newest_patches
 from matrix.checks.linkage.elf import read_wheel
@@ -171,25 +171,8 @@ def _make(path: Path, folder: Path, sha256: str | None = None) -> Made:
     table = read_wheel(path, sha256=sha256)
     content = dump(table)
     target = folder / file_name(table.wheel.project, table.wheel.version)
-    _write(target, content)
+    write_bytes(target, content)
     return Made(target, len(content), time.monotonic() - began)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace the file at once, never by half."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise MatrixError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,91 @@
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from matrix._util.files import FileError, digest_of, replacing, write_bytes, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_text_is_written_as_it_is_into_a_new_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.txt"
+    write_text(path, "é\r\nb\n")
+    assert path.read_bytes() == "é\r\nb\n".encode()
+    write_bytes(path, b"\0")
+    assert path.read_bytes() == b"\0"
+    assert names(path.parent) == ["a.txt"]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def test_the_old_content_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with replacing(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+        assert partial.parent == tmp_path
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_a_block_that_fails_changes_nothing(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), replacing(path) as partial:
+        partial.write_text("ne")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt", durable=False):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_what_is_durable_is_on_the_disk_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    seen: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(path.exists()))
+    with replacing(path, durable=False) as partial:
+        partial.write_text("a")
+    assert seen == []
+    path.unlink()
+    write_text(path, "b")
+    assert seen == [False]
+
+
+def test_a_refusal_of_the_disk_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "a.txt"
+    with pytest.raises(FileError) as caught:
+        write_text(path, "a")
+    assert str(caught.value) in (
+        f"{path}: cannot be written: Not a directory",
+        f"{path}: cannot be written: File exists",
+    )
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileError, match="cannot be written: Is a directory"):
+        write_text(tmp_path / "folder", "a")
+    assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])
+def test_the_digest_of_a_file(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * size)
+    assert digest_of(path) == hashlib.sha256(b"x" * size).hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
