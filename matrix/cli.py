@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix.commands import arguments, attribute, cells, data, qualify, record, results, table
 from matrix.commands import check as checks
 from matrix.errors import MatrixError
@@ -40,17 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         sys.stdout.flush()
     except MatrixError as error:
-        say(str(error))
+        print_status(str(error))
         return 2
     except KeyboardInterrupt:
-        say("interrupted")
+        print_status("interrupted")
         return 130
     except BrokenPipeError:
         # The reader has seen enough (`| head`); Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        say(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        print_status(f"{error.filename or 'input or output'}: {error.strerror or error}")
         return 2
     return status
 

@@ -1,4 +1,4 @@
-"""What a command says beside its answer: one line on stderr, safe to show."""
+"""What a command reports while it works, apart from its result: one line on stderr."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import sys
 
 from matrix._util.text import clean
 
-__all__ = ["say"]
 
-
-def say(line: str) -> None:
-    """Tell a person one line at once, under the command's name; it may hold text of a record."""
+def print_status(line: str) -> None:
+    """Print one line to stderr at once, under the command's name; it may hold text of a record."""
     print(f"matrix: {clean(line)}", file=sys.stderr, flush=True)

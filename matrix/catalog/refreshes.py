@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix._util.files import write_text
 from matrix._util.text import mib
 from matrix.catalog.index import Index, Published
@@ -188,4 +188,4 @@ def _write(path: Path, rows: Rows, kept: Rows) -> Rows:
 
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
-        say(line)
+        print_status(line)

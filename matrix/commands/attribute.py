@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix._util.gc import collection_off
 from matrix.commands import arguments
 from matrix.commands import context as reading
@@ -128,12 +128,12 @@ def _attribute(options: argparse.Namespace) -> int:
         print(lines(found), end="", file=sys.stderr)
         failures = run_all(wanted, Path.cwd())
         for failure in failures:
-            say(failure)
+            print_status(failure)
         options.folders = _with_new_records(options.folders)
     silent = unanswered(judged, load_releases(), **asked)
     print(to_json(found, silent) if options.json else lines(found, silent), end="")
     if options.run_missing and not wanted:
-        say("no run is missing that could tell more")
+        print_status("no run is missing that could tell more")
     elif options.dry_run:
         run_all(wanted, Path.cwd(), dry=True)
     return 2 if failures else status
@@ -211,7 +211,7 @@ def _bisect(options: argparse.Namespace) -> int:
         if following is None or not options.run_missing:
             break
         for failure in run_all([Rerun(following, options.platform, (options.case,))], Path.cwd()):
-            say(failure)
+            print_status(failure)
             failed = True
         tried.add(following)
         options.folders = _with_new_records(options.folders)

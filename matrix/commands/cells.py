@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix.commands import arguments
 from matrix.commands import context as reading
 from matrix.commands.record import print_record
@@ -215,7 +215,7 @@ def _run(options: argparse.Namespace) -> int:
     cell = load_releases().resolve(options.cell)
     note = why_not_cuda(options.platform)
     if note is not None:
-        say(note)
+        print_status(note)
     done = run_cell(
         cell,
         platform=options.platform,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix.commands import arguments
 from matrix.commands import context as reading
 from matrix.errors import MatrixError
@@ -51,7 +51,7 @@ def _sync(options: argparse.Namespace) -> int:
         print(f"{path} is up to date with matrix/data: {len(releases.on_pin())} on-pin cells")
         return 0
     if options.check:
-        say(f"{path} is stale, it does not say what matrix/data says; run matrix sync")
+        print_status(f"{path} is stale, it does not say what matrix/data says; run matrix sync")
     else:
         write_text(path, fresh)
         print(f"{path} was written anew: {len(releases.on_pin())} on-pin cells")

@@ -8,7 +8,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix.commands import arguments
 from matrix.errors import MatrixError
 
@@ -47,9 +47,9 @@ def read_all(
     folders = arguments.given_or_default(options.folders)
     expectations = load_expectations(options.expectations)
     late = late_now()
-    found = newest_records(folders, late, say, repeats=repeats)
+    found = newest_records(folders, late, print_status, repeats=repeats)
     for line in (*map(str, found.errors), *late_lines(found.late)):
-        say(line)
+        print_status(line)
     if not found.records and not (empty and not found.errors):
         named = arguments.named(folders)
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
@@ -83,7 +83,7 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
     seen = runs(((entry.record, entry.verdict) for entry in entries), releases)
     grid = survey(releases, resolves=answers.resolves, links=answers.links, seen=seen)
     for fault in answers.faults:
-        say(fault)
+        print_status(fault)
     return grid
 
 

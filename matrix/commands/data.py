@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix.commands import arguments
 from matrix.commands import context as reading
 from matrix.errors import MatrixError
@@ -106,7 +106,7 @@ def _refresh(options: argparse.Namespace) -> int:
         done = refresh(path, index, check=options.check, jobs=options.jobs)
     print(render(done, reading.from_here(path), check=options.check), end="")
     for failure in done.failures:
-        say(failure)
+        print_status(failure)
     if done.failures:
         return 2
     return 1 if options.check and done.changes else 0
@@ -131,7 +131,7 @@ def _make_tables(options: argparse.Namespace, folder: Path) -> int:
     if options.fill:
         faults += fill(Index(options.index), folder)
     for fault in faults:
-        say(fault)
+        print_status(fault)
     return 2 if faults else 0
 
 
@@ -157,7 +157,7 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
             except SymbolsError as error:
                 faults[str(error)] = None
     for fault in faults:
-        say(fault)
+        print_status(fault)
     if not linkages:
         raise MatrixError(f"{folder}: no symbol tables to answer from; matrix linkage --fill")
     pins = {each.version: each.torch for each in load_releases().vllm}

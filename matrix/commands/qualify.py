@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix._util.gc import collection_off
 from matrix.commands import arguments
 from matrix.commands import context as reading
@@ -88,9 +88,9 @@ def _qualify(options: argparse.Namespace) -> int:
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = arguments.given_or_default(options.folders)
     releases, late = load_releases(), reading.late_now()
-    found = read(folders, asked, releases, say, late)
+    found = read(folders, asked, releases, print_status, late)
     for error in found.errors:
-        say(str(error))
+        print_status(str(error))
     if not found.count and not found.errors:
         raise QualifyError(f"no record in {arguments.named(folders)}; `matrix run CELL` makes one")
     answers = load_answers(releases)
@@ -107,7 +107,7 @@ def _qualify(options: argparse.Namespace) -> int:
         late=late,
     )
     for fault in answers.faults:
-        say(fault)
+        print_status(fault)
     make = report.render if options.json else report.page if options.markdown else report.lines
     given = [
         *(

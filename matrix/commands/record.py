@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix.commands import arguments
 from matrix.commands import context as reading
 
@@ -43,7 +43,7 @@ def show_record(options: argparse.Namespace) -> int:
     from matrix.store.query import one_record
 
     expectations = load_expectations(options.expectations)
-    record, name = one_record(options.record, say), reading.from_here(options.record)
+    record, name = one_record(options.record, print_status), reading.from_here(options.record)
     print_record(record, name, expectations, every=options.counters, split=options.seconds)
     return 0
 
@@ -54,7 +54,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from matrix.store.query import one_record
 
     expectations = load_expectations(options.expectations)
-    record, name = one_record(options.record, say), reading.from_here(options.record)
+    record, name = one_record(options.record, print_status), reading.from_here(options.record)
     print(calibrate(record, expectations, name=name, every=options.all), end="")
     return 0
 

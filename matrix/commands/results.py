@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix.commands import context as reading
 from matrix.commands.arguments import DEFAULT_FOLDERS, add_folders, finish, given_or_default, place
 from matrix.commands.record import show_record
@@ -120,11 +120,11 @@ def _list(options: argparse.Namespace) -> int:
         },
         case=options.case,
     )
-    with History(_places(options.folders), say) as history:
+    with History(_places(options.folders), print_status) as history:
         listed = history.find(asked, expectations)
         status = _tell(history.errors)
         for line in late_lines(history.late(reading.late_now())):
-            say(line)
+            print_status(line)
     print(listed_json(listed) if options.json else listed_lines(listed), end="")
     return status
 
@@ -132,7 +132,7 @@ def _list(options: argparse.Namespace) -> int:
 def _index(options: argparse.Namespace) -> int:
     from matrix.store.query import History
 
-    with History(_places(options.folders), say, index=True) as history:
+    with History(_places(options.folders), print_status, index=True) as history:
         status, count = _tell(history.errors), history.count()
     print(f"{count} records indexed")
     return status
@@ -146,10 +146,10 @@ def _diff(options: argparse.Namespace) -> int:
 
     expectations = load_expectations(options.expectations)
     names = options.before, options.after
-    before, after = (one_record(name, say) for name in names)
+    before, after = (one_record(name, print_status) for name in names)
     places = given_or_default(options.history)
     late = reading.late_now()
-    times = times_of((before.cell, before.platform), places, late, say)
+    times = times_of((before.cell, before.platform), places, late, print_status)
     diff = differences(before, after, expectations, times)
     seen = {started for series in times.series.values() for started, _ in series}
     known = sum(started <= before.started for started in seen)
@@ -170,7 +170,7 @@ def _pack(options: argparse.Namespace) -> int:
         raise MatrixError("an object store is not packed from here; pack the folder it comes from")
     if not options.folder.is_dir():
         raise MatrixError(f"{options.folder}: no such folder; name one with records")
-    with History([options.folder], say, index=True) as history:
+    with History([options.folder], print_status, index=True) as history:
         status = _tell(history.errors)
         named = _named(options.expectations)
         packed = pack(
@@ -178,7 +178,7 @@ def _pack(options: argparse.Namespace) -> int:
             history.rows,
             before,
             named.has,
-            say,
+            print_status,
             drop=options.yes,
         )
     for archive in packed.archives:
@@ -194,7 +194,7 @@ def _export(options: argparse.Namespace) -> int:
     from matrix.store.export import export
     from matrix.store.query import History
 
-    with History(_places(options.folders), say) as history:
+    with History(_places(options.folders), print_status) as history:
         status = _tell(history.errors)
         for path in export(history.rows, options.parquet):
             print(path)
@@ -218,7 +218,7 @@ def _prune(options: argparse.Namespace) -> int:
         raise MatrixError("an object store is not pruned from here; prune the folder it comes from")
     named = _named(options.expectations)
     late = reading.late_now()
-    with History(places, say) as history:
+    with History(places, print_status) as history:
         status = _tell(history.errors)
         shown = history.shown(late)
         failing = history.failing(late, load_expectations(options.expectations))
@@ -243,7 +243,7 @@ def _prune(options: argparse.Namespace) -> int:
             )
         gone = prunable(stored, policy)
         files = [path for each in gone for path in paths[each.key]]
-        done = delete(history.rows, files, say) if options.yes and files else None
+        done = delete(history.rows, files, print_status) if options.yes and files else None
         print(prune_lines(gone, files, len(stored) - len(gone), done=done), end="")
     return status
 
@@ -272,7 +272,7 @@ def _places(
 
 def _tell(errors: Sequence[MatrixError]) -> int:
     for error in errors:
-        say(str(error))
+        print_status(str(error))
     return 2 if errors else 0
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix._util.gc import collection_off
 from matrix.commands import arguments
 from matrix.commands import context as reading
@@ -253,7 +253,7 @@ def _plan(options: argparse.Namespace) -> int:
         if names := report.names(planned):
             print(names)
         else:
-            say(report.summary(planned))
+            print_status(report.summary(planned))
     elif options.json:
         print(report.content(planned, tests.current), end="")
     else:

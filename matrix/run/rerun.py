@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 from matrix._util.text import clean
 from matrix.errors import MatrixError
 
@@ -83,12 +83,12 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
     tox = _tox()
     failures = []
     for number, run in enumerate(every, 1):
-        say(f"{number} of {len(every)}: {shown(run)}")
+        print_status(f"{number} of {len(every)}: {shown(run)}")
         before, began = _recorded(run, root), time.monotonic()
         status = _status(command(run, tox), root)
         took = time.monotonic() - began
         if _recorded(run, root) - before:
-            say(f"{run.name} ran in {took:.0f} s")
+            print_status(f"{run.name} ran in {took:.0f} s")
         else:
             failures.append(
                 f"{run.name} on {run.platform}: tox ended with {status} after {took:.0f} s and left"

@@ -1,8 +1,8 @@
 import pytest
 
-from matrix._util.console import say
+from matrix._util.console import print_status
 
 
 def test_a_line_is_one_safe_line_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    say("a\x1b[31m case\nof  a record\x07")
+    print_status("a\x1b[31m case\nof  a record\x07")
     assert capsys.readouterr() == ("", "matrix: a case of a record\n")

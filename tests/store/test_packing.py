@@ -5,6 +5,7 @@ import duckdb
 import pytest
 
 from histories import CELLS, fill, make, never, nights, pack_all, silent
+from matrix._util import files
 from matrix.record.model import read, to_json, write
 from matrix.store import packing
 from matrix.store.archive import PACK
@@ -65,7 +66,7 @@ def test_what_else_writes_an_archive_is_seen(
     pack_all(folder)
     write(make(started="2026-11-01T19:00:00Z"), folder / "cpu" / f"{CELLS[0]}.9.json")
     (archive,) = folder.glob(f"*{PACK}")
-    sync = packing.sync
+    sync = files.sync
 
     def hooked(path: Path) -> None:
         # Such as a copy from another machine, which takes no lock.
