@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from matrix.inside.isolation import Ended, out_of_memory
+from matrix.inside.ended import Ended, out_of_memory
 from matrix.record.model import OUTCOMES, STARTS, Case, Start, clip_failure
 from matrix.record.signatures import reason as reason_of
 from matrix.record.signatures import signature as signature_of

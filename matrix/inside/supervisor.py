@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from matrix.inside import isolation
-from matrix.inside.isolation import Child, Ended, Guard, IsolationError
+from matrix.inside.ended import Ended, read_tail
+from matrix.inside.isolation import Child, Guard, IsolationError
 
 _TICK_SECONDS = 0.05
 _GRACE_SECONDS = 30.0  # how much later than its case a supervisor must have come to its end
@@ -68,7 +69,10 @@ def supervise(
                     try:
                         at_work[_fork_supervisor(guard, task, timeout)] = task
                     except IsolationError as error:
-                        finished(task, Ended("raised", 0.0, error=f"IsolationError: {error}"))
+                        finished(
+                            task,
+                            Ended(kind="raised", seconds=0.0, error=f"IsolationError: {error}"),
+                        )
                 if not at_work or stopped() or guard.signals:
                     break
                 over = _over(at_work, timeout)
@@ -113,4 +117,4 @@ def _of_the_case(supervisor: Ended, task: Task) -> Ended:
     if supervisor.kind == "returned":
         answer = supervisor.value
         return Ended(**{**answer, "survivors": tuple(answer["survivors"])})
-    return dataclasses.replace(supervisor, output=isolation.read_tail(task.output))
+    return dataclasses.replace(supervisor, output=read_tail(task.output))

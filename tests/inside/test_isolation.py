@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
-from matrix.inside import isolation, journal
-from matrix.inside.isolation import Ended, IsolationError, run_forked
+from matrix._util.process import is_subreaper
+from matrix.inside import descendants, isolation, journal
+from matrix.inside.ended import TAIL_BYTES, Ended, out_of_memory, tail
+from matrix.inside.isolation import IsolationError, run_forked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -186,7 +188,7 @@ def test_an_oom_kill_is_told_from_another_sigkill(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter([4, 5])
-    monkeypatch.setattr(isolation, "_oom_kills", lambda: next(counts))
+    monkeypatch.setattr(isolation, "oom_kills", lambda: next(counts))
     ended = run_forked(lambda: os.kill(os.getpid(), signal.SIGKILL), timeout=5, output=output)
     assert (ended.outcome, ended.oom_killed) == ("out_of_memory", True)
     assert "out of memory" in ended.reason
@@ -248,15 +250,14 @@ def test_processes_that_the_caller_starts_meanwhile_are_left_alone(output: Path)
 
 
 def test_orphans_are_adopted_only_meanwhile(output: Path) -> None:
-    prctl = isolation._load_prctl()
     seen: list[bool] = []
 
     def watch() -> None:
-        seen.append(prctl.subreaper())
+        seen.append(is_subreaper())
 
     run_forked(lambda: time.sleep(0.2), timeout=5, output=output, watch=watch)
     assert seen[0] is True
-    assert prctl.subreaper() is False
+    assert is_subreaper() is False
 
 
 def test_a_start_inside_a_case(tmp_path: Path) -> None:
@@ -341,7 +342,7 @@ def test_much_output_and_a_large_value(output: Path) -> None:
 
     ended = run_forked(function, timeout=20, output=output)
     assert len(ended.value) == 1 << 22
-    assert len(ended.output.encode()) <= isolation.TAIL_BYTES
+    assert len(ended.output.encode()) <= TAIL_BYTES
     assert ended.output.endswith("last line\n")
     assert output.stat().st_size > 64 << 20
 
@@ -464,15 +465,15 @@ def test_descriptors_do_not_leak(output: Path) -> None:
 def test_without_proc_the_childs_group_is_killed(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolation, "_processes", list)
+    monkeypatch.setattr(descendants, "processes", list)
     assert run_forked(lambda: time.sleep(60), timeout=0.3, output=output).kind == "timed_out"
     assert run_forked(lambda: 1, timeout=5, output=output).value == 1
 
 
 def test_the_tail_begins_with_a_whole_line() -> None:
-    assert isolation.tail("one\ntwo\nthree\n", 9) == "three\n"
-    assert isolation.tail("é" * 10, 5) == "éé"
-    assert isolation.tail("short", 100) == "short"
+    assert tail("one\ntwo\nthree\n", 9) == "three\n"
+    assert tail("é" * 10, 5) == "éé"
+    assert tail("short", 100) == "short"
 
 
 @pytest.mark.parametrize(
@@ -486,7 +487,7 @@ def test_the_tail_begins_with_a_whole_line() -> None:
     ],
 )
 def test_out_of_memory(text: str, expected: bool) -> None:
-    assert isolation.out_of_memory(text) is expected
+    assert out_of_memory(text) is expected
 
 
 # The journal
@@ -500,7 +501,7 @@ def started(start: str) -> tuple[str, dict[str, Any]]:
     return "started", {"start": start, "seconds": {"total": 1.5}, "counters": {"n": 3}}
 
 
-RETURNED = Ended("returned", 12.0)
+RETURNED = Ended(kind="returned", seconds=12.0)
 
 
 def test_a_journal_is_read_back(tmp_path: Path) -> None:
@@ -541,7 +542,7 @@ def test_fold_passes_when_both_starts_ended_whatever_they_counted(failure: str |
 
 
 def test_fold_a_crash_says_in_which_start() -> None:
-    ended = Ended("signalled", 2.0, signal=11, output="ValueError: survived\n")
+    ended = Ended(kind="signalled", seconds=2.0, signal=11, output="ValueError: survived\n")
     case = journal.fold(
         "x",
         events(("starting", {"start": "cold"}), started("cold"), ("starting", {"start": "warm"})),
@@ -553,7 +554,7 @@ def test_fold_a_crash_says_in_which_start() -> None:
 
 
 def test_fold_a_crash_after_both_starts_is_a_crash() -> None:
-    ended = Ended("signalled", 2.0, signal=11)
+    ended = Ended(kind="signalled", seconds=2.0, signal=11)
     case = journal.fold("x", events(started("cold"), started("warm")), ended=ended)
     assert (case.outcome, case.reason) == ("crashed", "killed by SIGSEGV")
 
@@ -561,13 +562,13 @@ def test_fold_a_crash_after_both_starts_is_a_crash() -> None:
 @pytest.mark.parametrize(
     ("ended", "outcome"),
     [
-        (Ended("timed_out", 900.0), "timed_out"),
-        (Ended("exited", 1.0, exit_code=0), "crashed"),
-        (Ended("exited", 1.0), "crashed"),
-        (Ended("signalled", 1.0, signal=64), "crashed"),
-        (Ended("signalled", 1.0, signal=9, oom_killed=True), "out_of_memory"),
-        (Ended("raised", 1.0, error="x\nMemoryError"), "out_of_memory"),
-        (Ended("raised", 1.0, error=""), "failed"),
+        (Ended(kind="timed_out", seconds=900.0), "timed_out"),
+        (Ended(kind="exited", seconds=1.0, exit_code=0), "crashed"),
+        (Ended(kind="exited", seconds=1.0), "crashed"),
+        (Ended(kind="signalled", seconds=1.0, signal=64), "crashed"),
+        (Ended(kind="signalled", seconds=1.0, signal=9, oom_killed=True), "out_of_memory"),
+        (Ended(kind="raised", seconds=1.0, error="x\nMemoryError"), "out_of_memory"),
+        (Ended(kind="raised", seconds=1.0, error=""), "failed"),
     ],
 )
 def test_fold_of_bad_ends(ended: Ended, outcome: str) -> None:
@@ -577,7 +578,7 @@ def test_fold_of_bad_ends(ended: Ended, outcome: str) -> None:
 
 
 def test_fold_survivors_are_said() -> None:
-    assert "did not end 2" in Ended("timed_out", 1.0, survivors=(3, 4)).reason
+    assert "did not end 2" in Ended(kind="timed_out", seconds=1.0, survivors=(3, 4)).reason
 
 
 def test_fold_a_failed_start_of_its_own_child(tmp_path: Path) -> None:
@@ -615,7 +616,7 @@ def test_fold_of_what_the_test_did_not_say() -> None:
 
 
 def test_fold_keeps_only_the_end_of_a_long_failure() -> None:
-    ended = Ended("raised", 1.0, error="x" * 100_000 + "\nKeyError: 3")
+    ended = Ended(kind="raised", seconds=1.0, error="x" * 100_000 + "\nKeyError: 3")
     case = journal.fold("x", (), ended=ended)
     assert case.failure and len(case.failure) <= 16384
     assert json.dumps(case.failure)

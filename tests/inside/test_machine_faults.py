@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.inside import machine_faults as faults
-from matrix.inside.isolation import out_of_memory
+from matrix.inside.ended import out_of_memory
 from matrix.inside.machine_faults import HARDWARE_XIDS, KernelLog, Xid, built_for, explained, xids
 from matrix.record.model import ERROR_KINDS, OUTCOMES, Case
 

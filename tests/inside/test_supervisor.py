@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from matrix.inside import supervisor
-from matrix.inside.isolation import Ended
+from matrix.inside.ended import Ended
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 

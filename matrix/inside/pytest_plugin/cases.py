@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from matrix.inside import isolation, journal, supervisor
-from matrix.inside.isolation import Ended, IsolationError
+from matrix.inside.ended import Ended
+from matrix.inside.isolation import IsolationError
 from matrix.inside.machine_faults import KernelLog, explained
 from matrix.inside.pytest_plugin.progress import ConcurrentProgress, Progress
 from matrix.inside.pytest_plugin.record_file import RecordFile
@@ -70,7 +71,7 @@ class CaseRunner:
                 )
             except IsolationError as error:
                 seconds = round(task.seconds(), 3)
-                ended = Ended("raised", seconds, error=f"IsolationError: {error}")
+                ended = Ended(kind="raised", seconds=seconds, error=f"IsolationError: {error}")
             except KeyboardInterrupt:
                 self._cut_short(task, by_signal=True)
                 raise

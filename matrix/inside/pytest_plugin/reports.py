@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from matrix.inside import isolation
-from matrix.inside.isolation import Ended
+from matrix.inside.ended import Ended, tail
 from matrix.inside.pytest_plugin.selection import case_name
 from matrix.record.model import Case
 from matrix.record.signatures import reason as reason_of
@@ -42,7 +41,7 @@ def run_and_report(item: pytest.Item) -> dict[str, Any]:
 
 
 def _clip_section(text: str) -> str:
-    kept = isolation.tail(text, SECTION_BYTES)
+    kept = tail(text, SECTION_BYTES)
     left_out = len(text) - len(kept)
     return f"[{left_out} characters before this are left out]\n{kept}" if left_out else kept
 

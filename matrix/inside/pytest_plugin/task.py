@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from matrix.inside import isolation, journal
-from matrix.inside.isolation import Ended
+from matrix.inside import journal
+from matrix.inside.ended import Ended, read_tail, tail
 from matrix.inside.machine_faults import KernelLog
 from matrix.inside.pytest_plugin.progress import ProgressLine
 from matrix.inside.pytest_plugin.record_file import RecordFile
@@ -92,15 +92,13 @@ class CaseTask:
         """Add what pytest had captured, and what the cold start printed, where the child died."""
         if ended.kind == "returned":
             return ended
-        captured = [
-            isolation.read_tail(self._folder / f"captured.{name}") for name in ("out", "err")
-        ]
+        captured = [read_tail(self._folder / f"captured.{name}") for name in ("out", "err")]
         parts = [part.rstrip() for part in (*captured, ended.output) if part.strip()]
-        output = isolation.tail("\n".join(parts))
+        output = tail("\n".join(parts))
         cold = self._folder / "cold.log"
         if cold.exists():
             printed = cold.read_text(encoding="utf-8", errors="replace")
-            output = isolation.tail(f"{output}\nthe cold start printed\n{printed}")
+            output = tail(f"{output}\nthe cold start printed\n{printed}")
         return replace(ended, output=output)
 
     def close(self) -> None:

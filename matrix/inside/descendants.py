@@ -1,0 +1,89 @@
+"""The descendants of a forked child: find them, let them show their stacks, kill and reap them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+from matrix._util.process import Process, below, processes
+
+DUMP_SIGNAL = signal.SIGUSR2
+"""The signal on which a child writes the stacks of its threads."""
+
+_DUMP_SECONDS = 0.3
+_SWEEP_SECONDS = 5.0
+
+
+def children_of(pid: int) -> list[Process]:
+    """Return the processes that this one started and that it has not reaped."""
+    return [process for process in processes() if process.parent == pid]
+
+
+def sweep(pid: int, known: frozenset[tuple[int, int]]) -> tuple[int, ...]:
+    """Kill and reap the child and all that descends from it; return the ids of those that survive.
+
+    `known` are the identities of the children that this process had before: they are left alone.
+    Without /proc only the child's process group is killed.
+    """
+    me = os.getpid()
+    deadline = time.monotonic() + _SWEEP_SECONDS
+    if not processes():
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        return ()
+    while strays := _strays(pid, known):
+        for process in strays:
+            with contextlib.suppress(OSError):
+                os.kill(process.pid, signal.SIGKILL)
+        for process in strays:
+            if process.parent == me:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(process.pid, os.WNOHANG)
+        if time.monotonic() >= deadline:
+            return tuple(sorted(process.pid for process in strays))
+        time.sleep(0.005)
+    return ()
+
+
+def dump_stacks(pid: int, known: frozenset[tuple[int, int]]) -> None:
+    """Ask every descendant that listens to write the stacks of its threads."""
+    asked = False
+    for process in _strays(pid, known):
+        if _catches(process.pid, DUMP_SIGNAL):
+            with contextlib.suppress(OSError):
+                os.kill(process.pid, DUMP_SIGNAL)
+                asked = True
+    if asked:
+        time.sleep(_DUMP_SECONDS)
+
+
+def _strays(pid: int, known: frozenset[tuple[int, int]]) -> list[Process]:
+    """Return the child `pid` and what descends from it, also orphans that came to this process.
+
+    Left alone: the children that this process had before (`known`), and those in its own session,
+    which only it can have started since: the child left that session at once.
+    """
+    me, session = os.getpid(), os.getsid(0)
+    every = processes()
+    own = [
+        process
+        for process in every
+        if process.parent == me
+        and (process.pid == pid or (process.identity not in known and process.session != session))
+    ]
+    return own + below([process.pid for process in own], every)
+
+
+def _catches(pid: int, number: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            for line in file:
+                if line.startswith("SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    except (OSError, ValueError):
+        pass
+    return False
