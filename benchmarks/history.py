@@ -195,9 +195,13 @@ def record_of(model: Record, cell: str, torch: str, vllm: str, kind: str) -> Rec
     if kind == "part":
         return replace(record, cases=cases[:3], deselected=len(cases) - 3)
     if kind == "no_space":
-        return replace(record, cases=cases[:4], error=RunError("no_space", "no space left"))
+        return replace(
+            record, cases=cases[:4], error=RunError(kind="no_space", reason="no space left")
+        )
     if kind == "imports":
-        return replace(record, cases=(), error=RunError("imports", "undefined symbol: x"))
+        return replace(
+            record, cases=(), error=RunError(kind="imports", reason="undefined symbol: x")
+        )
     return record
 
 

@@ -197,7 +197,9 @@ def made(cell: Cell, platform: str, cases: int, failing: float) -> tuple[Path, R
         "gpu": {"name": "made up", "memory_mib": 81559},
     }
     told = tuple(_case(chance, cell, number, failing) for number in range(cases))
-    record = Record(cell.name, platform, True, provenance, cases=told)
+    record = Record(
+        cell=cell.name, platform=platform, finished=True, provenance=provenance, cases=told
+    )
     return Path(f"{cell.name}.json"), record
 
 
@@ -216,13 +218,13 @@ def _case(chance: random.Random, cell: Cell, number: int, failing: float) -> Cas
     for start, scale in (("cold", 60.0), ("warm", 15.0)):
         parts = {part: scale * (0.5 + chance.random()) for part in _PARTS}
         counters = {counter: pair.randrange(34) for counter in _COUNTERS}
-        starts.append(Start(start, parts, counters))
+        starts.append(Start(start=start, seconds=parts, counters=counters))
     if chance.random() >= failing:
-        return Case(name, "passed", seconds=80.0, starts=tuple(starts))
+        return Case(case=name, outcome="passed", seconds=80.0, starts=tuple(starts))
     trace = list(_trace(chance))
     return Case(
-        name,
-        "failed",
+        case=name,
+        outcome="failed",
         reason=trace[-1],
         signature=f"RuntimeError: shape mismatch in layer at model.py:{number}",
         seconds=40.0,

@@ -8,7 +8,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import rules
-from matrix.record.model import Case, Record, RunError, Rung, Start, to_json
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+    to_json,
+)
 from matrix.report import markdown, table_json
 from matrix.report.model import report_of
 from matrix.store.packing import pack
@@ -35,8 +46,16 @@ def make(
     **more: Any,
 ) -> Record:
     starts = (
-        Start("cold", {"total": total}, {"num_compiled_artifacts_saved": 3}),
-        Start("warm", {"total": 20.0}, {"num_compiled_artifacts_saved": saved}),
+        Start(
+            start=StartKind.COLD,
+            seconds={"total": total},
+            counters={"num_compiled_artifacts_saved": 3},
+        ),
+        Start(
+            start=StartKind.WARM,
+            seconds={"total": 20.0},
+            counters={"num_compiled_artifacts_saved": saved},
+        ),
     )
     torch, vllm = ("2.10.0+cu128", "0.19.1") if cell == CELLS[0] else ("2.9.1", "0.16.0")
     provenance = {
@@ -62,7 +81,7 @@ def make(
         "platform": platform,
         "finished": True,
         "provenance": provenance,
-        "cases": (Case("moe_startup[mega_aot=1]", "passed", starts=starts),),
+        "cases": (Case(case="moe_startup[mega_aot=1]", outcome=Outcome.PASSED, starts=starts),),
         **more,
     }
     return Record(**values)
@@ -71,9 +90,13 @@ def make(
 passed = make().cases[0]
 drifted = make(saved=7).cases[0]
 failed = Case(
-    "b", "failed", reason="it \ud800 broke\0", signature="\ud800", starts=passed.starts[:1]
+    case="b",
+    outcome=Outcome.FAILED,
+    reason="it \ud800 broke\0",
+    signature="\ud800",
+    starts=passed.starts[:1],
 )
-idle = Case("c", "not_applicable")
+idle = Case(case="c", outcome=Outcome.NOT_APPLICABLE)
 some_records = st.builds(
     make,
     cell=st.sampled_from(CELLS),
@@ -81,9 +104,9 @@ some_records = st.builds(
     started=st.sampled_from([f"2026-11-{day:02}T18:00:00Z" for day in (1, 2, 3, 4, 29, 30)]),
     finished=st.booleans(),
     error=st.sampled_from((None, None, "no_space", "imports", "timed_out", "wrong_cell")).map(
-        lambda kind: kind and RunError(kind, "why")
+        lambda kind: kind and RunError(kind=ErrorKind(kind), reason="why")
     ),
-    rungs=st.sampled_from(((), (), (Rung("imports", False),))),
+    rungs=st.sampled_from(((), (), (RungResult(rung=Rung.IMPORTS, ok=False),))),
     cases=st.sampled_from(((passed,), (drifted,), (passed, failed), (failed,), (idle,), ())),
     deselected=st.integers(0, 1),
     total=st.sampled_from((60.0, 61.0)),

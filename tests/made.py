@@ -9,7 +9,7 @@ from matrix.catalog.releases import load_releases
 from matrix.checks.lookup import Answer
 from matrix.qualify.query import versions
 from matrix.qualify.runs import CellRun
-from matrix.record.model import Case, Record, Start
+from matrix.record.model import Case, Outcome, Record, Start, StartKind
 from matrix.report.model import Report, report_of
 from matrix.rules.expectations import Expectations, parse_expectations
 from matrix.rules.platform_differences import Explanations
@@ -61,15 +61,15 @@ def provenance(
 def passed(name: str = "moe", /, cold: float = 60.0, warm: float = 10.0, **warmly: int) -> Case:
     counts = {"num_graphs_seen": 1, "num_compiled_artifacts_loaded": 3, **warmly}
     starts = (
-        Start("cold", {"total": cold}, {"num_graphs_seen": 1}),
-        Start("warm", {"total": warm}, counts),
+        Start(start=StartKind.COLD, seconds={"total": cold}, counters={"num_graphs_seen": 1}),
+        Start(start=StartKind.WARM, seconds={"total": warm}, counters=counts),
     )
-    return Case(name, "passed", seconds=cold + warm, starts=starts)
+    return Case(case=name, outcome=Outcome.PASSED, seconds=cold + warm, starts=starts)
 
 
 def failed(name: str = "moe", signature: str = "KeyError: x", **more: Any) -> Case:
     more = {"outcome": "failed", "reason": f"why: {signature}", **more}
-    return Case(name, signature=signature, **more)
+    return Case(case=name, signature=signature, **more)
 
 
 def make(

@@ -6,7 +6,7 @@ from typing import Any
 
 from matrix.attribution.attribute import attribute
 from matrix.catalog.releases import load_releases
-from matrix.record.model import Case, Record
+from matrix.record.model import Case, Platform, Record
 from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
 from matrix.rules.notes import Note
@@ -29,7 +29,14 @@ def make(
         "gpu": None,
         **more.pop("provenance", {}),
     }
-    record = Record(cell, platform, True, provenance, cases=cases, **more)
+    record = Record(
+        cell=cell,
+        platform=Platform(platform),
+        finished=True,
+        provenance=provenance,
+        cases=cases,
+        **more,
+    )
     return Path(f"{cell}.json"), record
 
 

@@ -258,6 +258,7 @@ def _run_of(record: Record, one: object) -> Observation:
     assert callable(one)
     failed = next((rung for rung in record.rungs if not rung.ok), None)
     found: Observation
+    rung: str
     if record.error is not None and record.error.kind in BROKEN_PAIR:
         rung, reason = record.error.kind, record.error.reason
     elif failed is not None and failed.rung in FAILING_RUNGS and record.error is None:

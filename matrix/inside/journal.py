@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix.inside.ended import Ended, out_of_memory
-from matrix.record.model import OUTCOMES, STARTS, Case, Start, clip_failure
+from matrix.record.model import OUTCOMES, STARTS, Case, Outcome, Start, clip_failure
 from matrix.record.signatures import reason as reason_of
 from matrix.record.signatures import signature as signature_of
 
@@ -117,7 +117,7 @@ def fold(
     )
     return Case(
         case=case,
-        outcome=outcome,
+        outcome=Outcome(outcome),
         reason=reason or None,
         signature=signature or None,
         seconds=round(seconds if ended is None else ended.seconds, 3),
@@ -190,7 +190,7 @@ def _start(event: Mapping[str, Any]) -> Start:
     seconds = event.get("seconds") or {}
     if not isinstance(seconds, Mapping):
         seconds = {"total": seconds}
-    return Start(event["start"], seconds, event.get("counters") or {})
+    return Start(start=event["start"], seconds=seconds, counters=event.get("counters") or {})
 
 
 def _text(event: Mapping[str, Any], key: str) -> str:

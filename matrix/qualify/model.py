@@ -211,7 +211,7 @@ class Qualification:
         """The platforms that were asked for; where these are all, those that have a say in it."""
         if self.asked.platforms != PLATFORMS:
             return self.asked.platforms
-        told = {match.candidate.record.platform for match in self.matches}
+        told: set[str] = {match.candidate.record.platform for match in self.matches}
         told |= {each.place.platform for each in self.failing}
         told |= {each.platform for each in self.blocking}
         return tuple(each for each in PLATFORMS if each in told)

@@ -30,7 +30,7 @@ from matrix.qualify.query import (
 from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS
 from matrix.verdict.grid import Grid, Seen, survey
-from matrix.verdict.ladder import CHEAP, Progress, Step, StepState, evidence_of
+from matrix.verdict.ladder import CHEAP, Progress, RunEvidence, Step, StepState, evidence_of
 
 LOST = "regression"
 CANNOT_ASK = "cannot be asked"
@@ -97,7 +97,7 @@ class FirstRungs:
         baseline, candidate = (named(each, published) for each in (asked.baseline, asked.candidate))
         if baseline is None or candidate is None:
             return None
-        seen = {
+        seen: dict[tuple[Cell, str], RunEvidence] = {
             (Cell(each.python, each.torch, each.vllm), each.record.platform): evidence_of(
                 each.record, each.entry.verdict
             )

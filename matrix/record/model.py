@@ -14,79 +14,85 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
+from matrix._util.enums import StrEnum
 from matrix._util.files import FileError, write_text
 from matrix._util.paths import DATA
 from matrix.catalog.cells import CellError, cell_of, factors, matches
 from matrix.errors import MatrixError
 
-__all__ = [
-    "ERROR_KINDS",
-    "FAILURE_LIMIT",
-    "OUTCOMES",
-    "PLATFORMS",
-    "RUNGS",
-    "SCHEMA",
-    "STARTS",
-    "Case",
-    "Record",
-    "RecordError",
-    "RunError",
-    "Rung",
-    "Start",
-    "clip_failure",
-    "parse",
-    "read",
-    "read_many",
-    "to_json",
-    "validate",
-    "write",
-]
-
 SCHEMA = 2
 """The schema of the records that are written; older ones are read as they are."""
 _OLDEST_SCHEMA = 1
-PLATFORMS = ("cuda", "cpu")
-STARTS = ("cold", "warm")
-RUNGS = (
-    "declared",
-    "resolves",
-    "links",
-    "imports",
-    "starts cold",
-    "starts warm",
-    "as expected",
-)
-OUTCOMES = (
-    "passed",
-    "failed",
-    "not_applicable",
-    "crashed",
-    "timed_out",
-    "out_of_memory",
-    "interrupted",
-    "running",
-)
-ERROR_KINDS = (
-    "no_compiler",
-    "no_space",
-    "no_fork",
-    "no_memory",
-    "imports",
-    "crashed",
-    "timed_out",
-    "interrupted",
-    "resolves",
-    "wrong_cell",
-    "no_gpu",
-    "no_driver",
-    "driver_too_old",
-    "gpu_unsupported",
-    "gpu_full",
-    "gpu_fault",
-    "internal",
-)
+
+
+class Platform(StrEnum):
+    """What a cell ran on; `cuda` is authoritative, `cpu` needs no GPU."""
+
+    CUDA = "cuda"
+    CPU = "cpu"
+
+
+class StartKind(StrEnum):
+    """How vLLM started: with empty compile caches, or with those that a cold start left."""
+
+    COLD = "cold"
+    WARM = "warm"
+
+
+class Rung(StrEnum):
+    """How far a cell can get, lowest first."""
+
+    DECLARED = "declared"
+    RESOLVES = "resolves"
+    LINKS = "links"
+    IMPORTS = "imports"
+    STARTS_COLD = "starts cold"
+    STARTS_WARM = "starts warm"
+    AS_EXPECTED = "as expected"
+
+
+class Outcome(StrEnum):
+    """How a case ended, or that it has not ended yet (`running`)."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_APPLICABLE = "not_applicable"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    INTERRUPTED = "interrupted"
+    RUNNING = "running"
+
+
+class ErrorKind(StrEnum):
+    """Why a run as a whole ended early."""
+
+    NO_COMPILER = "no_compiler"
+    NO_SPACE = "no_space"
+    NO_FORK = "no_fork"
+    NO_MEMORY = "no_memory"
+    IMPORTS = "imports"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    INTERRUPTED = "interrupted"
+    RESOLVES = "resolves"
+    WRONG_CELL = "wrong_cell"
+    NO_GPU = "no_gpu"
+    NO_DRIVER = "no_driver"
+    DRIVER_TOO_OLD = "driver_too_old"
+    GPU_UNSUPPORTED = "gpu_unsupported"
+    GPU_FULL = "gpu_full"
+    GPU_FAULT = "gpu_fault"
+    INTERNAL = "internal"
+
+
+PLATFORMS = tuple(Platform)
+STARTS = tuple(StartKind)
+RUNGS = tuple(Rung)
+OUTCOMES = tuple(Outcome)
+ERROR_KINDS = tuple(ErrorKind)
 FAILURE_LIMIT = 16 * 1024
 """The most characters of a failure's tail that a record keeps."""
 
@@ -98,21 +104,21 @@ class RecordError(MatrixError):
     """A record that cannot be read, written or believed: names the file, the key and the mend."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
     """The observation of one start: its seconds by part (`total` and others) and its counters."""
 
-    start: str
+    start: StartKind
     seconds: Mapping[str, float] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
     """One startup test. `passed`: both starts ran to their end; it says nothing of the counts."""
 
     case: str
-    outcome: str
+    outcome: Outcome
     reason: str | None = None
     signature: str | None = None
     seconds: float = 0.0
@@ -129,25 +135,25 @@ class Case:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RungResult:
     """A rung of the ladder that the run itself tried, with the seconds it took."""
 
-    rung: str
+    rung: Rung
     ok: bool
     seconds: float = 0.0
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunError:
-    """Why the run as a whole ended early; `kind` is one of ERROR_KINDS."""
+    """Why the run as a whole ended early; `kind` says what kind of end."""
 
-    kind: str
+    kind: ErrorKind
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """One run of a cell on a platform. `finished` is false while it goes on, or where it died.
 
@@ -155,13 +161,13 @@ class Record:
     """
 
     cell: str
-    platform: str
+    platform: Platform
     finished: bool
     provenance: Mapping[str, object]
     error: RunError | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     flags: Mapping[str, object] = field(default_factory=dict)
-    rungs: tuple[Rung, ...] = ()
+    rungs: tuple[RungResult, ...] = ()
     cases: tuple[Case, ...] = ()
     deselected: int = 0
     schema: int = SCHEMA
@@ -178,12 +184,12 @@ class Record:
         return jobs if type(jobs) is int else 1
 
 
-def _keys(of: type[Record | Case | Start | Rung | RunError]) -> dict[str, None]:
+def _keys(of: type[Record | Case | Start | RungResult | RunError]) -> dict[str, None]:
     return dict.fromkeys(each.name for each in dataclasses.fields(of))
 
 
 _RECORD_KEYS, _CASE_KEYS, _START_KEYS = _keys(Record), _keys(Case), _keys(Start)
-_RUNG_KEYS, _ERROR_KEYS = _keys(Rung), _keys(RunError)
+_RUNG_KEYS, _ERROR_KEYS = _keys(RungResult), _keys(RunError)
 
 
 def clip_failure(text: str) -> str:
@@ -360,6 +366,9 @@ def _decode(text: str, name: str) -> object:
     return data
 
 
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
 class _At:
     """A place in the decoded JSON, so that each fault names its file and its key."""
 
@@ -458,10 +467,13 @@ class _At:
     def text_or_none(self, key: str) -> str | None:
         return None if self.value[key] is None else self.text(key)
 
-    def one_of(self, key: str, known: Sequence[str]) -> str:
-        if self.value[key] not in known:
+    def one_of(self, key: str, known: type[_Choice]) -> _Choice:
+        """Return the member of the enum that is there."""
+        found = self.value[key]
+        try:
+            return known(found)
+        except ValueError:
             self.at(key).wrong(f"one of {', '.join(known)}")
-        return self.text(key)
 
     def truth(self, key: str) -> bool:
         found = self.value[key]
@@ -546,7 +558,7 @@ def _record(data: object, name: str) -> Record:
         told.at("started").wrong("a time in UTC, such as 2026-11-22T18:00:00Z")
     return Record(
         cell=at.text("cell"),
-        platform=at.one_of("platform", PLATFORMS),
+        platform=at.one_of("platform", Platform),
         finished=at.truth("finished"),
         provenance=told.mapping(),
         error=None if at.value["error"] is None else _error(at.at("error")),
@@ -569,13 +581,13 @@ def _is_time(text: str) -> bool:
 
 def _error(at: _At) -> RunError:
     at.keys(_ERROR_KEYS)
-    return RunError(kind=at.one_of("kind", ERROR_KINDS), reason=at.text("reason"))
+    return RunError(kind=at.one_of("kind", ErrorKind), reason=at.text("reason"))
 
 
-def _rung(at: _At) -> Rung:
+def _rung(at: _At) -> RungResult:
     at.keys(_RUNG_KEYS)
-    return Rung(
-        rung=at.one_of("rung", RUNGS),
+    return RungResult(
+        rung=at.one_of("rung", Rung),
         ok=at.truth("ok"),
         seconds=at.seconds("seconds"),
         reason=at.text_or_none("reason"),
@@ -602,7 +614,7 @@ def _case(at: _At) -> Case:
         starts[start.start] = start
     return Case(
         case=at.text("case"),
-        outcome=at.one_of("outcome", OUTCOMES),
+        outcome=at.one_of("outcome", Outcome),
         reason=at.text_or_none("reason"),
         signature=at.text_or_none("signature"),
         seconds=at.seconds("seconds"),
@@ -625,7 +637,7 @@ def _failure(at: _At) -> str | None:
 def _start(at: _At) -> Start:
     at.keys(_START_KEYS)
     return Start(
-        start=at.one_of("start", STARTS),
+        start=at.one_of("start", StartKind),
         seconds=at.each("seconds", _are_seconds, _SECONDS),
         counters=at.each("counters", _are_counts, _COUNT),
     )

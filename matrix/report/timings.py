@@ -16,9 +16,9 @@ _SAVE, _LOAD = "save", "artifacts_load"
 def warm_over_cold(case: Case) -> float | None:
     """The seconds of the warm start as a share of the cold one's, or None where one is not known.
 
-    >>> warm_over_cold(Case("a", "passed"))
+    >>> warm_over_cold(Case(case="a", outcome="passed"))
     """
-    total = {each.start: each.seconds.get("total") for each in case.starts}
+    total: dict[str, float | None] = {each.start: each.seconds.get("total") for each in case.starts}
     cold, warm = total.get("cold"), total.get("warm")
     return warm / cold if cold and warm is not None else None
 
@@ -36,7 +36,7 @@ def is_split(start: Start) -> bool:
 def artifacts(start: Start) -> str:
     """The seconds of saving and of loading compiled artifacts in words, or a dash.
 
-    >>> artifacts(Start("cold", {"save": 0.31, "artifacts_load": 2.0}))
+    >>> artifacts(Start(start="cold", seconds={"save": 0.31, "artifacts_load": 2.0}))
     'saved 0.3, loaded 2.0'
     """
     words = ((_SAVE, "saved"), (_LOAD, "loaded"))

@@ -21,10 +21,14 @@ from matrix.errors import MatrixError
 from matrix.record import provenance, signatures
 from matrix.record.model import (
     Case,
+    ErrorKind,
+    Outcome,
+    Platform,
     Record,
     RecordError,
     RunError,
     Rung,
+    RungResult,
     clip_failure,
     read,
     write,
@@ -128,7 +132,7 @@ def run_cell(
         or unusable_gpu(platform, packages)
     )
     if refusal is not None:
-        error = RunError(refusal.kind, refusal.reason)
+        error = RunError(kind=ErrorKind(refusal.kind), reason=refusal.reason)
         _write(dataclasses.replace(record, error=error, finished=True), path, root)
         raise RunRefused(refusal.reason, path)
     log = path.with_suffix(".log")
@@ -145,7 +149,9 @@ def run_cell(
             left = read(path)
         except RecordError as error:
             fault = f"{_how(ended)}; {error}".replace(str(path), path.name)
-            left = dataclasses.replace(record, error=RunError("internal", fault))
+            left = dataclasses.replace(
+                record, error=RunError(kind=ErrorKind.INTERNAL, reason=fault)
+            )
         if _asked_for_something_else(left, ended, in_import):
             for each in (path, log, path.with_suffix(".junit.xml")):
                 each.unlink(missing_ok=True)
@@ -176,7 +182,9 @@ def record_unstarted(
         record,
         error=error,
         finished=True,
-        rungs=(Rung("resolves", False, 0.0, error.reason),) if error.kind == "resolves" else (),
+        rungs=(RungResult(rung=Rung.RESOLVES, ok=False, seconds=0.0, reason=error.reason),)
+        if error.kind == "resolves"
+        else (),
         provenance={
             **record.provenance,
             "python": cell.python,
@@ -201,7 +209,9 @@ def conclude(record: Record, ended: Ended, output: str, *, importing: bool = Fal
         cases=tuple(_ended_case(case, ended, output) for case in record.cases),
     )
     if record.error and record.error.kind == "imports" and _import_rung(record) is None:
-        failed = Rung("imports", False, round(ended.seconds, 1), record.error.reason)
+        failed = RungResult(
+            rung=Rung.IMPORTS, ok=False, seconds=round(ended.seconds, 1), reason=record.error.reason
+        )
         record = dataclasses.replace(record, rungs=(*record.rungs, failed))
     return record
 
@@ -226,24 +236,26 @@ def _error(record: Record, ended: Ended, output: str, importing: bool) -> RunErr
     """Why the run as a whole ended early, or None where it came to its own end."""
     reason = _how(ended)
     if ended.how in ("timed_out", "interrupted"):
-        return RunError(ended.how, reason)
+        return RunError(kind=ErrorKind(ended.how), reason=reason)
     said = signatures.reason(output)
     with_said = f"{reason}: {said}" if said else reason
     if ended.status == _USAGE:
-        return RunError("internal", _wrong_argument(output) or reason)
+        return RunError(kind=ErrorKind.INTERNAL, reason=_wrong_argument(output) or reason)
     if ended.status == 3 or (ended.status == 2 and record.error is None):
-        return RunError("internal", with_said)
+        return RunError(kind=ErrorKind.INTERNAL, reason=with_said)
     if ended.oom_kill and ended.signal == "SIGKILL":
-        return RunError("no_memory", reason)
+        return RunError(kind=ErrorKind.NO_MEMORY, reason=reason)
     if importing and ended.signal not in _FROM_OUTSIDE:
-        return RunError("imports", f"the import of vLLM ended the process; {with_said}")
+        return RunError(
+            kind=ErrorKind.IMPORTS, reason=f"the import of vLLM ended the process; {with_said}"
+        )
     if ended.how == "signalled":
-        return RunError("crashed", reason)
+        return RunError(kind=ErrorKind.CRASHED, reason=reason)
     if record.finished:
         return None
     if not record.rungs and not record.cases:
-        return RunError("internal", f"before the import of vLLM {with_said}")
-    return RunError("crashed", with_said)
+        return RunError(kind=ErrorKind.INTERNAL, reason=f"before the import of vLLM {with_said}")
+    return RunError(kind=ErrorKind.CRASHED, reason=with_said)
 
 
 def _wrong_argument(output: str) -> str:
@@ -269,9 +281,9 @@ def _ended_case(case: Case, ended: Ended, output: str) -> Case:
     # A case runs in a child of pytest: the run's time limit, and a signal that another process sent
     # to pytest, say nothing of the case.
     ended_by_others = ended.how in ("timed_out", "interrupted") or ended.signal in _FROM_OUTSIDE
-    outcome = "interrupted" if ended_by_others else "crashed"
+    outcome = Outcome.INTERRUPTED if ended_by_others else Outcome.CRASHED
     if ended.oom_kill and ended.signal == "SIGKILL":
-        outcome = "out_of_memory"
+        outcome = Outcome.OUT_OF_MEMORY
     reason = _how(ended)
     return dataclasses.replace(
         case,
@@ -282,7 +294,7 @@ def _ended_case(case: Case, ended: Ended, output: str) -> Case:
     )
 
 
-def _import_rung(record: Record) -> Rung | None:
+def _import_rung(record: Record) -> RungResult | None:
     return next((rung for rung in record.rungs if rung.rung == "imports"), None)
 
 
@@ -293,7 +305,9 @@ def _first_record(
     while (path := _path(cell, platform, records, started)).exists():
         started += timedelta(seconds=1)
     facts = provenance.provenance(root, started, sys.argv, model_source)
-    return path, Record(cell=cell.name, platform=platform, finished=False, provenance=facts)
+    return path, Record(
+        cell=cell.name, platform=Platform(platform), finished=False, provenance=facts
+    )
 
 
 def _path(cell: Cell, platform: str, records: Path, started: datetime) -> Path:
@@ -306,7 +320,9 @@ def _write(record: Record, path: Path, root: Path) -> None:
     def clean(text: str | None) -> str | None:
         return None if text is None else provenance.scrub(text, root)
 
-    error = record.error and RunError(record.error.kind, clean(record.error.reason) or "")
+    error = record.error and RunError(
+        kind=record.error.kind, reason=clean(record.error.reason) or ""
+    )
     rungs = tuple(dataclasses.replace(each, reason=clean(each.reason)) for each in record.rungs)
     cases = tuple(
         dataclasses.replace(

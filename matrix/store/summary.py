@@ -204,10 +204,10 @@ def times(records: Iterable[Record], late: str | None = None) -> Times:
         for case in each.cases:
             for start, total in zip(STARTS, (case.cold, case.warm), strict=True):
                 if total is not None:
-                    key = each.cell, each.platform, case.case, start
+                    key: Key = each.cell, each.platform, case.case, start
                     value = each.started, each.content, each.jobs, total
                     found.setdefault(key, set()).add(value)
-    series = {}
+    series: dict[Key, tuple[tuple[str, float], ...]] = {}
     for key in sorted(found):
         values = sorted(found[key])
         jobs = values[-1][2]

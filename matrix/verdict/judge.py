@@ -237,7 +237,7 @@ def _expected(
     """Return what is expected of each start that ran; a start without a rule has no entry."""
     if situation is None:
         return {}
-    found = {}
+    found: dict[str, Mapping[str, Expected]] = {}
     for start in STARTS:
         if case.started(start) and (rules := expectations.expect(situation, start)):
             found[start] = rules

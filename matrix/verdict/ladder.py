@@ -228,8 +228,10 @@ def _failing(steps: Iterable[Step], declared: Declared, ran: RunEvidence | None)
     return None
 
 
-_UNKNOWN_STEPS = {rung: Step(rung=rung, state=StepState.UNKNOWN) for rung in RUNGS}
-_RUN_STEPS = {rung: Step(rung=rung, state=StepState.PASSED, by_record=True) for rung in RUNGS}
+_UNKNOWN_STEPS: dict[str, Step] = {rung: Step(rung=rung, state=StepState.UNKNOWN) for rung in RUNGS}
+_RUN_STEPS: dict[str, Step] = {
+    rung: Step(rung=rung, state=StepState.PASSED, by_record=True) for rung in RUNGS
+}
 
 
 def _declared(declared: Declared) -> Step:

@@ -18,7 +18,7 @@ from matrix._util.versions import (
     parse_version,
     specifier_text,
 )
-from matrix.record.model import Case, Record
+from matrix.record.model import Case, Outcome, Platform, Record
 from matrix.verdict.judge import Verdict, judge
 from rules import ANY_CASE
 
@@ -63,10 +63,22 @@ def test_what_is_none_is_refused_each_time(text: str) -> None:
 
 def test_a_record_of_a_version_that_nobody_can_read_is_judged() -> None:
     told = {"started": "2026-11-22T18:00:00Z", "torch": "1" * 5000, "vllm": "0.19.1"}
-    case = Case("a", "failed", reason="KeyError")
-    record = Record("py311-torch210-vllm019", "cpu", True, told, cases=(case,))
+    case = Case(case="a", outcome=Outcome.FAILED, reason="KeyError")
+    record = Record(
+        cell="py311-torch210-vllm019",
+        platform=Platform.CPU,
+        finished=True,
+        provenance=told,
+        cases=(case,),
+    )
     assert judge(record, ANY_CASE).cases[0].expected == {}
-    assert judge(Record(record.cell, "cpu", True, told), ANY_CASE).verdict == Verdict.UNTESTED
+    assert (
+        judge(
+            Record(cell=record.cell, platform=Platform.CPU, finished=True, provenance=told),
+            ANY_CASE,
+        ).verdict
+        == Verdict.UNTESTED
+    )
 
 
 def test_the_examples_hold() -> None:

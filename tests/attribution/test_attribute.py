@@ -27,7 +27,19 @@ from matrix.attribution.attribute import (
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
 from matrix.checks.lookup import Answer
-from matrix.record.model import Case, Record, RunError, Rung, Start, read
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+    read,
+)
 from matrix.rules.expectations import Expectations, load_expectations, parse_expectations
 from matrix.verdict.grid import survey
 from matrix.verdict.judge import judge
@@ -81,22 +93,22 @@ def record(
     **more: Any,
 ) -> Record:
     """The record of one case, which fails with a signature at a rung or counts this."""
-    cold = Start("cold", {}, {"aot_autograd.total": total})
-    warm = Start("warm", {}, {SAVED: saved})
+    cold = Start(start=StartKind.COLD, seconds={}, counters={"aot_autograd.total": total})
+    warm = Start(start=StartKind.WARM, seconds={}, counters={SAVED: saved})
     ran = (cold, warm) if fails is None else (cold,) if at == "starts warm" else ()
     seen = Case(
-        case,
-        "passed" if fails is None else "failed",
+        case=case,
+        outcome=Outcome("passed" if fails is None else "failed"),
         reason=fails,
         signature=fails,
         flags=flags or {FLAG: False},
         starts=ran,
     )
     return Record(
-        Cell(python, torch, vllm).name,
-        platform,
-        True,
-        {
+        cell=Cell(python, torch, vllm).name,
+        platform=Platform(platform),
+        finished=True,
+        provenance={
             "started": started,
             "torch": f"{torch}+cu130",
             "vllm": vllm,
@@ -106,7 +118,7 @@ def record(
         },
         packages=packages or {"transformers": "5.1.0"},
         flags=flags or {FLAG: False},
-        **{"cases": (seen,), "rungs": (Rung("imports", True),), **more},
+        **{"cases": (seen,), "rungs": (RungResult(rung=Rung.IMPORTS, ok=True),), **more},
     )
 
 
@@ -382,16 +394,20 @@ def test_a_run_with_another_flag_hides_no_failure() -> None:
 
 def test_the_same_defect_of_a_run_is_one_by_its_signature() -> None:
     def dead(torch: str, pid: int) -> Record:
-        error = RunError("imports", f"OSError: lock of pid {pid} held")
-        return record(torch, cases=(), rungs=(Rung("imports", False),), error=error)
+        error = RunError(kind=ErrorKind.IMPORTS, reason=f"OSError: lock of pid {pid} held")
+        return record(
+            torch, cases=(), rungs=(RungResult(rung=Rung.IMPORTS, ok=False),), error=error
+        )
 
     found = of("2.12.0", dead("2.12.0", 4711), dead("2.11.0", 12), record("2.10.0"))
     assert (found.answer, found.after, found.since) == (TORCH, "2.10.0", "2.11.0")
 
 
 def test_a_cell_without_an_answer_is_named() -> None:
-    crashed = record("2.12.0", cases=(), error=RunError("interrupted", "Ctrl-C"))
-    none = record("2.11.0", cases=(Case("a", "not_applicable"),))
+    crashed = record(
+        "2.12.0", cases=(), error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")
+    )
+    none = record("2.11.0", cases=(Case(case="a", outcome=Outcome.NOT_APPLICABLE),))
     judged = [(each, judge(each, RULES)) for each in (record("2.10.0"), none, crashed)]
     assert unanswered(judged, RELEASES) == (("py311-torch212-vllm020", "cpu"),)
     assert unanswered(judged, RELEASES, names=frozenset(["py311-torch211-vllm020"])) == ()
@@ -569,8 +585,8 @@ def test_what_does_not_import_is_attributed_as_the_run() -> None:
     dead = record(
         "2.12.0",
         cases=(),
-        rungs=(Rung("imports", False, reason="undefined symbol"),),
-        error=RunError("imports", "undefined symbol"),
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=False, reason="undefined symbol"),),
+        error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"),
     )
     found = of("2.12.0", dead, record("2.11.0"))
     assert (found.case, found.answer) == ("", TORCH)
@@ -579,7 +595,9 @@ def test_what_does_not_import_is_attributed_as_the_run() -> None:
 
 @pytest.mark.parametrize("kind", ["no_space", "gpu_fault", "interrupted"])
 def test_a_fault_of_the_machine_is_nobodys(kind: str) -> None:
-    faulty = Record(**{**vars(record("2.12.0", fails="x")), "error": RunError(kind, "x")})
+    faulty = Record(
+        **{**vars(record("2.12.0", fails="x")), "error": RunError(kind=ErrorKind(kind), reason="x")}
+    )
     found = [each.answer for each in attributed(faulty, record("2.11.0"))]
     assert found == ([TORCH] if kind == "interrupted" else [])
 
@@ -616,8 +634,8 @@ def test_what_did_not_import_is_not_run_again() -> None:
     dead = record(
         "2.11.0",
         cases=(),
-        rungs=(Rung("imports", False, reason="undefined symbol"),),
-        error=RunError("imports", "undefined symbol"),
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=False, reason="undefined symbol"),),
+        error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"),
     )
     found = of("2.12.0", bad("2.12.0"), dead)
     assert names(found) == [("py311-torch210-vllm020", "cpu"), ("py311-torch212-vllm019", "cpu")]
@@ -646,7 +664,9 @@ def test_cells_platforms_and_cases_are_chosen() -> None:
 
 
 def test_a_record_of_no_known_cell_is_left_out() -> None:
-    other = record("2.12.0", error=RunError("wrong_cell", "ran another torch"), fails="x")
+    other = record(
+        "2.12.0", error=RunError(kind=ErrorKind.WRONG_CELL, reason="ran another torch"), fails="x"
+    )
     assert attributed(other) == ()
 
 

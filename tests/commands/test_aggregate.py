@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from matrix.record.model import Case, Record, RunError, Start, to_json, write
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Start,
+    StartKind,
+    to_json,
+    write,
+)
 
 ROOT = Path(__file__).parents[2]
 CELL = "py311-torch210-vllm019"
@@ -36,14 +47,19 @@ def aggregate(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def make(
     cell: str = CELL, platform: str = "cpu", hour: int = 18, reason: str = "stopped"
 ) -> Record:
-    starts = (Start("cold", {"total": 61.2}, {}), Start("warm", {"total": 20.1}, {}))
+    starts = (
+        Start(start=StartKind.COLD, seconds={"total": 61.2}, counters={}),
+        Start(start=StartKind.WARM, seconds={"total": 20.1}, counters={}),
+    )
     return Record(
         cell=cell,
-        platform=platform,
+        platform=Platform(platform),
         finished=True,
         provenance={"started": f"2026-11-22T{hour:02}:00:00Z", "torch": "2.10.0", "vllm": "0.19.1"},
-        error=RunError("interrupted", reason),
-        cases=(Case("a_case_without_rules", "passed", seconds=81.3, starts=starts),),
+        error=RunError(kind=ErrorKind.INTERRUPTED, reason=reason),
+        cases=(
+            Case(case="a_case_without_rules", outcome=Outcome.PASSED, seconds=81.3, starts=starts),
+        ),
     )
 
 

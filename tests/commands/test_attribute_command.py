@@ -14,7 +14,20 @@ from jsonschema import Draft202012Validator
 from matrix.catalog.cells import Cell
 from matrix.cli import main
 from matrix.commands import context as reading
-from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+    read,
+    write,
+)
 from matrix.run import rerun as reruns
 from matrix.run.rerun import Rerun
 from matrix.verdict.grid import Grid
@@ -35,9 +48,14 @@ def ran(
     day: str = "2026-11-22",
 ) -> Record:
     cell = Cell(python, torch, vllm)
-    starts = (Start("cold", {}, {}), Start("warm", {}, {}))[: 2 if fails is None else 1]
+    starts = (
+        Start(start=StartKind.COLD, seconds={}, counters={}),
+        Start(start=StartKind.WARM, seconds={}, counters={}),
+    )[: 2 if fails is None else 1]
     outcome = "passed" if fails is None else "failed"
-    case = Case("a[b=1]", outcome, fails, fails, starts=starts)
+    case = Case(
+        case="a[b=1]", outcome=Outcome(outcome), reason=fails, signature=fails, starts=starts
+    )
     provenance = {
         **read(ROOT / "results" / "cpu" / f"{BAD}.json").provenance,
         "started": f"{day}T18:{minute:02}:00Z",
@@ -45,7 +63,14 @@ def ran(
         "torch": torch,
         "vllm": vllm,
     }
-    return Record(cell.name, "cpu", True, provenance, rungs=(Rung("imports", True),), cases=(case,))
+    return Record(
+        cell=cell.name,
+        platform=Platform.CPU,
+        finished=True,
+        provenance=provenance,
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=True),),
+        cases=(case,),
+    )
 
 
 def save(record: Record, folder: str = "results", name: str | None = None) -> None:
@@ -57,9 +82,9 @@ def dead(torch: str, vllm: str) -> Record:
     reason = "ImportError: x"
     return replace(
         ran(torch, vllm),
-        rungs=(Rung("imports", False, reason=reason),),
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=False, reason=reason),),
         cases=(),
-        error=RunError("imports", reason),
+        error=RunError(kind=ErrorKind.IMPORTS, reason=reason),
     )
 
 
@@ -205,7 +230,13 @@ def test_what_nobody_ran_is_not_well(
 
 
 def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save(replace(ran("2.12.1", "0.20.2"), cases=(), error=RunError("interrupted", "Ctrl-C")))
+    save(
+        replace(
+            ran("2.12.1", "0.20.2"),
+            cases=(),
+            error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C"),
+        )
+    )
     save(ran("2.11.0", "0.20.2"))
     assert main(["attribute", "--all"]) == 0
     assert capsys.readouterr().out == (

@@ -12,7 +12,17 @@ from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.commands import check as checks
 from matrix.errors import MatrixError
-from matrix.record.model import Case, Record, RunError, Start, to_json, write
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Start,
+    StartKind,
+    to_json,
+    write,
+)
 from matrix.rules.expectations import load_expectations
 from matrix.rules.platform_differences import load_explanations
 from rules import ANY_CASE_TEXT
@@ -35,8 +45,16 @@ def matrix(here: Path, *arguments: str, **environ: str) -> subprocess.CompletedP
 
 def make(saved: int = 0, **changes: Any) -> Record:
     starts = (
-        Start("cold", {"total": 61.2}, {"num_compiled_artifacts_saved": 3}),
-        Start("warm", {"total": 20.1}, {"num_compiled_artifacts_saved": saved}),
+        Start(
+            start=StartKind.COLD,
+            seconds={"total": 61.2},
+            counters={"num_compiled_artifacts_saved": 3},
+        ),
+        Start(
+            start=StartKind.WARM,
+            seconds={"total": 20.1},
+            counters={"num_compiled_artifacts_saved": saved},
+        ),
     )
     values = {
         "cell": CELL,
@@ -48,7 +66,11 @@ def make(saved: int = 0, **changes: Any) -> Record:
             "torch": "2.10.0+cu128",
             "vllm": "0.19.1",
         },
-        "cases": (Case("moe_startup[mega_aot=1]", "passed", seconds=81.3, starts=starts),),
+        "cases": (
+            Case(
+                case="moe_startup[mega_aot=1]", outcome=Outcome.PASSED, seconds=81.3, starts=starts
+            ),
+        ),
         **changes,
     }
     return Record(**values)
@@ -144,7 +166,10 @@ def test_colour_needs_a_terminal_and_no_veto(
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_show_of_hostile_text(here: Path, encoding: str) -> None:
     said = "<script>\x1b[31m\x07 \ud800\u202e é | `x`\nrecord  elsewhere"
-    record = make(error=RunError("interrupted", said), cases=(Case(said, "failed", reason=said),))
+    record = make(
+        error=RunError(kind=ErrorKind.INTERRUPTED, reason=said),
+        cases=(Case(case=said, outcome=Outcome.FAILED, reason=said),),
+    )
     write(record, here / RECORD)
     ended = matrix(here, "show", RECORD, PYTHONIOENCODING=encoding)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -236,7 +261,7 @@ def test_calibrate_names_the_record_as_evidence(here: Path) -> None:
     ("changes", "said"),
     [
         ({"cases": ()}, "cases: none of them started"),
-        ({"error": RunError("no_space", "full")}, "error: no_space (full)"),
+        ({"error": RunError(kind=ErrorKind.NO_SPACE, reason="full")}, "error: no_space (full)"),
         ({"finished": False}, "finished: the run did not end"),
     ],
 )
@@ -252,8 +277,11 @@ def test_calibrate_of_what_justifies_nothing_is_one_line(
 
 def test_calibrate_all_proposes_every_counter(here: Path) -> None:
     (here / "none.toml").write_text("")
-    starts = (Start("cold", {}, {"num_graphs_seen": 1}), Start("warm", {}, {}))
-    write(make(cases=(Case("x", "passed", starts=starts),)), here / RECORD)
+    starts = (
+        Start(start=StartKind.COLD, seconds={}, counters={"num_graphs_seen": 1}),
+        Start(start=StartKind.WARM, seconds={}, counters={}),
+    )
+    write(make(cases=(Case(case="x", outcome=Outcome.PASSED, starts=starts),)), here / RECORD)
     few = matrix(here, "calibrate", RECORD, "--expectations", "none.toml")
     every = matrix(here, "calibrate", RECORD, "--all", "--expectations", "none.toml")
     assert "num_graphs_seen" not in few.stdout
@@ -261,7 +289,7 @@ def test_calibrate_all_proposes_every_counter(here: Path) -> None:
 
 
 def test_table_is_aggregate(here: Path) -> None:
-    write(make(error=RunError("interrupted", "why")), here / RECORD)
+    write(make(error=RunError(kind=ErrorKind.INTERRUPTED, reason="why")), here / RECORD)
     ended = matrix(here, "table", "--out", "out")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert json.loads((here / "out" / "compatibility.json").read_text())["cells"]
@@ -271,8 +299,13 @@ def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(here
     other = "py311-torch29-vllm016"
     gone = here / "records" / "cpu" / f"{other}.json"
     facts = {"started": "2026-11-22T18:00:00Z", "torch": "2.9.1", "vllm": "0.16.0"}
-    write(make(cell=other, provenance=facts, error=RunError("interrupted", "why")), gone)
-    write(make(error=RunError("interrupted", "why")), here / RECORD)
+    write(
+        make(
+            cell=other, provenance=facts, error=RunError(kind=ErrorKind.INTERRUPTED, reason="why")
+        ),
+        gone,
+    )
+    write(make(error=RunError(kind=ErrorKind.INTERRUPTED, reason="why")), here / RECORD)
     assert matrix(here, "table", "--out", "out").returncode == 0
     badges = here / "out" / "badges"
     mine = "torch29-vllm016.svg"
@@ -315,7 +348,7 @@ def test_check_says_what_it_checked(here: Path) -> None:
 
 
 def both_platforms(here: Path, folder: str) -> None:
-    late = RunError("interrupted", "after its last case")
+    late = RunError(kind=ErrorKind.INTERRUPTED, reason="after its last case")
     write(make(error=late), here / folder / "cpu" / f"{CELL}.json")
     cuda = make(saved=1, platform="cuda", error=late)
     write(cuda, here / folder / "cuda" / f"{CELL}.json")
@@ -359,7 +392,7 @@ def test_predict_shows_both_platforms(here: Path) -> None:
 
 
 def test_predict_of_one_platform_is_one_line(here: Path) -> None:
-    write(make(error=RunError("interrupted", "why")), here / RECORD)
+    write(make(error=RunError(kind=ErrorKind.INTERRUPTED, reason="why")), here / RECORD)
     ended = matrix(here, "predict")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("matrix: no torch and vLLM ran on both platforms; ")
@@ -376,7 +409,9 @@ def test_predict_tells_of_a_bad_record_and_goes_on(here: Path) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
-    cases = tuple(Case(f"case{at}", "failed", reason="x" * 200) for at in range(3000))
+    cases = tuple(
+        Case(case=f"case{at}", outcome=Outcome.FAILED, reason="x" * 200) for at in range(3000)
+    )
     write(make(cases=cases), here / RECORD)
     command = f'"{sys.executable}" -m matrix show {RECORD} | head -1'
     ended = subprocess.run(
@@ -461,8 +496,12 @@ def test_what_is_no_number_of_jobs_is_refused(
     [
         (make(), 0, "compatible (as expected)"),
         (make(saved=1), 1, "drift (counts differ)"),
-        (make(error=RunError("imports", "undefined symbol")), 1, "incompatible at imports"),
-        (make(error=RunError("interrupted", "Ctrl-C")), 5, "untested"),
+        (
+            make(error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol")),
+            1,
+            "incompatible at imports",
+        ),
+        (make(error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")), 5, "untested"),
     ],
 )
 def test_run_ends_as_its_verdict(

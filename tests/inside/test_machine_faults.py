@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matrix.inside import machine_faults as faults
 from matrix.inside.ended import out_of_memory
 from matrix.inside.machine_faults import HARDWARE_XIDS, KernelLog, Xid, built_for, explained, xids
-from matrix.record.model import ERROR_KINDS, OUTCOMES, Case
+from matrix.record.model import ERROR_KINDS, OUTCOMES, Case, Outcome
 
 FULL = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"
@@ -105,37 +105,67 @@ def test_every_way_in_which_a_gpus_memory_ends_is_one_outcome(said: str) -> None
     ("case", "found", "kind", "reason"),
     [
         (
-            Case("x", "failed", "CUDA error: an illegal memory access", failure=ACCESS),
+            Case(
+                case="x",
+                outcome=Outcome.FAILED,
+                reason="CUDA error: an illegal memory access",
+                failure=ACCESS,
+            ),
             (31,),
             None,
             "CUDA error: an illegal memory access; the kernel logged Xid 31",
         ),
         (
-            Case("x", "failed", "CUDA error: unspecified launch failure", failure="CUDA error: u"),
+            Case(
+                case="x",
+                outcome=Outcome.FAILED,
+                reason="CUDA error: unspecified launch failure",
+                failure="CUDA error: u",
+            ),
             (45, 79, 45),
             "gpu_fault",
             "CUDA error: unspecified launch failure; the kernel logged Xid 45,"
             " Xid 79 (the GPU has fallen off the bus)",
         ),
         (
-            Case("x", "timed_out", "timed out after 900 s", failure="CUDA error: unknown error"),
+            Case(
+                case="x",
+                outcome=Outcome.TIMED_OUT,
+                reason="timed out after 900 s",
+                failure="CUDA error: unknown error",
+            ),
             (119,),
             "gpu_fault",
             "timed out after 900 s; the kernel logged Xid 119 (a GSP timeout)",
         ),
-        (Case("x", "timed_out", "timed out", failure="GPU is lost"), (), None, "timed out"),
-        (Case("x", "crashed"), (13,), None, "crashed; the kernel logged Xid 13"),
-        (Case("x", "failed", "KeyError", failure="KeyError: 3"), (79,), None, "KeyError"),
-        (Case("x", "passed"), (79,), None, None),
-        (Case("x", "not_applicable", "why"), (79,), None, "why"),
         (
-            Case("x", "out_of_memory", "full", failure=FULL.format(own="1 GiB")),
+            Case(case="x", outcome=Outcome.TIMED_OUT, reason="timed out", failure="GPU is lost"),
+            (),
+            None,
+            "timed out",
+        ),
+        (Case(case="x", outcome=Outcome.CRASHED), (13,), None, "crashed; the kernel logged Xid 13"),
+        (
+            Case(case="x", outcome=Outcome.FAILED, reason="KeyError", failure="KeyError: 3"),
+            (79,),
+            None,
+            "KeyError",
+        ),
+        (Case(case="x", outcome=Outcome.PASSED), (79,), None, None),
+        (Case(case="x", outcome=Outcome.NOT_APPLICABLE, reason="why"), (79,), None, "why"),
+        (
+            Case(
+                case="x",
+                outcome=Outcome.OUT_OF_MEMORY,
+                reason="full",
+                failure=FULL.format(own="1 GiB"),
+            ),
             (),
             "gpu_full",
             "full",
         ),
         (
-            Case("x", "out_of_memory", "full", failure="MemoryError"),
+            Case(case="x", outcome=Outcome.OUT_OF_MEMORY, reason="full", failure="MemoryError"),
             (),
             None,
             "full",
@@ -159,7 +189,7 @@ def test_what_the_kernel_logged_explains_a_case(
     st.lists(st.sampled_from(sorted(HARDWARE_XIDS))),
 )
 def test_no_xid_touches_a_case_that_did_not_fail(outcome: str, found: list[int]) -> None:
-    case = Case("x", outcome, failure=ACCESS)
+    case = Case(case="x", outcome=Outcome(outcome), failure=ACCESS)
     assert explained(case, found) == (case, None)
 
 

@@ -20,7 +20,7 @@ import pytest
 from matrix.inside import journal
 from matrix.inside.pytest_plugin import case_name
 from matrix.record import model as records
-from matrix.record.model import Case, Record, RunError
+from matrix.record.model import Case, ErrorKind, Platform, Record, RunError
 from matrix.rules.expectations import Situation, load_expectations
 from matrix.verdict.judge import judge
 
@@ -94,7 +94,10 @@ class Place:
         self.file("fake/fakes.py", FAKES)
         self.file("pytest.ini", "[pytest]\n")
         provenance = {"started": "2026-11-22T18:00:00Z"}
-        records.write(Record(CELL, "cpu", False, provenance), self.record)
+        records.write(
+            Record(cell=CELL, platform=Platform.CPU, finished=False, provenance=provenance),
+            self.record,
+        )
 
     def file(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -891,7 +894,7 @@ def test_a_fault_of_the_machine_is_the_runs_error(place: Place, said: str, kind:
 @pytest.fixture
 def gpu(place: Place) -> Place:
     """A machine with a GPU, of which nvidia-smi and the kernel's log are fakes."""
-    records.write(replace(records.read(place.record), platform="cuda"), place.record)
+    records.write(replace(records.read(place.record), platform=Platform.CUDA), place.record)
     log = place.folder / "kernel.log"
     log.write_text("[1.0] NVRM: Xid (PCI:0000:3b:00): 79, of an earlier run\n")
     for name, body in (
@@ -1016,9 +1019,9 @@ def test_a_gpu_that_this_torch_has_no_code_for(gpu: Place) -> None:
     ran = run_on(gpu, FAKE_CODE="sm_75 sm_80")
     assert ran.status == 1 and ran.record.cases == ()
     assert ran.record.error == RunError(
-        "gpu_unsupported",
-        "this torch has code for sm_75, sm_80, and none that a GPU of compute capability 7.0 can"
-        " run: use another GPU, or a torch that was built for this one",
+        kind=ErrorKind.GPU_UNSUPPORTED,
+        reason="this torch has code for sm_75, sm_80, and none that a GPU of compute capability 7.0"
+        " can run: use another GPU, or a torch that was built for this one",
     )
 
 
@@ -1027,9 +1030,9 @@ def test_where_vllm_finds_no_gpu_the_driver_is_named(gpu: Place) -> None:
     gpu.tests("def test_x(): both()")
     ran = run_on(gpu, FAKE_CHOICE="UnspecifiedPlatform")
     assert ran.record.error == RunError(
-        "no_driver",
-        "vLLM chose the platform UnspecifiedPlatform, not cuda: libnvidia-ml.so.1, the driver's"
-        " library, does not load",
+        kind=ErrorKind.NO_DRIVER,
+        reason="vLLM chose the platform UnspecifiedPlatform, not cuda: libnvidia-ml.so.1, the"
+        " driver's library, does not load",
     )
 
 

@@ -7,17 +7,37 @@ from pathlib import Path
 
 import pytest
 
-from matrix.record.model import Case, Record, Rung, Start, write
+from matrix.record.model import (
+    Case,
+    Outcome,
+    Platform,
+    Record,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+    write,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL = "py311-torch210-vllm019"
 
 
 def make(seconds: float, saved: int = 3, **facts: object) -> Record:
-    starts = (Start("cold", {"total": 1.0}, {"saved": saved}), Start("warm", {}, {"saved": 0}))
+    starts = (
+        Start(start=StartKind.COLD, seconds={"total": 1.0}, counters={"saved": saved}),
+        Start(start=StartKind.WARM, seconds={}, counters={"saved": 0}),
+    )
     provenance = {"started": "2026-11-22T18:00:00Z", "seconds": seconds, **facts}
-    cases = (Case("moe", "passed", starts=starts),)
-    return Record(CELL, "cpu", True, provenance, rungs=(Rung("imports", True, 10.0),), cases=cases)
+    cases = (Case(case="moe", outcome=Outcome.PASSED, starts=starts),)
+    return Record(
+        cell=CELL,
+        platform=Platform.CPU,
+        finished=True,
+        provenance=provenance,
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=True, seconds=10.0),),
+        cases=cases,
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,12 +48,12 @@ def make(seconds: float, saved: int = 3, **facts: object) -> Record:
         (make(40.0), 0, "counters    2 compared, identical\n"),
         (make(40.0, saved=4), 1, "  moe cold saved: 3 alone, 4 together\n"),
         (
-            dataclasses.replace(make(40.0), cases=(Case("moe", "crashed"),)),
+            dataclasses.replace(make(40.0), cases=(Case(case="moe", outcome=Outcome.CRASHED),)),
             1,
             "  moe: passed alone, crashed together\n  moe cold saved: 3 alone, None together\n",
         ),
         (dataclasses.replace(make(40.0), cases=()), 1, "  moe: only in one of them\n"),
-        (dataclasses.replace(make(40.0), platform="cuda"), 2, "platform: cpu and cuda"),
+        (dataclasses.replace(make(40.0), platform=Platform.CUDA), 2, "platform: cpu and cuda"),
         (make(0.0), 2, "provenance.seconds: is 0.0; the run did not end"),
     ],
 )

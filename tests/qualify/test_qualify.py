@@ -37,7 +37,7 @@ from matrix.qualify.model import (
 )
 from matrix.qualify.query import Query
 from matrix.qualify.static_checks import Asks
-from matrix.record.model import Case, RunError, Rung, write
+from matrix.record.model import Case, ErrorKind, Outcome, RunError, Rung, RungResult, write
 from matrix.report import qualify as report
 from matrix.rules.calibrate import DEFAULT_COUNTERS
 from matrix.rules.expectations import Expectations, parse_expectations
@@ -125,7 +125,7 @@ def test_a_case_that_passed_and_fails_is_a_regression() -> None:
         (failed(signature="KeyError: y"), FAILS_OTHERWISE, 1),
         # The same signature one rung higher is another failure.
         (replace(failed(), starts=passed().starts[:1]), FAILS_OTHERWISE, 1),
-        (replace(failed(), outcome="timed_out"), FAILS_AS_BEFORE, 0),
+        (replace(failed(), outcome=Outcome.TIMED_OUT), FAILS_AS_BEFORE, 0),
     ],
 )
 def test_a_case_that_fails_on_both_sides(candidate: Case, kind: str, status: int) -> None:
@@ -146,8 +146,21 @@ def test_a_failure_without_a_signature_has_one_of_its_text() -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        {"error": RunError("imports", "ImportError: undefined symbol: _ZN3c10E")},
-        {"rungs": (Rung("imports", False, 1.0, "ImportError: undefined symbol: _ZN3c10E"),)},
+        {
+            "error": RunError(
+                kind=ErrorKind.IMPORTS, reason="ImportError: undefined symbol: _ZN3c10E"
+            )
+        },
+        {
+            "rungs": (
+                RungResult(
+                    rung=Rung.IMPORTS,
+                    ok=False,
+                    seconds=1.0,
+                    reason="ImportError: undefined symbol: _ZN3c10E",
+                ),
+            )
+        },
     ],
 )
 def test_a_run_that_never_came_to_its_cases_fails_in_all_of_them(fault: dict[str, Any]) -> None:
@@ -162,7 +175,7 @@ def test_a_run_that_never_came_to_its_cases_fails_in_all_of_them(fault: dict[str
 
 def test_a_run_in_the_environment_of_another_cell_is_of_neither() -> None:
     """Its name says the candidate, and its versions the baseline."""
-    error = RunError("wrong_cell", "it has torch 2.11.0, not 2.12.1")
+    error = RunError(kind=ErrorKind.WRONG_CELL, reason="it has torch 2.11.0, not 2.12.1")
     wrong = make(NEXT, error=error, provenance={"torch": OLD}, day=23, file="wrong")
     assert held(make(OLD, passed()), make(NEXT, passed()), wrong).exit_status == 0
     assert held(make(OLD, passed()), wrong).exit_status == 3
@@ -170,7 +183,7 @@ def test_a_run_in_the_environment_of_another_cell_is_of_neither() -> None:
 
 def test_a_run_that_says_no_version_is_of_its_name() -> None:
     unknown = {"torch": None, "vllm": None}
-    error = RunError("resolves", "no versions go together")
+    error = RunError(kind=ErrorKind.RESOLVES, reason="no versions go together")
     told = held(make(OLD, passed()), make(NEXT, error=error, provenance=unknown))
     assert [(each.kind, each.rung) for each in told.failures] == [(REGRESSION, "resolves")]
 
@@ -272,26 +285,31 @@ UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str
     "a full disk": (
         (passed(), passed("b")),
         (passed(),),
-        {"error": RunError("no_space", "no space left")},
+        {"error": RunError(kind=ErrorKind.NO_SPACE, reason="no space left")},
         "ended early: no space left",
     ),
-    "only a full disk": ((passed(),), (), {"error": RunError("no_gpu", "no GPU")}, "no GPU"),
+    "only a full disk": (
+        (passed(),),
+        (),
+        {"error": RunError(kind=ErrorKind.NO_GPU, reason="no GPU")},
+        "no GPU",
+    ),
     "it died after its cases": ((passed(),), (passed(),), {"finished": False}, "did not finish"),
     "it was cut short in a case": (
         (passed(), passed("b")),
-        (passed(), Case("b", "interrupted")),
+        (passed(), Case(case="b", outcome=Outcome.INTERRUPTED)),
         {},
         "has no answer: was interrupted",
     ),
     "no start, though it passed": (
         (passed(), passed("b")),
-        (passed(), Case("b", "passed")),
+        (passed(), Case(case="b", outcome=Outcome.PASSED)),
         {},
         "has no answer: the record holds no cold start",
     ),
     "a case that does not apply now": (
         (passed(), passed("b")),
-        (passed(), Case("b", "not_applicable", reason="no DeepGEMM")),
+        (passed(), Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no DeepGEMM")),
         {},
         "passed at the baseline, and now does not apply: no DeepGEMM",
     ),
@@ -302,7 +320,7 @@ UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str
         "fails (why: KeyError: x), and at the baseline it is no case of the record",
     ),
     "a failure where the baseline does not apply": (
-        (passed(), Case("b", "not_applicable", reason="no GPU")),
+        (passed(), Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")),
         (passed(), failed("b")),
         {},
         "and at the baseline it does not apply: no GPU",
@@ -390,7 +408,7 @@ def test_it_hides_no_failure_and_qualifies_nothing() -> None:
 
 def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
     asks = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
-    error = RunError("imports", "ImportError: undefined symbol: _ZN3c10E")
+    error = RunError(kind=ErrorKind.IMPORTS, reason="ImportError: undefined symbol: _ZN3c10E")
     ran = make(NEXT, platform="cuda", error=error)
     told = held(on_cuda(OLD), ran, asks=asks)
     assert (told.exit_status, kinds(told), told.compared) == (3, [], 0)
@@ -449,7 +467,7 @@ def test_what_a_first_rung_lost_is_a_regression_with_its_reason(
 
 
 def test_a_baseline_that_failed_before_fails_otherwise_or_as_it_did() -> None:
-    fault = {"error": RunError("imports", "ImportError: no module x")}
+    fault = {"error": RunError(kind=ErrorKind.IMPORTS, reason="ImportError: no module x")}
     lost = Answers(resolves={(NEXT, "0.20.2"): NO})
     [failure] = held(on_cuda(OLD, **fault), asks=lost).failures
     assert (failure.kind, failure.before) == (FAILS_OTHERWISE, "ImportError: no module x")
@@ -536,7 +554,7 @@ def test_what_only_the_candidate_ran_and_passes_is_no_evidence_either_way() -> N
     assert (told.exit_status, told.compared, told.unknown) == (0, 1, ())
 
 
-@pytest.mark.parametrize("cases", [(), (Case("b", "out_of_memory"),)])
+@pytest.mark.parametrize("cases", [(), (Case(case="b", outcome=Outcome.OUT_OF_MEMORY),)])
 def test_what_the_baseline_should_have_answered_is_asked_of_it(cases: tuple[Case, ...]) -> None:
     told = held(make(OLD, passed(), *cases), make(NEXT, passed(), passed("b")))
     [unknown] = told.unknown
@@ -751,7 +769,7 @@ def test_a_waiver_that_matches_nothing_is_reported() -> None:
 
 
 def test_what_does_not_apply_any_more_can_be_waived_and_what_is_missing_cannot() -> None:
-    gone = Case("b", "not_applicable", reason="no DeepGEMM")
+    gone = Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no DeepGEMM")
     records = make(OLD, passed(), passed("b")), make(NEXT, passed(), gone)
     told = held(*records, waivers=waiver("signature = 'no DeepGEMM'"))
     assert (told.exit_status, [count for _, count in told.waivers]) == (0, [1])
@@ -812,11 +830,11 @@ HOSTILE = "<script>alert(1)</script> | `a` [b](http://evil.example) @you $x$ \x1
 
 
 def test_what_a_record_says_is_text() -> None:
-    bad = Case(HOSTILE, "failed", reason=HOSTILE, signature=HOSTILE)
+    bad = Case(case=HOSTILE, outcome=Outcome.FAILED, reason=HOSTILE, signature=HOSTILE)
     drifting = {f"x{HOSTILE}": 3}
     flags = {HOSTILE: HOSTILE}
     told = held(
-        make(OLD, replace(bad, outcome="passed", starts=passed().starts), passed()),
+        make(OLD, replace(bad, outcome=Outcome.PASSED, starts=passed().starts), passed()),
         make(NEXT, bad, replace(passed(**drifting), flags=flags), packages={"a": HOSTILE}),
         make(OLD, passed(), python="3.12", provenance={"os": HOSTILE}, packages={"a": "1"}),
         make(NEXT, passed(), python="3.12", packages={"a": HOSTILE}),
@@ -858,9 +876,19 @@ OTHER_TESTS = {"tests": {"fingerprint": "sha256:0"}}
     [
         ([make(NEXT, passed(), failed("b"), python="3.12")], "fails (why: KeyError: x), and the"),
         ([make(NEXT, failed(), platform="cuda")], "the baseline has no record of this cell"),
-        ([make(NEXT, error=RunError("imports", "no x"), python="3.12")], "fails (no x)"),
         (
-            [make(NEXT, passed(), python="3.12", rungs=(Rung("imports", False, 1.0, "no x"),))],
+            [make(NEXT, error=RunError(kind=ErrorKind.IMPORTS, reason="no x"), python="3.12")],
+            "fails (no x)",
+        ),
+        (
+            [
+                make(
+                    NEXT,
+                    passed(),
+                    python="3.12",
+                    rungs=(RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="no x"),),
+                )
+            ],
             "fails (no x), and the baseline has no record of this cell",
         ),
     ],
@@ -881,7 +909,7 @@ def test_a_failure_where_only_the_candidate_ran_never_qualifies(
 
 def test_a_run_that_fails_as_the_wheels_must_needs_no_baseline() -> None:
     asks = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
-    error = RunError("imports", "ImportError: undefined symbol: _ZN3c10E")
+    error = RunError(kind=ErrorKind.IMPORTS, reason="ImportError: undefined symbol: _ZN3c10E")
     records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, platform="cuda", error=error)
     told = held(*records, asks=asks)
     assert (told.exit_status, told.unknown) == (0, ())
@@ -891,8 +919,10 @@ def test_a_run_that_fails_as_the_wheels_must_needs_no_baseline() -> None:
 BEFORE: dict[str, list[Told]] = {
     "no record": [],
     "no case": [make(OLD, passed("b"))],
-    "out of memory": [make(OLD, passed("b"), Case("moe", "out_of_memory"))],
-    "not applicable": [make(OLD, passed("b"), Case("moe", "not_applicable", reason="no GPU"))],
+    "out of memory": [make(OLD, passed("b"), Case(case="moe", outcome=Outcome.OUT_OF_MEMORY))],
+    "not applicable": [
+        make(OLD, passed("b"), Case(case="moe", outcome=Outcome.NOT_APPLICABLE, reason="no GPU"))
+    ],
     "a repair": [make(OLD, passed("b"), failed())],
 }
 
@@ -949,7 +979,7 @@ def test_each_patch_of_the_other_project_counts(
 
 
 def test_a_failure_that_does_not_apply_any_more_is_no_answer() -> None:
-    gone = Case("moe", "not_applicable", reason="no model")
+    gone = Case(case="moe", outcome=Outcome.NOT_APPLICABLE, reason="no model")
     told = held(make(OLD, passed("b"), failed()), make(NEXT, passed("b"), gone))
     assert (told.exit_status, len(told.blocking)) == (3, 1)
     assert told.unknown[0].reason == "failed at the baseline, and now does not apply: no model"
@@ -994,7 +1024,7 @@ def test_a_record_that_does_not_say_what_ran_stands_for_no_release() -> None:
 
 
 def test_a_run_in_another_environment_is_told() -> None:
-    error = RunError("wrong_cell", "it has torch 2.11.0, not 2.12.1")
+    error = RunError(kind=ErrorKind.WRONG_CELL, reason="it has torch 2.11.0, not 2.12.1")
     told = held(make(OLD, passed()), make(NEXT, error=error, provenance={"torch": OLD}))
     assert (
         "results/cpu/py311-torch212-vllm020.json ran in an environment that is not this cell (it"
@@ -1018,7 +1048,9 @@ def test_what_neither_side_counts_is_no_evidence() -> None:
 
 
 def test_a_rung_that_failed_though_its_cases_passed_is_a_failure_of_the_run() -> None:
-    broken: dict[str, Any] = {"rungs": (Rung("imports", False, 1.0, "ImportError: x"),)}
+    broken: dict[str, Any] = {
+        "rungs": (RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="ImportError: x"),)
+    }
     told = held(make(OLD, passed()), make(NEXT, passed(), **broken))
     [failure] = told.failures
     assert (told.exit_status, failure.kind, failure.case) == (1, REGRESSION, "")
@@ -1066,16 +1098,19 @@ def test_another_run_of_the_very_same_that_drifted_never_qualifies() -> None:
 
 
 def test_a_newer_run_that_died_as_a_whole_never_qualifies() -> None:
-    died: dict[str, Any] = {"error": RunError("crashed", "killed by SIGKILL")}
+    died: dict[str, Any] = {"error": RunError(kind=ErrorKind.CRASHED, reason="killed by SIGKILL")}
     records = make(OLD, passed()), make(NEXT, passed())
     told = held(*records, make(NEXT, day=23, file="died", **died))
     assert (told.exit_status, "died (results/cpu/died.json)" in told.unknown[0].reason) == (3, True)
-    full: dict[str, Any] = {"error": RunError("no_space", "no space left")}
+    full: dict[str, Any] = {"error": RunError(kind=ErrorKind.NO_SPACE, reason="no space left")}
     assert held(*records, make(NEXT, day=23, file="full", **full)).exit_status == 0
 
 
 def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
-    died: dict[str, Any] = {"error": RunError("crashed", "killed by SIGKILL"), "day": 20}
+    died: dict[str, Any] = {
+        "error": RunError(kind=ErrorKind.CRASHED, reason="killed by SIGKILL"),
+        "day": 20,
+    }
     records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, file="died", **died)
     told = held(*records)
     [unknown] = told.unknown
@@ -1086,7 +1121,9 @@ def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
         " SIGKILL",
     )
     # Another death is told too; the same one again, and one of other tests, are not.
-    hung = make(NEXT, file="hung", error=RunError("timed_out", "after 9 s"), day=19)
+    hung = make(
+        NEXT, file="hung", error=RunError(kind=ErrorKind.TIMED_OUT, reason="after 9 s"), day=19
+    )
     again = make(NEXT, file="again", **{**died, "day": 18})
     other = make(NEXT, file="other", provenance=OTHER_TESTS, **died)
     assert len(held(*records, hung, again).unknown) == 2
@@ -1101,7 +1138,10 @@ def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
 
 
 def test_a_rung_that_failed_in_another_run_whose_cases_passed_never_qualifies() -> None:
-    broken: dict[str, Any] = {"rungs": (Rung("imports", False, 1.0, "ImportError: x"),), "day": 20}
+    broken: dict[str, Any] = {
+        "rungs": (RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="ImportError: x"),),
+        "day": 20,
+    }
     records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), file="old", **broken)
     told = held(*records)
     assert (told.exit_status, [each.reason for each in told.unknown]) == (
@@ -1192,8 +1232,8 @@ _OUTCOMES: Mapping[str, Any] = {
     "drifted otherwise": lambda name: passed(name, num_graphs_seen=2),
     "failed": lambda name: failed(name),
     "failed otherwise": lambda name: failed(name, "KeyError: y"),
-    "not applicable": lambda name: Case(name, "not_applicable", reason="no GPU"),
-    "interrupted": lambda name: Case(name, "interrupted"),
+    "not applicable": lambda name: Case(case=name, outcome=Outcome.NOT_APPLICABLE, reason="no GPU"),
+    "interrupted": lambda name: Case(case=name, outcome=Outcome.INTERRUPTED),
 }
 _CASES = st.dictionaries(st.sampled_from("abc"), st.sampled_from(sorted(_OUTCOMES)))
 _PLACES = list(itertools.product(("cpu", "cuda"), ("0.19.1", "0.20.2"), ("3.11", "3.12")))
@@ -1273,7 +1313,9 @@ def _odd(draw: st.DrawFn) -> Told:
         vllm=draw(st.sampled_from(("0.20.1", "0.20.2"))),
         day=draw(st.sampled_from((21, 22, 29))),
         flags=draw(st.sampled_from(({}, {}, {"A": True}))),
-        error=draw(st.sampled_from((None, None, RunError("wrong_cell", "another")))),
+        error=draw(
+            st.sampled_from((None, None, RunError(kind=ErrorKind.WRONG_CELL, reason="another")))
+        ),
         provenance=facts,
     )
     # A copy has the name of its file, too, in another folder.
@@ -1439,7 +1481,7 @@ def test_adding_what_is_bad_never_qualifies(
     said: bool,
 ) -> None:
     platform, vllm, python = place
-    ended = None if error is None else RunError(error, "why")
+    ended = None if error is None else RunError(kind=ErrorKind(error), reason="why")
     more = make(
         NEXT,
         *(_OUTCOMES[how](name) for name, how in sorted(cases.items())),

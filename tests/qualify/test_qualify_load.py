@@ -21,7 +21,17 @@ from matrix.qualify.load import Run, select
 from matrix.qualify.model import Qualification
 from matrix.qualify.query import Query, Skipped
 from matrix.qualify.runs import MOST_RUNS
-from matrix.record.model import Case, Record, RunError, Start, read, write
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Start,
+    StartKind,
+    read,
+    write,
+)
 from matrix.report import qualify as report
 from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Waivers
@@ -50,14 +60,18 @@ def record(
         jobs=more.pop("jobs", 1),
     )
     starts = (
-        Start("cold", {"total": 60.0 + day}, {"num_graphs_seen": 1}),
-        Start("warm", {"total": 10.0}, {"num_compiled_artifacts_loaded": loaded}),
+        Start(start=StartKind.COLD, seconds={"total": 60.0 + day}, counters={"num_graphs_seen": 1}),
+        Start(
+            start=StartKind.WARM,
+            seconds={"total": 10.0},
+            counters={"num_compiled_artifacts_loaded": loaded},
+        ),
     )
     values: dict[str, Any] = {
         "platform": "cpu",
         "finished": True,
         "provenance": facts,
-        "cases": (Case("moe", "passed", starts=starts),),
+        "cases": (Case(case="moe", outcome=Outcome.PASSED, starts=starts),),
         **more,
     }
     return Record(cell=cell, **values)
@@ -80,10 +94,15 @@ def selected(asked: Query, records: list[Told]) -> tuple[list[Told], Skipped]:
     return [each for each in records if str(each[0]) in paths], aside
 
 
-FAILED = [Case("moe", "failed", reason="no", signature=f"KeyError: {of}") for of in "xy"]
+FAILED = [
+    Case(case="moe", outcome=Outcome.FAILED, reason="no", signature=f"KeyError: {of}")
+    for of in "xy"
+]
 # Older tests stored no signature, or one by other rules: what compares is made of the text.
 TOLD_BY_TEXT = [
-    Case("moe", "failed", reason="no", failure=f"KeyError: {of}", signature=stored)
+    Case(
+        case="moe", outcome=Outcome.FAILED, reason="no", failure=f"KeyError: {of}", signature=stored
+    )
     for of in "xy"
     for stored in (None, "KeyError")
 ]
@@ -105,7 +124,7 @@ _RECORD = st.builds(
     finished=st.booleans(),
     deselected=st.integers(0, 1),
     error=st.sampled_from((None, None, "no_space", "crashed", "imports", "wrong_cell")).map(
-        lambda kind: kind and RunError(kind, "why")
+        lambda kind: kind and RunError(kind=ErrorKind(kind), reason="why")
     ),
 )
 _RECORDS = st.lists(

@@ -23,10 +23,10 @@ from matrix.qualify.runs import (
     said,
     whole_reply,
 )
-from matrix.record.model import Case, RunError, Rung
+from matrix.record.model import Case, ErrorKind, Outcome, RunError, Rung, RungResult
 from matrix.rules.expectations import Expectations
 
-NOT_IMPORTED = RunError("imports", "ImportError: undefined symbol: f")
+NOT_IMPORTED = RunError(kind=ErrorKind.IMPORTS, reason="ImportError: undefined symbol: f")
 
 
 def run(*cases: Case, **more: Any) -> Told:
@@ -74,22 +74,26 @@ def test_a_case_that_failed(case: Case, rung: str, found: str | None) -> None:
 
 
 def test_a_case_that_does_not_apply() -> None:
-    answer = of(Case("moe", "not_applicable", reason="no GPU at 0xdeadbeef"))
+    answer = of(Case(case="moe", outcome=Outcome.NOT_APPLICABLE, reason="no GPU at 0xdeadbeef"))
     assert (answer.state, answer.reason) == (NOT_APPLICABLE, "no GPU at 0xdeadbeef")
     assert (answer.rung, answer.signature) == (None, "no GPU at <address>")
-    assert of(Case("moe", "not_applicable")).reason == "not applicable"
+    assert of(Case(case="moe", outcome=Outcome.NOT_APPLICABLE)).reason == "not applicable"
 
 
 @pytest.mark.parametrize(
     ("case", "more", "reason"),
     [
-        (Case("moe", "out_of_memory"), {}, "ran out of memory"),
-        (Case("moe", "interrupted", reason="Ctrl-C"), {}, "Ctrl-C"),
-        (Case("moe", "running"), {}, "was still running when the run died"),
+        (Case(case="moe", outcome=Outcome.OUT_OF_MEMORY), {}, "ran out of memory"),
+        (Case(case="moe", outcome=Outcome.INTERRUPTED, reason="Ctrl-C"), {}, "Ctrl-C"),
+        (Case(case="moe", outcome=Outcome.RUNNING), {}, "was still running when the run died"),
         (replace(passed(), starts=passed().starts[:1]), {}, "the record holds no warm start"),
         (replace(passed(), starts=passed().starts[1:]), {}, "the record holds no cold start"),
         # It is the machine that failed the case.
-        (failed(), {"error": RunError("no_space", "the disk is full")}, "the disk is full"),
+        (
+            failed(),
+            {"error": RunError(kind=ErrorKind.NO_SPACE, reason="the disk is full")},
+            "the disk is full",
+        ),
     ],
 )
 def test_a_case_that_nobody_can_answer(case: Case, more: Any, reason: str) -> None:
@@ -108,7 +112,12 @@ def test_the_flags_of_a_case_go_before_those_of_the_run() -> None:
     [
         ({}, UNKNOWN, "is no case of the record", None),
         ({"finished": False}, UNKNOWN, "did not finish", None),
-        ({"error": RunError("crashed", "SIGKILL")}, UNKNOWN, "ended early: SIGKILL", None),
+        (
+            {"error": RunError(kind=ErrorKind.CRASHED, reason="SIGKILL")},
+            UNKNOWN,
+            "ended early: SIGKILL",
+            None,
+        ),
         (
             {"deselected": 2},
             UNKNOWN,
@@ -129,7 +138,7 @@ def test_a_case_that_the_record_does_not_hold(
 
 
 def test_a_case_that_ran_answers_for_itself_though_the_run_broke() -> None:
-    assert of(passed(), rungs=(Rung("imports", False),)).state == PASSED
+    assert of(passed(), rungs=(RungResult(rung=Rung.IMPORTS, ok=False),)).state == PASSED
 
 
 @pytest.mark.parametrize(
@@ -137,16 +146,27 @@ def test_a_case_that_ran_answers_for_itself_though_the_run_broke() -> None:
     [
         ({}, None),
         ({"error": NOT_IMPORTED}, ("imports", NOT_IMPORTED.reason)),
-        ({"error": RunError("resolves", "")}, ("resolves", "resolves")),
-        ({"error": RunError("crashed", "SIGKILL")}, None),
-        ({"rungs": (Rung("imports", False, reason="no"),)}, ("imports", "no")),
+        ({"error": RunError(kind=ErrorKind.RESOLVES, reason="")}, ("resolves", "resolves")),
+        ({"error": RunError(kind=ErrorKind.CRASHED, reason="SIGKILL")}, None),
+        ({"rungs": (RungResult(rung=Rung.IMPORTS, ok=False, reason="no"),)}, ("imports", "no")),
         (
-            {"rungs": (Rung("resolves", True), Rung("imports", False))},
+            {
+                "rungs": (
+                    RungResult(rung=Rung.RESOLVES, ok=True),
+                    RungResult(rung=Rung.IMPORTS, ok=False),
+                )
+            },
             ("imports", "failed at imports"),
         ),
-        ({"rungs": (Rung("imports", True),)}, None),
+        ({"rungs": (RungResult(rung=Rung.IMPORTS, ok=True),)}, None),
         # A full disk may fail a rung, and says nothing of the pair.
-        ({"error": RunError("no_space", "x"), "rungs": (Rung("imports", False),)}, None),
+        (
+            {
+                "error": RunError(kind=ErrorKind.NO_SPACE, reason="x"),
+                "rungs": (RungResult(rung=Rung.IMPORTS, ok=False),),
+            },
+            None,
+        ),
     ],
 )
 def test_a_run_that_broke_by_the_fault_of_its_pair(
@@ -160,11 +180,15 @@ def test_a_run_that_broke_by_the_fault_of_its_pair(
 
 
 def test_a_run_that_broke_is_compared_by_its_signature() -> None:
-    answer = whole_reply(ran(error=RunError("imports", "ImportError: /home/x/y.so at 0xdead")))
+    answer = whole_reply(
+        ran(error=RunError(kind=ErrorKind.IMPORTS, reason="ImportError: /home/x/y.so at 0xdead"))
+    )
     assert answer.reason == "ImportError: /home/x/y.so at 0xdead"
     assert answer.signature == "ImportError: y.so at <address>"
     # What leaves nothing to compare by is compared by its rung.
-    assert whole_reply(ran(error=RunError("imports", "\n"))).signature == "imports"
+    assert (
+        whole_reply(ran(error=RunError(kind=ErrorKind.IMPORTS, reason="\n"))).signature == "imports"
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,7 +197,11 @@ def test_a_run_that_broke_is_compared_by_its_signature() -> None:
         ((passed(),), {}, None),
         ((), {}, "holds no case"),
         ((passed(),), {"finished": False}, "did not finish"),
-        ((passed(),), {"error": RunError("timed_out", "")}, "ended early: timed out"),
+        (
+            (passed(),),
+            {"error": RunError(kind=ErrorKind.TIMED_OUT, reason="")},
+            "ended early: timed out",
+        ),
         ((), {"error": NOT_IMPORTED}, f"ended early: {NOT_IMPORTED.reason}"),
     ],
 )
@@ -182,8 +210,14 @@ def test_a_run_that_was_cut_short(cases: tuple[Case, ...], more: Any, why: str |
 
 
 def test_why_there_is_no_answer() -> None:
-    assert said(of(Case("moe", "not_applicable", reason="no GPU"))) == "does not apply: no GPU"
-    assert said(of(Case("moe", "out_of_memory"))) == "has no answer: ran out of memory"
+    assert (
+        said(of(Case(case="moe", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")))
+        == "does not apply: no GPU"
+    )
+    assert (
+        said(of(Case(case="moe", outcome=Outcome.OUT_OF_MEMORY)))
+        == "has no answer: ran out of memory"
+    )
     assert said(of(passed("another"))) == "is no case of the record"
 
 
@@ -191,9 +225,9 @@ def test_why_there_is_no_answer() -> None:
     ("error", "why"),
     [
         (None, None),
-        (RunError("crashed", "SIGKILL"), "SIGKILL"),
-        (RunError("timed_out", ""), "timed out"),
-        (RunError("interrupted", "Ctrl-C"), None),
+        (RunError(kind=ErrorKind.CRASHED, reason="SIGKILL"), "SIGKILL"),
+        (RunError(kind=ErrorKind.TIMED_OUT, reason=""), "timed out"),
+        (RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C"), None),
         (NOT_IMPORTED, None),
     ],
 )

@@ -36,7 +36,7 @@ from matrix.qualify.runs import (
     side,
     unsaid,
 )
-from matrix.record.model import Record, RunError, Rung
+from matrix.record.model import ErrorKind, Record, RunError, Rung, RungResult
 
 OLD, NEXT = "2.11.0", "2.12.1"
 NAME = "py311-torch212-vllm020"
@@ -44,7 +44,7 @@ LATE = "2026-11-24T18:00:00Z"
 ASKED = Query("torch", NEXT, OLD)
 OF_VLLM = Query("vllm", "0.20.2", "0.19.1")
 NOTHING_SAID = {"torch": None, "vllm": None}
-WRONG = RunError("wrong_cell", "it has torch 2.11.0, not 2.12.1")
+WRONG = RunError(kind=ErrorKind.WRONG_CELL, reason="it has torch 2.11.0, not 2.12.1")
 
 
 def said(of: Told) -> tuple[Path, Record, str, str]:
@@ -228,8 +228,8 @@ def test_another_run_of_the_very_same_stays_where_it_ended_otherwise() -> None:
         run("same", passed(cold=99.0), day=4),
         run("counts", passed(num_compiled_artifacts_loaded=4), day=5),
         run("nobody's", passed(**{"inductor.pattern_matcher_count": 4}), day=6),
-        run("imports", day=7, rungs=(Rung("imports", False),)),
-        run("died", day=2, error=RunError("crashed", "SIGKILL")),
+        run("imports", day=7, rungs=(RungResult(rung=Rung.IMPORTS, ok=False),)),
+        run("died", day=2, error=RunError(kind=ErrorKind.CRASHED, reason="SIGKILL")),
         run("tests", failed(), day=7, provenance=other_tests),
         run("decides", day=8),
     )
@@ -299,7 +299,7 @@ _KINDS = [
     run("d", day=3, flags={"A": 1}),
     run("e", failed(), day=4, flags={"A": 2}),
     run("f", day=26),
-    run("g", day=5, error=RunError("crashed", "x")),
+    run("g", day=5, error=RunError(kind=ErrorKind.CRASHED, reason="x")),
     run("h", passed(), vllm="0.20.1"),
     run("i", platform="cuda"),
 ]

@@ -29,7 +29,7 @@ from matrix.qualify.static_checks import (
     rungs,
     why_not_asked,
 )
-from matrix.record.model import RunError
+from matrix.record.model import ErrorKind, RunError
 from matrix.verdict.ladder import Progress, assess
 
 PIN = Declared(True, False, True)
@@ -113,7 +113,7 @@ def test_the_step_that_fails_is_the_one_of_the_climb(one: Progress) -> None:
 
 
 def test_a_rung_that_a_run_shows_is_no_first_rung() -> None:
-    candidate = make("2.12.1", error=RunError("imports", "undefined symbol: f"))
+    candidate = make("2.12.1", error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol: f"))
     told = first(Answers(otherwise=YES), after=side_of("2.12.1", candidate))
     pair = told.pair("0.20.2", "3.11", "cpu")
     assert pair is not None

@@ -23,11 +23,16 @@ from matrix.record.model import (
     RUNGS,
     STARTS,
     Case,
+    ErrorKind,
+    Outcome,
+    Platform,
     Record,
     RecordError,
     RunError,
     Rung,
+    RungResult,
     Start,
+    StartKind,
     clip_failure,
     parse,
     read,
@@ -43,7 +48,7 @@ CELL = "py311-torch210-vllm019"
 def make(**changes: Any) -> Record:
     record = Record(
         cell=CELL,
-        platform="cpu",
+        platform=Platform.CPU,
         finished=True,
         provenance={
             "started": "2026-11-22T18:00:00Z",
@@ -64,15 +69,23 @@ def make(**changes: Any) -> Record:
         },
         packages={"torch": "2.10.0"},
         flags={"VLLM_USE_AOT_COMPILE": True},
-        rungs=(Rung("imports", True, 7.1),),
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=True, seconds=7.1),),
         cases=(
             Case(
-                "moe_startup[mega_aot=1]",
-                "passed",
+                case="moe_startup[mega_aot=1]",
+                outcome=Outcome.PASSED,
                 seconds=101.2,
                 starts=(
-                    Start("cold", {"total": 61.2}, {"num_compiled_artifacts_saved": 3}),
-                    Start("warm", {"total": 20.2}, {"num_compiled_artifacts_saved": 0}),
+                    Start(
+                        start=StartKind.COLD,
+                        seconds={"total": 61.2},
+                        counters={"num_compiled_artifacts_saved": 3},
+                    ),
+                    Start(
+                        start=StartKind.WARM,
+                        seconds={"total": 20.2},
+                        counters={"num_compiled_artifacts_saved": 0},
+                    ),
                 ),
             ),
         ),
@@ -115,7 +128,7 @@ some_records = st.builds(
     flags=flags,
     rungs=st.lists(
         st.builds(
-            Rung,
+            RungResult,
             rung=st.sampled_from(RUNGS),
             ok=st.booleans(),
             seconds=numbers,
@@ -171,7 +184,7 @@ def test_a_part_of_a_record_is_no_record(record: Record, data: st.DataObject) ->
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(range(40)), min_size=1, max_size=3), json_values)
 def test_any_value_in_any_place_is_a_record_or_an_error(steps: list[int], value: object) -> None:
-    data: Any = json.loads(to_json(make(error=RunError("crashed", "why"))))
+    data: Any = json.loads(to_json(make(error=RunError(kind=ErrorKind.CRASHED, reason="why"))))
     place = data
     for step in steps[:-1]:
         inner = list(place.values()) if isinstance(place, dict) else list(place)
@@ -420,7 +433,9 @@ def test_read_refuses_a_record_that_contradicts_its_cell(
         f" tox -e {CELL}"
     )
     assert [str(error) for error in read_many([tmp_path])[1]] == [str(caught.value)]
-    told = make(provenance={**facts, key: version}, error=RunError("wrong_cell", "why"))
+    told = make(
+        provenance={**facts, key: version}, error=RunError(kind=ErrorKind.WRONG_CELL, reason="why")
+    )
     write(told, path)
     assert read(path) == told
 

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from matrix.record import signatures
-from matrix.record.model import Case, clip_failure
+from matrix.record.model import Case, Outcome, clip_failure
 from matrix.record.signatures import REASON_LIMIT, SIGNATURE_LIMIT, reason, signature, signature_of
 
 if sys.version_info >= (3, 11):
@@ -354,7 +354,12 @@ def test_a_failure_of_the_corpus_has_its_signature(name: str) -> None:
     wanted, text = INDEX[name]["signature"], FAILURES[name]
     assert signature(text) == wanted
     assert signature(wanted) == wanted
-    written = Case("x", INDEX[name].get("outcome", "failed"), failure=text, signature="of old")
+    written = Case(
+        case="x",
+        outcome=Outcome(INDEX[name].get("outcome", "failed")),
+        failure=text,
+        signature="of old",
+    )
     assert signature_of(written) == wanted
 
 
@@ -409,19 +414,31 @@ def test_another_run_of_a_failure_has_its_signature(
 
 
 def test_a_case_tells_by_todays_rules() -> None:
-    old = Case("x", "failed", failure=CHAINED, signature="KeyError: <id>")
+    old = Case(case="x", outcome=Outcome.FAILED, failure=CHAINED, signature="KeyError: <id>")
     assert signature_of(old) == "KeyError: <id> @ vllm/backends.py:load"
-    assert signature_of(Case("x", "failed", signature="as written")) == "as written"
-    assert signature_of(Case("x", "failed", failure=" \n", signature="as written")) == "as written"
-    assert signature_of(Case("x", "passed")) is None
-    assert signature_of(Case("x", "passed", failure=CHAINED)) is None
+    assert (
+        signature_of(Case(case="x", outcome=Outcome.FAILED, signature="as written")) == "as written"
+    )
+    assert (
+        signature_of(Case(case="x", outcome=Outcome.FAILED, failure=" \n", signature="as written"))
+        == "as written"
+    )
+    assert signature_of(Case(case="x", outcome=Outcome.PASSED)) is None
+    assert signature_of(Case(case="x", outcome=Outcome.PASSED, failure=CHAINED)) is None
 
 
 @pytest.mark.parametrize("outcome", ["crashed", "timed_out"])
 def test_an_error_that_was_only_logged_is_not_why_a_process_died(outcome: str) -> None:
-    case = Case("x", outcome, failure=CHAINED, signature="pytest was killed by SIGKILL")
+    case = Case(
+        case="x",
+        outcome=Outcome(outcome),
+        failure=CHAINED,
+        signature="pytest was killed by SIGKILL",
+    )
     assert signature_of(case) == "pytest was killed by SIGKILL"
-    case = Case("x", outcome, failure=f"{CHAINED}killed by SIGSEGV", signature="old")
+    case = Case(
+        case="x", outcome=Outcome(outcome), failure=f"{CHAINED}killed by SIGSEGV", signature="old"
+    )
     assert signature_of(case) == "killed by SIGSEGV"
 
 

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 from made import provenance
 from matrix.record import model as records
-from matrix.record.model import Case, Record, Rung, parse, read, to_json, validate
+from matrix.record.model import (
+    Case,
+    Outcome,
+    Record,
+    Rung,
+    RungResult,
+    parse,
+    read,
+    to_json,
+    validate,
+)
 from matrix.record.startup_tests import (
     STARTUP_TESTS_VERSION,
     StartupTests,
@@ -54,7 +64,11 @@ TESTS = parse_startup_tests(TEXT, "startup_tests.toml")
 
 
 def record(tests: object, torch: str = "2.11.0", vllm: str = "0.20.2", **more: Any) -> Record:
-    values = {"platform": "cpu", "cases": (Case("moe[mega=1]", "passed"),), **more}
+    values = {
+        "platform": "cpu",
+        "cases": (Case(case="moe[mega=1]", outcome=Outcome.PASSED),),
+        **more,
+    }
     facts = provenance(f"{torch}+cu130", vllm, tests=tests)
     return Record(cell="py311-torch211-vllm020", finished=True, provenance=facts, **values)
 
@@ -112,10 +126,10 @@ def test_a_change_is_of_the_records_that_it_can_affect() -> None:
     ):
         assert numbers(first, **unaffected) == []
     # A run without that case lacks one that is new.
-    assert numbers(first, cases=(Case("other", "passed"),)) == [2]
-    broken = (Rung("imports", False, 0.0, "undefined symbol"),)
+    assert numbers(first, cases=(Case(case="other", outcome=Outcome.PASSED),)) == [2]
+    broken = (RungResult(rung=Rung.IMPORTS, ok=False, seconds=0.0, reason="undefined symbol"),)
     assert numbers(first, cases=(), rungs=broken) == [3]
-    assert numbers(first, cases=(), rungs=(Rung("imports", True),)) == []
+    assert numbers(first, cases=(), rungs=(RungResult(rung=Rung.IMPORTS, ok=True),)) == []
 
 
 def test_what_nobody_knows_of_the_versions_may_be_affected() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix.record.model import Case, Record, RunError
+from matrix.record.model import Case, ErrorKind, Outcome, Platform, Record, RunError
 from matrix.report import badges
 from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import VERDICTS
@@ -18,8 +18,14 @@ EXPECTATIONS = Expectations(())
 def record(platform: str, python: str = "311", **more: object) -> tuple[Path, Record]:
     cell = f"py{python}-torch210-vllm019"
     provenance = {"started": "2026-11-22T18:00:00Z", "torch": "2.10.0", "vllm": "0.19.1"}
-    told = {"cases": (Case("a", "failed", reason="no"),), **more}
-    return Path(f"{cell}.json"), Record(cell, platform, True, provenance, **told)  # type: ignore[arg-type]
+    told = {"cases": (Case(case="a", outcome=Outcome.FAILED, reason="no"),), **more}
+    return Path(f"{cell}.json"), Record(
+        cell=cell,
+        platform=Platform(platform),
+        finished=True,
+        provenance=provenance,
+        **told,  # type: ignore[arg-type]
+    )
 
 
 def test_a_pair_has_a_badge_that_says_its_verdict() -> None:
@@ -40,7 +46,7 @@ def test_a_pair_has_a_badge_that_says_its_verdict() -> None:
 
 
 def test_the_platform_that_decides_is_told_where_it_says_something() -> None:
-    nothing = record("cuda", cases=(), error=RunError("no_gpu", "none"))
+    nothing = record("cuda", cases=(), error=RunError(kind=ErrorKind.NO_GPU, reason="none"))
     made = badges.render(tabulate([nothing, record("cpu")], EXPECTATIONS))
     assert "incompatible (cpu, Python 3.11" in made["badges/torch210-vllm019.svg"]
     made = badges.render(tabulate([nothing], EXPECTATIONS))

@@ -15,7 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix.catalog.releases import load_releases
-from matrix.record.model import Case, Record, RunError, Rung, Start, read, write
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+    read,
+    write,
+)
 from matrix.report import ci
 from matrix.report.ci_services import FORMATS, CiError, service, tell
 from matrix.report.model import Report
@@ -50,13 +62,16 @@ HOSTILE = [
 
 def passed(name: str = "small[a]", saved: int = 3) -> Case:
     counters = {"num_compiled_artifacts_saved": saved}
-    starts = (Start("cold", {"total": 61.2}, counters), Start("warm", {"total": 20.0}, counters))
-    return Case(name, "passed", seconds=81.2, starts=starts)
+    starts = (
+        Start(start=StartKind.COLD, seconds={"total": 61.2}, counters=counters),
+        Start(start=StartKind.WARM, seconds={"total": 20.0}, counters=counters),
+    )
+    return Case(case=name, outcome=Outcome.PASSED, seconds=81.2, starts=starts)
 
 
 def failed(name: str = "moe[1]", pid: int = 7, **more: Any) -> Case:
     values = {"reason": f"KeyError: 'x' of pid {pid}", "failure": FAILURE.format(pid=pid)}
-    return Case(name, "failed", seconds=12.3456, **{**values, **more})
+    return Case(case=name, outcome=Outcome.FAILED, seconds=12.3456, **{**values, **more})
 
 
 def make(
@@ -91,12 +106,21 @@ TABLE = table(
     make("py312-torch210-vllm019", failed(pid=9), passed()),
     make("py311-torch29-vllm016", passed(saved=1), passed("small[b]")),
     make("py311-torch211-vllm020", passed()),
-    make("py311-torch213-vllm032", error=RunError("no_gpu", "no GPU is visible"), platform="cuda"),
+    make(
+        "py311-torch213-vllm032",
+        error=RunError(kind=ErrorKind.NO_GPU, reason="no GPU is visible"),
+        platform="cuda",
+    ),
     make(
         "py310-torch210-vllm019",
-        Case("small[a]", "not_applicable", reason="no such model"),
+        Case(case="small[a]", outcome=Outcome.NOT_APPLICABLE, reason="no such model"),
         rungs=(
-            Rung("imports", False, 2.0, "ImportError: /x/vllm/_C.abi3.so: undefined symbol: y"),
+            RungResult(
+                rung=Rung.IMPORTS,
+                ok=False,
+                seconds=2.0,
+                reason="ImportError: /x/vllm/_C.abi3.so: undefined symbol: y",
+            ),
         ),
     ),
 )
@@ -128,7 +152,7 @@ def test_one_defect_is_one_group() -> None:
 
 
 def test_a_failure_of_this_machine_is_told_by_its_reason() -> None:
-    error = RunError("no_space", "the disk is full")
+    error = RunError(kind=ErrorKind.NO_SPACE, reason="the disk is full")
     told = ci.groups(table(make("py311-torch210-vllm019", failed(), error=error)))
     assert [(each.verdict, each.signature) for each in told] == [("untested", "the disk is full")]
 
@@ -280,9 +304,14 @@ def test_junit_takes_drift_for_a_failure_and_untested_for_skipped() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        make("py311-torch29-vllm016", Case("small[a]", "interrupted", reason="Ctrl-C")),
-        make("py311-torch29-vllm016", Case("small[a]", "running"), finished=False),
-        make("py311-torch29-vllm016", error=RunError("interrupted", "Ctrl-C")),
+        make(
+            "py311-torch29-vllm016",
+            Case(case="small[a]", outcome=Outcome.INTERRUPTED, reason="Ctrl-C"),
+        ),
+        make(
+            "py311-torch29-vllm016", Case(case="small[a]", outcome=Outcome.RUNNING), finished=False
+        ),
+        make("py311-torch29-vllm016", error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")),
     ],
 )
 def test_what_did_not_come_to_its_end_is_an_error_of_junits(record: Any) -> None:
@@ -297,11 +326,14 @@ def hostile(said: str) -> Table:
         make(
             "py311-torch210-vllm019",
             failed(said or "x", reason=said, failure=f"{said}\n{said}"),
-            Case(f"x{said}", "not_applicable", reason=said),
+            Case(case=f"x{said}", outcome=Outcome.NOT_APPLICABLE, reason=said),
             provenance=provenance,
         ),
-        make("py311-torch29-vllm016", error=RunError("interrupted", said)),
-        make("py312-torch29-vllm016", rungs=(Rung("imports", False, 1.0, said),)),
+        make("py311-torch29-vllm016", error=RunError(kind=ErrorKind.INTERRUPTED, reason=said)),
+        make(
+            "py312-torch29-vllm016",
+            rungs=(RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason=said),),
+        ),
     )
 
 

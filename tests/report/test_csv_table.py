@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from matrix.catalog.releases import load_releases
-from matrix.record.model import Case, Record, Start
+from matrix.record.model import Case, Outcome, Platform, Record, Start, StartKind
 from matrix.report import csv_table
 from matrix.report.model import Report
 from matrix.rules.expectations import Expectations
@@ -18,14 +18,19 @@ SOME = replace(RELEASES, torch=RELEASES.torch[-3:], vllm=RELEASES.vllm[-4:])
 
 
 def failing(reason: str, torch: str, name: str = "") -> tuple[Path, Record]:
-    starts = (Start("cold", {"total": 61.24}), Start("warm", {"total": 20.0}))
+    starts = (
+        Start(start=StartKind.COLD, seconds={"total": 61.24}),
+        Start(start=StartKind.WARM, seconds={"total": 20.0}),
+    )
     cases = (
-        Case("good", "passed", starts=starts),
-        Case("bad", "failed", reason=reason),
+        Case(case="good", outcome=Outcome.PASSED, starts=starts),
+        Case(case="bad", outcome=Outcome.FAILED, reason=reason),
     )
     cell = "py311-torch215-vllm033"
     provenance = {"started": "2026-11-22T18:00:00Z", "torch": torch, "vllm": "0.33.0"}
-    return Path(name or f"{cell}.json"), Record(cell, "cuda", True, provenance, cases=cases)
+    return Path(name or f"{cell}.json"), Record(
+        cell=cell, platform=Platform.CUDA, finished=True, provenance=provenance, cases=cases
+    )
 
 
 def table(*records: tuple[Path, Record]) -> Report:

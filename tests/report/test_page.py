@@ -15,7 +15,17 @@ from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
 from matrix.errors import MatrixError
-from matrix.record.model import Case, Record, RunError, Rung, Start
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+)
 from matrix.report.model import Report
 from matrix.report.page import data as page_data
 from matrix.report.page import page
@@ -32,18 +42,22 @@ VOID = {"meta", "input", "br", "img", "link", "hr"}
 
 def moe(loaded: int = 3, **more: Any) -> Case:
     starts = (
-        Start("cold", {"total": 61.24, "dynamo": 6.0}, {"num_compiled_artifacts_saved": 3}),
         Start(
-            "warm",
-            {"total": 1000.06},
-            {
+            start=StartKind.COLD,
+            seconds={"total": 61.24, "dynamo": 6.0},
+            counters={"num_compiled_artifacts_saved": 3},
+        ),
+        Start(
+            start=StartKind.WARM,
+            seconds={"total": 1000.06},
+            counters={
                 "num_compiled_artifacts_saved": 0,
                 "num_compiled_artifacts_loaded": loaded,
                 "inductor.extern_calls": 1_000_000,
             },
         ),
     )
-    return Case("moe", **{"outcome": "passed", "starts": starts, **more})
+    return Case(case="moe", **{"outcome": "passed", "starts": starts, **more})
 
 
 def failed(said: str, trace: str) -> Case:
@@ -55,7 +69,10 @@ RECORDS = [
     make("py311-torch210-vllm018", "2.10.0+cu128", "0.18.1", moe(loaded=1)),
     make("py311-torch211-vllm020", "2.11.0", "0.20.2", failed(EVIL, f"a\n  b {EVIL}\n\x1b[1mc 17")),
     make(
-        "py311-torch29-vllm016", "2.9.1", "0.16.0", error=RunError("no_space", "the disk is full")
+        "py311-torch29-vllm016",
+        "2.9.1",
+        "0.16.0",
+        error=RunError(kind=ErrorKind.NO_SPACE, reason="the disk is full"),
     ),
     make("py311-torch212-vllm020", "2.12.1", "0.20.2", moe()),
     # It ran a nightly that the grid does not have.
@@ -296,7 +313,14 @@ def test_of_too_many_changes_it_is_said_where_they_stand(monkeypatch: pytest.Mon
     counters = [{"num_compiled_artifacts_saved": saved} for saved in (3, 5)]
     cases = [
         [
-            Case(name, "passed", starts=(Start("cold", {}, of), Start("warm", {}, {})))
+            Case(
+                case=name,
+                outcome=Outcome.PASSED,
+                starts=(
+                    Start(start=StartKind.COLD, seconds={}, counters=of),
+                    Start(start=StartKind.WARM, seconds={}, counters={}),
+                ),
+            )
             for name in "abc"
         ]
         for of in counters
@@ -322,8 +346,8 @@ def test_of_too_many_changes_it_is_said_where_they_stand(monkeypatch: pytest.Mon
 
 
 def test_whose_fault_a_run_is_that_came_to_no_case() -> None:
-    error = RunError("imports", f"ImportError: undefined symbol {EVIL}")
-    rungs = (Rung("imports", True),)
+    error = RunError(kind=ErrorKind.IMPORTS, reason=f"ImportError: undefined symbol {EVIL}")
+    rungs = (RungResult(rung=Rung.IMPORTS, ok=True),)
     good = make("py311-torch210-vllm019", "2.10.0", "0.19.1", moe(), rungs=rungs)
     data = content(
         page.render(

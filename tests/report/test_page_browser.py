@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from matrix._util.versions import VersionRange
-from matrix.record.model import Case, Record, Start
+from matrix.record.model import Case, Record, Start, StartKind
 from matrix.report.model import Report
 from matrix.report.page import page as html_page
 from matrix.rules.expectations import parse_expectations
@@ -64,8 +64,16 @@ def record(cell: str, torch: str, vllm: str, platform: str, *cases: Case) -> tup
 
 def moe(loaded: int = 3, **more: Any) -> Case:
     starts = (
-        Start("cold", {"total": 61.2, "dynamo": 6.0}, {"num_compiled_artifacts_saved": 3}),
-        Start("warm", {"total": 15.3, "load": 2.0}, {"num_compiled_artifacts_loaded": loaded}),
+        Start(
+            start=StartKind.COLD,
+            seconds={"total": 61.2, "dynamo": 6.0},
+            counters={"num_compiled_artifacts_saved": 3},
+        ),
+        Start(
+            start=StartKind.WARM,
+            seconds={"total": 15.3, "load": 2.0},
+            counters={"num_compiled_artifacts_loaded": loaded},
+        ),
     )
     return Case(**{"case": "moe", "outcome": "passed", "starts": starts, **more})
 
@@ -401,7 +409,9 @@ def test_the_page_opens_where_something_ran(browser: Any, tmp_path: Path) -> Non
 def test_a_case_that_failed_shows_what_was_expected_of_the_start_that_ran(
     browser: Any, tmp_path: Path
 ) -> None:
-    cold = Start("cold", {"total": 36.8}, {"num_compiled_artifacts_saved": 4})
+    cold = Start(
+        start=StartKind.COLD, seconds={"total": 36.8}, counters={"num_compiled_artifacts_saved": 4}
+    )
     page = page_of(
         browser,
         tmp_path,
@@ -501,7 +511,9 @@ def test_what_ran_and_is_untested_has_one_sign_everywhere(opened: Any) -> None:
 
 
 def test_a_case_says_what_it_is_once(browser: Any, tmp_path: Path) -> None:
-    cold = Start("cold", {"total": 36.8}, {"num_compiled_artifacts_saved": 3})
+    cold = Start(
+        start=StartKind.COLD, seconds={"total": 36.8}, counters={"num_compiled_artifacts_saved": 3}
+    )
     page = page_of(
         browser,
         tmp_path,

@@ -15,7 +15,19 @@ from jsonschema import Draft202012Validator
 from made import reported
 from matrix._util import text
 from matrix.catalog.releases import load_releases
-from matrix.record.model import Case, Record, RunError, Rung, Start, parse, to_json
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+    parse,
+    to_json,
+)
 from matrix.report import markdown, table_json, terminal
 from matrix.report import timings as split
 from matrix.report.model import Report, report_of
@@ -41,17 +53,17 @@ HOSTILE = [
 def make_case(name: str = "moe", loaded: int = 3, **more: Any) -> Case:
     starts = (
         Start(
-            "cold",
-            {"total": 61.24},
-            {"num_compiled_artifacts_saved": 3, "num_compiled_artifacts_loaded": 0},
+            start=StartKind.COLD,
+            seconds={"total": 61.24},
+            counters={"num_compiled_artifacts_saved": 3, "num_compiled_artifacts_loaded": 0},
         ),
         Start(
-            "warm",
-            {"total": 20.0},
-            {"num_compiled_artifacts_saved": 0, "num_compiled_artifacts_loaded": loaded},
+            start=StartKind.WARM,
+            seconds={"total": 20.0},
+            counters={"num_compiled_artifacts_saved": 0, "num_compiled_artifacts_loaded": loaded},
         ),
     )
-    return Case(name, **{"outcome": "passed", "starts": starts, **more})
+    return Case(case=name, **{"outcome": "passed", "starts": starts, **more})
 
 
 def make(
@@ -90,7 +102,7 @@ RECORDS = [
     make(
         "py311-torch211-vllm020",
         platform="cuda",
-        error=RunError("no_gpu", "no GPU is visible"),
+        error=RunError(kind=ErrorKind.NO_GPU, reason="no GPU is visible"),
     ),
 ]
 WANTED = """\
@@ -218,7 +230,7 @@ def test_clean_text_is_printable_and_keeps_its_words(said: str) -> None:
 
 
 CUT_SHORT: dict[str, Any] = {
-    "a full disk": {"error": RunError("no_space", "no space left")},
+    "a full disk": {"error": RunError(kind=ErrorKind.NO_SPACE, reason="no space left")},
     "it died": {"finished": False},
     "other cases were asked for": {"deselected": 5},
     "no case was asked for": {"cases": (), "deselected": 9},
@@ -238,7 +250,7 @@ def kept(*records: tuple[Path, Record]) -> Record:
 def test_a_run_that_was_cut_short_does_not_hide_an_older_verdict(why: str) -> None:
     old = make("py311-torch210-vllm019", make_case(), day=20)
     cut = make(**{"day": 21, "cases": (make_case(),), **CUT_SHORT[why]})
-    broken = make(day=22, error=RunError("imports", "undefined symbol"))
+    broken = make(day=22, error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"))
     drifted = make("py311-torch210-vllm019", make_case(loaded=1), day=20)
     assert kept(old, cut) == old[1]
     assert kept(drifted, cut) == drifted[1]
@@ -332,12 +344,15 @@ def hostile(said: str) -> tuple[Path, Record]:
         **{key: said for key in ("python", "torch", "vllm")},
         "gpu": {"name": said},
     }
-    starts = (Start("cold", {said: 1.0}, {said: 1}), Start("warm", {said: 1.0}, {said: 1}))
+    starts = (
+        Start(start=StartKind.COLD, seconds={said: 1.0}, counters={said: 1}),
+        Start(start=StartKind.WARM, seconds={said: 1.0}, counters={said: 1}),
+    )
     cases = (
         make_case(said or "x", outcome="failed", starts=(), reason=said, model=said),
         make_case(f"x{said}", starts=starts, reason=said, failure=said, signature=said),
     )
-    error = RunError("interrupted", said)
+    error = RunError(kind=ErrorKind.INTERRUPTED, reason=said)
     return make("py311-torch210-vllm019", *cases, provenance=provenance, error=error)
 
 
@@ -466,14 +481,21 @@ COLD = {
     "save": 0.75,
 }
 SPLIT = make_case(
-    starts=(Start("cold", COLD), Start("warm", {"total": 20.0, "artifacts_load": 1.25}))
+    starts=(
+        Start(start=StartKind.COLD, seconds=COLD),
+        Start(start=StartKind.WARM, seconds={"total": 20.0, "artifacts_load": 1.25}),
+    )
 )
-IMPORTED = (Rung("imports", True, 37.25),)
+IMPORTED = (RungResult(rung=Rung.IMPORTS, ok=True, seconds=37.25),)
 
 
 def test_the_table_says_where_the_seconds_went() -> None:
     split_one = make("py311-torch210-vllm019", SPLIT, make_case("old"), rungs=IMPORTED)
-    old = make("py311-torch29-vllm016", make_case(), rungs=(Rung("imports", False, 3.0, "no"),))
+    old = make(
+        "py311-torch29-vllm016",
+        make_case(),
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=False, seconds=3.0, reason="no"),),
+    )
     told = markdown.render(reported([split_one, old], MOE))
     assert told.partition("## Seconds\n")[2].partition("## Records")[0].split("\n\n")[1:] == [
         "`py311-torch210-vllm019` on cpu: import 37.2 s",
@@ -501,7 +523,9 @@ def test_the_json_has_every_part_of_the_seconds() -> None:
 
 
 def test_a_terminal_says_where_the_seconds_went_where_asked() -> None:
-    cut = make_case("cut", outcome="failed", starts=(Start("cold", {"total": 100.0}),))
+    cut = make_case(
+        "cut", outcome="failed", starts=(Start(start=StartKind.COLD, seconds={"total": 100.0}),)
+    )
     _, record = make("py311-torch210-vllm019", SPLIT, cut, rungs=IMPORTED)
     verdict = judge(record, MOE)
     quiet = terminal.render(record, verdict, "r.json")
@@ -531,9 +555,20 @@ def test_a_terminal_says_where_the_seconds_went_where_asked() -> None:
     ],
 )
 def test_a_ratio_needs_both_starts(totals: dict[str, float], wanted: float | None) -> None:
-    starts = tuple(Start(start, {"total": total}) for start, total in totals.items())
-    assert split.warm_over_cold(Case("a", "passed", starts=starts)) == wanted
-    assert split.warm_over_cold(Case("a", "passed", starts=(Start("cold"), Start("warm")))) is None
+    starts = tuple(
+        Start(start=StartKind(start), seconds={"total": total}) for start, total in totals.items()
+    )
+    assert split.warm_over_cold(Case(case="a", outcome=Outcome.PASSED, starts=starts)) == wanted
+    assert (
+        split.warm_over_cold(
+            Case(
+                case="a",
+                outcome=Outcome.PASSED,
+                starts=(Start(start=StartKind.COLD), Start(start=StartKind.WARM)),
+            )
+        )
+        is None
+    )
 
 
 def test_a_terminal_says_why_a_case_does_not_apply() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from made import reported
-from matrix.record.model import Case, Record, Start
+from matrix.record.model import Case, Outcome, Platform, Record, Start, StartKind
 from matrix.report import agreement, markdown, table_json, upstream
 from matrix.rules.expectations import Expectations, parse_expectations
 from matrix.rules.platform_differences import Explanations, parse_explanations
@@ -47,20 +47,26 @@ upstream = {{ counters = {{ {SAVED} = 0 }}, link = "https://github.com/vllm-proj
 
 
 def case(name: str = "moe", total: int = 9, more: str = "inductor.x") -> Case:
-    cold = Start("cold", {}, {SAVED: 3, TOTAL: total, more: 1})
-    return Case(name, "passed", starts=(cold, Start("warm", {}, {SAVED: 0, TOTAL: 6})))
+    cold = Start(start=StartKind.COLD, seconds={}, counters={SAVED: 3, TOTAL: total, more: 1})
+    return Case(
+        case=name,
+        outcome=Outcome.PASSED,
+        starts=(cold, Start(start=StartKind.WARM, seconds={}, counters={SAVED: 0, TOTAL: 6})),
+    )
 
 
 def make(platform: str, *cases: Case, cell: str = "py311-torch210-vllm019") -> tuple[Path, Record]:
     found = {"started": "2026-11-22T18:00:00Z", "torch": "2.10.0+cu128", "vllm": "0.19.1"}
-    return Path(f"{cell}.json"), Record(cell, platform, True, found, cases=cases)
+    return Path(f"{cell}.json"), Record(
+        cell=cell, platform=Platform(platform), finished=True, provenance=found, cases=cases
+    )
 
 
 RECORDS = [
     make(
         "cuda", case(total=22, more="inductor.triton"), case("mla"), cell="py312-torch210-vllm019"
     ),
-    make("cpu", case(), Case("mla", "not_applicable", reason="no | kernel")),
+    make("cpu", case(), Case(case="mla", outcome=Outcome.NOT_APPLICABLE, reason="no | kernel")),
 ]
 TOLD = reported(RECORDS, NO_RULES, WHY)
 
@@ -124,7 +130,16 @@ def test_several_pairs_have_a_line_for_all() -> None:
     name = "py311-torch211-vllm020"
     found = {"started": "2026-11-22T18:00:00Z", "torch": "2.11.0", "vllm": "0.20.2"}
     more = [
-        (Path(f"{name}.json"), Record(name, platform, True, found, cases=(case(),)))
+        (
+            Path(f"{name}.json"),
+            Record(
+                cell=name,
+                platform=Platform(platform),
+                finished=True,
+                provenance=found,
+                cases=(case(),),
+            ),
+        )
         for platform in ("cpu", "cuda")
     ]
     told = reported(RECORDS + more, NO_RULES, WHY).agreement
@@ -203,10 +218,10 @@ def shape(told: str) -> list[int]:
 
 def hostile(said: str) -> str:
     name = f"x{said}"
-    other = Case("y", "failed", reason=said)
+    other = Case(case="y", outcome=Outcome.FAILED, reason=said)
     cuda = make("cuda", case(name, total=22, more=f"b{said}"), case("y"))
-    cold = Start("cold", {}, {TOTAL: 1, f"a{said}": 2})
-    cpu = make("cpu", Case(name, "passed", starts=(cold,)), other)
+    cold = Start(start=StartKind.COLD, seconds={}, counters={TOTAL: 1, f"a{said}": 2})
+    cpu = make("cpu", Case(case=name, outcome=Outcome.PASSED, starts=(cold,)), other)
     told = reported([cuda, cpu], NO_RULES)
     Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(told)))
     shown = agreement.lines(told.agreement)

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.errors import MatrixError
-from matrix.record.model import ERROR_KINDS, Case, Record, RunError, Start
+from matrix.record.model import (
+    ERROR_KINDS,
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Start,
+    StartKind,
+)
 from matrix.rules.calibrate import DEFAULT_COUNTERS, CalibrateError, calibrate
 from matrix.rules.expectations import (
     COUNTERS,
@@ -40,7 +50,7 @@ def record(
 ) -> Record:
     return Record(
         cell=cell,
-        platform=platform,
+        platform=Platform(platform),
         finished=finished,
         provenance={"started": "2026-11-22T18:00:00Z", "torch": torch, "vllm": vllm},
         flags=flags or {},
@@ -58,10 +68,16 @@ def case(
     reason: str | None = None,
 ) -> Case:
     starts = (
-        Start("cold", {"total": 61.2}, COLD if cold is None else cold),
-        Start("warm", {"total": 20.0}, WARM if warm is None else warm),
+        Start(
+            start=StartKind.COLD, seconds={"total": 61.2}, counters=COLD if cold is None else cold
+        ),
+        Start(
+            start=StartKind.WARM, seconds={"total": 20.0}, counters=WARM if warm is None else warm
+        ),
     )
-    return Case(case=name, outcome=outcome, reason=reason, flags=flags or {}, starts=starts)
+    return Case(
+        case=name, outcome=Outcome(outcome), reason=reason, flags=flags or {}, starts=starts
+    )
 
 
 def test_a_start_without_an_expectation_becomes_a_rule() -> None:
@@ -166,17 +182,21 @@ def test_a_record_that_is_not_finished_is_refused() -> None:
 @pytest.mark.parametrize("kind", ERROR_KINDS)
 def test_a_record_with_an_error_is_refused(kind: str) -> None:
     with pytest.raises(MatrixError) as caught:
-        calibrate(record(case(), error=RunError(kind, "line\none")), NONE, name="a.json")
+        calibrate(
+            record(case(), error=RunError(kind=ErrorKind(kind), reason="line\none")),
+            NONE,
+            name="a.json",
+        )
     assert str(caught.value) == (
         f"a.json: error: {kind} (line one), so the record justifies no rule; run the cell again"
     )
     with pytest.raises(MatrixError, match=rf"error: {kind}, so the record"):
-        calibrate(record(case(), error=RunError(kind, "")), NONE)
+        calibrate(record(case(), error=RunError(kind=ErrorKind(kind), reason="")), NONE)
 
 
 @pytest.mark.parametrize("outcome", [None, "failed", "not_applicable"])
 def test_a_record_without_a_started_case_is_refused(outcome: str | None) -> None:
-    cases = [Case("moe", outcome)] if outcome else []
+    cases = [Case(case="moe", outcome=Outcome(outcome))] if outcome else []
     with pytest.raises(MatrixError, match=r"^a\.json: cases: none of them started, so the record"):
         calibrate(record(*cases), NONE, name="a.json")
 

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix._util.versions import VersionRange, VersionRangeError
-from matrix.record.model import Case, Record, RecordError, Start, read, write
+from matrix.record.model import Case, Outcome, Record, RecordError, Start, StartKind, read, write
 from matrix.rules.expectations import (
     Difference,
     Expectations,
@@ -709,7 +709,13 @@ def test_what_is_no_evidence_is_told(
         finished=True,
         provenance={"started": "2026-11-22T18:00:00Z", "torch": "2.10.0+cu128", "vllm": "0.19.1"},
         cases=(
-            Case(values["case"], "passed", starts=(Start("cold", {}, {SAVED: values["saved"]}),)),
+            Case(
+                case=values["case"],
+                outcome=Outcome.PASSED,
+                starts=(
+                    Start(start=StartKind.COLD, seconds={}, counters={SAVED: values["saved"]}),
+                ),
+            ),
         ),
     )
     write(record, tmp_path / path)

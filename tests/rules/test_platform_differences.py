@@ -3,7 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from matrix.record.model import Case, Record, RecordError, Start, read, write
+from matrix.record.model import (
+    Case,
+    Outcome,
+    Platform,
+    Record,
+    RecordError,
+    Start,
+    StartKind,
+    read,
+    write,
+)
 from matrix.rules.platform_differences import (
     DifferencesError,
     Explanation,
@@ -178,14 +188,18 @@ def test_evidence_that_shows_no_difference_is_told(tmp_path: Path) -> None:
         assert unfounded(explanations, tmp_path) == []
         record = Record(
             cell="py312-torch211-vllm020",
-            platform=platform,
+            platform=Platform(platform),
             finished=True,
             provenance={"started": "2026-11-22T18:00:00Z", "torch": "2.11.0", "vllm": "0.20.2"},
             cases=(
                 Case(
-                    "model_startup[glm_4.5]",
-                    "passed",
-                    starts=(Start("cold", {}, {"aot_autograd.total": total}),),
+                    case="model_startup[glm_4.5]",
+                    outcome=Outcome.PASSED,
+                    starts=(
+                        Start(
+                            start=StartKind.COLD, seconds={}, counters={"aot_autograd.total": total}
+                        ),
+                    ),
                 ),
             ),
         )

@@ -18,7 +18,21 @@ import pytest
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.installs import why_install_failed
 from matrix.errors import MatrixError
-from matrix.record.model import Case, Record, RunError, Rung, Start, read, to_json, validate
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+    read,
+    to_json,
+    validate,
+)
 from matrix.run import process as processes
 from matrix.run.cell import RunRefused, conclude, record_unstarted, run_cell
 from matrix.run.preflight import Refusal
@@ -33,7 +47,8 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, {root!r})
-from matrix.record.model import Case, Rung, RunError, Start, read, write
+from matrix.record.model import Case, Outcome, Rung, RungResult, RunError, Start, StartKind
+from matrix.record.model import read, write
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 argv = sys.argv[1:]
@@ -46,7 +61,7 @@ for name in ("CUDA_VISIBLE_DEVICES", "MATRIX_PLATFORM", "TMPDIR"):
 
 
 def put(*cases, finished=False):
-    rungs = (Rung("imports", True, 7.1),)
+    rungs = (RungResult(rung=Rung.IMPORTS, ok=True, seconds=7.1),)
     write(replace(read(path), rungs=rungs, cases=cases, finished=finished), path)
 
 
@@ -55,8 +70,12 @@ def die(number):
     time.sleep(60)
 
 
-running = Case("small_startup[dense]", "running", model="dense")
-passed = Case("small_startup[moe]", "passed", starts=(Start("cold"), Start("warm")))
+running = Case(case="small_startup[dense]", outcome=Outcome.RUNNING, model="dense")
+passed = Case(
+    case="small_startup[moe]",
+    outcome=Outcome.PASSED,
+    starts=(Start(start=StartKind.COLD), Start(start=StartKind.WARM)),
+)
 if behaviour == "good":
     put(passed, finished=True)
     Path(os.environ["TMPDIR"], "left").write_text("over")
@@ -86,8 +105,9 @@ elif behaviour == "import killed":
     die(signal.SIGKILL)
 elif behaviour.startswith("unfit"):
     kind = behaviour.split()[1]
-    error = RunError(kind, "why it does not do")
-    write(replace(read(path), error=error, rungs=(Rung("imports", True, 7.1),)), path)
+    error = RunError(kind=kind, reason="why it does not do")
+    rungs = (RungResult(rung=Rung.IMPORTS, ok=True, seconds=7.1),)
+    write(replace(read(path), error=error, rungs=rungs), path)
     sys.exit(1)
 elif behaviour == "collection":
     put(finished=True)
@@ -233,7 +253,9 @@ def test_nothing_judged_is_no_error(run: Run) -> None:
 )
 def test_killed_while_a_case_ran(run: Run, name: str, outcome: str) -> None:
     record = valid(run(name))
-    assert record.finished and record.error == RunError("crashed", f"pytest was killed by {name}")
+    assert record.finished and record.error == RunError(
+        kind=ErrorKind.CRASHED, reason=f"pytest was killed by {name}"
+    )
     assert [case.outcome for case in record.cases] == ["passed", outcome]
     case = record.cases[1]
     assert case.reason == case.signature == f"pytest was killed by {name}"
@@ -243,14 +265,14 @@ def test_killed_while_a_case_ran(run: Run, name: str, outcome: str) -> None:
 def test_a_case_that_took_the_whole_process_along(run: Run) -> None:
     record = valid(run("exits early"))
     assert record.error == RunError(
-        "crashed", record.error.reason if record.error else ""
+        kind=ErrorKind.CRASHED, reason=record.error.reason if record.error else ""
     ) and "exit status 7" in (record.cases[1].reason or "")
     assert record.cases[1].outcome == "crashed"
 
 
 def test_killed_after_the_last_case(run: Run) -> None:
     record = valid(run("dies at its end"))
-    assert record.error == RunError("crashed", "pytest was killed by SIGABRT")
+    assert record.error == RunError(kind=ErrorKind.CRASHED, reason="pytest was killed by SIGABRT")
     assert record.cases[0].outcome == "passed"
 
 
@@ -286,7 +308,7 @@ def test_pytest_itself_failed(run: Run, behaviour: str, reason: str) -> None:
     record = valid(run(behaviour))
     assert record.error is not None and record.error.kind == "internal"
     assert reason in record.error.reason
-    assert record.rungs in ((), (Rung("imports", True, 7.1),))
+    assert record.rungs in ((), (RungResult(rung=Rung.IMPORTS, ok=True, seconds=7.1),))
 
 
 @pytest.mark.parametrize(("behaviour", "status"), [("help", 0), ("nothing to list", 5)])
@@ -344,7 +366,9 @@ def test_interrupted(
 
     threading.Thread(target=interrupt).start()
     record = valid(run(behaviour))
-    assert record.error == RunError("interrupted", f"interrupted by {number.name}")
+    assert record.error == RunError(
+        kind=ErrorKind.INTERRUPTED, reason=f"interrupted by {number.name}"
+    )
     assert [case.outcome for case in record.cases] == ["passed", "interrupted"]
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -434,7 +458,7 @@ def test_a_gpu_that_does_not_do_is_refused_before_anything_starts(
     assert told == [("cuda", INSTALLED)]
     record = valid(caught.value.path)
     assert record.finished and record.cases == () and record.platform == "cuda"
-    assert record.error == RunError(kind, "so it is: mend it")
+    assert record.error == RunError(kind=ErrorKind(kind), reason="so it is: mend it")
     assert not caught.value.path.with_suffix(".log").exists()
 
 
@@ -443,7 +467,9 @@ def test_what_only_the_import_can_tell_of_a_gpu_is_a_refusal_too(run: Run, kind:
     with pytest.raises(RunRefused, match="why it does not do") as caught:
         run(f"unfit {kind}")
     record = valid(caught.value.path)
-    assert record.finished and record.error == RunError(kind, "why it does not do")
+    assert record.finished and record.error == RunError(
+        kind=ErrorKind(kind), reason="why it does not do"
+    )
 
 
 def test_without_startup_tests_there_is_nothing_to_run(run: Run, tmp_path: Path) -> None:
@@ -458,11 +484,13 @@ def test_a_records_folder_that_cannot_be_made(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_cell_that_does_not_resolve_has_a_record(tmp_path: Path) -> None:
-    error = RunError("resolves", "Because there is no such torch")
+    error = RunError(kind=ErrorKind.RESOLVES, reason="Because there is no such torch")
     path = record_unstarted(CELL, "cpu", tmp_path, error)
     record = valid(path)
     assert record.error == error and record.finished
-    assert record.rungs == (Rung("resolves", False, 0.0, error.reason),)
+    assert record.rungs == (
+        RungResult(rung=Rung.RESOLVES, ok=False, seconds=0.0, reason=error.reason),
+    )
     assert record.packages == {} and record.provenance["torch"] is None
     assert record.provenance["python"] == CELL.python
 
@@ -601,18 +629,22 @@ def test_killed_itself_its_pytest_ends_what_the_case_started(checkout: Checkout)
             os.kill(pids[1], signal.SIGKILL)
     wait_for(lambda: checkout.record().finished)
     record = checkout.record()
-    assert record.error == RunError("interrupted", "stopped by a signal")
+    assert record.error == RunError(kind=ErrorKind.INTERRUPTED, reason="stopped by a signal")
     assert [case.outcome for case in record.cases] == ["interrupted"]
     assert record.deselected == 1
 
 
-RUNNING = Case("moe_startup[mega_aot=1]", "running", starts=(Start("cold", {"total": 2.0}),))
+RUNNING = Case(
+    case="moe_startup[mega_aot=1]",
+    outcome=Outcome.RUNNING,
+    starts=(Start(start=StartKind.COLD, seconds={"total": 2.0}),),
+)
 LEFT = Record(
-    CELL.name,
-    "cpu",
-    False,
-    {"started": "2026-11-22T18:00:00Z"},
-    rungs=(Rung("imports", True, 7.1),),
+    cell=CELL.name,
+    platform=Platform.CPU,
+    finished=False,
+    provenance={"started": "2026-11-22T18:00:00Z"},
+    rungs=(RungResult(rung=Rung.IMPORTS, ok=True, seconds=7.1),),
     cases=(RUNNING,),
 )
 
@@ -626,13 +658,13 @@ def test_the_kernels_out_of_memory_killer() -> None:
 
 
 def test_what_the_run_said_of_itself_stands() -> None:
-    said = RunError("no_gpu", "the GPU fell off the bus")
+    said = RunError(kind=ErrorKind.NO_GPU, reason="the GPU fell off the bus")
     left = dataclasses.replace(LEFT, error=said, finished=True)
     assert conclude(left, Ended("exited", 1, None, 9.0), "x").error == said
 
 
 def test_conclude_changes_nothing_of_a_finished_run_but_its_seconds() -> None:
-    case = dataclasses.replace(RUNNING, outcome="failed", reason="AssertionError")
+    case = dataclasses.replace(RUNNING, outcome=Outcome.FAILED, reason="AssertionError")
     left = dataclasses.replace(LEFT, cases=(case,), finished=True)
     record = conclude(left, Ended("exited", 1, None, 9.04, oom_kill=True), "much output")
     seconds = {**left.provenance, "seconds": 9.0}
@@ -702,7 +734,7 @@ NOT_MADE = "the environment could not be made: "
     ],
 )
 def test_why_an_install_failed(said: str, kind: str, reason: str) -> None:
-    assert why_install_failed(said) == RunError(kind, reason)
+    assert why_install_failed(said) == RunError(kind=ErrorKind(kind), reason=reason)
 
 
 def test_an_import_that_takes_pytest_along_leaves_its_last_words(checkout: Checkout) -> None:

@@ -17,7 +17,19 @@ from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.commands import context as reading
 from matrix.commands import table
-from matrix.record.model import Case, Record, RunError, Rung, Start, to_json, write
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+    to_json,
+    write,
+)
 from matrix.store.fingerprint import kind, setting
 from matrix.store.folder_index import INDEX
 from matrix.store.summary import summarise
@@ -45,12 +57,14 @@ def run(
     """A run of one case of vLLM 0.20.2: it fails to start warm with this text, or counts this."""
     counted = ({"num_compiled_artifacts_saved": 3}, {"num_compiled_artifacts_saved": saved})
     starts = tuple(
-        Start(name, {"total": total}, counters)
+        Start(start=StartKind(name), seconds={"total": total}, counters=counters)
         for name, counters in zip(("cold", "warm"), counted, strict=True)
     )
-    seen = Case("a[b=1]", "passed", flags={FLAG: flag}, starts=starts)
+    seen = Case(case="a[b=1]", outcome=Outcome.PASSED, flags={FLAG: flag}, starts=starts)
     if fails is not None:
-        seen = replace(seen, outcome="failed", reason="it broke", failure=fails, starts=starts[:1])
+        seen = replace(
+            seen, outcome=Outcome.FAILED, reason="it broke", failure=fails, starts=starts[:1]
+        )
     facts = provenance(
         f"{torch}+cu130",
         started=f"{day}T18:00:00Z",
@@ -62,7 +76,7 @@ def run(
         "finished": True,
         "provenance": facts,
         "packages": {"aiohttp": package},
-        "rungs": (Rung("imports", True),),
+        "rungs": (RungResult(rung=Rung.IMPORTS, ok=True),),
         "cases": (seen,),
         **more,
     }
@@ -71,8 +85,10 @@ def run(
 
 def dead(each: Record) -> Record:
     reason = "ImportError: x"
-    rungs = (Rung("imports", False, reason=reason),)
-    return replace(each, rungs=rungs, cases=(), error=RunError("imports", reason))
+    rungs = (RungResult(rung=Rung.IMPORTS, ok=False, reason=reason),)
+    return replace(
+        each, rungs=rungs, cases=(), error=RunError(kind=ErrorKind.IMPORTS, reason=reason)
+    )
 
 
 _TORCH = ("2.11.0", "2.12.1", "2.13.0")
@@ -182,8 +198,8 @@ def test_of_runs_that_tell_the_same_the_newest_is_read(tmp_path: Path) -> None:
         run("2.13.0", fails="KeyError: x"),
         run(),
         dead(run(fails="KeyError: x")),
-        run(fails="KeyError: x", rungs=(Rung("imports", False, reason="no"),)),
-        run(fails="KeyError: x", error=RunError("crashed", "why")),
+        run(fails="KeyError: x", rungs=(RungResult(rung=Rung.IMPORTS, ok=False, reason="no"),)),
+        run(fails="KeyError: x", error=RunError(kind=ErrorKind.CRASHED, reason="why")),
     ],
 )
 def test_what_tells_another_thing_is_of_another_kind(other: Record) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.record.model import Case, Record, RunError, Start
+from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
 from matrix.rules.platform_differences import Explanations, parse_explanations
 from matrix.verdict import agreement
 from matrix.verdict.agreement import NOTHING, Agreement, Share, agree, figures, group
@@ -33,13 +33,25 @@ Counters = Mapping[str, int]
 def case(
     name: str = "moe", cold: Counters | None = None, warm: Counters | None = None, **more: Any
 ) -> Case:
-    starts = [Start("cold", {}, cold or {SAVED: 3, TOTAL: 9, "num_graphs_seen": 0})]
-    starts += [Start("warm", {}, warm or {SAVED: 0, TOTAL: 6, "num_graphs_seen": 0})]
-    return Case(name, **{"outcome": "passed", "starts": tuple(starts), **more})
+    starts = [
+        Start(
+            start=StartKind.COLD,
+            seconds={},
+            counters=cold or {SAVED: 3, TOTAL: 9, "num_graphs_seen": 0},
+        )
+    ]
+    starts += [
+        Start(
+            start=StartKind.WARM,
+            seconds={},
+            counters=warm or {SAVED: 0, TOTAL: 6, "num_graphs_seen": 0},
+        )
+    ]
+    return Case(case=name, **{"outcome": "passed", "starts": tuple(starts), **more})
 
 
 def skipped(name: str = "moe", reason: str = "no CPU kernel", **more: Any) -> Case:
-    return Case(name, **{"outcome": "not_applicable", "reason": reason, **more})
+    return Case(case=name, **{"outcome": "not_applicable", "reason": reason, **more})
 
 
 def make(platform: str, *cases: Case, cell: str = "py311-torch210-vllm019", **more: Any) -> Record:
@@ -119,7 +131,7 @@ def test_what_cuda_did_not_start_is_no_case_to_predict() -> None:
 def test_a_case_that_the_cpu_was_not_asked_for_is_not_predicted() -> None:
     told = agree([make("cuda", case(), case("b")), make("cpu", case(), deselected=1)], NONE)
     assert [each.reason for each in told.predictions] == ["was not run", None]
-    dead = make("cpu", error=RunError("imports", "undefined symbol"))
+    dead = make("cpu", error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"))
     told = agree([make("cuda", case()), dead], NONE)
     assert [each.reason for each in told.predictions] == ["undefined symbol"]
     assert told.figures.counted == Share(0, 4)
@@ -192,9 +204,12 @@ names = st.sampled_from([SAVED, LOADED, TOTAL, "aot_autograd.ok", "num_graphs_se
 counted = st.dictionaries(names, st.integers(0, 3))
 ended = st.builds(
     lambda cold, warm, n: Case(
-        "moe",
-        "passed" if n == 2 else "failed",
-        starts=(Start("cold", {}, cold), Start("warm", {}, warm))[:n],
+        case="moe",
+        outcome=Outcome("passed" if n == 2 else "failed"),
+        starts=(
+            Start(start=StartKind.COLD, seconds={}, counters=cold),
+            Start(start=StartKind.WARM, seconds={}, counters=warm),
+        )[:n],
     ),
     counted,
     counted,

@@ -16,7 +16,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
 from matrix.checks.declared import declared
 from matrix.checks.lookup import Answer
-from matrix.record.model import PLATFORMS, RUNGS, Record
+from matrix.record.model import PLATFORMS, RUNGS, Platform, Record
 from matrix.report import grid as report
 from matrix.report import markdown, table_json
 from matrix.report.model import Report
@@ -181,7 +181,12 @@ def test_it_is_the_cell_that_the_matrix_has_by_that_name() -> None:
 
 
 def record(cell: str, **provenance: object) -> Record:
-    return Record(cell, "cpu", True, {"started": "2026-11-22T18:00:00Z", **provenance})
+    return Record(
+        cell=cell,
+        platform=Platform.CPU,
+        finished=True,
+        provenance={"started": "2026-11-22T18:00:00Z", **provenance},
+    )
 
 
 def test_a_record_counts_for_the_versions_that_ran() -> None:

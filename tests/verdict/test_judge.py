@@ -9,7 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rules
-from matrix.record.model import ERROR_KINDS, OUTCOMES, Case, Record, RunError, Rung, Start
+from matrix.record.model import (
+    ERROR_KINDS,
+    OUTCOMES,
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+)
 from matrix.rules.expectations import Expectations, Expected, Situation, parse_expectations
 from matrix.verdict import judge as verdicts
 from matrix.verdict.judge import VERDICTS, CellVerdict, Remembered, exit_status, judge, worst
@@ -47,14 +60,17 @@ def make_case(
     counters: Mapping[str, Mapping[str, int]] = GOOD,
     **more: Any,
 ) -> Case:
-    starts = tuple(Start(start, {"total": 1.0}, counts) for start, counts in counters.items())
-    return Case(name, outcome, starts=starts, **more)
+    starts = tuple(
+        Start(start=StartKind(start), seconds={"total": 1.0}, counters=counts)
+        for start, counts in counters.items()
+    )
+    return Case(case=name, outcome=Outcome(outcome), starts=starts, **more)
 
 
 def make(*cases: Case, **changes: Any) -> Record:
     record = Record(
         cell="py311-torch210-vllm019",
-        platform="cpu",
+        platform=Platform.CPU,
         finished=True,
         provenance={
             "started": "2026-11-22T18:00:00Z",
@@ -185,33 +201,49 @@ def test_cases_that_do_not_apply_do_not_count() -> None:
 
 @pytest.mark.parametrize("kind", ["imports", "resolves"])
 def test_a_pair_that_does_not_install_or_import_is_incompatible(kind: str) -> None:
-    verdict = judged(error=RunError(kind, "certifi>=2026.10.19 is not there"))
+    verdict = judged(
+        error=RunError(kind=ErrorKind(kind), reason="certifi>=2026.10.19 is not there")
+    )
     assert (verdict.verdict, verdict.rung) == ("incompatible", kind)
     assert verdict.reason == "certifi>=2026.10.19 is not there"
 
 
 def test_a_rung_that_failed_is_incompatible() -> None:
-    verdict = judged(rungs=(Rung("imports", False, 1.0, "undefined symbol"),))
+    verdict = judged(
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="undefined symbol"),)
+    )
     assert (verdict.verdict, verdict.rung) == ("incompatible", "imports")
     assert verdict.reason == "undefined symbol"
-    assert judged(make_case(), rungs=(Rung("imports", True),)).verdict == "compatible"
+    assert (
+        judged(make_case(), rungs=(RungResult(rung=Rung.IMPORTS, ok=True),)).verdict == "compatible"
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(set(ERROR_KINDS) - {"imports", "resolves"}))
 def test_a_fault_of_the_environment_is_never_the_pairs(kind: str) -> None:
-    verdict = judged(error=RunError(kind, "why"))
+    verdict = judged(error=RunError(kind=ErrorKind(kind), reason="why"))
     assert (verdict.verdict, verdict.reason) == ("untested", "why")
-    assert judged(make_case(), error=RunError(kind, "why")).verdict == "untested"
+    assert (
+        judged(make_case(), error=RunError(kind=ErrorKind(kind), reason="why")).verdict
+        == "untested"
+    )
 
 
 def test_a_full_disk_fails_no_pair_but_an_interrupt_forgives_none() -> None:
     failed = make_case(outcome="failed", counters={}, reason="KeyError")
-    assert judged(failed, error=RunError("no_space", "full")).verdict == "untested"
-    assert judged(failed, error=RunError("interrupted", "Ctrl-C")).verdict == "incompatible"
+    assert (
+        judged(failed, error=RunError(kind=ErrorKind.NO_SPACE, reason="full")).verdict == "untested"
+    )
+    assert (
+        judged(failed, error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")).verdict
+        == "incompatible"
+    )
 
 
 def test_nothing_of_another_cell_is_judged() -> None:
-    verdict = judged(make_case(), error=RunError("wrong_cell", "torch 2.9.1, not 2.10.0"))
+    verdict = judged(
+        make_case(), error=RunError(kind=ErrorKind.WRONG_CELL, reason="torch 2.9.1, not 2.10.0")
+    )
     assert [case.verdict for case in verdict.cases] == ["untested"]
 
 
@@ -263,7 +295,7 @@ def test_compatible_is_only_what_ran_to_its_end_and_counts_right(
     counters = {
         start: counts for start, counts in (("cold", cold), ("warm", warm)) if counts is not None
     }
-    error = RunError(kind, "why") if kind else None
+    error = RunError(kind=ErrorKind(kind), reason="why") if kind else None
     verdict = judged(make_case(name, outcome, counters), error=error, finished=finished)
     assert verdict.verdict in VERDICTS
     if verdict.verdict != "compatible":

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
-from matrix.record.model import PLATFORMS, RUNGS, Record, RunError, Rung
+from matrix.record.model import (
+    PLATFORMS,
+    RUNGS,
+    ErrorKind,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+)
 from matrix.verdict import ladder
 from matrix.verdict.judge import CellVerdict, Verdict
 from matrix.verdict.ladder import Progress, RunEvidence, StepState, assess, evidence_of, level
@@ -27,7 +36,9 @@ def ran(
     verdict: Verdict, rung: str | None, reason: str | None = None, **more: object
 ) -> RunEvidence:
     provenance = {"started": "2026-11-22T18:00:00Z"}
-    made = Record("py312-torch212-vllm020", "cuda", True, provenance)
+    made = Record(
+        cell="py312-torch212-vllm020", platform=Platform.CUDA, finished=True, provenance=provenance
+    )
     record = replace(made, **more)  # type: ignore[arg-type]
     return evidence_of(record, CellVerdict(verdict=verdict, rung=rung, reason=reason))
 
@@ -37,7 +48,9 @@ DRIFTED = ran(Verdict.DRIFT, "as expected", "cold x is 1, expected 2")
 BROKEN = ran(Verdict.INCOMPATIBLE, "imports", "undefined symbol: f")
 NOT_INSTALLED = ran(Verdict.INCOMPATIBLE, "resolves", "no certifi")
 NO_RULES = ran(Verdict.UNTESTED, "starts warm", "no expectation")
-SPOILT = ran(Verdict.UNTESTED, None, "no space left", error=RunError("no_space", "x"))
+SPOILT = ran(
+    Verdict.UNTESTED, None, "no space left", error=RunError(kind=ErrorKind.NO_SPACE, reason="x")
+)
 
 
 @pytest.mark.parametrize(
@@ -136,11 +149,11 @@ def test_a_run_of_another_cell_shows_nothing_of_this_one() -> None:
         Verdict.UNTESTED,
         None,
         "wrong torch",
-        error=RunError("wrong_cell", "wrong torch"),
-        rungs=(Rung("imports", True),),
+        error=RunError(kind=ErrorKind.WRONG_CELL, reason="wrong torch"),
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=True),),
     )
     assert wrong.passed == frozenset()
-    spoilt = ran(Verdict.UNTESTED, None, "x", rungs=(Rung("imports", True),))
+    spoilt = ran(Verdict.UNTESTED, None, "x", rungs=(RungResult(rung=Rung.IMPORTS, ok=True),))
     assert spoilt.passed == {"resolves", "imports"}
     assert ran(Verdict.COMPATIBLE, "as expected", deselected=8).part == ("0 of 8 cases")
 

@@ -16,7 +16,18 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.checks.lookup import Answer
 from matrix.cli import main
-from matrix.record.model import Case, Record, RunError, Rung, read, write
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    read,
+    write,
+)
 from matrix.record.startup_tests import parse_startup_tests
 from matrix.report import plan as report
 from matrix.verdict import plan as module
@@ -86,7 +97,13 @@ def record(cell: str = "py311-torch210-vllm019", platform: str = "cuda", **more:
         "tests": {"commit": COMMIT, **NOW},
         **more.pop("provenance", {}),
     }
-    return Record(cell, platform, True, provenance, **{"cases": (Case("a", "passed"),), **more})
+    return Record(
+        cell=cell,
+        platform=Platform(platform),
+        finished=True,
+        provenance=provenance,
+        **{"cases": (Case(case="a", outcome=Outcome.PASSED),), **more},
+    )
 
 
 def links(cell: Cell) -> Answer:
@@ -174,9 +191,12 @@ def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
         ({"provenance": {"tests": {"commit": COMMIT, "fingerprint": None}}}, UNKNOWN),
         ({"provenance": {"tests": None}}, UNKNOWN),
         ({"deselected": 8}, "ran 1 of 9 cases"),
-        ({"error": RunError("no_space", "x")}, "its run ended early (no space)"),
+        (
+            {"error": RunError(kind=ErrorKind.NO_SPACE, reason="x")},
+            "its run ended early (no space)",
+        ),
         # That it cannot be imported is an answer.
-        ({"error": RunError("imports", "x")}, None),
+        ({"error": RunError(kind=ErrorKind.IMPORTS, reason="x")}, None),
     ],
 )
 def test_stale_is_what_did_not_run_as_it_would_now(more: dict[str, Any], why: str | None) -> None:
@@ -198,13 +218,20 @@ def test_a_change_makes_stale_only_what_it_can_affect() -> None:
     content = json.loads(report.content([cpu], TESTS.current))
     assert content["cells"][0]["tests_changed"] == [3]
     failed: dict[str, Any] = {"provenance": {"tests": {"commit": None, "version": 3}}, "cases": ()}
-    failed["rungs"] = (Rung("imports", False, 0.0, "undefined symbol"),)
+    failed["rungs"] = (
+        RungResult(rung=Rung.IMPORTS, ok=False, seconds=0.0, reason="undefined symbol"),
+    )
     [cpu] = planned(wanted, record(**failed), record(platform="cpu", **failed))
     assert (cpu.platform, cpu.tests_changed) == ("cpu", (4,))
 
 
 def test_a_run_that_died_is_stale() -> None:
-    died = Record("py311-torch210-vllm019", "cuda", False, record().provenance)
+    died = Record(
+        cell="py311-torch210-vllm019",
+        platform=Platform.CUDA,
+        finished=False,
+        provenance=record().provenance,
+    )
     wanted = Wanted(torch=SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), stale=True)
     assert planned(wanted, died)[0].why == "its run did not finish"
 
@@ -377,7 +404,7 @@ def test_a_plan_as_json_has_what_cannot_run_too() -> None:
 
 
 def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
-    broken = record(error=RunError("imports", "undefined symbol"))
+    broken = record(error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"))
     verdict = CellVerdict(verdict=Verdict.INCOMPATIBLE, rung="imports", reason="undefined symbol")
     grid = survey(RELEASES, links=links, seen=runs([(broken, verdict)], RELEASES))
     found = plan(grid, RELEASES, [broken], TESTS, Wanted(SpecifierSet("==2.10.*")))

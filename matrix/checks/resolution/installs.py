@@ -2,7 +2,7 @@
 
 import re
 
-from matrix.record.model import RunError
+from matrix.record.model import ErrorKind, RunError
 
 __all__ = ["conflict_of", "error_of", "why_install_failed"]
 
@@ -21,11 +21,13 @@ def why_install_failed(output: str) -> RunError:
     """
     text, lines = _plain(output)
     if full := next((line for line in lines if "No space left on device" in line), None):
-        return RunError("no_space", _clip(full))
+        return RunError(kind=ErrorKind.NO_SPACE, reason=_clip(full))
     found = next((line for line in lines if any(each in line for each in _CONFLICTS)), None)
     if found is not None and "network was disabled" not in text:
-        return RunError("resolves", _clip(_because(lines) or found))
-    return RunError("internal", f"the environment could not be made: {error_of(output)}")
+        return RunError(kind=ErrorKind.RESOLVES, reason=_clip(_because(lines) or found))
+    return RunError(
+        kind=ErrorKind.INTERNAL, reason=f"the environment could not be made: {error_of(output)}"
+    )
 
 
 def error_of(output: str) -> str:

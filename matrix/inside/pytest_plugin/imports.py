@@ -21,7 +21,7 @@ import pytest
 from matrix.inside import gpus, isolation
 from matrix.inside.machine_faults import built_for, machine_fault, nvml_fault
 from matrix.inside.pytest_plugin.record_file import RecordFile
-from matrix.record.model import Rung
+from matrix.record.model import Rung, RungResult
 from matrix.record.signatures import reason as reason_of
 
 _EXTENSIONS = (
@@ -61,12 +61,16 @@ def _import(record: RecordFile, platform: str) -> str:
         why = reason_of(traceback.format_exc())
         fault = machine_fault(traceback.format_exc())
         if fault is None:
-            failed = Rung(rung="imports", ok=False, seconds=_seconds_since(began), reason=why)
+            failed = RungResult(
+                rung=Rung.IMPORTS, ok=False, seconds=_seconds_since(began), reason=why
+            )
             record.add_rung(failed)
         record.fail(fault or "imports", why)
         pytest.exit(f"torch and vLLM do not import: {why}", returncode=1)
     seconds = _seconds_since(began)
-    record.add_rung(Rung(rung="imports", ok=True, seconds=seconds, reason=_missed_text(missed)))
+    record.add_rung(
+        RungResult(rung=Rung.IMPORTS, ok=True, seconds=seconds, reason=_missed_text(missed))
+    )
     record.add_provenance(_stack_facts(torch, vllm, platform))
     unfit = _unfit(compat, platform)
     if unfit is not None:

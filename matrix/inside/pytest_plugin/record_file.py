@@ -12,7 +12,7 @@ import pytest
 
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
 from matrix.record import model
-from matrix.record.model import Case, Record, RecordError, RunError, Rung
+from matrix.record.model import Case, ErrorKind, Record, RecordError, RunError, RungResult
 
 
 class RecordFile:
@@ -62,7 +62,7 @@ class RecordFile:
         if self._record is not None:
             self._change(write=False, deselected=self._record.deselected + cases)
 
-    def add_rung(self, rung: Rung) -> None:
+    def add_rung(self, rung: RungResult) -> None:
         """Add a rung, or replace the one of its name."""
         if self._record is not None:
             others = tuple(other for other in self._record.rungs if other.rung != rung.rung)
@@ -80,7 +80,7 @@ class RecordFile:
     def fail(self, kind: str, why: str, *, write: bool = True) -> None:
         """Note why the run as a whole ended early; the first reason stays."""
         if self._record is not None and self._record.error is None:
-            self._change(write=write, error=RunError(kind=kind, reason=why))
+            self._change(write=write, error=RunError(kind=ErrorKind(kind), reason=why))
 
     def finish(self) -> None:
         """Mark the record as finished."""
