@@ -207,7 +207,7 @@ def _run(options: argparse.Namespace) -> int:
     from matrix.record.model import read
     from matrix.rules.expectations import load_expectations
     from matrix.run.cell import RUN_TIMEOUT, run_cell
-    from matrix.run.preflight import why_not_cuda
+    from matrix.run.nvidia import why_not_cuda
     from matrix.verdict.judge import exit_status
 
     # Before the run: a fault in the expectations must not surface after ten minutes.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-START_MIB = 11 * 1024
-"""MiB of GPU memory that one start may take. The largest model of the startup tests, Phi-tiny-MoE
-at full width, has 7.0 GiB of weights; CUDA's context, activations and KV cache come on top."""
+from matrix._util.nvidia import START_MIB
 
 _AUTO = 0
 _CORES_A_CASE = 2

@@ -5,37 +5,13 @@ vLLM calls `activate` once, while it resolves its platform; nothing here imports
 
 import contextlib
 import os
-import shutil
-import subprocess
-from collections.abc import Mapping
-from pathlib import Path
 
-__all__ = ["PLATFORM_VARIABLE", "activate", "gpu_visible"]
+from matrix._util.nvidia import gpu_visible
 
 PLATFORM_VARIABLE = "MATRIX_PLATFORM"
 """Set to `cpu` or `cuda` by the harness; unset in any other use of the environment."""
 
 _QUALNAME = "matrix.inside.cpu.platform.CompilingCpuPlatform"
-
-
-def gpu_visible(environ: Mapping[str, str]) -> bool:
-    """Tell whether an NVIDIA GPU is visible, without initialising CUDA.
-
-    `CUDA_VISIBLE_DEVICES` set to nothing (or to -1) hides every GPU, as it does for CUDA itself.
-    """
-    hidden = environ.get("CUDA_VISIBLE_DEVICES")
-    if hidden is not None and hidden.strip() in ("", "-1"):
-        return False
-    if any(Path("/dev").glob("nvidia[0-9]*")):
-        return True
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return False
-    try:
-        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return listed.returncode == 0 and "GPU" in listed.stdout
 
 
 def activate() -> str | None:

@@ -1,20 +1,20 @@
-"""What nvidia-smi says of the GPUs that CUDA may use: CUDA stays untouched."""
+"""What nvidia-smi and NVML tell of the GPUs that CUDA may use: CUDA stays untouched."""
 
 from __future__ import annotations
 
+import ctypes
 import os
-import subprocess
 
-__all__ = ["buses", "first_gpu", "free_mib"]
+from matrix._util.nvidia import smi_query
 
-_SECONDS = 30
+_NVML = "libnvidia-ml.so.1"
 
 
 def first_gpu() -> dict[str, object] | None:
-    """The GPU that CUDA will name device 0, for the provenance; None where nobody says."""
-    said = _first("name", "compute_cap", "driver_version", "memory.total")
+    """Return the GPU that CUDA will name device 0, for the provenance; None where it is unknown."""
+    line = _of_first("name", "compute_cap", "driver_version", "memory.total")
     try:
-        name, capability, driver, memory = said.rsplit(", ", 3)
+        name, capability, driver, memory = line.rsplit(", ", 3)
         return {
             "name": name,
             "capability": capability,
@@ -26,28 +26,35 @@ def first_gpu() -> dict[str, object] | None:
 
 
 def free_mib() -> int | None:
-    """MiB free on the GPU that CUDA will name device 0; None where nobody says."""
-    said = _first("memory.free")
-    return int(said) if said.isdecimal() else None
+    """Return the MiB free on the GPU that CUDA will name device 0; None where it is unknown."""
+    text = _of_first("memory.free")
+    return int(text) if text.isdecimal() else None
 
 
 def buses() -> list[str]:
-    """The PCI addresses of the GPUs that CUDA may use; none where nobody says."""
-    return _ask(os.environ.get("CUDA_VISIBLE_DEVICES", ""), "pci.bus_id")
+    """Return the PCI addresses of the GPUs that CUDA may use; none where they are unknown."""
+    return smi_query(os.environ.get("CUDA_VISIBLE_DEVICES", ""), "pci.bus_id")
 
 
-def _first(*fields: str) -> str:
-    lines = _ask(os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip(), *fields)
-    return lines[0] if lines else ""
+def nvml_fault() -> str | None:
+    """Return why NVML, by which vLLM looks for a GPU, does not come up here; None where it does.
 
-
-def _ask(visible: str, *fields: str) -> list[str]:
-    """A line for each GPU, its fields parted by a comma; none where nvidia-smi does not tell."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
-    if visible:
-        command += ["-i", visible]
+    NVML initialises no CUDA.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        nvml = ctypes.CDLL(_NVML)
+    except OSError:
+        return f"{_NVML}, the driver's library, does not load"
+    status = nvml.nvmlInit_v2()
+    if status == 0:
+        nvml.nvmlShutdown()
+        return None
+    nvml.nvmlErrorString.restype = ctypes.c_char_p
+    message = nvml.nvmlErrorString(status) or b""
+    return f"NVML says: {message.decode('utf-8', 'replace') or status}"
+
+
+def _of_first(*fields: str) -> str:
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    lines = smi_query(first, *fields)
+    return lines[0] if lines else ""

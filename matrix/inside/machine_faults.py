@@ -7,7 +7,6 @@ failure) is none: it stays the case's own.
 
 from __future__ import annotations
 
-import ctypes
 import re
 import subprocess
 from collections import Counter
@@ -16,17 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from matrix.record.model import Case
-
-__all__ = [
-    "HARDWARE_XIDS",
-    "KernelLog",
-    "Xid",
-    "built_for",
-    "explained",
-    "machine_fault",
-    "nvml_fault",
-    "xids",
-]
 
 HARDWARE_XIDS = {
     48: "an uncorrectable ECC error",
@@ -95,7 +83,6 @@ _KERNEL_LOGS = (
     ("journalctl", "--dmesg", "--boot", "--quiet", "--no-pager", "--output=short-monotonic"),
 )
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
-_NVML = "libnvidia-ml.so.1"
 _SECONDS = 20
 
 
@@ -171,24 +158,6 @@ class KernelLog:
             for found in xids("\n".join(new.elements()))
             if not self._buses or _bus(found.bus) in self._buses
         )
-
-
-def nvml_fault() -> str | None:
-    """Why NVML, by which vLLM looks for a GPU, does not come up here; None where it does.
-
-    NVML initialises no CUDA.
-    """
-    try:
-        nvml = ctypes.CDLL(_NVML)
-    except OSError:
-        return f"{_NVML}, the driver's library, does not load"
-    status = nvml.nvmlInit_v2()
-    if status == 0:
-        nvml.nvmlShutdown()
-        return None
-    nvml.nvmlErrorString.restype = ctypes.c_char_p
-    said = nvml.nvmlErrorString(status) or b""
-    return f"NVML says: {said.decode('utf-8', 'replace') or status}"
 
 
 def built_for(architectures: Sequence[str], capability: tuple[int, int]) -> bool:

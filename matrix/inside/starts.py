@@ -9,9 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from matrix.inside import timings
-from matrix.inside import vllm_compat as features
-from matrix.inside.concurrency import START_MIB
+from matrix._util.nvidia import GPU_SHARE, START_MIB
+from matrix.inside import timings, vllm_compat
 from matrix.inside.models import Model, overrides
 from matrix.inside.stub_image_processor import use_plain_image_processor
 
@@ -27,7 +26,6 @@ __all__ = [
 
 _KV_CACHE_BLOCKS = 64
 _KV_CACHE_BYTES = 1 << 30
-_GPU_SHARE = 0.25
 _LEAST_CAPABILITY = {
     "sparse_mla": ("sparse MLA needs", (9, 0)),
     "mxfp4": ("mxfp4 weights need", (8, 0)),
@@ -78,7 +76,7 @@ def prepare_environment(source: str) -> None:
 
 def cannot_run(model: Model, platform: str) -> str | None:
     """Return why this release on this machine cannot run the model at all, or None."""
-    if model.architecture not in features.architectures():
+    if model.architecture not in vllm_compat.architectures():
         return f"this vLLM has no {model.architecture}"
     for need in model.needs:
         reason = _unmet(need, platform)
@@ -90,12 +88,12 @@ def cannot_run(model: Model, platform: str) -> str | None:
 def _unmet(need: str, platform: str) -> str | None:
     if platform == "cuda" and need in _LEAST_CAPABILITY:
         what, least = _LEAST_CAPABILITY[need]
-        capability = features.compute_capability()
+        capability = vllm_compat.compute_capability()
         if capability is not None and capability < least:
             return f"{what} compute capability {_dotted(least)}, this GPU has {_dotted(capability)}"
-        if need == "sparse_mla" and features.lacks_deep_gemm():
+        if need == "sparse_mla" and vllm_compat.lacks_deep_gemm():
             return "sparse MLA needs DeepGEMM, which is not installed here for this Python"
-    if platform == "cpu" and need == "sparse_mla" and not features.compiles_sparse_mla():
+    if platform == "cpu" and need == "sparse_mla" and not vllm_compat.compiles_sparse_mla():
         return "this release has a model of its own for sparse MLA on CUDA, which is not compiled"
     return None
 
@@ -122,9 +120,9 @@ def engine(startup: Startup) -> Iterator[Any]:
 
 def _arguments(startup: Startup) -> dict[str, Any]:
     model = startup.model
-    compilation = features.compilation_config()
+    compilation = vllm_compat.compilation_config()
     if not startup.allreduce_fusion:
-        features.without_allreduce_fusion(compilation)
+        vllm_compat.without_allreduce_fusion(compilation)
     arguments: dict[str, Any] = {
         "load_format": "dummy",
         "max_model_len": 256,
@@ -138,15 +136,15 @@ def _arguments(startup: Startup) -> dict[str, Any]:
         # A fixed share and a fixed KV cache: starts side by side on one GPU do not measure each
         # other, and a GPU that somebody else half fills still serves. vLLM refuses to start where
         # less than the share is free, so on a large GPU it is no more than a start may take.
-        share = START_MIB / features.device_memory_mib()
-        arguments["gpu_memory_utilization"] = min(_GPU_SHARE, share)
-        if "kv_cache_memory_bytes" in features.engine_arguments():
+        share = START_MIB / vllm_compat.device_memory_mib()
+        arguments["gpu_memory_utilization"] = min(GPU_SHARE, share)
+        if "kv_cache_memory_bytes" in vllm_compat.engine_arguments():
             arguments["kv_cache_memory_bytes"] = _KV_CACHE_BYTES
     if startup.source == "hub" and model.repository is not None:
         arguments["model"] = model.repository
         arguments["trust_remote_code"] = startup.trust_remote_code
     else:
-        features.learn_model_type(model.model_type)
+        vllm_compat.learn_model_type(model.model_type)
         arguments["model"] = str(model.folder)
         if model.images is None:
             arguments["skip_tokenizer_init"] = True
@@ -163,17 +161,17 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, dict[str, An
     Raises StateError if this process has compiled before or was forked from one that touched CUDA,
     and whatever vLLM raises.
     """
-    dirty = features.clean_state()
+    dirty = vllm_compat.clean_state()
     if dirty is not None:
         raise StateError(f"this process has compiled before the start: {dirty}")
-    if startup.platform == "cuda" and features.cuda_spoilt_by_fork():
+    if startup.platform == "cuda" and vllm_compat.cuda_spoilt_by_fork():
         raise StateError("CUDA was touched before the fork, so this start cannot use it")
     began = time.perf_counter()
     with timings.watch() as heard, runner(startup) as llm:
         total = time.perf_counter() - began
         compilation = llm.llm_engine.vllm_config.compilation_config.compilation_time
-        counted = features.counters()
-        parts = heard.parts(features.compiler_seconds())
+        counted = vllm_compat.counters()
+        parts = heard.parts(vllm_compat.compiler_seconds())
         del llm  # or the runner could not free the engine
     seconds = {"total": total, "compilation": float(compilation), **parts}
     return {

@@ -90,7 +90,7 @@ class Timings:
     def parts(self, torch: Mapping[str, float]) -> dict[str, float]:
         """Return the parts of the start, in seconds; one that nobody reported is left out.
 
-        `torch` has the sums of torch's own timed events (`features.compiler_seconds`). No second
+        `torch` has the sums of torch's own timed events (`vllm_compat.compiler_seconds`). No second
         is in two parts, and the parts need not add up to the whole start.
 
         | part             | means                                                     | told by |

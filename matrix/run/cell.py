@@ -33,13 +33,13 @@ from matrix.record.model import (
     read,
     write,
 )
+from matrix.run.nvidia import unusable_gpu
 from matrix.run.preflight import (
     LEAST_FREE_MIB,
     LEAST_MEMORY_MIB,
     Refusal,
     choose_platform,
     preflight,
-    unusable_gpu,
 )
 from matrix.run.process import Ended, noting_signals, watch
 
@@ -351,8 +351,8 @@ def _wrong_cell(cell: Cell, packages: Mapping[str, str]) -> Refusal | None:
     if not wrong:
         return None
     return Refusal(
-        "wrong_cell",
-        f"this environment is not the cell {cell.name}: it has {'; '.join(wrong)}."
+        kind="wrong_cell",
+        reason=f"this environment is not the cell {cell.name}: it has {'; '.join(wrong)}."
         f" Run tox -e {cell.name}",
     )
 

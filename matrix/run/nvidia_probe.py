@@ -1,31 +1,21 @@
-"""What the NVIDIA driver says of itself and of the GPU that CUDA will name 0.
+"""Print what the NVIDIA driver answers about itself and about the GPU that CUDA will name 0.
 
-It is asked in a process of its own, whose script is this file: a broken driver can hang or crash
-whoever calls it, and CUDA, once initialised, would spoil every fork of this process.
+`nvidia.ask_driver` runs this file as a script in a process of its own (`python -I`), so it imports
+the standard library only.
 """
 
 import ctypes
 import json
-import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
-
-__all__ = ["ANSWER_SECONDS", "Answer", "ask", "asked", "on_the_bus"]
-
-ANSWER_SECONDS = 60.0
-"""Seconds after which a driver counts as hung. Without persistence mode a GPU needs a few."""
 
 _CUDA, _NVML = "libcuda.so.1", "libnvidia-ml.so.1"
-_NVIDIA = "0x10de"
-_DISPLAY = ("0x0300", "0x0302")  # PCI's classes of a VGA and of a 3D controller
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a driver answered; None for what it did not come to, or would not say.
+    """What a driver answered; None for what it did not come to, or does not tell.
 
     `missing`: why its library does not load. `cuda`: the highest CUDA that it supports. `error`:
     what cuInit returned, by CUDA's name for it. `gpus`: how many CUDA sees, as
@@ -43,53 +33,6 @@ class Answer:
     total_mib: int | None = None
 
 
-def ask(seconds: float = ANSWER_SECONDS) -> Answer | None:
-    """The driver's answer; None where it hung for that long, or took its caller with it."""
-    said = asked([sys.executable, "-I", str(Path(__file__).resolve())], seconds)
-    if said is None or said[0] != 0:
-        return None
-    fields = json.loads(said[1])
-    pairs = {key: tuple(fields[key]) for key in ("cuda", "capability") if fields[key]}
-    return Answer(**{**fields, **pairs})
-
-
-def asked(command: list[str], seconds: float = ANSWER_SECONDS) -> tuple[int, str] | None:
-    """A program's exit status and all that it printed, or None where it does not run or end.
-
-    A process that hangs inside the driver cannot be killed, so its end is not waited for.
-    """
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-    except OSError:
-        return None
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=1)
-        return None
-    return process.returncode, output
-
-
-def on_the_bus(devices: Path = Path("/sys/bus/pci/devices")) -> tuple[str, ...]:
-    """The PCI addresses of this machine's NVIDIA GPUs, with or without a driver for them."""
-    found = []
-    for each in devices.glob("*"):
-        with suppress(OSError):
-            vendor, kind = ((each / name).read_text().strip() for name in ("vendor", "class"))
-            if vendor == _NVIDIA and kind.startswith(_DISPLAY):
-                found.append(each.name)
-    return tuple(sorted(found))
-
-
 def _answer() -> Answer:
     try:
         cuda = ctypes.CDLL(_CUDA)
@@ -105,9 +48,9 @@ def _answer() -> Answer:
         known = cuda.cuGetErrorName(status, ctypes.byref(name)) == 0 and name.value
         return Answer(cuda=version, error=known.decode() if known else f"CUDA error {status}")
     cuda.cuDeviceGetCount(ctypes.byref(number))
-    gpus, device = number.value, ctypes.c_int()
-    if not gpus or cuda.cuDeviceGet(ctypes.byref(device), 0):
-        return Answer(cuda=version, gpus=gpus)
+    gpu_count, device = number.value, ctypes.c_int()
+    if not gpu_count or cuda.cuDeviceGet(ctypes.byref(device), 0):
+        return Answer(cuda=version, gpus=gpu_count)
     label = ctypes.create_string_buffer(256)
     cuda.cuDeviceGetName(label, len(label), device)
     capability = []
@@ -117,7 +60,7 @@ def _answer() -> Answer:
     used, free, total = _memory(_uuid(cuda, device)) or (None, None, None)
     return Answer(
         cuda=version,
-        gpus=gpus,
+        gpus=gpu_count,
         name=label.value.decode("utf-8", "replace"),
         capability=(capability[0], capability[1]),
         used_mib=used,
@@ -127,7 +70,7 @@ def _answer() -> Answer:
 
 
 def _uuid(cuda: ctypes.CDLL, device: ctypes.c_int) -> str:
-    """The device's id without its prefix; the second version of the call knows MIG slices."""
+    """Return the device's id without its prefix; version 2 of the call knows MIG slices."""
     raw = (ctypes.c_ubyte * 16)()
     getter = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
     getter(ctypes.byref(raw), device)
@@ -136,7 +79,7 @@ def _uuid(cuda: ctypes.CDLL, device: ctypes.c_int) -> str:
 
 
 def _memory(uuid: str) -> tuple[int, int, int] | None:
-    """Used, free and total MiB by NVML, which needs no context on the GPU to know them."""
+    """Return used, free and total MiB by NVML, which needs no context on the GPU to know them."""
     try:
         nvml = ctypes.CDLL(_NVML)
     except OSError:
@@ -154,4 +97,4 @@ def _memory(uuid: str) -> tuple[int, int, int] | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(_answer())))
+    sys.stdout.write(json.dumps(asdict(_answer())) + "\n")

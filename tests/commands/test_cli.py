@@ -599,9 +599,7 @@ def test_the_parser_imports_nothing_that_does_a_command(tmp_path: Path) -> None:
 def test_run_says_why_auto_takes_the_cpu_of_a_machine_with_a_gpu(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "matrix.run.preflight.why_not_cuda", lambda asked: f"{asked} takes cpu: why"
-    )
+    monkeypatch.setattr("matrix.run.nvidia.why_not_cuda", lambda asked: f"{asked} takes cpu: why")
     cli.main(["run", CELL])
     assert capsys.readouterr().err == "matrix: auto takes cpu: why\n"
 

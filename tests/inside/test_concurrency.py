@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.inside.concurrency import START_MIB, available_cores, jobs_for, parse_jobs
+from matrix._util.nvidia import START_MIB
+from matrix.inside.concurrency import available_cores, jobs_for, parse_jobs
 
 H100_MIB = 81000
 

@@ -7,8 +7,9 @@ from typing import Generic, TypeVar
 
 import pytest
 
+from matrix._util.nvidia import gpu_visible
 from matrix.inside import cpu_platform
-from matrix.inside.cpu_platform import PLATFORM_VARIABLE, activate, gpu_visible
+from matrix.inside.cpu_platform import PLATFORM_VARIABLE, activate
 
 Kind = TypeVar("Kind")
 OURS = "matrix.inside.cpu.platform.CompilingCpuPlatform"

@@ -1,25 +1,24 @@
 """What is asked of nvidia-smi, and what is made of its answers."""
 
-import subprocess
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from matrix._util import nvidia
 from matrix.inside import gpus
 
 
 @pytest.fixture
 def nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let nvidia-smi say a text; gives the commands that it was asked with."""
+    """Let nvidia-smi print a text; gives the commands that it was called with."""
     asked: list[list[str]] = []
 
     def says(said: str) -> list[list[str]]:
-        def run(command: list[str], **options: Any) -> Any:
+        def capture(command: list[str], **options: Any) -> tuple[int, str]:
             asked.append(command)
-            return SimpleNamespace(stdout=said)
+            return 0, said
 
-        monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.setattr(nvidia, "capture", capture)
         return asked
 
     return says
@@ -66,3 +65,24 @@ def test_the_addresses_of_all_that_cuda_may_use(
 def test_without_nvidia_smi_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert (gpus.first_gpu(), gpus.free_mib(), gpus.buses()) == (None, None, [])
+
+
+def test_nvml_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "_NVML", "libnone-of-this-name.so.1")
+    assert gpus.nvml_fault() == "libnone-of-this-name.so.1, the driver's library, does not load"
+
+
+@pytest.mark.parametrize(("status", "why"), [(0, None), (9, "NVML says: Driver Not Loaded")])
+def test_what_nvml_says(monkeypatch: pytest.MonkeyPatch, status: int, why: str | None) -> None:
+    class Library:
+        def __init__(self, name: str) -> None:
+            self.nvmlErrorString = type("F", (), {"__call__": lambda *_: b"Driver Not Loaded"})()
+
+        def nvmlInit_v2(self) -> int:
+            return status
+
+        def nvmlShutdown(self) -> int:
+            return 0
+
+    monkeypatch.setattr("ctypes.CDLL", Library)
+    assert gpus.nvml_fault() == why

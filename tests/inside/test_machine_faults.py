@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.inside import machine_faults as faults
+from matrix.inside import machine_faults
 from matrix.inside.ended import out_of_memory
 from matrix.inside.machine_faults import HARDWARE_XIDS, KernelLog, Xid, built_for, explained, xids
 from matrix.record.model import ERROR_KINDS, OUTCOMES, Case, Outcome
@@ -85,7 +85,7 @@ DEVICE_ASSERT = "torch.AcceleratorError: CUDA error: device-side assert triggere
 )
 def test_whose_a_failure_is(failure: str, kind: str | None) -> None:
     text = f"Traceback\n  a line\n{failure}\nSearch for `cudaErrorX' in the documentation"
-    assert faults.machine_fault(text) == kind
+    assert machine_faults.machine_fault(text) == kind
     assert kind is None or kind in ERROR_KINDS
 
 
@@ -278,26 +278,5 @@ def test_what_a_wheel_was_built_for(
     assert built_for(built, capability) is runs
 
 
-def test_nvml_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "_NVML", "libnone-of-this-name.so.1")
-    assert faults.nvml_fault() == "libnone-of-this-name.so.1, the driver's library, does not load"
-
-
-@pytest.mark.parametrize(("status", "why"), [(0, None), (9, "NVML says: Driver Not Loaded")])
-def test_what_nvml_says(monkeypatch: pytest.MonkeyPatch, status: int, why: str | None) -> None:
-    class Library:
-        def __init__(self, name: str) -> None:
-            self.nvmlErrorString = type("F", (), {"__call__": lambda *_: b"Driver Not Loaded"})()
-
-        def nvmlInit_v2(self) -> int:
-            return status
-
-        def nvmlShutdown(self) -> int:
-            return 0
-
-    monkeypatch.setattr("ctypes.CDLL", Library)
-    assert faults.nvml_fault() == why
-
-
 def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(faults).failed == 0
+    assert doctest.testmod(machine_faults).failed == 0

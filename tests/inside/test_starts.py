@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from matrix.inside import starts
-from matrix.inside import vllm_compat as features
-from matrix.inside.concurrency import START_MIB
+from matrix._util.nvidia import START_MIB
+from matrix.inside import starts, vllm_compat
 from matrix.inside.models import MODELS, overrides
 from matrix.inside.starts import Startup, StateError, cannot_run, observe
 
@@ -29,10 +28,10 @@ class Engine:
 
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(features, "clean_state", lambda: None)
-    monkeypatch.setattr(features, "cuda_spoilt_by_fork", lambda: False)
-    monkeypatch.setattr(features, "counters", lambda: dict(COUNTED))
-    monkeypatch.setattr(features, "compiler_seconds", lambda: {"CompiledArtifact.save": 0.12345})
+    monkeypatch.setattr(vllm_compat, "clean_state", lambda: None)
+    monkeypatch.setattr(vllm_compat, "cuda_spoilt_by_fork", lambda: False)
+    monkeypatch.setattr(vllm_compat, "counters", lambda: dict(COUNTED))
+    monkeypatch.setattr(vllm_compat, "compiler_seconds", lambda: {"CompiledArtifact.save": 0.12345})
     return monkeypatch
 
 
@@ -64,7 +63,7 @@ def test_a_start_says_where_its_seconds_went(clean: pytest.MonkeyPatch) -> None:
 def test_a_start_is_not_observed_where_something_was_compiled_before(
     clean: pytest.MonkeyPatch,
 ) -> None:
-    clean.setattr(features, "clean_state", lambda: "aot_autograd.total=5")
+    clean.setattr(vllm_compat, "clean_state", lambda: "aot_autograd.total=5")
     with pytest.raises(StateError, match=r"compiled before the start: aot_autograd\.total=5"):
         observe(SMALL, runner)
 
@@ -72,7 +71,7 @@ def test_a_start_is_not_observed_where_something_was_compiled_before(
 def test_a_start_on_a_gpu_is_not_observed_after_a_fork_that_spoilt_it(
     clean: pytest.MonkeyPatch,
 ) -> None:
-    clean.setattr(features, "cuda_spoilt_by_fork", lambda: True)
+    clean.setattr(vllm_compat, "cuda_spoilt_by_fork", lambda: True)
     assert observe(SMALL, runner)["counters"] == COUNTED
     with pytest.raises(StateError, match="CUDA was touched before the fork"):
         observe(Startup(MODELS["small-dense"], "cuda"), runner)
@@ -130,17 +129,17 @@ def test_what_a_machine_cannot_run_has_its_reason(
     reason: str | None,
 ) -> None:
     monkeypatch.setattr(
-        features, "architectures", lambda: frozenset(m.architecture for m in MODELS.values())
+        vllm_compat, "architectures", lambda: frozenset(m.architecture for m in MODELS.values())
     )
-    monkeypatch.setattr(features, "compute_capability", lambda: capability)
-    monkeypatch.setattr(features, "lacks_deep_gemm", lambda: not complete)
-    monkeypatch.setattr(features, "compiles_sparse_mla", lambda: complete)
+    monkeypatch.setattr(vllm_compat, "compute_capability", lambda: capability)
+    monkeypatch.setattr(vllm_compat, "lacks_deep_gemm", lambda: not complete)
+    monkeypatch.setattr(vllm_compat, "compiles_sparse_mla", lambda: complete)
     found = cannot_run(MODELS[model], platform)
     assert found == reason or (reason is not None and str(found).startswith(reason))
 
 
 def test_a_release_without_the_architecture_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "architectures", lambda: frozenset({"LlamaForCausalLM"}))
+    monkeypatch.setattr(vllm_compat, "architectures", lambda: frozenset({"LlamaForCausalLM"}))
     assert cannot_run(MODELS["small-moe"], "cpu") == "this vLLM has no MixtralForCausalLM"
 
 
@@ -197,10 +196,10 @@ def test_a_start_asks_for_no_more_of_the_gpu_than_it_may_take(
     monkeypatch: pytest.MonkeyPatch, memory: int, share: float
 ) -> None:
     known = frozenset({"kv_cache_memory_bytes"})
-    monkeypatch.setattr(features, "compilation_config", lambda: None)
-    monkeypatch.setattr(features, "learn_model_type", lambda name: None)
-    monkeypatch.setattr(features, "device_memory_mib", lambda: memory)
-    monkeypatch.setattr(features, "engine_arguments", lambda: known)
+    monkeypatch.setattr(vllm_compat, "compilation_config", lambda: None)
+    monkeypatch.setattr(vllm_compat, "learn_model_type", lambda name: None)
+    monkeypatch.setattr(vllm_compat, "device_memory_mib", lambda: memory)
+    monkeypatch.setattr(vllm_compat, "engine_arguments", lambda: known)
     arguments = starts._arguments(Startup(MODELS["small-dense"], "cuda"))
     assert arguments["gpu_memory_utilization"] == pytest.approx(share)
     assert arguments["kv_cache_memory_bytes"] == 1 << 30

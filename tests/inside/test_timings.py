@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.inside import timings
-from matrix.inside import vllm_compat as features
+from matrix.inside import timings, vllm_compat
 from matrix.inside.timings import Timings, told, watch
 
 RANGE = "(1, 1024)"
@@ -166,7 +165,7 @@ def test_torchs_events_are_summed_by_name(monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("torch", "torch._dynamo"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "torch._dynamo.utils", utils)
-    assert features.compiler_seconds() == {"CompiledArtifact.save": 0.75}
+    assert vllm_compat.compiler_seconds() == {"CompiledArtifact.save": 0.75}
 
 
 class Shown(logging.Handler):

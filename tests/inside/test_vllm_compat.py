@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from matrix.inside import vllm_compat as features
+from matrix.inside import vllm_compat
 
 
 @pytest.mark.parametrize("spelling", ["PretrainedConfig", "PreTrainedConfig"])
@@ -29,7 +29,7 @@ def test_a_model_type_unknown_to_transformers_gets_a_plain_configuration(
     monkeypatch.setitem(sys.modules, utilities.__name__, utilities)
     monkeypatch.setitem(sys.modules, config.__name__, config)
     for name in ("kimi", "llama", "newest", "newest"):
-        features.learn_model_type(name)
+        vllm_compat.learn_model_type(name)
     assert known.keys() == {"kimi", "newest"} and known["kimi"] is Base
     assert issubclass(known["newest"], Base)
     assert vars(known["newest"])["model_type"] == "newest"
@@ -53,4 +53,4 @@ def test_a_model_apart_from_the_common_ones_is_not_compiled(
     for name in ("vllm", "vllm.model_executor"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, models.__name__, models)
-    assert features.compiles_sparse_mla() is compiles
+    assert vllm_compat.compiles_sparse_mla() is compiles

@@ -450,7 +450,7 @@ def test_a_gpu_that_does_not_do_is_refused_before_anything_starts(
 
     def refuse(platform: str, packages: dict[str, str]) -> Refusal:
         told.append((platform, packages))
-        return Refusal(kind, "so it is: mend it")
+        return Refusal(kind=kind, reason="so it is: mend it")
 
     monkeypatch.setattr("matrix.run.cell.unusable_gpu", refuse)
     with pytest.raises(RunRefused, match=r"so it is: mend it \(record: ") as caught:

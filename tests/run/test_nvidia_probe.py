@@ -2,12 +2,14 @@
 
 import os
 import subprocess
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from matrix.run.nvidia_probe import Answer, ask, asked, on_the_bus
+from matrix._util.nvidia import capture
+from matrix.run.nvidia import ask_driver, gpus_on_the_bus
+from matrix.run.nvidia_probe import Answer
 
 CUDA = """
 #include <string.h>
@@ -52,13 +54,14 @@ def build(folder: Path, **values: object) -> None:
         subprocess.run(command, input=source, text=True, check=True)
 
 
-H100 = Answer(None, (12, 8), None, 2, "NVIDIA H100", (9, 0), 1559, 80000, 81559)
+WITHOUT_NVML = Answer(cuda=(12, 8), gpus=2, name="NVIDIA H100", capability=(9, 0))
+H100 = replace(WITHOUT_NVML, used_mib=1559, free_mib=80000, total_mib=81559)
 
 
 @pytest.mark.parametrize("prefix", ['"GPU"', '"MIG"'])
 def test_a_good_driver_tells_all_of_the_gpu_that_cuda_names_0(libraries: Path, prefix: str) -> None:
     build(libraries, PREFIX=prefix)
-    assert ask() == H100
+    assert ask_driver() == H100
 
 
 @pytest.mark.parametrize(
@@ -68,40 +71,38 @@ def test_without_nvml_only_the_memory_is_not_known(
     libraries: Path, values: dict[str, object]
 ) -> None:
     build(libraries, **values)
-    assert ask() == Answer(None, (12, 8), None, 2, "NVIDIA H100", (9, 0))
+    assert ask_driver() == WITHOUT_NVML
 
 
 def test_what_the_driver_does_not_come_to(libraries: Path) -> None:
     build(libraries, GPUS=0)
-    assert ask() == Answer(cuda=(12, 8), gpus=0)
+    assert ask_driver() == Answer(cuda=(12, 8), gpus=0)
     build(libraries, STATUS=100)
-    assert ask() == Answer(cuda=(12, 8), error="CUDA_ERROR_NO_DEVICE")
+    assert ask_driver() == Answer(cuda=(12, 8), error="CUDA_ERROR_NO_DEVICE")
     build(libraries, STATUS=7777)
-    assert ask() == Answer(cuda=(12, 8), error="CUDA error 7777")
+    assert ask_driver() == Answer(cuda=(12, 8), error="CUDA error 7777")
 
 
 def test_a_library_that_does_not_load_is_named(libraries: Path) -> None:
     (libraries / "libcuda.so.1").write_text("no library")
-    answer = ask()
+    answer = ask_driver()
     assert answer is not None and "libcuda.so.1" in str(answer.missing)
     assert answer.cuda is None and answer.error is None
 
 
 def test_a_driver_that_takes_its_caller_along_gives_no_answer(libraries: Path) -> None:
     build(libraries, BEFORE="*(volatile int *)0 = 1")
-    assert ask() is None
+    assert ask_driver() is None
 
 
 def test_a_driver_that_hangs_is_left_behind(libraries: Path) -> None:
     build(libraries, BEFORE="for (;;) pause()")
-    began = time.monotonic()
-    assert ask(seconds=0.5) is None
-    assert time.monotonic() - began < 30
+    assert ask_driver(seconds=0.5) is None
 
 
 def test_what_a_program_says() -> None:
-    assert asked(["sh", "-c", "echo a; echo b >&2; exit 9"]) == (9, "a\nb\n")
-    assert asked([os.devnull]) is None
+    assert capture(["sh", "-c", "echo a; echo b >&2; exit 9"]) == (9, "a\nb\n")
+    assert capture([os.devnull]) is None
 
 
 def test_gpus_on_the_bus_need_no_driver_to_be_seen(tmp_path: Path) -> None:
@@ -115,5 +116,5 @@ def test_gpus_on_the_bus_need_no_driver_to_be_seen(tmp_path: Path) -> None:
         (tmp_path / name / "vendor").write_text(f"{vendor}\n")
         (tmp_path / name / "class").write_text(f"{kind}\n")
     (tmp_path / "0000:ff:00.0").mkdir()
-    assert on_the_bus(tmp_path) == ("0000:01:00.0", "0000:3b:00.0")
-    assert on_the_bus(tmp_path / "none") == ()
+    assert gpus_on_the_bus(tmp_path) == ("0000:01:00.0", "0000:3b:00.0")
+    assert gpus_on_the_bus(tmp_path / "none") == ()

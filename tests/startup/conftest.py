@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from matrix.inside import starts
-from matrix.inside import vllm_compat as features
+from matrix.inside import starts, vllm_compat
 from matrix.inside.isolation import run_forked
 from matrix.inside.journal import VARIABLE, Journal
 from matrix.inside.models import MODELS
@@ -42,7 +41,7 @@ def fresh_vllm_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("VLLM_CACHE_ROOT", str(folder / "vllm"))
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
         monkeypatch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
-        features.move_header_cache(folder)
+        vllm_compat.move_header_cache(folder)
         temporary = folder / "tmp"
         temporary.mkdir()
         monkeypatch.setenv("TMPDIR", str(temporary))
@@ -68,7 +67,7 @@ def startup(
     def run(name: str, **options: Any) -> None:
         model = MODELS[name]
         source = config.getoption("--model-source")
-        flags = features.effective_flags()
+        flags = vllm_compat.effective_flags()
         journal.write("model", model=name)
         journal.write("flags", flags=flags)
         reason = starts.cannot_run(model, platform)
@@ -86,7 +85,7 @@ def startup(
             "cold": _cold(asked, vllm_runner, journal),
             "warm": _warm(asked, vllm_runner, journal),
         }
-        torch, vllm = features.versions()
+        torch, vllm = vllm_compat.versions()
         _judge(
             Situation(case_name(request.node.name), platform, torch, vllm, flags),
             observed,

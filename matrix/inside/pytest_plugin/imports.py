@@ -19,7 +19,7 @@ from typing import IO, Any
 import pytest
 
 from matrix.inside import gpus, isolation
-from matrix.inside.machine_faults import built_for, machine_fault, nvml_fault
+from matrix.inside.machine_faults import built_for, machine_fault
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.record.model import Rung, RungResult
 from matrix.record.signatures import reason as reason_of
@@ -206,7 +206,7 @@ def _unfit(compat: Any, platform: str) -> tuple[str, str] | None:
         why = f"vLLM chose the platform {chosen}, not {platform}"
         if platform != "cuda":
             return "internal", why
-        fault = nvml_fault()
+        fault = gpus.nvml_fault()
         return ("no_gpu", why) if fault is None else ("no_driver", f"{why}: {fault}")
     if platform != "cuda":
         return None

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from matrix.inside.cpu_platform import PLATFORM_VARIABLE, gpu_visible
+from matrix._util.nvidia import gpu_visible
+from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.record import model
 from matrix.record.model import Case, ErrorKind, Record, RecordError, RunError, RungResult
 
