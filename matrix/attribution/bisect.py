@@ -17,14 +17,13 @@ from packaging.version import InvalidVersion, Version
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of
 from matrix.attribution.observations import (
-    FAILED,
-    NOTHING,
     WHOLE_RUN,
+    Ended,
     Observation,
     newest_first,
     own_runs,
 )
-from matrix.attribution.symptoms import CLEAN, FAILS, SHOWS, Symptom, state_of, symptoms_between
+from matrix.attribution.symptoms import State, Symptom, state_of, symptoms_between
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 
@@ -243,11 +242,11 @@ def observed_along(
         without = [
             run
             for run in runs
-            if (run.case == WHOLE_RUN and run.ended == FAILED) or not run.applies
+            if (run.case == WHOLE_RUN and run.ended is Ended.FAILED) or not run.applies
         ]
         last = next(iter(newest_first(without)), None)
         if last is not None and all(last.age > group[0].age for group in own):
-            seen[name] = replace(last, case=case, ended=NOTHING)
+            seen[name] = replace(last, case=case, ended=Ended.NOTHING)
         elif len(own) == 1:
             seen[name] = own[0][0]
         elif own:
@@ -270,7 +269,9 @@ def search(
     """
     names = list(axis)
     skipped = {
-        name for name in names if name in hopeless or (name in seen and seen[name].ended == NOTHING)
+        name
+        for name in names
+        if name in hopeless or (name in seen and seen[name].ended is Ended.NOTHING)
     }
     tried = [name for name in names if name not in skipped]
     if len(tried) < 2:
@@ -314,10 +315,10 @@ def _compare_ends(
     """Return what the search is for, and whether the newer releases are the clean ones."""
     old, new = seen[first], seen[last]
     found = symptoms_between(new, old)
-    if found and state_of(found[0], old) == CLEAN:
+    if found and state_of(found[0], old) is State.CLEAN:
         return found, False
     found = symptoms_between(old, new)
-    if found and found[0].kind == FAILS and state_of(found[0], new) == CLEAN:
+    if found and found[0].fails and state_of(found[0], new) is State.CLEAN:
         return found, True
     raise BisectionError(
         f"bisect: {first} and {last} do the same, or fail each in its own way: no release between"
@@ -328,9 +329,9 @@ def _compare_ends(
 def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, fixed: bool) -> Outcome:
     """Return the outcome of one environment; with `fixed`, `BAD` stands for the fixed releases."""
     states = {state_of(symptom, seen) for symptom in symptoms}
-    if states == {SHOWS}:
+    if states == {State.SHOWS}:
         return Outcome.GOOD if fixed else Outcome.BAD
-    if states == {CLEAN}:
+    if states == {State.CLEAN}:
         return Outcome.BAD if fixed else Outcome.GOOD
     return Outcome.SKIP
 

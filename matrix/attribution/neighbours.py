@@ -1,126 +1,234 @@
-"""A line of neighbours around a cell, along torch or along vLLM, and what else differs on it.
+"""What surrounds one observation: the axes along torch and vLLM, other Pythons and platforms.
 
-Pure.
+Pure. A neighbour differs in one thing only: its torch, its vLLM, its Python or its platform.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from matrix.attribution.observations import Observation
-from matrix.attribution.symptoms import CLEAN, SHOWS
+from packaging.version import Version
 
-__all__ = [
-    "MACHINE",
-    "PACKAGES",
-    "TESTS",
-    "TORCH",
-    "VLLM",
-    "FlagChange",
-    "Line",
-    "besides",
-    "walk",
-]
-
-TORCH = "torch"
-VLLM = "vLLM"
-"""Along what a line goes, and whose fault it then is."""
-
-TESTS, MACHINE, PACKAGES = "the tests", "the machine", "other packages"
-"""What can differ beside a release."""
+from matrix._util.versions import distance, parse_version
+from matrix.attribution.observations import Observation, Runs, have_same_flags
+from matrix.attribution.reasons import Along
+from matrix.attribution.runs_index import Pair, Point, RunsIndex
+from matrix.attribution.symptoms import State, Symptom, state_of
+from matrix.catalog.cells import Cell
+from matrix.record.model import PLATFORMS
 
 
-@dataclass(frozen=True)
-class FlagChange:
-    """A flag that is `here` in the cell and `there` in its clean neighbour.
+def release_along(cell: Cell, along: Along) -> str:
+    """Return a cell's release of the package that changes along an axis."""
+    return cell.torch if along is Along.TORCH else cell.vllm
 
-    `decides`: True where runs show that the flag alone makes the difference, False where they show
-    that it does not, None where no run tells.
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """The neighbours of a cell along torch or vLLM, by what they say of one symptom.
+
+    `shows` are the cell and the neighbours around it that show the symptom, with nothing clean
+    between them, from old to new; `before` and `after` are the clean ones next to these.
+    `intermittent` is set where a release beyond a clean one shows it again.
     """
 
-    flag: str
-    here: object
-    there: object
-    decides: bool | None = None
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of neighbours, along torch or vLLM, around a cell.
-
-    `shows` are the neighbours around the cell that show the symptom with nothing clean between;
-    `before` and `after` the clean ones that bound them. `again` is set where it shows beyond those.
-    """
-
-    what: str
+    along: Along
     before: Observation | None
     shows: tuple[Observation, ...]
     after: Observation | None
-    again: bool
+    intermittent: bool
 
     @property
     def changes(self) -> bool:
-        """Whether it has a clean neighbour, and does not come and go."""
-        return (self.before is not None or self.after is not None) and not self.again
+        """Return whether it has a clean neighbour, and is not intermittent."""
+        return bool(self.clean) and not self.intermittent
 
     @property
     def clean(self) -> tuple[Observation, ...]:
-        """The one or two clean neighbours that bound what shows it."""
-        return tuple(each for each in (self.before, self.after) if each is not None)
+        """Return the one or two clean neighbours around those that show it, or none."""
+        return tuple(run for run in (self.before, self.after) if run is not None)
 
     @property
-    def nearest(self) -> Observation | None:
-        """The clean neighbour to hold the cell against: the older one where there is one."""
-        return self.before if self.before is not None else self.after
+    def nearest_clean(self) -> Observation:
+        """Return the clean neighbour to compare the cell with: the older one if there is one."""
+        return self.clean[0]
+
+    def release(self, run: Observation) -> str:
+        """Return a neighbour's release along this axis."""
+        return release_along(run.cell, self.along)
 
 
-def walk(
-    points: Iterable[tuple[str, Observation]],
+def find_boundary(
+    neighbours: Iterable[tuple[State, Observation]],
 ) -> tuple[list[Observation], Observation | None, bool]:
-    """From the cell outwards: what shows it, the first clean one, and whether it shows beyond."""
+    """Return what shows the symptom up to the first clean neighbour, that one, and if more follow.
+
+    The neighbours are those on one side of the cell, from it outwards.
+    """
     shows: list[Observation] = []
     clean: Observation | None = None
-    for state, seen in points:
-        if state == CLEAN and clean is None:
-            clean = seen
-        elif state == SHOWS and clean is not None:
+    for state, run in neighbours:
+        if state is State.CLEAN and clean is None:
+            clean = run
+        elif state is State.SHOWS and clean is not None:
             return shows, clean, True
-        elif state == SHOWS:
-            shows.append(seen)
+        elif state is State.SHOWS:
+            shows.append(run)
     return shows, clean, False
 
 
-def besides(
-    own: Observation,
-    there: Observation,
-    shows: Sequence[Observation],
-    clean: Sequence[Observation],
-    *,
-    packages: bool,
-    machine: bool = True,
-) -> Mapping[str, Sequence[str]]:
-    """What differs too between a cell and its clean neighbour, and so could be the cause as well.
+@dataclass(frozen=True, kw_only=True)
+class Neighbourhood:
+    """All runs of one case that bear on one observation.
 
-    What is the same in one of `shows` and one of `clean`, which are all runs that do, is no cause.
-    By the tests, the machine and the packages, each with how they differ. `packages` and `machine`
-    are whether these count: another vLLM or Python brings other packages, as a matter of course.
+    `pairs` are the runs of the case on its platform by pair, and `same` those of its own pair.
+    `axes` are the pairs along torch and along vLLM, from old to new, and `platforms` the runs of
+    its pair on the other platforms.
     """
-    found: dict[str, list[str]] = {}
-    seen = {each.tests for each in shows}, {each.tests for each in clean}
-    if own.tests != there.tests and None not in (own.tests, there.tests) and not seen[0] & seen[1]:
-        found[TESTS] = []
-    differ = (key for key, value in own.setting.items() if there.setting.get(key, value) != value)
-    for key in sorted(differ, key=_machine_first):
-        of_machine = key.startswith("the ")
-        if not (machine if of_machine else packages):
-            continue
-        here, beyond = ({each.setting.get(key) for each in some} for some in (shows, clean))
-        if not here & beyond:
-            said = f"{key} {there.setting[key]} there, {own.setting[key]} here"
-            found.setdefault(MACHINE if of_machine else PACKAGES, []).append(said)
-    return found
 
+    own: Observation
+    pairs: Mapping[Pair, Runs]
+    same: Runs
+    axes: Mapping[Along, Sequence[Point]]
+    platforms: Mapping[str, Runs]
 
-def _machine_first(key: str) -> tuple[bool, str]:
-    return not key.startswith("the "), key
+    @classmethod
+    def of(cls, own: Observation, index: RunsIndex) -> Neighbourhood:
+        """Return what surrounds an observation of the index."""
+        cell, platform, case = own.cell, own.platform, own.case
+        pairs = index.cases[platform, case]
+        elsewhere = {
+            other: index.runs(other, case, cell) for other in PLATFORMS if other != platform
+        }
+        return cls(
+            own=own,
+            pairs=pairs,
+            same=pairs[cell.torch, cell.vllm],
+            axes={
+                Along.TORCH: index.axes[platform, case, Along.TORCH, cell.vllm],
+                Along.VLLM: index.axes[platform, case, Along.VLLM, cell.torch],
+            },
+            platforms={name: runs for name, runs in elsewhere.items() if runs is not None},
+        )
+
+    def axis(self, symptom: Symptom, along: Along) -> Axis:
+        """Return the neighbours along torch or vLLM on the same Python."""
+        here = parse_version(release_along(self.own.cell, along))
+        older: list[tuple[State, Observation]] = []
+        newer: list[tuple[State, Observation]] = []
+        for release, runs in self.axes[along]:
+            neighbour = None if release == here else self._neighbour(symptom, runs)
+            if neighbour is not None:
+                (older if release < here else newer).append(neighbour)
+        near_older, before, beyond_older = find_boundary(reversed(older))
+        near_newer, after, beyond_newer = find_boundary(newer)
+        return Axis(
+            along=along,
+            before=before,
+            shows=(*reversed(near_older), self.own, *near_newer),
+            after=after,
+            intermittent=beyond_older or beyond_newer,
+        )
+
+    def _neighbour(self, symptom: Symptom, runs: Runs) -> tuple[State, Observation] | None:
+        """Return what a pair on the same Python says of the symptom, and in which run.
+
+        Where nothing shows which flags are the pair's own, it says something only if the runs with
+        each of them agree.
+        """
+        own = runs.own(self.own.cell.python)
+        if not own:
+            return None
+        run = own[0][0]
+        state = state_of(symptom, run)
+        if len(own) > 1:
+            if any(state_of(symptom, group[0]) is not state for group in own):
+                state = State.SILENT
+            alike = (group[0] for group in own if have_same_flags(group[0].flags, self.own.flags))
+            run = next(alike, run)
+        return state, run
+
+    def clean_pythons(self, symptom: Symptom) -> tuple[Observation, ...]:
+        """Return the runs of the same pair on other Pythons, if some are clean and none shows it.
+
+        Runs with other flags do not count.
+        """
+        clean = []
+        for python in self.same.pythons:
+            run = None if python == self.own.cell.python else self.same.representative(python)
+            if run is None or not have_same_flags(run.flags, self.own.flags):
+                continue
+            state = state_of(symptom, run)
+            if state is State.SHOWS:
+                return ()
+            if state is State.CLEAN:
+                clean.append(run)
+        return tuple(clean)
+
+    def clean_on_other_python(self, symptom: Symptom) -> Observation | None:
+        """Return the nearest clean neighbour along an axis that differs in its Python, too."""
+        here = self.own.cell
+        candidates: list[tuple[tuple[tuple[int, ...], bool, tuple[Version, ...]], Observation]] = []
+        for (torch, vllm), runs in self.pairs.items():
+            if (torch == here.torch) == (vllm == here.vllm):
+                continue
+            steps = distance(torch, here.torch), distance(vllm, here.vllm)
+            apart = tuple(map(sum, zip(*steps, strict=True)))
+            for python in runs.pythons:
+                run = None if python == here.python else runs.representative(python)
+                if run is not None and state_of(symptom, run) is State.CLEAN:
+                    order = (
+                        apart,
+                        vllm != here.vllm,
+                        tuple(map(parse_version, (python, torch, vllm))),
+                    )
+                    candidates.append((order, run))
+        return min(candidates, key=lambda item: item[0])[1] if candidates else None
+
+    def clean_platform(self, symptom: Symptom) -> Observation | None:
+        """Return a clean run of the same pair on another platform, on the same Python if it can."""
+        for runs in self.platforms.values():
+            run = runs.nearest(self.own.cell.python)
+            if run is not None and state_of(symptom, run) is State.CLEAN:
+                return run
+        return None
+
+    def runs_by_state(
+        self, symptom: Symptom, along: Along
+    ) -> Mapping[State, Sequence[Observation]]:
+        """Return all runs along an axis on the same Python, by what they say of the symptom."""
+        found: dict[State, list[Observation]] = {state: [] for state in State}
+        for _, runs in self.axes[along]:
+            for run in runs:
+                if run.cell.python == self.own.cell.python:
+                    found[state_of(symptom, run)].append(run)
+        return found
+
+    def runs_with_flags(
+        self, home: Observation, other: Observation, flags: Iterable[str]
+    ) -> Iterator[Observation]:
+        """Yield the runs of one cell with another cell's values of these flags, newest first."""
+        swapped = {flag: other.flags[flag] for flag in flags}
+        wanted = {**home.flags, **swapped}
+        for run in self.pairs[home.cell.torch, home.cell.vllm]:
+            noted = run.cell == home.cell and set(swapped) <= set(run.flags)
+            if noted and have_same_flags(wanted, run.flags):
+                yield run
+
+    def reference(self, pins: Mapping[str, str], *, changes: bool) -> Observation | None:
+        """Return what an observation without an expectation is compared with.
+
+        Off-pin that is its vLLM under the torch that it pins. On-pin, where changes are asked for,
+        it is the next older vLLM under the same torch.
+        """
+        cell = self.own.cell
+        pin = pins.get(cell.vllm)
+        if pin is not None and pin != cell.torch:
+            pinned = self.pairs.get((pin, cell.vllm))
+            return None if pinned is None else pinned.nearest(cell.python)
+        if not changes:
+            return None
+        here = parse_version(cell.vllm)
+        older = [runs for release, runs in self.axes[Along.VLLM] if release < here]
+        return older[-1].nearest(cell.python) if older else None

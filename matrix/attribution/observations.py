@@ -1,9 +1,9 @@
-"""What each run of a case came to, as far as runs compare, and which runs speak for their pair.
+"""What each run of each case observed, and which runs represent their pair.
 
-Pure. A record says with which flags a case ran, and not whether those are its releases' own
-defaults or were given to it. So of the runs of one cell those with the same flags stand together,
-and its **own** are those of the flags with the most whole runs, then the most runs. Where two have
-as many, nobody knows which are its own; one more run with nothing given tells.
+Pure. A record says with which flags a case ran, but not whether these are the defaults of its
+releases or were given to the run. So the runs of one cell are grouped by their flags, and its
+**own** runs are the group with the most complete runs, then the most runs. If two groups tie,
+nothing shows which flags are its own; one more run without given flags decides that.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 
+from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.record.model import STARTS, Case, Record
@@ -20,81 +21,72 @@ from matrix.record.signatures import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, CellVerdict, Verdict
 
-__all__ = [
-    "FAILED",
-    "FAILING_RUNGS",
-    "NOTHING",
-    "RAN",
-    "WHOLE_RUN",
-    "Key",
-    "Observation",
-    "Runs",
-    "alike",
-    "newest_first",
-    "observe",
-    "own_runs",
-    "setting",
-]
 
-RAN = "ran"
-FAILED = "failed"
-NOTHING = "nothing"
-"""How an observation ended: both starts ran, it failed at a rung, or it says nothing."""
+class Ended(StrEnum):
+    """How an observation ended: both starts ran, it failed at a rung, or it has no result."""
+
+    RAN = "ran"
+    FAILED = "failed"
+    NOTHING = "nothing"
+
 
 WHOLE_RUN = ""
-"""The case that stands for the run itself: what resolves or imports, or does not."""
+"""The case that stands for the run itself: whether it resolved and imported."""
 
 FAILING_RUNGS = ("resolves", "imports", "starts cold", "starts warm")
-"""The rungs that a run can fail at."""
+"""The rungs at which a run can fail."""
 
 Key = tuple[str, str]
 """A start and a counter."""
+
+MACHINE_KEY_PREFIX = "the "
+"""What the properties of the machine begin with in an environment; packages never do."""
 
 _FAMILY = ("torch", "torchvision", "torchaudio", "triton", "vllm", "nvidia-")
 _OWN = ("torch-vllm-matrix", "matrix-dev", "pip", "setuptools", "wheel", "uv")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What one run of one case of a cell on a platform came to, as far as it compares.
+    """The result of one case in one run of a cell on a platform, as far as runs are compared.
 
-    `counters` and `expected` are by start and counter. `setting` is the machine and the packages
-    beside torch's family, `whole` whether the run had every case, `applies` whether the case is for
-    this cell. `tests` names the version of the startup tests (`matrix.record.startup_tests`).
-    `late` is
-    that the run comes from the future (`matrix.store.summary.late_from`). `runs` is how many runs
-    of its kind it stands for, of which it is the newest (`matrix.store.fingerprint`).
+    `counters` and `expected` are by start and counter. `environment` is the machine and the
+    packages other than torch's family, `complete` whether the run had every case, `applies` whether
+    the case is for this cell. `tests` names the version of the startup tests
+    (`matrix.record.startup_tests`). `future_dated` is set where the run started after this
+    machine's clock allows (`matrix.store.summary.late_from`). `runs` is how many equivalent runs it
+    stands for, of which it is the newest (`matrix.store.fingerprint`).
     """
 
     cell: Cell
     platform: str
     case: str
     started: str
-    ended: str
+    ended: Ended
     rung: str | None = None
     signature: str | None = None
     reason: str | None = None
     counters: Mapping[Key, int] = field(default_factory=dict)
     expected: Mapping[Key, int] = field(default_factory=dict)
     flags: Mapping[str, object] = field(default_factory=dict)
-    setting: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     tests: str | None = None
-    whole: bool = True
+    complete: bool = True
     faulty: bool = False
     applies: bool = True
-    late: bool = False
+    future_dated: bool = False
     runs: int = 1
 
     @property
     def age(self) -> tuple[bool, str, bool, str]:
-        """What sorts runs from old to new; of two that started together the faulty one is newer."""
-        return not self.late, self.started, self.faulty, self.signature or ""
+        """Return the sort key from old to new; of two with one start the faulty one is newer."""
+        return not self.future_dated, self.started, self.faulty, self.signature or ""
 
 
 def newest_first(observations: Iterable[Observation]) -> list[Observation]:
-    """The runs from new to old, and those of one age by all that they say.
+    """Return the runs from new to old; those of one age are sorted by their content.
 
-    Two runs that started in the same second are thus in one order, whatever that of the records.
+    So two runs that started in the same second have one order, whatever that of the records.
     """
     found = sorted(observations, key=_age, reverse=True)
     ages = Counter(map(_age, found))
@@ -102,22 +94,22 @@ def newest_first(observations: Iterable[Observation]) -> list[Observation]:
         return found
     return sorted(
         found,
-        # What a run says is dear to write out, and asked only where its age decides nothing.
-        key=lambda each: (_age(each), _content(each) if ages[_age(each)] > 1 else ""),
+        # The content takes long to write out, and is compared only between runs of one age.
+        key=lambda run: (run.age, _content(run) if ages[run.age] > 1 else ""),
         reverse=True,
     )
 
 
-def _age(each: Observation) -> tuple[bool, str, bool, str]:
-    return each.age
+def _age(observation: Observation) -> tuple[bool, str, bool, str]:
+    return observation.age
 
 
-def _content(each: Observation) -> str:
-    """All that an observation says, as text; a mapping by its keys."""
+def _content(observation: Observation) -> str:
+    """Return everything in an observation as text, mappings in the order of their keys."""
     return repr(
         [
             sorted(value.items()) if isinstance(value, Mapping) else value
-            for value in vars(each).values()
+            for value in vars(observation).values()
         ]
     )
 
@@ -125,139 +117,51 @@ def _content(each: Observation) -> str:
 def observe(
     record: Record, verdict: CellVerdict, cell: Cell, late: str | None = None, runs: int = 1
 ) -> tuple[Observation, ...]:
-    """What a judged record shows of each case, and of the run as a whole.
+    """Return what a judged record observed of the run as a whole, and of each case.
 
-    What started after `late` comes from the future (`matrix.store.summary.late_from`). `runs` is
+    A run that started after `late` is future-dated (`matrix.store.summary.late_from`). `runs` is
     how many runs the record stands for.
     """
-    told = setting(record)
-    tests = identity_of_tests(record)
-    whole = record.finished and record.error is None and not record.deselected
-
-    def one(case: str, ended: str, **more: object) -> Observation:
-        return Observation(
-            cell,
-            record.platform,
-            case,
-            record.started,
-            ended,
-            setting=told,
-            tests=tests,
-            whole=whole,
-            late=late is not None and record.started > late,
-            runs=runs,
-            **more,  # type: ignore[arg-type]
-        )
-
-    found = [_run_of(record, one)]
+    make = partial(
+        Observation,
+        cell=cell,
+        platform=record.platform,
+        started=record.started,
+        environment=environment_of(record),
+        tests=identity_of_tests(record),
+        complete=record.finished and record.error is None and not record.deselected,
+        future_dated=late is not None and record.started > late,
+        runs=runs,
+    )
+    found = [_observe_run(record, make)]
     for seen, judged in zip(record.cases, verdict.cases, strict=True):
-        flags = {**record.flags, **seen.flags}
+        make_case = partial(make, case=seen.case, flags={**record.flags, **seen.flags})
         if judged.verdict == Verdict.INCOMPATIBLE:
-            found.append(
-                one(
-                    seen.case,
-                    FAILED,
-                    rung=judged.rung,
-                    signature=judged.signature or signature(seen.reason or "") or None,
-                    reason=judged.reason,
-                    flags=flags,
-                    counters=_counters(seen),
-                    faulty=True,
-                )
+            observation = make_case(
+                ended=Ended.FAILED,
+                rung=judged.rung,
+                signature=judged.signature or signature(seen.reason or "") or None,
+                reason=judged.reason,
+                counters=_counters(seen),
+                faulty=True,
             )
         elif seen.outcome == "passed" and all(map(seen.started, STARTS)):
-            found.append(
-                one(
-                    seen.case,
-                    RAN,
-                    counters=_counters(seen),
-                    expected=_expected(judged),
-                    flags=flags,
-                    faulty=judged.verdict == Verdict.DRIFT,
-                )
+            observation = make_case(
+                ended=Ended.RAN,
+                counters=_counters(seen),
+                expected=_expected(judged),
+                faulty=judged.verdict == Verdict.DRIFT,
             )
         else:
             applies = judged.verdict != Verdict.NOT_APPLICABLE
-            found.append(one(seen.case, NOTHING, flags=flags, applies=applies))
+            observation = make_case(ended=Ended.NOTHING, applies=applies)
+        found.append(observation)
     return tuple(found)
 
 
-def alike(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
-    """Whether two runs had the same flags, as far as both tell: older tests noted fewer.
-
-    >>> alike({"VLLM_X": True}, {"VLLM_X": True, "VLLM_Y": 1}), alike({"VLLM_X": 1}, {"VLLM_X": 0})
-    (True, False)
-    """
-    return all(other[flag] == value for flag, value in one.items() if flag in other)
-
-
-def own_runs(every: Iterable[Observation], python: str) -> tuple[Sequence[Observation], ...]:
-    """The runs with a pair's own flags on a Python, newest first: those that tell something.
-
-    Where nobody knows which flags are its own (see above), there is one sequence for each that may
-    be; none where nothing tells.
-    """
-    tells = [each for each in every if each.ended != NOTHING and each.cell.python == python]
-    if len(tells) < 2:
-        return (tells,) if tells else ()
-    groups: list[list[Observation]] = []
-    for each in newest_first(tells):
-        group = next((some for some in groups if alike(some[0].flags, each.flags)), None)
-        if group is None:
-            groups.append([each])
-        else:
-            group.append(each)
-
-    def weight(group: Sequence[Observation]) -> tuple[int, int]:
-        return sum(each.runs for each in group if each.whole), sum(each.runs for each in group)
-
-    most = max(map(weight, groups), default=None)
-    return tuple(group for group in groups if weight(group) == most)
-
-
-class Runs:
-    """The runs of one case of one pair on a platform, newest first, and which of them speak."""
-
-    def __init__(self, every: Iterable[Observation]) -> None:
-        """Put them in order."""
-        self.every = tuple(newest_first(every))
-        self._own: dict[str, tuple[Sequence[Observation], ...]] = {}
-
-    def __iter__(self) -> Iterator[Observation]:
-        """All of them, on whatever Python, newest first."""
-        return iter(self.every)
-
-    @cached_property
-    def pythons(self) -> tuple[str, ...]:
-        """The Pythons that they were on, oldest first."""
-        return tuple(sorted({each.cell.python for each in self.every}, key=parse_version))
-
-    def own(self, python: str) -> tuple[Sequence[Observation], ...]:
-        """As `own_runs`."""
-        if python not in self._own:
-            self._own[python] = own_runs(self.every, python)
-        return self._own[python]
-
-    def speaks(self, python: str) -> Observation | None:
-        """The newest run with the pair's own flags on that Python; None where there is none.
-
-        There is none either where nobody knows which flags are its own.
-        """
-        own = self.own(python)
-        return own[0][0] if len(own) == 1 else None
-
-    def nearest(self, python: str) -> Observation | None:
-        """What speaks on this Python or, where it did not run there, on another."""
-        others = (each for each in self.pythons if each != python)
-        told = (self.speaks(each) for each in (python, *others))
-        return next((each for each in told if each is not None), None)
-
-
-def _run_of(record: Record, one: object) -> Observation:
-    """What the run as a whole shows: of what resolves and imports."""
-    assert callable(one)
+def _observe_run(record: Record, make: partial[Observation]) -> Observation:
+    """Return what the run as a whole observed: whether the pair resolved and imported."""
     failed = next((rung for rung in record.rungs if not rung.ok), None)
-    found: Observation
     rung: str
     if record.error is not None and record.error.kind in BROKEN_PAIR:
         rung, reason = record.error.kind, record.error.reason
@@ -265,11 +169,83 @@ def _run_of(record: Record, one: object) -> Observation:
         rung, reason = failed.rung, failed.reason or f"failed at {failed.rung}"
     else:
         imported = any(rung.ok and rung.rung == "imports" for rung in record.rungs)
-        found = one(WHOLE_RUN, RAN if imported else NOTHING)
-        return found
-    told = signature(reason) or None
-    found = one(WHOLE_RUN, FAILED, rung=rung, signature=told, reason=reason, faulty=True)
-    return found
+        return make(case=WHOLE_RUN, ended=Ended.RAN if imported else Ended.NOTHING)
+    return make(
+        case=WHOLE_RUN,
+        ended=Ended.FAILED,
+        rung=rung,
+        signature=signature(reason) or None,
+        reason=reason,
+        faulty=True,
+    )
+
+
+def have_same_flags(here: Mapping[str, object], there: Mapping[str, object]) -> bool:
+    """Return whether two runs agree in the flags that both recorded: older tests recorded fewer.
+
+    >>> have_same_flags({"VLLM_X": True}, {"VLLM_X": True, "VLLM_Y": 1})
+    True
+    >>> have_same_flags({"VLLM_X": 1}, {"VLLM_X": 0})
+    False
+    """
+    return all(there[flag] == value for flag, value in here.items() if flag in there)
+
+
+def own_runs(runs: Iterable[Observation], python: str) -> tuple[Sequence[Observation], ...]:
+    """Return the runs on a Python that have a result and a pair's own flags, newest first.
+
+    Where nothing shows which flags are its own (see above), the result has one sequence for each
+    candidate; it is empty where no run has a result.
+    """
+    usable = [run for run in runs if run.ended is not Ended.NOTHING and run.cell.python == python]
+    if len(usable) < 2:
+        return (usable,) if usable else ()
+    groups: list[list[Observation]] = []
+    for run in newest_first(usable):
+        group = next((some for some in groups if have_same_flags(some[0].flags, run.flags)), None)
+        if group is None:
+            groups.append([run])
+        else:
+            group.append(run)
+
+    def weight(group: Sequence[Observation]) -> tuple[int, int]:
+        return sum(run.runs for run in group if run.complete), sum(run.runs for run in group)
+
+    most = max(map(weight, groups))
+    return tuple(group for group in groups if weight(group) == most)
+
+
+class Runs:
+    """The runs of one case of one pair on a platform, newest first, and which represent it."""
+
+    def __init__(self, runs: Iterable[Observation]) -> None:
+        self.every = tuple(newest_first(runs))
+        pythons = {run.cell.python for run in self.every}
+        self.pythons = tuple(sorted(pythons, key=parse_version))
+        """The Pythons that they were on, oldest first."""
+        self._own = {python: own_runs(self.every, python) for python in self.pythons}
+
+    def __iter__(self) -> Iterator[Observation]:
+        """Iterate over all runs on any Python, newest first."""
+        return iter(self.every)
+
+    def own(self, python: str) -> tuple[Sequence[Observation], ...]:
+        """Return the same as `own_runs`."""
+        return self._own.get(python, ())
+
+    def representative(self, python: str) -> Observation | None:
+        """Return the newest run with the pair's own flags on that Python.
+
+        Return None where there is none, or where nothing shows which flags are its own.
+        """
+        own = self.own(python)
+        return own[0][0] if len(own) == 1 else None
+
+    def nearest(self, python: str) -> Observation | None:
+        """Return the representative on this Python or, without one, on the oldest that has one."""
+        others = (other for other in self.pythons if other != python)
+        found = (self.representative(candidate) for candidate in (python, *others))
+        return next((run for run in found if run is not None), None)
 
 
 def _counters(case: Case) -> dict[Key, int]:
@@ -288,18 +264,18 @@ def _expected(judged: CaseVerdict) -> dict[Key, int]:
     }
 
 
-def setting(record: Record) -> dict[str, str]:
-    """The machine, and the packages beside torch's family: what a repeat can differ in."""
+def environment_of(record: Record) -> dict[str, str]:
+    """Return the machine, and the packages other than torch's family: where repeats can differ."""
     found = {
         name: version
         for name, version in record.packages.items()
         if not name.startswith(_FAMILY) and name not in _OWN
     }
-    told = record.provenance
+    provenance = record.provenance
     for key, name in (("gpu", "name"), ("gpu", "driver"), ("cpu", "model")):
-        device = told.get(key)
+        device = provenance.get(key)
         if isinstance(device, Mapping) and device.get(name):
             found[f"the {key}'s {name}"] = str(device[name])
-    if told.get("os"):
-        found["the system"] = str(told["os"])
+    if provenance.get("os"):
+        found["the system"] = str(provenance["os"])
     return found

@@ -1,69 +1,45 @@
-"""What is attributed: that a case fails, or one counter of one start, and who shows it too.
+"""What is attributed: a failure or a counter, and which observations show it.
 
-Pure. A **symptom** is a failure at a rung by its signature, or a counter that is not what it should
-be or, off-pin, not what it is beside it.
+Pure. A **symptom** is a failure at a rung by its signature, or a counter whose value is not the
+expected one or, off-pin, not the one that the same vLLM has under the torch that it pins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
-from matrix.attribution.observations import FAILED, FAILING_RUNGS, NOTHING, RAN, Key, Observation
+from matrix._util.enums import StrEnum
+from matrix.attribution.observations import FAILING_RUNGS, Ended, Key, Observation
 from matrix.record.model import RUNGS, STARTS
 from matrix.rules.calibrate import DEFAULT_COUNTERS
 
-__all__ = [
-    "CHANGED",
-    "CLEAN",
-    "DOES",
-    "DRIFTS",
-    "FAILS",
-    "SHOWS",
-    "SILENT",
-    "TELLING",
-    "Symptom",
-    "changed",
-    "failure",
-    "key_order",
-    "state_of",
-    "symptoms_between",
-]
 
-SHOWS = "shows"
-CLEAN = "clean"
-SILENT = "silent"
-"""What a neighbour says of a symptom."""
+class State(StrEnum):
+    """What an observation says of a symptom: it shows it, it is clean of it, or neither."""
 
-FAILS = "fails"
-DRIFTS = "drifts"
-CHANGED = "changed"
-"""The kinds of symptom. `changed`: nothing says that it is wrong, but it is not as beside it."""
-
-TELLING = tuple((start, counter) for start in STARTS for counter in DEFAULT_COUNTERS)
-"""The starts and counters in which a change is a symptom, in the order in which they are told."""
-
-DOES = dict(
-    zip(
-        FAILING_RUNGS,
-        (
-            ("resolves", "does not resolve"),
-            ("is imported", "is not imported"),
-            ("starts cold", "fails to start cold"),
-            ("starts warm", "fails to start warm"),
-        ),
-        strict=True,
-    )
-)
-"""What a cell does at each rung, in words: where it passes it and where it fails."""
+    SHOWS = "shows"
+    CLEAN = "clean"
+    SILENT = "silent"
 
 
-@dataclass(frozen=True)
+class SymptomKind(StrEnum):
+    """The kinds of symptom. `CHANGED`: no expectation is violated, but the reference differs."""
+
+    FAILS = "fails"
+    DRIFTS = "drifts"
+    CHANGED = "changed"
+
+
+COMPARED_KEYS = tuple((start, counter) for start in STARTS for counter in DEFAULT_COUNTERS)
+"""The starts and counters in which a change is a symptom, in the order of a report."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Symptom:
     """One thing to attribute: a failure at a rung by its signature, or one counter of one start."""
 
-    kind: str
+    kind: SymptomKind
     rung: str | None = None
     signature: str | None = None
     reason: str | None = None
@@ -72,67 +48,86 @@ class Symptom:
     observed: int | None = None
     wanted: int | None = None
 
-    @cached_property
+    @property
     def key(self) -> Key:
-        """The start and the counter."""
+        """Return the start and the counter."""
         return str(self.start), str(self.counter)
 
     @property
-    def told(self) -> str:
-        """The symptom in a few words."""
-        if self.kind == FAILS:
-            said = self.reason or self.signature or "without a reason"
-            return f"{DOES[str(self.rung)][1]}: {said}"
-        known = "not counted" if self.observed is None else str(self.observed)
-        return f"{self.start} {self.counter} {known}, not {self.wanted}"
+    def fails(self) -> bool:
+        """Return whether it is a failure, and not a counter."""
+        return self.kind is SymptomKind.FAILS
 
 
-def state_of(symptom: Symptom, seen: Observation) -> str:
-    """Whether an observation shows the symptom, is clean of it, or says nothing of it."""
-    if seen.ended == NOTHING:
-        return SILENT
-    if symptom.kind == FAILS:
-        if seen.ended == RAN:
-            return CLEAN
+def state_of(symptom: Symptom, seen: Observation) -> State:
+    """Return whether an observation shows the symptom, is clean of it, or neither."""
+    if seen.ended is Ended.NOTHING:
+        return State.SILENT
+    if symptom.kind is SymptomKind.FAILS:
+        if seen.ended is Ended.RAN:
+            return State.CLEAN
         if seen.rung == symptom.rung:
-            return SHOWS if seen.signature == symptom.signature else SILENT
-        return CLEAN if _height(seen.rung) > _height(symptom.rung) else SILENT
-    if seen.ended != RAN:
-        return SILENT
+            return State.SHOWS if seen.signature == symptom.signature else State.SILENT
+        return State.CLEAN if _height(seen.rung) > _height(symptom.rung) else State.SILENT
+    if seen.ended is not Ended.RAN:
+        return State.SILENT
     value = seen.counters.get(symptom.key)
     if value == symptom.observed:
-        return SHOWS
+        return State.SHOWS
     expected = seen.expected.get(symptom.key)
-    as_it_should = expected is not None and value == expected and symptom.kind == DRIFTS
-    return CLEAN if value == symptom.wanted or as_it_should else SILENT
+    is_expected = expected is not None and value == expected and symptom.kind is SymptomKind.DRIFTS
+    return State.CLEAN if value == symptom.wanted or is_expected else State.SILENT
 
 
 def symptoms_between(bad: Observation, good: Observation) -> tuple[Symptom, ...]:
-    """What the one shows and the other does not: a failure, or the counters that differ."""
-    if bad.ended == FAILED:
+    """Return what the one shows and the other does not: a failure, or counters that differ."""
+    if bad.ended is Ended.FAILED:
         return failure(bad)
-    if bad.ended != RAN or good.ended != RAN:
+    if bad.ended is not Ended.RAN or good.ended is not Ended.RAN:
         return ()
-    return tuple(changed(bad, good, TELLING))
+    return tuple(counter_changes(bad, good, COMPARED_KEYS))
 
 
 def failure(own: Observation) -> tuple[Symptom, ...]:
-    """The failure of an observation that failed, where its rung is one that can be compared."""
-    if own.rung not in DOES:
+    """Return the failure of a failed observation, if its rung is one that can be compared."""
+    if own.rung not in FAILING_RUNGS:
         return ()
-    return (Symptom(FAILS, rung=own.rung, signature=own.signature, reason=own.reason),)
+    return (
+        Symptom(kind=SymptomKind.FAILS, rung=own.rung, signature=own.signature, reason=own.reason),
+    )
 
 
-def changed(bad: Observation, good: Observation, keys: Iterable[Key]) -> Iterator[Symptom]:
-    """The counters, of these, that the one counts otherwise than the other, as symptoms."""
+def drifts(own: Observation) -> Iterator[Symptom]:
+    """Yield the counters of an observation that are not as expected."""
+    for key, wanted in sorted(own.expected.items(), key=lambda item: key_order(item[0])):
+        value = own.counters.get(key)
+        if value != wanted:
+            start, counter = key
+            yield Symptom(
+                kind=SymptomKind.DRIFTS,
+                start=start,
+                counter=counter,
+                observed=value,
+                wanted=wanted,
+            )
+
+
+def counter_changes(bad: Observation, good: Observation, keys: Iterable[Key]) -> Iterator[Symptom]:
+    """Yield those of these counters whose values differ between two observations."""
     for start, counter in keys:
-        one, other = bad.counters.get((start, counter)), good.counters.get((start, counter))
-        if one is not None and other is not None and one != other:
-            yield Symptom(CHANGED, start=start, counter=counter, observed=one, wanted=other)
+        here, there = bad.counters.get((start, counter)), good.counters.get((start, counter))
+        if here is not None and there is not None and here != there:
+            yield Symptom(
+                kind=SymptomKind.CHANGED,
+                start=start,
+                counter=counter,
+                observed=here,
+                wanted=there,
+            )
 
 
 def key_order(key: Key) -> tuple[int, int, str]:
-    """What sorts counters: by start, and then the telling ones first."""
+    """Return the sort key of a counter: by start, then the compared ones first, then by name."""
     start, counter = key
     rank = DEFAULT_COUNTERS.index(counter) if counter in DEFAULT_COUNTERS else len(DEFAULT_COUNTERS)
     return STARTS.index(start), rank, counter

@@ -15,7 +15,8 @@ from matrix.commands import context as reading
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.attribution.attribute import Attribution, Observation
+    from matrix.attribution.model import Attribution
+    from matrix.attribution.observations import Observation
     from matrix.record.model import Record
     from matrix.run.rerun import Rerun
     from matrix.store.query import Found
@@ -90,7 +91,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _attribute(options: argparse.Namespace) -> int:
     from matrix.attribution.attribute import attribute, unanswered
     from matrix.catalog.releases import load_releases
-    from matrix.report.attribution import lines, to_json
+    from matrix.report.attribution.text import lines
+    from matrix.report.attribution.values import to_json
     from matrix.run.rerun import run_all
 
     if options.cell is None and not options.all:
@@ -223,7 +225,7 @@ def _bisect(options: argparse.Namespace) -> int:
 
 def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]:
     """What the records show of each case, each judged by the expectations."""
-    from matrix.attribution.attribute import observe
+    from matrix.attribution.observations import observe
     from matrix.rules.expectations import load_expectations
     from matrix.verdict.grid import ran_cell
     from matrix.verdict.judge import Remembered, judge

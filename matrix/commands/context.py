@@ -13,7 +13,7 @@ from matrix.commands import arguments
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.attribution.attribute import Judged
+    from matrix.attribution.runs_index import Judged
     from matrix.store.query import Found
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Entry, Table
@@ -89,7 +89,7 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
 
 def judged(options: argparse.Namespace, table: Table, read: Found) -> list[Judged]:
     """The table's records and all others that have a say, with verdicts."""
-    from matrix.attribution.attribute import Judged
+    from matrix.attribution.runs_index import Judged
     from matrix.rules.expectations import load_expectations
     from matrix.verdict.judge import Remembered, judge
 

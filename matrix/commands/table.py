@@ -18,7 +18,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-    from matrix.attribution.attribute import Attribution
+    from matrix.attribution.model import Attribution
     from matrix.store.query import Found
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Table

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from matrix._util.text import aligned, clean, clip, listed
 from matrix.attribution.bisect import Outcome, Search
-from matrix.attribution.symptoms import FAILS
-from matrix.report.attribution import symptom_words
+from matrix.report.attribution.sentences import symptom_words
 
 _MAX_WIDTH = 400
 
@@ -17,7 +16,7 @@ def lines(search: Search, case: str, platform: str) -> str:
     after `bad` for a fix, `changed` and `as before` for counters.
     """
     package = "torch" if search.moving == "torch" else "vLLM"
-    counts = any(symptom.kind != FAILS for symptom in search.symptoms)
+    counts = any(not symptom.fails for symptom in search.symptoms)
     first_word, last_word = ("changed", "as before") if counts else ("bad", "good")
     if search.fixed:
         first_word, last_word = "good", "bad"

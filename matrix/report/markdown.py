@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.record.model import STARTS, Case
-from matrix.report import agreement, attribution, grid, notes, upstream
+from matrix.report import agreement, grid, notes, upstream
+from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
 from matrix.report.timings import PARTS, artifacts, import_seconds, is_split, warm_over_cold
 from matrix.verdict.judge import CaseVerdict, CellVerdict, Verdict
@@ -55,7 +56,7 @@ def render(report: Report) -> str:
     parts += [
         notes.section(report.notes),
         grid.section(report.grid),
-        attribution.section(report.attributions),
+        attribution_section(report.attributions),
         agreement.section(report.agreement),
         upstream.section(report.upstream),
     ]

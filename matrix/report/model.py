@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from matrix.attribution.attribute import Attribution
+from matrix.attribution.model import Attribution
 from matrix.rules.expectations import Expectations, Rule
 from matrix.rules.notes import Note
 from matrix.rules.platform_differences import Explanations

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from matrix.record.model import STARTS, Case
-from matrix.report import agreement, attribution, grid, notes, upstream
+from matrix.report import agreement, grid, notes, upstream
+from matrix.report.attribution import values as attribution
 from matrix.report.model import Report
 from matrix.report.timings import import_seconds, warm_over_cold
 from matrix.verdict.judge import CaseVerdict
@@ -15,7 +16,7 @@ from matrix.verdict.table import Entry
 
 __all__ = ["TABLE_SCHEMA", "render"]
 
-TABLE_SCHEMA = 2
+TABLE_SCHEMA = 3
 
 # `json.dumps` makes an encoder of its own for each of the thousands of lines.
 _encoded = json.JSONEncoder(sort_keys=True).encode

@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from matrix.attribution.observations import setting as setting_of
+from matrix.attribution.observations import environment_of
 from matrix.record.model import Case, Record
 from matrix.record.signatures import signature, signature_of
 from matrix.record.startup_tests import identity_of_tests
@@ -38,7 +38,7 @@ def kind(record: Record) -> str:
 
 def setting(record: Record) -> str:
     """The digest of the machine and of the packages beside torch's family."""
-    return digest(setting_of(record))
+    return digest(environment_of(record))
 
 
 def judged(record: Record) -> str:

@@ -4,6 +4,7 @@ import doctest
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,19 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from matrix.attribution import attribute as module
-from matrix.attribution.attribute import (
-    ENVIRONMENT,
-    FLAKY,
-    PAIR,
-    TORCH,
-    UNKNOWN,
-    VLLM,
-    Attribution,
-    Missing,
-    attribute,
-    unanswered,
-)
+from matrix.attribution import observations, rules
+from matrix.attribution.attribute import attribute, unanswered
+from matrix.attribution.model import Attribution, Cause, Missing
+from matrix.attribution.reasons import Question, QuestionCode
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
 from matrix.checks.lookup import Answer
@@ -40,6 +32,7 @@ from matrix.record.model import (
     StartKind,
     read,
 )
+from matrix.report.attribution.sentences import question_words, sentence
 from matrix.rules.expectations import Expectations, load_expectations, parse_expectations
 from matrix.verdict.grid import survey
 from matrix.verdict.judge import judge
@@ -151,57 +144,57 @@ def bad(torch: str, vllm: str = "0.20.0", **more: Any) -> Record:
     [
         (
             [record("2.11.0"), bad("2.13.0")],
-            TORCH,
+            Cause.TORCH,
             "vLLM 0.20.0 starts warm under torch 2.11.0 and fails to start warm under 2.12.0 and"
             " 2.13.0: torch, since 2.12",
         ),
-        ([record("2.13.0")], TORCH, "under 2.12.0: torch, until 2.13, where it is gone"),
+        ([record("2.13.0")], Cause.TORCH, "under 2.12.0: torch, until 2.13, where it is gone"),
         (
             [record("2.11.0"), record("2.13.0")],
-            TORCH,
+            Cause.TORCH,
             "torch, since 2.12 and until 2.13, where it is gone",
         ),
-        ([record("2.9.0")], TORCH, "torch, since a release after 2.9.0 and up to 2.12.0"),
+        ([record("2.9.0")], Cause.TORCH, "torch, since a release after 2.9.0 and up to 2.12.0"),
         (
             [record("2.11.0"), bad("2.12.0", "0.19.0")],
-            TORCH,
+            Cause.TORCH,
             "and torch 2.12.0 with vLLM 0.19.0 shows it too: torch, since 2.12",
         ),
         (
             [record("2.12.0", "0.19.0")],
-            VLLM,
+            Cause.VLLM,
             "torch 2.12.0 starts warm with vLLM 0.19.0 and fails to start warm with 0.20.0: vLLM,"
             " since 0.20",
         ),
         (
             [record("2.12.0", "0.21.0"), bad("2.11.0")],
-            VLLM,
+            Cause.VLLM,
             "and vLLM 0.20.0 under torch 2.11.0 shows it too: vLLM, until 0.21, where it is gone",
         ),
         (
             [record("2.11.0"), record("2.12.0", "0.21.0")],
-            PAIR,
+            Cause.PAIR,
             "the pair, torch since 2.12 with vLLM until 0.21, where it is gone",
         ),
         (
             [record("2.12.0", python="3.12")],
-            ENVIRONMENT,
+            Cause.ENVIRONMENT,
             "vLLM 0.20.0 under torch 2.12.0 starts warm on Python 3.12 and fails to start warm on"
             " 3.11: the environment, Python 3.11 alone",
         ),
         (
             [record("2.12.0", platform="cuda")],
-            ENVIRONMENT,
+            Cause.ENVIRONMENT,
             "fails to start warm on cpu and starts warm on cuda: the platform",
         ),
         (
             [record("2.12.0", platform="cuda"), record("2.11.0")],
-            TORCH,
+            Cause.TORCH,
             "torch, since 2.12",
         ),
         (
             [record("2.12.0", started="2026-11-21T18:00:00Z")],
-            FLAKY,
+            Cause.FLAKY,
             "in 1 of 2 runs of the same cell, and nothing tells them apart: flaky",
         ),
         (
@@ -216,38 +209,46 @@ def bad(torch: str, vllm: str = "0.20.0", **more: Any) -> Record:
                     for day in (19, 21)
                 ),
             ],
-            ENVIRONMENT,
+            Cause.ENVIRONMENT,
             "in 2 of 4 runs of the same cell, and in these transformers is 5.1.0 and not 4.57.6:"
             " the environment",
         ),
-        ([], UNKNOWN, "and no neighbour that ran tells more: unknown"),
-        ([bad("2.11.0")], UNKNOWN, "vLLM 0.20.0 under torch 2.11.0 shows it too: unknown"),
+        ([], Cause.UNKNOWN, "and no neighbour that ran tells more: unknown"),
+        ([bad("2.11.0")], Cause.UNKNOWN, "vLLM 0.20.0 under torch 2.11.0 shows it too: unknown"),
         # It comes and goes.
         (
             [bad("2.10.0"), record("2.11.0")],
-            UNKNOWN,
+            Cause.UNKNOWN,
             "the failure of vLLM 0.20.0 under torch 2.12.0 comes and goes along torch: unknown",
         ),
         # Another defect says nothing of this one.
-        ([record("2.11.0", fails="OSError: x")], UNKNOWN, "no neighbour that ran tells more: unkn"),
+        (
+            [record("2.11.0", fails="OSError: x")],
+            Cause.UNKNOWN,
+            "no neighbour that ran tells more: unkn",
+        ),
         # One that fails at a lower rung neither; one at a higher rung got past.
-        ([bad("2.11.0", at="starts cold")], UNKNOWN, "no neighbour that ran tells more: unknown"),
+        (
+            [bad("2.11.0", at="starts cold")],
+            Cause.UNKNOWN,
+            "no neighbour that ran tells more: unknown",
+        ),
     ],
 )
-def test_the_rules(beside: Sequence[Record], answer: str, said: str) -> None:
+def test_the_rules(beside: Sequence[Record], answer: Cause, said: str) -> None:
     found = of("2.12.0", bad("2.12.0"), *beside, platform="cpu")
-    assert (found.answer, said in found.evidence) == (answer, True), found.evidence
+    assert (found.answer, said in sentence(found)) == (answer, True), sentence(found)
 
 
 def test_another_python_is_no_neighbour_of_torch() -> None:
     """Two things differ: neither is blamed, and the runs between the two are named."""
     found = of("2.12.0", bad("2.12.0"), record("2.11.0", python="3.12"))
-    assert found.answer == UNKNOWN
-    assert found.evidence == (
+    assert found.answer == Cause.UNKNOWN
+    assert sentence(found) == (
         "vLLM 0.20.0 under torch 2.12.0 fails to start warm on Python 3.11, and vLLM 0.20.0 under"
         " torch 2.11.0 starts warm on 3.12: torch and Python both differ: unknown"
     )
-    assert [(each.name, each.why) for each in found.missing] == [
+    assert [(each.name, question_words(each.question)) for each in found.missing] == [
         ("py311-torch211-vllm020", "whether it is torch"),
         ("py312-torch212-vllm020", "whether it is Python 3.11"),
         ("py311-torch212-vllm019", "whether it is vLLM"),
@@ -256,8 +257,8 @@ def test_another_python_is_no_neighbour_of_torch() -> None:
 
 def test_another_platform_on_another_python_is_both() -> None:
     found = of("2.12.0", bad("2.12.0"), record("2.12.0", python="3.12", platform="cuda"))
-    assert found.answer == UNKNOWN
-    assert "starts warm on cuda on 3.12: the platform and Python both differ" in found.evidence
+    assert found.answer == Cause.UNKNOWN
+    assert "starts warm on cuda on 3.12: the platform and Python both differ" in sentence(found)
     assert ("py311-torch212-vllm020", "cuda") in names(found)
     assert ("py312-torch212-vllm020", "cpu") in names(found)
 
@@ -265,30 +266,34 @@ def test_another_platform_on_another_python_is_both() -> None:
 @pytest.mark.parametrize(
     ("beside", "answer", "said"),
     [
-        ([record("2.11.0")], TORCH, "under 2.12.0, but vLLM 0.20.0 under torch 2.12.0 starts warm"),
-        ([record("2.12.0", "0.19.0")], VLLM, "vLLM, since 0.20, on Python 3.11 alone"),
+        (
+            [record("2.11.0")],
+            Cause.TORCH,
+            "under 2.12.0, but vLLM 0.20.0 under torch 2.12.0 starts warm",
+        ),
+        ([record("2.12.0", "0.19.0")], Cause.VLLM, "vLLM, since 0.20, on Python 3.11 alone"),
         (
             [record("2.11.0"), record("2.12.0", "0.19.0")],
-            PAIR,
+            Cause.PAIR,
             "the pair, torch since 2.12 with vLLM since 0.20, on Python 3.11 alone",
         ),
     ],
 )
 def test_what_changes_on_one_python_alone_is_said_with_it(
-    beside: Sequence[Record], answer: str, said: str
+    beside: Sequence[Record], answer: Cause, said: str
 ) -> None:
     found = of("2.12.0", bad("2.12.0"), record("2.12.0", python="3.12"), *beside)
-    assert (found.answer, said in found.evidence) == (answer, True), found.evidence
-    assert "starts warm on Python 3.12" in found.evidence
+    assert (found.answer, said in sentence(found)) == (answer, True), sentence(found)
+    assert "starts warm on Python 3.12" in sentence(found)
 
 
 def test_a_python_that_ran_with_other_tests_is_said_with_them() -> None:
     found = of("2.12.0", bad("2.12.0"), with_tests("x", record("2.12.0", python="3.12")))
-    assert found.answer == ENVIRONMENT
-    assert found.evidence.endswith(
+    assert found.answer == Cause.ENVIRONMENT
+    assert sentence(found).endswith(
         "the environment, Python 3.11 (the tests differ too, and may be it)"
     )
-    assert "whether it is the tests" in [each.why for each in found.missing]
+    assert "whether it is the tests" in [question_words(each.question) for each in found.missing]
 
 
 def with_tests(fingerprint: str, record: Record) -> Record:
@@ -322,21 +327,23 @@ def test_what_differs_too_is_said_and_its_run_named(
     here: Record, there: Record, said: str, why: str
 ) -> None:
     found = of("2.12.0", here, there)
-    assert found.answer == TORCH
-    assert found.evidence.endswith(said)
-    assert ("py311-torch211-vllm020", why) in [(each.name, each.why) for each in found.missing]
+    assert found.answer == Cause.TORCH
+    assert sentence(found).endswith(said)
+    assert ("py311-torch211-vllm020", why) in [
+        (each.name, question_words(each.question)) for each in found.missing
+    ]
     # A run that shows it with the tests or on the machine of the clean one takes the doubt away.
     told = {"provenance": {**there.provenance, "torch": "2.13.0+cu130"}}
     more = Record(**{**vars(bad("2.13.0")), **told})
-    assert of("2.12.0", here, there, more).evidence.endswith("2.13.0: torch, since 2.12")
+    assert sentence(of("2.12.0", here, there, more)).endswith("2.13.0: torch, since 2.12")
 
 
 def test_one_run_against_one_is_flaky_or_the_environment() -> None:
     other = record("2.12.0", started="2026-11-21T18:00:00Z", packages={"transformers": "4.57.6"})
     found = of("2.12.0", bad("2.12.0"), other)
-    assert found.answer == UNKNOWN
-    assert found.evidence.endswith("it may be flaky, or the environment: unknown")
-    assert [(each.name, each.why) for each in found.missing] == [
+    assert found.answer == Cause.UNKNOWN
+    assert sentence(found).endswith("it may be flaky, or the environment: unknown")
+    assert [(each.name, question_words(each.question)) for each in found.missing] == [
         ("py311-torch212-vllm020", "whether it is flaky")
     ]
 
@@ -344,20 +351,20 @@ def test_one_run_against_one_is_flaky_or_the_environment() -> None:
 def test_a_newer_run_that_is_clean_with_other_tests_is_said() -> None:
     newer = with_tests("x", record("2.12.0", started="2026-11-23T18:00:00Z", deselected=1))
     found = of("2.12.0", bad("2.12.0"), record("2.11.0"), newer)
-    assert found.answer == UNKNOWN
-    assert "starts warm in a newer run with other tests: it may be the tests" in found.evidence
+    assert found.answer == Cause.UNKNOWN
+    assert "starts warm in a newer run with other tests: it may be the tests" in sentence(found)
     assert names(found) == [("py311-torch212-vllm020", "cpu")]
     # One that fails with them as well takes its place.
     again = with_tests("x", bad("2.12.0", started="2026-11-23T19:00:00Z", deselected=1))
-    assert of("2.12.0", bad("2.12.0"), record("2.11.0"), newer, again).answer == FLAKY
+    assert of("2.12.0", bad("2.12.0"), record("2.11.0"), newer, again).answer == Cause.FLAKY
 
 
 def test_a_cell_whose_newest_run_passes_can_be_flaky() -> None:
     older = bad("2.12.0", started="2026-11-21T18:00:00Z")
-    assert of("2.12.0", older, record("2.12.0"), record("2.11.0")).answer == FLAKY
+    assert of("2.12.0", older, record("2.12.0"), record("2.11.0")).answer == Cause.FLAKY
     # In the same second too, whichever comes first.
     for records in ([bad("2.12.0"), record("2.12.0")], [record("2.12.0"), bad("2.12.0")]):
-        assert of("2.12.0", *records).answer == FLAKY
+        assert of("2.12.0", *records).answer == Cause.FLAKY
     # What other tests or packages found before is over.
     assert attributed(with_tests("x", older), record("2.12.0")) == ()
     assert attributed(older, record("2.12.0", packages={"transformers": "6.0.0"})) == ()
@@ -367,11 +374,11 @@ def test_a_record_from_the_future_is_the_oldest_of_its_cell() -> None:
     late = {"late": "2026-11-24T00:00:00Z"}
     future = with_tests("x", record("2.12.0", started="2031-01-01T00:00:00Z"))
     assert attributed(bad("2.12.0"), future) == ()
-    assert of("2.12.0", bad("2.12.0"), future, **late).answer == UNKNOWN
+    assert of("2.12.0", bad("2.12.0"), future, **late).answer == Cause.UNKNOWN
     future = bad("2.11.0", started="2031-01-01T00:00:00Z")
     beside = [bad("2.12.0"), with_tests("x", record("2.11.0")), future]
-    assert of("2.12.0", *beside).answer == UNKNOWN
-    assert of("2.12.0", *beside, **late).answer == TORCH
+    assert of("2.12.0", *beside).answer == Cause.UNKNOWN
+    assert of("2.12.0", *beside, **late).answer == Cause.TORCH
 
 
 def test_a_run_with_another_flag_hides_no_failure() -> None:
@@ -379,11 +386,11 @@ def test_a_run_with_another_flag_hides_no_failure() -> None:
     fails = bad("2.12.0", flags={FLAG: True}, deselected=1)
     other = record("2.12.0", flags={FLAG: False}, deselected=1, started="2026-11-23T18:00:00Z")
     found = of("2.12.0", record("2.11.0"), fails, other)
-    assert (found.answer, found.flags[0].decides) == (TORCH, True)
+    assert (found.answer, found.flags[0].decides) == (Cause.TORCH, True)
     # Nor does it speak for its release: 2.13 is not the first that fails.
     found = of("2.13.0", record("2.11.0"), fails, other, bad("2.13.0", flags={FLAG: True}))
     assert found.cell.torch == "2.13.0" and found.after == "2.11.0"
-    assert "torch, since a release after 2.11.0 and up to 2.13.0" in found.evidence
+    assert "torch, since a release after 2.11.0 and up to 2.13.0" in sentence(found)
     assert ("py311-torch212-vllm020", "cpu") in names(found)
     # One more run with nothing given tells which are its own.
     again = bad("2.12.0", flags={FLAG: True}, deselected=1, started="2026-11-23T19:00:00Z")
@@ -400,7 +407,7 @@ def test_the_same_defect_of_a_run_is_one_by_its_signature() -> None:
         )
 
     found = of("2.12.0", dead("2.12.0", 4711), dead("2.11.0", 12), record("2.10.0"))
-    assert (found.answer, found.after, found.since) == (TORCH, "2.10.0", "2.11.0")
+    assert (found.answer, found.after, found.since) == (Cause.TORCH, "2.10.0", "2.11.0")
 
 
 def test_a_cell_without_an_answer_is_named() -> None:
@@ -445,7 +452,7 @@ def test_a_release_is_blamed_by_a_run_that_differs_in_it_alone(
     ]
     assert attributed(*reversed(records)) == attributed(*records)
     for found in attributed(*records):
-        if found.answer not in (TORCH, VLLM, PAIR):
+        if found.answer not in (Cause.TORCH, Cause.VLLM, Cause.PAIR):
             continue
         at = found.cell
         clean = [
@@ -453,8 +460,8 @@ def test_a_release_is_blamed_by_a_run_that_differs_in_it_alone(
             for torch, vllm, python, fails, _, _ in drawn
             if python == at.python and not fails and (torch, vllm) != (at.torch, at.vllm)
         ]
-        assert found.answer == VLLM or any(vllm == at.vllm for _, vllm in clean)
-        assert found.answer == TORCH or any(torch == at.torch for torch, _ in clean)
+        assert found.answer == Cause.VLLM or any(vllm == at.vllm for _, vllm in clean)
+        assert found.answer == Cause.TORCH or any(torch == at.torch for torch, _ in clean)
         for missing in found.missing:
             runs = [each for each in drawn if Cell(each[2], each[0], each[1]).name == missing.name]
             # What ran is asked again with given flags, or where its own flags are not known.
@@ -463,26 +470,26 @@ def test_a_release_is_blamed_by_a_run_that_differs_in_it_alone(
 
 def test_a_neighbour_that_fails_at_a_higher_rung_is_clean_of_it() -> None:
     found = of("2.12.0", bad("2.12.0", at="starts cold"), bad("2.11.0"))
-    assert found.answer == TORCH
-    assert "starts cold under torch 2.11.0" in found.evidence
+    assert found.answer == Cause.TORCH
+    assert "starts cold under torch 2.11.0" in sentence(found)
 
 
 def test_runs_with_other_tests_are_no_repeats() -> None:
     old = record("2.12.0", started="2026-11-21T18:00:00Z")
     old = Record(**{**vars(old), "provenance": {**old.provenance, "tests": {"fingerprint": "x"}}})
-    assert of("2.12.0", bad("2.12.0"), old).answer == UNKNOWN
+    assert of("2.12.0", bad("2.12.0"), old).answer == Cause.UNKNOWN
 
 
 def test_the_newest_run_speaks_for_a_neighbour() -> None:
     older = bad("2.11.0", started="2026-11-21T18:00:00Z")
-    assert of("2.12.0", bad("2.12.0"), older, record("2.11.0")).answer == TORCH
+    assert of("2.12.0", bad("2.12.0"), older, record("2.11.0")).answer == Cause.TORCH
 
 
 def test_two_defects_of_one_case_are_attributed_on_their_own() -> None:
     found = attributed(
         record("2.12.0", fails="OSError: disk"), bad("2.13.0"), record("2.11.0"), platform="cpu"
     )
-    said = {each.name: each.evidence for each in found}
+    said = {each.name: sentence(each) for each in found}
     assert (
         "under torch 2.11.0 and fails to start warm under 2.12.0:" in said["py311-torch212-vllm020"]
     )
@@ -494,8 +501,8 @@ def test_two_defects_of_one_case_are_attributed_on_their_own() -> None:
 
 def test_a_counter_is_attributed_by_what_neighbours_counted() -> None:
     found = of("2.12.0", record("2.12.0", saved=4), record("2.11.0"), bad("2.10.0"))
-    assert found.answer == TORCH
-    assert found.evidence == (
+    assert found.answer == Cause.TORCH
+    assert sentence(found) == (
         f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 4 under 2.12.0: torch,"
         " since 2.12"
     )
@@ -504,7 +511,7 @@ def test_a_counter_is_attributed_by_what_neighbours_counted() -> None:
 
 def test_a_third_value_is_another_drift() -> None:
     found = of("2.12.0", record("2.12.0", saved=4), record("2.11.0", saved=2))
-    assert found.answer == UNKNOWN
+    assert found.answer == Cause.UNKNOWN
 
 
 def test_counters_that_are_told_alike_are_one() -> None:
@@ -519,7 +526,9 @@ def test_without_an_expectation_a_cell_off_the_pin_is_held_against_its_pin() -> 
         ("py311-torch210-vllm020", "changed"),
         ("py311-torch212-vllm020", "changed"),
     ]
-    assert found[0].answer == UNKNOWN  # 2.10 and 2.12 count it, and 2.11 between them does not
+    assert (
+        found[0].answer == Cause.UNKNOWN
+    )  # 2.10 and 2.12 count it, and 2.11 between them does not
 
 
 def test_what_changed_as_expected_is_told_where_it_is_asked_for() -> None:
@@ -531,7 +540,7 @@ def test_what_changed_as_expected_is_told_where_it_is_asked_for() -> None:
     )
     assert attributed(*records, rules=rules) == ()
     (found,) = attributed(*records, rules=rules, changes=True)
-    assert (found.answer, found.since) == (VLLM, "0.21.0")
+    assert (found.answer, found.since) == (Cause.VLLM, "0.21.0")
 
 
 def flagged(torch: str, value: bool, **more: Any) -> Record:
@@ -554,11 +563,16 @@ def test_a_flag_that_differs_is_named(
     more: tuple[Record, ...], decides: bool | None, said: str
 ) -> None:
     found = of("2.12.0", flagged("2.12.0", True, saved=4), flagged("2.11.0", False), *more)
-    assert found.answer == TORCH
+    assert found.answer == Cause.TORCH
     (flag,) = found.flags
     assert (flag.flag, flag.here, flag.there, flag.decides) == (FLAG, True, False, decides)
-    assert said in found.evidence
-    asked = Missing("py311-torch212-vllm020", "cpu", "whether it is the flag alone", ((FLAG, "0"),))
+    assert said in sentence(found)
+    asked = Missing(
+        name="py311-torch212-vllm020",
+        platform="cpu",
+        question=Question(code=QuestionCode.FLAG),
+        flags=((FLAG, "0"),),
+    )
     assert (asked in found.missing) is (decides is None)
 
 
@@ -568,7 +582,7 @@ def test_a_flag_is_not_blamed_for_what_other_tests_may_do() -> None:
     given = with_tests("x", flagged("2.12.0", False, deselected=1, started=newer))
     found = of("2.12.0", own, there, given)
     assert [each.decides for each in found.flags] == [None]
-    whys = [(each.why, each.flags) for each in found.missing]
+    whys = [(question_words(each.question), each.flags) for each in found.missing]
     assert ("whether it is the flag or the tests", ()) in whys
     # With these tests too its own flag shows it, and then the flag is all that is left.
     again = with_tests("x", flagged("2.12.0", True, saved=4, deselected=1, started=newer))
@@ -578,7 +592,7 @@ def test_a_flag_is_not_blamed_for_what_other_tests_may_do() -> None:
 def test_other_packages_that_differ_are_said() -> None:
     other = record("2.11.0", packages={"transformers": "4.57.6", "triton": "3.6.0"})
     found = of("2.12.0", bad("2.12.0"), other)
-    assert found.evidence.endswith("transformers 4.57.6 there, 5.1.0 here)")
+    assert sentence(found).endswith("transformers 4.57.6 there, 5.1.0 here)")
 
 
 def test_what_does_not_import_is_attributed_as_the_run() -> None:
@@ -589,8 +603,8 @@ def test_what_does_not_import_is_attributed_as_the_run() -> None:
         error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"),
     )
     found = of("2.12.0", dead, record("2.11.0"))
-    assert (found.case, found.answer) == ("", TORCH)
-    assert "is imported under torch 2.11.0 and is not imported under 2.12.0" in found.evidence
+    assert (found.case, found.answer) == ("", Cause.TORCH)
+    assert "is imported under torch 2.11.0 and is not imported under 2.12.0" in sentence(found)
 
 
 @pytest.mark.parametrize("kind", ["no_space", "gpu_fault", "interrupted"])
@@ -599,7 +613,7 @@ def test_a_fault_of_the_machine_is_nobodys(kind: str) -> None:
         **{**vars(record("2.12.0", fails="x")), "error": RunError(kind=ErrorKind(kind), reason="x")}
     )
     found = [each.answer for each in attributed(faulty, record("2.11.0"))]
-    assert found == ([TORCH] if kind == "interrupted" else [])
+    assert found == ([Cause.TORCH] if kind == "interrupted" else [])
 
 
 def names(found: Attribution) -> list[tuple[str, str]]:
@@ -686,7 +700,7 @@ def test_one_change_along_torch_is_torch_since_then(
 ) -> None:
     records, first, before = line
     for found in attributed(*records):
-        assert found.answer == TORCH
+        assert found.answer == Cause.TORCH
         assert (found.after, found.since) == (f"2.{before}.0", f"2.{first}.0")
 
 
@@ -707,8 +721,10 @@ def test_the_order_of_the_records_changes_nothing(outcomes: list[str], rand: ran
     # An answer names a clean neighbour, and nothing is missing that ran.
     ran = {each.cell for each in records}
     for each in found:
-        assert (each.answer in (TORCH, PAIR, VLLM)) <= bool(each.after or each.until)
-        assert not ran & {missing.name for missing in each.missing if each.answer != UNKNOWN}
+        assert (each.answer in (Cause.TORCH, Cause.PAIR, Cause.VLLM)) <= bool(
+            each.after or each.until
+        )
+        assert not ran & {missing.name for missing in each.missing if each.answer != Cause.UNKNOWN}
 
 
 # --- history, by records of real runs ---
@@ -744,8 +760,8 @@ AS_NEW_AND_AS_EXPECTED = pytest.mark.parametrize(
 def test_history_the_startup_of_torch_2_12(case: str, asked: dict[str, Any]) -> None:
     """pytorch/pytorch #180912: warm_artifacts_saved is 0 under torch 2.12, for these two models."""
     (found,) = history(TORCH_211, TORCH_212, case=case, **asked)
-    assert (found.answer, found.after, found.since) == (TORCH, "2.11.0", "2.12.1")
-    assert found.evidence.startswith(
+    assert (found.answer, found.after, found.since) == (Cause.TORCH, "2.11.0", "2.12.1")
+    assert sentence(found).startswith(
         f"vLLM 0.20.2 counts warm {SAVED} 4 under torch 2.11.0 and 0 under 2.12.1: torch,"
         " since 2.12"
     )
@@ -767,8 +783,8 @@ def test_history_the_startup_of_torch_2_12_and_after_by_its_flag(asked: dict[str
     )
     assert {each.name for each in found} == {"py311-torch212-vllm020", "py311-torch213-vllm020"}
     for each in found:
-        assert (each.answer, each.after, each.since) == (TORCH, "2.11.0", "2.12.1")
-    assert found[-1].evidence == (
+        assert (each.answer, each.after, each.since) == (Cause.TORCH, "2.11.0", "2.12.1")
+    assert sentence(found[-1]) == (
         f"vLLM 0.20.2 counts warm {SAVED} 4 under torch 2.11.0 and 0 under 2.12.1 and 2.13.0:"
         f" torch, since 2.12, by the default of {FLAG} (False at torch 2.11.0, True here) alone:"
         " with the other value it is gone"
@@ -784,8 +800,8 @@ def test_history_what_the_missing_run_told() -> None:
     assert [each.name for each in found.missing] == ["py311-torch212-vllm019"]
     last = "tests/attribution/vllm-019/py311-torch212-vllm019.json"
     (found,) = history(*places, last, rules=NO_RULES, **asked)
-    assert (found.answer, found.missing) == (TORCH, ())
-    assert "and torch 2.12.1 with vLLM 0.19.1 shows it too: torch, since 2.12" in found.evidence
+    assert (found.answer, found.missing) == (Cause.TORCH, ())
+    assert "and torch 2.12.1 with vLLM 0.19.1 shows it too: torch, since 2.12" in sentence(found)
 
 
 @pytest.mark.parametrize("places", [(TORCH_211, TORCH_212), PUBLISHED], ids=["then", "today"])
@@ -801,9 +817,9 @@ def test_history_the_default_of_the_mega_artifact(
         *("small_startup[dense]", "small_startup[moe]"),
     }  # and not moe_startup, whose two cases say themselves whether it is on
     for each in found:
-        assert each.answer == TORCH
+        assert each.answer == Cause.TORCH
         assert [(flag.flag, flag.there, flag.here) for flag in each.flags] == [(FLAG, False, True)]
-        assert f"with another default of {FLAG} (False at torch 2.11.0" in each.evidence
+        assert f"with another default of {FLAG} (False at torch 2.11.0" in sentence(each)
 
 
 def test_history_what_the_flag_explains_is_no_fault() -> None:
@@ -815,8 +831,8 @@ def test_history_the_warm_save_mended_in_vllm_0_18() -> None:
     """vllm-project/vllm #35708: 0.17 saves an artifact again on the warm start."""
     (found,) = history(*SAVE.values(), case="moe_startup[mega_aot=0]", changes=True)
     assert found.name == "py311-torch210-vllm018"
-    assert (found.answer, found.after, found.since) == (VLLM, "0.17.1", "0.18.1")
-    assert found.evidence == (
+    assert (found.answer, found.after, found.since) == (Cause.VLLM, "0.17.1", "0.18.1")
+    assert sentence(found) == (
         f"torch 2.10.0 counts warm {SAVED} 1 with vLLM 0.17.1 and 0 with 0.18.1 and 0.19.1: vLLM,"
         " since 0.18"
     )
@@ -831,9 +847,10 @@ def test_history_the_warm_save_as_a_drift() -> None:
     )
     (found,) = history(*SAVE.values(), rules=rules)
     assert (found.name, found.case) == ("py311-torch210-vllm017", "moe_startup[mega_aot=0]")
-    assert (found.answer, found.until) == (VLLM, "0.18.1")
-    assert found.evidence.endswith("vLLM, until 0.18, where it is gone")
+    assert (found.answer, found.until) == (Cause.VLLM, "0.18.1")
+    assert sentence(found).endswith("vLLM, until 0.18, where it is gone")
 
 
-def test_the_examples_hold() -> None:
+@pytest.mark.parametrize("module", [observations, rules])
+def test_the_examples_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

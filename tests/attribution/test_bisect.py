@@ -3,6 +3,7 @@ from __future__ import annotations
 import doctest
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from matrix.attribution.bisect import (
     parse_range,
     search,
 )
-from matrix.attribution.observations import FAILED, NOTHING, RAN, WHOLE_RUN, Observation
+from matrix.attribution.observations import WHOLE_RUN, Ended, Observation
 from matrix.catalog.cells import Cell
 from matrix.report.bisect import lines
 
@@ -127,12 +128,18 @@ NAMES = list(LINE)
 SAVED = ("warm", "num_compiled_artifacts_saved")
 
 
+def observed(name: str, ended: Ended, **more: Any) -> Observation:
+    return Observation(
+        cell=LINE[name], platform="cpu", case="a", started="2026", ended=ended, **more
+    )
+
+
 def ran(name: str, saved: int = 0) -> Observation:
-    return Observation(LINE[name], "cpu", "a", "2026", RAN, counters={SAVED: saved})
+    return observed(name, Ended.RAN, counters={SAVED: saved})
 
 
 def failed(name: str, signature: str = "KeyError: None") -> Observation:
-    return Observation(LINE[name], "cpu", "a", "2026", FAILED, "starts warm", signature)
+    return observed(name, Ended.FAILED, rung="starts warm", signature=signature)
 
 
 def run_to_the_end(told: dict[str, Observation], hopeless: set[str]) -> tuple[Search, int]:
@@ -188,7 +195,7 @@ def test_another_failure_between_is_skipped() -> None:
 
 
 def test_an_end_that_says_nothing_is_passed_over() -> None:
-    nothing = Observation(LINE[NAMES[2]], "cpu", "a", "2026", NOTHING)
+    nothing = observed(NAMES[2], Ended.NOTHING)
     line = {name: LINE[name] for name in NAMES[:3]}
     found = search("torch", line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: nothing})
     assert found.bisection.next == NAMES[1]
@@ -240,26 +247,26 @@ def test_only_the_case_on_its_python_and_platform_stands_for_an_environment() ->
         replace(here, platform="cuda"),
         replace(here, case="b"),
         replace(here, case=WHOLE_RUN),
-        replace(here, ended=NOTHING),  # it was cut short, and so can be asked again
+        replace(here, ended=Ended.NOTHING),  # it was cut short, and so can be asked again
     ]
     assert observed_along(line, "a", "cpu", other) == ({}, set())
     assert observed_along(line, "a", "cpu", [*other, here]) == ({NAMES[0]: here}, set())
-    never = replace(here, ended=NOTHING, applies=False)
+    never = replace(here, ended=Ended.NOTHING, applies=False)
     seen, _ = observed_along(line, "a", "cpu", [never])
-    assert seen[NAMES[0]].ended == NOTHING
+    assert seen[NAMES[0]].ended is Ended.NOTHING
 
 
 def test_the_newest_run_of_a_case_speaks_whole_or_not() -> None:
     old = failed(NAMES[0])
-    new = replace(ran(NAMES[0]), started="2027", whole=False)
+    new = replace(ran(NAMES[0]), started="2027", complete=False)
     seen, _ = observed_along({NAMES[0]: LINE[NAMES[0]]}, "a", "cpu", [old, new])
     assert seen[NAMES[0]] == new
 
 
 def test_what_ran_with_two_sets_of_flags_is_asked_again() -> None:
     line = {name: LINE[name] for name in NAMES[:3]}
-    one = replace(failed(NAMES[1]), flags={"VLLM_X": True}, whole=False)
-    other = replace(ran(NAMES[1]), flags={"VLLM_X": False}, whole=False, started="2027")
+    one = replace(failed(NAMES[1]), flags={"VLLM_X": True}, complete=False)
+    other = replace(ran(NAMES[1]), flags={"VLLM_X": False}, complete=False, started="2027")
     every = [ran(NAMES[0]), failed(NAMES[2]), one, other]
     seen, unclear = observed_along(line, "a", "cpu", every)
     assert unclear == {NAMES[1]} and NAMES[1] not in seen

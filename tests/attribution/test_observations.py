@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import itertools
 import random
 from collections.abc import Mapping
@@ -10,8 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.attribution import observations as module
-from matrix.attribution.observations import FAILED, NOTHING, RAN, Observation, Runs, own_runs
+from matrix.attribution.observations import Ended, Observation, Runs, own_runs
 from matrix.catalog.cells import Cell
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
@@ -19,24 +17,33 @@ ON, OFF = {"VLLM_X": True}, {"VLLM_X": False}
 
 
 def ran(
-    day: int, flags: Mapping[str, object] = ON, *, whole: bool = True, late: bool = False
+    day: int, flags: Mapping[str, object] = ON, *, complete: bool = True, future: bool = False
 ) -> Observation:
     started = f"2026-11-{day:02}T18:00:00Z"
-    return Observation(CELL, "cpu", "a", started, RAN, flags=flags, whole=whole, late=late)
+    return Observation(
+        cell=CELL,
+        platform="cpu",
+        case="a",
+        started=started,
+        ended=Ended.RAN,
+        flags=flags,
+        complete=complete,
+        future_dated=future,
+    )
 
 
 def test_the_newest_with_the_flags_of_most_whole_runs_speaks() -> None:
-    whole, newer = ran(1), ran(2, whole=False)
-    others = [ran(day, OFF, whole=False) for day in (3, 4, 5)]
-    assert Runs([whole, *others, newer]).speaks("3.11") == newer
+    whole, newer = ran(1), ran(2, complete=False)
+    others = [ran(day, OFF, complete=False) for day in (3, 4, 5)]
+    assert Runs([whole, *others, newer]).representative("3.11") == newer
 
 
 def test_two_sets_of_flags_with_as_many_runs_are_nobodys_own() -> None:
-    one, other = ran(1, whole=False), ran(2, OFF, whole=False)
-    assert Runs([one, other]).speaks("3.11") is None
+    one, other = ran(1, complete=False), ran(2, OFF, complete=False)
+    assert Runs([one, other]).representative("3.11") is None
     assert own_runs([one, other], "3.11") == ([other], [one])
-    again = ran(3, whole=False)
-    assert Runs([one, other, again]).speaks("3.11") == again
+    again = ran(3, complete=False)
+    assert Runs([one, other, again]).representative("3.11") == again
 
 
 def test_flags_that_older_tests_did_not_note_make_no_difference() -> None:
@@ -45,29 +52,29 @@ def test_flags_that_older_tests_did_not_note_make_no_difference() -> None:
 
 
 def test_what_comes_from_the_future_is_the_oldest() -> None:
-    assert Runs([ran(1), ran(2, late=True)]).speaks("3.11") == ran(1)
+    assert Runs([ran(1), ran(2, future=True)]).representative("3.11") == ran(1)
 
 
 def test_of_two_that_started_together_the_faulty_one_speaks() -> None:
-    failed = replace(ran(1), ended=FAILED, faulty=True)
+    failed = replace(ran(1), ended=Ended.FAILED, faulty=True)
     for every in ([failed, ran(1)], [ran(1), failed]):
-        assert Runs(every).speaks("3.11") == failed
+        assert Runs(every).representative("3.11") == failed
 
 
 def test_what_says_nothing_or_is_of_another_python_does_not_speak() -> None:
-    nothing = replace(ran(2), ended=NOTHING)
+    nothing = replace(ran(2), ended=Ended.NOTHING)
     other = replace(ran(3), cell=replace(CELL, python="3.12"))
-    assert Runs([ran(1), nothing, other]).speaks("3.11") == ran(1)
+    assert Runs([ran(1), nothing, other]).representative("3.11") == ran(1)
     assert own_runs([nothing, other], "3.11") == ()
 
 
 @given(st.lists(st.tuples(st.integers(1, 28), st.booleans(), st.booleans()), min_size=1))
 def test_one_more_run_tells_the_own_flags(drawn: list[tuple[int, bool, bool]]) -> None:
-    every = [ran(day, {"VLLM_X": on}, whole=whole) for day, on, whole in drawn]
+    every = [ran(day, {"VLLM_X": on}, complete=complete) for day, on, complete in drawn]
     found = own_runs(every, "3.11")
     assert 1 <= len(found) <= 2
     if len(found) == 2:
-        assert len(own_runs([*every, ran(29, whole=False)], "3.11")) == 1
+        assert len(own_runs([*every, ran(29, complete=False)], "3.11")) == 1
 
 
 def on(python: str, day: int, flags: Mapping[str, object] = ON, **more: Any) -> Observation:
@@ -75,8 +82,8 @@ def on(python: str, day: int, flags: Mapping[str, object] = ON, **more: Any) -> 
 
 
 def test_runs_are_newest_first_and_their_pythons_oldest_first() -> None:
-    old, new, late = on("3.10", 1), on("3.9", 2), on("3.11", 3, late=True)
-    idle = on("3.12", 4, ended=NOTHING)
+    old, new, late = on("3.10", 1), on("3.9", 2), on("3.11", 3, future_dated=True)
+    idle = on("3.12", 4, ended=Ended.NOTHING)
     for every in itertools.permutations((old, new, late, idle)):
         runs = Runs(every)
         assert list(runs) == [idle, new, old, late]
@@ -92,8 +99,8 @@ def test_the_nearest_is_of_this_python_and_else_of_the_oldest_that_speaks() -> N
     assert Runs([newer, older]).nearest("3.12") == newer
     # Of two sets of flags nobody knows which is its own, so that another Python speaks.
     assert Runs([newer, older, on("3.10", 4, OFF)]).nearest("3.10") == newer
-    assert Runs([on("3.10", 2, ended=NOTHING), newer]).nearest("3.10") == newer
-    for none in ([], [on("3.11", 1, ended=NOTHING)], [here, on("3.11", 2, OFF)]):
+    assert Runs([on("3.10", 2, ended=Ended.NOTHING), newer]).nearest("3.10") == newer
+    for none in ([], [on("3.11", 1, ended=Ended.NOTHING)], [here, on("3.11", 2, OFF)]):
         assert Runs(none).nearest("3.11") is None
 
 
@@ -104,9 +111,9 @@ _some_runs = st.lists(
         st.sampled_from(_PYTHONS),
         st.sampled_from((1, 1, 2, 3, 28)),
         st.sampled_from((ON, OFF, {}, {"VLLM_Y": 1})),
-        ended=st.sampled_from((RAN, RAN, FAILED, NOTHING)),
-        whole=st.booleans(),
-        late=st.booleans(),
+        ended=st.sampled_from((Ended.RAN, Ended.RAN, Ended.FAILED, Ended.NOTHING)),
+        complete=st.booleans(),
+        future_dated=st.booleans(),
         runs=st.integers(1, 3),
         tests=st.sampled_from((None, "sha256:1")),
         counters=st.sampled_from(({}, {("cold", "x"): 1}, {("cold", "x"): 2})),
@@ -128,12 +135,8 @@ def test_what_speaks_is_the_same_in_any_order_and_however_often(
         own = runs.own(python)
         assert own == own_runs(shuffled, python) == other.own(python) == runs.own(python)
         for some in own:
-            assert all(each.cell.python == python and each.ended != NOTHING for each in some)
+            assert all(each.cell.python == python and each.ended != Ended.NOTHING for each in some)
             assert list(some) == sorted(some, key=lambda each: each.age, reverse=True)
-        told = [runs.speaks(each) for each in (python, *runs.pythons)]
+        told = [runs.representative(each) for each in (python, *runs.pythons)]
         assert told[0] == (own[0][0] if len(own) == 1 else None)
         assert runs.nearest(python) == next(filter(None, told), None)
-
-
-def test_the_examples_hold() -> None:
-    assert doctest.testmod(module).failed == 0

@@ -1,64 +1,437 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from matrix.attribution.attribute import Attribution, Missing
-from matrix.attribution.neighbours import FlagChange
-from matrix.attribution.symptoms import Symptom
+import pytest
+from jsonschema import Draft202012Validator
+
+from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
+from matrix.attribution.observations import FAILING_RUNGS
+from matrix.attribution.reasons import (
+    Along,
+    AxisChange,
+    AxisChanges,
+    BothAxesChange,
+    Boundary,
+    Confounder,
+    ConfounderKind,
+    Difference,
+    EnvironmentChange,
+    Intermittent,
+    NewerRunClean,
+    NoCleanNeighbour,
+    OtherPlatformClean,
+    OtherPythonClean,
+    Precision,
+    PythonAndAnotherDiffer,
+    Question,
+    QuestionCode,
+    Reason,
+    ReasonCode,
+    RepeatDifference,
+    RepeatsDisagree,
+    ShownAlong,
+)
+from matrix.attribution.symptoms import Symptom, SymptomKind
 from matrix.catalog.cells import Cell
-from matrix.report.attribution import entries, lines, section, to_json
+from matrix.report.attribution.markdown import section
+from matrix.report.attribution.sentences import question_words, sentence, symptom_words
+from matrix.report.attribution.text import lines
+from matrix.report.attribution.values import entries, to_json
 
-FAILURE = Symptom("fails", rung="starts warm", signature="KeyError: None", reason="KeyError: None")
-COUNT = Symptom("drifts", start="warm", counter="aot_autograd.total", observed=0, wanted=5)
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "matrix/data/table.schema.json").read_text(encoding="utf-8"))
+SAVED = "num_compiled_artifacts_saved"
+FAILURE = Symptom(
+    kind=SymptomKind.FAILS,
+    rung="starts warm",
+    signature="KeyError: None",
+    reason="KeyError: None",
+)
+COUNT = Symptom(kind=SymptomKind.DRIFTS, start="warm", counter=SAVED, observed=3, wanted=0)
+SINCE = Boundary(low="2.11.0", high="2.12.0", precision=Precision.MINOR)
+UNTIL = Boundary(low="2.13.0", high="2.15.0", precision=Precision.RANGE)
+TORCH = AxisChange(
+    along=Along.TORCH,
+    clean=("2.11.0",),
+    shows=("2.12.0", "2.13.0"),
+    counted=0,
+    since=SINCE,
+    until=None,
+)
+VLLM = AxisChange(
+    along=Along.VLLM,
+    clean=("0.21.0",),
+    shows=("0.20.0",),
+    counted=2,
+    since=None,
+    until=Boundary(low="0.20.0", high="0.21.0", precision=Precision.RELEASE),
+)
+FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
+RERUN = Missing(
+    name="py311-torch212-vllm020",
+    platform="cpu",
+    question=Question(code=QuestionCode.FLAG),
+    flags=(("VLLM_X", "0"),),
+)
 ONE = Attribution(
-    Cell("3.11", "2.12.1", "0.20.2"),
-    "py311-torch212-vllm020",
-    "cpu",
-    "small_startup[dense]",
-    (COUNT,),
-    "torch",
-    "vLLM 0.20.2 counts warm aot_autograd.total 5 under torch 2.11.0 and 0 under 2.12.1: torch",
+    cell=Cell("3.11", "2.12.0", "0.20.0"),
+    platform="cpu",
+    case="small_startup[dense]",
+    symptoms=(COUNT,),
+    answer=Cause.TORCH,
+    reason=AxisChanges(change=TORCH),
     after="2.11.0",
-    since="2.12.1",
-    flags=(FlagChange("VLLM_X", True, False),),
-    beside=("py311-torch211-vllm020", "py311-torch212-vllm020"),
-    missing=(
-        Missing("py311-torch212-vllm020", "cpu", "whether it is the flag", (("VLLM_X", "0"),)),
-    ),
+    since="2.12.0",
+    flags=(FLAG,),
+    rests_on=("py311-torch211-vllm020", "py311-torch212-vllm020"),
+    missing=(RERUN,),
+)
+MACHINE = Confounder(
+    kind=ConfounderKind.MACHINE,
+    changes=(EnvironmentChange(name="the system", here="Debian", there="Suse"),),
+)
+TESTS = Confounder(kind=ConfounderKind.TESTS)
+PACKAGES = Confounder(
+    kind=ConfounderKind.PACKAGES,
+    changes=tuple(EnvironmentChange(name=name, here="1", there="2") for name in "abc"),
+)
+PAIR = "vLLM 0.20.0 under torch 2.12.0"
+PLATFORM = OtherPlatformClean(platform="cuda", counted=1)
+TWO = PythonAndAnotherDiffer(
+    differs=Difference.TORCH,
+    platform="cpu",
+    python="3.12",
+    torch="2.11.0",
+    vllm="0.20.0",
+    counted=0,
+)
+FAILS_ALONG = (
+    "vLLM 0.20.0 starts warm under torch 2.11.0 and fails to start warm under 2.12.0 and 2.13.0"
 )
 
 
-def test_cases_that_are_told_alike_stand_together() -> None:
-    told = lines([ONE, replace(ONE, case="small_startup[moe]")])
-    assert told == (
+def told(
+    reason: Reason,
+    answer: Cause = Cause.UNKNOWN,
+    symptom: Symptom = FAILURE,
+    flags: Sequence[FlagChange] = (),
+) -> str:
+    return sentence(
+        replace(ONE, reason=reason, answer=answer, symptoms=(symptom,), flags=tuple(flags))
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "answer", "failure", "count"),
+    [
+        (
+            AxisChanges(change=TORCH),
+            Cause.TORCH,
+            f"{FAILS_ALONG}: torch, since 2.12",
+            f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3 under 2.12.0 and 2.13.0:"
+            " torch, since 2.12",
+        ),
+        (
+            AxisChanges(
+                change=replace(TORCH, clean=("2.11.0", "2.15.0"), until=UNTIL),
+                clean_pythons=("3.12", "3.13"),
+            ),
+            Cause.TORCH,
+            "vLLM 0.20.0 starts warm under torch 2.11.0 and 2.15.0 and fails to start warm under"
+            f" 2.12.0 and 2.13.0, but {PAIR} starts warm on Python 3.12 and 3.13: torch, since 2.12"
+            " and until a release after 2.13.0 and up to 2.15.0, where it is gone, on Python 3.11"
+            " alone",
+            f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 2.15.0 and 3 under 2.12.0"
+            f" and 2.13.0, but {PAIR} counts warm {SAVED} 0 on Python 3.12 and 3.13: torch, since"
+            " 2.12 and until a release after 2.13.0 and up to 2.15.0, where it is gone, on Python"
+            " 3.11 alone",
+        ),
+        (
+            AxisChanges(
+                change=VLLM, also_shown=ShownAlong(along=Along.TORCH, releases=("2.11.0",))
+            ),
+            Cause.VLLM,
+            "torch 2.12.0 starts warm with vLLM 0.21.0 and fails to start warm with 0.20.0, and"
+            " vLLM 0.20.0 under torch 2.11.0 shows it too: vLLM, until 0.21.0, where it is gone",
+            # A clean neighbour may count another number than the cell should.
+            f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and 3 with 0.20.0, and vLLM"
+            " 0.20.0 under torch 2.11.0 shows it too: vLLM, until 0.21.0, where it is gone",
+        ),
+        (
+            BothAxesChange(torch=TORCH, vllm=VLLM, confounders=(MACHINE,)),
+            Cause.PAIR,
+            f"{FAILS_ALONG}, and torch 2.12.0 starts warm with vLLM 0.21.0 and fails to start warm"
+            " with 0.20.0: the pair, torch since 2.12 with vLLM until 0.21.0, where it is gone (the"
+            " machine differs too, and may be it: the system Suse there, Debian here)",
+            f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3 under 2.12.0 and 2.13.0,"
+            f" and torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and 3 with 0.20.0: the pair,"
+            " torch since 2.12 with vLLM until 0.21.0, where it is gone (the machine differs too,"
+            " and may be it: the system Suse there, Debian here)",
+        ),
+        (
+            OtherPythonClean(clean_pythons=("3.10", "3.12")),
+            Cause.ENVIRONMENT,
+            f"{PAIR} starts warm on Python 3.10 and 3.12 and fails to start warm on 3.11: the"
+            " environment, Python 3.11 alone",
+            f"{PAIR} counts warm {SAVED} 0 on Python 3.10 and 3.12 and counts warm {SAVED} 3 on"
+            " 3.11: the environment, Python 3.11 alone",
+        ),
+        (
+            OtherPythonClean(clean_pythons=("3.12",), confounders=(TESTS,)),
+            Cause.ENVIRONMENT,
+            f"{PAIR} starts warm on Python 3.12 and fails to start warm on 3.11: the environment,"
+            " Python 3.11 (the tests differ too, and may be it)",
+            f"{PAIR} counts warm {SAVED} 0 on Python 3.12 and counts warm {SAVED} 3 on 3.11: the"
+            " environment, Python 3.11 (the tests differ too, and may be it)",
+        ),
+        (
+            PLATFORM,
+            Cause.ENVIRONMENT,
+            f"{PAIR} fails to start warm on cpu and starts warm on cuda: the platform",
+            f"{PAIR} counts warm {SAVED} 3 on cpu and counts warm {SAVED} 1 on cuda: the platform",
+        ),
+        (
+            RepeatsDisagree(shows=1, runs=2),
+            Cause.FLAKY,
+            f"{PAIR} fails to start warm in 1 of 2 runs of the same cell, and nothing tells them"
+            " apart: flaky",
+            f"{PAIR} counts warm {SAVED} 3 in 1 of 2 runs of the same cell, and nothing tells them"
+            " apart: flaky",
+        ),
+        (
+            RepeatsDisagree(
+                shows=2,
+                runs=4,
+                differences=(RepeatDifference(name="a", shows="5.1", clean=("4.5", None)),),
+            ),
+            Cause.ENVIRONMENT,
+            f"{PAIR} fails to start warm in 2 of 4 runs of the same cell, and in these a is 5.1 and"
+            " not 4.5 and None: the environment",
+            f"{PAIR} counts warm {SAVED} 3 in 2 of 4 runs of the same cell, and in these a is 5.1"
+            " and not 4.5 and None: the environment",
+        ),
+        (
+            RepeatsDisagree(
+                shows=1,
+                runs=2,
+                differences=(RepeatDifference(name="a", shows=None, clean=("4.5",)),),
+            ),
+            Cause.UNKNOWN,
+            f"{PAIR} fails to start warm in 1 of 2 runs of the same cell, and in these a is missing"
+            " and not 4.5: it may be flaky, or the environment: unknown",
+            f"{PAIR} counts warm {SAVED} 3 in 1 of 2 runs of the same cell, and in these a is"
+            " missing and not 4.5: it may be flaky, or the environment: unknown",
+        ),
+        (
+            NewerRunClean(),
+            Cause.UNKNOWN,
+            f"{PAIR} fails to start warm, and starts warm in a newer run with other tests: it may"
+            " be the tests, or flaky: unknown",
+            f"{PAIR} counts warm {SAVED} 3, and counts warm {SAVED} 0 in a newer run with other"
+            " tests: it may be the tests, or flaky: unknown",
+        ),
+        (
+            Intermittent(along=Along.VLLM),
+            Cause.UNKNOWN,
+            f"the failure of {PAIR} comes and goes along vLLM: unknown",
+            f"warm {SAVED} 3 of {PAIR} comes and goes along vLLM: unknown",
+        ),
+        (
+            TWO,
+            Cause.UNKNOWN,
+            f"{PAIR} fails to start warm on Python 3.11, and vLLM 0.20.0 under torch 2.11.0 starts"
+            " warm on 3.12: torch and Python both differ: unknown",
+            f"{PAIR} counts warm {SAVED} 3 on Python 3.11, and vLLM 0.20.0 under torch 2.11.0"
+            f" counts warm {SAVED} 0 on 3.12: torch and Python both differ: unknown",
+        ),
+        (
+            replace(TWO, differs=Difference.PLATFORM, platform="cuda", torch="2.12.0"),
+            Cause.UNKNOWN,
+            f"{PAIR} fails to start warm on Python 3.11, and {PAIR} starts warm on cuda on 3.12:"
+            " the platform and Python both differ: unknown",
+            f"{PAIR} counts warm {SAVED} 3 on Python 3.11, and {PAIR} counts warm {SAVED} 0 on cuda"
+            " on 3.12: the platform and Python both differ: unknown",
+        ),
+        (
+            NoCleanNeighbour(),
+            Cause.UNKNOWN,
+            f"{PAIR} fails to start warm, and no neighbour that ran tells more: unknown",
+            f"{PAIR} counts warm {SAVED} 3, and no neighbour that ran tells more: unknown",
+        ),
+        (
+            NoCleanNeighbour(
+                also_shown=(
+                    ShownAlong(along=Along.TORCH, releases=("2.11.0", "2.13.0")),
+                    ShownAlong(along=Along.VLLM, releases=("0.21.0",)),
+                )
+            ),
+            Cause.UNKNOWN,
+            f"{PAIR} fails to start warm, and vLLM 0.20.0 under torch 2.11.0 and 2.13.0 and torch"
+            " 2.12.0 with vLLM 0.21.0 shows it too: unknown",
+            f"{PAIR} counts warm {SAVED} 3, and vLLM 0.20.0 under torch 2.11.0 and 2.13.0 and torch"
+            " 2.12.0 with vLLM 0.21.0 shows it too: unknown",
+        ),
+    ],
+)
+def test_each_reason_is_a_sentence(reason: Reason, answer: Cause, failure: str, count: str) -> None:
+    assert told(reason, answer) == failure
+    assert told(reason, answer, COUNT) == count
+    # And it is published as a code with its operands, too.
+    named = replace(ONE, reason=reason, answer=answer)
+    schema = {**SCHEMA["$defs"]["attribution"], "$defs": SCHEMA["$defs"]}
+    (value,) = json.loads(to_json([named]))["attributions"]
+    Draft202012Validator(schema).validate(value)
+    assert value["evidence"] == sentence(named)
+    assert ReasonCode(value["reason"]["code"]) is reason.code
+
+
+def test_each_rung_has_its_words() -> None:
+    words = [told(PLATFORM, symptom=replace(FAILURE, rung=rung)) for rung in FAILING_RUNGS]
+    assert [text.removeprefix(f"{PAIR} ").partition(":")[0] for text in words] == [
+        "does not resolve on cpu and resolves on cuda",
+        "is not imported on cpu and is imported on cuda",
+        "fails to start cold on cpu and starts cold on cuda",
+        "fails to start warm on cpu and starts warm on cuda",
+    ]
+
+
+def test_a_counter_that_was_not_counted_is_said_to_be_nothing() -> None:
+    text = told(AxisChanges(change=VLLM), Cause.VLLM, replace(COUNT, observed=None))
+    assert text.startswith(f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and nothing with")
+
+
+@pytest.mark.parametrize(
+    ("decides", "text"),
+    [
+        (None, ", with another default of VLLM_X (False at torch 2.11.0, True here)"),
+        (
+            True,
+            ", by the default of VLLM_X (False at torch 2.11.0, True here) alone: with the other"
+            " value it is gone",
+        ),
+        (
+            False,
+            ", and not by the default of VLLM_X (False at torch 2.11.0, True here): with the other"
+            " value it stays",
+        ),
+    ],
+)
+def test_a_flag_that_differs_is_named_with_what_runs_show_of_it(
+    decides: bool | None, text: str
+) -> None:
+    flags = [replace(FLAG, decides=decides)]
+    assert told(ONE.reason, Cause.TORCH, flags=flags) == f"{FAILS_ALONG}: torch, since 2.12{text}"
+
+
+def test_flags_are_named_at_the_nearest_clean_release_of_their_axis() -> None:
+    flags = [FLAG, FlagChange(flag="Y", here="a", there=None)]
+    assert told(AxisChanges(change=VLLM), Cause.VLLM, flags=flags).endswith(
+        ", with another default of VLLM_X (False at vLLM 0.21.0, True here) and Y (None at vLLM"
+        " 0.21.0, a here)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("confounders", "text"),
+    [
+        ([TESTS], " (the tests differ too, and may be it)"),
+        (
+            [TESTS, MACHINE, replace(PACKAGES, changes=PACKAGES.changes[:1])],
+            " (the tests, the machine and other packages differ too, and may be it: the system Suse"
+            " there, Debian here; a 2 there, 1 here)",
+        ),
+        (
+            [MACHINE, PACKAGES],
+            " (the machine and other packages differ too, and may be it: the system Suse there,"
+            " Debian here; a 2 there, 1 here and 2 more)",
+        ),
+    ],
+)
+def test_what_differs_too_is_named(confounders: Sequence[Confounder], text: str) -> None:
+    reason = AxisChanges(change=TORCH, confounders=tuple(confounders))
+    assert told(reason, Cause.TORCH) == f"{FAILS_ALONG}: torch, since 2.12{text}"
+
+
+@pytest.mark.parametrize(
+    ("code", "subjects", "text"),
+    [
+        (QuestionCode.FLAKY, (), "whether it is flaky"),
+        (QuestionCode.FLAG, (), "whether it is the flag alone"),
+        (QuestionCode.FLAG_OR_TESTS, (), "whether it is the flag or the tests"),
+        (QuestionCode.CAUSE, ("torch",), "whether it is torch"),
+        (QuestionCode.CAUSE, ("platform",), "whether it is the platform"),
+        (QuestionCode.CAUSE, ("3.11",), "whether it is Python 3.11"),
+        (QuestionCode.CAUSE, ("tests", "machine"), "whether it is the tests or the machine"),
+        (QuestionCode.FIRST_RELEASE, ("vLLM",), "since which vLLM"),
+        (QuestionCode.ONE_PLATFORM, ("cuda",), "whether it is cuda alone"),
+    ],
+)
+def test_what_a_missing_run_would_answer(
+    code: QuestionCode, subjects: tuple[str, ...], text: str
+) -> None:
+    assert question_words(Question(code=code, subjects=subjects)) == text
+
+
+@pytest.mark.parametrize(
+    ("symptom", "text"),
+    [
+        (replace(FAILURE, reason="it broke"), "fails to start warm: it broke"),
+        (replace(FAILURE, reason=None), "fails to start warm: KeyError: None"),
+        (replace(FAILURE, reason=None, signature=None), "fails to start warm: without a reason"),
+        (COUNT, f"warm {SAVED} 3, not 0"),
+        (replace(COUNT, observed=None), f"warm {SAVED} not counted, not 0"),
+    ],
+)
+def test_a_symptom_in_words(symptom: Symptom, text: str) -> None:
+    assert symptom_words([symptom]) == text
+
+
+def test_cases_that_share_an_answer_stand_together() -> None:
+    assert lines([ONE, replace(ONE, case="small_startup[moe]")]) == (
         "py311-torch212-vllm020 on cpu\n"
         "  torch\n"
-        "    small_startup[dense]: vLLM 0.20.2 counts warm aot_autograd.total 5 under torch 2.11.0"
-        " and 0 under 2.12.1: torch\n"
-        "    small_startup[dense]  warm aot_autograd.total 0, not 5\n"
-        "    small_startup[moe]    warm aot_autograd.total 0, not 5\n"
-        "    to know whether it is the flag: py311-torch212-vllm020 on cpu with VLLM_X=0\n"
+        f"    small_startup[dense]: vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3"
+        " under 2.12.0 and 2.13.0: torch, since 2.12, with another default of VLLM_X (False at"
+        " torch 2.11.0, True here)\n"
+        f"    small_startup[dense]  warm {SAVED} 3, not 0\n"
+        f"    small_startup[moe]    warm {SAVED} 3, not 0\n"
+        "    to know whether it is the flag alone: py311-torch212-vllm020 on cpu with VLLM_X=0\n"
         "\n"
         "2 in 1 cell: torch 2\n"
     )
 
 
 def test_different_failures_do_not() -> None:
-    one = replace(ONE, symptoms=(FAILURE,))
-    other = replace(one, case="b", symptoms=(replace(FAILURE, signature="OSError"),))
-    assert lines([one, other]).count("  torch\n") == 2
-    assert lines([one, replace(one, case="b")]).count("  torch\n") == 1
+    failing = replace(ONE, symptoms=(FAILURE,))
+    other = replace(failing, case="b", symptoms=(replace(FAILURE, signature="OSError"),))
+    assert lines([failing, other]).count("  torch\n") == 2
+    assert lines([failing, replace(failing, case="b")]).count("  torch\n") == 1
+
+
+def test_without_an_axis_other_sentences_stand_apart() -> None:
+    flaky = replace(ONE, rests_on=(), answer=Cause.FLAKY, reason=RepeatsDisagree(shows=1, runs=2))
+    other = replace(flaky, case="b", reason=RepeatsDisagree(shows=1, runs=3))
+    assert lines([flaky, other]).count("  flaky\n") == 2
+    assert lines([flaky, replace(flaky, case="b")]).count("  flaky\n") == 1
 
 
 def test_what_a_record_says_is_shown_as_text() -> None:
     nasty = "<script>alert(1)</script> | \x1b[31m`x`"
     failure = replace(FAILURE, reason=nasty, signature=nasty)
-    one = replace(ONE, case=nasty, evidence=nasty, symptoms=(failure,))
-    assert "\x1b" not in lines([one])
-    told = section([one])
-    assert "<script>" not in told and told.startswith("## Whose fault\n")
-    assert {line.count(" | ") for line in told.splitlines() if line.startswith("|")} == {4}
+    change = EnvironmentChange(name=nasty, here=nasty, there=nasty)
+    reason = AxisChanges(
+        change=TORCH,
+        confounders=(Confounder(kind=ConfounderKind.PACKAGES, changes=(change,)),),
+    )
+    hostile = replace(ONE, case=nasty, reason=reason, symptoms=(failure,))
+    assert "\x1b" not in lines([hostile])
+    text = section([hostile])
+    assert "<script>" not in text and text.startswith("## Whose fault\n")
+    assert {line.count(" | ") for line in text.splitlines() if line.startswith("|")} == {4}
 
 
 def test_a_run_with_a_flag_of_its_own_is_named_with_it() -> None:
@@ -69,13 +442,14 @@ def test_many_symptoms_are_cut_and_counted() -> None:
     assert "; and 3 more" in lines([replace(ONE, symptoms=(COUNT,) * 9)])
 
 
-def test_nothing_to_tell() -> None:
+def test_nothing_to_report() -> None:
     assert lines([]) == "nothing fails or differs\n"
     assert section([]) == ""
+    assert json.loads(to_json([])) == {"schema": 2, "attributions": [], "unanswered": []}
 
 
 def test_cells_without_an_answer_are_named_the_first_ten() -> None:
-    silent = [(f"cell{at}", "cpu") for at in range(12)]
+    silent = [(f"cell{number}", "cpu") for number in range(12)]
     assert lines([], silent[:1]) == (
         "nothing fails or differs in what has an answer\n"
         "no answer in 1 cell, where no run came to one: cell0 on cpu\n"
@@ -83,13 +457,9 @@ def test_cells_without_an_answer_are_named_the_first_ten() -> None:
     assert lines([ONE], silent).endswith("cell8 on cpu, cell9 on cpu and 2 more\n")
 
 
-def test_nothing_to_tell_is_json_too() -> None:
-    assert json.loads(to_json([])) == {"schema": 1, "attributions": [], "unanswered": []}
-
-
-def test_where_nothing_can_tell_more_it_says_so() -> None:
-    one = replace(ONE, answer="unknown", missing=())
-    assert "no run that can work and is missing would tell more" in lines([one])
+def test_where_no_run_would_tell_more_it_says_so() -> None:
+    unknown = replace(ONE, answer=Cause.UNKNOWN, reason=NoCleanNeighbour(), missing=())
+    assert "no run that can work and is missing would tell more" in lines([unknown])
     assert "no run that can work" not in lines([replace(ONE, missing=())])
 
 
@@ -98,14 +468,30 @@ def test_the_run_itself_has_a_name() -> None:
 
 
 def test_json_holds_all_of_it() -> None:
-    (told,) = entries([ONE])
-    assert told["flags"] == [{"flag": "VLLM_X", "here": True, "there": False, "decides": None}]
-    assert told["missing"] == [
+    (value,) = entries([ONE])
+    assert value["flags"] == [{"flag": "VLLM_X", "here": True, "there": False, "decides": None}]
+    assert value["missing"] == [
         {
             "cell": "py311-torch212-vllm020",
             "platform": "cpu",
-            "why": "whether it is the flag",
+            "question": {"code": "flag", "subjects": ()},
+            "why": "whether it is the flag alone",
             "flags": {"VLLM_X": "0"},
         }
     ]
-    assert (told["answer"], told["since"]) == ("torch", "2.12.1")
+    assert (value["answer"], value["since"]) == ("torch", "2.12.0")
+    (value,) = json.loads(to_json([ONE]))["attributions"]
+    assert value["reason"] == {
+        "code": "axis_changes",
+        "change": {
+            "along": "torch",
+            "clean": ["2.11.0"],
+            "shows": ["2.12.0", "2.13.0"],
+            "counted": 0,
+            "since": {"low": "2.11.0", "high": "2.12.0", "precision": "minor"},
+            "until": None,
+        },
+        "also_shown": None,
+        "clean_pythons": [],
+        "confounders": [],
+    }

@@ -276,7 +276,7 @@ def test_on_a_terminal_it_is_aligned() -> None:
 def test_the_json_has_every_release_and_obeys_its_schema() -> None:
     content = json.loads(table_json.render(Report(table=Table(()), grid=GRID)))
     Draft202012Validator(SCHEMA).validate(content)
-    assert content["schema"] == 2
+    assert content["schema"] == 3
     grid = content["grid"]
     assert len(grid["squares"]) == 72
     for square in grid["squares"]:

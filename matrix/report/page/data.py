@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import clean, clip
-from matrix.attribution.attribute import Attribution
-from matrix.attribution.symptoms import CHANGED
+from matrix.attribution.model import Attribution
+from matrix.attribution.symptoms import SymptomKind
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
-from matrix.report.attribution import deciding, what
+from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
 from matrix.report.timings import import_seconds
 from matrix.rules.expectations import Expected
@@ -426,12 +426,12 @@ class _Packing:
         told: list[object] = []
         left_out = 0
         for each in attributions:
-            if each.symptoms[0].kind == CHANGED:
+            if each.symptoms[0].kind is SymptomKind.CHANGED:
                 self._changes += 1
                 if self._changes > _MOST_CHANGES:
                     left_out += 1
                     continue
-            lines = each.evidence, what(each), *deciding(each)
+            lines = sentence(each), counter_words(each), *missing_runs(each)
             told.append([places.get(each.case, -1), self._text(each.answer), self._said(lines)])
         if left_out:
             line = f"of {left_out} more changes it stands in compatibility.json"

@@ -1,0 +1,63 @@
+"""What else differs between a run that shows a symptom and a clean one, and so may be the cause.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matrix.attribution.observations import MACHINE_KEY_PREFIX, Observation
+from matrix.attribution.reasons import Confounder, ConfounderKind, EnvironmentChange
+
+
+def confounders(
+    own: Observation,
+    clean: Observation,
+    *,
+    all_shows: Sequence[Observation],
+    all_clean: Sequence[Observation],
+    ignore: ConfounderKind | None = None,
+) -> tuple[Confounder, ...]:
+    """Return what differs too between a cell and its clean neighbour.
+
+    What is the same in one of `all_shows` and one of `all_clean`, which are all runs that do, is no
+    cause. `ignore` leaves out one kind, which is expected to differ: another vLLM or Python brings
+    other packages, another platform is another machine.
+    """
+    found = []
+    if _tests_differ(own, clean, all_shows, all_clean):
+        found.append(Confounder(kind=ConfounderKind.TESTS))
+    changes: dict[ConfounderKind, list[EnvironmentChange]] = {
+        ConfounderKind.MACHINE: [],
+        ConfounderKind.PACKAGES: [],
+    }
+    for name, value in sorted(own.environment.items()):
+        other = clean.environment.get(name, value)
+        if other == value:
+            continue
+        here, there = (
+            {run.environment.get(name) for run in runs} for runs in (all_shows, all_clean)
+        )
+        if not here & there:
+            is_machine = name.startswith(MACHINE_KEY_PREFIX)
+            kind = ConfounderKind.MACHINE if is_machine else ConfounderKind.PACKAGES
+            changes[kind].append(EnvironmentChange(name=name, here=value, there=other))
+    found += [
+        Confounder(kind=kind, changes=tuple(changed))
+        for kind, changed in changes.items()
+        if changed and kind is not ignore
+    ]
+    return tuple(found)
+
+
+def _tests_differ(
+    own: Observation,
+    clean: Observation,
+    all_shows: Sequence[Observation],
+    all_clean: Sequence[Observation],
+) -> bool:
+    """Return whether the versions of the startup tests are known to differ, and in all runs."""
+    if own.tests == clean.tests or own.tests is None or clean.tests is None:
+        return False
+    return not {run.tests for run in all_shows} & {run.tests for run in all_clean}

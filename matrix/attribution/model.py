@@ -1,0 +1,77 @@
+"""An attribution: who changed, for what reason, and which runs would tell more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from matrix._util.enums import StrEnum
+from matrix.attribution.reasons import Question, Reason
+from matrix.attribution.symptoms import Symptom
+from matrix.catalog.cells import Cell
+
+
+class Cause(StrEnum):
+    """What changed: a release, the two together, the environment; or flaky, or unknown."""
+
+    TORCH = "torch"
+    VLLM = "vLLM"
+    PAIR = "the pair"
+    ENVIRONMENT = "the environment"
+    FLAKY = "flaky"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlagChange:
+    """A flag whose value is `here` in the cell and `there` in its clean neighbour.
+
+    `decides` is True where runs show that the flag alone makes the difference, False where they
+    show that it does not, None where no run shows either.
+    """
+
+    flag: str
+    here: object
+    there: object
+    decides: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """A run that would tell more: the environment's name, its platform, and what it would answer.
+
+    `flags` are the environment variables to run it with, where its defaults would not do.
+    """
+
+    name: str
+    platform: str
+    question: Question
+    flags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution:
+    """Who changed, for the symptoms of one case that share the answer.
+
+    `reason` speaks of the first symptom. `since` is the first release known to show it and `after`
+    the last clean one before that; `until` is the first clean one after it. `rests_on` names the
+    environments along the axis that decided. `missing` are the runs that would decide or, with an
+    answer, could still change it.
+    """
+
+    cell: Cell
+    platform: str
+    case: str
+    symptoms: tuple[Symptom, ...]
+    answer: Cause
+    reason: Reason
+    after: str | None = None
+    since: str | None = None
+    until: str | None = None
+    flags: tuple[FlagChange, ...] = ()
+    rests_on: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the name of the cell's environment."""
+        return self.cell.name

@@ -1,0 +1,260 @@
+"""Why an attribution is what it is, and what a missing run would answer: codes and operands.
+
+Pure data. `matrix.report.attribution` makes the sentences. A reason speaks of the first symptom of
+its attribution, in the attribution's own cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from matrix._util.enums import StrEnum
+
+
+class Along(StrEnum):
+    """The package whose release changes along an axis; the other one stays."""
+
+    TORCH = "torch"
+    VLLM = "vLLM"
+
+
+class Precision(StrEnum):
+    """How exactly the runs locate a change.
+
+    `MINOR`: at a minor release, for its first known one. `RELEASE`: at one release. `RANGE`: after
+    one release and up to another, with untried releases between them.
+    """
+
+    MINOR = "minor"
+    RELEASE = "release"
+    RANGE = "range"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """Where something changes: it is not yet so at `low`, and so at `high`."""
+
+    low: str
+    high: str
+    precision: Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisChange:
+    """An axis along which the symptom comes or goes.
+
+    `clean` are the one or two clean releases around those in `shows`, which show the symptom. For a
+    counter, `counted` is its value in the nearest clean one. `since` is where it comes and `until`
+    where it goes, None where no run shows that.
+    """
+
+    along: Along
+    clean: tuple[str, ...]
+    shows: tuple[str, ...]
+    counted: int | None
+    since: Boundary | None
+    until: Boundary | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownAlong:
+    """The other releases along an axis that show the symptom too."""
+
+    along: Along
+    releases: tuple[str, ...]
+
+
+class ConfounderKind(StrEnum):
+    """What can differ between two runs beyond their releases and Pythons."""
+
+    TESTS = "tests"
+    MACHINE = "machine"
+    PACKAGES = "packages"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentChange:
+    """A package or a property of the machine, `here` in the cell and `there` in the clean run."""
+
+    name: str
+    here: str
+    there: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confounder:
+    """What differs too from the clean run, and so could be the cause as well.
+
+    `changes` is empty for the tests, of which only the version differs.
+    """
+
+    kind: ConfounderKind
+    changes: tuple[EnvironmentChange, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatDifference:
+    """What separates repeats: its value in all that show the symptom, and those in clean ones.
+
+    None stands for a package that is not installed.
+    """
+
+    name: str
+    shows: str | None
+    clean: tuple[str | None, ...]
+
+
+class ReasonCode(StrEnum):
+    """The kinds of reason; each names one of the dataclasses below."""
+
+    REPEATS_DISAGREE = "repeats_disagree"
+    NEWER_RUN_CLEAN = "newer_run_clean"
+    AXIS_CHANGES = "axis_changes"
+    BOTH_AXES_CHANGE = "both_axes_change"
+    OTHER_PYTHON_CLEAN = "other_python_clean"
+    OTHER_PLATFORM_CLEAN = "other_platform_clean"
+    INTERMITTENT = "intermittent"
+    PYTHON_AND_ANOTHER_DIFFER = "python_and_another_differ"
+    NO_CLEAN_NEIGHBOUR = "no_clean_neighbour"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatsDisagree:
+    """Of `runs` repeats of the same cell `shows` show the symptom and the others are clean.
+
+    Without `differences` the cell is flaky; with some the environment may be the cause.
+    """
+
+    code: ClassVar[ReasonCode] = ReasonCode.REPEATS_DISAGREE
+    shows: int
+    runs: int
+    differences: tuple[RepeatDifference, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewerRunClean:
+    """A newer run of the same cell is clean, but ran other startup tests."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.NEWER_RUN_CLEAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisChanges:
+    """One axis changes. `clean_pythons` are other Pythons on which the same pair is clean.
+
+    `also_shown` are the neighbours along the other axis that show the symptom too.
+    """
+
+    code: ClassVar[ReasonCode] = ReasonCode.AXIS_CHANGES
+    change: AxisChange
+    also_shown: ShownAlong | None = None
+    clean_pythons: tuple[str, ...] = ()
+    confounders: tuple[Confounder, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BothAxesChange:
+    """Both axes change, so that it takes this torch with this vLLM; otherwise as `AxisChanges`."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.BOTH_AXES_CHANGE
+    torch: AxisChange
+    vllm: AxisChange
+    clean_pythons: tuple[str, ...] = ()
+    confounders: tuple[Confounder, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherPythonClean:
+    """The same pair is clean on these other Pythons, and no axis changes."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.OTHER_PYTHON_CLEAN
+    clean_pythons: tuple[str, ...]
+    confounders: tuple[Confounder, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherPlatformClean:
+    """The same cell is clean on the other platform, where a counter has the value `counted`."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.OTHER_PLATFORM_CLEAN
+    platform: str
+    counted: int | None
+    confounders: tuple[Confounder, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intermittent:
+    """The symptom comes and goes along an axis, so nothing follows from the axis."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.INTERMITTENT
+    along: Along
+
+
+class Difference(StrEnum):
+    """In what a clean run of another Python differs, too."""
+
+    PLATFORM = "platform"
+    TORCH = "torch"
+    VLLM = "vLLM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonAndAnotherDiffer:
+    """The nearest clean run differs in its Python and in something else, so either may be it.
+
+    The other operands are the cell of that run, and the value of a counter in it.
+    """
+
+    code: ClassVar[ReasonCode] = ReasonCode.PYTHON_AND_ANOTHER_DIFFER
+    differs: Difference
+    platform: str
+    python: str
+    torch: str
+    vllm: str
+    counted: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoCleanNeighbour:
+    """No neighbour is clean; those in `also_shown` show the symptom too."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.NO_CLEAN_NEIGHBOUR
+    also_shown: tuple[ShownAlong, ...] = ()
+
+
+Reason = (
+    RepeatsDisagree
+    | NewerRunClean
+    | AxisChanges
+    | BothAxesChange
+    | OtherPythonClean
+    | OtherPlatformClean
+    | Intermittent
+    | PythonAndAnotherDiffer
+    | NoCleanNeighbour
+)
+
+
+class QuestionCode(StrEnum):
+    """What a missing run would answer.
+
+    `CAUSE`: whether one of the subjects is the cause: `torch`, `vLLM`, `platform`, `tests`,
+    `machine`, or a Python such as `3.11`. `FIRST_RELEASE`: since which release of the subject.
+    `ONE_PLATFORM`: whether only the subject, a platform, is affected.
+    """
+
+    FLAKY = "flaky"
+    FLAG = "flag"
+    FLAG_OR_TESTS = "flag_or_tests"
+    CAUSE = "cause"
+    FIRST_RELEASE = "first_release"
+    ONE_PLATFORM = "one_platform"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a missing run would answer."""
+
+    code: QuestionCode
+    subjects: tuple[str, ...] = ()

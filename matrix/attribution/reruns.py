@@ -1,0 +1,218 @@
+"""Which runs would decide an attribution, or tell more: environments that nobody ran yet.
+
+Pure. It names only environments that can work: without those that ran already, those that a static
+check rules out and, off-pin on CUDA, those that are not known to link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from matrix._util.versions import distance, parse_version
+from matrix.attribution.bisect import Outcome, bisect
+from matrix.attribution.model import FlagChange, Missing
+from matrix.attribution.neighbours import Axis, Neighbourhood, release_along
+from matrix.attribution.observations import Observation
+from matrix.attribution.reasons import (
+    Along,
+    Confounder,
+    ConfounderKind,
+    Difference,
+    Question,
+    QuestionCode,
+)
+from matrix.attribution.runs_index import RunsIndex
+from matrix.attribution.symptoms import State, Symptom, state_of
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
+from matrix.record.model import PLATFORMS
+from matrix.verdict.grid import Grid
+
+_FLAG_VALUES = {True: "1", False: "0"}
+_REPEATABLE = (ConfounderKind.TESTS, ConfounderKind.MACHINE)
+"""What one more run in the same environment brings up to date; packages stay as they were."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """What ran, what could run, and the torch that each vLLM pins.
+
+    `environments` are the cells by name, and `along` the same along each axis of a Python.
+    """
+
+    index: RunsIndex
+    grid: Grid | None
+    pins: Mapping[str, str]
+    environments: Mapping[str, Cell]
+    along: Mapping[tuple[str, Along, str], Sequence[tuple[str, Cell]]]
+
+    @classmethod
+    def of(
+        cls,
+        index: RunsIndex,
+        grid: Grid | None,
+        releases: Releases,
+        environments: Mapping[str, Cell],
+    ) -> Planner:
+        """Return a planner for the runs of an index."""
+        along: dict[tuple[str, Along, str], list[tuple[str, Cell]]] = {}
+        for name, cell in environments.items():
+            along.setdefault((cell.python, Along.VLLM, cell.torch), []).append((name, cell))
+            along.setdefault((cell.python, Along.TORCH, cell.vllm), []).append((name, cell))
+        pins = {release.version: release.torch for release in releases.vllm}
+        return cls(index=index, grid=grid, pins=pins, environments=environments, along=along)
+
+    def can_run(self, name: str, platform: str) -> Cell | None:
+        """Return the cell of an environment, or None where a static check rules it out.
+
+        Off-pin, where vLLM's extensions are loaded, None also stands for an environment that is not
+        known to link: most do not.
+        """
+        cell = self.environments.get(name)
+        progress = None if cell is None or self.grid is None else self.grid.progress(cell, platform)
+        if progress is None:
+            return cell
+        doubtful = progress.off_pin and "links" in progress.unknown
+        return None if progress.ruled_out or doubtful else cell
+
+    def _can_repeat(self, run: Observation) -> bool:
+        """Return whether the environment of a run is still that of the same cell, and can run."""
+        return self.can_run(run.cell.name, run.platform) == run.cell
+
+    def repeat(self, own: Observation) -> list[Missing]:
+        """Return one more run of the same cell, which shows whether it is flaky."""
+        return [_missing(own, QuestionCode.FLAKY)] if self._can_repeat(own) else []
+
+    def repeat_minor(self, own: Observation) -> list[Missing]:
+        """Return the same, also where the environment now has other patches of the releases."""
+        if self.can_run(own.cell.name, own.platform) is None:
+            return []
+        return [_missing(own, QuestionCode.FLAKY)]
+
+    def repeat_older(
+        self, own: Observation, clean: Observation, confounders: Iterable[Confounder]
+    ) -> list[Missing]:
+        """Return the older of two runs once more, where their tests or machines differ too."""
+        kinds = tuple(found.kind for found in confounders if found.kind in _REPEATABLE)
+        older = min(own, clean, key=lambda run: run.age)
+        if not kinds or not self._can_repeat(older):
+            return []
+        return [_missing(older, QuestionCode.CAUSE, *kinds)]
+
+    def with_flags(
+        self,
+        around: Neighbourhood,
+        symptom: Symptom,
+        clean: Observation,
+        flags: Sequence[FlagChange],
+    ) -> list[Missing]:
+        """Return the same cell with the flags of its clean neighbour, where no run decides yet.
+
+        Where such a run was clean with other tests, it is the cell with its own flags and these
+        tests.
+        """
+        own = around.own
+        undecided = bool(flags) and flags[0].decides is None
+        switches = all(type(change.there) is bool for change in flags)
+        if not undecided or not switches or not self._can_repeat(own):
+            return []
+        runs = around.runs_with_flags(own, clean, [change.flag for change in flags])
+        if any(state_of(symptom, run) is State.CLEAN for run in runs):
+            return [_missing(own, QuestionCode.FLAG_OR_TESTS)]
+        given = tuple((change.flag, _FLAG_VALUES[bool(change.there)]) for change in flags)
+        question = Question(code=QuestionCode.FLAG)
+        return [Missing(name=own.cell.name, platform=own.platform, question=question, flags=given)]
+
+    def nearest_untried(self, own: Observation, along: Along) -> list[Missing]:
+        """Return the run along an axis that is the likeliest to be clean.
+
+        Along torch that is the pin; then the nearest older release, then the nearest newer one.
+        """
+        here = release_along(own.cell, along)
+
+        def rank(cell: Cell) -> tuple[bool, bool, tuple[int, int, int]]:
+            release = release_along(cell, along)
+            off_pin = along is Along.VLLM or self.pins.get(cell.vllm) != cell.torch
+            newer = parse_version(release) > parse_version(here)
+            return off_pin, newer, distance(release, here)
+
+        cells = sorted(self._untried(own, along), key=rank)
+        return [
+            Missing(
+                name=cell.name,
+                platform=own.platform,
+                question=Question(code=QuestionCode.CAUSE, subjects=(str(along),)),
+            )
+            for cell in cells[:1]
+        ]
+
+    def halving(self, own: Observation, axis: Axis) -> list[Missing]:
+        """Return the run halfway between the last clean release and the first that shows it."""
+        if axis.before is None:
+            return []
+        untried = self._untried(own, axis.along)
+        cells = {release_along(cell, axis.along): cell for cell in untried}
+        low, high = axis.release(axis.before), axis.release(axis.shows[0])
+        inner = [
+            release
+            for release in cells
+            if parse_version(low) < parse_version(release) < parse_version(high)
+        ]
+        releases = [low, *sorted(inner, key=parse_version), high]
+        middle = bisect(releases, {low: Outcome.GOOD, high: Outcome.BAD}).next
+        if middle is None:
+            return []
+        question = Question(code=QuestionCode.FIRST_RELEASE, subjects=(str(axis.along),))
+        return [Missing(name=cells[middle].name, platform=own.platform, question=question)]
+
+    def one_difference(
+        self, own: Observation, clean: Observation, differs: Difference
+    ) -> list[Missing]:
+        """Return the runs between a cell and a clean one that differs in its Python, too."""
+        python = own.cell.python
+        same_python = Cell(python, clean.cell.torch, clean.cell.vllm)
+        other_python = Cell(clean.cell.python, own.cell.torch, own.cell.vllm)
+        return [
+            Missing(
+                name=cell.name,
+                platform=platform,
+                question=Question(code=QuestionCode.CAUSE, subjects=(subject,)),
+            )
+            for cell, platform, subject in (
+                (same_python, clean.platform, str(differs)),
+                (other_python, own.platform, python),
+            )
+            if self.can_run(cell.name, platform) == cell
+            and not self.index.ran(platform, own.case, cell)
+        ]
+
+    def other_platforms(self, own: Observation) -> list[Missing]:
+        """Return the same pair on the other platform."""
+        question = Question(code=QuestionCode.ONE_PLATFORM, subjects=(own.platform,))
+        name = own.cell.name
+        return [
+            Missing(name=name, platform=platform, question=question)
+            for platform in PLATFORMS
+            if platform != own.platform
+            and not self.index.ran(platform, own.case, own.cell)
+            and self.can_run(name, platform) is not None
+        ]
+
+    def _untried(self, own: Observation, along: Along) -> list[Cell]:
+        """Return the cells along an axis, on the same Python, that can run and did not."""
+        stays = own.cell.vllm if along is Along.TORCH else own.cell.torch
+        here = release_along(own.cell, along)
+        return [
+            cell
+            for name, cell in self.along.get((own.cell.python, along, stays), ())
+            if release_along(cell, along) != here
+            and not self.index.ran(own.platform, own.case, cell)
+            and self.can_run(name, own.platform) is not None
+        ]
+
+
+def _missing(run: Observation, code: QuestionCode, *subjects: str) -> Missing:
+    """Return one more run in the environment of this one."""
+    question = Question(code=code, subjects=tuple(map(str, subjects)))
+    return Missing(name=run.cell.name, platform=run.platform, question=question)

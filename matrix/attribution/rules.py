@@ -1,0 +1,297 @@
+"""The rules that attribute one symptom of one observation, in their order.
+
+Pure. The first rule that answers decides.
+
+1. *Repeats* disagree, or a newer one with other tests is clean: see `matrix.attribution.flaky`.
+2. *Axes.* An axis changes if it has a clean neighbour and is not intermittent.
+   - Both axes change: the pair, for neither release alone is the cause.
+   - The torch axis changes alone: torch. The vLLM axis changes alone: vLLM. Where nothing is known
+     of the other axis, the run that could still make it the pair is named.
+3. *Pythons.* No axis changes; the same pair is clean on another Python and shows the symptom on no
+   other: the environment. Where an axis changes, rule 2 answers, for this Python only.
+4. *Platform.* The same cell is clean on the other platform: the environment.
+5. Otherwise unknown, with the runs that would decide. Where the only clean neighbour differs in its
+   Python and in something else, both are named, with the runs that differ in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from matrix._util.versions import minor_of, parse_version
+from matrix.attribution.confounders import confounders
+from matrix.attribution.flags import flag_changes
+from matrix.attribution.flaky import compare_repeats
+from matrix.attribution.model import Attribution, Cause, Missing
+from matrix.attribution.neighbours import Axis, Neighbourhood
+from matrix.attribution.observations import Observation
+from matrix.attribution.reasons import (
+    Along,
+    AxisChange,
+    AxisChanges,
+    BothAxesChange,
+    Boundary,
+    Confounder,
+    ConfounderKind,
+    Difference,
+    Intermittent,
+    NoCleanNeighbour,
+    OtherPlatformClean,
+    OtherPythonClean,
+    Precision,
+    PythonAndAnotherDiffer,
+    Reason,
+    ShownAlong,
+)
+from matrix.attribution.reruns import Planner
+from matrix.attribution.symptoms import State, Symptom
+from matrix.catalog.releases import Releases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """One symptom of one observation, with its axes and the clean runs on other Pythons."""
+
+    symptom: Symptom
+    around: Neighbourhood
+    torch: Axis
+    vllm: Axis
+    clean_pythons: tuple[Observation, ...]
+    planner: Planner
+    releases: Releases
+
+    @property
+    def own(self) -> Observation:
+        """Return the observation to attribute."""
+        return self.around.own
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """Return both axes, torch's first."""
+        return self.torch, self.vllm
+
+
+def attribute_symptom(
+    symptom: Symptom, around: Neighbourhood, planner: Planner, releases: Releases
+) -> Attribution:
+    """Attribute one symptom of the observation in the midst of a neighbourhood."""
+    own = around.own
+    repeats = compare_repeats(own, symptom, around.same)
+    if repeats is not None:
+        missing = planner.repeat(own) if repeats.cause is Cause.UNKNOWN else ()
+        return _answer(own, symptom, repeats.cause, repeats.reason, missing)
+    situation = Situation(
+        symptom=symptom,
+        around=around,
+        torch=around.axis(symptom, Along.TORCH),
+        vllm=around.axis(symptom, Along.VLLM),
+        clean_pythons=around.clean_pythons(symptom),
+        planner=planner,
+        releases=releases,
+    )
+    if situation.torch.changes or situation.vllm.changes:
+        return _by_axes(situation)
+    if situation.clean_pythons:
+        return _by_python(situation)
+    foreign = around.clean_platform(symptom)
+    if foreign is not None and foreign.cell == own.cell:
+        return _by_platform(situation, foreign)
+    return _unknown(situation, foreign)
+
+
+def _answer(
+    own: Observation,
+    symptom: Symptom,
+    cause: Cause,
+    reason: Reason,
+    missing: Iterable[Missing] = (),
+) -> Attribution:
+    return Attribution(
+        cell=own.cell,
+        platform=own.platform,
+        case=own.case,
+        symptoms=(symptom,),
+        answer=cause,
+        reason=reason,
+        missing=tuple(missing),
+    )
+
+
+def _by_axes(situation: Situation) -> Attribution:
+    """Return the answer of the axis that changes, or of both."""
+    own, symptom, planner = situation.own, situation.symptom, situation.planner
+    torch, vllm = situation.axes
+    axis, other = (torch, vllm) if torch.changes else (vllm, torch)
+    clean = axis.nearest_clean
+    flags = flag_changes(situation.around, symptom, clean)
+    found = _confounders_along(situation, axis)
+    pythons = _pythons(situation.clean_pythons)
+    missing = planner.halving(own, axis)
+    reason: Reason
+    if other.changes:
+        cause = Cause.PAIR
+        reason = BothAxesChange(
+            torch=_change(situation, torch),
+            vllm=_change(situation, vllm),
+            clean_pythons=pythons,
+            confounders=found,
+        )
+    else:
+        cause = Cause.TORCH if axis is torch else Cause.VLLM
+        reason = AxisChanges(
+            change=_change(situation, axis),
+            also_shown=None if other.intermittent else _also_shown(own, other),
+            clean_pythons=pythons,
+            confounders=found,
+        )
+        if len(other.shows) == 1:
+            missing += planner.nearest_untried(own, other.along)
+    missing += planner.with_flags(situation.around, symptom, clean, flags)
+    missing += planner.repeat_older(own, clean, found)
+    before, after = axis.before, axis.after
+    return Attribution(
+        cell=own.cell,
+        platform=own.platform,
+        case=own.case,
+        symptoms=(symptom,),
+        answer=cause,
+        reason=reason,
+        after=None if before is None else axis.release(before),
+        since=None if before is None else axis.release(axis.shows[0]),
+        until=None if after is None else axis.release(after),
+        flags=flags,
+        rests_on=tuple(dict.fromkeys(run.cell.name for run in (*axis.clean, *axis.shows))),
+        missing=tuple(missing),
+    )
+
+
+def _confounders_along(situation: Situation, axis: Axis) -> tuple[Confounder, ...]:
+    """Return what else differs along an axis; another vLLM brings other packages as a rule."""
+    runs = situation.around.runs_by_state(situation.symptom, axis.along)
+    return confounders(
+        situation.own,
+        axis.nearest_clean,
+        all_shows=runs[State.SHOWS],
+        all_clean=runs[State.CLEAN],
+        ignore=None if axis.along is Along.TORCH else ConfounderKind.PACKAGES,
+    )
+
+
+def _change(situation: Situation, axis: Axis) -> AxisChange:
+    """Return where the symptom comes and goes along an axis."""
+    moving = situation.releases.torch if axis.along is Along.TORCH else situation.releases.vllm
+    known = [release.version for release in moving]
+    first, last = axis.release(axis.shows[0]), axis.release(axis.shows[-1])
+    before, after = axis.before, axis.after
+    symptom = situation.symptom
+    return AxisChange(
+        along=axis.along,
+        clean=tuple(map(axis.release, axis.clean)),
+        shows=tuple(map(axis.release, axis.shows)),
+        counted=None if symptom.fails else axis.nearest_clean.counters.get(symptom.key),
+        since=None if before is None else boundary(known, axis.release(before), first),
+        until=None if after is None else boundary(known, last, axis.release(after)),
+    )
+
+
+def boundary(known: Sequence[str], low: str, high: str) -> Boundary:
+    """Return where something changes that is not yet so at `low` and is at `high`.
+
+    The change is at a minor release if all `known` releases between the two are of that one: its
+    first run stands for it, whatever the patch.
+
+    >>> boundary(["2.9.1", "2.10.0", "2.11.0"], "2.9.1", "2.11.0").precision.value
+    'range'
+    """
+    below, above = parse_version(low), parse_version(high)
+    inner = [release for release in known if below < parse_version(release) < above]
+    minor = minor_of(high)
+    if all(minor_of(release) == minor for release in inner) and minor_of(low) != minor:
+        precision = Precision.MINOR
+    else:
+        precision = Precision.RANGE if inner else Precision.RELEASE
+    return Boundary(low=low, high=high, precision=precision)
+
+
+def _also_shown(own: Observation, axis: Axis) -> ShownAlong | None:
+    """Return the neighbours along an axis that show the symptom too, None without any."""
+    others = tuple(axis.release(run) for run in axis.shows if run.cell != own.cell)
+    return ShownAlong(along=axis.along, releases=others) if others else None
+
+
+def _pythons(runs: Iterable[Observation]) -> tuple[str, ...]:
+    return tuple(run.cell.python for run in runs)
+
+
+def _by_python(situation: Situation) -> Attribution:
+    """Return that it is the environment: the same pair is clean on other Pythons."""
+    own, clean = situation.own, situation.clean_pythons
+    # Another Python brings other packages as a rule.
+    found = confounders(
+        own, clean[0], all_shows=[own], all_clean=clean, ignore=ConfounderKind.PACKAGES
+    )
+    reason = OtherPythonClean(clean_pythons=_pythons(clean), confounders=found)
+    missing = situation.planner.repeat_older(own, clean[0], found)
+    return _answer(own, situation.symptom, Cause.ENVIRONMENT, reason, missing)
+
+
+def _by_platform(situation: Situation, clean: Observation) -> Attribution:
+    """Return that it is the environment: the same cell is clean on another platform."""
+    own, symptom = situation.own, situation.symptom
+    # Another platform is another machine as a rule.
+    found = confounders(
+        own, clean, all_shows=[own], all_clean=[clean], ignore=ConfounderKind.MACHINE
+    )
+    reason = OtherPlatformClean(
+        platform=clean.platform, counted=_counted(symptom, clean), confounders=found
+    )
+    missing = situation.planner.repeat_older(own, clean, found)
+    return _answer(own, symptom, Cause.ENVIRONMENT, reason, missing)
+
+
+def _counted(symptom: Symptom, clean: Observation) -> int | None:
+    """Return what a clean run counted of the symptom's counter; None for a failure."""
+    return None if symptom.fails else clean.counters.get(symptom.key)
+
+
+def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
+    """Return that nothing decides, and which runs would.
+
+    `foreign` is a clean run of the same pair on another platform, and on another Python.
+    """
+    own, symptom, planner = situation.own, situation.symptom, situation.planner
+    reason: Reason
+    intermittent = next((axis for axis in situation.axes if axis.intermittent), None)
+    if intermittent is not None:
+        reason = Intermittent(along=intermittent.along)
+        missing = planner.repeat_minor(own) or planner.other_platforms(own)
+        return _answer(own, symptom, Cause.UNKNOWN, reason, missing)
+    clean = situation.around.clean_on_other_python(symptom) or foreign
+    missing = []
+    if clean is not None:
+        differs = _difference(own, clean)
+        reason = PythonAndAnotherDiffer(
+            differs=differs,
+            platform=clean.platform,
+            python=clean.cell.python,
+            torch=clean.cell.torch,
+            vllm=clean.cell.vllm,
+            counted=_counted(symptom, clean),
+        )
+        missing += planner.one_difference(own, clean, differs)
+    else:
+        shown = (_also_shown(own, axis) for axis in situation.axes)
+        reason = NoCleanNeighbour(also_shown=tuple(found for found in shown if found is not None))
+    names = {run.name for run in missing}
+    for axis in situation.axes:
+        nearest = planner.nearest_untried(own, axis.along)
+        missing += [run for run in nearest if run.name not in names]
+    return _answer(own, symptom, Cause.UNKNOWN, reason, missing or planner.other_platforms(own))
+
+
+def _difference(own: Observation, clean: Observation) -> Difference:
+    """Return in what a clean run of another Python differs, too."""
+    if clean.platform != own.platform:
+        return Difference.PLATFORM
+    return Difference.TORCH if clean.cell.torch != own.cell.torch else Difference.VLLM

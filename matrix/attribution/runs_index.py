@@ -1,0 +1,122 @@
+"""All observations, by platform and case, by pair, and along each axis.
+
+Pure. It is built once from all records; what surrounds one observation is read from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from packaging.version import Version
+
+from matrix._util.versions import parse_version
+from matrix.attribution.flaky import representative
+from matrix.attribution.observations import WHOLE_RUN, Ended, Observation, Runs, observe
+from matrix.attribution.reasons import Along
+from matrix.catalog.cells import Cell
+from matrix.record.model import Record
+from matrix.verdict.grid import ran_cell
+from matrix.verdict.judge import CellVerdict
+
+
+class Judged(NamedTuple):
+    """A record and its verdict; it stands for `runs` equal ones (`matrix.store.fingerprint`)."""
+
+    record: Record
+    verdict: CellVerdict
+    runs: int = 1
+
+
+class Point(NamedTuple):
+    """One release along an axis, and the runs of the pair there."""
+
+    release: Version
+    runs: Runs
+
+
+Pair = tuple[str, str]
+"""A torch and a vLLM release."""
+
+AxisKey = tuple[str, str, Along, str]
+"""A platform, a case, the package that changes, and the release of the other one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsIndex:
+    """The runs of each case on each platform by pair, and along each axis, from old to new."""
+
+    cases: Mapping[tuple[str, str], Mapping[Pair, Runs]]
+    axes: Mapping[AxisKey, Sequence[Point]]
+
+    @classmethod
+    def of(
+        cls,
+        judged: Iterable[Judged | tuple[Record, CellVerdict]],
+        environments: Mapping[str, Cell],
+        late: str | None = None,
+    ) -> RunsIndex:
+        """Index all records but those that ran another cell than they name."""
+        found: dict[tuple[str, str], dict[Pair, list[Observation]]] = {}
+        for observation in _observations(judged, environments, late):
+            cell = observation.cell
+            pairs = found.setdefault((observation.platform, observation.case), {})
+            pairs.setdefault((cell.torch, cell.vllm), []).append(observation)
+        cases = {
+            key: {pair: Runs(observations) for pair, observations in pairs.items()}
+            for key, pairs in found.items()
+        }
+        axes: dict[AxisKey, list[Point]] = {}
+        for (platform, case), pairs_of_case in cases.items():
+            for (torch, vllm), runs in pairs_of_case.items():
+                torch_axis = axes.setdefault((platform, case, Along.TORCH, vllm), [])
+                torch_axis.append(Point(parse_version(torch), runs))
+                vllm_axis = axes.setdefault((platform, case, Along.VLLM, torch), [])
+                vllm_axis.append(Point(parse_version(vllm), runs))
+        for points in axes.values():
+            points.sort(key=_release)
+        return cls(cases=cases, axes=axes)
+
+    def runs(self, platform: str, case: str, cell: Cell) -> Runs | None:
+        """Return the runs of a case of a cell's pair, on any Python; None where there is none."""
+        return self.cases.get((platform, case), {}).get((cell.torch, cell.vllm))
+
+    def ran(self, platform: str, case: str, cell: Cell) -> bool:
+        """Return whether a cell ran a case, so that one more run without flags adds nothing."""
+        runs = self.runs(platform, case, cell)
+        if runs is not None and cell.python in runs.pythons:
+            # Where two sets of flags tie, one more run shows which are its own.
+            return len(runs.own(cell.python)) < 2
+        # A run that failed to import has no result for a case, and would fail again.
+        whole = self.runs(platform, WHOLE_RUN, cell)
+        return whole is not None and any(
+            run.ended is Ended.FAILED for run in whole if run.cell == cell
+        )
+
+    def representatives(self) -> Iterator[Observation]:
+        """Yield the observation to attribute of each cell, platform and case.
+
+        Where nothing shows which flags are a cell's own, there is one for each candidate.
+        """
+        for pairs in self.cases.values():
+            for every in pairs.values():
+                for python in every.pythons:
+                    yield from map(representative, every.own(python))
+
+
+def _release(point: Point) -> Version:
+    return point.release
+
+
+def _observations(
+    judged: Iterable[Judged | tuple[Record, CellVerdict]],
+    environments: Mapping[str, Cell],
+    late: str | None,
+) -> Iterator[Observation]:
+    for record, verdict, runs in (Judged(*item) for item in judged):
+        if record.error is not None and record.error.kind == "wrong_cell":
+            continue
+        cell = ran_cell(record) or environments.get(record.cell)
+        if cell is not None:
+            yield from observe(record, verdict, cell, late, runs)

@@ -1,0 +1,43 @@
+"""Attributions as a section of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matrix._util.text import code, markdown, tabular
+from matrix.attribution.model import Attribution
+from matrix.report.attribution.sentences import given_flags, sentence, symptom_words
+from matrix.report.attribution.text import MAX_WIDTH, case_name, groups
+
+_HEAD = """\
+## Whose fault
+
+What fails or differs, attributed from the cells beside it: the same vLLM under other torch, the \
+same torch under other vLLM, the same pair on another Python or platform, repeated runs. A counter \
+that has no expectation is held against what its vLLM counts under the torch that it pins.
+"""
+
+
+def section(attributions: Sequence[Attribution]) -> str:
+    """Return the attributions as a section of Markdown; "" where there is none."""
+    if not attributions:
+        return ""
+    rows = []
+    for group in groups(attributions):
+        first = group[0]
+        cases = ", ".join(code(case_name(found)) for found in group)
+        symptoms = dict.fromkeys(symptom_words(found.symptoms) for found in group)
+        runs = ", ".join(
+            f"{code(run.name)} on {markdown(run.platform + given_flags(run))}"
+            for run in first.missing
+        )
+        rows.append(
+            [
+                f"{code(first.name)} on {markdown(first.platform)}",
+                markdown(first.answer),
+                markdown(f"{case_name(first)}: {sentence(first)}", MAX_WIDTH),
+                f"{cases}: {markdown('; '.join(symptoms), MAX_WIDTH)}",
+                runs or "-",
+            ]
+        )
+    return f"{_HEAD}\n{tabular(['cell', 'whose', 'evidence', 'what', 'runs to know more'], rows)}"

@@ -1,0 +1,299 @@
+"""The sentences of an attribution, made from its reason: who does what, and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from matrix._util.text import clean, listed
+from matrix._util.versions import minor_of
+from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
+from matrix.attribution.reasons import (
+    Along,
+    AxisChange,
+    AxisChanges,
+    BothAxesChange,
+    Boundary,
+    Confounder,
+    ConfounderKind,
+    Difference,
+    EnvironmentChange,
+    Intermittent,
+    NewerRunClean,
+    NoCleanNeighbour,
+    OtherPlatformClean,
+    OtherPythonClean,
+    Precision,
+    PythonAndAnotherDiffer,
+    Question,
+    QuestionCode,
+    RepeatDifference,
+    RepeatsDisagree,
+    ShownAlong,
+)
+from matrix.attribution.symptoms import Symptom
+from matrix.catalog.cells import Cell
+
+_MAX_SYMPTOMS = 6
+_MAX_CHANGES = 2
+
+_AT_RUNG: Mapping[str, tuple[str, str]] = {
+    "resolves": ("resolves", "does not resolve"),
+    "imports": ("is imported", "is not imported"),
+    "starts cold": ("starts cold", "fails to start cold"),
+    "starts warm": ("starts warm", "fails to start warm"),
+}
+"""What a cell does that passes a rung, and one that fails at it."""
+
+_CONFOUNDERS: Mapping[str, str] = {
+    ConfounderKind.TESTS: "the tests",
+    ConfounderKind.MACHINE: "the machine",
+    ConfounderKind.PACKAGES: "other packages",
+}
+
+_DIFFERENCES: Mapping[str, str] = {
+    Difference.PLATFORM: "the platform",
+    Difference.TORCH: "torch",
+    Difference.VLLM: "vLLM",
+}
+
+_CODES: Mapping[QuestionCode, str] = {
+    QuestionCode.FLAKY: "whether it is flaky",
+    QuestionCode.FLAG: "whether it is the flag alone",
+    QuestionCode.FLAG_OR_TESTS: "whether it is the flag or the tests",
+}
+
+
+def sentence(attribution: Attribution) -> str:
+    """Return the reason of an attribution as one sentence, which ends with the answer."""
+    reason = attribution.reason
+    if isinstance(reason, AxisChanges | BothAxesChange):
+        return _of_axes(attribution, reason)
+    if isinstance(reason, OtherPythonClean | OtherPlatformClean):
+        return _of_environment(attribution, reason)
+    if isinstance(reason, RepeatsDisagree | NewerRunClean):
+        return _of_repeats(attribution, reason)
+    symptom, pair = attribution.symptoms[0], _pair(attribution.cell)
+    if isinstance(reason, Intermittent):
+        subject = f"{symptom.start} {symptom.counter} {symptom.observed}"
+        subject = "the failure" if symptom.fails else subject
+        text = f"{subject} of {pair} comes and goes along {reason.along}"
+    elif isinstance(reason, PythonAndAnotherDiffer):
+        here, there = attribution.cell, Cell(reason.python, reason.torch, reason.vllm)
+        place = f" on {reason.platform}" if reason.platform != attribution.platform else ""
+        text = (
+            f"{pair} {_shows(symptom)} on Python {here.python}, and {_pair(there)}"
+            f" {_is_clean(symptom, reason.counted)}{place} on {there.python}:"
+            f" {_DIFFERENCES[reason.differs]} and Python both differ"
+        )
+    else:
+        text = f"{pair} {_shows(symptom)}, and {_also_shown_or_none(attribution.cell, reason)}"
+    return f"{text}: unknown"
+
+
+def question_words(question: Question) -> str:
+    """Return what a missing run would answer, as a clause."""
+    subjects = question.subjects
+    if question.code is QuestionCode.CAUSE:
+        words = {**_CONFOUNDERS, **_DIFFERENCES}
+        named = [words.get(subject, f"Python {subject}") for subject in subjects]
+        return f"whether it is {' or '.join(named)}"
+    if question.code is QuestionCode.FIRST_RELEASE:
+        return f"since which {subjects[0]}"
+    if question.code is QuestionCode.ONE_PLATFORM:
+        return f"whether it is {subjects[0]} alone"
+    return _CODES[question.code]
+
+
+def missing_runs(attribution: Attribution) -> list[str]:
+    """Return the runs that would decide or tell more, one line each; or that none would."""
+    if attribution.answer is Cause.UNKNOWN and not attribution.missing:
+        return ["no run that can work and is missing would tell more"]
+    return [
+        f"to know {question_words(run.question)}: {run.name} on {run.platform}{given_flags(run)}"
+        for run in attribution.missing
+    ]
+
+
+def given_flags(run: Missing) -> str:
+    """Return the flags that a missing run gets."""
+    given = " ".join(f"{name}={value}" for name, value in run.flags)
+    return f" with {given}" if given else ""
+
+
+def counter_words(attribution: Attribution) -> str:
+    """Return the counters that it is about; "" for a failure, which its sentence has already."""
+    return symptom_words([symptom for symptom in attribution.symptoms if not symptom.fails])
+
+
+def symptom_words(symptoms: Sequence[Symptom]) -> str:
+    """Return the first symptoms in a few words each, and how many more there are."""
+    shown = [clean(_symptom(symptom)) for symptom in symptoms[:_MAX_SYMPTOMS]]
+    more = len(symptoms) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more else "")
+
+
+def _symptom(symptom: Symptom) -> str:
+    if symptom.fails:
+        reason = symptom.reason or symptom.signature or "without a reason"
+        return f"{_shows(symptom)}: {reason}"
+    observed = "not counted" if symptom.observed is None else str(symptom.observed)
+    return f"{symptom.start} {symptom.counter} {observed}, not {symptom.wanted}"
+
+
+def _pair(cell: Cell) -> str:
+    return f"vLLM {cell.vllm} under torch {cell.torch}"
+
+
+def _shows(symptom: Symptom) -> str:
+    """Return what a run does that shows the symptom."""
+    if symptom.fails:
+        return _AT_RUNG[str(symptom.rung)][1]
+    return f"counts {symptom.start} {symptom.counter} {symptom.observed}"
+
+
+def _is_clean(symptom: Symptom, counted: int | None) -> str:
+    """Return what a clean run does, which counted this."""
+    if symptom.fails:
+        return _AT_RUNG[str(symptom.rung)][0]
+    return f"counts {symptom.start} {symptom.counter} {counted}"
+
+
+def _of_repeats(attribution: Attribution, reason: RepeatsDisagree | NewerRunClean) -> str:
+    symptom = attribution.symptoms[0]
+    text = f"{_pair(attribution.cell)} {_shows(symptom)}"
+    if isinstance(reason, NewerRunClean):
+        return (
+            f"{text}, and {_is_clean(symptom, symptom.wanted)} in a newer run with other tests: it"
+            " may be the tests, or flaky: unknown"
+        )
+    text += f" in {reason.shows} of {reason.runs} runs of the same cell"
+    if not reason.differences:
+        return f"{text}, and nothing tells them apart: flaky"
+    text += f", and in these {listed(list(map(_repeat_difference, reason.differences)))}"
+    if attribution.answer is Cause.UNKNOWN:
+        return f"{text}: it may be flaky, or the environment: unknown"
+    return f"{text}: the environment"
+
+
+def _repeat_difference(difference: RepeatDifference) -> str:
+    shows = "missing" if difference.shows is None else difference.shows
+    return f"{difference.name} is {shows} and not {listed(list(map(str, difference.clean)))}"
+
+
+def _of_environment(attribution: Attribution, reason: OtherPythonClean | OtherPlatformClean) -> str:
+    symptom, pair = attribution.symptoms[0], _pair(attribution.cell)
+    also = _confounders(reason.confounders)
+    if isinstance(reason, OtherPlatformClean):
+        return (
+            f"{pair} {_shows(symptom)} on {attribution.platform} and"
+            f" {_is_clean(symptom, reason.counted)} on {reason.platform}: the platform{also}"
+        )
+    python = attribution.cell.python
+    alone = "" if also else " alone"
+    return (
+        f"{_on_pythons(attribution, reason.clean_pythons)} and {_shows(symptom)} on {python}: the"
+        f" environment, Python {python}{alone}{also}"
+    )
+
+
+def _on_pythons(attribution: Attribution, pythons: Sequence[str]) -> str:
+    """Return that the same pair is clean on these other Pythons."""
+    symptom = attribution.symptoms[0]
+    does = _is_clean(symptom, symptom.wanted)
+    return f"{_pair(attribution.cell)} {does} on Python {listed(pythons)}"
+
+
+def _of_axes(attribution: Attribution, reason: AxisChanges | BothAxesChange) -> str:
+    """Return what the axes show, and the answer with since and until when."""
+    cell = attribution.cell
+    if isinstance(reason, BothAxesChange):
+        change = reason.torch
+        text = f"{_axis(attribution, change)}, and {_axis(attribution, reason.vllm)}"
+        moved = f"torch {_when(change)} with vLLM {_when(reason.vllm)}"
+    else:
+        change = reason.change
+        text = _axis(attribution, change)
+        if reason.also_shown is not None:
+            text += f", and {_shown_along(cell, reason.also_shown)} shows it too"
+        moved = _when(change)
+    if reason.clean_pythons:
+        text += f", but {_on_pythons(attribution, reason.clean_pythons)}"
+        moved += f", on Python {cell.python} alone"
+    flags = _flags(attribution.flags, change)
+    return f"{text}: {attribution.answer}, {moved}{flags}{_confounders(reason.confounders)}"
+
+
+def _axis(attribution: Attribution, change: AxisChange) -> str:
+    """Return which releases along an axis are clean, and which show the symptom."""
+    cell, symptom = attribution.cell, attribution.symptoms[0]
+    clean_releases, shows = listed(change.clean), listed(change.shows)
+    if change.along is Along.TORCH:
+        stays, under, other = f"vLLM {cell.vllm}", "under torch", "under"
+    else:
+        stays, under, other = f"torch {cell.torch}", "with vLLM", "with"
+    text = f"{stays} {_is_clean(symptom, change.counted)} {under} {clean_releases} and"
+    if symptom.fails:
+        return f"{text} {_shows(symptom)} {other} {shows}"
+    observed = "nothing" if symptom.observed is None else symptom.observed
+    return f"{text} {observed} {other} {shows}"
+
+
+def _shown_along(cell: Cell, shown: ShownAlong) -> str:
+    if shown.along is Along.TORCH:
+        return f"vLLM {cell.vllm} under torch {listed(shown.releases)}"
+    return f"torch {cell.torch} with vLLM {listed(shown.releases)}"
+
+
+def _also_shown_or_none(cell: Cell, reason: NoCleanNeighbour) -> str:
+    if not reason.also_shown:
+        return "no neighbour that ran tells more"
+    shown = " and ".join(_shown_along(cell, shown) for shown in reason.also_shown)
+    return f"{shown} shows it too"
+
+
+def _when(change: AxisChange) -> str:
+    """Return when the symptom comes and goes along an axis, as exactly as the runs show."""
+    text = []
+    if change.since is not None:
+        text.append(f"since {_boundary(change.since)}")
+    if change.until is not None:
+        text.append(f"until {_boundary(change.until)}, where it is gone")
+    return " and ".join(text)
+
+
+def _boundary(boundary: Boundary) -> str:
+    if boundary.precision is Precision.MINOR:
+        return minor_of(boundary.high)
+    if boundary.precision is Precision.RANGE:
+        return f"a release after {boundary.low} and up to {boundary.high}"
+    return boundary.high
+
+
+def _flags(flags: Sequence[FlagChange], change: AxisChange) -> str:
+    """Return the flags that differ from the nearest clean release, and whether they decide."""
+    if not flags:
+        return ""
+    there = f"{change.along} {change.clean[0]}"
+    named = listed([f"{flag.flag} ({flag.there} at {there}, {flag.here} here)" for flag in flags])
+    if flags[0].decides is None:
+        return f", with another default of {named}"
+    if flags[0].decides:
+        return f", by the default of {named} alone: with the other value it is gone"
+    return f", and not by the default of {named}: with the other value it stays"
+
+
+def _confounders(confounders: Sequence[Confounder]) -> str:
+    """Return what differs too, and so may be the cause as well."""
+    if not confounders:
+        return ""
+    changes = [_environment_change(change) for found in confounders for change in found.changes]
+    more = len(changes) - _MAX_CHANGES
+    how = "; ".join(changes[:_MAX_CHANGES]) + (f" and {more} more" if more > 0 else "")
+    kinds: Iterable[ConfounderKind] = (found.kind for found in confounders)
+    named = [_CONFOUNDERS[kind] for kind in kinds]
+    verb = "differs" if named == [_CONFOUNDERS[ConfounderKind.MACHINE]] else "differ"
+    return f" ({listed(named)} {verb} too, and may be it{f': {how}' if how else ''})"
+
+
+def _environment_change(change: EnvironmentChange) -> str:
+    return f"{change.name} {change.there} there, {change.here} here"

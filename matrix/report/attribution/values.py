@@ -1,0 +1,82 @@
+"""Attributions as JSON: codes and operands for programs, and the sentences for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from matrix.attribution.model import Attribution, Missing
+from matrix.attribution.reasons import Reason
+from matrix.attribution.symptoms import Symptom
+from matrix.report.attribution.sentences import question_words, sentence
+
+SCHEMA = 2
+"""Schema 1 was the same without `reason` and `question`."""
+
+
+def to_json(attributions: Iterable[Attribution], silent: Iterable[tuple[str, str]] = ()) -> str:
+    """Return the attributions as JSON, always ASCII.
+
+    `silent` are the cells, by name and platform, that ran and have no answer.
+    """
+    return json.dumps(content(attributions, silent), indent=1, sort_keys=True) + "\n"
+
+
+def content(
+    attributions: Iterable[Attribution], silent: Iterable[tuple[str, str]] = ()
+) -> dict[str, object]:
+    """Return the attributions with the number of their schema, and the cells without an answer."""
+    return {
+        "schema": SCHEMA,
+        "attributions": entries(attributions),
+        "unanswered": [{"cell": name, "platform": platform} for name, platform in silent],
+    }
+
+
+def entries(attributions: Iterable[Attribution]) -> list[dict[str, object]]:
+    """Return the attributions as JSON values, one for each case and cause."""
+    return [
+        {
+            "cell": attribution.name,
+            "platform": attribution.platform,
+            "case": attribution.case,
+            "answer": attribution.answer,
+            "reason": _reason(attribution.reason),
+            "evidence": sentence(attribution),
+            "after": attribution.after,
+            "since": attribution.since,
+            "until": attribution.until,
+            "symptoms": [_symptom(symptom) for symptom in attribution.symptoms],
+            "flags": [asdict(flag) for flag in attribution.flags],
+            "beside": list(attribution.rests_on),
+            "missing": [_missing(run) for run in attribution.missing],
+        }
+        for attribution in attributions
+    ]
+
+
+def _reason(reason: Reason) -> dict[str, object]:
+    return {"code": reason.code, **asdict(reason)}
+
+
+def _missing(run: Missing) -> dict[str, object]:
+    return {
+        "cell": run.name,
+        "platform": run.platform,
+        "question": asdict(run.question),
+        "why": question_words(run.question),
+        "flags": dict(run.flags),
+    }
+
+
+def _symptom(symptom: Symptom) -> dict[str, object]:
+    return {
+        "kind": symptom.kind,
+        "rung": symptom.rung,
+        "signature": symptom.signature,
+        "start": symptom.start,
+        "counter": symptom.counter,
+        "observed": symptom.observed,
+        "wanted": symptom.wanted,
+    }
