@@ -168,7 +168,7 @@ def _refuse(reason: str) -> None:
 
 
 def _last_failure(logs: Path) -> str | None:
-    """What the last command said, where it failed; tox keeps a log of each command of this run."""
+    """Return the output of the last command if it failed; tox logs each command of a run."""
     numbered = [each for each in logs.glob("*.log") if each.name.split("-")[0].isdecimal()]
     if not numbered:
         return None

@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def padded(releases: Releases) -> Releases:
-    """The releases and, up to the wanted number, ones after the newest that are like it."""
+    """Return the releases and, up to the wanted number, copies of the newest after it."""
     torch, vllm = list(releases.torch), list(releases.vllm)
     while len(torch) < _TORCH:
         torch.append(replace(torch[-1], version=after(torch[-1].version)))
@@ -78,13 +78,13 @@ def padded(releases: Releases) -> Releases:
 
 
 def after(version: str) -> str:
-    """The next minor release."""
+    """Return the next minor release."""
     parsed = Version(version)
     return f"{parsed.major}.{parsed.minor + 1}.0"
 
 
 def ask(releases: Releases, answers: Answers) -> Grid:
-    """The grid by these answers."""
+    """Return the grid by these answers."""
     return survey(releases, resolves=answers.resolves, links=answers.links)
 
 
@@ -104,7 +104,7 @@ def tell_plan(releases: Releases) -> int:
 
 
 def best(function: Callable[[], object], rounds: int) -> float:
-    """The CPU seconds of the fastest round."""
+    """Return the CPU seconds of the fastest round."""
     took = []
     for _ in range(rounds):
         began = time.process_time()

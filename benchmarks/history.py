@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from matrix.record.model import PLATFORMS, Case, Record, RunError, read, to_json
 from matrix.report.page.page import PAGE
 
 _ROOT = Path(__file__).resolve().parent.parent
-_FIRST = datetime(2025, 11, 1, 1)
+_FIRST = datetime(2025, 11, 1, 1, tzinfo=timezone.utc)
 _SAMPLE = 1000
 _STARTED = "2000-01-01T00:00:00Z"
 _TOTAL = re.compile(r'("total": )([0-9.]+)')
@@ -183,7 +183,7 @@ def _write(
 
 
 def record_of(model: Record, cell: str, torch: str, vllm: str, kind: str) -> Record:
-    """A cell's record: as the real one, but for its releases and what goes wrong."""
+    """Return a cell's record: the real one with other releases and other failures."""
     cases = model.cases
     versions = {"torch": torch, "vllm": vllm, "python": "3.12.3"}
     provenance = {**model.provenance, "started": _STARTED, **versions}

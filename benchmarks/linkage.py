@@ -116,7 +116,7 @@ def _from_files(folder: Path, vllm: str, torch: str, rounds: int) -> None:
 
 
 def _turns(tasks: list[Callable[[], object]], rounds: int) -> list[float]:
-    """The least seconds of each task; in turns, so that a busy moment falls on all of them."""
+    """Return the least seconds of each task; they take turns, so a busy moment falls on all."""
     best = [float("inf")] * len(tasks)
     for _ in range(rounds + 1):  # the first warms the files
         for at, task in enumerate(tasks):

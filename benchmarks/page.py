@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def grid_pages(folder: Path, rounds: int) -> list[Path]:
-    """The pages of the whole grid, without a record and with one for each pair and platform."""
+    """Measure the pages of the whole grid, without a record and with one a pair and platform."""
     releases = minors(load_releases())
     grid = ask(releases, load_answers(releases))
     shown = f"{len(grid.columns)} torch x {len(grid.rows)} vLLM shown"
@@ -104,7 +104,7 @@ def minors(releases: Releases) -> Releases:
 
 
 def results_page(folder: Path, rounds: int) -> list[Path]:
-    """The page of 10,000 results beside junit2html's of the same."""
+    """Compare the page of 10,000 results with junit2html's of the same."""
     releases = load_releases()
     some = minors(releases)
     some = replace(some, torch=some.torch[-10:], vllm=some.vllm[-10:])
@@ -185,7 +185,7 @@ def blamed(report: Report, releases: Releases) -> Report:
 
 
 def made(cell: Cell, platform: str, cases: int, failing: float) -> tuple[Path, Record]:
-    """A made-up record; the same cell gives the same one."""
+    """Return a made-up record; the same cell gives the same one."""
     chance = random.Random(f"{cell.name} {cell} {platform}")
     provenance = {
         **_published().provenance,
@@ -205,7 +205,7 @@ def made(cell: Cell, platform: str, cases: int, failing: float) -> tuple[Path, R
 
 @functools.cache
 def _published() -> Record:
-    """A real record, for what the made-up ones do not tell."""
+    """Return a real record, for what the made-up ones lack."""
     root = Path(__file__).resolve().parents[1]
     return read(min((root / "results" / "cuda").glob("*.json")))
 
@@ -234,7 +234,7 @@ def _case(chance: random.Random, cell: Cell, number: int, failing: float) -> Cas
 
 
 def _trace(chance: random.Random) -> Iterable[str]:
-    """A trace of 40 lines: its frames differ from failure to failure, and so does its address."""
+    """Return a trace of 40 lines; its frames and its address differ between failures."""
     yield "Traceback (most recent call last):"
     for depth in range(_FRAMES):
         module = chance.choice(("worker", "model_runner", "backends", "compile_fx", "graph"))
@@ -245,7 +245,7 @@ def _trace(chance: random.Random) -> Iterable[str]:
 
 
 def as_junit(records: Iterable[Record]) -> bytes:
-    """The same results as JUnit XML, a suite a cell."""
+    """Return the same results as JUnit XML, a suite a cell."""
     suites = ET.Element("testsuites")
     for record in records:
         suite = ET.SubElement(suites, "testsuite", name=record.cell, tests=str(len(record.cases)))
@@ -264,16 +264,17 @@ def in_process(junit: Path, out: Path) -> None:
 
 
 def command(junit: Path, out: Path) -> None:
-    """junit2html as a person runs it."""
+    """Run junit2html as a person does."""
     subprocess.run([sys.executable, "-m", "junit2htmlreport", str(junit), str(out)], check=True)
 
 
 def in_chromium(pages: Sequence[Path], chromium: str, rounds: int) -> None:
-    """The first paint of each page, and its slowest filter with the layout after it."""
+    """Measure the first paint of each page, and its slowest filter with the layout after it."""
     try:
         playwright = importlib.import_module("playwright.sync_api")
     except ImportError:
-        return print("\nno playwright: nothing was measured in Chromium")
+        print("\nno playwright: nothing was measured in Chromium")
+        return
     print(f"\n{'in Chromium':<12}{'first paint':>12}{'of':>6}{'filter':>10}{'of':>6}  milliseconds")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium or None)
@@ -316,7 +317,7 @@ _FILTER = """() => {
 
 
 def best(function: Callable[[], object], rounds: int) -> float:
-    """The CPU seconds of the fastest round, those of commands that it ran included."""
+    """Return the CPU seconds of the fastest round, with those of commands that it ran."""
     took = []
     for _ in range(rounds):
         began = cpu_seconds()
@@ -326,7 +327,7 @@ def best(function: Callable[[], object], rounds: int) -> float:
 
 
 def cpu_seconds() -> float:
-    """What this process and the commands that it waited for used."""
+    """Return the CPU seconds of this process and of the commands that it waited for."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 

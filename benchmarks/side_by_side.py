@@ -83,7 +83,7 @@ def _compare(alone: Record, together: Record) -> int:
 
 
 def _walls(record: Record) -> tuple[float, float]:
-    """The seconds of the whole run, and what is left of them without its imports."""
+    """Return the seconds of the whole run, and those without its imports."""
     seconds = record.provenance.get("seconds")
     imports = sum(rung.seconds for rung in record.rungs if rung.rung == "imports")
     if not isinstance(seconds, (int, float)) or seconds <= imports:

@@ -132,7 +132,8 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
             elif self.path.startswith("/simple/"):
                 project = self.path.split("/")[2]
                 if project not in served.projects and project not in served.pages:
-                    return self.answer(404, b"", {})
+                    self.answer(404, b"", {})
+                    return
                 kind, text = served.page(project)
                 self.answer(200, text.encode(), {"Content-Type": kind})
             elif self.path in served.contents:
