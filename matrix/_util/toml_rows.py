@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -82,6 +81,8 @@ def check_keys(
     """Raise `error` for a key that is not known, with the one that may be meant, or is missing."""
     for key in row:
         if key not in known:
+            import difflib
+
             close = difflib.get_close_matches(key, known, n=1)
             mend = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
             raise error(f"{where}: {key}: unknown key; {mend}")

@@ -19,7 +19,8 @@ from matrix.catalog.cells import Cell
 from matrix.record.model import STARTS, Case, Record
 from matrix.record.signatures import signature
 from matrix.record.startup_tests import identity_of_tests
-from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, CellVerdict, Verdict
+from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, CellVerdict
+from matrix.verdict.states import Verdict
 
 
 class Ended(StrEnum):

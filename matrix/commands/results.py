@@ -14,8 +14,7 @@ from matrix.commands import context as reading
 from matrix.commands.arguments import DEFAULT_FOLDERS, add_folders, finish, given_or_default, place
 from matrix.commands.record import show_record
 from matrix.errors import MatrixError
-from matrix.record.model import PLATFORMS
-from matrix.verdict.judge import VERDICTS
+from matrix.verdict.states import VERDICTS
 
 if TYPE_CHECKING:
     from matrix.store.protected import Evidence
@@ -33,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing.add_argument("--cell", metavar="PATTERN", help="such as 'py311-torch210-*'")
     for name, example in (("torch", "'>=2.11'"), ("vllm", "0.20"), ("python", "3.12")):
         listing.add_argument(f"--{name}", metavar="SPEC", help=f"a release or range: {example}")
-    listing.add_argument("--platform", choices=PLATFORMS)
+    listing.add_argument("--platform", choices=("cuda", "cpu"))
     listing.add_argument("--verdict", choices=[str(verdict) for verdict in VERDICTS])
     listing.add_argument("--since", metavar="DAY", type=_day, help="such as 2026-11-01, in UTC")
     listing.add_argument("--until", metavar="DAY", type=_day, help="that day is included")

@@ -34,7 +34,8 @@ from matrix.record.signatures import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import COUNTERS, Expectations
 from matrix.rules.waivers import Place
-from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, Verdict
+from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict
+from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, tabulate
 
 MOST_RUNS = 20

@@ -30,7 +30,8 @@ from matrix.qualify.query import (
 from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS
 from matrix.verdict.grid import Grid, Seen, survey
-from matrix.verdict.ladder import CHEAP, Progress, RunEvidence, Step, StepState, evidence_of
+from matrix.verdict.ladder import CHEAP, Progress, RunEvidence, Step, evidence_of
+from matrix.verdict.states import StepState
 
 LOST = "regression"
 CANNOT_ASK = "cannot be asked"

@@ -572,11 +572,13 @@ def _record(data: object, name: str) -> Record:
 
 
 def _is_time(text: str) -> bool:
+    if _STARTED.fullmatch(text) is None:
+        return False
     try:
-        datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+        datetime.fromisoformat(text.removesuffix("Z"))
     except ValueError:
         return False
-    return _STARTED.fullmatch(text) is not None
+    return True
 
 
 def _error(at: _At) -> RunError:

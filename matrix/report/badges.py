@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from matrix.record.model import PLATFORMS
 from matrix.report.page.page import template
-from matrix.verdict.judge import Verdict
+from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
 
 __all__ = ["FOLDER", "badge", "is_own", "render"]

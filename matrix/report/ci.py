@@ -17,7 +17,8 @@ from matrix._util.text import markdown as escape
 from matrix.record.model import Case
 from matrix.record.signatures import signature
 from matrix.report import markdown
-from matrix.verdict.judge import VERDICTS, CaseVerdict, Verdict, worst
+from matrix.verdict.judge import CaseVerdict, worst
+from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Entry, Table
 
 __all__ = [

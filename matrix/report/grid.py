@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.record.model import RUNGS
 from matrix.verdict.grid import Grid, Square
-from matrix.verdict.judge import Verdict
 from matrix.verdict.ladder import Progress
+from matrix.verdict.states import Verdict
 
 __all__ = ["content", "lines", "section", "squares"]
 

@@ -10,7 +10,8 @@ from matrix.report import agreement, grid, notes, upstream
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
 from matrix.report.timings import PARTS, artifacts, import_seconds, is_split, warm_over_cold
-from matrix.verdict.judge import CaseVerdict, CellVerdict, Verdict
+from matrix.verdict.judge import CaseVerdict, CellVerdict
+from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
 
 __all__ = ["counts", "render", "results"]

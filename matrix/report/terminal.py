@@ -9,7 +9,8 @@ from matrix.record.model import STARTS, Case, Record, Start
 from matrix.report.timings import PARTS, artifacts, import_seconds, warm_over_cold
 from matrix.rules.calibrate import DEFAULT_COUNTERS
 from matrix.rules.expectations import compare
-from matrix.verdict.judge import CaseVerdict, CellVerdict, Verdict
+from matrix.verdict.judge import CaseVerdict, CellVerdict
+from matrix.verdict.states import Verdict
 
 __all__ = ["render"]
 

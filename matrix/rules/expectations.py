@@ -6,7 +6,6 @@ version, so a release candidate ``2.12.0rc1+cu128`` is judged as 2.12.0.
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -416,6 +415,8 @@ def _evidence(value: object, where: str) -> tuple[str, ...]:
 
 
 def _suggest(word: str, known: Iterable[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else ""
 

@@ -15,13 +15,10 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from matrix._util.process import die_with_parent
 from matrix.errors import MatrixError
 from matrix.store.ingest import ROW, of_text, write_rows
 from matrix.store.scratch import Scratch
@@ -144,6 +141,10 @@ class Rows:
                 write_rows(part, out)
                 yield out
             return
+        # Few commands get here, and these take longer to import than many a command needs.
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
         self.progress(f"reads {len(files)} records that are new or changed")
         pool = ProcessPoolExecutor(self._jobs, get_context("spawn"), initializer=_serve)
         try:
@@ -217,5 +218,7 @@ def mark_of(about: os.stat_result) -> Mark:
 
 def _serve() -> None:
     """Leave Ctrl-C to the process that started this one, and end with it."""
+    from matrix._util.process import die_with_parent
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()

@@ -22,7 +22,8 @@ from matrix.store.archive import PACK
 from matrix.store.database import Progress, Rows, duckdb, failure, one_line
 from matrix.store.sources import Place, add, needs_duckdb, pays, records_of
 from matrix.store.summary import HistoryError, Times, times
-from matrix.verdict.judge import Verdict, judge
+from matrix.verdict.judge import judge
+from matrix.verdict.states import Verdict
 
 __all__ = [
     "Asked",

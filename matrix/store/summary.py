@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from statistics import median
 
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
@@ -19,7 +18,8 @@ from matrix.record.signatures import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
 from matrix.store.fingerprint import digest, judged, kind, setting
-from matrix.verdict.judge import Verdict, judge
+from matrix.verdict.judge import judge
+from matrix.verdict.states import Verdict
 
 __all__ = [
     "FACTOR",
@@ -215,14 +215,20 @@ def times(records: Iterable[Record], late: str | None = None) -> Times:
     return Times(series)
 
 
+def _median(values: Iterable[float]) -> float:
+    from statistics import median  # imported late: it takes as long as all that reads a record
+
+    return median(values)
+
+
 def spread(values: Sequence[float]) -> tuple[float, float]:
     """The median and the median absolute deviation (MAD) from it. Needs one value at least.
 
     >>> spread([10.0, 11.0, 30.0])
     (11.0, 1.0)
     """
-    middle = median(values)
-    return middle, median(abs(value - middle) for value in values)
+    middle = _median(values)
+    return middle, _median(abs(value - middle) for value in values)
 
 
 def beyond_noise(history: Sequence[float], value: float) -> bool:
@@ -254,7 +260,7 @@ def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
     if not enough(before, after):
         return False
     apart = max(before) < min(after) or max(after) < min(before)
-    return apart and abs(median(after) - median(before)) > _floor(median(before))
+    return apart and abs(_median(after) - _median(before)) > _floor(_median(before))
 
 
 def enough(before: Sequence[float], after: Sequence[float]) -> bool:

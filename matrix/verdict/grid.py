@@ -18,8 +18,9 @@ from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, Record
-from matrix.verdict.judge import VERDICTS, CellVerdict, Verdict
+from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import Progress, RunEvidence, assess, evidence_of, level
+from matrix.verdict.states import VERDICTS, Verdict
 
 Resolves = Callable[[Cell, str], Answer | None]
 Links = Callable[[Cell], Answer | None]

@@ -12,28 +12,14 @@ from typing import Protocol
 
 from packaging.version import InvalidVersion
 
-from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.record.model import RUNGS, STARTS, Case, Record, RunError
 from matrix.record.signatures import signature_of
 from matrix.rules.expectations import Difference, Expected, Situation, compare
+from matrix.verdict.states import VERDICTS, Verdict
 
 BROKEN_PAIR = frozenset({"imports", "resolves"})
 """The kinds of error that the pair causes, not the machine."""
-
-
-class Verdict(StrEnum):
-    """What a record shows of its cell, or of one of its cases; only a case is not applicable."""
-
-    COMPATIBLE = "compatible"
-    DRIFT = "drift"
-    INCOMPATIBLE = "incompatible"
-    UNTESTED = "untested"
-    NOT_APPLICABLE = "not applicable"
-
-
-VERDICTS = (Verdict.INCOMPATIBLE, Verdict.DRIFT, Verdict.UNTESTED, Verdict.COMPATIBLE)
-"""The verdicts of a cell, worst first."""
 
 _EXIT_STATUS = {
     Verdict.COMPATIBLE: 0,

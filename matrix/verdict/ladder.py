@@ -10,26 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
 from matrix.record.model import RUNGS, Record
-from matrix.verdict.judge import CellVerdict, Verdict
-
-
-class StepState(StrEnum):
-    """The state of one rung of a cell.
-
-    `NOT_NEEDED` is the state of *links* where vLLM's extensions are not loaded: the reason is
-    shown and decides nothing.
-    """
-
-    PASSED = "passed"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-    NOT_NEEDED = "not needed"
-
+from matrix.verdict.judge import CellVerdict
+from matrix.verdict.states import StepState, Verdict
 
 CHEAP = RUNGS[:3]
 """The rungs that checks answer without running anything."""

@@ -14,15 +14,8 @@ from matrix.catalog.cells import Factors, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
 from matrix.rules.expectations import Expectations
-from matrix.verdict.judge import (
-    VERDICTS,
-    CaseVerdict,
-    CellVerdict,
-    Remembered,
-    Verdict,
-    judge,
-    worst,
-)
+from matrix.verdict.judge import CaseVerdict, CellVerdict, Remembered, judge, worst
+from matrix.verdict.states import VERDICTS, Verdict
 
 __all__ = ["Entry", "Table", "tabulate"]
 

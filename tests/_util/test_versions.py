@@ -19,7 +19,8 @@ from matrix._util.versions import (
     specifier_text,
 )
 from matrix.record.model import Case, Outcome, Platform, Record
-from matrix.verdict.judge import Verdict, judge
+from matrix.verdict.judge import judge
+from matrix.verdict.states import Verdict
 from rules import ANY_CASE
 
 _releases = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(

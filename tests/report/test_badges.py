@@ -7,7 +7,7 @@ import pytest
 from matrix.record.model import Case, ErrorKind, Outcome, Platform, Record, RunError
 from matrix.report import badges
 from matrix.rules.expectations import Expectations
-from matrix.verdict.judge import VERDICTS
+from matrix.verdict.states import VERDICTS
 from matrix.verdict.table import tabulate
 
 ROOT = Path(__file__).parents[2]

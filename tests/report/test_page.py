@@ -30,8 +30,8 @@ from matrix.report.model import Report
 from matrix.report.page import data as page_data
 from matrix.report.page import page
 from matrix.verdict.grid import environments
-from matrix.verdict.judge import VERDICTS
 from matrix.verdict.ladder import assess
+from matrix.verdict.states import VERDICTS
 from matrix.verdict.table import tabulate
 from pages import RELEASES, make, whole_report
 from rules import MOE

@@ -35,7 +35,8 @@ from matrix.store.archive import PACK
 from matrix.store.folder_index import INDEX
 from matrix.store.query import Asked, History, newest_records, times_of
 from matrix.store.summary import HistoryError, times
-from matrix.verdict.judge import VERDICTS, judge
+from matrix.verdict.judge import judge
+from matrix.verdict.states import VERDICTS
 from rules import ANY_CASE
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,8 @@ from matrix.store.summary import (
     summarise,
     times,
 )
-from matrix.verdict.judge import Verdict, judge
+from matrix.verdict.judge import judge
+from matrix.verdict.states import Verdict
 from matrix.verdict.table import tabulate
 from rules import ANY_CASE
 

@@ -21,8 +21,9 @@ from matrix.report import grid as report
 from matrix.report import markdown, table_json
 from matrix.report.model import Report
 from matrix.verdict.grid import Grid, environments, ran_cell, runs, survey
-from matrix.verdict.judge import CellVerdict, Verdict
+from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import RunEvidence
+from matrix.verdict.states import Verdict
 from matrix.verdict.table import Table
 
 SCHEMA = json.loads(

@@ -25,7 +25,8 @@ from matrix.record.model import (
 )
 from matrix.rules.expectations import Expectations, Expected, Situation, parse_expectations
 from matrix.verdict import judge as verdicts
-from matrix.verdict.judge import VERDICTS, CellVerdict, Remembered, exit_status, judge, worst
+from matrix.verdict.judge import CellVerdict, Remembered, exit_status, judge, worst
+from matrix.verdict.states import VERDICTS
 
 RULES = parse_expectations(
     rules.MOE_TEXT

@@ -21,8 +21,9 @@ from matrix.record.model import (
     RungResult,
 )
 from matrix.verdict import ladder
-from matrix.verdict.judge import CellVerdict, Verdict
-from matrix.verdict.ladder import Progress, RunEvidence, StepState, assess, evidence_of, level
+from matrix.verdict.judge import CellVerdict
+from matrix.verdict.ladder import Progress, RunEvidence, assess, evidence_of, level
+from matrix.verdict.states import StepState, Verdict
 
 CELL = Cell("3.12", "2.12.1", "0.20.2")
 PINNED = Declared(True, False, True)

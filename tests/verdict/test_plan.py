@@ -32,8 +32,9 @@ from matrix.record.startup_tests import parse_startup_tests
 from matrix.report import plan as report
 from matrix.verdict import plan as module
 from matrix.verdict.grid import runs, survey
-from matrix.verdict.judge import CellVerdict, Verdict
+from matrix.verdict.judge import CellVerdict
 from matrix.verdict.plan import PlanError, Planned, Wanted, parse_release, plan
+from matrix.verdict.states import Verdict
 
 
 def vllm(version: str, torch: str, python: str = ">=3.10") -> Vllm:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.text import clean, clip
@@ -239,6 +238,8 @@ def _needs(found: _Groups) -> Iterator[tuple[str, str]]:
 
 
 def _name(term: str) -> str:
+    from packaging.utils import canonicalize_name  # it imports logging, subprocess and more
+
     bare = term.removeprefix("all versions of ")
     return canonicalize_name(_OPERATOR.split(bare, maxsplit=1)[0].partition("[")[0].strip())
 

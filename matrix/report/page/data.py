@@ -21,8 +21,9 @@ from matrix.report.timings import import_seconds
 from matrix.rules.expectations import Expected
 from matrix.rules.notes import Note
 from matrix.verdict.grid import Grid, Square, ran_cell
-from matrix.verdict.judge import VERDICTS, CaseVerdict, Verdict
-from matrix.verdict.ladder import Progress, Step, StepState
+from matrix.verdict.judge import CaseVerdict
+from matrix.verdict.ladder import Progress, Step
+from matrix.verdict.states import VERDICTS, StepState, Verdict
 from matrix.verdict.table import Entry, Table
 
 __all__ = ["ALPHABET", "History", "coded", "embedded", "first_platform", "pack"]

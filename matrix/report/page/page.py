@@ -21,8 +21,8 @@ from matrix.record.model import RUNGS
 from matrix.report.model import Report
 from matrix.report.page.data import History, embedded, first_platform, pack
 from matrix.verdict.grid import Grid
-from matrix.verdict.judge import VERDICTS, Verdict
 from matrix.verdict.ladder import Progress
+from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Table
 
 __all__ = ["LETTERS", "PAGE", "SIGNS", "mark", "render", "template"]
