@@ -111,10 +111,10 @@ def tox_env_teardown(tox_env: ToxEnv) -> None:
     try:
         path = record_unstarted(
             load_releases().resolve(tox_env.name),
-            _options["platform"],
-            tox_env.core["tox_root"] / _options["records"],
             error := why_install_failed(failed),
-            _options["model_source"],
+            platform=_options["platform"],
+            records=tox_env.core["tox_root"] / _options["records"],
+            model_source=_options["model_source"],
         )
     except MatrixError as refusal:
         print(f"matrix: {refusal}", file=sys.stderr)

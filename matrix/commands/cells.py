@@ -206,7 +206,7 @@ def _run(options: argparse.Namespace) -> int:
     from matrix.catalog.releases import load_releases
     from matrix.record.model import read
     from matrix.rules.expectations import load_expectations
-    from matrix.run.cell import RUN_TIMEOUT, run_cell
+    from matrix.run.cell import RUN_TIMEOUT, RunRequest, run_cell
     from matrix.run.nvidia import why_not_cuda
     from matrix.verdict.judge import exit_status
 
@@ -216,8 +216,8 @@ def _run(options: argparse.Namespace) -> int:
     note = why_not_cuda(options.platform)
     if note is not None:
         print_status(note)
-    done = run_cell(
-        cell,
+    request = RunRequest(
+        cell=cell,
         platform=options.platform,
         records=options.records,
         pytest_args=options.pytest_args,
@@ -225,6 +225,7 @@ def _run(options: argparse.Namespace) -> int:
         model_source=options.model_source,
         jobs=options.jobs,
     )
+    done = run_cell(request)
     if isinstance(done, int):  # pytest was asked for its help or a list, and has given it
         return done
     return exit_status(print_record(read(done), reading.from_here(done), expectations))

@@ -21,6 +21,7 @@ from matrix._util.nvidia import (
     smi_list,
     visible_gpus,
 )
+from matrix.record.model import ErrorKind, Platform
 from matrix.run import nvidia_probe
 from matrix.run.nvidia_probe import Answer
 from matrix.run.preflight import Refusal, choose_platform, first_line
@@ -36,25 +37,25 @@ _LEAST_DRIVERS = {12: 525, 13: 580}
 # cuInit's errors by who causes them; any other is the GPU's own.
 _DRIVER_ERRORS = {
     "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE": (
-        "driver_too_old",
+        ErrorKind.DRIVER_TOO_OLD,
         "CUDA's forward compatibility does not serve this GPU: update the NVIDIA driver, and take"
         " cuda-compat out of LD_LIBRARY_PATH",
     ),
     "CUDA_ERROR_NO_DEVICE": (
-        "no_gpu",
+        ErrorKind.NO_GPU,
         "CUDA sees no GPU: see nvidia-smi -L and CUDA_VISIBLE_DEVICES",
     ),
     "CUDA_ERROR_STUB_LIBRARY": (
-        "no_driver",
+        ErrorKind.NO_DRIVER,
         "the libcuda.so.1 found first is the toolkit's stub: take its folder out of"
         " LD_LIBRARY_PATH",
     ),
     "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": (
-        "no_driver",
+        ErrorKind.NO_DRIVER,
         "libcuda.so.1 and the kernel's NVIDIA driver are of two versions: reboot, or install one",
     ),
     "CUDA_ERROR_SYSTEM_NOT_READY": (
-        "no_driver",
+        ErrorKind.NO_DRIVER,
         "the GPUs are not set up: start nvidia-fabricmanager",
     ),
 }
@@ -73,19 +74,19 @@ def unusable_gpu(
 
     `packages` are the cell's: they name the CUDA of its torch. `driver` asks the driver.
     """
-    if platform != "cuda":
+    if platform != Platform.CUDA:
         return None
     seen = visible_gpus(environ, devices)
     if seen:
         refusal = _refused_by((driver or ask_driver)(), wheel_cuda(packages))
         # Device files can outlive the driver's module.
-        dead = refusal is not None and refusal.kind == "no_gpu" and not listed_gpus()
+        dead = refusal is not None and refusal.kind == ErrorKind.NO_GPU and not listed_gpus()
         return _no_driver(seen[0]) if dead else refusal
     found = gpus_on_the_bus(bus)
     if found and not is_hidden(environ) and not present_gpus(devices):
         return _no_driver(f"{found[0]} on the PCI bus")
     return Refusal(
-        kind="no_gpu",
+        kind=ErrorKind.NO_GPU,
         reason="--platform cuda, but no GPU is visible: see nvidia-smi -L and CUDA_VISIBLE_DEVICES",
     )
 
@@ -101,7 +102,7 @@ def why_not_cuda(
 
     A GPU that is hidden on purpose does not count.
     """
-    if asked != "auto" or is_hidden(environ) or choose_platform(asked) == "cuda":
+    if asked != "auto" or is_hidden(environ) or choose_platform(asked) == Platform.CUDA:
         return None
     found = gpus_on_the_bus(bus)
     if not found or present_gpus(devices):
@@ -166,7 +167,7 @@ def wheel_cuda(packages: Mapping[str, str]) -> tuple[int, int] | None:
 
 def _no_driver(gpu: str) -> Refusal:
     return Refusal(
-        kind="no_driver",
+        kind=ErrorKind.NO_DRIVER,
         reason=(
             f"this machine has an NVIDIA GPU ({gpu}), but no driver answers for it"
             f" ({_smi_answer()}): install NVIDIA's driver (in a container: start it with the GPU),"
@@ -183,7 +184,7 @@ def _refused_by(answer: Answer | None, wheel: tuple[int, int] | None) -> Refusal
     """
     if answer is None:
         return Refusal(
-            kind="gpu_fault",
+            kind=ErrorKind.GPU_FAULT,
             reason=(
                 "the NVIDIA driver does not answer (cuInit hung or crashed): see the kernel's log"
                 " for Xid, and reset the GPU or reboot"
@@ -191,7 +192,7 @@ def _refused_by(answer: Answer | None, wheel: tuple[int, int] | None) -> Refusal
         )
     if answer.missing is not None:
         return Refusal(
-            kind="no_driver",
+            kind=ErrorKind.NO_DRIVER,
             reason=(
                 f"there is a GPU, but the driver's library does not load ({answer.missing[:100]}):"
                 " install NVIDIA's driver (in a container: start it with the GPU), or run with"
@@ -202,7 +203,7 @@ def _refused_by(answer: Answer | None, wheel: tuple[int, int] | None) -> Refusal
         kind, why = _DRIVER_ERRORS.get(
             answer.error,
             (
-                "gpu_fault",
+                ErrorKind.GPU_FAULT,
                 "CUDA does not come up on this GPU: see nvidia-smi and the kernel's log for Xid,"
                 " and reset the GPU or reboot",
             ),
@@ -214,7 +215,7 @@ def _refused_by(answer: Answer | None, wheel: tuple[int, int] | None) -> Refusal
     if wheel is not None and answer.cuda is not None and answer.cuda[0] < wheel[0]:
         least = _LEAST_DRIVERS.get(wheel[0])
         return Refusal(
-            kind="driver_too_old",
+            kind=ErrorKind.DRIVER_TOO_OLD,
             reason=(
                 f"this torch was built with CUDA {_dotted(wheel)}, and the NVIDIA driver here knows"
                 f" CUDA {_dotted(answer.cuda)} at most: update the driver"
@@ -231,7 +232,7 @@ def _too_full(answer: Answer) -> Refusal | None:
     if answer.free_mib >= need:
         return None
     return Refusal(
-        kind="gpu_full",
+        kind=ErrorKind.GPU_FULL,
         reason=(
             f"the GPU ({answer.name}) has {answer.free_mib} MiB free of {answer.total_mib} MiB,"
             f" {answer.used_mib} MiB are in use, and a start needs {need} MiB: end the programs"

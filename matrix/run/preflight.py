@@ -19,6 +19,7 @@ from pathlib import Path
 from matrix._util.memory import available_memory_mib
 from matrix._util.nvidia import visible_gpus
 from matrix.errors import MatrixError
+from matrix.record.model import ErrorKind, Platform
 
 LEAST_FREE_MIB = 2048
 """Free space, in MiB, that the temporary folder and the records folder must each have."""
@@ -37,7 +38,7 @@ class PreflightError(MatrixError):
 class Refusal:
     """Why a cell cannot run here: the kind of a record's error, and one line with the fix."""
 
-    kind: str
+    kind: ErrorKind
     reason: str
 
 
@@ -59,20 +60,20 @@ def preflight(
         or _no_space(temporary or Path(tempfile.gettempdir()), "TMPDIR", least_free_mib)
         or _no_memory(least_memory_mib)
         or _no_compiler(os.environ)
-        or (_no_openssl() if choose_platform(platform) == "cpu" else None)
+        or (_no_openssl() if choose_platform(platform) == Platform.CPU else None)
     )
 
 
-def choose_platform(asked: str) -> str:
+def choose_platform(asked: str) -> Platform:
     """Return the platform: `auto` is cuda where a GPU is visible, and cpu elsewhere.
 
     Raises PreflightError for anything but auto, cuda and cpu.
     """
     if asked == "auto":
-        return "cuda" if visible_gpus(os.environ) else "cpu"
-    if asked not in ("cuda", "cpu"):
+        return Platform.CUDA if visible_gpus(os.environ) else Platform.CPU
+    if asked not in tuple(Platform):
         raise PreflightError(f"--platform {asked}: no such platform; choose auto, cpu or cuda")
-    return asked
+    return Platform(asked)
 
 
 def first_line(text: str) -> str:
@@ -86,7 +87,7 @@ def _no_fork() -> Refusal | None:
     if hasattr(os, "fork"):
         return None
     return Refusal(
-        kind="no_fork",
+        kind=ErrorKind.NO_FORK,
         reason=(
             f"{platform.system() or sys.platform} cannot fork, and each start runs in a forked"
             " process: run the matrix on Linux (on Windows, under WSL)"
@@ -103,13 +104,13 @@ def _no_space(folder: Path, setting: str, least_mib: int) -> Refusal | None:
         free = shutil.disk_usage(folder).free // 2**20
     except OSError as error:
         return Refusal(
-            kind="no_space",
+            kind=ErrorKind.NO_SPACE,
             reason=f"{folder}: cannot be written ({error.strerror}): set {setting} to another",
         )
     if free >= least_mib:
         return None
     return Refusal(
-        kind="no_space",
+        kind=ErrorKind.NO_SPACE,
         reason=(
             f"{folder}: {free} MiB free, a cell needs {least_mib} MiB:"
             f" make room or set {setting} to another"
@@ -122,7 +123,7 @@ def _no_memory(least_mib: int) -> Refusal | None:
     if available is None or available >= least_mib:
         return None
     return Refusal(
-        kind="no_memory",
+        kind=ErrorKind.NO_MEMORY,
         reason=(
             f"{available} MiB of memory available, a cell needs {least_mib} MiB: end other programs"
             " or raise the limit (ulimit -v, the container's memory)"
@@ -151,7 +152,7 @@ def _no_compiler(environ: Mapping[str, str]) -> Refusal | None:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return Refusal(
-                kind="no_compiler",
+                kind=ErrorKind.NO_COMPILER,
                 reason=(
                     f"the C++ compiler {compiler!r} does not run ({first_line(str(error))}), and"
                     " inductor needs one: install g++, or set CXX to the name of one program,"
@@ -163,14 +164,14 @@ def _no_compiler(environ: Mapping[str, str]) -> Refusal | None:
     if "Python.h" in done.stderr:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         return Refusal(
-            kind="no_compiler",
+            kind=ErrorKind.NO_COMPILER,
             reason=(
                 f"the header Python.h of Python {version} is missing, and inductor compiles against"
                 f" it: install python{version}-dev or use a Python that has it"
             ),
         )
     return Refusal(
-        kind="no_compiler",
+        kind=ErrorKind.NO_COMPILER,
         reason=f"{compiler} cannot compile a small program: {first_line(done.stderr)}",
     )
 
@@ -195,7 +196,7 @@ def _no_openssl() -> Refusal | None:
     if not said:
         return None
     return Refusal(
-        kind="no_compiler",
+        kind=ErrorKind.NO_COMPILER,
         reason=(
             f"openssl does not run ({said}), and inductor needs it to compile for the CPU:"
             " install openssl"

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from matrix._util.enums import StrEnum
 from matrix._util.process import (
     Process,
     adopting_orphans,
@@ -26,29 +27,39 @@ from matrix._util.process import (
 _GRACE = 10.0  # seconds that an interrupted child has to close its affairs
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended: it `exited`, was `signalled`, `timed_out` or was `interrupted`.
+class How(StrEnum):
+    """The ways in which a process ends."""
 
-    `interrupted`: a signal to this process, named in `signal`, had it ended. `oom_kill`: the
-    kernel's out-of-memory killer was at work meanwhile.
+    EXITED = "exited"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed_out"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessEnd:
+    """How a process ended.
+
+    `signal` names the signal that killed it; of an interrupted one, the signal to this process that
+    had it ended. `oom_kill`: the kernel's out-of-memory killer was at work meanwhile.
     """
 
-    how: str
-    status: int | None
-    signal: str | None
+    how: How
     seconds: float
+    status: int | None = None
+    signal: str | None = None
     oom_kill: bool = False
 
 
 def watch(
     command: Sequence[str],
+    *,
     environ: Mapping[str, str],
-    root: Path,
+    folder: Path,
     log: Path,
     timeout: float,
     received: Sequence[str],
-) -> Ended:
+) -> ProcessEnd:
     """Run the command in a session of its own, its output to the terminal and to the log.
 
     After `timeout` seconds, or once `noting_signals` has received one, it is ended. When this
@@ -59,7 +70,7 @@ def watch(
     with log.open("wb") as file, adopting_orphans():
         child = subprocess.Popen(
             command,
-            cwd=root,
+            cwd=folder,
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -70,14 +81,14 @@ def watch(
         assert child.stdout is not None
         copier = threading.Thread(target=_copy, args=(child.stdout, file), daemon=True)
         copier.start()
-        how = "exited"
+        how = How.EXITED
         try:
             while child.poll() is None:
                 if received:
-                    how = "interrupted"
+                    how = How.INTERRUPTED
                     _end(child, grace=_GRACE)
                 elif time.monotonic() - started > timeout:
-                    how = "timed_out"
+                    how = How.TIMED_OUT
                     _end(child, grace=0.0)
                 else:
                     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -89,10 +100,11 @@ def watch(
             if not copier.is_alive():
                 child.stdout.close()
     code = child.returncode
-    return Ended(
-        how="signalled" if how == "exited" and code < 0 else how,
+    killer = None if code >= 0 else signal_name(-code)
+    return ProcessEnd(
+        how=How.SIGNALLED if how == How.EXITED and killer else how,
         status=code if code >= 0 else None,
-        signal=received[0] if how == "interrupted" else signal_name(-code) if code < 0 else None,
+        signal=received[0] if how == How.INTERRUPTED else killer,
         seconds=time.monotonic() - started,
         oom_kill=oom_kills() > kills_before,
     )
@@ -113,7 +125,8 @@ def noting_signals() -> Iterator[list[str]]:
         yield received
         return
     kept = {
-        each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        number: signal.signal(number, note)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
         yield received
@@ -134,7 +147,7 @@ def _copy(source: BinaryIO, log: BinaryIO) -> None:
 
 
 def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
-    """End the child's whole group: asked first where there is a grace, in seconds, then killed."""
+    """End the child's whole group: interrupt it and wait `grace` seconds for its end, then kill."""
     if child.poll() is None and grace:
         _kill_group(child.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -151,8 +164,8 @@ def _kill_group(group: int, number: int) -> None:
 def _end_descendants(others: set[tuple[int, int]]) -> None:
     """Kill and reap what the child left, such as a compiler's helpers in sessions of their own.
 
-    Again and again, since a dying process hands its own children on; but not for ever, since one
-    that hangs in a driver does not die.
+    Repeat it, since a dying process hands its own children on; but not for ever, since one that
+    hangs in a driver does not die.
     """
     until = time.monotonic() + _GRACE
     while time.monotonic() < until:

@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from matrix.record.model import (
 )
 from matrix.rules.expectations import load_expectations
 from matrix.rules.platform_differences import load_explanations
+from matrix.run.cell import RunRequest
 from rules import ANY_CASE_TEXT
 
 ROOT = Path(__file__).parents[2]
@@ -430,11 +430,10 @@ class Engine:
 
     def __init__(self, record: Record | None, path: Path) -> None:
         self.record, self.path = record, path
-        self.asked: tuple[Any, dict[str, Any]] | None = None
-        self.RUN_TIMEOUT = 99.0
+        self.asked: RunRequest | None = None
 
-    def run_cell(self, cell: object, **asked: Any) -> Path:
-        self.asked = cell, asked
+    def run_cell(self, request: RunRequest) -> Path:
+        self.asked = request
         if self.record is None:
             raise MatrixError("no C++ compiler; install g++")
         write(self.record, self.path)
@@ -445,9 +444,7 @@ class Engine:
 def engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.chdir(here)
     engine = Engine(make(), here / RECORD)
-    module = types.ModuleType("matrix.run.cell")
-    vars(module).update(run_cell=engine.run_cell, RUN_TIMEOUT=engine.RUN_TIMEOUT)
-    monkeypatch.setitem(sys.modules, "matrix.run.cell", module)
+    monkeypatch.setattr("matrix.run.cell.run_cell", engine.run_cell)
     rules = load_expectations(here / "rules.toml")
     monkeypatch.setattr("matrix.rules.expectations.load_expectations", lambda: rules)
     return engine
@@ -456,28 +453,22 @@ def engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
 def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
     assert cli.main(["run", "py311-torch210"]) == 0
     assert engine.asked is not None
-    cell, asked = engine.asked
+    cell = engine.asked.cell
     assert cell.name == CELL
-    assert asked == {
-        "platform": "auto",
-        "records": Path("records"),
-        "pytest_args": [],
-        "timeout": 99.0,
-        "model_source": "data",
-        "jobs": None,
-    }
+    assert engine.asked == RunRequest(cell=cell, pytest_args=[])
     options = ["--platform", "cpu", "--records", "r", "--timeout", "60", "--model-source", "hub"]
     options += ["--jobs", "7"]
     rest = ["-k", "moe", "--", "--", "--platform"]
     assert cli.main(["run", CELL, *options, *rest]) == 0
-    assert engine.asked[1] == {
-        "platform": "cpu",
-        "records": Path("r"),
-        "pytest_args": ["-k", "moe", "--", "--platform"],
-        "timeout": 60.0,
-        "model_source": "hub",
-        "jobs": "7",
-    }
+    assert engine.asked == RunRequest(
+        cell=cell,
+        platform="cpu",
+        records=Path("r"),
+        pytest_args=["-k", "moe", "--", "--platform"],
+        timeout=60.0,
+        model_source="hub",
+        jobs="7",
+    )
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", ""])

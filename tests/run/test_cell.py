@@ -34,9 +34,10 @@ from matrix.record.model import (
     validate,
 )
 from matrix.run import process as processes
-from matrix.run.cell import RunRefused, conclude, record_unstarted, run_cell
+from matrix.run.cell import RunRefused, RunRequest, record_unstarted, run_cell
+from matrix.run.conclusion import conclude
 from matrix.run.preflight import Refusal
-from matrix.run.process import Ended
+from matrix.run.process import How, ProcessEnd
 
 ROOT = Path(__file__).parents[2]
 CELL = Cell(f"{sys.version_info.major}.{sys.version_info.minor}", "2.10.0", "0.19.1")
@@ -168,7 +169,7 @@ def run(tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "least_free_mib": 1,
             "least_memory_mib": 1,
         }
-        path = run_cell(CELL, **{**arguments, **changed})  # type: ignore[arg-type]
+        path = run_cell(RunRequest(cell=CELL, **{**arguments, **changed}))  # type: ignore[arg-type]
         assert isinstance(path, Path)
         return path
 
@@ -316,17 +317,18 @@ def test_what_is_no_run_leaves_no_record(
     stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, status: int
 ) -> None:
     monkeypatch.setenv("CXX", "true")
-    ended = run_cell(
-        CELL,
-        "cpu",
-        tmp_path / "records",
-        [behaviour],
+    request = RunRequest(
+        cell=CELL,
+        platform="cpu",
+        records=tmp_path / "records",
+        pytest_args=[behaviour],
         root=tmp_path / "checkout",
         python=(sys.executable, str(stand_in)),
         installed=INSTALLED,
         least_free_mib=1,
         least_memory_mib=1,
     )
+    ended = run_cell(request)
     assert ended == status
     assert list((tmp_path / "records" / "cpu").iterdir()) == []
 
@@ -381,10 +383,13 @@ def test_killed_itself_it_leaves_no_child_and_a_record_that_says_running(
         import sys
         from pathlib import Path
         from matrix.catalog.cells import Cell
-        from matrix.run.cell import run_cell
-        run_cell({CELL!r}, "cpu", Path({str(tmp_path / "records")!r}), ["hang"],
-                 root=Path({str(tmp_path / "checkout")!r}), installed={INSTALLED!r},
-                 python=(sys.executable, {str(stand_in)!r}), least_free_mib=1, least_memory_mib=1)
+        from matrix.run.cell import RunRequest, run_cell
+        run_cell(RunRequest(
+            cell={CELL!r}, platform="cpu", records=Path({str(tmp_path / "records")!r}),
+            pytest_args=["hang"], root=Path({str(tmp_path / "checkout")!r}),
+            installed={INSTALLED!r}, python=(sys.executable, {str(stand_in)!r}),
+            least_free_mib=1, least_memory_mib=1,
+        ))
     """
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, stdout=subprocess.DEVNULL
@@ -450,7 +455,7 @@ def test_a_gpu_that_does_not_do_is_refused_before_anything_starts(
 
     def refuse(platform: str, packages: dict[str, str]) -> Refusal:
         told.append((platform, packages))
-        return Refusal(kind=kind, reason="so it is: mend it")
+        return Refusal(kind=ErrorKind(kind), reason="so it is: mend it")
 
     monkeypatch.setattr("matrix.run.cell.unusable_gpu", refuse)
     with pytest.raises(RunRefused, match=r"so it is: mend it \(record: ") as caught:
@@ -485,7 +490,7 @@ def test_a_records_folder_that_cannot_be_made(run: Run, tmp_path: Path) -> None:
 
 def test_a_cell_that_does_not_resolve_has_a_record(tmp_path: Path) -> None:
     error = RunError(kind=ErrorKind.RESOLVES, reason="Because there is no such torch")
-    path = record_unstarted(CELL, "cpu", tmp_path, error)
+    path = record_unstarted(CELL, error, platform="cpu", records=tmp_path)
     record = valid(path)
     assert record.error == error and record.finished
     assert record.rungs == (
@@ -520,10 +525,12 @@ ENGINE = """
 import sys
 from pathlib import Path
 from matrix.catalog.cells import Cell
-from matrix.run.cell import RunRefused, run_cell
+from matrix.run.cell import RunRefused, RunRequest, run_cell
 try:
-    done = run_cell({cell!r}, "cpu", Path("records"), ["-p", "features", *sys.argv[1:]],
-        root=Path.cwd(), installed={installed!r}, least_free_mib=1, least_memory_mib=1)
+    done = run_cell(RunRequest(
+        cell={cell!r}, platform="cpu", pytest_args=["-p", "features", *sys.argv[1:]],
+        root=Path.cwd(), installed={installed!r}, least_free_mib=1, least_memory_mib=1,
+    ))
 except RunRefused as refusal:
     sys.exit(f"refused: {{refusal}}")
 sys.exit(done if isinstance(done, int) else 0)
@@ -650,7 +657,7 @@ LEFT = Record(
 
 
 def test_the_kernels_out_of_memory_killer() -> None:
-    ended = Ended("signalled", None, "SIGKILL", 9.0, oom_kill=True)
+    ended = ProcessEnd(how=How.SIGNALLED, signal="SIGKILL", seconds=9.0, oom_kill=True)
     record = conclude(LEFT, ended, "")
     assert record.error is not None and record.error.kind == "no_memory"
     assert record.cases[0].outcome == "out_of_memory"
@@ -660,13 +667,15 @@ def test_the_kernels_out_of_memory_killer() -> None:
 def test_what_the_run_said_of_itself_stands() -> None:
     said = RunError(kind=ErrorKind.NO_GPU, reason="the GPU fell off the bus")
     left = dataclasses.replace(LEFT, error=said, finished=True)
-    assert conclude(left, Ended("exited", 1, None, 9.0), "x").error == said
+    assert conclude(left, ProcessEnd(how=How.EXITED, status=1, seconds=9.0), "x").error == said
 
 
 def test_conclude_changes_nothing_of_a_finished_run_but_its_seconds() -> None:
     case = dataclasses.replace(RUNNING, outcome=Outcome.FAILED, reason="AssertionError")
     left = dataclasses.replace(LEFT, cases=(case,), finished=True)
-    record = conclude(left, Ended("exited", 1, None, 9.04, oom_kill=True), "much output")
+    record = conclude(
+        left, ProcessEnd(how=How.EXITED, status=1, seconds=9.04, oom_kill=True), "much output"
+    )
     seconds = {**left.provenance, "seconds": 9.0}
     assert to_json(record) == to_json(dataclasses.replace(left, provenance=seconds))
 

@@ -1,0 +1,141 @@
+"""What the end of a run's process makes of the record that the run left."""
+
+import re
+from dataclasses import replace
+
+from matrix.record import signatures
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    clip_failure,
+)
+from matrix.run.process import How, ProcessEnd
+
+_FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
+# The parser of options first prints its usage, and pytest puts its ERROR before that.
+_PYTEST_ERROR = re.compile(
+    r"^ERROR: (?:usage: .*?^[^:\n]+: error: )?([^\n]+)", re.MULTILINE | re.DOTALL
+)
+_UNFIT = {
+    ErrorKind.NO_GPU,
+    ErrorKind.NO_DRIVER,
+    ErrorKind.DRIVER_TOO_OLD,
+    ErrorKind.GPU_UNSUPPORTED,
+    ErrorKind.GPU_FAULT,
+}
+_USAGE = 4  # pytest's status for arguments that it does not accept
+_NO_FAULT = (0, 5)  # pytest's statuses for a good end: all is well, or there was nothing to run
+_CONFUSED = {
+    2: "pytest was interrupted, or could not collect the startup tests",
+    3: "pytest met an internal error",
+    _USAGE: "pytest did not accept its arguments",
+}
+
+
+def conclude(record: Record, ended: ProcessEnd, output: str, *, importing: bool = False) -> Record:
+    """Return the record with how its process ended and what it printed last.
+
+    What a finished run wrote stays as it is. `importing`: the process ended while it imported vLLM.
+    """
+    known = None if wrong_arguments(record, ended) else record.error
+    record = replace(
+        record,
+        finished=True,
+        provenance={**record.provenance, "seconds": round(ended.seconds, 1)},
+        error=known or _error(record, ended, output, importing=importing),
+        cases=tuple(_ended_case(case, ended, output) for case in record.cases),
+    )
+    if (
+        record.error is not None
+        and record.error.kind == ErrorKind.IMPORTS
+        and not any(result.rung == Rung.IMPORTS for result in record.rungs)
+    ):
+        seconds, reason = round(ended.seconds, 1), record.error.reason
+        failed = RungResult(rung=Rung.IMPORTS, ok=False, seconds=seconds, reason=reason)
+        record = replace(record, rungs=(*record.rungs, failed))
+    return record
+
+
+def ran_no_session(record: Record, ended: ProcessEnd, *, importing: bool) -> bool:
+    """Return whether pytest ended well without a session: after --help or --collect-only."""
+    began = record.finished or record.error or record.rungs or record.cases or importing
+    return ended.how == How.EXITED and ended.status in _NO_FAULT and not began
+
+
+def wrong_arguments(record: Record, ended: ProcessEnd) -> bool:
+    """Return whether pytest did not accept its arguments; the run itself knows only the status."""
+    return ended.how == How.EXITED and ended.status == _USAGE and not record.cases
+
+
+def found_unfit(record: Record) -> bool:
+    """Return whether torch and vLLM, once imported, could not use this machine's GPU."""
+    return record.error is not None and record.error.kind in _UNFIT and not record.cases
+
+
+def describe(ended: ProcessEnd) -> str:
+    """Return one line about how pytest's process ended."""
+    if ended.how == How.TIMED_OUT:
+        return f"the run was ended after {ended.seconds:.0f} s, its time limit"
+    if ended.how == How.INTERRUPTED:
+        return f"interrupted by {ended.signal}"
+    if ended.how == How.SIGNALLED:
+        killer = ", the kernel's out-of-memory killer" if ended.oom_kill else ""
+        return f"pytest was killed by {ended.signal}{killer}"
+    return _CONFUSED.get(ended.status or 0, f"pytest ended with exit status {ended.status}")
+
+
+def _error(record: Record, ended: ProcessEnd, output: str, *, importing: bool) -> RunError | None:
+    """Return why the run as a whole ended early, or None where it came to its own end."""
+    reason = describe(ended)
+    if ended.how in (How.TIMED_OUT, How.INTERRUPTED):
+        return RunError(kind=ErrorKind(ended.how), reason=reason)
+    last = signatures.reason(output)
+    with_last = f"{reason}: {last}" if last else reason
+    if ended.status == _USAGE:
+        return RunError(kind=ErrorKind.INTERNAL, reason=_wrong_argument(output) or reason)
+    if ended.status == 3 or (ended.status == 2 and record.error is None):
+        return RunError(kind=ErrorKind.INTERNAL, reason=with_last)
+    if _killed_for_memory(ended):
+        return RunError(kind=ErrorKind.NO_MEMORY, reason=reason)
+    if importing and ended.signal not in _FROM_OUTSIDE:
+        why = f"the import of vLLM ended the process; {with_last}"
+        return RunError(kind=ErrorKind.IMPORTS, reason=why)
+    if ended.how == How.SIGNALLED:
+        return RunError(kind=ErrorKind.CRASHED, reason=reason)
+    if record.finished:
+        return None
+    if not record.rungs and not record.cases:
+        return RunError(kind=ErrorKind.INTERNAL, reason=f"before the import of vLLM {with_last}")
+    return RunError(kind=ErrorKind.CRASHED, reason=with_last)
+
+
+def _wrong_argument(output: str) -> str:
+    """Return the line in which pytest, or its parser of options, names the fault; else ""."""
+    found = _PYTEST_ERROR.search(output)
+    return found[1].strip() if found else ""
+
+
+def _ended_case(case: Case, ended: ProcessEnd, output: str) -> Case:
+    if case.outcome != Outcome.RUNNING:
+        return case
+    # A case runs in a child of pytest: the run's time limit, and a signal that another process sent
+    # to pytest, tell nothing about the case.
+    by_others = ended.how in (How.TIMED_OUT, How.INTERRUPTED) or ended.signal in _FROM_OUTSIDE
+    outcome = Outcome.INTERRUPTED if by_others else Outcome.CRASHED
+    reason = describe(ended)
+    return replace(
+        case,
+        outcome=Outcome.OUT_OF_MEMORY if _killed_for_memory(ended) else outcome,
+        reason=reason,
+        signature=signatures.signature(reason),
+        failure=clip_failure(output) or None,
+    )
+
+
+def _killed_for_memory(ended: ProcessEnd) -> bool:
+    return ended.oom_kill and ended.signal == "SIGKILL"
