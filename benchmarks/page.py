@@ -30,7 +30,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from grid import ask, padded
 
-from matrix._util.gc import collection_off
+from matrix._util.gc import gc_paused
 from matrix.attribution.attribute import attribute
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, load_releases
@@ -120,16 +120,16 @@ def results_page(folder: Path, rounds: int) -> list[Path]:
     texts = [(path, to_json(record)) for path, record in records]
     rules, path, other = load_expectations(), folder / "results.html", folder / "junit2html.html"
 
-    @collection_off()  # as `matrix table` makes it
+    @gc_paused()  # as `matrix table` makes it
     def of_records(*, whose: bool = False) -> None:
         path.write_text(page_of(records, rules, some, whose=whose), encoding="utf-8")
 
-    @collection_off()
+    @gc_paused()
     def of_json(*, whose: bool = False) -> None:
         parsed = [(name, parse(text, name.name)) for name, text in texts]
         path.write_text(page_of(parsed, rules, some, whose=whose), encoding="utf-8")
 
-    @collection_off()
+    @gc_paused()
     def junit_of_json() -> None:
         xml = folder / "same.xml"
         xml.write_bytes(as_junit(parse(text, name.name) for name, text in texts))

@@ -1,22 +1,22 @@
-"""Memory of this machine and of the control group that this process is in."""
+"""Memory of this machine and of the control group that this process is in, in MiB."""
 
 from pathlib import Path
 
 
 def total_memory_mib() -> int | None:
-    """This machine's memory, or what its control group allows of it; None where neither is told."""
-    found = [each for each in (_meminfo("MemTotal"), _cgroup_number("memory.max")) if each]
+    """Return this machine's memory, or the limit of its control group; None if neither is known."""
+    found = [mib for mib in (_meminfo("MemTotal"), _cgroup_number("memory.max")) if mib]
     return min(found) if found else None
 
 
 def available_memory_mib() -> int | None:
-    """The memory that this process may still take: free, the control group's rest, the ulimit."""
+    """Return what this process may still take by free memory, control group and ulimit."""
     limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
     found = [_meminfo("MemAvailable"), _address_space()]
     if limit is not None and used is not None:
         # Page cache counts as used and is given back on demand.
         found.append(limit - used + (_cgroup_stat("inactive_file") or 0))
-    known = [each for each in found if each is not None]
+    known = [mib for mib in found if mib is not None]
     return min(known) if known else None
 
 
@@ -32,7 +32,7 @@ def _meminfo(key: str) -> int | None:
 
 
 def _cgroup_folder() -> Path | None:
-    """The folder of this process's control group (version 2), where it has one."""
+    """Return the folder of this process's control group (version 2), None where it has none."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -60,7 +60,7 @@ def _cgroup_stat(key: str) -> int | None:
 
 
 def _address_space() -> int | None:
-    """The rest of `ulimit -v`, or None where there is no limit."""
+    """Return what is left of `ulimit -v`, None where there is no limit."""
     try:
         import resource
 

@@ -1,26 +1,10 @@
-"""Text of a record made safe to show: a record may hold anything that a run printed."""
+"""Text for people: made safe to show, since a record may hold anything that a run printed."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-
-__all__ = [
-    "aligned",
-    "clean",
-    "clip",
-    "code",
-    "listed",
-    "markdown",
-    "no_command",
-    "plural",
-    "ratio",
-    "seconds",
-    "spans",
-    "tabular",
-]
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 # What GitHub's runner takes for a command, in any line of a job's output.
@@ -46,19 +30,21 @@ _MARKDOWN = str.maketrans(
 
 
 def clean(text: str) -> str:
-    """One line without control characters, terminal escapes, marks that reorder text, or commands.
+    r"""Return one line without what a terminal or a runner would act on.
 
-    >>> clean("a\\x1b[31mred\\x1b[0m\\n\\tb")
+    That is control characters, escapes, marks that reorder text, and commands.
+
+    >>> clean("a\x1b[31mred\x1b[0m\n\tb")
     'ared b'
     """
     if not text.isprintable():  # as little text is
         text = " ".join(_ESCAPE.sub("", text).split())
-        text = "".join(each for each in text if unicodedata.category(each)[0] != "C")
+        text = "".join(mark for mark in text if unicodedata.category(mark)[0] != "C")
     return no_command(" ".join(text.split()))
 
 
 def no_command(text: str) -> str:
-    """The text, in which no line is a command to GitHub's runner, which obeys what a job prints.
+    """Return the text without commands to GitHub's runner, which obeys what a job prints.
 
     >>> no_command("::error::x"), no_command("at::cuda of ::at::cuda")
     (': :error::x', 'at::cuda of ::at::cuda')
@@ -69,7 +55,7 @@ def no_command(text: str) -> str:
 
 
 def clip(text: str, limit: int) -> str:
-    """At most `limit` characters, with an ellipsis where something was cut.
+    """Return at most `limit` characters, with an ellipsis where something was cut.
 
     >>> clip("abcdef", 4)
     'abc…'
@@ -77,9 +63,10 @@ def clip(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-@lru_cache(maxsize=4096)
 def markdown(text: str, limit: int = 300) -> str:
-    """Any text as one line of Markdown that reads as itself: no HTML, link, emphasis or new cell.
+    """Return any text as one line of Markdown that reads as itself.
+
+    It makes no HTML, link, emphasis or new cell of a table.
 
     >>> markdown("<b>|`x`")
     '&lt;b&gt;&#124;&#96;x&#96;'
@@ -89,9 +76,8 @@ def markdown(text: str, limit: int = 300) -> str:
     return _LINK.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), escaped)
 
 
-@lru_cache(maxsize=4096)
 def code(text: str, limit: int = 120) -> str:
-    """A name as a code span where it is a plain one, else as escaped text.
+    """Return a plain name as a code span, any other as escaped text.
 
     >>> code("moe_startup[mega_aot=1]")
     '`moe_startup[mega_aot=1]`'
@@ -101,12 +87,12 @@ def code(text: str, limit: int = 120) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Seconds with one decimal; a dash where they were not measured."""
+    """Return seconds with one decimal; a dash where they were not measured."""
     return "-" if value is None else f"{value:.1f}"
 
 
 def ratio(value: float | None) -> str:
-    """A ratio with two decimals; a dash where it is not known.
+    """Return a ratio with two decimals; a dash where it is not known.
 
     >>> ratio(0.2444)
     '0.24'
@@ -115,41 +101,41 @@ def ratio(value: float | None) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Rows of plain text as lines with columns of one width; `right` names columns of numbers.
+    """Return rows of plain text as lines with aligned columns; `right` names columns of numbers.
 
     >>> aligned([["a", "1"], ["bcd", "20"]], right=(1,))
     ['a     1', 'bcd  20']
     """
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            f"{cell:>{widths[at]}}" if at in right else f"{cell:<{widths[at]}}"
-            for at, cell in enumerate(row)
+            f"{cell:>{width}}" if number in right else f"{cell:<{width}}"
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
 
 
 def tabular(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """A table of Markdown from cells that are Markdown already; `right` names columns of numbers.
+    """Return a table of cells that are Markdown already; `right` names columns of numbers.
 
     >>> print(tabular(["a", "b"], [["x", "1"]], right=(1,)), end="")
     | a | b |
     | --- | --: |
     | x | 1 |
     """
-    rule = ["--:" if at in right else "---" for at in range(len(head))]
+    rule = ["--:" if number in right else "---" for number in range(len(head))]
     lines = (f"| {' | '.join(row)} |" for row in (head, rule, *rows))
     return "\n".join(lines) + "\n"
 
 
 def plural(count: int, word: str) -> str:
-    """A count with its word: `1 cell`, `2 cells`."""
+    """Return a count with its word: `1 cell`, `2 cells`."""
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words as a sentence lists them.
+    """Return words as a sentence lists them.
 
     >>> listed(["2.11.0", "2.12.1", "2.13.0"])
     '2.11.0, 2.12.1 and 2.13.0'
@@ -158,7 +144,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def spans(names: Sequence[str], places: Sequence[int]) -> str:
-    """Names by their places, neighbours as a range.
+    """Return the names at these places, neighbours as a range.
 
     >>> spans(["2.9", "2.10", "2.11", "2.12", "2.13"], [0, 2, 3, 4])
     '2.9, 2.11 to 2.13'

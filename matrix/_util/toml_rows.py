@@ -15,11 +15,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["check_keys", "name_of", "read_text", "rows", "version_range"]
-
 
 def read_text(path: Path, error: type[MatrixError]) -> str:
-    """The text of a data file. Raises `error`, which names the file and the mend."""
+    """Return the text of a data file. Raises `error`, which names the file and the fix."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as fault:
@@ -29,14 +27,14 @@ def read_text(path: Path, error: type[MatrixError]) -> str:
 
 
 def rows(text: str, name: str, kind: str, error: type[MatrixError]) -> list[dict[str, Any]]:
-    """The rows of a TOML text, each of which begins with [[kind]]; none where there is none.
+    """Return the rows of a TOML text, each of which begins with [[kind]].
 
-    Raises `error` for all else, which calls the text `name`.
+    Raises `error`, which calls the text `name`, for all else.
     """
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as fault:
-        # A ValueError that is no TOMLDecodeError: a date such as 2026-02-30.
+        # A ValueError that is not a TOMLDecodeError: a date such as 2026-02-30.
         raise error(f"{name}: is not TOML ({fault}); mend it there") from fault
     for key in data:
         if key != kind:
@@ -50,9 +48,9 @@ def rows(text: str, name: str, kind: str, error: type[MatrixError]) -> list[dict
 def version_range(
     row: Mapping[str, object], key: str, where: str, error: type[MatrixError]
 ) -> VersionRange:
-    """The releases that a row names under a key, all where it names none.
+    """Return the releases that a row names under a key, all of them without the key.
 
-    Raises `error`, which says `where` the row is, the key and the mend.
+    Raises `error`, which names the row (`where`), the key and the fix.
     """
     value = row.get(key)
     if value is not None and not isinstance(value, str):
@@ -64,7 +62,7 @@ def version_range(
 
 
 def name_of(row: Mapping[str, object], where: str, error: type[MatrixError]) -> str:
-    """The id of a row. Raises `error` where it has none."""
+    """Return the id of a row. Raises `error` where it has none."""
     named = row.get("id")
     if not isinstance(named, str) or not named.strip():
         raise error(f"{where}: id: is missing or empty; name it")

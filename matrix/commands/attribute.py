@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
-from matrix._util.gc import collection_off
+from matrix._util.gc import gc_paused
 from matrix.commands import arguments
 from matrix.commands import context as reading
 from matrix.errors import MatrixError
@@ -87,7 +87,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     arguments.finish(bisect, _bisect)
 
 
-@collection_off()
+@gc_paused()
 def _attribute(options: argparse.Namespace) -> int:
     from matrix.attribution.attribute import attribute, unanswered
     from matrix.catalog.releases import load_releases

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from matrix._util.console import print_status
-from matrix._util.gc import collection_off
+from matrix._util.gc import gc_paused
 from matrix.commands import arguments
 from matrix.commands import context as reading
 
@@ -63,7 +63,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     arguments.finish(qualify, _qualify)
 
 
-@collection_off()
+@gc_paused()
 def _qualify(options: argparse.Namespace) -> int:
     from matrix._util.versions import parse_specifier
     from matrix.catalog.releases import load_releases

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
-from matrix._util.gc import collection_off
+from matrix._util.gc import gc_paused
 from matrix.commands import arguments
 from matrix.commands import context as reading
 from matrix.errors import MatrixError
@@ -126,7 +126,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     arguments.finish(plan, _plan)
 
 
-@collection_off()
+@gc_paused()
 def _table(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
     from matrix.catalog.releases import load_releases
@@ -187,7 +187,7 @@ def _attributed(
     return attribute(judged, load_releases(), grid, late=reading.late_now())
 
 
-@collection_off()
+@gc_paused()
 def _ci(options: argparse.Namespace) -> int:
     from matrix.report import ci_services as ci
 

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from matrix._util.gc import collection_off
+from matrix._util.gc import gc_paused
 from matrix.cli import main
 from matrix.errors import MatrixError
 
@@ -19,13 +19,13 @@ def was_on(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 
 def test_it_is_off_meanwhile_and_then_as_it_was(was_on: bool) -> None:
-    @collection_off()
+    @gc_paused()
     def asked() -> bool:
         return gc.isenabled()
 
     for _ in range(2):
         assert (asked(), gc.isenabled()) == (False, was_on)
-    with collection_off(), collection_off():
+    with gc_paused(), gc_paused():
         assert not gc.isenabled()
     assert gc.isenabled() == was_on
 
