@@ -36,9 +36,14 @@ def test_the_old_content_stays_until_the_new_one_is_whole(tmp_path: Path) -> Non
 def test_a_block_that_fails_changes_nothing(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(type(error)), replacing(path) as partial:
-        partial.write_text("ne")
-        raise error
+
+    def fail() -> None:
+        with replacing(path) as partial:
+            partial.write_text("ne")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 

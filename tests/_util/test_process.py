@@ -119,6 +119,7 @@ print(child.pid, flush=True)
 os._exit(0)
 """
     with adopting_orphans():
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         _, status = os.waitpid(int(done.stdout), 0)
     assert os.WTERMSIG(status) == signal.SIGTERM
