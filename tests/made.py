@@ -7,14 +7,11 @@ from typing import Any
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import load_releases
 from matrix.checks.lookup import Answer
-from matrix.qualify.query import versions
-from matrix.qualify.runs import CellRun
 from matrix.record.model import Case, Outcome, Record, Start, StartKind
 from matrix.report.model import Report, report_of
 from matrix.rules.expectations import Expectations, parse_expectations
 from matrix.rules.platform_differences import Explanations
-from matrix.verdict.judge import judge
-from matrix.verdict.table import Entry, tabulate
+from matrix.verdict.table import tabulate
 
 RELEASES = load_releases()
 NO_RULES = Expectations(())
@@ -88,14 +85,6 @@ def make(
     values = {"platform": "cpu", "finished": True, "provenance": facts, "cases": cases, **changes}
     record = Record(cell=cell, **values)
     return Path(f"results/{record.platform}/{file or cell}.json"), record
-
-
-def ran(told: Told, rules: Expectations = NO_RULES) -> CellRun:
-    """That run alone, judged."""
-    path, record = told
-    found = versions(record, RELEASES)
-    assert found is not None
-    return CellRun(Entry(record, judge(record, rules), path.name), path, *found)
 
 
 class Answers:

@@ -1,16 +1,20 @@
-"""`matrix qualify`: a release is held against an earlier one."""
+"""`matrix qualify`: compare a release with an earlier one."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.gc import gc_paused
 from matrix.commands import arguments
 from matrix.commands import context as reading
 
-__all__ = ["add"]
+if TYPE_CHECKING:
+    from matrix.qualify.model import Qualification
+    from matrix.qualify.query import Query
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,50 +69,40 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 @gc_paused()
 def _qualify(options: argparse.Namespace) -> int:
-    from matrix._util.versions import parse_specifier
     from matrix.catalog.releases import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.qualify.engine import QualifyError, qualify
     from matrix.qualify.load import read
-    from matrix.qualify.query import Query
-    from matrix.record.model import PLATFORMS
-    from matrix.report import qualify as report
+    from matrix.qualify.query import Context
     from matrix.rules.expectations import load_expectations
     from matrix.rules.waivers import load_waivers
 
-    project = "torch" if options.torch is not None else "vllm"
-    asked = Query(
-        project,
-        _version(getattr(options, project), f"--{project}"),
-        _version(options.baseline, "--baseline"),
-        PLATFORMS if options.platform == "all" else (options.platform,),
-        tuple(options.python),
-        parse_specifier(options.under, "--under") if options.under else None,
-    )
+    query = _query(options)
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = arguments.given_or_default(options.folders)
-    releases, late = load_releases(), reading.late_now()
-    found = read(folders, asked, releases, print_status, late)
-    for error in found.errors:
+    context = Context(
+        expectations=expectations,
+        releases=load_releases(),
+        waivers=waivers,
+        today=reading.today(),
+        late=reading.late_now(),
+    )
+    loaded = read(folders, query, context, print_status)
+    for error in loaded.errors:
         print_status(str(error))
-    if not found.count and not found.errors:
+    if not loaded.count and not loaded.errors:
         raise QualifyError(f"no record in {arguments.named(folders)}; `matrix run CELL` makes one")
-    answers = load_answers(releases)
-    told = qualify(
-        asked,
-        [(Path(reading.from_here(path)), record) for path, record in found.records],
-        expectations,
-        releases,
-        waivers,
-        reading.today(),
-        unread=len(found.errors),
-        asks=answers,
-        aside=found.aside,
-        late=late,
+    answers = load_answers(context.releases)
+    qualification = qualify(
+        query,
+        [(Path(reading.from_here(path)), record) for path, record in loaded.records],
+        context,
+        answers=answers,
+        skipped=loaded.skipped,
+        unread=len(loaded.errors),
     )
     for fault in answers.faults:
         print_status(fault)
-    make = report.render if options.json else report.page if options.markdown else report.lines
     given = [
         *(
             part
@@ -118,12 +112,45 @@ def _qualify(options: argparse.Namespace) -> int:
         ),
         *map(str, options.folders),
     ]
-    print(make(told, given), end="")
-    return told.exit_status
+    print(_renderer(options)(qualification, given), end="")
+    return qualification.exit_status
 
 
-def _version(text: str, option: str) -> str:
-    """A release as it was named, without a local part such as +cu128."""
+def _query(options: argparse.Namespace) -> Query:
+    from matrix._util.versions import parse_specifier
+    from matrix.qualify.query import Query
+    from matrix.record.model import PLATFORMS
+
+    project = "torch" if options.torch is not None else "vllm"
+    return Query(
+        project=project,
+        candidate=_release(getattr(options, project), f"--{project}"),
+        baseline=_release(options.baseline, "--baseline"),
+        platforms=PLATFORMS if options.platform == "all" else (options.platform,),
+        pythons=tuple(options.python),
+        under=parse_specifier(options.under, "--under") if options.under else None,
+    )
+
+
+def _renderer(options: argparse.Namespace) -> Callable[[Qualification, Sequence[str]], str]:
+    if options.json:
+        from matrix.report.qualify.json import render
+
+        return render
+    if options.markdown:
+        from matrix.report.qualify.markdown import page
+
+        return page
+    from matrix.report.qualify.text import lines
+
+    return lines
+
+
+def _release(text: str, option: str) -> str:
+    """Return a release as it was named, without a local part such as +cu128.
+
+    Raises QualifyError where it is not a release.
+    """
     from packaging.version import InvalidVersion, Version
 
     from matrix.qualify.engine import QualifyError

@@ -1,143 +1,326 @@
-"""What a reader must know beside a qualification: what is odd about the question and the records.
+"""Caveats: what is unusual about the query and the records of a qualification.
 
-Pure.
+Pure. Each caveat is a code with its operands; `matrix.report.qualify` makes the sentences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from packaging.version import Version
 
-from matrix._util.text import plural
+from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases import Releases
-from matrix.qualify.model import PROJECTS
+from matrix.qualify.load import ReleasedRecord, UnidentifiedCause
 from matrix.qualify.query import (
+    CellReleases,
+    Context,
+    PlatformReleases,
     Query,
-    named,
+    Skipped,
+    find_release,
     oldest_first,
     same_release,
 )
-from matrix.qualify.runs import (
-    CellRun,
-    ReleasedRecord,
-    ReleaseRuns,
-)
-from matrix.record.model import Record, to_json
+from matrix.qualify.runs import CellRun, ReleaseRuns, Variant
+from matrix.record.model import to_json
 from matrix.record.startup_tests import load_startup_tests
 
 
-def notes(
-    asked: Query,
-    every: Sequence[ReleasedRecord],
-    sides: tuple[ReleaseRuns, ReleaseRuns],
-    today: date,
-    held: Iterable[tuple[str, str, str]],
-    aside: Mapping[tuple[str, str, str, str], int],
-    late: str | None,
-) -> Iterator[str]:
-    """What is odd about the question, and about each record that stands for a side.
+class CaveatCode(StrEnum):
+    """The kinds of caveat."""
 
-    `every` are the records that were read, `held` the platform, torch and vLLM of those and of all
-    others, `aside` how many of a cell were not read, and `late` as for
-    `matrix.qualify.engine.qualify`.
+    BASELINE_NEWER = "baseline newer"
+    NO_RECORDS = "no records"
+    FUTURE_DATED = "future-dated"
+    OLDER_RECORDS = "older records"
+    COPIES = "copies"
+    OTHER_FLAGS = "other flags"
+    OTHER_CELL_NAME = "other cell name"
+    NO_BASELINE = "no baseline"
+    UNIDENTIFIED = "unidentified"
+    INSTALLS_ANOTHER = "installs another release"
+    NO_COMMON_PATCH = "no common patch"
+    TESTS_CHANGED = "tests changed"
+    MODELS_CHANGED = "models changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineNewer:
+    """The baseline is newer than the candidate."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.BASELINE_NEWER
+    baseline: str
+    candidate: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRecords:
+    """Releases without a record on a platform, which has records of `others`.
+
+    They are `narrowed` where it has some of these releases that the query is not about.
     """
-    name = PROJECTS[asked.project]
-    if Version(asked.baseline) > Version(asked.candidate):
-        yield (
-            f"the baseline {asked.baseline} is newer than the candidate {asked.candidate}: this"
-            " asks what going back changes"
+
+    code: ClassVar[CaveatCode] = CaveatCode.NO_RECORDS
+    project: str
+    releases: tuple[str, ...]
+    platform: str
+    narrowed: bool
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FutureDated:
+    """A record that started after today; `oldest` where it counts as the oldest of its cell."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.FUTURE_DATED
+    path: Path
+    started: str
+    oldest: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlderRecords:
+    """The record that decides for a cell, and how many others of it do not."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.OLDER_RECORDS
+    path: Path
+    cell: str
+    platform: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """A record of which there are copies."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.COPIES
+    path: Path
+    copies: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherFlags:
+    """The record that decides for a cell, and another one that ran with other flags."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.OTHER_FLAGS
+    path: Path
+    cell: str
+    platform: str
+    other: Path
+    variant: Variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherCellName:
+    """The record that decides for a cell, and another one of the same releases.
+
+    That one ran under another name of a cell, `name`, and does not decide; `verdict` is on it.
+    """
+
+    code: ClassVar[CaveatCode] = CaveatCode.OTHER_CELL_NAME
+    path: Path
+    cell: str
+    platform: str
+    other: Path
+    name: str
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoBaseline:
+    """A cell that only the candidate ran, in which nothing is wrong."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.NO_BASELINE
+    cell: str
+    platform: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unidentified:
+    """A record that belongs to no release and does not count."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.UNIDENTIFIED
+    path: Path
+    cause: UnidentifiedCause
+    detail: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallsAnother:
+    """A cell whose environment installs another `release` of the project than the candidate."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.INSTALLS_ANOTHER
+    cell: str
+    project: str
+    release: str
+    candidate: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoCommonPatch:
+    """No patch of a vLLM minor release ran on both sides; these two are compared."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.NO_COMMON_PATCH
+    minor: str
+    candidate: str
+    baseline: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartupTestsChanged:
+    """The startup tests of the two records differ."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.TESTS_CHANGED
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsChanged:
+    """The models of the two records have different sources."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.MODELS_CHANGED
+
+
+PairCaveat = NoCommonPatch | StartupTestsChanged | ModelsChanged
+"""A caveat of two records that are compared."""
+
+Caveat = (
+    BaselineNewer
+    | NoRecords
+    | FutureDated
+    | OlderRecords
+    | Copies
+    | OtherFlags
+    | OtherCellName
+    | NoBaseline
+    | Unidentified
+    | InstallsAnother
+)
+"""A caveat of a qualification."""
+
+
+def query_caveats(
+    query: Query, sides: tuple[ReleaseRuns, ReleaseRuns], held: Iterable[PlatformReleases]
+) -> Iterator[Caveat]:
+    """Yield what is unusual about the query.
+
+    `sides` are the baseline and the candidate; `held` are the releases of all records, read or
+    not.
+    """
+    if Version(query.baseline) > Version(query.candidate):
+        yield BaselineNewer(baseline=query.baseline, candidate=query.candidate)
+    for platform in query.platforms:
+        lacking = tuple(
+            release
+            for release, side in zip((query.baseline, query.candidate), sides, strict=True)
+            if platform not in {key.platform for key in side}
         )
-    for platform in asked.platforms:
-        lacking = [
-            version
-            for version, of in zip((asked.baseline, asked.candidate), sides, strict=True)
-            if platform not in {on for on, _, _ in of}
-        ]
-        at = 1 if asked.project == "torch" else 2
-        those = {each[at] for each in held if each[0] == platform}
-        narrowed = " that was asked for" if any(named(each, those) for each in lacking) else ""
-        some = ", ".join(oldest_first(those))
         if lacking:
-            has = f"; it has records of {some}" if those else ", nor of any other release"
-            yield f"no record of {name} {' or '.join(lacking)} on {platform}{narrowed}{has}"
-    cells: dict[tuple[str, str, str, str], list[tuple[Path, Record]]] = {}
-    for path, record, torch, vllm in every:
-        cells.setdefault((record.cell, record.platform, torch, vllm), []).append((path, record))
-    for of in sides:
-        for cell in of.values():
-            for ran in cell.values():
-                key = ran.record.cell, ran.record.platform, ran.torch, ran.vllm
-                yield from _oddities(ran, cells[key], aside.get(key, 0), today, late)
-
-
-def other_names(asked: Query, cells: Iterable[str], releases: Releases) -> Iterator[str]:
-    """The environments that run another patch than the candidate, for a name is of a minor."""
-    for cell in cells:
-        try:
-            resolved = releases.resolve(cell)
-        except CellError:
-            continue
-        means = resolved.torch if asked.project == "torch" else resolved.vllm
-        if minor_of(means) != minor_of(asked.candidate):
-            continue  # an environment of the baseline
-        if not same_release(means, asked.candidate):
-            yield (
-                f"tox -e {cell} installs {PROJECTS[asked.project]} {means}, which is not the"
-                f" candidate {asked.candidate}"
+            known = {query.release(run.torch, run.vllm) for run in held if run.platform == platform}
+            yield NoRecords(
+                project=query.project,
+                releases=lacking,
+                platform=platform,
+                narrowed=any(find_release(release, known) for release in lacking),
+                others=tuple(oldest_first(known)),
             )
 
 
-def _oddities(
-    ran: CellRun, of: Sequence[tuple[Path, Record]], aside: int, today: date, late: str | None
-) -> Iterator[str]:
-    """What is odd about a record, or about the others of its cell."""
-    ahead = [
-        (path, record)
-        for path, record in of
-        if record.started[:10] > today.isoformat() or (late is not None and record.started > late)
-    ]
-    # Of many with one clock, one tells of it.
-    for path, record in sorted(ahead, key=lambda each: (each[1].started, str(each[0])))[-1:]:
-        old = late is not None and record.started > late
-        counts = "; it counts as the oldest of its cell" if old else ""
-        yield f"{path} says that it started on {record.started}, which is yet to come{counts}"
-    text = to_json(ran.record)
-    others = [(path, record) for path, record in of if path != ran.path]
+def record_caveats(
+    records: Sequence[ReleasedRecord],
+    sides: tuple[ReleaseRuns, ReleaseRuns],
+    skipped: Skipped,
+    context: Context,
+) -> Iterator[Caveat]:
+    """Yield what is unusual about each run that decides, and about the others of its cell."""
+    cells: dict[CellReleases, list[ReleasedRecord]] = {}
+    for record in records:
+        cells.setdefault(record.place, []).append(record)
+    for side in sides:
+        for cell in side.values():
+            for run in cell.values():
+                place = CellReleases(run.record.cell, run.record.platform, run.torch, run.vllm)
+                yield from _run_caveats(run, cells[place], skipped.counts.get(place, 0), context)
+
+
+def _run_caveats(
+    run: CellRun, records: Sequence[ReleasedRecord], skipped: int, context: Context
+) -> Iterator[Caveat]:
+    cell, platform = run.record.cell, run.record.platform
+    yield from _future_dated(records, context)
+    text = to_json(run.record)
+    others = [record for record in records if record.path != run.path]
     copies = [
-        path
-        for path, record in others
-        if record.started == ran.record.started and to_json(record) == text
+        record.path
+        for record in others
+        if record.record.started == run.record.started and to_json(record.record) == text
     ]
-    older = len(others) - len(copies) + aside
+    older = len(others) - len(copies) + skipped
     if older:
-        yield (
-            f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and"
-            f" {plural(older, 'other record')} of it {'does' if older == 1 else 'do'} not"
-        )
+        yield OlderRecords(path=run.path, cell=cell, platform=platform, count=older)
     if copies:
-        copied = ", ".join(sorted(map(str, copies)))
-        yield f"{ran.path} is there more than once ({copied}) and counts once"
-    for each in ran.beside:
-        yield (
-            f"{ran.path} decides for {ran.record.cell} on {ran.record.platform}, and {each.path}"
-            f" ran with other flags: {each.apart}"
+        yield Copies(path=run.path, copies=tuple(sorted(copies, key=str)))
+    for other in run.variants:
+        assert other.variant is not None
+        yield OtherFlags(
+            path=run.path, cell=cell, platform=platform, other=other.path, variant=other.variant
+        )
+    for other in run.namesakes:
+        yield OtherCellName(
+            path=run.path,
+            cell=cell,
+            platform=platform,
+            other=other.path,
+            name=other.record.cell,
+            verdict=other.entry.verdict.verdict,
         )
 
 
-def differs(baseline: CellRun, candidate: CellRun) -> Iterator[str]:
-    """What a reader must know of two records that should differ by one release alone."""
+def _future_dated(records: Sequence[ReleasedRecord], context: Context) -> Iterator[Caveat]:
+    """Yield the last of the future-dated records: one is enough to name a wrong clock."""
+    today, late = context.today.isoformat(), context.late
+    ahead = [
+        (run.record.started, str(run.path), run)
+        for run in records
+        if run.record.started[:10] > today or (late is not None and run.record.started > late)
+    ]
+    if ahead:
+        started, _, run = max(ahead, key=lambda item: item[:2])
+        oldest = late is not None and started > late
+        yield FutureDated(path=run.path, started=started, oldest=oldest)
+
+
+def other_releases(query: Query, cells: Iterable[str], releases: Releases) -> Iterator[Caveat]:
+    """Yield the cells whose environment installs another patch than the candidate.
+
+    A cell's name means a minor release; that of the baseline is left out.
+    """
+    for cell in cells:
+        try:
+            named = releases.resolve(cell)
+        except CellError:
+            continue
+        release = query.release(named.torch, named.vllm)
+        same_minor = minor_of(release) == minor_of(query.candidate)
+        if same_minor and not same_release(release, query.candidate):
+            yield InstallsAnother(
+                cell=cell, project=query.project, release=release, candidate=query.candidate
+            )
+
+
+def pair_caveats(baseline: CellRun, candidate: CellRun) -> Iterator[PairCaveat]:
+    """Yield in what two records differ that should differ by one release alone."""
     if baseline.vllm != candidate.vllm and baseline.torch != candidate.torch:
-        yield (
-            f"no patch of vLLM {minor_of(baseline.vllm)} ran on both sides: vLLM {candidate.vllm}"
-            f" is held against {baseline.vllm}"
+        yield NoCommonPatch(
+            minor=minor_of(baseline.vllm), candidate=candidate.vllm, baseline=baseline.vllm
         )
     if load_startup_tests().differ(baseline.record, candidate.record):
-        yield "the startup tests changed between the two records"
-    first, second = (ran.record.provenance.get("model_source") for ran in (baseline, candidate))
+        yield StartupTestsChanged()
+    first, second = (run.record.provenance.get("model_source") for run in (baseline, candidate))
     if first != second:
-        yield "the models' source changed between the two records"
+        yield ModelsChanged()

@@ -1,440 +1,417 @@
-"""Two runs of a cell held against each other, case by case, or one of the candidate's alone."""
+"""Two runs of a cell compared case by case, or one run of the candidate alone.
+
+Pure. What is found goes to the `Findings`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from matrix._util.text import plural
-from matrix.qualify.caveats import differs
+from matrix.qualify.caveats import pair_caveats
+from matrix.qualify.counters import add_unexpected, by_waiver, compare_counters, differences
 from matrix.qualify.model import (
-    AS_BEFORE,
-    EXPECTED,
-    EXPECTED_AGAIN,
-    FAILING,
-    FAILS_AS_BEFORE,
-    FAILS_OTHERWISE,
-    NEW,
-    NO_RULE,
-    NOT_JUDGED,
-    REGRESSION,
-    REPAIR,
-    UNEXPECTED,
-    Drift,
     Failure,
+    FailureKind,
     Findings,
     Flag,
     Match,
     Time,
-    Unknown,
-    Waived,
+)
+from matrix.qualify.reasons import (
+    AnswerLost,
+    BaselineRerunPassed,
+    FailsWithoutAnswer,
+    FailsWithoutBaseline,
+    Incomplete,
+    NoAnswer,
+    NoTimes,
+    PassesWithoutAnswer,
+    RerunDrifted,
+    RerunFailed,
+    RunFailed,
+    TimesCode,
+    UnknownReason,
 )
 from matrix.qualify.runs import (
-    FAILED,
-    NOT_APPLICABLE,
-    PASSED,
-    UNKNOWN,
+    WHOLE_RUN,
     CaseOutcome,
+    CaseState,
     CellRun,
-    broken,
     crash,
     cut_short,
+    fault,
     hardware,
-    reply,
-    said,
-    whole_reply,
+    outcome,
+    partial,
+    run_outcome,
 )
 from matrix.record.model import STARTS, Record
 from matrix.record.signatures import signature
 from matrix.record.startup_tests import load_startup_tests
-from matrix.rules.expectations import COUNTERS
 from matrix.rules.waivers import Finding
 from matrix.store.summary import enough, shifted
 
 
-def compare(findings: Findings, baseline: CellRun, candidate: CellRun, known: bool = False) -> None:
-    """Two runs, case by case; one beside the run that decides answers none, but may fail.
+def compare(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
+    """Compare two runs; a candidate with a `variant` answers no case, but may fail."""
+    pair = _Pair(findings=findings, baseline=baseline, candidate=candidate)
+    if candidate.variant is None:
+        pair.compare()
+    else:
+        pair.compare_variant()
 
-    Where it is `known` without its run why the candidate's failed, the run says no more than that.
+
+def compare_explained(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
+    """Note two runs whose candidate failed for a reason that is known without its run.
+
+    Only its reruns may show more.
     """
-    names = [] if known else sorted(_names(baseline, candidate))
-    no_times = _no_times(baseline, candidate)
-    compared = passed = 0
-    beside = candidate.apart is not None
-    before = len(findings.unknown)
-    for name in [] if known else names or [""]:
-        old, new = reply(baseline, name), reply(candidate, name)
-        answered = {old.state, new.state} <= {PASSED, FAILED}
-        compared += answered
-        passed += answered and new.state == PASSED
-        if not answered:
-            _unanswered(findings, baseline, candidate, name, old, new)
-        elif FAILED in (old.state, new.state):
-            _failure(findings, candidate, name, old, new)
-        else:
-            if not beside:
-                _flags(findings, candidate, name, old, new)
-            compare_counters(findings, candidate, name, old, new)
-            if no_times is None and not beside:
-                _times(findings, baseline, candidate, name)
-        _again(findings, candidate, name, new, old)
-        if (old.state, new.state) == (FAILED, FAILED):
-            _passed_before(findings, baseline, candidate, name, new)
-    told = known or len(findings.unknown) > before
-    for name in sorted(_names(*candidate.again).difference(names)):
-        _again(findings, candidate, name, reply(candidate, name), reply(baseline, name))
-    if names:
-        _whole(findings, baseline, candidate, names)
-    if not beside:
-        _others(findings, candidate, baseline, names)
-        if not told:
-            _parts(findings, baseline, candidate)
-    notes = tuple(differs(baseline, candidate))
-    if beside:
+    pair = _Pair(findings=findings, baseline=baseline, candidate=candidate)
+    pair.compare_reruns([])
+    if candidate.variant is None:
+        pair.compare_whole_reruns([])
+        pair.add_match()
+    else:
+        findings.matches.append(Match(baseline=baseline, candidate=candidate))
+
+
+def judge_alone(
+    findings: Findings, run: CellRun, *, release: str | None = None, decides: str
+) -> bool:
+    """Add what is wrong with a run without a baseline; return whether anything is.
+
+    Nobody can say whether a failure is a regression, and it must not pass unseen: a run of the cell
+    that `decides` would tell. A drift from the candidate's own expectation is wrong by itself.
+    `release` is the one of the other project that the baseline lacks; without it, the baseline has
+    no run of the cell at all.
+    """
+    before = len(findings.unknown) + len(findings.drifts)
+
+    def add_failure(variant: CellRun, case: str | None, failed: CaseOutcome) -> None:
+        reason = FailsWithoutBaseline(
+            detail=failed.detail, project=findings.query.other, release=release
+        )
+        findings.add_unknown(variant, case, reason, signature=failed.signature, decides=decides)
+
+    for variant in (run, *run.variants):
+        names = _case_names(variant, *variant.reruns)
+        for name in names:
+            found = outcome(variant, name)
+            if found.state is CaseState.PASSED:
+                add_unexpected(findings, variant, name, found)
+            elif found.state is CaseState.FAILED and found.case is not None:
+                add_failure(variant, name, found)
+            _add_reruns(findings, variant, name, found, None)
+        whole = run_outcome(variant)
+        if whole.state is CaseState.FAILED:
+            add_failure(variant, WHOLE_RUN, whole)
+        if variant is run:
+            _add_whole_reruns(findings, (run,), names)
+    return len(findings.unknown) + len(findings.drifts) > before
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """Two runs of a cell, and where what is found in them goes."""
+
+    findings: Findings
+    baseline: CellRun
+    candidate: CellRun
+
+    def compare(self) -> None:
+        """Compare the runs that decide."""
+        names = _case_names(self.baseline, self.candidate)
+        before = len(self.findings.unknown)
+        no_times = _no_times(self.baseline, self.candidate)
         compared = passed = 0
-        no_times, notes = None, ()
-    findings.matches.append(Match(baseline, candidate, compared, passed, no_times, notes))
+        for name in _or_whole_run(names):
+            old, new = outcome(self.baseline, name), outcome(self.candidate, name)
+            both = old.state.is_answer and new.state.is_answer
+            compared += both
+            passed += both and new.state is CaseState.PASSED
+            self._compare_case(name, old, new, timed=no_times is None)
+        explained = len(self.findings.unknown) > before
+        self.compare_reruns(names)
+        if names:
+            self._compare_whole(names)
+        self.compare_whole_reruns(names)
+        if not explained:
+            self._add_incomplete()
+        self.add_match(compared, passed)
 
+    def compare_variant(self) -> None:
+        """Compare a run of the candidate that does not decide."""
+        names = _case_names(self.baseline, self.candidate)
+        for name in _or_whole_run(names):
+            old, new = outcome(self.baseline, name), outcome(self.candidate, name)
+            self._compare_case(name, old, new, timed=False)
+        self.compare_reruns(names)
+        if names:
+            self._compare_whole(names)
+        self.findings.matches.append(Match(baseline=self.baseline, candidate=self.candidate))
 
-def alone(findings: Findings, ran: CellRun, why: str, decides: str) -> bool:
-    """What is wrong with a run that has no baseline, as `why` says; whether there is anything.
-
-    Nobody can say whether it is a regression, and it must not go by unseen: the cell that `decides`
-    would tell. What drifts from the candidate's own expectation is wrong by itself.
-    """
-    known = len(findings.unknown) + len(findings.drifts)
-    for each in (ran, *ran.beside):
-        for name in sorted(_names(each, *each.again)):
-            answer = reply(each, name)
-            if answer.state == PASSED:
-                unexpected(findings, each, name, answer)
-            elif answer.state == FAILED and answer.case is not None:
-                reason = f"fails ({answer.reason}), and {why}"
-                findings.add_unknown(each, name, reason, answer.signature, decides)
-            _again(findings, each, name, answer, None)
-        fault = whole_reply(each)
-        if fault.state == FAILED:
-            reason = f"fails ({fault.reason}), and {why}"
-            findings.add_unknown(each, None, reason, fault.signature, decides)
-        if each is ran:
-            _others(findings, each, None, _names(each, *each.again))
-    return len(findings.unknown) + len(findings.drifts) > known
-
-
-def _whole(findings: Findings, baseline: CellRun, candidate: CellRun, names: Sequence[str]) -> None:
-    """The run as a whole, where it failed at a rung and none of its cases says so."""
-    old, new = whole_reply(baseline), whole_reply(candidate)
-    ran = candidate if new.state == FAILED else baseline
-    untold = {case.case for case in ran.record.cases}.issuperset(names)
-    if untold and FAILED in (old.state, new.state):
-        _failure(findings, candidate, "", old, new)
-
-
-def _unanswered(
-    findings: Findings,
-    baseline: CellRun,
-    candidate: CellRun,
-    name: str,
-    old: CaseOutcome,
-    new: CaseOutcome,
-) -> None:
-    beside = candidate.apart is not None
-    if new.state == FAILED:
-        # Nobody can say whether it is a regression, and it must not go by unseen.
-        reason = f"fails ({new.reason}), and at the baseline it {said(old)}"
-        there = baseline.record.cell if old.state == UNKNOWN else None
-        findings.add_unknown(candidate, name, reason, new.signature, there)
-    elif new.state == PASSED:
-        unexpected(findings, candidate, name, new)
-        same = not load_startup_tests().differ(baseline.record, candidate.record, name)
-        if old.state == UNKNOWN and not beside and (same or old.case is not None):
-            reason = f"passed, and at the baseline it {said(old)}"
-            findings.add_unknown(candidate, name, reason, None, baseline.record.cell)
-    elif beside:
-        return
-    elif new.state == NOT_APPLICABLE and old.state in (PASSED, FAILED):
-        reason = f"{old.state} at the baseline, and now does not apply: {new.reason}"
-        findings.add_unknown(candidate, name, reason, new.signature)
-    elif new.state == UNKNOWN and old.state in (PASSED, FAILED):
-        reason = f"{old.state} at the baseline, and now {said(new)}"
-        findings.add_unknown(candidate, name, reason)
-
-
-def _failure(
-    findings: Findings, candidate: CellRun, name: str, old: CaseOutcome, new: CaseOutcome
-) -> None:
-    if new.state == PASSED:
-        findings.failures.append(
-            Failure(
-                REPAIR,
-                candidate.place,
-                name,
-                old.rung,
-                old.signature,
-                old.reason,
-                apart=candidate.apart,
+    def add_match(self, compared: int = 0, passed: int = 0) -> None:
+        """Add the two runs that decide."""
+        self.findings.matches.append(
+            Match(
+                baseline=self.baseline,
+                candidate=self.candidate,
+                compared=compared,
+                passed=passed,
+                no_times=_no_times(self.baseline, self.candidate),
+                caveats=tuple(pair_caveats(self.baseline, self.candidate)),
             )
         )
-        if new.verdict is not None:
-            unexpected(findings, candidate, name, new)
-        return
-    kind, before = REGRESSION, None
-    if old.state == FAILED:
-        same = (old.rung, old.signature) == (new.rung, new.signature)
-        kind, before = FAILS_AS_BEFORE if same else FAILS_OTHERWISE, old.signature
-    waiver, expired = findings.waived(Finding(candidate.place, name, signature=new.signature))
-    findings.failures.append(
-        Failure(
-            kind,
-            candidate.place,
-            name,
-            new.rung,
-            new.signature,
-            new.reason,
-            before,
-            waiver,
-            expired,
-            apart=candidate.apart,
-        )
-    )
 
+    def compare_reruns(self, names: Iterable[str]) -> None:
+        """Add what reruns of the candidate show of cases besides `names`."""
+        for name in sorted({*_case_names(*self.candidate.reruns)}.difference(names)):
+            old, new = outcome(self.baseline, name), outcome(self.candidate, name)
+            _add_reruns(self.findings, self.candidate, name, new, old)
 
-def _flags(
-    findings: Findings, candidate: CellRun, name: str, old: CaseOutcome, new: CaseOutcome
-) -> None:
-    findings.flags += [
-        Flag(candidate.place, name, flag, old.flags.get(flag), new.flags.get(flag))
-        for flag in sorted(old.flags.keys() | new.flags.keys())
-        if old.flags.get(flag) != new.flags.get(flag)
-    ]
+    def compare_whole_reruns(self, names: Iterable[str]) -> None:
+        """Add the reruns of the candidate that failed as a whole."""
+        _add_whole_reruns(self.findings, (self.candidate, self.baseline), names)
 
+    def _compare_case(
+        self, name: str | None, old: CaseOutcome, new: CaseOutcome, *, timed: bool
+    ) -> None:
+        if not (old.state.is_answer and new.state.is_answer):
+            self._compare_unanswered(name, old, new)
+        elif CaseState.FAILED in (old.state, new.state):
+            self._compare_failure(name, old, new)
+        elif name is not WHOLE_RUN:
+            if self.candidate.variant is None:
+                self._compare_flags(name, old, new)
+            compare_counters(self.findings, self.candidate, name, old, new)
+            if timed:
+                self._compare_times(name)
+        _add_reruns(self.findings, self.candidate, name, new, old)
+        if (old.state, new.state) == (CaseState.FAILED, CaseState.FAILED):
+            self._add_baseline_rerun(name, new)
 
-def _times(findings: Findings, baseline: CellRun, candidate: CellRun, name: str) -> None:
-    for start in STARTS:
-        before, after = (_seconds(ran.runs, name, start) for ran in (baseline, candidate))
-        if shifted(before, after):
-            findings.times.append(Time(candidate.place, name, start, before, after))
-
-
-def _again(
-    findings: Findings, candidate: CellRun, name: str, new: CaseOutcome, old: CaseOutcome | None
-) -> None:
-    """Other runs of the same releases, flags and tests that did worse than this one."""
-    state = "has no answer" if new.state == UNKNOWN else new.state
-    known = {(each.rung, each.signature) for each in (new, old) if each and each.signature}
-    counts = {each for reply in (new, old) if reply for each in differences(reply)}
-    for ran in candidate.again:
-        where = f"another run of the same releases, flags and tests ({ran.path})"
-        other = reply(ran, name)
-        if other.state == FAILED and (other.rung, other.signature) not in known:
-            known.add((other.rung, other.signature))
-            reason = f"{state}, and failed in {where}: {other.reason}"
-            findings.add_unknown(candidate, name, reason, other.signature)
-        drifts = [each for each in differences(other) if each not in counts]
-        counts.update(drifts)
-        add_uncertain(findings, candidate, name, drifts, f"{state}, and drifts in {where}")
-
-
-def _passed_before(
-    findings: Findings, baseline: CellRun, candidate: CellRun, name: str, new: CaseOutcome
-) -> None:
-    """What fails on both sides, though it passed in another run of the baseline."""
-    for ran in baseline.again:
-        if reply(ran, name).state == PASSED:
-            reason = f"fails, and passed in another run of the baseline ({ran.path})"
-            findings.add_unknown(candidate, name, reason, new.signature)
+    def _compare_unanswered(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
+        add, run = self.findings.add_unknown, self.candidate
+        reason: UnknownReason
+        if new.state is CaseState.FAILED:
+            # Nobody can say whether it is a regression, and it must not pass unseen.
+            assert old.missing is not None
+            reason = FailsWithoutAnswer(detail=new.detail, baseline=old.missing)
+            decides = self.baseline.record.cell if old.state is CaseState.UNKNOWN else None
+            add(run, name, reason, signature=new.signature, decides=decides)
             return
+        if new.state is CaseState.PASSED:
+            assert name is not WHOLE_RUN
+            add_unexpected(self.findings, run, name, new)
+            if run.variant is None and self._should_have_answered(name, old):
+                assert old.missing is not None
+                reason = PassesWithoutAnswer(baseline=old.missing)
+                add(run, name, reason, decides=self.baseline.record.cell)
+            return
+        assert new.missing is not None
+        if run.variant is not None:
+            return
+        if old.missing is None:
+            reason = AnswerLost(baseline=old.state, candidate=new.missing)
+            waivable = new.state is CaseState.NOT_APPLICABLE
+            add(run, name, reason, signature=new.signature if waivable else None)
+        elif _may_hide_failure(old, new):
+            add(run, name, NoAnswer(candidate=new.missing, baseline=old.missing))
 
-
-def _others(
-    findings: Findings, candidate: CellRun, baseline: CellRun | None, names: Iterable[str]
-) -> None:
-    """Other runs of the very same that died or failed as a whole, where no case tells of it."""
-    sides = [each for each in (candidate, baseline) if each is not None]
-    known = {(each.rung, each.signature) for each in map(whole_reply, sides)}
-    asked = set(names)
-    for ran in candidate.again:
-        newer = ran.record.started >= candidate.record.started
-        where = f"{'a newer' if newer else 'another'} run of the same releases, flags and tests"
-        fault, why = whole_reply(ran), crash(ran.record)
-        told = fault.state != FAILED or not asked <= {each.case for each in ran.record.cases}
-        if why is not None:
-            fault, told = CaseOutcome(FAILED, why, "", signature(why) or why), False
-        if not told and (fault.rung, fault.signature) not in known:
-            known.add((fault.rung, fault.signature))
-            verb = "failed" if why is None else "died"
-            reason = f"{where} {verb} ({ran.path}): {fault.reason}"
-            findings.add_unknown(candidate, None, reason, fault.signature)
-
-
-def _parts(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
-    """A record that is not whole, where no case has told of it yet."""
-    for name, ran in (("baseline", baseline), ("candidate", candidate)):
-        record = ran.record
-        if broken(ran) is not None and not ran.entry.part:
-            continue
-        why = f"holds {ran.entry.part}" if ran.entry.part else cut_short(record)
-        if why:
-            reason = f"the record of the {name} {why}"
-            findings.unknown.append(Unknown(record.cell, record.platform, None, reason, True))
-
-
-def _names(*runs: CellRun) -> set[str]:
-    return {case.case for ran in runs for case in ran.record.cases}
-
-
-def _no_times(baseline: CellRun, candidate: CellRun) -> str | None:
-    """Why the seconds of two cells cannot be compared, or None."""
-    most = max(baseline.record.jobs, candidate.record.jobs)
-    if most > 1:
-        return f"not comparable: up to {most} cases ran side by side"
-    if hardware(baseline.record) != hardware(candidate.record):
-        return "not comparable: other machine"
-    before, after = len(baseline.runs), len(candidate.runs)
-    if not enough([0.0] * before, [0.0] * after):
-        return (
-            f"not comparable: {plural(before, 'run')} of the baseline and {after} of the candidate"
-            " tell no noise; three of each do"
+    def _should_have_answered(self, name: str, old: CaseOutcome) -> bool:
+        """Return whether the baseline's tests have the case too, without an answer."""
+        if old.state is not CaseState.UNKNOWN:
+            return False
+        tests = load_startup_tests()
+        return old.case is not None or not tests.differ(
+            self.baseline.record, self.candidate.record, name
         )
+
+    def _compare_failure(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
+        place, variant = self.candidate.place, self.candidate.variant
+        if new.state is CaseState.PASSED:
+            self.findings.failures.append(
+                Failure(
+                    kind=FailureKind.REPAIR,
+                    place=place,
+                    case=name,
+                    rung=old.rung,
+                    signature=old.signature,
+                    detail=old.detail,
+                    variant=variant,
+                )
+            )
+            if new.verdict is not None and name is not WHOLE_RUN:
+                add_unexpected(self.findings, self.candidate, name, new)
+            return
+        kind, before = FailureKind.REGRESSION, None
+        if old.state is CaseState.FAILED:
+            same = (old.rung, old.signature) == (new.rung, new.signature)
+            kind = FailureKind.FAILS_AS_BEFORE if same else FailureKind.FAILS_OTHERWISE
+            before = old.signature
+        self.findings.failures.append(
+            Failure(
+                kind=kind,
+                place=place,
+                case=name,
+                rung=new.rung,
+                signature=new.signature,
+                detail=new.detail,
+                before=before,
+                waived=self.findings.waived(Finding(place, name or "", signature=new.signature)),
+                variant=variant,
+            )
+        )
+
+    def _compare_flags(self, name: str, old: CaseOutcome, new: CaseOutcome) -> None:
+        for flag in sorted(old.flags.keys() | new.flags.keys()):
+            before, after = old.flags.get(flag), new.flags.get(flag)
+            if before != after:
+                self.findings.flags.append(
+                    Flag(
+                        place=self.candidate.place,
+                        case=name,
+                        flag=flag,
+                        before=before,
+                        after=after,
+                    )
+                )
+
+    def _compare_times(self, name: str) -> None:
+        for start in STARTS:
+            before = _seconds(self.baseline.timed, name, start)
+            after = _seconds(self.candidate.timed, name, start)
+            if shifted(before, after):
+                self.findings.times.append(
+                    Time(
+                        place=self.candidate.place,
+                        case=name,
+                        start=start,
+                        before=before,
+                        after=after,
+                    )
+                )
+
+    def _add_baseline_rerun(self, name: str | None, new: CaseOutcome) -> None:
+        """Add what fails on both sides, though it passed in another run of the baseline."""
+        for run in self.baseline.reruns:
+            if outcome(run, name).state is CaseState.PASSED:
+                reason = BaselineRerunPassed(path=run.path)
+                self.findings.add_unknown(self.candidate, name, reason, signature=new.signature)
+                return
+
+    def _compare_whole(self, names: Iterable[str]) -> None:
+        """Compare the runs as a whole where one failed at a rung and none of its cases says so."""
+        old, new = run_outcome(self.baseline), run_outcome(self.candidate)
+        failed = self.candidate if new.state is CaseState.FAILED else self.baseline
+        holds_all = {case.case for case in failed.record.cases}.issuperset(names)
+        if holds_all and CaseState.FAILED in (old.state, new.state):
+            self._compare_failure(WHOLE_RUN, old, new)
+
+    def _add_incomplete(self) -> None:
+        """Add the records that are not complete, where no case has shown it."""
+        for side, run in (("baseline", self.baseline), ("candidate", self.candidate)):
+            missing = partial(run.record)
+            if missing is None and fault(run) is None:
+                missing = cut_short(run.record)
+            if missing is not None:
+                reason = Incomplete(side=side, missing=missing)
+                self.findings.add_unknown(run, WHOLE_RUN, reason)
+
+
+def _may_hide_failure(old: CaseOutcome, new: CaseOutcome) -> bool:
+    """Return whether the candidate started a case without an answer that the baseline did not run.
+
+    Had it failed, it would block; so does an unknown end. A case that both sides started and that
+    neither answers is equal on both sides.
+    """
+    started = new.state is CaseState.UNKNOWN and new.case is not None
+    return started and (old.case is None or old.state is CaseState.NOT_APPLICABLE)
+
+
+def _add_reruns(
+    findings: Findings, run: CellRun, name: str | None, new: CaseOutcome, old: CaseOutcome | None
+) -> None:
+    """Add what other runs of the same releases, flags and tests did worse in a case."""
+    sides = [side for side in (new, old) if side is not None]
+    known = {(side.rung, side.signature) for side in sides if side.signature}
+    counts = {count for side in sides for count in differences(side)}
+    for rerun in run.reruns:
+        found = outcome(rerun, name)
+        if found.state is CaseState.FAILED and (found.rung, found.signature) not in known:
+            known.add((found.rung, found.signature))
+            reason = RerunFailed(state=new.state, path=rerun.path, detail=found.detail)
+            findings.add_unknown(run, name, reason, signature=found.signature)
+        drifts = [count for count in differences(found) if count not in counts]
+        counts.update(drifts)
+        for group, waived in by_waiver(findings, run, name, drifts):
+            drift = RerunDrifted(
+                state=new.state,
+                path=rerun.path,
+                start=group[0].start,
+                counter=group[0].counter,
+                count=group[0].value,
+                more=len(group) - 1,
+            )
+            findings.add_unknown(run, name, drift, waived=waived)
+
+
+def _add_whole_reruns(findings: Findings, sides: tuple[CellRun, ...], names: Iterable[str]) -> None:
+    """Add reruns of the first side that died or failed as a whole, where no case shows it."""
+    run = sides[0]
+    known = {(side.rung, side.signature) for side in map(run_outcome, sides)}
+    wanted = set(names)
+    for rerun in run.reruns:
+        found, died = run_outcome(rerun), crash(rerun.record)
+        if died is not None:
+            found = CaseOutcome(
+                state=CaseState.FAILED, detail=died, rung="", signature=signature(died) or died
+            )
+        elif found.state is not CaseState.FAILED:
+            continue
+        elif not wanted <= {case.case for case in rerun.record.cases}:
+            continue  # a case that it does not hold has shown it
+        if (found.rung, found.signature) in known:
+            continue
+        known.add((found.rung, found.signature))
+        reason = RunFailed(
+            path=rerun.path,
+            newer=rerun.record.started >= run.record.started,
+            died=died is not None,
+            detail=found.detail,
+        )
+        findings.add_unknown(run, WHOLE_RUN, reason, signature=found.signature)
+
+
+def _case_names(*runs: CellRun) -> list[str]:
+    return sorted({case.case for run in runs for case in run.record.cases})
+
+
+def _or_whole_run(names: list[str]) -> Sequence[str | None]:
+    return names or (WHOLE_RUN,)
+
+
+def _no_times(baseline: CellRun, candidate: CellRun) -> NoTimes | None:
+    """Return why the seconds of two runs are not comparable, or None where they are."""
+    jobs = max(baseline.record.jobs, candidate.record.jobs)
+    if jobs > 1:
+        return NoTimes(code=TimesCode.SIDE_BY_SIDE, jobs=jobs)
+    if hardware(baseline.record) != hardware(candidate.record):
+        return NoTimes(code=TimesCode.OTHER_MACHINE)
+    before, after = len(baseline.timed), len(candidate.timed)
+    if not enough([0.0] * before, [0.0] * after):
+        return NoTimes(code=TimesCode.TOO_FEW_RUNS, baseline=before, candidate=after)
     return None
 
 
-def _seconds(runs: Iterable[Record], name: str, start: str) -> tuple[float, ...]:
-    """The total seconds of a start of a case in those of the runs in which it passed."""
+def _seconds(records: Iterable[Record], name: str, start: str) -> tuple[float, ...]:
+    """Return the total seconds of a start in those of the runs in which the case passed."""
     return tuple(
-        seen.seconds["total"]
-        for record in runs
+        found.seconds["total"]
+        for record in records
         for case in record.cases
         if case.case == name and case.outcome == "passed"
-        for seen in [case.started(start)]
-        if seen is not None and "total" in seen.seconds
+        for found in [case.started(start)]
+        if found is not None and "total" in found.seconds
     )
-
-
-Count = tuple[str, str, "int | None"]
-"""A counter of a start and its count: start, counter, count; None is not counted."""
-
-
-def compare_counters(
-    findings: Findings, candidate: CellRun, name: str, old: CaseOutcome, new: CaseOutcome
-) -> None:
-    """The counters of a case that passed on both sides."""
-    assert old.case and new.case and old.verdict and new.verdict
-    uncounted: list[Count] = []
-    for start in STARTS:
-        first, second = old.case.started(start), new.case.started(start)
-        assert first and second
-        rules = [dict(each.expected.get(start, {})) for each in (old.verdict, new.verdict)]
-        off = [
-            {each.counter for each in verdict.differences if each.start == start}
-            for verdict in (old.verdict, new.verdict)
-        ]
-        for counter in sorted(first.counters.keys() | second.counters.keys() | rules[1].keys()):
-            before, after = _count(first.counters, counter), _count(second.counters, counter)
-            wanted = [of[counter].value if counter in of else None for of in rules]
-            if wanted[1] is not None and before is None and after is None:
-                uncounted.append((start, counter, None))
-                continue
-            kind = _kind(before, after, wanted, [counter in of for of in off])
-            if kind == NO_RULE and counter not in COUNTERS:
-                kind = NOT_JUDGED
-            if kind is None:
-                continue
-            waiver = expired = None
-            if kind in FAILING or kind == AS_BEFORE:
-                waiver, expired = findings.waived(
-                    Finding(candidate.place, name, None, start, counter, after)
-                )
-            findings.drifts.append(
-                Drift(
-                    kind,
-                    candidate.place,
-                    name,
-                    start,
-                    counter,
-                    before,
-                    after,
-                    wanted[1],
-                    any(each is not None for each in wanted),
-                    waiver,
-                    expired,
-                    apart=candidate.apart,
-                )
-            )
-    why = "neither side counts what is expected of it"
-    add_uncertain(findings, candidate, name, uncounted, why)
-
-
-def unexpected(findings: Findings, ran: CellRun, name: str, answer: CaseOutcome) -> None:
-    """The counters that the candidate's own expectation does not want, without a baseline."""
-    assert answer.verdict is not None
-    for each in answer.verdict.differences:
-        waiver, expired = findings.waived(
-            Finding(ran.place, name, None, each.start, each.counter, each.observed)
-        )
-        findings.drifts.append(
-            Drift(
-                UNEXPECTED,
-                ran.place,
-                name,
-                each.start,
-                each.counter,
-                None,
-                each.observed,
-                each.expected,
-                True,
-                waiver,
-                expired,
-                True,
-                ran.apart,
-            )
-        )
-
-
-def add_uncertain(
-    findings: Findings, candidate: CellRun, name: str, counters: Iterable[Count], why: str
-) -> None:
-    """What counters leave unknown: once for those that are not waived, and for each waiver."""
-    groups: dict[str | None, list[tuple[Count, Waived]]] = {}
-    for start, counter, value in counters:
-        waived = findings.waived(Finding(candidate.place, name, None, start, counter, value))
-        groups.setdefault(waived[0].id if waived[0] else None, []).append(
-            ((start, counter, value), waived)
-        )
-    for of in groups.values():
-        (start, counter, value), waived = of[0]
-        count = "" if value is None else f" {value}"
-        more = f" and {len(of) - 1} more" if len(of) > 1 else ""
-        reason = f"{why}: {start} {counter}{count}{more}"
-        findings.add_unknown(candidate, name, reason, waived=waived)
-
-
-def differences(answer: CaseOutcome) -> list[Count]:
-    """What is not as its own expectation in a case that passed."""
-    if answer.verdict is None or answer.state != PASSED:
-        return []
-    return [(each.start, each.counter, each.observed) for each in answer.verdict.differences]
-
-
-def _kind(
-    before: int | None, after: int | None, wanted: Sequence[int | None], off: Sequence[bool]
-) -> str | None:
-    """What a counter's two counts are, or None where nothing is to be told.
-
-    `wanted` and `off`, of the baseline and the candidate: what an expectation says of it, and
-    whether it is not as that says.
-    """
-    if off[1]:
-        as_before = before == after and off[0] and wanted[0] == wanted[1]
-        return AS_BEFORE if as_before else UNEXPECTED
-    if before == after:
-        return None
-    if wanted[1] is not None:
-        return EXPECTED_AGAIN if off[0] else EXPECTED
-    if before is None:
-        return NEW
-    return NO_RULE
-
-
-def _count(counters: Mapping[str, int], counter: str) -> int | None:
-    """A count; torch, whose counters have a group before a dot, keeps none until it is raised."""
-    return counters.get(counter, 0 if "." in counter else None)

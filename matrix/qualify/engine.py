@@ -1,360 +1,431 @@
-"""A candidate release against its baseline: what broke, was mended, drifts, or is not known.
+"""A candidate release against its baseline: what broke, what was repaired, drifts, or is unknown.
 
-Pure. Each cell of the baseline is held against the candidate's of the same Python, platform and
+Pure. Each cell of the baseline is compared with the candidate's of the same Python, platform and
 other release, case by case. A candidate qualifies by answers alone, never by their absence:
 
-- a failure that the baseline did not have, or has with another signature or at another rung, fails;
-- so does a counter that changed, unless the candidate's own expectation wants its count, and one
-  that did not change where the candidate's expectation wanted it to; but what no expectation may
-  name (not among COUNTERS: how often a pattern matched) is told and not judged;
-- a waiver takes a failure or a drift out of the verdict, and stays to be seen;
-- where the first rungs (`matrix.qualify.static_checks`) say that a cell of the candidate cannot
-  work, and the
-  baseline's could, that fails too, without a run; but what cannot be asked with the wheels that
-  there are is nobody's failure, and no answer. That they pass is never an answer;
-- what the candidate alone ran is held to no baseline: it fails where it drifts from its own
-  expectation, and where it fails nobody can say whether that is new;
-- without a failure, it is too little evidence where one side of a cell has an answer (it passes or
-  fails) and the other has none, where one side alone ran the newest patch of the other project,
-  where a record is not whole or another run of the very same did worse, and where nothing passes.
+- a failure fails that the baseline did not have, or has with another signature or at another rung;
+- so does a counter that changed, unless the candidate's own expectation has its count, and one that
+  did not change where that expectation has another count. A counter that no expectation may name
+  (not among COUNTERS: how often a pattern matched) is reported and not judged;
+- a waiver takes a failure or a drift out of the verdict, and stays visible;
+- where the static checks (`matrix.qualify.static_checks`) say that a cell of the candidate cannot
+  work, and the baseline's could, that fails too, without a run. What is not testable with the
+  existing wheels is neither a failure nor an answer; passing these checks never is an answer;
+- what the candidate alone ran has no baseline: it fails where it drifts from its own expectation,
+  and where it fails nobody can say whether that is new;
+- without a failure, there is too little evidence where one side of a cell has an answer (it passes
+  or fails) and the other has none, where the candidate started a case that the baseline did not run
+  and has no answer (it may hide a failure), where one side alone ran the newest patch of the other
+  project, where a record is not complete or another run of the same did worse, and where nothing
+  passes.
 
-So to take away what both sides answer, or to add what is bad, never makes a candidate qualify. What
-the baseline never ran is asked of nobody, and so are older patches: to lose these is not seen.
+So to remove what both sides answer, or to add what is bad, never makes a candidate qualify. What
+the baseline never ran need not be run, and neither do older patches: losing these is not seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 
-from packaging.version import Version
-
-from matrix._util.versions import minor_of, neighbours
+from matrix._util.versions import minor_of, neighbours, parse_version
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
-from matrix.qualify import caveats as oddities
-from matrix.qualify import compare as comparison
+from matrix.qualify import caveats
+from matrix.qualify.caveats import Caveat
+from matrix.qualify.compare import compare, compare_explained, judge_alone
+from matrix.qualify.load import UnidentifiedRecord, released, unidentified
 from matrix.qualify.model import (
-    FAILS_OTHERWISE,
-    PROJECTS,
-    REGRESSION,
+    NOT_WAIVED,
     Failure,
+    FailureKind,
     Findings,
     Qualification,
     Unknown,
+    Waived,
 )
 from matrix.qualify.query import (
+    PROJECTS,
+    Context,
+    PlatformReleases,
     Query,
     Skipped,
-    is_asked,
-    named,
+    find_release,
     oldest_first,
-    versions,
+)
+from matrix.qualify.reasons import (
+    BaselineNotRun,
+    NotRun,
+    NotTestable,
+    UnidentifiedRun,
+    UnknownReason,
 )
 from matrix.qualify.runs import (
-    FAILED,
-    PASSED,
+    WHOLE_RUN,
+    CaseState,
     CellRun,
     ReleaseRuns,
-    UnidentifiedRecord,
-    broken,
-    newest,
-    order,
+    Variant,
+    fault,
+    newest_patch,
+    outcome,
     patch,
-    release,
-    reply,
-    side,
-    unsaid,
+    release_runs,
 )
 from matrix.qualify.static_checks import (
-    CANNOT_ASK,
-    LOST,
-    Asks,
-    FirstRungs,
-    change,
-    failing,
-    rungs,
-    why_not_asked,
+    PairProgress,
+    RungChange,
+    StaticAnswers,
+    StaticChecks,
+    compare_rungs,
+    failing_step,
+    step_signature,
 )
 from matrix.record.model import Record
 from matrix.record.signatures import signature
-from matrix.rules.expectations import Expectations
-from matrix.rules.waivers import Finding, Place, Waivers
-from matrix.verdict.ladder import Progress
+from matrix.rules.waivers import Finding, Place
 
 
 class QualifyError(MatrixError):
-    """A question that cannot be answered: names the option and the mend."""
+    """A query that cannot be answered; the message names the option and the fix."""
 
 
 def qualify(
-    asked: Query,
+    query: Query,
     records: Iterable[tuple[Path, Record]],
-    expectations: Expectations,
-    releases: Releases,
-    waivers: Waivers,
-    today: date,
+    context: Context,
+    *,
+    answers: StaticAnswers | None = None,
+    skipped: Skipped | None = None,
     unread: int = 0,
-    asks: Asks | None = None,
-    aside: Skipped | None = None,
-    late: str | None = None,
 ) -> Qualification:
-    """Hold the candidate against its baseline, the same for any order of the records.
+    """Return the candidate compared with its baseline, the same for any order of the records.
 
-    Of several records of a cell on a platform the newest that decides counts, as in the table, and
-    what started after `late` (`matrix.store.summary.late_from`) as older than the rest. `asks`
-    answers
-    the first rungs; without it they are not known. `aside` is what was not read of many records.
+    Of several records of a cell on a platform the newest conclusive one decides, as in the table.
+    `answers` are those of the static checks, which are unknown without them. `skipped` describes
+    the records that were not read, `unread` counts the bad ones.
+
     Raises QualifyError for a release that is unknown, or that is both candidate and baseline.
     """
-    aside, told = aside or Skipped(), list(records)
-    every = [
-        (path, record, *found)
-        for path, record in told
-        if (found := versions(record, releases)) is not None
-    ]
-    held = aside.releases | {(each[1].platform, each[2], each[3]) for each in every}
-    _check(asked, held, releases)
+    skipped, every = skipped or Skipped(), list(records)
+    known = released(every, context.releases)
+    held = skipped.releases | {
+        PlatformReleases(run.record.platform, run.torch, run.vllm) for run in known
+    }
+    _check(query, held, context.releases)
     chosen = [
-        each
-        for each in every
-        if is_asked(asked, each[1].cell, each[1].platform, release(asked.other, each))
+        run
+        for run in known
+        if query.covers(
+            run.record.cell, run.record.platform, query.other_release(run.torch, run.vllm)
+        )
     ]
-    before, after = (
-        side(asked, each, chosen, expectations, releases, late)
-        for each in (asked.baseline, asked.candidate)
+    before = release_runs(query, query.baseline, chosen, context)
+    after = release_runs(query, query.candidate, chosen, context)
+    sides = before, after
+    found: list[Caveat] = [
+        *caveats.query_caveats(query, sides, held),
+        *caveats.record_caveats(known, sides, skipped, context),
+    ]
+    checks = None
+    if answers is not None:
+        checks = StaticChecks.of(query, sides, context.releases, answers)
+    lost = unidentified(query, every, chosen, context)
+    findings = Findings(query=query, waivers=context.waivers, today=context.today)
+    pairing = _Pairing(
+        query=query,
+        findings=findings,
+        checks=checks,
+        unidentified={
+            (record.record.cell, record.record.platform) for record in lost if record.blocks
+        },
     )
-    lost = unsaid(asked, told, chosen, releases, late)
-    notes = list(oddities.notes(asked, every, (before, after), today, held, aside.counts, late))
-    first = None if asks is None else FirstRungs.of(asked, (before, after), releases, asks)
-    nameless = {(each.record.cell, each.record.platform) for each in lost if each.blocks}
-    findings = Findings(waivers, today)
-    cells = Counterparts(asked, findings, first, nameless)
-    for key, baseline in sorted(before.items(), key=lambda item: order(item[0])):
-        cells.cell(baseline, after.get(key, {}))
-    for key in sorted(after.keys() - before.keys(), key=order):
-        ran = newest(asked, after[key])
-        why = "the baseline has no record of this cell"
-        if not [each for each in after[key].values() if cells.alone(each, why)]:
-            notes.append(
-                f"{ran.record.cell} on {ran.record.platform} has no baseline and was compared with"
-                " nothing"
-            )
-    for each in lost:
-        if each.blocks:
-            cells.unsaid(each)
-        else:
-            notes.append(f"{each.path} {each.why}, and counts for nothing")
-    names = [each.cell for each in findings.unknown if each.rung is None]
-    names += [each.candidate.record.cell for each in findings.matches]
-    notes += oddities.other_names(asked, dict.fromkeys(names), releases)
-    cells.never_ran((before, after))
-    of_rungs = () if first is None else rungs(first.every())
-    return findings.qualification(asked, tuple(notes), unread, releases, of_rungs)
+    found += pairing.compare_sides(before, after)
+    found += pairing.add_unidentified(lost)
+    cells = [unknown.cell for unknown in findings.unknown if unknown.rung is None]
+    cells += [match.candidate.record.cell for match in findings.matches]
+    found += caveats.other_releases(query, dict.fromkeys(cells), context.releases)
+    pairing.add_lost_pins(sides)
+    rungs = () if checks is None else compare_rungs(checks.every())
+    return findings.qualification(context.releases, found, unread, rungs)
 
 
-def _check(asked: Query, held: Iterable[tuple[str, str, str]], releases: Releases) -> None:
-    name = PROJECTS[asked.project]
-    published = releases.torch if asked.project == "torch" else releases.vllm
-    ran = {torch if asked.project == "torch" else vllm for _, torch, vllm in held}
-    known = oldest_first({each.version for each in published} | ran)
-    for option, wanted in ((asked.project, asked.candidate), ("baseline", asked.baseline)):
-        if named(wanted, known) is None:
+def _check(query: Query, held: Iterable[PlatformReleases], releases: Releases) -> None:
+    name = PROJECTS[query.project]
+    published = {release.version for release in getattr(releases, query.project)}
+    known = oldest_first(published | {query.release(run.torch, run.vllm) for run in held})
+    for option, wanted in ((query.project, query.candidate), ("baseline", query.baseline)):
+        if find_release(wanted, known) is None:
             near = ", ".join(_nearest(wanted, known)) or "none"
             raise QualifyError(
                 f"--{option} {wanted}: no release of {name} that is known here, and no record is of"
                 f" it; the nearest: {near}"
             )
-    if Version(asked.candidate) == Version(asked.baseline):
-        earlier = [each for each in known if Version(each) < Version(asked.candidate)]
-        mend = f"such as {earlier[-1]}" if earlier else "an earlier one"
+    if parse_version(query.candidate) == parse_version(query.baseline):
+        earlier = [text for text in known if parse_version(text) < parse_version(query.candidate)]
+        fix = f"such as {earlier[-1]}" if earlier else "an earlier one"
         raise QualifyError(
-            f"--baseline {asked.baseline}: is the candidate itself; name another release, {mend}"
+            f"--baseline {query.baseline}: is the candidate itself; name another release, {fix}"
         )
 
 
 def _nearest(wanted: str, known: Sequence[str]) -> list[str]:
-    """The known versions next to the wanted one, and the newest that it may be the beginning of."""
-    longer = [each for each in known if each.startswith(f"{wanted}.")][-1:]
+    """Return the known releases next to the wanted one, and the newest that it may begin."""
+    longer = [text for text in known if text.startswith(f"{wanted}.")][-1:]
     return list(dict.fromkeys([*neighbours(wanted, known), *longer]))
 
 
-@dataclass(frozen=True)
-class Counterparts:
-    """Holds the cells of the candidate against those of the baseline, and tells `findings`.
+@dataclass(frozen=True, kw_only=True)
+class _Pairing:
+    """Finds which run of the candidate is compared with which of the baseline.
 
-    `nameless` are the cells, by name and platform, of a record that does not say what ran in them.
+    `unidentified` are the cells, by name and platform, of a record that does not name its releases.
     """
 
-    asked: Query
+    query: Query
     findings: Findings
-    first: FirstRungs | None = None
-    nameless: Container[tuple[str, str]] = ()
+    checks: StaticChecks | None
+    unidentified: Container[tuple[str, str]]
 
-    def cell(self, before: Mapping[str, CellRun], after: Mapping[str, CellRun]) -> None:
-        """A cell of the baseline: with each patch of the other project that both sides ran.
+    def compare_sides(self, before: ReleaseRuns, after: ReleaseRuns) -> list[Caveat]:
+        """Compare all cells; return the caveats of those that nothing was compared with."""
+        for key, baseline in before.items():
+            self._compare_cell(baseline, after.get(key, {}))
+        found: list[Caveat] = []
+        for key, cell in after.items():
+            if key in before:
+                continue
+            wrong = [run for run in cell.values() if self._judge_alone(run)]
+            if not wrong:
+                record = newest_patch(self.query, cell).record
+                found.append(caveats.NoBaseline(cell=record.cell, platform=record.platform))
+        return found
 
-        The newest patch that either side ran must have an answer on both. What fails or drifts
-        under an older one counts too, but nobody has to run those.
+    def add_unidentified(self, records: Iterable[UnidentifiedRecord]) -> list[Caveat]:
+        """Add the records whose cases count for neither side; return caveats of the others."""
+        found: list[Caveat] = []
+        for run in records:
+            if not run.blocks:
+                found.append(
+                    caveats.Unidentified(path=run.path, cause=run.cause, detail=run.detail)
+                )
+                continue
+            reason = UnidentifiedRun(path=run.path, cause=run.cause, detail=run.detail)
+            cell, platform = run.record.cell, run.record.platform
+            self.findings.unknown.append(
+                Unknown(cell=cell, platform=platform, case=WHOLE_RUN, reason=reason)
+            )
+        return found
+
+    def add_lost_pins(self, sides: tuple[ReleaseRuns, ReleaseRuns]) -> None:
+        """Add what the candidate lost with its own pin, where the baseline never ran.
+
+        Off-pin nobody ever promised or saw it: the rungs show it, and it is not judged.
         """
-        baseline = newest(self.asked, before)
-        if not after:
-            self.missing(baseline)
+        if self.checks is None:
             return
-        candidate = newest(self.asked, after)
-        first, second = patch(self.asked, baseline), patch(self.asked, candidate)
-        both = oldest_first(before.keys() & after.keys())
-        pair = (before[both[-1]], after[both[-1]]) if both else (baseline, candidate)
-        self._compare(*pair)
-        for each in pair[1].beside:
-            self._compare(pair[0], each)
-        other = PROJECTS[self.asked.other]
-        for older in both[:-1]:
-            for each in (after[older], *after[older].beside):
-                apart = f"{other} {older}" + (f", {each.apart}" if each.apart else "")
-                self._compare(before[older], replace(each, apart=apart))
-        name = f"{other} {max(first, second)}"
-        if first > second:
-            self.missing(baseline, f"never ran with {name}")
-        for version in oldest_first(after.keys() - before.keys()):
-            if after[version] is not pair[1]:
-                self.alone(after[version], f"the baseline has no record with {other} {version}")
-        if second > first:
-            place = self._place(candidate, self.asked.baseline)
-            reason = f"the baseline never ran with {name}, and the candidate did"
-            self.findings.unknown.append(Unknown(place.cell, place.platform, None, reason, True))
-
-    def alone(self, ran: CellRun, why: str) -> bool:
-        """A cell that only the candidate ran, as `why` says; whether anything is wrong with it."""
-        pair = self._progress(ran)
-        asks = any(each.record.cases for each in (ran, *ran.again, *ran.beside))
-        if not asks and pair is not None and change(*pair) == CANNOT_ASK:
-            return False
-        decides = self._place(ran, self.asked.baseline).cell
-        return comparison.alone(self.findings, ran, why, decides)
-
-    def unsaid(self, each: UnidentifiedRecord) -> None:
-        """A record whose cases count for neither side."""
-        cell, platform = each.record.cell, each.record.platform
-        self.findings.unknown.append(Unknown(cell, platform, None, f"{each.path} {each.why}", True))
-
-    def missing(self, baseline: CellRun, never: str = "never ran") -> None:
-        """A cell of the baseline that the candidate never ran."""
-        place = self._place(baseline, self.asked.candidate)
-        pair = self._progress(baseline)
-        kind = None if pair is None else change(*pair)
-        if pair is not None and kind == LOST:
-            self._lost(place, pair[1], baseline)
-            return
-        if kind != CANNOT_ASK and (place.cell, place.platform) in self.nameless:
-            return  # it ran, and what is not known is told of its record
-        why = never
-        if pair is not None and kind == CANNOT_ASK:
-            why = why_not_asked(pair[1])
-        elif pair is not None and pair[1].reached is not None and pair[1].fails is None:
-            why = f"{never} ({pair[1].reached} is as far as is known, and no answer)"
-        self._cell_unknown(place, baseline, why, pair[1] if kind == CANNOT_ASK and pair else None)
-
-    def never_ran(self, sides: tuple[ReleaseRuns, ReleaseRuns]) -> None:
-        """What the candidate lost at a first rung with its own pin, where the baseline never ran.
-
-        Off-pin nobody ever promised that, nor saw it: it is told among the rungs, and not judged.
-        """
-        if self.first is None:
-            return
-        known = {(platform, under) for side in sides for platform, under, _ in side}
-        for (platform, other), every in self.first.every().items():
-            under = minor_of(other) if self.asked.other == "vllm" else other
+        known = {(key.platform, key.other) for side in sides for key in side}
+        for (platform, other), every in self.checks.every().items():
+            under = minor_of(other) if self.query.other == "vllm" else other
             lost = [
-                each for each in every if not each[2].off_pin and change(each[1], each[2]) == LOST
+                (python, progress)
+                for python, progress in every
+                if not progress.candidate.off_pin and progress.change is RungChange.REGRESSION
             ]
             if lost and (platform, under) not in known:
-                progress = lost[0][2]
-                cell = progress.cell
+                progress = lost[0][1]
+                cell = progress.candidate.cell
                 place = Place(cell.name, platform, cell.torch, cell.vllm)
-                self._lost(place, progress, None, [python for python, _, _ in lost])
+                self._add_lost(place, progress, None, [python for python, _ in lost])
+
+    def _compare_cell(self, before: Mapping[str, CellRun], after: Mapping[str, CellRun]) -> None:
+        """Compare a cell of the baseline with each patch of the other project that both ran.
+
+        The newest patch that either side ran must have an answer on both. What fails or drifts
+        under an older one counts too, but need not be run.
+        """
+        baseline = newest_patch(self.query, before)
+        if not after:
+            self._add_missing(baseline)
+            return
+        candidate = newest_patch(self.query, after)
+        both = oldest_first(before.keys() & after.keys())
+        if both:
+            pair = before[both[-1]], after[both[-1]]
+        else:
+            pair = baseline, candidate
+        for run in (pair[1], *pair[1].variants):
+            self._compare(pair[0], run)
+        for older in both[:-1]:
+            for run in (after[older], *after[older].variants):
+                self._compare(before[older], self._with_older_patch(run, older))
+        first, second = patch(self.query, baseline), patch(self.query, candidate)
+        if first > second:
+            self._add_missing(baseline, str(first))
+        for release in oldest_first(after.keys() - before.keys()):
+            if after[release] is not pair[1]:
+                self._judge_alone(after[release], release)
+        if second > first:
+            place = self._place(candidate, self.query.baseline)
+            reason = BaselineNotRun(project=self.query.other, release=str(second))
+            self.findings.unknown.append(
+                Unknown(cell=place.cell, platform=place.platform, case=WHOLE_RUN, reason=reason)
+            )
+
+    def _with_older_patch(self, run: CellRun, release: str) -> CellRun:
+        variant = run.variant or Variant()
+        return replace(run, variant=replace(variant, project=self.query.other, release=release))
+
+    def _judge_alone(self, run: CellRun, release: str | None = None) -> bool:
+        """Judge a run without a baseline; return whether anything is wrong with it."""
+        progress = self._progress(run)
+        has_cases = any(other.record.cases for other in (run, *run.reruns, *run.variants))
+        if not has_cases and progress is not None and progress.change is RungChange.NOT_TESTABLE:
+            return False
+        decides = self._place(run, self.query.baseline).cell
+        return judge_alone(self.findings, run, release=release, decides=decides)
+
+    def _add_missing(self, baseline: CellRun, release: str | None = None) -> None:
+        """Add a cell of the baseline that the candidate never ran, with that other release."""
+        place = self._place(baseline, self.query.candidate)
+        progress = self._progress(baseline)
+        change = None if progress is None else progress.change
+        if progress is not None and change is RungChange.REGRESSION:
+            self._add_lost(place, progress, baseline)
+            return
+        if progress is not None and change is RungChange.NOT_TESTABLE:
+            self._add_not_testable(place, baseline, progress)
+            return
+        if (place.cell, place.platform) in self.unidentified:
+            return  # it ran, and the record that names no release is already among the unknown
+        reached = None
+        if progress is not None and progress.candidate.fails is None:
+            reached = progress.candidate.reached
+        passed, failed = _answers(baseline)
+        reason = NotRun(
+            cell=baseline.record.cell,
+            passed=passed,
+            failed=failed,
+            project=self.query.other,
+            release=release,
+            reached=reached,
+        )
+        self._add_cell(place, reason, blocks=passed + failed > 0)
 
     def _compare(self, baseline: CellRun, candidate: CellRun) -> None:
-        pair = self._progress(baseline, candidate)
-        broke = not candidate.record.cases and broken(candidate) is not None
+        progress = self._progress(candidate)
+        broke = not candidate.record.cases and fault(candidate) is not None
+        if progress is None or not broke or progress.change is not RungChange.NOT_TESTABLE:
+            compare(self.findings, baseline, candidate)
+            return
         # Such a run failed, as it had to.
-        known = pair is not None and broke and change(*pair) == CANNOT_ASK
-        if pair is not None and known and candidate.apart is None:
-            self._cell_unknown(candidate.place, baseline, why_not_asked(pair[1]), pair[1])
-        comparison.compare(self.findings, baseline, candidate, known)
+        if candidate.variant is None:
+            self._add_not_testable(candidate.place, baseline, progress)
+        compare_explained(self.findings, baseline, candidate)
 
-    def _place(self, ran: CellRun, version: str) -> Place:
-        """The same cell with that release of the project in question."""
-        releases = {"torch": ran.torch, "vllm": ran.vllm}
-        releases[self.asked.project] = version
+    def _place(self, run: CellRun, release: str) -> Place:
+        """Return the same cell with that release of the project in question."""
+        torch, vllm = run.torch, run.vllm
+        if self.query.project == "torch":
+            torch = release
+        else:
+            vllm = release
         try:
-            cell = Cell(ran.python, releases["torch"], releases["vllm"]).name
+            cell = Cell(run.python, torch, vllm).name
         except CellError:
-            cell = ran.record.cell
-        return Place(cell, ran.record.platform, **releases)
+            cell = run.record.cell
+        return Place(cell, run.record.platform, torch, vllm)
 
-    def _progress(
-        self, baseline: CellRun, candidate: CellRun | None = None
-    ) -> tuple[Progress, Progress] | None:
-        """How far both sides get, by the releases of the candidate's cell where that ran."""
-        if self.first is None:
+    def _progress(self, run: CellRun) -> PairProgress | None:
+        """Return how far both sides get with the other release of a run."""
+        if self.checks is None:
             return None
-        ran = candidate or baseline
-        other = ran.vllm if self.asked.other == "vllm" else ran.torch
-        return self.first.pair(other, ran.python, ran.record.platform)
+        other = self.query.other_release(run.torch, run.vllm)
+        return self.checks.progress(other, run.python, run.record.platform)
 
-    def _lost(
+    def _add_lost(
         self,
         place: Place,
-        progress: Progress,
+        progress: PairProgress,
         baseline: CellRun | None,
         pythons: Sequence[str] = (),
     ) -> None:
-        """A regression that a first rung shows. It is one failure, whatever cases there are."""
-        step = failing(progress)
+        """Add a regression that a static check shows. It is one failure, whatever the cases."""
+        step = failing_step(progress.candidate)
         assert step is not None
-        reason = step.reason or f"fails at {step.rung}"
-        fault = None if baseline is None else broken(baseline)
-        kind, before = REGRESSION, None
-        if fault is not None:
-            kind, before = FAILS_OTHERWISE, signature(fault[1]) or fault[0]
-        found = signature(step.cause or reason) or step.rung
-        waiver, expired = self.findings.waived(Finding(place, "", signature=found))
-        if len(pythons) > 1:
-            reason += f"; so on Python {', '.join(pythons)}"
+        failed = None if baseline is None else fault(baseline)
+        found = step_signature(step)
         self.findings.failures.append(
-            Failure(kind, place, "", step.rung, found, reason, before, waiver, expired, False)
-        )
-
-    def _cell_unknown(
-        self, place: Place, baseline: CellRun, why: str, cannot: Progress | None = None
-    ) -> None:
-        """No answer of a whole cell; `cannot` is its progress where it cannot be asked."""
-        names = [case.case for case in baseline.record.cases] or [""]
-        states = [reply(baseline, name).state for name in names]
-        passed, failed = states.count(PASSED), states.count(FAILED)
-        parts = [f"{passed} passed"] if passed else []
-        parts += [f"{failed} failed"] if failed else []
-        reason = f"{why}; of its cases {' and '.join(parts or ['none has an answer'])}"
-        reason += f" at {baseline.record.cell}"
-        step = None if cannot is None else failing(cannot)
-        found = waiver = expired = None
-        if step is not None:
-            found = signature(step.cause or step.reason or step.rung) or step.rung
-            waiver, expired = self.findings.waived(Finding(place, "", signature=found))
-        self.findings.unknown.append(
-            Unknown(
-                place.cell,
-                place.platform,
-                None,
-                reason,
-                bool(parts),
-                found,
-                waiver,
-                expired,
-                None if step is None else step.rung,
+            Failure(
+                kind=FailureKind.REGRESSION if failed is None else FailureKind.FAILS_OTHERWISE,
+                place=place,
+                case=WHOLE_RUN,
+                rung=step.rung,
+                signature=found,
+                detail=step.reason,
+                before=None if failed is None else signature(failed.detail) or failed.rung,
+                waived=self.findings.waived(Finding(place, "", signature=found)),
+                ran=False,
+                pythons=tuple(pythons) if len(pythons) > 1 else (),
             )
         )
+
+    def _add_not_testable(self, place: Place, baseline: CellRun, pair: PairProgress) -> None:
+        """Add a cell of the candidate that is not testable with the existing wheels."""
+        progress = pair.candidate
+        step = failing_step(progress)
+        assert step is not None
+        passed, failed = _answers(baseline)
+        reason = NotTestable(
+            cell=baseline.record.cell,
+            passed=passed,
+            failed=failed,
+            rung=step.rung,
+            detail=step.cause or step.reason,
+            torch=progress.cell.torch,
+            vllm=progress.cell.vllm,
+            pin=progress.steps[0].reason,
+        )
+        found = step_signature(step)
+        waived = self.findings.waived(Finding(place, "", signature=found))
+        self._add_cell(
+            place,
+            reason,
+            blocks=passed + failed > 0,
+            signature=found,
+            waived=waived,
+            rung=step.rung,
+        )
+
+    def _add_cell(
+        self,
+        place: Place,
+        reason: UnknownReason,
+        *,
+        blocks: bool,
+        signature: str | None = None,
+        waived: Waived | None = None,
+        rung: str | None = None,
+    ) -> None:
+        """Add a whole cell without an answer."""
+        self.findings.unknown.append(
+            Unknown(
+                cell=place.cell,
+                platform=place.platform,
+                case=WHOLE_RUN,
+                reason=reason,
+                blocks=blocks,
+                signature=signature,
+                waived=waived or NOT_WAIVED,
+                rung=rung,
+            )
+        )
+
+
+def _answers(run: CellRun) -> tuple[int, int]:
+    """Return how many cases of a run passed and failed; one without cases counts as one."""
+    names: list[str | None] = [case.case for case in run.record.cases]
+    states = [outcome(run, name).state for name in names or [WHOLE_RUN]]
+    return states.count(CaseState.PASSED), states.count(CaseState.FAILED)

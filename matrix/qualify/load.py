@@ -1,11 +1,10 @@
-"""Which of many records a qualification has to read, by their summaries alone.
+"""Which records a qualification reads, and the release that each of them belongs to.
 
-Pure. What is left out changes nothing that `matrix.qualify.engine` says: of a cell on a platform
-with two
-releases the newest of each kind (`matrix.store.fingerprint`) is read. One of them decides, and
-what the others
-show is not hidden by it (`matrix.qualify.sides`); the newest runs beside them tell its seconds. Of
-what stands for no release the newest of each cell is read.
+Of many records an index names those that matter by their summaries; the rest changes nothing that
+`matrix.qualify.engine` reports. Of a cell on a platform with two releases the newest of each
+fingerprint (`matrix.store.fingerprint`) is read: one of them decides, and it hides none of the
+others (`matrix.qualify.runs`). The newest runs are read too, for their seconds, and of the records
+that belong to no release the newest of each cell. All is pure but `read`.
 """
 
 from __future__ import annotations
@@ -13,30 +12,125 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from matrix._util.enums import StrEnum
 from matrix.catalog.cells import factors
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.qualify.query import (
+    MOST_RUNS,
     WRONG_CELL,
+    CellReleases,
+    Context,
+    Observed,
+    PlatformReleases,
     Query,
     Skipped,
     age,
-    is_asked,
-    may_be_asked,
-    same_release,
-    versions_of,
-)
-from matrix.qualify.runs import (
-    MOST_RUNS,
+    may_match,
+    releases_of,
 )
 from matrix.record.model import Record, read_many
 from matrix.store.query import History, by_index
 from matrix.store.sources import Place as Source
 
 
-@dataclass(frozen=True)
-class Run:
+class ReleasedRecord(NamedTuple):
+    """A record with its file and the exact releases of torch and vLLM that ran."""
+
+    path: Path
+    record: Record
+    torch: str
+    vllm: str
+
+    @property
+    def place(self) -> CellReleases:
+        """Return the cell, the platform and the releases."""
+        return CellReleases(self.record.cell, self.record.platform, self.torch, self.vllm)
+
+
+class UnidentifiedCause(StrEnum):
+    """Why a record belongs to no release."""
+
+    WRONG_CELL = "wrong cell"
+    NO_RELEASE = "no release"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnidentifiedRecord:
+    """A record that belongs to no release, and why; `detail` is the error of the run."""
+
+    path: Path
+    record: Record
+    cause: UnidentifiedCause
+    detail: str | None = None
+
+    @property
+    def blocks(self) -> bool:
+        """Return whether its cases may decide, so that the candidate cannot qualify without it."""
+        return self.cause is UnidentifiedCause.NO_RELEASE
+
+
+def observed(record: Record) -> Observed:
+    """Return what a record holds about the releases that ran."""
+    error = None if record.error is None else record.error.kind
+    torch, vllm = (record.provenance.get(project) for project in ("torch", "vllm"))
+    return Observed(record.cell, record.platform, torch, vllm, error, bool(record.cases))
+
+
+def released(records: Iterable[tuple[Path, Record]], releases: Releases) -> list[ReleasedRecord]:
+    """Return the records whose releases are known, with these."""
+    return [
+        ReleasedRecord(path, record, *found)
+        for path, record in records
+        if (found := releases_of(observed(record), releases)) is not None
+    ]
+
+
+def unidentified(
+    query: Query,
+    records: Iterable[tuple[Path, Record]],
+    chosen: Iterable[ReleasedRecord],
+    context: Context,
+) -> list[UnidentifiedRecord]:
+    """Return the newest record of each cell that may be meant and belongs to no release.
+
+    One that is older than a record of its cell in `chosen` for the candidate or the baseline is
+    left out.
+    """
+    newest: dict[tuple[str, str], tuple[bool, str]] = {}
+    for run in chosen:
+        if query.compares(query.release(run.torch, run.vllm)):
+            key = run.record.cell, run.record.platform
+            started = age(run.record.started, context.late)
+            newest[key] = max(started, newest.get(key, (False, "")))
+    found: dict[tuple[str, str, bool], tuple[Path, Record]] = {}
+    for path, record in sorted(records, key=lambda item: str(item[0])):
+        seen = observed(record)
+        if releases_of(seen, context.releases) is not None or not may_match(
+            query, seen, context.releases
+        ):
+            continue
+        place = record.cell, record.platform, seen.error == WRONG_CELL
+        started = age(record.started, context.late)
+        if place not in found or started > age(found[place][1].started, context.late):
+            found[place] = path, record
+    return [
+        _unidentified(path, record)
+        for (cell, platform, _), (path, record) in sorted(found.items(), key=lambda item: item[0])
+        if age(record.started, context.late) >= newest.get((cell, platform), (False, ""))
+    ]
+
+
+def _unidentified(path: Path, record: Record) -> UnidentifiedRecord:
+    if record.error is not None and record.error.kind == WRONG_CELL:
+        cause, detail = UnidentifiedCause.WRONG_CELL, record.error.reason
+        return UnidentifiedRecord(path=path, record=record, cause=cause, detail=detail)
+    return UnidentifiedRecord(path=path, record=record, cause=UnidentifiedCause.NO_RELEASE)
+
+
+class Summarised(NamedTuple):
     """A record as far as its summary tells (`matrix.store.summary.Summary`), and its path."""
 
     path: str
@@ -48,126 +142,111 @@ class Run:
     error: str | None
     jobs: int
     kind: str
-    cases: bool
-    """Whether it has a case."""
+    has_cases: bool
 
+    def observed(self) -> Observed:
+        """Return what the summary holds about the releases that ran.
 
-_Place = tuple[str, str, str, str]
-"""Cell, platform, torch, vLLM."""
+        It has the minor release of the cell's name where the record does not know what ran.
+        """
+        named = factors(self.cell)
+        torch = None if self.torch == named.torch else self.torch
+        vllm = None if self.vllm == named.vllm else self.vllm
+        return Observed(self.cell, self.platform, torch, vllm, self.error, self.has_cases)
 
 
 def select(
-    asked: Query, runs: Iterable[Run], releases: Releases, late: str | None = None
+    query: Query, runs: Iterable[Summarised], releases: Releases, late: str | None = None
 ) -> tuple[list[str], Skipped]:
-    """The paths to read, in their order, and what the others are; `late` as for `qualify`."""
-    told: dict[_Place, list[Run]] = {}
-    lost: dict[tuple[str, str, bool], Run] = {}
-    places: dict[tuple[str, str, str, str, str | None, bool], _Place | None] = {}
+    """Return the sorted paths of the records to read, and what the others are.
+
+    `late` is as for `matrix.qualify.query.Context`.
+    """
+    groups: dict[CellReleases, list[Summarised]] = {}
+    unidentified_runs: dict[tuple[str, str, bool], Summarised] = {}
+    places: dict[tuple[object, ...], CellReleases | None] = {}
     for run in runs:
-        key = run.cell, run.platform, run.torch, run.vllm, run.error, run.cases
+        key = run.cell, run.platform, run.torch, run.vllm, run.error, run.has_cases
         if key not in places:
-            places[key] = _place(run, releases)
+            found = releases_of(run.observed(), releases)
+            places[key] = None if found is None else CellReleases(run.cell, run.platform, *found)
         place = places[key]
         if place is not None:
-            told.setdefault(place, []).append(run)
-        elif may_be_asked(asked, run.cell, run.platform, *_said(run), releases):
-            at = run.cell, run.platform, run.error == WRONG_CELL
-            known = lost.get(at)
-            newer = known is None or age(run.started, late) > age(known.started, late)
-            if newer or (known is not None and run.started == known.started):
-                # The file's name decides between two of one second, and not their order here.
-                lost[at] = run if newer or known is None else min(run, known, key=_path)
-    paths = [each.path for each in lost.values()]
-    counts: dict[_Place, int] = {}
-    for place, of in told.items():
-        if _is_wanted(asked, place):
-            some = _deciding(of, late)
-            paths += some
-            counts[place] = len(of) - len(some)
-    held = frozenset((platform, torch, vllm) for _, platform, torch, vllm in told)
-    return sorted(paths), Skipped(held, counts)
+            groups.setdefault(place, []).append(run)
+        elif may_match(query, run.observed(), releases):
+            cell = run.cell, run.platform, run.error == WRONG_CELL
+            unidentified_runs[cell] = _newer(unidentified_runs.get(cell), run, late)
+    paths = [run.path for run in unidentified_runs.values()]
+    counts: dict[CellReleases, int] = {}
+    for place, group in groups.items():
+        other = query.other_release(place.torch, place.vllm)
+        release = query.release(place.torch, place.vllm)
+        if query.covers(place.cell, place.platform, other) and query.compares(release):
+            needed = _needed(group, late)
+            paths += needed
+            counts[place] = len(group) - len(needed)
+    held = frozenset(PlatformReleases(place.platform, place.torch, place.vllm) for place in groups)
+    return sorted(paths), Skipped(releases=held, counts=counts)
 
 
-def _path(run: Run) -> str:
-    return run.path
+def _newer(known: Summarised | None, run: Summarised, late: str | None) -> Summarised:
+    """Return the newer of two runs; of two of one second that of the first path."""
+    if known is None or age(run.started, late) > age(known.started, late):
+        return run
+    return min(run, known, key=lambda item: item.path) if run.started == known.started else known
 
 
-def _said(run: Run) -> tuple[str | None, str | None]:
-    """The releases that ran, None for one that is not known."""
-    if run.error == WRONG_CELL:
-        return None, None
-    # A summary says the name's minor release where the record does not know what ran.
-    named = factors(run.cell)
-    return (
-        None if run.torch == named.torch else run.torch,
-        None if run.vllm == named.vllm else run.vllm,
-    )
+def _needed(runs: Sequence[Summarised], late: str | None) -> set[str]:
+    """Return the paths of the runs that may decide or fail, and of those for the seconds.
 
-
-def _place(run: Run, releases: Releases) -> _Place | None:
-    found = versions_of(run.cell, *_said(run), run.error, run.cases, releases)
-    return None if found is None else (run.cell, run.platform, *found)
-
-
-def _is_wanted(asked: Query, place: _Place) -> bool:
-    cell, platform, torch, vllm = place
-    release, other = (torch, vllm) if asked.project == "torch" else (vllm, torch)
-    return is_asked(asked, cell, platform, other) and any(
-        same_release(release, each) for each in (asked.candidate, asked.baseline)
-    )
-
-
-def _deciding(runs: Sequence[Run], late: str | None) -> set[str]:
-    """The paths of what decides or fails, and of the runs that tell the seconds.
-
-    The one that started last is among them, for it is named where it comes from the future.
+    The run that started last is among them: it is named where it is future-dated.
     """
-    last = max(each.started for each in runs)
+    last = max(run.started for run in runs)
     newest: dict[str, tuple[bool, str]] = {}
-    for each in runs:
-        old = age(each.started, late)
-        newest[each.kind] = max(old, newest.get(each.kind, old))
-    told = sorted({age(each.started, late) for each in runs if each.jobs == 1})
-    seconds = set(told[-MOST_RUNS:])
+    for run in runs:
+        started = age(run.started, late)
+        newest[run.kind] = max(started, newest.get(run.kind, started))
+    alone = sorted({age(run.started, late) for run in runs if run.jobs == 1})
+    timed = set(alone[-MOST_RUNS:])
     return {
-        each.path
-        for each in runs
-        if (old := age(each.started, late)) == newest[each.kind]
-        or each.started == last
-        or (each.jobs == 1 and old in seconds)
+        run.path
+        for run in runs
+        if (started := age(run.started, late)) == newest[run.kind]
+        or run.started == last
+        or (run.jobs == 1 and started in timed)
     }
 
 
-@dataclass(frozen=True)
-class Read:
-    """The records that were read, one error for each file that is bad, and what was left out.
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The records that were read, an error for each bad file, and what was skipped.
 
-    `count` are all good records of the places, read or not.
+    `count` is the number of good records in all sources, read or not.
     """
 
     records: list[tuple[Path, Record]]
     errors: list[MatrixError]
     count: int
-    aside: Skipped
+    skipped: Skipped
 
 
 def read(
-    places: Sequence[Source],
-    asked: Query,
-    releases: Releases,
-    progress: Callable[[str], None],
-    late: str | None,
-) -> Read:
-    """Read what the question needs; the same is told of it with an index and without.
+    sources: Sequence[Source], query: Query, context: Context, progress: Callable[[str], None]
+) -> Loaded:
+    """Read the records that the query needs; an index changes nothing of the qualification.
 
     Raises HistoryError where an archive or an object store is named and DuckDB is missing.
     """
-    if not by_index(places):
-        records, errors = read_many([place for place in places if isinstance(place, Path)])
-        return Read(records, list(errors), len(records), Skipped())
-    with History(places, progress) as history:
-        runs = [Run(*each) for each in history.runs()]
-        paths, aside = select(asked, runs, releases, late)
+    if not by_index(sources):
+        records, errors = read_many([source for source in sources if isinstance(source, Path)])
+        return Loaded(records=records, errors=list(errors), count=len(records), skipped=Skipped())
+    with History(sources, progress) as history:
+        runs = [Summarised(*row) for row in history.runs()]
+        paths, skipped = select(query, runs, context.releases, context.late)
         found, faults = history.records(paths)
-        some = [(Path(path), record) for path, record in found.items()]
-        return Read(some, [*history.errors, *faults], len(runs), aside)
+        return Loaded(
+            records=[(Path(path), record) for path, record in found.items()],
+            errors=[*history.errors, *faults],
+            count=len(runs),
+            skipped=skipped,
+        )

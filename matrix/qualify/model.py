@@ -1,6 +1,6 @@
-"""What a qualification tells: the kinds of finding, and the verdict that they make.
+"""What a qualification finds: failures, drifts, missing answers, and the verdict that they make.
 
-Pure.
+Pure. A finding is a code with its operands; `matrix.report.qualify` makes the sentences.
 """
 
 from __future__ import annotations
@@ -10,124 +10,132 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
+from typing import NamedTuple
 
 from packaging.version import Version
 
+from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import factors
 from matrix.catalog.releases import Releases
-from matrix.qualify.query import (
-    Query,
-)
-from matrix.qualify.runs import (
-    CellRun,
-)
-from matrix.qualify.static_checks import (
-    Rungs,
-)
+from matrix.qualify.caveats import Caveat, PairCaveat
+from matrix.qualify.query import Query
+from matrix.qualify.reasons import NoTimes, UnknownReason
+from matrix.qualify.runs import CellRun, Variant
+from matrix.qualify.static_checks import RungComparison
 from matrix.record.model import PLATFORMS
 from matrix.rules.waivers import Finding, Place, Waiver, Waivers
 
-PROJECTS = {"torch": "torch", "vllm": "vLLM"}
-"""What can be qualified, and how it is written."""
 
-QUALIFIED = "qualified"
-NOT_QUALIFIED = "not qualified"
-NOT_ENOUGH = "not enough evidence"
-_EXIT_STATUS = {QUALIFIED: 0, NOT_QUALIFIED: 1, NOT_ENOUGH: 3}
+class Verdict(StrEnum):
+    """Whether the candidate qualifies."""
 
-REGRESSION = "regression"
-FAILS_OTHERWISE = "fails otherwise"
-FAILS_AS_BEFORE = "fails as before"
-REPAIR = "repair"
-
-UNEXPECTED = "not as expected"
-NO_RULE = "no expectation"
-EXPECTED = "expected change"
-EXPECTED_AGAIN = "as expected again"
-AS_BEFORE = "drifts as before"
-NEW = "newly counted"
-NOT_JUDGED = "not judged"
-
-FAILING = {REGRESSION, FAILS_OTHERWISE, UNEXPECTED, NO_RULE}
-"""The kinds for which the candidate does not qualify."""
+    QUALIFIED = "qualified"
+    NOT_QUALIFIED = "not qualified"
+    NOT_ENOUGH = "not enough evidence"
 
 
-@dataclass(frozen=True)
-class Match:
-    """A cell of the baseline and the candidate's that stands against it.
-
-    `compared` counts the cases with an answer on both sides, of which `passed` pass at the
-    candidate; `no_times` says why seconds cannot be compared, and `notes` what else is not the same
-    on both sides. A run beside the one that decides (`candidate.apart`) answers none of them.
-    """
-
-    baseline: CellRun
-    candidate: CellRun
-    compared: int
-    passed: int
-    no_times: str | None
-    notes: tuple[str, ...] = ()
+_EXIT_STATUS = {Verdict.QUALIFIED: 0, Verdict.NOT_QUALIFIED: 1, Verdict.NOT_ENOUGH: 3}
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A case that fails on a side. Rung, signature and reason are the candidate's, or those of the
-    baseline for a repair; `before` is the baseline's signature where both fail.
+class FailureKind(StrEnum):
+    """How a failure of the candidate compares with the baseline."""
 
-    An empty `case` is the run as a whole, or no run at all where it is not `ran`: then a first rung
-    says so. `apart` is what sets the run apart from the one that decides.
-    """
-
-    kind: str
-    place: Place
-    case: str
-    rung: str | None
-    signature: str
-    reason: str | None
-    before: str | None = None
-    waiver: Waiver | None = None
-    expired: Waiver | None = None
-    ran: bool = True
-    apart: str | None = None
+    REGRESSION = "regression"
+    FAILS_OTHERWISE = "fails otherwise"
+    FAILS_AS_BEFORE = "fails as before"
+    REPAIR = "repair"
 
     @property
     def fails(self) -> bool:
-        """Whether the candidate does not qualify for it; an expired waiver makes anything fail."""
-        return self.waiver is None and (self.kind in FAILING or self.expired is not None)
+        """Return whether the candidate does not qualify for it."""
+        return self in (FailureKind.REGRESSION, FailureKind.FAILS_OTHERWISE)
 
 
-@dataclass(frozen=True)
+class DriftKind(StrEnum):
+    """How a count of the candidate compares with the baseline's and with its expectation."""
+
+    UNEXPECTED = "not as expected"
+    NO_RULE = "no expectation"
+    EXPECTED = "expected change"
+    EXPECTED_AGAIN = "as expected again"
+    AS_BEFORE = "drifts as before"
+    NEW = "newly counted"
+    NOT_JUDGED = "not judged"
+
+    @property
+    def fails(self) -> bool:
+        """Return whether the candidate does not qualify for it."""
+        return self in (DriftKind.UNEXPECTED, DriftKind.NO_RULE)
+
+
+class Waived(NamedTuple):
+    """The waiver that holds for a finding, or the one that has expired; at most one of them."""
+
+    waiver: Waiver | None = None
+    expired: Waiver | None = None
+
+
+NOT_WAIVED = Waived()
+"""No waiver covers the finding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A case that fails on one side or on both.
+
+    Rung, signature and detail are the candidate's, or the baseline's for a repair; `before` is the
+    baseline's signature where both fail. The case None is the run as a whole, or no run at all
+    where it is not `ran`: then a static check fails, for these `pythons` where they are several.
+    """
+
+    kind: FailureKind
+    place: Place
+    case: str | None
+    rung: str | None
+    signature: str
+    detail: str | None
+    before: str | None = None
+    waived: Waived = NOT_WAIVED
+    ran: bool = True
+    pythons: tuple[str, ...] = ()
+    variant: Variant | None = None
+
+    @property
+    def fails(self) -> bool:
+        """Return whether the candidate does not qualify for it; any kind does once it expired."""
+        return self.waived.waiver is None and (self.kind.fails or self.waived.expired is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drift:
     """A counter of a start, as the baseline and the candidate counted it; None is not counted.
 
-    `wanted` is what the candidate's expectation says, None where it says nothing; `judged` tells
-    whether an expectation of either side speaks of the counter. Where it stands `alone` the
-    baseline has no count to hold it against. `apart` is what sets the run apart from the one that
-    decides.
+    `expected` is what the candidate's expectation says, None where it says nothing; `judged` is
+    whether an expectation of either side names the counter. `alone` is whether the baseline has no
+    run to compare with.
     """
 
-    kind: str
+    kind: DriftKind
     place: Place
     case: str
     start: str
     counter: str
     before: int | None
     after: int | None
-    wanted: int | None = None
+    expected: int | None = None
     judged: bool = False
-    waiver: Waiver | None = None
-    expired: Waiver | None = None
+    waived: Waived = NOT_WAIVED
     alone: bool = False
-    apart: str | None = None
+    variant: Variant | None = None
 
     @property
     def fails(self) -> bool:
-        """Whether the candidate does not qualify for it; an expired waiver makes anything fail."""
-        return self.waiver is None and (self.kind in FAILING or self.expired is not None)
+        """Return whether the candidate does not qualify for it; any kind does once it expired."""
+        return self.waived.waiver is None and (self.kind.fails or self.waived.expired is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flag:
     """An effective flag that is not the same on both sides of a case that was compared."""
 
@@ -138,29 +146,29 @@ class Flag:
     after: object
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Unknown:
-    """What has no answer. `blocks`: without it the candidate cannot qualify.
+    """What has no answer. `blocks`: the candidate cannot qualify without it.
 
-    `cell` is the environment that has no answer, `case` None where it is all of them; a `signature`
-    is there where it can be waived. `rung` is the first one that keeps the environment from being
-    asked with the wheels that there are, None where it can be; `decides` is the environment whose
-    run would tell, where that is another.
+    `cell` is the environment without an answer, `case` None where it is all of them; a `signature`
+    is there where it can be waived. `rung` is the first one that makes the environment not testable
+    with the existing wheels, None where it is; `decides` is the environment whose run would give
+    the answer, where that is another.
     """
 
     cell: str
     platform: str
     case: str | None
-    reason: str
-    blocks: bool
+    reason: UnknownReason
+    blocks: bool = True
     signature: str | None = None
-    waiver: Waiver | None = None
-    expired: Waiver | None = None
+    waived: Waived = NOT_WAIVED
     rung: str | None = None
     decides: str | None = None
+    variant: Variant | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Time:
     """The seconds of a start in the runs of both sides, changed beyond noise. Never judged."""
 
@@ -171,17 +179,34 @@ class Time:
     after: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A run of the baseline and the candidate's that it is compared with.
+
+    `compared` counts the cases with an answer on both sides, of which `passed` pass at the
+    candidate; `no_times` says why seconds are not comparable. A candidate with a `variant` answers
+    no case.
+    """
+
+    baseline: CellRun
+    candidate: CellRun
+    compared: int = 0
+    passed: int = 0
+    no_times: NoTimes | None = None
+    caveats: tuple[PairCaveat, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Qualification:
     """The candidate against its baseline. Everything is in the order of its cells and cases.
 
-    `idle` are waivers of a cell that was compared which waive nothing, `astray` those of the
+    `unused` are waivers of a cell that was compared which waive nothing, `unmatched` those of the
     candidate that are of no such cell, and `elsewhere` counts those of other releases or platforms.
     `unread` counts records that could not be read, any of which might decide; `rungs` are what is
     known of both sides without a run.
     """
 
-    asked: Query
+    query: Query
     today: date
     matches: tuple[Match, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -189,88 +214,89 @@ class Qualification:
     flags: tuple[Flag, ...] = ()
     unknown: tuple[Unknown, ...] = ()
     times: tuple[Time, ...] = ()
-    idle: tuple[Waiver, ...] = ()
-    astray: tuple[Waiver, ...] = ()
+    unused: tuple[Waiver, ...] = ()
+    unmatched: tuple[Waiver, ...] = ()
     elsewhere: int = 0
-    notes: tuple[str, ...] = ()
+    caveats: tuple[Caveat, ...] = ()
     unread: int = 0
-    rungs: tuple[Rungs, ...] = ()
+    rungs: tuple[RungComparison, ...] = ()
 
     @property
     def compared(self) -> int:
-        """How many cases have an answer on both sides."""
+        """Return how many cases have an answer on both sides."""
         return sum(match.compared for match in self.matches)
 
     @property
     def passed(self) -> int:
-        """How many of them pass at the candidate."""
+        """Return how many of the compared cases pass at the candidate."""
         return sum(match.passed for match in self.matches)
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """The platforms that were asked for; where these are all, those that have a say in it."""
-        if self.asked.platforms != PLATFORMS:
-            return self.asked.platforms
-        told: set[str] = {match.candidate.record.platform for match in self.matches}
-        told |= {each.place.platform for each in self.failing}
-        told |= {each.platform for each in self.blocking}
-        return tuple(each for each in PLATFORMS if each in told)
+        """Return the platforms of the query; where these are all, those with a finding."""
+        if self.query.platforms != PLATFORMS:
+            return self.query.platforms
+        found: set[str] = {match.candidate.record.platform for match in self.matches}
+        found |= {finding.place.platform for finding in self.failing}
+        found |= {unknown.platform for unknown in self.blocking}
+        return tuple(platform for platform in PLATFORMS if platform in found)
 
     @property
     def failing(self) -> tuple[Failure | Drift, ...]:
-        """What the candidate does not qualify for."""
+        """Return what the candidate does not qualify for."""
         found: tuple[Failure | Drift, ...] = (*self.failures, *self.drifts)
-        return tuple(each for each in found if each.fails)
+        return tuple(finding for finding in found if finding.fails)
 
     @property
     def blocking(self) -> tuple[Unknown, ...]:
-        """What would have to be known."""
-        return tuple(each for each in self.unknown if each.blocks and each.waiver is None)
+        """Return what would have to be known for the candidate to qualify."""
+        return tuple(
+            unknown for unknown in self.unknown if unknown.blocks and unknown.waived.waiver is None
+        )
 
     @cached_property
-    def verdict(self) -> str:
-        """Whether it is qualified, not, or too little is known."""
+    def verdict(self) -> Verdict:
+        """Return whether the candidate is qualified, is not, or too little is known."""
         if self.failing:
-            return NOT_QUALIFIED
+            return Verdict.NOT_QUALIFIED
         if not self.passed or self.blocking or self.unread:
-            return NOT_ENOUGH
-        return QUALIFIED
+            return Verdict.NOT_ENOUGH
+        return Verdict.QUALIFIED
 
     @property
     def exit_status(self) -> int:
-        """0 qualified, 1 not, 3 not enough evidence, or 2 where records are bad too."""
-        return 2 if self.unread and self.verdict == NOT_ENOUGH else _EXIT_STATUS[self.verdict]
+        """Return 0 qualified, 1 not, 3 not enough evidence, 2 where records are bad too."""
+        bad = self.unread and self.verdict is Verdict.NOT_ENOUGH
+        return 2 if bad else _EXIT_STATUS[self.verdict]
 
     @property
     def waivers(self) -> tuple[tuple[Waiver, int], ...]:
-        """Each waiver that waives something here, and how much."""
-        return _counted(each.waiver for each in self._waivable)
+        """Return each waiver that waives something here, and how much."""
+        return _counted(waived.waiver for waived in self._waived)
 
     @property
     def expired(self) -> tuple[tuple[Waiver, int], ...]:
-        """Each waiver that would waive something had it not expired, and how much."""
-        return _counted(each.expired for each in self._waivable)
+        """Return each waiver that would waive something had it not expired, and how much."""
+        return _counted(waived.expired for waived in self._waived)
 
     @property
-    def _waivable(self) -> tuple[Failure | Drift | Unknown, ...]:
-        return (*self.failures, *self.drifts, *self.unknown)
+    def _waived(self) -> list[Waived]:
+        findings: list[Failure | Drift | Unknown] = [*self.failures, *self.drifts, *self.unknown]
+        return [finding.waived for finding in findings]
 
 
 def _counted(waivers: Iterable[Waiver | None]) -> tuple[tuple[Waiver, int], ...]:
     # By id, since a waiver holds a mapping and so has no hash.
-    found = [each for each in waivers if each is not None]
-    counts = Counter(each.id for each in found)
-    return tuple((each, counts[each.id]) for each in {each.id: each for each in found}.values())
+    held = [waiver for waiver in waivers if waiver is not None]
+    counts = Counter(waiver.id for waiver in held)
+    return tuple((w, counts[w.id]) for w in {w.id: w for w in held}.values())
 
 
-Waived = tuple["Waiver | None", "Waiver | None"]
-"""The waiver that holds for something, and the one that has expired; at most one of them."""
-
-
-@dataclass
+@dataclass(kw_only=True)
 class Findings:
-    """Collects what cells, and pairs of runs, show; everything in the order of its finding."""
+    """Builds a qualification: collects what is found in the order in which it is found."""
 
+    query: Query
     waivers: Waivers
     today: date
     matches: list[Match] = field(default_factory=list)
@@ -281,65 +307,60 @@ class Findings:
     times: list[Time] = field(default_factory=list)
 
     def waived(self, finding: Finding) -> Waived:
-        """The waiver that holds for it, or else the one that has expired."""
+        """Return the waiver that holds for a finding, or else the one that has expired."""
         waiver = self.waivers.waiving(finding, self.today)
         if waiver is not None and waiver.expired(self.today):
-            return None, waiver
-        return waiver, None
+            return Waived(expired=waiver)
+        return Waived(waiver=waiver)
 
     def add_unknown(
         self,
-        ran: CellRun,
+        run: CellRun,
         case: str | None,
-        reason: str,
-        failure: str | None = None,
+        reason: UnknownReason,
+        *,
+        signature: str | None = None,
         decides: str | None = None,
-        waived: Waived = (None, None),
+        waived: Waived | None = None,
     ) -> None:
-        """What leaves a case of a run without an answer, or the whole run where there is no case.
+        """Add what leaves a case of a run without an answer, or the whole run.
 
-        A `failure` is the signature by which it can be waived; without one it is as `waived` says.
+        By its `signature` it can be waived; without one it is waived as `waived` says.
         """
-        if failure is not None:
-            waived = self.waived(Finding(ran.place, case or "", signature=failure))
-        waiver, expired = waived
+        if signature is not None:
+            waived = self.waived(Finding(run.place, case or "", signature=signature))
         self.unknown.append(
             Unknown(
-                ran.record.cell,
-                ran.record.platform,
-                case or None,
-                reason if ran.apart is None else f"with {ran.apart} it {reason}",
-                True,
-                failure,
-                waiver,
-                expired,
+                cell=run.record.cell,
+                platform=run.record.platform,
+                case=case,
+                reason=reason,
+                signature=signature,
+                waived=waived or NOT_WAIVED,
                 decides=decides,
+                variant=run.variant,
             )
         )
 
     def qualification(
         self,
-        asked: Query,
-        notes: tuple[str, ...],
-        unread: int,
         releases: Releases,
-        rungs: tuple[Rungs, ...],
+        caveats: Iterable[Caveat],
+        unread: int,
+        rungs: tuple[RungComparison, ...],
     ) -> Qualification:
-        """The qualification that they make, with the waivers that waived nothing."""
-        found: list[Failure | Drift | Unknown] = [*self.failures, *self.drifts, *self.unknown]
+        """Return the qualification of these findings, with the waivers that waived nothing."""
+        findings: list[Failure | Drift | Unknown] = [*self.failures, *self.drifts, *self.unknown]
         used = {
-            waiver.id
-            for each in found
-            for waiver in (each.waiver, each.expired)
-            if waiver is not None
+            waiver.id for finding in findings for waiver in finding.waived if waiver is not None
         }
         places = [match.candidate.place for match in self.matches]
-        of = [each for each in self.waivers.every if any(each.speaks_of(place) for place in places)]
-        known = {minor_of(each.version) for each in getattr(releases, asked.project)}
-        rest = [each for each in self.waivers.every if each not in of and each.id not in used]
-        astray = tuple(each for each in rest if _is_astray(asked, each, known))
+        matched = [w for w in self.waivers.every if any(w.speaks_of(place) for place in places)]
+        known = {minor_of(release.version) for release in getattr(releases, self.query.project)}
+        rest = [w for w in self.waivers.every if w not in matched and w.id not in used]
+        unmatched = tuple(w for w in rest if _may_be_mistyped(self.query, w, known))
         return Qualification(
-            asked=asked,
+            query=self.query,
             today=self.today,
             matches=tuple(self.matches),
             failures=tuple(self.failures),
@@ -347,27 +368,27 @@ class Findings:
             flags=tuple(self.flags),
             unknown=tuple(self.unknown),
             times=tuple(self.times),
-            idle=tuple(each for each in of if each.id not in used),
-            astray=astray,
-            elsewhere=len(rest) - len(astray),
-            notes=notes,
+            unused=tuple(w for w in matched if w.id not in used),
+            unmatched=unmatched,
+            elsewhere=len(rest) - len(unmatched),
+            caveats=tuple(caveats),
             unread=unread,
             rungs=rungs,
         )
 
 
-def _is_astray(asked: Query, waiver: Waiver, known: Container[str]) -> bool:
-    """Whether a waiver that matches no cell speaks of the candidate, and so may be mistyped.
+def _may_be_mistyped(query: Query, waiver: Waiver, known: Container[str]) -> bool:
+    """Return whether a waiver that matches no cell is about the candidate.
 
-    `known` are the minor releases that there are of the project in question.
+    `known` are the minor releases of the project in question.
     """
-    if not getattr(waiver, asked.project).contains(Version(asked.candidate)):
+    if not getattr(waiver, query.project).contains(Version(query.candidate)):
         return False
-    if waiver.platform not in (None, *asked.platforms):
+    if waiver.platform not in (None, *query.platforms):
         return False
     if waiver.cell is None:
         return True
     named = factors(waiver.cell)
-    minor = named.torch if asked.project == "torch" else str(named.vllm)
-    of = minor == minor_of(asked.candidate) or minor not in known
-    return of and (not asked.pythons or named.python in asked.pythons)
+    minor = named.torch if query.project == "torch" else str(named.vllm)
+    is_candidate = minor == minor_of(query.candidate) or minor not in known
+    return is_candidate and (not query.pythons or named.python in query.pythons)

@@ -1,4 +1,4 @@
-"""What a qualification asks: a candidate, a baseline, and where they are compared.
+"""What a qualification asks: which release is compared with which, where, and by which rules.
 
 Pure.
 """
@@ -7,24 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from typing import NamedTuple
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
 from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.cells import CellError, factors
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS, Record
+from matrix.record.model import PLATFORMS
+from matrix.rules.expectations import Expectations
+from matrix.rules.waivers import Waivers
+
+PROJECTS = {"torch": "torch", "vllm": "vLLM"}
+"""The projects that can be qualified, each with the name that a message gives it."""
 
 WRONG_CELL = "wrong_cell"
 """The kind of error of a run in an environment that was not its cell."""
 
+MOST_RUNS = 20
+"""The most runs of a cell, the newest, whose seconds are compared."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Query:
-    """Which release of `project` (torch or vllm) is held against which, and where.
+    """Which release of `project` (torch or vllm) is compared with which, and where.
 
-    No `pythons` is every Python; `under` narrows the releases of the other project.
+    Empty `pythons` mean every Python; `under` narrows the releases of the other project.
     """
 
     project: str
@@ -36,107 +46,153 @@ class Query:
 
     @property
     def other(self) -> str:
-        """The other project, under whose releases both are compared."""
+        """Return the other project, under whose releases both are compared."""
         return "vllm" if self.project == "torch" else "torch"
 
+    def release(self, torch: str, vllm: str) -> str:
+        """Return the one of these two releases that is of the project in question."""
+        return torch if self.project == "torch" else vllm
 
-@dataclass(frozen=True)
+    def other_release(self, torch: str, vllm: str) -> str:
+        """Return the one of these two releases that is of the other project."""
+        return vllm if self.project == "torch" else torch
+
+    def compares(self, release: str) -> bool:
+        """Return whether a release is the candidate or the baseline."""
+        return same_release(release, self.candidate) or same_release(release, self.baseline)
+
+    def covers(self, cell: str, platform: str, other: str) -> bool:
+        """Return whether the query is about this cell on this platform.
+
+        `other` is the release of the other project that ran in it.
+        """
+        return (
+            platform in self.platforms
+            and (not self.pythons or factors(cell).python in self.pythons)
+            and (self.under is None or self.under.contains(other, prereleases=True))
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What records are judged by.
+
+    A record that started after `late` (`matrix.store.summary.late_from`) is future-dated and counts
+    as older than all others; None accepts every date.
+    """
+
+    expectations: Expectations
+    releases: Releases
+    waivers: Waivers
+    today: date
+    late: str | None = None
+
+
+class CellReleases(NamedTuple):
+    """A cell on a platform with the exact releases that ran in it."""
+
+    cell: str
+    platform: str
+    torch: str
+    vllm: str
+
+
+class PlatformReleases(NamedTuple):
+    """The exact releases of one run on a platform."""
+
+    platform: str
+    torch: str
+    vllm: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """The records that nobody read, for they decide nothing (`matrix.qualify.load`).
+    """The records that were not read, because they decide nothing (`matrix.qualify.load`).
 
-    `releases` has the platform, torch and vLLM of all records, read or not; `counts` how many were
-    left out of a cell, on a platform, with a torch and a vLLM.
+    `releases` are those of all records, read or not; `counts` says how many records of a cell with
+    these releases were not read.
     """
 
-    releases: frozenset[tuple[str, str, str]] = frozenset()
-    counts: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)
+    releases: frozenset[PlatformReleases] = frozenset()
+    counts: Mapping[CellReleases, int] = field(default_factory=dict)
 
 
-def versions_of(
-    cell: str, torch: object, vllm: object, error: str | None, cases: bool, releases: Releases
-) -> tuple[str, str] | None:
-    """The public releases of a record that says these, or those of its name where no case ran.
+class Observed(NamedTuple):
+    """What a record, or its summary, holds about the releases that ran; `error` is its kind."""
 
-    None for a record of neither: of an environment that was not the cell, or one with `cases` that
-    does not say which releases they ran with.
+    cell: str
+    platform: str
+    torch: object
+    vllm: object
+    error: str | None
+    has_cases: bool
+
+
+def releases_of(observed: Observed, releases: Releases) -> tuple[str, str] | None:
+    """Return the public releases of torch and vLLM of a record, or None where they are unknown.
+
+    The record's own versions count; those that the name of its cell means stand in only where no
+    case ran. They are unknown where cases ran with unnamed versions, and where the environment was
+    not the cell.
     """
-    if error == WRONG_CELL:
+    if observed.error == WRONG_CELL:
         return None
-    found = [_public(str(torch)), _public(str(vllm))]
-    if None in found:
-        if cases:
-            return None
-        try:
-            means = releases.resolve(cell)
-        except CellError:
-            return None
-        named = means.torch, means.vllm
-        found = [each or instead for each, instead in zip(found, named, strict=True)]
-    first, second = found
-    return None if first is None or second is None else (first, second)
-
-
-def versions(record: Record, releases: Releases) -> tuple[str, str] | None:
-    """As `versions_of`, of a record."""
-    error = None if record.error is None else record.error.kind
-    torch, vllm = (record.provenance.get(key) for key in ("torch", "vllm"))
-    return versions_of(record.cell, torch, vllm, error, bool(record.cases), releases)
-
-
-def _public(text: str) -> str | None:
+    torch, vllm = _public(observed.torch), _public(observed.vllm)
+    if torch is not None and vllm is not None:
+        return torch, vllm
+    if observed.has_cases:
+        return None
     try:
-        return parse_version(text).public
+        named = releases.resolve(observed.cell)
+    except CellError:
+        return None
+    return torch or named.torch, vllm or named.vllm
+
+
+def may_match(query: Query, observed: Observed, releases: Releases) -> bool:
+    """Return whether a record of unknown releases may be one that the query is about.
+
+    A release that the record does not name is taken for any of the minor release in its cell's
+    name.
+    """
+    try:
+        named = releases.resolve(observed.cell)
+    except CellError:
+        return False
+    unknown = observed.error == WRONG_CELL
+    torch, vllm = (None if unknown else _public(v) for v in (observed.torch, observed.vllm))
+    other = query.other_release(torch or named.torch, vllm or named.vllm)
+    if not query.covers(observed.cell, observed.platform, other):
+        return False
+    exact, parts = query.release(torch or "", vllm or ""), factors(observed.cell)
+    if exact:
+        return query.compares(exact)
+    minor = parts.torch if query.project == "torch" else parts.vllm
+    return minor in (minor_of(query.candidate), minor_of(query.baseline))
+
+
+def _public(text: object) -> str | None:
+    try:
+        return parse_version(str(text)).public
     except InvalidVersion:
         return None
 
 
 def same_release(one: str, other: str) -> bool:
-    """Whether two texts name one release: 2.12 and 2.12.0 do."""
-    return Version(one) == Version(other)
+    """Return whether two spellings name one release, as 2.12 and 2.12.0 do."""
+    return parse_version(one) == parse_version(other)
 
 
-def named(wanted: str, known: Iterable[str]) -> str | None:
-    """The first of the known releases that is the wanted one, as it is written there."""
-    return next((each for each in known if same_release(each, wanted)), None)
+def find_release(wanted: str, known: Iterable[str]) -> str | None:
+    """Return the first known release that is the wanted one, as it is spelled there."""
+    return next((release for release in known if same_release(release, wanted)), None)
 
 
-def is_asked(asked: Query, cell: str, platform: str, other: str) -> bool:
-    """Whether the question is of this cell, on this platform, with that release of the other."""
-    return (
-        platform in asked.platforms
-        and (not asked.pythons or factors(cell).python in asked.pythons)
-        and (asked.under is None or asked.under.contains(other, prereleases=True))
-    )
-
-
-def may_be_asked(
-    asked: Query, cell: str, platform: str, torch: object, vllm: object, releases: Releases
-) -> bool:
-    """Whether a record that does not say all of its releases may be one that is asked for.
-
-    What it does not say is held to be of the minor release that the name of its cell has.
-    """
-    try:
-        means = releases.resolve(cell)
-    except CellError:
-        return False
-    said = {"torch": _public(str(torch)), "vllm": _public(str(vllm))}
-    other = said[asked.other] or (means.vllm if asked.other == "vllm" else means.torch)
-    if not is_asked(asked, cell, platform, other):
-        return False
-    exact, name = said[asked.project], factors(cell)
-    minor = name.torch if asked.project == "torch" else name.vllm
-    return any(
-        same_release(exact, each) if exact is not None else minor_of(each) == minor
-        for each in (asked.candidate, asked.baseline)
-    )
+def oldest_first(releases: Iterable[str]) -> list[str]:
+    """Return the releases in their order, two spellings of one release by their text."""
+    return sorted(releases, key=lambda text: (parse_version(text), text))
 
 
 def age(started: str, late: str | None) -> tuple[bool, str]:
-    """What orders records by when they started: one from the future is older than all others."""
+    """Return the sort key of a start: a future-dated one sorts before all others."""
     return late is None or started <= late, started
-
-
-def oldest_first(versions: Iterable[str]) -> list[str]:
-    """The releases in their order, and the spellings of one release by their text."""
-    return sorted(versions, key=lambda text: (Version(text), text))

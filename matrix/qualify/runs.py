@@ -1,12 +1,11 @@
-"""Which records stand for a release, cell by cell, and what else is known of each cell.
+"""The runs of a release, cell by cell, and what each of them shows about its cases.
 
-Pure. Of several records of a cell with the same releases the newest that decides counts, as in the
-table. It hides none of these:
+Pure. Of several records of a cell with the same releases the newest conclusive one decides, as in
+the table. Its `CellRun` keeps what that would hide:
 
-- a run with other *flags*, whichever is newer: the newest of each kind stands beside it;
-- another run of the very same kind (releases, flags and tests) that *failed*;
-- a record with cases that does not say which torch or vLLM ran: it stands for no release, and the
-  name of its cell is no answer to that.
+- the newest run with each other set of *flags* (`variants`), newer or older;
+- another run of the same releases, flags and tests that *ended otherwise* (`reruns`);
+- the run of another cell name with the same releases (`namesakes`).
 """
 
 from __future__ import annotations
@@ -15,318 +14,311 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.version import Version
 
-from matrix._util.versions import minor_of
-from matrix.catalog.releases import Releases
-from matrix.qualify.query import (
-    WRONG_CELL,
-    Query,
-    age,
-    may_be_asked,
-    oldest_first,
-    same_release,
-    versions,
-)
+from matrix._util.enums import StrEnum
+from matrix._util.versions import minor_of, parse_version
+from matrix.qualify.load import ReleasedRecord
+from matrix.qualify.query import MOST_RUNS, Context, Query, age, oldest_first, same_release
 from matrix.record.model import PLATFORMS, STARTS, Case, Record, to_json, whole
 from matrix.record.signatures import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
-from matrix.rules.expectations import COUNTERS, Expectations
+from matrix.rules.expectations import COUNTERS
 from matrix.rules.waivers import Place
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, tabulate
 
-MOST_RUNS = 20
-"""How many runs of a cell, the newest, tell its seconds."""
+WHOLE_RUN = None
+"""The name of no case: what is said holds for the run as a whole."""
 
 
-ReleasedRecord = tuple[Path, Record, str, str]
-"""A record with its file and the exact releases of torch and vLLM that ran."""
+class CellKey(NamedTuple):
+    """A cell without the project in question: platform, other project's release, Python."""
 
-Key = tuple[str, str, str]
-"""Of a cell without the project in question: platform, other release, Python."""
+    platform: str
+    other: str
+    python: str
+
+    @property
+    def order(self) -> tuple[int, Version, str, Version]:
+        """Return the sort key: platform, the other project's release, Python."""
+        return (
+            PLATFORMS.index(self.platform),
+            parse_version(self.other),
+            self.other,
+            parse_version(self.python),
+        )
 
 
-@dataclass(frozen=True)
+class FlagValue(NamedTuple):
+    """An effective flag and its value as JSON."""
+
+    flag: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How a run differs from the one that decides.
+
+    It ran with an older `release` of the other `project`, with other `flags`, or both.
+    """
+
+    project: str | None = None
+    release: str | None = None
+    flags: tuple[FlagValue, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellRun:
-    """A record that counts: the newest that decides of its cell, its file, and what ran in it.
+    """The run that decides for a cell: the newest conclusive record, its file and its releases.
 
-    `runs` are the newest records of the cell with these very releases, for their seconds; `again`
-    the others of the same flags and tests, the newest first; `beside` the one that decides of each
-    set of other flags. `apart` is what sets this one apart from the record that decides, where it
-    stands beside one: its flags, or an older patch of the other project.
+    `timed` are the newest records of the cell whose seconds can be compared; `reruns` the other
+    runs with the same flags and tests, the newest first; `variants` the deciding run of each set of
+    other flags; `namesakes` the deciding runs of other cell names with these releases. `variant` is
+    None for the run that decides, and else says how this one differs from it.
     """
 
     entry: Entry
     path: Path
     torch: str
     vllm: str
-    runs: tuple[Record, ...] = ()
-    again: tuple[CellRun, ...] = ()
-    beside: tuple[CellRun, ...] = ()
-    apart: str | None = None
+    timed: tuple[Record, ...] = ()
+    reruns: tuple[CellRun, ...] = ()
+    variants: tuple[CellRun, ...] = ()
+    namesakes: tuple[CellRun, ...] = ()
+    variant: Variant | None = None
 
     @property
     def record(self) -> Record:
-        """The record itself."""
+        """Return the record of the run."""
         return self.entry.record
 
     @property
     def place(self) -> Place:
-        """Where it ran."""
+        """Return the cell, the platform and the releases."""
         return Place(self.record.cell, self.record.platform, self.torch, self.vllm)
 
     @property
     def python(self) -> str:
-        """The minor release of Python."""
+        """Return the minor release of Python."""
         return self.entry.factors.python
 
 
-ReleaseRuns = Mapping[Key, Mapping[str, CellRun]]
-"""The records of one release that count, by cell and by the other project's exact release.
+ReleaseRuns = Mapping[CellKey, Mapping[str, CellRun]]
+"""The deciding runs of one release, by cell and by the other project's exact release.
 
-`side` puts the cells in their `order`, and the releases of a cell oldest first, whatever the order
-of the records: what goes through a side finds the same things in the same order.
+The cells are in their order and the releases of a cell oldest first, whatever the order of the
+records.
 """
 
 
-@dataclass(frozen=True)
-class UnidentifiedRecord:
-    """A record that stands for no release: `why`, and whether what it found `blocks` an answer."""
-
-    path: Path
-    record: Record
-    why: str
-    blocks: bool
-
-
-def release(project: str, told: ReleasedRecord) -> str:
-    """The exact release of a project that ran."""
-    _, _, torch, vllm = told
-    return torch if project == "torch" else vllm
-
-
-def unsaid(
-    asked: Query,
-    records: Iterable[tuple[Path, Record]],
-    chosen: Iterable[ReleasedRecord],
-    releases: Releases,
-    late: str | None,
-) -> list[UnidentifiedRecord]:
-    """The records that may be asked for and stand for no release: of each cell the newest.
-
-    One that is older than a record of its cell that does stand for a release is left out.
-    """
-    newest: dict[tuple[str, str], tuple[bool, str]] = {}
-    for told in chosen:
-        ran, (_, record, _, _) = release(asked.project, told), told
-        if any(same_release(ran, each) for each in (asked.candidate, asked.baseline)):
-            key = record.cell, record.platform
-            newest[key] = max(age(record.started, late), newest.get(key, (False, "")))
-    found: dict[tuple[str, str, bool], tuple[Path, Record]] = {}
-    for path, record in sorted(records, key=lambda each: str(each[0])):
-        at = record.cell, record.platform, _is_wrong(record)
-        torch, vllm = (None if at[2] else record.provenance.get(of) for of in ("torch", "vllm"))
-        if versions(record, releases) is None and may_be_asked(
-            asked, record.cell, record.platform, torch, vllm, releases
-        ):
-            old = age(record.started, late)
-            if at not in found or old > age(found[at][1].started, late):
-                found[at] = path, record
-    return [
-        UnidentifiedRecord(path, record, _unsaid_why(record, wrong), not wrong)
-        for (cell, platform, wrong), (path, record) in sorted(found.items(), key=lambda of: of[0])
-        if age(record.started, late) >= newest.get((cell, platform), (False, ""))
-    ]
-
-
-def _is_wrong(record: Record) -> bool:
-    return record.error is not None and record.error.kind == WRONG_CELL
-
-
-def _unsaid_why(record: Record, wrong: bool) -> str:
-    if wrong and record.error is not None:
-        return f"ran in an environment that is not this cell ({record.error.reason})"
-    return "does not say which torch and vLLM ran its cases"
-
-
-def side(
-    asked: Query,
-    version: str,
-    chosen: Iterable[ReleasedRecord],
-    expectations: Expectations,
-    releases: Releases,
-    late: str | None = None,
+def release_runs(
+    query: Query, release: str, chosen: Iterable[ReleasedRecord], context: Context
 ) -> ReleaseRuns:
-    """The records of one release that count. What started after `late` is of the future.
+    """Return the deciding runs of one release.
 
-    Where the same releases ran under two names of a cell, the newer run stands.
+    Where two cell names ran the same releases, the newer run decides and keeps the other one among
+    its `namesakes`.
     """
-    groups: dict[tuple[str, str, str, str], list[tuple[Path, Record]]] = {}
-    for told in chosen:
-        path, record, torch, vllm = told
-        if same_release(release(asked.project, told), version):
-            groups.setdefault((torch, vllm, record.cell, record.platform), []).append(
-                (path, record)
-            )
-    runs = [
-        _of_cell(torch, vllm, of, expectations, releases, late)
-        for (torch, vllm, _, _), of in sorted(groups.items())
-    ]
-    found: dict[Key, dict[str, CellRun]] = {}
-    for ran in sorted(runs, key=lambda ran: age(ran.record.started, late)):
-        other = ran.vllm if asked.project == "torch" else ran.torch
+    groups: dict[tuple[str, str, str, str], list[ReleasedRecord]] = {}
+    for run in chosen:
+        if same_release(query.release(run.torch, run.vllm), release):
+            key = run.torch, run.vllm, run.record.cell, run.record.platform
+            groups.setdefault(key, []).append(run)
+    runs = [_cell_run(records, context) for _, records in sorted(groups.items())]
+    found: dict[CellKey, dict[str, CellRun]] = {}
+    for cell_run in sorted(runs, key=lambda run: age(run.record.started, context.late)):
+        other = query.other_release(cell_run.torch, cell_run.vllm)
         # A cell's name means a minor release of vLLM; torch must be the very same.
-        under = minor_of(other) if asked.other == "vllm" else other
-        found.setdefault((ran.record.platform, under, ran.python), {})[other] = ran
+        under = minor_of(other) if query.other == "vllm" else other
+        cell = found.setdefault(CellKey(cell_run.record.platform, under, cell_run.python), {})
+        older = cell.get(other)
+        namesakes = () if older is None else (replace(older, namesakes=()), *older.namesakes)
+        cell[other] = replace(cell_run, namesakes=namesakes)
     return {
         key: {other: found[key][other] for other in oldest_first(found[key])}
-        for key in sorted(found, key=order)
+        for key in sorted(found, key=lambda key: key.order)
     }
 
 
-def _of_cell(
-    torch: str,
-    vllm: str,
-    of: Sequence[tuple[Path, Record]],
-    expectations: Expectations,
-    releases: Releases,
-    late: str | None,
-) -> CellRun:
-    def standing(some: Sequence[tuple[Path, Record]]) -> CellRun:
-        contenders = _contenders(some, late)
-        [entry] = tabulate(contenders, expectations, releases=releases, late=late).entries
-        path = min(path for path, record in some if record is entry.record)
-        return CellRun(entry, path, torch, vllm)
-
-    first, tests = standing(of), load_startup_tests()
+def _cell_run(records: Sequence[ReleasedRecord], context: Context) -> CellRun:
+    """Return the deciding run of records of one cell, platform and pair of releases."""
+    first, tests = _deciding(records, context), load_startup_tests()
     flags, ended = _flags(first.record), _ended(first.record)
-    groups: dict[tuple[tuple[str, str], ...], list[tuple[Path, Record]]] = {}
-    again = []
-    for path, record in of:
-        differ = _differ(flags, _flags(record))
-        if differ:
-            groups.setdefault(differ, []).append((path, record))
-        elif not tests.differ(record, first.record) and _ended(record) != ended:
-            again.append((path, record))
-    # A copy of a run tells no more than the run does: of copies the first path is named.
-    again.sort(key=lambda each: each[0])
-    again.sort(key=lambda each: (age(each[1].started, late), to_json(each[1])), reverse=True)
+    groups: dict[tuple[FlagValue, ...], list[ReleasedRecord]] = {}
+    reruns: list[ReleasedRecord] = []
+    for run in records:
+        differing = _differing(flags, _flags(run.record))
+        if differing:
+            groups.setdefault(differing, []).append(run)
+        elif not tests.differ(run.record, first.record) and _ended(run.record) != ended:
+            reruns.append(run)
+    # Two copies of one run differ only in their path: the first path names them.
+    reruns.sort(key=lambda run: run.path)
+    reruns.sort(
+        key=lambda run: (age(run.record.started, context.late), to_json(run.record)), reverse=True
+    )
     return replace(
         first,
-        runs=_runs(first.record, of, late),
-        again=tuple(standing([each]) for each in again),
-        beside=tuple(
-            replace(standing(some), apart=", ".join(f"{flag}={value}" for flag, value in differ))
-            for differ, some in sorted(groups.items())
+        timed=_timed(first.record, records, context.late),
+        reruns=tuple(_deciding([run], context) for run in reruns),
+        variants=tuple(
+            replace(_deciding(group, context), variant=Variant(flags=differing))
+            for differing, group in sorted(groups.items())
         ),
     )
 
 
-def _contenders(of: Iterable[tuple[Path, Record]], late: str | None) -> list[tuple[Path, Record]]:
-    """Without those that the newest whole record replaces anyway, unjudged."""
-    told = list(of)
-    newest = max((age(record.started, late) for _, record in told if whole(record)), default=None)
+def _deciding(records: Sequence[ReleasedRecord], context: Context) -> CellRun:
+    contenders = _contenders(records, context.late)
+    [entry] = tabulate(
+        contenders, context.expectations, releases=context.releases, late=context.late
+    ).entries
+    path = min(run.path for run in records if run.record is entry.record)
+    return CellRun(entry=entry, path=path, torch=records[0].torch, vllm=records[0].vllm)
+
+
+def _contenders(records: Iterable[ReleasedRecord], late: str | None) -> list[tuple[Path, Record]]:
+    """Return the records without those that the newest complete one replaces, unjudged."""
+    runs = list(records)
+    newest = max((age(run.record.started, late) for run in runs if whole(run.record)), default=None)
     return [
-        (path, record)
-        for path, record in told
-        if newest is None or age(record.started, late) >= newest
+        (run.path, run.record)
+        for run in runs
+        if newest is None or age(run.record.started, late) >= newest
     ]
 
 
 def _flags(record: Record) -> Mapping[tuple[str, str], str]:
-    """The effective flags of the run and of each of its cases, as text."""
+    """Return the effective flags of the run and of each of its cases, as JSON."""
     found = {("", flag): value for flag, value in record.flags.items()}
     for case in record.cases:
         found.update({(case.case, flag): value for flag, value in case.flags.items()})
     return {key: json.dumps(value, default=str) for key, value in found.items()}
 
 
-def _differ(
+def _differing(
     own: Mapping[tuple[str, str], str], other: Mapping[tuple[str, str], str]
-) -> tuple[tuple[str, str], ...]:
-    """The flags that both runs know and that are not the same, as the other one has them."""
+) -> tuple[FlagValue, ...]:
+    """Return the flags that both runs know with different values, as the other one has them."""
     both = own.keys() & other.keys()
-    return tuple(sorted({(key[1], other[key]) for key in both if own[key] != other[key]}))
+    return tuple(sorted({FlagValue(key[1], other[key]) for key in both if own[key] != other[key]}))
 
 
 def _ended(record: Record) -> object:
-    """How a run and its cases ended: runs that are equal in it fail and drift alike."""
+    """Return how a run and its cases ended: runs that are equal in it fail and drift alike."""
     error = record.error and (record.error.kind, record.error.reason)
-    broken = [(each.rung, each.reason) for each in record.rungs if not each.ok]
+    broken = [(rung.rung, rung.reason) for rung in record.rungs if not rung.ok]
     cases = sorted(
-        (each.case, each.outcome, signature_of(each) or "", _counts(each)) for each in record.cases
+        (case.case, case.outcome, signature_of(case) or "", _counts(case)) for case in record.cases
     )
     return error, broken, cases
 
 
 def _counts(case: Case) -> list[tuple[str, list[tuple[str, int]]]]:
-    """The counters of a case of which an expectation may speak."""
+    """Return the counters of a case that an expectation may name."""
     return [
-        (each.start, sorted(one for one in each.counters.items() if one[0] in COUNTERS))
-        for each in case.starts
+        (start.start, sorted(item for item in start.counters.items() if item[0] in COUNTERS))
+        for start in case.starts
     ]
 
 
-def _runs(
-    record: Record, records: Iterable[tuple[Path, Record]], late: str | None
+def _timed(
+    record: Record, records: Iterable[ReleasedRecord], late: str | None
 ) -> tuple[Record, ...]:
-    """Of the newest runs of the cell, one case at a time, on such a machine, with its flags."""
+    """Return the newest runs, one case at a time, on the same hardware and with the same flags."""
     found: dict[tuple[bool, str], list[Record]] = {}
-    for _, each in records:
-        if each.jobs == 1:
-            found.setdefault(age(each.started, late), []).append(each)
-    newest = (each for old in sorted(found)[-MOST_RUNS:] for each in _without_copies(found[old]))
+    for run in records:
+        if run.record.jobs == 1:
+            found.setdefault(age(run.record.started, late), []).append(run.record)
+    newest = (run for key in sorted(found)[-MOST_RUNS:] for run in _without_copies(found[key]))
     flags = _flags(record)
     return tuple(
-        each
-        for each in newest
-        if hardware(each) == hardware(record) and not _differ(flags, _flags(each))
+        run
+        for run in newest
+        if hardware(run) == hardware(record) and not _differing(flags, _flags(run))
     )
 
 
-def _without_copies(of: Sequence[Record]) -> Iterable[Record]:
-    """The records of one second, each once, whatever the order in which a disk lists them."""
-    if len(of) == 1:
-        return of
-    found = {to_json(each): each for each in of}
+def _without_copies(records: Sequence[Record]) -> Iterable[Record]:
+    """Return the records of one second, each once, whatever the order in which a disk lists them.
+
+    One record alone needs no text, which is costly to make.
+    """
+    if len(records) == 1:
+        return records
+    found = {to_json(record): record for record in records}
     return (found[text] for text in sorted(found))
 
 
 def hardware(record: Record) -> tuple[object, ...]:
-    """The machine as far as a record knows it; a driver is no hardware."""
+    """Return the machine as far as a record knows it; the driver does not count."""
     gpu = record.provenance.get("gpu")
     name = gpu.get("name") if isinstance(gpu, dict) else None
     return record.provenance.get("machine"), record.provenance.get("cpu"), name
 
 
-def order(key: Key) -> tuple[int, Version, str, Version]:
-    """What orders the cells: platform, the other project's release, Python."""
-    platform, under, python = key
-    return PLATFORMS.index(platform), Version(under), under, Version(python)
+def patch(query: Query, run: CellRun) -> Version:
+    """Return the exact release of the other project."""
+    return parse_version(query.other_release(run.torch, run.vllm))
 
 
-def patch(asked: Query, ran: CellRun) -> Version:
-    """The exact release of the other project."""
-    return Version(ran.vllm if asked.other == "vllm" else ran.torch)
+def newest_patch(query: Query, runs: Mapping[str, CellRun]) -> CellRun:
+    """Return the run of a cell with the newest patch of the other project."""
+    return max(runs.values(), key=lambda run: patch(query, run))
 
 
-def newest(asked: Query, of: Mapping[str, CellRun]) -> CellRun:
-    """Of the records of a cell that of the newest patch of the other project."""
-    return max(of.values(), key=lambda each: patch(asked, each))
+class CaseState(StrEnum):
+    """What one run shows about a case."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_APPLICABLE = "not applicable"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_answer(self) -> bool:
+        """Return whether it passed or failed."""
+        return self in (CaseState.PASSED, CaseState.FAILED)
 
 
-PASSED, FAILED, NOT_APPLICABLE, UNKNOWN = "passed", "failed", "not applicable", "unknown"
+class MissingCode(StrEnum):
+    """Why a run has no answer of a case, or is incomplete."""
+
+    NOT_APPLICABLE = "not applicable"
+    NO_ANSWER = "no answer"
+    NOT_SELECTED = "not selected"
+    NOT_IN_RECORD = "not in record"
+    ENDED_EARLY = "ended early"
+    NOT_FINISHED = "not finished"
+    NO_CASES = "no cases"
+    PARTIAL = "partial"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """Why a run has no answer: `detail` is the record's text, `held` of `total` cases ran."""
+
+    code: MissingCode
+    detail: str | None = None
+    held: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaseOutcome:
-    """What one side says of a case."""
+    """What one run shows about a case: `detail` is why it failed, `missing` why it has no answer.
 
-    state: str
-    reason: str | None = None
+    `case` and `verdict` are None where the record does not hold the case.
+    """
+
+    state: CaseState
+    detail: str | None = None
+    missing: Missing | None = None
     rung: str | None = None
     signature: str = ""
     case: Case | None = None
@@ -334,77 +326,102 @@ class CaseOutcome:
     flags: Mapping[str, object] = field(default_factory=dict)
 
 
-def reply(ran: CellRun, name: str) -> CaseOutcome:
-    """What the record says of a case."""
-    record = ran.record
-    for case, verdict in zip(record.cases, ran.entry.verdict.cases, strict=True):
+def outcome(run: CellRun, name: str | None) -> CaseOutcome:
+    """Return what the run shows about a case, or about itself as a whole for `WHOLE_RUN`."""
+    record = run.record
+    for case, verdict in zip(record.cases, run.entry.verdict.cases, strict=True):
         if case.case == name:
-            return replace(_of_case(case, verdict), flags={**record.flags, **case.flags})
-    whole = whole_reply(ran)
-    if whole.state == FAILED:
-        return whole
-    if record.deselected:
-        return CaseOutcome(UNKNOWN, f"was not asked for: the record holds {ran.entry.part}")
-    return CaseOutcome(UNKNOWN, cut_short(record) or "is no case of the record")
+            return replace(_case_outcome(case, verdict), flags={**record.flags, **case.flags})
+    whole_run = run_outcome(run)
+    if whole_run.state is CaseState.FAILED:
+        return whole_run
+    missing = partial(record, MissingCode.NOT_SELECTED) or cut_short(record)
+    return CaseOutcome(
+        state=CaseState.UNKNOWN, missing=missing or Missing(code=MissingCode.NOT_IN_RECORD)
+    )
 
 
-def _of_case(case: Case, verdict: CaseVerdict) -> CaseOutcome:
+def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
     why = verdict.reason or case.outcome.replace("_", " ")
     if case.outcome == "not_applicable":
-        return CaseOutcome(NOT_APPLICABLE, why, None, signature(why), case, verdict)
+        return CaseOutcome(
+            state=CaseState.NOT_APPLICABLE,
+            missing=Missing(code=MissingCode.NOT_APPLICABLE, detail=why),
+            signature=signature(why),
+            case=case,
+            verdict=verdict,
+        )
     if verdict.verdict == Verdict.INCOMPATIBLE:
-        found = verdict.signature or signature(why)
-        return CaseOutcome(FAILED, why, verdict.rung, found, case, verdict)
-    started = all(case.started(start) for start in STARTS)
-    if (
-        case.outcome != "passed"
-        or not started
-        or (verdict.verdict == Verdict.UNTESTED and not verdict.rung)
-    ):
-        return CaseOutcome(UNKNOWN, why, None, "", case, verdict)
-    return CaseOutcome(PASSED, None, None, "", case, verdict)
+        return CaseOutcome(
+            state=CaseState.FAILED,
+            detail=why,
+            rung=verdict.rung,
+            signature=verdict.signature or signature(why),
+            case=case,
+            verdict=verdict,
+        )
+    untested = verdict.verdict == Verdict.UNTESTED and not verdict.rung
+    if case.outcome == "passed" and all(map(case.started, STARTS)) and not untested:
+        return CaseOutcome(state=CaseState.PASSED, case=case, verdict=verdict)
+    return CaseOutcome(
+        state=CaseState.UNKNOWN,
+        missing=Missing(code=MissingCode.NO_ANSWER, detail=why),
+        case=case,
+        verdict=verdict,
+    )
 
 
-def broken(ran: CellRun) -> tuple[str, str] | None:
-    """The rung and the reason for which the whole run failed, by the pair's own fault."""
-    error = ran.record.error
+class Fault(NamedTuple):
+    """The rung at which a whole run failed, and why."""
+
+    rung: str
+    detail: str
+
+
+def fault(run: CellRun) -> Fault | None:
+    """Return why the whole run failed, where the pair of releases is the cause."""
+    error = run.record.error
     if error is not None:
-        return (error.kind, error.reason or error.kind) if error.kind in BROKEN_PAIR else None
-    for rung in ran.record.rungs:
+        return Fault(error.kind, error.reason or error.kind) if error.kind in BROKEN_PAIR else None
+    for rung in run.record.rungs:
         if not rung.ok:
-            return rung.rung, rung.reason or f"failed at {rung.rung}"
+            return Fault(rung.rung, rung.reason or f"failed at {rung.rung}")
     return None
 
 
-def cut_short(record: Record) -> str | None:
-    """How the run ended before its time, or None."""
+def run_outcome(run: CellRun) -> CaseOutcome:
+    """Return what the record shows about the run as a whole, apart from its cases."""
+    found = fault(run)
+    if found is None:
+        return CaseOutcome(state=CaseState.PASSED)
+    return CaseOutcome(
+        state=CaseState.FAILED,
+        detail=found.detail,
+        rung=found.rung,
+        signature=signature(found.detail) or found.rung,
+    )
+
+
+def partial(record: Record, code: MissingCode = MissingCode.PARTIAL) -> Missing | None:
+    """Return how many of the cases the record of a selection holds, or None for all of them."""
+    if not record.deselected:
+        return None
+    held = len(record.cases)
+    return Missing(code=code, held=held, total=held + record.deselected)
+
+
+def cut_short(record: Record) -> Missing | None:
+    """Return how the run ended before its time, or None where it did not."""
     if record.error is not None:
-        return f"ended early: {record.error.reason or record.error.kind.replace('_', ' ')}"
+        detail = record.error.reason or record.error.kind.replace("_", " ")
+        return Missing(code=MissingCode.ENDED_EARLY, detail=detail)
     if not record.finished:
-        return "did not finish"
-    return None if record.cases else "holds no case"
-
-
-def said(answer: CaseOutcome) -> str:
-    """Why there is no answer, to stand after the name of the side."""
-    if answer.state == NOT_APPLICABLE:
-        return f"does not apply: {answer.reason}"
-    if answer.case is not None:
-        return f"has no answer: {answer.reason}"
-    return str(answer.reason)
-
-
-def whole_reply(ran: CellRun) -> CaseOutcome:
-    """What the record says of the run as a whole, beside its cases."""
-    fault = broken(ran)
-    if fault is None:
-        return CaseOutcome(PASSED)
-    rung, why = fault
-    return CaseOutcome(FAILED, why, rung, signature(why) or rung)
+        return Missing(code=MissingCode.NOT_FINISHED)
+    return None if record.cases else Missing(code=MissingCode.NO_CASES)
 
 
 def crash(record: Record) -> str | None:
-    """The reason for which the run died as a whole, which nobody may have wanted; else None."""
+    """Return why the run crashed or timed out as a whole, or None where it did not."""
     if record.error is None or record.error.kind not in ("crashed", "timed_out"):
         return None
     return record.error.reason or record.error.kind.replace("_", " ")

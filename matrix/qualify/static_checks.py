@@ -1,86 +1,112 @@
-"""Two releases on the rungs that need no run: what the cheap rungs know of one against the other.
+"""Two releases compared on the rungs that need no run.
 
-Pure. What passes these rungs is not known to start, so nothing here ever qualifies a release. What
-fails at one where the baseline does not has lost something, and the rung says whose word it was:
+Pure. A release that passes these rungs is not known to start, so nothing here ever qualifies one.
+Where the candidate fails at a rung and the baseline does not, the rung says who made a promise:
 
-- *resolves* speaks of what both releases ask for: a regression;
-- *links* speaks of how a wheel was built. A vLLM is built for the torch that it pins, and its
-  extensions in C++ load with no other; so where the baseline is the pin and the candidate is not,
-  the question **cannot be asked** with the wheels that there are, and nobody broke anything. Only
-  what torch's stable ABI promises to keep is a regression there, and so is what links no longer
-  though it did off-pin, or though it is the pin;
-- *declared* leaves a Python out: nothing can be asked on it.
+- *resolves* speaks of what both releases require: a regression;
+- *links* speaks of how a wheel was built. A vLLM is built for the torch that it pins, and its C++
+  extensions load with no other. Where the baseline is the pin and the candidate is not, the
+  question is **not testable** with the existing wheels, and nobody broke anything. A regression is
+  only what torch's stable ABI promises to keep, what linked off-pin before, and what does not link
+  with its own pin;
+- *declared* excludes a Python: nothing can be tested on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from packaging.version import Version
 
+from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
-from matrix.qualify.query import (
-    Query,
-    named,
-)
+from matrix.qualify.query import Query, find_release
 from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS
+from matrix.record.signatures import signature
 from matrix.verdict.grid import Grid, Seen, survey
-from matrix.verdict.ladder import CHEAP, Progress, RunEvidence, Step, evidence_of
+from matrix.verdict.ladder import CHEAP, Progress, Step, evidence_of
 from matrix.verdict.states import StepState
 
-LOST = "regression"
-CANNOT_ASK = "cannot be asked"
-FAILS_TOO = "fails as before"
-MENDED = "repair"
-NO_BASELINE = "the baseline was not asked"
-"""How the candidate stands on the first rungs where it does not pass them as the baseline does."""
+
+class RungChange(StrEnum):
+    """How the candidate stands on these rungs, where it does not pass as the baseline does."""
+
+    REGRESSION = "regression"
+    NOT_TESTABLE = "cannot be asked"
+    FAILS_TOO = "fails as before"
+    REPAIR = "repair"
+    NO_BASELINE = "the baseline was not asked"
 
 
-class Asks(Protocol):
-    """What answers the rungs *resolves* and *links*; None of a cell that nobody asked."""
+class StaticAnswers(Protocol):
+    """What answers the rungs *resolves* and *links*; None for a cell that was not checked."""
 
     def resolves(self, cell: Cell, platform: str) -> Answer | None:
-        """Whether a resolver finds a full set of packages."""
+        """Return whether a resolver finds a full set of packages."""
 
     def links(self, cell: Cell) -> Answer | None:
-        """Whether that torch exports what vLLM's core imports."""
+        """Return whether that torch exports what vLLM's core imports."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Where one side `fails` on the first rungs, or else the highest that it passed."""
+    """Where one side `fails` on these rungs, or else the highest that it passed."""
 
-    passed: str | None
+    passed: str | None = None
     fails: str | None = None
 
 
-@dataclass(frozen=True)
-class Rungs:
-    """The first rungs of both sides, with those releases of the other project that fare alike.
+@dataclass(frozen=True, kw_only=True)
+class RungComparison:
+    """These rungs of both sides, with the releases of the other project that fare alike.
 
-    `kind` is None where neither side fails. `pythons` are those of which it holds, where it does
-    not of all.
+    `change` is None where neither side fails. `pythons` are those for which it holds, and empty
+    where it holds for all.
     """
 
     platform: str
     baseline: Standing
     candidate: Standing
-    kind: str | None
+    change: RungChange | None
     reason: str | None
-    others: tuple[str, ...]
+    others: tuple[str, ...] = ()
     pythons: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class FirstRungs:
+class PairProgress(NamedTuple):
+    """How far both sides get with one release of the other project, Python and platform."""
+
+    baseline: Progress
+    candidate: Progress
+
+    @property
+    def change(self) -> RungChange | None:
+        """Return how the candidate stands, or None where neither fails at one of these rungs."""
+        before, after = failing_step(self.baseline), failing_step(self.candidate)
+        if after is None:
+            return RungChange.REPAIR if before is not None else None
+        if before is not None:
+            return RungChange.FAILS_TOO
+        if after.rung == "declared":
+            return RungChange.NOT_TESTABLE
+        if self.baseline.steps[RUNGS.index(after.rung)].state == StepState.UNKNOWN:
+            return RungChange.NO_BASELINE
+        built_for_baseline = self.candidate.off_pin and not self.baseline.off_pin
+        if after.rung == "links" and built_for_baseline and not after.promised:
+            return RungChange.NOT_TESTABLE
+        return RungChange.REGRESSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticChecks:
     """The ladder of both releases with every release of the other project."""
 
-    asked: Query
+    query: Query
     grid: Grid
     baseline: str
     candidate: str
@@ -88,152 +114,131 @@ class FirstRungs:
     @classmethod
     def of(
         cls,
-        asked: Query,
+        query: Query,
         sides: tuple[ReleaseRuns, ReleaseRuns],
         releases: Releases,
-        asks: Asks,
-    ) -> FirstRungs | None:
-        """None where one of the two is no published release, of which these rungs know nothing."""
-        published = [each.version for each in getattr(releases, asked.project)]
-        baseline, candidate = (named(each, published) for each in (asked.baseline, asked.candidate))
+        answers: StaticAnswers,
+    ) -> StaticChecks | None:
+        """Return the ladders, or None where one of the two is not a published release."""
+        published = [release.version for release in getattr(releases, query.project)]
+        baseline = find_release(query.baseline, published)
+        candidate = find_release(query.candidate, published)
         if baseline is None or candidate is None:
             return None
-        seen: dict[tuple[Cell, str], RunEvidence] = {
-            (Cell(each.python, each.torch, each.vllm), each.record.platform): evidence_of(
-                each.record, each.entry.verdict
+        seen: Seen = {
+            (Cell(run.python, run.torch, run.vllm), run.record.platform): evidence_of(
+                run.record, run.entry.verdict
             )
             for side in sides
-            for of in side.values()
-            for each in of.values()
+            for cell in side.values()
+            for run in cell.values()
         }
-        grid = _grid_of(releases, asked.project, (baseline, candidate), asks, seen)
-        return cls(asked, grid, baseline, candidate)
+        wanted = {Version(baseline), Version(candidate)}
+        kept = tuple(
+            release
+            for release in getattr(releases, query.project)
+            if Version(release.version) in wanted
+        )
+        grid = survey(
+            replace(releases, **{query.project: kept}),
+            resolves=answers.resolves,
+            links=answers.links,
+            seen=seen,
+        )
+        return cls(query=query, grid=grid, baseline=baseline, candidate=candidate)
 
-    def pair(self, other: str, python: str, platform: str) -> tuple[Progress, Progress] | None:
-        """The progress of the baseline and of the candidate with that release of the other one."""
-        found = [
-            self.grid.progress(self._cell(each, other, python), platform)
-            for each in (self.baseline, self.candidate)
-        ]
-        before, after = found
-        return None if before is None or after is None else (before, after)
+    def progress(self, other: str, python: str, platform: str) -> PairProgress | None:
+        """Return how far both sides get with that release of the other project, if known."""
+        before, after = (
+            self.grid.progress(self._cell(release, other, python), platform)
+            for release in (self.baseline, self.candidate)
+        )
+        return None if before is None or after is None else PairProgress(before, after)
 
-    def every(self) -> Mapping[tuple[str, str], list[tuple[str, Progress, Progress]]]:
-        """What was asked for, by platform and release of the other project: on each Python.
+    def every(self) -> Mapping[tuple[str, str], list[tuple[str, PairProgress]]]:
+        """Return the progress of all that the query is about, with its Python.
 
-        Of the other project those releases that a grid shows: the newest patches, and what ran.
+        The keys are a platform and a release of the other project: those that a grid shows, which
+        are the newest patches and what ran.
         """
-        shown = self.grid.rows if self.asked.other == "vllm" else self.grid.columns
-        under = self.asked.under
+        query = self.query
+        shown = self.grid.rows if query.other == "vllm" else self.grid.columns
         others = [
-            each.version
-            for each in shown
-            if under is None or under.contains(each.version, prereleases=True)
+            release.version
+            for release in shown
+            if query.under is None or query.under.contains(release.version, prereleases=True)
         ]
-        pythons = [each for each in self.grid.pythons if each in (self.asked.pythons or (each,))]
+        pythons = [
+            python for python in self.grid.pythons if not query.pythons or python in query.pythons
+        ]
         return {
             (platform, other): [
-                (python, *pair)
+                (python, progress)
                 for python in pythons
-                if (pair := self.pair(other, python, platform)) is not None
+                if (progress := self.progress(other, python, platform)) is not None
             ]
-            for platform in self.asked.platforms
+            for platform in query.platforms
             for other in others
         }
 
     def _cell(self, release: str, other: str, python: str) -> Cell:
-        """The cell of a release of the project in question with one of the other."""
-        torch, vllm = (release, other) if self.asked.project == "torch" else (other, release)
+        """Return the cell of a release of the project in question with one of the other."""
+        torch, vllm = (release, other) if self.query.project == "torch" else (other, release)
         return Cell(python, torch, vllm)
 
 
-def _grid_of(
-    releases: Releases, project: str, versions: Iterable[str], asks: Asks, seen: Seen
-) -> Grid:
-    """The ladder of these releases of a project with every release of the other one."""
-    wanted = {Version(each) for each in versions}
-    kept = tuple(each for each in getattr(releases, project) if Version(each.version) in wanted)
-    return survey(
-        replace(releases, **{project: kept}), resolves=asks.resolves, links=asks.links, seen=seen
-    )
+def failing_step(progress: Progress) -> Step | None:
+    """Return the first rung where the cell fails without a run to say so, or None."""
+    if progress.fails is None or progress.fails not in CHEAP:
+        return None
+    return progress.steps[RUNGS.index(progress.fails)]
 
 
-def failing(progress: Progress) -> Step | None:
-    """The first rung where the cell fails without a run to say so, or None."""
-    return (
-        progress.steps[RUNGS.index(progress.fails)]
-        if progress.fails in CHEAP and progress.fails
-        else None
-    )
+def step_signature(step: Step) -> str:
+    """Return the signature of a rung that fails, by which it can be waived."""
+    return signature(step.cause or step.reason or step.rung) or step.rung
 
 
-def change(baseline: Progress, candidate: Progress) -> str | None:
-    """How the candidate stands against the baseline; None where neither fails at a first rung."""
-    before, after = failing(baseline), failing(candidate)
-    if after is None:
-        return MENDED if before is not None else None
-    if before is not None:
-        return FAILS_TOO
-    if after.rung == "declared":
-        return CANNOT_ASK
-    if baseline.steps[RUNGS.index(after.rung)].state == StepState.UNKNOWN:
-        return NO_BASELINE
-    built_for_baseline = candidate.off_pin and not baseline.off_pin
-    if after.rung == "links" and built_for_baseline and not after.promised:
-        return CANNOT_ASK
-    return LOST
+def compare_rungs(
+    progress: Mapping[tuple[str, str], Iterable[tuple[str, PairProgress]]],
+) -> tuple[RungComparison, ...]:
+    """Return these rungs by platform, releases that fare alike together.
 
-
-def why_not_asked(candidate: Progress) -> str:
-    """Why the question cannot be asked of a cell, in words that blame nobody."""
-    step, cell = failing(candidate), candidate.cell
-    assert step is not None
-    why = step.cause or step.reason or "no reason given"
-    if step.rung != "links":
-        return f"cannot be asked: {why}"
-    pins = candidate.steps[0].reason or f"vLLM {cell.vllm} pins another torch"
-    return (
-        f"cannot be asked with these wheels: {pins}, was built for that, and does not link with"
-        f" {cell.torch} ({why})"
-    )
-
-
-def rungs(
-    pairs: Mapping[tuple[str, str], Iterable[tuple[str, Progress, Progress]]],
-) -> tuple[Rungs, ...]:
-    """The first rungs by platform, those that fare alike together, and not what says nothing.
-
-    `pairs` has, by platform and release of the other project, the progress of each Python: of the
-    baseline and of the candidate.
+    `progress` is as `StaticChecks.every` returns it. What says nothing is left out: a Python of
+    neither side, and a candidate of which nothing is known.
     """
-    groups: dict[Rungs, list[str]] = {}
-    for (platform, other), of in pairs.items():
-        told = [each for each in of if not _nowhere(each[1], each[2])]
-        found: dict[Rungs, list[str]] = {}
-        for python, before, after in told:
-            kind, standing = change(before, after), _standing(after)
-            if standing == Standing(None):
+    groups: dict[RungComparison, list[str]] = {}
+    for (platform, other), pairs in progress.items():
+        declared = [(python, pair) for python, pair in pairs if not _is_undeclared(pair)]
+        found: dict[RungComparison, list[str]] = {}
+        for python, pair in declared:
+            candidate = _standing(pair.candidate)
+            if candidate == Standing():
                 continue
-            first = failing(after) or failing(before)
-            reason = None if first is None else first.cause or first.reason
-            key = Rungs(platform, _standing(before), standing, kind, reason, ())
+            step = failing_step(pair.candidate) or failing_step(pair.baseline)
+            key = RungComparison(
+                platform=platform,
+                baseline=_standing(pair.baseline),
+                candidate=candidate,
+                change=pair.change,
+                reason=None if step is None else step.cause or step.reason,
+            )
             found.setdefault(key, []).append(python)
         for key, pythons in found.items():
-            some = tuple(pythons) if len(pythons) < len(told) else ()
+            some = tuple(pythons) if len(pythons) < len(declared) else ()
             groups.setdefault(replace(key, pythons=some), []).append(other)
     return tuple(replace(key, others=tuple(others)) for key, others in groups.items())
 
 
-def _nowhere(baseline: Progress, candidate: Progress) -> bool:
-    """Whether the other release is on neither side for this Python."""
-    return baseline.fails == candidate.fails == "declared"
+def _is_undeclared(progress: PairProgress) -> bool:
+    """Return whether the other release supports this Python on neither side."""
+    return progress.baseline.fails == progress.candidate.fails == "declared"
 
 
 def _standing(progress: Progress) -> Standing:
-    cheap = progress.steps[: len(CHEAP)]
-    step = failing(progress)
+    step = failing_step(progress)
     if step is not None:
-        return Standing(None, step.rung)
-    return Standing(
-        next((each.rung for each in reversed(cheap) if each.state == StepState.PASSED), None)
-    )
+        return Standing(fails=step.rung)
+    cheap = progress.steps[: len(CHEAP)]
+    passed = (step.rung for step in reversed(cheap) if step.state == StepState.PASSED)
+    return Standing(passed=next(passed, None))

@@ -16,11 +16,9 @@ from hypothesis import strategies as st
 from made import RELEASES, Told, provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.qualify.engine import qualify
-from matrix.qualify.load import Run, select
+from matrix.qualify.load import Summarised, select
 from matrix.qualify.model import Qualification
-from matrix.qualify.query import Query, Skipped
-from matrix.qualify.runs import MOST_RUNS
+from matrix.qualify.query import MOST_RUNS, Query, Skipped
 from matrix.record.model import (
     Case,
     ErrorKind,
@@ -32,15 +30,15 @@ from matrix.record.model import (
     read,
     write,
 )
-from matrix.report import qualify as report
-from matrix.rules.expectations import Expectations
-from matrix.rules.waivers import Waivers
+from matrix.report.qualify.json import render
+from matrix.report.qualify.text import lines
 from matrix.store.folder_index import INDEX
 from matrix.store.summary import summarise
+from qualifications import ask, judged, notes
 
 TODAY = date(2026, 11, 23)
 LATE = "2026-11-28T20:00:00Z"
-ASKED = Query("torch", "2.12.1", "2.11.0")
+QUERY = ask()
 
 
 def record(
@@ -77,21 +75,20 @@ def record(
     return Record(cell=cell, **values)
 
 
-def run_of(path: Path, of: Record) -> Run:
+def run_of(path: Path, of: Record) -> Summarised:
     found = summarise(of)
     keys = ("cell", "platform", "started", "torch", "vllm", "error", "jobs", "kind")
     values = {key: getattr(found, key) for key in keys}
-    return Run(str(path), **values, cases=bool(found.cases))
+    return Summarised(str(path), **values, has_cases=bool(found.cases))
 
 
-def told(asked: Query, records: list[Told], aside: Skipped | None = None) -> Qualification:
-    none = Expectations(())
-    return qualify(asked, records, none, RELEASES, Waivers(), TODAY, aside=aside, late=LATE)
+def qualified(query: Query, records: list[Told], skipped: Skipped | None = None) -> Qualification:
+    return judged(records, query, late=LATE, skipped=skipped)
 
 
-def selected(asked: Query, records: list[Told]) -> tuple[list[Told], Skipped]:
-    paths, aside = select(asked, (run_of(*each) for each in records), RELEASES, LATE)
-    return [each for each in records if str(each[0]) in paths], aside
+def selected(query: Query, records: list[Told]) -> tuple[list[Told], Skipped]:
+    paths, skipped = select(query, (run_of(*each) for each in records), RELEASES, LATE)
+    return [each for each in records if str(each[0]) in paths], skipped
 
 
 FAILED = [
@@ -149,11 +146,11 @@ def _with(each: Record, cases: tuple[Case, ...]) -> Record:
 @given(_RECORDS)
 def test_what_is_left_out_changes_nothing(records: list[Record]) -> None:
     of = [(Path(f"{at}.json"), each) for at, each in enumerate(records)]
-    some, aside = selected(ASKED, of)
-    whole = report.render(told(ASKED, of))
+    some, skipped = selected(QUERY, of)
+    whole = render(qualified(QUERY, of))
     # An index lists what it has in an order of its own.
     for listed in (some, some[::-1]):
-        assert report.render(told(ASKED, listed, aside)) == whole
+        assert render(qualified(QUERY, listed, skipped)) == whole
 
 
 def _pair(*candidates: Record) -> list[Told]:
@@ -173,9 +170,9 @@ def test_a_record_from_the_future_hides_no_failure() -> None:
     of = _pair(
         _new(19, jobs=2, tests="sha256:2"), _new(21, broken, jobs=2), _new(30, broken, jobs=2)
     )
-    some, aside = selected(ASKED, of)
+    some, skipped = selected(QUERY, of)
     assert [path.name for path, _ in some] == ["0.json", "1.json", "2.json", "3.json"]
-    assert told(ASKED, some, aside).exit_status == told(ASKED, of).exit_status == 1
+    assert qualified(QUERY, some, skipped).exit_status == qualified(QUERY, of).exit_status == 1
 
 
 def test_a_failure_is_told_by_its_text_and_not_by_what_was_stored() -> None:
@@ -183,10 +180,10 @@ def test_a_failure_is_told_by_its_text_and_not_by_what_was_stored() -> None:
     for first, last in itertools.combinations(TOLD_BY_TEXT, 2):
         apart = first.failure != last.failure
         of = _pair(_new(4, (first,), jobs=2), _new(5, (last,), jobs=2), _new(6, jobs=2))
-        some, aside = selected(ASKED, of)
+        some, skipped = selected(QUERY, of)
         read_again = [path.name for path, _ in some]
         assert read_again == ["0.json", *(["1.json"] if apart else []), "2.json", "3.json"]
-        assert report.lines(told(ASKED, some, aside)) == report.lines(told(ASKED, of))
+        assert lines(qualified(QUERY, some, skipped)) == lines(qualified(QUERY, of))
 
 
 def test_of_a_year_of_nights_few_are_read() -> None:
@@ -196,18 +193,18 @@ def test_of_a_year_of_nights_few_are_read() -> None:
         (Path(f"{torch}.{day}.json"), record(torch, day, Cell("3.11", torch, "0.20.2").name))
         for torch, day in nights
     ]
-    some, aside = selected(ASKED, of)
+    some, skipped = selected(QUERY, of)
     assert len(some) == 2 * MOST_RUNS
-    assert sorted(aside.counts.values()) == [28 - MOST_RUNS] * 2
-    assert {torch for _, torch, _ in aside.releases} == {"2.10.0", "2.11.0", "2.12.1"}
-    [note] = [each for each in told(ASKED, some, aside).notes if "torch212" in each]
+    assert sorted(skipped.counts.values()) == [28 - MOST_RUNS] * 2
+    assert {torch for _, torch, _ in skipped.releases} == {"2.10.0", "2.11.0", "2.12.1"}
+    [note] = [each for each in notes(qualified(QUERY, some, skipped)) if "torch212" in each]
     assert "2.12.1.28.json decides" in note and "27 other records of it do not" in note
-    for asked in (
-        Query("torch", "2.12.1", "2.11.0", ("cuda",)),
-        Query("torch", "2.12.1", "2.11.0", pythons=("3.12",)),
-        Query("torch", "2.14.0", "2.13.0"),
+    for query in (
+        ask("torch", "2.12.1", "2.11.0", ("cuda",)),
+        ask("torch", "2.12.1", "2.11.0", pythons=("3.12",)),
+        ask("torch", "2.14.0", "2.13.0"),
     ):
-        assert selected(asked, of)[0] == []
+        assert selected(query, of)[0] == []
 
 
 def test_with_an_index_and_without_the_same_is_said(

@@ -1,0 +1,202 @@
+"""The counters of a case compared with the baseline's and with the candidate's expectation.
+
+Pure. What is found goes to the `Findings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from matrix._util.enums import StrEnum
+from matrix.qualify.model import NOT_WAIVED, Drift, DriftKind, Findings, Waived
+from matrix.qualify.reasons import NotCounted
+from matrix.qualify.runs import CaseOutcome, CaseState, CellRun
+from matrix.record.model import STARTS
+from matrix.rules.expectations import COUNTERS
+from matrix.rules.waivers import Finding
+
+
+class Count(NamedTuple):
+    """A counter of a start and what it counted; None is not counted."""
+
+    start: str
+    counter: str
+    value: int | None
+
+
+class Rule(StrEnum):
+    """How a count stands to the expectation of its own side."""
+
+    NONE = "none"
+    MET = "met"
+    MISSED = "missed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterChange:
+    """A counter on both sides: its counts, what is expected of them, and whether that is met."""
+
+    counter: str
+    before: int | None
+    after: int | None
+    expected_before: int | None
+    expected: int | None
+    rule_before: Rule
+    rule: Rule
+
+    def kind(self) -> DriftKind | None:
+        """Return what the change is, or None where there is nothing to report.
+
+        The first row that fits decides; ``*`` is anything.
+
+        ==========  =======  ===========  ================================
+        candidate   changed  baseline     kind
+        ==========  =======  ===========  ================================
+        missed      no       missed       as before, if by the same expectation
+        missed      *        *            unexpected
+        *           no       *            nothing
+        met         yes      missed       expected again
+        met         yes      *            expected
+        none        yes      not counted  new
+        none        yes      *            no rule; not judged if no rule may name it
+        ==========  =======  ===========  ================================
+        """
+        changed = self.before != self.after
+        if self.rule is Rule.MISSED:
+            same_rule = self.rule_before is Rule.MISSED and self.expected_before == self.expected
+            return DriftKind.AS_BEFORE if same_rule and not changed else DriftKind.UNEXPECTED
+        if not changed:
+            return None
+        if self.rule is Rule.MET:
+            again = self.rule_before is Rule.MISSED
+            return DriftKind.EXPECTED_AGAIN if again else DriftKind.EXPECTED
+        if self.before is None:
+            return DriftKind.NEW
+        return DriftKind.NO_RULE if self.counter in COUNTERS else DriftKind.NOT_JUDGED
+
+
+def compare_counters(
+    findings: Findings, run: CellRun, name: str, old: CaseOutcome, new: CaseOutcome
+) -> None:
+    """Compare the counters of a case that passed on both sides."""
+    uncounted: list[Count] = []
+    for start in STARTS:
+        for change in _changes(start, old, new):
+            if change.expected is not None and change.before is None and change.after is None:
+                uncounted.append(Count(start, change.counter, None))
+                continue
+            kind = change.kind()
+            if kind is None:
+                continue
+            waived = NOT_WAIVED
+            if kind.fails or kind is DriftKind.AS_BEFORE:
+                finding = Finding(run.place, name, None, start, change.counter, change.after)
+                waived = findings.waived(finding)
+            rules = (change.expected_before, change.expected)
+            findings.drifts.append(
+                Drift(
+                    kind=kind,
+                    place=run.place,
+                    case=name,
+                    start=start,
+                    counter=change.counter,
+                    before=change.before,
+                    after=change.after,
+                    expected=change.expected,
+                    judged=any(rule is not None for rule in rules),
+                    waived=waived,
+                    variant=run.variant,
+                )
+            )
+    for group, waived in by_waiver(findings, run, name, uncounted):
+        first, more = group[0], len(group) - 1
+        reason = NotCounted(start=first.start, counter=first.counter, more=more)
+        findings.add_unknown(run, name, reason, waived=waived)
+
+
+def _changes(start: str, old: CaseOutcome, new: CaseOutcome) -> Iterator[CounterChange]:
+    """Yield each counter of a start, of both sides and of the candidate's expectation."""
+    assert old.case is not None and new.case is not None
+    assert old.verdict is not None and new.verdict is not None
+    first, second = old.case.started(start), new.case.started(start)
+    assert first is not None and second is not None
+    rules_before = old.verdict.expected.get(start, {})
+    rules = new.verdict.expected.get(start, {})
+    missed_before, missed = (
+        {difference.counter for difference in verdict.differences if difference.start == start}
+        for verdict in (old.verdict, new.verdict)
+    )
+
+    def rule(counter: str, expected: object, missing: set[str]) -> Rule:
+        if counter in missing:
+            return Rule.MISSED
+        return Rule.NONE if expected is None else Rule.MET
+
+    for counter in sorted(first.counters.keys() | second.counters.keys() | rules.keys()):
+        expected_before = rules_before[counter].value if counter in rules_before else None
+        expected = rules[counter].value if counter in rules else None
+        yield CounterChange(
+            counter=counter,
+            before=_count(first.counters, counter),
+            after=_count(second.counters, counter),
+            expected_before=expected_before,
+            expected=expected,
+            rule_before=rule(counter, expected_before, missed_before),
+            rule=rule(counter, expected, missed),
+        )
+
+
+def _count(counters: Mapping[str, int], counter: str) -> int | None:
+    """Return a count; torch's counters, whose names have a dot, do not exist until raised."""
+    return counters.get(counter, 0 if "." in counter else None)
+
+
+def add_unexpected(findings: Findings, run: CellRun, name: str, found: CaseOutcome) -> None:
+    """Add the counters that differ from the candidate's own expectation, without a baseline."""
+    assert found.verdict is not None
+    for difference in found.verdict.differences:
+        start, counter = difference.start, difference.counter
+        waived = findings.waived(
+            Finding(run.place, name, None, start, counter, difference.observed)
+        )
+        findings.drifts.append(
+            Drift(
+                kind=DriftKind.UNEXPECTED,
+                place=run.place,
+                case=name,
+                start=start,
+                counter=counter,
+                before=None,
+                after=difference.observed,
+                expected=difference.expected,
+                judged=True,
+                waived=waived,
+                alone=True,
+                variant=run.variant,
+            )
+        )
+
+
+def by_waiver(
+    findings: Findings, run: CellRun, name: str | None, counts: Iterable[Count]
+) -> list[tuple[list[Count], Waived]]:
+    """Return the counts that one waiver covers together, and those that none covers."""
+    groups: dict[str | None, tuple[list[Count], Waived]] = {}
+    for count in counts:
+        finding = Finding(run.place, name or "", None, count.start, count.counter, count.value)
+        waived = findings.waived(finding)
+        key = None if waived.waiver is None else waived.waiver.id
+        groups.setdefault(key, ([], waived))[0].append(count)
+    return list(groups.values())
+
+
+def differences(found: CaseOutcome) -> list[Count]:
+    """Return what differs from its own expectation in a case that passed."""
+    if found.verdict is None or found.state is not CaseState.PASSED:
+        return []
+    return [
+        Count(difference.start, difference.counter, difference.observed)
+        for difference in found.verdict.differences
+    ]

@@ -1,0 +1,251 @@
+"""A qualification as JSON, by `data/qualify.schema.json`.
+
+What has a reason has it three times: its code and its operands for programs, and the sentence for
+people.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
+from typing import Any
+
+from matrix.qualify.caveats import Caveat, PairCaveat
+from matrix.qualify.model import Drift, Failure, Flag, Match, Qualification, Unknown, Waived
+from matrix.qualify.reasons import NoTimes, UnknownReason
+from matrix.qualify.runs import CellRun, Missing, Variant
+from matrix.qualify.static_checks import RungComparison, Standing
+from matrix.report.qualify import sections
+from matrix.report.qualify.sentences import (
+    caveat_sentence,
+    failure_reason,
+    no_times_sentence,
+    unknown_sentence,
+    variant_phrase,
+)
+from matrix.rules.waivers import Place, Waiver
+
+QUALIFY_SCHEMA = 3
+
+
+def render(qualification: Qualification, given: Sequence[str] = ()) -> str:
+    """Return the JSON text, always ASCII.
+
+    `given` are the command's arguments that are not of the query: files and folders.
+    """
+    query = qualification.query
+    content = {
+        "schema": QUALIFY_SCHEMA,
+        "project": query.project,
+        "candidate": query.candidate,
+        "baseline": query.baseline,
+        "asked": {
+            "platforms": list(query.platforms),
+            "pythons": list(query.pythons),
+            "under": None if query.under is None else str(query.under),
+        },
+        "day": qualification.today.isoformat(),
+        "verdict": qualification.verdict,
+        "exit_status": qualification.exit_status,
+        "compared": qualification.compared,
+        "passed": qualification.passed,
+        "unread": qualification.unread,
+        "cells": [_match(match) for match in qualification.matches],
+        "failures": [_failure(failure) for failure in qualification.failures],
+        "drifts": [_drift(drift) for drift in qualification.drifts],
+        "flags": [_flag(flag) for flag in qualification.flags],
+        "unknown": [_unknown(unknown) for unknown in qualification.unknown],
+        "rungs": [_rungs(row) for row in qualification.rungs],
+        "times": [
+            {
+                **_place(time.place, time.case),
+                "start": time.start,
+                "before": list(time.before),
+                "after": list(time.after),
+            }
+            for time in qualification.times
+        ],
+        "waivers": [
+            *(_waiver(waiver, "waives", count) for waiver, count in qualification.waivers),
+            *(_waiver(waiver, "expired", count) for waiver, count in qualification.expired),
+            *(_waiver(waiver, "idle", 0) for waiver in qualification.unused),
+            *(_waiver(waiver, "astray", 0) for waiver in qualification.unmatched),
+        ],
+        "waivers_elsewhere": qualification.elsewhere,
+        "caveats": [_caveat(caveat) for caveat in qualification.caveats],
+        "notes": sections.notes(qualification),
+        "commands": sections.commands(qualification, given),
+    }
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _match(match: Match) -> dict[str, object]:
+    no_times = match.no_times
+    return {
+        "platform": match.candidate.record.platform,
+        "python": match.candidate.python,
+        "compared": match.compared,
+        "passed": match.passed,
+        **_variant(match.candidate.variant),
+        "times_not_comparable": None if no_times is None else no_times_sentence(no_times),
+        "no_times": None if no_times is None else _coded(no_times),
+        "notes": [caveat_sentence(caveat) for caveat in match.caveats],
+        "caveats": [_caveat(caveat) for caveat in match.caveats],
+        "baseline": _run(match.baseline),
+        "candidate": _run(match.candidate),
+    }
+
+
+def _run(run: CellRun) -> dict[str, object]:
+    return {
+        "cell": run.record.cell,
+        "torch": run.torch,
+        "vllm": run.vllm,
+        "off_pin": run.entry.off_pin,
+        "record": str(run.path),
+        "started": run.record.started,
+        "verdict": run.entry.verdict.verdict,
+    }
+
+
+def _failure(failure: Failure) -> dict[str, object]:
+    return {
+        **_place(failure.place, failure.case),
+        "kind": failure.kind,
+        "fails": failure.fails,
+        "rung": failure.rung,
+        "signature": failure.signature,
+        "reason": failure_reason(failure),
+        "detail": failure.detail,
+        "pythons": list(failure.pythons),
+        "before": failure.before,
+        "ran": failure.ran,
+        **_variant(failure.variant),
+        **_waived(failure.waived),
+    }
+
+
+def _drift(drift: Drift) -> dict[str, object]:
+    return {
+        **_place(drift.place, drift.case),
+        "kind": drift.kind,
+        "fails": drift.fails,
+        "start": drift.start,
+        "counter": drift.counter,
+        "before": drift.before,
+        "after": drift.after,
+        "expected": drift.expected,
+        **_variant(drift.variant),
+        **_waived(drift.waived),
+    }
+
+
+def _flag(flag: Flag) -> dict[str, object]:
+    return {
+        **_place(flag.place, flag.case),
+        "flag": flag.flag,
+        "before": flag.before,
+        "after": flag.after,
+    }
+
+
+def _unknown(unknown: Unknown) -> dict[str, object]:
+    return {
+        "cell": unknown.cell,
+        "platform": unknown.platform,
+        "case": unknown.case,
+        "reason": unknown_sentence(unknown),
+        **_coded(unknown.reason),
+        "blocks": unknown.blocks and unknown.waived.waiver is None,
+        "signature": unknown.signature,
+        "rung": unknown.rung,
+        "decides": unknown.decides,
+        "variant": _value(unknown.variant),
+        **_waived(unknown.waived),
+    }
+
+
+def _rungs(row: RungComparison) -> dict[str, object]:
+    return {
+        "platform": row.platform,
+        "baseline": _standing(row.baseline),
+        "candidate": _standing(row.candidate),
+        "kind": row.change,
+        "reason": row.reason,
+        "releases": list(row.others),
+        "pythons": list(row.pythons),
+    }
+
+
+def _standing(standing: Standing) -> dict[str, object]:
+    return {"passed": standing.passed, "fails": standing.fails}
+
+
+def _caveat(caveat: Caveat | PairCaveat) -> dict[str, object]:
+    return {**_coded(caveat), "text": caveat_sentence(caveat)}
+
+
+def _variant(variant: Variant | None) -> dict[str, object]:
+    text = None if variant is None else variant_phrase(variant)
+    return {"apart": text, "variant": _value(variant)}
+
+
+def _place(place: Place, case: str | None) -> dict[str, object]:
+    return {
+        "cell": place.cell,
+        "platform": place.platform,
+        "torch": place.torch,
+        "vllm": place.vllm,
+        "case": case,
+    }
+
+
+def _waived(waived: Waived) -> dict[str, object]:
+    return {
+        "waiver": None if waived.waiver is None else waived.waiver.id,
+        "expired": None if waived.expired is None else waived.expired.id,
+    }
+
+
+def _waiver(waiver: Waiver, state: str, count: int) -> dict[str, object]:
+    return {
+        "id": waiver.id,
+        "state": state,
+        "count": count,
+        "why": waiver.why,
+        "link": waiver.link,
+        "until": waiver.until.isoformat(),
+        "owner": waiver.owner,
+    }
+
+
+def _coded(
+    reason: UnknownReason | Caveat | PairCaveat | NoTimes | Missing,
+) -> dict[str, object]:
+    """Return the code of a reason and its operands: its fields, without those that are not set."""
+    values = {
+        field.name: value
+        for field in fields(reason)
+        if field.name != "code" and (value := getattr(reason, field.name)) is not None
+    }
+    return {
+        "code": reason.code,
+        "operands": {name: _value(value) for name, value in values.items()},
+    }
+
+
+def _value(value: Any) -> object:  # noqa: ANN401 - an operand of any type
+    if isinstance(value, Missing):
+        return _coded(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, tuple):
+        names = getattr(value, "_fields", None)
+        if names is not None:
+            return {name: _value(item) for name, item in zip(names, value, strict=True)}
+        return [_value(item) for item in value]
+    if is_dataclass(value):
+        return {field.name: _value(getattr(value, field.name)) for field in fields(value)}
+    return value

@@ -1,0 +1,260 @@
+"""The sentences of a qualification's codes: missing answers, caveats, variants, marks."""
+
+from __future__ import annotations
+
+from matrix._util.text import plural
+from matrix.qualify.caveats import (
+    BaselineNewer,
+    Caveat,
+    Copies,
+    FutureDated,
+    InstallsAnother,
+    ModelsChanged,
+    NoBaseline,
+    NoCommonPatch,
+    NoRecords,
+    OlderRecords,
+    OtherCellName,
+    OtherFlags,
+    PairCaveat,
+    StartupTestsChanged,
+    Unidentified,
+)
+from matrix.qualify.load import UnidentifiedCause
+from matrix.qualify.model import Failure, Unknown
+from matrix.qualify.query import PROJECTS
+from matrix.qualify.reasons import (
+    AnswerLost,
+    BaselineNotRun,
+    BaselineRerunPassed,
+    FailsWithoutAnswer,
+    FailsWithoutBaseline,
+    Incomplete,
+    NoAnswer,
+    NotCounted,
+    NoTimes,
+    NotRun,
+    NotTestable,
+    PassesWithoutAnswer,
+    RerunDrifted,
+    RerunFailed,
+    RunFailed,
+    TimesCode,
+    UnidentifiedRun,
+    UnknownReason,
+)
+from matrix.qualify.runs import CaseState, Missing, MissingCode, Variant
+
+_SAME = "run of the same releases, flags and tests"
+
+
+def unknown_sentence(unknown: Unknown) -> str:
+    """Return why something has no answer."""
+    sentence = reason_sentence(unknown.reason)
+    if unknown.variant is None:
+        return sentence
+    return f"with {variant_phrase(unknown.variant)} it {sentence}"
+
+
+def reason_sentence(reason: UnknownReason) -> str:
+    """Return a reason as a sentence whose subject is the case or the cell."""
+    match reason:
+        case NotRun() | NotTestable():
+            return _cell_sentence(reason)
+        case RerunFailed() | RerunDrifted() | BaselineRerunPassed() | RunFailed():
+            return _rerun_sentence(reason)
+        case FailsWithoutBaseline(detail=detail, project=project, release=release):
+            of = "of this cell" if release is None else f"with {PROJECTS[project]} {release}"
+            return f"fails ({detail}), and the baseline has no record {of}"
+        case FailsWithoutAnswer(detail=detail, baseline=baseline):
+            return f"fails ({detail}), and at the baseline it {missing_phrase(baseline)}"
+        case PassesWithoutAnswer(baseline=baseline):
+            return f"passed, and at the baseline it {missing_phrase(baseline)}"
+        case AnswerLost(baseline=state, candidate=missing):
+            return f"{state} at the baseline, and now {missing_phrase(missing)}"
+        case NoAnswer(candidate=missing, baseline=baseline):
+            return f"{missing_phrase(missing)}, and at the baseline it {missing_phrase(baseline)}"
+        case NotCounted(start=start, counter=counter, more=more):
+            return f"neither side counts what is expected of it: {start} {counter}{_more(more)}"
+        case Incomplete(side=side, missing=missing):
+            return f"the record of the {side} {missing_phrase(missing)}"
+        case BaselineNotRun(project=project, release=release):
+            name = f"{PROJECTS[project]} {release}"
+            return f"the baseline never ran with {name}, and the candidate did"
+        case UnidentifiedRun(path=path, cause=cause, detail=detail):
+            return f"{path} {_unidentified_phrase(cause, detail)}"
+
+
+def _rerun_sentence(reason: RerunFailed | RerunDrifted | BaselineRerunPassed | RunFailed) -> str:
+    match reason:
+        case RerunFailed(state=state, path=path, detail=detail):
+            return f"{_state_phrase(state)}, and failed in another {_SAME} ({path}): {detail}"
+        case RerunDrifted(state=state, path=path, start=start, counter=counter):
+            count = "" if reason.count is None else f" {reason.count}"
+            return (
+                f"{_state_phrase(state)}, and drifts in another {_SAME} ({path}):"
+                f" {start} {counter}{count}{_more(reason.more)}"
+            )
+        case BaselineRerunPassed(path=path):
+            return f"fails, and passed in another run of the baseline ({path})"
+        case RunFailed(path=path, newer=newer, died=died, detail=detail):
+            which, verb = "a newer" if newer else "another", "died" if died else "failed"
+            return f"{which} {_SAME} {verb} ({path}): {detail}"
+
+
+def _cell_sentence(reason: NotRun | NotTestable) -> str:
+    parts = [f"{reason.passed} passed"] if reason.passed else []
+    parts += [f"{reason.failed} failed"] if reason.failed else []
+    of = f"of its cases {' and '.join(parts or ['none has an answer'])} at {reason.cell}"
+    return f"{_not_run(reason) if isinstance(reason, NotRun) else _not_testable(reason)}; {of}"
+
+
+def _not_run(reason: NotRun) -> str:
+    sentence = "never ran"
+    if reason.release is not None:
+        sentence += f" with {PROJECTS[reason.project]} {reason.release}"
+    if reason.reached is not None:
+        sentence += f" ({reason.reached} is as far as is known, and no answer)"
+    return sentence
+
+
+def _not_testable(reason: NotTestable) -> str:
+    detail = reason.detail or "no reason given"
+    if reason.rung != "links":
+        return f"cannot be asked: {detail}"
+    pin = reason.pin or f"vLLM {reason.vllm} pins another torch"
+    return (
+        f"cannot be asked with these wheels: {pin}, was built for that, and does not link with"
+        f" {reason.torch} ({detail})"
+    )
+
+
+def _state_phrase(state: CaseState) -> str:
+    return "has no answer" if state is CaseState.UNKNOWN else state
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count else ""
+
+
+def missing_phrase(missing: Missing) -> str:
+    """Return why a run has no answer, to stand after the name of its side."""
+    match missing.code:
+        case MissingCode.NOT_APPLICABLE:
+            return f"does not apply: {missing.detail}"
+        case MissingCode.NO_ANSWER:
+            return f"has no answer: {missing.detail}"
+        case MissingCode.NOT_SELECTED:
+            return f"was not asked for: the record holds {_held(missing)}"
+        case MissingCode.NOT_IN_RECORD:
+            return "is no case of the record"
+        case MissingCode.ENDED_EARLY:
+            return f"ended early: {missing.detail}"
+        case MissingCode.NOT_FINISHED:
+            return "did not finish"
+        case MissingCode.NO_CASES:
+            return "holds no case"
+        case MissingCode.PARTIAL:
+            return f"holds {_held(missing)}"
+
+
+def _held(missing: Missing) -> str:
+    return f"{missing.held} of {missing.total} cases"
+
+
+def variant_phrase(variant: Variant) -> str:
+    """Return how a run differs from the one that decides, to stand after `with`."""
+    parts = [f"{flag}={value}" for flag, value in variant.flags]
+    if variant.project is not None:
+        parts.insert(0, f"{PROJECTS[variant.project]} {variant.release}")
+    return ", ".join(parts)
+
+
+def _unidentified_phrase(cause: UnidentifiedCause, detail: str | None) -> str:
+    match cause:
+        case UnidentifiedCause.WRONG_CELL:
+            return f"ran in an environment that is not this cell ({detail})"
+        case UnidentifiedCause.NO_RELEASE:
+            return "does not say which torch and vLLM ran its cases"
+
+
+def failure_reason(failure: Failure) -> str | None:
+    """Return why a case, a run or a static check fails, as far as that is known."""
+    if failure.ran:
+        return failure.detail
+    reason = failure.detail or f"fails at {failure.rung}"
+    more = f"; so on Python {', '.join(failure.pythons)}" if failure.pythons else ""
+    return f"{reason}{more}"
+
+
+def no_times_sentence(no_times: NoTimes) -> str:
+    """Return why seconds are not comparable."""
+    match no_times.code:
+        case TimesCode.SIDE_BY_SIDE:
+            return f"not comparable: up to {no_times.jobs} cases ran side by side"
+        case TimesCode.OTHER_MACHINE:
+            return "not comparable: other machine"
+        case TimesCode.TOO_FEW_RUNS:
+            return (
+                f"not comparable: {plural(no_times.baseline or 0, 'run')} of the baseline and"
+                f" {no_times.candidate} of the candidate tell no noise; three of each do"
+            )
+
+
+def caveat_sentence(caveat: Caveat | PairCaveat) -> str:
+    """Return a caveat as a sentence."""
+    match caveat:
+        case FutureDated() | OlderRecords() | Copies() | OtherFlags() | OtherCellName():
+            return _record_caveat(caveat)
+        case BaselineNewer(baseline=baseline, candidate=candidate):
+            return (
+                f"the baseline {baseline} is newer than the candidate {candidate}: this asks what"
+                " going back changes"
+            )
+        case NoRecords(project=project, releases=releases, platform=platform, others=others):
+            narrowed = " that was asked for" if caveat.narrowed else ""
+            known = ", ".join(others)
+            has = f"; it has records of {known}" if others else ", nor of any other release"
+            lacking = " or ".join(releases)
+            return f"no record of {PROJECTS[project]} {lacking} on {platform}{narrowed}{has}"
+        case NoBaseline(cell=cell, platform=platform):
+            return f"{cell} on {platform} has no baseline and was compared with nothing"
+        case Unidentified(path=path, cause=cause, detail=detail):
+            return f"{path} {_unidentified_phrase(cause, detail)}, and counts for nothing"
+        case InstallsAnother(cell=cell, project=project, release=release, candidate=candidate):
+            return (
+                f"tox -e {cell} installs {PROJECTS[project]} {release}, which is not the candidate"
+                f" {candidate}"
+            )
+        case NoCommonPatch(minor=minor, candidate=candidate, baseline=baseline):
+            return (
+                f"no patch of vLLM {minor} ran on both sides: vLLM {candidate} is held against"
+                f" {baseline}"
+            )
+        case StartupTestsChanged():
+            return "the startup tests changed between the two records"
+        case ModelsChanged():
+            return "the models' source changed between the two records"
+
+
+def _record_caveat(
+    caveat: FutureDated | OlderRecords | Copies | OtherFlags | OtherCellName,
+) -> str:
+    match caveat:
+        case FutureDated(path=path, started=started, oldest=oldest):
+            counts = "; it counts as the oldest of its cell" if oldest else ""
+            return f"{path} says that it started on {started}, which is yet to come{counts}"
+        case Copies(path=path, copies=copies):
+            return f"{path} is there more than once ({', '.join(map(str, copies))}) and counts once"
+    decides = f"{caveat.path} decides for {caveat.cell} on {caveat.platform}, and"
+    match caveat:
+        case OlderRecords(count=count):
+            does = "does" if count == 1 else "do"
+            return f"{decides} {plural(count, 'other record')} of it {does} not"
+        case OtherFlags(other=other, variant=variant):
+            return f"{decides} {other} ran with other flags: {variant_phrase(variant)}"
+        case OtherCellName(other=other, name=name, verdict=verdict):
+            return (
+                f"{decides} {other}, which ran the same releases as {name}, does not; its verdict"
+                f" is {verdict}"
+            )

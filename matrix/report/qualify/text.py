@@ -1,0 +1,124 @@
+"""A qualification as aligned text for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+
+from matrix._util.text import aligned, clean, seconds
+from matrix.qualify.model import Drift, Failure, Qualification
+from matrix.qualify.query import PROJECTS
+from matrix.report.qualify import sections
+
+
+def lines(qualification: Qualification, given: Sequence[str] = ()) -> str:
+    """Return the text, without any control character of a record's.
+
+    `given` are the command's arguments that are not of the query: files and folders.
+    """
+    rows = [f"{sections.title(qualification)}: {qualification.verdict}"]
+    rows.append(f"  {sections.counts(qualification)}")
+    rows += [f"  {line}" for line in sections.obstacles(qualification)]
+    for heading, failures in sections.failure_sections(qualification):
+        rows += ["", heading, *_failure_lines(failures)]
+    flags = sections.flag_lines(qualification)
+    rows += _section(sections.FLAGS, [f"  {line}" for line in flags])
+    for heading, drifts in sections.drift_sections(qualification):
+        rows += ["", heading, *_drift_lines(drifts)]
+    for heading, unknown in sections.unknown_sections(qualification):
+        rows += ["", heading, *(f"  {clean(line)}" for line in unknown)]
+    rows += _section(sections.RUNGS, _rung_lines(qualification))
+    rows += _section(sections.TIMES, _time_lines(qualification))
+    rows += _section("Waivers", [f"  {clean(line)}" for line in _waiver_lines(qualification)])
+    notes = sections.notes(qualification)
+    rows += _section("Notes", [f"  {clean(line)}" for line in notes])
+    commands = sections.commands(qualification, given)
+    rows += _section("To repeat, or to know more", [f"  {line}" for line in commands])
+    return "\n".join(row.rstrip() for row in rows) + "\n"
+
+
+def _section(heading: str, rows: list[str]) -> list[str]:
+    return ["", heading, *rows] if rows else []
+
+
+def _failure_lines(failures: Sequence[Failure]) -> list[str]:
+    rows = []
+    for signature, alike in sections.group(failures, lambda item: item.signature).items():
+        rows.append(f"  {clean(signature)}")
+        groups = sections.group(alike, lambda item: (item.place, item.rung))
+        for (place, rung), items in groups.items():
+            where = f"    {sections.place_name(place)}, {rung}: "
+            rows += [f"{where}{sections.failure_name(item)}{_marked(item)}" for item in items]
+        before = sections.signatures_before(signature, alike)
+        rows += [f"    at the baseline: {clean(text)}" for text in before]
+    return rows
+
+
+def _marked(failure: Failure) -> str:
+    mark = clean(sections.mark(failure))
+    return f" ({mark})" if mark else ""
+
+
+def _drift_lines(drifts: Sequence[Drift]) -> list[str]:
+    """Return one line a counter and start, with each of its changes, the most frequent first."""
+    groups = sections.group(
+        drifts, lambda drift: (drift.start, drift.counter, sections.mark(drift))
+    )
+    rows = []
+    for (start, counter, mark), items in groups.items():
+        changes = Counter(sections.change(drift) for drift in items)
+        rows.append(
+            [
+                f"  {start}",
+                clean(counter),
+                ", ".join(change for change, _ in changes.most_common()),
+                sections.few([sections.case_name(drift.case) for drift in items]),
+                clean(mark),
+            ]
+        )
+    return aligned(rows)
+
+
+def _rung_lines(qualification: Qualification) -> list[str]:
+    rows = sections.rung_rows(qualification.rungs, PROJECTS[qualification.query.other])
+    return aligned([[f"  {row[0]}", *row[1:]] for row in rows]) if rows else []
+
+
+def _time_lines(qualification: Qualification) -> list[str]:
+    rows = [
+        [
+            f"  {time.start}",
+            seconds(median(time.before)),
+            "->",
+            seconds(median(time.after)),
+            sections.case_name(time.case),
+            sections.place_name(time.place),
+        ]
+        for time in qualification.times
+    ]
+    head = ["  start", "from", "", "to, s", "case", "cell"]
+    table = aligned([head, *rows], right=(1, 3)) if rows else []
+    return [*table, *(f"  {clean(line)}" for line in sections.no_times_lines(qualification))]
+
+
+def _waiver_lines(qualification: Qualification) -> list[str]:
+    rows = [
+        f"{waiver.id} waives {count}, until {waiver.until}: {waiver.why} ({waiver.link})"
+        for waiver, count in qualification.waivers
+    ]
+    rows += [
+        f"{waiver.id} EXPIRED on {waiver.until}, so {count} it waived count again: {waiver.link}"
+        for waiver, count in qualification.expired
+    ]
+    rows += [
+        f"{waiver.id} matches nothing here{sections.if_expired(qualification, waiver)}; take it out"
+        f" if it is mended: {waiver.link}"
+        for waiver in qualification.unused
+    ]
+    rows += [
+        f"{waiver.id} speaks of the candidate and of no cell that was compared"
+        f"{sections.conditions(waiver)}; mend it or take it out: {waiver.link}"
+        for waiver in qualification.unmatched
+    ]
+    return rows

@@ -1,0 +1,240 @@
+"""Which records decide, what their caveats are, and the seconds of their runs."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from made import Told, failed, make, passed
+from matrix.qualify.model import FailureKind
+from matrix.record.model import ErrorKind, RunError
+from matrix.report.qualify.json import render
+from matrix.report.qualify.markdown import page
+from matrix.report.qualify.text import lines
+from matrix.store.summary import shifted
+from qualifications import (
+    NEXT,
+    OLD,
+    OTHER_TESTS,
+    ask,
+    held,
+    judged,
+    kinds,
+    no_times,
+    notes,
+)
+
+
+def test_a_name_that_means_another_patch_is_told() -> None:
+    told = held(make(OLD, passed()), query=ask("torch", "2.12.0", OLD, ("cpu",)))
+    assert notes(told)[-1] == (
+        "tox -e py311-torch212-vllm020 installs torch 2.12.1, which is not the candidate 2.12.0"
+    )
+    told = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, ("cpu",)))
+    assert not any("installs" in each for each in notes(told))
+
+
+def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None:
+    other = {"tests": {"fingerprint": "sha256:0"}}
+    records = [
+        make(NEXT, failed(), day=20, file="old", provenance=other),
+        make(NEXT, passed(), day=21, file="new"),
+    ]
+    told = held(make(OLD, passed()), *records)
+    assert told.exit_status == 0
+    assert notes(told)[1:] == (
+        "results/cpu/new.json decides for py311-torch212-vllm020 on cpu, and 1 other record of it"
+        " does not",
+    )
+
+
+def test_a_copy_counts_once_and_is_told() -> None:
+    path, record = make(NEXT, passed())
+    told = held(make(OLD, passed()), (path, record), (Path("records/copy.json"), record))
+    assert told.exit_status == 0
+    assert notes(told)[1:] == (
+        "records/copy.json is there more than once (results/cpu/py311-torch212-vllm020.json) and"
+        " counts once",
+    )
+
+
+def test_a_clock_that_is_ahead_is_told() -> None:
+    told = held(make(OLD, passed()), make(NEXT, passed(), day=25))
+    assert "started on 2026-11-25T18:00:00Z, which is yet to come" in notes(told)[1]
+
+
+def test_a_run_of_the_future_is_the_oldest_of_its_cell() -> None:
+    records = [
+        make(OLD, passed()),
+        make(NEXT, failed(), day=22),
+        make(NEXT, passed(), day=30, file="ahead", provenance=OTHER_TESTS),
+    ]
+    late = "2026-11-24T18:00:00Z"
+    assert held(*records).exit_status == 0
+    told = held(*records, late=late)
+    assert told.exit_status == 1
+    assert any(
+        "ahead.json says that it started on 2026-11-30T18:00:00Z, which is yet to come; it counts"
+        " as the oldest of its cell" in note
+        for note in notes(told)
+    )
+
+
+def test_other_tests_on_the_two_sides_are_told() -> None:
+    other = {"tests": {"fingerprint": "sha256:2"}, "model_source": "hub"}
+    told = held(make(OLD, passed()), make(NEXT, passed(), provenance=other))
+    assert notes(told.matches[0]) == (
+        "the startup tests changed between the two records",
+        "the models' source changed between the two records",
+    )
+    assert "the startup tests changed" in page(told)
+
+
+def test_a_run_in_another_environment_is_told() -> None:
+    error = RunError(kind=ErrorKind.WRONG_CELL, reason="it has torch 2.11.0, not 2.12.1")
+    told = held(make(OLD, passed()), make(NEXT, error=error, provenance={"torch": OLD}))
+    assert (
+        "results/cpu/py311-torch212-vllm020.json ran in an environment that is not this cell (it"
+        " has torch 2.11.0, not 2.12.1), and counts for nothing"
+    ) in notes(told)
+
+
+def test_a_release_without_a_record_is_no_answer() -> None:
+    told = held(make(OLD, passed()), query=ask("torch", OLD, "2.10.0"))
+    assert told.exit_status == 3
+    assert "no record of torch 2.10.0 on cpu; it has records of 2.11.0" in notes(told)
+    told = held(make(OLD, passed()), make(NEXT, passed()), pythons=("3.12",))
+    assert told.exit_status == 3
+    assert notes(told) == (
+        "no record of torch 2.11.0 or 2.12.1 on cuda, nor of any other release",
+        "no record of torch 2.11.0 or 2.12.1 on cpu that was asked for; it has records of 2.11.0,"
+        " 2.12.1",
+    )
+
+
+def test_swapped_releases_are_told() -> None:
+    query = ask("torch", OLD, NEXT)
+    told = held(make(OLD, passed()), make(NEXT, passed()), query=query)
+    assert notes(told)[0] == (
+        "the baseline 2.12.1 is newer than the candidate 2.11.0: this asks what going back changes"
+    )
+
+
+def three(torch: str, *cold: float, **more: Any) -> list[Told]:
+    return [
+        make(torch, passed(cold=each), day=day, file=f"{torch}.{day}", **more)
+        for day, each in enumerate(cold, 20)
+    ]
+
+
+def test_seconds_beyond_noise_are_told_and_not_judged() -> None:
+    told = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91))
+    [time] = told.times
+    assert (time.start, time.before, time.after) == ("cold", (60, 63, 61), (90, 94, 91))
+    assert told.exit_status == 0
+    assert "  cold   61.0  ->   91.0  moe   py311-torch212-vllm020 on cpu" in lines(told)
+    assert "| cold | 61.0 (3) | 91.0 (3) |" in page(told)
+    assert not held(*three(OLD, 60, 63, 92), *three(NEXT, 90, 94, 91)).times  # they overlap
+    assert not held(*three(OLD, 60, 63, 61), *three(NEXT, 64, 65, 66)).times  # by too little
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"jobs": 4}, "not comparable: up to 4 cases ran side by side"),
+        ({"cpu": {"model": "Xeon", "cores": 2}}, "not comparable: other machine"),
+        ({"gpu": {"name": "H200"}}, "not comparable: other machine"),
+        ({"machine": "aarch64"}, "not comparable: other machine"),
+    ],
+)
+def test_seconds_of_another_kind_are_not_compared(changed: dict[str, Any], why: str) -> None:
+    told = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91, provenance=changed))
+    assert (told.times, no_times(told)) == ((), why)
+    assert why in lines(told) and why in page(told)
+
+
+def test_only_runs_of_one_kind_make_a_sample() -> None:
+    others = [
+        make(OLD, passed(cold=500), day=10, file="jobs", provenance={"jobs": 4}),
+        make(OLD, passed(cold=500), day=11, file="machine", provenance={"machine": "aarch64"}),
+        make(OLD, failed(), day=12, file="failed"),
+    ]
+    [time] = held(*others, *three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91)).times
+    assert time.before == (60, 63, 61)
+
+
+def test_one_run_tells_no_noise_and_a_copy_is_no_second_run() -> None:
+    path, record = make(NEXT, passed(cold=600.0))
+    copies = [(Path(f"records/{number}.json"), record) for number in range(3)]
+    told = held(*three(OLD, 60, 63, 61), (path, record), *copies)
+    assert no_times(told) == (
+        "not comparable: 3 runs of the baseline and 1 of the candidate tell no noise; three of each"
+        " do"
+    )
+    assert told.times == ()
+
+
+_SECONDS = st.lists(st.floats(0, 1e6), max_size=6)
+
+
+@given(_SECONDS)
+def test_no_sample_is_beyond_its_own_noise(sample: list[float]) -> None:
+    assert not shifted(sample, sample)
+    assert not shifted(sample, [])
+
+
+_TWO_OF_CUDA = [make(OLD, passed(), platform="cuda", file=f"b{day}", day=day) for day in (21, 22)]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        # Each of two cells has its note: one of the future, and one of several runs.
+        [*_TWO_OF_CUDA, make(OLD, passed(), file="a", day=30)],
+        # Each patch of a cell without a baseline fails in its own way.
+        [
+            make(NEXT, failed(signature=f"KeyError: {vllm}"), vllm=vllm)
+            for vllm in ("0.20.0", "0.20.1", "0.20.2")
+        ],
+        # Of a newer run that failed there are two copies, of one name in two folders.
+        [
+            make(OLD, passed()),
+            make(NEXT, passed()),
+            *(
+                (Path(f"{folder}/again.json"), make(NEXT, failed(), day=21)[1])
+                for folder in ("one", "two")
+            ),
+        ],
+        # Two copies of what decides, alike.
+        [(Path(f"{folder}/a.json"), make(OLD, passed())[1]) for folder in ("one", "two", "three")],
+        # Runs of one cell by what ran, and of two by name.
+        [
+            make(OLD, passed()),
+            make(NEXT, passed(), day=20),
+            make(NEXT, failed(), file="other", provenance={"torch": OLD}, day=23),
+        ],
+        # The same, of one second.
+        [
+            make(OLD, passed()),
+            make(NEXT, passed()),
+            make(OLD, failed(), file="other", provenance={"torch": NEXT}),
+        ],
+    ],
+)
+def test_in_any_order_of_the_records_the_same_is_told(records: list[Told]) -> None:
+    orders = itertools.permutations(records)
+    assert len({render(judged([*each])) for each in orders}) == 1
+
+
+def test_of_two_names_that_ran_the_same_releases_the_newest_run_stands() -> None:
+    records = [make(OLD, passed()), make(NEXT, passed()), make("2.11.0", failed(), day=23)]
+    path, run = records[-1]
+    of_next = replace(run, provenance={**run.provenance, "torch": NEXT})
+    for every in itertools.permutations((*records[:-1], (path, of_next))):
+        assert kinds(judged([*every])) == [FailureKind.REGRESSION]

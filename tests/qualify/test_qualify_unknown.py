@@ -1,0 +1,389 @@
+"""What has no answer never qualifies, and nothing hides what a record shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from made import NO, ONE_RULE, YES, Answers, Told, failed, make, passed
+from matrix.qualify.model import DriftKind, FailureKind
+from matrix.record.model import Case, ErrorKind, Outcome, RunError, Rung, RungResult
+from matrix.report.qualify.markdown import page
+from matrix.report.qualify.sentences import (
+    unknown_sentence,
+)
+from matrix.report.qualify.text import lines
+from qualifications import (
+    NEXT,
+    OLD,
+    OTHER_TESTS,
+    held,
+    kinds,
+    notes,
+    reasons,
+    variant_of,
+    waiver,
+)
+
+UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str]] = {
+    "a cell that never ran": ((passed(),), (), {"vllm": "0.19.1"}, "never ran; of its cases 1"),
+    "a case that is missing": ((passed(), passed("b")), (passed(),), {}, "is no case of the"),
+    "a case that was not asked for": (
+        (passed(), passed("b")),
+        (passed(),),
+        {"deselected": 1},
+        "was not asked for: the record holds 1 of 2 cases",
+    ),
+    "a part, and the same part": (
+        (passed(),),
+        (passed(),),
+        {"deselected": 8},
+        "the record of the candidate holds 1 of 9 cases",
+    ),
+    "a full disk": (
+        (passed(), passed("b")),
+        (passed(),),
+        {"error": RunError(kind=ErrorKind.NO_SPACE, reason="no space left")},
+        "ended early: no space left",
+    ),
+    "only a full disk": (
+        (passed(),),
+        (),
+        {"error": RunError(kind=ErrorKind.NO_GPU, reason="no GPU")},
+        "no GPU",
+    ),
+    "it died after its cases": ((passed(),), (passed(),), {"finished": False}, "did not finish"),
+    "it was cut short in a case": (
+        (passed(), passed("b")),
+        (passed(), Case(case="b", outcome=Outcome.INTERRUPTED)),
+        {},
+        "has no answer: was interrupted",
+    ),
+    "no start, though it passed": (
+        (passed(), passed("b")),
+        (passed(), Case(case="b", outcome=Outcome.PASSED)),
+        {},
+        "has no answer: the record holds no cold start",
+    ),
+    "a case that does not apply now": (
+        (passed(), passed("b")),
+        (passed(), Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no DeepGEMM")),
+        {},
+        "passed at the baseline, and now does not apply: no DeepGEMM",
+    ),
+    "a failure that has no baseline": (
+        (passed(),),
+        (passed(), failed("b")),
+        {},
+        "fails (why: KeyError: x), and at the baseline it is no case of the record",
+    ),
+    "a failure where the baseline does not apply": (
+        (passed(), Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")),
+        (passed(), failed("b")),
+        {},
+        "and at the baseline it does not apply: no GPU",
+    ),
+    "a failure of the baseline without an answer": (
+        (passed(), failed("b")),
+        (passed(),),
+        {},
+        "failed at the baseline, and now is no case of the record",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_what_is_not_known_never_qualifies(what: str) -> None:
+    before, after, how, said = UNKNOWN[what]
+    told = held(make(OLD, *before), make(NEXT, *after, **how))
+    assert (told.verdict, told.exit_status) == ("not enough evidence", 3)
+    assert said in reasons(told)[0]
+    assert reasons(told)[0] in lines(told)
+    # And it hides no failure.
+    more = make(OLD, passed(), python="3.12"), make(NEXT, failed(), python="3.12")
+    assert held(make(OLD, *before), make(NEXT, *after, **how), *more).exit_status == 1
+
+
+def test_half_of_the_baseline_is_too_little() -> None:
+    records = [make(OLD, passed(), vllm=vllm) for vllm in ("0.19.1", "0.20.2")]
+    told = held(*records, make(NEXT, passed()))
+    assert (told.exit_status, told.compared) == (3, 1)
+    assert told.unknown[0].cell == "py311-torch212-vllm019"
+    assert "tox -e py311-torch212-vllm019 -- --platform cpu" in lines(told)
+    assert held(*records, make(NEXT, passed()), under=SpecifierSet("==0.20.*")).exit_status == 0
+
+
+def test_what_only_the_candidate_ran_and_passes_is_no_evidence_either_way() -> None:
+    told = held(make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), vllm="0.19.1"))
+    assert (told.exit_status, told.compared, told.unknown) == (0, 1, ())
+    assert "py311-torch212-vllm019 on cpu has no baseline" in notes(told)[-1]
+    # A case that other tests have added has no baseline either.
+    newer = {"tests": {"fingerprint": "sha256:2"}}
+    told = held(make(OLD, passed()), make(NEXT, passed(), passed("b"), provenance=newer))
+    assert (told.exit_status, told.compared, told.unknown) == (0, 1, ())
+
+
+@pytest.mark.parametrize("cases", [(), (Case(case="b", outcome=Outcome.OUT_OF_MEMORY),)])
+def test_what_the_baseline_should_have_answered_is_asked_of_it(cases: tuple[Case, ...]) -> None:
+    told = held(make(OLD, passed(), *cases), make(NEXT, passed(), passed("b")))
+    [unknown] = told.unknown
+    assert (told.exit_status, unknown.case) == (3, "b")
+    assert "passed, and at the baseline it" in unknown_sentence(unknown)
+    assert "tox -e py311-torch211-vllm020 -- --platform cpu" in lines(told)
+
+
+def test_another_platform_does_not_answer() -> None:
+    told = held(make(OLD, passed(), platform="cuda"), make(NEXT, passed()))
+    assert (told.exit_status, told.compared) == (3, 0)
+    assert "no case has an answer on both sides" in lines(told)
+    assert notes(told)[:2] == (
+        "no record of torch 2.12.1 on cuda; it has records of 2.11.0",
+        "no record of torch 2.11.0 on cpu; it has records of 2.12.1",
+    )
+    told = held(
+        make(OLD, passed()), make(NEXT, passed()), make(OLD, passed(), platform="cuda"),
+        platforms=("cpu",),
+    )  # fmt: skip
+    assert told.exit_status == 0
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([make(NEXT, passed(), failed("b"), python="3.12")], "fails (why: KeyError: x), and the"),
+        ([make(NEXT, failed(), platform="cuda")], "the baseline has no record of this cell"),
+        (
+            [make(NEXT, error=RunError(kind=ErrorKind.IMPORTS, reason="no x"), python="3.12")],
+            "fails (no x)",
+        ),
+        (
+            [
+                make(
+                    NEXT,
+                    passed(),
+                    python="3.12",
+                    rungs=(RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="no x"),),
+                )
+            ],
+            "fails (no x), and the baseline has no record of this cell",
+        ),
+    ],
+)
+def test_a_failure_where_only_the_candidate_ran_never_qualifies(
+    records: list[Told], said: str
+) -> None:
+    told = held(make(OLD, passed()), make(NEXT, passed()), *records)
+    [unknown] = told.unknown
+    assert (told.exit_status, said in unknown_sentence(unknown)) == (3, True)
+    # What would tell is a run of the baseline.
+    cell = records[0][1].cell.replace("torch212", "torch211")
+    assert f"tox -e {cell} -- --platform {records[0][1].platform}" in lines(told)
+    accepted = waiver(f"signature = '{unknown.signature}'")
+    told = held(make(OLD, passed()), make(NEXT, passed()), *records, waivers=accepted)
+    assert told.exit_status == 0
+
+
+def test_a_run_that_fails_as_the_wheels_must_needs_no_baseline() -> None:
+    answers = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    error = RunError(kind=ErrorKind.IMPORTS, reason="ImportError: undefined symbol: _ZN3c10E")
+    records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, platform="cuda", error=error)
+    told = held(*records, answers=answers)
+    assert (told.exit_status, told.unknown) == (0, ())
+    assert any("on cuda has no baseline" in note for note in notes(told))
+
+
+BEFORE: dict[str, list[Told]] = {
+    "no record": [],
+    "no case": [make(OLD, passed("b"))],
+    "out of memory": [make(OLD, passed("b"), Case(case="moe", outcome=Outcome.OUT_OF_MEMORY))],
+    "not applicable": [
+        make(OLD, passed("b"), Case(case="moe", outcome=Outcome.NOT_APPLICABLE, reason="no GPU"))
+    ],
+    "a repair": [make(OLD, passed("b"), failed())],
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_what_drifts_from_its_own_expectation_needs_no_baseline(before: str) -> None:
+    more = make(OLD, passed(), python="3.12"), make(NEXT, passed("b"), python="3.12")
+    drifting = make(NEXT, passed("b"), passed(num_compiled_artifacts_loaded=9))
+    told = held(*BEFORE[before], drifting, *more, rules=ONE_RULE)
+    [drift] = told.drifts
+    assert (told.exit_status, drift.kind, drift.alone) == (1, DriftKind.UNEXPECTED, True)
+    assert "warm  num_compiled_artifacts_loaded  9 (expected 3)  moe" in lines(told)
+    accepted = waiver("counters = { num_compiled_artifacts_loaded = 9 }")
+    assert held(*BEFORE[before], drifting, *more, rules=ONE_RULE, waivers=accepted).exit_status != 1
+
+
+def test_a_failure_that_does_not_apply_any_more_is_no_answer() -> None:
+    gone = Case(case="moe", outcome=Outcome.NOT_APPLICABLE, reason="no model")
+    told = held(make(OLD, passed("b"), failed()), make(NEXT, passed("b"), gone))
+    assert (told.exit_status, len(told.blocking)) == (3, 1)
+    assert reasons(told)[0] == "failed at the baseline, and now does not apply: no model"
+
+
+def test_a_record_that_does_not_say_what_ran_stands_for_no_release() -> None:
+    unknown = {"torch": None}
+    nameless = make(NEXT, passed(), provenance=unknown, file="nameless")
+    told = held(make(OLD, passed()), nameless)
+    assert (told.exit_status, told.compared) == (3, 0)
+    [lost] = told.unknown
+    said = "results/cpu/nameless.json does not say which torch and vLLM ran its cases"
+    assert (lost.cell, unknown_sentence(lost)) == ("py311-torch212-vllm020", said)
+    # It blocks where it is the newest of its cell, on either side, and only if it is asked for.
+    older, newer = make(NEXT, passed(), day=21), make(NEXT, passed(), day=23, file="newer")
+    assert held(make(OLD, passed()), nameless, older).exit_status == 3
+    assert held(make(OLD, passed()), nameless, newer).exit_status == 0
+    other = make(OLD, passed(), python="3.12", provenance=unknown)
+    assert held(make(OLD, passed()), newer, other).exit_status == 3
+    assert held(make(OLD, passed()), newer, other, pythons=("3.11",)).exit_status == 0
+    assert (
+        held(make(OLD, passed()), newer, make("2.9.1", passed(), provenance=unknown)).exit_status
+        == 0
+    )
+
+
+def test_what_neither_side_counts_is_no_evidence() -> None:
+    silent = replace(passed(), starts=tuple(replace(each, counters={}) for each in passed().starts))
+    records = make(OLD, silent, passed("b")), make(NEXT, silent, passed("b"))
+    assert held(*records).exit_status == 0
+    told = held(*records, rules=ONE_RULE)
+    [unknown] = told.unknown
+    assert (told.exit_status, unknown_sentence(unknown)) == (
+        3,
+        "neither side counts what is expected of it: warm num_compiled_artifacts_loaded",
+    )
+    accepted = waiver("counters = ['num_compiled_artifacts_loaded']")
+    assert held(*records, rules=ONE_RULE, waivers=accepted).exit_status == 0
+    assert held(records[0], make(NEXT, passed(), passed("b")), rules=ONE_RULE).exit_status == 0
+
+
+@pytest.mark.parametrize("day", [20, 22])
+def test_another_run_of_the_very_same_that_failed_never_qualifies(day: int) -> None:
+    fails = make(NEXT, failed(), day=day, file="z-fails")
+    newest = make(NEXT, passed())
+    told = held(make(OLD, passed()), fails, newest)
+    assert told.exit_status in (1, 3) and (told.exit_status == 1) is bool(told.failures)
+    if day < 22:
+        [unknown] = told.unknown
+        assert unknown_sentence(unknown) == (
+            "passed, and failed in another run of the same releases, flags and tests"
+            " (results/cpu/z-fails.json): why: KeyError: x"
+        )
+        accepted = waiver("signature = 'KeyError: x'")
+        assert held(make(OLD, passed()), fails, newest, waivers=accepted).exit_status == 0
+    # One of other tests was another question.
+    other = make(NEXT, failed(), day=day, file="z-fails", provenance=OTHER_TESTS)
+    assert held(make(OLD, passed()), other, make(NEXT, passed(), day=23)).exit_status == 0
+
+
+def test_another_run_of_the_very_same_that_drifted_never_qualifies() -> None:
+    drifts = make(NEXT, passed(num_compiled_artifacts_loaded=9), day=20, file="drifts")
+    records = make(OLD, passed()), drifts, make(NEXT, passed())
+    told = held(*records, rules=ONE_RULE)
+    assert (told.exit_status, reasons(told)) == (
+        3,
+        [
+            "passed, and drifts in another run of the same releases, flags and tests"
+            " (results/cpu/drifts.json): warm num_compiled_artifacts_loaded 9"
+        ],
+    )
+    accepted = waiver("counters = ['num_compiled_artifacts_loaded']")
+    assert held(*records, rules=ONE_RULE, waivers=accepted).exit_status == 0
+    # What the baseline counts too is no news.
+    before = make(OLD, passed(num_compiled_artifacts_loaded=9))
+    assert held(before, *records[1:], rules=ONE_RULE).exit_status == 0
+
+
+def test_a_newer_run_that_died_as_a_whole_never_qualifies() -> None:
+    died: dict[str, Any] = {"error": RunError(kind=ErrorKind.CRASHED, reason="killed by SIGKILL")}
+    records = make(OLD, passed()), make(NEXT, passed())
+    told = held(*records, make(NEXT, day=23, file="died", **died))
+    assert (told.exit_status, "died (results/cpu/died.json)" in reasons(told)[0]) == (3, True)
+    full: dict[str, Any] = {"error": RunError(kind=ErrorKind.NO_SPACE, reason="no space left")}
+    assert held(*records, make(NEXT, day=23, file="full", **full)).exit_status == 0
+
+
+def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
+    died: dict[str, Any] = {
+        "error": RunError(kind=ErrorKind.CRASHED, reason="killed by SIGKILL"),
+        "day": 20,
+    }
+    records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, file="died", **died)
+    told = held(*records)
+    [unknown] = told.unknown
+    assert (told.exit_status, unknown.case, unknown_sentence(unknown)) == (
+        3,
+        None,
+        "another run of the same releases, flags and tests died (results/cpu/died.json): killed by"
+        " SIGKILL",
+    )
+    # Another death is told too; the same one again, and one of other tests, are not.
+    hung = make(
+        NEXT, file="hung", error=RunError(kind=ErrorKind.TIMED_OUT, reason="after 9 s"), day=19
+    )
+    again = make(NEXT, file="again", **{**died, "day": 18})
+    other = make(NEXT, file="other", provenance=OTHER_TESTS, **died)
+    assert len(held(*records, hung, again).unknown) == 2
+    assert held(*records[:2], other).exit_status == 0
+    accepted = waiver("signature = 'killed by SIGKILL'")
+    assert held(*records, waivers=accepted).exit_status == 0
+    assert held(*records, hung, waivers=accepted).exit_status == 3
+    # Of a cell that the baseline never ran it is no better.
+    alone = [(path, replace(record, cell="py312-torch212-vllm020")) for path, record in records[1:]]
+    assert held(*records[:2], *alone).exit_status == 3
+    assert held(*records[:2], *alone[:1]).exit_status == 0
+
+
+def test_a_rung_that_failed_in_another_run_whose_cases_passed_never_qualifies() -> None:
+    broken: dict[str, Any] = {
+        "rungs": (RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="ImportError: x"),),
+        "day": 20,
+    }
+    records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), file="old", **broken)
+    told = held(*records)
+    assert (told.exit_status, reasons(told)) == (
+        3,
+        [
+            "another run of the same releases, flags and tests failed (results/cpu/old.json):"
+            " ImportError: x"
+        ],
+    )
+    # What all of its cases tell is not told once more, and what the baseline has is no news.
+    told = held(*records[:2], make(NEXT, file="old", **broken))
+    assert [each.case for each in told.unknown] == ["moe"]
+    assert held(make(OLD, passed(), **broken), *records[1:]).exit_status == 0
+
+
+def test_what_fails_as_in_one_of_two_runs_of_the_baseline_is_not_known() -> None:
+    after = make(NEXT, passed("b"), failed())
+    older = make(OLD, passed("b"), passed(), day=20, file="old")
+    assert held(make(OLD, passed("b"), failed()), after).exit_status == 0
+    told = held(older, make(OLD, passed("b"), failed()), after)
+    assert (told.exit_status, kinds(told)) == (3, [FailureKind.FAILS_AS_BEFORE])
+    assert "passed in another run of the baseline (results/cpu/old.json)" in lines(told)
+
+
+def test_a_run_with_flags_of_its_own_hides_no_other() -> None:
+    on: dict[str, Any] = {"flags": {"VLLM_X": True, "VLLM_Y": 1}}
+    off: dict[str, Any] = {"flags": {"VLLM_X": False, "VLLM_Y": 1}}
+    fails = make(NEXT, failed(), passed("b"), day=20, file="on", **on)
+    passes = make(NEXT, passed(), passed("b"), day=21, file="off", **off)
+    before = make(OLD, passed(), passed("b"), **off)
+    told = held(before, fails, passes)
+    [failure] = told.failures
+    assert (told.exit_status, variant_of(failure)) == (1, "VLLM_X=true")
+    assert "moe (with VLLM_X=true)" in lines(told)
+    assert "with VLLM\\_X=true" in page(told)
+    assert any("on.json ran with other flags: VLLM_X=true" in each for each in notes(told))
+    assert (told.compared, told.flags) == (2, ())
+    # A part that passes, or has no answer, asks for nothing more.
+    some = make(NEXT, passed("b"), day=23, file="on", deselected=1, **on)
+    assert held(before, some, passes).exit_status == 0
+    # One that does not know the flag is of no other kind.
+    assert (
+        held(before, make(NEXT, passed(), passed("b"), day=20, file="on"), passes).exit_status == 0
+    )
