@@ -252,10 +252,7 @@ class _Pairing:
             return
         candidate = newest_patch(self.query, after)
         both = oldest_first(before.keys() & after.keys())
-        if both:
-            pair = before[both[-1]], after[both[-1]]
-        else:
-            pair = baseline, candidate
+        pair = (before[both[-1]], after[both[-1]]) if both else (baseline, candidate)
         for run in (pair[1], *pair[1].variants):
             self._compare(pair[0], run)
         for older in both[:-1]:
