@@ -14,6 +14,7 @@ from matrix.attribution.model import Cause
 from matrix.attribution.observations import Observation, Runs, have_same_flags
 from matrix.attribution.reasons import NewerRunClean, RepeatDifference, RepeatsDisagree
 from matrix.attribution.symptoms import State, Symptom, state_of
+from matrix.verdict.precedence import pick
 
 _MIN_RUNS_PER_SIDE = 2
 """Fewer runs on one side differ from the other side by chance in whatever it is."""
@@ -89,20 +90,12 @@ def _newer_clean_run(
 def representative(runs: Sequence[Observation]) -> Observation:
     """Return the run to attribute, of the runs of one cell with the same flags, newest first.
 
-    It is the newest complete run, or a newer partial run with an equally bad result. If that one
-    passed but an older run under the same conditions failed, it is the older one: the cell is
-    flaky.
+    It is the one that counts (`matrix.verdict.precedence`). If that one passed but an older run
+    under the same conditions failed, it is the older one: the cell is flaky.
     """
-    shown = next((run for run in runs if run.complete), runs[0])
-    newest_faulty = next((run for run in runs if run.faulty), None)
-    if newest_faulty is None:
-        return shown
-    if shown.faulty:
-        return newest_faulty if newest_faulty.age > shown.age else shown
-    conditions = shown.tests, shown.environment
-    same = (
-        run
-        for run in runs
-        if run.faulty and (run.age > shown.age or (run.tests, run.environment) == conditions)
-    )
-    return next(same, shown)
+    counts = pick(runs)
+    if counts.faulty:
+        return counts
+    conditions = counts.tests, counts.environment
+    same = (run for run in runs if run.faulty and (run.tests, run.environment) == conditions)
+    return next(same, counts)

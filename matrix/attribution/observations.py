@@ -16,10 +16,11 @@ from functools import partial
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
-from matrix.record.model import STARTS, Case, Record
+from matrix.record.model import STARTS, Case, Record, whole
 from matrix.record.signatures import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, CellVerdict
+from matrix.verdict.precedence import Evidence, Fault, RunOrder
 from matrix.verdict.states import Verdict
 
 
@@ -79,9 +80,42 @@ class Observation:
     runs: int = 1
 
     @property
-    def age(self) -> tuple[bool, str, bool, str]:
+    def fault(self) -> Fault:
+        """Return the worst fault that it shows."""
+        if not self.faulty:
+            return Fault.NONE
+        return Fault.FAILS if self.ended is Ended.FAILED else Fault.DRIFTS
+
+    @property
+    def evidence(self) -> Evidence:
+        """Return how much the run can say of the case."""
+        conclusive = self.complete or self.fault is Fault.FAILS
+        return Evidence.CONCLUSIVE if conclusive else Evidence.PARTIAL
+
+    @property
+    def order(self) -> RunOrder:
+        """Return when the run started, as a sort key from old to new."""
+        return RunOrder(today=not self.future_dated, started=self.started)
+
+    @property
+    def age(self) -> tuple[RunOrder, bool, str]:
         """Return the sort key from old to new; of two with one start the faulty one is newer."""
-        return not self.future_dated, self.started, self.faulty, self.signature or ""
+        return self.order, self.faulty, self.signature or ""
+
+    @property
+    def content(self) -> str:
+        """Return everything in it as text, mappings in the order of their keys."""
+        return repr(
+            [
+                sorted(value.items()) if isinstance(value, Mapping) else value
+                for value in vars(self).values()
+            ]
+        )
+
+    @property
+    def path(self) -> str:
+        """Return no path: it is of a run, and the content decides between two of one age."""
+        return ""
 
 
 def newest_first(observations: Iterable[Observation]) -> list[Observation]:
@@ -96,23 +130,13 @@ def newest_first(observations: Iterable[Observation]) -> list[Observation]:
     return sorted(
         found,
         # The content takes long to write out, and is compared only between runs of one age.
-        key=lambda run: (run.age, _content(run) if ages[run.age] > 1 else ""),
+        key=lambda run: (run.age, run.content if ages[run.age] > 1 else ""),
         reverse=True,
     )
 
 
-def _age(observation: Observation) -> tuple[bool, str, bool, str]:
+def _age(observation: Observation) -> tuple[RunOrder, bool, str]:
     return observation.age
-
-
-def _content(observation: Observation) -> str:
-    """Return everything in an observation as text, mappings in the order of their keys."""
-    return repr(
-        [
-            sorted(value.items()) if isinstance(value, Mapping) else value
-            for value in vars(observation).values()
-        ]
-    )
 
 
 def observe(
@@ -130,7 +154,7 @@ def observe(
         started=record.started,
         environment=environment_of(record),
         tests=identity_of_tests(record),
-        complete=record.finished and record.error is None and not record.deselected,
+        complete=whole(record),
         future_dated=late is not None and record.started > late,
         runs=runs,
     )

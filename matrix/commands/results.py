@@ -206,6 +206,7 @@ def _prune(options: argparse.Namespace) -> int:
     from matrix.store.packing import delete
     from matrix.store.query import History
     from matrix.store.retention import Policy, Stored, prunable
+    from matrix.verdict.precedence import run_order
 
     now = datetime.now(timezone.utc)
     before = None
@@ -223,20 +224,19 @@ def _prune(options: argparse.Namespace) -> int:
         failing = history.failing(late, load_expectations(options.expectations))
         paths: dict[str, list[str]] = {}
         stored = []
-        for content, cell, platform, age, started, whole, files in history.stored(late):
-            paths[content] = files
+        for row in history.stored():
+            paths[row.content] = row.paths
             # Of a record from the future nobody knows the age, so that no policy can let it go.
-            kept = started > late or any(named.has(path, content) for path in files)
+            kept = row.started > late or any(named.has(path, row.content) for path in row.paths)
             stored.append(
                 Stored(
-                    content,
-                    cell,
-                    platform,
-                    age,
-                    started,
-                    whole,
-                    shown=content in shown,
-                    failed=content in failing,
+                    row.content,
+                    row.cell,
+                    row.platform,
+                    run_order(row.started, late),
+                    row.complete,
+                    shown=row.content in shown,
+                    failed=row.content in failing,
                     named=kept,
                 )
             )

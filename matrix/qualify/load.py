@@ -27,13 +27,15 @@ from matrix.qualify.query import (
     PlatformReleases,
     Query,
     Skipped,
-    age,
     may_match,
     releases_of,
 )
 from matrix.record.model import Record, read_many
 from matrix.store.query import History, by_index
 from matrix.store.sources import Place as Source
+from matrix.verdict.precedence import RunOrder, run_order
+
+_FIRST = RunOrder(today=False, started="")
 
 
 class ReleasedRecord(NamedTuple):
@@ -99,12 +101,12 @@ def unidentified(
     One that is older than a record of its cell in `chosen` for the candidate or the baseline is
     left out.
     """
-    newest: dict[tuple[str, str], tuple[bool, str]] = {}
+    newest: dict[tuple[str, str], RunOrder] = {}
     for run in chosen:
         if query.compares(query.release(run.torch, run.vllm)):
             key = run.record.cell, run.record.platform
-            started = age(run.record.started, context.late)
-            newest[key] = max(started, newest.get(key, (False, "")))
+            started = run_order(run.record.started, context.late)
+            newest[key] = max(started, newest.get(key, _FIRST))
     found: dict[tuple[str, str, bool], tuple[Path, Record]] = {}
     for path, record in sorted(records, key=lambda item: str(item[0])):
         seen = observed(record)
@@ -113,13 +115,13 @@ def unidentified(
         ):
             continue
         place = record.cell, record.platform, seen.error == WRONG_CELL
-        started = age(record.started, context.late)
-        if place not in found or started > age(found[place][1].started, context.late):
+        started = run_order(record.started, context.late)
+        if place not in found or started > run_order(found[place][1].started, context.late):
             found[place] = path, record
     return [
         _unidentified(path, record)
         for (cell, platform, _), (path, record) in sorted(found.items(), key=lambda item: item[0])
-        if age(record.started, context.late) >= newest.get((cell, platform), (False, ""))
+        if run_order(record.started, context.late) >= newest.get((cell, platform), _FIRST)
     ]
 
 
@@ -191,7 +193,7 @@ def select(
 
 def _newer(known: Summarised | None, run: Summarised, late: str | None) -> Summarised:
     """Return the newer of two runs; of two of one second that of the first path."""
-    if known is None or age(run.started, late) > age(known.started, late):
+    if known is None or run_order(run.started, late) > run_order(known.started, late):
         return run
     return min(run, known, key=lambda item: item.path) if run.started == known.started else known
 
@@ -202,16 +204,16 @@ def _needed(runs: Sequence[Summarised], late: str | None) -> set[str]:
     The run that started last is among them: it is named where it is future-dated.
     """
     last = max(run.started for run in runs)
-    newest: dict[str, tuple[bool, str]] = {}
+    newest: dict[str, RunOrder] = {}
     for run in runs:
-        started = age(run.started, late)
+        started = run_order(run.started, late)
         newest[run.kind] = max(started, newest.get(run.kind, started))
-    alone = sorted({age(run.started, late) for run in runs if run.jobs == 1})
+    alone = sorted({run_order(run.started, late) for run in runs if run.jobs == 1})
     timed = set(alone[-MOST_RUNS:])
     return {
         run.path
         for run in runs
-        if (started := age(run.started, late)) == newest[run.kind]
+        if (started := run_order(run.started, late)) == newest[run.kind]
         or run.started == last
         or (run.jobs == 1 and started in timed)
     }

@@ -191,8 +191,3 @@ def find_release(wanted: str, known: Iterable[str]) -> str | None:
 def oldest_first(releases: Iterable[str]) -> list[str]:
     """Return the releases in their order, two spellings of one release by their text."""
     return sorted(releases, key=lambda text: (parse_version(text), text))
-
-
-def age(started: str, late: str | None) -> tuple[bool, str]:
-    """Return the sort key of a start: a future-dated one sorts before all others."""
-    return late is None or started <= late, started

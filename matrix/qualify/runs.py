@@ -21,15 +21,16 @@ from packaging.version import Version
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
 from matrix.qualify.load import ReleasedRecord
-from matrix.qualify.query import MOST_RUNS, Context, Query, age, oldest_first, same_release
-from matrix.record.model import PLATFORMS, STARTS, Case, Record, to_json, whole
+from matrix.qualify.query import MOST_RUNS, Context, Query, oldest_first, same_release
+from matrix.record.model import PLATFORMS, STARTS, Case, Record, to_json
 from matrix.record.signatures import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import COUNTERS
 from matrix.rules.waivers import Place
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict
+from matrix.verdict.precedence import RunOrder, pick_record, run_order
 from matrix.verdict.states import Verdict
-from matrix.verdict.table import Entry, tabulate
+from matrix.verdict.table import Entry
 
 WHOLE_RUN = None
 """The name of no case: what is said holds for the run as a whole."""
@@ -131,7 +132,7 @@ def release_runs(
             groups.setdefault(key, []).append(run)
     runs = [_cell_run(records, context) for _, records in sorted(groups.items())]
     found: dict[CellKey, dict[str, CellRun]] = {}
-    for cell_run in sorted(runs, key=lambda run: age(run.record.started, context.late)):
+    for cell_run in sorted(runs, key=lambda run: run_order(run.record.started, context.late)):
         other = query.other_release(cell_run.torch, cell_run.vllm)
         # A cell's name means a minor release of vLLM; torch must be the very same.
         under = minor_of(other) if query.other == "vllm" else other
@@ -160,7 +161,8 @@ def _cell_run(records: Sequence[ReleasedRecord], context: Context) -> CellRun:
     # Two copies of one run differ only in their path: the first path names them.
     reruns.sort(key=lambda run: run.path)
     reruns.sort(
-        key=lambda run: (age(run.record.started, context.late), to_json(run.record)), reverse=True
+        key=lambda run: (run_order(run.record.started, context.late), to_json(run.record)),
+        reverse=True,
     )
     return replace(
         first,
@@ -174,23 +176,11 @@ def _cell_run(records: Sequence[ReleasedRecord], context: Context) -> CellRun:
 
 
 def _deciding(records: Sequence[ReleasedRecord], context: Context) -> CellRun:
-    contenders = _contenders(records, context.late)
-    [entry] = tabulate(
-        contenders, context.expectations, releases=context.releases, late=context.late
-    ).entries
-    path = min(run.path for run in records if run.record is entry.record)
-    return CellRun(entry=entry, path=path, torch=records[0].torch, vllm=records[0].vllm)
-
-
-def _contenders(records: Iterable[ReleasedRecord], late: str | None) -> list[tuple[Path, Record]]:
-    """Return the records without those that the newest complete one replaces, unjudged."""
-    runs = list(records)
-    newest = max((age(run.record.started, late) for run in runs if whole(run.record)), default=None)
-    return [
-        (run.path, run.record)
-        for run in runs
-        if newest is None or age(run.record.started, late) >= newest
-    ]
+    runs = [(run.path, run.record) for run in records]
+    counts = pick_record(runs, context.expectations, context.late)
+    off_pin = context.releases.overridden_pin(counts.record.cell) is not None
+    entry = Entry(counts.record, counts.verdict, counts.file.name, off_pin)
+    return CellRun(entry=entry, path=counts.file, torch=records[0].torch, vllm=records[0].vllm)
 
 
 def _flags(record: Record) -> Mapping[tuple[str, str], str]:
@@ -231,10 +221,10 @@ def _timed(
     record: Record, records: Iterable[ReleasedRecord], late: str | None
 ) -> tuple[Record, ...]:
     """Return the newest runs, one case at a time, on the same hardware and with the same flags."""
-    found: dict[tuple[bool, str], list[Record]] = {}
+    found: dict[RunOrder, list[Record]] = {}
     for run in records:
         if run.record.jobs == 1:
-            found.setdefault(age(run.record.started, late), []).append(run.record)
+            found.setdefault(run_order(run.record.started, late), []).append(run.record)
     newest = (run for key in sorted(found)[-MOST_RUNS:] for run in _without_copies(found[key]))
     flags = _flags(record)
     return tuple(

@@ -12,11 +12,20 @@ from matrix.store.archive import PACK
 from matrix.store.database import Rows, literal
 from matrix.store.ingest import SUMMARY
 from matrix.store.summary import HistoryError
+from matrix.verdict.precedence import Evidence
 
 __all__ = ["export"]
 
 _ONCE = "(SELECT DISTINCT ON (content) * FROM rows WHERE fault IS NULL)"
 _KEYS = "content, cell, platform, started"
+# The names that these columns had before, which other engines know.
+_EXPORTED = {
+    "complete": "complete AS whole",
+    "evidence": f"evidence = {int(Evidence.CONCLUSIVE)} AS settles",
+    "verdict_key": "verdict_key AS judged",
+    "outcome_key": "outcome_key AS kind",
+    "environment_key": "environment_key AS setting",
+}
 _COUNTERS = json.dumps(
     {
         "cases": [
@@ -63,7 +72,7 @@ def _export(rows: Rows, folder: Path) -> tuple[Path, ...]:
 
 
 def _records() -> str:
-    kept = ", ".join(key for key in SUMMARY if key != "cases")
+    kept = ", ".join(_EXPORTED.get(key, key) for key in SUMMARY if key != "cases")
     return f"SELECT {kept}, path FROM {_ONCE} ORDER BY started, content"
 
 

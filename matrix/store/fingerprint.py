@@ -9,24 +9,18 @@ the start are of neither.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from collections.abc import Mapping
-
 from matrix.attribution.observations import environment_of
+from matrix.record.content import content_hash
 from matrix.record.model import Case, Record
 from matrix.record.signatures import signature, signature_of
 from matrix.record.startup_tests import identity_of_tests
 
-__all__ = ["digest", "judged", "kind", "setting"]
 
-
-def kind(record: Record) -> str:
+def outcome_key(record: Record) -> str:
     """The digest of all that a run tells, but for its setting, its seconds and its start."""
-    return digest(
+    return content_hash(
         [
-            judged(record),
+            verdict_key(record),
             identity_of_tests(record),
             record.deselected,
             record.error and record.error.reason,
@@ -36,15 +30,15 @@ def kind(record: Record) -> str:
     )
 
 
-def setting(record: Record) -> str:
+def environment_key(record: Record) -> str:
     """The digest of the machine and of the packages beside torch's family."""
-    return digest(environment_of(record))
+    return content_hash(environment_of(record))
 
 
-def judged(record: Record) -> str:
+def verdict_key(record: Record) -> str:
     """The digest of all that `matrix.verdict.judge.judge` looks at for the word of its verdict."""
     found = record.provenance
-    return digest(
+    return content_hash(
         [
             record.platform,
             found.get("torch"),
@@ -66,20 +60,6 @@ def judged(record: Record) -> str:
     )
 
 
-def digest(value: object) -> str:
-    """The SHA-256 of a value of JSON's kinds and dataclasses, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _signed(case: Case) -> str | None:
     """By what a case's failure compares: today's signature, or else that of its reason."""
     return signature_of(case) or signature(case.reason or "") or None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if dataclasses.is_dataclass(value):
-        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-    raise TypeError(f"{type(value).__name__} is not JSON")

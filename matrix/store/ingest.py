@@ -20,8 +20,8 @@ SUMMARY = {
     "platform": "VARCHAR",
     "started": "VARCHAR",
     "finished": "BOOLEAN",
-    "whole": "BOOLEAN",
-    "settles": "BOOLEAN",
+    "complete": "BOOLEAN",
+    "evidence": "BIGINT",
     "deselected": "BIGINT",
     "error": "VARCHAR",
     "torch": "VARCHAR",
@@ -31,9 +31,9 @@ SUMMARY = {
     "jobs": "BIGINT",
     "seconds": "DOUBLE",
     "content": "VARCHAR",
-    "judged": "VARCHAR",
-    "kind": "VARCHAR",
-    "setting": "VARCHAR",
+    "verdict_key": "VARCHAR",
+    "outcome_key": "VARCHAR",
+    "environment_key": "VARCHAR",
     "cases": (
         'STRUCT("case" VARCHAR, outcome VARCHAR, signature VARCHAR, cold DOUBLE, warm DOUBLE)[]'
     ),
@@ -51,7 +51,7 @@ ROW = {
 archive, its size in bytes and time in nanoseconds, what is wrong with it (NULL for a good record),
 and the summary."""
 
-SUMMARY_VERSION = 1
+SUMMARY_VERSION = 2
 """The version of what an index and an archive store of a record. Raise it by one when the same
 record gets another row than before: indexes are then read again, and archives read without theirs.
 """

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -20,9 +20,11 @@ from matrix.record.model import Record, RecordError, read, read_many
 from matrix.rules.expectations import Expectations
 from matrix.store.archive import PACK
 from matrix.store.database import Progress, Rows, duckdb, failure, one_line
+from matrix.store.precedence_sql import CELL, CONTENDERS, FIRST_OF_CELL, last_first, struct
 from matrix.store.sources import Place, add, needs_duckdb, pays, records_of
 from matrix.store.summary import HistoryError, Times, times
 from matrix.verdict.judge import judge
+from matrix.verdict.precedence import FAULTS, RUN_ORDER, Fault, RunOrder, run_order
 from matrix.verdict.states import Verdict
 
 __all__ = [
@@ -36,7 +38,59 @@ __all__ = [
     "times_of",
 ]
 
-_Run = tuple[str, str, str, str, str, str, "str | None", int, str, bool]
+_STORED = "path, source, file, cell, platform, started"
+"""The columns of `matrix.store.sources.Held`."""
+
+
+class RunRow(NamedTuple):
+    """A record as far as its row describes it."""
+
+    path: str
+    cell: str
+    platform: str
+    started: str
+    torch: str
+    vllm: str
+    error: str | None
+    jobs: int
+    outcome_key: str
+    has_cases: bool
+
+
+class StoredRow(NamedTuple):
+    """A record by its content, with the paths of all its files."""
+
+    content: str
+    cell: str
+    platform: str
+    started: str
+    complete: bool
+    paths: list[str]
+
+
+class _Candidate(NamedTuple):
+    """A record that can count, and the digest of its content."""
+
+    path: str
+    source: str | None
+    file: str
+    cell: str
+    platform: str
+    started: str
+    content: str
+
+
+class _Alike(NamedTuple):
+    """The newest record of some runs that are alike, and how many they are."""
+
+    path: str
+    source: str | None
+    file: str
+    cell: str
+    platform: str
+    started: str
+    runs: int
+
 
 _SOME = 500  # records that are read at once to be judged
 
@@ -215,16 +269,14 @@ class History:
     def newest(self, late: str | None, repeats: int | None = 0) -> Found:
         """As `newest_records`.
 
-        Of each cell on each platform: the newest record that settles it
-        (`matrix.store.summary.settles`),
-        and of what came after it the newest of each kind that has one verdict.
+        Of each cell on each platform the records that can count (`matrix.verdict.precedence`).
         """
-        say = self._speaking(late, repeats)
+        say = self._attributable(late, repeats)
         rows = {row[0]: row[:6] for row in (*self._candidates(late), *say)}
         records, faults = records_of(self.rows, list(rows.values()))
         found = [(Path(path), record) for path, record in records.items()]
         found.sort(key=lambda each: each[0])
-        runs = {Path(row[0]): int(row[6]) for row in say}
+        runs = {Path(row.path): row.runs for row in say}
         return Found(found, [*self.errors, *faults], self.late(late), self.times(late), runs)
 
     def late(self, late: str | None) -> list[tuple[str, str]]:
@@ -236,87 +288,99 @@ class History:
         return [] if len(told) == self.count() else told
 
     def shown(self, late: str | None) -> set[str]:
-        """The digests of the contents of all records that the table could show."""
-        return {row[6] for row in self._candidates(late)}
+        """Return the digests of the contents of all records that the table could show."""
+        return {row.content for row in self._candidates(late)}
 
     def failing(self, late: str | None, expectations: Expectations) -> set[str]:
-        """The digests of the contents of the newest record of each kind that fails or drifts.
+        """Return the digests of the contents of the newest record of each outcome that is a fault.
 
         A copy of it in the same second counts too.
         """
-        verdicts = self.verdicts(expectations)
-        told = self.rows.execute(
-            """
-            WITH aged AS (
-              SELECT cell, platform, kind, content,
-                (CASE WHEN started > $late THEN '0' ELSE '1' END) || started AS age
-              FROM rows WHERE fault IS NULL AND judged IN (SELECT unnest($failing))
-            )
-            SELECT DISTINCT content FROM aged
-            QUALIFY age = max(age) OVER (PARTITION BY cell, platform, kind)
+        faults = [key for key, fault in self._faults(expectations).items() if fault]
+        found = self.rows.execute(
+            f"""
+            SELECT DISTINCT content FROM rows
+            WHERE fault IS NULL AND verdict_key IN (SELECT unnest($faults))
+            QUALIFY rank() OVER (
+              PARTITION BY {CELL}, outcome_key ORDER BY {last_first(RUN_ORDER)}
+            ) = 1
             """,
-            {
-                "late": late or "9999",
-                "failing": [
-                    key
-                    for key, word in verdicts.items()
-                    if word in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
-                ],
-            },
+            {"late": late, "faults": faults},
         ).fetchall()
-        return {content for (content,) in told}
+        return {content for (content,) in found}
 
-    def _candidates(self, late: str | None) -> Any:
-        return self.rows.execute(
-            """
-            WITH aged AS (
-              SELECT *, (CASE WHEN started > $late THEN '0' ELSE '1' END) || started AS age
-              FROM rows WHERE fault IS NULL
-            ), settled AS (
-              SELECT *, max(age) FILTER (settles) OVER (PARTITION BY cell, platform) AS last
-              FROM aged
+    def picked(self, late: str | None, expectations: Expectations) -> dict[tuple[str, str], str]:
+        """Return the path of the record that counts, by cell and platform.
+
+        It is the record that `matrix.verdict.precedence.pick_record` picks of all.
+        """
+        faults = self._faults(expectations)
+        found = self.rows.execute(
+            f"""
+            WITH contenders AS ({CONTENDERS}), judged AS (
+              SELECT unnest($keys) AS verdict_key, unnest($faults) AS fault
             )
-            SELECT path, source, file, cell, platform, started, content FROM settled
-            WHERE last IS NULL OR age >= last
-            QUALIFY age = max(age) OVER (PARTITION BY cell, platform, settles, judged)
-               AND (NOT settles OR age = last)
+            SELECT cell, platform, path
+            FROM (SELECT * EXCLUDE (fault) FROM contenders) JOIN judged USING (verdict_key)
+            QUALIFY {FIRST_OF_CELL}
+            """,
+            {"late": late, "keys": list(faults), "faults": list(map(int, faults.values()))},
+        ).fetchall()
+        return {(cell, platform): path for cell, platform, path in found}
+
+    def _faults(self, expectations: Expectations) -> dict[str, Fault]:
+        """Return the fault that each `verdict_key` stands for."""
+        return {
+            key: FAULTS.get(verdict, Fault.NONE)
+            for key, verdict in self.verdicts(expectations).items()
+        }
+
+    def _candidates(self, late: str | None) -> list[_Candidate]:
+        """Return the records that can count by some expectations.
+
+        Two contenders with one verdict key have the same verdict by all of them, so that of as much
+        evidence the newest can count, or one of several that started in the same second.
+        """
+        found = self.rows.execute(
+            f"""
+            WITH contenders AS ({CONTENDERS})
+            SELECT {_STORED}, content FROM contenders
+            QUALIFY rank() OVER (
+              PARTITION BY {CELL}, verdict_key, evidence ORDER BY {last_first(RUN_ORDER)}
+            ) = 1
             ORDER BY path
             """,
-            {"late": late or "9999"},
+            {"late": late},
         ).fetchall()
+        return [_Candidate(*row) for row in found]
 
-    def _speaking(self, late: str | None, repeats: int | None) -> list[tuple[Any, ...]]:
-        """What `newest_records` says of `repeats`: what is held, and the number of runs.
+    def _attributable(self, late: str | None, repeats: int | None) -> list[_Alike]:
+        """Return what `newest_records` describes of `repeats`.
 
         Of several that started together as the newest of a kind, each is one; the first by path
         stands for the older ones too.
         """
-        found: list[tuple[Any, ...]] = self.rows.execute(
-            """
-            WITH aged AS (
-              SELECT path, source, file, cell, platform, started, kind, setting,
-                (CASE WHEN started > $late THEN '0' ELSE '1' END) || started AS age
-              FROM rows WHERE fault IS NULL
-            ), newest AS (
-              SELECT * FROM aged
+        found = self.rows.execute(
+            f"""
+            WITH newest AS (
+              SELECT *, {struct(RUN_ORDER)} AS run_order FROM rows WHERE fault IS NULL
               QUALIFY $most IS NULL
-                OR rank() OVER (PARTITION BY cell, platform ORDER BY age DESC) <= $most
+                OR rank() OVER (PARTITION BY {CELL} ORDER BY {last_first(RUN_ORDER)}) <= $most
             ), alike AS (
-              SELECT *, count(*) OVER kinds AS runs, max(age) OVER kinds AS last FROM newest
-              WINDOW kinds AS (PARTITION BY cell, platform, kind, setting)
-            ), told AS (
+              SELECT *, count(*) OVER kinds AS runs, max(run_order) OVER kinds AS last FROM newest
+              WINDOW kinds AS (PARTITION BY {CELL}, outcome_key, environment_key)
+            ), last_runs AS (
               SELECT *, count(*) OVER kinds AS ties,
                 row_number() OVER (kinds ORDER BY path) AS place
-              FROM alike WHERE age = last
-              WINDOW kinds AS (PARTITION BY cell, platform, kind, setting)
+              FROM alike WHERE run_order = last
+              WINDOW kinds AS (PARTITION BY {CELL}, outcome_key, environment_key)
             )
-            SELECT path, source, file, cell, platform, started,
-              CASE WHEN place = 1 THEN runs - ties + 1 ELSE 1 END
-            FROM told ORDER BY path
+            SELECT {_STORED}, CASE WHEN place = 1 THEN runs - ties + 1 ELSE 1 END
+            FROM last_runs ORDER BY path
             """,
-            {"late": late or "9999", "most": repeats},
+            {"late": late, "most": repeats},
         ).fetchall()
-        return found
+        return [_Alike(*row) for row in found]
 
     def find(self, asked: Asked, expectations: Expectations) -> list[Listed]:
         """The records asked for, newest first; the same record in two files once.
@@ -334,13 +398,13 @@ class History:
                 values[f"of_{column}"] = self._matching(column, text)
         verdicts = self.verdicts(expectations, " AND ".join(where), values)
         if asked.verdict is not None:
-            where.append("judged IN (SELECT unnest($of_verdict))")
+            where.append("verdict_key IN (SELECT unnest($of_verdict))")
             values["of_verdict"] = [key for key, word in verdicts.items() if word == asked.verdict]
         rows = self.rows.execute(
             f"""
             SELECT list(path ORDER BY string_split(path, '/')[-1] DESC, path), any_value(cell),
               any_value(platform), any_value(started), any_value(torch), any_value(vllm),
-              any_value(python), any_value(judged), any_value(whole), any_value(error),
+              any_value(python), any_value(verdict_key), any_value(complete), any_value(error),
               any_value(len(cases)),
               any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))),
               any_value(len(list_filter(cases, lambda x: x.outcome = 'not_applicable'))),
@@ -354,28 +418,34 @@ class History:
         return [
             Listed(
                 **dict(
-                    zip(names, (tuple(paths), *to_verdict, verdicts[judged], *rest), strict=True)
+                    zip(
+                        names,
+                        (tuple(paths), *to_verdict, verdicts[verdict_key], *rest),
+                        strict=True,
+                    )
                 )
             )
-            for paths, *to_verdict, judged, rest in ((*row[:8], row[8:]) for row in rows)
+            for paths, *to_verdict, verdict_key, rest in ((*row[:8], row[8:]) for row in rows)
         ]
 
     def verdicts(
         self, expectations: Expectations, where: str = "true", values: Mapping[str, object] = {}
-    ) -> dict[str, str]:
-        """The verdict of each digest `judged`: one record of each is read and judged.
+    ) -> dict[str, Verdict]:
+        """Return the verdict of each verdict key: one record of each is read and judged.
 
         `where` is SQL of this module, its parameters in `values`.
         """
         rows = self.rows.execute(
             f"""
-            SELECT path, source, file, cell, platform, started, judged FROM rows
+            SELECT path, source, file, cell, platform, started, verdict_key FROM rows
             WHERE {where} AND fault IS NULL
-            QUALIFY row_number() OVER (PARTITION BY judged ORDER BY source IS NOT NULL, path) = 1
+            QUALIFY row_number() OVER (
+              PARTITION BY verdict_key ORDER BY source IS NOT NULL, path
+            ) = 1
             """,
             dict(values),
         ).fetchall()
-        found: dict[str, str] = {}
+        found: dict[str, Verdict] = {}
         for start in range(0, len(rows), _SOME):
             some = rows[start : start + _SOME]
             of, faults = records_of(self.rows, [row[:6] for row in some])
@@ -383,7 +453,7 @@ class History:
             for row in some:
                 # A file that was lost meanwhile is no reason to lose the list.
                 record = of.get(row[0])
-                found[row[6]] = judge(record, expectations).verdict if record else "untested"
+                found[row[6]] = judge(record, expectations).verdict if record else Verdict.UNTESTED
         return found
 
     def times(
@@ -459,30 +529,24 @@ class History:
         ).fetchall()
         return records_of(self.rows, rows)
 
-    def runs(self) -> list[_Run]:
-        """Every good record file, by path, without reading it.
-
-        Its path, cell, platform, start, torch, vLLM, error, how many cases ran side by side, its
-        kind (`matrix.store.fingerprint`), and whether it has a case.
-        """
-        found: list[_Run] = self.rows.execute(
-            "SELECT path, cell, platform, started, torch, vllm, error, jobs, kind, len(cases) > 0"
-            " FROM rows WHERE fault IS NULL ORDER BY path"
+    def runs(self) -> list[RunRow]:
+        """Return every good record file, by path, without reading it."""
+        found = self.rows.execute(
+            "SELECT path, cell, platform, started, torch, vllm, error, jobs, outcome_key,"
+            " len(cases) > 0 FROM rows WHERE fault IS NULL ORDER BY path"
         ).fetchall()
-        return found
+        return [RunRow(*row) for row in found]
 
-    def stored(self, late: str | None) -> list[tuple[str, str, str, str, str, bool, list[str]]]:
-        """Every record once: content, cell, platform, age, start, whole, and its paths."""
-        found: list[tuple[str, str, str, str, str, bool, list[str]]] = self.rows.execute(
+    def stored(self) -> list[StoredRow]:
+        """Return every record once, whatever the number of its files."""
+        found = self.rows.execute(
             """
-            SELECT content, any_value(cell), any_value(platform),
-              (CASE WHEN any_value(started) > $late THEN '0' ELSE '1' END) || any_value(started),
-              any_value(started), any_value(whole), list(path ORDER BY path)
+            SELECT content, any_value(cell), any_value(platform), any_value(started),
+              any_value(complete), list(path ORDER BY path)
             FROM rows WHERE fault IS NULL GROUP BY content
-            """,
-            {"late": late or "9999"},
+            """
         ).fetchall()
-        return found
+        return [StoredRow(*row) for row in found]
 
     def _matching(self, column: str, text: str) -> list[str]:
         asked = parse_specifier(text, f"--{column}")
@@ -530,15 +594,18 @@ def _until(text: str) -> str:
 def _newest_runs(
     records: Iterable[tuple[Path, Record]], late: str | None, most: int | None
 ) -> dict[Path, int]:
-    """The `most` newest runs of each cell on each platform, each for itself; all of one second."""
-    cells: dict[tuple[str, str], list[tuple[tuple[bool, str], Path]]] = {}
+    """Return the `most` newest runs of each cell on each platform; all that started together.
+
+    Each stands for itself.
+    """
+    cells: dict[tuple[str, str], list[tuple[RunOrder, Path]]] = {}
     for path, record in records:
-        old = late is None or record.started <= late, record.started
-        cells.setdefault((record.cell, record.platform), []).append((old, path))
+        run = run_order(record.started, late), path
+        cells.setdefault((record.cell, record.platform), []).append(run)
     found = {}
-    for of in cells.values():
-        ages = sorted((old for old, _ in of), reverse=True)[:most]
-        found.update({path: 1 for old, path in of if ages and old >= ages[-1]})
+    for runs in cells.values():
+        orders = sorted((order for order, _ in runs), reverse=True)[:most]
+        found.update({path: 1 for order, path in runs if orders and order >= orders[-1]})
     return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from matrix.store.summary import HistoryError
+from matrix.verdict.precedence import RunOrder
 
 __all__ = ["Policy", "Stored", "prunable"]
 
@@ -34,7 +35,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Stored:
-    """A record as it is stored: `key` names it, `age` sorts as its start does (oldest first).
+    """A record as it is stored: `key` names it, `order` sorts it from old to new.
 
     `shown`: the table shows it, or could; `failed`: it is the newest of its kind
     (`matrix.store.fingerprint`),
@@ -44,12 +45,16 @@ class Stored:
     key: str
     cell: str
     platform: str
-    age: str
-    started: str
+    order: RunOrder
     whole: bool
     shown: bool = False
     failed: bool = False
     named: bool = False
+
+    @property
+    def started(self) -> str:
+        """When it started, in UTC."""
+        return self.order.started
 
 
 def prunable(stored: Iterable[Stored], policy: Policy) -> tuple[Stored, ...]:
@@ -63,7 +68,7 @@ def prunable(stored: Iterable[Stored], policy: Policy) -> tuple[Stored, ...]:
         cells.setdefault((each.cell, each.platform), []).append(each)
     gone: list[Stored] = []
     for of in cells.values():
-        newest = sorted(of, key=lambda each: (each.age, each.key), reverse=True)
+        newest = sorted(of, key=lambda each: (each.order, each.key), reverse=True)
         last_whole = next((each for each in newest if each.whole), None)
         for rank, each in enumerate(newest):
             if rank == 0 or each is last_whole or each.shown or each.failed or each.named:

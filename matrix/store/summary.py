@@ -13,13 +13,14 @@ from datetime import datetime, timedelta
 
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
+from matrix.record.content import content_hash
 from matrix.record.model import STARTS, Record, whole
 from matrix.record.signatures import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
-from matrix.store.fingerprint import digest, judged, kind, setting
+from matrix.store.fingerprint import environment_key, outcome_key, verdict_key
 from matrix.verdict.judge import judge
-from matrix.verdict.states import Verdict
+from matrix.verdict.precedence import evidence_of
 
 __all__ = [
     "FACTOR",
@@ -34,7 +35,6 @@ __all__ = [
     "beyond_noise",
     "enough",
     "late_from",
-    "settles",
     "shifted",
     "spread",
     "summarise",
@@ -87,18 +87,17 @@ class Summary:
     """What is asked of a record without reading it whole.
 
     `torch`, `vllm` and `python` are the provenance's, or the cell's minor releases where that does
-    not know them. `content` is the SHA-256 of all that the record says, whatever the file's name
-    and layout; `judged` of the part that a verdict depends on, so that two records that are equal
-    in it have the same verdict by any expectations. `kind` and `setting` are those of
-    `matrix.store.fingerprint`.
+    not know them. `evidence` is that of `matrix.verdict.precedence`, by any expectations.
+    `content` is the SHA-256 of all that the record says, whatever the file's name and layout; the
+    keys are those of `matrix.store.fingerprint`.
     """
 
     cell: str
     platform: str
     started: str
     finished: bool
-    whole: bool
-    settles: bool
+    complete: bool
+    evidence: int
     deselected: int
     error: str | None
     torch: str
@@ -108,9 +107,9 @@ class Summary:
     jobs: int
     seconds: float | None
     content: str
-    judged: str
-    kind: str
-    setting: str
+    verdict_key: str
+    outcome_key: str
+    environment_key: str
     cases: tuple[SummaryCase, ...]
 
 
@@ -128,15 +127,6 @@ class Times:
     ) -> tuple[tuple[str, float], ...]:
         """The series of one start of a case, oldest first; empty where it never ran."""
         return self.series.get((cell, platform, case, start), ())
-
-
-def settles(record: Record) -> bool:
-    """Whether the record takes the place of any older one of its cell, by any expectations.
-
-    Expectations speak of counters alone, so what is incompatible without them is so by all of them,
-    and no verdict is worse. What is older than the newest such record never shows in the table.
-    """
-    return whole(record) or judge(record, _NOTHING).verdict == Verdict.INCOMPATIBLE
 
 
 def late_from(now: datetime) -> str:
@@ -161,8 +151,8 @@ def summarise(record: Record) -> Summary:
         platform=record.platform,
         started=record.started,
         finished=record.finished,
-        whole=whole(record),
-        settles=settles(record),
+        complete=whole(record),
+        evidence=int(evidence_of(record, judge(record, _NOTHING))),
         deselected=record.deselected,
         error=record.error.kind if record.error else None,
         torch=str(found.get("torch") or named.torch),
@@ -171,10 +161,10 @@ def summarise(record: Record) -> Summary:
         tests_version=version_of_tests(record),
         jobs=record.jobs,
         seconds=float(took) if isinstance(took, (int, float)) else None,
-        content=digest(record),
-        judged=judged(record),
-        kind=kind(record),
-        setting=setting(record),
+        content=content_hash(record),
+        verdict_key=verdict_key(record),
+        outcome_key=outcome_key(record),
+        environment_key=environment_key(record),
         cases=tuple(
             SummaryCase(
                 case.case,

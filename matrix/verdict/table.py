@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +11,15 @@ from packaging.version import Version
 
 from matrix.catalog.cells import Factors, factors
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS, Case, Record, to_json, whole
+from matrix.record.model import PLATFORMS, Case, Record
 from matrix.rules.expectations import Expectations
-from matrix.verdict.judge import CaseVerdict, CellVerdict, Remembered, judge, worst
-from matrix.verdict.states import VERDICTS, Verdict
+from matrix.verdict.judge import (
+    CaseVerdict,
+    CellVerdict,
+    Remembered,
+    worst,
+)
+from matrix.verdict.precedence import pick_record
 
 __all__ = ["Entry", "Table", "tabulate"]
 
@@ -104,59 +108,22 @@ def tabulate(
     releases: Releases | None = None,
     late: str | None = None,
 ) -> Table:
-    """Judge the records, and keep for each cell on each platform the newest that decides.
+    """Judge the records, and keep for each cell on each platform the one that counts.
 
-    The releases tell which cells are off-pin; without them none is marked so.
-
-    A run that was cut short or refused (a full disk, Ctrl-C), or that was asked for some of the
-    cases only, hides no older one unless what it found is as bad. Of two that started in the same
-    second, the choice falls on their content, so that it does not depend on the order in which a
-    disk lists them. What started after `late` comes from the future
+    `matrix.verdict.precedence` says which. The releases tell which cells are off-pin; without them
+    none is marked so. What started after `late` comes from the future
     (`matrix.store.summary.late_from`) and counts as older than the rest.
     """
-    told: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
+    cells: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for path, record in records:
-        told.setdefault((record.cell, record.platform), []).append((path, record))
-    newest: dict[tuple[str, str], Entry] = {}
+        cells.setdefault((record.cell, record.platform), []).append((path, record))
     remembered = Remembered(expectations)
-    for key, runs in told.items():
-        off_pin = releases is not None and releases.overridden_pin(key[0]) is not None
-        for path, record in _oldest_first(runs, late):
-            entry = Entry(record, judge(record, remembered), path.name, off_pin)
-            if key not in newest or _replaces(entry, newest[key]):
-                newest[key] = entry
-    return Table(tuple(sorted(newest.values(), key=_order)))
-
-
-def _oldest_first(
-    records: Iterable[tuple[Path, Record]], late: str | None
-) -> list[tuple[Path, Record]]:
-    told = list(records)
-    at = Counter((record.cell, record.platform, record.started) for _, record in told)
-
-    def age(one: tuple[Path, Record]) -> tuple[bool, str, str, str, str]:
-        path, record = one
-        today = late is None or record.started <= late
-        # A record's text is dear, and asked only where the second decides nothing.
-        tied = at[record.cell, record.platform, record.started] > 1
-        return today, record.started, to_json(record) if tied else "", path.name, str(path)
-
-    return sorted(told, key=age)
-
-
-def _replaces(newer: Entry, older: Entry) -> bool:
-    """Whether the newer of two records of one cell is the one to show."""
-    if whole(newer.record):
-        return True
-    if _red(newer):
-        at = VERDICTS.index(newer.verdict.verdict), VERDICTS.index(older.verdict.verdict)
-        return at[0] <= at[1]
-    return not whole(older.record) and not _red(older)
-
-
-def _red(entry: Entry) -> bool:
-    """Whether the record shows a fault of the pair, which no more cases could take back."""
-    return entry.verdict.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
+    entries = []
+    for (cell, _), runs in cells.items():
+        off_pin = releases is not None and releases.overridden_pin(cell) is not None
+        counts = pick_record(runs, remembered, late)
+        entries.append(Entry(counts.record, counts.verdict, counts.file.name, off_pin))
+    return Table(tuple(sorted(entries, key=_order)))
 
 
 def _order(entry: Entry) -> tuple[int, Version, Version, Version]:

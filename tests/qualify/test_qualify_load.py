@@ -77,9 +77,9 @@ def record(
 
 def run_of(path: Path, of: Record) -> Summarised:
     found = summarise(of)
-    keys = ("cell", "platform", "started", "torch", "vllm", "error", "jobs", "kind")
+    keys = ("cell", "platform", "started", "torch", "vllm", "error", "jobs")
     values = {key: getattr(found, key) for key in keys}
-    return Summarised(str(path), **values, has_cases=bool(found.cases))
+    return Summarised(str(path), **values, kind=found.outcome_key, has_cases=bool(found.cases))
 
 
 def qualified(query: Query, records: list[Told], skipped: Skipped | None = None) -> Qualification:

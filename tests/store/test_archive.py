@@ -25,6 +25,7 @@ from matrix.store.database import literal
 from matrix.store.packing import delete, pack
 from matrix.store.query import History
 from matrix.store.retention import Policy, Stored, prunable
+from matrix.verdict.precedence import run_order
 
 
 @quick
@@ -134,10 +135,23 @@ def test_pruning_changes_no_table(
     before = indexed(folder)
     with History([folder], silent) as history:
         shown = history.shown(LATE)
-        stored = [(Stored(*row[:6], row[0] in shown), row[6]) for row in history.stored(LATE)]
+        stored = [
+            (
+                Stored(
+                    row.content,
+                    row.cell,
+                    row.platform,
+                    run_order(row.started, LATE),
+                    row.complete,
+                    row.content in shown,
+                ),
+                row.paths,
+            )
+            for row in history.stored()
+        ]
         gone = {each.key for each in prunable((each for each, _ in stored), Policy(keep))}
         files = [path for each, paths in stored if each.key in gone for path in paths]
         assert delete(history.rows, files, silent) == len(files)
     assert indexed(folder) == before
     with History([folder], silent) as history:
-        assert len(history.stored(LATE)) == len(stored) - len(gone)
+        assert len(history.stored()) == len(stored) - len(gone)

@@ -30,7 +30,7 @@ from matrix.record.model import (
     to_json,
     write,
 )
-from matrix.store.fingerprint import kind, setting
+from matrix.store.fingerprint import environment_key, outcome_key
 from matrix.store.folder_index import INDEX
 from matrix.store.summary import summarise
 from matrix.verdict.grid import Grid
@@ -205,6 +205,7 @@ def test_of_runs_that_tell_the_same_the_newest_is_read(tmp_path: Path) -> None:
 def test_what_tells_another_thing_is_of_another_kind(other: Record) -> None:
     one = run(fails="KeyError: x")
     again = run(day="2026-10-09", fails="KeyError: x", total=99.0, cpu="Xeon")
-    assert kind(one) == kind(again) != kind(other)
-    assert setting(one) == setting(other) != setting(again)
-    assert (summarise(one).kind, summarise(one).setting) == (kind(one), setting(one))
+    assert outcome_key(one) == outcome_key(again) != outcome_key(other)
+    assert environment_key(one) == environment_key(other) != environment_key(again)
+    keys = outcome_key(one), environment_key(one)
+    assert (summarise(one).outcome_key, summarise(one).environment_key) == keys

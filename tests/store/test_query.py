@@ -36,6 +36,7 @@ from matrix.store.folder_index import INDEX
 from matrix.store.query import Asked, History, newest_records, times_of
 from matrix.store.summary import HistoryError, times
 from matrix.verdict.judge import judge
+from matrix.verdict.precedence import pick_record
 from matrix.verdict.states import VERDICTS
 from rules import ANY_CASE
 
@@ -84,6 +85,26 @@ def test_a_list_is_what_a_naive_filter_finds(
     assert sorted(shown) == sorted(wanted)
     assert [each.started for each in found] == sorted((e.started for e in found), reverse=True)
     assert all(e.verdict == judge(json_record(e.paths[0]), ANY_CASE).verdict for e in found)
+
+
+@quick
+@given(
+    st.lists(some_records, max_size=12).flatmap(st.permutations),
+    st.sampled_from((LATE, "2026-11-02T00:00:00Z", None)),
+)
+def test_duckdb_picks_the_record_that_python_picks(
+    tmp_path: Path, records: list[Record], late: str | None
+) -> None:
+    folder = fill(tmp_path, records)
+    every, _ = read_many([folder])
+    cells: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
+    for path, record in every:
+        cells.setdefault((record.cell, record.platform), []).append((path, record))
+    picked = {key: pick_record(runs, ANY_CASE, late) for key, runs in cells.items()}
+    with History([folder], silent, index=False) as history:
+        assert history.picked(late, ANY_CASE) == {key: run.path for key, run in picked.items()}
+        candidates = {path for path, _ in history.newest(late).records}
+    assert {run.file for run in picked.values()} <= candidates
 
 
 def naive(record: Record, asked: dict[str, str]) -> bool:

@@ -4,12 +4,13 @@ from hypothesis import strategies as st
 
 from matrix.store.retention import Policy, Stored, prunable
 from matrix.store.summary import HistoryError
+from matrix.verdict.precedence import RunOrder, run_order
 
 days = st.integers(1, 9).map(lambda day: f"2026-11-0{day}T00:00:00Z")
 stored_lists = st.lists(
     st.builds(
         lambda cell, platform, started, *more: Stored(
-            "", cell, platform, f"1{started}", started, *more
+            "", cell, platform, RunOrder(today=True, started=started), *more
         ),
         st.sampled_from("ab"),
         st.sampled_from(("cpu", "cuda")),
@@ -40,9 +41,9 @@ def test_it_never_takes_what_must_stay(many: list[Stored], policy: Policy, rando
     for cell in {(each.cell, each.platform) for each in many}:
         of = [each for each in many if (each.cell, each.platform) == cell]
         left = [each for each in kept if (each.cell, each.platform) == cell]
-        assert max(each.age for each in left) == max(each.age for each in of)
-        wholes = [each.age for each in of if each.whole]
-        assert max((each.age for each in left if each.whole), default=None) == max(
+        assert max(each.order for each in left) == max(each.order for each in of)
+        wholes = [each.order for each in of if each.whole]
+        assert max((each.order for each in left if each.whole), default=None) == max(
             wholes, default=None
         )
         if policy.keep is not None:
@@ -56,7 +57,7 @@ def test_it_never_takes_what_must_stay(many: list[Stored], policy: Policy, rando
 
 def test_both_conditions_must_hold() -> None:
     many = [
-        Stored(str(day), "a", "cpu", f"12026-11-0{day}", f"2026-11-0{day}", True)
+        Stored(str(day), "a", "cpu", run_order(f"2026-11-0{day}", None), True)
         for day in range(1, 6)
     ]
     assert [each.key for each in prunable(many, Policy(keep=2))] == ["1", "2", "3"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histories import CELLS, LATE, failed, make, nights, some_records
+from histories import CELLS, LATE, make, nights, some_records
 from matrix.record.model import Record, read
 from matrix.rules.expectations import load_expectations, parse_expectations
 from matrix.store import summary as history
@@ -16,12 +16,12 @@ from matrix.store.summary import (
     FLOOR_SHARE,
     beyond_noise,
     late_from,
-    settles,
     shifted,
     summarise,
     times,
 )
 from matrix.verdict.judge import judge
+from matrix.verdict.precedence import Evidence
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import tabulate
 from rules import ANY_CASE
@@ -34,20 +34,7 @@ def test_the_examples_hold() -> None:
 
 
 @given(some_records)
-def test_what_settles_takes_the_place_of_any_older_one(newer: Record) -> None:
-    part = make(deselected=1)
-    for older in (make(), make(saved=1), make(cases=(failed,)), make(cases=()), part):
-        two = [
-            (Path("b.json"), newer),
-            (Path("a.json"), replace(older, cell=newer.cell, platform=newer.platform)),
-        ]
-        shown = tabulate(two, ANY_CASE).entries[0]
-        if settles(newer):
-            assert shown.file == "b.json"
-
-
-@given(some_records)
-def test_no_expectation_takes_back_what_settles_by_failing(record: Record) -> None:
+def test_no_expectation_takes_back_a_failure(record: Record) -> None:
     bare = judge(record, parse_expectations("", "none.toml")).verdict
     for rules in (ANY_CASE, load_expectations()):
         assert (judge(record, rules).verdict == Verdict.INCOMPATIBLE) == (
@@ -57,24 +44,24 @@ def test_no_expectation_takes_back_what_settles_by_failing(record: Record) -> No
 
 @given(some_records, some_records)
 def test_alike_as_judged_is_of_one_verdict(one: Record, other: Record) -> None:
-    if summarise(one).judged == summarise(other).judged:
+    if summarise(one).verdict_key == summarise(other).verdict_key:
         assert judge(one, ANY_CASE).verdict == judge(other, ANY_CASE).verdict
 
 
 def test_a_real_record_is_summarised() -> None:
     record = read(ROOT / "results" / "cpu" / "py311-torch210-vllm019.json")
     told = summarise(record)
-    assert (told.whole, told.settles, told.torch, len(told.cases)) == (
+    assert (told.complete, told.evidence, told.torch, len(told.cases)) == (
         True,
-        True,
+        Evidence.CONCLUSIVE,
         "2.10.0+cu128",
         9,
     )
     assert told.cases[0].cold == record.cases[0].starts[0].seconds["total"]
     slower = make(total=61.0)
-    assert summarise(slower).judged == summarise(make()).judged
+    assert summarise(slower).verdict_key == summarise(make()).verdict_key
     assert summarise(slower).content != summarise(make()).content
-    assert summarise(make(saved=1)).judged != summarise(make()).judged
+    assert summarise(make(saved=1)).verdict_key != summarise(make()).verdict_key
 
 
 def test_times_are_of_runs_with_as_many_jobs_and_count_once() -> None:

@@ -1,0 +1,25 @@
+"""The digest of what a record says, whatever the name and the layout of its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+
+
+def content_hash(value: object) -> str:
+    """Return the SHA-256 of a value made of JSON's types and dataclasses, as hex.
+
+    The order of keys makes no difference.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if dataclasses.is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,200 @@
+"""Which record of a cell counts, for the table, plans, qualifications and attributions alike.
+
+Pure. The records of one cell on one platform compete by these rules:
+
+1. A record that is older than the newest **conclusive** one does not count. A record is conclusive
+   if its run came to its end with every case of the startup tests, or if it shows a failure.
+2. Of the rest the one with the worst **fault** counts: a case that fails, or drifts, does so
+   however many cases were not run. Of several with the same fault the newest counts.
+3. Of those without a fault the one with the most **evidence** counts: a conclusive record, then
+   one with an answer of some case, then one without any answer. So a run of some of the cases, a
+   run that was refused, and a run whose arguments selected nothing never replace a better record.
+   Of several with as much evidence the newest counts.
+
+Of two that started in the same second the choice falls on what they say and then on their paths,
+so that it does not depend on the order in which a disk lists them. A record that started in the
+future (`matrix.store.summary.late_from`) is older than all others.
+
+`RUN_ORDER` and `PRECEDENCE` state the rule by the names of columns. Here they become keys of
+Python; `matrix.store.precedence_sql` renders them as SQL for an index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+from matrix.record.content import content_hash
+from matrix.record.model import Record, whole
+from matrix.verdict.judge import CellVerdict, Expects, judge
+from matrix.verdict.states import Verdict
+
+
+class Fault(IntEnum):
+    """How bad a fault a record shows that no more cases could take back."""
+
+    NONE = 0
+    DRIFTS = 1
+    FAILS = 2
+
+
+FAULTS = {Verdict.INCOMPATIBLE: Fault.FAILS, Verdict.DRIFT: Fault.DRIFTS}
+"""The fault of each verdict that tells of one."""
+
+
+class Evidence(IntEnum):
+    """How much a record can say of its cell."""
+
+    NOTHING = 0
+    """No case has an answer."""
+    PARTIAL = 1
+    """Some case has an answer, and others may be missing."""
+    CONCLUSIVE = 2
+    """The run ended with every case, or it shows a failure, which no more cases could take back."""
+
+
+class Column(NamedTuple):
+    """One key that sorts runs: the value of a column.
+
+    `at_most`: the key is instead whether the value is at most that parameter; None is no limit.
+    `unless`: the key is 0 for runs in which that column is not 0.
+    """
+
+    name: str
+    at_most: str | None = None
+    unless: str | None = None
+
+
+RUN_ORDER = (Column("started", at_most="late"), Column("started"))
+"""What sorts the runs of a cell from old to new."""
+
+PRECEDENCE = (Column("fault"), Column("evidence", unless="fault"), *RUN_ORDER)
+"""What sorts the runs of a cell that no conclusive one supersedes; the last one counts."""
+
+TIES = (Column("content"), Column("path"))
+"""What chooses between runs that are equal in `PRECEDENCE`; the last one counts."""
+
+
+class RunOrder(NamedTuple):
+    """The values of `RUN_ORDER`: sorts the runs of a cell from old to new."""
+
+    today: bool
+    """Whether the run does not come from the future."""
+    started: str
+
+
+def run_order(started: str, late: str | None) -> RunOrder:
+    """Return what sorts a run that started then; what started after `late` is from the future.
+
+    >>> run_order("2099-01-01T00:00:00Z", "2026-11-23T18:00:00Z") < run_order("2026", None)
+    True
+    """
+    return RunOrder(late is None or started <= late, started)
+
+
+class Contender(Protocol):
+    """A run that may count, as far as the rule needs it."""
+
+    @property
+    def fault(self) -> Fault:
+        """The worst fault that it shows."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """How much it can say."""
+
+    @property
+    def order(self) -> RunOrder:
+        """When it started."""
+
+    @property
+    def content(self) -> str:
+        """What stands for all that it says; read only where two runs are equal in the rest."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+
+
+ContenderT = TypeVar("ContenderT", bound=Contender)
+
+
+def pick(contenders: Iterable[ContenderT]) -> ContenderT:
+    """Return the contender that counts. Raises ValueError where there is none."""
+    every = list(contenders)
+    last = max((one.order for one in every if one.evidence is Evidence.CONCLUSIVE), default=None)
+    ranks = [(_rank(one), one) for one in every if last is None or one.order >= last]
+    best = max(rank for rank, _ in ranks)
+    equal = [one for rank, one in ranks if rank == best]
+    return equal[0] if len(equal) == 1 else max(equal, key=lambda one: (one.content, one.path))
+
+
+def _rank(contender: Contender) -> tuple[Fault, Evidence, RunOrder]:
+    """Return the values of `PRECEDENCE`."""
+    evidence = Evidence.NOTHING if contender.fault else contender.evidence
+    return contender.fault, evidence, contender.order
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedRecord:
+    """A record that may count, with its file and its verdict."""
+
+    file: Path
+    record: Record
+    verdict: CellVerdict
+    order: RunOrder
+
+    @property
+    def fault(self) -> Fault:
+        """The fault of its verdict."""
+        return fault_of(self.verdict)
+
+    @property
+    def evidence(self) -> Evidence:
+        """How much it can say."""
+        return evidence_of(self.record, self.verdict)
+
+    @property
+    def content(self) -> str:
+        """The digest of what it says."""
+        return content_hash(self.record)
+
+    @property
+    def path(self) -> str:
+        """The path of its file."""
+        return str(self.file)
+
+
+def pick_record(
+    records: Sequence[tuple[Path, Record]], expectations: Expects, late: str | None = None
+) -> JudgedRecord:
+    """Return the one of some records of one cell on one platform that counts, judged.
+
+    What started after `late` is from the future. Records that are older than a complete one are not
+    judged. Raises ValueError where there are no records.
+    """
+    orders = [run_order(record.started, late) for _, record in records]
+    complete = (order for order, (_, record) in zip(orders, records, strict=True) if whole(record))
+    last = max(complete, default=None)
+    return pick(
+        JudgedRecord(file=path, record=record, verdict=judge(record, expectations), order=order)
+        for order, (path, record) in zip(orders, records, strict=True)
+        if last is None or order >= last
+    )
+
+
+def fault_of(verdict: CellVerdict) -> Fault:
+    """Return the fault that a verdict tells of."""
+    return FAULTS.get(verdict.verdict, Fault.NONE)
+
+
+def evidence_of(record: Record, verdict: CellVerdict) -> Evidence:
+    """Return how much a judged record can say; the same whatever expectations judged it."""
+    if whole(record) or fault_of(verdict) is Fault.FAILS:
+        return Evidence.CONCLUSIVE
+    # A case has a rung where something is known of it: it got there, or could not.
+    answered = any(case.rung is not None for case in verdict.cases)
+    return Evidence.PARTIAL if answered else Evidence.NOTHING

@@ -1,0 +1,149 @@
+"""matrix.verdict.precedence: which record of a cell counts."""
+
+from __future__ import annotations
+
+import doctest
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from histories import LATE, drifted, failed, idle, make, passed, some_records
+from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Rung, RungResult
+from matrix.rules.expectations import Expectations
+from matrix.verdict import precedence
+from matrix.verdict.judge import judge
+from matrix.verdict.precedence import Evidence, Fault, evidence_of, fault_of, pick_record, run_order
+from rules import ANY_CASE
+
+GREEN = make()
+RED = make(cases=(passed, failed))
+PART = make(deselected=3)
+RED_PART = make(cases=(failed,), deselected=3)
+DRIFT_PART = make(cases=(drifted,), deselected=3)
+TYPO = make(cases=(), deselected=4)
+USAGE = make(
+    cases=(), error=RunError(kind=ErrorKind.INTERNAL, reason="pytest did not accept its arguments")
+)
+NO_GPU = make(cases=(), error=RunError(kind=ErrorKind.NO_GPU, reason="there is none"))
+CUT = make(error=RunError(kind=ErrorKind.INTERRUPTED, reason="by SIGINT"))
+DIED = make(finished=False)
+NOTHING_APPLIES = make(cases=(idle,))
+NO_IMPORT = make(
+    cases=(),
+    rungs=(RungResult(rung=Rung.IMPORTS, ok=False, reason="x"),),
+    error=RunError(kind=ErrorKind.IMPORTS, reason="x"),
+)
+OTHER_CELL = make(error=RunError(kind=ErrorKind.WRONG_CELL, reason="torch is missing"))
+
+
+def at(day: int, record: Record) -> Record:
+    return Record(
+        **{
+            **vars(record),
+            "provenance": {**record.provenance, "started": f"2026-11-{day:02}T18:00:00Z"},
+        }
+    )
+
+
+def counts(*oldest_first: Record, late: str | None = None) -> Record:
+    """The record that counts of some that started on days in a row, whatever their order."""
+    records = [(Path(f"{day}.json"), at(day, record)) for day, record in enumerate(oldest_first, 1)]
+    picked = {
+        pick_record(some, ANY_CASE, late).file
+        for some in ([*records], records[::-1], records[1:] + records[:1])
+    }
+    (path,) = picked
+    return oldest_first[int(path.stem) - 1]
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(precedence).failed == 0
+
+
+@pytest.mark.parametrize("better", [GREEN, RED, PART, RED_PART, DRIFT_PART, CUT, NO_IMPORT])
+@pytest.mark.parametrize("empty", [TYPO, USAGE, NO_GPU, OTHER_CELL])
+def test_a_run_without_an_answer_replaces_nothing_better(better: Record, empty: Record) -> None:
+    assert counts(better, empty) is better
+    assert counts(empty, better) is better
+
+
+@pytest.mark.parametrize("part", [PART, CUT, DIED])
+def test_a_part_without_a_fault_replaces_no_complete_record(part: Record) -> None:
+    for complete in (GREEN, RED, NOTHING_APPLIES):
+        assert counts(complete, part) is complete
+        assert counts(part, complete) is complete
+
+
+def test_a_fault_counts_however_little_ran() -> None:
+    for fault in (RED_PART, DRIFT_PART, NO_IMPORT):
+        assert counts(GREEN, fault) is fault
+        assert counts(GREEN, fault, PART, TYPO) is fault
+        assert counts(GREEN, fault, GREEN) is not fault
+    assert counts(RED, NO_IMPORT) is NO_IMPORT
+    assert counts(RED, DRIFT_PART) is RED
+    assert counts(DRIFT_PART, RED_PART) is RED_PART
+    assert counts(RED_PART, DRIFT_PART) is RED_PART
+
+
+def test_of_as_much_evidence_the_newest_counts() -> None:
+    other = make(total=61.0)
+    assert counts(GREEN, other) is other
+    assert counts(PART, CUT) is CUT
+    assert counts(NO_GPU, TYPO) is TYPO
+
+
+def test_a_record_of_the_future_is_the_oldest() -> None:
+    assert counts(GREEN, RED, late="2026-11-01T20:00:00Z") is GREEN
+    assert counts(PART, NO_GPU, late="2026-11-01T20:00:00Z") is PART
+    assert counts(RED, late="2026-10-01T00:00:00Z") is RED
+
+
+@given(st.lists(some_records, min_size=1, max_size=6), st.sampled_from((LATE, None)), st.randoms())
+def test_what_does_not_count_can_be_left_out(
+    records: list[Record], late: str | None, random: object
+) -> None:
+    """In any order, and with any of the others gone, the same record counts."""
+    named = [(Path(f"{at}.json"), record) for at, record in enumerate(records)]
+    picked = pick_record(named, ANY_CASE, late)
+    random.shuffle(named)  # type: ignore[attr-defined]
+    for count in range(len(named)):
+        kept = [each for each in named[count:] if each[0] != picked.file]
+        again = pick_record([*kept, (picked.file, picked.record)], ANY_CASE, late)
+        assert again.file == picked.file
+
+
+@given(some_records)
+def test_expectations_do_not_change_the_evidence(record: Record) -> None:
+    bare = evidence_of(record, judge(record, Expectations(())))
+    assert bare is evidence_of(record, judge(record, ANY_CASE))
+
+
+def test_what_a_record_can_say() -> None:
+    none = (DIED, Evidence.PARTIAL), (CUT, Evidence.PARTIAL), (PART, Evidence.PARTIAL)
+    for record, evidence in (
+        *none,
+        (GREEN, Evidence.CONCLUSIVE),
+        (NOTHING_APPLIES, Evidence.CONCLUSIVE),
+        (NO_IMPORT, Evidence.CONCLUSIVE),
+        (RED_PART, Evidence.CONCLUSIVE),
+        (TYPO, Evidence.NOTHING),
+        (OTHER_CELL, Evidence.NOTHING),
+        (make(finished=False, cases=(Case(case="a", outcome=Outcome.RUNNING),)), Evidence.NOTHING),
+    ):
+        assert evidence_of(record, judge(record, ANY_CASE)) is evidence
+    assert fault_of(judge(DRIFT_PART, ANY_CASE)) is Fault.DRIFTS
+    assert run_order("2026", None) > run_order("2025", None)
+
+
+def test_there_must_be_a_record() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        pick_record([], ANY_CASE)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((GREEN, RED, RED_PART))))
+def test_of_one_second_the_worst_counts(order: tuple[Record, ...]) -> None:
+    named = [(Path(f"{number}.json"), record) for number, record in enumerate(order)]
+    assert pick_record(named, ANY_CASE).record in (RED, RED_PART)
