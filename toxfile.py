@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from matrix._util.files import write_text
 from matrix.catalog.cells import CellError
-from matrix.catalog.releases import Releases, load_releases
+from matrix.catalog.releases import Releases
+from matrix.catalog.releases_file import load_releases
 from matrix.catalog.tox_ini import describe
 from matrix.checks.resolution.installs import why_install_failed
 from matrix.errors import MatrixError

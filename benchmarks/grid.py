@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from packaging.version import Version
 
-from matrix.catalog.releases import Releases, load_releases
+from matrix.catalog.releases import Releases
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import Answers, load_answers
 from matrix.record.startup_tests import load_startup_tests
 from matrix.report import markdown, table_json

@@ -27,7 +27,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from matrix.catalog.cells import cell_of
-from matrix.catalog.releases import load_releases, newest
+from matrix.catalog.releases import newest
+from matrix.catalog.releases_file import load_releases
 from matrix.record.model import PLATFORMS, Case, Record, RunError, read, to_json
 from matrix.report.page.page import PAGE
 

@@ -33,7 +33,8 @@ from grid import ask, padded
 from matrix._util.gc import gc_paused
 from matrix.attribution.attribute import attribute
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import Releases, load_releases
+from matrix.catalog.releases import Releases
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import load_answers
 from matrix.record.model import Case, Record, Start, parse, read, to_json
 from matrix.report.model import Report

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import Answer
 from matrix.record.model import Case, Outcome, Record, Start, StartKind
 from matrix.report.model import Report, report_of

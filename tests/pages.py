@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix.attribution.attribute import attribute
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Case, Platform, Record
 from matrix.report.model import Report
 from matrix.rules.expectations import Expectations

@@ -36,7 +36,7 @@ from matrix.catalog.refresh import (
     text,
     unreadable,
 )
-from matrix.catalog.releases import read_rows
+from matrix.catalog.releases_file import read_rows
 from matrix.errors import MatrixError
 
 __all__ = ["Refreshed", "refresh"]

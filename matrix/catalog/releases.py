@@ -1,22 +1,17 @@
-"""What is published: releases of torch and vLLM, pins, Python ranges; and the matrix's cells.
+"""The known releases of torch and vLLM: which cells they make, and what a name stands for.
 
-The facts are data in the repository (``data/releases.json``, ``data/cells.json``), so that nothing
-here asks an index.
+Pure; `matrix.catalog.releases_file` reads them from the package's data.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.specifiers import SpecifierSet
 
-from matrix._util.paths import DATA
 from matrix._util.versions import (
     distance,
     minor_of,
@@ -26,35 +21,11 @@ from matrix._util.versions import (
     specifier_text,
 )
 from matrix.catalog.cells import Cell, CellError, Factors, factors
-from matrix.errors import MatrixError
-
-__all__ = [
-    "RELEASES_FILE",
-    "Releases",
-    "ReleasesError",
-    "Torch",
-    "Unread",
-    "Vllm",
-    "load_releases",
-    "newest",
-    "read_rows",
-]
-
-_DATA = DATA
-RELEASES_FILE = _DATA / "releases.json"
-_COMPANIONS = {"torchvision", "torchaudio"}
-_MORE = {"python", "cuda", "uploaded", "wheels", "yanked", "source", "note", "files"}
-_PINS = {"torch"} | _COMPANIONS
-_VERSIONS = {"version", "torch", "cuda"} | _COMPANIONS
 
 
-class ReleasesError(MatrixError):
-    """A data file of releases or cells that cannot be read or contradicts itself."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Torch:
-    """One release of torch and the companions that go with it; None is what was not read.
+    """One release of torch and the companions that go with it; a fact that was not read is None.
 
     ``python`` is its range of Pythons, ``cuda`` the CUDA of its wheel on the index (``13.0``),
     ``uploaded`` the day of its first file (``2026-03-01``), ``wheels`` the Pythons by platform tag
@@ -74,12 +45,12 @@ class Torch:
     note: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Vllm:
     """One release of vLLM: the torch and companions that it pins, and its range of Pythons.
 
-    A companion is None where it pins none. The rest as in `Torch`; an extension on the stable ABI
-    has a wheel for ``cp38-abi3``.
+    A companion that it does not pin is None. The rest is as in `Torch`; an extension on the stable
+    ABI has a wheel for ``cp38-abi3``.
     """
 
     version: str
@@ -95,9 +66,9 @@ class Vllm:
     note: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Unread:
-    """A published vLLM of which no cell can be made: its pins are not known, ``note`` says why."""
+    """A published vLLM without cells, since its pins are not known; ``note`` holds the reason."""
 
     version: str
     note: str
@@ -106,7 +77,7 @@ class Unread:
 _Release = TypeVar("_Release", Torch, Vllm)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Releases:
     """The known releases, oldest first, and which of vLLM's the matrix runs and publishes."""
 
@@ -119,10 +90,10 @@ class Releases:
     def resolve(self, name: str) -> Cell:
         """Find the cell that an environment name, short or full, stands for.
 
-        A minor release of vLLM is its newest patch that pins that torch; where none does, the cell
-        is off-pin, of the newest patch of each. Without a vLLM factor it is the newest vLLM that
-        pins that torch. Yanked releases are passed over. Raises CellError, in one line that says
-        what to use instead.
+        A minor release of vLLM stands for its newest patch that pins that torch. Where no patch
+        does, the cell is off-pin, of the newest patch of each. A name without a vLLM factor stands
+        for the newest vLLM that pins that torch. Yanked releases are skipped. Raises CellError,
+        whose one line names what to use instead.
         """
         wanted = factors(name)
         release = self._pinning(wanted.torch, wanted.vllm)
@@ -137,13 +108,13 @@ class Releases:
         return Cell(wanted.python, torch, release.version)
 
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell that the matrix runs and publishes: its vLLM releases, each with its pin."""
+        """Return every cell that the matrix publishes: its vLLM releases, each with its pin."""
         return tuple(cell for cell in self.on_pin() if cell.vllm in self.matrix_vllm)
 
     def on_pin(self) -> tuple[Cell, ...]:
-        """Every cell whose vLLM pins its torch, on each Python that both accept.
+        """Return every cell whose vLLM pins its torch, on each Python that both accept.
 
-        Of the patches that share a name it is the one that the name stands for.
+        Of the patches that share a name, that is the one which the name stands for.
         """
         pairs = {
             (minor_of(release.torch), minor_of(release.version)): release
@@ -160,23 +131,23 @@ class Releases:
         )
 
     def names(self, cell: Cell) -> tuple[str, ...]:
-        """The environment names of an on-pin cell: the short one too where it means this cell."""
+        """Return the names of an on-pin cell: the short one too where it stands for this cell."""
         pinning = self._pinning(minor_of(cell.torch))
         is_short = pinning is not None and pinning.version == cell.vllm
         return (cell.short_name, cell.name) if is_short else (cell.name,)
 
     def pin(self, cell: Cell) -> str:
-        """The torch that the cell's vLLM pins; raises CellError where that vLLM is unknown."""
+        """Return the torch that the cell's vLLM pins; raises CellError for an unknown vLLM."""
         return self._known(cell).torch
 
     def is_off_pin(self, cell: Cell) -> bool:
-        """Whether the cell's torch is another than its pin; raises CellError as `pin` does."""
+        """Tell whether the cell's torch differs from its pin; raises CellError as `pin` does."""
         return self.pin(cell) != cell.torch
 
     def overridden_pin(self, name: str) -> str | None:
-        """The torch that the vLLM of an off-pin cell pins, by the cell's name.
+        """Return the torch that the vLLM of an off-pin cell pins, by the cell's name.
 
-        None for an on-pin cell, and for a name that stands for none here.
+        None for an on-pin cell, and for a name that does not stand for a cell here.
         """
         try:
             cell = self.resolve(name)
@@ -185,7 +156,7 @@ class Releases:
         return self.pin(cell) if self.is_off_pin(cell) else None
 
     def companions(self, cell: Cell) -> Mapping[str, str]:
-        """Give the versions of torch, torchvision and torchaudio that go together in this cell.
+        """Return the versions of torch, torchvision and torchaudio that go together in this cell.
 
         Those that its vLLM pins or, off-pin, those that go with its torch; where these are not
         known, those of the newest vLLM that pins this torch. Raises CellError where the cell's
@@ -196,11 +167,11 @@ class Releases:
         if found is None:
             known = list(self._torches)
             raise CellError(
-                f"cell {cell.name!r}: torch {cell.torch} is not {_near(cell.torch, known)}"
+                f"cell {cell.name!r}: torch {cell.torch} is not {nearest_known(cell.torch, known)}"
             )
         versions = {"torchvision": found.torchvision, "torchaudio": found.torchaudio}
         for companion, version in versions.items():
-            # A vLLM that pins none leaves the choice to the resolver.
+            # A vLLM without such a pin leaves the choice to the resolver.
             if version is None and found is not release:
                 raise CellError(
                     f"cell {cell.name!r}: no {companion} is known that goes with torch "
@@ -210,7 +181,7 @@ class Releases:
         return {"torch": cell.torch, **pinned}
 
     def overrides(self, cell: Cell) -> tuple[str, ...]:
-        """What an installer must be forced to: torch and its companions off-pin, nothing on-pin.
+        """Return the requirements to override: torch and its companions off-pin, nothing on-pin.
 
         Raises CellError as `companions` does.
         """
@@ -238,24 +209,25 @@ class Releases:
     def _known(self, cell: Cell) -> Vllm:
         release = self._vllms.get(cell.vllm)
         if release is None:
-            raise CellError(
-                f"cell {cell.name!r}: vLLM {cell.vllm} is not {_near(cell.vllm, list(self._vllms))}"
-            )
+            near = nearest_known(cell.vllm, list(self._vllms))
+            raise CellError(f"cell {cell.name!r}: vLLM {cell.vllm} is not {near}")
         return release
 
     def _newest(
         self, name: str, project: str, releases: tuple[_Release, ...], minor: str
     ) -> _Release:
-        """The newest patch of a minor release that was not yanked."""
+        """Return the newest patch of a minor release that was not yanked."""
         patches = [release for release in releases if minor_of(release.version) == minor]
         if not patches:
             known = [minor_of(release.version) for release in releases]
-            unread = [each for each in self.unread if minor_of(each.version) == minor]
+            unread = [row for row in self.unread if minor_of(row.version) == minor]
             if project == "vLLM" and unread:
                 raise CellError(
                     f"cell {name!r}: the pins of vLLM {unread[-1].version}: {unread[-1].note}"
                 )
-            raise CellError(f"cell {name!r}: {project} {minor} is not {_near(minor, known)}")
+            raise CellError(
+                f"cell {name!r}: {project} {minor} is not {nearest_known(minor, known)}"
+            )
         left = [release for release in patches if release.yanked is None]
         if not left:
             raise CellError(
@@ -265,12 +237,12 @@ class Releases:
         return left[-1]
 
     def _pinning(self, torch: str, vllm: str | None = None) -> Vllm | None:
-        """The newest vLLM that pins a torch of this minor, of all or of one minor of its own."""
+        """Return the newest vLLM that pins a torch of this minor, of all or of one minor."""
         return self._pinned.get((torch, vllm))
 
     @cached_property
     def _pinned(self) -> Mapping[tuple[str, str | None], Vllm]:
-        """The newest vLLM by the minor of the torch that it pins, and its own minor or None."""
+        """Return the newest vLLM by the minor of the torch that it pins, and its minor or None."""
         return {
             (minor_of(release.torch), minor): release
             for release in self.vllm  # oldest first, so that the newest patch stays
@@ -281,9 +253,9 @@ class Releases:
     def _no_default(self, name: str, wanted: Factors, torch: str) -> CellError:
         pinned = [minor_of(release.torch) for release in self.vllm if release.yanked is None]
         ways = [
-            self._way(wanted.python, torch, near)
-            for each in _nearest(wanted.torch, pinned)
-            if (near := self._pinning(each)) is not None
+            self._nearest_name(wanted.python, torch, release)
+            for minor in _nearest(wanted.torch, pinned)
+            if (release := self._pinning(minor)) is not None
         ]
         return CellError(
             f"cell {name!r}: no known vLLM pins torch {wanted.torch}, so name one; {_use(ways)}"
@@ -291,6 +263,7 @@ class Releases:
 
     def _check_python(self, name: str, python: str, torch: str, release: Vllm) -> None:
         bound = self._torches.get(torch)
+        instead = _use([self._nearest_name(python, torch, release)])
         for what, pythons in (
             (f"vLLM {release.version}", release.python),
             (f"torch {torch}", bound.python if bound else None),
@@ -298,20 +271,16 @@ class Releases:
             if pythons is not None and not pythons.contains(python):
                 raise CellError(
                     f"cell {name!r}: {what} needs Python {specifier_text(pythons)}, so "
-                    f"{name.partition('-')[0]} cannot run it; {self._mend(python, torch, release)}"
+                    f"{name.partition('-')[0]} cannot run it; {instead}"
                 )
         if python not in self.pythons:
             known = ", ".join(self.pythons)
             raise CellError(
-                f"cell {name!r}: Python {python} is not among the matrix's ({known}); "
-                f"{self._mend(python, torch, release)}"
+                f"cell {name!r}: Python {python} is not among the matrix's ({known}); {instead}"
             )
 
-    def _mend(self, python: str, torch: str, release: Vllm) -> str:
-        return _use([self._way(python, torch, release)])
-
-    def _way(self, python: str, torch: str, release: Vllm) -> str:
-        """The name of that pair with this Python, or the nearest that fits; "" for none."""
+    def _nearest_name(self, python: str, torch: str, release: Vllm) -> str:
+        """Return the name of that pair with this Python, or the nearest that fits; else ""."""
         fit = [known for known in self.pythons if self._accepts(known, torch, release)]
         near = min(fit, key=lambda known: distance(known, python), default="")
         return Cell(near, torch, release.version).name if near else ""
@@ -324,200 +293,13 @@ class Releases:
 
 
 def newest(releases: Iterable[_Release]) -> tuple[_Release, ...]:
-    """The newest patch of each minor release, oldest first; yanked releases are passed over."""
+    """Return the newest patch of each minor release, oldest first, without yanked releases."""
     kept = (release for release in releases if release.yanked is None)
     return tuple(newest_patches(kept, lambda release: release.version))
 
 
-def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
-    """Read the releases and the matrix's cells, by default those of the package.
-
-    Raises ReleasesError, which names the file and the key, where a file cannot be read or the two
-    contradict each other.
-    """
-    releases = releases or RELEASES_FILE
-    cells = cells or _DATA / "cells.json"
-    published, chosen = _checked(releases), _object(cells)
-    _keys(chosen, {"pythons", "vllm"}, set(), str(cells))
-    torch = tuple(
-        Torch(python=_python(row, where), **_facts(row, where)) for where, row in published["torch"]
-    )
-    # A vLLM without a pin has a note instead: `_checked` sees to it.
-    vllm = tuple(
-        Vllm(
-            python=_python(row, where) or SpecifierSet(),
-            **{"torchvision": None, "torchaudio": None, **_facts(row, where)},
-        )
-        for where, row in published["vllm"]
-        if "torch" in row
-    )
-    unread = tuple(
-        Unread(str(row["version"]), str(row["note"]))
-        for _, row in published["vllm"]
-        if "torch" not in row
-    )
-    vllm = tuple(sorted(vllm, key=lambda release: Version(release.version)))
-    return Releases(
-        torch=tuple(sorted(torch, key=lambda release: Version(release.version))),
-        vllm=vllm,
-        pythons=_pythons(_strings(chosen["pythons"], "pythons", cells), cells),
-        matrix_vllm=_newest_patches(_strings(chosen["vllm"], "vllm", cells), vllm, cells),
-        unread=tuple(sorted(unread, key=lambda release: Version(release.version))),
-    )
-
-
-def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a file of releases, by project, as they are there.
-
-    Besides torch and vLLM it may have a list of torchvision and one of torchaudio, with the torch
-    that each requires. Raises ReleasesError as `load_releases` does.
-    """
-    return {project: [row for _, row in rows] for project, rows in _checked(path).items()}
-
-
-def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
-    """The rows of a file of releases by project, each with the place to name in an error."""
-    data = _object(path)
-    _keys(data, {"torch", "vllm"}, _COMPANIONS, str(path))
-    rows = {
-        "torch": _rows(data, "torch", {"version"}, _MORE | _COMPANIONS, path),
-        "vllm": _rows(data, "vllm", {"version", "python"}, _MORE | _PINS, path),
-    }
-    for project in sorted(_COMPANIONS & data.keys()):
-        rows[project] = _rows(data, project, {"version"}, _MORE | {"requires"}, path)
-    known = {row["version"] for _, row in rows["torch"]}
-    for where, row in rows["vllm"]:
-        if "torch" not in row and "note" not in row:
-            raise ReleasesError(f"{where}: torch: is missing; add it, or a note that says why")
-        if "torch" in row and row["torch"] not in known:
-            raise ReleasesError(
-                f"{where}: torch: {row['torch']} is not in the list of torch releases; add it"
-            )
-    for where, row in (each for every in rows.values() for each in every):
-        _facts(row, where)
-        _python(row, where)
-        _python(row, where, "requires")
-    return rows
-
-
-def _newest_patches(
-    minors: Iterable[str], releases: tuple[Vllm, ...], path: Path
-) -> tuple[str, ...]:
-    """The newest patch of each minor release of vLLM; one that was yanked altogether has none."""
-    found = []
-    for minor in minors:
-        if minor != minor_of(minor):
-            raise ReleasesError(
-                f"{path}: vllm: {minor!r} is not a minor release; write it as {minor_of(minor)}"
-            )
-        if minor not in (minor_of(release.version) for release in releases):
-            near = _near(minor, [minor_of(release.version) for release in releases])
-            raise ReleasesError(f"{path}: vllm: vLLM {minor} is not {near}")
-        found += [each.version for each in newest(releases) if minor_of(each.version) == minor]
-    return tuple(found)
-
-
-def _pythons(pythons: tuple[str, ...], path: Path) -> tuple[str, ...]:
-    for python in pythons:
-        try:
-            Cell(python, "0.0", "0.0")
-        except CellError as error:
-            raise ReleasesError(f"{path}: pythons: {error}") from error
-    return pythons
-
-
-def _object(path: Path) -> dict[str, object]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReleasesError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ReleasesError(f"{path}: is not JSON ({error}); mend or restore it") from error
-    if not isinstance(value, dict):
-        raise ReleasesError(f"{path}: is not an object; restore it")
-    return value
-
-
-def _keys(row: Mapping[str, object], needed: set[str], optional: set[str], where: str) -> None:
-    for key in sorted(needed - row.keys()):
-        raise ReleasesError(f"{where}: {key}: is missing; add it")
-    for key in sorted(row.keys() - needed - optional):
-        known = ", ".join(sorted(needed | optional))
-        raise ReleasesError(f"{where}: {key}: unknown key; the known ones are {known}")
-
-
-def _rows(
-    data: Mapping[str, object], key: str, needed: set[str], optional: set[str], path: Path
-) -> list[tuple[str, dict[str, object]]]:
-    """The rows of one list, each with the place to name in an error."""
-    rows = data[key]
-    if not isinstance(rows, list):
-        raise ReleasesError(f"{path}: {key}: is not a list; write one object a release")
-    result: list[tuple[str, dict[str, object]]] = []
-    seen: set[Version] = set()
-    for number, row in enumerate(rows, 1):
-        where = f"{path}: {key} {number}"
-        if not isinstance(row, dict):
-            raise ReleasesError(f"{where}: is not an object; write one object a release")
-        where = f"{path}: {key} {row.get('version', number)}"
-        _keys(row, needed, optional, where)
-        for name, value in row.items():
-            if name == "wheels":
-                continue
-            if not isinstance(value, str):
-                raise ReleasesError(f"{where}: {name}: {value!r} is not a string; quote it")
-            if name in _VERSIONS:
-                _parsed(value, f"{where}: {name}")
-        if Version(row["version"]) in seen:
-            raise ReleasesError(f"{where}: version: is there twice; keep one")
-        seen.add(Version(row["version"]))
-        result.append((where, row))
-    return result
-
-
-def _facts(row: Mapping[str, object], where: str) -> dict[str, Any]:
-    """A row's facts but its Pythons, as the fields of a release."""
-    facts: dict[str, Any] = {key: value for key, value in row.items() if key != "python"}
-    facts.pop("files", None)
-    wheels = facts.pop("wheels", {})
-    if not isinstance(wheels, dict) or not all(isinstance(tags, str) for tags in wheels.values()):
-        raise ReleasesError(
-            f"{where}: wheels: is not an object of platform tag to Pythons; write it as "
-            f'{{"manylinux_2_28_x86_64": "cp311 cp312"}}'
-        )
-    return {**facts, "wheels": {tag: tuple(pythons.split()) for tag, pythons in wheels.items()}}
-
-
-def _python(row: Mapping[str, object], where: str, key: str = "python") -> SpecifierSet | None:
-    text = row.get(key)
-    if text is None:
-        return None
-    try:
-        return SpecifierSet(str(text))
-    except InvalidSpecifier as error:
-        raise ReleasesError(
-            f"{where}: {key}: {text!r} is not a range; write it as >=3.10,<3.14"
-        ) from error
-
-
-def _parsed(text: str, where: str) -> Version:
-    try:
-        return Version(text)
-    except InvalidVersion as error:
-        raise ReleasesError(f"{where}: {text!r} is not a version; write it as 2.10.0") from error
-
-
-def _strings(value: object, key: str, path: Path) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ReleasesError(f"{path}: {key}: is not a list of strings; write versions in quotes")
-    for item in value:
-        _parsed(item, f"{path}: {key}")
-    if len(set(value)) != len(value):
-        raise ReleasesError(f"{path}: {key}: names a version twice; keep one")
-    return tuple(sorted(value, key=Version))
-
-
-def _near(wanted: str, known: list[str]) -> str:
+def nearest_known(wanted: str, known: list[str]) -> str:
+    """Return what a sentence "2.99 is not ..." ends with: the known versions around it."""
     return f"known here; the nearest: {', '.join(_nearest(wanted, known)) or 'none'}"
 
 

@@ -90,7 +90,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 @gc_paused()
 def _attribute(options: argparse.Namespace) -> int:
     from matrix.attribution.attribute import attribute, unanswered
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.report.attribution.text import lines
     from matrix.report.attribution.values import to_json
     from matrix.run.rerun import run_all
@@ -181,14 +181,14 @@ def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
 def _full_name(name: str) -> str:
     """The full name of an environment, short or full. Raises CellError where it is none."""
     from matrix.catalog.cells import factors
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
 
     return name if factors(name).vllm is not None else load_releases().resolve(name).name
 
 
 def _bisect(options: argparse.Namespace) -> int:
     from matrix.attribution.bisect import environments_along, observed_along, parse_range, search
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.report.bisect import lines
     from matrix.run.rerun import Rerun, run_all, shown
     from matrix.verdict.grid import environments

@@ -203,7 +203,7 @@ def _run(options: argparse.Namespace) -> int:
         return offline.main(options.given[1:])
     if options.work is not None:
         raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.record.model import read
     from matrix.rules.expectations import load_expectations
     from matrix.run.cell import RUN_TIMEOUT, RunRequest, run_cell
@@ -234,7 +234,7 @@ def _run(options: argparse.Namespace) -> int:
 def _bundle(options: argparse.Namespace) -> int:
     from matrix.bundle import plan as bundle
     from matrix.bundle.build import Wanted, make_bundle, refresh_bundle
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.checks.resolution.lock import Target
 
     if options.refresh:
@@ -259,7 +259,7 @@ def _bundle(options: argparse.Namespace) -> int:
 
 
 def _resolve(options: argparse.Namespace) -> int:
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.checks.resolution.resolve_cells import Wish, resolve_cells
 
     wish = Wish(

@@ -37,7 +37,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _sync(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.catalog.tox_ini import difference, synced
 
     path, releases = Path("tox.ini"), load_releases()
@@ -60,7 +60,7 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.rules.expectations import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.waivers import load_waivers

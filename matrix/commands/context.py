@@ -38,7 +38,7 @@ def read_all(
     The status is 2 where a record is bad, which is said. `repeats` as for `newest_records`. Raises
     MatrixError where there is no good record; with `empty` there may be none yet.
     """
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.report.results import late_lines
     from matrix.rules.expectations import load_expectations
     from matrix.store.query import newest_records
@@ -74,7 +74,7 @@ def read_some(options: argparse.Namespace) -> tuple[Table, int]:
 
 def grid_of(entries: Iterable[Entry]) -> Grid:
     """The grid of all known releases, with these entries as the records."""
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.verdict.grid import runs, survey
 

@@ -98,7 +98,7 @@ def _refresh(options: argparse.Namespace) -> int:
 
     from matrix.catalog.index import Index
     from matrix.catalog.refreshes import refresh
-    from matrix.catalog.releases import RELEASES_FILE
+    from matrix.catalog.releases_file import RELEASES_FILE
     from matrix.report.refresh import render
 
     path = options.releases or RELEASES_FILE
@@ -136,7 +136,7 @@ def _make_tables(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.checks.linkage.link import load_tables
     from matrix.checks.linkage.tables import SymbolsError
     from matrix.report.linkage import grid, one, to_json

@@ -69,7 +69,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 @gc_paused()
 def _qualify(options: argparse.Namespace) -> int:
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.qualify.engine import QualifyError, qualify
     from matrix.qualify.load import read

@@ -71,7 +71,7 @@ def print_record(
 
     With `every` each counter is shown, with `split` where the seconds of each start went.
     """
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.report.terminal import render
     from matrix.verdict.judge import judge
 

@@ -129,7 +129,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 @gc_paused()
 def _table(options: argparse.Namespace) -> int:
     from matrix._util.files import write_text
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.report import agreement, badges, csv_table, markdown, table_json
     from matrix.report.model import report_of
     from matrix.report.page import page
@@ -181,7 +181,7 @@ def _attributed(
 ) -> tuple[Attribution, ...]:
     """Whose fault is what fails or drifts in the table's cells, by the runs that have a say."""
     from matrix.attribution.attribute import attribute
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
 
     judged = reading.judged(options, table, read)
     return attribute(judged, load_releases(), grid, late=reading.late_now())
@@ -231,7 +231,7 @@ def _grid(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from matrix.catalog.releases import load_releases
+    from matrix.catalog.releases_file import load_releases
     from matrix.record.model import PLATFORMS
     from matrix.record.startup_tests import load_startup_tests
     from matrix.report import plan as report

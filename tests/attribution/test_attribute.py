@@ -17,7 +17,8 @@ from matrix.attribution.attribute import attribute, unanswered
 from matrix.attribution.model import Attribution, Cause, Missing
 from matrix.attribution.reasons import Question, QuestionCode
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
+from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
     Case,
@@ -52,19 +53,25 @@ NO_RULES = Expectations(())
 
 
 def vllm(version: str, torch: str) -> Vllm:
-    return Vllm(version, torch, "0.1", "2.1", SpecifierSet(">=3.10"))
+    return Vllm(
+        version=version,
+        torch=torch,
+        torchvision="0.1",
+        torchaudio="2.1",
+        python=SpecifierSet(">=3.10"),
+    )
 
 
 RELEASES = Releases(
-    tuple(Torch(f"2.{minor}.0") for minor in range(9, 16)),
-    (
+    torch=tuple(Torch(version=f"2.{minor}.0") for minor in range(9, 16)),
+    vllm=(
         vllm("0.19.0", "2.10.0"),
         vllm("0.20.0", "2.11.0"),
         vllm("0.21.0", "2.11.0"),
         vllm("0.22.0", "2.11.0"),
     ),
-    ("3.11", "3.12"),
-    (),
+    pythons=("3.11", "3.12"),
+    matrix_vllm=(),
 )
 KEY_ERROR = "KeyError: None"
 

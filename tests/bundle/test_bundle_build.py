@@ -22,7 +22,7 @@ from matrix.bundle.build import Wanted, make_bundle, refresh_bundle
 from matrix.bundle.plan import Have
 from matrix.bundle.run import BundleError, faults, read_manifest
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.resolution import resolver
 from matrix.checks.resolution.lock import Pinned, Target
 from matrix.errors import MatrixError

@@ -24,7 +24,7 @@ from matrix.catalog.refresh import (
     text,
     unreadable,
 )
-from matrix.catalog.releases import RELEASES_FILE, read_rows
+from matrix.catalog.releases_file import RELEASES_FILE, read_rows
 
 LINUX = "manylinux_2_28_x86_64"
 READ = Read({"torch": "2.10.0", "torchvision": "0.25.0", "source": "wheel", "cuda": "12.9"})

@@ -13,7 +13,7 @@ from matrix._util.files import write_text as really_write
 from matrix.catalog import refreshes
 from matrix.catalog.index import Index, IndexFault
 from matrix.catalog.refreshes import Refreshed, refresh
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 
 if TYPE_CHECKING:
     from conftest import Served

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from matrix.catalog.cells import Cell, CellError, factors
-from matrix.catalog.releases import Releases, ReleasesError, load_releases
+from matrix.catalog.releases import Releases
+from matrix.catalog.releases_file import ReleasesError, load_releases
 
 RELEASES = load_releases()
 ON_PIN = set(RELEASES.on_pin())

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix import cli
-from matrix.catalog.releases import Releases, load_releases
+from matrix.catalog.releases import Releases
+from matrix.catalog.releases_file import load_releases
 from matrix.catalog.tox_ini import BEGIN, END, SyncError, block, describe, difference, synced
 
 ROOT = Path(__file__).parents[2]

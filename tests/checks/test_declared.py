@@ -6,29 +6,49 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.cells import Cell, CellError
-from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
+from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.declared import Declarations, declared
 
 LINUX = "manylinux_2_28_x86_64"
 ARM = "manylinux_2_28_aarch64"
 TORCH = (
-    Torch("2.9.1"),
-    Torch("2.10.0", SpecifierSet(">=3.10"), wheels={LINUX: ("cp310", "cp312", "cp313t")}),
-    Torch("2.11.0", yanked="broken metadata", wheels={ARM: ("cp312",)}),
+    Torch(version="2.9.1"),
+    Torch(
+        version="2.10.0",
+        python=SpecifierSet(">=3.10"),
+        wheels={LINUX: ("cp310", "cp312", "cp313t")},
+    ),
+    Torch(version="2.11.0", yanked="broken metadata", wheels={ARM: ("cp312",)}),
 )
 VLLM = (
-    Vllm("0.16.0", "2.9.1", "0.24.1", "2.9.1", SpecifierSet(">=3.9")),
     Vllm(
-        "0.19.1",
-        "2.10.0",
-        "0.25.0",
-        "2.10.0",
-        SpecifierSet("<3.14,>=3.9"),
+        version="0.16.0",
+        torch="2.9.1",
+        torchvision="0.24.1",
+        torchaudio="2.9.1",
+        python=SpecifierSet(">=3.9"),
+    ),
+    Vllm(
+        version="0.19.1",
+        torch="2.10.0",
+        torchvision="0.25.0",
+        torchaudio="2.10.0",
+        python=SpecifierSet("<3.14,>=3.9"),
         wheels={"manylinux1_x86_64": ("cp310-abi3",), ARM: ("cp39-abi3",)},
     ),
-    Vllm("0.20.0", "2.11.0", "0.26.0", "2.11.0", SpecifierSet(">=3.10"), yanked="bad wheel"),
+    Vllm(
+        version="0.20.0",
+        torch="2.11.0",
+        torchvision="0.26.0",
+        torchaudio="2.11.0",
+        python=SpecifierSet(">=3.10"),
+        yanked="bad wheel",
+    ),
 )
-RELEASES = Releases(TORCH, VLLM, ("3.9", "3.10", "3.12", "3.13", "3.14"), ())
+RELEASES = Releases(
+    torch=TORCH, vllm=VLLM, pythons=("3.9", "3.10", "3.12", "3.13", "3.14"), matrix_vllm=()
+)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +109,8 @@ def test_a_yanked_release_is_marked_and_not_failed() -> None:
 
 
 def test_an_empty_reason_for_a_yank_is_one_too() -> None:
-    torch = (Torch("2.9.1", yanked=""),)
-    releases = Releases(torch, VLLM[:1], ("3.12",), ())
+    torch = (Torch(version="2.9.1", yanked=""),)
+    releases = Releases(torch=torch, vllm=VLLM[:1], pythons=("3.12",), matrix_vllm=())
     assert declared(Cell("3.12", "2.9.1", "0.16.0"), releases).yanked
 
 

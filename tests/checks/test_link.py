@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.link import DATA, Linked, feature_of, link, load_tables
 from matrix.checks.linkage.tables import (
     Extension,

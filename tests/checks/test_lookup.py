@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.tables import (
     Extension,
     Library,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.cells import Cell, CellError
-from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
+from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.resolution.cache import (
     PACKAGES,
     PATH,
@@ -55,18 +56,48 @@ def releases() -> Releases:
     old, new = SpecifierSet(">=3.10,<3.13"), SpecifierSet(">=3.11")
     return Releases(
         torch=(
-            Torch("2.9.1", old, "0.24.1", "2.9.1"),
-            Torch("2.10.0", new),
-            Torch("2.11.0", new, "0.26.0", "2.11.0"),
-            Torch("2.11.1", new, "0.26.1", "2.11.0", yanked="broken"),
-            Torch("2.12.0", new, "0.27.0", "2.11.0"),
-            Torch("2.12.1", new),
+            Torch(version="2.9.1", python=old, torchvision="0.24.1", torchaudio="2.9.1"),
+            Torch(version="2.10.0", python=new),
+            Torch(version="2.11.0", python=new, torchvision="0.26.0", torchaudio="2.11.0"),
+            Torch(
+                version="2.11.1",
+                python=new,
+                torchvision="0.26.1",
+                torchaudio="2.11.0",
+                yanked="broken",
+            ),
+            Torch(version="2.12.0", python=new, torchvision="0.27.0", torchaudio="2.11.0"),
+            Torch(version="2.12.1", python=new),
         ),
         vllm=(
-            Vllm("0.16.0", "2.9.1", "0.24.1", "2.9.1", old),
-            Vllm("0.19.0", "2.9.1", "0.24.1", "2.9.1", old),
-            Vllm("0.19.1", "2.10.0", "0.25.0", "2.10.0", new),
-            Vllm("0.20.0", "2.11.0", "0.26.0", "2.11.0", new),
+            Vllm(
+                version="0.16.0",
+                torch="2.9.1",
+                torchvision="0.24.1",
+                torchaudio="2.9.1",
+                python=old,
+            ),
+            Vllm(
+                version="0.19.0",
+                torch="2.9.1",
+                torchvision="0.24.1",
+                torchaudio="2.9.1",
+                python=old,
+            ),
+            Vllm(
+                version="0.19.1",
+                torch="2.10.0",
+                torchvision="0.25.0",
+                torchaudio="2.10.0",
+                python=new,
+            ),
+            Vllm(
+                version="0.20.0",
+                torch="2.11.0",
+                torchvision="0.26.0",
+                torchaudio="2.11.0",
+                python=new,
+            ),
         ),
         pythons=("3.10", "3.12"),
         matrix_vllm=("0.16.0", "0.19.1"),

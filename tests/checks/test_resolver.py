@@ -15,7 +15,7 @@ import pytest
 
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.resolution import resolve_cells as resolving
 from matrix.checks.resolution import resolver
 from matrix.checks.resolution.cache import PLATFORM, Question, Resolution, load_resolutions

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 from matrix.record.model import read, validate
 
 if sys.version_info >= (3, 11):

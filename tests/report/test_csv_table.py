@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 from matrix.record.model import Case, Outcome, Platform, Record, Start, StartKind
 from matrix.report import csv_table
 from matrix.report.model import Report

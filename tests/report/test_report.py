@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from made import reported
 from matrix._util import text
-from matrix.catalog.releases import load_releases
+from matrix.catalog.releases_file import load_releases
 from matrix.record.model import (
     Case,
     ErrorKind,

@@ -13,7 +13,8 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util import text
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import Releases, Torch, Vllm, load_releases
+from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.releases_file import load_releases
 from matrix.checks.declared import declared
 from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, RUNGS, Platform, Record
@@ -32,19 +33,26 @@ SCHEMA = json.loads(
 
 
 def vllm(version: str, torch: str, python: str = ">=3.10", yanked: str | None = None) -> Vllm:
-    return Vllm(version, torch, "0.1", "2.1", SpecifierSet(python), yanked=yanked)
+    return Vllm(
+        version=version,
+        torch=torch,
+        torchvision="0.1",
+        torchaudio="2.1",
+        python=SpecifierSet(python),
+        yanked=yanked,
+    )
 
 
 RELEASES = Releases(
-    (
-        Torch("2.9.0"),
-        Torch("2.9.1"),
-        Torch("2.10.0"),
-        Torch("2.11.0", SpecifierSet(">=3.11")),
-        Torch("2.12.0"),
-        Torch("2.12.1", yanked="broken"),
+    torch=(
+        Torch(version="2.9.0"),
+        Torch(version="2.9.1"),
+        Torch(version="2.10.0"),
+        Torch(version="2.11.0", python=SpecifierSet(">=3.11")),
+        Torch(version="2.12.0"),
+        Torch(version="2.12.1", yanked="broken"),
     ),
-    (
+    vllm=(
         vllm("0.14.0", "2.9.0"),
         vllm("0.14.1", "2.9.1"),
         vllm("0.19.0", "2.10.0"),
@@ -52,8 +60,8 @@ RELEASES = Releases(
         vllm("0.20.0", "2.11.0"),
         vllm("0.20.1", "2.11.0", yanked="bad"),
     ),
-    ("3.10", "3.11", "3.12"),
-    ("0.19.1",),
+    pythons=("3.10", "3.11", "3.12"),
+    matrix_vllm=("0.19.1",),
 )
 NEEDS = "`_C.abi3.so` needs c10::f(int)"
 
@@ -145,7 +153,7 @@ def test_a_person_sees_the_newest_patch_what_is_pinned_and_what_ran() -> None:
 
 
 def test_where_all_patches_were_yanked_the_newest_is_shown() -> None:
-    torch = (Torch("2.9.0", yanked="a"), Torch("2.9.1", yanked="b"))
+    torch = (Torch(version="2.9.0", yanked="a"), Torch(version="2.9.1", yanked="b"))
     grid = survey(replace(RELEASES, torch=torch, vllm=(vllm("0.14.1", "2.9.1", yanked="c"),)))
     assert [each.version for each in grid.columns] == ["2.9.1"]
     assert [each.version for each in grid.rows] == ["0.14.1"]
@@ -247,7 +255,7 @@ def test_contradictions_and_what_was_yanked_are_named() -> None:
         "- `py311-torch29-vllm019` on cuda: does not link (&#96;\\_C.abi3.so&#96; needs"
         " c10::f(int)), but was imported on 2026-11-22\n" in told
     )
-    torch = (*RELEASES.torch[:4], Torch("2.12.0", yanked="a | b"))
+    torch = (*RELEASES.torch[:4], Torch(version="2.12.0", yanked="a | b"))
     told = report.section(survey(replace(RELEASES, torch=torch)))
     assert "| 2.12.0\\* |" in told
     assert "\\* Yanked from the index: torch 2.12.0 (a &#124; b).\n" in told

@@ -38,12 +38,18 @@ from matrix.verdict.states import Verdict
 
 
 def vllm(version: str, torch: str, python: str = ">=3.10") -> Vllm:
-    return Vllm(version, torch, "0.1", "2.1", SpecifierSet(python))
+    return Vllm(
+        version=version,
+        torch=torch,
+        torchvision="0.1",
+        torchaudio="2.1",
+        python=SpecifierSet(python),
+    )
 
 
 RELEASES = Releases(
-    tuple(Torch(f"2.{minor}.0") for minor in (9, 10, 11, 12, 13, 14)),
-    (
+    torch=tuple(Torch(version=f"2.{minor}.0") for minor in (9, 10, 11, 12, 13, 14)),
+    vllm=(
         vllm("0.16.0", "2.9.0"),
         vllm("0.19.0", "2.10.0"),
         vllm("0.19.1", "2.10.0"),
@@ -51,8 +57,8 @@ RELEASES = Releases(
         vllm("0.26.0", "2.11.0"),
         vllm("0.27.0", "2.13.0"),
     ),
-    ("3.10", "3.11"),
-    (),
+    pythons=("3.10", "3.11"),
+    matrix_vllm=(),
 )
 ROOT = Path(__file__).parents[2]
 TESTS = parse_startup_tests(
@@ -264,7 +270,7 @@ def test_a_new_release_brings_its_cells(new: str, found: list[tuple[str, str]]) 
 
 def test_a_patch_that_only_some_environments_run_brings_those() -> None:
     two = (vllm("0.11.0", "2.9.0"), vllm("0.11.2", "2.10.0"))
-    releases = Releases(RELEASES.torch, two, ("3.11",), ())
+    releases = Releases(torch=RELEASES.torch, vllm=two, pythons=("3.11",), matrix_vllm=())
     for version, torch in (("0.11.0", "2.9.0"), ("0.11.2", "2.10.0")):
         found = plan(survey(releases), releases, [], TESTS, Wanted(new=(("vllm", version),)))
         assert {(each.cell.torch, each.cell.vllm) for each in found} == {(torch, version)}

@@ -1,0 +1,222 @@
+"""The data files of releases and of the matrix's cells, read and validated.
+
+`releases.json` and `cells.json` are data in the repository, so that nothing here asks an index.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from matrix._util.paths import DATA
+from matrix._util.versions import minor_of, parse_version
+from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.releases import Releases, Torch, Unread, Vllm, nearest_known, newest
+from matrix.errors import MatrixError
+
+RELEASES_FILE = DATA / "releases.json"
+_COMPANIONS = {"torchvision", "torchaudio"}
+_MORE = {"python", "cuda", "uploaded", "wheels", "yanked", "source", "note", "files"}
+_PINS = {"torch"} | _COMPANIONS
+_VERSIONS = {"version", "torch", "cuda"} | _COMPANIONS
+
+
+class ReleasesError(MatrixError):
+    """A data file of releases or cells that cannot be read or contradicts itself."""
+
+
+def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
+    """Read the releases and the matrix's cells, by default those of the package.
+
+    Raises ReleasesError, which names the file and the key, where a file cannot be read or the two
+    contradict each other.
+    """
+    releases = releases or RELEASES_FILE
+    cells = cells or DATA / "cells.json"
+    published, chosen = _checked(releases), _object(cells)
+    _keys(chosen, {"pythons", "vllm"}, set(), str(cells))
+    torch = tuple(
+        Torch(python=_python(row, where), **_facts(row, where)) for where, row in published["torch"]
+    )
+    # A vLLM without a pin has a note instead: `_checked` holds that.
+    vllm = tuple(
+        Vllm(
+            python=_python(row, where) or SpecifierSet(),
+            **{"torchvision": None, "torchaudio": None, **_facts(row, where)},
+        )
+        for where, row in published["vllm"]
+        if "torch" in row
+    )
+    unread = tuple(
+        Unread(version=str(row["version"]), note=str(row["note"]))
+        for _, row in published["vllm"]
+        if "torch" not in row
+    )
+    vllm = tuple(sorted(vllm, key=_version))
+    return Releases(
+        torch=tuple(sorted(torch, key=_version)),
+        vllm=vllm,
+        pythons=_pythons(_strings(chosen["pythons"], "pythons", cells), cells),
+        matrix_vllm=_newest_patches(_strings(chosen["vllm"], "vllm", cells), vllm, cells),
+        unread=tuple(sorted(unread, key=_version)),
+    )
+
+
+def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of a file of releases, by project, as they stand there.
+
+    Besides torch and vLLM the file may have a list of torchvision and one of torchaudio, with the
+    torch that each requires. Raises ReleasesError as `load_releases` does.
+    """
+    return {project: [row for _, row in rows] for project, rows in _checked(path).items()}
+
+
+def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
+    """Return the rows of a file of releases by project, each with its place for an error."""
+    data = _object(path)
+    _keys(data, {"torch", "vllm"}, _COMPANIONS, str(path))
+    rows = {
+        "torch": _rows(data, "torch", {"version"}, _MORE | _COMPANIONS, path),
+        "vllm": _rows(data, "vllm", {"version", "python"}, _MORE | _PINS, path),
+    }
+    for project in sorted(_COMPANIONS & data.keys()):
+        rows[project] = _rows(data, project, {"version"}, _MORE | {"requires"}, path)
+    known = {row["version"] for _, row in rows["torch"]}
+    for where, row in rows["vllm"]:
+        if "torch" not in row and "note" not in row:
+            raise ReleasesError(f"{where}: torch: is missing; add it, or a note that says why")
+        if "torch" in row and row["torch"] not in known:
+            raise ReleasesError(
+                f"{where}: torch: {row['torch']} is not in the list of torch releases; add it"
+            )
+    for where, row in (placed for every in rows.values() for placed in every):
+        _facts(row, where)
+        _python(row, where)
+        _python(row, where, "requires")
+    return rows
+
+
+def _newest_patches(
+    minors: Iterable[str], releases: tuple[Vllm, ...], path: Path
+) -> tuple[str, ...]:
+    """Return the newest patch of these minor releases of vLLM, none of one that was yanked."""
+    found = []
+    for minor in minors:
+        if minor != minor_of(minor):
+            raise ReleasesError(
+                f"{path}: vllm: {minor!r} is not a minor release; write it as {minor_of(minor)}"
+            )
+        if minor not in (minor_of(release.version) for release in releases):
+            near = nearest_known(minor, [minor_of(release.version) for release in releases])
+            raise ReleasesError(f"{path}: vllm: vLLM {minor} is not {near}")
+        found += [row.version for row in newest(releases) if minor_of(row.version) == minor]
+    return tuple(found)
+
+
+def _pythons(pythons: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    for python in pythons:
+        try:
+            Cell(python, "0.0", "0.0")
+        except CellError as error:
+            raise ReleasesError(f"{path}: pythons: {error}") from error
+    return pythons
+
+
+def _object(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ReleasesError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ReleasesError(f"{path}: is not JSON ({error}); mend or restore it") from error
+    if not isinstance(value, dict):
+        raise ReleasesError(f"{path}: is not an object; restore it")
+    return value
+
+
+def _keys(row: Mapping[str, object], needed: set[str], optional: set[str], where: str) -> None:
+    for key in sorted(needed - row.keys()):
+        raise ReleasesError(f"{where}: {key}: is missing; add it")
+    for key in sorted(row.keys() - needed - optional):
+        known = ", ".join(sorted(needed | optional))
+        raise ReleasesError(f"{where}: {key}: unknown key; the known ones are {known}")
+
+
+def _rows(
+    data: Mapping[str, object], key: str, needed: set[str], optional: set[str], path: Path
+) -> list[tuple[str, dict[str, object]]]:
+    """Return the rows of one list, each with its place for an error."""
+    rows = data[key]
+    if not isinstance(rows, list):
+        raise ReleasesError(f"{path}: {key}: is not a list; write one object a release")
+    result: list[tuple[str, dict[str, object]]] = []
+    seen: set[Version] = set()
+    for number, row in enumerate(rows, 1):
+        where = f"{path}: {key} {number}"
+        if not isinstance(row, dict):
+            raise ReleasesError(f"{where}: is not an object; write one object a release")
+        where = f"{path}: {key} {row.get('version', number)}"
+        _keys(row, needed, optional, where)
+        for name, value in row.items():
+            if name == "wheels":
+                continue
+            if not isinstance(value, str):
+                raise ReleasesError(f"{where}: {name}: {value!r} is not a string; quote it")
+            if name in _VERSIONS:
+                _parsed(value, f"{where}: {name}")
+        if Version(row["version"]) in seen:
+            raise ReleasesError(f"{where}: version: is there twice; keep one")
+        seen.add(Version(row["version"]))
+        result.append((where, row))
+    return result
+
+
+def _facts(row: Mapping[str, object], where: str) -> dict[str, Any]:
+    """Return a row's facts but its Pythons, as the fields of a release."""
+    facts: dict[str, Any] = {key: value for key, value in row.items() if key != "python"}
+    facts.pop("files", None)
+    wheels = facts.pop("wheels", {})
+    if not isinstance(wheels, dict) or not all(isinstance(tags, str) for tags in wheels.values()):
+        raise ReleasesError(
+            f"{where}: wheels: is not an object of platform tag to Pythons; write it as "
+            f'{{"manylinux_2_28_x86_64": "cp311 cp312"}}'
+        )
+    return {**facts, "wheels": {tag: tuple(pythons.split()) for tag, pythons in wheels.items()}}
+
+
+def _python(row: Mapping[str, object], where: str, key: str = "python") -> SpecifierSet | None:
+    text = row.get(key)
+    if text is None:
+        return None
+    try:
+        return SpecifierSet(str(text))
+    except InvalidSpecifier as error:
+        raise ReleasesError(
+            f"{where}: {key}: {text!r} is not a range; write it as >=3.10,<3.14"
+        ) from error
+
+
+def _parsed(text: str, where: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion as error:
+        raise ReleasesError(f"{where}: {text!r} is not a version; write it as 2.10.0") from error
+
+
+def _strings(value: object, key: str, path: Path) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ReleasesError(f"{path}: {key}: is not a list of strings; write versions in quotes")
+    for item in value:
+        _parsed(item, f"{path}: {key}")
+    if len(set(value)) != len(value):
+        raise ReleasesError(f"{path}: {key}: names a version twice; keep one")
+    return tuple(sorted(value, key=Version))
+
+
+def _version(release: Torch | Vllm | Unread) -> Version:
+    return parse_version(release.version)
