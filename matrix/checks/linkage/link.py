@@ -23,8 +23,8 @@ torch's table is of its wheel for one Python (see `matrix.checks.linkage.fill`):
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -74,11 +74,6 @@ _SYSTEM = re.compile(
     r"(lib(c|m|dl|rt|pthread|util|gcc_s|stdc\+\+)|ld-linux-[\w-]+)\.so\.\d+|libcuda\.so\.1"
 )
 _SONAME = re.compile(r"(?P<stem>.+?\.so)\.(?P<major>\d+)")
-
-# Extensions, and releases of vLLM, mostly need the same of the same library: by its name, which
-# symbols it was asked for, and which of them it has.
-_Tried = dict[str, tuple[set[str], set[str]]]
-_Asked = tuple[tuple[str, ...], ...]  # what each extension needs of torch
 
 
 @dataclass(frozen=True)
@@ -156,20 +151,25 @@ def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
 
     Only files for that Python count. A feature whose files are all for other Pythons is missing.
     """
-    return _for_python(vllm, torch, python, _link_all(vllm, torch, _asked(vllm), {}))
+    importing = _Importing(vllm)
+    return importing.on_python(python, torch, importing.link(_Exporting(torch)))
 
 
 @dataclass
 class Tables:
-    """The symbol tables of a folder, by version; each is read when it is first asked for."""
+    """The symbol tables of a folder, by version; each is read when it is first asked for.
+
+    What does not depend on both releases is worked out once for each of them: `matrix grid` links
+    some 300 pairs (benchmarks/grid.py).
+    """
 
     folder: Path
     vllm_versions: tuple[str, ...] = ()
     torch_versions: tuple[str, ...] = ()
     _read: dict[str, TorchSymbols | VllmSymbols] = field(default_factory=dict)
+    _importing: dict[str, _Importing] = field(default_factory=dict)
+    _exporting: dict[str, _Exporting] = field(default_factory=dict)
     _linked: dict[tuple[str, str], tuple[Linked, ...]] = field(default_factory=dict)
-    _asked: dict[str, _Asked] = field(default_factory=dict)
-    _tried: dict[str, _Tried] = field(default_factory=dict)
 
     def vllm(self, version: str) -> VllmSymbols:
         """The table of that vLLM; raises SymbolsError where there is none or it is damaged."""
@@ -185,13 +185,15 @@ class Tables:
 
     def link(self, vllm: str, torch: str, python: str) -> Linkage:
         """As `link`, by versions; what does not depend on the Python is worked out once."""
-        importing, exporting = self.vllm(vllm), self.torch(torch)
+        symbols, exported = self.vllm(vllm), self.torch(torch)
+        if vllm not in self._importing:
+            self._importing[vllm] = _Importing(symbols)
+        importing = self._importing[vllm]
         if (vllm, torch) not in self._linked:
-            if vllm not in self._asked:
-                self._asked[vllm] = _asked(importing)
-            asked, tried = self._asked[vllm], self._tried.setdefault(torch, {})
-            self._linked[vllm, torch] = _link_all(importing, exporting, asked, tried)
-        return _for_python(importing, exporting, python, self._linked[vllm, torch])
+            if torch not in self._exporting:
+                self._exporting[torch] = _Exporting(exported)
+            self._linked[vllm, torch] = importing.link(self._exporting[torch])
+        return importing.on_python(python, exported, self._linked[vllm, torch])
 
     def _table(
         self, project: str, version: str, known: tuple[str, ...]
@@ -247,82 +249,166 @@ def feature_of(path: str) -> str | None:
     return None if _CORE.fullmatch(stem) else stem
 
 
-def _asked(vllm: VllmSymbols) -> _Asked:
-    return tuple(
-        tuple(name for name in each.imports if not _is_apart(name)) for each in vllm.extensions
+class _Exporting:
+    """A torch's libraries: which of them a file reaches, and which export a symbol."""
+
+    def __init__(self, torch: TorchSymbols) -> None:
+        self.version = torch.wheel.version
+        self.brought = frozenset(
+            name for library in torch.libraries for name in (library.name, *library.needed)
+        )
+        self._libraries = {library.name: library for library in torch.libraries}
+        # The largest first: there most of what anyone needs is found at once.
+        largest = sorted(self._libraries.values(), key=lambda library: -library.exports.size)
+        self._places = {library.name: place for place, library in enumerate(largest)}
+        self._exports = [library.exports for library in largest]
+        self._reached: dict[frozenset[str], tuple[int, ...]] = {}
+        # All that was tried of the same libraries: extensions mostly want the same few symbols.
+        self._tried: dict[tuple[int, ...], tuple[set[str], set[str]]] = {}
+
+    def reach(self, needed: frozenset[str]) -> tuple[int, ...]:
+        """Return the places of the libraries that a file reaches which needs these."""
+        if needed not in self._reached:
+            found = _closure(needed, self._libraries)
+            self._reached[needed] = tuple(sorted(self._places[name] for name in found))
+        return self._reached[needed]
+
+    def missing(self, wanted: frozenset[str], reached: tuple[int, ...]) -> frozenset[str]:
+        """Return the symbols that none of the libraries at these places exports."""
+        present, absent = self._tried.setdefault(reached, (set(), set()))
+        for name in wanted - present - absent:
+            exported = any(name in self._exports[place] for place in reached)
+            (present if exported else absent).add(name)
+        return wanted - present
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Import:
+    """What one extension wants of a torch.
+
+    `needed` are the libraries that it reaches but for vLLM's own; `wanted` those of its `imports`
+    that none of vLLM's own has which it reaches; `outside` the libraries that it names as needed
+    and that neither vLLM nor the system brings. `linked` is the result with a torch that has all.
+    """
+
+    needed: frozenset[str]
+    wanted: frozenset[str]
+    imports: tuple[str, ...]
+    outside: tuple[str, ...]
+    linked: Linked
+
+
+class _Importing:
+    """A vLLM's extensions: what they want of any torch, and which of them are for a Python."""
+
+    def __init__(self, vllm: VllmSymbols) -> None:
+        self._vllm = vllm
+        siblings = {extension.name: extension for extension in vllm.extensions}
+        every = {name for extension in vllm.extensions for name in extension.imports}
+        apart = set(filter(_is_apart, every))
+        self._imports = tuple(_import(each, siblings, apart) for each in vllm.extensions)
+        self._selected: dict[str, tuple[tuple[int, str | None], ...]] = {}
+
+    def link(self, torch: _Exporting) -> tuple[Linked, ...]:
+        """Return what each extension of each Python comes to, in the order of the table."""
+        return tuple(self._link(each, torch) for each in self._imports)
+
+    def _link(self, extension: _Import, torch: _Exporting) -> Linked:
+        absent = torch.missing(extension.wanted, torch.reach(extension.needed))
+        lacking = [name for name in extension.outside if name not in torch.brought]
+        if not absent and not lacking:
+            return extension.linked
+        missing = tuple(name for name in extension.imports if name in absent)
+        names = tuple(self._vllm.demangled.get(name, name) for name in missing)
+        return replace(
+            extension.linked,
+            symbols=missing,
+            names=names,
+            libraries=tuple(lacking),
+            needs=_needs(names, lacking, torch),
+        )
+
+    def on_python(self, python: str, torch: TorchSymbols, linked: Sequence[Linked]) -> Linkage:
+        """Return those that count on this Python, the core first.
+
+        A feature whose files are all for other Pythons has a fault.
+        """
+        if python not in self._selected:
+            self._selected[python] = tuple(self._select(python))
+        here = tuple(
+            linked[place] if fault is None else _faulty(linked[place], fault)
+            for place, fault in self._selected[python]
+        )
+        return Linkage(self._vllm.wheel.version, torch.wheel.version, python, here)
+
+    def _select(self, python: str) -> Iterable[tuple[int, str | None]]:
+        """Return the places of the extensions that count, the core first, and their faults."""
+        tag = f"cp{python.replace('.', '')}"
+        here: dict[int, str | None] = {}
+        elsewhere: dict[str, list[tuple[int, str]]] = {}
+        for place, (extension, each) in enumerate(
+            zip(self._vllm.extensions, self._imports, strict=True)
+        ):
+            if extension.python in (None, tag):
+                here[place] = None
+            else:
+                unit = each.linked.feature or each.linked.name
+                elsewhere.setdefault(unit, []).append((place, str(extension.python)))
+        known = [self._imports[place].linked for place in here]
+        served = {each.feature or each.name for each in known}
+        for unit, found in elsewhere.items():
+            if unit not in served:
+                pythons = sorted((f"3.{tag[3:]}" for _, tag in found), key=Version)
+                here[found[-1][0]] = f"is built for Python {', '.join(pythons)}, not {python}"
+
+        def order(place: int) -> tuple[bool, str]:
+            each = self._imports[place].linked
+            return each.feature is not None, each.path
+
+        return ((place, here[place]) for place in sorted(here, key=order))
+
+
+def _faulty(linked: Linked, fault: str) -> Linked:
+    return Linked(linked.path, linked.feature, linked.abi, fault=fault)
+
+
+def _import(extension: Extension, siblings: Mapping[str, Extension], apart: Set[str]) -> _Import:
+    path, feature = extension.path, feature_of(extension.path)
+    if extension.fault is not None:
+        linked = Linked(path, feature, "none", fault=extension.fault)
+        return _Import(
+            needed=frozenset(), wanted=frozenset(), imports=(), outside=(), linked=linked
+        )
+    own = _closure(extension.needed, siblings)
+    held = {symbol for name in own for symbol in siblings[name].exports}
+    named = {*extension.needed, *(name for each in own for name in siblings[each].needed)}
+    wanted = frozenset(extension.imports) - held - apart
+    # Folders of its own to look in may hold anything; none of vLLM's has had any so far.
+    outside = [
+        name
+        for name in (() if extension.rpath else extension.needed)
+        if name not in siblings and not _SYSTEM.fullmatch(name)
+    ]
+    return _Import(
+        needed=frozenset(named - siblings.keys()),
+        wanted=wanted,
+        imports=extension.imports,
+        outside=tuple(outside),
+        linked=Linked(path, feature, _abi(wanted)),
     )
 
 
-def _link_all(
-    vllm: VllmSymbols, torch: TorchSymbols, asked: _Asked, tried: _Tried
-) -> tuple[Linked, ...]:
-    """Each extension of each Python, in the order of the table."""
-    siblings = {each.name: each for each in vllm.extensions}
-    libraries = {each.name: each for each in torch.libraries}
-    brought = {*siblings, *_brought(torch)}
-    every = set().union(*asked)
-    fresh: set[str] = set()
-    linked = []
-    for extension, wanted in zip(vllm.extensions, asked, strict=True):
-        feature = feature_of(extension.path)
-        if extension.fault is not None:
-            linked.append(Linked(extension.path, feature, "none", fault=extension.fault))
-            continue
-        there: set[str] = set()
-        for name in _reach(extension.needed, siblings, libraries):
-            if name in siblings:
-                own = siblings[name].exports
-                wanted = tuple(each for each in wanted if each not in own)
-                continue
-            names_tried, names_there = tried.setdefault(name, (set(), set()))
-            if name not in fresh:
-                fresh.add(name)
-                exports = libraries[name].exports
-                names_there.update(each for each in every - names_tried if each in exports)
-                names_tried |= every
-            there |= names_there
-        missing = tuple(each for each in wanted if each not in there)
-        # Folders of its own to look in may hold anything; none of vLLM's has had any so far.
-        lacking = [] if extension.rpath else _unmet(extension.needed, brought)
-        names = tuple(vllm.demangled.get(each, each) for each in missing)
-        linked.append(
-            Linked(
-                extension.path,
-                feature,
-                _abi(wanted),
-                symbols=missing,
-                names=names,
-                libraries=tuple(lacking),
-                needs=_needs(names, lacking, torch),
-            )
-        )
-    return tuple(linked)
-
-
-def _for_python(
-    vllm: VllmSymbols, torch: TorchSymbols, python: str, linked: Iterable[Linked]
-) -> Linkage:
-    tag = f"cp{python.replace('.', '')}"
-    here: list[Linked] = []
-    elsewhere: dict[str, list[str]] = {}
-    paths: dict[str, Linked] = {}
-    for extension, each in zip(vllm.extensions, linked, strict=True):
-        if extension.python in (None, tag):
-            here.append(each)
-        else:
-            assert extension.python is not None
-            unit = each.feature or each.name
-            elsewhere.setdefault(unit, []).append(extension.python)
-            paths[unit] = each
-    served = {each.feature or each.name for each in here}
-    for unit, tags in elsewhere.items():
-        if unit not in served:
-            pythons = ", ".join(sorted((f"3.{each[3:]}" for each in tags), key=Version))
-            other = paths[unit]
-            fault = f"is built for Python {pythons}, not {python}"
-            here.append(Linked(other.path, other.feature, other.abi, fault=fault))
-    here.sort(key=lambda each: (each.feature is not None, each.path))
-    return Linkage(vllm.wheel.version, torch.wheel.version, python, tuple(here))
+def _closure(
+    needed: Iterable[str], known: Mapping[str, Extension] | Mapping[str, Library]
+) -> dict[str, None]:
+    """Return those of the known files that one reaches which needs these, nearest first."""
+    found: dict[str, None] = {}
+    queue = list(needed)
+    for name in queue:
+        if name not in found and name in known:
+            found[name] = None
+            queue.extend(known[name].needed)
+    return found
 
 
 def _is_apart(name: str) -> bool:
@@ -332,46 +418,19 @@ def _is_apart(name: str) -> bool:
     return not _SHIMS.match(name)
 
 
-def _abi(names: tuple[str, ...]) -> Abi:
+def _abi(names: Collection[str]) -> Abi:
     if not names:
         return "none"
     return "c++" if any(name.startswith("_Z") for name in names) else "stable"
 
 
-def _reach(
-    needed: Iterable[str], siblings: Mapping[str, Extension], libraries: Mapping[str, Library]
-) -> list[str]:
-    """The libraries that a file reaches, nearest first; others than of the two wheels left out."""
-    found: dict[str, None] = {}
-    queue = list(needed)
-    for name in queue:
-        if name in found:
-            continue
-        known = siblings.get(name) or libraries.get(name)
-        if known is not None:
-            found[name] = None
-            queue.extend(known.needed)
-    return list(found)
-
-
-def _unmet(needed: Iterable[str], brought: set[str]) -> list[str]:
-    """The needed libraries that neither the wheels, nor what torch needs, nor the system brings."""
-    return [each for each in needed if each not in brought and not _SYSTEM.fullmatch(each)]
-
-
-def _brought(torch: TorchSymbols) -> set[str]:
-    return {name for each in torch.libraries for name in (each.name, *each.needed)}
-
-
-def _needs(names: tuple[str, ...], libraries: list[str], torch: TorchSymbols) -> str:
+def _needs(names: tuple[str, ...], libraries: list[str], torch: _Exporting) -> str:
     """What is missing: the library that ends the import first, then symbols."""
-    version = torch.wheel.version
+    version = torch.version
     if libraries:
         first = libraries[0]
         stem = found["stem"] if (found := _SONAME.fullmatch(first)) else first
-        instead = sorted(
-            each for each in _brought(torch) if each.startswith(stem) and each != first
-        )
+        instead = sorted(name for name in torch.brought if name.startswith(stem) and name != first)
         has = f"torch {version} brings {instead[0]}" if instead else f"torch {version} brings none"
         more = f", and {_symbols(names)}" if names else ""
         return f"{first} ({has}){more}"

@@ -102,6 +102,11 @@ class Names:
         """How many names it holds."""
         return len(self._hashed().words)
 
+    @property
+    def size(self) -> int:
+        """About how many names it holds, without hashing them."""
+        return len(self._plain if self._hashes is None else self._hashes.words)
+
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same names."""
         return self.dump() == other.dump() if isinstance(other, Names) else NotImplemented
