@@ -59,7 +59,7 @@ def test_a_copy_counts_once_and_is_told() -> None:
     told = held(make(OLD, passed()), (path, record), (Path("records/copy.json"), record))
     assert told.exit_status == 0
     assert notes(told)[1:] == (
-        "records/copy.json is there more than once (results/cpu/py311-torch212-vllm020.json) and"
+        "results/cpu/py311-torch212-vllm020.json is there more than once (records/copy.json) and"
         " counts once",
     )
 
