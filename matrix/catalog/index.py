@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import requests
     from pypi_simple import DistributionPackage
 
-__all__ = ["Index", "IndexFault", "Published", "read_members"]
+__all__ = ["FetchError", "Index", "PublishedFile", "read_members"]
 
 _BLOCK = 1 << 16  # bytes; of a block that breaks off nothing is kept
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
@@ -43,12 +43,12 @@ _MEMBER = 8 << 20  # bytes; no metadata or source file that is read here comes n
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO")
 
 
-class IndexFault(MatrixError):
+class FetchError(MatrixError):
     """An index, or a file on it, that cannot be read or is not what it should be."""
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFile:
     """One file of a project on an index; None is what the index does not say.
 
     `size` is in bytes, `requires_python` as published, `yanked` why it was withdrawn (None: it was
@@ -116,17 +116,17 @@ class Index:
         )
 
     def stop(self) -> None:
-        """Let no thread go on: what is being fetched ends with an IndexFault."""
+        """Let no thread go on: what is being fetched ends with an FetchError."""
         self._stopped.set()
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
-    def files(self, project: str) -> tuple[Published, ...]:
+    def files(self, project: str) -> tuple[PublishedFile, ...]:
         """Every wheel and source distribution of a project, in the order of the index.
 
-        What has another kind of name is left out. Raises IndexFault: no such project, an index that
+        What has another kind of name is left out. Raises FetchError: no such project, an index that
         does not answer, or an answer that is no page of the simple API.
         """
         from pypi_simple import NoSuchProjectError, UnsupportedRepoVersionError
@@ -135,33 +135,33 @@ class Index:
             with self._told(f"{project}: the index {_shown(self.url)}"):
                 page = self._pages.get_project_page(project, timeout=_TIMEOUT)
         except NoSuchProjectError:
-            raise IndexFault(
+            raise FetchError(
                 f"{project}: is not on the index {_shown(self.url)} (404); name another: --index"
             ) from None
         except (UnsupportedRepoVersionError, ValueError) as error:
-            raise IndexFault(
+            raise FetchError(
                 f"{project}: what the index {_shown(self.url)} answers is no page of the simple"
                 f" API ({_first_line(error)}); name another: --index"
             ) from None
         found = (_published(each, project, self.url) for each in page.packages)
         return tuple(each for each in found if each is not None)
 
-    def metadata(self, file: Published) -> str:
+    def metadata(self, file: PublishedFile) -> str:
         """The metadata of a file: served beside it where the index does that, else out of it.
 
-        Raises IndexFault as `fetch` does, or where the file holds no metadata.
+        Raises FetchError as `fetch` does, or where the file holds no metadata.
         """
         if (text := self.served_metadata(file)) is not None:
             return text
         found = self.members(file, lambda name: bool(_METADATA.fullmatch(name)))
         if not found:
-            raise IndexFault(f"{file.filename}: holds no metadata; it is no wheel, no sdist")
+            raise FetchError(f"{file.filename}: holds no metadata; it is no wheel, no sdist")
         return found[min(found)]
 
-    def served_metadata(self, file: Published) -> str | None:
+    def served_metadata(self, file: PublishedFile) -> str | None:
         """The metadata that is served beside a file (PEP 658); None where none is.
 
-        Raises IndexFault: a wrong hash, or a server that does not answer.
+        Raises FetchError: a wrong hash, or a server that does not answer.
         """
         if not file.has_metadata:
             return None
@@ -174,13 +174,13 @@ class Index:
             answer.raise_for_status()
         digest = hashlib.sha256(answer.content).hexdigest()
         if file.metadata_sha256 not in (None, digest):
-            raise IndexFault(
+            raise FetchError(
                 f"{file.filename}.metadata: its sha256 is {digest}, and the index says"
                 f" {file.metadata_sha256}; not read"
             )
         return _text(answer.content, f"{file.filename}.metadata")
 
-    def ranged(self, file: Published) -> bool:
+    def ranged(self, file: PublishedFile) -> bool:
         """Whether the server of this file sends a part of a file where only that is asked for."""
         host = urlsplit(file.url).netloc
         if host not in self._ranged:
@@ -194,11 +194,11 @@ class Index:
                 self._ranged[host] = answer.status_code == 206
         return self._ranged[host]
 
-    def members(self, file: Published, wanted: Callable[[str], bool]) -> dict[str, str]:
+    def members(self, file: PublishedFile, wanted: Callable[[str], bool]) -> dict[str, str]:
         """The text of those files in a wheel or source distribution whose name is wanted.
 
         Of a wheel only these parts are fetched, where the server can; else the whole file, which is
-        deleted after. Raises IndexFault as `fetch` and `read_members` do.
+        deleted after. Raises FetchError as `fetch` and `read_members` do.
         """
         if file.is_wheel and self.ranged(file):
             found = self._remote_members(file, wanted)
@@ -211,19 +211,19 @@ class Index:
         ):
             return read_members(self.fetch(file, Path(folder)), wanted)
 
-    def fetch(self, file: Published, folder: Path) -> Path:
+    def fetch(self, file: PublishedFile, folder: Path) -> Path:
         """Fetch a file into a folder, under its own name, and return its path.
 
         It lies there whole and with the right SHA-256, or not at all: while it comes it is called
         NAME.part, and what breaks off goes on where it was. What is there already and has the right
-        hash is not fetched again. Raises IndexFault: no hash to compare with, a half file, a wrong
+        hash is not fetched again. Raises FetchError: no hash to compare with, a half file, a wrong
         hash, a server that does not answer, a disk that refuses.
         """
         name = file.filename
         if PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
-            raise IndexFault(f"{name!r}: is no name of a file; the index is not to be trusted")
+            raise FetchError(f"{name!r}: is no name of a file; the index is not to be trusted")
         if file.sha256 is None:
-            raise IndexFault(f"{name}: the index tells no sha256 of it, so it is not fetched")
+            raise FetchError(f"{name}: the index tells no sha256 of it, so it is not fetched")
         whole, part = folder / name, folder / f"{name}.part"
         try:
             if whole.is_file() and digest_of(whole) == file.sha256:
@@ -231,17 +231,17 @@ class Index:
             with part.open("w+b") as out:
                 digest = self._receive(file, out)
             if digest != file.sha256:
-                raise IndexFault(
+                raise FetchError(
                     f"{name}: its sha256 is {digest}, and the index says {file.sha256}; not kept"
                 )
             os.replace(part, whole)
         except OSError as error:
-            raise IndexFault(f"{folder}: cannot be written ({error.strerror or error})") from None
+            raise FetchError(f"{folder}: cannot be written ({error.strerror or error})") from None
         finally:
             part.unlink(missing_ok=True)
         return whole
 
-    def _receive(self, file: Published, out: IO[bytes]) -> str:
+    def _receive(self, file: PublishedFile, out: IO[bytes]) -> str:
         """Write the file's bytes and return their SHA-256; what breaks off is resumed."""
         digest, broken = hashlib.sha256(), ""
         for attempt in range(self._tries):
@@ -256,12 +256,12 @@ class Index:
                 broken = self._copy(file, answer, out, digest.update)
             if not broken:
                 return digest.hexdigest()
-        raise IndexFault(
+        raise FetchError(
             f"{file.filename}: only {out.tell()} of {file.size or 'its'} bytes came, in"
             f" {self._tries} tries ({broken}); run it again"
         )
 
-    def _answer(self, file: Published, at: int) -> requests.Response:
+    def _answer(self, file: PublishedFile, at: int) -> requests.Response:
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={at}-"} if at else {})}
         with self._told(file.filename):
             answer = self._session.get(file.url, headers=headers, timeout=_TIMEOUT, stream=True)
@@ -276,7 +276,7 @@ class Index:
 
     def _copy(
         self,
-        file: Published,
+        file: PublishedFile,
         answer: requests.Response,
         out: IO[bytes],
         update: Callable[[bytes], None],
@@ -287,11 +287,11 @@ class Index:
         try:
             for block in answer.iter_content(_BLOCK):
                 if self._stopped.is_set():
-                    raise IndexFault(f"{file.filename}: stopped")
+                    raise FetchError(f"{file.filename}: stopped")
                 out.write(block)
                 update(block)
                 if file.size is not None and out.tell() > file.size:
-                    raise IndexFault(
+                    raise FetchError(
                         f"{file.filename}: is larger than the {file.size} bytes that the index"
                         " says; not kept"
                     )
@@ -301,7 +301,7 @@ class Index:
         return "the connection ended" if short else ""
 
     def _remote_members(
-        self, file: Published, wanted: Callable[[str], bool]
+        self, file: PublishedFile, wanted: Callable[[str], bool]
     ) -> dict[str, str] | None:
         """Members of a wheel by parts; None where that fails and only the whole can tell."""
         import requests
@@ -324,35 +324,35 @@ class Index:
             return
         with self._few:
             if self._stopped.is_set():
-                raise IndexFault("stopped")
+                raise FetchError("stopped")
             yield
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
-        """Turn what requests raises into an IndexFault that names what was asked for."""
+        """Turn what requests raises into an FetchError that names what was asked for."""
         import requests
 
         if self._stopped.is_set():
-            raise IndexFault(f"{what}: stopped")
+            raise FetchError(f"{what}: stopped")
         try:
             yield
         except requests.JSONDecodeError as error:
-            raise IndexFault(f"{what}: answers no JSON ({_first_line(error)})") from None
+            raise FetchError(f"{what}: answers no JSON ({_first_line(error)})") from None
         except requests.HTTPError as error:
             answer = error.response
             again = f", {self._tries} times" if answer.status_code in _BUSY else ""
-            raise IndexFault(
+            raise FetchError(
                 f"{what}: answers {answer.status_code} {answer.reason or ''}".rstrip() + again
             ) from None
         except (requests.RequestException, OSError) as error:
             # OSError: requests says so where a file of certificates is not there.
-            raise IndexFault(f"{what}: does not answer ({_first_line(error)})") from None
+            raise FetchError(f"{what}: does not answer ({_first_line(error)})") from None
 
 
 def read_members(path: Path, wanted: Callable[[str], bool]) -> dict[str, str]:
     """The text of those files in a wheel or source distribution whose name is wanted.
 
-    Raises IndexFault: an archive that cannot be read, or a member that is too large or no UTF-8.
+    Raises FetchError: an archive that cannot be read, or a member that is too large or no UTF-8.
     """
     try:
         if path.suffix in (".whl", ".zip"):
@@ -361,7 +361,7 @@ def read_members(path: Path, wanted: Callable[[str], bool]) -> dict[str, str]:
         with tarfile.open(path, "r|*") as sdist:
             return _of_tar(sdist, wanted, path.name)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise IndexFault(
+        raise FetchError(
             f"{path.name}: is no archive that can be read ({_first_line(error)})"
         ) from None
 
@@ -390,7 +390,7 @@ def _limited(source: IO[bytes], where: str) -> str:
     # The archive's own word for a member's size is not taken.
     content = source.read(_MEMBER + 1)
     if len(content) > _MEMBER:
-        raise IndexFault(f"{where}: is larger than {_MEMBER >> 20} MiB; not read")
+        raise FetchError(f"{where}: is larger than {_MEMBER >> 20} MiB; not read")
     return _text(content, where)
 
 
@@ -398,16 +398,16 @@ def _text(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise IndexFault(f"{where}: is no text in UTF-8; not read") from None
+        raise FetchError(f"{where}: is no text in UTF-8; not read") from None
 
 
-def _published(package: DistributionPackage, project: str, index: str) -> Published | None:
+def _published(package: DistributionPackage, project: str, index: str) -> PublishedFile | None:
     """A file of an index's page; None for what is neither wheel nor source distribution."""
     if package.package_type not in ("wheel", "sdist") or not package.version:
         return None
     if canonicalize_name(package.project or "") != canonicalize_name(project):
         return None
-    return Published(
+    return PublishedFile(
         project=project,
         version=package.version,
         filename=package.filename,
@@ -424,7 +424,7 @@ def _published(package: DistributionPackage, project: str, index: str) -> Publis
 
 def _web_address(url: str) -> str:
     if urlsplit(url).scheme not in ("http", "https"):
-        raise IndexFault(f"the index {url!r} is no http(s) address; name another: --index")
+        raise FetchError(f"the index {url!r} is no http(s) address; name another: --index")
     return url
 
 

@@ -1,6 +1,6 @@
-"""What the metadata of one release of torch, vLLM or a companion says: pins, CUDA, Pythons.
+"""Read the metadata of a release of torch, vLLM or a companion: pins, CUDA, Pythons.
 
-Pure, and for Linux on x86_64. What it reads is untrusted: `packaging` parses it.
+Pure, and for Linux on x86_64. The input is untrusted: `packaging` parses it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,8 @@ from packaging.version import InvalidVersion, Version
 from matrix._util.versions import specifier_text
 from matrix.errors import MatrixError
 
-__all__ = [
-    "COMPANIONS",
-    "MetadataFault",
-    "Read",
-    "main_cuda",
-    "read_companion",
-    "read_torch",
-    "read_vllm",
-    "wanted_member",
-]
-
 COMPANIONS = ("torchvision", "torchaudio")
-# Where an environment is Linux on x86_64, and no extra is asked for.
+# The markers of an environment on Linux on x86_64, without extras.
 _HERE = {
     "os_name": "posix",
     "platform_machine": "x86_64",
@@ -47,44 +36,44 @@ _MEMBER = re.compile(
 )
 
 
-class MetadataFault(MatrixError):
-    """The metadata of a release, or what an index says of one, that cannot be understood."""
+class MetadataError(MatrixError):
+    """The metadata of a release, or what an index says of one, cannot be parsed."""
 
 
-@dataclass(frozen=True)
-class Read:
-    """What a release's own metadata says, by the keys that its row has for it."""
+@dataclass(frozen=True, kw_only=True)
+class ReleaseMetadata:
+    """What a release's own metadata says, by the keys of its row."""
 
     facts: Mapping[str, str]
 
 
 def wanted_member(name: str) -> bool:
-    """Whether a member of a wheel or source distribution, by its name, is read here."""
+    """Tell whether a member of a wheel or source distribution, by its name, is read here."""
     return _MEMBER.fullmatch(name) is not None
 
 
-def read_torch(version: str, metadata: str, source: str) -> Read:
-    """What a torch's metadata says; `source`: where it was read.
+def read_torch(version: str, metadata: str, source: str) -> ReleaseMetadata:
+    """Return what a torch's metadata says; `source` is where it was read.
 
-    Raises MetadataFault for metadata that `packaging` refuses, or of another release.
+    Raises MetadataError for metadata that `packaging` refuses, or of another release.
     """
     parsed = _metadata("torch", version, metadata)
     cuda = None
     for requirement in _required(parsed):
         if _CUDA_RUNTIME.fullmatch(requirement.name) and (pin := _pin(requirement)):
             cuda = ".".join(pin.split(".")[:2])
-    return _read(source, parsed, cuda=cuda)
+    return _facts(source, parsed, cuda=cuda)
 
 
-def read_companion(project: str, version: str, metadata: str, source: str) -> Read:
-    """What a companion's metadata says: the torch that it requires. Raises as `read_torch`."""
+def read_companion(project: str, version: str, metadata: str, source: str) -> ReleaseMetadata:
+    """Return what a companion's metadata says: its required torch. Raises as `read_torch`."""
     parsed = _metadata(project, version, metadata)
-    specifiers = [str(each.specifier) for each in _required(parsed) if each.name == "torch"]
-    return _read(source, parsed, requires=",".join(filter(None, specifiers)) or None)
+    specifiers = [str(row.specifier) for row in _required(parsed) if row.name == "torch"]
+    return _facts(source, parsed, requires=",".join(filter(None, specifiers)) or None)
 
 
 def main_cuda(members: Mapping[str, str]) -> str | None:
-    """The CUDA that the wheels of a vLLM release are built with, by its sources; None: not there.
+    """Return the CUDA that a vLLM release's wheels are built with, by its sources, else None.
 
     A wheel built with another one has it in its version (`+cu126`). It need not be the CUDA of the
     torch that is pinned: the wheels of 0.9 are built with 12.8, and those of torch 2.7 with 12.6.
@@ -96,58 +85,58 @@ def main_cuda(members: Mapping[str, str]) -> str | None:
     return None
 
 
-def read_vllm(version: str, members: Mapping[str, str], source: str) -> Read:
-    """What a vLLM release says, by its members that are wanted (a METADATA alone will do).
+def read_vllm(version: str, members: Mapping[str, str], source: str) -> ReleaseMetadata:
+    """Return what a vLLM release says, by its members that are wanted (METADATA is enough).
 
     The pins of a source distribution are those of requirements/cuda.txt, where it has one: its
-    PKG-INFO may speak of the machine that built it. CUDA is what `main_cuda` finds. Raises as
+    PKG-INFO may be of the machine that built it. CUDA is what `main_cuda` finds. Raises as
     `read_torch`, and where there is no metadata.
     """
     named = {name.rpartition("/")[2]: content for name, content in sorted(members.items())}
     metadata = named.get("METADATA") or named.get("PKG-INFO")
     if metadata is None:
-        raise MetadataFault(f"vllm {version}: its {source} holds no metadata; report it upstream")
+        raise MetadataError(f"vllm {version}: its {source} holds no metadata; report it upstream")
     parsed = _metadata("vllm", version, metadata)
     required = _required(parsed)
     if source == "sdist" and "cuda.txt" in named:
         required = _lines(named["cuda.txt"], f"vllm {version}: requirements/cuda.txt")
     pins: dict[str, str | None] = {}
-    asked = None
+    required_torch = None
     for requirement in required:
         if requirement.name in ("torch", *COMPANIONS):
             pin = _pin(requirement)
             if pin is not None and pins.setdefault(requirement.name, pin) != pin:
-                raise MetadataFault(
+                raise MetadataError(
                     f"vllm {version}: its {source} pins {requirement.name} twice,"
                     f" {pins[requirement.name]} and {pin}; report it upstream"
                 )
             if requirement.name == "torch":
-                asked = str(requirement)
+                required_torch = str(requirement)
     note = None
     if "torch" not in pins:
-        note = f"its {source} asks for {asked or 'no torch'}, which is no pin"
+        note = f"its {source} asks for {required_torch or 'no torch'}, which is no pin"
         pins = {}
-    return _read(source, parsed, **pins, cuda=main_cuda(members), note=note)
+    return _facts(source, parsed, **pins, cuda=main_cuda(members), note=note)
 
 
 def _metadata(project: str, version: str, content: str) -> Metadata:
     where = f"{project} {version}"
     try:
-        # Not validated as a whole: a licence that is no SPDX expression is of no concern here.
+        # Not validated as a whole: an invalid licence expression does not matter here.
         parsed = Metadata.from_email(content, validate=False)
-        name, said = parsed.name, parsed.version
+        name, of_version = parsed.name, parsed.version
         _ = parsed.requires_dist, parsed.requires_python
     except ValueError as error:
-        said_why = str(error).partition("\n")[0]
-        raise MetadataFault(f"{where}: its metadata is refused ({said_why})") from None
-    if name.lower() != project or said != Version(version):
-        raise MetadataFault(f"{where}: its metadata is that of {name} {said}; not taken")
+        reason = str(error).partition("\n")[0]
+        raise MetadataError(f"{where}: its metadata is refused ({reason})") from None
+    if name.lower() != project or of_version != Version(version):
+        raise MetadataError(f"{where}: its metadata is that of {name} {of_version}; not taken")
     return parsed
 
 
 def _required(metadata: Metadata) -> list[Requirement]:
-    """What is required on Linux on x86_64, without an extra."""
-    return [each for each in metadata.requires_dist or () if _applies(each)]
+    """Return what is required on Linux on x86_64, without an extra."""
+    return [row for row in metadata.requires_dist or () if _applies(row)]
 
 
 def _applies(requirement: Requirement) -> bool:
@@ -155,30 +144,30 @@ def _applies(requirement: Requirement) -> bool:
 
 
 def _lines(content: str, where: str) -> list[Requirement]:
-    """The requirements on torch and its companions in a file of requirements."""
+    """Return the requirements on torch and its companions in a file of requirements."""
     found = []
-    for line in content.splitlines():
-        line = re.sub(r"(^|\s)#.*", "", line).strip()
+    for raw in content.splitlines():
+        line = re.sub(r"(^|\s)#.*", "", raw).strip()
         if re.match(r"torch(vision|audio)?(?![\w.-])", line):
             try:
                 found.append(Requirement(line))
             except InvalidRequirement:
-                raise MetadataFault(f"{where}: {line!r} is no requirement") from None
-    return [each for each in found if _applies(each)]
+                raise MetadataError(f"{where}: {line!r} is no requirement") from None
+    return [requirement for requirement in found if _applies(requirement)]
 
 
 def _pin(requirement: Requirement) -> str | None:
-    """The one release that is accepted, without its local part; None where it is a range."""
-    every = list(requirement.specifier)
-    if len(every) != 1 or every[0].operator not in ("==", "===") or every[0].version.endswith("*"):
+    """Return the one release that is accepted, without its local part; None for a range."""
+    bounds = list(requirement.specifier)
+    if len(bounds) != 1 or bounds[0].operator not in ("==", "===") or "*" in bounds[0].version:
         return None
     try:
-        return Version(every[0].version).public
+        return Version(bounds[0].version).public
     except InvalidVersion:
         return None
 
 
-def _read(source: str, metadata: Metadata, **facts: str | None) -> Read:
+def _facts(source: str, metadata: Metadata, **facts: str | None) -> ReleaseMetadata:
     python = metadata.requires_python
-    every = {**facts, "source": source, "python": specifier_text(python) if python else None}
-    return Read({key: value for key, value in every.items() if value})
+    row = {**facts, "source": source, "python": specifier_text(python) if python else None}
+    return ReleaseMetadata(facts={key: value for key, value in row.items() if value})

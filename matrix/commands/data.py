@@ -97,7 +97,7 @@ def _refresh(options: argparse.Namespace) -> int:
     from contextlib import closing
 
     from matrix.catalog.index import Index
-    from matrix.catalog.refreshes import refresh
+    from matrix.catalog.refresh import refresh
     from matrix.catalog.releases_file import RELEASES_FILE
     from matrix.report.refresh import render
 

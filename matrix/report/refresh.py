@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matrix._util.text import clean
 
 if TYPE_CHECKING:
-    from matrix.catalog.refreshes import Refreshed
+    from matrix.catalog.refresh import Refreshed
 
 __all__ = ["render"]
 

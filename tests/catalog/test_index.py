@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from matrix.catalog.index import Index, IndexFault, Published, read_members
+from matrix.catalog.index import FetchError, Index, PublishedFile, read_members
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def index(served: Served) -> Iterator[Index]:
     client.close()
 
 
-def only(index: Index, project: str = "torch") -> Published:
+def only(index: Index, project: str = "torch") -> PublishedFile:
     (file,) = index.files(project)
     return file
 
 
-def fault(index: Index, file: Published, folder: Path) -> str:
+def fault(index: Index, file: PublishedFile, folder: Path) -> str:
     """Why a file cannot be fetched; nothing of it may be left."""
-    with pytest.raises(IndexFault) as caught:
+    with pytest.raises(FetchError) as caught:
         index.fetch(file, folder)
     assert list(folder.iterdir()) == []
     message = str(caught.value)
@@ -76,7 +76,7 @@ def test_the_files_of_a_project(
 
 
 def test_a_project_that_is_not_there(index: Index) -> None:
-    with pytest.raises(IndexFault, match=r"^torch: is not on the index http\S+ \(404\)"):
+    with pytest.raises(FetchError, match=r"^torch: is not on the index http\S+ \(404\)"):
         index.files("torch")
 
 
@@ -92,7 +92,7 @@ def test_a_project_that_is_not_there(index: Index) -> None:
 )
 def test_what_is_no_page_of_an_index(served: Served, index: Index, page: tuple[str, str]) -> None:
     served.pages["torch"] = page
-    with pytest.raises(IndexFault, match=r"^torch: [^\n]+$") as caught:
+    with pytest.raises(FetchError, match=r"^torch: [^\n]+$") as caught:
         index.files("torch")
     assert "--index" in str(caught.value) or "no JSON" in str(caught.value)
 
@@ -112,27 +112,27 @@ def test_an_index_that_refuses_is_named(
     served: Served, index: Index, status: int, said: str, asked: int
 ) -> None:
     served.faults["/simple/torch/"] = [status] * 9
-    with pytest.raises(IndexFault, match=rf"^torch: the index http\S+: {said}$"):
+    with pytest.raises(FetchError, match=rf"^torch: the index http\S+: {said}$"):
         index.files("torch")
     assert len(served.asked) == asked
 
 
 def test_an_index_that_does_not_answer_is_named() -> None:
     nobody = Index("http://127.0.0.1:9/simple", tries=1)
-    with pytest.raises(IndexFault, match=r"^torch: the index \S+: does not answer \(.+refused"):
+    with pytest.raises(FetchError, match=r"^torch: the index \S+: does not answer \(.+refused"):
         nobody.files("torch")
     nobody.close()
 
 
 def test_an_address_that_is_none() -> None:
-    with pytest.raises(IndexFault, match=r"'file:///here' is no http\(s\) address"):
+    with pytest.raises(FetchError, match=r"'file:///here' is no http\(s\) address"):
         Index("file:///here")
 
 
 def test_a_password_goes_to_the_index_only_and_into_no_message(served: Served) -> None:
     address = served.url.replace("http://", "http://me:secret@")
     index = Index(address, tries=1, backoff=0)
-    with pytest.raises(IndexFault) as caught:
+    with pytest.raises(FetchError) as caught:
         index.files("torch")
     assert "secret" not in str(caught.value)
     served.add("torch", WHEEL)
@@ -213,13 +213,13 @@ def test_a_file_that_is_not_there(served: Served, index: Index, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["../x.whl", "a\\x.whl", ".x.whl", "/etc/x.whl"])
 def test_a_name_that_leaves_the_folder(index: Index, tmp_path: Path, name: str) -> None:
-    file = Published("torch", "1", name, f"{index.url}x", "0" * 64)
+    file = PublishedFile("torch", "1", name, f"{index.url}x", "0" * 64)
     assert "is no name of a file" in fault(index, file, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written(served: Served, index: Index, tmp_path: Path) -> None:
     served.add("torch", WHEEL, b"x")
-    with pytest.raises(IndexFault, match=r"none: cannot be written \(No such file"):
+    with pytest.raises(FetchError, match=r"none: cannot be written \(No such file"):
         index.fetch(only(index), tmp_path / "none")
 
 
@@ -239,7 +239,7 @@ def test_metadata_that_is_served_beside_its_file(served: Served, index: Index) -
 def test_metadata_with_a_wrong_hash(served: Served, index: Index) -> None:
     path = served.add("torch", WHEEL, b"", pep658=METADATA)
     served.contents[f"{path}.metadata"] = b"other"
-    with pytest.raises(IndexFault, match=rf"^{WHEEL}\.metadata: its sha256 is .+; not read$"):
+    with pytest.raises(FetchError, match=rf"^{WHEEL}\.metadata: its sha256 is .+; not read$"):
         index.metadata(only(index))
 
 
@@ -281,7 +281,7 @@ def test_metadata_of_a_source_distribution(served: Served, index: Index) -> None
 
 def test_a_file_without_metadata(served: Served, index: Index) -> None:
     served.add("torch", WHEEL, served.wheel({"a": "b"}))
-    with pytest.raises(IndexFault, match=f"^{WHEEL}: holds no metadata"):
+    with pytest.raises(FetchError, match=f"^{WHEEL}: holds no metadata"):
         index.metadata(only(index))
 
 
@@ -298,16 +298,16 @@ def test_an_archive_that_cannot_be_read(
 ) -> None:
     whole = served.sdist("a", {"PKG-INFO": METADATA * 1000})
     (tmp_path / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
-    with pytest.raises(IndexFault, match=rf"^{name}: is no archive that can be read \(.+\)$"):
+    with pytest.raises(FetchError, match=rf"^{name}: is no archive that can be read \(.+\)$"):
         read_members(tmp_path / name, lambda _: True)
 
 
 def test_a_member_that_is_too_large_or_no_text(served: Served, tmp_path: Path) -> None:
     path = tmp_path / "a.whl"
     path.write_bytes(served.wheel({"large": bytes(9 << 20), "binary": b"\xff"}))
-    with pytest.raises(IndexFault, match=r"^a\.whl: large: is larger than 8 MiB"):
+    with pytest.raises(FetchError, match=r"^a\.whl: large: is larger than 8 MiB"):
         read_members(path, lambda name: name == "large")
-    with pytest.raises(IndexFault, match=r"^a\.whl: binary: is no text"):
+    with pytest.raises(FetchError, match=r"^a\.whl: binary: is no text"):
         read_members(path, lambda name: name == "binary")
 
 

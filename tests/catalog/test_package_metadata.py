@@ -8,7 +8,7 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util.versions import specifier_text
 from matrix.catalog.package_metadata import (
-    MetadataFault,
+    MetadataError,
     main_cuda,
     read_companion,
     read_torch,
@@ -146,19 +146,19 @@ def test_the_cuda_of_a_vllm(members: dict[str, str], cuda: str | None) -> None:
     ],
 )
 def test_metadata_that_is_refused(text: str, said: str) -> None:
-    with pytest.raises(MetadataFault) as caught:
+    with pytest.raises(MetadataError) as caught:
         read_torch("2.10.0", text, "wheel")
     assert str(caught.value).startswith(f"torch 2.10.0: {said}")
     assert "\n" not in str(caught.value)
 
 
 def test_pins_that_contradict_each_other_or_are_not_there() -> None:
-    with pytest.raises(MetadataFault, match=r"pins torch twice, 2\.9\.1 and 2\.10\.0"):
+    with pytest.raises(MetadataError, match=r"pins torch twice, 2\.9\.1 and 2\.10\.0"):
         vllm("torch==2.9.1", "torch==2.10.0")
-    with pytest.raises(MetadataFault, match=r"^vllm 0\.19\.1: its sdist holds no metadata"):
+    with pytest.raises(MetadataError, match=r"^vllm 0\.19\.1: its sdist holds no metadata"):
         read_vllm("0.19.1", {"vllm-0.19.1/requirements/cuda.txt": "torch==1"}, "sdist")
     text = {"a/PKG-INFO": metadata("vllm", "0.19.1"), "a/requirements/cuda.txt": "torch=1"}
-    with pytest.raises(MetadataFault, match=r"cuda\.txt: 'torch=1' is no requirement$"):
+    with pytest.raises(MetadataError, match=r"cuda\.txt: 'torch=1' is no requirement$"):
         read_vllm("0.19.1", text, "sdist")
 
 
@@ -166,7 +166,7 @@ def test_pins_that_contradict_each_other_or_are_not_there() -> None:
 def test_no_metadata_makes_a_traceback(text: str) -> None:
     try:
         read_torch("2.10.0", text, "wheel")
-    except MetadataFault as error:
+    except MetadataError as error:
         assert "\n" not in str(error)
 
 

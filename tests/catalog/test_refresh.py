@@ -1,300 +1,317 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from matrix.catalog.index import Published
-from matrix.catalog.package_metadata import MetadataFault, Read
-from matrix.catalog.refresh import (
-    Rows,
-    changes,
-    due,
-    finished,
-    gone,
-    linux_wheel,
-    listed,
-    merged,
-    source_distribution,
-    text,
-    unreadable,
-)
-from matrix.catalog.releases_file import RELEASES_FILE, read_rows
+from matrix import cli
+from matrix._util.files import write_text as really_write
+from matrix.catalog import refresh as module
+from matrix.catalog.index import FetchError, Index
+from matrix.catalog.refresh import Refreshed, refresh
+from matrix.catalog.releases_file import load_releases
+
+if TYPE_CHECKING:
+    from conftest import Served
 
 LINUX = "manylinux_2_28_x86_64"
-READ = Read({"torch": "2.10.0", "torchvision": "0.25.0", "source": "wheel", "cuda": "12.9"})
+ENVS = '"VLLM_MAIN_CUDA_VERSION": lambda: "13.0",\n'
 
 
-def file(name: str, project: str = "vllm", **facts: Any) -> Published:
-    """A file; its version is what its name says."""
-    said = {"sha256": "0" * 64, "requires_python": "<3.14,>=3.10", "size": 10, **facts}
-    version = name.split("-")[1].removesuffix(".tar.gz")
-    return Published(project, version, name, f"http://a/{name}", **said)
+@pytest.fixture
+def index(served: Served) -> Iterator[Index]:
+    client = Index(served.url, tries=2, backoff=0)
+    yield client
+    client.close()
 
 
-def torch(version: str, **facts: Any) -> dict[str, Any]:
-    return {"version": version, "source": "wheel", **facts}
-
-
-def rows(**projects: list[dict[str, Any]]) -> Rows:
-    return {
-        project: {str(row["version"]): row for row in every} for project, every in projects.items()
-    }
-
-
-def test_final_releases_from_the_oldest_on_are_listed_oldest_first() -> None:
-    names = ["0.10.0", "0.9.0", "0.9.0.1", "0.8.5", "0.11.0rc1", "0.11.0+cu126", "0.10.0.post1"]
-    found = listed("vllm", [file(f"vllm-{each}.tar.gz") for each in [*names, "what"]])
-    assert list(found) == ["0.9.0", "0.9.0.1", "0.10.0", "0.10.0.post1"]
-
-
-NAMES = [
-    f"torch-2.{minor}.0-cp3{python}-cp3{python}-{platform}.whl"
-    for minor in (7, 10)
-    for python in (9, 12)
-    for platform in (LINUX, "win_amd64")
-]
-
-
-def all_merged(names: list[str]) -> Rows:
-    found: Rows = {}
-    for version, files in listed("torch", [file(name, "torch") for name in names]).items():
-        found = merged(found, "torch", version, files, READ)
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "releases.json"
+    found.write_text('{"torch": [], "vllm": []}')
     return found
 
 
-@given(st.permutations(NAMES))
-def test_the_order_of_the_index_does_not_matter(names: list[str]) -> None:
-    found = all_merged(names)
-    assert found == all_merged(NAMES)
-    assert list(found["torch"]) == ["2.7.0", "2.10.0"]
-    assert found["torch"]["2.7.0"]["wheels"] == {LINUX: "cp39 cp312", "win_amd64": "cp39 cp312"}
+def metadata(name: str, version: str, *required: str) -> str:
+    lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: >=3.10"]
+    return "\n".join([*lines, *(f"Requires-Dist: {each}" for each in required)]) + "\n"
 
 
-def test_what_is_new_or_has_other_files_is_due() -> None:
-    one = file(f"vllm-0.9.0-cp38-abi3-{LINUX}.whl")
-    known = merged({}, "vllm", "0.9.0", [one], READ)
-    assert due("vllm", {}, {"0.9.0": [one]}) == ["0.9.0"]
-    assert due("vllm", known, {"0.9.0": [one]}) == []
-    built = file(f"vllm-0.9.0-1-cp38-abi3-{LINUX}.whl")
-    assert due("vllm", known, {"0.9.0": [one, built]}) == ["0.9.0"]
-    assert due("vllm", known, {"0.9.0": [file(one.filename, sha256="1" * 64)]}) == ["0.9.0"]
-    # What is not for Linux tells nothing of what is read.
-    windows = file("vllm-0.9.0-cp38-abi3-win_amd64.whl")
-    assert due("vllm", known, {"0.9.0": [one, windows]}) == []
+def pinned(torch: str) -> list[str]:
+    return [f"torch=={torch}", "torchvision==0.25.0", "torchaudio==2.10.0"]
 
 
-def test_the_wheel_that_speaks_for_a_release() -> None:
-    names = [
-        f"vllm-0.20.1-cp38-abi3-{LINUX}.whl",
-        f"vllm-0.20.1-2-cp38-abi3-{LINUX}.whl",
-        f"vllm-0.20.1-2-cp312-cp312-{LINUX}.whl",
-        f"vllm-0.20.1-10-cp38-abi3-{LINUX}.whl",
-        "vllm-0.20.1-11-cp38-abi3-manylinux_2_28_aarch64.whl",
-        "vllm-0.20.1.tar.gz",
+def add_wheel(
+    served: Served, name: str, version: str, *required: str, tag: str = "", **more: Any
+) -> str:
+    """Serve a wheel for Linux; returns its path."""
+    members = {f"{name}-{version}.dist-info/METADATA": metadata(name, version, *required)}
+    if name == "vllm":
+        members["vllm/envs.py"] = ENVS
+    filename = f"{name}-{version}-{tag or f'cp312-cp312-{LINUX}'}.whl"
+    return served.add(name, filename, served.wheel(members), **more)
+
+
+def add_all(served: Served) -> dict[str, str]:
+    """A small index: a torch, a vLLM as a wheel, one as both, and companions; their paths."""
+    paths = {"torch": add_wheel(served, "torch", "2.10.0", "nvidia-cuda-runtime-cu12==12.8.90")}
+    paths["vision"] = add_wheel(served, "torchvision", "0.25.0", "torch (==2.10.0)")
+    paths["audio"] = add_wheel(served, "torchaudio", "2.10.0", "torch==2.10.0")
+    paths["wheel"] = add_wheel(served, "vllm", "0.19.0", *pinned("2.10.0"))
+    paths["both"] = add_wheel(served, "vllm", "0.19.1", *pinned("2.10.0"))
+    members = {
+        "PKG-INFO": metadata("vllm", "0.19.1", "torch==2.10.0+cpu"),
+        "requirements/cuda.txt": "\n".join(pinned("2.10.0")),
+        "vllm/envs.py": ENVS.replace("13.0", "12.9"),
+    }
+    content = served.sdist("vllm-0.19.1", members)
+    paths["sdist"] = served.add("vllm", "vllm-0.19.1.tar.gz", content)
+    served.add("vllm", "vllm-0.20.0rc1.tar.gz", b"never read")
+    served.add("vllm", "vllm-0.8.5.tar.gz", b"never read")
+    return paths
+
+
+def known(path: Path, project: str) -> dict[str, dict[str, Any]]:
+    return {row["version"]: row for row in json.loads(path.read_text())[project]}
+
+
+def files_asked(served: Served) -> list[str]:
+    return [each for each, _ in served.asked if each.startswith("/files/")]
+
+
+def kinds(done: Refreshed) -> list[tuple[str, str, str]]:
+    return [(each.kind, each.project, each.version) for each in done.changes]
+
+
+@pytest.mark.parametrize("as_html", [False, True])
+@pytest.mark.parametrize("ranges", [False, True])
+def test_an_index_is_read_once(
+    served: Served, index: Index, path: Path, as_html: bool, ranges: bool
+) -> None:
+    served.as_html, served.ranges = as_html, ranges
+    add_all(served)
+    done = refresh(path, index)
+    assert (done.failures, done.gone, done.read) == ((), (), 5)
+    torch = known(path, "torch")["2.10.0"]
+    assert (torch["torchvision"], torch["torchaudio"]) == ("0.25.0", "2.10.0")
+    assert (torch["cuda"], torch["source"], torch["python"]) == ("12.8", "wheel", ">=3.10")
+    assert torch.get("uploaded") == (None if as_html else "2026-03-01")
+    vllm = known(path, "vllm")
+    assert list(vllm) == ["0.19.0", "0.19.1"]
+    assert (vllm["0.19.0"]["source"], vllm["0.19.0"]["cuda"]) == ("wheel", "13.0")
+    # A source distribution is smaller than a wheel, but parts of a wheel are smaller still.
+    assert vllm["0.19.1"]["source"] == ("wheel" if ranges else "sdist")
+    assert vllm["0.19.1"]["cuda"] == ("13.0" if ranges else "12.9")
+    assert all(row["torch"] == "2.10.0" for row in vllm.values())
+
+    text, stamp = path.read_text(), path.stat().st_mtime_ns
+    served.asked.clear()
+    assert refresh(path, index) == Refreshed()
+    assert sorted(each for each, _ in served.asked) == [
+        f"/simple/{name}/" for name in ("torch", "torchaudio", "torchvision", "vllm")
     ]
-    files = [file(name, size=size) for size, name in enumerate(names)]
-    chosen = linux_wheel("vllm", files)
-    assert chosen is not None and chosen.filename == names[3]
-    small = linux_wheel("vllm", files[:3])
-    assert small is not None and small.filename == names[1]
-    yanked = [file(names[0]), file(names[3], yanked="bad")]
-    assert linux_wheel("vllm", yanked) == yanked[0]
-    assert linux_wheel("vllm", yanked[1:]) == yanked[1]
-    assert linux_wheel("vllm", files[4:]) is None
-    assert source_distribution(files) == files[-1] and source_distribution(files[:5]) is None
-    anywhere = file("vllm-0.20.1-py3-none-any.whl")
-    assert linux_wheel("vllm", [anywhere]) == anywhere
+    assert (path.read_text(), path.stat().st_mtime_ns) == (text, stamp)
 
 
-def test_a_release_becomes_a_row() -> None:
-    day = datetime(2026, 3, 1, 23, 30, tzinfo=timezone.utc)
-    files = [
-        file(f"vllm-0.19.1-cp38-abi3-{LINUX}.whl", uploaded=day.replace(hour=1, day=2)),
-        file("vllm-0.19.1-cp38-abi3-manylinux2014_aarch64.manylinux_2_17_aarch64.whl"),
-        file("vllm-0.19.1.tar.gz", uploaded=day),
+def test_metadata_beside_a_file_is_preferred(served: Served, index: Index, path: Path) -> None:
+    paths = add_all(served)
+    for row in served.projects["vllm"] + served.projects["torch"]:
+        if row["filename"].endswith(".whl"):
+            name, version = row["filename"].split("-")[:2]
+            required = pinned("2.10.0") if name == "vllm" else ["cuda-toolkit==13.0.2"]
+            served.contents[f"/files/{row['filename']}.metadata"] = metadata(
+                name, version, *required
+            ).encode()
+            row["core-metadata"] = True
+    assert refresh(path, index).failures == ()
+    assert known(path, "torch")["2.10.0"]["cuda"] == "13.0"
+    vllm = known(path, "vllm")
+    assert {row["source"] for row in vllm.values()} == {"metadata"}
+    # CUDA is in the sources only; where no source is to be had for little, it is left out.
+    assert (vllm["0.19.1"]["cuda"], vllm["0.19.0"].get("cuda")) == ("12.9", None)
+    whole = [each for each, part in served.asked if part is None]
+    assert paths["torch"] not in whole and paths["wheel"] not in whole
+
+
+def test_a_new_release_appears_and_only_it_is_read(
+    served: Served, index: Index, path: Path
+) -> None:
+    add_all(served)
+    refresh(path, index)
+    before = known(path, "vllm")
+    served.asked.clear()
+    new = add_wheel(served, "vllm", "0.20.0", *pinned("2.11.0"))
+    torch = add_wheel(served, "torch", "2.11.0", "cuda-toolkit[x]==13.0.2")
+    for row in served.projects["vllm"]:
+        if row["filename"].startswith("vllm-0.19.1"):
+            row["yanked"] = "breaks on Fridays"
+    done = refresh(path, index)
+    assert set(files_asked(served)) == {new, torch}
+    assert kinds(done) == [
+        ("new", "torch", "2.11.0"),
+        ("yanked", "vllm", "0.19.1"),
+        ("new", "vllm", "0.20.0"),
     ]
-    row = dict(merged({}, "vllm", "0.19.1", files, READ)["vllm"]["0.19.1"])
-    assert len(str(row.pop("files"))) == 12
-    assert row == {
-        "version": "0.19.1",
-        **READ.facts,
-        "python": ">=3.10,<3.14",
-        "uploaded": "2026-03-01",
-        "wheels": {
-            "manylinux2014_aarch64": "cp38-abi3",
-            "manylinux_2_17_aarch64": "cp38-abi3",
-            LINUX: "cp38-abi3",
-        },
+    after = known(path, "vllm")
+    assert after.pop("0.20.0")["torch"] == "2.11.0"
+    assert after.pop("0.19.1") == {**before.pop("0.19.1"), "yanked": "breaks on Fridays"}
+    assert after == before
+
+
+def test_what_fails_is_named_and_the_rest_goes_on(served: Served, index: Index, path: Path) -> None:
+    paths = add_all(served)
+    served.contents[paths["torch"]] += b"more"
+    served.faults[paths["sdist"]] = ["half"] * 9
+    other = add_wheel(served, "vllm", "0.19.2", *pinned("2.10.0"))
+    served.contents[other] = bytes(len(served.contents[other]))
+    add_wheel(served, "vllm", "0.19.3", "torch @@ 2")
+    add_wheel(served, "vllm", "0.19.4", requires_python="new")
+    served.faults["/simple/torchaudio/"] = [429] * 9
+    arm = "cp38-abi3-manylinux_2_28_aarch64"
+    add_wheel(served, "vllm", "0.19.5", tag=arm)
+    done = refresh(path, index)
+    said = sorted(each.partition(": ")[0] for each in done.failures)
+    assert said == [
+        "torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "torchaudio",
+        "vllm 0.19.3",
+        "vllm 0.19.4",
+        "vllm-0.19.1.tar.gz",
+        "vllm-0.19.2-cp312-cp312-manylinux_2_28_x86_64.whl",
+    ]
+    assert all("\n" not in each for each in done.failures)
+    assert set(known(path, "vllm")) == {"0.19.0", "0.19.5"}
+    assert known(path, "vllm")["0.19.5"]["note"].startswith("no wheel for Linux")
+    # A vLLM pins the torch that failed, so it is there, and is read the next time.
+    assert "source" not in known(path, "torch")["2.10.0"]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    served.contents[paths["torch"]] = served.contents[paths["torch"]][:-4]
+    served.faults.clear()
+    again = refresh(path, index)
+    assert {version for _, _, version in kinds(again)} == {"2.10.0", "0.19.1"}
+    assert len(again.failures) == 3
+
+
+def test_a_known_release_stays_where_its_new_files_fail_or_are_none(
+    served: Served, index: Index, path: Path
+) -> None:
+    add_all(served)
+    refresh(path, index)
+    before = known(path, "vllm")
+    rows = served.projects["vllm"]
+    newer = add_wheel(served, "vllm", "0.19.0", tag=f"1-cp312-cp312-{LINUX}")
+    served.contents[newer] = b""
+    served.projects["vllm"] = [row for row in rows if "0.19.1" not in row["filename"]]
+    done = refresh(path, index)
+    assert len(done.failures) == 1 and done.gone == (("vllm", "0.19.1"),)
+    assert known(path, "vllm") == before
+    served.projects["vllm"] = []
+    served.add("vllm", "vllm-0.19.0-cp38-abi3-win_amd64.whl", b"")
+    assert refresh(path, index).failures == ()
+    row = known(path, "vllm")["0.19.0"]
+    assert row == {**before["0.19.0"], "wheels": {"win_amd64": "cp38-abi3"}}
+
+
+def test_check_writes_and_reads_nothing(served: Served, index: Index, path: Path) -> None:
+    add_all(served)
+    before = path.read_text()
+    done = refresh(path, index, check=True)
+    assert path.read_text() == before and files_asked(served) == []
+    assert set(kinds(done)) == {
+        ("new", "torch", "2.10.0"),
+        ("new", "torchvision", "0.25.0"),
+        ("new", "torchaudio", "2.10.0"),
+        ("new", "vllm", "0.19.0"),
+        ("new", "vllm", "0.19.1"),
     }
 
 
-@pytest.mark.parametrize(
-    ("tag", "short"),
-    [
-        ("cp311-cp311", "cp311"),
-        ("cp313-cp313t", "cp313t"),
-        ("cp38-abi3", "cp38-abi3"),
-        ("cp311-none", "cp311-none"),
-        ("py3-none", "py3-none"),
-    ],
-)
-def test_a_wheels_pythons_in_short(tag: str, short: str) -> None:
-    found = merged({}, "torch", "2.9.0", [file(f"torch-2.9.0-{tag}-win_amd64.whl", "torch")], None)
-    assert found["torch"]["2.9.0"]["wheels"] == {"win_amd64": short}
-
-
-def test_what_was_not_read_is_not_written() -> None:
-    one = file(f"vllm-0.19.1-cp38-abi3-{LINUX}.whl")
-    assert merged({}, "vllm", "0.19.1", [one], None) == {}
-    known = merged({}, "vllm", "0.19.1", [one], READ)
-    other = [file(one.filename, sha256="1" * 64, yanked="bad", requires_python=None)]
-    kept = merged(known, "vllm", "0.19.1", other, None)["vllm"]["0.19.1"]
-    assert kept == {**known["vllm"]["0.19.1"], "yanked": "bad"}
-    # So the next refresh reads it, and a torch that a vLLM may pin is there before it is read.
-    assert due("vllm", {"vllm": {"0.19.1": kept}}, {"0.19.1": other}) == ["0.19.1"]
-    wheel = file(f"torch-2.9.0-cp312-cp312-{LINUX}.whl", "torch")
-    bare = merged({}, "torch", "2.9.0", [wheel], None)
-    assert set(bare["torch"]["2.9.0"]) == {"version", "python", "wheels"}
-    assert due("torch", bare, {"2.9.0": [wheel]}) == ["2.9.0"]
-
-
-def test_what_is_read_again_replaces_what_was() -> None:
-    one = file(f"vllm-0.19.1-cp38-abi3-{LINUX}.whl")
-    known = merged({}, "vllm", "0.19.1", [one], READ)
-    again = merged(known, "vllm", "0.19.1", [one], Read({"note": "no pin", "source": "sdist"}))
-    row = again["vllm"]["0.19.1"]
-    assert not {"torch", "torchvision", "cuda"} & row.keys()
-    assert (row["note"], row["python"]) == ("no pin", ">=3.10,<3.14")
-
-
-def test_a_release_is_yanked_where_all_its_files_are() -> None:
-    good, bad = (
-        file("vllm-0.19.1.tar.gz"),
-        file(f"vllm-0.19.1-cp38-abi3-{LINUX}.whl", yanked="b\nd"),
-    )
-    known = merged({}, "vllm", "0.19.1", [good, bad], READ)
-    assert "yanked" not in known["vllm"]["0.19.1"]
-    yanked = merged(known, "vllm", "0.19.1", [bad], None)
-    assert yanked["vllm"]["0.19.1"]["yanked"] == "b d"
-    back = merged(yanked, "vllm", "0.19.1", [good, bad], None)
-    assert "yanked" not in back["vllm"]["0.19.1"]
-    assert [(each.kind, each.what) for each in changes(known, yanked)] == [("yanked", "b d")]
-    assert [each.kind for each in changes(yanked, back)] == ["back"]
-
-
-def test_a_vllm_that_cannot_be_read_has_a_note_and_the_loader_takes_it(tmp_path: Path) -> None:
-    files = [file("vllm-0.34.0-cp38-abi3-manylinux_2_28_aarch64.whl", requires_python=None)]
-    nothing = unreadable("vllm", files)
-    assert nothing is not None
-    found = merged({"torch": {}, "vllm": {}}, "vllm", "0.34.0", files, nothing)
-    (tmp_path / "releases.json").write_text(text(found))
-    (row,) = read_rows(tmp_path / "releases.json")["vllm"]
-    assert row["note"] == "no wheel for Linux on x86_64 and no source distribution to read"
-    assert unreadable("vllm", [*files, file("vllm-0.34.0.tar.gz")]) is None
-
-
-def test_a_range_of_pythons_that_is_none() -> None:
-    with pytest.raises(MetadataFault, match=r"^vllm 0\.19\.1: the index says Python 'new', no ra"):
-        merged({}, "vllm", "0.19.1", [file("vllm-0.19.1.tar.gz", requires_python="new")], READ)
-
-
-def test_a_torch_that_is_pinned_and_not_listed_is_noted() -> None:
-    found = finished(rows(torch=[], vllm=[{"version": "0.40.0", "torch": "2.20.0"}]))
-    assert found["torch"]["2.20.0"]["note"] == "the index does not list it; vLLM 0.40.0 pins it"
-
-
-def companion(version: str, requires: str = "", day: str = "", **more: str) -> dict[str, Any]:
-    return {"version": version, "requires": requires, "uploaded": day, "source": "wheel", **more}
-
-
-@pytest.mark.parametrize(
-    ("torch_version", "torchvision", "torchaudio"),
-    [
-        ("2.10.0", "0.25.1", "2.10.0"),  # exactly, the newest patch that is not yanked
-        ("2.13.0", "0.28.0", "2.11.0"),  # torchaudio: as the newest vLLM of that torch pins
-        ("2.14.0", "0.29.0", "2.11.0"),
-        ("2.14.1", "0.29.1", "2.11.0"),  # accepted, and published before the next torch
-        ("2.15.0", "0.29.2", "2.11.0"),
-        ("2.10.1", None, None),  # torchaudio 2.11 is newer than it
-    ],
-)
-def test_the_companions_of_a_torch(
-    torch_version: str, torchvision: str | None, torchaudio: str | None
+def test_what_was_read_stays_when_it_is_ended(
+    served: Served, index: Index, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    days = {"2.10.0": "01", "2.10.1": "02", "2.13.0": "03", "2.14.0": "04", "2.14.1": "05"}
-    days["2.15.0"] = "06"
-    known = rows(
-        torch=[torch(version, uploaded=f"2026-{day}-01") for version, day in days.items()],
-        vllm=[
-            {"version": "0.27.1", "torch": "2.13.0", "torchaudio": "2.10.0"},
-            {"version": "0.31.0", "torch": "2.13.0", "torchaudio": "2.11.0"},
-        ],
-        torchvision=[
-            companion("0.25.0", "==2.10.0"),
-            companion("0.25.1", "==2.10.0"),
-            companion("0.25.2", "==2.10.0", yanked="bad"),
-            companion("0.28.0", "==2.13.0", "2026-03-01"),
-            companion("0.29.0", "==2.14.0", "2026-04-01"),
-            companion("0.29.1", ">=2.14.0", "2026-05-01"),
-            companion("0.29.2", ">=2.14.0", "2026-06-01"),
-        ],
-        torchaudio=[companion("2.10.0", "==2.10.0"), companion("2.11.0", "", "2026-02-15")],
+    add_all(served)
+    writes = iter("ab")
+
+    def write_text(path: Path, text: str) -> None:
+        if next(writes, None) is None:
+            raise KeyboardInterrupt
+        really_write(path, text)
+
+    monkeypatch.setattr(module, "write_text", write_text)
+    with pytest.raises(KeyboardInterrupt):
+        refresh(path, index)
+    names = ("torch", "vllm", "torchvision", "torchaudio")
+    assert sum("files" in row for name in names for row in known(path, name).values()) == 2
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    with pytest.raises(FetchError, match="stopped"):
+        index.files("torch")
+    monkeypatch.undo()
+    fresh = Index(served.url)
+    assert refresh(path, fresh).read == 3
+    fresh.close()
+
+
+def matrix(path: Path, served: Served, *more: str) -> int:
+    return cli.main(["refresh", "--releases", str(path), "--index", served.url, *more])
+
+
+def test_the_command(served: Served, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = add_all(served)
+    assert matrix(path, served, "--check") == 1
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == f"{path}: 5 new (nothing written)"
+    assert matrix(path, served) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.search(r"^new  vllm         0\.19\.1  torch 2\.10\.0, torchvision 0", out, re.M)
+    assert out.splitlines()[-1] == f"{path}: 5 new; metadata read of 5"
+    assert matrix(path, served, "--check") == 0
+    assert matrix(path, served) == 0
+    assert capsys.readouterr().out == (
+        f"{path}: nothing new (nothing written)\n{path}: nothing new; metadata read of 0\n"
     )
-    row = finished(known)["torch"][torch_version]
-    assert (row.get("torchvision"), row.get("torchaudio")) == (torchvision, torchaudio)
+    served.contents[paths["wheel"]] = bytes(len(served.contents[paths["wheel"]]))
+    path.write_text('{"torch": [], "vllm": []}')
+    assert matrix(path, served) == 2
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == f"{path}: 4 new; metadata read of 4; 1 failed"
+    assert re.fullmatch(r"matrix: vllm-0\.19\.0-\S+: .+\n", err)
 
 
-def test_what_the_index_lists_no_more() -> None:
-    one = file("vllm-0.19.1.tar.gz")
-    known = merged({"vllm": {"0.9.0": {"version": "0.9.0"}}}, "vllm", "0.19.1", [one], READ)
-    assert gone("vllm", known, {}) == ["0.19.1"]
-    assert gone("vllm", known, {"0.19.1": [one]}) == []
-
-
-def test_changes_tell_what_was() -> None:
-    before = rows(vllm=[{"version": "0.9.0", "torch": "2.7.0", "cuda": "12.8", "files": "a"}])
-    after = rows(
-        vllm=[
-            {"version": "0.9.0", "torch": "2.7.1", "uploaded": "2026-01-01", "files": "b"},
-            {"version": "0.9.1", "torch": "2.7.1", "source": "sdist", "yanked": "bad"},
-        ]
+def test_the_command_refuses_a_bad_file_and_a_bad_index(
+    served: Served, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path.write_text('{"torch": [{"version": "new"}], "vllm": []}')
+    assert matrix(path, served) == 2
+    assert "'new' is not a version" in capsys.readouterr().err
+    assert cli.main(["refresh", "--index", "here"]) == 2
+    assert capsys.readouterr().err == (
+        "matrix: the index 'here' is no http(s) address; name another: --index\n"
     )
-    assert [(each.kind, each.version, each.what) for each in changes(before, after)] == [
-        (
-            "changed",
-            "0.9.0",
-            "torch 2.7.1 (was 2.7.0), cuda no more (was 12.8), uploaded 2026-01-01, other files",
-        ),
-        ("new", "0.9.1", "torch 2.7.1, yanked bad"),
+    path.write_text('{"torch": [], "vllm": []}')
+    assert matrix(path, served) == 2
+    assert capsys.readouterr().err.count("is not on the index") == 4
+    assert path.read_text() == '{"torch": [], "vllm": []}'
+
+
+def test_what_is_written_loads(served: Served, index: Index, path: Path) -> None:
+    add_all(served)
+    add_wheel(served, "vllm", "0.30.0", *pinned("2.20.0"))
+    add_wheel(served, "vllm", "0.31.0", "torch>=2")
+    add_wheel(served, "vllm", "0.32.0", "torch==2.10.0")
+    assert refresh(path, index).failures == ()
+    cells = path.parent / "cells.json"
+    cells.write_text('{"pythons": ["3.11"], "vllm": ["0.32"]}')
+    releases = load_releases(path, cells)
+    assert [each.version for each in releases.torch] == ["2.10.0", "2.20.0"]
+    assert releases.torch[1].note == "the index does not list it; vLLM 0.30.0 pins it"
+    assert [(each.version, each.note) for each in releases.unread] == [
+        ("0.31.0", "its wheel asks for torch>=2, which is no pin")
     ]
-    assert changes(after, after) == []
-
-
-def test_the_file_has_a_release_a_line_and_reads_back(tmp_path: Path) -> None:
-    known = rows(
-        torch=[torch("2.10.0", wheels={LINUX: "cp312"}), torch("2.9.0")],
-        vllm=[{"files": "a", "python": "", "torch": "2.10.0", "version": "0.9.0"}],
-    )
-    path = tmp_path / "releases.json"
-    path.write_text(text(known))
-    lines = path.read_text().splitlines()
-    assert [json.loads(line.strip(" ,"))["version"] for line in lines if "version" in line] == [
-        "2.9.0",
-        "2.10.0",
-        "0.9.0",
-    ]
-    assert '"version": "0.9.0", "torch": "2.10.0", "python": "", "files": "a"' in lines[-3 - 2]
-    assert text(rows(**{key: list(v) for key, v in read_rows(path).items()})) == path.read_text()
-
-
-def test_the_packages_own_file_is_as_it_would_be_written() -> None:
-    known = rows(**read_rows(RELEASES_FILE))
-    assert text(known) == RELEASES_FILE.read_text(encoding="utf-8")
-    assert finished(known) == known
-    assert all("source" in row for every in known.values() for row in every.values())
+    (cell,) = releases.cells()
+    assert releases.companions(cell) == {"torch": "2.10.0"}
+    assert "files" not in vars(releases.vllm[0])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matrix.catalog.index import IndexFault, Published
+from matrix.catalog.index import FetchError, PublishedFile
 from matrix.checks.linkage.elf import read_wheel
 from matrix.checks.linkage.fill import fill, lacking, read_wheels
 from matrix.checks.linkage.link import load_tables
@@ -207,9 +207,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def published(
     name: str, version: str, *, sha256: str = "00", yanked: str | None = None
-) -> Published:
+) -> PublishedFile:
     project = name.partition("-")[0]
-    return Published(project, version, name, f"x://{name}", sha256, 10, yanked=yanked)
+    return PublishedFile(project, version, name, f"x://{name}", sha256, 10, yanked=yanked)
 
 
 def torch_wheel(version: str, *, python: str = "cp312", build: str = "") -> str:
@@ -223,19 +223,19 @@ def vllm_wheel(version: str, machine: str = "x86_64") -> str:
 class FakeIndex:
     """An index whose wheels hold one library; some cannot be fetched."""
 
-    def __init__(self, files: list[Published], content: bytes, broken: str = "none") -> None:
+    def __init__(self, files: list[PublishedFile], content: bytes, broken: str = "none") -> None:
         self.published, self.content, self.broken = files, content, broken
         self.fetched: list[str] = []
 
-    def files(self, project: str) -> tuple[Published, ...]:
+    def files(self, project: str) -> tuple[PublishedFile, ...]:
         if project == self.broken:
-            raise IndexFault(f"{project}: the index says 404; look at its address")
+            raise FetchError(f"{project}: the index says 404; look at its address")
         return tuple(each for each in self.published if each.project == project)
 
-    def fetch(self, file: Published, folder: Path) -> Path:
+    def fetch(self, file: PublishedFile, folder: Path) -> Path:
         self.fetched.append(file.filename)
         if self.broken in file.filename:
-            raise IndexFault(f"{file.filename}: its sha256 is 1, and the index says 0; not kept")
+            raise FetchError(f"{file.filename}: its sha256 is 1, and the index says 0; not kept")
         path = folder / file.filename
         inside = "vllm/_C.abi3.so" if file.project == "vllm" else "torch/lib/libc10.so"
         with zipfile.ZipFile(path, "w") as archive:

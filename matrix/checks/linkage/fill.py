@@ -28,7 +28,7 @@ from matrix.checks.linkage.tables import SymbolsError, dump, file_name
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.catalog.index import Published
+    from matrix.catalog.index import PublishedFile
 
 __all__ = ["OLDEST", "PYTHON", "Made", "Source", "fill", "lacking", "read_wheels"]
 
@@ -40,8 +40,8 @@ OLDEST = {"torch": Version("2.9"), "vllm": Version("0.14")}
 class Source(Protocol):
     """What a package index has; `matrix.catalog.index.Index` is one."""
 
-    def files(self, project: str) -> tuple[Published, ...]: ...  # noqa: D102
-    def fetch(self, file: Published, folder: Path) -> Path: ...  # noqa: D102
+    def files(self, project: str) -> tuple[PublishedFile, ...]: ...  # noqa: D102
+    def fetch(self, file: PublishedFile, folder: Path) -> Path: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def fill(
     could not be fetched or read, a line each; what is done stays, and a second call goes on.
     """
     faults: list[str] = []
-    files: list[Published] = []
+    files: list[PublishedFile] = []
     for project in ("vllm", "torch"):
         try:
             files += index.files(project)
@@ -110,14 +110,14 @@ def fill(
     return faults
 
 
-def lacking(files: Iterable[Published], tables: Tables) -> list[Published]:
+def lacking(files: Iterable[PublishedFile], tables: Tables) -> list[PublishedFile]:
     """The wheels without a table, one a release, in the order in which they are worth reading.
 
     A release that was yanked, is older than `OLDEST` or no final one, is left out. Where a release
     has several wheels for this platform, the one with the highest build number counts, as for an
     installer. A table of another file than that, or a damaged one, counts for none.
     """
-    best: dict[tuple[str, str], tuple[tuple[object, ...], Published]] = {}
+    best: dict[tuple[str, str], tuple[tuple[object, ...], PublishedFile]] = {}
     for file in files:
         rank = _rank(file)
         if rank is None:
@@ -136,7 +136,7 @@ def lacking(files: Iterable[Published], tables: Tables) -> list[Published]:
     return found
 
 
-def _rank(file: Published) -> tuple[object, ...] | None:
+def _rank(file: PublishedFile) -> tuple[object, ...] | None:
     """How much this wheel is the one that an installer takes; None for what it never does."""
     if file.yanked is not None or not file.is_wheel or file.project not in OLDEST:
         return None
@@ -155,7 +155,7 @@ def _rank(file: Published) -> tuple[object, ...] | None:
     return (build or (-1, ""),) if fits else None
 
 
-def _has_table(file: Published, tables: Tables) -> bool:
+def _has_table(file: PublishedFile, tables: Tables) -> bool:
     known = tables.torch_versions if file.project == "torch" else tables.vllm_versions
     if file.version not in known:
         return False
