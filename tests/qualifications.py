@@ -14,7 +14,7 @@ from made import NO_RULES, RELEASES, Told, failed, make, passed
 from matrix._util.paths import DATA
 from matrix.qualify.engine import qualify
 from matrix.qualify.model import Failure, Match, Qualification
-from matrix.qualify.query import Context, Query, Skipped
+from matrix.qualify.query import Context, Project, Query, Skipped
 from matrix.qualify.static_checks import StaticAnswers
 from matrix.record.model import PLATFORMS, Case, Outcome
 from matrix.report.qualify.json import render
@@ -45,7 +45,7 @@ def ask(
     **more: Any,
 ) -> Query:
     return Query(
-        project=project,
+        project=Project(project),
         candidate=candidate,
         baseline=baseline,
         platforms=platforms,

@@ -118,10 +118,10 @@ def _qualify(options: argparse.Namespace) -> int:
 
 def _query(options: argparse.Namespace) -> Query:
     from matrix._util.versions import parse_specifier
-    from matrix.qualify.query import Query
+    from matrix.qualify.query import Project, Query
     from matrix.record.model import PLATFORMS
 
-    project = "torch" if options.torch is not None else "vllm"
+    project = Project.VLLM if options.torch is None else Project.TORCH
     return Query(
         project=project,
         candidate=_release(getattr(options, project), f"--{project}"),

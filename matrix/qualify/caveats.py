@@ -21,6 +21,7 @@ from matrix.qualify.query import (
     CellReleases,
     Context,
     PlatformReleases,
+    Project,
     Query,
     Skipped,
     find_release,
@@ -67,7 +68,7 @@ class NoRecords:
     """
 
     code: ClassVar[CaveatCode] = CaveatCode.NO_RECORDS
-    project: str
+    project: Project
     releases: tuple[str, ...]
     platform: str
     narrowed: bool
@@ -157,7 +158,7 @@ class InstallsAnother:
 
     code: ClassVar[CaveatCode] = CaveatCode.INSTALLS_ANOTHER
     cell: str
-    project: str
+    project: Project
     release: str
     candidate: str
 

@@ -46,7 +46,7 @@ from matrix.qualify.runs import (
     partial,
     run_outcome,
 )
-from matrix.record.model import STARTS, Record
+from matrix.record.model import STARTS, Outcome, Record
 from matrix.record.signatures import signature
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
@@ -411,7 +411,7 @@ def _seconds(records: Iterable[Record], name: str, start: str) -> tuple[float, .
         found.seconds["total"]
         for record in records
         for case in record.cases
-        if case.case == name and case.outcome == "passed"
+        if case.case == name and case.outcome == Outcome.PASSED
         for found in [case.started(start)]
         if found is not None and "total" in found.seconds
     )

@@ -47,9 +47,9 @@ from matrix.qualify.model import (
     Waived,
 )
 from matrix.qualify.query import (
-    PROJECTS,
     Context,
     PlatformReleases,
+    Project,
     Query,
     Skipped,
     find_release,
@@ -153,7 +153,7 @@ def qualify(
 
 
 def _check(query: Query, held: Iterable[PlatformReleases], releases: Releases) -> None:
-    name = PROJECTS[query.project]
+    name = query.project.label
     published = {release.version for release in getattr(releases, query.project)}
     known = oldest_first(published | {query.release(run.torch, run.vllm) for run in held})
     for option, wanted in ((query.project, query.candidate), ("baseline", query.baseline)):
@@ -228,7 +228,7 @@ class _Pairing:
             return
         known = {(key.platform, key.other) for side in sides for key in side}
         for (platform, other), every in self.checks.every().items():
-            under = minor_of(other) if self.query.other == "vllm" else other
+            under = minor_of(other) if self.query.other is Project.VLLM else other
             lost = [
                 (python, progress)
                 for python, progress in every
@@ -325,7 +325,7 @@ class _Pairing:
     def _place(self, run: CellRun, release: str) -> Place:
         """Return the same cell with that release of the project in question."""
         torch, vllm = run.torch, run.vllm
-        if self.query.project == "torch":
+        if self.query.project is Project.TORCH:
             torch = release
         else:
             vllm = release

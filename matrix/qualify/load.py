@@ -20,22 +20,22 @@ from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.qualify.query import (
     MOST_RUNS,
-    WRONG_CELL,
     CellReleases,
     Context,
     Observed,
     PlatformReleases,
+    Project,
     Query,
     Skipped,
     may_match,
     releases_of,
 )
-from matrix.record.model import Record, read_many
+from matrix.record.model import ErrorKind, Record, read_many
 from matrix.store.query import History, by_index
 from matrix.store.sources import Place as Source
 from matrix.verdict.precedence import RunOrder, run_order
 
-_FIRST = RunOrder(today=False, started="")
+_OLDEST = RunOrder(today=False, started="")
 
 
 class ReleasedRecord(NamedTuple):
@@ -77,7 +77,7 @@ class UnidentifiedRecord:
 def observed(record: Record) -> Observed:
     """Return what a record holds about the releases that ran."""
     error = None if record.error is None else record.error.kind
-    torch, vllm = (record.provenance.get(project) for project in ("torch", "vllm"))
+    torch, vllm = (record.provenance.get(project) for project in Project)
     return Observed(record.cell, record.platform, torch, vllm, error, bool(record.cases))
 
 
@@ -106,7 +106,7 @@ def unidentified(
         if query.compares(query.release(run.torch, run.vllm)):
             key = run.record.cell, run.record.platform
             started = run_order(run.record.started, context.late)
-            newest[key] = max(started, newest.get(key, _FIRST))
+            newest[key] = max(started, newest.get(key, _OLDEST))
     found: dict[tuple[str, str, bool], tuple[Path, Record]] = {}
     for path, record in sorted(records, key=lambda item: str(item[0])):
         seen = observed(record)
@@ -114,19 +114,19 @@ def unidentified(
             query, seen, context.releases
         ):
             continue
-        place = record.cell, record.platform, seen.error == WRONG_CELL
+        place = record.cell, record.platform, seen.error == ErrorKind.WRONG_CELL
         started = run_order(record.started, context.late)
         if place not in found or started > run_order(found[place][1].started, context.late):
             found[place] = path, record
     return [
         _unidentified(path, record)
         for (cell, platform, _), (path, record) in sorted(found.items(), key=lambda item: item[0])
-        if run_order(record.started, context.late) >= newest.get((cell, platform), _FIRST)
+        if run_order(record.started, context.late) >= newest.get((cell, platform), _OLDEST)
     ]
 
 
 def _unidentified(path: Path, record: Record) -> UnidentifiedRecord:
-    if record.error is not None and record.error.kind == WRONG_CELL:
+    if record.error is not None and record.error.kind == ErrorKind.WRONG_CELL:
         cause, detail = UnidentifiedCause.WRONG_CELL, record.error.reason
         return UnidentifiedRecord(path=path, record=record, cause=cause, detail=detail)
     return UnidentifiedRecord(path=path, record=record, cause=UnidentifiedCause.NO_RELEASE)
@@ -176,7 +176,7 @@ def select(
         if place is not None:
             groups.setdefault(place, []).append(run)
         elif may_match(query, run.observed(), releases):
-            cell = run.cell, run.platform, run.error == WRONG_CELL
+            cell = run.cell, run.platform, run.error == ErrorKind.WRONG_CELL
             unidentified_runs[cell] = _newer(unidentified_runs.get(cell), run, late)
     paths = [run.path for run in unidentified_runs.values()]
     counts: dict[CellReleases, int] = {}

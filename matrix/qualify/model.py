@@ -19,7 +19,7 @@ from matrix._util.versions import minor_of
 from matrix.catalog.cells import factors
 from matrix.catalog.releases import Releases
 from matrix.qualify.caveats import Caveat, PairCaveat
-from matrix.qualify.query import Query
+from matrix.qualify.query import Project, Query
 from matrix.qualify.reasons import NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison
@@ -389,6 +389,6 @@ def _may_be_mistyped(query: Query, waiver: Waiver, known: Container[str]) -> boo
     if waiver.cell is None:
         return True
     named = factors(waiver.cell)
-    minor = named.torch if query.project == "torch" else str(named.vllm)
+    minor = named.torch if query.project is Project.TORCH else str(named.vllm)
     is_candidate = minor == minor_of(query.candidate) or minor not in known
     return is_candidate and (not query.pythons or named.python in query.pythons)

@@ -13,18 +13,26 @@ from typing import NamedTuple
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion
 
+from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.cells import CellError, factors
 from matrix.catalog.releases import Releases
-from matrix.record.model import PLATFORMS
+from matrix.record.model import PLATFORMS, ErrorKind
 from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Waivers
 
-PROJECTS = {"torch": "torch", "vllm": "vLLM"}
-"""The projects that can be qualified, each with the name that a message gives it."""
 
-WRONG_CELL = "wrong_cell"
-"""The kind of error of a run in an environment that was not its cell."""
+class Project(StrEnum):
+    """A project that can be qualified."""
+
+    TORCH = "torch"
+    VLLM = "vllm"
+
+    @property
+    def label(self) -> str:
+        """Return the name as a message spells it."""
+        return "vLLM" if self is Project.VLLM else "torch"
+
 
 MOST_RUNS = 20
 """The most runs of a cell, the newest, whose seconds are compared."""
@@ -32,12 +40,12 @@ MOST_RUNS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """Which release of `project` (torch or vllm) is compared with which, and where.
+    """Which release of a project is compared with which, and where.
 
     Empty `pythons` mean every Python; `under` narrows the releases of the other project.
     """
 
-    project: str
+    project: Project
     candidate: str
     baseline: str
     platforms: tuple[str, ...] = PLATFORMS
@@ -45,17 +53,17 @@ class Query:
     under: SpecifierSet | None = None
 
     @property
-    def other(self) -> str:
+    def other(self) -> Project:
         """Return the other project, under whose releases both are compared."""
-        return "vllm" if self.project == "torch" else "torch"
+        return Project.VLLM if self.project is Project.TORCH else Project.TORCH
 
     def release(self, torch: str, vllm: str) -> str:
         """Return the one of these two releases that is of the project in question."""
-        return torch if self.project == "torch" else vllm
+        return torch if self.project is Project.TORCH else vllm
 
     def other_release(self, torch: str, vllm: str) -> str:
         """Return the one of these two releases that is of the other project."""
-        return vllm if self.project == "torch" else torch
+        return vllm if self.project is Project.TORCH else torch
 
     def compares(self, release: str) -> bool:
         """Return whether a release is the candidate or the baseline."""
@@ -135,7 +143,7 @@ def releases_of(observed: Observed, releases: Releases) -> tuple[str, str] | Non
     case ran. They are unknown where cases ran with unnamed versions, and where the environment was
     not the cell.
     """
-    if observed.error == WRONG_CELL:
+    if observed.error == ErrorKind.WRONG_CELL:
         return None
     torch, vllm = _public(observed.torch), _public(observed.vllm)
     if torch is not None and vllm is not None:
@@ -159,7 +167,7 @@ def may_match(query: Query, observed: Observed, releases: Releases) -> bool:
         named = releases.resolve(observed.cell)
     except CellError:
         return False
-    unknown = observed.error == WRONG_CELL
+    unknown = observed.error == ErrorKind.WRONG_CELL
     torch, vllm = (None if unknown else _public(v) for v in (observed.torch, observed.vllm))
     other = query.other_release(torch or named.torch, vllm or named.vllm)
     if not query.covers(observed.cell, observed.platform, other):
@@ -167,7 +175,7 @@ def may_match(query: Query, observed: Observed, releases: Releases) -> bool:
     exact, parts = query.release(torch or "", vllm or ""), factors(observed.cell)
     if exact:
         return query.compares(exact)
-    minor = parts.torch if query.project == "torch" else parts.vllm
+    minor = parts.torch if query.project is Project.TORCH else parts.vllm
     return minor in (minor_of(query.candidate), minor_of(query.baseline))
 
 

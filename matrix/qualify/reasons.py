@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from matrix._util.enums import StrEnum
 from matrix.qualify.load import UnidentifiedCause
+from matrix.qualify.query import Project
 from matrix.qualify.runs import CaseState, Missing
 
 
@@ -43,7 +44,7 @@ class FailsWithoutBaseline:
 
     code: ClassVar[UnknownCode] = UnknownCode.FAILS_WITHOUT_BASELINE
     detail: str | None
-    project: str
+    project: Project
     release: str | None
 
 
@@ -148,7 +149,7 @@ class BaselineNotRun:
     """The candidate ran with a release of the other project, and the baseline never did."""
 
     code: ClassVar[UnknownCode] = UnknownCode.BASELINE_NOT_RUN
-    project: str
+    project: Project
     release: str
 
 
@@ -174,7 +175,7 @@ class NotRun:
     cell: str
     passed: int
     failed: int
-    project: str
+    project: Project
     release: str | None
     reached: str | None
 

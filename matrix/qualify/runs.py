@@ -21,8 +21,8 @@ from packaging.version import Version
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
 from matrix.qualify.load import ReleasedRecord
-from matrix.qualify.query import MOST_RUNS, Context, Query, oldest_first, same_release
-from matrix.record.model import PLATFORMS, STARTS, Case, Record, to_json
+from matrix.qualify.query import MOST_RUNS, Context, Project, Query, oldest_first, same_release
+from matrix.record.model import PLATFORMS, STARTS, Case, ErrorKind, Outcome, Record, to_json
 from matrix.record.signatures import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import COUNTERS
@@ -68,7 +68,7 @@ class Variant:
     It ran with an older `release` of the other `project`, with other `flags`, or both.
     """
 
-    project: str | None = None
+    project: Project | None = None
     release: str | None = None
     flags: tuple[FlagValue, ...] = ()
 
@@ -135,7 +135,7 @@ def release_runs(
     for cell_run in sorted(runs, key=lambda run: run_order(run.record.started, context.late)):
         other = query.other_release(cell_run.torch, cell_run.vllm)
         # A cell's name means a minor release of vLLM; torch must be the very same.
-        under = minor_of(other) if query.other == "vllm" else other
+        under = minor_of(other) if query.other is Project.VLLM else other
         cell = found.setdefault(CellKey(cell_run.record.platform, under, cell_run.python), {})
         older = cell.get(other)
         namesakes = () if older is None else (replace(older, namesakes=()), *older.namesakes)
@@ -333,7 +333,7 @@ def outcome(run: CellRun, name: str | None) -> CaseOutcome:
 
 def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
     why = verdict.reason or case.outcome.replace("_", " ")
-    if case.outcome == "not_applicable":
+    if case.outcome == Outcome.NOT_APPLICABLE:
         return CaseOutcome(
             state=CaseState.NOT_APPLICABLE,
             missing=Missing(code=MissingCode.NOT_APPLICABLE, detail=why),
@@ -351,7 +351,7 @@ def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
             verdict=verdict,
         )
     untested = verdict.verdict == Verdict.UNTESTED and not verdict.rung
-    if case.outcome == "passed" and all(map(case.started, STARTS)) and not untested:
+    if case.outcome == Outcome.PASSED and all(map(case.started, STARTS)) and not untested:
         return CaseOutcome(state=CaseState.PASSED, case=case, verdict=verdict)
     return CaseOutcome(
         state=CaseState.UNKNOWN,
@@ -412,6 +412,6 @@ def cut_short(record: Record) -> Missing | None:
 
 def crash(record: Record) -> str | None:
     """Return why the run crashed or timed out as a whole, or None where it did not."""
-    if record.error is None or record.error.kind not in ("crashed", "timed_out"):
+    if record.error is None or record.error.kind not in (ErrorKind.CRASHED, ErrorKind.TIMED_OUT):
         return None
     return record.error.reason or record.error.kind.replace("_", " ")

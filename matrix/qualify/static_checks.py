@@ -24,9 +24,9 @@ from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
-from matrix.qualify.query import Query, find_release
+from matrix.qualify.query import Project, Query, find_release
 from matrix.qualify.runs import ReleaseRuns
-from matrix.record.model import RUNGS
+from matrix.record.model import RUNGS, Rung
 from matrix.record.signatures import signature
 from matrix.verdict.grid import Grid, Seen, survey
 from matrix.verdict.ladder import CHEAP, Progress, Step, evidence_of
@@ -92,12 +92,12 @@ class PairProgress(NamedTuple):
             return RungChange.REPAIR if before is not None else None
         if before is not None:
             return RungChange.FAILS_TOO
-        if after.rung == "declared":
+        if after.rung == Rung.DECLARED:
             return RungChange.NOT_TESTABLE
         if self.baseline.steps[RUNGS.index(after.rung)].state == StepState.UNKNOWN:
             return RungChange.NO_BASELINE
         built_for_baseline = self.candidate.off_pin and not self.baseline.off_pin
-        if after.rung == "links" and built_for_baseline and not after.promised:
+        if after.rung == Rung.LINKS and built_for_baseline and not after.promised:
             return RungChange.NOT_TESTABLE
         return RungChange.REGRESSION
 
@@ -162,7 +162,7 @@ class StaticChecks:
         are the newest patches and what ran.
         """
         query = self.query
-        shown = self.grid.rows if query.other == "vllm" else self.grid.columns
+        shown = self.grid.rows if query.other is Project.VLLM else self.grid.columns
         others = [
             release.version
             for release in shown
@@ -183,7 +183,7 @@ class StaticChecks:
 
     def _cell(self, release: str, other: str, python: str) -> Cell:
         """Return the cell of a release of the project in question with one of the other."""
-        torch, vllm = (release, other) if self.query.project == "torch" else (other, release)
+        torch, vllm = (release, other) if self.query.project is Project.TORCH else (other, release)
         return Cell(python, torch, vllm)
 
 
@@ -232,7 +232,7 @@ def compare_rungs(
 
 def _is_undeclared(progress: PairProgress) -> bool:
     """Return whether the other release supports this Python on neither side."""
-    return progress.baseline.fails == progress.candidate.fails == "declared"
+    return progress.baseline.fails == progress.candidate.fails == Rung.DECLARED
 
 
 def _standing(progress: Progress) -> Standing:

@@ -7,7 +7,6 @@ from statistics import median
 
 from matrix._util.text import code, markdown, plural, seconds, tabular
 from matrix.qualify.model import Drift, Failure, Match, Qualification, Verdict
-from matrix.qualify.query import PROJECTS
 from matrix.qualify.runs import CellRun
 from matrix.report.qualify import sections
 from matrix.report.qualify.sentences import failure_reason
@@ -130,7 +129,7 @@ def _cells(places: Iterable[Place]) -> str:
 
 
 def _rung_parts(qualification: Qualification) -> list[str]:
-    project = PROJECTS[qualification.query.other]
+    project = qualification.query.other.label
     rows = [
         [platform, markdown(change.replace("->", "→")), markdown(what), markdown(why)]
         for platform, change, what, why in sections.rung_rows(qualification.rungs, project)

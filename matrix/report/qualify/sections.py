@@ -19,7 +19,6 @@ from matrix.qualify.model import (
     Unknown,
     Verdict,
 )
-from matrix.qualify.query import PROJECTS
 from matrix.qualify.static_checks import RungChange, RungComparison, Standing
 from matrix.record.model import STARTS
 from matrix.report.qualify.sentences import (
@@ -60,9 +59,9 @@ _Item = TypeVar("_Item")
 def title(qualification: Qualification) -> str:
     """Return the query in one line."""
     query, platforms = qualification.query, qualification.platforms
-    name = PROJECTS[query.project]
+    name = query.project.label
     on = f" on {listed(platforms)}" if platforms else ""
-    under = f", under {PROJECTS[query.other]} {query.under}" if query.under else ""
+    under = f", under {query.other.label} {query.under}" if query.under else ""
     python = f", Python {listed(query.pythons)}" if query.pythons else ""
     return f"{name} {query.candidate} against {query.baseline}{on}{under}{python}"
 
@@ -306,11 +305,10 @@ def commands(qualification: Qualification, given: Sequence[str]) -> list[str]:
     which = query.platforms[0] if len(query.platforms) == 1 else "all"
     more = "".join(f" --python {python}" for python in query.pythons)
     more += f" --under '{query.under}'" if query.under else ""
-    return [
-        *(f"tox -e {cell} -- --platform {platform}" for cell, platform in cells),
-        f"matrix qualify --{query.project} {query.candidate} --baseline {query.baseline}"
-        f" --platform {which}{more}{''.join(f' {shlex.quote(part)}' for part in given)}",
-    ]
+    more += "".join(f" {shlex.quote(part)}" for part in given)
+    again = f"matrix qualify --{query.project} {query.candidate} --baseline {query.baseline}"
+    runs = [f"tox -e {cell} -- --platform {platform}" for cell, platform in cells]
+    return [*runs, f"{again} --platform {which}{more}"]
 
 
 def mark(finding: Failure | Drift | Unknown) -> str:

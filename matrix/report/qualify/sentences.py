@@ -22,7 +22,6 @@ from matrix.qualify.caveats import (
 )
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import Failure, Unknown
-from matrix.qualify.query import PROJECTS
 from matrix.qualify.reasons import (
     AnswerLost,
     BaselineNotRun,
@@ -60,29 +59,30 @@ def reason_sentence(reason: UnknownReason) -> str:
     """Return a reason as a sentence whose subject is the case or the cell."""
     match reason:
         case NotRun() | NotTestable():
-            return _cell_sentence(reason)
+            text = _cell_sentence(reason)
         case RerunFailed() | RerunDrifted() | BaselineRerunPassed() | RunFailed():
-            return _rerun_sentence(reason)
+            text = _rerun_sentence(reason)
         case FailsWithoutBaseline(detail=detail, project=project, release=release):
-            of = "of this cell" if release is None else f"with {PROJECTS[project]} {release}"
-            return f"fails ({detail}), and the baseline has no record {of}"
+            of = "of this cell" if release is None else f"with {project.label} {release}"
+            text = f"fails ({detail}), and the baseline has no record {of}"
         case FailsWithoutAnswer(detail=detail, baseline=baseline):
-            return f"fails ({detail}), and at the baseline it {missing_phrase(baseline)}"
+            text = f"fails ({detail}), and at the baseline it {missing_phrase(baseline)}"
         case PassesWithoutAnswer(baseline=baseline):
-            return f"passed, and at the baseline it {missing_phrase(baseline)}"
+            text = f"passed, and at the baseline it {missing_phrase(baseline)}"
         case AnswerLost(baseline=state, candidate=missing):
-            return f"{state} at the baseline, and now {missing_phrase(missing)}"
+            text = f"{state} at the baseline, and now {missing_phrase(missing)}"
         case NoAnswer(candidate=missing, baseline=baseline):
-            return f"{missing_phrase(missing)}, and at the baseline it {missing_phrase(baseline)}"
+            text = f"{missing_phrase(missing)}, and at the baseline it {missing_phrase(baseline)}"
         case NotCounted(start=start, counter=counter, more=more):
-            return f"neither side counts what is expected of it: {start} {counter}{_more(more)}"
+            text = f"neither side counts what is expected of it: {start} {counter}{_more(more)}"
         case Incomplete(side=side, missing=missing):
-            return f"the record of the {side} {missing_phrase(missing)}"
+            text = f"the record of the {side} {missing_phrase(missing)}"
         case BaselineNotRun(project=project, release=release):
-            name = f"{PROJECTS[project]} {release}"
-            return f"the baseline never ran with {name}, and the candidate did"
+            name = f"{project.label} {release}"
+            text = f"the baseline never ran with {name}, and the candidate did"
         case UnidentifiedRun(path=path, cause=cause, detail=detail):
-            return f"{path} {_unidentified_phrase(cause, detail)}"
+            text = f"{path} {_unidentified_phrase(cause, detail)}"
+    return text
 
 
 def _rerun_sentence(reason: RerunFailed | RerunDrifted | BaselineRerunPassed | RunFailed) -> str:
@@ -112,7 +112,7 @@ def _cell_sentence(reason: NotRun | NotTestable) -> str:
 def _not_run(reason: NotRun) -> str:
     sentence = "never ran"
     if reason.release is not None:
-        sentence += f" with {PROJECTS[reason.project]} {reason.release}"
+        sentence += f" with {reason.project.label} {reason.release}"
     if reason.reached is not None:
         sentence += f" ({reason.reached} is as far as is known, and no answer)"
     return sentence
@@ -166,7 +166,7 @@ def variant_phrase(variant: Variant) -> str:
     """Return how a run differs from the one that decides, to stand after `with`."""
     parts = [f"{flag}={value}" for flag, value in variant.flags]
     if variant.project is not None:
-        parts.insert(0, f"{PROJECTS[variant.project]} {variant.release}")
+        parts.insert(0, f"{variant.project.label} {variant.release}")
     return ", ".join(parts)
 
 
@@ -205,9 +205,9 @@ def caveat_sentence(caveat: Caveat | PairCaveat) -> str:
     """Return a caveat as a sentence."""
     match caveat:
         case FutureDated() | OlderRecords() | Copies() | OtherFlags() | OtherCellName():
-            return _record_caveat(caveat)
+            text = _record_caveat(caveat)
         case BaselineNewer(baseline=baseline, candidate=candidate):
-            return (
+            text = (
                 f"the baseline {baseline} is newer than the candidate {candidate}: this asks what"
                 " going back changes"
             )
@@ -216,25 +216,26 @@ def caveat_sentence(caveat: Caveat | PairCaveat) -> str:
             known = ", ".join(others)
             has = f"; it has records of {known}" if others else ", nor of any other release"
             lacking = " or ".join(releases)
-            return f"no record of {PROJECTS[project]} {lacking} on {platform}{narrowed}{has}"
+            text = f"no record of {project.label} {lacking} on {platform}{narrowed}{has}"
         case NoBaseline(cell=cell, platform=platform):
-            return f"{cell} on {platform} has no baseline and was compared with nothing"
+            text = f"{cell} on {platform} has no baseline and was compared with nothing"
         case Unidentified(path=path, cause=cause, detail=detail):
-            return f"{path} {_unidentified_phrase(cause, detail)}, and counts for nothing"
+            text = f"{path} {_unidentified_phrase(cause, detail)}, and counts for nothing"
         case InstallsAnother(cell=cell, project=project, release=release, candidate=candidate):
-            return (
-                f"tox -e {cell} installs {PROJECTS[project]} {release}, which is not the candidate"
+            text = (
+                f"tox -e {cell} installs {project.label} {release}, which is not the candidate"
                 f" {candidate}"
             )
         case NoCommonPatch(minor=minor, candidate=candidate, baseline=baseline):
-            return (
+            text = (
                 f"no patch of vLLM {minor} ran on both sides: vLLM {candidate} is held against"
                 f" {baseline}"
             )
         case StartupTestsChanged():
-            return "the startup tests changed between the two records"
+            text = "the startup tests changed between the two records"
         case ModelsChanged():
-            return "the models' source changed between the two records"
+            text = "the models' source changed between the two records"
+    return text
 
 
 def _record_caveat(

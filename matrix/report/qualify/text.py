@@ -8,7 +8,6 @@ from statistics import median
 
 from matrix._util.text import aligned, clean, seconds
 from matrix.qualify.model import Drift, Failure, Qualification
-from matrix.qualify.query import PROJECTS
 from matrix.report.qualify import sections
 
 
@@ -81,7 +80,7 @@ def _drift_lines(drifts: Sequence[Drift]) -> list[str]:
 
 
 def _rung_lines(qualification: Qualification) -> list[str]:
-    rows = sections.rung_rows(qualification.rungs, PROJECTS[qualification.query.other])
+    rows = sections.rung_rows(qualification.rungs, qualification.query.other.label)
     return aligned([[f"  {row[0]}", *row[1:]] for row in rows]) if rows else []
 
 
