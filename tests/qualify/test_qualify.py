@@ -54,24 +54,24 @@ evidence = ["a record"]
 
 
 def test_the_same_on_both_sides_is_qualified() -> None:
-    told = held(make(OLD, passed(), passed("small")), make(NEXT, passed(), passed("small")))
-    assert (told.verdict, told.exit_status, told.compared) == ("qualified", 0, 2)
-    assert not kinds(told) and not told.unknown and not told.times
-    assert told.platforms == ("cpu",)
+    found = held(make(OLD, passed(), passed("small")), make(NEXT, passed(), passed("small")))
+    assert (found.verdict, found.exit_status, found.compared) == ("qualified", 0, 2)
+    assert not kinds(found) and not found.unknown and not found.times
+    assert found.platforms == ("cpu",)
 
 
 def test_a_case_that_passed_and_fails_is_a_regression() -> None:
-    told = held(make(OLD, passed(), passed("b")), make(NEXT, failed(), passed("b")))
-    assert (told.verdict, told.exit_status) == ("not qualified", 1)
-    [failure] = told.failures
+    found = held(make(OLD, passed(), passed("b")), make(NEXT, failed(), passed("b")))
+    assert (found.verdict, found.exit_status) == ("not qualified", 1)
+    [failure] = found.failures
     assert (failure.kind, failure.case, failure.rung) == (
         FailureKind.REGRESSION,
         "moe",
         "starts cold",
     )
     assert (failure.signature, failure.detail) == ("KeyError: x", "why: KeyError: x")
-    told = held(make(NEXT, passed()), make(OLD, failed()))
-    assert (kinds(told), told.exit_status) == ([FailureKind.REPAIR], 0)
+    found = held(make(NEXT, passed()), make(OLD, failed()))
+    assert (kinds(found), found.exit_status) == ([FailureKind.REPAIR], 0)
 
 
 @pytest.mark.parametrize(
@@ -85,18 +85,18 @@ def test_a_case_that_passed_and_fails_is_a_regression() -> None:
     ],
 )
 def test_a_case_that_fails_on_both_sides(candidate: Case, kind: str, status: int) -> None:
-    told = held(make(OLD, failed(), passed("b")), make(NEXT, candidate, passed("b")))
-    assert (kinds(told), told.exit_status) == ([kind], status)
+    found = held(make(OLD, failed(), passed("b")), make(NEXT, candidate, passed("b")))
+    assert (kinds(found), found.exit_status) == ([kind], status)
     # Where nothing passes, nothing shows that it works.
-    told = held(make(OLD, failed()), make(NEXT, candidate))
-    assert (kinds(told), told.exit_status) == ([kind], status or 3)
-    assert ("no case that was compared passes" in lines(told)) is not bool(status)
+    found = held(make(OLD, failed()), make(NEXT, candidate))
+    assert (kinds(found), found.exit_status) == ([kind], status or 3)
+    assert ("no case that was compared passes" in lines(found)) is not bool(status)
 
 
 def test_a_failure_without_a_signature_has_one_of_its_text() -> None:
     text = "Traceback\nKeyError: /home/x/y.py 0xdeadbeef"
-    told = held(make(OLD, passed()), make(NEXT, failed(signature="", failure=text)))
-    assert told.failures[0].signature == "KeyError: <path>/y.py <address>"
+    found = held(make(OLD, passed()), make(NEXT, failed(signature="", failure=text)))
+    assert found.failures[0].signature == "KeyError: <path>/y.py <address>"
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,19 @@ def test_a_failure_without_a_signature_has_one_of_its_text() -> None:
     ],
 )
 def test_a_run_that_never_came_to_its_cases_fails_in_all_of_them(fault: dict[str, Any]) -> None:
-    told = held(make(OLD, passed(), passed("b")), make(NEXT, **fault))
-    assert [each.kind for each in told.failures] == [FailureKind.REGRESSION] * 2
-    assert {each.rung for each in told.failures} == {"imports"}
-    assert {each.signature for each in told.failures} == {"ImportError: undefined symbol: _ZN3c10E"}
-    told = held(make(OLD, **fault), make(NEXT, **fault))
-    assert (kinds(told), told.compared, told.exit_status) == ([FailureKind.FAILS_AS_BEFORE], 1, 3)
-    assert "the whole run" in lines(told)
+    found = held(make(OLD, passed(), passed("b")), make(NEXT, **fault))
+    assert [failure.kind for failure in found.failures] == [FailureKind.REGRESSION] * 2
+    assert {failure.rung for failure in found.failures} == {"imports"}
+    assert {failure.signature for failure in found.failures} == {
+        "ImportError: undefined symbol: _ZN3c10E"
+    }
+    found = held(make(OLD, **fault), make(NEXT, **fault))
+    assert (kinds(found), found.compared, found.exit_status) == (
+        [FailureKind.FAILS_AS_BEFORE],
+        1,
+        3,
+    )
+    assert "the whole run" in lines(found)
 
 
 def test_a_run_in_the_environment_of_another_cell_is_of_neither() -> None:
@@ -140,8 +146,8 @@ def test_a_run_in_the_environment_of_another_cell_is_of_neither() -> None:
 def test_a_run_that_says_no_version_is_of_its_name() -> None:
     unknown = {"torch": None, "vllm": None}
     error = RunError(kind=ErrorKind.RESOLVES, reason="no versions go together")
-    told = held(make(OLD, passed()), make(NEXT, error=error, provenance=unknown))
-    assert [(each.kind, each.rung) for each in told.failures] == [
+    found = held(make(OLD, passed()), make(NEXT, error=error, provenance=unknown))
+    assert [(failure.kind, failure.rung) for failure in found.failures] == [
         (FailureKind.REGRESSION, "resolves")
     ]
 
@@ -162,44 +168,46 @@ def test_a_run_that_says_no_version_is_of_its_name() -> None:
 def test_a_counter_that_changed_fails_unless_its_new_count_is_expected(
     before: int, after: int, rules: Expectations, kind: str, status: int
 ) -> None:
-    told = held(
+    found = held(
         make(OLD, passed(num_compiled_artifacts_loaded=before)),
         make(NEXT, passed(num_compiled_artifacts_loaded=after)),
         rules=rules,
     )
-    [drift] = told.drifts
+    [drift] = found.drifts
     assert (drift.kind, drift.before, drift.after) == (kind, before, after)
     assert (drift.start, drift.counter) == ("warm", "num_compiled_artifacts_loaded")
     assert (drift.expected, drift.judged) == ((4, True) if rules is RULES else (None, False))
-    assert (told.exit_status, drift.fails) == (status, bool(status))
+    assert (found.exit_status, drift.fails) == (status, bool(status))
 
 
 def test_a_counter_of_torch_that_was_never_raised_is_zero() -> None:
-    told = held(make(OLD, passed()), make(NEXT, passed(**{"aot_autograd.total": 0})))
-    assert not told.drifts
-    told = held(make(OLD, passed(**{"aot_autograd.total": 4})), make(NEXT, passed()))
-    assert [(each.before, each.after) for each in told.drifts] == [(4, 0)]
-    assert told.exit_status == 1
+    found = held(make(OLD, passed()), make(NEXT, passed(**{"aot_autograd.total": 0})))
+    assert not found.drifts
+    found = held(make(OLD, passed(**{"aot_autograd.total": 4})), make(NEXT, passed()))
+    assert [(drift.before, drift.after) for drift in found.drifts] == [(4, 0)]
+    assert found.exit_status == 1
 
 
 def test_a_counter_that_only_one_side_has() -> None:
     more = make(NEXT, passed(num_aot_compiles=1))
-    told = held(make(OLD, passed()), more)
-    assert (kinds(told), told.exit_status) == ([DriftKind.NEW], 0)
-    told = held(make(OLD, passed(num_aot_compiles=1)), make(NEXT, passed()))
-    assert (kinds(told), told.exit_status) == ([DriftKind.NO_RULE], 1)
+    found = held(make(OLD, passed()), more)
+    assert (kinds(found), found.exit_status) == ([DriftKind.NEW], 0)
+    found = held(make(OLD, passed(num_aot_compiles=1)), make(NEXT, passed()))
+    assert (kinds(found), found.exit_status) == ([DriftKind.NO_RULE], 1)
 
 
 def test_a_counter_that_no_rule_may_name_is_told_and_not_judged() -> None:
     counts = ({"inductor.pattern_matcher_count": count} for count in (22, 23))
-    told = held(*(make(of, passed(**count)) for of, count in zip((OLD, NEXT), counts, strict=True)))
-    assert (kinds(told), told.exit_status) == ([DriftKind.NOT_JUDGED], 0)
-    assert "warm  inductor.pattern_matcher_count  22->23  moe" in lines(told)
+    found = held(
+        *(make(of, passed(**count)) for of, count in zip((OLD, NEXT), counts, strict=True))
+    )
+    assert (kinds(found), found.exit_status) == ([DriftKind.NOT_JUDGED], 0)
+    assert "warm  inductor.pattern_matcher_count  22->23  moe" in lines(found)
 
 
 def test_a_flag_of_the_whole_run_is_one_of_each_case() -> None:
-    told = held(make(OLD, passed(), flags={"A": 1, "B": 1}), make(NEXT, passed(), flags={"A": 2}))
-    assert [(each.flag, each.before, each.after) for each in told.flags] == [
+    found = held(make(OLD, passed(), flags={"A": 1, "B": 1}), make(NEXT, passed(), flags={"A": 2}))
+    assert [(flag.flag, flag.before, flag.after) for flag in found.flags] == [
         ("A", 1, 2),
         ("B", 1, None),
     ]
@@ -214,56 +222,56 @@ def test_a_flag_that_differs_is_told_beside_the_drift() -> None:
         replace(passed("b", num_graphs_seen=0), flags=flags),
         replace(passed("c"), flags=same),
     ]
-    told = held(make(OLD, *old), make(NEXT, *new))
-    assert (told.exit_status, len(told.flags)) == (1, 2)
+    found = held(make(OLD, *old), make(NEXT, *new))
+    assert (found.exit_status, len(found.flags)) == (1, 2)
     line = (
         "VLLM_USE_MEGA_AOT_ARTIFACT: false, now true, in 2 of 3 cases; all 2 counter changes are"
         " there, and none in the 1 case where it is the same"
     )
-    assert line in lines(told)
-    told = held(make(OLD, *old), make(NEXT, *new[:2], passed("c", num_graphs_seen=0)))
-    assert "; 2 of 3 counter changes are there" in lines(told)
+    assert line in lines(found)
+    found = held(make(OLD, *old), make(NEXT, *new[:2], passed("c", num_graphs_seen=0)))
+    assert "; 2 of 3 counter changes are there" in lines(found)
 
 
 def test_a_rung_that_failed_though_its_cases_passed_is_a_failure_of_the_run() -> None:
     broken: dict[str, Any] = {
         "rungs": (RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="ImportError: x"),)
     }
-    told = held(make(OLD, passed()), make(NEXT, passed(), **broken))
-    [failure] = told.failures
-    assert (told.exit_status, failure.kind, failure.case) == (1, FailureKind.REGRESSION, None)
-    told = held(make(OLD, passed(), **broken), make(NEXT, passed(), **broken))
-    assert (kinds(told), told.exit_status) == ([FailureKind.FAILS_AS_BEFORE], 0)
-    told = held(make(OLD, passed(), **broken), make(NEXT, passed()))
-    assert (kinds(told), told.exit_status) == ([FailureKind.REPAIR], 0)
+    found = held(make(OLD, passed()), make(NEXT, passed(), **broken))
+    [failure] = found.failures
+    assert (found.exit_status, failure.kind, failure.case) == (1, FailureKind.REGRESSION, None)
+    found = held(make(OLD, passed(), **broken), make(NEXT, passed(), **broken))
+    assert (kinds(found), found.exit_status) == ([FailureKind.FAILS_AS_BEFORE], 0)
+    found = held(make(OLD, passed(), **broken), make(NEXT, passed()))
+    assert (kinds(found), found.exit_status) == ([FailureKind.REPAIR], 0)
 
 
 def test_the_same_minor_stands_in_where_no_patch_ran_on_both_sides() -> None:
-    told = held(make(OLD, passed(), vllm="0.20.1"), make(NEXT, failed()))
-    assert told.exit_status == 1
-    assert notes(told.matches[0]) == (
+    found = held(make(OLD, passed(), vllm="0.20.1"), make(NEXT, failed()))
+    assert found.exit_status == 1
+    assert notes(found.matches[0]) == (
         "no patch of vLLM 0.20 ran on both sides: vLLM 0.20.2 is held against 0.20.1",
     )
     exact = make(OLD, failed(), vllm="0.20.2", file="py311-torch211-vllm020.b", day=21)
-    told = held(make(OLD, passed(), vllm="0.20.1"), exact, make(NEXT, failed()))
-    assert (kinds(told), notes(told.matches[0])) == ([FailureKind.FAILS_AS_BEFORE], ())
+    found = held(make(OLD, passed(), vllm="0.20.1"), exact, make(NEXT, failed()))
+    assert (kinds(found), notes(found.matches[0])) == ([FailureKind.FAILS_AS_BEFORE], ())
     # The patch that both ran goes before a newer one that only one of them did.
     old = make(NEXT, passed(), vllm="0.20.1", file="py311-torch212-vllm020.b", day=21)
-    told = held(make(OLD, passed(), vllm="0.20.1"), old, make(NEXT, failed()))
-    assert (kinds(told), told.matches[0].candidate.vllm) == ([], "0.20.1")
+    found = held(make(OLD, passed(), vllm="0.20.1"), old, make(NEXT, failed()))
+    assert (kinds(found), found.matches[0].candidate.vllm) == ([], "0.20.1")
 
 
 def test_vllm_is_held_under_the_very_same_torch() -> None:
     query = ask("vllm", "0.20.2", "0.19.1")
     records = [make("2.11.0", passed(), vllm="0.19.1"), make("2.11.0", failed())]
-    told = held(*records, query=query)
-    assert (kinds(told), told.failures[0].place.cell) == (
+    found = held(*records, query=query)
+    assert (kinds(found), found.failures[0].place.cell) == (
         [FailureKind.REGRESSION],
         "py311-torch211-vllm020",
     )
-    told = held(make("2.11.0", passed(), vllm="0.19.1"), make("2.11.1", failed()), query=query)
-    assert (kinds(told), told.exit_status) == ([], 3)
-    assert "vLLM 0.20.2 against 0.19.1 on cpu: not enough" in lines(told)
+    found = held(make("2.11.0", passed(), vllm="0.19.1"), make("2.11.1", failed()), query=query)
+    assert (kinds(found), found.exit_status) == ([], 3)
+    assert "vLLM 0.20.2 against 0.19.1 on cpu: not enough" in lines(found)
 
 
 def test_two_patches_of_one_name_are_two_releases() -> None:
@@ -300,19 +308,19 @@ def patches(torch: str, **cases: Case) -> list[Told]:
 def test_each_patch_of_the_other_project_counts(
     before: dict[str, Case], after: dict[str, Case], status: int
 ) -> None:
-    told = held(*patches(OLD, **before), *patches(NEXT, **after))
-    assert told.exit_status == status
+    found = held(*patches(OLD, **before), *patches(NEXT, **after))
+    assert found.exit_status == status
     if status == 3 and max(before) != max(after):
-        assert "never ran with vLLM 0.20.2" in lines(told)
+        assert "never ran with vLLM 0.20.2" in lines(found)
         cell = "py311-torch212" if max(before) > max(after) else "py311-torch211"
-        assert f"tox -e {cell}-vllm020 -- " in lines(told)
+        assert f"tox -e {cell}-vllm020 -- " in lines(found)
     if after.get("p1") == failed() and status == 1:
-        assert variant_of(told.failures[0]) == "vLLM 0.20.1"
-        assert "moe (with vLLM 0.20.1)" in lines(told)
+        assert variant_of(found.failures[0]) == "vLLM 0.20.1"
+        assert "moe (with vLLM 0.20.1)" in lines(found)
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "text"),
     [
         (ask("torch", "2.12.7", OLD), r"^--torch 2\.12\.7: no release of torch that is known"),
         (ask("torch", "2.12.7", OLD), r"the nearest: 2\.12\.1, 2\.13\.0$"),
@@ -322,8 +330,8 @@ def test_each_patch_of_the_other_project_counts(
         (ask("torch", OLD, OLD), r"such as 2\.10\.0$"),
     ],
 )
-def test_a_question_that_has_no_answer_is_one_line(query: Query, said: str) -> None:
-    with pytest.raises(QualifyError, match=said):
+def test_a_question_that_has_no_answer_is_one_line(query: Query, text: str) -> None:
+    with pytest.raises(QualifyError, match=text):
         held(make(OLD, passed()), query=query)
 
 
@@ -333,10 +341,10 @@ def test_a_release_candidate_is_known_by_its_records() -> None:
 
 
 def test_a_record_that_could_not_be_read_may_decide() -> None:
-    told = held(make(OLD, passed()), make(NEXT, passed()), unread=1)
-    assert (told.verdict, told.exit_status) == ("not enough evidence", 2)
-    assert json.loads(render(told))["exit_status"] == 2
-    assert "1 record could not be read, and may decide" in page(told)
+    found = held(make(OLD, passed()), make(NEXT, passed()), unread=1)
+    assert (found.verdict, found.exit_status) == ("not enough evidence", 2)
+    assert json.loads(render(found))["exit_status"] == 2
+    assert "1 record could not be read, and may decide" in page(found)
     assert held(make(OLD, passed()), make(NEXT, failed()), unread=1).exit_status == 1
 
 
@@ -347,13 +355,13 @@ def test_the_published_records_tell_what_torch_212_changed() -> None:
 
     records, errors = read_many([CHECKOUT / "results"])
     query = ask("torch", NEXT, OLD, ("cpu",), under=SpecifierSet("==0.20.*"))
-    told = judged(records, query, rules=load_expectations())
-    assert not errors and told.compared == 9 and not told.failures
-    assert {each.flag for each in told.flags} == {"VLLM_USE_MEGA_AOT_ARTIFACT"}
-    changed = {each.case for each in told.flags}
-    assert {each.case for each in told.drifts} == changed
+    found = judged(records, query, rules=load_expectations())
+    assert not errors and found.compared == 9 and not found.failures
+    assert {flag.flag for flag in found.flags} == {"VLLM_USE_MEGA_AOT_ARTIFACT"}
+    changed = {flag.case for flag in found.flags}
+    assert {drift.case for drift in found.drifts} == changed
     assert not any(case.startswith("moe_startup") for case in changed)
     # The flag's rules expect its counts; of the others, such as graphs seen, there is no rule yet.
-    kinds = {(each.counter in DEFAULT_COUNTERS, each.kind) for each in told.drifts}
+    kinds = {(drift.counter in DEFAULT_COUNTERS, drift.kind) for drift in found.drifts}
     assert kinds >= {(True, DriftKind.EXPECTED), (False, DriftKind.NO_RULE)}
     assert {kind for by_default, kind in kinds if by_default} == {DriftKind.EXPECTED}

@@ -60,19 +60,19 @@ def test_the_exit_status_is_the_answer(here: Path, capsys: pytest.CaptureFixture
 def test_markdown_and_json_are_of_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here_with(here, make(OLD, passed()), make(NEXT, failed()))
     assert cli.main([*ASK, "--json", "results"]) == 1
-    told = json.loads(capsys.readouterr().out)
-    Draft202012Validator(SCHEMA).validate(told)
-    assert (told["verdict"], told["failures"][0]["kind"]) == (
+    found = json.loads(capsys.readouterr().out)
+    Draft202012Validator(SCHEMA).validate(found)
+    assert (found["verdict"], found["failures"][0]["kind"]) == (
         "not qualified",
         FailureKind.REGRESSION,
     )
-    assert told["cells"][0]["candidate"]["record"] == "results/cpu/py311-torch212-vllm020.json"
+    assert found["cells"][0]["candidate"]["record"] == "results/cpu/py311-torch212-vllm020.json"
     assert cli.main([*ASK, "--markdown"]) == 1
     assert capsys.readouterr().out.startswith("## ❌ torch 2.12.1 against 2.11.0 on cpu")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "text"),
     [
         (["--torch", "2.12.7", "--baseline", OLD], "--torch 2.12.7: no release of torch"),
         (["--torch", "new", "--baseline", OLD], "--torch 'new': is no release; write it as"),
@@ -83,14 +83,14 @@ def test_markdown_and_json_are_of_the_same(here: Path, capsys: pytest.CaptureFix
     ],
 )
 def test_a_bad_question_is_one_line(
-    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
 ) -> None:
     here_with(here, make(OLD, passed()), make(NEXT, passed()))
     (here / "w.toml").write_text(waiver("signature = 'x'", until="'soon'", name="w"))
     assert cli.main(["qualify", *arguments]) == 2
     ended = capsys.readouterr()
     assert ended.out == ""
-    assert ended.err.startswith(f"matrix: {said}") and ended.err.count("\n") == 1
+    assert ended.err.startswith(f"matrix: {text}") and ended.err.count("\n") == 1
 
 
 def test_without_any_record_there_is_no_question(
@@ -132,10 +132,13 @@ def test_the_published_data_cannot_ask_torch_212_of_a_vllm_of_211(
     """vLLM 0.20.2 is built for torch 2.11.0, and no vLLM pins torch 2.12."""
     ask = [*ASK, "--platform", "cuda", "--json", str(ROOT / "results")]
     assert cli.main(ask) == 3
-    told = json.loads(capsys.readouterr().out)
-    Draft202012Validator(SCHEMA).validate(told)
-    [unknown] = told["unknown"]
+    found = json.loads(capsys.readouterr().out)
+    Draft202012Validator(SCHEMA).validate(found)
+    [unknown] = found["unknown"]
     assert (unknown["rung"], unknown["cell"]) == ("links", "py312-torch212-vllm020")
     assert "at::cuda::getCurrentCUDABlasHandle()" in unknown["signature"]
-    linked = [each["releases"] for each in told["rungs"] if each["candidate"]["passed"] == "links"]
-    assert [each for each in linked[0] if each in ("0.28.0", "0.32.0")] == ["0.28.0", "0.32.0"]
+    linked = [row["releases"] for row in found["rungs"] if row["candidate"]["passed"] == "links"]
+    assert [release for release in linked[0] if release in ("0.28.0", "0.32.0")] == [
+        "0.28.0",
+        "0.32.0",
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from made import RELEASES, Told, provenance
@@ -87,8 +87,8 @@ def qualified(query: Query, records: list[Told], skipped: Skipped | None = None)
 
 
 def selected(query: Query, records: list[Told]) -> tuple[list[Told], Skipped]:
-    paths, skipped = select(query, (run_of(*each) for each in records), RELEASES, LATE)
-    return [each for each in records if str(each[0]) in paths], skipped
+    paths, skipped = select(query, (run_of(*record) for record in records), RELEASES, LATE)
+    return [record for record in records if str(record[0]) in paths], skipped
 
 
 FAILED = [
@@ -128,24 +128,23 @@ _RECORDS = st.lists(
     st.one_of(
         _RECORD,
         st.builds(
-            lambda each, *cases: _with(each, cases),
+            lambda run, *cases: _with(run, cases),
             _RECORD,
             st.sampled_from((*FAILED, *TOLD_BY_TEXT)),
         ),
-        _RECORD.map(lambda each: _with(each, ())),
+        _RECORD.map(lambda run: _with(run, ())),
         st.just(record()),
     )
 )
 
 
-def _with(each: Record, cases: tuple[Case, ...]) -> Record:
-    return Record(**{**vars(each), "cases": cases})
+def _with(run: Record, cases: tuple[Case, ...]) -> Record:
+    return Record(**{**vars(run), "cases": cases})
 
 
-@settings(deadline=None, max_examples=200)
 @given(_RECORDS)
 def test_what_is_left_out_changes_nothing(records: list[Record]) -> None:
-    of = [(Path(f"{at}.json"), each) for at, each in enumerate(records)]
+    of = [(Path(f"{at}.json"), run) for at, run in enumerate(records)]
     some, skipped = selected(QUERY, of)
     whole = render(qualified(QUERY, of))
     # An index lists what it has in an order of its own.
@@ -156,7 +155,7 @@ def test_what_is_left_out_changes_nothing(records: list[Record]) -> None:
 def _pair(*candidates: Record) -> list[Told]:
     """A baseline that is well, and these of the candidate."""
     records = record(cell=Cell("3.11", "2.11.0", "0.20.2").name), *candidates
-    return [(Path(f"{at}.json"), each) for at, each in enumerate(records)]
+    return [(Path(f"{at}.json"), run) for at, run in enumerate(records)]
 
 
 def _new(day: int, cases: tuple[Case, ...] | None = None, **more: Any) -> Record:
@@ -197,7 +196,7 @@ def test_of_a_year_of_nights_few_are_read() -> None:
     assert len(some) == 2 * MOST_RUNS
     assert sorted(skipped.counts.values()) == [28 - MOST_RUNS] * 2
     assert {torch for _, torch, _ in skipped.releases} == {"2.10.0", "2.11.0", "2.12.1"}
-    [note] = [each for each in notes(qualified(QUERY, some, skipped)) if "torch212" in each]
+    [note] = [note for note in notes(qualified(QUERY, some, skipped)) if "torch212" in note]
     assert "2.12.1.28.json decides" in note and "27 other records of it do not" in note
     for query in (
         ask("torch", "2.12.1", "2.11.0", ("cuda",)),

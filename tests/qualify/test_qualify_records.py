@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from made import Told, failed, make, passed
 from matrix.qualify.model import FailureKind
+from matrix.qualify.query import MOST_RUNS
 from matrix.record.model import ErrorKind, RunError
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
 from matrix.store.summary import shifted
 from qualifications import (
+    LATE,
     NEXT,
     OLD,
     OTHER_TESTS,
@@ -32,12 +34,12 @@ from qualifications import (
 
 
 def test_a_name_that_means_another_patch_is_told() -> None:
-    told = held(make(OLD, passed()), query=ask("torch", "2.12.0", OLD, ("cpu",)))
-    assert notes(told)[-1] == (
+    found = held(make(OLD, passed()), query=ask("torch", "2.12.0", OLD, ("cpu",)))
+    assert notes(found)[-1] == (
         "tox -e py311-torch212-vllm020 installs torch 2.12.1, which is not the candidate 2.12.0"
     )
-    told = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, ("cpu",)))
-    assert not any("installs" in each for each in notes(told))
+    found = held(make(OLD, passed()), query=ask("torch", NEXT, OLD, ("cpu",)))
+    assert not any("installs" in note for note in notes(found))
 
 
 def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None:
@@ -46,9 +48,9 @@ def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None
         make(NEXT, failed(), day=20, file="old", provenance=other),
         make(NEXT, passed(), day=21, file="new"),
     ]
-    told = held(make(OLD, passed()), *records)
-    assert told.exit_status == 0
-    assert notes(told)[1:] == (
+    found = held(make(OLD, passed()), *records)
+    assert found.exit_status == 0
+    assert notes(found)[1:] == (
         "results/cpu/new.json decides for py311-torch212-vllm020 on cpu, and 1 other record of it"
         " does not",
     )
@@ -56,17 +58,17 @@ def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None
 
 def test_a_copy_counts_once_and_is_told() -> None:
     path, record = make(NEXT, passed())
-    told = held(make(OLD, passed()), (path, record), (Path("records/copy.json"), record))
-    assert told.exit_status == 0
-    assert notes(told)[1:] == (
+    found = held(make(OLD, passed()), (path, record), (Path("records/copy.json"), record))
+    assert found.exit_status == 0
+    assert notes(found)[1:] == (
         "results/cpu/py311-torch212-vllm020.json is there more than once (records/copy.json) and"
         " counts once",
     )
 
 
 def test_a_clock_that_is_ahead_is_told() -> None:
-    told = held(make(OLD, passed()), make(NEXT, passed(), day=25))
-    assert "started on 2026-11-25T18:00:00Z, which is yet to come" in notes(told)[1]
+    found = held(make(OLD, passed()), make(NEXT, passed(), day=25))
+    assert "started on 2026-11-25T18:00:00Z, which is yet to come" in notes(found)[1]
 
 
 def test_a_run_of_the_future_is_the_oldest_of_its_cell() -> None:
@@ -77,41 +79,41 @@ def test_a_run_of_the_future_is_the_oldest_of_its_cell() -> None:
     ]
     late = "2026-11-24T18:00:00Z"
     assert held(*records).exit_status == 0
-    told = held(*records, late=late)
-    assert told.exit_status == 1
+    found = held(*records, late=late)
+    assert found.exit_status == 1
     assert any(
         "ahead.json says that it started on 2026-11-30T18:00:00Z, which is yet to come; it counts"
         " as the oldest of its cell" in note
-        for note in notes(told)
+        for note in notes(found)
     )
 
 
 def test_other_tests_on_the_two_sides_are_told() -> None:
     other = {"tests": {"fingerprint": "sha256:2"}, "model_source": "hub"}
-    told = held(make(OLD, passed()), make(NEXT, passed(), provenance=other))
-    assert notes(told.matches[0]) == (
+    found = held(make(OLD, passed()), make(NEXT, passed(), provenance=other))
+    assert notes(found.matches[0]) == (
         "the startup tests changed between the two records",
         "the models' source changed between the two records",
     )
-    assert "the startup tests changed" in page(told)
+    assert "the startup tests changed" in page(found)
 
 
 def test_a_run_in_another_environment_is_told() -> None:
     error = RunError(kind=ErrorKind.WRONG_CELL, reason="it has torch 2.11.0, not 2.12.1")
-    told = held(make(OLD, passed()), make(NEXT, error=error, provenance={"torch": OLD}))
+    found = held(make(OLD, passed()), make(NEXT, error=error, provenance={"torch": OLD}))
     assert (
         "results/cpu/py311-torch212-vllm020.json ran in an environment that is not this cell (it"
         " has torch 2.11.0, not 2.12.1), and counts for nothing"
-    ) in notes(told)
+    ) in notes(found)
 
 
 def test_a_release_without_a_record_is_no_answer() -> None:
-    told = held(make(OLD, passed()), query=ask("torch", OLD, "2.10.0"))
-    assert told.exit_status == 3
-    assert "no record of torch 2.10.0 on cpu; it has records of 2.11.0" in notes(told)
-    told = held(make(OLD, passed()), make(NEXT, passed()), pythons=("3.12",))
-    assert told.exit_status == 3
-    assert notes(told) == (
+    found = held(make(OLD, passed()), query=ask("torch", OLD, "2.10.0"))
+    assert found.exit_status == 3
+    assert "no record of torch 2.10.0 on cpu; it has records of 2.11.0" in notes(found)
+    found = held(make(OLD, passed()), make(NEXT, passed()), pythons=("3.12",))
+    assert found.exit_status == 3
+    assert notes(found) == (
         "no record of torch 2.11.0 or 2.12.1 on cuda, nor of any other release",
         "no record of torch 2.11.0 or 2.12.1 on cpu that was asked for; it has records of 2.11.0,"
         " 2.12.1",
@@ -120,26 +122,26 @@ def test_a_release_without_a_record_is_no_answer() -> None:
 
 def test_swapped_releases_are_told() -> None:
     query = ask("torch", OLD, NEXT)
-    told = held(make(OLD, passed()), make(NEXT, passed()), query=query)
-    assert notes(told)[0] == (
+    found = held(make(OLD, passed()), make(NEXT, passed()), query=query)
+    assert notes(found)[0] == (
         "the baseline 2.12.1 is newer than the candidate 2.11.0: this asks what going back changes"
     )
 
 
 def three(torch: str, *cold: float, **more: Any) -> list[Told]:
     return [
-        make(torch, passed(cold=each), day=day, file=f"{torch}.{day}", **more)
-        for day, each in enumerate(cold, 20)
+        make(torch, passed(cold=seconds), day=day, file=f"{torch}.{day}", **more)
+        for day, seconds in enumerate(cold, 20)
     ]
 
 
 def test_seconds_beyond_noise_are_told_and_not_judged() -> None:
-    told = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91))
-    [time] = told.times
+    found = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91))
+    [time] = found.times
     assert (time.start, time.before, time.after) == ("cold", (60, 63, 61), (90, 94, 91))
-    assert told.exit_status == 0
-    assert "  cold   61.0  ->   91.0  moe   py311-torch212-vllm020 on cpu" in lines(told)
-    assert "| cold | 61.0 (3) | 91.0 (3) |" in page(told)
+    assert found.exit_status == 0
+    assert "  cold   61.0  ->   91.0  moe   py311-torch212-vllm020 on cpu" in lines(found)
+    assert "| cold | 61.0 (3) | 91.0 (3) |" in page(found)
     assert not held(*three(OLD, 60, 63, 92), *three(NEXT, 90, 94, 91)).times  # they overlap
     assert not held(*three(OLD, 60, 63, 61), *three(NEXT, 64, 65, 66)).times  # by too little
 
@@ -154,9 +156,9 @@ def test_seconds_beyond_noise_are_told_and_not_judged() -> None:
     ],
 )
 def test_seconds_of_another_kind_are_not_compared(changed: dict[str, Any], why: str) -> None:
-    told = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91, provenance=changed))
-    assert (told.times, no_times(told)) == ((), why)
-    assert why in lines(told) and why in page(told)
+    found = held(*three(OLD, 60, 63, 61), *three(NEXT, 90, 94, 91, provenance=changed))
+    assert (found.times, no_times(found)) == ((), why)
+    assert why in lines(found) and why in page(found)
 
 
 def test_only_runs_of_one_kind_make_a_sample() -> None:
@@ -172,12 +174,12 @@ def test_only_runs_of_one_kind_make_a_sample() -> None:
 def test_one_run_tells_no_noise_and_a_copy_is_no_second_run() -> None:
     path, record = make(NEXT, passed(cold=600.0))
     copies = [(Path(f"records/{number}.json"), record) for number in range(3)]
-    told = held(*three(OLD, 60, 63, 61), (path, record), *copies)
-    assert no_times(told) == (
+    found = held(*three(OLD, 60, 63, 61), (path, record), *copies)
+    assert no_times(found) == (
         "not comparable: 3 runs of the baseline and 1 of the candidate tell no noise; three of each"
         " do"
     )
-    assert told.times == ()
+    assert found.times == ()
 
 
 _SECONDS = st.lists(st.floats(0, 1e6), max_size=6)
@@ -229,7 +231,7 @@ _TWO_OF_CUDA = [make(OLD, passed(), platform="cuda", file=f"b{day}", day=day) fo
 )
 def test_in_any_order_of_the_records_the_same_is_told(records: list[Told]) -> None:
     orders = itertools.permutations(records)
-    assert len({render(judged([*each])) for each in orders}) == 1
+    assert len({render(judged([*item])) for item in orders}) == 1
 
 
 def test_of_two_names_that_ran_the_same_releases_the_newest_run_stands() -> None:
@@ -238,3 +240,55 @@ def test_of_two_names_that_ran_the_same_releases_the_newest_run_stands() -> None
     of_next = replace(run, provenance={**run.provenance, "torch": NEXT})
     for every in itertools.permutations((*records[:-1], (path, of_next))):
         assert kinds(judged([*every])) == [FailureKind.REGRESSION]
+
+
+def test_a_run_under_another_cell_name_is_named_with_its_verdict() -> None:
+    """Of two cells that ran the same releases, the loser does not vanish."""
+    _, run = make(OLD, failed(), day=20)
+    other = (
+        Path("results/cpu/other.json"),
+        replace(run, provenance={**run.provenance, "torch": NEXT}),
+    )
+    found = held(make(OLD, passed()), make(NEXT, passed()), other)
+    assert (found.exit_status, kinds(found)) == (0, [])
+    assert notes(found)[1:] == (
+        "results/cpu/py311-torch212-vllm020.json decides for py311-torch212-vllm020 on cpu, and"
+        " results/cpu/other.json, which ran the same releases as py311-torch211-vllm020, does not;"
+        " its verdict is incompatible",
+    )
+
+
+def test_a_partial_run_or_a_future_dated_one_hides_no_complete_one() -> None:
+    before, whole = make(OLD, passed(), passed("b")), make(NEXT, failed(), passed("b"), day=20)
+    short = make(NEXT, passed(), day=21, file="short", finished=False)
+    assert held(before, whole, short).exit_status == 1
+    ahead = make(NEXT, passed(), passed("b"), day=29, file="ahead", provenance=OTHER_TESTS)
+    assert held(before, whole, ahead, late=LATE).exit_status == 1
+    assert held(before, whole, ahead).exit_status == 0
+
+
+def test_of_many_runs_the_newest_tell_the_seconds() -> None:
+    nights = [make(OLD, passed(cold=day), day=day, file=f"n{day}") for day in range(1, 24)]
+    found = held(*nights, *three(NEXT, 90, 94, 91))
+    assert len(found.matches[0].baseline.timed) == MOST_RUNS
+    [time] = found.times
+    assert time.before == tuple(range(4, 24))
+    # Those of the future are the oldest.
+    late = nights[-2][1].started
+    [time] = held(*nights, *three(NEXT, 90, 94, 91), late=late).times
+    assert time.before == tuple(range(3, 23))
+
+
+def test_two_runs_of_one_second_both_tell_their_seconds_and_a_copy_does_not() -> None:
+    runs = [make(OLD, passed(cold=seconds), file=f"{seconds}") for seconds in (60, 70)]
+    copy = Path("results/cpu/c.json"), runs[0][1]
+    for records in itertools.permutations((*runs, copy)):
+        match = judged([*records, make(NEXT, passed())]).matches[0]
+        assert sorted(run.cases[0].seconds for run in match.baseline.timed) == [70.0, 80.0]
+
+
+def test_a_driver_is_not_hardware() -> None:
+    def gpu(torch: str, driver: str, *cold: int) -> list[Told]:
+        return three(torch, *cold, provenance={"gpu": {"name": "H100", "driver": driver}})
+
+    assert len(held(*gpu(OLD, "1", 60, 63, 61), *gpu(NEXT, "2", 90, 94, 91)).times) == 1

@@ -17,6 +17,7 @@ from matrix.report.qualify.sentences import (
 )
 from matrix.report.qualify.text import lines
 from qualifications import (
+    LATE,
     NEXT,
     OLD,
     OTHER_TESTS,
@@ -86,6 +87,18 @@ UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str
         {},
         "and at the baseline it does not apply: no GPU",
     ),
+    "a case without an answer that the baseline did not run": (
+        (passed(),),
+        (passed(), Case(case="b", outcome=Outcome.INTERRUPTED)),
+        {},
+        "has no answer: was interrupted, and at the baseline it is no case of the record",
+    ),
+    "a case without an answer where the baseline does not apply": (
+        (passed(), Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")),
+        (passed(), Case(case="b", outcome=Outcome.OUT_OF_MEMORY)),
+        {},
+        "has no answer: ran out of memory, and at the baseline it does not apply: no GPU",
+    ),
     "a failure of the baseline without an answer": (
         (passed(), failed("b")),
         (passed(),),
@@ -97,11 +110,11 @@ UNKNOWN: dict[str, tuple[tuple[Case, ...], tuple[Case, ...], dict[str, Any], str
 
 @pytest.mark.parametrize("what", UNKNOWN)
 def test_what_is_not_known_never_qualifies(what: str) -> None:
-    before, after, how, said = UNKNOWN[what]
-    told = held(make(OLD, *before), make(NEXT, *after, **how))
-    assert (told.verdict, told.exit_status) == ("not enough evidence", 3)
-    assert said in reasons(told)[0]
-    assert reasons(told)[0] in lines(told)
+    before, after, how, text = UNKNOWN[what]
+    found = held(make(OLD, *before), make(NEXT, *after, **how))
+    assert (found.verdict, found.exit_status) == ("not enough evidence", 3)
+    assert text in reasons(found)[0]
+    assert reasons(found)[0] in lines(found)
     # And it hides no failure.
     more = make(OLD, passed(), python="3.12"), make(NEXT, failed(), python="3.12")
     assert held(make(OLD, *before), make(NEXT, *after, **how), *more).exit_status == 1
@@ -109,49 +122,49 @@ def test_what_is_not_known_never_qualifies(what: str) -> None:
 
 def test_half_of_the_baseline_is_too_little() -> None:
     records = [make(OLD, passed(), vllm=vllm) for vllm in ("0.19.1", "0.20.2")]
-    told = held(*records, make(NEXT, passed()))
-    assert (told.exit_status, told.compared) == (3, 1)
-    assert told.unknown[0].cell == "py311-torch212-vllm019"
-    assert "tox -e py311-torch212-vllm019 -- --platform cpu" in lines(told)
+    found = held(*records, make(NEXT, passed()))
+    assert (found.exit_status, found.compared) == (3, 1)
+    assert found.unknown[0].cell == "py311-torch212-vllm019"
+    assert "tox -e py311-torch212-vllm019 -- --platform cpu" in lines(found)
     assert held(*records, make(NEXT, passed()), under=SpecifierSet("==0.20.*")).exit_status == 0
 
 
 def test_what_only_the_candidate_ran_and_passes_is_no_evidence_either_way() -> None:
-    told = held(make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), vllm="0.19.1"))
-    assert (told.exit_status, told.compared, told.unknown) == (0, 1, ())
-    assert "py311-torch212-vllm019 on cpu has no baseline" in notes(told)[-1]
+    found = held(make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), vllm="0.19.1"))
+    assert (found.exit_status, found.compared, found.unknown) == (0, 1, ())
+    assert "py311-torch212-vllm019 on cpu has no baseline" in notes(found)[-1]
     # A case that other tests have added has no baseline either.
     newer = {"tests": {"fingerprint": "sha256:2"}}
-    told = held(make(OLD, passed()), make(NEXT, passed(), passed("b"), provenance=newer))
-    assert (told.exit_status, told.compared, told.unknown) == (0, 1, ())
+    found = held(make(OLD, passed()), make(NEXT, passed(), passed("b"), provenance=newer))
+    assert (found.exit_status, found.compared, found.unknown) == (0, 1, ())
 
 
 @pytest.mark.parametrize("cases", [(), (Case(case="b", outcome=Outcome.OUT_OF_MEMORY),)])
 def test_what_the_baseline_should_have_answered_is_asked_of_it(cases: tuple[Case, ...]) -> None:
-    told = held(make(OLD, passed(), *cases), make(NEXT, passed(), passed("b")))
-    [unknown] = told.unknown
-    assert (told.exit_status, unknown.case) == (3, "b")
+    found = held(make(OLD, passed(), *cases), make(NEXT, passed(), passed("b")))
+    [unknown] = found.unknown
+    assert (found.exit_status, unknown.case) == (3, "b")
     assert "passed, and at the baseline it" in unknown_sentence(unknown)
-    assert "tox -e py311-torch211-vllm020 -- --platform cpu" in lines(told)
+    assert "tox -e py311-torch211-vllm020 -- --platform cpu" in lines(found)
 
 
 def test_another_platform_does_not_answer() -> None:
-    told = held(make(OLD, passed(), platform="cuda"), make(NEXT, passed()))
-    assert (told.exit_status, told.compared) == (3, 0)
-    assert "no case has an answer on both sides" in lines(told)
-    assert notes(told)[:2] == (
+    found = held(make(OLD, passed(), platform="cuda"), make(NEXT, passed()))
+    assert (found.exit_status, found.compared) == (3, 0)
+    assert "no case has an answer on both sides" in lines(found)
+    assert notes(found)[:2] == (
         "no record of torch 2.12.1 on cuda; it has records of 2.11.0",
         "no record of torch 2.11.0 on cpu; it has records of 2.12.1",
     )
-    told = held(
+    found = held(
         make(OLD, passed()), make(NEXT, passed()), make(OLD, passed(), platform="cuda"),
         platforms=("cpu",),
     )  # fmt: skip
-    assert told.exit_status == 0
+    assert found.exit_status == 0
 
 
 @pytest.mark.parametrize(
-    ("records", "said"),
+    ("records", "text"),
     [
         ([make(NEXT, passed(), failed("b"), python="3.12")], "fails (why: KeyError: x), and the"),
         ([make(NEXT, failed(), platform="cuda")], "the baseline has no record of this cell"),
@@ -173,26 +186,26 @@ def test_another_platform_does_not_answer() -> None:
     ],
 )
 def test_a_failure_where_only_the_candidate_ran_never_qualifies(
-    records: list[Told], said: str
+    records: list[Told], text: str
 ) -> None:
-    told = held(make(OLD, passed()), make(NEXT, passed()), *records)
-    [unknown] = told.unknown
-    assert (told.exit_status, said in unknown_sentence(unknown)) == (3, True)
+    found = held(make(OLD, passed()), make(NEXT, passed()), *records)
+    [unknown] = found.unknown
+    assert (found.exit_status, text in unknown_sentence(unknown)) == (3, True)
     # What would tell is a run of the baseline.
     cell = records[0][1].cell.replace("torch212", "torch211")
-    assert f"tox -e {cell} -- --platform {records[0][1].platform}" in lines(told)
+    assert f"tox -e {cell} -- --platform {records[0][1].platform}" in lines(found)
     accepted = waiver(f"signature = '{unknown.signature}'")
-    told = held(make(OLD, passed()), make(NEXT, passed()), *records, waivers=accepted)
-    assert told.exit_status == 0
+    found = held(make(OLD, passed()), make(NEXT, passed()), *records, waivers=accepted)
+    assert found.exit_status == 0
 
 
 def test_a_run_that_fails_as_the_wheels_must_needs_no_baseline() -> None:
     answers = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
     error = RunError(kind=ErrorKind.IMPORTS, reason="ImportError: undefined symbol: _ZN3c10E")
     records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, platform="cuda", error=error)
-    told = held(*records, answers=answers)
-    assert (told.exit_status, told.unknown) == (0, ())
-    assert any("on cuda has no baseline" in note for note in notes(told))
+    found = held(*records, answers=answers)
+    assert (found.exit_status, found.unknown) == (0, ())
+    assert any("on cuda has no baseline" in note for note in notes(found))
 
 
 BEFORE: dict[str, list[Told]] = {
@@ -210,29 +223,29 @@ BEFORE: dict[str, list[Told]] = {
 def test_what_drifts_from_its_own_expectation_needs_no_baseline(before: str) -> None:
     more = make(OLD, passed(), python="3.12"), make(NEXT, passed("b"), python="3.12")
     drifting = make(NEXT, passed("b"), passed(num_compiled_artifacts_loaded=9))
-    told = held(*BEFORE[before], drifting, *more, rules=ONE_RULE)
-    [drift] = told.drifts
-    assert (told.exit_status, drift.kind, drift.alone) == (1, DriftKind.UNEXPECTED, True)
-    assert "warm  num_compiled_artifacts_loaded  9 (expected 3)  moe" in lines(told)
+    found = held(*BEFORE[before], drifting, *more, rules=ONE_RULE)
+    [drift] = found.drifts
+    assert (found.exit_status, drift.kind, drift.alone) == (1, DriftKind.UNEXPECTED, True)
+    assert "warm  num_compiled_artifacts_loaded  9 (expected 3)  moe" in lines(found)
     accepted = waiver("counters = { num_compiled_artifacts_loaded = 9 }")
     assert held(*BEFORE[before], drifting, *more, rules=ONE_RULE, waivers=accepted).exit_status != 1
 
 
 def test_a_failure_that_does_not_apply_any_more_is_no_answer() -> None:
     gone = Case(case="moe", outcome=Outcome.NOT_APPLICABLE, reason="no model")
-    told = held(make(OLD, passed("b"), failed()), make(NEXT, passed("b"), gone))
-    assert (told.exit_status, len(told.blocking)) == (3, 1)
-    assert reasons(told)[0] == "failed at the baseline, and now does not apply: no model"
+    found = held(make(OLD, passed("b"), failed()), make(NEXT, passed("b"), gone))
+    assert (found.exit_status, len(found.blocking)) == (3, 1)
+    assert reasons(found)[0] == "failed at the baseline, and now does not apply: no model"
 
 
 def test_a_record_that_does_not_say_what_ran_stands_for_no_release() -> None:
     unknown = {"torch": None}
     nameless = make(NEXT, passed(), provenance=unknown, file="nameless")
-    told = held(make(OLD, passed()), nameless)
-    assert (told.exit_status, told.compared) == (3, 0)
-    [lost] = told.unknown
-    said = "results/cpu/nameless.json does not say which torch and vLLM ran its cases"
-    assert (lost.cell, unknown_sentence(lost)) == ("py311-torch212-vllm020", said)
+    found = held(make(OLD, passed()), nameless)
+    assert (found.exit_status, found.compared) == (3, 0)
+    [lost] = found.unknown
+    text = "results/cpu/nameless.json does not say which torch and vLLM ran its cases"
+    assert (lost.cell, unknown_sentence(lost)) == ("py311-torch212-vllm020", text)
     # It blocks where it is the newest of its cell, on either side, and only if it is asked for.
     older, newer = make(NEXT, passed(), day=21), make(NEXT, passed(), day=23, file="newer")
     assert held(make(OLD, passed()), nameless, older).exit_status == 3
@@ -247,12 +260,14 @@ def test_a_record_that_does_not_say_what_ran_stands_for_no_release() -> None:
 
 
 def test_what_neither_side_counts_is_no_evidence() -> None:
-    silent = replace(passed(), starts=tuple(replace(each, counters={}) for each in passed().starts))
+    silent = replace(
+        passed(), starts=tuple(replace(start, counters={}) for start in passed().starts)
+    )
     records = make(OLD, silent, passed("b")), make(NEXT, silent, passed("b"))
     assert held(*records).exit_status == 0
-    told = held(*records, rules=ONE_RULE)
-    [unknown] = told.unknown
-    assert (told.exit_status, unknown_sentence(unknown)) == (
+    found = held(*records, rules=ONE_RULE)
+    [unknown] = found.unknown
+    assert (found.exit_status, unknown_sentence(unknown)) == (
         3,
         "neither side counts what is expected of it: warm num_compiled_artifacts_loaded",
     )
@@ -265,10 +280,10 @@ def test_what_neither_side_counts_is_no_evidence() -> None:
 def test_another_run_of_the_very_same_that_failed_never_qualifies(day: int) -> None:
     fails = make(NEXT, failed(), day=day, file="z-fails")
     newest = make(NEXT, passed())
-    told = held(make(OLD, passed()), fails, newest)
-    assert told.exit_status in (1, 3) and (told.exit_status == 1) is bool(told.failures)
+    found = held(make(OLD, passed()), fails, newest)
+    assert found.exit_status in (1, 3) and (found.exit_status == 1) is bool(found.failures)
     if day < 22:
-        [unknown] = told.unknown
+        [unknown] = found.unknown
         assert unknown_sentence(unknown) == (
             "passed, and failed in another run of the same releases, flags and tests"
             " (results/cpu/z-fails.json): why: KeyError: x"
@@ -283,8 +298,8 @@ def test_another_run_of_the_very_same_that_failed_never_qualifies(day: int) -> N
 def test_another_run_of_the_very_same_that_drifted_never_qualifies() -> None:
     drifts = make(NEXT, passed(num_compiled_artifacts_loaded=9), day=20, file="drifts")
     records = make(OLD, passed()), drifts, make(NEXT, passed())
-    told = held(*records, rules=ONE_RULE)
-    assert (told.exit_status, reasons(told)) == (
+    found = held(*records, rules=ONE_RULE)
+    assert (found.exit_status, reasons(found)) == (
         3,
         [
             "passed, and drifts in another run of the same releases, flags and tests"
@@ -301,8 +316,8 @@ def test_another_run_of_the_very_same_that_drifted_never_qualifies() -> None:
 def test_a_newer_run_that_died_as_a_whole_never_qualifies() -> None:
     died: dict[str, Any] = {"error": RunError(kind=ErrorKind.CRASHED, reason="killed by SIGKILL")}
     records = make(OLD, passed()), make(NEXT, passed())
-    told = held(*records, make(NEXT, day=23, file="died", **died))
-    assert (told.exit_status, "died (results/cpu/died.json)" in reasons(told)[0]) == (3, True)
+    found = held(*records, make(NEXT, day=23, file="died", **died))
+    assert (found.exit_status, "died (results/cpu/died.json)" in reasons(found)[0]) == (3, True)
     full: dict[str, Any] = {"error": RunError(kind=ErrorKind.NO_SPACE, reason="no space left")}
     assert held(*records, make(NEXT, day=23, file="full", **full)).exit_status == 0
 
@@ -313,15 +328,15 @@ def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
         "day": 20,
     }
     records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, file="died", **died)
-    told = held(*records)
-    [unknown] = told.unknown
-    assert (told.exit_status, unknown.case, unknown_sentence(unknown)) == (
+    found = held(*records)
+    [unknown] = found.unknown
+    assert (found.exit_status, unknown.case, unknown_sentence(unknown)) == (
         3,
         None,
         "another run of the same releases, flags and tests died (results/cpu/died.json): killed by"
         " SIGKILL",
     )
-    # Another death is told too; the same one again, and one of other tests, are not.
+    # Another death is found too; the same one again, and one of other tests, are not.
     hung = make(
         NEXT, file="hung", error=RunError(kind=ErrorKind.TIMED_OUT, reason="after 9 s"), day=19
     )
@@ -344,17 +359,17 @@ def test_a_rung_that_failed_in_another_run_whose_cases_passed_never_qualifies() 
         "day": 20,
     }
     records = make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), file="old", **broken)
-    told = held(*records)
-    assert (told.exit_status, reasons(told)) == (
+    found = held(*records)
+    assert (found.exit_status, reasons(found)) == (
         3,
         [
             "another run of the same releases, flags and tests failed (results/cpu/old.json):"
             " ImportError: x"
         ],
     )
-    # What all of its cases tell is not told once more, and what the baseline has is no news.
-    told = held(*records[:2], make(NEXT, file="old", **broken))
-    assert [each.case for each in told.unknown] == ["moe"]
+    # What all of its cases tell is not found once more, and what the baseline has is no news.
+    found = held(*records[:2], make(NEXT, file="old", **broken))
+    assert [unknown.case for unknown in found.unknown] == ["moe"]
     assert held(make(OLD, passed(), **broken), *records[1:]).exit_status == 0
 
 
@@ -362,9 +377,9 @@ def test_what_fails_as_in_one_of_two_runs_of_the_baseline_is_not_known() -> None
     after = make(NEXT, passed("b"), failed())
     older = make(OLD, passed("b"), passed(), day=20, file="old")
     assert held(make(OLD, passed("b"), failed()), after).exit_status == 0
-    told = held(older, make(OLD, passed("b"), failed()), after)
-    assert (told.exit_status, kinds(told)) == (3, [FailureKind.FAILS_AS_BEFORE])
-    assert "passed in another run of the baseline (results/cpu/old.json)" in lines(told)
+    found = held(older, make(OLD, passed("b"), failed()), after)
+    assert (found.exit_status, kinds(found)) == (3, [FailureKind.FAILS_AS_BEFORE])
+    assert "passed in another run of the baseline (results/cpu/old.json)" in lines(found)
 
 
 def test_a_run_with_flags_of_its_own_hides_no_other() -> None:
@@ -373,13 +388,13 @@ def test_a_run_with_flags_of_its_own_hides_no_other() -> None:
     fails = make(NEXT, failed(), passed("b"), day=20, file="on", **on)
     passes = make(NEXT, passed(), passed("b"), day=21, file="off", **off)
     before = make(OLD, passed(), passed("b"), **off)
-    told = held(before, fails, passes)
-    [failure] = told.failures
-    assert (told.exit_status, variant_of(failure)) == (1, "VLLM_X=true")
-    assert "moe (with VLLM_X=true)" in lines(told)
-    assert "with VLLM\\_X=true" in page(told)
-    assert any("on.json ran with other flags: VLLM_X=true" in each for each in notes(told))
-    assert (told.compared, told.flags) == (2, ())
+    found = held(before, fails, passes)
+    [failure] = found.failures
+    assert (found.exit_status, variant_of(failure)) == (1, "VLLM_X=true")
+    assert "moe (with VLLM_X=true)" in lines(found)
+    assert "with VLLM\\_X=true" in page(found)
+    assert any("on.json ran with other flags: VLLM_X=true" in note for note in notes(found))
+    assert (found.compared, found.flags) == (2, ())
     # A part that passes, or has no answer, asks for nothing more.
     some = make(NEXT, passed("b"), day=23, file="on", deselected=1, **on)
     assert held(before, some, passes).exit_status == 0
@@ -387,3 +402,35 @@ def test_a_run_with_flags_of_its_own_hides_no_other() -> None:
     assert (
         held(before, make(NEXT, passed(), passed("b"), day=20, file="on"), passes).exit_status == 0
     )
+
+
+@pytest.mark.parametrize("outcome", [Outcome.INTERRUPTED, Outcome.OUT_OF_MEMORY])
+def test_what_neither_side_answers_is_equal_on_both(outcome: Outcome) -> None:
+    cases = passed(), Case(case="b", outcome=outcome)
+    assert held(make(OLD, *cases), make(NEXT, *cases)).exit_status == 0
+    # Nor does it matter what does not apply to the candidate, where nothing is known of it.
+    gone = Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")
+    assert held(make(OLD, *cases), make(NEXT, passed(), gone)).exit_status == 0
+    assert held(make(OLD, passed()), make(NEXT, passed(), gone)).exit_status == 0
+
+
+def test_the_newest_unidentified_record_of_a_cell_is_named() -> None:
+    unknown = {"torch": None, "vllm": None}
+    runs = [
+        make(NEXT, passed(), day=day, file=f"nameless{day}", provenance=unknown) for day in (3, 5)
+    ]
+    for records in (runs, runs[::-1]):
+        [reason] = reasons(held(make(OLD, passed()), *records))
+        assert reason.startswith("results/cpu/nameless5.json does not say")
+    future = make(NEXT, passed(), day=29, file="ahead", provenance=unknown)
+    [reason] = reasons(held(make(OLD, passed()), *runs, future, late=LATE))
+    assert reason.startswith("results/cpu/nameless5.json does not say")
+
+
+def test_a_flag_of_a_case_makes_a_variant_too() -> None:
+    cases = [replace(passed(), flags={"A": value}) for value in (1, 2)]
+    runs = [make(NEXT, case, day=day, file=f"{day}") for day, case in enumerate(cases, 20)]
+    found = held(make(OLD, passed()), *runs)
+    [match] = [match for match in found.matches if match.candidate.variant is not None]
+    assert (match.candidate.path.stem, match.compared) == ("20", 0)
+    assert any("20.json ran with other flags: A=1" in note for note in notes(found))

@@ -26,64 +26,64 @@ def test_a_waiver_takes_a_failure_out_of_the_verdict_and_stays_to_be_seen() -> N
     first = waiver("signature = 'KeyError: x'")
     second = waiver(COUNTERS, name="graphs")
     assert held(*records, waivers=first).exit_status == 1
-    told = held(*records, waivers=first + second)
-    assert (told.exit_status, [count for _, count in told.waivers]) == (0, [1, 1])
-    assert not told.failures[0].fails and not told.drifts[0].fails
-    for text in (lines(told), page(told)):
+    found = held(*records, waivers=first + second)
+    assert (found.exit_status, [count for _, count in found.waivers]) == (0, [1, 1])
+    assert not found.failures[0].fails and not found.drifts[0].fails
+    for text in (lines(found), page(found)):
         assert "waived by known" in text and "2 waived" in text
         assert "https://github.com/pytorch/pytorch/issues/1" in text
 
 
 def test_a_waiver_of_one_count_does_not_hide_another() -> None:
     records = make(OLD, passed()), make(NEXT, passed(num_graphs_seen=2))
-    told = held(*records, waivers=waiver(COUNTERS))
-    assert (told.exit_status, [each.id for each in told.unused]) == (1, ["known"])
+    found = held(*records, waivers=waiver(COUNTERS))
+    assert (found.exit_status, [waiver.id for waiver in found.unused]) == (1, ["known"])
     assert held(*records, waivers=waiver("counters = ['num_graphs_seen']")).exit_status == 0
 
 
 def test_an_expired_waiver_fails_and_is_named() -> None:
     records = make(OLD, passed(), passed("b")), make(NEXT, failed(), passed("b"))
     what = waiver("signature = 'KeyError: x'", until="2026-11-22")
-    told = held(*records, waivers=what)
-    assert (told.exit_status, told.waivers) == (1, ())
-    assert [(each.id, count) for each, count in told.expired] == [("known", 1)]
-    for text in (lines(told), page(told)):
+    found = held(*records, waivers=what)
+    assert (found.exit_status, found.waivers) == (1, ())
+    assert [(waiver.id, count) for waiver, count in found.expired] == [("known", 1)]
+    for text in (lines(found), page(found)):
         assert "waiver known expired on 2026-11-22" in text
     assert held(*records, waivers=what, today=date(2026, 11, 22)).exit_status == 0
 
 
 def test_a_waiver_that_matches_nothing_is_reported() -> None:
     records = make(OLD, passed()), make(NEXT, passed())
-    told = held(*records, waivers=waiver("signature = 'KeyError: x'", until="2026-11-22"))
-    assert (told.exit_status, [each.id for each in told.unused]) == (0, ["known"])
-    assert "known matches nothing here and expired on 2026-11-22" in lines(told)
-    told = held(*records, waivers=waiver("signature = 'x'\ntorch = '==2.9.*'"))
-    assert (told.unused, told.elsewhere) == ((), 1)
-    assert "1 waiver of other releases or platforms left out" in lines(told)
+    found = held(*records, waivers=waiver("signature = 'KeyError: x'", until="2026-11-22"))
+    assert (found.exit_status, [waiver.id for waiver in found.unused]) == (0, ["known"])
+    assert "known matches nothing here and expired on 2026-11-22" in lines(found)
+    found = held(*records, waivers=waiver("signature = 'x'\ntorch = '==2.9.*'"))
+    assert (found.unused, found.elsewhere) == ((), 1)
+    assert "1 waiver of other releases or platforms left out" in lines(found)
 
 
 def test_what_does_not_apply_any_more_can_be_waived_and_what_is_missing_cannot() -> None:
     gone = Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no DeepGEMM")
     records = make(OLD, passed(), passed("b")), make(NEXT, passed(), gone)
-    told = held(*records, waivers=waiver("signature = 'no DeepGEMM'"))
-    assert (told.exit_status, [count for _, count in told.waivers]) == (0, [1])
-    told = held(make(OLD, passed(), passed("b")), make(NEXT, passed()), waivers=waiver(COUNTERS))
-    assert told.exit_status == 3
+    found = held(*records, waivers=waiver("signature = 'no DeepGEMM'"))
+    assert (found.exit_status, [count for _, count in found.waivers]) == (0, [1])
+    found = held(make(OLD, passed(), passed("b")), make(NEXT, passed()), waivers=waiver(COUNTERS))
+    assert found.exit_status == 3
 
 
 def test_a_known_failure_uses_its_waiver_though_the_baseline_has_it_too() -> None:
     records = make(OLD, failed(), passed("b")), make(NEXT, failed(), passed("b"))
-    told = held(*records, waivers=waiver("signature = 'KeyError: x'"))
-    assert (told.exit_status, told.unused) == (0, ())
+    found = held(*records, waivers=waiver("signature = 'KeyError: x'"))
+    assert (found.exit_status, found.unused) == (0, ())
     # And an expired one counts it again, though the baseline has it too.
-    told = held(*records, waivers=waiver("signature = 'KeyError: x'", until="2026-11-22"))
-    assert (told.exit_status, kinds(told)) == (1, [FailureKind.FAILS_AS_BEFORE])
+    found = held(*records, waivers=waiver("signature = 'KeyError: x'", until="2026-11-22"))
+    assert (found.exit_status, kinds(found)) == (1, [FailureKind.FAILS_AS_BEFORE])
     drifting = [make(of, passed(num_compiled_artifacts_loaded=9)) for of in (OLD, NEXT)]
     what = "counters = ['num_compiled_artifacts_loaded']"
     assert held(*drifting, rules=ONE_RULE).exit_status == 0
     assert held(*drifting, rules=ONE_RULE, waivers=waiver(what)).exit_status == 0
-    told = held(*drifting, rules=ONE_RULE, waivers=waiver(what, until="2026-11-22"))
-    assert (told.exit_status, kinds(told)) == (1, [DriftKind.AS_BEFORE])
+    found = held(*drifting, rules=ONE_RULE, waivers=waiver(what, until="2026-11-22"))
+    assert (found.exit_status, kinds(found)) == (1, [DriftKind.AS_BEFORE])
 
 
 def test_a_waiver_that_may_be_mistyped_is_named() -> None:
@@ -99,10 +99,10 @@ def test_a_waiver_that_may_be_mistyped_is_named() -> None:
         "baseline": "signature = 'x'\ncell = 'py311-torch211-vllm020'",
     }
     every = "".join(waiver(what, name=name) for name, what in {**astray, **elsewhere}.items())
-    told = held(*records, waivers=every, platforms=("cpu",))
-    assert [each.id for each in told.unmatched] == list(astray)
-    assert told.elsewhere == len(elsewhere)
+    found = held(*records, waivers=every, platforms=("cpu",))
+    assert [waiver.id for waiver in found.unmatched] == list(astray)
+    assert found.elsewhere == len(elsewhere)
     assert (
         "cell speaks of the candidate and of no cell that was compared (py312-torch212-vllm020);"
         " mend it or take it out: https://github.com/pytorch/pytorch/issues/1"
-    ) in lines(told)
+    ) in lines(found)

@@ -36,11 +36,11 @@ from qualifications import (
 
 def test_what_was_built_for_the_baseline_cannot_be_asked_and_blames_nobody() -> None:
     answers = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
-    told = held(on_cuda(OLD), answers=answers, platforms=("cuda",))
-    assert (told.verdict, told.exit_status, told.failures) == ("not enough evidence", 3, ())
-    [unknown] = told.unknown
+    found = held(on_cuda(OLD), answers=answers, platforms=("cuda",))
+    assert (found.verdict, found.exit_status, found.failures) == ("not enough evidence", 3, ())
+    [unknown] = found.unknown
     assert (unknown.rung, unknown.blocks, unknown.cell) == ("links", True, "py311-torch212-vllm020")
-    for text in (lines(told), page(told).replace("\\", "")):
+    for text in (lines(found), page(found).replace("\\", "")):
         assert "vLLM 0.20.2 pins torch 2.11.0, was built for that, and does not link with" in text
         assert "Cannot be asked with these wheels: no regression, and no answer" in text
         assert "1 cell cannot be asked" in text and ", 0 not known" in text
@@ -62,9 +62,9 @@ def test_it_hides_no_failure_and_qualifies_nothing() -> None:
     narrow = SpecifierSet(">=0.28")
     assert held(*both, on_cuda(NEXT, **other), answers=answers, under=narrow).exit_status == 0
     accepted = waiver("signature = '`_C` needs c10::f()'\nplatform = 'cuda'")
-    told = held(*both, on_cuda(NEXT, **other), answers=answers, waivers=accepted)
-    assert (told.exit_status, [count for _, count in told.waivers]) == (0, [1])
-    assert "waived by known" in lines(told)
+    found = held(*both, on_cuda(NEXT, **other), answers=answers, waivers=accepted)
+    assert (found.exit_status, [count for _, count in found.waivers]) == (0, [1])
+    assert "waived by known" in lines(found)
     # And accepting all of it is still no evidence.
     assert held(on_cuda(OLD), answers=answers, waivers=accepted).exit_status == 3
 
@@ -73,10 +73,10 @@ def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
     answers = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
     error = RunError(kind=ErrorKind.IMPORTS, reason="ImportError: undefined symbol: _ZN3c10E")
     ran = make(NEXT, platform="cuda", error=error)
-    told = held(on_cuda(OLD), ran, answers=answers)
-    assert (told.exit_status, kinds(told), told.compared) == (3, [], 0)
-    assert [each.rung for each in told.unknown] == ["links"]
-    assert told.matches[0].candidate.path == ran[0]
+    found = held(on_cuda(OLD), ran, answers=answers)
+    assert (found.exit_status, kinds(found), found.compared) == (3, [], 0)
+    assert [unknown.rung for unknown in found.unknown] == ["links"]
+    assert found.matches[0].candidate.path == ran[0]
     # Where the wheels say nothing of it, the run does.
     assert (
         kinds(held(on_cuda(OLD), ran, answers=Answers(otherwise=YES)))
@@ -121,13 +121,13 @@ def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
 def test_what_a_first_rung_lost_is_a_regression_with_its_reason(
     query: Query, answers: StaticAnswers, records: list[Told], rung: str
 ) -> None:
-    told = held(*records, query=query, answers=answers)
-    assert (told.verdict, told.exit_status, told.compared) == ("not qualified", 1, 0)
-    [failure] = told.failures
+    found = held(*records, query=query, answers=answers)
+    assert (found.verdict, found.exit_status, found.compared) == ("not qualified", 1, 0)
+    [failure] = found.failures
     assert (failure.kind, failure.rung, failure.ran) == (FailureKind.REGRESSION, rung, False)
     assert "needs c10::f()" in failure.signature and "2 more" in str(failure.detail)
-    assert f", {rung}: no run, the rung alone" in lines(told)
-    assert "1 regression," in page(told)
+    assert f", {rung}: no run, the rung alone" in lines(found)
+    assert "1 regression," in page(found)
     accepted = waiver(f"signature = '{failure.signature}'")
     assert held(*records, query=query, answers=answers, waivers=accepted).exit_status == 3
 
@@ -141,28 +141,28 @@ def test_a_baseline_that_failed_before_fails_otherwise_or_as_it_did() -> None:
         "ImportError: no module x",
     )
     both = Answers(links={(OLD, "0.19.1"): NO, (NEXT, "0.19.1"): NO})
-    told = held(on_cuda(OLD, vllm="0.19.1", **fault), answers=both)
-    assert (told.exit_status, told.failures) == (3, ())
+    found = held(on_cuda(OLD, vllm="0.19.1", **fault), answers=both)
+    assert (found.exit_status, found.failures) == (3, ())
 
 
 def test_without_a_run_only_what_fails_at_its_own_pin_is_judged() -> None:
     query = ask("vllm", "0.20.2", "0.19.1", ("cuda",))
     ran = make(OLD, passed())  # on another platform
     pin = Answers(links={("2.11.0", "0.20.2"): NO}, otherwise=YES)
-    told = held(ran, query=query, answers=pin)
-    assert (told.exit_status, [each.place.cell for each in told.failures]) == (
+    found = held(ran, query=query, answers=pin)
+    assert (found.exit_status, [failure.place.cell for failure in found.failures]) == (
         1,
         ["py310-torch211-vllm020"],
     )
-    assert "so on Python 3.10, 3.11, 3.12, 3.13" in str(failure_reason(told.failures[0]))
+    assert "so on Python 3.10, 3.11, 3.12, 3.13" in str(failure_reason(found.failures[0]))
     off = Answers(links={("2.12.1", "0.20.2"): NO}, otherwise=YES)
-    told = held(ran, query=query, answers=off)
-    assert (told.exit_status, told.failures) == (3, ())
-    [row] = [each for each in told.rungs if each.change == RungChange.REGRESSION]
+    found = held(ran, query=query, answers=off)
+    assert (found.exit_status, found.failures) == (3, ())
+    [row] = [row for row in found.rungs if row.change == RungChange.REGRESSION]
     assert (row.others, row.reason) == (("2.12.1",), "`_C` needs c10::f()")
-    words = [line.split() for line in lines(told).splitlines()]
-    said = "cuda links -> no links torch 2.12.1 on Python 3.10, 3.11, 3.12 and 3.13 regression:"
-    assert [line[: len(said.split())] for line in words].count(said.split()) == 1
+    words = [line.split() for line in lines(found).splitlines()]
+    text = "cuda links -> no links torch 2.12.1 on Python 3.10, 3.11, 3.12 and 3.13 regression:"
+    assert [line[: len(text.split())] for line in words].count(text.split()) == 1
 
 
 def test_a_python_that_the_candidate_is_not_for_cannot_be_asked() -> None:
@@ -173,20 +173,20 @@ def test_a_python_that_the_candidate_is_not_for_cannot_be_asked() -> None:
     assert unknown_sentence(unknown).startswith("cannot be asked: vLLM 0.32.0 needs Python >=3.11")
 
 
-def test_the_first_rungs_of_both_are_told_and_are_no_answer() -> None:
-    told = held(make(OLD, passed()), answers=Answers(otherwise=YES))
-    assert told.exit_status == 3
-    assert {(each.platform, each.candidate.passed) for each in told.rungs} == {
+def test_the_first_rungs_of_both_are_found_and_are_no_answer() -> None:
+    found = held(make(OLD, passed()), answers=Answers(otherwise=YES))
+    assert found.exit_status == 3
+    assert {(row.platform, row.candidate.passed) for row in found.rungs} == {
         ("cuda", "links"),
         ("cpu", "resolves"),
     }
-    assert "cuda  links -> links        vLLM 0.9.2 to " in lines(told)
-    assert "| cuda | links → links | vLLM 0.9.2 to " in page(told)
+    assert "cuda  links -> links        vLLM 0.9.2 to " in lines(found)
+    assert "| cuda | links → links | vLLM 0.9.2 to " in page(found)
     # Of a release that is not published nobody knows them.
     query = ask("torch", "2.12.0rc3", OLD)
     candidate = make("2.12.0rc3", passed())
-    told = held(make(OLD, passed()), candidate, query=query, answers=Answers(otherwise=NO))
-    assert (told.exit_status, told.rungs) == (0, ())
+    found = held(make(OLD, passed()), candidate, query=query, answers=Answers(otherwise=NO))
+    assert (found.exit_status, found.rungs) == (0, ())
 
 
 def test_first_rungs_that_differ_by_python_name_theirs() -> None:
@@ -195,8 +195,8 @@ def test_first_rungs_that_differ_by_python_name_theirs() -> None:
             return YES if cell.torch == NEXT or cell.python == "3.12" else None
 
     query = ask("torch", NEXT, OLD, ("cpu",), ("3.11", "3.12"))
-    told = held(make(OLD, passed()), make(NEXT, passed()), query=query, answers=One())
-    found = [(each.baseline.passed, each.pythons) for each in told.rungs if "0.19.1" in each.others]
-    assert sorted(found, key=str) == [("resolves", ("3.12",)), (None, ("3.11",))]
-    said = lines(told)
-    assert "not asked -> resolves" in said and " on Python 3.11\n" in said
+    found = held(make(OLD, passed()), make(NEXT, passed()), query=query, answers=One())
+    rows = [(row.baseline.passed, row.pythons) for row in found.rungs if "0.19.1" in row.others]
+    assert sorted(rows, key=str) == [("resolves", ("3.12",)), (None, ("3.11",))]
+    text = lines(found)
+    assert "not asked -> resolves" in text and " on Python 3.11\n" in text
