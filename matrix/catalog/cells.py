@@ -20,8 +20,6 @@ from packaging.version import Version
 from matrix._util.versions import parse_version
 from matrix.errors import MatrixError
 
-__all__ = ["Cell", "CellError", "Factors", "cell_of", "factors", "matches"]
-
 _PREFIXES = ("py", "torch", "vllm")
 _EXAMPLE = "a name looks like py311-torch210 or py311-torch210-vllm019"
 _FACTOR = re.compile(r"(?P<prefix>[a-z]+)(?P<major>[0-9])(?P<minor>[0-9]+)")
@@ -29,12 +27,12 @@ _PYTHON = re.compile(r"[0-9]\.(?:0|[1-9][0-9]*)")
 
 
 class CellError(MatrixError):
-    """A name, or a set of versions, that is no cell."""
+    """A name, or a set of versions, does not stand for a cell."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Factors:
-    """What an environment name says: minor releases, such as ``2.10``; ``vllm`` may be left out."""
+    """The minor releases in an environment name, such as ``2.10``; ``vllm`` is None without one."""
 
     python: str
     torch: str
@@ -42,7 +40,7 @@ class Factors:
 
 
 @total_ordering
-@dataclass(frozen=True)
+@dataclass(frozen=True)  # positional: Cell("3.11", "2.10.0", "0.19.1") reads as its name does
 class Cell:
     """One (python, torch, vLLM) triple.
 
@@ -56,7 +54,7 @@ class Cell:
     vllm: str
 
     def __post_init__(self) -> None:
-        """Refuse what could not be named."""
+        """Refuse versions that a name cannot hold."""
         if not _PYTHON.fullmatch(self.python):
             raise CellError(
                 f"cell: python {self.python!r} is not a minor release; write it as 3.11"
@@ -71,13 +69,12 @@ class Cell:
                 raise CellError(f"cell: {key} {text!r} has no name: its major is not one digit")
 
     def __lt__(self, other: object) -> bool:
-        """Order by python, torch, vLLM, each as a version."""
         if not isinstance(other, Cell):
             return NotImplemented
         return self._order() < other._order()
 
     def _order(self) -> tuple[Version, Version, Version, str, str]:
-        # The texts last, so that 2.10 and 2.10.0, equal as versions, still have an order.
+        # The texts last, so that 2.10 and 2.10.0, which are equal as versions, have an order.
         versions = parse_version(self.python), parse_version(self.torch), parse_version(self.vllm)
         return (*versions, self.torch, self.vllm)
 
@@ -95,7 +92,7 @@ class Cell:
 def factors(name: str) -> Factors:
     """Read an environment name, short or full.
 
-    Raises CellError, which says what is wrong with the name, for any other shape.
+    Raises CellError, which says what is wrong with the name, for any other form.
     """
     found: dict[str, str] = {}
     for part in name.split("-"):
@@ -109,7 +106,7 @@ def factors(name: str) -> Factors:
     if list(found) != list(_PREFIXES[: len(found)]):
         parts = sorted(name.split("-"), key=lambda part: _PREFIXES.index(_factor(name, part)[0]))
         raise CellError(f"cell {name!r}: factors out of order; write {'-'.join(parts)}")
-    return Factors(found["py"], found["torch"], found.get("vllm"))
+    return Factors(python=found["py"], torch=found["torch"], vllm=found.get("vllm"))
 
 
 def cell_of(python: str, torch: str, vllm: str) -> Cell:
@@ -118,7 +115,7 @@ def cell_of(python: str, torch: str, vllm: str) -> Cell:
     >>> cell_of("3.11.7", "2.10.0+cu128", "0.19.1")
     Cell(python='3.11', torch='2.10.0', vllm='0.19.1')
 
-    Raises CellError where a text is no version.
+    Raises CellError where a text is not a version.
     """
     release = _version("python", python).release
     if len(release) < 2:
@@ -130,8 +127,8 @@ def cell_of(python: str, torch: str, vllm: str) -> Cell:
 def matches(name: str, cell: Cell) -> bool:
     """Tell whether this environment name, short or full, is a name of that cell.
 
-    A short name leaves vLLM open here; ``releases.Releases.resolve`` says which one it means.
-    Raises CellError where the name is none.
+    A short name fits any vLLM here; ``releases.Releases.resolve`` finds the one it stands for.
+    Raises CellError where the name does not have the form of one.
     """
     factors(name)
     return name in (cell.name, cell.short_name)
@@ -150,8 +147,8 @@ def _factor(name: str, part: str) -> tuple[str, str]:
         )
     minor = found["minor"]
     if minor != "0" and minor.startswith("0"):
-        mend = f"{prefix}{found['major']}{minor.lstrip('0') or 0}"
-        raise CellError(f"cell {name!r}: factor {part!r} has a zero too many; write {mend}")
+        instead = f"{prefix}{found['major']}{minor.lstrip('0') or 0}"
+        raise CellError(f"cell {name!r}: factor {part!r} has a zero too many; write {instead}")
     return prefix, f"{found['major']}.{minor}"
 
 

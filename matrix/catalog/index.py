@@ -1,12 +1,12 @@
-"""A package index, through the simple API: which files it has, their metadata, and the files.
+"""A client of a package index (simple API): which files it has, their metadata, the files.
 
-Whatever an index or a file says is untrusted: hashes are compared, sizes bounded, nothing is run.
+Nothing that an index or a file holds is trusted: hashes are compared, sizes are bounded, and no
+code of theirs runs.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import tarfile
 import tempfile
@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from packaging.utils import canonicalize_name
@@ -31,28 +31,26 @@ if TYPE_CHECKING:
     import requests
     from pypi_simple import DistributionPackage
 
-__all__ = ["FetchError", "Index", "PublishedFile", "read_members"]
-
-_BLOCK = 1 << 16  # bytes; of a block that breaks off nothing is kept
+_BLOCK = 1 << 16  # bytes; a block that breaks off is not kept
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
-_PATIENCE = 60  # seconds; an index may ask for more before the next try, and does not get it
+_PATIENCE = 60  # seconds at most before the next try, even where an index asks for more
 _BUSY = (429, 500, 502, 503, 504)
 _LARGE = 100 << 20  # bytes from which a file counts as one of the few that may lie on disk at once
 _FEW = 2
-_MEMBER = 8 << 20  # bytes; no metadata or source file that is read here comes near
+_MEMBER = 8 << 20  # bytes; the metadata and sources that are read here are far smaller
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO")
 
 
 class FetchError(MatrixError):
-    """An index, or a file on it, that cannot be read or is not what it should be."""
+    """An index, or a file on it, cannot be read or is not what it should be."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PublishedFile:
-    """One file of a project on an index; None is what the index does not say.
+    """One file of a project on an index; what the index does not name is None.
 
     `size` is in bytes, `requires_python` as published, `yanked` why it was withdrawn (None: it was
-    not). `has_metadata`: its metadata is served beside it (PEP 658).
+    not). `has_metadata`: the index serves its metadata as a file of its own (PEP 658).
     """
 
     project: str
@@ -69,20 +67,20 @@ class PublishedFile:
 
     @property
     def is_wheel(self) -> bool:
-        """Whether it is a wheel; else it is a source distribution."""
+        """Tell whether it is a wheel; else it is a source distribution."""
         return self.filename.endswith(".whl")
 
 
 class Index:
     """A client of one index; threads may share it.
 
-    `url` is its address (default: what uv or pip is set up for, else PyPI). An answer that says
-    busy (429, 5xx) or breaks off is asked for again, `tries` times in all, after `backoff` seconds,
-    then twice as many, and so on, or after what the answer's Retry-After says.
+    `url` is its address (default: that of uv's or pip's configuration, else PyPI). A request whose
+    answer is "busy" (429, 5xx) or breaks off is repeated, up to `tries` times in all, after
+    `backoff` seconds, then twice as many, and so on, or after the answer's Retry-After. Raises
+    MatrixError where the extra `index` is not installed.
     """
 
     def __init__(self, url: str | None = None, *, tries: int = 5, backoff: float = 1.0) -> None:
-        """Raises MatrixError where the extra `index` is not installed."""
         try:
             import pypi_simple
             import requests
@@ -116,7 +114,7 @@ class Index:
         )
 
     def stop(self) -> None:
-        """Let no thread go on: what is being fetched ends with an FetchError."""
+        """Stop all threads: what is being fetched ends with a FetchError."""
         self._stopped.set()
 
     def close(self) -> None:
@@ -124,15 +122,15 @@ class Index:
         self._session.close()
 
     def files(self, project: str) -> tuple[PublishedFile, ...]:
-        """Every wheel and source distribution of a project, in the order of the index.
+        """Return the wheels and source distributions of a project, in the order of the index.
 
-        What has another kind of name is left out. Raises FetchError: no such project, an index that
-        does not answer, or an answer that is no page of the simple API.
+        Files with another kind of name are left out. Raises FetchError: no such project, no answer,
+        or an answer that is not a page of the simple API.
         """
         from pypi_simple import NoSuchProjectError, UnsupportedRepoVersionError
 
         try:
-            with self._told(f"{project}: the index {_shown(self.url)}"):
+            with self._named_errors(f"{project}: the index {_shown(self.url)}"):
                 page = self._pages.get_project_page(project, timeout=_TIMEOUT)
         except NoSuchProjectError:
             raise FetchError(
@@ -143,11 +141,11 @@ class Index:
                 f"{project}: what the index {_shown(self.url)} answers is no page of the simple"
                 f" API ({_first_line(error)}); name another: --index"
             ) from None
-        found = (_published(each, project, self.url) for each in page.packages)
-        return tuple(each for each in found if each is not None)
+        found = (_published(package, project, self.url) for package in page.packages)
+        return tuple(file for file in found if file is not None)
 
     def metadata(self, file: PublishedFile) -> str:
-        """The metadata of a file: served beside it where the index does that, else out of it.
+        """Return the metadata of a file, as the index serves it, else from the file itself.
 
         Raises FetchError as `fetch` does, or where the file holds no metadata.
         """
@@ -159,7 +157,7 @@ class Index:
         return found[min(found)]
 
     def served_metadata(self, file: PublishedFile) -> str | None:
-        """The metadata that is served beside a file (PEP 658); None where none is.
+        """Return the metadata that the index serves of a file (PEP 658), None where it does not.
 
         Raises FetchError: a wrong hash, or a server that does not answer.
         """
@@ -167,7 +165,7 @@ class Index:
             return None
         address = urlsplit(file.url)
         url = urlunsplit(address._replace(path=f"{address.path}.metadata"))
-        with self._told(f"{file.filename}.metadata"):
+        with self._named_errors(f"{file.filename}.metadata"):
             answer = self._session.get(url, timeout=_TIMEOUT)
             if answer.status_code == 404:
                 return None
@@ -181,11 +179,11 @@ class Index:
         return _text(answer.content, f"{file.filename}.metadata")
 
     def ranged(self, file: PublishedFile) -> bool:
-        """Whether the server of this file sends a part of a file where only that is asked for."""
+        """Tell whether the server of this file can send a part of it (HTTP ranges)."""
         host = urlsplit(file.url).netloc
         if host not in self._ranged:
             with (
-                self._told(file.filename),
+                self._named_errors(file.filename),
                 self._session.get(
                     file.url, headers={"Range": "bytes=0-0"}, timeout=_TIMEOUT, stream=True
                 ) as answer,
@@ -195,10 +193,10 @@ class Index:
         return self._ranged[host]
 
     def members(self, file: PublishedFile, wanted: Callable[[str], bool]) -> dict[str, str]:
-        """The text of those files in a wheel or source distribution whose name is wanted.
+        """Return the text of the members of a file whose name is wanted.
 
-        Of a wheel only these parts are fetched, where the server can; else the whole file, which is
-        deleted after. Raises FetchError as `fetch` and `read_members` do.
+        Of a wheel only these parts are fetched, where the server can send parts; else the whole
+        file is fetched, read and deleted. Raises FetchError as `fetch` and `read_members` do.
         """
         if file.is_wheel and self.ranged(file):
             found = self._remote_members(file, wanted)
@@ -206,7 +204,7 @@ class Index:
                 return found
         large = file.size is None or file.size >= _LARGE
         with (
-            self._one_of_few(large),
+            self._one_of_few(large=large),
             tempfile.TemporaryDirectory(prefix="matrix-index-") as folder,
         ):
             return read_members(self.fetch(file, Path(folder)), wanted)
@@ -214,10 +212,10 @@ class Index:
     def fetch(self, file: PublishedFile, folder: Path) -> Path:
         """Fetch a file into a folder, under its own name, and return its path.
 
-        It lies there whole and with the right SHA-256, or not at all: while it comes it is called
-        NAME.part, and what breaks off goes on where it was. What is there already and has the right
-        hash is not fetched again. Raises FetchError: no hash to compare with, a half file, a wrong
-        hash, a server that does not answer, a disk that refuses.
+        The file is there complete and with the right SHA-256, or not at all: until then its name is
+        NAME.part. A transfer that breaks off is resumed; a file with the right hash is not fetched
+        again. Raises FetchError: no hash to compare with, half a file, a wrong hash, a server that
+        does not answer, a disk that refuses.
         """
         name = file.filename
         if PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
@@ -234,7 +232,7 @@ class Index:
                 raise FetchError(
                     f"{name}: its sha256 is {digest}, and the index says {file.sha256}; not kept"
                 )
-            os.replace(part, whole)
+            part.replace(whole)
         except OSError as error:
             raise FetchError(f"{folder}: cannot be written ({error.strerror or error})") from None
         finally:
@@ -242,14 +240,15 @@ class Index:
         return whole
 
     def _receive(self, file: PublishedFile, out: IO[bytes]) -> str:
-        """Write the file's bytes and return their SHA-256; what breaks off is resumed."""
+        """Write the file's bytes and return their SHA-256; resume a transfer that breaks off."""
         digest, broken = hashlib.sha256(), ""
         for attempt in range(self._tries):
             if attempt:
                 self._stopped.wait(min(self._backoff * 2 ** (attempt - 1), _PATIENCE))
-            at = out.tell()
-            with self._answer(file, at) as answer:
-                if at and not answer.headers.get("Content-Range", "").startswith(f"bytes {at}-"):
+            start = out.tell()
+            with self._answer(file, start) as answer:
+                part = answer.headers.get("Content-Range", "")
+                if start and not part.startswith(f"bytes {start}-"):
                     out.seek(0)
                     out.truncate()
                     digest = hashlib.sha256()
@@ -261,11 +260,11 @@ class Index:
             f" {self._tries} tries ({broken}); run it again"
         )
 
-    def _answer(self, file: PublishedFile, at: int) -> requests.Response:
-        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={at}-"} if at else {})}
-        with self._told(file.filename):
+    def _answer(self, file: PublishedFile, start: int) -> requests.Response:
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+        with self._named_errors(file.filename):
             answer = self._session.get(file.url, headers=headers, timeout=_TIMEOUT, stream=True)
-            if at and answer.status_code == 416:  # it has no more than what came: begin again
+            if start and answer.status_code == 416:  # there is no more: begin again
                 answer.close()
                 del headers["Range"]
                 answer = self._session.get(file.url, headers=headers, timeout=_TIMEOUT, stream=True)
@@ -281,7 +280,7 @@ class Index:
         out: IO[bytes],
         update: Callable[[bytes], None],
     ) -> str:
-        """Copy one answer to its end; returns why it broke off, or "" where it is whole."""
+        """Copy one answer to its end; return why it broke off, "" where it is complete."""
         import requests
 
         try:
@@ -303,7 +302,7 @@ class Index:
     def _remote_members(
         self, file: PublishedFile, wanted: Callable[[str], bool]
     ) -> dict[str, str] | None:
-        """Members of a wheel by parts; None where that fails and only the whole can tell."""
+        """Return members of a wheel by parts; None where that fails and the whole is needed."""
         import requests
         from remotezip import RemoteZip, RemoteZipError
 
@@ -317,7 +316,7 @@ class Index:
             return None
 
     @contextmanager
-    def _one_of_few(self, large: bool) -> Iterator[None]:
+    def _one_of_few(self, *, large: bool) -> Iterator[None]:
         """Let only a few large files lie on disk at once."""
         if not large:
             yield
@@ -328,8 +327,8 @@ class Index:
             yield
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Turn what requests raises into an FetchError that names what was asked for."""
+    def _named_errors(self, what: str) -> Iterator[None]:
+        """Turn what requests raises into a FetchError that names the request."""
         import requests
 
         if self._stopped.is_set():
@@ -345,14 +344,14 @@ class Index:
                 f"{what}: answers {answer.status_code} {answer.reason or ''}".rstrip() + again
             ) from None
         except (requests.RequestException, OSError) as error:
-            # OSError: requests says so where a file of certificates is not there.
+            # OSError: requests raises it where a file of certificates is missing.
             raise FetchError(f"{what}: does not answer ({_first_line(error)})") from None
 
 
 def read_members(path: Path, wanted: Callable[[str], bool]) -> dict[str, str]:
-    """The text of those files in a wheel or source distribution whose name is wanted.
+    """Return the text of the members of a wheel or source distribution whose name is wanted.
 
-    Raises FetchError: an archive that cannot be read, or a member that is too large or no UTF-8.
+    Raises FetchError: an archive that cannot be read, or a member that is too large or not UTF-8.
     """
     try:
         if path.suffix in (".whl", ".zip"):
@@ -387,7 +386,7 @@ def _of_tar(archive: tarfile.TarFile, wanted: Callable[[str], bool], where: str)
 
 
 def _limited(source: IO[bytes], where: str) -> str:
-    # The archive's own word for a member's size is not taken.
+    # The size that the archive has for a member is not trusted.
     content = source.read(_MEMBER + 1)
     if len(content) > _MEMBER:
         raise FetchError(f"{where}: is larger than {_MEMBER >> 20} MiB; not read")
@@ -402,7 +401,7 @@ def _text(content: bytes, where: str) -> str:
 
 
 def _published(package: DistributionPackage, project: str, index: str) -> PublishedFile | None:
-    """A file of an index's page; None for what is neither wheel nor source distribution."""
+    """Return a file of an index's page; None if neither wheel nor source distribution."""
     if package.package_type not in ("wheel", "sdist") or not package.version:
         return None
     if canonicalize_name(package.project or "") != canonicalize_name(project):
@@ -429,7 +428,7 @@ def _web_address(url: str) -> str:
 
 
 def _as_user(url: str, index: str) -> str:
-    """A file's address with the index's user and password, where it lies on the same host."""
+    """Return a file's address, with the index's user and password where the host is the same."""
     address, home = urlsplit(url), urlsplit(index)
     user, _, host = home.netloc.rpartition("@")
     if not user or address.netloc != host or address.scheme != home.scheme:
@@ -438,14 +437,14 @@ def _as_user(url: str, index: str) -> str:
 
 
 def _shown(url: str) -> str:
-    """An address without the user and the password that it may hold."""
+    """Return an address without the user and the password that it may hold."""
     address = urlsplit(url)
     return urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2]))
 
 
-def _first_line(error: Any) -> str:
-    """Why it failed, in one line, without the layers of libraries around the cause."""
-    reason = error.args[0] if isinstance(error, OSError) and error.args else error
+def _first_line(error: BaseException) -> str:
+    """Return why it failed, in one line, without the layers of libraries around the cause."""
+    reason: object = error.args[0] if isinstance(error, OSError) and error.args else error
     reason = getattr(reason, "reason", reason)
     if isinstance(reason, Exception) and reason.args and isinstance(reason.args[0], str):
         reason = reason.args[0]

@@ -1,4 +1,4 @@
-"""The user's own package index: its address and certificates, as uv and pip are set up for it."""
+"""The user's own package index: address and certificates by uv's and pip's configuration."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["IndexAddressError", "certificates", "index_address"]
-
 _ADDRESSES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 # requests itself reads REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, and puts them first.
 _CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE")
 
 
 class IndexAddressError(MatrixError):
-    """A configuration of uv or pip that cannot be read."""
+    """A configuration of uv or pip cannot be read."""
 
 
 def index_address(environ: Mapping[str, str] = os.environ, here: Path | None = None) -> str | None:
-    """The address of the index that the user has set up; None where there is none.
+    """Return the address of the index that the user has configured, None without one.
 
     The first one counts of UV_DEFAULT_INDEX, UV_INDEX_URL, PIP_INDEX_URL, pip's configuration and
     uv.toml (`here` is the folder where uv would look first, by default the current one). Raises
@@ -42,7 +40,7 @@ def index_address(environ: Mapping[str, str] = os.environ, here: Path | None = N
 
 
 def certificates(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The file of certificates that uv or pip would trust; None for the library's own."""
+    """Return the file of certificates that uv or pip would trust, None for the library's own."""
     for name in _CERTIFICATES:
         if value := environ.get(name, "").strip():
             return value
@@ -50,7 +48,7 @@ def certificates(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def _of_pip(key: str, environ: Mapping[str, str]) -> str | None:
-    """What pip's configuration says: the last of its files that names the key."""
+    """Return what pip's configuration says: the last of its files that has the key."""
     found = None
     for path in _pip_files(environ):
         config = configparser.RawConfigParser()
@@ -59,33 +57,33 @@ def _of_pip(key: str, environ: Mapping[str, str]) -> str | None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, UnicodeDecodeError, configparser.Error) as error:
-            said = str(error).partition("\n")[0]
-            raise IndexAddressError(f"{path}: cannot be read ({said}); mend it") from None
+            reason = str(error).partition("\n")[0]
+            raise IndexAddressError(f"{path}: cannot be read ({reason}); mend it") from None
         found = config.get("global", key, fallback="").strip() or found
     return found
 
 
 def _pip_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    """pip's files, in the order in which it reads them: a later one counts more.
+    """Yield pip's files, in the order in which it reads them: a later one overrides.
 
     https://pip.pypa.io/en/stable/topics/configuration/
     """
     named = environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return
-    for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep):
-        yield Path(folder, "pip", "pip.conf")
+    for name in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep):
+        yield Path(name, "pip", "pip.conf")
     yield Path("/etc/pip.conf")
     if home := environ.get("HOME"):
         yield Path(home, ".pip", "pip.conf")
-    yield from (each / "pip" / "pip.conf" for each in _user_folder(environ))
+    yield from (folder / "pip" / "pip.conf" for folder in _user_folders(environ))
     yield Path(environ.get("VIRTUAL_ENV") or sys.prefix, "pip.conf")
     if named:
         yield Path(named)
 
 
 def _of_uv(environ: Mapping[str, str], here: Path) -> str | None:
-    """What the first uv.toml that names a default index says.
+    """Return the default index of the first uv.toml that has one.
 
     https://docs.astral.sh/uv/concepts/configuration-files/
     """
@@ -93,10 +91,10 @@ def _of_uv(environ: Mapping[str, str], here: Path) -> str | None:
         return None
     if named := environ.get("UV_CONFIG_FILE"):
         return _default_index(Path(named))
-    project = next((each for each in (here, *here.parents) if (each / "uv.toml").is_file()), here)
-    folders = [project, *(each / "uv" for each in _user_folder(environ)), Path("/etc/uv")]
-    found = (_default_index(each / "uv.toml") for each in folders)
-    return next((each for each in found if each), None)
+    project = next((up for up in (here, *here.parents) if (up / "uv.toml").is_file()), here)
+    folders = [project, *(folder / "uv" for folder in _user_folders(environ)), Path("/etc/uv")]
+    found = (_default_index(folder / "uv.toml") for folder in folders)
+    return next((address for address in found if address), None)
 
 
 def _default_index(path: Path) -> str | None:
@@ -107,9 +105,9 @@ def _default_index(path: Path) -> str | None:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise IndexAddressError(f"{path}: cannot be read ({error}); mend it") from None
     indexes = data.get("index")
-    for each in indexes if isinstance(indexes, list) else []:
-        if isinstance(each, dict) and each.get("default") is True and each.get("url"):
-            return str(each["url"])
+    for row in indexes if isinstance(indexes, list) else []:
+        if isinstance(row, dict) and row.get("default") is True and row.get("url"):
+            return str(row["url"])
     pip = data.get("pip")
     for table in (data, pip if isinstance(pip, dict) else {}):
         if isinstance(address := table.get("index-url"), str):
@@ -117,7 +115,7 @@ def _default_index(path: Path) -> str | None:
     return None
 
 
-def _user_folder(environ: Mapping[str, str]) -> Iterator[Path]:
+def _user_folders(environ: Mapping[str, str]) -> Iterator[Path]:
     if folder := environ.get("XDG_CONFIG_HOME"):
         yield Path(folder)
     elif home := environ.get("HOME"):

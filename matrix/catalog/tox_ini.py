@@ -1,8 +1,9 @@
-"""Releases -> the block of tox.ini that names the environments and says what each installs. Pure.
+"""Write the block of tox.ini that names the environments and what each of them installs. Pure.
 
-A section a torch holds the on-pin cells of that torch. One more section, `off-pin`, has the factors
-of every other pair; toxfile.py makes such an environment when it is asked for by its name. tox
-builds each environment that it lists, so all the pairs would take it seconds at every start.
+The block has a section for each torch, with the on-pin cells of that torch. One more section,
+`off-pin`, has the factors of every other pair; toxfile.py makes such an environment when somebody
+names it. tox configures each environment that it lists, so to list all pairs would cost seconds at
+every start.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from matrix.catalog.cells import Cell, factors
 from matrix.catalog.releases import Releases, newest
 from matrix.errors import MatrixError
 
-__all__ = ["BEGIN", "END", "SyncError", "block", "describe", "difference", "synced"]
-
 BEGIN = "# >>> `matrix sync` writes what follows, up to <<<, from matrix/data; change the data"
 END = "# <<<"
 _ON_PIN = """\
@@ -30,11 +29,11 @@ _OFF_PIN = """\
 
 
 class SyncError(MatrixError):
-    """A tox.ini without a place for the block."""
+    """A tox.ini has no place for the block."""
 
 
 def block(releases: Releases) -> str:
-    """The lines between the markers: a section a torch, oldest first, and the off-pin factors."""
+    """Return the block: a section for each torch, oldest first, and the off-pin factors."""
     by_torch: dict[str, list[Cell]] = {}
     for cell in releases.on_pin():
         by_torch.setdefault(factors(cell.name).torch, []).append(cell)
@@ -43,9 +42,9 @@ def block(releases: Releases) -> str:
 
 
 def synced(text: str, releases: Releases) -> str:
-    """The text of tox.ini with its block written anew.
+    """Return the text of tox.ini with its block replaced.
 
-    Raises SyncError where the two marker lines are not there, once each and in their order.
+    Raises SyncError unless the two marker lines are there, once each and in their order.
     """
     lines = text.split("\n")
     for mark in (BEGIN, END):
@@ -60,7 +59,7 @@ def synced(text: str, releases: Releases) -> str:
 
 
 def difference(text: str, fresh: str, most: int = 12) -> list[str]:
-    """The lines that differ, with their - and +, at most so many; empty where the texts agree."""
+    """Return the lines that differ, with - or +, at most `most`; empty for equal texts."""
     every = [
         line
         for line in difflib.unified_diff(text.split("\n"), fresh.split("\n"), n=0, lineterm="")
@@ -70,7 +69,7 @@ def difference(text: str, fresh: str, most: int = 12) -> list[str]:
 
 
 def describe(cell: Cell, releases: Releases) -> str:
-    """What an environment is, in one line, as `tox list` tells it.
+    """Return what an environment is, in one line, as `tox list` shows it.
 
     Raises CellError where the cell's vLLM is unknown.
     """
@@ -81,20 +80,20 @@ def describe(cell: Cell, releases: Releases) -> str:
 
 
 def _on_pin(releases: Releases, cells: Sequence[Cell]) -> str:
-    """The section of one torch: the names of its cells, and what each of them installs."""
-    of = {_factor(cell): cell for cell in sorted(cells, key=lambda cell: Version(cell.vllm))}
-    short = next((factor for factor, cell in of.items() if len(releases.names(cell)) > 1), None)
-    pins = [
-        _when([factor for factor, cell in of.items() if cell.torch == torch], of, short)
-        + f"torch=={torch}"
-        for torch in sorted({cell.torch for cell in cells}, key=Version)
-    ]
-    pins += [f"{_when([factor], of, short)}vllm=={cell.vllm}" for factor, cell in of.items()]
+    """Return the section of one torch: the names of its cells, and what each installs."""
+    by_factor = {_factor(cell): cell for cell in sorted(cells, key=lambda cell: Version(cell.vllm))}
+    short = next((name for name, cell in by_factor.items() if len(releases.names(cell)) > 1), None)
+    pins = []
+    for torch in sorted({cell.torch for cell in cells}, key=Version):
+        chosen = [name for name, cell in by_factor.items() if cell.torch == torch]
+        pins.append(f"{_when(chosen, by_factor, short)}torch=={torch}")
+    for name, cell in by_factor.items():
+        pins.append(f"{_when([name], by_factor, short)}vllm=={cell.vllm}")
     return f"[testenv:{_names(releases, cells)}]\nbase = cell, testenv\n{_deps(pins)}"
 
 
 def _names(releases: Releases, cells: Sequence[Cell]) -> str:
-    """The names of the cells as tox's braces: those of the same Pythons in one part."""
+    """Return the names of the cells in tox's braces: those of the same Pythons in one part."""
     pythons: dict[str, list[str]] = {}
     for cell in cells:
         for name in releases.names(cell):
@@ -105,8 +104,8 @@ def _names(releases: Releases, cells: Sequence[Cell]) -> str:
         parts.setdefault(tuple(pythons[rest]), []).append(rest.partition("-")[2])
     torch = next(iter(pythons)).partition("-")[0]
     return ",".join(
-        f"{_braces('py', of)}-{_braces(torch, [each and f'-{each}' for each in vllms])}"
-        for of, vllms in parts.items()
+        f"{_braces('py', versions)}-{_braces(torch, [vllm and f'-{vllm}' for vllm in vllms])}"
+        for versions, vllms in parts.items()
     )
 
 
@@ -115,11 +114,11 @@ def _braces(prefix: str, variants: Sequence[str]) -> str:
 
 
 def _when(chosen: Collection[str], every: Collection[str], short: str | None) -> str:
-    """The condition for some of a section's vLLM factors; one of them is also that without any."""
+    """Return the condition for some of a section's factors; `short` also has no vLLM factor."""
     if len(chosen) == len(every):
         return ""
     if short in chosen:
-        return "-".join(f"!{each}" for each in every if each not in chosen) + ": "
+        return "-".join(f"!{factor}" for factor in every if factor not in chosen) + ": "
     return ",".join(chosen) + ": "
 
 
@@ -141,7 +140,7 @@ def _off_pin(releases: Releases) -> str:
 
 
 def _deps(pins: Sequence[str]) -> str:
-    return "\n".join(["deps =", *(f"    {each}" for each in ("{[cell]deps}", *pins))])
+    return "\n".join(["deps =", *(f"    {pin}" for pin in ("{[cell]deps}", *pins))])
 
 
 def _factor(cell: Cell) -> str:

@@ -24,8 +24,12 @@ def minor(version: str) -> str:
 
 @given(cells)
 def test_a_name_says_the_minor_releases_of_its_cell(cell: Cell) -> None:
-    assert factors(cell.name) == Factors(cell.python, minor(cell.torch), minor(cell.vllm))
-    assert factors(cell.short_name) == Factors(cell.python, minor(cell.torch), None)
+    assert factors(cell.name) == Factors(
+        python=cell.python, torch=minor(cell.torch), vllm=minor(cell.vllm)
+    )
+    assert factors(cell.short_name) == Factors(
+        python=cell.python, torch=minor(cell.torch), vllm=None
+    )
 
 
 @given(cells)
@@ -78,7 +82,7 @@ def test_cells_sort_by_version_not_by_text() -> None:
     assert sorted([new, old]) == [old, new]
     assert old < new
     assert new > old
-    assert old <= old
+    assert old <= Cell("3.11", "2.9.1", "0.16.0")
     assert Cell("3.9", "2.10.0", "0.19.1") < old
     with pytest.raises(TypeError):
         assert old < "py311-torch29-vllm016"

@@ -213,7 +213,9 @@ def test_a_file_that_is_not_there(served: Served, index: Index, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["../x.whl", "a\\x.whl", ".x.whl", "/etc/x.whl"])
 def test_a_name_that_leaves_the_folder(index: Index, tmp_path: Path, name: str) -> None:
-    file = PublishedFile("torch", "1", name, f"{index.url}x", "0" * 64)
+    file = PublishedFile(
+        project="torch", version="1", filename=name, url=f"{index.url}x", sha256="0" * 64
+    )
     assert "is no name of a file" in fault(index, file, tmp_path)
 
 

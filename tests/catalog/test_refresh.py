@@ -267,7 +267,9 @@ def test_the_command(served: Served, path: Path, capsys: pytest.CaptureFixture[s
     assert matrix(path, served) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert re.search(r"^new  vllm         0\.19\.1  torch 2\.10\.0, torchvision 0", out, re.M)
+    assert re.search(
+        r"^new  vllm         0\.19\.1  torch 2\.10\.0, torchvision 0", out, re.MULTILINE
+    )
     assert out.splitlines()[-1] == f"{path}: 5 new; metadata read of 5"
     assert matrix(path, served, "--check") == 0
     assert matrix(path, served) == 0

@@ -36,7 +36,9 @@ def file(name: str, project: str = "vllm", **facts: Any) -> PublishedFile:
     """A file; its version is what its name says."""
     said = {"sha256": "0" * 64, "requires_python": "<3.14,>=3.10", "size": 10, **facts}
     version = name.split("-")[1].removesuffix(".tar.gz")
-    return PublishedFile(project, version, name, f"http://a/{name}", **said)
+    return PublishedFile(
+        project=project, version=version, filename=name, url=f"http://a/{name}", **said
+    )
 
 
 def torch(version: str, **facts: Any) -> dict[str, Any]:

@@ -209,7 +209,15 @@ def published(
     name: str, version: str, *, sha256: str = "00", yanked: str | None = None
 ) -> PublishedFile:
     project = name.partition("-")[0]
-    return PublishedFile(project, version, name, f"x://{name}", sha256, 10, yanked=yanked)
+    return PublishedFile(
+        project=project,
+        version=version,
+        filename=name,
+        url=f"x://{name}",
+        sha256=sha256,
+        size=10,
+        yanked=yanked,
+    )
 
 
 def torch_wheel(version: str, *, python: str = "cp312", build: str = "") -> str:
