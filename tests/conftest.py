@@ -8,6 +8,7 @@ import html
 import io
 import json
 import os
+import signal
 import tarfile
 import threading
 import zipfile
@@ -185,3 +186,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> Iterator[None]:
+    """A job in the background starts with SIGINT ignored, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -11,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +18,10 @@ from typing import Any
 import pytest
 
 from matrix._util.process import is_subreaper
-from matrix.inside import descendants, isolation, journal
-from matrix.inside.ended import TAIL_BYTES, Ended, out_of_memory, tail
+from matrix.inside import descendants, isolation
+from matrix.inside.ended import TAIL_BYTES, out_of_memory, tail
 from matrix.inside.isolation import IsolationError, run_forked
+from waiting import alive, pids_in, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -43,23 +43,6 @@ time.sleep(60)
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "output"
-
-
-def pids_in(path: Path, count: int = 1) -> list[int]:
-    for _ in range(200):
-        pids = path.read_text().split() if path.exists() else []
-        if len(pids) >= count:
-            return [int(pid) for pid in pids]
-        time.sleep(0.02)
-    raise AssertionError(f"fewer than {count} processes came up")
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def start_stubborn(pids: Path) -> None:
@@ -206,8 +189,8 @@ def test_a_hang_shows_its_stack_and_leaves_no_process(tmp_path: Path, output: Pa
     assert (ended.kind, ended.outcome, ended.survivors) == ("timed_out", "timed_out", ())
     assert ended.reason.startswith("timed out after ")
     assert "waits_for_ever" in ended.failure
-    assert time.monotonic() - began < 10
-    assert not any(alive(pid) for pid in pids_in(pids))
+    assert time.monotonic() - began < 30
+    assert not any(map(alive, pids_in(pids)))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +206,7 @@ def test_no_descendant_outlives_the_child(
         return end()
 
     run_forked(function, timeout=5, output=output)
-    assert not any(alive(pid) for pid in pids_in(pids))
+    assert not any(map(alive, pids_in(pids)))
     # Nobody is left to reap; a helper of other tests in this process may live on.
     with contextlib.suppress(ChildProcessError):
         assert os.waitpid(-1, os.WNOHANG) == (0, 0)
@@ -272,7 +255,7 @@ def test_a_start_inside_a_case(tmp_path: Path) -> None:
 
     ended = run_forked(case, timeout=10, output=tmp_path / "outer")
     assert ended.value == "timed_out"
-    assert not any(alive(pid) for pid in pids_in(pids))
+    assert not any(map(alive, pids_in(pids)))
 
 
 def test_a_case_that_dies_takes_its_start_along(tmp_path: Path) -> None:
@@ -288,7 +271,7 @@ def test_a_case_that_dies_takes_its_start_along(tmp_path: Path) -> None:
         lambda: run_forked(start, timeout=9).kind, timeout=10, output=tmp_path / "outer"
     )
     assert ended.kind == "signalled"
-    assert not any(alive(pid) for pid in pids_in(pids, 2))
+    assert not any(map(alive, pids_in(pids, 2)))
 
 
 def test_a_process_forked_by_the_function_does_not_answer_for_it(output: Path) -> None:
@@ -329,7 +312,7 @@ def test_a_grandchild_that_holds_the_pipe_does_not_hold_us(output: Path) -> None
 
     began = time.monotonic()
     assert run_forked(function, timeout=30, output=output).value == "done"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_much_output_and_a_large_value(output: Path) -> None:
@@ -373,7 +356,7 @@ def test_an_error_of_the_watch_kills_the_child(output: Path, tmp_path: Path) -> 
 
     with pytest.raises(OSError, match="no space"):
         run_forked(function, timeout=30, output=output, watch=watch)
-    assert not any(alive(pid) for pid in pids_in(pids))
+    assert not any(map(alive, pids_in(pids)))
 
 
 def test_an_interrupt_first_kills_the_child(output: Path, tmp_path: Path) -> None:
@@ -387,8 +370,8 @@ def test_an_interrupt_first_kills_the_child(output: Path, tmp_path: Path) -> Non
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_forked(function, timeout=30, output=output)
-    assert time.monotonic() - began < 10
-    assert not any(alive(pid) for pid in pids_in(pids))
+    assert time.monotonic() - began < 30
+    assert not any(map(alive, pids_in(pids)))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -414,12 +397,8 @@ def test_when_the_parent_is_killed(tmp_path: Path, number: signal.Signals) -> No
     with subprocess.Popen(command, env=environment) as parent:
         found = pids_in(pids, 2 if number == signal.SIGTERM else 1)
         parent.send_signal(number)
-        assert parent.wait(10) == -number
-    for _ in range(100):
-        if not any(alive(pid) for pid in found):
-            return
-        time.sleep(0.02)
-    raise AssertionError("a process outlived the parent")
+        assert parent.wait(30) == -number
+    wait_for(lambda: not any(map(alive, found)), "the end of all processes")
 
 
 def test_threads_of_the_caller_do_not_matter(output: Path) -> None:
@@ -488,143 +467,3 @@ def test_the_tail_begins_with_a_whole_line() -> None:
 )
 def test_out_of_memory(text: str, expected: bool) -> None:
     assert out_of_memory(text) is expected
-
-
-# The journal
-
-
-def events(*each: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"event": name, **fields} for name, fields in each]
-
-
-def started(start: str) -> tuple[str, dict[str, Any]]:
-    return "started", {"start": start, "seconds": {"total": 1.5}, "counters": {"n": 3}}
-
-
-RETURNED = Ended(kind="returned", seconds=12.0)
-
-
-def test_a_journal_is_read_back(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    assert journal.read(path) == ()
-    journal.Journal(path).write("model", model="é")
-    journal.Journal(path).write("starting", start="cold")
-    with path.open("a") as file:
-        file.write('[1]\n{"event": 3}\nnonsense\n{"event": "torn')
-    assert journal.read(path) == (
-        {"event": "model", "model": "é"},
-        {"event": "starting", "start": "cold"},
-    )
-
-
-def test_a_journal_refuses_what_is_not_json(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        journal.Journal(tmp_path / "journal").write("started", seconds=float("nan"))
-
-
-def test_fold_while_it_runs() -> None:
-    case = journal.fold("x", events(("flags", {"flags": {"A": True}}), started("cold")))
-    assert (case.outcome, case.flags, len(case.starts)) == ("running", {"A": True}, 1)
-
-
-@pytest.mark.parametrize("failure", [None, "AssertionError: 1 != 3"])
-def test_fold_passes_when_both_starts_ended_whatever_they_counted(failure: str | None) -> None:
-    differs = [] if failure is None else [("differs", {"differences": [failure]})]
-    case = journal.fold(
-        "x",
-        events(("model", {"model": "m"}), started("cold"), started("warm"), *differs),
-        ended=RETURNED,
-        failure=failure,
-    )
-    assert (case.outcome, case.reason, case.model, case.seconds) == ("passed", None, "m", 12.0)
-    assert [start.start for start in case.starts] == ["cold", "warm"]
-    assert case.starts[0].counters == {"n": 3}
-
-
-def test_fold_a_crash_says_in_which_start() -> None:
-    ended = Ended(kind="signalled", seconds=2.0, signal=11, output="ValueError: survived\n")
-    case = journal.fold(
-        "x",
-        events(("starting", {"start": "cold"}), started("cold"), ("starting", {"start": "warm"})),
-        ended=ended,
-    )
-    assert (case.outcome, case.reason) == ("crashed", "killed by SIGSEGV in the warm start")
-    assert case.signature == "killed by SIGSEGV"
-    assert case.failure == "ValueError: survived\nkilled by SIGSEGV"
-
-
-def test_fold_a_crash_after_both_starts_is_a_crash() -> None:
-    ended = Ended(kind="signalled", seconds=2.0, signal=11)
-    case = journal.fold("x", events(started("cold"), started("warm")), ended=ended)
-    assert (case.outcome, case.reason) == ("crashed", "killed by SIGSEGV")
-
-
-@pytest.mark.parametrize(
-    ("ended", "outcome"),
-    [
-        (Ended(kind="timed_out", seconds=900.0), "timed_out"),
-        (Ended(kind="exited", seconds=1.0, exit_code=0), "crashed"),
-        (Ended(kind="exited", seconds=1.0), "crashed"),
-        (Ended(kind="signalled", seconds=1.0, signal=64), "crashed"),
-        (Ended(kind="signalled", seconds=1.0, signal=9, oom_killed=True), "out_of_memory"),
-        (Ended(kind="raised", seconds=1.0, error="x\nMemoryError"), "out_of_memory"),
-        (Ended(kind="raised", seconds=1.0, error=""), "failed"),
-    ],
-)
-def test_fold_of_bad_ends(ended: Ended, outcome: str) -> None:
-    case = journal.fold("x", (), ended=ended)
-    assert case.outcome == outcome
-    assert case.reason and case.signature
-
-
-def test_fold_survivors_are_said() -> None:
-    assert "did not end 2" in Ended(kind="timed_out", seconds=1.0, survivors=(3, 4)).reason
-
-
-def test_fold_a_failed_start_of_its_own_child(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    ended = run_forked(lambda: ctypes.string_at(0), timeout=5, output=tmp_path / "output")
-    journal.Journal(path).failed("cold", ended)
-    case = journal.fold("x", journal.read(path), ended=RETURNED, failure="Failed: the cold start")
-    assert (case.outcome, case.reason) == ("crashed", "killed by SIGSEGV in the cold start")
-    assert case.signature == "killed by SIGSEGV"
-    assert case.failure and "most recent call first" in case.failure
-
-
-@pytest.mark.parametrize(
-    ("name", "fields", "outcome", "reason"),
-    [
-        ("failed", {"failure": "ValueError: no"}, "failed", "ValueError: no"),
-        ("failed", {"failure": "MemoryError"}, "out_of_memory", "MemoryError"),
-        ("failed", {"failure": None}, "failed", None),
-        ("not_applicable", {"reason": "needs a GPU"}, "not_applicable", "needs a GPU"),
-        ("untested", {"reason": "no rule"}, "interrupted", "no rule"),
-    ],
-)
-def test_fold_of_what_the_test_said(
-    name: str, fields: dict[str, Any], outcome: str, reason: str | None
-) -> None:
-    case = journal.fold("x", events((name, fields)), ended=RETURNED, skipped="skipped")
-    assert (case.outcome, case.reason) == (outcome, reason)
-
-
-def test_fold_of_what_the_test_did_not_say() -> None:
-    assert journal.fold("x", (), ended=RETURNED, skipped="why").outcome == "not_applicable"
-    assert journal.fold("x", (), ended=RETURNED).outcome == "failed"
-    assert journal.fold("x", (), ended=RETURNED, failure="E  x\nKeyError: 3").outcome == "failed"
-    assert journal.fold("x", (), seconds=2, interrupted=True).outcome == "interrupted"
-
-
-def test_fold_keeps_only_the_end_of_a_long_failure() -> None:
-    ended = Ended(kind="raised", seconds=1.0, error="x" * 100_000 + "\nKeyError: 3")
-    case = journal.fold("x", (), ended=ended)
-    assert case.failure and len(case.failure) <= 16384
-    assert json.dumps(case.failure)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def interruptible() -> Iterator[None]:
-    """A job in the background starts with SIGINT ignored, and so would all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)

@@ -15,6 +15,7 @@ import pytest
 
 from matrix.inside import supervisor
 from matrix.inside.ended import Ended
+from waiting import alive, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -86,11 +87,8 @@ class Bench:
         (self.folder / name).touch()
 
     def await_(self, name: str) -> str:
-        for _ in range(1000):
-            if (self.folder / name).exists():
-                return (self.folder / name).read_text()
-            time.sleep(0.01)
-        raise AssertionError(f"{name} did not come")
+        wait_for((self.folder / name).exists, name)
+        return (self.folder / name).read_text()
 
     def orphan(self, name: str) -> int:
         command = [sys.executable, "-I", "-S", "-c", ORPHAN, str(self.folder / name)]
@@ -105,14 +103,6 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def test_two_run_at_once(bench: Bench) -> None:
@@ -278,11 +268,3 @@ def test_no_case_begins_where_cuda_is_up(bench: Bench, monkeypatch: pytest.Monke
 def test_a_large_answer_comes_back_whole(bench: Bench) -> None:
     bench.run(*[lambda: "x" * (1 << 20)] * 2)
     assert [len(ended.value) for ended in bench.finished.values()] == [1 << 20] * 2
-
-
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """A job in the background starts with SIGINT ignored, and so would all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)

@@ -1,7 +1,5 @@
 """Real processes and real signals: a script stands in for pytest, and its record is read back."""
 
-import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -10,34 +8,26 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from matrix.catalog.cells import Cell
-from matrix.checks.resolution.installs import why_install_failed
 from matrix.errors import MatrixError
 from matrix.record.model import (
-    Case,
     ErrorKind,
-    Outcome,
-    Platform,
     Record,
     RunError,
     Rung,
     RungResult,
-    Start,
-    StartKind,
     read,
-    to_json,
     validate,
 )
 from matrix.run import process as processes
 from matrix.run.cell import RunRefused, RunRequest, record_unstarted, run_cell
-from matrix.run.conclusion import conclude
 from matrix.run.preflight import Refusal
-from matrix.run.process import How, ProcessEnd
+from waiting import alive, wait_for
 
 ROOT = Path(__file__).parents[2]
 CELL = Cell(f"{sys.version_info.major}.{sys.version_info.minor}", "2.10.0", "0.19.1")
@@ -174,19 +164,6 @@ def run(tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return path
 
     return run
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.02)
 
 
 def valid(path: Path) -> Record:
@@ -498,291 +475,3 @@ def test_a_cell_that_does_not_resolve_has_a_record(tmp_path: Path) -> None:
     )
     assert record.packages == {} and record.provenance["torch"] is None
     assert record.provenance["python"] == CELL.python
-
-
-HELPER = "import time; time.sleep(600)"
-CASES = f"""
-import os, subprocess, sys, time
-from pathlib import Path
-
-def test_a():
-    pass
-
-def test_slow():
-    helper = subprocess.Popen([sys.executable, "-c", {HELPER!r}], start_new_session=True)
-    Path(os.environ["PIDS"]).write_text(f"{{os.getpid()}} {{helper.pid}}")
-    time.sleep(600)
-"""
-FEATURES = """
-import os, sys, types
-features = types.ModuleType("matrix.inside.vllm_compat")
-features.effective_flags = dict
-features.preload = lambda platform: None
-features.chosen_platform = lambda: os.environ["MATRIX_PLATFORM"]
-sys.modules[features.__name__] = features
-"""
-ENGINE = """
-import sys
-from pathlib import Path
-from matrix.catalog.cells import Cell
-from matrix.run.cell import RunRefused, RunRequest, run_cell
-try:
-    done = run_cell(RunRequest(
-        cell={cell!r}, platform="cpu", pytest_args=["-p", "features", *sys.argv[1:]],
-        root=Path.cwd(), installed={installed!r}, least_free_mib=1, least_memory_mib=1,
-    ))
-except RunRefused as refusal:
-    sys.exit(f"refused: {{refusal}}")
-sys.exit(done if isinstance(done, int) else 0)
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkout:
-    """A checkout with the real plugin, fakes of torch and vLLM, and startup tests of its own."""
-
-    root: Path
-    pids: Path
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-c", ENGINE.format(cell=CELL, installed=INSTALLED), *arguments],
-            cwd=self.root,
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MATRIX"))},
-                "PYTHONPATH": f"{ROOT}{os.pathsep}{self.root}",
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                "PIDS": str(self.pids),
-                "CXX": "true",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def left(self) -> list[Path]:
-        return sorted((self.root / "records" / "cpu").iterdir())
-
-    def record(self) -> Record:
-        (path,) = (each for each in self.left() if each.suffix == ".json")
-        return valid(path)
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, pids: Path) -> Checkout:
-    root = tmp_path / "real"
-    for name, text in {
-        "tests/startup/pytest.ini": "[pytest]\naddopts = -p no:cacheprovider\n",
-        "tests/startup/test_cases.py": CASES,
-        "features.py": FEATURES,
-        "torch.py": "import types\n__version__ = '2.10.0'\n"
-        "version = types.SimpleNamespace(cuda=None)\n",
-        "vllm/__init__.py": "__version__ = '0.19.1'\n",
-    }.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return Checkout(root, pids)
-
-
-@pytest.mark.parametrize(
-    ("argument", "said"),
-    [
-        ("--help", "--case-timeout=SECONDS"),
-        ("--version", "pytest "),
-        ("--markers", "isolated: "),
-        ("--collect-only", "test_slow"),
-    ],
-)
-def test_a_person_who_asks_pytest_gets_the_answer(
-    checkout: Checkout, argument: str, said: str
-) -> None:
-    process = checkout.start(argument)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
-    assert said in output
-    assert checkout.left() == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["--wrong"], "unrecognized arguments: --wrong"),
-        (["-k", "a and"], "Wrong expression passed to '-k': a and: "),
-        (["tests/startup/test_cases.py::test_b"], "not found: tests/startup/test_cases.py::test_b"),
-    ],
-)
-def test_a_wrong_argument_is_refused_in_one_line(
-    checkout: Checkout, arguments: list[str], reason: str
-) -> None:
-    process = checkout.start(*arguments)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert output.splitlines()[-1].startswith(f"refused: {reason}"), output
-    record = checkout.record()
-    assert record.error is not None and record.error.kind == "internal"
-    assert record.error.reason.startswith(reason)
-
-
-def test_killed_itself_its_pytest_ends_what_the_case_started(checkout: Checkout) -> None:
-    engine = checkout.start("-k", "slow")
-    with engine:
-        wait_for(lambda: checkout.pids.exists() and checkout.pids.read_text())
-        engine.kill()
-    pids = [int(pid) for pid in checkout.pids.read_text().split()]
-    try:
-        wait_for(lambda: not any(alive(pid) for pid in pids))
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pids[1], signal.SIGKILL)
-    wait_for(lambda: checkout.record().finished)
-    record = checkout.record()
-    assert record.error == RunError(kind=ErrorKind.INTERRUPTED, reason="stopped by a signal")
-    assert [case.outcome for case in record.cases] == ["interrupted"]
-    assert record.deselected == 1
-
-
-RUNNING = Case(
-    case="moe_startup[mega_aot=1]",
-    outcome=Outcome.RUNNING,
-    starts=(Start(start=StartKind.COLD, seconds={"total": 2.0}),),
-)
-LEFT = Record(
-    cell=CELL.name,
-    platform=Platform.CPU,
-    finished=False,
-    provenance={"started": "2026-11-22T18:00:00Z"},
-    rungs=(RungResult(rung=Rung.IMPORTS, ok=True, seconds=7.1),),
-    cases=(RUNNING,),
-)
-
-
-def test_the_kernels_out_of_memory_killer() -> None:
-    ended = ProcessEnd(how=How.SIGNALLED, signal="SIGKILL", seconds=9.0, oom_kill=True)
-    record = conclude(LEFT, ended, "")
-    assert record.error is not None and record.error.kind == "no_memory"
-    assert record.cases[0].outcome == "out_of_memory"
-    assert record.cases[0].starts == RUNNING.starts
-
-
-def test_what_the_run_said_of_itself_stands() -> None:
-    said = RunError(kind=ErrorKind.NO_GPU, reason="the GPU fell off the bus")
-    left = dataclasses.replace(LEFT, error=said, finished=True)
-    assert conclude(left, ProcessEnd(how=How.EXITED, status=1, seconds=9.0), "x").error == said
-
-
-def test_conclude_changes_nothing_of_a_finished_run_but_its_seconds() -> None:
-    case = dataclasses.replace(RUNNING, outcome=Outcome.FAILED, reason="AssertionError")
-    left = dataclasses.replace(LEFT, cases=(case,), finished=True)
-    record = conclude(
-        left, ProcessEnd(how=How.EXITED, status=1, seconds=9.04, oom_kill=True), "much output"
-    )
-    seconds = {**left.provenance, "seconds": 9.0}
-    assert to_json(record) == to_json(dataclasses.replace(left, provenance=seconds))
-
-
-NEW_UV = """Using Python 3.11.7 environment at: .tox/x
-error: No solution found when resolving dependencies
-  cause: Because only a<=1 is available and b>=3 depends on a>=2, we can conclude
-         that b>=3 cannot be used.
-         And because you require b==3, we can conclude that it is unsatisfiable.
-
-hint: try something else
-"""
-OLD_UV = """\x1b[31m  \u00d7 No solution found when resolving dependencies:\x1b[0m
-  \u2570\u2500\u25b6 Because there is no version of a==9 and you
-      require a==9, it is unsatisfiable.
-"""
-OFFLINE = """error: No solution found
-  cause: Because a was not found in the cache
-
-hint: Packages were unavailable because the network was disabled.
-"""
-NO_NETWORK = """error: Request failed after 3 retries
-  cause: Failed to fetch: `https://ann:secret@index.invalid/simple/a/`
-  cause: dns error
-"""
-NOT_MADE = "the environment could not be made: "
-
-
-@pytest.mark.parametrize(
-    ("said", "kind", "reason"),
-    [
-        (
-            NEW_UV,
-            "resolves",
-            "Because only a<=1 is available and b>=3 depends on a>=2, we can conclude that b>=3"
-            " cannot be used. And because you require b==3, we can conclude that it is"
-            " unsatisfiable.",
-        ),
-        (
-            OLD_UV,
-            "resolves",
-            "Because there is no version of a==9 and you require a==9, it is unsatisfiable.",
-        ),
-        (
-            "ERROR: No matching distribution found for torch==9",
-            "resolves",
-            "ERROR: No matching distribution found for torch==9",
-        ),
-        (
-            OFFLINE,
-            "internal",
-            f"{NOT_MADE}No solution found: Because a was not found in the cache",
-        ),
-        (
-            NO_NETWORK,
-            "internal",
-            f"{NOT_MADE}Request failed after 3 retries: Failed to fetch: a",
-        ),
-        (
-            "error: Failed to extract\n  cause: No space left on device (os error 28)",
-            "no_space",
-            "cause: No space left on device (os error 28)",
-        ),
-        ("", "internal", f"{NOT_MADE}the installer gave no reason"),
-    ],
-)
-def test_why_an_install_failed(said: str, kind: str, reason: str) -> None:
-    assert why_install_failed(said) == RunError(kind=ErrorKind(kind), reason=reason)
-
-
-def test_an_import_that_takes_pytest_along_leaves_its_last_words(checkout: Checkout) -> None:
-    (checkout.root / "vllm/__init__.py").write_text(
-        "import os\nos.write(2, b'Tried to register an operator twice\\n')\nos.abort()\n"
-    )
-    process = checkout.start()
-    process.communicate(timeout=60)
-    record = checkout.record()
-    assert record.error is not None and record.error.kind == "imports"
-    (log,) = (each for each in checkout.left() if each.suffix == ".log")
-    assert "Tried to register an operator twice" in log.read_text()
-
-
-def test_the_junit_file_does_not_name_the_host(checkout: Checkout) -> None:
-    process = checkout.start("-k", "test_a")
-    process.communicate(timeout=60)
-    (junit,) = (each for each in checkout.left() if each.suffix == ".xml")
-    assert 'hostname=""' in junit.read_text() and "<testcase " in junit.read_text()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def interruptible() -> Iterator[None]:
-    """A job in the background starts with SIGINT ignored, and so would all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_why_an_index_was_not_reached_is_told_without_its_address() -> None:
-    said = (
-        "error: Failed to fetch: `https://index.example:8443/simple/torchvision/`\n"
-        "  cause: error sending request for url (https://index.example:8443/simple/torchvision/)\n"
-        "  cause: invalid peer certificate: UnknownIssuer\n"
-    )
-    for text in (said, said.replace("`", "")):
-        error = why_install_failed(text)
-        assert (error.kind, error.reason) == (
-            "internal",
-            "the environment could not be made: Failed to fetch: torchvision: "
-            "error sending request for url (torchvision)",
-        )

@@ -1,0 +1,185 @@
+"""A run with the real plugin, fakes of torch and vLLM, and startup tests of its own."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from matrix.catalog.cells import Cell
+from matrix.record.model import ErrorKind, Record, RunError, read, validate
+from waiting import alive, wait_for
+
+ROOT = Path(__file__).parents[2]
+CELL = Cell(f"{sys.version_info.major}.{sys.version_info.minor}", "2.10.0", "0.19.1")
+INSTALLED = {"torch": "2.10.0+cu128", "vllm": "0.19.1", "triton": "3.6.0"}
+
+
+def valid(path: Path) -> Record:
+    validate(json.loads(path.read_text(encoding="utf-8")), path.name)
+    return read(path)
+
+
+HELPER = "import time; time.sleep(600)"
+CASES = f"""
+import os, subprocess, sys, time
+from pathlib import Path
+
+def test_a():
+    pass
+
+def test_slow():
+    helper = subprocess.Popen([sys.executable, "-c", {HELPER!r}], start_new_session=True)
+    Path(os.environ["PIDS"]).write_text(f"{{os.getpid()}} {{helper.pid}}")
+    time.sleep(600)
+"""
+FAKES = """
+import os, sys, types
+compat = types.ModuleType("matrix.inside.vllm_compat")
+compat.effective_flags = dict
+compat.preload = lambda platform: None
+compat.chosen_platform = lambda: os.environ["MATRIX_PLATFORM"]
+sys.modules[compat.__name__] = compat
+"""
+ENGINE = """
+import sys
+from pathlib import Path
+from matrix.catalog.cells import Cell
+from matrix.run.cell import RunRefused, RunRequest, run_cell
+try:
+    done = run_cell(RunRequest(
+        cell={cell!r}, platform="cpu", pytest_args=["-p", "fakes", *sys.argv[1:]],
+        root=Path.cwd(), installed={installed!r}, least_free_mib=1, least_memory_mib=1,
+    ))
+except RunRefused as refusal:
+    sys.exit(f"refused: {{refusal}}")
+sys.exit(done if isinstance(done, int) else 0)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkout:
+    """A checkout with the real plugin, fakes of torch and vLLM, and startup tests of its own."""
+
+    root: Path
+    pids: Path
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", ENGINE.format(cell=CELL, installed=INSTALLED), *arguments],
+            cwd=self.root,
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MATRIX"))},
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{self.root}",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                "PIDS": str(self.pids),
+                "CXX": "true",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def left(self) -> list[Path]:
+        return sorted((self.root / "records" / "cpu").iterdir())
+
+    def record(self) -> Record:
+        (path,) = (each for each in self.left() if each.suffix == ".json")
+        return valid(path)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    root = tmp_path / "real"
+    for name, text in {
+        "tests/startup/pytest.ini": "[pytest]\naddopts = -p no:cacheprovider\n",
+        "tests/startup/test_cases.py": CASES,
+        "fakes.py": FAKES,
+        "torch.py": "import types\n__version__ = '2.10.0'\n"
+        "version = types.SimpleNamespace(cuda=None)\n",
+        "vllm/__init__.py": "__version__ = '0.19.1'\n",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return Checkout(root, tmp_path / "pids")
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--help", "--case-timeout=SECONDS"),
+        ("--version", "pytest "),
+        ("--markers", "isolated: "),
+        ("--collect-only", "test_slow"),
+    ],
+)
+def test_a_person_who_asks_pytest_gets_the_answer(
+    checkout: Checkout, argument: str, said: str
+) -> None:
+    process = checkout.start(argument)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert said in output
+    assert checkout.left() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--wrong"], "unrecognized arguments: --wrong"),
+        (["-k", "a and"], "Wrong expression passed to '-k': a and: "),
+        (["tests/startup/test_cases.py::test_b"], "not found: tests/startup/test_cases.py::test_b"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_line(
+    checkout: Checkout, arguments: list[str], reason: str
+) -> None:
+    process = checkout.start(*arguments)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output.splitlines()[-1].startswith(f"refused: {reason}"), output
+    record = checkout.record()
+    assert record.error is not None and record.error.kind == "internal"
+    assert record.error.reason.startswith(reason)
+
+
+def test_killed_itself_its_pytest_ends_what_the_case_started(checkout: Checkout) -> None:
+    engine = checkout.start("-k", "slow")
+    with engine:
+        wait_for(lambda: checkout.pids.exists() and checkout.pids.read_text())
+        engine.kill()
+    pids = [int(pid) for pid in checkout.pids.read_text().split()]
+    try:
+        wait_for(lambda: not any(alive(pid) for pid in pids))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[1], signal.SIGKILL)
+    wait_for(lambda: checkout.record().finished)
+    record = checkout.record()
+    assert record.error == RunError(kind=ErrorKind.INTERRUPTED, reason="stopped by a signal")
+    assert [case.outcome for case in record.cases] == ["interrupted"]
+    assert record.deselected == 1
+
+
+def test_an_import_that_takes_pytest_along_leaves_its_last_words(checkout: Checkout) -> None:
+    (checkout.root / "vllm/__init__.py").write_text(
+        "import os\nos.write(2, b'Tried to register an operator twice\\n')\nos.abort()\n"
+    )
+    process = checkout.start()
+    process.communicate(timeout=60)
+    record = checkout.record()
+    assert record.error is not None and record.error.kind == "imports"
+    (log,) = (each for each in checkout.left() if each.suffix == ".log")
+    assert "Tried to register an operator twice" in log.read_text()
+
+
+def test_the_junit_file_does_not_name_the_host(checkout: Checkout) -> None:
+    process = checkout.start("-k", "test_a")
+    process.communicate(timeout=60)
+    (junit,) = (each for each in checkout.left() if each.suffix == ".xml")
+    assert 'hostname=""' in junit.read_text() and "<testcase " in junit.read_text()

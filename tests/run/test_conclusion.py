@@ -1,0 +1,57 @@
+"""What the end of a run's process makes of its record, without a process."""
+
+import dataclasses
+
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+    to_json,
+)
+from matrix.run.conclusion import conclude
+from matrix.run.process import How, ProcessEnd
+
+RUNNING = Case(
+    case="moe_startup[mega_aot=1]",
+    outcome=Outcome.RUNNING,
+    starts=(Start(start=StartKind.COLD, seconds={"total": 2.0}),),
+)
+LEFT = Record(
+    cell="py311-torch210-vllm019",
+    platform=Platform.CPU,
+    finished=False,
+    provenance={"started": "2026-11-22T18:00:00Z"},
+    rungs=(RungResult(rung=Rung.IMPORTS, ok=True, seconds=7.1),),
+    cases=(RUNNING,),
+)
+
+
+def test_the_kernels_out_of_memory_killer() -> None:
+    ended = ProcessEnd(how=How.SIGNALLED, signal="SIGKILL", seconds=9.0, oom_kill=True)
+    record = conclude(LEFT, ended, "")
+    assert record.error is not None and record.error.kind == "no_memory"
+    assert record.cases[0].outcome == "out_of_memory"
+    assert record.cases[0].starts == RUNNING.starts
+
+
+def test_what_the_run_said_of_itself_stands() -> None:
+    said = RunError(kind=ErrorKind.NO_GPU, reason="the GPU fell off the bus")
+    left = dataclasses.replace(LEFT, error=said, finished=True)
+    assert conclude(left, ProcessEnd(how=How.EXITED, status=1, seconds=9.0), "x").error == said
+
+
+def test_conclude_changes_nothing_of_a_finished_run_but_its_seconds() -> None:
+    case = dataclasses.replace(RUNNING, outcome=Outcome.FAILED, reason="AssertionError")
+    left = dataclasses.replace(LEFT, cases=(case,), finished=True)
+    record = conclude(
+        left, ProcessEnd(how=How.EXITED, status=1, seconds=9.04, oom_kill=True), "much output"
+    )
+    seconds = {**left.provenance, "seconds": 9.0}
+    assert to_json(record) == to_json(dataclasses.replace(left, provenance=seconds))
