@@ -24,7 +24,7 @@ PURE = {
     "matrix.rules.expectations",
 }
 # tomli stands for tomllib on Python 3.10, where a cell may run too.
-ANYWHERE = {*sys.stdlib_module_names, "packaging", "tomli"}
+ANYWHERE = {*sys.stdlib_module_names, "packaging", "tomli", "tomllib"}
 INSIDE = {*ANYWHERE, "_pytest", "pytest", "torch", "vllm"}
 ONLY_INSIDE = {
     "matrix.inside",

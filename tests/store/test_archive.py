@@ -114,9 +114,9 @@ def test_an_archive_that_lies_is_told(tmp_path: Path) -> None:
     (archive,) = folder.glob(f"*{PACK}")
     other = tmp_path / f"x{PACK}"
     duckdb.execute(
-        f"COPY (SELECT * REPLACE ('{CELLS[1]}' AS cell) FROM read_parquet(?)) TO ?"
+        f"COPY (SELECT * REPLACE ('{CELLS[1]}' AS cell) FROM read_parquet($archive)) TO $other"
         " (FORMAT parquet)",
-        [literal(str(archive)), str(other)],
+        {"archive": literal(str(archive)), "other": str(other)},
     )
     with History([other], silent) as history:
         found = history.newest(LATE)
