@@ -50,10 +50,12 @@ def read_all(
     found = newest_records(folders, late, print_status, repeats=repeats)
     for line in (*map(str, found.errors), *late_lines(found.late)):
         print_status(line)
-    if not found.records and not (empty and not found.errors):
+    if not (found.records or found.running) and not (empty and not found.errors):
         named = arguments.named(folders)
         raise MatrixError(f"no good record in {named}; `matrix run CELL` makes one")
-    table = tabulate(found.records, expectations, releases=load_releases(), late=late)
+    table = tabulate(
+        found.records, expectations, releases=load_releases(), late=late, running=found.running
+    )
     return table, found, 2 if found.errors else 0
 
 

@@ -248,7 +248,8 @@ def _plan(options: argparse.Namespace) -> int:
     table, status = reading.read_some(options)
     tests = load_startup_tests()
     records = [entry.record for entry in table.entries]
-    planned = plan(reading.grid_of(table.entries), load_releases(), records, tests, wanted)
+    grid = reading.grid_of(table.entries)
+    planned = plan(grid, load_releases(), records, tests, wanted, running=table.running)
     if options.names:
         if names := report.names(planned):
             print(names)

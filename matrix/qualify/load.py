@@ -31,6 +31,7 @@ from matrix.qualify.query import (
     releases_of,
 )
 from matrix.record.model import ErrorKind, Record, read_many
+from matrix.record.running import split_running
 from matrix.store.query import History, by_index
 from matrix.store.sources import Place as Source
 from matrix.verdict.precedence import RunOrder, run_order
@@ -240,7 +241,8 @@ def read(
     Raises HistoryError where an archive or an object store is named and DuckDB is missing.
     """
     if not by_index(sources):
-        records, errors = read_many([source for source in sources if isinstance(source, Path)])
+        every, errors = read_many([source for source in sources if isinstance(source, Path)])
+        records, _ = split_running(every)
         return Loaded(records=records, errors=list(errors), count=len(records), skipped=Skipped())
     with History(sources, progress) as history:
         runs = [Summarised(*row) for row in history.runs()]

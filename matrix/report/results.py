@@ -45,7 +45,9 @@ def listed_lines(listed: Sequence[Listed]) -> str:
     head += ["seconds", "record"]
     rows = [head]
     for each in listed:
-        verdict = each.verdict if each.whole else f"{each.verdict} (part)"
+        verdict = str(each.verdict) if each.complete else f"{each.verdict} (part)"
+        if each.running:
+            verdict = "running"
         rows.append(
             [
                 each.started,
@@ -77,7 +79,8 @@ def listed_json(listed: Sequence[Listed]) -> str:
             "vllm": each.vllm,
             "python": each.python,
             "verdict": each.verdict,
-            "whole": each.whole,
+            "whole": each.complete,
+            "running": each.running,
             "error": each.error,
             "cases": each.cases,
             "passed": each.passed,

@@ -26,6 +26,7 @@ from matrix.record.model import (
     read,
     write,
 )
+from matrix.record.running import marked_running
 from matrix.run import pytest_child
 from matrix.run.conclusion import conclude, describe, found_unfit, ran_no_session, wrong_arguments
 from matrix.run.nvidia import unusable_gpu
@@ -89,7 +90,15 @@ def run_cell(request: RunRequest) -> Path | int:
     root = request.root
     if not (root / "tests" / "startup").is_dir():
         raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
-    path, record = _begin(request)
+    path, record = _first_record(request)
+    with marked_running(path):
+        return _run(request, path, _with_packages(request, record))
+
+
+def _run(request: RunRequest, path: Path, record: Record) -> Path | int:
+    """Run the cell of this record, which nobody wrote yet; as `run_cell`."""
+    root = request.root
+    _write(record, path, root)
     refusal = _unfit(request, record, path.parent)
     if refusal is not None:
         error = RunError(kind=refusal.kind, reason=refusal.reason)
@@ -153,14 +162,11 @@ def record_unstarted(
     return path
 
 
-def _begin(request: RunRequest) -> tuple[Path, Record]:
-    """Write the record of a run that begins, with the packages of its environment; return both."""
+def _with_packages(request: RunRequest, record: Record) -> Record:
+    """Return the record of a run that begins with the packages of its environment."""
     installed = provenance.packages() if request.installed is None else request.installed
-    path, record = _first_record(request)
     facts = {name: installed.get(name) for name in ("torch", "vllm", "triton")}
-    record = replace(record, packages=dict(installed), provenance={**record.provenance, **facts})
-    _write(record, path, request.root)
-    return path, record
+    return replace(record, packages=dict(installed), provenance={**record.provenance, **facts})
 
 
 def _first_record(request: RunRequest) -> tuple[Path, Record]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix.errors import MatrixError
+from matrix.record.running import is_marked
 from matrix.store.ingest import ROW, of_text, write_rows
 from matrix.store.scratch import Scratch
 from matrix.store.summary import HistoryError
@@ -51,6 +52,8 @@ _SAVE_SECONDS = 30.0
 
 class Rows:
     """A table `rows`: of each record file and each record in an archive its row.
+
+    A table `running` of the same columns has the records whose run goes on.
 
     Its columns are those of `matrix.store.ingest.ROW`, `path`, and `source`: the archive, or
     the address, that the record is in, or NULL for a file of its own. `errors` has what is wrong
@@ -85,7 +88,8 @@ class Rows:
             },
         )
         columns = ", ".join(f"{name} {kind}" for name, kind in ROW.items())
-        self._db.execute(f"CREATE TABLE rows (path VARCHAR, source VARCHAR, {columns})")
+        for table in ("rows", "running"):
+            self._db.execute(f"CREATE TABLE {table} (path VARCHAR, source VARCHAR, {columns})")
         self._db.execute("SET enable_progress_bar = false")
 
     def close(self) -> None:
@@ -96,6 +100,20 @@ class Rows:
     def execute(self, sql: str, values: object = None) -> Any:
         """Run SQL of this project, with its parameters; returns DuckDB's cursor."""
         return self._db.execute(sql, values)
+
+    def set_running_aside(self) -> None:
+        """Move the rows of records whose run goes on to the table `running`.
+
+        So no question to the records takes them for records of runs that died.
+        """
+        unfinished = self.execute(
+            "SELECT path FROM rows WHERE source IS NULL AND fault IS NULL AND NOT finished"
+        ).fetchall()
+        paths = [path for (path,) in unfinished if is_marked(Path(path))]
+        if paths:
+            chosen = "FROM rows WHERE path IN (SELECT unnest($paths))"
+            self.execute(f"INSERT INTO running SELECT * {chosen}", {"paths": paths})
+            self.execute(f"DELETE {chosen}", {"paths": paths})
 
     def add_files(
         self, files: Sequence[tuple[str, str, int, int]], save: Callable[[], None] | None = None

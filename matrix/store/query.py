@@ -6,17 +6,17 @@ Nothing is asked of a record itself that its row (`matrix.store.database`) can t
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import parse_specifier
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError, read, read_many
+from matrix.record.running import split_running
 from matrix.rules.expectations import Expectations
 from matrix.store.archive import PACK
 from matrix.store.database import Progress, Rows, duckdb, failure, one_line
@@ -102,6 +102,7 @@ class Found:
     `late` has what comes from the future: the path and when it says that it started. `times` are
     those of all records, also of older ones. `runs` has those that have a say in an attribution,
     each with how many runs of its kind (`matrix.store.fingerprint`) and setting it stands for.
+    `running` are those whose run goes on (`matrix.record.running`), which `records` has not.
     """
 
     records: list[tuple[Path, Record]]
@@ -109,6 +110,7 @@ class Found:
     late: list[tuple[str, str]]
     times: Times
     runs: Mapping[Path, int] = field(default_factory=dict)
+    running: list[tuple[Path, Record]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Asked:
     case: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Listed:
     """One record of a list. `paths` are all the files that hold it, the shown one first."""
 
@@ -142,8 +144,8 @@ class Listed:
     torch: str
     vllm: str
     python: str
-    verdict: str
-    whole: bool
+    verdict: Verdict
+    complete: bool
     error: str | None
     cases: int
     passed: int
@@ -151,6 +153,8 @@ class Listed:
     seconds: float | None
     content: str
     packed: bool
+    running: bool = False
+    """Whether its run goes on."""
 
 
 def by_index(places: Sequence[Place]) -> bool:
@@ -172,11 +176,12 @@ def newest_records(
     """
     local = [place for place in places if isinstance(place, Path)]
     if not by_index(places):
-        records, errors = read_many(local)
+        every, errors = read_many(local)
+        records, running = split_running(every)
         told = [(str(path), record.started) for path, record in records]
         seconds = times((record for _, record in records), late)
         say = _newest_runs(records, late, repeats)
-        return Found(records, list(errors), _late(told, late), seconds, say)
+        return Found(records, list(errors), _late(told, late), seconds, say, running)
     with History(places, progress) as history:
         return history.newest(late, repeats)
 
@@ -187,7 +192,7 @@ def times_of(
     """The times of one cell on one platform, of all records of the places, as `times` has them."""
     if duckdb() is None and not needs_duckdb(places):
         records, _ = read_many(place for place in places if isinstance(place, Path))
-        every = times((record for _, record in records), late)
+        every = times((record for _, record in split_running(records)[0]), late)
         return Times({key: each for key, each in every.series.items() if key[:2] == cell})
     with History(places, progress) as history:
         return history.times(late, cell=cell)
@@ -233,6 +238,7 @@ class History:
         self.rows = Rows(progress, jobs)
         try:
             add(self.rows, places, index)
+            self.rows.set_running_aside()
         except failure() as error:
             self.close()
             raise _unsearchable(error) from None
@@ -277,7 +283,14 @@ class History:
         found = [(Path(path), record) for path, record in records.items()]
         found.sort(key=lambda each: each[0])
         runs = {Path(row.path): row.runs for row in say}
-        return Found(found, [*self.errors, *faults], self.late(late), self.times(late), runs)
+        errors = [*self.errors, *faults]
+        return Found(found, errors, self.late(late), self.times(late), runs, self._running())
+
+    def _running(self) -> list[tuple[Path, Record]]:
+        """Return the records whose run goes on, as they are now; those that ended since too."""
+        held = self.rows.execute(f"SELECT {_STORED} FROM running ORDER BY path").fetchall()
+        records, _ = records_of(self.rows, held)
+        return [(Path(path), record) for path, record in records.items()]
 
     def late(self, late: str | None) -> list[tuple[str, str]]:
         """The path and start of each record from the future; none where all are."""
@@ -398,35 +411,35 @@ class History:
                 values[f"of_{column}"] = self._matching(column, text)
         verdicts = self.verdicts(expectations, " AND ".join(where), values)
         if asked.verdict is not None:
-            where.append("verdict_key IN (SELECT unnest($of_verdict))")
+            where.append(
+                "CASE WHEN running THEN $verdict = $untested"
+                " ELSE verdict_key IN (SELECT unnest($of_verdict)) END"
+            )
             values["of_verdict"] = [key for key, word in verdicts.items() if word == asked.verdict]
-        rows = self.rows.execute(
+            values["verdict"], values["untested"] = asked.verdict, str(Verdict.UNTESTED)
+        cursor = self.rows.execute(
             f"""
-            SELECT list(path ORDER BY string_split(path, '/')[-1] DESC, path), any_value(cell),
-              any_value(platform), any_value(started), any_value(torch), any_value(vllm),
-              any_value(python), any_value(verdict_key), any_value(complete), any_value(error),
-              any_value(len(cases)),
-              any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))),
-              any_value(len(list_filter(cases, lambda x: x.outcome = 'not_applicable'))),
-              any_value(seconds), content, bool_and(source IS NOT NULL)
-            FROM rows WHERE {" AND ".join(where)} GROUP BY content
+            SELECT list(path ORDER BY string_split(path, '/')[-1] DESC, path) AS paths,
+              any_value(cell) AS cell, any_value(platform) AS platform,
+              any_value(started) AS started, any_value(torch) AS torch, any_value(vllm) AS vllm,
+              any_value(python) AS python, any_value(verdict_key) AS verdict_key,
+              any_value(complete) AS complete, any_value(error) AS error,
+              any_value(len(cases)) AS cases,
+              any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))) AS passed,
+              any_value(len(list_filter(cases, lambda x: x.outcome = 'not_applicable')))
+                AS not_applicable,
+              any_value(seconds) AS seconds, content, bool_and(source IS NOT NULL) AS packed,
+              bool_and(running) AS running
+            FROM (
+              SELECT *, false AS running FROM rows UNION ALL SELECT *, true FROM running
+            )
+            WHERE {" AND ".join(where)} GROUP BY content
             ORDER BY any_value(started) DESC, any_value(cell), any_value(platform), content
             """,
             values,
-        ).fetchall()
-        names = [each.name for each in dataclasses.fields(Listed)]
-        return [
-            Listed(
-                **dict(
-                    zip(
-                        names,
-                        (tuple(paths), *to_verdict, verdicts[verdict_key], *rest),
-                        strict=True,
-                    )
-                )
-            )
-            for paths, *to_verdict, verdict_key, rest in ((*row[:8], row[8:]) for row in rows)
-        ]
+        )
+        names = [column[0] for column in cursor.description]
+        return [_listed(dict(zip(names, row, strict=True)), verdicts) for row in cursor.fetchall()]
 
     def verdicts(
         self, expectations: Expectations, where: str = "true", values: Mapping[str, object] = {}
@@ -558,6 +571,14 @@ class History:
                 if asked.contains(Version(Version(version).public), prereleases=True):
                     held.append(version)
         return held
+
+
+def _listed(columns: Mapping[str, Any], verdicts: Mapping[str, Verdict]) -> Listed:
+    """Return a row of a list, from the columns by their names."""
+    rest = {name: value for name, value in columns.items() if name not in ("paths", "verdict_key")}
+    running = columns["running"]
+    verdict = Verdict.UNTESTED if running else verdicts[columns["verdict_key"]]
+    return Listed(paths=tuple(columns["paths"]), verdict=verdict, **rest)
 
 
 def _where(asked: Asked) -> tuple[list[str], dict[str, object]]:

@@ -113,6 +113,16 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
     return CellVerdict(verdict=decisive.verdict, rung=decisive.rung, reason=reason, cases=cases)
 
 
+def judge_running(record: Record, expectations: Expects) -> CellVerdict:
+    """Return what the record of a run that goes on shows: its cases, and no verdict of the cell."""
+    judged = judge(record, expectations)
+    cases = tuple(
+        _untested(verdict.case, "is running") if case.outcome == "running" else verdict
+        for case, verdict in zip(record.cases, judged.cases, strict=True)
+    )
+    return CellVerdict(verdict=Verdict.UNTESTED, reason="the run is going on", cases=cases)
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the worst of a cell's verdicts; `untested` where there is none.
 

@@ -74,11 +74,14 @@ def plan(
     records: Iterable[Record],
     tests: StartupTests,
     wanted: Wanted,
+    *,
+    running: Mapping[tuple[str, str], Record] | None = None,
 ) -> tuple[Planned, ...]:
     """Every cell that is asked for, by platform, vLLM, torch and Python.
 
     `records` has the newest of each cell on each platform, in any order; `tests` are the
-    versions of the startup tests. What the cheap rungs speak against is in it with `runs` false.
+    versions of the startup tests; `running` has the records of runs that go on, by cell and
+    platform. What the cheap rungs speak against is in it with `runs` false.
     Raises PlanError where `new` or `neighbours` names what no environment runs.
     """
     last = {(record.cell, record.platform): record for record in records}
@@ -95,9 +98,12 @@ def plan(
                 continue
             record = last.get((names[cell], platform))
             stale, changed = _stale(cell, record, tests)
+            why = stale if stale is not None else f"ran on {_day(record)}, not stale"
+            now = (running or {}).get((names[cell], platform))
+            if now is not None and _will_answer(cell, now):
+                stale, changed, why = None, (), f"is running since {now.started}"
             if wanted.stale and stale is None:
                 continue
-            why = stale if stale is not None else f"ran on {_day(record)}, not stale"
             why = why if reason is None else f"{reason}; {why}"
             if found.ruled_out:
                 why = found.reason or ""
@@ -279,6 +285,11 @@ def _stale_run(cell: Cell, record: Record | None) -> str | None:
         held = len(record.cases)
         return f"ran {held} of {held + record.deselected} cases"
     return None
+
+
+def _will_answer(cell: Cell, running: Record) -> bool:
+    """Return whether a run that goes on will stand for the cell, if it comes to its end."""
+    return not running.deselected and ran_cell(running) in (None, cell)
 
 
 def _seconds(records: Iterable[Record | None]) -> tuple[float | None, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,13 +13,8 @@ from matrix.catalog.cells import Factors, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record
 from matrix.rules.expectations import Expectations
-from matrix.verdict.judge import (
-    CaseVerdict,
-    CellVerdict,
-    Remembered,
-    worst,
-)
-from matrix.verdict.precedence import pick_record
+from matrix.verdict.judge import CaseVerdict, CellVerdict, Remembered, judge_running, worst
+from matrix.verdict.precedence import Evidence, pick_record, run_order
 
 __all__ = ["Entry", "Table", "tabulate"]
 
@@ -61,9 +56,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """The entries by platform (`cuda` first), vLLM, torch and Python."""
+    """The entries by platform (`cuda` first), vLLM, torch and Python.
+
+    `running` has the record of each run that goes on, by cell and platform, shown or not.
+    """
 
     entries: tuple[Entry, ...]
+    running: Mapping[tuple[str, str], Record] = field(default_factory=dict)
 
     @property
     def newest(self) -> str | None:
@@ -107,23 +106,49 @@ def tabulate(
     *,
     releases: Releases | None = None,
     late: str | None = None,
+    running: Iterable[tuple[Path, Record]] = (),
 ) -> Table:
     """Judge the records, and keep for each cell on each platform the one that counts.
 
     `matrix.verdict.precedence` says which. The releases tell which cells are off-pin; without them
     none is marked so. What started after `late` comes from the future
     (`matrix.store.summary.late_from`) and counts as older than the rest.
+
+    `running` has the records of runs that go on (`matrix.record.running`). They are no answer yet:
+    one is shown, as untested, where its cell has no record with an answer.
     """
     cells: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for path, record in records:
         cells.setdefault((record.cell, record.platform), []).append((path, record))
     remembered = Remembered(expectations)
+    going_on = _newest_of_cells(running, late)
     entries = []
-    for (cell, _), runs in cells.items():
+    for cell, platform in dict.fromkeys((*cells, *going_on)):
         off_pin = releases is not None and releases.overridden_pin(cell) is not None
-        counts = pick_record(runs, remembered, late)
-        entries.append(Entry(counts.record, counts.verdict, counts.file.name, off_pin))
-    return Table(tuple(sorted(entries, key=_order)))
+        shown = None
+        if runs := cells.get((cell, platform)):
+            counts = pick_record(runs, remembered, late)
+            if counts.evidence is not Evidence.NOTHING or (cell, platform) not in going_on:
+                shown = Entry(counts.record, counts.verdict, counts.file.name, off_pin)
+        if shown is None:
+            path, record = going_on[cell, platform]
+            shown = Entry(record, judge_running(record, remembered), path.name, off_pin)
+        entries.append(shown)
+    return Table(
+        tuple(sorted(entries, key=_order)), {at: record for at, (_, record) in going_on.items()}
+    )
+
+
+def _newest_of_cells(
+    records: Iterable[tuple[Path, Record]], late: str | None
+) -> dict[tuple[str, str], tuple[Path, Record]]:
+    """Return the record of each cell on each platform that started last."""
+    found: dict[tuple[str, str], tuple[Path, Record]] = {}
+    for path, record in sorted(
+        records, key=lambda one: (run_order(one[1].started, late), str(one[0]))
+    ):
+        found[record.cell, record.platform] = path, record
+    return found
 
 
 def _order(entry: Entry) -> tuple[int, Version, Version, Version]:

@@ -24,6 +24,7 @@ from matrix.record.model import (
     read,
     validate,
 )
+from matrix.record.running import is_running
 from matrix.run import process as processes
 from matrix.run.cell import RunRefused, RunRequest, record_unstarted, run_cell
 from matrix.run.preflight import Refusal
@@ -374,15 +375,16 @@ def test_killed_itself_it_leaves_no_child_and_a_record_that_says_running(
     try:
         wait_for(lambda: pids.exists() and pids.read_text())
         stand_in_pid, helper = (int(pid) for pid in pids.read_text().split())
+        (path,) = (tmp_path / "records" / "cpu").glob("*.json")
+        assert is_running(path, valid(path))
         child.kill()
         child.wait()
         wait_for(lambda: not alive(stand_in_pid))
     finally:
         child.kill()
     os.kill(helper, signal.SIGKILL)  # only a living engine can find what its child started
-    (path,) = (tmp_path / "records" / "cpu").glob("*.json")
     record = valid(path)
-    assert not record.finished
+    assert not record.finished and not is_running(path, record)
     assert [case.outcome for case in record.cases] == ["passed", "running"]
 
 

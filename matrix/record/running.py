@@ -1,0 +1,107 @@
+"""Which records are still being written.
+
+A run writes its record again and again, with `finished` false until its end. Whether it goes on or
+died cannot be seen in the record, and not by its age either: a case may take an hour. So the
+process that runs a cell holds a lock (`flock`) on a hidden file beside its record for as long as it
+lives. The kernel lets go of the lock however the process ends, so a run that was killed never
+counts as running. This holds for all processes of a machine, in containers too, and for other
+machines where a shared disk has locks; elsewhere an unfinished record counts as one whose run died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from matrix.record.model import Record
+
+_MARK = ".running"
+
+
+@contextlib.contextmanager
+def marked_running(path: Path) -> Iterator[None]:
+    """Mark the record at this path as still being written, during the block.
+
+    The record need not be there yet. Where the disk has no locks it is not marked.
+    """
+    lock = None
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_dead_marks(path.parent)
+        lock = _locked(_mark_of(path))
+    try:
+        yield
+    finally:
+        if lock is not None:
+            with contextlib.suppress(OSError):
+                _mark_of(path).unlink()
+            os.close(lock)
+
+
+def is_running(path: Path, record: Record) -> bool:
+    """Return whether the run that writes the record at this path goes on."""
+    return not record.finished and is_marked(path)
+
+
+def is_marked(path: Path) -> bool:
+    """Return whether a living process marked the record at this path as still being written."""
+    try:
+        opened = os.open(_mark_of(Path(os.path.realpath(path))), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two readers do not take each other for the writer.
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(opened)
+    return False
+
+
+def split_running(
+    records: Iterable[tuple[Path, Record]],
+) -> tuple[list[tuple[Path, Record]], list[tuple[Path, Record]]]:
+    """Return the records whose runs ended, however, and those whose runs go on."""
+    ended: list[tuple[Path, Record]] = []
+    running: list[tuple[Path, Record]] = []
+    for path, record in records:
+        (running if is_running(path, record) else ended).append((path, record))
+    return ended, running
+
+
+def _mark_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_MARK}")
+
+
+def _locked(mark: Path) -> int:
+    """Return the locked file, which is the one of this name."""
+    while True:
+        opened = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            # Another run may have taken it for one that a killed run left, and removed it.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(opened), os.stat(mark)):
+                    return opened
+        except BaseException:
+            os.close(opened)
+            raise
+        os.close(opened)
+
+
+def _remove_dead_marks(folder: Path) -> None:
+    """Remove the marks that killed runs left."""
+    for mark in folder.glob(f".*.json{_MARK}"):
+        with contextlib.suppress(OSError):
+            opened = os.open(mark, os.O_RDWR)
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mark.unlink()
+            finally:
+                os.close(opened)
