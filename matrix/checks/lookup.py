@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.version import Version
-
+from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.linkage.link import Linkage, Tables, load_tables
@@ -61,11 +60,11 @@ class Answers:
 
     def _promised(self, linkage: Linkage) -> bool:
         """Whether a core extension on torch's stable ABI misses symbols of a newer torch."""
-        pin = self._pins.get(linkage.vllm)
-        if pin is None or Version(linkage.torch) < Version(pin):
-            return False
         core = (each for each in linkage.extensions if each.feature is None)
-        return any(each.abi == "stable" and each.symbols for each in core)
+        if not any(each.abi == "stable" and each.symbols for each in core):
+            return False
+        pin = self._pins.get(linkage.vllm)
+        return pin is not None and parse_version(linkage.torch) >= parse_version(pin)
 
 
 def _cause(linkage: Linkage) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,6 +127,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 @gc_paused()
 def _table(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from matrix._util.files import write_text
     from matrix.catalog.releases_file import load_releases
     from matrix.report import agreement, badges, csv_table, markdown, table_json

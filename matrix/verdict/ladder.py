@@ -174,11 +174,9 @@ def assess(
         _declared(declared),
         _resolves(resolves, ran),
         _links(links, platform, ran),
-        *(_run_step(rung, ran) for rung in RUNGS[3:]),
+        *(_NO_RUN if ran is None else (_run_step(rung, ran) for rung in RUNGS[3:])),
     )
-    fails = _failing(steps, declared, ran)
-    end = len(RUNGS) if fails is None else RUNGS.index(fails.rung)
-    passed = (step.rung for step in reversed(steps[:end]) if step.state == StepState.PASSED)
+    reached, fails = _standing(steps, declared, ran)
     verdict = Verdict.UNTESTED if fails is None else Verdict.INCOMPATIBLE
     if ran is not None and ran.verdict != Verdict.UNTESTED:
         verdict = ran.verdict
@@ -187,7 +185,7 @@ def assess(
         platform=platform,
         steps=steps,
         verdict=verdict,
-        reached=next(passed, None),
+        reached=reached,
         fails=fails.rung if fails else None,
         reason=_first_line(fails.reason) if fails else None,
         off_pin=declared.off_pin,
@@ -199,22 +197,27 @@ def assess(
     )
 
 
-def _failing(steps: Iterable[Step], declared: Declared, ran: RunEvidence | None) -> Step | None:
-    """Return the lowest step that stops the cell.
+def _standing(
+    steps: Iterable[Step], declared: Declared, ran: RunEvidence | None
+) -> tuple[str | None, Step | None]:
+    """Return the highest rung that passed below the lowest step that stops the cell, and that step.
 
     A step that a run got past cannot stop the cell, nor can the pin of an off-pin cell, whose torch
     an override installs.
     """
     top = 0 if ran is None else max(map(level, ran.passed), default=0)
+    reached = None
     for step in steps:
-        if step.state != StepState.FAILED or level(step.rung) <= top:
-            continue
-        if step.rung != "declared" or not declared.fits:
-            return step
-    return None
+        pin = step.rung == "declared" and declared.fits
+        if step.state == StepState.PASSED:
+            reached = step.rung
+        elif step.state == StepState.FAILED and level(step.rung) > top and not pin:
+            return reached, step
+    return reached, None
 
 
 _UNKNOWN_STEPS: dict[str, Step] = {rung: Step(rung=rung, state=StepState.UNKNOWN) for rung in RUNGS}
+_NO_RUN = tuple(_UNKNOWN_STEPS[rung] for rung in RUNGS[3:])
 _RUN_STEPS: dict[str, Step] = {
     rung: Step(rung=rung, state=StepState.PASSED, by_record=True) for rung in RUNGS
 }

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -320,8 +320,11 @@ class _Importing:
             return extension.linked
         missing = tuple(name for name in extension.imports if name in absent)
         names = tuple(self._vllm.demangled.get(name, name) for name in missing)
-        return replace(
-            extension.linked,
+        linked = extension.linked
+        return Linked(
+            linked.path,
+            linked.feature,
+            linked.abi,
             symbols=missing,
             names=names,
             libraries=tuple(lacking),
