@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from packaging.requirements import Requirement
 
+from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import read, validate
 
@@ -32,31 +34,90 @@ OFF_PIN = {
 HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
 
 
-def tox(
-    *arguments: str, folder: Path, root: Path = ROOT, environ: Mapping[str, str] | None = None
-) -> "subprocess.CompletedProcess[str]":
-    """Run tox on this project's tox.ini, its environments in another folder."""
-    # What follows -- is not tox's own.
-    at = arguments.index("--") if "--" in arguments else len(arguments)
-    given = [*arguments[:at], "--workdir", str(folder / "tox"), *arguments[at:]]
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("TOX")}
-    return subprocess.run(
-        [sys.executable, "-m", "tox", *given],
-        cwd=root,
-        env={**outside, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore", **(environ or {})},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+# tox, with what it and toxfile.py import, is loaded once. Each run is a fork of that process, so
+# that it begins as a fresh tox does; imports are three quarters of a run.
+SERVER = """
+import json, os, sys, warnings
+warnings.simplefilter("ignore")
+sys.path.insert(0, os.getcwd())
+import toxfile, tox.run, tox.plugin.manager, tox_uv.plugin
+del sys.modules["toxfile"]  # tox loads it
+for line in sys.stdin:
+    run = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.environ.clear()
+        os.environ.update(run["environ"])
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(run[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.argv = ["tox", *run["arguments"]]
+        tox.run.run()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
-def configured(tmp_path_factory: pytest.TempPathFactory) -> configparser.ConfigParser:
+def server() -> Iterator["subprocess.Popen[str]"]:
+    """A process that runs tox on this project, again and again."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+class Tox(Protocol):
+    """Run tox on this project's tox.ini, its environments in a folder; `environ` adds variables."""
+
+    def __call__(
+        self, *arguments: str, folder: Path, **environ: str
+    ) -> "subprocess.CompletedProcess[str]": ...
+
+
+def command_of(arguments: Sequence[str], folder: Path) -> list[str]:
+    # What follows -- is not tox's own.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [*arguments[:end], "--workdir", str(folder / "tox"), *arguments[end:]]
+
+
+def environ_of(environ: Mapping[str, str]) -> dict[str, str]:
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("TOX")}
+    return {**outside, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore", **environ}
+
+
+@pytest.fixture(scope="module")
+def tox(server: "subprocess.Popen[str]", tmp_path_factory: pytest.TempPathFactory) -> Tox:
+    def run(*arguments: str, folder: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+        outputs = tmp_path_factory.mktemp("outputs")
+        asked = {
+            "arguments": command_of(arguments, folder),
+            "environ": environ_of(environ),
+            "stdout": str(outputs / "stdout"),
+            "stderr": str(outputs / "stderr"),
+        }
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.write(f"{json.dumps(asked)}\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        texts = [(outputs / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
+        return subprocess.CompletedProcess(arguments, status, *texts)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def configured(tox: Tox, tmp_path_factory: pytest.TempPathFactory) -> configparser.ConfigParser:
     """What tox makes of every environment of tox.ini."""
-    return config("ALL", tmp_path_factory.mktemp("config"))
+    return config(tox, "ALL", tmp_path_factory.mktemp("config"))
 
 
-def config(names: str, folder: Path) -> configparser.ConfigParser:
+def config(tox: Tox, names: str, folder: Path) -> configparser.ConfigParser:
     keys = ["deps", "commands", "description", "package", "interrupt_timeout", "set_env"]
     done = tox("config", "-k", *keys, "-e", names, folder=folder)
     assert done.returncode == 0, done.stderr
@@ -81,11 +142,12 @@ def test_tox_has_an_environment_for_each_name_of_each_on_pin_cell(
     assert {"unit", "lint", "type", "table", "bench"} <= named
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
-def test_a_cells_pins_are_those_of_the_releases(
-    configured: configparser.ConfigParser, name: str
-) -> None:
-    cell = NAMES[name]
+def test_a_cells_pins_are_those_of_the_releases(configured: configparser.ConfigParser) -> None:
+    for name, cell in NAMES.items():
+        check_on_pin(configured, name, cell)
+
+
+def check_on_pin(configured: configparser.ConfigParser, name: str, cell: Cell) -> None:
     section = configured[f"testenv:{name}"]
     assert pins(section) == {"vllm": cell.vllm, "torch": cell.torch}
     assert "UV_OVERRIDE" not in section["set_env"]
@@ -97,8 +159,8 @@ def test_a_cells_pins_are_those_of_the_releases(
     assert float(section["interrupt_timeout"]) >= 20
 
 
-def test_an_off_pin_cell_is_an_environment_for_whom_asks(tmp_path: Path) -> None:
-    found = config(",".join(["unit", *OFF_PIN]), tmp_path)
+def test_an_off_pin_cell_is_an_environment_for_whom_asks(tox: Tox, tmp_path: Path) -> None:
+    found = config(tox, ",".join(["unit", *OFF_PIN]), tmp_path)
     assert set(found.sections()) == {"testenv:unit", *(f"testenv:{name}" for name in OFF_PIN)}
     for name, cell in OFF_PIN.items():
         section = found[f"testenv:{name}"]
@@ -112,7 +174,7 @@ def test_an_off_pin_cell_is_an_environment_for_whom_asks(tmp_path: Path) -> None
 
 
 def test_every_environment_is_explained_in_a_line(
-    configured: configparser.ConfigParser, tmp_path: Path
+    tox: Tox, configured: configparser.ConfigParser, tmp_path: Path
 ) -> None:
     done = tox("list", folder=tmp_path)
     assert done.returncode == 0
@@ -122,7 +184,7 @@ def test_every_environment_is_explained_in_a_line(
     assert not [line for line in lines if "no description" in line]
 
 
-def test_tox_alone_runs_no_cell(tmp_path: Path) -> None:
+def test_tox_alone_runs_no_cell(tox: Tox, tmp_path: Path) -> None:
     done = tox("list", "--no-desc", "-d", folder=tmp_path)
     assert done.stdout.split() == ["lint", "type", "unit"]
 
@@ -142,7 +204,7 @@ def test_tox_alone_runs_no_cell(tmp_path: Path) -> None:
         ("py", "tox list"),
     ],
 )
-def test_a_name_that_is_no_environment(tmp_path: Path, name: str, reason: str) -> None:
+def test_a_name_that_is_no_environment(tox: Tox, tmp_path: Path, name: str, reason: str) -> None:
     done = tox("-e", name, folder=tmp_path)
     assert done.returncode == 2
     assert reason in done.stderr
@@ -151,7 +213,7 @@ def test_a_name_that_is_no_environment(tmp_path: Path, name: str, reason: str) -
     assert not list((tmp_path / "tox").glob("*/bin"))
 
 
-def test_a_factor_that_is_none(tmp_path: Path) -> None:
+def test_a_factor_that_is_none(tox: Tox, tmp_path: Path) -> None:
     done = tox("-f", "torch99", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
@@ -159,7 +221,7 @@ def test_a_factor_that_is_none(tmp_path: Path) -> None:
     )
 
 
-def test_arguments_go_on_to_the_cell(tmp_path: Path) -> None:
+def test_arguments_go_on_to_the_cell(tox: Tox, tmp_path: Path) -> None:
     arguments = ["--platform", "cpu", "-k", "moe"]
     done = tox(
         "config", "-e", "py311-torch210", "-k", "commands", "--", *arguments, folder=tmp_path
@@ -181,7 +243,9 @@ def write_wheel(folder: Path, name: str, version: str, *needs: str) -> None:
             archive.writestr(f"{stem}.dist-info/{file}", text)
 
 
-def install(name: str, dependency: str, folder: Path, **environ: str) -> tuple[str, list[Path]]:
+def install(
+    tox: Tox, name: str, dependency: str, folder: Path, **environ: str
+) -> tuple[str, list[Path]]:
     """Let tox make a cell's environment out of one dependency, from the folder's own index."""
     index, uv = folder / "index", folder / "uv.toml"
     index.mkdir(exist_ok=True)
@@ -191,13 +255,14 @@ def install(name: str, dependency: str, folder: Path, **environ: str) -> tuple[s
         *("-x", f"testenv:{name}.skip_install=true", "-x", f"testenv:{name}.commands="),
         *("--", "--platform", "cpu", "--records", str(folder / "records"), "-k", "moe"),
         folder=folder,
-        environ={"UV_CONFIG_FILE": str(uv), **environ},
+        UV_CONFIG_FILE=str(uv),
+        **environ,
     )
     return done.stdout + done.stderr, sorted((folder / "records").glob("*/*.json"))
 
 
-def test_a_cell_that_does_not_resolve_leaves_a_record(tmp_path: Path) -> None:
-    said, paths = install(f"{HERE}-torch210", "packaging==99999", tmp_path)
+def test_a_cell_that_does_not_resolve_leaves_a_record(tox: Tox, tmp_path: Path) -> None:
+    said, paths = install(tox, f"{HERE}-torch210", "packaging==99999", tmp_path)
     (path,) = paths
     validate(json.loads(path.read_text(encoding="utf-8")), path.name)
     record = read(path)
@@ -210,7 +275,7 @@ def test_a_cell_that_does_not_resolve_leaves_a_record(tmp_path: Path) -> None:
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
 
 
-def test_an_off_pin_cell_gets_its_torch_in_the_place_of_the_pin(tmp_path: Path) -> None:
+def test_an_off_pin_cell_gets_its_torch_in_the_place_of_the_pin(tox: Tox, tmp_path: Path) -> None:
     cell = RELEASES.resolve(f"{HERE}-torch212-vllm020")
     pin = RELEASES.pin(cell)
     index = tmp_path / "index"
@@ -218,7 +283,7 @@ def test_an_off_pin_cell_gets_its_torch_in_the_place_of_the_pin(tmp_path: Path) 
     for name, version in RELEASES.companions(cell).items():
         write_wheel(index, name, version)
         write_wheel(index, name, "99.0")
-    said, paths = install(cell.name, f"vllm=={cell.vllm}", tmp_path)
+    said, paths = install(tox, cell.name, f"vllm=={cell.vllm}", tmp_path)
     assert paths == [], said
     found = {each.stem for each in tmp_path.glob("tox/*/lib/python*/site-packages/*.dist-info")}
     wanted = {"vllm": cell.vllm, **RELEASES.companions(cell)}
@@ -227,13 +292,13 @@ def test_an_off_pin_cell_gets_its_torch_in_the_place_of_the_pin(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("torch", ["torch211", "torch212"])
-def test_what_is_not_overridden_is_not_forced(tmp_path: Path, torch: str) -> None:
+def test_what_is_not_overridden_is_not_forced(tox: Tox, tmp_path: Path, torch: str) -> None:
     cell = RELEASES.resolve(f"{HERE}-{torch}-vllm020")
     pin = "torch==2.11.0" if torch == "torch211" else "ray==2.0"
     write_wheel(tmp_path / "index", "vllm", cell.vllm, pin)
     write_wheel(tmp_path / "index", "torch", "2.12.1")
     write_wheel(tmp_path / "index", "ray", "2.1")
-    said, (path,) = install(cell.name, f"vllm=={cell.vllm}", tmp_path)
+    said, (path,) = install(tox, cell.name, f"vllm=={cell.vllm}", tmp_path)
     record = read(path)
     assert record.error is not None and record.error.kind == "resolves"
     assert pin in record.error.reason
@@ -241,7 +306,7 @@ def test_what_is_not_overridden_is_not_forced(tmp_path: Path, torch: str) -> Non
     assert f"matrix: {cell.name}: {record.error.reason}" in said
 
 
-def test_uv_takes_no_path_with_a_space(tmp_path: Path) -> None:
+def test_uv_takes_no_path_with_a_space(tox: Tox, tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
     folder.mkdir()
     done = tox("-e", "py312-torch212-vllm020", folder=folder)
@@ -252,23 +317,39 @@ def test_uv_takes_no_path_with_a_space(tmp_path: Path) -> None:
 
 
 def test_bad_data_keeps_no_test_from_running(tmp_path: Path) -> None:
-    for each in ("matrix", "tox.ini", "toxfile.py"):
-        source, copy = ROOT / each, tmp_path / each
+    # The copy is another project, for which nothing is loaded before.
+    for source in (ROOT / "matrix", ROOT / "tox.ini", ROOT / "toxfile.py"):
+        copy = tmp_path / source.name
         if source.is_dir():
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "inside"))
+            shutil.copytree(
+                source, copy, ignore=shutil.ignore_patterns("__pycache__", "inside", "symbols")
+            )
         else:
             shutil.copyfile(source, copy)
     (tmp_path / "matrix" / "data" / "releases.json").write_text("{")
-    done = tox("config", "-e", "unit", "-k", "extras", folder=tmp_path, root=tmp_path)
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "tox", *command_of(arguments, tmp_path)],
+            cwd=tmp_path,
+            env=environ_of({"PYTHONPATH": ""}),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    done = run("config", "-e", "unit", "-k", "extras")
     assert (done.returncode, done.stderr) == (0, "")
-    done = tox("-e", "py312-torch212-vllm020", folder=tmp_path, root=tmp_path)
+    done = run("-e", "py312-torch212-vllm020")
     assert done.returncode == 2
     assert re.fullmatch(r"matrix: [^\n]+releases\.json: is not JSON [^\n]+\n", done.stderr)
 
 
-def test_a_cell_without_its_python_leaves_a_record(tmp_path: Path) -> None:
+def test_a_cell_without_its_python_leaves_a_record(tox: Tox, tmp_path: Path) -> None:
     other = "py310" if HERE != "py310" else "py313"
     _, paths = install(
+        tox,
         f"{other}-torch210",
         "packaging",
         tmp_path,
@@ -283,8 +364,8 @@ def test_a_cell_without_its_python_leaves_a_record(tmp_path: Path) -> None:
     assert f"3.{other[3:]}" in record.error.reason
 
 
-def test_a_cell_that_installs_leaves_its_record_to_the_run(tmp_path: Path) -> None:
-    said, paths = install(f"{HERE}-torch210", "", tmp_path)
+def test_a_cell_that_installs_leaves_its_record_to_the_run(tox: Tox, tmp_path: Path) -> None:
+    said, paths = install(tox, f"{HERE}-torch210", "", tmp_path)
     assert paths == [], said
 
 
@@ -300,7 +381,10 @@ def test_the_commands_of_the_readme_are_those_that_ci_runs() -> None:
 
 def test_ci_runs_cells_that_the_matrix_holds_and_checks_this_block() -> None:
     (listed,) = re.findall(r"cell: \[(.*)\]", (ROOT / ".github/workflows/ci.yml").read_text())
-    named = [*listed.split(", "), *re.findall(r"^cell (\S+)", (ROOT / ".ci/run").read_text(), re.M)]
+    named = [
+        *listed.split(", "),
+        *re.findall(r"^cell (\S+)", (ROOT / ".ci/run").read_text(), re.MULTILINE),
+    ]
     assert len(named) >= 6
     assert {RELEASES.resolve(name) for name in named} <= set(RELEASES.cells())
     lint = (ROOT / "tox.ini").read_text().partition("[testenv:lint]")[2].partition("\n[")[0]
