@@ -175,27 +175,40 @@ def is_as_good(how: str, baseline: str | None) -> bool:
 _REFUTED: Place = ("cpu", "0.20.1", "3.11")
 
 
-@given(
-    _RUNS,
-    _RUNS,
-    st.sampled_from(_AT),
-    st.dictionaries(st.sampled_from("abc"), st.sampled_from(_BAD)),
-    st.integers(21, 23),
-    st.sampled_from([{}, {"A": True}, {"A": False}]),
-    st.sampled_from([None, ErrorKind.CRASHED, ErrorKind.NO_SPACE, ErrorKind.INTERRUPTED]),
-    st.booleans(),
-)
 # A case without an answer that the baseline did not run, or that did not apply to it, may have
 # failed: nothing may be concluded from a run that brings one.
 @example(
-    {_REFUTED: {"a": "drifted"}}, {_REFUTED: {}}, _REFUTED,
-    {"a": "drifted", "b": "interrupted"}, 22, {}, None, True,
-)  # fmt: skip
+    before={_REFUTED: {"a": "drifted"}},
+    after={_REFUTED: {}},
+    place=_REFUTED,
+    cases={"a": "drifted", "b": "interrupted"},
+    day=22,
+    flags={},
+    error=None,
+    is_identified=True,
+)
 @example(
-    {_REFUTED: {"a": "drifted", "b": "not applicable"}}, {_REFUTED: {}}, _REFUTED,
-    {"a": "drifted", "b": "interrupted"}, 22, {}, None, True,
-)  # fmt: skip
+    before={_REFUTED: {"a": "drifted", "b": "not applicable"}},
+    after={_REFUTED: {}},
+    place=_REFUTED,
+    cases={"a": "drifted", "b": "interrupted"},
+    day=22,
+    flags={},
+    error=None,
+    is_identified=True,
+)
+@given(
+    before=_RUNS,
+    after=_RUNS,
+    place=st.sampled_from(_AT),
+    cases=st.dictionaries(st.sampled_from("abc"), st.sampled_from(_BAD)),
+    day=st.integers(21, 23),
+    flags=st.sampled_from([{}, {"A": True}, {"A": False}]),
+    error=st.sampled_from([None, ErrorKind.CRASHED, ErrorKind.NO_SPACE, ErrorKind.INTERRUPTED]),
+    is_identified=st.booleans(),
+)
 def test_adding_what_is_bad_never_qualifies(
+    *,
     before: Side,
     after: Side,
     place: Place,

@@ -51,8 +51,10 @@ def test_of_several_records_the_newest_decides_and_the_others_are_told() -> None
     found = held(make(OLD, passed()), *records)
     assert found.exit_status == 0
     assert notes(found)[1:] == (
-        "results/cpu/new.json decides for py311-torch212-vllm020 on cpu, and 1 other record of it"
-        " does not",
+        (
+            "results/cpu/new.json decides for py311-torch212-vllm020 on cpu, and 1 other record of"
+            " it does not"
+        ),
     )
 
 
@@ -61,8 +63,10 @@ def test_a_copy_counts_once_and_is_told() -> None:
     found = held(make(OLD, passed()), (path, record), (Path("records/copy.json"), record))
     assert found.exit_status == 0
     assert notes(found)[1:] == (
-        "results/cpu/py311-torch212-vllm020.json is there more than once (records/copy.json) and"
-        " counts once",
+        (
+            "results/cpu/py311-torch212-vllm020.json is there more than once (records/copy.json)"
+            " and counts once"
+        ),
     )
 
 
@@ -115,8 +119,10 @@ def test_a_release_without_a_record_is_no_answer() -> None:
     assert found.exit_status == 3
     assert notes(found) == (
         "no record of torch 2.11.0 or 2.12.1 on cuda, nor of any other release",
-        "no record of torch 2.11.0 or 2.12.1 on cpu that was asked for; it has records of 2.11.0,"
-        " 2.12.1",
+        (
+            "no record of torch 2.11.0 or 2.12.1 on cpu that was asked for; it has records of"
+            " 2.11.0, 2.12.1"
+        ),
     )
 
 
@@ -252,9 +258,11 @@ def test_a_run_under_another_cell_name_is_named_with_its_verdict() -> None:
     found = held(make(OLD, passed()), make(NEXT, passed()), other)
     assert (found.exit_status, kinds(found)) == (0, [])
     assert notes(found)[1:] == (
-        "results/cpu/py311-torch212-vllm020.json decides for py311-torch212-vllm020 on cpu, and"
-        " results/cpu/other.json, which ran the same releases as py311-torch211-vllm020, does not;"
-        " its verdict is incompatible",
+        (
+            "results/cpu/py311-torch212-vllm020.json decides for py311-torch212-vllm020 on cpu, and"
+            " results/cpu/other.json, which ran the same releases as py311-torch211-vllm020, does"
+            " not; its verdict is incompatible"
+        ),
     )
 
 

@@ -302,8 +302,10 @@ def test_another_run_of_the_very_same_that_drifted_never_qualifies() -> None:
     assert (found.exit_status, reasons(found)) == (
         3,
         [
-            "passed, and drifts in another run of the same releases, flags and tests"
-            " (results/cpu/drifts.json): warm num_compiled_artifacts_loaded 9"
+            (
+                "passed, and drifts in another run of the same releases, flags and tests"
+                " (results/cpu/drifts.json): warm num_compiled_artifacts_loaded 9"
+            )
         ],
     )
     accepted = waiver("counters = ['num_compiled_artifacts_loaded']")
@@ -333,8 +335,10 @@ def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
     assert (found.exit_status, unknown.case, unknown_sentence(unknown)) == (
         3,
         None,
-        "another run of the same releases, flags and tests died (results/cpu/died.json): killed by"
-        " SIGKILL",
+        (
+            "another run of the same releases, flags and tests died (results/cpu/died.json): killed"
+            " by SIGKILL"
+        ),
     )
     # Another death is found too; the same one again, and one of other tests, are not.
     hung = make(
@@ -363,8 +367,10 @@ def test_a_rung_that_failed_in_another_run_whose_cases_passed_never_qualifies() 
     assert (found.exit_status, reasons(found)) == (
         3,
         [
-            "another run of the same releases, flags and tests failed (results/cpu/old.json):"
-            " ImportError: x"
+            (
+                "another run of the same releases, flags and tests failed (results/cpu/old.json):"
+                " ImportError: x"
+            )
         ],
     )
     # What all of its cases tell is not found once more, and what the baseline has is no news.
@@ -434,3 +440,32 @@ def test_a_flag_of_a_case_makes_a_variant_too() -> None:
     [match] = [match for match in found.matches if match.candidate.variant is not None]
     assert (match.candidate.path.stem, match.compared) == ("20", 0)
     assert any("20.json ran with other flags: A=1" in note for note in notes(found))
+
+
+def test_a_variant_that_fails_without_an_answer_of_the_baseline_blocks() -> None:
+    on: dict[str, Any] = {"flags": {"A": 1}}
+    off: dict[str, Any] = {"flags": {"A": 2}}
+    variant = make(NEXT, passed(), failed("b"), day=20, file="on", **on)
+    found = held(make(OLD, passed(), **off), variant, make(NEXT, passed(), **off))
+    assert (found.exit_status, reasons(found)) == (
+        3,
+        ["with A=1 it fails (why: KeyError: x), and at the baseline it is no case of the record"],
+    )
+    # One that passes, or has no answer, asks for nothing.
+    for case in (passed("b"), Case(case="b", outcome=Outcome.INTERRUPTED)):
+        variant = make(NEXT, passed(), case, day=20, file="on", **on)
+        assert held(make(OLD, passed(), **off), variant, make(NEXT, passed(), **off)).unknown == ()
+
+
+def test_a_rerun_that_failed_in_a_case_of_its_own_never_qualifies() -> None:
+    rerun = make(NEXT, passed(), failed("only here"), day=20, file="rerun")
+    found = held(make(OLD, passed()), make(NEXT, passed()), rerun)
+    assert (found.exit_status, reasons(found)) == (
+        3,
+        [
+            (
+                "has no answer, and failed in another run of the same releases, flags and tests"
+                " (results/cpu/rerun.json): why: KeyError: x"
+            )
+        ],
+    )

@@ -106,3 +106,12 @@ def test_a_waiver_that_may_be_mistyped_is_named() -> None:
         "cell speaks of the candidate and of no cell that was compared (py312-torch212-vllm020);"
         " mend it or take it out: https://github.com/pytorch/pytorch/issues/1"
     ) in lines(found)
+
+
+def test_a_waiver_of_one_case_covers_the_counts_of_a_rerun_of_it_alone() -> None:
+    drifts = make(NEXT, passed(num_compiled_artifacts_loaded=9), day=20, file="drifts")
+    records = make(OLD, passed()), drifts, make(NEXT, passed())
+    what = "counters = ['num_compiled_artifacts_loaded']\ncase = "
+    for case, status in (("'moe'", 0), ("'other'", 3)):
+        found = held(*records, rules=ONE_RULE, waivers=waiver(what + case))
+        assert found.exit_status == status

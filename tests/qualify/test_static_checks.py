@@ -200,3 +200,15 @@ def test_first_rungs_that_differ_by_python_name_theirs() -> None:
     assert sorted(rows, key=str) == [("resolves", ("3.12",)), (None, ("3.11",))]
     text = lines(found)
     assert "not asked -> resolves" in text and " on Python 3.11\n" in text
+
+
+def test_runs_with_other_flags_that_failed_as_the_wheels_must_are_one_unknown() -> None:
+    answers = Answers(links={(NEXT, "0.20.2"): NO}, otherwise=YES)
+    error = RunError(kind=ErrorKind.IMPORTS, reason="ImportError: undefined symbol: _ZN3c10E")
+    runs = [
+        make(NEXT, platform="cuda", error=error, flags={"A": day}, day=day, file=f"{day}")
+        for day in (20, 21)
+    ]
+    found = held(on_cuda(OLD), *runs, answers=answers)
+    assert (found.exit_status, kinds(found), len(found.unknown)) == (3, [], 1)
+    assert [match.candidate.path.stem for match in found.matches] == ["21", "20"]
