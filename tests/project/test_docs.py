@@ -83,6 +83,10 @@ def test_the_glossary_is_in_order_and_says_each_word_once() -> None:
     assert len(words) > 60
     assert words == sorted(set(words), key=str.lower)
     assert text.count("\n**") == len(words)
+    named = re.findall(r"`(\w+)` in\s+`([\w/]+\.py)`", text)
+    assert len(named) >= 4
+    for name, path in named:
+        assert f"class {name}" in (ROOT / path).read_text(encoding="utf-8")
 
 
 def test_each_decision_is_listed() -> None:
