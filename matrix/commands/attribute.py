@@ -173,7 +173,7 @@ def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
             key = missing.name, missing.platform, missing.flags
             wanted.setdefault(key, {})[each.case] = None
     return [
-        Rerun(name, platform, tuple(cases), flags)
+        Rerun(name=name, platform=platform, cases=tuple(cases), flags=flags)
         for (name, platform, flags), cases in wanted.items()
     ]
 
@@ -210,16 +210,19 @@ def _bisect(options: argparse.Namespace) -> int:
         )
         found = search(moving, axis, seen, {*hopeless, *(tried - set(seen))}, unclear)
         following = found.bisection.next
-        if following is None or not options.run_missing:
+        if following is None:
             break
-        for failure in run_all([Rerun(following, options.platform, (options.case,))], Path.cwd()):
+        rerun = Rerun(name=following, platform=options.platform, cases=(options.case,))
+        if not options.run_missing:
+            break
+        for failure in run_all([rerun], Path.cwd()):
             print_status(failure)
             failed = True
         tried.add(following)
         options.folders = _with_new_records(options.folders)
     print(lines(found, options.case, options.platform), end="")
     if following is not None:
-        print(f"next: {shown(Rerun(following, options.platform, (options.case,)))}")
+        print(f"next: {shown(rerun)}")
     return 2 if failed else status
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from matrix._util.process import signal_name
+from matrix.record.model import Outcome
 
 TAIL_BYTES = 16 * 1024
 """How much of an output or a traceback is kept: its last 16 KiB."""
@@ -44,17 +45,17 @@ class Ended:
     survivors: tuple[int, ...] = ()
 
     @property
-    def outcome(self) -> str:
-        """Return the record's word for it: passed, failed, crashed, timed_out or out_of_memory."""
+    def outcome(self) -> Outcome:
+        """Return it as the record's outcome."""
         if self.kind == "returned":
-            return "passed"
+            return Outcome.PASSED
         if self.kind == "timed_out":
-            return "timed_out"
+            return Outcome.TIMED_OUT
         if self.oom_killed or out_of_memory(self.error or ""):
-            return "out_of_memory"
+            return Outcome.OUT_OF_MEMORY
         if self.kind == "raised":
-            return "failed"
-        return "out_of_memory" if out_of_memory(self.output) else "crashed"
+            return Outcome.FAILED
+        return Outcome.OUT_OF_MEMORY if out_of_memory(self.output) else Outcome.CRASHED
 
     @property
     def reason(self) -> str:

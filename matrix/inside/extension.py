@@ -18,7 +18,7 @@ def main(path: str, name: str) -> None:
         # Some only register operators as they are loaded, and are no modules of Python's.
         if "does not define module export function" not in str(error):
             sys.exit(str(error))
-    print("loads")
+    sys.stdout.write("loads\n")
 
 
 if __name__ == "__main__":

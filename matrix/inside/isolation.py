@@ -288,7 +288,7 @@ def _child(
             answer = {"value": function()}
             data = json.dumps(answer)
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - also SystemExit and KeyboardInterrupt come back
             data = _error_json()
             code = 1
         # A process that the function forked may come back here too; it has no answer to give.

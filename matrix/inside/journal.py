@@ -1,7 +1,7 @@
-"""The journal: what a startup test says of itself while it runs, one JSON line at a time.
+"""The journal: what a startup test reports while it runs, one JSON line at a time.
 
 A line is on the disk before the test goes on, so a start that kills its process loses nothing
-that came before. `fold` makes the record's case of the journal.
+that came before. `fold` makes the record's case from the journal.
 
 | event            | fields                                                      |
 |------------------|-------------------------------------------------------------|
@@ -21,24 +21,24 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matrix.inside.ended import Ended, out_of_memory
 from matrix.record.model import OUTCOMES, STARTS, Case, Outcome, Start, clip_failure
 from matrix.record.signatures import reason as reason_of
 from matrix.record.signatures import signature as signature_of
 
-__all__ = ["VARIABLE", "Journal", "fold", "read"]
-
 VARIABLE = "MATRIX_JOURNAL"
 """The environment variable that holds the journal's path in the process of a case."""
 
 
 class Journal:
-    """Appends events to one file. Processes may share it: each event is a single append."""
+    """Appends events to one file, which the first event makes.
+
+    Processes may share it: each event is a single append.
+    """
 
     def __init__(self, path: str | Path) -> None:
-        """The file is made with the first event."""
         self.path = Path(path)
 
     def write(self, event: str, **fields: Any) -> None:
@@ -69,7 +69,7 @@ class Journal:
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], ...]:
-    """The events so far: none if there is no file; a torn line, as a kill leaves it, is not one."""
+    """Return the events so far, without torn lines as a kill leaves them; none without a file."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -96,12 +96,12 @@ def fold(
     skipped: str | None = None,
     interrupted: bool = False,
 ) -> Case:
-    """The record's case: what the journal says, and what became of the process and its test.
+    """Return the record's case, from the journal and from how the process and its test ended.
 
     `ended` is how the process ended (None: it still runs), `failure` the traceback of a test that
     failed, `teardown` that of its teardown, `skipped` the reason of one that was skipped. A test
-    that failed because its counts differ (the event `differs` says so) when both of its starts had
-    ended is `passed` here, since a record says nothing of what the counts should be.
+    that failed because its counts differ (the event `differs`) when both of its starts had ended is
+    `passed` here, since a record holds nothing of what the counts should be.
     """
     found: dict[str, Mapping[str, Any]] = {}
     starts: dict[str, Start] = {}
@@ -112,59 +112,64 @@ def fold(
     both = len(starts) == len(STARTS)
     if both and "differs" in found:
         failure = None
-    outcome, reason, signature, text = _outcome(
-        found, both, ended, failure or teardown, skipped, interrupted
-    )
+    if interrupted:
+        end = _End(Outcome.INTERRUPTED, "interrupted by a signal or the keyboard")
+    elif ended is None:
+        end = _End(Outcome.RUNNING)
+    elif ended.kind != "returned":
+        evidence = signature_of(ended.evidence)
+        end = _End(ended.outcome, _why(found, ended), evidence, ended.failure)
+    else:
+        end = _end_of_test(found, both=both, failure=failure or teardown, skipped=skipped)
     return Case(
         case=case,
-        outcome=Outcome(outcome),
-        reason=reason or None,
-        signature=signature or None,
+        outcome=end.outcome,
+        reason=end.reason or None,
+        signature=end.signature or None,
         seconds=round(seconds if ended is None else ended.seconds, 3),
         model=found.get("model", {}).get("model"),
         flags=found.get("flags", {}).get("flags", {}),
-        failure=clip_failure(text) if text else None,
+        failure=clip_failure(end.failure) if end.failure else None,
         starts=tuple(starts.values()),
     )
 
 
-_End = tuple[str, str | None, str | None, str | None]
-"""Outcome, reason, signature and failure."""
+class _End(NamedTuple):
+    """How a case ended, as its record has it."""
+
+    outcome: Outcome
+    reason: str | None = None
+    signature: str | None = None
+    failure: str | None = None
 
 
-def _outcome(
-    found: Mapping[str, Mapping[str, Any]],
-    both: bool,
-    ended: Ended | None,
-    failure: str | None,
-    skipped: str | None,
-    interrupted: bool,
+def _end_of_test(
+    found: Mapping[str, Mapping[str, Any]], *, both: bool, failure: str | None, skipped: str | None
 ) -> _End:
-    if interrupted:
-        return "interrupted", "interrupted by a signal or the keyboard", None, None
-    if ended is None:
-        return "running", None, None, None
-    if ended.kind != "returned":
-        return ended.outcome, _why(found, ended), signature_of(ended.evidence), ended.failure
+    """Return how a case ended whose process came to its end; `both`: both of its starts had."""
     if "failed" in found:
         return _journalled_failure(found["failed"])
     if "not_applicable" in found:
-        return "not_applicable", _text(found["not_applicable"], "reason"), None, None
+        return _End(Outcome.NOT_APPLICABLE, _text(found["not_applicable"], "reason"))
     if failure is not None:
-        outcome = "out_of_memory" if out_of_memory(failure) else "failed"
-        return outcome, reason_of(failure), signature_of(failure), failure
+        return _failed(failure)
     if both:
-        return "passed", None, None, None
+        return _End(Outcome.PASSED)
     if "untested" in found:
-        return "interrupted", _text(found["untested"], "reason"), None, None
+        return _End(Outcome.INTERRUPTED, _text(found["untested"], "reason"))
     if skipped is not None:
-        return "not_applicable", skipped, None, None
+        return _End(Outcome.NOT_APPLICABLE, skipped)
     missing = "the test ended without a cold and a warm start"
-    return "failed", missing, signature_of(missing), None
+    return _End(Outcome.FAILED, missing, signature_of(missing))
+
+
+def _failed(failure: str) -> _End:
+    outcome = Outcome.OUT_OF_MEMORY if out_of_memory(failure) else Outcome.FAILED
+    return _End(outcome, reason_of(failure), signature_of(failure), failure)
 
 
 def _why(found: Mapping[str, Mapping[str, Any]], ended: Ended) -> str:
-    """Why the process of a case, or of one start, came to a bad end: one line."""
+    """Return one line: why the process of a case, or of one start, came to a bad end."""
     if ended.error:
         return reason_of(ended.error)
     start = found.get("starting", {}).get("start")
@@ -174,15 +179,13 @@ def _why(found: Mapping[str, Mapping[str, Any]], ended: Ended) -> str:
 
 
 def _journalled_failure(event: Mapping[str, Any]) -> _End:
-    failure = _text(event, "failure")
+    end = _failed(_text(event, "failure"))
     outcome = event.get("outcome")
-    if outcome not in OUTCOMES:
-        outcome = "out_of_memory" if out_of_memory(failure) else "failed"
-    return (
-        outcome,
-        _text(event, "reason") or reason_of(failure),
-        _text(event, "signature") or signature_of(failure),
-        failure,
+    return _End(
+        Outcome(outcome) if outcome in OUTCOMES else end.outcome,
+        _text(event, "reason") or end.reason,
+        _text(event, "signature") or end.signature,
+        end.failure,
     )
 
 

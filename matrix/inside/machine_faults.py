@@ -1,8 +1,8 @@
-"""Whose a failure is: the marks of a machine's own faults, and what the kernel says of the GPU.
+"""Who causes a failure: the marks of a machine's own faults, and what the kernel logs of the GPU.
 
-A fault of the machine or of the harness makes a case untested and says nothing of the pair. A CUDA
-error that a program can cause by itself (an illegal address, an assertion on the device, a launch
-failure) is none: it stays the case's own.
+A fault of the machine or of the harness makes a case untested and tells nothing about the pair. A
+CUDA error that a program can cause by itself (an illegal address, an assertion on the device, a
+launch failure) is not such a fault: it stays the case's own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HARDWARE_XIDS = {
     120: "a GSP error",
     140: "an unrecovered ECC error",
 }
-"""The Xids that are the hardware's or the driver's and not a program's, and what they tell.
+"""The Xids that the hardware or the driver causes and no program, and what they mean.
 
 From NVIDIA's catalogue, https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html. What
 a program can cause (13, 31, 43, 45 and others) is not here.
@@ -41,26 +41,33 @@ _MARKS = (
     (r"Available memory on node .* is less than desired CPU", "no_memory"),
     (r"failed to map segment from shared object|^MemoryError", "no_memory"),
     (
-        r"The NVIDIA driver on your system is too old"
-        r"|CUDA driver version is insufficient for CUDA runtime version"
-        r"|forward compatibility was attempted on non supported HW"
-        r"|PTX was compiled with an unsupported toolchain"
-        # So libcuda's own functions are called, and nothing of torch or of CUDA's other libraries.
-        r"|undefined symbol: cu[A-Z]\w*",
+        (
+            r"The NVIDIA driver on your system is too old"
+            r"|CUDA driver version is insufficient for CUDA runtime version"
+            r"|forward compatibility was attempted on non supported HW"
+            r"|PTX was compiled with an unsupported toolchain"
+            # Such are the names of libcuda's own functions, and of nothing in torch or in CUDA's
+            # other libraries.
+            r"|undefined symbol: cu[A-Z]\w*"
+        ),
         "driver_too_old",
     ),
     (
-        r"Found no NVIDIA driver on your system|libcuda\.so\.1: cannot open shared object file"
-        r"|NVMLError_(?:DriverNotLoaded|LibraryNotFound|LibRmVersionMismatch)\b"
-        r"|unsupported display driver / cuda driver combination|CUDA error: system not yet init",
+        (
+            r"Found no NVIDIA driver on your system|libcuda\.so\.1: cannot open shared object file"
+            r"|NVMLError_(?:DriverNotLoaded|LibraryNotFound|LibRmVersionMismatch)\b"
+            r"|unsupported display driver / cuda driver combination|CUDA error: system not yet init"
+        ),
         "no_driver",
     ),
     (r"No CUDA GPUs are available|no CUDA-capable device is detected", "no_gpu"),
     (r"no kernel image is available for execution on the device", "gpu_unsupported"),
     (
-        r"uncorrectable (?:ECC|NVLink) error|CUDA error: unknown error"
-        r"|CUDA-capable device\(s\) is/are busy or unavailable"
-        r"|\bGPU is lost\b|Unable to determine the device handle|NVMLError_GpuIsLost\b",
+        (
+            r"uncorrectable (?:ECC|NVLink) error|CUDA error: unknown error"
+            r"|CUDA-capable device\(s\) is/are busy or unavailable"
+            r"|\bGPU is lost\b|Unable to determine the device handle|NVMLError_GpuIsLost\b"
+        ),
         "gpu_fault",
     ),
     (r"couldn't connect to|Max retries exceeded with url|LocalEntryNotFoundError", "internal"),
@@ -95,7 +102,7 @@ class Xid:
 
 
 def machine_fault(failure: str) -> str | None:
-    """The record's kind of error for a failure that is the machine's or the harness's own.
+    """Return the record's kind of error for a failure of the machine or the harness; None else.
 
     CUDA out of memory is one where an empty GPU would have had the memory: others held it.
 
@@ -110,7 +117,7 @@ def machine_fault(failure: str) -> str | None:
 
 
 def explained(case: Case, found: Sequence[int]) -> tuple[Case, str | None]:
-    """The case with the Xids of its time in its reason, and the kind of error that it shows.
+    """Return the case with the Xids of its time in its reason, and the kind of error that it shows.
 
     An Xid explains a crash, a hang and a CUDA error, but no other failure. The signature stays:
     not every machine lets its kernel's log be read.
@@ -125,16 +132,16 @@ def explained(case: Case, found: Sequence[int]) -> tuple[Case, str | None]:
     of_the_gpu = case.outcome in ("crashed", "timed_out") or _OF_CUDA.search(failure)
     if not found or not of_the_gpu:
         return case, kind
-    told = ", ".join(
+    logged = ", ".join(
         f"Xid {number} ({HARDWARE_XIDS[number]})" if number in HARDWARE_XIDS else f"Xid {number}"
         for number in dict.fromkeys(found)
     )
-    case = replace(case, reason=f"{case.reason or case.outcome}; the kernel logged {told}")
+    case = replace(case, reason=f"{case.reason or case.outcome}; the kernel logged {logged}")
     return case, "gpu_fault" if not HARDWARE_XIDS.keys().isdisjoint(found) else kind
 
 
 def xids(log: str) -> tuple[Xid, ...]:
-    """The Xids that a kernel's log tells of, in its order.
+    """Return the Xids in a kernel's log, in its order.
 
     >>> xids("[12.3] NVRM: Xid (PCI:0000:3b:00): 79, pid=7, GPU has fallen off the bus.")
     (Xid(number=79, bus='0000:3b:00'),)
@@ -143,15 +150,17 @@ def xids(log: str) -> tuple[Xid, ...]:
 
 
 class KernelLog:
-    """What the kernel's log tells of the GPUs from now on; nothing where it may not be read."""
+    """What the kernel's log has of the GPUs from now on; nothing where it may not be read.
+
+    `gpus` are the PCI addresses that count, as nvidia-smi writes them; without any, all count.
+    """
 
     def __init__(self, gpus: Iterable[str] = ()) -> None:
-        """`gpus`: the PCI addresses that count, as nvidia-smi writes them; without any, all."""
-        self._buses = {_bus(each) for each in gpus}
+        self._buses = {_bus(address) for address in gpus}
         self._before = _xid_lines()
 
     def since(self) -> tuple[int, ...]:
-        """The numbers of the Xids that were logged after this object was made."""
+        """Return the numbers of the Xids that were logged after this object was made."""
         new = _xid_lines() - self._before
         return tuple(
             found.number
@@ -161,7 +170,7 @@ class KernelLog:
 
 
 def built_for(architectures: Sequence[str], capability: tuple[int, int]) -> bool:
-    """Whether code of these architectures has something that a GPU of this capability can run.
+    """Return whether code of these architectures has something that this GPU can run.
 
     Machine code (`sm_`) runs from its own minor version on within its major; `compute_` is compiled
     for any later GPU; a suffix ties it to one GPU (a) or to a family (f). What is not
@@ -170,7 +179,7 @@ def built_for(architectures: Sequence[str], capability: tuple[int, int]) -> bool
     >>> built_for(["sm_80", "sm_90"], (8, 9)), built_for(["sm_80", "sm_90"], (7, 5))
     (True, False)
     """
-    parsed = [_ARCHITECTURE.fullmatch(each) for each in architectures]
+    parsed = [_ARCHITECTURE.fullmatch(name) for name in architectures]
     if not parsed:
         return True
     for found in parsed:
@@ -189,11 +198,11 @@ def built_for(architectures: Sequence[str], capability: tuple[int, int]) -> bool
 
 
 def _held_by_others(failure: str) -> bool:
-    """Whether CUDA ran out of memory though this process would have fitted an empty GPU."""
+    """Return whether CUDA ran out of memory though this process would have fitted an empty GPU."""
     found = _EXHAUSTED.search(failure)
     if found is None:
         return False
-    tried, total, own = (float(found[at]) * _UNITS[found[at + 1]] for at in range(1, 1 + 2 * 3, 2))
+    tried, total, own = (float(found[group]) * _UNITS[found[group + 1]] for group in (1, 3, 5))
     return own + tried <= total
 
 
@@ -214,6 +223,6 @@ def _xid_lines() -> Counter[str]:
 
 
 def _bus(address: str) -> tuple[int, ...]:
-    """Domain, bus and device, however many digits and whether or not with a function."""
+    """Return domain, bus and device, however many digits and whether or not with a function."""
     parts = re.split(r":", address.partition(".")[0])
     return tuple(int(part, 16) for part in parts if part)

@@ -8,19 +8,17 @@ from typing import Any
 
 from matrix._util.paths import DATA
 
-__all__ = ["MODELS", "Model", "overrides"]
-
 _FOLDER = DATA / "models"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """One model: its configuration in `matrix/data/models/<name>`, its hub id where it has one.
 
     `overrides` make it small, as upstream's own tests do; `cpu_overrides` come on top on the CPU,
     where the keys `cpu_without` are dropped as well, from its `text_config` too.
     `architecture` is vLLM's class for it. `needs` names what its kernels ask of a machine.
-    A model that takes images has a tokenizer beside its configuration, and `images` is the module
+    A model that takes images has a tokenizer next to its configuration, and `images` is the module
     of vLLM that asks for its image processor.
     """
 
@@ -35,12 +33,12 @@ class Model:
 
     @property
     def folder(self) -> Path:
-        """Where this model's configuration lies."""
+        """Return the folder of this model's configuration."""
         return _FOLDER / self.name
 
     @property
     def model_type(self) -> str:
-        """The name by which transformers looks up this model's configuration class."""
+        """Return the name by which transformers looks up this model's configuration class."""
         config: dict[str, str] = json.loads((self.folder / "config.json").read_text())
         return config["model_type"]
 
@@ -59,12 +57,12 @@ _QUANTIZATION = ("quantization_config",)
 MODELS: Mapping[str, Model] = {
     model.name: model
     for model in (
-        Model("small-dense", "LlamaForCausalLM"),
-        Model("small-moe", "MixtralForCausalLM"),
+        Model(name="small-dense", architecture="LlamaForCausalLM"),
+        Model(name="small-moe", architecture="MixtralForCausalLM"),
         Model(
-            "phi-tiny-moe",
-            "PhiMoEForCausalLM",
-            "microsoft/Phi-tiny-MoE-instruct",
+            name="phi-tiny-moe",
+            architecture="PhiMoEForCausalLM",
+            repository="microsoft/Phi-tiny-MoE-instruct",
             cpu_overrides={
                 "hidden_size": 256,
                 "intermediate_size": 64,
@@ -74,25 +72,25 @@ MODELS: Mapping[str, Model] = {
             },
         ),
         Model(
-            "gpt-oss-120b",
-            "GptOssForCausalLM",
-            "openai/gpt-oss-120b",
+            name="gpt-oss-120b",
+            architecture="GptOssForCausalLM",
+            repository="openai/gpt-oss-120b",
             overrides={**_SMALL, "num_local_experts": 8},
             cpu_without=_QUANTIZATION,
             needs=("mxfp4",),
         ),
         Model(
-            "deepseek-v3.2",
-            "DeepseekV32ForCausalLM",
-            "deepseek-ai/DeepSeek-V3.2",
+            name="deepseek-v3.2",
+            architecture="DeepseekV32ForCausalLM",
+            repository="deepseek-ai/DeepSeek-V3.2",
             overrides={**_SMALL, "n_routed_experts": 8},
             cpu_without=_QUANTIZATION,
             needs=("sparse_mla",),
         ),
         Model(
-            "kimi-k2.5",
-            "KimiK25ForConditionalGeneration",
-            "moonshotai/Kimi-K2.5",
+            name="kimi-k2.5",
+            architecture="KimiK25ForConditionalGeneration",
+            repository="moonshotai/Kimi-K2.5",
             overrides={"text_config": {**_SMALL, "n_routed_experts": 8}},
             cpu_overrides={"vision_config": {"num_hidden_layers": 1}},
             cpu_without=_QUANTIZATION,
@@ -100,15 +98,15 @@ MODELS: Mapping[str, Model] = {
             images="vllm.model_executor.models.kimi_k25",
         ),
         Model(
-            "glm-4.5",
-            "Glm4MoeForCausalLM",
-            "zai-org/GLM-4.5",
+            name="glm-4.5",
+            architecture="Glm4MoeForCausalLM",
+            repository="zai-org/GLM-4.5",
             overrides={**_SMALL, "n_routed_experts": 8},
         ),
         Model(
-            "minimax-m2.5",
-            "MiniMaxM2ForCausalLM",
-            "MiniMaxAI/MiniMax-M2.5",
+            name="minimax-m2.5",
+            architecture="MiniMaxM2ForCausalLM",
+            repository="MiniMaxAI/MiniMax-M2.5",
             overrides={**_SMALL, "n_routed_experts": 8},
             needs=("fp8",),
             cpu_without=_QUANTIZATION,

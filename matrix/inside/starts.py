@@ -14,16 +14,6 @@ from matrix.inside import timings, vllm_compat
 from matrix.inside.models import Model, overrides
 from matrix.inside.stub_image_processor import use_plain_image_processor
 
-__all__ = [
-    "Runner",
-    "Startup",
-    "StateError",
-    "cannot_run",
-    "engine",
-    "observe",
-    "prepare_environment",
-]
-
 _KV_CACHE_BLOCKS = 64
 _KV_CACHE_BYTES = 1 << 30
 _LEAST_CAPABILITY = {
@@ -43,10 +33,10 @@ Runner = Callable[["Startup"], AbstractContextManager[Any]]
 
 
 class StateError(RuntimeError):
-    """This process compiled something before its start, so the start would not be what it says."""
+    """This process compiled something before its start, so the start would not be cold, or warm."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Startup:
     """How a case starts vLLM: the model, where its files come from, further engine arguments."""
 
@@ -175,6 +165,6 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, dict[str, An
         del llm  # or the runner could not free the engine
     seconds = {"total": total, "compilation": float(compilation), **parts}
     return {
-        "seconds": {part: round(each, 3) for part, each in seconds.items()},
+        "seconds": {part: round(value, 3) for part, value in seconds.items()},
         "counters": counted,
     }

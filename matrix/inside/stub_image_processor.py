@@ -7,8 +7,6 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["PlainImageProcessor", "use_plain_image_processor"]
-
 
 class PlainImageProcessor:
     """Answers what vLLM asks of an image processor while it starts; it looks at no picture.

@@ -38,6 +38,14 @@ class Task(Protocol):
 
 
 _Task = TypeVar("_Task", bound=Task)
+_AnyTask_contra = TypeVar("_AnyTask_contra", contravariant=True)
+
+
+class _CutShort(Protocol[_AnyTask_contra]):
+    """Is called with a task that was killed, and with whether a signal was the cause."""
+
+    def __call__(self, task: _AnyTask_contra, /, *, by_signal: bool) -> None:
+        """Take note of it."""
 
 
 def supervise(
@@ -46,7 +54,7 @@ def supervise(
     *,
     timeout: float,
     finished: Callable[[_Task, Ended], None],
-    cut_short: Callable[[_Task, bool], None],
+    cut_short: _CutShort[_Task],
     stopped: Callable[[], bool],
 ) -> None:
     """Run the tasks in their order, up to `jobs` of them at once, each for at most `timeout` s.
@@ -87,7 +95,7 @@ def supervise(
             for child in at_work:
                 guard.end(child)
             for task in at_work.values():
-                cut_short(task, bool(guard.signals))
+                cut_short(task, by_signal=bool(guard.signals))
 
 
 def _fork_supervisor(guard: Guard, task: Task, timeout: float) -> Child:

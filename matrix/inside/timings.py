@@ -1,6 +1,6 @@
-"""Where the seconds of one start went, by what vLLM and torch report of themselves.
+"""Where the seconds of one start went, as vLLM and torch report them.
 
-vLLM tells its times in its log and nowhere else. They are taken from the arguments of the log's
+vLLM reports its times in its log and nowhere else. They are taken from the arguments of the log's
 records, whose message is still a template (`... takes %.2f s`): nothing hangs on how a line is
 formatted, and nothing is lost to its rounding or to a level at which it is not shown.
 """
@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Timings", "told", "watch"]
-
 _LOGGER = "vllm"
 _REGISTRY = "vllm.model_executor.models.registry"
 _INSPECTION = "Registry inspect model class"
@@ -26,7 +24,7 @@ _TEMPLATES = {
     # logging_utils/log_time.py, around `inspect_model_cls` of the registry; at DEBUG.
     "inspect": re.compile(r"%s: Elapsed time .* secs"),
     # v1/worker/gpu_model_runner.py, `load_model`; v1/worker/gpu/model_runner.py without "memory"
-    # until 0.20. The CPU's runner does not say.
+    # until 0.20. The CPU's runner does not report it.
     "load": re.compile(r"Model loading took .* seconds"),
     # compilation/backends.py, `VllmBackend.__call__`: since the compilation began, or the loading.
     "until backend": re.compile(r"Dynamo bytecode transform time: .* s"),
@@ -36,16 +34,16 @@ _TEMPLATES = {
     # compilation/monitor.py, `monitor_torch_compile`: the end of one model's. Not yet in 0.17.
     "whole": re.compile(r"torch\.compile took .* s in total"),
 }
-# compilation/decorators.py: Dynamo did not run, for what it had made was loaded. Tells no seconds.
+# compilation/decorators.py: Dynamo did not run, since what it had made was loaded. No seconds.
 _NOT_TRACED = re.compile(r"Directly load AOT compilation from path .*")
 
 
-def told(template: object, arguments: object) -> tuple[str, float] | None:
-    """Return which time a record of vLLM's log tells, and its seconds; None where it tells none.
+def reported(template: object, arguments: object) -> tuple[str, float] | None:
+    """Return which time a record of vLLM's log reports, and its seconds; None where it has none.
 
-    >>> told("Compiling a graph for compile range %s takes %.2f s", ("(1, 1024)", 9.517))
+    >>> reported("Compiling a graph for compile range %s takes %.2f s", ("(1, 1024)", 9.517))
     ('compile', 9.517)
-    >>> told("Compiling a graph for compile range %s takes %.2f s", ("(1, 1024)", "9.5"))
+    >>> reported("Compiling a graph for compile range %s takes %.2f s", ("(1, 1024)", "9.5"))
     """
     for name, pattern in _TEMPLATES.items():
         if _is(pattern, template):
@@ -61,22 +59,22 @@ def told(template: object, arguments: object) -> tuple[str, float] | None:
 def _is(pattern: re.Pattern[str], template: object) -> bool:
     if not isinstance(template, str):
         return False
-    return any(pattern.fullmatch(each) for each in (template, template.removeprefix("%s")))
+    return any(pattern.fullmatch(text) for text in (template, template.removeprefix("%s")))
 
 
 @dataclass
 class Timings:
-    """What vLLM's log told of one start, in seconds; fed one record after the other."""
+    """What vLLM's log reports of one start, in seconds; fed one record after the other."""
 
     _parts: dict[str, float] = field(default_factory=dict)
     _open: dict[str, float] = field(default_factory=dict)
     _traced: bool = True
 
     def add(self, template: object, arguments: object) -> None:
-        """Take in one record of the log. What tells nothing, or is malformed, changes nothing."""
+        """Take in one record of the log. One without a time, or malformed, changes nothing."""
         if _is(_NOT_TRACED, template):
             self._traced = False
-        found = told(template, arguments)
+        found = reported(template, arguments)
         if found is None:
             return
         name, seconds = found
@@ -93,7 +91,7 @@ class Timings:
         `torch` has the sums of torch's own timed events (`vllm_compat.compiler_seconds`). No second
         is in two parts, and the parts need not add up to the whole start.
 
-        | part             | means                                                     | told by |
+        | part             | means                                                     | source  |
         |------------------|-----------------------------------------------------------|---------|
         | `inspect`        | asking the model's class what it can do, which imports    | vLLM    |
         |                  | vLLM again in a process of its own; its cache is vLLM's   |         |
@@ -104,7 +102,7 @@ class Timings:
         | `artifacts_load` | loading what an earlier start compiled                    | vLLM    |
 
         Of a model that was not traced, vLLM calls Dynamo's what is the reading of the file; it is
-        counted as `artifacts_load`. How long it takes to write that file, nobody says.
+        counted as `artifacts_load`. Neither reports how long it takes to write that file.
         """
         self._close(None)
         parts = dict(self._parts)
@@ -118,7 +116,7 @@ class Timings:
         return parts
 
     def _close(self, whole: float | None) -> None:
-        """Settle what was told of one model's compilation, which took `whole` if that is known."""
+        """Settle what was reported of one model's compilation; it took `whole` if that is known."""
         if not self._traced and whole is not None:
             # A graph that was missing among those to load may have been compiled meanwhile.
             loaded = max(0.0, whole - self._open.get("compile", 0.0))
@@ -166,15 +164,15 @@ class _AsBefore(logging.Filter):
         return True
 
 
-class _Ear:
-    """The listener at vLLM's loggers, and how they were without it."""
+class _Attachment:
+    """The listener on vLLM's loggers, and how they were without it."""
 
     def __init__(self, timings: Timings) -> None:
         self._listener = _Listener(timings)
         self._levels: dict[logging.Logger, int] = {}
         self._quieted: list[tuple[logging.Handler, _AsBefore]] = []
 
-    def put_on(self) -> None:
+    def attach(self) -> None:
         top, registry = logging.getLogger(_LOGGER), logging.getLogger(_REGISTRY)
         self._levels = {top: top.level, registry: registry.level}
         quiet = _AsBefore(self._levels)
@@ -186,7 +184,7 @@ class _Ear:
         top.setLevel(wanted)
         registry.setLevel(logging.DEBUG)
 
-    def take_off(self) -> None:
+    def detach(self) -> None:
         logging.getLogger(_LOGGER).removeHandler(self._listener)
         for logger, level in self._levels.items():
             logger.setLevel(level)
@@ -198,11 +196,11 @@ class _Ear:
 def watch() -> Iterator[Timings]:
     """Listen to vLLM's log meanwhile, whatever level it is shown at, and show no more of it.
 
-    vLLM 0.32 sets its log up anew while it starts, which throws every handler out and puts levels
-    back: the listener steps aside for that and comes again.
+    vLLM 0.32 sets its log up again while it starts, which removes every handler and resets the
+    levels: the listener is taken off for that and put on again.
     """
     timings = Timings()
-    ear = _Ear(timings)
+    attachment = _Attachment(timings)
     config: Any = logging.config
     usual = config.dictConfigClass
 
@@ -211,23 +209,23 @@ def watch() -> Iterator[Timings]:
         configure = asked.configure
 
         def aside() -> None:
-            ear.take_off()
+            attachment.detach()
             try:
                 configure()
             finally:
-                ear.put_on()
+                attachment.attach()
 
         asked.configure = aside
         return asked
 
-    ear.put_on()
+    attachment.attach()
     # What logging.config.dictConfig makes one of: documented as a place for one's own.
     config.dictConfigClass = configurator
     try:
         yield timings
     finally:
         config.dictConfigClass = usual
-        ear.take_off()
+        attachment.detach()
 
 
 def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:

@@ -1,4 +1,4 @@
-"""What this vLLM release has: the one place that asks. No version numbers: it looks.
+"""What this vLLM release has: the one place that asks. It looks, and compares no versions.
 
 torch and vLLM are imported inside the functions, so that importing this module is free.
 """
@@ -10,28 +10,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
-
-__all__ = [
-    "architectures",
-    "chosen_platform",
-    "clean_state",
-    "compilation_config",
-    "compiler_seconds",
-    "compiles_sparse_mla",
-    "compute_capability",
-    "counters",
-    "cuda_spoilt_by_fork",
-    "device_memory_mib",
-    "effective_flags",
-    "engine_arguments",
-    "lacks_deep_gemm",
-    "learn_model_type",
-    "move_header_cache",
-    "preload",
-    "torch_architectures",
-    "versions",
-    "without_allreduce_fusion",
-]
 
 _FLAGS = (
     "VLLM_USE_AOT_COMPILE",
@@ -79,8 +57,8 @@ def effective_flags() -> dict[str, bool | int | str]:
 def counters() -> dict[str, int]:
     """Return every counter of vLLM's compiler and of torch's, as `name` or `group.name`.
 
-    A counter of torch's that was never raised does not exist yet; the ones that expectations
-    speak of are given as 0 then.
+    A counter of torch's that was never raised does not exist yet; those that expectations name are
+    then given as 0.
     """
     from torch._dynamo.utils import counters as dynamo
     from vllm.compilation.counter import compilation_counter
@@ -88,9 +66,9 @@ def counters() -> dict[str, int]:
     found = {
         name: value for name, value in asdict(compilation_counter).items() if type(value) is int
     }
-    for group, spoken_of in _DYNAMO_COUNTERS.items():
+    for group, expected in _DYNAMO_COUNTERS.items():
         counted: Mapping[str, int] = dynamo.get(group, {})
-        for name in (*spoken_of, *counted):
+        for name in (*expected, *counted):
             found[f"{group}.{name}"] = int(counted.get(name, 0))
     return found
 
@@ -103,7 +81,7 @@ def compiler_seconds() -> dict[str, float]:
     """
     from torch._dynamo.utils import compilation_time_metrics as spent
 
-    return {name: sum(each) for name, each in spent.items() if each}
+    return {name: sum(seconds) for name, seconds in spent.items() if seconds}
 
 
 def clean_state() -> str | None:
@@ -130,7 +108,7 @@ def without_allreduce_fusion(compilation: Any) -> Any:
     """Turn the fusion of all-reduce with RMS norm off, under the name that it has here."""
     passes = compilation.pass_config
     for name in ("fuse_allreduce_rms", "enable_fi_allreduce_fusion"):
-        if name in {each.name for each in fields(passes)}:
+        if name in {option.name for option in fields(passes)}:
             setattr(passes, name, False)
     return compilation
 
@@ -154,7 +132,7 @@ def learn_model_type(model_type: str) -> None:
 
 
 def compiles_sparse_mla() -> bool:
-    """Tell whether CUDA compiles DeepSeek's sparse MLA here: whether its class is one for all.
+    """Return whether CUDA compiles DeepSeek's sparse MLA here: whether its class is the common one.
 
     vLLM 0.32 has one of its own for CUDA, apart from the common models, and does not compile it.
     """
@@ -165,10 +143,10 @@ def compiles_sparse_mla() -> bool:
 
 
 def lacks_deep_gemm() -> bool:
-    """Tell whether sparse MLA will not start on CUDA here, because it wants DeepGEMM.
+    """Return whether sparse MLA will not start on CUDA here, because it needs DeepGEMM.
 
     vLLM 0.19 refuses without that package, which is not among its requirements; the wheel of 0.20
-    brings a copy, built for Python 3.12 alone. Nothing is imported of it: that would touch CUDA.
+    brings a copy, built for Python 3.12 alone. It is not imported: that would touch CUDA.
     """
     layer: Any = importlib.import_module("vllm.model_executor.layers.sparse_attn_indexer")
     if not hasattr(layer, "has_deep_gemm") or importlib.util.find_spec("deep_gemm") is not None:
@@ -182,9 +160,9 @@ def preload(platform: str) -> None:
     """Import what every start needs, once, for all the forked children to inherit.
 
     On the CPU also ask Inductor which vector instructions this machine has: it finds out by
-    compiling and running a probe for each, which takes longer than a warm start, says nothing of
-    the release, and leaves no compile cache behind. CUDA stays untouched: what might ask a GPU
-    while it is imported is left to the starts there.
+    compiling and running a probe for each, which takes longer than a warm start, tells nothing
+    about the release, and leaves no compile cache behind. CUDA stays untouched: what might ask a
+    GPU while it is imported is left to the starts there.
     """
     importlib.import_module("torch._inductor.compile_fx")
     importlib.import_module(importlib.import_module("vllm").LLM.__module__)
@@ -195,7 +173,7 @@ def preload(platform: str) -> None:
 
 
 def cuda_spoilt_by_fork() -> bool:
-    """Tell whether a process that this one was forked from had touched CUDA."""
+    """Return whether a process that this one was forked from had touched CUDA."""
     import torch
 
     return bool(torch.cuda._is_in_bad_fork())
@@ -256,5 +234,5 @@ def torch_architectures() -> tuple[str, ...]:
     """
     import torch
 
-    told = getattr(torch._C, "_cuda_getArchFlags", lambda: None)()
-    return tuple(told.split()) if told else ()
+    names = getattr(torch._C, "_cuda_getArchFlags", lambda: None)()
+    return tuple(names.split()) if names else ()

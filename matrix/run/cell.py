@@ -44,7 +44,7 @@ RUN_TIMEOUT = 4 * 3600.0
 """Seconds that a whole run may take by default."""
 
 
-class RunRefused(MatrixError):
+class RunRefusedError(MatrixError):
     """The cell cannot run here; its record, at `path`, has the reason."""
 
     def __init__(self, reason: str, path: Path) -> None:
@@ -83,9 +83,9 @@ def run_cell(request: RunRequest) -> Path | int:
     Where pytest was asked for something else, such as --help or --collect-only, there is no record:
     the return value then is pytest's exit status.
 
-    Raises RunRefused, with the record written, where this machine or this environment cannot run
-    the cell, or pytest does not accept its arguments; MatrixError where no record can be written or
-    there are no startup tests.
+    Raises RunRefusedError, with the record written, where this machine or this environment cannot
+    run the cell, or pytest does not accept its arguments; MatrixError where no record can be
+    written or there are no startup tests.
     """
     root = request.root
     if not (root / "tests" / "startup").is_dir():
@@ -103,7 +103,7 @@ def _run(request: RunRequest, path: Path, record: Record) -> Path | int:
     if refusal is not None:
         error = RunError(kind=refusal.kind, reason=refusal.reason)
         _write(replace(record, error=error, finished=True), path, root)
-        raise RunRefused(refusal.reason, path)
+        raise RunRefusedError(refusal.reason, path)
     child = PytestChild(
         record=path,
         platform=record.platform,
@@ -125,7 +125,7 @@ def _run(request: RunRequest, path: Path, record: Record) -> Path | int:
         _write(concluded, path, root)
     refused = wrong_arguments(concluded, ended) or found_unfit(concluded)
     if refused and concluded.error is not None:
-        raise RunRefused(concluded.error.reason, path)
+        raise RunRefusedError(concluded.error.reason, path)
     return path
 
 

@@ -107,11 +107,14 @@ def _error(record: Record, ended: ProcessEnd, output: str, *, importing: bool) -
         return RunError(kind=ErrorKind.IMPORTS, reason=why)
     if ended.how == How.SIGNALLED:
         return RunError(kind=ErrorKind.CRASHED, reason=reason)
-    if record.finished:
-        return None
+    return None if record.finished else _unfinished(record, with_last)
+
+
+def _unfinished(record: Record, reason: str) -> RunError:
+    """Return the error of a run whose process exited before its end."""
     if not record.rungs and not record.cases:
-        return RunError(kind=ErrorKind.INTERNAL, reason=f"before the import of vLLM {with_last}")
-    return RunError(kind=ErrorKind.CRASHED, reason=with_last)
+        return RunError(kind=ErrorKind.INTERNAL, reason=f"before the import of vLLM {reason}")
+    return RunError(kind=ErrorKind.CRASHED, reason=reason)
 
 
 def _wrong_argument(output: str) -> str:

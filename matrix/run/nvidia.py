@@ -38,8 +38,10 @@ _LEAST_DRIVERS = {12: 525, 13: 580}
 _DRIVER_ERRORS = {
     "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE": (
         ErrorKind.DRIVER_TOO_OLD,
-        "CUDA's forward compatibility does not serve this GPU: update the NVIDIA driver, and take"
-        " cuda-compat out of LD_LIBRARY_PATH",
+        (
+            "CUDA's forward compatibility does not serve this GPU: update the NVIDIA driver, and"
+            " take cuda-compat out of LD_LIBRARY_PATH"
+        ),
     ),
     "CUDA_ERROR_NO_DEVICE": (
         ErrorKind.NO_GPU,
@@ -47,8 +49,10 @@ _DRIVER_ERRORS = {
     ),
     "CUDA_ERROR_STUB_LIBRARY": (
         ErrorKind.NO_DRIVER,
-        "the libcuda.so.1 found first is the toolkit's stub: take its folder out of"
-        " LD_LIBRARY_PATH",
+        (
+            "the libcuda.so.1 found first is the toolkit's stub: take its folder out of"
+            " LD_LIBRARY_PATH"
+        ),
     ),
     "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": (
         ErrorKind.NO_DRIVER,
@@ -204,8 +208,10 @@ def _refused_by(answer: Answer | None, wheel: tuple[int, int] | None) -> Refusal
             answer.error,
             (
                 ErrorKind.GPU_FAULT,
-                "CUDA does not come up on this GPU: see nvidia-smi and the kernel's log for Xid,"
-                " and reset the GPU or reboot",
+                (
+                    "CUDA does not come up on this GPU: see nvidia-smi and the kernel's log for"
+                    " Xid, and reset the GPU or reboot"
+                ),
             ),
         )
         return Refusal(kind=kind, reason=f"{why} (cuInit: {answer.error})")

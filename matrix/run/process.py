@@ -76,7 +76,8 @@ def watch(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            # Its libc is loaded before the fork, and no other thread is at work yet.
+            preexec_fn=die_with_parent,  # noqa: PLW1509
         )
         assert child.stdout is not None
         copier = threading.Thread(target=_copy, args=(child.stdout, file), daemon=True)

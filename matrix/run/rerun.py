@@ -1,4 +1,4 @@
-"""Runs of single environments through tox, one after another: what would decide an attribution."""
+"""Runs of single environments through tox, one after another: those that decide an attribution."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ from matrix._util.console import print_status
 from matrix._util.text import clean
 from matrix.errors import MatrixError
 
-__all__ = ["Rerun", "RerunError", "command", "run_all", "shown"]
-
 _RECORDS = "records"
-"""Where a run leaves its record, in the folder of tox.ini."""
+"""The folder in which a run leaves its record, below that of tox.ini."""
 
 
 class RerunError(MatrixError):
     """Runs that cannot be started: tox or tox.ini is missing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rerun:
-    """One environment to run on a platform, with these cases alone (all where there is none).
+    """One environment to run on a platform, with these cases only (all where none is named).
 
     `flags` are environment variables that it gets.
     """
@@ -42,9 +40,10 @@ class Rerun:
 
 
 def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
-    """The command line of a run.
+    """Return the command line of a run.
 
-    >>> print(*command(Rerun("py311-torch212-vllm020", "cpu", ("small_startup[dense]",))))
+    >>> run = Rerun(name="py311-torch212-vllm020", platform="cpu", cases=("small_startup[dense]",))
+    >>> print(*command(run))
     tox -e py311-torch212-vllm020 -- --platform cpu -k small_startup[dense]
     """
     set_env = [
@@ -53,13 +52,13 @@ def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
         for part in ("-x", f"testenv:{run.name}.set_env+={name}={value}")
     ]
     # pytest reads = as the end of a word, so what comes before it has to do.
-    words = dict.fromkeys(each.partition("=")[0] for each in run.cases)
+    words = dict.fromkeys(case.partition("=")[0] for case in run.cases)
     chosen = ["-k", " or ".join(words)] if all(words) and words else []
     return [*tox, "-e", run.name, *set_env, "--", "--platform", run.platform, *chosen]
 
 
 def shown(run: Rerun) -> str:
-    """The command line as a person would type it; a case's name may hold anything."""
+    """Return the command line as a person would type it; a case's name may hold anything."""
     return clean(shlex.join(command(run)))
 
 
@@ -74,7 +73,7 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
     every = list(runs)
     if dry:
         for run in every:
-            print(shown(run))
+            print(shown(run))  # noqa: T201 - the answer of a dry run
         return []
     if not every:
         return []
@@ -99,14 +98,14 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
 
 
 def _recorded(run: Rerun, root: Path) -> set[tuple[str, int, int]]:
-    """The records of a run's cell on its platform, by file, time and size."""
+    """Return the records of a run's cell on its platform, by file, time and size."""
     found = set()
     for path in (root / _RECORDS / run.platform).glob(f"{glob.escape(run.name)}.*.json"):
         try:
-            told = path.stat()
+            status = path.stat()
         except OSError:  # pruned meanwhile
             continue
-        found.add((path.name, told.st_mtime_ns, told.st_size))
+        found.add((path.name, status.st_mtime_ns, status.st_size))
     return found
 
 
@@ -114,7 +113,7 @@ def _status(line: Sequence[str], root: Path) -> int:
     # Within an environment of tox these name that one, and the inner tox would take them over.
     environ = {key: value for key, value in os.environ.items() if not key.startswith("TOX_")}
     try:
-        # What this command prints is its answer, JSON even: what tox says goes beside it.
+        # What this command prints is its answer, maybe JSON: the output of tox goes to stderr.
         return subprocess.run(line, cwd=root, env=environ, stdout=2, check=False).returncode
     except OSError as error:
         raise RerunError(f"{line[0]}: cannot be started: {error.strerror or error}") from None

@@ -1,5 +1,7 @@
 """How many cases run at once, for every machine."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ H100_MIB = 81000
     ],
 )
 def test_jobs(
-    asked: int | None, platform: str, cases: int, cores: int, free: int | None, expected: int
+    *, asked: int | None, platform: str, cases: int, cores: int, free: int | None, expected: int
 ) -> None:
     found = jobs_for(asked, platform, cases, cores=cores, bounded=True, free_mib=lambda: free)
     assert found == expected
@@ -61,7 +63,7 @@ def test_starts_that_measure_the_gpu_run_one_at_a_time() -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many"])
 def test_what_is_no_number_of_jobs(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=re.escape(text) or "invalid literal"):
         parse_jobs(text)
 
 

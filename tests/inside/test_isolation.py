@@ -90,7 +90,7 @@ def test_an_assertion(output: Path) -> None:
 
 
 def test_a_value_that_is_not_json_is_an_error(output: Path) -> None:
-    ended = run_forked(lambda: object(), timeout=5, output=output)
+    ended = run_forked(object, timeout=5, output=output)
     assert ended.kind == "raised"
     assert "not JSON serializable" in ended.reason
 
@@ -435,10 +435,10 @@ def test_a_failed_fork_is_said(output: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_descriptors_do_not_leak(output: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         run_forked(lambda: 1, timeout=5, output=output)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_without_proc_the_childs_group_is_killed(

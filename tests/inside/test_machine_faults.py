@@ -27,13 +27,17 @@ DEVICE_ASSERT = "torch.AcceleratorError: CUDA error: device-side assert triggere
     [
         ("OSError: [Errno 28] No space left on device", "no_space"),
         (
-            "ValueError: Free memory on device cuda:0 (1.2/79.1 GiB) on startup is less than"
-            " desired GPU memory utilization (0.25, 19.8 GiB).",
+            (
+                "ValueError: Free memory on device cuda:0 (1.2/79.1 GiB) on startup is less than"
+                " desired GPU memory utilization (0.25, 19.8 GiB)."
+            ),
             "gpu_full",
         ),
         (
-            "ValueError: Available memory on node 0 (1.2/24.0 GiB) on startup is less than desired"
-            " CPU memory utilization (0.9, 21.6 GiB).",
+            (
+                "ValueError: Available memory on node 0 (1.2/24.0 GiB) on startup is less than"
+                " desired CPU memory utilization (0.9, 21.6 GiB)."
+            ),
             "no_memory",
         ),
         (
@@ -41,13 +45,17 @@ DEVICE_ASSERT = "torch.AcceleratorError: CUDA error: device-side assert triggere
             "driver_too_old",
         ),
         (
-            "AcceleratorError: CUDA error: CUDA driver version is insufficient for CUDA runtime"
-            " version",
+            (
+                "AcceleratorError: CUDA error: CUDA driver version is insufficient for CUDA runtime"
+                " version"
+            ),
             "driver_too_old",
         ),
         (
-            "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 804: forward"
-            " compatibility was attempted on non supported HW",
+            (
+                "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 804: forward"
+                " compatibility was attempted on non supported HW"
+            ),
             "driver_too_old",
         ),
         (
@@ -124,8 +132,10 @@ def test_every_way_in_which_a_gpus_memory_ends_is_one_outcome(said: str) -> None
             ),
             (45, 79, 45),
             "gpu_fault",
-            "CUDA error: unspecified launch failure; the kernel logged Xid 45,"
-            " Xid 79 (the GPU has fallen off the bus)",
+            (
+                "CUDA error: unspecified launch failure; the kernel logged Xid 45,"
+                " Xid 79 (the GPU has fallen off the bus)"
+            ),
         ),
         (
             Case(

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -250,7 +250,7 @@ def test_output_reaches_the_parents_summary(ends: Ran) -> None:
 
 
 def test_junit_has_every_case_and_its_output(ends: Ran) -> None:
-    root = ElementTree.parse(ends.folder / "junit.xml").getroot()
+    root = ET.parse(ends.folder / "junit.xml").getroot()
     cases = {case.get("name"): case for case in root.iter("testcase")}
     assert len(cases) == len(ends.record.cases)
     failed = {name for name, case in cases.items() if case.find("failure") is not None}
@@ -286,5 +286,5 @@ def test_the_stack_goes_into_the_record(ends: Ran) -> None:
     facts = ends.record.provenance
     assert (facts["torch"], facts["vllm"], facts["cuda"]) == ("2.10.0+cu128", "0.19.1", "12.8")
     assert re.search(
-        r"^  imports  \d\.\d s  torch 2\.10\.0\+cu128, vllm 0\.19\.1", ends.output, re.M
+        r"^  imports  \d\.\d s  torch 2\.10\.0\+cu128, vllm 0\.19\.1", ends.output, re.MULTILINE
     )

@@ -52,15 +52,19 @@ FAULTS = {
         "driver_too_old",
     ),
     "free": (
-        "raise ValueError('Free memory on device cuda:0 (1.2/79.1 GiB) on startup is less than"
-        " desired GPU memory utilization (0.25, 19.8 GiB).')",
+        (
+            "raise ValueError('Free memory on device cuda:0 (1.2/79.1 GiB) on startup is less than"
+            " desired GPU memory utilization (0.25, 19.8 GiB).')"
+        ),
         "failed",
         "gpu_full",
     ),
     "held": (
-        "raise MemoryError('CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"
-        " capacity of 79.11 GiB of which 1.62 MiB is free. Including non-PyTorch memory, this"
-        " process has 1.09 GiB memory in use.')",
+        (
+            "raise MemoryError('CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"
+            " capacity of 79.11 GiB of which 1.62 MiB is free. Including non-PyTorch memory, this"
+            " process has 1.09 GiB memory in use.')"
+        ),
         "out_of_memory",
         "gpu_full",
     ),
@@ -149,8 +153,10 @@ def test_a_gpu_that_this_torch_has_no_code_for(ran: dict[str, Ran]) -> None:
     assert ran["no code"].status == 1 and ran["no code"].record.cases == ()
     assert ran["no code"].error == (
         "gpu_unsupported",
-        "this torch has code for sm_75, sm_80, and none that a GPU of compute capability 7.0 can"
-        " run: use another GPU, or a torch that was built for this one",
+        (
+            "this torch has code for sm_75, sm_80, and none that a GPU of compute capability 7.0"
+            " can run: use another GPU, or a torch that was built for this one"
+        ),
     )
 
 
@@ -158,8 +164,10 @@ def test_a_gpu_that_this_torch_has_no_code_for(ran: dict[str, Ran]) -> None:
 def test_where_vllm_finds_no_gpu_the_driver_is_named(ran: dict[str, Ran]) -> None:
     assert ran["no gpu"].error == (
         "no_driver",
-        "vLLM chose the platform UnspecifiedPlatform, not cuda: libnvidia-ml.so.1, the driver's"
-        " library, does not load",
+        (
+            "vLLM chose the platform UnspecifiedPlatform, not cuda: libnvidia-ml.so.1, the driver's"
+            " library, does not load"
+        ),
     )
 
 

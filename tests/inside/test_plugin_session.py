@@ -208,8 +208,10 @@ def test_an_import_that_fails_is_a_failed_rung(ran: dict[str, Ran]) -> None:
         (
             "driver and symbol",
             True,
-            "libcuda.so.1 is not here, so not loaded: vllm._C;"
-            " not loaded: vllm._moe_C (undefined symbol: _ZN3c105ErrorE)",
+            (
+                "libcuda.so.1 is not here, so not loaded: vllm._C;"
+                " not loaded: vllm._moe_C (undefined symbol: _ZN3c105ErrorE)"
+            ),
         ),
         ("runtime", True, "libcudart.so.12 is not here, so not loaded: vllm._C, vllm._moe_C"),
         ("symbol", True, "not loaded: vllm._C (undefined symbol: f)"),
@@ -296,8 +298,12 @@ def test_a_record_that_cannot_be_written_is_reported(place: Place) -> None:
         def test_x():
             both()
             path = Path(os.environ["RECORD"])
-            path.unlink()
-            path.mkdir()
+            while not path.is_dir():  # the session may write the record in between
+                path.unlink(missing_ok=True)
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    pass
     """)
     process = place.start(environment={"RECORD": str(place.record)})
     output, _ = process.communicate(timeout=60)

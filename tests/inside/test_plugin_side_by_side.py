@@ -3,7 +3,7 @@
 import re
 import signal
 import sys
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_side_by_side_each_case_has_its_own_output(abreast: Ran) -> None:
         failure = abreast.case(name).failure or ""
         assert f"said by {name}" in failure
         assert f"said by {other}" not in failure and "said by fine" not in failure
-    root = ElementTree.parse(abreast.folder / "junit.xml").getroot()
+    root = ET.parse(abreast.folder / "junit.xml").getroot()
     cases = {case.get("name"): case for case in root.iter("testcase")}
     assert len(cases) == len(list(root.iter("testcase"))) == 6
     failed = {name for name, case in cases.items() if case.find("failure") is not None}

@@ -13,7 +13,7 @@ from matrix.inside.models import MODELS, overrides
 from matrix.inside.starts import Startup, StateError, cannot_run, observe
 
 COUNTED = {"num_compiled_artifacts_saved": 3, "aot_autograd.total": 5}
-SMALL = Startup(MODELS["small-dense"], "cpu")
+SMALL = Startup(model=MODELS["small-dense"], platform="cpu")
 
 
 class Engine:
@@ -74,7 +74,7 @@ def test_a_start_on_a_gpu_is_not_observed_after_a_fork_that_spoilt_it(
     clean.setattr(vllm_compat, "cuda_spoilt_by_fork", lambda: True)
     assert observe(SMALL, runner)["counters"] == COUNTED
     with pytest.raises(StateError, match="CUDA was touched before the fork"):
-        observe(Startup(MODELS["small-dense"], "cuda"), runner)
+        observe(Startup(model=MODELS["small-dense"], platform="cuda"), runner)
 
 
 def test_the_engine_can_be_freed_when_the_runner_ends(clean: pytest.MonkeyPatch) -> None:
@@ -122,6 +122,7 @@ def test_the_engine_can_be_freed_when_the_runner_ends(clean: pytest.MonkeyPatch)
 )
 def test_what_a_machine_cannot_run_has_its_reason(
     monkeypatch: pytest.MonkeyPatch,
+    *,
     model: str,
     platform: str,
     capability: tuple[int, int] | None,
@@ -200,7 +201,7 @@ def test_a_start_asks_for_no_more_of_the_gpu_than_it_may_take(
     monkeypatch.setattr(vllm_compat, "learn_model_type", lambda name: None)
     monkeypatch.setattr(vllm_compat, "device_memory_mib", lambda: memory)
     monkeypatch.setattr(vllm_compat, "engine_arguments", lambda: known)
-    arguments = starts._arguments(Startup(MODELS["small-dense"], "cuda"))
+    arguments = starts._arguments(Startup(model=MODELS["small-dense"], platform="cuda"))
     assert arguments["gpu_memory_utilization"] == pytest.approx(share)
     assert arguments["kv_cache_memory_bytes"] == 1 << 30
     assert "gpu_memory_utilization" not in starts._arguments(SMALL)

@@ -71,7 +71,7 @@ class Bench:
             self.finished[tasks.index(task)] = ended
             self.on_finish(tasks.index(task))
 
-        def cut_short(task: Task, by_signal: bool) -> None:
+        def cut_short(task: Task, *, by_signal: bool) -> None:
             self.cut_short[tasks.index(task)] = by_signal
 
         supervisor.supervise(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.inside import timings, vllm_compat
-from matrix.inside.timings import Timings, told, watch
+from matrix.inside.timings import Timings, reported, watch
 
 RANGE = "(1, 1024)"
 INSPECT = "%s: Elapsed time %.7f secs"
@@ -79,12 +79,12 @@ def test_what_a_release_tells(
     template: str, arguments: tuple[object, ...], wanted: tuple[str, float]
 ) -> None:
     assert template % arguments
-    assert told(template, arguments) == wanted
+    assert reported(template, arguments) == wanted
 
 
 @pytest.mark.parametrize(("template", "arguments"), NOT_TOLD)
 def test_what_tells_no_time_of_a_part(template: str, arguments: tuple[object, ...]) -> None:
-    assert told(template, arguments) is None
+    assert reported(template, arguments) is None
 
 
 @pytest.mark.parametrize("arguments", MALFORMED)
@@ -92,12 +92,12 @@ def test_what_tells_no_time_of_a_part(template: str, arguments: tuple[object, ..
 def test_malformed_arguments_change_nothing(template: object, arguments: object) -> None:
     heard = Timings()
     heard.add(template, arguments)
-    assert told(template, arguments) is None
+    assert reported(template, arguments) is None
     assert heard.parts({}) == {}
 
 
 def test_an_argument_more_in_front_does_no_harm() -> None:
-    assert told(COMPILE, ("more", RANGE, 9.5)) == ("compile", 9.5)
+    assert reported(COMPILE, ("more", RANGE, 9.5)) == ("compile", 9.5)
 
 
 @given(st.text() | st.integers() | st.none(), st.lists(st.text() | st.floats()).map(tuple))

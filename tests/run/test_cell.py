@@ -26,7 +26,7 @@ from matrix.record.model import (
 )
 from matrix.record.running import is_running
 from matrix.run import process as processes
-from matrix.run.cell import RunRefused, RunRequest, record_unstarted, run_cell
+from matrix.run.cell import RunRefusedError, RunRequest, record_unstarted, run_cell
 from matrix.run.preflight import Refusal
 from waiting import alive, wait_for
 
@@ -398,7 +398,7 @@ def test_killed_itself_it_leaves_no_child_and_a_record_that_says_running(
 def test_another_cells_environment_is_refused(
     run: Run, tmp_path: Path, installed: dict[str, str], reason: str
 ) -> None:
-    with pytest.raises(RunRefused, match=reason) as caught:
+    with pytest.raises(RunRefusedError, match=reason) as caught:
         run("good", installed=installed)
     record = valid(caught.value.path)
     assert record.error is not None and record.error.kind == "wrong_cell"
@@ -410,7 +410,7 @@ def test_a_machine_that_cannot_is_refused_with_a_record(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
-    with pytest.raises(RunRefused, match=r"does not run.*record") as caught:
+    with pytest.raises(RunRefusedError, match=r"does not run.*record") as caught:
         run("good")
     record = valid(caught.value.path)
     assert record.finished and record.error is not None and record.error.kind == "no_compiler"
@@ -419,7 +419,7 @@ def test_a_machine_that_cannot_is_refused_with_a_record(
 
 def test_cuda_without_a_gpu_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(RunRefused, match="no GPU is visible") as caught:
+    with pytest.raises(RunRefusedError, match="no GPU is visible") as caught:
         run("good", platform="cuda")
     record = valid(caught.value.path)
     assert record.platform == "cuda"
@@ -437,7 +437,7 @@ def test_a_gpu_that_does_not_do_is_refused_before_anything_starts(
         return Refusal(kind=ErrorKind(kind), reason="so it is: mend it")
 
     monkeypatch.setattr("matrix.run.cell.unusable_gpu", refuse)
-    with pytest.raises(RunRefused, match=r"so it is: mend it \(record: ") as caught:
+    with pytest.raises(RunRefusedError, match=r"so it is: mend it \(record: ") as caught:
         run("good", platform="cuda")
     assert told == [("cuda", INSTALLED)]
     record = valid(caught.value.path)
@@ -448,7 +448,7 @@ def test_a_gpu_that_does_not_do_is_refused_before_anything_starts(
 
 @pytest.mark.parametrize("kind", ["no_gpu", "no_driver", "driver_too_old", "gpu_unsupported"])
 def test_what_only_the_import_can_tell_of_a_gpu_is_a_refusal_too(run: Run, kind: str) -> None:
-    with pytest.raises(RunRefused, match="why it does not do") as caught:
+    with pytest.raises(RunRefusedError, match="why it does not do") as caught:
         run(f"unfit {kind}")
     record = valid(caught.value.path)
     assert record.finished and record.error == RunError(

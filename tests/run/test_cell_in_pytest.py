@@ -50,13 +50,13 @@ ENGINE = """
 import sys
 from pathlib import Path
 from matrix.catalog.cells import Cell
-from matrix.run.cell import RunRefused, RunRequest, run_cell
+from matrix.run.cell import RunRefusedError, RunRequest, run_cell
 try:
     done = run_cell(RunRequest(
         cell={cell!r}, platform="cpu", pytest_args=["-p", "fakes", *sys.argv[1:]],
         root=Path.cwd(), installed={installed!r}, least_free_mib=1, least_memory_mib=1,
     ))
-except RunRefused as refusal:
+except RunRefusedError as refusal:
     sys.exit(f"refused: {{refusal}}")
 sys.exit(done if isinstance(done, int) else 0)
 """

@@ -3,6 +3,7 @@ from __future__ import annotations
 import doctest
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ import pytest
 from matrix.run import rerun as module
 from matrix.run.rerun import Rerun, RerunError, command, run_all, shown
 
-RUN = Rerun("py311-torch212-vllm020", "cpu", ("moe_startup[mega_aot=0]", "moe_startup[mega_aot=1]"))
+RUN = Rerun(
+    name="py311-torch212-vllm020",
+    platform="cpu",
+    cases=("moe_startup[mega_aot=0]", "moe_startup[mega_aot=1]"),
+)
+OTHER = Rerun(name="py311-torch213-vllm020", platform="cpu")
 
 
 @pytest.fixture
@@ -45,8 +51,8 @@ def tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_is_of_its_cases_alone() -> None:
     # pytest's -k knows no equals sign.
     assert command(RUN)[-3:] == ["cpu", "-k", "moe_startup[mega_aot"]
-    assert "-k" not in command(Rerun("py311-torch212-vllm020", "cpu", ("", "a")))
-    assert shown(Rerun("py311-torch212-vllm020", "cuda", (), (("VLLM_X", "0"),))) == (
+    assert "-k" not in command(replace(RUN, cases=("", "a")))
+    assert shown(replace(RUN, platform="cuda", cases=(), flags=(("VLLM_X", "0"),))) == (
         "tox -e py311-torch212-vllm020 -x testenv:py311-torch212-vllm020.set_env+=VLLM_X=0"
         " -- --platform cuda"
     )
@@ -54,7 +60,7 @@ def test_a_run_is_of_its_cases_alone() -> None:
 
 def test_each_is_run_and_a_failure_is_said(tox: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tox / "does").write_text("1r 2 5r 0r")
-    runs = [RUN, Rerun("py311-torch213-vllm020", "cpu"), RUN, RUN]
+    runs = [RUN, OTHER, RUN, RUN]
     (failure,) = run_all(runs, tox)
     assert failure.startswith("py311-torch213-vllm020 on cpu: tox ended with 2 after ")
     calls = [json.loads(line) for line in (tox / "calls").read_text().splitlines()]
@@ -90,7 +96,7 @@ def test_a_dry_run_prints_and_runs_nothing(tox: Path, capsys: pytest.CaptureFixt
 def test_the_name_of_a_case_gives_a_terminal_and_ci_no_command(
     tox: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_all([Rerun("py311-torch213-vllm020", "cpu", ("a\x1b[31m\n::error::b",))], tox, dry=True)
+    run_all([replace(OTHER, cases=("a\x1b[31m\n::error::b",))], tox, dry=True)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isprintable() and "a ::error::b" in line
 

@@ -75,8 +75,8 @@ def startup(
             journal.write("not_applicable", reason=reason)
             pytest.skip(reason)
         asked = starts.Startup(
-            model,
-            platform,
+            model=model,
+            platform=platform,
             source=source,
             trust_remote_code=config.getoption("--trust-remote-code"),
             **options,
@@ -134,9 +134,9 @@ def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: J
             missing.append(start)
     if differences:
         lines = [
-            f"{each.start} {each.counter}: expected {each.expected}, observed {each.observed}"
-            f" (rule {each.rule})"
-            for each in differences
+            f"{difference.start} {difference.counter}: expected {difference.expected},"
+            f" observed {difference.observed} (rule {difference.rule})"
+            for difference in differences
         ]
         journal.write("differs", differences=lines)
         pytest.fail("counts differ\n" + "\n".join(lines), pytrace=False)

@@ -1,7 +1,7 @@
 """Attention backends for multi-head latent attention (MLA) that only describe themselves.
 
-A start reads what they say of the KV cache. No kernel of theirs is ever called: the profile run,
-which compiles the model, comes before there is a KV cache, and nothing runs after it.
+A start reads their description of the KV cache. None of their kernels is ever called: the profile
+run, which compiles the model, comes before there is a KV cache, and nothing runs after it.
 """
 
 import importlib
@@ -10,8 +10,6 @@ from typing import Any, NoReturn
 import torch
 from vllm.v1.attention import backend
 from vllm.v1.attention.backend import AttentionBackend, AttentionMetadataBuilder, MLAAttentionImpl
-
-__all__ = ["MLABackend", "SparseMLABackend", "install_indexer", "install_prefill"]
 
 _library: torch.library.Library | None = None
 
@@ -28,12 +26,12 @@ class MLABackend(AttentionBackend):
 
     @staticmethod
     def get_impl_cls() -> Any:
-        """Return what each layer makes one of."""
+        """Return the class of each layer's kernels."""
         return _Kernels
 
     @staticmethod
     def get_builder_cls() -> Any:
-        """Return what each group of layers makes one of."""
+        """Return the class that builds the metadata of a group of layers."""
         return _Builder
 
     @staticmethod
@@ -59,7 +57,7 @@ class SparseMLABackend(MLABackend):
 
     @staticmethod
     def get_impl_cls() -> Any:
-        """Return what each layer makes one of."""
+        """Return the class of each layer's kernels."""
         return _SparseKernels
 
     @classmethod
@@ -79,7 +77,7 @@ class _Kernels(MLAAttentionImpl[Any]):
         raise NotImplementedError("attention is not computed on the CPU platform")
 
 
-# Newer releases tell such kernels by `is_sparse` and have no class for them here.
+# Newer releases know such kernels by `is_sparse` and have no class for them here.
 _Sparse: Any = getattr(backend, "SparseMLAAttentionImpl", MLAAttentionImpl)
 
 
@@ -134,7 +132,7 @@ def install_indexer() -> None:
     Its own operator is opaque and takes vLLM's CUDA path here; the quantisation to fp8 in front
     of it is one mutating operator there, and here one of ours. Calling it again does nothing.
     """
-    global _library
+    global _library  # noqa: PLW0603 - the library lives as long as the process
     if _library is not None:
         return
     _library = torch.library.Library("matrix", "FRAGMENT")

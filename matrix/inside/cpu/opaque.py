@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["install_opaque_operators", "silence_vision_kernels"]
-
 _HOMES = (
     "vllm.model_executor.layers.fused_moe.runner.moe_runner",
     "vllm.model_executor.layers.fused_moe.runner.default_moe_runner",
@@ -27,10 +25,10 @@ def install_opaque_operators() -> None:
     The compiler sees an opaque operator either way; the operators themselves would need CUDA
     kernels, and a startup test reads no result. Calling it again does nothing.
     """
-    global _library
+    global _library  # noqa: PLW0603 - the library lives as long as the process
     if _library is not None:
         return
-    # vLLM 0.20 asks a class of kernels that an out-of-tree platform has not; CUDA's says no.
+    # vLLM 0.20 asks a class of kernels that an out-of-tree platform lacks; CUDA's answers no.
     home: Any = importlib.import_module(
         "vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method"
     )

@@ -4,8 +4,6 @@ import torch
 from vllm.compilation.passes import pass_manager
 from vllm.config import VllmConfig
 
-__all__ = ["CpuPassManager"]
-
 
 class _NoPass(pass_manager.VllmInductorPass):
     """Stands where a pass over CUDA operators would run: such operators never occur here."""

@@ -18,8 +18,6 @@ from matrix.inside.cpu.opaque import install_opaque_operators, silence_vision_ke
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["CompilingCpuPlatform"]
-
 _MEMORY_BYTES = 1 << 30
 _WITH_VISION = "kimi_k25"
 

@@ -15,8 +15,6 @@ try:
 except ImportError:
     CompilationTimes = None
 
-__all__ = ["CpuModelRunner", "CpuWorker"]
-
 
 class CpuModelRunner(CPUModelRunner):
     """vLLM's CPU model runner, less what needs `torch.ops._C` or Triton and is never compiled."""

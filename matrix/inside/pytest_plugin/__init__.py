@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "isolated: run this test in a forked child")
     if config.getoption("usepdb"):
         raise pytest.UsageError("--pdb cannot reach into a forked child; use breakpoints and logs")
-    if config.getoption("setuponly", False) or config.getoption("setupplan", False):
+    if config.getoption("setuponly", default=False) or config.getoption("setupplan", default=False):
         raise pytest.UsageError("--setup-only and --setup-plan start nothing; use --collect-only")
     config.pluginmanager.register(SessionHooks(config), "matrix-runner")
 

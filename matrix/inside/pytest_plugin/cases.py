@@ -100,7 +100,7 @@ class CaseRunner:
             self._log(item, reports)
             item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
-        def cut_short(task: CaseTask, by_signal: bool) -> None:
+        def cut_short(task: CaseTask, *, by_signal: bool) -> None:
             with closing(task):
                 self._cut_short(task, by_signal=by_signal)
 

@@ -209,7 +209,7 @@ class SessionHooks:
             self._progress.line(f"the record is lost: {self._record.trouble}")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     # The one who would kill a session that does not come to its end may itself be dead.
     signal.alarm(_LAST_SECONDS)
     raise KeyboardInterrupt

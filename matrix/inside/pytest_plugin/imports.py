@@ -78,7 +78,7 @@ def _import(record: RecordFile, platform: str) -> str:
         pytest.exit(unfit[1], returncode=1)
     try:
         record.set_flags(compat.effective_flags())
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a release raises, the record has it
         why = f"effective flags: {reason_of(traceback.format_exc())}"
         record.fail("internal", why)
         pytest.exit(why, returncode=1)
@@ -224,6 +224,8 @@ def _unfit(compat: Any, platform: str) -> tuple[str, str] | None:
     has = f"{capability[0]}.{capability[1]}"
     return (
         "gpu_unsupported",
-        f"this torch has code for {', '.join(built)}, and none that a GPU of compute capability"
-        f" {has} can run: use another GPU, or a torch that was built for this one",
+        (
+            f"this torch has code for {', '.join(built)}, and none that a GPU of compute capability"
+            f" {has} can run: use another GPU, or a torch that was built for this one"
+        ),
     )
