@@ -8,7 +8,7 @@ from matrix.cli import main
 from matrix.errors import MatrixError
 
 
-@pytest.fixture(autouse=True, params=[True, False])
+@pytest.fixture(params=[True, False])
 def was_on(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Whether garbage is collected before, and so after."""
     before = gc.isenabled()
@@ -40,7 +40,7 @@ def test_it_is_off_meanwhile_and_then_as_it_was(was_on: bool) -> None:
     ],
 )
 def test_the_commands_that_read_many_records_do_without(
-    was_on: bool, command: list[str], monkeypatch: pytest.MonkeyPatch
+    command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
@@ -51,4 +51,4 @@ def test_the_commands_that_read_many_records_do_without(
     monkeypatch.setattr("matrix.store.query.newest_records", read)
     monkeypatch.setattr("matrix.qualify.load.read", read)
     assert main(command) == 2
-    assert (seen, gc.isenabled()) == ([False], was_on)
+    assert (seen, gc.isenabled()) == ([False], True)

@@ -121,7 +121,7 @@ def test_what_is_synced_is_up_to_date_whatever_it_said(tmp_path: Path) -> None:
         assert synced(fresh, releases) == fresh
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=10)
 @given(st.data())
 def test_any_change_within_the_block_is_seen(data: st.DataObject) -> None:
     lines = TOX_INI.split("\n")
