@@ -1,4 +1,4 @@
-"""What tox.ini cannot say: environments of off-pin cells, names that are none, failed installs."""
+"""tox plugin: environments of off-pin cells, refused names, records of failed installs."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ _ran: set[str] = set()
 
 @impl
 def tox_extend_envs() -> Iterator[str]:
-    """Add the off-pin cells that are asked for. tox reads this after `tox_add_core_config`."""
+    """Add the off-pin cells that were named. tox calls this after `tox_add_core_config`."""
     yield from _overrides
 
 
 @impl
 def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
-    """Refuse, before anything is installed, what is no environment; and let uv use pip's index."""
+    """Refuse unknown environments before anything is installed; let uv use pip's index."""
     asked = tuple(getattr(state.conf.options, "env", None) or ())
     try:
         _seed(state, load_releases(), asked)
     except MatrixError as error:
-        # Bad data must not keep the tests from running that say what is wrong with it.
+        # Bad data must not stop the tests which show what is wrong with it.
         if any(_CELL_LIKE.search(name) for name in asked):
             _refuse(str(error))
     known = set(state.conf)
@@ -63,7 +63,7 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
             _refuse(_why_unknown(name, known))
     factors = {factor for name in known for factor in name.split("-")}
     for group in getattr(state.conf.options, "factors", None) or ():
-        for factor in (part for each in group for part in each.split("-")):
+        for factor in (part for name in group for part in name.split("-")):
             if factor not in factors:
                 _refuse(f"no environment has the factor {factor!r}; tox list shows them all")
     if "UV_INDEX_URL" not in os.environ and "PIP_INDEX_URL" in os.environ:
@@ -72,7 +72,7 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
 
 @impl
 def tox_add_env_config(env_conf: EnvConfigSet, state: State) -> None:
-    """Keep the arguments after `--` that say where a record goes; let uv override off-pin."""
+    """Keep the arguments after `--` that name the folder of records; let uv override pins."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option, default in (("platform", "auto"), ("records", "records"), ("model-source", "data")):
         parser.add_argument(f"--{option}", default=default)
@@ -86,9 +86,9 @@ def tox_add_env_config(env_conf: EnvConfigSet, state: State) -> None:
 def tox_on_install(
     tox_env: ToxEnv, arguments: InstallArguments, section: str, of_type: str
 ) -> None:
-    """Write what uv is to override; tox empties the environment's temporary folder before."""
+    """Write the overrides for uv; tox has emptied the environment's temporary folder."""
     if tox_env.name in _overrides:
-        lines = "".join(f"{each}\n" for each in _overrides[tox_env.name])
+        lines = "".join(f"{requirement}\n" for requirement in _overrides[tox_env.name])
         try:
             write_text(tox_env.conf["env_tmp_dir"] / _OVERRIDES, lines)
         except MatrixError as error:
@@ -97,7 +97,7 @@ def tox_on_install(
 
 @impl
 def tox_before_run_commands(tox_env: ToxEnv) -> None:
-    """Note that an environment was made: from here on `matrix run` writes its record."""
+    """Note that an environment was made: from here on, `matrix run` writes its record."""
     _ran.add(tox_env.name)
 
 
@@ -124,7 +124,7 @@ def tox_env_teardown(tox_env: ToxEnv) -> None:
 
 
 def _seed(state: State, releases: Releases, asked: Sequence[str]) -> None:
-    """Describe the cells to tox, and add those that are off-pin among what is asked for.
+    """Describe the cells to tox, and add the off-pin cells among the names.
 
     Raises CellError where the companions of an off-pin cell are unknown.
     """
@@ -133,7 +133,7 @@ def _seed(state: State, releases: Releases, asked: Sequence[str]) -> None:
         try:
             cell = releases.resolve(name)
         except CellError:
-            continue  # it is another environment, or is refused with its reason
+            continue  # another environment, or refused later with its reason
         if releases.is_off_pin(cell):
             _overrides[name] = releases.overrides(cell)
             cells[name] = cell
