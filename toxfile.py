@@ -170,10 +170,14 @@ def _refuse(reason: str) -> None:
 
 def _last_failure(logs: Path) -> str | None:
     """Return the output of the last command if it failed; tox logs each command of a run."""
-    numbered = [each for each in logs.glob("*.log") if each.name.split("-")[0].isdecimal()]
+    numbered = {
+        int(number): log
+        for log in logs.glob("*.log")
+        if (number := log.name.split("-")[0]).isdecimal()
+    }
     if not numbered:
         return None
-    last = max(numbered, key=lambda each: int(each.name.split("-")[0]))
-    head, _, said = last.read_text(encoding="utf-8", errors="replace").partition("\nexit_code: ")
-    code, _, said = said.partition("\n")
-    return said.replace("\nstandard error:\n", "\n") if head and code != "0" else None
+    last = numbered[max(numbered)].read_text(encoding="utf-8", errors="replace")
+    command, _, rest = last.partition("\nexit_code: ")
+    code, _, output = rest.partition("\n")
+    return output.replace("\nstandard error:\n", "\n") if command and code != "0" else None

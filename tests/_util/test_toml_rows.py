@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from matrix._util.toml_rows import read_text, rows, version_range
+from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
 from matrix.errors import MatrixError
 
 
@@ -51,3 +51,27 @@ def test_a_range_of_releases_is_read_or_told() -> None:
         with pytest.raises(OddError) as caught:
             version_range({"torch": value}, "torch", "f: a", OddError)
         assert str(caught.value).startswith(f"f: a: torch: {said}")
+
+
+@pytest.mark.parametrize("row", [{}, {"id": ""}, {"id": "  "}, {"id": 3}])
+def test_a_row_has_a_name(row: dict[str, object]) -> None:
+    assert name_of({**row, "id": "a"}, "f: a 1", OddError) == "a"
+    with pytest.raises(OddError, match=r"^f: a 1: id: is missing or empty; name it$"):
+        name_of(row, "f: a 1", OddError)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"id": 1, "torhc": 2}, "torhc: unknown key; did you mean 'torch'?"),
+        ({"id": 1, "zzz": 2}, "zzz: unknown key; known are id, torch"),
+        ({"torch": 1}, "id: is missing; add it"),
+    ],
+)
+def test_a_row_has_the_known_keys_and_all_that_are_needed(
+    row: dict[str, object], reason: str
+) -> None:
+    check_keys({"id": 1}, "f: a 1", ("id", "torch"), ("id",), OddError)
+    with pytest.raises(OddError) as caught:
+        check_keys(row, "f: a 1", ("id", "torch"), ("id",), OddError)
+    assert str(caught.value) == f"f: a 1: {reason}"
