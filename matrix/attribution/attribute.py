@@ -26,7 +26,7 @@ with the older of the two as a run to repeat (`matrix.attribution.confounders`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -79,10 +79,10 @@ def attribute(
             continue
         if platform not in (None, own.platform) or not _is_case(own.case, case):
             continue
-        around = Neighbourhood.of(own, index)
-        symptoms = _symptoms(around, planner, changes=changes)
-        answers = [attribute_symptom(each, around, planner, releases) for each in symptoms]
-        if answers:
+        symptoms = _symptoms(own, index, planner.pins, changes=changes)
+        if symptoms:
+            around = Neighbourhood.of(own, index)
+            answers = (attribute_symptom(each, around, planner, releases) for each in symptoms)
             found.append((_order(own), list(_merge(answers))))
     found.sort(key=lambda item: item[0])
     return tuple(attribution for _, merged in found for attribution in merged)
@@ -100,9 +100,10 @@ def _order(own: Observation) -> tuple[int, Version, Version, Version, str, str]:
     )
 
 
-def _symptoms(around: Neighbourhood, planner: Planner, *, changes: bool) -> list[Symptom]:
+def _symptoms(
+    own: Observation, index: RunsIndex, pins: Mapping[str, str], *, changes: bool
+) -> list[Symptom]:
     """Return what to attribute in an observation: its failure, or its counters."""
-    own = around.own
     if own.ended is Ended.FAILED:
         return list(failure(own))
     if own.ended is not Ended.RAN:
@@ -114,7 +115,7 @@ def _symptoms(around: Neighbourhood, planner: Planner, *, changes: bool) -> list
         for key in COMPARED_KEYS
         if key in own.counters and key not in drifting and (changes or key not in own.expected)
     ]
-    reference = around.reference(planner.pins, changes=changes) if keys else None
+    reference = index.reference(own, pins, changes=changes) if keys else None
     if reference is not None:
         found += counter_changes(own, reference, keys)
     return found

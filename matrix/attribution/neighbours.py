@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from packaging.version import Version
 
 from matrix._util.versions import distance, parse_version
-from matrix.attribution.observations import Observation, Runs, have_same_flags
+from matrix.attribution.observations import Observation, OwnRuns, Runs, have_same_flags
 from matrix.attribution.reasons import Along
 from matrix.attribution.runs_index import Pair, Point, RunsIndex
 from matrix.attribution.symptoms import State, Symptom, state_of
@@ -78,19 +79,38 @@ def find_boundary(
     return shows, clean, False
 
 
+class _Sides(NamedTuple):
+    """The own runs of the pairs along an axis on one Python, from the cell outwards."""
+
+    older: Sequence[OwnRuns]
+    newer: Sequence[OwnRuns]
+
+
+def _sides(cell: Cell, along: Along, points: Sequence[Point]) -> _Sides:
+    here = parse_version(release_along(cell, along))
+    older: list[OwnRuns] = []
+    newer: list[OwnRuns] = []
+    for release, runs in points:
+        own = runs.own(cell.python)
+        if own and release != here:
+            (older if release < here else newer).append(own)
+    return _Sides(older[::-1], newer)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Neighbourhood:
     """All runs of one case that bear on one observation.
 
     `pairs` are the runs of the case on its platform by pair, and `same` those of its own pair.
-    `axes` are the pairs along torch and along vLLM, from old to new, and `platforms` the runs of
-    its pair on the other platforms.
+    `axes` are the pairs along torch and along vLLM, from old to new, and `sides` those of them that
+    have own runs on its Python. `platforms` are the runs of its pair on the other platforms.
     """
 
     own: Observation
     pairs: Mapping[Pair, Runs]
     same: Runs
     axes: Mapping[Along, Sequence[Point]]
+    sides: Mapping[Along, _Sides]
     platforms: Mapping[str, Runs]
 
     @classmethod
@@ -98,6 +118,10 @@ class Neighbourhood:
         """Return what surrounds an observation of the index."""
         cell, platform, case = own.cell, own.platform, own.case
         pairs = index.cases[platform, case]
+        axes = {
+            Along.TORCH: index.axes[platform, case, Along.TORCH, cell.vllm],
+            Along.VLLM: index.axes[platform, case, Along.VLLM, cell.torch],
+        }
         elsewhere = {
             other: index.runs(other, case, cell) for other in PLATFORMS if other != platform
         }
@@ -105,24 +129,19 @@ class Neighbourhood:
             own=own,
             pairs=pairs,
             same=pairs[cell.torch, cell.vllm],
-            axes={
-                Along.TORCH: index.axes[platform, case, Along.TORCH, cell.vllm],
-                Along.VLLM: index.axes[platform, case, Along.VLLM, cell.torch],
-            },
+            axes=axes,
+            sides={along: _sides(cell, along, points) for along, points in axes.items()},
             platforms={name: runs for name, runs in elsewhere.items() if runs is not None},
         )
 
     def axis(self, symptom: Symptom, along: Along) -> Axis:
         """Return the neighbours along torch or vLLM on the same Python."""
-        here = parse_version(release_along(self.own.cell, along))
-        older: list[tuple[State, Observation]] = []
-        newer: list[tuple[State, Observation]] = []
-        for release, runs in self.axes[along]:
-            neighbour = None if release == here else self._neighbour(symptom, runs)
-            if neighbour is not None:
-                (older if release < here else newer).append(neighbour)
-        near_older, before, beyond_older = find_boundary(reversed(older))
-        near_newer, after, beyond_newer = find_boundary(newer)
+        older, newer = (
+            find_boundary(self._neighbour(symptom, own) for own in side)
+            for side in self.sides[along]
+        )
+        near_older, before, beyond_older = older
+        near_newer, after, beyond_newer = newer
         return Axis(
             along=along,
             before=before,
@@ -131,15 +150,12 @@ class Neighbourhood:
             intermittent=beyond_older or beyond_newer,
         )
 
-    def _neighbour(self, symptom: Symptom, runs: Runs) -> tuple[State, Observation] | None:
+    def _neighbour(self, symptom: Symptom, own: OwnRuns) -> tuple[State, Observation]:
         """Return what a pair on the same Python says of the symptom, and in which run.
 
         Where nothing shows which flags are the pair's own, it says something only if the runs with
         each of them agree.
         """
-        own = runs.own(self.own.cell.python)
-        if not own:
-            return None
         run = own[0][0]
         state = state_of(symptom, run)
         if len(own) > 1:
@@ -215,20 +231,3 @@ class Neighbourhood:
             noted = run.cell == home.cell and set(swapped) <= set(run.flags)
             if noted and have_same_flags(wanted, run.flags):
                 yield run
-
-    def reference(self, pins: Mapping[str, str], *, changes: bool) -> Observation | None:
-        """Return what an observation without an expectation is compared with.
-
-        Off-pin that is its vLLM under the torch that it pins. On-pin, where changes are asked for,
-        it is the next older vLLM under the same torch.
-        """
-        cell = self.own.cell
-        pin = pins.get(cell.vllm)
-        if pin is not None and pin != cell.torch:
-            pinned = self.pairs.get((pin, cell.vllm))
-            return None if pinned is None else pinned.nearest(cell.python)
-        if not changes:
-            return None
-        here = parse_version(cell.vllm)
-        older = [runs for release, runs in self.axes[Along.VLLM] if release < here]
-        return older[-1].nearest(cell.python) if older else None

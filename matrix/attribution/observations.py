@@ -216,7 +216,11 @@ def have_same_flags(here: Mapping[str, object], there: Mapping[str, object]) -> 
     return all(there[flag] == value for flag, value in here.items() if flag in there)
 
 
-def own_runs(runs: Iterable[Observation], python: str) -> tuple[Sequence[Observation], ...]:
+OwnRuns = tuple[Sequence[Observation], ...]
+"""Runs with a pair's own flags, newest first: one sequence for each candidate for these flags."""
+
+
+def own_runs(runs: Iterable[Observation], python: str) -> OwnRuns:
     """Return the runs on a Python that have a result and a pair's own flags, newest first.
 
     Where nothing shows which flags are its own (see above), the result has one sequence for each
@@ -254,7 +258,7 @@ class Runs:
         """Iterate over all runs on any Python, newest first."""
         return iter(self.every)
 
-    def own(self, python: str) -> tuple[Sequence[Observation], ...]:
+    def own(self, python: str) -> OwnRuns:
         """Return the same as `own_runs`."""
         return self._own.get(python, ())
 

@@ -168,10 +168,13 @@ def _by_axes(situation: Situation) -> Attribution:
 
 def _confounders_along(situation: Situation, axis: Axis) -> tuple[Confounder, ...]:
     """Return what else differs along an axis; another vLLM brings other packages as a rule."""
+    own, clean = situation.own, axis.nearest_clean
+    if (own.tests, own.environment) == (clean.tests, clean.environment):
+        return ()
     runs = situation.around.runs_by_state(situation.symptom, axis.along)
     return confounders(
-        situation.own,
-        axis.nearest_clean,
+        own,
+        clean,
         all_shows=runs[State.SHOWS],
         all_clean=runs[State.CLEAN],
         ignore=None if axis.along is Along.TORCH else ConfounderKind.PACKAGES,
@@ -184,12 +187,11 @@ def _change(situation: Situation, axis: Axis) -> AxisChange:
     known = [release.version for release in moving]
     first, last = axis.release(axis.shows[0]), axis.release(axis.shows[-1])
     before, after = axis.before, axis.after
-    symptom = situation.symptom
     return AxisChange(
         along=axis.along,
         clean=tuple(map(axis.release, axis.clean)),
         shows=tuple(map(axis.release, axis.shows)),
-        counted=None if symptom.fails else axis.nearest_clean.counters.get(symptom.key),
+        counted=situation.symptom.counted(axis.nearest_clean),
         since=None if before is None else boundary(known, axis.release(before), first),
         until=None if after is None else boundary(known, last, axis.release(after)),
     )
@@ -244,15 +246,10 @@ def _by_platform(situation: Situation, clean: Observation) -> Attribution:
         own, clean, all_shows=[own], all_clean=[clean], ignore=ConfounderKind.MACHINE
     )
     reason = OtherPlatformClean(
-        platform=clean.platform, counted=_counted(symptom, clean), confounders=found
+        platform=clean.platform, counted=symptom.counted(clean), confounders=found
     )
     missing = situation.planner.repeat_older(own, clean, found)
     return _answer(own, symptom, Cause.ENVIRONMENT, reason, missing)
-
-
-def _counted(symptom: Symptom, clean: Observation) -> int | None:
-    """Return what a clean run counted of the symptom's counter; None for a failure."""
-    return None if symptom.fails else clean.counters.get(symptom.key)
 
 
 def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
@@ -277,7 +274,7 @@ def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
             python=clean.cell.python,
             torch=clean.cell.torch,
             vllm=clean.cell.vllm,
-            counted=_counted(symptom, clean),
+            counted=symptom.counted(clean),
         )
         missing += planner.one_difference(own, clean, differs)
     else:

@@ -104,6 +104,26 @@ class RunsIndex:
                 for python in every.pythons:
                     yield from map(representative, every.own(python))
 
+    def reference(
+        self, own: Observation, pins: Mapping[str, str], *, changes: bool
+    ) -> Observation | None:
+        """Return what an observation without an expectation is compared with.
+
+        Off-pin that is its vLLM under the torch that it pins. On-pin, where changes are asked for,
+        it is the next older vLLM under the same torch.
+        """
+        platform, case, cell = own.platform, own.case, own.cell
+        pin = pins.get(cell.vllm)
+        if pin is not None and pin != cell.torch:
+            pinned = self.cases[platform, case].get((pin, cell.vllm))
+            return None if pinned is None else pinned.nearest(cell.python)
+        if not changes:
+            return None
+        here = parse_version(cell.vllm)
+        axis = self.axes[platform, case, Along.VLLM, cell.torch]
+        older = [runs for release, runs in axis if release < here]
+        return older[-1].nearest(cell.python) if older else None
+
 
 def _release(point: Point) -> Version:
     return point.release

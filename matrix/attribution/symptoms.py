@@ -43,32 +43,34 @@ class Symptom:
     rung: str | None = None
     signature: str | None = None
     reason: str | None = None
-    start: str | None = None
-    counter: str | None = None
+    key: Key | None = None
     observed: int | None = None
     wanted: int | None = None
-
-    @property
-    def key(self) -> Key:
-        """Return the start and the counter."""
-        return str(self.start), str(self.counter)
 
     @property
     def fails(self) -> bool:
         """Return whether it is a failure, and not a counter."""
         return self.kind is SymptomKind.FAILS
 
+    @property
+    def start(self) -> str | None:
+        """Return the start of a counter."""
+        return None if self.key is None else self.key[0]
+
+    @property
+    def counter(self) -> str | None:
+        """Return the name of a counter."""
+        return None if self.key is None else self.key[1]
+
+    def counted(self, seen: Observation) -> int | None:
+        """Return what an observation counted of the counter; None for a failure."""
+        return None if self.key is None else seen.counters.get(self.key)
+
 
 def state_of(symptom: Symptom, seen: Observation) -> State:
     """Return whether an observation shows the symptom, is clean of it, or neither."""
-    if seen.ended is Ended.NOTHING:
-        return State.SILENT
-    if symptom.kind is SymptomKind.FAILS:
-        if seen.ended is Ended.RAN:
-            return State.CLEAN
-        if seen.rung == symptom.rung:
-            return State.SHOWS if seen.signature == symptom.signature else State.SILENT
-        return State.CLEAN if _height(seen.rung) > _height(symptom.rung) else State.SILENT
+    if symptom.key is None:
+        return _state_of_failure(symptom, seen)
     if seen.ended is not Ended.RAN:
         return State.SILENT
     value = seen.counters.get(symptom.key)
@@ -77,6 +79,16 @@ def state_of(symptom: Symptom, seen: Observation) -> State:
     expected = seen.expected.get(symptom.key)
     is_expected = expected is not None and value == expected and symptom.kind is SymptomKind.DRIFTS
     return State.CLEAN if value == symptom.wanted or is_expected else State.SILENT
+
+
+def _state_of_failure(symptom: Symptom, seen: Observation) -> State:
+    if seen.ended is Ended.RAN:
+        return State.CLEAN
+    if seen.ended is Ended.NOTHING:
+        return State.SILENT
+    if seen.rung == symptom.rung:
+        return State.SHOWS if seen.signature == symptom.signature else State.SILENT
+    return State.CLEAN if _height(seen.rung) > _height(symptom.rung) else State.SILENT
 
 
 def symptoms_between(bad: Observation, good: Observation) -> tuple[Symptom, ...]:
@@ -102,28 +114,15 @@ def drifts(own: Observation) -> Iterator[Symptom]:
     for key, wanted in sorted(own.expected.items(), key=lambda item: key_order(item[0])):
         value = own.counters.get(key)
         if value != wanted:
-            start, counter = key
-            yield Symptom(
-                kind=SymptomKind.DRIFTS,
-                start=start,
-                counter=counter,
-                observed=value,
-                wanted=wanted,
-            )
+            yield Symptom(kind=SymptomKind.DRIFTS, key=key, observed=value, wanted=wanted)
 
 
 def counter_changes(bad: Observation, good: Observation, keys: Iterable[Key]) -> Iterator[Symptom]:
     """Yield those of these counters whose values differ between two observations."""
-    for start, counter in keys:
-        here, there = bad.counters.get((start, counter)), good.counters.get((start, counter))
+    for key in keys:
+        here, there = bad.counters.get(key), good.counters.get(key)
         if here is not None and there is not None and here != there:
-            yield Symptom(
-                kind=SymptomKind.CHANGED,
-                start=start,
-                counter=counter,
-                observed=here,
-                wanted=there,
-            )
+            yield Symptom(kind=SymptomKind.CHANGED, key=key, observed=here, wanted=there)
 
 
 def key_order(key: Key) -> tuple[int, int, str]:

@@ -49,7 +49,7 @@ def fell(rung: str | None = "starts warm", signature: str | None = "KeyError: No
 
 IDLE = replace(ran({}), ended=Ended.NOTHING)
 FAILURE = Symptom(kind=SymptomKind.FAILS, rung="starts warm", signature="KeyError: None")
-DRIFT = Symptom(kind=SymptomKind.DRIFTS, start="warm", counter=SAVED, observed=3, wanted=0)
+DRIFT = Symptom(kind=SymptomKind.DRIFTS, key=WARM, observed=3, wanted=0)
 CHANGE = replace(DRIFT, kind=SymptomKind.CHANGED)
 
 _rungs = st.sampled_from((*RUNGS, "a rung of nobody", None))

@@ -51,7 +51,7 @@ FAILURE = Symptom(
     signature="KeyError: None",
     reason="KeyError: None",
 )
-COUNT = Symptom(kind=SymptomKind.DRIFTS, start="warm", counter=SAVED, observed=3, wanted=0)
+COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
 SINCE = Boundary(low="2.11.0", high="2.12.0", precision=Precision.MINOR)
 UNTIL = Boundary(low="2.13.0", high="2.15.0", precision=Precision.RANGE)
 TORCH = AxisChange(
