@@ -30,7 +30,7 @@ CELLS = ("py311-torch210-vllm019", "py311-torch29-vllm016")
 LATE = "2026-11-20T00:00:00Z"
 quick = settings(
     deadline=None,
-    max_examples=10,
+    max_examples=5,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 _folders = itertools.count()

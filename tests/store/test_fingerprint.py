@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
-import shutil
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from histories import silent
 from made import provenance
-from matrix import cli
+from matrix.attribution.attribute import attribute
+from matrix.attribution.bisect import (
+    BisectionError,
+    environments_along,
+    observed_along,
+    parse_range,
+    search,
+)
+from matrix.attribution.observations import observe
 from matrix.catalog.cells import Cell
-from matrix.commands import context as reading
-from matrix.commands import table
+from matrix.catalog.releases_file import load_releases
+from matrix.commands import context
 from matrix.record.model import (
     Case,
     ErrorKind,
@@ -30,14 +40,22 @@ from matrix.record.model import (
     to_json,
     write,
 )
+from matrix.rules.expectations import load_expectations
 from matrix.store.fingerprint import environment_key, outcome_key
 from matrix.store.folder_index import INDEX
+from matrix.store.query import Found, History, newest_records
 from matrix.store.summary import summarise
-from matrix.verdict.grid import Grid
+from matrix.verdict.grid import Grid, environments, ran_cell
+from matrix.verdict.table import tabulate
 
 FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
-BISECT = ["bisect", "--torch", "2.11.0..2.13.0", "--vllm", "0.20.2", "--case", "a[b=1]"]
-BISECT += ["--platform", "cpu"]
+BISECTED = {
+    "torch": parse_range("2.11.0..2.13.0", "--torch"),
+    "vllm": parse_range("0.20.2", "--vllm"),
+}
+LATE = "2026-11-23T18:00:00Z"
+EXPECTATIONS = load_expectations()
+RELEASES = load_releases()
 _folders = itertools.count()
 
 
@@ -110,26 +128,35 @@ _RUN = st.builds(
 _RUNS = st.lists(st.one_of(_RUN, _RUN, _RUN, _RUN.map(dead)), min_size=1, max_size=16)
 
 
-@pytest.fixture(scope="module")
+@cache
 def grid() -> Grid:
     """The grid as the cheap rungs have it: made once, for it is the slow part."""
-    return reading.grid_of([])
+    return context.grid_of([])
 
 
-def said(folder: str, out: str, capsys: pytest.CaptureFixture[str]) -> list[object]:
-    """All that is said of the records of a folder, with the files of the table."""
-    found: list[object] = []
-    for command in (
-        ["attribute", "--all", "--changes", "--json", folder],
-        ["attribute", "--all", folder],
-        [*BISECT, folder],
-        ["table", folder, "--out", out],
-    ):
-        status = cli.main(command)
-        told = capsys.readouterr()
-        found.append((command[0], status, told.out.replace(out, "OUT"), told.err))
-    files = sorted(path for path in Path(out).rglob("*") if path.is_file())
-    return [*found, *((path.relative_to(out), path.read_bytes()) for path in files)]
+def conclusions(found: Found) -> list[object]:
+    """All that the commands conclude from some records: the table, attributions, a bisection."""
+    table = tabulate(found.records, EXPECTATIONS, releases=RELEASES, late=LATE)
+    judged = context.judged(argparse.Namespace(expectations=None), table, found)
+    moving, axis = environments_along(environments(RELEASES), "3.11", **BISECTED)
+    observations = [
+        observation
+        for judgement in judged
+        if (cell := ran_cell(judgement.record)) is not None
+        for observation in observe(judgement.record, judgement.verdict, cell, LATE, judgement.runs)
+    ]
+    seen, unclear = observed_along(axis, "a[b=1]", "cpu", observations)
+    try:
+        searched: object = search(moving, axis, seen, set(), unclear)
+    except BisectionError as error:
+        searched = str(error)
+    return [
+        [(to_json(entry.record), entry.verdict, entry.file) for entry in table.entries],
+        attribute(judged, RELEASES, grid(), changes=True, late=LATE),
+        attribute(judged, RELEASES, grid(), late=LATE),
+        searched,
+        (found.late, found.times, list(map(str, found.errors))),
+    ]
 
 
 # Flaky; a bisection over two sets of flags; repeats on two machines.
@@ -148,36 +175,24 @@ def said(folder: str, out: str, capsys: pytest.CaptureFixture[str]) -> list[obje
 )
 @settings(
     deadline=None,
-    max_examples=15,
+    max_examples=10,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(_RUNS)
-def test_with_an_index_and_without_the_same_is_said(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    grid: Grid,
-    records: list[Record],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reading, "grid_of", lambda entries: grid)
-    monkeypatch.setattr(table, "_REPEATS", 3)
-    folder = f"many{next(_folders)}"
-    for at, each in enumerate(records):
-        write(each, Path(folder) / f"{each.cell}.{at:02}.json")
-    plain = said(folder, f"{folder}.plain", capsys)
-    assert cli.main(["results", "index", folder]) == 0
-    assert (Path(folder) / INDEX).is_file()
-    capsys.readouterr()
-    assert said(folder, f"{folder}.index", capsys) == plain
-    for made in (folder, f"{folder}.plain", f"{folder}.index"):
-        shutil.rmtree(made, ignore_errors=True)
+def test_with_an_index_and_without_the_same_is_said(tmp_path: Path, records: list[Record]) -> None:
+    folder = tmp_path / f"many{next(_folders)}"
+    for number, record in enumerate(records):
+        write(record, folder / f"{record.cell}.{number:02}.json")
+    with History([folder], silent, index=False) as history:
+        for repeats in (3, None):
+            plain = newest_records([folder], LATE, silent, repeats=repeats)
+            indexed = history.newest(LATE, repeats)
+            assert len(indexed.records) <= len(plain.records)
+            assert conclusions(indexed) == conclusions(plain)
 
 
 def test_of_runs_that_tell_the_same_the_newest_is_read(tmp_path: Path) -> None:
-    """It stands for all of them, and for no run of another setting or kind."""
-    from matrix.store.query import newest_records
-
+    """It stands for all of them, and for no run of another environment or outcome."""
     nights = [run(day=f"2026-10-{day:02}", total=60.0 + day) for day in range(1, 29)]
     others = [run(cpu="Xeon"), run(fails="KeyError: x"), run(fails="KeyError: x", day="2026-10-02")]
     for at, each in enumerate((*nights, *others)):
