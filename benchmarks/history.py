@@ -29,7 +29,9 @@ from pathlib import Path
 from matrix.catalog.cells import cell_of
 from matrix.catalog.releases import newest
 from matrix.catalog.releases_file import load_releases
-from matrix.record.model import PLATFORMS, Case, Record, RunError, read, to_json
+from matrix.record.model import PLATFORMS, Case, Record, RunError
+from matrix.record.reader import read
+from matrix.record.writer import to_json
 from matrix.report.page.page import PAGE
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from matrix.record.model import read
+from matrix.record.reader import read
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CASES = {"small_startup[dense]": "small-dense", "small_startup[moe]": "small-moe"}

@@ -36,7 +36,9 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import load_answers
-from matrix.record.model import Case, Record, Start, parse, read, to_json
+from matrix.record.model import Case, Record, Start
+from matrix.record.reader import parse, read
+from matrix.record.writer import to_json
 from matrix.report.model import Report
 from matrix.report.page import page
 from matrix.rules.expectations import Expectations, load_expectations

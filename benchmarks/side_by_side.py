@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from matrix.errors import MatrixError
-from matrix.record.model import Record, read
+from matrix.record.model import Record
+from matrix.record.reader import read
 
 _ROOT = Path(__file__).resolve().parent.parent
 _JUDGED = (0, 1, 5)  # the statuses of `matrix run` that leave a whole record

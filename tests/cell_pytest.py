@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from matrix.record import model
+from matrix.record import reader, writer
 from matrix.record.model import Case, Platform, Record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,7 +121,7 @@ class Place:
         path = self.folder / name / f"{CELL}.20261122T180000Z.json"
         provenance = {"started": "2026-11-22T18:00:00Z"}
         record = Record(cell=CELL, platform=self.platform, finished=False, provenance=provenance)
-        model.write(record, path)
+        writer.write(record, path)
         return path
 
     def file(self, name: str, text: str) -> None:
@@ -203,7 +203,7 @@ class Place:
         return process
 
     def _ran(self, status: int, output: str, record: Path) -> Ran:
-        return Ran(status=status, output=output, record=model.read(record), folder=self.folder)
+        return Ran(status=status, output=output, record=reader.read(record), folder=self.folder)
 
 
 def gpu_place(folder: Path) -> Place:

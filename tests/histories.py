@@ -18,8 +18,8 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
-    to_json,
 )
+from matrix.record.writer import to_json
 from matrix.report import markdown, table_json
 from matrix.report.model import report_of
 from matrix.store.packing import pack

@@ -16,7 +16,8 @@ from functools import partial
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
-from matrix.record.model import STARTS, Case, Record, whole
+from matrix.record.environment import environment_of
+from matrix.record.model import STARTS, Case, Record
 from matrix.record.signatures import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, CellVerdict
@@ -43,9 +44,6 @@ Key = tuple[str, str]
 
 MACHINE_KEY_PREFIX = "the "
 """What the properties of the machine begin with in an environment; packages never do."""
-
-_FAMILY = ("torch", "torchvision", "torchaudio", "triton", "vllm", "nvidia-")
-_OWN = ("torch-vllm-matrix", "matrix-dev", "pip", "setuptools", "wheel", "uv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +152,7 @@ def observe(
         started=record.started,
         environment=environment_of(record),
         tests=identity_of_tests(record),
-        complete=whole(record),
+        complete=record.is_complete,
         future_dated=late is not None and record.started > late,
         runs=runs,
     )
@@ -291,20 +289,3 @@ def _expected(judged: CaseVerdict) -> dict[Key, int]:
         for start, rules in judged.expected.items()
         for counter, wanted in rules.items()
     }
-
-
-def environment_of(record: Record) -> dict[str, str]:
-    """Return the machine, and the packages other than torch's family: where repeats can differ."""
-    found = {
-        name: version
-        for name, version in record.packages.items()
-        if not name.startswith(_FAMILY) and name not in _OWN
-    }
-    provenance = record.provenance
-    for key, name in (("gpu", "name"), ("gpu", "driver"), ("cpu", "model")):
-        device = provenance.get(key)
-        if isinstance(device, Mapping) and device.get(name):
-            found[f"the {key}'s {name}"] = str(device[name])
-    if provenance.get("os"):
-        found["the system"] = str(provenance["os"])
-    return found

@@ -29,8 +29,8 @@ from matrix.qualify.query import (
     same_release,
 )
 from matrix.qualify.runs import CellRun, ReleaseRuns, Variant
-from matrix.record.model import to_json
 from matrix.record.startup_tests import load_startup_tests
+from matrix.record.writer import to_json
 
 
 class CaveatCode(StrEnum):

@@ -30,7 +30,8 @@ from matrix.qualify.query import (
     may_match,
     releases_of,
 )
-from matrix.record.model import ErrorKind, Record, read_many
+from matrix.record.model import ErrorKind, Record
+from matrix.record.reader import read_many
 from matrix.record.running import split_running
 from matrix.store.query import History, by_index
 from matrix.store.sources import Place as Source

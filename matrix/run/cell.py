@@ -23,10 +23,10 @@ from matrix.record.model import (
     Rung,
     RungResult,
     clip_failure,
-    read,
-    write,
 )
+from matrix.record.reader import read
 from matrix.record.running import marked_running
+from matrix.record.writer import write
 from matrix.run import pytest_child
 from matrix.run.conclusion import conclude, describe, found_unfit, ran_no_session, wrong_arguments
 from matrix.run.nvidia import unusable_gpu

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from matrix._util.paths import DATA
-from matrix.record.model import Record, RecordError, parse, read, validate
+from matrix.record.model import Record, RecordError
+from matrix.record.reader import parse, read
 from matrix.store.summary import Summary, SummaryCase, summarise
 
 __all__ = ["ROW", "SUMMARY", "SUMMARY_VERSION", "of_file", "of_text", "stamp", "write_rows"]
@@ -73,11 +70,8 @@ def of_file(path: str, file: str, size: int, mtime: int) -> dict[str, object]:
     at: dict[str, object] = {"path": _text(path), "file": _text(file), "size": size, "mtime": mtime}
     try:
         record = read(Path(path))
-        _check_schema(json.loads(Path(path).read_bytes()), path)
     except RecordError as error:
         return {**at, "stamp": stamp(), "fault": _text(str(error).removeprefix(path))}
-    except OSError as error:
-        return {**at, "stamp": stamp(), "fault": f": cannot be read: {error.strerror or error}"}
     return {**at, **_summary(record)}
 
 
@@ -86,7 +80,6 @@ def of_text(text: str, name: str, file: str) -> dict[str, object]:
     at: dict[str, object] = {"path": _text(name), "file": _text(file), "size": 0, "mtime": 0}
     try:
         record = parse(text, name)
-        _check_schema(json.loads(text), name)
     except RecordError as error:
         return {**at, "stamp": stamp(), "fault": _text(str(error).removeprefix(name))}
     return {**at, **_summary(record)}
@@ -110,25 +103,3 @@ def _held(part: Summary | SummaryCase) -> dict[str, object]:
 def _text(value: str) -> str:
     """Text that a database can hold: no lone surrogates and no NUL, which JSON may have."""
     return value.encode("utf-8", "replace").decode().replace("\0", "?")
-
-
-def _check_schema(data: object, name: str) -> None:
-    """`matrix.record.model.validate`, a hundred times faster where jsonschema-rs finds no fault."""
-    fast = _fast_validator()
-    if fast is not None:
-        try:
-            if fast.is_valid(data):
-                return
-        except ValueError:
-            pass  # Text that Rust cannot hold, such as half a surrogate pair.
-    validate(data, name)
-
-
-@cache
-def _fast_validator() -> Any:
-    try:
-        jsonschema_rs = importlib.import_module("jsonschema_rs")
-    except ImportError:
-        return None
-    schema = DATA / "record.schema.json"
-    return jsonschema_rs.validator_for(json.loads(schema.read_text(encoding="utf-8")))

@@ -15,7 +15,8 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import parse_specifier
 from matrix.errors import MatrixError
-from matrix.record.model import Record, RecordError, read, read_many
+from matrix.record.model import Record, RecordError
+from matrix.record.reader import read, read_many
 from matrix.record.running import split_running
 from matrix.rules.expectations import Expectations
 from matrix.store.archive import PACK

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from matrix.errors import MatrixError
-from matrix.record.model import Record, RecordError, parse, read
+from matrix.record.model import Record, RecordError
+from matrix.record.reader import parse, read
 from matrix.store.archive import PACK, load, texts
 from matrix.store.database import Rows
 from matrix.store.folder_index import INDEX, follow, prefix

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
-from matrix.record.model import STARTS, Record, whole
+from matrix.record.model import STARTS, Record
 from matrix.record.signatures import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
@@ -151,7 +151,7 @@ def summarise(record: Record) -> Summary:
         platform=record.platform,
         started=record.started,
         finished=record.finished,
-        complete=whole(record),
+        complete=record.is_complete,
         evidence=int(evidence_of(record, judge(record, _NOTHING))),
         deselected=record.deselected,
         error=record.error.kind if record.error else None,

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from matrix.record.content import content_hash
-from matrix.record.model import Record, whole
+from matrix.record.model import Record
 from matrix.verdict.judge import CellVerdict, Expects, judge
 from matrix.verdict.states import Verdict
 
@@ -177,7 +177,9 @@ def pick_record(
     judged. Raises ValueError where there are no records.
     """
     orders = [run_order(record.started, late) for _, record in records]
-    complete = (order for order, (_, record) in zip(orders, records, strict=True) if whole(record))
+    complete = (
+        order for order, (_, record) in zip(orders, records, strict=True) if record.is_complete
+    )
     last = max(complete, default=None)
     return pick(
         JudgedRecord(file=path, record=record, verdict=judge(record, expectations), order=order)
@@ -193,7 +195,7 @@ def fault_of(verdict: CellVerdict) -> Fault:
 
 def evidence_of(record: Record, verdict: CellVerdict) -> Evidence:
     """Return how much a judged record can say; the same whatever expectations judged it."""
-    if whole(record) or fault_of(verdict) is Fault.FAILS:
+    if record.is_complete or fault_of(verdict) is Fault.FAILS:
         return Evidence.CONCLUSIVE
     # A case has a rung where something is known of it: it got there, or could not.
     answered = any(case.rung is not None for case in verdict.cases)

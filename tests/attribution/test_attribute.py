@@ -31,8 +31,8 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
-    read,
 )
+from matrix.record.reader import read
 from matrix.report.attribution.sentences import question_words, sentence
 from matrix.rules.expectations import Expectations, load_expectations, parse_expectations
 from matrix.verdict.grid import survey

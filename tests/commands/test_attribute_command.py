@@ -25,9 +25,9 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
-    read,
-    write,
 )
+from matrix.record.reader import read
+from matrix.record.writer import write
 from matrix.run import rerun as reruns
 from matrix.run.rerun import Rerun
 from matrix.verdict.grid import Grid

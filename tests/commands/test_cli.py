@@ -7,21 +7,13 @@ from typing import Any
 
 import pytest
 
+from made import provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
 from matrix.commands import check as checks
 from matrix.errors import MatrixError
-from matrix.record.model import (
-    Case,
-    ErrorKind,
-    Outcome,
-    Record,
-    RunError,
-    Start,
-    StartKind,
-    to_json,
-    write,
-)
+from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
+from matrix.record.writer import to_json, write
 from matrix.rules.expectations import load_expectations
 from matrix.rules.platform_differences import load_explanations
 from matrix.run.cell import RunRequest
@@ -60,12 +52,7 @@ def make(saved: int = 0, **changes: Any) -> Record:
         "cell": CELL,
         "platform": "cpu",
         "finished": True,
-        "provenance": {
-            "started": "2026-11-22T18:00:00Z",
-            "seconds": 312.4,
-            "torch": "2.10.0+cu128",
-            "vllm": "0.19.1",
-        },
+        "provenance": provenance("2.10.0+cu128", "0.19.1", seconds=312.4),
         "cases": (
             Case(
                 case="moe_startup[mega_aot=1]", outcome=Outcome.PASSED, seconds=81.3, starts=starts
@@ -115,7 +102,7 @@ def test_show_marks_an_off_pin_cell(
     here: Path, torch: str, vllm: str, head: str, pin: str | None
 ) -> None:
     name = Cell("3.12", torch, vllm).name
-    facts = {"started": "2026-11-22T18:00:00Z", "torch": torch, "vllm": vllm}
+    facts = provenance(torch, vllm, "3.12")
     write(make(cell=name, provenance=facts), here / f"{name}.json")
     ended = matrix(here, "show", f"{name}.json", "--expectations", "rules.toml")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -298,7 +285,7 @@ def test_table_is_aggregate(here: Path) -> None:
 def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(here: Path) -> None:
     other = "py311-torch29-vllm016"
     gone = here / "records" / "cpu" / f"{other}.json"
-    facts = {"started": "2026-11-22T18:00:00Z", "torch": "2.9.1", "vllm": "0.16.0"}
+    facts = provenance("2.9.1", "0.16.0")
     write(
         make(
             cell=other, provenance=facts, error=RunError(kind=ErrorKind.INTERRUPTED, reason="why")

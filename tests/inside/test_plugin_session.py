@@ -10,7 +10,7 @@ import pytest
 
 from cell_pytest import ROOT, Place, Ran, Session
 from matrix.inside import journal
-from matrix.record import model
+from matrix.record import reader
 from matrix.rules.expectations import Situation, load_expectations
 from waiting import alive, pids_in, wait_for
 
@@ -260,13 +260,13 @@ def test_the_record_follows_a_case_and_a_kill_leaves_no_child(place: Place) -> N
     """)
     process = place.start()
     [child] = pids_in(place.folder / "pid")
-    wait_for(lambda: any(case.starts for case in model.read(place.record).cases))
-    [case] = model.read(place.record).cases
+    wait_for(lambda: any(case.starts for case in reader.read(place.record).cases))
+    [case] = reader.read(place.record).cases
     assert (case.outcome, [start.start for start in case.starts]) == ("running", ["cold"])
     process.kill()
     process.communicate(timeout=30)
     wait_for(lambda: not alive(child))
-    assert not model.read(place.record).finished
+    assert not reader.read(place.record).finished
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from matrix.record.model import (
-    Case,
-    Outcome,
-    Platform,
-    Record,
-    Rung,
-    RungResult,
-    Start,
-    StartKind,
-    write,
-)
+from matrix.record.model import Case, Outcome, Platform, Record, Rung, RungResult, Start, StartKind
+from matrix.record.writer import write
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL = "py311-torch210-vllm019"

@@ -35,8 +35,6 @@ ONLY_INSIDE = {
     "triton",
     "vllm",
 }
-# Reading a record does without it, and a cell never checks one.
-LAZILY = {"matrix.record.model": {"jsonschema"}}
 
 
 def imports(source: str) -> Iterator[str]:
@@ -70,7 +68,7 @@ def foreign(source: str, module: str) -> list[str]:
     names = {name for name in imports(source) if name != "matrix"}
     if within(module, PURE):
         # import-linter holds what these import of `matrix`.
-        allowed = ANYWHERE | LAZILY.get(module, set()) | {"matrix"}
+        allowed = ANYWHERE | {"matrix"}
     elif within(module, {"matrix.inside"}):
         allowed = INSIDE | {"matrix"}
     else:
@@ -136,7 +134,6 @@ def test_what_a_cell_may_not_import_is_named(module: str, source: str) -> None:
     [
         ("matrix.inside.journal", "import torch\nfrom matrix.record import model"),
         ("matrix.inside.journal", "from . import supervisor\nfrom vllm.config import VllmConfig"),
-        ("matrix.record.model", "def f():\n    import jsonschema"),
         ("tests.startup.test_small", "from matrix.inside.models import small\nimport vllm.config"),
         ("tests.startup.test_small", "from matrix.catalog import cells"),
     ],

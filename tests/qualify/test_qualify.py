@@ -350,7 +350,7 @@ def test_a_record_that_could_not_be_read_may_decide() -> None:
 
 def test_the_published_records_tell_what_torch_212_changed() -> None:
     """Torch 2.12 turns the mega artifact on by default (vllm-project/vllm #37198)."""
-    from matrix.record.model import read_many
+    from matrix.record.reader import read_many
     from matrix.rules.expectations import load_expectations
 
     records, errors = read_many([CHECKOUT / "results"])

@@ -12,7 +12,7 @@ from made import Told, failed, make, passed
 from matrix import cli
 from matrix.commands import context as reading
 from matrix.qualify.model import FailureKind
-from matrix.record.model import write
+from matrix.record.writer import write
 from qualifications import (
     NEXT,
     OLD,

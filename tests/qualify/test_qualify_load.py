@@ -19,17 +19,9 @@ from matrix.catalog.cells import Cell
 from matrix.qualify.load import Summarised, select
 from matrix.qualify.model import Qualification
 from matrix.qualify.query import MOST_RUNS, Query, Skipped
-from matrix.record.model import (
-    Case,
-    ErrorKind,
-    Outcome,
-    Record,
-    RunError,
-    Start,
-    StartKind,
-    read,
-    write,
-)
+from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
+from matrix.record.reader import read
+from matrix.record.writer import write
 from matrix.report.qualify.json import render
 from matrix.report.qualify.text import lines
 from matrix.store.folder_index import INDEX

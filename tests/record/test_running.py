@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from histories import CELLS, make
-from matrix.record.model import write
 from matrix.record.running import is_marked, is_running, marked_running, split_running
+from matrix.record.writer import write
 
 UNFINISHED = make(finished=False)
 HOLD = """

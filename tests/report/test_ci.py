@@ -25,9 +25,9 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
-    read,
-    write,
 )
+from matrix.record.reader import read
+from matrix.record.writer import write
 from matrix.report import ci
 from matrix.report.ci_services import FORMATS, CiError, service, tell
 from matrix.report.model import Report

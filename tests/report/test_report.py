@@ -25,9 +25,9 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
-    parse,
-    to_json,
 )
+from matrix.record.reader import parse
+from matrix.record.writer import to_json
 from matrix.report import markdown, table_json, terminal
 from matrix.report import timings as split
 from matrix.report.model import Report, report_of

@@ -14,7 +14,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix._util.versions import VersionRange, VersionRangeError
-from matrix.record.model import Case, Outcome, Record, RecordError, Start, StartKind, read, write
+from matrix.record.model import Case, Outcome, Record, RecordError, Start, StartKind
+from matrix.record.reader import read
+from matrix.record.writer import write
 from matrix.rules.expectations import (
     Difference,
     Expectations,

@@ -3,17 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from matrix.record.model import (
-    Case,
-    Outcome,
-    Platform,
-    Record,
-    RecordError,
-    Start,
-    StartKind,
-    read,
-    write,
-)
+from matrix.record.model import Case, Outcome, Platform, Record, RecordError, Start, StartKind
+from matrix.record.reader import read
+from matrix.record.writer import write
 from matrix.rules.platform_differences import (
     DifferencesError,
     Explanation,

@@ -13,8 +13,8 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
-    to_json,
 )
+from matrix.record.writer import to_json
 from matrix.run.conclusion import conclude
 from matrix.run.process import How, ProcessEnd
 

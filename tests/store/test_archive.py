@@ -18,7 +18,8 @@ from histories import (
     some_records,
     told,
 )
-from matrix.record.model import Record, write
+from matrix.record.model import Record
+from matrix.record.writer import write
 from matrix.store import ingest as summaries
 from matrix.store.archive import PACK
 from matrix.store.database import literal

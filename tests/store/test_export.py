@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from histories import CELLS, failed, fill, make, pack_all, passed, silent
-from matrix.record.model import write
+from matrix.record.writer import write
 from matrix.store import export as exports
 from matrix.store.export import export
 from matrix.store.query import History

@@ -37,9 +37,8 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
-    to_json,
-    write,
 )
+from matrix.record.writer import to_json, write
 from matrix.rules.expectations import load_expectations
 from matrix.store.fingerprint import environment_key, outcome_key
 from matrix.store.folder_index import INDEX

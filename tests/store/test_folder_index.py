@@ -10,7 +10,8 @@ import duckdb
 import pytest
 
 from histories import CELLS, LATE, fill, indexed, make, nights, silent, told
-from matrix.record.model import read_many, write
+from matrix.record.reader import read_many
+from matrix.record.writer import write
 from matrix.store import database as rows
 from matrix.store import ingest as summaries
 from matrix.store.database import literal

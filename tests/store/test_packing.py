@@ -6,7 +6,8 @@ import pytest
 
 from histories import CELLS, fill, make, never, nights, pack_all, silent
 from matrix._util import files
-from matrix.record.model import read, to_json, write
+from matrix.record.reader import read
+from matrix.record.writer import to_json, write
 from matrix.store import packing
 from matrix.store.archive import PACK
 from matrix.store.database import literal

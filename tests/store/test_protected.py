@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from histories import CELLS, make
-from matrix.record.model import write
+from matrix.record.writer import write
 from matrix.store import ingest as summaries
 from matrix.store.protected import evidence_of
 

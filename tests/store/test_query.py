@@ -28,7 +28,9 @@ from histories import (
     told,
 )
 from matrix import cli
-from matrix.record.model import Record, read_many, to_json, write
+from matrix.record.model import Record
+from matrix.record.reader import read_many
+from matrix.record.writer import to_json, write
 from matrix.rules.notes import Note
 from matrix.store import database as rows
 from matrix.store import query as engine

@@ -11,8 +11,9 @@ import pytest
 
 from histories import CELLS, make, passed
 from matrix import cli
-from matrix.record.model import Case, Outcome, Record, write
+from matrix.record.model import Case, Outcome, Record
 from matrix.record.running import marked_running
+from matrix.record.writer import write
 from matrix.store.folder_index import INDEX
 from rules import ANY_CASE_TEXT
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from histories import CELLS, fill, make, silent
-from matrix.record.model import read_many
+from matrix.record.reader import read_many
 from matrix.store.folder_index import INDEX
 from matrix.store.query import History
 

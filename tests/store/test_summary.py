@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histories import CELLS, LATE, make, nights, some_records
-from matrix.record.model import Record, read
+from matrix.record.model import Record
+from matrix.record.reader import read
 from matrix.rules.expectations import load_expectations, parse_expectations
 from matrix.store import summary as history
 from matrix.store.summary import (

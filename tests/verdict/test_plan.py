@@ -25,10 +25,10 @@ from matrix.record.model import (
     RunError,
     Rung,
     RungResult,
-    read,
-    write,
 )
+from matrix.record.reader import read
 from matrix.record.startup_tests import parse_startup_tests
+from matrix.record.writer import write
 from matrix.report import plan as report
 from matrix.verdict import plan as module
 from matrix.verdict.grid import runs, survey

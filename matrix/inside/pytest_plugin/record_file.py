@@ -12,7 +12,7 @@ import pytest
 
 from matrix._util.nvidia import gpu_visible
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
-from matrix.record import model
+from matrix.record import reader, writer
 from matrix.record.model import Case, ErrorKind, Record, RecordError, RunError, RungResult
 
 
@@ -30,7 +30,7 @@ class RecordFile:
         self._record: Record | None = None
         if path is not None:
             try:
-                self._record = model.read(path)
+                self._record = reader.read(path)
             except RecordError as error:
                 raise pytest.UsageError(f"--record: {error}; `matrix run` makes one") from None
             self._cases = {case.case: case for case in self._record.cases}
@@ -93,7 +93,7 @@ class RecordFile:
         self._record = replace(self._record, **fields)
         if write:
             try:
-                model.write(self._record, self.path)
+                writer.write(self._record, self.path)
                 self.trouble = None
             except RecordError as error:
                 self.trouble = str(error)

@@ -1,0 +1,24 @@
+"""The environment of a run: what a repeat on the same releases can differ in."""
+
+from collections.abc import Mapping
+
+from matrix.record.model import Record
+
+_FAMILY = ("torch", "torchvision", "torchaudio", "triton", "vllm", "nvidia-")
+_OWN = ("torch-vllm-matrix", "matrix-dev", "pip", "setuptools", "wheel", "uv")
+
+
+def environment_of(record: Record) -> dict[str, str]:
+    """Return the machine, and the packages other than torch's family and this project's own."""
+    found = {
+        name: version
+        for name, version in record.packages.items()
+        if not name.startswith(_FAMILY) and name not in _OWN
+    }
+    for device, name in (("gpu", "name"), ("gpu", "driver"), ("cpu", "model")):
+        facts = record.provenance.get(device)
+        if isinstance(facts, Mapping) and facts.get(name):
+            found[f"the {device}'s {name}"] = str(facts[name])
+    if record.provenance.get("os"):
+        found["the system"] = str(record.provenance["os"])
+    return found

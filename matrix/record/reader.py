@@ -1,0 +1,374 @@
+"""Read records, and refuse what is not one: the only validator of records on the read path.
+
+Importable inside a cell. `matrix/data/record.schema.json` says the same to other programs; a test
+holds the two equal. Only the reader refuses what a JSON Schema cannot express: a file that is not
+of the cell its name says, a case or a start that is there twice, a day that is in no calendar.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TypeGuard
+
+from matrix.catalog.cells import CellError, cell_of, factors, matches
+from matrix.record.json_value import (
+    SECONDS,
+    SHOWN,
+    JsonValue,
+    are_seconds,
+    count_from,
+    decode,
+    is_amount,
+    is_count,
+    is_text,
+)
+from matrix.record.model import (
+    FAILURE_LIMIT,
+    SCHEMA,
+    Case,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RecordError,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+)
+
+_OLDEST_SCHEMA = 1
+_STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_CAPABILITY = re.compile(r"\d+\.\d+", re.ASCII)
+_AMOUNT = "a number from 0 up, or null"
+
+
+def parse(text: str, name: str) -> Record:
+    """Return the record that `text` holds. Raises RecordError, which calls the text `name`."""
+    return _record(decode(text, name))
+
+
+def read(path: Path) -> Record:
+    """Return the record in a file whose name, up to its first dot, is the record's cell.
+
+    Raises RecordError: no such file, not a record, or a record of another cell, by the file's name
+    or by the versions of its provenance (unless its error says so itself: `wrong_cell`).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise RecordError(f"{path}: not a record: its bytes are not UTF-8 text") from None
+    record = parse(text, str(path))
+    named = path.name.split(".", 1)[0]
+    if record.cell != named:
+        raise RecordError(
+            f"{path}: cell: is {record.cell}, but the file's name says {named}; rename the file"
+        )
+    fault = _other_cell(record)
+    if fault:
+        raise RecordError(f"{path}: {fault}")
+    return record
+
+
+def read_many(places: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[RecordError]]:
+    """Return every record under the places, by path, and one error for each that is bad.
+
+    A place is a folder of records, or the file of one.
+    """
+    paths: dict[str, Path] = {}
+    records: list[tuple[Path, Record]] = []
+    errors: list[RecordError] = []
+    for place in places:
+        if not place.exists():
+            errors.append(RecordError(f"{place}: no such folder or record; name one that is there"))
+            continue
+        for path in _within(place, errors) if place.is_dir() else [place]:
+            paths.setdefault(os.path.realpath(path), path)
+    for path in sorted(paths.values()):
+        try:
+            records.append((path, read(path)))
+        except RecordError as error:
+            errors.append(error)
+    return records, errors
+
+
+def _within(folder: Path, errors: list[RecordError]) -> Iterator[Path]:
+    """Find what has the name of a record below the folder; note a folder that cannot be read."""
+
+    def refused(error: OSError) -> None:
+        errors.append(RecordError(f"{error.filename}: cannot be read: {error.strerror or error}"))
+
+    for where, folders, files in os.walk(folder, onerror=refused):
+        for name in (*folders, *files):
+            if name.endswith(".json") and not name.startswith("."):
+                yield Path(where, name)
+
+
+def _other_cell(record: Record) -> str | None:
+    """Say which version of the provenance is not the cell's, if any."""
+    if record.error is not None and record.error.kind == ErrorKind.WRONG_CELL:
+        return None
+    named = factors(record.cell)
+    for key in ("python", "torch", "vllm"):
+        found = record.provenance.get(key)
+        versions = {"python": named.python, "torch": named.torch, "vllm": str(named.vllm)}
+        if not isinstance(found, str):
+            continue
+        try:
+            cell = cell_of(**{**versions, key: found})
+        except CellError:
+            continue  # Not a version that a cell could have: the record does not know it.
+        if not matches(record.cell, cell):
+            return (
+                f"provenance.{key}: is {found}, but the cell is {record.cell}; run the cell again"
+                f" by tox -e {record.cell}"
+            )
+    return None
+
+
+def _is_time(value: object) -> TypeGuard[str]:
+    if not isinstance(value, str) or not _STARTED.fullmatch(value):
+        return False
+    try:
+        datetime.fromisoformat(value.removesuffix("Z"))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_capability(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _CAPABILITY.fullmatch(value) is not None
+
+
+def _is_fingerprint(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value.startswith("sha256:")
+
+
+def _is_model_source(value: object) -> TypeGuard[str]:
+    return value in ("data", "hub")
+
+
+def _keys(model: type[Record | Case | Start | RungResult | RunError]) -> dict[str, None]:
+    return dict.fromkeys(field.name for field in dataclasses.fields(model))
+
+
+_RECORD_KEYS, _CASE_KEYS, _START_KEYS = _keys(Record), _keys(Case), _keys(Start)
+_RUNG_KEYS, _ERROR_KEYS = _keys(RungResult), _keys(RunError)
+
+
+def _record(value: JsonValue) -> Record:
+    if "schema" not in value.mapping():
+        value.fail("not a record: has no key 'schema'")
+    schema = value.count("schema")
+    if schema > SCHEMA:
+        value.member("schema").fail(
+            f"is {schema}, newer than this matrix knows ({SCHEMA}); update torch-vllm-matrix"
+        )
+    if schema < _OLDEST_SCHEMA:
+        value.member("schema").wrong(f"{_OLDEST_SCHEMA} to {SCHEMA}")
+    # Records from before the key have none, and nobody counted then.
+    value.has_keys(_RECORD_KEYS, ["deselected"])
+    cell = _cell(value)
+    finished = value.boolean("finished")
+    error = None if value.data["error"] is None else _error(value.member("error"))
+    return Record(
+        cell=cell,
+        platform=value.one_of("platform", Platform),
+        finished=finished,
+        provenance=_provenance(value.member("provenance"), ended=finished and error is None),
+        error=error,
+        packages=value.values("packages", is_text, "a string"),
+        flags=value.scalars("flags"),
+        rungs=tuple(map(_rung, value.items("rungs"))),
+        cases=_cases(value),
+        deselected=value.count("deselected") if "deselected" in value.data else 0,
+        schema=schema,
+    )
+
+
+def _cell(value: JsonValue) -> str:
+    name = value.text("cell")
+    try:
+        full = factors(name).vllm is not None
+    except CellError as error:
+        value.member("cell").fail(f"no cell: {error}")
+    if not full:
+        value.member("cell").wrong("a cell's full name, such as py311-torch210-vllm019")
+    return name
+
+
+def _provenance(value: JsonValue, *, ended: bool) -> Mapping[str, object]:
+    """Return the provenance; that of a run that came to its end must say all but the optional."""
+    members = value.mapping()
+    if "started" not in members:
+        value.fail("has no key 'started'")
+    optional = _OPTIONAL_FACTS if ended else _FACTS
+    value.has_keys(_FACTS, optional)
+    for key in members:
+        _FACTS[key](value, key)
+    return members
+
+
+def _started(value: JsonValue, key: str) -> None:
+    value.fitting(key, is_text, "a string")
+    value.fitting(key, _is_time, "a time in UTC, such as 2026-11-22T18:00:00Z")
+
+
+def _amount(value: JsonValue, key: str) -> None:
+    if value.data[key] is not None:
+        value.fitting(key, is_amount, _AMOUNT)
+
+
+def _cpu(value: JsonValue, key: str) -> None:
+    cpu = value.member(key)
+    cpu.has_keys(_CPU)
+    cpu.text_or_none("model")
+    if cpu.data["cores"] is not None:
+        cpu.count("cores", 1)
+
+
+def _gpu(value: JsonValue, key: str) -> None:
+    gpu = value.member(key)
+    if gpu.data is None:
+        return
+    gpu.has_keys(_GPU, [fact for fact in _GPU if fact != "name"])
+    for fact in gpu.data:
+        _GPU[fact](gpu, fact)
+
+
+def _capability(value: JsonValue, key: str) -> None:
+    if value.data[key] is not None:
+        value.fitting(key, _is_capability, "a compute capability such as 8.9, or null")
+
+
+def _tests(value: JsonValue, key: str) -> None:
+    tests = value.member(key)
+    tests.has_keys(_TESTS, ("version", "fingerprint"))
+    if len(tests.data) == 1:
+        tests.fail("has neither the key 'version' nor 'fingerprint'")
+    for fact in tests.data:
+        _TESTS[fact](tests, fact)
+
+
+def _fingerprint(value: JsonValue, key: str) -> None:
+    value.fitting(key, _is_fingerprint, "a text that begins with sha256:")
+
+
+def _command(value: JsonValue, key: str) -> None:
+    for word in value.items(key):
+        if not isinstance(word.data, str):
+            word.wrong("a string")
+
+
+def _model_source(value: JsonValue, key: str) -> None:
+    value.fitting(key, _is_model_source, "one of data, hub")
+
+
+def _from_one(value: JsonValue, key: str) -> None:
+    value.count(key, 1)
+
+
+_FACTS: Mapping[str, Callable[[JsonValue, str], object]] = {
+    "started": _started,
+    "seconds": JsonValue.seconds,
+    "python": JsonValue.text,
+    "os": JsonValue.text,
+    "machine": JsonValue.text,
+    "cpu": _cpu,
+    "memory_mib": _amount,
+    "gpu": _gpu,
+    "torch": JsonValue.text_or_none,
+    "vllm": JsonValue.text_or_none,
+    "triton": JsonValue.text_or_none,
+    "cuda": JsonValue.text_or_none,
+    "tests": _tests,
+    "command": _command,
+    "model_source": _model_source,
+    "jobs": _from_one,
+}
+_OPTIONAL_FACTS = ("jobs",)
+_CPU = dict.fromkeys(("model", "cores"))
+_GPU: Mapping[str, Callable[[JsonValue, str], object]] = {
+    "name": JsonValue.text,
+    "capability": _capability,
+    "driver": JsonValue.text_or_none,
+    "memory_mib": _amount,
+}
+_TESTS: Mapping[str, Callable[[JsonValue, str], object]] = {
+    "commit": JsonValue.text_or_none,
+    "version": _from_one,
+    "fingerprint": _fingerprint,
+}
+
+
+def _error(value: JsonValue) -> RunError:
+    value.has_keys(_ERROR_KEYS)
+    return RunError(kind=value.one_of("kind", ErrorKind), reason=value.text("reason"))
+
+
+def _rung(value: JsonValue) -> RungResult:
+    value.has_keys(_RUNG_KEYS)
+    return RungResult(
+        rung=value.one_of("rung", Rung),
+        ok=value.boolean("ok"),
+        seconds=value.seconds("seconds"),
+        reason=value.text_or_none("reason"),
+    )
+
+
+def _cases(value: JsonValue) -> tuple[Case, ...]:
+    cases: dict[str, Case] = {}
+    for item in value.items("cases"):
+        case = _case(item)
+        if case.case in cases:
+            item.fail(f"is the second case of the name {case.case[:SHOWN]!r}")
+        cases[case.case] = case
+    return tuple(cases.values())
+
+
+def _case(value: JsonValue) -> Case:
+    value.has_keys(_CASE_KEYS)
+    starts: dict[str, Start] = {}
+    for item in value.items("starts"):
+        start = _start(item)
+        if start.start in starts:
+            item.fail(f"is the second {start.start} start of one case")
+        starts[start.start] = start
+    name = value.text("case")
+    if not name:
+        value.member("case").wrong("the name of a case")
+    return Case(
+        case=name,
+        outcome=value.one_of("outcome", Outcome),
+        reason=value.text_or_none("reason"),
+        signature=value.text_or_none("signature"),
+        seconds=value.seconds("seconds"),
+        model=value.text_or_none("model"),
+        flags=value.scalars("flags"),
+        failure=_failure(value),
+        starts=tuple(starts.values()),
+    )
+
+
+def _failure(value: JsonValue) -> str | None:
+    text = value.text_or_none("failure")
+    if text is not None and len(text) > FAILURE_LIMIT:
+        value.member("failure").fail(
+            f"has {len(text)} characters, but at most {FAILURE_LIMIT} are kept, of its end"
+        )
+    return text
+
+
+def _start(value: JsonValue) -> Start:
+    value.has_keys(_START_KEYS)
+    return Start(
+        start=value.one_of("start", StartKind),
+        seconds=value.values("seconds", are_seconds, SECONDS),
+        counters=value.values("counters", is_count, count_from(0)),
+    )
