@@ -86,7 +86,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_differences() -> list[str]:
-    """What the published records of this folder say of the explanations, without jsonschema."""
+    """What the published records of this folder say of the explanations."""
     from matrix.record.reader import read
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.agreement import agree

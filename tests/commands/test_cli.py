@@ -85,7 +85,7 @@ def test_show_tells_a_person(here: Path) -> None:
         "\n"
         "counts  compiled artifacts saved and loaded; "
         "AOTAutograd's total, cache miss and cache hit\n"
-        "ran     torch 2.10.0+cu128, vLLM 0.19.1\n"
+        "ran     torch 2.10.0+cu128, vLLM 0.19.1, Python 3.11.7, on EPYC\n"
         f"record  {RECORD}\n"
     )
 
