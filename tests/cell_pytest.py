@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from made import provenance
 from matrix.record import reader, writer
 from matrix.record.model import Case, Platform, Record
 
@@ -119,8 +120,8 @@ class Place:
 
     def new_record(self, name: str) -> Path:
         path = self.folder / name / f"{CELL}.20261122T180000Z.json"
-        provenance = {"started": "2026-11-22T18:00:00Z"}
-        record = Record(cell=CELL, platform=self.platform, finished=False, provenance=provenance)
+        facts = provenance(None, None)
+        record = Record(cell=CELL, platform=self.platform, finished=False, provenance=facts)
         writer.write(record, path)
         return path
 
