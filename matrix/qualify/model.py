@@ -289,7 +289,8 @@ def _counted(waivers: Iterable[Waiver | None]) -> tuple[tuple[Waiver, int], ...]
     # By id, since a waiver holds a mapping and so has no hash.
     held = [waiver for waiver in waivers if waiver is not None]
     counts = Counter(waiver.id for waiver in held)
-    return tuple((w, counts[w.id]) for w in {w.id: w for w in held}.values())
+    found = {waiver.id: waiver for waiver in held}
+    return tuple((waiver, counts[waiver.id]) for waiver in found.values())
 
 
 @dataclass(kw_only=True)
@@ -355,10 +356,18 @@ class Findings:
             waiver.id for finding in findings for waiver in finding.waived if waiver is not None
         }
         places = [match.candidate.place for match in self.matches]
-        matched = [w for w in self.waivers.every if any(w.speaks_of(place) for place in places)]
+        matched = [
+            waiver
+            for waiver in self.waivers.every
+            if any(waiver.speaks_of(place) for place in places)
+        ]
         known = {minor_of(release.version) for release in getattr(releases, self.query.project)}
-        rest = [w for w in self.waivers.every if w not in matched and w.id not in used]
-        unmatched = tuple(w for w in rest if _may_be_mistyped(self.query, w, known))
+        rest = [
+            waiver
+            for waiver in self.waivers.every
+            if waiver not in matched and waiver.id not in used
+        ]
+        unmatched = tuple(waiver for waiver in rest if _may_be_mistyped(self.query, waiver, known))
         return Qualification(
             query=self.query,
             today=self.today,
@@ -368,7 +377,7 @@ class Findings:
             flags=tuple(self.flags),
             unknown=tuple(self.unknown),
             times=tuple(self.times),
-            unused=tuple(w for w in matched if w.id not in used),
+            unused=tuple(waiver for waiver in matched if waiver.id not in used),
             unmatched=unmatched,
             elsewhere=len(rest) - len(unmatched),
             caveats=tuple(caveats),

@@ -34,7 +34,7 @@ from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry
 
 WHOLE_RUN = None
-"""The name of no case: what is said holds for the run as a whole."""
+"""Stands for the name of a case where the run as a whole is meant."""
 
 
 class CellKey(NamedTuple):

@@ -199,7 +199,7 @@ def test_a_counter_that_only_one_side_has() -> None:
 def test_a_counter_that_no_rule_may_name_is_told_and_not_judged() -> None:
     counts = ({"inductor.pattern_matcher_count": count} for count in (22, 23))
     found = held(
-        *(make(of, passed(**count)) for of, count in zip((OLD, NEXT), counts, strict=True))
+        *(make(torch, passed(**count)) for torch, count in zip((OLD, NEXT), counts, strict=True))
     )
     assert (kinds(found), found.exit_status) == ([DriftKind.NOT_JUDGED], 0)
     assert "warm  inductor.pattern_matcher_count  22->23  moe" in lines(found)

@@ -84,15 +84,19 @@ def selected(query: Query, records: list[Told]) -> tuple[list[Told], Skipped]:
 
 
 FAILED = [
-    Case(case="moe", outcome=Outcome.FAILED, reason="no", signature=f"KeyError: {of}")
-    for of in "xy"
+    Case(case="moe", outcome=Outcome.FAILED, reason="no", signature=f"KeyError: {name}")
+    for name in "xy"
 ]
 # Older tests stored no signature, or one by other rules: what compares is made of the text.
 TOLD_BY_TEXT = [
     Case(
-        case="moe", outcome=Outcome.FAILED, reason="no", failure=f"KeyError: {of}", signature=stored
+        case="moe",
+        outcome=Outcome.FAILED,
+        reason="no",
+        failure=f"KeyError: {name}",
+        signature=stored,
     )
-    for of in "xy"
+    for name in "xy"
     for stored in (None, "KeyError")
 ]
 _RECORD = st.builds(
@@ -136,7 +140,7 @@ def _with(run: Record, cases: tuple[Case, ...]) -> Record:
 
 @given(_RECORDS)
 def test_what_is_left_out_changes_nothing(records: list[Record]) -> None:
-    of = [(Path(f"{at}.json"), run) for at, run in enumerate(records)]
+    of = [(Path(f"{number}.json"), run) for number, run in enumerate(records)]
     some, skipped = selected(QUERY, of)
     whole = render(qualified(QUERY, of))
     # An index lists what it has in an order of its own.
@@ -147,7 +151,7 @@ def test_what_is_left_out_changes_nothing(records: list[Record]) -> None:
 def _pair(*candidates: Record) -> list[Told]:
     """A baseline that is well, and these of the candidate."""
     records = record(cell=Cell("3.11", "2.11.0", "0.20.2").name), *candidates
-    return [(Path(f"{at}.json"), run) for at, run in enumerate(records)]
+    return [(Path(f"{number}.json"), run) for number, run in enumerate(records)]
 
 
 def _new(day: int, cases: tuple[Case, ...] | None = None, **more: Any) -> Record:

@@ -469,3 +469,21 @@ def test_a_rerun_that_failed_in_a_case_of_its_own_never_qualifies() -> None:
             )
         ],
     )
+
+
+def test_a_variant_whose_rung_failed_though_its_cases_passed_is_a_failure() -> None:
+    rungs = (RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="ImportError: x"),)
+    variant = make(NEXT, passed(), day=20, file="on", flags={"A": 1}, rungs=rungs)
+    off: dict[str, Any] = {"flags": {"A": 2}}
+    found = held(make(OLD, passed(), **off), variant, make(NEXT, passed(), **off))
+    [failure] = found.failures
+    assert (found.exit_status, failure.case, variant_of(failure)) == (1, None, "A=1")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NOT_APPLICABLE, Outcome.INTERRUPTED])
+def test_a_case_without_an_answer_where_only_the_candidate_ran_is_no_failure(
+    outcome: Outcome,
+) -> None:
+    alone = make(NEXT, passed(), Case(case="b", outcome=outcome), python="3.12")
+    found = held(make(OLD, passed()), make(NEXT, passed()), alone)
+    assert (found.exit_status, found.unknown) == (0, ())

@@ -78,7 +78,7 @@ def test_a_known_failure_uses_its_waiver_though_the_baseline_has_it_too() -> Non
     # And an expired one counts it again, though the baseline has it too.
     found = held(*records, waivers=waiver("signature = 'KeyError: x'", until="2026-11-22"))
     assert (found.exit_status, kinds(found)) == (1, [FailureKind.FAILS_AS_BEFORE])
-    drifting = [make(of, passed(num_compiled_artifacts_loaded=9)) for of in (OLD, NEXT)]
+    drifting = [make(torch, passed(num_compiled_artifacts_loaded=9)) for torch in (OLD, NEXT)]
     what = "counters = ['num_compiled_artifacts_loaded']"
     assert held(*drifting, rules=ONE_RULE).exit_status == 0
     assert held(*drifting, rules=ONE_RULE, waivers=waiver(what)).exit_status == 0
