@@ -5,7 +5,7 @@ Pure; `matrix.catalog.releases_file` reads them from the package's data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -116,19 +116,23 @@ class Releases:
 
         Of the patches that share a name, that is the one which the name stands for.
         """
-        pairs = {
-            (minor_of(release.torch), minor_of(release.version)): release
-            for release in self.vllm  # oldest first, so that the newest patch stays
-            if release.yanked is None
-        }
         return tuple(
             sorted(
                 Cell(python, release.torch, release.version)
-                for release in pairs.values()
+                for release in self.pinning.values()
                 for python in self.pythons
                 if self._accepts(python, release.torch, release)
             )
         )
+
+    @cached_property
+    def pinning(self) -> Mapping[tuple[str, str], Vllm]:
+        """The newest vLLM by the minor of the torch that it pins, and its own minor."""
+        # Oldest first, so that the newest patch stays.
+        return {
+            (minor_of(release.torch), minor_of(release.version)): release
+            for release in self._unyanked
+        }
 
     def names(self, cell: Cell) -> tuple[str, ...]:
         """Return the names of an on-pin cell: the short one too where it stands for this cell."""
@@ -238,20 +242,16 @@ class Releases:
 
     def _pinning(self, torch: str, vllm: str | None = None) -> Vllm | None:
         """Return the newest vLLM that pins a torch of this minor, of all or of one minor."""
-        return self._pinned.get((torch, vllm))
+        if vllm is not None:
+            return self.pinning.get((torch, vllm))
+        return next((row for row in reversed(self._unyanked) if minor_of(row.torch) == torch), None)
 
     @cached_property
-    def _pinned(self) -> Mapping[tuple[str, str | None], Vllm]:
-        """Return the newest vLLM by the minor of the torch that it pins, and its minor or None."""
-        return {
-            (minor_of(release.torch), minor): release
-            for release in self.vllm  # oldest first, so that the newest patch stays
-            if release.yanked is None
-            for minor in (None, minor_of(release.version))
-        }
+    def _unyanked(self) -> Sequence[Vllm]:
+        return [release for release in self.vllm if release.yanked is None]
 
     def _no_default(self, name: str, wanted: Factors, torch: str) -> CellError:
-        pinned = [minor_of(release.torch) for release in self.vllm if release.yanked is None]
+        pinned = [minor_of(release.torch) for release in self._unyanked]
         ways = [
             self._nearest_name(wanted.python, torch, release)
             for minor in _nearest(wanted.torch, pinned)

@@ -10,9 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from packaging.version import Version
-
-from matrix._util.versions import specifier_text
+from matrix._util.versions import parse_version, specifier_text
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm
 
@@ -50,16 +48,14 @@ def declared(cell: Cell, releases: Releases) -> Declared:
 class Declarations:
     """What the metadata says of any cell of these releases.
 
-    Ranges of Pythons and versions are read once, so that the whole product takes milliseconds. A
-    fact that the data lacks (torch's range of Pythons, the wheels of a release) fails nothing.
+    What does not fit a Python is found once, so that the whole product takes milliseconds. A fact
+    that the data lacks (torch's range of Pythons, the wheels of a release) fails nothing.
     """
 
     def __init__(self, releases: Releases) -> None:
         """Read the facts of the releases."""
         self._torch = {release.version: release for release in releases.torch}
         self._vllm = {release.version: release for release in releases.vllm}
-        versions = {*self._torch, *self._vllm, *(release.torch for release in releases.vllm)}
-        self._versions = {version: Version(version) for version in versions}
         self._yanked = {
             (what, release.version): _yanked(f"{what} {release.version}", release.yanked)
             for what, published in (("torch", releases.torch), ("vLLM", releases.vllm))
@@ -81,7 +77,7 @@ class Declarations:
                     f"`matrix refresh` reads new ones"
                 )
         assert torch is not None and vllm is not None
-        off_pin = self._versions[vllm.torch] != self._versions[torch.version]
+        off_pin = parse_version(vllm.torch) != parse_version(torch.version)
         misfit = self._misfit("vLLM", vllm, cell.python) or self._misfit(
             "torch", torch, cell.python
         )

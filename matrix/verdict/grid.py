@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import Cell, CellError, cell_of, factors
-from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.releases import Releases, Torch, Vllm, newest
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, Record
@@ -206,13 +206,11 @@ def environments(releases: Releases) -> Mapping[str, Cell]:
     It is the cell of `Releases.resolve`, whether the Python fits or not: the newest patch of vLLM
     that pins a torch of that minor, with this pin, else the newest patch of each.
     """
-    published = [release for release in releases.vllm if release.yanked is None]
-    torch = {minor_of(each.version): each.version for each in releases.torch if each.yanked is None}
-    vllm = {minor_of(each.version): each.version for each in published}
+    torch = {minor_of(release.version): release.version for release in newest(releases.torch)}
+    vllm = {minor_of(release.version): release.version for release in newest(releases.vllm)}
     pairs = {(t, v): (torch[t], vllm[v]) for t in torch for v in vllm}
     pairs |= {
-        (minor_of(each.torch), minor_of(each.version)): (each.torch, each.version)
-        for each in published
+        minors: (release.torch, release.version) for minors, release in releases.pinning.items()
     }
     cells = (Cell(python, *pair) for python in releases.pythons for pair in pairs.values())
     return {cell.name: cell for cell in cells}

@@ -152,7 +152,7 @@ def pinned_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
     Where the patches of a minor pin several torch minors, it is the newest patch for each of them.
     """
     pythons = tuple(pythons)
-    for vllm in _pinning(releases).values():
+    for vllm in releases.pinning.values():
         torch = next(each for each in releases.torch if each.version == vllm.torch)
         yield from (Cell(each, torch.version, vllm.version) for each in _fit(pythons, torch, vllm))
 
@@ -163,10 +163,9 @@ def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
     On the Pythons that fit both.
     """
     pythons = tuple(pythons)
-    pinning = _pinning(releases)
     for vllm in _newest(releases.vllm):
         for torch in _newest(releases.torch):
-            if (minor_of(vllm.version), minor_of(torch.version)) not in pinning:
+            if (minor_of(torch.version), minor_of(vllm.version)) not in releases.pinning:
                 for each in _fit(pythons, torch, vllm):
                     yield Cell(each, torch.version, vllm.version)
 
@@ -316,16 +315,6 @@ def _day(text: str, where: str) -> date:
 def _newest(releases: Iterable[_Release]) -> tuple[_Release, ...]:
     """Return the newest final release of each minor that was not withdrawn, oldest first."""
     return newest(each for each in releases if not Version(each.version).is_prerelease)
-
-
-def _pinning(releases: Releases) -> dict[tuple[str, str], Vllm]:
-    """By minor of vLLM and of torch, the newest vLLM that pins such a torch."""
-    known = sorted(releases.vllm, key=lambda release: Version(release.version))
-    return {
-        (minor_of(each.version), minor_of(each.torch)): each
-        for each in known
-        if each.yanked is None
-    }
 
 
 def _fit(pythons: Iterable[str], torch: Torch, vllm: Vllm) -> list[str]:
