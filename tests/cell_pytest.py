@@ -31,7 +31,7 @@ __version__ = "0.19.1"
 FAKES = """
 import os, sys, types
 compat = types.ModuleType("matrix.inside.vllm_compat")
-compat.effective_flags = lambda: {"VLLM_USE_AOT_COMPILE": True}
+compat.effective_flags = lambda: {"VLLM_USE_AOT_COMPILE": int(os.environ.get("FAKE_FLAG", "1")) > 0}
 compat.preload = lambda platform: None
 compat.engine_arguments = lambda: frozenset()
 compat.compute_capability = lambda: (7, 0)
@@ -97,12 +97,16 @@ class Ran:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """A session to run: pytest's arguments, variables, and a folder with a torch or vllm."""
+    """A session to run: pytest's arguments, variables, and a folder with a torch or vllm.
+
+    `recorded`: it has a record to fill.
+    """
 
     arguments: Sequence[str] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     fakes: str | None = None
     target: Sequence[str] = ("tests",)
+    recorded: bool = True
 
 
 class Place:
@@ -177,7 +181,7 @@ class Place:
         return [
             *session.target,
             *(part for plugin in plugins for part in ("-p", plugin)),
-            *("--record", str(record)),
+            *(("--record", str(record)) if session.recorded else ()),
             *session.arguments,
         ]
 

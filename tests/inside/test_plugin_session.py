@@ -108,6 +108,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     sessions["stops"] = Session(arguments=["-k", "test_stops or test_then"])
     sessions["cuda is up"] = Session(arguments=fine, environ={"FAKE_CUDA_IS_UP": "1"})
     sessions["chose"] = Session(arguments=fine, environ={"FAKE_CHOICE": "RocmPlatform"})
+    sessions["no flags"] = Session(arguments=fine, environ={"FAKE_FLAG": "unset"})
+    sessions["no record"] = Session(
+        arguments=["-k", "test_fine or test_hub"],
+        environ={"CUDA_VISIBLE_DEVICES": ""},
+        recorded=False,
+    )
     place.file("importing/vllm/__init__.py", IMPORTING)
     sessions["importing"] = Session(
         arguments=fine,
@@ -182,6 +188,21 @@ def test_vllm_on_another_platform_than_asked_is_refused(ran: dict[str, Ran]) -> 
         "internal",
         "vLLM chose the platform RocmPlatform, not cpu",
     )
+
+
+def test_flags_that_cannot_be_read_end_the_run(ran: dict[str, Ran]) -> None:
+    assert ran["no flags"].status == 1
+    assert ran["no flags"].error is not None
+    assert ran["no flags"].error[0] == "internal"
+    assert ran["no flags"].error[1].startswith("effective flags: ValueError: invalid literal")
+
+
+def test_without_a_record_the_cases_run_all_the_same(ran: dict[str, Ran]) -> None:
+    assert ran["no record"].status == 1
+    assert "vllm 0.19.1, cpu" in ran["no record"].output
+    assert "  fine  cold 1.2 s  warm 1.2 s  passed" in ran["no record"].output
+    assert "1 failed, 1 passed" in ran["no record"].output
+    assert not ran["no record"].record.cases
 
 
 def test_an_import_under_way_is_announced(ran: dict[str, Ran]) -> None:
