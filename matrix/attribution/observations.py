@@ -18,7 +18,7 @@ from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.record.environment import environment_of
 from matrix.record.model import STARTS, Case, Record
-from matrix.record.signatures import signature
+from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, CellVerdict
 from matrix.verdict.precedence import Evidence, Fault, RunOrder

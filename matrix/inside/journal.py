@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 from matrix.inside.ended import Ended, out_of_memory
 from matrix.record.model import OUTCOMES, STARTS, Case, Outcome, Start, clip_failure
-from matrix.record.signatures import reason as reason_of
-from matrix.record.signatures import signature as signature_of
+from matrix.record.signature import reason as reason_of
+from matrix.record.signature import signature as signature_of
 
 VARIABLE = "MATRIX_JOURNAL"
 """The environment variable that holds the journal's path in the process of a case."""

@@ -47,7 +47,7 @@ from matrix.qualify.runs import (
     run_outcome,
 )
 from matrix.record.model import STARTS, Outcome, Record
-from matrix.record.signatures import signature
+from matrix.record.signature import signature
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
 from matrix.store.summary import enough, shifted

@@ -84,7 +84,7 @@ from matrix.qualify.static_checks import (
     step_signature,
 )
 from matrix.record.model import Record
-from matrix.record.signatures import signature
+from matrix.record.signature import signature
 from matrix.rules.waivers import Finding, Place
 
 

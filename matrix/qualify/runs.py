@@ -23,7 +23,7 @@ from matrix._util.versions import minor_of, parse_version
 from matrix.qualify.load import ReleasedRecord
 from matrix.qualify.query import MOST_RUNS, Context, Project, Query, oldest_first, same_release
 from matrix.record.model import PLATFORMS, STARTS, Case, ErrorKind, Outcome, Record
-from matrix.record.signatures import signature, signature_of
+from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
 from matrix.record.writer import to_json
 from matrix.rules.expectations import COUNTERS

@@ -27,7 +27,7 @@ from matrix.checks.lookup import Answer
 from matrix.qualify.query import Project, Query, find_release
 from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS, Rung
-from matrix.record.signatures import signature
+from matrix.record.signature import signature
 from matrix.verdict.grid import Grid, Seen, survey
 from matrix.verdict.ladder import CHEAP, Progress, Step, evidence_of
 from matrix.verdict.states import StepState

@@ -87,7 +87,7 @@ def _locked(mark: Path) -> int:
             fcntl.flock(opened, fcntl.LOCK_EX)
             # Another run may have taken it for one that a killed run left, and removed it.
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(opened), os.stat(mark)):
+                if os.path.samestat(os.fstat(opened), mark.stat()):
                     return opened
         except BaseException:
             os.close(opened)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from matrix._util.text import clean, clip, code, no_command, plural, tabular
 from matrix._util.text import markdown as escape
 from matrix.record.model import Case
-from matrix.record.signatures import signature
+from matrix.record.signature import signature
 from matrix.report import markdown
 from matrix.verdict.judge import CaseVerdict, worst
 from matrix.verdict.states import VERDICTS, Verdict

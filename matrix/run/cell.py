@@ -26,6 +26,7 @@ from matrix.record.model import (
 )
 from matrix.record.reader import read
 from matrix.record.running import marked_running
+from matrix.record.scrub import scrub
 from matrix.record.writer import write
 from matrix.run import pytest_child
 from matrix.run.conclusion import conclude, describe, found_unfit, ran_no_session, wrong_arguments
@@ -231,7 +232,7 @@ def _write(record: Record, path: Path, root: Path) -> None:
     """Write the record without folders of this machine in any text of it."""
 
     def clean(text: str | None) -> str | None:
-        return None if text is None else provenance.scrub(text, root)
+        return None if text is None else scrub(text, root)
 
     error = record.error and replace(record.error, reason=clean(record.error.reason) or "")
     rungs = tuple(replace(rung, reason=clean(rung.reason)) for rung in record.rungs)

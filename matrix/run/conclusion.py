@@ -3,7 +3,6 @@
 import re
 from dataclasses import replace
 
-from matrix.record import signatures
 from matrix.record.model import (
     Case,
     ErrorKind,
@@ -14,6 +13,8 @@ from matrix.record.model import (
     RungResult,
     clip_failure,
 )
+from matrix.record.signature import reason as reason_of
+from matrix.record.signature import signature as signature_of
 from matrix.run.process import How, ProcessEnd
 
 _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
@@ -94,7 +95,7 @@ def _error(record: Record, ended: ProcessEnd, output: str, *, importing: bool) -
     reason = describe(ended)
     if ended.how in (How.TIMED_OUT, How.INTERRUPTED):
         return RunError(kind=ErrorKind(ended.how), reason=reason)
-    last = signatures.reason(output)
+    last = reason_of(output)
     with_last = f"{reason}: {last}" if last else reason
     if ended.status == _USAGE:
         return RunError(kind=ErrorKind.INTERNAL, reason=_wrong_argument(output) or reason)
@@ -135,7 +136,7 @@ def _ended_case(case: Case, ended: ProcessEnd, output: str) -> Case:
         case,
         outcome=Outcome.OUT_OF_MEMORY if _killed_for_memory(ended) else outcome,
         reason=reason,
-        signature=signatures.signature(reason),
+        signature=signature_of(reason),
         failure=clip_failure(output) or None,
     )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from matrix.record.content import content_hash
 from matrix.record.environment import environment_of
 from matrix.record.model import Case, Record
-from matrix.record.signatures import signature, signature_of
+from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import identity_of_tests
 
 

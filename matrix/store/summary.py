@@ -15,7 +15,7 @@ from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
 from matrix.record.model import STARTS, Record
-from matrix.record.signatures import signature_of
+from matrix.record.signature import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
 from matrix.store.fingerprint import environment_key, outcome_key, verdict_key

@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
 from matrix.record.model import RUNGS, STARTS, Case, Record, RunError
-from matrix.record.signatures import signature_of
+from matrix.record.signature import signature_of
 from matrix.rules.expectations import Difference, Expected, Situation, compare
 from matrix.verdict.states import VERDICTS, Verdict
 
@@ -46,7 +46,7 @@ class CaseVerdict:
     reach where it is incompatible or drifts, and None where that is not known. `expected` has an
     entry for each start that ran and has an expectation, also where the case failed, which is not
     judged by it; `no_rule` are the starts of a judged case without an expectation.
-    `signature` is computed by today's rules (`matrix.record.signatures.signature_of`).
+    `signature` is computed by today's rules (`matrix.record.signature.signature_of`).
     """
 
     case: str

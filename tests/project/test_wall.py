@@ -115,7 +115,7 @@ def test_no_import_by_name_or_of_a_script_goes_through_the_wall() -> None:
     [
         ("matrix.catalog.cells", "import jsonschema"),
         ("matrix.catalog.cells", "import torch"),
-        ("matrix.record.signatures", "import pytest"),
+        ("matrix.record.signature", "import pytest"),
         ("matrix.inside.journal", "import jsonschema"),
         ("matrix.inside.journal", "def f():\n    from numpy.linalg import norm"),
         ("matrix.inside.journal", "import importlib\nimportlib.import_module('ray')"),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.record import provenance
+from matrix.record.scrub import scrub
 from matrix.record.startup_tests import STARTUP_TESTS_VERSION
 
 STARTED = datetime(2026, 11, 22, 18, 0, 0, tzinfo=timezone.utc)
@@ -131,7 +132,7 @@ def test_the_command_has_no_folders_of_the_machine(argv: list[str], command: str
     ],
 )
 def test_scrub(text: str, clean: str) -> None:
-    assert provenance.scrub(text, Path("/repo"), {"HOME": "/root"}) == clean
+    assert scrub(text, Path("/repo"), {"HOME": "/root"}) == clean
 
 
 ANN = {"HOME": "/data/users/ann", "USER": "ann", "TMPDIR": "/scratch/ann/tmp"}
@@ -170,24 +171,24 @@ ANN = {"HOME": "/data/users/ann", "USER": "ann", "TMPDIR": "/scratch/ann/tmp"}
     ],
 )
 def test_scrub_names_nobody(text: str, clean: str | None) -> None:
-    assert provenance.scrub(text, Path("/repo"), ANN) == (text if clean is None else clean)
+    assert scrub(text, Path("/repo"), ANN) == (text if clean is None else clean)
 
 
 def test_the_account_is_a_user_too(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = pwd.struct_passwd(("zoe", "x", 1, 1, "", "/", ""))
     monkeypatch.setattr(pwd, "getpwuid", lambda _: entry)
-    assert provenance.scrub("x_zoe /zoe", Path("/r"), {}) == "x_<user> /<user>"
+    assert scrub("x_zoe /zoe", Path("/r"), {}) == "x_<user> /<user>"
 
     def unknown(number: int) -> None:
         raise KeyError(number)
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    assert provenance.scrub("x_zoe /zoe", Path("/r"), {}) == "x_zoe /zoe"
+    assert scrub("x_zoe /zoe", Path("/r"), {}) == "x_zoe /zoe"
 
 
 def test_a_name_that_names_nobody_stays() -> None:
     text = "import vllm/engine of test_vllm in site-packages/vllm/a.py"
-    assert provenance.scrub(text, Path("/r"), {"USER": "vllm"}) == text
+    assert scrub(text, Path("/r"), {"USER": "vllm"}) == text
 
 
 PIECES = st.sampled_from(
@@ -203,8 +204,8 @@ PIECES = st.sampled_from(
 def test_to_scrub_again_changes_nothing(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "gethostname", lambda: "node-17.example")
-        once = provenance.scrub(text, Path("/repo"), ANN)
-        assert provenance.scrub(once, Path("/repo"), ANN) == once
+        once = scrub(text, Path("/repo"), ANN)
+        assert scrub(once, Path("/repo"), ANN) == once
 
 
 @pytest.mark.parametrize(
@@ -227,18 +228,18 @@ def test_to_scrub_again_changes_nothing(text: str) -> None:
 def test_scrub_is_quick(piece: str) -> None:
     text = (piece * 16384)[:16384]
     began = time.process_time()
-    provenance.scrub(text, Path("/repo"), ANN)
+    scrub(text, Path("/repo"), ANN)
     assert time.process_time() - began < 0.5
 
 
 def test_scrub_takes_out_the_machines_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "node-17.example")
-    assert provenance.scrub("[node-17.example]:2951 x", Path("/r"), {}) == "[this-host]:2951 x"
+    assert scrub("[node-17.example]:2951 x", Path("/r"), {}) == "[this-host]:2951 x"
     text = "node-17 and events_NODE-17.corp.net, not node-170"
     clean = "this-host and events_this-host, not node-170"
-    assert provenance.scrub(text, Path("/r"), {}) == clean
+    assert scrub(text, Path("/r"), {}) == clean
     monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
-    assert provenance.scrub("localhost:80", Path("/r"), {}) == "localhost:80"
+    assert scrub("localhost:80", Path("/r"), {}) == "localhost:80"
 
 
 def test_provenance_is_whole_and_names_nobody(

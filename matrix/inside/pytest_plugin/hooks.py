@@ -28,7 +28,7 @@ from matrix.inside.pytest_plugin.selection import (
     is_isolated,
     startup_folder,
 )
-from matrix.record.signatures import reason as reason_of
+from matrix.record.signature import reason as reason_of
 
 _UNTESTED_STATUS = 5
 _NO_RECORD_STATUS = 3

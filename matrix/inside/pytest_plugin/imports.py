@@ -22,7 +22,7 @@ from matrix.inside import gpus, isolation
 from matrix.inside.machine_faults import built_for, machine_fault
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.record.model import Rung, RungResult
-from matrix.record.signatures import reason as reason_of
+from matrix.record.signature import reason as reason_of
 
 _EXTENSIONS = (
     "vllm._C",

@@ -11,7 +11,7 @@ from _pytest.runner import runtestprotocol
 from matrix.inside.ended import Ended, tail
 from matrix.inside.pytest_plugin.selection import case_name
 from matrix.record.model import Case
-from matrix.record.signatures import reason as reason_of
+from matrix.record.signature import reason as reason_of
 
 SECTION_BYTES = 64 * 1024
 """How much of one captured output comes back from a child: its last 64 KiB."""

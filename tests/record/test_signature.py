@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from matrix.record import signatures
+from matrix.record import signature as signature_package
 from matrix.record.model import Case, Outcome, clip_failure
-from matrix.record.signatures import REASON_LIMIT, SIGNATURE_LIMIT, reason, signature, signature_of
+from matrix.record.signature import REASON_LIMIT, SIGNATURE_LIMIT, reason, signature, signature_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -648,4 +648,4 @@ def test_a_long_line_takes_no_long_time() -> None:
 
 
 def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(signatures).failed == 0
+    assert doctest.testmod(signature_package).failed == 0
