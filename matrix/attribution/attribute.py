@@ -82,7 +82,9 @@ def attribute(
         symptoms = _symptoms(own, index, planner.pins, changes=changes)
         if symptoms:
             around = Neighbourhood.of(own, index)
-            answers = (attribute_symptom(each, around, planner, releases) for each in symptoms)
+            answers = (
+                attribute_symptom(symptom, around, planner, releases) for symptom in symptoms
+            )
             found.append((_order(own), list(_merge(answers))))
     found.sort(key=lambda item: item[0])
     return tuple(attribution for _, merged in found for attribution in merged)

@@ -258,12 +258,12 @@ def search(
     moving: str,
     axis: Mapping[str, Cell],
     seen: Mapping[str, Observation],
-    hopeless: Collection[str] = (),
+    ruled_out: Collection[str] = (),
     unclear: Collection[str] = (),
 ) -> Search:
     """Return the next environment of the axis to run, or the first whose result differs.
 
-    `seen` is the run that represents each environment; those that are `hopeless` are skipped, and
+    `seen` is the run that represents each environment; those that are `ruled_out` are skipped, and
     those that are `unclear` are tried as if they never ran. Raises BisectionError where there is
     nothing to find.
     """
@@ -271,7 +271,7 @@ def search(
     skipped = {
         name
         for name in names
-        if name in hopeless or (name in seen and seen[name].ended is Ended.NOTHING)
+        if name in ruled_out or (name in seen and seen[name].ended is Ended.NOTHING)
     }
     tried = [name for name in names if name not in skipped]
     if len(tried) < 2:

@@ -1,4 +1,4 @@
-"""`matrix attribute` and `bisect`: whose fault it is, and since which release."""
+"""`matrix attribute` and `bisect`: who changed, and since which release."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from matrix.run.rerun import Rerun
     from matrix.store.query import Found
 
-__all__ = ["add"]
-
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands `matrix attribute` and `bisect`."""
+    _add_attribute(commands)
+    _add_bisect(commands)
+
+
+def _add_attribute(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     attribute = commands.add_parser(
         "attribute",
         help="say whose fault it is that a cell fails or drifts: torch, vLLM, the pair, or none",
@@ -56,6 +59,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     attribute.add_argument("--json", action="store_true", help="as JSON")
     arguments.finish(attribute, _attribute)
 
+
+def _add_bisect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bisect = commands.add_parser(
         "bisect",
         help="find the first torch under a vLLM, or vLLM with a torch, where a case does otherwise",
@@ -112,8 +117,8 @@ def _attribute(options: argparse.Namespace) -> int:
         if names is not None and not names & known:
             (name,) = names
             raise MatrixError(f"{name}: never ran, so there is nothing to attribute; tox -e {name}")
-        every = [each for _, each in read.records if names is None or each.cell in names]
-        _must_have_run(every, options.platform, options.case)
+        records = [record for _, record in read.records if names is None or record.cell in names]
+        _must_have_run(records, options.platform, options.case)
         asked = {"names": names, "platform": options.platform, "case": options.case}
         judged = reading.judged(options, table, read)
         found = attribute(
@@ -144,19 +149,20 @@ def _attribute(options: argparse.Namespace) -> int:
 def _must_have_run(
     records: Sequence[Record], platform: str | None, case: str | None, *, whole: bool = False
 ) -> None:
-    """Raise MatrixError for a platform or a case of which these records, if any, tell nothing.
+    """Raise MatrixError if no record, of those given, ran on the platform or has the case.
 
-    A case may be named without its parameters, unless it must be named `whole`.
+    A case may be named without its parameters, unless it must be named `whole`. Without a record
+    there is nothing to check.
     """
-    if platform is not None and records and all(each.platform != platform for each in records):
-        cells = {each.cell for each in records}
+    if platform is not None and records and all(run.platform != platform for run in records):
+        cells = {record.cell for record in records}
         cell = cells.pop() if len(cells) == 1 else "CELL"
         raise MatrixError(
             f"--platform {platform}: nothing of what is asked for ran on it; `matrix run {cell}"
             f" --platform {platform}` does"
         )
-    names = {each.case for record in records for each in record.cases}
-    short = set() if whole else {each.partition("[")[0] for each in names}
+    names = {seen.case for record in records for seen in record.cases}
+    short = set() if whole else {name.partition("[")[0] for name in names}
     if case is not None and names and case not in names | short:
         raise MatrixError(
             f"--case {case!r}: no record has it; they have {', '.join(sorted(names))}"
@@ -164,14 +170,14 @@ def _must_have_run(
 
 
 def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
-    """The missing runs of these attributions, each environment once with all of its cases."""
+    """Return the missing runs of these attributions, each environment once with all its cases."""
     from matrix.run.rerun import Rerun
 
     wanted: dict[tuple[str, str, tuple[tuple[str, str], ...]], dict[str, None]] = {}
-    for each in found:
-        for missing in each.missing:
+    for attribution in found:
+        for missing in attribution.missing:
             key = missing.name, missing.platform, missing.flags
-            wanted.setdefault(key, {})[each.case] = None
+            wanted.setdefault(key, {})[attribution.case] = None
     return [
         Rerun(name=name, platform=platform, cases=tuple(cases), flags=flags)
         for (name, platform, flags), cases in wanted.items()
@@ -179,7 +185,7 @@ def _reruns(found: Iterable[Attribution]) -> list[Rerun]:
 
 
 def _full_name(name: str) -> str:
-    """The full name of an environment, short or full. Raises CellError where it is none."""
+    """Return the full name of an environment, given either way. Raises CellError for others."""
     from matrix.catalog.cells import factors
     from matrix.catalog.releases_file import load_releases
 
@@ -197,18 +203,22 @@ def _bisect(options: argparse.Namespace) -> int:
     moving, axis = environments_along(environments(load_releases()), options.python, **ends)
     tried: set[str] = set()
     failed = False
-    hopeless: set[str] | None = None
+    ruled_out: set[str] | None = None
     while True:
         table, read, status = reading.read_all(options, empty=options.run_missing, repeats=None)
-        if hopeless is None:
+        if ruled_out is None:
             grid = reading.grid_of(table.entries)
             known = {name: grid.progress(cell, options.platform) for name, cell in axis.items()}
-            hopeless = {name for name, each in known.items() if each is not None and each.ruled_out}
+            ruled_out = {
+                name
+                for name, progress in known.items()
+                if progress is not None and progress.ruled_out
+            }
             _must_have_run([record for _, record in read.records], None, options.case, whole=True)
         seen, unclear = observed_along(
             axis, options.case, options.platform, _observed(options, read)
         )
-        found = search(moving, axis, seen, {*hopeless, *(tried - set(seen))}, unclear)
+        found = search(moving, axis, seen, {*ruled_out, *(tried - set(seen))}, unclear)
         following = found.bisection.next
         if following is None:
             break
@@ -227,7 +237,7 @@ def _bisect(options: argparse.Namespace) -> int:
 
 
 def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]:
-    """What the records show of each case, each judged by the expectations."""
+    """Yield what the records observed of each case, judged by the expectations."""
     from matrix.attribution.observations import observe
     from matrix.rules.expectations import load_expectations
     from matrix.verdict.grid import ran_cell
@@ -242,9 +252,9 @@ def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]
 
 
 def _with_new_records(folders: list[Path | str]) -> list[Path | str]:
-    """The folders that were named, and the one that runs through tox write to, where it is there.
+    """Return the folders that were named, and the one that runs through tox write to, if it exists.
 
-    Where none was named it is one of those that are looked for anyway.
+    Without a named folder that one is read by default.
     """
     new = Path("records")
     return [*folders, new] if folders and new not in folders and new.is_dir() else folders

@@ -3,6 +3,7 @@ from __future__ import annotations
 import doctest
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,30 @@ from packaging.specifiers import SpecifierSet
 from matrix.attribution import observations, rules
 from matrix.attribution.attribute import attribute, unanswered
 from matrix.attribution.model import Attribution, Cause, Missing
-from matrix.attribution.reasons import Question, QuestionCode
+from matrix.attribution.reasons import (
+    Along,
+    AxisChange,
+    AxisChanges,
+    BothAxesChange,
+    Boundary,
+    Confounder,
+    ConfounderKind,
+    Difference,
+    EnvironmentChange,
+    Intermittent,
+    NewerRunClean,
+    NoCleanNeighbour,
+    OtherPlatformClean,
+    OtherPythonClean,
+    Precision,
+    PythonAndAnotherDiffer,
+    Question,
+    QuestionCode,
+    Reason,
+    RepeatDifference,
+    RepeatsDisagree,
+    ShownAlong,
+)
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.catalog.releases_file import load_releases
@@ -74,9 +98,10 @@ RELEASES = Releases(
     matrix_vllm=(),
 )
 KEY_ERROR = "KeyError: None"
+TESTS_DIFFER = Confounder(kind=ConfounderKind.TESTS)
 
 
-def record(
+def record(  # noqa: PLR0913  # a record has all that the rules look at
     torch: str,
     vllm: str = "0.20.0",
     *,
@@ -145,64 +170,134 @@ def bad(torch: str, vllm: str = "0.20.0", **more: Any) -> Record:
     return record(torch, vllm, fails=KEY_ERROR, **more)
 
 
-# Each line: records beside the failing cell (2.12.0, 0.20.0), the answer, and the sentence's end.
+def along(along: Along, *clean: str, shows: Sequence[str], **ends: Boundary) -> AxisChange:
+    return AxisChange(
+        along=along,
+        clean=clean,
+        shows=tuple(shows),
+        counted=None,
+        since=ends.get("since"),
+        until=ends.get("until"),
+    )
+
+
+def torch_axis(*clean: str, shows: Sequence[str] = ("2.12.0",), **ends: Boundary) -> AxisChange:
+    return along(Along.TORCH, *clean, shows=shows, **ends)
+
+
+def vllm_axis(*clean: str, shows: Sequence[str] = ("0.20.0",), **ends: Boundary) -> AxisChange:
+    return along(Along.VLLM, *clean, shows=shows, **ends)
+
+
+def minor(low: str, high: str) -> Boundary:
+    return Boundary(low=low, high=high, precision=Precision.MINOR)
+
+
+def shown(along: Along, *releases: str) -> ShownAlong:
+    return ShownAlong(along=along, releases=releases)
+
+
+SINCE_212, UNTIL_213 = minor("2.11.0", "2.12.0"), minor("2.12.0", "2.13.0")
+SINCE_020, UNTIL_021 = minor("0.19.0", "0.20.0"), minor("0.20.0", "0.21.0")
+
+
+# Each line: the records near the failing cell (2.12.0, 0.20.0), the answer, and its reason.
 @pytest.mark.parametrize(
-    ("beside", "answer", "said"),
+    ("near", "answer", "reason"),
     [
         (
             [record("2.11.0"), bad("2.13.0")],
             Cause.TORCH,
-            "vLLM 0.20.0 starts warm under torch 2.11.0 and fails to start warm under 2.12.0 and"
-            " 2.13.0: torch, since 2.12",
+            AxisChanges(change=torch_axis("2.11.0", shows=("2.12.0", "2.13.0"), since=SINCE_212)),
         ),
-        ([record("2.13.0")], Cause.TORCH, "under 2.12.0: torch, until 2.13, where it is gone"),
+        (
+            [record("2.13.0")],
+            Cause.TORCH,
+            AxisChanges(change=torch_axis("2.13.0", until=UNTIL_213)),
+        ),
         (
             [record("2.11.0"), record("2.13.0")],
             Cause.TORCH,
-            "torch, since 2.12 and until 2.13, where it is gone",
+            AxisChanges(change=torch_axis("2.11.0", "2.13.0", since=SINCE_212, until=UNTIL_213)),
         ),
-        ([record("2.9.0")], Cause.TORCH, "torch, since a release after 2.9.0 and up to 2.12.0"),
+        (
+            [record("2.9.0")],
+            Cause.TORCH,
+            AxisChanges(
+                change=torch_axis(
+                    "2.9.0",
+                    since=Boundary(low="2.9.0", high="2.12.0", precision=Precision.RANGE),
+                )
+            ),
+        ),
         (
             [record("2.11.0"), bad("2.12.0", "0.19.0")],
             Cause.TORCH,
-            "and torch 2.12.0 with vLLM 0.19.0 shows it too: torch, since 2.12",
+            AxisChanges(
+                change=torch_axis("2.11.0", since=SINCE_212),
+                also_shown=shown(Along.VLLM, "0.19.0"),
+            ),
         ),
         (
             [record("2.12.0", "0.19.0")],
             Cause.VLLM,
-            "torch 2.12.0 starts warm with vLLM 0.19.0 and fails to start warm with 0.20.0: vLLM,"
-            " since 0.20",
+            AxisChanges(change=vllm_axis("0.19.0", since=SINCE_020)),
         ),
         (
             [record("2.12.0", "0.21.0"), bad("2.11.0")],
             Cause.VLLM,
-            "and vLLM 0.20.0 under torch 2.11.0 shows it too: vLLM, until 0.21, where it is gone",
+            AxisChanges(
+                change=vllm_axis("0.21.0", until=UNTIL_021),
+                also_shown=shown(Along.TORCH, "2.11.0"),
+            ),
         ),
         (
             [record("2.11.0"), record("2.12.0", "0.21.0")],
             Cause.PAIR,
-            "the pair, torch since 2.12 with vLLM until 0.21, where it is gone",
+            BothAxesChange(
+                torch=torch_axis("2.11.0", since=SINCE_212),
+                vllm=vllm_axis("0.21.0", until=UNTIL_021),
+            ),
         ),
+        # What changes on one Python alone is said with it.
         (
             [record("2.12.0", python="3.12")],
             Cause.ENVIRONMENT,
-            "vLLM 0.20.0 under torch 2.12.0 starts warm on Python 3.12 and fails to start warm on"
-            " 3.11: the environment, Python 3.11 alone",
+            OtherPythonClean(clean_pythons=("3.12",)),
+        ),
+        (
+            [record("2.12.0", python="3.12"), record("2.11.0")],
+            Cause.TORCH,
+            AxisChanges(change=torch_axis("2.11.0", since=SINCE_212), clean_pythons=("3.12",)),
+        ),
+        (
+            [record("2.12.0", python="3.12"), record("2.12.0", "0.19.0")],
+            Cause.VLLM,
+            AxisChanges(change=vllm_axis("0.19.0", since=SINCE_020), clean_pythons=("3.12",)),
+        ),
+        (
+            [record("2.12.0", python="3.12"), record("2.11.0"), record("2.12.0", "0.19.0")],
+            Cause.PAIR,
+            BothAxesChange(
+                torch=torch_axis("2.11.0", since=SINCE_212),
+                vllm=vllm_axis("0.19.0", since=SINCE_020),
+                clean_pythons=("3.12",),
+            ),
         ),
         (
             [record("2.12.0", platform="cuda")],
             Cause.ENVIRONMENT,
-            "fails to start warm on cpu and starts warm on cuda: the platform",
+            OtherPlatformClean(platform="cuda", counted=None),
         ),
         (
             [record("2.12.0", platform="cuda"), record("2.11.0")],
             Cause.TORCH,
-            "torch, since 2.12",
+            AxisChanges(change=torch_axis("2.11.0", since=SINCE_212)),
         ),
         (
             [record("2.12.0", started="2026-11-21T18:00:00Z")],
             Cause.FLAKY,
-            "in 1 of 2 runs of the same cell, and nothing tells them apart: flaky",
+            RepeatsDisagree(shows=1, runs=2),
         ),
         (
             [
@@ -217,90 +312,87 @@ def bad(torch: str, vllm: str = "0.20.0", **more: Any) -> Record:
                 ),
             ],
             Cause.ENVIRONMENT,
-            "in 2 of 4 runs of the same cell, and in these transformers is 5.1.0 and not 4.57.6:"
-            " the environment",
+            RepeatsDisagree(
+                shows=2,
+                runs=4,
+                differences=(
+                    RepeatDifference(name="transformers", shows="5.1.0", clean=("4.57.6",)),
+                ),
+            ),
         ),
-        ([], Cause.UNKNOWN, "and no neighbour that ran tells more: unknown"),
-        ([bad("2.11.0")], Cause.UNKNOWN, "vLLM 0.20.0 under torch 2.11.0 shows it too: unknown"),
-        # It comes and goes.
+        ([], Cause.UNKNOWN, NoCleanNeighbour()),
+        (
+            [bad("2.11.0")],
+            Cause.UNKNOWN,
+            NoCleanNeighbour(also_shown=(shown(Along.TORCH, "2.11.0"),)),
+        ),
         (
             [bad("2.10.0"), record("2.11.0")],
             Cause.UNKNOWN,
-            "the failure of vLLM 0.20.0 under torch 2.12.0 comes and goes along torch: unknown",
+            Intermittent(along=Along.TORCH),
         ),
         # Another defect says nothing of this one.
-        (
-            [record("2.11.0", fails="OSError: x")],
-            Cause.UNKNOWN,
-            "no neighbour that ran tells more: unkn",
-        ),
+        ([record("2.11.0", fails="OSError: x")], Cause.UNKNOWN, NoCleanNeighbour()),
         # One that fails at a lower rung neither; one at a higher rung got past.
-        (
-            [bad("2.11.0", at="starts cold")],
-            Cause.UNKNOWN,
-            "no neighbour that ran tells more: unknown",
-        ),
+        ([bad("2.11.0", at="starts cold")], Cause.UNKNOWN, NoCleanNeighbour()),
     ],
 )
-def test_the_rules(beside: Sequence[Record], answer: Cause, said: str) -> None:
-    found = of("2.12.0", bad("2.12.0"), *beside, platform="cpu")
-    assert (found.answer, said in sentence(found)) == (answer, True), sentence(found)
+def test_the_rules(near: Sequence[Record], answer: Cause, reason: Reason) -> None:
+    found = of("2.12.0", bad("2.12.0"), *near, platform="cpu")
+    assert (found.answer, found.reason) == (answer, reason)
 
 
 def test_another_python_is_no_neighbour_of_torch() -> None:
     """Two things differ: neither is blamed, and the runs between the two are named."""
     found = of("2.12.0", bad("2.12.0"), record("2.11.0", python="3.12"))
     assert found.answer == Cause.UNKNOWN
-    assert sentence(found) == (
-        "vLLM 0.20.0 under torch 2.12.0 fails to start warm on Python 3.11, and vLLM 0.20.0 under"
-        " torch 2.11.0 starts warm on 3.12: torch and Python both differ: unknown"
+    assert found.reason == PythonAndAnotherDiffer(
+        differs=Difference.TORCH,
+        platform="cpu",
+        python="3.12",
+        torch="2.11.0",
+        vllm="0.20.0",
+        counted=None,
     )
-    assert [(each.name, question_words(each.question)) for each in found.missing] == [
-        ("py311-torch211-vllm020", "whether it is torch"),
-        ("py312-torch212-vllm020", "whether it is Python 3.11"),
-        ("py311-torch212-vllm019", "whether it is vLLM"),
+    assert [(run.name, run.question.code, run.question.subjects) for run in found.missing] == [
+        ("py311-torch211-vllm020", QuestionCode.CAUSE, ("torch",)),
+        ("py312-torch212-vllm020", QuestionCode.CAUSE, ("3.11",)),
+        ("py311-torch212-vllm019", QuestionCode.CAUSE, ("vLLM",)),
     ]
 
 
 def test_another_platform_on_another_python_is_both() -> None:
     found = of("2.12.0", bad("2.12.0"), record("2.12.0", python="3.12", platform="cuda"))
     assert found.answer == Cause.UNKNOWN
-    assert "starts warm on cuda on 3.12: the platform and Python both differ" in sentence(found)
+    assert isinstance(found.reason, PythonAndAnotherDiffer)
+    assert (found.reason.differs, found.reason.platform) == (Difference.PLATFORM, "cuda")
     assert ("py311-torch212-vllm020", "cuda") in names(found)
     assert ("py312-torch212-vllm020", "cpu") in names(found)
 
 
-@pytest.mark.parametrize(
-    ("beside", "answer", "said"),
-    [
-        (
-            [record("2.11.0")],
-            Cause.TORCH,
-            "under 2.12.0, but vLLM 0.20.0 under torch 2.12.0 starts warm",
-        ),
-        ([record("2.12.0", "0.19.0")], Cause.VLLM, "vLLM, since 0.20, on Python 3.11 alone"),
-        (
-            [record("2.11.0"), record("2.12.0", "0.19.0")],
-            Cause.PAIR,
-            "the pair, torch since 2.12 with vLLM since 0.20, on Python 3.11 alone",
-        ),
-    ],
-)
-def test_what_changes_on_one_python_alone_is_said_with_it(
-    beside: Sequence[Record], answer: Cause, said: str
-) -> None:
-    found = of("2.12.0", bad("2.12.0"), record("2.12.0", python="3.12"), *beside)
-    assert (found.answer, said in sentence(found)) == (answer, True), sentence(found)
-    assert "starts warm on Python 3.12" in sentence(found)
+def confounded(found: Attribution) -> tuple[Confounder, ...]:
+    reason = found.reason
+    assert isinstance(reason, AxisChanges | BothAxesChange | OtherPythonClean | OtherPlatformClean)
+    return reason.confounders
+
+
+def questions(found: Attribution) -> list[tuple[str, tuple[str, ...]]]:
+    return [(run.name, run.question.subjects or (run.question.code,)) for run in found.missing]
 
 
 def test_a_python_that_ran_with_other_tests_is_said_with_them() -> None:
     found = of("2.12.0", bad("2.12.0"), with_tests("x", record("2.12.0", python="3.12")))
     assert found.answer == Cause.ENVIRONMENT
-    assert sentence(found).endswith(
-        "the environment, Python 3.11 (the tests differ too, and may be it)"
-    )
-    assert "whether it is the tests" in [question_words(each.question) for each in found.missing]
+    assert confounded(found) == (TESTS_DIFFER,)
+    assert ("tests",) in [subjects for _, subjects in questions(found)]
+
+
+def test_a_platform_that_ran_with_other_tests_is_said_with_them() -> None:
+    """Another platform is another machine as a rule, and is not said to be one."""
+    other = on_cpu("Xeon", with_tests("x", record("2.12.0", platform="cuda")))
+    found = of("2.12.0", on_cpu("EPYC", bad("2.12.0")), other, platform="cpu")
+    assert found.answer == Cause.ENVIRONMENT
+    assert confounded(found) == (TESTS_DIFFER,)
 
 
 def with_tests(fingerprint: str, record: Record) -> Record:
@@ -313,53 +405,52 @@ def on_cpu(model: str, record: Record) -> Record:
 
 
 @pytest.mark.parametrize(
-    ("here", "there", "said", "why"),
+    ("here", "there", "confounder", "subject"),
     [
         (
             with_tests("x", bad("2.12.0")),
             record("2.11.0", started="2026-11-20T18:00:00Z"),
-            "torch, since 2.12 (the tests differ too, and may be it)",
-            "whether it is the tests",
+            TESTS_DIFFER,
+            "tests",
         ),
         (
             on_cpu("EPYC", bad("2.12.0")),
             on_cpu("Xeon", record("2.11.0", started="2026-11-20T18:00:00Z")),
-            "torch, since 2.12 (the machine differs too, and may be it: the cpu's model Xeon there,"
-            " EPYC here)",
-            "whether it is the machine",
+            Confounder(
+                kind=ConfounderKind.MACHINE,
+                changes=(EnvironmentChange(name="the cpu's model", here="EPYC", there="Xeon"),),
+            ),
+            "machine",
         ),
     ],
 )
 def test_what_differs_too_is_said_and_its_run_named(
-    here: Record, there: Record, said: str, why: str
+    here: Record, there: Record, confounder: Confounder, subject: str
 ) -> None:
     found = of("2.12.0", here, there)
     assert found.answer == Cause.TORCH
-    assert sentence(found).endswith(said)
-    assert ("py311-torch211-vllm020", why) in [
-        (each.name, question_words(each.question)) for each in found.missing
-    ]
+    assert confounded(found) == (confounder,)
+    assert ("py311-torch211-vllm020", (subject,)) in questions(found)
     # A run that shows it with the tests or on the machine of the clean one takes the doubt away.
-    told = {"provenance": {**there.provenance, "torch": "2.13.0+cu130"}}
-    more = Record(**{**vars(bad("2.13.0")), **told})
-    assert sentence(of("2.12.0", here, there, more)).endswith("2.13.0: torch, since 2.12")
+    provenance = {**there.provenance, "torch": "2.13.0+cu130"}
+    assert (
+        confounded(of("2.12.0", here, there, replace(bad("2.13.0"), provenance=provenance))) == ()
+    )
 
 
 def test_one_run_against_one_is_flaky_or_the_environment() -> None:
     other = record("2.12.0", started="2026-11-21T18:00:00Z", packages={"transformers": "4.57.6"})
     found = of("2.12.0", bad("2.12.0"), other)
     assert found.answer == Cause.UNKNOWN
-    assert sentence(found).endswith("it may be flaky, or the environment: unknown")
-    assert [(each.name, question_words(each.question)) for each in found.missing] == [
-        ("py311-torch212-vllm020", "whether it is flaky")
-    ]
+    assert isinstance(found.reason, RepeatsDisagree) and found.reason.differences
+    assert questions(found) == [("py311-torch212-vllm020", ("flaky",))]
 
 
 def test_a_newer_run_that_is_clean_with_other_tests_is_said() -> None:
     newer = with_tests("x", record("2.12.0", started="2026-11-23T18:00:00Z", deselected=1))
     found = of("2.12.0", bad("2.12.0"), record("2.11.0"), newer)
     assert found.answer == Cause.UNKNOWN
-    assert "starts warm in a newer run with other tests: it may be the tests" in sentence(found)
+    assert found.reason == NewerRunClean()
     assert names(found) == [("py311-torch212-vllm020", "cpu")]
     # One that fails with them as well takes its place.
     again = with_tests("x", bad("2.12.0", started="2026-11-23T19:00:00Z", deselected=1))

@@ -142,11 +142,11 @@ def failed(name: str, signature: str = "KeyError: None") -> Observation:
     return observed(name, Ended.FAILED, rung="starts warm", signature=signature)
 
 
-def run_to_the_end(told: dict[str, Observation], hopeless: set[str]) -> tuple[Search, int]:
+def run_to_the_end(told: dict[str, Observation], ruled_out: set[str]) -> tuple[Search, int]:
     seen: dict[str, Observation] = {}
-    while (found := search("torch", LINE, seen, hopeless)).bisection.next is not None:
+    while (found := search("torch", LINE, seen, ruled_out)).bisection.next is not None:
         following = found.bisection.next
-        assert following not in seen and following not in hopeless
+        assert following not in seen and following not in ruled_out
         seen[following] = told[following]
     return found, len(seen)
 
@@ -169,14 +169,14 @@ def test_the_first_that_does_otherwise_is_found(first: int, how: str) -> None:
 
 @given(st.integers(1, len(NAMES) - 1), st.sets(st.sampled_from(NAMES), max_size=len(NAMES) - 4))
 @settings(max_examples=40, deadline=None)
-def test_what_cannot_work_is_never_asked(first: int, hopeless: set[str]) -> None:
+def test_what_cannot_work_is_never_asked(first: int, ruled_out: set[str]) -> None:
     told = {name: (failed if at >= first else ran)(name) for at, name in enumerate(NAMES)}
-    left = [at for at, name in enumerate(NAMES) if name not in hopeless]
+    left = [at for at, name in enumerate(NAMES) if name not in ruled_out]
     if not min(left) < first <= max(left):
         with pytest.raises(BisectionError, match="do the same"):
-            run_to_the_end(told, hopeless)
+            run_to_the_end(told, ruled_out)
         return
-    found, _ = run_to_the_end(told, hopeless)
+    found, _ = run_to_the_end(told, ruled_out)
     assert NAMES[first] in found.bisection.candidates
 
 

@@ -43,6 +43,7 @@ def ran(
     torch: str,
     vllm: str,
     fails: str | None = None,
+    *,
     minute: int = 0,
     python: str = "3.11",
     day: str = "2026-11-22",
@@ -215,8 +216,10 @@ def test_json_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
         (["--all", "--case", "nosuch"], "--case 'nosuch': no record has it; they have a[b=1]\n"),
         (
             [BAD, "--platform", "cuda"],
-            "--platform cuda: nothing of what is asked for ran on it; `matrix run"
-            f" {BAD} --platform cuda` does\n",
+            (
+                "--platform cuda: nothing of what is asked for ran on it; `matrix run"
+                f" {BAD} --platform cuda` does\n"
+            ),
         ),
     ],
 )

@@ -132,8 +132,10 @@ def told(
             AxisChanges(change=TORCH),
             Cause.TORCH,
             f"{FAILS_ALONG}: torch, since 2.12",
-            f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3 under 2.12.0 and 2.13.0:"
-            " torch, since 2.12",
+            (
+                f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3 under 2.12.0 and"
+                " 2.13.0: torch, since 2.12"
+            ),
         ),
         (
             AxisChanges(
@@ -141,52 +143,72 @@ def told(
                 clean_pythons=("3.12", "3.13"),
             ),
             Cause.TORCH,
-            "vLLM 0.20.0 starts warm under torch 2.11.0 and 2.15.0 and fails to start warm under"
-            f" 2.12.0 and 2.13.0, but {PAIR} starts warm on Python 3.12 and 3.13: torch, since 2.12"
-            " and until a release after 2.13.0 and up to 2.15.0, where it is gone, on Python 3.11"
-            " alone",
-            f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 2.15.0 and 3 under 2.12.0"
-            f" and 2.13.0, but {PAIR} counts warm {SAVED} 0 on Python 3.12 and 3.13: torch, since"
-            " 2.12 and until a release after 2.13.0 and up to 2.15.0, where it is gone, on Python"
-            " 3.11 alone",
+            (
+                "vLLM 0.20.0 starts warm under torch 2.11.0 and 2.15.0 and fails to start warm"
+                f" under 2.12.0 and 2.13.0, but {PAIR} starts warm on Python 3.12 and 3.13: torch,"
+                " since 2.12 and until a release after 2.13.0 and up to 2.15.0, where it is gone,"
+                " on Python 3.11 alone"
+            ),
+            (
+                f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 2.15.0 and 3 under"
+                f" 2.12.0 and 2.13.0, but {PAIR} counts warm {SAVED} 0 on Python 3.12 and 3.13:"
+                " torch, since 2.12 and until a release after 2.13.0 and up to 2.15.0, where it is"
+                " gone, on Python 3.11 alone"
+            ),
         ),
         (
             AxisChanges(
                 change=VLLM, also_shown=ShownAlong(along=Along.TORCH, releases=("2.11.0",))
             ),
             Cause.VLLM,
-            "torch 2.12.0 starts warm with vLLM 0.21.0 and fails to start warm with 0.20.0, and"
-            " vLLM 0.20.0 under torch 2.11.0 shows it too: vLLM, until 0.21.0, where it is gone",
+            (
+                "torch 2.12.0 starts warm with vLLM 0.21.0 and fails to start warm with 0.20.0, and"
+                " vLLM 0.20.0 under torch 2.11.0 shows it too: vLLM, until 0.21.0, where it is gone"
+            ),
             # A clean neighbour may count another number than the cell should.
-            f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and 3 with 0.20.0, and vLLM"
-            " 0.20.0 under torch 2.11.0 shows it too: vLLM, until 0.21.0, where it is gone",
+            (
+                f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and 3 with 0.20.0, and vLLM"
+                " 0.20.0 under torch 2.11.0 shows it too: vLLM, until 0.21.0, where it is gone"
+            ),
         ),
         (
             BothAxesChange(torch=TORCH, vllm=VLLM, confounders=(MACHINE,)),
             Cause.PAIR,
-            f"{FAILS_ALONG}, and torch 2.12.0 starts warm with vLLM 0.21.0 and fails to start warm"
-            " with 0.20.0: the pair, torch since 2.12 with vLLM until 0.21.0, where it is gone (the"
-            " machine differs too, and may be it: the system Suse there, Debian here)",
-            f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3 under 2.12.0 and 2.13.0,"
-            f" and torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and 3 with 0.20.0: the pair,"
-            " torch since 2.12 with vLLM until 0.21.0, where it is gone (the machine differs too,"
-            " and may be it: the system Suse there, Debian here)",
+            (
+                f"{FAILS_ALONG}, and torch 2.12.0 starts warm with vLLM 0.21.0 and fails to start"
+                " warm with 0.20.0: the pair, torch since 2.12 with vLLM until 0.21.0, where it is"
+                " gone (the machine differs too, and may be it: the system Suse there, Debian here)"
+            ),
+            (
+                f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3 under 2.12.0 and"
+                f" 2.13.0, and torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and 3 with"
+                " 0.20.0: the pair, torch since 2.12 with vLLM until 0.21.0, where it is gone (the"
+                " machine differs too, and may be it: the system Suse there, Debian here)"
+            ),
         ),
         (
             OtherPythonClean(clean_pythons=("3.10", "3.12")),
             Cause.ENVIRONMENT,
-            f"{PAIR} starts warm on Python 3.10 and 3.12 and fails to start warm on 3.11: the"
-            " environment, Python 3.11 alone",
-            f"{PAIR} counts warm {SAVED} 0 on Python 3.10 and 3.12 and counts warm {SAVED} 3 on"
-            " 3.11: the environment, Python 3.11 alone",
+            (
+                f"{PAIR} starts warm on Python 3.10 and 3.12 and fails to start warm on 3.11: the"
+                " environment, Python 3.11 alone"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 0 on Python 3.10 and 3.12 and counts warm {SAVED} 3 on"
+                " 3.11: the environment, Python 3.11 alone"
+            ),
         ),
         (
             OtherPythonClean(clean_pythons=("3.12",), confounders=(TESTS,)),
             Cause.ENVIRONMENT,
-            f"{PAIR} starts warm on Python 3.12 and fails to start warm on 3.11: the environment,"
-            " Python 3.11 (the tests differ too, and may be it)",
-            f"{PAIR} counts warm {SAVED} 0 on Python 3.12 and counts warm {SAVED} 3 on 3.11: the"
-            " environment, Python 3.11 (the tests differ too, and may be it)",
+            (
+                f"{PAIR} starts warm on Python 3.12 and fails to start warm on 3.11: the"
+                " environment, Python 3.11 (the tests differ too, and may be it)"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 0 on Python 3.12 and counts warm {SAVED} 3 on 3.11:"
+                " the environment, Python 3.11 (the tests differ too, and may be it)"
+            ),
         ),
         (
             PLATFORM,
@@ -197,10 +219,14 @@ def told(
         (
             RepeatsDisagree(shows=1, runs=2),
             Cause.FLAKY,
-            f"{PAIR} fails to start warm in 1 of 2 runs of the same cell, and nothing tells them"
-            " apart: flaky",
-            f"{PAIR} counts warm {SAVED} 3 in 1 of 2 runs of the same cell, and nothing tells them"
-            " apart: flaky",
+            (
+                f"{PAIR} fails to start warm in 1 of 2 runs of the same cell, and nothing tells"
+                " them apart: flaky"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3 in 1 of 2 runs of the same cell, and nothing tells"
+                " them apart: flaky"
+            ),
         ),
         (
             RepeatsDisagree(
@@ -209,10 +235,14 @@ def told(
                 differences=(RepeatDifference(name="a", shows="5.1", clean=("4.5", None)),),
             ),
             Cause.ENVIRONMENT,
-            f"{PAIR} fails to start warm in 2 of 4 runs of the same cell, and in these a is 5.1 and"
-            " not 4.5 and None: the environment",
-            f"{PAIR} counts warm {SAVED} 3 in 2 of 4 runs of the same cell, and in these a is 5.1"
-            " and not 4.5 and None: the environment",
+            (
+                f"{PAIR} fails to start warm in 2 of 4 runs of the same cell, and in these a is 5.1"
+                " and not 4.5 and None: the environment"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3 in 2 of 4 runs of the same cell, and in these a is"
+                " 5.1 and not 4.5 and None: the environment"
+            ),
         ),
         (
             RepeatsDisagree(
@@ -221,18 +251,26 @@ def told(
                 differences=(RepeatDifference(name="a", shows=None, clean=("4.5",)),),
             ),
             Cause.UNKNOWN,
-            f"{PAIR} fails to start warm in 1 of 2 runs of the same cell, and in these a is missing"
-            " and not 4.5: it may be flaky, or the environment: unknown",
-            f"{PAIR} counts warm {SAVED} 3 in 1 of 2 runs of the same cell, and in these a is"
-            " missing and not 4.5: it may be flaky, or the environment: unknown",
+            (
+                f"{PAIR} fails to start warm in 1 of 2 runs of the same cell, and in these a is"
+                " missing and not 4.5: it may be flaky, or the environment: unknown"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3 in 1 of 2 runs of the same cell, and in these a is"
+                " missing and not 4.5: it may be flaky, or the environment: unknown"
+            ),
         ),
         (
             NewerRunClean(),
             Cause.UNKNOWN,
-            f"{PAIR} fails to start warm, and starts warm in a newer run with other tests: it may"
-            " be the tests, or flaky: unknown",
-            f"{PAIR} counts warm {SAVED} 3, and counts warm {SAVED} 0 in a newer run with other"
-            " tests: it may be the tests, or flaky: unknown",
+            (
+                f"{PAIR} fails to start warm, and starts warm in a newer run with other tests: it"
+                " may be the tests, or flaky: unknown"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3, and counts warm {SAVED} 0 in a newer run with other"
+                " tests: it may be the tests, or flaky: unknown"
+            ),
         ),
         (
             Intermittent(along=Along.VLLM),
@@ -243,18 +281,26 @@ def told(
         (
             TWO,
             Cause.UNKNOWN,
-            f"{PAIR} fails to start warm on Python 3.11, and vLLM 0.20.0 under torch 2.11.0 starts"
-            " warm on 3.12: torch and Python both differ: unknown",
-            f"{PAIR} counts warm {SAVED} 3 on Python 3.11, and vLLM 0.20.0 under torch 2.11.0"
-            f" counts warm {SAVED} 0 on 3.12: torch and Python both differ: unknown",
+            (
+                f"{PAIR} fails to start warm on Python 3.11, and vLLM 0.20.0 under torch 2.11.0"
+                " starts warm on 3.12: torch and Python both differ: unknown"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3 on Python 3.11, and vLLM 0.20.0 under torch 2.11.0"
+                f" counts warm {SAVED} 0 on 3.12: torch and Python both differ: unknown"
+            ),
         ),
         (
             replace(TWO, differs=Difference.PLATFORM, platform="cuda", torch="2.12.0"),
             Cause.UNKNOWN,
-            f"{PAIR} fails to start warm on Python 3.11, and {PAIR} starts warm on cuda on 3.12:"
-            " the platform and Python both differ: unknown",
-            f"{PAIR} counts warm {SAVED} 3 on Python 3.11, and {PAIR} counts warm {SAVED} 0 on cuda"
-            " on 3.12: the platform and Python both differ: unknown",
+            (
+                f"{PAIR} fails to start warm on Python 3.11, and {PAIR} starts warm on cuda on"
+                " 3.12: the platform and Python both differ: unknown"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3 on Python 3.11, and {PAIR} counts warm {SAVED} 0 on"
+                " cuda on 3.12: the platform and Python both differ: unknown"
+            ),
         ),
         (
             NoCleanNeighbour(),
@@ -270,10 +316,14 @@ def told(
                 )
             ),
             Cause.UNKNOWN,
-            f"{PAIR} fails to start warm, and vLLM 0.20.0 under torch 2.11.0 and 2.13.0 and torch"
-            " 2.12.0 with vLLM 0.21.0 shows it too: unknown",
-            f"{PAIR} counts warm {SAVED} 3, and vLLM 0.20.0 under torch 2.11.0 and 2.13.0 and torch"
-            " 2.12.0 with vLLM 0.21.0 shows it too: unknown",
+            (
+                f"{PAIR} fails to start warm, and vLLM 0.20.0 under torch 2.11.0 and 2.13.0 and"
+                " torch 2.12.0 with vLLM 0.21.0 shows it too: unknown"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3, and vLLM 0.20.0 under torch 2.11.0 and 2.13.0 and"
+                " torch 2.12.0 with vLLM 0.21.0 shows it too: unknown"
+            ),
         ),
     ],
 )
@@ -310,13 +360,17 @@ def test_a_counter_that_was_not_counted_is_said_to_be_nothing() -> None:
         (None, ", with another default of VLLM_X (False at torch 2.11.0, True here)"),
         (
             True,
-            ", by the default of VLLM_X (False at torch 2.11.0, True here) alone: with the other"
-            " value it is gone",
+            (
+                ", by the default of VLLM_X (False at torch 2.11.0, True here) alone: with the"
+                " other value it is gone"
+            ),
         ),
         (
             False,
-            ", and not by the default of VLLM_X (False at torch 2.11.0, True here): with the other"
-            " value it stays",
+            (
+                ", and not by the default of VLLM_X (False at torch 2.11.0, True here): with the"
+                " other value it stays"
+            ),
         ),
     ],
 )
@@ -341,13 +395,17 @@ def test_flags_are_named_at_the_nearest_clean_release_of_their_axis() -> None:
         ([TESTS], " (the tests differ too, and may be it)"),
         (
             [TESTS, MACHINE, replace(PACKAGES, changes=PACKAGES.changes[:1])],
-            " (the tests, the machine and other packages differ too, and may be it: the system Suse"
-            " there, Debian here; a 2 there, 1 here)",
+            (
+                " (the tests, the machine and other packages differ too, and may be it: the system"
+                " Suse there, Debian here; a 2 there, 1 here)"
+            ),
         ),
         (
             [MACHINE, PACKAGES],
-            " (the machine and other packages differ too, and may be it: the system Suse there,"
-            " Debian here; a 2 there, 1 here and 2 more)",
+            (
+                " (the machine and other packages differ too, and may be it: the system Suse there,"
+                " Debian here; a 2 there, 1 here and 2 more)"
+            ),
         ),
     ],
 )
