@@ -385,7 +385,9 @@ def test_what_fails_as_in_one_of_two_runs_of_the_baseline_is_not_known() -> None
     assert held(make(OLD, passed("b"), failed()), after).exit_status == 0
     found = held(older, make(OLD, passed("b"), failed()), after)
     assert (found.exit_status, kinds(found)) == (3, [FailureKind.FAILS_AS_BEFORE])
-    assert "passed in another run of the baseline (results/cpu/old.json)" in lines(found)
+    assert [(item.case, unknown_sentence(item)) for item in found.unknown] == [
+        ("moe", "fails, and passed in another run of the baseline (results/cpu/old.json)")
+    ]
 
 
 def test_a_run_with_flags_of_its_own_hides_no_other() -> None:
@@ -487,3 +489,10 @@ def test_a_case_without_an_answer_where_only_the_candidate_ran_is_no_failure(
     alone = make(NEXT, passed(), Case(case="b", outcome=outcome), python="3.12")
     found = held(make(OLD, passed()), make(NEXT, passed()), alone)
     assert (found.exit_status, found.unknown) == (0, ())
+
+
+def test_a_run_of_the_baseline_tells_of_a_failure_only_where_the_case_applies() -> None:
+    gone = Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")
+    for cases, cell in (((), "py311-torch211-vllm020"), ((gone,), None)):
+        found = held(make(OLD, passed(), *cases), make(NEXT, passed(), failed("b")))
+        assert [unknown.decides for unknown in found.unknown] == [cell]
