@@ -310,3 +310,27 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"torch": [')
     with pytest.raises(ReleasesError, match=r"bad\.json: is not JSON"):
         load_releases(tmp_path / "bad.json")
+
+
+def test_the_pin_that_an_off_pin_cell_overrides_by_its_name() -> None:
+    assert RELEASES.overridden_pin("py312-torch212-vllm020") == "2.11.0"
+    assert RELEASES.overridden_pin("py311-torch29") is None
+    assert RELEASES.overridden_pin("py311-torch99") is None
+
+
+def test_a_vllm_without_a_pin_is_refused_with_its_note(tmp_path: Path) -> None:
+    note = {"version": "0.20.0", "python": ">=3.10", "note": "its sdist asks for no torch"}
+    releases = load(tmp_path, {**PUBLISHED, "vllm": [ROW, note]})
+    with pytest.raises(CellError, match=r"the pins of vLLM 0\.20\.0: its sdist asks for no torch"):
+        releases.resolve("py311-torch210-vllm020")
+
+
+def test_companions_that_only_another_vllm_names(tmp_path: Path) -> None:
+    other = {"version": "0.20.0", "torch": "2.11.0", "python": ">=3.10"}
+    torch = [{"version": "2.10.0"}, {"version": "2.11.0"}]
+    releases = load(tmp_path, {"torch": torch, "vllm": [ROW, other]})
+    assert releases.companions(Cell("3.11", "2.10.0", "0.20.0")) == {
+        "torch": "2.10.0",
+        "torchvision": "0.25.0",
+        "torchaudio": "2.10.0",
+    }
