@@ -63,7 +63,7 @@ import importlib, json, os, sys
 import pytest
 environ, path = dict(os.environ), list(sys.path)
 for session in json.loads(sys.argv[1]):
-    for name in [each for each in sys.modules if each.partition(".")[0] in ("torch", "vllm")]:
+    for name in [module for module in sys.modules if module.partition(".")[0] in ("torch", "vllm")]:
         del sys.modules[name]
     importlib.invalidate_caches()
     os.environ.update(session["environ"])

@@ -29,7 +29,7 @@ def broken() -> str | None:
 
 def vllm_with(monkeypatch: pytest.MonkeyPatch, *plugins: Callable[[], str | None]) -> None:
     platforms = types.ModuleType("vllm.platforms")
-    vars(platforms)["builtin_platform_plugins"] = {each.__name__: each for each in plugins}
+    vars(platforms)["builtin_platform_plugins"] = {plugin.__name__: plugin for plugin in plugins}
     monkeypatch.setitem(sys.modules, "vllm", types.ModuleType("vllm"))
     monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
 

@@ -167,7 +167,7 @@ def test_bad_alloc_is_out_of_memory_and_its_words_are_the_evidence(output: Path)
     assert "survived" not in ended.evidence and "Fatal" not in ended.evidence
 
 
-def test_an_oom_kill_is_told_from_another_sigkill(
+def test_an_oom_kill_differs_from_another_sigkill(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter([4, 5])
@@ -425,7 +425,7 @@ def test_refuses_after_cuda_was_initialised(output: Path, monkeypatch: pytest.Mo
         run_forked(lambda: 1, timeout=5, output=output)
 
 
-def test_a_failed_fork_is_said(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_fork_is_an_error(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fork() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 

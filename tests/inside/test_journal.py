@@ -99,7 +99,7 @@ def test_fold_of_bad_ends(ended: Ended, outcome: str) -> None:
     assert case.reason and case.signature
 
 
-def test_fold_survivors_are_said() -> None:
+def test_fold_names_survivors() -> None:
     assert "did not end 2" in Ended(kind="timed_out", seconds=1.0, survivors=(3, 4)).reason
 
 
@@ -123,14 +123,14 @@ def test_fold_a_failed_start_of_its_own_child(tmp_path: Path) -> None:
         ("untested", {"reason": "no rule"}, "interrupted", "no rule"),
     ],
 )
-def test_fold_of_what_the_test_said(
+def test_fold_of_what_the_test_noted(
     name: str, fields: dict[str, Any], outcome: str, reason: str | None
 ) -> None:
     case = journal.fold("x", events((name, fields)), ended=RETURNED, skipped="skipped")
     assert (case.outcome, case.reason) == (outcome, reason)
 
 
-def test_fold_of_what_the_test_did_not_say() -> None:
+def test_fold_of_a_test_that_noted_nothing() -> None:
     assert journal.fold("x", (), ended=RETURNED, skipped="why").outcome == "not_applicable"
     assert journal.fold("x", (), ended=RETURNED).outcome == "failed"
     assert journal.fold("x", (), ended=RETURNED, failure="E  x\nKeyError: 3").outcome == "failed"

@@ -252,7 +252,7 @@ def test_only_what_is_new_in_the_kernels_log_counts(
     assert kernel.since() == found
 
 
-def test_a_log_that_may_not_be_read_says_nothing(
+def test_a_log_that_may_not_be_read_has_no_xids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs(tmp_path / "bin", monkeypatch, dmesg="exit 1", journalctl="exit 1")

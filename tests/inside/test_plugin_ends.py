@@ -143,7 +143,7 @@ def test_much_then_dies():
     print("the last before death")
     os.kill(os.getpid(), signal.SIGKILL)
 
-def test_says_nothing():
+def test_does_nothing():
     pass
 """
 
@@ -185,7 +185,7 @@ def test_every_end_becomes_its_outcome(ends: Ran) -> None:
         "closes": ("passed", None),
         "much": ("passed", None),
         "much_then_dies": ("crashed", "killed by SIGKILL"),
-        "says_nothing": ("failed", "the test ended without a cold and a warm start"),
+        "does_nothing": ("failed", "the test ended without a cold and a warm start"),
     }
     assert ends.status == 1
     assert ends.record.finished and ends.record.error is None
@@ -205,14 +205,14 @@ def test_pytest_counts_them_as_if_they_had_run_here(ends: Ran) -> None:
     assert "XFAIL tests/startup/test_cases.py::test_xfail - known" in ends.output
 
 
-def test_the_record_holds_what_the_journal_said(ends: Ran) -> None:
+def test_the_record_holds_the_events_of_the_journal(ends: Ran) -> None:
     case = ends.case("fine[mega_aot=1]")
     assert (case.model, case.flags) == ("phi", {"VLLM_USE_MEGA_AOT_ARTIFACT": True})
-    assert [(each.start, each.seconds, each.counters) for each in case.starts] == [
+    assert [(start.start, start.seconds, start.counters) for start in case.starts] == [
         ("cold", {"total": 1.25}, {"saved": 3}),
         ("warm", {"total": 1.25}, {"saved": 3}),
     ]
-    assert [each.start for each in ends.case("segfault").starts] == ["cold"]
+    assert [start.start for start in ends.case("segfault").starts] == ["cold"]
     assert ends.case("kill").started("warm") is not None
 
 

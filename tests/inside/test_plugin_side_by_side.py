@@ -79,7 +79,7 @@ def test_side_by_side_every_end_becomes_its_outcome(abreast: Ran) -> None:
         ("last", "passed"),
     ]
     assert abreast.case("segfault").reason == "killed by SIGSEGV in the warm start"
-    assert [each.start for each in abreast.case("segfault").starts] == ["cold"]
+    assert [start.start for start in abreast.case("segfault").starts] == ["cold"]
     assert abreast.status == 1
     assert abreast.record.finished and abreast.record.error is None
     assert abreast.record.jobs == 4

@@ -153,9 +153,9 @@ def test_a_model_with_images_has_a_tokenizer_that_knows_its_placeholder(name: st
     assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
     placeholder = vocabulary["<|media_pad|>"]
     assert config["media_placeholder_token_id"] == config["image_token_id"] == placeholder
-    assert {each["content"]: each["id"] for each in tokenizer["added_tokens"]} == vocabulary
+    assert {token["content"]: token["id"] for token in tokenizer["added_tokens"]} == vocabulary
     special = json.loads((folder / "tokenizer_config.json").read_text())
-    assert {special[f"{each}_token"] for each in ("bos", "eos", "unk", "pad")} <= set(vocabulary)
+    assert {special[f"{name}_token"] for name in ("bos", "eos", "unk", "pad")} <= set(vocabulary)
 
 
 @pytest.mark.parametrize("name", MODELS)

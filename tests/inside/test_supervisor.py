@@ -133,7 +133,7 @@ def test_never_more_than_jobs_run_at_once(bench: Bench, jobs: int) -> None:
         assert list(bench.finished) == [0, 1, 2, 3, 4]
 
 
-def test_each_end_is_told_apart(bench: Bench) -> None:
+def test_each_end_is_distinguished(bench: Bench) -> None:
     def segfault() -> None:
         print("before the end", flush=True)
         signal.raise_signal(signal.SIGSEGV)

@@ -23,7 +23,7 @@ AOT = "Directly load AOT compilation from path %s"
 WHOLE = "torch.compile took %.2f s in total"
 
 # Facts: the templates and their arguments, by the vLLM release whose sources have them.
-TOLD = [
+REPORTED = [
     ("0.16 to 0.32", INSPECT, ("Registry inspect model class", 16.5), ("inspect", 16.5)),
     ("0.16 to 0.20", DYNAMO, (3.6,), ("until backend", 3.6)),
     ("0.32", f"%s{DYNAMO}", ("[decoder] ", 3.6), ("until backend", 3.6)),
@@ -74,7 +74,7 @@ MALFORMED: list[object] = [
 ]
 
 
-@pytest.mark.parametrize(("template", "arguments", "wanted"), [each[1:] for each in TOLD])
+@pytest.mark.parametrize(("template", "arguments", "wanted"), [row[1:] for row in REPORTED])
 def test_what_a_release_tells(
     template: str, arguments: tuple[object, ...], wanted: tuple[str, float]
 ) -> None:
@@ -104,14 +104,14 @@ def test_an_argument_more_in_front_does_no_harm() -> None:
 def test_no_record_of_a_log_breaks_the_listener(template: object, arguments: object) -> None:
     heard = Timings()
     heard.add(template, arguments)
-    assert all(each >= 0 for each in heard.parts({}).values())
+    assert all(seconds >= 0 for seconds in heard.parts({}).values())
 
 
 def parts(*records: tuple[str, tuple[Any, ...]], **torch: float) -> dict[str, float]:
     heard = Timings()
     for template, arguments in records:
         heard.add(template, arguments)
-    return heard.parts({name.replace("_", "."): each for name, each in torch.items()})
+    return heard.parts({name.replace("_", "."): seconds for name, seconds in torch.items()})
 
 
 def test_a_cold_start_traces_compiles_and_saves() -> None:
@@ -238,7 +238,7 @@ def test_afterwards_all_is_as_before(log: Shown) -> None:
     assert (logging.getLogger("vllm").level, REGISTRY.level) == (logging.WARNING, logging.NOTSET)
 
 
-def test_a_log_that_is_set_up_anew_is_heard_still(log: Shown) -> None:
+def test_a_log_that_is_set_up_again_is_still_heard(log: Shown) -> None:
     top, usual = logging.getLogger("vllm"), logging.config.dictConfigClass
     with watch() as heard:
         logging.config.dictConfig(

@@ -303,7 +303,7 @@ def test_what_is_no_run_leaves_no_record(
     assert list((tmp_path / "records" / "cpu").iterdir()) == []
 
 
-def test_a_record_that_the_run_destroyed_is_made_anew(run: Run) -> None:
+def test_a_record_that_the_run_destroyed_is_written_again(run: Run) -> None:
     path = run("garbage")
     record = valid(path)
     assert record.error is not None and record.error.kind == "internal"

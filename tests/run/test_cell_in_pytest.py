@@ -88,7 +88,7 @@ class Checkout:
         return sorted((self.root / "records" / "cpu").iterdir())
 
     def record(self) -> Record:
-        (path,) = (each for each in self.left() if each.suffix == ".json")
+        (path,) = (path for path in self.left() if path.suffix == ".json")
         return valid(path)
 
 
@@ -173,12 +173,12 @@ def test_an_import_that_takes_pytest_along_leaves_its_last_words(checkout: Check
     process.communicate(timeout=60)
     record = checkout.record()
     assert record.error is not None and record.error.kind == "imports"
-    (log,) = (each for each in checkout.left() if each.suffix == ".log")
+    (log,) = (path for path in checkout.left() if path.suffix == ".log")
     assert "Tried to register an operator twice" in log.read_text()
 
 
 def test_the_junit_file_does_not_name_the_host(checkout: Checkout) -> None:
     process = checkout.start("-k", "test_a")
     process.communicate(timeout=60)
-    (junit,) = (each for each in checkout.left() if each.suffix == ".xml")
+    (junit,) = (path for path in checkout.left() if path.suffix == ".xml")
     assert 'hostname=""' in junit.read_text() and "<testcase " in junit.read_text()

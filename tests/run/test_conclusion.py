@@ -41,10 +41,10 @@ def test_the_kernels_out_of_memory_killer() -> None:
     assert record.cases[0].starts == RUNNING.starts
 
 
-def test_what_the_run_said_of_itself_stands() -> None:
-    said = RunError(kind=ErrorKind.NO_GPU, reason="the GPU fell off the bus")
-    left = dataclasses.replace(LEFT, error=said, finished=True)
-    assert conclude(left, ProcessEnd(how=How.EXITED, status=1, seconds=9.0), "x").error == said
+def test_the_runs_own_error_stays() -> None:
+    own = RunError(kind=ErrorKind.NO_GPU, reason="the GPU fell off the bus")
+    left = dataclasses.replace(LEFT, error=own, finished=True)
+    assert conclude(left, ProcessEnd(how=How.EXITED, status=1, seconds=9.0), "x").error == own
 
 
 def test_conclude_changes_nothing_of_a_finished_run_but_its_seconds() -> None:

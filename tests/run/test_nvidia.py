@@ -58,7 +58,7 @@ def test_visible_gpus(
 ) -> None:
     environ = {} if asked is None else {"CUDA_VISIBLE_DEVICES": asked}
     found = visible_gpus(environ, no_devices)
-    assert tuple(each.partition(":")[0] for each in found) == seen
+    assert tuple(gpu.partition(":")[0] for gpu in found) == seen
 
 
 @pytest.mark.parametrize("body", ["exit 9", "echo NVIDIA-SMI has failed"])

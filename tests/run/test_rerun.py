@@ -21,7 +21,7 @@ OTHER = Rerun(name="py311-torch213-vllm020", platform="cpu")
 
 @pytest.fixture
 def tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tox that notes how it was called, and does what a file beside it says: status or record.
+    """A tox that notes how it was called, and ends as a file next to it asks: status or record.
 
     `1` ends with that status, `1r` leaves a record of the cell before, `1x` another file.
     """
@@ -58,7 +58,9 @@ def test_a_run_is_of_its_cases_alone() -> None:
     )
 
 
-def test_each_is_run_and_a_failure_is_said(tox: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_every_run_is_run_and_a_failure_is_reported(
+    tox: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tox / "does").write_text("1r 2 5r 0r")
     runs = [RUN, OTHER, RUN, RUN]
     (failure,) = run_all(runs, tox)
