@@ -157,7 +157,7 @@ def _specifiers(text: str) -> SpecifierSet:
 
 @cache
 def _boundaries(text: str | None) -> tuple[tuple[int, ...], ...]:
-    """The base versions, as release numbers, at which membership in a range can change."""
+    """Return the base versions, as release numbers, where membership in a range can change."""
     if text is None:
         return ()
     if not text.strip(" ,"):
@@ -185,9 +185,9 @@ def _boundaries(text: str | None) -> tuple[tuple[int, ...], ...]:
 
 
 def _critical(boundaries: Iterable[tuple[int, ...]]) -> list[Version]:
-    """Versions of which one lies in each stretch that the boundaries cut the versions into.
+    """Return a version of each interval that the boundaries cut the versions into.
 
-    Each boundary itself first, as the plainest, then just above and just below each.
+    The boundaries themselves come first, then one just above and one just below each.
     """
     cuts = sorted(set(boundaries)) or [(0,)]
     length = max(map(len, cuts))
