@@ -22,7 +22,7 @@ from matrix.record.model import (
 from matrix.record.writer import to_json
 from matrix.report import markdown, table_json
 from matrix.report.model import report_of
-from matrix.store.packing import pack
+from matrix.store.archive import pack
 from matrix.store.query import History
 from matrix.verdict.table import tabulate
 

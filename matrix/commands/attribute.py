@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matrix.attribution.observations import Observation
     from matrix.record.model import Record
     from matrix.run.rerun import Rerun
-    from matrix.store.query import Found
+    from matrix.store.query import LoadedRecords
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -236,7 +236,7 @@ def _bisect(options: argparse.Namespace) -> int:
     return 2 if failed else status
 
 
-def _observed(options: argparse.Namespace, read: Found) -> Iterator[Observation]:
+def _observed(options: argparse.Namespace, read: LoadedRecords) -> Iterator[Observation]:
     """Yield what the records observed of each case, judged by the expectations."""
     from matrix.attribution.observations import observe
     from matrix.rules.expectations import load_expectations

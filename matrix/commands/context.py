@@ -14,7 +14,7 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.attribution.runs_index import Judged
-    from matrix.store.query import Found
+    from matrix.store.query import LoadedRecords
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Entry, Table
 
@@ -32,7 +32,7 @@ __all__ = [
 
 def read_all(
     options: argparse.Namespace, *, empty: bool = False, repeats: int | None = 0
-) -> tuple[Table, Found, int]:
+) -> tuple[Table, LoadedRecords, int]:
     """The table of the folders that were named, what it was made of, and the exit status.
 
     The status is 2 where a record is bad, which is said. `repeats` as for `newest_records`. Raises
@@ -41,7 +41,7 @@ def read_all(
     from matrix.catalog.releases_file import load_releases
     from matrix.report.results import late_lines
     from matrix.rules.expectations import load_expectations
-    from matrix.store.query import newest_records
+    from matrix.store.load import newest_records
     from matrix.verdict.table import tabulate
 
     folders = arguments.given_or_default(options.folders)
@@ -89,7 +89,7 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
     return grid
 
 
-def judged(options: argparse.Namespace, table: Table, read: Found) -> list[Judged]:
+def judged(options: argparse.Namespace, table: Table, read: LoadedRecords) -> list[Judged]:
     """The table's records and all others that have a say, with verdicts."""
     from matrix.attribution.runs_index import Judged
     from matrix.rules.expectations import load_expectations

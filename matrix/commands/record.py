@@ -40,7 +40,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def show_record(options: argparse.Namespace) -> int:
     """What `matrix show` does. Returns the exit status."""
     from matrix.rules.expectations import load_expectations
-    from matrix.store.query import one_record
+    from matrix.store.load import one_record
 
     expectations = load_expectations(options.expectations)
     record, name = one_record(options.record, print_status), reading.from_here(options.record)
@@ -51,7 +51,7 @@ def show_record(options: argparse.Namespace) -> int:
 def _calibrate(options: argparse.Namespace) -> int:
     from matrix.rules.calibrate import calibrate
     from matrix.rules.expectations import load_expectations
-    from matrix.store.query import one_record
+    from matrix.store.load import one_record
 
     expectations = load_expectations(options.expectations)
     record, name = one_record(options.record, print_status), reading.from_here(options.record)

@@ -109,10 +109,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _list(options: argparse.Namespace) -> int:
     from matrix.report.results import late_lines, listed_json, listed_lines
     from matrix.rules.expectations import load_expectations
-    from matrix.store.query import Asked, History
+    from matrix.store.listing import RecordFilter, find
+    from matrix.store.query import History
 
     expectations = load_expectations(options.expectations)
-    asked = Asked(
+    asked = RecordFilter(
         **{
             key: getattr(options, key)
             for key in ("cell", "torch", "vllm", "python", "platform", "verdict", "since", "until")
@@ -120,7 +121,7 @@ def _list(options: argparse.Namespace) -> int:
         case=options.case,
     )
     with History(_places(options.folders), print_status) as history:
-        listed = history.find(asked, expectations)
+        listed = find(history, asked, expectations)
         status = _tell(history.errors)
         for line in late_lines(history.late(reading.late_now())):
             print_status(line)
@@ -141,7 +142,7 @@ def _diff(options: argparse.Namespace) -> int:
     from matrix.report.results import diff_json, diff_lines
     from matrix.rules.expectations import load_expectations
     from matrix.store.diff import differences
-    from matrix.store.query import one_record, times_of
+    from matrix.store.load import one_record, times_of
 
     expectations = load_expectations(options.expectations)
     names = options.before, options.after
@@ -160,7 +161,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from matrix.store.packing import pack
+    from matrix.store.archive import pack
     from matrix.store.query import History
 
     now = datetime.now(timezone.utc)
@@ -203,7 +204,7 @@ def _export(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     from matrix.report.results import prune_lines
     from matrix.rules.expectations import load_expectations
-    from matrix.store.packing import delete
+    from matrix.store.archive import delete
     from matrix.store.query import History
     from matrix.store.retention import Policy, Stored, prunable
     from matrix.verdict.precedence import run_order

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from matrix.attribution.model import Attribution
-    from matrix.store.query import Found
+    from matrix.store.query import LoadedRecords
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Table
 
@@ -178,7 +178,7 @@ def _is_badge(path: Path) -> bool:
 
 
 def _attributed(
-    options: argparse.Namespace, table: Table, grid: Grid, read: Found
+    options: argparse.Namespace, table: Table, grid: Grid, read: LoadedRecords
 ) -> tuple[Attribution, ...]:
     """Whose fault is what fails or drifts in the table's cells, by the runs that have a say."""
     from matrix.attribution.attribute import attribute

@@ -50,7 +50,7 @@ from matrix.record.model import STARTS, Outcome, Record
 from matrix.record.signature import signature
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
-from matrix.store.summary import enough, shifted
+from matrix.store.stats import enough, shifted
 
 
 def compare(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:

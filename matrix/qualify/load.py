@@ -33,7 +33,8 @@ from matrix.qualify.query import (
 from matrix.record.model import ErrorKind, Record
 from matrix.record.reader import read_many
 from matrix.record.running import split_running
-from matrix.store.query import History, by_index
+from matrix.store.load import by_index
+from matrix.store.query import History
 from matrix.store.sources import Place as Source
 from matrix.verdict.precedence import RunOrder, run_order
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matrix._util.text import aligned, clean, clip, plural, seconds
-from matrix.store.summary import LEAST
+from matrix.store.stats import LEAST
 
 if TYPE_CHECKING:
     from matrix.store.diff import Diff
-    from matrix.store.query import Listed
+    from matrix.store.listing import Listed
     from matrix.store.retention import Stored
 
 __all__ = ["diff_json", "diff_lines", "late_lines", "listed_json", "listed_lines", "prune_lines"]

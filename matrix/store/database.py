@@ -27,21 +27,20 @@ from matrix.store.summary import HistoryError
 
 __all__ = [
     "COLUMNS",
-    "Mark",
+    "FileIdentity",
     "Progress",
-    "Rows",
+    "RecordDatabase",
     "duckdb",
     "failure",
+    "identity_of",
     "literal",
-    "mark",
-    "mark_of",
     "one_line",
 ]
 
 COLUMNS = ", ".join(ROW)
 """The columns of a row, for SQL."""
 Progress = Callable[[str], None]
-Mark = tuple[int, ...]
+FileIdentity = tuple[int, ...]
 """By what a file is known to be still the same: its number, size, and times."""
 
 _MEMORY = "512MB"
@@ -50,7 +49,7 @@ _CHUNK = 250
 _SAVE_SECONDS = 30.0
 
 
-class Rows:
+class RecordDatabase:
     """A table `rows`: of each record file and each record in an archive its row.
 
     A table `running` of the same columns has the records whose run goes on.
@@ -73,7 +72,7 @@ class Rows:
             )
         self.errors: list[MatrixError] = []
         self.stale: set[str] = set()
-        self.marks: dict[str, Mark] = {}
+        self.marks: dict[str, FileIdentity] = {}
         self.progress = progress
         self._jobs = jobs or min(os.cpu_count() or 1, 8)
         self._scratch = Scratch()
@@ -221,15 +220,15 @@ def literal(path: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", path)
 
 
-def mark(path: Path | str) -> Mark | None:
+def file_identity(path: Path | str) -> FileIdentity | None:
     """What marks the file of this name now, or None where there is none."""
     try:
-        return mark_of(os.stat(path))
+        return identity_of(os.stat(path))
     except OSError:
         return None
 
 
-def mark_of(about: os.stat_result) -> Mark:
+def identity_of(about: os.stat_result) -> FileIdentity:
     """What marks a file: number, size in bytes, and its times in nanoseconds."""
     return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from matrix.record.model import STARTS, Case, Record
 from matrix.rules.expectations import Expectations
-from matrix.store.summary import Times, beyond_noise
+from matrix.store.stats import beyond_noise
+from matrix.store.summary import Times
 from matrix.verdict.judge import CellVerdict, judge
 
 __all__ = ["ASPECTS", "Change", "Diff", "differences"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from matrix._util.files import replacing
 from matrix.record.model import STARTS
 from matrix.store.archive import PACK
-from matrix.store.database import Rows, literal
+from matrix.store.database import RecordDatabase, literal
 from matrix.store.ingest import SUMMARY
 from matrix.store.summary import HistoryError
 from matrix.verdict.precedence import Evidence
@@ -40,7 +40,7 @@ _COUNTERS = json.dumps(
 _HALVES = r"(^|[^\\])((?:\\\\)*)(?:\\u[dD][89a-fA-F][0-9a-fA-F]{2})+"
 
 
-def export(rows: Rows, folder: Path) -> tuple[Path, ...]:
+def export(rows: RecordDatabase, folder: Path) -> tuple[Path, ...]:
     """Write records.parquet, starts.parquet and counters.parquet; the same record once.
 
     All three or none. Raises HistoryError where the folder cannot be written.
@@ -52,7 +52,7 @@ def export(rows: Rows, folder: Path) -> tuple[Path, ...]:
         raise HistoryError(f"{folder}: cannot be written: {error.strerror or error}") from None
 
 
-def _export(rows: Rows, folder: Path) -> tuple[Path, ...]:
+def _export(rows: RecordDatabase, folder: Path) -> tuple[Path, ...]:
     paths = []
     # Replaced together at the end, so that no engine finds records of one export and counters of
     # another.
@@ -88,7 +88,7 @@ def _starts() -> str:
     )
 
 
-def _counters(rows: Rows) -> tuple[str, dict[str, object]]:
+def _counters(rows: RecordDatabase) -> tuple[str, dict[str, object]]:
     """The counters, which no summary has: they are read from the texts of all records."""
     values: dict[str, object] = {"halves": _HALVES}
     sources = rows.execute(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from matrix._util.files import replacing
 from matrix.store import ingest as summaries
-from matrix.store.database import COLUMNS, Rows, failure, literal
+from matrix.store.database import COLUMNS, RecordDatabase, failure, literal
 
 __all__ = ["INDEX", "follow", "prefix"]
 
@@ -21,7 +21,9 @@ INDEX = ".matrix-index.parquet"
 """The index of a folder of records: a hidden file in it."""
 
 
-def follow(rows: Rows, folder: Path, files: Mapping[str, tuple[int, int]], *, write: bool) -> None:
+def follow(
+    rows: RecordDatabase, folder: Path, files: Mapping[str, tuple[int, int]], *, write: bool
+) -> None:
     """Add the rows of a folder's files (name -> size, time), from its index where that is fresh.
 
     The rest is read, and with `write` the index is brought up to date: while they are read too, so
@@ -47,7 +49,7 @@ def prefix(folder: Path) -> str:
 class _Index:
     """The index file of one folder."""
 
-    def __init__(self, rows: Rows, folder: Path) -> None:
+    def __init__(self, rows: RecordDatabase, folder: Path) -> None:
         self._rows, self.path = rows, folder / INDEX
         self.prefix = prefix(folder)
         self._refused = False

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from matrix.store.summary import HistoryError
-
-__all__ = ["LOCK", "alone"]
 
 LOCK = ".matrix-archives.lock"
 """The file that is locked, in that folder; it is there only meanwhile."""
@@ -18,13 +14,21 @@ LOCK = ".matrix-archives.lock"
 
 @contextlib.contextmanager
 def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the folder for the block, after whoever holds it now; `say` tells that it waits.
+    """Hold the folder for the block, after whoever holds it now; report to `say` that it waits.
 
     Raises HistoryError where the folder cannot be locked, such as one that nobody may write.
     """
+    # Imported here, since the extra that has it is needed by nothing else of the commands.
+    from filelock import FileLock, Timeout
+
     path = folder / LOCK
+    lock = FileLock(path)
     try:
-        opened = _taken(path, say)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            say(f"{folder}: waits for another command that writes its archives")
+            lock.acquire()
     except OSError as error:
         raise HistoryError(
             f"{folder}: cannot be locked to write archives: {error.strerror or error}"
@@ -32,25 +36,7 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before it is let go: whoever waits for this file sees that it is gone and takes a new one.
+        # While it is held: whoever waits for this file sees that it is gone and takes a new one.
         with contextlib.suppress(OSError):
             path.unlink()
-        os.close(opened)
-
-
-def _taken(path: Path, say: Callable[[str], None]) -> int:
-    while True:
-        opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say(f"{path.parent}: waits for another command that writes its archives")
-                fcntl.flock(opened, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(opened), os.stat(path)):
-                    return opened
-        except BaseException:
-            os.close(opened)
-            raise
-        os.close(opened)
+        lock.release()

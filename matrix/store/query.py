@@ -5,39 +5,21 @@ Nothing is asked of a record itself that its row (`matrix.store.database`) can t
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from packaging.version import InvalidVersion, Version
-
-from matrix._util.versions import parse_specifier
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError
-from matrix.record.reader import read, read_many
-from matrix.record.running import split_running
 from matrix.rules.expectations import Expectations
-from matrix.store.archive import PACK
-from matrix.store.database import Progress, Rows, duckdb, failure, one_line
+from matrix.store.database import Progress, RecordDatabase, failure, one_line
 from matrix.store.precedence_sql import CELL, CONTENDERS, FIRST_OF_CELL, last_first, struct
-from matrix.store.sources import Place, add, needs_duckdb, pays, records_of
-from matrix.store.summary import HistoryError, Times, times
+from matrix.store.sources import Place, add, records_of
+from matrix.store.summary import HistoryError, Times
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import FAULTS, RUN_ORDER, Fault, RunOrder, run_order
+from matrix.verdict.precedence import FAULTS, RUN_ORDER, Fault
 from matrix.verdict.states import Verdict
-
-__all__ = [
-    "Asked",
-    "Found",
-    "History",
-    "Listed",
-    "by_index",
-    "newest_records",
-    "one_record",
-    "times_of",
-]
 
 _STORED = "path, source, file, cell, platform, started"
 """The columns of `matrix.store.sources.Held`."""
@@ -97,7 +79,7 @@ _SOME = 500  # records that are read at once to be judged
 
 
 @dataclass(frozen=True)
-class Found:
+class LoadedRecords:
     """Records with their paths, and one error for each file that is bad.
 
     `late` has what comes from the future: the path and when it says that it started. `times` are
@@ -112,112 +94,6 @@ class Found:
     times: Times
     runs: Mapping[Path, int] = field(default_factory=dict)
     running: list[tuple[Path, Record]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Which records: all that hold. None and empty ask nothing.
-
-    `cells` and `cases` are shell patterns on names (a `[` in them stands for itself); `since` and
-    `until` are days or times in UTC, `until` a day includes it. Releases are specifiers' texts,
-    as `matrix plan` takes them.
-    """
-
-    cell: str | None = None
-    torch: str | None = None
-    vllm: str | None = None
-    python: str | None = None
-    platform: str | None = None
-    verdict: str | None = None
-    since: str | None = None
-    until: str | None = None
-    case: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listed:
-    """One record of a list. `paths` are all the files that hold it, the shown one first."""
-
-    paths: tuple[str, ...]
-    cell: str
-    platform: str
-    started: str
-    torch: str
-    vllm: str
-    python: str
-    verdict: Verdict
-    complete: bool
-    error: str | None
-    cases: int
-    passed: int
-    not_applicable: int
-    seconds: float | None
-    content: str
-    packed: bool
-    running: bool = False
-    """Whether its run goes on."""
-
-
-def by_index(places: Sequence[Place]) -> bool:
-    """Whether to read these places by an index: where that pays and DuckDB is there, or needed."""
-    return pays(places) and (duckdb() is not None or needs_duckdb(places))
-
-
-def newest_records(
-    places: Sequence[Place], late: str | None, progress: Progress, *, repeats: int | None = 0
-) -> Found:
-    """The records of which `tabulate` makes the table, as it would of all, and what is bad.
-
-    Of each cell on each platform the `repeats` newest runs have a say in an attribution (of some
-    that started in one second all; None: every run), and of these one of each kind and setting is
-    read, the newest: it tells what all of them would.
-
-    What is never in the table is not read again. `late` as for `tabulate`. Where nothing is large
-    (`pays`), or where DuckDB is missing and nothing needs it, all records are read, one by one.
-    """
-    local = [place for place in places if isinstance(place, Path)]
-    if not by_index(places):
-        every, errors = read_many(local)
-        records, running = split_running(every)
-        told = [(str(path), record.started) for path, record in records]
-        seconds = times((record for _, record in records), late)
-        say = _newest_runs(records, late, repeats)
-        return Found(records, list(errors), _late(told, late), seconds, say, running)
-    with History(places, progress) as history:
-        return history.newest(late, repeats)
-
-
-def times_of(
-    cell: tuple[str, str], places: Sequence[Place], late: str | None, progress: Progress
-) -> Times:
-    """The times of one cell on one platform, of all records of the places, as `times` has them."""
-    if duckdb() is None and not needs_duckdb(places):
-        records, _ = read_many(place for place in places if isinstance(place, Path))
-        every = times((record for _, record in split_running(records)[0]), late)
-        return Times({key: each for key, each in every.series.items() if key[:2] == cell})
-    with History(places, progress) as history:
-        return history.times(late, cell=cell)
-
-
-def one_record(name: str, progress: Progress) -> Record:
-    """The record in a file, a store, or an archive: `DAY.records.parquet/NAME`, as lists name it.
-
-    Raises RecordError or HistoryError: there is none, or it is bad.
-    """
-    archive, mark, _ = name.partition(f"{PACK}/")
-    if not mark and "://" not in name:
-        return read(Path(name))
-    held = f"{archive}{PACK}" if mark else name
-    with History([held if "://" in held else Path(held)], progress) as packed:
-        found = packed.record(name)
-        if found is not None:
-            return found
-        # What is wrong with the archive, or with the record, says more than that it is not there.
-        faults = [*packed.rows.errors, *packed.errors]
-    for fault in faults:
-        if str(fault).startswith((f"{held}:", name)):
-            raise fault
-    raise HistoryError(f"{name}: no such record in the archive; `matrix results list` names them")
 
 
 class History:
@@ -236,7 +112,7 @@ class History:
         jobs: int | None = None,
     ) -> None:
         """Read the places. `index`: write one always, never, or (None) where `pays` says so."""
-        self.rows = Rows(progress, jobs)
+        self.rows = RecordDatabase(progress, jobs)
         try:
             add(self.rows, places, index)
             self.rows.set_running_aside()
@@ -273,7 +149,7 @@ class History:
         """How many good record files there are."""
         return int(self.rows.execute("SELECT count(*) FROM rows WHERE fault IS NULL").fetchone()[0])
 
-    def newest(self, late: str | None, repeats: int | None = 0) -> Found:
+    def newest(self, late: str | None, repeats: int | None = 0) -> LoadedRecords:
         """As `newest_records`.
 
         Of each cell on each platform the records that can count (`matrix.verdict.precedence`).
@@ -285,7 +161,9 @@ class History:
         found.sort(key=lambda each: each[0])
         runs = {Path(row.path): row.runs for row in say}
         errors = [*self.errors, *faults]
-        return Found(found, errors, self.late(late), self.times(late), runs, self._running())
+        return LoadedRecords(
+            found, errors, self.late(late), self.times(late), runs, self._running()
+        )
 
     def _running(self) -> list[tuple[Path, Record]]:
         """Return the records whose run goes on, as they are now; those that ended since too."""
@@ -395,52 +273,6 @@ class History:
             {"late": late, "most": repeats},
         ).fetchall()
         return [_Alike(*row) for row in found]
-
-    def find(self, asked: Asked, expectations: Expectations) -> list[Listed]:
-        """The records asked for, newest first; the same record in two files once.
-
-        Raises MatrixError for a filter that means nothing.
-        """
-        where, values = _where(asked)
-        for column, text in (
-            ("torch", asked.torch),
-            ("vllm", asked.vllm),
-            ("python", asked.python),
-        ):
-            if text is not None:
-                where.append(f"{column} IN (SELECT unnest($of_{column}))")
-                values[f"of_{column}"] = self._matching(column, text)
-        verdicts = self.verdicts(expectations, " AND ".join(where), values)
-        if asked.verdict is not None:
-            where.append(
-                "CASE WHEN running THEN $verdict = $untested"
-                " ELSE verdict_key IN (SELECT unnest($of_verdict)) END"
-            )
-            values["of_verdict"] = [key for key, word in verdicts.items() if word == asked.verdict]
-            values["verdict"], values["untested"] = asked.verdict, str(Verdict.UNTESTED)
-        cursor = self.rows.execute(
-            f"""
-            SELECT list(path ORDER BY string_split(path, '/')[-1] DESC, path) AS paths,
-              any_value(cell) AS cell, any_value(platform) AS platform,
-              any_value(started) AS started, any_value(torch) AS torch, any_value(vllm) AS vllm,
-              any_value(python) AS python, any_value(verdict_key) AS verdict_key,
-              any_value(complete) AS complete, any_value(error) AS error,
-              any_value(len(cases)) AS cases,
-              any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))) AS passed,
-              any_value(len(list_filter(cases, lambda x: x.outcome = 'not_applicable')))
-                AS not_applicable,
-              any_value(seconds) AS seconds, content, bool_and(source IS NOT NULL) AS packed,
-              bool_and(running) AS running
-            FROM (
-              SELECT *, false AS running FROM rows UNION ALL SELECT *, true FROM running
-            )
-            WHERE {" AND ".join(where)} GROUP BY content
-            ORDER BY any_value(started) DESC, any_value(cell), any_value(platform), content
-            """,
-            values,
-        )
-        names = [column[0] for column in cursor.description]
-        return [_listed(dict(zip(names, row, strict=True)), verdicts) for row in cursor.fetchall()]
 
     def verdicts(
         self, expectations: Expectations, where: str = "true", values: Mapping[str, object] = {}
@@ -561,79 +393,6 @@ class History:
             """
         ).fetchall()
         return [StoredRow(*row) for row in found]
-
-    def _matching(self, column: str, text: str) -> list[str]:
-        asked = parse_specifier(text, f"--{column}")
-        # `column` is one of three names of this module, never a person's.
-        found = self.rows.execute(f"SELECT DISTINCT {column} FROM rows WHERE fault IS NULL")
-        held = []
-        for (version,) in found.fetchall():
-            with contextlib.suppress(InvalidVersion):
-                if asked.contains(Version(Version(version).public), prereleases=True):
-                    held.append(version)
-        return held
-
-
-def _listed(columns: Mapping[str, Any], verdicts: Mapping[str, Verdict]) -> Listed:
-    """Return a row of a list, from the columns by their names."""
-    rest = {name: value for name, value in columns.items() if name not in ("paths", "verdict_key")}
-    running = columns["running"]
-    verdict = Verdict.UNTESTED if running else verdicts[columns["verdict_key"]]
-    return Listed(paths=tuple(columns["paths"]), verdict=verdict, **rest)
-
-
-def _where(asked: Asked) -> tuple[list[str], dict[str, object]]:
-    """SQL conditions of fixed text, and the values of their parameters."""
-    where, values = ["fault IS NULL"], dict[str, object]()
-    conditions: dict[str, tuple[str, Callable[[str], str]]] = {
-        "cell": ("cell GLOB $cell", _glob),
-        "platform": ("platform = $platform", str),
-        "since": ("started >= $since", _since),
-        "until": ("started <= $until", _until),
-        "case": ('len(list_filter(cases, lambda x: x."case" GLOB $case)) > 0', _glob),
-    }
-    for key, (condition, mend) in conditions.items():
-        value = getattr(asked, key)
-        if value is not None:
-            where.append(condition)
-            values[key] = mend(value)
-    return where, values
-
-
-def _glob(pattern: str) -> str:
-    """The pattern with `[` as itself, since cases have it in their names."""
-    return pattern.replace("[", "[[]")
-
-
-def _since(text: str) -> str:
-    return text if "T" in text else f"{text}T00:00:00Z"
-
-
-def _until(text: str) -> str:
-    return text if "T" in text else f"{text}T23:59:59Z"
-
-
-def _newest_runs(
-    records: Iterable[tuple[Path, Record]], late: str | None, most: int | None
-) -> dict[Path, int]:
-    """Return the `most` newest runs of each cell on each platform; all that started together.
-
-    Each stands for itself.
-    """
-    cells: dict[tuple[str, str], list[tuple[RunOrder, Path]]] = {}
-    for path, record in records:
-        run = run_order(record.started, late), path
-        cells.setdefault((record.cell, record.platform), []).append(run)
-    found = {}
-    for runs in cells.values():
-        orders = sorted((order for order, _ in runs), reverse=True)[:most]
-        found.update({path: 1 for order, path in runs if orders and order >= orders[-1]})
-    return found
-
-
-def _late(told: Sequence[tuple[str, str]], late: str | None) -> list[tuple[str, str]]:
-    future = [each for each in told if late is not None and each[1] > late]
-    return [] if len(future) == len(told) else future
 
 
 def _unsearchable(error: BaseException) -> HistoryError:

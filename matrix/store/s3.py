@@ -7,7 +7,7 @@ from typing import Any
 
 from matrix.record.model import RecordError
 from matrix.store.archive import PACK, load
-from matrix.store.database import Rows, failure, one_line
+from matrix.store.database import RecordDatabase, failure, one_line
 from matrix.store.summary import HistoryError
 
 __all__ = ["load_store", "loose_text"]
@@ -20,7 +20,7 @@ _S3 = {
 }
 
 
-def load_store(rows: Rows, address: str) -> None:
+def load_store(rows: RecordDatabase, address: str) -> None:
     """Add the rows of an address's archives, and of its loose records, which are all read.
 
     Raises HistoryError where the store cannot be read.
@@ -61,13 +61,13 @@ def load_store(rows: Rows, address: str) -> None:
         )
 
 
-def loose_text(rows: Rows, source: str) -> str:
+def loose_text(rows: RecordDatabase, source: str) -> str:
     """The text of a loose record of a store."""
     found = rows.execute("SELECT content FROM read_text($source)", {"source": source})
     return str(found.fetchone()[0])
 
 
-def _load_httpfs(rows: Rows, address: str) -> None:
+def _load_httpfs(rows: RecordDatabase, address: str) -> None:
     try:
         rows.execute("LOAD httpfs")
     except failure():
@@ -77,7 +77,7 @@ def _load_httpfs(rows: Rows, address: str) -> None:
         ) from None
 
 
-def _sign_in(rows: Rows) -> None:
+def _sign_in(rows: RecordDatabase) -> None:
     """Take S3's credentials from the environment (`AWS_*`), where it has some."""
     given = {name: os.environ.get(f"AWS_{key}") for name, key in _S3.items()}
     given["region"] = given["region"] or os.environ.get("AWS_DEFAULT_REGION")
@@ -92,6 +92,6 @@ def _sign_in(rows: Rows) -> None:
         rows.execute(f"CREATE OR REPLACE SECRET (TYPE s3, {settings})", values)
 
 
-def _found(rows: Rows, pattern: str) -> list[str]:
+def _found(rows: RecordDatabase, pattern: str) -> list[str]:
     told = rows.execute("SELECT file FROM glob($pattern) ORDER BY file", {"pattern": pattern})
     return [file for (file,) in told.fetchall()]

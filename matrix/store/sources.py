@@ -10,7 +10,7 @@ from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError
 from matrix.record.reader import parse, read
 from matrix.store.archive import PACK, load, texts
-from matrix.store.database import Rows
+from matrix.store.database import RecordDatabase
 from matrix.store.folder_index import INDEX, follow, prefix
 from matrix.store.s3 import load_store, loose_text
 
@@ -54,7 +54,7 @@ def needs_duckdb(places: Iterable[Place]) -> bool:
     return False
 
 
-def add(rows: Rows, places: Sequence[Place], index: bool | None) -> None:
+def add(rows: RecordDatabase, places: Sequence[Place], index: bool | None) -> None:
     """Add the rows of all records of the places, each file once.
 
     `index`: keep one in each folder always, never, or (None) where `pays` says so.
@@ -76,7 +76,9 @@ def add(rows: Rows, places: Sequence[Place], index: bool | None) -> None:
                 rows.add_files([(str(place), str(place), 0, 0)])
 
 
-def records_of(rows: Rows, held: Sequence[Held]) -> tuple[dict[str, Record], list[MatrixError]]:
+def records_of(
+    rows: RecordDatabase, held: Sequence[Held]
+) -> tuple[dict[str, Record], list[MatrixError]]:
     """The records of some rows by their paths, read again, and the faults of those that are bad."""
     told = _texts(rows, held)
     records: dict[str, Record] = {}
@@ -112,7 +114,7 @@ def _fault(place: Path) -> str | None:
     return None
 
 
-def _texts(rows: Rows, held: Sequence[Held]) -> dict[str, str]:
+def _texts(rows: RecordDatabase, held: Sequence[Held]) -> dict[str, str]:
     """The texts of those that are no files of their own, by their paths."""
     sources: dict[str, list[tuple[str, str, str]]] = {}
     for path, source, file, _, _, started in held:
@@ -130,7 +132,7 @@ def _texts(rows: Rows, held: Sequence[Held]) -> dict[str, str]:
     return found
 
 
-def _add_folder(rows: Rows, folder: Path, seen: set[str], index: bool) -> None:
+def _add_folder(rows: RecordDatabase, folder: Path, seen: set[str], index: bool) -> None:
     files: dict[str, tuple[int, int]] = {}
     odd: list[tuple[str, str, int, int]] = []
     archives: list[Path] = []
@@ -159,7 +161,7 @@ def _add_folder(rows: Rows, folder: Path, seen: set[str], index: bool) -> None:
     _add_archives(rows, archives, seen)
 
 
-def _add_archives(rows: Rows, archives: Iterable[Path], seen: set[str]) -> None:
+def _add_archives(rows: RecordDatabase, archives: Iterable[Path], seen: set[str]) -> None:
     for path in sorted(archives):
         real = os.path.realpath(path)
         if real not in seen:

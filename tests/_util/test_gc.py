@@ -48,7 +48,7 @@ def test_the_commands_that_read_many_records_do_without(
         seen.append(gc.isenabled())
         raise MatrixError("enough")
 
-    monkeypatch.setattr("matrix.store.query.newest_records", read)
+    monkeypatch.setattr("matrix.store.load.newest_records", read)
     monkeypatch.setattr("matrix.qualify.load.read", read)
     assert main(command) == 2
     assert (seen, gc.isenabled()) == ([False], True)

@@ -18,7 +18,7 @@ from matrix.record.model import ErrorKind, RunError
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
-from matrix.store.summary import shifted
+from matrix.store.stats import shifted
 from qualifications import (
     LATE,
     NEXT,

@@ -42,7 +42,8 @@ from matrix.record.writer import to_json, write
 from matrix.rules.expectations import load_expectations
 from matrix.store.fingerprint import environment_key, outcome_key
 from matrix.store.folder_index import INDEX
-from matrix.store.query import Found, History, newest_records
+from matrix.store.load import newest_records
+from matrix.store.query import History, LoadedRecords
 from matrix.store.summary import summarise
 from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.table import tabulate
@@ -133,7 +134,7 @@ def grid() -> Grid:
     return context.grid_of([])
 
 
-def conclusions(found: Found) -> list[object]:
+def conclusions(found: LoadedRecords) -> list[object]:
     """All that the commands conclude from some records: the table, attributions, a bisection."""
     table = tabulate(found.records, EXPECTATIONS, releases=RELEASES, late=LATE)
     judged = context.judged(argparse.Namespace(expectations=None), table, found)

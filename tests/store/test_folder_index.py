@@ -84,9 +84,9 @@ def test_two_commands_at_once_read_each_record_once(
     folder = fill(tmp_path, nights(1))
     indexed(folder)
     write(make(started="2026-11-02T18:00:00Z"), folder / "cpu" / f"{CELLS[0]}.1.json")
-    execute, others = rows.Rows.execute, list[object]()
+    execute, others = rows.RecordDatabase.execute, list[object]()
 
-    def hooked(self: rows.Rows, sql: str, values: object = None) -> Any:
+    def hooked(self: rows.RecordDatabase, sql: str, values: object = None) -> Any:
         found = execute(self, sql, values)
         if not others and "read_parquet" in sql and "parquet_schema" not in sql:
             others.append(found)
@@ -95,7 +95,7 @@ def test_two_commands_at_once_read_each_record_once(
             indexed(folder)  # another command brings the index up to date here
         return found
 
-    monkeypatch.setattr(rows.Rows, "execute", hooked)
+    monkeypatch.setattr(rows.RecordDatabase, "execute", hooked)
     for _ in range(2):
         with History([folder], silent, index=True) as history:
             assert history.count() == 2

@@ -8,11 +8,10 @@ from histories import CELLS, fill, make, never, nights, pack_all, silent
 from matrix._util import files
 from matrix.record.reader import read
 from matrix.record.writer import to_json, write
-from matrix.store import packing
-from matrix.store.archive import PACK
+from matrix.store import archive
+from matrix.store.archive import PACK, delete, pack
 from matrix.store.database import literal
 from matrix.store.lock import LOCK
-from matrix.store.packing import delete, pack
 from matrix.store.query import History
 from matrix.store.summary import HistoryError
 
@@ -30,7 +29,7 @@ def test_two_packs_of_one_day_lose_no_record(
 ) -> None:
     day = [make(started=f"2026-10-01T18:00:{second:02}Z") for second in range(9)]
     folder = fill(tmp_path, day[:4])
-    put, others, told = packing._put, list[threading.Thread](), threading.Event()
+    put, others, told = archive._put, list[threading.Thread](), threading.Event()
     said: list[str] = []
 
     def pack_more() -> None:
@@ -51,7 +50,7 @@ def test_two_packs_of_one_day_lose_no_record(
             assert told.wait(30)  # the other waits, or is done
         put(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(packing, "_put", hooked)
+    monkeypatch.setattr(archive, "_put", hooked)
     pack_all(folder)
     others[0].join()
     assert packed_names(folder) == [f"cpu/{CELLS[0]}.{at}.json" for at in range(9)]
@@ -74,7 +73,7 @@ def test_what_else_writes_an_archive_is_seen(
         archive.write_bytes(archive.read_bytes())
         sync(path)
 
-    monkeypatch.setattr(packing, "sync", hooked)
+    monkeypatch.setattr("matrix.store.archive.sync", hooked)
     with pytest.raises(HistoryError, match="was written meanwhile by something else; try again"):
         pack_all(folder)
     assert packed_names(folder) == [f"cpu/{CELLS[0]}.0.json"]
@@ -90,13 +89,13 @@ def test_a_file_written_after_it_was_read_is_not_deleted(
     rewritten = folder / "cpu" / f"{CELLS[0]}.0.json"
     assert len(to_json(new)) == rewritten.stat().st_size
     said: list[str] = []
-    put = packing._put
+    put = archive._put
 
     def hooked(*given: object) -> None:
         put(*given)  # type: ignore[arg-type]
         write(new, rewritten)
 
-    monkeypatch.setattr(packing, "_put", hooked)
+    monkeypatch.setattr(archive, "_put", hooked)
     with History([folder], silent) as history:
         assert pack(folder, history.rows, "2026-11-02", never, said.append, drop=True).deleted == 0
     assert read(rewritten) == new

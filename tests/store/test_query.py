@@ -33,10 +33,12 @@ from matrix.record.reader import read_many
 from matrix.record.writer import to_json, write
 from matrix.rules.notes import Note
 from matrix.store import database as rows
-from matrix.store import query as engine
+from matrix.store import load as engine
 from matrix.store.archive import PACK
 from matrix.store.folder_index import INDEX
-from matrix.store.query import Asked, History, newest_records, times_of
+from matrix.store.listing import RecordFilter, find
+from matrix.store.load import newest_records, times_of
+from matrix.store.query import History
 from matrix.store.summary import HistoryError, times
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import pick_record
@@ -82,7 +84,7 @@ def test_a_list_is_what_a_naive_filter_finds(
 ) -> None:
     folder = fill(tmp_path, records)
     with History([folder], silent, index=True) as history:
-        found = history.find(Asked(**asked), ANY_CASE)
+        found = find(history, RecordFilter(**asked), ANY_CASE)
     wanted = {to_json(each) for each in records if naive(each, asked)}
     shown = [Path(each.paths[0]).read_text(encoding="utf-8") for each in found]
     assert sorted(shown) == sorted(wanted)
@@ -155,7 +157,7 @@ def test_the_same_record_twice_counts_once(tmp_path: Path) -> None:
     # Another layout of the same content.
     again.write_text(json.dumps(json.loads(to_json(make()))), encoding="utf-8")
     with History([folder], silent) as history:
-        (listed,) = history.find(Asked(), ANY_CASE)
+        (listed,) = find(history, RecordFilter(), ANY_CASE)
         assert len(listed.paths) == 2
         assert all(len(each) == 1 for each in history.times().series.values())
 

@@ -6,7 +6,7 @@ import pytest
 
 from histories import silent
 from matrix.cli import main
-from matrix.store.database import Rows
+from matrix.store.database import RecordDatabase
 from matrix.store.query import History
 from matrix.store.summary import HistoryError
 
@@ -26,14 +26,14 @@ def test_another_scheme_is_refused_by_its_name(
 def test_without_httpfs_the_command_that_installs_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    execute = Rows.execute
+    execute = RecordDatabase.execute
 
-    def refuse(self: Rows, sql: str, values: object = None) -> Any:
+    def refuse(self: RecordDatabase, sql: str, values: object = None) -> Any:
         if sql == "LOAD httpfs":
             raise duckdb.IOException('Extension "/home/me/.duckdb/httpfs" not found.\nInstall it')
         return execute(self, sql, values)
 
-    monkeypatch.setattr(Rows, "execute", refuse)
+    monkeypatch.setattr(RecordDatabase, "execute", refuse)
     with pytest.raises(HistoryError) as caught:
         History(["s3://bucket/records"], silent)
     assert str(caught.value) == (

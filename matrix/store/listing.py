@@ -1,0 +1,157 @@
+"""Lists of records: filters, and what a list shows of each record."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from matrix._util.versions import parse_specifier
+from matrix.rules.expectations import Expectations
+from matrix.store.query import History
+from matrix.verdict.states import Verdict
+
+
+@dataclass(frozen=True)
+class RecordFilter:
+    """Which records: all that hold. None and empty ask nothing.
+
+    `cells` and `cases` are shell patterns on names (a `[` in them stands for itself); `since` and
+    `until` are days or times in UTC, `until` a day includes it. Releases are specifiers' texts,
+    as `matrix plan` takes them.
+    """
+
+    cell: str | None = None
+    torch: str | None = None
+    vllm: str | None = None
+    python: str | None = None
+    platform: str | None = None
+    verdict: str | None = None
+    since: str | None = None
+    until: str | None = None
+    case: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One record of a list. `paths` are all the files that hold it, the shown one first."""
+
+    paths: tuple[str, ...]
+    cell: str
+    platform: str
+    started: str
+    torch: str
+    vllm: str
+    python: str
+    verdict: Verdict
+    complete: bool
+    error: str | None
+    cases: int
+    passed: int
+    not_applicable: int
+    seconds: float | None
+    content: str
+    packed: bool
+    running: bool = False
+    """Whether its run goes on."""
+
+
+def find(history: History, wanted: RecordFilter, expectations: Expectations) -> list[Listed]:
+    """The records wanted for, newest first; the same record in two files once.
+
+    Raises MatrixError for a filter that means nothing.
+    """
+    where, values = _where(wanted)
+    for column, text in (
+        ("torch", wanted.torch),
+        ("vllm", wanted.vllm),
+        ("python", wanted.python),
+    ):
+        if text is not None:
+            where.append(f"{column} IN (SELECT unnest($of_{column}))")
+            values[f"of_{column}"] = _matching(history, column, text)
+    verdicts = history.verdicts(expectations, " AND ".join(where), values)
+    if wanted.verdict is not None:
+        where.append(
+            "CASE WHEN running THEN $verdict = $untested"
+            " ELSE verdict_key IN (SELECT unnest($of_verdict)) END"
+        )
+        values["of_verdict"] = [key for key, word in verdicts.items() if word == wanted.verdict]
+        values["verdict"], values["untested"] = wanted.verdict, str(Verdict.UNTESTED)
+    cursor = history.rows.execute(
+        f"""
+        SELECT list(path ORDER BY string_split(path, '/')[-1] DESC, path) AS paths,
+          any_value(cell) AS cell, any_value(platform) AS platform,
+          any_value(started) AS started, any_value(torch) AS torch, any_value(vllm) AS vllm,
+          any_value(python) AS python, any_value(verdict_key) AS verdict_key,
+          any_value(complete) AS complete, any_value(error) AS error,
+          any_value(len(cases)) AS cases,
+          any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))) AS passed,
+          any_value(len(list_filter(cases, lambda x: x.outcome = 'not_applicable')))
+            AS not_applicable,
+          any_value(seconds) AS seconds, content, bool_and(source IS NOT NULL) AS packed,
+          bool_and(running) AS running
+        FROM (
+          SELECT *, false AS running FROM rows UNION ALL SELECT *, true FROM running
+        )
+        WHERE {" AND ".join(where)} GROUP BY content
+        ORDER BY any_value(started) DESC, any_value(cell), any_value(platform), content
+        """,
+        values,
+    )
+    names = [column[0] for column in cursor.description]
+    return [_listed(dict(zip(names, row, strict=True)), verdicts) for row in cursor.fetchall()]
+
+
+def _matching(history: History, column: str, text: str) -> list[str]:
+    wanted = parse_specifier(text, f"--{column}")
+    # `column` is one of three names of this module, never a person's.
+    found = history.rows.execute(f"SELECT DISTINCT {column} FROM rows WHERE fault IS NULL")
+    held = []
+    for (version,) in found.fetchall():
+        with contextlib.suppress(InvalidVersion):
+            if wanted.contains(Version(Version(version).public), prereleases=True):
+                held.append(version)
+    return held
+
+
+def _listed(columns: Mapping[str, Any], verdicts: Mapping[str, Verdict]) -> Listed:
+    """Return a row of a list, from the columns by their names."""
+    rest = {name: value for name, value in columns.items() if name not in ("paths", "verdict_key")}
+    running = columns["running"]
+    verdict = Verdict.UNTESTED if running else verdicts[columns["verdict_key"]]
+    return Listed(paths=tuple(columns["paths"]), verdict=verdict, **rest)
+
+
+def _where(wanted: RecordFilter) -> tuple[list[str], dict[str, object]]:
+    """SQL conditions of fixed text, and the values of their parameters."""
+    where, values = ["fault IS NULL"], dict[str, object]()
+    conditions: dict[str, tuple[str, Callable[[str], str]]] = {
+        "cell": ("cell GLOB $cell", _glob),
+        "platform": ("platform = $platform", str),
+        "since": ("started >= $since", _since),
+        "until": ("started <= $until", _until),
+        "case": ('len(list_filter(cases, lambda x: x."case" GLOB $case)) > 0', _glob),
+    }
+    for key, (condition, mend) in conditions.items():
+        value = getattr(wanted, key)
+        if value is not None:
+            where.append(condition)
+            values[key] = mend(value)
+    return where, values
+
+
+def _glob(pattern: str) -> str:
+    """The pattern with `[` as itself, since cases have it in their names."""
+    return pattern.replace("[", "[[]")
+
+
+def _since(text: str) -> str:
+    return text if "T" in text else f"{text}T00:00:00Z"
+
+
+def _until(text: str) -> str:
+    return text if "T" in text else f"{text}T23:59:59Z"

@@ -1,0 +1,101 @@
+"""Records as commands read them: one by one, or by an index where that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from matrix.record.model import Record
+from matrix.record.reader import read, read_many
+from matrix.record.running import split_running
+from matrix.store.archive import PACK
+from matrix.store.database import Progress, duckdb
+from matrix.store.query import History, LoadedRecords
+from matrix.store.sources import Place, needs_duckdb, pays
+from matrix.store.summary import HistoryError, Times, times
+from matrix.verdict.precedence import RunOrder, run_order
+
+
+def by_index(places: Sequence[Place]) -> bool:
+    """Whether to read these places by an index: where that pays and DuckDB is there, or needed."""
+    return pays(places) and (duckdb() is not None or needs_duckdb(places))
+
+
+def newest_records(
+    places: Sequence[Place], late: str | None, progress: Progress, *, repeats: int | None = 0
+) -> LoadedRecords:
+    """The records of which `tabulate` makes the table, as it would of all, and what is bad.
+
+    Of each cell on each platform the `repeats` newest runs have a say in an attribution (of some
+    that started in one second all; None: every run), and of these one of each kind and setting is
+    read, the newest: it tells what all of them would.
+
+    What is never in the table is not read again. `late` as for `tabulate`. Where nothing is large
+    (`pays`), or where DuckDB is missing and nothing needs it, all records are read, one by one.
+    """
+    local = [place for place in places if isinstance(place, Path)]
+    if not by_index(places):
+        every, errors = read_many(local)
+        records, running = split_running(every)
+        told = [(str(path), record.started) for path, record in records]
+        seconds = times((record for _, record in records), late)
+        say = _newest_runs(records, late, repeats)
+        return LoadedRecords(records, list(errors), _late(told, late), seconds, say, running)
+    with History(places, progress) as history:
+        return history.newest(late, repeats)
+
+
+def times_of(
+    cell: tuple[str, str], places: Sequence[Place], late: str | None, progress: Progress
+) -> Times:
+    """The times of one cell on one platform, of all records of the places, as `times` has them."""
+    if duckdb() is None and not needs_duckdb(places):
+        records, _ = read_many(place for place in places if isinstance(place, Path))
+        every = times((record for _, record in split_running(records)[0]), late)
+        return Times({key: each for key, each in every.series.items() if key[:2] == cell})
+    with History(places, progress) as history:
+        return history.times(late, cell=cell)
+
+
+def one_record(name: str, progress: Progress) -> Record:
+    """The record in a file, a store, or an archive: `DAY.records.parquet/NAME`, as lists name it.
+
+    Raises RecordError or HistoryError: there is none, or it is bad.
+    """
+    archive, mark, _ = name.partition(f"{PACK}/")
+    if not mark and "://" not in name:
+        return read(Path(name))
+    held = f"{archive}{PACK}" if mark else name
+    with History([held if "://" in held else Path(held)], progress) as packed:
+        found = packed.record(name)
+        if found is not None:
+            return found
+        # What is wrong with the archive, or with the record, says more than that it is not there.
+        faults = [*packed.rows.errors, *packed.errors]
+    for fault in faults:
+        if str(fault).startswith((f"{held}:", name)):
+            raise fault
+    raise HistoryError(f"{name}: no such record in the archive; `matrix results list` names them")
+
+
+def _newest_runs(
+    records: Iterable[tuple[Path, Record]], late: str | None, most: int | None
+) -> dict[Path, int]:
+    """Return the `most` newest runs of each cell on each platform; all that started together.
+
+    Each stands for itself.
+    """
+    cells: dict[tuple[str, str], list[tuple[RunOrder, Path]]] = {}
+    for path, record in records:
+        run = run_order(record.started, late), path
+        cells.setdefault((record.cell, record.platform), []).append(run)
+    found = {}
+    for runs in cells.values():
+        orders = sorted((order for order, _ in runs), reverse=True)[:most]
+        found.update({path: 1 for order, path in runs if orders and order >= orders[-1]})
+    return found
+
+
+def _late(told: Sequence[tuple[str, str]], late: str | None) -> list[tuple[str, str]]:
+    future = [each for each in told if late is not None and each[1] > late]
+    return [] if len(future) == len(told) else future

@@ -1,0 +1,83 @@
+"""Which seconds are noise: values held against a history, and two small samples against each other.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+FACTOR = 5.0
+"""How many of its own standard deviations (1.4826 MAD) a value may lie off the median.
+
+A nightly asks 18 starts of each cell: at three deviations even normal noise (0.27 % beyond) would
+cry at each cell in one night of 20, and the seconds of starts have longer tails than that.
+"""
+FLOOR_SHARE = 0.15
+"""The share of the median below which nothing is a change, however quiet the history was."""
+FLOOR_SECONDS = 2.0
+"""The seconds below which nothing is a change: a fork and a cold disk cost as much."""
+LEAST = 3
+"""How many values before it tell what is noise; fewer tell nothing."""
+_DEVIATION = 1.4826  # a normal distribution's standard deviation is so many times its MAD
+_CHANCE = 0.1
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """The median and the median absolute deviation (MAD) from it. Needs one value at least.
+
+    >>> spread([10.0, 11.0, 30.0])
+    (11.0, 1.0)
+    """
+    middle = _median(values)
+    return middle, _median(abs(value - middle) for value in values)
+
+
+def beyond_noise(history: Sequence[float], value: float) -> bool:
+    """Whether seconds are so far off those before them that it is no noise.
+
+    They are where they lie off the median by more than `FACTOR` standard deviations, as the MAD
+    tells them, and by more than both floors. Fewer than three values before it tell no noise, so
+    then nothing is beyond it.
+
+    >>> beyond_noise([60.0, 61.0, 62.0, 60.5], 90.0), beyond_noise([60.0], 90.0)
+    (True, False)
+    """
+    if len(history) < LEAST:
+        return False
+    middle, deviation = spread(history)
+    return abs(value - middle) > max(FACTOR * _DEVIATION * deviation, _floor(middle))
+
+
+def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Whether one small sample of seconds lies beyond the noise of another.
+
+    It does where the two do not overlap, their medians are apart by more than both floors, and
+    there are enough values that samples of one kind would part so in at most one of ten cases:
+    three against three, two against five. One value on each side never is.
+
+    >>> shifted([60.0, 61.0, 62.0], [80.0, 81.0, 79.0]), shifted([60.0], [600.0])
+    (True, False)
+    """
+    if not enough(before, after):
+        return False
+    apart = max(before) < min(after) or max(after) < min(before)
+    return apart and abs(_median(after) - _median(before)) > _floor(_median(before))
+
+
+def enough(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Whether two samples have values enough to tell a change from noise, as `shifted` asks."""
+    if not before or not after:
+        return False
+    return 2 / math.comb(len(before) + len(after), len(before)) <= _CHANCE
+
+
+def _floor(middle: float) -> float:
+    return max(FLOOR_SHARE * middle, FLOOR_SECONDS)
+
+
+def _median(values: Iterable[float]) -> float:
+    from statistics import median  # imported late: it takes as long as all that reads a record
+
+    return median(values)
