@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from made import provenance
 from matrix.record.model import Case, Outcome, Platform, Record, Rung, RungResult, Start, StartKind
 from matrix.record.writer import write
 
@@ -19,13 +20,13 @@ def make(seconds: float, saved: int = 3, **facts: object) -> Record:
         Start(start=StartKind.COLD, seconds={"total": 1.0}, counters={"saved": saved}),
         Start(start=StartKind.WARM, seconds={}, counters={"saved": 0}),
     )
-    provenance = {"started": "2026-11-22T18:00:00Z", "seconds": seconds, **facts}
+    told = provenance("2.10.0", "0.19.1", seconds=seconds, **facts)
     cases = (Case(case="moe", outcome=Outcome.PASSED, starts=starts),)
     return Record(
         cell=CELL,
         platform=Platform.CPU,
         finished=True,
-        provenance=provenance,
+        provenance=told,
         rungs=(RungResult(rung=Rung.IMPORTS, ok=True, seconds=10.0),),
         cases=cases,
     )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from made import reported
+from made import provenance, reported
 from matrix._util import text
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import (
@@ -74,15 +74,13 @@ def make(
             "cell": cell,
             "platform": "cpu",
             "finished": True,
-            "provenance": {
-                "started": f"2026-11-{day:02}T18:00:00Z",
-                "seconds": 312.4,
-                "python": "3.11.7",
-                "torch": "2.10.0+cu128",
-                "vllm": "0.19.1",
-                "cpu": {"model": "EPYC 9B14", "cores": 2},
-                "gpu": None,
-            },
+            "provenance": provenance(
+                "2.10.0+cu128",
+                "0.19.1",
+                started=f"2026-11-{day:02}T18:00:00Z",
+                seconds=312.4,
+                cpu={"model": "EPYC 9B14", "cores": 2},
+            ),
             "cases": cases,
             **more,
         }
