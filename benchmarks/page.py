@@ -41,7 +41,8 @@ from matrix.record.reader import parse, read
 from matrix.record.writer import to_json
 from matrix.report.model import Report
 from matrix.report.page import page
-from matrix.rules.expectations import Expectations, load_expectations
+from matrix.rules.expectations import Expectations
+from matrix.rules.expectations_file import load_expectations
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.table import Table, tabulate
 

@@ -9,7 +9,8 @@ from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import Answer
 from matrix.record.model import Case, Outcome, Record, Start, StartKind
 from matrix.report.model import Report, report_of
-from matrix.rules.expectations import Expectations, parse_expectations
+from matrix.rules.expectations import Expectations
+from matrix.rules.expectations_file import parse_expectations
 from matrix.rules.platform_differences import Explanations
 from matrix.verdict.table import tabulate
 

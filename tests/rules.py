@@ -1,6 +1,6 @@
 """Expectations that several tests judge by."""
 
-from matrix.rules.expectations import parse_expectations
+from matrix.rules.expectations_file import parse_expectations
 
 ANY_CASE_TEXT = """
 [[rule]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+_CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
 
 
 def read_text(path: Path, error: type[MatrixError]) -> str:
@@ -67,6 +71,39 @@ def name_of(row: Mapping[str, object], where: str, error: type[MatrixError]) -> 
     if not isinstance(named, str) or not named.strip():
         raise error(f"{where}: id: is missing or empty; name it")
     return named
+
+
+def choice_of(
+    row: Mapping[str, object],
+    key: str,
+    choices: Sequence[str],
+    where: str,
+    error: type[MatrixError],
+) -> str | None:
+    """Return the choice that a row names under a key, None if it names none.
+
+    Raises `error` for anything else.
+    """
+    value = row.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in choices:
+        quoted = " or ".join(f'"{choice}"' for choice in choices)
+        raise error(f"{where}: {key}: {value!r} is unknown; write {quoted}")
+    return value
+
+
+def case_of(row: Mapping[str, object], where: str, error: type[MatrixError]) -> str | None:
+    """Return the case that a row names, with or without its parameters; None if it names none.
+
+    Raises `error` for what cannot be a case.
+    """
+    case = row.get("case")
+    if case is not None and not (isinstance(case, str) and _CASE.fullmatch(case)):
+        raise error(
+            f"{where}: case: {case!r} is not a case; write moe_startup or moe_startup[mega_aot=1]"
+        )
+    return case
 
 
 def check_keys(

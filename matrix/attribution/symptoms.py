@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from matrix._util.enums import StrEnum
 from matrix.attribution.observations import FAILING_RUNGS, Ended, Key, Observation
 from matrix.record.model import RUNGS, STARTS
-from matrix.rules.calibrate import DEFAULT_COUNTERS
+from matrix.rules.counters import DEFAULT_COUNTERS
 
 
 class State(StrEnum):

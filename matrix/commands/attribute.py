@@ -239,7 +239,7 @@ def _bisect(options: argparse.Namespace) -> int:
 def _observed(options: argparse.Namespace, read: LoadedRecords) -> Iterator[Observation]:
     """Yield what the records observed of each case, judged by the expectations."""
     from matrix.attribution.observations import observe
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.verdict.grid import ran_cell
     from matrix.verdict.judge import Remembered, judge
 

@@ -205,7 +205,7 @@ def _run(options: argparse.Namespace) -> int:
         raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
     from matrix.catalog.releases_file import load_releases
     from matrix.record.reader import read
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.run.cell import RUN_TIMEOUT, RunRequest, run_cell
     from matrix.run.nvidia import why_not_cuda
     from matrix.verdict.judge import exit_status

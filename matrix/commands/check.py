@@ -61,7 +61,7 @@ def _sync(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.waivers import load_waivers
 

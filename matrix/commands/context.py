@@ -40,7 +40,7 @@ def read_all(
     """
     from matrix.catalog.releases_file import load_releases
     from matrix.report.results import late_lines
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.store.load import newest_records
     from matrix.verdict.table import tabulate
 
@@ -92,7 +92,7 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
 def judged(options: argparse.Namespace, table: Table, read: LoadedRecords) -> list[Judged]:
     """The table's records and all others that have a say, with verdicts."""
     from matrix.attribution.runs_index import Judged
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.verdict.judge import Remembered, judge
 
     expectations = Remembered(load_expectations(options.expectations))

@@ -74,7 +74,7 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.qualify.engine import QualifyError, qualify
     from matrix.qualify.load import read
     from matrix.qualify.query import Context
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.rules.waivers import load_waivers
 
     query = _query(options)

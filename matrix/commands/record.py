@@ -39,7 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def show_record(options: argparse.Namespace) -> int:
     """What `matrix show` does. Returns the exit status."""
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.store.load import one_record
 
     expectations = load_expectations(options.expectations)
@@ -50,7 +50,7 @@ def show_record(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from matrix.rules.calibrate import calibrate
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.store.load import one_record
 
     expectations = load_expectations(options.expectations)

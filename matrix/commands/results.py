@@ -108,7 +108,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     from matrix.report.results import late_lines, listed_json, listed_lines
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.store.listing import RecordFilter, find
     from matrix.store.query import History
 
@@ -140,7 +140,7 @@ def _index(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     from matrix.report.results import diff_json, diff_lines
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.store.diff import differences
     from matrix.store.load import one_record, times_of
 
@@ -203,7 +203,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _prune(options: argparse.Namespace) -> int:
     from matrix.report.results import prune_lines
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.store.archive import delete
     from matrix.store.query import History
     from matrix.store.retention import Policy, Stored, prunable
@@ -250,7 +250,7 @@ def _prune(options: argparse.Namespace) -> int:
 
 def _named(expectations: Path | None) -> Evidence:
     """The records that an expectation, an explanation or a note names as its evidence."""
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations
     from matrix.store.protected import evidence_of

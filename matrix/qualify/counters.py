@@ -14,7 +14,7 @@ from matrix.qualify.model import NOT_WAIVED, Drift, DriftKind, Findings, Waived
 from matrix.qualify.reasons import NotCounted
 from matrix.qualify.runs import CaseOutcome, CaseState, CellRun
 from matrix.record.model import STARTS
-from matrix.rules.expectations import COUNTERS
+from matrix.rules.counters import COUNTERS
 from matrix.rules.waivers import Finding
 
 

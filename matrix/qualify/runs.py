@@ -26,7 +26,7 @@ from matrix.record.model import PLATFORMS, STARTS, Case, ErrorKind, Outcome, Rec
 from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
 from matrix.record.writer import to_json
-from matrix.rules.expectations import COUNTERS
+from matrix.rules.counters import COUNTERS
 from matrix.rules.waivers import Place
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict
 from matrix.verdict.precedence import RunOrder, pick_record, run_order

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from textwrap import wrap
 
 from matrix._util.text import clean, clip, code, markdown, tabular
-from matrix.rules.calibrate import DEFAULT_COUNTERS
+from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation
 from matrix.verdict.agreement import (
     Agreement,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Start
 from matrix.report.timings import PARTS, artifacts, import_seconds, warm_over_cold
-from matrix.rules.calibrate import DEFAULT_COUNTERS
+from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.expectations import compare
 from matrix.verdict.judge import CaseVerdict, CellVerdict
 from matrix.verdict.states import Verdict

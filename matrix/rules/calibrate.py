@@ -12,20 +12,10 @@ from packaging.version import InvalidVersion, Version
 
 from matrix.errors import MatrixError
 from matrix.record.model import Case, Record, Start
-from matrix.rules.expectations import COUNTERS, Expectations, Expected, Situation
+from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
+from matrix.rules.expectations import Expectations, Expected, Situation
 
-__all__ = ["DEFAULT_COUNTERS", "FLAGS", "CalibrateError", "calibrate"]
-
-DEFAULT_COUNTERS = (
-    "num_compiled_artifacts_saved",
-    "num_compiled_artifacts_loaded",
-    "aot_autograd.total",
-    "aot_autograd.autograd_cache_miss",
-    "aot_autograd.autograd_cache_hit",
-)
-"""The counters proposed unless every one is asked for."""
-
-FLAGS = ("VLLM_USE_MEGA_AOT_ARTIFACT",)
+_FLAGS = ("VLLM_USE_MEGA_AOT_ARTIFACT",)
 """The flags that change these counters, and so belong in a rule."""
 
 
@@ -143,7 +133,7 @@ def _rule(
     expected: Mapping[str, Expected],
     evidence: str,
 ) -> str:
-    flags = {flag: situation.flags[flag] for flag in FLAGS if flag in situation.flags}
+    flags = {flag: situation.flags[flag] for flag in _FLAGS if flag in situation.flags}
     lines = [
         _comment(f"rule {expected[name].rule!r} expects {name} = {expected[name].value}")
         for name in wanted

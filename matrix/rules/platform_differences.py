@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from matrix._util.paths import DATA
-from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
+from matrix._util.toml_rows import (
+    case_of,
+    check_keys,
+    choice_of,
+    name_of,
+    read_text,
+    rows,
+    version_range,
+)
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import STARTS
@@ -28,7 +36,6 @@ __all__ = [
 
 _DATA = DATA / "differences.toml"
 _KEYS = ("id", "case", "start", "torch", "vllm", "counters", "text", "evidence")
-_CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
 _COUNTER = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
 RECORD = re.compile(r"results/(cpu|cuda)/[\w-]+\.json", re.ASCII)
 """A published record, as evidence names it."""
@@ -107,14 +114,8 @@ def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanati
     named = name_of(row, f"{name}: difference {number}", DifferencesError)
     where = f"{name}: difference {named!r}"
     check_keys(row, where, _KEYS, ("counters", "text", "evidence"), DifferencesError)
-    case = row.get("case")
-    if case is not None and not (isinstance(case, str) and _CASE.fullmatch(case)):
-        raise DifferencesError(
-            f"{where}: case: {case!r} is not a case; write moe_startup or moe_startup[mega_aot=1]"
-        )
-    start = row.get("start")
-    if start is not None and start not in STARTS:
-        raise DifferencesError(f'{where}: start: {start!r} is unknown; write "cold" or "warm"')
+    case = case_of(row, where, DifferencesError)
+    start = choice_of(row, "start", STARTS, where, DifferencesError)
     text = row["text"]
     if not isinstance(text, str) or not text.strip():
         raise DifferencesError(f"{where}: text: says nothing; say why the numbers differ")
@@ -136,7 +137,7 @@ def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanati
         text=" ".join(text.split()),
         evidence=evidence,
         case=case,
-        start=str(start) if start is not None else None,
+        start=start,
         torch=version_range(row, "torch", where, DifferencesError),
         vllm=version_range(row, "vllm", where, DifferencesError),
     )

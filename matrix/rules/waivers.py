@@ -14,7 +14,15 @@ from pathlib import Path
 from packaging.version import Version
 
 from matrix._util.paths import DATA
-from matrix._util.toml_rows import check_keys, name_of, read_text, rows, version_range
+from matrix._util.toml_rows import (
+    case_of,
+    check_keys,
+    choice_of,
+    name_of,
+    read_text,
+    rows,
+    version_range,
+)
 from matrix._util.versions import VersionRange
 from matrix.catalog.cells import CellError, factors
 from matrix.errors import MatrixError
@@ -44,7 +52,6 @@ _KEYS = (
     "signature",
     "counters",
 )
-_CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
 _COUNTER = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
 _LINK = re.compile(r"https://[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?/[\w./#=?&%~+-]*", re.ASCII)
 _MAIL = re.compile(r"\S@\S")
@@ -185,11 +192,9 @@ def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
     owner = _text(row, "owner", where, "name a team") if "owner" in row else None
     if owner is not None and _MAIL.search(owner):
         raise WaiversError(f"{where}: owner: {owner!r} is an address of mail; name a team")
-    case = _text(row, "case", where, "name a case") if "case" in row else None
-    if case is not None and not _CASE.fullmatch(case):
-        raise WaiversError(
-            f"{where}: case: {case!r} is not a case; write moe_startup or moe_startup[mega_aot=1]"
-        )
+    if "case" in row:
+        _text(row, "case", where, "name a case")
+    case = case_of(row, where, WaiversError)
     signature = _text(row, "signature", where, "copy it") if "signature" in row else None
     return Waiver(
         id=named,
@@ -200,9 +205,9 @@ def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
         cell=_cell(row, where),
         torch=version_range(row, "torch", where, WaiversError),
         vllm=version_range(row, "vllm", where, WaiversError),
-        platform=_choice(row, "platform", PLATFORMS, where),
+        platform=choice_of(row, "platform", PLATFORMS, where, WaiversError),
         case=case,
-        start=_choice(row, "start", STARTS, where),
+        start=choice_of(row, "start", STARTS, where, WaiversError),
         signature=signature,
         counters=_counters(row.get("counters", {}), where) if "counters" in row else {},
     )
@@ -238,16 +243,6 @@ def _cell(row: Mapping[str, object], where: str) -> str | None:
     if not full:
         raise WaiversError(f"{where}: cell: {cell!r} names no vLLM; write py311-torch212-vllm020")
     return cell
-
-
-def _choice(
-    row: Mapping[str, object], key: str, choices: tuple[str, ...], where: str
-) -> str | None:
-    value = row.get(key)
-    if value is not None and value not in choices:
-        quoted = " or ".join(f'"{choice}"' for choice in choices)
-        raise WaiversError(f"{where}: {key}: {value!r} is unknown; write {quoted}")
-    return None if value is None else str(value)
 
 
 def _counters(value: object, where: str) -> Mapping[str, int | None]:

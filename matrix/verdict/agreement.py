@@ -18,8 +18,7 @@ from matrix._util.versions import parse_version
 from matrix.catalog.cells import factors
 from matrix.record.model import STARTS, Case, Record
 from matrix.record.writer import to_json
-from matrix.rules.calibrate import DEFAULT_COUNTERS
-from matrix.rules.expectations import COUNTERS
+from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation, Explanations
 
 __all__ = [

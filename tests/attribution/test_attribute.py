@@ -58,7 +58,8 @@ from matrix.record.model import (
 )
 from matrix.record.reader import read
 from matrix.report.attribution.sentences import question_words, sentence
-from matrix.rules.expectations import Expectations, load_expectations, parse_expectations
+from matrix.rules.expectations import Expectations
+from matrix.rules.expectations_file import load_expectations, parse_expectations
 from matrix.verdict.grid import survey
 from matrix.verdict.judge import judge
 

@@ -24,7 +24,7 @@ from matrix.attribution.symptoms import (
 )
 from matrix.catalog.cells import Cell
 from matrix.record.model import RUNGS, STARTS
-from matrix.rules.calibrate import DEFAULT_COUNTERS
+from matrix.rules.counters import DEFAULT_COUNTERS
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
 SAVED, TOTAL = "num_compiled_artifacts_saved", "aot_autograd.total"

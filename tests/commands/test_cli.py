@@ -14,7 +14,7 @@ from matrix.commands import check as checks
 from matrix.errors import MatrixError
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
 from matrix.record.writer import to_json, write
-from matrix.rules.expectations import load_expectations
+from matrix.rules.expectations_file import load_expectations
 from matrix.rules.platform_differences import load_explanations
 from matrix.run.cell import RunRequest
 from rules import ANY_CASE_TEXT

@@ -6,7 +6,7 @@ from ctypes.util import find_library
 import pytest
 
 from cell_pytest import FAKES, Ran, Session, gpu_place, on_gpu
-from matrix.rules.expectations import load_expectations
+from matrix.rules.expectations_file import load_expectations
 from matrix.verdict.judge import judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")

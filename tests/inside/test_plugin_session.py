@@ -11,7 +11,8 @@ import pytest
 from cell_pytest import ROOT, Place, Ran, Session
 from matrix.inside import journal
 from matrix.record import reader
-from matrix.rules.expectations import Situation, load_expectations
+from matrix.rules.expectations import Situation
+from matrix.rules.expectations_file import load_expectations
 from waiting import alive, pids_in, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")

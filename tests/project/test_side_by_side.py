@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CELL = "py311-torch210-vllm019"
 
 
-def make(seconds: float, saved: int = 3, **facts: object) -> Record:
+def make(seconds: float, saved: int = 3, **facts: Any) -> Record:
     starts = (
         Start(start=StartKind.COLD, seconds={"total": 1.0}, counters={"saved": saved}),
         Start(start=StartKind.WARM, seconds={}, counters={"saved": 0}),

@@ -21,7 +21,9 @@ PURE = {
     "matrix.catalog.cells",
     "matrix.errors",
     "matrix.record",
+    "matrix.rules.counters",
     "matrix.rules.expectations",
+    "matrix.rules.expectations_file",
 }
 # tomli stands for tomllib on Python 3.10, where a cell may run too.
 ANYWHERE = {*sys.stdlib_module_names, "packaging", "tomli", "tomllib"}

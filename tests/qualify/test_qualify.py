@@ -18,8 +18,9 @@ from matrix.record.model import Case, ErrorKind, Outcome, RunError, Rung, RungRe
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
-from matrix.rules.calibrate import DEFAULT_COUNTERS
-from matrix.rules.expectations import Expectations, parse_expectations
+from matrix.rules.counters import DEFAULT_COUNTERS
+from matrix.rules.expectations import Expectations
+from matrix.rules.expectations_file import parse_expectations
 from qualifications import (
     NEXT,
     OLD,
@@ -351,7 +352,7 @@ def test_a_record_that_could_not_be_read_may_decide() -> None:
 def test_the_published_records_tell_what_torch_212_changed() -> None:
     """Torch 2.12 turns the mega artifact on by default (vllm-project/vllm #37198)."""
     from matrix.record.reader import read_many
-    from matrix.rules.expectations import load_expectations
+    from matrix.rules.expectations_file import load_expectations
 
     records, errors = read_many([CHECKOUT / "results"])
     query = ask("torch", NEXT, OLD, ("cpu",), under=SpecifierSet("==0.20.*"))

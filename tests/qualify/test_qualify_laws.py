@@ -15,7 +15,7 @@ from matrix.qualify.model import FailureKind, Qualification
 from matrix.qualify.static_checks import StaticAnswers
 from matrix.record.model import ErrorKind, RunError
 from matrix.report.qualify.json import render
-from matrix.rules.expectations import parse_expectations
+from matrix.rules.expectations_file import parse_expectations
 from qualifications import (
     LATE,
     NEXT,

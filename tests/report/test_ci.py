@@ -31,7 +31,7 @@ from matrix.record.writer import write
 from matrix.report import ci
 from matrix.report.ci_services import FORMATS, CiError, service, tell
 from matrix.report.model import Report
-from matrix.rules.expectations import parse_expectations
+from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.table import Table, tabulate
 from rules import ANY_CASE_TEXT
 

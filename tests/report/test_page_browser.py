@@ -18,7 +18,7 @@ from matrix._util.versions import VersionRange
 from matrix.record.model import Case, Record, Start, StartKind
 from matrix.report.model import Report
 from matrix.report.page import page as html_page
-from matrix.rules.expectations import parse_expectations
+from matrix.rules.expectations_file import parse_expectations
 from matrix.rules.notes import Note
 from matrix.verdict.grid import environments
 from pages import RELEASES, make, whole_report

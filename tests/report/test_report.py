@@ -31,7 +31,7 @@ from matrix.record.writer import to_json
 from matrix.report import markdown, table_json, terminal
 from matrix.report import timings as split
 from matrix.report.model import Report, report_of
-from matrix.rules.expectations import parse_expectations
+from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.judge import judge
 from matrix.verdict.table import Table, tabulate
 from rules import MOE

@@ -10,7 +10,8 @@ from jsonschema import Draft202012Validator
 from made import reported
 from matrix.record.model import Case, Outcome, Platform, Record, Start, StartKind
 from matrix.report import agreement, markdown, table_json, upstream
-from matrix.rules.expectations import Expectations, parse_expectations
+from matrix.rules.expectations import Expectations
+from matrix.rules.expectations_file import parse_expectations
 from matrix.rules.platform_differences import Explanations, parse_explanations
 from matrix.verdict.agreement import NOTHING, agree
 

@@ -18,15 +18,10 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
-from matrix.rules.calibrate import DEFAULT_COUNTERS, CalibrateError, calibrate
-from matrix.rules.expectations import (
-    COUNTERS,
-    Expectations,
-    Situation,
-    compare,
-    load_expectations,
-    parse_expectations,
-)
+from matrix.rules.calibrate import CalibrateError, calibrate
+from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
+from matrix.rules.expectations import Expectations, Situation, compare
+from matrix.rules.expectations_file import load_expectations, parse_expectations
 
 NONE = Expectations(())
 COLD = {

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from made import provenance
 from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.record.model import Case, Outcome, Record, RecordError, Start, StartKind
 from matrix.record.reader import read
@@ -26,9 +27,8 @@ from matrix.rules.expectations import (
     Rule,
     Situation,
     compare,
-    load_expectations,
-    parse_expectations,
 )
+from matrix.rules.expectations_file import load_expectations, parse_expectations
 from matrix.verdict.judge import judge
 
 ROOT = Path(__file__).parents[2]
@@ -709,7 +709,7 @@ def test_what_is_no_evidence_is_told(
         cell=values["cell"],
         platform=values["platform"],
         finished=True,
-        provenance={"started": "2026-11-22T18:00:00Z", "torch": "2.10.0+cu128", "vllm": "0.19.1"},
+        provenance=provenance("2.10.0+cu128", "0.19.1"),
         cases=(
             Case(
                 case=values["case"],

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from made import provenance
 from matrix.record.model import Case, Outcome, Platform, Record, RecordError, Start, StartKind
 from matrix.record.reader import read
 from matrix.record.writer import write
@@ -182,7 +183,7 @@ def test_evidence_that_shows_no_difference_is_told(tmp_path: Path) -> None:
             cell="py312-torch211-vllm020",
             platform=Platform(platform),
             finished=True,
-            provenance={"started": "2026-11-22T18:00:00Z", "torch": "2.11.0", "vllm": "0.20.2"},
+            provenance=provenance("2.11.0", "0.20.2", "3.12"),
             cases=(
                 Case(
                     case="model_startup[glm_4.5]",

@@ -14,7 +14,8 @@ from matrix.inside.isolation import run_forked
 from matrix.inside.journal import VARIABLE, Journal
 from matrix.inside.models import MODELS
 from matrix.inside.pytest_plugin import case_name
-from matrix.rules.expectations import Situation, compare, load_expectations
+from matrix.rules.expectations import Situation, compare
+from matrix.rules.expectations_file import load_expectations
 
 pytest_plugins = ["matrix.inside.pytest_plugin"]
 

@@ -39,7 +39,7 @@ from matrix.record.model import (
     StartKind,
 )
 from matrix.record.writer import to_json, write
-from matrix.rules.expectations import load_expectations
+from matrix.rules.expectations_file import load_expectations
 from matrix.store.fingerprint import environment_key, outcome_key
 from matrix.store.folder_index import INDEX
 from matrix.store.load import newest_records

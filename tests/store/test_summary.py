@@ -9,7 +9,7 @@ from hypothesis import given
 from histories import CELLS, LATE, make, nights, some_records
 from matrix.record.model import Record
 from matrix.record.reader import read
-from matrix.rules.expectations import load_expectations, parse_expectations
+from matrix.rules.expectations_file import load_expectations, parse_expectations
 from matrix.store import summary as history
 from matrix.store.summary import late_from, summarise, times
 from matrix.verdict.judge import judge

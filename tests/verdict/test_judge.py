@@ -23,7 +23,8 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
-from matrix.rules.expectations import Expectations, Expected, Situation, parse_expectations
+from matrix.rules.expectations import Expectations, Expected, Situation
+from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict import judge as verdicts
 from matrix.verdict.judge import CellVerdict, Remembered, exit_status, judge, worst
 from matrix.verdict.states import VERDICTS

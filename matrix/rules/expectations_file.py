@@ -1,0 +1,188 @@
+"""Read expectations from their file: TOML, a row a rule.
+
+Importable inside a cell.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from matrix._util.paths import DATA
+from matrix._util.toml_rows import case_of, choice_of, read_text
+from matrix._util.versions import VersionRange, VersionRangeError
+from matrix.record.model import STARTS, Platform
+from matrix.rules.counters import COUNTERS
+from matrix.rules.expectations import UPSTREAM, Expectations, ExpectationsError, Published, Rule
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_DATA = DATA / "expectations.toml"
+_PLATFORMS = (Platform.CPU, Platform.CUDA)
+_KEYS = (
+    "id",
+    "case",
+    "platform",
+    "torch",
+    "vllm",
+    "flags",
+    "start",
+    "counters",
+    "evidence",
+    "upstream",
+)
+
+
+def load_expectations(path: Path | None = None) -> Expectations:
+    """Read the rules of a file, by default those of the package.
+
+    Raises ExpectationsError, which names the file, the rule, the key and the mend.
+    """
+    path = path or _DATA
+    return parse_expectations(read_text(path, ExpectationsError), str(path))
+
+
+def parse_expectations(text: str, name: str) -> Expectations:
+    """Read rules from the text of a TOML file; ``name`` stands for the file in errors.
+
+    Raises ExpectationsError as ``load_expectations`` does.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ExpectationsError(f"{name}: is not TOML ({error}); mend it there") from error
+    for key in data:
+        if key != "rule":
+            raise ExpectationsError(f"{name}: {key}: unknown key; each rule begins with [[rule]]")
+    rows = data.get("rule", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ExpectationsError(f"{name}: rule: is not a list; begin each rule with [[rule]]")
+    return Expectations(tuple(_rule(row, n, name) for n, row in enumerate(rows, 1)), name)
+
+
+def _rule(row: Mapping[str, object], number: int, name: str) -> Rule:
+    rule_id = row.get("id")
+    if rule_id is None:
+        raise ExpectationsError(f"{name}: rule {number}: id: is missing; name the rule")
+    if not isinstance(rule_id, str) or not rule_id.strip():
+        raise ExpectationsError(f"{name}: rule {number}: id: {rule_id!r} is not a name; quote one")
+    where = f"{name}: rule {rule_id!r}"
+    for key in row:
+        if key not in _KEYS:
+            mend = _suggest(key, _KEYS) or f"the known ones are {', '.join(_KEYS)}"
+            raise ExpectationsError(f"{where}: {key}: unknown key; {mend}")
+    for key in ("start", "counters", "evidence"):
+        if key not in row:
+            raise ExpectationsError(f"{where}: {key}: is missing; add it")
+    start = choice_of(row, "start", STARTS, where, ExpectationsError)
+    platform = choice_of(row, "platform", _PLATFORMS, where, ExpectationsError)
+    case = case_of(row, where, ExpectationsError)
+    rule = Rule(
+        id=rule_id,
+        start=str(start),
+        counters=_counters(row["counters"], where),
+        evidence=_evidence(row["evidence"], where),
+        case=case,
+        platform=platform,
+        torch=_range(row, "torch", where),
+        vllm=_range(row, "vllm", where),
+        flags=_flags(row.get("flags", {}), where),
+    )
+    if "upstream" not in row:
+        return rule
+    return replace(rule, upstream=_published(row["upstream"], rule, f"{where}: upstream"))
+
+
+def _published(value: object, rule: Rule, where: str) -> Published:
+    if not isinstance(value, dict) or value.keys() != {"counters", "link"}:
+        raise ExpectationsError(f'{where}: write {{ counters = {{ ... }}, link = "https://..." }}')
+    link = value["link"]
+    if not isinstance(link, str) or not UPSTREAM.fullmatch(link):
+        raise ExpectationsError(
+            f"{where}: link: {link!r} is no link to vllm-project or pytorch on GitHub; write "
+            f"https://github.com/vllm-project/vllm/..."
+        )
+    counters = _counters(value["counters"], where)
+    for counter, count in counters.items():
+        if counter not in rule.counters:
+            raise ExpectationsError(
+                f"{where}: counters: {counter} is not among the rule's own; name what was measured"
+            )
+        if count == rule.counters[counter]:
+            raise ExpectationsError(
+                f"{where}: counters: {counter} = {count} is what the rule expects, too; leave it "
+                f"out, and name the link as evidence"
+            )
+    if not rule.records:
+        raise ExpectationsError(f"{where}: evidence names no record; name the one that measured")
+    return Published(counters, link)
+
+
+def _range(row: Mapping[str, object], key: str, where: str) -> VersionRange:
+    if key not in row:
+        return VersionRange()
+    value = row[key]
+    if not isinstance(value, str):
+        raise ExpectationsError(f'{where}: {key}: {value!r} is not a string; write ">=2.10"')
+    try:
+        return VersionRange(value)
+    except VersionRangeError as error:
+        raise ExpectationsError(f"{where}: {key}: {error}") from error
+
+
+def _flags(value: object, where: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise ExpectationsError(f"{where}: flags: is not a table; write {{ NAME = true }}")
+    for flag, wanted in value.items():
+        if not isinstance(wanted, (bool, int, str)):
+            raise ExpectationsError(
+                f"{where}: flags: {flag} = {wanted!r} cannot be compared; write true, false, a "
+                f"whole number or a string"
+            )
+    return value
+
+
+def _counters(value: object, where: str) -> Mapping[str, int]:
+    if not isinstance(value, dict) or not value:
+        raise ExpectationsError(
+            f"{where}: counters: names no counter; write {{ num_compiled_artifacts_saved = 3 }}"
+        )
+    for counter, count in value.items():
+        if isinstance(count, dict):
+            dotted = f"{counter}.{next(iter(count), 'total')}"
+            raise ExpectationsError(
+                f'{where}: counters: {counter} is a table; quote the whole name, "{dotted}"'
+            )
+        if counter not in COUNTERS:
+            mend = _suggest(counter, sorted(COUNTERS)) or "see COUNTERS in expectations.py"
+            raise ExpectationsError(f"{where}: counters: unknown counter {counter!r}; {mend}")
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise ExpectationsError(
+                f"{where}: counters: {counter} = {count!r} is not a count; write a whole number "
+                f"from 0"
+            )
+    return value
+
+
+def _evidence(value: object, where: str) -> tuple[str, ...]:
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(item, str) and item.strip() for item in value)
+    ):
+        raise ExpectationsError(
+            f"{where}: evidence: is not a list of records or links; name at least one"
+        )
+    return tuple(value)
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
