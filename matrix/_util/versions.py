@@ -126,8 +126,7 @@ class VersionRange:
 
     def __post_init__(self) -> None:
         """Read the text once, so that a bad one fails where it is written."""
-        _boundaries(self.text)
-        if not any(self.contains(point) for point in _critical(_boundaries(self.text))):
+        if not _is_met(self.text):
             raise VersionRangeError(f"no version satisfies {self.text!r}; widen it")
 
     def contains(self, version: Version) -> bool:
@@ -202,6 +201,14 @@ def _critical(boundaries: Iterable[tuple[int, ...]]) -> list[Version]:
         if below:
             points.append((*below[:-1], below[-1] - 1, large))
     return [Version(".".join(map(str, point))) for point in points]
+
+
+@cache
+def _is_met(text: str | None) -> bool:
+    """Tell whether any base version is in the range."""
+    return text is None or any(
+        _contains(text, point.base_version) for point in _critical(_boundaries(text))
+    )
 
 
 @cache

@@ -29,6 +29,7 @@ from matrix.qualify.query import (
     same_release,
 )
 from matrix.qualify.runs import CellRun, ReleaseRuns, Variant
+from matrix.record.model import Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.record.writer import to_json
 
@@ -254,13 +255,8 @@ def _run_caveats(
 ) -> Iterator[Caveat]:
     cell, platform = run.record.cell, run.record.platform
     yield from _future_dated(records, context)
-    text = to_json(run.record)
     others = [record for record in records if record.path != run.path]
-    copies = [
-        record.path
-        for record in others
-        if record.record.started == run.record.started and to_json(record.record) == text
-    ]
+    copies = [record.path for record in others if _is_copy(record.record, run.record)]
     older = len(others) - len(copies) + skipped
     if older:
         yield OlderRecords(path=run.path, cell=cell, platform=platform, count=older)
@@ -280,6 +276,11 @@ def _run_caveats(
             name=other.record.cell,
             verdict=other.entry.verdict.verdict,
         )
+
+
+def _is_copy(record: Record, other: Record) -> bool:
+    """Return whether two records say the same; their texts are written only where they may."""
+    return record.started == other.started and to_json(record) == to_json(other)
 
 
 def _future_dated(records: Sequence[ReleasedRecord], context: Context) -> Iterator[Caveat]:

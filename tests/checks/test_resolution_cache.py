@@ -15,6 +15,7 @@ from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.resolution.cache import (
+    CAUSES,
     PACKAGES,
     PATH,
     PLATFORM,
@@ -28,7 +29,6 @@ from matrix.checks.resolution.cache import (
     question,
     text_of,
 )
-from matrix.checks.resolution.uv_output import CAUSES
 
 TODAY = date(2026, 11, 23)
 CELL = Cell("3.12", "2.10.0", "0.19.1")

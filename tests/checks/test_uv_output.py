@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
+from matrix.checks.resolution.cache import CAUSES
 from matrix.checks.resolution.installs import conflict_of, error_of
-from matrix.checks.resolution.uv_output import CAUSES, INDEX, Conflict, _disjoint, read_conflict
+from matrix.checks.resolution.uv_output import INDEX, Conflict, _disjoint, read_conflict
 
 CORPUS = Path(__file__).parents[1] / "conflicts"
 PLATFORM = "manylinux_2_31_x86_64"

@@ -262,9 +262,17 @@ class _Exporting:
         largest = sorted(self._libraries.values(), key=lambda library: -library.exports.size)
         self._places = {library.name: place for place, library in enumerate(largest)}
         self._exports = [library.exports for library in largest]
+        self._like: dict[str, list[str]] = {}
         self._reached: dict[frozenset[str], tuple[int, ...]] = {}
         # All that was tried of the same libraries: extensions mostly want the same few symbols.
         self._tried: dict[tuple[int, ...], tuple[set[str], set[str]]] = {}
+
+    def like(self, library: str, stem: str) -> list[str]:
+        """Return what is brought of other versions of a library, by the stem of its name."""
+        if library not in self._like:
+            found = (name for name in self.brought if name.startswith(stem) and name != library)
+            self._like[library] = sorted(found)
+        return self._like[library]
 
     def reach(self, needed: frozenset[str]) -> tuple[int, ...]:
         """Return the places of the libraries that a file reaches which needs these."""
@@ -433,7 +441,7 @@ def _needs(names: tuple[str, ...], libraries: list[str], torch: _Exporting) -> s
     if libraries:
         first = libraries[0]
         stem = found["stem"] if (found := _SONAME.fullmatch(first)) else first
-        instead = sorted(name for name in torch.brought if name.startswith(stem) and name != first)
+        instead = torch.like(first, stem)
         has = f"torch {version} brings {instead[0]}" if instead else f"torch {version} brings none"
         more = f", and {_symbols(names)}" if names else ""
         return f"{first} ({has}){more}"

@@ -21,7 +21,6 @@ from matrix._util.paths import DATA
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm, newest
-from matrix.checks.resolution.uv_output import CAUSES
 from matrix.errors import MatrixError
 
 __all__ = [
@@ -44,6 +43,10 @@ PATH = DATA / "resolutions.json"
 PLATFORM = "manylinux_2_35_x86_64"
 """The platform tag that is asked about: the oldest glibc that every vLLM from 0.12 has a wheel for
 (those of 0.20 are built for glibc 2.35)."""
+
+CAUSES = ("conflict", "no wheel", "python")
+"""Why a set of packages does not resolve: two demands exclude each other, or what is demanded is
+not published; there is no wheel for that Python or platform; a release refuses that Python."""
 
 PACKAGES = (
     "torch",
@@ -88,7 +91,7 @@ class Resolution:
     """What a resolver answered of a cell on the day `asked`, for a platform tag.
 
     `ok` with the number of packages as `count` and the versions of PACKAGES; or not, with one of
-    `matrix.checks.resolution.uv_output.CAUSES` and the reason in one line. `override` as in
+    `CAUSES` and the reason in one line. `override` as in
     `Question`.
     """
 

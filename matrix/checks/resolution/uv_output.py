@@ -16,11 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.text import clean, clip
 
-__all__ = ["CAUSES", "Conflict", "read_conflict"]
-
-CAUSES = ("conflict", "no wheel", "python")
-"""Why a set of packages does not resolve: two demands exclude each other, or what is demanded is
-not published; there is no wheel for that Python or platform; a release refuses that Python."""
+__all__ = ["Conflict", "read_conflict"]
 
 INDEX = "index"
 """No cause of the packages': the index did not give what it was asked for."""
@@ -66,7 +62,7 @@ _FACTS = re.compile(
 
 @dataclass(frozen=True)
 class Conflict:
-    """Why no set of packages fits: one of CAUSES, or INDEX, and its reason in one line."""
+    """Why no set of packages fits: one of `cache.CAUSES`, or INDEX, and its reason in one line."""
 
     cause: str
     reason: str
