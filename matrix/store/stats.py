@@ -30,8 +30,8 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     >>> spread([10.0, 11.0, 30.0])
     (11.0, 1.0)
     """
-    middle = _median(values)
-    return middle, _median(abs(value - middle) for value in values)
+    middle = median(values)
+    return middle, median(abs(value - middle) for value in values)
 
 
 def beyond_noise(history: Sequence[float], value: float) -> bool:
@@ -63,7 +63,7 @@ def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
     if not enough(before, after):
         return False
     apart = max(before) < min(after) or max(after) < min(before)
-    return apart and abs(_median(after) - _median(before)) > _floor(_median(before))
+    return apart and abs(median(after) - median(before)) > _floor(median(before))
 
 
 def enough(before: Sequence[float], after: Sequence[float]) -> bool:
@@ -77,7 +77,14 @@ def _floor(middle: float) -> float:
     return max(FLOOR_SHARE * middle, FLOOR_SECONDS)
 
 
-def _median(values: Iterable[float]) -> float:
-    from statistics import median  # imported late: it takes as long as all that reads a record
+def median(values: Iterable[float]) -> float:
+    """Return the middle of the values, of which there is one at least.
 
-    return median(values)
+    As `statistics.median`, whose import takes as long as reading all published records.
+
+    >>> median([3.0, 1.0, 2.0]), median([1.0, 2.0])
+    (2.0, 1.5)
+    """
+    found = sorted(values)
+    half = len(found) // 2
+    return found[half] if len(found) % 2 else (found[half - 1] + found[half]) / 2

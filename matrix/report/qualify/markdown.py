@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from statistics import median
 
 from matrix._util.text import code, markdown, plural, seconds, tabular
 from matrix.qualify.model import Drift, Failure, Match, Qualification, Verdict
@@ -11,6 +10,7 @@ from matrix.qualify.runs import CellRun
 from matrix.report.qualify import sections
 from matrix.report.qualify.sentences import failure_reason
 from matrix.rules.waivers import Place
+from matrix.store.stats import median
 
 _MARKS = {Verdict.QUALIFIED: "✅", Verdict.NOT_QUALIFIED: "❌", Verdict.NOT_ENOUGH: "❔"}
 _VERSIONS = {

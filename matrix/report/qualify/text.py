@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from statistics import median
 
 from matrix._util.text import aligned, clean, seconds
 from matrix.qualify.model import Drift, Failure, Qualification
 from matrix.report.qualify import sections
+from matrix.store.stats import median
 
 
 def lines(qualification: Qualification, given: Sequence[str] = ()) -> str:
