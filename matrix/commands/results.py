@@ -19,8 +19,6 @@ from matrix.verdict.states import VERDICTS
 if TYPE_CHECKING:
     from matrix.store.protected import Evidence
 
-__all__ = ["add"]
-
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands below `matrix results`."""
@@ -249,7 +247,7 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _named(expectations: Path | None) -> Evidence:
-    """The records that an expectation, an explanation or a note names as its evidence."""
+    """Return the records that an expectation, an explanation or a note names as evidence."""
     from matrix.rules.expectations_file import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations

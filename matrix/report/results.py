@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from matrix.store.listing import Listed
     from matrix.store.retention import Stored
 
-__all__ = ["diff_json", "diff_lines", "late_lines", "listed_json", "listed_lines", "prune_lines"]
-
 _MOST_LATE = 10
 _TITLES = {
     "verdict": "verdict",
@@ -29,7 +27,7 @@ _TITLES = {
 
 
 def late_lines(late: Sequence[tuple[str, str]]) -> list[str]:
-    """One line for each record (path, start) from the future; the first ten."""
+    """Return a line for each of the first ten records (path, start) from the future."""
     lines = [
         f"{path}: started at {started}, ahead of this machine's clock; it counts as the oldest of"
         " its cell: set the clock of the machine that ran it"
@@ -40,7 +38,7 @@ def late_lines(late: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def listed_lines(listed: Sequence[Listed]) -> str:
-    """The records as an aligned table, and how many they are."""
+    """Return the records as an aligned table, and their number."""
     head = ["started", "cell", "platform", "verdict", "torch", "vLLM", "Python", "cases"]
     head += ["seconds", "record"]
     rows = [head]
@@ -69,7 +67,7 @@ def listed_lines(listed: Sequence[Listed]) -> str:
 
 
 def listed_json(listed: Sequence[Listed]) -> str:
-    """The records as a JSON list, one object a record."""
+    """Return the records as a JSON list, one object a record."""
     rows = [
         {
             "cell": each.cell,
@@ -95,7 +93,7 @@ def listed_json(listed: Sequence[Listed]) -> str:
 
 
 def diff_lines(diff: Diff, names: Sequence[str], *, history: int) -> str:
-    """What differs, kind by kind; of seconds only those beyond noise, and how many others do.
+    """Return what differs, by aspect; of seconds those beyond noise, and the number of the rest.
 
     `history` is how many records there were to tell noise by.
     """
@@ -136,7 +134,7 @@ def diff_lines(diff: Diff, names: Sequence[str], *, history: int) -> str:
 
 
 def diff_json(diff: Diff, names: Sequence[str]) -> str:
-    """The differences as JSON."""
+    """Return the differences as JSON."""
     sides = zip(("before", "after"), (diff.before, diff.after), diff.verdicts, names, strict=True)
     content: dict[str, object] = {
         side: {
@@ -165,7 +163,7 @@ def diff_json(diff: Diff, names: Sequence[str]) -> str:
 def prune_lines(
     gone: Sequence[Stored], paths: Sequence[str], kept: int, *, done: int | None
 ) -> str:
-    """What was or would be deleted, one file a line, and what stays.
+    """Return what was or would be deleted, one file a line, and what stays.
 
     `done` is how many of the files were deleted, None where none should be. Where it is not all of
     them, nobody knows of how many records every file went, so that files alone are counted.

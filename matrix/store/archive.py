@@ -77,7 +77,7 @@ def load(rows: RecordDatabase, source: str) -> None:
 def texts(
     rows: RecordDatabase, source: str, files: Sequence[str], first: str, last: str
 ) -> dict[str, str]:
-    """The texts of records of an archive by their names; they started from `first` to `last`."""
+    """Return the texts of records of an archive by name; they started from `first` to `last`."""
     # The days spare the groups of rows that hold none of these.
     told = rows.execute(
         "SELECT file, text FROM read_parquet($source)"
@@ -94,8 +94,10 @@ _Loose = tuple[str, str, str, int, int, str]  # path, file, start, size, time, c
 
 @dataclass(frozen=True)
 class Packed:
-    """What was packed: the archives written, the record files that are now in one, and how many
-    of those were deleted."""
+    """The archives that were written and the record files that are now in one.
+
+    `deleted` is the number of these files that were deleted.
+    """
 
     archives: tuple[Path, ...]
     files: tuple[Path, ...]
@@ -146,7 +148,7 @@ def pack(
 
 
 def _loose(rows: RecordDatabase, before: str) -> list[_Loose]:
-    """The good record files that started before."""
+    """Return the good record files that started before that time."""
     found: list[_Loose] = rows.execute(
         "SELECT path, file, started, size, mtime, content FROM rows"
         " WHERE source IS NULL AND fault IS NULL AND started < ? AND size > 0"
@@ -203,7 +205,7 @@ def _pack_day(
 
 @contextlib.contextmanager
 def _partial(archive: Path, kind: str = "rows") -> Iterator[Path]:
-    """A name beside the archive for what is being written; nothing is left of it."""
+    """Give a temporary name in the archive's folder; the file is deleted in the end."""
     path = archive.with_name(f".{archive.name}.{os.getpid()}.{kind}.tmp")
     try:
         yield path
@@ -226,7 +228,7 @@ def _refresh(rows: RecordDatabase, archive: Path) -> FileIdentity | None:
 
 
 def _held(rows: RecordDatabase, archive: Path) -> dict[str, str | None]:
-    """The content's digest of each record in this archive, by the name of its file.
+    """Return the digest of each record's content in this archive, by the name of its file.
 
     None of a record that this release cannot read.
     """
@@ -263,7 +265,7 @@ def _write(rows: RecordDatabase, archive: Path, lines: Path, out: Path) -> None:
 
 
 def _digests(rows: RecordDatabase, archive: Path) -> dict[str, str]:
-    """The SHA-256 of the text of each record in an archive, by the name of its file."""
+    """Return the SHA-256 of each record's text in an archive, by the name of its file."""
     told = rows.execute("SELECT file, sha256(text) FROM read_parquet(?)", [literal(str(archive))])
     return dict(told.fetchall())
 

@@ -25,23 +25,11 @@ from matrix.store.ingest import ROW, of_text, write_rows
 from matrix.store.scratch import Scratch
 from matrix.store.summary import HistoryError
 
-__all__ = [
-    "COLUMNS",
-    "FileIdentity",
-    "Progress",
-    "RecordDatabase",
-    "duckdb",
-    "failure",
-    "identity_of",
-    "literal",
-    "one_line",
-]
-
 COLUMNS = ", ".join(ROW)
 """The columns of a row, for SQL."""
 Progress = Callable[[str], None]
 FileIdentity = tuple[int, ...]
-"""By what a file is known to be still the same: its number, size, and times."""
+"""A file's number, size and times: equal as long as nobody wrote it."""
 
 _MEMORY = "512MB"
 _ALONE = 200  # so few records are summarised in this process: another takes a second to start
@@ -56,8 +44,8 @@ class RecordDatabase:
 
     Its columns are those of `matrix.store.ingest.ROW`, `path`, and `source`: the archive, or
     the address, that the record is in, or NULL for a file of its own. `errors` has what is wrong
-    with whole places, `stale` the archives that another release of the matrix wrote, `marks` what
-    marked each archive when it was read.
+    with whole places, `stale` the archives that another release of the matrix wrote, `marks` the
+    identity of each archive file when it was read.
 
     Raises HistoryError where DuckDB is missing.
     """
@@ -195,7 +183,7 @@ class RecordDatabase:
 
 @cache
 def duckdb() -> Any:
-    """The module, or None where it is not installed."""
+    """Return the module, or None where it is not installed."""
     try:
         return importlib.import_module("duckdb")
     except ImportError:
@@ -203,25 +191,25 @@ def duckdb() -> Any:
 
 
 def failure() -> type[Exception]:
-    """What DuckDB raises. It must be installed."""
+    """Return the class of DuckDB's errors. It must be installed."""
     found: type[Exception] = duckdb().Error
     return found
 
 
 def one_line(error: BaseException, most: int = 300) -> str:
-    """What DuckDB says, without the SQL that it shows below it."""
+    """Return DuckDB's message, without the SQL that it shows below it."""
     return " ".join(str(error).split("LINE 1:")[0].split())[:most]
 
 
 def literal(path: str) -> str:
-    """A local path for where DuckDB would take it for a pattern."""
+    """Escape a local path where DuckDB expects a pattern."""
     if "://" in path:
         return path
     return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def file_identity(path: Path | str) -> FileIdentity | None:
-    """What marks the file of this name now, or None where there is none."""
+    """Return the identity of the file of this name, or None where there is none."""
     try:
         return identity_of(os.stat(path))
     except OSError:
@@ -229,7 +217,7 @@ def file_identity(path: Path | str) -> FileIdentity | None:
 
 
 def identity_of(about: os.stat_result) -> FileIdentity:
-    """What marks a file: number, size in bytes, and its times in nanoseconds."""
+    """Return a file's number, its size in bytes, and its times in nanoseconds."""
     return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 

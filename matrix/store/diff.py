@@ -15,8 +15,6 @@ from matrix.store.stats import beyond_noise
 from matrix.store.summary import Times
 from matrix.verdict.judge import CellVerdict, judge
 
-__all__ = ["ASPECTS", "Change", "Diff", "differences"]
-
 ASPECTS = ("verdict", "case", "counter", "seconds", "package", "flag", "provenance")
 """The kinds of change, in the order in which they are told."""
 
@@ -55,14 +53,14 @@ class Diff:
         return (before.cell, before.platform) == (after.cell, after.platform)
 
     def of(self, aspect: str) -> tuple[Change, ...]:
-        """The changes of one of ASPECTS."""
+        """Return the changes of one of ASPECTS."""
         return tuple(each for each in self.changes if each.aspect == aspect)
 
 
 def differences(
     before: Record, after: Record, expectations: Expectations, times: Times | None = None
 ) -> Diff:
-    """What differs from `before` to `after`.
+    """Return what differs from `before` to `after`.
 
     Seconds are notable only where they lie beyond the noise of the `times` of the cell of `before`
     up to it (`matrix.store.summary.beyond_noise`), and both are of that cell on that platform,
@@ -147,7 +145,7 @@ def _flags(before: Record, after: Record) -> list[Change]:
 
 
 def _flat(record: Record) -> dict[str, object]:
-    """The provenance with one level of its objects as `cpu.model`."""
+    """Return the provenance with one level of its objects flattened, as `cpu.model`."""
     found: dict[str, object] = {}
     for key, value in record.provenance.items():
         if key in _OF_THE_RUN:

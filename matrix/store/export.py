@@ -14,8 +14,6 @@ from matrix.store.ingest import SUMMARY
 from matrix.store.summary import HistoryError
 from matrix.verdict.precedence import Evidence
 
-__all__ = ["export"]
-
 _ONCE = "(SELECT DISTINCT ON (content) * FROM rows WHERE fault IS NULL)"
 _KEYS = "content, cell, platform, started"
 # The names that these columns had before, which other engines know.
@@ -89,7 +87,10 @@ def _starts() -> str:
 
 
 def _counters(rows: RecordDatabase) -> tuple[str, dict[str, object]]:
-    """The counters, which no summary has: they are read from the texts of all records."""
+    """Return SQL for the counters, and its parameters.
+
+    No summary has counters: they are read from the texts of all records.
+    """
     values: dict[str, object] = {"halves": _HALVES}
     sources = rows.execute(
         "SELECT DISTINCT source FROM rows WHERE ends_with(source, ?) ORDER BY 1", [PACK]

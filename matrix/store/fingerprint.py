@@ -1,10 +1,10 @@
-"""Which runs tell the same: one notion of it, for all that reads a few records in place of many.
+"""Keys by which runs are equal, so that one record can be read in place of many.
 
-Pure. Two runs of a cell on a platform are of one **kind** if whatever judges, qualifies or
-attributes them finds the same in both: releases, tests, flags, how far they came, and how each case
-ended, with its signature and counters. Their **setting** is the machine and the packages beside
-torch's family, by which an attribution tells repeats apart; nothing else asks for it. Seconds and
-the start are of neither.
+Pure. Two runs of a cell on a platform have one **outcome key** if judging, qualifying and
+attributing them finds the same in both: releases, tests, flags, how far they came, and how each
+case ended, with its signature and counters. Their **environment key** is of the machine and of the
+packages outside torch's family, by which an attribution separates repeats. Seconds and the start
+are in neither.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from matrix.record.startup_tests import identity_of_tests
 
 
 def outcome_key(record: Record) -> str:
-    """The digest of all that a run tells, but for its setting, its seconds and its start."""
+    """Return the digest of a run, without its environment, its seconds and its start."""
     return content_hash(
         [
             verdict_key(record),
@@ -31,12 +31,12 @@ def outcome_key(record: Record) -> str:
 
 
 def environment_key(record: Record) -> str:
-    """The digest of the machine and of the packages beside torch's family."""
+    """Return the digest of the machine and of the packages outside torch's family."""
     return content_hash(environment_of(record))
 
 
 def verdict_key(record: Record) -> str:
-    """The digest of all that `matrix.verdict.judge.judge` looks at for the word of its verdict."""
+    """Return the digest of all that decides the verdict of `matrix.verdict.judge.judge`."""
     found = record.provenance
     return content_hash(
         [
@@ -61,5 +61,5 @@ def verdict_key(record: Record) -> str:
 
 
 def _signed(case: Case) -> str | None:
-    """By what a case's failure compares: today's signature, or else that of its reason."""
+    """Return a failure's signature by today's rules, or else that of its reason."""
     return signature_of(case) or signature(case.reason or "") or None

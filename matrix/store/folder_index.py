@@ -1,7 +1,7 @@
 """The index of a folder of records: made, followed and kept, so that each is read once.
 
-It (`.matrix-index.parquet`) holds the row of each record file by the file's size and time. What was
-read by another law is read anew. It is no state that counts, and can be deleted at any time.
+It (`.matrix-index.parquet`) holds the row of each record file by the file's size and time. What
+another version of summaries wrote is read again. The index can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from pathlib import Path
 from matrix._util.files import replacing
 from matrix.store import ingest as summaries
 from matrix.store.database import COLUMNS, RecordDatabase, failure, literal
-
-__all__ = ["INDEX", "follow", "prefix"]
 
 INDEX = ".matrix-index.parquet"
 """The index of a folder of records: a hidden file in it."""
@@ -42,7 +40,7 @@ def follow(
 
 
 def prefix(folder: Path) -> str:
-    """What stands before a file's name in the path of its row."""
+    """Return the text in front of a file's name in the path of its row."""
     return "" if str(folder) == "." else os.path.join(folder, "")
 
 

@@ -10,8 +10,6 @@ from matrix.record.model import Record, RecordError
 from matrix.record.reader import parse, read
 from matrix.store.summary import Summary, SummaryCase, summarise
 
-__all__ = ["ROW", "SUMMARY", "SUMMARY_VERSION", "of_file", "of_text", "stamp", "write_rows"]
-
 SUMMARY = {
     "cell": "VARCHAR",
     "platform": "VARCHAR",
@@ -60,13 +58,12 @@ def write_rows(files: Sequence[tuple[str, str, int, int]], out: Path) -> int:
     Returns how many. Works in any process.
     """
     with open(out, "w", encoding="ascii") as lines:
-        for path, file, size, mtime in files:
-            lines.write(json.dumps(of_file(path, file, size, mtime)) + "\n")
+        lines.writelines(json.dumps(of_file(*file)) + "\n" for file in files)
     return len(files)
 
 
 def of_file(path: str, file: str, size: int, mtime: int) -> dict[str, object]:
-    """The row of a record file, with its path."""
+    """Return the row of a record file, with its path."""
     at: dict[str, object] = {"path": _text(path), "file": _text(file), "size": size, "mtime": mtime}
     try:
         record = read(Path(path))
@@ -76,7 +73,7 @@ def of_file(path: str, file: str, size: int, mtime: int) -> dict[str, object]:
 
 
 def of_text(text: str, name: str, file: str) -> dict[str, object]:
-    """The row of a record's text, which `name` stands for in what is said of it."""
+    """Return the row of a record's text, which errors call `name`."""
     at: dict[str, object] = {"path": _text(name), "file": _text(file), "size": 0, "mtime": 0}
     try:
         record = parse(text, name)

@@ -17,7 +17,7 @@ from matrix.verdict.states import Verdict
 
 @dataclass(frozen=True)
 class RecordFilter:
-    """Which records: all that hold. None and empty ask nothing.
+    """Which records are listed: those for which every filter holds that is not None.
 
     `cells` and `cases` are shell patterns on names (a `[` in them stands for itself); `since` and
     `until` are days or times in UTC, `until` a day includes it. Releases are specifiers' texts,
@@ -60,7 +60,7 @@ class Listed:
 
 
 def find(history: History, wanted: RecordFilter, expectations: Expectations) -> list[Listed]:
-    """The records wanted for, newest first; the same record in two files once.
+    """Return the records that pass the filter, newest first; the same record in two files once.
 
     Raises MatrixError for a filter that means nothing.
     """
@@ -127,7 +127,7 @@ def _listed(columns: Mapping[str, Any], verdicts: Mapping[str, Verdict]) -> List
 
 
 def _where(wanted: RecordFilter) -> tuple[list[str], dict[str, object]]:
-    """SQL conditions of fixed text, and the values of their parameters."""
+    """Return SQL conditions of fixed text, and the values of their parameters."""
     where, values = ["fault IS NULL"], dict[str, object]()
     conditions: dict[str, tuple[str, Callable[[str], str]]] = {
         "cell": ("cell GLOB $cell", _glob),
@@ -145,7 +145,7 @@ def _where(wanted: RecordFilter) -> tuple[list[str], dict[str, object]]:
 
 
 def _glob(pattern: str) -> str:
-    """The pattern with `[` as itself, since cases have it in their names."""
+    """Escape `[` in a pattern, since cases have it in their names."""
     return pattern.replace("[", "[[]")
 
 

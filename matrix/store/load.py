@@ -17,14 +17,14 @@ from matrix.verdict.precedence import RunOrder, run_order
 
 
 def by_index(places: Sequence[Place]) -> bool:
-    """Whether to read these places by an index: where that pays and DuckDB is there, or needed."""
+    """Return whether to read the places by an index: it pays and DuckDB is there, or is needed."""
     return pays(places) and (duckdb() is not None or needs_duckdb(places))
 
 
 def newest_records(
     places: Sequence[Place], late: str | None, progress: Progress, *, repeats: int | None = 0
 ) -> LoadedRecords:
-    """The records of which `tabulate` makes the table, as it would of all, and what is bad.
+    """Return the records of which `tabulate` makes the table, as it would of all, and the errors.
 
     Of each cell on each platform the `repeats` newest runs have a say in an attribution (of some
     that started in one second all; None: every run), and of these one of each kind and setting is
@@ -48,7 +48,7 @@ def newest_records(
 def times_of(
     cell: tuple[str, str], places: Sequence[Place], late: str | None, progress: Progress
 ) -> Times:
-    """The times of one cell on one platform, of all records of the places, as `times` has them."""
+    """Return the times of one cell on one platform, of all records of the places."""
     if duckdb() is None and not needs_duckdb(places):
         records, _ = read_many(place for place in places if isinstance(place, Path))
         every = times((record for _, record in split_running(records)[0]), late)
@@ -58,7 +58,7 @@ def times_of(
 
 
 def one_record(name: str, progress: Progress) -> Record:
-    """The record in a file, a store, or an archive: `DAY.records.parquet/NAME`, as lists name it.
+    """Return the record in a file, a store, or an archive (`DAY.records.parquet/NAME`).
 
     Raises RecordError or HistoryError: there is none, or it is bad.
     """

@@ -1,7 +1,7 @@
 """Which records are evidence: those that an expectation, an explanation or a note names.
 
-Told by the file's name, through whatever link or `..` it was reached, and by what the record says,
-since a copy of it is the same record.
+A record is recognised by its file's name, through whatever link or `..` it was reached, and by its
+content, since a copy of it is the same record.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from pathlib import Path
 
 from matrix._util.paths import CHECKOUT
 from matrix.store import ingest as summaries
-
-__all__ = ["Evidence", "evidence_of"]
 
 _PROJECT = CHECKOUT
 
@@ -49,7 +47,7 @@ def _real_folder(here: str, folder: str) -> str:
 
 
 def evidence_of(items: Iterable[str], places: Iterable[Path] = (Path(), _PROJECT)) -> Evidence:
-    """The records among these items; links are none.
+    """Return the records among these items; a link is not a record.
 
     What they say is read where they are below one of the places: the current folder, or the
     project's own.

@@ -1,6 +1,6 @@
-"""Questions to many records: what the table needs of them, lists, verdicts and times.
+"""Questions to many records: what the table needs of them, verdicts and times.
 
-Nothing is asked of a record itself that its row (`matrix.store.database`) can tell.
+A record itself is read only for what its row (`matrix.store.database`) does not have.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class LoadedRecords:
 
 
 class History:
-    """The rows of all records of some places, to be asked.
+    """The rows of all records of some places, and the questions to them.
 
     Opening it brings the index of each folder up to date. Raises HistoryError where DuckDB is
     missing.
@@ -114,7 +114,7 @@ class History:
         """Read the places. `index`: write one always, never, or (None) where `pays` says so."""
         self.rows = RecordDatabase(progress, jobs)
         try:
-            add(self.rows, places, index)
+            add(self.rows, places, index=index)
             self.rows.set_running_aside()
         except failure() as error:
             self.close()
@@ -124,7 +124,7 @@ class History:
             raise
 
     def __enter__(self) -> History:
-        """This history, which closes at the block's end."""
+        """Return this history, which closes at the end of the block."""
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -139,18 +139,18 @@ class History:
 
     @property
     def errors(self) -> list[MatrixError]:
-        """One error for each place and file that is bad, by path."""
+        """Return an error for each bad place and file, by path."""
         bad = self.rows.execute(
             "SELECT path, fault FROM rows WHERE fault IS NOT NULL ORDER BY path"
         ).fetchall()
         return [*self.rows.errors, *(RecordError(f"{path}{fault}") for path, fault in bad)]
 
     def count(self) -> int:
-        """How many good record files there are."""
+        """Return the number of good record files."""
         return int(self.rows.execute("SELECT count(*) FROM rows WHERE fault IS NULL").fetchone()[0])
 
     def newest(self, late: str | None, repeats: int | None = 0) -> LoadedRecords:
-        """As `newest_records`.
+        """Return what `matrix.store.load.newest_records` returns.
 
         Of each cell on each platform the records that can count (`matrix.verdict.precedence`).
         """
@@ -172,7 +172,7 @@ class History:
         return [(Path(path), record) for path, record in records.items()]
 
     def late(self, late: str | None) -> list[tuple[str, str]]:
-        """The path and start of each record from the future; none where all are."""
+        """Return the path and start of each record from the future; none where all are."""
         told: list[tuple[str, str]] = self.rows.execute(
             "SELECT path, started FROM rows WHERE fault IS NULL AND started > ? ORDER BY path",
             [late],
@@ -305,8 +305,9 @@ class History:
     def times(
         self, late: str | None = None, *, most: int = 60, cell: tuple[str, str] | None = None
     ) -> Times:
-        """The newest `most` times of each start of each case, as `matrix.store.summary.times` has
-        them.
+        """Return the newest `most` times of each start of each case.
+
+        They are those of `matrix.store.summary.times`.
 
         `late` as there. `cell`: of one cell on one platform alone.
         """
@@ -355,7 +356,7 @@ class History:
         return Times({tuple(row[:4]): tuple(zip(*row[4:], strict=True)) for row in rows})
 
     def record(self, path: str) -> Record | None:
-        """The record at this path (also one inside an archive), or None where there is none."""
+        """Return the record at this path (also one inside an archive), or None."""
         rows = self.rows.execute(
             "SELECT path, source, file, cell, platform, started FROM rows"
             " WHERE path = ? AND fault IS NULL",
@@ -367,7 +368,7 @@ class History:
         return records.get(path)
 
     def records(self, paths: Iterable[str]) -> tuple[dict[str, Record], list[MatrixError]]:
-        """The records at these paths (also inside archives), and what cannot be read any more."""
+        """Return the records at these paths (also inside archives), and what cannot be read."""
         rows = self.rows.execute(
             "SELECT path, source, file, cell, platform, started FROM rows"
             " WHERE path IN (SELECT unnest(?)) AND fault IS NULL ORDER BY path",

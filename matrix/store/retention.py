@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from matrix.store.summary import HistoryError
 from matrix.verdict.precedence import RunOrder
 
-__all__ = ["Policy", "Stored", "prunable"]
-
 
 @dataclass(frozen=True)
 class Policy:
@@ -26,7 +24,7 @@ class Policy:
     before: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no policy."""
+        """Refuse a policy without a condition."""
         if self.keep is None and self.before is None:
             raise HistoryError("no policy: say --keep N, --older-than DAYS, or both")
         if self.keep is not None and self.keep < 1:
@@ -58,7 +56,7 @@ class Stored:
 
 
 def prunable(stored: Iterable[Stored], policy: Policy) -> tuple[Stored, ...]:
-    """What the policy lets go, oldest first, the same for any order of the records.
+    """Return what the policy deletes, oldest first, the same for any order of the records.
 
     Never the newest of a cell, nor its newest whole one, nor the newest of each kind that failed,
     nor one that the table shows, nor one that is named as evidence.

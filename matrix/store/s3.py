@@ -10,8 +10,6 @@ from matrix.store.archive import PACK, load
 from matrix.store.database import RecordDatabase, failure, one_line
 from matrix.store.summary import HistoryError
 
-__all__ = ["load_store", "loose_text"]
-
 _S3 = {
     "key_id": "ACCESS_KEY_ID",
     "secret": "SECRET_ACCESS_KEY",
@@ -62,7 +60,7 @@ def load_store(rows: RecordDatabase, address: str) -> None:
 
 
 def loose_text(rows: RecordDatabase, source: str) -> str:
-    """The text of a loose record of a store."""
+    """Return the text of a loose record of a store."""
     found = rows.execute("SELECT content FROM read_text($source)", {"source": source})
     return str(found.fetchone()[0])
 

@@ -14,8 +14,6 @@ from matrix.store.database import RecordDatabase
 from matrix.store.folder_index import INDEX, follow, prefix
 from matrix.store.s3 import load_store, loose_text
 
-__all__ = ["LARGE", "Held", "Place", "add", "needs_duckdb", "pays", "records_of"]
-
 LARGE = 500
 """From how many record files on a folder gets an index unasked: some 4 s of reading without."""
 
@@ -26,7 +24,7 @@ Held = tuple[str, str | None, str, str, str, str]
 
 
 def pays(places: Iterable[Place]) -> bool:
-    """Whether records of these places are better read by an index than one by one.
+    """Return whether records of these places are better read by an index than one by one.
 
     They are where one is there already, where an archive or an object store is among them, or where
     a folder holds `LARGE` records.
@@ -45,7 +43,7 @@ def pays(places: Iterable[Place]) -> bool:
 
 
 def needs_duckdb(places: Iterable[Place]) -> bool:
-    """Whether some of the records cannot be read without it."""
+    """Return whether some of the records cannot be read without DuckDB."""
     for place in places:
         if isinstance(place, str) or place.name.endswith(PACK):
             return True
@@ -54,7 +52,7 @@ def needs_duckdb(places: Iterable[Place]) -> bool:
     return False
 
 
-def add(rows: RecordDatabase, places: Sequence[Place], index: bool | None) -> None:
+def add(rows: RecordDatabase, places: Sequence[Place], *, index: bool | None) -> None:
     """Add the rows of all records of the places, each file once.
 
     `index`: keep one in each folder always, never, or (None) where `pays` says so.
@@ -66,7 +64,7 @@ def add(rows: RecordDatabase, places: Sequence[Place], index: bool | None) -> No
         elif (fault := _fault(place)) is not None:
             rows.errors.append(RecordError(f"{place}: {fault}"))
         elif place.is_dir():
-            _add_folder(rows, place, seen, pays([place]) if index is None else index)
+            _add_folder(rows, place, seen, index=pays([place]) if index is None else index)
         elif place.name.endswith(PACK):
             _add_archives(rows, [place], seen)
         else:
@@ -79,7 +77,7 @@ def add(rows: RecordDatabase, places: Sequence[Place], index: bool | None) -> No
 def records_of(
     rows: RecordDatabase, held: Sequence[Held]
 ) -> tuple[dict[str, Record], list[MatrixError]]:
-    """The records of some rows by their paths, read again, and the faults of those that are bad."""
+    """Read the records of some rows again; return them by path, and an error for each bad one."""
     told = _texts(rows, held)
     records: dict[str, Record] = {}
     faults: list[MatrixError] = []
@@ -104,7 +102,7 @@ def records_of(
 
 
 def _fault(place: Path) -> str | None:
-    """Why there is nothing to read at a place, or None."""
+    """Return why there is nothing to read at a place, or None."""
     try:
         os.stat(place)
     except (FileNotFoundError, NotADirectoryError):
@@ -115,7 +113,7 @@ def _fault(place: Path) -> str | None:
 
 
 def _texts(rows: RecordDatabase, held: Sequence[Held]) -> dict[str, str]:
-    """The texts of those that are no files of their own, by their paths."""
+    """Return the texts of the records inside archives and stores, by their paths."""
     sources: dict[str, list[tuple[str, str, str]]] = {}
     for path, source, file, _, _, started in held:
         if source is not None:
@@ -132,7 +130,7 @@ def _texts(rows: RecordDatabase, held: Sequence[Held]) -> dict[str, str]:
     return found
 
 
-def _add_folder(rows: RecordDatabase, folder: Path, seen: set[str], index: bool) -> None:
+def _add_folder(rows: RecordDatabase, folder: Path, seen: set[str], *, index: bool) -> None:
     files: dict[str, tuple[int, int]] = {}
     odd: list[tuple[str, str, int, int]] = []
     archives: list[Path] = []
@@ -170,7 +168,7 @@ def _add_archives(rows: RecordDatabase, archives: Iterable[Path], seen: set[str]
 
 
 def _walk(folder: Path, errors: list[MatrixError] | None = None) -> Iterator[os.DirEntry[str]]:
-    """What `read_many` would read of a folder, and the archives in it, in no order.
+    """Yield what `read_many` would read of a folder, and the archives in it, in any order.
 
     A folder that cannot be read goes to `errors`.
     """

@@ -25,7 +25,7 @@ _CHANCE = 0.1
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """The median and the median absolute deviation (MAD) from it. Needs one value at least.
+    """Return the median and the median absolute deviation (MAD) from it, of one value or more.
 
     >>> spread([10.0, 11.0, 30.0])
     (11.0, 1.0)
@@ -35,7 +35,7 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def beyond_noise(history: Sequence[float], value: float) -> bool:
-    """Whether seconds are so far off those before them that it is no noise.
+    """Return whether seconds are so far off those before them that they are not noise.
 
     They are where they lie off the median by more than `FACTOR` standard deviations, as the MAD
     tells them, and by more than both floors. Fewer than three values before it tell no noise, so
@@ -51,7 +51,7 @@ def beyond_noise(history: Sequence[float], value: float) -> bool:
 
 
 def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
-    """Whether one small sample of seconds lies beyond the noise of another.
+    """Return whether one small sample of seconds lies beyond the noise of another.
 
     It does where the two do not overlap, their medians are apart by more than both floors, and
     there are enough values that samples of one kind would part so in at most one of ten cases:
@@ -67,7 +67,7 @@ def shifted(before: Sequence[float], after: Sequence[float]) -> bool:
 
 
 def enough(before: Sequence[float], after: Sequence[float]) -> bool:
-    """Whether two samples have values enough to tell a change from noise, as `shifted` asks."""
+    """Return whether two samples have enough values to separate a change from noise."""
     if not before or not after:
         return False
     return 2 / math.comb(len(before) + len(after), len(before)) <= _CHANCE

@@ -1,4 +1,4 @@
-"""Many records over time: what of a record decides, its times, and which of them are noise.
+"""Many records over time: the small part of each that questions need, and the times.
 
 Pure. A summary is the small part of a record that is asked of a hundred thousand of them; the
 record itself stays the only truth.
@@ -19,7 +19,7 @@ from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
 from matrix.store.fingerprint import environment_key, outcome_key, verdict_key
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import evidence_of
+from matrix.verdict.precedence import Evidence, evidence_of
 
 FUTURE_DAYS = 1
 """How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
@@ -31,7 +31,7 @@ Key = tuple[str, str, str, str]
 
 
 class HistoryError(MatrixError):
-    """Records that cannot be searched, packed or pruned: names the file and the mend."""
+    """Records that cannot be searched, packed or pruned: names the file and the fix."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ class Times:
     def times(
         self, cell: str, platform: str, case: str, start: str
     ) -> tuple[tuple[str, float], ...]:
-        """The series of one start of a case, oldest first; empty where it never ran."""
+        """Return the series of one start of a case, oldest first; empty where it never ran."""
         return self.series.get((cell, platform, case, start), ())
 
 
 def late_from(now: datetime) -> str:
-    """The start, in UTC as a record says it, after which a record comes from the future.
+    """Return the start, in UTC as in a record, after which a record comes from the future.
 
     Such a record is used, and named, but counts as older than all others: one machine with a wrong
     clock would else hide every run of its cell for years. Where all records are of the future, it
@@ -109,7 +109,7 @@ def late_from(now: datetime) -> str:
 
 
 def summarise(record: Record) -> Summary:
-    """The summary of a record."""
+    """Return the summary of a record."""
     named, found = factors(record.cell), record.provenance
     took = found.get("seconds")
     return Summary(
@@ -118,7 +118,7 @@ def summarise(record: Record) -> Summary:
         started=record.started,
         finished=record.finished,
         complete=record.is_complete,
-        evidence=int(evidence_of(record, judge(record, _NOTHING))),
+        evidence=int(_evidence(record)),
         deselected=record.deselected,
         error=record.error.kind if record.error else None,
         torch=str(found.get("torch") or named.torch),
@@ -146,8 +146,15 @@ def summarise(record: Record) -> Summary:
     )
 
 
+def _evidence(record: Record) -> Evidence:
+    """Return how much the record can say; a complete one need not be judged for it."""
+    if record.is_complete:
+        return Evidence.CONCLUSIVE
+    return evidence_of(record, judge(record, _NOTHING))
+
+
 def times(records: Iterable[Record], late: str | None = None) -> Times:
-    """The series of all starts of the records, whatever their order; the same record counts once.
+    """Return the series of all starts of the records, in any order; a copy counts once.
 
     Seconds compare only with as many cases side by side, so a series holds the runs with as many
     jobs as its newest. What started after `late` comes from the future (`late_from`) and is left

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -42,7 +41,7 @@ def test_a_record_is_marked_while_it_is_written(tmp_path: Path) -> None:
         link.symlink_to(path)
         assert is_running(link, UNFINISHED)
     assert not is_running(path, UNFINISHED)
-    assert os.listdir(path.parent) == [path.name]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_a_reader_does_not_take_another_for_the_writer(tmp_path: Path) -> None:
@@ -64,9 +63,9 @@ def test_a_killed_run_does_not_go_on(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
     assert not is_marked(path)
     # Its mark is still there, and the next run in this folder removes it.
-    assert len(os.listdir(tmp_path)) == 1
+    assert len(list(tmp_path.iterdir())) == 1
     with marked_running(tmp_path / f"{CELLS[1]}.json"):
-        assert os.listdir(tmp_path) == [f".{CELLS[1]}.json.running"]
+        assert [each.name for each in tmp_path.iterdir()] == [f".{CELLS[1]}.json.running"]
 
 
 def test_a_disk_without_locks_marks_nothing(

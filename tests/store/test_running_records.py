@@ -46,32 +46,29 @@ def printed(capsys: pytest.CaptureFixture[str], *command: str) -> str:
 
 @pytest.mark.parametrize("indexed", [True, False])
 @pytest.mark.parametrize(
-    ("others", "verdict", "reason"),
+    ("others", "shown"),
     [
-        ((), "untested", "the run is going on"),
-        ((make(cases=(), deselected=9),), "untested", "the run is going on"),
-        ((make(deselected=1, finished=False),), "untested", "the run did not finish"),
-        ((make(),), "compatible", None),
+        ((), ("untested", "the run is going on")),
+        ((make(cases=(), deselected=9),), ("untested", "the run is going on")),
+        ((make(deselected=1, finished=False),), ("untested", "the run did not finish")),
+        ((make(),), ("compatible", None)),
     ],
-    ids=["alone", "beside a typo", "beside a part", "beside a complete one"],
+    ids=["alone", "with a typo", "with a part", "with a complete one"],
 )
 def test_the_table_shows_a_run_that_goes_on_only_where_nothing_else_has_an_answer(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     indexed: bool,
     others: tuple[Record, ...],
-    verdict: str,
-    reason: str | None,
+    shown: tuple[str, str | None],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rules = tmp_path / "rules.toml"
     rules.write_text(ANY_CASE_TEXT, encoding="utf-8")
     with folder(tmp_path, *others, indexed=indexed):
         cli.main(["table", "records", "--out", "out", "--expectations", str(rules)])
-        capsys.readouterr()
     (cell,) = json.loads((tmp_path / "out" / "compatibility.json").read_text("utf-8"))["cells"]
-    assert (cell["verdict"], cell["reason"]) == (verdict, reason)
+    assert (cell["verdict"], cell["reason"]) == shown
 
 
 @pytest.mark.parametrize("indexed", [True, False])

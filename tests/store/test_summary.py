@@ -1,6 +1,6 @@
 import doctest
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,7 @@ def test_times_are_of_runs_with_as_many_jobs_and_count_once() -> None:
 
 
 def test_a_record_from_the_future_hides_no_other() -> None:
-    late = late_from(datetime(2026, 11, 22, 18))
+    late = late_from(datetime(2026, 11, 22, 18, tzinfo=timezone.utc))
     now = (Path("now.json"), make(saved=1))
     future = (Path("future.json"), make(started="2099-01-01T00:00:00Z"))
     for records, limit, shown in (
@@ -84,7 +84,7 @@ def test_a_record_from_the_future_hides_no_other() -> None:
 
 @pytest.mark.parametrize("started", ["2026-11-23T18:00:00Z", "2026-11-22T18:00:00Z"])
 def test_a_day_ahead_is_not_the_future(started: str) -> None:
-    assert started <= late_from(datetime(2026, 11, 22, 18))
+    assert started <= late_from(datetime(2026, 11, 22, 18, tzinfo=timezone.utc))
 
 
 def test_a_record_of_the_future_takes_no_times_away() -> None:
