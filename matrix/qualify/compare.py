@@ -259,7 +259,9 @@ class _Pair:
                 signature=new.signature,
                 detail=new.detail,
                 before=before,
-                waived=self.findings.waived(Finding(place, name or "", signature=new.signature)),
+                waived=self.findings.waived(
+                    Finding(place=place, case=name or "", signature=new.signature)
+                ),
                 variant=variant,
             )
         )

@@ -92,7 +92,14 @@ def compare_counters(
                 continue
             waived = NOT_WAIVED
             if kind.fails or kind is DriftKind.AS_BEFORE:
-                finding = Finding(run.place, name, None, start, change.counter, change.after)
+                finding = Finding(
+                    place=run.place,
+                    case=name,
+                    signature=None,
+                    start=start,
+                    counter=change.counter,
+                    value=change.after,
+                )
                 waived = findings.waived(finding)
             rules = (change.expected_before, change.expected)
             findings.drifts.append(
@@ -159,7 +166,14 @@ def add_unexpected(findings: Findings, run: CellRun, name: str, found: CaseOutco
     for difference in found.verdict.differences:
         start, counter = difference.start, difference.counter
         waived = findings.waived(
-            Finding(run.place, name, None, start, counter, difference.observed)
+            Finding(
+                place=run.place,
+                case=name,
+                signature=None,
+                start=start,
+                counter=counter,
+                value=difference.observed,
+            )
         )
         findings.drifts.append(
             Drift(
@@ -185,7 +199,14 @@ def by_waiver(
     """Return the counts that one waiver covers together, and those that none covers."""
     groups: dict[str | None, tuple[list[Count], Waived]] = {}
     for count in counts:
-        finding = Finding(run.place, name or "", None, count.start, count.counter, count.value)
+        finding = Finding(
+            place=run.place,
+            case=name or "",
+            signature=None,
+            start=count.start,
+            counter=count.counter,
+            value=count.value,
+        )
         waived = findings.waived(finding)
         key = None if waived.waiver is None else waived.waiver.id
         groups.setdefault(key, ([], waived))[0].append(count)

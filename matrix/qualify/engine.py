@@ -83,9 +83,9 @@ from matrix.qualify.static_checks import (
     failing_step,
     step_signature,
 )
-from matrix.record.model import Record
+from matrix.record.model import CellRef, Record
 from matrix.record.signature import signature
-from matrix.rules.waivers import Finding, Place
+from matrix.rules.waivers import Finding
 
 
 class QualifyError(MatrixError):
@@ -237,7 +237,7 @@ class _Pairing:
             if lost and (platform, under) not in known:
                 progress = lost[0][1]
                 cell = progress.candidate.cell
-                place = Place(cell.name, platform, cell.torch, cell.vllm)
+                place = CellRef(cell=cell.name, platform=platform, torch=cell.torch, vllm=cell.vllm)
                 self._add_lost(place, progress, None, [python for python, _ in lost])
 
     def _compare_cell(self, before: Mapping[str, CellRun], after: Mapping[str, CellRun]) -> None:
@@ -322,7 +322,7 @@ class _Pairing:
             self._add_not_testable(candidate.place, baseline, progress)
         compare_explained(self.findings, baseline, candidate)
 
-    def _place(self, run: CellRun, release: str) -> Place:
+    def _place(self, run: CellRun, release: str) -> CellRef:
         """Return the same cell with that release of the project in question."""
         torch, vllm = run.torch, run.vllm
         if self.query.project is Project.TORCH:
@@ -333,7 +333,7 @@ class _Pairing:
             cell = Cell(run.python, torch, vllm).name
         except CellError:
             cell = run.record.cell
-        return Place(cell, run.record.platform, torch, vllm)
+        return CellRef(cell=cell, platform=run.record.platform, torch=torch, vllm=vllm)
 
     def _progress(self, run: CellRun) -> PairProgress | None:
         """Return how far both sides get with the other release of a run."""
@@ -344,7 +344,7 @@ class _Pairing:
 
     def _add_lost(
         self,
-        place: Place,
+        place: CellRef,
         progress: PairProgress,
         baseline: CellRun | None,
         pythons: Sequence[str] = (),
@@ -363,13 +363,13 @@ class _Pairing:
                 signature=found,
                 detail=step.reason,
                 before=None if failed is None else signature(failed.detail) or failed.rung,
-                waived=self.findings.waived(Finding(place, "", signature=found)),
+                waived=self.findings.waived(Finding(place=place, case="", signature=found)),
                 ran=False,
                 pythons=tuple(pythons) if len(pythons) > 1 else (),
             )
         )
 
-    def _add_not_testable(self, place: Place, baseline: CellRun, pair: PairProgress) -> None:
+    def _add_not_testable(self, place: CellRef, baseline: CellRun, pair: PairProgress) -> None:
         """Add a cell of the candidate that is not testable with the existing wheels."""
         progress = pair.candidate
         step = failing_step(progress)
@@ -386,7 +386,7 @@ class _Pairing:
             pin=progress.steps[0].reason,
         )
         found = step_signature(step)
-        waived = self.findings.waived(Finding(place, "", signature=found))
+        waived = self.findings.waived(Finding(place=place, case="", signature=found))
         self._add_cell(
             place,
             reason,
@@ -398,7 +398,7 @@ class _Pairing:
 
     def _add_cell(
         self,
-        place: Place,
+        place: CellRef,
         reason: UnknownReason,
         *,
         blocks: bool,

@@ -23,8 +23,8 @@ from matrix.qualify.query import Project, Query
 from matrix.qualify.reasons import NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison
-from matrix.record.model import PLATFORMS
-from matrix.rules.waivers import Finding, Place, Waiver, Waivers
+from matrix.record.model import PLATFORMS, CellRef
+from matrix.rules.waivers import Finding, Waiver, Waivers
 
 
 class Verdict(StrEnum):
@@ -90,7 +90,7 @@ class Failure:
     """
 
     kind: FailureKind
-    place: Place
+    place: CellRef
     case: str | None
     rung: str | None
     signature: str
@@ -117,7 +117,7 @@ class Drift:
     """
 
     kind: DriftKind
-    place: Place
+    place: CellRef
     case: str
     start: str
     counter: str
@@ -139,7 +139,7 @@ class Drift:
 class Flag:
     """An effective flag that is not the same on both sides of a case that was compared."""
 
-    place: Place
+    place: CellRef
     case: str
     flag: str
     before: object
@@ -172,7 +172,7 @@ class Unknown:
 class Time:
     """The seconds of a start in the runs of both sides, changed beyond noise. Never judged."""
 
-    place: Place
+    place: CellRef
     case: str
     start: str
     before: tuple[float, ...]
@@ -329,7 +329,7 @@ class Findings:
         By its `signature` it can be waived; without one it is waived as `waived` says.
         """
         if signature is not None:
-            waived = self.waived(Finding(run.place, case or "", signature=signature))
+            waived = self.waived(Finding(place=run.place, case=case or "", signature=signature))
         self.unknown.append(
             Unknown(
                 cell=run.record.cell,

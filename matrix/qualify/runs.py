@@ -22,12 +22,11 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
 from matrix.qualify.load import ReleasedRecord
 from matrix.qualify.query import MOST_RUNS, Context, Project, Query, oldest_first, same_release
-from matrix.record.model import PLATFORMS, STARTS, Case, ErrorKind, Outcome, Record
+from matrix.record.model import PLATFORMS, STARTS, Case, CellRef, ErrorKind, Outcome, Record
 from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS
-from matrix.rules.waivers import Place
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict
 from matrix.verdict.precedence import RunOrder, pick_record, run_order
 from matrix.verdict.states import Verdict
@@ -100,9 +99,11 @@ class CellRun:
         return self.entry.record
 
     @property
-    def place(self) -> Place:
+    def place(self) -> CellRef:
         """Return the cell, the platform and the releases."""
-        return Place(self.record.cell, self.record.platform, self.torch, self.vllm)
+        return CellRef(
+            cell=self.record.cell, platform=self.record.platform, torch=self.torch, vllm=self.vllm
+        )
 
     @property
     def python(self) -> str:

@@ -173,6 +173,16 @@ class Record:
         return ended and bool(self.cases) and not self.deselected
 
 
+@dataclass(frozen=True, kw_only=True)
+class CellRef:
+    """A cell with its exact releases, on a platform."""
+
+    cell: str
+    platform: str
+    torch: str
+    vllm: str
+
+
 def clip_failure(text: str) -> str:
     """Return the tail of a failure that fits into a record.
 

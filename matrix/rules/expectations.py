@@ -24,7 +24,7 @@ class ExpectationsError(MatrixError):
     """A rule, or a set of rules, that cannot be judged by."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Situation:
     """Where a start was observed: the case, the platform, full versions, the effective flags."""
 
@@ -35,7 +35,7 @@ class Situation:
     flags: Mapping[str, object]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Expected:
     """What one counter should be, by which rule, on what evidence."""
 
@@ -44,7 +44,7 @@ class Expected:
     evidence: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """A counter that is not as expected; ``observed`` is None where it was not counted at all."""
 
@@ -55,7 +55,7 @@ class Difference:
     rule: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Published:
     """What upstream publishes of a start where we measured something else, and where it does."""
 
@@ -63,7 +63,7 @@ class Published:
     link: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rule:
     """One rule of the file: conditions (None is any), the counters expected, and the evidence.
 
@@ -157,7 +157,7 @@ class Expectations:
                     if counter not in best or rule.more_specific(best[counter]):
                         best[counter] = rule
         return {
-            counter: Expected(rule.counters[counter], rule.id, rule.evidence)
+            counter: Expected(value=rule.counters[counter], rule=rule.id, evidence=rule.evidence)
             for counter, rule in sorted(best.items())
         }
 
@@ -170,7 +170,13 @@ def compare(
     A counter that no rule expects makes no difference, whatever it is.
     """
     return tuple(
-        Difference(start, counter, wanted.value, observed.get(counter), wanted.rule)
+        Difference(
+            start=start,
+            counter=counter,
+            expected=wanted.value,
+            observed=observed.get(counter),
+            rule=wanted.rule,
+        )
         for counter, wanted in sorted(expected.items())
         if observed.get(counter) != wanted.value
     )

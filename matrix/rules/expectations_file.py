@@ -121,7 +121,7 @@ def _published(value: object, rule: Rule, where: str) -> Published:
             )
     if not rule.records:
         raise ExpectationsError(f"{where}: evidence names no record; name the one that measured")
-    return Published(counters, link)
+    return Published(counters=counters, link=link)
 
 
 def _range(row: Mapping[str, object], key: str, where: str) -> VersionRange:

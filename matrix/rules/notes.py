@@ -28,7 +28,7 @@ class NotesError(MatrixError):
     """A note that cannot be read: names the file, the note, the key and the mend."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Note:
     """What to know of the pairs for which the conditions hold (None is any), and the evidence."""
 
@@ -88,7 +88,14 @@ def _note(row: Mapping[str, object], where: str) -> Note:
         raise NotesError(f"{where}: platform: {platform!r} is unknown; write cuda or cpu")
     torch, vllm = (version_range(row, key, where, NotesError) for key in ("torch", "vllm"))
     chosen = str(platform) if platform is not None else None
-    return Note(named, " ".join(text.split()), tuple(evidence), chosen, torch, vllm)
+    return Note(
+        id=named,
+        text=" ".join(text.split()),
+        evidence=tuple(evidence),
+        platform=chosen,
+        torch=torch,
+        vllm=vllm,
+    )
 
 
 def _said(row: Mapping[str, object], key: str, where: str) -> str:

@@ -45,7 +45,7 @@ class DifferencesError(MatrixError):
     """An explanation that cannot be read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Explanation:
     """Why these counters differ where the conditions hold (None is any), and on what evidence."""
 

@@ -26,17 +26,7 @@ from matrix._util.toml_rows import (
 from matrix._util.versions import VersionRange
 from matrix.catalog.cells import CellError, factors
 from matrix.errors import MatrixError
-from matrix.record.model import PLATFORMS, STARTS
-
-__all__ = [
-    "Finding",
-    "Place",
-    "Waiver",
-    "Waivers",
-    "WaiversError",
-    "load_waivers",
-    "parse_waivers",
-]
+from matrix.record.model import PLATFORMS, STARTS, CellRef
 
 _DATA = DATA / "waivers.toml"
 _NEEDED = ("id", "why", "link", "until")
@@ -61,24 +51,14 @@ class WaiversError(MatrixError):
     """A waiver that cannot be read: names the file, the waiver, the key and the mend."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where something was found: the cell, its exact releases, the platform."""
-
-    cell: str
-    platform: str
-    torch: str
-    vllm: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """What a waiver may waive: a failure by its signature, or a counter of a start by its count.
 
     ``value`` is what the candidate counted, None where it did not count at all.
     """
 
-    place: Place
+    place: CellRef
     case: str
     signature: str | None = None
     start: str | None = None
@@ -86,7 +66,7 @@ class Finding:
     value: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Waiver:
     """One known failure. A condition that is None is any; ``until`` is the last day it holds.
 
@@ -107,7 +87,7 @@ class Waiver:
     signature: str | None = None
     counters: Mapping[str, int | None] = field(default_factory=dict)
 
-    def speaks_of(self, place: Place) -> bool:
+    def speaks_of(self, place: CellRef) -> bool:
         """Tell whether its cell, releases and platform are those of this place."""
         return (
             self.cell in (None, place.cell)

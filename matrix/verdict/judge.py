@@ -253,8 +253,14 @@ def _pair(record: Record) -> _Pair:
 def _situation(record: Record, pair: _Pair, case: Case) -> Situation | None:
     if pair is None:
         return None
-    flags = {**record.flags, **case.flags}
-    return Situation(case.case, record.platform, *pair, flags)
+    torch, vllm = pair
+    return Situation(
+        case=case.case,
+        platform=record.platform,
+        torch=torch,
+        vllm=vllm,
+        flags={**record.flags, **case.flags},
+    )
 
 
 def _differences(

@@ -383,7 +383,11 @@ def test_counts_that_differ_are_journalled_before_the_test_fails(
     diary = journal.Journal(tmp_path / "journal")
     observed = {"cold": {"num_graphs_seen": 3}, "warm": {"num_graphs_seen": 2}}
     with pytest.raises(pytest.fail.Exception, match="counts differ"):
-        conftest._judge(Situation("x", "cpu", "2.10.0", "0.19.1", {}), observed, diary)
+        conftest._judge(
+            Situation(case="x", platform="cpu", torch="2.10.0", vllm="0.19.1", flags={}),
+            observed,
+            diary,
+        )
     [event] = journal.read(diary.path)
     difference = "cold num_graphs_seen: expected 2, observed 3 (rule x)"
     assert event == {"event": "differs", "differences": [difference]}

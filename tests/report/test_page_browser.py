@@ -89,7 +89,16 @@ RECORDS = [
     record("py311-torch212-vllm020", "2.12.1", "0.20.2", "cuda", failing()),
     record("py311-torch210-vllm017", "2.10.0.dev1", "0.17.1", "cpu", moe()),
 ]
-NOTES = (Note("a", EVIL, ("results/cuda/a.json",), "cuda", VersionRange(">=2.11"), VersionRange()),)
+NOTES = (
+    Note(
+        id="a",
+        text=EVIL,
+        evidence=("results/cuda/a.json",),
+        platform="cuda",
+        torch=VersionRange(">=2.11"),
+        vllm=VersionRange(),
+    ),
+)
 HISTORY = {
     ("py311-torch210-vllm019", "cuda", "moe", start): [
         (f"2026-{month:02}-01T00:00:00Z", base + month) for month in range(1, 11)

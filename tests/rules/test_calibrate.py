@@ -149,7 +149,9 @@ def test_a_more_specific_proposal_goes_with_the_rules_of_the_package() -> None:
     assert "# rule 'moe-cold-autograd' expects aot_autograd.total = 33" in text
     proposed = parse_expectations(text, "proposed")
     both = Expectations((*shipped.rules, *proposed.rules))
-    where = Situation("moe_startup[mega_aot=1]", "cuda", "2.10.0", "0.19.1", flags)
+    where = Situation(
+        case="moe_startup[mega_aot=1]", platform="cuda", torch="2.10.0", vllm="0.19.1", flags=flags
+    )
     assert both.expect(where, "cold")["aot_autograd.total"].value == 34
 
 
@@ -216,7 +218,13 @@ def test_a_proposal_expects_what_the_record_observed(
     observed = record(case(cold=cold, warm=warm, flags=flags))
     text = calibrate(observed, NONE, every=every)
     proposed = parse_expectations(text, "proposed")
-    where = Situation("moe_startup[mega_aot=1]", "cpu", "2.10.0+cu128", "0.19.1", flags)
+    where = Situation(
+        case="moe_startup[mega_aot=1]",
+        platform="cpu",
+        torch="2.10.0+cu128",
+        vllm="0.19.1",
+        flags=flags,
+    )
     for start, seen in (("cold", cold), ("warm", warm)):
         expected = proposed.expect(where, start)
         asked = seen.keys() if every else seen.keys() & set(DEFAULT_COUNTERS)

@@ -56,7 +56,7 @@ def situation(
     vllm: str = "0.19.1",
     flags: dict[str, object] | None = None,
 ) -> Situation:
-    return Situation(case, platform, torch, vllm, flags or {})
+    return Situation(case=case, platform=platform, torch=torch, vllm=vllm, flags=flags or {})
 
 
 def values(found: Mapping[str, Expected]) -> dict[str, int]:
@@ -194,11 +194,13 @@ LADDER = [
 ]
 situations = st.builds(
     Situation,
-    st.sampled_from(["moe_startup", "moe_startup[mega_aot=1]", "moe_startup[mega_aot=0]", "other"]),
-    st.sampled_from(["cpu", "cuda"]),
-    st.sampled_from(["2.9.1", "2.10.0", "2.10.1+cu128", "2.11.0"]),
-    st.sampled_from(["0.16.0", "0.17.1", "0.18.1", "0.19.1", "0.20.2"]),
-    st.sampled_from([{}, {MEGA: True}, {MEGA: False}, {MEGA: True, "OTHER": "x"}]),
+    case=st.sampled_from(
+        ["moe_startup", "moe_startup[mega_aot=1]", "moe_startup[mega_aot=0]", "other"]
+    ),
+    platform=st.sampled_from(["cpu", "cuda"]),
+    torch=st.sampled_from(["2.9.1", "2.10.0", "2.10.1+cu128", "2.11.0"]),
+    vllm=st.sampled_from(["0.16.0", "0.17.1", "0.18.1", "0.19.1", "0.20.2"]),
+    flags=st.sampled_from([{}, {MEGA: True}, {MEGA: False}, {MEGA: True, "OTHER": "x"}]),
 )
 
 
@@ -208,7 +210,9 @@ def test_the_most_specific_rule_wins_whatever_the_order(
 ) -> None:
     alone = [each for each in LADDER if Expectations((each,)).expect(where, "warm")]
     found = Expectations(tuple(rules)).expect(where, "warm")
-    assert found[SAVED] == Expected(alone[-1].counters[SAVED], alone[-1].id, ("a.json",))
+    assert found[SAVED] == Expected(
+        value=alone[-1].counters[SAVED], rule=alone[-1].id, evidence=("a.json",)
+    )
 
 
 @given(situations, st.sampled_from(["cold", "warm"]))
@@ -286,7 +290,7 @@ def test_a_tie_names_both_rules_and_a_situation() -> None:
         (rule("a", flags={MEGA: True}), rule("b", flags={MEGA: False})),
         (rule("a", torch="<2.10"), rule("b", torch=">=2.10")),
         (rule("a", vllm="==0.17.*", torch=">=2.10"), rule("b", vllm=">=0.18")),
-        (rule("a"), Rule("b", "warm", {LOADED: 3}, ("b.json",))),
+        (rule("a"), Rule(id="b", start="warm", counters={LOADED: 3}, evidence=("b.json",))),
     ],
 )
 def test_rules_that_never_meet_do_not_tie(one: Rule, other: Rule) -> None:
@@ -318,8 +322,8 @@ def test_counters_are_chosen_one_by_one() -> None:
         "rules.toml",
     ).expect(situation(flags={MEGA: True}), "warm")
     assert found == {
-        SAVED: Expected(0, "all", ("a.json", "b.json")),
-        TOTAL: Expected(0, "mega", ("c.json",)),
+        SAVED: Expected(value=0, rule="all", evidence=("a.json", "b.json")),
+        TOTAL: Expected(value=0, rule="mega", evidence=("c.json",)),
     }
     assert list(found) == sorted(found)
 
@@ -351,14 +355,14 @@ def test_a_situation_without_a_version_is_refused() -> None:
 
 def test_compare_lists_what_differs() -> None:
     expected = {
-        TOTAL: Expected(30, "r", ("a.json",)),
-        SAVED: Expected(0, "r", ("a.json",)),
-        LOADED: Expected(3, "s", ("a.json",)),
+        TOTAL: Expected(value=30, rule="r", evidence=("a.json",)),
+        SAVED: Expected(value=0, rule="r", evidence=("a.json",)),
+        LOADED: Expected(value=3, rule="s", evidence=("a.json",)),
     }
     observed = {SAVED: 0, TOTAL: 33, "num_graphs_seen": 1}
     assert compare(expected, observed, "warm") == (
-        Difference("warm", TOTAL, 30, 33, "r"),
-        Difference("warm", LOADED, 3, None, "s"),
+        Difference(start="warm", counter=TOTAL, expected=30, observed=33, rule="r"),
+        Difference(start="warm", counter=LOADED, expected=3, observed=None, rule="s"),
     )
     assert compare({}, observed, "cold") == ()
 
@@ -452,7 +456,7 @@ upstream = {{ counters = {{ num_compiled_artifacts_saved = 4 }}, link = "{LINK}"
 def test_a_rule_may_say_what_upstream_publishes_otherwise() -> None:
     found = parse_expectations(OTHERWISE, "rules.toml")
     [one] = found.rules
-    assert one.upstream == Published({SAVED: 4}, LINK)
+    assert one.upstream == Published(counters={SAVED: 4}, link=LINK)
     assert one.records == ("results/cuda/one.json",)
     # What was measured is what is expected.
     assert values(found.expect(situation(), "cold")) == {SAVED: 3, TOTAL: 9}
@@ -639,11 +643,11 @@ def fault_of(rule: Rule, evidence: str, root: Path) -> str | None:
     alone = Expectations((rule,))
     for case in record.cases:
         where = Situation(
-            case.case,
-            record.platform,
-            facts["torch"],
-            facts["vllm"],
-            {**record.flags, **case.flags},
+            case=case.case,
+            platform=record.platform,
+            torch=facts["torch"],
+            vllm=facts["vllm"],
+            flags={**record.flags, **case.flags},
         )
         for start in case.starts:
             expected = alone.expect(where, start.start)

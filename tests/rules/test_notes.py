@@ -75,7 +75,10 @@ def test_the_package_s_notes_have_evidence_that_is_there() -> None:
 
 
 def test_markdown_and_json_tell_them() -> None:
-    notes = (*parse_notes(GOOD, "notes.toml"), Note("b", "<b>", ("results/cpu/b.json",)))
+    notes = (
+        *parse_notes(GOOD, "notes.toml"),
+        Note(id="b", text="<b>", evidence=("results/cpu/b.json",)),
+    )
     report = Report(table=Table(()), notes=notes)
     told = markdown.render(report)
     assert "- vLLM ==0.32.0 on cuda: what to know Evidence: " in told

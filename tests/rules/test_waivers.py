@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from matrix.rules.waivers import Finding, Place, WaiversError, load_waivers, parse_waivers
+from matrix.record.model import CellRef
+from matrix.rules.waivers import Finding, WaiversError, load_waivers, parse_waivers
 
 ONE = """
 [[waiver]]
@@ -14,7 +15,7 @@ changed.'''
 link = "https://github.com/vllm-project/vllm/issues/37198"
 until = 2026-12-31
 """
-PLACE = Place("py311-torch212-vllm020", "cpu", "2.12.1", "0.20.2")
+PLACE = CellRef(cell="py311-torch212-vllm020", platform="cpu", torch="2.12.1", vllm="0.20.2")
 TODAY = date(2026, 11, 23)
 
 
@@ -66,7 +67,7 @@ def test_a_waiver_covers_a_failure_by_its_signature_alone() -> None:
 
 
 def test_a_candidate_release_is_judged_as_its_release() -> None:
-    place = Place("py311-torch212-vllm020", "cpu", "2.12.0rc3", "0.20.2")
+    place = CellRef(cell="py311-torch212-vllm020", platform="cpu", torch="2.12.0rc3", vllm="0.20.2")
     assert covers("counters = ['num_graphs_seen']\ntorch = '>=2.12'", place=place)
 
 
@@ -81,12 +82,12 @@ def test_the_last_day_counts_in() -> None:
 def test_one_that_holds_goes_before_one_that_has_expired() -> None:
     old = ONE.replace("mega", "old").replace("2026-12-31", "'2026-11-22'")
     told = parse_waivers(f"{old}signature = 'x'\n{ONE}signature = 'x'", "w.toml")
-    finding = Finding(PLACE, "moe", signature="x")
+    finding = Finding(place=PLACE, case="moe", signature="x")
     waiver = told.waiving(finding, TODAY)
     assert waiver is not None and waiver.id == "mega"
     waiver = told.waiving(finding, date(2027, 2, 1))
     assert waiver is not None and waiver.id == "old"
-    assert told.waiving(Finding(PLACE, "moe", signature="y"), TODAY) is None
+    assert told.waiving(Finding(place=PLACE, case="moe", signature="y"), TODAY) is None
 
 
 def test_the_packages_own_waivers_are_good() -> None:

@@ -88,7 +88,13 @@ def startup(
         }
         torch, vllm = vllm_compat.versions()
         _judge(
-            Situation(case_name(request.node.name), platform, torch, vllm, flags),
+            Situation(
+                case=case_name(request.node.name),
+                platform=platform,
+                torch=torch,
+                vllm=vllm,
+                flags=flags,
+            ),
             observed,
             journal,
         )

@@ -269,7 +269,7 @@ def test_evidence_of_a_note_is_neither_pruned_nor_packed(
     names = [f"results/cuda/{CELLS[1]}.{day}.json" for day in (1, 2, 3)]
     for day, name in enumerate(names, 1):
         write(make(CELLS[1], started=f"2026-10-0{day}T18:00:00Z"), tmp_path / name)
-    note = Note("a", "b", (names[0],))
+    note = Note(id="a", text="b", evidence=(names[0],))
     monkeypatch.setattr("matrix.rules.notes.load_notes", lambda: (note,))
     assert cli.main(["results", "prune", "results", "--keep", "1"]) == 0
     assert "1 record (1 file) would be deleted, 2 stay" in capsys.readouterr().out

@@ -157,7 +157,9 @@ def test_a_case_that_fails_knows_what_was_expected_of_the_starts_that_ran(outcom
     cold = {"num_compiled_artifacts_saved": 4}
     case = judged(make_case(outcome=outcome, counters={"cold": cold})).cases[0]
     assert {start: dict(found) for start, found in case.expected.items()} == {
-        "cold": {"num_compiled_artifacts_saved": Expected(3, "cold", ("a record",))}
+        "cold": {
+            "num_compiled_artifacts_saved": Expected(value=3, rule="cold", evidence=("a record",))
+        }
     }
     # It is not judged by it.
     assert (case.verdict, case.differences, case.no_rule) == ("incompatible", (), ())
@@ -318,7 +320,7 @@ def test_what_was_asked_before_is_not_looked_up_again() -> None:
 
         def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
             self.asked += 1
-            return {"total": Expected(len(situation.flags), start, ())}
+            return {"total": Expected(value=len(situation.flags), rule=start, evidence=())}
 
     counting = Counting()
     remembered = Remembered(counting)

@@ -17,6 +17,7 @@ from matrix.qualify.model import Drift, Failure, Flag, Match, Qualification, Unk
 from matrix.qualify.reasons import NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Missing, Variant
 from matrix.qualify.static_checks import RungComparison, Standing
+from matrix.record.model import CellRef
 from matrix.report.qualify import sections
 from matrix.report.qualify.sentences import (
     caveat_sentence,
@@ -25,7 +26,7 @@ from matrix.report.qualify.sentences import (
     unknown_sentence,
     variant_phrase,
 )
-from matrix.rules.waivers import Place, Waiver
+from matrix.rules.waivers import Waiver
 
 QUALIFY_SCHEMA = 3
 
@@ -192,7 +193,7 @@ def _variant(variant: Variant | None) -> dict[str, object]:
     return {"apart": text, "variant": _value(variant)}
 
 
-def _place(place: Place, case: str | None) -> dict[str, object]:
+def _place(place: CellRef, case: str | None) -> dict[str, object]:
     return {
         "cell": place.cell,
         "platform": place.platform,

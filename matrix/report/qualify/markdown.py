@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from matrix._util.text import code, markdown, plural, seconds, tabular
 from matrix.qualify.model import Drift, Failure, Match, Qualification, Verdict
 from matrix.qualify.runs import CellRun
+from matrix.record.model import CellRef
 from matrix.report.qualify import sections
 from matrix.report.qualify.sentences import failure_reason
-from matrix.rules.waivers import Place
 from matrix.store.stats import median
 
 _MARKS = {Verdict.QUALIFIED: "✅", Verdict.NOT_QUALIFIED: "❌", Verdict.NOT_ENOUGH: "❔"}
@@ -124,7 +124,7 @@ def _drift_table(drifts: Sequence[Drift]) -> str:
     return table if several else f"In {_cells(drift.place for drift in drifts)}:\n\n{table}"
 
 
-def _cells(places: Iterable[Place]) -> str:
+def _cells(places: Iterable[CellRef]) -> str:
     return ", ".join(dict.fromkeys(f"{code(place.cell)} on {place.platform}" for place in places))
 
 

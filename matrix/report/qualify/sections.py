@@ -20,14 +20,14 @@ from matrix.qualify.model import (
     Verdict,
 )
 from matrix.qualify.static_checks import RungChange, RungComparison, Standing
-from matrix.record.model import STARTS
+from matrix.record.model import STARTS, CellRef
 from matrix.report.qualify.sentences import (
     caveat_sentence,
     no_times_sentence,
     unknown_sentence,
     variant_phrase,
 )
-from matrix.rules.waivers import Place, Waiver
+from matrix.rules.waivers import Waiver
 
 FAILURES = {
     FailureKind.REGRESSION: "Regressions: passed at the baseline",
@@ -324,7 +324,7 @@ def mark(finding: Failure | Drift | Unknown) -> str:
     return ", ".join(marks)
 
 
-def place_name(place: Place) -> str:
+def place_name(place: CellRef) -> str:
     """Return the cell and the platform of a place."""
     return f"{place.cell} on {place.platform}"
 
