@@ -13,12 +13,7 @@ MAX_WIDTH = 400
 _MAX_SILENT = 10
 
 
-def lines(
-    attributions: Sequence[Attribution],
-    silent: Sequence[tuple[str, str]] = (),
-    *,
-    width: int = MAX_WIDTH,
-) -> str:
+def lines(attributions: Sequence[Attribution], silent: Sequence[tuple[str, str]] = ()) -> str:
     """Return each cell with its attributions, one for all cases that share it.
 
     `silent` are the cells, by name and platform, that ran and have no answer.
@@ -35,10 +30,10 @@ def lines(
             text += [*([""] if text else []), f"{clean(first.name)} on {clean(first.platform)}"]
         text.append(f"  {first.answer}")
         prefix = f"{case_name(first)}: " if len(group) > 1 else ""
-        text.append(f"    {clip(prefix + clean(sentence(first)), width)}")
+        text.append(f"    {clip(prefix + clean(sentence(first)), MAX_WIDTH)}")
         names = max(len(case_name(found)) for found in group)
         for found in group:
-            symptoms = clip(symptom_words(found.symptoms), width)
+            symptoms = clip(symptom_words(found.symptoms), MAX_WIDTH)
             text.append(f"    {case_name(found):<{names}}  {symptoms}")
         text += [f"    {run}" for run in missing_runs(first)]
     return "\n".join([*text, "", _summary(attributions)]) + "\n" + without
