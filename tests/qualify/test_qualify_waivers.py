@@ -115,3 +115,10 @@ def test_a_waiver_of_one_case_covers_the_counts_of_a_rerun_of_it_alone() -> None
     for case, status in (("'moe'", 0), ("'other'", 3)):
         found = held(*records, rules=ONE_RULE, waivers=waiver(what + case))
         assert found.exit_status == status
+
+
+def test_a_waiver_of_one_case_covers_its_failure_alone() -> None:
+    records = make(OLD, passed(), passed("b")), make(NEXT, failed(), passed("b"))
+    for case, status in (("moe", 0), ("other", 1)):
+        accepted = waiver(f"signature = 'KeyError: x'\ncase = '{case}'")
+        assert held(*records, waivers=accepted).exit_status == status
