@@ -21,7 +21,7 @@ from matrix.catalog.cells import CellError
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.catalog.tox_ini import describe
-from matrix.checks.resolution.installs import why_install_failed
+from matrix.checks.resolution.uv_output import why_install_failed
 from matrix.errors import MatrixError
 from matrix.run.cell import record_unstarted
 

@@ -31,9 +31,9 @@ from matrix.bundle.wheel import rewrite, write_project_wheel
 from matrix.bundle.zip_writer import find_zstd
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
-from matrix.checks.resolution.installs import why_install_failed
 from matrix.checks.resolution.lock import Pinned, Target
-from matrix.checks.resolution.resolver import called, resolve
+from matrix.checks.resolution.resolver import resolve, run_program
+from matrix.checks.resolution.uv_output import why_install_failed
 from matrix.errors import MatrixError
 from matrix.record import provenance
 
@@ -195,7 +195,7 @@ def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
         *(each for tag in target.pip_platforms for each in ("--platform", tag)),
         *("--dest", str(folder), "-r", str(lock)),
     ]
-    done = called(command)
+    done = run_program(command)
     lock.unlink()
     if done.returncode:
         raise MatrixError(f"the wheels cannot be fetched: {_reason(done.stderr)}")

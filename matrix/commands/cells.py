@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 from matrix._util.console import print_status
@@ -246,7 +247,7 @@ def _bundle(options: argparse.Namespace) -> int:
     cells = tuple(dict.fromkeys(releases.resolve(each) for each in options.cells))
     wanted = Wanted(
         cells,
-        Target(bundle.one_python(cells), options.machine),
+        Target(python=bundle.one_python(cells), machine=options.machine),
         gpu_arch=options.gpu_arch,
         have=tuple(bundle.parse_have(each) for each in options.have),
         without=tuple(options.without),
@@ -260,9 +261,11 @@ def _bundle(options: argparse.Namespace) -> int:
 
 def _resolve(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
-    from matrix.checks.resolution.resolve_cells import Wish, resolve_cells
+    from matrix.checks.resolution.resolve_cells import ResolveRequest, ask_missing, plan_questions
+    from matrix.checks.resolution.resolver import ResolverError
+    from matrix.report import resolution
 
-    wish = Wish(
+    request = ResolveRequest(
         cells=tuple(options.cells),
         all_pins=options.all_pins,
         off_pin=options.off_pin,
@@ -276,4 +279,14 @@ def _resolve(options: argparse.Namespace) -> int:
         glibc=options.glibc,
         jobs=options.jobs,
     )
-    return resolve_cells(wish, load_releases(), options.data)
+    plan = plan_questions(request, load_releases(), options.data)
+    if request.cells:
+        for line in resolution.known_lines(plan):
+            print(line)
+    began = time.monotonic()
+    answers = []
+    for number, answered in enumerate(ask_missing(plan, request, options.data), 1):
+        answers.append(answered)
+        print(resolution.answered_line(plan, number, answered), flush=True)
+    print(resolution.summary(plan, answers, time.monotonic() - began), flush=True)
+    return 2 if any(isinstance(timed.answer, ResolverError) for timed in answers) else 0

@@ -30,7 +30,7 @@ from matrix.errors import MatrixError
 ROOT = Path(__file__).parents[2]
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 CELL = Cell(PYTHON, "2.9.1", "0.16.0")
-TARGET = Target(PYTHON)
+TARGET = Target(python=PYTHON)
 # What the target has: this Python's own.
 HAVE = tuple(Have(each, metadata.version(each)) for each in ("packaging", "pytest"))
 
@@ -52,6 +52,10 @@ def write_wheel(
     with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
         for each, told in {**content, f"{stem}.dist-info/RECORD": rows}.items():
             archive.writestr(each, told)
+
+
+def pinned(name: str, *hashes: str) -> Pinned:
+    return Pinned(name=name, version="1", hashes=frozenset(hashes), via=frozenset())
 
 
 @pytest.fixture
@@ -291,7 +295,7 @@ def test_without_uv_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MatrixError, match="pip install uv"):
         resolver.resolve(["vllm"], TARGET)
     with pytest.raises(MatrixError, match="has no pip"):
-        bundles.fetch([Pinned("a", "1", frozenset(), frozenset())], TARGET, Path())
+        bundles.fetch([pinned("a")], TARGET, Path())
 
 
 def test_pip_fetches_what_has_the_right_hash(
@@ -306,9 +310,9 @@ def test_pip_fetches_what_has_the_right_hash(
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     digest = digest_of(wheel)
-    bundles.fetch([Pinned("a", "1", frozenset({digest}), frozenset())], TARGET, pool)
+    bundles.fetch([pinned("a", digest)], TARGET, pool)
     assert (pool / wheel.name).read_bytes() == wheel.read_bytes()
     for name, hashes in (("a", "0" * 64), ("b", digest)):
         (pool / wheel.name).unlink(missing_ok=True)
         with pytest.raises(MatrixError, match="the wheels cannot be fetched"):
-            bundles.fetch([Pinned(name, "1", frozenset({hashes}), frozenset())], TARGET, pool)
+            bundles.fetch([pinned(name, hashes)], TARGET, pool)

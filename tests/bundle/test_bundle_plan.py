@@ -54,7 +54,10 @@ vllm==0.20.2 \\
 def test_a_lock_is_read() -> None:
     lock = parse_lock(LOCK)
     assert lock["torch"] == Pinned(
-        "torch", "2.11.0", frozenset({"a" * 64, "b" * 64}), frozenset({"-r -", "vllm"})
+        name="torch",
+        version="2.11.0",
+        hashes=frozenset({"a" * 64, "b" * 64}),
+        via=frozenset({"-r -", "vllm"}),
     )
     assert lock["ray"].version == "2.60.0"
     assert lock["cupy-cuda12x"].via == {"ray"}
@@ -114,7 +117,10 @@ def test_what_stays_is_what_is_still_asked_for(
 ) -> None:
     lock = {
         name: Pinned(
-            name, "1", frozenset(), frozenset(each for each in by if each in via or each == "-r -")
+            name=name,
+            version="1",
+            hashes=frozenset(),
+            via=frozenset(other for other in by if other in via or other == "-r -"),
         )
         for name, by in via.items()
     }
@@ -176,7 +182,7 @@ def test_a_cell_asks_for_its_pins() -> None:
 
 
 def test_a_target_has_its_platforms() -> None:
-    target = Target("3.12", glibc="2.17")
+    target = Target(python="3.12", glibc="2.17")
     assert target.uv_platform == "x86_64-manylinux_2_17"
     tags = target.pip_platforms
     assert tags[:2] == ("manylinux_2_17_x86_64", "manylinux2014_x86_64")
@@ -186,7 +192,7 @@ def test_a_target_has_its_platforms() -> None:
         "manylinux_2_5_x86_64",
         "linux_x86_64",
     } <= {*tags}
-    assert Target("3.12", "aarch64").pip_platforms[-2:] == (
+    assert Target(python="3.12", machine="aarch64").pip_platforms[-2:] == (
         "manylinux2014_aarch64",
         "linux_aarch64",
     )
@@ -202,7 +208,7 @@ def test_wheels_are_known_by_their_names() -> None:
 def test_the_manifest_obeys_its_schema() -> None:
     text = bundle.manifest_text(
         made="2026-11-22T21:00:00Z",
-        target=Target("3.12"),
+        target=Target(python="3.12"),
         gpu_arch="sm_90",
         installer="wheels/uv.whl",
         without=["ray"],

@@ -15,7 +15,6 @@ from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.resolution.cache import (
-    CAUSES,
     PACKAGES,
     PATH,
     PLATFORM,
@@ -29,12 +28,27 @@ from matrix.checks.resolution.cache import (
     question,
     text_of,
 )
+from matrix.checks.resolution.cause import PACKAGE_CAUSES, Cause
 
 TODAY = date(2026, 11, 23)
 CELL = Cell("3.12", "2.10.0", "0.19.1")
 FORCED = {"torch": "2.10.0", "torchvision": "0.25.0", "torchaudio": "2.10.0"}
-GOOD = Resolution(CELL, PLATFORM, TODAY, True, count=179, packages={"torch": "2.10.0+cu128"})
-BAD = Resolution(CELL, PLATFORM, TODAY, False, cause="conflict", reason="a 1 needs b>=2")
+GOOD = Resolution(
+    cell=CELL,
+    platform=PLATFORM,
+    asked=TODAY,
+    ok=True,
+    count=179,
+    packages={"torch": "2.10.0+cu128"},
+)
+BAD = Resolution(
+    cell=CELL,
+    platform=PLATFORM,
+    asked=TODAY,
+    ok=False,
+    cause=Cause.CONFLICT,
+    reason="a 1 needs b>=2",
+)
 ROW: dict[str, Any] = {
     "vllm": "0.19.1",
     "torch": "2.10.0",
@@ -115,41 +129,41 @@ def test_the_answers_of_the_package_are_as_they_would_be_written() -> None:
     assert known.rows
     for row in known.rows:
         assert row.packages.keys() <= set(PACKAGES)
-        assert list(row.packages) == [each for each in PACKAGES if each in row.packages]
+        assert list(row.packages) == [name for name in PACKAGES if name in row.packages]
 
 
 def test_the_answers_of_the_package_hold_together() -> None:
-    pins = {each.version: each.torch for each in load_releases().vllm}
+    pins = {vllm.version: vllm.torch for vllm in load_releases().vllm}
     for row in load_resolutions().rows:
         pin = pins.get(row.cell.vllm)
         if row.ok and row.override is None and pin is not None:
             assert row.cell.torch == pin, "only the pin resolves as declared"
         if row.ok and row.override is not None:
-            assert {each: row.packages[each] for each in row.override} == row.override
+            assert {name: row.packages[name] for name in row.override} == row.override
 
 
 def test_an_answer_is_found_as_the_cell_is_installed() -> None:
     forced = replace(BAD, override=FORCED)
-    both = Resolutions((GOOD, forced))
+    both = Resolutions(rows=(GOOD, forced))
     assert both.resolved(CELL) == forced
-    assert Resolutions((GOOD,)).resolved(CELL) == GOOD
+    assert Resolutions(rows=(GOOD,)).resolved(CELL) == GOOD
     assert both.resolved(CELL, "manylinux_2_28_x86_64") is None
     assert both.resolved(replace(CELL, python="3.11")) is None
-    assert both.answer(Question(CELL)) == GOOD
-    assert both.answer(Question(CELL, FORCED)) == forced
-    assert both.answer(Question(CELL, {**FORCED, "torchvision": "0.25.1"})) is None
+    assert both.answer(Question(cell=CELL)) == GOOD
+    assert both.answer(Question(cell=CELL, override=FORCED)) == forced
+    assert both.answer(Question(cell=CELL, override={**FORCED, "torchvision": "0.25.1"})) is None
 
 
 def test_a_newer_answer_takes_the_place_of_an_older_one() -> None:
     other = replace(GOOD, cell=replace(CELL, python="3.9"))
     known = Resolutions().with_row(GOOD).with_row(other).with_row(BAD)
     assert known.rows == (other, BAD)
-    assert Resolutions((GOOD,)).rows == (GOOD,)
+    assert Resolutions(rows=(GOOD,)).rows == (GOOD,)
 
 
 def test_an_answer_grows_old() -> None:
-    known = Resolutions((GOOD, replace(BAD, override=FORCED, asked=date(2026, 10, 1))))
-    assert [each.asked.month for each in known.stale(TODAY, 30)] == [10]
+    known = Resolutions(rows=(GOOD, replace(BAD, override=FORCED, asked=date(2026, 10, 1))))
+    assert [row.asked.month for row in known.stale(TODAY, 30)] == [10]
     assert known.stale(TODAY, 53) == ()
     assert known.stale(date(2027, 1, 1), 30) == known.rows
 
@@ -169,10 +183,16 @@ def rows(draw: st.DrawFn) -> Resolution:
     cell = Cell(f"3.{draw(st.integers(9, 20))}", torch, draw(VERSIONS))
     forced = {"torch": torch, "torchvision": draw(VERSIONS)}
     asked = draw(st.dates(date(2020, 1, 1)))
-    row = Resolution(cell, PLATFORM, asked, True, draw(st.sampled_from([None, forced])))
+    row = Resolution(
+        cell=cell,
+        platform=PLATFORM,
+        asked=asked,
+        ok=True,
+        override=draw(st.sampled_from([None, forced])),
+    )
     if draw(st.booleans()):
         return replace(row, count=draw(st.integers(1, 999)), packages={"torch": torch})
-    cause = draw(st.sampled_from(CAUSES))
+    cause = draw(st.sampled_from(PACKAGE_CAUSES))
     return replace(row, ok=False, cause=cause, reason=draw(TEXTS))
 
 
@@ -191,7 +211,7 @@ def test_what_is_written_is_read_again(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is not JSON"),
         ('{"resolutions": [', "is not JSON"),
@@ -202,16 +222,16 @@ def test_what_is_written_is_read_again(
         ("\ufffd\udcff".encode("utf-8", "surrogateescape"), "is not JSON"),
     ],
 )
-def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, said: str) -> None:
+def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ResolutionsError, match=said) as raised:
+    with pytest.raises(ResolutionsError, match=message) as raised:
         load_resolutions(path)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ([], "1: is not an object"),
         ({**ROW, "sum": 1}, "1: sum: unknown key"),
@@ -241,12 +261,12 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, said: str) -> No
         ({key: FAILED[key] for key in FAILED if key != "cause"}, "cause: is missing in what"),
     ],
 )
-def test_a_row_that_is_none(tmp_path: Path, row: object, said: str) -> None:
+def test_a_row_that_is_none(tmp_path: Path, row: object, message: str) -> None:
     path = write(tmp_path / "r.json", row)
-    with pytest.raises(ResolutionsError, match=said) as raised:
+    with pytest.raises(ResolutionsError, match=message) as raised:
         load_resolutions(path)
-    told = str(raised.value)
-    assert f"{path}: resolutions 1" in told and "\n" not in told
+    error = str(raised.value)
+    assert f"{path}: resolutions 1" in error and "\n" not in error
 
 
 def test_an_answer_that_is_there_twice(tmp_path: Path) -> None:
@@ -269,7 +289,7 @@ def test_the_cells_of_the_pins() -> None:
 
 
 def test_the_cells_off_the_pin_leave_out_what_was_withdrawn() -> None:
-    cells = list(off_pin_cells(releases(), (each for each in ["3.12", "3.13"])))
+    cells = list(off_pin_cells(releases(), (python for python in ["3.12", "3.13"])))
     assert len(cells) == len(set(cells))
     by_vllm: dict[str, set[tuple[str, str]]] = {}
     for cell in cells:
@@ -302,7 +322,7 @@ def test_a_cell_is_named_on_and_off_the_pin(name: str, cell: Cell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("py313-torch212-vllm016", "vLLM 0.16.0 needs Python"),
         ("py310-torch29-vllm020", "vLLM 0.20.0 needs Python >=3.11, so py310 cannot"),
@@ -313,8 +333,8 @@ def test_a_cell_is_named_on_and_off_the_pin(name: str, cell: Cell) -> None:
         ("torch212", "no py factor"),
     ],
 )
-def test_a_name_that_is_no_cell(name: str, said: str) -> None:
-    with pytest.raises(CellError, match=said):
+def test_a_name_that_is_no_cell(name: str, message: str) -> None:
+    with pytest.raises(CellError, match=message):
         releases().resolve(name)
 
 
@@ -329,8 +349,8 @@ def test_a_name_that_is_no_cell(name: str, said: str) -> None:
 def test_what_is_forced(cell: Cell, companions: tuple[str, str]) -> None:
     asked = question(cell, releases(), override=True)
     forced = dict(zip(("torchvision", "torchaudio"), companions, strict=True))
-    assert asked == Question(cell, {"torch": cell.torch, **forced})
-    assert question(cell, releases()) == Question(cell, None)
+    assert asked == Question(cell=cell, override={"torch": cell.torch, **forced})
+    assert question(cell, releases()) == Question(cell=cell, override=None)
 
 
 def test_what_cannot_be_forced() -> None:

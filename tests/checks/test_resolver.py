@@ -15,13 +15,10 @@ import pytest
 
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases_file import load_releases
-from matrix.checks.resolution import resolve_cells as resolving
-from matrix.checks.resolution import resolver
+from matrix.checks.resolution import resolve_cells, resolver
 from matrix.checks.resolution.cache import PLATFORM, Question, Resolution, load_resolutions
 from matrix.checks.resolution.lock import Target
-from matrix.checks.resolution.resolve_cells import Wish, resolve_cells
-from matrix.checks.resolution.resolver import ResolverFault, ask, ask_all, called
+from matrix.checks.resolution.resolver import ResolverError, ask, ask_all, run_program
 from matrix.errors import MatrixError
 
 TODAY = date(2026, 11, 23)
@@ -86,8 +83,15 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(vllm: str, torch: str = "2.10.0", *, glibc: str = "2.35") -> Resolution:
-    cell = Cell("3.12", torch, vllm)
-    return ask(Question(cell), Target("3.12", glibc=glibc), TODAY)
+    question = Question(cell=Cell("3.12", torch, vllm))
+    return ask(question, Target(python="3.12", glibc=glibc), TODAY)
+
+
+def resolve(data: Path, *arguments: str, today: date = TODAY) -> int:
+    """Run `matrix resolve` on another file of answers, as of another day."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resolve_cells, "_today", lambda: today)
+        return cli.main(["resolve", *arguments, "--data", str(data)])
 
 
 def test_a_pair_that_resolves(index: Path) -> None:
@@ -99,15 +103,17 @@ def test_a_pair_that_resolves(index: Path) -> None:
         "transformers": "5.23.0",
     }
     cell = Cell("3.12", "2.10.0", "0.19.1")
-    assert asked("0.19.1") == Resolution(cell, PLATFORM, TODAY, True, count=7, packages=packages)
+    assert asked("0.19.1") == Resolution(
+        cell=cell, platform=PLATFORM, asked=TODAY, ok=True, count=7, packages=packages
+    )
 
 
 def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
     declared = asked("0.19.1", "2.11.0")
     assert (declared.ok, declared.cause) == (False, "conflict")
     assert declared.reason == "vllm 0.19.1 needs torch==2.10.0, and torch==2.11.0 was asked for"
-    question = Question(Cell("3.12", "2.11.0", "0.19.1"), FORCED)
-    answer = ask(question, Target("3.12"), TODAY)
+    question = Question(cell=Cell("3.12", "2.11.0", "0.19.1"), override=FORCED)
+    answer = ask(question, Target(python="3.12"), TODAY)
     assert answer.ok and answer.question == question
     assert {name: answer.packages[name] for name in FORCED} == FORCED
 
@@ -152,16 +158,16 @@ def test_settings_for_other_work_change_no_answer(
 
 
 def test_a_release_that_the_index_lacks_is_no_answer(index: Path) -> None:
-    with pytest.raises(ResolverFault, match=r"^the index has no vllm 0\.17\.1$"):
+    with pytest.raises(ResolverError, match=r"^the index has no vllm 0\.17\.1$"):
         asked("0.17.1")
     (index / "transformers-5.23.0-py3-none-any.whl").unlink()
-    with pytest.raises(ResolverFault, match=r"^the index has no transformers$"):
+    with pytest.raises(ResolverError, match=r"^the index has no transformers$"):
         asked("0.19.1")
 
 
 def test_a_damaged_wheel_is_no_answer(index: Path) -> None:
     (index / f"vllm-0.19.1-{ABI3}.whl").write_bytes(b"PK half")
-    with pytest.raises(ResolverFault, match=r"vllm 0\.19\.1") as raised:
+    with pytest.raises(ResolverError, match=r"vllm 0\.19\.1") as raised:
         asked("0.19.1")
     assert str(index) not in str(raised.value) and "\n" not in str(raised.value)
 
@@ -218,8 +224,7 @@ def test_an_index_that_fails_is_no_answer(
 ) -> None:
     server.status = status  # type: ignore[attr-defined]
     data = tmp_path / "r.json"
-    wish = Wish(cells=("py312-torch210-vllm019",))
-    assert resolve_cells(wish, load_releases(), data, TODAY) == 2
+    assert resolve(data, "py312-torch210-vllm019") == 2
     told = capsys.readouterr().out
     assert "no answer: " in told and said in told
     assert "0 resolve, 0 do not, 1 without an answer" in told
@@ -228,7 +233,7 @@ def test_an_index_that_fails_is_no_answer(
 
 
 def test_no_index_at_all_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ResolverFault, match=r"Failed to fetch: (vllm|torch)"):
+    with pytest.raises(ResolverError, match=r"Failed to fetch: (vllm|torch)"):
         asked("0.19.1")
 
 
@@ -238,7 +243,7 @@ def test_pips_index_is_carried_over(
     monkeypatch.setenv("PIP_INDEX_URL", os.environ["UV_DEFAULT_INDEX"])
     monkeypatch.delenv("UV_DEFAULT_INDEX")
     server.status = 403  # type: ignore[attr-defined]
-    with pytest.raises(ResolverFault, match="403 Forbidden"):
+    with pytest.raises(ResolverError, match="403 Forbidden"):
         asked("0.19.1")
 
 
@@ -266,22 +271,22 @@ def test_nonsense_of_uv_is_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
 ) -> None:
     fake_uv(tmp_path, monkeypatch, script)
-    with pytest.raises(ResolverFault, match=said):
+    with pytest.raises(ResolverError, match=said):
         asked("0.19.1")
 
 
 def test_a_program_that_hangs_or_does_not_run() -> None:
-    with pytest.raises(ResolverFault, match=r"did not end within 0 s; is the index slow\?"):
-        called([sys.executable, "-c", "import time; time.sleep(600)"], seconds=0.01)
+    with pytest.raises(ResolverError, match=r"did not end within 0 s; is the index slow\?"):
+        run_program([sys.executable, "-c", "import time; time.sleep(600)"], seconds=0.01)
     with pytest.raises(MatrixError, match="/nowhere/uv: does not run"):
-        called(["/nowhere/uv"])
+        run_program(["/nowhere/uv"])
 
 
 def test_each_question_is_answered_and_a_fault_stops_none(index: Path) -> None:
     cells = [Cell("3.12", "2.10.0", each) for each in ("0.19.1", "0.17.1", "0.18.1")]
-    every = list(ask_all(map(Question, cells), "x86_64", "2.35", 2, TODAY))
+    every = list(ask_all((Question(cell=cell) for cell in cells), "x86_64", "2.35", 2, TODAY))
     told = {each.question.cell.vllm: each.answer for each in every}
-    assert isinstance(told["0.17.1"], ResolverFault)
+    assert isinstance(told["0.17.1"], ResolverError)
     assert [getattr(told[each], "ok", None) for each in ("0.19.1", "0.18.1")] == [True, False]
     assert all(each.seconds > 0 for each in every)
 
@@ -293,8 +298,8 @@ def test_what_is_known_is_not_asked_again(
     index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "r.json"
-    wish = Wish(cells=("py312-torch210-vllm019", "py312-torch210-vllm018"))
-    assert resolve_cells(wish, load_releases(), data, TODAY) == 0
+    cells = ("py312-torch210-vllm019", "py312-torch210-vllm018")
+    assert resolve(data, *cells) == 0
     told = capsys.readouterr().out
     assert "[1/2] " in told and "[2/2] " in told
     assert RESOLVES in told and "does not resolve: vllm 0.18.1 needs certifi>=" in told
@@ -305,23 +310,22 @@ def test_what_is_known_is_not_asked_again(
         raise AssertionError("asked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(resolving, "ask_all", never)
-        assert resolve_cells(wish, load_releases(), data, date(2027, 1, 1)) == 0
+        patch.setattr(resolve_cells, "ask_all", never)
+        assert resolve(data, *cells, today=date(2027, 1, 1)) == 0
     told = capsys.readouterr().out
     assert f"declared  {RESOLVES} 5.23.0) (asked on 2026-11-23)\n" in told
     assert told.endswith("matrix: 1 resolve, 1 do not; 2 known before\n")
     assert data.read_bytes() == before
 
-    refreshed = Wish(cells=wish.cells[:1], refresh=True)
-    assert resolve_cells(refreshed, load_releases(), data, date(2026, 12, 1)) == 0
+    assert resolve(data, cells[0], "--refresh", today=date(2026, 12, 1)) == 0
     rows = {each.cell.vllm: each.asked for each in load_resolutions(data).rows}
     assert rows == {"0.19.1": date(2026, 12, 1), "0.18.1": TODAY}
 
-    assert resolve_cells(Wish(stale=5), load_releases(), data, date(2026, 12, 2)) == 0
+    assert resolve(data, "--stale", "5", today=date(2026, 12, 2)) == 0
     rows = {each.cell.vllm: each.asked for each in load_resolutions(data).rows}
     assert rows == {"0.19.1": date(2026, 12, 1), "0.18.1": date(2026, 12, 2)}
-    with pytest.raises(MatrixError, match="no answer is older than 5 days"):
-        resolve_cells(Wish(stale=5), load_releases(), data, date(2026, 12, 3))
+    assert resolve(data, "--stale", "5", today=date(2026, 12, 3)) == 2
+    assert "no answer is older than 5 days" in capsys.readouterr().err
 
 
 def test_what_was_answered_is_kept_where_the_rest_is_interrupted(
@@ -338,9 +342,8 @@ def test_what_was_answered_is_kept_where_the_rest_is_interrupted(
 
     monkeypatch.setattr(resolver, "ask", ask_once)
     data = tmp_path / "r.json"
-    wish = Wish(cells=tuple(f"py312-torch210-vllm0{each}" for each in (19, 18, 17)), jobs=1)
-    with pytest.raises(KeyboardInterrupt):
-        resolve_cells(wish, load_releases(), data, TODAY)
+    cells = [f"py312-torch210-vllm0{minor}" for minor in (19, 18, 17)]
+    assert resolve(data, *cells, "--jobs", "1") == 130
     assert [each.cell.vllm for each in load_resolutions(data).rows] == ["0.19.1"]
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
@@ -349,10 +352,9 @@ def test_the_pins_and_what_is_off_them(
     index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "r.json"
-    wish = Wish(all_pins=True, pythons=("3.12",), vllm=">=0.18,<0.20")
-    assert resolve_cells(wish, load_releases(), data, TODAY) == 0
-    off = Wish(off_pin=True, override=True, pythons=("3.12",), torch="==2.9.1", vllm="==0.19.1")
-    assert resolve_cells(off, load_releases(), data, TODAY) == 0
+    assert resolve(data, "--all-pins", "--python", "3.12", "--vllm", ">=0.18,<0.20") == 0
+    off = ("--off-pin", "--override", "--python", "3.12", "--torch", "==2.9.1")
+    assert resolve(data, *off, "--vllm", "==0.19.1") == 0
     rows = [(each.cell.torch, each.cell.vllm, each.ok) for each in load_resolutions(data).rows]
     assert rows == [
         ("2.9.1", "0.19.1", True),
@@ -400,7 +402,7 @@ def test_a_bad_file_is_named_before_anything_is_asked(
     data = tmp_path / "r.json"
     data.write_text(json.dumps({"resolutions": [{"vllm": "0.19.1"}]}))
     before = data.read_bytes()
-    monkeypatch.setattr(resolving, "ask_all", None)
+    monkeypatch.setattr(resolve_cells, "ask_all", None)
     assert cli.main(["resolve", "py312-torch210-vllm019", "--data", str(data)]) == 2
     assert f"matrix: {data}: resolutions 1: asked: is missing" in capsys.readouterr().err
     assert data.read_bytes() == before

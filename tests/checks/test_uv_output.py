@@ -5,101 +5,139 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packaging.specifiers import SpecifierSet
 
-from matrix.checks.resolution.cache import CAUSES
-from matrix.checks.resolution.installs import conflict_of, error_of
-from matrix.checks.resolution.uv_output import INDEX, Conflict, _disjoint, read_conflict
+from matrix.checks.resolution.cause import Cause
+from matrix.checks.resolution.uv_output import (
+    Conflict,
+    conflict_of,
+    error_of,
+    read_conflict,
+    why_install_failed,
+)
+from matrix.record.model import ErrorKind, RunError
 
 CORPUS = Path(__file__).parents[1] / "conflicts"
 PLATFORM = "manylinux_2_31_x86_64"
 UP_TO = "vllm 0.33.0 needs certifi>=2026.10.19, and the index has up to 2026.10.18"
 NO_SUCH = "and the index has no such version"
-TOLD: dict[str, Conflict | tuple[dict[str, str], Conflict]] = {
+EXPECTED: dict[str, Conflict | tuple[dict[str, str], Conflict]] = {
     # What the index answered of real releases.
     "off-pin": (
         {"vllm": "0.19.1", "torch": "2.11.0"},
-        Conflict("conflict", "vllm 0.19.1 needs torch==2.10.0, and torch==2.11.0 was asked for"),
+        Conflict(
+            cause=Cause.CONFLICT,
+            reason="vllm 0.19.1 needs torch==2.10.0, and torch==2.11.0 was asked for",
+        ),
     ),
-    "not-published-yet": ({"vllm": "0.33.0", "torch": "2.14.0"}, Conflict("conflict", UP_TO)),
+    "not-published-yet": (
+        {"vllm": "0.33.0", "torch": "2.14.0"},
+        Conflict(cause=Cause.CONFLICT, reason=UP_TO),
+    ),
     "python": (
         {"vllm": "0.32.0", "torch": "2.13.0"},
-        Conflict("python", "vllm 0.32.0 needs Python >=3.11,<3.15, not 3.11"),
+        Conflict(cause=Cause.PYTHON, reason="vllm 0.32.0 needs Python >=3.11,<3.15, not 3.11"),
     ),
     "no-wheel-for-the-platform": (
         {"vllm": "0.19.1", "torch": "2.10.0"},
-        Conflict("no wheel", f"vllm 0.19.1 has no wheel for Python 3.11 on {PLATFORM}"),
+        Conflict(
+            cause=Cause.NO_WHEEL, reason=f"vllm 0.19.1 has no wheel for Python 3.11 on {PLATFORM}"
+        ),
     ),
     "no-wheel-of-a-dependency": (
         {"vllm": "0.14.1", "torch": "2.9.1"},
         Conflict(
-            "no wheel",
-            "vllm 0.14.1 needs outlines-core, and outlines-core 0.2.11 has no wheel for"
+            cause=Cause.NO_WHEEL,
+            reason="vllm 0.14.1 needs outlines-core, and outlines-core 0.2.11 has no wheel for"
             f" Python 3.11 on {PLATFORM}",
         ),
     ),
     "long-chain": (
         {"vllm": "0.23.0", "torch": "2.11.0"},
         Conflict(
-            "conflict",
-            "torch 2.11.0 needs cuda-toolkit==13.0.2, and cuda-tile>=1.6.0rc7 needs"
+            cause=Cause.CONFLICT,
+            reason="torch 2.11.0 needs cuda-toolkit==13.0.2, and cuda-tile>=1.6.0rc7 needs"
             " cuda-toolkit>=13.2,<13.5",
         ),
     ),
     "damaged": (
         {"vllm": "0.1", "torch": "2.10.0"},
-        Conflict(INDEX, "the index's vllm 0.1 has an invalid package format"),
+        Conflict(cause=Cause.INDEX, reason="the index's vllm 0.1 has an invalid package format"),
     ),
     # Small packages of our own, to have each form once.
     "small-0.1": (
         {"vllm": "0.1", "torch": "2.11.0"},
-        Conflict("conflict", "vllm 0.1 needs torch==2.10.0, and torch==2.11.0 was asked for"),
+        Conflict(
+            cause=Cause.CONFLICT,
+            reason="vllm 0.1 needs torch==2.10.0, and torch==2.11.0 was asked for",
+        ),
     ),
-    "small-0.2": Conflict("conflict", "vllm 0.2 needs a>=5, and the index has up to 4.1"),
-    "small-0.3": Conflict("conflict", "vllm 0.3 needs a>=2, and b<=1.0 needs a<2"),
-    "small-0.4": Conflict("conflict", "vllm 0.4 needs a>=4, and b<=1.0 needs a<2"),
-    "small-0.5": Conflict("no wheel", f"vllm 0.5 has no wheel for {PLATFORM}"),
-    "small-0.6": Conflict(INDEX, "the index has no nothere"),
-    "small-0.7": Conflict("no wheel", "vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11"),
-    "small-0.8": Conflict("python", "vllm 0.8 needs g, and every g needs Python >=3.13, not 3.11"),
-    "small-0.9": Conflict("python", "vllm 0.9 needs Python >=3.12, not 3.11"),
-    "small-0.10": Conflict("conflict", f"vllm 0.10 needs a>=2.5,<3.5, {NO_SUCH}"),
-    "small-0.11": Conflict("conflict", "vllm 0.11 needs a>=3, and b<=1.0 needs a<2"),
-    "small-0.12": Conflict("conflict", f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"),
-    "small-0.13": Conflict(INDEX, "the index has no nothere2"),
-    "small-0.14": Conflict("conflict", "k<=1.0 needs torch<2.9, and torch==2.10.0 was asked for"),
-    "small-0.15": Conflict("conflict", "every m needs a>=1.2,<2, and every l needs a>=2"),
-    "small-0.99": Conflict(INDEX, "the index has no vllm 0.99"),
-    "older-0.7": Conflict("no wheel", "vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11"),
-    "older-0.11": Conflict("conflict", "vllm 0.11 needs a>=3, and b 1.0 needs a<2"),
-    "older-0.12": Conflict("conflict", f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"),
-    "older-0.15": Conflict("conflict", "m 1.0 needs a>=1.2,<2, and l 1.0 needs a>=2"),
+    "small-0.2": Conflict(
+        cause=Cause.CONFLICT, reason="vllm 0.2 needs a>=5, and the index has up to 4.1"
+    ),
+    "small-0.3": Conflict(cause=Cause.CONFLICT, reason="vllm 0.3 needs a>=2, and b<=1.0 needs a<2"),
+    "small-0.4": Conflict(cause=Cause.CONFLICT, reason="vllm 0.4 needs a>=4, and b<=1.0 needs a<2"),
+    "small-0.5": Conflict(cause=Cause.NO_WHEEL, reason=f"vllm 0.5 has no wheel for {PLATFORM}"),
+    "small-0.6": Conflict(cause=Cause.INDEX, reason="the index has no nothere"),
+    "small-0.7": Conflict(
+        cause=Cause.NO_WHEEL, reason="vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11"
+    ),
+    "small-0.8": Conflict(
+        cause=Cause.PYTHON, reason="vllm 0.8 needs g, and every g needs Python >=3.13, not 3.11"
+    ),
+    "small-0.9": Conflict(cause=Cause.PYTHON, reason="vllm 0.9 needs Python >=3.12, not 3.11"),
+    "small-0.10": Conflict(cause=Cause.CONFLICT, reason=f"vllm 0.10 needs a>=2.5,<3.5, {NO_SUCH}"),
+    "small-0.11": Conflict(
+        cause=Cause.CONFLICT, reason="vllm 0.11 needs a>=3, and b<=1.0 needs a<2"
+    ),
+    "small-0.12": Conflict(
+        cause=Cause.CONFLICT, reason=f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"
+    ),
+    "small-0.13": Conflict(cause=Cause.INDEX, reason="the index has no nothere2"),
+    "small-0.14": Conflict(
+        cause=Cause.CONFLICT, reason="k<=1.0 needs torch<2.9, and torch==2.10.0 was asked for"
+    ),
+    "small-0.15": Conflict(
+        cause=Cause.CONFLICT, reason="every m needs a>=1.2,<2, and every l needs a>=2"
+    ),
+    "small-0.99": Conflict(cause=Cause.INDEX, reason="the index has no vllm 0.99"),
+    "older-0.7": Conflict(
+        cause=Cause.NO_WHEEL, reason="vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11"
+    ),
+    "older-0.11": Conflict(
+        cause=Cause.CONFLICT, reason="vllm 0.11 needs a>=3, and b 1.0 needs a<2"
+    ),
+    "older-0.12": Conflict(
+        cause=Cause.CONFLICT, reason=f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"
+    ),
+    "older-0.15": Conflict(
+        cause=Cause.CONFLICT, reason="m 1.0 needs a>=1.2,<2, and l 1.0 needs a>=2"
+    ),
 }
 
 
-def said(name: str) -> str:
+def output_of(name: str) -> str:
     return (CORPUS / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def test_every_message_of_the_corpus_is_expected() -> None:
-    assert {each.stem for each in CORPUS.glob("*.txt")} == {*TOLD, "offline"}
+    assert {path.stem for path in CORPUS.glob("*.txt")} == {*EXPECTED, "offline"}
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_the_cause_of_what_uv_said(name: str) -> None:
-    expected = TOLD[name]
+    expected = EXPECTED[name]
     if isinstance(expected, Conflict):
         asked = {"vllm": name.partition("-")[2], "torch": "2.10.0"}
     else:
         asked, expected = expected
-    conflict = conflict_of(said(name))
+    conflict = conflict_of(output_of(name))
     assert conflict is not None
     assert read_conflict(conflict, asked, "3.11", PLATFORM) == expected
 
 
 def test_a_disabled_network_is_no_conflict() -> None:
-    assert conflict_of(said("offline")) is None
-    assert "vllm was not found in the cache" in error_of(said("offline"))
+    assert conflict_of(output_of("offline")) is None
+    assert "vllm was not found in the cache" in error_of(output_of("offline"))
 
 
 @pytest.mark.parametrize(
@@ -122,8 +160,8 @@ def test_an_index_that_refuses_is_told_without_its_address(hint: str, reason: st
         "  cause: Because vllm was not found in the package registry and you require vllm==0.1, we"
         f" can conclude that your requirements are unsatisfiable.\n\n{hint}\n"
     )
-    told = read_conflict(conflict_of(output) or "", {"vllm": "0.1"}, "3.11", PLATFORM)
-    assert told == Conflict(INDEX, reason)
+    found = read_conflict(conflict_of(output) or "", {"vllm": "0.1"}, "3.11", PLATFORM)
+    assert found == Conflict(cause=Cause.INDEX, reason=reason)
 
 
 def test_releases_of_one_package_do_not_exclude_each_other() -> None:
@@ -132,8 +170,8 @@ def test_releases_of_one_package_do_not_exclude_each_other() -> None:
         " much. And because c==1 depends on a>=3,<4 and you require c==1, we can conclude that your"
         " requirements are unsatisfiable."
     )
-    told = read_conflict(text, {"c": "1"}, "3.11", PLATFORM)
-    assert told.reason == "c 1 needs a>=3,<4, and b 1.0 needs a<2"
+    found = read_conflict(text, {"c": "1"}, "3.11", PLATFORM)
+    assert found.reason == "c 1 needs a>=3,<4, and b 1.0 needs a<2"
 
 
 def test_each_of_several_ranges_is_told() -> None:
@@ -141,14 +179,14 @@ def test_each_of_several_ranges_is_told() -> None:
         "Because only a<=1 is available and b==1 depends on one of: a>1,<2 a>2,<3 a>3 we can"
         " conclude that b==1 cannot be used."
     )
-    told = read_conflict(text, {"b": "1"}, "3.11", PLATFORM)
-    assert told.reason == "b 1 needs a>1,<2 or a>2,<3 or a>3, and the index has up to 1"
+    found = read_conflict(text, {"b": "1"}, "3.11", PLATFORM)
+    assert found.reason == "b 1 needs a>1,<2 or a>2,<3 or a>3, and the index has up to 1"
 
 
 def test_an_unknown_form_is_told_as_it_is_and_cut() -> None:
-    told = read_conflict("Because of " + "x " * 300, {}, "3.11", PLATFORM)
-    assert told.cause == "conflict"
-    assert told.reason.startswith("Because of x x") and len(told.reason) == 199
+    found = read_conflict("Because of " + "x " * 300, {}, "3.11", PLATFORM)
+    assert found.cause == "conflict"
+    assert found.reason.startswith("Because of x x") and len(found.reason) == 199
 
 
 WORDS = st.sampled_from(
@@ -169,30 +207,88 @@ WORDS = st.sampled_from(
 
 @given(st.lists(WORDS).map(" ".join) | st.text())
 def test_any_text_ends_in_one_line(text: str) -> None:
-    told = read_conflict(text, {"a": "1"}, "3.11", PLATFORM)
-    assert told.cause in (*CAUSES, INDEX)
-    assert 0 < len(told.reason) <= 200
-    assert told.reason.isprintable()
+    found = read_conflict(text, {"a": "1"}, "3.11", PLATFORM)
+    assert found.cause in Cause
+    assert 0 < len(found.reason) <= 200
+    assert found.reason.isprintable()
 
 
-VERSIONS = [f"{a}.{b}" for a in range(3) for b in range(3)]
-RANGES = st.lists(
-    st.tuples(st.sampled_from([">=", "<=", "==", "!=", "<", ">"]), st.sampled_from(VERSIONS)),
-    min_size=1,
-    max_size=3,
-).map(lambda parts: ",".join(operator + version for operator, version in parts))
+NEW_UV = """Using Python 3.11.7 environment at: .tox/x
+error: No solution found when resolving dependencies
+  cause: Because only a<=1 is available and b>=3 depends on a>=2, we can conclude
+         that b>=3 cannot be used.
+         And because you require b==3, we can conclude that it is unsatisfiable.
+
+hint: try something else
+"""
+OLD_UV = """\x1b[31m  \u00d7 No solution found when resolving dependencies:\x1b[0m
+  \u2570\u2500\u25b6 Because there is no version of a==9 and you
+      require a==9, it is unsatisfiable.
+"""
+OFFLINE = """error: No solution found
+  cause: Because a was not found in the cache
+
+hint: Packages were unavailable because the network was disabled.
+"""
+NO_NETWORK = """error: Request failed after 3 retries
+  cause: Failed to fetch: `https://ann:secret@index.invalid/simple/a/`
+  cause: dns error
+"""
+NOT_MADE = "the environment could not be made: "
 
 
-@given(RANGES, RANGES)
-def test_what_is_disjoint_has_no_version_in_both(one: str, other: str) -> None:
-    both = SpecifierSet(one) & SpecifierSet(other)
-    between = [f"{each}.5" for each in VERSIONS]
-    beside = [f"{a}.{b}" for a in range(3) for b in (*range(3), 99999)]
-    below = [f"{a}.{b}.99999" for a in range(3) for b in range(3)]
-    seen = any(both.contains(each) for each in (*beside, *below, *between, "0.0.0", "9"))
-    assert _disjoint(one, other) is not seen
+@pytest.mark.parametrize(
+    ("output", "kind", "reason"),
+    [
+        (
+            NEW_UV,
+            "resolves",
+            "Because only a<=1 is available and b>=3 depends on a>=2, we can conclude that b>=3"
+            " cannot be used. And because you require b==3, we can conclude that it is"
+            " unsatisfiable.",
+        ),
+        (
+            OLD_UV,
+            "resolves",
+            "Because there is no version of a==9 and you require a==9, it is unsatisfiable.",
+        ),
+        (
+            "ERROR: No matching distribution found for torch==9",
+            "resolves",
+            "ERROR: No matching distribution found for torch==9",
+        ),
+        (
+            OFFLINE,
+            "internal",
+            f"{NOT_MADE}No solution found: Because a was not found in the cache",
+        ),
+        (
+            NO_NETWORK,
+            "internal",
+            f"{NOT_MADE}Request failed after 3 retries: Failed to fetch: a",
+        ),
+        (
+            "error: Failed to extract\n  cause: No space left on device (os error 28)",
+            "no_space",
+            "cause: No space left on device (os error 28)",
+        ),
+        ("", "internal", f"{NOT_MADE}the installer gave no reason"),
+    ],
+)
+def test_why_an_install_failed(output: str, kind: str, reason: str) -> None:
+    assert why_install_failed(output) == RunError(kind=ErrorKind(kind), reason=reason)
 
 
-@pytest.mark.parametrize(("one", "other"), [(None, ">=1"), ("==nonsense", ">=1"), ("", "")])
-def test_what_cannot_be_told_is_not_disjoint(one: str | None, other: str) -> None:
-    assert not _disjoint(one, other)
+def test_why_an_index_was_not_reached_is_told_without_its_address() -> None:
+    output = (
+        "error: Failed to fetch: `https://index.example:8443/simple/torchvision/`\n"
+        "  cause: error sending request for url (https://index.example:8443/simple/torchvision/)\n"
+        "  cause: invalid peer certificate: UnknownIssuer\n"
+    )
+    for text in (output, output.replace("`", "")):
+        error = why_install_failed(text)
+        assert (error.kind, error.reason) == (
+            "internal",
+            "the environment could not be made: Failed to fetch: torchvision: "
+            "error sending request for url (torchvision)",
+        )

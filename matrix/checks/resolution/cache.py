@@ -1,7 +1,7 @@
-"""The rung *resolves*: whether a resolver finds a full set of packages for a cell, asked once.
+"""The rung *resolves*: the recorded answers of a resolver for each cell.
 
-Pure. The answers are data in the repository (``data/resolutions.json``), since an index changes:
-each names the day on which it was asked. `matrix.checks.resolution.resolver` asks for them.
+The answers are data in the repository (``data/resolutions.json``), since an index changes: each
+names the day of its question. `matrix.checks.resolution.resolver` puts the questions.
 """
 
 from __future__ import annotations
@@ -15,38 +15,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
 from matrix._util.paths import DATA
-from matrix._util.versions import minor_of
+from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm, newest
+from matrix.checks.resolution.cause import PACKAGE_CAUSES, Cause
 from matrix.errors import MatrixError
-
-__all__ = [
-    "PACKAGES",
-    "PATH",
-    "PLATFORM",
-    "Question",
-    "Resolution",
-    "Resolutions",
-    "ResolutionsError",
-    "load_resolutions",
-    "off_pin_cells",
-    "pinned_cells",
-    "question",
-    "text_of",
-]
 
 PATH = DATA / "resolutions.json"
 
 PLATFORM = "manylinux_2_35_x86_64"
-"""The platform tag that is asked about: the oldest glibc that every vLLM from 0.12 has a wheel for
-(those of 0.20 are built for glibc 2.35)."""
-
-CAUSES = ("conflict", "no wheel", "python")
-"""Why a set of packages does not resolve: two demands exclude each other, or what is demanded is
-not published; there is no wheel for that Python or platform; a release refuses that Python."""
+"""The platform tag of the recorded questions: the oldest glibc for which every vLLM from 0.12 has
+a wheel (those of 0.20 are built for glibc 2.35)."""
 
 PACKAGES = (
     "torch",
@@ -62,22 +44,22 @@ PACKAGES = (
     "nvidia-nccl-cu12",
     "nvidia-nccl-cu13",
 )
-"""The packages whose versions are kept of an answer, where it has them."""
+"""The packages of which an answer keeps the version, where it has them."""
 
 _Release = TypeVar("_Release", Torch, Vllm)
 _PLATFORM = re.compile(r"[a-z]+_[0-9]+_[0-9]+_[a-z0-9_]+")
 _NEEDED = {"python", "torch", "vllm", "platform", "asked", "ok"}
 _OPTIONAL = {"override", "count", "packages", "cause", "reason"}
-_MEND = "mend it, or delete the row and let `matrix resolve` ask again"
+_FIX = "mend it, or delete the row and let `matrix resolve` ask again"
 
 
 class ResolutionsError(MatrixError):
-    """A data file of resolutions that cannot be read, or a row in it that is none."""
+    """The data file of resolutions cannot be read, or a row in it is invalid."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a resolver is to be asked: a cell, and what is forced there whatever others demand.
+    """A question for the resolver: a cell, and the versions to force whatever others demand.
 
     `override` holds torch and its companions for a pair off the pin; None asks as declared.
     """
@@ -86,13 +68,12 @@ class Question:
     override: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """What a resolver answered of a cell on the day `asked`, for a platform tag.
+    """What a resolver answered about a cell on the day `asked`, for a platform tag.
 
-    `ok` with the number of packages as `count` and the versions of PACKAGES; or not, with one of
-    `CAUSES` and the reason in one line. `override` as in
-    `Question`.
+    `ok` with the number of packages as `count` and the versions of PACKAGES; or not `ok`, with a
+    `cause` (one of PACKAGE_CAUSES) and the reason in one line. `override` as in `Question`.
     """
 
     cell: Cell
@@ -102,23 +83,23 @@ class Resolution:
     override: Mapping[str, str] | None = None
     count: int | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
-    cause: str | None = None
+    cause: Cause | None = None
     reason: str | None = None
 
     @property
     def question(self) -> Question:
-        """What was asked."""
-        return Question(self.cell, self.override)
+        """Return the question that this answers."""
+        return Question(cell=self.cell, override=self.override)
 
     @property
     def key(self) -> tuple[Cell, str, bool]:
-        """What there is one answer of."""
+        """Return what the file holds one answer for."""
         return self.cell, self.platform, self.override is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resolutions:
-    """Every answer that is known, one of each key."""
+    """Every recorded answer, one for each key."""
 
     rows: tuple[Resolution, ...] = ()
 
@@ -127,41 +108,43 @@ class Resolutions:
         return {row.key: row for row in self.rows}
 
     def resolved(self, cell: Cell, platform: str = PLATFORM) -> Resolution | None:
-        """The answer of a cell as its environment installs it; None where nobody asked.
+        """Return the answer for a cell as its environment installs it; None where nobody asked.
 
-        That is with the override where one was asked (a pair off the pin), else as declared.
+        That is with the override where that was asked (a pair off the pin), else as declared.
         """
         found = self._known.get((cell, platform, True))
         return found if found is not None else self._known.get((cell, platform, False))
 
     def answer(self, question: Question, platform: str = PLATFORM) -> Resolution | None:
-        """The answer to this very question; None where it was not asked with these versions."""
+        """Return the answer to this very question; None if nobody asked with these versions."""
         found = self._known.get((question.cell, platform, question.override is not None))
         return found if found is not None and found.override == question.override else None
 
     def stale(self, today: date, days: int) -> tuple[Resolution, ...]:
-        """The answers that are older than so many days."""
+        """Return the answers that are older than so many days."""
         return tuple(row for row in self.rows if (today - row.asked).days > days)
 
     def with_row(self, row: Resolution) -> Resolutions:
-        """These answers and one more, which takes the place of an older one."""
+        """Return these answers and one more, which takes the place of an older one."""
         known = {**self._known, row.key: row}
-        return Resolutions(tuple(sorted(known.values(), key=lambda each: each.key)))
+        return Resolutions(rows=tuple(sorted(known.values(), key=lambda row: row.key)))
 
 
 def pinned_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
-    """The newest patch of each vLLM minor with the torch that it pins, on Pythons that fit both.
+    """Yield the newest patch of each vLLM minor with the torch that it pins.
 
-    Where the patches of a minor pin several torch minors, it is the newest patch for each of them.
+    On the Pythons that fit both. Where the patches of a minor pin several torch minors, the newest
+    patch for each of them counts.
     """
     pythons = tuple(pythons)
     for vllm in releases.pinning.values():
-        torch = next(each for each in releases.torch if each.version == vllm.torch)
-        yield from (Cell(each, torch.version, vllm.version) for each in _fit(pythons, torch, vllm))
+        torch = next(release for release in releases.torch if release.version == vllm.torch)
+        for python in _fit(pythons, torch, vllm):
+            yield Cell(python, torch.version, vllm.version)
 
 
 def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
-    """The newest patch of each vLLM minor with the newest of each torch minor that none pins.
+    """Yield the newest patch of each vLLM minor with the newest of each torch minor it never pins.
 
     On the Pythons that fit both.
     """
@@ -169,23 +152,23 @@ def off_pin_cells(releases: Releases, pythons: Iterable[str]) -> Iterator[Cell]:
     for vllm in _newest(releases.vllm):
         for torch in _newest(releases.torch):
             if (minor_of(torch.version), minor_of(vllm.version)) not in releases.pinning:
-                for each in _fit(pythons, torch, vllm):
-                    yield Cell(each, torch.version, vllm.version)
+                for python in _fit(pythons, torch, vllm):
+                    yield Cell(python, torch.version, vllm.version)
 
 
 def question(cell: Cell, releases: Releases, *, override: bool = False) -> Question:
-    """What to ask of a cell; with `override`, torch and the companions known for it are forced.
+    """Return the question about a cell; `override` forces torch and its known companions.
 
     Raises CellError where they are not known.
     """
-    return Question(cell, releases.companions(cell) if override else None)
+    return Question(cell=cell, override=releases.companions(cell) if override else None)
 
 
 def load_resolutions(path: Path | None = None) -> Resolutions:
-    """Read the answers, by default those of the package; a file that is not there has none.
+    """Read the answers, by default those of the package; a missing file holds none.
 
-    Raises ResolutionsError, which names the file, the row and the key, for anything else that is
-    not such a file.
+    Raises ResolutionsError, which names the file, the row and the key, for any other file that is
+    not valid.
     """
     path = path or PATH
     try:
@@ -201,18 +184,18 @@ def load_resolutions(path: Path | None = None) -> Resolutions:
     for key in sorted(data.keys() - {"resolutions"}):
         raise ResolutionsError(f"{path}: {key}: unknown key; delete it")
     rows: dict[tuple[Cell, str, bool], Resolution] = {}
-    for number, each in enumerate(data["resolutions"], 1):
-        row = _row(each, f"{path}: resolutions {number}")
+    for number, content in enumerate(data["resolutions"], 1):
+        row = _row(content, f"{path}: resolutions {number}")
         if row.key in rows:
             raise ResolutionsError(
                 f"{path}: resolutions {number}: {row.cell.name} is there twice; keep one"
             )
         rows[row.key] = row
-    return Resolutions(tuple(sorted(rows.values(), key=lambda row: row.key)))
+    return Resolutions(rows=tuple(sorted(rows.values(), key=lambda row: row.key)))
 
 
 def text_of(resolutions: Resolutions) -> str:
-    """The answers as the data file holds them, one row a line."""
+    """Return the answers as the data file holds them, one row a line."""
     rows = ",\n".join(f"    {json.dumps(_as_json(row))}" for row in resolutions.rows)
     return f'{{\n  "resolutions": [\n{rows}\n  ]\n}}\n' if rows else '{\n  "resolutions": []\n}\n'
 
@@ -221,23 +204,23 @@ def _as_json(row: Resolution) -> dict[str, object]:
     cell = {"vllm": row.cell.vllm, "torch": row.cell.torch, "python": row.cell.python}
     override = {"override": dict(row.override)} if row.override is not None else {}
     if row.ok:
-        said: dict[str, object] = {"count": row.count, "packages": dict(row.packages)}
+        answer: dict[str, object] = {"count": row.count, "packages": dict(row.packages)}
     else:
-        said = {"cause": row.cause, "reason": row.reason}
+        answer = {"cause": row.cause, "reason": row.reason}
     asked = row.asked.isoformat()
-    return {**cell, "platform": row.platform, **override, "asked": asked, "ok": row.ok, **said}
+    return {**cell, "platform": row.platform, **override, "asked": asked, "ok": row.ok, **answer}
 
 
 def _row(row: object, where: str) -> Resolution:
     if not isinstance(row, dict):
-        raise ResolutionsError(f"{where}: is not an object; {_MEND}")
+        raise ResolutionsError(f"{where}: is not an object; {_FIX}")
     for key in sorted(_NEEDED - row.keys()):
-        raise ResolutionsError(f"{where}: {key}: is missing; {_MEND}")
+        raise ResolutionsError(f"{where}: {key}: is missing; {_FIX}")
     for key in sorted(row.keys() - _NEEDED - _OPTIONAL):
-        raise ResolutionsError(f"{where}: {key}: unknown key; {_MEND}")
+        raise ResolutionsError(f"{where}: {key}: unknown key; {_FIX}")
     for key in ("python", "torch", "vllm", "platform", "asked"):
         if not isinstance(row[key], str):
-            raise ResolutionsError(f"{where}: {key}: {row[key]!r} is not a string; {_MEND}")
+            raise ResolutionsError(f"{where}: {key}: {row[key]!r} is not a string; {_FIX}")
     try:
         cell = Cell(row["python"], row["torch"], row["vllm"])
     except CellError as error:
@@ -247,60 +230,67 @@ def _row(row: object, where: str) -> Resolution:
             f"{where}: platform: {row['platform']!r} is no platform tag; write it as {PLATFORM}"
         )
     if not isinstance(row["ok"], bool):
-        raise ResolutionsError(f"{where}: ok: {row['ok']!r} is neither true nor false; {_MEND}")
+        raise ResolutionsError(f"{where}: ok: {row['ok']!r} is neither true nor false; {_FIX}")
     override = row.get("override")
     if override is not None:
         _check_override(override, cell, f"{where}: override")
-    said = _resolved(row, cell, where) if row["ok"] else _failed(row, where)
-    asked = _day(row["asked"], f"{where}: asked")
-    return Resolution(cell, row["platform"], asked, row["ok"], override, **said)
+    answer = _resolved(row, cell, where) if row["ok"] else _failed(row, where)
+    return Resolution(
+        cell=cell,
+        platform=row["platform"],
+        asked=_day(row["asked"], f"{where}: asked"),
+        ok=row["ok"],
+        override=override,
+        **answer,
+    )
 
 
 def _resolved(row: Mapping[str, Any], cell: Cell, where: str) -> dict[str, Any]:
     _only(row, {"count", "packages"}, "resolves", where)
     count, packages = row["count"], row["packages"]
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ResolutionsError(f"{where}: count: {count!r} is no number of packages; {_MEND}")
+        raise ResolutionsError(f"{where}: count: {count!r} is no number of packages; {_FIX}")
     _check_versions(packages, f"{where}: packages")
-    if "torch" not in packages or Version(packages["torch"]).public != Version(cell.torch).public:
-        raise ResolutionsError(f"{where}: packages: torch is not {cell.torch}; {_MEND}")
+    installed = packages.get("torch")
+    if installed is None or parse_version(installed).public != parse_version(cell.torch).public:
+        raise ResolutionsError(f"{where}: packages: torch is not {cell.torch}; {_FIX}")
     return {"count": count, "packages": packages}
 
 
 def _failed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     _only(row, {"cause", "reason"}, "does not resolve", where)
-    if row["cause"] not in CAUSES:
+    if row["cause"] not in PACKAGE_CAUSES:
         raise ResolutionsError(
-            f"{where}: cause: {row['cause']!r} is none of {', '.join(CAUSES)}; {_MEND}"
+            f"{where}: cause: {row['cause']!r} is none of {', '.join(PACKAGE_CAUSES)}; {_FIX}"
         )
     reason = row["reason"]
     if not isinstance(reason, str) or not reason.strip() or not reason.isprintable():
-        raise ResolutionsError(f"{where}: reason: {reason!r} is not one line of text; {_MEND}")
-    return {"cause": row["cause"], "reason": reason}
+        raise ResolutionsError(f"{where}: reason: {reason!r} is not one line of text; {_FIX}")
+    return {"cause": Cause(row["cause"]), "reason": reason}
 
 
 def _only(row: Mapping[str, Any], keys: set[str], what: str, where: str) -> None:
     for key in sorted(keys - row.keys()):
-        raise ResolutionsError(f"{where}: {key}: is missing in what {what}; {_MEND}")
+        raise ResolutionsError(f"{where}: {key}: is missing in what {what}; {_FIX}")
     for key in sorted((row.keys() & (_OPTIONAL - {"override"})) - keys):
-        raise ResolutionsError(f"{where}: {key}: has no place in what {what}; {_MEND}")
+        raise ResolutionsError(f"{where}: {key}: has no place in what {what}; {_FIX}")
 
 
 def _check_override(override: object, cell: Cell, where: str) -> None:
     _check_versions(override, where)
     if not isinstance(override, dict) or override.get("torch") != cell.torch:
-        raise ResolutionsError(f"{where}: torch is not {cell.torch}; {_MEND}")
+        raise ResolutionsError(f"{where}: torch is not {cell.torch}; {_FIX}")
 
 
 def _check_versions(packages: object, where: str) -> None:
     if not isinstance(packages, dict):
-        raise ResolutionsError(f"{where}: is not an object of package to version; {_MEND}")
+        raise ResolutionsError(f"{where}: is not an object of package to version; {_FIX}")
     for name, version in packages.items():
         try:
-            Version(version)
+            parse_version(version)
         except (InvalidVersion, TypeError):
             raise ResolutionsError(
-                f"{where}: {name}: {version!r} is not a version; {_MEND}"
+                f"{where}: {name}: {version!r} is not a version; {_FIX}"
             ) from None
 
 
@@ -317,9 +307,11 @@ def _day(text: str, where: str) -> date:
 
 def _newest(releases: Iterable[_Release]) -> tuple[_Release, ...]:
     """Return the newest final release of each minor that was not withdrawn, oldest first."""
-    return newest(each for each in releases if not Version(each.version).is_prerelease)
+    return newest(
+        release for release in releases if not parse_version(release.version).is_prerelease
+    )
 
 
 def _fit(pythons: Iterable[str], torch: Torch, vllm: Vllm) -> list[str]:
-    ranges = [each for each in (torch.python, vllm.python) if each is not None]
-    return [python for python in pythons if all(each.contains(python) for each in ranges)]
+    ranges = [bounds for bounds in (torch.python, vllm.python) if bounds is not None]
+    return [python for python in pythons if all(bounds.contains(python) for bounds in ranges)]

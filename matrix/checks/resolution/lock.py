@@ -1,32 +1,28 @@
-"""What uv's lock of a cell pins, and the machine that it is for."""
+"""What uv's lock of a cell pins, and the machine that the lock is for."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.utils import canonicalize_name
 
 from matrix.errors import MatrixError
 
 _PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;\\]+)")
-
-
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
-
-
-# The oldest names of a platform, from before they told their glibc.
+# The oldest names of a platform, from before a name held its glibc.
 _LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 
 
 class LockError(MatrixError):
-    """A lock that pins nothing."""
+    """The lock pins nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pinned:
     """A distribution of a lock: the hashes of its files, and who requires it.
 
-    `via` holds normalized names; what the lock was asked for itself has a name in `via` that is no
-    distribution.
+    `via` holds normalized names; for what the caller requested itself, `via` holds a name that is
+    not a distribution's.
     """
 
     name: str
@@ -35,7 +31,7 @@ class Pinned:
     via: frozenset[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """The machine that runs a bundle: its Python, its processor and the oldest glibc."""
 
@@ -45,13 +41,16 @@ class Target:
 
     @property
     def uv_platform(self) -> str:
-        """The target as uv names it: `x86_64-manylinux_2_35`."""
+        """Return the target as uv names it: `x86_64-manylinux_2_35`."""
         return f"{self.machine}-manylinux_{self.glibc.replace('.', '_')}"
 
     @property
     def pip_platforms(self) -> tuple[str, ...]:
-        """Every platform tag that the target takes, the best first: pip compares them as texts."""
-        major, newest = (int(each) for each in self.glibc.split("."))
+        """Return every platform tag that the target accepts, the best first.
+
+        All of them, since pip compares tags as texts.
+        """
+        major, newest = (int(number) for number in self.glibc.split("."))
         oldest = 5 if self.machine in ("x86_64", "i686") else 17
         tags = []
         for minor in range(newest, oldest - 1, -1):
@@ -71,7 +70,7 @@ def parse_lock(text: str) -> dict[str, Pinned]:
         pin = _PIN.match(line)
         if pin:
             name, in_via = canonicalize_name(pin[1]), False
-            found[name] = Pinned(name, pin[2], frozenset(), frozenset())
+            found[name] = Pinned(name=name, version=pin[2], hashes=frozenset(), via=frozenset())
         elif name:
             note = line.strip()
             if hashed := _HASH.search(note):
@@ -88,12 +87,11 @@ def parse_lock(text: str) -> dict[str, Pinned]:
 
 
 def _more(pinned: Pinned, hashes: str = "", via: str = "") -> Pinned:
-    return Pinned(
-        pinned.name,
-        pinned.version,
-        pinned.hashes | ({hashes} if hashes else set()),
-        # "-r -" is the list of what was asked for; a distribution may carry extras.
-        pinned.via | ({_distribution(via)} if via else set()),
+    return replace(
+        pinned,
+        hashes=pinned.hashes | ({hashes} if hashes else set()),
+        # "-r -" is the list of the caller's requirements; a distribution may carry extras.
+        via=pinned.via | ({_distribution(via)} if via else set()),
     )
 
 

@@ -1,9 +1,9 @@
-"""Ask uv's resolver what goes together, without installing anything.
+"""Ask uv's resolver which packages go together, without installing anything.
 
 `uv pip compile` and not `uv pip install --dry-run`: it answers for any Python and platform, needs
-no environment to look into, and prints one pin a line. Only wheels count (`--only-binary`), so that
-no code of an index is run to learn what a source distribution needs, and a release without a wheel
-for the platform does not resolve by the hope that it could be built.
+no environment to look into, and prints one pin a line. Only wheels count (`--only-binary`): uv then
+runs no code of an index to learn what a source distribution needs, and a release without a wheel
+for the platform does not resolve in the hope that somebody can build it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,23 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
+from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.cache import PACKAGES, Question, Resolution
-from matrix.checks.resolution.installs import conflict_of, error_of, why_install_failed
+from matrix.checks.resolution.cause import Cause
 from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
-from matrix.checks.resolution.uv_output import INDEX, read_conflict
+from matrix.checks.resolution.uv_output import (
+    conflict_of,
+    error_of,
+    read_conflict,
+    why_install_failed,
+)
 from matrix.errors import MatrixError
 
-__all__ = ["Asked", "ResolverFault", "ask", "ask_all", "called", "resolve", "tag_of", "uv"]
-
 _TIMEOUT = 1800.0
-"""Seconds for one answer: an index that serves no metadata by itself makes uv read whole wheels."""
+"""Seconds for one answer: where an index does not serve metadata, uv reads whole wheels."""
 
 # What a user may have set for other work would change the answer of a cell.
 _SKEWING = (
@@ -47,16 +51,16 @@ _SKEWING = (
 )
 
 
-class ResolverFault(MatrixError):
-    """No answer: the index or the resolver failed, which says nothing of the cell."""
+class ResolverError(MatrixError):
+    """The index or the resolver failed and gave no answer, which says nothing of the cell."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One question that was asked: its answer, or why there is none, and the seconds it took."""
+@dataclass(frozen=True, kw_only=True)
+class TimedAnswer:
+    """A question, its answer or why there is none, and the seconds that this took."""
 
     question: Question
-    answer: Resolution | ResolverFault
+    answer: Resolution | ResolverError
     seconds: float
 
 
@@ -66,14 +70,12 @@ def resolve(
     """Pin all that these requirements need on the target, with hashes, by uv's resolver.
 
     `overrides` take the place of what any package requires of these projects. Raises MatrixError
-    where there is no uv, or no set of packages fits.
+    where uv is missing, or no set of packages fits.
     """
     more = ["--generate-hashes", "--annotation-style", "split"]
     with tempfile.TemporaryDirectory(prefix="matrix-resolve-") as folder:
         if overrides:
-            forced = Path(folder, "override.txt")
-            forced.write_text("".join(f"{each}\n" for each in overrides), encoding="utf-8")
-            more += ["--override", str(forced)]
+            more += _override_option(Path(folder), overrides)
         done = _compile(requirements, target, more)
     if done.returncode:
         raise MatrixError(why_install_failed(done.stderr).reason)
@@ -81,9 +83,9 @@ def resolve(
 
 
 def ask(question: Question, target: Target, today: date) -> Resolution:
-    """Whether the packages of a cell resolve on the target, whose Python is the cell's.
+    """Ask whether the packages of a cell resolve on the target, which has the cell's Python.
 
-    Raises ResolverFault where the index or uv gives no answer, MatrixError where there is no uv.
+    Raises ResolverError where the index or uv gives no answer, MatrixError where uv is missing.
     """
     cell, override = question.cell, question.override
     asked = {**(override or {"torch": cell.torch}), "vllm": cell.vllm}
@@ -92,68 +94,88 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
     environ = {key: value for key, value in os.environ.items() if key not in _SKEWING}
     with tempfile.TemporaryDirectory(prefix="matrix-resolve-") as folder:
         if override is not None:
-            forced = Path(folder, "override.txt")
-            forced.write_text("".join(f"{each}=={override[each]}\n" for each in override))
-            more += ["--override", str(forced)]
+            forced = [f"{name}=={version}" for name, version in override.items()]
+            more += _override_option(Path(folder), forced)
         done = _compile(requirements, target, more, environ)
     platform = tag_of(target)
     if done.returncode == 0:
         pinned = _pinned(done.stdout, cell)
         packages = {name: pinned[name].version for name in PACKAGES if name in pinned}
         return Resolution(
-            cell, platform, today, True, override, count=len(pinned), packages=packages
+            cell=cell,
+            platform=platform,
+            asked=today,
+            ok=True,
+            override=override,
+            count=len(pinned),
+            packages=packages,
         )
-    said = conflict_of(done.stderr)
-    if said is None:
-        raise ResolverFault(error_of(done.stderr))
-    conflict = read_conflict(said, asked, cell.python, platform)
-    if conflict.cause == INDEX:
-        raise ResolverFault(conflict.reason)
+    explanation = conflict_of(done.stderr)
+    if explanation is None:
+        raise ResolverError(error_of(done.stderr))
+    conflict = read_conflict(explanation, asked, cell.python, platform)
+    if conflict.cause is Cause.INDEX:
+        raise ResolverError(conflict.reason)
     return Resolution(
-        cell, platform, today, False, override, cause=conflict.cause, reason=conflict.reason
+        cell=cell,
+        platform=platform,
+        asked=today,
+        ok=False,
+        override=override,
+        cause=conflict.cause,
+        reason=conflict.reason,
     )
 
 
+def _override_option(folder: Path, overrides: Iterable[str]) -> list[str]:
+    """Return uv's option for these overrides, which it reads from a file in the folder."""
+    path = folder / "override.txt"
+    path.write_text("".join(f"{requirement}\n" for requirement in overrides), encoding="utf-8")
+    return ["--override", str(path)]
+
+
 def _pinned(lock: str, cell: Cell) -> dict[str, Pinned]:
-    """What uv pinned; raises ResolverFault where that is not the cell's torch and vLLM."""
+    """Return what uv pinned; raises ResolverError where it is not the cell's torch and vLLM."""
     try:
         pinned = parse_lock(lock)
         for name, version in (("torch", cell.torch), ("vllm", cell.vllm)):
             if (
                 name not in pinned
-                or Version(pinned[name].version).public != Version(version).public
+                or parse_version(pinned[name].version).public != parse_version(version).public
             ):
-                raise ResolverFault(f"uv answered with another {name} than {version}")
+                raise ResolverError(f"uv answered with another {name} than {version}")
         for name in PACKAGES:
             if name in pinned:
-                Version(pinned[name].version)
+                parse_version(pinned[name].version)
     except (LockError, InvalidVersion) as error:
-        raise ResolverFault(f"uv's answer is none: {error}") from error
+        raise ResolverError(f"uv's answer is none: {error}") from error
     return pinned
 
 
 def ask_all(
     questions: Iterable[Question], machine: str, glibc: str, jobs: int, today: date
-) -> Iterator[Asked]:
-    """Ask several questions at a time and give each as it is answered.
+) -> Iterator[TimedAnswer]:
+    """Ask several questions at a time, and yield each when its answer comes.
 
-    Where the caller stops, what was not begun is not asked. Raises MatrixError where there is no
-    uv.
+    Where the caller stops, the questions that have not begun are not asked. Raises MatrixError
+    where uv is missing.
     """
     uv()
     workers = ThreadPoolExecutor(jobs)
 
-    def one(question: Question) -> Asked:
+    def answer_one(question: Question) -> TimedAnswer:
         began = time.monotonic()
         try:
-            target = Target(question.cell.python, machine, glibc)
-            answer: Resolution | ResolverFault = ask(question, target, today)
-        except ResolverFault as fault:
-            answer = fault
-        return Asked(question, answer, time.monotonic() - began)
+            target = Target(python=question.cell.python, machine=machine, glibc=glibc)
+            answer: Resolution | ResolverError = ask(question, target, today)
+        except ResolverError as error:
+            answer = error
+        return TimedAnswer(question=question, answer=answer, seconds=time.monotonic() - began)
 
     try:
-        pending: list[Future[Asked]] = [workers.submit(one, each) for each in questions]
+        pending: list[Future[TimedAnswer]] = [
+            workers.submit(answer_one, question) for question in questions
+        ]
         for done in as_completed(pending):
             yield done.result()
     finally:
@@ -161,12 +183,12 @@ def ask_all(
 
 
 def tag_of(target: Target) -> str:
-    """The target as the platform tag of a wheel: `manylinux_2_35_x86_64`."""
+    """Return the target as the platform tag of a wheel: `manylinux_2_35_x86_64`."""
     return f"manylinux_{target.glibc.replace('.', '_')}_{target.machine}"
 
 
 def uv() -> list[str]:
-    """The command that is uv; raises MatrixError where there is none."""
+    """Return the command that starts uv; raises MatrixError where uv is missing."""
     found = shutil.which("uv")
     if found:
         return [found]
@@ -175,15 +197,15 @@ def uv() -> list[str]:
     raise MatrixError("uv is not here, and it resolves the packages: pip install uv")
 
 
-def called(
+def run_program(
     command: Sequence[str],
-    given: str = "",
+    stdin: str = "",
     environ: Mapping[str, str] | None = None,
     seconds: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program with this text as its input.
+    """Run a program with this text on its standard input.
 
-    Raises MatrixError where it does not run, ResolverFault where it takes longer than `seconds`.
+    Raises MatrixError where it does not run, ResolverError where it takes longer than `seconds`.
     """
     environ = {**(os.environ if environ is None else environ), "UV_NO_PROGRESS": "1"}
     if not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & environ.keys() and "PIP_INDEX_URL" in environ:
@@ -191,7 +213,7 @@ def called(
     try:
         return subprocess.run(
             command,
-            input=given,
+            input=stdin,
             env=environ,
             capture_output=True,
             text=True,
@@ -202,7 +224,7 @@ def called(
     except OSError as error:
         raise MatrixError(f"{command[0]}: does not run ({error.strerror}); mend it") from error
     except subprocess.TimeoutExpired as error:
-        raise ResolverFault(
+        raise ResolverError(
             f"{Path(command[0]).name} did not end within {seconds:.0f} s; is the index slow?"
         ) from error
 
@@ -221,4 +243,4 @@ def _compile(
         *("--python", sys.executable, "--no-python-downloads"),
         *more,
     ]
-    return called(command, "\n".join(requirements), environ, _TIMEOUT)
+    return run_program(command, "\n".join(requirements), environ, _TIMEOUT)

@@ -1,29 +1,32 @@
-"""A resolver's conflict, told as its cause in one line. Pure.
+"""Read what uv and pip print when they fail: whether the cell is at fault, and why. Pure.
 
 uv explains a conflict as a chain of `Because ..., we can conclude that ...`. What it observed (what
 a package needs, what the index has, what was asked for) is in the `Because`; the rest follows from
-that and is left out. The forms that are known here are those of uv 0.8 to 0.13.
+that, and this module leaves it out. It knows the forms of uv 0.8 to 0.13.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.specifiers import SpecifierSet
 
 from matrix._util.text import clean, clip
+from matrix.checks.resolution.cause import Cause
+from matrix.record.model import ErrorKind, RunError
 
-__all__ = ["Conflict", "read_conflict"]
-
-INDEX = "index"
-"""No cause of the packages': the index did not give what it was asked for."""
-
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+")
+_URL = re.compile(r"`?\bhttps?://\S*?([^/\s`]*)/?`?(?=:?(?:[\s)`]|$))")
+_CONFLICTS = ("No solution found", "ResolutionImpossible", "No matching distribution found")
+_LONGEST_ERROR = 400
 _LONGEST = 200
 _READ = 20_000  # characters; the longest explanation that was seen has 3,000
-_COMPARED = 100  # facts, each with each
+_COMPARED = 100  # facts, every two of them
+# The ranks of facts: the reason names those of a lower rank first.
+_OF_THE_REQUEST, _OF_A_DEPENDENCY, _REQUESTED, _IN_THE_INDEX = range(4)
 _NO_REASON = "the resolver gave no reason"
 # A package as uv writes it, from the beginning of a word: `a`, `a[b]>=1,<2`, `all versions of a`.
 _NAME = r"(?<!\S)[A-Za-z0-9](?:[\w.-]*\w)?(?:\[[^\]\s]*\])?"
@@ -60,173 +63,270 @@ _FACTS = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Conflict:
-    """Why no set of packages fits: one of `cache.CAUSES`, or INDEX, and its reason in one line."""
+    """Why no set of packages fits: the cause, and the reason in one line."""
 
-    cause: str
+    cause: Cause
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Fact:
-    """What the resolver says about one package: `said`, and which versions it leaves, if any.
+    """What the resolver says about the package `about`, and which of its versions that allows.
 
-    `by` is who demands that; what was asked for comes first in `order`, what is there last.
+    `demander` is the package that demands it. `order` ranks the facts: what the requested packages
+    need comes first, what the index has comes last. `allowed` is a specifier; None if unknown.
     """
 
     about: str
-    said: str
-    left: str | None
+    text: str
+    allowed: str | None
     order: int
-    by: str | None = None
+    demander: str | None = None
+
+
+def why_install_failed(output: str) -> RunError:
+    """Return the kind and the meaningful line of a failed installation, without index addresses.
+
+    The kind is `resolves` only where a resolver says that no set of packages fits. Anything else
+    (no network, no such Python, a full disk) comes from this machine, and says nothing of the cell.
+    """
+    text, lines = _plain(output)
+    if full := next((line for line in lines if "No space left on device" in line), None):
+        return RunError(kind=ErrorKind.NO_SPACE, reason=_clip_error(full))
+    found = next((line for line in lines if any(mark in line for mark in _CONFLICTS)), None)
+    if found is not None and "network was disabled" not in text:
+        return RunError(kind=ErrorKind.RESOLVES, reason=_clip_error(_because(lines) or found))
+    return RunError(
+        kind=ErrorKind.INTERNAL, reason=f"the environment could not be made: {error_of(output)}"
+    )
+
+
+def error_of(output: str) -> str:
+    """Return what an installer says went wrong, in one line without addresses of an index."""
+    return _clip_error(_error(_plain(output)[1]))
+
+
+def conflict_of(output: str) -> str | None:
+    """Return the resolver's explanation that no set of packages fits, with its hints.
+
+    None where it gives no explanation, or only one about a disabled network.
+    """
+    text, lines = _plain(output)
+    if not any(mark in text for mark in _CONFLICTS) or "network was disabled" in text:
+        return None
+    hints = [line for line in lines if line.startswith("hint:")]
+    return " ".join([_because(lines), *hints]).strip() or None
+
+
+def _plain(output: str) -> tuple[str, list[str]]:
+    """Return the output without colours, and its lines without the frame that uv draws."""
+    text = _COLOUR.sub("", output)
+    return text, [plain for line in text.splitlines() if (plain := _FRAME.sub("", line).strip())]
+
+
+def _because(lines: list[str]) -> str:
+    """Return the resolver's own reason, a paragraph over several lines, as one line."""
+    reason: list[str] = []
+    for line in lines:
+        if reason and line.startswith(("hint:", "error:", "help:")):
+            break
+        if reason or line.removeprefix("cause: ").startswith("Because "):
+            reason.append(line.removeprefix("cause: "))
+    return " ".join(reason)
+
+
+def _error(lines: list[str]) -> str:
+    """Return the line that says error, with the first cause that follows it."""
+    number = next((i for i, line in enumerate(lines) if "error" in line.lower()), 0)
+    error = lines[number].removeprefix("error: ") if lines else "the installer gave no reason"
+    cause = next((line for line in lines[number + 1 :] if line.startswith("cause: ")), "")
+    return f"{error}: {cause.removeprefix('cause: ')}" if cause else error
+
+
+def _clip_error(text: str) -> str:
+    text = " ".join(_URL.sub(r"\1", text).split())
+    return text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR - 1]}…"
 
 
 def read_conflict(text: str, asked: Mapping[str, str], python: str, platform: str) -> Conflict:
-    """The cause of a conflict, from the resolver's explanation and what it was asked for.
+    """Return the cause of a conflict, from the resolver's explanation and the request.
 
-    `asked` holds the versions that were asked for, by name; `python` is a minor release and
-    `platform` a platform tag, both for the words of the reason.
+    `asked` holds the requested versions by name; `python` is a minor release and `platform` a
+    platform tag, both for the words of the reason.
 
     >>> read_conflict(
     ...     "Because only b<=2 is available and a==1 depends on b>=3, we can conclude that a==1"
     ...     " cannot be used. And because you require a==1, we can conclude that your requirements"
     ...     " are unsatisfiable.", {"a": "1"}, "3.12", "manylinux_2_35_x86_64")
-    Conflict(cause='conflict', reason='a 1 needs b>=3, and the index has up to 2')
+    Conflict(cause=<Cause.CONFLICT: 'conflict'>, reason='a 1 needs b>=3, and the index has up to 2')
     """
     plain, _, hints = _MARKER.sub("", " ".join(text[:_READ].split())).partition("hint:")
-    found = [each.groupdict() for each in _FACTS.finditer(_CONCLUSION.sub("", plain))]
-    mine = [each for each in found if _is_asked(each, asked)]
-    told = (
-        _of_the_index(found, asked, hints)
-        or _no_wheel(mine, found, asked, python, platform)
-        or _python(mine, found, asked, python)
+    found = [match.groupdict() for match in _FACTS.finditer(_CONCLUSION.sub("", plain))]
+    own = [groups for groups in found if _is_about_request(groups, asked)]
+    conflict = (
+        _index_failure(found, asked, hints)
+        or _missing_wheel(own, found, asked, python, platform)
+        or _refused_python(own, found, asked, python)
         # A chain may name older releases that do not fit either: what excludes each other is why.
-        or _two_demands(found, asked, sure=True)
-        or _no_wheel(found, found, asked, python, platform)
-        or _python(found, found, asked, python)
-        or _two_demands(found, asked, sure=False)
+        or _two_demands(found, asked, disjoint_only=True)
+        or _missing_wheel(found, found, asked, python, platform)
+        or _refused_python(found, found, asked, python)
+        or _two_demands(found, asked, disjoint_only=False)
     )
-    if told is None:
+    if conflict is None:
         first = plain.partition(", we can conclude")[0].strip()
-        told = Conflict("conflict", first)
-    return Conflict(told.cause, clip(clean(told.reason), _LONGEST) or _NO_REASON)
+        conflict = Conflict(cause=Cause.CONFLICT, reason=first)
+    reason = clip(clean(conflict.reason), _LONGEST) or _NO_REASON
+    return Conflict(cause=conflict.cause, reason=reason)
 
 
-_Groups = list[dict[str, str | None]]
+_Groups = Mapping[str, "str | None"]
 
 
-def _is_asked(each: Mapping[str, str | None], asked: Mapping[str, str]) -> bool:
-    """Whether it tells of the wheels or Pythons of what was asked for itself."""
-    term = each["wheelless"] or each["dependent"] or each["refuser"]
+def _is_about_request(groups: _Groups, asked: Mapping[str, str]) -> bool:
+    """Tell whether a requested package itself lacks a wheel or refuses the Python."""
+    term = groups["wheelless"] or groups["dependent"] or groups["refuser"]
     return term is not None and _name(term) in asked
 
 
-def _of_the_index(found: _Groups, asked: Mapping[str, str], hints: str) -> Conflict | None:
-    """What is no fault of the packages: the index lacks them, refuses, or gives a bad file."""
-    for each in found:
-        if absent := each["absent"]:
+def _index_failure(
+    found: Sequence[_Groups], asked: Mapping[str, str], hints: str
+) -> Conflict | None:
+    """Return what is not due to the packages: the index lacks or refuses one, or a file is bad."""
+    for groups in found:
+        if absent := groups["absent"]:
             status = _STATUS.search(hints)
-            if each["where"] == "cache":
+            if groups["where"] == "cache":
                 why = f"{_name(absent)} is not in uv's cache, and uv is offline"
             elif status:
                 why = f"the index did not give {_name(absent)}: {status[1]} {status[2]}"
             else:
                 why = f"the index has no {_name(absent)}"
-            return Conflict(INDEX, why)
-        if broken := each["broken"]:
-            return Conflict(INDEX, f"the index's {_release(broken, asked)} has an {each['fault']}")
-        if (none := each["none"]) and _name(none) in asked:
+            return Conflict(cause=Cause.INDEX, reason=why)
+        if broken := groups["broken"]:
+            why = f"the index's {_release(broken, asked)} has an {groups['fault']}"
+            return Conflict(cause=Cause.INDEX, reason=why)
+        if (none := groups["none"]) and _name(none) in asked:
             wanted = f"=={asked[_name(none)]}"
             if _specifier(none) == wanted or not _specifier(none):
-                return Conflict(INDEX, f"the index has no {_release(none, asked)}")
+                why = f"the index has no {_release(none, asked)}"
+                return Conflict(cause=Cause.INDEX, reason=why)
     return None
 
 
-def _no_wheel(
-    some: _Groups, found: _Groups, asked: Mapping[str, str], python: str, platform: str
+def _missing_wheel(
+    candidates: Sequence[_Groups],
+    found: Sequence[_Groups],
+    asked: Mapping[str, str],
+    python: str,
+    platform: str,
 ) -> Conflict | None:
-    for each in some:
-        if not (lacking := each["wheelless"]):
+    """Return the first of the candidates that lacks a wheel, and who of `found` needs it."""
+    for groups in candidates:
+        if not (lacking := groups["wheelless"]):
             continue
-        lack = each["lack"] or ""
+        lack = groups["lack"] or ""
         if "platform" in lack:
             fits = platform
         elif "Python" in lack or "ABI" in lack:
             fits = f"Python {python}"
         else:
             fits = f"Python {python} on {platform}"
+        why = f"{_release(lacking, asked)} has no wheel for {fits}"
         name = _name(lacking)
         needing = next((who for who, need in _needs(found) if _name(need) == name), None)
-        if needing is None or name in asked:
-            return Conflict("no wheel", f"{_release(lacking, asked)} has no wheel for {fits}")
-        what = f"{_release(needing, asked)} needs {name}"
-        return Conflict(
-            "no wheel", f"{what}, and {_release(lacking, asked)} has no wheel for {fits}"
-        )
+        if needing is not None and name not in asked:
+            why = f"{_release(needing, asked)} needs {name}, and {why}"
+        return Conflict(cause=Cause.NO_WHEEL, reason=why)
     return None
 
 
-def _python(
-    some: _Groups, found: _Groups, asked: Mapping[str, str], python: str
+def _refused_python(
+    candidates: Sequence[_Groups], found: Sequence[_Groups], asked: Mapping[str, str], python: str
 ) -> Conflict | None:
-    for each in some:
-        who, bounds = each["dependent"] or each["refuser"], each["range"] or each["bounds"]
+    """Return the first of the candidates that refuses the Python, and who of `found` needs it."""
+    for groups in candidates:
+        who, bounds = groups["dependent"] or groups["refuser"], groups["range"] or groups["bounds"]
         if not who or not bounds:
             continue
         name = _name(who)
-        needing = next((one for one, need in _needs(found) if _name(need) == name), None)
-        told = f"{_release(who, asked)} needs Python {bounds}, not {python}"
+        needing = next((needer for needer, need in _needs(found) if _name(need) == name), None)
+        why = f"{_release(who, asked)} needs Python {bounds}, not {python}"
         if needing is not None and name not in asked:
-            told = f"{_release(needing, asked)} needs {name}, and {told}"
-        return Conflict("python", told)
+            why = f"{_release(needing, asked)} needs {name}, and {why}"
+        return Conflict(cause=Cause.PYTHON, reason=why)
     return None
 
 
-def _two_demands(found: _Groups, asked: Mapping[str, str], *, sure: bool) -> Conflict | None:
-    """The first two facts of one package that leave no version between them.
+def _two_demands(
+    found: Sequence[_Groups], asked: Mapping[str, str], *, disjoint_only: bool
+) -> Conflict | None:
+    """Return the first two facts about one package that allow no version in common.
 
-    `sure`: their versions say so; else they are told where that cannot be seen.
+    With `disjoint_only` their ranges must prove that; else two facts whose ranges cannot be
+    compared count too.
     """
     facts = sorted(_facts(found, asked), key=lambda fact: fact.order)[:_COMPARED]
-    for at, one in enumerate(facts):
-        for other in facts[at + 1 :]:
-            if one.about == other.about and _apart(one, other):
-                disjoint = _disjoint(one.left, other.left)
-                if disjoint or (disjoint is None and not sure):
-                    return Conflict("conflict", f"{one.said}, and {other.said}")
+    for number, fact in enumerate(facts):
+        for other in facts[number + 1 :]:
+            if fact.about == other.about and _hold_together(fact, other):
+                disjoint = _disjoint(fact.allowed, other.allowed)
+                if disjoint or (disjoint is None and not disjoint_only):
+                    reason = f"{fact.text}, and {other.text}"
+                    return Conflict(cause=Cause.CONFLICT, reason=reason)
     return None
 
 
-def _apart(one: _Fact, other: _Fact) -> bool:
-    """Whether both hold at once: the releases of one package are alternatives."""
-    if one.by is None or other.by is None:
-        return one.said != other.said and not one.order == other.order == 3
-    return one.by == other.by or _name(one.by) != _name(other.by)
+def _hold_together(one: _Fact, other: _Fact) -> bool:
+    """Tell whether both facts hold at once: the releases of one package are alternatives."""
+    if one.demander is None or other.demander is None:
+        return one.text != other.text and not one.order == other.order == _IN_THE_INDEX
+    return one.demander == other.demander or _name(one.demander) != _name(other.demander)
 
 
-def _facts(found: _Groups, asked: Mapping[str, str]) -> Iterator[_Fact]:
+def _facts(found: Sequence[_Groups], asked: Mapping[str, str]) -> Iterator[_Fact]:
     for who, need in _needs(found):
-        order = 0 if _name(who) in asked else 1
-        needed = f"{_release(who, asked)} needs {_EXTRA.sub('', need)}"
-        yield _Fact(_name(need), needed, _specifier(need), order, who)
-    for each in found:
-        for wanted in (each["asked"], each["also"]):
+        yield _Fact(
+            about=_name(need),
+            text=f"{_release(who, asked)} needs {_EXTRA.sub('', need)}",
+            allowed=_specifier(need),
+            order=_OF_THE_REQUEST if _name(who) in asked else _OF_A_DEPENDENCY,
+            demander=who,
+        )
+    for groups in found:
+        for wanted in (groups["asked"], groups["also"]):
             if wanted and _specifier(wanted):
-                yield _Fact(_name(wanted), f"{wanted} was asked for", _specifier(wanted), 2)
-        if only := each["only"]:
-            left = _specifier(only)
-            bound = re.fullmatch(r"<=([^,]+)|==([^,]+)", left)
-            has = f"up to {bound[1]}" if bound and bound[1] else f"only {left.lstrip('=')}"
-            yield _Fact(_name(only), f"the index has {has}", left, 3)
-        if some := each["some"] or each["none"]:
-            yield _Fact(_name(some), "the index has no such version", None, 3)
+                yield _Fact(
+                    about=_name(wanted),
+                    text=f"{wanted} was asked for",
+                    allowed=_specifier(wanted),
+                    order=_REQUESTED,
+                )
+        if only := groups["only"]:
+            allowed = _specifier(only)
+            bound = re.fullmatch(r"<=([^,]+)|==([^,]+)", allowed)
+            has = f"up to {bound[1]}" if bound and bound[1] else f"only {allowed.lstrip('=')}"
+            yield _Fact(
+                about=_name(only),
+                text=f"the index has {has}",
+                allowed=allowed,
+                order=_IN_THE_INDEX,
+            )
+        if some := groups["some"] or groups["none"]:
+            yield _Fact(
+                about=_name(some),
+                text="the index has no such version",
+                allowed=None,
+                order=_IN_THE_INDEX,
+            )
 
 
-def _needs(found: _Groups) -> Iterator[tuple[str, str]]:
-    """Who depends on what, each as the resolver writes it."""
-    for each in found:
-        who, needs, ranges = each["requirer"], each["needs"], each["ranges"]
+def _needs(found: Sequence[_Groups]) -> Iterator[tuple[str, str]]:
+    """Yield who depends on what, both as the resolver writes them."""
+    for groups in found:
+        who, needs, ranges = groups["requirer"], groups["needs"], groups["ranges"]
         if who and needs:
             yield from ((who, need) for need in needs.split(" and "))
         if who and ranges:
@@ -246,7 +346,7 @@ def _specifier(term: str) -> str:
 
 
 def _release(term: str, asked: Mapping[str, str]) -> str:
-    """`vllm 0.33.0` for what was asked for, also where the resolver speaks of a range around it."""
+    """Return `vllm 0.33.0` for a requested package, even where the resolver names a range."""
     name, specifier = _name(term), _specifier(term)
     if name in asked:
         return f"{name} {asked[name]}"
@@ -256,24 +356,10 @@ def _release(term: str, asked: Mapping[str, str]) -> str:
 
 
 def _disjoint(one: str | None, other: str | None) -> bool | None:
-    """Whether no version is in both; None where that cannot be told."""
+    """Tell whether no version is in both ranges; None where that cannot be determined."""
     if one is None or other is None:
         return None
     try:
-        both = SpecifierSet(one) & SpecifierSet(other)
-        named = [Version(each.version.removesuffix(".*")) for each in both]
-    except (InvalidSpecifier, InvalidVersion):
+        return SpecifierSet(one).is_disjoint(SpecifierSet(other))
+    except ValueError:  # not a specifier, or one that compares texts (===)
         return None
-    near = [close for version in named for close in _near(version)]
-    return not any(both.contains(each, prereleases=True) for each in near) if near else False
-
-
-def _near(version: Version) -> Iterator[Version]:
-    """A version with one below and one above it that a range bounded by it may hold."""
-    yield version
-    yield Version(".".join(map(str, (*version.release, 0, 1))))
-    release = list(version.release)
-    while release and not release[-1]:
-        release.pop()
-    if release:
-        yield Version(".".join(map(str, (*release[:-1], release[-1] - 1, 99999))))
