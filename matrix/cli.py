@@ -6,8 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
+import matrix
 from matrix._util.console import print_status
 from matrix.commands import arguments, attribute, cells, data, qualify, record, results, table
 from matrix.commands import check as checks
@@ -55,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+class _Version(argparse.Action):
+    """Print the version. argparse's own action would read it for each command that runs."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"matrix {matrix.__version__}")
+        parser.exit()
+
+
 def _never_fail_to_encode(stream: TextIO) -> None:
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
@@ -64,6 +73,9 @@ def _never_fail_to_encode(stream: TextIO) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="matrix", description="The compatibility matrix of torch and vLLM."
+    )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show the version of this program and exit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for group in _GROUPS:
