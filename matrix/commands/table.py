@@ -214,6 +214,7 @@ def _predict(options: argparse.Namespace) -> int:
     return status
 
 
+@gc_paused()
 def _grid(options: argparse.Namespace) -> int:
     from matrix.record.model import PLATFORMS
     from matrix.report.grid import lines
@@ -231,6 +232,7 @@ def _grid(options: argparse.Namespace) -> int:
     return status
 
 
+@gc_paused()
 def _plan(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.record.model import PLATFORMS
