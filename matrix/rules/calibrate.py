@@ -72,11 +72,21 @@ def calibrate(
         )
         for start in case.starts:
             expected = expectations.expect(situation, start.start)
-            wanted = _wanted(start, expected, every)
+            wanted = _wanted(start, expected, every=every)
             if wanted:
                 rule_id = _unused(_id(record, case, start), taken)
                 taken.add(rule_id)
-                parts.append(_rule(rule_id, situation, minors, start, wanted, expected, evidence))
+                parts.append(
+                    _rule(
+                        rule_id,
+                        situation,
+                        start,
+                        minors=minors,
+                        wanted=wanted,
+                        expected=expected,
+                        evidence=evidence,
+                    )
+                )
     if not parts:
         parts.append(_comment(f"{name}: nothing to propose, every counter asked for is expected"))
     return "\n".join(parts)
@@ -98,7 +108,7 @@ def _minor(record: Record, key: str, name: str) -> str:
     return f"=={version.major}.{version.minor}.*"
 
 
-def _wanted(start: Start, expected: Mapping[str, Expected], every: bool) -> dict[str, int]:
+def _wanted(start: Start, expected: Mapping[str, Expected], *, every: bool) -> dict[str, int]:
     names: Iterable[str] = DEFAULT_COUNTERS
     if every:
         names = (*DEFAULT_COUNTERS, *sorted(COUNTERS - set(DEFAULT_COUNTERS)))
@@ -127,8 +137,9 @@ def _unused(rule_id: str, taken: set[str]) -> str:
 def _rule(
     rule_id: str,
     situation: Situation,
-    minors: Mapping[str, str],
     start: Start,
+    *,
+    minors: Mapping[str, str],
     wanted: Mapping[str, int],
     expected: Mapping[str, Expected],
     evidence: str,

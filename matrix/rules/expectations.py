@@ -130,7 +130,7 @@ class Expectations:
                 _check_tie(one, other, self.name)
 
     def _of(self, case: str, start: str) -> Sequence[Rule]:
-        """The rules for this start of this case, in the order of the file."""
+        """Return the rules for this start of this case, in the order of the file."""
         if (case, start) not in self._asked:
             cases = (None, case, case.partition("[")[0])
             self._asked[case, start] = [
@@ -190,7 +190,7 @@ def _situation_version(key: str, text: str) -> Version:
 
 
 def _case_within(case: str | None, condition: str) -> bool:
-    """A bare name stands for each of its parameters; a name with a parameter for itself."""
+    """Return whether a case meets the condition, of which a bare name means all its parameters."""
     return case is not None and (case == condition or case.partition("[")[0] == condition)
 
 

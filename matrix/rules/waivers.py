@@ -226,7 +226,7 @@ def _cell(row: Mapping[str, object], where: str) -> str | None:
 
 
 def _counters(value: object, where: str) -> Mapping[str, int | None]:
-    """A list of counters, whatever they count, or a table of counters and what they count."""
+    """Read a list of counters, of any count, or a table of counters and their counts."""
     found: dict[str, int | None] = {}
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         found = dict.fromkeys(value)

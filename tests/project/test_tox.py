@@ -404,8 +404,8 @@ def test_each_extra_and_group_is_an_environments_or_a_commands() -> None:
     tox.read_string((ROOT / "tox.ini").read_text(encoding="utf-8"))
     used = {extra for each in tox.sections() for extra in tox[each].get("extras", "").split()}
     groups = {tox[each].get("dependency_groups", "") for each in tox.sections()} - {""}
-    # `matrix refresh` and `matrix calibrate` are a person's commands.
-    assert set(extras) == {*used, "calibrate", "index"}
+    # `matrix refresh` is a command of people.
+    assert set(extras) == {*used, "index"}
     (every,) = extras.pop("all")
     assert every == f"torch-vllm-matrix[{','.join(sorted(extras))}]"
     assert set(project["dependency-groups"]) == groups
