@@ -10,14 +10,23 @@ from typing import NoReturn, TextIO
 
 import matrix
 from matrix._util.console import print_status
-from matrix.commands import arguments, attribute, cells, data, qualify, record, results, table
-from matrix.commands import check as checks
+from matrix.commands import (
+    arguments,
+    attribute,
+    bundle,
+    check,
+    data,
+    qualify,
+    record,
+    resolve,
+    results,
+    run,
+    table,
+)
 from matrix.errors import MatrixError
 
-__all__ = ["main"]
-
 # In the order of `matrix --help`.
-_GROUPS = (cells, data, record, table, qualify, attribute, checks, results)
+_GROUPS = (run, bundle, resolve, data, record, table, qualify, attribute, check, results)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

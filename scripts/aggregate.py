@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-__all__: list[str] = []
-
 if __name__ == "__main__":
     # A script's own folder is on the path, not its repository: this must run from a bare checkout.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -30,8 +30,6 @@ from matrix.checks.linkage.link import Tables, load_tables
 from matrix.checks.linkage.verify import agrees, called, observe, write_stub
 from matrix.errors import MatrixError
 
-__all__ = ["main"]
-
 _OUT = Path("docs/linkage-evidence.json")
 
 

@@ -7,21 +7,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = [
-    "DEFAULT_FOLDERS",
-    "add_folders",
-    "add_platform_and_folders",
-    "add_releases",
-    "count",
-    "finish",
-    "given_or_default",
-    "jobs",
-    "named",
-    "place",
-    "positive_seconds",
-    "python",
-]
-
 DEFAULT_FOLDERS = ("results", "records")
 """Where records are looked for where no folder is named: those of them that exist."""
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.gc import gc_paused
-from matrix.commands import arguments
-from matrix.commands import context as reading
+from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -111,8 +110,8 @@ def _attribute(options: argparse.Namespace) -> int:
         names = frozenset([_full_name(options.cell)])
     failures: list[str] = []
     for again in (False, True):
-        table, read, status = reading.read_all(options, repeats=None)
-        grid = reading.grid_of(table.entries)
+        table, read, status = context.read_all(options, repeats=None)
+        grid = context.grid_of(table.entries)
         known = {entry.record.cell for entry in table.entries}
         if names is not None and not names & known:
             (name,) = names
@@ -120,13 +119,13 @@ def _attribute(options: argparse.Namespace) -> int:
         records = [record for _, record in read.records if names is None or record.cell in names]
         _must_have_run(records, options.platform, options.case)
         asked = {"names": names, "platform": options.platform, "case": options.case}
-        judged = reading.judged(options, table, read)
+        judged = context.judged(options, table, read)
         found = attribute(
             judged,
             load_releases(),
             grid,
             changes=options.changes,
-            late=reading.late_now(),
+            late=context.late_now(),
             **asked,
         )
         wanted = _reruns(found)
@@ -205,9 +204,9 @@ def _bisect(options: argparse.Namespace) -> int:
     failed = False
     ruled_out: set[str] | None = None
     while True:
-        table, read, status = reading.read_all(options, empty=options.run_missing, repeats=None)
+        table, read, status = context.read_all(options, empty=options.run_missing, repeats=None)
         if ruled_out is None:
-            grid = reading.grid_of(table.entries)
+            grid = context.grid_of(table.entries)
             known = {name: grid.progress(cell, options.platform) for name, cell in axis.items()}
             ruled_out = {
                 name
@@ -243,7 +242,7 @@ def _observed(options: argparse.Namespace, read: LoadedRecords) -> Iterator[Obse
     from matrix.verdict.grid import ran_cell
     from matrix.verdict.judge import Remembered, judge
 
-    expectations, late = Remembered(load_expectations(options.expectations)), reading.late_now()
+    expectations, late = Remembered(load_expectations(options.expectations)), context.late_now()
     for path, record in read.records:
         cell = ran_cell(record) if record.platform == options.platform else None
         if cell is not None:

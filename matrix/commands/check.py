@@ -6,11 +6,8 @@ import argparse
 from pathlib import Path
 
 from matrix._util.console import print_status
-from matrix.commands import arguments
-from matrix.commands import context as reading
+from matrix.commands import arguments, context
 from matrix.errors import MatrixError
-
-__all__ = ["add"]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -79,7 +76,7 @@ def _check(options: argparse.Namespace) -> int:
         print(line)
     print(f"notes         {len(load_notes())} on pairs of releases")
     waivers = load_waivers(options.waivers)
-    expired = [each.id for each in waivers.every if each.expired(reading.today())]
+    expired = [each.id for each in waivers.every if each.expired(context.today())]
     over = f", expired: {', '.join(expired)}" if expired else ""
     print(f"waivers       {len(waivers.every)} known failures that are accepted{over}")
     return 0

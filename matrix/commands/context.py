@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Entry, Table
 
-__all__ = [
-    "from_here",
-    "grid_of",
-    "judged",
-    "late_now",
-    "read_all",
-    "read_some",
-    "read_table",
-    "today",
-]
-
 
 def read_all(
     options: argparse.Namespace, *, empty: bool = False, repeats: int | None = 0

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
-from matrix.commands import arguments
-from matrix.commands import context as reading
+from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.checks.linkage.link import Linkage
 
-__all__ = ["add"]
-
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands `matrix refresh` and `linkage`."""
+    _add_refresh(commands)
+    _add_linkage(commands)
+
+
+def _add_refresh(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     refresh = commands.add_parser(
         "refresh",
         help="read new releases of torch and vLLM from the package index into the data",
@@ -49,6 +51,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     refresh.set_defaults(run=_refresh, parser=refresh)
 
+
+def _add_linkage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     linkage = commands.add_parser(
         "linkage",
         help="which vLLM links with which torch, by the symbols of their wheels",
@@ -104,7 +108,7 @@ def _refresh(options: argparse.Namespace) -> int:
     path = options.releases or RELEASES_FILE
     with closing(Index(options.index)) as index:
         done = refresh(path, index, check=options.check, jobs=options.jobs)
-    print(render(done, reading.from_here(path), check=options.check), end="")
+    print(render(done, context.from_here(path), check=options.check), end="")
     for failure in done.failures:
         print_status(failure)
     if done.failures:

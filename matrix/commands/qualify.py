@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.gc import gc_paused
-from matrix.commands import arguments
-from matrix.commands import context as reading
+from matrix.commands import arguments, context
 
 if TYPE_CHECKING:
     from matrix.qualify.model import Qualification
@@ -80,23 +79,23 @@ def _qualify(options: argparse.Namespace) -> int:
     query = _query(options)
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = arguments.given_or_default(options.folders)
-    context = Context(
+    judging = Context(
         expectations=expectations,
         releases=load_releases(),
         waivers=waivers,
-        today=reading.today(),
-        late=reading.late_now(),
+        today=context.today(),
+        late=context.late_now(),
     )
-    loaded = read(folders, query, context, print_status)
+    loaded = read(folders, query, judging, print_status)
     for error in loaded.errors:
         print_status(str(error))
     if not loaded.count and not loaded.errors:
         raise QualifyError(f"no record in {arguments.named(folders)}; `matrix run CELL` makes one")
-    answers = load_answers(context.releases)
+    answers = load_answers(judging.releases)
     qualification = qualify(
         query,
-        [(Path(reading.from_here(path)), record) for path, record in loaded.records],
-        context,
+        [(Path(context.from_here(path)), record) for path, record in loaded.records],
+        judging,
         answers=answers,
         skipped=loaded.skipped,
         unread=len(loaded.errors),

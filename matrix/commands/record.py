@@ -8,15 +8,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
-from matrix.commands import arguments
-from matrix.commands import context as reading
+from matrix.commands import arguments, context
 
 if TYPE_CHECKING:
     from matrix.record.model import Record
     from matrix.rules.expectations import Expectations
     from matrix.verdict.judge import CellVerdict
-
-__all__ = ["add", "print_record", "show_record"]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,7 +40,7 @@ def show_record(options: argparse.Namespace) -> int:
     from matrix.store.load import one_record
 
     expectations = load_expectations(options.expectations)
-    record, name = one_record(options.record, print_status), reading.from_here(options.record)
+    record, name = one_record(options.record, print_status), context.from_here(options.record)
     print_record(record, name, expectations, every=options.counters, split=options.seconds)
     return 0
 
@@ -54,7 +51,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from matrix.store.load import one_record
 
     expectations = load_expectations(options.expectations)
-    record, name = one_record(options.record, print_status), reading.from_here(options.record)
+    record, name = one_record(options.record, print_status), context.from_here(options.record)
     print(calibrate(record, expectations, name=name, every=options.all), end="")
     return 0
 

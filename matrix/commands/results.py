@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
-from matrix.commands import context as reading
+from matrix.commands import context
 from matrix.commands.arguments import DEFAULT_FOLDERS, add_folders, finish, given_or_default, place
 from matrix.commands.record import show_record
 from matrix.errors import MatrixError
@@ -24,7 +24,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands below `matrix results`."""
     results = commands.add_parser("results", help="list, compare, pack and prune many records")
     below = results.add_subparsers(metavar="COMMAND", required=True)
+    _add_list(below)
+    _add_show(below)
+    _add_index(below)
+    _add_diff(below)
+    _add_pack(below)
+    _add_export(below)
+    _add_prune(below)
 
+
+def _add_list(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing = below.add_parser("list", help="list records, newest first", allow_abbrev=False)
     add_folders(listing)
     listing.add_argument("--cell", metavar="PATTERN", help="such as 'py311-torch210-*'")
@@ -38,18 +47,24 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing.add_argument("--json", action="store_true", help="print JSON")
     finish(listing, _list)
 
+
+def _add_show(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     shown = below.add_parser("show", help="show one record and its verdict, as `matrix show`")
     shown.add_argument("record", metavar="RECORD", help="also one inside an archive")
     shown.add_argument("--counters", action="store_true", help="every counter")
     shown.add_argument("--seconds", action="store_true", help="where the seconds went")
     finish(shown, show_record)
 
+
+def _add_index(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     index = below.add_parser(
         "index", help="make or freshen the index of folders of records, which may be deleted"
     )
     add_folders(index)
     index.set_defaults(run=_index, parser=index)
 
+
+def _add_diff(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     diff = below.add_parser(
         "diff",
         help="what differs between two records",
@@ -69,6 +84,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     diff.add_argument("--json", action="store_true", help="print JSON")
     finish(diff, _diff)
 
+
+def _add_pack(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pack = below.add_parser(
         "pack",
         help="put records into one archive a day",
@@ -80,6 +97,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pack.add_argument("--yes", action="store_true", help="delete the record files that are packed")
     finish(pack, _pack)
 
+
+def _add_export(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export = below.add_parser(
         "export", help="write records, starts and counters as Parquet, for any other engine"
     )
@@ -87,6 +106,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export.add_argument("--parquet", metavar="DIR", type=Path, required=True, help="where to write")
     export.set_defaults(run=_export, parser=export)
 
+
+def _add_prune(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     prune = below.add_parser(
         "prune",
         help="show which records a policy lets go, and delete them",
@@ -121,7 +142,7 @@ def _list(options: argparse.Namespace) -> int:
     with History(_places(options.folders), print_status) as history:
         listed = find(history, asked, expectations)
         status = _tell(history.errors)
-        for line in late_lines(history.late(reading.late_now())):
+        for line in late_lines(history.late(context.late_now())):
             print_status(line)
     print(listed_json(listed) if options.json else listed_lines(listed), end="")
     return status
@@ -146,7 +167,7 @@ def _diff(options: argparse.Namespace) -> int:
     names = options.before, options.after
     before, after = (one_record(name, print_status) for name in names)
     places = given_or_default(options.history)
-    late = reading.late_now()
+    late = context.late_now()
     times = times_of((before.cell, before.platform), places, late, print_status)
     diff = differences(before, after, expectations, times)
     seen = {started for series in times.series.values() for started, _ in series}
@@ -216,7 +237,7 @@ def _prune(options: argparse.Namespace) -> int:
     if any(isinstance(place, str) for place in places):
         raise MatrixError("an object store is not pruned from here; prune the folder it comes from")
     named = _named(options.expectations)
-    late = reading.late_now()
+    late = context.late_now()
     with History(places, print_status) as history:
         status = _tell(history.errors)
         shown = history.shown(late)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.gc import gc_paused
-from matrix.commands import arguments
-from matrix.commands import context as reading
+from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -22,13 +21,19 @@ if TYPE_CHECKING:
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Table
 
-__all__ = ["add"]
-
 _REPEATS = 10  # runs: enough to see what is flaky; a year of nightlies would only cost time
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands `matrix table`, `ci`, `predict`, `grid` and `plan`."""
+    _add_table(commands)
+    _add_ci(commands)
+    _add_predict(commands)
+    _add_grid(commands)
+    _add_plan(commands)
+
+
+def _add_table(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     table = commands.add_parser(
         "table",
         help="make the compatibility table of all records",
@@ -45,6 +50,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     arguments.finish(table, _table)
 
+
+def _add_ci(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ci = commands.add_parser(
         "ci",
         help="tell a CI service what the records show, failures by signature",
@@ -67,6 +74,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     arguments.finish(ci, _ci)
 
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     predict = commands.add_parser(
         "predict",
         help="hold what the CPU counts against CUDA: how much a run without a GPU predicts",
@@ -75,6 +84,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     arguments.add_folders(predict)
     predict.set_defaults(expectations=None, run=_predict, parser=predict)
 
+
+def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     grid = commands.add_parser(
         "grid", help="show how far every torch gets with every vLLM, and where it fails, why"
     )
@@ -82,6 +93,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     arguments.add_releases(grid, ("torch", "vllm"))
     arguments.finish(grid, _grid)
 
+
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     plan = commands.add_parser(
         "plan",
         help="show which cells would run and why, or name them for tox",
@@ -139,8 +152,8 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.grid import environments
 
-    table, found, status = reading.read_all(options, repeats=_REPEATS)
-    grid = reading.grid_of(table.entries)
+    table, found, status = context.read_all(options, repeats=_REPEATS)
+    grid = context.grid_of(table.entries)
     report = replace(
         report_of(table, load_expectations(options.expectations), load_explanations()),
         grid=grid,
@@ -184,17 +197,17 @@ def _attributed(
     from matrix.attribution.attribute import attribute
     from matrix.catalog.releases_file import load_releases
 
-    judged = reading.judged(options, table, read)
-    return attribute(judged, load_releases(), grid, late=reading.late_now())
+    judged = context.judged(options, table, read)
+    return attribute(judged, load_releases(), grid, late=context.late_now())
 
 
 @gc_paused()
 def _ci(options: argparse.Namespace) -> int:
-    from matrix.report import ci_services as ci
+    from matrix.report.ci_services import service, tell
 
-    form = options.format or ci.service(os.environ)
-    table, status = reading.read_table(options)
-    ci.tell(table, form, options.out, os.environ)
+    form = options.format or service(os.environ)
+    table, status = context.read_table(options)
+    tell(table, form, options.out, os.environ)
     return status
 
 
@@ -203,7 +216,7 @@ def _predict(options: argparse.Namespace) -> int:
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.agreement import agree
 
-    table, status = reading.read_table(options)
+    table, status = context.read_table(options)
     agreement = agree((entry.record for entry in table.entries), load_explanations())
     if not agreement.pairs:
         raise MatrixError(
@@ -220,8 +233,8 @@ def _grid(options: argparse.Namespace) -> int:
     from matrix.report.grid import lines
 
     asked = _specifiers(options, ("torch", "vllm"))
-    table, status = reading.read_some(options)
-    grid = reading.grid_of(table.entries).only(asked.get("torch"), asked.get("vllm"))
+    table, status = context.read_some(options)
+    grid = context.grid_of(table.entries).only(asked.get("torch"), asked.get("vllm"))
     for name, releases in (("torch", grid.torch), ("vllm", grid.vllm)):
         if not releases:
             raise MatrixError(
@@ -237,7 +250,7 @@ def _plan(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.record.model import PLATFORMS
     from matrix.record.startup_tests import load_startup_tests
-    from matrix.report import plan as report
+    from matrix.report.plan import content, lines, names, summary
     from matrix.verdict.plan import Wanted, parse_release, plan
 
     wanted = Wanted(
@@ -248,20 +261,20 @@ def _plan(options: argparse.Namespace) -> int:
         new=tuple(parse_release(each, "--new") for each in options.new),
         neighbours=tuple(parse_release(each, "--neighbours") for each in options.neighbours),
     )
-    table, status = reading.read_some(options)
+    table, status = context.read_some(options)
     tests = load_startup_tests()
     records = [entry.record for entry in table.entries]
-    grid = reading.grid_of(table.entries)
+    grid = context.grid_of(table.entries)
     planned = plan(grid, load_releases(), records, tests, wanted, running=table.running)
     if options.names:
-        if names := report.names(planned):
-            print(names)
+        if found := names(planned):
+            print(found)
         else:
-            print_status(report.summary(planned))
+            print_status(summary(planned))
     elif options.json:
-        print(report.content(planned, tests.current), end="")
+        print(content(planned, tests.current), end="")
     else:
-        print(report.lines(planned, every=options.all), end="")
+        print(lines(planned, every=options.all), end="")
     return status
 
 

@@ -1,3 +1,1 @@
 """Verdicts shown: the table as Markdown and as JSON, and one record on a terminal."""
-
-__all__: list[str] = []

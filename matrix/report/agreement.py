@@ -20,8 +20,6 @@ from matrix.verdict.agreement import (
     total,
 )
 
-__all__ = ["PAGE", "content", "lines", "page", "section"]
-
 PAGE = "agreement.md"
 """The name of the page's file, beside the table's."""
 

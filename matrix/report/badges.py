@@ -15,8 +15,6 @@ from matrix.report.page.page import template
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
 
-__all__ = ["FOLDER", "badge", "is_own", "render"]
-
 FOLDER = "badges"
 _COLOURS: Mapping[str, str] = {
     Verdict.COMPATIBLE: "#1a7a37",

@@ -21,18 +21,6 @@ from matrix.verdict.judge import CaseVerdict, worst
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Entry, Table
 
-__all__ = [
-    "ANNOTATIONS",
-    "SUMMARY_LIMIT",
-    "Fault",
-    "Group",
-    "commands",
-    "groups",
-    "junit",
-    "style",
-    "summary",
-]
-
 SUMMARY_LIMIT = 1024 * 1024
 """The most bytes of a summary: GitHub's of a step's, and Buildkite's of an annotation's."""
 ANNOTATIONS = 10

@@ -12,8 +12,6 @@ from matrix.errors import MatrixError
 from matrix.report import ci
 from matrix.verdict.table import Table
 
-__all__ = ["FORMATS", "CiError", "service", "tell"]
-
 FORMATS = ("github", "buildkite", "junit")
 
 _AGENT = "buildkite-agent"

@@ -16,8 +16,6 @@ from matrix.verdict.grid import ran_cell
 from matrix.verdict.ladder import Progress
 from matrix.verdict.table import Entry
 
-__all__ = ["COLUMNS", "PAGE", "render"]
-
 PAGE = "compatibility.csv"
 COLUMNS = (
     "cell",

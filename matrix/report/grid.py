@@ -11,8 +11,6 @@ from matrix.verdict.grid import Grid, Square
 from matrix.verdict.ladder import Progress
 from matrix.verdict.states import Verdict
 
-__all__ = ["content", "lines", "section", "squares"]
-
 _INTRO = """\
 Every published torch from {torch} with every vLLM from {vllm}, on Python {pythons}: {pairs} \
 pairs, {cells} cells on each platform. The first rungs need no GPU and no environment: *declared* \

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from matrix._util.text import clean, clip
 from matrix.checks.linkage.link import Linkage, Linked
 
-__all__ = ["grid", "one", "to_json"]
-
 _ABIS = {"stable": "stable", "c++": "C++", "none": "-"}
 _SHOWN = 3  # missing symbols of an extension; JSON has them all
 _LEGEND = """\

@@ -14,8 +14,6 @@ from matrix.verdict.judge import CaseVerdict, CellVerdict
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
 
-__all__ = ["counts", "render", "results"]
-
 _SYMBOLS = {
     Verdict.COMPATIBLE: "✅",
     Verdict.DRIFT: "⚠️",

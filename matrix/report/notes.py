@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from matrix._util.text import code, markdown
 from matrix.rules.notes import Note
 
-__all__ = ["content", "section"]
-
 
 def section(notes: Iterable[Note]) -> str:
     """The notes as a section of Markdown; nothing where there is none."""

@@ -9,8 +9,6 @@ from matrix._util.text import aligned, clean, clip
 from matrix.verdict.ladder import Progress
 from matrix.verdict.plan import Planned
 
-__all__ = ["content", "lines", "names"]
-
 _SCHEMA = 2
 _WIDEST = 100
 

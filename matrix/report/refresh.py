@@ -10,8 +10,6 @@ from matrix._util.text import clean
 if TYPE_CHECKING:
     from matrix.catalog.refresh import Refreshed
 
-__all__ = ["render"]
-
 
 def render(done: Refreshed, shown: str, *, check: bool = False) -> str:
     """The changes, a line each, what the index lists no more, and their number; `shown`: the file.

@@ -14,8 +14,6 @@ from matrix.report.timings import import_seconds, warm_over_cold
 from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.table import Entry
 
-__all__ = ["TABLE_SCHEMA", "render"]
-
 TABLE_SCHEMA = 3
 
 # `json.dumps` makes an encoder of its own for each of the thousands of lines.

@@ -12,8 +12,6 @@ from matrix.rules.expectations import compare
 from matrix.verdict.judge import CaseVerdict, CellVerdict
 from matrix.verdict.states import Verdict
 
-__all__ = ["render"]
-
 _COLOURS: Mapping[str, str] = {
     Verdict.COMPATIBLE: "32",
     Verdict.DRIFT: "33",

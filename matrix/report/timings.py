@@ -5,8 +5,6 @@ from __future__ import annotations
 from matrix._util.text import seconds
 from matrix.record.model import Case, Record, Start
 
-__all__ = ["PARTS", "artifacts", "import_seconds", "is_split", "warm_over_cold"]
-
 PARTS = ("inspect", "load", "dynamo", "inductor")
 """The parts of a start with a column of their own; beside them are `save` and `artifacts_load`."""
 

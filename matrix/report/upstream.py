@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from matrix._util.text import code, tabular
 from matrix.rules.expectations import Published, Rule
 
-__all__ = ["content", "section"]
-
 
 def section(rules: Sequence[Rule]) -> str:
     """The section of the table, or nothing where no rule says that upstream differs."""

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from matrix.catalog.cells import Cell
 from matrix.cli import main
-from matrix.commands import context as reading
+from matrix.commands import context
 from matrix.record.model import (
     Case,
     ErrorKind,
@@ -28,7 +28,7 @@ from matrix.record.model import (
 )
 from matrix.record.reader import read
 from matrix.record.writer import write
-from matrix.run import rerun as reruns
+from matrix.run import rerun
 from matrix.run.rerun import Rerun
 from matrix.verdict.grid import Grid
 
@@ -92,12 +92,12 @@ def dead(torch: str, vllm: str) -> Record:
 @pytest.fixture(scope="module")
 def grid() -> Grid:
     """The grid as the cheap rungs have it: made once, for it is the slow part."""
-    return reading.grid_of([])
+    return context.grid_of([])
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: Grid) -> Path:
-    monkeypatch.setattr(reading, "grid_of", lambda entries: grid)
+    monkeypatch.setattr(context, "grid_of", lambda entries: grid)
     monkeypatch.chdir(tmp_path)
     save(ran("2.12.1", "0.20.2", "KeyError: None"))
     return tmp_path
@@ -117,7 +117,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch, *records: Record) -> list[Rerun]:
             failures += [] if found else [f"{run.name} on cpu: tox ended with 2"]
         return failures
 
-    monkeypatch.setattr(reruns, "run_all", run_all)
+    monkeypatch.setattr(rerun, "run_all", run_all)
     return calls
 
 

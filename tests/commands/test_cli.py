@@ -11,7 +11,7 @@ import pytest
 from made import provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.commands import check as checks
+from matrix.commands import check
 from matrix.errors import MatrixError
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
 from matrix.record.writer import to_json, write
@@ -536,7 +536,7 @@ def test_what_else_can_end_it_is_one_line(
     def end(_: object) -> int:
         raise raised
 
-    monkeypatch.setattr(checks, "_check", end)
+    monkeypatch.setattr(check, "_check", end)
     assert cli.main(["check"]) == status
     assert capsys.readouterr().err == said
 

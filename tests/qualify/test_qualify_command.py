@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from made import Told, failed, make, passed
 from matrix import cli
-from matrix.commands import context as reading
+from matrix.commands import context
 from matrix.qualify.model import FailureKind
 from matrix.record.writer import write
 from qualifications import (
@@ -33,7 +33,7 @@ def here_with(folder: Path, *records: Told) -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rules.toml").write_text("")
-    monkeypatch.setattr(reading, "today", lambda: TODAY)
+    monkeypatch.setattr(context, "today", lambda: TODAY)
     return tmp_path
 
 

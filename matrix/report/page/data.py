@@ -26,8 +26,6 @@ from matrix.verdict.ladder import Progress, Step
 from matrix.verdict.states import VERDICTS, StepState, Verdict
 from matrix.verdict.table import Entry, Table
 
-__all__ = ["ALPHABET", "History", "coded", "embedded", "first_platform", "pack"]
-
 ALPHABET = "".join(chr(at) for at in range(33, 127) if chr(at) not in "\"&'<>\\")
 """The 88 characters of `coded`: none of them ends a string, or means anything to HTML."""
 

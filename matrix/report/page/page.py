@@ -25,8 +25,6 @@ from matrix.verdict.ladder import Progress
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Table
 
-__all__ = ["LETTERS", "PAGE", "SIGNS", "mark", "render", "template"]
-
 PAGE = "index.html"
 LETTERS = ("D", "R", "L", "I", "C", "W", "E")
 """The letter of each rung, in their order."""

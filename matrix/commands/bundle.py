@@ -1,0 +1,103 @@
+"""`matrix bundle`: make what cells need on a machine without a network."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from matrix.errors import MatrixError
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `matrix bundle`."""
+    bundle = commands.add_parser(
+        "bundle",
+        help="make all that cells need on a machine without a network",
+        epilog="There: python3 DIR/run.py CELL [options], or matrix run CELL --bundle DIR.",
+        allow_abbrev=False,
+    )
+    bundle.add_argument(
+        "cells", metavar="CELL", nargs="*", help="one or more, all of the same Python"
+    )
+    bundle.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="an empty folder, or an older bundle"
+    )
+    bundle.add_argument(
+        "--refresh",
+        action="store_true",
+        help="of the bundle in DIR write this project's part anew and keep the wheels",
+    )
+    bundle.add_argument(
+        "--split", metavar="SIZE", help="cut the bundle into parts of this size, such as 58MiB"
+    )
+    _add_contents(bundle)
+    bundle.set_defaults(run=_bundle, parser=bundle)
+
+
+def _add_contents(bundle: argparse.ArgumentParser) -> None:
+    """Add the options that say what is in a bundle and how small it is made."""
+    bundle.add_argument(
+        "--gpu-arch",
+        metavar="ARCH",
+        help="such as sm_90: drop the GPU code of other chips, to make the bundle small",
+    )
+    bundle.add_argument(
+        "--repack",
+        action="store_true",
+        help="pack the wheels again with the program zstd, to make the bundle smaller still",
+    )
+    bundle.add_argument(
+        "--reuse",
+        metavar="DIR",
+        type=Path,
+        help="an older bundle for the same GPU, not cut: its wheels are taken where they still fit",
+    )
+    bundle.add_argument(
+        "--have",
+        metavar="NAME==VERSION",
+        action="append",
+        default=[],
+        help="the target has this: leave it out, and what nothing else requires",
+    )
+    bundle.add_argument(
+        "--without",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="leave these packages out, such as ray or 'flashinfer-*', and what nothing else"
+        " requires, though vLLM asks for them: for what the startup tests never import; the"
+        " manifest says so, and a run that imports one fails",
+    )
+    bundle.add_argument(
+        "--machine",
+        choices=("x86_64", "aarch64"),
+        default="x86_64",
+        help="the target's processor (default: x86_64)",
+    )
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from matrix.bundle.build import Wanted, make_bundle, refresh_bundle
+    from matrix.bundle.plan import one_python, parse_have, parse_size
+    from matrix.catalog.releases_file import load_releases
+    from matrix.checks.resolution.lock import Target
+
+    if options.refresh:
+        refresh_bundle(options.out)
+        return 0
+    if not options.cells:
+        raise MatrixError("no cell named; write one, such as py312-torch210")
+    releases = load_releases()
+    cells = tuple(dict.fromkeys(releases.resolve(name) for name in options.cells))
+    wanted = Wanted(
+        cells,
+        Target(python=one_python(cells), machine=options.machine),
+        gpu_arch=options.gpu_arch,
+        have=tuple(parse_have(requirement) for requirement in options.have),
+        without=tuple(options.without),
+        split=parse_size(options.split) if options.split else None,
+        repack=options.repack,
+        reuse=options.reuse,
+    )
+    make_bundle(wanted, releases, options.out)
+    return 0

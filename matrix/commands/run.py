@@ -1,0 +1,102 @@
+"""`matrix run`: run one cell."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from matrix._util.console import print_status
+from matrix.commands import arguments, context
+from matrix.commands.record import print_record
+from matrix.errors import MatrixError
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `matrix run`."""
+    run = commands.add_parser(
+        "run",
+        help="run one cell in this environment, write its record and judge it",
+        usage="%(prog)s [options] CELL [PYTEST ARGS]",
+        allow_abbrev=False,
+        epilog="Exit status: 0 compatible, 1 drift or incompatible, 2 cannot run, 5 untested.",
+    )
+    run.add_argument("cell", metavar="CELL", help="such as py311-torch210-vllm019")
+    run.add_argument(
+        "--platform",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: cuda where a GPU is visible, else cpu",
+    )
+    run.add_argument(
+        "--records",
+        metavar="DIR",
+        type=Path,
+        default=Path("records"),
+        help="where to write the record (default: records)",
+    )
+    run.add_argument(
+        "--model-source",
+        choices=("data", "hub"),
+        default="data",
+        help="the models' configs: the package's data, or the hub (default: data)",
+    )
+    run.add_argument(
+        "--jobs",
+        metavar="N|auto",
+        type=arguments.jobs,
+        help="how many cases run side by side (default: auto on cuda, 1 on cpu)",
+    )
+    run.add_argument(
+        "--timeout",
+        metavar="S",
+        type=arguments.positive_seconds,
+        help="seconds for the whole run",
+    )
+    run.add_argument(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        help="check this bundle and run the cell from it, without a network",
+    )
+    run.add_argument(
+        "--work",
+        metavar="DIR",
+        type=Path,
+        help="with --bundle: where to unpack and install (default: in the user's cache folder)",
+    )
+    run.set_defaults(run=_run, parser=run, takes_pytest_args=True)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.bundle is not None:
+        from matrix.bundle.run import main
+
+        return main(options.given[1:])
+    if options.work is not None:
+        raise MatrixError(f"--work {options.work}: goes with --bundle DIR only; leave it out")
+    from matrix.catalog.releases_file import load_releases
+    from matrix.record.reader import read
+    from matrix.rules.expectations_file import load_expectations
+    from matrix.run.cell import RUN_TIMEOUT, RunRequest, run_cell
+    from matrix.run.nvidia import why_not_cuda
+    from matrix.verdict.judge import exit_status
+
+    # Before the run: a fault in the expectations must not surface after ten minutes.
+    expectations = load_expectations()
+    cell = load_releases().resolve(options.cell)
+    note = why_not_cuda(options.platform)
+    if note is not None:
+        print_status(note)
+    request = RunRequest(
+        cell=cell,
+        platform=options.platform,
+        records=options.records,
+        pytest_args=options.pytest_args,
+        timeout=options.timeout or RUN_TIMEOUT,
+        model_source=options.model_source,
+        jobs=options.jobs,
+    )
+    done = run_cell(request)
+    if isinstance(done, int):  # pytest was asked for its help or a list, and has given it
+        return done
+    return exit_status(print_record(read(done), context.from_here(done), expectations))
