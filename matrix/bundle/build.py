@@ -13,21 +13,29 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from matrix._util.files import digest_of, write_text
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
-from matrix.bundle import plan as bundle
-from matrix.bundle import run as offline
+from matrix.bundle import plan, run
 from matrix.bundle.fatbin import Pruned, parse_arch
 from matrix.bundle.plan import BundlePlanError, Have
-from matrix.bundle.run import MANIFEST, BundleCell, Item, Package, timed
-from matrix.bundle.wheel import rewrite, write_project_wheel
+from matrix.bundle.run import (
+    MANIFEST,
+    BundleCell,
+    BundleError,
+    Item,
+    Manifest,
+    Package,
+    read_manifest,
+    timed,
+)
+from matrix.bundle.wheel import ProjectMetadata, rewrite, write_project_wheel
 from matrix.bundle.zip_writer import find_zstd
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
@@ -42,22 +50,20 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Wanted", "fetch", "make_bundle", "refresh_bundle"]
-
 _ROOT = CHECKOUT
 _RUNNER = "run.py"
 _PROJECT = "project/"
-# All of the checkout that `matrix run` reads; what else it holds is not for a machine offline.
+# All of the checkout that `matrix run` reads; a machine without a network needs nothing else of it.
 _TREE = ("matrix", "tests/startup", "pyproject.toml", "tox.ini", "README.md", "LICENSE")
 _BLOCK = 1 << 20
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a bundle is to hold, and for which machine; `split` is in bytes.
+@dataclass(frozen=True, kw_only=True)
+class BundleRequest:
+    """What a bundle shall hold, and for which machine; `split` is in bytes.
 
-    `repack`: wheels are packed again, with Zstandard. `reuse`: an older bundle, whose wheels need
-    not be fetched and rewritten again.
+    `repack`: pack the wheels again, with Zstandard. `reuse`: the folder of an older bundle, whose
+    wheels need not be fetched and rewritten again.
     """
 
     cells: tuple[Cell, ...]
@@ -70,9 +76,13 @@ class Wanted:
     reuse: Path | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Pool:
-    """The wheels so far: where they lie, and by which hash the index knows one that was changed."""
+    """The wheels so far, in a folder.
+
+    `published` is the SHA-256 by which the index knows a rewritten wheel, `older` the wheels of an
+    older bundle by that hash, `ready` the names of the wheels taken from there.
+    """
 
     folder: Path
     published: dict[str, str] = field(default_factory=dict)
@@ -80,90 +90,97 @@ class _Pool:
     ready: set[str] = field(default_factory=set)
 
     def wheels(self) -> dict[tuple[str, str], str]:
-        return bundle.wheel_of(each.name for each in self.folder.iterdir())
+        return plan.wheel_of(path.name for path in self.folder.iterdir())
 
 
-def make_bundle(wanted: Wanted, releases: Releases, out: Path, *, root: Path = _ROOT) -> None:
-    """Make a bundle in the folder `out`; an older bundle there gives way once this one is whole.
+def make_bundle(
+    wanted: BundleRequest,
+    releases: Releases,
+    out: Path,
+    *,
+    root: Path = _ROOT,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Make a bundle in the folder `out`; it replaces an older bundle there once it is complete.
 
-    `root` is the checkout. Raises MatrixError where `out` holds something else, a cell does not
-    resolve, a package has no wheel, or a have or a pattern fits nothing.
+    `root` is the checkout; `report` receives lines about the result. Raises MatrixError where `out`
+    holds something else, a cell does not resolve, a package has no wheel, or an item of `have` or a
+    pattern of `without` fits nothing.
     """
     if not (root / "tests" / "startup").is_dir():
         raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
-    bundle.one_python(wanted.cells)
+    plan.one_python(wanted.cells)
     arch = parse_arch(wanted.gpu_arch) if wanted.gpu_arch else None
     zstd = find_zstd() if wanted.repack else None
     _check_out(out)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as name:
         made, files = Path(name, "bundle"), Path(name, "files")
-        pool = _Pool(files / "wheels")
+        pool = _Pool(folder=files / "wheels")
         pool.folder.mkdir(parents=True)
         made.mkdir()
         if wanted.reuse is not None:
             pool.older = _older_wheels(wanted.reuse, wanted.gpu_arch)
-        cells = _cells(wanted, releases, pool)
+        metadata = _project_metadata(root)
+        cells = _cells(wanted, releases, pool, metadata.dependencies)
         installer = _fetch_installer(wanted.target, pool)
         if arch is not None or zstd is not None:
-            _shrink(pool, arch, zstd, keep=installer)
-        project = _write_project(root, files)
+            report(_shrink(pool, arch, zstd, keep=installer))
+        project = _write_project(root, files, metadata)
         items = _items(files, pool.published)
         with timed("writing"):
             parts = _write_parts(files, items, made, wanted.split) if wanted.split else []
             if not parts:
-                for each in files.iterdir():
-                    each.rename(made / each.name)
-            shutil.copyfile(Path(offline.__file__), made / _RUNNER)
-            text = bundle.manifest_text(
+                for path in files.iterdir():
+                    path.rename(made / path.name)
+            shutil.copyfile(Path(run.__file__), made / _RUNNER)
+            text = plan.manifest_text(
                 made=provenance.timestamp(datetime.now(timezone.utc)),
                 target=wanted.target,
                 gpu_arch=wanted.gpu_arch,
                 installer=f"wheels/{installer}",
                 without=wanted.without,
-                cells=[
-                    BundleCell(each.name, (*each.lock, project), each.have, each.left_out)
-                    for each in cells
-                ],
+                cells=[replace(cell, lock=(*cell.lock, project)) for cell in cells],
                 files=items,
                 parts=parts,
             )
             (made / MANIFEST).write_text(text, encoding="utf-8")
             _put_in_place(made, out)
-    _report(out, items, parts)
+    for line in _summary(out, items, parts):
+        report(line)
 
 
 def refresh_bundle(out: Path, *, root: Path = _ROOT) -> None:
-    """Write the project of an existing bundle anew, and leave its wheels as they are.
+    """Write the project of an existing bundle again, and leave its wheels as they are.
 
-    Raises MatrixError where `out` is no bundle.
+    Raises MatrixError where `out` is not a bundle.
     """
     try:
-        manifest = offline.read_manifest(out)
-    except offline.BundleError as error:
+        manifest = read_manifest(out)
+    except BundleError as error:
         raise BundlePlanError(str(error)) from error
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as name:
         files, made = Path(name, "files"), Path(name, "made")
         files.mkdir()
         made.mkdir()
-        project = _write_project(root, files)
+        project = _write_project(root, files, _project_metadata(root))
         items = _items(files)
-        kept = [each for each in manifest.parts if not each.name.startswith("project-")]
+        kept = [part for part in manifest.parts if not part.name.startswith("project-")]
         parts = []
         if manifest.parts:
-            size = max(each.bytes for each in manifest.parts)
+            size = max(part.bytes for part in manifest.parts)
             parts = [*kept, *_write_project_parts(files, items, made, size)]
         else:
             (files / _PROJECT).rename(made / _PROJECT)
         data = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         data["made"] = provenance.timestamp(datetime.now(timezone.utc))
-        text = bundle.refreshed(data, project, items, parts)
+        text = plan.refreshed(data, project, items, parts)
         for old in (*out.glob("project-[0-9]*"), out / _PROJECT):
             if old.exists():
                 old.rename(Path(name, f"old-{old.name}"))
-        for each in made.iterdir():
-            each.rename(out / each.name)
-        shutil.copyfile(Path(offline.__file__), out / _RUNNER)
+        for path in made.iterdir():
+            path.rename(out / path.name)
+        shutil.copyfile(Path(run.__file__), out / _RUNNER)
         write_text(out / MANIFEST, text)
 
 
@@ -179,10 +196,10 @@ def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
     lock = folder.parent / "fetch.txt"
     lock.write_text(
         "".join(
-            f"{each.name}=={each.version} "
-            + " ".join(f"--hash=sha256:{digest}" for digest in sorted(each.hashes))
+            f"{distribution.name}=={distribution.version} "
+            + " ".join(f"--hash=sha256:{digest}" for digest in sorted(distribution.hashes))
             + "\n"
-            for each in pinned
+            for distribution in pinned
         ),
         encoding="utf-8",
     )
@@ -192,7 +209,7 @@ def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
         *("--no-deps", "--require-hashes", "--only-binary", ":all:"),
         *("--implementation", "cp", "--python-version", target.python),
         *("--abi", f"cp{major}{minor}", "--abi", "abi3", "--abi", "none"),
-        *(each for tag in target.pip_platforms for each in ("--platform", tag)),
+        *(word for tag in target.pip_platforms for word in ("--platform", tag)),
         *("--dest", str(folder), "-r", str(lock)),
     ]
     done = run_program(command)
@@ -201,51 +218,62 @@ def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
         raise MatrixError(f"the wheels cannot be fetched: {_reason(done.stderr)}")
 
 
-def _cells(wanted: Wanted, releases: Releases, pool: _Pool) -> list[BundleCell]:
+def _cells(
+    wanted: BundleRequest, releases: Releases, pool: _Pool, dependencies: Sequence[str]
+) -> list[BundleCell]:
     locks: dict[str, dict[str, Pinned]] = {}
     for cell in wanted.cells:
         with timed(f"resolving {cell.name}"):
-            asked = bundle.requirements(cell, releases.companions(cell))
+            needed = plan.requirements(cell, releases.companions(cell), dependencies)
             try:
-                locks[cell.name] = resolve(asked, wanted.target, releases.overrides(cell))
+                locks[cell.name] = resolve(needed, wanted.target, releases.overrides(cell))
             except MatrixError as error:
                 raise MatrixError(f"{cell.name}: {error}") from error
-    wrong = [bundle.unfit_have(each, locks) for each in wanted.have]
-    wrong.append(bundle.unmatched(wanted.without, locks))
-    if line := next((each for each in wrong if each), None):
-        raise BundlePlanError(line)
+    faults = [plan.unfit_have(have, locks) for have in wanted.have]
+    faults.append(plan.unmatched(wanted.without, locks))
+    if fault := next(filter(None, faults), None):
+        raise BundlePlanError(fault)
     found = []
     for name, lock in locks.items():
-        have, out = bundle.left_out(lock, wanted.have, wanted.without)
-        kept = [each for each in lock.values() if each.name not in {*have, *out}]
-        for each in kept:
-            _take_older(each, pool)
-        lacking = [each for each in kept if (each.name, each.version) not in pool.wheels()]
+        have, out = plan.left_out(lock, wanted.have, wanted.without)
+        kept = [pinned for pinned in lock.values() if pinned.name not in {*have, *out}]
+        for pinned in kept:
+            _take_older(pinned, pool)
+        wheels = pool.wheels()
+        lacking = [pinned for pinned in kept if (pinned.name, pinned.version) not in wheels]
         with timed(f"fetching {len(lacking)} of {len(kept)} wheels of {name}"):
             fetch(lacking, wanted.target, pool.folder)
         wheels = pool.wheels()
         packages = tuple(
-            Package(each.name, each.version, f"wheels/{wheels[each.name, each.version]}")
-            for each in kept
+            Package(
+                name=pinned.name,
+                version=pinned.version,
+                wheel=f"wheels/{wheels[pinned.name, pinned.version]}",
+            )
+            for pinned in kept
         )
-        found.append(BundleCell(name, packages, have, out))
+        found.append(BundleCell(name=name, lock=packages, have=have, left_out=out))
     return found
 
 
 def _older_wheels(reuse: Path, gpu_arch: str | None) -> dict[str, tuple[Path, Item]]:
-    """The wheels of an older bundle, by the hash that the index knows each by."""
+    """Return the wheels of an older bundle, by the hash that the index knows each by.
+
+    Raises BundlePlanError where that is not a bundle, or its wheels are not as these shall be.
+    """
     try:
-        manifest = offline.read_manifest(reuse)
-    except offline.BundleError as error:
+        manifest: Manifest = read_manifest(reuse)
+    except BundleError as error:
         raise BundlePlanError(f"--reuse: {error}") from None
     if manifest.parts or manifest.gpu_arch != gpu_arch:
         why = "is cut into parts" if manifest.parts else f"is for --gpu-arch {manifest.gpu_arch}"
         raise BundlePlanError(f"--reuse {reuse}: {why}; name a bundle without, or leave it out")
-    wheels = [each for each in manifest.files.values() if each.name != manifest.installer]
-    return {each.published or each.sha256: (reuse / each.name, each) for each in wheels}
+    wheels = [file for file in manifest.files.values() if file.name != manifest.installer]
+    return {wheel.published or wheel.sha256: (reuse / wheel.name, wheel) for wheel in wheels}
 
 
 def _take_older(pinned: Pinned, pool: _Pool) -> None:
+    """Take the wheel of a distribution from the older bundle, where it holds that."""
     for digest in pinned.hashes & pool.older.keys():
         path, item = pool.older[digest]
         if not path.is_file() or digest_of(path) != item.sha256:
@@ -265,7 +293,7 @@ def _link(path: Path, copy: Path) -> None:
 
 
 def _fetch_installer(target: Target, pool: _Pool) -> str:
-    """Fetch uv for the target, which installs the rest there; returns its wheel's name."""
+    """Fetch uv for the target, which installs the rest there; return its wheel's name."""
     with timed("fetching uv"):
         (uv,) = resolve(["uv"], target).values()
         if (uv.name, uv.version) not in pool.wheels():
@@ -273,8 +301,11 @@ def _fetch_installer(target: Target, pool: _Pool) -> str:
     return pool.wheels()[uv.name, uv.version]
 
 
-def _shrink(pool: _Pool, arch: int | None, zstd: str | None, keep: str) -> None:
-    """Rewrite the wheels, all but the installer's, which zipfile opens on the target."""
+def _shrink(pool: _Pool, arch: int | None, zstd: str | None, *, keep: str) -> str:
+    """Rewrite all wheels but the one to `keep`; return a line about the result.
+
+    That is the installer's, which the target opens with zipfile.
+    """
     before = _size(pool.folder)
 
     def shrink(wheel: Path) -> tuple[Path, str, Pruned] | None:
@@ -284,14 +315,14 @@ def _shrink(pool: _Pool, arch: int | None, zstd: str | None, keep: str) -> None:
 
     total = Pruned()
     with timed("rewriting the wheels"):
-        wheels = [each for each in pool.folder.iterdir() if each.name not in {keep, *pool.ready}]
-        wheels.sort(key=lambda each: -each.stat().st_size)
+        wheels = [path for path in pool.folder.iterdir() if path.name not in {keep, *pool.ready}]
+        wheels.sort(key=lambda path: -path.stat().st_size)
         with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
             for done in workers.map(shrink, wheels):
                 if done:
                     pool.published[done[0].name] = done[1]
                     total += done[2]
-    print(
+    return (
         f"matrix: {len(pool.published)} wheels rewritten, {mib(before)} are now"
         f" {mib(_size(pool.folder))}; GPU code: {mib(total.kept)} kept,"
         f" {mib(total.dropped)} dropped; of {total.fatbins} fatbins {total.other} kept a near"
@@ -299,7 +330,19 @@ def _shrink(pool: _Pool, arch: int | None, zstd: str | None, keep: str) -> None:
     )
 
 
-def _write_project(root: Path, files: Path) -> Package:
+def _project_metadata(root: Path) -> ProjectMetadata:
+    """Return what the checkout's pyproject.toml declares."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return ProjectMetadata(
+        name=project["name"],
+        version=project["version"],
+        requires_python=project["requires-python"],
+        dependencies=tuple(project["dependencies"]),
+        entry_points={"console_scripts": project["scripts"], **project["entry-points"]},
+    )
+
+
+def _write_project(root: Path, files: Path, metadata: ProjectMetadata) -> Package:
     """Write the project's tree and its wheel, and note the commit of the checkout."""
     tree = files / _PROJECT
     tree.mkdir()
@@ -312,41 +355,39 @@ def _write_project(root: Path, files: Path) -> Package:
         elif source.is_file():
             shutil.copyfile(source, tree / name)
     provenance.note_commit(tree, provenance.commit(root))
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    points = {"console_scripts": project["scripts"], **project["entry-points"]}
-    wheel = write_project_wheel(tree, project["name"], project["version"], points)
-    return Package(project["name"], project["version"], f"{_PROJECT}{wheel.name}")
+    wheel = write_project_wheel(tree, metadata)
+    return Package(name=metadata.name, version=metadata.version, wheel=f"{_PROJECT}{wheel.name}")
 
 
 def _items(files: Path, published: Mapping[str, str] | None = None) -> list[Item]:
-    paths = sorted(each for each in files.rglob("*") if each.is_file())
+    paths = sorted(path for path in files.rglob("*") if path.is_file())
     with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
         digests = list(workers.map(digest_of, paths))
     return [
         Item(
-            path.relative_to(files).as_posix(),
-            path.stat().st_size,
-            digest,
-            (published or {}).get(path.name),
+            name=path.relative_to(files).as_posix(),
+            bytes=path.stat().st_size,
+            sha256=digest,
+            published=(published or {}).get(path.name),
         )
         for path, digest in zip(paths, digests, strict=True)
     ]
 
 
 def _write_parts(files: Path, items: Sequence[Item], folder: Path, size: int) -> list[Item]:
-    """One archive of the files, cut into parts of that many bytes.
+    """Write one archive of the files, cut into parts of that many bytes; return the parts.
 
-    The wheels come first and the project begins a part of its own, so that it alone can be written
-    anew.
+    The wheels come first and the project begins a part of its own, so that a refresh can replace it
+    alone.
     """
-    project = [each for each in items if each.name.startswith(_PROJECT)]
+    project = [item for item in items if item.name.startswith(_PROJECT)]
     wheels = _Parts(folder, size, "part")
     archive = _tar(wheels)
     for item in items:
         if item not in project:
             _add(archive, files, item)
             (files / item.name).unlink()
-    # Not closed: the archive goes on in the parts of the project.
+    # This does not close the archive, which goes on in the parts of the project.
     return [*wheels.done(), *_write_project_parts(files, project, folder, size)]
 
 
@@ -370,7 +411,7 @@ def _add(archive: tarfile.TarFile, files: Path, item: Item) -> None:
 
 
 class _Parts:
-    """A file that is written as several, one after the other, each with its SHA-256."""
+    """A file to write to that cuts what it gets into several, and notes the SHA-256 of each."""
 
     def __init__(self, folder: Path, size: int, name: str) -> None:
         self._folder, self._size, self._stem = folder, size, name
@@ -391,7 +432,7 @@ class _Parts:
         return len(data)
 
     def tell(self) -> int:
-        return sum(each.bytes for each in self._items) + self._written
+        return sum(part.bytes for part in self._items) + self._written
 
     def done(self) -> list[Item]:
         self._end()
@@ -405,7 +446,9 @@ class _Parts:
 
     def _end(self) -> None:
         self._file.close()
-        self._items.append(Item(self._name, self._written, self._digest.hexdigest()))
+        self._items.append(
+            Item(name=self._name, bytes=self._written, sha256=self._digest.hexdigest())
+        )
 
 
 def _check_out(out: Path) -> None:
@@ -421,13 +464,15 @@ def _put_in_place(made: Path, out: Path) -> None:
     made.rename(out)
 
 
-def _report(out: Path, items: Sequence[Item], parts: Sequence[Item]) -> None:
-    size = sum(each.bytes for each in parts or items)
+def _summary(out: Path, items: Sequence[Item], parts: Sequence[Item]) -> list[str]:
+    size = sum(item.bytes for item in parts or items)
     what = f"{len(parts)} parts" if parts else f"{len(items)} files"
-    print(f"matrix: {out}: {what}, {mib(size)}; the largest:")
-    for item in sorted(items, key=lambda item: -item.bytes)[:8]:
-        print(f"  {mib(item.bytes):>12}  {Path(item.name).name}")
-    print(f"run it there: python3 {out}/{_RUNNER} CELL")
+    largest = sorted(items, key=lambda item: -item.bytes)[:8]
+    return [
+        f"matrix: {out}: {what}, {mib(size)}; the largest:",
+        *(f"  {mib(item.bytes):>12}  {Path(item.name).name}" for item in largest),
+        f"run it there: python3 {out}/{_RUNNER} CELL",
+    ]
 
 
 def _reason(output: str) -> str:
@@ -437,4 +482,4 @@ def _reason(output: str) -> str:
 
 
 def _size(folder: Path) -> int:
-    return sum(each.stat().st_size for each in folder.iterdir())
+    return sum(path.stat().st_size for path in folder.iterdir())

@@ -1,7 +1,7 @@
 """Drop the GPU code of other chips from a CUDA library, in place: no offset moves, no size changes.
 
 A CUDA library keeps its GPU code in the ELF sections `.nv_fatbin` and `__nv_relfatbin`, as one
-*fatbin* a translation unit. A fatbin is a header and a row of images, each for one architecture:
+*fatbin* a translation unit. A fatbin is a header and a row of images, one for each architecture:
 machine code, or PTX which the driver can compile for that chip or a newer one. A machine loads only
 the image of its own chip. With zeros for the others the library loads as before, and packs small.
 
@@ -20,8 +20,6 @@ from typing import Protocol
 
 from matrix.errors import MatrixError
 
-__all__ = ["Buffer", "GpuArchError", "Pruned", "keep_only", "parse_arch"]
-
 _ELF = b"\x7fELF\x02\x01"  # 64 bit, little-endian: all that CUDA has libraries for
 _SECTIONS = (b".nv_fatbin", b"__nv_relfatbin")
 _NOBITS = 8  # a section without bytes in the file
@@ -36,24 +34,24 @@ _BLOCK = 1 << 20
 
 
 class GpuArchError(MatrixError):
-    """A text that names no GPU architecture."""
+    """The text does not name a GPU architecture."""
 
 
 class Buffer(Protocol):
     """The bytes of a library, changed in place: a bytearray or a writable mmap."""
 
-    def __len__(self) -> int: ...  # noqa: D105
-    def __getitem__(self, index: slice, /) -> bytes | bytearray: ...  # noqa: D105
-    def __setitem__(self, index: slice, value: bytes, /) -> None: ...  # noqa: D105
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: slice, /) -> bytes | bytearray: ...
+    def __setitem__(self, index: slice, value: bytes, /) -> None: ...
     def find(self, sub: bytes, start: int, end: int, /) -> int: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What became of a library's GPU code, in bytes, and of its fatbins, as counts.
+    """How much GPU code of a library was kept and dropped, in bytes, and counts of its fatbins.
 
-    `other`: fatbins without an image of the chip itself, where a near image or PTX was kept.
-    `none`: fatbins with nothing that the chip could run.
+    `other` counts fatbins without an image of the chip itself, of which a near image or PTX stays;
+    `none` counts fatbins with nothing that the chip could run.
     """
 
     kept: int = 0
@@ -63,17 +61,17 @@ class Pruned:
     none: int = 0
 
     def __add__(self, more: Pruned) -> Pruned:
-        """Both together."""
+        """Return the sums of both."""
         return Pruned(
-            self.kept + more.kept,
-            self.dropped + more.dropped,
-            self.fatbins + more.fatbins,
-            self.other + more.other,
-            self.none + more.none,
+            kept=self.kept + more.kept,
+            dropped=self.dropped + more.dropped,
+            fatbins=self.fatbins + more.fatbins,
+            other=self.other + more.other,
+            none=self.none + more.none,
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Image:
     kind: int
     arch: int
@@ -82,7 +80,7 @@ class _Image:
 
 
 def parse_arch(text: str) -> int:
-    """The number of an architecture.
+    """Return the number of an architecture.
 
     >>> parse_arch("sm_90"), parse_arch("sm_90a")
     (90, 90)
@@ -100,7 +98,7 @@ def keep_only(library: Buffer, arch: int) -> Pruned:
 
     Of each fatbin the chip's own images stay. Where it has none, the newest machine code that the
     chip can run stays (of the same major architecture and not newer); failing that, the newest PTX
-    that the driver can compile for it. What is no CUDA library stays as it is.
+    that the driver can compile for it. Any other file than a CUDA library stays as it is.
     """
     found = Pruned()
     for start, end in _sections(library):
@@ -110,7 +108,7 @@ def keep_only(library: Buffer, arch: int) -> Pruned:
 
 
 def _prune(library: Buffer, images: list[_Image], arch: int) -> Pruned:
-    own = [each for each in images if each.kind != _PTX and each.arch == arch]
+    own = [image for image in images if image.kind != _PTX and image.arch == arch]
     keep = own or _nearest(images, arch)
     kept = dropped = 0
     for image in images:
@@ -118,23 +116,29 @@ def _prune(library: Buffer, images: list[_Image], arch: int) -> Pruned:
             kept += image.size
             continue
         dropped += image.size
-        for at in range(image.start, image.start + image.size, _BLOCK):
-            stop = min(at + _BLOCK, image.start + image.size)
-            library[at:stop] = bytes(stop - at)
-    return Pruned(kept, dropped, 1, int(bool(keep) and not own), int(bool(images) and not keep))
+        for start in range(image.start, image.start + image.size, _BLOCK):
+            stop = min(start + _BLOCK, image.start + image.size)
+            library[start:stop] = bytes(stop - start)
+    return Pruned(
+        kept=kept,
+        dropped=dropped,
+        fatbins=1,
+        other=int(bool(keep) and not own),
+        none=int(bool(images) and not keep),
+    )
 
 
 def _nearest(images: list[_Image], arch: int) -> list[_Image]:
-    """The newest images of one kind that the chip can take, though they are not its own."""
-    older = [each for each in images if each.arch <= arch]
-    code = [each for each in older if each.kind != _PTX and each.arch // 10 == arch // 10]
-    usable = code or [each for each in older if each.kind == _PTX]
-    newest = max((each.arch for each in usable), default=0)
-    return [each for each in usable if each.arch == newest]
+    """Return the newest images of one kind that the chip can take, though they are not its own."""
+    older = [image for image in images if image.arch <= arch]
+    code = [image for image in older if image.kind != _PTX and image.arch // 10 == arch // 10]
+    usable = code or [image for image in older if image.kind == _PTX]
+    newest = max((image.arch for image in usable), default=0)
+    return [image for image in usable if image.arch == newest]
 
 
 def _sections(library: Buffer) -> Iterator[tuple[int, int]]:
-    """Where the sections with GPU code begin and end; nothing for what is no such ELF file."""
+    """Yield where the sections with GPU code begin and end; none for any other kind of file."""
     if len(library) < 64 or bytes(library[0:6]) != _ELF:
         return
     (table,) = struct.unpack("<Q", library[0x28:0x30])
@@ -142,16 +146,16 @@ def _sections(library: Buffer) -> Iterator[tuple[int, int]]:
     if size < 64 or table + size * count > len(library) or names >= count:
         return
     headers = [
-        struct.unpack("<IIQQQQ", library[at : at + 40])
-        for at in range(table, table + size * count, size)
+        struct.unpack("<IIQQQQ", library[offset : offset + 40])
+        for offset in range(table, table + size * count, size)
     ]
     strings = headers[names][4]
     for name, kind, _, _, start, length in headers:
-        at = strings + name
-        end = library.find(b"\0", at, min(at + 64, len(library)))
+        begin = strings + name
+        end = library.find(b"\0", begin, min(begin + 64, len(library)))
         if (
             end >= 0
-            and bytes(library[at:end]) in _SECTIONS
+            and bytes(library[begin:end]) in _SECTIONS
             and kind != _NOBITS
             and start + length <= len(library)
         ):
@@ -159,21 +163,21 @@ def _sections(library: Buffer) -> Iterator[tuple[int, int]]:
 
 
 def _fatbins(library: Buffer, start: int, end: int) -> Iterator[list[_Image]]:
-    """The images of each fatbin of a section; padding between fatbins is passed over."""
-    at = start
-    while (at := library.find(_MAGIC, at, end)) >= 0 and at + _FATBIN.size <= end:
-        _, header, size = _FATBIN.unpack(library[at : at + _FATBIN.size])
-        images = list(_images(library, at + header, min(end, at + header + size)))
+    """Yield the images of each fatbin of a section; skips the padding between fatbins."""
+    offset = start
+    while (offset := library.find(_MAGIC, offset, end)) >= 0 and offset + _FATBIN.size <= end:
+        _, header, size = _FATBIN.unpack(library[offset : offset + _FATBIN.size])
+        images = list(_images(library, offset + header, min(end, offset + header + size)))
         yield images
-        # What does not read as a fatbin is passed over byte by byte: never take code for a size.
-        at += header + size if images else len(_MAGIC)
+        # Where this does not read as a fatbin, go on behind its magic: never take code for a size.
+        offset += header + size if images else len(_MAGIC)
 
 
-def _images(library: Buffer, at: int, end: int) -> Iterator[_Image]:
-    while at + _LEAST_HEADER <= end:
-        kind, header, size, arch = _IMAGE.unpack(library[at : at + _IMAGE.size])
+def _images(library: Buffer, offset: int, end: int) -> Iterator[_Image]:
+    while offset + _LEAST_HEADER <= end:
+        kind, header, size, arch = _IMAGE.unpack(library[offset : offset + _IMAGE.size])
         known = kind in _KINDS and _LEAST_HEADER <= header <= _LARGEST_HEADER
-        if not known or at + header + size > end:
+        if not known or offset + header + size > end:
             return
-        yield _Image(kind, arch, at + header, size)
-        at += header + size
+        yield _Image(kind=kind, arch=arch, start=offset + header, size=size)
+        offset += header + size

@@ -13,37 +13,23 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
+from matrix._util.versions import parse_version
 from matrix.bundle.run import SCHEMA, BundleCell, Item, Package
 from matrix.catalog.cells import Cell
 from matrix.checks.resolution.lock import Pinned, Target
 from matrix.errors import MatrixError
-
-__all__ = [
-    "BundlePlanError",
-    "Have",
-    "left_out",
-    "manifest_text",
-    "one_python",
-    "parse_have",
-    "parse_size",
-    "refreshed",
-    "requirements",
-    "unfit_have",
-    "unmatched",
-    "wheel_of",
-]
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB)?")
 _UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 class BundlePlanError(MatrixError):
-    """A wish that no bundle can fulfil."""
+    """A request that no bundle can fulfil."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Have:
     """A distribution that the target has, and its version."""
 
@@ -52,7 +38,7 @@ class Have:
 
 
 def parse_size(text: str) -> int:
-    """A number of bytes.
+    """Return a number of bytes.
 
     >>> parse_size("58MiB"), parse_size("1.5GiB"), parse_size("1000")
     (60817408, 1610612736, 1000)
@@ -67,7 +53,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_have(text: str) -> Have:
-    """What the target has, with its public version.
+    """Return a distribution that the target has, with its public version.
 
     >>> parse_have("Torch==2.11.0+cu128")
     Have(name='torch', version='2.11.0')
@@ -76,13 +62,16 @@ def parse_have(text: str) -> Have:
     """
     name, _, version = text.partition("==")
     try:
-        return Have(canonicalize_name(name.strip(), validate=True), Version(version).public)
+        return Have(
+            name=canonicalize_name(name.strip(), validate=True),
+            version=parse_version(version).public,
+        )
     except (InvalidVersion, ValueError):
         raise BundlePlanError(f"--have {text!r}: write it as torch==2.11.0") from None
 
 
 def one_python(cells: Iterable[Cell]) -> str:
-    """The Python that all the cells share; raises BundlePlanError where they do not."""
+    """Return the Python that all the cells share; raises BundlePlanError where they differ."""
     pythons = {cell.python: cell.name for cell in cells}
     if len(pythons) > 1:
         (one, first), (other, second) = list(pythons.items())[:2]
@@ -92,23 +81,27 @@ def one_python(cells: Iterable[Cell]) -> str:
     return next(iter(pythons))
 
 
-def requirements(cell: Cell, companions: Mapping[str, str]) -> tuple[str, ...]:
-    """What a cell's environment is asked for, as in tox.ini, and what the matrix needs in it."""
+def requirements(
+    cell: Cell, companions: Mapping[str, str], dependencies: Iterable[str]
+) -> tuple[str, ...]:
+    """Return what a cell's environment needs: its pins, as in tox.ini, pytest and `dependencies`.
+
+    The dependencies are those of this project.
+    """
     pins = [f"{name}=={version}" for name, version in companions.items()]
-    tomli = ["tomli>=2"] if Version(cell.python) < Version("3.11") else []
-    return (*pins, f"vllm=={cell.vllm}", "pytest>=8", "packaging>=23.2", *tomli)
+    return (*pins, f"vllm=={cell.vllm}", "pytest>=8", *dependencies)
 
 
 def left_out(
     lock: Mapping[str, Pinned], have: Collection[Have], without: Collection[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """What the target has of this lock, and what else stays out, each by name with its version.
+    """Return what the target has of this lock, and what else stays out, as versions by name.
 
-    A have that does not fit the lock's version does not count. With a distribution goes all that
-    nothing but such distributions requires. `without` are patterns such as `flashinfer-*`.
+    A distribution of `have` whose version is not the lock's does not count. All that only such
+    distributions require stays out with them. `without` are patterns such as `flashinfer-*`.
     """
-    patterns = [canonicalize_name(each) for each in without]
-    there = {each.name: each.version for each in have if each.name in lock and _fits(each, lock)}
+    patterns = [canonicalize_name(pattern) for pattern in without]
+    there = {item.name: item.version for item in have if item.name in lock and _fits(item, lock)}
     unwanted = {
         name
         for name in lock
@@ -133,11 +126,11 @@ def left_out(
 
 
 def _fits(have: Have, lock: Mapping[str, Pinned]) -> bool:
-    return Version(lock[have.name].version).public == have.version
+    return parse_version(lock[have.name].version).public == have.version
 
 
 def unfit_have(have: Have, locks: Mapping[str, Mapping[str, Pinned]]) -> str | None:
-    """Why no cell takes what the target has, in one line; None where one does."""
+    """Return why no cell takes what the target has, in one line; None where one does."""
     if any(have.name in lock and _fits(have, lock) for lock in locks.values()):
         return None
     takes = sorted(
@@ -150,7 +143,7 @@ def unfit_have(have: Have, locks: Mapping[str, Mapping[str, Pinned]]) -> str | N
 
 
 def unmatched(without: Iterable[str], locks: Mapping[str, Mapping[str, Pinned]]) -> str | None:
-    """Why a pattern of what stays out is none, in one line; None where each matches something."""
+    """Return which pattern of `without` matches nothing, as one line; None where all match."""
     names = {name for lock in locks.values() for name in lock}
     for pattern in without:
         if not any(fnmatchcase(name, canonicalize_name(pattern)) for name in names):
@@ -161,7 +154,10 @@ def unmatched(without: Iterable[str], locks: Mapping[str, Mapping[str, Pinned]])
 
 
 def wheel_of(names: Iterable[str]) -> dict[tuple[str, str], str]:
-    """The file of each distribution and version, by the names of wheels."""
+    """Return the file of each distribution and version, from the names of wheels.
+
+    Raises BundlePlanError for a name that is not a wheel's.
+    """
     found: dict[tuple[str, str], str] = {}
     for name in names:
         try:
@@ -183,7 +179,7 @@ def manifest_text(
     files: Iterable[Item],
     parts: Iterable[Item],
 ) -> str:
-    """The manifest of a bundle, as JSON under data/bundle.schema.json."""
+    """Return the manifest of a bundle, as JSON under data/bundle.schema.json."""
     data = {
         "schema": SCHEMA,
         "made": made,
@@ -197,12 +193,12 @@ def manifest_text(
             cell.name: {
                 "have": dict(cell.have),
                 "left_out": dict(cell.left_out),
-                "lock": [_package(each) for each in cell.lock],
+                "lock": [_package(package) for package in cell.lock],
             }
             for cell in sorted(cells, key=lambda cell: cell.name)
         },
-        "parts": [_item(each) for each in parts],
-        "files": [_item(each) for each in sorted(files, key=lambda item: item.name)],
+        "parts": [_item(part) for part in parts],
+        "files": [_item(file) for file in sorted(files, key=lambda item: item.name)],
     }
     return json.dumps(data, indent=1) + "\n"
 
@@ -210,22 +206,22 @@ def manifest_text(
 def refreshed(
     data: Mapping[str, Any], project: Package, files: Iterable[Item], parts: Iterable[Item]
 ) -> str:
-    """A manifest, as read from JSON, with another project: its package, files and all the parts."""
+    """Return a manifest, as read from JSON, with another project: its package, files and parts."""
 
-    def theirs(name: str) -> bool:
+    def of_project(name: str) -> bool:
         return name.partition("/")[0] == project.wheel.partition("/")[0]
 
     cells = {
         name: {
             **cell,
-            "lock": [each for each in cell["lock"] if not theirs(each["wheel"])]
+            "lock": [line for line in cell["lock"] if not of_project(line["wheel"])]
             + [_package(project)],
         }
         for name, cell in data["cells"].items()
     }
-    kept = [each for each in data["files"] if not theirs(each["name"])]
-    both = sorted([*kept, *map(_item, files)], key=lambda each: str(each["name"]))
-    changed = {**data, "cells": cells, "parts": [_item(each) for each in parts], "files": both}
+    kept = [file for file in data["files"] if not of_project(file["name"])]
+    both = sorted([*kept, *map(_item, files)], key=lambda file: str(file["name"]))
+    changed = {**data, "cells": cells, "parts": [_item(part) for part in parts], "files": both}
     return json.dumps(changed, indent=1) + "\n"
 
 

@@ -3,9 +3,9 @@
     python3 DIR/run.py CELL [the options of `matrix run`]
 
 It needs the standard library and nothing else, not even this project, so that a bare machine can
-start it. First every file of the bundle is checked against the manifest, and what is missing, short
-or damaged is named: then nothing is unpacked, installed or run. The packages go into an environment
-of their own, in a work folder that a second run uses again.
+start it. First it checks every file of the bundle against the manifest; where one is missing, short
+or damaged, it names that and unpacks, installs and runs nothing. The packages go into an
+environment of their own, in a work folder that a second run uses again.
 """
 
 from __future__ import annotations
@@ -31,41 +31,25 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-__all__ = [
-    "MANIFEST",
-    "SCHEMA",
-    "BundleCell",
-    "BundleError",
-    "Item",
-    "Manifest",
-    "Package",
-    "faults",
-    "main",
-    "mib",
-    "read_manifest",
-    "timed",
-    "unfit",
-]
-
 MANIFEST = "bundle.json"
 SCHEMA = 1
 
 _CELL = re.compile(r"py[0-9]{2,}-torch[0-9]{2,}(-vllm[0-9]{2,})?")
 _BLOCK = 1 << 20
-_WHOLE = "whole"  # the file that marks an environment whose installation came to its end
+_COMPLETE = "whole"  # the file that marks an environment whose installation came to its end
 # Another index, Python or environment must not reach the installer or the cell.
 _FOREIGN = ("UV_", "PIP_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX")
 
 
 class BundleError(Exception):
-    """What keeps a bundle from running here: clear lines; the command line exits with 2."""
+    """Why a bundle cannot run here, in clear lines; the command line exits with 2."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """A file of the bundle, or a part of it: its name, its bytes, its SHA-256 in hex.
 
-    `published` is the SHA-256 by which the index knows a wheel whose GPU code was taken out.
+    `published` is the SHA-256 by which the index knows a wheel that the bundle rewrote.
     """
 
     name: str
@@ -74,9 +58,9 @@ class Item:
     published: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Package:
-    """A line of a cell's lock: a distribution, its version and the file that it is installed from.
+    """A line of a cell's lock: a distribution, its version and the file to install it from.
 
     `wheel` is the name of a file of the bundle.
     """
@@ -86,9 +70,9 @@ class Package:
     wheel: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BundleCell:
-    """A cell of the bundle: its lock, what the target must have, and what was left out."""
+    """A cell of the bundle: its lock, what the target must have, and what the bundle leaves out."""
 
     name: str
     lock: tuple[Package, ...]
@@ -96,7 +80,7 @@ class BundleCell:
     left_out: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a bundle holds and for which machine. `glibc` is the oldest that its wheels accept.
 
@@ -117,10 +101,10 @@ class Manifest:
 
 
 def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> int:
-    """Check a bundle and run one of its cells: returns 2 where that cannot be.
+    """Check a bundle and run one of its cells; returns 2 where that is not possible.
 
-    Where it can, this process becomes the run, so that its exit status and its signals are the
-    run's. `arguments` are those of `matrix run`.
+    Where it is possible, this process becomes the run, so that its exit status and its signals are
+    the run's. `arguments` are those of `matrix run`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
@@ -158,7 +142,7 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
 
 
 def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
-    """Check, unpack, install, and become the run; raises BundleError where that cannot be."""
+    """Check, unpack, install, and become the run; raises BundleError where one of these fails."""
     manifest = read_manifest(bundle)
     cell = _chosen(manifest, arguments)
     if reason := unfit(manifest, cell):
@@ -169,7 +153,7 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
         raise BundleError("\n".join(wrong))
     home = (work or _cache_folder()).absolute() / f"bundle-{manifest.digest[:16]}"
     home.mkdir(parents=True, exist_ok=True)
-    with _alone(home):
+    with _locked(home):
         files = _unpacked(manifest, bundle, home)
         environment = _installed(manifest, cell, bundle, files, home)
     programs = environment / "bin"
@@ -182,7 +166,7 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
 def read_manifest(bundle: Path) -> Manifest:
     """Read a bundle's manifest.
 
-    Raises BundleError, which names the file and the key, where it is missing or is none.
+    Raises BundleError, which names the file and the key, where it is missing or not valid.
     """
     path = bundle / MANIFEST
     try:
@@ -202,16 +186,8 @@ def read_manifest(bundle: Path) -> Manifest:
 
 
 def _manifest(data: Mapping[str, Any], digest: str) -> Manifest:
-    files = {each["name"]: _item(each) for each in data["files"]}
-    cells = {
-        name: BundleCell(
-            name,
-            tuple(Package(each["name"], each["version"], each["wheel"]) for each in cell["lock"]),
-            dict(cell["have"]),
-            dict(cell["left_out"]),
-        )
-        for name, cell in data["cells"].items()
-    }
+    files = {file["name"]: _item(file) for file in data["files"]}
+    cells = {name: _cell(name, cell) for name, cell in data["cells"].items()}
     named = {package.wheel for cell in cells.values() for package in cell.lock}
     if unknown := sorted((named | {data["installer"]}) - files.keys()):
         raise ValueError(f"files: {unknown[0]!r} is missing")
@@ -225,12 +201,27 @@ def _manifest(data: Mapping[str, Any], digest: str) -> Manifest:
         installer=data["installer"],
         cells=cells,
         files=files,
-        parts=tuple(_item(each) for each in data["parts"]),
+        parts=tuple(_item(part) for part in data["parts"]),
+    )
+
+
+def _cell(name: str, data: Mapping[str, Any]) -> BundleCell:
+    lock = tuple(
+        Package(name=line["name"], version=line["version"], wheel=line["wheel"])
+        for line in data["lock"]
+    )
+    return BundleCell(
+        name=name, lock=lock, have=dict(data["have"]), left_out=dict(data["left_out"])
     )
 
 
 def _item(data: Mapping[str, Any]) -> Item:
-    item = Item(data["name"], data["bytes"], data["sha256"], data.get("published"))
+    item = Item(
+        name=data["name"],
+        bytes=data["bytes"],
+        sha256=data["sha256"],
+        published=data.get("published"),
+    )
     path = PurePosixPath(item.name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise ValueError(f"the name {item.name!r} leaves the bundle")
@@ -238,10 +229,7 @@ def _item(data: Mapping[str, Any]) -> Item:
 
 
 def faults(manifest: Manifest, bundle: Path) -> list[str]:
-    """What is wrong with the bundle's files, or its parts, where they lie: one line each.
-
-    Every file is read to its end and compared with the manifest.
-    """
+    """Read the bundle's files, or its parts, to their ends; return what is wrong, a line each."""
     items = manifest.parts or tuple(manifest.files.values())
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         found = pool.map(lambda item: _fault(item, bundle / item.name), items)
@@ -268,7 +256,7 @@ def _fault(item: Item, path: Path) -> str | None:
 
 
 def unfit(manifest: Manifest, cell: BundleCell) -> str | None:
-    """Why this Python on this machine cannot run that cell of the bundle; None where it can."""
+    """Return why this Python on this machine cannot run the cell; None where it can."""
     python = ".".join(map(str, sys.version_info[:2]))
     if python != manifest.python:
         return (
@@ -294,9 +282,9 @@ def unfit(manifest: Manifest, cell: BundleCell) -> str | None:
 
 
 def _chosen(manifest: Manifest, arguments: Sequence[str]) -> BundleCell:
-    """The cell that the arguments name, by its full name or its short one."""
+    """Return the cell that the arguments name, by its full name or its short one."""
     holds = ", ".join(sorted(manifest.cells))
-    named = next((each for each in arguments if _CELL.fullmatch(each)), None)
+    named = next((text for text in arguments if _CELL.fullmatch(text)), None)
     if named is None:
         raise BundleError(f"no cell named; this bundle holds {holds}")
     found = [
@@ -308,7 +296,7 @@ def _chosen(manifest: Manifest, arguments: Sequence[str]) -> BundleCell:
 
 
 def _unpacked(manifest: Manifest, bundle: Path, home: Path) -> Path:
-    """The folder of the bundle's files, which is the bundle itself where it is not cut."""
+    """Return the folder of the bundle's files; the bundle itself where it is not cut."""
     if not manifest.parts:
         return bundle.absolute()
     files = home / "files"
@@ -324,7 +312,7 @@ def _unpacked(manifest: Manifest, bundle: Path, home: Path) -> Path:
 
 
 def _untar(manifest: Manifest, bundle: Path, folder: Path) -> None:
-    got = set()
+    unpacked = set()
     joined: Any = _Joined([bundle / part.name for part in manifest.parts])
     with contextlib.closing(joined), tarfile.open(fileobj=joined, mode="r|", bufsize=_BLOCK) as tar:
         for member in tar:
@@ -336,8 +324,8 @@ def _untar(manifest: Manifest, bundle: Path, folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 shutil.copyfileobj(content, file, _BLOCK)
-            got.add(item.name)
-    if lacking := sorted(manifest.files.keys() - got):
+            unpacked.add(item.name)
+    if lacking := sorted(manifest.files.keys() - unpacked):
         raise BundleError(f"{bundle}: the parts lack {lacking[0]}; make the bundle anew")
 
 
@@ -369,11 +357,11 @@ class _Joined:
 
 
 def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, home: Path) -> Path:
-    """The cell's environment, made where there is no whole one yet."""
+    """Return the cell's environment; makes it where there is no complete one yet."""
     python = f"{sys.version}\n{sys.prefix}\n"
     key = hashlib.sha256(python.encode()).hexdigest()[:8]
     environment = home / f"{cell.name}-{key}"
-    if (environment / _WHOLE).is_file():
+    if (environment / _COMPLETE).is_file():
         print(f"matrix: installed already, in {environment}", flush=True)
         return environment
     shutil.rmtree(environment, ignore_errors=True)
@@ -387,8 +375,8 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
     lock = home / f"{cell.name}.txt"
     lock.write_text(
         "".join(
-            f"{each.name}=={each.version} --hash=sha256:{manifest.files[each.wheel].sha256}\n"
-            for each in cell.lock
+            f"{line.name}=={line.version} --hash=sha256:{manifest.files[line.wheel].sha256}\n"
+            for line in cell.lock
         ),
         encoding="utf-8",
     )
@@ -413,19 +401,19 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
     (site,) = (environment / "lib").glob("python*/site-packages")
     (site / "matrix_project.pth").write_text(f"{project}\n", encoding="utf-8")
     if cell.have:
-        # An environment made from one of another environment looks at neither's packages but at
-        # those of the Python below both, so the folders of this Python are named.
-        named = "".join(f"{each}\n" for each in _package_folders())
-        (site / "matrix_target.pth").write_text(named, encoding="utf-8")
-    (environment / _WHOLE).write_text(python, encoding="utf-8")
+        # An environment made from another environment looks at the packages of neither, but at
+        # those of the Python below both, so this names the folders of this Python.
+        folders = "".join(f"{folder}\n" for folder in _package_folders())
+        (site / "matrix_target.pth").write_text(folders, encoding="utf-8")
+    (environment / _COMPLETE).write_text(python, encoding="utf-8")
     return environment
 
 
 def _installer(wheel: Path, home: Path) -> Path:
-    """The program uv, taken out of its wheel."""
+    """Return the program uv, taken out of its wheel."""
     uv = home / "uv"
     with zipfile.ZipFile(wheel) as archive:
-        name = next(each for each in archive.namelist() if each.endswith(".data/scripts/uv"))
+        name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
         with archive.open(name) as source, uv.open("wb") as file:
             shutil.copyfileobj(source, file, _BLOCK)
     uv.chmod(0o755)
@@ -434,16 +422,20 @@ def _installer(wheel: Path, home: Path) -> Path:
 
 def _call(command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
     done = subprocess.run(
-        [str(each) for each in command], env=dict(environ), capture_output=True, text=True
+        [str(word) for word in command],
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise BundleError(f"the packages cannot be installed: {said[:600]}")
+        error = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise BundleError(f"the packages cannot be installed: {error[:600]}")
 
 
 def _package_folders() -> list[str]:
     names = ("site-packages", "dist-packages")
-    return [each for each in sys.path if Path(each).name in names and Path(each).is_dir()]
+    return [place for place in sys.path if Path(place).name in names and Path(place).is_dir()]
 
 
 def _environ() -> dict[str, str]:
@@ -451,7 +443,7 @@ def _environ() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def _locked(home: Path) -> Iterator[None]:
     """Let one run at a time unpack and install."""
     import fcntl
 
@@ -462,7 +454,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Say what is being done and, once it is done, how long it took."""
+    """Print what begins and, at its end, how many seconds it took."""
     began = time.monotonic()
     print(f"matrix: {what} ...", end=" ", flush=True)
     try:
@@ -474,33 +466,31 @@ def timed(what: str) -> Iterator[None]:
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or (
-        os.path.join(os.environ["HOME"], ".cache") if os.environ.get("HOME") else ""
-    )
+    home = os.environ.get("HOME")
+    base = os.environ.get("XDG_CACHE_HOME") or (home and f"{home}/.cache")
     return Path(base or tempfile.gettempdir(), "torch-vllm-matrix")
 
 
 def _version_of(name: str) -> str | None:
-    try:
+    with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in re.findall(r"\d+", version))
+    return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
 def _on_disk(manifest: Manifest) -> int:
-    return sum(each.bytes for each in manifest.parts) or _total(manifest)
+    return sum(part.bytes for part in manifest.parts) or _total(manifest)
 
 
 def _total(manifest: Manifest) -> int:
-    return sum(each.bytes for each in manifest.files.values())
+    return sum(file.bytes for file in manifest.files.values())
 
 
 def mib(size: int) -> str:
-    """A size in bytes as a person reads it: `58.0 MiB`."""
+    """Return a size in bytes as people read it: `58.0 MiB`."""
     return f"{size / 2**20:.1f} MiB"
 
 

@@ -1,4 +1,4 @@
-"""Wheels on disk: take the GPU code of other chips out of one, and make the one of this project."""
+"""Wheels on disk: drop the GPU code of other chips from one, and write that of this project."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from matrix._util.files import _BLOCK, digest_of
 from matrix.bundle.fatbin import Pruned, keep_only
 from matrix.bundle.zip_writer import ZipWriter
 from matrix.errors import MatrixError
-
-__all__ = ["rewrite", "write_project_wheel"]
 
 _LEAST = 1 << 16  # bytes below which a library holds no GPU code worth the reading
 
@@ -27,9 +26,9 @@ def rewrite(wheel: Path, arch: int | None, zstd: str | None = None) -> Pruned | 
     """Rewrite a wheel: with the GPU code of one architecture only, or packed with Zstandard.
 
     The wheel's RECORD follows, so that it installs as before. `arch` is None to leave the code as
-    it is, `zstd` the program that packs, or None to deflate. Returns what was dropped, or None
-    where there is nothing to do and the wheel is left as it was. Raises MatrixError for what is no
-    wheel; a failure leaves the wheel as it was.
+    it is, `zstd` the program that packs, or None to deflate. Returns what this dropped, or None
+    where there is nothing to do, which leaves the wheel as it was. So does a failure. Raises
+    MatrixError for any other file than a wheel.
     """
     try:
         with (
@@ -73,8 +72,9 @@ def _pruned_libraries(
 def _write(
     archive: zipfile.ZipFile, changed: Mapping[str, Path], writer: ZipWriter, scratch: Path
 ) -> None:
-    """The wheel again, with other files in it and a RECORD that is true of them."""
-    record = next((each for each in archive.namelist() if each.endswith(".dist-info/RECORD")), None)
+    """Write the wheel again, with the changed files in it and a RECORD that is true of them."""
+    members = archive.namelist()
+    record = next((name for name in members if name.endswith(".dist-info/RECORD")), None)
     if record is None:
         raise zipfile.BadZipFile("it has no RECORD")
     for member in archive.infolist():
@@ -108,28 +108,47 @@ def _hashed(path: Path) -> tuple[str, str]:
     return f"sha256={digest.decode('ascii')}", str(path.stat().st_size)
 
 
-def write_project_wheel(
-    folder: Path, name: str, version: str, entry_points: Mapping[str, Mapping[str, str]]
-) -> Path:
-    """Write the wheel that makes this project known in an environment: its name and entry points.
+@dataclass(frozen=True, kw_only=True)
+class ProjectMetadata:
+    """What the project's pyproject.toml declares; `entry_points` are by group and name."""
 
-    It holds no code: that is in the project's tree, which is the same one that the tests are in.
+    name: str
+    version: str
+    requires_python: str
+    dependencies: tuple[str, ...]
+    entry_points: Mapping[str, Mapping[str, str]]
+
+
+def write_project_wheel(folder: Path, project: ProjectMetadata) -> Path:
+    """Write the wheel that makes this project known in an environment; return its path.
+
+    It holds metadata and no code: a `.pth` file names the project's tree, since the startup tests
+    lie there beside the package, and a refresh of the bundle replaces that tree alone. `uv build`
+    would put a second copy of the package into the wheel, and needs the build backend from an
+    index.
     """
-    stem = f"{name.replace('-', '_')}-{version}"
+    stem = f"{project.name.replace('-', '_')}-{project.version}"
     points = "".join(
         f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in named.items()) + "\n"
-        for group, named in entry_points.items()
+        for group, named in project.entry_points.items()
     )
+    metadata = [
+        "Metadata-Version: 2.1",
+        f"Name: {project.name}",
+        f"Version: {project.version}",
+        f"Requires-Python: {project.requires_python}",
+        *(f"Requires-Dist: {requirement}" for requirement in project.dependencies),
+    ]
     files = {
-        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "METADATA": "".join(f"{line}\n" for line in metadata),
         "WHEEL": "Wheel-Version: 1.0\nGenerator: matrix\nRoot-Is-Purelib: true\n"
         "Tag: py3-none-any\n",
         "entry_points.txt": points,
     }
     rows = []
     path = folder / f"{stem}-py3-none-any.whl"
-    with tempfile.TemporaryDirectory() as name, ZipWriter(path) as writer:
-        scratch = Path(name, "member")
+    with tempfile.TemporaryDirectory() as scratch_folder, ZipWriter(path) as writer:
+        scratch = Path(scratch_folder, "member")
         for file, text in files.items():
             scratch.write_text(text, encoding="utf-8")
             inside = f"{stem}.dist-info/{file}"

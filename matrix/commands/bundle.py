@@ -77,7 +77,7 @@ def _add_contents(bundle: argparse.ArgumentParser) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> int:
-    from matrix.bundle.build import Wanted, make_bundle, refresh_bundle
+    from matrix.bundle.build import BundleRequest, make_bundle, refresh_bundle
     from matrix.bundle.plan import one_python, parse_have, parse_size
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.resolution.lock import Target
@@ -89,9 +89,9 @@ def _bundle(options: argparse.Namespace) -> int:
         raise MatrixError("no cell named; write one, such as py312-torch210")
     releases = load_releases()
     cells = tuple(dict.fromkeys(releases.resolve(name) for name in options.cells))
-    wanted = Wanted(
-        cells,
-        Target(python=one_python(cells), machine=options.machine),
+    wanted = BundleRequest(
+        cells=cells,
+        target=Target(python=one_python(cells), machine=options.machine),
         gpu_arch=options.gpu_arch,
         have=tuple(parse_have(requirement) for requirement in options.have),
         without=tuple(options.without),

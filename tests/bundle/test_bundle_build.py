@@ -18,7 +18,7 @@ import pytest
 
 from matrix._util.files import digest_of
 from matrix.bundle import build as bundles
-from matrix.bundle.build import Wanted, make_bundle, refresh_bundle
+from matrix.bundle.build import BundleRequest, make_bundle, refresh_bundle
 from matrix.bundle.plan import Have
 from matrix.bundle.run import BundleError, faults, read_manifest
 from matrix.catalog.cells import Cell
@@ -32,7 +32,7 @@ PYTHON = ".".join(map(str, sys.version_info[:2]))
 CELL = Cell(PYTHON, "2.9.1", "0.16.0")
 TARGET = Target(python=PYTHON)
 # What the target has: this Python's own.
-HAVE = tuple(Have(each, metadata.version(each)) for each in ("packaging", "pytest"))
+HAVE = tuple(Have(name=name, version=metadata.version(name)) for name in ("packaging", "pytest"))
 
 
 def write_wheel(
@@ -76,6 +76,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_wheel(folder, "tomli", "2.0")
     uv = resolver.uv()
     write_wheel(folder, "uv", "1.0", uv=f'#!/bin/sh\nexec {shlex.join(uv)} "$@"\n')
+    # A checkout that the tests run from must not reach the environments that they make.
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     config = tmp_path / "index" / "uv.toml"
     config.write_text(f'no-index = true\nfind-links = ["{folder}"]\n')
     monkeypatch.setenv("UV_CONFIG_FILE", str(config))
@@ -110,7 +112,7 @@ def test_a_bundle_is_made_and_runs(
     index: Path, tmp_path: Path, split: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    wanted = Wanted((CELL,), TARGET, have=HAVE, without=("ray",), split=split)
+    wanted = BundleRequest(cells=(CELL,), target=TARGET, have=HAVE, without=("ray",), split=split)
     make_bundle(wanted, load_releases(), out)
     text = (out / "bundle.json").read_text()
     schema = json.loads((resources.files("matrix") / "data" / "bundle.schema.json").read_text())
@@ -165,7 +167,7 @@ def test_a_bundle_of_an_off_pin_cell_holds_its_torch(index: Path, tmp_path: Path
     cell = Cell(PYTHON, "2.10.0", "0.16.0")
     for name, version in releases.companions(cell).items():
         write_wheel(index, name, version)
-    make_bundle(Wanted((cell,), TARGET, have=HAVE), releases, tmp_path / "out")
+    make_bundle(BundleRequest(cells=(cell,), target=TARGET, have=HAVE), releases, tmp_path / "out")
     (made,) = read_manifest(tmp_path / "out").cells.values()
     lock = {each.name: each.version for each in made.lock}
     assert (made.name, lock["vllm"]) == (cell.name, "0.16.0")
@@ -175,14 +177,18 @@ def test_a_bundle_of_an_off_pin_cell_holds_its_torch(index: Path, tmp_path: Path
 
 
 def test_without_a_home_the_work_is_in_the_temporary_folder(index: Path, tmp_path: Path) -> None:
-    make_bundle(Wanted((CELL,), TARGET, have=HAVE), load_releases(), tmp_path / "out")
+    make_bundle(
+        BundleRequest(cells=(CELL,), target=TARGET, have=HAVE), load_releases(), tmp_path / "out"
+    )
     run(tmp_path / "out", CELL.name, "--timeout", "0", cwd=tmp_path, TMPDIR=str(tmp_path))
     assert len(list((tmp_path / "torch-vllm-matrix").glob(f"bundle-*/{CELL.name}-*"))) == 1
 
 
 def test_a_damaged_wheel_is_not_installed(index: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    make_bundle(Wanted((CELL,), TARGET, have=HAVE, split=20_000), load_releases(), out)
+    make_bundle(
+        BundleRequest(cells=(CELL,), target=TARGET, have=HAVE, split=20_000), load_releases(), out
+    )
     (out / "part-000").unlink()
     done = run(out, CELL.name, "--work", "w", cwd=tmp_path)
     assert done.returncode == 2
@@ -193,7 +199,7 @@ def test_a_damaged_wheel_is_not_installed(index: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"have": (Have("torch", "2.9.0"),)}, r"--have torch==2\.9\.0: does not fit"),
+        ({"have": (Have(name="torch", version="2.9.0"),)}, r"--have torch==2\.9\.0: does not fit"),
         ({"without": ("rya",)}, "--without rya: matches nothing"),
         ({"gpu_arch": "90"}, "write it as sm_90"),
         ({"cells": (Cell(PYTHON, "2.10.0", "0.19.1"),)}, "py3.*-torch210-vllm019: .*torch"),
@@ -202,7 +208,7 @@ def test_a_damaged_wheel_is_not_installed(index: Path, tmp_path: Path) -> None:
 def test_a_wish_that_cannot_be_is_one_line_and_leaves_nothing(
     index: Path, tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
-    wanted = Wanted(**{"cells": (CELL,), "target": TARGET, **change})  # type: ignore[arg-type]
+    wanted = BundleRequest(**{"cells": (CELL,), "target": TARGET, **change})  # type: ignore[arg-type]
     with pytest.raises(MatrixError, match=said) as raised:
         make_bundle(wanted, load_releases(), tmp_path / "out")
     assert "\n" not in str(raised.value)
@@ -213,9 +219,11 @@ def test_a_folder_with_something_else_is_not_touched(index: Path, tmp_path: Path
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("x")
     with pytest.raises(MatrixError, match="is not empty and no bundle"):
-        make_bundle(Wanted((CELL,), TARGET), load_releases(), tmp_path / "out")
+        make_bundle(BundleRequest(cells=(CELL,), target=TARGET), load_releases(), tmp_path / "out")
     with pytest.raises(MatrixError, match="is a file"):
-        make_bundle(Wanted((CELL,), TARGET), load_releases(), tmp_path / "out" / "mine")
+        make_bundle(
+            BundleRequest(cells=(CELL,), target=TARGET), load_releases(), tmp_path / "out" / "mine"
+        )
     assert (tmp_path / "out" / "mine").read_text() == "x"
     with pytest.raises(BundleError):
         read_manifest(tmp_path / "out")
@@ -223,8 +231,10 @@ def test_a_folder_with_something_else_is_not_touched(index: Path, tmp_path: Path
 
 def test_an_older_bundle_gives_way(index: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    make_bundle(Wanted((CELL,), TARGET, have=HAVE, split=20_000), load_releases(), out)
-    make_bundle(Wanted((CELL,), TARGET, have=HAVE), load_releases(), out)
+    make_bundle(
+        BundleRequest(cells=(CELL,), target=TARGET, have=HAVE, split=20_000), load_releases(), out
+    )
+    make_bundle(BundleRequest(cells=(CELL,), target=TARGET, have=HAVE), load_releases(), out)
     assert not list(out.glob("part-*"))
     assert faults(read_manifest(out), out) == []
 
@@ -232,7 +242,9 @@ def test_an_older_bundle_gives_way(index: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", [None, 20_000])
 def test_the_project_alone_is_written_anew(index: Path, tmp_path: Path, split: int | None) -> None:
     out = tmp_path / "out"
-    make_bundle(Wanted((CELL,), TARGET, have=HAVE, split=split), load_releases(), out)
+    make_bundle(
+        BundleRequest(cells=(CELL,), target=TARGET, have=HAVE, split=split), load_releases(), out
+    )
     before = read_manifest(out)
     wheels = {each.name: each.stat().st_mtime_ns for each in out.rglob("part-*")}
     other = tmp_path / "other"
@@ -262,7 +274,11 @@ def test_the_project_alone_is_written_anew(index: Path, tmp_path: Path, split: i
 def test_the_wheels_of_an_older_bundle_are_taken_again(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, new, wanted = tmp_path / "old", tmp_path / "new", Wanted((CELL,), TARGET, have=HAVE)
+    old, new, wanted = (
+        tmp_path / "old",
+        tmp_path / "new",
+        BundleRequest(cells=(CELL,), target=TARGET, have=HAVE),
+    )
     make_bundle(wanted, load_releases(), old)
     fetched: list[str] = []
     copy = bundles.fetch

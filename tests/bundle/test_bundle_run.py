@@ -55,7 +55,7 @@ def write_bundle(folder: Path, content_of: dict[str, bytes], size: int = 0, **ch
         "without": [],
         "cells": {CELL: {"have": {}, "left_out": {}, "lock": []}},
         "parts": [
-            {"name": each.name, "bytes": each.bytes, "sha256": each.sha256} for each in parts
+            {"name": part.name, "bytes": part.bytes, "sha256": part.sha256} for part in parts
         ],
         "files": [item(name, content) for name, content in content_of.items()],
         **changes,
@@ -84,7 +84,7 @@ def test_what_is_cut_is_joined_again(contents: list[bytes], size: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
-        files = {f"f/{at}": content for at, content in enumerate(contents)} or {"a": b""}
+        files = {f"f/{number}": content for number, content in enumerate(contents)} or {"a": b""}
         bundle = write_bundle(Path(name, "b"), files, size)
         manifest = offline.read_manifest(bundle)
         assert all(part.bytes == size for part in manifest.parts[:-1])
@@ -101,7 +101,7 @@ def test_every_bad_file_is_named_and_nothing_is_made(
     bundle = write_bundle(tmp_path / "b", FILES, size)
     items = offline.read_manifest(bundle)
     missing, short, damaged = [
-        bundle / each.name for each in items.parts or tuple(items.files.values())
+        bundle / file.name for file in items.parts or tuple(items.files.values())
     ][:3]
     missing.unlink()
     short.write_bytes(short.read_bytes()[:-1])
@@ -118,7 +118,7 @@ def test_every_bad_file_is_named_and_nothing_is_made(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"python": "3.1"}, "this bundle is for Python 3.1 and this is"),
         ({"machine": "s390x"}, "this bundle is for linux s390x"),
@@ -139,17 +139,17 @@ def test_every_bad_file_is_named_and_nothing_is_made(
     ],
 )
 def test_a_bundle_for_another_machine_is_refused_in_one_line(
-    tmp_path: Path, change: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, change: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = write_bundle(tmp_path / "b", FILES, **change)
     assert run(bundle, tmp_path / "work") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert message in line
     assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], f"no cell named; this bundle holds {CELL}"),
         (["py399-torch29"], "cell 'py399-torch29' is not in this bundle"),
@@ -157,11 +157,11 @@ def test_a_bundle_for_another_machine_is_refused_in_one_line(
     ],
 )
 def test_a_cell_that_is_not_there_is_refused(
-    tmp_path: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = write_bundle(tmp_path / "b", FILES)
     assert run(bundle, tmp_path / "work", arguments) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_cell_has_a_short_name_too(tmp_path: Path) -> None:
@@ -182,17 +182,19 @@ def test_what_is_no_manifest_is_named(tmp_path: Path, text: bytes) -> None:
 def test_parts_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", FILES, 4096)
     manifest = offline.read_manifest(bundle)
-    fewer = {name: each for name, each in manifest.files.items() if name != "project/a.py"}
-    more = {**manifest.files, "b": Item("b", 1, "")}
-    for files, said in ((fewer, "which is not theirs"), (more, "the parts lack b")):
+    fewer = {name: file for name, file in manifest.files.items() if name != "project/a.py"}
+    more = {**manifest.files, "b": Item(name="b", bytes=1, sha256="")}
+    for files, message in ((fewer, "which is not theirs"), (more, "the parts lack b")):
         changed: Manifest = dataclasses.replace(manifest, files=files)
-        with pytest.raises(BundleError, match=said):
-            offline._untar(changed, bundle, tmp_path / said[:5])
+        with pytest.raises(BundleError, match=message):
+            offline._untar(changed, bundle, tmp_path / message[:5])
 
 
-def test_what_the_target_has_counts_by_its_public_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = Manifest("", "", PYTHON, platform.machine(), GLIBC, None, "", {}, {}, ())
-    cell = BundleCell(CELL, (), {"torch": "2.11.0"}, {})
+def test_what_the_target_has_counts_by_its_public_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = offline.read_manifest(write_bundle(tmp_path / "b", FILES))
+    cell = BundleCell(name=CELL, lock=(), have={"torch": "2.11.0"}, left_out={})
     monkeypatch.setattr(offline, "_version_of", {"torch": "2.11.0+cu130"}.get)
     assert offline.unfit(manifest, cell) is None
     monkeypatch.setattr(offline, "_version_of", {"torch": "2.11.1"}.get)
@@ -207,7 +209,7 @@ def test_the_runner_needs_the_standard_library_alone() -> None:
         name.partition(".")[0]
         for node in ast.walk(tree)
         for name in (
-            [each.name for each in node.names]
+            [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
             else [node.module or ""]
             if isinstance(node, ast.ImportFrom)

@@ -6,12 +6,13 @@ import hashlib
 import io
 import struct
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
 from matrix._util.files import digest_of
-from matrix.bundle.wheel import rewrite, write_project_wheel
+from matrix.bundle.wheel import ProjectMetadata, rewrite, write_project_wheel
 from matrix.errors import MatrixError
 
 
@@ -115,12 +116,31 @@ def test_what_is_no_wheel_is_named(tmp_path: Path) -> None:
     assert wheel.read_bytes() == before
 
 
-def test_the_project_has_a_wheel_of_its_name_and_entry_points(tmp_path: Path) -> None:
+def test_the_project_has_a_wheel_of_its_metadata(tmp_path: Path) -> None:
     points = {"console_scripts": {"m": "m.cli:main"}, "vllm.platform_plugins": {"p": "m.p:f"}}
-    wheel = write_project_wheel(tmp_path, "a-b", "1.0", points)
+    wheel = write_project_wheel(
+        tmp_path,
+        ProjectMetadata(
+            name="a-b",
+            version="1.0",
+            requires_python=">=3.10",
+            dependencies=("packaging>=26.3", "tomli>=2; python_version < '3.11'"),
+            entry_points=points,
+        ),
+    )
     assert wheel.name == "a_b-1.0-py3-none-any.whl"
+    (found,) = distributions(path=[str(wheel)])
+    metadata = found.metadata
+    assert (metadata["Name"], metadata["Version"]) == ("a-b", "1.0")
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert found.requires == ["packaging>=26.3", "tomli>=2; python_version < '3.11'"]
+    assert {(point.group, point.name, point.value) for point in found.entry_points} == {
+        ("console_scripts", "m", "m.cli:main"),
+        ("vllm.platform_plugins", "p", "m.p:f"),
+    }
     with zipfile.ZipFile(wheel) as archive:
-        text = archive.read("a_b-1.0.dist-info/entry_points.txt").decode()
-        assert "[vllm.platform_plugins]\np = m.p:f\n" in text
         rows = list(csv.reader(archive.read("a_b-1.0.dist-info/RECORD").decode().splitlines()))
         assert {row[0] for row in rows} == {*archive.namelist()}
+        for name, digest, size in rows[:-1]:
+            content = archive.read(name)
+            assert (digest, size) == (_hash(content), str(len(content)))
