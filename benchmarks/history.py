@@ -32,7 +32,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.record.model import PLATFORMS, Case, Record, RunError
 from matrix.record.reader import read
 from matrix.record.writer import to_json
-from matrix.report.page.page import PAGE
+from matrix.report.page import PAGE
 
 _ROOT = Path(__file__).resolve().parent.parent
 _FIRST = datetime(2025, 11, 1, 1, tzinfo=timezone.utc)

@@ -39,8 +39,8 @@ from matrix.checks.lookup import load_answers
 from matrix.record.model import Case, Record, Start
 from matrix.record.reader import parse, read
 from matrix.record.writer import to_json
+from matrix.report import page
 from matrix.report.model import Report
-from matrix.report.page import page
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import load_expectations
 from matrix.verdict.grid import environments, runs, survey

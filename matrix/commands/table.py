@@ -144,9 +144,8 @@ def _table(options: argparse.Namespace) -> int:
 
     from matrix._util.files import write_text
     from matrix.catalog.releases_file import load_releases
-    from matrix.report import agreement, badges, csv_table, markdown, table_json
+    from matrix.report import agreement, badges, csv_table, markdown, page, table_json
     from matrix.report.model import report_of
-    from matrix.report.page import page
     from matrix.rules.expectations_file import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from matrix.record.model import PLATFORMS
-from matrix.report.page.page import template
+from matrix.report.page import template
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
 

@@ -26,9 +26,9 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
+from matrix.report import page
 from matrix.report.model import Report
-from matrix.report.page import data as page_data
-from matrix.report.page import page
+from matrix.report.page import encoding
 from matrix.verdict.grid import environments
 from matrix.verdict.ladder import assess
 from matrix.verdict.states import VERDICTS
@@ -137,7 +137,7 @@ def content(text: str) -> dict[str, Any]:
 
 def decoded(text: str) -> list[int]:
     """What `coded` wrote, as the page's script reads it."""
-    digits, found, at = page_data.ALPHABET, [], 0
+    digits, found, at = encoding.ALPHABET, [], 0
     while at < len(text):
         digit = digits.index(text[at])
         at += 1
@@ -309,7 +309,7 @@ def test_whose_fault_stands_by_its_case() -> None:
 
 def test_of_too_many_changes_it_is_said_where_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page stays small; what fails or drifts is told whatever else changed."""
-    monkeypatch.setattr(page_data, "_MOST_CHANGES", 1)
+    monkeypatch.setattr("matrix.report.page.data._MOST_CHANGES", 1)
     counters = [{"num_compiled_artifacts_saved": saved} for saved in (3, 5)]
     cases = [
         [
@@ -409,14 +409,14 @@ def test_only_a_pair_that_its_name_means_is_named() -> None:
 
 @given(st.lists(st.integers(0, 2**53)))
 def test_numbers_come_back(numbers: list[int]) -> None:
-    text = page_data.coded(numbers)
+    text = encoding.coded(numbers)
     assert decoded(text) == numbers
     assert not set(text) & set("<>&\"'\\ ")
 
 
 @given(st.text())
 def test_no_text_ends_the_script_that_holds_it(text: str) -> None:
-    told = page_data.embedded([text])
+    told = encoding.embedded([text])
     assert not set(told) & set("<>&\u2028\u2029")
     assert json.loads(told) == [text]
 
@@ -440,4 +440,4 @@ def test_without_jinja_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_examples_of_its_docstrings_hold() -> None:
-    assert doctest.testmod(page_data) == (0, 3)
+    assert doctest.testmod(encoding) == (0, 3)

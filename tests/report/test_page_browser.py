@@ -17,7 +17,7 @@ import pytest
 from matrix._util.versions import VersionRange
 from matrix.record.model import Case, Record, Start, StartKind
 from matrix.report.model import Report
-from matrix.report.page import page as html_page
+from matrix.report.page import PAGE, mark, render
 from matrix.rules.expectations_file import parse_expectations
 from matrix.rules.notes import Note
 from matrix.verdict.grid import environments
@@ -118,8 +118,8 @@ def report() -> Report:
 
 @pytest.fixture(scope="module")
 def file(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("docs") / html_page.PAGE
-    path.write_text(html_page.render(report, environments(RELEASES), HISTORY), encoding="utf-8")
+    path = tmp_path_factory.mktemp("docs") / PAGE
+    path.write_text(render(report, environments(RELEASES), HISTORY), encoding="utf-8")
     return path
 
 
@@ -161,8 +161,8 @@ def opened(browser: Any, file: Path) -> Iterator[Any]:
 
 def page_of(browser: Any, folder: Path, *records: tuple[Path, Record]) -> Any:
     """The page of these records alone, opened."""
-    path = folder / html_page.PAGE
-    path.write_text(html_page.render(reported(records), environments(RELEASES)), encoding="utf-8")
+    path = folder / PAGE
+    path.write_text(render(reported(records), environments(RELEASES)), encoding="utf-8")
     page = browser.new_page()
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-ready]")
@@ -196,7 +196,7 @@ def test_the_grid_is_the_table_s(opened: Any, report: Report, platform: str, pyt
             progress = square.shown
             if python:
                 progress = next(each for each in square.cells if each.cell.python == python)
-            marks.append(html_page.mark(progress))
+            marks.append(mark(progress))
             styles.append((progress.verdict, progress.ran is not None, not progress.off_pin))
     assert page.locator("#grid tbody button").all_text_contents() == marks
     seen = page.eval_on_selector_all("#grid tbody button", "all => all.map(b => b.className)")

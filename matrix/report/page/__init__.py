@@ -1,1 +1,165 @@
-"""The table as one HTML page."""
+"""The compatibility table as one HTML page, which works from disk and asks the network for nothing.
+
+The grid stands in the page as markup; `data` packs all else, and the page's script shows it as
+text. A content security policy allows that one script and that one style and nothing else,
+whatever a record holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+from matrix.catalog.cells import Cell
+from matrix.errors import MatrixError
+from matrix.record.model import RUNGS
+from matrix.report.model import Report
+from matrix.report.page.data import History, first_platform, pack
+from matrix.report.page.encoding import embedded
+from matrix.verdict.grid import Grid
+from matrix.verdict.ladder import Progress
+from matrix.verdict.states import VERDICTS, Verdict
+from matrix.verdict.table import Table
+
+PAGE = "index.html"
+LETTERS = ("D", "R", "L", "I", "C", "W", "E")
+"""The letter of each rung, in their order."""
+SIGNS = ("×", "≠", "·", "✓")  # noqa: RUF001
+"""The sign of each verdict, worst first, for readers who do not see colours."""
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(
+    report: Report, environments: Mapping[str, Cell] | None = None, history: History | None = None
+) -> str:
+    """Return the table as a page. `environments` are the cells that have a name (`verdict.grid`).
+
+    `history` has the seconds of a start over time, which are drawn where there are two or more.
+    Raises MatrixError where Jinja2 is not installed.
+    """
+    table, grid, script, style = report.table, report.grid, _source("page.js"), _source("page.css")
+    platforms = grid.platforms if grid is not None else ()
+    return template("page.html.j2").render(
+        style=_safe(style),
+        style_hash=_hash(style),
+        script=_safe(script),
+        script_hash=_hash(script),
+        data=_safe(embedded(pack(report, environments, history))),
+        newest=table.newest,
+        entries=len(table.entries),
+        totals=[_total(table, platform) for platform in table.platforms],
+        signs=SIGNS,
+        ran_signs=[_sign(verdict, ran=True) for verdict in VERDICTS],
+        verdicts=VERDICTS,
+        rungs=RUNGS,
+        letters=LETTERS,
+        platforms=platforms,
+        first=first_platform(table),
+        pythons=grid.pythons if grid is not None else (),
+        columns=_columns(grid),
+        releases=(len(grid.torch), len(grid.vllm)) if grid is not None else (0, 0),
+        rows=_rows(grid, first_platform(table)),
+    )
+
+
+class Template(Protocol):
+    """A template of Jinja2, whose types a checker need not have."""
+
+    def render(self, **values: object) -> str:
+        """Return the template with these values."""
+
+
+class _Environment(Protocol):
+    def get_template(self, name: str) -> Template: ...
+
+
+def template(name: str) -> Template:
+    """Return a template of the package, in which every value is escaped.
+
+    Raises MatrixError where Jinja2 is not installed.
+    """
+    try:
+        jinja2 = importlib.import_module("jinja2")
+    except ImportError:
+        raise MatrixError("the page needs Jinja2; pip install 'torch-vllm-matrix[table]'") from None
+    return _environment(jinja2).get_template(name)
+
+
+@cache
+def _environment(jinja2: ModuleType) -> _Environment:
+    loader = jinja2.FileSystemLoader(_TEMPLATES)
+    environment: _Environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment
+
+
+def mark(progress: Progress) -> str:
+    """Return what a square shows: the sign of its verdict and the letter of the rung that decides.
+
+    That is the rung where it fails, else the highest that it reached, with a question mark where
+    the state of a rung below is unknown; no letter where nothing is known.
+    """
+    rung = progress.fails or progress.reached
+    sign = _sign(progress.verdict, ran=progress.ran is not None)
+    letter = LETTERS[RUNGS.index(rung)] if rung else ""
+    return sign + letter + ("?" if progress.fails is None and progress.skipped else "")
+
+
+def _sign(verdict: str, *, ran: bool) -> str:
+    """Return the sign of a verdict; an untested cell that ran has one of its own."""
+    return "?" if ran and verdict == Verdict.UNTESTED else SIGNS[VERDICTS.index(verdict)]
+
+
+def _style(progress: Progress) -> str:
+    """Return the classes of a square: its verdict, whether it ran, whether it is the pin."""
+    ran, pin = " r" if progress.ran is not None else "", "" if progress.off_pin else " p"
+    return f"s{VERDICTS.index(progress.verdict)}{ran}{pin}"
+
+
+def _columns(grid: Grid | None) -> list[dict[str, object]]:
+    columns = grid.columns if grid is not None else ()
+    return [{"version": torch.version, "yanked": torch.yanked is not None} for torch in columns]
+
+
+def _rows(grid: Grid | None, platform: str) -> list[dict[str, object]]:
+    """Return the squares of the platform shown first, which can be read without the script."""
+    if grid is None or not grid.platforms:
+        return []
+    rows: list[dict[str, object]] = []
+    for vllm in grid.rows:
+        squares = [grid.squares[platform, torch.version, vllm.version] for torch in grid.columns]
+        cells = [{"mark": mark(one.shown), "style": _style(one.shown)} for one in squares]
+        yanked = vllm.yanked is not None
+        rows.append({"version": vllm.version, "pins": vllm.torch, "yanked": yanked, "cells": cells})
+    return rows
+
+
+def _total(table: Table, platform: str) -> dict[str, object]:
+    """Return how many cells ran on the platform, and the verdicts on them."""
+    found = [entry.verdict.verdict for entry in table.entries if entry.record.platform == platform]
+    cells = f"{len(found)} cell{'' if len(found) == 1 else 's'}"
+    counts = [(verdict, found.count(verdict)) for verdict in VERDICTS]
+    return {"platform": platform, "cells": cells, "counts": counts}
+
+
+def _source(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8").strip()
+
+
+def _hash(text: str) -> str:
+    """Return the hash of the text, as a content security policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _safe(text: str) -> object:
+    """Return text of this package, or text that is escaped already, so that it stays as it is."""
+    markup: object = importlib.import_module("markupsafe").Markup(text)
+    return markup
