@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, unknown = _parser().parse_known_args(given[:cut])
     options.pytest_args = [*unknown, *given[cut + 1 :]]
     options.given = given
-    if "folders" in options and all(not each.startswith("-") for each in unknown):
+    if "folders" in options and all(not option.startswith("-") for option in unknown):
         # argparse does not know the folders that follow a later option for what they are.
         options.folders = [*options.folders, *map(arguments.place, unknown)]
         options.pytest_args = given[cut + 1 :]

@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not row["agrees"]:
                 status = status or 1
             key = ("vllm", "torch", "python")
-            evidence = [each for each in evidence if any(each[name] != row[name] for name in key)]
+            evidence = [item for item in evidence if any(item[name] != row[name] for name in key)]
             evidence.append(row)
-            evidence.sort(key=lambda each: [str(each[name]) for name in key])
+            evidence.sort(key=lambda row: [str(row[name]) for name in key])
             text = json.dumps({"schema": 1, "pairs": evidence}, indent=1, ensure_ascii=True)
             write_text(options.out, text + "\n")
     except MatrixError as error:
@@ -89,15 +89,15 @@ def _try_pair(vllm: str, torch: str, python: str, tables: Tables) -> dict[str, o
         [packages] = venv.glob("lib/python3*/site-packages")
         stub = write_stub(tables.vllm(vllm), folder)
         rows, whole = [], True
-        for each in linkage.extensions:
-            path = packages / each.path
+        for linked in linkage.extensions:
+            path = packages / linked.path
             found = observe(venv, packages, path, stub)
-            good = agrees(each, found)
+            good = agrees(linked, found)
             whole = whole and good
             rows.append(
                 {
-                    "extension": each.path,
-                    "predicted": each.reason or "loads",
+                    "extension": linked.path,
+                    "predicted": linked.reason or "loads",
                     "observed": found.said,
                     "undefined": list(found.symbols),
                     "agrees": good,
@@ -127,16 +127,16 @@ def _uv(*arguments: str) -> None:
 def _print(row: dict[str, object]) -> None:
     extensions = row["extensions"]
     assert isinstance(extensions, list)
-    right = sum(each["agrees"] for each in extensions)
+    right = sum(linked["agrees"] for linked in extensions)
     print(
         f"vLLM {row['vllm']} x torch {row['torch']}, Python {row['python']}: {row['predicted']};"
         f" {right} of {len(extensions)} extensions as predicted"
     )
-    for each in extensions:
-        mark = "  " if each["agrees"] else "! "
-        print(f"{mark}{each['extension']}: {each['observed']}")
-        if not each["agrees"]:
-            print(f"    predicted: {each['predicted']}; undefined: {each['undefined']}")
+    for linked in extensions:
+        mark = "  " if linked["agrees"] else "! "
+        print(f"{mark}{linked['extension']}: {linked['observed']}")
+        if not linked["agrees"]:
+            print(f"    predicted: {linked['predicted']}; undefined: {linked['undefined']}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DEFAULT_FOLDERS = ("results", "records")
-"""Where records are looked for where no folder is named: those of them that exist."""
+"""The folders that are read where none is named, as far as they exist."""
 
 
 def add_folders(
@@ -46,7 +46,7 @@ def add_platform_and_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def finish(parser: argparse.ArgumentParser, run: object) -> None:
-    """Let the command judge by other expectations, and say what does it: `run`."""
+    """Let the command judge by other expectations, and set the function that runs it."""
     parser.add_argument(
         "--expectations",
         metavar="FILE",
@@ -59,17 +59,17 @@ def finish(parser: argparse.ArgumentParser, run: object) -> None:
 def given_or_default(
     given: Sequence[Path | str], default: Sequence[str] = DEFAULT_FOLDERS
 ) -> list[Path | str]:
-    """The places that were named, else the default folders that exist, which can be none."""
-    return list(given) or [Path(each) for each in default if Path(each).is_dir()]
+    """Return the places that were named, else the default folders that exist (maybe none)."""
+    return list(given) or [Path(folder) for folder in default if Path(folder).is_dir()]
 
 
 def named(places: Sequence[Path | str]) -> str:
-    """These places, or where none is there those that were looked for, for a person."""
+    """Return the names of these places, or without one those of the default folders."""
     return ", ".join(map(str, places)) or ", ".join(DEFAULT_FOLDERS)
 
 
 def place(text: str) -> Path | str:
-    """A folder or file of records, or the address of a folder in an object store, as given."""
+    """Return a folder or file of records, or the address of a folder in an object store."""
     return text if re.match(r"[a-z][a-z0-9+.-]*://", text) else Path(text)
 
 
@@ -85,14 +85,14 @@ def positive_seconds(text: str) -> float:
 
 
 def python(text: str) -> str:
-    """A minor release of Python, such as 3.12. Raises ArgumentTypeError."""
+    """Return a minor release of Python, such as 3.12. Raises ArgumentTypeError."""
     if not re.fullmatch(r"3\.[1-9][0-9]?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no minor release of Python, such as 3.12")
     return text
 
 
 def jobs(text: str) -> str:
-    """How many cases run side by side, or `auto`. Raises ArgumentTypeError."""
+    """Return how many cases run side by side, or `auto`. Raises ArgumentTypeError."""
     if text != "auto" and not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither auto nor a number of cases from 1 up"
@@ -101,7 +101,7 @@ def jobs(text: str) -> str:
 
 
 def count(text: str) -> int:
-    """A number from 1 to 64. Raises ArgumentTypeError."""
+    """Return a number from 1 to 64. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 64):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
     return int(text)

@@ -1,4 +1,4 @@
-"""`matrix sync` and `check`: whether tox.ini says what the data says, and the data is sound."""
+"""`matrix sync` and `check`: whether tox.ini agrees with the data, and the data with itself."""
 
 from __future__ import annotations
 
@@ -76,27 +76,26 @@ def _check(options: argparse.Namespace) -> int:
         print(line)
     print(f"notes         {len(load_notes())} on pairs of releases")
     waivers = load_waivers(options.waivers)
-    expired = [each.id for each in waivers.every if each.expired(context.today())]
+    expired = [waiver.id for waiver in waivers.every if waiver.expired(context.today())]
     over = f", expired: {', '.join(expired)}" if expired else ""
     print(f"waivers       {len(waivers.every)} known failures that are accepted{over}")
     return 0
 
 
 def _check_differences() -> list[str]:
-    """What the published records of this folder say of the explanations."""
+    """Return lines: what the published records of this folder show of the explanations."""
     from matrix.record.reader import read
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.agreement import agree
 
     explanations = load_explanations()
     records = [read(path) for path in sorted(Path("results").rglob("*.json"))]
-    told = agree(records, explanations)
-    used = {why.id for each in told.differences for why in each.why}
-    idle = [each.id for each in explanations.every if each.id not in used]
-    said = f"differences   explanations: {len(explanations.every)}"
-    if not told.pairs:
-        return [f"{said}; no torch and vLLM have results of both platforms to hold them against"]
-    said += (
-        f"; counters that differ: {len(told.differences)}, not explained: {len(told.unexplained)}"
-    )
-    return [said, *(f"              {each} explains nothing" for each in idle)]
+    agreement = agree(records, explanations)
+    used = {why.id for difference in agreement.differences for why in difference.why}
+    unused = [why.id for why in explanations.every if why.id not in used]
+    line = f"differences   explanations: {len(explanations.every)}"
+    if not agreement.pairs:
+        return [f"{line}; no torch and vLLM have results of both platforms to hold them against"]
+    differing, unexplained = len(agreement.differences), len(agreement.unexplained)
+    line += f"; counters that differ: {differing}, not explained: {unexplained}"
+    return [line, *(f"              {name} explains nothing" for name in unused)]

@@ -1,4 +1,4 @@
-"""What several commands ask alike: records, the grid, verdicts, the clock, a path as shown."""
+"""What several commands read: records, the grid, verdicts, the clock, a path as shown."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 def read_all(
     options: argparse.Namespace, *, empty: bool = False, repeats: int | None = 0
 ) -> tuple[Table, LoadedRecords, int]:
-    """The table of the folders that were named, what it was made of, and the exit status.
+    """Return the table of the folders that were named, its sources, and the exit status.
 
-    The status is 2 where a record is bad, which is said. `repeats` as for `newest_records`. Raises
-    MatrixError where there is no good record; with `empty` there may be none yet.
+    The status is 2 where a record is bad; a line on stderr names it. `repeats` is that of
+    `newest_records`. Raises MatrixError where there is no good record; with `empty` there may be
+    none yet.
     """
     from matrix.catalog.releases_file import load_releases
     from matrix.report.results import late_lines
@@ -49,13 +50,13 @@ def read_all(
 
 
 def read_table(options: argparse.Namespace) -> tuple[Table, int]:
-    """As `read_all`, without what the table was made of."""
+    """Return what `read_all` does, without the sources of the table."""
     table, _, status = read_all(options)
     return table, status
 
 
 def read_some(options: argparse.Namespace) -> tuple[Table, int]:
-    """As `read_table`, for what can be told without a single record too."""
+    """Return what `read_table` does, or an empty table where there is no folder to read."""
     from matrix.verdict.table import Table
 
     if not arguments.given_or_default(options.folders):
@@ -64,7 +65,7 @@ def read_some(options: argparse.Namespace) -> tuple[Table, int]:
 
 
 def grid_of(entries: Iterable[Entry]) -> Grid:
-    """The grid of all known releases, with these entries as the records."""
+    """Return the grid of all known releases, with these entries as the records."""
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
     from matrix.verdict.grid import runs, survey
@@ -79,7 +80,7 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
 
 
 def judged(options: argparse.Namespace, table: Table, read: LoadedRecords) -> list[Judged]:
-    """The table's records and all others that have a say, with verdicts."""
+    """Return the table's records and all others that count, with verdicts."""
     from matrix.attribution.runs_index import Judged
     from matrix.rules.expectations_file import load_expectations
     from matrix.verdict.judge import Remembered, judge
@@ -94,19 +95,19 @@ def judged(options: argparse.Namespace, table: Table, read: LoadedRecords) -> li
 
 
 def today() -> date:
-    """The day, in UTC, by which a waiver holds or has expired."""
+    """Return the day, in UTC, by which a waiver holds or has expired."""
     return datetime.now(timezone.utc).date()
 
 
 def late_now() -> str:
-    """The start after which a record comes from the future, by this machine's clock."""
+    """Return the time after which a record is future-dated, by this machine's clock."""
     from matrix.store.summary import late_from
 
     return late_from(datetime.now(timezone.utc))
 
 
 def from_here(path: Path | str) -> str:
-    """The path as a person would type it here; the address of an object store as it is."""
+    """Return the path as a person would type it here; the address of an object store as it is."""
     if isinstance(path, str) and "://" in path:
         return path
     whole = Path(path).absolute()

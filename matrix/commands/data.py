@@ -1,4 +1,4 @@
-"""`matrix refresh` and `linkage`: what an index and its wheels say, as data of the package."""
+"""`matrix refresh` and `linkage`: the package's data from an index and its wheels."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
         print_status(fault)
     if not linkages:
         raise MatrixError(f"{folder}: no symbol tables to answer from; matrix linkage --fill")
-    pins = {each.version: each.torch for each in load_releases().vllm}
-    told = to_json(linkages, extensions=False) if options.json else None
-    print(told or grid(linkages, pins, options.python), end="")
+    pins = {release.version: release.torch for release in load_releases().vllm}
+    text = to_json(linkages, extensions=False) if options.json else None
+    print(text or grid(linkages, pins, options.python), end="")
     return 2 if faults else 0

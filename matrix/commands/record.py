@@ -1,4 +1,4 @@
-"""`matrix show` and `calibrate`: what one record tells."""
+"""`matrix show` and `calibrate`: what one record shows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def show_record(options: argparse.Namespace) -> int:
-    """What `matrix show` does. Returns the exit status."""
+    """Run `matrix show` and return its exit status."""
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.load import one_record
 
@@ -64,16 +64,16 @@ def print_record(
     every: bool = False,
     split: bool = False,
 ) -> CellVerdict:
-    """Print what a record tells, by these expectations, and return its verdict.
+    """Print a record as these expectations judge it, and return its verdict.
 
-    With `every` each counter is shown, with `split` where the seconds of each start went.
+    With `every` each counter is shown, with `split` the parts of the seconds.
     """
     from matrix.catalog.releases_file import load_releases
     from matrix.report.terminal import render
     from matrix.verdict.judge import judge
 
     verdict = judge(record, expectations)
-    told = render(
+    text = render(
         record,
         verdict,
         name,
@@ -82,5 +82,5 @@ def print_record(
         split=split,
         pin=load_releases().overridden_pin(record.cell),
     )
-    print(told, end="")
+    print(text, end="")
     return verdict

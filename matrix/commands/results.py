@@ -176,7 +176,7 @@ def _diff(options: argparse.Namespace) -> int:
         diff_json(diff, names) if options.json else diff_lines(diff, names, history=known), end=""
     )
     telling = ("verdict", "case", "counter", "seconds")
-    return int(any(each.notable and each.aspect in telling for each in diff.changes))
+    return int(any(change.notable and change.aspect in telling for change in diff.changes))
 
 
 def _pack(options: argparse.Namespace) -> int:
@@ -246,7 +246,7 @@ def _prune(options: argparse.Namespace) -> int:
         stored = []
         for row in history.stored():
             paths[row.content] = row.paths
-            # Of a record from the future nobody knows the age, so that no policy can let it go.
+            # The age of a future-dated record is not known, so no policy can delete it.
             kept = row.started > late or any(named.has(path, row.content) for path in row.paths)
             stored.append(
                 Stored(
@@ -261,7 +261,7 @@ def _prune(options: argparse.Namespace) -> int:
                 )
             )
         gone = prunable(stored, policy)
-        files = [path for each in gone for path in paths[each.key]]
+        files = [path for record in gone for path in paths[record.key]]
         done = delete(history.rows, files, print_status) if options.yes and files else None
         print(prune_lines(gone, files, len(stored) - len(gone), done=done), end="")
     return status
@@ -275,8 +275,8 @@ def _named(expectations: Path | None) -> Evidence:
     from matrix.store.protected import evidence_of
 
     evidence = [item for rule in load_expectations(expectations).rules for item in rule.records]
-    evidence += [item for each in load_explanations().every for item in each.evidence]
-    evidence += [item for each in load_notes() for item in each.evidence]
+    evidence += [item for why in load_explanations().every for item in why.evidence]
+    evidence += [item for note in load_notes() for item in note.evidence]
     return evidence_of(evidence)
 
 
@@ -298,7 +298,8 @@ def _tell(errors: Sequence[MatrixError]) -> int:
 def _day(text: str) -> str:
     for form in ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"):
         try:
-            if datetime.strptime(text, form).strftime(form) == text:
+            parsed = datetime.strptime(text, form).replace(tzinfo=timezone.utc)
+            if parsed.strftime(form) == text:
                 return text
         except ValueError:
             continue

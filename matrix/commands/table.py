@@ -1,4 +1,4 @@
-"""`matrix table`, `ci`, `predict`, `grid` and `plan`: what many records tell together."""
+"""`matrix table`, `ci`, `predict`, `grid` and `plan`: what many records show together."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _table(options: argparse.Namespace) -> int:
     ):
         write_text(options.out / name, text)
         print(options.out / name)
-    # A record that cannot be read just now may be all that a badge stands for.
+    # The pair of a badge may have only a record that cannot be read just now.
     for path in sorted((options.out / badges.FOLDER).glob("*.svg")) if not found.errors else ():
         if f"{badges.FOLDER}/{path.name}" not in made and _is_badge(path):
             path.unlink()
@@ -180,7 +180,7 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _is_badge(path: Path) -> bool:
-    """Whether an earlier table made the file; what cannot be read is not touched."""
+    """Tell whether an earlier table made the file; not if it cannot be read."""
     from matrix.report.badges import is_own
 
     try:
@@ -192,7 +192,7 @@ def _is_badge(path: Path) -> bool:
 def _attributed(
     options: argparse.Namespace, table: Table, grid: Grid, read: LoadedRecords
 ) -> tuple[Attribution, ...]:
-    """Whose fault is what fails or drifts in the table's cells, by the runs that have a say."""
+    """Return who changed what fails or drifts in the table's cells, by the runs that count."""
     from matrix.attribution.attribute import attribute
     from matrix.catalog.releases_file import load_releases
 
@@ -257,8 +257,8 @@ def _plan(options: argparse.Namespace) -> int:
         platforms=(options.platform,) if options.platform else PLATFORMS,
         stale=options.stale,
         off_pin=options.off_pin,
-        new=tuple(parse_release(each, "--new") for each in options.new),
-        neighbours=tuple(parse_release(each, "--neighbours") for each in options.neighbours),
+        new=tuple(parse_release(text, "--new") for text in options.new),
+        neighbours=tuple(parse_release(text, "--neighbours") for text in options.neighbours),
     )
     table, status = context.read_some(options)
     tests = load_startup_tests()
@@ -278,7 +278,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
-    """The releases that these options ask for, by option."""
+    """Return the releases that these options ask for, by option."""
     from matrix._util.versions import parse_specifier
 
     asked = {key: getattr(options, key) for key in keys}

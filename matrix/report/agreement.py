@@ -21,7 +21,7 @@ from matrix.verdict.agreement import (
 )
 
 PAGE = "agreement.md"
-"""The name of the page's file, beside the table's."""
+"""The name of the page's file, in the folder of the table."""
 
 _HEAD = (
     "# The CPU as predictor\n\n"
@@ -50,23 +50,23 @@ _UNEXPLAINED = "not explained"
 
 
 def section(agreement: Agreement) -> str:
-    """The summary in the table, or nothing where no pair of releases ran on both platforms."""
+    """Return the summary in the table; "" if no pair of releases ran on both platforms."""
     if not agreement.pairs:
         return ""
-    told = agreement.figures
+    figures = agreement.figures
     differing, unexplained = len(agreement.differences), len(agreement.unexplained)
     return (
         "## The CPU as predictor\n\n"
-        f"A run without a GPU predicts **{told.expected}** of the counters that expectations speak "
-        f"of, where both platforms ran the case: {told.counted} of all that CUDA counted, since it "
-        f"cannot run every case. Of every counter it predicts {told.every}, or {told.raised} "
-        f"without those that are 0 on both. {_differ(differing, unexplained)} "
+        f"A run without a GPU predicts **{figures.expected}** of the counters that expectations "
+        f"speak of, where both platforms ran the case: {figures.counted} of all that CUDA counted, "
+        f"since it cannot run every case. Of every counter it predicts {figures.every}, or "
+        f"{figures.raised} without those that are 0 on both. {_differ(differing, unexplained)} "
         f"[Side by side, and why]({PAGE}).\n\n" + _figures(agreement)
     )
 
 
 def page(agreement: Agreement) -> str:
-    """The page: figures, both platforms side by side, every difference and why."""
+    """Return the page: figures, both platforms side by side, every difference and why."""
     if not agreement.pairs:
         return "\n".join([_HEAD, _NONE, *_alone(agreement)])
     return "\n".join(
@@ -90,8 +90,8 @@ def page(agreement: Agreement) -> str:
 
 
 def content(agreement: Agreement) -> dict[str, object]:
-    """The agreement for a program; the table's JSON Schema is its law."""
-    predictions = group(agreement.predictions, lambda each: each.pair)
+    """Return the agreement as JSON values, of which the table's JSON Schema has the form."""
+    predictions = group(agreement.predictions, lambda prediction: prediction.pair)
     return {
         "figures": _shares(agreement.figures),
         "pairs": [_pair(agreement, pair, predictions[pair]) for pair in agreement.pairs],
@@ -102,42 +102,43 @@ def content(agreement: Agreement) -> dict[str, object]:
 
 
 def lines(agreement: Agreement) -> str:
-    """The differences, why, what was not predicted, and the figures, as aligned text."""
+    """Return differences and why, what was not predicted, and the figures, as aligned text."""
     parts = []
     for pair in agreement.pairs:
         parts.append(f"{_name(pair)}: {pair.cuda} on cuda, {pair.cpu} on cpu")
-        differing = [each for each in agreement.differences if each.pair == pair]
+        differing = [difference for difference in agreement.differences if difference.pair == pair]
         if differing:
             head = ("case", "start", "counter", "cuda", "cpu", "why")
             rows: list[tuple[str, ...]] = [
                 (
-                    _plain(each.case),
-                    each.start,
-                    _plain(each.counter),
-                    str(each.cuda),
-                    str(each.cpu),
-                    ", ".join(why.id for why in each.why) or _UNEXPLAINED,
+                    _plain(difference.case),
+                    difference.start,
+                    _plain(difference.counter),
+                    str(difference.cuda),
+                    str(difference.cpu),
+                    ", ".join(why.id for why in difference.why) or _UNEXPLAINED,
                 )
-                for each in differing
+                for difference in differing
             ]
             parts += ["", *_aligned(head, rows, right=(3, 4))]
         missing = [
-            (_plain(each.case), clip(clean(each.reason), 100))
-            for each in agreement.predictions
-            if each.pair == pair and each.reason
+            (_plain(prediction.case), clip(clean(prediction.reason), 100))
+            for prediction in agreement.predictions
+            if prediction.pair == pair and prediction.reason
         ]
         if missing:
             parts += ["", *_aligned(("case", "not predicted"), missing)]
         parts.append("")
     reasons = [
         (name, line)
-        for each in _explanations(agreement)
-        for name, line in zip_longest([each.id], wrap(each.text, 78), fillvalue="")
+        for why in _explanations(agreement)
+        for name, line in zip_longest([why.id], wrap(why.text, 78), fillvalue="")
     ]
     if reasons:
         parts += [*_aligned(("why", ""), reasons), ""]
     shares = [
-        (name, *(str(share) for share in _each(told))) for name, told in _figure_rows(agreement)
+        (name, *(str(share) for share in _all_shares(figures)))
+        for name, figures in _figure_rows(agreement)
     ]
     parts += _aligned(("predicted rightly", *_COLUMNS), shares)
     return "\n".join(parts) + "\n"
@@ -145,27 +146,29 @@ def lines(agreement: Agreement) -> str:
 
 def _figures(agreement: Agreement) -> str:
     rows = [
-        [markdown(name), *(str(share) for share in _each(told))]
-        for name, told in _figure_rows(agreement)
+        [markdown(name), *(str(share) for share in _all_shares(figures))]
+        for name, figures in _figure_rows(agreement)
     ]
     return tabular(["", *_COLUMNS], rows, right=range(1, len(_COLUMNS) + 1))
 
 
 def _figure_rows(agreement: Agreement) -> list[tuple[str, Figures]]:
-    """The figures of each pair, and of all where there are several."""
+    """Return the figures of each pair, and of all where there are several."""
     rows = [(_name(pair), total(cases.values())) for pair, cases in agreement.figures_of.items()]
     return [*rows, ("all", agreement.figures)] if len(rows) > 1 else rows
 
 
 def _cases(agreement: Agreement) -> str:
     rows = []
-    for each in agreement.predictions:
-        told = agreement.figures_of[each.pair][each.case]
-        said = f"not predicted: {markdown(each.reason)}" if each.reason else "predicted"
-        if not each.started:
-            said = f"nothing to predict: {markdown(each.reason or '')}"
-        shares = [str(share) if share.of else "-" for share in (told.expected, told.every)]
-        rows.append([markdown(_name(each.pair)), code(each.case), *shares, said])
+    for prediction in agreement.predictions:
+        figures = agreement.figures_of[prediction.pair][prediction.case]
+        answer = (
+            f"not predicted: {markdown(prediction.reason)}" if prediction.reason else "predicted"
+        )
+        if not prediction.started:
+            answer = f"nothing to predict: {markdown(prediction.reason or '')}"
+        shares = [str(share) if share.of else "-" for share in (figures.expected, figures.every)]
+        rows.append([markdown(_name(prediction.pair)), code(prediction.case), *shares, answer])
     head = ["pair", "case", "expected counters", "every counter", ""]
     return tabular(head, rows, right=(2, 3))
 
@@ -176,22 +179,22 @@ def _counters(agreement: Agreement) -> str:
         for counter, share in agreement.shares.items()
         if counter in DEFAULT_COUNTERS or share.right < share.of
     }
-    told = tabular(
+    text = tabular(
         ["counter", "predicted rightly"],
         [[code(counter), str(share)] for counter, share in shown.items()],
         right=(1,),
     )
     rest = len(agreement.shares) - len(shown)
-    return f"{told}\nAll other counters ({rest}) agree in every start.\n" if rest else told
+    return f"{text}\nAll other counters ({rest}) agree in every start.\n" if rest else text
 
 
 def _side_by_side(agreement: Agreement) -> str:
     rows = []
-    by_start = group(agreement.counts, lambda each: (each.pair, each.case, each.start))
+    by_start = group(agreement.counts, lambda count: (count.pair, count.case, count.start))
     for (pair, case, start), counts in by_start.items():
-        seen = {each.counter: each for each in counts}
+        seen = {count.counter: count for count in counts}
         numbers = [_both_numbers(seen.get(counter)) for counter in DEFAULT_COUNTERS]
-        ran = "ran" if all(each.cpu is not None for each in counts) else "not run"
+        ran = "ran" if all(count.cpu is not None for count in counts) else "not run"
         rows.append([markdown(_name(pair)), code(case), start, *numbers, ran])
     return tabular(["pair", "case", "start", *_SHORT, "on the CPU"], rows, right=range(3, 8))
 
@@ -207,47 +210,48 @@ def _both_numbers(count: Count | None) -> str:
 def _differences(agreement: Agreement) -> list[str]:
     if not agreement.differences:
         return ["Nothing, in the starts that ran on both platforms.\n"]
-    numbers = {each: at for at, each in enumerate(_explanations(agreement), 1)}
+    numbers = {why: number for number, why in enumerate(_explanations(agreement), 1)}
     rows = [
         [
-            markdown(_name(each.pair)),
-            code(each.case),
-            each.start,
-            code(each.counter),
-            str(each.cuda),
-            str(each.cpu),
-            " ".join(f"\\[{numbers[why]}\\]" for why in each.why) or _UNEXPLAINED,
+            markdown(_name(difference.pair)),
+            code(difference.case),
+            difference.start,
+            code(difference.counter),
+            str(difference.cuda),
+            str(difference.cpu),
+            " ".join(f"\\[{numbers[why]}\\]" for why in difference.why) or _UNEXPLAINED,
         ]
-        for each in agreement.differences
+        for difference in agreement.differences
     ]
     head = ["pair", "case", "start", "counter", "CUDA", "CPU", "why"]
     notes = [
-        f"{at}. {markdown(why.text, 1000)} Evidence: {', '.join(map(_evidence, why.evidence))}."
-        for why, at in numbers.items()
+        f"{number}. {markdown(why.text, 1000)} Evidence: {', '.join(map(_evidence, why.evidence))}."
+        for why, number in numbers.items()
     ]
     return [tabular(head, rows, right=(4, 5)), *(["\n".join(notes) + "\n"] if notes else [])]
 
 
 def _evidence(item: str) -> str:
-    """A link where it is one: only links to upstream are evidence, so it is safe as one."""
+    """Return a link as a link, and the path of a record as code."""
+    # The rules let only links to upstream be evidence, so it is safe to show them as links.
     return f"<{item}>" if "://" in item else code(item)
 
 
 def _left_out(agreement: Agreement) -> list[str]:
-    told = _alone(agreement)
+    text = _alone(agreement)
     if agreement.one_sided:
-        names = ", ".join(code(each) for each in agreement.one_sided)
-        told.append(
+        names = ", ".join(code(name) for name in agreement.one_sided)
+        text.append(
             "Counters that only one platform has in a start, most of them of its kernels, are in "
             f"no figure: {names}.\n"
         )
-    return ["## Not in the figures\n", *told] if told else []
+    return ["## Not in the figures\n", *text] if text else []
 
 
 def _alone(agreement: Agreement) -> list[str]:
     if not agreement.alone:
         return []
-    names = ", ".join(code(each) for each in agreement.alone)
+    names = ", ".join(code(name) for name in agreement.alone)
     return [f"Ran on CUDA, and no cell of the same releases on the CPU: {names}.\n"]
 
 
@@ -261,13 +265,13 @@ def _pair(agreement: Agreement, pair: Pair, predictions: Iterable[Prediction]) -
         "figures": _shares(total(figures.values())),
         "cases": [
             {
-                "case": each.case,
-                "predicted": each.reason is None if each.started else None,
-                "reason": each.reason,
-                "figures": _shares(figures[each.case]),
-                "counters": [_count(count) for count in counts.get(each.case, ())],
+                "case": prediction.case,
+                "predicted": prediction.reason is None if prediction.started else None,
+                "reason": prediction.reason,
+                "figures": _shares(figures[prediction.case]),
+                "counters": [_count(count) for count in counts.get(prediction.case, ())],
             }
-            for each in predictions
+            for prediction in predictions
         ],
     }
 
@@ -279,23 +283,23 @@ def _count(count: Count) -> dict[str, object]:
         "cuda": count.cuda,
         "cpu": count.cpu,
         "agrees": count.agrees,
-        "why": [each.id for each in count.why],
+        "why": [reason.id for reason in count.why],
     }
 
 
 def _explanations(agreement: Agreement) -> list[Explanation]:
-    """Each explanation of a difference once, in the order in which the differences stand."""
-    seen = {why.id: why for each in agreement.differences for why in each.why}
+    """Return each explanation of a difference once, in the order of the differences."""
+    seen = {why.id: why for difference in agreement.differences for why in difference.why}
     return list(seen.values())
 
 
-def _each(told: Figures) -> tuple[Share, ...]:
-    return told.expected, told.counted, told.every, told.raised, told.cases
+def _all_shares(figures: Figures) -> tuple[Share, ...]:
+    return figures.expected, figures.counted, figures.every, figures.raised, figures.cases
 
 
-def _shares(told: Figures) -> dict[str, object]:
+def _shares(figures: Figures) -> dict[str, object]:
     names = ("expected", "counted", "every", "raised", "cases")
-    return {name: _share(share) for name, share in zip(names, _each(told), strict=True)}
+    return {name: _share(share) for name, share in zip(names, _all_shares(figures), strict=True)}
 
 
 def _share(share: Share) -> dict[str, int]:
@@ -320,13 +324,13 @@ def _plain(name: str) -> str:
 def _aligned(
     head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()
 ) -> list[str]:
-    """Lines with each column as wide as its widest cell."""
-    told = [tuple(head), *map(tuple, rows)]
-    widths = [max(len(row[at]) for row in told) for at in range(len(head))]
+    """Return lines with each column as wide as its widest cell."""
+    table = [tuple(head), *map(tuple, rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     return [
         "  ".join(
-            f"{cell:>{width}}" if at in right else f"{cell:<{width}}"
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            f"{cell:>{width}}" if column in right else f"{cell:<{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in told
+        for row in table
     ]

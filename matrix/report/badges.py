@@ -1,8 +1,8 @@
 """SVG badges: one a pair of minor releases that ran.
 
-A badge says the worst verdict over the Pythons, as a word beside its colour, on the first platform
-(`cuda` before `cpu`) where a run says something of the pair; where that is not `cuda`, which
-decides, it names the platform: `compatible (cpu)`.
+A badge has the worst verdict over the Pythons, as a word and a colour, on the first platform
+(`cuda` before `cpu`) with a run that decides something about the pair; where that is not `cuda`,
+which is authoritative, it names the platform: `compatible (cpu)`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WIDTH, _MARGIN = 6.6, 12
 
 
 def render(table: Table) -> Mapping[str, str]:
-    """Each badge by its path under the folder of the table: `badges/torch210-vllm019.svg`."""
+    """Return each badge by its path in the folder of the table: badges/torch210-vllm019.svg."""
     pairs = sorted({(entry.factors.torch, str(entry.factors.vllm)) for entry in table.entries})
     badges = {}
     for torch, vllm in pairs:
@@ -39,25 +39,25 @@ def render(table: Table) -> Mapping[str, str]:
         if entry is not None:
             name = _name(torch, vllm)
             label = f"torch {torch} | vLLM {vllm}"
-            told = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
+            title = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
             where = entry.record.platform if entry.record.platform != PLATFORMS[0] else None
-            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, told, where)
+            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, title, where)
     return badges
 
 
-def badge(label: str, verdict: str, told: str = "", platform: str | None = None) -> str:
-    """One badge: a label (`torch 2.10 | vLLM 0.19`) and its verdict, and on which platform if told.
+def badge(label: str, verdict: str, title: str = "", platform: str | None = None) -> str:
+    """Return one badge: a label (`torch 2.10 | vLLM 0.19`), its verdict and, if given, a platform.
 
-    `told` goes to its title.
+    `title` is shown when a pointer is on it.
     """
-    said = f"{verdict} ({platform})" if platform else verdict
-    split, right = (round(len(text) * _WIDTH) + _MARGIN for text in (label, said))
+    words = f"{verdict} ({platform})" if platform else verdict
+    split, right = (round(len(text) * _WIDTH) + _MARGIN for text in (label, words))
     return str(
         template("badge.svg.j2").render(
             label=label,
             verdict=verdict,
-            said=said,
-            told=told,
+            said=words,
+            told=title,
             split=split,
             width=split + right,
             colour=_COLOURS.get(verdict, _COLOURS[Verdict.UNTESTED]),
@@ -67,7 +67,7 @@ def badge(label: str, verdict: str, told: str = "", platform: str | None = None)
 
 
 def is_own(name: str, text: str) -> bool:
-    """Whether a file of this name is surely a badge made here: it says the pair that it is named.
+    """Tell whether a file of this name is a badge made here, which names the pair of its file name.
 
     >>> is_own("torch210-vllm019.svg", "<svg>mine</svg>")
     False
@@ -81,9 +81,10 @@ def _name(torch: str, vllm: str) -> str:
 
 
 def _decisive(table: Table, torch: str, vllm: str) -> Entry | None:
-    """The worst entry of a pair on the first platform where it says something of the pair."""
+    """Return the worst entry of a pair on the first platform that has a verdict on the pair."""
     found = [table.worst(platform, torch, vllm) for platform in PLATFORMS]
-    told = [entry for entry in found if entry is not None]
+    entries = [entry for entry in found if entry is not None]
     return next(
-        (each for each in told if each.verdict.verdict != Verdict.UNTESTED), next(iter(told), None)
+        (entry for entry in entries if entry.verdict.verdict != Verdict.UNTESTED),
+        next(iter(entries), None),
     )

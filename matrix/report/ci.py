@@ -1,7 +1,7 @@
 """The table for a CI service: a summary in Markdown, GitHub's annotations, JUnit XML.
 
-Pure. Failures are told by signature, since one defect fails many cells. What a record says is
-text: nothing of it becomes markup, a link, a mention or a command.
+Pure. Failures are grouped by signature, since one defect fails many cells. What a record holds
+is text: nothing of it becomes markup, a link, a mention or a command.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What one case shows against its cell, or, where `case` is None, the run as a whole."""
+    """One case that is not compatible; the run as a whole where `case` is None."""
 
     entry: Entry
     case: Case | None
@@ -57,11 +57,11 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """The case's name; of a run as a whole, the rung that it fails at."""
+        """Return the case's name; of a run as a whole, the rung that it fails at."""
         return self.case.case if self.case else self.rung or "run"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """The faults of one verdict that have one signature, in the table's order."""
 
@@ -71,53 +71,60 @@ class Group:
 
     @property
     def cells(self) -> tuple[tuple[Entry, tuple[Fault, ...]], ...]:
-        """Each cell on its platform, with its faults."""
+        """Return each cell on its platform, with its faults."""
         found: dict[tuple[str, str], list[Fault]] = {}
         for fault in self.faults:
             record = fault.entry.record
             found.setdefault((record.cell, record.platform), []).append(fault)
-        return tuple((each[0].entry, tuple(each)) for each in found.values())
+        return tuple((faults[0].entry, tuple(faults)) for faults in found.values())
 
     @property
     def title(self) -> str:
-        """As `incompatible at starts cold: 9 cases of 1 cell`."""
+        """Return a title such as `incompatible at starts cold: 9 cases of 1 cell`."""
         rungs = dict.fromkeys(fault.rung for fault in self.faults if fault.rung)
-        at = f" at {' and '.join(rungs)}" if self.verdict == Verdict.INCOMPATIBLE and rungs else ""
+        rung = (
+            f" at {' and '.join(rungs)}" if self.verdict == Verdict.INCOMPATIBLE and rungs else ""
+        )
         cases = sum(fault.case is not None for fault in self.faults)
-        of = f"{plural(cases, 'case')} of " if cases else ""
-        return f"{self.verdict}{at}: {of}{plural(len(self.cells), 'cell')}"
+        count = f"{plural(cases, 'case')} of " if cases else ""
+        return f"{self.verdict}{rung}: {count}{plural(len(self.cells), 'cell')}"
 
 
 def groups(table: Table) -> tuple[Group, ...]:
-    """What is not compatible, by signature: the worst verdict first, then what most cells show."""
+    """Return what is not compatible, by signature: worst verdict first, then most cells."""
     found: dict[tuple[Verdict, str], list[Fault]] = {}
     for entry in table.entries:
         for fault in _faults(entry):
             found.setdefault((fault.verdict, fault.signature), []).append(fault)
-    told = [Group(*key, tuple(faults)) for key, faults in found.items()]
+    unordered = [
+        Group(verdict=verdict, signature=text, faults=tuple(faults))
+        for (verdict, text), faults in found.items()
+    ]
     return tuple(
-        sorted(told, key=lambda each: (VERDICTS.index(each.verdict), -len(each.cells), each.title))
+        sorted(
+            unordered,
+            key=lambda group: (VERDICTS.index(group.verdict), -len(group.cells), group.title),
+        )
     )
 
 
 def style(table: Table) -> str:
-    """Buildkite's style of an annotation: error, warning, info or success, by the worst verdict."""
+    """Return the style of Buildkite's annotation for the worst verdict, such as `error`."""
     return _STYLES[worst(entry.verdict.verdict for entry in table.entries)]
 
 
 def summary(table: Table, limit: int = SUMMARY_LIMIT) -> str:
-    """The table as Markdown of at most `limit` bytes: counts, failures, grids and cells."""
-    told = groups(table)
+    """Return the table as Markdown of at most `limit` bytes: counts, failures, grids, cells."""
     failing = [
-        each
-        for each in table.entries
-        if each.verdict.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
+        entry
+        for entry in table.entries
+        if entry.verdict.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
     ]
-    of = f"{plural(len(table.entries), 'cell')}"
-    head = f"# torch × vLLM: {len(failing)} of {of} not as expected\n\n"  # noqa: RUF001
+    cells = plural(len(table.entries), "cell")
+    head = f"# torch × vLLM: {len(failing)} of {cells} not as expected\n\n"  # noqa: RUF001
     counts = "; ".join(markdown.counts(table, platform) for platform in table.platforms)
     parts = [f"{head}{counts}. Newest record: {table.newest}.\n"]
-    parts += [_group(group) for group in told]
+    parts += [_group(group) for group in groups(table)]
     for platform in table.platforms:
         parts += [f"\n## {platform}\n\n", "\n".join(markdown.results(table, platform))]
     parts.append("\n## Cells\n\n" + tabular(["cell", "platform", "verdict", "why", "record"], []))
@@ -126,24 +133,24 @@ def summary(table: Table, limit: int = SUMMARY_LIMIT) -> str:
 
 
 def commands(table: Table) -> str:
-    """GitHub's commands that annotate a run, one line each: at most ten of a level.
+    """Return GitHub's commands that annotate a run, one line each: at most ten of a level.
 
     A defect is one annotation, however many cells show it; the last of a level says how many more
     there are.
     """
-    lines, told = [], groups(table)
+    lines, all_groups = [], groups(table)
     for verdict, level in _LEVELS.items():
-        of = [group for group in told if group.verdict == verdict]
-        shown = of if len(of) <= ANNOTATIONS else of[: ANNOTATIONS - 1]
+        found = [group for group in all_groups if group.verdict == verdict]
+        shown = found if len(found) <= ANNOTATIONS else found[: ANNOTATIONS - 1]
         lines += [_command(level, group.title, _message(group)) for group in shown]
-        if len(of) > len(shown):
-            more = f"{len(of) - len(shown)} more of this kind"
+        if len(found) > len(shown):
+            more = f"{len(found) - len(shown)} more of this kind"
             lines.append(_command(level, f"{verdict}: {more}", f"{more}: see the job's summary"))
     return "".join(f"{line}\n" for line in lines)
 
 
 def junit(table: Table) -> str:
-    """The table as JUnit XML: a suite for each cell on its platform, and a test for each case.
+    """Return the table as JUnit XML: a suite for each cell on its platform, a test for each case.
 
     Drift is a failure. What is untested or not applicable is skipped, with its reason, and what did
     not come to its end is an error. A run that failed as a whole is a test of its own, named for
@@ -164,23 +171,40 @@ def _faults(entry: Entry) -> list[Fault]:
     run = _run(entry)
     if run is not None and run.verdict in _LEVELS:
         why = run.reason or run.verdict
-        faults.append(Fault(entry, None, run.verdict, run.rung, why, signature(why)))
+        faults.append(
+            Fault(
+                entry=entry,
+                case=None,
+                verdict=run.verdict,
+                rung=run.rung,
+                reason=why,
+                signature=signature(why),
+            )
+        )
     for case, judged in entry.cases:
         if judged.verdict not in _LEVELS:
             continue
         reason = judged.reason or judged.verdict
         failed = judged.verdict == Verdict.INCOMPATIBLE
-        told = (judged.signature or signature(reason)) if failed else reason
-        faults.append(Fault(entry, case, judged.verdict, judged.rung, reason, told))
+        faults.append(
+            Fault(
+                entry=entry,
+                case=case,
+                verdict=judged.verdict,
+                rung=judged.rung,
+                reason=reason,
+                signature=(judged.signature or signature(reason)) if failed else reason,
+            )
+        )
     return faults
 
 
 def _run(entry: Entry) -> CaseVerdict | None:
-    """The verdict on the run as a whole where it decides over its cell, else None."""
+    """Return the verdict on the run as a whole where it decides the cell's, else None."""
     cell = entry.verdict
-    for each in cell.cases:
-        reason = f"{each.case}: {each.reason}" if each.reason else None
-        if (each.verdict, each.rung, reason) == (cell.verdict, cell.rung, cell.reason):
+    for case in cell.cases:
+        reason = f"{case.case}: {case.reason}" if case.reason else None
+        if (case.verdict, case.rung, reason) == (cell.verdict, cell.rung, cell.reason):
             return None
     return CaseVerdict(case="", verdict=cell.verdict, rung=cell.rung, reason=cell.reason)
 
@@ -198,16 +222,16 @@ def _group(group: Group) -> str:
         lines.append(f"- {where}{': ' + names if names else ''}")
     if len(group.cells) > _MOST_CELLS:
         lines.append(f"- and {len(group.cells) - _MOST_CELLS} more")
-    told = [fault for fault in group.faults if fault.case and fault.case.failure]
-    if told and group.verdict == Verdict.INCOMPATIBLE:
-        first = html.escape(clean(f"{told[0].name} of {told[0].entry.record.cell}"))
-        text = _pre(told[0].case.failure or "" if told[0].case else "")
+    failed = [fault for fault in group.faults if fault.case and fault.case.failure]
+    if failed and group.verdict == Verdict.INCOMPATIBLE:
+        first = html.escape(clean(f"{failed[0].name} of {failed[0].entry.record.cell}"))
+        text = _pre(failed[0].case.failure or "" if failed[0].case else "")
         lines += ["", f"<details><summary>{first}</summary>", "", text, "</details>"]
     return "\n".join(lines) + "\n"
 
 
 def _pre(text: str) -> str:
-    """The end of a failure's text, line by line; nothing in it can end the block."""
+    """Return the end of a failure's text, line by line; nothing in it ends the block."""
     lines = [line for line in _ESCAPE.sub("", text).splitlines() if line.strip(" ~^")]
     kept = [
         " " * (len(line) - len(line.lstrip(" "))) + clean(line) for line in lines[-_MOST_LINES:]
@@ -217,14 +241,15 @@ def _pre(text: str) -> str:
 
 def _row(entry: Entry) -> str:
     verdict = entry.verdict
-    at = f" at {verdict.rung}" if verdict.verdict == Verdict.INCOMPATIBLE and verdict.rung else ""
+    failed = verdict.verdict == Verdict.INCOMPATIBLE and verdict.rung
+    rung = f" at {verdict.rung}" if failed else ""
     why = "" if verdict.verdict == Verdict.COMPATIBLE else escape(verdict.reason or "")
-    cells = [code(entry.record.cell), entry.record.platform, verdict.verdict + at, why]
+    cells = [code(entry.record.cell), entry.record.platform, verdict.verdict + rung, why]
     return f"| {' | '.join([*cells, code(entry.file)])} |\n"
 
 
 def _fit(parts: Sequence[str], limit: int) -> str:
-    """As many of the parts, from the first, as `limit` bytes hold, and a word on the rest."""
+    """Return as many of the parts, from the first, as `limit` bytes hold, and a note."""
     sizes = [len(part.encode()) for part in parts]
     if sum(sizes) <= limit:
         return "".join(parts)
@@ -245,9 +270,9 @@ def _message(group: Group) -> str:
 
 
 def _command(level: str, title: str, message: str) -> str:
-    """A command of GitHub's, escaped as its own toolkit does.
+    r"""Return a workflow command of GitHub, escaped as its own toolkit does.
 
-    >>> _command("error", "a: b, c", "100 %\\n::warning::x")
+    >>> _command("error", "a: b, c", "100 %\n::warning::x")
     '::error title=a%3A b%2C c::100 %25%0A::warning::x'
     """
     named = _data(clean(title)).replace(":", "%3A").replace(",", "%2C")
@@ -267,14 +292,14 @@ def _suite(entry: Entry) -> ET.Element:
         tests.insert(0, _test(entry, None, run))
     counts = {
         "tests": len(tests),
-        "failures": sum(each.find("failure") is not None for each in tests),
-        "errors": sum(each.find("error") is not None for each in tests),
-        "skipped": sum(each.find("skipped") is not None for each in tests),
+        "failures": sum(test.find("failure") is not None for test in tests),
+        "errors": sum(test.find("error") is not None for test in tests),
+        "skipped": sum(test.find("skipped") is not None for test in tests),
     }
     suite = ET.Element("testsuite", name=name, timestamp=record.started.removesuffix("Z"))
     for key, count in counts.items():
         suite.set(key, str(count))
-    suite.set("time", f"{sum(float(each.get('time', '0')) for each in tests):.3f}")
+    suite.set("time", f"{sum(float(test.get('time', '0')) for test in tests):.3f}")
     properties = ET.SubElement(suite, "properties")
     for key in ("python", "torch", "vllm"):
         version = record.provenance.get(key)
@@ -296,7 +321,7 @@ def _test(entry: Entry, case: Case | None, judged: CaseVerdict) -> ET.Element:
     reason = _xml(judged.reason or judged.verdict)
     if judged.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT):
         failure = ET.SubElement(test, "failure", type=judged.verdict, message=reason)
-        failure.text = _xml("\n".join(_told(case, judged)))
+        failure.text = _xml("\n".join(_failure_lines(case, judged)))
     elif judged.verdict == Verdict.UNTESTED and not _ended(entry, case):
         ET.SubElement(test, "error", type=judged.verdict, message=reason)
     elif judged.verdict in (Verdict.UNTESTED, Verdict.NOT_APPLICABLE):
@@ -305,23 +330,23 @@ def _test(entry: Entry, case: Case | None, judged: CaseVerdict) -> ET.Element:
 
 
 def _ended(entry: Entry, case: Case | None) -> bool:
-    """Whether it came to its end, so that nobody takes what was cut short for a pass."""
+    """Tell whether it came to its end: an interrupted one must not look like a pass."""
     error = entry.record.error
     if case is not None:
         return case.outcome not in ("interrupted", "running")
     return entry.record.finished and (error is None or error.kind != "interrupted")
 
 
-def _told(case: Case | None, judged: CaseVerdict) -> Iterable[str]:
-    for each in judged.differences:
+def _failure_lines(case: Case | None, judged: CaseVerdict) -> Iterable[str]:
+    for difference in judged.differences:
         yield (
-            f"{each.start} {each.counter}: expected {each.expected}, observed {each.observed}"
-            f" (rule {each.rule})"
+            f"{difference.start} {difference.counter}: expected {difference.expected},"
+            f" observed {difference.observed} (rule {difference.rule})"
         )
     if case and case.failure and not judged.differences:
         yield case.failure
 
 
 def _xml(text: str) -> str:
-    """The text without terminal escapes and commands, and U+FFFD for what XML cannot hold."""
+    """Return the text without terminal escapes and commands; U+FFFD for what XML cannot hold."""
     return _NOT_XML.sub("\ufffd", no_command(_ESCAPE.sub("", text)))

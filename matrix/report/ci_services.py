@@ -1,9 +1,10 @@
-"""Where a CI service is told: GitHub's summary and log, Buildkite's agent, a file, or stdout."""
+"""Write the table where a CI service reads it: GitHub's summary and log, or Buildkite's agent."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,11 +20,11 @@ _PATIENCE = 60.0
 
 
 class CiError(MatrixError):
-    """The service is not known, or did not take what it was told."""
+    """The service is not known, or refused the report."""
 
 
 def service(environ: Mapping[str, str]) -> str:
-    """The CI service that this process runs under, by its variables.
+    """Return the CI service that this process runs under, by its variables.
 
     Raises CiError where there is none.
     """
@@ -49,7 +50,7 @@ def tell(table: Table, form: str, out: Path | None, environ: Mapping[str, str]) 
     else:
         text = ci.junit(table) if form == "junit" else ci.summary(table)
         if out is None:
-            print(text, end="")
+            sys.stdout.write(text)
         else:
             write_text(out, text)
 
@@ -60,11 +61,11 @@ def _github(table: Table, out: Path | None, step: str | None) -> None:
     elif step is not None:
         there = Path(step)
         size = there.stat().st_size if there.exists() else 0
-        with open(there, "a", encoding="utf-8", newline="\n") as file:
+        with there.open("a", encoding="utf-8", newline="\n") as file:
             file.write(ci.summary(table, ci.SUMMARY_LIMIT - size))
     else:
-        print(ci.summary(table))
-    print(ci.commands(table), end="")
+        sys.stdout.write(ci.summary(table) + "\n")
+    sys.stdout.write(ci.commands(table))
 
 
 def _annotate(text: str, style: str) -> None:
@@ -83,5 +84,5 @@ def _annotate(text: str, style: str) -> None:
     except subprocess.TimeoutExpired:
         raise CiError(f"{_AGENT}: did not answer within {_PATIENCE:.0f} s") from None
     if done.returncode:
-        said = " ".join(done.stderr.split())[-300:]
-        raise CiError(f"{_AGENT}: ended with exit status {done.returncode}: {said}")
+        output = " ".join(done.stderr.split())[-300:]
+        raise CiError(f"{_AGENT}: ended with exit status {done.returncode}: {output}")

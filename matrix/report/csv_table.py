@@ -38,14 +38,18 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def render(report: Report, environments: Mapping[str, Cell] | None = None) -> str:
-    """Every cell of the grid with its record where it ran, then the records of no cell of it.
+    """Return every cell of the grid with its record, then the records of no cell of the grid.
 
     The `environments` by name say which cell a name installs: `cell` is empty where that is another
     patch release than the row's. Of what ran, it is the name of its record. The seconds are the
     sums over the cases that have both starts.
     """
     squares = report.grid.squares.values() if report.grid is not None else ()
-    known = {(each.cell, each.platform): each for square in squares for each in square.cells}
+    known = {
+        (progress.cell, progress.platform): progress
+        for square in squares
+        for progress in square.cells
+    }
     entries: dict[tuple[Cell, str], Entry] = {}
     apart: list[Entry] = []
     for entry in report.table.entries:
@@ -57,8 +61,8 @@ def render(report: Report, environments: Mapping[str, Cell] | None = None) -> st
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for at, progress in known.items():
-        name, ran = progress.cell.name, entries.get(at)
+    for key, progress in known.items():
+        name, ran = progress.cell.name, entries.get(key)
         its = environments is None or environments.get(name) == progress.cell
         writer.writerow(_row(ran.record.cell if ran else name if its else "", progress, ran))
     writer.writerows(_alone(entry) for entry in apart)
@@ -68,7 +72,14 @@ def render(report: Report, environments: Mapping[str, Cell] | None = None) -> st
 def _row(name: str, progress: Progress, entry: Entry | None) -> Iterable[object]:
     cell = progress.cell
     reason = (entry.verdict.reason if entry else None) or progress.reason
-    start = (name, progress.platform, cell.python, cell.torch, cell.vllm, _yes(progress.off_pin))
+    start = (
+        name,
+        progress.platform,
+        cell.python,
+        cell.torch,
+        cell.vllm,
+        _yes(value=progress.off_pin),
+    )
     end = progress.verdict, progress.reached or "", progress.fails or "", _safe(reason)
     return (*start, *end, *_ran(entry))
 
@@ -79,7 +90,7 @@ def _alone(entry: Entry) -> Iterable[object]:
     cell = entry.record.cell, entry.record.platform, named.python, torch, vllm
     verdict = entry.verdict
     return (
-        *(*cell, _yes(entry.off_pin), verdict.verdict, "", verdict.rung or ""),
+        *(*cell, _yes(value=entry.off_pin), verdict.verdict, "", verdict.rung or ""),
         *(_safe(verdict.reason), *_ran(entry)),
     )
 
@@ -92,15 +103,15 @@ def _ran(entry: Entry | None) -> tuple[object, ...]:
         for case in entry.record.cases
         if (cold := case.started("cold")) and (warm := case.started("warm"))
     ]
-    sums = (f"{sum(each):.1f}" for each in zip(*both, strict=True)) if both else ("", "")
+    sums = (f"{sum(seconds):.1f}" for seconds in zip(*both, strict=True)) if both else ("", "")
     return (entry.date, _safe(entry.file), len(entry.record.cases), *sums)
 
 
-def _yes(value: bool) -> str:
+def _yes(*, value: bool) -> str:
     return "yes" if value else "no"
 
 
 def _safe(text: str | None) -> str:
-    """The text as one line that a spreadsheet takes for text."""
+    """Return the text as one line that a spreadsheet does not run as a formula."""
     line = clean(text or "")
     return f"'{line}" if line.startswith(_FORMULA) else line

@@ -36,7 +36,7 @@ where the pair ran, the worst.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Cause:
     """One reason for which pairs fail, and the pairs, as places of the shown rows and columns."""
 
@@ -47,7 +47,7 @@ class _Cause:
 
 
 def section(grid: Grid | None) -> str:
-    """The grid as a section of Markdown; nothing where there is none."""
+    """Return the grid as a section of Markdown; "" without a grid."""
     if grid is None or not grid.squares:
         return ""
     pairs = len(grid.torch) * len(grid.vllm)
@@ -61,13 +61,13 @@ def section(grid: Grid | None) -> str:
     parts = ["## Every torch with every vLLM\n", intro, _COUNTED, _counted(grid), _LEGEND, _PYTHONS]
     for platform in grid.platforms:
         parts += [f"### {platform}\n", *_platform(grid, platform)]
-    said = [_yanked(grid), _contradictions(grid)]
-    return "\n".join([*parts, *(part for part in said if part)])
+    notes = [_yanked(grid), _contradictions(grid)]
+    return "\n".join([*parts, *(part for part in notes if part)])
 
 
 def lines(grid: Grid, platforms: Sequence[str]) -> str:
-    """The grid of these platforms as aligned text, with the causes below it."""
-    told: list[str] = []
+    """Return the grid of these platforms as aligned text, with the causes below it."""
+    text: list[str] = []
     for platform in platforms:
         causes, numbers = _causes(grid, platform)
         head = ["vLLM", "pins", *(release.version for release in grid.columns)]
@@ -76,27 +76,29 @@ def lines(grid: Grid, platforms: Sequence[str]) -> str:
                 release.version,
                 release.torch,
                 *(
-                    _word(square, numbers.get((at, place), ()))
-                    for place, square in _row(grid, platform, at)
+                    _word(square, numbers.get((row, column), ()))
+                    for column, square in _row(grid, platform, row)
                 ),
             ]
-            for at, release in enumerate(grid.rows)
+            for row, release in enumerate(grid.rows)
         ]
-        told += [f"{platform}: vLLM below, torch to the right", *aligned([head, *rows])]
-        told.append(_SIGNS)
-        for number, cause in enumerate(causes, 1):
-            told.append(f"  [{number}] {_told(grid, cause, clean)}")
-        told.append("")
-    return "\n".join(told)
+        text += [f"{platform}: vLLM below, torch to the right", *aligned([head, *rows])]
+        text.append(_SIGNS)
+        text += [
+            f"  [{number}] {_cause_line(grid, cause, clean)}"
+            for number, cause in enumerate(causes, 1)
+        ]
+        text.append("")
+    return "\n".join(text)
 
 
 def content(grid: Grid) -> dict[str, object]:
-    """The grid for programs but for its `squares`: the releases, and the counts of each rung."""
+    """Return the grid as JSON values without its `squares`: releases, counts of each rung."""
     return {
-        "torch": [{"version": each.version, "yanked": each.yanked} for each in grid.torch],
+        "torch": [{"version": torch.version, "yanked": torch.yanked} for torch in grid.torch],
         "vllm": [
-            {"version": each.version, "pins": each.torch, "yanked": each.yanked}
-            for each in grid.vllm
+            {"version": vllm.version, "pins": vllm.torch, "yanked": vllm.yanked}
+            for vllm in grid.vllm
         ],
         "pythons": list(grid.pythons),
         "counts": {
@@ -110,7 +112,7 @@ def content(grid: Grid) -> dict[str, object]:
 
 
 def squares(grid: Grid) -> list[dict[str, object]]:
-    """Every pair of every release on each platform, with its Pythons."""
+    """Return every pair of every release on each platform, with its Pythons."""
     return [_square(square) for square in grid.squares.values()]
 
 
@@ -122,7 +124,7 @@ def _square(square: Square) -> dict[str, object]:
         "off_pin": square.off_pin,
         "results": [
             {
-                "pythons": [each.cell.python for each in group],
+                "pythons": [progress.cell.python for progress in group],
                 "verdict": group[0].verdict,
                 "reached": group[0].reached,
                 "fails": group[0].fails,
@@ -147,7 +149,7 @@ def _count(counts: dict[tuple[str, str | None], int]) -> dict[str, dict[str, int
 
 
 def _counted(grid: Grid) -> str:
-    """The pairs that reached or fail at each rung, the highest first, platforms side by side."""
+    """Return how many pairs reached or fail at each rung, the highest rung first."""
     counts = {platform: grid.counts(platform) for platform in grid.platforms}
     named = [(rung, rung) for rung in reversed(RUNGS)] + [("off-pin, not asked", None)]
     rows = [
@@ -161,7 +163,8 @@ def _counted(grid: Grid) -> str:
         ]
         for name, rung in named
     ]
-    head = ["rung", *(f"{each}: {k}" for each in grid.platforms for k in ("reached", "fails here"))]
+    words = ("reached", "fails here")
+    head = ["rung", *(f"{platform}: {word}" for platform in grid.platforms for word in words)]
     return tabular(head, rows, right=range(1, len(head)))
 
 
@@ -171,22 +174,26 @@ def _platform(grid: Grid, platform: str) -> list[str]:
         [
             f"**{release.version}**" + ("\\*" if release.yanked is not None else ""),
             *(
-                _shown(square, numbers.get((at, place), ()))
-                for place, square in _row(grid, platform, at)
+                _shown(square, numbers.get((row, column), ()))
+                for column, square in _row(grid, platform, row)
             ),
         ]
-        for at, release in enumerate(grid.rows)
+        for row, release in enumerate(grid.rows)
     ]
-    columns = [each.version + ("\\*" if each.yanked is not None else "") for each in grid.columns]
-    notes = [f"{at}. {_told(grid, cause, markdown)}" for at, cause in enumerate(causes, 1)]
+    columns = [
+        torch.version + ("\\*" if torch.yanked is not None else "") for torch in grid.columns
+    ]
+    notes = [
+        f"{number}. {_cause_line(grid, cause, markdown)}" for number, cause in enumerate(causes, 1)
+    ]
     table = tabular(["vLLM ↓ torch →", *columns], rows)
     return [table, "\n".join(notes) + "\n" if notes else ""]
 
 
-def _row(grid: Grid, platform: str, at: int) -> Iterable[tuple[int, Square]]:
-    vllm = grid.rows[at].version
-    for place, torch in enumerate(grid.columns):
-        yield place, grid.squares[platform, torch.version, vllm]
+def _row(grid: Grid, platform: str, row: int) -> Iterable[tuple[int, Square]]:
+    vllm = grid.rows[row].version
+    for column, torch in enumerate(grid.columns):
+        yield column, grid.squares[platform, torch.version, vllm]
 
 
 def _shown(square: Square, notes: Sequence[int]) -> str:
@@ -217,22 +224,25 @@ def _reached(found: Progress, nothing: str) -> str:
 
 
 def _causes(grid: Grid, platform: str) -> tuple[list[_Cause], dict[tuple[int, int], list[int]]]:
-    """The reasons of the platform, each once, and for a place in the grid their numbers."""
+    """Return the reasons of the platform, each once, and their numbers by place in the grid."""
     places: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
-    for at in range(len(grid.rows)):
-        for place, square in _row(grid, platform, at):
+    for row in range(len(grid.rows)):
+        for column, square in _row(grid, platform, row):
             for key in _reasons(square):
-                places.setdefault(key, []).append((at, place))
-    causes = [_Cause(*key, tuple(found)) for key, found in places.items()]
+                places.setdefault(key, []).append((row, column))
+    causes = [
+        _Cause(rung=rung, reason=reason, python=python, places=tuple(found))
+        for (rung, reason, python), found in places.items()
+    ]
     numbers: dict[tuple[int, int], list[int]] = {}
     for number, cause in enumerate(causes, 1):
-        for where in cause.places:
-            numbers.setdefault(where, []).append(number)
+        for place in cause.places:
+            numbers.setdefault(place, []).append(number)
     return causes, numbers
 
 
 def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
-    """Why the pair fails, and why it fails on some Pythons only: rung, reason, those Pythons."""
+    """Yield why the pair fails, and why on some Pythons only: rung, reason, those Pythons."""
     shown = square.shown
     if shown.ran is not None and shown.fails is None and shown.verdict == Verdict.UNTESTED:
         yield "untested", shown.ran.reason or "", ""
@@ -242,21 +252,25 @@ def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
         yield "links", shown.without_cause or shown.without, ""
     for group in square.groups:
         first = group[0]
-        # A Python that a release was never made for says nothing of the pair.
+        # A Python that a release does not support shows nothing about the pair.
         if first.fails in (None, "declared"):
             continue
         if (first.fails, first.cause) == (shown.fails, shown.cause):
             continue
-        yield str(first.fails), first.cause or "", listed([each.cell.python for each in group])
+        yield (
+            str(first.fails),
+            first.cause or "",
+            listed([progress.cell.python for progress in group]),
+        )
 
 
-def _told(grid: Grid, cause: _Cause, escape: Callable[[str], str]) -> str:
-    on = f" on Python {cause.python}" if cause.python else ""
-    return f"{_where(grid, cause.places)}{on}: {cause.rung}: {escape(cause.reason)}"
+def _cause_line(grid: Grid, cause: _Cause, escape: Callable[[str], str]) -> str:
+    python = f" on Python {cause.python}" if cause.python else ""
+    return f"{_where(grid, cause.places)}{python}: {cause.rung}: {escape(cause.reason)}"
 
 
 def _where(grid: Grid, places: Iterable[tuple[int, int]]) -> str:
-    """Places of the grid in words: rows with the same columns are told together."""
+    """Return places of the grid in words; rows with the same columns share a part."""
     by_row: dict[int, list[int]] = {}
     for row, column in places:
         by_row.setdefault(row, []).append(column)
@@ -264,30 +278,30 @@ def _where(grid: Grid, places: Iterable[tuple[int, int]]) -> str:
     for row, columns in by_row.items():
         by_columns.setdefault(tuple(columns), []).append(row)
     return "; ".join(
-        f"vLLM {spans([each.version for each in grid.rows], rows)} under torch "
-        f"{spans([each.version for each in grid.columns], columns)}"
+        f"vLLM {spans([vllm.version for vllm in grid.rows], rows)} under torch "
+        f"{spans([torch.version for torch in grid.columns], columns)}"
         for columns, rows in by_columns.items()
     )
 
 
 def _yanked(grid: Grid) -> str:
-    """The shown releases that were withdrawn, with the index's reason."""
-    named = [("torch", each) for each in grid.columns] + [("vLLM", each) for each in grid.rows]
-    told = [
-        f"{what} {each.version}{f' ({markdown(each.yanked)})' if each.yanked else ''}"
-        for what, each in named
-        if each.yanked is not None
+    """Return the shown releases that were withdrawn, with the index's reason."""
+    named = [("torch", torch) for torch in grid.columns] + [("vLLM", vllm) for vllm in grid.rows]
+    yanked = [
+        f"{name} {release.version}{f' ({markdown(release.yanked)})' if release.yanked else ''}"
+        for name, release in named
+        if release.yanked is not None
     ]
-    return f"\\* Yanked from the index: {'; '.join(told)}.\n" if told else ""
+    return f"\\* Yanked from the index: {'; '.join(yanked)}.\n" if yanked else ""
 
 
 def _contradictions(grid: Grid) -> str:
-    """Where a run showed something else than the cheap rungs say."""
-    told = [
-        f"- `{each.cell.name}` on {each.platform}: {markdown(said)}"
+    """Return the runs that contradict the rungs that need no run."""
+    found = [
+        f"- `{progress.cell.name}` on {progress.platform}: {markdown(contradiction)}"
         for square in grid.squares.values()
-        for each in square.cells
-        for said in each.contradictions
+        for progress in square.cells
+        for contradiction in progress.contradictions
     ]
     head = "A run showed something else than the cheap rungs say; the run decides:\n"
-    return "\n".join([head, *told]) + "\n" if told else ""
+    return "\n".join([head, *found]) + "\n" if found else ""

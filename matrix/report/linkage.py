@@ -20,31 +20,34 @@ no   the core does not
 
 
 def one(linkage: Linkage) -> str:
-    """One pair: its verdict, and each extension with what it misses."""
+    """Return one pair: its verdict, and each extension with what it misses."""
     head = f"vLLM {linkage.vllm} with torch {linkage.torch} on Python {linkage.python}"
     rows = [("extension", "serves", "ABI", "links")]
-    for each in linkage.extensions:
-        rows.append((each.name, _serves(each), _ABIS[each.abi], "yes" if each.ok else "no"))
-    widths = [max(len(row[at]) for row in rows) for at in range(3)]
+    rows += [
+        (linked.name, _serves(linked), _ABIS[linked.abi], "yes" if linked.ok else "no")
+        for linked in linkage.extensions
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [clean(f"{head}: {linkage.verdict}"), ""]
-    for at, row in enumerate(rows):
+    for place, row in enumerate(rows):
         cells = [clean(cell).ljust(width) for cell, width in zip(row, widths, strict=False)]
         lines.append("  ".join([*cells, row[3]]).rstrip())
-        if at:
-            lines += [f"  {clip(clean(each), 200)}" for each in _why(linkage.extensions[at - 1])]
+        if place:
+            why = _why(linkage.extensions[place - 1])
+            lines += [f"  {clip(clean(reason), 200)}" for reason in why]
     return "\n".join(lines) + "\n"
 
 
 def grid(linkages: Sequence[Linkage], pins: Mapping[str, str], python: str) -> str:
-    """Every pair: a line for each vLLM, a column for each torch, and what the marks mean.
+    """Return every pair: a line for each vLLM, a column for each torch, and what the marks mean.
 
     `pins` is the torch of each vLLM.
     """
-    torches = list(dict.fromkeys(each.torch for each in linkages))
+    torches = list(dict.fromkeys(linkage.torch for linkage in linkages))
     marks = _marks(linkages)
     rows = [["", *torches]]
-    for vllm in dict.fromkeys(each.vllm for each in linkages):
-        found = {each.torch: each for each in linkages if each.vllm == vllm}
+    for vllm in dict.fromkeys(linkage.vllm for linkage in linkages):
+        found = {linkage.torch: linkage for linkage in linkages if linkage.vllm == vllm}
         rows.append(
             [
                 vllm,
@@ -54,7 +57,7 @@ def grid(linkages: Sequence[Linkage], pins: Mapping[str, str], python: str) -> s
                 ),
             ]
         )
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [f"vLLM down, torch across, Python {python}", ""]
     lines += [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -68,33 +71,37 @@ def grid(linkages: Sequence[Linkage], pins: Mapping[str, str], python: str) -> s
                 lines.pop()
             lines += [f"     {mark}  {clean(', '.join(names))}" for names, mark in marks.items()]
     counts = Counter(
-        "do not link" if not each.ok else "link, without a feature" if each.without else "link"
-        for each in linkages
+        "do not link"
+        if not linkage.ok
+        else "link, without a feature"
+        if linkage.without
+        else "link"
+        for linkage in linkages
     )
-    told = ", ".join(
-        f"{counts[each]} {each}"
-        for each in ("link", "link, without a feature", "do not link")
-        if counts[each]
+    summary = ", ".join(
+        f"{counts[word]} {word}"
+        for word in ("link", "link, without a feature", "do not link")
+        if counts[word]
     )
-    lines += ["", f"{len(linkages)} pairs: {told}"]
+    lines += ["", f"{len(linkages)} pairs: {summary}"]
     return "\n".join(lines) + "\n"
 
 
 def to_json(linkages: Sequence[Linkage], *, extensions: bool) -> str:
-    """The pairs as JSON, each with its extensions where they are asked for."""
+    """Return the pairs as JSON, each with its extensions where they are asked for."""
     pairs = []
-    for each in linkages:
+    for linkage in linkages:
         row: dict[str, object] = {
-            "python": each.python,
-            "torch": each.torch,
-            "vllm": each.vllm,
-            "verdict": each.verdict,
-            "ok": each.ok,
-            "without": list(each.without),
-            "reason": each.reason,
+            "python": linkage.python,
+            "torch": linkage.torch,
+            "vllm": linkage.vllm,
+            "verdict": linkage.verdict,
+            "ok": linkage.ok,
+            "without": list(linkage.without),
+            "reason": linkage.reason,
         }
         if extensions:
-            row["extensions"] = [_extension(linked) for linked in each.extensions]
+            row["extensions"] = [_extension(linked) for linked in linkage.extensions]
         pairs.append(row)
     return json.dumps({"schema": 1, "pairs": pairs}, indent=2) + "\n"
 
@@ -124,17 +131,17 @@ def _why(linked: Linked) -> list[str]:
     found = list(linked.libraries)
     found += linked.names[:_SHOWN]
     more = len(linked.names) - _SHOWN
-    return [f"needs {each}" for each in found] + ([f"and {more} more symbols"] if more > 0 else [])
+    return [f"needs {name}" for name in found] + ([f"and {more} more symbols"] if more > 0 else [])
 
 
 def _marks(linkages: Sequence[Linkage]) -> dict[tuple[str, ...], str]:
-    """A short mark for each set of features that some pair is without: -a, -b, ..."""
-    sets = dict.fromkeys(each.without for each in linkages if each.ok and each.without)
-    return {names: f"-{_letters(at)}" for at, names in enumerate(sets)}
+    """Return a short mark for each set of features that some pair is without: -a, -b, ..."""
+    sets = dict.fromkeys(linkage.without for linkage in linkages if linkage.ok and linkage.without)
+    return {names: f"-{_letters(number)}" for number, names in enumerate(sets)}
 
 
 def _letters(number: int) -> str:
-    """As a column of a sheet is called.
+    """Return the letters of a number from 0 up, like those of a spreadsheet's columns.
 
     >>> _letters(0), _letters(25), _letters(26)
     ('a', 'z', 'aa')

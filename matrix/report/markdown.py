@@ -66,29 +66,31 @@ def render(report: Report) -> str:
 
 
 def _head(table: Table) -> str:
-    told = "; ".join(counts(table, platform) for platform in table.platforms)
+    found = "; ".join(counts(table, platform) for platform in table.platforms)
     return (
         "# torch × vLLM: what starts, cold and warm\n\n"  # noqa: RUF001
         "Each cell starts vLLM once with empty compile caches (cold) and once more with the caches "
         "that the first start left (warm), and compares what the compiler counted with what this "
         "pair of releases should count.\n\n"
-        f"{told or '0 cells'}. Newest record: {table.newest}.\n"
+        f"{found or '0 cells'}. Newest record: {table.newest}.\n"
     )
 
 
 def counts(table: Table, platform: str) -> str:
-    """How many cells ran on the platform, and their verdicts: those of two do not add up."""
-    of = [entry.verdict.verdict for entry in table.entries if entry.record.platform == platform]
+    """Return how many cells ran on the platform, and their verdicts. Platforms do not add up."""
+    verdicts = [
+        entry.verdict.verdict for entry in table.entries if entry.record.platform == platform
+    ]
     found = ", ".join(
-        f"{of.count(verdict)} {verdict}"
+        f"{verdicts.count(verdict)} {verdict}"
         for verdict in (Verdict.COMPATIBLE, Verdict.DRIFT, Verdict.INCOMPATIBLE, Verdict.UNTESTED)
-        if verdict in of
+        if verdict in verdicts
     )
-    return f"{platform}: {plural(len(of), 'cell')} ({found})"
+    return f"{platform}: {plural(len(verdicts), 'cell')} ({found})"
 
 
 def results(table: Table, platform: str) -> list[str]:
-    """The verdicts of the pairs that ran on the platform as a grid, and notes on them."""
+    """Return the verdicts of the pairs that ran on the platform as a grid, and notes on them."""
     torches, vllms = table.releases(platform)
     notes: list[str] = []
     rows = []
@@ -111,7 +113,7 @@ def results(table: Table, platform: str) -> list[str]:
 
 
 def _note(entries: Sequence[Entry]) -> str:
-    """Why a pair is not simply compatible: one reason where its Pythons agree, else one each."""
+    """Return why a pair is not compatible: one reason if its Pythons agree, else one each."""
     groups: dict[tuple[str, str | None, str, str], list[str]] = {}
     for entry in entries:
         verdict = entry.verdict
@@ -120,11 +122,13 @@ def _note(entries: Sequence[Entry]) -> str:
         groups.setdefault(key, []).append(entry.factors.python)
     if all(word == Verdict.COMPATIBLE and not part for word, _, part, _ in groups):
         return ""
-    said = []
+    reasons = []
     for (word, rung, part, why), pythons in groups.items():
-        at = f" at *{rung}*" if word == Verdict.INCOMPATIBLE and rung else ""
-        said.append(f"{word}{at} on Python {listed(pythons)}{part}{': ' + why if why else ''}")
-    return "; ".join(said)
+        failed = f" at *{rung}*" if word == Verdict.INCOMPATIBLE and rung else ""
+        reasons.append(
+            f"{word}{failed} on Python {listed(pythons)}{part}{': ' + why if why else ''}"
+        )
+    return "; ".join(reasons)
 
 
 def _cases(table: Table) -> str:
@@ -150,7 +154,7 @@ def _cases(table: Table) -> str:
 
 
 def _seconds(entry: Entry) -> list[str]:
-    """Where the seconds of one record went: its import, and a table of the starts that tell."""
+    """Return the seconds of one record: its import, and a table of the starts with parts."""
     rows = [
         [
             code(case.case),
@@ -183,7 +187,7 @@ def _records(table: Table) -> str:
             [
                 _cell(entry),
                 entry.record.platform,
-                *(markdown(str(each)) if each else "-" for each in known),
+                *(markdown(str(value)) if value else "-" for value in known),
                 cases if entry.record.jobs == 1 else f"{cases}, {entry.record.jobs} side by side",
                 entry.record.started,
             ]
@@ -214,9 +218,9 @@ def _why(verdict: CaseVerdict) -> str:
     if not verdict.differences:
         return markdown(verdict.reason or "")
     shown = [
-        f"{each.start} {code(each.counter)}: expected {each.expected}, observed "
-        f"{'nothing' if each.observed is None else each.observed}"
-        for each in verdict.differences[:_MOST_DIFFERENCES]
+        f"{difference.start} {code(difference.counter)}: expected {difference.expected}, observed "
+        f"{'nothing' if difference.observed is None else difference.observed}"
+        for difference in verdict.differences[:_MOST_DIFFERENCES]
     ]
     if len(verdict.differences) > _MOST_DIFFERENCES:
         shown.append(f"{len(verdict.differences) - _MOST_DIFFERENCES} more in compatibility.json")

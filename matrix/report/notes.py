@@ -9,32 +9,32 @@ from matrix.rules.notes import Note
 
 
 def section(notes: Iterable[Note]) -> str:
-    """The notes as a section of Markdown; nothing where there is none."""
-    told = [
-        f"- {markdown(_of(each))}: {markdown(each.text, len(each.text))} "
-        f"Evidence: {', '.join(map(code, each.evidence))}."
-        for each in notes
+    """Return the notes as a section of Markdown; "" without a note."""
+    items = [
+        f"- {markdown(_pairs(note))}: {markdown(note.text, len(note.text))} "
+        f"Evidence: {', '.join(map(code, note.evidence))}."
+        for note in notes
     ]
-    return "\n".join(["## What to know of some pairs\n", *told]) + "\n" if told else ""
+    return "\n".join(["## What to know of some pairs\n", *items]) + "\n" if items else ""
 
 
 def content(notes: Iterable[Note]) -> list[dict[str, object]]:
-    """The notes for programs; null is any."""
+    """Return the notes as JSON values; null means any."""
     return [
         {
-            "id": each.id,
-            "platform": each.platform,
-            "torch": each.torch.text,
-            "vllm": each.vllm.text,
-            "text": each.text,
-            "evidence": list(each.evidence),
+            "id": note.id,
+            "platform": note.platform,
+            "torch": note.torch.text,
+            "vllm": note.vllm.text,
+            "text": note.text,
+            "evidence": list(note.evidence),
         }
-        for each in notes
+        for note in notes
     ]
 
 
-def _of(note: Note) -> str:
-    """Of which pairs the note speaks, in words."""
+def _pairs(note: Note) -> str:
+    """Return the pairs that the note is about, in words."""
     named = (("torch", note.torch.text), ("vLLM", note.vllm.text))
     pairs = ", ".join(f"{name} {text}" for name, text in named if text) or "every pair"
     return f"{pairs} on {note.platform}" if note.platform else pairs

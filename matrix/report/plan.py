@@ -14,40 +14,40 @@ _WIDEST = 100
 
 
 def lines(planned: Sequence[Planned], *, every: bool = False) -> str:
-    """What would run, a line each, and a sum; with `every` also what would not, and why."""
-    shown = [each for each in planned if each.runs or every]
+    """Return what would run, a line each, and a sum; with `every` also the rest, and why."""
+    shown = [item for item in planned if item.runs or every]
     head = ["environment", "platform", "minutes", "known", "why"]
     rows = [
         [
-            each.cell.name,
-            each.platform,
-            _minutes(each) if each.runs else "-",
-            _known(each.progress),
-            clip(clean(each.why), _WIDEST),
+            item.cell.name,
+            item.platform,
+            _minutes(item) if item.runs else "-",
+            _known(item.progress),
+            clip(clean(item.why), _WIDEST),
         ]
-        for each in shown
+        for item in shown
     ]
     return "\n".join([*aligned([head, *rows], right=(2,)), summary(planned, every=every)]) + "\n"
 
 
 def summary(planned: Sequence[Planned], *, every: bool = False) -> str:
-    """How much would run, in one line.
+    """Return how much would run, in one line.
 
-    The minutes are those of earlier runs, where need be of the pair on another Python.
+    The minutes are those of earlier runs, if necessary of the pair on another Python.
     """
-    todo = [each for each in planned if each.runs]
+    todo = [item for item in planned if item.runs]
     pruned = len(planned) - len(todo)
     cannot = f"; {pruned} cannot work{'' if every else ' (--all shows why)'}" if pruned else ""
     if not todo:
         return f"nothing to run{cannot}"
-    known = [each.seconds for each in todo if each.seconds is not None]
+    known = [item.seconds for item in todo if item.seconds is not None]
     took = f"; {sum(known) / 60:.0f} minutes for the {len(known)} of known minutes" if known else ""
     return f"{len(todo)} to run{took}{cannot}"
 
 
 def names(planned: Sequence[Planned]) -> str:
-    """The environments to run, each once, as `tox -e` takes them; "" for none."""
-    return ",".join(dict.fromkeys(each.cell.name for each in planned if each.runs))
+    """Return the environments to run, each once, as `tox -e` takes them; "" for none."""
+    return ",".join(dict.fromkeys(item.cell.name for item in planned if item.runs))
 
 
 def content(planned: Sequence[Planned], tests_version: int) -> str:
@@ -57,33 +57,33 @@ def content(planned: Sequence[Planned], tests_version: int) -> str:
     """
     cells = [
         {
-            "name": each.cell.name,
-            "platform": each.platform,
-            "python": each.cell.python,
-            "torch": each.cell.torch,
-            "vllm": each.cell.vllm,
-            "off_pin": each.progress.off_pin,
-            "runs": each.runs,
-            "stale": each.stale,
-            "tests_changed": list(each.tests_changed),
-            "why": each.why,
-            "verdict": each.progress.verdict,
-            "reached": each.progress.reached,
-            "fails": each.progress.fails,
-            "reason": each.progress.reason,
-            "unknown": list(each.progress.unknown),
-            "contradictions": list(each.progress.contradictions),
-            "seconds": each.seconds,
-            "seconds_of": each.seconds_of,
+            "name": item.cell.name,
+            "platform": item.platform,
+            "python": item.cell.python,
+            "torch": item.cell.torch,
+            "vllm": item.cell.vllm,
+            "off_pin": item.progress.off_pin,
+            "runs": item.runs,
+            "stale": item.stale,
+            "tests_changed": list(item.tests_changed),
+            "why": item.why,
+            "verdict": item.progress.verdict,
+            "reached": item.progress.reached,
+            "fails": item.progress.fails,
+            "reason": item.progress.reason,
+            "unknown": list(item.progress.unknown),
+            "contradictions": list(item.progress.contradictions),
+            "seconds": item.seconds,
+            "seconds_of": item.seconds_of,
         }
-        for each in planned
+        for item in planned
     ]
     whole = {"schema": _SCHEMA, "tests_version": tests_version, "cells": cells}
     return json.dumps(whole, indent=1, sort_keys=True) + "\n"
 
 
 def _known(progress: Progress) -> str:
-    """What is known of a cell: the rung that it reached or fails at, and whether it is off-pin."""
+    """Return what is known of a cell: the rung that it reached or fails at; whether off-pin."""
     if progress.fails is not None:
         known = f"fails at {progress.fails}"
     else:
@@ -93,7 +93,7 @@ def _known(progress: Progress) -> str:
 
 
 def _minutes(planned: Planned) -> str:
-    """Of its own run as it is, of another Python's with a tilde."""
+    """Return the minutes of the cell's own run, or those of another Python with a tilde."""
     if planned.seconds is None:
         return "-"
     own = planned.seconds_of == planned.cell.name

@@ -42,23 +42,23 @@ def listed_lines(listed: Sequence[Listed]) -> str:
     head = ["started", "cell", "platform", "verdict", "torch", "vLLM", "Python", "cases"]
     head += ["seconds", "record"]
     rows = [head]
-    for each in listed:
-        verdict = str(each.verdict) if each.complete else f"{each.verdict} (part)"
-        if each.running:
+    for record in listed:
+        verdict = str(record.verdict) if record.complete else f"{record.verdict} (part)"
+        if record.running:
             verdict = "running"
         rows.append(
             [
-                each.started,
-                each.cell,
-                each.platform,
+                record.started,
+                record.cell,
+                record.platform,
                 verdict,
-                clip(clean(each.torch), 30),
-                clip(clean(each.vllm), 30),
-                clip(clean(each.python), 20),
-                f"{each.passed}/{each.cases - each.not_applicable}",
-                seconds(each.seconds),
-                clean(each.paths[0])
-                + (f" (and {len(each.paths) - 1} more)" * (len(each.paths) > 1)),
+                clip(clean(record.torch), 30),
+                clip(clean(record.vllm), 30),
+                clip(clean(record.python), 20),
+                f"{record.passed}/{record.cases - record.not_applicable}",
+                seconds(record.seconds),
+                clean(record.paths[0])
+                + (f" (and {len(record.paths) - 1} more)" * (len(record.paths) > 1)),
             ]
         )
     count = plural(len(listed), "record")
@@ -70,24 +70,24 @@ def listed_json(listed: Sequence[Listed]) -> str:
     """Return the records as a JSON list, one object a record."""
     rows = [
         {
-            "cell": each.cell,
-            "platform": each.platform,
-            "started": each.started,
-            "torch": each.torch,
-            "vllm": each.vllm,
-            "python": each.python,
-            "verdict": each.verdict,
-            "whole": each.complete,
-            "running": each.running,
-            "error": each.error,
-            "cases": each.cases,
-            "passed": each.passed,
-            "not_applicable": each.not_applicable,
-            "seconds": each.seconds,
-            "content": f"sha256:{each.content}",
-            "paths": list(each.paths),
+            "cell": record.cell,
+            "platform": record.platform,
+            "started": record.started,
+            "torch": record.torch,
+            "vllm": record.vllm,
+            "python": record.python,
+            "verdict": record.verdict,
+            "whole": record.complete,
+            "running": record.running,
+            "error": record.error,
+            "cases": record.cases,
+            "passed": record.passed,
+            "not_applicable": record.not_applicable,
+            "seconds": record.seconds,
+            "content": f"sha256:{record.content}",
+            "paths": list(record.paths),
         }
-        for each in listed
+        for record in listed
     ]
     return json.dumps(rows, indent=1) + "\n"
 
@@ -95,11 +95,11 @@ def listed_json(listed: Sequence[Listed]) -> str:
 def diff_lines(diff: Diff, names: Sequence[str], *, history: int) -> str:
     """Return what differs, by aspect; of seconds those beyond noise, and the number of the rest.
 
-    `history` is how many records there were to tell noise by.
+    `history` is the number of records from which the noise is known.
     """
     lines = []
     if not diff.one_cell:
-        cells = [f"{each.cell} on {each.platform}" for each in (diff.before, diff.after)]
+        cells = [f"{record.cell} on {record.platform}" for record in (diff.before, diff.after)]
         lines = [f"different cells: {' and '.join(cells)}"]
     rows = [
         [side, record.cell, record.platform, record.started, verdict.verdict, clean(name)]
@@ -110,19 +110,19 @@ def diff_lines(diff: Diff, names: Sequence[str], *, history: int) -> str:
     lines += aligned(rows)
     for aspect, title in _TITLES.items():
         changes = diff.of(aspect)
-        shown = [each for each in changes if each.notable]
+        shown = [change for change in changes if change.notable]
         if shown:
             lines += ["", title]
             lines += aligned(
                 [
                     [
-                        f"  {clip(clean(each.where), 70)}",
-                        clip(clean(each.what), 60),
-                        _side(each.before),
+                        f"  {clip(clean(change.where), 70)}",
+                        clip(clean(change.what), 60),
+                        _side(change.before),
                         "->",
-                        _side(each.after),
+                        _side(change.after),
                     ]
-                    for each in shown
+                    for change in shown
                 ]
             )
         if len(shown) < len(changes):
@@ -148,14 +148,14 @@ def diff_json(diff: Diff, names: Sequence[str]) -> str:
     }
     content["changes"] = [
         {
-            "aspect": each.aspect,
-            "where": each.where,
-            "what": each.what,
-            "before": each.before,
-            "after": each.after,
-            "notable": each.notable,
+            "aspect": change.aspect,
+            "where": change.where,
+            "what": change.what,
+            "before": change.before,
+            "after": change.after,
+            "notable": change.notable,
         }
-        for each in diff.changes
+        for change in diff.changes
     ]
     return json.dumps(content, indent=1) + "\n"
 
@@ -165,8 +165,8 @@ def prune_lines(
 ) -> str:
     """Return what was or would be deleted, one file a line, and what stays.
 
-    `done` is how many of the files were deleted, None where none should be. Where it is not all of
-    them, nobody knows of how many records every file went, so that files alone are counted.
+    `done` is how many of the files were deleted, None where none should be. If only some were
+    deleted, it is not known which records lost all their files, so only files are counted.
     """
     lines = [clean(path) for path in paths]
     records = plural(len(gone), "record")
@@ -187,7 +187,7 @@ def prune_lines(
 
 
 def _why_no_change(diff: Diff, history: int) -> str:
-    """Why other seconds are no change."""
+    """Return why other seconds do not count as a change."""
     if not diff.one_cell:
         return ", which do not compare between cells"
     if diff.before.jobs != diff.after.jobs:

@@ -1,10 +1,10 @@
-"""The compatibility table as JSON, for programs; `data/table.schema.json` is its law."""
+"""The compatibility table as JSON, for programs; `data/table.schema.json` describes it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeAlias
 
 from matrix.record.model import STARTS, Case
 from matrix.report import agreement, grid, notes, upstream
@@ -16,18 +16,20 @@ from matrix.verdict.table import Entry
 
 TABLE_SCHEMA = 3
 
+_Shape: TypeAlias = "Mapping[str, _Shape] | list[_Shape] | None"
+
 # `json.dumps` makes an encoder of its own for each of the thousands of lines.
 _encoded = json.JSONEncoder(sort_keys=True).encode
 
 
-_LINES: Mapping[str, Any] = {
+_LINES: Mapping[str, _Shape] = {
     "agreement": {"counters": {}, "one_sided": [], "pairs": [{"cases": []}]},
     "attributions": [],
     "cells": [{"cases": []}],
     "grid": {"squares": [], "torch": [], "vllm": []},
     "upstream": [],
 }
-"""What is broken into lines: an object with one a key, a list with one an item."""
+"""What is broken into lines: an object has one for each key, a list one for each item."""
 
 
 def render(report: Report) -> str:
@@ -51,22 +53,23 @@ def render(report: Report) -> str:
     return _broken(content, _LINES, "\n") + "\n"
 
 
-def _broken(value: Any, lines: Any, margin: str) -> str:
-    """JSON with the lines that `lines` asks for, each after the margin."""
+def _broken(value: object, lines: _Shape, margin: str) -> str:
+    """Return JSON with the lines that `lines` asks for, each after the margin."""
     if lines is None or not value:
         return _encoded(value)
     inner = f"{margin} "
-    if isinstance(value, list):
+    if isinstance(value, list) and isinstance(lines, list):
         below = lines[0] if lines else None
-        told = [_broken(each, below, inner) for each in value]
+        items = [_broken(item, below, inner) for item in value]
         first, last = "[]"
     else:
-        told = [
+        assert isinstance(value, dict) and isinstance(lines, Mapping)
+        items = [
             f"{_encoded(key)}: {_broken(value[key], lines.get(key), inner)}"
             for key in sorted(value)
         ]
         first, last = "{}"
-    return first + inner + f",{inner}".join(told) + margin + last
+    return first + inner + f",{inner}".join(items) + margin + last
 
 
 def _entry(entry: Entry) -> dict[str, object]:
@@ -108,12 +111,12 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
         "no_rule": list(verdict.no_rule),
         "differences": [
             {
-                "start": each.start,
-                "counter": each.counter,
-                "expected": each.expected,
-                "observed": each.observed,
-                "rule": each.rule,
+                "start": difference.start,
+                "counter": difference.counter,
+                "expected": difference.expected,
+                "observed": difference.observed,
+                "rule": difference.rule,
             }
-            for each in verdict.differences
+            for difference in verdict.differences
         ],
     }

@@ -1,4 +1,4 @@
-"""One record on a terminal: the verdict, its cases, and where the record lies."""
+"""One record on a terminal: the verdict, its cases, and the path of the record."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def render(
     split: bool = False,
     pin: str | None = None,
 ) -> str:
-    """The record and its verdict as aligned text, without any control character of the record's.
+    """Return the record and its verdict as aligned text, without the record's control characters.
 
-    Counters that no rule speaks of are left out unless `every` asks for them, and where the seconds
-    went unless `split` does. `pin` is the torch that the vLLM of an off-pin cell pins, else None.
+    Counters without a rule are shown with `every` only, the parts of the seconds with `split` only.
+    `pin` is the torch that the vLLM of an off-pin cell pins, else None.
     """
-    paint = _painter(colour)
+    paint = _painter(colour=colour)
     lines = [_verdict_line(record, verdict, paint, off_pin=pin is not None)]
     if verdict.reason and verdict.verdict != Verdict.COMPATIBLE:
         lines.append(f"  {clip(clean(verdict.reason), 300)}")
     if record.cases:
-        lines += ["", *_cases(record, verdict, paint, every)]
+        lines += ["", *_cases(record, verdict, paint, every=every)]
     if split and record.cases:
         lines += ["", *_seconds(record)]
     lines.append("")
-    if any(each.expected for each in verdict.cases):
+    if any(case.expected for case in verdict.cases):
         lines.append(_LEGEND)
     if pin is not None:
         lines.append(f"off-pin its vLLM pins torch {pin}, which was overridden")
@@ -83,25 +83,25 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pi
     )
 
 
-def _cases(record: Record, verdict: CellVerdict, paint: _Paint, every: bool) -> list[str]:
-    """Each case with its verdict below its name, and beside them what its starts counted."""
+def _cases(record: Record, verdict: CellVerdict, paint: _Paint, *, every: bool) -> list[str]:
+    """Return each case with its verdict below its name, and what its starts counted."""
     rows: list[tuple[str, _Line]] = [("case", ("start", "seconds", "counters"))]
     for case, judged in zip(record.cases, verdict.cases, strict=True):
-        lines = _starts(case, judged, every)
+        lines = _starts(case, judged, every=every)
         lines += [("", "", "")] * (2 - len(lines))
         names = [clip(clean(case.case), 60), judged.verdict]
         rows += zip(names + [""] * (len(lines) - 2), lines, strict=True)
     widths = [max(len(name) for name, _ in rows)]
-    widths += [max(len(line[at]) for _, line in rows) for at in (0, 1)]
+    widths += [max(len(line[column]) for _, line in rows) for column in (0, 1)]
     return [
         f"{paint(name, name)}{'':<{widths[0] - len(name)}}  {start:<{widths[1]}}"
-        f"  {took:>{widths[2]}}  {said}".rstrip()
-        for name, (start, took, said) in rows
+        f"  {took:>{widths[2]}}  {counters}".rstrip()
+        for name, (start, took, counters) in rows
     ]
 
 
 def _seconds(record: Record) -> list[str]:
-    """Where the seconds of each start went, in aligned columns, and the import's before them."""
+    """Return the seconds of each start in aligned columns, and those of the import."""
     rows = [["seconds", "start", "total", *PARTS, "warm/cold", "save or load"]]
     for case in record.cases:
         for seen in filter(None, map(case.started, STARTS)):
@@ -109,11 +109,11 @@ def _seconds(record: Record) -> list[str]:
             parts = [seconds(seen.seconds.get(part)) for part in ("total", *PARTS)]
             name = clip(clean(case.case), 60)
             rows.append([name, seen.start, *parts, shares, artifacts(seen)])
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
-            each.ljust(width) if at in (0, 1, len(widths) - 1) else each.rjust(width)
-            for at, (each, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column in (0, 1, len(widths) - 1) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
@@ -123,7 +123,7 @@ def _seconds(record: Record) -> list[str]:
     return lines
 
 
-def _starts(case: Case, judged: CaseVerdict, every: bool) -> list[_Line]:
+def _starts(case: Case, judged: CaseVerdict, *, every: bool) -> list[_Line]:
     lines: list[_Line] = []
     for start in STARTS:
         seen = case.started(start)
@@ -131,35 +131,35 @@ def _starts(case: Case, judged: CaseVerdict, every: bool) -> list[_Line]:
             if judged.verdict != Verdict.NOT_APPLICABLE:
                 lines.append((start, seconds(None), "did not run to its end"))
             break
-        said = _counted(seen, judged, every)
-        lines.append((start, seconds(seen.seconds.get("total")), said[0]))
-        lines += [("", "", line) for line in said[1:]]
+        first, *others = _counted(seen, judged, every=every)
+        lines.append((start, seconds(seen.seconds.get("total")), first))
+        lines += [("", "", line) for line in others]
     if judged.reason and not judged.differences and not judged.no_rule:
         lines.append(("", "", clip(clean(judged.reason), 200)))
     return lines
 
 
-def _counted(seen: Start, judged: CaseVerdict, every: bool) -> list[str]:
-    """What one start counted, against what it should have: one line and one for each counter."""
+def _counted(seen: Start, judged: CaseVerdict, *, every: bool) -> list[str]:
+    """Return what one start counted and should have: one line, and one for each counter."""
     expected = judged.expected.get(seen.start, {})
     # A case that failed is not judged by its counters, and has no differences of its own.
-    differing = {each.counter for each in compare(expected, seen.counters, seen.start)}
+    differing = {difference.counter for difference in compare(expected, seen.counters, seen.start)}
     if expected:
         agree = [name for name in expected if name not in differing]
-        said = f"{len(agree)} of {len(expected)} as expected"
+        head = f"{len(agree)} of {len(expected)} as expected"
         if agree:
             agree.sort(key=_rank)
-            told = (f"{_SHORT.get(name, clean(name))} {expected[name].value}" for name in agree)
-            said += f": {', '.join(told)}"
+            values = (f"{_SHORT.get(name, clean(name))} {expected[name].value}" for name in agree)
+            head += f": {', '.join(values)}"
         listed = sorted(expected) if every else sorted(differing)
     else:
-        said = "nothing expected" if seen.start in judged.no_rule else "not judged"
+        head = "nothing expected" if seen.start in judged.no_rule else "not judged"
         listed = [name for name in DEFAULT_COUNTERS if name in seen.counters]
     if every:
         listed += sorted(set(seen.counters) - set(listed))
     shown = {name: clip(clean(name), 60) for name in listed}
     width = max((len(name) for name in shown.values()), default=0)
-    lines = [said]
+    lines = [head]
     for name in listed:
         observed = seen.counters.get(name)
         line = f"{'!' if name in differing else ' '} {shown[name]:<{width}}"
@@ -191,7 +191,7 @@ def _facts(record: Record) -> list[str]:
     return [f"ran     {', '.join(known)}"] if known else []
 
 
-def _painter(colour: bool) -> _Paint:
+def _painter(*, colour: bool) -> _Paint:
     def paint(text: str, verdict: str) -> str:
         code = _COLOURS.get(verdict)
         return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text

@@ -9,7 +9,7 @@ from matrix.rules.expectations import Published, Rule
 
 
 def section(rules: Sequence[Rule]) -> str:
-    """The section of the table, or nothing where no rule says that upstream differs."""
+    """Return the section of the table; "" where no rule says that upstream differs."""
     rows = [
         [
             code(rule.case or "every case"),
@@ -33,7 +33,7 @@ def section(rules: Sequence[Rule]) -> str:
 
 
 def content(rules: Sequence[Rule]) -> list[dict[str, object]]:
-    """The same for a program: one object for each counter."""
+    """Return the same as JSON values: one object for each counter."""
     return [
         {
             "rule": rule.id,
@@ -58,12 +58,12 @@ def _published(rules: Sequence[Rule]) -> Iterator[tuple[Rule, Published]]:
 
 
 def _where(rule: Rule) -> str:
-    """The conditions of the rule in a few words; a specifier may hold `<`, so each is code."""
-    said = [rule.platform or "any platform"]
-    said += [
-        f"{name} `{each.text}`"
-        for name, each in (("torch", rule.torch), ("vLLM", rule.vllm))
-        if each.text
+    """Return the conditions of the rule in a few words; each is code, since it may hold `<`."""
+    conditions = [rule.platform or "any platform"]
+    conditions += [
+        f"{name} `{versions.text}`"
+        for name, versions in (("torch", rule.torch), ("vLLM", rule.vllm))
+        if versions.text
     ]
-    said += [f"{code(name)} {code(str(value))}" for name, value in sorted(rule.flags.items())]
-    return ", ".join(said)
+    conditions += [f"{code(name)} {code(str(value))}" for name, value in sorted(rule.flags.items())]
+    return ", ".join(conditions)
