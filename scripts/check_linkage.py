@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 from matrix._util.files import write_text
 from matrix.checks.linkage.link import Tables, load_tables
-from matrix.checks.linkage.verify import agrees, called, observe, write_stub
+from matrix.checks.linkage.verify import agrees, observe, run_command, write_stub
 from matrix.errors import MatrixError
 
 _OUT = Path("docs/linkage-evidence.json")
@@ -98,12 +98,12 @@ def _try_pair(vllm: str, torch: str, python: str, tables: Tables) -> dict[str, o
                 {
                     "extension": linked.path,
                     "predicted": linked.reason or "loads",
-                    "observed": found.said,
+                    "observed": found.line,
                     "undefined": list(found.symbols),
                     "agrees": good,
                 }
             )
-        full = called([str(venv / "bin" / "python"), "--version"]).stdout.split()[-1]
+        full = run_command([str(venv / "bin" / "python"), "--version"]).stdout.split()[-1]
     return {
         "vllm": vllm,
         "torch": torch,
@@ -119,7 +119,7 @@ def _uv(*arguments: str) -> None:
     program = shutil.which("uv")
     if program is None:
         raise MatrixError("uv is not here, and makes the environments: install uv")
-    done = called([program, *arguments], seconds=3600)
+    done = run_command([program, *arguments], seconds=3600)
     if done.returncode:
         raise MatrixError(f"uv {arguments[0]}: {done.stderr.strip().splitlines()[-1:]}")
 

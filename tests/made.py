@@ -27,8 +27,8 @@ evidence = ["a record"]
 """,
     "rules.toml",
 )
-NO = Answer(False, "`_C.abi3.so` needs c10::f() and 2 more", cause="`_C` needs c10::f()")
-YES = Answer(True)
+NO = Answer(ok=False, reason="`_C.abi3.so` needs c10::f() and 2 more", cause="`_C` needs c10::f()")
+YES = Answer(ok=True)
 Told = tuple[Path, Record]
 
 

@@ -43,7 +43,8 @@ class Buffer(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, index: slice, /) -> bytes | bytearray: ...
     def __setitem__(self, index: slice, value: bytes, /) -> None: ...
-    def find(self, sub: bytes, start: int, end: int, /) -> int: ...  # noqa: D102
+    def find(self, sub: bytes, start: int, end: int, /) -> int:
+        """Return where the bytes stand first between start and end; -1 where they do not."""
 
 
 @dataclass(frozen=True, kw_only=True)

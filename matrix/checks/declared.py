@@ -1,7 +1,6 @@
 """The rung *declared*: whether the metadata of both releases lets them go together on a Python.
 
-Pure, and answered from the data of `matrix.catalog.releases` alone: nothing is asked and nothing
-installed.
+Pure: the data of `matrix.catalog.releases` alone gives the answer.
 """
 
 from __future__ import annotations
@@ -14,20 +13,18 @@ from matrix._util.versions import parse_version, specifier_text
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm
 
-__all__ = ["Declarations", "Declared", "declared"]
-
 _ABI3 = re.compile(r"cp3(?P<minor>[0-9]+)-abi3")
 _LINUX = re.compile(r"(?:many)?linux.*_x86_64|any")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Declared:
     """What the metadata says of a cell.
 
     `ok` where vLLM pins this torch and both releases have a wheel for the Python. `off_pin`: vLLM
-    pins another torch, which an override can still install. `fits` is false where nothing can: a
-    range of Pythons or the wheels leave this Python out. `reason` says why not, what no override
-    can mend first. `yanked` names what was withdrawn from the index, which fails nothing.
+    pins another torch; an override can still install this one. `fits` is false where nothing can: a
+    range of Pythons or the wheels exclude this Python. `reason` says why not; what no override can
+    solve comes first. `yanked` names releases that the index withdrew, which fails nothing.
     """
 
     ok: bool
@@ -38,7 +35,7 @@ class Declared:
 
 
 def declared(cell: Cell, releases: Releases) -> Declared:
-    """What the metadata says of one cell; `Declarations` answers many of them faster.
+    """Return what the metadata says of one cell; `Declarations` answers for many of them faster.
 
     Raises CellError where the cell's torch or vLLM is not in the data.
     """
@@ -48,8 +45,9 @@ def declared(cell: Cell, releases: Releases) -> Declared:
 class Declarations:
     """What the metadata says of any cell of these releases.
 
-    What does not fit a Python is found once, so that the whole product takes milliseconds. A fact
-    that the data lacks (torch's range of Pythons, the wheels of a release) fails nothing.
+    Whether a release fits a Python is determined once, so that the whole product takes
+    milliseconds (benchmarks/grid.py). A fact that the data lacks (torch's range of Pythons, the
+    wheels of a release) fails nothing.
     """
 
     def __init__(self, releases: Releases) -> None:
@@ -57,23 +55,23 @@ class Declarations:
         self._torch = {release.version: release for release in releases.torch}
         self._vllm = {release.version: release for release in releases.vllm}
         self._yanked = {
-            (what, release.version): _yanked(f"{what} {release.version}", release.yanked)
-            for what, published in (("torch", releases.torch), ("vLLM", releases.vllm))
+            (project, release.version): _yanked(f"{project} {release.version}", release.yanked)
+            for project, published in (("torch", releases.torch), ("vLLM", releases.vllm))
             for release in published
             if release.yanked is not None
         }
         self._misfits: dict[tuple[str, str, str], str | None] = {}
 
     def of(self, cell: Cell) -> Declared:
-        """What the metadata says of that cell.
+        """Return what the metadata says of that cell.
 
         Raises CellError where its torch or its vLLM is not in the data.
         """
         torch, vllm = self._torch.get(cell.torch), self._vllm.get(cell.vllm)
-        for what, version, release in (("torch", cell.torch, torch), ("vLLM", cell.vllm, vllm)):
+        for project, version, release in (("torch", cell.torch, torch), ("vLLM", cell.vllm, vllm)):
             if release is None:
                 raise CellError(
-                    f"cell {cell.name!r}: {what} {version} is not a known release; "
+                    f"cell {cell.name!r}: {project} {version} is not a known release; "
                     f"`matrix refresh` reads new ones"
                 )
         assert torch is not None and vllm is not None
@@ -83,15 +81,19 @@ class Declarations:
         )
         pin = f"vLLM {vllm.version} pins torch {vllm.torch}" if off_pin else None
         named = (("torch", torch.version), ("vLLM", vllm.version))
-        yanked = tuple(self._yanked[each] for each in named if each in self._yanked)
-        ok = not off_pin and misfit is None
-        return Declared(ok, off_pin, misfit is None, misfit or pin, yanked)
+        return Declared(
+            ok=not off_pin and misfit is None,
+            off_pin=off_pin,
+            fits=misfit is None,
+            reason=misfit or pin,
+            yanked=tuple(self._yanked[key] for key in named if key in self._yanked),
+        )
 
-    def _misfit(self, what: str, release: Torch | Vllm, python: str) -> str | None:
-        """Why the release is not for this Python, or None where nothing says so."""
-        key = what, release.version, python
+    def _misfit(self, project: str, release: Torch | Vllm, python: str) -> str | None:
+        """Return why the release is not for this Python, or None where nothing says so."""
+        key = project, release.version, python
         if key not in self._misfits:
-            self._misfits[key] = _misfit(f"{what} {release.version}", release, python)
+            self._misfits[key] = _misfit(f"{project} {release.version}", release, python)
         return self._misfits[key]
 
 
@@ -113,12 +115,12 @@ def _misfit(named: str, release: Torch | Vllm, python: str) -> str | None:
 
 
 def _linux(wheels: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """The Python tags of the wheels for Linux x86_64."""
+    """Return the Python tags of the wheels for Linux x86_64."""
     return {tag for name, tags in wheels.items() if _LINUX.fullmatch(name) for tag in tags}
 
 
 def _is_for(tag: str, python: str) -> bool:
-    """Whether a wheel of this Python tag, such as ``cp312`` or ``cp38-abi3``, is for the Python."""
+    """Tell whether a wheel with this Python tag, `cp312` or `cp38-abi3`, is for the Python."""
     major, minor = python.split(".")
     abi3 = _ABI3.fullmatch(tag)
     if abi3 is not None:

@@ -1,4 +1,4 @@
-"""What the cheap rungs *resolves* and *links* answer of a cell, from the package's data."""
+"""The recorded answers of the static checks *resolves* and *links*, from the package's data."""
 
 from __future__ import annotations
 
@@ -8,40 +8,55 @@ from pathlib import Path
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
-from matrix.checks.linkage.link import Linkage, Tables, load_tables
+from matrix.checks.linkage.link import Abi, Linkage, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
 from matrix.checks.resolution.cache import Resolutions, load_resolutions
 
-__all__ = ["Answers", "load_answers"]
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a static check says of a cell; `reason` is the first line of why, or a remark.
+
+    `cause` is the reason without what differs from pair to pair, so that a report can show pairs
+    that fail alike together; None where that is the reason itself. `by` names who says so where
+    that can change: the resolver on a day. `promised`: what is missing belongs to torch's stable
+    ABI, which a torch newer than the pin promises to keep.
+    """
+
+    ok: bool
+    reason: str | None = None
+    by: str | None = None
+    cause: str | None = None
+    promised: bool = False
 
 
 class Answers:
-    """What was asked before; None of a cell that nobody asked."""
+    """What the static checks answered; None for a cell that nobody asked about."""
 
     def __init__(self, releases: Releases, resolutions: Resolutions, tables: Tables) -> None:
-        """Answer from these; `faults` has a line for each table that turns out to be damaged."""
+        """Answer from these; `faults` gets a line for each table that turns out to be damaged."""
         self.faults: list[str] = []
         self._pins = {release.version: release.torch for release in releases.vllm}
         self._resolutions = resolutions
         self._tables = tables
         self._read = {*tables.vllm_versions}, {*tables.torch_versions}
 
-    def resolves(self, cell: Cell, platform: str) -> Answer | None:
-        """Whether a resolver finds a full set of packages for the cell.
+    def resolves(self, cell: Cell, platform: str) -> Answer | None:  # noqa: ARG002 - see below
+        """Tell whether a resolver finds a full set of packages for the cell.
 
-        Both platforms install the same wheels. Of an off-pin cell only an answer with its torch
-        forced counts, which is how its environment is made.
+        The ladder asks for each platform, but both install the same wheels. For an off-pin cell
+        only an answer with its torch forced counts, as its environment forces it.
         """
         found = self._resolutions.resolved(cell)
         off_pin = self._pins.get(cell.vllm) != cell.torch
         if found is None or (off_pin and found.override is None):
             return None
-        return Answer(found.ok, found.reason, f"asked on {found.asked}")
+        return Answer(ok=found.ok, reason=found.reason, by=f"asked on {found.asked}")
 
     def links(self, cell: Cell) -> Answer | None:
-        """Whether that torch exports what vLLM's core extensions import.
+        """Tell whether that torch exports what vLLM's core extensions import.
 
-        Where it does, the reason says which features go without theirs.
+        Where it does, the reason says which features are missing.
         """
         if cell.vllm not in self._read[0] or cell.torch not in self._read[1]:
             return None
@@ -53,23 +68,26 @@ class Answers:
             return None
         if linkage.ok and linkage.without:
             without = f"without {', '.join(linkage.without)}"
-            return Answer(True, f"{without}: {linkage.reason}", cause=without)
+            return Answer(ok=True, reason=f"{without}: {linkage.reason}", cause=without)
         return Answer(
-            linkage.ok, linkage.reason, cause=_cause(linkage), promised=self._promised(linkage)
+            ok=linkage.ok,
+            reason=linkage.reason,
+            cause=_cause(linkage),
+            promised=self._promised(linkage),
         )
 
     def _promised(self, linkage: Linkage) -> bool:
-        """Whether a core extension on torch's stable ABI misses symbols of a newer torch."""
-        core = (each for each in linkage.extensions if each.feature is None)
-        if not any(each.abi == "stable" and each.symbols for each in core):
+        """Tell whether a core extension on torch's stable ABI misses symbols of a newer torch."""
+        core = (linked for linked in linkage.extensions if linked.feature is None)
+        if not any(linked.abi is Abi.STABLE and linked.symbols for linked in core):
             return False
         pin = self._pins.get(linkage.vllm)
         return pin is not None and parse_version(linkage.torch) >= parse_version(pin)
 
 
 def _cause(linkage: Linkage) -> str | None:
-    """What the first extension that does not load wants first, for many torches alike."""
-    broken = next((each for each in linkage.extensions if not each.ok), None)
+    """Return what the first extension that does not load needs first, in words for many torches."""
+    broken = next((linked for linked in linkage.extensions if not linked.ok), None)
     if broken is None or broken.fault is not None:
         return None
     wanted = (*broken.libraries, *broken.names)[0]
@@ -85,20 +103,3 @@ def load_answers(
     """
     symbols = load_tables() if tables is None else load_tables(tables)
     return Answers(releases, load_resolutions(resolutions), symbols)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a cheap rung says of a cell; `reason` is the first line of why, or what to know of it.
-
-    `cause` is the reason without what differs from pair to pair, so that pairs that fail alike are
-    told together; None where that is the reason itself. `by` names who says so where that can
-    change: the resolver on a day. `promised`: what is missing is of torch's stable ABI, which a
-    torch newer than the pin promises to keep.
-    """
-
-    ok: bool
-    reason: str | None = None
-    by: str | None = None
-    cause: str | None = None
-    promised: bool = False

@@ -240,7 +240,7 @@ def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Ste
         return Step(rung="links", state=StepState.NOT_NEEDED, reason=reason)
     if ran is not None and "imports" in ran.passed:
         # The features that do not link stay worth showing.
-        kept = answer if answer is not None and answer.ok else Answer(True)
+        kept = answer if answer is not None and answer.ok else Answer(ok=True)
         return Step(
             rung="links",
             state=StepState.PASSED,

@@ -157,7 +157,7 @@ def attributed(
 
 def no_links(cell: Cell) -> Answer | None:
     pinned = any(each.version == cell.vllm and each.torch == cell.torch for each in RELEASES.vllm)
-    return Answer(pinned, None if pinned else "undefined symbol: c10_cuda")
+    return Answer(ok=pinned, reason=None if pinned else "undefined symbol: c10_cuda")
 
 
 def of(torch: str, *records: Record, **asked: Any) -> Attribution:
@@ -756,7 +756,7 @@ def test_what_did_not_import_is_not_run_again() -> None:
 
 def test_off_the_pin_it_must_be_known_to_link() -> None:
     def links(cell: Cell) -> Answer | None:
-        return Answer(True) if cell.torch == "2.13.0" else None
+        return Answer(ok=True) if cell.torch == "2.13.0" else None
 
     failing = bad("2.12.0", platform="cuda")
     judged = [(failing, judge(failing, RULES))]

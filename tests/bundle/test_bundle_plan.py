@@ -130,8 +130,8 @@ def test_what_stays_is_what_is_still_asked_for(
     assert have.keys() == had & lock.keys()
     kept = lock.keys() - have.keys() - out.keys()
     assert not kept & without
-    for name in lock:
-        asked = not lock[name].via or "-r -" in lock[name].via or bool(lock[name].via & kept)
+    for name, pinned in lock.items():
+        asked = not pinned.via or "-r -" in pinned.via or bool(pinned.via & kept)
         if name not in had and name not in without:
             assert (name in kept) is asked or name in out
             assert asked or name in out

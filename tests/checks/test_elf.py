@@ -196,7 +196,7 @@ def test_a_wheel_of_vllm_gives_each_extension(build: Build, tmp_path: Path) -> N
         },
     )
     told: list[str] = []
-    found = read_wheel(path, told=told.append)
+    found = read_wheel(path, report=told.append)
     assert isinstance(found, VllmSymbols)
     assert found.wheel.version == "0.19.1"
     assert re.fullmatch(r"[0-9a-f]{64}", found.wheel.sha256)

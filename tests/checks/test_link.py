@@ -33,12 +33,18 @@ CHECK_NAME = (
 def torch_of(*exports: str, needed: tuple[str, ...] = ("libcudart.so.12",)) -> TorchSymbols:
     """A torch whose libc10 exports these, reached through libtorch and libtorch_cpu."""
     return TorchSymbols(
-        Wheel("torch", "2.10.0", "torch.whl", "00"),
-        (
-            Library("libtorch.so", ("libtorch_cpu.so",), Names.of([])),
-            Library("libtorch_cpu.so", ("libc10.so", *needed), Names.of([])),
-            Library("libc10.so", (), Names.of(each.encode() for each in exports)),
-            Library("libtorch_python.so", ("libtorch.so",), Names.of([b"THPVariable_Wrap"])),
+        wheel=Wheel(project="torch", version="2.10.0", file="torch.whl", sha256="00"),
+        libraries=(
+            Library(name="libtorch.so", needed=("libtorch_cpu.so",), exports=Names.of([])),
+            Library(name="libtorch_cpu.so", needed=("libc10.so", *needed), exports=Names.of([])),
+            Library(
+                name="libc10.so", needed=(), exports=Names.of(each.encode() for each in exports)
+            ),
+            Library(
+                name="libtorch_python.so",
+                needed=("libtorch.so",),
+                exports=Names.of([b"THPVariable_Wrap"]),
+            ),
         ),
     )
 
@@ -52,11 +58,24 @@ def extension(
     rpath: tuple[str, ...] = (),
     fault: str | None = None,
 ) -> Extension:
-    return Extension(path, python, needed, rpath, imports, {}, exports, fault)
+    return Extension(
+        path=path,
+        python=python,
+        needed=needed,
+        rpath=rpath,
+        imports=imports,
+        versioned={},
+        exports=exports,
+        fault=fault,
+    )
 
 
 def vllm_of(*extensions: Extension) -> VllmSymbols:
-    return VllmSymbols(Wheel("vllm", "0.19.1", "vllm.whl", "00"), extensions, {CHECK: CHECK_NAME})
+    return VllmSymbols(
+        wheel=Wheel(project="vllm", version="0.19.1", file="vllm.whl", sha256="00"),
+        extensions=extensions,
+        demangled={CHECK: CHECK_NAME},
+    )
 
 
 def linked(*extensions: Extension, torch: TorchSymbols | None = None) -> list[Linked]:
@@ -86,10 +105,10 @@ def test_a_symbol_is_found_only_where_the_extension_reaches() -> None:
 
 def test_libraries_that_need_each_other_end() -> None:
     ring = TorchSymbols(
-        Wheel("torch", "2.10.0", "", ""),
-        (
-            Library("liba.so", ("libb.so",), Names.of([b"torch_a"])),
-            Library("libb.so", ("liba.so",), Names.of([b"torch_b"])),
+        wheel=Wheel(project="torch", version="2.10.0", file="", sha256=""),
+        libraries=(
+            Library(name="liba.so", needed=("libb.so",), exports=Names.of([b"torch_a"])),
+            Library(name="libb.so", needed=("liba.so",), exports=Names.of([b"torch_b"])),
         ),
     )
     [found] = linked(extension("torch_a", "torch_b", needed=("libb.so",)), torch=ring)

@@ -27,19 +27,31 @@ CORE = "vllm/_C.abi3.so"
 def tables(folder: Path, *extensions: Extension) -> Path:
     """vLLM 0.20.2, which pins torch 2.11.0, and torches of which only the pin exports all."""
     folder.mkdir()
-    wheel = Wheel("vllm", "0.20.2", "vllm.whl", "00")
-    (folder / file_name("vllm", "0.20.2")).write_bytes(dump(VllmSymbols(wheel, extensions, {})))
+    wheel = Wheel(project="vllm", version="0.20.2", file="vllm.whl", sha256="00")
+    (folder / file_name("vllm", "0.20.2")).write_bytes(
+        dump(VllmSymbols(wheel=wheel, extensions=extensions, demangled={}))
+    )
     for version, exports in (("2.10.0", ()), ("2.11.0", (SHIM, CXX)), ("2.12.1", ())):
         names = Names.of(each.encode() for each in exports)
         table = TorchSymbols(
-            Wheel("torch", version, "torch.whl", "00"), (Library("libtorch.so", (), names),)
+            wheel=Wheel(project="torch", version=version, file="torch.whl", sha256="00"),
+            libraries=(Library(name="libtorch.so", needed=(), exports=names),),
         )
         (folder / file_name("torch", version)).write_bytes(dump(table))
     return folder
 
 
 def core(*imports: str, needed: tuple[str, ...] = ("libtorch.so",)) -> Extension:
-    return Extension(CORE, None, needed, (), imports, {}, (), None)
+    return Extension(
+        path=CORE,
+        python=None,
+        needed=needed,
+        rpath=(),
+        imports=imports,
+        versioned={},
+        exports=(),
+        fault=None,
+    )
 
 
 STABLE = core(SHIM)

@@ -187,7 +187,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[http.server.BaseHTT
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     class Server(http.server.ThreadingHTTPServer):

@@ -29,14 +29,28 @@ from matrix.checks.linkage.tables import (
 )
 from matrix.errors import MatrixError
 
-TORCH = Wheel("torch", "2.10.0", "torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl", "ab" * 32)
-VLLM = Wheel("vllm", "0.19.1", "vllm-0.19.1-cp38-abi3-manylinux_2_31_x86_64.whl", "cd" * 32)
+TORCH = Wheel(
+    project="torch",
+    version="2.10.0",
+    file="torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+    sha256="ab" * 32,
+)
+VLLM = Wheel(
+    project="vllm",
+    version="0.19.1",
+    file="vllm-0.19.1-cp38-abi3-manylinux_2_31_x86_64.whl",
+    sha256="cd" * 32,
+)
 texts = st.text(max_size=12)
 names = st.frozensets(st.binary(min_size=1, max_size=40).filter(lambda each: b"\0" not in each))
 
 
 def torch(*libraries: Library) -> TorchSymbols:
-    return TorchSymbols(TORCH, libraries or (Library("libc10.so", (), Names.of([b"a", b"b"])),))
+    return TorchSymbols(
+        wheel=TORCH,
+        libraries=libraries
+        or (Library(name="libc10.so", needed=(), exports=Names.of([b"a", b"b"])),),
+    )
 
 
 @settings(deadline=None)
@@ -70,12 +84,15 @@ def test_a_library_as_large_as_torchs_keeps_every_name_apart() -> None:
 @settings(deadline=None)
 @given(
     st.lists(
-        st.builds(Library, texts, st.lists(texts).map(tuple), names.map(Names.of)), max_size=4
+        st.builds(
+            Library, name=texts, needed=st.lists(texts).map(tuple), exports=names.map(Names.of)
+        ),
+        max_size=4,
     ),
     st.dictionaries(texts, texts, max_size=2),
 )
 def test_a_table_of_torch_comes_back(libraries: list[Library], faults: dict[str, str]) -> None:
-    symbols = TorchSymbols(TORCH, tuple(libraries), faults)
+    symbols = TorchSymbols(wheel=TORCH, libraries=tuple(libraries), faults=faults)
     content = dump(symbols)
     assert load(content, "x") == symbols
     assert dump(load(content, "x")) == content
@@ -101,14 +118,20 @@ extensions = st.builds(
     st.dictionaries(texts, texts, max_size=3),
 )
 def test_a_table_of_vllm_comes_back(found: list[Extension], demangled: dict[str, str]) -> None:
-    symbols = VllmSymbols(VLLM, tuple(sorted(found, key=lambda each: each.path)), demangled)
+    symbols = VllmSymbols(
+        wheel=VLLM, extensions=tuple(sorted(found, key=lambda each: each.path)), demangled=demangled
+    )
     content = dump(symbols)
     assert load(content, "x") == symbols
     assert dump(load(content, "x")) == content
 
 
 def test_a_table_of_vllm_has_a_name_a_line() -> None:
-    content = dump(VllmSymbols(VLLM, (Extension("vllm/_C.abi3.so", imports=("a_b", "c_d")),)))
+    content = dump(
+        VllmSymbols(
+            wheel=VLLM, extensions=(Extension(path="vllm/_C.abi3.so", imports=("a_b", "c_d")),)
+        )
+    )
     assert b'\n"a_b",\n"c_d"\n' in content
     assert json.loads(content.split(b"\n", 1)[0])["sha256"] == "cd" * 32
 

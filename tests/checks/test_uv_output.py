@@ -144,8 +144,10 @@ def test_a_disabled_network_is_no_conflict() -> None:
     ("hint", "reason"),
     [
         (
-            "hint: An index URL (https://a.example/simple) could not be queried due to a lack of"
-            " valid authentication credentials (401 Unauthorized)",
+            (
+                "hint: An index URL (https://a.example/simple) could not be queried due to a"
+                " lack of valid authentication credentials (401 Unauthorized)"
+            ),
             "the index did not give vllm: 401 Unauthorized",
         ),
         (
@@ -243,9 +245,11 @@ NOT_MADE = "the environment could not be made: "
         (
             NEW_UV,
             "resolves",
-            "Because only a<=1 is available and b>=3 depends on a>=2, we can conclude that b>=3"
-            " cannot be used. And because you require b==3, we can conclude that it is"
-            " unsatisfiable.",
+            (
+                "Because only a<=1 is available and b>=3 depends on a>=2, we can conclude that b>=3"
+                " cannot be used. And because you require b==3, we can conclude that it is"
+                " unsatisfiable."
+            ),
         ),
         (
             OLD_UV,
@@ -289,6 +293,8 @@ def test_why_an_index_was_not_reached_is_told_without_its_address() -> None:
         error = why_install_failed(text)
         assert (error.kind, error.reason) == (
             "internal",
-            "the environment could not be made: Failed to fetch: torchvision: "
-            "error sending request for url (torchvision)",
+            (
+                "the environment could not be made: Failed to fetch: torchvision: "
+                "error sending request for url (torchvision)"
+            ),
         )

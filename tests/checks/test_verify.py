@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from matrix.checks.linkage.elf import read_object
-from matrix.checks.linkage.link import Linked
+from matrix.checks.linkage.link import Abi, Linked
 from matrix.checks.linkage.tables import Extension, VllmSymbols, Wheel
-from matrix.checks.linkage.verify import agrees, observe, seen, write_stub
+from matrix.checks.linkage.verify import agrees, observe, read_loader, write_stub
 
 CHECK = "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"
 CHECK_NAME = "c10::cuda::c10_cuda_check_implementation(int, char const*, char const*, unsigned)"
@@ -24,22 +24,30 @@ undefined symbol: other\t(/somewhere/torch/lib/libtorch.so)
 
 
 def test_the_loaders_words_are_read_without_folders() -> None:
-    found = seen(f"/somewhere/vllm/_C.abi3.so: undefined symbol: {CHECK}\n", TRACE, "_C.abi3.so")
-    assert found.said == f"_C.abi3.so: undefined symbol: {CHECK}"
+    found = read_loader(
+        f"/somewhere/vllm/_C.abi3.so: undefined symbol: {CHECK}\n", TRACE, "_C.abi3.so"
+    )
+    assert found.line == f"_C.abi3.so: undefined symbol: {CHECK}"
     assert (found.symbol, found.symbols, found.loads) == (CHECK, (CHECK,), False)
-    found = seen(
+    found = read_loader(
         "libcudart.so.12: cannot open shared object file: No such file or directory", "", "x"
     )
     assert (found.library, found.symbol) == ("libcudart.so.12", None)
 
 
 def test_a_prediction_holds_where_the_loader_names_what_was_predicted() -> None:
-    missing = Linked("vllm/_C.abi3.so", None, "c++", symbols=(CHECK,), names=(CHECK_NAME,))
-    fine = Linked("vllm/_C.abi3.so", None, "c++")
-    library = Linked("vllm/_C.abi3.so", None, "c++", libraries=("libcudart.so.12",))
-    failed = seen(f"x: undefined symbol: {CHECK}", TRACE, "_C.abi3.so")
-    loads = seen("loads", "", "_C.abi3.so")
-    no_library = seen("libcudart.so.12: cannot open shared object file: no", "", "_C.abi3.so")
+    missing = Linked(
+        path="vllm/_C.abi3.so", feature=None, abi=Abi.CXX, symbols=(CHECK,), names=(CHECK_NAME,)
+    )
+    fine = Linked(path="vllm/_C.abi3.so", feature=None, abi=Abi.CXX)
+    library = Linked(
+        path="vllm/_C.abi3.so", feature=None, abi=Abi.CXX, libraries=("libcudart.so.12",)
+    )
+    failed = read_loader(f"x: undefined symbol: {CHECK}", TRACE, "_C.abi3.so")
+    loads = read_loader("loads", "", "_C.abi3.so")
+    no_library = read_loader(
+        "libcudart.so.12: cannot open shared object file: no", "", "_C.abi3.so"
+    )
     for predicted, found, expected in (
         (missing, failed, True),
         (missing, loads, False),
@@ -48,10 +56,22 @@ def test_a_prediction_holds_where_the_loader_names_what_was_predicted() -> None:
         (library, no_library, True),
         (library, failed, False),
         (missing, no_library, False),
-        (Linked("x", "DeepGEMM", "c++", fault="is built for Python 3.12"), failed, True),
-        (Linked("x", "DeepGEMM", "c++", fault="is built for Python 3.12"), loads, False),
+        (
+            Linked(path="x", feature="DeepGEMM", abi=Abi.CXX, fault="is built for Python 3.12"),
+            failed,
+            True,
+        ),
+        (
+            Linked(path="x", feature="DeepGEMM", abi=Abi.CXX, fault="is built for Python 3.12"),
+            loads,
+            False,
+        ),
         # The one symbol is right, but the loader misses another one too.
-        (missing, seen(failed.said, TRACE.replace("PyModule_Create2", "t"), "_C.abi3.so"), False),
+        (
+            missing,
+            read_loader(failed.line, TRACE.replace("PyModule_Create2", "t"), "_C.abi3.so"),
+            False,
+        ),
     ):
         assert agrees(predicted, found) is expected
 
@@ -99,13 +119,13 @@ def extension(packages: Path, *calls: str, name: str = "_C.abi3.so", needs: str 
 
 def test_an_extension_that_finds_all_loads(packages: Path) -> None:
     path = extension(packages, "torch_one")
-    assert observe(packages, packages, path, packages / "stub").said == "loads"
+    assert observe(packages, packages, path, packages / "stub").line == "loads"
 
 
 def test_the_loader_misses_what_the_elf_file_says(packages: Path) -> None:
     path = extension(packages, "torch_one", "torch_two", "torch_three")
     found = observe(packages, packages, path, packages / "stub")
-    assert found.said == f"{path.name}: undefined symbol: {found.symbol}"
+    assert found.line == f"{path.name}: undefined symbol: {found.symbol}"
     assert found.symbols == ("torch_three", "torch_two")
     assert found.symbol in found.symbols
     with path.open("rb") as file:
@@ -120,8 +140,10 @@ def test_a_library_that_is_not_there_is_named(packages: Path) -> None:
 
 
 def test_what_stands_for_the_driver_has_the_names_that_are_asked_for(packages: Path) -> None:
-    wanted = Extension("vllm/_C.abi3.so", imports=("cuMemCreate", "torch_one", "cudaMalloc"))
-    symbols = VllmSymbols(Wheel("vllm", "0.19.1", "", ""), (wanted,))
+    wanted = Extension(path="vllm/_C.abi3.so", imports=("cuMemCreate", "torch_one", "cudaMalloc"))
+    symbols = VllmSymbols(
+        wheel=Wheel(project="vllm", version="0.19.1", file="", sha256=""), extensions=(wanted,)
+    )
     folder = packages / "driver"
     folder.mkdir()
     made = write_stub(symbols, folder)

@@ -202,10 +202,10 @@ def test_the_page_opens_on_the_first_platform_on_which_something_ran(
 def test_a_mark_says_where_a_rung_below_was_not_asked() -> None:
     cell = Cell("3.12", "2.9.0", "0.14.1")
     declared = Declarations(RELEASES).of(cell)
-    asked = assess(cell, "cuda", declared, resolves=Answer(True), links=Answer(True))
+    asked = assess(cell, "cuda", declared, resolves=Answer(ok=True), links=Answer(ok=True))
     assert page.mark(asked) == "·L"
-    assert page.mark(assess(cell, "cuda", declared, links=Answer(True))) == "·L?"
-    assert page.mark(assess(cell, "cuda", declared, links=Answer(False, "no"))) == "×L"  # noqa: RUF001
+    assert page.mark(assess(cell, "cuda", declared, links=Answer(ok=True))) == "·L?"
+    assert page.mark(assess(cell, "cuda", declared, links=Answer(ok=False, reason="no"))) == "×L"  # noqa: RUF001
 
 
 def test_every_climb_of_every_square_is_in_the_data() -> None:

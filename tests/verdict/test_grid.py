@@ -71,13 +71,13 @@ def links(cell: Cell) -> Answer | None:
     if cell.torch == "2.9.0":
         return None
     old = cell.torch == "2.9.1", cell.vllm.startswith("0.14")
-    return Answer(True) if old[0] == old[1] else Answer(False, NEEDS)
+    return Answer(ok=True) if old[0] == old[1] else Answer(ok=False, reason=NEEDS)
 
 
 def resolves(cell: Cell, platform: str) -> Answer | None:
     if cell.vllm != "0.20.0":
         return None
-    return Answer(cell.python != "3.12", "no certifi", "asked on 2026-11-23")
+    return Answer(ok=cell.python != "3.12", reason="no certifi", by="asked on 2026-11-23")
 
 
 def ran(verdict: Verdict, fails: str | None = None, reason: str | None = None) -> RunEvidence:
@@ -328,7 +328,7 @@ def test_the_grid_is_the_same_for_any_order_of_the_records(rng: random.Random) -
 @settings(deadline=None, max_examples=30)
 @given(st.text() | st.just('"squares": []'), st.sampled_from(["links", "resolves"]))
 def test_hostile_reasons_are_shown_as_text(said: str, rung: str) -> None:
-    answer = Answer(False, said)
+    answer = Answer(ok=False, reason=said)
     if rung == "links":
         grid = survey(RELEASES, links=lambda cell: answer)
     else:
@@ -338,7 +338,7 @@ def test_hostile_reasons_are_shown_as_text(said: str, rung: str) -> None:
     assert len(text.splitlines()) == len(
         table_json.render(Report(table=Table(()), grid=GRID)).splitlines()
     )
-    calm = survey(RELEASES, links=lambda cell: Answer(False, "x"))
+    calm = survey(RELEASES, links=lambda cell: Answer(ok=False, reason="x"))
     told = report.section(grid).splitlines()
     wanted = report.section(calm).splitlines()
     tables = [[line.count("|") for line in each if line.startswith("|")] for each in (told, wanted)]

@@ -26,11 +26,13 @@ from matrix.verdict.ladder import Progress, RunEvidence, assess, evidence_of, le
 from matrix.verdict.states import StepState, Verdict
 
 CELL = Cell("3.12", "2.12.1", "0.20.2")
-PINNED = Declared(True, False, True)
-OFF_PIN = Declared(False, True, True, "vLLM 0.20.2 pins torch 2.11.0")
-UNFIT = Declared(False, False, False, "torch 2.12.1 has no wheel for Python 3.12")
-NO = Answer(False, "`_C.abi3.so` needs c10::f()\nand more")
-YES = Answer(True)
+PINNED = Declared(ok=True, off_pin=False, fits=True)
+OFF_PIN = Declared(ok=False, off_pin=True, fits=True, reason="vLLM 0.20.2 pins torch 2.11.0")
+UNFIT = Declared(
+    ok=False, off_pin=False, fits=False, reason="torch 2.12.1 has no wheel for Python 3.12"
+)
+NO = Answer(ok=False, reason="`_C.abi3.so` needs c10::f()\nand more")
+YES = Answer(ok=True)
 
 
 def ran(
@@ -96,7 +98,9 @@ def test_a_cell_gets_as_far_as_the_evidence_goes(
 
 def test_why_is_one_line() -> None:
     assert assess(CELL, "cuda", OFF_PIN, links=NO).reason == "`_C.abi3.so` needs c10::f()"
-    dated = assess(CELL, "cuda", PINNED, resolves=Answer(False, "no certifi", "uv on 2026-11-23"))
+    dated = assess(
+        CELL, "cuda", PINNED, resolves=Answer(ok=False, reason="no certifi", by="uv on 2026-11-23")
+    )
     assert dated.reason == "no certifi (uv on 2026-11-23)"
 
 

@@ -114,7 +114,9 @@ def record(cell: str = "py311-torch210-vllm019", platform: str = "cuda", **more:
 
 
 def links(cell: Cell) -> Answer:
-    return Answer(cell.vllm != "0.27.0" or cell.torch in ("2.13.0", "2.14.0"), "needs c10::f()")
+    return Answer(
+        ok=cell.vllm != "0.27.0" or cell.torch in ("2.13.0", "2.14.0"), reason="needs c10::f()"
+    )
 
 
 def planned(wanted: Wanted, *records: Record) -> tuple[Planned, ...]:

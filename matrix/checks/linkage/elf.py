@@ -1,9 +1,9 @@
 """Read shared objects: what one needs, imports and exports, and that of every one in a wheel.
 
-pyelftools reads the ELF structure. The symbols themselves, a hundred thousand in torch's largest
-library, are taken from its tables in one go: pyelftools makes an object of each, which takes twenty
-times as long. A library is read from disk where its tables lie; one in a wheel is unpacked to a
-temporary file first, one at a time (1 GB for the largest).
+pyelftools reads the ELF structure. This module takes the symbols themselves, a hundred thousand in
+torch's largest library, from its tables at once: pyelftools makes an object of each, which takes
+twenty times as long. It unpacks a library of a wheel to a temporary file first, one at a time (1 GB
+for the largest).
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
 
-__all__ = ["Dynamic", "ElfError", "read_folder", "read_object", "read_wheel"]
-
 _BLOCK = 1 << 20
 _LARGEST = 8 << 30  # bytes; torch's largest library has 1 GB
 _CUT = "is a damaged ELF file (cut short)"
@@ -49,10 +47,10 @@ _PYTHON = re.compile(r"\.cpython-(3)(\d+)(t?)-")
 
 
 class ElfError(MatrixError):
-    """A file that is no shared object, or no wheel of torch or vLLM: names it and the mend."""
+    """The file is not a shared object, or not a wheel of torch or vLLM; names it and the fix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dynamic:
     """What the dynamic loader sees of a shared object.
 
@@ -77,33 +75,33 @@ def read_object(file: IO[bytes], *, with_imports: bool = True) -> Dynamic:
             raise ElfError("is no ELF file")
         if start[4:6] != b"\x02\x01" or struct.unpack("<H", start[18:20]) != (62,):
             raise ElfError("is an ELF file of another machine than x86_64")
-        return _dynamic(elffile(file), with_imports)
+        return _dynamic(elffile(file), with_imports=with_imports)
     except faults as error:
-        said = str(error) or type(error).__name__
-        raise ElfError(f"is a damaged ELF file ({said})") from error
+        why = str(error) or type(error).__name__
+        raise ElfError(f"is a damaged ELF file ({why})") from error
 
 
 def read_wheel(
-    path: Path, *, sha256: str | None = None, told: Callable[[str], None] = lambda _: None
+    path: Path, *, sha256: str | None = None, report: Callable[[str], None] = lambda _: None
 ) -> TorchSymbols | VllmSymbols:
     """Read every shared object of a wheel of torch or vLLM for Linux on x86_64.
 
-    `sha256` is the wheel's, where it is known already; `told` hears the name of each file before it
-    is read. What is no ELF file in there is named in the table, and the rest is read. Raises
-    ElfError for what is no such wheel.
+    `sha256` is the wheel's, where the caller knows it; `report` receives the name of each file
+    before this reads it. The table names each file that is not an ELF file. Raises ElfError for any
+    other file than such a wheel.
     """
     wheel = _wheel(path, sha256)
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [each for each in archive.infolist() if _is_library(each.filename)]
+            members = [name for name in archive.namelist() if _is_library(name)]
             if not members:
                 raise ElfError(f"{path.name}: holds no shared object; take another wheel")
             return _with_names(
                 _read(
                     wheel,
-                    sorted(each.filename for each in members),
+                    sorted(members),
                     lambda name: _unpacked(archive, name),
-                    told,
+                    report,
                 )
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
@@ -113,9 +111,10 @@ def read_wheel(
 def read_folder(
     folder: Path, project: Literal["torch", "vllm"], version: str
 ) -> TorchSymbols | VllmSymbols:
-    """As `read_wheel`, of a wheel that was installed in this folder (`site-packages`).
+    """Read what `read_wheel` does, from a wheel installed in this folder (`site-packages`).
 
-    Nothing says which wheel it was, and no name is demangled.
+    The table then does not know which wheel that was, and demangles no name. Raises ElfError where
+    the folder holds no shared object of the project.
     """
     paths = sorted(
         Path(parent, name).relative_to(folder).as_posix()
@@ -125,7 +124,7 @@ def read_folder(
     )
     if not paths:
         raise ElfError(f"{folder}: holds no shared object of {project}; name its site-packages")
-    wheel = Wheel(project, version, "", "")
+    wheel = Wheel(project=project, version=version, file="", sha256="")
     return _read(wheel, paths, lambda name: _opened(folder / name), lambda _: None)
 
 
@@ -133,51 +132,55 @@ def _read(
     wheel: Wheel,
     paths: Iterable[str],
     opened: Callable[[str], Any],
-    told: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> TorchSymbols | VllmSymbols:
     found: dict[str, Dynamic] = {}
     faults: dict[str, str] = {}
     for path in paths:
-        told(path)
+        report(path)
         try:
             with opened(path) as file:
                 found[path] = read_object(file, with_imports=wheel.project == "vllm")
         except ElfError as error:
             faults[path] = str(error)
     if wheel.project == "torch":
-        return TorchSymbols(
-            wheel,
-            tuple(
-                Library(PurePosixPath(path).name, each.needed, Names.of(each.exports))
-                for path, each in found.items()
-            ),
-            faults,
+        libraries = tuple(
+            Library(
+                name=PurePosixPath(path).name,
+                needed=library.needed,
+                exports=Names.of(library.exports),
+            )
+            for path, library in found.items()
         )
+        return TorchSymbols(wheel=wheel, libraries=libraries, faults=faults)
     return _vllm(wheel, found, faults)
 
 
 def _vllm(wheel: Wheel, found: dict[str, Dynamic], faults: dict[str, str]) -> VllmSymbols:
-    wanted = {name for each in found.values() for name in each.imports}
+    wanted = {name for dynamic in found.values() for name in dynamic.imports}
     extensions = [
         Extension(
-            path,
-            _python_of(path),
-            each.needed,
-            each.rpath,
-            _texts(each.imports),
-            each.versioned,
-            _texts(wanted.intersection(each.exports)),
+            path=path,
+            python=_python_of(path),
+            needed=dynamic.needed,
+            rpath=dynamic.rpath,
+            imports=_texts(dynamic.imports),
+            versioned=dynamic.versioned,
+            exports=_texts(wanted.intersection(dynamic.exports)),
         )
-        for path, each in found.items()
+        for path, dynamic in found.items()
     ]
-    extensions += [Extension(path, _python_of(path), fault=fault) for path, fault in faults.items()]
-    return VllmSymbols(wheel, tuple(sorted(extensions, key=lambda each: each.path)))
+    extensions += [
+        Extension(path=path, python=_python_of(path), fault=fault) for path, fault in faults.items()
+    ]
+    extensions.sort(key=lambda extension: extension.path)
+    return VllmSymbols(wheel=wheel, extensions=tuple(extensions))
 
 
 def _with_names(symbols: TorchSymbols | VllmSymbols) -> TorchSymbols | VllmSymbols:
     if isinstance(symbols, TorchSymbols):
         return symbols
-    imports = {name for each in symbols.extensions for name in each.imports}
+    imports = {name for extension in symbols.extensions for name in extension.imports}
     names = sorted(name for name in imports if name.startswith("_Z"))
     demangled = {name: text for name in names if (text := _demangled(name)) is not None}
     return replace(symbols, demangled=demangled)
@@ -187,23 +190,23 @@ def _texts(names: Iterable[bytes]) -> tuple[str, ...]:
     return tuple(sorted(name.decode("utf-8", "replace") for name in names))
 
 
-def _dynamic(elf: ELFFile, with_imports: bool) -> Dynamic:
+def _dynamic(elf: ELFFile, *, with_imports: bool) -> Dynamic:
     sections = _sections(elf)
     dynamic = sections.get("SHT_DYNAMIC")
     if dynamic is None:
         segments: list[Any] = list(elf.iter_segments())
-        if any(each["p_offset"] + each["p_filesz"] > elf.stream_len for each in segments):
+        if any(segment["p_offset"] + segment["p_filesz"] > elf.stream_len for segment in segments):
             raise ElfError(_CUT)
-        dynamic = next((each for each in segments if each["p_type"] == "PT_DYNAMIC"), None)
+        dynamic = next((part for part in segments if part["p_type"] == "PT_DYNAMIC"), None)
     if dynamic is None:
         raise ElfError("is an ELF file, but no shared object")
     needed: list[str] = []
     rpath: list[str] = []
-    for each in dynamic.iter_tags():
-        if each.entry.d_tag == "DT_NEEDED":
-            needed.append(str(each.needed))
-        elif each.entry.d_tag in ("DT_RPATH", "DT_RUNPATH"):
-            text = each.rpath if each.entry.d_tag == "DT_RPATH" else each.runpath
+    for tag in dynamic.iter_tags():
+        if tag.entry.d_tag == "DT_NEEDED":
+            needed.append(str(tag.needed))
+        elif tag.entry.d_tag in ("DT_RPATH", "DT_RUNPATH"):
+            text = tag.rpath if tag.entry.d_tag == "DT_RPATH" else tag.runpath
             rpath += str(text).split(":")
     symbols, strings = _tables(elf, dynamic, sections.get("SHT_DYNSYM"))
     words = array("I", symbols)
@@ -212,17 +215,21 @@ def _dynamic(elf: ELFFile, with_imports: bool) -> Dynamic:
     # A symbol is six words: where its name is; then, from the lowest bits on, a byte of its type
     # and binding, one of its visibility, and the section that defines it.
     names, whats = words[0::6], words[1::6]
-    seen = {
-        each for each in set(whats) if each >> 4 & 15 != _LOCAL and each >> 8 & 3 not in _HIDDEN
+    visible = {
+        what for what in set(whats) if what >> 4 & 15 != _LOCAL and what >> 8 & 3 not in _HIDDEN
     }
-    defined = {each for each in seen if each > _UNDEFINED}
-    wanted = {each for each in seen - defined if each >> 4 & 15 != _WEAK}
+    defined = {what for what in visible if what > _UNDEFINED}
+    wanted = {what for what in visible - defined if what >> 4 & 15 != _WEAK}
     end = strings.index
     exports = tuple(
-        [strings[at : end(0, at)] for at, what in zip(names, whats, strict=True) if what in defined]
+        [
+            strings[start : end(0, start)]
+            for start, what in zip(names, whats, strict=True)
+            if what in defined
+        ]
     )
     if not with_imports:
-        return Dynamic(tuple(needed), tuple(rpath), exports=exports)
+        return Dynamic(needed=tuple(needed), rpath=tuple(rpath), exports=exports)
     version_of = _versions(sections, len(names))
     imports: list[bytes] = []
     versioned: Counter[str] = Counter()
@@ -231,14 +238,21 @@ def _dynamic(elf: ELFFile, with_imports: bool) -> Dynamic:
             versioned[version] += 1
         else:
             imports.append(strings[names[index] : end(0, names[index])])
-    return Dynamic(tuple(needed), tuple(rpath), tuple(imports), versioned, exports)
+    return Dynamic(
+        needed=tuple(needed),
+        rpath=tuple(rpath),
+        imports=tuple(imports),
+        versioned=versioned,
+        exports=exports,
+    )
 
 
 def _sections(elf: ELFFile) -> dict[str, Any]:
-    """The sections that tell of dynamic symbols, by type.
+    """Return the sections about dynamic symbols, by type.
 
-    pyelftools reads a header anew each time and some sections whole (a hash table takes longer than
-    all else here), so each is asked for once, and the others by their headers only.
+    pyelftools reads a header again each time and some sections completely (a hash table takes
+    longer than all else here), so this asks for each once, and reads only the headers of the
+    others.
     """
     from elftools.common.exceptions import ELFError
 
@@ -252,27 +266,28 @@ def _sections(elf: ELFFile) -> dict[str, Any]:
     return found
 
 
-def _tables(elf: ELFFile, dynamic: Any, section: Any) -> tuple[bytes, bytes]:
-    """The bytes of the dynamic symbols and of their names."""
+# pyelftools has no type for what its dynamic sections and segments have in common.
+def _tables(elf: ELFFile, dynamic: Any, section: Any) -> tuple[bytes, bytes]:  # noqa: ANN401
+    """Return the bytes of the dynamic symbols and of their names."""
     if section is not None:
         names = elf.get_section(section["sh_link"])
         symbols, strings = section.data(), names.data()
         if (len(symbols), len(strings)) != (section["sh_size"], names["sh_size"]):
             raise ElfError(_CUT)
     else:
-        # Without section headers, which the loader never reads, the segment tells where they are.
-        _, at = dynamic.get_table_offset("DT_SYMTAB")
-        symbols = _bytes_at(elf, at, dynamic.num_symbols() * _SYMBOL)
-        _, at = dynamic.get_table_offset("DT_STRTAB")
-        length = next((each["d_val"] for each in dynamic.iter_tags("DT_STRSZ")), 0)
-        strings = _bytes_at(elf, at, length)
+        # Without section headers, which the loader never reads, the segment says where they are.
+        _, start = dynamic.get_table_offset("DT_SYMTAB")
+        symbols = _bytes_at(elf, start, dynamic.num_symbols() * _SYMBOL)
+        _, start = dynamic.get_table_offset("DT_STRTAB")
+        length = next((tag["d_val"] for tag in dynamic.iter_tags("DT_STRSZ")), 0)
+        strings = _bytes_at(elf, start, length)
     if len(symbols) % _SYMBOL:
         raise ElfError("is a damaged ELF file (half a symbol)")
     return symbols, strings
 
 
-def _bytes_at(elf: ELFFile, at: int, size: int) -> bytes:
-    elf.stream.seek(at)
+def _bytes_at(elf: ELFFile, start: int, size: int) -> bytes:
+    elf.stream.seek(start)
     content: bytes = elf.stream.read(size)
     if len(content) != size:
         raise ElfError(_CUT)
@@ -280,17 +295,22 @@ def _bytes_at(elf: ELFFile, at: int, size: int) -> bytes:
 
 
 def _versions(sections: Mapping[str, Any], count: int) -> Callable[[int], str]:
-    """The version of the symbol at an index, as a function; "" for none."""
+    """Return a function from the index of a symbol to its version; "" for a symbol without."""
     section, needs = sections.get("SHT_GNU_versym"), sections.get("SHT_GNU_verneed")
     if section is None or needs is None:
         return lambda _: ""
     numbers = struct.unpack(f"<{count}H", section.data()[: 2 * count])
     names = {
-        each["vna_other"]: str(each.name)
+        auxiliary["vna_other"]: str(auxiliary.name)
         for _, auxiliaries in needs.iter_versions()
-        for each in auxiliaries
+        for auxiliary in auxiliaries
     }
-    return lambda at: "" if numbers[at] in _UNVERSIONED else names.get(numbers[at] & 0x7FFF, "")
+
+    def version_of(index: int) -> str:
+        number = numbers[index]
+        return "" if number in _UNVERSIONED else names.get(number & 0x7FFF, "")
+
+    return version_of
 
 
 def _is_library(name: str) -> bool:
@@ -310,12 +330,17 @@ def _wheel(path: Path, sha256: str | None) -> Wheel:
     project = canonicalize_name(name)
     if project not in ("torch", "vllm"):
         raise ElfError(f"{path.name}: a wheel of {project}; name one of torch or vLLM")
-    if not any(each.platform.endswith("x86_64") for each in tags):
+    if not any(tag.platform.endswith("x86_64") for tag in tags):
         raise ElfError(f"{path.name}: not for Linux on x86_64; name such a wheel")
     if not path.is_file():
         raise ElfError(f"{path.name}: there is no such file")
     kind: Literal["torch", "vllm"] = "torch" if project == "torch" else "vllm"
-    return Wheel(kind, version.public, path.name, sha256 or digest_of(path))
+    return Wheel(
+        project=kind,
+        version=version.public,
+        file=path.name,
+        sha256=sha256 or digest_of(path),
+    )
 
 
 @contextmanager
@@ -338,10 +363,10 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _demangled(name: str) -> str | None:
-    """A C++ name as a person writes it; None where it does not read as one.
+    """Return a C++ name as people write it; None where libstdc++ cannot read it.
 
-    libstdc++ does it. What demanglers write differently, the space between two brackets, is taken
-    out, and a plain string is called by its short name: the same wheel shall give the same table.
+    The same wheel must give the same table, so this removes what demanglers write differently, the
+    space between two brackets, and writes the short name of a plain string.
     """
     import cxxfilt
 

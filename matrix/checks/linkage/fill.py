@@ -1,8 +1,8 @@
-"""Make symbol tables: read wheels that are here, or fetch those of an index that have none yet.
+"""Make symbol tables: read local wheels, or fetch those of an index that have no table yet.
 
-One wheel lies on disk at a time, while it is read, and next to it its largest library.
-torch's wheel is one a Python; `PYTHON` says which one is read. Its libraries are the same in all of
-them but for `libtorch_python`, which only extensions that are built for one Python use.
+One wheel lies on the disk at a time, and next to it its largest library. torch has a wheel for each
+Python; `PYTHON` says which one to read. Its libraries are the same in all of them except for
+`libtorch_python`, which only extensions that are built for one Python use.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from packaging.version import Version
 
 from matrix._util.files import write_bytes
 from matrix._util.text import mib
-from matrix._util.versions import newest_patches
+from matrix._util.versions import newest_patches, parse_version
 from matrix.checks.linkage.elf import read_wheel
 from matrix.checks.linkage.link import DATA, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError, dump, file_name
@@ -29,8 +29,6 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.catalog.index import PublishedFile
-
-__all__ = ["OLDEST", "PYTHON", "Made", "Source", "fill", "lacking", "read_wheels"]
 
 PYTHON = "cp312"
 OLDEST = {"torch": Version("2.9"), "vllm": Version("0.14")}
@@ -40,31 +38,34 @@ OLDEST = {"torch": Version("2.9"), "vllm": Version("0.14")}
 class Source(Protocol):
     """What a package index has; `matrix.catalog.index.Index` is one."""
 
-    def files(self, project: str) -> tuple[PublishedFile, ...]: ...  # noqa: D102
-    def fetch(self, file: PublishedFile, folder: Path) -> Path: ...  # noqa: D102
+    def files(self, project: str) -> tuple[PublishedFile, ...]:
+        """Return the published files of a project."""
+
+    def fetch(self, file: PublishedFile, folder: Path) -> Path:
+        """Fetch a file into the folder; return its path."""
 
 
-@dataclass(frozen=True)
-class Made:
-    """A table that was written: its file, and its size and what it took to read its wheel."""
+@dataclass(frozen=True, kw_only=True)
+class WrittenTable:
+    """A written table: its file, its size in bytes, and the seconds that reading the wheel took."""
 
     path: Path
     size: int
     seconds: float
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """Return one line for people."""
         return f"{self.path.name}  {self.size / 1024:.1f} KiB  read in {self.seconds:.1f} s"
 
 
 def read_wheels(
-    wheels: Sequence[Path], folder: Path = DATA, told: Callable[[str], None] = print
+    wheels: Sequence[Path], folder: Path = DATA, report: Callable[[str], None] = print
 ) -> list[str]:
-    """Read each wheel into its table; returns what could not be read, a line each."""
+    """Read each wheel into its table; return what could not be read, a line each."""
     faults = []
     for path in wheels:
         try:
-            told(str(_make(path, folder)))
+            report(str(_make(path, folder)))
         except MatrixError as error:
             faults.append(str(error))
     return faults
@@ -73,14 +74,15 @@ def read_wheels(
 def fill(
     index: Source,
     folder: Path = DATA,
-    told: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
     *,
     only: Iterable[tuple[str, str]] = (),
 ) -> list[str]:
     """Fetch and read every wheel of the index that lacks a table; the newest patches first.
 
-    `only` names releases, such as `("torch", "2.10.0")`, where not all are wanted. Returns what
-    could not be fetched or read, a line each; what is done stays, and a second call goes on.
+    `only` names releases, such as `("torch", "2.10.0")`, to restrict this to them. Returns what
+    could not be fetched or read, a line each; the tables made so far stay, and a second call goes
+    on.
     """
     faults: list[str] = []
     files: list[PublishedFile] = []
@@ -91,9 +93,9 @@ def fill(
             faults.append(str(error))
     names = set(only)
     wanted = [
-        each
-        for each in lacking(files, load_tables(folder))
-        if not names or (each.project, each.version) in names
+        file
+        for file in lacking(files, load_tables(folder))
+        if not names or (file.project, file.version) in names
     ]
     for number, file in enumerate(wanted, 1):
         size = f", {mib(file.size)}" if file.size else ""
@@ -104,18 +106,18 @@ def fill(
                     path = index.fetch(file, Path(scratch))
                     fetched = time.monotonic() - began
                     made = _make(path, folder, sha256=file.sha256)
-            told(f"{made}, fetched in {fetched:.1f} s")
+            report(f"{made}, fetched in {fetched:.1f} s")
         except MatrixError as error:
             faults.append(str(error))
     return faults
 
 
 def lacking(files: Iterable[PublishedFile], tables: Tables) -> list[PublishedFile]:
-    """The wheels without a table, one a release, in the order in which they are worth reading.
+    """Return the wheels without a table, one a release, the most useful first.
 
-    A release that was yanked, is older than `OLDEST` or no final one, is left out. Where a release
+    Leaves out a release that was yanked, is older than `OLDEST` or is not final. Where a release
     has several wheels for this platform, the one with the highest build number counts, as for an
-    installer. A table of another file than that, or a damaged one, counts for none.
+    installer. A damaged table, or one of another file, counts as missing.
     """
     best: dict[tuple[str, str], tuple[tuple[object, ...], PublishedFile]] = {}
     for file in files:
@@ -129,15 +131,17 @@ def lacking(files: Iterable[PublishedFile], tables: Tables) -> list[PublishedFil
     first = {
         (project, version)
         for project in OLDEST
-        for version in newest_patches((f.version for f in found if f.project == project), str)
+        for version in newest_patches(
+            (file.version for file in found if file.project == project), str
+        )
     }
-    found.sort(key=lambda each: (each.project, Version(each.version)), reverse=True)
-    found.sort(key=lambda each: (each.project, each.version) not in first)
+    found.sort(key=lambda file: (file.project, parse_version(file.version)), reverse=True)
+    found.sort(key=lambda file: (file.project, file.version) not in first)
     return found
 
 
 def _rank(file: PublishedFile) -> tuple[object, ...] | None:
-    """How much this wheel is the one that an installer takes; None for what it never does."""
+    """Return a rank, highest for the wheel that an installer takes; None if it never takes this."""
     if file.yanked is not None or not file.is_wheel or file.project not in OLDEST:
         return None
     try:
@@ -147,10 +151,10 @@ def _rank(file: PublishedFile) -> tuple[object, ...] | None:
     if version.is_prerelease or version.local or version < OLDEST[file.project]:
         return None
     fits = any(
-        each.platform.startswith("manylinux")
-        and each.platform.endswith("_x86_64")
-        and ((each.interpreter, each.abi) == (PYTHON, PYTHON) or each.abi == "abi3")
-        for each in tags
+        tag.platform.startswith("manylinux")
+        and tag.platform.endswith("_x86_64")
+        and ((tag.interpreter, tag.abi) == (PYTHON, PYTHON) or tag.abi == "abi3")
+        for tag in tags
     )
     return (build or (-1, ""),) if fits else None
 
@@ -166,23 +170,25 @@ def _has_table(file: PublishedFile, tables: Tables) -> bool:
     return table.wheel.file == file.filename and table.wheel.sha256 == file.sha256
 
 
-def _make(path: Path, folder: Path, sha256: str | None = None) -> Made:
+def _make(path: Path, folder: Path, sha256: str | None = None) -> WrittenTable:
     began = time.monotonic()
     table = read_wheel(path, sha256=sha256)
     content = dump(table)
     target = folder / file_name(table.wheel.project, table.wheel.version)
     write_bytes(target, content)
-    return Made(target, len(content), time.monotonic() - began)
+    return WrittenTable(path=target, size=len(content), seconds=time.monotonic() - began)
 
 
 @contextlib.contextmanager
 def _note(what: str) -> Iterator[None]:
-    """Show what is being done while it is, where a person looks on."""
-    watched = sys.stderr.isatty()
-    if watched:
-        print(f"\r\x1b[K{what} ...", end="", file=sys.stderr, flush=True)
+    """Show on a terminal what is being done, until it is done."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    sys.stderr.write(f"\r\x1b[K{what} ...")
+    sys.stderr.flush()
     try:
         yield
     finally:
-        if watched:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()

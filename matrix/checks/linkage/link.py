@@ -1,20 +1,20 @@
-"""The rung *links*: does a torch export each symbol that vLLM's extensions import from it?
+"""The rung *links*: whether a torch exports each symbol that vLLM's extensions import from it.
 
-Nothing is run. This is what the dynamic loader does as Python imports an extension, with its own
-rules: a strong symbol must be found in a library that the extension reaches through the libraries
-that it names as needed; a weak one need not; a library that nobody brings ends the import.
+This runs nothing. It does what the dynamic loader does as Python imports an extension, by the same
+rules: a strong symbol must be in a library that the extension reaches through the libraries that it
+names as needed; a weak one need not; a library that nobody brings ends the import.
 
 **Checked**: symbols without a version that are neither Python's, nor CUDA's, nor of the C++
 runtime, against the libraries of torch's wheel and of vLLM's own; and that each needed library
 is one of those, one that torch itself needs (such as `libcudart.so.13`), or of the system.
 
-A library that is missing from this may be on a machine that has another CUDA installed, where the
-loader finds it: `Linked.libraries` are apart from `Linked.symbols`, which no machine can add.
+A library that these lack may be on a machine that has another CUDA installed, where the loader
+finds it: `Linked.libraries` are separate from `Linked.symbols`, which no machine can add.
 
 **Not checked**: symbols with a version (glibc's, libstdc++'s, libgcc's, `libcudart`'s), Python's C
 API, CUDA's libraries and the driver by their names, the C++ standard library by its namespace. They
-do not come from torch. Nor is checked what a function does: a symbol that is there can still
-mean something else.
+do not come from torch. Nor what a function does: a symbol of the same name can still mean something
+else.
 
 torch's table is of its wheel for one Python (see `matrix.checks.linkage.fill`): only
 `libtorch_python` differs with Python at all.
@@ -23,15 +23,14 @@ torch's table is of its wheel for one Python (see `matrix.checks.linkage.fill`):
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-
-from packaging.version import Version
 
 from matrix._util import paths
+from matrix._util.enums import StrEnum
+from matrix._util.versions import parse_version
 from matrix.checks.linkage.tables import (
     Extension,
     Library,
@@ -42,14 +41,23 @@ from matrix.checks.linkage.tables import (
     load,
 )
 
-__all__ = ["DATA", "Abi", "Linkage", "Linked", "Tables", "feature_of", "link", "load_tables"]
 
-Abi = Literal["stable", "c++", "none"]
+class Abi(StrEnum):
+    """How an extension calls torch.
+
+    STABLE: only through torch's C shims, which stay. CXX: through names that change with a release.
+    NONE: not at all.
+    """
+
+    STABLE = "stable"
+    CXX = "c++"
+    NONE = "none"
+
 
 DATA = paths.DATA / "symbols"
 
 _CORE = re.compile(r"_(moe_)?C(_stable_libtorch)?|_vllm_fa\d+_C")
-# By the part of the path that tells; what is not here is a feature by the name of its file.
+# By a part of the path; any other file is a feature of its own, with the name of the file.
 _FEATURES = (
     (re.compile(r"(^|/)deep_gemm/"), "DeepGEMM"),
     (re.compile(r"(^|/)_flashmla_"), "FlashMLA"),
@@ -76,14 +84,13 @@ _SYSTEM = re.compile(
 _SONAME = re.compile(r"(?P<stem>.+?\.so)\.(?P<major>\d+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Linked:
     """Whether one extension links.
 
-    `feature` is what it serves, None for vLLM's core. `abi`: `stable` calls torch only through its
-    C shims, which stay; `c++` through names that change with a release; `none` not at all.
-    `symbols` are the missing ones as the loader knows them, `names` as a person reads them;
-    `libraries` those that nothing brings; `fault` what else keeps it from loading.
+    `feature` is what it serves, None for vLLM's core. `symbols` are the missing ones as the loader
+    knows them, `names` the same as people read them; `libraries` those that nothing brings, and
+    `needs` is the sentence about them; `fault` is any other reason why it does not load.
     """
 
     path: str
@@ -97,23 +104,23 @@ class Linked:
 
     @property
     def name(self) -> str:
-        """Its file name."""
+        """Return its file name."""
         return self.path.rpartition("/")[2]
 
     @property
     def ok(self) -> bool:
-        """Whether it loads."""
+        """Tell whether it loads."""
         return not (self.symbols or self.libraries or self.fault)
 
     @property
     def reason(self) -> str | None:
-        """Why it does not load, in one line; None where it does."""
+        """Return why it does not load, in one line; None where it does."""
         if self.fault is not None:
             return f"`{self.name}` {self.fault}"
         return f"`{self.name}` needs {self.needs}" if not self.ok else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Linkage:
     """Whether a vLLM links with a torch on a Python, by extension; the core ones come first."""
 
@@ -124,30 +131,30 @@ class Linkage:
 
     @property
     def ok(self) -> bool:
-        """Whether the core links."""
-        return all(each.ok for each in self.extensions if each.feature is None)
+        """Tell whether the core links."""
+        return all(linked.ok for linked in self.extensions if linked.feature is None)
 
-    @cached_property
+    @property
     def without(self) -> tuple[str, ...]:
-        """The features of which an extension does not link, in order."""
-        found = {each.feature for each in self.extensions if each.feature and not each.ok}
+        """Return the features of which an extension does not link, in order."""
+        found = {linked.feature for linked in self.extensions if linked.feature and not linked.ok}
         return tuple(sorted(found, key=str.casefold))
 
     @property
     def verdict(self) -> str:
-        """`links`, `links, without X` or `does not link`."""
+        """Return `links`, `links, without X` or `does not link`."""
         if not self.ok:
             return "does not link"
         return f"links, without {', '.join(self.without)}" if self.without else "links"
 
     @property
     def reason(self) -> str | None:
-        """The first line of why something does not link; None where everything does."""
-        return next((each.reason for each in self.extensions if not each.ok), None)
+        """Return the first line of why something does not link; None where everything does."""
+        return next((linked.reason for linked in self.extensions if not linked.ok), None)
 
 
 def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
-    """Whether this vLLM links with this torch on this Python (`3.12`), and what is missing.
+    """Return whether this vLLM links with this torch on this Python (`3.12`), and what is missing.
 
     Only files for that Python count. A feature whose files are all for other Pythons is missing.
     """
@@ -155,12 +162,13 @@ def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
     return importing.on_python(python, torch, importing.link(_Exporting(torch)))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Tables:
-    """The symbol tables of a folder, by version; each is read when it is first asked for.
+    """The symbol tables of a folder, by version; the first question about a table reads it.
 
-    What does not depend on both releases is worked out once for each of them: `matrix grid` links
-    some 300 pairs (benchmarks/grid.py).
+    What does not depend on both releases is computed once for each of them, and what does not
+    depend on the Python once for each pair: without that benchmarks/grid.py takes up to three times
+    as long.
     """
 
     folder: Path
@@ -172,19 +180,19 @@ class Tables:
     _linked: dict[tuple[str, str], tuple[Linked, ...]] = field(default_factory=dict)
 
     def vllm(self, version: str) -> VllmSymbols:
-        """The table of that vLLM; raises SymbolsError where there is none or it is damaged."""
+        """Return the table of that vLLM; raises SymbolsError if it is missing or damaged."""
         found = self._table("vllm", version, self.vllm_versions)
         assert isinstance(found, VllmSymbols)
         return found
 
     def torch(self, version: str) -> TorchSymbols:
-        """The table of that torch; raises SymbolsError where there is none or it is damaged."""
+        """Return the table of that torch; raises SymbolsError if it is missing or damaged."""
         found = self._table("torch", version, self.torch_versions)
         assert isinstance(found, TorchSymbols)
         return found
 
     def link(self, vllm: str, torch: str, python: str) -> Linkage:
-        """As `link`, by versions; what does not depend on the Python is worked out once."""
+        """Return what `link` does, by versions; computes what all Pythons share once."""
         symbols, exported = self.vllm(vllm), self.torch(torch)
         if vllm not in self._importing:
             self._importing[vllm] = _Importing(symbols)
@@ -221,21 +229,23 @@ class Tables:
 
 
 def load_tables(folder: Path = DATA) -> Tables:
-    """The tables of a folder (default: the package's own); a folder that is not there has none."""
+    """Return the tables of a folder (default: the package's own); a missing folder has none."""
     found: dict[str, list[str]] = {"vllm": [], "torch": []}
     for path in folder.glob("*.table"):
         project, _, version = path.stem.partition("-")
         if project in found and _VERSION.fullmatch(version):
             found[project].append(version)
-    vllm, torch = (tuple(sorted(found[each], key=Version)) for each in ("vllm", "torch"))
-    return Tables(folder, vllm, torch)
+    vllm, torch = (
+        tuple(sorted(found[project], key=parse_version)) for project in ("vllm", "torch")
+    )
+    return Tables(folder=folder, vllm_versions=vllm, torch_versions=torch)
 
 
 _VERSION = re.compile(r"\d+(\.\d+)+((a|b|rc|\.post|\.dev)\d+)*")
 
 
 def feature_of(path: str) -> str | None:
-    """What the extension in this file serves; None for the core, without which nothing runs.
+    """Return what the extension in this file serves; None for the core, which everything needs.
 
     >>> feature_of("vllm/_C.abi3.so"), feature_of("vllm/third_party/deep_gemm/_C.abi3.so")
     (None, 'DeepGEMM')
@@ -294,9 +304,10 @@ class _Exporting:
 class _Import:
     """What one extension wants of a torch.
 
-    `needed` are the libraries that it reaches but for vLLM's own; `wanted` those of its `imports`
-    that none of vLLM's own has which it reaches; `outside` the libraries that it names as needed
-    and that neither vLLM nor the system brings. `linked` is the result with a torch that has all.
+    `needed` are the libraries that it reaches, without vLLM's own; `wanted` those of its `imports`
+    that no library of vLLM's own in its reach exports; `outside` the libraries that it names as
+    needed and that neither vLLM nor the system brings. `linked` is the result with a torch that has
+    everything.
     """
 
     needed: frozenset[str]
@@ -314,12 +325,12 @@ class _Importing:
         siblings = {extension.name: extension for extension in vllm.extensions}
         every = {name for extension in vllm.extensions for name in extension.imports}
         apart = set(filter(_is_apart, every))
-        self._imports = tuple(_import(each, siblings, apart) for each in vllm.extensions)
+        self._imports = tuple(_import(extension, siblings, apart) for extension in vllm.extensions)
         self._selected: dict[str, tuple[tuple[int, str | None], ...]] = {}
 
     def link(self, torch: _Exporting) -> tuple[Linked, ...]:
-        """Return what each extension of each Python comes to, in the order of the table."""
-        return tuple(self._link(each, torch) for each in self._imports)
+        """Return the result of each extension of each Python, in the order of the table."""
+        return tuple(self._link(extension, torch) for extension in self._imports)
 
     def _link(self, extension: _Import, torch: _Exporting) -> Linked:
         absent = torch.missing(extension.wanted, torch.reach(extension.needed))
@@ -329,10 +340,8 @@ class _Importing:
         missing = tuple(name for name in extension.imports if name in absent)
         names = tuple(self._vllm.demangled.get(name, name) for name in missing)
         linked = extension.linked
-        return Linked(
-            linked.path,
-            linked.feature,
-            linked.abi,
+        return replace(
+            linked,
             symbols=missing,
             names=names,
             libraries=tuple(lacking),
@@ -350,51 +359,58 @@ class _Importing:
             linked[place] if fault is None else _faulty(linked[place], fault)
             for place, fault in self._selected[python]
         )
-        return Linkage(self._vllm.wheel.version, torch.wheel.version, python, here)
+        return Linkage(
+            vllm=self._vllm.wheel.version,
+            torch=torch.wheel.version,
+            python=python,
+            extensions=here,
+        )
 
     def _select(self, python: str) -> Iterable[tuple[int, str | None]]:
         """Return the places of the extensions that count, the core first, and their faults."""
         tag = f"cp{python.replace('.', '')}"
         here: dict[int, str | None] = {}
         elsewhere: dict[str, list[tuple[int, str]]] = {}
-        for place, (extension, each) in enumerate(
+        for place, (extension, wanted) in enumerate(
             zip(self._vllm.extensions, self._imports, strict=True)
         ):
             if extension.python in (None, tag):
                 here[place] = None
             else:
-                unit = each.linked.feature or each.linked.name
+                unit = wanted.linked.feature or wanted.linked.name
                 elsewhere.setdefault(unit, []).append((place, str(extension.python)))
         known = [self._imports[place].linked for place in here]
-        served = {each.feature or each.name for each in known}
+        served = {linked.feature or linked.name for linked in known}
         for unit, found in elsewhere.items():
             if unit not in served:
-                pythons = sorted((f"3.{tag[3:]}" for _, tag in found), key=Version)
+                pythons = sorted((f"3.{tag[3:]}" for _, tag in found), key=parse_version)
                 here[found[-1][0]] = f"is built for Python {', '.join(pythons)}, not {python}"
 
         def order(place: int) -> tuple[bool, str]:
-            each = self._imports[place].linked
-            return each.feature is not None, each.path
+            linked = self._imports[place].linked
+            return linked.feature is not None, linked.path
 
         return ((place, here[place]) for place in sorted(here, key=order))
 
 
 def _faulty(linked: Linked, fault: str) -> Linked:
-    return Linked(linked.path, linked.feature, linked.abi, fault=fault)
+    return Linked(path=linked.path, feature=linked.feature, abi=linked.abi, fault=fault)
 
 
-def _import(extension: Extension, siblings: Mapping[str, Extension], apart: Set[str]) -> _Import:
+def _import(
+    extension: Extension, siblings: Mapping[str, Extension], apart: AbstractSet[str]
+) -> _Import:
     path, feature = extension.path, feature_of(extension.path)
     if extension.fault is not None:
-        linked = Linked(path, feature, "none", fault=extension.fault)
+        linked = Linked(path=path, feature=feature, abi=Abi.NONE, fault=extension.fault)
         return _Import(
             needed=frozenset(), wanted=frozenset(), imports=(), outside=(), linked=linked
         )
     own = _closure(extension.needed, siblings)
     held = {symbol for name in own for symbol in siblings[name].exports}
-    named = {*extension.needed, *(name for each in own for name in siblings[each].needed)}
+    named = {*extension.needed, *(name for file in own for name in siblings[file].needed)}
     wanted = frozenset(extension.imports) - held - apart
-    # Folders of its own to look in may hold anything; none of vLLM's has had any so far.
+    # An rpath may lead to anything; so far no extension of vLLM has had one.
     outside = [
         name
         for name in (() if extension.rpath else extension.needed)
@@ -405,7 +421,7 @@ def _import(extension: Extension, siblings: Mapping[str, Extension], apart: Set[
         wanted=wanted,
         imports=extension.imports,
         outside=tuple(outside),
-        linked=Linked(path, feature, _abi(wanted)),
+        linked=Linked(path=path, feature=feature, abi=_abi(wanted)),
     )
 
 
@@ -423,7 +439,7 @@ def _closure(
 
 
 def _is_apart(name: str) -> bool:
-    """Whether a symbol without a version comes from elsewhere than torch, by its name."""
+    """Tell by its name whether a symbol without a version does not come from torch."""
     if name.startswith("_Z"):
         return bool(_RUNTIME.match(name) and not _TORCHS.search(name))
     return not _SHIMS.match(name)
@@ -431,12 +447,12 @@ def _is_apart(name: str) -> bool:
 
 def _abi(names: Collection[str]) -> Abi:
     if not names:
-        return "none"
-    return "c++" if any(name.startswith("_Z") for name in names) else "stable"
+        return Abi.NONE
+    return Abi.CXX if any(name.startswith("_Z") for name in names) else Abi.STABLE
 
 
 def _needs(names: tuple[str, ...], libraries: list[str], torch: _Exporting) -> str:
-    """What is missing: the library that ends the import first, then symbols."""
+    """Return what is missing: the library that ends the import first, then symbols."""
     version = torch.version
     if libraries:
         first = libraries[0]

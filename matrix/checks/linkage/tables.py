@@ -1,14 +1,15 @@
 """Symbol tables: what the libraries of one wheel import and export, in one small file a wheel.
 
 A table is a line of JSON, the header, and a body. The header names the wheel, its SHA-256 and a
-checksum, the SHA-256 of the header without it and of the body, so that a table that was cut or
-changed is known before it is used. The same wheel gives the same bytes.
+checksum (the SHA-256 of the rest of the header and of the body), which shows that a table was cut
+or changed. The same wheel gives the same bytes.
 
 - **vLLM**: the body is JSON, with every name in full and one name a line, so that a person can
   read which symbols a release came to need.
-- **torch**: its libraries export over a hundred thousand names, so of each only 40 bits of a hash
-  are kept: for each library the number of names by the hash's first byte, then the other 32 bits
-  in order. A name that a torch lacks is taken for one that it has in about 1 of 10 million cases.
+- **torch**: its libraries export over a hundred thousand names, so the body keeps only 40 bits of a
+  hash of each: for each library the number of names by the hash's first byte, then the other 32
+  bits in order. In about 1 of 10 million cases a name that a torch lacks looks like one that it
+  has.
 """
 
 from __future__ import annotations
@@ -20,43 +21,31 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Literal
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
+from matrix._util.versions import parse_version
 from matrix.errors import MatrixError
-
-__all__ = [
-    "SCHEMA",
-    "Extension",
-    "Library",
-    "Names",
-    "SymbolsError",
-    "TorchSymbols",
-    "VllmSymbols",
-    "Wheel",
-    "dump",
-    "file_name",
-    "load",
-]
 
 SCHEMA = 1
 
 _BUCKETS = 256
 _WORD = 4  # bytes of a hash after its first
 _LONGEST_HEADER = 1 << 20
-_MEND = "put the file of the repository back, or read the wheel again: matrix linkage --read WHEEL"
+# What JSON of another shape raises.
+_BAD_CONTENT = (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidVersion)
+_FIX = "put the file of the repository back, or read the wheel again: matrix linkage --read WHEEL"
 
 
 class SymbolsError(MatrixError):
-    """A symbol table that is damaged, or none at all: names the file and the mend."""
+    """A symbol table is damaged or missing; the message names the file and the fix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """Which wheel a table was read from: its project, version, file name and SHA-256 in hex."""
+    """The wheel that a table describes: its project, version, file name and SHA-256 in hex."""
 
     project: Literal["torch", "vllm"]
     version: str
@@ -78,20 +67,20 @@ class Names:
 
     @classmethod
     def of(cls, names: Iterable[bytes]) -> Names:
-        """The set of these names; to hash them takes longer than to read them, and comes later."""
+        """Return the set of these names; hashes them only later, since that takes long."""
         return cls(frozenset(names))
 
     @classmethod
     def load(cls, body: memoryview, size: int) -> Names:
-        """The set in the bytes of a table; raises ValueError where they hold no `size` names."""
+        """Return the set in the bytes of a table; raises ValueError if they hold another number."""
         return cls(frozenset(), _Hashes.load(body, size))
 
     def dump(self) -> bytes:
-        """Its bytes in a table."""
+        """Return its bytes in a table."""
         return self._hashed().dump()
 
     def __contains__(self, name: object) -> bool:
-        """Whether the set holds this name."""
+        """Tell whether the set holds this name."""
         if not isinstance(name, str):
             return False
         if self._hashes is None:
@@ -99,16 +88,16 @@ class Names:
         return name in self._hashes
 
     def __len__(self) -> int:
-        """How many names it holds."""
+        """Return how many names it holds."""
         return len(self._hashed().words)
 
     @property
     def size(self) -> int:
-        """About how many names it holds, without hashing them."""
+        """Return about how many names it holds, without hashing them."""
         return len(self._plain if self._hashes is None else self._hashes.words)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both hold the same names."""
+        """Tell whether both hold the same names."""
         return self.dump() == other.dump() if isinstance(other, Names) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
@@ -152,7 +141,7 @@ class _Hashes:
 
     @staticmethod
     def bytes_of(size: int) -> int:
-        """How many bytes `size` names take in a table."""
+        """Return how many bytes `size` names take in a table."""
         return _WORD * (_BUCKETS + size)
 
     def dump(self) -> bytes:
@@ -161,11 +150,11 @@ class _Hashes:
     def __contains__(self, name: str) -> bool:
         bucket, word = _hash_of(name)
         end = self._starts[bucket + 1]
-        at = bisect_left(self.words, word, self._starts[bucket], end)
-        return at < end and self.words[at] == word
+        place = bisect_left(self.words, word, self._starts[bucket], end)
+        return place < end and self.words[place] == word
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Library:
     """A library of torch's wheel: its file name, the libraries that it needs, what it exports."""
 
@@ -174,15 +163,15 @@ class Library:
     exports: Names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Extension:
     """A compiled file of vLLM's wheel.
 
-    `python` is the one Python that it is built for (`cp312`), None for any. `rpath` are the folders
-    that it adds to where libraries are looked for. `imports` are the symbols that it must find and
+    `python` is the only Python that it is built for (`cp312`), None for any. `rpath` are the
+    folders that it adds to the loader's search. `imports` are the symbols that it must find and
     that carry no version, as all of torch's; `versioned` is how many it must find of each version
     (`GLIBC_2.14`). A weak symbol may stay unfound and counts in neither. `exports` holds only what
-    another file of the wheel imports. `fault` says why nothing could be read.
+    another file of the wheel imports. `fault` says why the file could not be read.
     """
 
     path: str
@@ -196,11 +185,11 @@ class Extension:
 
     @property
     def name(self) -> str:
-        """Its file name: `_C.abi3.so`."""
+        """Return its file name: `_C.abi3.so`."""
         return self.path.rpartition("/")[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TorchSymbols:
     """What a release of torch exports; `faults` says by path which file could not be read."""
 
@@ -209,9 +198,9 @@ class TorchSymbols:
     faults: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VllmSymbols:
-    """What a release of vLLM imports; `demangled` has C++ names as a person writes them."""
+    """What a release of vLLM imports; `demangled` has C++ names as people write them."""
 
     wheel: Wheel
     extensions: tuple[Extension, ...]
@@ -219,7 +208,7 @@ class VllmSymbols:
 
 
 def file_name(project: str, version: str) -> str:
-    """The name of the table's file.
+    """Return the name of the table's file.
 
     >>> file_name("torch", "2.10.0")
     'torch-2.10.0.table'
@@ -228,7 +217,7 @@ def file_name(project: str, version: str) -> str:
 
 
 def dump(symbols: TorchSymbols | VllmSymbols) -> bytes:
-    """The table as the bytes of its file."""
+    """Return the table as the bytes of its file."""
     wheel = symbols.wheel
     header: dict[str, object] = {
         "schema": SCHEMA,
@@ -239,11 +228,11 @@ def dump(symbols: TorchSymbols | VllmSymbols) -> bytes:
     }
     if isinstance(symbols, TorchSymbols):
         header["libraries"] = [
-            {"name": each.name, "needed": list(each.needed), "exports": len(each.exports)}
-            for each in symbols.libraries
+            {"name": library.name, "needed": list(library.needed), "exports": len(library.exports)}
+            for library in symbols.libraries
         ]
         header["faults"] = dict(sorted(symbols.faults.items()))
-        body = b"".join(each.exports.dump() for each in symbols.libraries)
+        body = b"".join(library.exports.dump() for library in symbols.libraries)
     else:
         body = _vllm_body(symbols)
     line = _line(header)
@@ -252,17 +241,17 @@ def dump(symbols: TorchSymbols | VllmSymbols) -> bytes:
 
 
 def load(content: bytes, name: str) -> TorchSymbols | VllmSymbols:
-    """The table in the bytes of the file that is called `name`.
+    """Return the table in the bytes of the file `name`.
 
-    Raises SymbolsError, which names the file and the mend, for what is damaged or no such table.
+    Raises SymbolsError, which names the file and the fix, for a damaged table or any other file.
     """
     end = content.find(b"\n", 0, _LONGEST_HEADER) + 1
     try:
         header = json.loads(content[:end])
         checksum = header.pop("checksum")
         schema = header["schema"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise SymbolsError(f"{name}: no symbol table, or one without its header; {_MEND}") from None
+    except _BAD_CONTENT:
+        raise SymbolsError(f"{name}: no symbol table, or one without its header; {_FIX}") from None
     if schema != SCHEMA:
         raise SymbolsError(
             f"{name}: schema is {schema!r}, and this matrix reads {SCHEMA}; use the matrix that"
@@ -272,50 +261,59 @@ def load(content: bytes, name: str) -> TorchSymbols | VllmSymbols:
     digest = hashlib.sha256(_line(header))
     digest.update(body)
     if digest.hexdigest() != checksum:
-        raise SymbolsError(f"{name}: damaged or cut short (the checksum differs); {_MEND}")
+        raise SymbolsError(f"{name}: damaged or cut short (the checksum differs); {_FIX}")
     try:
-        wheel = Wheel(header["project"], header["version"], header["wheel"], header["sha256"])
-        Version(wheel.version)
+        wheel = Wheel(
+            project=header["project"],
+            version=header["version"],
+            file=header["wheel"],
+            sha256=header["sha256"],
+        )
+        parse_version(wheel.version)
         if wheel.project == "torch":
             return _torch(wheel, header, body)
         if wheel.project == "vllm":
             return _vllm(wheel, json.loads(bytes(body)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidVersion) as why:
-        raise SymbolsError(f"{name}: not as a symbol table should be ({why!r}); {_MEND}") from None
-    raise SymbolsError(f"{name}: project is {wheel.project!r}, not torch or vllm; {_MEND}")
+    except _BAD_CONTENT as error:
+        raise SymbolsError(f"{name}: not as a symbol table should be ({error!r}); {_FIX}") from None
+    raise SymbolsError(f"{name}: project is {wheel.project!r}, not torch or vllm; {_FIX}")
 
 
 def _torch(wheel: Wheel, header: dict[str, Any], body: memoryview) -> TorchSymbols:
-    libraries, at = [], 0
-    for each in header["libraries"]:
-        size = int(each["exports"])
-        end = at + _Hashes.bytes_of(size)
+    libraries, start = [], 0
+    for library in header["libraries"]:
+        size = int(library["exports"])
+        end = start + _Hashes.bytes_of(size)
         libraries.append(
-            Library(str(each["name"]), tuple(each["needed"]), Names.load(body[at:end], size))
+            Library(
+                name=str(library["name"]),
+                needed=tuple(library["needed"]),
+                exports=Names.load(body[start:end], size),
+            )
         )
-        at = end
-    if at != len(body):
-        raise ValueError(f"{len(body)} bytes instead of {at}")
-    return TorchSymbols(wheel, tuple(libraries), dict(header["faults"]))
+        start = end
+    if start != len(body):
+        raise ValueError(f"{len(body)} bytes instead of {start}")
+    return TorchSymbols(wheel=wheel, libraries=tuple(libraries), faults=dict(header["faults"]))
 
 
 def _vllm(wheel: Wheel, data: dict[str, Any]) -> VllmSymbols:
     return VllmSymbols(
-        wheel,
-        tuple(
+        wheel=wheel,
+        extensions=tuple(
             Extension(
-                path=str(each["path"]),
-                python=each["python"],
-                needed=tuple(each["needed"]),
-                rpath=tuple(each["rpath"]),
-                imports=tuple(each["imports"]),
-                versioned=dict(each["versioned"]),
-                exports=tuple(each["exports"]),
-                fault=each["fault"],
+                path=str(extension["path"]),
+                python=extension["python"],
+                needed=tuple(extension["needed"]),
+                rpath=tuple(extension["rpath"]),
+                imports=tuple(extension["imports"]),
+                versioned=dict(extension["versioned"]),
+                exports=tuple(extension["exports"]),
+                fault=extension["fault"],
             )
-            for each in data["extensions"]
+            for extension in data["extensions"]
         ),
-        dict(data["demangled"]),
+        demangled=dict(data["demangled"]),
     )
 
 
@@ -323,16 +321,16 @@ def _vllm_body(symbols: VllmSymbols) -> bytes:
     data = {
         "extensions": [
             {
-                "path": each.path,
-                "python": each.python,
-                "needed": list(each.needed),
-                "rpath": list(each.rpath),
-                "imports": sorted(each.imports),
-                "versioned": dict(sorted(each.versioned.items())),
-                "exports": sorted(each.exports),
-                "fault": each.fault,
+                "path": extension.path,
+                "python": extension.python,
+                "needed": list(extension.needed),
+                "rpath": list(extension.rpath),
+                "imports": sorted(extension.imports),
+                "versioned": dict(sorted(extension.versioned.items())),
+                "exports": sorted(extension.exports),
+                "fault": extension.fault,
             }
-            for each in sorted(symbols.extensions, key=lambda each: each.path)
+            for extension in sorted(symbols.extensions, key=lambda extension: extension.path)
         ],
         "demangled": dict(sorted(symbols.demangled.items())),
     }
@@ -351,9 +349,8 @@ def _little(numbers: array[int]) -> bytes:
     return numbers.tobytes()
 
 
-@lru_cache(maxsize=1 << 16)
 def _hash_of(name: str) -> tuple[int, int]:
-    """The bucket and the word of a name; the same few are asked of every torch."""
+    """Return the bucket and the word of a name."""
     raw = name.encode("utf-8", "surrogateescape")
     digest = hashlib.blake2b(raw, digest_size=1 + _WORD).digest()
     return digest[0], int.from_bytes(digest[1:], "big")

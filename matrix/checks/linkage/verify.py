@@ -1,9 +1,8 @@
-"""Ask the dynamic loader itself whether an extension links: what it names, and all that it misses.
+"""Ask the dynamic loader whether an extension links, and which symbols it misses.
 
-It is what `matrix.checks.linkage.link` is held against. An extension is imported by a Python of
-its own, after
-torch, and the loader stops at the first thing that is missing. Asked as `ldd -r` asks, without
-running anything, it lists every symbol that is missing.
+`scripts/check_linkage.py` compares `matrix.checks.linkage.link` with this. A Python of its own
+imports the extension after torch, and the loader stops at the first thing that is missing. A second
+call, as `ldd -r` makes it, runs nothing and lists every symbol that is missing.
 """
 
 from __future__ import annotations
@@ -21,36 +20,35 @@ from matrix.checks.linkage.link import Linked
 from matrix.checks.linkage.tables import VllmSymbols
 from matrix.errors import MatrixError
 
-__all__ = ["Seen", "agrees", "called", "observe", "seen", "write_stub"]
-
-_SECONDS = 300  # for one import, on a machine that is busy
+_SECONDS = 300  # for one import, on a busy machine
 _LIBRARY = re.compile(r"(\S+): cannot open shared object file")
 _SYMBOL = re.compile(r"undefined symbol: ([^\s,]+)(?:, version (\S+))?")
 _DRIVER = re.compile(r"cu[A-Z]\w+")
+_FOREIGN = re.compile(r"_?Py[A-Z_]|cu[A-Z]")  # Python's own, and the driver's
 # It runs in the environment of the pair, which has torch and not this project.
 _PROGRAM = PACKAGE / "inside" / "extension.py"
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What the loader said of one extension: its line without folders, and what it misses.
+@dataclass(frozen=True, kw_only=True)
+class LoaderResult:
+    """What the loader printed for one extension: its line without folders, and what it misses.
 
-    `symbols` are all undefined ones without a version, Python's own left out.
+    `symbols` are all undefined ones without a version, without Python's own.
     """
 
-    said: str
+    line: str
     library: str | None = None
     symbol: str | None = None
     symbols: tuple[str, ...] = ()
 
     @property
     def loads(self) -> bool:
-        """Whether it was imported."""
-        return self.said == "loads"
+        """Tell whether Python imported the extension."""
+        return self.line == "loads"
 
 
-def agrees(predicted: Linked, found: Seen) -> bool:
-    """Whether the loader found what was predicted: the same symbols, and it failed by one of them.
+def agrees(predicted: Linked, found: LoaderResult) -> bool:
+    """Tell whether the loader missed the predicted symbols, and failed because of one of them.
 
     A file that is for another Python must only fail.
     """
@@ -65,30 +63,30 @@ def agrees(predicted: Linked, found: Seen) -> bool:
     return found.symbol in predicted.symbols
 
 
-def seen(said: str, traced: str, name: str) -> Seen:
-    """Read what the loader said of the extension `name`, and what it lists when it traces."""
-    line = next((each for each in reversed(said.splitlines()) if each.strip()), "")
+def read_loader(output: str, traced: str, name: str) -> LoaderResult:
+    """Read what the loader printed for the extension `name`, and what it lists when it traces."""
+    line = next((text for text in reversed(output.splitlines()) if text.strip()), "")
     line = re.sub(r"[^\s:]*/", "", line.strip())
     library, symbol = _LIBRARY.search(line), _SYMBOL.search(line)
     undefined = {
         found[1]
-        for each in traced.splitlines()
-        if (found := _SYMBOL.search(each)) and not found[2] and f"/{name})" in each
+        for text in traced.splitlines()
+        if (found := _SYMBOL.search(text)) and not found[2] and f"/{name})" in text
     }
-    return Seen(
-        line,
-        library[1] if library else None,
-        symbol[1] if symbol else None,
-        tuple(sorted(each for each in undefined if not re.match(r"_?Py[A-Z_]|cu[A-Z]", each))),
+    return LoaderResult(
+        line=line,
+        library=library[1] if library else None,
+        symbol=symbol[1] if symbol else None,
+        symbols=tuple(sorted(found for found in undefined if not _FOREIGN.match(found))),
     )
 
 
-def observe(venv: Path, packages: Path, path: Path, stub: Path) -> Seen:
+def observe(venv: Path, packages: Path, path: Path, stub: Path) -> LoaderResult:
     """Import the extension at `path` in this environment, and list what it misses.
 
-    `packages` is the environment's `site-packages`, `stub` a folder with what stands for the driver
-    on a machine that has none. What else this machine has installed, such as a CUDA of its own, is
-    not found: the loader is told to look into the system's own folders only.
+    `packages` is the environment's `site-packages`, `stub` a folder with a replacement for the
+    driver on a machine without one. The loader looks into the system's own folders only, so that it
+    does not find what else this machine has installed, such as a CUDA of its own.
     """
     environ = {key: value for key, value in os.environ.items() if not key.startswith("LD_")}
     if not _has_driver():
@@ -96,7 +94,7 @@ def observe(venv: Path, packages: Path, path: Path, stub: Path) -> Seen:
     python = str(venv / "bin" / "python")
     name = path.name.partition(".")[0]
     loader = [_interpreter(), "--inhibit-cache"]
-    done = called(
+    done = run_command(
         [
             *loader,
             "--argv0",
@@ -110,7 +108,7 @@ def observe(venv: Path, packages: Path, path: Path, stub: Path) -> Seen:
         environ,
     )
     folders = [packages / "torch" / "lib", *packages.glob("nvidia/**/lib"), stub]
-    traced = called(
+    traced = run_command(
         [*loader, str(path)],
         {
             **environ,
@@ -120,12 +118,13 @@ def observe(venv: Path, packages: Path, path: Path, stub: Path) -> Seen:
             "LD_BIND_NOW": "yes",
         },
     )
-    said = done.stdout if done.returncode == 0 else done.stderr
-    return seen(said or f"ended with {done.returncode}", traced.stdout + traced.stderr, path.name)
+    output = done.stdout if done.returncode == 0 else done.stderr
+    output = output or f"ended with {done.returncode}"
+    return read_loader(output, traced.stdout + traced.stderr, path.name)
 
 
 def _interpreter() -> str:
-    """The dynamic loader as a program."""
+    """Return the path of the dynamic loader as a program; raises MatrixError if it is missing."""
     path = "/lib64/ld-linux-x86-64.so.2"
     if not Path(path).exists():
         raise MatrixError(f"{path} is not here; run this on Linux with glibc, x86_64")
@@ -141,9 +140,15 @@ def _has_driver() -> bool:
 
 
 def write_stub(symbols: VllmSymbols, folder: Path) -> Path:
-    """A folder with a libcuda.so.1 that has the names which the extensions ask the driver for."""
+    """Write a folder with a libcuda.so.1 that has the driver's names which the extensions import.
+
+    Returns the folder. Raises MatrixError where there is no gcc, or it fails.
+    """
     names = {
-        name for each in symbols.extensions for name in each.imports if _DRIVER.fullmatch(name)
+        name
+        for extension in symbols.extensions
+        for name in extension.imports
+        if _DRIVER.fullmatch(name)
     }
     source, out = folder / "libcuda.c", folder / "stub"
     out.mkdir()
@@ -154,16 +159,16 @@ def write_stub(symbols: VllmSymbols, folder: Path) -> Path:
             "gcc is not here, and makes a libcuda.so.1 for a machine without a driver"
         )
     options = ["-shared", "-fPIC", "-w", "-fno-builtin", "-Wl,-soname,libcuda.so.1"]
-    done = called([compiler, *options, "-o", str(out / "libcuda.so.1"), str(source)])
+    done = run_command([compiler, *options, "-o", str(out / "libcuda.so.1"), str(source)])
     if done.returncode:
         raise MatrixError(f"gcc: {done.stderr.strip()}")
     return out
 
 
-def called(
+def run_command(
     command: list[str], environ: dict[str, str] | None = None, seconds: float = _SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command and keep what it says; one that takes too long ends with status 124."""
+    """Run a command and return its output; one that takes too long ends with status 124."""
     try:
         return subprocess.run(
             command,

@@ -40,27 +40,31 @@ _EXTRA = re.compile(r"\[[^\]]*\]")
 _MARKER = re.compile(r"\{[^}]*\}")
 _STATUS = re.compile(r"\b(4\d\d|5\d\d) ([A-Z][A-Za-z -]*[a-z])")
 
-_FACTS = re.compile(
-    "|".join(
-        (
-            r"(?P<dependent>{term}) depends? on Python ?(?P<range>{range})",
-            r"(?P<refuser>{term}) requires? Python ?(?P<bounds>{range})",
-            r"(?P<requirer>{term}) depends? on (?:both )?(?:"
-            r"one of: (?P<ranges>{name}{range}(?: {name}{range})*)"
-            r"|(?P<needs>{term}(?: and {term}(?=[,.]?(?:\s|$))(?! (?:depend|require|ha|was)))?))"
-            r"(?=[,.]?(?:\s|$))",
-            r"only (?P<only>{term}) is available",
-            r"only the following versions of (?P<some>{term}) are available",
-            r"there (?:is|are) no versions? of (?P<none>{term})",
-            r"(?P<absent>{term}) was not found in the (?P<where>package registry|cache|provided)",
-            r"(?P<wheelless>{term}) ha(?:s|ve) no (?P<lack>(?:usable )?wheels[^,]*?(?:`[^`]+`\))?)"
-            r"(?= and |,|\.|$)",
-            r"(?P<broken>{term}) ha(?:s|ve) (?:an? )?(?P<fault>(?:invalid|inconsistent) [a-z ]+?)"
-            r"(?= and |,|\.|$)",
-            r"you require (?P<asked>{term})(?: and (?P<also>{term}))?",
-        )
-    ).format(term=_TERM, name=_NAME, range=_RANGE)
+# What uv says of packages, one form each.
+_FORMS = (
+    r"(?P<dependent>{term}) depends? on Python ?(?P<range>{range})",
+    r"(?P<refuser>{term}) requires? Python ?(?P<bounds>{range})",
+    (
+        r"(?P<requirer>{term}) depends? on (?:both )?(?:"
+        r"one of: (?P<ranges>{name}{range}(?: {name}{range})*)"
+        r"|(?P<needs>{term}(?: and {term}(?=[,.]?(?:\s|$))(?! (?:depend|require|ha|was)))?))"
+        r"(?=[,.]?(?:\s|$))"
+    ),
+    r"only (?P<only>{term}) is available",
+    r"only the following versions of (?P<some>{term}) are available",
+    r"there (?:is|are) no versions? of (?P<none>{term})",
+    r"(?P<absent>{term}) was not found in the (?P<where>package registry|cache|provided)",
+    (
+        r"(?P<wheelless>{term}) ha(?:s|ve) no (?P<lack>(?:usable )?wheels[^,]*?(?:`[^`]+`\))?)"
+        r"(?= and |,|\.|$)"
+    ),
+    (
+        r"(?P<broken>{term}) ha(?:s|ve) (?:an? )?(?P<fault>(?:invalid|inconsistent) [a-z ]+?)"
+        r"(?= and |,|\.|$)"
+    ),
+    r"you require (?P<asked>{term})(?: and (?P<also>{term}))?",
 )
+_FACTS = re.compile("|".join(_FORMS).format(term=_TERM, name=_NAME, range=_RANGE))
 
 
 @dataclass(frozen=True, kw_only=True)
