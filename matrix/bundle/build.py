@@ -35,8 +35,7 @@ from matrix.bundle.run import (
     read_manifest,
     timed,
 )
-from matrix.bundle.wheel import ProjectMetadata, rewrite, write_project_wheel
-from matrix.bundle.zip_writer import find_zstd
+from matrix.bundle.wheel import ProjectMetadata, rewrite, write_project_wheel, zstd_zipfile
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.lock import Pinned, Target
@@ -111,7 +110,8 @@ def make_bundle(
         raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
     plan.one_python(wanted.cells)
     arch = parse_arch(wanted.gpu_arch) if wanted.gpu_arch else None
-    zstd = find_zstd() if wanted.repack else None
+    if wanted.repack:
+        zstd_zipfile()  # before the hours that fetching may take
     _check_out(out)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as name:
@@ -124,8 +124,8 @@ def make_bundle(
         metadata = _project_metadata(root)
         cells = _cells(wanted, releases, pool, metadata.dependencies)
         installer = _fetch_installer(wanted.target, pool)
-        if arch is not None or zstd is not None:
-            report(_shrink(pool, arch, zstd, keep=installer))
+        if arch is not None or wanted.repack:
+            report(_shrink(pool, arch, repack=wanted.repack, keep=installer))
         project = _write_project(root, files, metadata)
         items = _items(files, pool.published)
         with timed("writing"):
@@ -301,7 +301,7 @@ def _fetch_installer(target: Target, pool: _Pool) -> str:
     return pool.wheels()[uv.name, uv.version]
 
 
-def _shrink(pool: _Pool, arch: int | None, zstd: str | None, *, keep: str) -> str:
+def _shrink(pool: _Pool, arch: int | None, *, repack: bool, keep: str) -> str:
     """Rewrite all wheels but the one to `keep`; return a line about the result.
 
     That is the installer's, which the target opens with zipfile.
@@ -310,7 +310,7 @@ def _shrink(pool: _Pool, arch: int | None, zstd: str | None, *, keep: str) -> st
 
     def shrink(wheel: Path) -> tuple[Path, str, Pruned] | None:
         published = digest_of(wheel)
-        pruned = rewrite(wheel, arch, zstd)
+        pruned = rewrite(wheel, arch, repack=repack)
         return None if pruned is None else (wheel, published, pruned)
 
     total = Pruned()

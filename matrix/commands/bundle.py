@@ -44,7 +44,7 @@ def _add_contents(bundle: argparse.ArgumentParser) -> None:
     bundle.add_argument(
         "--repack",
         action="store_true",
-        help="pack the wheels again with the program zstd, to make the bundle smaller still",
+        help="pack the wheels again with Zstandard, to make the bundle smaller still",
     )
     bundle.add_argument(
         "--reuse",

@@ -4,7 +4,10 @@ import base64
 import csv
 import hashlib
 import io
+import os
 import struct
+import subprocess
+import sys
 import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
@@ -12,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from matrix._util.files import digest_of
-from matrix.bundle.wheel import ProjectMetadata, rewrite, write_project_wheel
+from matrix.bundle.fatbin import Pruned
+from matrix.bundle.wheel import ProjectMetadata, rewrite, write_project_wheel, zstd_zipfile
+from matrix.checks.resolution.resolver import uv
 from matrix.errors import MatrixError
 
 
@@ -101,6 +106,42 @@ def test_the_same_wheel_is_rewritten_to_the_same_bytes(tmp_path: Path) -> None:
         rewrite(wheel, 90)
         digests.add(digest_of(wheel))
     assert len(digests) == 1
+
+
+def test_a_wheel_is_packed_again_with_zstandard(tmp_path: Path) -> None:
+    if sys.version_info < (3, 14):
+        pytest.importorskip("backports.zstd", reason="the extra `bundle` installs it")
+    text = b"one line and another\n" * 5000
+    files = {
+        "a/lib.so": LIBRARY,
+        "a/data": text,
+        "a-1.dist-info/METADATA": b"Metadata-Version: 2.1\nName: a\nVersion: 1\n",
+        "a-1.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    wheel = write_wheel(tmp_path / "a-1-py3-none-any.whl", files)
+    before = wheel.stat().st_size
+    assert rewrite(wheel, None, repack=True) == Pruned()
+    assert wheel.stat().st_size < before // 10
+    with zstd_zipfile().ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        assert archive.read("a/lib.so") == LIBRARY
+        assert archive.read("a/data") == text
+        assert {info.compress_type for info in archive.infolist()} == {93}
+        assert archive.getinfo("a/lib.so").external_attr >> 16 == 0o755
+    folder = tmp_path / "installed"
+    environ = {**os.environ, "UV_CACHE_DIR": str(tmp_path / "cache")}
+    command = [*uv(), "pip", "install", "-q", "--offline", "--no-deps", "--target", str(folder)]
+    subprocess.run([*command, str(wheel)], env=environ, check=True)
+    assert (folder / "a" / "data").read_bytes() == text
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="zipfile packs with Zstandard itself")
+def test_what_packs_with_zstandard_is_named_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "backports.zstd.zipfile", None)
+    with pytest.raises(MatrixError, match=r"install torch-vllm-matrix\[bundle\]"):
+        zstd_zipfile()
 
 
 def test_what_is_no_wheel_is_named(tmp_path: Path) -> None:

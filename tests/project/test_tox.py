@@ -405,7 +405,7 @@ def test_each_extra_and_group_is_an_environments_or_a_commands() -> None:
     used = {extra for each in tox.sections() for extra in tox[each].get("extras", "").split()}
     groups = {tox[each].get("dependency_groups", "") for each in tox.sections()} - {""}
     # `matrix refresh` is a command of people.
-    assert set(extras) == {*used, "index"}
+    assert set(extras) == {*used, "bundle", "index"}
     (every,) = extras.pop("all")
     assert every == f"torch-vllm-matrix[{','.join(sorted(extras))}]"
     assert set(project["dependency-groups"]) == groups
