@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from command import matrix
+from matrix.commands import context
 from matrix.record.model import (
     Case,
     ErrorKind,
@@ -18,6 +20,7 @@ from matrix.record.model import (
     StartKind,
 )
 from matrix.record.writer import to_json, write
+from matrix.verdict.grid import Grid
 
 ROOT = Path(__file__).parents[2]
 CELL = "py311-torch210-vllm019"
@@ -33,14 +36,7 @@ SCHEMA = json.loads((ROOT / "matrix" / "data" / "table.schema.json").read_text(e
 
 
 def aggregate(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "aggregate.py"), *arguments],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
+    return matrix(here, "table", *arguments)
 
 
 def make(
@@ -71,6 +67,17 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def empty_grid() -> Grid:
+    return context.grid_of([])
+
+
+@pytest.fixture
+def known_grid(monkeypatch: pytest.MonkeyPatch, empty_grid: Grid) -> None:
+    """Spare tests of files and messages the survey of all releases, the slow part of a table."""
+    monkeypatch.setattr(context, "grid_of", lambda entries: empty_grid)
+
+
 def outputs(here: Path, folder: str = "docs") -> list[str]:
     return [(here / folder / name).read_text(encoding="utf-8") for name in WRITTEN]
 
@@ -99,6 +106,7 @@ def test_the_same_records_give_the_same_bytes(here: Path) -> None:
     assert outputs(here, "one") == outputs(here, "other") == outputs(here, "third")
 
 
+@pytest.mark.usefixtures("known_grid")
 def test_a_single_record_stands_beside_folders(here: Path) -> None:
     record = f"records/cpu/{CELL}.20261122T190000Z.json"
     ended = aggregate(here, record, "records/cuda")
@@ -109,12 +117,14 @@ def test_a_single_record_stands_beside_folders(here: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("known_grid")
 def test_one_default_folder_is_enough(here: Path) -> None:
     shutil.rmtree(here / "results")
     ended = aggregate(here)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.usefixtures("known_grid")
 def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
     folder = here / "records" / "cpu"
     whole = to_json(make())
@@ -156,6 +166,20 @@ def test_a_missing_folder_is_told(tmp_path: Path, arguments: list[str]) -> None:
     assert not (tmp_path / "docs").exists()
 
 
+def test_the_script_is_the_command_of_a_bare_checkout(tmp_path: Path) -> None:
+    script = ROOT / "scripts" / "aggregate.py"
+    ended = subprocess.run(
+        [sys.executable, "-I", str(script), "nowhere"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    known = aggregate(tmp_path, "nowhere")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", known.stderr)
+
+
+@pytest.mark.usefixtures("known_grid")
 def test_a_missing_folder_beside_a_good_one_is_told(here: Path) -> None:
     ended = aggregate(here, "results", "nowhere")
     assert ended.returncode == 2
@@ -163,6 +187,7 @@ def test_a_missing_folder_beside_a_good_one_is_told(here: Path) -> None:
     assert outputs(here)
 
 
+@pytest.mark.usefixtures("known_grid")
 def test_an_old_table_is_kept_where_there_is_nothing_to_tell(here: Path) -> None:
     assert aggregate(here).returncode == 0
     old = outputs(here)
@@ -171,6 +196,7 @@ def test_an_old_table_is_kept_where_there_is_nothing_to_tell(here: Path) -> None
     assert outputs(here) == old
 
 
+@pytest.mark.usefixtures("known_grid")
 def test_an_out_that_is_a_file_is_told(here: Path) -> None:
     (here / "docs").write_text("a file")
     ended = aggregate(here)
@@ -179,6 +205,7 @@ def test_an_out_that_is_a_file_is_told(here: Path) -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("known_grid")
 def test_hostile_text_is_shown_as_text(here: Path) -> None:
     said = "<script>alert('x')</script> | `x` \x1b[31m\n# heading \ud800"
     write(make(hour=20, reason=said), here / "results" / "cpu" / f"{CELL}.json")

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from command import matrix
 from made import provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.commands import check
+from matrix.commands import check, context
 from matrix.errors import MatrixError
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
 from matrix.record.writer import to_json, write
@@ -22,18 +23,6 @@ from rules import ANY_CASE_TEXT
 
 ROOT = Path(__file__).parents[2]
 CELL = "py311-torch210-vllm019"
-
-
-def matrix(here: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "matrix", *arguments],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
 
 
 def make(saved: int = 0, **changes: Any) -> Record:
@@ -290,7 +279,11 @@ def test_table_is_aggregate(here: Path) -> None:
     assert json.loads((here / "out" / "compatibility.json").read_text())["cells"]
 
 
-def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(here: Path) -> None:
+def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = context.grid_of([])  # surveyed once: the slow part of a table
+    monkeypatch.setattr(context, "grid_of", lambda entries: grid)
     other = "py311-torch29-vllm016"
     gone = here / "records" / "cpu" / f"{other}.json"
     facts = provenance("2.9.1", "0.16.0")
@@ -441,7 +434,7 @@ def engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     engine = Engine(make(), here / RECORD)
     monkeypatch.setattr("matrix.run.cell.run_cell", engine.run_cell)
     rules = load_expectations(here / "rules.toml")
-    monkeypatch.setattr("matrix.rules.expectations.load_expectations", lambda: rules)
+    monkeypatch.setattr("matrix.rules.expectations_file.load_expectations", lambda: rules)
     return engine
 
 

@@ -1,9 +1,7 @@
 import doctest
 import json
-import os
 import re
 import stat
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -14,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from command import matrix
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import (
     Case,
@@ -434,17 +433,11 @@ def test_buildkites_agent_is_told_with_a_style(
     assert (tmp_path / "it.md").read_text(encoding="utf-8") == ci.summary(TABLE)
 
 
-def matrix(here: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    known = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
-    return subprocess.run(
-        [sys.executable, "-m", "matrix", "ci", *arguments],
-        cwd=here,
-        env={**known, "PYTHONPATH": str(ROOT), **environ},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
+@pytest.fixture(autouse=True)
+def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests run under a CI service, too."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "BUILDKITE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def published(folder: Path, *cases: Case) -> None:
@@ -457,29 +450,29 @@ def published(folder: Path, *cases: Case) -> None:
 def test_the_command_tells_a_service(tmp_path: Path) -> None:
     published(tmp_path, failed())
     summary = tmp_path / "summary.md"
-    done = matrix(tmp_path, GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))
+    done = matrix(tmp_path, "ci", GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("::error title=incompatible at starts cold%3A 1 case of 1 cell::")
     assert "# torch × vLLM: 1 of 1 cell" in summary.read_text(encoding="utf-8")  # noqa: RUF001
-    done = matrix(tmp_path, "--format", "junit", "records", "--out", "it.xml")
+    done = matrix(tmp_path, "ci", "--format", "junit", "records", "--out", "it.xml")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert ET.parse(tmp_path / "it.xml").getroot().attrib["failures"] == "1"
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     published(tmp_path)
-    done = matrix(tmp_path, BUILDKITE="")
+    done = matrix(tmp_path, "ci", BUILDKITE="")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("matrix: no CI service is known here; name one by --format")
-    done = matrix(tmp_path, "--format", "junit", "nowhere")
+    done = matrix(tmp_path, "ci", "--format", "junit", "nowhere")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     (tmp_path / "records" / "py311-torch29-vllm016.json").write_text("{", encoding="utf-8")
-    done = matrix(tmp_path, "--format", "junit")
+    done = matrix(tmp_path, "ci", "--format", "junit")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert ET.fromstring(done.stdout.encode()).attrib["tests"] == "9"
     (tmp_path / "file").write_text("", encoding="utf-8")
-    done = matrix(tmp_path, "--format", "junit", "--out", "file/it.xml")
+    done = matrix(tmp_path, "ci", "--format", "junit", "--out", "file/it.xml")
     assert done.returncode == 2 and "file/" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
