@@ -25,6 +25,7 @@ from matrix.attribution.observations import WHOLE_RUN, Ended, Observation
 from matrix.catalog.cells import Cell
 from matrix.report.bisect import lines
 
+FOUR = ("2.9", "2.10", "2.11", "2.12")
 RELEASES = [f"2.{minor}" for minor in range(9, 9 + 60)]
 
 
@@ -96,6 +97,32 @@ def test_an_end_that_cannot_be_told_moves_inwards() -> None:
     assert (
         bisect(releases, {"2.12": Outcome.SKIP, "2.11": Outcome.BAD, "2.9": Outcome.SKIP}).next
         == "2.10"
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "following", "good", "bad", "candidates", "steps"),
+    [
+        ({}, "2.12", None, None, FOUR, 4),
+        ({"2.12": Outcome.BAD}, "2.9", None, "2.12", FOUR, 3),
+        ({"2.9": Outcome.GOOD}, "2.12", "2.9", None, FOUR[1:], 3),
+        ({"2.12": Outcome.SKIP}, "2.11", None, None, FOUR, 4),
+        ({"2.11": Outcome.BAD}, "2.9", None, "2.11", FOUR[:3], 2),
+        ({"2.10": Outcome.GOOD}, "2.12", "2.10", None, FOUR[2:], 2),
+        ({"2.9": Outcome.GOOD, "2.12": Outcome.BAD}, "2.10", "2.9", "2.12", FOUR[1:], 2),
+        ({"2.10": Outcome.GOOD, "2.11": Outcome.BAD}, None, "2.10", "2.11", ("2.11",), 0),
+    ],
+)
+def test_each_step_says_what_is_known_and_what_remains(
+    known: dict[str, Outcome],
+    following: str | None,
+    good: str | None,
+    bad: str | None,
+    candidates: tuple[str, ...],
+    steps: int,
+) -> None:
+    assert bisect(FOUR, known) == Bisection(
+        next=following, good=good, bad=bad, candidates=candidates, steps=steps
     )
 
 
@@ -294,6 +321,10 @@ def test_a_line_is_one_range_and_one_release() -> None:
     assert (
         list(environments_along(patched, "3.11", ("2.12.3", "2.14.0"), "0.20.0")[1]) == NAMES[3:6]
     )
+    # Two are enough, and their order is that of the releases, not of the file or of the names.
+    backwards = dict(reversed(LINE.items()))
+    _, found = environments_along(backwards, "3.11", ("2.9.0", "2.10.0"), "0.20.0")
+    assert list(found) == NAMES[:2]
     for torch, vllm in ((("2.10.0", "2.12.0"), ("0.19.0", "0.20.0")), ("2.10.0", "0.20.0")):
         with pytest.raises(BisectionError, match="one is a release and the other a range"):
             environments_along(LINE, "3.11", torch, vllm)
@@ -301,6 +332,58 @@ def test_a_line_is_one_range_and_one_release() -> None:
         BisectionError, match=r"fewer than two environments on Python 3.12 \(none\)"
     ):
         environments_along(LINE, "3.12", ("2.10.0", "2.12.0"), "0.20.0")
+
+
+def test_a_line_of_one_torch_moves_along_vllm() -> None:
+    cells = [Cell("3.11", "2.10.0", f"0.{minor}.0") for minor in (10, 9, 8)]
+    line = {cell.name: cell for cell in (*cells, Cell("3.11", "2.11.0", "0.9.0"))}
+    moving, found = environments_along(line, "3.11", "2.10.0", ("0.8.0", "0.10.0"))
+    assert (moving, [cell.vllm for cell in found.values()]) == (
+        "vllm",
+        ["0.8.0", "0.9.0", "0.10.0"],
+    )
+    assert search(moving, found, {}).release(next(iter(found))) == "0.8.0"
+    with pytest.raises(BisectionError, match=rf"\({cells[1].name}\); a name stands"):
+        environments_along(line, "3.11", "2.10.0", ("0.9.0", "0.9.9"))
+
+
+def test_a_run_that_failed_before_any_case_ended_with_nothing() -> None:
+    line = {NAMES[0]: LINE[NAMES[0]]}
+    dead = replace(failed(NAMES[0]), case=WHOLE_RUN, rung="imports", started="2027")
+    seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), dead])
+    assert (seen[NAMES[0]].case, seen[NAMES[0]].ended) == ("a", Ended.NOTHING)
+    # Of the same second the failure counts, and otherwise the run that has a result.
+    seen, _ = observed_along(line, "a", "cpu", [replace(ran(NAMES[0]), started="2027"), dead])
+    assert seen[NAMES[0]].ended is Ended.NOTHING
+    never = observed(NAMES[0], Ended.NOTHING, applies=False)
+    seen, _ = observed_along(line, "a", "cpu", [ran(NAMES[0]), never])
+    assert seen[NAMES[0]] == ran(NAMES[0])
+
+
+def test_until_both_ends_ran_nothing_counts_as_fixed() -> None:
+    line = {name: LINE[name] for name in NAMES[:3]}
+    for seen in ({}, {NAMES[0]: failed(NAMES[0])}, {NAMES[2]: ran(NAMES[2])}):
+        assert search("torch", line, seen).fixed is False
+
+
+def test_the_errors_of_a_search_say_what_can_run() -> None:
+    line = {name: LINE[name] for name in NAMES[:3]}
+    with pytest.raises(BisectionError) as caught:
+        search("torch", line, {}, NAMES)
+    assert str(caught.value) == (
+        "bisect: only nothing of 3 environments can run this case; choose another platform, or"
+        " widen the range"
+    )
+    with pytest.raises(BisectionError, match=r"no release is bad \(none could be told\); widen"):
+        bisect(["2.9"], {"2.9": Outcome.SKIP})
+    with pytest.raises(BisectionError, match=r"bad \(all that could be told are good\); widen"):
+        bisect(["2.9"], {"2.9": Outcome.GOOD})
+    with pytest.raises(BisectionError) as caught:
+        bisect(FOUR, {"2.9": Outcome.BAD, "2.12": Outcome.GOOD})
+    assert str(caught.value) == (
+        "bisect: 2.9 is bad and the newer 2.12 is good, so no release is the first bad one; run"
+        " both again, the newest run of each counts, or narrow the range"
+    )
 
 
 def test_the_examples_hold() -> None:

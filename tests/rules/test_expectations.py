@@ -297,6 +297,38 @@ def test_rules_that_never_meet_do_not_tie(one: Rule, other: Rule) -> None:
     assert len(Expectations((one, other)).rules) == 2
 
 
+BARE, PARAMETER = "moe", "moe[x=1]"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "case"),
+    [
+        (BARE, None, BARE),
+        (None, BARE, BARE),
+        (None, PARAMETER, PARAMETER),
+        (BARE, BARE, BARE),
+        (PARAMETER, BARE, PARAMETER),
+        (BARE, PARAMETER, PARAMETER),
+        (None, None, "any case"),
+    ],
+)
+@pytest.mark.parametrize("flags", [({}, {}), ({"A": 1}, {"B": 2}), ({"A": 1, "B": 2}, {"B": 2})])
+def test_rules_of_cases_within_each_other_tie_on_the_narrower_case(
+    one: str | None,
+    other: str | None,
+    case: str,
+    flags: tuple[dict[str, object], dict[str, object]],
+) -> None:
+    by_torch = rule("a", case=one, torch=">=2.10", platform="cpu", flags=flags[0])
+    by_vllm = rule("b", case=other, vllm=">=0.17", flags=flags[1])
+    told = ", A=1, B=2" if flags[0] else ""
+    with pytest.raises(
+        ExpectationsError,
+        match=re.escape(f"start of {case} on cpu with torch 2.10 and vLLM 0.17{told}, and neither"),
+    ):
+        Expectations((by_torch, by_vllm))
+
+
 def test_even_rules_that_agree_tie() -> None:
     with pytest.raises(
         ExpectationsError, match=r"any case on any platform with torch 0 and vLLM 0"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,26 @@ from hypothesis import strategies as st
 
 from histories import LATE, drifted, failed, idle, make, passed, some_records
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Rung, RungResult
-from matrix.rules.expectations import Expectations
+from matrix.rules.expectations import Expectations, Expected, Situation
 from matrix.verdict import precedence
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import Evidence, Fault, evidence_of, fault_of, pick_record, run_order
+from matrix.verdict.precedence import (
+    Evidence,
+    Fault,
+    RunOrder,
+    evidence_of,
+    fault_of,
+    pick,
+    pick_record,
+    run_order,
+)
 from rules import ANY_CASE
 
 GREEN = make()
 RED = make(cases=(passed, failed))
 PART = make(deselected=3)
 RED_PART = make(cases=(failed,), deselected=3)
+DRIFT = make(cases=(passed, drifted))
 DRIFT_PART = make(cases=(drifted,), deselected=3)
 TYPO = make(cases=(), deselected=4)
 USAGE = make(
@@ -93,6 +105,62 @@ def test_of_as_much_evidence_the_newest_counts() -> None:
     assert counts(GREEN, other) is other
     assert counts(PART, CUT) is CUT
     assert counts(NO_GPU, TYPO) is TYPO
+
+
+def test_of_the_same_fault_the_newest_counts_however_little_ran() -> None:
+    assert counts(DRIFT, DRIFT_PART) is DRIFT_PART
+    assert counts(RED, RED_PART) is RED_PART
+
+
+def test_a_record_older_than_a_complete_one_is_not_judged() -> None:
+    @dataclass
+    class Counting:
+        asked: int = 0
+
+        def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
+            self.asked += 1
+            return ANY_CASE.expect(situation, start)
+
+    def asked_of(*records: Record) -> int:
+        counting = Counting()
+        pick_record(
+            [(Path(f"{day}.json"), at(day, record)) for day, record in enumerate(records, 1)],
+            counting,
+        )
+        return counting.asked
+
+    assert asked_of(RED, GREEN) == asked_of(GREEN) > 0
+    assert asked_of(PART, GREEN) == asked_of(GREEN)
+    assert asked_of(GREEN, PART) == asked_of(GREEN) + asked_of(PART)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A contender that knows nothing of records; its content may not be read."""
+
+    day: int
+    fault: Fault = Fault.NONE
+    evidence: Evidence = Evidence.PARTIAL
+    path: str = ""
+
+    @property
+    def order(self) -> RunOrder:
+        return RunOrder(True, f"2026-11-{self.day:02}")
+
+    @property
+    def content(self) -> str:
+        raise AssertionError("two runs of different seconds are chosen by their content")
+
+
+def test_a_conclusive_run_supersedes_every_older_one() -> None:
+    drifts = Run(day=1, fault=Fault.DRIFTS)
+    same_second = Run(day=2, fault=Fault.DRIFTS)
+    conclusive = Run(day=2, evidence=Evidence.CONCLUSIVE)
+    newer = Run(day=3, fault=Fault.DRIFTS)
+    assert pick([drifts, conclusive]) is conclusive
+    assert pick([drifts, conclusive, newer]) is newer
+    # It is not older, so its fault counts.
+    assert pick([drifts, conclusive, same_second]) is same_second
 
 
 def test_a_record_of_the_future_is_the_oldest() -> None:
