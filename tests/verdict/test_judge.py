@@ -26,8 +26,16 @@ from matrix.record.model import (
 from matrix.rules.expectations import Expectations, Expected, Situation
 from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict import judge as verdicts
-from matrix.verdict.judge import CellVerdict, Remembered, exit_status, judge, worst
-from matrix.verdict.states import VERDICTS
+from matrix.verdict.judge import (
+    CaseVerdict,
+    CellVerdict,
+    Remembered,
+    exit_status,
+    judge,
+    judge_running,
+    worst,
+)
+from matrix.verdict.states import VERDICTS, Verdict
 
 RULES = parse_expectations(
     rules.MOE_TEXT
@@ -275,8 +283,109 @@ def test_the_lowest_rung_speaks_for_a_cell() -> None:
     assert judged(warm, cold).reason == "moe[2]: cold"
 
 
+def test_a_failure_of_the_whole_run_speaks_before_its_cases_of_a_higher_rung() -> None:
+    failed = make_case(outcome="failed", counters={}, reason="x")
+    verdict = judged(failed, error=RunError(kind=ErrorKind.IMPORTS, reason="no module"))
+    assert (verdict.verdict, verdict.rung, verdict.reason) == (
+        "incompatible",
+        "imports",
+        "no module",
+    )
+    # A case whose rung is unknown is named before one that got as far as a warm start.
+    verdict = judged(make_case("other"), make_case("cut", "interrupted", {}))
+    assert verdict.reason == "cut: was interrupted"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        ("interrupted", "moe: was interrupted"),
+        ("running", "moe: was still running when the run died"),
+        ("out_of_memory", "moe: ran out of memory"),
+        ("failed", "moe: failed without a reason"),
+        ("crashed", "moe: crashed without a reason"),
+        ("timed_out", "moe: timed out without a reason"),
+    ],
+)
+def test_a_case_without_a_reason_says_how_it_ended(outcome: str, reason: str) -> None:
+    assert judged(make_case(outcome=outcome, counters={})).reason == reason
+    given = judged(make_case(outcome=outcome, counters={}, reason="the reason"))
+    assert given.reason == "moe: the reason"
+
+
+def test_a_run_without_a_reason_says_where_it_failed() -> None:
+    failed = (
+        RungResult(rung=Rung.RESOLVES, ok=True),
+        RungResult(rung=Rung.IMPORTS, ok=False),
+    )
+    verdict = judged(rungs=failed)
+    assert (verdict.rung, verdict.reason) == ("imports", "failed at imports")
+    assert judged(error=RunError(kind=ErrorKind.NO_SPACE, reason="")).reason == "no space"
+
+
+def test_a_failed_case_is_incompatible_only_where_the_error_is_the_pairs_or_a_cut() -> None:
+    failed = make_case(outcome="failed", counters={}, reason="KeyError")
+    for kind in ERROR_KINDS:
+        verdict = judged(failed, error=RunError(kind=ErrorKind(kind), reason="why")).cases[0]
+        pairs = kind in {"imports", "resolves", "crashed", "timed_out", "interrupted"}
+        assert verdict.verdict == ("incompatible" if pairs else "untested"), kind
+        assert verdict.reason == ("KeyError" if pairs else "why")
+
+
+def test_the_first_count_that_differs_is_named_by_the_order_of_the_starts() -> None:
+    counters = {
+        "warm": {"num_compiled_artifacts_saved": 1, "num_compiled_artifacts_loaded": 3},
+        "cold": {"num_compiled_artifacts_saved": 4},
+    }
+    verdict = judged(make_case(counters=counters))
+    assert verdict.reason == "moe: cold num_compiled_artifacts_saved is 4, expected 3, and 1 more"
+    assert [difference.start for difference in verdict.cases[0].differences] == ["cold", "warm"]
+    counters["cold"] = dict(GOOD["cold"])
+    verdict = judged(make_case(counters=counters))
+    assert verdict.reason == "moe: warm num_compiled_artifacts_saved is 1, expected 0"
+
+
+def test_each_case_that_failed_has_its_signature() -> None:
+    failed = make_case("other", "failed", {}, signature="KeyError: x")
+    cases = judged(make_case(), failed).cases
+    assert [verdict.signature for verdict in cases] == [None, "KeyError: x"]
+    assert [verdict.case for verdict in cases] == ["moe", "other"]
+
+
+def test_a_case_is_judged_in_its_own_situation() -> None:
+    asked: list[tuple[Situation, str]] = []
+
+    class Asking:
+        def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
+            asked.append((situation, start))
+            return {}
+
+    judge(make(make_case(flags={"B": 2}), flags={"A": 1, "B": 1}), Asking())
+    situation = Situation(
+        case="moe", platform="cpu", torch="2.10.0+cu128", vllm="0.19.1", flags={"A": 1, "B": 2}
+    )
+    assert asked == [(situation, "cold"), (situation, "warm")]
+
+
+def test_a_run_that_goes_on_shows_its_cases_and_no_verdict_of_the_cell() -> None:
+    cases = make_case(), make_case("dense", "running", {}), make_case("x", "failed", {}, reason="e")
+    found = judge_running(make(*cases, finished=False), RULES)
+    assert (found.verdict, found.rung, found.reason) == ("untested", None, "the run is going on")
+    assert [(case.case, case.verdict, case.reason) for case in found.cases] == [
+        ("moe", "compatible", None),
+        ("dense", "untested", "is running"),
+        ("x", "incompatible", "e"),
+    ]
+    assert found.cases[1] == CaseVerdict(
+        case="dense", verdict=Verdict.UNTESTED, reason="is running"
+    )
+    nothing = CellVerdict(verdict=Verdict.UNTESTED, reason="the run is going on")
+    assert judge_running(make(finished=False), RULES) == nothing
+
+
 def test_worst_of_nothing_is_untested() -> None:
     assert worst([]) == "untested"
+    assert worst([Verdict.COMPATIBLE]) == "compatible"
 
 
 @settings(deadline=None)
