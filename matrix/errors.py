@@ -1,7 +1,5 @@
 """The base of every error that a user's input can cause."""
 
-__all__ = ["MatrixError"]
-
 
 class MatrixError(Exception):
     """One clear line: the file, the key and the mend; the command line exits with 2."""

@@ -12,6 +12,3 @@ else:
 
         __str__ = str.__str__
         __format__ = str.__format__  # type: ignore[assignment]
-
-
-__all__ = ["StrEnum"]

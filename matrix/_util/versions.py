@@ -120,6 +120,11 @@ class VersionRange:
 
     Raises VersionRangeError for a text that is no specifier, that no base version satisfies, or
     whose bounds are not base versions (they would never be met, or mislead).
+
+    Why not `SpecifierSet.is_subset`: it compares all versions, not base versions. It denies that
+    `>=2.9,!=2.9.*` lies within `>=2.10` (pre-releases of 2.10) and that `>=2.9,!=2.9` lies within
+    `>2.9` (post-releases of 2.9). The report of a tie also needs a version that both ranges share,
+    which `is_disjoint` does not give.
     """
 
     text: str | None = None

@@ -25,13 +25,15 @@ def sweep(pid: int, known: frozenset[tuple[int, int]]) -> tuple[int, ...]:
     """Kill and reap the child and all that descends from it; return the ids of those that survive.
 
     `known` are the identities of the children that this process had before: they are left alone.
-    Without /proc only the child's process group is killed.
+    Without /proc only the child and its process group are killed.
     """
     me = os.getpid()
     deadline = time.monotonic() + _SWEEP_SECONDS
     if not processes():
-        with contextlib.suppress(OSError):
-            os.killpg(pid, signal.SIGKILL)
+        # The group of a child that has not called setsid yet does not exist: kill the child itself.
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(OSError):
+                kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
         return ()

@@ -24,17 +24,6 @@ from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS, RUNGS, Record
 
-__all__ = [
-    "STARTUP_TESTS_VERSION",
-    "Change",
-    "StartupTests",
-    "StartupTestsError",
-    "identity_of_tests",
-    "load_startup_tests",
-    "parse_startup_tests",
-    "version_of_tests",
-]
-
 STARTUP_TESTS_VERSION = 22
 """The version of what the startup tests of this checkout measure. Raise it by one when a start
 does, counts or records something else, and add its row to `matrix/data/startup_tests.toml`."""

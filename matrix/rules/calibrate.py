@@ -42,19 +42,7 @@ def calibrate(
     no case of it started, or it does not say its torch and vLLM.
     """
     name, evidence = name or record.cell, _published(record)
-    if not record.finished:
-        raise CalibrateError(f"{name}: finished: the run did not end; run the cell again")
-    if record.error is not None:
-        why = " ".join(record.error.reason.split())
-        raise CalibrateError(
-            f"{name}: error: {record.error.kind}{f' ({why})' if why else ''}, so the record"
-            " justifies no rule; run the cell again"
-        )
-    if not any(case.starts for case in record.cases):
-        raise CalibrateError(
-            f"{name}: cases: none of them started, so the record justifies no rule; run the cell"
-            " again"
-        )
+    _check_justifies(record, name)
     minors = {key: _minor(record, key, name) for key in ("torch", "vllm")}
     taken = {rule.id for rule in expectations.rules}
     parts: list[str] = []
@@ -90,6 +78,23 @@ def calibrate(
     if not parts:
         parts.append(_comment(f"{name}: nothing to propose, every counter asked for is expected"))
     return "\n".join(parts)
+
+
+def _check_justifies(record: Record, name: str) -> None:
+    """Raise CalibrateError for a record that justifies no rule."""
+    if not record.finished:
+        raise CalibrateError(f"{name}: finished: the run did not end; run the cell again")
+    if record.error is not None:
+        why = " ".join(record.error.reason.split())
+        raise CalibrateError(
+            f"{name}: error: {record.error.kind}{f' ({why})' if why else ''}, so the record"
+            " justifies no rule; run the cell again"
+        )
+    if not any(case.starts for case in record.cases):
+        raise CalibrateError(
+            f"{name}: cases: none of them started, so the record justifies no rule; run the cell"
+            " again"
+        )
 
 
 def _published(record: Record) -> str:

@@ -17,8 +17,6 @@ from matrix.record.model import PLATFORMS
 from matrix.rules.expectations import UPSTREAM
 from matrix.rules.platform_differences import RECORD
 
-__all__ = ["Note", "NotesError", "load_notes", "parse_notes"]
-
 _DATA = DATA / "notes.toml"
 _NEEDED = ("id", "text", "evidence")
 _KEYS = (*_NEEDED, "platform", "torch", "vllm")
@@ -64,7 +62,7 @@ def parse_notes(text: str, name: str) -> tuple[Note, ...]:
     """
     found = rows(text, name, "note", NotesError)
     notes = tuple(_note(row, f"{name}: note {at}") for at, row in enumerate(found, 1))
-    ids = [each.id for each in notes]
+    ids = [note.id for note in notes]
     for one in ids:
         if ids.count(one) > 1:
             raise NotesError(f"{name}: note {one!r}: id: is there twice; give each its own")

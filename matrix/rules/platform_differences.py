@@ -25,15 +25,6 @@ from matrix.errors import MatrixError
 from matrix.record.model import STARTS
 from matrix.rules.expectations import UPSTREAM
 
-__all__ = [
-    "RECORD",
-    "DifferencesError",
-    "Explanation",
-    "Explanations",
-    "load_explanations",
-    "parse_explanations",
-]
-
 _DATA = DATA / "differences.toml"
 _KEYS = ("id", "case", "start", "torch", "vllm", "counters", "text", "evidence")
 _COUNTER = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
@@ -78,18 +69,22 @@ class Explanations:
 
     def __post_init__(self) -> None:
         """Refuse two explanations of one id."""
-        ids = [each.id for each in self.every]
+        ids = [explanation.id for explanation in self.every]
         for one in ids:
             if ids.count(one) > 1:
                 raise DifferencesError(
-                    f"{self.name}: difference {one!r}: id: is there twice; give each its own"
+                    f"{self.name}: difference {one!r}: id: is there twice; give explanation its own"
                 )
 
     def explain(
         self, case: str, start: str, counter: str, torch: str, vllm: str
     ) -> tuple[Explanation, ...]:
-        """Give each explanation of this difference, in the order of the file."""
-        return tuple(each for each in self.every if each.covers(case, start, counter, torch, vllm))
+        """Give explanation explanation of this difference, in the order of the file."""
+        return tuple(
+            explanation
+            for explanation in self.every
+            if explanation.covers(case, start, counter, torch, vllm)
+        )
 
 
 def load_explanations(path: Path | None = None) -> Explanations:
@@ -144,6 +139,6 @@ def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanati
 
 
 def _strings(value: object, where: str, what: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list) or not value or not all(isinstance(link, str) for link in value):
         raise DifferencesError(f"{where}: is not a list of {what}; name at least one")
     return tuple(value)

@@ -124,7 +124,7 @@ class Waivers:
 
     def __post_init__(self) -> None:
         """Refuse two waivers of one id."""
-        ids = [each.id for each in self.every]
+        ids = [waiver.id for waiver in self.every]
         for one in ids:
             if ids.count(one) > 1:
                 raise WaiversError(
@@ -133,7 +133,7 @@ class Waivers:
 
     def waiving(self, finding: Finding, today: date) -> Waiver | None:
         """Give the waiver of this finding, one that holds today before one that has expired."""
-        found = [each for each in self.every if each.covers(finding)]
+        found = [waiver for waiver in self.every if waiver.covers(finding)]
         return min(found, key=lambda each: each.expired(today), default=None)
 
 
@@ -228,7 +228,7 @@ def _cell(row: Mapping[str, object], where: str) -> str | None:
 def _counters(value: object, where: str) -> Mapping[str, int | None]:
     """Read a list of counters, of any count, or a table of counters and their counts."""
     found: dict[str, int | None] = {}
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
         found = dict.fromkeys(value)
     elif isinstance(value, dict):
         for counter, count in value.items():

@@ -84,7 +84,7 @@ class RecordDatabase:
         self._db.close()
         self._scratch.close()
 
-    def execute(self, sql: str, values: object = None) -> Any:
+    def execute(self, sql: str, values: object = None) -> Any:  # noqa: ANN401 (DuckDB has no types here)
         """Run SQL of this project, with its parameters; returns DuckDB's cursor."""
         return self._db.execute(sql, values)
 
@@ -126,7 +126,13 @@ class RecordDatabase:
             if save is not None and unsaved:
                 save()
 
-    def add_texts(self, source: str, told: Any, *, single: bool = False) -> None:
+    def add_texts(
+        self,
+        source: str,
+        told: Any,  # noqa: ANN401 (a cursor of DuckDB, which has no types here)
+        *,
+        single: bool = False,
+    ) -> None:
         """Summarise the (file, text) of a cursor. `single`: the source is the one record itself."""
         rows = self._scratch.path / "texts.jsonl"
         with open(rows, "w", encoding="ascii") as out:
@@ -182,7 +188,7 @@ class RecordDatabase:
 
 
 @cache
-def duckdb() -> Any:
+def duckdb() -> Any:  # noqa: ANN401 (the module, which has no types here)
     """Return the module, or None where it is not installed."""
     try:
         return importlib.import_module("duckdb")

@@ -54,7 +54,7 @@ class Diff:
 
     def of(self, aspect: str) -> tuple[Change, ...]:
         """Return the changes of one of ASPECTS."""
-        return tuple(each for each in self.changes if each.aspect == aspect)
+        return tuple(change for change in self.changes if change.aspect == aspect)
 
 
 def differences(
@@ -70,7 +70,7 @@ def differences(
     changes = [*_verdict(*verdicts)]
     changes += _cases(before, after, verdicts)
     changes += _counters(before, after)
-    one_kind = [(each.cell, each.platform, each.jobs) for each in (before, after)]
+    one_kind = [(record.cell, record.platform, record.jobs) for record in (before, after)]
     noise = times if times is not None and one_kind[0] == one_kind[1] else Times()
     changes += _seconds(before, after, noise)
     changes += _mappings("package", "", before.packages, after.packages)

@@ -24,8 +24,8 @@ def outcome_key(record: Record) -> str:
             identity_of_tests(record),
             record.deselected,
             record.error and record.error.reason,
-            [(each.rung, each.ok, None if each.ok else each.reason) for each in record.rungs],
-            [_signed(each) for each in record.cases],
+            [(rung.rung, rung.ok, None if rung.ok else rung.reason) for rung in record.rungs],
+            [_signed(case) for case in record.cases],
         ]
     )
 
@@ -49,12 +49,12 @@ def verdict_key(record: Record) -> str:
             all(rung.ok for rung in record.rungs),
             [
                 [
-                    each.case,
-                    each.outcome,
-                    each.flags,
-                    [[one.start, one.counters] for one in each.starts],
+                    case.case,
+                    case.outcome,
+                    case.flags,
+                    [[start.start, start.counters] for start in case.starts],
                 ]
-                for each in record.cases
+                for case in record.cases
             ],
         ]
     )

@@ -89,7 +89,7 @@ def stamp() -> str:
 
 def _summary(record: Record) -> dict[str, object]:
     found = summarise(record)
-    return {"stamp": stamp(), **_held(found), "cases": [_held(each) for each in found.cases]}
+    return {"stamp": stamp(), **_held(found), "cases": [_held(case) for case in found.cases]}
 
 
 def _held(part: Summary | SummaryCase) -> dict[str, object]:

@@ -37,10 +37,10 @@ def newest_records(
     if not by_index(places):
         every, errors = read_many(local)
         records, running = split_running(every)
-        told = [(str(path), record.started) for path, record in records]
+        started = [(str(path), record.started) for path, record in records]
         seconds = times((record for _, record in records), late)
         say = _newest_runs(records, late, repeats)
-        return LoadedRecords(records, list(errors), _late(told, late), seconds, say, running)
+        return LoadedRecords(records, list(errors), _late(started, late), seconds, say, running)
     with History(places, progress) as history:
         return history.newest(late, repeats)
 
@@ -96,6 +96,6 @@ def _newest_runs(
     return found
 
 
-def _late(told: Sequence[tuple[str, str]], late: str | None) -> list[tuple[str, str]]:
-    future = [each for each in told if late is not None and each[1] > late]
-    return [] if len(future) == len(told) else future
+def _late(started: Sequence[tuple[str, str]], late: str | None) -> list[tuple[str, str]]:
+    future = [row for row in started if late is not None and row[1] > late]
+    return [] if len(future) == len(started) else future

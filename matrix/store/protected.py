@@ -30,7 +30,7 @@ class Evidence:
         if content in self.contents:
             return True
         names = os.path.abspath(path), _real(path)
-        return any(name.endswith(f"/{each}") for name in names for each in self.names)
+        return any(name.endswith(f"/{ending}") for name in names for ending in self.names)
 
 
 def _real(path: str) -> str:

@@ -123,7 +123,7 @@ class History:
             self.close()
             raise
 
-    def __enter__(self) -> History:
+    def __enter__(self) -> History:  # noqa: PYI034 (typing.Self is of Python 3.11)
         """Return this history, which closes at the end of the block."""
         return self
 

@@ -62,17 +62,19 @@ def prunable(stored: Iterable[Stored], policy: Policy) -> tuple[Stored, ...]:
     nor one that the table shows, nor one that is named as evidence.
     """
     cells: dict[tuple[str, str], list[Stored]] = {}
-    for each in stored:
-        cells.setdefault((each.cell, each.platform), []).append(each)
+    for record in stored:
+        cells.setdefault((record.cell, record.platform), []).append(record)
     gone: list[Stored] = []
-    for of in cells.values():
-        newest = sorted(of, key=lambda each: (each.order, each.key), reverse=True)
-        last_whole = next((each for each in newest if each.whole), None)
-        for rank, each in enumerate(newest):
-            if rank == 0 or each is last_whole or each.shown or each.failed or each.named:
+    for records in cells.values():
+        newest = sorted(records, key=lambda record: (record.order, record.key), reverse=True)
+        last_whole = next((record for record in newest if record.whole), None)
+        for rank, record in enumerate(newest):
+            if rank == 0 or record is last_whole or record.shown or record.failed or record.named:
                 continue
             beyond = policy.keep is None or rank >= policy.keep
-            old = policy.before is None or each.started < policy.before
+            old = policy.before is None or record.started < policy.before
             if beyond and old:
-                gone.append(each)
-    return tuple(sorted(gone, key=lambda each: (each.started, each.cell, each.platform, each.key)))
+                gone.append(record)
+    return tuple(
+        sorted(gone, key=lambda record: (record.started, record.cell, record.platform, record.key))
+    )

@@ -9,8 +9,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["Scratch"]
-
 _PREFIX = "matrix-history-"
 _ALIVE = "alive"
 

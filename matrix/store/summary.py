@@ -162,13 +162,13 @@ def times(records: Iterable[Record], late: str | None = None) -> Times:
     """
     found: dict[Key, set[tuple[str, str, int, float]]] = {}
     every = [summarise(record) for record in records]
-    today = [each for each in every if late is None or each.started <= late]
-    for each in today or every:
-        for case in each.cases:
+    today = [summary for summary in every if late is None or summary.started <= late]
+    for summary in today or every:
+        for case in summary.cases:
             for start, total in zip(STARTS, (case.cold, case.warm), strict=True):
                 if total is not None:
-                    key: Key = each.cell, each.platform, case.case, start
-                    value = each.started, each.content, each.jobs, total
+                    key: Key = summary.cell, summary.platform, case.case, start
+                    value = summary.started, summary.content, summary.jobs, total
                     found.setdefault(key, set()).add(value)
     series: dict[Key, tuple[tuple[str, float], ...]] = {}
     for key in sorted(found):

@@ -95,8 +95,8 @@ collect2: error: ld returned 1 exit status
             "ImportError: _C.so: undefined",
         ),
         (
-            "E       AssertionError: warm start\nE       assert 3 == 0\n\n"
-            "tests/startup/test_x.py:12: AssertionError",
+            ("E       AssertionError: warm start\nE       assert 3 == 0\n\n"
+            "tests/startup/test_x.py:12: AssertionError"),
             "AssertionError: warm start",
         ),
         (
@@ -128,11 +128,11 @@ collect2: error: ld returned 1 exit status
             f"ValidationError: 1 validation error for ModelConfig: {UNKNOWN} @ {CONFIG}",
         ),
         (
-            "E   ValidationError: 2 validation errors for Config\nE   block_size\n"
+            ("E   ValidationError: 2 validation errors for Config\nE   block_size\n"
             "E     Input should be a valid integer [type=int_type, input_value=<X at 0x7f>, "
-            "input_type=X]\nE   seed\nE     Field required\n",
-            "ValidationError: 2 validation errors for Config: block_size: Input should be a valid "
-            "integer",
+            "input_type=X]\nE   seed\nE     Field required\n"),
+            ("ValidationError: 2 validation errors for Config: block_size: Input should be a valid "
+            "integer"),
         ),
         (
             "ValidationError: 1 validation error for Config\n\ntests/x.py:1: ValidationError",
@@ -218,15 +218,15 @@ GROUPED = """\
             "KeyError: 'x' @ vllm/compilation/backends.py:__call__",
         ),
         (
-            "terminate called after throwing an instance of 'std::bad_alloc'\n"
-            "the process exited with status 3 before the test ended",
+            ("terminate called after throwing an instance of 'std::bad_alloc'\n"
+            "the process exited with status 3 before the test ended"),
             "the process exited with status 3 before the test ended",
         ),
         ("[2026-06-15T10:00:00.123Z] [rank0]: ValueError: x", "ValueError: x"),
         (
             KERNEL.format("triton_poi_fused_add_mul_3", 7, "a2" * 25, "0a_b1c2d", 12),
-            "RuntimeError: no kernel triton_poi_fused_<kernel> of submod_<n> in <path> at <tmp>, "
-            "arg<n>",
+            ("RuntimeError: no kernel triton_poi_fused_<kernel> of submod_<n> in <path> at <tmp>, "
+            "arg<n>"),
         ),
         ("KeyError: '__compiled_fn_3_5c7a9b0e_12ab_4cd3_9e8f_0123456789ab'",
          "KeyError: '__compiled_fn_<n>'"),
@@ -240,8 +240,8 @@ GROUPED = """\
          "killed by SIGKILL (out of memory: the kernel's OOM killer)"),
         ("KeyError: 'x'\nthe process exited with status 3 before the test ended",
          "the process exited with status 3 before the test ended"),
-        ("tests/startup/test_x.py:7: in test_x\n    go()\nsite-packages/vllm/y.py:3: in go\n"
-         "    raise ValueError('z')\nE   ValueError: z", "ValueError: z @ vllm/y.py:go"),
+        (("tests/startup/test_x.py:7: in test_x\n    go()\nsite-packages/vllm/y.py:3: in go\n"
+         "    raise ValueError('z')\nE   ValueError: z"), "ValueError: z @ vllm/y.py:go"),
     ],
 )  # fmt: skip
 def test_where_a_failure_is(text: str, wanted: str) -> None:
@@ -268,20 +268,20 @@ def test_which_file_is_meant_makes_a_difference(one: str, other: str) -> None:
     "texts",
     [
         ("UnboundLocalError: local variable 'x' referenced before assignment",
-         "UnboundLocalError: cannot access local variable 'x' where it is not associated with a"
-         " value"),
+         ("UnboundLocalError: cannot access local variable 'x' where it is not associated with a"
+         " value")),
         ("NameError: free variable 'x' referenced before assignment in enclosing scope",
-         "NameError: cannot access free variable 'x' where it is not associated with a value in"
-         " enclosing scope"),
+         ("NameError: cannot access free variable 'x' where it is not associated with a value in"
+         " enclosing scope")),
         ("TypeError: Can't instantiate abstract class A with abstract method bar",
-         "TypeError: Can't instantiate abstract class A without an implementation for abstract"
-         " method 'bar'"),
+         ("TypeError: Can't instantiate abstract class A without an implementation for abstract"
+         " method 'bar'")),
         ("TypeError: Can't instantiate abstract class A with abstract methods bar, baz",
-         "TypeError: Can't instantiate abstract class A without an implementation for abstract"
-         " methods 'bar', 'baz'"),
+         ("TypeError: Can't instantiate abstract class A without an implementation for abstract"
+         " methods 'bar', 'baz'")),
         ("AttributeError: 'A' object has no attribute 'x'",
-         "AttributeError: 'A' object has no attribute 'x' and no __dict__ for setting new"
-         " attributes"),
+         ("AttributeError: 'A' object has no attribute 'x' and no __dict__ for setting new"
+         " attributes")),
         ("TypeError: 'foo' is an invalid keyword argument for int()",
          "TypeError: int() got an unexpected keyword argument 'foo'"),
         ("ValueError: max() arg is an empty sequence",
@@ -314,7 +314,7 @@ def test_a_checkout_is_not_part_of_where(file: str, module: str) -> None:
 def load(name: str, source: str) -> dict[str, Any]:
     """The names of a module that says it was installed."""
     space: dict[str, Any] = {"__name__": name}
-    exec(compile(source, f"/opt/cell/lib/python3/site-packages/{name}", "exec"), space)
+    exec(compile(source, f"/opt/cell/lib/python3/site-packages/{name}", "exec"), space)  # noqa: S102 (sources of this test)
     return space
 
 
@@ -548,35 +548,57 @@ def test_failures_that_differ_have_signatures_that_differ() -> None:
     ("one", "other", "wanted"),
     [
         (
-            "ValueError: Free memory on device cuda:0 (1.2/79.1 GiB) on startup is less than"
-            " desired GPU memory utilization (0.25, 19.78 GiB).",
-            "ValueError: Free memory on device cuda:3 (11/79.1 GiB) on startup is less than"
-            " desired GPU memory utilization (0.25, 35.5 GiB).",
-            "ValueError: Free memory on device cuda:<device> (<size>/<size>) on startup is less"
-            " than desired GPU memory utilization (0.25, <size>).",
+            (
+                "ValueError: Free memory on device cuda:0 (1.2/79.1 GiB) on startup is less than"
+                " desired GPU memory utilization (0.25, 19.78 GiB)."
+            ),
+            (
+                "ValueError: Free memory on device cuda:3 (11/79.1 GiB) on startup is less than"
+                " desired GPU memory utilization (0.25, 35.5 GiB)."
+            ),
+            (
+                "ValueError: Free memory on device cuda:<device> (<size>/<size>) on startup is less"
+                " than desired GPU memory utilization (0.25, <size>)."
+            ),
         ),
         (
-            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a"
-            " total capacity of 79.11 GiB of which 1.62 MiB is free. Process 12 has 8.00 GiB memory"
-            " in use. Process 13 has 3.00 GiB memory in use. Of the allocated memory",
-            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 7 has a"
-            " total capacity of 79.11 GiB of which 1.62 GiB is free. Of the allocated memory",
-            "OutOfMemoryError: CUDA out of memory. Tried to allocate <size>. GPU <device> has a"
-            " total capacity of <size> of which <size> is free. Of the allocated memory",
+            (
+                "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a"
+                " total capacity of 79.11 GiB of which 1.62 MiB is free. Process 12 has 8.00 GiB memory"
+                " in use. Process 13 has 3.00 GiB memory in use. Of the allocated memory"
+            ),
+            (
+                "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 7 has a"
+                " total capacity of 79.11 GiB of which 1.62 GiB is free. Of the allocated memory"
+            ),
+            (
+                "OutOfMemoryError: CUDA out of memory. Tried to allocate <size>. GPU <device> has a"
+                " total capacity of <size> of which <size> is free. Of the allocated memory"
+            ),
         ),
         (
-            "RuntimeError: Unable to determine the device handle for GPU0: 0000:3B:00.0: GPU is"
-            " lost",
-            "RuntimeError: Unable to determine the device handle for GPU3: 00000000:10:00.0: GPU is"
-            " lost",
-            "RuntimeError: Unable to determine the device handle for GPU<device>: <bus>: GPU is"
-            " lost",
+            (
+                "RuntimeError: Unable to determine the device handle for GPU0: 0000:3B:00.0: GPU is"
+                " lost"
+            ),
+            (
+                "RuntimeError: Unable to determine the device handle for GPU3: 00000000:10:00.0: GPU is"
+                " lost"
+            ),
+            (
+                "RuntimeError: Unable to determine the device handle for GPU<device>: <bus>: GPU is"
+                " lost"
+            ),
         ),
         (
-            "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nSearch"
-            " for `cudaErrorIllegalAddress' in https://docs.nvidia.com/",
-            "RuntimeError: x\nAcceleratorError: CUDA error: an illegal memory access was"
-            " encountered\n",
+            (
+                "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nSearch"
+                " for `cudaErrorIllegalAddress' in https://docs.nvidia.com/"
+            ),
+            (
+                "RuntimeError: x\nAcceleratorError: CUDA error: an illegal memory access was"
+                " encountered\n"
+            ),
             "AcceleratorError: CUDA error: an illegal memory access was encountered",
         ),
     ],

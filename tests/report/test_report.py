@@ -497,10 +497,12 @@ def test_the_table_says_where_the_seconds_went() -> None:
     told = markdown.render(reported([split_one, old], MOE))
     assert told.partition("## Seconds\n")[2].partition("## Records")[0].split("\n\n")[1:] == [
         "`py311-torch210-vllm019` on cpu: import 37.2 s",
-        "| case | start | total | inspect | load | dynamo | inductor | save or load |\n"
-        "| --- | --- | --: | --: | --: | --: | --: | --- |\n"
-        "| `moe` | cold | 61.2 | 9.2 | 1.5 | 7.2 | 40.0 | saved 0.8 |\n"
-        "| `moe` | warm | 20.0 | - | - | - | - | loaded 1.2 |",
+        (
+            "| case | start | total | inspect | load | dynamo | inductor | save or load |\n"
+            "| --- | --- | --: | --: | --: | --: | --: | --- |\n"
+            "| `moe` | cold | 61.2 | 9.2 | 1.5 | 7.2 | 40.0 | saved 0.8 |\n"
+            "| `moe` | warm | 20.0 | - | - | - | - | loaded 1.2 |"
+        ),
         "",
     ]
     unknown = markdown.render(reported([make("py311-torch210-vllm019", SPLIT)], MOE))

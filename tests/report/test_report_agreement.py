@@ -89,16 +89,20 @@ def test_the_table_has_the_figures_and_a_link_to_the_page() -> None:
 def test_the_page_puts_both_side_by_side_and_says_why() -> None:
     told = agreement.page(TOLD.agreement)
     for line in (
-        "| torch 2.10.0, vLLM 0.19.1 | 3 of 4 (75 %) | 3 of 8 (37 %) | 3 of 4 (75 %) |"
-        " 2 of 3 (66 %) | 1 of 2 (50 %) |",
+        (
+            "| torch 2.10.0, vLLM 0.19.1 | 3 of 4 (75 %) | 3 of 8 (37 %) | 3 of 4 (75 %) |"
+            " 2 of 3 (66 %) | 1 of 2 (50 %) |"
+        ),
         "| torch 2.10.0, vLLM 0.19.1 | `mla` | - | - | not predicted: no &#124; kernel |",
         "| torch 2.10.0, vLLM 0.19.1 | `moe` | 3 of 4 (75 %) | 3 of 4 (75 %) | predicted |",
         f"| `{TOTAL}` | 1 of 2 (50 %) |",
         "| torch 2.10.0, vLLM 0.19.1 | `mla` | warm | 0 | - | 6 | - | - | not run |",
         "| torch 2.10.0, vLLM 0.19.1 | `moe` | cold | 3 | - | 22, CPU **9** | - | - | ran |",
         f"| torch 2.10.0, vLLM 0.19.1 | `moe` | cold | `{TOTAL}` | 22 | 9 | \\[1\\] |",
-        "1. The \\*router\\* is compiled apart. Evidence:"
-        " `results/cuda/py311-torch210-vllm019.json`, <https://github.com/pytorch/pytorch/pull/1>.",
+        (
+            "1. The \\*router\\* is compiled apart. Evidence:"
+            " `results/cuda/py311-torch210-vllm019.json`, <https://github.com/pytorch/pytorch/pull/1>."
+        ),
     ):
         assert f"{line}\n" in told
     assert "are in no figure: `inductor.triton`, `inductor.x`.\n" in told
