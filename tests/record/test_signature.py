@@ -592,8 +592,8 @@ def test_failures_that_differ_have_signatures_that_differ() -> None:
         ),
         (
             (
-                "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nSearch"
-                " for `cudaErrorIllegalAddress' in https://docs.nvidia.com/"
+                "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\n"
+                "Search for `cudaErrorIllegalAddress' in https://docs.nvidia.com/"
             ),
             (
                 "RuntimeError: x\nAcceleratorError: CUDA error: an illegal memory access was"
