@@ -563,13 +563,13 @@ def test_failures_that_differ_have_signatures_that_differ() -> None:
         ),
         (
             (
-                "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a"
-                " total capacity of 79.11 GiB of which 1.62 MiB is free. Process 12 has 8.00 GiB memory"
-                " in use. Process 13 has 3.00 GiB memory in use. Of the allocated memory"
+                "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has"
+                " a total capacity of 79.11 GiB of which 1.62 MiB is free. Process 12 has 8.00 GiB"
+                " memory in use. Process 13 has 3.00 GiB memory in use. Of the allocated memory"
             ),
             (
-                "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 7 has a"
-                " total capacity of 79.11 GiB of which 1.62 GiB is free. Of the allocated memory"
+                "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 7 has"
+                " a total capacity of 79.11 GiB of which 1.62 GiB is free. Of the allocated memory"
             ),
             (
                 "OutOfMemoryError: CUDA out of memory. Tried to allocate <size>. GPU <device> has a"
@@ -582,8 +582,8 @@ def test_failures_that_differ_have_signatures_that_differ() -> None:
                 " lost"
             ),
             (
-                "RuntimeError: Unable to determine the device handle for GPU3: 00000000:10:00.0: GPU is"
-                " lost"
+                "RuntimeError: Unable to determine the device handle for GPU3: 00000000:10:00.0:"
+                " GPU is lost"
             ),
             (
                 "RuntimeError: Unable to determine the device handle for GPU<device>: <bus>: GPU is"
