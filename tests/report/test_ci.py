@@ -343,7 +343,7 @@ def calm(said: str) -> None:
     tags = re.findall(r"<[^>]*>", told)
     assert set(tags) <= {"<details>", "<summary>", "</summary>", "<pre>", "</pre>", "</details>"}
     assert told.count("<") == told.count(">") == len(tags)
-    outside = re.sub(r"<details>.*?</details>", "", told, flags=re.S)
+    outside = re.sub(r"<details>.*?</details>", "", told, flags=re.DOTALL)
     assert not re.search(r"://|www\.|(?<!\\)\]\(|@", re.sub(r"`[^`\n]*`", "", outside))
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2066]", told)
     for line in ci.commands(odd).splitlines():

@@ -339,7 +339,7 @@ def shape(told: str) -> list[int]:
 def hostile(said: str) -> tuple[Path, Record]:
     provenance = {
         **RECORDS[0][1].provenance,
-        **{key: said for key in ("python", "torch", "vllm")},
+        **dict.fromkeys(("python", "torch", "vllm"), said),
         "gpu": {"name": said},
     }
     starts = (
