@@ -86,16 +86,16 @@ def test_it_makes_both_tables_of_the_default_folders(here: Path) -> None:
     ended = aggregate(here)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines() == [f"docs/{name}" for name in WRITTEN]
-    told, content, *_ = outputs(here)
-    assert "`a_case_without_rules`" in told and "| 61.2 | 20.1 |" in told
+    output, content, *_ = outputs(here)
+    assert "`a_case_without_rules`" in output and "| 61.2 | 20.1 |" in output
     table = json.loads(content)
     Draft202012Validator(SCHEMA).validate(table)
-    assert [(each["platform"], each["started"]) for each in table["cells"]] == [
+    assert [(item["platform"], item["started"]) for item in table["cells"]] == [
         ("cuda", "2026-11-22T18:00:00Z"),
         ("cpu", "2026-11-22T19:00:00Z"),
     ]
-    files = (each for each in (here / "docs").rglob("*") if each.is_file())
-    assert {str(each.relative_to(here / "docs")) for each in files} == set(WRITTEN)
+    files = (item for item in (here / "docs").rglob("*") if item.is_file())
+    assert {str(item.relative_to(here / "docs")) for item in files} == set(WRITTEN)
 
 
 def test_the_same_records_give_the_same_bytes(here: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_single_record_stands_beside_folders(here: Path) -> None:
     record = f"records/cpu/{CELL}.20261122T190000Z.json"
     ended = aggregate(here, record, "records/cuda")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert [each["started"] for each in json.loads(outputs(here)[1])["cells"]] == [
+    assert [item["started"] for item in json.loads(outputs(here)[1])["cells"]] == [
         "2026-11-22T18:00:00Z",
         "2026-11-22T19:00:00Z",
     ]
@@ -145,7 +145,7 @@ def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
     assert len(lines) == 7
     assert all(line.startswith("matrix: records/cpu/") for line in lines)
     assert "\x1b" not in ended.stderr and "Traceback" not in ended.stderr
-    for said in (
+    for message in (
         "1.json: not a record: truncated at line ",
         "2.json: not a record: not JSON at line 1, column 1",
         "3.json: schema: is 7, newer than this matrix knows (2); update torch-vllm-matrix",
@@ -153,7 +153,7 @@ def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
         '5.json: provenance.torch: is ["2.10.0"], but must be a string',
         f"py312-torch210-vllm019.json: cell: is {CELL}, but the file's name says",
     ):
-        assert any(said in line for line in lines), said
+        assert any(message in line for line in lines), message
     assert "2026-11-22T19:00:00Z" in outputs(here)[0]
 
 
@@ -207,13 +207,13 @@ def test_an_out_that_is_a_file_is_told(here: Path) -> None:
 
 @pytest.mark.usefixtures("known_grid")
 def test_hostile_text_is_shown_as_text(here: Path) -> None:
-    said = "<script>alert('x')</script> | `x` \x1b[31m\n# heading \ud800"
-    write(make(hour=20, reason=said), here / "results" / "cpu" / f"{CELL}.json")
+    message = "<script>alert('x')</script> | `x` \x1b[31m\n# heading \ud800"
+    write(make(hour=20, reason=message), here / "results" / "cpu" / f"{CELL}.json")
     ended = aggregate(here)
     assert (ended.returncode, ended.stderr) == (0, "")
-    told, _, _, _, page, _ = outputs(here)
+    output, _, _, _, page, _ = outputs(here)
     assert "<script>alert" not in page and "\\u003cscript\\u003ealert" in page
-    assert "&lt;script&gt;alert('x')&lt;/script&gt; &#124; &#96;x&#96; \\# heading" in told
+    assert "&lt;script&gt;alert('x')&lt;/script&gt; &#124; &#96;x&#96; \\# heading" in output
 
 
 def test_a_bad_expectation_is_told(here: Path) -> None:

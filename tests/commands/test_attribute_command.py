@@ -111,9 +111,9 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch, *records: Record) -> list[Rerun]:
         failures = []
         for run in runs:
             calls.append(run)
-            found = [each for each in records if each.cell == run.name]
-            for each in found:
-                save(each, "records")
+            found = [item for item in records if item.cell == run.name]
+            for record in found:
+                save(record, "records")
             failures += [] if found else [f"{run.name} on cpu: tox ended with 2"]
         return failures
 
@@ -137,7 +137,7 @@ def test_missing_runs_decide(
     good, other = ran("2.11.0", "0.20.2"), ran("2.12.1", "0.19.1", "KeyError: None")
     calls = fake_runs(monkeypatch, good, other)
     assert main(["attribute", BAD, "results", "--run"]) == 0
-    assert [each.name for each in calls] == [good.cell, other.cell]
+    assert [item.name for item in calls] == [good.cell, other.cell]
     out, err = capsys.readouterr()
     assert "unknown" in err and "unknown" not in out
     assert (
@@ -204,14 +204,14 @@ def test_where_nothing_is_missing_nothing_is_run(
 
 def test_json_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attribute", "--all", "results", "--json", "--platform", "cpu"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [each["answer"] for each in told["attributions"]] == ["unknown"]
+    text = json.loads(capsys.readouterr().out)
+    assert [item["answer"] for item in text["attributions"]] == ["unknown"]
     assert main(["attribute", "--all", "--json", "--case", "a"]) == 0
     assert len(json.loads(capsys.readouterr().out)["attributions"]) == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--all", "--case", "nosuch"], "--case 'nosuch': no record has it; they have a[b=1]\n"),
         (
@@ -224,12 +224,12 @@ def test_json_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_what_nobody_ran_is_not_well(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(ran("2.11.0", "0.20.2"))
     assert main(["attribute", *arguments]) == 2
     out, err = capsys.readouterr()
-    assert (out, err.removeprefix("matrix: ")) == ("", said)
+    assert (out, err.removeprefix("matrix: ")) == ("", message)
 
 
 def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,9 +247,9 @@ def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFix
         f"no answer in 1 cell, where no run came to one: {BAD} on cpu\n"
     )
     assert main(["attribute", "--all", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["attributions"] == []
-    assert told["unanswered"] == [{"cell": BAD, "platform": "cpu"}]
+    text = json.loads(capsys.readouterr().out)
+    assert text["attributions"] == []
+    assert text["unanswered"] == [{"cell": BAD, "platform": "cpu"}]
 
 
 def test_a_flaky_cell_is_named_though_its_newest_run_passes(
@@ -259,8 +259,8 @@ def test_a_flaky_cell_is_named_though_its_newest_run_passes(
     assert main(["attribute", "--all"]) == 0
     assert "nothing tells them apart: flaky" in capsys.readouterr().out
     assert main(["table"]) == 0
-    told = json.loads((here / "docs" / "compatibility.json").read_text(encoding="utf-8"))
-    assert [each["answer"] for each in told["attributions"]] == ["flaky"]
+    text = json.loads((here / "docs" / "compatibility.json").read_text(encoding="utf-8"))
+    assert [item["answer"] for item in text["attributions"]] == ["flaky"]
 
 
 def test_a_record_from_the_future_takes_no_failure_back(
@@ -276,7 +276,7 @@ def test_a_record_from_the_future_takes_no_failure_back(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "attribute: name a cell"),
         (["py311-torch213-vllm020"], "py311-torch213-vllm020: never ran"),
@@ -285,20 +285,20 @@ def test_a_record_from_the_future_takes_no_failure_back(
     ],
 )
 def test_bad_input_is_one_line(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["attribute", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert said in err.splitlines()[-1]
+    assert message in err.splitlines()[-1]
 
 
 def test_the_table_has_a_section(here: Path) -> None:
     save(ran("2.11.0", "0.20.2"))
     assert main(["table"]) == 0
-    told = json.loads((here / "docs" / "compatibility.json").read_text(encoding="utf-8"))
-    Draft202012Validator(SCHEMA).validate(told)
-    assert [each["answer"] for each in told["attributions"]] == ["torch"]
+    text = json.loads((here / "docs" / "compatibility.json").read_text(encoding="utf-8"))
+    Draft202012Validator(SCHEMA).validate(text)
+    assert [item["answer"] for item in text["attributions"]] == ["torch"]
     page = (here / "docs" / "compatibility.md").read_text(encoding="utf-8")
     assert "## Whose fault\n" in page
     assert "torch, since 2.12" in page
@@ -391,7 +391,7 @@ def test_a_bisection_runs_to_its_end(
     assert main([*BISECT, "--case", "a[b=1]", "results", "--run"]) == 0
     out = capsys.readouterr().out
     assert out.endswith("torch 2.12.1 is the first bad one, 2.11.0 the last good\n")
-    assert len(calls) == len({each.name for each in calls}) <= 5
+    assert len(calls) == len({item.name for item in calls}) <= 5
 
 
 def test_a_bisection_goes_on_past_a_run_that_fails_and_says_so(
@@ -418,7 +418,7 @@ def test_a_bisection_whose_runs_all_fail_looks_for_no_record_of_theirs(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--torch", "2.11.0", "--vllm", "0.20.2"], "one is a release and the other a range"),
         (["--torch", "2.12.0..x", "--vllm", "0.20.2"], "--torch '2.12.0..x': is neither"),
@@ -426,7 +426,7 @@ def test_a_bisection_whose_runs_all_fail_looks_for_no_record_of_theirs(
     ],
 )
 def test_a_bad_line_is_refused(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bisect", *arguments, "--case", "a", "--platform", "cpu"]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -142,10 +142,10 @@ def test_colour_needs_a_terminal_and_no_veto(
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_show_of_hostile_text(here: Path, encoding: str) -> None:
-    said = "<script>\x1b[31m\x07 \ud800\u202e é | `x`\nrecord  elsewhere"
+    message = "<script>\x1b[31m\x07 \ud800\u202e é | `x`\nrecord  elsewhere"
     record = make(
-        error=RunError(kind=ErrorKind.INTERRUPTED, reason=said),
-        cases=(Case(case=said, outcome=Outcome.FAILED, reason=said),),
+        error=RunError(kind=ErrorKind.INTERRUPTED, reason=message),
+        cases=(Case(case=message, outcome=Outcome.FAILED, reason=message),),
     )
     write(record, here / RECORD)
     ended = matrix(here, "show", RECORD, PYTHONIOENCODING=encoding)
@@ -160,7 +160,7 @@ WHOLE = to_json(make())
 
 @pytest.mark.parametrize("command", ["show", "calibrate"])
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("none.json", None, "none.json: cannot be read: No such file or directory"),
         (f"{CELL}.json", "", "not a record: the file is empty"),
@@ -180,14 +180,14 @@ WHOLE = to_json(make())
     ],
 )
 def test_a_bad_record_is_one_line_and_exit_2(
-    tmp_path: Path, command: str, name: str, content: str | None, said: str
+    tmp_path: Path, command: str, name: str, content: str | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_text(content, encoding="utf-8")
     ended = matrix(tmp_path, command, name)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"matrix: {name}: ")
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
 
 
@@ -225,9 +225,11 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
 
 
 def test_the_help_of_what_deletes_offers_no_object_store(tmp_path: Path) -> None:
-    told = {name: matrix(tmp_path, "results", name, "--help").stdout for name in ("list", "prune")}
-    assert "object store" in told["list"] and "object store" not in told["prune"]
-    assert "records, where it exists" in " ".join(told["prune"].split())
+    output = {
+        name: matrix(tmp_path, "results", name, "--help").stdout for name in ("list", "prune")
+    }
+    assert "object store" in output["list"] and "object store" not in output["prune"]
+    assert "records, where it exists" in " ".join(output["prune"].split())
 
 
 def test_calibrate_names_the_record_as_evidence(here: Path) -> None:
@@ -242,7 +244,7 @@ def test_calibrate_names_the_record_as_evidence(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"cases": ()}, "cases: none of them started"),
         ({"error": RunError(kind=ErrorKind.NO_SPACE, reason="full")}, "error: no_space (full)"),
@@ -250,12 +252,12 @@ def test_calibrate_names_the_record_as_evidence(here: Path) -> None:
     ],
 )
 def test_calibrate_of_what_justifies_nothing_is_one_line(
-    here: Path, changes: dict[str, Any], said: str
+    here: Path, changes: dict[str, Any], message: str
 ) -> None:
     write(make(**changes), here / RECORD)
     ended = matrix(here, "calibrate", RECORD)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith(f"matrix: {RECORD}: {said}")
+    assert ended.stderr.startswith(f"matrix: {RECORD}: {message}")
     assert len(ended.stderr.splitlines()) == 1
 
 
@@ -303,7 +305,7 @@ def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(
     (badges / "torch27-vllm014.svg").mkdir()
     (badges / "torch26-vllm013.svg").symlink_to(mine)
     there = {*foreign, "torch27-vllm014.svg", "torch26-vllm013.svg", "torch210-vllm019.svg"}
-    assert {each.name for each in badges.iterdir()} == {*there, mine}
+    assert {item.name for item in badges.iterdir()} == {*there, mine}
     # A record that is damaged just now is no reason to.
     gone.write_text("{", encoding="utf-8")
     assert matrix(here, "table", "--out", "out").returncode == 2
@@ -311,9 +313,9 @@ def test_the_table_deletes_the_badges_that_it_no_longer_makes_and_no_others(
     gone.unlink()
     ended = matrix(here, "table", "--out", "out")
     assert (ended.returncode, ended.stderr) == (0, "")
-    said = f"out/badges/{mine}: deleted, no record is of that pair any more"
-    assert ended.stdout.splitlines()[-1] == said and ended.stdout.count("deleted") == 1
-    assert {each.name for each in badges.iterdir()} == there
+    message = f"out/badges/{mine}: deleted, no record is of that pair any more"
+    assert ended.stdout.splitlines()[-1] == message and ended.stdout.count("deleted") == 1
+    assert {item.name for item in badges.iterdir()} == there
 
 
 def test_check_says_what_it_checked(here: Path) -> None:
@@ -347,12 +349,12 @@ def test_check_names_what_explains_nothing(here: Path) -> None:
     ended = matrix(here, "check")
     assert (ended.returncode, ended.stderr) == (0, "")
     shipped = load_explanations().every
-    said = (
+    message = (
         f"differences   explanations: {len(shipped)}; counters that differ: 1, not explained: 1\n"
     )
-    assert said in ended.stdout
-    for each in shipped:
-        assert f"              {each.id} explains nothing\n" in ended.stdout
+    assert message in ended.stdout
+    for item in shipped:
+        assert f"              {item.id} explains nothing\n" in ended.stdout
     (here / "results" / "cpu" / f"{CELL}.json").write_text("{")
     ended = matrix(here, "check")
     assert ended.returncode == 2
@@ -362,8 +364,8 @@ def test_check_names_what_explains_nothing(here: Path) -> None:
 def test_check_counts_what_upstream_publishes_otherwise(here: Path) -> None:
     record = 'evidence = ["results/cpu/a.json"]\nupstream = { counters = { '
     link = '= 4 }, link = "https://github.com/vllm-project/vllm/pull/1" }'
-    said = f"{record} num_compiled_artifacts_saved {link}"
-    (here / "rules.toml").write_text(ANY_CASE_TEXT.replace('evidence = ["a record"]', said, 1))
+    message = f"{record} num_compiled_artifacts_saved {link}"
+    (here / "rules.toml").write_text(ANY_CASE_TEXT.replace('evidence = ["a record"]', message, 1))
     ended = matrix(here, "check", "--expectations", "rules.toml")
     assert "upstream      counters measured otherwise than upstream publishes: 1\n" in ended.stdout
 
@@ -398,7 +400,7 @@ def test_predict_tells_of_a_bad_record_and_goes_on(here: Path) -> None:
 
 def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
     cases = tuple(
-        Case(case=f"case{at}", outcome=Outcome.FAILED, reason="x" * 200) for at in range(3000)
+        Case(case=f"case{index}", outcome=Outcome.FAILED, reason="x" * 200) for index in range(3000)
     )
     write(make(cases=cases), here / RECORD)
     command = f'"{sys.executable}" -m matrix show {RECORD} | head -1'
@@ -471,7 +473,7 @@ def test_what_is_no_number_of_jobs_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("record", "status", "said"),
+    ("record", "status", "message"),
     [
         (make(), 0, "compatible (as expected)"),
         (make(saved=1), 1, "drift (counts differ)"),
@@ -484,12 +486,12 @@ def test_what_is_no_number_of_jobs_is_refused(
     ],
 )
 def test_run_ends_as_its_verdict(
-    engine: Engine, capsys: pytest.CaptureFixture[str], record: Record, status: int, said: str
+    engine: Engine, capsys: pytest.CaptureFixture[str], record: Record, status: int, message: str
 ) -> None:
     engine.record = record
     assert cli.main(["run", CELL]) == status
     shown = capsys.readouterr().out
-    assert shown.startswith(f"{CELL} on cpu: {said}")
+    assert shown.startswith(f"{CELL} on cpu: {message}")
     assert shown.endswith(f"record  {RECORD}\n")
 
 
@@ -508,7 +510,7 @@ def test_a_cell_that_is_none_is_one_line(tmp_path: Path, cell: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "status", "said"),
+    ("raised", "status", "message"),
     [
         (KeyboardInterrupt(), 130, "matrix: interrupted\n"),
         (
@@ -524,14 +526,14 @@ def test_what_else_can_end_it_is_one_line(
     capsys: pytest.CaptureFixture[str],
     raised: BaseException,
     status: int,
-    said: str,
+    message: str,
 ) -> None:
     def end(_: object) -> int:
         raise raised
 
     monkeypatch.setattr(check, "_check", end)
     assert cli.main(["check"]) == status
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
 def python(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -595,7 +597,7 @@ def test_a_bundle_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["py311-torch29", "py312-torch29"], "make one bundle a Python"),
         (["py311-torch29", "--have", "torch"], "write it as torch==2.11.0"),
@@ -605,8 +607,8 @@ def test_a_bundle_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     ],
 )
 def test_a_bundle_that_cannot_be_is_one_line(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["bundle", *arguments, "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert message in line

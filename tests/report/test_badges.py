@@ -18,13 +18,13 @@ EXPECTATIONS = Expectations(())
 def record(platform: str, python: str = "311", **more: object) -> tuple[Path, Record]:
     cell = f"py{python}-torch210-vllm019"
     provenance = {"started": "2026-11-22T18:00:00Z", "torch": "2.10.0", "vllm": "0.19.1"}
-    told = {"cases": (Case(case="a", outcome=Outcome.FAILED, reason="no"),), **more}
+    values = {"cases": (Case(case="a", outcome=Outcome.FAILED, reason="no"),), **more}
     return Path(f"{cell}.json"), Record(
         cell=cell,
         platform=Platform(platform),
         finished=True,
         provenance=provenance,
-        **told,  # type: ignore[arg-type]
+        **values,  # type: ignore[arg-type]
     )
 
 
@@ -32,12 +32,12 @@ def test_a_pair_has_a_badge_that_says_its_verdict() -> None:
     made = badges.render(tabulate([record("cpu"), record("cpu", "312")], EXPECTATIONS))
     assert list(made) == ["badges/torch210-vllm019.svg"]
     root = ET.fromstring(made["badges/torch210-vllm019.svg"])
-    told = "torch 2.10 | vLLM 0.19: incompatible (cpu)"
-    assert root.get("aria-label") == told and root.get("role") == "img"
+    label = "torch 2.10 | vLLM 0.19: incompatible (cpu)"
+    assert root.get("aria-label") == label and root.get("role") == "img"
     title = root.find(f"{SVG}title")
     assert title is not None and title.text is not None
     assert title.text.endswith("vLLM 0.19: incompatible (cpu, Python 3.11, 2026-11-22)")
-    assert [each.text for each in root.iter(f"{SVG}text")] == [
+    assert [item.text for item in root.iter(f"{SVG}text")] == [
         "torch 2.10 | vLLM 0.19",
         "incompatible (cpu)",
     ]
@@ -62,7 +62,7 @@ def test_what_it_says_is_escaped(verdict: str) -> None:
     label = "<script>\"&'</script>"
     root = ET.fromstring(badges.badge(label, verdict, label))
     assert root.get("aria-label") == f"{label}: {verdict}"
-    assert {each.tag for each in root.iter()} == {
+    assert {item.tag for item in root.iter()} == {
         SVG + tag for tag in ("svg", "title", "clipPath", "rect", "g", "text")
     }
     assert not root.findall(f".//{SVG}script")
@@ -72,7 +72,7 @@ def test_its_own_badges_are_told_from_others() -> None:
     [(path, text)] = badges.render(tabulate([record("cpu")], EXPECTATIONS)).items()
     name = path.rpartition("/")[2]
     assert badges.is_own(name, text)
-    for other, said in (
+    for other, message in (
         ("torch210-vllm018.svg", text),  # another pair's name
         ("logo.svg", text),
         (name, text.replace("torch 2.10", "torch")),
@@ -80,12 +80,12 @@ def test_its_own_badges_are_told_from_others() -> None:
         (name, "<svg/>"),
         (name, ""),
     ):
-        assert not badges.is_own(other, said)
+        assert not badges.is_own(other, message)
 
 
 def test_the_published_badges_are_its_own() -> None:
     found = list((ROOT / "docs" / "badges").iterdir())
-    assert found and all(badges.is_own(each.name, each.read_text("utf-8")) for each in found)
+    assert found and all(badges.is_own(path.name, path.read_text("utf-8")) for path in found)
 
 
 def test_the_examples_of_its_docstrings_hold() -> None:

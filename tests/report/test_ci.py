@@ -126,8 +126,8 @@ TABLE = table(
 
 
 def test_one_defect_is_one_group() -> None:
-    told = [(each.verdict, each.signature, each.title) for each in ci.groups(TABLE)]
-    assert told == [
+    output = [(item.verdict, item.signature, item.title) for item in ci.groups(TABLE)]
+    assert output == [
         ("incompatible", SIGNATURE, "incompatible at starts cold: 3 cases of 2 cells"),
         (
             "incompatible",
@@ -143,7 +143,7 @@ def test_one_defect_is_one_group() -> None:
     ]
     first = ci.groups(TABLE)[0]
     assert [
-        (entry.record.cell, [each.name for each in faults]) for entry, faults in first.cells
+        (entry.record.cell, [item.name for item in faults]) for entry, faults in first.cells
     ] == [
         ("py311-torch210-vllm019", ["moe[1]", "moe[2]"]),
         ("py312-torch210-vllm019", ["moe[1]"]),
@@ -152,21 +152,23 @@ def test_one_defect_is_one_group() -> None:
 
 def test_a_failure_of_this_machine_is_told_by_its_reason() -> None:
     error = RunError(kind=ErrorKind.NO_SPACE, reason="the disk is full")
-    told = ci.groups(table(make("py311-torch210-vllm019", failed(), error=error)))
-    assert [(each.verdict, each.signature) for each in told] == [("untested", "the disk is full")]
+    output = ci.groups(table(make("py311-torch210-vllm019", failed(), error=error)))
+    assert [(item.verdict, item.signature) for item in output] == [("untested", "the disk is full")]
 
 
 def test_the_summary_has_what_a_person_needs() -> None:
-    told = ci.summary(TABLE)
-    assert told.startswith("# torch × vLLM: 4 of 6 cells not as expected\n")  # noqa: RUF001
-    assert "cuda: 1 cell (1 untested); cpu: 5 cells (1 compatible, 1 drift, 3 incompatible)" in told
-    assert "### ❌ incompatible at starts cold: 3 cases of 2 cells\n\n**KeyError: 'x' of" in told
-    assert "- `py311-torch210-vllm019` on cpu: `moe[1]`, `moe[2]`\n" in told
-    assert "  File &quot;/x/site-packages/vllm/config.py&quot;, line 7, in load\n" in told
-    assert "^^^" not in told
-    assert "| vLLM ↓ torch → | 2.9 | 2.10 | 2.11 |" in told
-    assert "| `py311-torch29-vllm016` | cpu | drift | small\\[a\\]: cold num" in told
-    assert told.count("<details>") == told.count("</details>") == 1
+    output = ci.summary(TABLE)
+    assert output.startswith("# torch × vLLM: 4 of 6 cells not as expected\n")  # noqa: RUF001
+    assert (
+        "cuda: 1 cell (1 untested); cpu: 5 cells (1 compatible, 1 drift, 3 incompatible)" in output
+    )
+    assert "### ❌ incompatible at starts cold: 3 cases of 2 cells\n\n**KeyError: 'x' of" in output
+    assert "- `py311-torch210-vllm019` on cpu: `moe[1]`, `moe[2]`\n" in output
+    assert "  File &quot;/x/site-packages/vllm/config.py&quot;, line 7, in load\n" in output
+    assert "^^^" not in output
+    assert "| vLLM ↓ torch → | 2.9 | 2.10 | 2.11 |" in output
+    assert "| `py311-torch29-vllm016` | cpu | drift | small\\[a\\]: cold num" in output
+    assert output.count("<details>") == output.count("</details>") == 1
 
 
 def test_a_summary_of_what_is_compatible_says_so() -> None:
@@ -179,32 +181,35 @@ def test_a_summary_of_what_is_compatible_says_so() -> None:
 
 @pytest.mark.parametrize("limit", [0, 10, 100, 300, 1500, 4000, 10**6])
 def test_a_summary_ends_at_its_limit(limit: int) -> None:
-    whole, told = ci.summary(TABLE), ci.summary(TABLE, limit)
-    assert len(told.encode()) <= limit
-    assert told == whole if limit >= len(whole.encode()) else "###" in told or limit < 1500
+    whole, output = ci.summary(TABLE), ci.summary(TABLE, limit)
+    assert len(output.encode()) <= limit
+    assert output == whole if limit >= len(whole.encode()) else "###" in output or limit < 1500
     if 100 <= limit < len(whole.encode()):
-        assert told.endswith(f"*What follows was left out: a summary ends at {limit} bytes.*\n")
+        assert output.endswith(f"*What follows was left out: a summary ends at {limit} bytes.*\n")
 
 
 def test_a_megabyte_of_failures_is_cut() -> None:
     cases = [
         failed(
-            f"moe[{at}]", reason=f"KeyError: a{at}b", failure=f"{'y' * 400}\n" * 40 + f"E: {at}b"
+            f"moe[{index}]",
+            reason=f"KeyError: a{index}b",
+            failure=f"{'y' * 400}\n" * 40 + f"E: {index}b",
         )
-        for at in range(200)
+        for index in range(200)
     ]
-    told = ci.summary(table(make("py311-torch210-vllm019", *cases)))
-    assert 0.9 * ci.SUMMARY_LIMIT < len(told.encode()) <= ci.SUMMARY_LIMIT
-    assert "*What follows was left out" in told
+    output = ci.summary(table(make("py311-torch210-vllm019", *cases)))
+    assert 0.9 * ci.SUMMARY_LIMIT < len(output.encode()) <= ci.SUMMARY_LIMIT
+    assert "*What follows was left out" in output
 
 
 def test_annotations_are_at_most_ten_of_a_level() -> None:
-    cases = [failed(f"moe[{at}]", reason=f"KeyError: a{at}b", failure=None) for at in range(13)]
+    cases = [
+        failed(f"moe[{index}]", reason=f"KeyError: a{index}b", failure=None) for index in range(13)
+    ]
     lines = ci.commands(table(make("py311-torch210-vllm019", *cases))).splitlines()
     assert len(lines) == 10
-    assert lines[-1] == "::error title=incompatible%3A 4 more of this kind::" + (
-        "4 more of this kind: see the job's summary"
-    )
+    more = "4 more of this kind"
+    assert lines[-1] == f"::error title=incompatible%3A {more}::{more}: see the job's summary"
     lines = ci.commands(table(make("py311-torch210-vllm019", *cases[:10]))).splitlines()
     assert len(lines) == 10
     assert "more" not in lines[-1]
@@ -265,7 +270,7 @@ def test_junit_has_a_suite_for_a_cell_and_a_test_for_a_case() -> None:
         "skipped": "0",
         "timestamp": "2026-11-22T18:00:00",
     }
-    properties = {each.attrib["name"]: each.attrib["value"] for each in suite.iter("property")}
+    properties = {item.attrib["name"]: item.attrib["value"] for item in suite.iter("property")}
     assert properties["torch"] == "2.10.0+cu128"
     assert properties["record"] == "py311-torch210-vllm019.json"
     test = suite.findall("testcase")[0]
@@ -319,58 +324,63 @@ def test_what_did_not_come_to_its_end_is_an_error_of_junits(record: Any) -> None
     assert {child.tag for test in root.iter("testcase") for child in test} == {"error"}
 
 
-def hostile(said: str) -> Table:
-    provenance = {"started": "2026-11-22T18:00:00Z", "python": said, "torch": said, "vllm": said}
+def hostile(message: str) -> Table:
+    provenance = {
+        "started": "2026-11-22T18:00:00Z",
+        "python": message,
+        "torch": message,
+        "vllm": message,
+    }
     return table(
         make(
             "py311-torch210-vllm019",
-            failed(said or "x", reason=said, failure=f"{said}\n{said}"),
-            Case(case=f"x{said}", outcome=Outcome.NOT_APPLICABLE, reason=said),
+            failed(message or "x", reason=message, failure=f"{message}\n{message}"),
+            Case(case=f"x{message}", outcome=Outcome.NOT_APPLICABLE, reason=message),
             provenance=provenance,
         ),
-        make("py311-torch29-vllm016", error=RunError(kind=ErrorKind.INTERRUPTED, reason=said)),
+        make("py311-torch29-vllm016", error=RunError(kind=ErrorKind.INTERRUPTED, reason=message)),
         make(
             "py312-torch29-vllm016",
-            rungs=(RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason=said),),
+            rungs=(RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason=message),),
         ),
     )
 
 
-def calm(said: str) -> None:
-    odd = hostile(said)
-    told = ci.summary(odd)
-    told.encode()
-    tags = re.findall(r"<[^>]*>", told)
+def calm(message: str) -> None:
+    odd = hostile(message)
+    output = ci.summary(odd)
+    output.encode()
+    tags = re.findall(r"<[^>]*>", output)
     assert set(tags) <= {"<details>", "<summary>", "</summary>", "<pre>", "</pre>", "</details>"}
-    assert told.count("<") == told.count(">") == len(tags)
-    outside = re.sub(r"<details>.*?</details>", "", told, flags=re.DOTALL)
+    assert output.count("<") == output.count(">") == len(tags)
+    outside = re.sub(r"<details>.*?</details>", "", output, flags=re.DOTALL)
     assert not re.search(r"://|www\.|(?<!\\)\]\(|@", re.sub(r"`[^`\n]*`", "", outside))
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2066]", told)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2066]", output)
     for line in ci.commands(odd).splitlines():
         assert re.fullmatch(r"::(error|warning|notice) title=[^:,]*::.*", line)
         assert not re.search(r"%(?!25|0A|0D|3A|2C)", line)
-    for line in f"{told}\n{ci.junit(odd)}".splitlines():
+    for line in f"{output}\n{ci.junit(odd)}".splitlines():
         assert not re.match(r"\s*::(error|warning|add-mask|stop-commands)\b", line)
         assert "##[" not in line
     root = ET.fromstring(ci.junit(odd).encode())
     assert [suite.attrib["tests"] for suite in root] == ["1", "1", "2"]
 
 
-@pytest.mark.parametrize("said", HOSTILE)
-def test_hostile_text_is_text(said: str) -> None:
-    calm(said)
+@pytest.mark.parametrize("message", HOSTILE)
+def test_hostile_text_is_text(message: str) -> None:
+    calm(message)
 
 
 @settings(deadline=None)
 @given(st.text(max_size=40) | st.text("<>|`\\*_[]()#~$&@!:%,\n\r\x1b[0;m/w.", max_size=40))
-def test_any_text_is_text(said: str) -> None:
-    calm(said)
+def test_any_text_is_text(message: str) -> None:
+    calm(message)
 
 
 def test_xml_holds_what_a_failure_says() -> None:
-    said = "a <b> & \"c\" 'd' ]]> \t é \U0001f600"
-    root = ET.fromstring(ci.junit(table(make("py311-torch210-vllm019", failed(failure=said)))))
-    assert root.find(".//failure").text == said  # type: ignore[union-attr]
+    message = "a <b> & \"c\" 'd' ]]> \t é \U0001f600"
+    root = ET.fromstring(ci.junit(table(make("py311-torch210-vllm019", failed(failure=message)))))
+    assert root.find(".//failure").text == message  # type: ignore[union-attr]
     odd = ci.junit(table(make("py311-torch210-vllm019", failed(failure="a\x00\x1b[1mb\ud800"))))
     assert ET.fromstring(odd).find(".//failure").text == "a\ufffdb\ufffd"  # type: ignore[union-attr]
 

@@ -35,7 +35,7 @@ def failing(reason: str, torch: str, name: str = "") -> tuple[Path, Record]:
 
 def table(*records: tuple[Path, Record]) -> Report:
     judged = tabulate(records, Expectations(()), releases=RELEASES)
-    seen = runs(((each.record, each.verdict) for each in judged.entries), RELEASES)
+    seen = runs(((entry.record, entry.verdict) for entry in judged.entries), RELEASES)
     return Report(table=judged, grid=survey(SOME, seen=seen))
 
 
@@ -82,7 +82,7 @@ def test_a_name_stands_only_beside_the_releases_that_it_installs() -> None:
         cell = named[row["cell"]]
         assert (cell.torch, cell.vllm) == (row["torch"], row["vllm"])
     every = {(row["torch"], row["vllm"]) for row in rows(table())}
-    assert {each for each in every if not any((r["torch"], r["vllm"]) == each for r in cells)}
+    assert {pair for pair in every if not any((r["torch"], r["vllm"]) == pair for r in cells)}
 
 
 def test_what_ran_beside_its_name_keeps_it() -> None:

@@ -60,8 +60,8 @@ def moe(loaded: int = 3, **more: Any) -> Case:
     return Case(case="moe", **{"outcome": "passed", "starts": starts, **more})
 
 
-def failed(said: str, trace: str) -> Case:
-    return moe(outcome="failed", starts=(), reason=said, signature=said, failure=trace)
+def failed(message: str, trace: str) -> Case:
+    return moe(outcome="failed", starts=(), reason=message, signature=message, failure=trace)
 
 
 RECORDS = [
@@ -104,19 +104,19 @@ class Read(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        assert len(told) == len(attrs), f"an attribute of {tag} stands there twice"
-        assert not any(name.startswith("on") for name in told), f"{tag} has a handler"
-        assert not {"src", "srcset", "style"} & set(told), f"{tag} loads something"
+        output = dict(attrs)
+        assert len(output) == len(attrs), f"an attribute of {tag} stands there twice"
+        assert not any(name.startswith("on") for name in output), f"{tag} has a handler"
+        assert not {"src", "srcset", "style"} & set(output), f"{tag} loads something"
         self.seen[tag] += 1
-        if "id" in told:
-            self.ids.append(str(told["id"]))
+        if "id" in output:
+            self.ids.append(str(output["id"]))
         if tag == "th":
-            self.scopes.append(told.get("scope"))
+            self.scopes.append(output.get("scope"))
         if tag == "script":
             self.scripts.append("")
-        if tag == "button" and "tabindex" in told:
-            self.squares.append((str(told["class"]), ""))
+        if tag == "button" and "tabindex" in output:
+            self.squares.append((str(output["class"]), ""))
         if tag not in VOID:
             self.open.append(tag)
 
@@ -137,21 +137,21 @@ def content(text: str) -> dict[str, Any]:
 
 def decoded(text: str) -> list[int]:
     """What `coded` wrote, as the page's script reads it."""
-    digits, found, at = encoding.ALPHABET, [], 0
-    while at < len(text):
-        digit = digits.index(text[at])
-        at += 1
+    digits, found, place = encoding.ALPHABET, [], 0
+    while place < len(text):
+        digit = digits.index(text[place])
+        place += 1
         if digit < 60:
             found.append(digit)
         elif digit < 87:
-            found.append(60 + (digit - 60) * 88 + digits.index(text[at]))
-            at += 1
+            found.append(60 + (digit - 60) * 88 + digits.index(text[place]))
+            place += 1
         else:
-            length, number = digits.index(text[at]), 0
-            for each in text[at + 1 : at + 1 + length]:
-                number = number * 88 + digits.index(each)
+            length, number = digits.index(text[place]), 0
+            for item in text[place + 1 : place + 1 + length]:
+                number = number * 88 + digits.index(item)
             found.append(60 + 27 * 88 + number)
-            at += 1 + length
+            place += 1 + length
     return found
 
 
@@ -178,9 +178,9 @@ def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
         for torch in grid.columns
     ]
     read = Read(PAGE)
-    assert [said for _, said in read.squares] == [page.mark(each) for each in wanted]
+    assert [message for _, message in read.squares] == [page.mark(item) for item in wanted]
     assert [style[:2] for style, _ in read.squares] == [
-        f"s{VERDICTS.index(each.verdict)}" for each in wanted
+        f"s{VERDICTS.index(item.verdict)}" for item in wanted
     ]
     assert [style.endswith(" p") for style, _ in read.squares] == [not c.off_pin for c in wanted]
 
@@ -192,7 +192,7 @@ def test_the_page_opens_on_the_first_platform_on_which_something_ran(
     ran: tuple[str, ...], first: str
 ) -> None:
     cell = "py311-torch210-vllm019", "2.10.0", "0.19.1", moe()
-    text = page.render(report_of([make(*cell, platform=each) for each in ran]), NAMED)
+    text = page.render(report_of([make(*cell, platform=item) for item in ran]), NAMED)
     assert content(text)["first"] == first
     assert f'value="{first}" checked' in text and f"the grid of {first}." in text
     squares = dict(Counter(style for style, _ in Read(text).squares))
@@ -219,11 +219,11 @@ def test_every_climb_of_every_square_is_in_the_data() -> None:
                 square = grid.squares[platform, torch.version, vllm.version]
                 shown, *climbs = decoded(data["squares"][next(places)])
                 assert square.cells[shown] == square.shown
-                assert [data["climbs"][each][0] for each in climbs] == [
-                    VERDICTS.index(each.verdict) for each in square.cells
+                assert [data["climbs"][item][0] for item in climbs] == [
+                    VERDICTS.index(progress.verdict) for progress in square.cells
                 ]
-                for at, climb in zip(climbs, square.cells, strict=True):
-                    states = [data["steps"][each] for each in decoded(data["climbs"][at][4])]
+                for place, climb in zip(climbs, square.cells, strict=True):
+                    states = [data["steps"][item] for item in decoded(data["climbs"][place][4])]
                     assert [data["states"][state] for state, _, _ in states] == [
                         step.state for step in climb.steps
                     ]
@@ -231,11 +231,11 @@ def test_every_climb_of_every_square_is_in_the_data() -> None:
 
 def test_counts_and_seconds_come_back_from_the_data() -> None:
     data = content(PAGE)
-    entry = next(each for each in data["entries"] if data["vllm"][each[2]][0] == "0.18.1")
+    entry = next(entry for entry in data["entries"] if data["vllm"][entry[2]][0] == "0.18.1")
     what, *numbers = decoded(entry[16])
     shape = decoded(data["whats"][what])
     assert data["texts"][shape[0]] == "moe" and data["verdicts"][shape[2]] == "drift"
-    counts = [decoded(data["counts"][each]) for each in numbers[:2]]
+    counts = [decoded(data["counts"][item]) for item in numbers[:2]]
     named = {
         data["texts"][name]: value
         for name, value in zip(data["names"][counts[1][0]], counts[1][1:], strict=True)
@@ -248,14 +248,14 @@ def test_counts_and_seconds_come_back_from_the_data() -> None:
     assert numbers[2:] == [612, 60, 10001]
     names, values, rules = data["expected"][shape[12]]
     wanted = {
-        data["texts"][each]: value for each, value in zip(data["names"][names], values, strict=True)
+        data["texts"][item]: value for item, value in zip(data["names"][names], values, strict=True)
     }
-    assert wanted == MOE.rules[1].counters and {data["texts"][each] for each in rules} == {"warm"}
+    assert wanted == MOE.rules[1].counters and {data["texts"][item] for item in rules} == {"warm"}
 
 
 def test_a_record_of_no_cell_of_the_grid_is_there_without_a_place() -> None:
     entries = content(PAGE)["entries"]
-    assert [each[2] for each in entries].count(-1) == 1
+    assert [entry[2] for entry in entries].count(-1) == 1
     assert len(entries) == len(REPORT.table.entries)
 
 
@@ -263,7 +263,9 @@ def test_what_a_record_says_stays_text() -> None:
     assert "<img" not in PAGE and "<script>document" not in PAGE
     assert Read(PAGE).seen["script"] == 2
     data = content(PAGE)
-    assert any(said.startswith("</script><script>document.title") for said in data["texts"][1:])
+    assert any(
+        message.startswith("</script><script>document.title") for message in data["texts"][1:]
+    )
     trace = decoded(data["traces"][1])
     lines = []
     while len(trace) > 1:
@@ -317,13 +319,13 @@ def test_of_too_many_changes_it_is_said_where_they_stand(monkeypatch: pytest.Mon
                 case=name,
                 outcome=Outcome.PASSED,
                 starts=(
-                    Start(start=StartKind.COLD, seconds={}, counters=of),
+                    Start(start=StartKind.COLD, seconds={}, counters=numbers),
                     Start(start=StartKind.WARM, seconds={}, counters={}),
                 ),
             )
             for name in "abc"
         ]
-        for of in counters
+        for numbers in counters
     ]
     data = content(
         page.render(
@@ -390,7 +392,7 @@ def test_seconds_over_time_are_kept_where_there_are_two() -> None:
         (*key, "warm"): [("2026-01-01T00:00:00Z", 1.0)],
     }
     data = content(page.render(REPORT, NAMED, history))
-    past = [each for entry in data["entries"] for each in entry[17]]
+    past = [item for entry in data["entries"] for item in entry[17]]
     assert len(past) == 1
     case, start, first, last, points = past[0]
     assert (case, start, decoded(points)) == (0, 0, [10, 20, 30])
@@ -401,10 +403,10 @@ def test_only_a_pair_that_its_name_means_is_named() -> None:
     grid, data = REPORT.grid, content(PAGE)
     assert grid is not None
     named = iter(data["named"])
-    told = {(t.version, v.version): next(named) for v in grid.rows for t in grid.columns}
-    assert told["2.10.0", "0.19.1"] == "1"
+    output = {(t.version, v.version): next(named) for v in grid.rows for t in grid.columns}
+    assert output["2.10.0", "0.19.1"] == "1"
     # py311-torch29-vllm016 is torch 2.9.1, which that vLLM pins.
-    assert (told["2.9.0", "0.16.0"], told["2.9.1", "0.16.0"]) == ("0", "1")
+    assert (output["2.9.0", "0.16.0"], output["2.9.1", "0.16.0"]) == ("0", "1")
 
 
 @given(st.lists(st.integers(0, 2**53)))
@@ -416,14 +418,14 @@ def test_numbers_come_back(numbers: list[int]) -> None:
 
 @given(st.text())
 def test_no_text_ends_the_script_that_holds_it(text: str) -> None:
-    told = encoding.embedded([text])
-    assert not set(told) & set("<>&\u2028\u2029")
-    assert json.loads(told) == [text]
+    output = encoding.embedded([text])
+    assert not set(output) & set("<>&\u2028\u2029")
+    assert json.loads(output) == [text]
 
 
 @given(st.text(), st.text())
-def test_no_record_breaks_the_page(said: str, name: str) -> None:
-    case = failed(said, said + "\n" + name)
+def test_no_record_breaks_the_page(message: str, name: str) -> None:
+    case = failed(message, message + "\n" + name)
     some = tabulate([make("py311-torch210-vllm019", "2.10.0", "0.19.1", case)], MOE)
     text = page.render(Report(table=some))
     text.encode()

@@ -143,7 +143,7 @@ def opened(browser: Any, file: Path) -> Iterator[Any]:
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text))
+        page.on("console", lambda message: faults.append(message.text))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(file.as_uri() + hash_)
         page.wait_for_selector("html[data-ready]")
@@ -195,15 +195,17 @@ def test_the_grid_is_the_table_s(opened: Any, report: Report, platform: str, pyt
             square = grid.squares[platform, torch.version, vllm.version]
             progress = square.shown
             if python:
-                progress = next(each for each in square.cells if each.cell.python == python)
+                progress = next(
+                    progress for progress in square.cells if progress.cell.python == python
+                )
             marks.append(mark(progress))
             styles.append((progress.verdict, progress.ran is not None, not progress.off_pin))
     assert page.locator("#grid tbody button").all_text_contents() == marks
     seen = page.eval_on_selector_all("#grid tbody button", "all => all.map(b => b.className)")
     verdicts = ["incompatible", "drift", "untested", "compatible"]
-    assert [(verdicts[int(each[1])], " r" in each, each.endswith(" p")) for each in seen] == styles
+    assert [(verdicts[int(item[1])], " r" in item, item.endswith(" p")) for item in seen] == styles
     heads = page.locator("#grid thead th[scope=col]").all_text_contents()
-    assert heads[1:] == [each.version for each in grid.columns]
+    assert heads[1:] == [torch.version for torch in grid.columns]
 
 
 def test_what_stands_in_the_page_is_what_the_script_paints(browser: Any, file: Path) -> None:
@@ -225,11 +227,11 @@ def test_a_click_tells_all_of_a_cell(opened: Any) -> None:
     page = opened()
     page.click(DRIFT)
     panel = page.locator("#detail")
-    said = panel.inner_text()
-    assert "torch 2.11.0 × vLLM 0.20.2" in said  # noqa: RUF001
-    assert "cuda, Python 3.11" in said and "drift" in said
-    assert "tox -e py311-torch211-vllm020 -- --platform cuda" in said
-    assert "warm num_compiled_artifacts_loaded is 1, expected 3" in said
+    message = panel.inner_text()
+    assert "torch 2.11.0 × vLLM 0.20.2" in message  # noqa: RUF001
+    assert "cuda, Python 3.11" in message and "drift" in message
+    assert "tox -e py311-torch211-vllm020 -- --platform cuda" in message
+    assert "warm num_compiled_artifacts_loaded is 1, expected 3" in message
     assert panel.locator("td.diff").all_text_contents() == ["≠ 1"]
     rows = panel.locator('table[aria-label="Seconds by part"] tr').all_inner_texts()
     assert [row.split() for row in rows] == [
@@ -239,18 +241,20 @@ def test_a_click_tells_all_of_a_cell(opened: Any) -> None:
     ]
     steps = panel.locator(".climb li").all_inner_texts()
     assert len(steps) == 7 and "failed, a record says so" in steps[6]
-    assert "2026-11-22T18:00:00Z" in said and "py311-torch211-vllm020.json" in said
-    assert "Whose fault: unknown" in said
-    assert "vLLM 0.20.2 under torch 2.11.0 counts warm num_compiled_artifacts_loaded 1" in said
-    assert "What: warm num_compiled_artifacts_loaded 1, not 3" in said
-    assert "Whose fault: unknown in 1 case" in said
+    assert "2026-11-22T18:00:00Z" in message and "py311-torch211-vllm020.json" in message
+    assert "Whose fault: unknown" in message
+    assert "vLLM 0.20.2 under torch 2.11.0 counts warm num_compiled_artifacts_loaded 1" in message
+    assert "What: warm num_compiled_artifacts_loaded 1, not 3" in message
+    assert "Whose fault: unknown in 1 case" in message
     missing = panel.locator(".case li").all_inner_texts()
-    assert missing and all(each.startswith("to know whether it is ") for each in missing)
+    assert missing and all(item.startswith("to know whether it is ") for item in missing)
     page.click(OFF)
-    said = panel.inner_text()
-    assert "Off-pin: vLLM 0.20.2 pins torch 2.11.0; an override installs 2.12.1." in said
-    assert EVIL in said and "Whose fault: torch" in said
-    assert "vLLM 0.20.2 starts cold under torch 2.11.0 and fails to start cold under 2.12.1" in said
+    message = panel.inner_text()
+    assert "Off-pin: vLLM 0.20.2 pins torch 2.11.0; an override installs 2.12.1." in message
+    assert EVIL in message and "Whose fault: torch" in message
+    assert (
+        "vLLM 0.20.2 starts cold under torch 2.11.0 and fails to start cold under 2.12.1" in message
+    )
     panel.get_by_text("The end of its output").click()
     assert panel.locator("pre[aria-label=Output]").inner_text() == f"a\n{EVIL}\nb 7"
 
@@ -311,8 +315,8 @@ def test_a_version_filter_that_is_not_understood_says_so(opened: Any, wanted: st
     page = opened()
     page.fill("[name=torch]", f"2.10, {wanted}")
     assert page.get_attribute("[name=torch]", "aria-invalid") == "true"
-    said = page.inner_text("#status")
-    assert f"torch: {wanted} is not understood" in said and "2.10, 2.12 or >=2.11" in said
+    message = page.inner_text("#status")
+    assert f"torch: {wanted} is not understood" in message and "2.10, 2.12 or >=2.11" in message
     # What is understood still holds.
     assert page.locator("#grid thead th[scope=col]:visible").all_text_contents()[1:] == ["2.10.0"]
     page.fill("[name=vllm]", wanted)
@@ -325,8 +329,8 @@ def test_a_version_filter_that_is_not_understood_says_so(opened: Any, wanted: st
 def test_a_release_that_the_page_leaves_out_is_named(opened: Any) -> None:
     page = opened()
     page.fill("[name=torch]", "2.12.0")
-    said = page.inner_text("#status")
-    assert "nothing fits; torch 2.12.0 is in compatibility.json alone" in said
+    message = page.inner_text("#status")
+    assert "nothing fits; torch 2.12.0 is in compatibility.json alone" in message
     page.fill("[name=torch]", "3.0")
     assert page.inner_text("#status").endswith("nothing fits; clear a filter")
     legend = " ".join(page.inner_text(".legend").split())
@@ -340,7 +344,7 @@ def test_filters_narrow_the_grid_and_stay_in_the_url(opened: Any, report: Report
     page = opened()
     everything = len(shown(page))
     page.get_by_text("≠ drift", exact=True).first.click()
-    assert [each.split(":")[0] for each in shown(page)] == ["torch 2.11.0, vLLM 0.20.2"]
+    assert [item.split(":")[0] for item in shown(page)] == ["torch 2.11.0, vLLM 0.20.2"]
     assert page.inner_text("#status").startswith(f"1 of {everything} pairs of releases on cuda")
     assert page.url.endswith("#platform=cuda&verdict=drift") or page.url.endswith("#verdict=drift")
     page.click("button[type=reset]")
@@ -349,7 +353,7 @@ def test_filters_narrow_the_grid_and_stay_in_the_url(opened: Any, report: Report
     page.fill("[name=torch]", ">=2.10, <2.12")
     page.fill("[name=vllm]", "0.19, 0.20")
     page.select_option("[name=pin]", "on")
-    assert [each.split(":")[0] for each in shown(page)] == [
+    assert [item.split(":")[0] for item in shown(page)] == [
         "torch 2.10.0, vLLM 0.19.1",
         "torch 2.11.0, vLLM 0.20.2",
     ]
@@ -535,8 +539,8 @@ def test_a_case_says_what_it_is_once(browser: Any, tmp_path: Path) -> None:
     page.click(PIN)
     page.locator(".case summary").nth(1).click()
     died, none = page.locator(".case").all_inner_texts()
-    said = "– not does not apply here not applicable no Hopper"  # noqa: RUF001
-    assert " ".join(none.split()) == said
+    message = "– not does not apply here not applicable no Hopper"  # noqa: RUF001
+    assert " ".join(none.split()) == message
     assert "cold 36.8 s, no warm start" in died
     assert "incompatible at starts warm, outcome crashed" in " ".join(died.split())
     assert page.locator(".legend .chip", has_text="–").count() == 1  # noqa: RUF001
@@ -547,7 +551,7 @@ def test_a_text_is_looked_for_as_a_person_means_it(opened: Any) -> None:
     for asked, word in [("compatible", "compatible"), ("INCOMPATIBLE", "incompatible")]:
         page.fill("[name=q]", asked)
         labels = shown(page)
-        assert labels and all(f": {word}, " in each for each in labels)
+        assert labels and all(f": {word}, " in item for item in labels)
     page.fill("[name=q]", "3.11")
     assert f"{shown(page)}".count("torch 2.11.0, vLLM 0.20.2: drift") == 1
 
@@ -589,8 +593,8 @@ def test_all_that_ran_is_listed_also_what_has_no_place(opened: Any) -> None:
     page.wait_for_selector("#list tbody tr")  # details tell of their opening a moment later
     assert page.locator("#list tbody tr").count() == len(RECORDS)
     page.click("#list button:has-text('py311-torch210-vllm017')")
-    said = page.locator("#detail").inner_text()
-    assert "tox -e py311-torch210-vllm017 -- --platform cpu" in said and "2.10.0.dev1" in said
+    message = page.locator("#detail").inner_text()
+    assert "tox -e py311-torch210-vllm017 -- --platform cpu" in message and "2.10.0.dev1" in message
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.textContent") == "py311-torch210-vllm017"
 
@@ -610,23 +614,23 @@ def test_the_colours_can_be_switched_and_stay(opened: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 360])
-@pytest.mark.parametrize("at", ["", "#at=2.11.0,0.20.2", "#at=2.12.1,0.20.2"])
-def test_axe_finds_nothing(opened: Any, scheme: str, width: int, at: str) -> None:
+@pytest.mark.parametrize("fragment", ["", "#at=2.11.0,0.20.2", "#at=2.12.1,0.20.2"])
+def test_axe_finds_nothing(opened: Any, scheme: str, width: int, fragment: str) -> None:
     page = opened(
-        at,
+        fragment,
         color_scheme=scheme,
         viewport={"width": width, "height": 900},
         reduced_motion="reduce",
     )
-    if at:
+    if fragment:
         page.evaluate("document.querySelectorAll('#detail details').forEach(d => d.open = true)")
     else:
         page.locator("#list summary").click()
         if width < 600:
             page.locator(".controls > summary").click()
     found = axe.Axe().run(page).response
-    assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
-    assert {each["id"] for each in found["passes"]} >= {"color-contrast", "button-name"}
+    assert [(finding["id"], finding["nodes"][0]["html"]) for finding in found["violations"]] == []
+    assert {finding["id"] for finding in found["passes"]} >= {"color-contrast", "button-name"}
 
 
 def test_a_narrow_screen_scrolls_the_grid_and_not_the_page(opened: Any) -> None:

@@ -174,16 +174,18 @@ keeps the answer in its cache. The parts need not add up to the total, and no ti
 def test_an_off_pin_cell_is_marked_where_the_releases_are_known() -> None:
     name = "py312-torch212-vllm020"
     records = [make(name, make_case()), make("py311-torch210-vllm019", make_case())]
-    told = markdown.render(report_of(tabulate(records, MOE, releases=load_releases()), MOE))
-    assert told.count(f"| `{name}` (off-pin) | cpu |") == 2  # its case, and its record
-    assert "`py311-torch210-vllm019` (off-pin)" not in told
+    output = markdown.render(report_of(tabulate(records, MOE, releases=load_releases()), MOE))
+    assert output.count(f"| `{name}` (off-pin) | cpu |") == 2  # its case, and its record
+    assert "`py311-torch210-vllm019` (off-pin)" not in output
     assert "off-pin" not in markdown.render(reported(records, MOE))
 
 
 def test_the_table_reads_as_a_release_manager_would_have_it() -> None:
-    told = markdown.render(reported(RECORDS, MOE))
-    assert told.partition("\n## Records\n")[0] == WANTED
-    assert "| `py311-torch210-vllm019` | cpu | 2.10.0+cu128 | 0.19.1 | 3.11.7 | EPYC 9B14 |" in told
+    output = markdown.render(reported(RECORDS, MOE))
+    assert output.partition("\n## Records\n")[0] == WANTED
+    assert (
+        "| `py311-torch210-vllm019` | cpu | 2.10.0+cu128 | 0.19.1 | 3.11.7 | EPYC 9B14 |" in output
+    )
 
 
 @settings(deadline=None)
@@ -220,11 +222,11 @@ def test_another_second_of_a_case_is_another_line_of_json() -> None:
 
 
 @given(st.text() | st.text(" a:[]#\n\x1b"))
-def test_clean_text_is_printable_and_keeps_its_words(said: str) -> None:
-    line = text.clean(said)
+def test_clean_text_is_printable_and_keeps_its_words(message: str) -> None:
+    line = text.clean(message)
     assert line.isprintable()
-    if said.isprintable():
-        assert line == text.no_command(" ".join(said.split()))
+    if message.isprintable():
+        assert line == text.no_command(" ".join(message.split()))
 
 
 CUT_SHORT: dict[str, Any] = {
@@ -272,11 +274,11 @@ def test_a_fault_is_shown_however_the_run_ended(why: str) -> None:
 def test_a_partial_record_says_how_much_it_holds() -> None:
     record = make("py311-torch210-vllm019", make_case(), deselected=8)
     table = reported([record, *RECORDS[1:]], MOE)
-    told = markdown.render(table)
-    assert "| **0.19** | · | ✅ as expected \\[2\\] | · |" in told
-    assert "2. **torch 2.10, vLLM 0.19**: compatible on Python 3.11 (1 of 9 cases)\n" in told
-    assert "| EPYC 9B14 | 1 of 9 cases | 2026-11-22T18:00:00Z |" in told
-    assert "| EPYC 9B14 | 2 cases | 2026-11-23T18:00:00Z |" in told
+    output = markdown.render(table)
+    assert "| **0.19** | · | ✅ as expected \\[2\\] | · |" in output
+    assert "2. **torch 2.10, vLLM 0.19**: compatible on Python 3.11 (1 of 9 cases)\n" in output
+    assert "| EPYC 9B14 | 1 of 9 cases | 2026-11-22T18:00:00Z |" in output
+    assert "| EPYC 9B14 | 2 cases | 2026-11-23T18:00:00Z |" in output
     content = json.loads(table_json.render(table))
     Draft202012Validator(SCHEMA).validate(content)
     counts = {cell["cell"]: cell["deselected"] for cell in content["cells"]}
@@ -286,9 +288,9 @@ def test_a_partial_record_says_how_much_it_holds() -> None:
 
 def test_what_was_never_run_and_what_does_not_apply_look_different() -> None:
     skipped = make_case("gpu only", outcome="not_applicable", starts=(), reason="no CPU kernel")
-    told = markdown.render(reported([make("py311-torch210-vllm019", skipped)], MOE))
-    assert "| – not applicable | - | - | - | no CPU kernel |" in told  # noqa: RUF001
-    assert "| · " not in told.partition("## cpu")[2]
+    output = markdown.render(reported([make("py311-torch210-vllm019", skipped)], MOE))
+    assert "| – not applicable | - | - | - | no CPU kernel |" in output  # noqa: RUF001
+    assert "| · " not in output.partition("## cpu")[2]
 
 
 def test_of_one_second_the_content_decides() -> None:
@@ -331,56 +333,56 @@ def test_an_empty_table_is_a_table() -> None:
     assert "0 cells" in markdown.render(Report(table=Table(())))
 
 
-def shape(told: str) -> list[int]:
+def shape(output: str) -> list[int]:
     """The cells of each line that is a table's."""
-    return [line.count("|") for line in told.splitlines() if line.startswith("|")]
+    return [line.count("|") for line in output.splitlines() if line.startswith("|")]
 
 
-def hostile(said: str) -> tuple[Path, Record]:
+def hostile(message: str) -> tuple[Path, Record]:
     provenance = {
         **RECORDS[0][1].provenance,
-        **dict.fromkeys(("python", "torch", "vllm"), said),
-        "gpu": {"name": said},
+        **dict.fromkeys(("python", "torch", "vllm"), message),
+        "gpu": {"name": message},
     }
     starts = (
-        Start(start=StartKind.COLD, seconds={said: 1.0}, counters={said: 1}),
-        Start(start=StartKind.WARM, seconds={said: 1.0}, counters={said: 1}),
+        Start(start=StartKind.COLD, seconds={message: 1.0}, counters={message: 1}),
+        Start(start=StartKind.WARM, seconds={message: 1.0}, counters={message: 1}),
     )
     cases = (
-        make_case(said or "x", outcome="failed", starts=(), reason=said, model=said),
-        make_case(f"x{said}", starts=starts, reason=said, failure=said, signature=said),
+        make_case(message or "x", outcome="failed", starts=(), reason=message, model=message),
+        make_case(f"x{message}", starts=starts, reason=message, failure=message, signature=message),
     )
-    error = RunError(kind=ErrorKind.INTERRUPTED, reason=said)
+    error = RunError(kind=ErrorKind.INTERRUPTED, reason=message)
     return make("py311-torch210-vllm019", *cases, provenance=provenance, error=error)
 
 
-def calm(said: str) -> None:
-    path, record = hostile(said)
+def calm(message: str) -> None:
+    path, record = hostile(message)
     table = reported([(path, record)], MOE)
-    told = markdown.render(table)
-    assert shape(told) == shape(markdown.render(reported([hostile("calm")], MOE)))
-    assert len(told.splitlines()) == len(
+    output = markdown.render(table)
+    assert shape(output) == shape(markdown.render(reported([hostile("calm")], MOE)))
+    assert len(output.splitlines()) == len(
         markdown.render(reported([hostile("calm")], MOE)).splitlines()
     )
-    assert "<" not in told and ">" not in told
+    assert "<" not in output and ">" not in output
     # Nothing is a link inside a code span, and none of these names can end one.
-    assert not re.search(r"://|www\.|(?<!\\)\]\(", re.sub(r"`[^`\n]*`", "", told))
-    told.encode("utf-8")
+    assert not re.search(r"://|www\.|(?<!\\)\]\(", re.sub(r"`[^`\n]*`", "", output))
+    output.encode("utf-8")
     Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(table)))
-    shown = terminal.render(record, judge(record, MOE), f"{said}.json")
-    for each in (told, shown):
-        assert not [c for c in each if c != "\n" and unicodedata.category(c)[0] == "C"]
+    shown = terminal.render(record, judge(record, MOE), f"{message}.json")
+    for rendered in (output, shown):
+        assert not [c for c in rendered if c != "\n" and unicodedata.category(c)[0] == "C"]
 
 
-@pytest.mark.parametrize("said", HOSTILE)
-def test_hostile_text_is_shown_as_text(said: str) -> None:
-    calm(said)
+@pytest.mark.parametrize("message", HOSTILE)
+def test_hostile_text_is_shown_as_text(message: str) -> None:
+    calm(message)
 
 
 @settings(deadline=None)
 @given(st.text(max_size=40) | st.text("<>|`\\*_[]()#~$&@!\n\r\x1b[0;m:/w.", max_size=40))
-def test_any_text_is_shown_as_text(said: str) -> None:
-    calm(said)
+def test_any_text_is_shown_as_text(message: str) -> None:
+    calm(message)
 
 
 def test_markup_of_a_record_cannot_be_seen_as_markup() -> None:
@@ -398,8 +400,8 @@ def test_only_the_first_differences_are_told() -> None:
         "num_eager_compiles = 9, num_backend_compilations = 9 }\n",
         "rules.toml",
     )
-    told = markdown.render(reported(RECORDS[:1], rules))
-    assert "expected 9, observed nothing; 1 more in compatibility.json |" in told
+    output = markdown.render(reported(RECORDS[:1], rules))
+    assert "expected 9, observed nothing; 1 more in compatibility.json |" in output
 
 
 def test_a_terminal_shows_what_a_person_asks() -> None:
@@ -426,11 +428,11 @@ def test_a_terminal_shows_what_a_person_asks() -> None:
 def test_a_terminal_holds_the_cold_start_of_a_case_that_failed_against_what_was_expected() -> None:
     cold = make_case().starts[0]
     off = replace(cold, counters={**cold.counters, "num_compiled_artifacts_saved": 9})
-    for starts, said in [((cold,), "1 of 1 as expected"), ((off,), "0 of 1 as expected")]:
+    for starts, message in [((cold,), "1 of 1 as expected"), ((off,), "0 of 1 as expected")]:
         case = make_case(outcome="crashed", starts=starts, reason="it died")
         _, record = make("py311-torch210-vllm019", case)
         shown = terminal.render(record, judge(record, MOE), "x.json")
-        assert said in shown and "not judged" not in shown and "it died" in shown
+        assert message in shown and "not judged" not in shown and "it died" in shown
         assert ("! num_compiled_artifacts_saved  observed    9  expected    3" in shown) == (
             starts == (off,)
         )
@@ -442,8 +444,8 @@ def test_cases_side_by_side_are_said_for_what_their_seconds_are_worth() -> None:
     shown = terminal.render(together, judge(together, MOE), str(path))
     assert ", Python 3.11.7, on EPYC 9B14, 7 side by side\n" in shown
     assert "side by side" not in terminal.render(record, judge(record, MOE), str(path))
-    told = markdown.render(reported([(path, together)], MOE)).partition("## Records\n")[2]
-    assert "| 1 case, 7 side by side | 2026-11-22T18:00:00Z |" in told
+    output = markdown.render(reported([(path, together)], MOE)).partition("## Records\n")[2]
+    assert "| 1 case, 7 side by side | 2026-11-22T18:00:00Z |" in output
 
 
 def test_a_terminal_says_that_a_run_was_partial() -> None:
@@ -494,8 +496,8 @@ def test_the_table_says_where_the_seconds_went() -> None:
         make_case(),
         rungs=(RungResult(rung=Rung.IMPORTS, ok=False, seconds=3.0, reason="no"),),
     )
-    told = markdown.render(reported([split_one, old], MOE))
-    assert told.partition("## Seconds\n")[2].partition("## Records")[0].split("\n\n")[1:] == [
+    output = markdown.render(reported([split_one, old], MOE))
+    assert output.partition("## Seconds\n")[2].partition("## Records")[0].split("\n\n")[1:] == [
         "`py311-torch210-vllm019` on cpu: import 37.2 s",
         (
             "| case | start | total | inspect | load | dynamo | inductor | save or load |\n"

@@ -73,7 +73,7 @@ TOLD = reported(RECORDS, NO_RULES, WHY)
 
 
 def test_the_table_has_the_figures_and_a_link_to_the_page() -> None:
-    told = markdown.render(TOLD)
+    output = markdown.render(TOLD)
     assert (
         "## The CPU as predictor\n\n"
         "A run without a GPU predicts **3 of 4 (75 %)** of the counters that expectations speak "
@@ -81,13 +81,13 @@ def test_the_table_has_the_figures_and_a_link_to_the_page() -> None:
         "cannot run every case. Of every counter it predicts 3 of 4 (75 %), or 2 of 3 (66 %) "
         "without those that are 0 on both. 1 differs, 0 of them not explained. "
         "[Side by side, and why](agreement.md).\n"
-    ) in told
-    assert told.index("## The CPU as predictor") < told.index("## Cases")
+    ) in output
+    assert output.index("## The CPU as predictor") < output.index("## Cases")
     assert "predictor" not in markdown.render(reported(RECORDS[:1], NO_RULES))
 
 
 def test_the_page_puts_both_side_by_side_and_says_why() -> None:
-    told = agreement.page(TOLD.agreement)
+    output = agreement.page(TOLD.agreement)
     for line in (
         (
             "| torch 2.10.0, vLLM 0.19.1 | 3 of 4 (75 %) | 3 of 8 (37 %) | 3 of 4 (75 %) |"
@@ -104,28 +104,28 @@ def test_the_page_puts_both_side_by_side_and_says_why() -> None:
             " `results/cuda/py311-torch210-vllm019.json`, <https://github.com/pytorch/pytorch/pull/1>."
         ),
     ):
-        assert f"{line}\n" in told
-    assert "are in no figure: `inductor.triton`, `inductor.x`.\n" in told
+        assert f"{line}\n" in output
+    assert "are in no figure: `inductor.triton`, `inductor.x`.\n" in output
 
 
 def test_what_nobody_explained_is_said_to_be_so() -> None:
-    told = reported(RECORDS, NO_RULES).agreement
-    assert f"| `moe` | cold | `{TOTAL}` | 22 | 9 | not explained |" in agreement.page(told)
-    assert "1 differs, 1 of them not explained." in agreement.section(told)
+    output = reported(RECORDS, NO_RULES).agreement
+    assert f"| `moe` | cold | `{TOTAL}` | 22 | 9 | not explained |" in agreement.page(output)
+    assert "1 differs, 1 of them not explained." in agreement.section(output)
 
 
 def test_full_agreement_is_said_plainly() -> None:
-    told = agree([make("cuda", case())[1], make("cpu", case())[1]], Explanations())
-    page = agreement.page(told)
+    output = agree([make("cuda", case())[1], make("cpu", case())[1]], Explanations())
+    page = agreement.page(output)
     assert "Nothing, in the starts that ran on both platforms.\n" in page
     assert "All other counters (1) agree" in page
-    assert "No counter differs." in agreement.section(told)
+    assert "No counter differs." in agreement.section(output)
     assert "## Not in the figures" not in page
 
 
 def test_a_page_of_nothing_says_so() -> None:
-    told = agreement.page(NOTHING)
-    assert "No pair of releases ran on both platforms yet." in told
+    output = agreement.page(NOTHING)
+    assert "No pair of releases ran on both platforms yet." in output
     assert agreement.section(NOTHING) == ""
     alone = agreement.page(agree([make("cuda", case())[1]], Explanations()))
     assert "no cell of the same releases on the CPU: `py311-torch210-vllm019`." in alone
@@ -147,9 +147,9 @@ def test_several_pairs_have_a_line_for_all() -> None:
         )
         for platform in ("cpu", "cuda")
     ]
-    told = reported(RECORDS + more, NO_RULES, WHY).agreement
-    assert "| all | 7 of 8 (87 %) | 7 of 12 (58 %) |" in agreement.page(told)
-    assert re.search(r"\nall +7 of 8 \(87 %\) +7 of 12 \(58 %\) ", agreement.lines(told))
+    output = reported(RECORDS + more, NO_RULES, WHY).agreement
+    assert "| all | 7 of 8 (87 %) | 7 of 12 (58 %) |" in agreement.page(output)
+    assert re.search(r"\nall +7 of 8 \(87 %\) +7 of 12 \(58 %\) ", agreement.lines(output))
 
 
 def test_a_terminal_shows_what_differs_and_the_figures() -> None:
@@ -175,10 +175,10 @@ def test_a_terminal_shows_what_differs_and_the_figures() -> None:
 def test_the_json_obeys_its_schema() -> None:
     content = json.loads(table_json.render(reported(RECORDS, UPSTREAM, WHY)))
     Draft202012Validator(SCHEMA).validate(content)
-    told = content["agreement"]
-    assert told["figures"]["counted"] == {"right": 3, "of": 8}
-    [pair] = told["pairs"]
-    assert [each["predicted"] for each in pair["cases"]] == [False, True]
+    output = content["agreement"]
+    assert output["figures"]["counted"] == {"right": 3, "of": 8}
+    [pair] = output["pairs"]
+    assert [item["predicted"] for item in pair["cases"]] == [False, True]
     assert {
         "start": "cold",
         "counter": TOTAL,
@@ -187,7 +187,7 @@ def test_the_json_obeys_its_schema() -> None:
         "agrees": False,
         "why": ["router"],
     } in pair["cases"][1]["counters"]
-    assert told["counters"][TOTAL] == {"right": 1, "of": 2}
+    assert output["counters"][TOTAL] == {"right": 1, "of": 2}
     assert content["upstream"] == [
         {
             "rule": "moe-warm",
@@ -206,44 +206,44 @@ def test_the_json_obeys_its_schema() -> None:
 
 
 def test_what_upstream_publishes_otherwise_is_said_with_both_numbers_and_a_link() -> None:
-    told = markdown.render(reported(RECORDS, UPSTREAM))
-    assert "## Where we measured something else than upstream publishes\n" in told
+    output = markdown.render(reported(RECORDS, UPSTREAM))
+    assert "## Where we measured something else than upstream publishes\n" in output
     assert (
         f"| `moe_startup` | cuda, torch `>=2.10,<2.12`, MEGA `True` | warm | `{SAVED}` | 1 |"
         " [0](https://github.com/vllm-project/vllm/pull/3) |"
         " `results/cuda/py311-torch210-vllm019.json` |\n"
-    ).replace("MEGA", "`MEGA`") in told
+    ).replace("MEGA", "`MEGA`") in output
     assert upstream.section(()) == ""
     assert "upstream publishes" not in markdown.render(reported(RECORDS, NO_RULES))
 
 
-def shape(told: str) -> list[int]:
-    return [line.count("|") for line in told.splitlines() if line.startswith("|")]
+def shape(output: str) -> list[int]:
+    return [line.count("|") for line in output.splitlines() if line.startswith("|")]
 
 
-def hostile(said: str) -> str:
-    name = f"x{said}"
-    other = Case(case="y", outcome=Outcome.FAILED, reason=said)
-    cuda = make("cuda", case(name, total=22, more=f"b{said}"), case("y"))
-    cold = Start(start=StartKind.COLD, seconds={}, counters={TOTAL: 1, f"a{said}": 2})
+def hostile(message: str) -> str:
+    name = f"x{message}"
+    other = Case(case="y", outcome=Outcome.FAILED, reason=message)
+    cuda = make("cuda", case(name, total=22, more=f"b{message}"), case("y"))
+    cold = Start(start=StartKind.COLD, seconds={}, counters={TOTAL: 1, f"a{message}": 2})
     cpu = make("cpu", Case(case=name, outcome=Outcome.PASSED, starts=(cold,)), other)
-    told = reported([cuda, cpu], NO_RULES)
-    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(told)))
-    shown = agreement.lines(told.agreement)
+    output = reported([cuda, cpu], NO_RULES)
+    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(output)))
+    shown = agreement.lines(output.agreement)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown)
-    return agreement.page(told.agreement)
+    return agreement.page(output.agreement)
 
 
 @pytest.mark.parametrize(
-    "said", ["a | b", "<script>`x`", "\x1b[31m\n# h\n\n| x |", "[l](javascript:1) \u202e", "*b*"]
+    "message", ["a | b", "<script>`x`", "\x1b[31m\n# h\n\n| x |", "[l](javascript:1) \u202e", "*b*"]
 )
-def test_hostile_text_is_shown_as_text(said: str) -> None:
-    told = hostile(said)
-    assert shape(told) == shape(hostile("calm"))
-    assert "<" not in told and "\n# h" not in told
+def test_hostile_text_is_shown_as_text(message: str) -> None:
+    output = hostile(message)
+    assert shape(output) == shape(hostile("calm"))
+    assert "<" not in output and "\n# h" not in output
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.text("<>|`\\*_[]()#~$&@!\n\r\x1b[0;m:/w.", max_size=30))
-def test_any_text_is_shown_as_text(said: str) -> None:
-    assert shape(hostile(said)) == shape(hostile("calm"))
+def test_any_text_is_shown_as_text(message: str) -> None:
+    assert shape(hostile(message)) == shape(hostile("calm"))

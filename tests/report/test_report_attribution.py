@@ -114,7 +114,7 @@ FAILS_ALONG = (
 )
 
 
-def told(
+def words(
     reason: Reason,
     answer: Cause = Cause.UNKNOWN,
     symptom: Symptom = FAILURE,
@@ -328,8 +328,8 @@ def told(
     ],
 )
 def test_each_reason_is_a_sentence(reason: Reason, answer: Cause, failure: str, count: str) -> None:
-    assert told(reason, answer) == failure
-    assert told(reason, answer, COUNT) == count
+    assert words(reason, answer) == failure
+    assert words(reason, answer, COUNT) == count
     # And it is published as a code with its operands, too.
     named = replace(ONE, reason=reason, answer=answer)
     schema = {**SCHEMA["$defs"]["attribution"], "$defs": SCHEMA["$defs"]}
@@ -340,8 +340,8 @@ def test_each_reason_is_a_sentence(reason: Reason, answer: Cause, failure: str, 
 
 
 def test_each_rung_has_its_words() -> None:
-    words = [told(PLATFORM, symptom=replace(FAILURE, rung=rung)) for rung in FAILING_RUNGS]
-    assert [text.removeprefix(f"{PAIR} ").partition(":")[0] for text in words] == [
+    texts = [words(PLATFORM, symptom=replace(FAILURE, rung=rung)) for rung in FAILING_RUNGS]
+    assert [text.removeprefix(f"{PAIR} ").partition(":")[0] for text in texts] == [
         "does not resolve on cpu and resolves on cuda",
         "is not imported on cpu and is imported on cuda",
         "fails to start cold on cpu and starts cold on cuda",
@@ -350,7 +350,7 @@ def test_each_rung_has_its_words() -> None:
 
 
 def test_a_counter_that_was_not_counted_is_said_to_be_nothing() -> None:
-    text = told(AxisChanges(change=VLLM), Cause.VLLM, replace(COUNT, observed=None))
+    text = words(AxisChanges(change=VLLM), Cause.VLLM, replace(COUNT, observed=None))
     assert text.startswith(f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and nothing with")
 
 
@@ -378,12 +378,12 @@ def test_a_flag_that_differs_is_named_with_what_runs_show_of_it(
     decides: bool | None, text: str
 ) -> None:
     flags = [replace(FLAG, decides=decides)]
-    assert told(ONE.reason, Cause.TORCH, flags=flags) == f"{FAILS_ALONG}: torch, since 2.12{text}"
+    assert words(ONE.reason, Cause.TORCH, flags=flags) == f"{FAILS_ALONG}: torch, since 2.12{text}"
 
 
 def test_flags_are_named_at_the_nearest_clean_release_of_their_axis() -> None:
     flags = [FLAG, FlagChange(flag="Y", here="a", there=None)]
-    assert told(AxisChanges(change=VLLM), Cause.VLLM, flags=flags).endswith(
+    assert words(AxisChanges(change=VLLM), Cause.VLLM, flags=flags).endswith(
         ", with another default of VLLM_X (False at vLLM 0.21.0, True here) and Y (None at vLLM"
         " 0.21.0, a here)"
     )
@@ -411,7 +411,7 @@ def test_flags_are_named_at_the_nearest_clean_release_of_their_axis() -> None:
 )
 def test_what_differs_too_is_named(confounders: Sequence[Confounder], text: str) -> None:
     reason = AxisChanges(change=TORCH, confounders=tuple(confounders))
-    assert told(reason, Cause.TORCH) == f"{FAILS_ALONG}: torch, since 2.12{text}"
+    assert words(reason, Cause.TORCH) == f"{FAILS_ALONG}: torch, since 2.12{text}"
 
 
 @pytest.mark.parametrize(
