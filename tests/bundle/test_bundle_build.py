@@ -1,6 +1,8 @@
 """matrix.bundle.build: a bundle of small wheels, made and run without a network."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import shlex
@@ -21,6 +23,7 @@ from matrix.bundle import build as bundles
 from matrix.bundle.build import BundleRequest, make_bundle, refresh_bundle
 from matrix.bundle.plan import Have
 from matrix.bundle.run import BundleError, faults, read_manifest
+from matrix.bundle.run import main as run_bundle
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.resolution import resolver
@@ -94,6 +97,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(
     bundle: Path, *arguments: str, cwd: Path, **environ: str
 ) -> subprocess.CompletedProcess[str]:
+    """Start the bundle's run.py as a person does."""
     clean = {
         key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")
     }
@@ -107,12 +111,39 @@ def run(
     )
 
 
+def run_here(bundle: Path, *arguments: str, work: Path) -> subprocess.CompletedProcess[str]:
+    """Run the same in this process; return what the command printed that it would become."""
+    started: list[subprocess.CompletedProcess[str]] = []
+
+    def execve(command: str, argv: list[str], environ: dict[str, str]) -> None:
+        done = subprocess.run(
+            argv, executable=command, env=environ, capture_output=True, text=True, check=False
+        )
+        started.append(done)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setattr(os, "execve", execve)
+        status = run_bundle(["--work", str(work), *arguments], bundle)
+    assert status == 2  # what follows execve, which does not return
+    (done,) = started
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, out.getvalue() + done.stdout, done.stderr
+    )
+
+
 @pytest.mark.parametrize("split", [None, 50_000])
 def test_a_bundle_is_made_and_runs(
     index: Path, tmp_path: Path, split: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    wanted = BundleRequest(cells=(CELL,), target=TARGET, have=HAVE, without=("ray",), split=split)
+    wanted = BundleRequest(
+        cells=(CELL,),
+        target=TARGET,
+        gpu_arch="sm_90" if split else None,
+        have=HAVE,
+        without=("ray",),
+        split=split,
+    )
     make_bundle(wanted, load_releases(), out)
     text = (out / "bundle.json").read_text()
     schema = json.loads((resources.files("matrix") / "data" / "bundle.schema.json").read_text())
@@ -130,9 +161,9 @@ def test_a_bundle_is_made_and_runs(
 
     shutil.rmtree(index)
     # What the run itself refuses, it was reached for.
-    asked = ("--work", "w", "--timeout", "0")
+    asked = ("--timeout", "0")
     refusal = "'0' is not a number of seconds above 0"
-    done = run(out, CELL.short_name, *asked, cwd=tmp_path)
+    done = run_here(out, CELL.short_name, *asked, work=tmp_path / "w")
     assert done.returncode == 2
     assert refusal in done.stderr
     (home,) = (tmp_path / "w").iterdir()
@@ -152,14 +183,14 @@ def test_a_bundle_is_made_and_runs(
     assert said.startswith(f"2.9.1 0.1.0 {home / 'project' / 'matrix'}\n")
     assert "'matrix.inside.cpu_platform:activate'" in said
 
-    again = run(out, CELL.name, *asked, cwd=tmp_path)
+    again = run_here(out, CELL.name, *asked, work=tmp_path / "w")
     assert refusal in again.stderr
     assert "installed already" in again.stdout
     (environment / "whole").unlink()
     (environment / "bin" / "matrix").unlink()
-    mended = run(out, CELL.name, *asked, cwd=tmp_path)
-    assert refusal in mended.stderr
-    assert "installing" in mended.stdout
+    repaired = run_here(out, CELL.name, *asked, work=tmp_path / "w")
+    assert refusal in repaired.stderr
+    assert "installing" in repaired.stdout
 
 
 def test_a_bundle_of_an_off_pin_cell_holds_its_torch(index: Path, tmp_path: Path) -> None:
@@ -263,7 +294,7 @@ def test_the_project_alone_is_written_anew(index: Path, tmp_path: Path, split: i
         "project/torch_vllm_matrix-0.2.0-py3-none-any.whl",
     }
     assert {each.name: each.stat().st_mtime_ns for each in out.rglob("part-*")} == wheels
-    done = run(out, CELL.name, "--work", "w", "--timeout", "0", cwd=tmp_path)
+    done = run_here(out, CELL.name, "--timeout", "0", work=tmp_path / "w")
     assert "is not a number of seconds above 0" in done.stderr
     (home,) = (tmp_path / "w").iterdir()
     assert (home / "project" / "matrix" / "more.py").is_file()
@@ -303,6 +334,24 @@ def test_the_wheels_of_an_older_bundle_are_taken_again(
     (old / before.cells[CELL.name].lock[0].wheel).write_bytes(b"damaged")
     with pytest.raises(MatrixError, match="missing or damaged"):
         make_bundle(replace(wanted, reuse=old), load_releases(), tmp_path / "third")
+
+
+def test_wheels_that_are_packed_again_keep_the_hash_of_the_index(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if sys.version_info < (3, 14):
+        pytest.importorskip("backports.zstd", reason="the extra `bundle` installs it")
+    out = tmp_path / "out"
+    wanted = BundleRequest(cells=(CELL,), target=TARGET, have=HAVE, repack=True)
+    make_bundle(wanted, load_releases(), out)
+    manifest = read_manifest(out)
+    assert faults(manifest, out) == []
+    for name, file in manifest.files.items():
+        if name.startswith("wheels/") and name != manifest.installer:
+            assert file.published == digest_of(index / Path(name).name)
+    assert " wheels rewritten, " in capsys.readouterr().out
+    done = run_here(out, CELL.name, "--timeout", "0", work=tmp_path / "w")
+    assert "is not a number of seconds above 0" in done.stderr
 
 
 def test_without_uv_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """matrix.checks.lookup: what the package's data says of a cell, on small tables made here."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from matrix.checks.linkage.tables import (
     dump,
     file_name,
 )
-from matrix.checks.lookup import load_answers
+from matrix.checks.lookup import Answer, load_answers
+from matrix.checks.resolution.cache import PLATFORM
 
 RELEASES = load_releases()
 SHIM, CXX = "aoti_torch_new_thing", "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"
@@ -32,7 +34,7 @@ def tables(folder: Path, *extensions: Extension) -> Path:
         dump(VllmSymbols(wheel=wheel, extensions=extensions, demangled={}))
     )
     for version, exports in (("2.10.0", ()), ("2.11.0", (SHIM, CXX)), ("2.12.1", ())):
-        names = Names.of(each.encode() for each in exports)
+        names = Names.of(name.encode() for name in exports)
         table = TorchSymbols(
             wheel=Wheel(project="torch", version=version, file="torch.whl", sha256="00"),
             libraries=(Library(name="libtorch.so", needed=(), exports=names),),
@@ -86,5 +88,36 @@ def test_the_package_s_tables_break_no_promise() -> None:
         for torch in RELEASES.torch
         for vllm in RELEASES.vllm
     ]
-    assert sum(each is not None and not each.ok for each in found) > 0
-    assert not any(each.promised for each in found if each is not None)
+    assert sum(answer is not None and not answer.ok for answer in found) > 0
+    assert not any(answer.promised for answer in found if answer is not None)
+
+
+def test_an_off_pin_cell_resolves_only_as_its_environment_installs_it(tmp_path: Path) -> None:
+    def row(torch: str, *, forced: bool) -> dict[str, object]:
+        return {
+            **{"vllm": "0.20.2", "torch": torch, "python": "3.12", "platform": PLATFORM},
+            **{"asked": "2026-11-23", "ok": False, "cause": "conflict", "reason": "a needs b"},
+            **({"override": {"torch": torch}} if forced else {}),
+        }
+
+    rows = [row("2.11.0", forced=False), row("2.10.0", forced=False), row("2.12.1", forced=True)]
+    path = tmp_path / "resolutions.json"
+    path.write_text(json.dumps({"resolutions": rows}), encoding="utf-8")
+    answers = load_answers(RELEASES, resolutions=path)
+    expected = Answer(ok=False, reason="a needs b", by="asked on 2026-11-23")
+    found = {
+        torch: answers.resolves(Cell("3.12", torch, "0.20.2"), "cuda")
+        for torch in ("2.11.0", "2.10.0", "2.12.1", "2.9.1")
+    }
+    assert found == {"2.11.0": expected, "2.10.0": None, "2.12.1": expected, "2.9.1": None}
+
+
+def test_a_damaged_table_is_named_once_and_answers_nothing(tmp_path: Path) -> None:
+    folder = tables(tmp_path / "tables", STABLE)
+    (folder / file_name("torch", "2.11.0")).write_bytes(b"{}\n")
+    answers = load_answers(RELEASES, tables=folder)
+    for python in ("3.12", "3.13"):
+        assert answers.links(Cell(python, "2.11.0", "0.20.2")) is None
+    assert answers.links(Cell("3.12", "2.9.0", "0.20.2")) is None
+    (fault,) = answers.faults
+    assert fault.startswith("torch-2.11.0.table: no symbol table")
