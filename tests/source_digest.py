@@ -135,19 +135,20 @@ def _dump(node: ast.AST) -> object:
         node = ast.JoinedStr(list(_joined(node.values)))
     if isinstance(node, (ast.Attribute, ast.Subscript)) and _climbs(node):
         return _dump(node.value)  # from wherever this file is now
-    parts: list[object] = [type(node).__name__]
-    for key, value in ast.iter_fields(node):
-        if key in _NOT_MEANT:
-            continue
-        if isinstance(value, list):
-            held = [(item, _dump(item) if isinstance(item, ast.AST) else item) for item in value]
-            # A None that is no statement has a meaning: the key of ** in a dictionary.
-            value = [told for item, told in held if item is None or told is not None]
-        elif isinstance(value, ast.AST):
-            value = _dump(value)
-        if value is not None and value != []:
-            parts.append([key, value])
-    return parts
+    fields = ((key, _field(value)) for key, value in ast.iter_fields(node) if key not in _NOT_MEANT)
+    parts = [[key, value] for key, value in fields if value is not None and value != []]
+    return [type(node).__name__, *parts]
+
+
+def _field(value: object) -> object:
+    """Return the value of a field as JSON's kinds, without the items that do nothing."""
+    if isinstance(value, ast.AST):
+        return _dump(value)
+    if not isinstance(value, list):
+        return value
+    items = [(item, _dump(item) if isinstance(item, ast.AST) else item) for item in value]
+    # A None that is not a statement has a meaning: the key of ** in a dictionary.
+    return [dumped for item, dumped in items if item is None or dumped is not None]
 
 
 def _joined(values: Iterable[ast.expr]) -> Iterator[ast.expr]:
