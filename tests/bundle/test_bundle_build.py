@@ -42,7 +42,7 @@ def write_wheel(
     folder: Path, name: str, version: str, needs: Sequence[str] = (), **files: str
 ) -> None:
     stem = f"{name}-{version}"
-    lines = [f"Requires-Dist: {each}" for each in needs]
+    lines = [f"Requires-Dist: {requirement}" for requirement in needs]
     text = "\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines, ""])
     content = {
         f"{stem}.dist-info/METADATA": text,
@@ -51,10 +51,10 @@ def write_wheel(
         f"{name}.py": f"version = {version!r}\n",
         **{f"{stem}.data/scripts/{file}": script for file, script in files.items()},
     }
-    rows = "".join(f"{each},,\n" for each in [*content, f"{stem}.dist-info/RECORD"])
+    rows = "".join(f"{path},,\n" for path in [*content, f"{stem}.dist-info/RECORD"])
     with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
-        for each, told in {**content, f"{stem}.dist-info/RECORD": rows}.items():
-            archive.writestr(each, told)
+        for path, text_of_path in {**content, f"{stem}.dist-info/RECORD": rows}.items():
+            archive.writestr(path, text_of_path)
 
 
 def pinned(name: str, *hashes: str) -> Pinned:
@@ -73,8 +73,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_wheel(folder, "vllm", "0.16.0", ["torch==2.9.1", "ray"])
     write_wheel(folder, "ray", "2.0", ["cupy"])
     write_wheel(folder, "cupy", "1.0")
-    for each in HAVE:
-        write_wheel(folder, each.name, each.version)
+    for had in HAVE:
+        write_wheel(folder, had.name, had.version)
     if sys.version_info < (3, 11):
         write_wheel(folder, "tomli", "2.0")
     uv = resolver.uv()
@@ -87,8 +87,10 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UV_OFFLINE", "1")
 
     def copy(pinned: Sequence[Pinned], _: Target, into: Path) -> None:
-        for each in pinned:
-            shutil.copy(folder / f"{each.name}-{each.version}-py3-none-any.whl", into)
+        for distribution in pinned:
+            shutil.copy(
+                folder / f"{distribution.name}-{distribution.version}-py3-none-any.whl", into
+            )
 
     monkeypatch.setattr(bundles, "fetch", copy)
     return folder
@@ -153,11 +155,11 @@ def test_a_bundle_is_made_and_runs(
     assert faults(manifest, out) == []
     cell = manifest.cells[CELL.name]
     assert cell.left_out == {"cupy": "1.0", "ray": "2.0"}
-    named = {each.name for each in cell.lock}
+    named = {line.name for line in cell.lock}
     assert {"torch", "vllm", "triton", "torch-vllm-matrix"} <= named
     assert not {"pytest", "packaging", "ray"} & named
     assert "run it there" in capsys.readouterr().out
-    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
     shutil.rmtree(index)
     # What the run itself refuses, it was reached for.
@@ -200,7 +202,7 @@ def test_a_bundle_of_an_off_pin_cell_holds_its_torch(index: Path, tmp_path: Path
         write_wheel(index, name, version)
     make_bundle(BundleRequest(cells=(cell,), target=TARGET, have=HAVE), releases, tmp_path / "out")
     (made,) = read_manifest(tmp_path / "out").cells.values()
-    lock = {each.name: each.version for each in made.lock}
+    lock = {line.name: line.version for line in made.lock}
     assert (made.name, lock["vllm"]) == (cell.name, "0.16.0")
     assert lock.items() >= releases.companions(cell).items()
     with pytest.raises(MatrixError, match=r"torch==2\.9\.1"):
@@ -243,7 +245,7 @@ def test_a_wish_that_cannot_be_is_one_line_and_leaves_nothing(
     with pytest.raises(MatrixError, match=said) as raised:
         make_bundle(wanted, load_releases(), tmp_path / "out")
     assert "\n" not in str(raised.value)
-    assert [each.name for each in tmp_path.iterdir()] == ["index"]
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
 def test_a_folder_with_something_else_is_not_touched(index: Path, tmp_path: Path) -> None:
@@ -277,7 +279,7 @@ def test_the_project_alone_is_written_anew(index: Path, tmp_path: Path, split: i
         BundleRequest(cells=(CELL,), target=TARGET, have=HAVE, split=split), load_releases(), out
     )
     before = read_manifest(out)
-    wheels = {each.name: each.stat().st_mtime_ns for each in out.rglob("part-*")}
+    wheels = {part.name: part.stat().st_mtime_ns for part in out.rglob("part-*")}
     other = tmp_path / "other"
     for name in ("matrix", "tests/startup"):
         shutil.copytree(ROOT / name, other / name)
@@ -293,7 +295,7 @@ def test_the_project_alone_is_written_anew(index: Path, tmp_path: Path, split: i
         "project/matrix/more.py",
         "project/torch_vllm_matrix-0.2.0-py3-none-any.whl",
     }
-    assert {each.name: each.stat().st_mtime_ns for each in out.rglob("part-*")} == wheels
+    assert {part.name: part.stat().st_mtime_ns for part in out.rglob("part-*")} == wheels
     done = run_here(out, CELL.name, "--timeout", "0", work=tmp_path / "w")
     assert "is not a number of seconds above 0" in done.stderr
     (home,) = (tmp_path / "w").iterdir()
@@ -315,7 +317,7 @@ def test_the_wheels_of_an_older_bundle_are_taken_again(
     copy = bundles.fetch
 
     def note(pinned: Sequence[Pinned], target: Target, into: Path) -> None:
-        fetched.extend(each.name for each in pinned)
+        fetched.extend(distribution.name for distribution in pinned)
         copy(pinned, target, into)
 
     monkeypatch.setattr(bundles, "fetch", note)
@@ -325,7 +327,7 @@ def test_the_wheels_of_an_older_bundle_are_taken_again(
     before, after = read_manifest(old), read_manifest(new)
     assert before.cells == after.cells
     assert all(
-        before.files[each.wheel] == after.files[each.wheel] for each in after.cells[CELL.name].lock
+        before.files[line.wheel] == after.files[line.wheel] for line in after.cells[CELL.name].lock
     )
 
     for reuse, said in ((new, "is cut into parts"), (tmp_path / "none", "cannot be read")):

@@ -232,7 +232,7 @@ def test_the_manifest_obeys_its_schema() -> None:
     schema = json.loads((resources.files("matrix") / "data" / "bundle.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(json.loads(text), schema)
-    assert [each["name"] for each in json.loads(text)["files"]] == [
+    assert [file["name"] for file in json.loads(text)["files"]] == [
         "wheels/uv.whl",
         "wheels/vllm.whl",
     ]

@@ -50,11 +50,11 @@ def pruned(*images: Image, arch: int = 90) -> tuple[set[bytes], Pruned]:
     before = bytes(library)
     found = keep_only(library, arch)
     assert len(library) == len(before)
-    kept = {each for _, _, each in images if library.find(each) >= 0}
+    kept = {code for _, _, code in images if library.find(code) >= 0}
     expected = before
-    for _, _, each in images:
-        if each not in kept:
-            expected = expected.replace(each, bytes(len(each)))
+    for _, _, code in images:
+        if code not in kept:
+            expected = expected.replace(code, bytes(len(code)))
     assert library == expected
     return kept, found
 

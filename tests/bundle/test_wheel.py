@@ -87,7 +87,7 @@ def test_a_wheel_keeps_one_chip_and_a_true_record(tmp_path: Path) -> None:
             content = archive.read(name)
             assert (digest, size) == (_hash(content), str(len(content)))
         assert rows[-1] == ["a-1.dist-info/RECORD", "", ""]
-    assert [each.name for each in tmp_path.iterdir()] == [wheel.name]
+    assert [path.name for path in tmp_path.iterdir()] == [wheel.name]
 
 
 def test_a_wheel_with_nothing_to_drop_is_not_touched(tmp_path: Path) -> None:

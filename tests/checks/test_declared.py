@@ -104,7 +104,7 @@ def test_a_yanked_release_is_marked_and_not_failed() -> None:
     assert said.yanked == ("vLLM 0.20.0 was yanked (bad wheel)",)
     assert said.reason == "vLLM 0.20.0 pins torch 2.11.0"
     both = declared(Cell("3.12", "2.11.0", "0.20.0"), RELEASES)
-    assert [each.partition(" was")[0] for each in both.yanked] == ["torch 2.11.0", "vLLM 0.20.0"]
+    assert [line.partition(" was")[0] for line in both.yanked] == ["torch 2.11.0", "vLLM 0.20.0"]
     assert declared(Cell("3.12", "2.9.1", "0.16.0"), RELEASES).yanked == ()
 
 

@@ -207,7 +207,7 @@ def test_a_wheel_of_vllm_gives_each_extension(build: Build, tmp_path: Path) -> N
     assert (gemm.python, gemm.imports, gemm.exports) == ("cp312", ("sibling",), ())
     assert spinloop.fault == "is no ELF file"
     assert found.demangled == {"_ZN3c105checkEi": "c10::check(int)"}
-    assert told == [each.path for each in found.extensions]
+    assert told == [extension.path for extension in found.extensions]
 
 
 def test_a_wheel_of_torch_gives_what_each_library_exports(build: Build, tmp_path: Path) -> None:
@@ -233,8 +233,8 @@ def test_the_same_wheel_gives_the_same_bytes(build: Build, tmp_path: Path) -> No
     name = "vllm-0.19.1-cp38-abi3-manylinux_2_31_x86_64.whl"
     for folder, order in (("a", list(files)), ("b", list(reversed(files)))):
         (tmp_path / folder).mkdir()
-        wheel(tmp_path / folder / name, {each: files[each] for each in order})
-    one, two = (read_wheel(tmp_path / each / name, sha256="00") for each in "ab")
+        wheel(tmp_path / folder / name, {path: files[path] for path in order})
+    one, two = (read_wheel(tmp_path / folder / name, sha256="00") for folder in "ab")
     assert dump(one) == dump(two)
 
 

@@ -38,7 +38,7 @@ def torch_of(*exports: str, needed: tuple[str, ...] = ("libcudart.so.12",)) -> T
             Library(name="libtorch.so", needed=("libtorch_cpu.so",), exports=Names.of([])),
             Library(name="libtorch_cpu.so", needed=("libc10.so", *needed), exports=Names.of([])),
             Library(
-                name="libc10.so", needed=(), exports=Names.of(each.encode() for each in exports)
+                name="libc10.so", needed=(), exports=Names.of(name.encode() for name in exports)
             ),
             Library(
                 name="libtorch_python.so",
@@ -100,7 +100,7 @@ def test_a_symbol_is_found_only_where_the_extension_reaches() -> None:
     python = extension("THPVariable_Wrap")
     with_python = extension("THPVariable_Wrap", needed=("libtorch_python.so",))
     found = linked(away, near, python, with_python, torch=torch_of(CHECK))
-    assert [each.ok for each in found] == [False, True, False, True]
+    assert [result.ok for result in found] == [False, True, False, True]
 
 
 def test_libraries_that_need_each_other_end() -> None:
@@ -157,14 +157,14 @@ def test_what_does_not_come_from_torch_is_left_apart(name: str) -> None:
     ],
 )
 def test_what_must_come_from_torch_is_counted(name: str) -> None:
-    assert [each.ok for each in linked(extension(name))] == [False]
+    assert [result.ok for result in linked(extension(name))] == [False]
 
 
 def test_a_symbol_of_a_sibling_is_found_there() -> None:
     user = extension("_ZN4vllm4helpEv", needed=("_help.abi3.so",))
     helper = extension(path="vllm/_help.abi3.so", exports=("_ZN4vllm4helpEv",))
-    assert all(each.ok for each in linked(user, helper))
-    assert not all(each.ok for each in linked(extension("_ZN4vllm4helpEv"), helper))
+    assert all(result.ok for result in linked(user, helper))
+    assert not all(result.ok for result in linked(extension("_ZN4vllm4helpEv"), helper))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_feature_that_does_not_link_leaves_the_core() -> None:
     found = link(vllm_of(gemm, mla, extension()), torch_of(), "3.12")
     assert found.ok
     assert found.verdict == "links, without DeepGEMM, FlashMLA"
-    assert [each.feature for each in found.extensions] == [None, "FlashMLA", "DeepGEMM"]
+    assert [result.feature for result in found.extensions] == [None, "FlashMLA", "DeepGEMM"]
     assert found.reason is not None
     assert found.reason.startswith("`_flashmla_C.abi3.so` needs c10::cuda::")
 
@@ -257,7 +257,7 @@ def test_a_file_that_is_not_elf_does_not_load() -> None:
     assert (found.ok, found.reason) == (False, "`_moe_C.abi3.so` is no ELF file")
 
 
-shims = st.frozensets(st.sampled_from([f"torch_{each}" for each in "abcdefgh"]))
+shims = st.frozensets(st.sampled_from([f"torch_{letter}" for letter in "abcdefgh"]))
 
 
 @settings(deadline=None)
@@ -266,7 +266,7 @@ def test_a_torch_that_exports_more_never_links_less(
     wanted: frozenset[str], has: frozenset[str], more: frozenset[str]
 ) -> None:
     asked = vllm_of(extension(*sorted(wanted)))
-    less, bigger = (link(asked, torch_of(*each), "3.12") for each in (has, has | more))
+    less, bigger = (link(asked, torch_of(*exports), "3.12") for exports in (has, has | more))
     assert bigger.ok >= less.ok
     assert set(less.extensions[0].symbols) == wanted - has
 
@@ -390,8 +390,10 @@ def test_nothing_of_a_wheel_reaches_the_terminal_raw() -> None:
 
 def test_each_vllm_links_with_the_torch_that_it_pins() -> None:
     tables = load_tables()
-    pins = {each.version: each.torch for each in load_releases().vllm}
-    tried = [each for each in tables.vllm_versions if pins.get(each) in tables.torch_versions]
+    pins = {release.version: release.torch for release in load_releases().vllm}
+    tried = [
+        version for version in tables.vllm_versions if pins.get(version) in tables.torch_versions
+    ]
     assert len(tried) >= 20
     for version in tried:
         found = tables.link(version, pins[version], "3.12")
@@ -417,8 +419,8 @@ def test_a_pair_off_its_pin(vllm: str, torch: str, verdict: str, reason: str | N
 
 def test_0_19_1_misses_on_torch_2_9_1_what_its_loader_says() -> None:
     found = load_tables().link("0.19.1", "2.9.1", "3.11")
-    assert [each.name for each in found.extensions if each.ok] == ["cumem_allocator.abi3.so"]
-    [core] = [each for each in found.extensions if each.name == "_moe_C.abi3.so"]
+    assert [result.name for result in found.extensions if result.ok] == ["cumem_allocator.abi3.so"]
+    [core] = [result for result in found.extensions if result.name == "_moe_C.abi3.so"]
     assert core.reason == f"`_moe_C.abi3.so` needs {CHECK_NAME} and 2 more"
 
 

@@ -36,7 +36,10 @@ def write_wheel(
     python: str = ">=3.9",
 ) -> None:
     stem = f"{name}-{version}"
-    lines = [f"Requires-Python: {python}", *(f"Requires-Dist: {each}" for each in needs)]
+    lines = [
+        f"Requires-Python: {python}",
+        *(f"Requires-Dist: {requirement}" for requirement in needs),
+    ]
     text = "\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines, ""])
     with zipfile.ZipFile(folder / f"{stem}-{tag}.whl", "w") as archive:
         archive.writestr(f"{stem}.dist-info/METADATA", text)
@@ -47,7 +50,7 @@ def write_wheel(
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No index, cache or setting of the person who runs the tests."""
-    for name in [each for each in os.environ if each.startswith(("UV_", "PIP_"))]:
+    for name in [variable for variable in os.environ if variable.startswith(("UV_", "PIP_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
@@ -283,12 +286,12 @@ def test_a_program_that_hangs_or_does_not_run() -> None:
 
 
 def test_each_question_is_answered_and_a_fault_stops_none(index: Path) -> None:
-    cells = [Cell("3.12", "2.10.0", each) for each in ("0.19.1", "0.17.1", "0.18.1")]
+    cells = [Cell("3.12", "2.10.0", version) for version in ("0.19.1", "0.17.1", "0.18.1")]
     every = list(ask_all((Question(cell=cell) for cell in cells), "x86_64", "2.35", 2, TODAY))
-    told = {each.question.cell.vllm: each.answer for each in every}
+    told = {timed.question.cell.vllm: timed.answer for timed in every}
     assert isinstance(told["0.17.1"], ResolverError)
-    assert [getattr(told[each], "ok", None) for each in ("0.19.1", "0.18.1")] == [True, False]
-    assert all(each.seconds > 0 for each in every)
+    assert [getattr(told[version], "ok", None) for version in ("0.19.1", "0.18.1")] == [True, False]
+    assert all(timed.seconds > 0 for timed in every)
 
 
 RESOLVES = "resolves: 7 packages (torchvision 0.25.0, torchaudio 2.10.0, triton 3.6.0, transformers"
@@ -318,11 +321,11 @@ def test_what_is_known_is_not_asked_again(
     assert data.read_bytes() == before
 
     assert resolve(data, cells[0], "--refresh", today=date(2026, 12, 1)) == 0
-    rows = {each.cell.vllm: each.asked for each in load_resolutions(data).rows}
+    rows = {row.cell.vllm: row.asked for row in load_resolutions(data).rows}
     assert rows == {"0.19.1": date(2026, 12, 1), "0.18.1": TODAY}
 
     assert resolve(data, "--stale", "5", today=date(2026, 12, 2)) == 0
-    rows = {each.cell.vllm: each.asked for each in load_resolutions(data).rows}
+    rows = {row.cell.vllm: row.asked for row in load_resolutions(data).rows}
     assert rows == {"0.19.1": date(2026, 12, 1), "0.18.1": date(2026, 12, 2)}
     assert resolve(data, "--stale", "5", today=date(2026, 12, 3)) == 2
     assert "no answer is older than 5 days" in capsys.readouterr().err
@@ -344,8 +347,8 @@ def test_what_was_answered_is_kept_where_the_rest_is_interrupted(
     data = tmp_path / "r.json"
     cells = [f"py312-torch210-vllm0{minor}" for minor in (19, 18, 17)]
     assert resolve(data, *cells, "--jobs", "1") == 130
-    assert [each.cell.vllm for each in load_resolutions(data).rows] == ["0.19.1"]
-    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+    assert [row.cell.vllm for row in load_resolutions(data).rows] == ["0.19.1"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_the_pins_and_what_is_off_them(
@@ -355,7 +358,7 @@ def test_the_pins_and_what_is_off_them(
     assert resolve(data, "--all-pins", "--python", "3.12", "--vllm", ">=0.18,<0.20") == 0
     off = ("--off-pin", "--override", "--python", "3.12", "--torch", "==2.9.1")
     assert resolve(data, *off, "--vllm", "==0.19.1") == 0
-    rows = [(each.cell.torch, each.cell.vllm, each.ok) for each in load_resolutions(data).rows]
+    rows = [(row.cell.torch, row.cell.vllm, row.ok) for row in load_resolutions(data).rows]
     assert rows == [
         ("2.9.1", "0.19.1", True),
         ("2.10.0", "0.18.1", False),

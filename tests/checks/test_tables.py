@@ -42,7 +42,7 @@ VLLM = Wheel(
     sha256="cd" * 32,
 )
 texts = st.text(max_size=12)
-names = st.frozensets(st.binary(min_size=1, max_size=40).filter(lambda each: b"\0" not in each))
+names = st.frozensets(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
 
 
 def torch(*libraries: Library) -> TorchSymbols:
@@ -58,8 +58,8 @@ def torch(*libraries: Library) -> TorchSymbols:
 def test_a_set_of_names_holds_its_names(known: frozenset[bytes]) -> None:
     plain = Names.of(known)
     hashed = Names.load(memoryview(plain.dump()), len(plain))
-    for each in known:
-        text = each.decode("utf-8", "surrogateescape")
+    for name in known:
+        text = name.decode("utf-8", "surrogateescape")
         assert text in plain
         assert text in hashed
     assert len(hashed) == len(plain) == len(known)
@@ -76,9 +76,9 @@ def test_a_set_of_names_holds_no_other(known: frozenset[bytes], other: str) -> N
 
 def test_a_library_as_large_as_torchs_keeps_every_name_apart() -> None:
     many = [f"_ZN2at4_ops{at}4callERKNS_6TensorE" for at in range(60_000)]
-    hashed = Names.load(memoryview(Names.of(each.encode() for each in many).dump()), len(many))
-    assert all(each in hashed for each in many)
-    assert not any(f"{each}l" in hashed for each in many)
+    hashed = Names.load(memoryview(Names.of(name.encode() for name in many).dump()), len(many))
+    assert all(name in hashed for name in many)
+    assert not any(f"{name}l" in hashed for name in many)
 
 
 @settings(deadline=None)
@@ -98,7 +98,7 @@ def test_a_table_of_torch_comes_back(libraries: list[Library], faults: dict[str,
     assert dump(load(content, "x")) == content
 
 
-several = st.lists(texts, unique=True, max_size=4).map(lambda each: tuple(sorted(each)))
+several = st.lists(texts, unique=True, max_size=4).map(lambda found: tuple(sorted(found)))
 extensions = st.builds(
     Extension,
     path=texts,
@@ -114,12 +114,14 @@ extensions = st.builds(
 
 @settings(deadline=None)
 @given(
-    st.lists(extensions, unique_by=lambda each: each.path, max_size=4),
+    st.lists(extensions, unique_by=lambda extension: extension.path, max_size=4),
     st.dictionaries(texts, texts, max_size=3),
 )
 def test_a_table_of_vllm_comes_back(found: list[Extension], demangled: dict[str, str]) -> None:
     symbols = VllmSymbols(
-        wheel=VLLM, extensions=tuple(sorted(found, key=lambda each: each.path)), demangled=demangled
+        wheel=VLLM,
+        extensions=tuple(sorted(found, key=lambda extension: extension.path)),
+        demangled=demangled,
     )
     content = dump(symbols)
     assert load(content, "x") == symbols
@@ -141,7 +143,7 @@ def test_a_table_of_vllm_has_a_name_a_line() -> None:
 def test_a_byte_that_changed_is_seen(data: st.DataObject) -> None:
     content = bytearray(dump(torch()))
     at = data.draw(st.integers(0, len(content) - 1))
-    byte = data.draw(st.integers(0, 255).filter(lambda each: each != content[at]))
+    byte = data.draw(st.integers(0, 255).filter(lambda other: other != content[at]))
     content[at] = byte
     with pytest.raises(SymbolsError, match=r"torch\.table: .*matrix linkage --read WHEEL"):
         load(bytes(content), "torch.table")
@@ -205,15 +207,15 @@ def test_every_table_of_the_package_is_whole() -> None:
         found = tables.torch(version)
         assert found.faults == {}
         assert {"libtorch_cpu.so", "libtorch_cuda.so", "libc10.so", "libtorch_python.so"} <= {
-            each.name for each in found.libraries
+            library.name for library in found.libraries
         }
     for version in tables.vllm_versions:
-        assert all(each.fault is None for each in tables.vllm(version).extensions)
+        assert all(extension.fault is None for extension in tables.vllm(version).extensions)
 
 
 def test_the_tables_of_the_package_stay_small() -> None:
     paths = list(load_tables().folder.glob("*.table"))
-    assert sum(each.stat().st_size for each in paths) < 9 << 20
+    assert sum(path.stat().st_size for path in paths) < 9 << 20
 
 
 # Filling.
@@ -261,7 +263,7 @@ class FakeIndex:
     def files(self, project: str) -> tuple[PublishedFile, ...]:
         if project == self.broken:
             raise FetchError(f"{project}: the index says 404; look at its address")
-        return tuple(each for each in self.published if each.project == project)
+        return tuple(file for file in self.published if file.project == project)
 
     def fetch(self, file: PublishedFile, folder: Path) -> Path:
         self.fetched.append(file.filename)
@@ -291,7 +293,7 @@ def test_the_wheel_of_a_release_is_the_one_that_an_installer_takes(tmp_path: Pat
         published(vllm_wheel("0.20.0"), "0.20.0"),
     ]
     found = lacking(files, load_tables(tmp_path))
-    assert [each.filename for each in found] == [
+    assert [file.filename for file in found] == [
         vllm_wheel("0.20.0"),
         vllm_wheel("0.19.1"),
         torch_wheel("2.10.0", build="-3"),
@@ -308,11 +310,11 @@ def test_a_fill_fetches_what_has_no_table_and_a_second_one_nothing(
     ]
     index, told = FakeIndex(files, library), list[str]()
     assert fill(index, tmp_path, told.append) == []
-    assert sorted(each.name for each in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
         "torch-2.10.0.table",
         "vllm-0.19.1.table",
     ]
-    assert [each.partition(" ")[0] for each in told] == ["vllm-0.19.1.table", "torch-2.10.0.table"]
+    assert [line.partition(" ")[0] for line in told] == ["vllm-0.19.1.table", "torch-2.10.0.table"]
     assert fill(index, tmp_path, told.append) == []
     assert len(index.fetched) == 2
 
@@ -342,11 +344,11 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_done(
     ]
     [fault] = fill(FakeIndex(files, library, broken), tmp_path, lambda _: None)
     assert fault.startswith(broken)
-    assert [each.name for each in tmp_path.iterdir()] == ["torch-2.10.0.table"]
+    assert [path.name for path in tmp_path.iterdir()] == ["torch-2.10.0.table"]
 
 
 def test_only_the_named_releases_are_filled(tmp_path: Path, library: bytes) -> None:
-    files = [published(torch_wheel(each), each) for each in ("2.10.0", "2.11.0")]
+    files = [published(torch_wheel(version), version) for version in ("2.10.0", "2.11.0")]
     index = FakeIndex(files, library)
     assert fill(index, tmp_path, lambda _: None, only=[("torch", "2.10.0")]) == []
     assert index.fetched == [torch_wheel("2.10.0")]
@@ -362,7 +364,7 @@ def test_wheels_that_are_here_are_read_and_the_bad_ones_named(
     told: list[str] = []
     [fault] = read_wheels([bad, good], tmp_path / "tables", told.append)
     assert fault.startswith(bad.name)
-    assert [each.name for each in (tmp_path / "tables").iterdir()] == ["vllm-0.19.1.table"]
+    assert [path.name for path in (tmp_path / "tables").iterdir()] == ["vllm-0.19.1.table"]
     assert load_tables(tmp_path / "tables").vllm("0.19.1") == read_wheel(good)
 
 

@@ -105,8 +105,8 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def extension(packages: Path, *calls: str, name: str = "_C.abi3.so", needs: str = "") -> Path:
-    source = "".join(f"int {each}(void);\n" for each in calls)
-    body = " + ".join(f"{each}()" for each in calls) or "0"
+    source = "".join(f"int {name}(void);\n" for name in calls)
+    body = " + ".join(f"{name}()" for name in calls) or "0"
     options = [str(packages / "torch" / "lib" / "libtorch.so")]
     if needs:
         other = compiled(packages / "other", "int other;", needs, f"-Wl,-soname,{needs}")
@@ -129,7 +129,7 @@ def test_the_loader_misses_what_the_elf_file_says(packages: Path) -> None:
     assert found.symbols == ("torch_three", "torch_two")
     assert found.symbol in found.symbols
     with path.open("rb") as file:
-        imports = {each.decode() for each in read_object(file).imports}
+        imports = {name.decode() for name in read_object(file).imports}
     assert imports == {*found.symbols, "torch_one"}
 
 
@@ -148,6 +148,6 @@ def test_what_stands_for_the_driver_has_the_names_that_are_asked_for(packages: P
     folder.mkdir()
     made = write_stub(symbols, folder)
     with (made / "libcuda.so.1").open("rb") as file:
-        assert {each for each in read_object(file).exports if each.startswith(b"cu")} == {
+        assert {name for name in read_object(file).exports if name.startswith(b"cu")} == {
             b"cuMemCreate"
         }
