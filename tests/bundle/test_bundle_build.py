@@ -175,15 +175,15 @@ def test_a_bundle_is_made_and_runs(
         "print(torch.version, m.version('torch-vllm-matrix'), os.path.dirname(matrix.__file__));"
         "print([e.value for e in m.entry_points(group='vllm.platform_plugins')])"
     )
-    said = subprocess.run(
+    printed = subprocess.run(
         [environment / "bin" / "python", "-c", program],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert said.startswith(f"2.9.1 0.1.0 {home / 'project' / 'matrix'}\n")
-    assert "'matrix.inside.cpu_platform:activate'" in said
+    assert printed.startswith(f"2.9.1 0.1.0 {home / 'project' / 'matrix'}\n")
+    assert "'matrix.inside.cpu_platform:activate'" in printed
 
     again = run_here(out, CELL.name, *asked, work=tmp_path / "w")
     assert refusal in again.stderr
@@ -230,7 +230,7 @@ def test_a_damaged_wheel_is_not_installed(index: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"have": (Have(name="torch", version="2.9.0"),)}, r"--have torch==2\.9\.0: does not fit"),
         ({"without": ("rya",)}, "--without rya: matches nothing"),
@@ -239,10 +239,10 @@ def test_a_damaged_wheel_is_not_installed(index: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_wish_that_cannot_be_is_one_line_and_leaves_nothing(
-    index: Path, tmp_path: Path, change: dict[str, object], said: str
+    index: Path, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     wanted = BundleRequest(**{"cells": (CELL,), "target": TARGET, **change})  # type: ignore[arg-type]
-    with pytest.raises(MatrixError, match=said) as raised:
+    with pytest.raises(MatrixError, match=message) as raised:
         make_bundle(wanted, load_releases(), tmp_path / "out")
     assert "\n" not in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
@@ -330,8 +330,8 @@ def test_the_wheels_of_an_older_bundle_are_taken_again(
         before.files[line.wheel] == after.files[line.wheel] for line in after.cells[CELL.name].lock
     )
 
-    for reuse, said in ((new, "is cut into parts"), (tmp_path / "none", "cannot be read")):
-        with pytest.raises(MatrixError, match=said):
+    for reuse, message in ((new, "is cut into parts"), (tmp_path / "none", "cannot be read")):
+        with pytest.raises(MatrixError, match=message):
             make_bundle(replace(wanted, reuse=reuse), load_releases(), tmp_path / "third")
     (old / before.cells[CELL.name].lock[0].wheel).write_bytes(b"damaged")
     with pytest.raises(MatrixError, match="missing or damaged"):

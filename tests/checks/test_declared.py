@@ -90,8 +90,8 @@ def test_the_metadata_says_whether_a_cell_goes_together(
         with pytest.raises(CellError, match=str(reason)):
             declared(Cell(*cell), RELEASES)
         return
-    said = declared(Cell(*cell), RELEASES)
-    assert (said.ok, said.off_pin, said.fits, said.reason) == (ok, off_pin, fits, reason)
+    found = declared(Cell(*cell), RELEASES)
+    assert (found.ok, found.off_pin, found.fits, found.reason) == (ok, off_pin, fits, reason)
 
 
 def test_what_is_no_release_is_named() -> None:
@@ -100,9 +100,9 @@ def test_what_is_no_release_is_named() -> None:
 
 
 def test_a_yanked_release_is_marked_and_not_failed() -> None:
-    said = declared(Cell("3.12", "2.9.1", "0.20.0"), RELEASES)
-    assert said.yanked == ("vLLM 0.20.0 was yanked (bad wheel)",)
-    assert said.reason == "vLLM 0.20.0 pins torch 2.11.0"
+    found = declared(Cell("3.12", "2.9.1", "0.20.0"), RELEASES)
+    assert found.yanked == ("vLLM 0.20.0 was yanked (bad wheel)",)
+    assert found.reason == "vLLM 0.20.0 pins torch 2.11.0"
     both = declared(Cell("3.12", "2.11.0", "0.20.0"), RELEASES)
     assert [line.partition(" was")[0] for line in both.yanked] == ["torch 2.11.0", "vLLM 0.20.0"]
     assert declared(Cell("3.12", "2.9.1", "0.16.0"), RELEASES).yanked == ()
@@ -115,11 +115,11 @@ def test_an_empty_reason_for_a_yank_is_one_too() -> None:
 
 
 REAL = load_releases()
-SAID = Declarations(REAL)
+DECLARATIONS = Declarations(REAL)
 
 
 def test_every_cell_of_the_matrix_is_declared() -> None:
-    assert all(SAID.of(cell).ok for cell in REAL.cells())
+    assert all(DECLARATIONS.of(cell).ok for cell in REAL.cells())
 
 
 @given(
@@ -128,7 +128,7 @@ def test_every_cell_of_the_matrix_is_declared() -> None:
     st.sampled_from(REAL.vllm),
 )
 def test_a_failure_has_a_reason_and_a_pass_none(python: str, torch: str, vllm: Vllm) -> None:
-    said = SAID.of(Cell(python, torch, vllm.version))
-    assert said.ok == (said.reason is None) == (said.fits and not said.off_pin)
-    assert said.off_pin == (torch != vllm.torch)
-    assert said == declared(Cell(python, torch, vllm.version), REAL)
+    found = DECLARATIONS.of(Cell(python, torch, vllm.version))
+    assert found.ok == (found.reason is None) == (found.fits and not found.off_pin)
+    assert found.off_pin == (torch != vllm.torch)
+    assert found == declared(Cell(python, torch, vllm.version), REAL)

@@ -120,7 +120,7 @@ def test_section_headers_are_not_needed(build: Build, tmp_path: Path, hash_style
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "no ELF file"),
         (b"#!/bin/sh\nexit 0\n", "no ELF file"),
@@ -131,8 +131,8 @@ def test_section_headers_are_not_needed(build: Build, tmp_path: Path, hash_style
         (b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + struct.pack("<H", 62), "damaged"),
     ],
 )
-def test_what_is_no_such_object_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(ElfError, match=said):
+def test_what_is_no_such_object_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(ElfError, match=message):
         read_object(io.BytesIO(content))
 
 
@@ -195,8 +195,8 @@ def test_a_wheel_of_vllm_gives_each_extension(build: Build, tmp_path: Path) -> N
             "vllm/notes.social": b"",
         },
     )
-    told: list[str] = []
-    found = read_wheel(path, report=told.append)
+    reported: list[str] = []
+    found = read_wheel(path, report=reported.append)
     assert isinstance(found, VllmSymbols)
     assert found.wheel.version == "0.19.1"
     assert re.fullmatch(r"[0-9a-f]{64}", found.wheel.sha256)
@@ -207,7 +207,7 @@ def test_a_wheel_of_vllm_gives_each_extension(build: Build, tmp_path: Path) -> N
     assert (gemm.python, gemm.imports, gemm.exports) == ("cp312", ("sibling",), ())
     assert spinloop.fault == "is no ELF file"
     assert found.demangled == {"_ZN3c105checkEi": "c10::check(int)"}
-    assert told == [extension.path for extension in found.extensions]
+    assert reported == [extension.path for extension in found.extensions]
 
 
 def test_a_wheel_of_torch_gives_what_each_library_exports(build: Build, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_an_installed_wheel_reads_as_the_wheel_does(build: Build, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("vllm.whl", "name a wheel of torch or vLLM"),
         ("numpy-2.3.0-cp312-cp312-manylinux_2_28_x86_64.whl", "a wheel of numpy"),
@@ -262,8 +262,8 @@ def test_an_installed_wheel_reads_as_the_wheel_does(build: Build, tmp_path: Path
         ("torch-2.10.0-cp312-cp312-manylinux_2_28_aarch64.whl", "not for Linux on x86_64"),
     ],
 )
-def test_another_wheel_is_refused_by_its_name(tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(ElfError, match=said) as refusal:
+def test_another_wheel_is_refused_by_its_name(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(ElfError, match=message) as refusal:
         read_wheel(wheel(tmp_path / name, {"a": b""}))
     assert name in str(refusal.value)
 

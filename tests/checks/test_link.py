@@ -413,8 +413,8 @@ def test_each_vllm_links_with_the_torch_that_it_pins() -> None:
 def test_a_pair_off_its_pin(vllm: str, torch: str, verdict: str, reason: str | None) -> None:
     found = load_tables().link(vllm, torch, "3.12")
     assert found.verdict == verdict
-    told = to_json([found], extensions=True)
-    assert reason is None or reason in told
+    text = to_json([found], extensions=True)
+    assert reason is None or reason in text
 
 
 def test_0_19_1_misses_on_torch_2_9_1_what_its_loader_says() -> None:

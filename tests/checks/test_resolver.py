@@ -208,7 +208,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[http.server.BaseHTT
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         (404, "the index has no "),
         (401, "401 Unauthorized"),
@@ -221,17 +221,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[http.server.BaseHTT
 def test_an_index_that_fails_is_no_answer(
     server: type[http.server.BaseHTTPRequestHandler],
     status: int,
-    said: str,
+    message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     server.status = status  # type: ignore[attr-defined]
     data = tmp_path / "r.json"
     assert resolve(data, "py312-torch210-vllm019") == 2
-    told = capsys.readouterr().out
-    assert "no answer: " in told and said in told
-    assert "0 resolve, 0 do not, 1 without an answer" in told
-    assert "127.0.0.1" not in told and "secret" not in told
+    output = capsys.readouterr().out
+    assert "no answer: " in output and message in output
+    assert "0 resolve, 0 do not, 1 without an answer" in output
+    assert "127.0.0.1" not in output and "secret" not in output
     assert not data.exists()
 
 
@@ -259,7 +259,7 @@ def fake_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ("echo torch==2.9.1; echo vllm==0.19.1", "uv answered with another torch than 2.10.0"),
         ("echo torch==2.10.0", "uv answered with another vllm than 0.19.1"),
@@ -271,10 +271,10 @@ def fake_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
     ],
 )
 def test_nonsense_of_uv_is_no_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
     fake_uv(tmp_path, monkeypatch, script)
-    with pytest.raises(ResolverError, match=said):
+    with pytest.raises(ResolverError, match=message):
         asked("0.19.1")
 
 
@@ -288,9 +288,12 @@ def test_a_program_that_hangs_or_does_not_run() -> None:
 def test_each_question_is_answered_and_a_fault_stops_none(index: Path) -> None:
     cells = [Cell("3.12", "2.10.0", version) for version in ("0.19.1", "0.17.1", "0.18.1")]
     every = list(ask_all((Question(cell=cell) for cell in cells), "x86_64", "2.35", 2, TODAY))
-    told = {timed.question.cell.vllm: timed.answer for timed in every}
-    assert isinstance(told["0.17.1"], ResolverError)
-    assert [getattr(told[version], "ok", None) for version in ("0.19.1", "0.18.1")] == [True, False]
+    answers = {timed.question.cell.vllm: timed.answer for timed in every}
+    assert isinstance(answers["0.17.1"], ResolverError)
+    assert [getattr(answers[version], "ok", None) for version in ("0.19.1", "0.18.1")] == [
+        True,
+        False,
+    ]
     assert all(timed.seconds > 0 for timed in every)
 
 
@@ -303,10 +306,10 @@ def test_what_is_known_is_not_asked_again(
     data = tmp_path / "r.json"
     cells = ("py312-torch210-vllm019", "py312-torch210-vllm018")
     assert resolve(data, *cells) == 0
-    told = capsys.readouterr().out
-    assert "[1/2] " in told and "[2/2] " in told
-    assert RESOLVES in told and "does not resolve: vllm 0.18.1 needs certifi>=" in told
-    assert "matrix: 1 resolve, 1 do not; 2 asked in " in told
+    output = capsys.readouterr().out
+    assert "[1/2] " in output and "[2/2] " in output
+    assert RESOLVES in output and "does not resolve: vllm 0.18.1 needs certifi>=" in output
+    assert "matrix: 1 resolve, 1 do not; 2 asked in " in output
     before = data.read_bytes()
 
     def never(*_: object) -> Iterator[object]:
@@ -315,9 +318,9 @@ def test_what_is_known_is_not_asked_again(
     with monkeypatch.context() as patch:
         patch.setattr(resolve_cells, "ask_all", never)
         assert resolve(data, *cells, today=date(2027, 1, 1)) == 0
-    told = capsys.readouterr().out
-    assert f"declared  {RESOLVES} 5.23.0) (asked on 2026-11-23)\n" in told
-    assert told.endswith("matrix: 1 resolve, 1 do not; 2 known before\n")
+    output = capsys.readouterr().out
+    assert f"declared  {RESOLVES} 5.23.0) (asked on 2026-11-23)\n" in output
+    assert output.endswith("matrix: 1 resolve, 1 do not; 2 known before\n")
     assert data.read_bytes() == before
 
     assert resolve(data, cells[0], "--refresh", today=date(2026, 12, 1)) == 0
@@ -370,7 +373,7 @@ def test_the_pins_and_what_is_off_them(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "no cell to ask about; name one"),
         (["py312-torch299-vllm019"], "torch 2.99 is not known here"),
@@ -382,12 +385,12 @@ def test_the_pins_and_what_is_off_them(
     ],
 )
 def test_a_bad_wish_is_refused(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "r.json"
     assert cli.main(["resolve", *arguments, "--data", str(data)]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and said in told.err and told.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert output.out == "" and message in output.err and output.err.count("\n") == 1
     assert not data.exists()
 
 

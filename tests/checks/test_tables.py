@@ -171,7 +171,7 @@ def resigned(content: bytes, change: Callable[[dict[str, object]], None]) -> byt
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("schema", 2, "schema is 2, and this matrix reads 1"),
         ("project", "numpy", "not torch or vllm"),
@@ -184,9 +184,9 @@ def resigned(content: bytes, change: Callable[[dict[str, object]], None]) -> byt
         ("faults", 3, "not as a symbol table should be"),
     ],
 )
-def test_a_table_of_another_shape_is_named(key: str, value: object, said: str) -> None:
+def test_a_table_of_another_shape_is_named(key: str, value: object, message: str) -> None:
     content = resigned(dump(torch()), lambda header: header.update({key: value}))
-    with pytest.raises(SymbolsError, match=said):
+    with pytest.raises(SymbolsError, match=message):
         load(content, "torch-2.10.0.table")
 
 
@@ -308,14 +308,17 @@ def test_a_fill_fetches_what_has_no_table_and_a_second_one_nothing(
         published(torch_wheel("2.10.0"), "2.10.0"),
         published(vllm_wheel("0.19.1"), "0.19.1"),
     ]
-    index, told = FakeIndex(files, library), list[str]()
-    assert fill(index, tmp_path, told.append) == []
+    index, reported = FakeIndex(files, library), list[str]()
+    assert fill(index, tmp_path, reported.append) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "torch-2.10.0.table",
         "vllm-0.19.1.table",
     ]
-    assert [line.partition(" ")[0] for line in told] == ["vllm-0.19.1.table", "torch-2.10.0.table"]
-    assert fill(index, tmp_path, told.append) == []
+    assert [line.partition(" ")[0] for line in reported] == [
+        "vllm-0.19.1.table",
+        "torch-2.10.0.table",
+    ]
+    assert fill(index, tmp_path, reported.append) == []
     assert len(index.fetched) == 2
 
 
@@ -361,8 +364,8 @@ def test_wheels_that_are_here_are_read_and_the_bad_ones_named(
     with zipfile.ZipFile(good, "w") as archive:
         archive.writestr("vllm/_C.abi3.so", library)
     bad.write_bytes(b"half a file")
-    told: list[str] = []
-    [fault] = read_wheels([bad, good], tmp_path / "tables", told.append)
+    reported: list[str] = []
+    [fault] = read_wheels([bad, good], tmp_path / "tables", reported.append)
     assert fault.startswith(bad.name)
     assert [path.name for path in (tmp_path / "tables").iterdir()] == ["vllm-0.19.1.table"]
     assert load_tables(tmp_path / "tables").vllm("0.19.1") == read_wheel(good)
