@@ -229,7 +229,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
 
 
 def figures(counts: Iterable[Count], predictions: Iterable[Prediction]) -> Figures:
-    """The figures of these counts and predictions."""
+    """Return the figures of these counts and predictions."""
     expected, counted, every, raised = ([0, 0] for _ in range(4))
     for each in counts:
         right = each.cpu == each.cuda
@@ -256,7 +256,7 @@ def figures(counts: Iterable[Count], predictions: Iterable[Prediction]) -> Figur
 
 
 def total(every: Iterable[Figures]) -> Figures:
-    """The figures of several together."""
+    """Return the figures of several together."""
     told = list(every)
 
     def share(of: Callable[[Figures], Share]) -> Share:
@@ -272,7 +272,7 @@ def total(every: Iterable[Figures]) -> Figures:
 
 
 def group(every: Iterable[_Each], key: Callable[[_Each], _Key]) -> Mapping[_Key, list[_Each]]:
-    """Counts or predictions by a key of each, in the order in which the keys appear."""
+    """Return counts or predictions by a key of each, in the order in which the keys appear."""
     found: dict[_Key, list[_Each]] = {}
     for each in every:
         found.setdefault(key(each), []).append(each)
@@ -284,9 +284,9 @@ def _counter(count: Count) -> str:
 
 
 def _releases(record: Record) -> tuple[str, str] | None:
-    """The releases that ran, without the local part that names CUDA; None where they are unknown.
+    """Return the releases that ran, without the local part that names CUDA; None if unknown.
 
-    A run that never came to import them is one of its cell's pair, but of which patch?
+    A run that did not import them is of its cell's pair, but the patch releases are not known.
     """
     try:
         torch, vllm = (parse_version(str(record.provenance.get(key))) for key in ("torch", "vllm"))
@@ -317,15 +317,15 @@ def _preference(cuda: Record, cpu: Record) -> tuple[int, bool, str, str, str, st
 def _prediction(pair: Pair, case: Case, other: Case | None, cpu: Record) -> Prediction:
     if not case.starts:
         ran = ", but started on the CPU" if other and other.starts else ""
-        return Prediction(pair, case.case, False, _outcome(case, f" on CUDA{ran}"))
+        return Prediction(pair, case.case, started=False, reason=_outcome(case, f" on CUDA{ran}"))
     if other is None:
         why = cpu.error.reason if cpu.error else "was not run"
-        return Prediction(pair, case.case, True, why)
+        return Prediction(pair, case.case, started=True, reason=why)
     seen, ran_there = ({each.start for each in which.starts} for which in (case, other))
     if seen - ran_there:
-        return Prediction(pair, case.case, True, _outcome(other))
+        return Prediction(pair, case.case, started=True, reason=_outcome(other))
     more = _outcome(case, " on CUDA, but started warm on the CPU") if ran_there - seen else None
-    return Prediction(pair, case.case, True, more)
+    return Prediction(pair, case.case, started=True, reason=more)
 
 
 def _outcome(case: Case, where: str = "") -> str:
@@ -358,10 +358,10 @@ def _counts(
 
 
 def _common(cuda: Mapping[str, int], cpu: Mapping[str, int]) -> set[str]:
-    """The counters to compare: those of both, and torch's that a rule may expect and one lacks.
+    """Return the counters to compare: those of both, and torch's that only one has.
 
-    torch keeps a counter from the first time that it is raised, so that one which is missing is 0.
-    vLLM's are there or not by its release.
+    torch keeps a counter from the first time that it is raised, so a missing one that a rule may
+    expect is 0. Those of vLLM depend on its release.
     """
     torch_keeps = {name for name in COUNTERS if "." in name}
     return (cuda.keys() & cpu.keys()) | ((cuda.keys() | cpu.keys()) & torch_keeps)

@@ -112,15 +112,15 @@ class Grid:
         return tuple(release for release in self.torch if release.version in shown)
 
     def counts(self, platform: str) -> Counter[tuple[str, str | None]]:
-        """How many pairs `reached` a rung or none, or `fails` at one."""
+        """Return how many pairs `reached` a rung or none, or `fails` at one."""
         return Counter(standing(each.shown) for each in self._of(platform))
 
     def cell_counts(self, platform: str) -> Counter[tuple[str, str | None]]:
-        """The same of the cells, each pair on each Python."""
+        """Return how many cells, each pair on each Python, `reached` a rung or none, or `fails`."""
         return Counter(standing(each) for square in self._of(platform) for each in square.cells)
 
     def only(self, torch: SpecifierSet | None, vllm: SpecifierSet | None) -> Grid:
-        """The grid with these releases alone to show; None is all of them."""
+        """Return the grid that shows these releases only; None means all of them."""
         return replace(
             self,
             torch=tuple(each for each in self.torch if _accepts(torch, each.version)),
@@ -154,13 +154,13 @@ def standing(progress: Progress) -> tuple[str, str | None]:
 def survey(
     releases: Releases,
     *,
-    resolves: Resolves = lambda cell, platform: None,
-    links: Links = lambda cell: None,
+    resolves: Resolves = lambda _cell, _platform: None,
+    links: Links = lambda _cell: None,
     seen: Seen | None = None,
 ) -> Grid:
-    """The grid of all these releases: what `resolves`, `links` and the records (`seen`) say.
+    """Return the grid of all these releases by `resolves`, `links` and the records (`seen`).
 
-    The two are asked for a cell only where both releases are for its Python.
+    `resolves` and `links` are called for a cell only if both releases support its Python.
     """
     declarations, seen = Declarations(releases), seen or {}
     squares: dict[tuple[str, str, str], list[Progress]] = {
@@ -201,7 +201,7 @@ def survey(
 
 
 def environments(releases: Releases) -> Mapping[str, Cell]:
-    """Every environment by its full name, with the cell that it stands for, in the cells' order.
+    """Return every environment by its full name, with its cell, in the order of the cells.
 
     It is the cell of `Releases.resolve`, whether the Python fits or not: the newest patch of vLLM
     that pins a torch of that minor, with this pin, else the newest patch of each.
@@ -219,7 +219,7 @@ def environments(releases: Releases) -> Mapping[str, Cell]:
 def runs(
     judged: Iterable[tuple[Record, CellVerdict]], releases: Releases
 ) -> Mapping[tuple[Cell, str], RunEvidence]:
-    """What the newest records show, by the cell that ran: the versions, not only the name."""
+    """Return what the newest records show, by the cell that ran: the versions, not its name."""
     names = environments(releases)
     found: dict[tuple[Cell, str], RunEvidence] = {}
     for record, verdict in judged:
@@ -230,7 +230,7 @@ def runs(
 
 
 def ran_cell(record: Record) -> Cell | None:
-    """The cell of the versions that ran; None where the record does not know both."""
+    """Return the cell of the versions that ran; None if the record does not have both."""
     torch, vllm = (record.provenance.get(key) for key in ("torch", "vllm"))
     if not isinstance(torch, str) or not isinstance(vllm, str):
         return None

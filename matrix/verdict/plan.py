@@ -127,7 +127,7 @@ def plan(
 
 
 def parse_release(text: str, option: str) -> tuple[str, str]:
-    """The project and the version of `torch==2.15.0`; a minor release is enough.
+    """Return the project and the version of `torch==2.15.0`; a minor release is enough.
 
     Raises PlanError, which names the option.
     """
@@ -143,7 +143,7 @@ def parse_release(text: str, option: str) -> tuple[str, str]:
 
 
 def _chosen(named: Iterable[Cell], releases: Releases, wanted: Wanted) -> Mapping[Cell, str | None]:
-    """The cells of these releases and Pythons, in order, with what release brought them in."""
+    """Return the cells of these releases and Pythons in order, with the reason for each."""
     cells = list(named)
     brought = _brought(cells, releases, wanted)
     asked = {
@@ -176,7 +176,7 @@ def _accepted(wanted: SpecifierSet | None, versions: Iterable[str]) -> frozenset
 def _brought(
     cells: Iterable[Cell], releases: Releases, wanted: Wanted
 ) -> dict[tuple[str, str], str] | None:
-    """The pairs that `new` and `neighbours` mean, each with why; None where neither is asked."""
+    """Return the pairs that `new` and `neighbours` mean, each with why; None without both."""
     if not wanted.new and not wanted.neighbours:
         return None
     table = _Pairs(cells, releases)
@@ -203,14 +203,14 @@ class _Pairs:
         self.pinned = {minors for minors, (torch, vllm) in self.at.items() if pins[vllm] == torch}
 
     def of(self, name: str, version: str) -> list[tuple[str, str]]:
-        """The pairs of a release: under its pin; a torch under each vLLM that pins it.
+        """Return the pairs of a release: a vLLM with its pin, a torch under each vLLM that pins it.
 
-        A torch that none pins, under the nearest vLLM on either side.
+        A torch without such a vLLM is paired with the nearest vLLM on either side.
         """
         return [self.at[minors] for minors in self._minors(name, version)]
 
     def beside(self, name: str, version: str) -> list[tuple[str, str]]:
-        """Around the pairs of a release: the same vLLM under the next torch, and the other way."""
+        """Return the adjacent pairs: the same vLLM under the next torch, and the other way."""
         own = self._minors(name, version)
         near = [
             pair
@@ -247,7 +247,7 @@ class _Pairs:
 
 
 def _next(every: Sequence[str], one: str) -> list[str]:
-    """The versions just below and just above one, which need not be among them."""
+    """Return the versions just below and just above one, which need not be among them."""
     return neighbours(one, [each for each in every if each != one])
 
 

@@ -75,14 +75,14 @@ class Table:
         return tuple(dict.fromkeys(entry.record.platform for entry in self.entries))
 
     def releases(self, platform: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The minor releases of torch and of vLLM with an entry on the platform, oldest first."""
-        of = [entry.factors for entry in self.entries if entry.record.platform == platform]
-        torch = sorted({each.torch for each in of}, key=Version)
-        vllm = sorted({str(each.vllm) for each in of}, key=Version)
+        """Return the minor releases of torch and vLLM on the platform, oldest first."""
+        named = [entry.factors for entry in self.entries if entry.record.platform == platform]
+        torch = sorted({factors.torch for factors in named}, key=Version)
+        vllm = sorted({str(factors.vllm) for factors in named}, key=Version)
         return tuple(torch), tuple(vllm)
 
     def pair(self, platform: str, torch: str, vllm: str) -> tuple[Entry, ...]:
-        """The entries of one pair of minor releases: one a Python."""
+        """Return the entries of one pair of minor releases: one for each Python."""
         return tuple(self._pairs.get((platform, torch, vllm), ()))
 
     @cached_property
@@ -94,7 +94,7 @@ class Table:
         return found
 
     def worst(self, platform: str, torch: str, vllm: str) -> Entry | None:
-        """The entry with the worst verdict among a pair's Pythons, or None without a record."""
+        """Return the entry with the worst verdict among a pair's Pythons, or None."""
         entries = self.pair(platform, torch, vllm)
         verdict = worst(entry.verdict.verdict for entry in entries)
         return next((entry for entry in entries if entry.verdict.verdict == verdict), None)

@@ -219,20 +219,30 @@ def test_the_grid_reads_as_a_release_manager_would_have_it() -> None:
     assert cuda == [
         "| vLLM ↓ torch → | 2.9.0 | 2.9.1 | 2.10.0 | 2.11.0 | 2.12.0 |",
         "| --- | --- | --- | --- | --- | --- |",
-        "| **0.14.0** | **declared** | links ? | ❌ links \\[1\\] | ❌ links \\[1\\] |"
-        " ❌ links \\[1\\] |",
+        (
+            "| **0.14.0** | **declared** | links ? | ❌ links \\[1\\] | ❌ links \\[1\\] |"
+            " ❌ links \\[1\\] |"
+        ),
         "| **0.14.1** | · | **links ?** | ❌ links \\[1\\] | ❌ links \\[1\\] | ❌ links \\[1\\] |",
-        "| **0.19.1** | · | ✅ as expected \\[2\\] | **❌ starts cold \\[3\\]** | links ? |"
-        " links ? |",
-        "| **0.20.0** | resolves \\[4\\] | ❌ links \\[1, 4\\] | links \\[4\\] |"
-        " **links \\[4\\]** | links \\[4\\] |",
+        (
+            "| **0.19.1** | · | ✅ as expected \\[2\\] | **❌ starts cold \\[3\\]** | links ? |"
+            " links ? |"
+        ),
+        (
+            "| **0.20.0** | resolves \\[4\\] | ❌ links \\[1, 4\\] | links \\[4\\] |"
+            " **links \\[4\\]** | links \\[4\\] |"
+        ),
         "",
-        "1. vLLM 0.14.0 to 0.14.1 under torch 2.10.0 to 2.12.0; vLLM 0.20.0 under torch 2.9.1:"
-        f" {links}",
+        (
+            "1. vLLM 0.14.0 to 0.14.1 under torch 2.10.0 to 2.12.0; vLLM 0.20.0 under torch 2.9.1:"
+            f" {links}"
+        ),
         f"2. vLLM 0.19.1 under torch 2.9.1 on Python 3.10: {links}",
         "3. vLLM 0.19.1 under torch 2.10.0: starts cold: KeyError: x &#124; y",
-        "4. vLLM 0.20.0 under torch 2.9.0 to 2.12.0 on Python 3.12: resolves: no certifi"
-        " (asked on 2026-11-23)",
+        (
+            "4. vLLM 0.20.0 under torch 2.9.0 to 2.12.0 on Python 3.12: resolves: no certifi"
+            " (asked on 2026-11-23)"
+        ),
     ]
 
 
