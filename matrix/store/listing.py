@@ -109,7 +109,9 @@ def find(history: History, wanted: RecordFilter, expectations: Expectations) -> 
 def _matching(history: History, column: str, text: str) -> list[str]:
     wanted = parse_specifier(text, f"--{column}")
     # `column` is one of three names of this module, never a person's.
-    found = history.rows.execute(f"SELECT DISTINCT {column} FROM rows WHERE fault IS NULL")
+    found = history.rows.execute(
+        f"SELECT {column} FROM rows WHERE fault IS NULL UNION SELECT {column} FROM running"
+    )
     held = []
     for (version,) in found.fetchall():
         with contextlib.suppress(InvalidVersion):

@@ -106,3 +106,13 @@ def test_lists_name_it_and_nothing_packs_or_deletes_it(
         )
         assert len(list((tmp_path / "records").rglob("*.json"))) == 1
     assert " running " not in printed(capsys, "results", "list", "records")
+
+
+def test_a_list_finds_it_by_releases_that_no_other_record_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with folder(tmp_path, make(CELLS[1]), indexed=True):
+        for option in (("--torch", "2.10"), ("--vllm", "0.19.1"), ("--verdict", "untested")):
+            listed = printed(capsys, "results", "list", *option, "records")
+            assert " running " in listed and "1 record" in listed, option
