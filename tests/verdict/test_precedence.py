@@ -163,6 +163,18 @@ def test_a_conclusive_run_supersedes_every_older_one() -> None:
     assert pick([drifts, conclusive, same_second]) is same_second
 
 
+@given(st.lists(some_records, min_size=1, max_size=6), st.sampled_from((LATE, None)))
+def test_nothing_counts_that_is_older_than_a_conclusive_record(
+    records: list[Record], late: str | None
+) -> None:
+    picked = pick_record(
+        [(Path(f"{n}.json"), each) for n, each in enumerate(records)], ANY_CASE, late
+    )
+    for record in records:
+        if evidence_of(record, judge(record, ANY_CASE)) is Evidence.CONCLUSIVE:
+            assert picked.order >= run_order(record.started, late)
+
+
 def test_a_record_of_the_future_is_the_oldest() -> None:
     assert counts(GREEN, RED, late="2026-11-01T20:00:00Z") is GREEN
     assert counts(PART, NO_GPU, late="2026-11-01T20:00:00Z") is PART
