@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from matrix._util.files import _BLOCK, digest_of
+from matrix._util.files import digest_of
 from matrix.bundle.fatbin import Pruned, keep_only
 from matrix.errors import MatrixError
 
 _LEAST = 1 << 16  # bytes below which a library holds no GPU code worth the reading
+_BLOCK = 1 << 20
 _LARGE = 1 << 30  # bytes from which a packed file may need the wide fields of ZIP64
 _DEFLATE_LEVEL = 6  # zeros pack away at any, and above it little but the time grows
 _ZSTD_LEVEL = 12

@@ -63,7 +63,7 @@ def differences(
     """Return what differs from `before` to `after`.
 
     Seconds are notable only where they lie beyond the noise of the `times` of the cell of `before`
-    up to it (`matrix.store.summary.beyond_noise`), and both are of that cell on that platform,
+    up to it (`matrix.store.stats.beyond_noise`), and both are of that cell on that platform,
     with as many cases side by side; two records alone tell no noise.
     """
     verdicts = judge(before, expectations), judge(after, expectations)
