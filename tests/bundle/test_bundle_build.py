@@ -13,7 +13,9 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata, resources
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import jsonschema
 import pytest
@@ -383,3 +385,29 @@ def test_pip_fetches_what_has_the_right_hash(
         (pool / wheel.name).unlink(missing_ok=True)
         with pytest.raises(MatrixError, match="the wheels cannot be fetched"):
             bundles.fetch([pinned(name, hashes)], TARGET, pool)
+
+
+def test_pip_gets_the_hashes_and_the_platforms_and_its_error_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = ModuleType("pip")
+    pip.__spec__ = ModuleSpec("pip", None)
+    monkeypatch.setitem(sys.modules, "pip", pip)
+    started: list[list[str]] = []
+
+    def run_pip(command: list[str]) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        lock = Path(command[command.index("-r") + 1])
+        assert lock.read_text() == f"a==1 --hash=sha256:{'0' * 64} --hash=sha256:{'1' * 64}\n"
+        error = "WARNING: slow\nERROR: No matching distribution found for a==1\n"
+        return subprocess.CompletedProcess(command, 1, "", error)
+
+    monkeypatch.setattr(bundles, "run_program", run_pip)
+    with pytest.raises(MatrixError, match=r"fetched: ERROR: No matching distribution found for a"):
+        bundles.fetch([pinned("a", "1" * 64, "0" * 64)], TARGET, tmp_path / "pool")
+    assert list(tmp_path.iterdir()) == []
+    (command,) = started
+    platforms = [command[place + 1] for place, word in enumerate(command) if word == "--platform"]
+    assert tuple(platforms) == TARGET.pip_platforms
+    bundles.fetch([], TARGET, tmp_path / "pool")
+    assert len(started) == 1
