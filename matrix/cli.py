@@ -1,8 +1,9 @@
-"""The `matrix` command: its parser, of the groups in `matrix.commands`, and its exit status."""
+"""The `matrix` command: its parser, of the modules in `matrix.commands`, and its exit status."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,23 +11,21 @@ from typing import NoReturn, TextIO
 
 import matrix
 from matrix._util.console import print_status
-from matrix.commands import (
-    arguments,
-    attribute,
-    bundle,
-    check,
-    data,
-    qualify,
-    record,
-    resolve,
-    results,
-    run,
-    table,
-)
 from matrix.errors import MatrixError
 
-# In the order of `matrix --help`.
-_GROUPS = (run, bundle, resolve, data, record, table, qualify, attribute, check, results)
+# The commands of each module of `matrix.commands`, in the order of `matrix --help`.
+COMMANDS = {
+    "run": ("run",),
+    "bundle": ("bundle",),
+    "resolve": ("resolve",),
+    "data": ("refresh", "linkage"),
+    "record": ("show", "calibrate"),
+    "table": ("table", "ci", "predict", "grid", "plan"),
+    "qualify": ("qualify",),
+    "attribute": ("attribute", "bisect"),
+    "check": ("sync", "check"),
+    "results": ("results",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,12 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What follows the first -- is pytest's, and argparse would mix it up with its own. So is, for
     # `run`, what only pytest knows: `tox -e CELL -- -k moe` hands over `-k moe` alone.
     cut = given.index("--") if "--" in given else len(given)
-    options, unknown = _parser().parse_known_args(given[:cut])
+    options, unknown = _parser(given[:1]).parse_known_args(given[:cut])
     options.pytest_args = [*unknown, *given[cut + 1 :]]
     options.given = given
     if "folders" in options and all(not option.startswith("-") for option in unknown):
         # argparse does not know the folders that follow a later option for what they are.
-        options.folders = [*options.folders, *map(arguments.place, unknown)]
+        from matrix.commands.arguments import place
+
+        options.folders = [*options.folders, *map(place, unknown)]
         options.pytest_args = given[cut + 1 :]
     if options.pytest_args and "takes_pytest_args" not in options:
         options.parser.error(f"unrecognized arguments: {' '.join(options.pytest_args)}")
@@ -79,7 +80,11 @@ def _never_fail_to_encode(stream: TextIO) -> None:
         reconfigure(errors="backslashreplace")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser; if the first argument is a command, only with those of its module.
+
+    To import and make all of them takes as long as the rest of a small command.
+    """
     parser = argparse.ArgumentParser(
         prog="matrix", description="The compatibility matrix of torch and vLLM."
     )
@@ -87,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action=_Version, nargs=0, help="show the version of this program and exit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for group in _GROUPS:
-        group.add(commands)
+    chosen = [module for module, names in COMMANDS.items() if set(given).intersection(names)]
+    for module in chosen or COMMANDS:
+        importlib.import_module(f"matrix.commands.{module}").add(commands)
     return parser

@@ -61,6 +61,7 @@ class Declarations:
             if release.yanked is not None
         }
         self._misfits: dict[tuple[str, str, str], str | None] = {}
+        self._declared: dict[tuple[str, str, str | None], Declared] = {}
 
     def of(self, cell: Cell) -> Declared:
         """Return what the metadata says of that cell.
@@ -68,17 +69,18 @@ class Declarations:
         Raises CellError where its torch or its vLLM is not in the data.
         """
         torch, vllm = self._torch.get(cell.torch), self._vllm.get(cell.vllm)
-        for project, version, release in (("torch", cell.torch, torch), ("vLLM", cell.vllm, vllm)):
-            if release is None:
-                raise CellError(
-                    f"cell {cell.name!r}: {project} {version} is not a known release; "
-                    f"`matrix refresh` reads new ones"
-                )
-        assert torch is not None and vllm is not None
-        off_pin = parse_version(vllm.torch) != parse_version(torch.version)
+        if torch is None or vllm is None:
+            raise _unknown(cell, "torch" if torch is None else "vLLM")
         misfit = self._misfit("vLLM", vllm, cell.python) or self._misfit(
             "torch", torch, cell.python
         )
+        key = torch.version, vllm.version, misfit  # most Pythons fit, or do not fit alike
+        if key not in self._declared:
+            self._declared[key] = self._declare(torch, vllm, misfit)
+        return self._declared[key]
+
+    def _declare(self, torch: Torch, vllm: Vllm, misfit: str | None) -> Declared:
+        off_pin = parse_version(vllm.torch) != parse_version(torch.version)
         pin = f"vLLM {vllm.version} pins torch {vllm.torch}" if off_pin else None
         named = (("torch", torch.version), ("vLLM", vllm.version))
         return Declared(
@@ -95,6 +97,14 @@ class Declarations:
         if key not in self._misfits:
             self._misfits[key] = _misfit(f"{project} {release.version}", release, python)
         return self._misfits[key]
+
+
+def _unknown(cell: Cell, project: str) -> CellError:
+    version = cell.torch if project == "torch" else cell.vllm
+    return CellError(
+        f"cell {cell.name!r}: {project} {version} is not a known release; "
+        f"`matrix refresh` reads new ones"
+    )
 
 
 def _yanked(named: str, why: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matrix.attribution.observations import Observation
     from matrix.record.model import Record
     from matrix.run.rerun import Rerun
-    from matrix.store.query import LoadedRecords
+    from matrix.store.loaded import LoadedRecords
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

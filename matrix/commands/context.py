@@ -14,7 +14,7 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.attribution.runs_index import Judged
-    from matrix.store.query import LoadedRecords
+    from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Entry, Table
 

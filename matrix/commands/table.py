@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from matrix.attribution.model import Attribution
-    from matrix.store.query import LoadedRecords
+    from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Table
 

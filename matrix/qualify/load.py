@@ -33,9 +33,8 @@ from matrix.qualify.query import (
 from matrix.record.model import ErrorKind, Record
 from matrix.record.reader import read_many
 from matrix.record.running import split_running
+from matrix.store.layout import Place as Source
 from matrix.store.load import by_index
-from matrix.store.query import History
-from matrix.store.sources import Place as Source
 from matrix.verdict.precedence import RunOrder, run_order
 
 _OLDEST = RunOrder(today=False, started="")
@@ -246,6 +245,8 @@ def read(
         every, errors = read_many([source for source in sources if isinstance(source, Path)])
         records, _ = split_running(every)
         return Loaded(records=records, errors=list(errors), count=len(records), skipped=Skipped())
+    from matrix.store.query import History
+
     with History(sources, progress) as history:
         runs = [Summarised(*row) for row in history.runs()]
         paths, skipped = select(query, runs, context.releases, context.late)

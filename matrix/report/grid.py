@@ -250,6 +250,8 @@ def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
         yield shown.fails, shown.cause or "", ""
     elif shown.without is not None:
         yield "links", shown.without_cause or shown.without, ""
+    if all(cell.fails in (None, "declared") for cell in square.cells):
+        return
     for group in square.groups:
         first = group[0]
         # A Python that a release does not support shows nothing about the pair.

@@ -30,11 +30,9 @@ from matrix.store.database import (
     literal,
     one_line,
 )
+from matrix.store.layout import PACK
 from matrix.store.lock import alone
 from matrix.store.summary import HistoryError
-
-PACK = ".records.parquet"
-"""How the name of an archive of records ends."""
 
 # What any release packed; what else there is goes by the stamp.
 _PACKED = ("stamp", "file", "started", "text")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from matrix._util.files import replacing
 from matrix.record.model import STARTS
-from matrix.store.archive import PACK
 from matrix.store.database import RecordDatabase, literal
 from matrix.store.ingest import SUMMARY
+from matrix.store.layout import PACK
 from matrix.store.summary import HistoryError
 from matrix.verdict.precedence import Evidence
 

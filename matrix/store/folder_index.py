@@ -14,9 +14,7 @@ from pathlib import Path
 from matrix._util.files import replacing
 from matrix.store import ingest as summaries
 from matrix.store.database import COLUMNS, RecordDatabase, failure, literal
-
-INDEX = ".matrix-index.parquet"
-"""The index of a folder of records: a hidden file in it."""
+from matrix.store.layout import INDEX
 
 
 def follow(

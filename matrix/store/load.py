@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matrix.record.model import Record
 from matrix.record.reader import read, read_many
 from matrix.record.running import split_running
-from matrix.store.archive import PACK
-from matrix.store.database import Progress, duckdb
-from matrix.store.query import History, LoadedRecords
-from matrix.store.sources import Place, needs_duckdb, pays
+from matrix.store.layout import PACK, Place, needs_duckdb, pays
+from matrix.store.loaded import LoadedRecords
 from matrix.store.summary import HistoryError, Times, times
 from matrix.verdict.precedence import RunOrder, run_order
+
+if TYPE_CHECKING:
+    from matrix.store.database import Progress
 
 
 def by_index(places: Sequence[Place]) -> bool:
     """Return whether to read the places by an index: it pays and DuckDB is there, or is needed."""
-    return pays(places) and (duckdb() is not None or needs_duckdb(places))
+    if not pays(places):
+        return False
+    from matrix.store.database import duckdb
+
+    return duckdb() is not None or needs_duckdb(places)
 
 
 def newest_records(
@@ -41,6 +47,8 @@ def newest_records(
         seconds = times((record for _, record in records), late)
         say = _newest_runs(records, late, repeats)
         return LoadedRecords(records, list(errors), _late(started, late), seconds, say, running)
+    from matrix.store.query import History
+
     with History(places, progress) as history:
         return history.newest(late, repeats)
 
@@ -49,6 +57,9 @@ def times_of(
     cell: tuple[str, str], places: Sequence[Place], late: str | None, progress: Progress
 ) -> Times:
     """Return the times of one cell on one platform, of all records of the places."""
+    from matrix.store.database import duckdb
+    from matrix.store.query import History
+
     if duckdb() is None and not needs_duckdb(places):
         records, _ = read_many(place for place in places if isinstance(place, Path))
         every = times((record for _, record in split_running(records)[0]), late)
@@ -65,6 +76,9 @@ def one_record(name: str, progress: Progress) -> Record:
     archive, mark, _ = name.partition(f"{PACK}/")
     if not mark and "://" not in name:
         return read(Path(name))
+
+    from matrix.store.query import History
+
     held = f"{archive}{PACK}" if mark else name
     with History([held if "://" in held else Path(held)], progress) as packed:
         found = packed.record(name)

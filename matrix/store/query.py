@@ -6,7 +6,6 @@ A record itself is read only for what its row (`matrix.store.database`) does not
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +13,10 @@ from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError
 from matrix.rules.expectations import Expectations
 from matrix.store.database import Progress, RecordDatabase, failure, one_line
+from matrix.store.layout import Place
+from matrix.store.loaded import LoadedRecords
 from matrix.store.precedence_sql import CELL, CONTENDERS, FIRST_OF_CELL, last_first, struct
-from matrix.store.sources import Place, add, records_of
+from matrix.store.sources import add, records_of
 from matrix.store.summary import HistoryError, Times
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import FAULTS, RUN_ORDER, Fault
@@ -76,24 +77,6 @@ class _Alike(NamedTuple):
 
 
 _SOME = 500  # records that are read at once to be judged
-
-
-@dataclass(frozen=True)
-class LoadedRecords:
-    """Records with their paths, and one error for each file that is bad.
-
-    `late` has what comes from the future: the path and when it says that it started. `times` are
-    those of all records, also of older ones. `runs` has those that have a say in an attribution,
-    each with how many runs of its kind (`matrix.store.fingerprint`) and setting it stands for.
-    `running` are those whose run goes on (`matrix.record.running`), which `records` has not.
-    """
-
-    records: list[tuple[Path, Record]]
-    errors: list[MatrixError]
-    late: list[tuple[str, str]]
-    times: Times
-    runs: Mapping[Path, int] = field(default_factory=dict)
-    running: list[tuple[Path, Record]] = field(default_factory=list)
 
 
 class History:

@@ -6,8 +6,9 @@ import os
 from typing import Any
 
 from matrix.record.model import RecordError
-from matrix.store.archive import PACK, load
+from matrix.store.archive import load
 from matrix.store.database import RecordDatabase, failure, one_line
+from matrix.store.layout import PACK
 from matrix.store.summary import HistoryError
 
 _S3 = {

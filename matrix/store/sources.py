@@ -3,53 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError
 from matrix.record.reader import parse, read
-from matrix.store.archive import PACK, load, texts
+from matrix.store.archive import load, texts
 from matrix.store.database import RecordDatabase
-from matrix.store.folder_index import INDEX, follow, prefix
+from matrix.store.folder_index import follow, prefix
+from matrix.store.layout import PACK, Place, pays, walk
 from matrix.store.s3 import load_store, loose_text
 
-LARGE = 500
-"""From how many record files on a folder gets an index unasked: some 4 s of reading without."""
-
-Place = Path | str
-"""A folder or file of records, or the address of a folder in an object store (`s3://...`)."""
 Held = tuple[str, str | None, str, str, str, str]
 """Of a row its path, source, file, cell, platform and start."""
-
-
-def pays(places: Iterable[Place]) -> bool:
-    """Return whether records of these places are better read by an index than one by one.
-
-    They are where one is there already, where an archive or an object store is among them, or where
-    a folder holds `LARGE` records.
-    """
-    for place in places:
-        if isinstance(place, str) or place.name.endswith(PACK):
-            return True
-        if not os.path.isdir(place):
-            continue
-        if os.path.exists(place / INDEX):
-            return True
-        for count, entry in enumerate(_walk(place), 1):
-            if entry.name.endswith(PACK) or count >= LARGE:
-                return True
-    return False
-
-
-def needs_duckdb(places: Iterable[Place]) -> bool:
-    """Return whether some of the records cannot be read without DuckDB."""
-    for place in places:
-        if isinstance(place, str) or place.name.endswith(PACK):
-            return True
-        if os.path.isdir(place) and any(entry.name.endswith(PACK) for entry in _walk(place)):
-            return True
-    return False
 
 
 def add(rows: RecordDatabase, places: Sequence[Place], *, index: bool | None) -> None:
@@ -137,7 +104,7 @@ def _add_folder(rows: RecordDatabase, folder: Path, seen: set[str], *, index: bo
     missing = 0
     roots: dict[str, str] = {}
     before, cut = prefix(folder), len(os.path.join(folder, ""))
-    for entry in _walk(folder, rows.errors):
+    for entry in walk(folder, rows.errors):
         file = entry.path[cut:]
         if entry.name.endswith(PACK):
             archives.append(Path(before + file))
@@ -165,31 +132,6 @@ def _add_archives(rows: RecordDatabase, archives: Iterable[Path], seen: set[str]
         if real not in seen:
             seen.add(real)
             load(rows, str(path))
-
-
-def _walk(folder: Path, errors: list[MatrixError] | None = None) -> Iterator[os.DirEntry[str]]:
-    """Yield what `read_many` would read of a folder, and the archives in it, in any order.
-
-    A folder that cannot be read goes to `errors`.
-    """
-    below = [str(folder)]
-    while below:
-        where = below.pop()
-        try:
-            with os.scandir(where) as found:
-                entries = list(found)
-        except OSError as error:
-            if errors is not None:
-                why = error.strerror or error
-                errors.append(RecordError(f"{where}: cannot be read: {why}"))
-            continue
-        for entry in entries:
-            name = entry.name
-            archive = name.endswith(PACK) and not os.path.isdir(entry.path)
-            if (archive or name.endswith(".json")) and not name.startswith("."):
-                yield entry
-            if entry.is_dir(follow_symlinks=False):
-                below.append(entry.path)
 
 
 def _real(entry: os.DirEntry[str], roots: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
-from matrix.record.model import STARTS, Record
+from matrix.record.model import STARTS, Case, Record
 from matrix.record.signature import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
@@ -136,14 +136,17 @@ def summarise(record: Record) -> Summary:
                 case.case,
                 case.outcome,
                 signature_of(case),
-                *(
-                    seen.seconds.get("total") if seen else None
-                    for seen in map(case.started, STARTS)
-                ),
+                *(_total_seconds(case, start) for start in STARTS),
             )
             for case in record.cases
         ),
     )
+
+
+def _total_seconds(case: Case, start: str) -> float | None:
+    """Return the seconds of a whole start of a case; None where it did not run or was not timed."""
+    seen = case.started(start)
+    return seen.seconds.get("total") if seen else None
 
 
 def _evidence(record: Record) -> Evidence:
@@ -161,15 +164,20 @@ def times(records: Iterable[Record], late: str | None = None) -> Times:
     out, unless all do.
     """
     found: dict[Key, set[tuple[str, str, int, float]]] = {}
-    every = [summarise(record) for record in records]
-    today = [summary for summary in every if late is None or summary.started <= late]
-    for summary in today or every:
-        for case in summary.cases:
-            for start, total in zip(STARTS, (case.cold, case.warm), strict=True):
-                if total is not None:
-                    key: Key = summary.cell, summary.platform, case.case, start
-                    value = summary.started, summary.content, summary.jobs, total
-                    found.setdefault(key, set()).add(value)
+    every = list(records)
+    known = [record for record in every if late is None or record.started <= late] or every
+    together: dict[tuple[str, str, str], list[Record]] = {}
+    for record in known:
+        together.setdefault((record.cell, record.platform, record.started), []).append(record)
+    for (cell, platform, started), runs in together.items():
+        for record in runs:
+            content = content_hash(record) if len(runs) > 1 else ""  # only these may be copies
+            for case in record.cases:
+                for start in STARTS:
+                    total = _total_seconds(case, start)
+                    if total is not None:
+                        key: Key = cell, platform, case.case, start
+                        found.setdefault(key, set()).add((started, content, record.jobs, total))
     series: dict[Key, tuple[tuple[str, float], ...]] = {}
     for key in sorted(found):
         values = sorted(found[key])

@@ -220,10 +220,13 @@ def runs(
     judged: Iterable[tuple[Record, CellVerdict]], releases: Releases
 ) -> Mapping[tuple[Cell, str], RunEvidence]:
     """Return what the newest records show, by the cell that ran: the versions, not its name."""
-    names = environments(releases)
+    names: Mapping[str, Cell] | None = None
     found: dict[tuple[Cell, str], RunEvidence] = {}
     for record, verdict in judged:
-        cell = ran_cell(record) or names.get(record.cell)
+        cell = ran_cell(record)
+        if cell is None:
+            names = names or environments(releases)
+            cell = names.get(record.cell)
         if cell is not None:
             found[cell, record.platform] = evidence_of(record, verdict)
     return found

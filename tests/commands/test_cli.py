@@ -1,3 +1,5 @@
+import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -579,6 +581,16 @@ def test_the_parser_imports_nothing_that_does_a_command(tmp_path: Path) -> None:
     )
     ended = python(script, tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_every_command_is_in_the_list_of_its_module() -> None:
+    for module, names in cli.COMMANDS.items():
+        commands = argparse.ArgumentParser().add_subparsers()
+        importlib.import_module(f"matrix.commands.{module}").add(commands)
+        assert tuple(commands.choices) == names
+    folder = Path(cli.__file__).parent / "commands"
+    helpers = {"__init__", "arguments", "context"}
+    assert {path.stem for path in folder.glob("*.py")} - helpers == cli.COMMANDS.keys()
 
 
 def test_run_says_why_auto_takes_the_cpu_of_a_machine_with_a_gpu(

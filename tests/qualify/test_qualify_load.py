@@ -24,7 +24,7 @@ from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.report.qualify.json import render
 from matrix.report.qualify.text import lines
-from matrix.store.folder_index import INDEX
+from matrix.store.layout import INDEX
 from matrix.store.summary import summarise
 from qualifications import ask, judged, notes
 

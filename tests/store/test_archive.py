@@ -21,8 +21,9 @@ from histories import (
 from matrix.record.model import Record
 from matrix.record.writer import write
 from matrix.store import ingest as summaries
-from matrix.store.archive import PACK, delete, pack
+from matrix.store.archive import delete, pack
 from matrix.store.database import literal
+from matrix.store.layout import PACK
 from matrix.store.query import History
 from matrix.store.retention import Policy, Stored, prunable
 from matrix.verdict.precedence import run_order

@@ -41,9 +41,10 @@ from matrix.record.model import (
 from matrix.record.writer import to_json, write
 from matrix.rules.expectations_file import load_expectations
 from matrix.store.fingerprint import environment_key, outcome_key
-from matrix.store.folder_index import INDEX
+from matrix.store.layout import INDEX
 from matrix.store.load import newest_records
-from matrix.store.query import History, LoadedRecords
+from matrix.store.loaded import LoadedRecords
+from matrix.store.query import History
 from matrix.store.summary import summarise
 from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.table import tabulate

@@ -15,7 +15,7 @@ from matrix.record.writer import write
 from matrix.store import database as rows
 from matrix.store import ingest as summaries
 from matrix.store.database import literal
-from matrix.store.folder_index import INDEX
+from matrix.store.layout import INDEX
 from matrix.store.query import History
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,9 @@ from matrix._util import files
 from matrix.record.reader import read
 from matrix.record.writer import to_json, write
 from matrix.store import archive
-from matrix.store.archive import PACK, delete, pack
+from matrix.store.archive import delete, pack
 from matrix.store.database import literal
+from matrix.store.layout import PACK
 from matrix.store.lock import LOCK
 from matrix.store.query import History
 from matrix.store.summary import HistoryError

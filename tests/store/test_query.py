@@ -33,9 +33,7 @@ from matrix.record.reader import read_many
 from matrix.record.writer import to_json, write
 from matrix.rules.notes import Note
 from matrix.store import database as rows
-from matrix.store import load as engine
-from matrix.store.archive import PACK
-from matrix.store.folder_index import INDEX
+from matrix.store.layout import INDEX, PACK
 from matrix.store.listing import RecordFilter, find
 from matrix.store.load import newest_records, times_of
 from matrix.store.query import History
@@ -178,8 +176,7 @@ def test_without_duckdb_few_records_are_read_and_archives_are_told(
     folder = fill(tmp_path, [make()])
     packed = fill(tmp_path, [make()])
     pack_all(packed)
-    for module in (engine, rows):
-        monkeypatch.setattr(module, "duckdb", lambda: None)
+    monkeypatch.setattr(rows, "duckdb", lambda: None)
     (folder / INDEX).touch()
     assert len(newest_records([folder], LATE, silent).records) == 1
     with pytest.raises(HistoryError, match=r"install torch-vllm-matrix\[history,table\]"):
@@ -341,7 +338,6 @@ def test_a_diff_needs_no_duckdb(
     night = [*nights(3), make(CELLS[1]), make(platform="cuda"), make(started=LATE, total=9.0)]
     folder = fill(tmp_path, night)
     if not installed:
-        for module in (engine, rows):
-            monkeypatch.setattr(module, "duckdb", lambda: None)
+        monkeypatch.setattr(rows, "duckdb", lambda: None)
     found = times_of((CELLS[0], "cpu"), [folder], "2026-11-10T00:00:00Z", silent)
     assert found == times(nights(3))

@@ -14,7 +14,7 @@ from matrix import cli
 from matrix.record.model import Case, Outcome, Record
 from matrix.record.running import marked_running
 from matrix.record.writer import write
-from matrix.store.folder_index import INDEX
+from matrix.store.layout import INDEX
 from rules import ANY_CASE_TEXT
 
 GOES_ON = make(

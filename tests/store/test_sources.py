@@ -6,7 +6,7 @@ import pytest
 
 from histories import CELLS, fill, make, silent
 from matrix.record.reader import read_many
-from matrix.store.folder_index import INDEX
+from matrix.store.layout import INDEX
 from matrix.store.query import History
 
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from matrix._util import paths
@@ -158,7 +158,7 @@ def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
 
     Only files for that Python count. A feature whose files are all for other Pythons is missing.
     """
-    importing = _Importing(vllm)
+    importing = _Importing(vllm, {})
     return importing.on_python(python, torch, importing.link(_Exporting(torch)))
 
 
@@ -175,6 +175,7 @@ class Tables:
     vllm_versions: tuple[str, ...] = ()
     torch_versions: tuple[str, ...] = ()
     _read: dict[str, TorchSymbols | VllmSymbols] = field(default_factory=dict)
+    _wants: _Wants = field(default_factory=dict)
     _importing: dict[str, _Importing] = field(default_factory=dict)
     _exporting: dict[str, _Exporting] = field(default_factory=dict)
     _linked: dict[tuple[str, str], tuple[Linked, ...]] = field(default_factory=dict)
@@ -193,15 +194,24 @@ class Tables:
 
     def link(self, vllm: str, torch: str, python: str) -> Linkage:
         """Return what `link` does, by versions; computes what all Pythons share once."""
-        symbols, exported = self.vllm(vllm), self.torch(torch)
-        if vllm not in self._importing:
-            self._importing[vllm] = _Importing(symbols)
-        importing = self._importing[vllm]
+        importing, exported = self._importing_of(vllm), self.torch(torch)
         if (vllm, torch) not in self._linked:
             if torch not in self._exporting:
                 self._exporting[torch] = _Exporting(exported)
             self._linked[vllm, torch] = importing.link(self._exporting[torch])
         return importing.on_python(python, exported, self._linked[vllm, torch])
+
+    def selected(self, vllm: str, python: str) -> tuple[tuple[int, str | None], ...]:
+        """Return which files of a vLLM count on a Python, and their faults.
+
+        Pythons of which that is equal have equal linkages. Raises SymbolsError as `vllm` does.
+        """
+        return self._importing_of(vllm).selected(python)
+
+    def _importing_of(self, vllm: str) -> _Importing:
+        if vllm not in self._importing:
+            self._importing[vllm] = _Importing(self.vllm(vllm), self._wants)
+        return self._importing[vllm]
 
     def _table(
         self, project: str, version: str, known: tuple[str, ...]
@@ -272,60 +282,62 @@ class _Exporting:
         largest = sorted(self._libraries.values(), key=lambda library: -library.exports.size)
         self._places = {library.name: place for place, library in enumerate(largest)}
         self._exports = [library.exports for library in largest]
-        self._like: dict[str, list[str]] = {}
-        self._reached: dict[frozenset[str], tuple[int, ...]] = {}
+        self._missing: dict[_Want, tuple[frozenset[str], tuple[str, ...]]] = {}
         # All that was tried of the same libraries: extensions mostly want the same few symbols.
         self._tried: dict[tuple[int, ...], tuple[set[str], set[str]]] = {}
 
     def like(self, library: str, stem: str) -> list[str]:
         """Return what is brought of other versions of a library, by the stem of its name."""
-        if library not in self._like:
-            found = (name for name in self.brought if name.startswith(stem) and name != library)
-            self._like[library] = sorted(found)
-        return self._like[library]
+        return sorted(name for name in self.brought if name.startswith(stem) and name != library)
 
-    def reach(self, needed: frozenset[str]) -> tuple[int, ...]:
-        """Return the places of the libraries that a file reaches which needs these."""
-        if needed not in self._reached:
-            found = _closure(needed, self._libraries)
-            self._reached[needed] = tuple(sorted(self._places[name] for name in found))
-        return self._reached[needed]
+    def missing(self, want: _Want) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Return the wanted symbols that nothing exports which is reached, and the libraries."""
+        if want not in self._missing:
+            found = _closure(want.needed, self._libraries)
+            reached = tuple(sorted(self._places[name] for name in found))
+            present, absent = self._tried.setdefault(reached, (set(), set()))
+            for name in want.symbols - present - absent:
+                exported = any(name in self._exports[place] for place in reached)
+                (present if exported else absent).add(name)
+            libraries = tuple(name for name in want.outside if name not in self.brought)
+            self._missing[want] = want.symbols - present, libraries
+        return self._missing[want]
 
-    def missing(self, wanted: frozenset[str], reached: tuple[int, ...]) -> frozenset[str]:
-        """Return the symbols that none of the libraries at these places exports."""
-        present, absent = self._tried.setdefault(reached, (set(), set()))
-        for name in wanted - present - absent:
-            exported = any(name in self._exports[place] for place in reached)
-            (present if exported else absent).add(name)
-        return wanted - present
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Want:
+    """What an extension wants of a torch. Equal ones are one object: four of five extensions.
+
+    `needed` are the libraries that it reaches but for vLLM's own; `symbols` those that it imports
+    and that none of vLLM's own has which it reaches; `outside` the libraries that it names as
+    needed and that neither vLLM nor the system brings.
+    """
+
+    needed: frozenset[str]
+    symbols: frozenset[str]
+    outside: tuple[str, ...]
+
+
+_Wants = dict[tuple[frozenset[str], frozenset[str], tuple[str, ...]], _Want]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Import:
-    """What one extension wants of a torch.
+    """One extension: what it wants, its `imports`, and the result where nothing is missing."""
 
-    `needed` are the libraries that it reaches, without vLLM's own; `wanted` those of its `imports`
-    that no library of vLLM's own in its reach exports; `outside` the libraries that it names as
-    needed and that neither vLLM nor the system brings. `linked` is the result with a torch that has
-    everything.
-    """
-
-    needed: frozenset[str]
-    wanted: frozenset[str]
+    want: _Want
     imports: tuple[str, ...]
-    outside: tuple[str, ...]
     linked: Linked
 
 
 class _Importing:
     """A vLLM's extensions: what they want of any torch, and which of them are for a Python."""
 
-    def __init__(self, vllm: VllmSymbols) -> None:
+    def __init__(self, vllm: VllmSymbols, wants: _Wants) -> None:
+        """Read the extensions. `wants` holds what those of other vLLMs want, and gets theirs."""
         self._vllm = vllm
         siblings = {extension.name: extension for extension in vllm.extensions}
-        every = {name for extension in vllm.extensions for name in extension.imports}
-        apart = set(filter(_is_apart, every))
-        self._imports = tuple(_import(extension, siblings, apart) for extension in vllm.extensions)
+        self._imports = tuple(_import(extension, siblings, wants) for extension in vllm.extensions)
         self._selected: dict[str, tuple[tuple[int, str | None], ...]] = {}
 
     def link(self, torch: _Exporting) -> tuple[Linked, ...]:
@@ -333,8 +345,7 @@ class _Importing:
         return tuple(self._link(extension, torch) for extension in self._imports)
 
     def _link(self, extension: _Import, torch: _Exporting) -> Linked:
-        absent = torch.missing(extension.wanted, torch.reach(extension.needed))
-        lacking = [name for name in extension.outside if name not in torch.brought]
+        absent, lacking = torch.missing(extension.want)
         if not absent and not lacking:
             return extension.linked
         missing = tuple(name for name in extension.imports if name in absent)
@@ -344,7 +355,7 @@ class _Importing:
             linked,
             symbols=missing,
             names=names,
-            libraries=tuple(lacking),
+            libraries=lacking,
             needs=_needs(names, lacking, torch),
         )
 
@@ -353,11 +364,9 @@ class _Importing:
 
         A feature whose files are all for other Pythons has a fault.
         """
-        if python not in self._selected:
-            self._selected[python] = tuple(self._select(python))
         here = tuple(
             linked[place] if fault is None else _faulty(linked[place], fault)
-            for place, fault in self._selected[python]
+            for place, fault in self.selected(python)
         )
         return Linkage(
             vllm=self._vllm.wheel.version,
@@ -365,6 +374,12 @@ class _Importing:
             python=python,
             extensions=here,
         )
+
+    def selected(self, python: str) -> tuple[tuple[int, str | None], ...]:
+        """Return the places of the extensions that count, the core first, and their faults."""
+        if python not in self._selected:
+            self._selected[python] = tuple(self._select(python))
+        return self._selected[python]
 
     def _select(self, python: str) -> Iterable[tuple[int, str | None]]:
         """Return the places of the extensions that count, the core first, and their faults."""
@@ -397,32 +412,34 @@ def _faulty(linked: Linked, fault: str) -> Linked:
     return Linked(path=linked.path, feature=linked.feature, abi=linked.abi, fault=fault)
 
 
-def _import(
-    extension: Extension, siblings: Mapping[str, Extension], apart: AbstractSet[str]
-) -> _Import:
+def _import(extension: Extension, siblings: Mapping[str, Extension], wants: _Wants) -> _Import:
     path, feature = extension.path, feature_of(extension.path)
     if extension.fault is not None:
         linked = Linked(path=path, feature=feature, abi=Abi.NONE, fault=extension.fault)
-        return _Import(
-            needed=frozenset(), wanted=frozenset(), imports=(), outside=(), linked=linked
-        )
+        return _Import(want=_NOTHING, imports=(), linked=linked)
     own = _closure(extension.needed, siblings)
     held = {symbol for name in own for symbol in siblings[name].exports}
     named = {*extension.needed, *(name for file in own for name in siblings[file].needed)}
-    wanted = frozenset(extension.imports) - held - apart
+    symbols = frozenset(
+        name for name in extension.imports if name not in held and not _is_apart(name)
+    )
     # An rpath may lead to anything; so far no extension of vLLM has had one.
     outside = [
         name
         for name in (() if extension.rpath else extension.needed)
         if name not in siblings and not _SYSTEM.fullmatch(name)
     ]
+    key = frozenset(named - siblings.keys()), symbols, tuple(outside)
+    if key not in wants:
+        wants[key] = _Want(needed=key[0], symbols=symbols, outside=key[2])
     return _Import(
-        needed=frozenset(named - siblings.keys()),
-        wanted=wanted,
+        want=wants[key],
         imports=extension.imports,
-        outside=tuple(outside),
-        linked=Linked(path=path, feature=feature, abi=_abi(wanted)),
+        linked=Linked(path=path, feature=feature, abi=_abi(symbols)),
     )
+
+
+_NOTHING = _Want(needed=frozenset(), symbols=frozenset(), outside=())
 
 
 def _closure(
@@ -438,6 +455,7 @@ def _closure(
     return found
 
 
+@cache
 def _is_apart(name: str) -> bool:
     """Tell by its name whether a symbol without a version does not come from torch."""
     if name.startswith("_Z"):
@@ -451,7 +469,7 @@ def _abi(names: Collection[str]) -> Abi:
     return Abi.CXX if any(name.startswith("_Z") for name in names) else Abi.STABLE
 
 
-def _needs(names: tuple[str, ...], libraries: list[str], torch: _Exporting) -> str:
+def _needs(names: tuple[str, ...], libraries: Sequence[str], torch: _Exporting) -> str:
     """Return what is missing: the library that ends the import first, then symbols."""
     version = torch.version
     if libraries:

@@ -1,0 +1,79 @@
+"""Where records may be: folders, files, archives and object stores, without reading them.
+
+Most commands read a few loose records, and import no more of the store than this.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from matrix.errors import MatrixError
+from matrix.record.model import RecordError
+
+PACK = ".records.parquet"
+"""How the name of an archive of records ends."""
+
+INDEX = ".matrix-index.parquet"
+"""The index of a folder of records: a hidden file in it."""
+
+LARGE = 500
+"""From how many record files on a folder gets an index unasked: some 4 s of reading without."""
+
+Place = Path | str
+"""A folder or file of records, or the address of a folder in an object store (`s3://...`)."""
+
+
+def pays(places: Iterable[Place]) -> bool:
+    """Return whether records of these places are better read by an index than one by one.
+
+    They are where one is there already, where an archive or an object store is among them, or where
+    a folder holds `LARGE` records.
+    """
+    for place in places:
+        if isinstance(place, str) or place.name.endswith(PACK):
+            return True
+        if not os.path.isdir(place):
+            continue
+        if os.path.exists(place / INDEX):
+            return True
+        for count, entry in enumerate(walk(place), 1):
+            if entry.name.endswith(PACK) or count >= LARGE:
+                return True
+    return False
+
+
+def needs_duckdb(places: Iterable[Place]) -> bool:
+    """Return whether some of the records cannot be read without DuckDB."""
+    for place in places:
+        if isinstance(place, str) or place.name.endswith(PACK):
+            return True
+        if os.path.isdir(place) and any(entry.name.endswith(PACK) for entry in walk(place)):
+            return True
+    return False
+
+
+def walk(folder: Path, errors: list[MatrixError] | None = None) -> Iterator[os.DirEntry[str]]:
+    """Yield what `read_many` would read of a folder, and the archives in it, in any order.
+
+    A folder that cannot be read goes to `errors`.
+    """
+    below = [str(folder)]
+    while below:
+        where = below.pop()
+        try:
+            with os.scandir(where) as found:
+                entries = list(found)
+        except OSError as error:
+            if errors is not None:
+                why = error.strerror or error
+                errors.append(RecordError(f"{where}: cannot be read: {why}"))
+            continue
+        for entry in entries:
+            name = entry.name
+            archive = name.endswith(PACK) and not os.path.isdir(entry.path)
+            if (archive or name.endswith(".json")) and not name.startswith("."):
+                yield entry
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.path)

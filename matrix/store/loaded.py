@@ -1,0 +1,29 @@
+"""What reading the records of some places comes to, by an index or without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matrix.errors import MatrixError
+from matrix.record.model import Record
+from matrix.store.summary import Times
+
+
+@dataclass(frozen=True)
+class LoadedRecords:
+    """Records with their paths, and one error for each file that is bad.
+
+    `late` has what comes from the future: the path and when it says that it started. `times` are
+    those of all records, also of older ones. `runs` has those that have a say in an attribution,
+    each with how many runs of its kind (`matrix.store.fingerprint`) and setting it stands for.
+    `running` are those whose run goes on (`matrix.record.running`), which `records` has not.
+    """
+
+    records: list[tuple[Path, Record]]
+    errors: list[MatrixError]
+    late: list[tuple[str, str]]
+    times: Times
+    runs: Mapping[Path, int] = field(default_factory=dict)
+    running: list[tuple[Path, Record]] = field(default_factory=list)
