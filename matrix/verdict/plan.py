@@ -22,14 +22,12 @@ from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.judge import BROKEN_PAIR
 from matrix.verdict.ladder import Progress
 
-__all__ = ["PlanError", "Planned", "Wanted", "parse_release", "plan"]
-
 
 class PlanError(MatrixError):
     """A filter or a release that cannot be used: says which option, and what to write."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What a person asks for. `stale` leaves out what would run as it did, and measure the same.
 
@@ -47,7 +45,7 @@ class Wanted:
     neighbours: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Planned:
     """One cell on one platform: why it would run, or why it cannot work (`runs` is false).
 
@@ -84,46 +82,88 @@ def plan(
     platform. What the cheap rungs speak against is in it with `runs` false.
     Raises PlanError where `new` or `neighbours` names what no environment runs.
     """
-    last = {(record.cell, record.platform): record for record in records}
     names = {cell: name for name, cell in environments(releases).items()}
-    whys = _chosen(names, releases, wanted)
-    pairs: dict[tuple[str, str], list[Cell]] = {}
-    for cell in names:
-        pairs.setdefault((cell.torch, cell.vllm), []).append(cell)
-    planned = []
-    for platform in (each for each in PLATFORMS if each in wanted.platforms):
-        for cell, reason in whys.items():
-            found = grid.progress(cell, platform)
-            if found is None or (found.off_pin and not wanted.off_pin and reason is None):
-                continue
-            record = last.get((names[cell], platform))
-            stale, changed = _stale(cell, record, tests)
-            why = stale if stale is not None else f"ran on {_day(record)}, not stale"
-            now = (running or {}).get((names[cell], platform))
-            if now is not None and _will_answer(cell, now):
-                stale, changed, why = None, (), f"is running since {now.started}"
-            if wanted.stale and stale is None:
-                continue
-            why = why if reason is None else f"{reason}; {why}"
-            if found.ruled_out:
-                why = found.reason or ""
-            # Its own run first, then that of the newest Python.
-            same = (cell, *reversed(pairs[cell.torch, cell.vllm]))
-            seconds, of = _seconds(last.get((names[each], platform)) for each in same)
-            planned.append(
-                Planned(
-                    cell,
-                    platform,
-                    not found.ruled_out,
-                    stale is not None,
-                    why,
-                    found,
-                    seconds=seconds,
-                    seconds_of=of,
-                    tests_changed=changed,
-                )
-            )
-    return tuple(planned)
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for cell, name in names.items():
+        pairs.setdefault((cell.torch, cell.vllm), []).append(name)
+    runs = _Runs(
+        names=names,
+        pairs=pairs,
+        newest={(record.cell, record.platform): record for record in records},
+        running=running or {},
+        tests=tests,
+    )
+    chosen = _chosen(names, releases, wanted)
+    return tuple(
+        planned
+        for platform in PLATFORMS
+        if platform in wanted.platforms
+        for cell, release in chosen.items()
+        if (progress := grid.progress(cell, platform)) is not None
+        and (wanted.off_pin or release is not None or not progress.off_pin)
+        and ((planned := _planned(progress, release, runs)).stale or not wanted.stale)
+    )
+
+
+def _planned(progress: Progress, release: str | None, runs: _Runs) -> Planned:
+    """Return the plan of one cell on a platform; `release` says what brought it in."""
+    cell, platform = progress.cell, progress.platform
+    staleness = runs.staleness(cell, platform)
+    seconds, seconds_of = runs.seconds(cell, platform)
+    why = staleness.why if release is None else f"{release}; {staleness.why}"
+    return Planned(
+        cell=cell,
+        platform=platform,
+        runs=not progress.ruled_out,
+        stale=staleness.stale,
+        why=(progress.reason or "") if progress.ruled_out else why,
+        progress=progress,
+        seconds=seconds,
+        seconds_of=seconds_of,
+        tests_changed=staleness.tests_changed,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Staleness:
+    """Whether the record does not stand for a cell as it would run now, and why."""
+
+    stale: bool
+    why: str
+    tests_changed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Runs:
+    """What ran: the newest record of each environment on each platform, and the runs that go on.
+
+    `names` has the environments by cell, `pairs` those of a torch and a vLLM, oldest Python first.
+    """
+
+    names: Mapping[Cell, str]
+    pairs: Mapping[tuple[str, str], Sequence[str]]
+    newest: Mapping[tuple[str, str], Record]
+    running: Mapping[tuple[str, str], Record]
+    tests: StartupTests
+
+    def staleness(self, cell: Cell, platform: str) -> _Staleness:
+        """Return whether the cell would run as it did, and measure the same."""
+        key = self.names[cell], platform
+        record, running = self.newest.get(key), self.running.get(key)
+        if running is not None and _will_answer(cell, running):
+            return _Staleness(stale=False, why=f"is running since {running.started}")
+        reason, tests_changed = _stale(cell, record, self.tests)
+        if reason is not None:
+            return _Staleness(stale=True, why=reason, tests_changed=tests_changed)
+        return _Staleness(stale=False, why=f"ran on {_day(record)}, not stale")
+
+    def seconds(self, cell: Cell, platform: str) -> tuple[float | None, str | None]:
+        """Return how long the last run of the cell took, and its environment.
+
+        If it has none, those of its pair on the newest Python that has one.
+        """
+        of_pair = reversed(self.pairs[cell.torch, cell.vllm])
+        return _seconds(self.newest.get((name, platform)) for name in (self.names[cell], *of_pair))
 
 
 def parse_release(text: str, option: str) -> tuple[str, str]:

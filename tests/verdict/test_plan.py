@@ -213,7 +213,7 @@ def test_stale_is_what_did_not_run_as_it_would_now(more: dict[str, Any], why: st
     both = planned(wanted, record(**more), record(platform="cpu"))
     assert [(each.platform, each.why) for each in both] == ([("cuda", why)] if why else [])
     [cuda, cpu] = planned(
-        Wanted(wanted.torch, python=wanted.python), record(**more), record(platform="cpu")
+        Wanted(torch=wanted.torch, python=wanted.python), record(**more), record(platform="cpu")
     )
     assert cuda.why == (why or "ran on 2026-11-22, not stale")
     assert not cpu.stale
@@ -221,7 +221,7 @@ def test_stale_is_what_did_not_run_as_it_would_now(more: dict[str, Any], why: st
 
 def test_a_change_makes_stale_only_what_it_can_affect() -> None:
     old: dict[str, Any] = {"provenance": {"tests": {"commit": COMMIT, "version": 1}}}
-    wanted = Wanted(SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), stale=True)
+    wanted = Wanted(torch=SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), stale=True)
     [cuda, cpu] = planned(wanted, record(**old), record(platform="cpu", **old))
     assert (cuda.tests_changed, cpu.tests_changed) == ((2, 3), (3,))
     content = json.loads(report.content([cpu], TESTS.current))
@@ -376,7 +376,7 @@ def test_a_stale_plan_is_what_of_the_whole_plan_is_stale(some: set[int], off_pin
 
 
 def test_a_plan_reads_as_a_table() -> None:
-    wanted = Wanted(SpecifierSet("==2.11.*"), platforms=("cuda",))
+    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=("cuda",))
     ran = record(
         "py311-torch211-vllm020", provenance={"torch": "2.11.0", "vllm": "0.20.0", "seconds": 90}
     )
@@ -402,7 +402,7 @@ def test_a_plan_reads_as_a_table() -> None:
 
 
 def test_a_plan_as_json_has_what_cannot_run_too() -> None:
-    wanted = Wanted(SpecifierSet("==2.11.*"), platforms=("cuda",))
+    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=("cuda",))
     content = json.loads(report.content(planned(wanted), TESTS.current))
     assert (content["schema"], content["tests_version"]) == (2, 4)
     first, second = content["cells"][:2]
@@ -416,7 +416,7 @@ def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
     broken = record(error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"))
     verdict = CellVerdict(verdict=Verdict.INCOMPATIBLE, rung="imports", reason="undefined symbol")
     grid = survey(RELEASES, links=links, seen=runs([(broken, verdict)], RELEASES))
-    found = plan(grid, RELEASES, [broken], TESTS, Wanted(SpecifierSet("==2.10.*")))
+    found = plan(grid, RELEASES, [broken], TESTS, Wanted(torch=SpecifierSet("==2.10.*")))
     assert all(each.runs for each in found)
     assert "fails at imports" in report.lines(found)
 
