@@ -365,6 +365,7 @@ def test_a_bare_case_is_every_parameter_of_it_and_no_other_case() -> None:
     exact = Expectations((rule("a", case="moe_startup[mega_aot=1]"),))
     assert bare.expect(situation("moe_startup"), "warm")
     assert bare.expect(situation("moe_startup[mega_aot=1]"), "warm")
+    assert bare.expect(situation("moe_startup[shape=[2,3]]"), "warm")
     assert not bare.expect(situation("moe_startup_more"), "warm")
     assert exact.expect(situation("moe_startup[mega_aot=1]"), "warm")
     assert not exact.expect(situation("moe_startup[mega_aot=0]"), "warm")
@@ -383,6 +384,8 @@ def test_a_flag_must_be_there_and_equal(flags: dict[str, object], met: bool) -> 
 def test_a_situation_without_a_version_is_refused() -> None:
     with pytest.raises(ExpectationsError, match="situation: torch 'None' is not a version"):
         Expectations(()).expect(situation(torch="None"), "cold")
+    with pytest.raises(ExpectationsError, match="situation: vllm 'x' is not a version"):
+        Expectations(()).expect(situation(vllm="x"), "cold")
 
 
 def test_compare_lists_what_differs() -> None:
