@@ -14,6 +14,7 @@ from matrix.record.model import Case, ErrorKind, Outcome, RunError, Rung, RungRe
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.sentences import (
     unknown_sentence,
+    variant_phrase,
 )
 from matrix.report.qualify.text import lines
 from qualifications import (
@@ -442,6 +443,21 @@ def test_a_flag_of_a_case_makes_a_variant_too() -> None:
     [match] = [match for match in found.matches if match.candidate.variant is not None]
     assert (match.candidate.path.stem, match.compared) == ("20", 0)
     assert any("20.json ran with other flags: A=1" in note for note in notes(found))
+
+
+@pytest.mark.parametrize("old", [passed(), passed("b")])
+def test_a_count_of_a_variant_is_marked_as_one(old: Case) -> None:
+    """With a baseline of the case, and without one."""
+    on: dict[str, Any] = {"flags": {"A": 1}}
+    off: dict[str, Any] = {"flags": {"A": 2}}
+    drifts = passed(num_compiled_artifacts_loaded=9)
+    variant = make(NEXT, drifts, passed("b"), day=20, file="on", **on)
+    found = held(make(OLD, old, **off), variant, make(NEXT, passed("b"), **off), rules=ONE_RULE)
+    [drift] = found.drifts
+    assert (drift.kind, drift.case, drift.after) == (DriftKind.UNEXPECTED, "moe", 9)
+    assert drift.alone is (old.case == "b")
+    assert drift.variant is not None and variant_phrase(drift.variant) == "A=1"
+    assert "with A=1" in lines(found)
 
 
 def test_a_variant_that_fails_without_an_answer_of_the_baseline_blocks() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
+
+import pytest
 
 from made import ONE_RULE, failed, make, passed
 from matrix.qualify.model import DriftKind, FailureKind
@@ -122,3 +125,39 @@ def test_a_waiver_of_one_case_covers_its_failure_alone() -> None:
     for case, status in (("moe", 0), ("other", 1)):
         accepted = waiver(f"signature = 'KeyError: x'\ncase = '{case}'")
         assert held(*records, waivers=accepted).exit_status == status
+
+
+_LOADED = "counters = ['num_compiled_artifacts_loaded']"
+
+
+@pytest.mark.parametrize(
+    ("condition", "covers"),
+    [
+        ("start = 'warm'", True),
+        ("start = 'cold'", False),
+        ("case = 'moe'", True),
+        ("case = 'other'", False),
+    ],
+)
+@pytest.mark.parametrize(
+    "how", ["a drift", "without a baseline", "a drift of a rerun", "uncounted"]
+)
+def test_a_waiver_of_a_start_or_a_case_covers_its_counts_alone(
+    how: str, condition: str, *, covers: bool
+) -> None:
+    drifts = passed(num_compiled_artifacts_loaded=9)
+    silent = replace(
+        passed(), starts=tuple(replace(start, counters={}) for start in passed().starts)
+    )
+    before, after = {
+        "a drift": ([make(OLD, passed(), passed("b"))], [make(NEXT, drifts, passed("b"))]),
+        "without a baseline": ([make(OLD, passed("b"))], [make(NEXT, drifts, passed("b"))]),
+        "a drift of a rerun": (
+            [make(OLD, passed(), passed("b"))],
+            [make(NEXT, drifts, day=20, file="drifts"), make(NEXT, passed(), passed("b"))],
+        ),
+        "uncounted": ([make(OLD, silent, passed("b"))], [make(NEXT, silent, passed("b"))]),
+    }[how]
+    found = held(*before, *after, rules=ONE_RULE, waivers=waiver(f"{_LOADED}\n{condition}"))
+    assert bool(found.waivers) is covers
+    assert bool(found.unused) is not covers
