@@ -12,6 +12,7 @@ from matrix.qualify.model import DriftKind, FailureKind
 from matrix.record.model import Case, Outcome
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
+from matrix.rules.expectations_file import parse_expectations
 from qualifications import (
     NEXT,
     OLD,
@@ -161,3 +162,33 @@ def test_a_waiver_of_a_start_or_a_case_covers_its_counts_alone(
     found = held(*before, *after, rules=ONE_RULE, waivers=waiver(f"{_LOADED}\n{condition}"))
     assert bool(found.waivers) is covers
     assert bool(found.unused) is not covers
+
+
+TWO_RULES = parse_expectations(
+    """
+[[rule]]
+id = "warm"
+case = "moe"
+start = "warm"
+counters = { num_compiled_artifacts_loaded = 3, num_graphs_seen = 1 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
+
+
+def test_a_waiver_of_one_count_of_a_rerun_does_not_cover_the_others() -> None:
+    drifts = passed(num_compiled_artifacts_loaded=9, num_graphs_seen=2)
+    rerun = make(NEXT, drifts, day=20, file="drifts")
+    records = make(OLD, passed()), rerun, make(NEXT, passed())
+    loaded = waiver(_LOADED, name="loaded")
+    graphs = waiver("counters = { num_graphs_seen = 2 }", name="graphs")
+    for waivers, status, used in (
+        ("", 3, 0),
+        (loaded, 3, 1),
+        (graphs, 3, 1),
+        (loaded + graphs, 0, 2),
+    ):
+        found = held(*records, rules=TWO_RULES, waivers=waivers)
+        assert (found.exit_status, len(found.waivers)) == (status, used)
+        assert len(found.unknown) == (1 if used == 0 else 2)
