@@ -329,6 +329,13 @@ def test_rules_of_cases_within_each_other_tie_on_the_narrower_case(
         Expectations((by_torch, by_vllm))
 
 
+def test_a_case_whose_parameter_has_brackets_is_one_of_the_bare_case() -> None:
+    bare, nested = rule("a", 3, case="moe"), rule("b", 4, case="moe[shape=[2,3]]")
+    assert nested.more_specific(bare) and not bare.more_specific(nested)
+    found = Expectations((bare, nested)).expect(situation("moe[shape=[2,3]]"), "warm")
+    assert values(found) == {SAVED: 4}
+
+
 def test_even_rules_that_agree_tie() -> None:
     with pytest.raises(
         ExpectationsError, match=r"any case on any platform with torch 0 and vLLM 0"

@@ -196,8 +196,8 @@ def test_a_passed_case_without_both_starts_is_untested() -> None:
 def test_a_record_without_versions_is_untested(torch: str | None) -> None:
     provenance = {**make().provenance, "torch": torch}
     verdict = judged(make_case(), provenance=provenance)
-    assert verdict.verdict == "untested"
-    assert "does not say which torch" in str(verdict.reason)
+    assert (verdict.verdict, verdict.rung) == ("untested", "starts warm")
+    assert verdict.reason == "moe: the record does not say which torch and vLLM ran"
 
 
 def test_cases_that_do_not_apply_do_not_count() -> None:
