@@ -326,8 +326,12 @@ def test_a_line_is_one_range_and_one_release() -> None:
     _, found = environments_along(backwards, "3.11", ("2.9.0", "2.10.0"), "0.20.0")
     assert list(found) == NAMES[:2]
     for torch, vllm in ((("2.10.0", "2.12.0"), ("0.19.0", "0.20.0")), ("2.10.0", "0.20.0")):
-        with pytest.raises(BisectionError, match="one is a release and the other a range"):
+        with pytest.raises(BisectionError) as caught:
             environments_along(LINE, "3.11", torch, vllm)
+        assert str(caught.value) == (
+            "bisect: of --torch and --vllm one is a release and the other a range, such as"
+            " --vllm 0.20.2 --torch 2.11.0..2.15.0"
+        )
     with pytest.raises(
         BisectionError, match=r"fewer than two environments on Python 3.12 \(none\)"
     ):
@@ -373,6 +377,12 @@ def test_the_errors_of_a_search_say_what_can_run() -> None:
     assert str(caught.value) == (
         "bisect: only nothing of 3 environments can run this case; choose another platform, or"
         " widen the range"
+    )
+    with pytest.raises(BisectionError) as caught:
+        search("torch", line, {NAMES[0]: ran(NAMES[0]), NAMES[2]: ran(NAMES[2])})
+    assert str(caught.value) == (
+        f"bisect: {NAMES[0]} and {NAMES[2]} do the same, or fail each in its own way: no release"
+        " between them makes the difference; `matrix results diff` shows two records side by side"
     )
     with pytest.raises(BisectionError, match=r"no release is bad \(none could be told\); widen"):
         bisect(["2.9"], {"2.9": Outcome.SKIP})
