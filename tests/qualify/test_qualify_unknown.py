@@ -121,6 +121,19 @@ def test_what_is_not_known_never_qualifies(what: str) -> None:
     assert held(make(OLD, *before), make(NEXT, *after, **how), *more).exit_status == 1
 
 
+def test_the_record_that_holds_a_part_is_named() -> None:
+    part, whole = {"deselected": 8}, {"deselected": 0}
+    for before, after, sides in (
+        (part, whole, ["baseline"]),
+        (whole, part, ["candidate"]),
+        (part, part, ["baseline", "candidate"]),
+    ):
+        found = held(make(OLD, passed(), **before), make(NEXT, passed(), **after))
+        assert sorted(reasons(found)) == [
+            f"the record of the {side} holds 1 of 9 cases" for side in sides
+        ]
+
+
 def test_half_of_the_baseline_is_too_little() -> None:
     records = [make(OLD, passed(), vllm=vllm) for vllm in ("0.19.1", "0.20.2")]
     found = held(*records, make(NEXT, passed()))
@@ -134,6 +147,10 @@ def test_what_only_the_candidate_ran_and_passes_is_no_evidence_either_way() -> N
     found = held(make(OLD, passed()), make(NEXT, passed()), make(NEXT, passed(), vllm="0.19.1"))
     assert (found.exit_status, found.compared, found.unknown) == (0, 1, ())
     assert "py311-torch212-vllm019 on cpu has no baseline" in notes(found)[-1]
+    # Nor does a case that did not apply to the baseline.
+    gone = Case(case="b", outcome=Outcome.NOT_APPLICABLE, reason="no GPU")
+    found = held(make(OLD, passed(), gone), make(NEXT, passed(), passed("b")))
+    assert (found.exit_status, found.compared, found.unknown) == (0, 1, ())
     # A case that other tests have added has no baseline either.
     newer = {"tests": {"fingerprint": "sha256:2"}}
     found = held(make(OLD, passed()), make(NEXT, passed(), passed("b"), provenance=newer))
@@ -192,6 +209,8 @@ def test_a_failure_where_only_the_candidate_ran_never_qualifies(
     found = held(make(OLD, passed()), make(NEXT, passed()), *records)
     [unknown] = found.unknown
     assert (found.exit_status, text in unknown_sentence(unknown)) == (3, True)
+    in_a_case = [case.case for case in records[0][1].cases if case.outcome == "failed"]
+    assert [unknown.case] == (in_a_case or [None])
     # What would tell is a run of the baseline.
     cell = records[0][1].cell.replace("torch212", "torch211")
     assert f"tox -e {cell} -- --platform {records[0][1].platform}" in lines(found)
@@ -228,6 +247,7 @@ def test_what_drifts_from_its_own_expectation_needs_no_baseline(before: str) -> 
     [drift] = found.drifts
     assert (found.exit_status, drift.kind, drift.alone) == (1, DriftKind.UNEXPECTED, True)
     assert "warm  num_compiled_artifacts_loaded  9 (expected 3)  moe" in lines(found)
+    assert not any("has no baseline" in note for note in notes(found))
     accepted = waiver("counters = { num_compiled_artifacts_loaded = 9 }")
     assert held(*BEFORE[before], drifting, *more, rules=ONE_RULE, waivers=accepted).exit_status != 1
 

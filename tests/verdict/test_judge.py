@@ -205,6 +205,7 @@ def test_cases_that_do_not_apply_do_not_count() -> None:
     verdict = judged(skipped, make_case())
     assert verdict.verdict == "compatible"
     assert [case.verdict for case in verdict.cases] == ["not applicable", "compatible"]
+    assert (verdict.cases[0].case, verdict.cases[0].reason) == ("sparse", "needs a Hopper GPU")
     verdict = judged(skipped)
     assert (verdict.verdict, verdict.reason) == ("untested", "no case applies to this cell")
     verdict = judged()
@@ -256,7 +257,8 @@ def test_nothing_of_another_cell_is_judged() -> None:
     verdict = judged(
         make_case(), error=RunError(kind=ErrorKind.WRONG_CELL, reason="torch 2.9.1, not 2.10.0")
     )
-    assert [case.verdict for case in verdict.cases] == ["untested"]
+    [case] = verdict.cases
+    assert (case.case, case.verdict, case.reason) == ("moe", "untested", "torch 2.9.1, not 2.10.0")
 
 
 def test_a_run_that_did_not_finish_is_not_compatible() -> None:
@@ -329,7 +331,7 @@ def test_a_failed_case_is_incompatible_only_where_the_error_is_the_pairs_or_a_cu
         verdict = judged(failed, error=RunError(kind=ErrorKind(kind), reason="why")).cases[0]
         pairs = kind in {"imports", "resolves", "crashed", "timed_out", "interrupted"}
         assert verdict.verdict == ("incompatible" if pairs else "untested"), kind
-        assert verdict.reason == ("KeyError" if pairs else "why")
+        assert (verdict.case, verdict.reason) == ("moe", "KeyError" if pairs else "why")
 
 
 def test_the_first_count_that_differs_is_named_by_the_order_of_the_starts() -> None:
