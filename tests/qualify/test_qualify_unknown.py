@@ -378,6 +378,26 @@ def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
     assert held(*records[:2], *alone[:1]).exit_status == 0
 
 
+@pytest.mark.parametrize("first", range(5))
+def test_each_rerun_that_died_in_its_own_way_is_named_whatever_came_between(first: int) -> None:
+    rungs = (RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="ImportError: x"),)
+    runs: list[tuple[tuple[Case, ...], dict[str, Any]]] = [
+        ((passed(),), {}),
+        ((), {"rungs": rungs}),  # its case shows it
+        ((), {"error": RunError(kind=ErrorKind.CRASHED, reason="killed by SIGKILL")}),
+        ((), {"error": RunError(kind=ErrorKind.CRASHED, reason="killed by SIGKILL")}),
+        ((), {"error": RunError(kind=ErrorKind.TIMED_OUT, reason="after 9 s")}),
+    ]
+    reruns = [
+        make(NEXT, *cases, day=day, file=f"rerun{day}", **how)
+        for day, (cases, how) in enumerate(runs[first:] + runs[:first], 10)
+    ]
+    found = held(make(OLD, passed()), make(NEXT, passed()), *reruns)
+    whole = [unknown for unknown in found.unknown if unknown.case is None]
+    assert {unknown.signature for unknown in whole} == {"killed by SIGKILL", "after <time>"}
+    assert len(whole) == 2
+
+
 def test_a_rung_that_failed_in_another_run_whose_cases_passed_never_qualifies() -> None:
     broken: dict[str, Any] = {
         "rungs": (RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="ImportError: x"),),
