@@ -77,6 +77,7 @@ def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
     assert (found.exit_status, kinds(found), found.compared) == (3, [], 0)
     assert [unknown.rung for unknown in found.unknown] == ["links"]
     assert found.matches[0].candidate.path == ran[0]
+    assert (found.matches[0].compared, found.matches[0].passed) == (0, 0)
     # Where the wheels say nothing of it, the run does.
     assert (
         kinds(held(on_cuda(OLD), ran, answers=Answers(otherwise=YES)))

@@ -208,6 +208,7 @@ def test_cases_that_do_not_apply_do_not_count() -> None:
     assert (verdict.cases[0].case, verdict.cases[0].reason) == ("sparse", "needs a Hopper GPU")
     verdict = judged(skipped)
     assert (verdict.verdict, verdict.reason) == ("untested", "no case applies to this cell")
+    assert [case.verdict for case in verdict.cases] == ["not applicable"]
     verdict = judged()
     assert (verdict.verdict, verdict.reason) == ("untested", "no case was run")
 
