@@ -252,6 +252,15 @@ def test_what_drifts_from_its_own_expectation_needs_no_baseline(before: str) -> 
     assert held(*BEFORE[before], drifting, *more, rules=ONE_RULE, waivers=accepted).exit_status != 1
 
 
+def test_what_is_wrong_in_one_cell_without_a_baseline_hides_no_other_cell() -> None:
+    drifting = make(NEXT, passed(num_compiled_artifacts_loaded=9))
+    fine = make(NEXT, passed(), python="3.13")
+    both = [make(torch, passed(), python="3.12") for torch in (OLD, NEXT)]
+    found = held(*both, drifting, fine, rules=ONE_RULE)
+    without = [note for note in notes(found) if "has no baseline" in note]
+    assert [note.split()[0] for note in without] == ["py313-torch212-vllm020"]
+
+
 def test_a_failure_that_does_not_apply_any_more_is_no_answer() -> None:
     gone = Case(case="moe", outcome=Outcome.NOT_APPLICABLE, reason="no model")
     found = held(make(OLD, passed("b"), failed()), make(NEXT, passed("b"), gone))
