@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 with contextlib.suppress(ImportError):  # lint and page have no property to test
-    from hypothesis import settings
+    from hypothesis import Phase, settings
 
     # No clock judges a test: machines are shared. The same commit gives the same answer in CI.
     settings.register_profile("dev", deadline=None, max_examples=20)
@@ -28,6 +28,10 @@ with contextlib.suppress(ImportError):  # lint and page have no property to test
         "ci", deadline=None, max_examples=100, derandomize=True, print_blob=True
     )
     settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
+    # A mutant that fails need not fail with the smallest example, which takes long to find.
+    settings.register_profile(
+        "mutation", deadline=None, max_examples=20, phases=(Phase.explicit, Phase.generate)
+    )
     profile = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
     settings.load_profile(profile)
 
