@@ -43,7 +43,7 @@ def main() -> int:
         f" {pairs * len(releases.pythons)} cells on 2 platforms; the best of {rounds} rounds"
     )
     grid = ask(releases, load_answers(releases))
-    report, tests = Report(table=Table(()), grid=grid), load_startup_tests()
+    report, tests = Report(table=Table(entries=()), grid=grid), load_startup_tests()
     planned = plan(grid, releases, [], tests, _WANTED)
     parts: list[tuple[str, Callable[[], object]]] = [
         ("read the releases", load_releases),
@@ -92,7 +92,7 @@ def ask(releases: Releases, answers: Answers) -> Grid:
 def tell(releases: Releases) -> int:
     """All that `matrix table` does, but for the records."""
     load_releases()
-    report = Report(table=Table(()), grid=ask(releases, load_answers(releases)))
+    report = Report(table=Table(entries=()), grid=ask(releases, load_answers(releases)))
     return len(markdown.render(report)) + len(table_json.render(report))
 
 

@@ -86,7 +86,7 @@ def grid_pages(folder: Path, rounds: int) -> list[Path]:
     judged = tabulate(every, load_expectations(), releases=releases)
     full = blamed(surveyed(judged, releases), releases)
     found = []
-    for name, report in (("grid", Report(table=Table(()), grid=grid)), ("full", full)):
+    for name, report in (("grid", Report(table=Table(entries=()), grid=grid)), ("full", full)):
         took = best(lambda report=report: page.render(report, named), rounds)  # type: ignore[misc]
         path = folder / f"{name}.html"
         path.write_text(page.render(report, named), encoding="utf-8")

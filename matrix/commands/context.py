@@ -60,7 +60,7 @@ def read_some(options: argparse.Namespace) -> tuple[Table, int]:
     from matrix.verdict.table import Table
 
     if not arguments.given_or_default(options.folders):
-        return Table(()), 0
+        return Table(entries=()), 0
     return read_table(options)
 
 

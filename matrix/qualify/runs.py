@@ -181,7 +181,9 @@ def _deciding(records: Sequence[ReleasedRecord], context: Context) -> CellRun:
     runs = [(run.path, run.record) for run in records]
     counts = pick_record(runs, context.expectations, context.late)
     off_pin = context.releases.overridden_pin(counts.record.cell) is not None
-    entry = Entry(counts.record, counts.verdict, counts.file.name, off_pin)
+    entry = Entry(
+        record=counts.record, verdict=counts.verdict, file=counts.file.name, off_pin=off_pin
+    )
     return CellRun(entry=entry, path=counts.file, torch=records[0].torch, vllm=records[0].vllm)
 
 

@@ -19,7 +19,7 @@ from matrix.verdict.precedence import Evidence, pick_record, run_order
 __all__ = ["Entry", "Table", "tabulate"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One cell on one platform: its newest record, and the verdict on it.
 
@@ -54,7 +54,7 @@ class Entry:
         return f"{held} of {whole} cases" if self.record.deselected else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """The entries by platform (`cuda` first), vLLM, torch and Python.
 
@@ -129,13 +129,24 @@ def tabulate(
         if runs := cells.get((cell, platform)):
             counts = pick_record(runs, remembered, late)
             if counts.evidence is not Evidence.NOTHING or (cell, platform) not in going_on:
-                shown = Entry(counts.record, counts.verdict, counts.file.name, off_pin)
+                shown = Entry(
+                    record=counts.record,
+                    verdict=counts.verdict,
+                    file=counts.file.name,
+                    off_pin=off_pin,
+                )
         if shown is None:
             path, record = going_on[cell, platform]
-            shown = Entry(record, judge_running(record, remembered), path.name, off_pin)
+            shown = Entry(
+                record=record,
+                verdict=judge_running(record, remembered),
+                file=path.name,
+                off_pin=off_pin,
+            )
         entries.append(shown)
     return Table(
-        tuple(sorted(entries, key=_order)), {at: record for at, (_, record) in going_on.items()}
+        entries=tuple(sorted(entries, key=_order)),
+        running={at: record for at, (_, record) in going_on.items()},
     )
 
 

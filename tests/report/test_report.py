@@ -329,8 +329,10 @@ def test_the_json_obeys_its_schema() -> None:
 
 
 def test_an_empty_table_is_a_table() -> None:
-    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(Report(table=Table(())))))
-    assert "0 cells" in markdown.render(Report(table=Table(())))
+    Draft202012Validator(SCHEMA).validate(
+        json.loads(table_json.render(Report(table=Table(entries=()))))
+    )
+    assert "0 cells" in markdown.render(Report(table=Table(entries=())))
 
 
 def shape(output: str) -> list[int]:

@@ -79,7 +79,7 @@ def test_markdown_and_json_tell_them() -> None:
         *parse_notes(GOOD, "notes.toml"),
         Note(id="b", text="<b>", evidence=("results/cpu/b.json",)),
     )
-    report = Report(table=Table(()), notes=notes)
+    report = Report(table=Table(entries=()), notes=notes)
     told = markdown.render(report)
     assert "- vLLM ==0.32.0 on cuda: what to know Evidence: " in told
     assert "- every pair: &lt;b&gt; Evidence: `results/cpu/b.json`." in told
@@ -91,4 +91,4 @@ def test_markdown_and_json_tell_them() -> None:
         "text": "what to know",
         "evidence": ["results/cuda/py312-torch213-vllm032.json"],
     }
-    assert "to know" not in markdown.render(Report(table=Table(())))
+    assert "to know" not in markdown.render(Report(table=Table(entries=())))

@@ -293,7 +293,7 @@ def test_on_a_terminal_it_is_aligned() -> None:
 
 
 def test_the_json_has_every_release_and_obeys_its_schema() -> None:
-    content = json.loads(table_json.render(Report(table=Table(()), grid=GRID)))
+    content = json.loads(table_json.render(Report(table=Table(entries=()), grid=GRID)))
     Draft202012Validator(SCHEMA).validate(content)
     assert content["schema"] == 3
     grid = content["grid"]
@@ -319,8 +319,10 @@ def test_the_json_has_every_release_and_obeys_its_schema() -> None:
 
 
 def test_without_a_grid_the_table_is_as_it_was() -> None:
-    Draft202012Validator(SCHEMA).validate(json.loads(table_json.render(Report(table=Table(())))))
-    assert "Every torch" not in markdown.render(Report(table=Table(())))
+    Draft202012Validator(SCHEMA).validate(
+        json.loads(table_json.render(Report(table=Table(entries=()))))
+    )
+    assert "Every torch" not in markdown.render(Report(table=Table(entries=())))
     assert report.section(Grid(torch=(), vllm=(), pythons=(), squares={})) == ""
 
 
@@ -343,10 +345,10 @@ def test_hostile_reasons_are_shown_as_text(said: str, rung: str) -> None:
         grid = survey(RELEASES, links=lambda cell: answer)
     else:
         grid = survey(RELEASES, resolves=lambda cell, platform: answer)
-    text = table_json.render(Report(table=Table(()), grid=grid))
+    text = table_json.render(Report(table=Table(entries=()), grid=grid))
     Draft202012Validator(SCHEMA).validate(json.loads(text))
     assert len(text.splitlines()) == len(
-        table_json.render(Report(table=Table(()), grid=GRID)).splitlines()
+        table_json.render(Report(table=Table(entries=()), grid=GRID)).splitlines()
     )
     calm = survey(RELEASES, links=lambda cell: Answer(ok=False, reason="x"))
     told = report.section(grid).splitlines()
