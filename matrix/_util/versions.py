@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TypeVar
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix.errors import MatrixError
@@ -98,11 +98,14 @@ def parse_specifier(text: str, option: str) -> SpecifierSet:
     else:
         text = f"=={text}.*" if len(parsed.release) < 3 else f"=={text}"
     try:
-        return SpecifierSet(text)
-    except InvalidSpecifier:
+        found = SpecifierSet(text)
+        for specifier in found:
+            specifier.contains("0")  # packaging reads the version only now
+    except ValueError:  # InvalidSpecifier, or of more digits than Python reads
         raise SpecifierError(
             f"{option} {text!r}: is neither a release nor a specifier; write it as 2.11 or '>=2.11'"
         ) from None
+    return found
 
 
 def specifier_text(specifiers: SpecifierSet) -> str:
@@ -168,7 +171,9 @@ def _boundaries(text: str | None) -> tuple[tuple[int, ...], ...]:
         raise VersionRangeError("is empty; leave the key out to match every version")
     try:
         specifiers = _specifiers(text)
-    except InvalidSpecifier as error:
+        for specifier in specifiers:
+            specifier.contains("0")  # packaging reads the version only now
+    except ValueError as error:  # InvalidSpecifier, or of more digits than Python reads
         raise VersionRangeError(f"{text!r} is not a specifier; write it as >=2.10,<2.12") from error
     found: list[tuple[int, ...]] = []
     for specifier in specifiers:

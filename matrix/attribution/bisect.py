@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.enums import StrEnum
-from matrix._util.versions import minor_of
+from matrix._util.versions import minor_of, parse_version
 from matrix.attribution.observations import (
     WHOLE_RUN,
     Ended,
@@ -173,9 +173,9 @@ def parse_range(text: str, option: str) -> tuple[str, str] | str:
     low, dots, high = text.partition("..")
     try:
         if not dots:
-            return Version(text).public
-        if Version(low) < Version(high):
-            return Version(low).public, Version(high).public
+            return parse_version(text).public
+        if parse_version(low) < parse_version(high):
+            return parse_version(low).public, parse_version(high).public
     except InvalidVersion:
         pass
     raise BisectionError(

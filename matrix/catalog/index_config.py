@@ -102,7 +102,7 @@ def _default_index(path: Path) -> str | None:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise IndexAddressError(f"{path}: cannot be read ({error}); mend it") from None
     indexes = data.get("index")
     for row in indexes if isinstance(indexes, list) else []:

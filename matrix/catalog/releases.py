@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion
 
 from matrix._util.versions import (
     distance,
@@ -306,7 +307,11 @@ def nearest_known(wanted: str, known: list[str]) -> str:
 def _nearest(wanted: str, known: list[str]) -> list[str]:
     """Return the neighbours of a version, and the oldest two that it may be the beginning of."""
     longer = sorted((text for text in set(known) if text.startswith(wanted)), key=parse_version)
-    return list(dict.fromkeys([*neighbours(wanted, known), *longer[:2]]))
+    try:
+        around = neighbours(wanted, known)
+    except InvalidVersion:  # a cell's name may have more digits than Python reads
+        around = []
+    return list(dict.fromkeys([*around, *longer[:2]]))
 
 
 def _use(names: list[str]) -> str:

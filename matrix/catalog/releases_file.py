@@ -203,7 +203,7 @@ def _python(row: Mapping[str, object], where: str, key: str = "python") -> Speci
 
 def _parsed(text: str, where: str) -> Version:
     try:
-        return Version(text)
+        return parse_version(text)
     except InvalidVersion as error:
         raise ReleasesError(f"{where}: {text!r} is not a version; write it as 2.10.0") from error
 

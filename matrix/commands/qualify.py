@@ -150,11 +150,12 @@ def _release(text: str, option: str) -> str:
 
     Raises QualifyError where it is not a release.
     """
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import InvalidVersion
 
+    from matrix._util.versions import parse_version
     from matrix.qualify.engine import QualifyError
 
     try:
-        return Version(text).public
+        return parse_version(text).public
     except InvalidVersion:
         raise QualifyError(f"{option} {text!r}: is no release; write it as 2.12.1") from None

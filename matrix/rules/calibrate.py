@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
+from matrix._util.versions import parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import Case, Record, Start
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
@@ -105,7 +106,7 @@ def _published(record: Record) -> str:
 def _minor(record: Record, key: str, name: str) -> str:
     text = record.provenance.get(key)
     try:
-        version = Version(str(text))
+        version = parse_version(str(text))
     except InvalidVersion as error:
         raise CalibrateError(
             f"{name}: provenance.{key}: {text!r} is not a version; run the cell again"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from matrix._util.versions import distance, minor_of, neighbours
+from matrix._util.versions import distance, minor_of, neighbours, parse_version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
@@ -174,7 +174,7 @@ def parse_release(text: str, option: str) -> tuple[str, str]:
     name, equals, version = text.partition("==")
     name = name.strip().lower()
     try:
-        parsed = Version(version)
+        parsed = parse_version(version)
     except InvalidVersion:
         parsed = None
     if not equals or name not in ("torch", "vllm") or parsed is None:
@@ -324,6 +324,8 @@ def _stale_run(cell: Cell, record: Record | None) -> str | None:
     if record.deselected:
         held = len(record.cases)
         return f"ran {held} of {held + record.deselected} cases"
+    if record.error is None and not record.cases and all(rung.ok for rung in record.rungs):
+        return "its run had no case"
     return None
 
 

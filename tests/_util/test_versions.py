@@ -11,6 +11,8 @@ from packaging.version import InvalidVersion, Version
 from matrix._util import versions as module
 from matrix._util.versions import (
     SpecifierError,
+    VersionRange,
+    VersionRangeError,
     distance,
     neighbours,
     newest_patches,
@@ -122,7 +124,9 @@ def test_distance_orders_releases_by_how_far_they_are(here: str, nearest_first: 
         assert distance(text, here) == distance(here, text) > distance(here, here)
 
 
-@pytest.mark.parametrize("text", ["2.11.x", ">>2", "torch", "2.11 2.12", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["2.11.x", ">>2", "torch", "2.11 2.12", "9" * 5000, ">=" + "9" * 5000]
+)
 def test_a_bad_specifier_is_refused_with_the_option(text: str) -> None:
     with pytest.raises(SpecifierError, match=r"^--torch .*: is neither a release nor a specifier"):
         parse_specifier(text, "--torch")
@@ -133,3 +137,9 @@ def test_a_specifier_is_read_as_a_person_means_it() -> None:
     assert parse_specifier("2.11", "--torch").contains("2.11.1")
     assert not parse_specifier("2.11.0", "--torch").contains("2.11.1")
     assert specifier_text(SpecifierSet("<3.14,!=3.12,>=3.10")) == ">=3.10,<3.14,!=3.12"
+
+
+@pytest.mark.parametrize("text", [">=2." + "9" * 5000, "==2." + "9" * 5000 + ".*", "torch"])
+def test_a_range_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(VersionRangeError, match="is not a specifier; write it as"):
+        VersionRange(text)

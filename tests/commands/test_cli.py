@@ -624,3 +624,43 @@ def test_a_bundle_that_cannot_be_is_one_line(
     assert cli.main(["bundle", *arguments, "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+_DIGITS = "2." + "1" * 5000
+"""A version of more digits than Python reads as one number."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "--new", f"torch=={_DIGITS}"],
+        ["plan", "--torch", f">={_DIGITS}"],
+        ["qualify", "--torch", _DIGITS, "--baseline", "2.10.0"],
+        ["qualify", "--torch", "2.11.0", "--baseline", "2.10.0", "--under", f">={_DIGITS}"],
+        [
+            "bisect",
+            "--torch",
+            f"2.9.0..{_DIGITS}",
+            "--vllm",
+            "0.19.1",
+            "--case=x",
+            "--platform=cpu",
+        ],
+        ["resolve", f"py311-torch{'1' * 5000}-vllm018"],
+        ["grid", "--expectations", "large.toml", "."],
+        ["calibrate", f"{CELL}.json"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_numbers_too_large_to_read_are_one_line(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "large.toml").write_text(f"rule = {'9' * 5000}\n", encoding="utf-8")
+    unreadable = make(provenance=provenance(_DIGITS, "0.19.1"))
+    write(unreadable, tmp_path / f"{CELL}.json")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

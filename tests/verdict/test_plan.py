@@ -194,7 +194,17 @@ def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
         ({"provenance": {"tests": {"commit": f"{COMMIT}+changed", **NOW}}}, None),
         ({"provenance": {"tests": {"commit": None, "version": 3}}}, None),
         # Where no case started, none can start otherwise.
-        ({"provenance": {"tests": {"commit": COMMIT, "version": 2}}, "cases": ()}, None),
+        (
+            {
+                "provenance": {"tests": {"commit": COMMIT, "version": 2}},
+                "cases": (),
+                "error": RunError(kind=ErrorKind.IMPORTS, reason="x"),
+            },
+            None,
+        ),
+        # A run that answers nothing does not stand for its cell.
+        ({"cases": ()}, "its run had no case"),
+        ({"cases": (), "rungs": (RungResult(rung=Rung.IMPORTS, ok=True),)}, "its run had no case"),
         ({"provenance": {"tests": {"commit": COMMIT, "version": 5}}}, UNKNOWN),
         ({"provenance": {"tests": {"commit": COMMIT, "fingerprint": "sha256:old"}}}, UNKNOWN),
         ({"provenance": {"tests": {"commit": COMMIT, "fingerprint": None}}}, UNKNOWN),
