@@ -73,6 +73,20 @@ def test_a_case_that_passed_and_fails_is_a_regression() -> None:
     assert (failure.signature, failure.detail) == ("KeyError: x", "why: KeyError: x")
     found = held(make(NEXT, passed()), make(OLD, failed()))
     assert (kinds(found), found.exit_status) == ([FailureKind.REPAIR], 0)
+    [failure] = found.failures
+    assert (failure.case, failure.rung, failure.signature, failure.detail) == (
+        "moe",
+        "starts cold",
+        "KeyError: x",
+        "why: KeyError: x",
+    )
+
+
+def test_a_repair_of_a_run_with_other_flags_names_them() -> None:
+    runs = [make(NEXT, passed(), day=day, file=f"{day}", flags={"A": day}) for day in (20, 21)]
+    found = held(make(OLD, failed()), *runs)
+    assert kinds(found) == [FailureKind.REPAIR] * 2
+    assert sorted(variant_of(failure) or "" for failure in found.failures) == ["", "A=20"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 from made import NO, ONE_RULE, YES, Answers, Told, failed, make, passed
 from matrix.qualify.model import DriftKind, FailureKind
 from matrix.record.model import Case, ErrorKind, Outcome, RunError, Rung, RungResult
+from matrix.record.startup_tests import load_startup_tests
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.sentences import (
     unknown_sentence,
@@ -163,6 +164,17 @@ def test_what_the_baseline_should_have_answered_is_asked_of_it(cases: tuple[Case
     assert (found.exit_status, unknown.case) == (3, "b")
     assert "passed, and at the baseline it" in unknown_sentence(unknown)
     assert "tox -e py311-torch211-vllm020 -- --platform cpu" in lines(found)
+
+
+def test_of_the_cases_that_new_tests_changed_the_baseline_owes_no_answer() -> None:
+    change = next(change for change in load_startup_tests().changes if change.cases)
+    before, after = ({"tests": {"version": change.number - less}} for less in (1, 0))
+    for case, owed in ((change.cases[0], False), ("moe", True)):
+        found = held(
+            make(OLD, passed("b"), provenance=before),
+            make(NEXT, passed("b"), passed(case), provenance=after),
+        )
+        assert [unknown.case for unknown in found.unknown] == [case] * owed
 
 
 def test_another_platform_does_not_answer() -> None:
