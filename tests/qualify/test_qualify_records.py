@@ -155,7 +155,7 @@ def test_seconds_beyond_noise_are_told_and_not_judged() -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"jobs": 4}, "not comparable: up to 4 cases ran side by side"),
+        ({"jobs": 2}, "not comparable: up to 2 cases ran side by side"),
         ({"cpu": {"model": "Xeon", "cores": 2}}, "not comparable: other machine"),
         ({"gpu": {"name": "H200"}}, "not comparable: other machine"),
         ({"machine": "aarch64"}, "not comparable: other machine"),

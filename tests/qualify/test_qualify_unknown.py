@@ -398,11 +398,12 @@ def test_an_older_run_that_died_as_a_whole_never_qualifies() -> None:
     assert held(*records[:2], *alone[:1]).exit_status == 0
 
 
-@pytest.mark.parametrize("first", range(5))
+@pytest.mark.parametrize("first", range(6))
 def test_each_rerun_that_died_in_its_own_way_is_named_whatever_came_between(first: int) -> None:
     rungs = (RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="ImportError: x"),)
     runs: list[tuple[tuple[Case, ...], dict[str, Any]]] = [
         ((passed(),), {}),
+        ((failed(),), {}),
         ((), {"rungs": rungs}),  # its case shows it
         ((), {"error": RunError(kind=ErrorKind.CRASHED, reason="killed by SIGKILL")}),
         ((), {"error": RunError(kind=ErrorKind.CRASHED, reason="killed by SIGKILL")}),
