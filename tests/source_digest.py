@@ -1,8 +1,9 @@
 """A digest of what Python sources do: the same wherever they lie and however they are documented.
 
-It follows the syntax trees without docstrings, comments, `__all__` and imports at the top of a
-module, and without the order of a module's statements: to move a function to another module, to
-reformat it or to document it changes nothing.
+It follows the syntax trees without docstrings, comments, `__all__` and imports of own modules, and
+without the order of a module's statements: to move a function to another module, to reformat it or
+to document it changes nothing. What it uses of other packages counts: the same code does something
+else with another function under the same name.
 """
 
 from __future__ import annotations
@@ -48,17 +49,37 @@ def digest_of(root: Path, sources: Iterable[str], data: Iterable[str] = ()) -> s
 def statements(text: str, names: Sequence[str] = ()) -> Iterator[str]:
     """Yield each statement of a module that does something, as text without its place.
 
-    With `names` only those that define one of them.
+    With `names` only those that define one of them. Of what is imported from other packages the
+    names that these statements use are yielded too.
     """
+    imports: dict[str, str] = {}
+    used: set[str] = set()
     for statement in ast.parse(text).body:
+        imports.update(_imported(statement))
         if names and not _defined(statement) & set(names):
             continue
         if isinstance(statement, (ast.Import, ast.ImportFrom)) or "__all__" in _defined(statement):
             continue
-        if isinstance(statement, ast.If) and _is_type_checking(statement.test):
+        if isinstance(statement, ast.If) and _is_type_checking(statement) and not statement.orelse:
             continue
         if (told := _dump(statement)) is not None:
+            used.update(node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
             yield json.dumps(told)
+    yield from sorted(line for name, line in imports.items() if name in used)
+
+
+def _imported(statement: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Yield the names that an import binds to what is of other packages, and what that is."""
+    if isinstance(statement, ast.Import):
+        for alias in statement.names:
+            if not _is_own(alias.name):
+                bound = alias.asname or alias.name.partition(".")[0]
+                yield bound, json.dumps(["import", alias.name, alias.asname])
+    elif isinstance(statement, ast.ImportFrom) and not statement.level:
+        for alias in statement.names:
+            if not _is_own(statement.module):
+                bound = alias.asname or alias.name
+                yield bound, json.dumps(["from", statement.module, alias.name, bound])
 
 
 def _of_source(root: Path, source: str) -> Iterator[str]:
@@ -115,8 +136,8 @@ def _defined(statement: ast.stmt) -> set[str]:
     }
 
 
-def _is_type_checking(test: ast.expr) -> bool:
-    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+def _is_type_checking(statement: ast.If) -> bool:
+    return isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING"
 
 
 def _dump(node: ast.AST) -> object:

@@ -81,6 +81,31 @@ def test_what_the_code_does_changes_it(old: str, new: str) -> None:
     assert set(statements(MODULE)) != set(statements(MODULE.replace(old, new)))
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("from time import monotonic as now", "from time import time as now"),
+        ("from vllm.one import now", "from vllm.two import now"),
+        ("import time as now", "import os as now"),
+        (
+            "if TYPE_CHECKING:\n    now = 1\nelse:\n    now = 2",
+            "if TYPE_CHECKING:\n    now = 1\nelse:\n    now = 3",
+        ),
+    ],
+)
+def test_what_it_uses_of_other_packages_counts(old: str, new: str) -> None:
+    use = "\n\ndef start():\n    return now()\n"
+    assert set(statements(old + use)) != set(statements(new + use))
+    assert set(statements(f"{old}\nimport unused{use}")) == set(statements(old + use))
+
+
+def test_what_a_named_definition_uses_of_other_packages_counts() -> None:
+    use = "\n\ndef start():\n    return now()\n\ndef end():\n    return 1\n"
+    one, other = (f"from time import {name} as now{use}" for name in ("time", "monotonic"))
+    assert set(statements(one, ["start"])) != set(statements(other, ["start"]))
+    assert set(statements(one, ["end"])) == set(statements(other, ["end"]))
+
+
 def test_names_of_own_modules_in_strings_are_free_to_move() -> None:
     before, after, other = (
         list(statements(f"find({name!r})"))
