@@ -121,7 +121,7 @@ def summary(table: Table, limit: int = SUMMARY_LIMIT) -> str:
         if entry.verdict.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)
     ]
     cells = plural(len(table.entries), "cell")
-    head = f"# torch × vLLM: {len(failing)} of {cells} not as expected\n\n"  # noqa: RUF001
+    head = f"# torch × vLLM: {len(failing)} of {cells} not as expected\n\n"
     counts = "; ".join(markdown.counts(table, platform) for platform in table.platforms)
     parts = [f"{head}{counts}. Newest record: {table.newest}.\n"]
     parts += [_group(group) for group in groups(table)]

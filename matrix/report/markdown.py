@@ -19,7 +19,7 @@ _SYMBOLS = {
     Verdict.DRIFT: "⚠️",
     Verdict.INCOMPATIBLE: "❌",
     Verdict.UNTESTED: "❔",
-    Verdict.NOT_APPLICABLE: "–",  # noqa: RUF001
+    Verdict.NOT_APPLICABLE: "–",
 }
 _LEGEND = """\
 | | |
@@ -32,7 +32,7 @@ starts cold, starts warm |
 | ❔ untested | was tried, but shows nothing about the pair: the note says why |
 | – not applicable | this case does not apply to this cell; it does not count |
 | · | no record: this cell was never run |
-"""  # noqa: RUF001
+"""
 _PLATFORMS = {
     "cuda": "On a GPU. This platform decides.",
     "cpu": "Without a GPU: the compiler stack is the same, the kernels are not.",
@@ -68,7 +68,7 @@ def render(report: Report) -> str:
 def _head(table: Table) -> str:
     found = "; ".join(counts(table, platform) for platform in table.platforms)
     return (
-        "# torch × vLLM: what starts, cold and warm\n\n"  # noqa: RUF001
+        "# torch × vLLM: what starts, cold and warm\n\n"
         "Each cell starts vLLM once with empty compile caches (cold) and once more with the caches "
         "that the first start left (warm), and compares what the compiler counted with what this "
         "pair of releases should count.\n\n"

@@ -102,7 +102,7 @@ KEY_ERROR = "KeyError: None"
 TESTS_DIFFER = Confounder(kind=ConfounderKind.TESTS)
 
 
-def record(  # noqa: PLR0913  # a record has all that the rules look at
+def record(  # a record has all that the rules look at
     torch: str,
     vllm: str = "0.20.0",
     *,

@@ -95,8 +95,14 @@ def test_the_package_s_tables_break_no_promise() -> None:
 def test_an_off_pin_cell_resolves_only_as_its_environment_installs_it(tmp_path: Path) -> None:
     def row(torch: str, *, forced: bool) -> dict[str, object]:
         return {
-            **{"vllm": "0.20.2", "torch": torch, "python": "3.12", "platform": PLATFORM},
-            **{"asked": "2026-11-23", "ok": False, "cause": "conflict", "reason": "a needs b"},
+            "vllm": "0.20.2",
+            "torch": torch,
+            "python": "3.12",
+            "platform": PLATFORM,
+            "asked": "2026-11-23",
+            "ok": False,
+            "cause": "conflict",
+            "reason": "a needs b",
             **({"override": {"torch": torch}} if forced else {}),
         }
 

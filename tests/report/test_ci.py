@@ -158,7 +158,7 @@ def test_a_failure_of_this_machine_is_told_by_its_reason() -> None:
 
 def test_the_summary_has_what_a_person_needs() -> None:
     output = ci.summary(TABLE)
-    assert output.startswith("# torch × vLLM: 4 of 6 cells not as expected\n")  # noqa: RUF001
+    assert output.startswith("# torch × vLLM: 4 of 6 cells not as expected\n")
     assert (
         "cuda: 1 cell (1 untested); cpu: 5 cells (1 compatible, 1 drift, 3 incompatible)" in output
     )
@@ -173,7 +173,7 @@ def test_the_summary_has_what_a_person_needs() -> None:
 
 def test_a_summary_of_what_is_compatible_says_so() -> None:
     well = table(make("py311-torch210-vllm019", passed()))
-    assert ci.summary(well).startswith("# torch × vLLM: 0 of 1 cell not as expected\n")  # noqa: RUF001
+    assert ci.summary(well).startswith("# torch × vLLM: 0 of 1 cell not as expected\n")
     assert "###" not in ci.summary(well)
     assert ci.commands(well) == ""
     assert ci.style(well) == "success"
@@ -463,7 +463,7 @@ def test_the_command_tells_a_service(tmp_path: Path) -> None:
     done = matrix(tmp_path, "ci", GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("::error title=incompatible at starts cold%3A 1 case of 1 cell::")
-    assert "# torch × vLLM: 1 of 1 cell" in summary.read_text(encoding="utf-8")  # noqa: RUF001
+    assert "# torch × vLLM: 1 of 1 cell" in summary.read_text(encoding="utf-8")
     done = matrix(tmp_path, "ci", "--format", "junit", "records", "--out", "it.xml")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert ET.parse(tmp_path / "it.xml").getroot().attrib["failures"] == "1"

@@ -205,7 +205,7 @@ def test_a_mark_says_where_a_rung_below_was_not_asked() -> None:
     asked = assess(cell, "cuda", declared, resolves=Answer(ok=True), links=Answer(ok=True))
     assert page.mark(asked) == "·L"
     assert page.mark(assess(cell, "cuda", declared, links=Answer(ok=True))) == "·L?"
-    assert page.mark(assess(cell, "cuda", declared, links=Answer(ok=False, reason="no"))) == "×L"  # noqa: RUF001
+    assert page.mark(assess(cell, "cuda", declared, links=Answer(ok=False, reason="no"))) == "×L"
 
 
 def test_every_climb_of_every_square_is_in_the_data() -> None:

@@ -153,7 +153,7 @@ def opened(browser: Any, file: Path) -> Iterator[Any]:
     for context in contexts:
         for page in context.pages:
             assert page.evaluate("window.evil") is None
-            assert page.title() == "torch × vLLM: what starts, cold and warm"  # noqa: RUF001
+            assert page.title() == "torch × vLLM: what starts, cold and warm"
         context.close()
     assert faults == []
     assert {url.partition("#")[0] for url in asked} == {file.as_uri()}
@@ -228,7 +228,7 @@ def test_a_click_tells_all_of_a_cell(opened: Any) -> None:
     page.click(DRIFT)
     panel = page.locator("#detail")
     message = panel.inner_text()
-    assert "torch 2.11.0 × vLLM 0.20.2" in message  # noqa: RUF001
+    assert "torch 2.11.0 × vLLM 0.20.2" in message
     assert "cuda, Python 3.11" in message and "drift" in message
     assert "tox -e py311-torch211-vllm020 -- --platform cuda" in message
     assert "warm num_compiled_artifacts_loaded is 1, expected 3" in message
@@ -539,11 +539,11 @@ def test_a_case_says_what_it_is_once(browser: Any, tmp_path: Path) -> None:
     page.click(PIN)
     page.locator(".case summary").nth(1).click()
     died, none = page.locator(".case").all_inner_texts()
-    message = "– not does not apply here not applicable no Hopper"  # noqa: RUF001
+    message = "– not does not apply here not applicable no Hopper"
     assert " ".join(none.split()) == message
     assert "cold 36.8 s, no warm start" in died
     assert "incompatible at starts warm, outcome crashed" in " ".join(died.split())
-    assert page.locator(".legend .chip", has_text="–").count() == 1  # noqa: RUF001
+    assert page.locator(".legend .chip", has_text="–").count() == 1
 
 
 def test_a_text_is_looked_for_as_a_person_means_it(opened: Any) -> None:

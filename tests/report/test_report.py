@@ -168,7 +168,7 @@ Where the time went, as torch and vLLM report it themselves; a dash where this r
 does not say. torch and vLLM are imported once a run, before all starts. *inspect* is vLLM asking \
 the model's class what it can do, for which it imports itself again in a process of its own; it \
 keeps the answer in its cache. The parts need not add up to the total, and no time is judged.
-"""  # noqa: RUF001
+"""
 
 
 def test_an_off_pin_cell_is_marked_where_the_releases_are_known() -> None:
@@ -289,7 +289,7 @@ def test_a_partial_record_says_how_much_it_holds() -> None:
 def test_what_was_never_run_and_what_does_not_apply_look_different() -> None:
     skipped = make_case("gpu only", outcome="not_applicable", starts=(), reason="no CPU kernel")
     output = markdown.render(reported([make("py311-torch210-vllm019", skipped)], MOE))
-    assert "| – not applicable | - | - | - | no CPU kernel |" in output  # noqa: RUF001
+    assert "| – not applicable | - | - | - | no CPU kernel |" in output
     assert "| · " not in output.partition("## cpu")[2]
 
 

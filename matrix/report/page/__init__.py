@@ -30,7 +30,7 @@ from matrix.verdict.table import Table
 PAGE = "index.html"
 LETTERS = ("D", "R", "L", "I", "C", "W", "E")
 """The letter of each rung, in their order."""
-SIGNS = ("×", "≠", "·", "✓")  # noqa: RUF001
+SIGNS = ("×", "≠", "·", "✓")
 """The sign of each verdict, worst first, for readers who do not see colours."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
