@@ -16,7 +16,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from matrix.record.model import Record
+from matrix.record.model import Record, RecordError
+from matrix.record.reader import read
 
 _MARK = ".running"
 
@@ -67,12 +68,26 @@ def is_marked(path: Path) -> bool:
 def split_running(
     records: Iterable[tuple[Path, Record]],
 ) -> tuple[list[tuple[Path, Record]], list[tuple[Path, Record]]]:
-    """Return the records whose runs ended, however, and those whose runs go on."""
+    """Return the records whose runs ended, however, and those whose runs go on.
+
+    A run may end after its record was read: then its record is the one that it left.
+    """
     ended: list[tuple[Path, Record]] = []
     running: list[tuple[Path, Record]] = []
     for path, record in records:
-        (running if is_running(path, record) else ended).append((path, record))
+        if is_running(path, record):
+            running.append((path, record))
+        else:
+            ended.append((path, record if record.finished else _as_left(path, record)))
     return ended, running
+
+
+def _as_left(path: Path, record: Record) -> Record:
+    """Return the record as its file is now; as it was read where the file cannot be read."""
+    try:
+        return read(path)
+    except RecordError:
+        return record
 
 
 def _mark_of(path: Path) -> Path:

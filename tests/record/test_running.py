@@ -44,6 +44,16 @@ def test_a_record_is_marked_while_it_is_written(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
+def test_a_run_that_ends_after_its_record_was_read_did_not_die(tmp_path: Path) -> None:
+    path = tmp_path / f"{CELLS[0]}.json"
+    with marked_running(path):
+        write(UNFINISHED, path)
+        write(make(), path)
+    assert split_running([(path, UNFINISHED)]) == ([(path, make())], [])
+    path.unlink()
+    assert split_running([(path, UNFINISHED)]) == ([(path, UNFINISHED)], [])
+
+
 def test_a_reader_does_not_take_another_for_the_writer(tmp_path: Path) -> None:
     path = tmp_path / f"{CELLS[0]}.json"
     mark = tmp_path / f".{path.name}.running"
