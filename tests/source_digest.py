@@ -87,7 +87,7 @@ def _of_source(root: Path, source: str) -> Iterator[str]:
     names = [name for name in wanted.split(",") if name]
     paths = [path for path in sorted(root.glob(pattern)) if path.is_file()]
     if not paths:
-        raise SourceDigestError(f"{source}: there is no such file; write where it is now")
+        raise SourceDigestError(f"{source}: does not exist; write its new path")
     defined: set[str] = set()
     for path in paths:
         text = path.read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def _of_data(root: Path, name: str) -> Iterator[str]:
     top = root / name
     paths = [path for path in sorted((top, *top.rglob("*"))) if path.is_file()]
     if not paths:
-        raise SourceDigestError(f"{name}: there is no such file; write where it is now")
+        raise SourceDigestError(f"{name}: does not exist; write its new path")
     for path in paths:
         text = path.read_text(encoding="utf-8")
         if path.name.endswith(".schema.json"):

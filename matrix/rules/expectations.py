@@ -141,7 +141,7 @@ class Expectations:
     def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
         """Choose what each counter should be in this start; empty where no rule matches.
 
-        Raises ExpectationsError where the situation's torch or vLLM is no version.
+        Raises ExpectationsError where the situation's torch or vLLM is not a version.
         """
         torch = _situation_version("torch", situation.torch)
         vllm = _situation_version("vllm", situation.vllm)

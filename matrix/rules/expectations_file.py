@@ -42,7 +42,7 @@ _KEYS = (
 def load_expectations(path: Path | None = None) -> Expectations:
     """Read the rules of a file, by default those of the package.
 
-    Raises ExpectationsError, which names the file, the rule, the key and the mend.
+    Raises ExpectationsError, which names the file, the rule, the key and the fix.
     """
     path = path or _DATA
     return parse_expectations(read_text(path, ExpectationsError), str(path))
@@ -75,8 +75,8 @@ def _rule(row: Mapping[str, object], number: int, name: str) -> Rule:
     where = f"{name}: rule {rule_id!r}"
     for key in row:
         if key not in _KEYS:
-            mend = _suggest(key, _KEYS) or f"the known ones are {', '.join(_KEYS)}"
-            raise ExpectationsError(f"{where}: {key}: unknown key; {mend}")
+            fix = _suggest(key, _KEYS) or f"the known ones are {', '.join(_KEYS)}"
+            raise ExpectationsError(f"{where}: {key}: unknown key; {fix}")
     for key in ("start", "counters", "evidence"):
         if key not in row:
             raise ExpectationsError(f"{where}: {key}: is missing; add it")
@@ -160,8 +160,8 @@ def _counters(value: object, where: str) -> Mapping[str, int]:
                 f'{where}: counters: {counter} is a table; quote the whole name, "{dotted}"'
             )
         if counter not in COUNTERS:
-            mend = _suggest(counter, sorted(COUNTERS)) or "see COUNTERS in expectations.py"
-            raise ExpectationsError(f"{where}: counters: unknown counter {counter!r}; {mend}")
+            fix = _suggest(counter, sorted(COUNTERS)) or "see COUNTERS in expectations.py"
+            raise ExpectationsError(f"{where}: counters: unknown counter {counter!r}; {fix}")
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise ExpectationsError(
                 f"{where}: counters: {counter} = {count!r} is not a count; write a whole number "

@@ -138,11 +138,11 @@ def _where(wanted: RecordFilter) -> tuple[list[str], dict[str, object]]:
         "until": ("started <= $until", _until),
         "case": ('len(list_filter(cases, lambda x: x."case" GLOB $case)) > 0', _glob),
     }
-    for key, (condition, mend) in conditions.items():
+    for key, (condition, convert) in conditions.items():
         value = getattr(wanted, key)
         if value is not None:
             where.append(condition)
-            values[key] = mend(value)
+            values[key] = convert(value)
     return where, values
 
 
