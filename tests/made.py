@@ -15,7 +15,7 @@ from matrix.rules.platform_differences import Explanations
 from matrix.verdict.table import tabulate
 
 RELEASES = load_releases()
-NO_RULES = Expectations(())
+NO_RULES = Expectations(rules=())
 ONE_RULE = parse_expectations(
     """
 [[rule]]

@@ -6,8 +6,9 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from matrix._util.enums import StrEnum
 from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.errors import MatrixError
 
@@ -17,6 +18,7 @@ else:
     import tomli as tomllib
 
 
+_Choice = TypeVar("_Choice", bound=StrEnum)
 _CASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[.+\])?")
 
 
@@ -76,21 +78,22 @@ def name_of(row: Mapping[str, object], where: str, error: type[MatrixError]) -> 
 def choice_of(
     row: Mapping[str, object],
     key: str,
-    choices: Sequence[str],
+    choices: type[_Choice],
     where: str,
     error: type[MatrixError],
-) -> str | None:
+) -> _Choice | None:
     """Return the choice that a row names under a key, None if it names none.
 
-    Raises `error` for anything else.
+    Raises `error`, which names the row (`where`), the key and the choices, for anything else.
     """
     value = row.get(key)
     if value is None:
         return None
-    if not isinstance(value, str) or value not in choices:
+    try:
+        return choices(value)
+    except ValueError:
         quoted = " or ".join(f'"{choice}"' for choice in choices)
-        raise error(f"{where}: {key}: {value!r} is unknown; write {quoted}")
-    return value
+        raise error(f"{where}: {key}: {value!r} is unknown; write {quoted}") from None
 
 
 def case_of(row: Mapping[str, object], where: str, error: type[MatrixError]) -> str | None:

@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
+from matrix.record.model import Platform, StartKind
 
 UPSTREAM = re.compile(r"https://github\.com/(vllm-project|pytorch)/[\w.-]+/[\w./#=-]+", re.ASCII)
 """A link into one of the two projects, which is all that may stand for what upstream says."""
@@ -72,11 +73,11 @@ class Rule:
     """
 
     id: str
-    start: str
+    start: StartKind
     counters: Mapping[str, int]
     evidence: tuple[str, ...]
     case: str | None = None
-    platform: str | None = None
+    platform: Platform | None = None
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
     flags: Mapping[str, object] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class Rule:
         return self.implies(other) and not other.implies(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Expectations:
     """Rules without a tie: in any situation, one of them is the most specific for a counter.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import case_of, choice_of, read_text
 from matrix._util.versions import VersionRange, VersionRangeError
-from matrix.record.model import STARTS, Platform
+from matrix.record.model import Platform, StartKind
 from matrix.rules.counters import COUNTERS
 from matrix.rules.expectations import UPSTREAM, Expectations, ExpectationsError, Published, Rule
 
@@ -24,7 +24,6 @@ else:
     import tomli as tomllib
 
 _DATA = DATA / "expectations.toml"
-_PLATFORMS = (Platform.CPU, Platform.CUDA)
 _KEYS = (
     "id",
     "case",
@@ -63,7 +62,9 @@ def parse_expectations(text: str, name: str) -> Expectations:
     rows = data.get("rule", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ExpectationsError(f"{name}: rule: is not a list; begin each rule with [[rule]]")
-    return Expectations(tuple(_rule(row, n, name) for n, row in enumerate(rows, 1)), name)
+    return Expectations(
+        rules=tuple(_rule(row, n, name) for n, row in enumerate(rows, 1)), name=name
+    )
 
 
 def _rule(row: Mapping[str, object], number: int, name: str) -> Rule:
@@ -77,15 +78,17 @@ def _rule(row: Mapping[str, object], number: int, name: str) -> Rule:
         if key not in _KEYS:
             fix = _suggest(key, _KEYS) or f"the known ones are {', '.join(_KEYS)}"
             raise ExpectationsError(f"{where}: {key}: unknown key; {fix}")
-    for key in ("start", "counters", "evidence"):
+    start = choice_of(row, "start", StartKind, where, ExpectationsError)
+    if start is None:
+        raise ExpectationsError(f"{where}: start: is missing; add it")
+    for key in ("counters", "evidence"):
         if key not in row:
             raise ExpectationsError(f"{where}: {key}: is missing; add it")
-    start = choice_of(row, "start", STARTS, where, ExpectationsError)
-    platform = choice_of(row, "platform", _PLATFORMS, where, ExpectationsError)
+    platform = choice_of(row, "platform", Platform, where, ExpectationsError)
     case = case_of(row, where, ExpectationsError)
     rule = Rule(
         id=rule_id,
-        start=str(start),
+        start=start,
         counters=_counters(row["counters"], where),
         evidence=_evidence(row["evidence"], where),
         case=case,

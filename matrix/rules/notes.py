@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from matrix._util.paths import DATA
-from matrix._util.toml_rows import read_text, rows, version_range
+from matrix._util.toml_rows import choice_of, read_text, rows, version_range
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
-from matrix.record.model import PLATFORMS
+from matrix.record.model import Platform
 from matrix.rules.expectations import UPSTREAM
 from matrix.rules.platform_differences import RECORD
 
@@ -33,7 +33,7 @@ class Note:
     id: str
     text: str
     evidence: tuple[str, ...]
-    platform: str | None = None
+    platform: Platform | None = None
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
 
@@ -81,16 +81,12 @@ def _note(row: Mapping[str, object], where: str) -> Note:
             f"results/cuda/py312-torch213-vllm032.json, and links to vllm-project or pytorch on "
             f"GitHub; name at least one"
         )
-    platform = row.get("platform")
-    if platform is not None and platform not in PLATFORMS:
-        raise NotesError(f"{where}: platform: {platform!r} is unknown; write cuda or cpu")
     torch, vllm = (version_range(row, key, where, NotesError) for key in ("torch", "vllm"))
-    chosen = str(platform) if platform is not None else None
     return Note(
         id=named,
         text=" ".join(text.split()),
         evidence=tuple(evidence),
-        platform=chosen,
+        platform=choice_of(row, "platform", Platform, where, NotesError),
         torch=torch,
         vllm=vllm,
     )

@@ -22,7 +22,7 @@ from matrix._util.toml_rows import (
 )
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
-from matrix.record.model import STARTS
+from matrix.record.model import StartKind
 from matrix.rules.expectations import UPSTREAM
 
 _DATA = DATA / "differences.toml"
@@ -45,7 +45,7 @@ class Explanation:
     text: str
     evidence: tuple[str, ...]
     case: str | None = None
-    start: str | None = None
+    start: StartKind | None = None
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
 
@@ -60,7 +60,7 @@ class Explanation:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Explanations:
     """All explanations. Raises DifferencesError where two have one id."""
 
@@ -102,7 +102,9 @@ def parse_explanations(text: str, name: str) -> Explanations:
     Raises DifferencesError as ``load_explanations`` does.
     """
     found = rows(text, name, "difference", DifferencesError)
-    return Explanations(tuple(_explanation(row, n, name) for n, row in enumerate(found, 1)), name)
+    return Explanations(
+        every=tuple(_explanation(row, n, name) for n, row in enumerate(found, 1)), name=name
+    )
 
 
 def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanation:
@@ -110,7 +112,7 @@ def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanati
     where = f"{name}: difference {named!r}"
     check_keys(row, where, _KEYS, ("counters", "text", "evidence"), DifferencesError)
     case = case_of(row, where, DifferencesError)
-    start = choice_of(row, "start", STARTS, where, DifferencesError)
+    start = choice_of(row, "start", StartKind, where, DifferencesError)
     text = row["text"]
     if not isinstance(text, str) or not text.strip():
         raise DifferencesError(f"{where}: text: says nothing; say why the numbers differ")

@@ -26,7 +26,7 @@ from matrix._util.toml_rows import (
 from matrix._util.versions import VersionRange
 from matrix.catalog.cells import CellError, factors
 from matrix.errors import MatrixError
-from matrix.record.model import PLATFORMS, STARTS, CellRef
+from matrix.record.model import CellRef, Platform, StartKind
 
 _DATA = DATA / "waivers.toml"
 _NEEDED = ("id", "why", "link", "until")
@@ -81,9 +81,9 @@ class Waiver:
     cell: str | None = None
     torch: VersionRange = field(default_factory=VersionRange)
     vllm: VersionRange = field(default_factory=VersionRange)
-    platform: str | None = None
+    platform: Platform | None = None
     case: str | None = None
-    start: str | None = None
+    start: StartKind | None = None
     signature: str | None = None
     counters: Mapping[str, int | None] = field(default_factory=dict)
 
@@ -115,7 +115,7 @@ class Waiver:
         return self.until < today
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Waivers:
     """All waivers. Raises WaiversError where two have one id."""
 
@@ -134,7 +134,7 @@ class Waivers:
     def waiving(self, finding: Finding, today: date) -> Waiver | None:
         """Give the waiver of this finding, one that holds today before one that has expired."""
         found = [waiver for waiver in self.every if waiver.covers(finding)]
-        return min(found, key=lambda each: each.expired(today), default=None)
+        return min(found, key=lambda waiver: waiver.expired(today), default=None)
 
 
 def load_waivers(path: Path | None = None) -> Waivers:
@@ -152,7 +152,7 @@ def parse_waivers(text: str, name: str) -> Waivers:
     Raises WaiversError as ``load_waivers`` does.
     """
     found = rows(text, name, "waiver", WaiversError)
-    return Waivers(tuple(_waiver(row, n, name) for n, row in enumerate(found, 1)), name)
+    return Waivers(every=tuple(_waiver(row, n, name) for n, row in enumerate(found, 1)), name=name)
 
 
 def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
@@ -185,9 +185,9 @@ def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
         cell=_cell(row, where),
         torch=version_range(row, "torch", where, WaiversError),
         vllm=version_range(row, "vllm", where, WaiversError),
-        platform=choice_of(row, "platform", PLATFORMS, where, WaiversError),
+        platform=choice_of(row, "platform", Platform, where, WaiversError),
         case=case,
-        start=choice_of(row, "start", STARTS, where, WaiversError),
+        start=choice_of(row, "start", StartKind, where, WaiversError),
         signature=signature,
         counters=_counters(row.get("counters", {}), where) if "counters" in row else {},
     )

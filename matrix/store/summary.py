@@ -24,7 +24,7 @@ from matrix.verdict.precedence import Evidence, evidence_of
 FUTURE_DAYS = 1
 """How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
 
-_NOTHING = Expectations(())
+_NOTHING = Expectations(rules=())
 
 Key = tuple[str, str, str, str]
 """Of a series of times: cell, platform, case, start."""

@@ -74,7 +74,7 @@ RULES = parse_expectations(
     'evidence = ["https://github.com/vllm-project/vllm/issues/35708"]\n',
     "rules",
 )
-NO_RULES = Expectations(())
+NO_RULES = Expectations(rules=())
 
 
 def vllm(version: str, torch: str) -> Vllm:

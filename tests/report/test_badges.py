@@ -12,7 +12,7 @@ from matrix.verdict.table import tabulate
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
-EXPECTATIONS = Expectations(())
+EXPECTATIONS = Expectations(rules=())
 
 
 def record(platform: str, python: str = "311", **more: object) -> tuple[Path, Record]:

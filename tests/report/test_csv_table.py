@@ -34,7 +34,7 @@ def failing(reason: str, torch: str, name: str = "") -> tuple[Path, Record]:
 
 
 def table(*records: tuple[Path, Record]) -> Report:
-    judged = tabulate(records, Expectations(()), releases=RELEASES)
+    judged = tabulate(records, Expectations(rules=()), releases=RELEASES)
     seen = runs(((entry.record, entry.verdict) for entry in judged.entries), RELEASES)
     return Report(table=judged, grid=survey(SOME, seen=seen))
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from matrix._util.versions import VersionRange
-from matrix.record.model import Case, Record, Start, StartKind
+from matrix.record.model import Case, Platform, Record, Start, StartKind
 from matrix.report.model import Report
 from matrix.report.page import PAGE, mark, render
 from matrix.rules.expectations_file import parse_expectations
@@ -94,7 +94,7 @@ NOTES = (
         id="a",
         text=EVIL,
         evidence=("results/cuda/a.json",),
-        platform="cuda",
+        platform=Platform.CUDA,
         torch=VersionRange(">=2.11"),
         vllm=VersionRange(),
     ),

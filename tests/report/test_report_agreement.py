@@ -29,7 +29,7 @@ evidence = ["results/cuda/py311-torch210-vllm019.json", "https://github.com/pyto
 """,
     "differences.toml",
 )
-NO_RULES = Expectations(())
+NO_RULES = Expectations(rules=())
 UPSTREAM = parse_expectations(
     f"""
 [[rule]]

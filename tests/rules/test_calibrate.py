@@ -23,7 +23,7 @@ from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.expectations import Expectations, Situation, compare
 from matrix.rules.expectations_file import load_expectations, parse_expectations
 
-NONE = Expectations(())
+NONE = Expectations(rules=())
 COLD = {
     "num_compiled_artifacts_saved": 3,
     "num_compiled_artifacts_loaded": 0,
@@ -148,7 +148,7 @@ def test_a_more_specific_proposal_goes_with_the_rules_of_the_package() -> None:
     text = calibrate(drifted, shipped)
     assert "# rule 'moe-cold-autograd' expects aot_autograd.total = 33" in text
     proposed = parse_expectations(text, "proposed")
-    both = Expectations((*shipped.rules, *proposed.rules))
+    both = Expectations(rules=(*shipped.rules, *proposed.rules))
     where = Situation(
         case="moe_startup[mega_aot=1]", platform="cuda", torch="2.10.0", vllm="0.19.1", flags=flags
     )

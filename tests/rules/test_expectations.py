@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from made import provenance
 from matrix._util.versions import VersionRange, VersionRangeError
-from matrix.record.model import Case, Outcome, Record, RecordError, Start, StartKind
+from matrix.record.model import Case, Outcome, Platform, Record, RecordError, Start, StartKind
 from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.rules.expectations import (
@@ -76,11 +76,11 @@ def rule(
 ) -> Rule:
     return Rule(
         id=name,
-        start=start,
+        start=StartKind(start),
         counters={SAVED: value},
         evidence=("a.json",),
         case=case,
-        platform=platform,
+        platform=Platform(platform) if platform else None,
         torch=VersionRange(torch),
         vllm=VersionRange(vllm),
         flags=flags or {},
@@ -208,8 +208,8 @@ situations = st.builds(
 def test_the_most_specific_rule_wins_whatever_the_order(
     rules: list[Rule], where: Situation
 ) -> None:
-    alone = [each for each in LADDER if Expectations((each,)).expect(where, "warm")]
-    found = Expectations(tuple(rules)).expect(where, "warm")
+    alone = [each for each in LADDER if Expectations(rules=(each,)).expect(where, "warm")]
+    found = Expectations(rules=tuple(rules)).expect(where, "warm")
     assert found[SAVED] == Expected(
         value=alone[-1].counters[SAVED], rule=alone[-1].id, evidence=("a.json",)
     )
@@ -217,9 +217,9 @@ def test_the_most_specific_rule_wins_whatever_the_order(
 
 @given(situations, st.sampled_from(["cold", "warm"]))
 def test_without_a_rule_nothing_is_expected(where: Situation, start: str) -> None:
-    assert Expectations(()).expect(where, start) == {}
+    assert Expectations(rules=()).expect(where, start) == {}
     other = "warm" if start == "cold" else "cold"
-    assert Expectations((rule("one", start=other),)).expect(where, start) == {}
+    assert Expectations(rules=(rule("one", start=other),)).expect(where, start) == {}
 
 
 rules = st.builds(
@@ -238,11 +238,11 @@ rules = st.builds(
 def test_two_rules_tie_at_load_or_have_a_winner(one: Rule, other: Rule, where: Situation) -> None:
     other = Rule(**{**vars(other), "id": "y"})
     try:
-        both = Expectations((one, other))
+        both = Expectations(rules=(one, other))
     except (ExpectationsError, VersionRangeError) as error:
         assert "rules 'x' and 'y' tie on num_compiled_artifacts_saved" in str(error)
         return
-    met = [each for each in (one, other) if Expectations((each,)).expect(where, "warm")]
+    met = [each for each in (one, other) if Expectations(rules=(each,)).expect(where, "warm")]
     found = both.expect(where, "warm")
     assert bool(found) == bool(met)
     if len(met) == 2:
@@ -290,11 +290,11 @@ def test_a_tie_names_both_rules_and_a_situation() -> None:
         (rule("a", flags={MEGA: True}), rule("b", flags={MEGA: False})),
         (rule("a", torch="<2.10"), rule("b", torch=">=2.10")),
         (rule("a", vllm="==0.17.*", torch=">=2.10"), rule("b", vllm=">=0.18")),
-        (rule("a"), Rule(id="b", start="warm", counters={LOADED: 3}, evidence=("b.json",))),
+        (rule("a"), Rule(id="b", start=StartKind.WARM, counters={LOADED: 3}, evidence=("b.json",))),
     ],
 )
 def test_rules_that_never_meet_do_not_tie(one: Rule, other: Rule) -> None:
-    assert len(Expectations((one, other)).rules) == 2
+    assert len(Expectations(rules=(one, other)).rules) == 2
 
 
 BARE, PARAMETER = "moe", "moe[x=1]"
@@ -326,13 +326,13 @@ def test_rules_of_cases_within_each_other_tie_on_the_narrower_case(
         ExpectationsError,
         match=re.escape(f"start of {case} on cpu with torch 2.10 and vLLM 0.17{told}, and neither"),
     ):
-        Expectations((by_torch, by_vllm))
+        Expectations(rules=(by_torch, by_vllm))
 
 
 def test_a_case_whose_parameter_has_brackets_is_one_of_the_bare_case() -> None:
     bare, nested = rule("a", 3, case="moe"), rule("b", 4, case="moe[shape=[2,3]]")
     assert nested.more_specific(bare) and not bare.more_specific(nested)
-    found = Expectations((bare, nested)).expect(situation("moe[shape=[2,3]]"), "warm")
+    found = Expectations(rules=(bare, nested)).expect(situation("moe[shape=[2,3]]"), "warm")
     assert values(found) == {SAVED: 4}
 
 
@@ -340,7 +340,7 @@ def test_even_rules_that_agree_tie() -> None:
     with pytest.raises(
         ExpectationsError, match=r"any case on any platform with torch 0 and vLLM 0"
     ):
-        Expectations((rule("a", 3), rule("b", 3)))
+        Expectations(rules=(rule("a", 3), rule("b", 3)))
 
 
 def test_counters_are_chosen_one_by_one() -> None:
@@ -368,8 +368,8 @@ def test_counters_are_chosen_one_by_one() -> None:
 
 
 def test_a_bare_case_is_every_parameter_of_it_and_no_other_case() -> None:
-    bare = Expectations((rule("a", case="moe_startup"),))
-    exact = Expectations((rule("a", case="moe_startup[mega_aot=1]"),))
+    bare = Expectations(rules=(rule("a", case="moe_startup"),))
+    exact = Expectations(rules=(rule("a", case="moe_startup[mega_aot=1]"),))
     assert bare.expect(situation("moe_startup"), "warm")
     assert bare.expect(situation("moe_startup[mega_aot=1]"), "warm")
     assert bare.expect(situation("moe_startup[shape=[2,3]]"), "warm")
@@ -384,15 +384,17 @@ def test_a_bare_case_is_every_parameter_of_it_and_no_other_case() -> None:
     [({}, False), ({MEGA: False}, False), ({MEGA: "1"}, False), ({MEGA: True, "B": [1]}, True)],
 )
 def test_a_flag_must_be_there_and_equal(flags: dict[str, object], met: bool) -> None:
-    found = Expectations((rule("a", flags={MEGA: True}),)).expect(situation(flags=flags), "warm")
+    found = Expectations(rules=(rule("a", flags={MEGA: True}),)).expect(
+        situation(flags=flags), "warm"
+    )
     assert bool(found) is met
 
 
 def test_a_situation_without_a_version_is_refused() -> None:
     with pytest.raises(ExpectationsError, match="situation: torch 'None' is not a version"):
-        Expectations(()).expect(situation(torch="None"), "cold")
+        Expectations(rules=()).expect(situation(torch="None"), "cold")
     with pytest.raises(ExpectationsError, match="situation: vllm 'x' is not a version"):
-        Expectations(()).expect(situation(vllm="x"), "cold")
+        Expectations(rules=()).expect(situation(vllm="x"), "cold")
 
 
 def test_compare_lists_what_differs() -> None:
@@ -419,7 +421,7 @@ def test_compare_lists_what_differs() -> None:
         ('start = "cold"\n', "", "rule 'one': start: is missing; add it"),
         ('"cold"', '"tepid"', "rule 'one': start: 'tepid' is unknown; write \"cold\" or \"warm\""),
         ('start = "cold"', "start = 1", "start: 1 is unknown"),
-        ("start =", "platform = 'gpu'\nstart =", "platform: 'gpu' is unknown; write \"cpu\" or"),
+        ("start =", "platform = 'gpu'\nstart =", "platform: 'gpu' is unknown; write \"cuda\" or"),
         ("start =", "case = 'moe['\nstart =", "case: 'moe[' is not a case; write moe_startup or"),
         ("start =", "case = ''\nstart =", "case: '' is not a case"),
         ("start =", "evidance = []\nstart =", "evidance: unknown key; did you mean 'evidence'?"),
@@ -682,7 +684,7 @@ def fault_of(rule: Rule, evidence: str, root: Path) -> str | None:
     except RecordError as error:
         return str(error).replace(f"{root}/", "")
     facts = {key: str(record.provenance[key]) for key in ("torch", "vllm")}
-    alone = Expectations((rule,))
+    alone = Expectations(rules=(rule,))
     for case in record.cases:
         where = Situation(
             case=case.case,
@@ -715,7 +717,7 @@ def test_runs_that_no_rule_was_made_of_are_as_expected(path: Path) -> None:
 def test_the_rules_of_other_cells_foretell_torch_2_12() -> None:
     """What torch 2.12 counts with vLLM 0.20, by rules with other evidence as well."""
     own = "results/cpu/py311-torch212-vllm020.json"
-    others = Expectations(tuple(each for each in SHIPPED.rules if set(each.records) - {own}))
+    others = Expectations(rules=tuple(each for each in SHIPPED.rules if set(each.records) - {own}))
     told = {each.case: each for each in judge(read(ROOT / own), others).cases}
     # DeepSeek-V3.2 does not apply to the other published cells with the mega artifact.
     alone = {"model_startup[deepseek_v3.2]"}
@@ -769,7 +771,7 @@ def test_what_is_no_evidence_is_told(
     write(record, tmp_path / path)
     one = rule("one", case="moe_startup", platform="cpu", start="cold")
     named = replace(one, evidence=(evidence or path,))
-    told = unfounded(Expectations((named,)), tmp_path)
+    told = unfounded(Expectations(rules=(named,)), tmp_path)
     assert len(told) == bool(fault)
     assert all(each.startswith(f"one: {named.evidence[0]}: ") for each in told)
     assert fault is None or fault in told[0]

@@ -155,7 +155,7 @@ def faults_of(one: Explanation, root: Path) -> list[str]:
         return [str(error)]
     if {record.platform for record in records} != {"cpu", "cuda"}:
         return []  # A difference is seen in the records of both platforms only.
-    differences = agree(records, Explanations((one,))).differences
+    differences = agree(records, Explanations(every=(one,))).differences
     seen = {each.counter for each in differences if each.why}
     return [f"{counter} does not differ there" for counter in one.counters if counter not in seen]
 

@@ -197,7 +197,7 @@ def test_what_does_not_count_can_be_left_out(
 
 @given(some_records)
 def test_expectations_do_not_change_the_evidence(record: Record) -> None:
-    bare = evidence_of(record, judge(record, Expectations(())))
+    bare = evidence_of(record, judge(record, Expectations(rules=())))
     assert bare is evidence_of(record, judge(record, ANY_CASE))
 
 
