@@ -1,3 +1,5 @@
+"""The releases and cells that exist: which pair a name means, which pins which, and bad data."""
+
 from __future__ import annotations
 
 import json

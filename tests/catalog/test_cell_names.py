@@ -1,3 +1,5 @@
+"""The name of a cell, read and written."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""`matrix refresh`, against an index on this machine."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,4 @@
-"""The block of tox.ini against the releases, read as a person and as tox would."""
+"""`matrix sync`: the block of tox.ini against the releases, read as a person and as tox would."""
 
 from __future__ import annotations
 

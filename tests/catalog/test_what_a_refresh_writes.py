@@ -1,3 +1,5 @@
+"""What a refresh makes of the files of an index: rows, changes and notes."""
+
 from __future__ import annotations
 
 import json

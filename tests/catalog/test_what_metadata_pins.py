@@ -1,3 +1,5 @@
+"""The pins of a release, as its own metadata has them."""
+
 from __future__ import annotations
 
 import pytest

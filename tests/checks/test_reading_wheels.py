@@ -1,4 +1,4 @@
-"""matrix.checks.linkage.elf on shared objects that gcc makes here, and on wheels of them."""
+"""What a wheel imports and exports, on shared objects that gcc makes here."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""The resolver: real uv, real conflicts, small wheels, no network."""
+"""`matrix resolve`: real uv, real conflicts, small wheels, no network."""
 
 import http.server
 import json

@@ -1,4 +1,4 @@
-"""matrix.checks.resolution.cache: the answers as data, and which of them are missing."""
+"""The answers of uv as data, and which of them are missing."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The dynamic loader on objects that gcc makes here, and what it prints."""
+"""Predictions against the dynamic loader, on objects that gcc makes here."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What is missing when an extension links, on small tables made here and on the real ones."""
+"""`matrix linkage`: what is missing when an extension links, on small tables and real ones."""
 
 import json
 import shutil

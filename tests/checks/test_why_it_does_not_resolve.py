@@ -1,4 +1,4 @@
-"""What uv printed is read (tests/conflicts: uv 0.13.9; `older`: uv 0.8.24)."""
+"""The cause in what uv printed (tests/conflicts: uv 0.13.9; `older`: uv 0.8.24)."""
 
 from pathlib import Path
 

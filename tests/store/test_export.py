@@ -1,3 +1,5 @@
+"""All starts and counters as Parquet."""
+
 from pathlib import Path
 
 import duckdb

@@ -1,3 +1,5 @@
+"""Records in an object store: what is refused, and what nobody installs unasked."""
+
 from pathlib import Path
 from typing import Any
 
