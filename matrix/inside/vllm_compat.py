@@ -134,7 +134,7 @@ def learn_model_type(model_type: str) -> None:
 def compiles_sparse_mla() -> bool:
     """Return whether CUDA compiles DeepSeek's sparse MLA here: whether its class is the common one.
 
-    vLLM 0.32 has one of its own for CUDA, apart from the common models, and does not compile it.
+    vLLM 0.29 has one of its own for CUDA, apart from the common models, and does not compile it.
     """
     from vllm.model_executor.models import ModelRegistry
 
