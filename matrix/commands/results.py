@@ -232,7 +232,7 @@ def _prune(options: argparse.Namespace) -> int:
     before = None
     if options.older_than is not None:
         before = f"{now - timedelta(days=options.older_than):%Y-%m-%dT%H:%M:%SZ}"
-    policy = Policy(options.keep, before)
+    policy = Policy(keep=options.keep, before=before)
     places = _places(options.folders, ("records",))
     if any(isinstance(place, str) for place in places):
         raise MatrixError("an object store is not pruned from here; prune the folder it comes from")
@@ -250,11 +250,11 @@ def _prune(options: argparse.Namespace) -> int:
             kept = row.started > late or any(named.has(path, row.content) for path in row.paths)
             stored.append(
                 Stored(
-                    row.content,
-                    row.cell,
-                    row.platform,
-                    run_order(row.started, late),
-                    row.complete,
+                    key=row.content,
+                    cell=row.cell,
+                    platform=row.platform,
+                    order=run_order(row.started, late),
+                    whole=row.complete,
                     shown=row.content in shown,
                     failed=row.content in failing,
                     named=kept,

@@ -219,7 +219,7 @@ def guard() -> Iterator[Guard]:
                 guarding.end_all()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Held:
     """Which signals came while they were held, and the handlers that they will meet."""
 
@@ -232,7 +232,7 @@ def _interrupts_held() -> Iterator[_Held]:
     # An exception raised by a handler could hit the parent between any two instructions, such as
     # before it knows the child's pid. So note the signal, clean up, and let it act afterwards.
     handlers: dict[signal.Signals, Any] = {}
-    held = _Held([], handlers)
+    held = _Held(signals=[], handlers=handlers)
     if threading.current_thread() is threading.main_thread():
         for number in _INTERRUPTS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):

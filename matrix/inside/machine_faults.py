@@ -93,7 +93,7 @@ _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 _SECONDS = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Xid:
     """An Xid of the kernel's log: its number, and the PCI bus of its GPU as `0000:3b:00`."""
 
@@ -146,7 +146,7 @@ def xids(log: str) -> tuple[Xid, ...]:
     >>> xids("[12.3] NVRM: Xid (PCI:0000:3b:00): 79, pid=7, GPU has fallen off the bus.")
     (Xid(number=79, bus='0000:3b:00'),)
     """
-    return tuple(Xid(int(found[2]), found[1].lower()) for found in _XID.finditer(log))
+    return tuple(Xid(number=int(found[2]), bus=found[1].lower()) for found in _XID.finditer(log))
 
 
 class KernelLog:

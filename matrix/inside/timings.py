@@ -62,7 +62,7 @@ def _is(pattern: re.Pattern[str], template: object) -> bool:
     return any(pattern.fullmatch(text) for text in (template, template.removeprefix("%s")))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Timings:
     """What vLLM's log reports of one start, in seconds; fed one record after the other."""
 

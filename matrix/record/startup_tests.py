@@ -80,7 +80,7 @@ class Change:
         return case in self.cases or case.partition("[")[0] in self.cases
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StartupTests:
     """All versions of the startup tests, oldest first; the last is the current one."""
 
@@ -199,7 +199,7 @@ def parse_startup_tests(text: str, name: str) -> StartupTests:
                 )
             known.add(fingerprint)
         changes.append(change)
-    return StartupTests(tuple(changes))
+    return StartupTests(changes=tuple(changes))
 
 
 def _change(row: Mapping[str, Any], where: str) -> Change:

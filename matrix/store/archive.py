@@ -90,7 +90,7 @@ _GROUP = 2048  # records to a group of rows: some 60 MB of text, the least that 
 _Loose = tuple[str, str, str, int, int, str]  # path, file, start, size, time, content
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Packed:
     """The archives that were written and the record files that are now in one.
 
@@ -142,7 +142,7 @@ def pack(
                             f"{path}: is packed and cannot be deleted: {error.strerror or error};"
                             f" {deleted} packed files were deleted before"
                         ) from None
-    return Packed(tuple(archives), tuple(packed), deleted)
+    return Packed(archives=tuple(archives), files=tuple(packed), deleted=deleted)
 
 
 def _loose(rows: RecordDatabase, before: str) -> list[_Loose]:

@@ -22,7 +22,7 @@ ASPECTS = ("verdict", "case", "counter", "seconds", "package", "flag", "provenan
 _OF_THE_RUN = frozenset({"started", "seconds", "command"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
     """One thing that differs: `before` and `after` as text, None where one side lacks it.
 
@@ -37,7 +37,7 @@ class Change:
     notable: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Diff:
     """Two records, their verdicts, and all that differs between them."""
 
@@ -76,15 +76,16 @@ def differences(
     changes += _mappings("package", "", before.packages, after.packages)
     changes += _flags(before, after)
     changes += _mappings("provenance", "", _flat(before), _flat(after))
-    return Diff(before, after, verdicts, tuple(changes))
+    return Diff(before=before, after=after, verdicts=verdicts, changes=tuple(changes))
 
 
 def _verdict(before: CellVerdict, after: CellVerdict) -> list[Change]:
     def told(one: CellVerdict) -> str:
         return f"{one.verdict}{f': {one.reason}' if one.reason else ''}"
 
-    same = before.verdict == after.verdict and before.reason == after.reason
-    return [] if same else [Change("verdict", "", "cell", told(before), told(after))]
+    if before.verdict == after.verdict and before.reason == after.reason:
+        return []
+    return [Change(aspect="verdict", where="", what="cell", before=told(before), after=told(after))]
 
 
 def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> list[Change]:
@@ -121,7 +122,16 @@ def _seconds(before: Record, after: Record, times: Times) -> list[Change]:
         history = [value for started, value in series if started <= before.started]
         notable = beyond_noise(history, totals[1])
         said = [f"{value:.1f}" for value in totals if value is not None]
-        changes.append(Change("seconds", f"{name} {start}", "total", said[0], said[1], notable))
+        changes.append(
+            Change(
+                aspect="seconds",
+                where=f"{name} {start}",
+                what="total",
+                before=said[0],
+                after=said[1],
+                notable=notable,
+            )
+        )
     return changes
 
 
@@ -161,7 +171,9 @@ def _mappings(
     aspect: str, where: str, before: Mapping[str, object], after: Mapping[str, object]
 ) -> list[Change]:
     return [
-        Change(aspect, where, key, _text(before, key), _text(after, key))
+        Change(
+            aspect=aspect, where=where, what=key, before=_text(before, key), after=_text(after, key)
+        )
         for key in sorted(before.keys() | after.keys())
         if (key in before) != (key in after) or before[key] != after[key]
     ]

@@ -15,7 +15,7 @@ from matrix.store.query import History
 from matrix.verdict.states import Verdict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecordFilter:
     """Which records are listed: those for which every filter holds that is not None.
 

@@ -46,7 +46,14 @@ def newest_records(
         started = [(str(path), record.started) for path, record in records]
         seconds = times((record for _, record in records), late)
         say = _newest_runs(records, late, repeats)
-        return LoadedRecords(records, list(errors), _late(started, late), seconds, say, running)
+        return LoadedRecords(
+            records=records,
+            errors=list(errors),
+            late=_late(started, late),
+            times=seconds,
+            runs=say,
+            running=running,
+        )
     from matrix.store.query import History
 
     with History(places, progress) as history:
@@ -63,7 +70,7 @@ def times_of(
     if duckdb() is None and not needs_duckdb(places):
         records, _ = read_many(place for place in places if isinstance(place, Path))
         every = times((record for _, record in split_running(records)[0]), late)
-        return Times({key: each for key, each in every.series.items() if key[:2] == cell})
+        return Times(series={key: each for key, each in every.series.items() if key[:2] == cell})
     with History(places, progress) as history:
         return history.times(late, cell=cell)
 

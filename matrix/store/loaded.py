@@ -11,7 +11,7 @@ from matrix.record.model import Record
 from matrix.store.summary import Times
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadedRecords:
     """Records with their paths, and one error for each file that is bad.
 

@@ -18,7 +18,7 @@ from matrix.store import ingest as summaries
 _PROJECT = CHECKOUT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """The names of records, such as `results/cpu/X.json`, and the digests of what they say."""
 
@@ -56,4 +56,4 @@ def evidence_of(items: Iterable[str], places: Iterable[Path] = (Path(), _PROJECT
     files = [place / name for place in places for name in names]
     read = (summaries.of_file(str(file), file.name, 0, 0) for file in files if file.is_file())
     contents = {row.get("content") for row in read}
-    return Evidence(names, frozenset(contents - {None}))
+    return Evidence(names=names, contents=frozenset(contents - {None}))

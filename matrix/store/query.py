@@ -145,7 +145,12 @@ class History:
         runs = {Path(row.path): row.runs for row in say}
         errors = [*self.errors, *faults]
         return LoadedRecords(
-            found, errors, self.late(late), self.times(late), runs, self._running()
+            records=found,
+            errors=errors,
+            late=self.late(late),
+            times=self.times(late),
+            runs=runs,
+            running=self._running(),
         )
 
     def _running(self) -> list[tuple[Path, Record]]:
@@ -336,7 +341,7 @@ class History:
             },
         ).fetchall()
         # Two lists and not one of pairs: DuckDB hands those over as a dictionary each.
-        return Times({tuple(row[:4]): tuple(zip(*row[4:], strict=True)) for row in rows})
+        return Times(series={tuple(row[:4]): tuple(zip(*row[4:], strict=True)) for row in rows})
 
     def record(self, path: str) -> Record | None:
         """Return the record at this path (also one inside an archive), or None."""

@@ -12,7 +12,7 @@ from matrix.store.summary import HistoryError
 from matrix.verdict.precedence import RunOrder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """What may go: beyond the `keep` newest of its cell, and started before `before`.
 
@@ -31,13 +31,13 @@ class Policy:
             raise HistoryError(f"--keep {self.keep}: must be 1 at least")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stored:
     """A record as it is stored: `key` names it, `order` sorts it from old to new.
 
     `shown`: the table shows it, or could; `failed`: it is the newest of its kind
-    (`matrix.store.fingerprint`),
-    and fails or drifts; `named`: an expectation, explanation or note names it.
+    (`matrix.store.fingerprint`), and fails or drifts; `named`: an expectation, explanation or note
+    names it.
     """
 
     key: str

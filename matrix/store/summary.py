@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
-from matrix.record.model import STARTS, Case, Record
+from matrix.record.model import STARTS, Case, Record, StartKind
 from matrix.record.signature import signature_of
 from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
@@ -34,7 +34,7 @@ class HistoryError(MatrixError):
     """Records that cannot be searched, packed or pruned: names the file and the fix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SummaryCase:
     """One case of a record: how it ended, and the total seconds of the starts that ran.
 
@@ -48,7 +48,7 @@ class SummaryCase:
     warm: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """What is asked of a record without reading it whole.
 
@@ -79,7 +79,7 @@ class Summary:
     cases: tuple[SummaryCase, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Times:
     """The total seconds of starts over time: for each series its (started, seconds), oldest first.
 
@@ -133,10 +133,11 @@ def summarise(record: Record) -> Summary:
         environment_key=environment_key(record),
         cases=tuple(
             SummaryCase(
-                case.case,
-                case.outcome,
-                signature_of(case),
-                *(_total_seconds(case, start) for start in STARTS),
+                case=case.case,
+                outcome=case.outcome,
+                signature=signature_of(case),
+                cold=_total_seconds(case, StartKind.COLD),
+                warm=_total_seconds(case, StartKind.WARM),
             )
             for case in record.cases
         ),
@@ -183,4 +184,4 @@ def times(records: Iterable[Record], late: str | None = None) -> Times:
         values = sorted(found[key])
         jobs = values[-1][2]
         series[key] = tuple((value[0], value[3]) for value in values if value[2] == jobs)
-    return Times(series)
+    return Times(series=series)

@@ -212,7 +212,11 @@ LOG = """\
 
 
 def test_xids_of_a_log() -> None:
-    assert xids(LOG) == (Xid(31, "0000:3b:00"), Xid(79, "0000:5e:00"), Xid(13, "0000:3b:00"))
+    assert xids(LOG) == (
+        Xid(number=31, bus="0000:3b:00"),
+        Xid(number=79, bus="0000:5e:00"),
+        Xid(number=13, bus="0000:3b:00"),
+    )
 
 
 def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **bodies: str) -> None:

@@ -3,7 +3,10 @@ from matrix.store.retention import Stored
 from matrix.verdict.precedence import run_order
 
 ORDER = run_order("2026", None)
-GONE = [Stored(str(index), "py311-torch210-vllm019", "cpu", ORDER, True) for index in range(2)]
+GONE = [
+    Stored(key=str(index), cell="py311-torch210-vllm019", platform="cpu", order=ORDER, whole=True)
+    for index in range(2)
+]
 
 
 def test_a_prune_tells_what_it_did_and_not_what_it_wanted() -> None:

@@ -323,18 +323,18 @@ def test_pruning_changes_no_table(
         stored = [
             (
                 Stored(
-                    row.content,
-                    row.cell,
-                    row.platform,
-                    run_order(row.started, LATE),
-                    row.complete,
-                    row.content in shown,
+                    key=row.content,
+                    cell=row.cell,
+                    platform=row.platform,
+                    order=run_order(row.started, LATE),
+                    whole=row.complete,
+                    shown=row.content in shown,
                 ),
                 row.paths,
             )
             for row in history.stored()
         ]
-        gone = {each.key for each in prunable((each for each, _ in stored), Policy(keep))}
+        gone = {each.key for each in prunable((each for each, _ in stored), Policy(keep=keep))}
         files = [path for each, paths in stored if each.key in gone for path in paths]
         assert delete(history.rows, files, silent) == len(files)
     assert indexed(folder) == before

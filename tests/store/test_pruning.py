@@ -1,5 +1,6 @@
 """What a prune may take, and what is evidence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,24 +18,18 @@ from matrix.verdict.precedence import RunOrder, run_order
 days = st.integers(1, 9).map(lambda day: f"2026-11-0{day}T00:00:00Z")
 stored_lists = st.lists(
     st.builds(
-        lambda cell, platform, started, *more: Stored(
-            "", cell, platform, RunOrder(today=True, started=started), *more
-        ),
-        st.sampled_from("ab"),
-        st.sampled_from(("cpu", "cuda")),
-        days,
-        st.booleans(),
-        st.booleans(),
-        st.booleans(),
-        st.booleans(),
+        Stored,
+        key=st.just(""),
+        cell=st.sampled_from("ab"),
+        platform=st.sampled_from(("cpu", "cuda")),
+        order=st.builds(RunOrder, today=st.just(True), started=days),
+        whole=st.booleans(),
+        shown=st.booleans(),
+        failed=st.booleans(),
+        named=st.booleans(),
     ),
     max_size=12,
-).map(
-    lambda many: [
-        Stored(str(at), *[getattr(each, name) for name in list(vars(each))[1:]])
-        for at, each in enumerate(many)
-    ]
-)
+).map(lambda many: [replace(stored, key=str(at)) for at, stored in enumerate(many)])
 policies = st.one_of(
     st.builds(Policy, keep=st.integers(1, 4)),
     st.builds(Policy, before=days),
@@ -65,18 +60,24 @@ def test_it_never_takes_what_must_stay(many: list[Stored], policy: Policy, rando
 
 def test_both_conditions_must_hold() -> None:
     many = [
-        Stored(str(day), "a", "cpu", run_order(f"2026-11-0{day}", None), True)
+        Stored(
+            key=str(day),
+            cell="a",
+            platform="cpu",
+            order=run_order(f"2026-11-0{day}", None),
+            whole=True,
+        )
         for day in range(1, 6)
     ]
     assert [each.key for each in prunable(many, Policy(keep=2))] == ["1", "2", "3"]
     assert [each.key for each in prunable(many, Policy(before="2026-11-03"))] == ["1", "2"]
-    assert [each.key for each in prunable(many, Policy(2, "2026-11-02"))] == ["1"]
+    assert [each.key for each in prunable(many, Policy(keep=2, before="2026-11-02"))] == ["1"]
 
 
-@pytest.mark.parametrize("policy", [(None, None), (0, None)])
-def test_a_policy_must_say_something(policy: tuple[int | None, str | None]) -> None:
+@pytest.mark.parametrize("keep", [None, 0])
+def test_a_policy_must_say_something(keep: int | None) -> None:
     with pytest.raises(HistoryError, match="--keep"):
-        Policy(*policy)
+        Policy(keep=keep)
 
 
 NAME = f"results/cpu/{CELLS[0]}.json"
