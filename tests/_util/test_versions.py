@@ -1,9 +1,10 @@
 """Versions: each is read as packaging reads it, however often and in whatever order."""
 
 import doctest
+from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -21,6 +22,9 @@ from matrix._util.versions import (
     specifier_text,
 )
 from matrix.record.model import Case, Outcome, Platform, Record
+from matrix.rules.expectations import (
+    ExpectationsError,
+)
 from matrix.verdict.judge import judge
 from matrix.verdict.states import Verdict
 from rules import ANY_CASE
@@ -143,3 +147,93 @@ def test_a_specifier_is_read_as_a_person_means_it() -> None:
 def test_a_range_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(VersionRangeError, match="is not a specifier; write it as"):
         VersionRange(text)
+
+
+# Version ranges. The boundaries are small, so that a grid holds a version of every stretch.
+GRID = [
+    Version(".".join(map(str, release)))
+    for release in product(range(4), range(4), range(4), (0, 1))
+]
+
+
+numbers = st.integers(0, 2).map(str)
+
+
+releases = st.lists(numbers, min_size=1, max_size=3).map(".".join)
+
+
+long_releases = st.lists(numbers, min_size=2, max_size=3).map(".".join)
+
+
+clauses = (
+    st.builds("{}{}".format, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), releases)
+    | st.builds("{}{}.*".format, st.sampled_from(["==", "!="]), releases)
+    | long_releases.map("~={}".format)
+)
+
+
+specifiers = st.lists(clauses, min_size=1, max_size=3).map(",".join)
+
+
+def sampled(text: str) -> set[Version]:
+    specifier = SpecifierSet(text)
+    return {version for version in GRID if version in specifier}
+
+
+def range_of(text: str) -> VersionRange:
+    try:
+        return VersionRange(text)
+    except (ExpectationsError, VersionRangeError) as error:
+        assert "no version satisfies" in str(error)
+        assert not sampled(text)
+        reject()
+
+
+@given(specifiers, specifiers)
+@settings(max_examples=60)
+def test_implication_of_ranges_agrees_with_sampling(one: str, other: str) -> None:
+    left, right = range_of(one), range_of(other)
+    assert left.implies(right) == (sampled(one) <= sampled(other))
+
+
+@given(specifiers, specifiers)
+@settings(max_examples=60)
+def test_a_shared_version_is_found_where_there_is_one(one: str, other: str) -> None:
+    left, right = range_of(one), range_of(other)
+    shared = left.shared(right)
+    assert (shared is not None) == bool(sampled(one) & sampled(other))
+    if shared is not None:
+        assert left.contains(shared)
+        assert right.contains(shared)
+
+
+@given(specifiers)
+def test_every_range_implies_itself_and_every_version(text: str) -> None:
+    found = range_of(text)
+    assert found.implies(found)
+    assert found.implies(VersionRange())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "implied"),
+    [
+        ("==2.10.*", ">=2.10", True),
+        ("==2.10.*", ">=2.10,<2.11", True),
+        (">=2.10,<2.11", "==2.10.*", True),
+        ("~=2.10.0", "==2.10.*", True),
+        ("==2.10.0", "==2.10", True),
+        (">2.9", ">=2.10", False),
+        ("<2.10", "<=2.9.1", False),
+        ("!=2.12.0", "<2.12", False),
+        (None, ">=0", True),
+        (None, ">=0.1", False),
+    ],
+)
+def test_implication_at_the_edges(one: str | None, other: str | None, implied: bool) -> None:
+    assert VersionRange(one).implies(VersionRange(other)) is implied
+
+
+@pytest.mark.parametrize("version", ["2.12.0rc1+cu128", "2.12.0.dev20260401", "2.12.0.post1"])
+def test_versions_are_judged_by_their_base(version: str) -> None:
+    assert VersionRange(">=2.12").contains(Version(version))
+    assert not VersionRange("<2.12").contains(Version(version))

@@ -1,3 +1,5 @@
+"""`matrix calibrate`: the rules that a record proposes."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,3 +1,5 @@
+"""Notes: the pairs of which one speaks, and bad ones."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -57,14 +59,6 @@ def test_a_bad_note_is_named_with_its_mend(change: tuple[str, str], said: str) -
     with pytest.raises(NotesError) as raised:
         parse_notes(GOOD.replace(*change), "notes.toml")
     assert str(raised.value).startswith("notes.toml: ") and said in str(raised.value)
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotesError, match=r"no\.toml: cannot be read"):
-        load_notes(tmp_path / "no.toml")
-    (tmp_path / "bad.toml").write_bytes(b"\xff")
-    with pytest.raises(NotesError, match=r"bad\.toml: is not UTF-8"):
-        load_notes(tmp_path / "bad.toml")
 
 
 def test_the_package_s_notes_have_evidence_that_is_there() -> None:

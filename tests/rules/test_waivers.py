@@ -1,11 +1,12 @@
+"""Waivers: the failures that one covers and until when, and bad ones."""
+
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from matrix.record.model import CellRef
-from matrix.rules.waivers import Finding, WaiversError, load_waivers, parse_waivers
+from matrix.rules.waivers import Finding, WaiversError, parse_waivers
 
 ONE = """
 [[waiver]]
@@ -90,10 +91,6 @@ def test_one_that_holds_goes_before_one_that_has_expired() -> None:
     assert told.waiving(Finding(place=PLACE, case="moe", signature="y"), TODAY) is None
 
 
-def test_the_packages_own_waivers_are_good() -> None:
-    assert load_waivers().name.endswith("waivers.toml")
-
-
 S = "signature = 'x'\n"
 BAD = {
     "w.toml: is not TOML (": "[[waiver",
@@ -163,11 +160,3 @@ def test_a_bad_waiver_is_one_line_that_names_file_key_and_mend(said: str) -> Non
 def test_a_day_that_no_calendar_has_is_one_line() -> None:
     with pytest.raises(WaiversError, match=r"^w\.toml: is not TOML \(.*\); mend it there$"):
         parse_waivers(ONE.replace("2026-12-31", "2026-02-30") + S, "w.toml")
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WaiversError, match=r"none\.toml: cannot be read"):
-        load_waivers(tmp_path / "none.toml")
-    (tmp_path / "bytes.toml").write_bytes(b"\xff")
-    with pytest.raises(WaiversError, match=r"bytes\.toml: is not UTF-8"):
-        load_waivers(tmp_path / "bytes.toml")
