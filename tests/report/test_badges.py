@@ -1,3 +1,5 @@
+"""Badges: one for each pair."""
+
 import doctest
 import xml.etree.ElementTree as ET
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""`matrix ci` on GitHub and Buildkite: groups of one defect, summaries and annotations."""
+
 import doctest
 import json
 import re
@@ -12,38 +14,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ci_tables import TABLE, failed, make, passed, table
 from command import matrix
-from matrix.catalog.releases_file import load_releases
 from matrix.record.model import (
     Case,
     ErrorKind,
     Outcome,
-    Record,
     RunError,
     Rung,
     RungResult,
-    Start,
-    StartKind,
 )
 from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.report import ci
 from matrix.report.ci_services import FORMATS, CiError, service, tell
 from matrix.report.model import Report
-from matrix.rules.expectations_file import parse_expectations
-from matrix.verdict.table import Table, tabulate
-from rules import ANY_CASE_TEXT
+from matrix.verdict.table import Table
 
 ROOT = Path(__file__).parents[2]
-RULES = parse_expectations(ANY_CASE_TEXT.replace("saved = 0", "saved = 3"), "rules.toml")
-FAILURE = """\
-(EngineCore_0 pid={pid}) INFO 11-23 00:13:45 [core.py:1] starting
-Traceback (most recent call last):
-  File "/x/site-packages/vllm/config.py", line {pid}, in load
-    go()
-    ^^^^
-KeyError: 'x' of pid {pid}
-"""
 SIGNATURE = "KeyError: 'x' of pid <pid> @ vllm/config.py:load"
 HOSTILE = [
     "<script>alert(1)</script></pre></details>",
@@ -57,72 +45,6 @@ HOSTILE = [
     "]]> &amp; \ufffe\uffff\ud800",
     "\u202eright to left\u2066 \u200bzero",
 ]
-
-
-def passed(name: str = "small[a]", saved: int = 3) -> Case:
-    counters = {"num_compiled_artifacts_saved": saved}
-    starts = (
-        Start(start=StartKind.COLD, seconds={"total": 61.2}, counters=counters),
-        Start(start=StartKind.WARM, seconds={"total": 20.0}, counters=counters),
-    )
-    return Case(case=name, outcome=Outcome.PASSED, seconds=81.2, starts=starts)
-
-
-def failed(name: str = "moe[1]", pid: int = 7, **more: Any) -> Case:
-    values = {"reason": f"KeyError: 'x' of pid {pid}", "failure": FAILURE.format(pid=pid)}
-    return Case(case=name, outcome=Outcome.FAILED, seconds=12.3456, **{**values, **more})
-
-
-def make(
-    cell: str = "py311-torch210-vllm019", *cases: Case, platform: str = "cpu", **more: Any
-) -> tuple[Path, Record]:
-    provenance = {
-        "started": "2026-11-22T18:00:00Z",
-        "seconds": 312.4,
-        "python": "3.11.7",
-        "torch": "2.10.0+cu128",
-        "vllm": "0.19.1",
-    }
-    record = Record(
-        **{
-            "cell": cell,
-            "platform": platform,
-            "finished": True,
-            "provenance": provenance,
-            "cases": cases,
-            **more,
-        }
-    )
-    return Path(f"{cell}.json"), record
-
-
-def table(*records: tuple[Path, Record]) -> Table:
-    return tabulate(records, RULES, releases=load_releases())
-
-
-TABLE = table(
-    make("py311-torch210-vllm019", passed(), failed(pid=7), failed("moe[2]", pid=8)),
-    make("py312-torch210-vllm019", failed(pid=9), passed()),
-    make("py311-torch29-vllm016", passed(saved=1), passed("small[b]")),
-    make("py311-torch211-vllm020", passed()),
-    make(
-        "py311-torch213-vllm032",
-        error=RunError(kind=ErrorKind.NO_GPU, reason="no GPU is visible"),
-        platform="cuda",
-    ),
-    make(
-        "py310-torch210-vllm019",
-        Case(case="small[a]", outcome=Outcome.NOT_APPLICABLE, reason="no such model"),
-        rungs=(
-            RungResult(
-                rung=Rung.IMPORTS,
-                ok=False,
-                seconds=2.0,
-                reason="ImportError: /x/vllm/_C.abi3.so: undefined symbol: y",
-            ),
-        ),
-    ),
-)
 
 
 def test_one_defect_is_one_group() -> None:
@@ -251,79 +173,6 @@ def test_the_style_is_the_worst_verdicts(records: list[Any], wanted: str) -> Non
     assert ci.style(table(*records)) == wanted
 
 
-def test_junit_has_a_suite_for_a_cell_and_a_test_for_a_case() -> None:
-    root = ET.fromstring(ci.junit(TABLE).encode())
-    assert root.attrib == {
-        "name": "torch-vllm-matrix",
-        "tests": "11",
-        "failures": "5",
-        "errors": "0",
-        "skipped": "2",
-        "time": "443.038",
-    }
-    suites = {suite.attrib["name"]: suite for suite in root}
-    assert list(suites)[:2] == ["py311-torch213-vllm032 on cuda", "py311-torch29-vllm016 on cpu"]
-    suite = suites["py311-torch210-vllm019 on cpu"]
-    assert {key: suite.attrib[key] for key in ("tests", "failures", "skipped", "timestamp")} == {
-        "tests": "3",
-        "failures": "2",
-        "skipped": "0",
-        "timestamp": "2026-11-22T18:00:00",
-    }
-    properties = {item.attrib["name"]: item.attrib["value"] for item in suite.iter("property")}
-    assert properties["torch"] == "2.10.0+cu128"
-    assert properties["record"] == "py311-torch210-vllm019.json"
-    test = suite.findall("testcase")[0]
-    assert test.attrib == {
-        "classname": "cpu.py311-torch210-vllm019",
-        "name": "moe[1]",
-        "time": "12.346",
-    }
-    (failure,) = test
-    assert failure.attrib == {"type": "incompatible", "message": "KeyError: 'x' of pid 7"}
-    assert failure.text == FAILURE.format(pid=7)
-
-
-def test_junit_takes_drift_for_a_failure_and_untested_for_skipped() -> None:
-    root = ET.fromstring(ci.junit(TABLE).encode())
-    found = {
-        (test.attrib["classname"], test.attrib["name"]): list(test)
-        for test in root.iter("testcase")
-    }
-    (drift,) = found["cpu.py311-torch29-vllm016", "small[a]"]
-    assert drift.attrib["type"] == "drift"
-    assert drift.text == (
-        "cold num_compiled_artifacts_saved: expected 3, observed 1 (rule cold)\n"
-        "warm num_compiled_artifacts_saved: expected 3, observed 1 (rule warm)"
-    )
-    assert found["cpu.py311-torch29-vllm016", "small[b]"] == []
-    (skipped,) = found["cuda.py311-torch213-vllm032", "run"]
-    assert (skipped.tag, skipped.attrib["message"]) == ("skipped", "untested: no GPU is visible")
-    (imports,) = found["cpu.py310-torch210-vllm019", "imports"]
-    assert imports.attrib["message"].endswith("undefined symbol: y")
-    (skipped,) = found["cpu.py310-torch210-vllm019", "small[a]"]
-    assert skipped.attrib["message"] == "not applicable: no such model"
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        make(
-            "py311-torch29-vllm016",
-            Case(case="small[a]", outcome=Outcome.INTERRUPTED, reason="Ctrl-C"),
-        ),
-        make(
-            "py311-torch29-vllm016", Case(case="small[a]", outcome=Outcome.RUNNING), finished=False
-        ),
-        make("py311-torch29-vllm016", error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")),
-    ],
-)
-def test_what_did_not_come_to_its_end_is_an_error_of_junits(record: Any) -> None:
-    root = ET.fromstring(ci.junit(table(record)).encode())
-    assert root.attrib["errors"] == root[0].attrib["errors"] == root.attrib["tests"] != "0"
-    assert {child.tag for test in root.iter("testcase") for child in test} == {"error"}
-
-
 def hostile(message: str) -> Table:
     provenance = {
         "started": "2026-11-22T18:00:00Z",
@@ -375,14 +224,6 @@ def test_hostile_text_is_text(message: str) -> None:
 @given(st.text(max_size=40) | st.text("<>|`\\*_[]()#~$&@!:%,\n\r\x1b[0;m/w.", max_size=40))
 def test_any_text_is_text(message: str) -> None:
     calm(message)
-
-
-def test_xml_holds_what_a_failure_says() -> None:
-    message = "a <b> & \"c\" 'd' ]]> \t é \U0001f600"
-    root = ET.fromstring(ci.junit(table(make("py311-torch210-vllm019", failed(failure=message)))))
-    assert root.find(".//failure").text == message  # type: ignore[union-attr]
-    odd = ci.junit(table(make("py311-torch210-vllm019", failed(failure="a\x00\x1b[1mb\ud800"))))
-    assert ET.fromstring(odd).find(".//failure").text == "a\ufffdb\ufffd"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+"""The table as CSV."""
+
 import csv
 import io
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""The page as a file: its form, its data, and what hostile records make of it."""
+
 import doctest
 import json
 import re

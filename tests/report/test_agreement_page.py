@@ -1,3 +1,5 @@
+"""The page that holds CPU and CUDA side by side."""
+
 import json
 import re
 from pathlib import Path

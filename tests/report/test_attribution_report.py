@@ -1,0 +1,172 @@
+"""What `matrix attribute` prints: text, Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
+from matrix.attribution.reasons import (
+    Along,
+    AxisChange,
+    AxisChanges,
+    Boundary,
+    Confounder,
+    ConfounderKind,
+    EnvironmentChange,
+    NoCleanNeighbour,
+    Precision,
+    Question,
+    QuestionCode,
+    RepeatsDisagree,
+)
+from matrix.attribution.symptoms import Symptom, SymptomKind
+from matrix.catalog.cells import Cell
+from matrix.report.attribution.markdown import section
+from matrix.report.attribution.text import lines
+from matrix.report.attribution.values import entries, to_json
+
+SAVED = "num_compiled_artifacts_saved"
+FAILURE = Symptom(
+    kind=SymptomKind.FAILS,
+    rung="starts warm",
+    signature="KeyError: None",
+    reason="KeyError: None",
+)
+COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
+SINCE = Boundary(low="2.11.0", high="2.12.0", precision=Precision.MINOR)
+TORCH = AxisChange(
+    along=Along.TORCH,
+    clean=("2.11.0",),
+    shows=("2.12.0", "2.13.0"),
+    counted=0,
+    since=SINCE,
+    until=None,
+)
+FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
+RERUN = Missing(
+    name="py311-torch212-vllm020",
+    platform="cpu",
+    question=Question(code=QuestionCode.FLAG),
+    flags=(("VLLM_X", "0"),),
+)
+ONE = Attribution(
+    cell=Cell("3.11", "2.12.0", "0.20.0"),
+    platform="cpu",
+    case="small_startup[dense]",
+    symptoms=(COUNT,),
+    answer=Cause.TORCH,
+    reason=AxisChanges(change=TORCH),
+    after="2.11.0",
+    since="2.12.0",
+    flags=(FLAG,),
+    rests_on=("py311-torch211-vllm020", "py311-torch212-vllm020"),
+    missing=(RERUN,),
+)
+
+
+def test_cases_that_share_an_answer_stand_together() -> None:
+    assert lines([ONE, replace(ONE, case="small_startup[moe]")]) == (
+        "py311-torch212-vllm020 on cpu\n"
+        "  torch\n"
+        f"    small_startup[dense]: vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 3"
+        " under 2.12.0 and 2.13.0: torch, since 2.12, with another default of VLLM_X (False at"
+        " torch 2.11.0, True here)\n"
+        f"    small_startup[dense]  warm {SAVED} 3, not 0\n"
+        f"    small_startup[moe]    warm {SAVED} 3, not 0\n"
+        "    to know whether it is the flag alone: py311-torch212-vllm020 on cpu with VLLM_X=0\n"
+        "\n"
+        "2 in 1 cell: torch 2\n"
+    )
+
+
+def test_different_failures_do_not() -> None:
+    failing = replace(ONE, symptoms=(FAILURE,))
+    other = replace(failing, case="b", symptoms=(replace(FAILURE, signature="OSError"),))
+    assert lines([failing, other]).count("  torch\n") == 2
+    assert lines([failing, replace(failing, case="b")]).count("  torch\n") == 1
+
+
+def test_without_an_axis_other_sentences_stand_apart() -> None:
+    flaky = replace(ONE, rests_on=(), answer=Cause.FLAKY, reason=RepeatsDisagree(shows=1, runs=2))
+    other = replace(flaky, case="b", reason=RepeatsDisagree(shows=1, runs=3))
+    assert lines([flaky, other]).count("  flaky\n") == 2
+    assert lines([flaky, replace(flaky, case="b")]).count("  flaky\n") == 1
+
+
+def test_what_a_record_says_is_shown_as_text() -> None:
+    nasty = "<script>alert(1)</script> | \x1b[31m`x`"
+    failure = replace(FAILURE, reason=nasty, signature=nasty)
+    change = EnvironmentChange(name=nasty, here=nasty, there=nasty)
+    reason = AxisChanges(
+        change=TORCH,
+        confounders=(Confounder(kind=ConfounderKind.PACKAGES, changes=(change,)),),
+    )
+    hostile = replace(ONE, case=nasty, reason=reason, symptoms=(failure,))
+    assert "\x1b" not in lines([hostile])
+    text = section([hostile])
+    assert "<script>" not in text and text.startswith("## Whose fault\n")
+    assert {line.count(" | ") for line in text.splitlines() if line.startswith("|")} == {4}
+
+
+def test_a_run_with_a_flag_of_its_own_is_named_with_it() -> None:
+    assert "`py311-torch212-vllm020` on cpu with VLLM\\_X=0 |" in section([ONE])
+
+
+def test_many_symptoms_are_cut_and_counted() -> None:
+    assert "; and 3 more" in lines([replace(ONE, symptoms=(COUNT,) * 9)])
+
+
+def test_nothing_to_report() -> None:
+    assert lines([]) == "nothing fails or differs\n"
+    assert section([]) == ""
+    assert json.loads(to_json([])) == {"schema": 2, "attributions": [], "unanswered": []}
+
+
+def test_cells_without_an_answer_are_named_the_first_ten() -> None:
+    silent = [(f"cell{number}", "cpu") for number in range(12)]
+    assert lines([], silent[:1]) == (
+        "nothing fails or differs in what has an answer\n"
+        "no answer in 1 cell, where no run came to one: cell0 on cpu\n"
+    )
+    assert lines([ONE], silent).endswith("cell8 on cpu, cell9 on cpu and 2 more\n")
+
+
+def test_where_no_run_would_tell_more_it_says_so() -> None:
+    unknown = replace(ONE, answer=Cause.UNKNOWN, reason=NoCleanNeighbour(), missing=())
+    assert "no run that can work and is missing would tell more" in lines([unknown])
+    assert "no run that can work" not in lines([replace(ONE, missing=())])
+
+
+def test_the_run_itself_has_a_name() -> None:
+    assert "the run" in lines([replace(ONE, case="")])
+
+
+def test_json_holds_all_of_it() -> None:
+    (value,) = entries([ONE])
+    assert value["flags"] == [{"flag": "VLLM_X", "here": True, "there": False, "decides": None}]
+    assert value["missing"] == [
+        {
+            "cell": "py311-torch212-vllm020",
+            "platform": "cpu",
+            "question": {"code": "flag", "subjects": ()},
+            "why": "whether it is the flag alone",
+            "flags": {"VLLM_X": "0"},
+        }
+    ]
+    assert (value["answer"], value["since"]) == ("torch", "2.12.0")
+    (value,) = json.loads(to_json([ONE]))["attributions"]
+    assert value["reason"] == {
+        "code": "axis_changes",
+        "change": {
+            "along": "torch",
+            "clean": ["2.11.0"],
+            "shows": ["2.12.0", "2.13.0"],
+            "counted": 0,
+            "since": {"low": "2.11.0", "high": "2.12.0", "precision": "minor"},
+            "until": None,
+        },
+        "also_shown": None,
+        "clean_pythons": [],
+        "confounders": [],
+    }
