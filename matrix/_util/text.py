@@ -43,6 +43,21 @@ def clean(text: str) -> str:
     return no_command(" ".join(text.split()))
 
 
+def clean_lines(text: str) -> str:
+    r"""Return lines as `clean` shows each, but with their indents, tabs and number kept.
+
+    >>> clean_lines("a\x1b[31mred\r\n\tb\u202e\x07\n")
+    'ared\n\tb\n'
+    """
+    lines = re.split(r"\r\n?|[\n\u2028\u2029]", text)
+    return no_command("\n".join(line if line.isprintable() else _shown(line) for line in lines))
+
+
+def _shown(line: str) -> str:
+    line = _ESCAPE.sub("", line)
+    return "".join(mark for mark in line if mark == "\t" or unicodedata.category(mark)[0] != "C")
+
+
 def no_command(text: str) -> str:
     """Return the text without commands to GitHub's runner, which obeys what a job prints.
 

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from matrix._util.text import clean, clip, code, no_command, plural, tabular
+from matrix._util.text import clean, clean_lines, clip, code, plural, tabular
 from matrix._util.text import markdown as escape
 from matrix.record.model import Case
 from matrix.record.signature import signature
@@ -39,8 +39,6 @@ _MOST_LINES = 40
 _LINE = 500
 _MESSAGE = 4000
 _CUT = "\n*What follows was left out: a summary ends at {} bytes.*\n"
-# What XML 1.0 has no way to hold, and what JSON can.
-_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
@@ -304,8 +302,8 @@ def _suite(entry: Entry) -> ET.Element:
     for key in ("python", "torch", "vllm"):
         version = record.provenance.get(key)
         if isinstance(version, str):
-            ET.SubElement(properties, "property", name=key, value=_xml(version))
-    ET.SubElement(properties, "property", name="record", value=_xml(entry.file))
+            ET.SubElement(properties, "property", name=key, value=clean_lines(version))
+    ET.SubElement(properties, "property", name="record", value=clean_lines(entry.file))
     suite.extend(tests)
     return suite
 
@@ -315,13 +313,13 @@ def _test(entry: Entry, case: Case | None, judged: CaseVerdict) -> ET.Element:
     test = ET.Element(
         "testcase",
         classname=f"{record.platform}.{record.cell}",
-        name=_xml(case.case if case else judged.rung or "run"),
+        name=clean_lines(case.case if case else judged.rung or "run"),
         time=f"{case.seconds if case else 0.0:.3f}",
     )
-    reason = _xml(judged.reason or judged.verdict)
+    reason = clean_lines(judged.reason or judged.verdict)
     if judged.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT):
         failure = ET.SubElement(test, "failure", type=judged.verdict, message=reason)
-        failure.text = _xml("\n".join(_failure_lines(case, judged)))
+        failure.text = clean_lines("\n".join(_failure_lines(case, judged)))
     elif judged.verdict == Verdict.UNTESTED and not _ended(entry, case):
         ET.SubElement(test, "error", type=judged.verdict, message=reason)
     elif judged.verdict in (Verdict.UNTESTED, Verdict.NOT_APPLICABLE):
@@ -345,8 +343,3 @@ def _failure_lines(case: Case | None, judged: CaseVerdict) -> Iterable[str]:
         )
     if case and case.failure and not judged.differences:
         yield case.failure
-
-
-def _xml(text: str) -> str:
-    """Return the text without terminal escapes and commands; U+FFFD for what XML cannot hold."""
-    return _NOT_XML.sub("\ufffd", no_command(_ESCAPE.sub("", text)))

@@ -12,6 +12,7 @@ from matrix._util import text as module
 from matrix._util.text import (
     aligned,
     clean,
+    clean_lines,
     clip,
     code,
     listed,
@@ -28,6 +29,7 @@ from matrix._util.text import (
 hostile = st.text(
     st.one_of(st.characters(), st.sampled_from("\x1b\x9b[]m\u202e\u200b:#|`$@<&\\*_~\n\r\t/.w"))
 )
+BREAKS = str.maketrans(dict.fromkeys("\r\u2028\u2029", "\n"))
 
 
 def test_the_examples_hold() -> None:
@@ -43,6 +45,14 @@ def test_a_clean_text_is_one_line_that_nothing_acts_on(text: str) -> None:
     assert line == " ".join(line.split())
     assert "##[" not in line
     assert clean(line) == line
+
+
+@given(hostile)
+def test_clean_lines_are_lines_that_nothing_acts_on(text: str) -> None:
+    shown = clean_lines(text)
+    assert not any(unicodedata.category(mark)[0] == "C" for mark in shown if mark not in "\n\t")
+    assert shown.count("\n") == text.replace("\r\n", "\n").translate(BREAKS).count("\n")
+    assert clean_lines(shown) == shown
 
 
 @pytest.mark.parametrize(

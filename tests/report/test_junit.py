@@ -1,9 +1,13 @@
 """`matrix ci --format junit`: a suite for a cell, a test for a case, and text that stays text."""
 
+import re
+import unicodedata
 import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from ci_tables import FAILURE, TABLE, failed, make, table
 from matrix.record.model import (
@@ -93,7 +97,23 @@ def test_xml_holds_what_a_failure_says() -> None:
     root = ET.fromstring(ci.junit(table(make("py311-torch210-vllm019", failed(failure=message)))))
     assert root.find(".//failure").text == message  # type: ignore[union-attr]
     odd = ci.junit(table(make("py311-torch210-vllm019", failed(failure="a\x00\x1b[1mb\ud800"))))
-    assert ET.fromstring(odd).find(".//failure").text == "a\ufffdb\ufffd"  # type: ignore[union-attr]
+    assert ET.fromstring(odd).find(".//failure").text == "ab"  # type: ignore[union-attr]
+
+
+ODD = st.text(st.characters() | st.sampled_from("\u202e\u2066\u200b\r\n\t\x1b[]m\x9b\x07<&:#"))
+
+
+@settings(deadline=None)
+@example("\u202eright to left\u2066", "one\rtwo\r\nthree\x85")
+@given(ODD, ODD)
+def test_xml_holds_nothing_that_reorders_or_moves_what_is_shown(reason: str, failure: str) -> None:
+    versions = {"started": "2026-11-22T18:00:00Z", "torch": reason, "vllm": failure}
+    case = failed(f"x{reason}", reason=reason, failure=failure)
+    output = ci.junit(table(make("py311-torch210-vllm019", case, provenance=versions)))
+    references = {int(number) for number in re.findall(r"&#(\d+);", output)}
+    for mark in {*output, *map(chr, references)} - {"\n", "\t"}:
+        assert unicodedata.category(mark)[0] != "C"
+    assert ET.fromstring(output.encode()).attrib["failures"] == "1"
 
 
 @pytest.fixture(autouse=True)
