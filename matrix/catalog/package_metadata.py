@@ -14,9 +14,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import specifier_text
+from matrix.catalog.releases import COMPANIONS
 from matrix.errors import MatrixError
 
-COMPANIONS = ("torchvision", "torchaudio")
 # The markers of an environment on Linux on x86_64, without extras.
 _HERE = {
     "os_name": "posix",
@@ -30,9 +30,13 @@ _CUDA_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?|cuda-toolkit")
 _MAIN_CUDA = re.compile(r'"VLLM_MAIN_CUDA_VERSION":\s*lambda:.{0,200}?"(\d+\.\d+)"', re.DOTALL)
 # Until 0.10.2 it stood in setup.py.
 _SETUP_CUDA = re.compile(r'^MAIN_CUDA_VERSION = "(\d+\.\d+)"', re.MULTILINE)
+# `__version__ = '2.11.0+cu130'` in a companion's version.py; its wheel's name has no local part.
+_BUILT_FOR = re.compile(
+    r"""^__version__(?:\s*:\s*str)?\s*=\s*["'][^"'+\s]+\+cu(\d+)(\d)["']""", re.MULTILINE
+)
 _MEMBER = re.compile(
     r"[^/]+\.dist-info/METADATA|[^/]+/(PKG-INFO|setup\.py|requirements/cuda\.txt)|"
-    r"([^/]+/)?vllm/envs\.py"
+    r"([^/]+/)?vllm/envs\.py|(?:torchvision|torchaudio)/version\.py"
 )
 
 
@@ -65,11 +69,30 @@ def read_torch(version: str, metadata: str, source: str) -> ReleaseMetadata:
     return _facts(source, parsed, cuda=cuda)
 
 
-def read_companion(project: str, version: str, metadata: str, source: str) -> ReleaseMetadata:
-    """Return what a companion's metadata says: its required torch. Raises as `read_torch`."""
-    parsed = _metadata(project, version, metadata)
+def read_companion(
+    project: str, version: str, members: Mapping[str, str], source: str
+) -> ReleaseMetadata:
+    """Return what a companion says: its required torch, and the CUDA that it is built for.
+
+    The members are its metadata and ``version.py``, whose version has the CUDA as its local part;
+    without that the CUDA is not known. torchaudio compares it with torch's when it is imported, so
+    that two builds for other releases of CUDA do not go together. Raises as `read_torch`.
+    """
+    parsed = _metadata(project, version, metadata_of(members))
     specifiers = [str(row.specifier) for row in _required(parsed) if row.name == "torch"]
-    return _facts(source, parsed, requires=",".join(filter(None, specifiers)) or None)
+    built = _BUILT_FOR.search(members.get(f"{project}/version.py", ""))
+    return _facts(
+        source,
+        parsed,
+        requires=",".join(filter(None, specifiers)) or None,
+        cuda=f"{built[1]}.{built[2]}" if built else None,
+    )
+
+
+def metadata_of(members: Mapping[str, str]) -> str:
+    """Return the metadata among the members of a wheel or source distribution; "" without."""
+    names = sorted(name for name in members if name.endswith(("METADATA", "PKG-INFO")))
+    return members[names[0]] if names else ""
 
 
 def main_cuda(members: Mapping[str, str]) -> str | None:

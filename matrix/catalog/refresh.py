@@ -16,6 +16,7 @@ from matrix.catalog.index import Index, PublishedFile
 from matrix.catalog.package_metadata import (
     ReleaseMetadata,
     main_cuda,
+    metadata_of,
     read_companion,
     read_torch,
     read_vllm,
@@ -37,6 +38,7 @@ from matrix.catalog.refresh_merge import (
     to_read,
     unreadable,
 )
+from matrix.catalog.releases import COMPANIONS
 from matrix.catalog.releases_file import read_rows
 from matrix.errors import MatrixError
 
@@ -214,6 +216,9 @@ def _read(index: Index, task: _Task) -> tuple[ReleaseMetadata, str]:
             more = _members(index, sdist)
             members |= {name: more[name] for name in more if name.endswith(".py")}
             how += f" and sdist of {mib(sdist.size or 0)}"
+    elif project in COMPANIONS and source == "metadata" and wheel is not None:
+        # Nor does that of a companion; a module of a few lines in its small wheel does.
+        members |= index.members(wheel, lambda name: name == f"{project}/version.py")
     read = _parse(project, version, members, source)
     return read, f"{how} in {time.monotonic() - began:.1f} s"
 
@@ -227,12 +232,9 @@ def _members(index: Index, file: PublishedFile) -> dict[str, str]:
 def _parse(project: str, version: str, members: Mapping[str, str], source: str) -> ReleaseMetadata:
     if project == "vllm":
         return read_vllm(version, members, source)
-    metadata = next(
-        (members[name] for name in sorted(members) if name.endswith(("METADATA", "PKG-INFO"))), ""
-    )
     if project == "torch":
-        return read_torch(version, metadata, source)
-    return read_companion(project, version, metadata, source)
+        return read_torch(version, metadata_of(members), source)
+    return read_companion(project, version, members, source)
 
 
 def _progress(line: str) -> None:

@@ -22,7 +22,8 @@ from packaging.version import InvalidVersion, Version
 from matrix._util.enums import StrEnum
 from matrix._util.versions import specifier_text
 from matrix.catalog.index import PublishedFile
-from matrix.catalog.package_metadata import COMPANIONS, MetadataError, ReleaseMetadata
+from matrix.catalog.package_metadata import MetadataError, ReleaseMetadata
+from matrix.catalog.releases import COMPANIONS
 
 # The oldest release of each project that is followed; companions from those of that torch on.
 OLDEST: Mapping[str, str] = {
@@ -34,7 +35,8 @@ OLDEST: Mapping[str, str] = {
 PROJECTS = tuple(OLDEST)
 READ_FACTS = ("torch", *COMPANIONS, "requires", "cuda", "source", "note", "files")
 _ORDER = (
-    *("version", "torch", *COMPANIONS, "requires", "python", "cuda", "uploaded", "source"),
+    *("version", "torch", *COMPANIONS, "without", "guessed"),
+    *("requires", "python", "cuda", "uploaded", "source"),
     *("yanked", "note", "wheels", "files"),
 )
 _SHOWN = tuple(key for key in _ORDER if key not in ("version", "source", "wheels", "files"))
@@ -88,7 +90,7 @@ def to_read(project: str, rows: Rows, releases: Mapping[str, Sequence[PublishedF
     return [
         version
         for version, files in releases.items()
-        if known.get(version, {}).get("files") != _fingerprint(files)
+        if known.get(version, {}).get("files") != _fingerprint(project, files)
     ]
 
 
@@ -149,7 +151,7 @@ def merge(
     row = {**(known or {}), "version": version}
     if read is not None:
         row = {key: value for key, value in row.items() if key not in READ_FACTS}
-        row |= {**read.facts, "files": _fingerprint(files)}
+        row |= {**read.facts, "files": _fingerprint(project, files)}
     page = _page(project, version, files)
     row |= {key: value for key, value in page.items() if value}
     if "yanked" not in page:
@@ -162,7 +164,9 @@ def merge(
 def complete(rows: Rows) -> Rows:
     """Return the rows with what follows from other rows: the companions of each torch.
 
-    A torch that is pinned and not listed gets a row with a note.
+    `without` names those of which no release goes with this torch, since each is built for another
+    CUDA; `guessed` those whose choice rests on a date alone. A torch that is pinned and not listed
+    gets a row with a note.
     """
     for version, row in rows.get("vllm", {}).items():
         torch = row.get("torch")
@@ -170,8 +174,11 @@ def complete(rows: Rows) -> Rows:
             note = f"the index does not list it; vLLM {version} pins it"
             rows = _with(rows, "torch", {"version": torch, "note": note})
     for version, row in rows.get("torch", {}).items():
-        found = {name: _companion(rows, name, version) for name in COMPANIONS}
-        kept = {key: value for key, value in row.items() if key not in COMPANIONS}
+        chosen = {name: _companion(rows, name, version) for name in COMPANIONS}
+        found = {name: choice.version for name, choice in chosen.items()}
+        for key in ("without", "guessed"):
+            found[key] = " ".join(name for name in COMPANIONS if getattr(chosen[name], key))
+        kept = {key: value for key, value in row.items() if key not in found}
         rows = _with(rows, "torch", {**kept, **{k: v for k, v in found.items() if v}})
     return rows
 
@@ -279,13 +286,19 @@ def _unyanked(files: Sequence[PublishedFile]) -> Sequence[PublishedFile]:
     return [file for file in files if not file.yanked] or files
 
 
-def _fingerprint(files: Iterable[PublishedFile]) -> str:
-    """Return a digest of the files that can be read on Linux: it differs when they do."""
+def _fingerprint(project: str, files: Iterable[PublishedFile]) -> str:
+    """Return a digest of the files that can be read on Linux: it differs when they do.
+
+    That of a companion has what is read of it besides its metadata, so that rows from before
+    `cuda` was read are read again, once.
+    """
     names = sorted(
         f"{file.filename} {file.sha256}"
         for file in files
         if not file.is_wheel or _linux_build(file) is not None
     )
+    if project in COMPANIONS:
+        names.append("version.py")
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
 
 
@@ -303,33 +316,63 @@ def _with(rows: Rows, project: str, row: Row) -> Rows:
     return {**rows, project: {version: every[version] for version in order}}
 
 
-def _companion(rows: Rows, name: str, torch: str) -> str | None:
-    """Return the release of a companion that goes with a torch, None where none is known.
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """The release of a companion that goes with a torch, None where none is known.
 
-    That is the newest that requires exactly this torch. Without one, it is the one that the newest
-    vLLM of this torch pins; else, of those that accept it, the newest that was published while this
-    torch was the newest; else the newest of all. A torchaudio is never newer than its torch.
+    `without`: there are releases, and each is built for another CUDA. `guessed`: neither release
+    names the other, and the CUDA of one of them is not known.
     """
-    wanted = Version(torch)
-    fit = []
-    for version, row in rows.get(name, {}).items():
-        if "yanked" in row or "source" not in row:
-            continue
-        required = SpecifierSet(str(row.get("requires", "")))
-        if name == "torchaudio" and Version(version).release[:2] > wanted.release[:2]:
-            continue
-        if required.contains(wanted, prereleases=True):
-            fit.append((version, required, str(row.get("uploaded", ""))))
-    exact = [version for version, required, _ in fit if _is_exact(required)]
+
+    version: str | None = None
+    without: bool = False
+    guessed: bool = False
+
+
+def _companion(rows: Rows, name: str, torch: str) -> _Choice:
+    """Return the release of a companion that goes with a torch.
+
+    It accepts the torch, is built for the same CUDA (where both are known), and a torchaudio is not
+    newer than its torch. Of those it is the newest that requires exactly this torch. Without one,
+    it is the one that the newest vLLM of this torch pins; else the newest that was published while
+    this torch was the newest; else the newest of all.
+    """
+    known = rows.get(name, {})
+    cuda = rows["torch"][torch].get("cuda")
+    accept = {version: row for version, row in known.items() if _accepts(name, version, row, torch)}
+    fit = {
+        version: row
+        for version, row in accept.items()
+        if cuda is None or row.get("cuda") in (None, cuda)
+    }
+    exact = [version for version, row in fit.items() if _is_exact(_required(row))]
     if exact:
-        return max(exact, key=Version)
+        return _Choice(version=max(exact, key=Version))
     pins = {v: row for v, row in rows.get("vllm", {}).items() if row.get("torch") == torch}
     pinned = [str(row[name]) for _, row in sorted(pins.items(), key=_by_version) if name in row]
-    if pinned:
-        return pinned[-1]
+    usable = [version for version in pinned if version in fit or version not in accept]
+    if usable:
+        return _Choice(version=usable[-1])
+    if not fit:
+        return _Choice(without=bool(accept))
     until = _next_torch(rows, torch)
-    in_time = [version for version, _, day in fit if not until or day < until]
-    return max(in_time or [version for version, *_ in fit], key=Version, default=None)
+    in_time = [v for v, row in fit.items() if not until or str(row.get("uploaded", "")) < until]
+    newest = max(in_time or fit, key=Version)
+    return _Choice(version=newest, guessed=cuda is None or fit[newest].get("cuda") is None)
+
+
+def _accepts(name: str, version: str, row: Row, torch: str) -> bool:
+    """Tell whether a companion that was read and not yanked can be installed with a torch."""
+    wanted = Version(torch)
+    if "yanked" in row or "source" not in row:
+        return False
+    if name == "torchaudio" and Version(version).release[:2] > wanted.release[:2]:
+        return False
+    return _required(row).contains(wanted, prereleases=True)
+
+
+def _required(row: Row) -> SpecifierSet:
+    return SpecifierSet(str(row.get("requires", "")))
 
 
 def _is_exact(required: SpecifierSet) -> bool:

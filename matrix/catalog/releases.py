@@ -23,6 +23,8 @@ from matrix._util.versions import (
 )
 from matrix.catalog.cells import Cell, CellError, Factors, factors
 
+COMPANIONS = ("torchvision", "torchaudio")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Torch:
@@ -32,12 +34,16 @@ class Torch:
     ``uploaded`` the day of its first file (``2026-03-01``), ``wheels`` the Pythons by platform tag
     (``{"manylinux_2_28_x86_64": ("cp311", "cp312")}``), ``yanked`` why it was withdrawn, ``source``
     where its metadata was read (``metadata``, ``sdist`` or ``wheel``), ``note`` why it was not.
+    ``without`` are companions whose releases are all built for another CUDA, ``guessed`` those that
+    only their date chose.
     """
 
     version: str
     python: SpecifierSet | None = None
     torchvision: str | None = None
     torchaudio: str | None = None
+    without: tuple[str, ...] = ()
+    guessed: tuple[str, ...] = ()
     cuda: str | None = None
     uploaded: str | None = None
     wheels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -164,8 +170,8 @@ class Releases:
         """Return the versions of torch, torchvision and torchaudio that go together in this cell.
 
         Those that its vLLM pins or, off-pin, those that go with its torch; where these are not
-        known, those of the newest vLLM that pins this torch. Raises CellError where the cell's
-        vLLM, its torch or a companion is unknown.
+        known, those of the newest vLLM that pins this torch. One that a torch goes without is not
+        there. Raises CellError where the cell's vLLM, its torch or a companion is unknown.
         """
         release = self._known(cell)
         found = release if release.torch == cell.torch else self._companions_of(cell.torch)
@@ -175,9 +181,10 @@ class Releases:
                 f"cell {cell.name!r}: torch {cell.torch} is not {nearest_known(cell.torch, known)}"
             )
         versions = {"torchvision": found.torchvision, "torchaudio": found.torchaudio}
+        without = found.without if isinstance(found, Torch) else ()
         for companion, version in versions.items():
             # A vLLM without such a pin leaves the choice to the resolver.
-            if version is None and found is not release:
+            if version is None and found is not release and companion not in without:
                 raise CellError(
                     f"cell {cell.name!r}: no {companion} is known that goes with torch "
                     f"{cell.torch}; add it to that torch in matrix/data/releases.json"
@@ -190,16 +197,27 @@ class Releases:
 
         Raises CellError as `companions` does.
         """
-        if not self.is_off_pin(cell):
-            return ()
-        return tuple(f"{name}=={version}" for name, version in self.companions(cell).items())
+        return override_lines(self.companions(cell)) if self.is_off_pin(cell) else ()
+
+    def doubts(self, cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the companions that an off-pin cell goes without, and those that are guessed.
+
+        Raises CellError where the cell's vLLM is unknown.
+        """
+        torch = self._torches.get(cell.torch)
+        if torch is None or not self.is_off_pin(cell):
+            return (), ()
+        return torch.without, torch.guessed
 
     def _companions_of(self, torch: str) -> Torch | Vllm | None:
         """Return the release that says what goes with a torch; None for an unknown torch."""
         own = self._torches.get(torch)
         pinning = (release for release in reversed(self.vllm) if release.torch == torch)
         for release in (own, *pinning):
-            if release is not None and release.torchvision and release.torchaudio:
+            if release is None or (own is not None and own.without and release is not own):
+                continue
+            without = release.without if isinstance(release, Torch) else ()
+            if all(getattr(release, name) or name in without for name in COMPANIONS):
                 return release
         return own
 
@@ -291,6 +309,17 @@ class Releases:
         return release.python.contains(python) and (
             bound is None or bound.python is None or bound.python.contains(python)
         )
+
+
+def override_lines(versions: Mapping[str, str]) -> tuple[str, ...]:
+    """Return these versions as uv's overrides; a companion without a version is never installed.
+
+    >>> override_lines({"torch": "2.15.0", "torchvision": "0.29.2"})
+    ('torch==2.15.0', 'torchvision==0.29.2', 'torchaudio ; python_version < "3"')
+    """
+    # A marker that no environment fulfils takes the package out of all that requires it.
+    absent = [f'{name} ; python_version < "3"' for name in COMPANIONS if name not in versions]
+    return (*(f"{name}=={version}" for name, version in versions.items()), *absent)
 
 
 def newest(releases: Iterable[_Release]) -> tuple[_Release, ...]:

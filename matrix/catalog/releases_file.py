@@ -22,6 +22,7 @@ from matrix.errors import MatrixError
 RELEASES_FILE = DATA / "releases.json"
 _COMPANIONS = {"torchvision", "torchaudio"}
 _MORE = {"python", "cuda", "uploaded", "wheels", "yanked", "source", "note", "files"}
+_UNSURE = {"without", "guessed"}
 _PINS = {"torch"} | _COMPANIONS
 _VERSIONS = {"version", "torch", "cuda"} | _COMPANIONS
 
@@ -41,7 +42,8 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
     published, chosen = _checked(releases), _object(cells)
     _keys(chosen, {"pythons", "vllm"}, set(), str(cells))
     torch = tuple(
-        Torch(python=_python(row, where), **_facts(row, where)) for where, row in published["torch"]
+        Torch(python=_python(row, where), **{**_facts(row, where), **_unsure(row, where)})
+        for where, row in published["torch"]
     )
     # A vLLM without a pin has a note instead: `_checked` holds that.
     vllm = tuple(
@@ -81,7 +83,7 @@ def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
     data = _object(path)
     _keys(data, {"torch", "vllm"}, _COMPANIONS, str(path))
     rows = {
-        "torch": _rows(data, "torch", {"version"}, _MORE | _COMPANIONS, path),
+        "torch": _rows(data, "torch", {"version"}, _MORE | _COMPANIONS | _UNSURE, path),
         "vllm": _rows(data, "vllm", {"version", "python"}, _MORE | _PINS, path),
     }
     for project in sorted(_COMPANIONS & data.keys()):
@@ -96,6 +98,7 @@ def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
             )
     for where, row in (placed for every in rows.values() for placed in every):
         _facts(row, where)
+        _unsure(row, where)
         _python(row, where)
         _python(row, where, "requires")
     return rows
@@ -179,7 +182,8 @@ def _rows(
 def _facts(row: Mapping[str, object], where: str) -> dict[str, Any]:
     """Return a row's facts but its Pythons, as the fields of a release."""
     facts: dict[str, Any] = {key: value for key, value in row.items() if key != "python"}
-    facts.pop("files", None)
+    for key in ("files", *_UNSURE):
+        facts.pop(key, None)
     wheels = facts.pop("wheels", {})
     if not isinstance(wheels, dict) or not all(isinstance(tags, str) for tags in wheels.values()):
         raise ReleasesError(
@@ -187,6 +191,21 @@ def _facts(row: Mapping[str, object], where: str) -> dict[str, Any]:
             f'{{"manylinux_2_28_x86_64": "cp311 cp312"}}'
         )
     return {**facts, "wheels": {tag: tuple(pythons.split()) for tag, pythons in wheels.items()}}
+
+
+def _unsure(row: Mapping[str, object], where: str) -> dict[str, tuple[str, ...]]:
+    """Return the companions that a torch goes without, and those that are guessed."""
+    found = {key: tuple(str(row.get(key, "")).split()) for key in sorted(_UNSURE)}
+    for key, names in found.items():
+        for name in names:
+            if name not in _COMPANIONS:
+                known = " and ".join(sorted(_COMPANIONS))
+                raise ReleasesError(f"{where}: {key}: {name!r} is unknown; the names are {known}")
+            if key == "without" and name in row:
+                raise ReleasesError(
+                    f"{where}: {key}: {name} has a release too; keep one of the two"
+                )
+    return found
 
 
 def _python(row: Mapping[str, object], where: str, key: str = "python") -> SpecifierSet | None:

@@ -76,6 +76,9 @@ def describe(cell: Cell, releases: Releases) -> str:
     what = f"torch {cell.torch} with vLLM {cell.vllm} on Python {cell.python}"
     if releases.is_off_pin(cell):
         what = f"off-pin (vLLM {cell.vllm} pins torch {releases.pin(cell)}): {what}"
+    without, guessed = releases.doubts(cell)
+    what += "".join(f", without {name} (each is built for another CUDA)" for name in without)
+    what += "".join(f", with a {name} that only its date chose" for name in guessed)
     return f"{what}: cold and warm starts, and their verdict"
 
 

@@ -68,6 +68,11 @@ def _check(options: argparse.Namespace) -> int:
         releases.companions(cell)
     print(f"releases      {len(releases.torch)} of torch, {len(releases.vllm)} of vLLM")
     print(f"cells         {len(cells)}, each with its companions")
+    for torch in releases.torch:
+        for name in torch.without:
+            print(f"companions    torch {torch.version}: no {name}, each is built for another CUDA")
+        for name in torch.guessed:
+            print(f"companions    torch {torch.version}: its {name} is a guess, by the date")
     expectations = load_expectations(options.expectations)
     print(f"expectations  {len(expectations.rules)} rules, no two of them tie")
     otherwise = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)

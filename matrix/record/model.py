@@ -62,6 +62,7 @@ class ErrorKind(StrEnum):
     NO_FORK = "no_fork"
     NO_MEMORY = "no_memory"
     IMPORTS = "imports"
+    COMPANION = "companion"
     CRASHED = "crashed"
     TIMED_OUT = "timed_out"
     INTERRUPTED = "interrupted"

@@ -13,7 +13,8 @@ from packaging.version import Version
 
 from matrix.catalog.cells import Cell, CellError, factors
 from matrix.catalog.releases import Releases
-from matrix.catalog.releases_file import ReleasesError, load_releases
+from matrix.catalog.releases_file import RELEASES_FILE, ReleasesError, load_releases, read_rows
+from matrix.catalog.tox_ini import describe
 
 RELEASES = load_releases()
 ON_PIN = set(RELEASES.on_pin())
@@ -277,6 +278,22 @@ def test_the_order_of_the_files_does_not_matter(tmp_path: Path) -> None:
         ({**PUBLISHED, "vllm": [{**ROW, "torch": "2.9.1"}]}, "2.9.1 is not in the list of torch"),
         ({**PUBLISHED, "vllm": [{**ROW, "python": "3"}]}, "python: '3' is not a range"),
         ({**PUBLISHED, "vllm": [ROW, ROW]}, "vllm 0.19.1: version: is there twice"),
+        (
+            {**PUBLISHED, "torch": [{"version": "2.10.0", "without": "triton"}]},
+            "torch 2.10.0: without: 'triton' is unknown; the names are torchaudio and torchvision",
+        ),
+        (
+            {
+                **PUBLISHED,
+                "torch": [{"version": "2.10.0", "torchaudio": "2.9.0", "without": "torchaudio"}],
+            },
+            "torch 2.10.0: without: torchaudio has a release too; keep one of the two",
+        ),
+        (
+            {**PUBLISHED, "torch": [{"version": "2.10.0", "guessed": 1}]},
+            "torch 2.10.0: guessed: 1 is not a string",
+        ),
+        ({**PUBLISHED, "vllm": [{**ROW, "without": ""}]}, "vllm 0.19.1: without: unknown key"),
     ],
 )
 def test_bad_releases_are_refused(tmp_path: Path, published: object, part: str) -> None:
@@ -336,3 +353,41 @@ def test_companions_that_only_another_vllm_names(tmp_path: Path) -> None:
         "torchvision": "0.25.0",
         "torchaudio": "2.10.0",
     }
+
+
+def test_a_torch_goes_without_what_is_built_for_another_cuda(tmp_path: Path) -> None:
+    newer = {
+        "version": "2.11.0",
+        "torchvision": "0.26.0",
+        "without": "torchaudio",
+        "guessed": "torchvision",
+    }
+    # Another vLLM pins this torch with a torchaudio, which does not make that one fit.
+    pins = {**ROW, "version": "0.20.0", "torch": "2.11.0", "torchaudio": "2.11.0"}
+    published = {"torch": [*PUBLISHED["torch"], newer], "vllm": [ROW, pins]}
+    releases = load(tmp_path, published)
+    cell = releases.resolve("py311-torch211-vllm019")
+    assert releases.companions(cell) == {"torch": "2.11.0", "torchvision": "0.26.0"}
+    assert releases.overrides(cell) == (
+        "torch==2.11.0",
+        "torchvision==0.26.0",
+        'torchaudio ; python_version < "3"',
+    )
+    assert releases.doubts(cell) == (("torchaudio",), ("torchvision",))
+    on_pin = releases.resolve("py311-torch211-vllm020")
+    assert releases.companions(on_pin)["torchaudio"] == "2.11.0"
+    assert releases.doubts(on_pin) == ((), ())
+    assert "without torchaudio (each is built for another CUDA)" in describe(cell, releases)
+    assert "with a torchvision that only its date chose" in describe(cell, releases)
+    assert "without" not in describe(on_pin, releases)
+
+
+@pytest.mark.parametrize("name", ["torchvision", "torchaudio"])
+def test_the_companions_of_the_data_are_built_for_their_torchs_cuda(name: str) -> None:
+    """torchaudio 2.11.0 (CUDA 13.0) refuses torch 2.15.0 (CUDA 13.2) when it is imported."""
+    built = {row["version"]: row["cuda"] for row in read_rows(RELEASES_FILE)[name]}
+    for torch in RELEASES.torch:
+        companion = getattr(torch, name)
+        assert companion is None or built[companion] == torch.cuda, torch.version
+        assert (companion is None) == (name in torch.without)
+        assert torch.guessed == ()

@@ -258,6 +258,61 @@ def test_the_companions_of_a_torch(
     assert (row.get("torchvision"), row.get("torchaudio")) == (torchvision, torchaudio)
 
 
+@pytest.mark.parametrize(
+    ("cuda", "audio", "chosen"),
+    [
+        # By CUDA: neither the newest of all, nor what was published last before the next torch.
+        ("13.2", {"2.11.0": "13.0", "2.11.1": "13.2"}, ("2.11.1", None, None)),
+        ("13.0", {"2.11.0": "13.0", "2.11.1": "13.2"}, ("2.11.0", None, None)),
+        # None goes with it: vLLM starts without a torchaudio, and not with a wrong one.
+        ("13.2", {"2.11.0": "13.0"}, (None, "torchaudio", None)),
+        ("13.2", {"2.11.0": "12.2"}, (None, "torchaudio", None)),
+        # A choice by the date alone says so.
+        ("13.2", {"2.11.0": ""}, ("2.11.0", None, "torchaudio")),
+        ("", {"2.11.0": "13.0"}, ("2.11.0", None, "torchaudio")),
+        ("13.2", {"2.11.0": "", "2.11.1": "13.2"}, ("2.11.1", None, None)),
+        # Nothing was published yet: that is not known, which is not the same as `without`.
+        ("13.2", {}, (None, None, None)),
+        ("13.2", {"2.16.0": "13.2"}, (None, None, None)),
+    ],
+)
+def test_a_companion_is_chosen_by_the_cuda_of_its_wheel(
+    cuda: str, audio: dict[str, str], chosen: tuple[str | None, ...]
+) -> None:
+    built = [
+        companion(version, "", "2026-02-01", **({"cuda": has} if has else {}))
+        for version, has in audio.items()
+    ]
+    row = torch("2.15.0", uploaded="2026-01-01", **({"cuda": cuda} if cuda else {}))
+    found = complete(rows(torch=[row], vllm=[], torchvision=[], torchaudio=built))
+    done = found["torch"]["2.15.0"]
+    assert (done.get("torchaudio"), done.get("without"), done.get("guessed")) == chosen
+    assert complete(found) == found
+
+
+@pytest.mark.parametrize(
+    ("audio", "chosen"),
+    [
+        ({"requires": "==2.15.0", "cuda": "13.0"}, (None, "torchaudio")),  # exactly, and unfit
+        ({"requires": "==2.15.0", "cuda": "13.2"}, ("2.11.0", None)),
+        ({"requires": "", "cuda": "13.0"}, (None, "torchaudio")),  # pinned, and unfit
+        ({"requires": ""}, ("2.11.0", None)),  # pinned: no guess
+    ],
+)
+def test_neither_a_requirement_nor_a_pin_makes_builds_fit(
+    audio: dict[str, str], chosen: tuple[str | None, str | None]
+) -> None:
+    known = rows(
+        torch=[torch("2.15.0", cuda="13.2")],
+        vllm=[{"version": "0.34.0", "torch": "2.15.0", "torchaudio": "2.11.0"}],
+        torchvision=[],
+        torchaudio=[companion("2.11.0", **audio)],
+    )
+    row = complete(known)["torch"]["2.15.0"]
+    assert (row.get("torchaudio"), row.get("without")) == chosen
+    assert "guessed" not in row
+
+
 def test_what_the_index_lists_no_more() -> None:
     one = file("vllm-0.19.1.tar.gz")
     known = merge({"vllm": {"0.9.0": {"version": "0.9.0"}}}, "vllm", "0.19.1", [one], READ)

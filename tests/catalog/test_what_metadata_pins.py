@@ -68,7 +68,36 @@ def test_the_cuda_of_a_torch(required: str, cuda: str | None) -> None:
 )
 def test_the_torch_of_a_companion(required: str, requires: str | None) -> None:
     text = metadata("torchvision", "0.24.1", required)
-    assert read_companion("torchvision", "0.24.1", text, "wheel").facts.get("requires") == requires
+    read = read_companion("torchvision", "0.24.1", {"a.dist-info/METADATA": text}, "wheel")
+    assert read.facts.get("requires") == requires
+
+
+@pytest.mark.parametrize(
+    ("line", "cuda"),
+    [
+        ("__version__ = '2.11.0+cu130'\ngit_version = 'a'", "13.0"),
+        ('git_version = "a"\n__version__: str = "2.7.0+cu126"', "12.6"),
+        ("__version__ = '2.11.0+cpu'", None),
+        ("__version__ = '2.11.0'", None),
+        ("__version__ = '2.11.0+cu'", None),
+        ("other = '2.11.0+cu130'", None),
+        ("", None),
+    ],
+)
+def test_the_cuda_of_a_companion(line: str, cuda: str | None) -> None:
+    members = {
+        "a.dist-info/METADATA": metadata("torchaudio", "2.11.0"),
+        "torchaudio/version.py": line,
+        "torchvision/version.py": "__version__ = '2.11.0+cu118'",
+    }
+    assert all(wanted_member(name) for name in members)
+    assert not wanted_member("torchaudio/functional/version.py")
+    assert read_companion("torchaudio", "2.11.0", members, "wheel").facts.get("cuda") == cuda
+
+
+def test_a_companion_without_metadata_is_refused() -> None:
+    with pytest.raises(MetadataError, match=r"^torchaudio 2\.11\.0: its metadata "):
+        read_companion("torchaudio", "2.11.0", {"torchaudio/version.py": ""}, "wheel")
 
 
 def test_the_pins_of_a_vllm() -> None:

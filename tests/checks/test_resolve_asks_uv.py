@@ -121,6 +121,15 @@ def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
     assert {name: answer.packages[name] for name in FORCED} == FORCED
 
 
+def test_a_companion_that_is_left_out_is_not_installed(index: Path) -> None:
+    write_wheel(index, "vllm", "0.18.2", ["torch==2.10.0", "torchaudio==2.10.0"], tag=ABI3)
+    forced = {"torch": "2.11.0", "torchvision": "0.26.0"}
+    question = Question(cell=Cell("3.12", "2.11.0", "0.18.2"), override=forced)
+    answer = ask(question, Target(python="3.12"), TODAY)
+    assert answer.ok and answer.count == 4  # vllm, torch, torchvision, triton
+    assert "torchaudio" not in answer.packages
+
+
 def test_a_demand_that_the_index_cannot_meet(index: Path) -> None:
     answer = asked("0.18.1")
     assert (answer.ok, answer.cause) == (False, "conflict")

@@ -83,6 +83,8 @@ import os
 __version__ = "0.19.1"
 assert os.path.exists("importing")
 """
+UNFIT = "Detected that PyTorch and TorchAudio were compiled with different CUDA versions. x"
+COMPANIONS = {"own companion": "2.11.0", "pinned companion": "2.11.0"}
 MISSING = ": cannot open shared object file: No such file or directory"
 EXTENSIONS = {
     "driver": {"_C": "libcuda.so.1: cannot open shared object file"},
@@ -126,6 +128,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
         'raise ImportError("/a/_C.abi3.so: undefined symbol: _ZN3c104cuda")',
     )
     sessions["no import"] = Session(arguments=fine, fakes="no_import")
+    for name, audio in COMPANIONS.items():
+        place.file(f"{name}/vllm/__init__.py", f"raise RuntimeError({UNFIT!r})")
+        for package, version, required in (
+            ("vllm", "0.26.0", ("torch==2.11.0", "torchaudio==2.11.0")),
+            ("torch", "2.11.0" if name == "pinned companion" else "2.15.0+cu132", ()),
+            ("torchaudio", audio, ()),
+        ):
+            lines = [f"Requires-Dist: {each}" for each in required]
+            text = "\n".join([f"Name: {package}", f"Version: {version}", *lines, ""])
+            place.file(f"{name}/{package}-{version}.dist-info/METADATA", text)
+        sessions[name] = Session(arguments=fine, fakes=name)
     for name, extensions in EXTENSIONS.items():
         place.file(f"{name}/vllm/__init__.py", '__version__ = "0.19.1"')
         for extension, message in extensions.items():
@@ -208,6 +221,21 @@ def test_without_a_record_the_cases_run_all_the_same(ran: dict[str, Ran]) -> Non
 
 def test_an_import_under_way_is_announced(ran: dict[str, Ran]) -> None:
     assert ran["importing"].status == 0, ran["importing"].output
+
+
+def test_a_companion_that_this_project_chose_is_not_blamed_on_the_pair(
+    ran: dict[str, Ran],
+) -> None:
+    chosen = ran["own companion"]
+    assert (chosen.status, chosen.record.rungs) == (1, ())
+    assert chosen.error is not None and chosen.error[0] == "companion"
+    assert chosen.error[1].startswith(
+        "torchaudio 2.11.0 does not go with torch 2.15.0+cu132, and vLLM does not require these"
+        " two together: RuntimeError: Detected that PyTorch and TorchAudio were compiled with"
+    )
+    pinned = ran["pinned companion"]
+    assert pinned.error is not None and pinned.error[0] == "imports"
+    assert [rung.ok for rung in pinned.record.rungs] == [False]
 
 
 def test_an_import_that_fails_is_a_failed_rung(ran: dict[str, Ran]) -> None:

@@ -61,7 +61,8 @@ class ResolutionsError(MatrixError):
 class Question:
     """A question for the resolver: a cell, and the versions to force whatever others demand.
 
-    `override` holds torch and its companions for a pair off the pin; None asks as declared.
+    `override` holds torch and its companions for a pair off the pin, and leaves out a companion
+    that it does not name; None asks as declared.
     """
 
     cell: Cell

@@ -25,6 +25,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
+from matrix.catalog.releases import override_lines
 from matrix.checks.resolution.cache import PACKAGES, Question, Resolution
 from matrix.checks.resolution.cause import Cause
 from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
@@ -94,8 +95,7 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
     environ = {key: value for key, value in os.environ.items() if key not in _SKEWING}
     with tempfile.TemporaryDirectory(prefix="matrix-resolve-") as folder:
         if override is not None:
-            forced = [f"{name}=={version}" for name, version in override.items()]
-            more += _override_option(Path(folder), forced)
+            more += _override_option(Path(folder), override_lines(override))
         done = _compile(requirements, target, more, environ)
     platform = tag_of(target)
     if done.returncode == 0:

@@ -19,6 +19,7 @@ from typing import IO, Any
 import pytest
 
 from matrix.inside import gpus, isolation
+from matrix.inside.companions import chosen_companion
 from matrix.inside.machine_faults import built_for, machine_fault
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.record.model import Rung, RungResult
@@ -58,8 +59,11 @@ def _import(record: RecordFile, platform: str) -> str:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        why = reason_of(traceback.format_exc())
-        fault = machine_fault(traceback.format_exc())
+        failure = traceback.format_exc()
+        why = reason_of(failure)
+        fault = machine_fault(failure)
+        if fault is None and (ours := chosen_companion(failure)) is not None:
+            fault, why = "companion", f"{ours}: {why}"
         if fault is None:
             failed = RungResult(
                 rung=Rung.IMPORTS, ok=False, seconds=_seconds_since(began), reason=why
