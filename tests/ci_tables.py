@@ -20,8 +20,6 @@ from matrix.verdict.table import Table, tabulate
 from rules import ANY_CASE_TEXT
 
 RULES = parse_expectations(ANY_CASE_TEXT.replace("saved = 0", "saved = 3"), "rules.toml")
-
-
 FAILURE = """\
 (EngineCore_0 pid={pid}) INFO 11-23 00:13:45 [core.py:1] starting
 Traceback (most recent call last):

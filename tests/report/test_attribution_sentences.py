@@ -49,8 +49,6 @@ SCHEMA = json.loads((ROOT / "matrix/data/table.schema.json").read_text(encoding=
 
 
 SAVED = "num_compiled_artifacts_saved"
-
-
 FAILURE = Symptom(
     kind=SymptomKind.FAILS,
     rung="starts warm",
@@ -60,14 +58,8 @@ FAILURE = Symptom(
 
 
 COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
-
-
 SINCE = Boundary(low="2.11.0", high="2.12.0", precision=Precision.MINOR)
-
-
 UNTIL = Boundary(low="2.13.0", high="2.15.0", precision=Precision.RANGE)
-
-
 TORCH = AxisChange(
     along=Along.TORCH,
     clean=("2.11.0",),
@@ -89,8 +81,6 @@ VLLM = AxisChange(
 
 
 FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
-
-
 RERUN = Missing(
     name="py311-torch212-vllm020",
     platform="cpu",
@@ -121,8 +111,6 @@ MACHINE = Confounder(
 
 
 TESTS = Confounder(kind=ConfounderKind.TESTS)
-
-
 PACKAGES = Confounder(
     kind=ConfounderKind.PACKAGES,
     changes=tuple(EnvironmentChange(name=name, here="1", there="2") for name in "abc"),
@@ -130,11 +118,7 @@ PACKAGES = Confounder(
 
 
 PAIR = "vLLM 0.20.0 under torch 2.12.0"
-
-
 PLATFORM = OtherPlatformClean(platform="cuda", counted=1)
-
-
 TWO = PythonAndAnotherDiffer(
     differs=Difference.TORCH,
     platform="cpu",

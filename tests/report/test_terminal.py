@@ -162,8 +162,6 @@ def test_colour_is_only_colour() -> None:
 
 
 ORDER = run_order("2026", None)
-
-
 GONE = [
     Stored(key=str(index), cell="py311-torch210-vllm019", platform="cpu", order=ORDER, whole=True)
     for index in range(2)

@@ -1,0 +1,223 @@
+"""Repeats that disagree, and what differs beside the release: tests, machine, flags, packages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from attributions import FLAG, TESTS_DIFFER, attributed, bad, names, of, on_cpu, record, with_tests
+from matrix.attribution.model import Attribution, Cause, Missing
+from matrix.attribution.reasons import (
+    AxisChanges,
+    BothAxesChange,
+    Confounder,
+    ConfounderKind,
+    Difference,
+    EnvironmentChange,
+    NewerRunClean,
+    OtherPlatformClean,
+    OtherPythonClean,
+    PythonAndAnotherDiffer,
+    Question,
+    QuestionCode,
+    RepeatsDisagree,
+)
+from matrix.record.model import (
+    Record,
+)
+from matrix.report.attribution.sentences import question_words, sentence
+
+
+def test_another_python_is_no_neighbour_of_torch() -> None:
+    """Two things differ: neither is blamed, and the runs between the two are named."""
+    found = of("2.12.0", bad("2.12.0"), record("2.11.0", python="3.12"))
+    assert found.answer == Cause.UNKNOWN
+    assert found.reason == PythonAndAnotherDiffer(
+        differs=Difference.TORCH,
+        platform="cpu",
+        python="3.12",
+        torch="2.11.0",
+        vllm="0.20.0",
+        counted=None,
+    )
+    assert [(run.name, run.question.code, run.question.subjects) for run in found.missing] == [
+        ("py311-torch211-vllm020", QuestionCode.CAUSE, ("torch",)),
+        ("py312-torch212-vllm020", QuestionCode.CAUSE, ("3.11",)),
+        ("py311-torch212-vllm019", QuestionCode.CAUSE, ("vLLM",)),
+    ]
+
+
+def test_another_platform_on_another_python_is_both() -> None:
+    found = of("2.12.0", bad("2.12.0"), record("2.12.0", python="3.12", platform="cuda"))
+    assert found.answer == Cause.UNKNOWN
+    assert isinstance(found.reason, PythonAndAnotherDiffer)
+    assert (found.reason.differs, found.reason.platform) == (Difference.PLATFORM, "cuda")
+    assert ("py311-torch212-vllm020", "cuda") in names(found)
+    assert ("py312-torch212-vllm020", "cpu") in names(found)
+
+
+def confounded(found: Attribution) -> tuple[Confounder, ...]:
+    reason = found.reason
+    assert isinstance(reason, AxisChanges | BothAxesChange | OtherPythonClean | OtherPlatformClean)
+    return reason.confounders
+
+
+def questions(found: Attribution) -> list[tuple[str, tuple[str, ...]]]:
+    return [(run.name, run.question.subjects or (run.question.code,)) for run in found.missing]
+
+
+def test_a_python_that_ran_with_other_tests_is_said_with_them() -> None:
+    found = of("2.12.0", bad("2.12.0"), with_tests("x", record("2.12.0", python="3.12")))
+    assert found.answer == Cause.ENVIRONMENT
+    assert confounded(found) == (TESTS_DIFFER,)
+    assert ("tests",) in [subjects for _, subjects in questions(found)]
+
+
+def test_a_platform_that_ran_with_other_tests_is_said_with_them() -> None:
+    """Another platform is another machine as a rule, and is not said to be one."""
+    other = on_cpu("Xeon", with_tests("x", record("2.12.0", platform="cuda")))
+    found = of("2.12.0", on_cpu("EPYC", bad("2.12.0")), other, platform="cpu")
+    assert found.answer == Cause.ENVIRONMENT
+    assert confounded(found) == (TESTS_DIFFER,)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "confounder", "subject"),
+    [
+        (
+            with_tests("x", bad("2.12.0")),
+            record("2.11.0", started="2026-11-20T18:00:00Z"),
+            TESTS_DIFFER,
+            "tests",
+        ),
+        (
+            on_cpu("EPYC", bad("2.12.0")),
+            on_cpu("Xeon", record("2.11.0", started="2026-11-20T18:00:00Z")),
+            Confounder(
+                kind=ConfounderKind.MACHINE,
+                changes=(EnvironmentChange(name="the cpu's model", here="EPYC", there="Xeon"),),
+            ),
+            "machine",
+        ),
+    ],
+)
+def test_what_differs_too_is_said_and_its_run_named(
+    here: Record, there: Record, confounder: Confounder, subject: str
+) -> None:
+    found = of("2.12.0", here, there)
+    assert found.answer == Cause.TORCH
+    assert confounded(found) == (confounder,)
+    assert ("py311-torch211-vllm020", (subject,)) in questions(found)
+    # A run that shows it with the tests or on the machine of the clean one takes the doubt away.
+    provenance = {**there.provenance, "torch": "2.13.0+cu130"}
+    assert (
+        confounded(of("2.12.0", here, there, replace(bad("2.13.0"), provenance=provenance))) == ()
+    )
+
+
+def test_one_run_against_one_is_flaky_or_the_environment() -> None:
+    other = record("2.12.0", started="2026-11-21T18:00:00Z", packages={"transformers": "4.57.6"})
+    found = of("2.12.0", bad("2.12.0"), other)
+    assert found.answer == Cause.UNKNOWN
+    assert isinstance(found.reason, RepeatsDisagree) and found.reason.differences
+    assert questions(found) == [("py311-torch212-vllm020", ("flaky",))]
+
+
+def test_a_newer_run_that_is_clean_with_other_tests_is_said() -> None:
+    newer = with_tests("x", record("2.12.0", started="2026-11-23T18:00:00Z", deselected=1))
+    found = of("2.12.0", bad("2.12.0"), record("2.11.0"), newer)
+    assert found.answer == Cause.UNKNOWN
+    assert found.reason == NewerRunClean()
+    assert names(found) == [("py311-torch212-vllm020", "cpu")]
+    # One that fails with them as well takes its place.
+    again = with_tests("x", bad("2.12.0", started="2026-11-23T19:00:00Z", deselected=1))
+    assert of("2.12.0", bad("2.12.0"), record("2.11.0"), newer, again).answer == Cause.FLAKY
+
+
+def test_a_cell_whose_newest_run_passes_can_be_flaky() -> None:
+    older = bad("2.12.0", started="2026-11-21T18:00:00Z")
+    assert of("2.12.0", older, record("2.12.0"), record("2.11.0")).answer == Cause.FLAKY
+    # In the same second too, whichever comes first.
+    for records in ([bad("2.12.0"), record("2.12.0")], [record("2.12.0"), bad("2.12.0")]):
+        assert of("2.12.0", *records).answer == Cause.FLAKY
+    # What other tests or packages found before is over.
+    assert attributed(with_tests("x", older), record("2.12.0")) == ()
+    assert attributed(older, record("2.12.0", packages={"transformers": "6.0.0"})) == ()
+
+
+def test_a_run_with_another_flag_hides_no_failure() -> None:
+    """Nobody knows which of two single runs had the release's own flags."""
+    fails = bad("2.12.0", flags={FLAG: True}, deselected=1)
+    other = record("2.12.0", flags={FLAG: False}, deselected=1, started="2026-11-23T18:00:00Z")
+    found = of("2.12.0", record("2.11.0"), fails, other)
+    assert (found.answer, found.flags[0].decides) == (Cause.TORCH, True)
+    # Nor does it speak for its release: 2.13 is not the first that fails.
+    found = of("2.13.0", record("2.11.0"), fails, other, bad("2.13.0", flags={FLAG: True}))
+    assert found.cell.torch == "2.13.0" and found.after == "2.11.0"
+    assert "torch, since a release after 2.11.0 and up to 2.13.0" in sentence(found)
+    assert ("py311-torch212-vllm020", "cpu") in names(found)
+    # One more run with nothing given tells which are its own.
+    again = bad("2.12.0", flags={FLAG: True}, deselected=1, started="2026-11-23T19:00:00Z")
+    more = [record("2.11.0"), fails, other, again, bad("2.13.0", flags={FLAG: True})]
+    found = of("2.13.0", *more)
+    assert (found.after, found.since) == ("2.11.0", "2.12.0")
+
+
+def test_runs_with_other_tests_are_no_repeats() -> None:
+    old = record("2.12.0", started="2026-11-21T18:00:00Z")
+    old = Record(**{**vars(old), "provenance": {**old.provenance, "tests": {"fingerprint": "x"}}})
+    assert of("2.12.0", bad("2.12.0"), old).answer == Cause.UNKNOWN
+
+
+def flagged(torch: str, value: bool, **more: Any) -> Record:
+    return record(torch, flags={FLAG: value}, **more)
+
+
+@pytest.mark.parametrize(
+    ("more", "decides", "said"),
+    [
+        ((), None, f"with another default of {FLAG} (False at torch 2.11.0, True here)"),
+        # The same cell with the flag of its neighbour is clean: the flag does it.
+        ((flagged("2.12.0", False, deselected=1),), True, "alone: with the other value it is gone"),
+        ((flagged("2.11.0", True, saved=4, deselected=1),), True, "alone: with the other value"),
+        # It stays: torch does it, whatever the flag.
+        ((flagged("2.12.0", False, saved=4, deselected=1),), False, "and not by the default of"),
+        ((flagged("2.11.0", True, deselected=1),), False, "with the other value it stays"),
+    ],
+)
+def test_a_flag_that_differs_is_named(
+    more: tuple[Record, ...], decides: bool | None, said: str
+) -> None:
+    found = of("2.12.0", flagged("2.12.0", True, saved=4), flagged("2.11.0", False), *more)
+    assert found.answer == Cause.TORCH
+    (flag,) = found.flags
+    assert (flag.flag, flag.here, flag.there, flag.decides) == (FLAG, True, False, decides)
+    assert said in sentence(found)
+    asked = Missing(
+        name="py311-torch212-vllm020",
+        platform="cpu",
+        question=Question(code=QuestionCode.FLAG),
+        flags=((FLAG, "0"),),
+    )
+    assert (asked in found.missing) is (decides is None)
+
+
+def test_a_flag_is_not_blamed_for_what_other_tests_may_do() -> None:
+    there, own = flagged("2.11.0", False), flagged("2.12.0", True, saved=4)
+    newer = "2026-11-23T18:00:00Z"
+    given = with_tests("x", flagged("2.12.0", False, deselected=1, started=newer))
+    found = of("2.12.0", own, there, given)
+    assert [each.decides for each in found.flags] == [None]
+    whys = [(question_words(each.question), each.flags) for each in found.missing]
+    assert ("whether it is the flag or the tests", ()) in whys
+    # With these tests too its own flag shows it, and then the flag is all that is left.
+    again = with_tests("x", flagged("2.12.0", True, saved=4, deselected=1, started=newer))
+    assert [each.decides for each in of("2.12.0", own, there, given, again).flags] == [True]
+
+
+def test_other_packages_that_differ_are_said() -> None:
+    other = record("2.11.0", packages={"transformers": "4.57.6", "triton": "3.6.0"})
+    found = of("2.12.0", bad("2.12.0"), other)
+    assert sentence(found).endswith("transformers 4.57.6 there, 5.1.0 here)")
