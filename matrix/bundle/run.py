@@ -32,6 +32,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 MANIFEST = "bundle.json"
+LEFT_OUT = "bundle_left_out.json"
+"""The file of an environment that names what its bundle leaves out or takes from the target."""
 SCHEMA = 1
 
 _CELL = re.compile(r"py[0-9]{2,}-torch[0-9]{2,}(-vllm[0-9]{2,})?")
@@ -405,6 +407,8 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
         # those of the Python below both, so this names the folders of this Python.
         folders = "".join(f"{folder}\n" for folder in _package_folders())
         (site / "matrix_target.pth").write_text(folders, encoding="utf-8")
+    names = sorted({*cell.left_out, *cell.have})
+    (environment / LEFT_OUT).write_text(json.dumps(names) + "\n", encoding="utf-8")
     (environment / _COMPLETE).write_text(python, encoding="utf-8")
     return environment
 

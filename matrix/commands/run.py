@@ -77,9 +77,9 @@ def _run(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.record.reader import read
     from matrix.rules.expectations_file import load_expectations
-    from matrix.run.cell import RUN_TIMEOUT, RunRequest, run_cell
+    from matrix.run.cell import RUN_TIMEOUT, RunRequest, WrongPackagesError, run_cell
     from matrix.run.nvidia import why_not_cuda
-    from matrix.verdict.judge import exit_status
+    from matrix.verdict.judge import exit_status, judge
 
     # Before the run: a fault in the expectations must not surface after ten minutes.
     expectations = load_expectations()
@@ -96,7 +96,11 @@ def _run(options: argparse.Namespace) -> int:
         model_source=options.model_source,
         jobs=options.jobs,
     )
-    done = run_cell(request)
+    try:
+        done = run_cell(request)
+    except WrongPackagesError as error:
+        print_status(f"untested: {error}")
+        return exit_status(judge(read(error.path), expectations))
     if isinstance(done, int):  # pytest was asked for its help or a list, and has given it
         return done
     return exit_status(print_record(read(done), context.from_here(done), expectations))

@@ -140,6 +140,12 @@ class JsonValue:
         """Return the string there."""
         return self.fitting(key, is_text, "a string")
 
+    def whole_text(self) -> str:
+        """Return this value, which must be a string."""
+        if not is_text(self.data):
+            self.wrong("a string")
+        return self.data
+
     def text_or_none(self, key: str) -> str | None:
         """Return the string there, or None for null."""
         return None if self.data[key] is None else self.text(key)

@@ -68,6 +68,7 @@ class ErrorKind(StrEnum):
     INTERRUPTED = "interrupted"
     RESOLVES = "resolves"
     WRONG_CELL = "wrong_cell"
+    WRONG_PACKAGES = "wrong_packages"
     NO_GPU = "no_gpu"
     NO_DRIVER = "no_driver"
     DRIVER_TOO_OLD = "driver_too_old"
@@ -75,6 +76,30 @@ class ErrorKind(StrEnum):
     GPU_FULL = "gpu_full"
     GPU_FAULT = "gpu_fault"
     INTERNAL = "internal"
+
+
+class Why(StrEnum):
+    """How an installed package differs from what a requirement asks for.
+
+    `OVERRIDDEN`: another version, and on purpose. `OTHER_TORCH`: a companion that was made for
+    another torch than the one that is installed. `TWO_VERSIONS`: the same folder holds two.
+    `UNREADABLE`: its metadata has a line that `packaging` rejects, so nobody knows.
+    """
+
+    MISSING = "missing"
+    OTHER_VERSION = "other_version"
+    OVERRIDDEN = "overridden"
+    OTHER_TORCH = "other_torch"
+    TWO_VERSIONS = "two_versions"
+    UNREADABLE = "unreadable"
+
+
+class By(StrEnum):
+    """Who made it so: a bundle that leaves packages out, the overrides of an off-pin cell."""
+
+    BUNDLE = "bundle"
+    OVERRIDE = "override"
+    UNKNOWN = "unknown"
 
 
 PLATFORMS = tuple(Platform)
@@ -137,11 +162,29 @@ class RunError:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Departure:
+    """One package of an environment that is not what vLLM's metadata asks for.
+
+    `required` is the requirement (`flashinfer-python==0.6.14`), `installed` the version that is
+    there (None: none), `imports` the names by which Python imports it, where they are known.
+    """
+
+    name: str
+    required: str
+    installed: str | None
+    why: Why
+    by: By = By.UNKNOWN
+    imports: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One run of a cell on a platform. `finished` is false while the run goes on, or if it died.
 
     `deselected` counts the cases of the startup tests that this run was not asked for.
+    `departures` is how the packages differ from what vLLM requires: None where the run did not
+    look (records from before the key), and empty where all are as required.
     """
 
     cell: str
@@ -150,6 +193,7 @@ class Record:
     provenance: Mapping[str, object]
     error: RunError | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
+    departures: tuple[Departure, ...] | None = None
     flags: Mapping[str, object] = field(default_factory=dict)
     rungs: tuple[RungResult, ...] = ()
     cases: tuple[Case, ...] = ()

@@ -10,8 +10,6 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
-
 from matrix._util.memory import total_memory_mib
 from matrix.record.scrub import scrub
 from matrix.record.startup_tests import STARTUP_TESTS_VERSION
@@ -64,17 +62,6 @@ def version_of(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def packages() -> dict[str, str]:
-    """Return every installed distribution by its normalized name, with its version."""
-    found: dict[str, str] = {}
-    for distribution in metadata.distributions():
-        # Of two on the path, an import finds the first.
-        name, version = distribution.metadata["Name"], distribution.version
-        if name and version:
-            found.setdefault(canonicalize_name(name), version)
-    return dict(sorted(found.items()))
 
 
 def commit(root: Path) -> str | None:

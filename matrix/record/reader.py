@@ -28,7 +28,9 @@ from matrix.record.json_value import (
 from matrix.record.model import (
     FAILURE_LIMIT,
     SCHEMA,
+    By,
     Case,
+    Departure,
     ErrorKind,
     Outcome,
     Platform,
@@ -39,6 +41,7 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
+    Why,
 )
 
 _OLDEST_SCHEMA = 1
@@ -154,12 +157,15 @@ def _is_model_source(value: object) -> TypeGuard[str]:
     return value in ("data", "hub")
 
 
-def _keys(model: type[Record | Case | Start | RungResult | RunError]) -> dict[str, None]:
+def _keys(
+    model: type[Record | Case | Start | RungResult | RunError | Departure],
+) -> dict[str, None]:
     return dict.fromkeys(field.name for field in dataclasses.fields(model))
 
 
 _RECORD_KEYS, _CASE_KEYS, _START_KEYS = _keys(Record), _keys(Case), _keys(Start)
 _RUNG_KEYS, _ERROR_KEYS = _keys(RungResult), _keys(RunError)
+_DEPARTURE_KEYS = _keys(Departure)
 
 
 def _record(value: JsonValue) -> Record:
@@ -172,8 +178,8 @@ def _record(value: JsonValue) -> Record:
         )
     if schema < _OLDEST_SCHEMA:
         value.member("schema").wrong(f"{_OLDEST_SCHEMA} to {SCHEMA}")
-    # Records from before the key have none, and nobody counted then.
-    value.has_keys(_RECORD_KEYS, ["deselected"])
+    # Records from before these keys lack them: nobody counted, or looked, then.
+    value.has_keys(_RECORD_KEYS, ["deselected", "departures"])
     cell = _cell(value)
     finished = value.boolean("finished")
     error = None if value.data["error"] is None else _error(value.member("error"))
@@ -184,11 +190,31 @@ def _record(value: JsonValue) -> Record:
         provenance=_provenance(value.member("provenance"), ended=finished and error is None),
         error=error,
         packages=value.values("packages", is_text, "a string"),
+        departures=_departures(value),
         flags=value.scalars("flags"),
         rungs=tuple(map(_rung, value.items("rungs"))),
         cases=_cases(value),
         deselected=value.count("deselected") if "deselected" in value.data else 0,
         schema=schema,
+    )
+
+
+def _departures(value: JsonValue) -> tuple[Departure, ...] | None:
+    if value.data.get("departures") is None:
+        return None
+    return tuple(map(_departure, value.items("departures")))
+
+
+def _departure(value: JsonValue) -> Departure:
+    value.has_keys(_DEPARTURE_KEYS)
+    imports = value.items("imports")
+    return Departure(
+        name=value.text("name"),
+        required=value.text("required"),
+        installed=value.text_or_none("installed"),
+        why=value.one_of("why", Why),
+        by=value.one_of("by", By),
+        imports=tuple(name.whole_text() for name in imports),
     )
 
 

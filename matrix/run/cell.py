@@ -7,12 +7,13 @@ import contextlib
 import platform as machine
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from matrix._util.paths import CHECKOUT
 from matrix.catalog.cells import Cell
+from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.record import provenance
 from matrix.record.model import (
@@ -27,9 +28,11 @@ from matrix.record.model import (
 from matrix.record.reader import read
 from matrix.record.running import marked_running
 from matrix.record.scrub import scrub
+from matrix.record.stock import Environment
 from matrix.record.writer import write
 from matrix.run import pytest_child
 from matrix.run.conclusion import conclude, describe, found_unfit, ran_no_session, wrong_arguments
+from matrix.run.environment import look, read_environment, wrong_packages
 from matrix.run.nvidia import unusable_gpu
 from matrix.run.preflight import (
     LEAST_FREE_MIB,
@@ -53,6 +56,10 @@ class RunRefusedError(MatrixError):
         self.path = path
 
 
+class WrongPackagesError(RunRefusedError):
+    """The packages are not what vLLM requires, so the cell stays untested here."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
     """A run of a cell in this environment.
@@ -61,7 +68,8 @@ class RunRequest:
     the whole run. `jobs` is how many cases run side by side: a number or auto; None leaves it to
     the platform. The rest is for tests and for other places to run: `root` is the checkout,
     `python` the command of a Python, `installed` the packages that count as installed (None: this
-    environment's), the others what the machine must have at least.
+    environment's) and `requirements` what each of those requires, the others what the machine must
+    have at least.
     """
 
     cell: Cell
@@ -74,6 +82,7 @@ class RunRequest:
     root: Path = CHECKOUT
     python: Sequence[str] = (sys.executable,)
     installed: Mapping[str, str] | None = None
+    requirements: Mapping[str, Sequence[str]] = field(default_factory=dict)
     least_free_mib: int = LEAST_FREE_MIB
     least_memory_mib: int = LEAST_MEMORY_MIB
 
@@ -104,7 +113,8 @@ def _run(request: RunRequest, path: Path, record: Record) -> Path | int:
     if refusal is not None:
         error = RunError(kind=refusal.kind, reason=refusal.reason)
         _write(replace(record, error=error, finished=True), path, root)
-        raise RunRefusedError(refusal.reason, path)
+        wrong = refusal.kind is ErrorKind.WRONG_PACKAGES
+        raise (WrongPackagesError if wrong else RunRefusedError)(refusal.reason, path)
     child = PytestChild(
         record=path,
         platform=record.platform,
@@ -165,9 +175,22 @@ def record_unstarted(
 
 def _with_packages(request: RunRequest, record: Record) -> Record:
     """Return the record of a run that begins with the packages of its environment."""
-    installed = provenance.packages() if request.installed is None else request.installed
+    environment = read_environment() if request.installed is None else _given(request)
+    installed = environment.versions
     facts = {name: installed.get(name) for name in ("torch", "vllm", "triton")}
-    return replace(record, packages=dict(installed), provenance={**record.provenance, **facts})
+    return replace(
+        record,
+        packages=dict(installed),
+        departures=look(environment, request.cell, load_releases()),
+        provenance={**record.provenance, **facts},
+    )
+
+
+def _given(request: RunRequest) -> Environment:
+    required = request.requirements
+    return Environment(
+        versions=request.installed or {}, requires=lambda name: required.get(name, ()), twice={}
+    )
 
 
 def _first_record(request: RunRequest) -> tuple[Path, Record]:
@@ -186,6 +209,7 @@ def _unfit(request: RunRequest, record: Record, records: Path) -> Refusal | None
     """Return why this environment or this machine cannot run the cell, or None."""
     return (
         _wrong_cell(request.cell, record.packages)
+        or wrong_packages(record.departures or (), request.cell, record.packages["torch"])
         or preflight(
             records,
             least_free_mib=request.least_free_mib,

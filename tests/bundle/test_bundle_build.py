@@ -31,6 +31,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.checks.resolution import resolver
 from matrix.checks.resolution.lock import Pinned, Target
 from matrix.errors import MatrixError
+from matrix.run.environment import left_out_by_bundle
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ".".join(map(str, sys.version_info[:2]))
@@ -172,6 +173,7 @@ def test_a_bundle_is_made_and_runs(
     assert refusal in done.stderr
     (home,) = (tmp_path / "w").iterdir()
     (environment,) = home.glob(f"{CELL.name}-*")
+    assert left_out_by_bundle(environment) == {"cupy", "ray", *cell.have}
     program = (
         "import sys, os, pytest, torch, vllm, matrix, importlib.metadata as m;"
         "print(torch.version, m.version('torch-vllm-matrix'), os.path.dirname(matrix.__file__));"

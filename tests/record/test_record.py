@@ -24,7 +24,9 @@ from matrix.record.model import (
     RUNGS,
     SCHEMA,
     STARTS,
+    By,
     Case,
+    Departure,
     ErrorKind,
     Outcome,
     Platform,
@@ -35,6 +37,7 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
+    Why,
     clip_failure,
 )
 from matrix.record.reader import parse, read, read_many
@@ -42,6 +45,14 @@ from matrix.record.writer import to_json, write
 
 CELL = "py311-torch210-vllm019"
 SCHEMA_FILE = json.loads((DATA / "record.schema.json").read_text(encoding="utf-8"))
+DEPARTURE: dict[str, object] = {
+    "name": "flashinfer-python",
+    "required": "flashinfer-python==0.6.14",
+    "installed": None,
+    "why": "missing",
+    "by": "bundle",
+    "imports": [],
+}
 VALIDATOR = Draft202012Validator(SCHEMA_FILE)
 
 
@@ -117,6 +128,15 @@ cases = st.builds(
     failure=st.none() | texts,
     starts=st.lists(starts, max_size=2, unique_by=lambda start: start.start).map(tuple),
 )
+departures = st.builds(
+    Departure,
+    name=texts,
+    required=texts,
+    installed=st.none() | texts,
+    why=st.sampled_from(Why),
+    by=st.sampled_from(By),
+    imports=st.lists(texts, max_size=2).map(tuple),
+)
 some_records = st.builds(
     Record,
     cell=st.sampled_from([CELL, "py310-torch29-vllm016"]),
@@ -125,6 +145,7 @@ some_records = st.builds(
     provenance=st.just(make().provenance),
     error=st.none() | st.builds(RunError, kind=st.sampled_from(ERROR_KINDS), reason=texts),
     packages=st.dictionaries(texts, texts, max_size=3),
+    departures=st.none() | st.lists(departures, max_size=2).map(tuple),
     flags=flags,
     rungs=st.lists(
         st.builds(
@@ -428,6 +449,16 @@ def broken(change: Callable[[Any], object]) -> str:
             "cases[0].starts[0].counters.x: is 1.0",
         ),
         (broken(lambda d: d["rungs"][0].update(rung="flies")), "rungs[0].rung: is"),
+        (broken(lambda d: d.update(departures={})), "departures: is {}, but must be a list"),
+        (broken(lambda d: d.update(departures=[{}])), "departures[0]: has no key 'name'"),
+        (
+            broken(lambda d: d.update(departures=[{**DEPARTURE, "why": "x"}])),
+            'departures[0].why: is "x", but must be one of missing',
+        ),
+        (
+            broken(lambda d: d.update(departures=[{**DEPARTURE, "imports": [1]}])),
+            "departures[0].imports[0]: is 1, but must be a string",
+        ),
         (broken(lambda d: d.update(deselected=-1)), "deselected: is -1, but must be a count"),
         (broken(lambda d: d.update(deselected=None)), "deselected: is null, but must be a count"),
     ],
@@ -638,6 +669,12 @@ def test_read_many_names_a_folder_that_it_may_not_read(
     assert [str(each) for each in errors] == [f"{tmp_path}/b: cannot be read: Permission denied"]
 
 
+def test_nobody_looked_at_the_packages_of_a_record_from_before_departures() -> None:
+    old = json.loads(to_json(make(departures=())))
+    assert old.pop("departures") == []
+    assert parse(json.dumps(old), "r").departures is None
+
+
 def test_read_many_takes_single_records(tmp_path: Path) -> None:
     path = tmp_path / "cpu" / f"{CELL}.json"
     write(make(), path)
@@ -651,6 +688,8 @@ def test_the_schema_and_the_module_agree() -> None:
     assert properties["schema"]["enum"] == [1, SCHEMA]
     assert properties["platform"]["enum"] == list(PLATFORMS)
     assert properties["error"]["oneOf"][1]["properties"]["kind"]["enum"] == list(ERROR_KINDS)
+    departure = properties["departures"]["items"]["properties"]
+    assert departure["why"]["enum"] == list(Why) and departure["by"]["enum"] == list(By)
     assert properties["rungs"]["items"]["properties"]["rung"]["enum"] == list(RUNGS)
     assert case["outcome"]["enum"] == list(OUTCOMES)
     assert case["failure"]["maxLength"] == FAILURE_LIMIT

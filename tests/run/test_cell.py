@@ -14,11 +14,25 @@ import pytest
 
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
-from matrix.record.model import ErrorKind, Record, RunError, Rung, RungResult
+from matrix.record.model import (
+    Departure,
+    ErrorKind,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Why,
+)
 from matrix.record.reader import read
 from matrix.record.running import is_running
 from matrix.run import process as processes
-from matrix.run.cell import RunRefusedError, RunRequest, record_unstarted, run_cell
+from matrix.run.cell import (
+    RunRefusedError,
+    RunRequest,
+    WrongPackagesError,
+    record_unstarted,
+    run_cell,
+)
 from matrix.run.preflight import Refusal
 from waiting import alive, wait_for
 
@@ -396,6 +410,44 @@ def test_another_cells_environment_is_refused(
     assert record.error is not None and record.error.kind == "wrong_cell"
     assert f"tox -e {CELL.name}" in record.error.reason
     assert "\n" not in str(caught.value)
+
+
+REQUIREMENTS = {
+    "vllm": [
+        "torch==2.10.0",
+        "flashinfer-python==0.6.6",
+        "numpy",
+        'ray>=2 ; extra == "ray"',
+        'pywin32 ; sys_platform == "win32"',
+    ]
+}
+
+
+def test_a_missing_requirement_is_named_before_anything_starts(run: Run) -> None:
+    with pytest.raises(
+        WrongPackagesError, match=r"flashinfer-python==0\.6\.6 is missing"
+    ) as caught:
+        run("good", installed={**INSTALLED, "numpy": "2.2.6"}, requirements=REQUIREMENTS)
+    record = valid(caught.value.path)
+    assert record.finished and record.error is not None and not record.rungs
+    assert record.error.kind == "wrong_packages"
+    assert [departure.name for departure in record.departures or ()] == ["flashinfer-python"]
+    assert not caught.value.path.with_suffix(".log").exists()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_notes_whose_version_is_not_the_required_one(run: Run) -> None:
+    installed = {**INSTALLED, "numpy": "2.2.6", "flashinfer-python": "0.6.5"}
+    record = valid(run("good", installed=installed, requirements=REQUIREMENTS))
+    assert record.departures == (
+        Departure(
+            name="flashinfer-python",
+            required="flashinfer-python==0.6.6",
+            installed="0.6.5",
+            why=Why.OTHER_VERSION,
+        ),
+    )
+    assert valid(run("good")).departures == ()
 
 
 def test_a_machine_that_cannot_is_refused_with_a_record(
