@@ -133,8 +133,8 @@ def _measure(place: Path, count: int) -> None:
 def cells() -> list[tuple[str, str, str, str]]:
     """Cell, platform, torch and vLLM: the newest patch of every minor release with every other."""
     releases = load_releases()
-    torches = [each.version for each in newest(releases.torch)]
-    vllms = [each.version for each in newest(releases.vllm)]
+    torches = [release.version for release in newest(releases.torch)]
+    vllms = [release.version for release in newest(releases.vllm)]
     return [
         (cell_of("3.12", torch, vllm).name, platform, torch, vllm)
         for torch in torches

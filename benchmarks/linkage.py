@@ -85,7 +85,7 @@ def _from_files(folder: Path, vllm: str, torch: str, rounds: int) -> None:
         return link(importing, exporting, _PYTHON)
 
     def tables() -> int:
-        return sum(len(dump(each)) for each in read())
+        return sum(len(dump(table)) for table in read())
 
     files = [
         str(path)
@@ -93,7 +93,7 @@ def _from_files(folder: Path, vllm: str, torch: str, rounds: int) -> None:
         for path in sorted((folder / project).rglob("*.so*"))
         if path.is_file()
     ]
-    size = sum(Path(each).stat().st_size for each in files)
+    size = sum(Path(file).stat().st_size for file in files)
 
     def each_alone() -> None:
         for file in files:

@@ -68,7 +68,7 @@ def main() -> int:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         pages = [grid_pages(folder, options.rounds), results_page(folder, options.rounds)]
-        in_chromium([each for some in pages for each in some], options.chromium, options.rounds)
+        in_chromium([file for some in pages for file in some], options.chromium, options.rounds)
     return 0
 
 
@@ -101,7 +101,7 @@ def grid_pages(folder: Path, rounds: int) -> list[Path]:
 def minors(releases: Releases) -> Releases:
     """As many releases as `padded` makes, each of a minor release of its own: all are shown."""
     newest = {
-        name: tuple({each.version.split(".")[1]: each for each in published}.values())
+        name: tuple({release.version.split(".")[1]: release for release in published}.values())
         for name, published in (("torch", releases.torch), ("vllm", releases.vllm))
     }
     return padded(replace(releases, **newest))  # type: ignore[arg-type]
@@ -178,13 +178,13 @@ def page_of(
 
 def surveyed(table: Table, releases: Releases) -> Report:
     """Return the table with its grid."""
-    seen = runs(((each.record, each.verdict) for each in table.entries), releases)
+    seen = runs(((entry.record, entry.verdict) for entry in table.entries), releases)
     return Report(table=table, grid=survey(releases, seen=seen))
 
 
 def blamed(report: Report, releases: Releases) -> Report:
     """Return the report with whose fault it is what fails and changes in it."""
-    judged = [(each.record, each.verdict) for each in report.table.entries]
+    judged = [(entry.record, entry.verdict) for entry in report.table.entries]
     return replace(report, attributions=attribute(judged, releases, report.grid))
 
 
@@ -255,9 +255,9 @@ def as_junit(records: Iterable[Record]) -> bytes:
         suite = ET.SubElement(suites, "testsuite", name=record.cell, tests=str(len(record.cases)))
         for case in record.cases:
             told = {"classname": record.cell, "name": case.case, "time": f"{case.seconds:.3f}"}
-            each = ET.SubElement(suite, "testcase", told)
+            element = ET.SubElement(suite, "testcase", told)
             if case.failure is not None:
-                ET.SubElement(each, "failure", message=case.reason or "").text = case.failure
+                ET.SubElement(element, "failure", message=case.reason or "").text = case.failure
     return ET.tostring(suites, encoding="utf-8", xml_declaration=True)
 
 
@@ -294,7 +294,7 @@ def in_chromium(pages: Sequence[Path], chromium: str, rounds: int) -> None:
                 opened.close()
             print(
                 f"{path.stem:<12}{min(paints):>12.0f}{_LIMITS['paint']:>6}"
-                f"{max(min(each) for each in zip(*filters, strict=True)):>10.1f}"
+                f"{max(min(took) for took in zip(*filters, strict=True)):>10.1f}"
                 f"{_LIMITS['filter']:>6}  worst of the rounds: {max(paints):.0f},"
                 f" {max(map(max, filters)):.1f}"
             )
@@ -308,7 +308,7 @@ _FILTER = """() => {
     const field = form.elements[name];
     const began = performance.now();
     field.value = value;
-    const radio = [...form.querySelectorAll(`[name=${name}]`)].find((each) => each.checked);
+    const radio = [...form.querySelectorAll(`[name=${name}]`)].find((button) => button.checked);
     (radio || field).dispatchEvent(new Event("input", { bubbles: true }));
     document.body.getBoundingClientRect();
     took.push(performance.now() - began);

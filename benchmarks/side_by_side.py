@@ -109,7 +109,7 @@ def _differences(alone: Record, together: Record) -> Iterator[str]:
             yield f"{name}: {ours.outcome} alone, {theirs.outcome} together"
         for start in ("cold", "warm"):
             counted = [case.started(start) for case in (ours, theirs)]
-            one, other = (dict(each.counters) if each else {} for each in counted)
+            one, other = (dict(observed.counters) if observed else {} for observed in counted)
             for counter in sorted(one.keys() | other.keys()):
                 if one.get(counter) != other.get(counter):
                     yield (

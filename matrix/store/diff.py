@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from matrix.record.model import STARTS, Case, Record
 from matrix.rules.expectations import Expectations
@@ -139,7 +140,7 @@ def _pairs(before: Record, after: Record) -> list[tuple[tuple[str, str], Case, C
     others = {case.case: case for case in after.cases}
     return [
         ((case.case, start), case, others[case.case])
-        for case in sorted(before.cases, key=lambda each: each.case)
+        for case in sorted(before.cases, key=attrgetter("case"))
         if case.case in others
         for start in STARTS
     ]
@@ -148,7 +149,7 @@ def _pairs(before: Record, after: Record) -> list[tuple[tuple[str, str], Case, C
 def _flags(before: Record, after: Record) -> list[Change]:
     changes = _mappings("flag", "", before.flags, after.flags)
     others = {case.case: case for case in after.cases}
-    for case in sorted(before.cases, key=lambda each: each.case):
+    for case in sorted(before.cases, key=attrgetter("case")):
         if case.case in others:
             changes += _mappings("flag", case.case, case.flags, others[case.case].flags)
     return changes
@@ -161,7 +162,7 @@ def _flat(record: Record) -> dict[str, object]:
         if key in _OF_THE_RUN:
             continue
         if isinstance(value, Mapping):
-            found.update({f"{key}.{name}": each for name, each in value.items()})
+            found.update({f"{key}.{name}": part for name, part in value.items()})
         else:
             found[key] = value
     return found

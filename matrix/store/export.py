@@ -101,13 +101,13 @@ def _counters(rows: RecordDatabase) -> tuple[str, dict[str, object]]:
     texts = []
     if loose:
         texts.append("SELECT filename AS name, content AS text FROM read_text($loose)")
-        values["loose"] = [literal(each) for (each,) in loose]
+        values["loose"] = [literal(path) for (path,) in loose]
     if sources:
         texts.append(
             "SELECT filename || '/' || file AS name, text"
             " FROM read_parquet($packs, filename = true)"
         )
-        values["packs"] = [literal(each) for (each,) in sources]
+        values["packs"] = [literal(source) for (source,) in sources]
     told = " UNION ALL ".join(texts) or "SELECT NULL AS name, NULL AS text WHERE false"
     sql = f"""
         WITH texts AS ({told}), good AS (

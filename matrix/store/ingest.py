@@ -94,7 +94,7 @@ def _summary(record: Record) -> dict[str, object]:
 
 def _held(part: Summary | SummaryCase) -> dict[str, object]:
     told = vars(part).items()
-    return {key: _text(each) if isinstance(each, str) else each for key, each in told}
+    return {key: _text(value) if isinstance(value, str) else value for key, value in told}
 
 
 def _text(value: str) -> str:

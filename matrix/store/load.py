@@ -70,7 +70,9 @@ def times_of(
     if duckdb() is None and not needs_duckdb(places):
         records, _ = read_many(place for place in places if isinstance(place, Path))
         every = times((record for _, record in split_running(records)[0]), late)
-        return Times(series={key: each for key, each in every.series.items() if key[:2] == cell})
+        return Times(
+            series={key: points for key, points in every.series.items() if key[:2] == cell}
+        )
     with History(places, progress) as history:
         return history.times(late, cell=cell)
 

@@ -141,7 +141,7 @@ class History:
         rows = {row[0]: row[:6] for row in (*self._candidates(late), *say)}
         records, faults = records_of(self.rows, list(rows.values()))
         found = [(Path(path), record) for path, record in records.items()]
-        found.sort(key=lambda each: each[0])
+        found.sort(key=lambda pair: pair[0])
         runs = {Path(row.path): row.runs for row in say}
         errors = [*self.errors, *faults]
         return LoadedRecords(

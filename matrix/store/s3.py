@@ -81,7 +81,7 @@ def _sign_in(rows: RecordDatabase) -> None:
     given = {name: os.environ.get(f"AWS_{key}") for name, key in _S3.items()}
     given["region"] = given["region"] or os.environ.get("AWS_DEFAULT_REGION")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    values: dict[str, object] = {key: each for key, each in given.items() if each}
+    values: dict[str, object] = {key: value for key, value in given.items() if value}
     if endpoint:
         scheme, _, host = endpoint.rpartition("://")
         values |= {"endpoint": host.rstrip("/"), "url_style": "path"}

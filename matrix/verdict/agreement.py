@@ -6,10 +6,11 @@ compared where both platforms have a record of it, once, whatever the Pythons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from operator import attrgetter
 from typing import TypeVar
 
 from packaging.version import InvalidVersion, Version
@@ -21,25 +22,11 @@ from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation, Explanations
 
-__all__ = [
-    "NOTHING",
-    "Agreement",
-    "Count",
-    "Figures",
-    "Pair",
-    "Prediction",
-    "Share",
-    "agree",
-    "figures",
-    "group",
-    "total",
-]
-
 _Key = TypeVar("_Key")
-_Each = TypeVar("_Each")
+_Item = TypeVar("_Item")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """A torch and a vLLM release that both platforms ran, and the two cells that are compared."""
 
@@ -49,7 +36,7 @@ class Pair:
     cpu: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Count:
     """One counter of one start on both platforms; ``cpu`` is None where that start never ran there.
 
@@ -70,7 +57,7 @@ class Count:
         return self.cpu == self.cuda
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """Whether the CPU predicts a case that CUDA's record holds.
 
@@ -84,13 +71,13 @@ class Prediction:
     reason: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Share:
     """So many of so many. The percentage is rounded down: 100 % is all of them and nothing less.
 
-    >>> str(Share(212, 230))
+    >>> str(Share(right=212, of=230))
     '212 of 230 (92 %)'
-    >>> str(Share(0, 0))
+    >>> str(Share(right=0, of=0))
     '0 of 0'
     """
 
@@ -109,7 +96,7 @@ class Share:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figures:
     """The figures of some counts, each a share that the CPU predicts rightly.
 
@@ -127,7 +114,7 @@ class Figures:
     cases: Share
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """CPU and CUDA side by side, by pair (oldest vLLM first), case, start and counter.
 
@@ -154,31 +141,31 @@ class Agreement:
     def figures_of(self) -> Mapping[Pair, Mapping[str, Figures]]:
         """The figures of each case of each pair."""
         found: dict[Pair, dict[str, Figures]] = {pair: {} for pair in self.pairs}
-        for each in self.predictions:
-            counts = self.by_case[each.pair].get(each.case, ())
-            found[each.pair][each.case] = figures(counts, (each,))
+        for prediction in self.predictions:
+            counts = self.by_case[prediction.pair].get(prediction.case, ())
+            found[prediction.pair][prediction.case] = figures(counts, (prediction,))
         return found
 
     @cached_property
     def shares(self) -> Mapping[str, Share]:
         """Of each counter how often it is predicted, in the starts that ran on both platforms."""
-        both = group((each for each in self.counts if each.cpu is not None), _counter)
+        both = group((count for count in self.counts if count.cpu is not None), _counter)
         return {counter: figures(counts, ()).every for counter, counts in both.items()}
 
     @cached_property
     def differences(self) -> tuple[Count, ...]:
         """The counts that both platforms have and that differ."""
-        return tuple(each for each in self.counts if each.cpu is not None and not each.agrees)
+        return tuple(count for count in self.counts if count.cpu is not None and not count.agrees)
 
     @property
     def unexplained(self) -> tuple[Count, ...]:
         """The differences that no explanation speaks of."""
-        return tuple(each for each in self.differences if not each.why)
+        return tuple(count for count in self.differences if not count.why)
 
     @property
     def figures(self) -> Figures:
         """The figures of all pairs together."""
-        return total(each for cases in self.figures_of.values() for each in cases.values())
+        return total(figure for cases in self.figures_of.values() for figure in cases.values())
 
 
 NOTHING = Agreement()
@@ -211,71 +198,76 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
         # The preference costs the text of both records, which a choice of one need not pay.
         choice = max(choices, key=lambda two: _preference(*two)) if choices[1:] else choices[0]
         cuda, cpu = choice
-        pair = Pair(torch, vllm, cuda.cell, cpu.cell)
+        pair = Pair(torch=torch, vllm=vllm, cuda=cuda.cell, cpu=cpu.cell)
         pairs.append(pair)
         others = {case.case: case for case in cpu.cases}
-        for case in sorted(cuda.cases, key=lambda each: each.case):
+        for case in sorted(cuda.cases, key=attrgetter("case")):
             other = others.get(case.case)
             predictions.append(_prediction(pair, case, other, cpu))
             counts += _counts(pair, case, other, explanations)
             one_sided |= _one_sided(case, other)
     return Agreement(
-        tuple(pairs),
-        tuple(counts),
-        tuple(predictions),
-        tuple(sorted(one_sided)),
-        tuple(sorted(alone)),
+        pairs=tuple(pairs),
+        counts=tuple(counts),
+        predictions=tuple(predictions),
+        one_sided=tuple(sorted(one_sided)),
+        alone=tuple(sorted(alone)),
     )
 
 
 def figures(counts: Iterable[Count], predictions: Iterable[Prediction]) -> Figures:
     """Return the figures of these counts and predictions."""
-    expected, counted, every, raised = ([0, 0] for _ in range(4))
-    for each in counts:
-        right = each.cpu == each.cuda
-        into = []
-        if each.counter in DEFAULT_COUNTERS:
-            into.append(counted)
-        if each.cpu is not None:
-            into.append(every)
-            if each.counter in DEFAULT_COUNTERS:
-                into.append(expected)
-            if each.cuda or each.cpu:
-                into.append(raised)
-        for share in into:
-            share[0] += right
-            share[1] += 1
-    started = [each for each in predictions if each.started]
+    expected: list[bool] = []
+    counted: list[bool] = []
+    every: list[bool] = []
+    raised: list[bool] = []
+    for count in counts:
+        if count.counter in DEFAULT_COUNTERS:
+            counted.append(count.agrees)
+        if count.cpu is not None:
+            every.append(count.agrees)
+            if count.counter in DEFAULT_COUNTERS:
+                expected.append(count.agrees)
+            if count.cuda or count.cpu:
+                raised.append(count.agrees)
     return Figures(
-        expected=Share(*expected),
-        counted=Share(*counted),
-        every=Share(*every),
-        raised=Share(*raised),
-        cases=Share(sum(each.reason is None for each in started), len(started)),
+        expected=_share(expected),
+        counted=_share(counted),
+        every=_share(every),
+        raised=_share(raised),
+        cases=_share(
+            [prediction.reason is None for prediction in predictions if prediction.started]
+        ),
     )
+
+
+def _share(right: Sequence[bool]) -> Share:
+    return Share(right=sum(right), of=len(right))
 
 
 def total(every: Iterable[Figures]) -> Figures:
     """Return the figures of several together."""
-    told = list(every)
-
-    def share(of: Callable[[Figures], Share]) -> Share:
-        return Share(sum(of(each).right for each in told), sum(of(each).of for each in told))
+    parts = list(every)
 
     return Figures(
-        expected=share(lambda each: each.expected),
-        counted=share(lambda each: each.counted),
-        every=share(lambda each: each.every),
-        raised=share(lambda each: each.raised),
-        cases=share(lambda each: each.cases),
+        expected=_sum(part.expected for part in parts),
+        counted=_sum(part.counted for part in parts),
+        every=_sum(part.every for part in parts),
+        raised=_sum(part.raised for part in parts),
+        cases=_sum(part.cases for part in parts),
     )
 
 
-def group(every: Iterable[_Each], key: Callable[[_Each], _Key]) -> Mapping[_Key, list[_Each]]:
+def _sum(shares: Iterable[Share]) -> Share:
+    parts = list(shares)
+    return Share(right=sum(share.right for share in parts), of=sum(share.of for share in parts))
+
+
+def group(every: Iterable[_Item], key: Callable[[_Item], _Key]) -> Mapping[_Key, list[_Item]]:
     """Return counts or predictions by a key of each, in the order in which the keys appear."""
-    found: dict[_Key, list[_Each]] = {}
-    for each in every:
-        found.setdefault(key(each), []).append(each)
+    found: dict[_Key, list[_Item]] = {}
+    for item in every:
+        found.setdefault(key(item), []).append(item)
     return found
 
 
@@ -317,15 +309,17 @@ def _preference(cuda: Record, cpu: Record) -> tuple[int, bool, str, str, str, st
 def _prediction(pair: Pair, case: Case, other: Case | None, cpu: Record) -> Prediction:
     if not case.starts:
         ran = ", but started on the CPU" if other and other.starts else ""
-        return Prediction(pair, case.case, started=False, reason=_outcome(case, f" on CUDA{ran}"))
+        return Prediction(
+            pair=pair, case=case.case, started=False, reason=_outcome(case, f" on CUDA{ran}")
+        )
     if other is None:
         why = cpu.error.reason if cpu.error else "was not run"
-        return Prediction(pair, case.case, started=True, reason=why)
-    seen, ran_there = ({each.start for each in which.starts} for which in (case, other))
+        return Prediction(pair=pair, case=case.case, started=True, reason=why)
+    seen, ran_there = ({start.start for start in which.starts} for which in (case, other))
     if seen - ran_there:
-        return Prediction(pair, case.case, started=True, reason=_outcome(other))
+        return Prediction(pair=pair, case=case.case, started=True, reason=_outcome(other))
     more = _outcome(case, " on CUDA, but started warm on the CPU") if ran_there - seen else None
-    return Prediction(pair, case.case, started=True, reason=more)
+    return Prediction(pair=pair, case=case.case, started=True, reason=more)
 
 
 def _outcome(case: Case, where: str = "") -> str:
@@ -347,14 +341,23 @@ def _counts(
         if matched is None:
             for counter in DEFAULT_COUNTERS:
                 if counter in seen.counters:
-                    yield Count(pair, case.case, start, counter, seen.counters[counter], None)
+                    yield Count(
+                        pair=pair,
+                        case=case.case,
+                        start=start,
+                        counter=counter,
+                        cuda=seen.counters[counter],
+                        cpu=None,
+                    )
             continue
         for counter in sorted(_common(seen.counters, matched.counters), key=_rank):
             cuda, cpu = seen.counters.get(counter, 0), matched.counters.get(counter, 0)
             why: tuple[Explanation, ...] = ()
             if cuda != cpu:
                 why = explanations.explain(case.case, start, counter, pair.torch, pair.vllm)
-            yield Count(pair, case.case, start, counter, cuda, cpu, why)
+            yield Count(
+                pair=pair, case=case.case, start=start, counter=counter, cuda=cuda, cpu=cpu, why=why
+            )
 
 
 def _common(cuda: Mapping[str, int], cpu: Mapping[str, int]) -> set[str]:

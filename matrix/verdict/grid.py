@@ -44,13 +44,24 @@ class Square:
         support, the one with the most answers, and of these the one that gets highest: a Python
         that fails alone says more about the Python than about the pair.
         """
-        ran_on = [each for each in self.cells if each.ran is not None and _is_informative(each.ran)]
+        ran_on = [
+            progress
+            for progress in self.cells
+            if progress.ran is not None and _is_informative(progress.ran)
+        ]
         if ran_on:
-            return min(ran_on, key=lambda each: (VERDICTS.index(each.verdict), level(each.reached)))
-        fit = [each for each in self.cells if each.fails != "declared"]
+            return min(
+                ran_on,
+                key=lambda progress: (VERDICTS.index(progress.verdict), level(progress.reached)),
+            )
+        fit = [progress for progress in self.cells if progress.fails != "declared"]
         return max(
             fit or self.cells,
-            key=lambda each: (each.answered, each.fails is None, level(each.reached)),
+            key=lambda progress: (
+                progress.answered,
+                progress.fails is None,
+                level(progress.reached),
+            ),
         )
 
     @property
@@ -62,9 +73,16 @@ class Square:
     def groups(self) -> tuple[tuple[Progress, ...], ...]:
         """The Pythons that get equally far for the same reason, together."""
         found: dict[object, list[Progress]] = {}
-        for each in self.cells:
-            key = each.verdict, each.reached, each.fails, each.reason, each.without, each.unknown
-            found.setdefault((key, each.contradictions), []).append(each)
+        for progress in self.cells:
+            key = (
+                progress.verdict,
+                progress.reached,
+                progress.fails,
+                progress.reason,
+                progress.without,
+                progress.unknown,
+            )
+            found.setdefault((key, progress.contradictions), []).append(progress)
         return tuple(tuple(group) for group in found.values())
 
 
@@ -113,32 +131,34 @@ class Grid:
 
     def counts(self, platform: str) -> Counter[tuple[str, str | None]]:
         """Return how many pairs `reached` a rung or none, or `fails` at one."""
-        return Counter(standing(each.shown) for each in self._of(platform))
+        return Counter(standing(square.shown) for square in self._of(platform))
 
     def cell_counts(self, platform: str) -> Counter[tuple[str, str | None]]:
         """Return how many cells, each pair on each Python, `reached` a rung or none, or `fails`."""
-        return Counter(standing(each) for square in self._of(platform) for each in square.cells)
+        return Counter(
+            standing(progress) for square in self._of(platform) for progress in square.cells
+        )
 
     def only(self, torch: SpecifierSet | None, vllm: SpecifierSet | None) -> Grid:
         """Return the grid that shows these releases only; None means all of them."""
         return replace(
             self,
-            torch=tuple(each for each in self.torch if _accepts(torch, each.version)),
-            vllm=tuple(each for each in self.vllm if _accepts(vllm, each.version)),
+            torch=tuple(release for release in self.torch if _accepts(torch, release.version)),
+            vllm=tuple(release for release in self.vllm if _accepts(vllm, release.version)),
         )
 
     def progress(self, cell: Cell, platform: str) -> Progress | None:
         """Return what is known of a cell, or None where the grid does not have it."""
         square = self.squares.get((platform, cell.torch, cell.vllm))
         cells = square.cells if square is not None else ()
-        return next((each for each in cells if each.cell.python == cell.python), None)
+        return next((progress for progress in cells if progress.cell.python == cell.python), None)
 
     def _of(self, platform: str) -> Iterable[Square]:
         return (square for at, square in self.squares.items() if at[0] == platform)
 
     def _ran(self, what: str) -> set[str]:
-        cells = (each for square in self.squares.values() for each in square.cells)
-        return {getattr(each.cell, what) for each in cells if each.ran is not None}
+        cells = (progress for square in self.squares.values() for progress in square.cells)
+        return {getattr(progress.cell, what) for progress in cells if progress.ran is not None}
 
 
 def standing(progress: Progress) -> tuple[str, str | None]:

@@ -103,7 +103,11 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
     )
     # A failure of the whole run stands among the cases, so that what never ran cannot pass.
     run = _judge_run(record)
-    found = [each for each in (run, *cases) if each and each.verdict != Verdict.NOT_APPLICABLE]
+    found = [
+        verdict
+        for verdict in (run, *cases)
+        if verdict and verdict.verdict != Verdict.NOT_APPLICABLE
+    ]
     if not found:
         nothing = "no case applies to this cell" if cases else "no case was run"
         return CellVerdict(verdict=Verdict.UNTESTED, reason=nothing, cases=cases)
@@ -271,7 +275,9 @@ def _differences(
         seen = case.started(start)
         if seen is not None:
             found += compare(rules, seen.counters, start)
-    return tuple(sorted(found, key=lambda each: (STARTS.index(each.start), each.counter)))
+    return tuple(
+        sorted(found, key=lambda difference: (STARTS.index(difference.start), difference.counter))
+    )
 
 
 def _drift(differences: tuple[Difference, ...]) -> str:

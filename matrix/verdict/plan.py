@@ -210,7 +210,7 @@ def _accepted(wanted: SpecifierSet | None, versions: Iterable[str]) -> frozenset
     every = frozenset(versions)
     if wanted is None:
         return every
-    return frozenset(each for each in every if wanted.contains(each, prereleases=True))
+    return frozenset(version for version in every if wanted.contains(version, prereleases=True))
 
 
 def _brought(
@@ -256,8 +256,8 @@ class _Pairs:
             pair
             for torch, vllm in own
             for pair in (
-                *((each, vllm) for each in _next(self.torch, torch)),
-                *((torch, each) for each in _next(self.vllm, vllm)),
+                *((near_torch, vllm) for near_torch in _next(self.torch, torch)),
+                *((torch, near_vllm) for near_vllm in _next(self.vllm, vllm)),
             )
         ]
         return [self.at[pair] for pair in near if pair in self.at and pair not in own]
@@ -268,7 +268,7 @@ class _Pairs:
         runs = {pair[place] for minors, pair in self.at.items() if minors[place] == minor}
         if minor not in known or (version not in runs and version != minor):
             instead = f"of {minor} it is {' and '.join(sorted(runs, key=Version))}"
-            near = min(known, key=lambda each: distance(each, minor), default="none")
+            near = min(known, key=lambda release: distance(release, minor), default="none")
             raise PlanError(
                 f"{name}=={version}: no environment runs it; "
                 f"{instead if runs else f'the nearest is {near}'}"
@@ -280,7 +280,7 @@ class _Pairs:
         ]
         if own or name == "vllm":
             return own
-        pinned = sorted(self.pinned, key=lambda each: Version(each[1]))
+        pinned = sorted(self.pinned, key=lambda minors: Version(minors[1]))
         older = [vllm for torch, vllm in pinned if Version(torch) < Version(minor)]
         newer = [vllm for torch, vllm in pinned if Version(torch) > Version(minor)]
         return [(minor, vllm) for vllm in dict.fromkeys((*older[-1:], *newer[:1]))]
@@ -288,7 +288,7 @@ class _Pairs:
 
 def _next(every: Sequence[str], one: str) -> list[str]:
     """Return the versions just below and just above one, which need not be among them."""
-    return neighbours(one, [each for each in every if each != one])
+    return neighbours(one, [version for version in every if version != one])
 
 
 def _stale(

@@ -16,8 +16,6 @@ from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import CaseVerdict, CellVerdict, Remembered, judge_running, worst
 from matrix.verdict.precedence import Evidence, pick_record, run_order
 
-__all__ = ["Entry", "Table", "tabulate"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:

@@ -71,8 +71,12 @@ def make(platform: str, *cases: Case, cell: str = "py311-torch210-vllm019", **mo
 def test_identical_records_agree_fully() -> None:
     told = agree([make("cuda", case(), case("other")), make("cpu", case(), case("other"))], NONE)
     every = told.figures
-    assert (every.expected, every.counted) == (Share(8, 8), Share(8, 8))
-    assert (every.every, every.raised, every.cases) == (Share(12, 12), Share(6, 6), Share(2, 2))
+    assert (every.expected, every.counted) == (Share(right=8, of=8), Share(right=8, of=8))
+    assert (every.every, every.raised, every.cases) == (
+        Share(right=12, of=12),
+        Share(right=6, of=6),
+        Share(right=2, of=2),
+    )
     assert told.differences == () == told.unexplained
     assert told.pairs[0].cuda == told.pairs[0].cpu == "py311-torch210-vllm019"
 
@@ -87,17 +91,17 @@ def test_a_difference_has_both_numbers_and_its_reason() -> None:
     ]
     assert [[why.id for why in each.why] for each in told.differences] == [[], ["router"]]
     assert [each.counter for each in told.unexplained] == [SAVED]
-    assert told.figures.every == Share(3, 5)
+    assert told.figures.every == Share(right=3, of=5)
     # What agrees needs no reason, though the explanation speaks of it.
     assert not any(each.why for each in told.counts if each.agrees)
 
 
 def test_a_case_that_the_cpu_cannot_run_is_not_predicted() -> None:
     told = agree([make("cuda", case(), case("mla")), make("cpu", case(), skipped("mla"))], NONE)
-    assert told.figures.cases == Share(1, 2)
-    assert told.figures.expected == Share(4, 4)
-    assert told.figures.counted == Share(4, 8)
-    assert told.figures.every == Share(6, 6)
+    assert told.figures.cases == Share(right=1, of=2)
+    assert told.figures.expected == Share(right=4, of=4)
+    assert told.figures.counted == Share(right=4, of=8)
+    assert told.figures.every == Share(right=6, of=6)
     [mla] = [each for each in told.predictions if each.case == "mla"]
     assert (mla.started, mla.reason) == (True, "no CPU kernel")
     assert told.differences == ()
@@ -108,11 +112,11 @@ def test_only_the_starts_of_both_are_compared() -> None:
     half = replace(half, starts=half.starts[:1])
     told = agree([make("cuda", case()), make("cpu", half)], NONE)
     assert {each.start for each in told.counts if each.cpu is not None} == {"cold"}
-    assert told.figures.counted == Share(2, 4)
+    assert told.figures.counted == Share(right=2, of=4)
     assert [each.reason for each in told.predictions] == ["failed: KeyError"]
     told = agree([make("cuda", half), make("cpu", case())], NONE)
-    assert told.figures.counted == Share(2, 2)
-    assert told.figures.cases == Share(0, 1)
+    assert told.figures.counted == Share(right=2, of=2)
+    assert told.figures.cases == Share(right=0, of=1)
     assert [each.reason for each in told.predictions] == [
         "failed on CUDA, but started warm on the CPU: KeyError"
     ]
@@ -122,7 +126,7 @@ def test_what_cuda_did_not_start_is_no_case_to_predict() -> None:
     broken = skipped(outcome="failed", reason="ValueError")
     for other, said in ((case(), "failed on CUDA, but started on the CPU"), (broken, "failed on")):
         told = agree([make("cuda", case("a"), broken), make("cpu", case("a"), other)], NONE)
-        assert told.figures.cases == Share(1, 1)
+        assert told.figures.cases == Share(right=1, of=1)
         [moe] = [each for each in told.predictions if each.case == "moe"]
         assert not moe.started
         assert moe.reason is not None and moe.reason.startswith(said)
@@ -134,7 +138,7 @@ def test_a_case_that_the_cpu_was_not_asked_for_is_not_predicted() -> None:
     dead = make("cpu", error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"))
     told = agree([make("cuda", case()), dead], NONE)
     assert [each.reason for each in told.predictions] == ["undefined symbol"]
-    assert told.figures.counted == Share(0, 4)
+    assert told.figures.counted == Share(right=0, of=4)
 
 
 def test_releases_are_compared_by_version_and_not_by_python_or_build() -> None:
@@ -184,13 +188,13 @@ def test_a_counter_of_torch_that_was_never_raised_is_0() -> None:
 def test_nothing_is_nothing() -> None:
     assert agree([], NONE) == NOTHING == Agreement()
     assert agree([make("cpu", case()), make("cuda", skipped())], NONE).pairs == ()
-    assert NOTHING.figures.expected == Share(0, 0)
-    assert Share(0, 0).part is None
+    assert NOTHING.figures.expected == Share(right=0, of=0)
+    assert Share(right=0, of=0).part is None
 
 
 def test_a_percentage_is_never_rounded_up() -> None:
-    assert str(Share(999, 1000)) == "999 of 1000 (99 %)"
-    assert str(Share(3, 3)) == "3 of 3 (100 %)"
+    assert str(Share(right=999, of=1000)) == "999 of 1000 (99 %)"
+    assert str(Share(right=3, of=3)) == "3 of 3 (100 %)"
 
 
 def test_groups_keep_every_count() -> None:
