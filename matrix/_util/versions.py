@@ -117,7 +117,7 @@ class VersionRangeError(MatrixError):
     """A text that does not name a set of base versions."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True)  # positional: VersionRange(">=2.10") reads as SpecifierSet(">=2.10") does
 class VersionRange:
     """A set of base versions, written as a specifier; no text is every version.
 
