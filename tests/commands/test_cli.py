@@ -1,3 +1,5 @@
+"""All commands: usage, help, errors of one line, and commands that have no file of their own."""
+
 import argparse
 import importlib
 import json
@@ -11,150 +13,22 @@ from typing import Any
 import pytest
 
 from command import matrix
+from commanded import CELL, RECORD, make, with_one_record
 from made import provenance
 from matrix import cli
-from matrix.catalog.cells import Cell
 from matrix.commands import check, context
-from matrix.errors import MatrixError
-from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
+from matrix.record.model import Case, ErrorKind, Outcome, RunError, Start, StartKind
 from matrix.record.writer import to_json, write
-from matrix.rules.expectations_file import load_expectations
 from matrix.rules.platform_differences import load_explanations
-from matrix.run.cell import RunRequest
 from rules import ANY_CASE_TEXT
-
-ROOT = Path(__file__).parents[2]
-CELL = "py311-torch210-vllm019"
-
-
-def make(saved: int = 0, **changes: Any) -> Record:
-    starts = (
-        Start(
-            start=StartKind.COLD,
-            seconds={"total": 61.2},
-            counters={"num_compiled_artifacts_saved": 3},
-        ),
-        Start(
-            start=StartKind.WARM,
-            seconds={"total": 20.1},
-            counters={"num_compiled_artifacts_saved": saved},
-        ),
-    )
-    values = {
-        "cell": CELL,
-        "platform": "cpu",
-        "finished": True,
-        "provenance": provenance("2.10.0+cu128", "0.19.1", seconds=312.4),
-        "cases": (
-            Case(
-                case="moe_startup[mega_aot=1]", outcome=Outcome.PASSED, seconds=81.3, starts=starts
-            ),
-        ),
-        **changes,
-    }
-    return Record(**values)
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    (tmp_path / "rules.toml").write_text(ANY_CASE_TEXT, encoding="utf-8")
-    write(make(), tmp_path / "records" / "cpu" / f"{CELL}.20261122T180000Z.json")
-    return tmp_path
+    return with_one_record(tmp_path)
 
 
-RECORD = f"records/cpu/{CELL}.20261122T180000Z.json"
-
-
-def test_show_tells_a_person(here: Path) -> None:
-    ended = matrix(here, "show", RECORD, "--expectations", "rules.toml")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == (
-        f"{CELL} on cpu: compatible (as expected), 1 case in 312 s\n"
-        "\n"
-        "case                     start  seconds  counters\n"
-        "moe_startup[mega_aot=1]  cold      61.2  1 of 1 as expected: saved 3\n"
-        "compatible               warm      20.1  1 of 1 as expected: saved 0\n"
-        "\n"
-        "counts  compiled artifacts saved and loaded; "
-        "AOTAutograd's total, cache miss and cache hit\n"
-        "ran     torch 2.10.0+cu128, vLLM 0.19.1, Python 3.11.7, on EPYC\n"
-        f"record  {RECORD}\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("torch", "vllm", "head", "pin"),
-    [
-        ("2.12.1", "0.20.2", " (off-pin) on cpu: ", "its vLLM pins torch 2.11.0"),
-        ("2.11.0", "0.20.2", " on cpu: ", None),
-        ("9.9.0", "0.99.0", " on cpu: ", None),  # not among the releases that are known
-    ],
-)
-def test_show_marks_an_off_pin_cell(
-    here: Path, torch: str, vllm: str, head: str, pin: str | None
-) -> None:
-    name = Cell("3.12", torch, vllm).name
-    facts = provenance(torch, vllm, "3.12")
-    write(make(cell=name, provenance=facts), here / f"{name}.json")
-    ended = matrix(here, "show", f"{name}.json", "--expectations", "rules.toml")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith(f"{name}{head}")
-    assert [line for line in ended.stdout.splitlines() if line.startswith("off-pin")] == (
-        [f"off-pin {pin}, which was overridden"] if pin else []
-    )
-
-
-def test_show_of_any_verdict_is_no_failure_of_show(here: Path) -> None:
-    write(make(saved=3), here / RECORD)
-    ended = matrix(here, "show", str(here / RECORD), "--counters", "--expectations", "rules.toml")
-    assert ended.returncode == 0
-    assert "drift (counts differ)" in ended.stdout
-    assert "! num_compiled_artifacts_saved  observed    3  expected    0" in ended.stdout
-    assert ended.stdout.endswith(f"record  {RECORD}\n")
-
-
-def test_show_tells_where_the_seconds_went(here: Path) -> None:
-    ended = matrix(here, "show", RECORD, "--seconds")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "\nmoe_startup[mega_aot=1]  warm    20.1        -  " in ended.stdout
-
-
-def test_show_by_the_packages_own_rules(here: Path) -> None:
-    ended = matrix(here, "show", RECORD)
-    assert (ended.returncode, ended.stderr) == (0, "")
-
-
-def test_show_has_no_colour_where_no_terminal_is(here: Path) -> None:
-    assert "\x1b" not in matrix(here, "show", RECORD, "--expectations", "rules.toml").stdout
-
-
-def test_colour_needs_a_terminal_and_no_veto(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(here)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    arguments = ["show", RECORD, "--expectations", "rules.toml"]
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    assert cli.main(arguments) == 0
-    assert "\x1b[32mcompatible\x1b[0m" in capsys.readouterr().out
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert cli.main(arguments) == 0
-    assert "\x1b" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_show_of_hostile_text(here: Path, encoding: str) -> None:
-    message = "<script>\x1b[31m\x07 \ud800\u202e é | `x`\nrecord  elsewhere"
-    record = make(
-        error=RunError(kind=ErrorKind.INTERRUPTED, reason=message),
-        cases=(Case(case=message, outcome=Outcome.FAILED, reason=message),),
-    )
-    write(record, here / RECORD)
-    ended = matrix(here, "show", RECORD, PYTHONIOENCODING=encoding)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "<script>" in ended.stdout
-    assert not {"\x1b", "\x07", "\u202e"} & set(ended.stdout)
-    assert sum(line.startswith("record") for line in ended.stdout.splitlines()) == 1
+ROOT = Path(__file__).parents[2]
 
 
 WHOLE = to_json(make())
@@ -417,100 +291,6 @@ def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-class Engine:
-    """Stands for matrix.run.cell: writes a record, and keeps what it was asked."""
-
-    def __init__(self, record: Record | None, path: Path) -> None:
-        self.record, self.path = record, path
-        self.asked: RunRequest | None = None
-
-    def run_cell(self, request: RunRequest) -> Path:
-        self.asked = request
-        if self.record is None:
-            raise MatrixError("no C++ compiler; install g++")
-        write(self.record, self.path)
-        return self.path
-
-
-@pytest.fixture
-def engine(here: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    monkeypatch.chdir(here)
-    engine = Engine(make(), here / RECORD)
-    monkeypatch.setattr("matrix.run.cell.run_cell", engine.run_cell)
-    rules = load_expectations(here / "rules.toml")
-    monkeypatch.setattr("matrix.rules.expectations_file.load_expectations", lambda: rules)
-    return engine
-
-
-def test_run_hands_on_what_it_was_told(engine: Engine) -> None:
-    assert cli.main(["run", "py311-torch210"]) == 0
-    assert engine.asked is not None
-    cell = engine.asked.cell
-    assert cell.name == CELL
-    assert engine.asked == RunRequest(cell=cell, pytest_args=[])
-    options = ["--platform", "cpu", "--records", "r", "--timeout", "60", "--model-source", "hub"]
-    options += ["--jobs", "7"]
-    rest = ["-k", "moe", "--", "--", "--platform"]
-    assert cli.main(["run", CELL, *options, *rest]) == 0
-    assert engine.asked == RunRequest(
-        cell=cell,
-        platform="cpu",
-        records=Path("r"),
-        pytest_args=["-k", "moe", "--", "--platform"],
-        timeout=60.0,
-        model_source="hub",
-        jobs="7",
-    )
-
-
-@pytest.mark.parametrize("jobs", ["0", "-1", "two", ""])
-def test_what_is_no_number_of_jobs_is_refused(
-    engine: Engine, capsys: pytest.CaptureFixture[str], jobs: str
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["run", CELL, f"--jobs={jobs}"])
-    assert stopped.value.code == 2
-    assert "neither auto nor a number of cases" in capsys.readouterr().err
-    assert engine.asked is None
-
-
-@pytest.mark.parametrize(
-    ("record", "status", "message"),
-    [
-        (make(), 0, "compatible (as expected)"),
-        (make(saved=1), 1, "drift (counts differ)"),
-        (
-            make(error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol")),
-            1,
-            "incompatible at imports",
-        ),
-        (make(error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")), 5, "untested"),
-    ],
-)
-def test_run_ends_as_its_verdict(
-    engine: Engine, capsys: pytest.CaptureFixture[str], record: Record, status: int, message: str
-) -> None:
-    engine.record = record
-    assert cli.main(["run", CELL]) == status
-    shown = capsys.readouterr().out
-    assert shown.startswith(f"{CELL} on cpu: {message}")
-    assert shown.endswith(f"record  {RECORD}\n")
-
-
-def test_a_refusal_to_run_is_one_line(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
-    engine.record = None
-    assert cli.main(["run", CELL]) == 2
-    assert capsys.readouterr().err == "matrix: no C++ compiler; install g++\n"
-
-
-@pytest.mark.parametrize("cell", ["py311-torch29-vllm099", "py311", "torch"])
-def test_a_cell_that_is_none_is_one_line(tmp_path: Path, cell: str) -> None:
-    ended = matrix(tmp_path, "run", cell)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith(f"matrix: cell '{cell}': ")
-    assert len(ended.stderr.splitlines()) == 1
-
-
 @pytest.mark.parametrize(
     ("raised", "status", "message"),
     [
@@ -591,39 +371,6 @@ def test_every_command_is_in_the_list_of_its_module() -> None:
     folder = Path(cli.__file__).parent / "commands"
     helpers = {"__init__", "arguments", "context"}
     assert {path.stem for path in folder.glob("*.py")} - helpers == cli.COMMANDS.keys()
-
-
-def test_run_says_why_auto_takes_the_cpu_of_a_machine_with_a_gpu(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("matrix.run.nvidia.why_not_cuda", lambda asked: f"{asked} takes cpu: why")
-    cli.main(["run", CELL])
-    assert capsys.readouterr().err == "matrix: auto takes cpu: why\n"
-
-
-def test_a_bundle_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", "py311-torch29", "--bundle", str(tmp_path), "-k", "moe"]) == 2
-    assert "bundle.json: cannot be read" in capsys.readouterr().err
-    assert cli.main(["run", "py311-torch29", "--work", "w"]) == 2
-    assert "goes with --bundle DIR only" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["py311-torch29", "py312-torch29"], "make one bundle a Python"),
-        (["py311-torch29", "--have", "torch"], "write it as torch==2.11.0"),
-        (["py311-torch29", "--split", "58MB"], "write it as 58MiB"),
-        (["py311-torch29", "--gpu-arch", "h100"], "write it as sm_90"),
-        (["py311-torch99"], "torch 9.9 is not known"),
-    ],
-)
-def test_a_bundle_that_cannot_be_is_one_line(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["bundle", *arguments, "--out", str(tmp_path / "out")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
 
 
 _DIGITS = "2." + "1" * 5000

@@ -1,10 +1,10 @@
+"""Which cells are to run: filters, stale ones, new releases and their neighbours."""
+
 from __future__ import annotations
 
 import doctest
 import json
 import random
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,118 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from matrix.catalog.cells import Cell
-from matrix.catalog.releases import Releases, Torch, Vllm
-from matrix.checks.lookup import Answer
-from matrix.cli import main
+from matrix.catalog.releases import Releases
 from matrix.record.model import (
-    Case,
     ErrorKind,
-    Outcome,
     Platform,
     Record,
     RunError,
     Rung,
     RungResult,
 )
-from matrix.record.reader import read
-from matrix.record.startup_tests import parse_startup_tests
-from matrix.record.writer import write
 from matrix.report import plan as report
 from matrix.verdict import plan as module
 from matrix.verdict.grid import runs, survey
 from matrix.verdict.judge import CellVerdict
-from matrix.verdict.plan import PlanError, Planned, Wanted, parse_release, plan
+from matrix.verdict.plan import PlanError, Wanted, parse_release, plan
 from matrix.verdict.states import Verdict
+from plans import COMMIT, NOW, RELEASES, TESTS, UNKNOWN, links, planned, record, vllm
 
-
-def vllm(version: str, torch: str, python: str = ">=3.10") -> Vllm:
-    return Vllm(
-        version=version,
-        torch=torch,
-        torchvision="0.1",
-        torchaudio="2.1",
-        python=SpecifierSet(python),
-    )
-
-
-RELEASES = Releases(
-    torch=tuple(Torch(version=f"2.{minor}.0") for minor in (9, 10, 11, 12, 13, 14)),
-    vllm=(
-        vllm("0.16.0", "2.9.0"),
-        vllm("0.19.0", "2.10.0"),
-        vllm("0.19.1", "2.10.0"),
-        vllm("0.20.0", "2.11.0", ">=3.11"),
-        vllm("0.26.0", "2.11.0"),
-        vllm("0.27.0", "2.13.0"),
-    ),
-    pythons=("3.10", "3.11"),
-    matrix_vllm=(),
-)
-ROOT = Path(__file__).parents[2]
-TESTS = parse_startup_tests(
-    """
-[[version]]
-number = 1
-changed = "the first"
-fingerprints = ["sha256:%s"]
-
-[[version]]
-number = 2
-changed = "graphs are counted once"
-platforms = ["cuda"]
-vllm = "<0.20"
-
-[[version]]
-number = 3
-changed = "a case starts with images"
-vllm = ">=0.19.1"
-cases = ["a"]
-
-[[version]]
-number = 4
-changed = "an extension that does not link fails nothing"
-platforms = ["cpu"]
-failed_at = "imports"
-"""
-    % ("0" * 64),
-    "startup_tests.toml",
-)
-NOW = {"version": 4}
-UNKNOWN = "made with startup tests that this checkout does not know"
-COMMIT = "64b5a65a9e81ce85ec2f65010296d126dcbfeaee"
 ON_PIN = {("2.9.0", "0.16.0"), ("2.10.0", "0.19.1"), ("2.11.0", "0.20.0"), ("2.11.0", "0.26.0")}
-
-
-def record(cell: str = "py311-torch210-vllm019", platform: str = "cuda", **more: Any) -> Record:
-    provenance = {
-        "started": "2026-11-22T18:00:00Z",
-        "seconds": 300.0,
-        "torch": "2.10.0+cu128",
-        "vllm": "0.19.1",
-        "tests": {"commit": COMMIT, **NOW},
-        **more.pop("provenance", {}),
-    }
-    return Record(
-        cell=cell,
-        platform=Platform(platform),
-        finished=True,
-        provenance=provenance,
-        **{"cases": (Case(case="a", outcome=Outcome.PASSED),), **more},
-    )
-
-
-def links(cell: Cell) -> Answer:
-    return Answer(
-        ok=cell.vllm != "0.27.0" or cell.torch in ("2.13.0", "2.14.0"), reason="needs c10::f()"
-    )
-
-
-def planned(wanted: Wanted, *records: Record) -> tuple[Planned, ...]:
-    verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung="as expected")
-    seen = runs([(each, verdict) for each in records], RELEASES)
-    grid = survey(RELEASES, links=links, seen=seen)
-    return plan(grid, RELEASES, records, TESTS, wanted)
 
 
 def pairs(wanted: Wanted, *records: Record) -> list[tuple[str, str]]:
@@ -385,43 +291,6 @@ def test_a_stale_plan_is_what_of_the_whole_plan_is_stale(some: set[int], off_pin
     assert len(set(keys)) == len(keys)
 
 
-def test_a_plan_reads_as_a_table() -> None:
-    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=("cuda",))
-    ran = record(
-        "py311-torch211-vllm020", provenance={"torch": "2.11.0", "vllm": "0.20.0", "seconds": 90}
-    )
-    found = planned(wanted, ran)
-    assert report.lines(found) == (
-        "environment             platform  minutes  known        why\n"
-        "py311-torch211-vllm020  cuda          1.5  as expected  ran on 2026-11-22, not stale\n"
-        "py310-torch211-vllm026  cuda            -  links ?      never ran\n"
-        "py311-torch211-vllm026  cuda            -  links ?      never ran\n"
-        "3 to run; 2 minutes for the 1 of known minutes; 1 cannot work (--all shows why)\n"
-    )
-    every = report.lines(found, every=True)
-    assert every.splitlines()[1] == (
-        "py310-torch211-vllm020  cuda            -  fails at declared"
-        "  vLLM 0.20.0 needs Python >=3.11"
-    )
-    assert every.endswith("; 1 cannot work\n")
-    assert report.names(found) == (
-        "py311-torch211-vllm020,py310-torch211-vllm026,py311-torch211-vllm026"
-    )
-    assert report.lines(()).splitlines()[-1] == "nothing to run"
-    assert report.names(()) == ""
-
-
-def test_a_plan_as_json_has_what_cannot_run_too() -> None:
-    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=("cuda",))
-    content = json.loads(report.content(planned(wanted), TESTS.current))
-    assert (content["schema"], content["tests_version"]) == (2, 4)
-    first, second = content["cells"][:2]
-    assert first["tests_changed"] == []
-    assert (first["runs"], first["fails"], first["stale"]) == (False, "declared", True)
-    assert second["name"] == "py311-torch211-vllm020"
-    assert second["unknown"] == ["resolves", "imports", "starts cold", "starts warm", "as expected"]
-
-
 def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
     broken = record(error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"))
     verdict = CellVerdict(verdict=Verdict.INCOMPATIBLE, rung="imports", reason="undefined symbol")
@@ -433,86 +302,3 @@ def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
 
 def test_doctests() -> None:
     assert doctest.testmod(module).failed == 0
-
-
-def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    status = main(list(arguments))
-    said = capsys.readouterr()
-    return status, said.out, said.err
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder without records."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_the_command_plans_without_a_record(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = command(capsys, "plan", "--vllm", "0.20", "--platform", "cpu")
-    assert (status, err) == (0, "")
-    assert "py312-torch211-vllm020  cpu" in out
-    assert "py312-torch210" not in out
-    status, names, _ = command(
-        capsys, "plan", "--vllm", "0.20", "--python", "3.12", "--off-pin", "--names"
-    )
-    assert status == 0
-    assert "py312-torch211-vllm020" in names.strip().split(",")
-    assert all(name.endswith("-vllm020") for name in names.strip().split(","))
-    status, text, _ = command(capsys, "plan", "--vllm", "0.20", "--json", "--platform", "cuda")
-    assert {cell["platform"] for cell in json.loads(text)["cells"]} == {"cuda"}
-
-
-def test_the_command_says_that_nothing_is_to_run(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command(capsys, "plan", "--torch", "9.9", "--names") == (
-        0,
-        "",
-        "matrix: nothing to run\n",
-    )
-    status, out, _ = command(capsys, "plan", "--torch", "9.9")
-    assert (status, out.splitlines()[-1]) == (0, "nothing to run")
-
-
-def test_the_command_reads_the_records_and_tells_bad_ones(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told = read(ROOT / "results" / "cuda" / "py312-torch210-vllm019.json")
-    tests = {"commit": COMMIT, "fingerprint": "sha256:old"}
-    told = replace(told, provenance={**told.provenance, "tests": tests})
-    write(told, here / "results" / "cuda" / "py312-torch210-vllm019.json")
-    asked = ("plan", "--vllm", "0.19", "--python", "3.12", "--stale", "--platform", "cuda")
-    status, out, err = command(capsys, *asked)
-    assert (status, err) == (0, "")
-    assert out.splitlines()[1].endswith(UNKNOWN)
-    (here / "results" / "py312-torch211-vllm020.json").write_text("{")
-    status, again, err = command(capsys, *asked)
-    assert (status, again) == (2, out)
-    assert err.startswith("matrix: results/py312-torch211-vllm020.json: not a record: ")
-
-
-def test_the_grid_is_told_on_a_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ("grid", "--vllm", "0.20", "--torch", ">=2.10,<2.12", "--platform", "cuda")
-    status, out, err = command(capsys, *asked)
-    assert (status, err) == (0, "")
-    assert out.splitlines()[1].split() == ["vLLM", "pins", "2.10.0", "2.11.0"]
-    assert out.splitlines()[2].startswith("0.20.2  2.11.0  no links [1]  ")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("plan", "--torch", "x"), "--torch 'x': is neither a release nor a specifier"),
-        (("plan", "--new", "2.15.0"), "--new '2.15.0': is no release; write it as torch==2.15.0"),
-        (("plan", "--new", "torch==9.9.0"), "torch==9.9.0: no environment runs it; the nearest"),
-        (("plan", "nowhere"), "nowhere: no such folder or record"),
-        (("grid", "--vllm", "9.9"), "--vllm 9.9: no known release is that; `matrix refresh`"),
-    ],
-)
-def test_bad_input_is_told_in_a_line(
-    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
-) -> None:
-    status, out, err = command(capsys, *arguments)
-    assert (status, out) == (2, "")
-    assert err.startswith(f"matrix: {said}")

@@ -1,0 +1,139 @@
+"""`matrix plan` and `matrix grid`: what they print, and bad input."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from matrix.cli import main
+from matrix.record.reader import read
+from matrix.record.writer import write
+from matrix.report import plan as report
+from matrix.verdict.plan import Wanted
+from plans import COMMIT, TESTS, UNKNOWN, planned, record
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_plan_reads_as_a_table() -> None:
+    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=("cuda",))
+    ran = record(
+        "py311-torch211-vllm020", provenance={"torch": "2.11.0", "vllm": "0.20.0", "seconds": 90}
+    )
+    found = planned(wanted, ran)
+    assert report.lines(found) == (
+        "environment             platform  minutes  known        why\n"
+        "py311-torch211-vllm020  cuda          1.5  as expected  ran on 2026-11-22, not stale\n"
+        "py310-torch211-vllm026  cuda            -  links ?      never ran\n"
+        "py311-torch211-vllm026  cuda            -  links ?      never ran\n"
+        "3 to run; 2 minutes for the 1 of known minutes; 1 cannot work (--all shows why)\n"
+    )
+    every = report.lines(found, every=True)
+    assert every.splitlines()[1] == (
+        "py310-torch211-vllm020  cuda            -  fails at declared"
+        "  vLLM 0.20.0 needs Python >=3.11"
+    )
+    assert every.endswith("; 1 cannot work\n")
+    assert report.names(found) == (
+        "py311-torch211-vllm020,py310-torch211-vllm026,py311-torch211-vllm026"
+    )
+    assert report.lines(()).splitlines()[-1] == "nothing to run"
+    assert report.names(()) == ""
+
+
+def test_a_plan_as_json_has_what_cannot_run_too() -> None:
+    wanted = Wanted(torch=SpecifierSet("==2.11.*"), platforms=("cuda",))
+    content = json.loads(report.content(planned(wanted), TESTS.current))
+    assert (content["schema"], content["tests_version"]) == (2, 4)
+    first, second = content["cells"][:2]
+    assert first["tests_changed"] == []
+    assert (first["runs"], first["fails"], first["stale"]) == (False, "declared", True)
+    assert second["name"] == "py311-torch211-vllm020"
+    assert second["unknown"] == ["resolves", "imports", "starts cold", "starts warm", "as expected"]
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(list(arguments))
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without records."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_plans_without_a_record(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = command(capsys, "plan", "--vllm", "0.20", "--platform", "cpu")
+    assert (status, err) == (0, "")
+    assert "py312-torch211-vllm020  cpu" in out
+    assert "py312-torch210" not in out
+    status, names, _ = command(
+        capsys, "plan", "--vllm", "0.20", "--python", "3.12", "--off-pin", "--names"
+    )
+    assert status == 0
+    assert "py312-torch211-vllm020" in names.strip().split(",")
+    assert all(name.endswith("-vllm020") for name in names.strip().split(","))
+    status, text, _ = command(capsys, "plan", "--vllm", "0.20", "--json", "--platform", "cuda")
+    assert {cell["platform"] for cell in json.loads(text)["cells"]} == {"cuda"}
+
+
+def test_the_command_says_that_nothing_is_to_run(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(capsys, "plan", "--torch", "9.9", "--names") == (
+        0,
+        "",
+        "matrix: nothing to run\n",
+    )
+    status, out, _ = command(capsys, "plan", "--torch", "9.9")
+    assert (status, out.splitlines()[-1]) == (0, "nothing to run")
+
+
+def test_the_command_reads_the_records_and_tells_bad_ones(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = read(ROOT / "results" / "cuda" / "py312-torch210-vllm019.json")
+    tests = {"commit": COMMIT, "fingerprint": "sha256:old"}
+    told = replace(told, provenance={**told.provenance, "tests": tests})
+    write(told, here / "results" / "cuda" / "py312-torch210-vllm019.json")
+    asked = ("plan", "--vllm", "0.19", "--python", "3.12", "--stale", "--platform", "cuda")
+    status, out, err = command(capsys, *asked)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1].endswith(UNKNOWN)
+    (here / "results" / "py312-torch211-vllm020.json").write_text("{")
+    status, again, err = command(capsys, *asked)
+    assert (status, again) == (2, out)
+    assert err.startswith("matrix: results/py312-torch211-vllm020.json: not a record: ")
+
+
+def test_the_grid_is_told_on_a_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("grid", "--vllm", "0.20", "--torch", ">=2.10,<2.12", "--platform", "cuda")
+    status, out, err = command(capsys, *asked)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1].split() == ["vLLM", "pins", "2.10.0", "2.11.0"]
+    assert out.splitlines()[2].startswith("0.20.2  2.11.0  no links [1]  ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("plan", "--torch", "x"), "--torch 'x': is neither a release nor a specifier"),
+        (("plan", "--new", "2.15.0"), "--new '2.15.0': is no release; write it as torch==2.15.0"),
+        (("plan", "--new", "torch==9.9.0"), "torch==9.9.0: no environment runs it; the nearest"),
+        (("plan", "nowhere"), "nowhere: no such folder or record"),
+        (("grid", "--vllm", "9.9"), "--vllm 9.9: no known release is that; `matrix refresh`"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    status, out, err = command(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"matrix: {said}")
