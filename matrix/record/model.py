@@ -106,7 +106,6 @@ PLATFORMS = tuple(Platform)
 STARTS = tuple(StartKind)
 RUNGS = tuple(Rung)
 OUTCOMES = tuple(Outcome)
-ERROR_KINDS = tuple(ErrorKind)
 
 
 class RecordError(MatrixError):

@@ -1,4 +1,4 @@
-"""The rule of which record counts (`matrix.verdict.precedence`), rendered as SQL for DuckDB.
+"""Which records cannot count, by the rule of `matrix.verdict.precedence`, as SQL for DuckDB.
 
 Statements that use it have the columns of `matrix.store.ingest.SUMMARY`, and the parameters that
 the rule names (`$late`).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from matrix.verdict.precedence import PRECEDENCE, RUN_ORDER, TIES, Column, Evidence
+from matrix.verdict.precedence import RUN_ORDER, Column, Evidence
 
 CELL = "cell, platform"
 """What the competing records have in common, to partition by."""
@@ -19,15 +19,10 @@ def expression(column: Column) -> str:
 
     >>> expression(Column("started", at_most="late"))
     'coalesce(started <= $late, true)'
-    >>> expression(Column("evidence", unless="fault"))
-    'CASE WHEN fault <> 0 THEN 0 ELSE evidence END'
     """
-    key = column.name
     if column.at_most is not None:
-        key = f"coalesce({key} <= ${column.at_most}, true)"
-    if column.unless is not None:
-        key = f"CASE WHEN {column.unless} <> 0 THEN 0 ELSE {key} END"
-    return key
+        return f"coalesce({column.name} <= ${column.at_most}, true)"
+    return column.name
 
 
 def last_first(keys: Iterable[Column]) -> str:
@@ -52,8 +47,3 @@ SELECT * EXCLUDE (last_conclusive) FROM (
 ) WHERE last_conclusive IS NULL OR run_order >= last_conclusive
 """
 """The records that no conclusive one supersedes, with their `run_order`."""
-
-FIRST_OF_CELL = (
-    f"row_number() OVER (PARTITION BY {CELL} ORDER BY {last_first((*PRECEDENCE, *TIES))}) = 1"
-)
-"""Whether a contender is the one that counts. The contenders have a column `fault`."""

@@ -15,7 +15,7 @@ from matrix.rules.expectations import Expectations
 from matrix.store.database import Progress, RecordDatabase, failure, one_line
 from matrix.store.layout import Place
 from matrix.store.loaded import LoadedRecords
-from matrix.store.precedence_sql import CELL, CONTENDERS, FIRST_OF_CELL, last_first, struct
+from matrix.store.precedence_sql import CELL, CONTENDERS, last_first, struct
 from matrix.store.sources import add, records_of
 from matrix.store.summary import HistoryError, Times
 from matrix.verdict.judge import judge
@@ -188,25 +188,6 @@ class History:
             {"late": late, "faults": faults},
         ).fetchall()
         return {content for (content,) in found}
-
-    def picked(self, late: str | None, expectations: Expectations) -> dict[tuple[str, str], str]:
-        """Return the path of the record that counts, by cell and platform.
-
-        It is the record that `matrix.verdict.precedence.pick_record` picks of all.
-        """
-        faults = self._faults(expectations)
-        found = self.rows.execute(
-            f"""
-            WITH contenders AS ({CONTENDERS}), judged AS (
-              SELECT unnest($keys) AS verdict_key, unnest($faults) AS fault
-            )
-            SELECT cell, platform, path
-            FROM (SELECT * EXCLUDE (fault) FROM contenders) JOIN judged USING (verdict_key)
-            QUALIFY {FIRST_OF_CELL}
-            """,
-            {"late": late, "keys": list(faults), "faults": list(map(int, faults.values()))},
-        ).fetchall()
-        return {(cell, platform): path for cell, platform, path in found}
 
     def _faults(self, expectations: Expectations) -> dict[str, Fault]:
         """Return the fault that each `verdict_key` stands for."""

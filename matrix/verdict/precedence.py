@@ -15,8 +15,8 @@ Of two that started in the same second the choice falls on what they say and the
 so that it does not depend on the order in which a disk lists them. A record that started in the
 future (`matrix.store.summary.late_from`) is older than all others.
 
-`RUN_ORDER` and `PRECEDENCE` state the rule by the names of columns. Here they become keys of
-Python; `matrix.store.precedence_sql` renders them as SQL for an index.
+`pick` is the rule. An index needs less of it: which records cannot count by any expectations
+(`matrix.store.precedence_sql`, which renders `RUN_ORDER` as SQL). Of the others `pick` chooses.
 """
 
 from __future__ import annotations
@@ -60,22 +60,14 @@ class Column(NamedTuple):
     """One key that sorts runs: the value of a column.
 
     `at_most`: the key is instead whether the value is at most that parameter; None is no limit.
-    `unless`: the key is 0 for runs in which that column is not 0.
     """
 
     name: str
     at_most: str | None = None
-    unless: str | None = None
 
 
 RUN_ORDER = (Column("started", at_most="late"), Column("started"))
 """What sorts the runs of a cell from old to new."""
-
-PRECEDENCE = (Column("fault"), Column("evidence", unless="fault"), *RUN_ORDER)
-"""What sorts the runs of a cell that no conclusive one supersedes; the last one counts."""
-
-TIES = (Column("content"), Column("path"))
-"""What chooses between runs that are equal in `PRECEDENCE`; the last one counts."""
 
 
 class RunOrder(NamedTuple):
@@ -133,7 +125,7 @@ def pick(contenders: Iterable[ContenderT]) -> ContenderT:
 
 
 def _rank(contender: Contender) -> tuple[Fault, Evidence, RunOrder]:
-    """Return the values of `PRECEDENCE`."""
+    """Return what sorts the runs that no conclusive one supersedes; the last one counts."""
     evidence = Evidence.NOTHING if contender.fault else contender.evidence
     return contender.fault, evidence, contender.order
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matrix.inside import machine_faults
 from matrix.inside.ended import out_of_memory
 from matrix.inside.machine_faults import HARDWARE_XIDS, KernelLog, Xid, built_for, explained, xids
-from matrix.record.model import ERROR_KINDS, OUTCOMES, Case, Outcome
+from matrix.record.model import OUTCOMES, Case, ErrorKind, Outcome
 
 FULL = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"
@@ -94,7 +94,7 @@ DEVICE_ASSERT = "torch.AcceleratorError: CUDA error: device-side assert triggere
 def test_whose_a_failure_is(failure: str, kind: str | None) -> None:
     text = f"Traceback\n  a line\n{failure}\nSearch for `cudaErrorX' in the documentation"
     assert machine_faults.machine_fault(text) == kind
-    assert kind is None or kind in ERROR_KINDS
+    assert kind is None or kind in tuple(ErrorKind)
 
 
 @pytest.mark.parametrize(

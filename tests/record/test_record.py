@@ -16,7 +16,6 @@ from full_record import CELL, make
 from matrix._util.paths import DATA
 from matrix.errors import MatrixError
 from matrix.record.model import (
-    ERROR_KINDS,
     FAILURE_LIMIT,
     OUTCOMES,
     PLATFORMS,
@@ -89,7 +88,7 @@ some_records = st.builds(
     platform=st.sampled_from(PLATFORMS),
     finished=st.booleans(),
     provenance=st.just(make().provenance),
-    error=st.none() | st.builds(RunError, kind=st.sampled_from(ERROR_KINDS), reason=texts),
+    error=st.none() | st.builds(RunError, kind=st.sampled_from(ErrorKind), reason=texts),
     packages=st.dictionaries(texts, texts, max_size=3),
     departures=st.none() | st.lists(departures, max_size=2).map(tuple),
     flags=flags,
@@ -477,7 +476,7 @@ def test_the_schema_and_the_module_agree() -> None:
     case = SCHEMA_FILE["$defs"]["case"]["properties"]
     assert properties["schema"]["enum"] == [1, SCHEMA]
     assert properties["platform"]["enum"] == list(PLATFORMS)
-    assert properties["error"]["oneOf"][1]["properties"]["kind"]["enum"] == list(ERROR_KINDS)
+    assert properties["error"]["oneOf"][1]["properties"]["kind"]["enum"] == list(ErrorKind)
     departure = properties["departures"]["items"]["properties"]
     assert departure["why"]["enum"] == list(Why) and departure["by"]["enum"] == list(By)
     assert properties["rungs"]["items"]["properties"]["rung"]["enum"] == list(RUNGS)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from matrix.errors import MatrixError
 from matrix.record.model import (
-    ERROR_KINDS,
     Case,
     ErrorKind,
     Outcome,
@@ -178,7 +177,7 @@ def test_a_record_that_is_not_finished_is_refused() -> None:
         calibrate(record(case(), finished=False), NONE, name="a.json")
 
 
-@pytest.mark.parametrize("kind", ERROR_KINDS)
+@pytest.mark.parametrize("kind", ErrorKind)
 def test_a_record_with_an_error_is_refused(kind: str) -> None:
     with pytest.raises(MatrixError) as caught:
         calibrate(

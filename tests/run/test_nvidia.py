@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from matrix._util.nvidia import visible_gpus
-from matrix.record.model import ERROR_KINDS
+from matrix.record.model import ErrorKind
 from matrix.run.nvidia import gpu_need_mib, unusable_gpu, wheel_cuda, why_not_cuda
 from matrix.run.nvidia_probe import Answer
 from matrix.run.preflight import PreflightError, choose_platform
@@ -142,7 +142,7 @@ def test_what_the_driver_answers_decides(
     refusal = unusable_gpu("cuda", packages, driver=lambda: answer)
     assert (refusal and refusal.kind) == kind
     if refusal is not None:
-        assert refusal.kind in ERROR_KINDS
+        assert refusal.kind in tuple(ErrorKind)
         assert re.search(said, refusal.reason) and "\n" not in refusal.reason
 
 

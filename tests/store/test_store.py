@@ -5,6 +5,7 @@ import io
 import json
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from matrix.store.load import newest_records, times_of
 from matrix.store.query import History
 from matrix.store.summary import HistoryError, times
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import pick_record
+from matrix.verdict.precedence import JudgedRecord, pick_record
 from matrix.verdict.states import VERDICTS
 from rules import ANY_CASE
 
@@ -98,19 +99,33 @@ def test_a_list_is_what_a_naive_filter_finds(
     st.lists(some_records, max_size=12).flatmap(st.permutations),
     st.sampled_from((LATE, "2026-11-02T00:00:00Z", None)),
 )
-def test_duckdb_picks_the_record_that_python_picks(
+def test_what_duckdb_leaves_out_never_counts(
     tmp_path: Path, records: list[Record], late: str | None
 ) -> None:
     folder = fill(tmp_path, records)
     every, _ = read_many([folder])
-    cells: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
-    for path, record in every:
-        cells.setdefault((record.cell, record.platform), []).append((path, record))
-    picked = {key: pick_record(runs, ANY_CASE, late) for key, runs in cells.items()}
     with History([folder], silent, index=False) as history:
-        assert history.picked(late, ANY_CASE) == {key: run.path for key, run in picked.items()}
-        candidates = {path for path, _ in history.newest(late).records}
-    assert {run.file for run in picked.values()} <= candidates
+        shown = history.shown(late)
+        found = by_cell(history.newest(late).records)
+    wanted = picked(by_cell(every), late)
+    assert {run.content for run in wanted.values()} <= shown
+    assert picked(found, late) == wanted
+
+
+Runs = Sequence[tuple[Path, Record]]
+
+
+def by_cell(records: Runs) -> Mapping[tuple[str, str], Runs]:
+    cells: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
+    for path, record in records:
+        cells.setdefault((record.cell, record.platform), []).append((path, record))
+    return cells
+
+
+def picked(
+    cells: Mapping[tuple[str, str], Runs], late: str | None
+) -> Mapping[object, JudgedRecord]:
+    return {key: pick_record(runs, ANY_CASE, late) for key, runs in cells.items()}
 
 
 def naive(record: Record, asked: dict[str, str]) -> bool:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import rules
 from matrix.record.model import (
-    ERROR_KINDS,
     OUTCOMES,
     Case,
     ErrorKind,
@@ -233,7 +232,7 @@ def test_a_rung_that_failed_is_incompatible() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", sorted(set(ERROR_KINDS) - {"imports", "resolves"}))
+@pytest.mark.parametrize("kind", sorted(set(ErrorKind) - {"imports", "resolves"}))
 def test_a_fault_of_the_environment_is_never_the_pairs(kind: str) -> None:
     verdict = judged(error=RunError(kind=ErrorKind(kind), reason="why"))
     assert (verdict.verdict, verdict.reason) == ("untested", "why")
@@ -328,7 +327,7 @@ def test_a_run_without_a_reason_says_where_it_failed() -> None:
 
 def test_a_failed_case_is_incompatible_only_where_the_error_is_the_pairs_or_a_cut() -> None:
     failed = make_case(outcome="failed", counters={}, reason="KeyError")
-    for kind in ERROR_KINDS:
+    for kind in ErrorKind:
         verdict = judged(failed, error=RunError(kind=ErrorKind(kind), reason="why")).cases[0]
         pairs = kind in {"imports", "resolves", "crashed", "timed_out", "interrupted"}
         assert verdict.verdict == ("incompatible" if pairs else "untested"), kind
@@ -394,7 +393,7 @@ def test_worst_of_nothing_is_untested() -> None:
 @settings(deadline=None)
 @given(
     outcome=st.sampled_from(OUTCOMES),
-    kind=st.none() | st.sampled_from(ERROR_KINDS),
+    kind=st.none() | st.sampled_from(ErrorKind),
     finished=st.booleans(),
     cold=st.none() | st.dictionaries(st.sampled_from(sorted(GOOD["warm"])), st.integers(0, 4)),
     warm=st.none() | st.dictionaries(st.sampled_from(sorted(GOOD["warm"])), st.integers(0, 4)),
