@@ -12,6 +12,7 @@ from typing import NoReturn, TextIO
 
 import matrix
 from matrix._util.console import print_status
+from matrix._util.text import shorten
 from matrix.errors import MatrixError
 
 # The commands of each module of `matrix.commands`, in the order of `matrix --help`.
@@ -78,6 +79,13 @@ def _run(argv: Sequence[str] | None) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser, also of each command, whose errors repeat no argument that is too long to read."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shorten(message))
+
+
 class _Version(argparse.Action):
     """Print the version. argparse's own action would read it for each command that runs."""
 
@@ -97,9 +105,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
     To import and make all of them takes as long as the rest of a small command.
     """
-    parser = argparse.ArgumentParser(
-        prog="matrix", description="The compatibility matrix of torch and vLLM."
-    )
+    parser = _Parser(prog="matrix", description="The compatibility matrix of torch and vLLM.")
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="show the version of this program and exit"
     )

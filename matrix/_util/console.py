@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from matrix._util.text import clean
+from matrix._util.text import clean, shorten
 
 
 def print_status(line: str) -> None:
-    """Print one line to stderr at once, under the command's name; it may hold text of a record."""
-    print(f"matrix: {clean(line)}", file=sys.stderr, flush=True)
+    """Print one line to stderr at once, under the command's name; it may hold text of a record.
+
+    What is too long to read in it is left out.
+    """
+    print(f"matrix: {shorten(clean(line))}", file=sys.stderr, flush=True)

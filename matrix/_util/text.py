@@ -78,6 +78,24 @@ def clip(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
+def shorten(line: str, word: int = 240, limit: int = 2000) -> str:
+    """Return a message without the middle of words, or of a whole, that nobody would read.
+
+    A message repeats what it is about, such as an argument, whose length nobody limits. What to do
+    about it stands at the end.
+
+    >>> shorten("torch: '" + "1" * 5000 + "' has too many digits; write fewer", word=11)
+    "torch: '1111…1111' has too many digits; write fewer"
+    """
+    words = (_without_middle(found, word) for found in line.split(" "))
+    return _without_middle(" ".join(words), limit)
+
+
+def _without_middle(text: str, limit: int) -> str:
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[: limit - half - 1]}…{text[-half:]}"
+
+
 def markdown(text: str, limit: int = 300) -> str:
     """Return any text as one line of Markdown that reads as itself.
 

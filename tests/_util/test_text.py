@@ -22,6 +22,7 @@ from matrix._util.text import (
     plural,
     ratio,
     seconds,
+    shorten,
     spans,
     tabular,
 )
@@ -69,6 +70,16 @@ def test_a_clipped_text_is_within_its_limit(text: str, limit: int) -> None:
     shown = clip(text, limit)
     assert len(shown) <= limit
     assert shown == text or (shown.endswith("…") and text.startswith(shown[:-1]))
+
+
+@given(hostile, st.integers(3, 40), st.integers(3, 99))
+def test_a_shortened_message_keeps_its_ends(text: str, word: int, limit: int) -> None:
+    shown = shorten(text, word, limit)
+    assert len(shown) <= min(limit, len(text))
+    assert all(len(each) <= 2 * word + 1 for each in shown.split(" "))
+    assert shown[:1] == text[:1] and shown[-1:] == text[-1:]
+    if len(text) <= min(word, limit):
+        assert shown == text
 
 
 @given(hostile)

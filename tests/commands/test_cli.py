@@ -410,4 +410,36 @@ def test_numbers_too_large_to_read_are_one_line(
     write(unreadable, tmp_path / f"{CELL}.json")
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize("word", ["x" * 5000, "x y " * 1250])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "{}"],
+        ["plan", "--torch", "{}"],
+        ["resolve", "{}"],
+        ["qualify", "--torch", "{}", "--baseline", "2.10.0"],
+        ["ci", "--format", "{}"],
+        ["table", "--{}"],
+        ["{}"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_an_error_repeats_no_argument_that_is_too_long_to_read(
+    arguments: list[str],
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = cli.main([each.format(word) for each in arguments])
+    except SystemExit as stopped:
+        status = int(stopped.code or 0)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert status == 2
+    assert last.startswith("matrix") and "x" * 100 in last.replace(" y ", "x") and len(last) < 2100
