@@ -401,7 +401,7 @@ def partial(record: Record, code: MissingCode = MissingCode.PARTIAL) -> Missing 
     if not record.deselected:
         return None
     held = len(record.cases)
-    return Missing(code=code, held=held, total=held + record.deselected)
+    return Missing(code=code, held=held, total=record.total_cases)
 
 
 def cut_short(record: Record) -> Missing | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from matrix._util.enums import StrEnum
 from matrix.errors import MatrixError
 
-SCHEMA = 2
+SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
 FAILURE_LIMIT = 16 * 1024
 """The most characters of a failure's tail that a record keeps."""
@@ -181,7 +181,9 @@ class Departure:
 class Record:
     """One run of a cell on a platform. `finished` is false while the run goes on, or if it died.
 
-    `deselected` counts the cases of the startup tests that this run was not asked for.
+    `selected` counts the cases of the startup tests that this run was asked for, whether they ran
+    or not (None: the run ended before it knew, or the record is older than the number), and
+    `deselected` the others.
     `departures` is how the packages differ from what vLLM requires: None where the run did not
     look (records from before the key), and empty where all are as required.
     """
@@ -196,6 +198,7 @@ class Record:
     flags: Mapping[str, object] = field(default_factory=dict)
     rungs: tuple[RungResult, ...] = ()
     cases: tuple[Case, ...] = ()
+    selected: int | None = None
     deselected: int = 0
     schema: int = SCHEMA
 
@@ -209,6 +212,14 @@ class Record:
         """Return how many cases ran side by side; in records without the number it was one."""
         jobs = self.provenance.get("jobs")
         return jobs if type(jobs) is int else 1
+
+    @property
+    def total_cases(self) -> int:
+        """Return how many cases the startup tests have, as far as the record knows.
+
+        An older record counts none that was selected and had not begun when the run ended.
+        """
+        return max(self.selected or 0, len(self.cases)) + self.deselected
 
     @property
     def is_complete(self) -> bool:

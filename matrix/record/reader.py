@@ -179,7 +179,7 @@ def _record(value: JsonValue) -> Record:
     if schema < _OLDEST_SCHEMA:
         value.member("schema").wrong(f"{_OLDEST_SCHEMA} to {SCHEMA}")
     # Records from before these keys lack them: nobody counted, or looked, then.
-    value.has_keys(_RECORD_KEYS, ["deselected", "departures"])
+    value.has_keys(_RECORD_KEYS, ["departures", "deselected", "selected"])
     cell = _cell(value)
     finished = value.boolean("finished")
     error = None if value.data["error"] is None else _error(value.member("error"))
@@ -194,6 +194,7 @@ def _record(value: JsonValue) -> Record:
         flags=value.scalars("flags"),
         rungs=tuple(map(_rung, value.items("rungs"))),
         cases=_cases(value),
+        selected=value.count("selected") if value.data.get("selected") is not None else None,
         deselected=value.count("deselected") if "deselected" in value.data else 0,
         schema=schema,
     )

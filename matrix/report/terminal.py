@@ -73,7 +73,7 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pi
     count = len(record.cases)
     cases = plural(count, "case") if count else "no cases"
     if count and record.deselected:
-        cases = f"{count} of {count + record.deselected} cases"
+        cases = f"{count} of {record.total_cases} cases"
     took = record.provenance.get("seconds")
     time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
     word = paint(verdict.verdict, verdict.verdict)

@@ -31,7 +31,7 @@ from matrix.record.scrub import scrub
 from matrix.record.stock import Environment
 from matrix.record.writer import write
 from matrix.run import pytest_child
-from matrix.run.conclusion import conclude, describe, found_unfit, ran_no_session, wrong_arguments
+from matrix.run.conclusion import conclude, describe, found_unfit, ran_no_session, why_nothing_ran
 from matrix.run.environment import look, read_environment, wrong_packages
 from matrix.run.nvidia import unusable_gpu
 from matrix.run.preflight import (
@@ -94,8 +94,8 @@ def run_cell(request: RunRequest) -> Path | int:
     the return value then is pytest's exit status.
 
     Raises RunRefusedError, with the record written, where this machine or this environment cannot
-    run the cell, or pytest does not accept its arguments; MatrixError where no record can be
-    written or there are no startup tests.
+    run the cell; MatrixError, without a record, where pytest does not accept its arguments, they
+    select no case, no record can be written, or there are no startup tests.
     """
     root = request.root
     if not (root / "tests" / "startup").is_dir():
@@ -128,14 +128,16 @@ def _run(request: RunRequest, path: Path, record: Record) -> Path | int:
     with noting_signals() as received:
         ended, importing = pytest_child.run(child, received)
         left = _read_what_is_left(path, record, ended)
-        if ran_no_session(left, ended, importing=importing):
+        typo = why_nothing_ran(left, ended, child.last_output()) if request.pytest_args else None
+        if typo is not None or ran_no_session(left, ended, importing=importing):
             for file in (path, child.log, child.junit):
                 file.unlink(missing_ok=True)
+            if typo is not None:
+                raise MatrixError(f"{typo} (no case ran, and no record was written)")
             return ended.status or 0
         concluded = conclude(left, ended, child.last_output(), importing=importing)
         _write(concluded, path, root)
-    refused = wrong_arguments(concluded, ended) or found_unfit(concluded)
-    if refused and concluded.error is not None:
+    if found_unfit(concluded) and concluded.error is not None:
         raise RunRefusedError(concluded.error.reason, path)
     return path
 

@@ -30,7 +30,8 @@ _UNFIT = {
     ErrorKind.GPU_FAULT,
 }
 _USAGE = 4  # pytest's status for arguments that it does not accept
-_NO_FAULT = (0, 5)  # pytest's statuses for a good end: all is well, or there was nothing to run
+_NO_TESTS = 5  # pytest's status where there was nothing to run
+_NO_FAULT = (0, _NO_TESTS)
 _CONFUSED = {
     2: "pytest was interrupted, or could not collect the startup tests",
     3: "pytest met an internal error",
@@ -43,12 +44,11 @@ def conclude(record: Record, ended: ProcessEnd, output: str, *, importing: bool 
 
     What a finished run wrote stays as it is. `importing`: the process ended while it imported vLLM.
     """
-    known = None if wrong_arguments(record, ended) else record.error
     record = replace(
         record,
         finished=True,
         provenance={**record.provenance, "seconds": round(ended.seconds, 1)},
-        error=known or _error(record, ended, output, importing=importing),
+        error=record.error or _error(record, ended, output, importing=importing),
         cases=tuple(_ended_case(case, ended, output) for case in record.cases),
     )
     if (
@@ -68,9 +68,19 @@ def ran_no_session(record: Record, ended: ProcessEnd, *, importing: bool) -> boo
     return ended.how == How.EXITED and ended.status in _NO_FAULT and not began
 
 
-def wrong_arguments(record: Record, ended: ProcessEnd) -> bool:
-    """Return whether pytest did not accept its arguments; the run itself knows only the status."""
-    return ended.how == How.EXITED and ended.status == _USAGE and not record.cases
+def why_nothing_ran(record: Record, ended: ProcessEnd, output: str) -> str | None:
+    """Return what is wrong with the user's arguments, so that no case ran; None if nothing is.
+
+    Such a run says nothing of its cell. `output` is what pytest printed last. pytest also refuses
+    to start where a conftest cannot be imported, and that is no fault of the arguments.
+    """
+    if ended.how != How.EXITED or record.cases:
+        return None
+    if ended.status == _USAGE:
+        return _wrong_argument(output) or None
+    if ended.status == _NO_TESTS and record.error is None and record.deselected:
+        return "pytest's arguments select no startup test; `--collect-only -q` lists them"
+    return None
 
 
 def found_unfit(record: Record) -> bool:
@@ -98,7 +108,7 @@ def _error(record: Record, ended: ProcessEnd, output: str, *, importing: bool) -
     last = reason_of(output)
     with_last = f"{reason}: {last}" if last else reason
     if ended.status == _USAGE:
-        return RunError(kind=ErrorKind.INTERNAL, reason=_wrong_argument(output) or reason)
+        return RunError(kind=ErrorKind.INTERNAL, reason=_wrong_argument(output) or with_last)
     if ended.status == 3 or (ended.status == 2 and record.error is None):
         return RunError(kind=ErrorKind.INTERNAL, reason=with_last)
     if _killed_for_memory(ended):

@@ -147,7 +147,7 @@ def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
         fails=fails,
         reason=verdict.reason,
         day=record.started[:10],
-        part=f"{held} of {held + record.deselected} cases" if record.deselected else None,
+        part=f"{held} of {record.total_cases} cases" if record.deselected else None,
     )
 
 

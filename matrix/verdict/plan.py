@@ -323,7 +323,7 @@ def _stale_run(cell: Cell, record: Record | None) -> str | None:
         return "its run did not finish"
     if record.deselected:
         held = len(record.cases)
-        return f"ran {held} of {held + record.deselected} cases"
+        return f"ran {held} of {record.total_cases} cases"
     if record.error is None and not record.cases and all(rung.ok for rung in record.rungs):
         return "its run had no case"
     return None

@@ -48,8 +48,9 @@ class Entry:
     @property
     def part(self) -> str | None:
         """How many of the cases a partial record holds, as `3 of 9 cases`; None for a whole one."""
-        held, whole = len(self.record.cases), len(self.record.cases) + self.record.deselected
-        return f"{held} of {whole} cases" if self.record.deselected else None
+        if not self.record.deselected:
+            return None
+        return f"{len(self.record.cases)} of {self.record.total_cases} cases"
 
 
 @dataclass(frozen=True, kw_only=True)

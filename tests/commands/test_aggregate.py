@@ -131,7 +131,7 @@ def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
     for name, bad in {
         f"{CELL}.1.json": whole[: len(whole) // 2],
         f"{CELL}.2.json": "hello",
-        f"{CELL}.3.json": whole.replace('"schema": 2', '"schema": 7'),
+        f"{CELL}.3.json": whole.replace('"schema": 3', '"schema": 7'),
         f"{CELL}.4.json": whole.replace('"platform": "cpu"', '"platform": 3'),
         f"{CELL}.5.json": whole.replace('"torch": "2.10.0"', '"torch": ["2.10.0"]'),
         "py312-torch210-vllm019.json": whole,

@@ -106,7 +106,7 @@ def test_a_record_of_another_schema_is_named_and_never_qualifies(
     here_with(here, make(OLD, passed()), make(NEXT, passed()))
     path = here / "results" / "cpu" / "py312-torch212-vllm020.json"
     newer = (here / "results" / "cpu" / "py311-torch212-vllm020.json").read_text()
-    path.write_text(newer.replace('"schema": 2', '"schema": 3'))
+    path.write_text(newer.replace('"schema": 3', '"schema": 4'))
     assert cli.main(ASK) == 2
     ended = capsys.readouterr()
     assert "schema: is 3, newer than this matrix knows (2)" in ended.err

@@ -49,6 +49,7 @@ ENGINE = """
 import sys
 from pathlib import Path
 from matrix.catalog.cells import Cell
+from matrix.errors import MatrixError
 from matrix.run.cell import RunRefusedError, RunRequest, run_cell
 try:
     done = run_cell(RunRequest(
@@ -57,6 +58,8 @@ try:
     ))
 except RunRefusedError as refusal:
     sys.exit(f"refused: {{refusal}}")
+except MatrixError as error:
+    sys.exit(f"wrong: {{error}}")
 sys.exit(done if isinstance(done, int) else 0)
 """
 
@@ -133,18 +136,35 @@ def test_a_person_who_asks_pytest_gets_the_answer(
         (["--wrong"], "unrecognized arguments: --wrong"),
         (["-k", "a and"], "Wrong expression passed to '-k': a and: "),
         (["tests/startup/test_cases.py::test_b"], "not found: tests/startup/test_cases.py::test_b"),
+        (["-k", "slwo"], "pytest's arguments select no startup test; "),
     ],
 )
-def test_a_wrong_argument_is_refused_in_one_line(
+def test_a_wrong_argument_is_one_line_and_no_record(
     checkout: Checkout, arguments: list[str], reason: str
 ) -> None:
     process = checkout.start(*arguments)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert output.splitlines()[-1].startswith(f"refused: {reason}"), output
+    assert output.splitlines()[-1].startswith(f"wrong: {reason}"), output
+    assert checkout.left() == []
+
+
+def test_a_conftest_that_cannot_be_imported_is_recorded(checkout: Checkout) -> None:
+    (checkout.root / "tests/startup/conftest.py").write_text("import nowhere_to_be_found\n")
+    process = checkout.start("-k", "slow")
+    process.communicate(timeout=60)
     record = checkout.record()
     assert record.error is not None and record.error.kind == "internal"
-    assert record.error.reason.startswith(reason)
+    assert "nowhere_to_be_found" in record.error.reason
+
+
+def test_cases_that_an_ended_run_never_began_are_counted(checkout: Checkout) -> None:
+    engine = checkout.start("-k", "slow or test_a", "--case-timeout=60")
+    with engine:
+        wait_for(lambda: checkout.pids.exists() and checkout.pids.read_text())
+        engine.terminate()
+    record = checkout.record()
+    assert record.total_cases == 2 and record.selected == 2
 
 
 def test_killed_itself_its_pytest_ends_what_the_case_started(checkout: Checkout) -> None:

@@ -120,6 +120,7 @@ class SessionHooks:
         self._progress.width = min(40, max(map(len, names), default=0))
         if names and not self._config.getoption("collectonly"):
             self._jobs = self._jobs_for(len(names))
+            self._record.select(len(names))
             self._record.add_provenance({"jobs": self._jobs})
 
     def _jobs_for(self, cases: int) -> int:

@@ -63,6 +63,10 @@ class RecordFile:
         if self._record is not None:
             self._change(write=False, deselected=self._record.deselected + cases)
 
+    def select(self, cases: int) -> None:
+        """Note how many cases are to run; it reaches the disk with the next write."""
+        self._change(write=False, selected=cases)
+
     def add_rung(self, rung: RungResult) -> None:
         """Add a rung, or replace the one of its name."""
         if self._record is not None:
