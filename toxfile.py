@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import sys
@@ -50,6 +51,9 @@ def tox_extend_envs() -> Iterator[str]:
 @impl
 def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
     """Refuse unknown environments before anything is installed; let uv use pip's index."""
+    if _names_none(state.args):
+        # tox would take an empty -e for its default environments, which are not cells.
+        _refuse("-e names no environment: nothing is to run (did `matrix plan --names` say why?)")
     asked = tuple(getattr(state.conf.options, "env", None) or ())
     try:
         _seed(state, load_releases(), asked)
@@ -149,6 +153,14 @@ def _overrides_path(env_conf: EnvConfigSet, core: ConfigSet) -> str:
     if " " in path:
         _refuse(f"{path!r} has a space, and uv reads no overrides from there; mend --workdir")
     return path
+
+
+def _names_none(arguments: Sequence[str]) -> bool:
+    """Return whether the command line has a -e whose value is empty."""
+    own = [*itertools.takewhile(lambda argument: argument != "--", arguments), None]
+    values = [value for flag, value in itertools.pairwise(own) if flag == "-e"]
+    values += [argument[2:] for argument in own if argument and argument.startswith("-e=")]
+    return any(value is not None and not value.strip("=, ") for value in values)
 
 
 def _why_unknown(name: str, known: set[str]) -> str:

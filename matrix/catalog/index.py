@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
-import tempfile
 import threading
 import zipfile
 import zlib
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 from packaging.utils import canonicalize_name
 
 from matrix._util.files import digest_of
+from matrix._util.scratch import Scratch
 from matrix.catalog.index_config import certificates, index_address
 from matrix.errors import MatrixError
 
@@ -205,9 +205,9 @@ class Index:
         large = file.size is None or file.size >= _LARGE
         with (
             self._one_of_few(large=large),
-            tempfile.TemporaryDirectory(prefix="matrix-index-") as folder,
+            Scratch("index") as folder,
         ):
-            return read_members(self.fetch(file, Path(folder)), wanted)
+            return read_members(self.fetch(file, folder), wanted)
 
     def fetch(self, file: PublishedFile, folder: Path) -> Path:
         """Fetch a file into a folder, under its own name, and return its path.

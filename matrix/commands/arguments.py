@@ -7,6 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from matrix._util.console import print_status
+from matrix._util.paths import CHECKOUT
+
+_ROOT = CHECKOUT
 DEFAULT_FOLDERS = ("results", "records")
 """The folders that are read where none is named, as far as they exist."""
 
@@ -59,8 +63,19 @@ def finish(parser: argparse.ArgumentParser, run: object) -> None:
 def given_or_default(
     given: Sequence[Path | str], default: Sequence[str] = DEFAULT_FOLDERS
 ) -> list[Path | str]:
-    """Return the places that were named, else the default folders that exist (maybe none)."""
-    return list(given) or [Path(folder) for folder in default if Path(folder).is_dir()]
+    """Return the places that were named, else the default folders that exist (maybe none).
+
+    Where none exists, a line on stderr says so, and which folders the checkout has, if the command
+    runs from one.
+    """
+    if given:
+        return list(given)
+    here = [Path(folder) for folder in default if Path(folder).is_dir()]
+    if not here:
+        there = [str(path) for folder in default if (path := _ROOT / folder).is_dir()]
+        hint = f"; the checkout has {' and '.join(there)}" if there else ""
+        print_status(f"no folder {' or '.join(default)} here, so no record is read{hint}")
+    return list(here)
 
 
 def named(places: Sequence[Path | str]) -> str:

@@ -56,12 +56,13 @@ def read_table(options: argparse.Namespace) -> tuple[Table, int]:
 
 
 def read_some(options: argparse.Namespace) -> tuple[Table, int]:
-    """Return what `read_table` does, or an empty table where there is no folder to read."""
+    """Return what `read_table` does, or an empty table where there is no record yet."""
     from matrix.verdict.table import Table
 
     if not arguments.given_or_default(options.folders):
         return Table(entries=()), 0
-    return read_table(options)
+    table, _, status = read_all(options, empty=True)
+    return table, status
 
 
 def grid_of(entries: Iterable[Entry]) -> Grid:

@@ -60,6 +60,7 @@ class ErrorKind(StrEnum):
     NO_COMPILER = "no_compiler"
     NO_SPACE = "no_space"
     NO_FORK = "no_fork"
+    NO_PYTHON = "no_python"
     NO_MEMORY = "no_memory"
     IMPORTS = "imports"
     COMPANION = "companion"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from matrix._util.memory import available_memory_mib
 from matrix._util.nvidia import visible_gpus
+from matrix._util.scratch import Scratch
 from matrix.errors import MatrixError
 from matrix.record.model import ErrorKind, Platform
 
@@ -139,7 +140,7 @@ def _no_compiler(environ: Mapping[str, str]) -> Refusal | None:
     """
     compiler = environ.get("CXX", "g++")
     include = sysconfig.get_path("include")
-    with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
+    with Scratch("preflight") as folder:
         options = ["-x", "c++", "-", f"-I{include}", "-shared", "-fPIC", "-o", f"{folder}/a.so"]
         try:
             done = subprocess.run(

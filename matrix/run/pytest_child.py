@@ -4,11 +4,11 @@ import contextlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix._util.scratch import Scratch
 from matrix.run.process import ProcessEnd, watch
 
 CASE_TIMEOUT = 900.0
@@ -80,11 +80,11 @@ def run(child: PytestChild, received: Sequence[str]) -> tuple[ProcessEnd, bool]:
 
     It is ended early once `received` has the name of a signal.
     """
-    with tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True) as folder:
-        importing = Path(folder, "importing")
+    with Scratch("run") as folder:
+        importing = folder / "importing"
         ended = watch(
             child.command(),
-            environ=_environment(child.platform, folder, importing),
+            environ=_environment(child.platform, str(folder), importing),
             folder=child.root,
             log=child.log,
             timeout=child.timeout,

@@ -19,10 +19,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from matrix._util.scratch import Scratch
 from matrix.errors import MatrixError
 from matrix.record.running import is_marked
 from matrix.store.ingest import ROW, of_text, write_rows
-from matrix.store.scratch import Scratch
 from matrix.store.summary import HistoryError
 
 COLUMNS = ", ".join(ROW)
@@ -63,7 +63,7 @@ class RecordDatabase:
         self.marks: dict[str, FileIdentity] = {}
         self.progress = progress
         self._jobs = jobs or min(os.cpu_count() or 1, 8)
-        self._scratch = Scratch()
+        self._scratch = Scratch("history")
         self._db: Any = engine.connect(
             ":memory:",
             config={

@@ -119,6 +119,21 @@ def output_of(name: str) -> str:
     return (CORPUS / f"{name}.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        "error: No interpreter found for CPython 3.14 in managed installations or search path\n",
+        "error: No interpreter found for Python 3.14 in search path\n",
+        "\x1b[31merror\x1b[39m: Request failed\n  cause: Failed to download `https://example.com/1/cpython-3.14.10%2B20261110-x86_64.tar.gz`",
+    ],
+)
+def test_a_python_that_is_missing_is_named_with_the_fix(output: str) -> None:
+    error = why_install_failed(output)
+    assert error.kind == ErrorKind.NO_PYTHON
+    assert error.reason.startswith("Python 3.14 is missing on this machine, ")
+    assert "install python3.14" in error.reason and "http" not in error.reason
+
+
 def test_every_message_of_the_corpus_is_expected() -> None:
     assert {path.stem for path in CORPUS.glob("*.txt")} == {*EXPECTED, "offline"}
 

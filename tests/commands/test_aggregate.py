@@ -148,7 +148,7 @@ def test_bad_records_are_told_and_the_rest_goes_on(here: Path) -> None:
     for message in (
         "1.json: not a record: truncated at line ",
         "2.json: not a record: not JSON at line 1, column 1",
-        "3.json: schema: is 7, newer than this matrix knows (2); update torch-vllm-matrix",
+        "3.json: schema: is 7, newer than this matrix knows (3); update torch-vllm-matrix",
         "4.json: platform: is 3, but must be one of cuda, cpu",
         '5.json: provenance.torch: is ["2.10.0"], but must be a string',
         f"py312-torch210-vllm019.json: cell: is {CELL}, but the file's name says",

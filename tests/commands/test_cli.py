@@ -45,7 +45,7 @@ WHOLE = to_json(make())
         (
             f"{CELL}.json",
             WHOLE.replace('"schema": 3', '"schema": 4'),
-            "schema: is 3, newer than this matrix knows (2); update torch-vllm-matrix",
+            "schema: is 4, newer than this matrix knows (3); update torch-vllm-matrix",
         ),
         ("py312-torch29-vllm016.json", WHOLE, f"cell: is {CELL}, but the file's name says py312"),
         (

@@ -358,9 +358,8 @@ def test_a_cell_without_its_python_leaves_a_record(tox: Tox, tmp_path: Path) -> 
     )
     (path,) = paths
     record = read(path)
-    assert record.error is not None and record.error.kind == "internal"
-    assert record.error.reason.startswith("the environment could not be made: ")
-    assert f"3.{other[3:]}" in record.error.reason
+    assert record.error is not None and record.error.kind == "no_python"
+    assert record.error.reason.startswith(f"Python 3.{other[3:]} is missing on this machine, ")
 
 
 def test_a_cell_that_installs_leaves_its_record_to_the_run(tox: Tox, tmp_path: Path) -> None:
@@ -419,3 +418,10 @@ def test_the_readme_names_the_cells() -> None:
         assert all(f"`{name}`" in row for name in RELEASES.names(cell))
     commands = re.findall(r"tox -e (py3\d+-torch[\w-]+)", readme)
     assert {RELEASES.is_off_pin(RELEASES.resolve(name)) for name in commands} == {True, False}
+
+
+@pytest.mark.parametrize("names", ["", " ", ","])
+def test_an_empty_e_runs_nothing(tox: Tox, tmp_path: Path, names: str) -> None:
+    ended = tox("run", "-e", names, folder=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("matrix: -e names no environment: ")

@@ -109,7 +109,7 @@ def test_a_record_of_another_schema_is_named_and_never_qualifies(
     path.write_text(newer.replace('"schema": 3', '"schema": 4'))
     assert cli.main(ASK) == 2
     ended = capsys.readouterr()
-    assert "schema: is 3, newer than this matrix knows (2)" in ended.err
+    assert "schema: is 4, newer than this matrix knows (3)" in ended.err
     assert ended.out.startswith("torch 2.12.1 against 2.11.0 on cpu: not enough evidence\n")
     here_with(here, make(NEXT, failed()))
     assert cli.main(ASK) == 1

@@ -180,7 +180,7 @@ def test_a_record_of_a_newer_schema_stays_in_its_archive(tmp_path: Path) -> None
     newer = archive.with_name("newer")
     duckdb.execute(
         "COPY (SELECT * FROM read_parquet($old) UNION ALL SELECT * REPLACE ('cpu/new.json' AS file,"
-        " replace(text, '\"schema\": 2', '\"schema\": 99') AS text, 'another' AS stamp)"
+        " replace(text, '\"schema\": 3', '\"schema\": 99') AS text, 'another' AS stamp)"
         " FROM read_parquet($old)) TO $new (FORMAT parquet)",
         {"old": literal(str(archive)), "new": str(newer)},
     )

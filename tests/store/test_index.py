@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from matrix.store import ingest as summaries
 from matrix.store.database import literal
 from matrix.store.layout import INDEX
 from matrix.store.query import History
-from matrix.store.scratch import Scratch
 
 ROOT = Path(__file__).parents[2]
 
@@ -195,34 +193,3 @@ def test_an_index_is_saved_now_and_then(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(rows, "_SAVE_SECONDS", 0.0)
     indexed(folder)
     assert sizes == [2, 4, 6]
-
-
-KILLED = """
-import os, signal
-from matrix.store.scratch import Scratch
-scratch = Scratch()
-(scratch.path / "rows.jsonl").touch()
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_what_a_killed_search_left_goes_and_what_is_in_use_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED],
-        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    assert ended.returncode == -signal.SIGKILL
-    (left,) = tmp_path.iterdir()
-    (tmp_path / "matrix-history-other").mkdir()  # nobody knows whose it is
-    first = Scratch()
-    assert not left.exists()
-    second = Scratch()
-    assert first.path.is_dir() and second.path.is_dir() and first.path != second.path
-    for scratch in (first, second):
-        scratch.close()
-        scratch.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["matrix-history-other"]

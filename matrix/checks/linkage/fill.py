@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from matrix._util.files import write_bytes
+from matrix._util.scratch import Scratch
 from matrix._util.text import mib
 from matrix._util.versions import newest_patches, parse_version
 from matrix.checks.linkage.elf import read_wheel
@@ -102,8 +102,8 @@ def fill(
         try:
             with _note(f"{number} of {len(wanted)}: {file.filename}{size}"):
                 began = time.monotonic()
-                with tempfile.TemporaryDirectory(prefix="matrix-wheel-") as scratch:
-                    path = index.fetch(file, Path(scratch))
+                with Scratch("wheel") as scratch:
+                    path = index.fetch(file, scratch)
                     fetched = time.monotonic() - began
                     made = _make(path, folder, sha256=file.sha256)
             report(f"{made}, fetched in {fetched:.1f} s")

@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion
 
+from matrix._util.scratch import Scratch
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import override_lines
@@ -74,9 +74,9 @@ def resolve(
     where uv is missing, or no set of packages fits.
     """
     more = ["--generate-hashes", "--annotation-style", "split"]
-    with tempfile.TemporaryDirectory(prefix="matrix-resolve-") as folder:
+    with Scratch("resolve") as folder:
         if overrides:
-            more += _override_option(Path(folder), overrides)
+            more += _override_option(folder, overrides)
         done = _compile(requirements, target, more)
     if done.returncode:
         raise MatrixError(why_install_failed(done.stderr).reason)
@@ -93,9 +93,9 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
     requirements = [f"{name}=={version}" for name, version in asked.items()]
     more = ["--no-annotate", "--resolution", "highest", "--prerelease", "if-necessary-or-explicit"]
     environ = {key: value for key, value in os.environ.items() if key not in _SKEWING}
-    with tempfile.TemporaryDirectory(prefix="matrix-resolve-") as folder:
+    with Scratch("resolve") as folder:
         if override is not None:
-            more += _override_option(Path(folder), override_lines(override))
+            more += _override_option(folder, override_lines(override))
         done = _compile(requirements, target, more, environ)
     platform = tag_of(target)
     if done.returncode == 0:

@@ -21,6 +21,11 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+")
 _URL = re.compile(r"`?\bhttps?://\S*?([^/\s`]*)/?`?(?=:?(?:[\s)`]|$))")
 _CONFLICTS = ("No solution found", "ResolutionImpossible", "No matching distribution found")
+# uv (0.9 to 0.13) finds no interpreter, or cannot fetch the one of its own that it would take.
+_NO_PYTHON = re.compile(
+    r"No interpreter found for C?Python (3\.[0-9]+)"
+    r"|Failed to download\s+`?\S*cpython-(3\.[0-9]+)"
+)
 _LONGEST_ERROR = 400
 _LONGEST = 200
 _READ = 20_000  # characters; the longest explanation that was seen has 3,000
@@ -99,6 +104,14 @@ def why_install_failed(output: str) -> RunError:
     text, lines = _plain(output)
     if full := next((line for line in lines if "No space left on device" in line), None):
         return RunError(kind=ErrorKind.NO_SPACE, reason=_clip_error(full))
+    if missing := _NO_PYTHON.search(text):
+        version = missing[1] or missing[2]
+        return RunError(
+            kind=ErrorKind.NO_PYTHON,
+            reason=f"Python {version} is missing on this machine, and uv could not fetch it:"
+            f" install python{version}, or run `uv python install {version}` where there is a"
+            " network",
+        )
     found = next((line for line in lines if any(mark in line for mark in _CONFLICTS)), None)
     if found is not None and "network was disabled" not in text:
         return RunError(kind=ErrorKind.RESOLVES, reason=_clip_error(_because(lines) or found))

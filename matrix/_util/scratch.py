@@ -1,4 +1,4 @@
-"""A temporary folder of a search, and the removal of those that killed searches left."""
+"""A temporary folder of a process, and the removal of those that killed processes left."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-_PREFIX = "matrix-history-"
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_PREFIX = "matrix-"
 _ALIVE = "alive"
 
 
 class Scratch:
-    """A folder for this process alone; `close` removes it.
+    """A folder for this process alone; `close`, or the end of a `with` block, removes it.
 
     Its file `alive` is locked as long as the process lives, so that whoever comes later sees which
     folders nobody needs any more: also those of other containers, which process numbers would not
-    tell.
+    tell. `purpose` is a part of the folder's name, for people.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, purpose: str) -> None:
         """Make the folder, and remove those of the same user whose processes were killed."""
         _sweep(Path(tempfile.gettempdir()))
-        self._folder = tempfile.TemporaryDirectory(prefix=_PREFIX)
+        self._folder = tempfile.TemporaryDirectory(
+            prefix=f"{_PREFIX}{purpose}-", ignore_cleanup_errors=True
+        )
         self.path = Path(self._folder.name)
         made = self.path / "made"
         self._alive = os.open(made, os.O_RDWR | os.O_CREAT, 0o600)
@@ -32,6 +38,19 @@ class Scratch:
         with contextlib.suppress(OSError):
             fcntl.flock(self._alive, fcntl.LOCK_EX)
             made.rename(self.path / _ALIVE)
+
+    def __enter__(self) -> Path:
+        """Return the path of the folder."""
+        return self.path
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        """Remove the folder."""
+        self.close()
 
     def close(self) -> None:
         """Remove the folder."""
