@@ -27,6 +27,7 @@ from matrix.record.json_value import (
 )
 from matrix.record.model import (
     FAILURE_LIMIT,
+    LEFT_OUT,
     SCHEMA,
     By,
     Case,
@@ -179,7 +180,7 @@ def _record(value: JsonValue) -> Record:
     if schema < _OLDEST_SCHEMA:
         value.member("schema").wrong(f"{_OLDEST_SCHEMA} to {SCHEMA}")
     # Records from before these keys lack them: nobody counted, or looked, then.
-    value.has_keys(_RECORD_KEYS, ["departures", "deselected", "selected"])
+    value.has_keys(_RECORD_KEYS, ["deselected", *LEFT_OUT])
     cell = _cell(value)
     finished = value.boolean("finished")
     error = None if value.data["error"] is None else _error(value.member("error"))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from matrix._util.files import FileError, write_text
-from matrix.record.model import Record, RecordError
+from matrix.record.model import LEFT_OUT, Record, RecordError
 
 
 def to_json(record: Record) -> str:
@@ -39,5 +39,8 @@ def _plain(value: object) -> dict[str, object]:
     if isinstance(value, Mapping):
         return dict(value)
     if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        named = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {
+            name: member for name, member in named if member is not None or name not in LEFT_OUT
+        }
     raise TypeError(f"{type(value).__name__} is not JSON")
