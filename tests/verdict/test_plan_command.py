@@ -66,6 +66,7 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder without records."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "records").mkdir()
     return tmp_path
 
 
@@ -137,3 +138,12 @@ def test_bad_input_is_told_in_a_line(
     status, out, err = command(capsys, *arguments)
     assert (status, out) == (2, "")
     assert err.startswith(f"matrix: {said}")
+
+
+def test_the_command_says_that_it_found_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command(capsys, "plan", "--vllm", "0.20", "--platform", "cpu")
+    assert status == 0
+    assert err.startswith("matrix: no folder results or records here, so no record is read")
