@@ -54,7 +54,10 @@ def _run(argv: Sequence[str] | None) -> int:
         # argparse does not know the folders that follow a later option for what they are.
         from matrix.commands.arguments import place
 
-        options.folders = [*options.folders, *map(place, unknown)]
+        try:
+            options.folders = [*options.folders, *map(place, unknown)]
+        except argparse.ArgumentTypeError as error:
+            options.parser.error(f"argument FOLDER: {error}")
         options.pytest_args = given[cut + 1 :]
     if options.pytest_args and "takes_pytest_args" not in options:
         options.parser.error(f"unrecognized arguments: {' '.join(options.pytest_args)}")

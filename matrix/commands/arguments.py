@@ -84,7 +84,12 @@ def named(places: Sequence[Path | str]) -> str:
 
 
 def place(text: str) -> Path | str:
-    """Return a folder or file of records, or the address of a folder in an object store."""
+    """Return a folder or file of records, or the address of a folder in an object store.
+
+    Raises ArgumentTypeError for an empty text, which as a path would be the current folder.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'' is not a path; write . for the current folder")
     return text if re.match(r"[a-z][a-z0-9+.-]*://", text) else Path(text)
 
 

@@ -78,6 +78,9 @@ def test_a_bad_record_is_one_line_and_exit_2(
         ["run", CELL, "--timeout", "-1"],
         ["run", CELL, "--timeout", "soon"],
         ["show", "a", "-k", "moe"],
+        ["results", "list", ""],
+        ["results", "list", "records", "--json", ""],
+        ["table", "", "records"],
     ],
 )
 def test_wrong_usage_is_exit_2_without_a_traceback(tmp_path: Path, arguments: list[str]) -> None:
