@@ -34,6 +34,8 @@ _UNFINISHED = {
     "out_of_memory": "ran out of memory",
 }
 _FAILED = {"failed": "failed", "crashed": "crashed", "timed_out": "timed out"}
+_GOES_ON = "the run is going on"
+_SO_FAR = {Verdict.INCOMPATIBLE: "failed", Verdict.DRIFT: "drifts"}
 _Pair = tuple[str, str] | None
 """The torch and the vLLM that ran; None where the record does not name both."""
 
@@ -118,13 +120,24 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
 
 
 def judge_running(record: Record, expectations: Expects) -> CellVerdict:
-    """Return what the record of a run that goes on shows: its cases, and no verdict of the cell."""
+    """Return what the record of a run that goes on shows: its cases, and no verdict of the cell.
+
+    A case that failed or drifts is untested until the run ends, as the cell is; its reason says so.
+    """
     judged = judge(record, expectations)
     cases = tuple(
-        _untested(verdict.case, "is running") if case.outcome == "running" else verdict
+        _untested(verdict.case, "is running") if case.outcome == "running" else _so_far(verdict)
         for case, verdict in zip(record.cases, judged.cases, strict=True)
     )
-    return CellVerdict(verdict=Verdict.UNTESTED, reason="the run is going on", cases=cases)
+    return CellVerdict(verdict=Verdict.UNTESTED, reason=_GOES_ON, cases=cases)
+
+
+def _so_far(verdict: CaseVerdict) -> CaseVerdict:
+    """Return what a case shows while the run of its record goes on."""
+    if verdict.verdict not in _SO_FAR:
+        return verdict
+    reason = f"{_GOES_ON}; this case {_SO_FAR[verdict.verdict]}: {verdict.reason}"
+    return replace(verdict, verdict=Verdict.UNTESTED, rung=None, reason=reason, differences=())
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

@@ -150,8 +150,12 @@ class _Runs:
         """Return whether the cell would run as it did, and measure the same."""
         key = self.names[cell], platform
         record, running = self.newest.get(key), self.running.get(key)
-        if running is not None and _will_answer(cell, running):
-            return _Staleness(stale=False, why=f"is running since {running.started}")
+        if running is not None:
+            since, other = f"is running since {running.started}", _runs_otherwise(cell, running)
+            if other is None:
+                return _Staleness(stale=False, why=since)
+            if record in (None, running):
+                return _Staleness(stale=True, why=f"{since} {other}")
         reason, tests_changed = _stale(cell, record, self.tests)
         if reason is not None:
             return _Staleness(stale=True, why=reason, tests_changed=tests_changed)
@@ -329,9 +333,12 @@ def _stale_run(cell: Cell, record: Record | None) -> str | None:
     return None
 
 
-def _will_answer(cell: Cell, running: Record) -> bool:
-    """Return whether a run that goes on will stand for the cell, if it comes to its end."""
-    return not running.deselected and ran_cell(running) in (None, cell)
+def _runs_otherwise(cell: Cell, running: Record) -> str | None:
+    """Return why a run that goes on will not stand for the cell; None where its end will."""
+    ran = ran_cell(running)
+    if ran is not None and ran != cell:
+        return f"with torch {ran.torch} and vLLM {ran.vllm}"
+    return "with some of the cases" if running.deselected else None
 
 
 def _seconds(records: Iterable[Record | None]) -> tuple[float | None, str | None]:

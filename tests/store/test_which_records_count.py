@@ -327,13 +327,13 @@ GOES_ON = make(
 
 
 @contextlib.contextmanager
-def folder(here: Path, *others: Record, indexed: bool) -> Iterator[None]:
+def folder(here: Path, *others: Record, indexed: bool, running: Record = GOES_ON) -> Iterator[None]:
     """A folder `records` with other records, and one that is being written."""
     for number, record in enumerate(others):
         write(record, here / "records" / "cpu" / f"{record.cell}.{number}.json")
     path = here / "records" / "cpu" / f"{CELLS[0]}.9.json"
     with marked_running(path):
-        write(GOES_ON, path)
+        write(running, path)
         if indexed:
             (here / "records" / INDEX).touch()
         yield
@@ -386,6 +386,42 @@ def test_a_plan_does_not_start_it_again(
         assert printed(capsys, "plan", "records", *only, "--stale").endswith("nothing to run\n")
         assert "is running since 2026-10-23T18:00:00Z" in printed(capsys, "plan", "records", *only)
     assert "1 to run" in printed(capsys, "plan", "records", *only, "--stale")
+
+
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (
+            {"provenance": {**GOES_ON.provenance, "torch": "2.10.1+cpu"}},
+            "with torch 2.10.1 and vLLM 0.19.1",
+        ),
+        ({"deselected": 2}, "with some of the cases"),
+    ],
+    ids=["another patch", "a part"],
+)
+def test_a_plan_says_of_a_run_that_will_not_answer_what_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+    how: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    only = ("--torch", "2.10", "--vllm", "0.19", "--python", "3.11", "--platform", "cpu")
+    with folder(tmp_path, indexed=False, running=replace(GOES_ON, **change)):
+        told = printed(capsys, "plan", "records", *only, "--stale")
+    assert f"is running since 2026-10-23T18:00:00Z {how}" in told and "1 to run" in told
+
+
+def test_a_failure_of_a_run_that_goes_on_is_reported_as_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failing = Case(case="moe", outcome=Outcome.FAILED, reason="KeyError: 'x'")
+    with folder(tmp_path, indexed=False, running=replace(GOES_ON, cases=(failing,))):
+        told = printed(capsys, "ci", "--format", "github", "records")
+    assert "0 of 1 cell not as expected" in told and "::error" not in told
+    assert "the run is going on; this case failed: KeyError: 'x'" in told
 
 
 def test_lists_name_it_and_nothing_packs_or_deletes_it(

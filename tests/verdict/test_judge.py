@@ -370,14 +370,28 @@ def test_a_case_is_judged_in_its_own_situation() -> None:
 
 
 def test_a_run_that_goes_on_shows_its_cases_and_no_verdict_of_the_cell() -> None:
-    cases = make_case(), make_case("dense", "running", {}), make_case("x", "failed", {}, reason="e")
+    cases = (
+        make_case(),
+        make_case("dense", "running", {}),
+        make_case("x", "failed", {}, reason="e"),
+        make_case(
+            "moe", counters={"cold": {"num_compiled_artifacts_saved": 1}, "warm": GOOD["warm"]}
+        ),
+    )
     found = judge_running(make(*cases, finished=False), RULES)
+    drift = "cold num_compiled_artifacts_saved is 1, expected 3"
     assert (found.verdict, found.rung, found.reason) == ("untested", None, "the run is going on")
     assert [(case.case, case.verdict, case.reason) for case in found.cases] == [
         ("moe", "compatible", None),
         ("dense", "untested", "is running"),
-        ("x", "incompatible", "e"),
+        ("x", "untested", "the run is going on; this case failed: e"),
+        (
+            "moe",
+            "untested",
+            f"the run is going on; this case drifts: {drift}",
+        ),
     ]
+    assert all(case.differences == () and case.rung is None for case in found.cases[1:])
     assert found.cases[1] == CaseVerdict(
         case="dense", verdict=Verdict.UNTESTED, reason="is running"
     )
