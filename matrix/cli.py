@@ -21,6 +21,7 @@ COMMANDS = {
     "bundle": ("bundle",),
     "resolve": ("resolve",),
     "data": ("refresh", "linkage"),
+    "upstream": ("upstream",),
     "record": ("show", "calibrate"),
     "table": ("table", "ci", "predict", "grid", "plan"),
     "qualify": ("qualify",),

@@ -38,6 +38,7 @@ _BUSY = (429, 500, 502, 503, 504)
 _LARGE = 100 << 20  # bytes from which a file counts as one of the few that may lie on disk at once
 _FEW = 2
 _MEMBER = 8 << 20  # bytes; the metadata and sources that are read here are far smaller
+_UNPACKED = 4 << 30  # bytes of a whole source distribution; real ones have 0.2 GiB
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO")
 
 
@@ -377,6 +378,8 @@ def _of_zip(archive: zipfile.ZipFile, wanted: Callable[[str], bool], where: str)
 def _of_tar(archive: tarfile.TarFile, wanted: Callable[[str], bool], where: str) -> dict[str, str]:
     found = {}
     for member in archive:
+        if member.offset_data + member.size > _UNPACKED:
+            raise FetchError(f"{where}: unpacks to more than {_UNPACKED >> 30} GiB; not read")
         if wanted(member.name) and member.isfile():
             source = archive.extractfile(member)
             assert source is not None  # of a regular file there always is one

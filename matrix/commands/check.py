@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix.commands import arguments, context
 from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    from matrix.catalog.releases import Releases
+    from matrix.rules.expectations import Expectations
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,6 +30,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = commands.add_parser(
         "check",
         help="check the releases, the cells, the expectations, explanations, notes and waivers",
+        epilog="Exit status: 0; 1 where a rule contradicts upstream's own startup tests; 2 where a"
+        " data file is bad.",
+    )
+    check.add_argument(
+        "--upstream",
+        metavar="FILE",
+        type=Path,
+        help="hold the expectations against these numbers of upstream's (default: the package's"
+        " own)",
     )
     check.add_argument(
         "--waivers", metavar="FILE", type=Path, help="check these (default: the package's own)"
@@ -76,7 +90,8 @@ def _check(options: argparse.Namespace) -> int:
     expectations = load_expectations(options.expectations)
     print(f"expectations  {len(expectations.rules)} rules, no two of them tie")
     otherwise = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
-    print(f"upstream      counters measured otherwise than upstream publishes: {otherwise}")
+    contradictions = _check_upstream(options, expectations, releases)
+    print(f"              counters measured otherwise than upstream publishes: {otherwise}")
     for line in _check_differences():
         print(line)
     print(f"notes         {len(load_notes())} on pairs of releases")
@@ -84,7 +99,26 @@ def _check(options: argparse.Namespace) -> int:
     expired = [waiver.id for waiver in waivers.every if waiver.expired(context.today())]
     over = f", expired: {', '.join(expired)}" if expired else ""
     print(f"waivers       {len(waivers.every)} known failures that are accepted{over}")
-    return 0
+    for line in contradictions:
+        print_status(line)
+    return 1 if contradictions else 0
+
+
+def _check_upstream(
+    options: argparse.Namespace, expectations: Expectations, releases: Releases
+) -> list[str]:
+    """Print how the expectations compare with upstream's own tests; return the contradictions."""
+    from matrix.report.upstream_tests import contradictions, render_held
+    from matrix.rules.upstream.file import load_upstream
+    from matrix.rules.upstream.hold import hold, torches_of
+
+    upstream = load_upstream(options.upstream)
+    held = hold(upstream, expectations, torches_of(upstream, releases))
+    print(f"upstream      {render_held(held)}")
+    for release in upstream.releases:
+        for fault in release.every_fault():
+            print(f"              not read of vLLM {release.version}: {fault}")
+    return contradictions(held, expectations.name)
 
 
 def _check_differences() -> list[str]:

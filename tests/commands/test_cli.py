@@ -205,6 +205,7 @@ def test_check_says_what_it_checked(here: Path) -> None:
         "cells",
         "expectations",
         "upstream",
+        "counters",
         "differences",
         "notes",
         "waivers",
@@ -246,7 +247,7 @@ def test_check_counts_what_upstream_publishes_otherwise(here: Path) -> None:
     message = f"{record} num_compiled_artifacts_saved {link}"
     (here / "rules.toml").write_text(ANY_CASE_TEXT.replace('evidence = ["a record"]', message, 1))
     ended = matrix(here, "check", "--expectations", "rules.toml")
-    assert "upstream      counters measured otherwise than upstream publishes: 1\n" in ended.stdout
+    assert "              counters measured otherwise than upstream publishes: 1\n" in ended.stdout
 
 
 def test_predict_shows_both_platforms(here: Path) -> None:

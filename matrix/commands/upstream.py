@@ -1,0 +1,59 @@
+"""`matrix upstream`: what vLLM's own startup tests say of each release."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from matrix._util.console import print_status
+from matrix.commands import arguments, context
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `matrix upstream`."""
+    upstream = commands.add_parser(
+        "upstream",
+        help="read what vLLM's own startup tests count, from its source distributions, into the"
+        " data",
+        epilog="Exit status: 0; 2 where something could not be read (the rest is kept).",
+        allow_abbrev=False,
+    )
+    upstream.add_argument(
+        "--all", action="store_true", help="read every release again, not only new ones"
+    )
+    upstream.add_argument(
+        "--index",
+        metavar="URL",
+        help="the index's simple API (default: what uv or pip is set up for, else PyPI)",
+    )
+    upstream.add_argument(
+        "--jobs",
+        metavar="N",
+        type=arguments.count,
+        default=2,
+        help="how many releases are read at a time (default: 2)",
+    )
+    upstream.add_argument(
+        "--upstream",
+        metavar="FILE",
+        type=Path,
+        help="another file than matrix/data/upstream.json",
+    )
+    upstream.set_defaults(run=_upstream, parser=upstream)
+
+
+def _upstream(options: argparse.Namespace) -> int:
+    from contextlib import closing
+
+    from matrix.catalog.index import Index
+    from matrix.report.upstream_tests import render_read
+    from matrix.rules.upstream.file import UPSTREAM_FILE
+    from matrix.rules.upstream.sdist import read_upstream
+
+    path = options.upstream or UPSTREAM_FILE
+    with closing(Index(options.index)) as index:
+        done = read_upstream(path, index, every=options.all, jobs=options.jobs)
+    print(render_read(done, context.from_here(path)), end="")
+    for failure in done.failures:
+        print_status(failure)
+    return 2 if done.failures else 0
