@@ -73,6 +73,11 @@ RECORDS = [
 
 COLD = {
     "total": 61.24,
+    "import": 1.0,
+    "config": 0.25,
+    "profile": 0.5,
+    "unnamed": 0.375,
+    "shutdown": 9.0,
     "inspect": 9.25,
     "load": 1.5,
     "dynamo": 7.25,

@@ -8,7 +8,7 @@ that came before. `fold` makes the record's case from the journal.
 | `flags`          | `flags`: the effective flags of this case                   |
 | `model`          | `model`: its name                                           |
 | `starting`       | `start`: cold or warm                                       |
-| `started`        | `start`, `seconds` (part -> seconds), `counters`            |
+| `started`        | `start`, `seconds` (part -> seconds), `counters`, `events`  |
 | `failed`         | `start`, `failure`; may add `outcome`, `reason`, `signature`|
 | `differs`        | `differences`: lines; a failure that follows is of counts   |
 | `not_applicable` | `reason`                                                    |
@@ -24,7 +24,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from matrix.inside.ended import Ended, out_of_memory
-from matrix.record.model import OUTCOMES, STARTS, Case, Outcome, Start, clip_failure
+from matrix.record.model import (
+    OUTCOMES,
+    STARTS,
+    Case,
+    Event,
+    EventKind,
+    Outcome,
+    Start,
+    clip_failure,
+)
 from matrix.record.signature import reason as reason_of
 from matrix.record.signature import signature as signature_of
 
@@ -193,7 +202,17 @@ def _start(event: Mapping[str, Any]) -> Start:
     seconds = event.get("seconds") or {}
     if not isinstance(seconds, Mapping):
         seconds = {"total": seconds}
-    return Start(start=event["start"], seconds=seconds, counters=event.get("counters") or {})
+    events = event.get("events")
+    return Start(
+        start=event["start"],
+        seconds=seconds,
+        counters=event.get("counters") or {},
+        events=None if events is None else tuple(map(_event, events)),
+    )
+
+
+def _event(event: Mapping[str, Any]) -> Event:
+    return Event(kind=EventKind(event["kind"]), text=event["text"], count=event["count"])
 
 
 def _text(event: Mapping[str, Any], key: str) -> str:

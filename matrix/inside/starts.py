@@ -11,8 +11,11 @@ from typing import Any
 
 from matrix._util.nvidia import GPU_SHARE, START_MIB
 from matrix.inside import timings, vllm_compat
+from matrix.inside.events import Events
 from matrix.inside.models import Model, overrides
+from matrix.inside.spans import following
 from matrix.inside.stub_image_processor import use_plain_image_processor
+from matrix.inside.timeline import Timeline
 
 _KV_CACHE_BLOCKS = 64
 _KV_CACHE_BYTES = 1 << 30
@@ -143,11 +146,13 @@ def _arguments(startup: Startup) -> dict[str, Any]:
     return arguments
 
 
-def observe(startup: Startup, runner: Runner = engine) -> dict[str, dict[str, Any]]:
-    """Start vLLM once in this process by `runner`; return its `seconds` and its `counters`.
+def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
+    """Start vLLM once in this process by `runner`; return its `seconds`, `counters`, `events`.
 
     `seconds["total"]` is the whole start, from arguments to a ready engine; `compilation` is
-    what vLLM itself sums up for Dynamo and Inductor; the others are `timings.Timings.parts`.
+    what vLLM itself sums up for Dynamo and Inductor; `shutdown`, after the start, is the freeing
+    of the engine; the others are `timings.Timings.parts`, and `unnamed` is the rest of the total.
+    `events` are those of `events.Events.found`.
     Raises StateError if this process has compiled before or was forked from one that touched CUDA,
     and whatever vLLM raises.
     """
@@ -156,15 +161,28 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, dict[str, An
         raise StateError(f"this process has compiled before the start: {dirty}")
     if startup.platform == "cuda" and vllm_compat.cuda_spoilt_by_fork():
         raise StateError("CUDA was touched before the fork, so this start cannot use it")
+    events, steps = Events(), vllm_compat.startup_steps()
     began = time.perf_counter()
-    with timings.watch() as heard, runner(startup) as llm:
-        total = time.perf_counter() - began
-        compilation = llm.llm_engine.vllm_config.compilation_config.compilation_time
-        counted = vllm_compat.counters()
-        parts = heard.parts(vllm_compat.compiler_seconds())
-        del llm  # or the runner could not free the engine
-    seconds = {"total": total, "compilation": float(compilation), **parts}
+    timeline = Timeline(kept=("jit",))
+    with timings.watch(timeline, events) as heard:
+        with following(timeline, steps), runner(startup) as llm:
+            total = time.perf_counter() - began
+            compilation = llm.llm_engine.vllm_config.compilation_config.compilation_time
+            counted = vllm_compat.counters()
+            parts = heard.parts(vllm_compat.compiler_seconds())
+            ending = time.perf_counter()
+            del llm  # or the runner could not free the engine
+        shutdown = time.perf_counter() - ending
+    unnamed = max(0.0, total - sum(parts.values()))
+    seconds = {
+        "total": total,
+        "compilation": float(compilation),
+        **parts,
+        "unnamed": unnamed,
+        "shutdown": shutdown,
+    }
     return {
         "seconds": {part: round(value, 3) for part, value in seconds.items()},
         "counters": counted,
+        "events": events.found(),
     }

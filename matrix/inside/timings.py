@@ -7,15 +7,16 @@ formatted, and nothing is lost to its rounding or to a level at which it is not 
 
 import contextlib
 import logging
-import logging.config
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from matrix.inside.events import Events
+from matrix.inside.listening import listen
+from matrix.inside.timeline import Timeline
 
 _LOGGER = "vllm"
-_REGISTRY = "vllm.model_executor.models.registry"
 _INSPECTION = "Registry inspect model class"
 _SAVING = "CompiledArtifact.save"
 # In every template the last argument is the seconds. Since 0.32 some begin with one more %s, which
@@ -64,8 +65,12 @@ def _is(pattern: re.Pattern[str], template: object) -> bool:
 
 @dataclass(kw_only=True)
 class Timings:
-    """What vLLM's log reports of one start, in seconds; fed one record after the other."""
+    """What vLLM's log reports of one start, in seconds; fed one record after the other.
 
+    Of seconds in which the timeline keeps something else, none is counted.
+    """
+
+    timeline: Timeline | None = None
     _parts: dict[str, float] = field(default_factory=dict)
     _open: dict[str, float] = field(default_factory=dict)
     _traced: bool = True
@@ -78,6 +83,8 @@ class Timings:
         if found is None:
             return
         name, seconds = found
+        if self.timeline is not None and (name != "whole" or not self._traced):
+            seconds = self.timeline.claim(seconds)
         if name == "whole":
             self._close(seconds)
         elif name in ("inspect", "load"):
@@ -89,13 +96,25 @@ class Timings:
         """Return the parts of the start, in seconds; one that nobody reported is left out.
 
         `torch` has the sums of torch's own timed events (`vllm_compat.compiler_seconds`). No second
-        is in two parts, and the parts need not add up to the whole start.
+        is in two parts. What vLLM reports owns its seconds, whatever was imported in them; but for
+        those of `jit`. The steps that a hook times have what is left of theirs.
 
         | part             | means                                                     | source  |
         |------------------|-----------------------------------------------------------|---------|
+        | `import`         | importing modules that the run had not imported yet       | hooks   |
+        | `config`         | making vLLM's configuration                               | hook    |
+        | `tokenizer`      | making tokenizer, input and output processors             | hooks   |
+        | `engine`         | the rest of the engine: scheduler, executor, collection   | hooks   |
+        | `device`         | making the worker, taking the device                      | hooks   |
+        | `profile`        | the profile run, less what is compiled in it              | hook    |
+        | `kv_cache`       | making the KV cache                                       | hooks   |
+        | `warmup`         | warming kernels up, less what is compiled in it           | hook    |
+        | `jit`            | building, or waiting for, kernels of FlashInfer; building | hooks   |
+        |                  | kernels of Triton that Inductor did not write             |         |
         | `inspect`        | asking the model's class what it can do, which imports    | vLLM    |
         |                  | vLLM again in a process of its own; its cache is vLLM's   |         |
-        | `load`           | making the model and loading its weights                  | vLLM    |
+        | `load`           | making the model and loading its weights                  | vLLM,   |
+        |                  |                                                           | or hook |
         | `dynamo`         | tracing, until the backend is called                      | vLLM    |
         | `inductor`       | AOTAutograd and Inductor, less `save`                     | vLLM    |
         | `save`           | writing the compiled artifact of each graph               | torch   |
@@ -113,6 +132,8 @@ class Timings:
             around = "inductor" if "inductor" in parts else "artifacts_load"
             if around in parts:
                 parts[around] = max(0.0, parts[around] - saved)
+        for name, seconds in (self.timeline.parts() if self.timeline else {}).items():
+            _raise(parts, name, seconds)
         return parts
 
     def _close(self, whole: float | None) -> None:
@@ -136,100 +157,19 @@ def _raise(sums: dict[str, float], name: str, seconds: float) -> None:
     sums[name] = sums.get(name, 0.0) + seconds
 
 
-class _Listener(logging.Handler):
-    """Feeds vLLM's records to the timings, and shows none of them."""
-
-    def __init__(self, timings: Timings) -> None:
-        super().__init__()
-        self._timings = timings
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._timings.add(record.msg, record.args)
-
-
-class _AsBefore(logging.Filter):
-    """Keeps from a handler what the loggers would have dropped at the levels that they had."""
-
-    def __init__(self, levels: Mapping[logging.Logger, int]) -> None:
-        super().__init__()
-        self._levels = levels
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        logger: logging.Logger | None = logging.getLogger(record.name)
-        while logger is not None:
-            level = self._levels.get(logger, logger.level)
-            if level:
-                return record.levelno >= level
-            logger = logger.parent
-        return True
-
-
-class _Attachment:
-    """The listener on vLLM's loggers, and how they were without it."""
-
-    def __init__(self, timings: Timings) -> None:
-        self._listener = _Listener(timings)
-        self._levels: dict[logging.Logger, int] = {}
-        self._quieted: list[tuple[logging.Handler, _AsBefore]] = []
-
-    def attach(self) -> None:
-        top, registry = logging.getLogger(_LOGGER), logging.getLogger(_REGISTRY)
-        self._levels = {top: top.level, registry: registry.level}
-        quiet = _AsBefore(self._levels)
-        self._quieted = [(handler, quiet) for handler in _handlers(top)]
-        wanted = min(top.getEffectiveLevel(), logging.INFO)
-        for handler, _ in self._quieted:
-            handler.addFilter(quiet)
-        top.addHandler(self._listener)
-        top.setLevel(wanted)
-        registry.setLevel(logging.DEBUG)
-
-    def detach(self) -> None:
-        logging.getLogger(_LOGGER).removeHandler(self._listener)
-        for logger, level in self._levels.items():
-            logger.setLevel(level)
-        for handler, quiet in self._quieted:
-            handler.removeFilter(quiet)
-
-
 @contextlib.contextmanager
-def watch() -> Iterator[Timings]:
-    """Listen to vLLM's log meanwhile, whatever level it is shown at, and show no more of it.
+def watch(timeline: Timeline | None = None, events: Events | None = None) -> Iterator[Timings]:
+    """Listen to the log of vLLM and of torch meanwhile, for times and for events.
 
-    vLLM 0.32 sets its log up again while it starts, which removes every handler and resets the
-    levels: the listener is taken off for that and put on again.
+    What is reported is claimed from the timeline.
     """
-    timings = Timings()
-    attachment = _Attachment(timings)
-    config: Any = logging.config
-    usual = config.dictConfigClass
+    timings = Timings(timeline=timeline)
 
-    def configurator(asked_for: dict[str, Any]) -> Any:
-        asked = usual(asked_for)
-        configure = asked.configure
+    def hear(record: logging.LogRecord) -> None:
+        if record.name.startswith(_LOGGER):
+            timings.add(record.msg, record.args)
+        if events is not None:
+            events.add(record)
 
-        def aside() -> None:
-            attachment.detach()
-            try:
-                configure()
-            finally:
-                attachment.attach()
-
-        asked.configure = aside
-        return asked
-
-    attachment.attach()
-    # What logging.config.dictConfig makes one of: documented as a place for one's own.
-    config.dictConfigClass = configurator
-    try:
+    with listen(hear):
         yield timings
-    finally:
-        config.dictConfigClass = usual
-        attachment.detach()
-
-
-def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
-    """Every handler that sees the logger's records."""
-    while logger is not None:
-        yield from logger.handlers
-        logger = logger.parent if logger.propagate else None

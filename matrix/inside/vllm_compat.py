@@ -6,10 +6,14 @@ torch and vLLM are imported inside the functions, so that importing this module 
 import importlib
 import importlib.machinery
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from matrix.inside.spans import Hook, Hooks
 
 _FLAGS = (
     "VLLM_USE_AOT_COMPILE",
@@ -26,6 +30,31 @@ _STARTED = ("vllm.v1.worker.gpu_worker", "vllm.v1.worker.gpu_model_runner")
 _DYNAMO_COUNTERS = {
     "aot_autograd": ("total", "autograd_cache_miss", "autograd_cache_hit"),
     "inductor": ("fxgraph_cache_miss", "fxgraph_cache_hit"),
+}
+
+
+# The steps of a start: module, method there, part of the seconds. From vLLM 0.14 to 0.33; a release
+# has some of these. What a method calls for another step counts there.
+_STEPS = (
+    ("vllm.engine.arg_utils", "EngineArgs.create_engine_config", "config"),
+    ("vllm.v1.engine.llm_engine", "LLMEngine.__init__", "engine"),
+    ("vllm.v1.engine.llm_engine", "renderer_from_config", "tokenizer"),
+    ("vllm.v1.engine.llm_engine", "init_tokenizer_from_config", "tokenizer"),
+    ("vllm.v1.engine.llm_engine", "cached_tokenizer_from_config", "tokenizer"),
+    ("vllm.v1.engine.llm_engine", "InputProcessor.__init__", "tokenizer"),
+    ("vllm.v1.engine.llm_engine", "Processor.__init__", "tokenizer"),
+    ("vllm.v1.engine.llm_engine", "OutputProcessor.__init__", "tokenizer"),
+    ("vllm.v1.engine.core", "EngineCore.__init__", "engine"),
+    ("triton.runtime.jit", "JITFunction._do_compile", "jit"),
+)
+_WORKER = "vllm.v1.worker.worker_base"
+_WORKER_STEPS = {
+    "init_device": "device",
+    "load_model": "load",
+    "determine_available_memory": "profile",
+    "get_kv_cache_spec": "kv_cache",
+    "initialize_from_config": "kv_cache",
+    "compile_or_warm_up_model": "warmup",
 }
 
 
@@ -82,6 +111,35 @@ def compiler_seconds() -> dict[str, float]:
     from torch._dynamo.utils import compilation_time_metrics as spent
 
     return {name: sum(seconds) for name, seconds in spent.items() if seconds}
+
+
+def startup_steps() -> dict[str, Sequence[Hook]]:
+    """Return the hooks by module that time the steps of this release's start."""
+    steps: dict[str, list[Hook]] = {_WORKER: [_time_worker]}
+    for module, method, part in _STEPS:
+        steps.setdefault(module, []).append(partial(_time_method, method=method, part=part))
+    return {module: tuple(hooks) for module, hooks in steps.items()}
+
+
+def _time_method(module: ModuleType, hooks: Hooks, *, method: str, part: str) -> None:
+    hooks.time(module, method, part)
+
+
+def _time_worker(module: ModuleType, hooks: Hooks) -> None:
+    """Time the worker, whatever its class is, once the wrapper around it has made it."""
+
+    def timed(usual: Any) -> Any:
+        making = hooks.timed(usual, "device")
+
+        def init_worker(wrapper: Any, *arguments: Any, **named: Any) -> Any:
+            made = making(wrapper, *arguments, **named)
+            for method, part in _WORKER_STEPS.items():
+                hooks.time(wrapper.worker, method, part)
+            return made
+
+        return init_worker
+
+    hooks.replace(module.WorkerWrapperBase, "init_worker", timed)
 
 
 def clean_state() -> str | None:

@@ -7,6 +7,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from matrix.record.model import LEFT_OUT
+
 
 def content_hash(value: object) -> str:
     """Return the SHA-256 of a value made of JSON's types and dataclasses, as hex.
@@ -21,5 +23,8 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        named = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {
+            name: member for name, member in named if member is not None or name not in LEFT_OUT
+        }
     raise TypeError(f"{type(value).__name__} is not JSON")

@@ -11,10 +11,14 @@ from matrix.errors import MatrixError
 
 SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
-LEFT_OUT = frozenset({"departures", "selected"})
+LEFT_OUT = frozenset({"departures", "events", "jit", "selected"})
 """The keys that a record leaves out where the run did not know them, as older records do."""
 FAILURE_LIMIT = 16 * 1024
 """The most characters of a failure's tail that a record keeps."""
+EVENT_LIMIT = 400
+"""The most characters of an event's text that a record keeps."""
+EVENTS_LIMIT = 32
+"""The most events that a record keeps of one start."""
 
 
 class Platform(StrEnum):
@@ -105,6 +109,23 @@ class By(StrEnum):
     UNKNOWN = "unknown"
 
 
+class EventKind(StrEnum):
+    """What torch or vLLM only logged while it started.
+
+    `LOAD_FAILED`: a cached artifact could not be loaded, so it was compiled again. `SAVE_FAILED`:
+    an artifact could not be written. `CACHE_BYPASSED`: a cache was not asked, and why.
+    `CACHE_DISABLED`: a cache is off as a whole. `FELL_BACK`: another way was taken than the one
+    asked for. `RECOMPILED`: Dynamo compiled a function more than once.
+    """
+
+    LOAD_FAILED = "load_failed"
+    SAVE_FAILED = "save_failed"
+    CACHE_BYPASSED = "cache_bypassed"
+    CACHE_DISABLED = "cache_disabled"
+    FELL_BACK = "fell_back"
+    RECOMPILED = "recompiled"
+
+
 PLATFORMS = tuple(Platform)
 STARTS = tuple(StartKind)
 RUNGS = tuple(Rung)
@@ -116,12 +137,26 @@ class RecordError(MatrixError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something that torch or vLLM logged of one kind, in the words of its first time."""
+
+    kind: EventKind
+    text: str
+    count: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """What one start counted, and its seconds by part (`total` and others)."""
+    """What one start counted, and its seconds by part (`total` and others).
+
+    `events` is what torch and vLLM only logged of it; None where nobody listened (records from
+    before the key), and empty where nothing of these kinds was logged.
+    """
 
     start: StartKind
     seconds: Mapping[str, float] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
+    events: tuple[Event, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,6 +26,8 @@ from matrix.record.json_value import (
     is_text,
 )
 from matrix.record.model import (
+    EVENT_LIMIT,
+    EVENTS_LIMIT,
     FAILURE_LIMIT,
     LEFT_OUT,
     SCHEMA,
@@ -33,6 +35,8 @@ from matrix.record.model import (
     Case,
     Departure,
     ErrorKind,
+    Event,
+    EventKind,
     Outcome,
     Platform,
     Record,
@@ -159,13 +163,13 @@ def _is_model_source(value: object) -> TypeGuard[str]:
 
 
 def _keys(
-    model: type[Record | Case | Start | RungResult | RunError | Departure],
+    model: type[Record | Case | Start | Event | RungResult | RunError | Departure],
 ) -> dict[str, None]:
     return dict.fromkeys(field.name for field in dataclasses.fields(model))
 
 
 _RECORD_KEYS, _CASE_KEYS, _START_KEYS = _keys(Record), _keys(Case), _keys(Start)
-_RUNG_KEYS, _ERROR_KEYS = _keys(RungResult), _keys(RunError)
+_RUNG_KEYS, _ERROR_KEYS, _EVENT_KEYS = _keys(RungResult), _keys(RunError), _keys(Event)
 _DEPARTURE_KEYS = _keys(Departure)
 
 
@@ -394,9 +398,26 @@ def _failure(value: JsonValue) -> str | None:
 
 
 def _start(value: JsonValue) -> Start:
-    value.has_keys(_START_KEYS)
+    # Records from before the key say nothing of events, which is not that there were none.
+    value.has_keys(_START_KEYS, ["events"])
     return Start(
         start=value.one_of("start", StartKind),
         seconds=value.values("seconds", are_seconds, SECONDS),
         counters=value.values("counters", is_count, count_from(0)),
+        events=_events(value) if "events" in value.data else None,
     )
+
+
+def _events(value: JsonValue) -> tuple[Event, ...]:
+    events = tuple(map(_event, value.items("events")))
+    if len(events) > EVENTS_LIMIT:
+        value.member("events").fail(f"has {len(events)} items, but at most {EVENTS_LIMIT} are kept")
+    return events
+
+
+def _event(value: JsonValue) -> Event:
+    value.has_keys(_EVENT_KEYS)
+    text = value.text("text")
+    if len(text) > EVENT_LIMIT:
+        value.member("text").fail(f"has {len(text)} characters, but at most {EVENT_LIMIT} are kept")
+    return Event(kind=value.one_of("kind", EventKind), text=text, count=value.count("count", 1))

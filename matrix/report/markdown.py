@@ -9,7 +9,16 @@ from matrix.record.model import STARTS, Case
 from matrix.report import agreement, grid, notes, upstream
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
-from matrix.report.timings import PARTS, artifacts, import_seconds, is_split, warm_over_cold
+from matrix.report.timings import (
+    PARTS,
+    artifacts,
+    import_seconds,
+    is_split,
+    other_steps,
+    unnamed,
+    warm_over_cold,
+)
+from matrix.verdict.events import telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
@@ -39,10 +48,13 @@ _PLATFORMS = {
 }
 _MOST_DIFFERENCES = 4
 _SECONDS = """\
-Where the time went, as torch and vLLM report it themselves; a dash where this release or platform \
-does not say. torch and vLLM are imported once a run, before all starts. *inspect* is vLLM asking \
-the model's class what it can do, for which it imports itself again in a process of its own; it \
-keeps the answer in its cache. The parts need not add up to the total, and no time is judged.
+Where the time went, as torch and vLLM report it themselves or as their steps were timed; a dash \
+where this release, platform or record does not say. torch and vLLM are imported once a run, \
+before all starts; *import* is what a start imports beyond that. *inspect* is vLLM asking the \
+model's class what it can do, for which it imports itself again in a process of its own; it keeps \
+the answer in its cache. *jit* is building kernels that no release brings built, or waiting for \
+them. *other steps* are configuration, tokenizer, device, profile run, KV cache, warm-up and the \
+rest of the engine. *unnamed* is what no part has. No time is judged.
 """
 
 
@@ -160,6 +172,8 @@ def _seconds(entry: Entry) -> list[str]:
             code(case.case),
             start,
             *(seconds(seen.seconds.get(part)) for part in ("total", *PARTS)),
+            seconds(other_steps(seen)),
+            seconds(unnamed(seen)),
             artifacts(seen),
         ]
         for case, _ in entry.cases
@@ -171,8 +185,8 @@ def _seconds(entry: Entry) -> list[str]:
         return []
     known = "" if took is None else f": import {seconds(took)} s"
     line = f"{_cell(entry)} on {entry.record.platform}{known}\n"
-    head = ["case", "start", "total", *PARTS, "save or load"]
-    return [line, tabular(head, rows, right=range(2, 3 + len(PARTS)))] if rows else [line]
+    head = ["case", "start", "total", *PARTS, "other steps", "unnamed", "save or load"]
+    return [line, tabular(head, rows, right=range(2, 5 + len(PARTS)))] if rows else [line]
 
 
 def _records(table: Table) -> str:
@@ -215,8 +229,9 @@ def _started(case: Case, start: str) -> str:
 
 
 def _why(verdict: CaseVerdict) -> str:
+    logged = [markdown(event.words) for event in telling(verdict.events)]
     if not verdict.differences:
-        return markdown(verdict.reason or "")
+        return "; ".join([*([markdown(verdict.reason)] if verdict.reason else []), *logged])
     shown = [
         f"{difference.start} {code(difference.counter)}: expected {difference.expected}, observed "
         f"{'nothing' if difference.observed is None else difference.observed}"
@@ -224,4 +239,4 @@ def _why(verdict: CaseVerdict) -> str:
     ]
     if len(verdict.differences) > _MOST_DIFFERENCES:
         shown.append(f"{len(verdict.differences) - _MOST_DIFFERENCES} more in compatibility.json")
-    return "; ".join(shown)
+    return "; ".join([*shown, *logged])

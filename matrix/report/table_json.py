@@ -108,6 +108,12 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
         },
         "warm_over_cold": None if ratio is None else round(ratio, 3),
         "parts": {start: dict(seen.seconds) if seen else None for start, seen in starts.items()},
+        "events": None
+        if verdict.events is None
+        else [
+            {"start": event.start, "kind": event.kind, "text": event.text, "count": event.count}
+            for event in verdict.events
+        ],
         "no_rule": list(verdict.no_rule),
         "differences": [
             {

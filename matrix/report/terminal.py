@@ -6,9 +6,17 @@ from collections.abc import Callable, Mapping
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Start
-from matrix.report.timings import PARTS, artifacts, import_seconds, warm_over_cold
+from matrix.report.timings import (
+    PARTS,
+    artifacts,
+    import_seconds,
+    other_steps,
+    unnamed,
+    warm_over_cold,
+)
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.expectations import compare
+from matrix.verdict.events import telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict
 from matrix.verdict.states import Verdict
 
@@ -102,12 +110,14 @@ def _cases(record: Record, verdict: CellVerdict, paint: _Paint, *, every: bool) 
 
 def _seconds(record: Record) -> list[str]:
     """Return the seconds of each start in aligned columns, and those of the import."""
-    rows = [["seconds", "start", "total", *PARTS, "warm/cold", "save or load"]]
+    head = [*PARTS, "other steps", "unnamed", "warm/cold", "save or load"]
+    rows = [["seconds", "start", "total", *head]]
     for case in record.cases:
         for seen in filter(None, map(case.started, STARTS)):
             shares = ratio(warm_over_cold(case)) if seen.start == "warm" else ""
             parts = [seconds(seen.seconds.get(part)) for part in ("total", *PARTS)]
             name = clip(clean(case.case), 60)
+            parts += [seconds(other_steps(seen)), seconds(unnamed(seen))]
             rows.append([name, seen.start, *parts, shares, artifacts(seen)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
@@ -134,6 +144,8 @@ def _starts(case: Case, judged: CaseVerdict, *, every: bool) -> list[_Line]:
         first, *others = _counted(seen, judged, every=every)
         lines.append((start, seconds(seen.seconds.get("total")), first))
         lines += [("", "", line) for line in others]
+        logged = (event for event in telling(judged.events) if event.start == start)
+        lines += [("", "", clip(clean(event.words), 200)) for event in logged]
     if judged.reason and not judged.differences and not judged.no_rule:
         lines.append(("", "", clip(clean(judged.reason), 200)))
     return lines

@@ -5,10 +5,12 @@ from __future__ import annotations
 from matrix._util.text import seconds
 from matrix.record.model import Case, Record, Start
 
-PARTS = ("inspect", "load", "dynamo", "inductor")
+PARTS = ("import", "inspect", "load", "jit", "dynamo", "inductor")
 """The parts of a start with a column of their own; `save` and `artifacts_load` share one."""
 
 _SAVE, _LOAD = "save", "artifacts_load"
+_STEPS = ("config", "tokenizer", "engine", "device", "profile", "kv_cache", "warmup")
+_UNNAMED = "unnamed"
 
 
 def warm_over_cold(case: Case) -> float | None:
@@ -30,7 +32,30 @@ def import_seconds(record: Record) -> float | None:
 
 def is_split(start: Start) -> bool:
     """Tell whether the start has the parts of its seconds. Those of old records have none."""
-    return any(part in start.seconds for part in (*PARTS, _SAVE, _LOAD))
+    return any(part in start.seconds for part in (*PARTS, *_STEPS, _SAVE, _LOAD))
+
+
+def other_steps(start: Start) -> float | None:
+    """Return the seconds of the parts without a column of their own; None where there are none."""
+    found = [start.seconds[part] for part in _STEPS if part in start.seconds]
+    return sum(found) if found else None
+
+
+def unnamed(start: Start) -> float | None:
+    """Return the seconds of a start's total that no part has; None where it has no parts.
+
+    Records from before the number have it too: their parts are known.
+
+    >>> unnamed(Start(start="cold", seconds={"total": 9.0, "inductor": 6.5, "save": 0.5}))
+    2.0
+    """
+    total = start.seconds.get("total")
+    if _UNNAMED in start.seconds:
+        return start.seconds[_UNNAMED]
+    if total is None or not is_split(start):
+        return None
+    named = sum(start.seconds.get(part, 0.0) for part in (*PARTS, *_STEPS, _SAVE, _LOAD))
+    return max(0.0, total - named)
 
 
 def artifacts(start: Start) -> str:

@@ -12,12 +12,15 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from matrix._util.paths import CHECKOUT
+from matrix._util.text import clip
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.record import provenance
 from matrix.record.model import (
+    EVENT_LIMIT,
     ErrorKind,
+    Event,
     Record,
     RecordError,
     RunError,
@@ -268,10 +271,22 @@ def _write(record: Record, path: Path, root: Path) -> None:
             reason=clean(case.reason),
             signature=clean(case.signature),
             failure=case.failure and clip_failure(clean(case.failure) or ""),
+            starts=tuple(
+                replace(start, events=_scrubbed(start.events, root)) for start in case.starts
+            ),
         )
         for case in record.cases
     )
     write(replace(record, error=error, rungs=rungs, cases=cases), path)
+
+
+def _scrubbed(events: tuple[Event, ...] | None, root: Path) -> tuple[Event, ...] | None:
+    """Return the events without folders of this machine in their texts."""
+    if events is None:
+        return None
+    return tuple(
+        replace(event, text=clip(scrub(event.text, root), EVENT_LIMIT)) for event in events
+    )
 
 
 def _shown(path: Path) -> str:

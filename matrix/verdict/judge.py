@@ -16,6 +16,7 @@ from matrix._util.versions import parse_version
 from matrix.record.model import RUNGS, STARTS, Case, Record, RunError
 from matrix.record.signature import signature_of
 from matrix.rules.expectations import Difference, Expected, Situation, compare
+from matrix.verdict.events import StartEvent, events_of, telling
 from matrix.verdict.states import VERDICTS, Verdict
 
 BROKEN_PAIR = frozenset({"imports", "resolves"})
@@ -48,7 +49,8 @@ class CaseVerdict:
     reach where it is incompatible or drifts, and None where that is not known. `expected` has an
     entry for each start that ran and has an expectation, also where the case failed, which is not
     judged by it; `no_rule` are the starts of a judged case without an expectation.
-    `signature` is computed by today's rules (`matrix.record.signature.signature_of`).
+    `signature` is computed by today's rules (`matrix.record.signature.signature_of`). `events` is
+    what its starts only logged; None where that is not known, as in records from before events.
     """
 
     case: str
@@ -59,6 +61,7 @@ class CaseVerdict:
     expected: Mapping[str, Mapping[str, Expected]] = field(default_factory=dict)
     no_rule: tuple[str, ...] = ()
     signature: str | None = None
+    events: tuple[StartEvent, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +163,10 @@ def _badness(verdict: CaseVerdict) -> tuple[int, int]:
 
 
 def _signed(case: Case, verdict: CaseVerdict) -> CaseVerdict:
-    signature = signature_of(case)
-    return verdict if signature is None else replace(verdict, signature=signature)
+    signature, events = signature_of(case), events_of(case)
+    if signature is None and events is None:
+        return verdict
+    return replace(verdict, signature=signature, events=events)
 
 
 def _judge_run(record: Record) -> CaseVerdict | None:
@@ -226,7 +231,7 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
     differences = _differences(case, expected)
     if differences:
         verdict, rung = Verdict.DRIFT, "as expected"
-        why: str | None = _drift(differences)
+        why: str | None = _drift(differences, telling(events_of(case)))
     elif no_rule:
         starts = "start" if len(no_rule) == 1 else "starts"
         verdict, rung = Verdict.UNTESTED, "starts warm"
@@ -293,8 +298,10 @@ def _differences(
     )
 
 
-def _drift(differences: tuple[Difference, ...]) -> str:
+def _drift(differences: tuple[Difference, ...], events: tuple[StartEvent, ...]) -> str:
+    """Return the first difference, and what a start logged that may explain it."""
     first = differences[0]
     observed = "is not counted" if first.observed is None else f"is {first.observed}"
     more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
-    return f"{first.start} {first.counter} {observed}, expected {first.expected}{more}"
+    logged = f"; {events[0].words}" if events else ""
+    return f"{first.start} {first.counter} {observed}, expected {first.expected}{more}{logged}"

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.inside import timings, vllm_compat
+from matrix.inside.timeline import Timeline
 from matrix.inside.timings import Timings, reported, watch
 
 RANGE = "(1, 1024)"
@@ -272,3 +273,38 @@ def test_a_log_that_cannot_be_set_up_is_heard_still(log: Shown) -> None:
 
 def test_the_examples_of_the_docstrings() -> None:
     assert doctest.testmod(timings).failed == 0
+
+
+def test_what_is_reported_is_taken_from_the_step_that_it_lies_in() -> None:
+    now = [0.0]
+    timeline = Timeline(kept=("jit",), clock=lambda: now[0])
+    heard = Timings(timeline=timeline)
+    with timeline.span("profile"):
+        now[0] += 1.0
+        with timeline.span("import"):
+            now[0] += 2.0
+        now[0] += 1.0
+        heard.add(DYNAMO, (3.5,))  # the import was within it
+        with timeline.span("jit"):
+            now[0] += 4.0
+        now[0] += 5.0
+        heard.add(COMPILE, (RANGE, 9.0))
+        now[0] += 0.25
+    parts = heard.parts({"CompiledArtifact.save": 1.0})
+    assert parts == {"profile": 0.75, "dynamo": 3.5, "jit": 4.0, "inductor": 4.0, "save": 1.0}
+    assert sum(parts.values()) == now[0]
+
+
+def test_a_loaded_model_claims_its_whole_compilation_once() -> None:
+    now = [0.0]
+    timeline = Timeline(clock=lambda: now[0])
+    heard = Timings(timeline=timeline)
+    with timeline.span("profile"):
+        now[0] += 1.0
+        heard.add(AOT, ("/x",))
+        now[0] += 1.0
+        heard.add(DYNAMO, (1.5,))
+        now[0] += 0.5
+        heard.add(WHOLE, (2.0,))
+        now[0] += 0.5
+    assert heard.parts({}) == {"artifacts_load": 2.0, "profile": 1.0}

@@ -15,7 +15,10 @@ from jsonschema import Draft202012Validator
 from full_record import CELL, make
 from matrix._util.paths import DATA
 from matrix.errors import MatrixError
+from matrix.record.content import content_hash
 from matrix.record.model import (
+    EVENT_LIMIT,
+    EVENTS_LIMIT,
     FAILURE_LIMIT,
     OUTCOMES,
     PLATFORMS,
@@ -26,6 +29,8 @@ from matrix.record.model import (
     Case,
     Departure,
     ErrorKind,
+    Event,
+    EventKind,
     Record,
     RecordError,
     RunError,
@@ -55,11 +60,15 @@ numbers = st.floats(0, 1e9, allow_nan=False)
 flags = st.dictionaries(
     texts, st.booleans() | st.integers() | texts | st.none() | numbers, max_size=3
 )
+events = st.builds(
+    Event, kind=st.sampled_from(EventKind), text=texts, count=st.integers(1, 2**63 - 1)
+)
 starts = st.builds(
     Start,
     start=st.sampled_from(STARTS),
     seconds=st.dictionaries(texts, numbers, max_size=3),
     counters=st.dictionaries(texts, st.integers(0, 2**63 - 1), max_size=3),
+    events=st.none() | st.lists(events, max_size=3).map(tuple),
 )
 cases = st.builds(
     Case,
@@ -484,3 +493,47 @@ def test_the_schema_and_the_module_agree() -> None:
     assert case["outcome"]["enum"] == list(OUTCOMES)
     assert case["failure"]["maxLength"] == FAILURE_LIMIT
     assert case["starts"]["items"]["properties"]["start"]["enum"] == list(STARTS)
+
+
+def test_a_record_from_before_events_says_nothing_of_them() -> None:
+    [case] = make().cases
+    [cold, warm] = case.starts
+    assert (cold.events, '"events"' in to_json(make())) == (None, False)
+    heard = make(
+        cases=(dataclasses.replace(case, starts=(dataclasses.replace(cold, events=()), warm)),)
+    )
+    [read_cold, read_warm] = parse(to_json(heard), "a").cases[0].starts
+    # Nobody listened is not that nothing was logged.
+    assert (read_cold.events, read_warm.events) == ((), None)
+    assert content_hash(heard) != content_hash(make())
+
+
+@pytest.mark.parametrize(
+    ("events", "fault"),
+    [
+        (None, r"events: is null, but must be a list"),
+        (
+            [{"kind": "x", "text": "", "count": 1}],
+            r"events\[0\]\.kind: is \"x\", but must be one of",
+        ),
+        (
+            [{"kind": "fell_back", "text": "", "count": 0}],
+            r"events\[0\]\.count: is 0, but must be a count",
+        ),
+        (
+            [{"kind": "fell_back", "text": "x" * (EVENT_LIMIT + 1), "count": 1}],
+            r"events\[0\]\.text: has 401 characters",
+        ),
+        (
+            [{"kind": "fell_back", "text": "", "count": 1}] * (EVENTS_LIMIT + 1),
+            r"events: has 33 items",
+        ),
+        ([{"kind": "fell_back", "text": ""}], r"events\[0\]: has no key 'count'"),
+    ],
+)
+def test_bad_events_are_named(events: object, fault: str) -> None:
+    content = json.loads(to_json(make()))
+    content["cases"][0]["starts"][0]["events"] = events
+    assert list(VALIDATOR.iter_errors(content))
+    with pytest.raises(RecordError, match=fault):
+        parse(json.dumps(content), "a")

@@ -112,10 +112,13 @@ its cold and warm starts | 2026-11-23 |
 
 ## Seconds
 
-Where the time went, as torch and vLLM report it themselves; a dash where this release or platform \
-does not say. torch and vLLM are imported once a run, before all starts. *inspect* is vLLM asking \
-the model's class what it can do, for which it imports itself again in a process of its own; it \
-keeps the answer in its cache. The parts need not add up to the total, and no time is judged.
+Where the time went, as torch and vLLM report it themselves or as their steps were timed; a dash \
+where this release, platform or record does not say. torch and vLLM are imported once a run, \
+before all starts; *import* is what a start imports beyond that. *inspect* is vLLM asking the \
+model's class what it can do, for which it imports itself again in a process of its own; it keeps \
+the answer in its cache. *jit* is building kernels that no release brings built, or waiting for \
+them. *other steps* are configuration, tokenizer, device, profile run, KV cache, warm-up and the \
+rest of the engine. *unnamed* is what no part has. No time is judged.
 """
 
 
@@ -354,10 +357,11 @@ def test_the_table_says_where_the_seconds_went() -> None:
     assert output.partition("## Seconds\n")[2].partition("## Records")[0].split("\n\n")[1:] == [
         "`py311-torch210-vllm019` on cpu: import 37.2 s",
         (
-            "| case | start | total | inspect | load | dynamo | inductor | save or load |\n"
-            "| --- | --- | --: | --: | --: | --: | --: | --- |\n"
-            "| `moe` | cold | 61.2 | 9.2 | 1.5 | 7.2 | 40.0 | saved 0.8 |\n"
-            "| `moe` | warm | 20.0 | - | - | - | - | loaded 1.2 |"
+            "| case | start | total | import | inspect | load | jit | dynamo | inductor "
+            "| other steps | unnamed | save or load |\n"
+            "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --- |\n"
+            "| `moe` | cold | 61.2 | 1.0 | 9.2 | 1.5 | - | 7.2 | 40.0 | 0.8 | 0.4 | saved 0.8 |\n"
+            "| `moe` | warm | 20.0 | - | - | - | - | - | - | - | 18.8 | loaded 1.2 |"
         ),
         "",
     ]

@@ -99,10 +99,14 @@ def test_a_terminal_says_where_the_seconds_went_where_asked() -> None:
     quiet = terminal.render(record, verdict, "r.json")
     shown = terminal.render(record, verdict, "r.json", split=True)
     seconds = (
-        "seconds  start  total  inspect  load  dynamo  inductor  warm/cold  save or load\n"
-        "moe      cold    61.2      9.2   1.5     7.2      40.0             saved 0.8\n"
-        "moe      warm    20.0        -     -       -         -       0.33  loaded 1.2\n"
-        "cut      cold   100.0        -     -       -         -             -\n"
+        "seconds  start  total  import  inspect  load  jit  dynamo  inductor"
+        "  other steps  unnamed  warm/cold  save or load\n"
+        "moe      cold    61.2     1.0      9.2   1.5    -     7.2      40.0"
+        "          0.8      0.4             saved 0.8\n"
+        "moe      warm    20.0       -        -     -    -       -         -"
+        "            -     18.8       0.33  loaded 1.2\n"
+        "cut      cold   100.0       -        -     -    -       -         -"
+        "            -        -             -\n"
         "import 37.2 s, once for all starts\n\n"
     )
     assert seconds in shown and shown.replace(seconds, "") == quiet

@@ -19,6 +19,7 @@ from matrix.report.page.encoding import ALPHABET, Pool, coded, split_numbers
 from matrix.report.timings import import_seconds
 from matrix.rules.expectations import Expected
 from matrix.rules.notes import Note
+from matrix.verdict.events import telling
 from matrix.verdict.grid import Grid, Square, ran_cell
 from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.ladder import Progress, Step
@@ -252,7 +253,7 @@ class _Packing:
             self._text(case.outcome),
             _CASE_VERDICTS.index(verdict.verdict),
             _rung(verdict.rung),
-            self._text(verdict.reason),
+            self._text(_why(verdict)),
             self._text(verdict.signature),
             self._text(case.model),
             self._flags(case.flags),
@@ -369,6 +370,15 @@ class _Packing:
                     tenths = coded([round(seconds * 10) for _, seconds in points])
                     rows.append([place, STARTS.index(start), *days, tenths])
         return rows
+
+
+def _why(verdict: CaseVerdict) -> str:
+    """Return the reason of a case, and what its starts only logged.
+
+    A drift's reason has the first of that already.
+    """
+    logged = telling(verdict.events)[1 if verdict.differences else 0 :]
+    return "; ".join([*filter(None, [verdict.reason]), *(event.words for event in logged)])
 
 
 def _rung(rung: str | None) -> int:
