@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TypeVar
@@ -106,6 +106,59 @@ def parse_specifier(text: str, option: str) -> SpecifierSet:
             f"{option} {text!r}: is neither a release nor a specifier; write it as 2.11 or '>=2.11'"
         ) from None
     return found
+
+
+def newest_patch(text: str, known: Iterable[str]) -> str:
+    """Return the release that a person means: of a minor release its newest known patch.
+
+    What is not a minor release, or has no known patch, stays as it is. Without pre-releases and
+    local versions. Raises packaging's InvalidVersion where the text is not a version.
+
+    >>> newest_patch("2.12", ["2.12.0", "2.12.1", "2.13.0"]), newest_patch("2.12.0", ["2.12.1"])
+    ('2.12.1', '2.12.0')
+    """
+    wanted = parse_version(text)
+    if len(wanted.release) > 2 or wanted.is_prerelease or wanted.local:
+        return text
+    patches = [
+        version
+        for version in known
+        if minor_of(version) == minor_of(text)
+        and not parse_version(version).is_prerelease
+        and not parse_version(version).local
+    ]
+    return max(patches, key=parse_version, default=text)
+
+
+def chosen_versions(text: str | None, known: Sequence[str], option: str) -> list[str]:
+    """Return those of the known versions that a person means: a release, a minor one, or a range.
+
+    A minor release means its newest patch. A release that is not known is returned as it is; None
+    means all. Raises SpecifierError, which names the option, for any other text and for a range
+    without a known version.
+
+    >>> chosen_versions("2.12", ["2.12.0", "2.12.1"], "--torch")
+    ['2.12.1']
+    >>> chosen_versions("<2.12.1", ["2.12.0", "2.12.1"], "--torch")
+    ['2.12.0']
+    """
+    if text is None:
+        return list(known)
+    if not text.strip():
+        raise SpecifierError(f"{option} {text!r}: is empty; write it as 2.11 or '>=2.11'")
+    try:
+        newest = newest_patch(text, known)
+    except InvalidVersion:
+        ranged = parse_specifier(text, option)
+        found = [version for version in known if ranged.contains(version, prereleases=True)]
+        if not found:
+            raise SpecifierError(
+                f"{option} {text!r}: none of {', '.join(known) or 'no releases'} is in it; name a"
+                " wider range"
+            ) from None
+        return found
+    same = [version for version in known if parse_version(version) == parse_version(newest)]
+    return same[:1] or [newest]
 
 
 def specifier_text(specifiers: SpecifierSet) -> str:

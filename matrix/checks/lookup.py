@@ -11,6 +11,7 @@ from matrix.catalog.releases import Releases
 from matrix.checks.linkage.link import Abi, Linkage, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
 from matrix.checks.resolution.cache import Resolutions, load_resolutions
+from matrix.record.model import Platform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +43,18 @@ class Answers:
         self._read = {*tables.vllm_versions}, {*tables.torch_versions}
         self._links: dict[tuple[str, str, object], Answer] = {}
 
-    def resolves(self, cell: Cell, platform: str) -> Answer | None:  # noqa: ARG002 - see below
+    def resolves(self, cell: Cell, platform: str) -> Answer | None:
         """Tell whether a resolver finds a full set of packages for the cell.
 
-        The ladder asks for each platform, but both install the same wheels. For an off-pin cell
-        only an answer with its torch forced counts, as its environment forces it.
+        The ladder asks for each platform, and both install the same wheels; but those with a torch
+        that is built without CUDA answer for `cpu` alone. For an off-pin cell only an answer with
+        its torch forced counts, as its environment forces it.
         """
         found = self._resolutions.resolved(cell)
         off_pin = self._pins.get(cell.vllm) != cell.torch
         if found is None or (off_pin and found.override is None):
+            return None
+        if found.ok and found.cuda is None and platform == Platform.CUDA:
             return None
         return Answer(ok=found.ok, reason=found.reason, by=f"asked on {found.asked}")
 

@@ -198,8 +198,14 @@ def _bisect(options: argparse.Namespace) -> int:
     from matrix.run.rerun import Rerun, run_all, shown
     from matrix.verdict.grid import environments
 
-    ends = {key: parse_range(getattr(options, key), f"--{key}") for key in ("torch", "vllm")}
-    moving, axis = environments_along(environments(load_releases()), options.python, **ends)
+    releases = load_releases()
+    ends = {
+        key: parse_range(
+            _newest_ends(getattr(options, key), [each.version for each in known]), f"--{key}"
+        )
+        for key, known in (("torch", releases.torch), ("vllm", releases.vllm))
+    }
+    moving, axis = environments_along(environments(releases), options.python, **ends)
     tried: set[str] = set()
     failed = False
     ruled_out: set[str] | None = None
@@ -233,6 +239,18 @@ def _bisect(options: argparse.Namespace) -> int:
     if following is not None:
         print(f"next: {shown(rerun)}")
     return 2 if failed else status
+
+
+def _newest_ends(text: str, known: Sequence[str]) -> str:
+    """Return a release or a range of releases, with the newest patch for a minor release."""
+    from packaging.version import InvalidVersion
+
+    from matrix._util.versions import newest_patch
+
+    try:
+        return "..".join(newest_patch(end, known) for end in text.split(".."))
+    except InvalidVersion:
+        return text  # whoever reads the range says what is wrong with it
 
 
 def _observed(options: argparse.Namespace, read: LoadedRecords) -> Iterator[Observation]:

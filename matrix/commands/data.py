@@ -60,8 +60,13 @@ def _add_linkage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " a table or a wheel is bad (the rest is still told).",
         allow_abbrev=False,
     )
-    linkage.add_argument("--vllm", metavar="VERSION", help="such as 0.20.2 (default: all)")
-    linkage.add_argument("--torch", metavar="VERSION", help="such as 2.11.0 (default: all)")
+    for name, examples in (
+        ("vllm", "0.20.2, 0.20 (its newest patch) or '>=0.20,<0.24'"),
+        ("torch", "2.11.0, 2.11.0+cu129, 2.11 or '>=2.11'"),
+    ):
+        linkage.add_argument(
+            f"--{name}", metavar="SPEC", help=f"a release or a range, as {examples} (default: all)"
+        )
     linkage.add_argument(
         "--python",
         metavar="VERSION",
@@ -140,18 +145,19 @@ def _make_tables(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
+    from matrix._util.versions import chosen_versions
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.linkage.link import load_tables
     from matrix.checks.linkage.tables import SymbolsError
     from matrix.report.linkage import grid, one, to_json
 
     tables = load_tables(folder)
-    if options.vllm and options.torch:
-        found = tables.link(options.vllm, options.torch, options.python)
+    vllms = chosen_versions(options.vllm, tables.vllm_versions, "--vllm")
+    torches = chosen_versions(options.torch, tables.torch_versions, "--torch")
+    if options.vllm and options.torch and len(vllms) == len(torches) == 1:
+        found = tables.link(vllms[0], torches[0], options.python)
         print(to_json([found], extensions=True) if options.json else one(found), end="")
         return 0 if found.ok else 1
-    vllms = [options.vllm] if options.vllm else tables.vllm_versions
-    torches = [options.torch] if options.torch else tables.torch_versions
     linkages: list[Linkage] = []
     faults: dict[str, None] = {}
     for vllm in vllms:

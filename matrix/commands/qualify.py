@@ -12,6 +12,7 @@ from matrix._util.gc import gc_paused
 from matrix.commands import arguments, context
 
 if TYPE_CHECKING:
+    from matrix.catalog.releases import Releases
     from matrix.qualify.model import Qualification
     from matrix.qualify.query import Query
 
@@ -26,13 +27,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         allow_abbrev=False,
     )
     candidate = qualify.add_mutually_exclusive_group(required=True)
-    candidate.add_argument("--torch", metavar="VERSION", help="the candidate, such as 2.12.1")
-    candidate.add_argument("--vllm", metavar="VERSION", help="the candidate, such as 0.20.2")
+    candidate.add_argument("--torch", metavar="VERSION", help="the candidate, as 2.12.1 or 2.12")
+    candidate.add_argument("--vllm", metavar="VERSION", help="the candidate, as 0.20.2 or 0.20")
     qualify.add_argument(
         "--baseline",
         metavar="VERSION",
         required=True,
-        help="the release of the same project to hold it against",
+        help="the release of the same project to hold it against; 2.11 is its newest patch",
     )
     qualify.add_argument(
         "--platform",
@@ -76,12 +77,13 @@ def _qualify(options: argparse.Namespace) -> int:
     from matrix.rules.expectations_file import load_expectations
     from matrix.rules.waivers import load_waivers
 
-    query = _query(options)
+    releases = load_releases()
+    query = _query(options, releases)
     expectations, waivers = load_expectations(options.expectations), load_waivers(options.waivers)
     folders = arguments.given_or_default(options.folders)
     judging = Context(
         expectations=expectations,
-        releases=load_releases(),
+        releases=releases,
         waivers=waivers,
         today=context.today(),
         late=context.late_now(),
@@ -115,16 +117,17 @@ def _qualify(options: argparse.Namespace) -> int:
     return qualification.exit_status
 
 
-def _query(options: argparse.Namespace) -> Query:
+def _query(options: argparse.Namespace, releases: Releases) -> Query:
     from matrix._util.versions import parse_specifier
     from matrix.qualify.query import Project, Query
     from matrix.record.model import PLATFORMS
 
     project = Project.VLLM if options.torch is None else Project.TORCH
+    known = [release.version for release in getattr(releases, project)]
     return Query(
         project=project,
-        candidate=_release(getattr(options, project), f"--{project}"),
-        baseline=_release(options.baseline, "--baseline"),
+        candidate=_release(getattr(options, project), f"--{project}", known),
+        baseline=_release(options.baseline, "--baseline", known),
         platforms=PLATFORMS if options.platform == "all" else (options.platform,),
         pythons=tuple(options.python),
         under=parse_specifier(options.under, "--under") if options.under else None,
@@ -145,17 +148,19 @@ def _renderer(options: argparse.Namespace) -> Callable[[Qualification, Sequence[
     return lines
 
 
-def _release(text: str, option: str) -> str:
+def _release(text: str, option: str, known: Sequence[str]) -> str:
     """Return a release as it was named, without a local part such as +cu128.
+
+    A minor release is its newest known patch.
 
     Raises QualifyError where it is not a release.
     """
     from packaging.version import InvalidVersion
 
-    from matrix._util.versions import parse_version
+    from matrix._util.versions import newest_patch, parse_version
     from matrix.qualify.engine import QualifyError
 
     try:
-        return parse_version(text).public
+        return parse_version(newest_patch(text, known)).public
     except InvalidVersion:
         raise QualifyError(f"{option} {text!r}: is no release; write it as 2.12.1") from None

@@ -15,8 +15,9 @@ _INTRO = """\
 Every published torch from {torch} with every vLLM from {vllm}, on Python {pythons}: {pairs} \
 pairs, {cells} cells on each platform. The first rungs need no GPU and no environment: *declared* \
 and *resolves* are what the releases' metadata and a resolver say, *links* what the symbols of \
-the compiled files say. From *imports* on it is a record that says so. A pair that nothing speaks \
-against is *not* known to work until it ran.
+the compiled files say: of the wheels of the default index for Linux on x86_64 with glibc 2.35, \
+each torch for the CUDA of that wheel. From *imports* on it is a record that says so. A pair that \
+nothing speaks against is *not* known to work until it ran.
 """
 _COUNTED = """\
 Each pair counts once on each platform: at the highest rung that it reached, or at the one where \

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from matrix._util.text import clean, clip
+from matrix.checks.linkage.build import Build
 from matrix.checks.linkage.link import Linkage, Linked
 
 _ABIS = {"stable": "stable", "c++": "C++", "none": "-"}
@@ -28,7 +29,12 @@ def one(linkage: Linkage) -> str:
         for linked in linkage.extensions
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [clean(f"{head}: {linkage.verdict}"), ""]
+    lines = [clean(f"{head}: {linkage.verdict}")]
+    lines += [
+        clean(f"{name}  {build.file or 'installed files'}, {_built_for(build)}")
+        for name, build in zip(("vLLM ", "torch"), linkage.builds, strict=True)
+    ]
+    lines.append("")
     for place, row in enumerate(rows):
         cells = [clean(cell).ljust(width) for cell, width in zip(row, widths, strict=False)]
         lines.append("  ".join([*cells, row[3]]).rstrip())
@@ -41,16 +47,20 @@ def one(linkage: Linkage) -> str:
 def grid(linkages: Sequence[Linkage], pins: Mapping[str, str], python: str) -> str:
     """Return every pair: a line for each vLLM, a column for each torch, and what the marks mean.
 
-    `pins` is the torch of each vLLM.
+    `pins` is the torch of each vLLM. Of each the major release of CUDA is there that it is built
+    for.
     """
     torches = list(dict.fromkeys(linkage.torch for linkage in linkages))
     marks = _marks(linkages)
-    rows = [["", *torches]]
+    cuda = {linkage.torch: linkage.builds[1].cuda or "none" for linkage in linkages}
+    of_vllm = {linkage.vllm: linkage.builds[0].cuda or "none" for linkage in linkages}
+    rows = [["", "CUDA", *torches], ["CUDA", "", *(cuda[torch] for torch in torches)]]
     for vllm in dict.fromkeys(linkage.vllm for linkage in linkages):
         found = {linkage.torch: linkage for linkage in linkages if linkage.vllm == vllm}
         rows.append(
             [
                 vllm,
+                of_vllm[vllm],
                 *(
                     _mark(found.get(torch), marks) + ("*" if pins.get(vllm) == torch else "")
                     for torch in torches
@@ -58,7 +68,9 @@ def grid(linkages: Sequence[Linkage], pins: Mapping[str, str], python: str) -> s
             ]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [f"vLLM down, torch across, Python {python}", ""]
+    builds = [build for linkage in linkages for build in linkage.builds]
+    machines = " and ".join(sorted({build.machine or "an unknown processor" for build in builds}))
+    lines = [f"vLLM down, torch across, Python {python}, wheels for {clean(machines)}", ""]
     lines += [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
@@ -99,11 +111,27 @@ def to_json(linkages: Sequence[Linkage], *, extensions: bool) -> str:
             "ok": linkage.ok,
             "without": list(linkage.without),
             "reason": linkage.reason,
+            "builds": dict(zip(("vllm", "torch"), map(_build, linkage.builds), strict=True)),
         }
         if extensions:
             row["extensions"] = [_extension(linked) for linked in linkage.extensions]
         pairs.append(row)
     return json.dumps({"schema": 1, "pairs": pairs}, indent=2) + "\n"
+
+
+def _build(build: Build) -> dict[str, object]:
+    return {
+        "version": build.version,
+        "wheel": build.file,
+        "sha256": build.sha256,
+        "machine": build.machine,
+        "cuda": build.cuda,
+    }
+
+
+def _built_for(build: Build) -> str:
+    cuda = f"CUDA {build.cuda}" if build.cuda else "no CUDA"
+    return f"{build.machine or 'unknown processor'}, {cuda}"
 
 
 def _extension(linked: Linked) -> dict[str, object]:

@@ -16,7 +16,7 @@ def known_lines(plan: ResolvePlan) -> list[str]:
     """Return a line for each answer that was known before."""
     width = _width(plan)
     return [
-        f"{_question(answer.question):{width}}  {_answer(answer)} (asked on {answer.asked})"
+        f"{_question(answer.question):{width}}  {_answer(answer)}; asked on {answer.asked}"
         for answer in plan.known
     ]
 
@@ -36,8 +36,13 @@ def answered_line(plan: ResolvePlan, number: int, answered: TimedAnswer) -> str:
 def summary(plan: ResolvePlan, answers: Sequence[TimedAnswer], seconds: float) -> str:
     """Return how many cells resolve, how many do not, and the seconds that asking took."""
     new = [timed.answer for timed in answers if not isinstance(timed.answer, ResolverError)]
-    resolved = [answer.ok for answer in (*plan.known, *new)]
-    text = f"{sum(resolved)} resolve, {len(resolved) - sum(resolved)} do not"
+    every = [*plan.known, *new]
+    resolved = [answer for answer in every if answer.ok]
+    text = f"{len(resolved)} resolve, {len(every) - len(resolved)} do not"
+    if without := sum(answer.cuda is None for answer in resolved):
+        text = (
+            f"{len(resolved)} resolve ({without} without CUDA), {len(every) - len(resolved)} do not"
+        )
     if failed := len(answers) - len(new):
         text += f", {failed} without an answer"
     if plan.missing:
@@ -58,10 +63,16 @@ def _question(question: Question) -> str:
 
 
 def _answer(answer: Resolution) -> str:
+    where = f"for {clean(answer.platform)}"
+    if answer.more_indexes:
+        where += ", with more indexes than the default one"
     if not answer.ok:
-        return f"does not resolve: {clean(answer.reason or '')}"
+        return f"does not resolve: {clean(answer.reason or '')}; {where}"
     versions = ", ".join(_versions(answer))
-    return f"resolves: {answer.count} packages" + (f" ({versions})" if versions else "")
+    how = "resolves" if answer.cuda else "resolves for the CPU alone, torch is a build without CUDA"
+    built = f", CUDA {clean(answer.cuda)}" if answer.cuda else ""
+    packages = f"{answer.count} packages" + (f" ({versions})" if versions else "")
+    return f"{how}: {packages}; {where}{built}"
 
 
 def _versions(answer: Resolution) -> Iterator[str]:

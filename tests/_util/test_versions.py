@@ -14,8 +14,10 @@ from matrix._util.versions import (
     SpecifierError,
     VersionRange,
     VersionRangeError,
+    chosen_versions,
     distance,
     neighbours,
+    newest_patch,
     newest_patches,
     parse_specifier,
     parse_version,
@@ -134,6 +136,42 @@ def test_distance_orders_releases_by_how_far_they_are(here: str, nearest_first: 
 def test_a_bad_specifier_is_refused_with_the_option(text: str) -> None:
     with pytest.raises(SpecifierError, match=r"^--torch .*: is neither a release nor a specifier"):
         parse_specifier(text, "--torch")
+
+
+KNOWN = ("2.11.0", "2.11.0+cu129", "2.12.0", "2.12.1rc1", "2.12.1", "2.12.10", "2.13.0rc1")
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        (None, list(KNOWN)),
+        ("2.12", ["2.12.10"]),
+        ("2.11", ["2.11.0"]),
+        ("2.12.1", ["2.12.1"]),
+        ("v2.12.1", ["2.12.1"]),
+        ("2.11.0+cu129", ["2.11.0+cu129"]),
+        ("2.11.0+cpu", ["2.11.0+cpu"]),
+        ("2.13", ["2.13"]),  # no final release: not a candidate by surprise
+        ("2.13.0rc1", ["2.13.0rc1"]),
+        (">=2.12.1,<2.13", ["2.12.1", "2.12.10"]),
+        ("==2.12.*", ["2.12.0", "2.12.1rc1", "2.12.1", "2.12.10"]),
+    ],
+)
+def test_releases_are_chosen_as_a_person_means_them(text: str | None, chosen: list[str]) -> None:
+    assert chosen_versions(text, KNOWN, "--torch") == chosen
+
+
+@pytest.mark.parametrize("text", ["", "  ", ">=3", "the newest", ">>2", "9" * 5000, "=="])
+def test_releases_that_cannot_be_chosen_are_refused(text: str) -> None:
+    with pytest.raises(SpecifierError, match=r"^--torch "):
+        chosen_versions(text, KNOWN, "--torch")
+
+
+@given(st.lists(st.sampled_from([*KNOWN])), st.sampled_from(["2.11", "2.12", "2.13", "2.12.1"]))
+def test_a_release_stays_and_a_minor_one_is_one_of_its_patches(known: list[str], text: str) -> None:
+    found = newest_patch(text, known)
+    assert found == text or (found in known and found.startswith(f"{text}."))
+    assert newest_patch(found, known) == found
 
 
 def test_a_specifier_is_read_as_a_person_means_it() -> None:

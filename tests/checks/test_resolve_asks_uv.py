@@ -15,14 +15,24 @@ import pytest
 
 from matrix import cli
 from matrix.catalog.cells import Cell
+from matrix.catalog.releases_file import load_releases
+from matrix.checks.linkage.link import load_tables
+from matrix.checks.lookup import Answers
 from matrix.checks.resolution import resolve_cells, resolver
-from matrix.checks.resolution.cache import PLATFORM, Question, Resolution, load_resolutions
+from matrix.checks.resolution.cache import (
+    PLATFORM,
+    Question,
+    Resolution,
+    Resolutions,
+    load_resolutions,
+)
 from matrix.checks.resolution.lock import Target
 from matrix.checks.resolution.resolver import ResolverError, ask, ask_all, run_program
 from matrix.errors import MatrixError
 
 TODAY = date(2026, 11, 23)
 ABI3 = "cp38-abi3-manylinux_2_31_x86_64"
+CUDA = "nvidia_cuda_runtime_cu12"
 FORCED = {"torch": "2.11.0", "torchvision": "0.26.0", "torchaudio": "2.11.0"}
 
 
@@ -68,7 +78,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("2.10.0", "0.25.0", "3.6.0"),
         ("2.11.0", "0.26.0", "3.6.0"),
     ):
-        write_wheel(folder, "torch", torch, [f"triton=={triton}"], tag="py3-none-any")
+        needs = [f"triton=={triton}", f"{CUDA}==12.8.90; platform_machine == 'x86_64'"]
+        write_wheel(folder, "torch", torch, needs, tag="py3-none-any")
         write_wheel(folder, "torchvision", vision, [f"torch=={torch}"])
         write_wheel(folder, "torchaudio", torch, [f"torch=={torch}"])
         write_wheel(folder, "triton", triton)
@@ -76,6 +87,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_wheel(folder, "vllm", "0.19.1", [*pins, "transformers<6"], tag=ABI3)
     write_wheel(folder, "vllm", "0.18.1", [*pins, "certifi>=2026.10.19"], tag=ABI3)
     write_wheel(folder, "transformers", "5.23.0", ["certifi"])
+    write_wheel(folder, CUDA, "12.8.90", python=">=3.3")
     write_wheel(folder, "certifi", "2026.10.18")
     write_wheel(folder, "certifi", "2026.9.1")
     monkeypatch.delenv("UV_NO_CONFIG")
@@ -104,11 +116,90 @@ def test_a_pair_that_resolves(index: Path) -> None:
         "torchaudio": "2.10.0",
         "triton": "3.6.0",
         "transformers": "5.23.0",
+        "nvidia-cuda-runtime-cu12": "12.8.90",
     }
     cell = Cell("3.12", "2.10.0", "0.19.1")
-    assert asked("0.19.1") == Resolution(
-        cell=cell, platform=PLATFORM, asked=TODAY, ok=True, count=7, packages=packages
+    answer = asked("0.19.1")
+    assert answer == Resolution(
+        cell=cell, platform=PLATFORM, asked=TODAY, ok=True, count=8, packages=packages
     )
+    assert answer.cuda == "12.8"
+
+
+def test_a_build_without_cuda_resolves_for_the_cpu_alone(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on aarch64 with torch before 2.11.0. That other packages need CUDA shows nothing."""
+    tag = "cp38-abi3-manylinux_2_31_aarch64"
+    pins = ["torch==2.10.0", f"{CUDA}==12.8.90"]
+    write_wheel(index, "vllm", "0.19.1", pins, tag=tag)
+    question = Question(cell=Cell("3.12", "2.10.0", "0.19.1"))
+    answer = ask(question, Target(python="3.12", machine="aarch64"), TODAY)
+    assert (answer.ok, answer.cuda, answer.count) == (True, None, 4)
+    data = tmp_path / "r.json"
+    assert resolve(data, "py312-torch210-vllm019", "--machine", "aarch64") == 0
+    out = capsys.readouterr().out
+    assert "resolves for the CPU alone, torch is a build without CUDA: 4 packages" in out
+    assert "for manylinux_2_35_aarch64\n" in out
+    assert "1 resolve (1 without CUDA), 0 do not" in out
+
+
+def test_without_cuda_no_answer_counts_on_cuda(tmp_path: Path) -> None:
+    releases = load_releases()
+    cell = releases.resolve("py312-torch210-vllm019")
+    row = Resolution(
+        cell=cell,
+        platform=PLATFORM,
+        asked=TODAY,
+        ok=True,
+        count=4,
+        packages={"torch": cell.torch, "nvidia-nccl-cu12": "2.27.5"},
+    )
+    answers = Answers(releases, Resolutions(rows=(row,)), load_tables(tmp_path))
+    assert answers.resolves(cell, "cuda") is None
+    found = answers.resolves(cell, "cpu")
+    assert found is not None and found.ok
+
+
+def test_more_indexes_than_the_default_are_said(
+    index: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("UV_FIND_LINKS", str(index))
+    data = tmp_path / "r.json"
+    assert resolve(data, "py312-torch210-vllm019") == 0
+    assert "with more indexes than the default one, CUDA 12.8\n" in capsys.readouterr().out
+    (row,) = load_resolutions(data).rows
+    assert row.more_indexes
+    assert resolve(data, "py312-torch210-vllm019") == 0
+    assert "; asked on 2026-11-23\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("tag", "ok"),
+    [
+        ("manylinux_2_17_x86_64", True),
+        ("manylinux2014_x86_64", True),
+        ("manylinux_2_31_x86_64", False),
+    ],
+)
+def test_a_glibc_that_uv_does_not_know(index: Path, tag: str, ok: bool) -> None:
+    write_wheel(index, "vllm", "0.17.1", ["torch==2.10.0"], tag=f"cp38-abi3-{tag}")
+    answer = asked("0.17.1", glibc="2.24")
+    assert (answer.ok, answer.platform) == (ok, "manylinux_2_24_x86_64")
+    if not ok:
+        assert answer.reason == "vllm 0.17.1 has no wheel for manylinux_2_24_x86_64"
+
+
+def test_between_two_that_uv_knows_a_missing_wheel_is_no_answer(index: Path) -> None:
+    write_wheel(index, "vllm", "0.17.1", ["torch==2.10.0"], tag="cp38-abi3-manylinux_2_24_x86_64")
+    with pytest.raises(
+        ResolverError, match=r"uv does not know glibc 2\.24; for x86_64-manylinux_2"
+    ):
+        asked("0.17.1", glibc="2.24")
+    assert asked("0.17.1", glibc="2.28").ok
 
 
 def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
@@ -126,7 +217,7 @@ def test_a_companion_that_is_left_out_is_not_installed(index: Path) -> None:
     forced = {"torch": "2.11.0", "torchvision": "0.26.0"}
     question = Question(cell=Cell("3.12", "2.11.0", "0.18.2"), override=forced)
     answer = ask(question, Target(python="3.12"), TODAY)
-    assert answer.ok and answer.count == 4  # vllm, torch, torchvision, triton
+    assert answer.ok and answer.count == 5  # vllm, torch, torchvision, triton, CUDA's runtime
     assert "torchaudio" not in answer.packages
 
 
@@ -306,7 +397,7 @@ def test_each_question_is_answered_and_a_fault_stops_none(index: Path) -> None:
     assert all(timed.seconds > 0 for timed in every)
 
 
-RESOLVES = "resolves: 7 packages (torchvision 0.25.0, torchaudio 2.10.0, triton 3.6.0, transformers"
+RESOLVES = "resolves: 8 packages (torchvision 0.25.0, torchaudio 2.10.0, triton 3.6.0, transformers"
 
 
 def test_what_is_known_is_not_asked_again(
@@ -328,7 +419,8 @@ def test_what_is_known_is_not_asked_again(
         patch.setattr(resolve_cells, "ask_all", never)
         assert resolve(data, *cells, today=date(2027, 1, 1)) == 0
     output = capsys.readouterr().out
-    assert f"declared  {RESOLVES} 5.23.0) (asked on 2026-11-23)\n" in output
+    told = f"declared  {RESOLVES} 5.23.0); for {PLATFORM}, CUDA 12.8; asked on 2026-11-23\n"
+    assert told in output
     assert output.endswith("matrix: 1 resolve, 1 do not; 2 known before\n")
     assert data.read_bytes() == before
 
@@ -389,6 +481,10 @@ def test_the_pins_and_what_is_off_them(
         (["--all-pins", "--python", "312"], "--python '312': write it as 3.12"),
         (["--all-pins", "--torch", "new"], "--torch 'new': is not a range"),
         (["--all-pins", "--glibc", "2"], "--glibc '2': write it as 2.35"),
+        (
+            ["--all-pins", "--glibc", "2.12"],
+            "--glibc: glibc 2.12: uv knows none that old; name 2.17 or newer",
+        ),
         (["--all-pins", "--machine", "a b"], "--machine 'a b': write it as x86_64"),
         (["--stale"], "no answer is older than 30 days"),
     ],

@@ -243,6 +243,7 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, message: str) ->
         ({**ROW, "asked": "yesterday"}, "asked: 'yesterday' is not a day"),
         ({**ROW, "asked": "20261123"}, "asked: '20261123' is not a day"),
         ({**ROW, "ok": 1}, "ok: 1 is neither true nor false"),
+        ({**ROW, "more_indexes": "no"}, "more_indexes: 'no' is neither true nor false"),
         ({**ROW, "count": 0}, "count: 0 is no number"),
         ({**ROW, "count": True}, "count: True is no number"),
         ({**ROW, "packages": []}, "packages: is not an object"),

@@ -371,6 +371,35 @@ def test_wheels_that_are_here_are_read_and_the_bad_ones_named(
     assert load_tables(tmp_path / "tables").vllm("0.19.1") == read_wheel(good)
 
 
+def test_reading_a_wheel_leaves_the_table_of_another_build(tmp_path: Path, library: bytes) -> None:
+    """`torch 2.10.0` and `2.10.0+cu129` differ in CUDA, and so may two files of one version."""
+    index, tables = FakeIndex([], library), tmp_path / "tables"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    plain = index.fetch(published(torch_wheel("2.10.0"), "2.10.0"), tmp_path / "first")
+    local = index.fetch(published(torch_wheel("2.10.0+cu129"), "2.10.0"), tmp_path / "first")
+    assert read_wheels([plain, local], tables, lambda _: None) == []
+    found = load_tables(tables)
+    assert found.torch_versions == ("2.10.0", "2.10.0+cu129")
+    assert found.torch("2.10.0+cu129").wheel.file == local.name
+    before = (tables / "torch-2.10.0.table").read_bytes()
+
+    with zipfile.ZipFile(tmp_path / "second" / plain.name, "w") as archive:
+        archive.writestr("torch/lib/libc10.so", library)
+        archive.writestr("torch/lib/libtorch.so", library)
+    [fault] = read_wheels([tmp_path / "second" / plain.name], tables, lambda _: None)
+    assert fault == (
+        f"{plain.name}: torch-2.10.0.table is of another build, {plain.name}, and stays; name"
+        " another folder: --tables DIR"
+    )
+    assert (tables / "torch-2.10.0.table").read_bytes() == before
+    # The same wheel may be read again, and a damaged table is of no build.
+    assert read_wheels([plain], tables, lambda _: None) == []
+    (tables / "torch-2.10.0.table").write_bytes(before[:-9])
+    assert read_wheels([tmp_path / "second" / plain.name], tables, lambda _: None) == []
+    assert load_tables(tables).torch("2.10.0").wheel.sha256 != ""
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, library: bytes) -> None:
     (tmp_path / "tables").write_bytes(b"")
     wheel = tmp_path / vllm_wheel("0.19.1")

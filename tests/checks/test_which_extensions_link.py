@@ -30,10 +30,13 @@ CHECK_NAME = (
 )
 
 
-def torch_of(*exports: str, needed: tuple[str, ...] = ("libcudart.so.12",)) -> TorchSymbols:
+def torch_of(
+    *exports: str, needed: tuple[str, ...] = ("libcudart.so.12",), version: str = "2.10.0"
+) -> TorchSymbols:
     """A torch whose libc10 exports these, reached through libtorch and libtorch_cpu."""
+    file = f"torch-{version}-cp312-cp312-manylinux_2_28_x86_64.whl"
     return TorchSymbols(
-        wheel=Wheel(project="torch", version="2.10.0", file="torch.whl", sha256="00"),
+        wheel=Wheel(project="torch", version=version, file=file, sha256="00"),
         libraries=(
             Library(name="libtorch.so", needed=("libtorch_cpu.so",), exports=Names.of([])),
             Library(name="libtorch_cpu.so", needed=("libc10.so", *needed), exports=Names.of([])),
@@ -70,9 +73,10 @@ def extension(
     )
 
 
-def vllm_of(*extensions: Extension) -> VllmSymbols:
+def vllm_of(*extensions: Extension, version: str = "0.19.1") -> VllmSymbols:
+    file = f"vllm-{version}-cp38-abi3-manylinux_2_31_x86_64.whl"
     return VllmSymbols(
-        wheel=Wheel(project="vllm", version="0.19.1", file="vllm.whl", sha256="00"),
+        wheel=Wheel(project="vllm", version=version, file=file, sha256="00"),
         extensions=extensions,
         demangled={CHECK: CHECK_NAME},
     )
@@ -344,6 +348,11 @@ def test_json_has_every_symbol(folder: Path, capsys: pytest.CaptureFixture[str])
         ["--vllm", "0.19.2"],
         ["--read", "nowhere.whl"],
         ["--fill", "--vllm", "0.19.1"],
+        ["--vllm", "0.19.1", "--torch", "2.10.0+cu129"],
+        ["--torch", "2.10.0+"],
+        ["--torch", ">=3"],
+        ["--torch", ""],
+        ["--vllm", "the newest"],
     ],
 )
 def test_what_cannot_be_answered_is_one_line(
@@ -353,6 +362,65 @@ def test_what_cannot_be_answered_is_one_line(
     out, err = capsys.readouterr()
     assert err.startswith("matrix: ")
     assert "Traceback" not in out + err
+
+
+def test_a_local_version_is_a_build_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The soname of the CUDA runtime that both sides need decides."""
+    core = extension(CHECK, needed=("libtorch.so", "libcudart.so.13"))
+    for symbols in (
+        vllm_of(core),
+        torch_of(CHECK, needed=("libcudart.so.13",)),
+        torch_of(CHECK, needed=("libcudart.so.12",), version="2.10.0+cu129"),
+        torch_of(CHECK, needed=(), version="2.10.0+cpu"),
+    ):
+        name = file_name(symbols.wheel.project, symbols.wheel.version)
+        (tmp_path / name).write_bytes(dump(symbols))
+    asked = ["linkage", "--tables", str(tmp_path), "--vllm", "0.19.1", "--torch"]
+    assert main([*asked, "2.10.0"]) == 0
+    out = capsys.readouterr().out
+    assert "torch torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl, x86_64, CUDA 13\n" in out
+    assert "vLLM vllm-0.19.1-cp38-abi3-manylinux_2_31_x86_64.whl, x86_64, CUDA 13\n" in out
+    assert main([*asked, "2.10.0+cu129"]) == 1
+    out = capsys.readouterr().out
+    assert "with torch 2.10.0+cu129 on Python 3.12: does not link\n" in out
+    assert "x86_64, CUDA 12\n" in out and "  needs libcudart.so.13\n" in out
+    assert main([*asked, "2.10.0+cpu", "--json"]) == 1
+    [found] = json.loads(capsys.readouterr().out)["pairs"]
+    assert (found["torch"], found["reason"].partition(" (")[0]) == (
+        "2.10.0+cpu",
+        "`_C.abi3.so` needs libcudart.so.13",
+    )
+    assert found["builds"]["vllm"]["cuda"] == "13"
+    assert found["builds"]["torch"] == {
+        "version": "2.10.0+cpu",
+        "wheel": "torch-2.10.0+cpu-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "sha256": "00",
+        "machine": "x86_64",
+        "cuda": None,
+    }
+    # A minor release is its newest patch of the index, not one of the other builds.
+    assert main([*asked, "2.10"]) == 0
+    assert "with torch 2.10.0 on" in capsys.readouterr().out
+
+
+def test_releases_are_named_by_minor_and_by_range(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in ("0.20.0", "0.20.10", "0.20.9", "0.21.0"):
+        symbols = vllm_of(extension(CHECK), version=version)
+        (folder / file_name("vllm", version)).write_bytes(dump(symbols))
+    asked = ["linkage", "--tables", str(folder), "--json"]
+
+    def vllms(*more: str) -> list[str]:
+        assert main([*asked, *more]) == 0
+        return [row["vllm"] for row in json.loads(capsys.readouterr().out)["pairs"]]
+
+    assert vllms("--vllm", "0.20", "--torch", "2.10") == ["0.20.10"]
+    assert vllms("--vllm", ">=0.19.2,<0.21") == ["0.20.0", "0.20.9", "0.20.10"]
+    assert vllms("--vllm", "0.20.9", "--torch", ">=2") == ["0.20.9"]
+    assert vllms("--torch", "==2.10.*")[-1] == "0.21.0"
 
 
 @pytest.mark.parametrize("python", ["3", "three", "2.7", "3.12.1"])
@@ -369,10 +437,12 @@ def test_the_grid_has_a_mark_for_each_pair() -> None:
         link(vllm_of(gemm), torch_of(), "3.12"),
     ]
     shown = grid([found[0]], {"0.19.1": "2.10.0"}, "3.12")
-    assert "0.19.1  no*\n" in shown
+    assert "wheels for x86_64\n" in shown
+    assert "        CUDA  2.10.0\nCUDA          12\n" in shown
+    assert "0.19.1  none  no*\n" in shown
     assert "the extensions of X" not in shown
     shown = grid([found[1]], {}, "3.12")
-    assert "0.19.1  -a\n" in shown
+    assert "0.19.1  none  -a\n" in shown
     assert "     -a  DeepGEMM\n" in shown
     assert shown.endswith("1 pairs: 1 link, without a feature\n")
 

@@ -333,6 +333,16 @@ def test_a_bisection_names_what_is_next(capsys: pytest.CaptureFixture[str]) -> N
     assert out.endswith("next: tox -e py311-torch215-vllm020 -- --platform cpu -k 'a[b'\n")
 
 
+def test_a_bisection_takes_a_minor_release_for_its_newest_patch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*BISECT, "--case", "a[b=1]"]) == 0
+    exact = capsys.readouterr().out
+    minor = ["bisect", "--torch", "2.9..2.15", "--vllm", "0.20", "--platform", "cpu"]
+    assert main([*minor, "--case", "a[b=1]"]) == 0
+    assert capsys.readouterr().out == exact
+
+
 def test_a_bisection_goes_past_what_does_not_import(capsys: pytest.CaptureFixture[str]) -> None:
     """And what another Python shows does not stand under this Python's name."""
     save(ran("2.11.0", "0.20.2"))

@@ -57,6 +57,18 @@ def test_the_exit_status_is_the_answer(here: Path, capsys: pytest.CaptureFixture
     assert (ended.err, "waived by known" in ended.out) == ("", True)
 
 
+def test_a_minor_release_is_its_newest_patch(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """2.12 is 2.12.1 here as in the name of a cell, and not 2.12.0, which nothing runs."""
+    here_with(here, make(OLD, passed()), make(NEXT, passed()))
+    asked = ["qualify", "--torch", "2.12", "--baseline", "2.11", "--expectations", "rules.toml"]
+    assert cli.main([*asked, "--platform", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith("torch 2.12.1 against 2.11.0 on cpu: qualified\n")
+    assert cli.main(["qualify", "--torch", "2.99", *asked[3:]]) in (2, 3)
+    assert "2.99" in "".join(capsys.readouterr())
+
+
 def test_markdown_and_json_are_of_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here_with(here, make(OLD, passed()), make(NEXT, failed()))
     assert cli.main([*ASK, "--json", "results"]) == 1

@@ -337,7 +337,7 @@ def _wheel(path: Path, sha256: str | None) -> Wheel:
     kind: Literal["torch", "vllm"] = "torch" if project == "torch" else "vllm"
     return Wheel(
         project=kind,
-        version=version.public,
+        version=str(version),
         file=path.name,
         sha256=sha256 or digest_of(path),
     )

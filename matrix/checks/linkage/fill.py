@@ -24,7 +24,7 @@ from matrix._util.text import mib
 from matrix._util.versions import newest_patches, parse_version
 from matrix.checks.linkage.elf import read_wheel
 from matrix.checks.linkage.link import DATA, Tables, load_tables
-from matrix.checks.linkage.tables import SymbolsError, dump, file_name
+from matrix.checks.linkage.tables import SymbolsError, dump, file_name, load
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -61,11 +61,15 @@ class WrittenTable:
 def read_wheels(
     wheels: Sequence[Path], folder: Path = DATA, report: Callable[[str], None] = print
 ) -> list[str]:
-    """Read each wheel into its table; return what could not be read, a line each."""
+    """Read each wheel into its table; return what could not be read, a line each.
+
+    A table of another build is never written over: two builds may share a version and differ in
+    CUDA.
+    """
     faults = []
     for path in wheels:
         try:
-            report(str(_make(path, folder)))
+            report(str(_make(path, folder, replaces=False)))
         except MatrixError as error:
             faults.append(str(error))
     return faults
@@ -170,13 +174,32 @@ def _has_table(file: PublishedFile, tables: Tables) -> bool:
     return table.wheel.file == file.filename and table.wheel.sha256 == file.sha256
 
 
-def _make(path: Path, folder: Path, sha256: str | None = None) -> WrittenTable:
+def _make(
+    path: Path, folder: Path, sha256: str | None = None, *, replaces: bool = True
+) -> WrittenTable:
     began = time.monotonic()
     table = read_wheel(path, sha256=sha256)
     content = dump(table)
     target = folder / file_name(table.wheel.project, table.wheel.version)
+    if not replaces and (other := _other_build(target, table.wheel.sha256)):
+        raise SymbolsError(
+            f"{path.name}: {target.name} is of another build, {other}, and stays; name another"
+            " folder: --tables DIR"
+        )
     write_bytes(target, content)
     return WrittenTable(path=target, size=len(content), seconds=time.monotonic() - began)
+
+
+def _other_build(path: Path, sha256: str) -> str | None:
+    """Return the wheel of a table that is not of the wheel with this hash; None for any other.
+
+    A table that is missing or damaged is of no build.
+    """
+    try:
+        wheel = load(path.read_bytes(), path.name).wheel
+    except (OSError, SymbolsError):
+        return None
+    return wheel.file if wheel.sha256 != sha256 else None
 
 
 @contextlib.contextmanager

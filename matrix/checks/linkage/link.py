@@ -31,6 +31,7 @@ from pathlib import Path
 from matrix._util import paths
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
+from matrix.checks.linkage.build import Build, build_of
 from matrix.checks.linkage.tables import (
     Extension,
     Library,
@@ -122,12 +123,16 @@ class Linked:
 
 @dataclass(frozen=True, kw_only=True)
 class Linkage:
-    """Whether a vLLM links with a torch on a Python, by extension; the core ones come first."""
+    """Whether a vLLM links with a torch on a Python, by extension; the core ones come first.
+
+    `builds` are the builds of vLLM and of torch that this answers for.
+    """
 
     vllm: str
     torch: str
     python: str
     extensions: tuple[Linked, ...]
+    builds: tuple[Build, Build]
 
     @property
     def ok(self) -> bool:
@@ -158,8 +163,8 @@ def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
 
     Only files for that Python count. A feature whose files are all for other Pythons is missing.
     """
-    importing = _Importing(vllm, {})
-    return importing.on_python(python, torch, importing.link(_Exporting(torch)))
+    importing, exporting = _Importing(vllm, {}), _Exporting(torch)
+    return importing.on_python(python, exporting, importing.link(exporting))
 
 
 @dataclass(kw_only=True)
@@ -194,12 +199,13 @@ class Tables:
 
     def link(self, vllm: str, torch: str, python: str) -> Linkage:
         """Return what `link` does, by versions; computes what all Pythons share once."""
-        importing, exported = self._importing_of(vllm), self.torch(torch)
+        importing = self._importing_of(vllm)
+        if torch not in self._exporting:
+            self._exporting[torch] = _Exporting(self.torch(torch))
+        exporting = self._exporting[torch]
         if (vllm, torch) not in self._linked:
-            if torch not in self._exporting:
-                self._exporting[torch] = _Exporting(exported)
-            self._linked[vllm, torch] = importing.link(self._exporting[torch])
-        return importing.on_python(python, exported, self._linked[vllm, torch])
+            self._linked[vllm, torch] = importing.link(exporting)
+        return importing.on_python(python, exporting, self._linked[vllm, torch])
 
     def selected(self, vllm: str, python: str) -> tuple[tuple[int, str | None], ...]:
         """Return which files of a vLLM count on a Python, and their faults.
@@ -220,9 +226,12 @@ class Tables:
         if name not in self._read:
             if version not in known:
                 there = ", ".join(known) or "none"
+                # An index has builds without a local part; the others are files that a person has.
+                way = (
+                    "--read WHEEL reads it" if "+" in version else "--fill reads what the index has"
+                )
                 raise SymbolsError(
-                    f"{project} {version}: no symbol table ({there} have one);"
-                    " matrix linkage --fill reads what the index has"
+                    f"{project} {version}: no symbol table ({there} have one); matrix linkage {way}"
                 )
             try:
                 content = (self.folder / name).read_bytes()
@@ -251,7 +260,7 @@ def load_tables(folder: Path = DATA) -> Tables:
     return Tables(folder=folder, vllm_versions=vllm, torch_versions=torch)
 
 
-_VERSION = re.compile(r"\d+(\.\d+)+((a|b|rc|\.post|\.dev)\d+)*")
+_VERSION = re.compile(r"\d+(\.\d+)+((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9]+(\.[a-z0-9]+)*)?")
 
 
 def feature_of(path: str) -> str | None:
@@ -273,7 +282,7 @@ class _Exporting:
     """A torch's libraries: which of them a file reaches, and which export a symbol."""
 
     def __init__(self, torch: TorchSymbols) -> None:
-        self.version = torch.wheel.version
+        self.version, self.build = torch.wheel.version, build_of(torch)
         self.brought = frozenset(
             name for library in torch.libraries for name in (library.name, *library.needed)
         )
@@ -335,7 +344,7 @@ class _Importing:
 
     def __init__(self, vllm: VllmSymbols, wants: _Wants) -> None:
         """Read the extensions. `wants` holds what those of other vLLMs want, and gets theirs."""
-        self._vllm = vllm
+        self._vllm, self._build = vllm, build_of(vllm)
         siblings = {extension.name: extension for extension in vllm.extensions}
         self._imports = tuple(_import(extension, siblings, wants) for extension in vllm.extensions)
         self._selected: dict[str, tuple[tuple[int, str | None], ...]] = {}
@@ -359,7 +368,7 @@ class _Importing:
             needs=_needs(names, lacking, torch),
         )
 
-    def on_python(self, python: str, torch: TorchSymbols, linked: Sequence[Linked]) -> Linkage:
+    def on_python(self, python: str, torch: _Exporting, linked: Sequence[Linked]) -> Linkage:
         """Return those that count on this Python, the core first.
 
         A feature whose files are all for other Pythons has a fault.
@@ -370,9 +379,10 @@ class _Importing:
         )
         return Linkage(
             vllm=self._vllm.wheel.version,
-            torch=torch.wheel.version,
+            torch=torch.version,
             python=python,
             extensions=here,
+            builds=(self._build, torch.build),
         )
 
     def selected(self, python: str) -> tuple[tuple[int, str | None], ...]:

@@ -46,10 +46,14 @@ PACKAGES = (
 )
 """The packages of which an answer keeps the version, where it has them."""
 
+CUDA_RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")
+"""Those of PACKAGES that only a torch built for CUDA requires, and whose version is its CUDA."""
+
 _Release = TypeVar("_Release", Torch, Vllm)
 _PLATFORM = re.compile(r"[a-z]+_[0-9]+_[0-9]+_[a-z0-9_]+")
 _NEEDED = {"python", "torch", "vllm", "platform", "asked", "ok"}
-_OPTIONAL = {"override", "count", "packages", "cause", "reason"}
+_OPTIONAL = {"override", "count", "packages", "cause", "reason", "more_indexes"}
+_OF_BOTH = {"override", "more_indexes"}  # of what resolves and of what does not
 _FIX = "mend it, or delete the row and let `matrix resolve` ask again"
 
 
@@ -75,6 +79,8 @@ class Resolution:
 
     `ok` with the number of packages as `count` and the versions of PACKAGES; or not `ok`, with a
     `cause` (one of PACKAGE_CAUSES) and the reason in one line. `override` as in `Question`.
+    `more_indexes`: further indexes than the default one were set up, so that another machine may
+    get another answer.
     """
 
     cell: Cell
@@ -86,6 +92,13 @@ class Resolution:
     packages: Mapping[str, str] = field(default_factory=dict)
     cause: Cause | None = None
     reason: str | None = None
+    more_indexes: bool = False
+
+    @property
+    def cuda(self) -> str | None:
+        """Return the CUDA of the torch that was found (`12.8`); None for a build without CUDA."""
+        found = (self.packages[name] for name in CUDA_RUNTIMES if name in self.packages)
+        return next((".".join(version.split(".")[:2]) for version in found), None)
 
     @property
     def question(self) -> Question:
@@ -208,8 +221,10 @@ def _as_json(row: Resolution) -> dict[str, object]:
         answer: dict[str, object] = {"count": row.count, "packages": dict(row.packages)}
     else:
         answer = {"cause": row.cause, "reason": row.reason}
-    asked = row.asked.isoformat()
-    return {**cell, "platform": row.platform, **override, "asked": asked, "ok": row.ok, **answer}
+    asked: dict[str, object] = {"asked": row.asked.isoformat()}
+    if row.more_indexes:
+        asked["more_indexes"] = True
+    return {**cell, "platform": row.platform, **override, **asked, "ok": row.ok, **answer}
 
 
 def _row(row: object, where: str) -> Resolution:
@@ -230,8 +245,11 @@ def _row(row: object, where: str) -> Resolution:
         raise ResolutionsError(
             f"{where}: platform: {row['platform']!r} is no platform tag; write it as {PLATFORM}"
         )
-    if not isinstance(row["ok"], bool):
-        raise ResolutionsError(f"{where}: ok: {row['ok']!r} is neither true nor false; {_FIX}")
+    for key in ("ok", "more_indexes"):
+        if not isinstance(row.get(key, False), bool):
+            raise ResolutionsError(
+                f"{where}: {key}: {row[key]!r} is neither true nor false; {_FIX}"
+            )
     override = row.get("override")
     if override is not None:
         _check_override(override, cell, f"{where}: override")
@@ -242,6 +260,7 @@ def _row(row: object, where: str) -> Resolution:
         asked=_day(row["asked"], f"{where}: asked"),
         ok=row["ok"],
         override=override,
+        more_indexes=row.get("more_indexes", False),
         **answer,
     )
 
@@ -273,7 +292,7 @@ def _failed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _only(row: Mapping[str, Any], keys: set[str], what: str, where: str) -> None:
     for key in sorted(keys - row.keys()):
         raise ResolutionsError(f"{where}: {key}: is missing in what {what}; {_FIX}")
-    for key in sorted((row.keys() & (_OPTIONAL - {"override"})) - keys):
+    for key in sorted((row.keys() & (_OPTIONAL - _OF_BOTH)) - keys):
         raise ResolutionsError(f"{where}: {key}: has no place in what {what}; {_FIX}")
 
 

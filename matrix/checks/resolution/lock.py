@@ -11,10 +11,12 @@ _PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;\\]+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 # The oldest names of a platform, from before a name held its glibc.
 _LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
+# Those of `uv pip compile --python-platform`, in uv 0.8 to 0.13.
+_UV_GLIBC = ((2, 17), (2, 28), *((2, minor) for minor in range(31, 41)))
 
 
 class LockError(MatrixError):
-    """The lock pins nothing."""
+    """The lock pins nothing, or uv cannot make one for this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,35 @@ class Target:
 
     @property
     def uv_platform(self) -> str:
-        """Return the target as uv names it: `x86_64-manylinux_2_35`."""
-        return f"{self.machine}-manylinux_{self.glibc.replace('.', '_')}"
+        """Return the target as uv names it: `x86_64-manylinux_2_35`.
+
+        uv does not know every glibc. The name has the newest that it knows and that is not newer
+        than the target's, whose wheels the target runs too. Raises LockError for an older one than
+        uv knows.
+        """
+        return self._uv_platform(
+            max((each for each in _UV_GLIBC if each <= self._glibc), default=None)
+        )
+
+    @property
+    def uv_platform_above(self) -> str | None:
+        """Return the target's platform as uv names it, with the glibc rounded up.
+
+        None where uv knows the target's own glibc, or none that is as new.
+        """
+        above = min((each for each in _UV_GLIBC if each >= self._glibc), default=None)
+        return None if above in (None, self._glibc) else self._uv_platform(above)
+
+    @property
+    def _glibc(self) -> tuple[int, int]:
+        major, minor = (int(number) for number in self.glibc.split("."))
+        return major, minor
+
+    def _uv_platform(self, glibc: tuple[int, int] | None) -> str:
+        if glibc is None:
+            oldest = ".".join(map(str, _UV_GLIBC[0]))
+            raise LockError(f"glibc {self.glibc}: uv knows none that old; name {oldest} or newer")
+        return f"{self.machine}-manylinux_{glibc[0]}_{glibc[1]}"
 
     @property
     def pip_platforms(self) -> tuple[str, ...]:

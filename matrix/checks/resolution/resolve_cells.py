@@ -24,7 +24,7 @@ from matrix.checks.resolution.cache import (
     question,
     text_of,
 )
-from matrix.checks.resolution.lock import Target
+from matrix.checks.resolution.lock import LockError, Target
 from matrix.checks.resolution.resolver import ResolverError, TimedAnswer, ask_all, tag_of
 from matrix.errors import MatrixError
 
@@ -146,7 +146,12 @@ def _platform(request: ResolveRequest) -> str:
     ):
         if not form.fullmatch(text):
             raise MatrixError(f"{option} {text!r}: write it as {example}")
-    return tag_of(Target(python="3.12", machine=request.machine, glibc=request.glibc))
+    target = Target(python="3.12", machine=request.machine, glibc=request.glibc)
+    try:
+        _ = target.uv_platform
+    except LockError as error:
+        raise MatrixError(f"--glibc: {error}") from None
+    return tag_of(target)
 
 
 def _range(option: str, text: str) -> SpecifierSet:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from matrix._util.scratch import Scratch
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import override_lines
-from matrix.checks.resolution.cache import PACKAGES, Question, Resolution
+from matrix.checks.resolution.cache import CUDA_RUNTIMES, PACKAGES, Question, Resolution
 from matrix.checks.resolution.cause import Cause
 from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
 from matrix.checks.resolution.uv_output import (
@@ -50,6 +50,10 @@ _SKEWING = (
     "UV_OVERRIDE",
     "UV_TORCH_BACKEND",
 )
+
+
+# What adds to the default index.
+_MORE_INDEXES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 
 
 class ResolverError(MatrixError):
@@ -77,7 +81,7 @@ def resolve(
     with Scratch("resolve") as folder:
         if overrides:
             more += _override_option(folder, overrides)
-        done = _compile(requirements, target, more)
+        done = _compile(requirements, target.python, target.uv_platform, more)
     if done.returncode:
         raise MatrixError(why_install_failed(done.stderr).reason)
     return parse_lock(done.stdout)
@@ -88,43 +92,72 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
 
     Raises ResolverError where the index or uv gives no answer, MatrixError where uv is missing.
     """
+    answer = _ask(question, target, target.uv_platform, today)
+    above = target.uv_platform_above
+    if answer.cause is not Cause.NO_WHEEL or above is None:
+        return answer
+    # A wheel for just this glibc is not among those that uv took.
+    if _ask(question, target, above, today).cause is Cause.NO_WHEEL:
+        return answer
+    raise ResolverError(
+        f"uv does not know glibc {target.glibc}; for {target.uv_platform} it finds no wheel, for"
+        f" {above} it does"
+    )
+
+
+def _ask(question: Question, target: Target, uv_platform: str, today: date) -> Resolution:
+    """Ask for the target on a platform that uv knows; raises as `ask`."""
     cell, override = question.cell, question.override
     asked = {**(override or {"torch": cell.torch}), "vllm": cell.vllm}
     requirements = [f"{name}=={version}" for name, version in asked.items()]
-    more = ["--no-annotate", "--resolution", "highest", "--prerelease", "if-necessary-or-explicit"]
+    more = ["--annotation-style", "split"]
+    more += ["--resolution", "highest", "--prerelease", "if-necessary-or-explicit"]
     environ = {key: value for key, value in os.environ.items() if key not in _SKEWING}
     with Scratch("resolve") as folder:
         if override is not None:
             more += _override_option(folder, override_lines(override))
-        done = _compile(requirements, target, more, environ)
+        done = _compile(requirements, target.python, uv_platform, more, environ)
     platform = tag_of(target)
-    if done.returncode == 0:
+    known = Resolution(
+        cell=cell,
+        platform=platform,
+        asked=today,
+        ok=done.returncode == 0,
+        override=override,
+        more_indexes=any(environ.get(name) for name in _MORE_INDEXES),
+    )
+    if known.ok:
         pinned = _pinned(done.stdout, cell)
-        packages = {name: pinned[name].version for name in PACKAGES if name in pinned}
-        return Resolution(
-            cell=cell,
-            platform=platform,
-            asked=today,
-            ok=True,
-            override=override,
-            count=len(pinned),
-            packages=packages,
-        )
+        return replace(known, count=len(pinned), packages=_packages(pinned))
     explanation = conflict_of(done.stderr)
     if explanation is None:
         raise ResolverError(error_of(done.stderr))
     conflict = read_conflict(explanation, asked, cell.python, platform)
     if conflict.cause is Cause.INDEX:
         raise ResolverError(conflict.reason)
-    return Resolution(
-        cell=cell,
-        platform=platform,
-        asked=today,
-        ok=False,
-        override=override,
-        cause=conflict.cause,
-        reason=conflict.reason,
-    )
+    return replace(known, cause=conflict.cause, reason=conflict.reason)
+
+
+def _packages(pinned: Mapping[str, Pinned]) -> dict[str, str]:
+    """Return the versions of PACKAGES; the CUDA runtime counts only where torch requires it.
+
+    Other packages require it too, and so do not show that this torch is built for CUDA.
+    """
+    of_torch = _all_of("torch", pinned)
+    return {
+        name: pinned[name].version
+        for name in PACKAGES
+        if name in pinned and (name not in CUDA_RUNTIMES or name in of_torch)
+    }
+
+
+def _all_of(name: str, pinned: Mapping[str, Pinned]) -> set[str]:
+    """Return a distribution and all that it requires, directly or not."""
+    found, more = {name}, {name}
+    while more:
+        more = {other for other, each in pinned.items() if each.via & more} - found
+        found |= more
+    return found
 
 
 def _override_option(folder: Path, overrides: Iterable[str]) -> list[str]:
@@ -231,14 +264,15 @@ def run_program(
 
 def _compile(
     requirements: Sequence[str],
-    target: Target,
+    python: str,
+    uv_platform: str,
     more: Sequence[str],
     environ: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     command = [
         *uv(),
         *("pip", "compile", "-", "--quiet", "--no-header", "--only-binary", ":all:"),
-        *("--python-version", target.python, "--python-platform", target.uv_platform),
+        *("--python-version", python, "--python-platform", uv_platform),
         # Any Python will do to ask about another: without this uv tries to fetch that one.
         *("--python", sys.executable, "--no-python-downloads"),
         *more,

@@ -1,0 +1,63 @@
+"""Which build of a release a symbol table was read from: its wheel, its processor, its CUDA. Pure.
+
+One release has several builds: `torch 2.11.0` and `torch 2.11.0+cu129` are for CUDA 13.0 and 12.9,
+and need another `libcudart`. An answer from tables holds for these builds and for no other.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from matrix.checks.linkage.tables import TorchSymbols, VllmSymbols, Wheel
+
+# Also as a wheel may bring it: `libcudart-8774224f.so.12`.
+_CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)")
+_MACHINES = ("x86_64", "aarch64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One build: its version with the local part, its wheel, and what that is for.
+
+    `machine` is the processor (`x86_64`), None where the wheel's name does not say it. `cuda` is
+    the major release of the CUDA runtime that its libraries need (`13`), None for a build without
+    CUDA.
+    """
+
+    version: str
+    file: str
+    sha256: str
+    machine: str | None
+    cuda: str | None
+
+
+def build_of(symbols: TorchSymbols | VllmSymbols) -> Build:
+    """Return the build that this table was read from.
+
+    A build that needs two releases of the CUDA runtime has the newest in `cuda`.
+    """
+    if isinstance(symbols, TorchSymbols):
+        needed = [name for library in symbols.libraries for name in (library.name, *library.needed)]
+    else:
+        needed = [name for extension in symbols.extensions for name in extension.needed]
+    majors = {int(found[1]) for name in needed if (found := _CUDART.fullmatch(name))}
+    wheel = symbols.wheel
+    return Build(
+        version=wheel.version,
+        file=wheel.file,
+        sha256=wheel.sha256,
+        machine=_machine(wheel),
+        cuda=str(max(majors)) if majors else None,
+    )
+
+
+def _machine(wheel: Wheel) -> str | None:
+    try:
+        tags = parse_wheel_filename(wheel.file)[3]
+    except InvalidWheelFilename:
+        return None
+    found = {name for tag in tags for name in _MACHINES if tag.platform.endswith(f"_{name}")}
+    return found.pop() if len(found) == 1 else None
