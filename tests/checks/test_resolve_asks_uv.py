@@ -6,8 +6,7 @@ import os
 import stat
 import sys
 import threading
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -15,98 +14,36 @@ import pytest
 
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases_file import load_releases
-from matrix.checks.linkage.link import load_tables
-from matrix.checks.lookup import Answers
 from matrix.checks.resolution import resolve_cells, resolver
 from matrix.checks.resolution.cache import (
     PLATFORM,
     Question,
     Resolution,
-    Resolutions,
     load_resolutions,
 )
 from matrix.checks.resolution.lock import Target
 from matrix.checks.resolution.resolver import ResolverError, ask, ask_all, run_program
 from matrix.errors import MatrixError
-
-TODAY = date(2026, 11, 23)
-ABI3 = "cp38-abi3-manylinux_2_31_x86_64"
-CUDA = "nvidia_cuda_runtime_cu12"
-FORCED = {"torch": "2.11.0", "torchvision": "0.26.0", "torchaudio": "2.11.0"}
-
-
-def write_wheel(
-    folder: Path,
-    name: str,
-    version: str,
-    needs: Sequence[str] = (),
-    *,
-    tag: str = "py3-none-any",
-    python: str = ">=3.9",
-) -> None:
-    stem = f"{name}-{version}"
-    lines = [
-        f"Requires-Python: {python}",
-        *(f"Requires-Dist: {requirement}" for requirement in needs),
-    ]
-    text = "\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines, ""])
-    with zipfile.ZipFile(folder / f"{stem}-{tag}.whl", "w") as archive:
-        archive.writestr(f"{stem}.dist-info/METADATA", text)
-        archive.writestr(f"{stem}.dist-info/WHEEL", f"Wheel-Version: 1.0\nTag: {tag}\n")
-        archive.writestr(f"{stem}.dist-info/RECORD", "")
+from small_index import (
+    ABI3,
+    FORCED,
+    TODAY,
+    asked,
+    leave_settings,
+    resolve,
+    write_index,
+    write_wheel,
+)
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No index, cache or setting of the person who runs the tests."""
-    for name in [variable for variable in os.environ if variable.startswith(("UV_", "PIP_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    monkeypatch.setenv("UV_NO_CONFIG", "1")
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    leave_settings(monkeypatch, tmp_path)
 
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of wheels, the only place where uv looks: two vLLM, three torch."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for torch, vision, triton in (
-        ("2.9.1", "0.24.1", "3.5.1"),
-        ("2.10.0", "0.25.0", "3.6.0"),
-        ("2.11.0", "0.26.0", "3.6.0"),
-    ):
-        needs = [f"triton=={triton}", f"{CUDA}==12.8.90; platform_machine == 'x86_64'"]
-        write_wheel(folder, "torch", torch, needs, tag="py3-none-any")
-        write_wheel(folder, "torchvision", vision, [f"torch=={torch}"])
-        write_wheel(folder, "torchaudio", torch, [f"torch=={torch}"])
-        write_wheel(folder, "triton", triton)
-    pins = ["torch==2.10.0", "torchvision==0.25.0", "torchaudio==2.10.0"]
-    write_wheel(folder, "vllm", "0.19.1", [*pins, "transformers<6"], tag=ABI3)
-    write_wheel(folder, "vllm", "0.18.1", [*pins, "certifi>=2026.10.19"], tag=ABI3)
-    write_wheel(folder, "transformers", "5.23.0", ["certifi"])
-    write_wheel(folder, CUDA, "12.8.90", python=">=3.3")
-    write_wheel(folder, "certifi", "2026.10.18")
-    write_wheel(folder, "certifi", "2026.9.1")
-    monkeypatch.delenv("UV_NO_CONFIG")
-    (tmp_path / "uv.toml").write_text(f'no-index = true\nfind-links = ["{folder}"]\n')
-    monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
-    monkeypatch.delenv("UV_DEFAULT_INDEX")
-    return folder
-
-
-def asked(vllm: str, torch: str = "2.10.0", *, glibc: str = "2.35") -> Resolution:
-    question = Question(cell=Cell("3.12", torch, vllm))
-    return ask(question, Target(python="3.12", glibc=glibc), TODAY)
-
-
-def resolve(data: Path, *arguments: str, today: date = TODAY) -> int:
-    """Run `matrix resolve` on another file of answers, as of another day."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resolve_cells, "_today", lambda: today)
-        return cli.main(["resolve", *arguments, "--data", str(data)])
+    return write_index(monkeypatch, tmp_path)
 
 
 def test_a_pair_that_resolves(index: Path) -> None:
@@ -126,82 +63,6 @@ def test_a_pair_that_resolves(index: Path) -> None:
     assert answer.cuda == "12.8"
 
 
-def test_a_build_without_cuda_resolves_for_the_cpu_alone(
-    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As on aarch64 with torch before 2.11.0. That other packages need CUDA shows nothing."""
-    tag = "cp38-abi3-manylinux_2_31_aarch64"
-    pins = ["torch==2.10.0", f"{CUDA}==12.8.90"]
-    write_wheel(index, "vllm", "0.19.1", pins, tag=tag)
-    question = Question(cell=Cell("3.12", "2.10.0", "0.19.1"))
-    answer = ask(question, Target(python="3.12", machine="aarch64"), TODAY)
-    assert (answer.ok, answer.cuda, answer.count) == (True, None, 4)
-    data = tmp_path / "r.json"
-    assert resolve(data, "py312-torch210-vllm019", "--machine", "aarch64") == 0
-    out = capsys.readouterr().out
-    assert "resolves for the CPU alone, torch is a build without CUDA: 4 packages" in out
-    assert "for manylinux_2_35_aarch64\n" in out
-    assert "1 resolve (1 without CUDA), 0 do not" in out
-
-
-def test_without_cuda_no_answer_counts_on_cuda(tmp_path: Path) -> None:
-    releases = load_releases()
-    cell = releases.resolve("py312-torch210-vllm019")
-    row = Resolution(
-        cell=cell,
-        platform=PLATFORM,
-        asked=TODAY,
-        ok=True,
-        count=4,
-        packages={"torch": cell.torch, "nvidia-nccl-cu12": "2.27.5"},
-    )
-    answers = Answers(releases, Resolutions(rows=(row,)), load_tables(tmp_path))
-    assert answers.resolves(cell, "cuda") is None
-    found = answers.resolves(cell, "cpu")
-    assert found is not None and found.ok
-
-
-def test_more_indexes_than_the_default_are_said(
-    index: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("UV_FIND_LINKS", str(index))
-    data = tmp_path / "r.json"
-    assert resolve(data, "py312-torch210-vllm019") == 0
-    assert "with more indexes than the default one, CUDA 12.8\n" in capsys.readouterr().out
-    (row,) = load_resolutions(data).rows
-    assert row.more_indexes
-    assert resolve(data, "py312-torch210-vllm019") == 0
-    assert "; asked on 2026-11-23\n" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("tag", "ok"),
-    [
-        ("manylinux_2_17_x86_64", True),
-        ("manylinux2014_x86_64", True),
-        ("manylinux_2_31_x86_64", False),
-    ],
-)
-def test_a_glibc_that_uv_does_not_know(index: Path, tag: str, ok: bool) -> None:
-    write_wheel(index, "vllm", "0.17.1", ["torch==2.10.0"], tag=f"cp38-abi3-{tag}")
-    answer = asked("0.17.1", glibc="2.24")
-    assert (answer.ok, answer.platform) == (ok, "manylinux_2_24_x86_64")
-    if not ok:
-        assert answer.reason == "vllm 0.17.1 has no wheel for manylinux_2_24_x86_64"
-
-
-def test_between_two_that_uv_knows_a_missing_wheel_is_no_answer(index: Path) -> None:
-    write_wheel(index, "vllm", "0.17.1", ["torch==2.10.0"], tag="cp38-abi3-manylinux_2_24_x86_64")
-    with pytest.raises(
-        ResolverError, match=r"uv does not know glibc 2\.24; for x86_64-manylinux_2"
-    ):
-        asked("0.17.1", glibc="2.24")
-    assert asked("0.17.1", glibc="2.28").ok
-
-
 def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
     declared = asked("0.19.1", "2.11.0")
     assert (declared.ok, declared.cause) == (False, "conflict")
@@ -210,15 +71,6 @@ def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
     answer = ask(question, Target(python="3.12"), TODAY)
     assert answer.ok and answer.question == question
     assert {name: answer.packages[name] for name in FORCED} == FORCED
-
-
-def test_a_companion_that_is_left_out_is_not_installed(index: Path) -> None:
-    write_wheel(index, "vllm", "0.18.2", ["torch==2.10.0", "torchaudio==2.10.0"], tag=ABI3)
-    forced = {"torch": "2.11.0", "torchvision": "0.26.0"}
-    question = Question(cell=Cell("3.12", "2.11.0", "0.18.2"), override=forced)
-    answer = ask(question, Target(python="3.12"), TODAY)
-    assert answer.ok and answer.count == 5  # vllm, torch, torchvision, triton, CUDA's runtime
-    assert "torchaudio" not in answer.packages
 
 
 def test_a_demand_that_the_index_cannot_meet(index: Path) -> None:
