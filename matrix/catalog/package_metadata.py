@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.metadata import Metadata
 from packaging.requirements import InvalidRequirement, Requirement
@@ -46,9 +46,14 @@ class MetadataError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseMetadata:
-    """What a release's own metadata says, by the keys of its row."""
+    """What a release's own metadata says, by the keys of its row.
+
+    `requirements` are the lines of a vLLM's `Requires-Dist` that need no extra, as they stand in
+    its wheel; None for other projects and where no wheel was read.
+    """
 
     facts: Mapping[str, str]
+    requirements: tuple[str, ...] | None = None
 
 
 def wanted_member(name: str) -> bool:
@@ -139,7 +144,11 @@ def read_vllm(version: str, members: Mapping[str, str], source: str) -> ReleaseM
     if "torch" not in pins:
         note = f"its {source} asks for {required_torch or 'no torch'}, which is no pin"
         pins = {}
-    return _facts(source, parsed, **pins, cuda=main_cuda(members), note=note)
+    read = _facts(source, parsed, **pins, cuda=main_cuda(members), note=note)
+    if source == "sdist":
+        return read
+    lines = (str(row) for row in parsed.requires_dist or () if not _needs_extra(row))
+    return replace(read, requirements=tuple(lines))
 
 
 def _metadata(project: str, version: str, content: str) -> Metadata:
@@ -164,6 +173,13 @@ def _required(metadata: Metadata) -> list[Requirement]:
 
 def _applies(requirement: Requirement) -> bool:
     return requirement.marker is None or requirement.marker.evaluate(_HERE)
+
+
+def _needs_extra(requirement: Requirement) -> bool:
+    return (
+        requirement.marker is not None
+        and re.search(r"\bextra\b", str(requirement.marker)) is not None
+    )
 
 
 def _lines(content: str, where: str) -> list[Requirement]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from matrix._util.console import print_status
 from matrix._util.files import write_text
 from matrix._util.text import mib
+from matrix.catalog import requirements
 from matrix.catalog.index import Index, PublishedFile
 from matrix.catalog.package_metadata import (
     ReleaseMetadata,
@@ -42,6 +43,7 @@ from matrix.catalog.releases import COMPANIONS
 from matrix.catalog.releases_file import read_rows
 from matrix.errors import MatrixError
 
+_IN_A_WHEEL = ("wheel", "metadata")  # sources that have a wheel's own metadata
 _Listed = Mapping[str, Mapping[str, Sequence[PublishedFile]]]  # by project and version
 
 
@@ -69,21 +71,23 @@ def refresh(path: Path, index: Index, *, check: bool = False, jobs: int = 4) -> 
 
     A refresh that is interrupted therefore continues where it was. With `check` no release is read
     and nothing is written: the changes name the releases that would be read. What fails is reported
-    and the rest continues; the rows of what failed stay as they were. Raises MatrixError where the
-    file cannot be read or written.
+    and the rest continues; the rows of what failed stay as they were. What a vLLM requires goes
+    into `requirements.json` in the same folder. Raises MatrixError where a file cannot be read or
+    written.
     """
     old: Rows = {
         project: {str(row["version"]): row for row in rows}
         for project, rows in read_rows(path).items()
     }
     published, failures = _list(index)
-    rows, tasks = _merge_pages(old, published, failures)
+    file = _File(path, rows=old)
+    rows, tasks = _merge_pages(old, published, failures, file.requirements)
     read = 0
     if check:
         found = changes(old, rows)
         found += _unread_changes(old, tasks, found)
     else:
-        rows, read = _read_all(index, tasks, _File(path, rows=old), rows, failures, jobs=jobs)
+        rows, read = _read_all(index, tasks, file, rows, failures, jobs=jobs)
         found = changes(old, rows)
     return Refreshed(
         changes=tuple(found),
@@ -98,10 +102,12 @@ def refresh(path: Path, index: Index, *, check: bool = False, jobs: int = 4) -> 
 
 
 class _File:
-    """The data file and the rows that it has."""
+    """The data file and the rows that it has, and the file of requirements in its folder."""
 
     def __init__(self, path: Path, *, rows: Rows) -> None:
         self._path, self._rows = path, rows
+        self._beside = path.with_name(requirements.REQUIREMENTS_FILE.name)
+        self.requirements = requirements.read_requirements(self._beside)
 
     def write(self, rows: Rows) -> None:
         """Write the rows where they differ from those of the file."""
@@ -109,9 +115,20 @@ class _File:
             write_text(self._path, to_json(rows))
             self._rows = rows
 
+    def write_requirements(self, version: str, lines: Sequence[str]) -> None:
+        """Write what a release of vLLM requires, where that differs."""
+        if self.requirements.get(version) != tuple(lines):
+            self.requirements = {**self.requirements, version: tuple(lines)}
+            write_text(self._beside, requirements.to_json(self.requirements))
 
-def _merge_pages(old: Rows, published: _Listed, failures: list[str]) -> tuple[Rows, list[_Task]]:
-    """Return the rows with what the index's pages say, and the releases that are to be read."""
+
+def _merge_pages(
+    old: Rows, published: _Listed, failures: list[str], required: requirements.Requirements
+) -> tuple[Rows, list[_Task]]:
+    """Return the rows with what the index's pages say, and the releases that are to be read.
+
+    A vLLM whose requirements nobody read is among them, if its metadata is that of a wheel.
+    """
     rows, tasks = old, []
     for project, releases in published.items():
         new = set(to_read(project, old, releases))
@@ -123,7 +140,9 @@ def _merge_pages(old: Rows, published: _Listed, failures: list[str]) -> tuple[Ro
             except MatrixError as error:
                 failures.append(str(error))
                 continue
-            if version in new and note is None:
+            read_in = old.get(project, {}).get(version, {}).get("source")
+            lacks = project == "vllm" and version not in required and read_in in _IN_A_WHEEL
+            if (version in new or lacks) and note is None:
                 tasks.append(_Task(project=project, version=version, files=files))
     return complete(rows), tasks
 
@@ -168,6 +187,8 @@ def _read_all(
                 _progress(f"[{done}/{len(tasks)}] {name}: FAILED")
                 continue
             file.write(rows)
+            if metadata.requirements is not None:
+                file.write_requirements(task.version, metadata.requirements)
             read += 1
             seconds = time.monotonic() - began
             _progress(f"[{done}/{len(tasks)}] {name}: {how}; {seconds:.1f} s in all")

@@ -16,6 +16,7 @@ from matrix.catalog import refresh as module
 from matrix.catalog.index import FetchError, Index
 from matrix.catalog.refresh import Refreshed, refresh
 from matrix.catalog.releases_file import load_releases
+from matrix.catalog.requirements import read_requirements
 
 if TYPE_CHECKING:
     from conftest import Served
@@ -119,6 +120,25 @@ def test_an_index_is_read_once(
     assert (path.read_text(), path.stat().st_mtime_ns) == (text, stamp)
 
 
+def test_what_a_wheel_of_vllm_requires_is_kept(served: Served, index: Index, path: Path) -> None:
+    add_all(served)
+    lines = [*pinned("2.10.0"), 'ray>=2 ; extra == "ray"', 'numba ; platform_machine != "s390x"']
+    add_wheel(served, "vllm", "0.20.0", *lines)
+    refresh(path, index)
+    beside = path.with_name("requirements.json")
+    wanted = (*pinned("2.10.0"), 'numba; platform_machine != "s390x"')
+    # That of a source distribution may be of the machine that made it.
+    found = {"0.19.0": tuple(pinned("2.10.0")), "0.20.0": wanted}
+    assert read_requirements(beside) == found
+
+    beside.unlink()
+    rows, asked = path.read_text(), len(served.asked)
+    assert refresh(path, index).read == 2
+    assert (read_requirements(beside), path.read_text()) == (found, rows)
+    assert not any(name.endswith(".tar.gz") for name, _ in served.asked[asked:])
+    assert refresh(path, index).read == 0
+
+
 def test_metadata_beside_a_file_is_preferred(served: Served, index: Index, path: Path) -> None:
     paths = add_all(served)
     for row in served.projects["vllm"] + served.projects["torch"]:
@@ -190,7 +210,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(served: Served, index: Index, 
     assert known(path, "vllm")["0.19.5"]["note"].startswith("no wheel for Linux")
     # A vLLM pins the torch that failed, so it is there, and is read the next time.
     assert "source" not in known(path, "torch")["2.10.0"]
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert {each.name for each in path.parent.iterdir()} == {path.name, "requirements.json"}
     served.contents[paths["torch"]] = served.contents[paths["torch"]][:-4]
     served.faults.clear()
     again = refresh(path, index)
@@ -238,17 +258,17 @@ def test_what_was_read_stays_when_it_is_ended(
     add_all(served)
     writes = iter("ab")
 
-    def write_text(path: Path, text: str) -> None:
-        if next(writes, None) is None:
+    def write_text(written: Path, text: str) -> None:
+        if written == path and next(writes, None) is None:
             raise KeyboardInterrupt
-        really_write(path, text)
+        really_write(written, text)
 
     monkeypatch.setattr(module, "write_text", write_text)
     with pytest.raises(KeyboardInterrupt):
         refresh(path, index)
     names = ("torch", "vllm", "torchvision", "torchaudio")
     assert sum("files" in row for name in names for row in known(path, name).values()) == 2
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert {each.name for each in path.parent.iterdir()} <= {path.name, "requirements.json"}
     with pytest.raises(FetchError, match="stopped"):
         index.files("torch")
     monkeypatch.undo()

@@ -1,0 +1,61 @@
+"""What each known release of vLLM requires, by its own metadata: the lines of `Requires-Dist`.
+
+`data/requirements.json` is written by `matrix refresh`. It answers for records that do not say
+themselves whether their packages were as required. The file is untrusted, and so are its lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from packaging.version import Version
+
+from matrix._util.paths import DATA
+from matrix.errors import MatrixError
+
+REQUIREMENTS_FILE = DATA / "requirements.json"
+
+Requirements = Mapping[str, tuple[str, ...]]
+"""The lines of each release of vLLM, by version, without those of extras."""
+
+
+class RequirementsError(MatrixError):
+    """The file of requirements cannot be read: names the file, the key and the fix."""
+
+
+@cache
+def known_requirements() -> Requirements:
+    """Read `data/requirements.json`, once: judging one record after another asks for it."""
+    return read_requirements(REQUIREMENTS_FILE)
+
+
+def read_requirements(path: Path) -> Requirements:
+    """Return the requirements in a file; a file that is not there holds none.
+
+    Raises RequirementsError where it cannot be read or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise RequirementsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise RequirementsError(f"{path}: is not JSON ({error}); restore it") from error
+    if not isinstance(found, dict):
+        raise RequirementsError(f"{path}: is not an object; restore it")
+    for version, lines in found.items():
+        if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+            raise RequirementsError(f"{path}: {version}: is not a list of strings; restore it")
+    return {version: tuple(lines) for version, lines in found.items()}
+
+
+def to_json(requirements: Requirements) -> str:
+    """Return the text of the file: one requirement a line, the oldest release first."""
+    ordered = {
+        version: list(requirements[version]) for version in sorted(requirements, key=Version)
+    }
+    return json.dumps(ordered, indent=1) + "\n"
