@@ -1,0 +1,94 @@
+"""Whether a record's environment was as its vLLM requires: what the record says, or else its data.
+
+Pure but for the data of the package. A record from before `departures` does not say; the packages
+that it lists are then held against the requirements that `matrix.catalog.requirements` has of its
+vLLM. These are the direct ones, so that such an answer may miss what a newer record would name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
+
+from matrix._util.versions import parse_version
+from matrix.catalog.requirements import known_requirements
+from matrix.record.model import Departure, Record
+from matrix.record.stock import TORCH_FAMILY, Environment, attributed, departures, named_by, parsed
+
+
+def departures_of(record: Record) -> tuple[Departure, ...] | None:
+    """Return what of the record's environment was not as its vLLM requires, None where unknown.
+
+    What an off-pin cell overrides is among them (`matrix.record.stock.not_stock` leaves it out).
+    """
+    if record.departures is not None:
+        return record.departures
+    vllm = record.packages.get("vllm")
+    lines = known_requirements().get(vllm) if vllm else None
+    if lines is None:
+        return None
+    facts = (str(record.provenance.get(key) or "") for key in ("python", "machine"))
+    names = _names(lines)
+    there = frozenset((name, record.packages[name]) for name in names if name in record.packages)
+    return _computed(lines, there, *facts)
+
+
+def blamed(record: Record, failure: str | None) -> Departure | None:
+    """Return the package that is not as required and that a failure names as its cause, or None."""
+    if not failure or "rror" not in failure:
+        return None  # most records; the answer needs no look at their packages
+    return named_by(departures_of(record), failure)
+
+
+@lru_cache(maxsize=64)
+def _names(lines: tuple[str, ...]) -> frozenset[str]:
+    """Return the packages that these lines name, whatever their markers."""
+    return frozenset(canonicalize_name(parsed(line).name) for line in lines)
+
+
+@lru_cache(maxsize=256)
+def _computed(
+    lines: tuple[str, ...], there: frozenset[tuple[str, str]], python: str, machine: str
+) -> tuple[Departure, ...] | None:
+    """Return the departures of packages; many records share one environment."""
+    markers = _markers(python, machine)
+    if markers is None:
+        return None
+    versions = {"vllm": "", **dict(there)}
+    found = departures(
+        Environment(
+            versions=versions,
+            requires=lambda name: lines if name == "vllm" else (),
+            twice={},
+            markers=markers,
+        )
+    )
+    # The name of a cell says which torch it has: another than the pin is there on purpose.
+    off_pin = any(departure.name == "torch" for departure in found)
+    return attributed(found, left_out=(), overridden=TORCH_FAMILY if off_pin else ())
+
+
+def _markers(python: str, machine: str) -> Mapping[str, str] | None:
+    """Return the values of markers in the record's environment; None where it does not say."""
+    try:
+        release = parse_version(python).release
+    except InvalidVersion:
+        return None
+    if not machine or len(release) < 2:
+        return None
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": python,
+        "os_name": "posix",
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": python,
+        "python_version": ".".join(map(str, release[:2])),
+        "sys_platform": "linux",
+    }
