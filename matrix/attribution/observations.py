@@ -23,6 +23,7 @@ from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, CellVerdict
 from matrix.verdict.precedence import Evidence, Fault, RunOrder
 from matrix.verdict.states import Verdict
+from matrix.verdict.stock import blamed
 
 
 class Ended(StrEnum):
@@ -193,6 +194,8 @@ def _observe_run(record: Record, make: partial[Observation]) -> Observation:
     else:
         imported = any(rung.ok and rung.rung == "imports" for rung in record.rungs)
         return make(case=WHOLE_RUN, ended=Ended.RAN if imported else Ended.NOTHING)
+    if blamed(record, reason):  # a package that is not as vLLM requires is not the pair
+        return make(case=WHOLE_RUN, ended=Ended.NOTHING)
     return make(
         case=WHOLE_RUN,
         ended=Ended.FAILED,

@@ -45,6 +45,7 @@ class CaveatCode(StrEnum):
     OTHER_FLAGS = "other flags"
     OTHER_CELL_NAME = "other cell name"
     NO_BASELINE = "no baseline"
+    NOT_STOCK = "not stock"
     UNIDENTIFIED = "unidentified"
     INSTALLS_ANOTHER = "installs another release"
     NO_COMMON_PATCH = "no common patch"
@@ -135,6 +136,17 @@ class OtherCellName:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotStockRun:
+    """The record that decides for a cell ran with `packages` that are not as its vLLM requires."""
+
+    code: ClassVar[CaveatCode] = CaveatCode.NOT_STOCK
+    path: Path
+    cell: str
+    platform: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoBaseline:
     """A cell that only the candidate ran, in which nothing is wrong."""
 
@@ -199,6 +211,7 @@ Caveat = (
     | Copies
     | OtherFlags
     | OtherCellName
+    | NotStockRun
     | NoBaseline
     | Unidentified
     | InstallsAnother
@@ -255,6 +268,8 @@ def _run_caveats(
 ) -> Iterator[Caveat]:
     cell, platform = run.record.cell, run.record.platform
     yield from _future_dated(records, context)
+    if packages := run.not_stock:
+        yield NotStockRun(path=run.path, cell=cell, platform=platform, packages=packages)
     others = [record for record in records if record.path != run.path]
     copies = [record.path for record in others if _is_copy(record.record, run.record)]
     older = len(others) - len(copies) + skipped

@@ -26,6 +26,7 @@ from matrix.qualify.reasons import (
     Incomplete,
     NoAnswer,
     NoTimes,
+    NotStock,
     PassesWithoutAnswer,
     RerunDrifted,
     RerunFailed,
@@ -138,6 +139,14 @@ class _Pair:
         self.compare_whole_reruns(names)
         if not explained:
             self._add_incomplete()
+        if passed and (packages := self.candidate.not_stock):
+            # Nobody promised what another environment does; a team may accept it by a waiver.
+            self.findings.add_unknown(
+                self.candidate,
+                WHOLE_RUN,
+                NotStock(packages=packages),
+                signature=f"not stock: {', '.join(packages)}",
+            )
         self.add_match(compared, passed)
 
     def compare_variant(self) -> None:

@@ -29,6 +29,7 @@ class UnknownCode(StrEnum):
     BASELINE_RERUN_PASSED = "baseline rerun passed"
     RUN_FAILED = "run failed"
     INCOMPLETE = "incomplete record"
+    NOT_STOCK = "not stock"
     BASELINE_NOT_RUN = "baseline not run"
     UNIDENTIFIED = "unidentified record"
     NOT_RUN = "not run"
@@ -145,6 +146,14 @@ class Incomplete:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotStock:
+    """What the candidate passed, it passed with `packages` that are not as its vLLM requires."""
+
+    code: ClassVar[UnknownCode] = UnknownCode.NOT_STOCK
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaselineNotRun:
     """The candidate ran with a release of the other project, and the baseline never did."""
 
@@ -210,6 +219,7 @@ UnknownReason = (
     | BaselineRerunPassed
     | RunFailed
     | Incomplete
+    | NotStock
     | BaselineNotRun
     | UnidentifiedRun
     | NotRun

@@ -25,11 +25,13 @@ from matrix.qualify.query import MOST_RUNS, Context, Project, Query, oldest_firs
 from matrix.record.model import PLATFORMS, STARTS, Case, CellRef, ErrorKind, Outcome, Record
 from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
+from matrix.record.stock import described
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS
 from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict
 from matrix.verdict.precedence import RunOrder, pick_record, run_order
 from matrix.verdict.states import Verdict
+from matrix.verdict.stock import blamed
 from matrix.verdict.table import Entry
 
 WHOLE_RUN = None
@@ -104,6 +106,11 @@ class CellRun:
         return CellRef(
             cell=self.record.cell, platform=self.record.platform, torch=self.torch, vllm=self.vllm
         )
+
+    @property
+    def not_stock(self) -> tuple[str, ...]:
+        """Return how the packages differ from what the vLLM requires; empty where they do not."""
+        return tuple(described(departure) for departure in self.entry.verdict.not_stock)
 
     @property
     def python(self) -> str:
@@ -375,12 +382,16 @@ class Fault(NamedTuple):
 def fault(run: CellRun) -> Fault | None:
     """Return why the whole run failed, where the pair of releases is the cause."""
     error = run.record.error
-    if error is not None:
-        return Fault(error.kind, error.reason or error.kind) if error.kind in BROKEN_PAIR else None
-    for rung in run.record.rungs:
-        if not rung.ok:
-            return Fault(rung.rung, rung.reason or f"failed at {rung.rung}")
-    return None
+    if error is not None and error.kind not in BROKEN_PAIR:
+        return None
+    failed = [] if error is None else [Fault(error.kind, error.reason or error.kind)]
+    failed += [
+        Fault(rung.rung, rung.reason or f"failed at {rung.rung}")
+        for rung in run.record.rungs
+        if not rung.ok
+    ]
+    # A package that is not as vLLM requires is not the pair.
+    return next((each for each in failed if not blamed(run.record, each.detail)), None)
 
 
 def run_outcome(run: CellRun) -> CaseOutcome:

@@ -118,7 +118,7 @@ def _requirements(
 def parsed(line: str) -> Requirement:
     """Return the requirement in a line; the same ones come again with each record of a release.
 
-    Raises InvalidRequirement. Without remembering them, a thousand environments take four times as
+    Raises InvalidRequirement. Parsed each time, environments that differ take more than twice as
     long (`benchmarks/departures.py`).
     """
     return Requirement(line)
@@ -204,6 +204,23 @@ def _near(required: str, torch: str) -> bool:
 def not_stock(found: Iterable[Departure] | None) -> tuple[Departure, ...]:
     """Return the departures that make an environment not stock: all but an off-pin cell's own."""
     return tuple(each for each in found or () if not _is_off_pin(each))
+
+
+def described(departure: Departure) -> str:
+    """Return how a package differs, in a few words, for people.
+
+    >>> described(Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING))
+    'ray>=2.48 is missing'
+    """
+    name, required, version = departure.name, departure.required, departure.installed
+    return {
+        Why.MISSING: f"{required} is missing",
+        Why.OTHER_VERSION: f"{name} is {version}, not {required}",
+        Why.OVERRIDDEN: f"{name} is {version}, an override of {required}",
+        Why.OTHER_TORCH: f"{name} {version} is for {required}",
+        Why.TWO_VERSIONS: f"{name} is there as {version}",
+        Why.UNREADABLE: f"the metadata of {name} {version} cannot be read",
+    }[departure.why]
 
 
 def _is_off_pin(departure: Departure) -> bool:

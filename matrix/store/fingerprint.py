@@ -14,6 +14,8 @@ from matrix.record.environment import environment_of
 from matrix.record.model import Case, Record
 from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import identity_of_tests
+from matrix.record.stock import not_stock
+from matrix.verdict.stock import blamed, departures_of, hindrance
 
 
 def outcome_key(record: Record) -> str:
@@ -47,6 +49,7 @@ def verdict_key(record: Record) -> str:
             record.error and record.error.kind,
             record.flags,
             all(rung.ok for rung in record.rungs),
+            _departures(record),
             [
                 [
                     case.case,
@@ -63,3 +66,16 @@ def verdict_key(record: Record) -> str:
 def _signed(case: Case) -> str | None:
     """Return a failure's signature by today's rules, or else that of its reason."""
     return signature_of(case) or signature(case.reason or "") or None
+
+
+def _departures(record: Record) -> object:
+    """Return which packages were not as required, and which of them made something fail."""
+    found = departures_of(record)
+    if not found:
+        return found
+    named = [(each.name, each.why, each.installed) for each in not_stock(found)]
+    failed = [
+        departure.name if (departure := blamed(record, case.reason, case.signature)) else None
+        for case in record.cases
+    ]
+    return named, hindrance(record), failed

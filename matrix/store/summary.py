@@ -19,7 +19,7 @@ from matrix.record.startup_tests import version_of_tests
 from matrix.rules.expectations import Expectations
 from matrix.store.fingerprint import environment_key, outcome_key, verdict_key
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import Evidence, evidence_of
+from matrix.verdict.precedence import Evidence, answers_all, evidence_of
 
 FUTURE_DAYS = 1
 """How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
@@ -152,7 +152,7 @@ def _total_seconds(case: Case, start: str) -> float | None:
 
 def _evidence(record: Record) -> Evidence:
     """Return how much the record can say; a complete one need not be judged for it."""
-    if record.is_complete:
+    if answers_all(record):
         return Evidence.CONCLUSIVE
     return evidence_of(record, judge(record, _NOTHING))
 

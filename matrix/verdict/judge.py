@@ -13,11 +13,13 @@ from typing import Protocol
 from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
-from matrix.record.model import RUNGS, STARTS, Case, Record, RunError
+from matrix.record.model import RUNGS, STARTS, Case, Departure, Record, RunError
 from matrix.record.signature import signature_of
+from matrix.record.stock import described, not_stock
 from matrix.rules.expectations import Difference, Expected, Situation, compare
 from matrix.verdict.events import StartEvent, events_of, telling
 from matrix.verdict.states import VERDICTS, Verdict
+from matrix.verdict.stock import blamed, departures_of
 
 BROKEN_PAIR = frozenset({"imports", "resolves"})
 """The kinds of error that the pair causes, not the machine."""
@@ -66,12 +68,21 @@ class CaseVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class CellVerdict:
-    """What a record shows of its cell: the worst of its cases, with that one's rung and reason."""
+    """What a record shows of its cell: the worst of its cases, with that one's rung and reason.
+
+    `departures` are the packages that were not as the vLLM requires; None where nobody knows.
+    """
 
     verdict: Verdict
     rung: str | None = None
     reason: str | None = None
     cases: tuple[CaseVerdict, ...] = ()
+    departures: tuple[Departure, ...] | None = None
+
+    @property
+    def not_stock(self) -> tuple[Departure, ...]:
+        """The departures that make the environment not stock: all but an off-pin cell's own."""
+        return not_stock(self.departures)
 
 
 class Expects(Protocol):
@@ -115,11 +126,22 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
     ]
     if not found:
         nothing = "no case applies to this cell" if cases else "no case was run"
-        return CellVerdict(verdict=Verdict.UNTESTED, reason=nothing, cases=cases)
+        return CellVerdict(
+            verdict=Verdict.UNTESTED,
+            reason=nothing,
+            cases=cases,
+            departures=departures_of(record),
+        )
     decisive = min(found, key=_badness)
     of = f"{decisive.case}: " if decisive.case else ""
     reason = f"{of}{decisive.reason}" if decisive.reason else None
-    return CellVerdict(verdict=decisive.verdict, rung=decisive.rung, reason=reason, cases=cases)
+    return CellVerdict(
+        verdict=decisive.verdict,
+        rung=decisive.rung,
+        reason=reason,
+        cases=cases,
+        departures=departures_of(record),
+    )
 
 
 def judge_running(record: Record, expectations: Expects) -> CellVerdict:
@@ -132,7 +154,7 @@ def judge_running(record: Record, expectations: Expects) -> CellVerdict:
         _untested(verdict.case, "is running") if case.outcome == "running" else _so_far(verdict)
         for case, verdict in zip(record.cases, judged.cases, strict=True)
     )
-    return CellVerdict(verdict=Verdict.UNTESTED, reason=_GOES_ON, cases=cases)
+    return replace(judged, verdict=Verdict.UNTESTED, rung=None, reason=_GOES_ON, cases=cases)
 
 
 def _so_far(verdict: CaseVerdict) -> CaseVerdict:
@@ -173,6 +195,8 @@ def _judge_run(record: Record) -> CaseVerdict | None:
     """Return the verdict on the run as a whole, or None where only its cases show something."""
     error = record.error
     if error is not None and error.kind in BROKEN_PAIR:
+        if departure := blamed(record, error.reason):
+            return _untested("", _hindered(departure, error.reason))
         return CaseVerdict(
             case="", verdict=Verdict.INCOMPATIBLE, rung=error.kind, reason=error.reason
         )
@@ -181,10 +205,16 @@ def _judge_run(record: Record) -> CaseVerdict | None:
     for rung in record.rungs:
         if not rung.ok:
             reason = rung.reason or f"failed at {rung.rung}"
+            if departure := blamed(record, reason):
+                return _untested("", _hindered(departure, reason))
             return CaseVerdict(case="", verdict=Verdict.INCOMPATIBLE, rung=rung.rung, reason=reason)
     if not record.finished:
         return _untested("", "the run did not finish")
     return None
+
+
+def _hindered(departure: Departure, reason: str) -> str:
+    return f"{described(departure)}, so this shows nothing of the pair: {reason}"
 
 
 def _error_reason(error: RunError) -> str:
@@ -207,6 +237,8 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
         if error is not None and error.kind not in BROKEN_PAIR | _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
             return _untested(case.case, _error_reason(error))
+        if departure := blamed(record, case.reason, case.signature):
+            return _untested(case.case, _hindered(departure, case.reason or case.outcome))
         return CaseVerdict(
             case=case.case,
             verdict=Verdict.INCOMPATIBLE,

@@ -18,9 +18,11 @@ from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS, Record
 from matrix.record.startup_tests import StartupTests
+from matrix.record.stock import described
 from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.judge import BROKEN_PAIR
 from matrix.verdict.ladder import Progress
+from matrix.verdict.stock import hindrance
 
 
 class PlanError(MatrixError):
@@ -325,6 +327,9 @@ def _stale_run(cell: Cell, record: Record | None) -> str | None:
         return f"its run ended early ({record.error.kind.replace('_', ' ')})"
     if not record.finished:
         return "its run did not finish"
+    hindered = hindrance(record)
+    if hindered is not None:
+        return f"its environment was not what vLLM requires ({described(hindered)})"
     if record.deselected:
         held = len(record.cases)
         return f"ran {held} of {record.total_cases} cases"

@@ -3,7 +3,8 @@
 Pure. The records of one cell on one platform compete by these rules:
 
 1. A record that is older than the newest **conclusive** one does not count. A record is conclusive
-   if its run came to its end with every case of the startup tests, or if it shows a failure.
+   if its run came to its end with every case of the startup tests, or if it shows a failure. One
+   in which a package that is not as vLLM requires kept a case from an answer is not.
 2. Of the rest the one with the worst **fault** counts: a case that fails, or drifts, does so
    however many cases were not run. Of several with the same fault the newest counts.
 3. Of those without a fault the one with the most **evidence** counts: a conclusive record, then
@@ -31,6 +32,7 @@ from matrix.record.content import content_hash
 from matrix.record.model import Record
 from matrix.verdict.judge import CellVerdict, Expects, judge
 from matrix.verdict.states import Verdict
+from matrix.verdict.stock import hindrance
 
 
 class Fault(IntEnum):
@@ -170,7 +172,7 @@ def pick_record(
     """
     orders = [run_order(record.started, late) for _, record in records]
     complete = (
-        order for order, (_, record) in zip(orders, records, strict=True) if record.is_complete
+        order for order, (_, record) in zip(orders, records, strict=True) if answers_all(record)
     )
     last = max(complete, default=None)
     return pick(
@@ -185,9 +187,14 @@ def fault_of(verdict: CellVerdict) -> Fault:
     return FAULTS.get(verdict.verdict, Fault.NONE)
 
 
+def answers_all(record: Record) -> bool:
+    """Return whether the run came to its end with every case, and no package hindered any."""
+    return record.is_complete and hindrance(record) is None
+
+
 def evidence_of(record: Record, verdict: CellVerdict) -> Evidence:
     """Return how much a judged record can say; the same whatever expectations judged it."""
-    if record.is_complete or fault_of(verdict) is Fault.FAILS:
+    if answers_all(record) or fault_of(verdict) is Fault.FAILS:
         return Evidence.CONCLUSIVE
     # A case has a rung where something is known of it: it got there, or could not.
     answered = any(case.rung is not None for case in verdict.cases)

@@ -15,8 +15,11 @@ from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
 from matrix.catalog.requirements import known_requirements
-from matrix.record.model import Departure, Record
+from matrix.record.model import Departure, ErrorKind, Outcome, Record
 from matrix.record.stock import TORCH_FAMILY, Environment, attributed, departures, named_by, parsed
+
+_BROKEN = (ErrorKind.IMPORTS, ErrorKind.RESOLVES)
+_FAILED = (Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT)
 
 
 def departures_of(record: Record) -> tuple[Departure, ...] | None:
@@ -36,11 +39,29 @@ def departures_of(record: Record) -> tuple[Departure, ...] | None:
     return _computed(lines, there, *facts)
 
 
-def blamed(record: Record, failure: str | None) -> Departure | None:
+def blamed(record: Record, *failures: str | None) -> Departure | None:
     """Return the package that is not as required and that a failure names as its cause, or None."""
-    if not failure or "rror" not in failure:
-        return None  # most records; the answer needs no look at their packages
-    return named_by(departures_of(record), failure)
+    for failure in failures:
+        # Most records end here: the answer needs no look at their packages.
+        if failure and "rror" in failure:
+            departure = named_by(departures_of(record), failure)
+            if departure is not None:
+                return departure
+    return None
+
+
+def hindrance(record: Record) -> Departure | None:
+    """Return the package by which a run, or a case of it, failed since it is not as required.
+
+    Such a run has no answer there, however complete it is.
+    """
+    error = record.error
+    reasons = [error.reason] if error is not None and error.kind in _BROKEN else []
+    reasons += [rung.reason or "" for rung in record.rungs if not rung.ok]
+    failed = (case for case in record.cases if case.outcome in _FAILED)
+    return blamed(record, *reasons) or next(
+        filter(None, (blamed(record, case.reason, case.signature) for case in failed)), None
+    )
 
 
 @lru_cache(maxsize=64)

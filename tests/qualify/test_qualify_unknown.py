@@ -10,7 +10,17 @@ from packaging.specifiers import SpecifierSet
 
 from made import NO, ONE_RULE, YES, Answers, Told, failed, make, passed
 from matrix.qualify.model import DriftKind
-from matrix.record.model import Case, ErrorKind, Outcome, RunError, Rung, RungResult
+from matrix.record.model import (
+    By,
+    Case,
+    Departure,
+    ErrorKind,
+    Outcome,
+    RunError,
+    Rung,
+    RungResult,
+    Why,
+)
 from matrix.record.startup_tests import load_startup_tests
 from matrix.report.qualify.sentences import (
     unknown_sentence,
@@ -349,3 +359,40 @@ def test_a_run_of_the_baseline_tells_of_a_failure_only_where_the_case_applies() 
     for cases, cell in (((), "py311-torch211-vllm020"), ((gone,), None)):
         found = held(make(OLD, passed(), *cases), make(NEXT, passed(), failed("b")))
         assert [unknown.decides for unknown in found.unknown] == [cell]
+
+
+RAY = Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING, by=By.BUNDLE)
+
+
+def test_what_passed_without_a_required_package_does_not_qualify() -> None:
+    old = make(OLD, passed(), departures=())
+    new = make(NEXT, passed(), departures=(RAY,))
+    found = held(old, new)
+    assert found.verdict == "not enough evidence"
+    assert reasons(found) == ["passed in an environment that is not stock: ray>=2.48 is missing"]
+    told = "on cpu, is not stock: ray>=2.48 is missing"
+    assert any(note.endswith(told) for note in notes(found))
+    assert held(old, make(NEXT, passed(), departures=())).verdict == "qualified"
+
+
+def test_a_baseline_that_was_not_stock_is_a_caveat() -> None:
+    found = held(make(OLD, passed(), departures=(RAY,)), make(NEXT, passed(), departures=()))
+    assert found.verdict == "qualified"
+    assert "is not stock: ray>=2.48 is missing" in " ".join(notes(found))
+
+
+def test_a_team_may_accept_an_environment_that_is_not_stock() -> None:
+    records = [make(OLD, passed(), departures=()), make(NEXT, passed(), departures=(RAY,))]
+    accepted = waiver("signature = 'not stock: ray>=2.48 is missing'")
+    assert held(*records, waivers=accepted).verdict == "qualified"
+
+
+def test_a_failure_by_a_missing_package_is_no_regression() -> None:
+    reason = "ModuleNotFoundError: No module named 'ray'"
+    new = make(NEXT, failed(reason=reason), departures=(RAY,))
+    found = held(make(OLD, passed(), departures=()), new)
+    assert found.verdict == "not enough evidence" and not found.failures
+    assert "ray>=2.48 is missing" in " ".join(reasons(found))
+    imports = RunError(kind=ErrorKind.IMPORTS, reason=reason)
+    found = held(make(OLD, passed()), make(NEXT, error=imports, departures=(RAY,)))
+    assert found.verdict == "not enough evidence" and not found.failures

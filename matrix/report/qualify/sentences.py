@@ -13,6 +13,7 @@ from matrix.qualify.caveats import (
     NoBaseline,
     NoCommonPatch,
     NoRecords,
+    NotStockRun,
     OlderRecords,
     OtherCellName,
     OtherFlags,
@@ -33,6 +34,7 @@ from matrix.qualify.reasons import (
     NotCounted,
     NoTimes,
     NotRun,
+    NotStock,
     NotTestable,
     PassesWithoutAnswer,
     RerunDrifted,
@@ -75,14 +77,22 @@ def reason_sentence(reason: UnknownReason) -> str:
             text = f"{missing_phrase(missing)}, and at the baseline it {missing_phrase(baseline)}"
         case NotCounted(start=start, counter=counter, more=more):
             text = f"neither side counts what is expected of it: {start} {counter}{_more(more)}"
-        case Incomplete(side=side, missing=missing):
-            text = f"the record of the {side} {missing_phrase(missing)}"
+        case Incomplete() | NotStock():
+            text = _record_sentence(reason)
         case BaselineNotRun(project=project, release=release):
             name = f"{project.label} {release}"
             text = f"the baseline never ran with {name}, and the candidate did"
         case UnidentifiedRun(path=path, cause=cause, detail=detail):
             text = f"{path} {_unidentified_phrase(cause, detail)}"
     return text
+
+
+def _record_sentence(reason: Incomplete | NotStock) -> str:
+    match reason:
+        case Incomplete(side=side, missing=missing):
+            return f"the record of the {side} {missing_phrase(missing)}"
+        case NotStock(packages=packages):
+            return f"passed in an environment that is not stock: {', '.join(packages)}"
 
 
 def _rerun_sentence(reason: RerunFailed | RerunDrifted | BaselineRerunPassed | RunFailed) -> str:
@@ -219,6 +229,9 @@ def caveat_sentence(caveat: Caveat | PairCaveat) -> str:
             text = f"no record of {project.label} {lacking} on {platform}{narrowed}{has}"
         case NoBaseline(cell=cell, platform=platform):
             text = f"{cell} on {platform} has no baseline and was compared with nothing"
+        case NotStockRun(path=path, cell=cell, platform=platform, packages=packages):
+            text = f"{path}, which decides for {cell} on {platform}, is not stock:"
+            text += f" {', '.join(packages)}"
         case Unidentified(path=path, cause=cause, detail=detail):
             text = f"{path} {_unidentified_phrase(cause, detail)}, and counts for nothing"
         case InstallsAnother(cell=cell, project=project, release=release, candidate=candidate):
