@@ -198,7 +198,7 @@ def test_where_nothing_is_missing_nothing_is_run(
     assert main(["attribute", BAD, "--run"]) == 0
     assert calls == []
     out, err = capsys.readouterr()
-    assert out == "nothing fails or differs\n"
+    assert out.startswith("nothing fails or differs from what is expected; `matrix qualify` ")
     assert "no run is missing" in err
 
 
@@ -243,7 +243,8 @@ def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFix
     save(ran("2.11.0", "0.20.2"))
     assert main(["attribute", "--all"]) == 0
     assert capsys.readouterr().out == (
-        "nothing fails or differs in what has an answer\n"
+        "nothing fails or differs from what is expected in what has an answer"
+        "; `matrix qualify` compares two releases, also by what no expectation names\n"
         f"no answer in 1 cell, where no run came to one: {BAD} on cpu\n"
     )
     assert main(["attribute", "--all", "--json"]) == 0

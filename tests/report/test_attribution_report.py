@@ -118,7 +118,7 @@ def test_many_symptoms_are_cut_and_counted() -> None:
 
 
 def test_nothing_to_report() -> None:
-    assert lines([]) == "nothing fails or differs\n"
+    assert lines([]).startswith("nothing fails or differs from what is expected; `matrix qualify` ")
     assert section([]) == ""
     assert json.loads(to_json([])) == {"schema": 2, "attributions": [], "unanswered": []}
 
@@ -126,7 +126,8 @@ def test_nothing_to_report() -> None:
 def test_cells_without_an_answer_are_named_the_first_ten() -> None:
     silent = [(f"cell{number}", "cpu") for number in range(12)]
     assert lines([], silent[:1]) == (
-        "nothing fails or differs in what has an answer\n"
+        "nothing fails or differs from what is expected in what has an answer"
+        "; `matrix qualify` compares two releases, also by what no expectation names\n"
         "no answer in 1 cell, where no run came to one: cell0 on cpu\n"
     )
     assert lines([ONE], silent).endswith("cell8 on cpu, cell9 on cpu and 2 more\n")

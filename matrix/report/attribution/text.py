@@ -11,6 +11,7 @@ from matrix.report.attribution.sentences import missing_runs, sentence, symptom_
 
 MAX_WIDTH = 400
 _MAX_SILENT = 10
+_QUALIFY = "`matrix qualify` compares two releases, also by what no expectation names"
 
 
 def lines(attributions: Sequence[Attribution], silent: Sequence[tuple[str, str]] = ()) -> str:
@@ -20,7 +21,8 @@ def lines(attributions: Sequence[Attribution], silent: Sequence[tuple[str, str]]
     """
     without = _without_answer(silent)
     if not attributions:
-        return f"nothing fails or differs{' in what has an answer' if silent else ''}\n{without}"
+        where = " in what has an answer" if silent else ""
+        return f"nothing fails or differs from what is expected{where}; {_QUALIFY}\n{without}"
     text: list[str] = []
     cell: tuple[str, str] | None = None
     for group in groups(attributions):

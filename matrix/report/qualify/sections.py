@@ -105,6 +105,12 @@ def obstacles(qualification: Qualification) -> list[str]:
         lines.append("no case has an answer on both sides, so nothing was compared")
     elif not qualification.passed and not_enough:
         lines.append("no case that was compared passes, so nothing shows that it works")
+    failing = list(qualification.failing)
+    if failing and all(_has_no_rule(finding) for finding in failing):
+        lines.append(
+            "every drift is of a counter that no expectation names, so `matrix grid` shows these"
+            " cells as expected and `matrix attribute` finds nothing; a rule or a waiver decides"
+        )
     if any(finding.waived.expired for finding in qualification.failing):
         lines.append(
             "what an expired waiver accepted fails again, though the baseline may have it too"
@@ -119,6 +125,10 @@ def obstacles(qualification: Qualification) -> list[str]:
             " torch; --under asks without it, and a waiver of its signature accepts that"
         )
     return lines
+
+
+def _has_no_rule(finding: Failure | Drift) -> bool:
+    return isinstance(finding, Drift) and finding.kind is DriftKind.NO_RULE
 
 
 def failure_sections(qualification: Qualification) -> Iterator[tuple[str, list[Failure]]]:
