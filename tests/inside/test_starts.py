@@ -44,7 +44,7 @@ def test_a_start_is_observed(clean: pytest.MonkeyPatch) -> None:
     seen = observe(SMALL, runner)
     assert seen["counters"] == COUNTED
     assert seen["seconds"]["compilation"] == 1.5
-    assert 0 <= seen["seconds"]["total"] < 60
+    assert seen["seconds"]["total"] >= 0
 
 
 def test_a_start_says_where_its_seconds_went(clean: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@ import pwd
 import re
 import socket
 import subprocess
-import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -208,6 +207,7 @@ def test_to_scrub_again_changes_nothing(text: str) -> None:
         assert scrub(once, Path("/repo"), ANN) == once
 
 
+@pytest.mark.timeout(100)
 @pytest.mark.parametrize(
     "piece",
     [
@@ -226,10 +226,9 @@ def test_to_scrub_again_changes_nothing(text: str) -> None:
     ],
 )
 def test_scrub_is_quick(piece: str) -> None:
-    text = (piece * 16384)[:16384]
-    began = time.process_time()
+    # Each takes less than a second; a pattern that begins again at each place takes minutes.
+    text = (piece * (1 << 18))[: 1 << 18]
     scrub(text, Path("/repo"), ANN)
-    assert time.process_time() - began < 0.5
 
 
 def test_scrub_takes_out_the_machines_name(monkeypatch: pytest.MonkeyPatch) -> None:
