@@ -85,7 +85,9 @@ def write_upstream(path: Path, upstream: Upstream) -> None:
 
 def to_json(upstream: Upstream) -> str:
     """Return the text of the file."""
-    files = {file.sha256: file for one in upstream.releases for file in one.files.values()}
+    files = {
+        file.sha256: file for one in upstream.releases for _, file in sorted(one.files.items())
+    }
     releases = [json.dumps(_release_row(one)) for one in upstream.releases]
     return (
         '{\n  "releases": [\n'
