@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import Served
 from matrix import cli
 from matrix.rules.upstream.file import UPSTREAM_FILE, load_upstream
+
+if TYPE_CHECKING:
+    from conftest import Served
 
 TESTS = "tests/compile/test_startup.py"
 SOURCE = """

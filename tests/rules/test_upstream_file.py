@@ -39,9 +39,12 @@ from matrix.rules.upstream.model import (
 SHIPPED = load_upstream()
 PATH = "tests/compile/h100/test_startup.py"
 
-NUMBERS = st.sampled_from(
-    [{"": 3}, {"<2.12.0": 4, ">=2.12.0": 0}, {"<2.10.0": None, ">=2.10.0": 1}]
-).map(lambda values: ByTorch(values=values))
+BY_TORCH: list[dict[str, int | None]] = [
+    {"": 3},
+    {"<2.12.0": 4, ">=2.12.0": 0},
+    {"<2.10.0": None, ">=2.10.0": 1},
+]
+NUMBERS = st.sampled_from([ByTorch(values=values) for values in BY_TORCH])
 WORDS = st.sampled_from(["a", "b.c", "d[e]", 'f "g"', "\u00e9", ""])
 SETTINGS = st.dictionaries(WORDS, st.none() | WORDS, max_size=2)
 FAULTS = st.lists(WORDS, max_size=2).map(tuple)

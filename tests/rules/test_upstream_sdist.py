@@ -6,10 +6,10 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import Served
 from matrix.catalog import index as index_module
 from matrix.catalog.index import Index
 from matrix.errors import MatrixError
@@ -19,12 +19,15 @@ from matrix.rules.upstream.file import load_upstream
 from matrix.rules.upstream.model import FLAG
 from matrix.rules.upstream.sdist import UpstreamRead, read_upstream
 
+if TYPE_CHECKING:
+    from conftest import Served
+
 TESTS = "tests/compile/h100/test_startup.py"
 ENVS = f'import os\nenvironment_variables = {{"{FLAG}": lambda: os.getenv("{FLAG}", "0") == "1"}}\n'
 
 
 def startup(models: dict[str, str], *, blocks: int = 8) -> str:
-    """A startup test of vLLM's: a case for each model, with the number that its cold start saves."""
+    """A startup test of vLLM's: a case for each model, with the number that its start saves."""
     rows = ", ".join(
         f'pytest.param({{"model": {name!r}, "saved": {saved}}}, id={name!r})'
         for name, saved in models.items()
@@ -219,10 +222,10 @@ def test_nothing_of_an_archive_is_written_or_followed(
             info.size = 1
             archive.addfile(info, io.BytesIO(b"1"))
     served.add("vllm", "vllm-0.20.0.tar.gz", out.getvalue())
-    before = {item for item in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     done = read_upstream(path, index)
     assert any("has no startup test" in line for line in done.failures)
-    assert {item for item in tmp_path.rglob("*")} - before == {path}
+    assert set(tmp_path.rglob("*")) - before == {path}
 
 
 def test_only_so_many_files_of_an_archive_are_read(
