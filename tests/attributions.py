@@ -7,17 +7,9 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
+from matrix.attribution import reasons
 from matrix.attribution.attribute import attribute
 from matrix.attribution.model import Attribution
-from matrix.attribution.reasons import (
-    Along,
-    AxisChange,
-    Boundary,
-    Confounder,
-    ConfounderKind,
-    Precision,
-    ShownAlong,
-)
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.checks.lookup import Answer
@@ -142,8 +134,10 @@ def bad(torch: str, vllm: str = "0.20.0", **more: Any) -> Record:
     return record(torch, vllm, fails=KEY_ERROR, **more)
 
 
-def along(along: Along, *clean: str, shows: Sequence[str], **ends: Boundary) -> AxisChange:
-    return AxisChange(
+def along(
+    along: reasons.Along, *clean: str, shows: Sequence[str], **ends: reasons.Boundary
+) -> reasons.AxisChange:
+    return reasons.AxisChange(
         along=along,
         clean=clean,
         shows=tuple(shows),
@@ -153,20 +147,24 @@ def along(along: Along, *clean: str, shows: Sequence[str], **ends: Boundary) -> 
     )
 
 
-def torch_axis(*clean: str, shows: Sequence[str] = ("2.12.0",), **ends: Boundary) -> AxisChange:
-    return along(Along.TORCH, *clean, shows=shows, **ends)
+def torch_axis(
+    *clean: str, shows: Sequence[str] = ("2.12.0",), **ends: reasons.Boundary
+) -> reasons.AxisChange:
+    return along(reasons.Along.TORCH, *clean, shows=shows, **ends)
 
 
-def vllm_axis(*clean: str, shows: Sequence[str] = ("0.20.0",), **ends: Boundary) -> AxisChange:
-    return along(Along.VLLM, *clean, shows=shows, **ends)
+def vllm_axis(
+    *clean: str, shows: Sequence[str] = ("0.20.0",), **ends: reasons.Boundary
+) -> reasons.AxisChange:
+    return along(reasons.Along.VLLM, *clean, shows=shows, **ends)
 
 
-def minor(low: str, high: str) -> Boundary:
-    return Boundary(low=low, high=high, precision=Precision.MINOR)
+def minor(low: str, high: str) -> reasons.Boundary:
+    return reasons.Boundary(low=low, high=high, precision=reasons.Precision.MINOR)
 
 
-def shown(along: Along, *releases: str) -> ShownAlong:
-    return ShownAlong(along=along, releases=releases)
+def shown(along: reasons.Along, *releases: str) -> reasons.ShownAlong:
+    return reasons.ShownAlong(along=along, releases=releases)
 
 
 def with_tests(fingerprint: str, record: Record) -> Record:
@@ -175,7 +173,7 @@ def with_tests(fingerprint: str, record: Record) -> Record:
 
 
 NO_RULES = Expectations(rules=())
-TESTS_DIFFER = Confounder(kind=ConfounderKind.TESTS)
+TESTS_DIFFER = reasons.Confounder(kind=reasons.ConfounderKind.TESTS)
 
 
 def on_cpu(model: str, record: Record) -> Record:

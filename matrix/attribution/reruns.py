@@ -10,18 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matrix._util.versions import distance, parse_version
+from matrix.attribution import reasons
 from matrix.attribution.bisect import Outcome, bisect
 from matrix.attribution.model import FlagChange, Missing
 from matrix.attribution.neighbours import Axis, Neighbourhood, release_along
 from matrix.attribution.observations import Observation
-from matrix.attribution.reasons import (
-    Along,
-    Confounder,
-    ConfounderKind,
-    Difference,
-    Question,
-    QuestionCode,
-)
 from matrix.attribution.runs_index import RunsIndex
 from matrix.attribution.symptoms import State, Symptom, state_of
 from matrix.catalog.cells import Cell
@@ -30,7 +23,7 @@ from matrix.record.model import PLATFORMS
 from matrix.verdict.grid import Grid
 
 _FLAG_VALUES = {True: "1", False: "0"}
-_REPEATABLE = (ConfounderKind.TESTS, ConfounderKind.MACHINE)
+_REPEATABLE = (reasons.ConfounderKind.TESTS, reasons.ConfounderKind.MACHINE)
 """What one more run in the same environment brings up to date; packages stay as they were."""
 
 
@@ -45,7 +38,7 @@ class Planner:
     grid: Grid | None
     pins: Mapping[str, str]
     environments: Mapping[str, Cell]
-    along: Mapping[tuple[str, Along, str], Sequence[tuple[str, Cell]]]
+    along: Mapping[tuple[str, reasons.Along, str], Sequence[tuple[str, Cell]]]
 
     @classmethod
     def of(
@@ -56,10 +49,10 @@ class Planner:
         environments: Mapping[str, Cell],
     ) -> Planner:
         """Return a planner for the runs of an index."""
-        along: dict[tuple[str, Along, str], list[tuple[str, Cell]]] = {}
+        along: dict[tuple[str, reasons.Along, str], list[tuple[str, Cell]]] = {}
         for name, cell in environments.items():
-            along.setdefault((cell.python, Along.VLLM, cell.torch), []).append((name, cell))
-            along.setdefault((cell.python, Along.TORCH, cell.vllm), []).append((name, cell))
+            along.setdefault((cell.python, reasons.Along.VLLM, cell.torch), []).append((name, cell))
+            along.setdefault((cell.python, reasons.Along.TORCH, cell.vllm), []).append((name, cell))
         pins = {release.version: release.torch for release in releases.vllm}
         return cls(index=index, grid=grid, pins=pins, environments=environments, along=along)
 
@@ -82,23 +75,23 @@ class Planner:
 
     def repeat(self, own: Observation) -> list[Missing]:
         """Return one more run of the same cell, which shows whether it is flaky."""
-        return [_missing(own, QuestionCode.FLAKY)] if self._can_repeat(own) else []
+        return [_missing(own, reasons.QuestionCode.FLAKY)] if self._can_repeat(own) else []
 
     def repeat_minor(self, own: Observation) -> list[Missing]:
         """Return the same, also where the environment now has other patches of the releases."""
         if self.can_run(own.cell.name, own.platform) is None:
             return []
-        return [_missing(own, QuestionCode.FLAKY)]
+        return [_missing(own, reasons.QuestionCode.FLAKY)]
 
     def repeat_older(
-        self, own: Observation, clean: Observation, confounders: Iterable[Confounder]
+        self, own: Observation, clean: Observation, confounders: Iterable[reasons.Confounder]
     ) -> list[Missing]:
         """Return the older of two runs once more, where their tests or machines differ too."""
         kinds = tuple(found.kind for found in confounders if found.kind in _REPEATABLE)
         older = min(own, clean, key=lambda run: run.age)
         if not kinds or not self._can_repeat(older):
             return []
-        return [_missing(older, QuestionCode.CAUSE, *kinds)]
+        return [_missing(older, reasons.QuestionCode.CAUSE, *kinds)]
 
     def with_flags(
         self,
@@ -119,12 +112,12 @@ class Planner:
             return []
         runs = around.runs_with_flags(own, clean, [change.flag for change in flags])
         if any(state_of(symptom, run) is State.CLEAN for run in runs):
-            return [_missing(own, QuestionCode.FLAG_OR_TESTS)]
+            return [_missing(own, reasons.QuestionCode.FLAG_OR_TESTS)]
         given = tuple((change.flag, _FLAG_VALUES[bool(change.there)]) for change in flags)
-        question = Question(code=QuestionCode.FLAG)
+        question = reasons.Question(code=reasons.QuestionCode.FLAG)
         return [Missing(name=own.cell.name, platform=own.platform, question=question, flags=given)]
 
-    def nearest_untried(self, own: Observation, along: Along) -> list[Missing]:
+    def nearest_untried(self, own: Observation, along: reasons.Along) -> list[Missing]:
         """Return the run along an axis that is the likeliest to be clean.
 
         Along torch that is the pin; then the nearest older release, then the nearest newer one.
@@ -133,7 +126,7 @@ class Planner:
 
         def rank(cell: Cell) -> tuple[bool, bool, tuple[int, int, int]]:
             release = release_along(cell, along)
-            off_pin = along is Along.VLLM or self.pins.get(cell.vllm) != cell.torch
+            off_pin = along is reasons.Along.VLLM or self.pins.get(cell.vllm) != cell.torch
             newer = parse_version(release) > parse_version(here)
             return off_pin, newer, distance(release, here)
 
@@ -142,7 +135,7 @@ class Planner:
             Missing(
                 name=cell.name,
                 platform=own.platform,
-                question=Question(code=QuestionCode.CAUSE, subjects=(str(along),)),
+                question=reasons.Question(code=reasons.QuestionCode.CAUSE, subjects=(str(along),)),
             )
             for cell in cells[:1]
         ]
@@ -163,11 +156,13 @@ class Planner:
         middle = bisect(releases, {low: Outcome.GOOD, high: Outcome.BAD}).next
         if middle is None:
             return []
-        question = Question(code=QuestionCode.FIRST_RELEASE, subjects=(str(axis.along),))
+        question = reasons.Question(
+            code=reasons.QuestionCode.FIRST_RELEASE, subjects=(str(axis.along),)
+        )
         return [Missing(name=cells[middle].name, platform=own.platform, question=question)]
 
     def one_difference(
-        self, own: Observation, clean: Observation, differs: Difference
+        self, own: Observation, clean: Observation, differs: reasons.Difference
     ) -> list[Missing]:
         """Return the runs between a cell and a clean one that differs in its Python, too."""
         python = own.cell.python
@@ -177,7 +172,7 @@ class Planner:
             Missing(
                 name=cell.name,
                 platform=platform,
-                question=Question(code=QuestionCode.CAUSE, subjects=(subject,)),
+                question=reasons.Question(code=reasons.QuestionCode.CAUSE, subjects=(subject,)),
             )
             for cell, platform, subject in (
                 (same_python, clean.platform, str(differs)),
@@ -189,7 +184,9 @@ class Planner:
 
     def other_platforms(self, own: Observation) -> list[Missing]:
         """Return the same pair on the other platform."""
-        question = Question(code=QuestionCode.ONE_PLATFORM, subjects=(own.platform,))
+        question = reasons.Question(
+            code=reasons.QuestionCode.ONE_PLATFORM, subjects=(own.platform,)
+        )
         name = own.cell.name
         return [
             Missing(name=name, platform=platform, question=question)
@@ -199,9 +196,9 @@ class Planner:
             and self.can_run(name, platform) is not None
         ]
 
-    def _untried(self, own: Observation, along: Along) -> list[Cell]:
+    def _untried(self, own: Observation, along: reasons.Along) -> list[Cell]:
         """Return the cells along an axis, on the same Python, that can run and did not."""
-        stays = own.cell.vllm if along is Along.TORCH else own.cell.torch
+        stays = own.cell.vllm if along is reasons.Along.TORCH else own.cell.torch
         here = release_along(own.cell, along)
         return [
             cell
@@ -212,7 +209,7 @@ class Planner:
         ]
 
 
-def _missing(run: Observation, code: QuestionCode, *subjects: str) -> Missing:
+def _missing(run: Observation, code: reasons.QuestionCode, *subjects: str) -> Missing:
     """Return one more run in the environment of this one."""
-    question = Question(code=code, subjects=tuple(map(str, subjects)))
+    question = reasons.Question(code=code, subjects=tuple(map(str, subjects)))
     return Missing(name=run.cell.name, platform=run.platform, question=question)

@@ -20,30 +20,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from matrix._util.versions import minor_of, parse_version
+from matrix.attribution import reasons
 from matrix.attribution.confounders import confounders
 from matrix.attribution.flags import flag_changes
 from matrix.attribution.flaky import compare_repeats
 from matrix.attribution.model import Attribution, Cause, Missing
 from matrix.attribution.neighbours import Axis, Neighbourhood
 from matrix.attribution.observations import Observation
-from matrix.attribution.reasons import (
-    Along,
-    AxisChange,
-    AxisChanges,
-    BothAxesChange,
-    Boundary,
-    Confounder,
-    ConfounderKind,
-    Difference,
-    Intermittent,
-    NoCleanNeighbour,
-    OtherPlatformClean,
-    OtherPythonClean,
-    Precision,
-    PythonAndAnotherDiffer,
-    Reason,
-    ShownAlong,
-)
 from matrix.attribution.reruns import Planner
 from matrix.attribution.symptoms import State, Symptom
 from matrix.catalog.releases import Releases
@@ -84,8 +67,8 @@ def attribute_symptom(
     situation = Situation(
         symptom=symptom,
         around=around,
-        torch=around.axis(symptom, Along.TORCH),
-        vllm=around.axis(symptom, Along.VLLM),
+        torch=around.axis(symptom, reasons.Along.TORCH),
+        vllm=around.axis(symptom, reasons.Along.VLLM),
         clean_pythons=around.clean_pythons(symptom),
         planner=planner,
         releases=releases,
@@ -104,7 +87,7 @@ def _answer(
     own: Observation,
     symptom: Symptom,
     cause: Cause,
-    reason: Reason,
+    reason: reasons.Reason,
     missing: Iterable[Missing] = (),
 ) -> Attribution:
     return Attribution(
@@ -128,10 +111,10 @@ def _by_axes(situation: Situation) -> Attribution:
     found = _confounders_along(situation, axis)
     pythons = _pythons(situation.clean_pythons)
     missing = planner.halving(own, axis)
-    reason: Reason
+    reason: reasons.Reason
     if other.changes:
         cause = Cause.PAIR
-        reason = BothAxesChange(
+        reason = reasons.BothAxesChange(
             torch=_change(situation, torch),
             vllm=_change(situation, vllm),
             clean_pythons=pythons,
@@ -139,7 +122,7 @@ def _by_axes(situation: Situation) -> Attribution:
         )
     else:
         cause = Cause.TORCH if axis is torch else Cause.VLLM
-        reason = AxisChanges(
+        reason = reasons.AxisChanges(
             change=_change(situation, axis),
             also_shown=None if other.intermittent else _also_shown(own, other),
             clean_pythons=pythons,
@@ -166,7 +149,7 @@ def _by_axes(situation: Situation) -> Attribution:
     )
 
 
-def _confounders_along(situation: Situation, axis: Axis) -> tuple[Confounder, ...]:
+def _confounders_along(situation: Situation, axis: Axis) -> tuple[reasons.Confounder, ...]:
     """Return what else differs along an axis; another vLLM brings other packages as a rule."""
     own, clean = situation.own, axis.nearest_clean
     if (own.tests, own.environment) == (clean.tests, clean.environment):
@@ -177,17 +160,19 @@ def _confounders_along(situation: Situation, axis: Axis) -> tuple[Confounder, ..
         clean,
         all_shows=runs[State.SHOWS],
         all_clean=runs[State.CLEAN],
-        ignore=None if axis.along is Along.TORCH else ConfounderKind.PACKAGES,
+        ignore=None if axis.along is reasons.Along.TORCH else reasons.ConfounderKind.PACKAGES,
     )
 
 
-def _change(situation: Situation, axis: Axis) -> AxisChange:
+def _change(situation: Situation, axis: Axis) -> reasons.AxisChange:
     """Return where the symptom comes and goes along an axis."""
-    moving = situation.releases.torch if axis.along is Along.TORCH else situation.releases.vllm
+    moving = (
+        situation.releases.torch if axis.along is reasons.Along.TORCH else situation.releases.vllm
+    )
     known = [release.version for release in moving]
     first, last = axis.release(axis.shows[0]), axis.release(axis.shows[-1])
     before, after = axis.before, axis.after
-    return AxisChange(
+    return reasons.AxisChange(
         along=axis.along,
         clean=tuple(map(axis.release, axis.clean)),
         shows=tuple(map(axis.release, axis.shows)),
@@ -197,7 +182,7 @@ def _change(situation: Situation, axis: Axis) -> AxisChange:
     )
 
 
-def boundary(known: Sequence[str], low: str, high: str) -> Boundary:
+def boundary(known: Sequence[str], low: str, high: str) -> reasons.Boundary:
     """Return where something changes that is not yet so at `low` and is at `high`.
 
     The change is at a minor release if all `known` releases between the two are of that one: its
@@ -210,16 +195,16 @@ def boundary(known: Sequence[str], low: str, high: str) -> Boundary:
     inner = [release for release in known if below < parse_version(release) < above]
     minor = minor_of(high)
     if all(minor_of(release) == minor for release in inner) and minor_of(low) != minor:
-        precision = Precision.MINOR
+        precision = reasons.Precision.MINOR
     else:
-        precision = Precision.RANGE if inner else Precision.RELEASE
-    return Boundary(low=low, high=high, precision=precision)
+        precision = reasons.Precision.RANGE if inner else reasons.Precision.RELEASE
+    return reasons.Boundary(low=low, high=high, precision=precision)
 
 
-def _also_shown(own: Observation, axis: Axis) -> ShownAlong | None:
+def _also_shown(own: Observation, axis: Axis) -> reasons.ShownAlong | None:
     """Return the neighbours along an axis that show the symptom too, None without any."""
     others = tuple(axis.release(run) for run in axis.shows if run.cell != own.cell)
-    return ShownAlong(along=axis.along, releases=others) if others else None
+    return reasons.ShownAlong(along=axis.along, releases=others) if others else None
 
 
 def _pythons(runs: Iterable[Observation]) -> tuple[str, ...]:
@@ -231,9 +216,9 @@ def _by_python(situation: Situation) -> Attribution:
     own, clean = situation.own, situation.clean_pythons
     # Another Python brings other packages as a rule.
     found = confounders(
-        own, clean[0], all_shows=[own], all_clean=clean, ignore=ConfounderKind.PACKAGES
+        own, clean[0], all_shows=[own], all_clean=clean, ignore=reasons.ConfounderKind.PACKAGES
     )
-    reason = OtherPythonClean(clean_pythons=_pythons(clean), confounders=found)
+    reason = reasons.OtherPythonClean(clean_pythons=_pythons(clean), confounders=found)
     missing = situation.planner.repeat_older(own, clean[0], found)
     return _answer(own, situation.symptom, Cause.ENVIRONMENT, reason, missing)
 
@@ -243,9 +228,9 @@ def _by_platform(situation: Situation, clean: Observation) -> Attribution:
     own, symptom = situation.own, situation.symptom
     # Another platform is another machine as a rule.
     found = confounders(
-        own, clean, all_shows=[own], all_clean=[clean], ignore=ConfounderKind.MACHINE
+        own, clean, all_shows=[own], all_clean=[clean], ignore=reasons.ConfounderKind.MACHINE
     )
-    reason = OtherPlatformClean(
+    reason = reasons.OtherPlatformClean(
         platform=clean.platform, counted=symptom.counted(clean), confounders=found
     )
     missing = situation.planner.repeat_older(own, clean, found)
@@ -258,17 +243,17 @@ def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
     `foreign` is a clean run of the same pair on another platform, and on another Python.
     """
     own, symptom, planner = situation.own, situation.symptom, situation.planner
-    reason: Reason
+    reason: reasons.Reason
     intermittent = next((axis for axis in situation.axes if axis.intermittent), None)
     if intermittent is not None:
-        reason = Intermittent(along=intermittent.along)
+        reason = reasons.Intermittent(along=intermittent.along)
         missing = planner.repeat_minor(own) or planner.other_platforms(own)
         return _answer(own, symptom, Cause.UNKNOWN, reason, missing)
     clean = situation.around.clean_on_other_python(symptom) or foreign
     missing = []
     if clean is not None:
         differs = _difference(own, clean)
-        reason = PythonAndAnotherDiffer(
+        reason = reasons.PythonAndAnotherDiffer(
             differs=differs,
             platform=clean.platform,
             python=clean.cell.python,
@@ -279,7 +264,9 @@ def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
         missing += planner.one_difference(own, clean, differs)
     else:
         shown = (_also_shown(own, axis) for axis in situation.axes)
-        reason = NoCleanNeighbour(also_shown=tuple(found for found in shown if found is not None))
+        reason = reasons.NoCleanNeighbour(
+            also_shown=tuple(found for found in shown if found is not None)
+        )
     names = {run.name for run in missing}
     for axis in situation.axes:
         nearest = planner.nearest_untried(own, axis.along)
@@ -287,8 +274,10 @@ def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
     return _answer(own, symptom, Cause.UNKNOWN, reason, missing or planner.other_platforms(own))
 
 
-def _difference(own: Observation, clean: Observation) -> Difference:
+def _difference(own: Observation, clean: Observation) -> reasons.Difference:
     """Return in what a clean run of another Python differs, too."""
     if clean.platform != own.platform:
-        return Difference.PLATFORM
-    return Difference.TORCH if clean.cell.torch != own.cell.torch else Difference.VLLM
+        return reasons.Difference.PLATFORM
+    return (
+        reasons.Difference.TORCH if clean.cell.torch != own.cell.torch else reasons.Difference.VLLM
+    )

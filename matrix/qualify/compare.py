@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from matrix.qualify import reasons
 from matrix.qualify.caveats import pair_caveats
 from matrix.qualify.counters import add_unexpected, by_waiver, compare_counters, differences
 from matrix.qualify.model import (
@@ -17,22 +18,6 @@ from matrix.qualify.model import (
     Flag,
     Match,
     Time,
-)
-from matrix.qualify.reasons import (
-    AnswerLost,
-    BaselineRerunPassed,
-    FailsWithoutAnswer,
-    FailsWithoutBaseline,
-    Incomplete,
-    NoAnswer,
-    NoTimes,
-    NotStock,
-    PassesWithoutAnswer,
-    RerunDrifted,
-    RerunFailed,
-    RunFailed,
-    TimesCode,
-    UnknownReason,
 )
 from matrix.qualify.runs import (
     WHOLE_RUN,
@@ -90,7 +75,7 @@ def judge_alone(
     before = len(findings.unknown) + len(findings.drifts)
 
     def add_failure(variant: CellRun, case: str | None, failed: CaseOutcome) -> None:
-        reason = FailsWithoutBaseline(
+        reason = reasons.FailsWithoutBaseline(
             detail=failed.detail, project=findings.query.other, release=release
         )
         findings.add_unknown(variant, case, reason, signature=failed.signature, decides=decides)
@@ -144,7 +129,7 @@ class _Pair:
             self.findings.add_unknown(
                 self.candidate,
                 WHOLE_RUN,
-                NotStock(packages=packages),
+                reasons.NotStock(packages=packages),
                 signature=f"not stock: {', '.join(packages)}",
             )
         self.add_match(compared, passed)
@@ -202,11 +187,11 @@ class _Pair:
 
     def _compare_unanswered(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
         add, run = self.findings.add_unknown, self.candidate
-        reason: UnknownReason
+        reason: reasons.UnknownReason
         if new.state is CaseState.FAILED:
             # Nobody can say whether it is a regression, and it must not pass unseen.
             assert old.missing is not None
-            reason = FailsWithoutAnswer(detail=new.detail, baseline=old.missing)
+            reason = reasons.FailsWithoutAnswer(detail=new.detail, baseline=old.missing)
             decides = self.baseline.record.cell if old.state is CaseState.UNKNOWN else None
             add(run, name, reason, signature=new.signature, decides=decides)
             return
@@ -215,18 +200,18 @@ class _Pair:
             add_unexpected(self.findings, run, name, new)
             if run.variant is None and self._should_have_answered(name, old):
                 assert old.missing is not None
-                reason = PassesWithoutAnswer(baseline=old.missing)
+                reason = reasons.PassesWithoutAnswer(baseline=old.missing)
                 add(run, name, reason, decides=self.baseline.record.cell)
             return
         assert new.missing is not None
         if run.variant is not None:
             return
         if old.missing is None:
-            reason = AnswerLost(baseline=old.state, candidate=new.missing)
+            reason = reasons.AnswerLost(baseline=old.state, candidate=new.missing)
             waivable = new.state is CaseState.NOT_APPLICABLE
             add(run, name, reason, signature=new.signature if waivable else None)
         elif _may_hide_failure(old, new):
-            add(run, name, NoAnswer(candidate=new.missing, baseline=old.missing))
+            add(run, name, reasons.NoAnswer(candidate=new.missing, baseline=old.missing))
 
     def _should_have_answered(self, name: str, old: CaseOutcome) -> bool:
         """Return whether the baseline's tests have the case too, without an answer."""
@@ -308,7 +293,7 @@ class _Pair:
         """Add what fails on both sides, though it passed in another run of the baseline."""
         for run in self.baseline.reruns:
             if outcome(run, name).state is CaseState.PASSED:
-                reason = BaselineRerunPassed(path=run.path)
+                reason = reasons.BaselineRerunPassed(path=run.path)
                 self.findings.add_unknown(self.candidate, name, reason, signature=new.signature)
                 return
 
@@ -327,7 +312,7 @@ class _Pair:
             if missing is None and fault(run) is None:
                 missing = cut_short(run.record)
             if missing is not None:
-                reason = Incomplete(side=side, missing=missing)
+                reason = reasons.Incomplete(side=side, missing=missing)
                 self.findings.add_unknown(run, WHOLE_RUN, reason)
 
 
@@ -352,12 +337,12 @@ def _add_reruns(
         found = outcome(rerun, name)
         if found.state is CaseState.FAILED and (found.rung, found.signature) not in known:
             known.add((found.rung, found.signature))
-            reason = RerunFailed(state=new.state, path=rerun.path, detail=found.detail)
+            reason = reasons.RerunFailed(state=new.state, path=rerun.path, detail=found.detail)
             findings.add_unknown(run, name, reason, signature=found.signature)
         drifts = [count for count in differences(found) if count not in counts]
         counts.update(drifts)
         for group, waived in by_waiver(findings, run, name, drifts):
-            drift = RerunDrifted(
+            drift = reasons.RerunDrifted(
                 state=new.state,
                 path=rerun.path,
                 start=group[0].start,
@@ -386,7 +371,7 @@ def _add_whole_reruns(findings: Findings, sides: tuple[CellRun, ...], names: Ite
         if (found.rung, found.signature) in known:
             continue
         known.add((found.rung, found.signature))
-        reason = RunFailed(
+        reason = reasons.RunFailed(
             path=rerun.path,
             newer=rerun.record.started >= run.record.started,
             died=died is not None,
@@ -403,16 +388,18 @@ def _or_whole_run(names: list[str]) -> Sequence[str | None]:
     return names or (WHOLE_RUN,)
 
 
-def _no_times(baseline: CellRun, candidate: CellRun) -> NoTimes | None:
+def _no_times(baseline: CellRun, candidate: CellRun) -> reasons.NoTimes | None:
     """Return why the seconds of two runs are not comparable, or None where they are."""
     jobs = max(baseline.record.jobs, candidate.record.jobs)
     if jobs > 1:
-        return NoTimes(code=TimesCode.SIDE_BY_SIDE, jobs=jobs)
+        return reasons.NoTimes(code=reasons.TimesCode.SIDE_BY_SIDE, jobs=jobs)
     if hardware(baseline.record) != hardware(candidate.record):
-        return NoTimes(code=TimesCode.OTHER_MACHINE)
+        return reasons.NoTimes(code=reasons.TimesCode.OTHER_MACHINE)
     before, after = len(baseline.timed), len(candidate.timed)
     if not enough([0.0] * before, [0.0] * after):
-        return NoTimes(code=TimesCode.TOO_FEW_RUNS, baseline=before, candidate=after)
+        return reasons.NoTimes(
+            code=reasons.TimesCode.TOO_FEW_RUNS, baseline=before, candidate=after
+        )
     return None
 
 

@@ -33,7 +33,7 @@ from matrix._util.versions import minor_of, neighbours, parse_version
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
-from matrix.qualify import caveats
+from matrix.qualify import caveats, reasons
 from matrix.qualify.caveats import Caveat
 from matrix.qualify.compare import compare, compare_explained, judge_alone
 from matrix.qualify.load import UnidentifiedRecord, released, unidentified
@@ -54,13 +54,6 @@ from matrix.qualify.query import (
     Skipped,
     find_release,
     oldest_first,
-)
-from matrix.qualify.reasons import (
-    BaselineNotRun,
-    NotRun,
-    NotTestable,
-    UnidentifiedRun,
-    UnknownReason,
 )
 from matrix.qualify.runs import (
     WHOLE_RUN,
@@ -212,7 +205,7 @@ class _Pairing:
                     caveats.Unidentified(path=run.path, cause=run.cause, detail=run.detail)
                 )
                 continue
-            reason = UnidentifiedRun(path=run.path, cause=run.cause, detail=run.detail)
+            reason = reasons.UnidentifiedRun(path=run.path, cause=run.cause, detail=run.detail)
             cell, platform = run.record.cell, run.record.platform
             self.findings.unknown.append(
                 Unknown(cell=cell, platform=platform, case=WHOLE_RUN, reason=reason)
@@ -266,7 +259,7 @@ class _Pairing:
                 self._judge_alone(after[release], release)
         if second > first:
             place = self._place(candidate, self.query.baseline)
-            reason = BaselineNotRun(project=self.query.other, release=str(second))
+            reason = reasons.BaselineNotRun(project=self.query.other, release=str(second))
             self.findings.unknown.append(
                 Unknown(cell=place.cell, platform=place.platform, case=WHOLE_RUN, reason=reason)
             )
@@ -301,7 +294,7 @@ class _Pairing:
         if progress is not None and progress.candidate.fails is None:
             reached = progress.candidate.reached
         passed, failed = _answers(baseline)
-        reason = NotRun(
+        reason = reasons.NotRun(
             cell=baseline.record.cell,
             passed=passed,
             failed=failed,
@@ -375,7 +368,7 @@ class _Pairing:
         step = failing_step(progress)
         assert step is not None
         passed, failed = _answers(baseline)
-        reason = NotTestable(
+        reason = reasons.NotTestable(
             cell=baseline.record.cell,
             passed=passed,
             failed=failed,
@@ -399,7 +392,7 @@ class _Pairing:
     def _add_cell(
         self,
         place: CellRef,
-        reason: UnknownReason,
+        reason: reasons.UnknownReason,
         *,
         blocks: bool,
         signature: str | None = None,

@@ -203,7 +203,7 @@ def _near(required: str, torch: str) -> bool:
 
 def not_stock(found: Iterable[Departure] | None) -> tuple[Departure, ...]:
     """Return the departures that make an environment not stock: all but an off-pin cell's own."""
-    return tuple(each for each in found or () if not _is_off_pin(each))
+    return tuple(departure for departure in found or () if not _is_off_pin(departure))
 
 
 def described(departure: Departure) -> str:

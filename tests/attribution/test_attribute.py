@@ -26,22 +26,8 @@ from attributions import (
     vllm_axis,
     with_tests,
 )
-from matrix.attribution import observations, rules
+from matrix.attribution import observations, reasons, rules
 from matrix.attribution.model import Cause
-from matrix.attribution.reasons import (
-    Along,
-    AxisChanges,
-    BothAxesChange,
-    Boundary,
-    Intermittent,
-    NoCleanNeighbour,
-    OtherPlatformClean,
-    OtherPythonClean,
-    Precision,
-    Reason,
-    RepeatDifference,
-    RepeatsDisagree,
-)
 from matrix.catalog.cells import Cell
 from matrix.record.model import (
     ErrorKind,
@@ -64,53 +50,59 @@ SINCE_020, UNTIL_021 = minor("0.19.0", "0.20.0"), minor("0.20.0", "0.21.0")
         (
             [record("2.11.0"), bad("2.13.0")],
             Cause.TORCH,
-            AxisChanges(change=torch_axis("2.11.0", shows=("2.12.0", "2.13.0"), since=SINCE_212)),
+            reasons.AxisChanges(
+                change=torch_axis("2.11.0", shows=("2.12.0", "2.13.0"), since=SINCE_212)
+            ),
         ),
         (
             [record("2.13.0")],
             Cause.TORCH,
-            AxisChanges(change=torch_axis("2.13.0", until=UNTIL_213)),
+            reasons.AxisChanges(change=torch_axis("2.13.0", until=UNTIL_213)),
         ),
         (
             [record("2.11.0"), record("2.13.0")],
             Cause.TORCH,
-            AxisChanges(change=torch_axis("2.11.0", "2.13.0", since=SINCE_212, until=UNTIL_213)),
+            reasons.AxisChanges(
+                change=torch_axis("2.11.0", "2.13.0", since=SINCE_212, until=UNTIL_213)
+            ),
         ),
         (
             [record("2.9.0")],
             Cause.TORCH,
-            AxisChanges(
+            reasons.AxisChanges(
                 change=torch_axis(
                     "2.9.0",
-                    since=Boundary(low="2.9.0", high="2.12.0", precision=Precision.RANGE),
+                    since=reasons.Boundary(
+                        low="2.9.0", high="2.12.0", precision=reasons.Precision.RANGE
+                    ),
                 )
             ),
         ),
         (
             [record("2.11.0"), bad("2.12.0", "0.19.0")],
             Cause.TORCH,
-            AxisChanges(
+            reasons.AxisChanges(
                 change=torch_axis("2.11.0", since=SINCE_212),
-                also_shown=shown(Along.VLLM, "0.19.0"),
+                also_shown=shown(reasons.Along.VLLM, "0.19.0"),
             ),
         ),
         (
             [record("2.12.0", "0.19.0")],
             Cause.VLLM,
-            AxisChanges(change=vllm_axis("0.19.0", since=SINCE_020)),
+            reasons.AxisChanges(change=vllm_axis("0.19.0", since=SINCE_020)),
         ),
         (
             [record("2.12.0", "0.21.0"), bad("2.11.0")],
             Cause.VLLM,
-            AxisChanges(
+            reasons.AxisChanges(
                 change=vllm_axis("0.21.0", until=UNTIL_021),
-                also_shown=shown(Along.TORCH, "2.11.0"),
+                also_shown=shown(reasons.Along.TORCH, "2.11.0"),
             ),
         ),
         (
             [record("2.11.0"), record("2.12.0", "0.21.0")],
             Cause.PAIR,
-            BothAxesChange(
+            reasons.BothAxesChange(
                 torch=torch_axis("2.11.0", since=SINCE_212),
                 vllm=vllm_axis("0.21.0", until=UNTIL_021),
             ),
@@ -119,22 +111,26 @@ SINCE_020, UNTIL_021 = minor("0.19.0", "0.20.0"), minor("0.20.0", "0.21.0")
         (
             [record("2.12.0", python="3.12")],
             Cause.ENVIRONMENT,
-            OtherPythonClean(clean_pythons=("3.12",)),
+            reasons.OtherPythonClean(clean_pythons=("3.12",)),
         ),
         (
             [record("2.12.0", python="3.12"), record("2.11.0")],
             Cause.TORCH,
-            AxisChanges(change=torch_axis("2.11.0", since=SINCE_212), clean_pythons=("3.12",)),
+            reasons.AxisChanges(
+                change=torch_axis("2.11.0", since=SINCE_212), clean_pythons=("3.12",)
+            ),
         ),
         (
             [record("2.12.0", python="3.12"), record("2.12.0", "0.19.0")],
             Cause.VLLM,
-            AxisChanges(change=vllm_axis("0.19.0", since=SINCE_020), clean_pythons=("3.12",)),
+            reasons.AxisChanges(
+                change=vllm_axis("0.19.0", since=SINCE_020), clean_pythons=("3.12",)
+            ),
         ),
         (
             [record("2.12.0", python="3.12"), record("2.11.0"), record("2.12.0", "0.19.0")],
             Cause.PAIR,
-            BothAxesChange(
+            reasons.BothAxesChange(
                 torch=torch_axis("2.11.0", since=SINCE_212),
                 vllm=vllm_axis("0.19.0", since=SINCE_020),
                 clean_pythons=("3.12",),
@@ -143,17 +139,17 @@ SINCE_020, UNTIL_021 = minor("0.19.0", "0.20.0"), minor("0.20.0", "0.21.0")
         (
             [record("2.12.0", platform="cuda")],
             Cause.ENVIRONMENT,
-            OtherPlatformClean(platform="cuda", counted=None),
+            reasons.OtherPlatformClean(platform="cuda", counted=None),
         ),
         (
             [record("2.12.0", platform="cuda"), record("2.11.0")],
             Cause.TORCH,
-            AxisChanges(change=torch_axis("2.11.0", since=SINCE_212)),
+            reasons.AxisChanges(change=torch_axis("2.11.0", since=SINCE_212)),
         ),
         (
             [record("2.12.0", started="2026-11-21T18:00:00Z")],
             Cause.FLAKY,
-            RepeatsDisagree(shows=1, runs=2),
+            reasons.RepeatsDisagree(shows=1, runs=2),
         ),
         (
             [
@@ -168,32 +164,32 @@ SINCE_020, UNTIL_021 = minor("0.19.0", "0.20.0"), minor("0.20.0", "0.21.0")
                 ),
             ],
             Cause.ENVIRONMENT,
-            RepeatsDisagree(
+            reasons.RepeatsDisagree(
                 shows=2,
                 runs=4,
                 differences=(
-                    RepeatDifference(name="transformers", shows="5.1.0", clean=("4.57.6",)),
+                    reasons.RepeatDifference(name="transformers", shows="5.1.0", clean=("4.57.6",)),
                 ),
             ),
         ),
-        ([], Cause.UNKNOWN, NoCleanNeighbour()),
+        ([], Cause.UNKNOWN, reasons.NoCleanNeighbour()),
         (
             [bad("2.11.0")],
             Cause.UNKNOWN,
-            NoCleanNeighbour(also_shown=(shown(Along.TORCH, "2.11.0"),)),
+            reasons.NoCleanNeighbour(also_shown=(shown(reasons.Along.TORCH, "2.11.0"),)),
         ),
         (
             [bad("2.10.0"), record("2.11.0")],
             Cause.UNKNOWN,
-            Intermittent(along=Along.TORCH),
+            reasons.Intermittent(along=reasons.Along.TORCH),
         ),
         # Another defect says nothing of this one.
-        ([record("2.11.0", fails="OSError: x")], Cause.UNKNOWN, NoCleanNeighbour()),
+        ([record("2.11.0", fails="OSError: x")], Cause.UNKNOWN, reasons.NoCleanNeighbour()),
         # One that fails at a lower rung neither; one at a higher rung got past.
-        ([bad("2.11.0", at="starts cold")], Cause.UNKNOWN, NoCleanNeighbour()),
+        ([bad("2.11.0", at="starts cold")], Cause.UNKNOWN, reasons.NoCleanNeighbour()),
     ],
 )
-def test_the_rules(near: Sequence[Record], answer: Cause, reason: Reason) -> None:
+def test_the_rules(near: Sequence[Record], answer: Cause, reason: reasons.Reason) -> None:
     found = of("2.12.0", bad("2.12.0"), *near, platform="cpu")
     assert (found.answer, found.reason) == (answer, reason)
 

@@ -8,22 +8,8 @@ from typing import Any
 import pytest
 
 from attributions import FLAG, TESTS_DIFFER, attributed, bad, names, of, on_cpu, record, with_tests
+from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, Missing
-from matrix.attribution.reasons import (
-    AxisChanges,
-    BothAxesChange,
-    Confounder,
-    ConfounderKind,
-    Difference,
-    EnvironmentChange,
-    NewerRunClean,
-    OtherPlatformClean,
-    OtherPythonClean,
-    PythonAndAnotherDiffer,
-    Question,
-    QuestionCode,
-    RepeatsDisagree,
-)
 from matrix.record.model import (
     Record,
 )
@@ -34,8 +20,8 @@ def test_another_python_is_no_neighbour_of_torch() -> None:
     """Two things differ: neither is blamed, and the runs between the two are named."""
     found = of("2.12.0", bad("2.12.0"), record("2.11.0", python="3.12"))
     assert found.answer == Cause.UNKNOWN
-    assert found.reason == PythonAndAnotherDiffer(
-        differs=Difference.TORCH,
+    assert found.reason == reasons.PythonAndAnotherDiffer(
+        differs=reasons.Difference.TORCH,
         platform="cpu",
         python="3.12",
         torch="2.11.0",
@@ -43,24 +29,30 @@ def test_another_python_is_no_neighbour_of_torch() -> None:
         counted=None,
     )
     assert [(run.name, run.question.code, run.question.subjects) for run in found.missing] == [
-        ("py311-torch211-vllm020", QuestionCode.CAUSE, ("torch",)),
-        ("py312-torch212-vllm020", QuestionCode.CAUSE, ("3.11",)),
-        ("py311-torch212-vllm019", QuestionCode.CAUSE, ("vLLM",)),
+        ("py311-torch211-vllm020", reasons.QuestionCode.CAUSE, ("torch",)),
+        ("py312-torch212-vllm020", reasons.QuestionCode.CAUSE, ("3.11",)),
+        ("py311-torch212-vllm019", reasons.QuestionCode.CAUSE, ("vLLM",)),
     ]
 
 
 def test_another_platform_on_another_python_is_both() -> None:
     found = of("2.12.0", bad("2.12.0"), record("2.12.0", python="3.12", platform="cuda"))
     assert found.answer == Cause.UNKNOWN
-    assert isinstance(found.reason, PythonAndAnotherDiffer)
-    assert (found.reason.differs, found.reason.platform) == (Difference.PLATFORM, "cuda")
+    assert isinstance(found.reason, reasons.PythonAndAnotherDiffer)
+    assert (found.reason.differs, found.reason.platform) == (reasons.Difference.PLATFORM, "cuda")
     assert ("py311-torch212-vllm020", "cuda") in names(found)
     assert ("py312-torch212-vllm020", "cpu") in names(found)
 
 
-def confounded(found: Attribution) -> tuple[Confounder, ...]:
+def confounded(found: Attribution) -> tuple[reasons.Confounder, ...]:
     reason = found.reason
-    assert isinstance(reason, AxisChanges | BothAxesChange | OtherPythonClean | OtherPlatformClean)
+    assert isinstance(
+        reason,
+        reasons.AxisChanges
+        | reasons.BothAxesChange
+        | reasons.OtherPythonClean
+        | reasons.OtherPlatformClean,
+    )
     return reason.confounders
 
 
@@ -95,16 +87,18 @@ def test_a_platform_that_ran_with_other_tests_is_said_with_them() -> None:
         (
             on_cpu("EPYC", bad("2.12.0")),
             on_cpu("Xeon", record("2.11.0", started="2026-11-20T18:00:00Z")),
-            Confounder(
-                kind=ConfounderKind.MACHINE,
-                changes=(EnvironmentChange(name="the cpu's model", here="EPYC", there="Xeon"),),
+            reasons.Confounder(
+                kind=reasons.ConfounderKind.MACHINE,
+                changes=(
+                    reasons.EnvironmentChange(name="the cpu's model", here="EPYC", there="Xeon"),
+                ),
             ),
             "machine",
         ),
     ],
 )
 def test_what_differs_too_is_said_and_its_run_named(
-    here: Record, there: Record, confounder: Confounder, subject: str
+    here: Record, there: Record, confounder: reasons.Confounder, subject: str
 ) -> None:
     found = of("2.12.0", here, there)
     assert found.answer == Cause.TORCH
@@ -121,7 +115,7 @@ def test_one_run_against_one_is_flaky_or_the_environment() -> None:
     other = record("2.12.0", started="2026-11-21T18:00:00Z", packages={"transformers": "4.57.6"})
     found = of("2.12.0", bad("2.12.0"), other)
     assert found.answer == Cause.UNKNOWN
-    assert isinstance(found.reason, RepeatsDisagree) and found.reason.differences
+    assert isinstance(found.reason, reasons.RepeatsDisagree) and found.reason.differences
     assert questions(found) == [("py311-torch212-vllm020", ("flaky",))]
 
 
@@ -129,7 +123,7 @@ def test_a_newer_run_that_is_clean_with_other_tests_is_said() -> None:
     newer = with_tests("x", record("2.12.0", started="2026-11-23T18:00:00Z", deselected=1))
     found = of("2.12.0", bad("2.12.0"), record("2.11.0"), newer)
     assert found.answer == Cause.UNKNOWN
-    assert found.reason == NewerRunClean()
+    assert found.reason == reasons.NewerRunClean()
     assert names(found) == [("py311-torch212-vllm020", "cpu")]
     # One that fails with them as well takes its place.
     again = with_tests("x", bad("2.12.0", started="2026-11-23T19:00:00Z", deselected=1))
@@ -198,7 +192,7 @@ def test_a_flag_that_differs_is_named(
     asked = Missing(
         name="py311-torch212-vllm020",
         platform="cpu",
-        question=Question(code=QuestionCode.FLAG),
+        question=reasons.Question(code=reasons.QuestionCode.FLAG),
         flags=((FLAG, "0"),),
     )
     assert (asked in found.missing) is (decides is None)

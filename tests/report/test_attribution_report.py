@@ -5,21 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
-from matrix.attribution.reasons import (
-    Along,
-    AxisChange,
-    AxisChanges,
-    Boundary,
-    Confounder,
-    ConfounderKind,
-    EnvironmentChange,
-    NoCleanNeighbour,
-    Precision,
-    Question,
-    QuestionCode,
-    RepeatsDisagree,
-)
 from matrix.attribution.symptoms import Symptom, SymptomKind
 from matrix.catalog.cells import Cell
 from matrix.report.attribution.markdown import section
@@ -34,9 +21,9 @@ FAILURE = Symptom(
     reason="KeyError: None",
 )
 COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
-SINCE = Boundary(low="2.11.0", high="2.12.0", precision=Precision.MINOR)
-TORCH = AxisChange(
-    along=Along.TORCH,
+SINCE = reasons.Boundary(low="2.11.0", high="2.12.0", precision=reasons.Precision.MINOR)
+TORCH = reasons.AxisChange(
+    along=reasons.Along.TORCH,
     clean=("2.11.0",),
     shows=("2.12.0", "2.13.0"),
     counted=0,
@@ -47,7 +34,7 @@ FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
 RERUN = Missing(
     name="py311-torch212-vllm020",
     platform="cpu",
-    question=Question(code=QuestionCode.FLAG),
+    question=reasons.Question(code=reasons.QuestionCode.FLAG),
     flags=(("VLLM_X", "0"),),
 )
 ONE = Attribution(
@@ -56,7 +43,7 @@ ONE = Attribution(
     case="small_startup[dense]",
     symptoms=(COUNT,),
     answer=Cause.TORCH,
-    reason=AxisChanges(change=TORCH),
+    reason=reasons.AxisChanges(change=TORCH),
     after="2.11.0",
     since="2.12.0",
     flags=(FLAG,),
@@ -88,8 +75,10 @@ def test_different_failures_do_not() -> None:
 
 
 def test_without_an_axis_other_sentences_stand_apart() -> None:
-    flaky = replace(ONE, rests_on=(), answer=Cause.FLAKY, reason=RepeatsDisagree(shows=1, runs=2))
-    other = replace(flaky, case="b", reason=RepeatsDisagree(shows=1, runs=3))
+    flaky = replace(
+        ONE, rests_on=(), answer=Cause.FLAKY, reason=reasons.RepeatsDisagree(shows=1, runs=2)
+    )
+    other = replace(flaky, case="b", reason=reasons.RepeatsDisagree(shows=1, runs=3))
     assert lines([flaky, other]).count("  flaky\n") == 2
     assert lines([flaky, replace(flaky, case="b")]).count("  flaky\n") == 1
 
@@ -97,10 +86,10 @@ def test_without_an_axis_other_sentences_stand_apart() -> None:
 def test_what_a_record_says_is_shown_as_text() -> None:
     nasty = "<script>alert(1)</script> | \x1b[31m`x`"
     failure = replace(FAILURE, reason=nasty, signature=nasty)
-    change = EnvironmentChange(name=nasty, here=nasty, there=nasty)
-    reason = AxisChanges(
+    change = reasons.EnvironmentChange(name=nasty, here=nasty, there=nasty)
+    reason = reasons.AxisChanges(
         change=TORCH,
-        confounders=(Confounder(kind=ConfounderKind.PACKAGES, changes=(change,)),),
+        confounders=(reasons.Confounder(kind=reasons.ConfounderKind.PACKAGES, changes=(change,)),),
     )
     hostile = replace(ONE, case=nasty, reason=reason, symptoms=(failure,))
     assert "\x1b" not in lines([hostile])
@@ -134,7 +123,7 @@ def test_cells_without_an_answer_are_named_the_first_ten() -> None:
 
 
 def test_where_no_run_would_tell_more_it_says_so() -> None:
-    unknown = replace(ONE, answer=Cause.UNKNOWN, reason=NoCleanNeighbour(), missing=())
+    unknown = replace(ONE, answer=Cause.UNKNOWN, reason=reasons.NoCleanNeighbour(), missing=())
     assert "no run that can work and is missing would tell more" in lines([unknown])
     assert "no run that can work" not in lines([replace(ONE, missing=())])
 

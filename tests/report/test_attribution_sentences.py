@@ -10,33 +10,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
 from matrix.attribution.observations import FAILING_RUNGS
-from matrix.attribution.reasons import (
-    Along,
-    AxisChange,
-    AxisChanges,
-    BothAxesChange,
-    Boundary,
-    Confounder,
-    ConfounderKind,
-    Difference,
-    EnvironmentChange,
-    Intermittent,
-    NewerRunClean,
-    NoCleanNeighbour,
-    OtherPlatformClean,
-    OtherPythonClean,
-    Precision,
-    PythonAndAnotherDiffer,
-    Question,
-    QuestionCode,
-    Reason,
-    ReasonCode,
-    RepeatDifference,
-    RepeatsDisagree,
-    ShownAlong,
-)
 from matrix.attribution.symptoms import Symptom, SymptomKind
 from matrix.catalog.cells import Cell
 from matrix.report.attribution.sentences import question_words, sentence, symptom_words
@@ -58,10 +34,10 @@ FAILURE = Symptom(
 
 
 COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
-SINCE = Boundary(low="2.11.0", high="2.12.0", precision=Precision.MINOR)
-UNTIL = Boundary(low="2.13.0", high="2.15.0", precision=Precision.RANGE)
-TORCH = AxisChange(
-    along=Along.TORCH,
+SINCE = reasons.Boundary(low="2.11.0", high="2.12.0", precision=reasons.Precision.MINOR)
+UNTIL = reasons.Boundary(low="2.13.0", high="2.15.0", precision=reasons.Precision.RANGE)
+TORCH = reasons.AxisChange(
+    along=reasons.Along.TORCH,
     clean=("2.11.0",),
     shows=("2.12.0", "2.13.0"),
     counted=0,
@@ -70,13 +46,13 @@ TORCH = AxisChange(
 )
 
 
-VLLM = AxisChange(
-    along=Along.VLLM,
+VLLM = reasons.AxisChange(
+    along=reasons.Along.VLLM,
     clean=("0.21.0",),
     shows=("0.20.0",),
     counted=2,
     since=None,
-    until=Boundary(low="0.20.0", high="0.21.0", precision=Precision.RELEASE),
+    until=reasons.Boundary(low="0.20.0", high="0.21.0", precision=reasons.Precision.RELEASE),
 )
 
 
@@ -84,7 +60,7 @@ FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
 RERUN = Missing(
     name="py311-torch212-vllm020",
     platform="cpu",
-    question=Question(code=QuestionCode.FLAG),
+    question=reasons.Question(code=reasons.QuestionCode.FLAG),
     flags=(("VLLM_X", "0"),),
 )
 
@@ -95,7 +71,7 @@ ONE = Attribution(
     case="small_startup[dense]",
     symptoms=(COUNT,),
     answer=Cause.TORCH,
-    reason=AxisChanges(change=TORCH),
+    reason=reasons.AxisChanges(change=TORCH),
     after="2.11.0",
     since="2.12.0",
     flags=(FLAG,),
@@ -104,23 +80,23 @@ ONE = Attribution(
 )
 
 
-MACHINE = Confounder(
-    kind=ConfounderKind.MACHINE,
-    changes=(EnvironmentChange(name="the system", here="Debian", there="Suse"),),
+MACHINE = reasons.Confounder(
+    kind=reasons.ConfounderKind.MACHINE,
+    changes=(reasons.EnvironmentChange(name="the system", here="Debian", there="Suse"),),
 )
 
 
-TESTS = Confounder(kind=ConfounderKind.TESTS)
-PACKAGES = Confounder(
-    kind=ConfounderKind.PACKAGES,
-    changes=tuple(EnvironmentChange(name=name, here="1", there="2") for name in "abc"),
+TESTS = reasons.Confounder(kind=reasons.ConfounderKind.TESTS)
+PACKAGES = reasons.Confounder(
+    kind=reasons.ConfounderKind.PACKAGES,
+    changes=tuple(reasons.EnvironmentChange(name=name, here="1", there="2") for name in "abc"),
 )
 
 
 PAIR = "vLLM 0.20.0 under torch 2.12.0"
-PLATFORM = OtherPlatformClean(platform="cuda", counted=1)
-TWO = PythonAndAnotherDiffer(
-    differs=Difference.TORCH,
+PLATFORM = reasons.OtherPlatformClean(platform="cuda", counted=1)
+TWO = reasons.PythonAndAnotherDiffer(
+    differs=reasons.Difference.TORCH,
     platform="cpu",
     python="3.12",
     torch="2.11.0",
@@ -135,7 +111,7 @@ FAILS_ALONG = (
 
 
 def words(
-    reason: Reason,
+    reason: reasons.Reason,
     answer: Cause = Cause.UNKNOWN,
     symptom: Symptom = FAILURE,
     flags: Sequence[FlagChange] = (),
@@ -149,7 +125,7 @@ def words(
     ("reason", "answer", "failure", "count"),
     [
         (
-            AxisChanges(change=TORCH),
+            reasons.AxisChanges(change=TORCH),
             Cause.TORCH,
             f"{FAILS_ALONG}: torch, since 2.12",
             (
@@ -158,7 +134,7 @@ def words(
             ),
         ),
         (
-            AxisChanges(
+            reasons.AxisChanges(
                 change=replace(TORCH, clean=("2.11.0", "2.15.0"), until=UNTIL),
                 clean_pythons=("3.12", "3.13"),
             ),
@@ -177,8 +153,9 @@ def words(
             ),
         ),
         (
-            AxisChanges(
-                change=VLLM, also_shown=ShownAlong(along=Along.TORCH, releases=("2.11.0",))
+            reasons.AxisChanges(
+                change=VLLM,
+                also_shown=reasons.ShownAlong(along=reasons.Along.TORCH, releases=("2.11.0",)),
             ),
             Cause.VLLM,
             (
@@ -192,7 +169,7 @@ def words(
             ),
         ),
         (
-            BothAxesChange(torch=TORCH, vllm=VLLM, confounders=(MACHINE,)),
+            reasons.BothAxesChange(torch=TORCH, vllm=VLLM, confounders=(MACHINE,)),
             Cause.PAIR,
             (
                 f"{FAILS_ALONG}, and torch 2.12.0 starts warm with vLLM 0.21.0 and fails to start"
@@ -207,7 +184,7 @@ def words(
             ),
         ),
         (
-            OtherPythonClean(clean_pythons=("3.10", "3.12")),
+            reasons.OtherPythonClean(clean_pythons=("3.10", "3.12")),
             Cause.ENVIRONMENT,
             (
                 f"{PAIR} starts warm on Python 3.10 and 3.12 and fails to start warm on 3.11: the"
@@ -219,7 +196,7 @@ def words(
             ),
         ),
         (
-            OtherPythonClean(clean_pythons=("3.12",), confounders=(TESTS,)),
+            reasons.OtherPythonClean(clean_pythons=("3.12",), confounders=(TESTS,)),
             Cause.ENVIRONMENT,
             (
                 f"{PAIR} starts warm on Python 3.12 and fails to start warm on 3.11: the"
@@ -237,7 +214,7 @@ def words(
             f"{PAIR} counts warm {SAVED} 3 on cpu and counts warm {SAVED} 1 on cuda: the platform",
         ),
         (
-            RepeatsDisagree(shows=1, runs=2),
+            reasons.RepeatsDisagree(shows=1, runs=2),
             Cause.FLAKY,
             (
                 f"{PAIR} fails to start warm in 1 of 2 runs of the same cell, and nothing tells"
@@ -249,10 +226,10 @@ def words(
             ),
         ),
         (
-            RepeatsDisagree(
+            reasons.RepeatsDisagree(
                 shows=2,
                 runs=4,
-                differences=(RepeatDifference(name="a", shows="5.1", clean=("4.5", None)),),
+                differences=(reasons.RepeatDifference(name="a", shows="5.1", clean=("4.5", None)),),
             ),
             Cause.ENVIRONMENT,
             (
@@ -265,10 +242,10 @@ def words(
             ),
         ),
         (
-            RepeatsDisagree(
+            reasons.RepeatsDisagree(
                 shows=1,
                 runs=2,
-                differences=(RepeatDifference(name="a", shows=None, clean=("4.5",)),),
+                differences=(reasons.RepeatDifference(name="a", shows=None, clean=("4.5",)),),
             ),
             Cause.UNKNOWN,
             (
@@ -281,7 +258,7 @@ def words(
             ),
         ),
         (
-            NewerRunClean(),
+            reasons.NewerRunClean(),
             Cause.UNKNOWN,
             (
                 f"{PAIR} fails to start warm, and starts warm in a newer run with other tests: it"
@@ -293,7 +270,7 @@ def words(
             ),
         ),
         (
-            Intermittent(along=Along.VLLM),
+            reasons.Intermittent(along=reasons.Along.VLLM),
             Cause.UNKNOWN,
             f"the failure of {PAIR} comes and goes along vLLM: unknown",
             f"warm {SAVED} 3 of {PAIR} comes and goes along vLLM: unknown",
@@ -311,7 +288,7 @@ def words(
             ),
         ),
         (
-            replace(TWO, differs=Difference.PLATFORM, platform="cuda", torch="2.12.0"),
+            replace(TWO, differs=reasons.Difference.PLATFORM, platform="cuda", torch="2.12.0"),
             Cause.UNKNOWN,
             (
                 f"{PAIR} fails to start warm on Python 3.11, and {PAIR} starts warm on cuda on"
@@ -323,16 +300,16 @@ def words(
             ),
         ),
         (
-            NoCleanNeighbour(),
+            reasons.NoCleanNeighbour(),
             Cause.UNKNOWN,
             f"{PAIR} fails to start warm, and no neighbour that ran tells more: unknown",
             f"{PAIR} counts warm {SAVED} 3, and no neighbour that ran tells more: unknown",
         ),
         (
-            NoCleanNeighbour(
+            reasons.NoCleanNeighbour(
                 also_shown=(
-                    ShownAlong(along=Along.TORCH, releases=("2.11.0", "2.13.0")),
-                    ShownAlong(along=Along.VLLM, releases=("0.21.0",)),
+                    reasons.ShownAlong(along=reasons.Along.TORCH, releases=("2.11.0", "2.13.0")),
+                    reasons.ShownAlong(along=reasons.Along.VLLM, releases=("0.21.0",)),
                 )
             ),
             Cause.UNKNOWN,
@@ -347,7 +324,9 @@ def words(
         ),
     ],
 )
-def test_each_reason_is_a_sentence(reason: Reason, answer: Cause, failure: str, count: str) -> None:
+def test_each_reason_is_a_sentence(
+    reason: reasons.Reason, answer: Cause, failure: str, count: str
+) -> None:
     assert words(reason, answer) == failure
     assert words(reason, answer, COUNT) == count
     # And it is published as a code with its operands, too.
@@ -356,7 +335,7 @@ def test_each_reason_is_a_sentence(reason: Reason, answer: Cause, failure: str, 
     (value,) = json.loads(to_json([named]))["attributions"]
     Draft202012Validator(schema).validate(value)
     assert value["evidence"] == sentence(named)
-    assert ReasonCode(value["reason"]["code"]) is reason.code
+    assert reasons.ReasonCode(value["reason"]["code"]) is reason.code
 
 
 def test_each_rung_has_its_words() -> None:
@@ -370,7 +349,7 @@ def test_each_rung_has_its_words() -> None:
 
 
 def test_a_counter_that_was_not_counted_is_said_to_be_nothing() -> None:
-    text = words(AxisChanges(change=VLLM), Cause.VLLM, replace(COUNT, observed=None))
+    text = words(reasons.AxisChanges(change=VLLM), Cause.VLLM, replace(COUNT, observed=None))
     assert text.startswith(f"torch 2.12.0 counts warm {SAVED} 2 with vLLM 0.21.0 and nothing with")
 
 
@@ -403,7 +382,7 @@ def test_a_flag_that_differs_is_named_with_what_runs_show_of_it(
 
 def test_flags_are_named_at_the_nearest_clean_release_of_their_axis() -> None:
     flags = [FLAG, FlagChange(flag="Y", here="a", there=None)]
-    assert words(AxisChanges(change=VLLM), Cause.VLLM, flags=flags).endswith(
+    assert words(reasons.AxisChanges(change=VLLM), Cause.VLLM, flags=flags).endswith(
         ", with another default of VLLM_X (False at vLLM 0.21.0, True here) and Y (None at vLLM"
         " 0.21.0, a here)"
     )
@@ -429,29 +408,33 @@ def test_flags_are_named_at_the_nearest_clean_release_of_their_axis() -> None:
         ),
     ],
 )
-def test_what_differs_too_is_named(confounders: Sequence[Confounder], text: str) -> None:
-    reason = AxisChanges(change=TORCH, confounders=tuple(confounders))
+def test_what_differs_too_is_named(confounders: Sequence[reasons.Confounder], text: str) -> None:
+    reason = reasons.AxisChanges(change=TORCH, confounders=tuple(confounders))
     assert words(reason, Cause.TORCH) == f"{FAILS_ALONG}: torch, since 2.12{text}"
 
 
 @pytest.mark.parametrize(
     ("code", "subjects", "text"),
     [
-        (QuestionCode.FLAKY, (), "whether it is flaky"),
-        (QuestionCode.FLAG, (), "whether it is the flag alone"),
-        (QuestionCode.FLAG_OR_TESTS, (), "whether it is the flag or the tests"),
-        (QuestionCode.CAUSE, ("torch",), "whether it is torch"),
-        (QuestionCode.CAUSE, ("platform",), "whether it is the platform"),
-        (QuestionCode.CAUSE, ("3.11",), "whether it is Python 3.11"),
-        (QuestionCode.CAUSE, ("tests", "machine"), "whether it is the tests or the machine"),
-        (QuestionCode.FIRST_RELEASE, ("vLLM",), "since which vLLM"),
-        (QuestionCode.ONE_PLATFORM, ("cuda",), "whether it is cuda alone"),
+        (reasons.QuestionCode.FLAKY, (), "whether it is flaky"),
+        (reasons.QuestionCode.FLAG, (), "whether it is the flag alone"),
+        (reasons.QuestionCode.FLAG_OR_TESTS, (), "whether it is the flag or the tests"),
+        (reasons.QuestionCode.CAUSE, ("torch",), "whether it is torch"),
+        (reasons.QuestionCode.CAUSE, ("platform",), "whether it is the platform"),
+        (reasons.QuestionCode.CAUSE, ("3.11",), "whether it is Python 3.11"),
+        (
+            reasons.QuestionCode.CAUSE,
+            ("tests", "machine"),
+            "whether it is the tests or the machine",
+        ),
+        (reasons.QuestionCode.FIRST_RELEASE, ("vLLM",), "since which vLLM"),
+        (reasons.QuestionCode.ONE_PLATFORM, ("cuda",), "whether it is cuda alone"),
     ],
 )
 def test_what_a_missing_run_would_answer(
-    code: QuestionCode, subjects: tuple[str, ...], text: str
+    code: reasons.QuestionCode, subjects: tuple[str, ...], text: str
 ) -> None:
-    assert question_words(Question(code=code, subjects=subjects)) == text
+    assert question_words(reasons.Question(code=code, subjects=subjects)) == text
 
 
 @pytest.mark.parametrize(

@@ -6,30 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import clean, listed
 from matrix._util.versions import minor_of
+from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
-from matrix.attribution.reasons import (
-    Along,
-    AxisChange,
-    AxisChanges,
-    BothAxesChange,
-    Boundary,
-    Confounder,
-    ConfounderKind,
-    Difference,
-    EnvironmentChange,
-    Intermittent,
-    NewerRunClean,
-    NoCleanNeighbour,
-    OtherPlatformClean,
-    OtherPythonClean,
-    Precision,
-    PythonAndAnotherDiffer,
-    Question,
-    QuestionCode,
-    RepeatDifference,
-    RepeatsDisagree,
-    ShownAlong,
-)
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
 
@@ -45,39 +23,39 @@ _AT_RUNG: Mapping[str, tuple[str, str]] = {
 """What a cell does that passes a rung, and one that fails at it."""
 
 _CONFOUNDERS: Mapping[str, str] = {
-    ConfounderKind.TESTS: "the tests",
-    ConfounderKind.MACHINE: "the machine",
-    ConfounderKind.PACKAGES: "other packages",
+    reasons.ConfounderKind.TESTS: "the tests",
+    reasons.ConfounderKind.MACHINE: "the machine",
+    reasons.ConfounderKind.PACKAGES: "other packages",
 }
 
 _DIFFERENCES: Mapping[str, str] = {
-    Difference.PLATFORM: "the platform",
-    Difference.TORCH: "torch",
-    Difference.VLLM: "vLLM",
+    reasons.Difference.PLATFORM: "the platform",
+    reasons.Difference.TORCH: "torch",
+    reasons.Difference.VLLM: "vLLM",
 }
 
-_CODES: Mapping[QuestionCode, str] = {
-    QuestionCode.FLAKY: "whether it is flaky",
-    QuestionCode.FLAG: "whether it is the flag alone",
-    QuestionCode.FLAG_OR_TESTS: "whether it is the flag or the tests",
+_CODES: Mapping[reasons.QuestionCode, str] = {
+    reasons.QuestionCode.FLAKY: "whether it is flaky",
+    reasons.QuestionCode.FLAG: "whether it is the flag alone",
+    reasons.QuestionCode.FLAG_OR_TESTS: "whether it is the flag or the tests",
 }
 
 
 def sentence(attribution: Attribution) -> str:
     """Return the reason of an attribution as one sentence, which ends with the answer."""
     reason = attribution.reason
-    if isinstance(reason, AxisChanges | BothAxesChange):
+    if isinstance(reason, reasons.AxisChanges | reasons.BothAxesChange):
         return _of_axes(attribution, reason)
-    if isinstance(reason, OtherPythonClean | OtherPlatformClean):
+    if isinstance(reason, reasons.OtherPythonClean | reasons.OtherPlatformClean):
         return _of_environment(attribution, reason)
-    if isinstance(reason, RepeatsDisagree | NewerRunClean):
+    if isinstance(reason, reasons.RepeatsDisagree | reasons.NewerRunClean):
         return _of_repeats(attribution, reason)
     symptom, pair = attribution.symptoms[0], _pair(attribution.cell)
-    if isinstance(reason, Intermittent):
+    if isinstance(reason, reasons.Intermittent):
         subject = f"{symptom.start} {symptom.counter} {symptom.observed}"
         subject = "the failure" if symptom.fails else subject
         text = f"{subject} of {pair} comes and goes along {reason.along}"
-    elif isinstance(reason, PythonAndAnotherDiffer):
+    elif isinstance(reason, reasons.PythonAndAnotherDiffer):
         here, there = attribution.cell, Cell(reason.python, reason.torch, reason.vllm)
         place = f" on {reason.platform}" if reason.platform != attribution.platform else ""
         text = (
@@ -90,16 +68,16 @@ def sentence(attribution: Attribution) -> str:
     return f"{text}: unknown"
 
 
-def question_words(question: Question) -> str:
+def question_words(question: reasons.Question) -> str:
     """Return what a missing run would answer, as a clause."""
     subjects = question.subjects
-    if question.code is QuestionCode.CAUSE:
+    if question.code is reasons.QuestionCode.CAUSE:
         words = {**_CONFOUNDERS, **_DIFFERENCES}
         named = [words.get(subject, f"Python {subject}") for subject in subjects]
         return f"whether it is {' or '.join(named)}"
-    if question.code is QuestionCode.FIRST_RELEASE:
+    if question.code is reasons.QuestionCode.FIRST_RELEASE:
         return f"since which {subjects[0]}"
-    if question.code is QuestionCode.ONE_PLATFORM:
+    if question.code is reasons.QuestionCode.ONE_PLATFORM:
         return f"whether it is {subjects[0]} alone"
     return _CODES[question.code]
 
@@ -158,10 +136,12 @@ def _is_clean(symptom: Symptom, counted: int | None) -> str:
     return f"counts {symptom.start} {symptom.counter} {counted}"
 
 
-def _of_repeats(attribution: Attribution, reason: RepeatsDisagree | NewerRunClean) -> str:
+def _of_repeats(
+    attribution: Attribution, reason: reasons.RepeatsDisagree | reasons.NewerRunClean
+) -> str:
     symptom = attribution.symptoms[0]
     text = f"{_pair(attribution.cell)} {_shows(symptom)}"
-    if isinstance(reason, NewerRunClean):
+    if isinstance(reason, reasons.NewerRunClean):
         return (
             f"{text}, and {_is_clean(symptom, symptom.wanted)} in a newer run with other tests: it"
             " may be the tests, or flaky: unknown"
@@ -175,15 +155,17 @@ def _of_repeats(attribution: Attribution, reason: RepeatsDisagree | NewerRunClea
     return f"{text}: the environment"
 
 
-def _repeat_difference(difference: RepeatDifference) -> str:
+def _repeat_difference(difference: reasons.RepeatDifference) -> str:
     shows = "missing" if difference.shows is None else difference.shows
     return f"{difference.name} is {shows} and not {listed(list(map(str, difference.clean)))}"
 
 
-def _of_environment(attribution: Attribution, reason: OtherPythonClean | OtherPlatformClean) -> str:
+def _of_environment(
+    attribution: Attribution, reason: reasons.OtherPythonClean | reasons.OtherPlatformClean
+) -> str:
     symptom, pair = attribution.symptoms[0], _pair(attribution.cell)
     also = _confounders(reason.confounders)
-    if isinstance(reason, OtherPlatformClean):
+    if isinstance(reason, reasons.OtherPlatformClean):
         return (
             f"{pair} {_shows(symptom)} on {attribution.platform} and"
             f" {_is_clean(symptom, reason.counted)} on {reason.platform}: the platform{also}"
@@ -203,10 +185,10 @@ def _on_pythons(attribution: Attribution, pythons: Sequence[str]) -> str:
     return f"{_pair(attribution.cell)} {does} on Python {listed(pythons)}"
 
 
-def _of_axes(attribution: Attribution, reason: AxisChanges | BothAxesChange) -> str:
+def _of_axes(attribution: Attribution, reason: reasons.AxisChanges | reasons.BothAxesChange) -> str:
     """Return what the axes show, and the answer with since and until when."""
     cell = attribution.cell
-    if isinstance(reason, BothAxesChange):
+    if isinstance(reason, reasons.BothAxesChange):
         change = reason.torch
         text = f"{_axis(attribution, change)}, and {_axis(attribution, reason.vllm)}"
         moved = f"torch {_when(change)} with vLLM {_when(reason.vllm)}"
@@ -223,11 +205,11 @@ def _of_axes(attribution: Attribution, reason: AxisChanges | BothAxesChange) -> 
     return f"{text}: {attribution.answer}, {moved}{flags}{_confounders(reason.confounders)}"
 
 
-def _axis(attribution: Attribution, change: AxisChange) -> str:
+def _axis(attribution: Attribution, change: reasons.AxisChange) -> str:
     """Return which releases along an axis are clean, and which show the symptom."""
     cell, symptom = attribution.cell, attribution.symptoms[0]
     clean_releases, shows = listed(change.clean), listed(change.shows)
-    if change.along is Along.TORCH:
+    if change.along is reasons.Along.TORCH:
         stays, under, other = f"vLLM {cell.vllm}", "under torch", "under"
     else:
         stays, under, other = f"torch {cell.torch}", "with vLLM", "with"
@@ -238,20 +220,20 @@ def _axis(attribution: Attribution, change: AxisChange) -> str:
     return f"{text} {observed} {other} {shows}"
 
 
-def _shown_along(cell: Cell, shown: ShownAlong) -> str:
-    if shown.along is Along.TORCH:
+def _shown_along(cell: Cell, shown: reasons.ShownAlong) -> str:
+    if shown.along is reasons.Along.TORCH:
         return f"vLLM {cell.vllm} under torch {listed(shown.releases)}"
     return f"torch {cell.torch} with vLLM {listed(shown.releases)}"
 
 
-def _also_shown_or_none(cell: Cell, reason: NoCleanNeighbour) -> str:
+def _also_shown_or_none(cell: Cell, reason: reasons.NoCleanNeighbour) -> str:
     if not reason.also_shown:
         return "no neighbour that ran tells more"
     shown = " and ".join(_shown_along(cell, shown) for shown in reason.also_shown)
     return f"{shown} shows it too"
 
 
-def _when(change: AxisChange) -> str:
+def _when(change: reasons.AxisChange) -> str:
     """Return when the symptom comes and goes along an axis, as exactly as the runs show."""
     text = []
     if change.since is not None:
@@ -261,15 +243,15 @@ def _when(change: AxisChange) -> str:
     return " and ".join(text)
 
 
-def _boundary(boundary: Boundary) -> str:
-    if boundary.precision is Precision.MINOR:
+def _boundary(boundary: reasons.Boundary) -> str:
+    if boundary.precision is reasons.Precision.MINOR:
         return minor_of(boundary.high)
-    if boundary.precision is Precision.RANGE:
+    if boundary.precision is reasons.Precision.RANGE:
         return f"a release after {boundary.low} and up to {boundary.high}"
     return boundary.high
 
 
-def _flags(flags: Sequence[FlagChange], change: AxisChange) -> str:
+def _flags(flags: Sequence[FlagChange], change: reasons.AxisChange) -> str:
     """Return the flags that differ from the nearest clean release, and whether they decide."""
     if not flags:
         return ""
@@ -282,18 +264,18 @@ def _flags(flags: Sequence[FlagChange], change: AxisChange) -> str:
     return f", and not by the default of {named}: with the other value it stays"
 
 
-def _confounders(confounders: Sequence[Confounder]) -> str:
+def _confounders(confounders: Sequence[reasons.Confounder]) -> str:
     """Return what differs too, and so may be the cause as well."""
     if not confounders:
         return ""
     changes = [_environment_change(change) for found in confounders for change in found.changes]
     more = len(changes) - _MAX_CHANGES
     how = "; ".join(changes[:_MAX_CHANGES]) + (f" and {more} more" if more > 0 else "")
-    kinds: Iterable[ConfounderKind] = (found.kind for found in confounders)
+    kinds: Iterable[reasons.ConfounderKind] = (found.kind for found in confounders)
     named = [_CONFOUNDERS[kind] for kind in kinds]
-    verb = "differs" if named == [_CONFOUNDERS[ConfounderKind.MACHINE]] else "differ"
+    verb = "differs" if named == [_CONFOUNDERS[reasons.ConfounderKind.MACHINE]] else "differ"
     return f" ({listed(named)} {verb} too, and may be it{f': {how}' if how else ''})"
 
 
-def _environment_change(change: EnvironmentChange) -> str:
+def _environment_change(change: reasons.EnvironmentChange) -> str:
     return f"{change.name} {change.there} there, {change.here} here"

@@ -3,47 +3,9 @@
 from __future__ import annotations
 
 from matrix._util.text import plural
-from matrix.qualify.caveats import (
-    BaselineNewer,
-    Caveat,
-    Copies,
-    FutureDated,
-    InstallsAnother,
-    ModelsChanged,
-    NoBaseline,
-    NoCommonPatch,
-    NoRecords,
-    NotStockRun,
-    OlderRecords,
-    OtherCellName,
-    OtherFlags,
-    PairCaveat,
-    StartupTestsChanged,
-    Unidentified,
-)
+from matrix.qualify import caveats, reasons
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import Failure, Unknown
-from matrix.qualify.reasons import (
-    AnswerLost,
-    BaselineNotRun,
-    BaselineRerunPassed,
-    FailsWithoutAnswer,
-    FailsWithoutBaseline,
-    Incomplete,
-    NoAnswer,
-    NotCounted,
-    NoTimes,
-    NotRun,
-    NotStock,
-    NotTestable,
-    PassesWithoutAnswer,
-    RerunDrifted,
-    RerunFailed,
-    RunFailed,
-    TimesCode,
-    UnidentifiedRun,
-    UnknownReason,
-)
 from matrix.qualify.runs import CaseState, Missing, MissingCode, Variant
 
 _SAME = "run of the same releases, flags and tests"
@@ -57,69 +19,81 @@ def unknown_sentence(unknown: Unknown) -> str:
     return f"with {variant_phrase(unknown.variant)} it {sentence}"
 
 
-def reason_sentence(reason: UnknownReason) -> str:
+def reason_sentence(reason: reasons.UnknownReason) -> str:
     """Return a reason as a sentence whose subject is the case or the cell."""
     match reason:
-        case NotRun() | NotTestable():
+        case reasons.NotRun() | reasons.NotTestable():
             text = _cell_sentence(reason)
-        case RerunFailed() | RerunDrifted() | BaselineRerunPassed() | RunFailed():
+        case (
+            reasons.RerunFailed()
+            | reasons.RerunDrifted()
+            | reasons.BaselineRerunPassed()
+            | reasons.RunFailed()
+        ):
             text = _rerun_sentence(reason)
-        case FailsWithoutBaseline(detail=detail, project=project, release=release):
+        case reasons.FailsWithoutBaseline(detail=detail, project=project, release=release):
             of = "of this cell" if release is None else f"with {project.label} {release}"
             text = f"fails ({detail}), and the baseline has no record {of}"
-        case FailsWithoutAnswer(detail=detail, baseline=baseline):
+        case reasons.FailsWithoutAnswer(detail=detail, baseline=baseline):
             text = f"fails ({detail}), and at the baseline it {missing_phrase(baseline)}"
-        case PassesWithoutAnswer(baseline=baseline):
+        case reasons.PassesWithoutAnswer(baseline=baseline):
             text = f"passed, and at the baseline it {missing_phrase(baseline)}"
-        case AnswerLost(baseline=state, candidate=missing):
+        case reasons.AnswerLost(baseline=state, candidate=missing):
             text = f"{state} at the baseline, and now {missing_phrase(missing)}"
-        case NoAnswer(candidate=missing, baseline=baseline):
+        case reasons.NoAnswer(candidate=missing, baseline=baseline):
             text = f"{missing_phrase(missing)}, and at the baseline it {missing_phrase(baseline)}"
-        case NotCounted(start=start, counter=counter, more=more):
+        case reasons.NotCounted(start=start, counter=counter, more=more):
             text = f"neither side counts what is expected of it: {start} {counter}{_more(more)}"
-        case Incomplete() | NotStock():
+        case reasons.Incomplete() | reasons.NotStock():
             text = _record_sentence(reason)
-        case BaselineNotRun(project=project, release=release):
+        case reasons.BaselineNotRun(project=project, release=release):
             name = f"{project.label} {release}"
             text = f"the baseline never ran with {name}, and the candidate did"
-        case UnidentifiedRun(path=path, cause=cause, detail=detail):
+        case reasons.UnidentifiedRun(path=path, cause=cause, detail=detail):
             text = f"{path} {_unidentified_phrase(cause, detail)}"
     return text
 
 
-def _record_sentence(reason: Incomplete | NotStock) -> str:
+def _record_sentence(reason: reasons.Incomplete | reasons.NotStock) -> str:
     match reason:
-        case Incomplete(side=side, missing=missing):
+        case reasons.Incomplete(side=side, missing=missing):
             return f"the record of the {side} {missing_phrase(missing)}"
-        case NotStock(packages=packages):
+        case reasons.NotStock(packages=packages):
             return f"passed in an environment that is not stock: {', '.join(packages)}"
 
 
-def _rerun_sentence(reason: RerunFailed | RerunDrifted | BaselineRerunPassed | RunFailed) -> str:
+def _rerun_sentence(
+    reason: reasons.RerunFailed
+    | reasons.RerunDrifted
+    | reasons.BaselineRerunPassed
+    | reasons.RunFailed,
+) -> str:
     match reason:
-        case RerunFailed(state=state, path=path, detail=detail):
+        case reasons.RerunFailed(state=state, path=path, detail=detail):
             return f"{_state_phrase(state)}, and failed in another {_SAME} ({path}): {detail}"
-        case RerunDrifted(state=state, path=path, start=start, counter=counter):
+        case reasons.RerunDrifted(state=state, path=path, start=start, counter=counter):
             count = "" if reason.count is None else f" {reason.count}"
             return (
                 f"{_state_phrase(state)}, and drifts in another {_SAME} ({path}):"
                 f" {start} {counter}{count}{_more(reason.more)}"
             )
-        case BaselineRerunPassed(path=path):
+        case reasons.BaselineRerunPassed(path=path):
             return f"fails, and passed in another run of the baseline ({path})"
-        case RunFailed(path=path, newer=newer, died=died, detail=detail):
+        case reasons.RunFailed(path=path, newer=newer, died=died, detail=detail):
             which, verb = "a newer" if newer else "another", "died" if died else "failed"
             return f"{which} {_SAME} {verb} ({path}): {detail}"
 
 
-def _cell_sentence(reason: NotRun | NotTestable) -> str:
+def _cell_sentence(reason: reasons.NotRun | reasons.NotTestable) -> str:
     parts = [f"{reason.passed} passed"] if reason.passed else []
     parts += [f"{reason.failed} failed"] if reason.failed else []
     of = f"of its cases {' and '.join(parts or ['none has an answer'])} at {reason.cell}"
-    return f"{_not_run(reason) if isinstance(reason, NotRun) else _not_testable(reason)}; {of}"
+    return (
+        f"{_not_run(reason) if isinstance(reason, reasons.NotRun) else _not_testable(reason)}; {of}"
+    )
 
 
-def _not_run(reason: NotRun) -> str:
+def _not_run(reason: reasons.NotRun) -> str:
     sentence = "never ran"
     if reason.release is not None:
         sentence += f" with {reason.project.label} {reason.release}"
@@ -128,7 +102,7 @@ def _not_run(reason: NotRun) -> str:
     return sentence
 
 
-def _not_testable(reason: NotTestable) -> str:
+def _not_testable(reason: reasons.NotTestable) -> str:
     detail = reason.detail or "no reason given"
     if reason.rung != "links":
         return f"cannot be asked: {detail}"
@@ -197,77 +171,91 @@ def failure_reason(failure: Failure) -> str | None:
     return f"{reason}{more}"
 
 
-def no_times_sentence(no_times: NoTimes) -> str:
+def no_times_sentence(no_times: reasons.NoTimes) -> str:
     """Return why seconds are not comparable."""
     match no_times.code:
-        case TimesCode.SIDE_BY_SIDE:
+        case reasons.TimesCode.SIDE_BY_SIDE:
             return f"not comparable: up to {no_times.jobs} cases ran side by side"
-        case TimesCode.OTHER_MACHINE:
+        case reasons.TimesCode.OTHER_MACHINE:
             return "not comparable: other machine"
-        case TimesCode.TOO_FEW_RUNS:
+        case reasons.TimesCode.TOO_FEW_RUNS:
             return (
                 f"not comparable: {plural(no_times.baseline or 0, 'run')} of the baseline and"
                 f" {no_times.candidate} of the candidate tell no noise; three of each do"
             )
 
 
-def caveat_sentence(caveat: Caveat | PairCaveat) -> str:
+def caveat_sentence(caveat: caveats.Caveat | caveats.PairCaveat) -> str:
     """Return a caveat as a sentence."""
     match caveat:
-        case FutureDated() | OlderRecords() | Copies() | OtherFlags() | OtherCellName():
+        case (
+            caveats.FutureDated()
+            | caveats.OlderRecords()
+            | caveats.Copies()
+            | caveats.OtherFlags()
+            | caveats.OtherCellName()
+        ):
             text = _record_caveat(caveat)
-        case BaselineNewer(baseline=baseline, candidate=candidate):
+        case caveats.BaselineNewer(baseline=baseline, candidate=candidate):
             text = (
                 f"the baseline {baseline} is newer than the candidate {candidate}: this asks what"
                 " going back changes"
             )
-        case NoRecords(project=project, releases=releases, platform=platform, others=others):
+        case caveats.NoRecords(
+            project=project, releases=releases, platform=platform, others=others
+        ):
             narrowed = " that was asked for" if caveat.narrowed else ""
             known = ", ".join(others)
             has = f"; it has records of {known}" if others else ", nor of any other release"
             lacking = " or ".join(releases)
             text = f"no record of {project.label} {lacking} on {platform}{narrowed}{has}"
-        case NoBaseline(cell=cell, platform=platform):
+        case caveats.NoBaseline(cell=cell, platform=platform):
             text = f"{cell} on {platform} has no baseline and was compared with nothing"
-        case NotStockRun(path=path, cell=cell, platform=platform, packages=packages):
+        case caveats.NotStockRun(path=path, cell=cell, platform=platform, packages=packages):
             text = f"{path}, which decides for {cell} on {platform}, is not stock:"
             text += f" {', '.join(packages)}"
-        case Unidentified(path=path, cause=cause, detail=detail):
+        case caveats.Unidentified(path=path, cause=cause, detail=detail):
             text = f"{path} {_unidentified_phrase(cause, detail)}, and counts for nothing"
-        case InstallsAnother(cell=cell, project=project, release=release, candidate=candidate):
+        case caveats.InstallsAnother(
+            cell=cell, project=project, release=release, candidate=candidate
+        ):
             text = (
                 f"tox -e {cell} installs {project.label} {release}, which is not the candidate"
                 f" {candidate}"
             )
-        case NoCommonPatch(minor=minor, candidate=candidate, baseline=baseline):
+        case caveats.NoCommonPatch(minor=minor, candidate=candidate, baseline=baseline):
             text = (
                 f"no patch of vLLM {minor} ran on both sides: vLLM {candidate} is held against"
                 f" {baseline}"
             )
-        case StartupTestsChanged():
+        case caveats.StartupTestsChanged():
             text = "the startup tests changed between the two records"
-        case ModelsChanged():
+        case caveats.ModelsChanged():
             text = "the models' source changed between the two records"
     return text
 
 
 def _record_caveat(
-    caveat: FutureDated | OlderRecords | Copies | OtherFlags | OtherCellName,
+    caveat: caveats.FutureDated
+    | caveats.OlderRecords
+    | caveats.Copies
+    | caveats.OtherFlags
+    | caveats.OtherCellName,
 ) -> str:
     match caveat:
-        case FutureDated(path=path, started=started, oldest=oldest):
+        case caveats.FutureDated(path=path, started=started, oldest=oldest):
             counts = "; it counts as the oldest of its cell" if oldest else ""
             return f"{path} says that it started on {started}, which is yet to come{counts}"
-        case Copies(path=path, copies=copies):
+        case caveats.Copies(path=path, copies=copies):
             return f"{path} is there more than once ({', '.join(map(str, copies))}) and counts once"
     decides = f"{caveat.path} decides for {caveat.cell} on {caveat.platform}, and"
     match caveat:
-        case OlderRecords(count=count):
+        case caveats.OlderRecords(count=count):
             does = "does" if count == 1 else "do"
             return f"{decides} {plural(count, 'other record')} of it {does} not"
-        case OtherFlags(other=other, variant=variant):
+        case caveats.OtherFlags(other=other, variant=variant):
             return f"{decides} {other} ran with other flags: {variant_phrase(variant)}"
-        case OtherCellName(other=other, name=name, verdict=verdict):
+        case caveats.OtherCellName(other=other, name=name, verdict=verdict):
             return (
                 f"{decides} {other}, which ran the same releases as {name}, does not; its verdict"
                 f" is {verdict}"
