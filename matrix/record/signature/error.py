@@ -2,47 +2,91 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
+from matrix.record.signature.compilers import (
+    Fault,
+    build_fault,
+    faults_of,
+    is_build,
+    kernel_fault,
+    without_steps,
+)
+from matrix.record.signature.conflict import conflict_in
 from matrix.record.signature.lines import one_line
 from matrix.record.signature.patterns import (
     BARE,
     BECAUSE,
-    COMPILER,
+    COMMAND_FAILED,
     DIED,
+    EMBEDDED,
     ENDS_TRACEBACK,
+    FAILED_WORKER,
+    IMPORT_FAILED,
     INPUT,
     INVALID,
+    MEANWHILE,
     MOST_BELOW,
-    NOT_COMPILED,
+    NOT_A_MESSAGE,
+    NOT_LOADED,
     NOT_TELLING,
+    QUOTED_ERROR,
     RAISED,
     TRACEBACK,
+    WRAPPER_TYPES,
     WRAPPERS,
 )
 
 
+class Reading:
+    """A failure's text as lines, with the errors in it and what its build tools said."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """Find the errors of these lines."""
+        self.lines = lines
+        self.errors = errors_of(lines)
+
+    @functools.cached_property
+    def faults(self) -> list[Fault]:
+        """What build tools said: an error can be followed by thousands of their lines."""
+        return faults_of(self.lines)
+
+
 def why(lines: Sequence[str]) -> str:
     """Return the line that says why: an error's type and message, how it died, or the last one."""
-    return why_and_where(lines, errors_of(lines))[0]
+    reading = Reading(lines)
+    said, at = why_and_where(reading)
+    return introduced(reading, said, at)
 
 
-def why_and_where(
-    lines: Sequence[str], errors: Sequence[tuple[int, re.Match[str]]]
-) -> tuple[str, int | None]:
+def why_and_where(reading: Reading) -> tuple[str, int | None]:
     """Return the line that says why, and the place of its error in the text, if it is one."""
-    for last in range(len(errors) - 1, -1, -1):
-        at, found = errors[last]
-        said = (found["message"] or "").strip()
-        if last and (WRAPPERS.search(said) or _is_caused(lines, errors[last - 1][0], at)):
-            continue
-        name = found["type"]
-        if name in BARE:
-            name = ".".join([*found["module"].rstrip(".").split(".")[-1:], name]).lstrip(".")
-        below = _below(said, lines[at + 1 : at + 1 + MOST_BELOW])
-        return one_line(": ".join(part for part in (name, said, below) if part)), at
-    return last_words(lines) or (one_line(lines[-1]) if lines else ""), None
+    chosen = _innermost(reading)
+    if chosen is None:
+        return _without_errors(reading.lines), None
+    at, found = reading.errors[chosen]
+    said = _said(reading, chosen)
+    if loading := _failed_import(reading, chosen):
+        return loading, None
+    if _is_wrapper(reading, chosen, said) and (better := _elsewhere(reading.lines, said)):
+        return better, None
+    name = found["type"]
+    if name in BARE:
+        name = ".".join([*found["module"].rstrip(".").split(".")[-1:], name]).lstrip(".")
+    return one_line(": ".join(part for part in (name, said) if part)), at
+
+
+def introduced(reading: Reading, said: str, at: int | None) -> str:
+    """Return a bare error with the line right above it, if that introduces it: `... raised:`."""
+    places = [place for place, _ in reading.errors]
+    if ": " in said or at is None or at - 1 not in places:
+        return said
+    before, wrapper = reading.errors[places.index(at - 1)]
+    if not reading.lines[before].endswith(":"):
+        return said
+    return one_line(f"{wrapper['type']}: {(wrapper['message'] or '').strip()} {said}")
 
 
 def errors_of(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
@@ -85,17 +129,121 @@ def last_words(lines: Iterable[str]) -> str:
     )
 
 
-def _below(said: str, lines: Sequence[str]) -> str:
-    """Return what the lines below a message add, if the message says only that there is more."""
+def _innermost(reading: Reading) -> int | None:
+    """Return the number of the last error that neither points elsewhere nor has another cause."""
+    errors = reading.errors
+    caused: int | None = None
+    for number in range(len(errors) - 1, -1, -1):
+        if _is_wrapper(reading, number, _said(reading, number)):
+            continue
+        if number and _is_caused(reading.lines, errors[number - 1][0], errors[number][0]):
+            caused = number
+            continue
+        return number
+    if caused is not None or not errors:
+        return caused
+    # All point elsewhere: the first is the nearest to it, unless it only repeats the next.
+    telling = (
+        number for number, (_, found) in enumerate(errors) if found["type"] != "RayTaskError"
+    )
+    return next(telling, 0)
+
+
+def _said(reading: Reading, number: int) -> str:
+    """Return the message of an error, with what is below it if that says what failed."""
+    lines = reading.lines
+    at, found = reading.errors[number]
+    said = (found["message"] or "").strip()
+    below = lines[at + 1 : at + 1 + MOST_BELOW]
+    if not said and lines[at].endswith(":"):
+        return _spilled(found["type"], below)
     if INVALID.fullmatch(said):
-        return _first_fault(lines)
-    if NOT_COMPILED.fullmatch(said):
-        told = next((found for line in lines if (found := COMPILER.fullmatch(line))), None)
-        if told:
-            return told["said"]
-        outputs = [at for at, line in enumerate(lines[:-1]) if line.strip() == "Output:"]
-        return lines[outputs[0] + 1].strip() if outputs else ""
+        return ": ".join(part for part in (said, _first_fault(below)) if part)
+    if fault := kernel_fault(said, below):
+        return _embedded(fault) or fault
+    if is_build(said):
+        said = without_steps(said)
+        fault = build_fault(lines, reading.faults, at)
+        return f"{said.rstrip(' .:')}: {fault}" if fault and fault not in said else said
+    return said
+
+
+def _is_wrapper(reading: Reading, number: int, said: str) -> bool:
+    """Tell whether an error only says that something else failed."""
+    lines, errors = reading.lines, reading.errors
+    at, found = errors[number]
+    if WRAPPERS.search(said):
+        return True
+    if COMMAND_FAILED.match(said):
+        handled = number and any(MEANWHILE in line for line in lines[errors[number - 1][0] : at])
+        return not handled and not (is_build(said) and build_fault(lines, reading.faults, at))
+    return bool(WRAPPER_TYPES.fullmatch(found["type"]))
+
+
+def _failed_import(reading: Reading, chosen: int) -> str:
+    """Return why an extension did not load whose operator the chosen error misses; "" if unknown.
+
+    Which operator is missed first depends on the model.
+    """
+    lines, errors = reading.lines, reading.errors
+    at, found = errors[chosen]
+    missed = NOT_LOADED.search(found["message"] or "")
+    if missed is None:
+        return ""
+    extension = re.compile(rf"\b{re.escape(missed[missed.lastindex or 0])}\b")
+    for line in lines[:at]:
+        failed = IMPORT_FAILED.search(line)
+        if failed and extension.search(failed["name"]) and (said := _embedded(line)):
+            return said
+    for place, earlier in errors[:chosen]:
+        if earlier["type"] in ("ImportError", "OSError") and extension.search(lines[place]):
+            return one_line(f"{earlier['type']}: {earlier['message'] or ''}")
     return ""
+
+
+def _without_errors(lines: Sequence[str]) -> str:
+    """Return why, in a text without an error on a line of its own."""
+    return (
+        conflict_in(lines)
+        or last_words(lines)
+        or next((said for line in lines if (said := _embedded(line))), "")
+        or (one_line(lines[-1]) if lines else "")
+    )
+
+
+def _elsewhere(lines: Sequence[str], said: str) -> str:
+    """Return the error that a wrapper quotes, or that the text has in another form; "" if none."""
+    quoted, failed = QUOTED_ERROR.search(said), FAILED_WORKER.match(said)
+    return (
+        (one_line(quoted["said"]) if quoted else "")
+        or (one_line(f"RuntimeError: {failed['said']}") if failed else "")
+        or _embedded(said)
+        or conflict_in(lines)
+        or next((error for line in lines if (error := _embedded(line))), "")
+        or last_words(lines)
+    )
+
+
+def _embedded(line: str) -> str:
+    """Return `Type: message` of an error that a line has as Python's repr; "" if it has none.
+
+    >>> _embedded("Failed to import from vllm._C with ImportError('x.so: undefined symbol: y')")
+    'ImportError: x.so: undefined symbol: y'
+    """
+    found = EMBEDDED.search(line)
+    if found is None:
+        return ""
+    message = found["message"].partition("\\n")[0].replace("\\'", "'").replace('\\"', '"')
+    return one_line(f"{found['type']}: {message}")
+
+
+def _spilled(kind: str, below: Sequence[str]) -> str:
+    """Return the message of an error that begins with a line break; "" if it has none."""
+    if not below or kind == "AssertionError" or WRAPPER_TYPES.fullmatch(kind):
+        return ""
+    if NOT_A_MESSAGE.match(below[0]) or RAISED.fullmatch(below[0]):
+        return ""
+    return below[0].strip()
 
 
 def _first_fault(lines: Sequence[str]) -> str:

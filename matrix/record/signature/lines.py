@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from matrix.record.signature.heads import without_heads
 from matrix.record.signature.patterns import (
-    ASSERT,
     BAR,
     CONTROL,
     ESCAPE,
     LINE_LIMIT,
     MEMBER,
     MEMBERS_END,
-    PREFIX,
     RAISED,
+    TRACEBACK,
 )
 
 
@@ -21,20 +21,47 @@ def lines_of(text: str) -> list[str]:
     """Return the lines that say something, without escapes, marks of pytest and heads of a log."""
     lines: list[str] = []
     text = ESCAPE.sub("", text) if "\x1b" in text else text
-    for raw in text.splitlines():
-        line = raw[:LINE_LIMIT]
+    raws = text.splitlines()
+    margin = _margin(raws)
+    for raw in raws:
+        line = raw[margin : margin + LINE_LIMIT]
         if not line.isprintable():
             line = CONTROL.sub(" ", line)
-        # Most lines of a trace are indented, and nothing stands before those.
-        if not line[:1].isspace():
-            if not (lines and RAISED.fullmatch(lines[-1])):
-                line = ASSERT.sub("AssertionError: assert ", line)
-            while (bare := PREFIX.sub("", line, count=1)) != line:
-                line = bare
+        below_error = line[:2] == "E " and bool(lines and RAISED.fullmatch(lines[-1]))
+        line = without_heads(line, below_error=below_error)
         lines.append(line.rstrip())
     if "Exception Group Traceback" in "\n".join(lines):
         lines = _first_members(lines)
-    return [line for line in lines if line.strip()]
+    # What is below the heads of a log can be moved to the right as a whole, too.
+    margin = _margin(lines)
+    return _outdented(line[margin:] for line in lines if line.strip())
+
+
+def _margin(lines: Sequence[str]) -> int:
+    """Return the number of spaces before every line that is not blank, if there are several."""
+    least, count = LINE_LIMIT, 0
+    for line in lines:
+        bare = line.lstrip(" ")
+        if bare.strip():
+            count += 1
+            least = min(least, len(line) - len(bare))
+            if not least:
+                break
+    return least if count > 1 else 0
+
+
+def _outdented(lines: Iterable[str]) -> list[str]:
+    """Move a traceback that is indented as a whole, as build tools print it, to the left."""
+    kept: list[str] = []
+    indent = 0
+    for line in lines:
+        bare = line.lstrip(" ")
+        if bare.startswith(TRACEBACK):
+            indent = len(line) - len(bare)
+        elif len(line) - len(bare) < indent:
+            indent = 0
+        kept.append(line[indent:])
+    return kept
 
 
 def _first_members(lines: Iterable[str]) -> list[str]:

@@ -1,31 +1,19 @@
 """How torch, vLLM, Python, pytest and the system write failures."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 LINE_LIMIT = 4096
-ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
+ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]_P^X][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-PREFIX = re.compile(
-    r"^(?:"
-    r"E   +"  # pytest marks the lines of an error so
-    r"|\([\w =-]{1,80} pid=\d{1,9}(?:, ip=[\d.]{1,15})?\) ?"  # vLLM and Ray, those of workers
-    r"|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:]+ (?:\[[^\]]*\]|[\w./]+:\d+\]) ?"
-    r"|\[rank\d+\]: ?"
-    # torch's log: W0225 03:39:37.849000 1394121 torch/_dynamo/convert_frame.py:1125] [1/0]
-    r"|[VDIWE]\d{4} [\d:.]+ \d+ [\w./-]+:\d+\] ?(?:\[\d+/\d[\d_]*\] ?)?"
-    r"|\[?\d{4}-\d\d-\d\dT[\d:.]+Z\]? "  # CI services put the time before each line
-    r")"
-)
 MEMBER = re.compile(r"(?P<indent> *)\+(?:-\+)?-{4,} (?P<number>\d+|\.\.\.) -{4,}")
 MEMBERS_END = re.compile(r"(?P<indent> *)\+-{20,}")
 BAR = re.compile(r"^ *(?:\| ?|\+ (?=Exception Group Traceback))")
-ASSERT = re.compile(r"^E +assert ")
 RAISED = re.compile(
     r"(?P<module>(?:[A-Za-z_]\w*\.)*)"
     r"(?P<type>(?:[A-Z]\w*)?"
     r"(?:Error|Exception|Exit|Interrupt|Failed|Failure|OutOfResources|Unsupported|Violation))"
-    r"(?:: ?(?P<message>.*))?"
+    r"(?:(?<=RayTaskError)\(\w+\))?(?:: ?(?P<message>.*))?"
 )
 # What ends a traceback is an error, whatever its name: triton.runtime.errors.OutOfResources.
 ENDS_TRACEBACK = re.compile(
@@ -51,24 +39,74 @@ DIED = re.compile(
 BARE = {"Error", "Exception"}
 # These say only that something else failed: where that is in the text, it is the better answer.
 WRAPPERS = re.compile(
-    r"root cause above|stack trace for root cause|backend=.* raised:|^\w+ failed during startup"
+    r"(?i:\b(?:see|check|inspect|look at|refer to|view|examine|read) (?:[^'\":]{0,80}? )?(?:"
+    r"root causes?|stack ?traces?|tracebacks?|logs?|output"
+    r"|(?:error|log) (?:messages?|output|files?)"
+    r"|(?:messages?|errors?|exceptions?|details) above)\b)"
+    r"|(?i:\b(?:root cause|stack ?trace|traceback|exceptions?|error messages?|errors?)"
+    r" (?:is |are |was )?(?:above|below)\b)"
+    r"|(?i:\b(?:errors?|exceptions?)(?: (?:was|were|is))? (?:raised|occurred|thrown|caught)"
+    r" in (?:an? |the )?(?:\w+ )?(?:sub|child |worker |background )?process(?:es)?\b)"
+    r"|(?i:an exception in a background process|terminated with the following error)"
+    r"|(?i:\bprocess(?:es)?\b.{0,60}\b(?:died|exited|terminated)"
+    r" (?:unexpectedly|with (?:exit )?code))"
+    r"|(?i:\bdied (?:unexpectedly|during initialization)|died because of an error raised in)"
+    r"|backend=.* raised:|^\w+ failed during startup|^Worker failed with error|^Executor failed"
+    r"|^Background loop (?:has errored already|is stopped)|^cancelled$"
+    r"|^Caught \w+ in \w+ worker|^Traceback \(most recent call last\)"
 )
-# These say what failed only in the lines below them: pydantic's, and torch's C++ compiler's.
+WRAPPER_TYPES = re.compile(
+    r"ChildFailedError|RayTaskError|(?:Ray)?Actor(?:Died|Unavailable)?Error|(?:Async|MQ)?EngineDeadError"
+    r"|EngineGenerateError|Process(?:Raised|Exited)Exception|SubprocException|RemoteError"
+    r"|WorkerCrashedError|CancelledError"
+)
+COMMAND_FAILED = re.compile(r"Command .* (?:returned non-zero exit status|died with <?Signals?\b)")
+# A wrapper may quote it, and a log has it as Python's repr.
+QUOTED_ERROR = re.compile(
+    r"(?P<quote>['\"])(?P<said>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?:: .*?)?)"
+    r"(?:(?P=quote)(?!\w)|$)"
+)
+FAILED_WORKER = re.compile(r"^Worker failed with error '(?P<said>.*?)(?:', please check .*|'?$)")
+EMBEDDED = re.compile(
+    r"\b(?P<type>[A-Z]\w*(?:Error|Exception))\((?P<quote>['\"])(?P<message>.*)(?P=quote),?\)"
+)
+# What misses an operator of an extension, and what says why that extension did not load.
+NOT_LOADED = re.compile(
+    r"'_OpNamespace' '(\w+)' object has no attribute '\w+'"
+    r"|operator (\w+)::\w+ does not exist|No such operator (\w+)::"
+)
+IMPORT_FAILED = re.compile(
+    r"(?i:failed|unable|could not|cannot) to (?:import|load) (?:from )?(?P<name>[\w./]+)"
+)
+# These say what failed only in the lines below them: pydantic's.
 INVALID = re.compile(r"\d+ validation errors? for \S+")
-NOT_COMPILED = re.compile(r"(?:.*: )?C\+\+ compile error")
-COMPILER = re.compile(r".*?(?P<said>(?:fatal )?error: (?!ld returned).*)")
 INPUT = re.compile(r" \[type=\w+, input_value=.*")
 NOT_TELLING = re.compile(
     r"\s*(?:For further information|Traceback|File \"|-{3,}|={3,}|_{3,})|\S+:\d+: "
 )
+# A message can begin with a line break.
+NOT_A_MESSAGE = re.compile(
+    r"\s*(?:Traceback|File \"|[-=_*~^]{3,}|--|\"\"\"|Set TORCH|You can suppress"
+    r"|from user code:|E  )"
+    r"|(?:The above exception|During handling of) .*"
+)
 MOST_BELOW = 400
 
+# A quoted text is a path if it has no blanks, or blanks in a folder, or two in its last part; else
+# it begins with a path: '/x/_C.so: undefined symbol: y', '/models/x does not have a config.json'.
 PATH = re.compile(
-    r"(?P<quote>['\"])(?:~|\.{0,2})/[^'\"\n]*(?P=quote)"
+    r"(?P<quote>['\"])(?:~|\.{0,2})/(?:[^'\"\s]*|[^'\":\n]* [^'\":\s/]+/[^'\":\n/]*"
+    r"|[^'\":\s]*(?: [^'\":\s]+){1,2})(?P=quote)"
     r"|(?<![\w<>./:])(?:~|\.{1,2})?/(?:[\w.+@=~%,-]+/)*[\w.+@=~%-]+/?"
-    r"|(?<![\w<>./])(?:[\w.+@=-]+/)+[\w.+@=-]+\.(?:py|pyc|so|cpp|cc|cu|h|json|toml|yaml|log)\b[\w.]*"
+    r"|(?<![\w<>./])(?:[\w.+@=-]+/)+[\w.+@=-]+"
+    r"\.(?:pyc?|pyx|pxi|so|c|cc|cpp|cxx|cuh?|h|hpp|hip|ptx|cubin|json|toml|ya?ml|log)\b[\w.]*"
 )
 LIBRARY = re.compile(r"[^/]+\.so(?:\.\d+)*")
+LIBRARY_FAULT = re.compile(
+    r"(?:ImportError|OSError): \S+\.so(?:\.\d+)*: (?:undefined symbol: |cannot open shared object"
+    r"|version `|cannot enable executable stack|invalid ELF header|file too short"
+    r"|symbol \S+ version ).*"
+)
 # A file that a person named, so that which one is missing is told: config.json, pytorch_model.bin.
 NAMED = re.compile(r"[A-Za-z][A-Za-z_-]{0,40}\d?\.[a-z]{1,12}")
 # A Python's own advice, which each release words otherwise.
@@ -76,8 +114,32 @@ ADVICE = re.compile(
     r"\.? (?:Or did|Did) you (?:mean|forget to import):? ['\"][^'\"]*['\"]"
     r"(?: instead of ['\"][^'\"]*['\"])?\??"
 )
+_PROGRAM = re.compile(r"(?:[\w.]+-)*?(gcc|g\+\+|c\+\+|clang(?:\+\+)?|python|pypy)[\d.-]*$")
+
+
+def _command(found: re.Match[str]) -> str:
+    """Return the name of a command's program, without the release of a compiler or a Python."""
+    program = _PROGRAM.sub(r"\1", found["program"])
+    return f"Command '{program}{f' -m {module}' if (module := found['module']) else ''}'"
+
+
 # What another Python says in other words; the newest one's are kept.
-REWORDED: Sequence[tuple[re.Pattern[str], str]] = (
+REWORDED: Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = (
+    # torch 2.8 gave these types of their own, Triton 3.3 and torch 2.4 others.
+    (re.compile(r"^RuntimeError: (?=(?:CUDA|HIP|XPU) error: )"), "AcceleratorError: "),
+    (
+        re.compile(r"^RuntimeError: (?=(?:CUDA|HIP|XPU) out of memory\. Tried)"),
+        "OutOfMemoryError: ",
+    ),
+    (re.compile(r"^RuntimeError: (?=NCCL error in: )"), "DistBackendError: "),
+    (
+        re.compile(r"^RuntimeError: (?=The (?:server|client) socket has (?:failed|timed out))"),
+        "DistNetworkError: ",
+    ),
+    (
+        re.compile(r"^RuntimeError: (?=Internal Triton PTX codegen error|`ptxas` failed with)"),
+        "PTXASError: PTXAS error: ",
+    ),
     (
         re.compile(r"\b(?:local variable (?P<name>'\w+') referenced before assignment)$"),
         r"cannot access local variable \g<name> where it is not associated with a value",
@@ -106,13 +168,34 @@ REWORDED: Sequence[tuple[re.Pattern[str], str]] = (
     ),
     (re.compile(r"\b(max|min)\(\) arg is an empty sequence$"), r"\1() iterable argument is empty"),
     (re.compile(r"(?<=string indices must be integers), not '\w+'$"), ""),
+    # The order and the flags of a command, and where its program lies, are a machine's.
+    (
+        re.compile(
+            r"\bCommand '\[['\"](?:[^'\"]*/)?(?P<program>[^'\"/]+)['\"]"
+            r"(?:, ['\"]-m['\"], ['\"](?P<module>[^'\"]+)['\"])?.*?"
+            r"(?:\]'(?= returned| died| timed)|$)"
+        ),
+        _command,
+    ),
+    (
+        re.compile(
+            r"\bCommand '(?:[^' ]*/)?(?P<program>[^' /]+)(?: -m (?P<module>[^' ]+))?[^']*?"
+            r"'(?= returned| died| timed)"
+        ),
+        _command,
+    ),
+    # Which of its processes failed first depends on the run.
+    (re.compile(r" Failed core proc\(s\): (?:\{[^}]*\}?)?$"), ""),
+    # Xinference puts the place of its process before a message.
+    (re.compile(r"(?<=: )\[address=[^\]]{1,60}\] "), ""),
 )
 ABSTRACT = re.compile(r"(?<=abstract method )\w+$|(?<=abstract methods )\w+(?:, \w+)*$")
 # The order of a set of texts changes with each process.
 SET = re.compile(r"\{('[^'{}]*'(?:, '[^'{}]*')+)\}")
 # Torch wraps what went wrong in these, in one release more than in another.
 WRAPPED = re.compile(
-    r"(?:(?:[a-z_]\w*\.)*(?:InductorError|BackendCompilerFailed|LoweringException): )+"
+    r"(?:(?:[a-z_]\w*\.)*(?:InductorError|BackendCompilerFailed|LoweringException"
+    r"|InternalTorchDynamoError): )+"
     r"(?=(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)\b)"
 )
 VARYING: Sequence[tuple[re.Pattern[str], str]] = (
@@ -145,6 +228,40 @@ VARYING: Sequence[tuple[re.Pattern[str], str]] = (
         re.compile(r"\b\d+(?:\.\d+)? ?(?:ns|us|µs|ms|s|secs?|seconds?|min|mins|minutes?|hours?)\b"),
         "<time>",
     ),
+    # The machine's own: its driver, its GPU, its CUDA.
+    (
+        re.compile(
+            r"\b((?i:driver|NVML library|kernel module|nvidia-smi)(?: \w+){0,2}? [vV]ersion)"
+            r"((?: is|:|=|,)? ?\(?)\d+(?:\.\d+)*\b"
+        ),
+        r"\1\2<version>",
+    ),
+    (re.compile(r"(?<=\(found version )\d+(?:\.\d+)*"), "<version>"),
+    (re.compile(r"\b((?:NVIDIA|AMD|Nvidia) driver) v?\d+(?:\.\d+)+"), r"\1 <version>"),
+    (
+        re.compile(
+            r"((?i:detected|system|installed|current|local|your)"
+            r" (?:CUDA|nvcc|NVCC|ROCm|g\+\+|gcc|GCC)"
+            r"(?: \w+)?? ?(?:version)?(?: of \S+)?)( is|:|=)?( ?\(?)v?\d+(?:\.\d+)+\b"
+        ),
+        r"\1\2\3<version>",
+    ),
+    (re.compile(r"(installed version of [\w+]+ )\(\d+(?:\.\d+)*\)"), r"\1(<version>)"),
+    (
+        re.compile(
+            r"\b([Yy]our) [\w ./-]{1,60}? (GPU|device)( \w+){0,2} (compute capability) \d[\d.]*\d"
+        ),
+        r"\1 <gpu> \2\3 \4 <capability>",
+    ),
+    (
+        re.compile(
+            r"\b((?i:current|your|this|the|device(?:'s)?|GPU(?:'s)?|found|detected|got|has|have|but)"
+            r"(?: GPU| device)?(?: has| is| with)? (?:CUDA |compute )?capability)( is|:|=| of)?"
+            r" ?(?:sm_?\d+[af]?|\(?\d+(?:(?:\.|, ?)\d+)?\)?)(?!\w)"
+        ),
+        r"\1\2 <capability>",
+    ),
+    (re.compile(r"\bDeviceCapability\(major=\d+, minor=\d+\)"), "DeviceCapability(<capability>)"),
     (re.compile(r"\b\d+(?:\.\d+)? ?[KMGT]i?B\b"), "<size>"),
     (re.compile(r"\b\d+(?:\.\d+)?/<size>"), "<size>/<size>"),
     (re.compile(r"\bcuda:\d+\b"), "cuda:<device>"),
@@ -157,14 +274,20 @@ VARYING: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"(?<![\w.])(?!127\.|0\.0\.0\.0)(?:\d{1,3}\.){3}\d{1,3}:<port>"), "<host>:<port>"),
     (re.compile(r"\b((?i:line)) \d+\b"), r"\1 <line>"),
     (re.compile(r"(<path>(?:/[\w.-]+)?|\.py):\d+(?::\d+)?\b"), r"\1:<line>"),
-    (re.compile(r"\b(Worker_TP)\d+\b"), r"\1<rank>"),
-    (re.compile(r"\b(rank)([ =:]{1,2})\d+\b"), r"\1\2<rank>"),
+    (re.compile(r"\b((?i:ip|ip address))([=:] ?| )(?:\d{1,3}\.){3}\d{1,3}\b"), r"\1\2<host>"),
+    (re.compile(r"(?<=_)((?:DC|PC|T|P|D|E)P)\d+(?=_|\b)"), r"\1<rank>"),
+    (re.compile(r"\b(VllmWorker(?:Process)?-|EngineCore_)\d+\b"), r"\1<rank>"),
+    (re.compile(r"(?<![^\W_])([Rr]ank)([ =:]{1,2})\d+\b"), r"\1\2<rank>"),
     (re.compile(r"\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,}\b"), "<id>"),
 )
 
 
 FRAME_LIMIT = 120
-FRAME = re.compile(r"""\s*File "(?P<file>[^"]+)", line \d+(?:,? in (?P<function>\S+))?\s*""")
+FRAME = re.compile(
+    r"""\s*File "(?P<file>[^"]+)", line \d+(?:,? in (?P<function>\S+))?\s*"""
+    # IPython's: File /x/vllm/entrypoints/llm.py:112, in LLM.__init__(self, model)
+    r"""|File (?P<cell_file>[^\s":]+):\d+, in (?P<cell_function>[\w.<>]+)(?:\(.*)?"""
+)
 PYTEST_FRAME = re.compile(r"(?P<file>[^\s:]+\.py):\d+: ?(?:in (?P<function>\S+)|[\w.]*)")
 DEFINED = re.compile(r"[> ]\s*(?:async )?def (?P<function>\w+)\(.*")
 CRASHED = "Fatal Python error:"
@@ -174,7 +297,17 @@ USER_CODE = "from user code:"
 TRACED = re.compile(r"torch\._dynamo\.exc\.(?!BackendCompilerFailed|InternalTorchDynamoError)")
 SIGNED = re.compile(r"(?P<said>.*) @ (?P<where>(?:[\w.<>+-]+/)+[\w.<>+-]+\.py:[\w<>]+…?|…\S+)")
 
-INSTALLED = re.compile(r".*(?:site|dist)-packages/")
+INSTALLED = re.compile(r".*(?:site|dist)-packages/(?:[^/]+\.egg/)?")
+# Below a cache of compiled code every file is generated, whatever package named its folders.
+GENERATED = re.compile(
+    r"(?:.*/)?(?:\.cache|\.triton|\.deep_gemm|\.tvm[\w-]*|\.flashinfer|torchinductor_[^/]*"
+    r"|(?:torch_compile|inductor|triton)_cache|torch_aot_compile|cached_ops)/.*"
+    r"|(?:.*/)?(?:c[a-z2-7]{48,54}|[0-9a-f]{32,})\.py"
+)
+# A folder of a package is none of these: a cache can lie in a folder that is named for a package.
+GENERATED_BELOW = re.compile(
+    r"(?:.*/)?(?:(?:compile_|jit_|kernel_)?cache|[0-9a-f]{10,}|rank_\d+_\d+)/.*"
+)
 STANDARD = re.compile(r"(?:.*/)?lib(?:64)?/python3\.\d+/")
 PACKAGES = frozenset(
     ("flashinfer", "matrix", "torch", "torchaudio", "torchvision", "transformers", "triton", "vllm")

@@ -10,6 +10,8 @@ from matrix.record.signature.patterns import (
     DEFINED,
     FRAME,
     FRAME_LIMIT,
+    GENERATED,
+    GENERATED_BELOW,
     INSTALLED,
     MEANWHILE,
     MOST_BELOW,
@@ -63,7 +65,8 @@ def frames_of(lines: Sequence[str], at: int, errors: Container[int]) -> list[tup
                 break
             next_error = place
         elif found := FRAME.fullmatch(line):
-            frames.append((found["file"], found["function"] or ""))
+            file, function = found["file"], found["function"]
+            frames.append((file or found["cell_file"], function or found["cell_function"] or ""))
     return frames or _pytest_frames(lines, at)
 
 
@@ -104,7 +107,7 @@ def _module(file: str) -> str:
         return ""
     if found := INSTALLED.match(file):
         return file[found.end() :] if "/" in file[found.end() :] else ""
-    if STANDARD.match(file):
+    if STANDARD.match(file) or GENERATED.fullmatch(file):
         return ""
     parts = file.split("/")
     for place, part in enumerate(parts[:-1]):
@@ -116,5 +119,6 @@ def _module(file: str) -> str:
                 or (parts[start + 1] in PACKAGES and parts[start + 2] == parts[start + 1])
             ):
                 start += 1
-            return "/".join(parts[start:])
+            path = "/".join(parts[start:])
+            return "" if GENERATED_BELOW.fullmatch(path) else path
     return ""

@@ -1,0 +1,105 @@
+"""What a compiler, an assembler or a linker said, where an error only names that it failed."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matrix.record.signature.lines import one_line
+from matrix.record.signature.patterns import MOST_BELOW, TRACEBACK
+
+_TOOLS = r"(?:ninja|nvcc|ptxas|hipcc|gcc|g\+\+|cc|c\+\+|clang(?:\+\+)?|ld|cmake|make)"
+# Such an error says what failed, and not why: that is on other lines.
+_BUILD = re.compile(
+    r"(?i:compile error|compilation (?:error|failed)|failed to compile|build failed"
+    r"|error (?:building|compiling)|codegen error)|`(?:ptxas|nvcc)` failed"
+    rf"|Command '(?:\[')?[^' ]*?(?<![\w.]){_TOOLS}(?:-[\d.]+)?[' ]"
+)
+_PLACE = re.compile(r"at \d+:\d+:.*")
+_CARET = re.compile(r"\s*\^\s*")
+_TOOL = (
+    r".*?(?P<tool>\b(?:ptxas|nvcc|nvlink|cicc)\b[^:]{0,200}?\b(?:fatal|error) *: .*)"
+    r"|(?:\S*/)?ld(?:\.\w+)?: (?P<linker>cannot find [^\s:]+|.*undefined reference to .*?)"
+    r"(?:: No such .*)?"
+    r"|(?P<llvm>LLVM ERROR: .*)"
+    r"|(?:\S*/)?(?:ba)?sh: (?:line )?(?:\d+: )?(?P<absent>\S+): "
+    r"(?:command not found|not found|No such file or directory)"
+)
+_ERROR = r"\b(?:(?:fatal|catastrophic) )?error ?(?:#[\w-]+ ?)?: (?!ld returned|command ).*)"
+_CERTAIN = re.compile(
+    rf"{_TOOL}|\S+?(?::\d+){{1,2}}: (?P<said>{_ERROR}|\S+\(\d+\): (?P<placed>{_ERROR}"
+)
+_OTHER = re.compile(rf".*?(?P<said>{_ERROR}")
+_WORDS = ("error", "fatal", "ld: ", "ERROR: ", "found", "No such file")
+# ninja counts its steps, and the first of them follows in the same line.
+_STEP = re.compile(r":? *\[\d+/\d+\] .*")
+_OUTPUT = "Output:"
+_MOST_COMMAND = 20  # lines, from the error to its output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What a tool said on the line at that place; `certain` if it names itself or the source."""
+
+    at: int
+    said: str
+    certain: bool
+
+
+def is_build(said: str) -> bool:
+    """Tell whether a message says that a compiler, an assembler or a linker failed."""
+    return bool(_BUILD.search(said))
+
+
+def kernel_fault(said: str, below: Sequence[str]) -> str:
+    """Return what Triton says of a kernel below its source and a caret; "" for another message."""
+    if not _PLACE.fullmatch(said):
+        return ""
+    caret = next((at for at, line in enumerate(below) if _CARET.fullmatch(line)), None)
+    return one_line(below[caret + 1]) if caret is not None and caret + 1 < len(below) else ""
+
+
+def faults_of(lines: Sequence[str]) -> list[Fault]:
+    """Return what compilers, assemblers and linkers say in a text."""
+    found: list[Fault] = []
+    for at, line in enumerate(lines):
+        if not any(word in line for word in _WORDS):
+            continue
+        if certain := _CERTAIN.fullmatch(line):
+            found.append(Fault(at=at, said=_tool_said(certain), certain=True))
+        elif other := _OTHER.fullmatch(line):
+            found.append(Fault(at=at, said=other["said"], certain=False))
+    return found
+
+
+def build_fault(lines: Sequence[str], faults: Sequence[Fault], at: int) -> str:
+    """Return what a tool said below the error of a build at that line, else above it.
+
+    Below it is the output of its tools, up to the next traceback.
+    """
+    start = bisect.bisect_right(faults, at, key=lambda fault: fault.at)
+    below = faults[start] if start < len(faults) else None
+    between = lines[at + 1 : min(below.at, at + 1 + MOST_BELOW)] if below else ()
+    if below and below.at - at <= MOST_BELOW and not any(TRACEBACK in line for line in between):
+        return below.said
+    for above in faults[max(0, start - MOST_BELOW) : start]:
+        if above.certain and at - above.at <= MOST_BELOW:
+            return above.said
+    output = lines[at + 1 : at + 1 + _MOST_COMMAND]
+    place = next((place for place, line in enumerate(output[:-1]) if line.strip() == _OUTPUT), None)
+    return output[place + 1].strip() if place is not None else ""
+
+
+def without_steps(said: str) -> str:
+    """Return the message of a failed build without the output that begins in the same line."""
+    return _STEP.sub("", said)
+
+
+def _tool_said(found: re.Match[str]) -> str:
+    if absent := found["absent"]:
+        return f"{absent.rpartition('/')[2]}: not found"
+    if linker := found["linker"]:
+        return f"ld: {linker}"
+    return found["tool"] or found["llvm"] or found["said"] or found["placed"] or ""

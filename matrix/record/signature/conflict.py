@@ -1,0 +1,176 @@
+"""Why no set of packages fits, in the raw output of pip and of uv."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+_CAUSED = "The conflict is caused by:"
+_UNSOLVED = "No solution found"
+_READ = 20_000  # characters; the longest explanation that was seen has 3,000
+_COMPARED = 100  # demands, every two of them
+_NAME = r"[A-Za-z0-9](?:[\w.-]{0,80}\w)?"
+# The end of a demand is not the full stop of its sentence.
+_RANGE = r"[<>=!~][^\s`;()]*[^\s`,.;:()]"
+_PIP = re.compile(
+    rf"\s*(?:(?P<who>{_NAME})(?:\[[^\]]*\])? (?P<version>\S{{1,80}}) depends on"
+    r"|(?P<user>The user requested)(?: \(constraint\))?)"
+    rf" (?P<name>{_NAME})(?:\[[^\]]*\])? ?(?:\(?(?P<range>{_RANGE})\)?)?.*"
+)
+_INSTALLED = re.compile(
+    rf"\s*(?P<who>{_NAME}) (?P<version>\S{{1,80}}) (?:requires|has requirement)"
+    rf" (?P<name>{_NAME})(?:\[[^\]]*\])?(?P<range>{_RANGE})?, (?:but you(?:'ll)? have"
+    rf" {_NAME} (?P<other>\S{{1,80}}?)(?: which is incompatible)?\.?"
+    r"|(?P<missing>which is not installed)\.?)"
+)
+_MISSING = re.compile(r"(?:ERROR: )?(?P<said>No matching distribution found for .*)")
+_FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+|\s+$")
+_MARKER = re.compile(r"\{[^}]*\}")
+_EXTRA = re.compile(r"(?<=\w)\[[\w,. -]*\]")
+_UV = re.compile(
+    rf"(?<!\S)(?P<who>{_NAME})==(?P<version>[^\s,]+) depends on"
+    rf" (?P<name>{_NAME})(?P<range>{_RANGE})"
+    rf"(?: and (?P<second>{_NAME})(?P<second_range>{_RANGE})(?=[,.]?(?:\s|$))(?! depends))?"
+    rf"|\b(?:you require|your project depends on|your workspace depends on)"
+    rf" (?P<asked>{_NAME})(?P<asked_range>{_RANGE})"
+    rf"(?: and (?P<also>{_NAME})(?P<also_range>{_RANGE})(?=[,.]?(?:\s|$)))?"
+)
+# It also tells what follows from a demand, in the same words.
+_CONCLUSION = re.compile(r",? we can conclude that .*?(?=\.? And because |\.? Because |$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Demand:
+    """Who asks for which versions of a package; `who` is "" for the one who installs."""
+
+    who: str
+    name: str
+    range: str
+
+    @property
+    def said(self) -> str:
+        wanted = f"{self.name}{self.range}"
+        return f"{self.who} needs {wanted}" if self.who else f"{wanted} was asked for"
+
+
+def conflict_in(lines: Sequence[str]) -> str:
+    """Return what excludes each other, or uv's sentences in one line; "" if that is not there.
+
+    >>> conflict_in(["The conflict is caused by:", "    The user requested torch==2.9.0",
+    ...              "    vllm 0.26.0 depends on torch==2.11.0"])
+    'vllm 0.26.0 needs torch==2.11.0, and torch==2.9.0 was asked for'
+    """
+    caused = next((at for at, line in enumerate(lines) if line.strip() == _CAUSED), None)
+    if caused is not None:
+        if found := _excluding(_of_pip(lines[caused + 1 :]), sure=False):
+            return found
+    elif (unsolved := _unsolved(lines)) is not None:
+        explanation = _MARKER.sub("", " ".join(_explanation(lines[unsolved:]))[:_READ])
+        return _excluding(_of_uv(explanation)) or explanation
+    if installed := _of_installed(lines):
+        return installed
+    missing = (_MISSING.fullmatch(line.strip()) for line in lines)
+    return next((found["said"] for found in missing if found), "")
+
+
+def _of_installed(lines: Iterable[str]) -> str:
+    """Return what pip says of packages that it left installed: the first of another version."""
+    absent = ""
+    for line in lines:
+        found = _INSTALLED.fullmatch(line) if " requi" in line else None
+        if found is None:
+            continue
+        needs = f"{_canonical(found['who'])} {found['version']} needs {found['name']}"
+        if not found["missing"]:
+            has = f"{found['name']} {found['other']} is installed"
+            return f"{needs}{found['range'] or ''}, and {has}"
+        absent = absent or f"{needs}{found['range'] or ''}, which is not installed"
+    return absent
+
+
+def _unsolved(lines: Sequence[str]) -> int | None:
+    return next((at for at, line in enumerate(lines) if _UNSOLVED in line), None)
+
+
+def _of_pip(lines: Iterable[str]) -> Iterator[_Demand]:
+    for line in lines:
+        found = _PIP.fullmatch(line)
+        if found is None:
+            break
+        who = "" if found["user"] else f"{_canonical(found['who'])} {found['version']}"
+        yield _Demand(who=who, name=_canonical(found["name"]), range=found["range"] or "")
+
+
+def _explanation(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the paragraph of uv that begins with Because, without the frame drawn around it."""
+    begun = False
+    for line in lines:
+        plain = _FRAME.sub("", line)
+        if begun and (not plain or plain.startswith(("hint:", "error:", "help:"))):
+            return
+        begun = begun or plain.startswith("Because ")
+        if begun:
+            yield plain
+
+
+def _of_uv(explanation: str) -> Iterator[_Demand]:
+    text = _CONCLUSION.sub("", _EXTRA.sub("", explanation))
+    for found in _UV.finditer(text):
+        who = f"{_canonical(found['who'])} {found['version']}" if found["who"] else ""
+        for name, bounds in (
+            ("name", "range"),
+            ("second", "second_range"),
+            ("asked", "asked_range"),
+            ("also", "also_range"),
+        ):
+            if found[name]:
+                yield _Demand(who=who, name=_canonical(found[name]), range=found[bounds])
+
+
+def _excluding(demands: Iterable[_Demand], *, sure: bool = True) -> str:
+    """Return the first two demands for one package that no version meets, ordered by who asks.
+
+    The order in which a resolver names them depends on the run. If they need not be `sure`, and no
+    two exclude each other by their bounds, two different pins, or two ranges, of a package do.
+    """
+    read = [demand for demand in demands if demand.range][:_COMPARED]
+    pairs = [
+        (demand, other)
+        for number, demand in enumerate(read)
+        for other in read[number + 1 :]
+        if demand.name == other.name
+        and demand.range != other.range
+        and demand.who.partition(" ")[0] != other.who.partition(" ")[0]
+    ]
+    found = next((pair for pair in pairs if _exclude(pair[0].range, pair[1].range)), None)
+    if found is None and not sure:
+        pinned = (pair for pair in pairs if all(each.range[:2] == "==" for each in pair))
+        found = next(pinned, pairs[0] if pairs else None)
+    if found is None:
+        return ""
+    one, two = sorted(found, key=lambda each: (not each.who, each.who))
+    return f"{one.said}, and {two.said}"
+
+
+def _canonical(name: str) -> str:
+    from packaging.utils import canonicalize_name  # it imports logging, subprocess and more
+
+    return canonicalize_name(name)
+
+
+def _exclude(one: str, other: str) -> bool:
+    """Tell whether no version is in both ranges, as far as their own bounds show it."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        ranges = SpecifierSet(one), SpecifierSet(other)
+        bounds = [clause.version.removesuffix(".*") for each in ranges for clause in each]
+        tried = [Version(bound) for bound in bounds]
+        tried += [Version(f"{version.base_version}.0.1") for version in tried]
+    except (InvalidSpecifier, InvalidVersion):  # one that compares texts (===), or neither
+        return False
+    return not any(
+        all(each.contains(version, prereleases=True) for each in ranges) for version in tried
+    )
