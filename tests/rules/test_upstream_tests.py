@@ -350,6 +350,52 @@ def test_an_if_that_only_running_decides_is_passed_over() -> None:
     assert only(found) == {"cold": {SAVED: 3}}
 
 
+@pytest.mark.parametrize(
+    ("mark", "torch"),
+    [
+        ('@pytest.mark.skip(reason="broken")', "<0"),
+        ("@pytest.mark.skip", "<0"),
+        ("@pytest.mark.skipif(True, reason='')", "<0"),
+        ('@pytest.mark.skipif(is_torch_equal_or_newer("2.12.0"), reason="")', "<2.12.0"),
+        ('@pytest.mark.skipif(not on_cuda(), reason="")', ""),
+    ],
+)
+def test_a_test_that_is_skipped_says_nothing_there(mark: str, torch: str) -> None:
+    found = read(f"""
+        {mark}
+        def test_startup(vllm_runner):
+            with vllm_runner("a"):
+                pass
+            assert {COUNTER} == 3
+    """)
+    assert [case.torch for case in found.cases] == [torch]
+
+
+def test_a_parameter_may_be_skipped() -> None:
+    found = specs(other='Spec("a/two", 5), marks=[pytest.mark.skip(reason="broken")]')
+    assert [case.torch for case in found.cases] == ["", "<0"]
+
+
+def test_a_skip_in_a_test_ends_it_there() -> None:
+    found = asserting(f"""if not is_torch_equal_or_newer("2.12.0"):
+        pytest.skip("old")
+    assert {COUNTER} == 3""")
+    assert only(found) == {"cold": {SAVED: {"<2.12.0": None, ">=2.12.0": 3}}}
+    helper = 'def helper():\n    pytest.skip("old")\n'
+    found = asserting(f"helper()\n    assert {COUNTER} == 3", setup=helper)
+    assert any("is in a helper" in line for line in found.faults)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["class TestX:\n    def test_a(self): pass\n", "async def test_a(): pass\n"],
+)
+def test_a_test_of_another_form_is_named(source: str) -> None:
+    found = read(source)
+    (line,) = found.faults
+    assert "`test_a` is not a plain function" in line
+
+
 def test_a_test_that_never_ends_is_given_up() -> None:
     calls = "\n    ".join(["f()"] * 200)
     found = asserting("f()", setup=f"def f():\n    {calls}\n")

@@ -250,7 +250,7 @@ def _case_lines(case: UpstreamCase) -> str:
         "fixtures": list(case.fixtures),
         "engine": dict(case.engine),
     }
-    settings = json.dumps({key: value for key, value in row.items() if value})
+    settings = json.dumps({key: value for key, value in row.items() if value or key == "case"})
     starts = ",\n".join(f"        {json.dumps(_start_row(one))}" for one in case.starts)
     return f'      {settings[:-1]}, "starts": [\n{starts}\n      ]}}'
 

@@ -50,7 +50,10 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class _Returned:
-    value: Value
+    """How a function ends before its last statement; `skipped`: it skips the test."""
+
+    value: Value = None
+    skipped: bool = False
 
 
 class Follower(Evaluator):
@@ -95,6 +98,8 @@ class Follower(Evaluator):
         self._depth += 1
         ended = self.execute(function.node.body, bound(function, args, keywords, self))
         self._depth -= 1
+        if ended is not None and ended.skipped:
+            self.fault(ast.Name(id="pytest.skip", lineno=function.node.lineno), "is in a helper")
         return None if ended is None else ended.value
 
     def effect(self, called: Called, node: ast.Call) -> Value:
@@ -129,7 +134,9 @@ class Follower(Evaluator):
         if isinstance(statement, (ast.Assign, ast.AnnAssign)):
             self._assign(statement, scope)
         elif isinstance(statement, ast.Expr):
-            self.value(statement.value, scope)
+            value = self.value(statement.value, scope)
+            if isinstance(value, Called) and value.name == "pytest.skip":
+                return _Returned(skipped=True)
         elif isinstance(statement, ast.Assert):
             self._assert(statement.test, scope)
         elif isinstance(statement, ast.FunctionDef):
@@ -248,6 +255,13 @@ class Follower(Evaluator):
             runs.append(self.runs)
             scopes.append(inner.maps[0])
             environments.append(self.environment)
+        kept = [number for number, end in enumerate(ends) if end is None or not end.skipped]
+        if len(kept) == 1:  # the test is skipped on the other side: there are no numbers there
+            ends, environments = [ends[kept[0]]] * 2, [environments[kept[0]]] * 2
+            scopes = [scopes[kept[0]]] * 2
+            there = runs[kept[0]]
+            runs = [there, there]
+            runs[1 - kept[0]] = [replace(run, numbers={}) for run in there]
         if len(runs[0]) != len(runs[1]) or (ends[0] is None) is not (ends[1] is None):
             self.fault(statement.test, "decides about more than numbers")
             self.runs = runs[0]
@@ -261,7 +275,10 @@ class Follower(Evaluator):
         ]
         if ends[0] is None or ends[1] is None:
             return None
-        return _Returned(value=_merge(version, ends[0].value, ends[1].value))
+        return _Returned(
+            value=_merge(version, ends[0].value, ends[1].value),
+            skipped=ends[0].skipped and ends[1].skipped,
+        )
 
     def _either(self, statement: ast.If, scope: Scope, test: Unknown) -> None:
         """Pass over an `if` that only running the test decides, unless it decides about numbers."""

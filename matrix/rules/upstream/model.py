@@ -17,6 +17,9 @@ STARTUP_TESTS = ("test_startup.py", "test_cold_start.py")
 FLAG = "VLLM_USE_MEGA_AOT_ARTIFACT"
 """The flag that decides what these tests count, and that most of them leave at its default."""
 
+NEVER = "<0"
+"""The range of no torch release: upstream's test is skipped."""
+
 
 class UpstreamError(MatrixError):
     """The data file of upstream's numbers cannot be read, or a row in it is invalid."""
@@ -80,9 +83,9 @@ class UpstreamStart:
 class UpstreamCase:
     """One case of an upstream test, such as `test_model_startup[kimi_k2.5]`.
 
-    ``torch`` is the range of torch releases on which it is not skipped. ``environment`` has the
-    variables that it sets, ``fixtures`` what else it asks pytest for, ``engine`` the options that
-    it gives to vLLM; what the test makes as it runs is None.
+    ``torch`` is the range of torch releases on which it is not skipped (NEVER: it always is).
+    ``environment`` has the variables that it sets, ``fixtures`` what else it asks pytest for,
+    ``engine`` the options that it gives to vLLM; what the test makes as it runs is None.
     """
 
     case: str

@@ -12,12 +12,12 @@ import json
 import warnings
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from matrix._util.text import clean, clip
 from matrix.rules.upstream.evaluate import Evaluator, TooLongError
 from matrix.rules.upstream.follow import STARTS, Fault, Follower
 from matrix.rules.upstream.model import ByTorch, UpstreamCase, UpstreamFile, UpstreamStart
+from matrix.rules.upstream.parameters import not_skipped, parametrize
 from matrix.rules.upstream.values import (
     Branch,
     Called,
@@ -25,11 +25,8 @@ from matrix.rules.upstream.values import (
     Scope,
     Spec,
     Symbol,
-    Unknown,
     Value,
     by_torch,
-    lift,
-    unknown,
 )
 
 _SOURCE = 1 << 20  # characters; the largest of 26 releases has 45,000
@@ -37,14 +34,6 @@ _CASES = 100
 _FAULTS = 20
 _SETTINGS = 10_000  # characters, as JSON
 _PLACES = ("monkeypatch", "vllm_runner")  # fixtures that are no setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Parameter:
-    """The values of one `parametrize`: each has its part of pytest's name of the case."""
-
-    names: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Value, ...]], ...]
 
 
 def read_tests(source: str, *, startup: bool) -> UpstreamFile:
@@ -67,6 +56,8 @@ def read_tests(source: str, *, startup: bool) -> UpstreamFile:
             cases += found
             if startup or found or any("literal number" in one.text for one in of_test):
                 faults += of_test
+        elif startup and (test := _test_within(node)):
+            faults.append(Fault(line=test.lineno, text=f"`{test.name}` is not a plain function"))
     lines = list(dict.fromkeys(f"{one.line}: {one.text}" for one in faults))[:_FAULTS]
     if startup and not cases and not lines:
         lines = [" no number of a start was found in it"]
@@ -111,6 +102,16 @@ def _parsed(source: str) -> ast.Module:
         ) from None
 
 
+def _test_within(node: ast.stmt) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return a test that is not followed: a method of a class, or asynchronous."""
+    for one in ast.walk(node):
+        if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)) and one.name.startswith(
+            "test_"
+        ):
+            return one
+    return None
+
+
 def _module(tree: ast.Module) -> tuple[Scope, list[Fault]]:
     """Return what the names at the top of a file stand for."""
     scope: Scope = ChainMap()
@@ -128,17 +129,19 @@ def _cases(node: ast.FunctionDef, scope: Scope) -> tuple[list[UpstreamCase], lis
     faults: list[Fault] = []
     evaluator = Evaluator()
     try:
+        marks = [(evaluator.value(one, scope), one) for one in node.decorator_list]
         parameters = [
             parameter
-            for decorator in reversed(node.decorator_list)  # the order in which pytest names them
-            if (parameter := _parametrize(decorator, evaluator, scope, node.name, faults))
+            for mark, decorator in reversed(marks)  # the order in which pytest names them
+            if (parameter := parametrize(mark, decorator, node.name, faults))
         ]
-        torch = _not_skipped(node, evaluator, scope)
         for rows in itertools.islice(itertools.product(*(one.rows for one in parameters)), _CASES):
-            name = "-".join(identity for identity, _ in rows)
+            name = "-".join(row.identity for row in rows)
             values: dict[str, Value] = {}
-            for parameter, (_, row) in zip(parameters, rows, strict=True):
-                values |= dict(zip(parameter.names, row, strict=True))
+            for parameter, row in zip(parameters, rows, strict=True):
+                values |= dict(zip(parameter.names, row.values, strict=True))
+            of_rows = [mark for row in rows for mark in row.marks]
+            torch = not_skipped([*(mark for mark, _ in marks), *of_rows])
             case, of_case = _case(
                 node, f"{node.name}[{name}]" if name else node.name, values, torch, scope
             )
@@ -193,88 +196,6 @@ def _case(
         follower.fault(ast.Name(id=name, lineno=node.lineno), "has too many settings to keep")
         return None, follower.faults
     return case, follower.faults
-
-
-def _parametrize(
-    node: ast.expr, evaluator: Evaluator, scope: Scope, test: str, faults: list[Fault]
-) -> _Parameter | None:
-    """Return the values of a `pytest.mark.parametrize`; None for another decorator."""
-    called = evaluator.value(node, scope) if isinstance(node, ast.Call) else None
-    if not isinstance(called, Called) or called.name != "pytest.mark.parametrize":
-        return None
-    given = [
-        *called.args,
-        *(called.keywords[key] for key in ("argnames", "argvalues") if key in called.keywords),
-    ]
-    names = given[0] if given else None
-    if isinstance(names, str):
-        names = tuple(one.strip() for one in names.split(","))
-    rows = given[1] if len(given) > 1 else unknown(node)
-    if not isinstance(names, (list, tuple)) or not isinstance(rows, (list, tuple)):
-        text = rows.text if isinstance(rows, Unknown) else unknown(node).text
-        faults.append(
-            Fault(line=node.lineno, text=f"the parameters of {test} are not literals: `{text}`")
-        )
-        return _Parameter(names=(), rows=())
-    found = []
-    for number, row in enumerate(rows):
-        identity = None
-        cells: Value = row
-        if isinstance(row, Called) and row.name == "pytest.param":
-            identity, cells = row.keywords.get("id"), row.args if len(names) > 1 else row.args[:1]
-        elif len(names) == 1:
-            cells = (row,)
-        if not isinstance(cells, (list, tuple)) or len(cells) != len(names) or _has_unknown(cells):
-            line, text = _place(row, node)
-            faults.append(
-                Fault(line=line, text=f"a parameter of {test} is not a literal: `{text}`")
-            )
-            continue
-        if not isinstance(identity, str):
-            identity = "-".join(
-                _identity(one, f"{name}{number}") for name, one in zip(names, cells, strict=True)
-            )
-        found.append((identity, tuple(cells)))
-    return _Parameter(names=tuple(map(str, names)), rows=tuple(found))
-
-
-def _identity(value: Value, name: str) -> str:
-    return str(value) if value is None or isinstance(value, (str, int, float)) else name
-
-
-def _has_unknown(cells: Value) -> bool:
-    """Tell whether a whole value of a test is not known; a field of one may be."""
-    return (
-        any(isinstance(one, (Unknown, Called, Symbol)) for one in cells)
-        if isinstance(cells, (list, tuple))
-        else True
-    )
-
-
-def _place(row: Value, node: ast.expr) -> tuple[int, str]:
-    """Return the line and the text of a parameter that is not a literal."""
-    inner = row.args[0] if isinstance(row, Called) and row.args else row
-    for one in (row, inner):
-        if isinstance(one, Unknown):
-            return one.line, one.text
-        if isinstance(one, Called) and one.name != "pytest.param":
-            return node.lineno, clip(clean(f"{one.name}(...)"), 60)
-        if isinstance(one, Symbol):
-            return node.lineno, clip(clean(one.path), 60)
-    return node.lineno, unknown(node).text
-
-
-def _not_skipped(node: ast.FunctionDef, evaluator: Evaluator, scope: Scope) -> str:
-    """Return the range of torch releases on which no `skipif` of the test holds; "" for all."""
-    skipped: Value = False
-    for decorator in node.decorator_list:
-        called = evaluator.value(decorator, scope) if isinstance(decorator, ast.Call) else None
-        if isinstance(called, Called) and called.name == "pytest.mark.skipif" and called.args:
-            condition = called.args[0]
-            if isinstance(condition, (bool, Branch)):
-                skipped = lift(lambda one, other: bool(one or other), skipped, condition)
-    kept = [versions for versions, value in by_torch(skipped) if value is False]
-    return kept[0] if len(kept) == 1 else ""
 
 
 def _number(value: Value) -> ByTorch:
