@@ -8,7 +8,8 @@ that came before. `fold` makes the record's case from the journal.
 | `flags`          | `flags`: the effective flags of this case                   |
 | `model`          | `model`: its name                                           |
 | `starting`       | `start`: cold or warm                                       |
-| `started`        | `start`, `seconds` (part -> seconds), `counters`, `events`  |
+| `started`        | `start`, `seconds` (part -> seconds), `counters`, `events`, |
+|                  | `jit`: the modules that it built, as a record has them      |
 | `failed`         | `start`, `failure`; may add `outcome`, `reason`, `signature`|
 | `differs`        | `differences`: lines; a failure that follows is of counts   |
 | `not_applicable` | `reason`                                                    |

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from matrix._util.nvidia import GPU_SHARE, START_MIB
-from matrix.inside import timings, vllm_compat
+from matrix.inside import flashinfer_jit, timings, vllm_compat
 from matrix.inside.events import Events
 from matrix.inside.models import Model, overrides
 from matrix.inside.spans import following
@@ -147,12 +147,12 @@ def _arguments(startup: Startup) -> dict[str, Any]:
 
 
 def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
-    """Start vLLM once in this process by `runner`; return its `seconds`, `counters`, `events`.
+    """Start vLLM once in this process by `runner`; return `seconds`, `counters`, `events`, `jit`.
 
     `seconds["total"]` is the whole start, from arguments to a ready engine; `compilation` is
     what vLLM itself sums up for Dynamo and Inductor; `shutdown`, after the start, is the freeing
     of the engine; the others are `timings.Timings.parts`, and `unnamed` is the rest of the total.
-    `events` are those of `events.Events.found`.
+    `events` are those of `events.Events.found`, `jit` those of `flashinfer_jit.watching`.
     Raises StateError if this process has compiled before or was forked from one that touched CUDA,
     and whatever vLLM raises.
     """
@@ -161,7 +161,12 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
         raise StateError(f"this process has compiled before the start: {dirty}")
     if startup.platform == "cuda" and vllm_compat.cuda_spoilt_by_fork():
         raise StateError("CUDA was touched before the fork, so this start cannot use it")
-    events, steps = Events(), vllm_compat.startup_steps()
+    events = Events()
+    modules: list[dict[str, Any]] = []
+    steps = {
+        **vllm_compat.startup_steps(),
+        flashinfer_jit.MODULE: (flashinfer_jit.watching(modules),),
+    }
     began = time.perf_counter()
     timeline = Timeline(kept=("jit",))
     with timings.watch(timeline, events) as heard:
@@ -185,4 +190,5 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
         "seconds": {part: round(value, 3) for part, value in seconds.items()},
         "counters": counted,
         "events": events.found(),
+        "jit": modules,
     }

@@ -19,6 +19,8 @@ EVENT_LIMIT = 400
 """The most characters of an event's text that a record keeps."""
 EVENTS_LIMIT = 32
 """The most events that a record keeps of one start."""
+STEP = "step"
+"""Who built a kernel module that was built before the cases."""
 
 
 class Platform(StrEnum):
@@ -182,6 +184,36 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JitModule:
+    """A kernel module that a library built just in time.
+
+    `built_by` is `step` where it was built before the cases, or the case and the start that built
+    it, such as `small_startup[dense] cold`; None where it was found afterwards and nobody said.
+    `generator` is the function that describes how to build it, `package.module:function`, with its
+    arguments: scalars, and types of torch as `torch.bfloat16`; None where that is not known.
+    """
+
+    library: str
+    name: str
+    seconds: float | None = None
+    built_by: str | None = None
+    generator: str | None = None
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Jit:
+    """The step of a run that builds kernels before its cases, and all modules that the run built.
+
+    `seconds` are those of the step, `reason` says why it built nothing, or what failed in it.
+    """
+
+    seconds: float
+    reason: str | None = None
+    modules: tuple[JitModule, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RungResult:
     """How the run itself did on one rung of the ladder, and the seconds that took."""
 
@@ -224,6 +256,7 @@ class Record:
     `deselected` the others.
     `departures` is how the packages differ from what vLLM requires: None where the run did not
     look (records from before the key), and empty where all are as required.
+    `jit` is None where nothing is built just in time (the CPU platform) or nobody looked.
     """
 
     cell: str
@@ -238,6 +271,7 @@ class Record:
     cases: tuple[Case, ...] = ()
     selected: int | None = None
     deselected: int = 0
+    jit: Jit | None = None
     schema: int = SCHEMA
 
     @property

@@ -37,6 +37,8 @@ from matrix.record.model import (
     ErrorKind,
     Event,
     EventKind,
+    Jit,
+    JitModule,
     Outcome,
     Platform,
     Record,
@@ -163,12 +165,15 @@ def _is_model_source(value: object) -> TypeGuard[str]:
 
 
 def _keys(
-    model: type[Record | Case | Start | Event | RungResult | RunError | Departure],
+    model: type[
+        Record | Case | Start | Event | Jit | JitModule | RungResult | RunError | Departure
+    ],
 ) -> dict[str, None]:
     return dict.fromkeys(field.name for field in dataclasses.fields(model))
 
 
 _RECORD_KEYS, _CASE_KEYS, _START_KEYS = _keys(Record), _keys(Case), _keys(Start)
+_JIT_KEYS, _MODULE_KEYS = _keys(Jit), _keys(JitModule)
 _RUNG_KEYS, _ERROR_KEYS, _EVENT_KEYS = _keys(RungResult), _keys(RunError), _keys(Event)
 _DEPARTURE_KEYS = _keys(Departure)
 
@@ -201,6 +206,7 @@ def _record(value: JsonValue) -> Record:
         cases=_cases(value),
         selected=value.count("selected") if value.data.get("selected") is not None else None,
         deselected=value.count("deselected") if "deselected" in value.data else 0,
+        jit=_jit(value.member("jit")) if "jit" in value.data else None,
         schema=schema,
     )
 
@@ -342,6 +348,27 @@ _TESTS: Mapping[str, Callable[[JsonValue, str], object]] = {
 def _error(value: JsonValue) -> RunError:
     value.has_keys(_ERROR_KEYS)
     return RunError(kind=value.one_of("kind", ErrorKind), reason=value.text("reason"))
+
+
+def _jit(value: JsonValue) -> Jit:
+    value.has_keys(_JIT_KEYS)
+    return Jit(
+        seconds=value.seconds("seconds"),
+        reason=value.text_or_none("reason"),
+        modules=tuple(map(_jit_module, value.items("modules"))),
+    )
+
+
+def _jit_module(value: JsonValue) -> JitModule:
+    value.has_keys(_MODULE_KEYS)
+    return JitModule(
+        library=value.text("library"),
+        name=value.text("name"),
+        seconds=None if value.data["seconds"] is None else value.seconds("seconds"),
+        built_by=value.text_or_none("built_by"),
+        generator=value.text_or_none("generator"),
+        arguments=value.scalars("arguments"),
+    )
 
 
 def _rung(value: JsonValue) -> RungResult:

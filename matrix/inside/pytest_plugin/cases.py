@@ -12,6 +12,7 @@ from matrix.inside import isolation, journal, supervisor
 from matrix.inside.ended import Ended
 from matrix.inside.isolation import IsolationError
 from matrix.inside.machine_faults import KernelLog, explained
+from matrix.inside.pytest_plugin.jit_step import JitStep
 from matrix.inside.pytest_plugin.progress import ConcurrentProgress, Progress
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.inside.pytest_plugin.reports import (
@@ -42,6 +43,7 @@ class CaseRunner:
         self,
         record: RecordFile,
         progress: Progress,
+        jit: JitStep,
         *,
         timeout: float,
         buses: Sequence[str] | None,
@@ -50,6 +52,7 @@ class CaseRunner:
         self.logging = False
         self._record = record
         self._progress = progress
+        self._jit = jit
         self._timeout = timeout
         self._buses = buses
 
@@ -143,6 +146,7 @@ class CaseRunner:
         if fault is not None:
             self._record.fail(fault, f"{name}: {case.reason}", write=False)
         self._record.put(case)
+        self._jit.add(name, events)
         untested = next((event for event in events if event["event"] == "untested"), None)
         self.untested = self.untested or untested is not None
         word, good = last_word(case, reports, untested)

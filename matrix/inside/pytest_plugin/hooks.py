@@ -20,6 +20,7 @@ from matrix.inside.concurrency import available_cores, jobs_for
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.inside.pytest_plugin.cases import CaseRunner
 from matrix.inside.pytest_plugin.imports import import_for_session
+from matrix.inside.pytest_plugin.jit_step import JitStep
 from matrix.inside.pytest_plugin.progress import Progress
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.inside.pytest_plugin.selection import (
@@ -43,9 +44,11 @@ class SessionHooks:
         self._record = RecordFile(config.getoption("--record"))
         self._platform = self._record.platform(config.getoption("--platform"))
         self._progress = Progress(config)
+        self._jit = JitStep(self._record, self._progress, on_gpu=self._platform == "cuda")
         self._cases = CaseRunner(
             self._record,
             self._progress,
+            self._jit,
             timeout=config.getoption("--case-timeout"),
             buses=gpus.buses() if self._platform == "cuda" else None,
         )
@@ -60,6 +63,7 @@ class SessionHooks:
         started = yield  # pytest's own heading comes first
         if not self._config.getoption("collectonly"):
             os.environ[PLATFORM_VARIABLE] = self._platform
+            self._jit.open()
             self._progress.line(import_for_session(self._record, self._platform))
         # Not before the import: one that hangs outside of Python would never come to the handler.
         if threading.current_thread() is threading.main_thread() and (
@@ -69,7 +73,8 @@ class SessionHooks:
         return started
 
     def pytest_unconfigure(self) -> None:
-        """Put the handler of SIGTERM back."""
+        """Remove the caches of kernels, and put the handler of SIGTERM back."""
+        self._jit.close()
         if self._sigterm is not None:
             signal.signal(signal.SIGTERM, self._sigterm)
 
@@ -138,6 +143,14 @@ class SessionHooks:
             free_mib=gpus.free_mib,
         )
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """Build the kernels that the cases need, before the first of them."""
+        may_run = not self._config.getoption("collectonly") and not session.testsfailed
+        if may_run and any(map(is_isolated, session.items)):
+            self._jit.run(timeout=self._config.getoption("--case-timeout"))
+        return (yield)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(
         self, item: pytest.Item, nextitem: pytest.Item | None
@@ -198,6 +211,7 @@ class SessionHooks:
         if exitstatus not in (0, 1, 5):
             why = f"pytest ended with status {int(exitstatus)}"
             self._record.fail("internal", why, write=False)
+        self._jit.close()
         self._record.finish()
         if self._record.trouble is not None:
             session.exitstatus = _NO_RECORD_STATUS

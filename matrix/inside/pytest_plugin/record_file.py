@@ -13,7 +13,15 @@ import pytest
 from matrix._util.nvidia import gpu_visible
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.record import reader, writer
-from matrix.record.model import Case, ErrorKind, Record, RecordError, RunError, RungResult
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Jit,
+    Record,
+    RecordError,
+    RunError,
+    RungResult,
+)
 
 
 class RecordFile:
@@ -81,6 +89,10 @@ class RecordFile:
     def set_flags(self, flags: Mapping[str, object]) -> None:
         """Set the effective flags of the session."""
         self._change(flags=dict(flags))
+
+    def set_jit(self, jit: Jit) -> None:
+        """Set what was built just in time so far."""
+        self._change(jit=jit)
 
     def fail(self, kind: str, why: str, *, write: bool = True) -> None:
         """Note why the run as a whole ended early; the first reason stays."""
