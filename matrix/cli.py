@@ -22,7 +22,7 @@ COMMANDS = {
     "resolve": ("resolve",),
     "data": ("refresh", "linkage"),
     "upstream": ("upstream",),
-    "record": ("show", "calibrate"),
+    "record": ("show", "calibrate", "jit"),
     "table": ("table", "ci", "predict", "grid", "plan"),
     "qualify": ("qualify",),
     "attribute": ("attribute", "bisect"),

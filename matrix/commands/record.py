@@ -1,10 +1,11 @@
-"""`matrix show` and `calibrate`: what one record shows."""
+"""`matrix show`, `calibrate` and `jit`: what one record shows."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands `matrix show` and `calibrate`."""
+    """Add the commands `matrix show`, `calibrate` and `jit`."""
     show = commands.add_parser("show", help="show one record and its verdict")
     show.add_argument("record", metavar="RECORD", help="also one inside an archive")
     show.add_argument(
@@ -32,6 +33,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     calibrate.add_argument("record", metavar="RECORD", help="also one inside an archive")
     calibrate.add_argument("--all", action="store_true", help="propose every counter")
     arguments.finish(calibrate, _calibrate)
+
+    jit = commands.add_parser(
+        "jit", help="the kernel modules that a run built just in time, and how to list them"
+    )
+    jit.add_argument("record", metavar="RECORD", help="also one inside an archive")
+    jit.add_argument(
+        "--write",
+        action="store_true",
+        help="add what is new to the list, so that later runs build it before their cases",
+    )
+    jit.add_argument(
+        "--list", metavar="FILE", type=Path, help="another list than matrix/data/jit.toml"
+    )
+    arguments.finish(jit, _jit)
 
 
 def show_record(options: argparse.Namespace) -> int:
@@ -53,6 +68,21 @@ def _calibrate(options: argparse.Namespace) -> int:
     expectations = load_expectations(options.expectations)
     record, name = one_record(options.record, print_status), context.from_here(options.record)
     print(calibrate(record, expectations, name=name, every=options.all), end="")
+    return 0
+
+
+def _jit(options: argparse.Namespace) -> int:
+    from matrix.record.jit_modules import JIT_FILE, load_jit_modules, new_rows
+    from matrix.report.jit import render
+    from matrix.store.load import one_record
+
+    path = options.list or JIT_FILE
+    record, name = one_record(options.record, print_status), context.from_here(options.record)
+    rows = new_rows(record, load_jit_modules(path), name)
+    print(render(record, rows, context.from_here(path), written=options.write), end="")
+    if options.write and rows:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(rows)
     return 0
 
 

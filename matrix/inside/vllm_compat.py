@@ -83,6 +83,13 @@ def effective_flags() -> dict[str, bool | int | str]:
     return found
 
 
+def knows(variable: str) -> bool:
+    """Return whether this release reads that environment variable."""
+    from vllm import envs
+
+    return variable in envs.environment_variables
+
+
 def counters() -> dict[str, int]:
     """Return every counter of vLLM's compiler and of torch's, as `name` or `group.name`.
 

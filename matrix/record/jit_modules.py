@@ -8,6 +8,7 @@ Pure but for reading that file.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, read_text, rows, version_range
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
-from matrix.record.model import JitModule
+from matrix.record.model import JitModule, Record
 
 JIT_FILE = DATA / "jit.toml"
 """The package's own list."""
@@ -72,6 +73,63 @@ def modules_for(
     """Return the modules of this release on this GPU, each once; none where it is not listed."""
     found = {each.module.name: each.module for each in listed if each.covers(vllm, capability)}
     return tuple(found.values())
+
+
+def new_rows(record: Record, listed: tuple[ListedModule, ...], name: str) -> str:
+    """Return the rows of the list, as TOML, that a record called `name` adds to what is listed.
+
+    They are of the minor release of vLLM that ran and of its GPU; empty where it found nothing new
+    that can be built again. Raises JitModulesError where the record does not say what ran.
+    """
+    gpu, vllm = record.provenance.get("gpu"), record.provenance.get("vllm")
+    capability = gpu.get("capability") if isinstance(gpu, Mapping) else None
+    if record.jit is None or not isinstance(capability, str) or not isinstance(vllm, str):
+        raise JitModulesError(
+            f"{name}: does not say what was built just in time on which GPU; name a record of a run"
+            " on a GPU with startup tests of version 23 or newer"
+        )
+    try:
+        version = parse_version(vllm)
+    except InvalidVersion:
+        raise JitModulesError(f"{name}: provenance.vllm: is not a version: {vllm}") from None
+    known = {each.name for each in modules_for(listed, vllm, capability)}
+    range_ = f">={version.major}.{version.minor},<{version.major}.{version.minor + 1}"
+    rows_ = {
+        module.name: _row(module, range_, capability, name)
+        for module in record.jit.modules
+        if module.name not in known and _can_be_listed(module)
+    }
+    return "".join(f"\n{row}" for row in rows_.values())
+
+
+def _can_be_listed(module: JitModule) -> bool:
+    texts = (module.name, *module.arguments, *module.arguments.values())
+    printable = all(text.isprintable() for text in texts if isinstance(text, str))
+    return printable and _GENERATOR.fullmatch(module.generator or "") is not None
+
+
+def _row(module: JitModule, vllm: str, capability: str, evidence: str) -> str:
+    # None is what TOML cannot say, and in FlashInfer's generators a default.
+    arguments = {key: value for key, value in module.arguments.items() if value is not None}
+    facts: list[tuple[str, object]] = [
+        ("vllm", vllm),
+        ("capability", capability),
+        ("library", module.library),
+        ("name", module.name),
+        ("generator", module.generator),
+    ]
+    lines = [f"{key} = {_quoted(value)}" for key, value in facts]
+    if arguments:
+        pairs = (f"{_quoted(key)} = {_quoted(value)}" for key, value in arguments.items())
+        lines.append(f"arguments = {{ {', '.join(pairs)} }}")
+    return "\n".join(["[[module]]", *lines, f"evidence = [{_quoted(evidence)}]", ""])
+
+
+def _quoted(value: object) -> str:
+    """Return a value as TOML has it, which is as JSON has it where every character prints."""
+    if isinstance(value, str):
+        value = "".join(each if each.isprintable() else "?" for each in value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _listed(row: Mapping[str, Any], where: str) -> ListedModule:

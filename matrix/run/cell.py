@@ -277,7 +277,8 @@ def _write(record: Record, path: Path, root: Path) -> None:
         )
         for case in record.cases
     )
-    write(replace(record, error=error, rungs=rungs, cases=cases), path)
+    jit = record.jit and replace(record.jit, reason=clean(record.jit.reason))
+    write(replace(record, error=error, rungs=rungs, cases=cases, jit=jit), path)
 
 
 def _scrubbed(events: tuple[Event, ...] | None, root: Path) -> tuple[Event, ...] | None:

@@ -10,6 +10,7 @@ from matrix._util.nvidia import START_MIB
 from matrix.inside.concurrency import available_cores, jobs_for, parse_jobs
 
 H100_MIB = 81000
+H200_MIB = 143000
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,10 @@ H100_MIB = 81000
         (None, "cpu", 7, 64, None, 1),
         (None, "cuda", 7, 16, H100_MIB, 7),
         (0, "cuda", 7, 16, H100_MIB, 7),
-        (0, "cuda", 7, 8, H100_MIB, 4),
+        (0, "cuda", 7, 8, H100_MIB, 5),
+        (None, "cuda", 9, 16, H200_MIB, 9),
+        (None, "cuda", 9, 13, H200_MIB, 8),
+        (None, "cuda", 9, 16, H100_MIB, 7),
         (0, "cuda", 2, 16, H100_MIB, 2),
         (0, "cuda", 7, 16, 24000, 2),
         (0, "cuda", 7, 16, 100, 1),

@@ -31,6 +31,8 @@ from matrix.record.model import (
     ErrorKind,
     Event,
     EventKind,
+    Jit,
+    JitModule,
     Record,
     RecordError,
     RunError,
@@ -91,8 +93,24 @@ departures = st.builds(
     by=st.sampled_from(By),
     imports=st.lists(texts, max_size=2).map(tuple),
 )
+modules = st.builds(
+    JitModule,
+    library=texts,
+    name=texts,
+    seconds=st.none() | numbers,
+    built_by=st.none() | texts,
+    generator=st.none() | texts,
+    arguments=flags,
+)
+jits = st.builds(
+    Jit,
+    seconds=numbers,
+    reason=st.none() | texts,
+    modules=st.lists(modules, max_size=2).map(tuple),
+)
 some_records = st.builds(
     Record,
+    jit=st.none() | jits,
     cell=st.sampled_from([CELL, "py310-torch29-vllm016"]),
     platform=st.sampled_from(PLATFORMS),
     finished=st.booleans(),

@@ -90,6 +90,17 @@ def test_what_is_published_was_not_changed_up_to_version_22() -> None:
     assert [path for path in PUBLISHED if then.changes_since(read(path))] == []
 
 
+def test_a_change_on_gpus_leaves_records_of_the_cpu_current() -> None:
+    known = load_startup_tests()
+    [change] = [change for change in known.changes if change.number == 23]
+    assert change.platforms == ("cuda",)
+    for path in PUBLISHED:
+        found = read(path)
+        made = replace(found, provenance={**found.provenance, "tests": {"version": 22}})
+        changes = StartupTests(changes=known.changes[:23]).changes_since(made)
+        assert changes == ((change,) if found.platform == "cuda" else ())
+
+
 def test_a_record_names_its_version_or_an_old_fingerprint() -> None:
     assert TESTS.version_of(record({"commit": None, "version": 2})) == 2
     assert TESTS.version_of(record({"commit": None, "fingerprint": PRINT})) == 1

@@ -20,6 +20,8 @@ from matrix.rules.expectations_file import load_expectations
 pytest_plugins = ["matrix.inside.pytest_plugin"]
 
 _A_DAY = 86400.0
+# What a warm-up measured of FlashInfer's kernels; without it, it lies among what the cases share.
+_AUTOTUNED = "VLLM_FLASHINFER_AUTOTUNE_CACHE_DIR"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +45,8 @@ def fresh_vllm_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
         monkeypatch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
         vllm_compat.move_header_cache(folder)
+        if vllm_compat.knows(_AUTOTUNED):
+            monkeypatch.setenv(_AUTOTUNED, str(folder / "autotuned"))
         temporary = folder / "tmp"
         temporary.mkdir()
         monkeypatch.setenv("TMPDIR", str(temporary))

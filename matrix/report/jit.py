@@ -1,0 +1,32 @@
+"""What a run built just in time, as text."""
+
+from __future__ import annotations
+
+from matrix._util.text import clean, seconds
+from matrix.record.model import Record
+
+
+def render(record: Record, rows: str, path: str, *, written: bool) -> str:
+    """Return the step, every module with its seconds and who built it, and rows for the list.
+
+    `path` is the list's; `written`: the rows are added to it.
+    """
+    jit = record.jit
+    if jit is None:
+        return "nothing is known of kernels built just in time\n"
+    why = f": {clean(jit.reason)}" if jit.reason else ""
+    lines = [f"{clean(record.cell)}: the step took {seconds(jit.seconds)} s{why}"]
+    width = max((len(clean(module.name)) for module in jit.modules), default=0)
+    for module in jit.modules:
+        by = clean(module.built_by or "not known who")
+        again = "" if module.generator else ", cannot be listed"
+        lines.append(
+            f"  {clean(module.name):<{width}}  {seconds(module.seconds):>6}"
+            f"  {clean(module.library)}, {by}{again}"
+        )
+    if rows:
+        lines.append(f"{'added to' if written else 'new for'} {clean(path)}:")
+        lines.append(rows.strip("\n"))
+    else:
+        lines.append(f"nothing new for {clean(path)}")
+    return "\n".join(lines) + "\n"
