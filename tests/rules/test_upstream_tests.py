@@ -306,7 +306,10 @@ def test_a_list_of_specs_that_is_not_a_literal_is_named() -> None:
     assert line.split(":")[0].isdecimal()
 
 
-@pytest.mark.parametrize("number", ["2 * 3", "layers + 1", "compute()", "'3'", "3.0", "-1", "True"])
+@pytest.mark.parametrize(
+    "number",
+    ["2 * 3", "layers + 1", "compute()", "'3'", "3.0", "-1", "True", f"0x{'f' * 5000}", "1e999"],
+)
 def test_a_number_that_is_an_expression_is_named_and_the_rest_goes_on(number: str) -> None:
     found = specs(warm=number)
     assert {case.case: numbers(case) for case in found.cases} == {
@@ -401,6 +404,18 @@ def test_a_test_that_never_ends_is_given_up() -> None:
     found = asserting("f()", setup=f"def f():\n    {calls}\n")
     assert found.cases == ()
     assert any("too long or deep to follow" in line for line in found.faults)
+
+
+def test_a_setting_that_json_cannot_hold_is_left_out() -> None:
+    found = read(f"""
+        def test_startup(vllm_runner):
+            with vllm_runner("a", block_size=0x{"f" * 5000}, share=1e999, name=b"x", more={{1, 2}}):
+                pass
+            assert {COUNTER} == 3
+    """)
+    (case,) = found.cases
+    settings = {"block_size": None, "share": None, "name": None, "more": None}
+    assert case.engine == settings | {"model": "a"}
 
 
 def test_nothing_of_a_test_runs() -> None:

@@ -27,6 +27,7 @@ from matrix.rules.upstream.values import (
 )
 
 _STEPS = 100_000  # expressions and statements of one case; the largest of 26 releases has 1,400
+_LARGEST = 2**63  # a larger number is no count, and JSON or Python may not write it
 _TORCH_COUNTERS = "torch._dynamo.utils.counters"
 _VLLM_COUNTERS = "compilation_counter"
 _ENVIRONMENT = ("os.environ.get", "os.getenv", "environ.get", "getenv")
@@ -72,8 +73,10 @@ class Evaluator:
 
     def _constant(self, node: ast.Constant, scope: Scope) -> Value:
         del scope
-        plain = node.value is None or isinstance(node.value, (str, int, float))
-        return node.value if plain else unknown(node)
+        value = node.value
+        if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:  # or no number at all
+            return unknown(node)
+        return value if value is None or isinstance(value, (str, int, float)) else unknown(node)
 
     def _name(self, node: ast.Name, scope: Scope) -> Value:
         return scope.get(node.id, Symbol(path=node.id))
@@ -300,7 +303,7 @@ def _flag(text: Value, node: ast.AST) -> Value:
 
 
 def _converted(name: str, value: Value, node: ast.AST) -> Value:
-    if not isinstance(value, (str, int)):
+    if not isinstance(value, (str, int)) or (isinstance(value, str) and len(value) > 20):
         return unknown(node)
     try:
         return bool(value) if name == "bool" else int(value)
