@@ -66,7 +66,7 @@ def _add_contents(bundle: argparse.ArgumentParser) -> None:
         default=[],
         help="leave these packages out, such as ray or 'flashinfer-*', and what nothing else"
         " requires, though vLLM asks for them: for what the startup tests never import; the"
-        " manifest says so, and a run that imports one fails",
+        " records then say that they are not stock, and a case that imports one is untested",
     )
     bundle.add_argument(
         "--machine",

@@ -2,7 +2,8 @@
 
 A badge has the worst verdict over the Pythons, as a word and a colour, on the first platform
 (`cuda` before `cpu`) with a run that decides something about the pair; where that is not `cuda`,
-which is authoritative, it names the platform: `compatible (cpu)`.
+which is authoritative, it names the platform: `compatible (cpu)`. Where the packages of that run
+were not as the vLLM requires, it says so and is not green: `compatible, not stock: without ray`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 
 from matrix.record.model import PLATFORMS
 from matrix.report.page import template
+from matrix.report.stock import mark
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
 
@@ -22,9 +24,11 @@ _COLOURS: Mapping[str, str] = {
     Verdict.INCOMPATIBLE: "#b3261e",
     Verdict.UNTESTED: "#59636f",
 }
+_NOT_STOCK = "#5d6b1f"
 _OWN = re.compile(
     r'<svg xmlns="http://www\.w3\.org/2000/svg" width="\d+" height="20" role="img"'
-    r' aria-label="torch (?P<torch>\d+\.\d+) \| vLLM (?P<vllm>\d+\.\d+): [a-z]+(?: \([a-z]+\))?">\n'
+    r' aria-label="torch (?P<torch>\d+\.\d+) \| vLLM (?P<vllm>\d+\.\d+): [a-z]+'
+    r'(?:, not stock: [^"<>\n]*)?(?: \([a-z]+\))?">\n'
 )
 _WIDTH, _MARGIN = 6.6, 12
 """Pixels of an average letter of the 11 px font, and those around a word."""
@@ -41,16 +45,23 @@ def render(table: Table) -> Mapping[str, str]:
             label = f"torch {torch} | vLLM {vllm}"
             title = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
             where = entry.record.platform if entry.record.platform != PLATFORMS[0] else None
-            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, title, where)
+            apart = mark(entry.verdict, most=1)
+            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, title, where, apart)
     return badges
 
 
-def badge(label: str, verdict: str, title: str = "", platform: str | None = None) -> str:
+def badge(
+    label: str, verdict: str, title: str = "", platform: str | None = None, apart: str = ""
+) -> str:
     """Return one badge: a label (`torch 2.10 | vLLM 0.19`), its verdict and, if given, a platform.
 
-    `title` is shown when a pointer is on it.
+    `title` is shown when a pointer is on it; `apart` is the mark of a run that was not stock.
     """
-    words = f"{verdict} ({platform})" if platform else verdict
+    words = f"{verdict}, {apart}" if apart else verdict
+    words = f"{words} ({platform})" if platform else words
+    colour = _COLOURS.get(verdict, _COLOURS[Verdict.UNTESTED])
+    if apart and verdict == Verdict.COMPATIBLE:
+        colour = _NOT_STOCK
     split, right = (round(len(text) * _WIDTH) + _MARGIN for text in (label, words))
     return str(
         template("badge.svg.j2").render(
@@ -60,7 +71,7 @@ def badge(label: str, verdict: str, title: str = "", platform: str | None = None
             told=title,
             split=split,
             width=split + right,
-            colour=_COLOURS.get(verdict, _COLOURS[Verdict.UNTESTED]),
+            colour=colour,
         )
         + "\n"
     )

@@ -17,6 +17,7 @@ from matrix._util.text import markdown as escape
 from matrix.record.model import Case
 from matrix.record.signature import signature
 from matrix.report import markdown
+from matrix.report.stock import NOT_STOCK
 from matrix.verdict.judge import CaseVerdict, worst
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Entry, Table
@@ -216,7 +217,8 @@ def _group(group: Group) -> str:
     for entry, faults in group.cells[:_MOST_CELLS]:
         names = ", ".join(code(fault.name) for fault in faults if fault.case)
         off_pin = " (off-pin)" if entry.off_pin else ""
-        where = f"{code(entry.record.cell)} on {entry.record.platform}{off_pin}"
+        apart = f", {NOT_STOCK}" if entry.verdict.not_stock else ""
+        where = f"{code(entry.record.cell)} on {entry.record.platform}{off_pin}{apart}"
         lines.append(f"- {where}{': ' + names if names else ''}")
     if len(group.cells) > _MOST_CELLS:
         lines.append(f"- and {len(group.cells) - _MOST_CELLS} more")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from matrix._util.text import clean
 from matrix.catalog.cells import Cell
 from matrix.report.model import Report
+from matrix.report.stock import differing
 from matrix.verdict.grid import ran_cell
 from matrix.verdict.ladder import Progress
 from matrix.verdict.table import Entry
@@ -24,6 +25,7 @@ COLUMNS = (
     "torch",
     "vllm",
     "off_pin",
+    "stock",
     "verdict",
     "reached",
     "fails",
@@ -79,6 +81,7 @@ def _row(name: str, progress: Progress, entry: Entry | None) -> Iterable[object]
         cell.torch,
         cell.vllm,
         _yes(value=progress.off_pin),
+        _stock(entry),
     )
     end = progress.verdict, progress.reached or "", progress.fails or "", _safe(reason)
     return (*start, *end, *_ran(entry))
@@ -90,7 +93,7 @@ def _alone(entry: Entry) -> Iterable[object]:
     cell = entry.record.cell, entry.record.platform, named.python, torch, vllm
     verdict = entry.verdict
     return (
-        *(*cell, _yes(value=entry.off_pin), verdict.verdict, "", verdict.rung or ""),
+        *(*cell, _yes(value=entry.off_pin), _stock(entry), verdict.verdict, "", verdict.rung or ""),
         *(_safe(verdict.reason), *_ran(entry)),
     )
 
@@ -105,6 +108,16 @@ def _ran(entry: Entry | None) -> tuple[object, ...]:
     ]
     sums = (f"{sum(seconds):.1f}" for seconds in zip(*both, strict=True)) if both else ("", "")
     return (entry.date, _safe(entry.file), len(entry.record.cases), *sums)
+
+
+def _stock(entry: Entry | None) -> str:
+    """Return whether a run's packages were as its vLLM requires: yes, unknown, or how not."""
+    if entry is None:
+        return ""
+    if entry.verdict.departures is None:
+        return "unknown"
+    found = entry.verdict.not_stock
+    return _safe(f"no: {differing(found, most=len(found))}") if found else "yes"
 
 
 def _yes(*, value: bool) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.record.model import RUNGS
+from matrix.record.stock import described
 from matrix.verdict.grid import Grid, Square
 from matrix.verdict.ladder import Progress
 from matrix.verdict.states import Verdict
@@ -134,6 +135,7 @@ def _square(square: Square) -> dict[str, object]:
                 # What a run alone can show is unknown wherever none ran.
                 "unknown": list(group[0].unanswered),
                 "ran": group[0].ran.day if group[0].ran else None,
+                "not_stock": [described(departure) for departure in group[0].not_stock],
                 "contradictions": list(group[0].contradictions),
             }
             for group in square.groups
@@ -200,7 +202,7 @@ def _row(grid: Grid, platform: str, row: int) -> Iterable[tuple[int, Square]]:
 def _shown(square: Square, notes: Sequence[int]) -> str:
     found = square.shown
     if found.verdict == Verdict.COMPATIBLE:
-        word = "✅ as expected"
+        word = "☑️ as expected, not stock" if found.not_stock else "✅ as expected"
     elif found.verdict == Verdict.DRIFT:
         word = "⚠️ counts differ"
     elif found.fails is not None:
@@ -214,6 +216,8 @@ def _shown(square: Square, notes: Sequence[int]) -> str:
 def _word(square: Square, notes: Sequence[int]) -> str:
     found = square.shown
     word = f"no {found.fails}" if found.fails is not None else _reached(found, ".")
+    if found.verdict == Verdict.COMPATIBLE and found.not_stock:
+        word += ", not stock"
     if found.verdict == Verdict.DRIFT:
         word = "drift"
     word = f"{word} [{','.join(map(str, notes))}]" if notes else word

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.record.model import STARTS, Case
-from matrix.report import agreement, grid, notes, upstream
+from matrix.report import agreement, grid, notes, stock, upstream
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
 from matrix.report.timings import (
@@ -35,6 +35,8 @@ _LEGEND = """\
 |---|---|
 | ✅ as expected | compatible: starts cold and warm, and every counter that has an expectation is \
 as expected |
+| ☑️ as expected, not stock | the same, in an environment without, or with another version of, a \
+package that this vLLM requires: the note names it |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
 starts cold, starts warm |
@@ -47,6 +49,7 @@ _PLATFORMS = {
     "cpu": "Without a GPU: the compiler stack is the same, the kernels are not.",
 }
 _MOST_DIFFERENCES = 4
+_MOST_PACKAGES = 12
 _SECONDS = """\
 Where the time went, as torch and vLLM report it themselves or as their steps were timed; a dash \
 where this release, platform or record does not say. torch and vLLM are imported once a run, \
@@ -113,7 +116,7 @@ def results(table: Table, platform: str) -> list[str]:
             if entry is None:
                 row.append("·")
                 continue
-            shown = _verdict(entry.verdict)
+            shown = _cell_verdict(entry.verdict)
             note = _note(table.pair(platform, torch, vllm))
             if note:
                 notes.append(f"{len(notes) + 1}. **torch {torch}, vLLM {vllm}**: {note}")
@@ -126,19 +129,23 @@ def results(table: Table, platform: str) -> list[str]:
 
 def _note(entries: Sequence[Entry]) -> str:
     """Return why a pair is not compatible: one reason if its Pythons agree, else one each."""
-    groups: dict[tuple[str, str | None, str, str], list[str]] = {}
+    groups: dict[tuple[str, str | None, str, str, str], list[str]] = {}
     for entry in entries:
         verdict = entry.verdict
         part = f" ({entry.part})" if entry.part else ""
-        key = verdict.verdict, verdict.rung, part, markdown(verdict.reason or "")
+        apart = markdown(stock.mark(verdict, most=_MOST_PACKAGES))
+        key = verdict.verdict, verdict.rung, part, markdown(verdict.reason or ""), apart
         groups.setdefault(key, []).append(entry.factors.python)
-    if all(word == Verdict.COMPATIBLE and not part for word, _, part, _ in groups):
+    if all(
+        word == Verdict.COMPATIBLE and not part and not apart for word, _, part, _, apart in groups
+    ):
         return ""
     reasons = []
-    for (word, rung, part, why), pythons in groups.items():
+    for (word, rung, part, why, apart), pythons in groups.items():
         failed = f" at *{rung}*" if word == Verdict.INCOMPATIBLE and rung else ""
         reasons.append(
-            f"{word}{failed} on Python {listed(pythons)}{part}{': ' + why if why else ''}"
+            f"{word}{failed} on Python {listed(pythons)}{part}{', ' + apart if apart else ''}"
+            f"{': ' + why if why else ''}"
         )
     return "; ".join(reasons)
 
@@ -202,16 +209,25 @@ def _records(table: Table) -> str:
                 _cell(entry),
                 entry.record.platform,
                 *(markdown(str(value)) if value else "-" for value in known),
+                markdown(stock.standing(entry.verdict)),
                 cases if entry.record.jobs == 1 else f"{cases}, {entry.record.jobs} side by side",
                 entry.record.started,
             ]
         )
-    head = ["cell", "platform", "torch", "vLLM", "Python", "device", "cases", "started"]
+    head = ["cell", "platform", "torch", "vLLM", "Python", "device"]
+    head += ["packages", "cases", "started"]
     return tabular(head, rows)
 
 
 def _cell(entry: Entry) -> str:
     return f"{code(entry.record.cell)}{' (off-pin)' if entry.off_pin else ''}"
+
+
+def _cell_verdict(verdict: CellVerdict) -> str:
+    """Return the verdict on a cell; what is as expected is no plain one where it is not stock."""
+    if verdict.verdict == Verdict.COMPATIBLE and verdict.not_stock:
+        return f"☑️ as expected, {stock.NOT_STOCK}"
+    return _verdict(verdict)
 
 
 def _verdict(verdict: CellVerdict | CaseVerdict) -> str:

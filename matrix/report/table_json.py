@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from matrix.record.model import STARTS, Case
+from matrix.record.model import STARTS, Case, Departure
 from matrix.report import agreement, grid, notes, upstream
 from matrix.report.attribution import values as attribution
 from matrix.report.model import Report
@@ -85,11 +85,24 @@ def _entry(entry: Entry) -> dict[str, object]:
         "verdict": verdict.verdict,
         "rung": verdict.rung,
         "reason": verdict.reason,
+        "not_stock": None
+        if verdict.departures is None
+        else [_departure(departure) for departure in verdict.not_stock],
         "record": entry.file,
         "started": entry.record.started,
         "deselected": entry.record.deselected,
         "import_seconds": import_seconds(entry.record),
         "cases": [_case(case, judged) for case, judged in entry.cases],
+    }
+
+
+def _departure(departure: Departure) -> dict[str, object]:
+    return {
+        "name": departure.name,
+        "required": departure.required,
+        "installed": departure.installed,
+        "why": departure.why,
+        "by": departure.by,
     }
 
 

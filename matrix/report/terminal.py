@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Start
+from matrix.record.stock import described
+from matrix.report import stock
 from matrix.report.timings import (
     PARTS,
     artifacts,
@@ -68,8 +70,16 @@ def render(
         lines.append(_LEGEND)
     if pin is not None:
         lines.append(f"off-pin its vLLM pins torch {pin}, which was overridden")
+    if record.packages and (verdict.departures is None or verdict.not_stock):
+        lines.append(f"stock   {_not_stock(verdict)}")
     lines += [*_facts(record), f"record  {clean(path)}"]
     return "\n".join(lines) + "\n"
+
+
+def _not_stock(verdict: CellVerdict) -> str:
+    """Return what is not as the vLLM requires, all of it; or that nobody knows."""
+    named = ", ".join(clip(clean(described(each)), 120) for each in verdict.not_stock)
+    return f"no: {named}" if named else f"{stock.UNKNOWN}: no record of what its vLLM requires"
 
 
 def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pin: bool) -> str:
@@ -85,9 +95,11 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pi
     took = record.provenance.get("seconds")
     time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
     word = paint(verdict.verdict, verdict.verdict)
+    apart = f", {stock.NOT_STOCK}" if verdict.not_stock else ""
     cell = f"{clean(record.cell)}{' (off-pin)' if off_pin else ''}"
     return (
-        f"{cell} on {clean(record.platform)}: {word}{how.get(verdict.verdict, '')}, {cases}{time}"
+        f"{cell} on {clean(record.platform)}: {word}{how.get(verdict.verdict, '')}{apart},"
+        f" {cases}{time}"
     )
 
 

@@ -52,7 +52,11 @@ class Square:
         if ran_on:
             return min(
                 ran_on,
-                key=lambda progress: (VERDICTS.index(progress.verdict), level(progress.reached)),
+                key=lambda progress: (
+                    VERDICTS.index(progress.verdict),
+                    level(progress.reached),
+                    not progress.not_stock,
+                ),
             )
         fit = [progress for progress in self.cells if progress.fails != "declared"]
         return max(
@@ -81,6 +85,7 @@ class Square:
                 progress.reason,
                 progress.without,
                 progress.unknown,
+                progress.not_stock,
             )
             found.setdefault((key, progress.contradictions), []).append(progress)
         return tuple(tuple(group) for group in found.values())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
-from matrix.record.model import RUNGS, Record
+from matrix.record.model import RUNGS, Departure, Record
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.states import StepState, Verdict
 
@@ -29,7 +29,8 @@ class RunEvidence:
     """What the record of a real run shows of the rungs.
 
     `passed` are the rungs that the run reached, `fails` the one that it could not, with the
-    `reason`; `day` is the day of its start, `part` how many cases a partial record holds.
+    `reason`; `day` is the day of its start, `part` how many cases a partial record holds,
+    `not_stock` the packages that were not as the vLLM requires.
     """
 
     verdict: Verdict
@@ -38,6 +39,7 @@ class RunEvidence:
     reason: str | None
     day: str
     part: str | None = None
+    not_stock: tuple[Departure, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,11 @@ class Progress:
     ran: RunEvidence | None = None
     yanked: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
+
+    @property
+    def not_stock(self) -> tuple[Departure, ...]:
+        """The packages with which it ran and that were not as the vLLM requires."""
+        return self.ran.not_stock if self.ran is not None else ()
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -148,6 +155,7 @@ def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
         reason=verdict.reason,
         day=record.started[:10],
         part=f"{held} of {record.total_cases} cases" if record.deselected else None,
+        not_stock=verdict.not_stock,
     )
 
 

@@ -93,8 +93,13 @@ class Table:
         return found
 
     def worst(self, platform: str, torch: str, vllm: str) -> Entry | None:
-        """Return the entry with the worst verdict among a pair's Pythons, or None."""
-        entries = self.pair(platform, torch, vllm)
+        """Return the entry with the worst verdict among a pair's Pythons, or None.
+
+        Of those, one whose packages were not as the vLLM requires comes first.
+        """
+        entries = sorted(
+            self.pair(platform, torch, vllm), key=lambda entry: not entry.verdict.not_stock
+        )
         verdict = worst(entry.verdict.verdict for entry in entries)
         return next((entry for entry in entries if entry.verdict.verdict == verdict), None)
 

@@ -62,6 +62,7 @@ def test_a_cell_that_ran_has_its_record() -> None:
             "torch": "2.15.0",
             "vllm": "0.33.0",
             "off_pin": "yes",
+            "stock": "unknown",
             "verdict": "incompatible",
             "reached": "imports",
             "fails": "starts cold",

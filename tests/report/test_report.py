@@ -65,6 +65,8 @@ cuda: 1 cell (1 untested); cpu: 4 cells (2 compatible, 1 drift, 1 incompatible).
 |---|---|
 | ✅ as expected | compatible: starts cold and warm, and every counter that has an expectation is \
 as expected |
+| ☑️ as expected, not stock | the same, in an environment without, or with another version of, a \
+package that this vLLM requires: the note names it |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
 starts cold, starts warm |
@@ -228,8 +230,8 @@ def test_a_partial_record_says_how_much_it_holds() -> None:
     output = markdown.render(table)
     assert "| **0.19** | · | ✅ as expected \\[2\\] | · |" in output
     assert "2. **torch 2.10, vLLM 0.19**: compatible on Python 3.11 (1 of 9 cases)\n" in output
-    assert "| EPYC 9B14 | 1 of 9 cases | 2026-11-22T18:00:00Z |" in output
-    assert "| EPYC 9B14 | 2 cases | 2026-11-23T18:00:00Z |" in output
+    assert "| EPYC 9B14 | not known whether stock | 1 of 9 cases | 2026-11-22T18:00:00Z |" in output
+    assert "| EPYC 9B14 | not known whether stock | 2 cases | 2026-11-23T18:00:00Z |" in output
     content = json.loads(table_json.render(table))
     Draft202012Validator(SCHEMA).validate(content)
     counts = {cell["cell"]: cell["deselected"] for cell in content["cells"]}

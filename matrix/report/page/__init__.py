@@ -105,12 +105,14 @@ def mark(progress: Progress) -> str:
     """Return what a square shows: the sign of its verdict and the letter of the rung that decides.
 
     That is the rung where it fails, else the highest that it reached, with a question mark where
-    the state of a rung below is unknown; no letter where nothing is known.
+    the state of a rung below is unknown; no letter where nothing is known. An asterisk says that it
+    ran with packages that are not as the vLLM requires.
     """
     rung = progress.fails or progress.reached
     sign = _sign(progress.verdict, ran=progress.ran is not None)
     letter = LETTERS[RUNGS.index(rung)] if rung else ""
-    return sign + letter + ("?" if progress.fails is None and progress.skipped else "")
+    doubt = "?" if progress.fails is None and progress.skipped else ""
+    return sign + letter + doubt + ("*" if progress.not_stock else "")
 
 
 def _sign(verdict: str, *, ran: bool) -> str:
@@ -121,7 +123,8 @@ def _sign(verdict: str, *, ran: bool) -> str:
 def _style(progress: Progress) -> str:
     """Return the classes of a square: its verdict, whether it ran, whether it is the pin."""
     ran, pin = " r" if progress.ran is not None else "", "" if progress.off_pin else " p"
-    return f"s{VERDICTS.index(progress.verdict)}{ran}{pin}"
+    apart = " n" if progress.not_stock else ""
+    return f"s{VERDICTS.index(progress.verdict)}{ran}{pin}{apart}"
 
 
 def _columns(grid: Grid | None) -> list[dict[str, object]]:

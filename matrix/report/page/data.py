@@ -13,6 +13,7 @@ from matrix.attribution.model import Attribution
 from matrix.attribution.symptoms import SymptomKind
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
+from matrix.report import stock
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
 from matrix.report.page.encoding import ALPHABET, Pool, coded, split_numbers
@@ -195,7 +196,10 @@ class _Packing:
             VERDICTS.index(progress.verdict),
             _rung(progress.reached),
             _rung(progress.fails),
-            int(progress.off_pin) + 2 * (progress.ran is not None) + 4 * bool(progress.skipped),
+            int(progress.off_pin)
+            + 2 * (progress.ran is not None)
+            + 4 * bool(progress.skipped)
+            + 8 * bool(progress.not_stock),
             coded(self._step(step) for step in progress.steps),
             tuple(self._text(text) for text in progress.contradictions),
         )
@@ -243,6 +247,7 @@ class _Packing:
             []
             if cell is None
             else self._attributed(entry, attributed.get((cell, record.platform), ())),
+            self._text(_stock(entry)),
         ]
 
     def _case(self, case: Case, verdict: CaseVerdict) -> str:
@@ -379,6 +384,14 @@ def _why(verdict: CaseVerdict) -> str:
     """
     logged = telling(verdict.events)[1 if verdict.differences else 0 :]
     return "; ".join([*filter(None, [verdict.reason]), *(event.words for event in logged)])
+
+
+def _stock(entry: Entry) -> str:
+    """Return how a run's packages were not as its vLLM requires, "" where they were."""
+    verdict = entry.verdict
+    if verdict.departures is None:
+        return stock.UNKNOWN if entry.record.packages else ""
+    return stock.mark(verdict, most=len(verdict.not_stock))
 
 
 def _rung(rung: str | None) -> int:

@@ -58,7 +58,7 @@ function start() {
   const seconds = (tenths) => (tenths < 0 || tenths === undefined ? "-" : (tenths / 10).toFixed(1));
 
   // Entries: the records, by the place of their cell.
-  const E = { cell: 0, platform: 1, row: 2, column: 3, python: 4, verdict: 5, rung: 6, reason: 7, off: 8, part: 9, file: 10, started: 11, flags: 12, imports: 13, seconds: 14, facts: 15, cases: 16, past: 17, blame: 18 };
+  const E = { cell: 0, platform: 1, row: 2, column: 3, python: 4, verdict: 5, rung: 6, reason: 7, off: 8, part: 9, file: 10, started: 11, flags: 12, imports: 13, seconds: 14, facts: 15, cases: 16, past: 17, blame: 18, stock: 19 };
   const W = { name: 0, outcome: 1, verdict: 2, rung: 3, reason: 4, signature: 5, model: 6, flags: 7, trace: 8, starts: 9, rules: 11 };
   // The cases of an entry: what each showed, and the seconds of its starts by part.
   const casesOf = (entry) => {
@@ -92,10 +92,13 @@ function start() {
   function mark(climb) {
     const at = climb[C.verdict], place = climb[C.fails] || climb[C.reached];
     const open = !climb[C.fails] && climb[C.bits] & 4 ? "?" : "";
-    return (climb[C.bits] & 2 ? ranSign(at) : SIGNS[at]) + (place ? LETTERS[place - 1] : "") + open;
+    return (climb[C.bits] & 2 ? ranSign(at) : SIGNS[at]) + (place ? LETTERS[place - 1] : "") + open + (climb[C.bits] & 8 ? "*" : "");
   }
-  const style = (climb) => "s" + climb[C.verdict] + (climb[C.bits] & 2 ? " r" : "") + (climb[C.bits] & 1 ? "" : " p");
+  const style = (climb) => "s" + climb[C.verdict] + (climb[C.bits] & 2 ? " r" : "") + (climb[C.bits] & 1 ? "" : " p") + (climb[C.bits] & 8 ? " n" : "");
   function words(climb) {
+    return standing(climb) + (climb[C.bits] & 8 ? ", not stock" : "");
+  }
+  function standing(climb) {
     const at = climb[C.verdict];
     if (at === COMPATIBLE) return "compatible, as expected";
     if (at === DRIFT) return "drift, counts differ";
@@ -109,7 +112,7 @@ function start() {
   const searched = new Map();
   function entryText(at) {
     const entry = D.entries[at];
-    const parts = [nameOf(entry), text(entry[E.reason]), fileOf(entry)];
+    const parts = [nameOf(entry), text(entry[E.reason]), text(entry[E.stock]), fileOf(entry)];
     if (entry[E.facts]) for (const pair of unpacked("facts", entry[E.facts])) parts.push(text(D.pairs[pair][1]));
     for (const { what } of casesOf(entry)) {
       parts.push(text(what[W.name]), text(what[W.reason]), text(what[W.signature]));
@@ -380,7 +383,8 @@ function start() {
     return shown;
   }
   function recordParts(at) {
-    const entry = D.entries[at], parts = blame(entry, -1, "h3", entry[E.verdict]), blamed = new Map();
+    const entry = D.entries[at], parts = entry[E.stock] ? [el("p", { class: "stock" }, text(entry[E.stock]))] : [], blamed = new Map();
+    parts.push(...blame(entry, -1, "h3", entry[E.verdict]));
     for (const [place, answer] of entry[E.blame]) if (place >= 0) blamed.set(answer, (blamed.get(answer) || new Set()).add(place));
     const told = [...blamed].map(([answer, places]) => text(answer) + " in " + places.size + (places.size === 1 ? " case" : " cases"));
     if (told.length) parts.push(el("p", {}, asked(entry[E.verdict]) + told.join(", ")));
@@ -510,9 +514,9 @@ function start() {
       const shown = chip(entry[E.verdict], ranSign(entry[E.verdict]) + " " + D.verdicts[entry[E.verdict]], true);
       const button = el("button", { class: "plain", type: "button" }, nameOf(entry));
       button.addEventListener("click", () => openEntry(at, button));
-      return [button, D.platforms[entry[E.platform]], shown, rung(entry[E.rung]), entry[E.off] ? "off-pin" : "", text(entry[E.reason]), String(casesOf(entry).length), entry[E.started].slice(0, 10)];
+      return [button, D.platforms[entry[E.platform]], shown, rung(entry[E.rung]), entry[E.off] ? "off-pin" : "", text(entry[E.stock]), text(entry[E.reason]), String(casesOf(entry).length), entry[E.started].slice(0, 10)];
     });
-    $("list").querySelector(".wrap").replaceChildren(table("What ran", ["cell", "platform", "verdict", "rung", "pin", "reason", "cases", "day"], body, 6).firstChild);
+    $("list").querySelector(".wrap").replaceChildren(table("What ran", ["cell", "platform", "verdict", "rung", "pin", "packages", "reason", "cases", "day"], body, 7).firstChild);
   }
 
   // Wiring.
