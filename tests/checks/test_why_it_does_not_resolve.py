@@ -251,6 +251,14 @@ NO_NETWORK = """error: Request failed after 3 retries
   cause: Failed to fetch: `https://ann:secret@index.invalid/simple/a/`
   cause: dns error
 """
+PIP = """ERROR: Cannot install a==1 and b==2 because these versions have conflicting dependencies.
+
+The conflict is caused by:
+    a 1 depends on c==3
+    b 2 depends on c<3
+
+ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/en/latest/topics/
+"""
 NOT_MADE = "the environment could not be made: "
 
 
@@ -276,6 +284,7 @@ NOT_MADE = "the environment could not be made: "
             "resolves",
             "ERROR: No matching distribution found for torch==9",
         ),
+        (PIP, "resolves", "a 1 needs c==3, and b 2 needs c<3"),
         (
             OFFLINE,
             "internal",

@@ -1,7 +1,16 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from failure_texts import CHAINED, FAILURES, GROUPED, INVALID, NOT_COMPILED, TRACED, WORKER
+from failure_texts import (
+    CHAINED,
+    FAILURES,
+    GROUPED,
+    INDEX,
+    INVALID,
+    NOT_COMPILED,
+    TRACED,
+    WORKER,
+)
 from matrix.record.signature import REASON_LIMIT, SIGNATURE_LIMIT, reason, signature
 
 folders = st.text("abcdefghijklmnopqrstuvwxyz0123456789_-/", min_size=1, max_size=30).map(
@@ -140,3 +149,138 @@ def test_a_long_line_takes_no_long_time() -> None:
     for each in ("a/" * 200_000, "a." * 200_000, "1" * 400_000, "\x1b[" * 200_000):
         assert len(signature(each)) <= SIGNATURE_LIMIT
         assert len(reason(each)) <= REASON_LIMIT
+
+
+HEADS = (
+    "vllm-server  | ",
+    "vllm_1 | ",
+    "[vllm] | ",
+    "stack_vllm.1.x7k2abc@node-3    | ",
+    "Aug 19 18:34:30 gpu-3 vllm[8707]: ",
+    "Aug  9 08:04:30.123456 gpu-3.example.org python3[87]: ",
+    "2026-08-19T18:34:30+0000 gpu-3 vllm[8707]: ",
+    "[12345.678901] gpu-3 vllm[8707]: ",
+    "(RayWorkerWrapper pid=20458, ip=10.0.0.9) ",
+    "(ServeReplica:default:LLM pid=20458) ",
+    "(pid=99) ",
+    "(MapWorker(MapBatches(F)) pid=9) ",
+    "(EngineCore_DP0 pid=1) (Worker_TP1 pid=2) ",
+    "(raylet, ip=10.0.0.3) ",
+    "2026-11-28T12:00:00.1234567Z ",
+    "build (cu129)\tRun tests\t2026-11-28T12:00:00.1234567Z ",
+    "[2026-11-28T12:00:00Z] ",
+    "\x1b_bk;t=1764331200123\x07",
+    "2026-11-28T12:00:00.123456Z 01E ",
+    "2026-11-28T12:00:00.123456789Z stderr F ",
+    "2026-11-28T12:00:00.123456789+01:00 ",
+    "[pod/vllm-7d9c8b6f5-x2x4z/vllm] ",
+    "vllm-7d9c8b6f54-x2x4z vllm ",
+    "(EngineCore pid=123) ERROR 11-28 12:00:00 [core.py:12] ",
+    "ERROR 11-28 12:00:00.123 [core.py:12] ",
+    "ERROR 11-28 12:00:00 core.py:12] ",
+    "2026-11-28 12:00:00,123 - vllm.engine - ERROR - ",
+    "2026-11-28 12:00:00,123\tERROR worker.py:2058 -- ",
+    "2026-11-28 12:00:00.123 | ERROR    | vllm.a:run:12 - ",
+    "[2026-11-28 12:00:00 DP1 TP1] ",
+    "[2026-11-28 16:30:24,706] [ERROR] [real_accelerator.py:219:get] ",
+    "[default3]:[rank3]: ",
+    "E0303 11:40:42.533000 713 torch/_inductor/x.py:533] [0/1_2] ",
+    "[rank0]:[W1125 17:19:40.156408912 ProcessGroupNCCL.cpp:1524] ",
+    "E0506 01:55:26.123456       1 main.go:12] ",
+    "[1,0]<stderr>:",
+    "#12 9.622 ",
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from(sorted(FAILURES)), st.lists(st.sampled_from(HEADS), min_size=1, max_size=3))
+def test_heads_of_lines_do_not_count(name: str, heads: list[str]) -> None:
+    text = FAILURES[name]
+    headed = "\n".join("".join(heads) + line for line in text.splitlines())
+    assert signature(headed) == signature(text)
+    assert reason(headed) == reason(text)
+
+
+PROGRESS = (
+    "Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01,  1.26s/it]",
+    "Capturing CUDA graphs (mixed, PIECEWISE):  10%|█▏        | 7/67 [00:00<00:06,  9.81it/s]",
+    "  0%|          | 0/4878 [00:00<?, ?it/s]",
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sampled_from(sorted(FAILURES)), st.data())
+def test_what_a_terminal_adds_does_not_count(name: str, data: st.DataObject) -> None:
+    lines = FAILURES[name].splitlines()
+    shown = data.draw(st.lists(st.sampled_from(PROGRESS), max_size=3))
+    for bar in shown:
+        lines.insert(data.draw(st.integers(0, len(lines))), bar)
+    colour = data.draw(st.sampled_from(["", "\x1b[0;36m", "\x1b[1;31m\x1b[4m"]))
+    end = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    margin = data.draw(st.sampled_from(["", " ", "      "]))
+    text = end.join(f"{margin}{colour}{line}\x1b[0m" for line in lines)
+    assert signature(text) == signature(FAILURES[name])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from(sorted(FAILURES)), st.integers(2, 99))
+def test_how_often_ray_saw_a_line_does_not_count(name: str, count: int) -> None:
+    text = FAILURES[name]
+    ended = "\n".join(f"{line} [repeated {count}x across cluster]" for line in text.splitlines())
+    assert signature(ended) == signature(text)
+
+
+ENGINE = """\
+Traceback (most recent call last):
+  File "/x/site-packages/vllm/v1/engine/utils.py", line 9, in wait_for_engine_startup
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+DEAD = """\
+vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above)\
+ for the root cause.
+"""
+BACKGROUND = """\
+Exception: WorkerProc initialization failed due to an exception in a background process. See stack\
+ trace for root cause.
+"""
+WORKER_FAILED = """\
+RuntimeError: Worker failed with error 'it failed', please check the stack trace above for the root\
+ cause
+"""
+INSPECTED = """\
+pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, Model architectures ['A'] failed to be inspected. Please check the logs for more\
+ details. [type=value_error, input_value=ArgsKwargs(()), input_type=ArgsKwargs]
+"""
+COMMAND = """\
+subprocess.CalledProcessError: Command '['/usr/bin/python3', '-m', 'vllm.registry']' returned\
+ non-zero exit status 1.
+"""
+WRAPPED_AGAIN = (
+    ENGINE,
+    DEAD,
+    BACKGROUND,
+    WORKER_FAILED,
+    INSPECTED,
+    COMMAND,
+    "RuntimeError: Engine process failed to start. See stack trace for the root cause.",
+    "RuntimeError: Rank 0 scheduler died during initialization. Exit code: 1.",
+    "RuntimeError: Initialization failed. Please see the error messages above.",
+    "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ",
+    "torch.multiprocessing.spawn.ProcessExitedException: process 1 terminated with exit code 1",
+    "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.",
+)
+CAUSES = sorted(
+    name
+    for name, entry in INDEX.items()
+    if entry.get("outcome") is None
+    # Wrappers themselves, a reason without the output around it, a text that is moved as a whole.
+    and name not in ("engine-alone", "stage-engine-dead", "certifi", "nvcc-deep-gemm")
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from(CAUSES), st.lists(st.sampled_from(WRAPPED_AGAIN), min_size=1, max_size=3))
+def test_what_only_points_elsewhere_does_not_count(name: str, wrappers: list[str]) -> None:
+    text = "\n".join([FAILURES[name].rstrip("\n"), "", *wrappers])
+    assert signature(text) == INDEX[name]["signature"]

@@ -16,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 from matrix._util.text import clean, clip
 from matrix.checks.resolution.cause import Cause
 from matrix.record.model import ErrorKind, RunError
+from matrix.record.signature.conflict import conflict_in
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(r"^[\s\u00d7\u2500-\u25ff\u00b7]+")
@@ -114,7 +115,8 @@ def why_install_failed(output: str) -> RunError:
         )
     found = next((line for line in lines if any(mark in line for mark in _CONFLICTS)), None)
     if found is not None and "network was disabled" not in text:
-        return RunError(kind=ErrorKind.RESOLVES, reason=_clip_error(_because(lines) or found))
+        why = _because(lines) or ("" if "ResolutionImpossible" not in text else conflict_in(lines))
+        return RunError(kind=ErrorKind.RESOLVES, reason=_clip_error(why or found))
     return RunError(
         kind=ErrorKind.INTERNAL, reason=f"the environment could not be made: {error_of(output)}"
     )

@@ -106,8 +106,9 @@ def _explanation(lines: Iterable[str]) -> Iterator[str]:
     """Yield the paragraph of uv that begins with Because, without the frame drawn around it."""
     begun = False
     for line in lines:
-        plain = _FRAME.sub("", line)
-        if begun and (not plain or plain.startswith(("hint:", "error:", "help:"))):
+        plain = _FRAME.sub("", line).removeprefix("cause: ")
+        # Its lines are indented; what follows is not, or is a hint.
+        if begun and (not line[:1].isspace() or plain.startswith(("hint:", "error:", "help:"))):
             return
         begun = begun or plain.startswith("Because ")
         if begun:

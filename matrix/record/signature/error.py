@@ -216,11 +216,11 @@ def _elsewhere(lines: Sequence[str], said: str) -> str:
     quoted, failed = QUOTED_ERROR.search(said), FAILED_WORKER.match(said)
     return (
         (one_line(quoted["said"]) if quoted else "")
-        or (one_line(f"RuntimeError: {failed['said']}") if failed else "")
         or _embedded(said)
         or conflict_in(lines)
         or next((error for line in lines if (error := _embedded(line))), "")
         or last_words(lines)
+        or (one_line(f"RuntimeError: {failed['said']}") if failed else "")
     )
 
 
