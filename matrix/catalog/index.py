@@ -38,7 +38,7 @@ _BUSY = (429, 500, 502, 503, 504)
 _LARGE = 100 << 20  # bytes from which a file counts as one of the few that may lie on disk at once
 _FEW = 2
 _MEMBER = 8 << 20  # bytes; the metadata and sources that are read here are far smaller
-_UNPACKED = 4 << 30  # bytes of a whole source distribution; real ones have 0.2 GiB
+_UNPACKED = 4 << 30  # bytes of a whole source distribution; vLLM 0.33.0 has 0.14 GiB
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO")
 
 
