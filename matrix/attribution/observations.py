@@ -20,7 +20,7 @@ from matrix.record.environment import environment_of
 from matrix.record.model import STARTS, Case, Record
 from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
-from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict, CellVerdict
+from matrix.verdict.judge import CaseVerdict, CellVerdict, blames_pair
 from matrix.verdict.precedence import Evidence, Fault, RunOrder
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
@@ -187,7 +187,7 @@ def _observe_run(record: Record, make: partial[Observation]) -> Observation:
     """Return what the run as a whole observed: whether the pair resolved and imported."""
     failed = next((rung for rung in record.rungs if not rung.ok), None)
     rung: str
-    if record.error is not None and record.error.kind in BROKEN_PAIR:
+    if record.error is not None and blames_pair(record.error):
         rung, reason = record.error.kind, record.error.reason
     elif failed is not None and failed.rung in FAILING_RUNGS and record.error is None:
         rung, reason = failed.rung, failed.reason or f"failed at {failed.rung}"

@@ -20,7 +20,8 @@ class Answer:
 
     `cause` is the reason without what differs from pair to pair, so that a report can show pairs
     that fail alike together; None where that is the reason itself. `by` names who says so where
-    that can change: the resolver on a day. `promised`: what is missing belongs to torch's stable
+    that can change: the resolver on a day. `unknown`: it is no answer yet, only why there is none
+    (with `ok` false). `promised`: what is missing belongs to torch's stable
     ABI, which a torch newer than the pin promises to keep.
     """
 
@@ -29,6 +30,7 @@ class Answer:
     by: str | None = None
     cause: str | None = None
     promised: bool = False
+    unknown: bool = False
 
 
 class Answers:
@@ -56,7 +58,12 @@ class Answers:
             return None
         if found.ok and found.cuda is None and platform == Platform.CUDA:
             return None
-        return Answer(ok=found.ok, reason=found.reason, by=f"asked on {found.asked}")
+        return Answer(
+            ok=found.ok,
+            reason=found.reason,
+            by=f"asked on {found.asked}",
+            unknown=found.is_unknown,
+        )
 
     def links(self, cell: Cell) -> Answer | None:
         """Tell whether that torch exports what vLLM's core extensions import.

@@ -28,7 +28,7 @@ from matrix.record.startup_tests import load_startup_tests
 from matrix.record.stock import described
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS
-from matrix.verdict.judge import BROKEN_PAIR, CaseVerdict
+from matrix.verdict.judge import CaseVerdict, blames_pair
 from matrix.verdict.precedence import RunOrder, pick_record, run_order
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
@@ -382,7 +382,7 @@ class Fault(NamedTuple):
 def fault(run: CellRun) -> Fault | None:
     """Return why the whole run failed, where the pair of releases is the cause."""
     error = run.record.error
-    if error is not None and error.kind not in BROKEN_PAIR:
+    if error is not None and not blames_pair(error):
         return None
     failed = [] if error is None else [Fault(error.kind, error.reason or error.kind)]
     failed += [

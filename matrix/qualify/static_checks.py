@@ -40,6 +40,7 @@ class RungChange(StrEnum):
     NOT_TESTABLE = "cannot be asked"
     FAILS_TOO = "fails as before"
     REPAIR = "repair"
+    NO_CANDIDATE = "the candidate was not asked"
     NO_BASELINE = "the baseline was not asked"
 
 
@@ -88,8 +89,12 @@ class PairProgress(NamedTuple):
     def change(self) -> RungChange | None:
         """Return how the candidate stands, or None where neither fails at one of these rungs."""
         before, after = failing_step(self.baseline), failing_step(self.candidate)
+        if after is None and before is not None:
+            # What stood in the way is repaired only where it is known to have gone.
+            passed = self.candidate.steps[RUNGS.index(before.rung)].state != StepState.UNKNOWN
+            return RungChange.REPAIR if passed else RungChange.NO_CANDIDATE
         if after is None:
-            return RungChange.REPAIR if before is not None else None
+            return None
         if before is not None:
             return RungChange.FAILS_TOO
         if after.rung == Rung.DECLARED:

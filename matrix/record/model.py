@@ -76,6 +76,7 @@ class ErrorKind(StrEnum):
     TIMED_OUT = "timed_out"
     INTERRUPTED = "interrupted"
     RESOLVES = "resolves"
+    NOT_PUBLISHED = "not_published"
     WRONG_CELL = "wrong_cell"
     WRONG_PACKAGES = "wrong_packages"
     NO_GPU = "no_gpu"

@@ -38,11 +38,11 @@ def summary(plan: ResolvePlan, answers: Sequence[TimedAnswer], seconds: float) -
     new = [timed.answer for timed in answers if not isinstance(timed.answer, ResolverError)]
     every = [*plan.known, *new]
     resolved = [answer for answer in every if answer.ok]
-    text = f"{len(resolved)} resolve, {len(every) - len(resolved)} do not"
-    if without := sum(answer.cuda is None for answer in resolved):
-        text = (
-            f"{len(resolved)} resolve ({without} without CUDA), {len(every) - len(resolved)} do not"
-        )
+    unknown = sum(answer.is_unknown for answer in every)
+    without = sum(answer.cuda is None for answer in resolved)
+    text = f"{len(resolved)} resolve" + (f" ({without} without CUDA)" if without else "")
+    text += f", {len(every) - len(resolved) - unknown} do not"
+    text += f", {unknown} not known yet" if unknown else ""
     if failed := len(answers) - len(new):
         text += f", {failed} without an answer"
     if plan.missing:
@@ -66,6 +66,8 @@ def _answer(answer: Resolution) -> str:
     where = f"for {clean(answer.platform)}"
     if answer.more_indexes:
         where += ", with more indexes than the default one"
+    if answer.is_unknown:
+        return f"not known yet: {clean(answer.reason or '')}; {where}"
     if not answer.ok:
         return f"does not resolve: {clean(answer.reason or '')}; {where}"
     versions = ", ".join(_versions(answer))

@@ -22,7 +22,7 @@ from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.stock import blamed, departures_of
 
 BROKEN_PAIR = frozenset({"imports", "resolves"})
-"""The kinds of error that the pair causes, not the machine."""
+"""The kinds of error that the pair can cause; `blames_pair` tells whether it did."""
 
 _EXIT_STATUS = {
     Verdict.COMPATIBLE: 0,
@@ -165,6 +165,18 @@ def _so_far(verdict: CaseVerdict) -> CaseVerdict:
     return replace(verdict, verdict=Verdict.UNTESTED, rung=None, reason=reason, differences=())
 
 
+def blames_pair(error: RunError) -> bool:
+    """Tell whether the pair causes this error, and neither the machine nor the index.
+
+    Records from before `not_published` have `resolves` for what an index only lacked.
+    """
+    if error.kind != "resolves":
+        return error.kind in BROKEN_PAIR
+    from matrix.checks.resolution.uv_output import index_lacks  # its patterns take long to compile
+
+    return not index_lacks(error.reason)
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the worst of a cell's verdicts; `untested` where there is none.
 
@@ -194,7 +206,7 @@ def _signed(case: Case, verdict: CaseVerdict) -> CaseVerdict:
 def _judge_run(record: Record) -> CaseVerdict | None:
     """Return the verdict on the run as a whole, or None where only its cases show something."""
     error = record.error
-    if error is not None and error.kind in BROKEN_PAIR:
+    if error is not None and blames_pair(error):
         if departure := blamed(record, error.reason):
             return _untested("", _hindered(departure, error.reason))
         return CaseVerdict(
@@ -234,7 +246,7 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
     if case.outcome in _UNFINISHED:
         return _untested(case.case, case.reason or _UNFINISHED[case.outcome])
     if case.outcome in _FAILED:
-        if error is not None and error.kind not in BROKEN_PAIR | _CUT_SHORT:
+        if error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
             return _untested(case.case, _error_reason(error))
         if departure := blamed(record, case.reason, case.signature):

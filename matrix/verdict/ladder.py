@@ -8,7 +8,7 @@ lists the contradiction. A rung without an answer is unknown, which never counts
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
@@ -239,6 +239,8 @@ def _declared(declared: Declared) -> Step:
 def _resolves(answer: Answer | None, ran: RunEvidence | None) -> Step:
     if ran is not None and ("resolves" in ran.passed or ran.fails == "resolves"):
         return _run_step("resolves", ran)
+    if answer is not None and answer.unknown:
+        return replace(_answered("resolves", answer), state=StepState.UNKNOWN)
     return _UNKNOWN_STEPS["resolves"] if answer is None else _answered("resolves", answer)
 
 
@@ -290,6 +292,8 @@ def _contradictions(
     """Yield a line for each cheap rung whose answer the run disproved."""
     if ran.passed and not declared.fits:
         yield f"is not for this Python ({declared.reason}), but ran on {ran.day}"
+    if resolves is not None and resolves.unknown:
+        resolves = None
     if resolves is not None and not resolves.ok and "resolves" in ran.passed:
         yield f"does not resolve ({_why(resolves)}), but was installed on {ran.day}"
     if resolves is not None and resolves.ok and ran.fails == "resolves":

@@ -20,7 +20,7 @@ from matrix.record.model import PLATFORMS, Record
 from matrix.record.startup_tests import StartupTests
 from matrix.record.stock import described
 from matrix.verdict.grid import Grid, environments, ran_cell
-from matrix.verdict.judge import BROKEN_PAIR
+from matrix.verdict.judge import blames_pair
 from matrix.verdict.ladder import Progress
 from matrix.verdict.stock import hindrance
 
@@ -323,7 +323,7 @@ def _stale_run(cell: Cell, record: Record | None) -> str | None:
     ran = ran_cell(record)
     if ran is not None and ran != cell:
         return f"ran torch {ran.torch} with vLLM {ran.vllm}"
-    if record.error is not None and record.error.kind not in BROKEN_PAIR:
+    if record.error is not None and not blames_pair(record.error):
         return f"its run ended early ({record.error.kind.replace('_', ' ')})"
     if not record.finished:
         return "its run did not finish"

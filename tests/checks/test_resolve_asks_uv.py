@@ -75,7 +75,7 @@ def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
 
 def test_a_demand_that_the_index_cannot_meet(index: Path) -> None:
     answer = asked("0.18.1")
-    assert (answer.ok, answer.cause) == (False, "conflict")
+    assert (answer.ok, answer.cause, answer.is_unknown) == (False, "not published", True)
     assert answer.reason == (
         "vllm 0.18.1 needs certifi>=2026.10.19, and the index has up to 2026.10.18"
     )
@@ -256,11 +256,12 @@ def test_what_is_known_is_not_asked_again(
     index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "r.json"
+    write_wheel(index, "vllm", "0.18.1", ["torch==2.10.0", "triton==3.5.1"], tag=ABI3)
     cells = ("py312-torch210-vllm019", "py312-torch210-vllm018")
     assert resolve(data, *cells) == 0
     output = capsys.readouterr().out
     assert "[1/2] " in output and "[2/2] " in output
-    assert RESOLVES in output and "does not resolve: vllm 0.18.1 needs certifi>=" in output
+    assert RESOLVES in output and "does not resolve: " in output and "triton==3.5.1" in output
     assert "matrix: 1 resolve, 1 do not; 2 asked in " in output
     before = data.read_bytes()
 
@@ -285,6 +286,35 @@ def test_what_is_known_is_not_asked_again(
     assert rows == {"0.19.1": date(2026, 12, 1), "0.18.1": date(2026, 12, 2)}
     assert resolve(data, "--stale", "5", today=date(2026, 12, 3)) == 2
     assert "no answer is older than 5 days" in capsys.readouterr().err
+
+
+def test_what_the_index_lacks_is_kept_for_a_day_and_asked_again(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, cell = tmp_path / "r.json", "py312-torch210-vllm018"
+    assert resolve(data, cell) == 0
+    out = capsys.readouterr().out
+    assert "not known yet: vllm 0.18.1 needs certifi>=2026.10.19, and the index has up to" in out
+    assert "matrix: 0 resolve, 0 do not, 1 not known yet; 1 asked in " in out
+    assert [row["cause"] for row in json.loads(data.read_text())["resolutions"]] == [
+        "not published"
+    ]
+    assert resolve(data, cell) == 0
+    assert "; asked on 2026-11-23\n" in capsys.readouterr().out
+    # The next day it is asked again, also where other answers are young enough.
+    write_wheel(index, "certifi", "2026.10.19")
+    tomorrow = date(2026, 11, 24)
+    assert resolve(data, "--stale", "30", today=tomorrow) == 0
+    (row,) = load_resolutions(data).rows
+    assert (row.ok, row.asked) == (True, tomorrow)
+    assert resolve(data, "--stale", "30", today=date(2026, 11, 25)) == 2
+
+
+def test_without_being_told_it_asks_again_after_a_day(index: Path, tmp_path: Path) -> None:
+    data, cell = tmp_path / "r.json", "py312-torch210-vllm018"
+    assert resolve(data, cell) == 0
+    assert resolve(data, cell, today=date(2026, 11, 24)) == 0
+    assert [row.asked.day for row in load_resolutions(data).rows] == [24]
 
 
 def test_what_was_answered_is_kept_where_the_rest_is_interrupted(

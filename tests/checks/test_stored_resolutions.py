@@ -28,7 +28,7 @@ from matrix.checks.resolution.cache import (
     question,
     text_of,
 )
-from matrix.checks.resolution.cause import PACKAGE_CAUSES, Cause
+from matrix.checks.resolution.cause import KEPT_CAUSES, Cause
 
 TODAY = date(2026, 11, 23)
 CELL = Cell("3.12", "2.10.0", "0.19.1")
@@ -192,8 +192,26 @@ def rows(draw: st.DrawFn) -> Resolution:
     )
     if draw(st.booleans()):
         return replace(row, count=draw(st.integers(1, 999)), packages={"torch": torch})
-    cause = draw(st.sampled_from(PACKAGE_CAUSES))
+    cause = draw(st.sampled_from(KEPT_CAUSES))
     return replace(row, ok=False, cause=cause, reason=draw(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("vllm 0.19.1 needs a>=5, and the index has up to 4.1", "not published"),
+        ("vllm 0.19.1 needs a>5, and b<=1.0 needs a<2", "conflict"),
+        ("vllm 0.19.1 needs a>=2.5,<3.5, and the index has no such version", "conflict"),
+    ],
+)
+def test_a_row_from_before_the_cause_not_published_is_read_so(
+    reason: str, cause: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.json"
+    row = replace(GOOD, ok=False, count=None, packages={}, cause=Cause.CONFLICT, reason=reason)
+    path.write_text(text_of(Resolutions(rows=(row,))))
+    (found,) = load_resolutions(path).rows
+    assert (found.cause, found.is_unknown) == (cause, cause == "not published")
 
 
 @given(some=st.lists(rows(), max_size=5))

@@ -11,6 +11,7 @@ from matrix.checks.resolution.uv_output import (
     Conflict,
     conflict_of,
     error_of,
+    index_lacks,
     read_conflict,
     why_install_failed,
 )
@@ -31,7 +32,7 @@ EXPECTED: dict[str, Conflict | tuple[dict[str, str], Conflict]] = {
     ),
     "not-published-yet": (
         {"vllm": "0.33.0", "torch": "2.14.0"},
-        Conflict(cause=Cause.CONFLICT, reason=UP_TO),
+        Conflict(cause=Cause.NOT_PUBLISHED, reason=UP_TO),
     ),
     "python": (
         {"vllm": "0.32.0", "torch": "2.13.0"},
@@ -72,7 +73,7 @@ EXPECTED: dict[str, Conflict | tuple[dict[str, str], Conflict]] = {
         ),
     ),
     "small-0.2": Conflict(
-        cause=Cause.CONFLICT, reason="vllm 0.2 needs a>=5, and the index has up to 4.1"
+        cause=Cause.NOT_PUBLISHED, reason="vllm 0.2 needs a>=5, and the index has up to 4.1"
     ),
     "small-0.3": Conflict(cause=Cause.CONFLICT, reason="vllm 0.3 needs a>=2, and b<=1.0 needs a<2"),
     "small-0.4": Conflict(cause=Cause.CONFLICT, reason="vllm 0.4 needs a>=4, and b<=1.0 needs a<2"),
@@ -132,6 +133,38 @@ def test_a_python_that_is_missing_is_named_with_the_fix(output: str) -> None:
     assert error.kind == ErrorKind.NO_PYTHON
     assert error.reason.startswith("Python 3.14 is missing on this machine, ")
     assert "install python3.14" in error.reason and "http" not in error.reason
+
+
+@pytest.mark.parametrize(
+    ("facts", "lacks"),
+    [
+        ("only a<=4.1 is available and vllm==0.2 depends on a>=5", True),
+        ("only a<=4.1 is available and vllm==0.2 depends on a==5.0", True),
+        ("only a<=4.1 is available and you require a==5", True),
+        ("there is no version of vllm==0.99 and you require vllm==0.99", True),
+        ("a was not found in the package registry and vllm==0.2 depends on a", True),
+        # A release in between, or older than all, will not come with another day.
+        ("there are no versions of a>=2.5,<3.5 and vllm==0.2 depends on a>=2.5,<3.5", False),
+        ("only a==4.1 is available and vllm==0.2 depends on a<4", False),
+        ("b==1 depends on a<4 and vllm==0.2 depends on a>=4", False),
+        ("vllm==0.2 depends on torch==2.10.0 and you require torch==2.11.0", False),
+        # Where two demands exclude each other too, a newer release repairs nothing.
+        (
+            (
+                "only a<=4.1 is available and vllm==0.2 depends on a>=5 and torch==2.10.0, we can"
+                " conclude that it cannot be used. And because you require torch==2.11.0"
+            ),
+            False,
+        ),
+        ("nobody knows", False),
+        ("", False),
+    ],
+)
+def test_a_newer_release_that_the_index_lacks_is_told_from_a_conflict(
+    facts: str, lacks: bool
+) -> None:
+    text = f"Because {facts}, we can conclude that your requirements are unsatisfiable."
+    assert index_lacks(text if facts else "") is lacks
 
 
 def test_every_message_of_the_corpus_is_expected() -> None:
@@ -267,7 +300,7 @@ NOT_MADE = "the environment could not be made: "
     [
         (
             NEW_UV,
-            "resolves",
+            "not_published",
             (
                 "Because only a<=1 is available and b>=3 depends on a>=2, we can conclude that b>=3"
                 " cannot be used. And because you require b==3, we can conclude that it is"
@@ -276,7 +309,7 @@ NOT_MADE = "the environment could not be made: "
         ),
         (
             OLD_UV,
-            "resolves",
+            "not_published",
             "Because there is no version of a==9 and you require a==9, it is unsatisfiable.",
         ),
         (

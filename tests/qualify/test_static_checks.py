@@ -133,6 +133,35 @@ def test_what_a_first_rung_lost_is_a_regression_with_its_reason(
     assert held(*records, query=query, answers=answers, waivers=accepted).exit_status == 3
 
 
+def test_a_repair_needs_the_rung_that_failed_to_pass() -> None:
+    """Links that pass show nothing of a rung below them that nobody asked about."""
+    failed_before = {(OLD, "0.20.2"): replace(NO, reason="needs a<2, and b needs a>=2")}
+    links = {(OLD, "0.20.2"): YES, (NEXT, "0.20.2"): YES}
+    for after, change in (
+        (YES, RungChange.REPAIR),
+        (None, RungChange.NO_CANDIDATE),
+        (replace(NO, unknown=True), RungChange.NO_CANDIDATE),
+    ):
+        resolves = failed_before if after is None else {**failed_before, (NEXT, "0.20.2"): after}
+        answers = Answers(resolves=resolves, links=links)
+        found = held(on_cuda(OLD, vllm="0.32.0"), answers=answers, platforms=("cuda",))
+        row = next(row for row in found.rungs if "0.20.2" in row.others)
+        assert (row.baseline.fails, row.candidate.passed) == ("resolves", "links")
+        assert row.change is change
+        assert ("no resolves -> links" in lines(found)) and (
+            ("repair: " in lines(found)) == (change is RungChange.REPAIR)
+        )
+
+
+@pytest.mark.parametrize("lacking", [OLD, NEXT])
+def test_what_the_index_lacked_is_neither_a_regression_nor_a_repair(lacking: str) -> None:
+    lacked = replace(NO, unknown=True, reason="needs certifi>=2")
+    answers = Answers(resolves={(lacking, "0.20.2"): lacked}, otherwise=YES)
+    found = held(on_cuda(OLD), answers=answers, platforms=("cuda",))
+    assert found.failures == ()
+    assert {row.change for row in found.rungs} == {None}
+
+
 def test_a_baseline_that_failed_before_fails_otherwise_or_as_it_did() -> None:
     fault = {"error": RunError(kind=ErrorKind.IMPORTS, reason="ImportError: no module x")}
     lost = Answers(resolves={(NEXT, "0.20.2"): NO})

@@ -104,6 +104,19 @@ def test_why_is_one_line() -> None:
     assert dated.reason == "no certifi (uv on 2026-11-23)"
 
 
+def test_what_the_index_lacked_on_a_day_is_unknown_and_says_so() -> None:
+    lacks = Answer(ok=False, unknown=True, reason="needs certifi>=2", by="asked on 2026-11-23")
+    found = assess(CELL, "cuda", PINNED, resolves=lacks, links=YES)
+    assert (found.fails, found.verdict, found.ruled_out) == (None, Verdict.UNTESTED, False)
+    assert found.unanswered == ("resolves",)
+    step = found.steps[1]
+    assert (step.state, step.reason) == (
+        StepState.UNKNOWN,
+        "needs certifi>=2 (asked on 2026-11-23)",
+    )
+    assert assess(CELL, "cuda", PINNED, resolves=lacks, ran=STARTED).contradictions == ()
+
+
 def test_on_the_cpu_the_extensions_are_not_needed() -> None:
     found = assess(CELL, "cpu", OFF_PIN, resolves=YES, links=NO)
     assert (found.reached, found.fails, found.verdict) == ("resolves", None, Verdict.UNTESTED)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.releases import Releases
+from matrix.checks.lookup import Answer
 from matrix.record.model import (
     ErrorKind,
     Platform,
@@ -184,6 +185,17 @@ def test_a_new_release_brings_its_cells(new: str, found: list[tuple[str, str]]) 
     wanted = Wanted(new=(parse_release(new, "--new"),), platforms=("cuda",))
     assert pairs(wanted) == found
     assert all(each.why.startswith("new ") for each in planned(wanted) if each.runs)
+
+
+def test_what_the_index_lacked_is_no_reason_to_run_nothing() -> None:
+    wanted = Wanted(new=(("vllm", "0.27.0"),))
+
+    def found(*, unknown: bool) -> set[bool]:
+        lacks = Answer(ok=False, unknown=unknown, reason="needs certifi>=2")
+        grid = survey(RELEASES, resolves=lambda *_: lacks)
+        return {each.runs for each in plan(grid, RELEASES, [], TESTS, wanted)}
+
+    assert (found(unknown=True), found(unknown=False)) == ({True}, {False})
 
 
 def test_a_patch_that_only_some_environments_run_brings_those() -> None:

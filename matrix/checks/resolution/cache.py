@@ -21,7 +21,7 @@ from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.releases import Releases, Torch, Vllm, newest
-from matrix.checks.resolution.cause import PACKAGE_CAUSES, Cause
+from matrix.checks.resolution.cause import KEPT_CAUSES, Cause
 from matrix.errors import MatrixError
 
 PATH = DATA / "resolutions.json"
@@ -51,6 +51,8 @@ CUDA_RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")
 
 _Release = TypeVar("_Release", Torch, Vllm)
 _PLATFORM = re.compile(r"[a-z]+_[0-9]+_[0-9]+_[a-z0-9_]+")
+_AHEAD_OF_INDEX = re.compile(r".+ needs \S+, and the index has up to \S+")
+_AGAIN = 1  # days after which a lack of the index is asked about again
 _NEEDED = {"python", "torch", "vllm", "platform", "asked", "ok"}
 _OPTIONAL = {"override", "count", "packages", "cause", "reason", "more_indexes"}
 _OF_BOTH = {"override", "more_indexes"}  # of what resolves and of what does not
@@ -78,7 +80,7 @@ class Resolution:
     """What a resolver answered about a cell on the day `asked`, for a platform tag.
 
     `ok` with the number of packages as `count` and the versions of PACKAGES; or not `ok`, with a
-    `cause` (one of PACKAGE_CAUSES) and the reason in one line. `override` as in `Question`.
+    `cause` (one of KEPT_CAUSES) and the reason in one line. `override` as in `Question`.
     `more_indexes`: further indexes than the default one were set up, so that another machine may
     get another answer.
     """
@@ -99,6 +101,16 @@ class Resolution:
         """Return the CUDA of the torch that was found (`12.8`); None for a build without CUDA."""
         found = (self.packages[name] for name in CUDA_RUNTIMES if name in self.packages)
         return next((".".join(version.split(".")[:2]) for version in found), None)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Tell whether the index only lacks a newer release, which another day's may have."""
+        return self.cause is Cause.NOT_PUBLISHED
+
+    def is_older(self, today: date, days: int) -> bool:
+        """Tell whether it is older than so many days; an unknown answer is after one day."""
+        age = (today - self.asked).days
+        return age > days or (self.is_unknown and age >= _AGAIN)
 
     @property
     def question(self) -> Question:
@@ -135,8 +147,8 @@ class Resolutions:
         return found if found is not None and found.override == question.override else None
 
     def stale(self, today: date, days: int) -> tuple[Resolution, ...]:
-        """Return the answers that are older than so many days."""
-        return tuple(row for row in self.rows if (today - row.asked).days > days)
+        """Return the answers that are older than so many days, and unknown ones of another day."""
+        return tuple(row for row in self.rows if row.is_older(today, days))
 
     def with_row(self, row: Resolution) -> Resolutions:
         """Return these answers and one more, which takes the place of an older one."""
@@ -279,14 +291,17 @@ def _resolved(row: Mapping[str, Any], cell: Cell, where: str) -> dict[str, Any]:
 
 def _failed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     _only(row, {"cause", "reason"}, "does not resolve", where)
-    if row["cause"] not in PACKAGE_CAUSES:
+    if row["cause"] not in KEPT_CAUSES:
         raise ResolutionsError(
-            f"{where}: cause: {row['cause']!r} is none of {', '.join(PACKAGE_CAUSES)}; {_FIX}"
+            f"{where}: cause: {row['cause']!r} is none of {', '.join(KEPT_CAUSES)}; {_FIX}"
         )
     reason = row["reason"]
     if not isinstance(reason, str) or not reason.strip() or not reason.isprintable():
         raise ResolutionsError(f"{where}: reason: {reason!r} is not one line of text; {_FIX}")
-    return {"cause": Cause(row["cause"]), "reason": reason}
+    cause = Cause(row["cause"])
+    if cause is Cause.CONFLICT and _AHEAD_OF_INDEX.fullmatch(reason):
+        cause = Cause.NOT_PUBLISHED  # as it was written before there was that cause
+    return {"cause": cause, "reason": reason}
 
 
 def _only(row: Mapping[str, Any], keys: set[str], what: str, where: str) -> None:

@@ -10,16 +10,18 @@ from matrix._util.enums import StrEnum
 class Cause(StrEnum):
     """Why a set of packages does not resolve.
 
-    CONFLICT: two demands exclude each other, or what is demanded is not published. NO_WHEEL: there
-    is no wheel for that Python or platform. PYTHON: a release refuses that Python. INDEX: the index
-    did not give what it was asked for, which says nothing of the packages.
+    CONFLICT: two demands exclude each other. NO_WHEEL: there is no wheel for that Python or
+    platform. PYTHON: a release refuses that Python. NOT_PUBLISHED: all that fails is a demand for a
+    newer release than the index has, on that day. INDEX: the index did not give what it was asked
+    for. The last two say nothing of the packages.
     """
 
     CONFLICT = "conflict"
     NO_WHEEL = "no wheel"
     PYTHON = "python"
+    NOT_PUBLISHED = "not published"
     INDEX = "index"
 
 
-PACKAGE_CAUSES = (Cause.CONFLICT, Cause.NO_WHEEL, Cause.PYTHON)
-"""The causes that lie in the packages themselves, so that the answer can be kept."""
+KEPT_CAUSES = (Cause.CONFLICT, Cause.NO_WHEEL, Cause.PYTHON, Cause.NOT_PUBLISHED)
+"""The causes with which an answer is kept; with NOT_PUBLISHED it is unknown, and kept for a day."""

@@ -68,13 +68,19 @@ def plan_questions(
 ) -> ResolvePlan:
     """Return which questions the request asks, and which of them the file answers already.
 
+    An answer that only says what the index did not have yet counts for a day.
+
     Raises MatrixError where it requests nothing, an option is bad, or the file is not valid.
     """
-    platform = _platform(request)
+    platform, today = _platform(request), today or _today()
     recorded = load_resolutions(path)
-    questions = _questions(request, releases, recorded, platform, today or _today())
+    questions = _questions(request, releases, recorded, platform, today)
     again = request.refresh or request.stale is not None
     answers = [None if again else recorded.answer(asked, platform) for asked in questions]
+    answers = [
+        None if answer is not None and answer.is_unknown and answer.is_older(today, 0) else answer
+        for answer in answers
+    ]
     return ResolvePlan(
         questions=tuple(questions),
         known=tuple(answer for answer in answers if answer is not None),

@@ -94,13 +94,16 @@ class _Fact:
     allowed: str | None
     order: int
     demander: str | None = None
+    up_to: bool = False  # the newest release that the index has
 
 
 def why_install_failed(output: str) -> RunError:
     """Return the kind and the meaningful line of a failed installation, without index addresses.
 
-    The kind is `resolves` only where a resolver says that no set of packages fits. Anything else
-    (no network, no such Python, a full disk) comes from this machine, and says nothing of the cell.
+    The kind is `resolves` only where a resolver says that no set of packages fits, and
+    `not_published` where all that it says is that the index lacks a release. Anything else (no
+    network, no such Python, a full disk) comes from this machine. All but the first says nothing of
+    the cell.
     """
     text, lines = _plain(output)
     if full := next((line for line in lines if "No space left on device" in line), None):
@@ -116,10 +119,26 @@ def why_install_failed(output: str) -> RunError:
     found = next((line for line in lines if any(mark in line for mark in _CONFLICTS)), None)
     if found is not None and "network was disabled" not in text:
         why = _because(lines) or ("" if "ResolutionImpossible" not in text else conflict_in(lines))
-        return RunError(kind=ErrorKind.RESOLVES, reason=_clip_error(why or found))
+        lacks = index_lacks(conflict_of(output) or "")
+        kind = ErrorKind.NOT_PUBLISHED if lacks else ErrorKind.RESOLVES
+        return RunError(kind=kind, reason=_clip_error(why or found))
     return RunError(
         kind=ErrorKind.INTERNAL, reason=f"the environment could not be made: {error_of(output)}"
     )
+
+
+def index_lacks(explanation: str) -> bool:
+    """Tell whether a resolver's explanation says no more than that the index lacks a release.
+
+    >>> index_lacks("Because only b<=2 is available and a==1 depends on b>=3, we can conclude ...")
+    True
+    >>> index_lacks("Because a==1 depends on b<2 and c==1 depends on b>=2, we can conclude ...")
+    False
+    """
+    required = re.findall(rf"you require ({_NAME})==([^\s,`]+)", explanation[:_READ])
+    asked = {_name(name): version.rstrip(".") for name, version in required}
+    found = read_conflict(explanation, asked, python="", platform="")
+    return found.cause in (Cause.NOT_PUBLISHED, Cause.INDEX)
 
 
 def error_of(output: str) -> str:
@@ -285,17 +304,22 @@ def _two_demands(
     """Return the first two facts about one package that allow no version in common.
 
     With `disjoint_only` their ranges must prove that; else two facts whose ranges cannot be
-    compared count too.
+    compared count too. A demand for a newer release than the index has is a conflict of packages
+    only where two others are.
     """
     facts = sorted(_facts(found, asked), key=lambda fact: fact.order)[:_COMPARED]
+    ahead: Conflict | None = None
     for number, fact in enumerate(facts):
         for other in facts[number + 1 :]:
             if fact.about == other.about and _hold_together(fact, other):
                 disjoint = _disjoint(fact.allowed, other.allowed)
-                if disjoint or (disjoint is None and not disjoint_only):
-                    reason = f"{fact.text}, and {other.text}"
+                if not (disjoint or (disjoint is None and not disjoint_only)):
+                    continue
+                reason = f"{fact.text}, and {other.text}"
+                if not (disjoint and other.up_to):
                     return Conflict(cause=Cause.CONFLICT, reason=reason)
-    return None
+                ahead = ahead or Conflict(cause=Cause.NOT_PUBLISHED, reason=reason)
+    return ahead
 
 
 def _hold_together(one: _Fact, other: _Fact) -> bool:
@@ -332,6 +356,7 @@ def _facts(found: Sequence[_Groups], asked: Mapping[str, str]) -> Iterator[_Fact
                 text=f"the index has {has}",
                 allowed=allowed,
                 order=_IN_THE_INDEX,
+                up_to=allowed.startswith("<="),
             )
         if some := groups["some"] or groups["none"]:
             yield _Fact(
