@@ -178,7 +178,12 @@ def at(declared: Declared, resolves: Answer | None = None, links: Answer | None 
         # An off-pin cell does not fail for its pin alone.
         (at(PIN), at(OFF), None),
         (at(PIN, NO), at(PIN, YES), RungChange.REPAIR),
-        (at(PIN, YES, NO), at(PIN), RungChange.REPAIR),
+        (at(PIN, YES, NO), at(PIN, YES, YES), RungChange.REPAIR),
+        (at(UNFIT), at(PIN), RungChange.REPAIR),
+        # What stood in the way is repaired only where it is known to have gone.
+        (at(PIN, YES, NO), at(PIN), RungChange.NO_CANDIDATE),
+        (at(PIN, NO), at(PIN, None, YES), RungChange.NO_CANDIDATE),
+        (at(PIN, NO), at(PIN, replace(NO, unknown=True), YES), RungChange.NO_CANDIDATE),
         (at(PIN, NO), at(PIN, YES, NO), RungChange.FAILS_TOO),
         (at(UNFIT), at(UNFIT), RungChange.FAILS_TOO),
         # Nothing is testable on a Python that a release excludes.
