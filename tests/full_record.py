@@ -1,17 +1,35 @@
-"""A record with a value in every key."""
+"""A record with a value in every key, records of any values, and the schema."""
 
 import dataclasses
+import json
 from typing import Any
 
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from matrix._util.paths import DATA
 from matrix.record.model import (
+    OUTCOMES,
+    PLATFORMS,
+    RUNGS,
+    STARTS,
+    By,
     Case,
+    Departure,
+    ErrorKind,
+    Event,
+    EventKind,
+    Jit,
+    JitModule,
     Outcome,
     Platform,
     Record,
+    RunError,
     Rung,
     RungResult,
     Start,
     StartKind,
+    Why,
 )
 
 CELL = "py311-torch210-vllm019"
@@ -63,3 +81,104 @@ def make(**changes: Any) -> Record:
         ),
     )
     return dataclasses.replace(record, **changes)
+
+
+SCHEMA_FILE = json.loads((DATA / "record.schema.json").read_text(encoding="utf-8"))
+
+
+VALIDATOR = Draft202012Validator(SCHEMA_FILE)
+
+
+texts = st.text(max_size=20)
+
+
+names = st.text(min_size=1, max_size=20)
+
+
+numbers = st.floats(0, 1e9, allow_nan=False)
+
+
+flags = st.dictionaries(
+    texts, st.booleans() | st.integers() | texts | st.none() | numbers, max_size=3
+)
+
+
+events = st.builds(
+    Event, kind=st.sampled_from(EventKind), text=texts, count=st.integers(1, 2**63 - 1)
+)
+
+
+starts = st.builds(
+    Start,
+    start=st.sampled_from(STARTS),
+    seconds=st.dictionaries(texts, numbers, max_size=3),
+    counters=st.dictionaries(texts, st.integers(0, 2**63 - 1), max_size=3),
+    events=st.none() | st.lists(events, max_size=3).map(tuple),
+)
+
+
+cases = st.builds(
+    Case,
+    case=names,
+    outcome=st.sampled_from(OUTCOMES),
+    reason=st.none() | texts,
+    signature=st.none() | texts,
+    seconds=numbers,
+    model=st.none() | texts,
+    flags=flags,
+    failure=st.none() | texts,
+    starts=st.lists(starts, max_size=2, unique_by=lambda start: start.start).map(tuple),
+)
+
+
+departures = st.builds(
+    Departure,
+    name=texts,
+    required=texts,
+    installed=st.none() | texts,
+    why=st.sampled_from(Why),
+    by=st.sampled_from(By),
+    imports=st.lists(texts, max_size=2).map(tuple),
+)
+
+
+modules = st.builds(
+    JitModule,
+    library=texts,
+    name=texts,
+    seconds=st.none() | numbers,
+    built_by=st.none() | texts,
+    generator=st.none() | texts,
+    arguments=flags,
+)
+jits = st.builds(
+    Jit,
+    seconds=numbers,
+    reason=st.none() | texts,
+    modules=st.lists(modules, max_size=2).map(tuple),
+)
+some_records = st.builds(
+    Record,
+    jit=st.none() | jits,
+    cell=st.sampled_from([CELL, "py310-torch29-vllm016"]),
+    platform=st.sampled_from(PLATFORMS),
+    finished=st.booleans(),
+    provenance=st.just(make().provenance),
+    error=st.none() | st.builds(RunError, kind=st.sampled_from(ErrorKind), reason=texts),
+    packages=st.dictionaries(texts, texts, max_size=3),
+    departures=st.none() | st.lists(departures, max_size=2).map(tuple),
+    flags=flags,
+    rungs=st.lists(
+        st.builds(
+            RungResult,
+            rung=st.sampled_from(RUNGS),
+            ok=st.booleans(),
+            seconds=numbers,
+            reason=st.none() | texts,
+        ),
+        max_size=3,
+    ).map(tuple),
+    cases=st.lists(cases, max_size=3, unique_by=lambda case: case.case).map(tuple),
+    selected=st.none() | st.integers(0, 99),
+    deselected=st.integers(0, 99),
+)

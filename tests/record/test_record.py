@@ -3,48 +3,29 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
-from full_record import CELL, make
-from matrix._util.paths import DATA
+from full_record import CELL, VALIDATOR, make, some_records
 from matrix.errors import MatrixError
 from matrix.record.content import content_hash
 from matrix.record.model import (
     EVENT_LIMIT,
     EVENTS_LIMIT,
     FAILURE_LIMIT,
-    OUTCOMES,
-    PLATFORMS,
-    RUNGS,
-    SCHEMA,
-    STARTS,
-    By,
-    Case,
-    Departure,
     ErrorKind,
-    Event,
-    EventKind,
-    Jit,
-    JitModule,
     Record,
     RecordError,
     RunError,
-    RungResult,
-    Start,
-    Why,
     clip_failure,
 )
 from matrix.record.reader import parse, read
 from matrix.record.writer import to_json
 
-SCHEMA_FILE = json.loads((DATA / "record.schema.json").read_text(encoding="utf-8"))
 DEPARTURE: dict[str, object] = {
     "name": "flashinfer-python",
     "required": "flashinfer-python==0.6.14",
@@ -53,86 +34,8 @@ DEPARTURE: dict[str, object] = {
     "by": "bundle",
     "imports": [],
 }
-VALIDATOR = Draft202012Validator(SCHEMA_FILE)
 
 
-texts = st.text(max_size=20)
-names = st.text(min_size=1, max_size=20)
-numbers = st.floats(0, 1e9, allow_nan=False)
-flags = st.dictionaries(
-    texts, st.booleans() | st.integers() | texts | st.none() | numbers, max_size=3
-)
-events = st.builds(
-    Event, kind=st.sampled_from(EventKind), text=texts, count=st.integers(1, 2**63 - 1)
-)
-starts = st.builds(
-    Start,
-    start=st.sampled_from(STARTS),
-    seconds=st.dictionaries(texts, numbers, max_size=3),
-    counters=st.dictionaries(texts, st.integers(0, 2**63 - 1), max_size=3),
-    events=st.none() | st.lists(events, max_size=3).map(tuple),
-)
-cases = st.builds(
-    Case,
-    case=names,
-    outcome=st.sampled_from(OUTCOMES),
-    reason=st.none() | texts,
-    signature=st.none() | texts,
-    seconds=numbers,
-    model=st.none() | texts,
-    flags=flags,
-    failure=st.none() | texts,
-    starts=st.lists(starts, max_size=2, unique_by=lambda start: start.start).map(tuple),
-)
-departures = st.builds(
-    Departure,
-    name=texts,
-    required=texts,
-    installed=st.none() | texts,
-    why=st.sampled_from(Why),
-    by=st.sampled_from(By),
-    imports=st.lists(texts, max_size=2).map(tuple),
-)
-modules = st.builds(
-    JitModule,
-    library=texts,
-    name=texts,
-    seconds=st.none() | numbers,
-    built_by=st.none() | texts,
-    generator=st.none() | texts,
-    arguments=flags,
-)
-jits = st.builds(
-    Jit,
-    seconds=numbers,
-    reason=st.none() | texts,
-    modules=st.lists(modules, max_size=2).map(tuple),
-)
-some_records = st.builds(
-    Record,
-    jit=st.none() | jits,
-    cell=st.sampled_from([CELL, "py310-torch29-vllm016"]),
-    platform=st.sampled_from(PLATFORMS),
-    finished=st.booleans(),
-    provenance=st.just(make().provenance),
-    error=st.none() | st.builds(RunError, kind=st.sampled_from(ErrorKind), reason=texts),
-    packages=st.dictionaries(texts, texts, max_size=3),
-    departures=st.none() | st.lists(departures, max_size=2).map(tuple),
-    flags=flags,
-    rungs=st.lists(
-        st.builds(
-            RungResult,
-            rung=st.sampled_from(RUNGS),
-            ok=st.booleans(),
-            seconds=numbers,
-            reason=st.none() | texts,
-        ),
-        max_size=3,
-    ).map(tuple),
-    cases=st.lists(cases, max_size=3, unique_by=lambda case: case.case).map(tuple),
-    selected=st.none() | st.integers(0, 99),
-    deselected=st.integers(0, 99),
-)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
@@ -149,12 +52,6 @@ def test_a_record_survives_its_text(record: Record) -> None:
     assert parse(text, "r") == record
     assert to_json(parse(text, "r")) == text
     assert text.isascii() and text.endswith("\n")
-
-
-@settings(deadline=None)
-@given(some_records)
-def test_what_is_written_obeys_the_schema(record: Record) -> None:
-    assert obeys(json.loads(to_json(record)))
 
 
 @settings(deadline=None)
@@ -193,89 +90,6 @@ def test_any_value_in_any_place_is_a_record_or_an_error(steps: list[int], value:
         assert "\n" not in str(error)
     else:
         assert parse(to_json(record), "here") == record
-
-
-def obeys(data: object) -> bool:
-    return bool(VALIDATOR.is_valid(data))
-
-
-def refusal(data: object) -> str | None:
-    try:
-        parse(json.dumps(data), "r")
-    except RecordError as error:
-        return str(error)
-    return None
-
-
-# Each can stand anywhere in a record. Left out is what JSON Schema cannot tell apart or express:
-# whole numbers written as 1.0, infinity, days in no calendar, names of cells that no version has.
-odd_values = st.sampled_from(
-    (
-        *(None, True, False, 0, 1, -1, 1.5, -0.5, 23, 10**12, 2**63 - 1, 2**63, 10**400),
-        *(
-            "",
-            "x",
-            "cpu",
-            "hub",
-            "8.9",
-            "8",
-            "sha256:",
-            "sha25",
-            "2026-11-22T18:00:00Z",
-            "2026-11-22",
-        ),
-        *("passed", "imports", "cold", CELL, "py311-torch210", "x" * (FAILURE_LIMIT + 1)),
-        *([], ["x"], [1], {}, {"x": "y"}, {"x": 1}, {"x": None}, {"x": [1]}),
-        *(
-            {"name": "GPU"},
-            {"name": "GPU", "capability": "8.9"},
-            {"name": "GPU", "capability": "8"},
-        ),
-        *({"name": "GPU", "driver": None, "memory_mib": 1.5}, {"name": None}, {"driver": "570"}),
-        *({"model": None, "cores": None}, {"model": "x", "cores": 0}, {"cores": 1}),
-        *({"commit": None}, {"commit": None, "version": 22}, {"commit": "x", "version": 0}),
-        *({"commit": "x", "fingerprint": "sha256:0"}, {"commit": 1, "fingerprint": "sha256:0"}),
-        *(
-            {"kind": "imports", "reason": "why"},
-            {"kind": "x", "reason": "why"},
-            {"kind": "imports"},
-        ),
-        [{"rung": "links", "ok": True, "seconds": 0, "reason": None}],
-        [{"start": "cold", "seconds": {}, "counters": {}}],
-        [{"start": "warm", "seconds": {"total": -1}, "counters": {}}],
-        [{"start": "warm", "seconds": {}, "counters": {"x": 1.5}}],
-    )
-)
-
-
-def containers(data: object) -> list[Any]:
-    inner = list(data.values()) if isinstance(data, dict) else data
-    if not isinstance(inner, list):
-        return []
-    return [data, *(one for item in inner for one in containers(item))]
-
-
-@settings(deadline=None, max_examples=150)
-@given(some_records, st.data())
-def test_the_schema_and_the_reader_accept_the_same(record: Record, draw: st.DataObject) -> None:
-    data = json.loads(to_json(record))
-    assert obeys(data) and refusal(data) is None
-    for _ in range(draw.draw(st.integers(1, 2))):
-        place = draw.draw(st.sampled_from(containers(data)))
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        change = draw.draw(st.sampled_from(("replace", "replace", "add", "remove")))
-        if change == "add" and isinstance(place, dict):
-            key = draw.draw(
-                st.sampled_from(("x", "jobs", "deselected", "version", "gpu", "started"))
-            )
-            place[key] = deepcopy(draw.draw(odd_values))
-        elif keys and change == "remove":
-            del place[draw.draw(st.sampled_from(keys))]
-        elif keys:
-            place[draw.draw(st.sampled_from(keys))] = deepcopy(draw.draw(odd_values))
-    why = refusal(data)
-    # A case's name or a start can be there twice now, which only the reader refuses.
-    assert obeys(data) == (why is None) or "is the second" in str(why), (why, data)
 
 
 def broken(change: Callable[[Any], object]) -> str:
@@ -497,20 +311,6 @@ def test_nobody_looked_at_the_packages_of_a_record_from_before_departures() -> N
     old = json.loads(to_json(make(departures=())))
     assert old.pop("departures") == []
     assert parse(json.dumps(old), "r").departures is None
-
-
-def test_the_schema_and_the_module_agree() -> None:
-    properties = SCHEMA_FILE["properties"]
-    case = SCHEMA_FILE["$defs"]["case"]["properties"]
-    assert properties["schema"]["enum"] == list(range(1, SCHEMA + 1))
-    assert properties["platform"]["enum"] == list(PLATFORMS)
-    assert properties["error"]["oneOf"][1]["properties"]["kind"]["enum"] == list(ErrorKind)
-    departure = properties["departures"]["items"]["properties"]
-    assert departure["why"]["enum"] == list(Why) and departure["by"]["enum"] == list(By)
-    assert properties["rungs"]["items"]["properties"]["rung"]["enum"] == list(RUNGS)
-    assert case["outcome"]["enum"] == list(OUTCOMES)
-    assert case["failure"]["maxLength"] == FAILURE_LIMIT
-    assert case["starts"]["items"]["properties"]["start"]["enum"] == list(STARTS)
 
 
 def test_a_record_from_before_events_says_nothing_of_them() -> None:

@@ -2,30 +2,20 @@ import dataclasses
 import doctest
 from collections.abc import Mapping
 from itertools import permutations
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rules
+from judgements import GOOD, RULES, judged, make, make_case
 from matrix.record.model import (
     OUTCOMES,
-    Case,
     ErrorKind,
-    Event,
-    EventKind,
-    Outcome,
-    Platform,
-    Record,
     RunError,
     Rung,
     RungResult,
-    Start,
-    StartKind,
 )
-from matrix.rules.expectations import Expectations, Expected, Situation
-from matrix.rules.expectations_file import parse_expectations
+from matrix.rules.expectations import Expected, Situation
 from matrix.verdict import events
 from matrix.verdict import judge as verdicts
 from matrix.verdict.judge import (
@@ -38,64 +28,6 @@ from matrix.verdict.judge import (
     worst,
 )
 from matrix.verdict.states import VERDICTS, Verdict
-
-RULES = parse_expectations(
-    rules.MOE_TEXT
-    + """
-[[rule]]
-id = "warm-mega"
-case = "moe"
-start = "warm"
-torch = ">=2.10"
-flags = { VLLM_USE_MEGA_AOT_ARTIFACT = true }
-counters = { num_compiled_artifacts_loaded = 1 }
-evidence = ["a record"]
-
-[[rule]]
-id = "dense"
-case = "dense"
-start = "cold"
-counters = { num_compiled_artifacts_saved = 3 }
-evidence = ["a record"]
-""",
-    "rules.toml",
-)
-GOOD: Mapping[str, Mapping[str, int]] = {
-    "cold": {"num_compiled_artifacts_saved": 3},
-    "warm": {"num_compiled_artifacts_saved": 0, "num_compiled_artifacts_loaded": 3},
-}
-
-
-def make_case(
-    name: str = "moe",
-    outcome: str = "passed",
-    counters: Mapping[str, Mapping[str, int]] = GOOD,
-    **more: Any,
-) -> Case:
-    starts = tuple(
-        Start(start=StartKind(start), seconds={"total": 1.0}, counters=counts)
-        for start, counts in counters.items()
-    )
-    return Case(case=name, outcome=Outcome(outcome), starts=starts, **more)
-
-
-def make(*cases: Case, **changes: Any) -> Record:
-    record = Record(
-        cell="py311-torch210-vllm019",
-        platform=Platform.CPU,
-        finished=True,
-        provenance={
-            "started": "2026-11-22T18:00:00Z",
-            "torch": "2.10.0+cu128",
-            "vllm": "0.19.1",
-        },
-        cases=cases,
-    )
-    return dataclasses.replace(record, **changes)
-
-
-def judged(*cases: Case, rules: Expectations = RULES, **changes: Any) -> CellVerdict:
-    return judge(make(*cases, **changes), rules)
 
 
 def test_every_counter_as_expected_is_compatible() -> None:
@@ -436,48 +368,6 @@ def test_compatible_is_only_what_ran_to_its_end_and_counts_right(
     assert (outcome, kind, finished, name) == ("passed", None, True, "moe")
     for start, expected in GOOD.items():
         assert expected.items() <= counters[start].items()
-
-
-AGAIN = Event(kind=EventKind.LOAD_FAILED, text="load failure from /tmp/x-17, reason: no key")
-BYPASSED = Event(kind=EventKind.CACHE_BYPASSED, text="Bypassing autograd cache due to: it")
-
-
-def logged(case: Case, *events: Event) -> Case:
-    """Return the case with these events in its warm start, and none in its cold one."""
-    cold, warm = (dataclasses.replace(start, events=()) for start in case.starts)
-    return dataclasses.replace(case, starts=(cold, dataclasses.replace(warm, events=events)))
-
-
-def test_drift_names_what_its_start_only_logged() -> None:
-    counters = {"cold": GOOD["cold"], "warm": {"num_compiled_artifacts_saved": 3}}
-    drifting = logged(make_case(counters=counters), BYPASSED, AGAIN)
-    verdict = judged(drifting)
-    assert str(verdict.reason).endswith(
-        "expected 3, and 1 more; warm start compiled again: a cached artifact did not load:"
-        " load failure from <path>, reason: no key"
-    )
-    # What each release does at each start explains nothing.
-    [quiet] = judged(logged(make_case(counters=counters), BYPASSED)).cases
-    assert str(quiet.reason).endswith("expected 3, and 1 more")
-    assert [event.kind for event in quiet.events or ()] == [EventKind.CACHE_BYPASSED]
-
-
-def test_events_of_two_runs_compare() -> None:
-    there, here = (
-        dataclasses.replace(AGAIN, text=f"load failure from {folder}, reason: no key")
-        for folder in ("/tmp/matrix-1/a", "/data/b/matrix-2/a")
-    )
-    assert judged(logged(make_case(), there)) == judged(logged(make_case(), here))
-
-
-def test_that_nobody_listened_is_not_that_nothing_was_logged() -> None:
-    [before], [quiet] = judged(make_case()).cases, judged(logged(make_case())).cases
-    assert (before.events, quiet.events) == (None, ())
-    assert judged(make_case(outcome="failed", counters={}, reason="no")).cases[0].events is None
-    half = make_case()
-    cold, warm = half.starts
-    half = dataclasses.replace(half, starts=(dataclasses.replace(cold, events=()), warm))
-    assert judged(half).cases[0].events is None
 
 
 def test_the_examples_of_the_docstrings() -> None:
