@@ -130,7 +130,7 @@ def test_an_xid_of_a_program_stays_the_cases_own_failure(ran: dict[str, Ran]) ->
         " the kernel logged Xid 31"
     )
     assert access.signature == (
-        "RuntimeError: CUDA error: an illegal memory access was encountered"
+        "AcceleratorError: CUDA error: an illegal memory access was encountered"
         " @ tests/startup/test_cases.py:cuda"
     )
     assert own.case("another_gpus").reason == "RuntimeError: CUDA error: unspecified launch failure"
