@@ -20,6 +20,7 @@ from matrix.record.environment import environment_of
 from matrix.record.model import STARTS, Case, Record
 from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
+from matrix.verdict.events import StartEvent, telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict, blames_pair
 from matrix.verdict.precedence import Evidence, Fault, RunOrder
 from matrix.verdict.states import Verdict
@@ -51,7 +52,8 @@ MACHINE_KEY_PREFIX = "the "
 class Observation:
     """The result of one case in one run of a cell on a platform, as far as runs are compared.
 
-    `counters` and `expected` are by start and counter. `environment` is the machine and the
+    `counters` and `expected` are by start and counter. `logged` is what its starts only logged that
+    may explain those, the likeliest first. `environment` is the machine and the
     packages other than torch's family, `complete` whether the run had every case, `applies` whether
     the case is for this cell. `tests` names the version of the startup tests
     (`matrix.record.startup_tests`). `future_dated` is set where the run started after this
@@ -69,6 +71,7 @@ class Observation:
     reason: str | None = None
     counters: Mapping[Key, int] = field(default_factory=dict)
     expected: Mapping[Key, int] = field(default_factory=dict)
+    logged: tuple[StartEvent, ...] = ()
     flags: Mapping[str, object] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     tests: str | None = None
@@ -175,6 +178,7 @@ def observe(
                 counters=_counters(seen),
                 expected=_expected(judged),
                 faulty=judged.verdict == Verdict.DRIFT,
+                logged=telling(judged.events),
             )
         else:
             applies = judged.verdict != Verdict.NOT_APPLICABLE

@@ -7,12 +7,13 @@ expected one or, off-pin, not the one that the same vLLM has under the torch tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from matrix._util.enums import StrEnum
 from matrix.attribution.observations import FAILING_RUNGS, Ended, Key, Observation
-from matrix.record.model import RUNGS, STARTS
+from matrix.record.model import RUNGS, STARTS, StartKind
 from matrix.rules.counters import DEFAULT_COUNTERS
+from matrix.verdict.events import StartEvent
 
 
 class State(StrEnum):
@@ -37,7 +38,11 @@ COMPARED_KEYS = tuple((start, counter) for start in STARTS for counter in DEFAUL
 
 @dataclass(frozen=True, kw_only=True)
 class Symptom:
-    """One thing to attribute: a failure at a rung by its signature, or one counter of one start."""
+    """One thing to attribute: a failure at a rung by its signature, or one counter of one start.
+
+    `logged` is what a start of the case only logged that may explain a counter; it is no part of
+    what two symptoms are compared by.
+    """
 
     kind: SymptomKind
     rung: str | None = None
@@ -46,6 +51,7 @@ class Symptom:
     key: Key | None = None
     observed: int | None = None
     wanted: int | None = None
+    logged: StartEvent | None = field(default=None, compare=False)
 
     @property
     def fails(self) -> bool:
@@ -114,7 +120,13 @@ def drifts(own: Observation) -> Iterator[Symptom]:
     for key, wanted in sorted(own.expected.items(), key=lambda item: key_order(item[0])):
         value = own.counters.get(key)
         if value != wanted:
-            yield Symptom(kind=SymptomKind.DRIFTS, key=key, observed=value, wanted=wanted)
+            yield Symptom(
+                kind=SymptomKind.DRIFTS,
+                key=key,
+                observed=value,
+                wanted=wanted,
+                logged=_explaining(own, key[0]),
+            )
 
 
 def counter_changes(bad: Observation, good: Observation, keys: Iterable[Key]) -> Iterator[Symptom]:
@@ -122,7 +134,19 @@ def counter_changes(bad: Observation, good: Observation, keys: Iterable[Key]) ->
     for key in keys:
         here, there = bad.counters.get(key), good.counters.get(key)
         if here is not None and there is not None and here != there:
-            yield Symptom(kind=SymptomKind.CHANGED, key=key, observed=here, wanted=there)
+            yield Symptom(
+                kind=SymptomKind.CHANGED,
+                key=key,
+                observed=here,
+                wanted=there,
+                logged=_explaining(bad, key[0]),
+            )
+
+
+def _explaining(seen: Observation, start: str) -> StartEvent | None:
+    """Return the likeliest event that may explain a counter of the start: of it, or before it."""
+    before = STARTS[: STARTS.index(StartKind(start)) + 1]
+    return next((event for event in seen.logged if event.start in before), None)
 
 
 def key_order(key: Key) -> tuple[int, int, str]:

@@ -88,7 +88,7 @@ def build(modules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     TVM, which builds a bridge to torch into its own cache. This may initialise CUDA: call it in a
     process of its own. MAX_JOBS, unless it is set, is as many compilers as cores and memory serve.
     """
-    os.environ.setdefault(_JOBS, str(_compilers()))
+    os.environ.setdefault(_JOBS, str(_compilers(len(modules))))
     bridge = _imported_bridge()
     specs = [_described(module) for module in modules]  # one after the other: they write sources
     with ThreadPoolExecutor(max_workers=max(1, len(specs))) as pool:
@@ -131,10 +131,15 @@ def _built(module: Mapping[str, Any], spec: Any) -> dict[str, Any]:
     return {**answer, "seconds": round(time.perf_counter() - began, 3)}
 
 
-def _compilers() -> int:
+def _compilers(modules: int) -> int:
+    """Return how many compilers one module may have: half of what fits where others are built too.
+
+    Few modules are large, and the small ones have two or three files.
+    """
     memory = available_memory_mib()
     fits = available_cores() if memory is None else memory // _COMPILER_MIB
-    return max(1, min(available_cores(), fits))
+    most = min(available_cores(), fits)
+    return max(1, most if modules < 2 else most // 2)
 
 
 def _is_built(spec: Any) -> bool:

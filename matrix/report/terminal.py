@@ -142,6 +142,10 @@ def _seconds(record: Record) -> list[str]:
     took = import_seconds(record)
     if took is not None:
         lines.append(f"import {seconds(took)} s, once for all starts")
+    if record.jit is not None:
+        built = plural(len(record.jit.modules), "kernel module")
+        why = f": {clip(clean(record.jit.reason), 200)}" if record.jit.reason else ""
+        lines.append(f"jit {seconds(record.jit.seconds)} s before the cases; {built} built{why}")
     return lines
 
 

@@ -17,14 +17,16 @@ from matrix.attribution.symptoms import (
     Symptom,
     SymptomKind,
     counter_changes,
+    drifts,
     failure,
     key_order,
     state_of,
     symptoms_between,
 )
 from matrix.catalog.cells import Cell
-from matrix.record.model import RUNGS, STARTS
+from matrix.record.model import RUNGS, STARTS, EventKind, StartKind
 from matrix.rules.counters import DEFAULT_COUNTERS
+from matrix.verdict.events import StartEvent
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
 SAVED, TOTAL = "num_compiled_artifacts_saved", "aot_autograd.total"
@@ -176,3 +178,19 @@ def test_only_the_counters_that_are_asked_for_are_compared_and_in_that_order() -
     # One that the other did not count is no change, though 0 is a count.
     assert list(counter_changes(bad, good, [("cold", "a")])) == []
     assert list(counter_changes(good, bad, [("cold", "a")])) == []
+
+
+def test_a_counter_names_what_its_start_or_an_earlier_one_logged() -> None:
+    events = tuple(
+        StartEvent(start=start, kind=EventKind.LOAD_FAILED, text=f"no {start} key", count=1)
+        for start in (StartKind.WARM, StartKind.COLD)
+    )
+    seen = ran({WARM: 3, COLD: 3}, expected={WARM: 0, COLD: 0}, logged=events)
+    logged = {each.start: each.logged for each in drifts(seen)}
+    assert logged == {"warm": events[0], "cold": events[1]}
+    [alone] = drifts(replace(seen, expected={COLD: 0}, logged=events[:1]))
+    assert alone.logged is None
+    # Two runs show one symptom whatever they logged.
+    [quiet] = drifts(replace(seen, expected={WARM: 0}, logged=()))
+    [loud] = drifts(replace(seen, expected={WARM: 0}))
+    assert quiet == loud

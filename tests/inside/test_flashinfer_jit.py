@@ -64,6 +64,9 @@ def test_what_is_listed_is_built_once_and_a_start_takes_it(
     # As many compilers as the memory serves, and no more than cores.
     [log] = folder.rglob("cached_ops/sampling/built")
     assert log.read_text() == "4\n"
+    monkeypatch.delenv("MAX_JOBS")
+    build([SAMPLING, {**SAMPLING, "name": "brought"}])
+    assert log.read_text() == "4\n2\n"
     found: list[dict[str, Any]] = []
     with following(Timeline(), {flashinfer_jit.MODULE: (watching(found),)}):
         sampling_module = importlib.import_module("flashinfer.jit.sampling")

@@ -8,6 +8,8 @@ import pytest
 from made import reported
 from matrix.record.model import (
     Case,
+    Jit,
+    JitModule,
     Outcome,
     Start,
     StartKind,
@@ -110,6 +112,10 @@ def test_a_terminal_says_where_the_seconds_went_where_asked() -> None:
         "import 37.2 s, once for all starts\n\n"
     )
     assert seconds in shown and shown.replace(seconds, "") == quiet
+    module = JitModule(library="flashinfer", name="sampling", built_by="step")
+    built = replace(record, jit=Jit(seconds=43.04, reason="b: no nvcc", modules=(module,)))
+    shown = terminal.render(built, verdict, "r.json", split=True)
+    assert "\njit 43.0 s before the cases; 1 kernel module built: b: no nvcc\n" in shown
     _, bare = make("py311-torch210-vllm019")
     empty = terminal.render(bare, judge(bare, MOE), "r.json", split=True)
     assert empty == terminal.render(bare, judge(bare, MOE), "r.json")

@@ -107,7 +107,9 @@ def symptom_words(symptoms: Sequence[Symptom]) -> str:
     """Return the first symptoms in a few words each, and how many more there are."""
     shown = [clean(_symptom(symptom)) for symptom in symptoms[:_MAX_SYMPTOMS]]
     more = len(symptoms) - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more else "")
+    words = "; ".join(shown) + (f"; and {more} more" if more else "")
+    logged = next((symptom.logged for symptom in symptoms if symptom.logged), None)
+    return words if logged is None else f"{words} ({clean(logged.words)})"
 
 
 def _symptom(symptom: Symptom) -> str:

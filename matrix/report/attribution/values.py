@@ -79,4 +79,5 @@ def _symptom(symptom: Symptom) -> dict[str, object]:
         "counter": symptom.counter,
         "observed": symptom.observed,
         "wanted": symptom.wanted,
+        "logged": symptom.logged and asdict(symptom.logged),
     }
