@@ -203,17 +203,26 @@ def _start(event: Mapping[str, Any]) -> Start:
     seconds = event.get("seconds") or {}
     if not isinstance(seconds, Mapping):
         seconds = {"total": seconds}
-    events = event.get("events")
     return Start(
         start=event["start"],
         seconds=seconds,
         counters=event.get("counters") or {},
-        events=None if events is None else tuple(map(_event, events)),
+        events=_events(event.get("events")),
     )
 
 
+def _events(found: object) -> tuple[Event, ...] | None:
+    """Return what a start logged; None where the journal does not say so in its form."""
+    if not isinstance(found, list):
+        return None
+    try:
+        return tuple(map(_event, found))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _event(event: Mapping[str, Any]) -> Event:
-    return Event(kind=EventKind(event["kind"]), text=event["text"], count=event["count"])
+    return Event(kind=EventKind(event["kind"]), text=str(event["text"]), count=int(event["count"]))
 
 
 def _text(event: Mapping[str, Any], key: str) -> str:

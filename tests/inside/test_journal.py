@@ -11,6 +11,7 @@ import pytest
 from matrix.inside import journal
 from matrix.inside.ended import Ended
 from matrix.inside.isolation import run_forked
+from matrix.record.model import Event, EventKind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -142,3 +143,24 @@ def test_fold_keeps_only_the_end_of_a_long_failure() -> None:
     case = journal.fold("x", (), ended=ended)
     assert case.failure and len(case.failure) <= 16384
     assert json.dumps(case.failure)
+
+
+@pytest.mark.parametrize(
+    ("logged", "known"),
+    [
+        (None, None),
+        ([], ()),
+        (
+            [{"kind": "fell_back", "text": "x", "count": 2}],
+            (Event(kind=EventKind.FELL_BACK, text="x", count=2),),
+        ),
+        ([{"kind": "new", "text": "x", "count": 2}], None),
+        ([{"kind": "fell_back"}], None),
+        (["x"], None),
+        ("x", None),
+    ],
+)
+def test_fold_of_what_a_start_logged(logged: object, known: object) -> None:
+    name, fields = started("cold")
+    case = journal.fold("x", events((name, {**fields, "events": logged})))
+    assert case.starts[0].events == known

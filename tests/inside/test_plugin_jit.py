@@ -30,7 +30,8 @@ def test_first():
     note("started", start="cold", seconds={"total": 1.0}, counters={}, jit=[
         {"library": "flashinfer", "name": "moe", "seconds": 2.5, "generator": None,
          "arguments": {}}])
-    start("warm")
+    note("starting", start="warm")
+    note("started", start="warm", seconds={"total": 1.0}, counters={}, jit=[{"name": "odd"}])
     expected = os.environ.get("FAKE_FOUND", "sampling").split()
     assert found == expected, found
     kernel = Path(os.environ["DG_JIT_CACHE_DIR"], "cache", "kernel.gemm." + "ab" * 16)

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,9 @@ class JitStep:
         for event in events:
             if event["event"] == "started":
                 by = f"{case} {event.get('start')}"
-                self._modules += [
-                    JitModule(**found, built_by=by) for found in event.get("jit") or ()
-                ]
+                with suppress(TypeError):  # what is not in the journal's form says nothing
+                    found = event.get("jit") or ()
+                    self._modules += [JitModule(**each, built_by=by) for each in found]
         self._write()
 
     def close(self) -> None:
