@@ -192,6 +192,48 @@ def test_other_conflicts(text: str, wanted: str) -> None:
     assert signature(wanted) == wanted
 
 
+MISSED = "AttributeError: '_OpNamespace' '{}' object has no attribute 'rms_norm'"
+WARNED = (
+    "WARNING 06-13 11:42:20 [x.py:1] Failed to import from vllm._C with ImportError('x.so: bad')"
+)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "wanted"),
+    [
+        ("_C", "ImportError: x.so: bad"),
+        ("_C_cache_ops", "ImportError: x.so: bad"),
+        ("_moe_C", "ImportError: x.so: bad"),
+        ("vllm", MISSED.format("vllm")),
+    ],
+)
+def test_an_operator_is_missed_where_its_extension_did_not_load(
+    namespace: str, wanted: str
+) -> None:
+    assert signature(f"{WARNED}\n{MISSED.format(namespace)}") == wanted
+    assert signature(MISSED.format(namespace)) == MISSED.format(namespace)
+
+
+def test_what_another_process_logs_ends_no_traceback() -> None:
+    log = "(Worker pid=7) INFO 11-28 12:00:00 [x.py:1] Loading: weights\n"
+    assert signature(f"{FRAME.format('/vllm/a.py')}{log}ValueError: x") == (
+        "ValueError: x @ vllm/a.py:run"
+    )
+
+
+@pytest.mark.parametrize(
+    "consequence",
+    [
+        "Exception: Call to collective_rpc method failed: 'x'",
+        "torch.distributed.DistBackendError: [1] is setting up NCCL communicator and retrieving x",
+        "RuntimeError: [/a/gloo/pair.cc:5] Connection closed by peer [127.0.0.1]:4711",
+    ],
+)
+def test_what_another_process_sees_of_a_failure_does_not_count(consequence: str) -> None:
+    text = f"{FRAME.format('/vllm/a.py')}KeyError: 'x'\n"
+    assert signature(text + consequence) == "KeyError: 'x' @ vllm/a.py:run"
+
+
 def test_other_defects_have_other_signatures() -> None:
     texts = [
         "Failed to import from vllm._C with ImportError('/a/_C.so: undefined symbol: x')",

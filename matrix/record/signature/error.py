@@ -23,6 +23,7 @@ from matrix.record.signature.patterns import (
     DIED,
     EMBEDDED,
     ENDS_TRACEBACK,
+    EXTENSION,
     FAILED_WORKER,
     IMPORT_FAILED,
     INPUT,
@@ -190,13 +191,22 @@ def _failed_import(reading: Reading, chosen: int) -> str:
     missed = NOT_LOADED.search(found["message"] or "")
     if missed is None:
         return ""
-    extension = re.compile(rf"\b{re.escape(missed[missed.lastindex or 0])}\b")
-    for line in lines[:at]:
-        failed = IMPORT_FAILED.search(line)
-        if failed and extension.search(failed["name"]) and (said := _embedded(line)):
-            return said
+    namespace = missed[missed.lastindex or 0]
+    failed = [
+        (found["name"].replace("/", ".").rpartition(".")[2], said)
+        for line in lines[:at]
+        if (found := IMPORT_FAILED.search(line)) and (said := _embedded(line))
+    ]
+    exact = (said for name, said in failed if name == namespace)
+    # One extension has operators in several namespaces, and not each that fails is logged.
+    other = (said for name, said in failed if EXTENSION.fullmatch(name))
+    if said := next(exact, "") or (next(other, "") if EXTENSION.fullmatch(namespace) else ""):
+        return said
+    library = re.compile(
+        rf"(?<!\w){re.escape(namespace)}(?:\.[\w-]+)*\.so\b|\.{re.escape(namespace)}'"
+    )
     for place, earlier in errors[:chosen]:
-        if earlier["type"] in ("ImportError", "OSError") and extension.search(lines[place]):
+        if earlier["type"] in ("ImportError", "OSError") and library.search(lines[place]):
             return one_line(f"{earlier['type']}: {earlier['message'] or ''}")
     return ""
 

@@ -79,6 +79,7 @@ _MARGIN = re.compile(
     rf"[\s|]{{1,80}}(?=(?:\[Stage-\d{{1,3}}\] )?{_LEVEL} \d\d-\d\d \d\d:\d\d:\d\d"
     r"|\(\w{1,60} pid=\d)"
 )
+_INFORMS = re.compile(r"(?:INFO|DEBUG) \d\d-\d\d \d\d:")
 _ASSERT = re.compile(r"^E +assert ")
 # tqdm: a description, a bar, how far it is, and how long it took.
 _PROGRESS = re.compile(
@@ -93,8 +94,10 @@ _REPEATED = re.compile(
 def without_heads(line: str, *, below_error: bool) -> str:
     """Return the line without its heads, ends and the bar of a progress.
 
-    `E  assert ...` of pytest becomes an error, except right below one.
+    `E  assert ...` of pytest becomes an error, except right below one. What vLLM only informs of is
+    indented: it ends no traceback that another process writes at the same time.
     """
+    informs = False
     for _ in range(_MOST_HEADS):
         if line[:1] in (" ", "|") and (found := _MARGIN.match(line)):
             line = line[found.end() :]
@@ -106,7 +109,9 @@ def without_heads(line: str, *, below_error: bool) -> str:
         found = _HEAD.match(line)
         if found is None:
             break
+        informs = informs or bool(_INFORMS.match(line))
         line = line[found.end() :]
+    line = f" {line}" if informs else line
     if "%" in line and (found := _PROGRESS.match(line)):
         line = line[found.end() :]
     if "[repeated " in line:

@@ -52,7 +52,8 @@ WRAPPERS = re.compile(
     r" (?:unexpectedly|with (?:exit )?code))"
     r"|(?i:\bdied (?:unexpectedly|during initialization)|died because of an error raised in)"
     r"|backend=.* raised:|^\w+ failed during startup|^Worker failed with error|^Executor failed"
-    r"|^Background loop (?:has errored already|is stopped)|^cancelled$"
+    r"|^Call to \w+ method failed|^\[\d+\] is setting up NCCL communicator"
+    r"|Connection closed by peer \[|^Background loop (?:has errored already|is stopped)|^cancelled$"
     r"|^Caught \w+ in \w+ worker|^Traceback \(most recent call last\)"
 )
 WRAPPER_TYPES = re.compile(
@@ -75,6 +76,7 @@ NOT_LOADED = re.compile(
     r"'_OpNamespace' '(\w+)' object has no attribute '\w+'"
     r"|operator (\w+)::\w+ does not exist|No such operator (\w+)::"
 )
+EXTENSION = re.compile(r"_\w*C(?:_\w+)?")
 IMPORT_FAILED = re.compile(
     r"(?i:failed|unable|could not|cannot) to (?:import|load) (?:from )?(?P<name>[\w./]+)"
 )
@@ -184,6 +186,9 @@ REWORDED: Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
         ),
         _command,
     ),
+    (re.compile(r"^c10::(?:CUDA)?Error: (?=(?:CUDA|HIP) error: )"), "c10::AcceleratorError: "),
+    # Triton 3.4 names one more way out.
+    (re.compile(r"(?<=via CC environment variable) or set triton\.knobs\.build\.impl"), ""),
     # Which of its processes failed first depends on the run.
     (re.compile(r" Failed core proc\(s\): (?:\{[^}]*\}?)?$"), ""),
     # Xinference puts the place of its process before a message.

@@ -103,4 +103,4 @@ def _died(lines: Sequence[str], how: str) -> tuple[str, str]:
             if found is None:
                 break
             stack.append((found["file"], found["function"] or ""))
-    return thrown or how, innermost(stack)
+    return _unwrapped(thrown or how), innermost(stack)
