@@ -193,9 +193,9 @@ def _failed_import(reading: Reading, chosen: int) -> str:
         return ""
     namespace = missed[missed.lastindex or 0]
     failed = [
-        (found["name"].replace("/", ".").rpartition(".")[2], said)
+        (logged["name"].replace("/", ".").rpartition(".")[2], said)
         for line in lines[:at]
-        if (found := IMPORT_FAILED.search(line)) and (said := _embedded(line))
+        if (logged := IMPORT_FAILED.search(line)) and (said := _embedded(line))
     ]
     exact = (said for name, said in failed if name == namespace)
     # One extension has operators in several namespaces, and not each that fails is logged.
