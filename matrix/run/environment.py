@@ -91,18 +91,18 @@ def left_out_by_bundle(prefix: Path) -> Collection[str]:
 
 
 def _overridden(environment: Environment, cell: Cell, releases: Releases) -> Collection[str]:
-    """Return which of torch and its companions this cell overrides on purpose.
+    """Return which of torch and its companions are what this cell overrides on purpose.
 
-    A companion that the overrides leave out is absent on purpose, too.
+    A companion that the overrides leave out is absent on purpose; one that they name and that is
+    not there is not. Of a candidate, which has no row, nobody but its cell's name says anything.
     """
     try:
         if not releases.is_off_pin(cell):
             return ()
         pinned = set(filter(None, map(_pinned, releases.overrides(cell))))
     except CellError:
-        return ()
-    absent = {name for name in TORCH_FAMILY if name not in environment.versions}
-    return {name for name in TORCH_FAMILY if name in pinned or name in absent}
+        return TORCH_FAMILY
+    return {name for name in TORCH_FAMILY if (name in pinned) == (name in environment.versions)}
 
 
 def _pinned(line: str) -> str | None:

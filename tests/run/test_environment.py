@@ -1,12 +1,14 @@
 """Real folders of metadata, read as a cell's Python reads them."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from matrix.bundle.run import LEFT_OUT
 from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Torch
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import By, Departure, Why
 from matrix.record.stock import not_stock
@@ -102,9 +104,12 @@ def test_a_damaged_list_of_a_bundle_excuses_nothing(tmp_path: Path, text: str) -
 
 
 def test_an_off_pin_cell_overrides_torch_and_may_go_without_a_companion(site: Path) -> None:
+    row = Torch(version="2.12.1", torchvision="0.27.1", without=("torchaudio",))
+    torch = [row if old.version == row.version else old for old in RELEASES.torch]
+    releases = replace(RELEASES, torch=tuple(torch))
     stock(site, "2.12.1", "0.27.1")
     install(site, "flashinfer_python", "0.6.14")
-    found = look(read_environment(), OFF_PIN, RELEASES)
+    found = look(read_environment(), OFF_PIN, releases)
     assert [(each.name, each.why, each.by) for each in found] == [
         ("torch", Why.OVERRIDDEN, By.OVERRIDE),
         ("torchaudio", Why.MISSING, By.OVERRIDE),
@@ -112,6 +117,22 @@ def test_an_off_pin_cell_overrides_torch_and_may_go_without_a_companion(site: Pa
     ]
     assert not_stock(found) == ()
     assert wrong_packages(found, OFF_PIN, "2.12.1") is None
+
+
+def test_a_companion_that_the_overrides_name_must_be_there(site: Path) -> None:
+    stock(site, "2.12.1", "0.27.1")
+    install(site, "flashinfer_python", "0.6.14")
+    refusal = wrong_packages(look(read_environment(), OFF_PIN, RELEASES), OFF_PIN, "2.12.1")
+    assert refusal is not None and "requires: torchaudio==2.11.0 is missing;" in refusal.reason
+
+
+def test_the_torch_of_a_candidate_is_what_its_cell_names(site: Path) -> None:
+    cell = Cell("3.11", "2.99.0", "0.26.0")
+    stock(site, "2.99.0", "0.99.0")
+    install(site, "flashinfer_python", "0.6.14")
+    found = look(read_environment(), cell, RELEASES)
+    assert {each.by for each in found} == {By.OVERRIDE}
+    assert wrong_packages(found, cell, "2.99.0") is None
 
 
 def test_a_torchvision_for_another_torch_is_refused(site: Path) -> None:
