@@ -61,12 +61,17 @@ def show_record(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
+    from matrix.report.stock import mark
     from matrix.rules.calibrate import calibrate
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.load import one_record
+    from matrix.verdict.judge import judge
 
     expectations = load_expectations(options.expectations)
     record, name = one_record(options.record, print_status), context.from_here(options.record)
+    apart = mark(judge(record, expectations))
+    if apart:
+        print_status(f"{name}: {apart}; what it counts may not hold for a stock environment")
     print(calibrate(record, expectations, name=name, every=options.all), end="")
     return 0
 

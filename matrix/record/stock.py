@@ -28,28 +28,34 @@ _SHOWN = 200  # characters of a requirement that a record keeps
 # What a distribution is imported as, where its name does not tell: of those that vLLM requires.
 _IMPORTED_AS: Mapping[str, tuple[str, ...]] = {
     "apache-tvm-ffi": ("tvm_ffi",),
-    "flashinfer-cubin": ("flashinfer_cubin",),
     "flashinfer-python": ("flashinfer",),
-    "fastsafetensors": ("fastsafetensors",),
-    "ijson": ("ijson",),
-    "llguidance": ("llguidance",),
+    "grpcio": ("grpc",),
+    "humming-kernels": ("humming",),
     "lm-format-enforcer": ("lmformatenforcer",),
-    "nvidia-cutlass-dsl": ("cutlass", "cute"),
+    "nvidia-cudnn-frontend": ("cudnn",),
+    "nvidia-cutlass-dsl": ("cutlass", "nvidia_cutlass_dsl"),
     "opencv-python-headless": ("cv2",),
-    "outlines-core": ("outlines_core",),
+    "opentelemetry-api": ("opentelemetry",),
     "pillow": ("PIL",),
     "protobuf": ("google.protobuf",),
     "py-cpuinfo": ("cpuinfo",),
+    "pynvvideocodec": ("PyNvVideoCodec",),
     "python-json-logger": ("pythonjsonlogger",),
     "pyyaml": ("yaml",),
     "pyzmq": ("zmq",),
     "quack-kernels": ("quack",),
     "setuptools": ("setuptools", "pkg_resources"),
-    "six": ("six",),
 }
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 _IMPORT_FAILS = re.compile(
     r"ImportError|undefined symbol|cannot open shared object|PackageNotFoundError"
+)
+# How other errors say that a package is not there.
+_IS_LACKING = re.compile(
+    r"(?:is|was|are|could) not (?:be )?(?:installed|available|found|imported)"
+    r"|n't (?:installed|available)"
+    r"|\b(?:pip|please) install\b|\brequires?\b|\bis required\b",
+    re.IGNORECASE,
 )
 
 
@@ -239,20 +245,29 @@ def imports_of(departure: Departure) -> tuple[str, ...]:
 
 
 def named_by(found: Iterable[Departure] | None, failure: str) -> Departure | None:
-    """Return the package that departs and that a failure to import names as its cause, or None.
+    """Return the package that departs and that a failure names as its cause, or None.
 
-    `failure` is one error, such as a case's reason. torch itself is the pair, and never counts.
+    `failure` is one error, such as a case's reason: one of an import, or one that says that a
+    package, which is missing, is not there. torch itself is the pair, and never counts.
     """
     module = _NO_MODULE.search(failure)
-    if module is None and not _IMPORT_FAILS.search(failure):
-        return None
     for departure in found or ():
         if departure.name == "torch":
             continue
-        for name in imports_of(departure):
-            if module is not None:
-                if module[1] == name or module[1].startswith(f"{name}."):
-                    return departure
-            elif re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", failure):
-                return departure
+        names = imports_of(departure)
+        if module is not None:
+            is_named = any(module[1] == name or module[1].startswith(f"{name}.") for name in names)
+        elif _IMPORT_FAILS.search(failure):
+            is_named = any(_stands_in(name, failure) for name in names)
+        else:
+            lacking = departure.why is Why.MISSING and _IS_LACKING.search(failure) is not None
+            is_named = lacking and any(
+                _stands_in(name, failure, re.IGNORECASE) for name in (departure.name, *names)
+            )
+        if is_named:
+            return departure
     return None
+
+
+def _stands_in(name: str, failure: str, flags: int = 0) -> bool:
+    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", failure, flags) is not None

@@ -17,7 +17,7 @@ from matrix._util.text import markdown as escape
 from matrix.record.model import Case
 from matrix.record.signature import signature
 from matrix.report import markdown
-from matrix.report.stock import NOT_STOCK
+from matrix.report.stock import NOT_STOCK, mark, standing
 from matrix.verdict.judge import CaseVerdict, worst
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Entry, Table
@@ -244,7 +244,9 @@ def _row(entry: Entry) -> str:
     failed = verdict.verdict == Verdict.INCOMPATIBLE and verdict.rung
     rung = f" at {verdict.rung}" if failed else ""
     why = "" if verdict.verdict == Verdict.COMPATIBLE else escape(verdict.reason or "")
-    cells = [code(entry.record.cell), entry.record.platform, verdict.verdict + rung, why]
+    apart = escape(mark(verdict))
+    words = f"{verdict.verdict}{rung}{', ' if apart else ''}{apart}"
+    cells = [code(entry.record.cell), entry.record.platform, words, why]
     return f"| {' | '.join([*cells, code(entry.file)])} |\n"
 
 
@@ -305,6 +307,8 @@ def _suite(entry: Entry) -> ET.Element:
         version = record.provenance.get(key)
         if isinstance(version, str):
             ET.SubElement(properties, "property", name=key, value=clean_lines(version))
+    packages = clean_lines(standing(entry.verdict))
+    ET.SubElement(properties, "property", name="packages", value=packages)
     ET.SubElement(properties, "property", name="record", value=clean_lines(entry.file))
     suite.extend(tests)
     return suite

@@ -23,6 +23,8 @@ from matrix.record.stock import TORCH_FAMILY, Environment, attributed, departure
 from matrix.run.preflight import Refusal
 
 _SHOWN = 8  # packages that a refusal names
+# Folders that some packages leave beside their own by mistake; an error may name them as words.
+_NOT_THEIRS = {"benchmarks", "docs", "examples", "include", "samples", "test", "tests"}
 
 
 def read_environment() -> Environment:
@@ -122,7 +124,7 @@ def _with_imports(found: tuple[Departure, ...]) -> tuple[Departure, ...]:
     imports: dict[str, list[str]] = {}
     try:
         for name, distributions in metadata.packages_distributions().items():
-            for distribution in distributions:
+            for distribution in distributions if name not in _NOT_THEIRS else ():
                 imports.setdefault(canonicalize_name(distribution), []).append(name)
     except Exception:  # noqa: BLE001 - one package's broken list of files
         return found

@@ -150,6 +150,10 @@ OPENCV = Departure(name="opencv-python-headless", required="", installed=None, w
         ("ImportError: cannot import name 'x' from 'torch._inductor'", None),
         ("PackageNotFoundError: No package metadata was found for flashinfer", "flashinfer-python"),
         ("RuntimeError: flashinfer says no", None),
+        ("RuntimeError: FlashInfer is not installed, so nvfp4 cannot run", "flashinfer-python"),
+        ("ValueError: this backend requires flashinfer", "flashinfer-python"),
+        ("RuntimeError: Sparse Attention Indexer CUDA op requires DeepGEMM", None),
+        ("RuntimeError: torchvision is not available", None),
         ("", None),
     ],
 )

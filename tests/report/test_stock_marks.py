@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from jsonschema import Draft202012Validator
 from made import RELEASES, Told, make, passed
 from matrix._util.paths import DATA
 from matrix.record.model import By, Departure, Why
-from matrix.report import badges, csv_table, markdown, page, table_json, terminal
+from matrix.report import badges, ci, csv_table, markdown, page, table_json, terminal
 from matrix.report import grid as grid_text
 from matrix.report.model import Report, report_of
 from matrix.report.stock import differing, mark, standing
@@ -133,6 +134,14 @@ def test_the_page_marks_the_square_and_the_record() -> None:
     plain = as_expected(told(()))
     assert plain.grid is not None
     assert page.mark(plain.grid.squares["cuda", "2.11.0", "0.20.2"].shown) == "✓E"
+
+
+def test_ci_services_are_told(tmp_path: Path) -> None:
+    table = as_expected(told()).table
+    assert "| compatible, not stock: without ray, with numpy 1.26.4 |" in ci.summary(table)
+    suites = ET.fromstring(ci.junit(table))
+    (packages,) = suites.iterfind(".//property[@name='packages']")
+    assert packages.get("value") == "not stock: without ray, with numpy 1.26.4"
 
 
 def test_of_two_pythons_the_one_that_is_not_stock_is_shown() -> None:
