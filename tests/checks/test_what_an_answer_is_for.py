@@ -15,8 +15,9 @@ from matrix.checks.resolution.cache import (
     Resolutions,
     load_resolutions,
 )
-from matrix.checks.resolution.lock import Target
+from matrix.checks.resolution.lock import LockError, Target
 from matrix.checks.resolution.resolver import ResolverError, ask
+from matrix.checks.resolution.wheel_tags import wheels_in, without_wheel
 from small_index import (
     ABI3,
     CUDA,
@@ -95,6 +96,9 @@ def test_more_indexes_than_the_default_are_said(
     [
         ("manylinux_2_17_x86_64", True),
         ("manylinux2014_x86_64", True),
+        ("manylinux_2_24_x86_64", True),
+        ("manylinux_2_27_x86_64", False),
+        ("manylinux_2_28_x86_64", False),
         ("manylinux_2_31_x86_64", False),
     ],
 )
@@ -106,13 +110,38 @@ def test_a_glibc_that_uv_does_not_know(index: Path, tag: str, ok: bool) -> None:
         assert answer.reason == "vllm 0.17.1 has no wheel for manylinux_2_24_x86_64"
 
 
-def test_between_two_that_uv_knows_a_missing_wheel_is_no_answer(index: Path) -> None:
-    write_wheel(index, "vllm", "0.17.1", ["torch==2.10.0"], tag="cp38-abi3-manylinux_2_24_x86_64")
+def test_what_only_an_older_release_of_a_dependency_could_answer_is_no_answer(index: Path) -> None:
+    tag = "manylinux_2_28_x86_64"
+    write_wheel(index, "vllm", "0.17.1", ["torch==2.10.0", "outlines"], tag="py3-none-any")
+    write_wheel(index, "outlines", "1.0", tag=f"cp38-abi3-{tag}")
     with pytest.raises(
         ResolverError, match=r"uv does not know glibc 2\.24; for x86_64-manylinux_2"
     ):
         asked("0.17.1", glibc="2.24")
     assert asked("0.17.1", glibc="2.28").ok
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "torch==2.10.0\n", "packages = 1", "packages = [1]", "[[packages]]\nversion = '1'", "\0"],
+)
+def test_what_is_not_a_lock_is_refused(text: str) -> None:
+    with pytest.raises(LockError, match=r"^the lock is not a pylock\.toml"):
+        wheels_in(text)
+
+
+def test_wheels_that_a_lock_names_by_url_path_or_name() -> None:
+    wheels = wheels_in(
+        "[[packages]]\nname = 'A_b'\nwheels = ["
+        "{ url = 'https://x/y/a_b-1%2Bcu129-py3-none-any.whl#sha256=0' },"
+        " { path = 'w/a_b-2-py3-none-linux_x86_64.whl' }, { url = 'u', name = 'n.whl' }]\n"
+        "[[packages]]\nname = 'sdist'\n"
+    )
+    assert wheels == {
+        "a-b": ("a_b-1+cu129-py3-none-any.whl", "a_b-2-py3-none-linux_x86_64.whl", "n.whl"),
+        "sdist": (),
+    }
+    assert without_wheel(wheels, Target(python="3.12")) == ("sdist",)
 
 
 def test_a_companion_that_is_left_out_is_not_installed(index: Path) -> None:

@@ -35,6 +35,7 @@ from matrix.checks.resolution.uv_output import (
     read_conflict,
     why_install_failed,
 )
+from matrix.checks.resolution.wheel_tags import wheels_in, without_wheel
 from matrix.errors import MatrixError
 
 _TIMEOUT = 1800.0
@@ -96,35 +97,50 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
     above = target.uv_platform_above
     if answer.cause is not Cause.NO_WHEEL or above is None:
         return answer
-    # A wheel for just this glibc is not among those that uv took.
-    if _ask(question, target, above, today).cause is Cause.NO_WHEEL:
+    # A wheel for a glibc between two that uv knows is not among those that uv took.
+    newer = _ask(question, target, above, today)
+    if newer.cause is Cause.NO_WHEEL:
         return answer
+    lacking = without_wheel(wheels_in(_lock(question, target, above)), target) if newer.ok else ()
+    if newer.ok and not lacking:
+        return newer
+    versions = _versions(question)
+    for name in lacking:
+        if name in versions:
+            reason = f"{name} {versions[name]} has no wheel for {tag_of(target)}"
+            return replace(answer, reason=reason)
     raise ResolverError(
         f"uv does not know glibc {target.glibc}; for {target.uv_platform} it finds no wheel, for"
         f" {above} it does"
     )
 
 
+def _lock(question: Question, target: Target, uv_platform: str) -> str:
+    """Return the lock of a question that resolves, with the wheels of each package."""
+    done = _compile_question(question, target, uv_platform, ["--format", "pylock.toml"])
+    if done.returncode:
+        raise ResolverError(error_of(done.stderr))
+    return done.stdout
+
+
+def _versions(question: Question) -> dict[str, str]:
+    """Return the versions that a question asks for, by name."""
+    forced = question.override or {"torch": question.cell.torch}
+    return {**forced, "vllm": question.cell.vllm}
+
+
 def _ask(question: Question, target: Target, uv_platform: str, today: date) -> Resolution:
     """Ask for the target on a platform that uv knows; raises as `ask`."""
-    cell, override = question.cell, question.override
-    asked = {**(override or {"torch": cell.torch}), "vllm": cell.vllm}
-    requirements = [f"{name}=={version}" for name, version in asked.items()]
-    more = ["--annotation-style", "split"]
-    more += ["--resolution", "highest", "--prerelease", "if-necessary-or-explicit"]
-    environ = {key: value for key, value in os.environ.items() if key not in _SKEWING}
-    with Scratch("resolve") as folder:
-        if override is not None:
-            more += _override_option(folder, override_lines(override))
-        done = _compile(requirements, target.python, uv_platform, more, environ)
+    cell = question.cell
+    done = _compile_question(question, target, uv_platform, ["--annotation-style", "split"])
     platform = tag_of(target)
     known = Resolution(
         cell=cell,
         platform=platform,
         asked=today,
         ok=done.returncode == 0,
-        override=override,
-        more_indexes=any(environ.get(name) for name in _MORE_INDEXES),
+        override=question.override,
+        more_indexes=any(os.environ.get(name) for name in _MORE_INDEXES),
     )
     if known.ok:
         pinned = _pinned(done.stdout, cell)
@@ -132,10 +148,23 @@ def _ask(question: Question, target: Target, uv_platform: str, today: date) -> R
     explanation = conflict_of(done.stderr)
     if explanation is None:
         raise ResolverError(error_of(done.stderr))
-    conflict = read_conflict(explanation, asked, cell.python, platform)
+    conflict = read_conflict(explanation, _versions(question), cell.python, platform)
     if conflict.cause is Cause.INDEX:
         raise ResolverError(conflict.reason)
     return replace(known, cause=conflict.cause, reason=conflict.reason)
+
+
+def _compile_question(
+    question: Question, target: Target, uv_platform: str, more: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """Let uv resolve a question, without what a user may have set for other work."""
+    requirements = [f"{name}=={version}" for name, version in _versions(question).items()]
+    options = [*more, "--resolution", "highest", "--prerelease", "if-necessary-or-explicit"]
+    environ = {key: value for key, value in os.environ.items() if key not in _SKEWING}
+    with Scratch("resolve") as folder:
+        if question.override is not None:
+            options += _override_option(folder, override_lines(question.override))
+        return _compile(requirements, target.python, uv_platform, options, environ)
 
 
 def _packages(pinned: Mapping[str, Pinned]) -> dict[str, str]:
