@@ -249,3 +249,17 @@ def test_other_defects_have_other_signatures() -> None:
     ]
     assert len({signature(text) for text in texts}) == len(texts)
     assert not any(re.search(r"/a/|pid=\d", signature(text)) for text in texts)
+
+
+def test_a_command_has_the_name_of_its_program() -> None:
+    command = "Command '['/opt/joe/gcc-11', '/tmp/x/main.c', '-L/home/joe/lib']'"
+    cause = "/tmp/x/main.c:2:10: fatal error: stddef.h: No such file"
+    for raised in ("subprocess.", "torch._inductor.exc.InductorError: "):
+        text = f"{cause}\n{raised}CalledProcessError: {command} returned non-zero exit status 1."
+        assert signature(text) == (
+            "CalledProcessError: Command 'gcc' returned non-zero exit status 1: fatal error: "
+            "stddef.h: No such file"
+        )
+        assert "joe" not in reason(text)
+    text = "RuntimeError: g++ -I/home/joe/include -L/home/joe/lib failed"
+    assert "joe" not in signature(text) + reason(text)

@@ -20,6 +20,7 @@ from matrix.record.signature.patterns import (
     BARE,
     BECAUSE,
     COMMAND_FAILED,
+    COMMANDS,
     DIED,
     EMBEDDED,
     ENDS_TRACEBACK,
@@ -155,6 +156,8 @@ def _said(reading: Reading, number: int) -> str:
     lines = reading.lines
     at, found = reading.errors[number]
     said = (found["message"] or "").strip()
+    for command, shortened in COMMANDS:
+        said = command.sub(shortened, said)
     below = lines[at + 1 : at + 1 + MOST_BELOW]
     if not said and lines[at].endswith(":"):
         return _spilled(found["type"], below)

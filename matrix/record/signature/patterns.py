@@ -99,7 +99,7 @@ MOST_BELOW = 400
 PATH = re.compile(
     r"(?P<quote>['\"])(?:~|\.{0,2})/(?:[^'\"\s]*|[^'\":\n]* [^'\":\s/]+/[^'\":\n/]*"
     r"|[^'\":\s]*(?: [^'\":\s]+){1,2})(?P=quote)"
-    r"|(?<![\w<>./:])(?:~|\.{1,2})?/(?:[\w.+@=~%,-]+/+)*[\w.+@=~%-]+/?"
+    r"|(?:(?<![\w<>./:])|(?<= -[IL]))(?:~|\.{1,2})?/(?:[\w.+@=~%,-]+/+)*[\w.+@=~%-]+/?"
     r"|(?<![\w<>./])(?:[\w.+@=-]+/)+[\w.+@=-]+"
     r"\.(?:pyc?|pyx|pxi|so|c|cc|cpp|cxx|cuh?|h|hpp|hip|ptx|cubin|json|toml|ya?ml|log)\b[\w.]*"
 )
@@ -125,8 +125,26 @@ def _command(found: re.Match[str]) -> str:
     return f"Command '{program}{f' -m {module}' if (module := found['module']) else ''}'"
 
 
+# The order and the flags of a command, and where its program lies, are a machine's.
+COMMANDS: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = (
+    (
+        re.compile(
+            r"\bCommand '\[['\"](?:[^'\"]*/)?(?P<program>[^'\"/]+)['\"]"
+            r"(?:, ['\"]-m['\"], ['\"](?P<module>[^'\"]+)['\"])?.*?"
+            r"(?:\]'(?= returned| died| timed)|$)"
+        ),
+        _command,
+    ),
+    (
+        re.compile(
+            r"\bCommand '(?:[^' ]*/)?(?P<program>[^' /]+)(?: -m (?P<module>[^' ]+))?[^']*?"
+            r"'(?= returned| died| timed)"
+        ),
+        _command,
+    ),
+)
 # What another Python says in other words; the newest one's are kept.
-REWORDED: Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = (
+REWORDED: Sequence[tuple[re.Pattern[str], str]] = (
     # torch 2.8 gave these types of their own, Triton 3.3 and torch 2.4 others.
     (re.compile(r"^RuntimeError: (?=(?:CUDA|HIP|XPU) error: )"), "AcceleratorError: "),
     (
@@ -170,22 +188,6 @@ REWORDED: Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
     ),
     (re.compile(r"\b(max|min)\(\) arg is an empty sequence$"), r"\1() iterable argument is empty"),
     (re.compile(r"(?<=string indices must be integers), not '\w+'$"), ""),
-    # The order and the flags of a command, and where its program lies, are a machine's.
-    (
-        re.compile(
-            r"\bCommand '\[['\"](?:[^'\"]*/)?(?P<program>[^'\"/]+)['\"]"
-            r"(?:, ['\"]-m['\"], ['\"](?P<module>[^'\"]+)['\"])?.*?"
-            r"(?:\]'(?= returned| died| timed)|$)"
-        ),
-        _command,
-    ),
-    (
-        re.compile(
-            r"\bCommand '(?:[^' ]*/)?(?P<program>[^' /]+)(?: -m (?P<module>[^' ]+))?[^']*?"
-            r"'(?= returned| died| timed)"
-        ),
-        _command,
-    ),
     (re.compile(r"^c10::(?:CUDA)?Error: (?=(?:CUDA|HIP) error: )"), "c10::AcceleratorError: "),
     # Triton 3.4 names one more way out.
     (re.compile(r"(?<=via CC environment variable) or set triton\.knobs\.build\.impl"), ""),
