@@ -84,9 +84,10 @@ def build(modules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Build modules, several at once; return each with its seconds, or with why it was not built.
 
     A module has `name`, `generator` and `arguments`, as a record has them; the answers have
-    `library`, `name`, and `seconds` or `reason`. The first answer is the import of FlashInfer's
-    TVM, which builds a bridge to torch into its own cache. This may initialise CUDA: call it in a
-    process of its own. MAX_JOBS, unless it is set, is as many compilers as cores and memory serve.
+    `library`, `name`, and `seconds` or `reason`; the traceback of a build that fails is printed.
+    The first answer is the import of FlashInfer's TVM, which builds a bridge to torch into its own
+    cache. This may initialise CUDA: call it in a process of its own. MAX_JOBS, unless it is set, is
+    as many compilers as cores and memory serve.
     """
     os.environ.setdefault(_JOBS, str(_compilers(len(modules))))
     bridge = _imported_bridge()
@@ -127,6 +128,7 @@ def _built(module: Mapping[str, Any], spec: Any) -> dict[str, Any]:
     try:
         spec.build(verbose=False)
     except Exception:  # noqa: BLE001 - as above
+        traceback.print_exc()
         return {**answer, "reason": reason_of(traceback.format_exc())}
     return {**answer, "seconds": round(time.perf_counter() - began, 3)}
 

@@ -44,6 +44,7 @@ _STEPS = (
     ("vllm.v1.engine.llm_engine", "InputProcessor.__init__", "tokenizer"),
     ("vllm.v1.engine.llm_engine", "Processor.__init__", "tokenizer"),
     ("vllm.v1.engine.llm_engine", "OutputProcessor.__init__", "tokenizer"),
+    ("vllm.renderers.base", "BaseRenderer.warmup", "tokenizer"),
     ("vllm.v1.engine.core", "EngineCore.__init__", "engine"),
     ("triton.runtime.jit", "JITFunction._do_compile", "jit"),
 )

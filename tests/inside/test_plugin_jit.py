@@ -53,7 +53,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     sessions = {
         "listed": session(),
         "not listed": session(FAKE_VLLM="0.99.0", FAKE_FOUND=""),
-        "raises": session(FAKE_BROKEN="raise OSError('no nvcc')", FAKE_FOUND=""),
+        "raises": session(
+            FAKE_BROKEN="print('nvcc said it'); raise OSError('no nvcc')", FAKE_FOUND=""
+        ),
         "dies": session(FAKE_BROKEN="os.abort()", FAKE_FOUND=""),
         "without": session(None, FAKE_FOUND=""),
     }
@@ -102,4 +104,6 @@ def test_a_release_that_is_not_listed_builds_in_its_cases(ran: dict[str, Ran]) -
 def test_a_step_that_fails_ends_no_run(ran: dict[str, Ran], name: str, reason: str) -> None:
     assert ran[name].case("first").outcome == "passed" and ran[name].record.is_complete
     assert str(jit(ran[name]).reason).startswith(reason)
+    if name == "raises":
+        assert "\nnvcc said it\n" in ran[name].output
     assert "step" not in [module.built_by for module in jit(ran[name]).modules]

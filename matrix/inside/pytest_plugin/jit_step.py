@@ -115,7 +115,10 @@ class JitStep:
         except IsolationError as error:
             return [str(error)]
         described = {each.name: each for each in wanted}
-        return [why for why in self._took(ended, described) if why]
+        faults = list(self._took(ended, described))
+        if faults:
+            self._progress.stream(ended.output)  # a record has one line, the log has it all
+        return faults
 
     def _took(self, ended: Ended, described: Mapping[str, JitModule]) -> Iterable[str]:
         if ended.kind != "returned":
