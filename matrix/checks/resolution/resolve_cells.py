@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 
 from matrix._util.files import write_text
+from matrix._util.versions import parse_specifier
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.cache import (
@@ -37,7 +38,7 @@ _GLIBC = re.compile(r"2\.[0-9]{1,2}")
 class ResolveRequest:
     """What a person wants to know: the options of `matrix resolve`.
 
-    `stale` is a number of days, `torch` and `vllm` are specifiers such as ``>=2.9``.
+    `stale` is a number of days, `torch` and `vllm` are releases or ranges, as ``2.9`` or ``>=2.9``.
     """
 
     cells: tuple[str, ...] = ()
@@ -161,10 +162,7 @@ def _platform(request: ResolveRequest) -> str:
 
 
 def _range(option: str, text: str) -> SpecifierSet:
-    try:
-        return SpecifierSet(text)
-    except InvalidSpecifier:
-        raise MatrixError(f"{option} {text!r}: is not a range; write it as '>=2.9,<3'") from None
+    return parse_specifier(text, option) if text else SpecifierSet()
 
 
 def _keep(answer: Resolution, path: Path) -> None:
