@@ -171,6 +171,11 @@ def test_the_page_is_well_formed_and_asks_for_nothing() -> None:
     assert "https://" not in PAGE and "default-src 'none'" in PAGE
 
 
+def test_the_page_says_for_which_builds_the_first_rungs_answer() -> None:
+    text = " ".join(PAGE.split())
+    assert "Linux on x86_64 with glibc 2.35, each torch for the CUDA of that wheel." in text
+
+
 def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
     grid = REPORT.grid
     assert grid is not None
