@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matrix._util.text import aligned, clean, clip, plural, seconds
+from matrix.report.stock import NOT_STOCK
 from matrix.store.stats import LEAST
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def listed_lines(listed: Sequence[Listed]) -> str:
         verdict = str(record.verdict) if record.complete else f"{record.verdict} (part)"
         if record.running:
             verdict = "running"
+        elif record.stock is False:
+            verdict += f", {NOT_STOCK}"
         rows.append(
             [
                 record.started,
@@ -84,6 +87,7 @@ def listed_json(listed: Sequence[Listed]) -> str:
             "passed": record.passed,
             "not_applicable": record.not_applicable,
             "seconds": record.seconds,
+            "stock": record.stock,
             "content": f"sha256:{record.content}",
             "paths": list(record.paths),
         }

@@ -25,6 +25,7 @@ SUMMARY = {
     "tests_version": "BIGINT",
     "jobs": "BIGINT",
     "seconds": "DOUBLE",
+    "stock": "BOOLEAN",
     "content": "VARCHAR",
     "verdict_key": "VARCHAR",
     "outcome_key": "VARCHAR",

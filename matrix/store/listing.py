@@ -53,6 +53,7 @@ class Listed:
     passed: int
     not_applicable: int
     seconds: float | None
+    stock: bool | None
     content: str
     packed: bool
     running: bool = False
@@ -92,8 +93,8 @@ def find(history: History, wanted: RecordFilter, expectations: Expectations) -> 
           any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))) AS passed,
           any_value(len(list_filter(cases, lambda x: x.outcome = 'not_applicable')))
             AS not_applicable,
-          any_value(seconds) AS seconds, content, bool_and(source IS NOT NULL) AS packed,
-          bool_and(running) AS running
+          any_value(seconds) AS seconds, any_value(stock) AS stock, content,
+          bool_and(source IS NOT NULL) AS packed, bool_and(running) AS running
         FROM (
           SELECT *, false AS running FROM rows UNION ALL SELECT *, true FROM running
         )

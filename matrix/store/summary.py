@@ -16,10 +16,12 @@ from matrix.record.content import content_hash
 from matrix.record.model import STARTS, Case, Record, StartKind
 from matrix.record.signature import signature_of
 from matrix.record.startup_tests import version_of_tests
+from matrix.record.stock import not_stock
 from matrix.rules.expectations import Expectations
 from matrix.store.fingerprint import environment_key, outcome_key, verdict_key
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import Evidence, answers_all, evidence_of
+from matrix.verdict.stock import departures_of
 
 FUTURE_DAYS = 1
 """How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
@@ -53,9 +55,10 @@ class Summary:
     """What is asked of a record without reading it whole.
 
     `torch`, `vllm` and `python` are the provenance's, or the cell's minor releases where that does
-    not know them. `evidence` is that of `matrix.verdict.precedence`, by any expectations.
-    `content` is the SHA-256 of all that the record says, whatever the file's name and layout; the
-    keys are those of `matrix.store.fingerprint`.
+    not know them. `evidence` is that of `matrix.verdict.precedence`, by any expectations. `stock`
+    is whether all packages were as the vLLM requires, None where nobody knows. `content` is the
+    SHA-256 of all that the record says, whatever the file's name and layout; the keys are those of
+    `matrix.store.fingerprint`.
     """
 
     cell: str
@@ -72,6 +75,7 @@ class Summary:
     tests_version: int | None
     jobs: int
     seconds: float | None
+    stock: bool | None
     content: str
     verdict_key: str
     outcome_key: str
@@ -111,6 +115,7 @@ def late_from(now: datetime) -> str:
 def summarise(record: Record) -> Summary:
     """Return the summary of a record."""
     named, found = factors(record.cell), record.provenance
+    departures = departures_of(record)
     took = found.get("seconds")
     return Summary(
         cell=record.cell,
@@ -127,6 +132,7 @@ def summarise(record: Record) -> Summary:
         tests_version=version_of_tests(record),
         jobs=record.jobs,
         seconds=float(took) if isinstance(took, (int, float)) else None,
+        stock=None if departures is None else not not_stock(departures),
         content=content_hash(record),
         verdict_key=verdict_key(record),
         outcome_key=outcome_key(record),

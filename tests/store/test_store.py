@@ -32,7 +32,7 @@ from histories import (
     told,
 )
 from matrix import cli
-from matrix.record.model import Record
+from matrix.record.model import Departure, Record, Why
 from matrix.record.reader import read_many
 from matrix.record.writer import to_json, write
 from matrix.rules.notes import Note
@@ -318,6 +318,21 @@ def test_a_list_counts_the_cases_that_apply(tmp_path: Path) -> None:
     assert " 1/1 " in matrix(tmp_path, "list").stdout
     (listed,) = json.loads(matrix(tmp_path, "list", "--json").stdout)
     assert [listed[key] for key in ("cases", "passed", "not_applicable")] == [2, 1, 1]
+
+
+def test_a_list_tells_what_was_not_stock(tmp_path: Path) -> None:
+    ray = Departure(name="ray", required="ray>=2", installed=None, why=Why.MISSING)
+    for at, departures in enumerate(((ray,), (), None)):
+        name = f"{CELLS[0]}.{at}.json"
+        write(make(cases=(passed,), departures=departures), tmp_path / "records" / name)
+    lines = [line for line in matrix(tmp_path, "list").stdout.splitlines() if "not stock" in line]
+    assert len(lines) == 1 and ".0.json" in lines[0]
+    listed = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    assert {each["paths"][0][-6]: each["stock"] for each in listed} == {
+        "0": False,
+        "1": True,
+        "2": None,
+    }
 
 
 def test_a_list_tells_of_the_future(tmp_path: Path) -> None:
