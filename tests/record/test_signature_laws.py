@@ -146,7 +146,23 @@ def test_a_reason_names_no_folder() -> None:
 
 
 def test_a_long_line_takes_no_long_time() -> None:
-    for each in ("a/" * 200_000, "a." * 200_000, "1" * 400_000, "\x1b[" * 200_000):
+    command = (
+        "subprocess.CalledProcessError: Command '['ninja']' returned non-zero exit status 1.\n"
+    )
+    for each in (
+        "a/" * 200_000,
+        "a." * 200_000,
+        "1" * 400_000,
+        "\x1b[" * 200_000,
+        "Command '['" + "a', '" * 80_000,
+        "'/a b/c " * 50_000,
+        "(a pid=1) " * 40_000,
+        "1%|" * 130_000,
+        command * 2_000,
+        f"{command}ptxas {'ptxas ' * 600}\n" * 40,
+        "The conflict is caused by:\n"
+        + "    a 1 depends on b==1\n    c 1 depends on b==1\n" * 4_000,
+    ):
         assert len(signature(each)) <= SIGNATURE_LIMIT
         assert len(reason(each)) <= REASON_LIMIT
 
