@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 # What GitHub's runner takes for a command, in any line of a job's output.
@@ -96,6 +97,7 @@ def _without_middle(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - half - 1]}…{text[-half:]}"
 
 
+@lru_cache(maxsize=4096)
 def markdown(text: str, limit: int = 300) -> str:
     """Return any text as one line of Markdown that reads as itself.
 
@@ -109,6 +111,7 @@ def markdown(text: str, limit: int = 300) -> str:
     return _LINK.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), escaped)
 
 
+@lru_cache(maxsize=4096)
 def code(text: str, limit: int = 120) -> str:
     """Return a plain name as a code span, any other as escaped text.
 
