@@ -210,12 +210,10 @@ def _contains(text: str, version: str) -> bool:
     return _specifiers(text).contains(version, prereleases=True)
 
 
-@cache
 def _specifiers(text: str) -> SpecifierSet:
     return SpecifierSet(text)
 
 
-@cache
 def _boundaries(text: str | None) -> tuple[tuple[int, ...], ...]:
     """Return the base versions, as release numbers, where membership in a range can change."""
     if text is None:
@@ -274,7 +272,6 @@ def _is_met(text: str | None) -> bool:
     )
 
 
-@cache
 def _implies(one: str | None, other: str | None) -> bool:
     if other is None or one == other:
         return True

@@ -46,7 +46,7 @@ class Declarations:
     """What the metadata says of any cell of these releases.
 
     Whether a release fits a Python is determined once, so that the whole product takes
-    milliseconds (benchmarks/grid.py). A fact that the data lacks (torch's range of Pythons, the
+    milliseconds (benchmarks/caches.py). A fact that the data lacks (torch's range of Pythons, the
     wheels of a release) fails nothing.
     """
 
@@ -61,7 +61,6 @@ class Declarations:
             if release.yanked is not None
         }
         self._misfits: dict[tuple[str, str, str], str | None] = {}
-        self._declared: dict[tuple[str, str, str | None], Declared] = {}
 
     def of(self, cell: Cell) -> Declared:
         """Return what the metadata says of that cell.
@@ -74,12 +73,6 @@ class Declarations:
         misfit = self._misfit("vLLM", vllm, cell.python) or self._misfit(
             "torch", torch, cell.python
         )
-        key = torch.version, vllm.version, misfit  # most Pythons fit, or do not fit alike
-        if key not in self._declared:
-            self._declared[key] = self._declare(torch, vllm, misfit)
-        return self._declared[key]
-
-    def _declare(self, torch: Torch, vllm: Vllm, misfit: str | None) -> Declared:
         off_pin = parse_version(vllm.torch) != parse_version(torch.version)
         pin = f"vLLM {vllm.version} pins torch {vllm.torch}" if off_pin else None
         named = (("torch", torch.version), ("vLLM", vllm.version))

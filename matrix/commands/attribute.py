@@ -258,9 +258,9 @@ def _observed(options: argparse.Namespace, read: LoadedRecords) -> Iterator[Obse
     from matrix.attribution.observations import observe
     from matrix.rules.expectations_file import load_expectations
     from matrix.verdict.grid import ran_cell
-    from matrix.verdict.judge import Remembered, judge
+    from matrix.verdict.judge import judge
 
-    expectations, late = Remembered(load_expectations(options.expectations)), context.late_now()
+    expectations, late = load_expectations(options.expectations), context.late_now()
     for path, record in read.records:
         cell = ran_cell(record) if record.platform == options.platform else None
         if cell is not None:

@@ -84,9 +84,9 @@ def judged(options: argparse.Namespace, table: Table, read: LoadedRecords) -> li
     """Return the table's records and all others that count, with verdicts."""
     from matrix.attribution.runs_index import Judged
     from matrix.rules.expectations_file import load_expectations
-    from matrix.verdict.judge import Remembered, judge
+    from matrix.verdict.judge import judge
 
-    expectations = Remembered(load_expectations(options.expectations))
+    expectations = load_expectations(options.expectations)
     shown = {id(entry.record): entry.verdict for entry in table.entries}
     return [
         Judged(record, shown.get(id(record)) or judge(record, expectations), read.runs.get(path, 1))

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
 from typing import NamedTuple
 
 from packaging.version import Version
@@ -254,7 +253,7 @@ class Qualification:
             unknown for unknown in self.unknown if unknown.blocks and unknown.waived.waiver is None
         )
 
-    @cached_property
+    @property
     def verdict(self) -> Verdict:
         """Return whether the candidate is qualified, is not, or too little is known."""
         if self.failing:

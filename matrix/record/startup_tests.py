@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 from packaging.version import InvalidVersion
@@ -92,7 +92,7 @@ class StartupTests:
         """The version of the startup tests as they are now; 0 where there is none."""
         return self.changes[-1].number if self.changes else 0
 
-    @cached_property
+    @property
     def of_fingerprint(self) -> Mapping[str, int]:
         """The version that each known fingerprint belongs to."""
         return {

@@ -104,9 +104,10 @@ def content(agreement: Agreement) -> dict[str, object]:
 def lines(agreement: Agreement) -> str:
     """Return differences and why, what was not predicted, and the figures, as aligned text."""
     parts = []
+    differences = agreement.differences
     for pair in agreement.pairs:
         parts.append(f"{_name(pair)}: {pair.cuda} on cuda, {pair.cpu} on cpu")
-        differing = [difference for difference in agreement.differences if difference.pair == pair]
+        differing = [difference for difference in differences if difference.pair == pair]
         if differing:
             head = ("case", "start", "counter", "cuda", "cpu", "why")
             rows: list[tuple[str, ...]] = [
@@ -131,7 +132,7 @@ def lines(agreement: Agreement) -> str:
         parts.append("")
     reasons = [
         (name, line)
-        for why in _explanations(agreement)
+        for why in _explanations(differences)
         for name, line in zip_longest([why.id], wrap(why.text, 78), fillvalue="")
     ]
     if reasons:
@@ -174,9 +175,10 @@ def _cases(agreement: Agreement) -> str:
 
 
 def _counters(agreement: Agreement) -> str:
+    shares = agreement.shares
     shown = {
         counter: share
-        for counter, share in agreement.shares.items()
+        for counter, share in shares.items()
         if counter in DEFAULT_COUNTERS or share.right < share.of
     }
     text = tabular(
@@ -184,7 +186,7 @@ def _counters(agreement: Agreement) -> str:
         [[code(counter), str(share)] for counter, share in shown.items()],
         right=(1,),
     )
-    rest = len(agreement.shares) - len(shown)
+    rest = len(shares) - len(shown)
     return f"{text}\nAll other counters ({rest}) agree in every start.\n" if rest else text
 
 
@@ -208,9 +210,10 @@ def _both_numbers(count: Count | None) -> str:
 
 
 def _differences(agreement: Agreement) -> list[str]:
-    if not agreement.differences:
+    differences = agreement.differences
+    if not differences:
         return ["Nothing, in the starts that ran on both platforms.\n"]
-    numbers = {why: number for number, why in enumerate(_explanations(agreement), 1)}
+    numbers = {why: number for number, why in enumerate(_explanations(differences), 1)}
     rows = [
         [
             markdown(_name(difference.pair)),
@@ -221,7 +224,7 @@ def _differences(agreement: Agreement) -> list[str]:
             str(difference.cpu),
             " ".join(f"\\[{numbers[why]}\\]" for why in difference.why) or _UNEXPLAINED,
         ]
-        for difference in agreement.differences
+        for difference in differences
     ]
     head = ["pair", "case", "start", "counter", "CUDA", "CPU", "why"]
     notes = [
@@ -287,9 +290,9 @@ def _count(count: Count) -> dict[str, object]:
     }
 
 
-def _explanations(agreement: Agreement) -> list[Explanation]:
+def _explanations(differences: Iterable[Count]) -> list[Explanation]:
     """Return each explanation of a difference once, in the order of the differences."""
-    seen = {why.id: why for difference in agreement.differences for why in difference.why}
+    seen = {why.id: why for difference in differences for why in difference.why}
     return list(seen.values())
 
 

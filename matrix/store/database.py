@@ -15,7 +15,6 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +186,6 @@ class RecordDatabase:
             raise HistoryError(f"has no column {min(missing)}")
 
 
-@cache
 def duckdb() -> Any:  # noqa: ANN401 (the module, which has no types here)
     """Return the module, or None where it is not installed."""
     try:

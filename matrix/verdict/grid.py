@@ -36,7 +36,7 @@ class Square:
     platform: str
     cells: tuple[Progress, ...]
 
-    @cached_property
+    @property
     def shown(self) -> Progress:
         """The progress that stands for the pair.
 
@@ -103,7 +103,7 @@ class Grid:
     pythons: tuple[str, ...]
     squares: Mapping[tuple[str, str, str], Square]
 
-    @cached_property
+    @property
     def platforms(self) -> tuple[str, ...]:
         """The platforms of the squares, `cuda` first."""
         return tuple(dict.fromkeys(platform for platform, _, _ in self.squares))

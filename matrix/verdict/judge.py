@@ -93,24 +93,6 @@ class Expects(Protocol):
         ...
 
 
-class Remembered:
-    """Expectations that look a situation up once: the runs of a pair on its Pythons are alike."""
-
-    def __init__(self, expectations: Expects) -> None:
-        """Remember what these answer."""
-        self._expectations = expectations
-        self._answers: dict[object, Mapping[str, Expected]] = {}
-
-    def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
-        """Return what `Expectations.expect` does; the same mapping for the same situation."""
-        flags = frozenset(situation.flags.items())
-        pair = situation.torch, situation.vllm
-        key = situation.case, situation.platform, pair, flags, start
-        if key not in self._answers:
-            self._answers[key] = self._expectations.expect(situation, start)
-        return self._answers[key]
-
-
 def judge(record: Record, expectations: Expects) -> CellVerdict:
     """Return what the record shows, held against the expectations of its situation."""
     pair = _pair(record)

@@ -13,7 +13,7 @@ from matrix.catalog.cells import Factors, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record
 from matrix.rules.expectations import Expectations
-from matrix.verdict.judge import CaseVerdict, CellVerdict, Remembered, judge_running, worst
+from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running, worst
 from matrix.verdict.precedence import Evidence, pick_record, run_order
 
 
@@ -29,7 +29,7 @@ class Entry:
     file: str
     off_pin: bool = False
 
-    @cached_property
+    @property
     def factors(self) -> Factors:
         """The minor releases that the cell's name holds."""
         return factors(self.record.cell)
@@ -124,14 +124,13 @@ def tabulate(
     cells: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
     for path, record in records:
         cells.setdefault((record.cell, record.platform), []).append((path, record))
-    remembered = Remembered(expectations)
     going_on = _newest_of_cells(running, late)
     entries = []
     for cell, platform in dict.fromkeys((*cells, *going_on)):
         off_pin = releases is not None and releases.overridden_pin(cell) is not None
         shown = None
         if runs := cells.get((cell, platform)):
-            counts = pick_record(runs, remembered, late)
+            counts = pick_record(runs, expectations, late)
             if counts.evidence is not Evidence.NOTHING or (cell, platform) not in going_on:
                 shown = Entry(
                     record=counts.record,
@@ -143,7 +142,7 @@ def tabulate(
             path, record = going_on[cell, platform]
             shown = Entry(
                 record=record,
-                verdict=judge_running(record, remembered),
+                verdict=judge_running(record, expectations),
                 file=path.name,
                 off_pin=off_pin,
             )

@@ -21,7 +21,6 @@ from matrix.verdict import judge as verdicts
 from matrix.verdict.judge import (
     CaseVerdict,
     CellVerdict,
-    Remembered,
     exit_status,
     judge,
     judge_running,
@@ -373,28 +372,3 @@ def test_compatible_is_only_what_ran_to_its_end_and_counts_right(
 def test_the_examples_of_the_docstrings() -> None:
     assert doctest.testmod(verdicts).failed == 0
     assert doctest.testmod(events).failed == 0
-
-
-def test_what_was_asked_before_is_not_looked_up_again() -> None:
-    class Counting:
-        asked = 0
-
-        def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
-            self.asked += 1
-            return {"total": Expected(value=len(situation.flags), rule=start, evidence=())}
-
-    counting = Counting()
-    remembered = Remembered(counting)
-    one = Situation(case="moe", platform="cpu", torch="2.10.0", vllm="0.19.1", flags={"a": 1})
-    others = [
-        dataclasses.replace(one, case="other"),
-        dataclasses.replace(one, platform="cuda"),
-        dataclasses.replace(one, torch="2.11.0"),
-        dataclasses.replace(one, vllm="0.20.2"),
-        dataclasses.replace(one, flags={"a": 1, "b": 2}),
-        dataclasses.replace(one, flags={"b": 1}),
-    ]
-    for situation in (one, *others) * 2:
-        for start in ("cold", "warm"):
-            assert remembered.expect(situation, start) == counting.expect(situation, start)
-    assert counting.asked == 3 * 2 * 7

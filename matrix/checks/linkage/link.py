@@ -172,8 +172,8 @@ class Tables:
     """The symbol tables of a folder, by version; the first question about a table reads it.
 
     What does not depend on both releases is computed once for each of them, and what does not
-    depend on the Python once for each pair: without that benchmarks/grid.py takes up to three times
-    as long.
+    depend on the Python once for each pair: without that `matrix grid` takes up to four times as
+    long (benchmarks/caches.py).
     """
 
     folder: Path

@@ -10,8 +10,6 @@ commands read none.
 
 from __future__ import annotations
 
-import functools
-
 from matrix.record.model import Case, Outcome
 
 REASON_LIMIT = 200
@@ -53,7 +51,6 @@ def signature_of(case: Case) -> str | None:
     return _signature_of(case.outcome, case.failure or "") or case.signature
 
 
-@functools.lru_cache(maxsize=1024)
 def _signature_of(outcome: str, failure: str) -> str:
     """Return the signature of the text, or "" if its end does not say how the case ended."""
     from matrix.record.signature.text import ends_with_death

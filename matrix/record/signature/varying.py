@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import re
 
 from matrix.record.signature.patterns import LIBRARY, NAMED, PATH, SET, VARYING
 
 
-@functools.lru_cache(maxsize=4096)
 def settle(text: str) -> str:
     """Return the text with a name in place of each address, path, time, number of a process etc."""
     text = PATH.sub(_no_path, text)

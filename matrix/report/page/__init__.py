@@ -11,7 +11,6 @@ import base64
 import hashlib
 import importlib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
@@ -92,7 +91,6 @@ def template(name: str) -> Template:
     return _environment(jinja2).get_template(name)
 
 
-@cache
 def _environment(jinja2: ModuleType) -> _Environment:
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     environment: _Environment = jinja2.Environment(

@@ -92,7 +92,6 @@ class _Packing:
         self._environments, self._history = environments, history
         self._named_pairs = {(cell.torch, cell.vllm) for cell in environments.values()}
         self._texts, self._lines = Pool(), Pool()
-        self._split: dict[str, tuple[int, ...]] = {}
         self._steps, self._climbs, self._squares = Pool(), Pool(), Pool()
         self._names, self._counts, self._expected = Pool(), Pool(), Pool()
         self._changes = 0
@@ -323,9 +322,7 @@ class _Packing:
         cut = len(lines) - _LINES
         numbers = [max(0, cut)]
         for line in lines[-_LINES:]:
-            if line not in self._split:
-                self._split[line] = tuple(self._numbers(_line(line)))
-            numbers += self._split[line]
+            numbers += self._numbers(_line(line))
         packed = coded(numbers)
         return self._traces.place(packed, packed)
 

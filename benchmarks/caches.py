@@ -1,0 +1,214 @@
+"""What each cache saves of a command that people run: without it the command must be slower.
+
+    python benchmarks/caches.py [NAME ...] [--rounds N] [--least SHARE]
+
+Runs a command as it is and without one of its caches, in turns, each in a process of its own, and
+prints the CPU seconds of the fastest of N rounds and the share that the cache saves. Exits with 1
+where that is less than SHARE (default 0.02; two runs of one command differ by as much): then the
+cache is not worth its lines. NAME is one as below, or a part of it. Needs the extras `history` and
+`table`. The records of `table` and `prune` are 1,800 made-up ones.
+
+A new cache belongs into this list, and stays only if it saves about 5 % of some command. What was
+measured with Python 3.11: how often the value was there already, times what it takes to compute:
+
+    parse_version          13 % of grid, 20 % of attribute, 19 % of a table of 8,000 records
+    _contains              19 % of prune, 5 % of a table of 8,000 records
+    _is_met                 9 % of predict, 7 % of attribute and qualify
+    _shared                 5 % of predict and attribute
+    code                    5 % of a table of 8,000 records
+    markdown               19 % of a table of 8,000 records
+    _misfits               13 % of grid
+    _exporting, _importing more than half of linkage: they hold the caches below
+    _linked                33 % of grid
+    _read                  60 % of linkage
+    _wants, _missing       31 % of linkage, together: equal wants are one key
+    _selected               6 % of grid
+    _is_apart              18 % of linkage, 12 % of grid
+    _links                  8 % of grid
+    _known                 more than half of grid: an index of all answers
+    load_startup_tests     12 % of attribute, 22 % of a table of 8,000 records
+    _real_folder           15 % of prune
+    by_case                 7 % of predict, more than half of a table of 8,000 records
+    figures_of             11 % of a table, more than half of one of 8,000 records
+    rows, columns          36 % and 15 % of grid
+    _pairs                 23 % of a table of 8,000 records
+
+Taken out, as less than 5 % of each command: the caches of parsed specifiers and their boundaries
+(1 %), of rules by case (1.5 %), of looked-up expectations (0.1 %), of what is declared of a pair
+(2 %), of signatures (1 % of a table), of split lines (0.2 %) and a dozen properties.
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parent.parent
+_RECORDS = 1800
+_COMMANDS = {
+    "grid": ("grid",),
+    "attribute": ("attribute", "--all"),
+    "linkage": ("linkage",),
+    "predict": ("predict",),
+    "published": ("table", "--out", "OUT"),
+    "table": ("table", "RECORDS", "--out", "OUT"),
+    "prune": ("results", "prune", "RECORDS", "--keep", "30"),
+}
+_CACHES: Mapping[str, str] = {
+    "matrix._util.text:code": "table",
+    "matrix._util.text:markdown": "table",
+    "matrix._util.versions:parse_version": "grid",
+    "matrix._util.versions:_contains": "prune",
+    "matrix._util.versions:_is_met": "attribute",
+    "matrix._util.versions:_shared": "attribute",
+    "matrix.checks.declared:Declarations._misfits": "grid",
+    "matrix.checks.linkage.link:Tables._exporting": "linkage",
+    "matrix.checks.linkage.link:Tables._importing": "linkage",
+    "matrix.checks.linkage.link:Tables._linked": "grid",
+    "matrix.checks.linkage.link:Tables._read": "linkage",
+    "matrix.checks.linkage.link:Tables._wants": "linkage",
+    "matrix.checks.linkage.link:_Exporting._missing": "linkage",
+    "matrix.checks.linkage.link:_Exporting._tried": "linkage",
+    "matrix.checks.linkage.link:_Importing._selected": "grid",
+    "matrix.checks.linkage.link:_is_apart": "linkage",
+    "matrix.checks.lookup:Answers._links": "grid",
+    "matrix.checks.resolution.cache:Resolutions._known": "grid",
+    "matrix.record.startup_tests:load_startup_tests": "attribute",
+    "matrix.store.protected:_real_folder": "prune",
+    "matrix.verdict.agreement:Agreement.by_case": "predict",
+    "matrix.verdict.agreement:Agreement.figures_of": "published",
+    "matrix.verdict.grid:Grid.columns": "grid",
+    "matrix.verdict.grid:Grid.rows": "grid",
+    "matrix.verdict.table:Table._pairs": "table",
+}
+"""Each cache, as its module and the name in it, and the command that it serves best."""
+
+
+class _Forgetful(dict[Any, Any]):
+    """A dictionary that denies to have a key, so that each value is computed again."""
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+    def setdefault(self, _: object, default: Any = None) -> Any:  # noqa: ANN401 (as in dict)
+        return default
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What each cache saves of a command.")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--least", type=float, default=0.02)
+    options = parser.parse_args()
+    chosen = {
+        name: command
+        for name, command in _CACHES.items()
+        if not options.names or any(part in name for part in options.names)
+    }
+    useless = []
+    with tempfile.TemporaryDirectory(prefix="matrix-bench-") as place:
+        for command in dict.fromkeys(chosen.values()):
+            names = [name for name, of in chosen.items() if of == command]
+            arguments = _arguments(command, Path(place))
+            seconds = _measured(names, arguments, options.rounds)
+            usual = seconds.pop("")
+            print(f"matrix {_COMMANDS[command][0]:58}{usual:7.3f} CPU s", flush=True)
+            for name, without in seconds.items():
+                share = 1 - usual / without
+                print(f"  without {name:55}{without:7.3f}  saves {share:.1%}", flush=True)
+                if share < options.least:
+                    useless.append(name)
+    for name in useless:
+        print(f"{name} saves less than {options.least:.0%}: take it out")
+    return 1 if useless else 0
+
+
+def _arguments(command: str, place: Path) -> list[str]:
+    from history import cells, make
+
+    records = place / "records"
+    if "RECORDS" in _COMMANDS[command] and not records.exists():
+        names = cells()
+        make(records, names, -(-_RECORDS // len(names)), _RECORDS)
+    paths = {"RECORDS": str(records), "OUT": str(place / "out")}
+    return [paths.get(word, word) for word in _COMMANDS[command]]
+
+
+def _measured(names: Sequence[str], arguments: Sequence[str], rounds: int) -> dict[str, float]:
+    """Return the least CPU seconds of the command as it is ("") and without each of the caches."""
+    best: dict[str, float] = {}
+    for _ in range(rounds + 1):  # the first compiles, and makes the index of the records
+        for name in ("", *names):
+            took = _cpu_seconds(name, arguments)
+            best[name] = min(took, best.get(name, took))
+    return best
+
+
+def _cpu_seconds(name: str, arguments: Sequence[str]) -> float:
+    program = "import sys; from caches import run; run(sys.argv[1], sys.argv[2:])"
+    paths = os.pathsep.join([str(_ROOT), str(_ROOT / "benchmarks")])
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, name, *arguments],
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    said = child.stderr.read()
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if "Traceback" in said:
+        raise SystemExit(f"{arguments}, without {name or 'nothing'}: {said}")
+    return used.ru_utime + used.ru_stime
+
+
+def run(name: str, arguments: Sequence[str]) -> None:
+    """Run the command in this process without that cache."""
+    if name:
+        _disable(name)
+    from matrix.cli import main as command
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        command(list(arguments))
+
+
+def _disable(name: str) -> None:
+    """Take a cache out, also where a module has imported it already."""
+    module_name, _, path = name.partition(":")
+    module = importlib.import_module(module_name)
+    owner, _, attribute = path.rpartition(".")
+    if not owner:
+        cached = getattr(module, attribute)
+        ours = [found for at, found in sys.modules.items() if at.partition(".")[0] == "matrix"]
+        for other in ours:
+            for key, value in list(vars(other).items()):
+                if value is cached:
+                    setattr(other, key, cached.__wrapped__)
+        return
+    holder: Any = getattr(module, owner)
+    cached = vars(holder).get(attribute)
+    if isinstance(cached, functools.cached_property):
+        setattr(holder, attribute, property(cached.func))
+        return
+    make = holder.__init__
+
+    def forget(self: object, *arguments: object, **named: object) -> None:
+        make(self, *arguments, **named)
+        assert isinstance(getattr(self, attribute), dict)
+        setattr(self, attribute, _Forgetful())
+
+    holder.__init__ = forget
+
+
+if __name__ == "__main__":
+    sys.exit(main())
