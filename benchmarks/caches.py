@@ -8,34 +8,28 @@ where that is less than SHARE (default 0.02; two runs of one command differ by a
 cache is not worth its lines. NAME is one as below, or a part of it. Needs the extras `history` and
 `table`. The records of `table` and `prune` are 1,800 made-up ones.
 
-A new cache belongs into this list, and stays only if it saves about 5 % of some command. What was
-measured with Python 3.11: how often the value was there already, times what it takes to compute:
+A new cache belongs into this list, and stays only if it saves about 5 % of some command. Measured
+with Python 3.11 on a busy machine, the fastest of two or three rounds:
 
-    parse_version          13 % of grid, 20 % of attribute, 19 % of a table of 8,000 records
-    _contains              19 % of prune, 5 % of a table of 8,000 records
-    _is_met                 9 % of predict, 7 % of attribute and qualify
-    _shared                 5 % of predict and attribute
-    code                    5 % of a table of 8,000 records
-    markdown               19 % of a table of 8,000 records
-    _misfits               13 % of grid
-    _exporting, _importing more than half of linkage: they hold the caches below
-    _linked                33 % of grid
-    _read                  60 % of linkage
-    _wants, _missing       31 % of linkage, together: equal wants are one key
-    _selected               6 % of grid
-    _is_apart              18 % of linkage, 12 % of grid
-    _links                  8 % of grid
-    _known                 more than half of grid: an index of all answers
-    load_startup_tests     12 % of attribute, 22 % of a table of 8,000 records
-    _real_folder           15 % of prune
-    by_case                 7 % of predict, more than half of a table of 8,000 records
-    figures_of             11 % of a table, more than half of one of 8,000 records
-    rows, columns          36 % and 15 % of grid
-    _pairs                 23 % of a table of 8,000 records
+    attribute  _is_met 10 %, _shared 8 %
+    grid       _known 59 %, _linked 14 %, _misfits 9 %, _selected 8 %
+    linkage    _exporting 58 %, _tried 49 %, _importing 34 %, _wants 15 %, _is_apart 10 %,
+               _missing 10 %
+    predict    by_case 9 %
+
+The others, as how often a value was there already, times what it takes to compute, which is a
+little too much, since to measure that takes time, too:
+
+    attribute  parse_version 20 %, load_startup_tests 12 %
+    grid       _read more than half, rows 36 %, columns 15 %
+    prune      _contains 19 %, _real_folder 15 %
+    published  figures_of 11 %
+    table      of 8,000 records: _pairs 23 %, markdown 19 %, code 5 %
 
 Taken out, as less than 5 % of each command: the caches of parsed specifiers and their boundaries
 (1 %), of rules by case (1.5 %), of looked-up expectations (0.1 %), of what is declared of a pair
-(2 %), of signatures (1 % of a table), of split lines (0.2 %) and a dozen properties.
+(2 %), of the answers of linkage (1 %), of signatures (1 % of a table), of split lines (0.2 %), and
+a dozen properties.
 """
 
 import argparse
@@ -65,7 +59,7 @@ _COMMANDS = {
 _CACHES: Mapping[str, str] = {
     "matrix._util.text:code": "table",
     "matrix._util.text:markdown": "table",
-    "matrix._util.versions:parse_version": "grid",
+    "matrix._util.versions:parse_version": "attribute",
     "matrix._util.versions:_contains": "prune",
     "matrix._util.versions:_is_met": "attribute",
     "matrix._util.versions:_shared": "attribute",
@@ -73,13 +67,12 @@ _CACHES: Mapping[str, str] = {
     "matrix.checks.linkage.link:Tables._exporting": "linkage",
     "matrix.checks.linkage.link:Tables._importing": "linkage",
     "matrix.checks.linkage.link:Tables._linked": "grid",
-    "matrix.checks.linkage.link:Tables._read": "linkage",
+    "matrix.checks.linkage.link:Tables._read": "grid",
     "matrix.checks.linkage.link:Tables._wants": "linkage",
     "matrix.checks.linkage.link:_Exporting._missing": "linkage",
     "matrix.checks.linkage.link:_Exporting._tried": "linkage",
     "matrix.checks.linkage.link:_Importing._selected": "grid",
     "matrix.checks.linkage.link:_is_apart": "linkage",
-    "matrix.checks.lookup:Answers._links": "grid",
     "matrix.checks.resolution.cache:Resolutions._known": "grid",
     "matrix.record.startup_tests:load_startup_tests": "attribute",
     "matrix.store.protected:_real_folder": "prune",

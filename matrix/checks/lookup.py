@@ -43,7 +43,6 @@ class Answers:
         self._resolutions = resolutions
         self._tables = tables
         self._read = {*tables.vllm_versions}, {*tables.torch_versions}
-        self._links: dict[tuple[str, str, object], Answer] = {}
 
     def resolves(self, cell: Cell, platform: str) -> Answer | None:
         """Tell whether a resolver finds a full set of packages for the cell.
@@ -73,12 +72,7 @@ class Answers:
         if cell.vllm not in self._read[0] or cell.torch not in self._read[1]:
             return None
         try:
-            # Most Pythons select the same files of a vLLM.
-            key = cell.vllm, cell.torch, self._tables.selected(cell.vllm, cell.python)
-            if key not in self._links:
-                linkage = self._tables.link(cell.vllm, cell.torch, cell.python)
-                self._links[key] = self._answer(linkage)
-            return self._links[key]
+            return self._answer(self._tables.link(cell.vllm, cell.torch, cell.python))
         except SymbolsError as error:
             if str(error) not in self.faults:
                 self.faults.append(str(error))

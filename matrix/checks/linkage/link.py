@@ -207,13 +207,6 @@ class Tables:
             self._linked[vllm, torch] = importing.link(exporting)
         return importing.on_python(python, exporting, self._linked[vllm, torch])
 
-    def selected(self, vllm: str, python: str) -> tuple[tuple[int, str | None], ...]:
-        """Return which files of a vLLM count on a Python, and their faults.
-
-        Pythons of which that is equal have equal linkages. Raises SymbolsError as `vllm` does.
-        """
-        return self._importing_of(vllm).selected(python)
-
     def _importing_of(self, vllm: str) -> _Importing:
         if vllm not in self._importing:
             self._importing[vllm] = _Importing(self.vllm(vllm), self._wants)
