@@ -1,4 +1,3 @@
-import dataclasses
 import doctest
 from collections.abc import Mapping
 from itertools import permutations

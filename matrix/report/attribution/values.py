@@ -92,5 +92,5 @@ def _symptom(symptom: Symptom) -> dict[str, object]:
         "counter": symptom.counter,
         "observed": symptom.observed,
         "wanted": symptom.wanted,
-        "logged": symptom.logged and asdict(symptom.logged),
+        "logged": symptom.logged and _members(symptom.logged),
     }
