@@ -70,7 +70,7 @@ def test_show_of_any_verdict_is_no_failure_of_show(here: Path) -> None:
 def test_show_tells_where_the_seconds_went(here: Path) -> None:
     ended = matrix(here, "show", RECORD, "--seconds")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "\nmoe_startup[mega_aot=1]  warm    20.1        -  " in ended.stdout
+    assert "\nmoe_startup[mega_aot=1]  warm    20.1       -  " in ended.stdout
 
 
 def test_show_by_the_packages_own_rules(here: Path) -> None:
