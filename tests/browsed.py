@@ -23,6 +23,7 @@ RULES = parse_expectations(
 [[rule]]
 id = "saved"
 case = "moe"
+vllm = "<99"
 start = "cold"
 counters = { num_compiled_artifacts_saved = 3 }
 evidence = ["a record"]
@@ -30,6 +31,7 @@ evidence = ["a record"]
 [[rule]]
 id = "loaded"
 case = "moe"
+vllm = "<99"
 start = "warm"
 counters = { num_compiled_artifacts_loaded = 3 }
 evidence = ["a record"]

@@ -26,6 +26,7 @@ RULES = parse_expectations(
 [[rule]]
 id = "warm-mega"
 case = "moe"
+vllm = "<99"
 start = "warm"
 torch = ">=2.10"
 flags = { VLLM_USE_MEGA_AOT_ARTIFACT = true }
@@ -35,6 +36,7 @@ evidence = ["a record"]
 [[rule]]
 id = "dense"
 case = "dense"
+vllm = "<99"
 start = "cold"
 counters = { num_compiled_artifacts_saved = 3 }
 evidence = ["a record"]

@@ -21,6 +21,7 @@ ONE_RULE = parse_expectations(
 [[rule]]
 id = "warm"
 case = "moe"
+vllm = "<99"
 start = "warm"
 counters = { num_compiled_artifacts_loaded = 3 }
 evidence = ["a record"]

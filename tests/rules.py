@@ -5,12 +5,14 @@ from matrix.rules.expectations_file import parse_expectations
 ANY_CASE_TEXT = """
 [[rule]]
 id = "cold"
+vllm = "<99"
 start = "cold"
 counters = { num_compiled_artifacts_saved = 3 }
 evidence = ["a record"]
 
 [[rule]]
 id = "warm"
+vllm = "<99"
 start = "warm"
 counters = { num_compiled_artifacts_saved = 0 }
 evidence = ["a record"]
@@ -21,6 +23,7 @@ MOE_TEXT = """
 [[rule]]
 id = "cold"
 case = "moe"
+vllm = "<99"
 start = "cold"
 counters = { num_compiled_artifacts_saved = 3 }
 evidence = ["a record"]
@@ -28,6 +31,7 @@ evidence = ["a record"]
 [[rule]]
 id = "warm"
 case = "moe"
+vllm = "<99"
 start = "warm"
 counters = { num_compiled_artifacts_saved = 0, num_compiled_artifacts_loaded = 3 }
 evidence = ["a record"]

@@ -170,6 +170,34 @@ class VersionRangeError(MatrixError):
     """A text that does not name a set of base versions."""
 
 
+@dataclass(frozen=True, kw_only=True, order=True)
+class End:
+    """The upper bound of a range; `inclusive`: the bound itself is in the range."""
+
+    bound: Version
+    inclusive: bool
+
+    def before(self, version: Version) -> bool:
+        """Tell whether the base of this version is beyond the bound."""
+        base = parse_version(version.base_version)
+        return base > self.bound or (base == self.bound and not self.inclusive)
+
+    @property
+    def last(self) -> str:
+        """Return the newest release of the range, as far as its bound says which.
+
+        >>> End(bound=Version("0.34"), inclusive=False).last
+        '0.33'
+        """
+        *head, number = self.bound.release
+        while head and not number:
+            number = head.pop()
+        if self.inclusive:
+            return str(self.bound)
+        # Nothing says which release came last before 1.0.
+        return f"<{self.bound}" if not head else ".".join(map(str, (*head, number - 1)))
+
+
 @dataclass(frozen=True)  # positional: VersionRange(">=2.10") reads as SpecifierSet(">=2.10") does
 class VersionRange:
     """A set of base versions, written as a specifier; no text is every version.
@@ -203,6 +231,20 @@ class VersionRange:
     def shared(self, other: VersionRange) -> Version | None:
         """Give a version that is in both ranges, or None."""
         return _shared(self.text, other.text)
+
+    @property
+    def end(self) -> End | None:
+        """Where the range ends; None where it goes on without an end."""
+        return None if self.text is None else _end(self.text)
+
+    def ended_before(self, version: Version) -> bool:
+        """Tell whether the base of this version is newer than every version in the range.
+
+        >>> VersionRange(">=2.10,<2.15").ended_before(Version("2.15.0rc1"))
+        True
+        """
+        end = self.end
+        return end is not None and end.before(version)
 
 
 @lru_cache(maxsize=16384)
@@ -270,6 +312,23 @@ def _is_met(text: str | None) -> bool:
     return text is None or any(
         _contains(text, point.base_version) for point in _critical(_boundaries(text))
     )
+
+
+def _end(text: str) -> End | None:
+    """Return the upper bound of a range: the highest boundary that it reaches, from below or up."""
+    cuts = sorted(set(_boundaries(text)))
+    length = max(map(len, cuts))
+    above = [".".join(map(str, (*cut, *(0 for _ in range(length - len(cut))), 1))) for cut in cuts]
+    if _contains(text, above[-1]):
+        return None
+    for place in range(len(cuts) - 1, 0, -1):
+        bound = Version(".".join(map(str, cuts[place])))
+        if _contains(text, bound.base_version):
+            return End(bound=bound, inclusive=True)
+        if _contains(text, above[place - 1]):
+            return End(bound=bound, inclusive=False)
+    bound = Version(".".join(map(str, cuts[0])))
+    return End(bound=bound, inclusive=_contains(text, bound.base_version))
 
 
 def _implies(one: str | None, other: str | None) -> bool:

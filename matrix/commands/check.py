@@ -30,7 +30,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = commands.add_parser(
         "check",
         help="check the releases, the cells, the expectations, explanations, notes and waivers",
-        epilog="Exit status: 0; 1 where a rule contradicts upstream's own startup tests; 2 where a"
+        epilog="Exit status: 0; 1 where a rule contradicts upstream's own startup tests or goes"
+        " beyond its evidence; 2 where a"
         " data file is bad.",
     )
     check.add_argument(
@@ -90,7 +91,7 @@ def _check(options: argparse.Namespace) -> int:
     expectations = load_expectations(options.expectations)
     print(f"expectations  {len(expectations.rules)} rules, no two of them tie")
     otherwise = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
-    contradictions = _check_upstream(options, expectations, releases)
+    wrong = _check_upstream(options, expectations, releases)
     print(f"              counters measured otherwise than upstream publishes: {otherwise}")
     for line in _check_differences():
         print(line)
@@ -99,16 +100,20 @@ def _check(options: argparse.Namespace) -> int:
     expired = [waiver.id for waiver in waivers.every if waiver.expired(context.today())]
     over = f", expired: {', '.join(expired)}" if expired else ""
     print(f"waivers       {len(waivers.every)} known failures that are accepted{over}")
-    for line in contradictions:
+    for line in wrong:
         print_status(line)
-    return 1 if contradictions else 0
+    return 1 if wrong else 0
 
 
 def _check_upstream(
     options: argparse.Namespace, expectations: Expectations, releases: Releases
 ) -> list[str]:
-    """Print how the expectations compare with upstream's own tests; return the contradictions."""
-    from matrix.report.upstream_tests import contradictions, render_held
+    """Print how the expectations compare with upstream's own tests; return what is wrong in them.
+
+    That are contradictions, and rules that go beyond their evidence.
+    """
+    from matrix.report.upstream_tests import beyond, contradictions, render_held
+    from matrix.rules.evidence import evidence_of, overruns
     from matrix.rules.upstream.file import load_upstream
     from matrix.rules.upstream.hold import hold, torches_of
 
@@ -118,7 +123,8 @@ def _check_upstream(
     for release in upstream.releases:
         for fault in release.every_fault():
             print(f"              not read of vLLM {release.version}: {fault}")
-    return contradictions(held, expectations.name)
+    too_far = overruns(expectations, evidence_of(upstream, releases))
+    return [*contradictions(held, expectations.name), *beyond(too_far, expectations.name)]
 
 
 def _check_differences() -> list[str]:

@@ -3,7 +3,8 @@
 A badge has the worst verdict over the Pythons, as a word and a colour, on the first platform
 (`cuda` before `cpu`) with a run that decides something about the pair; where that is not `cuda`,
 which is authoritative, it names the platform: `compatible (cpu)`. Where the packages of that run
-were not as the vLLM requires, it says so and is not green: `compatible, not stock: without ray`.
+were not as the vLLM requires, it says so and is not green: `compatible, not stock: without ray`. A
+release beyond the end of the expectations is `untested, provisional: as vLLM 0.33`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Mapping
 
 from matrix.record.model import PLATFORMS
+from matrix.report import provisional
 from matrix.report.page import template
 from matrix.report.stock import mark
 from matrix.verdict.states import Verdict
@@ -28,7 +30,7 @@ _NOT_STOCK = "#5d6b1f"
 _OWN = re.compile(
     r'<svg xmlns="http://www\.w3\.org/2000/svg" width="\d+" height="20" role="img"'
     r' aria-label="torch (?P<torch>\d+\.\d+) \| vLLM (?P<vllm>\d+\.\d+): [a-z]+'
-    r'(?:, not stock: [^"<>\n]*)?(?: \([a-z]+\))?">\n'
+    r'(?:, (?:not stock|provisional): [^"<>\n]*)?(?: \([a-z]+\))?">\n'
 )
 _WIDTH, _MARGIN = 6.6, 12
 """Pixels of an average letter of the 11 px font, and those around a word."""
@@ -45,7 +47,7 @@ def render(table: Table) -> Mapping[str, str]:
             label = f"torch {torch} | vLLM {vllm}"
             title = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
             where = entry.record.platform if entry.record.platform != PLATFORMS[0] else None
-            apart = mark(entry.verdict, most=1)
+            apart = ", ".join(filter(None, (_provisional(entry), mark(entry.verdict, most=1))))
             badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, title, where, apart)
     return badges
 
@@ -55,7 +57,8 @@ def badge(
 ) -> str:
     """Return one badge: a label (`torch 2.10 | vLLM 0.19`), its verdict and, if given, a platform.
 
-    `title` is shown when a pointer is on it; `apart` is the mark of a run that was not stock.
+    `title` is shown when a pointer is on it; `apart` are the marks of a run that was not stock, or
+    that is provisional.
     """
     words = f"{verdict}, {apart}" if apart else verdict
     words = f"{words} ({platform})" if platform else words
@@ -85,6 +88,11 @@ def is_own(name: str, text: str) -> bool:
     """
     found = _OWN.match(text)
     return found is not None and name == _name(found["torch"], found["vllm"])
+
+
+def _provisional(entry: Entry) -> str:
+    found = entry.verdict.provisional
+    return "" if found is None else provisional.mark(found)
 
 
 def _name(torch: str, vllm: str) -> str:

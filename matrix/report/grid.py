@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.record.model import RUNGS
 from matrix.record.stock import described
+from matrix.report import provisional
 from matrix.verdict.grid import Grid, Square
 from matrix.verdict.ladder import Progress
 from matrix.verdict.states import Verdict
@@ -135,6 +136,12 @@ def _square(square: Square) -> dict[str, object]:
                 # What a run alone can show is unknown wherever none ran.
                 "unknown": list(group[0].unanswered),
                 "ran": group[0].ran.day if group[0].ran else None,
+                # Of thousands of squares few are provisional.
+                **(
+                    {"provisional": provisional.values(group[0].provisional)}
+                    if group[0].provisional
+                    else {}
+                ),
                 "not_stock": [described(departure) for departure in group[0].not_stock],
                 "contradictions": list(group[0].contradictions),
             }
@@ -207,6 +214,8 @@ def _shown(square: Square, notes: Sequence[int]) -> str:
         word = "⚠️ counts differ"
     elif found.fails is not None:
         word = f"❌ {found.fails}"
+    elif found.provisional is not None:
+        word = f"❔ {provisional.PROVISIONAL}"
     else:
         word = ("❔ " if found.ran is not None else "") + _reached(found, "·")
     word = f"{word} \\[{', '.join(map(str, notes))}\\]" if notes else word
@@ -220,6 +229,8 @@ def _word(square: Square, notes: Sequence[int]) -> str:
         word += ", not stock"
     if found.verdict == Verdict.DRIFT:
         word = "drift"
+    elif found.fails is None and found.provisional is not None:
+        word += f", {provisional.PROVISIONAL}"
     word = f"{word} [{','.join(map(str, notes))}]" if notes else word
     return word if square.off_pin else f"{word} *"
 

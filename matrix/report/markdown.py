@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.record.model import STARTS, Case
-from matrix.report import agreement, grid, notes, stock, upstream
+from matrix.report import agreement, grid, notes, provisional, stock, upstream
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
 from matrix.report.timings import (
@@ -40,6 +40,8 @@ package that this vLLM requires: the note names it |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
 starts cold, starts warm |
+| ❔ provisional | starts cold and warm, and is newer than the releases whose counters are known: \
+the note says how it compares with the last of them |
 | ❔ untested | was tried, but shows nothing about the pair: the note says why |
 | – not applicable | this case does not apply to this cell; it does not count |
 | · | no record: this cell was never run |
@@ -231,6 +233,8 @@ def _cell_verdict(verdict: CellVerdict) -> str:
 
 
 def _verdict(verdict: CellVerdict | CaseVerdict) -> str:
+    if verdict.provisional is not None:
+        return f"{_SYMBOLS[verdict.verdict]} {provisional.PROVISIONAL}"
     words = {
         Verdict.COMPATIBLE: "as expected",
         Verdict.DRIFT: "counts differ",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from matrix.record.model import STARTS, Case, Departure
-from matrix.report import agreement, grid, notes, upstream
+from matrix.report import agreement, grid, notes, provisional, upstream
 from matrix.report.attribution import values as attribution
 from matrix.report.model import Report
 from matrix.report.timings import import_seconds, warm_over_cold
@@ -85,6 +85,7 @@ def _entry(entry: Entry) -> dict[str, object]:
         "verdict": verdict.verdict,
         "rung": verdict.rung,
         "reason": verdict.reason,
+        "provisional": provisional.values(verdict.provisional),
         "not_stock": None
         if verdict.departures is None
         else [_departure(departure) for departure in verdict.not_stock],
@@ -128,14 +129,6 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
             for event in verdict.events
         ],
         "no_rule": list(verdict.no_rule),
-        "differences": [
-            {
-                "start": difference.start,
-                "counter": difference.counter,
-                "expected": difference.expected,
-                "observed": difference.observed,
-                "rule": difference.rule,
-            }
-            for difference in verdict.differences
-        ],
+        "provisional": provisional.values(verdict.provisional),
+        "differences": [provisional.difference(difference) for difference in verdict.differences],
     }

@@ -8,6 +8,7 @@ from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Start
 from matrix.record.stock import described
 from matrix.report import stock
+from matrix.report.provisional import PROVISIONAL, mark
 from matrix.report.timings import (
     PARTS,
     artifacts,
@@ -18,6 +19,7 @@ from matrix.report.timings import (
 )
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.expectations import compare
+from matrix.rules.provisional import last_release
 from matrix.verdict.events import telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict
 from matrix.verdict.states import Verdict
@@ -95,6 +97,7 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pi
     took = record.provenance.get("seconds")
     time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
     word = paint(verdict.verdict, verdict.verdict)
+    how[Verdict.UNTESTED] = f" ({mark(verdict.provisional)})" if verdict.provisional else ""
     apart = f", {stock.NOT_STOCK}" if verdict.not_stock else ""
     cell = f"{clean(record.cell)}{' (off-pin)' if off_pin else ''}"
     return (
@@ -170,8 +173,13 @@ def _starts(case: Case, judged: CaseVerdict, *, every: bool) -> list[_Line]:
 def _counted(seen: Start, judged: CaseVerdict, *, every: bool) -> list[str]:
     """Return what one start counted and should have: one line, and one for each counter."""
     expected = judged.expected.get(seen.start, {})
+    near = judged.provisional.nearest.get(seen.start, {}) if judged.provisional else {}
     # A case that failed is not judged by its counters, and has no differences of its own.
-    differing = {difference.counter for difference in compare(expected, seen.counters, seen.start)}
+    differing = {
+        difference.counter
+        for known in (expected, near)
+        for difference in compare(known, seen.counters, seen.start)
+    }
     if expected:
         agree = [name for name in expected if name not in differing]
         head = f"{len(agree)} of {len(expected)} as expected"
@@ -180,6 +188,10 @@ def _counted(seen: Start, judged: CaseVerdict, *, every: bool) -> list[str]:
             values = (f"{_SHORT.get(name, clean(name))} {expected[name].value}" for name in agree)
             head += f": {', '.join(values)}"
         listed = sorted(expected) if every else sorted(differing)
+    elif near:
+        agree = [name for name in near if name not in differing]
+        head = f"{PROVISIONAL}: {len(agree)} of {len(near)} as in the last known release"
+        listed = sorted(near) if every else sorted(differing)
     else:
         head = "nothing expected" if seen.start in judged.no_rule else "not judged"
         listed = [name for name in DEFAULT_COUNTERS if name in seen.counters]
@@ -194,6 +206,8 @@ def _counted(seen: Start, judged: CaseVerdict, *, every: bool) -> list[str]:
         line += f"  observed {'none' if observed is None else observed:>4}"
         if name in expected:
             line += f"  expected {expected[name].value:>4}"
+        elif name in near:
+            line += f"  was {near[name].value:>4} in {last_release(near[name])}"
         lines.append(line)
     return lines
 

@@ -11,6 +11,7 @@ from matrix._util.versions import parse_version
 from matrix.rules.upstream.changes import ChangeOf, UpstreamChange
 
 if TYPE_CHECKING:
+    from matrix.rules.evidence import Overrun
     from matrix.rules.upstream.hold import Contradiction, Held, Vanished
     from matrix.rules.upstream.sdist import UpstreamRead
 
@@ -39,6 +40,7 @@ def render_held(held: Held) -> str:
         f"{held.agree:,} agree",
         f"{len(held.contradictions):,} contradict",
         *([f"{held.measured:,} were measured otherwise"] if held.measured else []),
+        *([f"{held.beyond:,} are beyond the end of the rules"] if held.beyond else []),
         f"{held.no_rule:,} have no rule",
     ]
     return f"{held.numbers:,} numbers of {plural(held.releases, 'release')}: {', '.join(parts)}"
@@ -53,6 +55,21 @@ def contradictions(held: Held, where: str) -> list[str]:
     return [
         *(_contradiction(group, where) for group in grouped.values()),
         *(_vanished(one, where) for one in held.vanished),
+    ]
+
+
+def beyond(overruns: Iterable[Overrun], where: str) -> list[str]:
+    """Return a line for each rule that goes beyond its evidence, with what to do."""
+    names = {"vllm": "vLLM", "torch": "torch"}
+    return [
+        f"{where}: rule {one.rule!r}: {one.project}: {one.versions or 'every release'}, and its"
+        f" evidence on {one.platform}"
+        + (
+            f" is of no release of {names[one.project]}; name a record or a link to a tag's test"
+            if one.carried is None
+            else f" ends with {names[one.project]} {one.carried}; end the rule with {one.end}"
+        )
+        for one in overruns
     ]
 
 

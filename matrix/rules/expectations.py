@@ -7,7 +7,7 @@ candidate ``2.12.0rc1+cu128`` is judged as 2.12.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -43,6 +43,18 @@ class Expected:
     value: int
     rule: str
     evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearest(Expected):
+    """What one counter was by the rule that ended last below a situation beyond its end.
+
+    `vllm` and `torch` are the newest releases of which the rule speaks, such as `0.33`; None where
+    the rule speaks of the situation's own release.
+    """
+
+    vllm: str | None
+    torch: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +94,11 @@ class Rule:
     vllm: VersionRange = field(default_factory=VersionRange)
     flags: Mapping[str, object] = field(default_factory=dict)
     upstream: Published | None = None
+
+    @property
+    def of_one_cell(self) -> bool:
+        """Whether the rule is of one release of each project, written with `==`."""
+        return all(text is not None and "==" in text for text in (self.torch.text, self.vllm.text))
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -137,16 +154,10 @@ class Expectations:
 
         Raises ExpectationsError where the situation's torch or vLLM is not a version.
         """
-        torch = _situation_version("torch", situation.torch)
-        vllm = _situation_version("vllm", situation.vllm)
+        torch, vllm = _releases(situation)
         best: dict[str, Rule] = {}
-        for rule in self._of(situation.case, start):
-            if (
-                rule.platform in (None, situation.platform)
-                and rule.flags.items() <= situation.flags.items()
-                and rule.torch.contains(torch)
-                and rule.vllm.contains(vllm)
-            ):
+        for rule in self._apart_from_releases(situation, start):
+            if rule.torch.contains(torch) and rule.vllm.contains(vllm):
                 for counter in rule.counters:
                     if counter not in best or rule.more_specific(best[counter]):
                         best[counter] = rule
@@ -154,6 +165,47 @@ class Expectations:
             counter: Expected(value=rule.counters[counter], rule=rule.id, evidence=rule.evidence)
             for counter, rule in sorted(best.items())
         }
+
+    def nearest(self, situation: Situation, start: str) -> Mapping[str, Nearest]:
+        """Return, of each counter that nothing is expected of here, what the nearest rule had.
+
+        The nearest rule is the one that ended last below the situation: by its vLLM first, then by
+        its torch; where two ended together, the more specific one. A rule of one cell says nothing
+        of what comes after it where something else is expected of this start.
+
+        Raises ExpectationsError as `expect` does.
+        """
+        torch, vllm = _releases(situation)
+        expected = self.expect(situation, start)
+        near: dict[str, Rule] = {}
+        goes_on: set[str] = set()
+        for rule in self._apart_from_releases(situation, start):
+            if _beyond(rule.vllm, vllm) is None or _beyond(rule.torch, torch) is None:
+                continue
+            for counter in rule.counters.keys() - expected.keys():
+                if not expected or not rule.of_one_cell:
+                    goes_on.add(counter)
+                if counter not in near or _is_nearer(rule, near[counter], torch, vllm):
+                    near[counter] = rule
+        return {
+            counter: Nearest(
+                value=near[counter].counters[counter],
+                rule=near[counter].id,
+                evidence=near[counter].evidence,
+                vllm=_ended(near[counter].vllm, vllm),
+                torch=_ended(near[counter].torch, torch),
+            )
+            for counter in sorted(goes_on)
+        }
+
+    def _apart_from_releases(self, situation: Situation, start: str) -> Iterator[Rule]:
+        """Yield the rules whose conditions hold here, but for those on torch and vLLM."""
+        for rule in self._of(situation.case, start):
+            if (
+                rule.platform in (None, situation.platform)
+                and rule.flags.items() <= situation.flags.items()
+            ):
+                yield rule
 
 
 def compare(
@@ -174,6 +226,44 @@ def compare(
         for counter, wanted in sorted(expected.items())
         if observed.get(counter) != wanted.value
     )
+
+
+def _releases(situation: Situation) -> tuple[Version, Version]:
+    """Return the torch and the vLLM of a situation."""
+    return (
+        _situation_version("torch", situation.torch),
+        _situation_version("vllm", situation.vllm),
+    )
+
+
+def _beyond(versions: VersionRange, version: Version) -> bool | None:
+    """Tell whether the range ended before the version; None: neither that nor is it within."""
+    if versions.contains(version):
+        return False
+    return True if versions.ended_before(version) else None
+
+
+def _ended(versions: VersionRange, version: Version) -> str | None:
+    """Return the newest release of a range that ended before the version, else None."""
+    end = versions.end
+    return end.last if end is not None and end.before(version) else None
+
+
+def _is_nearer(rule: Rule, other: Rule, torch: Version, vllm: Version) -> bool:
+    """Tell whether a rule ended later below these releases than the other one."""
+    for mine, its, version in (
+        (rule.vllm, other.vllm, vllm),
+        (rule.torch, other.torch, torch),
+    ):
+        if mine.contains(version) != its.contains(version):
+            return mine.contains(version)
+        if mine.contains(version):
+            continue
+        if mine.end != its.end:
+            return mine.end is not None and its.end is not None and mine.end > its.end
+    if rule.more_specific(other) or other.more_specific(rule):
+        return rule.more_specific(other)
+    return rule.id < other.id  # whatever their order in the file
 
 
 def _situation_version(key: str, text: str) -> Version:

@@ -97,6 +97,11 @@ def _rule(row: Mapping[str, object], number: int, name: str) -> Rule:
         vllm=_range(row, "vllm", where),
         flags=_flags(row.get("flags", {}), where),
     )
+    if rule.vllm.end is None:
+        raise ExpectationsError(
+            f"{where}: vllm: has no upper bound; end it after the newest release that its evidence"
+            ' is of, as ">=0.19,<0.34"'
+        )
     if "upstream" not in row:
         return rule
     return replace(rule, upstream=_published(row["upstream"], rule, f"{where}: upstream"))

@@ -86,6 +86,7 @@ class Square:
                 progress.without,
                 progress.unknown,
                 progress.not_stock,
+                None if progress.provisional is None else progress.provisional.words,
             )
             found.setdefault((key, progress.contradictions), []).append(progress)
         return tuple(tuple(group) for group in found.values())

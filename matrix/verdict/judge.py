@@ -16,7 +16,8 @@ from matrix._util.versions import parse_version
 from matrix.record.model import RUNGS, STARTS, Case, Departure, Record, RunError
 from matrix.record.signature import signature_of
 from matrix.record.stock import described, not_stock
-from matrix.rules.expectations import Difference, Expected, Situation, compare
+from matrix.rules.expectations import Difference, Expected, Nearest, Situation, compare
+from matrix.rules.provisional import Provisional, in_order, provisional_of
 from matrix.verdict.events import StartEvent, events_of, telling
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.stock import blamed, departures_of
@@ -53,6 +54,8 @@ class CaseVerdict:
     judged by it; `no_rule` are the starts of a judged case without an expectation.
     `signature` is computed by today's rules (`matrix.record.signature.signature_of`). `events` is
     what its starts only logged; None where that is not known, as in records from before events.
+    `provisional` is there where a start counts something that no expectation of its own releases
+    speaks of, and one that ended before them does; the case is untested then.
     """
 
     case: str
@@ -64,6 +67,7 @@ class CaseVerdict:
     no_rule: tuple[str, ...] = ()
     signature: str | None = None
     events: tuple[StartEvent, ...] | None = None
+    provisional: Provisional | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,7 @@ class CellVerdict:
     """What a record shows of its cell: the worst of its cases, with that one's rung and reason.
 
     `departures` are the packages that were not as the vLLM requires; None where nobody knows.
+    `provisional` is that case's, where every case is compatible or provisional.
     """
 
     verdict: Verdict
@@ -78,6 +83,7 @@ class CellVerdict:
     reason: str | None = None
     cases: tuple[CaseVerdict, ...] = ()
     departures: tuple[Departure, ...] | None = None
+    provisional: Provisional | None = None
 
     @property
     def not_stock(self) -> tuple[Departure, ...]:
@@ -90,6 +96,10 @@ class Expects(Protocol):
 
     def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
         """Return what each counter should be, as `Expectations.expect`."""
+        ...
+
+    def nearest(self, situation: Situation, start: str) -> Mapping[str, Nearest]:
+        """Return what the nearest rule had of each other counter, as `Expectations.nearest`."""
         ...
 
 
@@ -123,6 +133,7 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
         reason=reason,
         cases=cases,
         departures=departures_of(record),
+        provisional=decisive.provisional,
     )
 
 
@@ -136,7 +147,14 @@ def judge_running(record: Record, expectations: Expects) -> CellVerdict:
         _untested(verdict.case, "is running") if case.outcome == "running" else _so_far(verdict)
         for case, verdict in zip(record.cases, judged.cases, strict=True)
     )
-    return replace(judged, verdict=Verdict.UNTESTED, rung=None, reason=_GOES_ON, cases=cases)
+    return replace(
+        judged,
+        verdict=Verdict.UNTESTED,
+        rung=None,
+        reason=_GOES_ON,
+        cases=cases,
+        provisional=None,
+    )
 
 
 def _so_far(verdict: CaseVerdict) -> CaseVerdict:
@@ -173,9 +191,12 @@ def exit_status(verdict: CellVerdict) -> int:
     return _EXIT_STATUS[verdict.verdict]
 
 
-def _badness(verdict: CaseVerdict) -> tuple[int, int]:
+def _badness(verdict: CaseVerdict) -> tuple[int, int, int]:
     rung = RUNGS.index(verdict.rung) if verdict.rung in RUNGS else -1
-    return VERDICTS.index(verdict.verdict), rung
+    compared = verdict.provisional
+    # What was compared says more than what could not be, and what differs more than what does not.
+    same = 0 if compared is None else 1 if compared.differences else 2
+    return VERDICTS.index(verdict.verdict), rung, same
 
 
 def _signed(case: Case, verdict: CaseVerdict) -> CaseVerdict:
@@ -253,15 +274,21 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
             case=case.case, verdict=Verdict.UNTESTED, rung="starts warm", reason=reason
         )
     expected = _expected(situation, case, expectations)
-    no_rule = tuple(start for start in STARTS if start not in expected)
     differences = _differences(case, expected)
+    provisional = None
+    if not differences:
+        provisional = provisional_of(
+            {each.start: expectations.nearest(situation, each.start) for each in case.starts},
+            {each.start: each.counters for each in case.starts},
+        )
+    compared = () if provisional is None else provisional.nearest
+    no_rule = tuple(start for start in STARTS if start not in expected and start not in compared)
     if differences:
         verdict, rung = Verdict.DRIFT, "as expected"
         why: str | None = _drift(differences, telling(events_of(case)))
-    elif no_rule:
-        starts = "start" if len(no_rule) == 1 else "starts"
+    elif no_rule or provisional is not None:
         verdict, rung = Verdict.UNTESTED, "starts warm"
-        why = f"no expectation for its {' and '.join(no_rule)} {starts}"
+        why = _not_known(no_rule, provisional)
     else:
         verdict, rung, why = Verdict.COMPATIBLE, "as expected", None
     return CaseVerdict(
@@ -272,7 +299,17 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
         differences=differences,
         expected=expected,
         no_rule=no_rule,
+        provisional=provisional,
     )
+
+
+def _not_known(no_rule: tuple[str, ...], provisional: Provisional | None) -> str:
+    """Return why nothing, or nothing but provisional, is expected of a case that started."""
+    why = [] if provisional is None else [f"provisional: {provisional.words}"]
+    if no_rule:
+        starts = "start" if len(no_rule) == 1 else "starts"
+        why.append(f"no expectation for its {' and '.join(no_rule)} {starts}")
+    return "; ".join(why)
 
 
 def _expected(
@@ -319,9 +356,7 @@ def _differences(
         seen = case.started(start)
         if seen is not None:
             found += compare(rules, seen.counters, start)
-    return tuple(
-        sorted(found, key=lambda difference: (STARTS.index(difference.start), difference.counter))
-    )
+    return in_order(found)
 
 
 def _drift(differences: tuple[Difference, ...], events: tuple[StartEvent, ...]) -> str:

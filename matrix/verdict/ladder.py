@@ -14,6 +14,7 @@ from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
 from matrix.record.model import RUNGS, Departure, Record
+from matrix.rules.provisional import Provisional
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.states import StepState, Verdict
 
@@ -30,7 +31,8 @@ class RunEvidence:
 
     `passed` are the rungs that the run reached, `fails` the one that it could not, with the
     `reason`; `day` is the day of its start, `part` how many cases a partial record holds,
-    `not_stock` the packages that were not as the vLLM requires.
+    `not_stock` the packages that were not as the vLLM requires, `provisional` how it compares with
+    the nearest expectations where its releases are beyond their end.
     """
 
     verdict: Verdict
@@ -40,6 +42,7 @@ class RunEvidence:
     day: str
     part: str | None = None
     not_stock: tuple[Departure, ...] = ()
+    provisional: Provisional | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,11 @@ class Progress:
     ran: RunEvidence | None = None
     yanked: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
+
+    @property
+    def provisional(self) -> Provisional | None:
+        """How its run compares with the nearest expectations, where it is beyond their end."""
+        return self.ran.provisional if self.ran is not None else None
 
     @property
     def not_stock(self) -> tuple[Departure, ...]:
@@ -156,6 +164,7 @@ def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
         day=record.started[:10],
         part=f"{held} of {record.total_cases} cases" if record.deselected else None,
         not_stock=verdict.not_stock,
+        provisional=verdict.provisional,
     )
 
 

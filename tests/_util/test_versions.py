@@ -11,6 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util import versions as module
 from matrix._util.versions import (
+    End,
     SpecifierError,
     VersionRange,
     VersionRangeError,
@@ -275,3 +276,42 @@ def test_implication_at_the_edges(one: str | None, other: str | None, implied: b
 def test_versions_are_judged_by_their_base(version: str) -> None:
     assert VersionRange(">=2.12").contains(Version(version))
     assert not VersionRange("<2.12").contains(Version(version))
+
+
+@pytest.mark.parametrize(
+    ("text", "bound", "inclusive", "last"),
+    [
+        (">=0.19,<0.34", "0.34", False, "0.33"),
+        ("<=0.33.0", "0.33.0", True, "0.33.0"),
+        ("==0.32.*", "0.33", False, "0.32"),
+        ("~=0.3.1", "0.4", False, "0.3"),
+        ("==2.1", "2.1", True, "2.1"),
+        ("<0.33.2", "0.33.2", False, "0.33.1"),
+        ("<2.15.0", "2.15.0", False, "2.14"),
+        ("<0.9,!=0.8.*", "0.8", False, "0.7"),
+        ("<1.0", "1.0", False, "<1.0"),
+        ("<1", "1", False, "<1"),
+    ],
+)
+def test_a_range_ends_where_no_version_is_left(
+    text: str, bound: str, inclusive: bool, last: str
+) -> None:
+    end = VersionRange(text).end
+    assert end == End(bound=Version(bound), inclusive=inclusive)
+    assert end.last == last
+
+
+@pytest.mark.parametrize("text", [None, ">=0.19", ">0.19", "!=0.5", ">=0.1,!=0.5.*"])
+def test_a_range_without_an_upper_bound_has_no_end(text: str | None) -> None:
+    found = VersionRange(text)
+    assert found.end is None
+    assert not found.ended_before(Version("9999"))
+
+
+@given(specifiers, st.sampled_from(["0", "0.1", "0.1.1", "1", "1.2rc1", "2.0.1", "2.2", "3", "99"]))
+def test_a_range_that_ended_before_a_version_has_neither_it_nor_a_newer_one(
+    text: str, version: str
+) -> None:
+    found, base = range_of(text), Version(version).base_version
+    above = found.shared(VersionRange(f">={base}"))
+    assert found.ended_before(Version(version)) == (above is None)

@@ -409,7 +409,7 @@ def test_without_an_expectation_a_cell_off_the_pin_is_held_against_its_pin() -> 
 def test_what_changed_as_expected_is_told_where_it_is_asked_for() -> None:
     records = [record("2.11.0", "0.20.0"), record("2.11.0", "0.21.0", total=9)]
     rules = parse_expectations(
-        '[[rule]]\nid = "x"\ncase = "a"\nvllm = ">=0.21"\nstart = "cold"\n'
+        '[[rule]]\nid = "x"\ncase = "a"\nvllm = ">=0.21,<99"\nstart = "cold"\n'
         'counters = { "aot_autograd.total" = 9 }\nevidence = ["https://github.com/a/b/issues/1"]\n',
         "rules",
     )

@@ -138,6 +138,7 @@ def test_history_the_warm_save_as_a_drift() -> None:
     """The same, judged by what vLLM does since: 0.17 drifts, until 0.18."""
     rules = parse_expectations(
         f'[[rule]]\nid = "s"\ncase = "moe_startup"\nstart = "warm"\ncounters = {{ {SAVED} = 0 }}\n'
+        'vllm = "<99"\n'
         'evidence = ["https://github.com/vllm-project/vllm/issues/35708"]\n',
         "rules",
     )

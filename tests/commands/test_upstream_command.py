@@ -22,6 +22,7 @@ def test_moe_startup(monkeypatch, vllm_runner):
     with vllm_runner("a/model"), compilation_counter.expect(num_compiled_artifacts_saved=NUMBER):
         pass
 """
+LINK = f"https://github.com/vllm-project/vllm/blob/v0.33.0/{TESTS}"
 ENVS = (
     "import os\nenvironment_variables = {'VLLM_USE_MEGA_AOT_ARTIFACT':"
     " lambda: os.getenv('VLLM_USE_MEGA_AOT_ARTIFACT', '0') == '1'}\n"
@@ -60,10 +61,13 @@ def test_it_reads_prints_what_changed_and_tells_by_its_status(
     assert "3 releases, 3 read" in capsys.readouterr().out
 
 
-def check(path: Path, saved: int, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+def check(
+    path: Path, saved: int, capsys: pytest.CaptureFixture[str], end: str = "0.34"
+) -> tuple[int, str, str]:
     rules = path.with_name("rules.toml")
     rules.write_text(
-        f'[[rule]]\nid = "moe"\ncase = "moe_startup"\nstart = "cold"\nevidence = ["a"]\n'
+        f'[[rule]]\nid = "moe"\ncase = "moe_startup"\nstart = "cold"\nplatform = "cuda"\n'
+        f'vllm = "<{end}"\ntorch = "<2.15"\nevidence = ["{LINK}"]\n'
         f"counters = {{ num_compiled_artifacts_saved = {saved} }}\n"
     )
     status = cli.main(["check", "--expectations", str(rules), "--upstream", str(path)])
@@ -80,7 +84,7 @@ def test_check_fails_where_a_rule_contradicts_upstream(
     capsys.readouterr()
     status, out, err = check(path, 3, capsys)
     assert (status, err) == (0, "")
-    assert " of 1 release: " in out and " agree, 0 contradict, 0 have no rule\n" in out
+    assert " of 1 release: " in out and " agree, 0 contradict, 1 are beyond the end of" in out
     status, out, err = check(path, 4, capsys)
     assert status == 1
     assert " 0 agree, " in out
@@ -88,6 +92,22 @@ def test_check_fails_where_a_rule_contradicts_upstream(
         f"matrix: {tmp_path}/rules.toml: rule 'moe': num_compiled_artifacts_saved"
     )
     assert err.count("\n") == 1
+
+
+def test_check_refuses_a_rule_that_goes_beyond_its_evidence(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "upstream.json"
+    add(served, "0.33.0", "3")
+    assert cli.main(["upstream", "--index", served.url, "--upstream", str(path)]) == 0
+    capsys.readouterr()
+    assert check(path, 3, capsys, end="0.35")[::2] == (
+        1,
+        (
+            f"matrix: {tmp_path}/rules.toml: rule 'moe': vllm: <0.35, and its evidence on cuda ends"
+            " with vLLM 0.33; end the rule with <0.34\n"
+        ),
+    )
 
 
 def test_check_says_what_was_not_read(

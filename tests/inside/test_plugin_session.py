@@ -404,7 +404,8 @@ def test_counts_that_differ_are_journalled_before_the_test_fails(
     conftest = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(conftest)
     (tmp_path / "rules.toml").write_text(
-        '[[rule]]\nid = "x"\nstart = "cold"\nevidence = ["y"]\ncounters = { num_graphs_seen = 2 }\n'
+        '[[rule]]\nid = "x"\nvllm = "<99"\n'
+        'start = "cold"\nevidence = ["y"]\ncounters = { num_graphs_seen = 2 }\n'
     )
     rules = load_expectations(tmp_path / "rules.toml")
     monkeypatch.setattr(conftest, "load_expectations", lambda: rules)

@@ -24,6 +24,7 @@ PURE = {
     "matrix.rules.counters",
     "matrix.rules.expectations",
     "matrix.rules.expectations_file",
+    "matrix.rules.provisional",
 }
 # tomli stands for tomllib on Python 3.10, where a cell may run too.
 ANYWHERE = {*sys.stdlib_module_names, "packaging", "tomli", "tomllib"}

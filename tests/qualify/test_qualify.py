@@ -37,6 +37,7 @@ RULES = parse_expectations(
 [[rule]]
 id = "warm"
 case = "moe"
+vllm = "<99"
 start = "warm"
 torch = "<2.12"
 counters = { num_compiled_artifacts_loaded = 3 }
@@ -45,6 +46,7 @@ evidence = ["a record"]
 [[rule]]
 id = "warm-212"
 case = "moe"
+vllm = "<99"
 start = "warm"
 torch = ">=2.12"
 counters = { num_compiled_artifacts_loaded = 4 }

@@ -123,6 +123,7 @@ _OWN_RULE = parse_expectations(
     """
 [[rule]]
 id = "warm"
+vllm = "<99"
 start = "warm"
 counters = { num_graphs_seen = 1 }
 evidence = ["a record"]

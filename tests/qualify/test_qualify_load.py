@@ -289,6 +289,7 @@ def test_a_prune_takes_no_failure_from_a_qualification(
 [[rule]]
 id = "loaded"
 case = "moe"
+vllm = "<99"
 start = "warm"
 counters = { num_compiled_artifacts_loaded = 3 }
 evidence = ["https://github.com/vllm-project/vllm/pull/35709"]

@@ -169,6 +169,7 @@ TWO_RULES = parse_expectations(
 [[rule]]
 id = "warm"
 case = "moe"
+vllm = "<99"
 start = "warm"
 counters = { num_compiled_artifacts_loaded = 3, num_graphs_seen = 1 }
 evidence = ["a record"]

@@ -40,6 +40,7 @@ case = "moe_startup"
 platform = "cuda"
 torch = ">=2.10,<2.12"
 flags = {{ MEGA = true }}
+vllm = "<99"
 start = "warm"
 counters = {{ {SAVED} = 1, "{TOTAL}" = 30 }}
 evidence = ["results/cuda/py311-torch210-vllm019.json", "https://github.com/pytorch/pytorch/pull/2"]
@@ -196,7 +197,7 @@ def test_the_json_obeys_its_schema() -> None:
             "case": "moe_startup",
             "platform": "cuda",
             "torch": ">=2.10,<2.12",
-            "vllm": None,
+            "vllm": "<99",
             "start": "warm",
             "counter": SAVED,
             "measured": 1,
@@ -211,8 +212,8 @@ def test_what_upstream_publishes_otherwise_is_said_with_both_numbers_and_a_link(
     output = markdown.render(reported(RECORDS, UPSTREAM))
     assert "## Where we measured something else than upstream publishes\n" in output
     assert (
-        f"| `moe_startup` | cuda, torch `>=2.10,<2.12`, MEGA `True` | warm | `{SAVED}` | 1 |"
-        " [0](https://github.com/vllm-project/vllm/pull/3) |"
+        "| `moe_startup` | cuda, torch `>=2.10,<2.12`, vLLM `<99`, MEGA `True` | warm |"
+        f" `{SAVED}` | 1 | [0](https://github.com/vllm-project/vllm/pull/3) |"
         " `results/cuda/py311-torch210-vllm019.json` |\n"
     ).replace("MEGA", "`MEGA`") in output
     assert upstream.section(()) == ""

@@ -396,7 +396,7 @@ def test_the_examples_of_the_docstrings() -> None:
 
 def test_only_the_first_differences_are_told() -> None:
     rules = parse_expectations(
-        '[[rule]]\nid = "all"\nstart = "cold"\nevidence = ["a record"]\ncounters = { '
+        '[[rule]]\nid = "all"\nvllm = "<99"\nstart = "cold"\nevidence = ["a record"]\ncounters = { '
         "num_models_seen = 9, num_graphs_seen = 9, num_inductor_compiles = 9, "
         "num_eager_compiles = 9, num_backend_compilations = 9 }\n",
         "rules.toml",

@@ -34,6 +34,7 @@ RULES = parse_expectations(
 [[rule]]
 id = "{start}"
 case = "moe"
+vllm = "<99"
 start = "{start}"
 counters = {{ num_graphs_seen = 1 }}
 evidence = ["a record"]

@@ -147,7 +147,7 @@ def test_a_more_specific_proposal_goes_with_the_rules_of_the_package() -> None:
     flags = {"VLLM_USE_MEGA_AOT_ARTIFACT": False}
     drifted = record(case(flags=flags, cold={"aot_autograd.total": 34}), platform="cuda")
     text = calibrate(drifted, shipped)
-    assert "# rule 'moe-cold-autograd' expects aot_autograd.total = 33" in text
+    assert "# rule 'cuda-moe-cold-autograd' expects aot_autograd.total = 33" in text
     proposed = parse_expectations(text, "proposed")
     both = Expectations(rules=(*shipped.rules, *proposed.rules))
     where = Situation(

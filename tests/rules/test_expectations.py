@@ -36,6 +36,7 @@ MISS = "aot_autograd.autograd_cache_miss"
 RULE = """
 [[rule]]
 id = "one"
+vllm = "<99"
 start = "cold"
 counters = { num_compiled_artifacts_saved = 3 }
 evidence = ["records/cpu/one.json"]
@@ -171,6 +172,7 @@ def test_a_tie_names_both_rules_and_a_situation() -> None:
             id = "by-torch"
             case = "moe_startup"
             torch = ">=2.10"
+            vllm = "<99"
             start = "warm"
             counters = { num_compiled_artifacts_saved = 0, "aot_autograd.total" = 0 }
             evidence = ["a.json"]
@@ -261,12 +263,14 @@ def test_counters_are_chosen_one_by_one() -> None:
         """
         [[rule]]
         id = "all"
+        vllm = "<99"
         start = "warm"
         counters = { num_compiled_artifacts_saved = 0, "aot_autograd.total" = 30 }
         evidence = ["a.json", "b.json"]
         [[rule]]
         id = "mega"
         flags = { VLLM_USE_MEGA_AOT_ARTIFACT = true }
+        vllm = "<99"
         start = "warm"
         counters = { "aot_autograd.total" = 0 }
         evidence = ["c.json"]
@@ -341,7 +345,14 @@ def test_compare_lists_what_differs() -> None:
         ("start =", "zzz = 1\nstart =", "zzz: unknown key; the known ones are id, case,"),
         ("start =", "torch = 2.10\nstart =", 'torch: 2.1 is not a string; write ">=2.10"'),
         ("start =", "torch = '2.10'\nstart =", "torch: '2.10' is not a specifier; write it as"),
-        ("start =", "vllm = '=>0.17'\nstart =", "vllm: '=>0.17' is not a specifier"),
+        ('"<99"', "'=>0.17'", "vllm: '=>0.17' is not a specifier"),
+        (
+            'vllm = "<99"\n',
+            "",
+            "vllm: has no upper bound; end it after the newest release that its",
+        ),
+        ('"<99"', '">=0.17"', 'is of, as ">=0.19,<0.34"'),
+        ('"<99"', '"!=0.17.0"', "vllm: has no upper bound"),
         ("start =", "torch = ''\nstart =", "torch: is empty; leave the key out"),
         ("start =", "torch = '===2.10'\nstart =", "torch: '===2.10' compares texts; write =="),
         ("start =", "torch = '>=2.12,<2.10'\nstart =", "satisfies '>=2.12,<2.10'; widen it"),
@@ -395,6 +406,7 @@ LINK = "https://github.com/vllm-project/vllm/blob/v0.20.2/tests/compile/test_sta
 OTHERWISE = f"""
 [[rule]]
 id = "one"
+vllm = "<99"
 start = "cold"
 counters = {{ num_compiled_artifacts_saved = 3, "aot_autograd.total" = 9 }}
 evidence = ["results/cuda/one.json", "https://github.com/pytorch/pytorch/issues/1"]

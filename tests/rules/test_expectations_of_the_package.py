@@ -133,6 +133,14 @@ def shipped(where: Situation) -> dict[str, dict[str, int]]:
     return {start: values(SHIPPED.expect(where, start)) for start in ("cold", "warm")}
 
 
+def provisional(where: Situation) -> dict[str, dict[str, int]]:
+    """Return what is expected, and of what is not, what the nearest rule had."""
+    return {
+        start: values({**SHIPPED.nearest(where, start), **SHIPPED.expect(where, start)})
+        for start in ("cold", "warm")
+    }
+
+
 MODELS = ["gpt_oss_120b", "deepseek_v3.2", "kimi_k2.5", "glm_4.5", "minimax_m2.5"]
 
 
@@ -147,13 +155,17 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("mega", [True, False])
 def test_the_mega_artifact_decides_and_not_torch(case: str, platform: str, mega: bool) -> None:
-    """Torch 2.12 turns it on by default (vllm-project/vllm #37198)."""
+    """Torch 2.12 turns it on by default (vllm-project/vllm #37198).
+
+    Under the torch releases that no evidence of that value is of, the nearest rules say the same.
+    """
     first, *others = [
-        shipped(situation(case, platform, torch, "0.20.2", {MEGA: mega}))
+        provisional(situation(case, platform, torch, "0.20.2", {MEGA: mega}))
         for torch in ("2.10.0", "2.11.0", "2.12.0rc1", "2.12.0", "2.13.0")
     ]
     assert first["cold"] and first["warm"]
-    assert all(each == first for each in others)
+    for each in others:
+        assert all(each[start].items() >= first[start].items() for start in first)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda"])
@@ -162,7 +174,8 @@ def test_the_mega_artifact_decides_and_not_torch(case: str, platform: str, mega:
 def test_two_models_save_again_without_the_mega_artifact(
     case: str, platform: str, mega: bool, saved: int, loaded: int
 ) -> None:
-    found = shipped(situation(f"model_startup[{case}]", platform, "2.12.1", "0.20.2", {MEGA: mega}))
+    torch = "2.12.1" if mega else "2.11.0"
+    found = shipped(situation(f"model_startup[{case}]", platform, torch, "0.20.2", {MEGA: mega}))
     assert (found["cold"][SAVED], found["cold"][LOADED]) == (4, 0)
     assert (found["warm"][SAVED], found["warm"][LOADED]) == (saved, loaded)
 
@@ -244,9 +257,16 @@ RUNS = sorted(ROOT.glob("tests/attribution/*/*.json"))
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.parent.name)
 def test_runs_that_no_rule_was_made_of_are_as_expected(path: Path) -> None:
-    """Two cells with the other value of the mega artifact's flag, and two beside them."""
+    """Two cells with the other value of the mega artifact's flag, and two beside them.
+
+    Of two of them no rule's evidence is, and they count as the nearest release did.
+    """
     told = judge(read(path), SHIPPED)
-    assert told.verdict == "compatible", told.reason
+    if path.parent.name in ("mega-off", "torch-213"):
+        assert told.provisional is not None
+        assert (told.verdict, told.provisional.differences) == ("untested", ())
+    else:
+        assert told.verdict == "compatible", told.reason
 
 
 def test_the_rules_of_other_cells_foretell_torch_2_12() -> None:

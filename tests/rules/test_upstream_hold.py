@@ -62,12 +62,13 @@ def held(rules: Rule | tuple[Rule, ...], *releases: UpstreamRelease) -> Held:
 
 
 def counts(found: Held) -> tuple[int, int, int, int, int]:
+    """Return how many there are, agree, contradict, were measured otherwise, have no rule."""
     return (
         found.numbers,
         found.agree,
         len(found.contradictions),
         found.measured,
-        found.no_rule,
+        found.no_rule + found.beyond,
     )
 
 
@@ -89,6 +90,12 @@ def test_each_number_is_compared_under_each_torch(
     facts: dict[str, Any], expected: tuple[int, ...]
 ) -> None:
     assert counts(held(rule(**facts), release("0.20.0", case()))) == expected
+
+
+def test_a_number_beyond_the_end_of_a_rule_is_counted_as_such() -> None:
+    found = held(rule(vllm=VersionRange("<0.20")), release("0.20.0", case()))
+    assert (found.beyond, found.no_rule) == (2, 0)
+    assert "2 are beyond the end of the rules, 0 have no rule" in render_held(found)
 
 
 def test_a_rule_that_says_what_upstream_publishes_does_not_contradict() -> None:
@@ -205,17 +212,23 @@ def test_shipped_rules_contradict_nothing_that_upstream_publishes() -> None:
     assert torches[0] == "2.9.1" and len(torches) >= 7
     found = hold(UPSTREAM, load_expectations(), torches)
     assert contradictions(found, "expectations.toml") == []
-    assert found.numbers >= 6034 and found.agree >= 5900
+    assert found.numbers >= 6034 and found.agree + found.beyond >= 5990
+    # No vLLM pins torch 2.15 yet, so that no rule speaks of it.
+    assert found.beyond <= 1.1 * found.numbers / len(torches)
 
 
 def test_the_rules_of_before_are_found_to_contradict() -> None:
     """DeepSeek-V3.2 on CUDA: 4 was expected of vLLM 0.19 to 0.31, as it was until 2026-11-28."""
     widened = [
-        replace(one, vllm=VersionRange(f"{one.vllm.text.split(',')[0]},<0.32"))
+        replace(
+            one,
+            vllm=VersionRange(f"{one.vllm.text.split(',')[0]},<0.32"),
+            torch=VersionRange(">=2.10" if ">=2.10" in (one.torch.text or "") else None),
+        )
         if one.id.startswith("cuda-model-deepseek_v3.2-") and not one.id.endswith("-0.25")
         else one
         for one in load_expectations().rules
-        if one.vllm.text and not one.id.endswith("-0.25")
+        if one.vllm.text and not one.id.endswith("-0.25") and "-aot" not in one.id
     ]
     torches = ("2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
     found = hold(UPSTREAM, Expectations(rules=tuple(widened)), torches)

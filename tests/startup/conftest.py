@@ -16,6 +16,7 @@ from matrix.inside.models import MODELS
 from matrix.inside.pytest_plugin import case_name
 from matrix.rules.expectations import Situation, compare
 from matrix.rules.expectations_file import load_expectations
+from matrix.rules.provisional import provisional_of
 
 pytest_plugins = ["matrix.inside.pytest_plugin"]
 
@@ -136,13 +137,13 @@ def _warm(asked: starts.Startup, runner: starts.Runner, journal: Journal) -> dic
 
 def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: Journal) -> None:
     expectations = load_expectations()
-    differences = []
-    missing = []
-    for start, counted in observed.items():
-        expected = expectations.expect(situation, start)
-        differences += compare(expected, counted, start)
-        if not expected:
-            missing.append(start)
+    expected = {start: expectations.expect(situation, start) for start in observed}
+    nearest = {start: expectations.nearest(situation, start) for start in observed}
+    differences = [
+        each
+        for start, counted in observed.items()
+        for each in compare(expected[start], counted, start)
+    ]
     if differences:
         lines = [
             f"{difference.start} {difference.counter}: expected {difference.expected},"
@@ -151,7 +152,13 @@ def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: J
         ]
         journal.write("differs", differences=lines)
         pytest.fail("counts differ\n" + "\n".join(lines), pytrace=False)
+    reasons = []
+    if provisional := provisional_of(nearest, observed):
+        reasons.append(f"provisional: {provisional.words}")
+    missing = [start for start in observed if not expected[start] and not nearest[start]]
     if missing:
-        reason = f"no expectation for the {' and the '.join(missing)} start"
+        reasons.append(f"no expectation for the {' and the '.join(missing)} start")
+    if reasons:
+        reason = "; ".join(reasons)
         journal.write("untested", reason=reason)
         pytest.skip(f"untested: {reason}")

@@ -14,7 +14,7 @@ from matrix.record.model import (
     Rung,
     RungResult,
 )
-from matrix.rules.expectations import Expected, Situation
+from matrix.rules.expectations import Expected, Nearest, Situation
 from matrix.verdict import events
 from matrix.verdict import judge as verdicts
 from matrix.verdict.judge import (
@@ -293,6 +293,9 @@ def test_a_case_is_judged_in_its_own_situation() -> None:
     class Asking:
         def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
             asked.append((situation, start))
+            return {}
+
+        def nearest(self, situation: Situation, start: str) -> Mapping[str, Nearest]:
             return {}
 
     judge(make(make_case(flags={"B": 2}), flags={"A": 1, "B": 1}), Asking())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from histories import LATE, drifted, failed, idle, make, passed, some_records
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Rung, RungResult
-from matrix.rules.expectations import Expectations, Expected, Situation
+from matrix.rules.expectations import Expectations, Expected, Nearest, Situation
 from matrix.verdict import precedence
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import (
@@ -120,6 +120,9 @@ def test_a_record_older_than_a_complete_one_is_not_judged() -> None:
         def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
             self.asked += 1
             return ANY_CASE.expect(situation, start)
+
+        def nearest(self, situation: Situation, start: str) -> Mapping[str, Nearest]:
+            return ANY_CASE.nearest(situation, start)
 
     def asked_of(*records: Record) -> int:
         counting = Counting()

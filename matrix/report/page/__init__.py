@@ -104,10 +104,12 @@ def mark(progress: Progress) -> str:
 
     That is the rung where it fails, else the highest that it reached, with a question mark where
     the state of a rung below is unknown; no letter where nothing is known. An asterisk says that it
-    ran with packages that are not as the vLLM requires.
+    ran with packages that are not as the vLLM requires. What is provisional has a sign of its own.
     """
     rung = progress.fails or progress.reached
     sign = _sign(progress.verdict, ran=progress.ran is not None)
+    if progress.fails is None and progress.provisional is not None:
+        sign = "≈"
     letter = LETTERS[RUNGS.index(rung)] if rung else ""
     doubt = "?" if progress.fails is None and progress.skipped else ""
     return sign + letter + doubt + ("*" if progress.not_stock else "")

@@ -198,7 +198,8 @@ class _Packing:
             int(progress.off_pin)
             + 2 * (progress.ran is not None)
             + 4 * bool(progress.skipped)
-            + 8 * bool(progress.not_stock),
+            + 8 * bool(progress.not_stock)
+            + 16 * (progress.provisional is not None),
             coded(self._step(step) for step in progress.steps),
             tuple(self._text(text) for text in progress.contradictions),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matrix._util.versions import minor_of, newest_patches, parse_version
 from matrix.catalog.releases import Releases
-from matrix.rules.expectations import Expectations, Expected, Rule, Situation
+from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
 from matrix.rules.upstream.model import FLAG, Upstream, UpstreamCase, UpstreamRelease, within
 
 _PLATFORM = "cuda"
@@ -51,12 +51,14 @@ class Held:
     """What the comparison came to; each number is one of upstream's under one torch.
 
     `measured`: the rule itself says that upstream has another number, and names the record.
+    `beyond`: the rules ended before these releases, such as a torch that no vLLM pins yet.
     """
 
     releases: int = 0
     numbers: int = 0
     agree: int = 0
     measured: int = 0
+    beyond: int = 0
     no_rule: int = 0
     contradictions: tuple[Contradiction, ...] = ()
     vanished: tuple[Vanished, ...] = ()
@@ -68,7 +70,7 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Stated:
+class Stated:
     """One number of upstream's, in a situation that a rule can be asked about."""
 
     release: UpstreamRelease
@@ -100,18 +102,22 @@ def hold(upstream: Upstream, expectations: Expectations, torches: Sequence[str])
     rules = {rule.id: rule for rule in expectations.rules}
     asked: dict[tuple[object, ...], Mapping[str, Expected]] = {}
     contradictions: list[Contradiction] = []
-    numbers = agree = measured = no_rule = 0
-    for stated in _every(upstream, torches):
+    nearest: dict[tuple[object, ...], Mapping[str, Nearest]] = {}
+    numbers = agree = measured = beyond = no_rule = 0
+    for stated in every_number(upstream, torches):
         numbers += 1
         where = stated.situation
-        expected = None
+        expected, ended = None, False
         if where is not None:
             key = (where.case, where.torch, where.vllm, stated.start, where.flags.get(FLAG))
             if key not in asked:
                 asked[key] = expectations.expect(where, stated.start)
+                nearest[key] = expectations.nearest(where, stated.start)
             expected = asked[key].get(stated.counter)
+            ended = stated.counter in nearest[key]
         if where is None or expected is None:
-            no_rule += 1
+            beyond += ended
+            no_rule += not ended
         elif expected.value == stated.number:
             agree += 1
         elif _says_so(rules[expected.rule], stated):
@@ -135,13 +141,14 @@ def hold(upstream: Upstream, expectations: Expectations, torches: Sequence[str])
         numbers=numbers,
         agree=agree,
         measured=measured,
+        beyond=beyond,
         no_rule=no_rule,
         contradictions=tuple(contradictions),
         vanished=tuple(_vanished(upstream, expectations)),
     )
 
 
-def _every(upstream: Upstream, torches: Sequence[str]) -> Iterator[_Stated]:
+def every_number(upstream: Upstream, torches: Sequence[str]) -> Iterator[Stated]:
     """Yield every number of the startup tests, under each torch on which its test runs."""
     for release in upstream.releases:
         for path, case in release.startup_cases():
@@ -152,7 +159,7 @@ def _every(upstream: Upstream, torches: Sequence[str]) -> Iterator[_Stated]:
                 for start in case.starts:
                     for counter, number in start.numbers.items():
                         if (value := number.at(torch)) is not None:
-                            yield _Stated(
+                            yield Stated(
                                 release=release,
                                 situation=situation,
                                 start=start.start,
@@ -190,7 +197,7 @@ def our_case(case: str, mega: int | None) -> str | None:
     return None if mega is None else f"moe_startup[mega_aot={mega}]"
 
 
-def _says_so(rule: Rule, stated: _Stated) -> bool:
+def _says_so(rule: Rule, stated: Stated) -> bool:
     published = rule.upstream
     return published is not None and published.counters.get(stated.counter) == stated.number
 

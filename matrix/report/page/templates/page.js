@@ -89,10 +89,12 @@ function start() {
   }
   const climbOf = (found, python) => D.climbs[found[python + 1]];
   const ranSign = (verdict) => (verdict === UNTESTED ? "?" : SIGNS[verdict]);
+  // Newer than what is known of its counters, and compared with the last release that is.
+  const compared = (climb) => !climb[C.fails] && climb[C.bits] & 16;
   function mark(climb) {
     const at = climb[C.verdict], place = climb[C.fails] || climb[C.reached];
     const open = !climb[C.fails] && climb[C.bits] & 4 ? "?" : "";
-    return (climb[C.bits] & 2 ? ranSign(at) : SIGNS[at]) + (place ? LETTERS[place - 1] : "") + open + (climb[C.bits] & 8 ? "*" : "");
+    return (compared(climb) ? "≈" : climb[C.bits] & 2 ? ranSign(at) : SIGNS[at]) + (place ? LETTERS[place - 1] : "") + open + (climb[C.bits] & 8 ? "*" : "");
   }
   const style = (climb) => "s" + climb[C.verdict] + (climb[C.bits] & 2 ? " r" : "") + (climb[C.bits] & 1 ? "" : " p") + (climb[C.bits] & 8 ? " n" : "");
   function words(climb) {
@@ -103,6 +105,7 @@ function start() {
     if (at === COMPATIBLE) return "compatible, as expected";
     if (at === DRIFT) return "drift, counts differ";
     if (at === INCOMPATIBLE) return "incompatible, fails at " + (rung(climb[C.fails]) || "a rung that it does not name");
+    if (compared(climb)) return "untested, provisional: it ran, and is newer than what is known of its counters";
     const top = climb[C.reached] ? "passed " + rung(climb[C.reached]) : "nobody asked";
     return "untested, " + top + (climb[C.bits] & 2 ? ", it ran" : climb[C.bits] & 4 ? ", a rung below was not asked" : "");
   }

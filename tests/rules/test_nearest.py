@@ -1,0 +1,205 @@
+"""What the rule that ended last below a situation had."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matrix._util.versions import VersionRange
+from matrix.record.model import StartKind
+from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
+from matrix.rules.expectations_file import load_expectations
+from matrix.rules.provisional import Provisional, provisional_of
+
+SAVED, LOADED = "num_compiled_artifacts_saved", "num_compiled_artifacts_loaded"
+TOTAL = "aot_autograd.total"
+MEGA = "VLLM_USE_MEGA_AOT_ARTIFACT"
+
+
+def rule(name: str, saved: int = 3, **facts: Any) -> Rule:
+    for key in ("torch", "vllm"):
+        if key in facts:
+            facts[key] = VersionRange(facts[key])
+    given: dict[str, Any] = {"counters": {SAVED: saved}, "start": StartKind.COLD, "case": "moe"}
+    return Rule(id=name, evidence=("a",), **given | facts)
+
+
+def at(vllm: str, torch: str = "2.10.0", **facts: Any) -> Situation:
+    given: dict[str, Any] = {"case": "moe", "platform": "cuda", "flags": {}}
+    return Situation(vllm=vllm, torch=torch, **given | facts)
+
+
+def near(situation: Situation, *rules: Rule) -> Mapping[str, Nearest]:
+    """Return what is nearest, which must not depend on the order of the rules."""
+    shuffled = list(rules)
+    random.Random(len(rules)).shuffle(shuffled)
+    found = Expectations(rules=rules).nearest(situation, "cold")
+    assert Expectations(rules=tuple(shuffled)).nearest(situation, "cold") == found
+    return found
+
+
+OLD = rule("old", 4, vllm=">=0.17,<0.19")
+NEW = rule("new", 3, vllm=">=0.19,<0.34", torch="<2.15")
+
+
+@pytest.mark.parametrize(
+    ("vllm", "torch", "expected"),
+    [
+        ("0.33.0", "2.14.1", None),
+        ("0.18.1", "2.10.0", None),
+        ("0.16.0", "2.10.0", None),
+        ("0.34.0", "2.14.0", ("new", "0.33", None)),
+        ("0.34.0rc1", "2.14.0", ("new", "0.33", None)),
+        ("0.33.1.dev3+g1", "2.14.0", None),
+        ("0.33.0", "2.15.0rc1+cu132", ("new", None, "2.14")),
+        ("0.34.0", "2.16.0.dev20261127", ("new", "0.33", "2.14")),
+        ("9.0", "9.0", ("new", "0.33", "2.14")),
+    ],
+)
+def test_a_release_beyond_the_end_has_the_rule_that_ended_last(
+    vllm: str, torch: str, expected: tuple[str, str | None, str | None] | None
+) -> None:
+    found = near(at(vllm, torch), OLD, NEW)
+    if expected is None:
+        assert found == {}
+        return
+    name, of_vllm, of_torch = expected
+    assert found == {
+        SAVED: Nearest(value=3, rule=name, evidence=("a",), vllm=of_vllm, torch=of_torch)
+    }
+
+
+def test_vllm_counts_before_torch() -> None:
+    """The rule of this vLLM under an older torch is nearer than one of an older vLLM."""
+    of_vllm = rule("vllm", vllm=">=0.20,<0.34", torch="<2.11")
+    of_torch = rule("torch", vllm="<0.20", torch="<2.15")
+    found = near(at("0.33.0", "2.14.0"), of_vllm, of_torch)
+    assert (found[SAVED].rule, found[SAVED].vllm, found[SAVED].torch) == ("vllm", None, "2.10")
+
+
+def test_of_rules_that_ended_together_the_more_specific_one_is_near() -> None:
+    mega = rule("mega", 0, vllm=">=0.19,<0.34", torch="<2.15", flags={MEGA: True})
+    assert near(at("0.34.0", flags={MEGA: True}), NEW, mega)[SAVED].rule == "mega"
+    assert near(at("0.34.0", flags={MEGA: False}), NEW, mega)[SAVED].rule == "new"
+
+
+@pytest.mark.parametrize(
+    "facts", [{"platform": "cpu"}, {"case": "dense"}, {"flags": {MEGA: True}}, {"start": "warm"}]
+)
+def test_a_rule_of_something_else_is_not_near(facts: dict[str, Any]) -> None:
+    if "start" in facts:
+        facts = {"start": StartKind.WARM}
+    assert near(at("0.34.0"), rule("other", vllm="<0.34", **facts)) == {}
+
+
+def test_a_rule_that_begins_later_or_has_a_hole_is_not_near() -> None:
+    later = rule("later", vllm=">=0.40,<0.50")
+    hole = rule("hole", vllm="<0.34", torch="!=2.12.*,<2.15")
+    assert near(at("0.35.0"), later) == {}
+    assert near(at("0.34.0", "2.12.1"), hole) == {}
+
+
+def test_counters_that_something_is_expected_of_have_nothing_near() -> None:
+    older = rule("older", vllm="<0.19", counters={SAVED: 9, LOADED: 1})
+    found = near(at("0.30.0"), NEW, older)
+    assert {counter: each.value for counter, each in found.items()} == {LOADED: 1}
+
+
+def test_a_rule_of_one_cell_is_near_only_where_nothing_is_expected() -> None:
+    cell = rule("cell", vllm="==0.20.*", torch="==2.11.*", counters={TOTAL: 9})
+    assert near(at("0.30.0", "2.13.0"), NEW, cell) == {}
+    assert near(at("0.34.0", "2.13.0"), NEW, cell)[TOTAL].vllm == "0.20"
+    assert near(at("0.21.0", "2.12.0"), cell)[TOTAL].value == 9
+    # Where a rule of several releases ended too, the one of one cell is the nearer.
+    series = rule("series", vllm="<0.19", torch="<2.10", counters={TOTAL: 8})
+    assert near(at("0.30.0", "2.13.0"), NEW, cell, series)[TOTAL].rule == "cell"
+
+
+SHIPPED = load_expectations()
+CASES = sorted({each.case for each in SHIPPED.rules if each.case})
+VERSIONS = st.builds("{}.{}.{}".format, st.just(0), st.integers(14, 36), st.integers(0, 2))
+TORCHES = st.builds("2.{}.{}".format, st.integers(8, 17), st.integers(0, 1))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    case=st.sampled_from(CASES),
+    platform=st.sampled_from(["cuda", "cpu"]),
+    vllm=VERSIONS,
+    torch=TORCHES,
+    mega=st.booleans(),
+    start=st.sampled_from(["cold", "warm"]),
+)
+def test_laws_of_what_is_near(
+    case: str, platform: str, vllm: str, torch: str, mega: bool, start: str
+) -> None:
+    """What is expected is never provisional, and what is near ended on one side at least."""
+    flags = {MEGA: mega, "VLLM_USE_AOT_COMPILE": True, "VLLM_DISABLE_COMPILE_CACHE": False}
+    where = Situation(case=case, platform=platform, torch=torch, vllm=vllm, flags=flags)
+    expected, found = SHIPPED.expect(where, start), SHIPPED.nearest(where, start)
+    assert expected.keys().isdisjoint(found)
+    rules = {each.id: each for each in SHIPPED.rules}
+    for each in found.values():
+        assert each.vllm or each.torch
+        for last, range_of, version in (
+            (each.vllm, rules[each.rule].vllm, vllm),
+            (each.torch, rules[each.rule].torch, torch),
+        ):
+            assert bool(last) == (range_of.shared(VersionRange(f">={version}")) is None)
+    # Numbers of what is compiled ahead of time alone make no case compatible.
+    if expected and all(counter.startswith("num_aot_") for counter in expected):
+        assert found
+
+
+def provisional(counted: int | None, *rules: Rule, vllm: str = "0.34.0") -> Provisional | None:
+    situation = at(vllm)
+    return provisional_of(
+        {"cold": near(situation, *rules)}, {"cold": {} if counted is None else {SAVED: counted}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("counted", "words"),
+    [
+        (3, "counts as vLLM 0.33 did"),
+        (4, f"differs from vLLM 0.33 in cold {SAVED}: 4, was 3"),
+        (None, f"differs from vLLM 0.33 in cold {SAVED}: not counted, was 3"),
+    ],
+)
+def test_what_is_provisional_is_told_with_the_release(counted: int | None, words: str) -> None:
+    found = provisional(counted, NEW)
+    assert found is not None and found.words == words
+
+
+def test_a_release_within_the_bounds_is_not_provisional() -> None:
+    assert provisional(4, NEW, vllm="0.33.0") is None
+
+
+def test_several_releases_and_differences_are_told() -> None:
+    older = rule("older", vllm="<0.20", counters={LOADED: 1, TOTAL: 2})
+    every = {"cold": near(at("0.34.0"), NEW, older)}
+    same = provisional_of(every, {"cold": {SAVED: 3, LOADED: 1, TOTAL: 2}})
+    assert same is not None and same.words == "counts as vLLM 0.19 and vLLM 0.33 did"
+    other = provisional_of(every, {"cold": {SAVED: 3, LOADED: 2, TOTAL: 3}})
+    assert other is not None
+    assert other.words == f"differs from vLLM 0.19 in cold {TOTAL}: 3, was 2, and 1 more"
+    assert other.releases == ("vLLM 0.19",)
+
+
+def test_torch_is_named_where_it_is_beyond() -> None:
+    found = {"cold": near(at("0.34.0", "2.16.0"), NEW)}
+    both = provisional_of(found, {"cold": {SAVED: 3}})
+    assert both is not None and both.words == "counts as vLLM 0.33 with torch 2.14 did"
+    alone = provisional_of({"cold": near(at("0.33.0", "2.16.0"), NEW)}, {"cold": {SAVED: 3}})
+    assert alone is not None and alone.words == "counts as torch 2.14 did"
+
+
+def test_an_expected_counter_is_no_nearest_one() -> None:
+    assert Expected(value=1, rule="a", evidence=()) != Nearest(
+        value=1, rule="a", evidence=(), vllm="0.33", torch=None
+    )
