@@ -180,9 +180,10 @@ class Expectations:
         near: dict[str, Rule] = {}
         goes_on: set[str] = set()
         for rule in self._apart_from_releases(situation, start):
-            if _beyond(rule.vllm, vllm) is None or _beyond(rule.torch, torch) is None:
+            others = rule.counters.keys() - expected.keys()
+            if not others or not _is_below(rule, torch, vllm):
                 continue
-            for counter in rule.counters.keys() - expected.keys():
+            for counter in others:
                 if not expected or not rule.of_one_cell:
                     goes_on.add(counter)
                 if counter not in near or _is_nearer(rule, near[counter], torch, vllm):
@@ -236,11 +237,12 @@ def _releases(situation: Situation) -> tuple[Version, Version]:
     )
 
 
-def _beyond(versions: VersionRange, version: Version) -> bool | None:
-    """Tell whether the range ended before the version; None: neither that nor is it within."""
-    if versions.contains(version):
-        return False
-    return True if versions.ended_before(version) else None
+def _is_below(rule: Rule, torch: Version, vllm: Version) -> bool:
+    """Tell whether a rule ended before one of these releases at least, and has the other one."""
+    return all(
+        versions.ended_before(version) or versions.contains(version)
+        for versions, version in ((rule.vllm, vllm), (rule.torch, torch))
+    )
 
 
 def _ended(versions: VersionRange, version: Version) -> str | None:

@@ -14,7 +14,7 @@ from judgements import GOOD, judged, make, make_case
 from matrix.record.model import Platform, Record, Rung
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import parse_expectations
-from matrix.verdict.judge import CellVerdict, Remembered, exit_status, judge, judge_running
+from matrix.verdict.judge import CellVerdict, exit_status, judge, judge_running
 from matrix.verdict.ladder import evidence_of
 
 DAY = "2026-11-28T12:00:00Z"
@@ -137,11 +137,6 @@ def test_a_run_that_goes_on_shows_no_comparison_of_the_cell() -> None:
     record = make(make_case(), provenance=at()["provenance"])
     found = judge_running(record, RULES)
     assert (found.verdict, found.provisional) == ("untested", None)
-
-
-def test_what_is_near_is_looked_up_once() -> None:
-    record = make(make_case(), make_case("dense"), provenance=at()["provenance"])
-    assert judge(record, Remembered(RULES)) == judge(record, RULES)
 
 
 COUNTS = st.fixed_dictionaries(
