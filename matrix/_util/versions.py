@@ -47,6 +47,16 @@ def minor_of(text: str) -> str:
     return f"{parsed.major}.{parsed.minor}"
 
 
+def next_minor(minor: str) -> str:
+    """Return the minor release after this one.
+
+    >>> next_minor("2.9")
+    '2.10'
+    """
+    parsed = parse_version(minor)
+    return f"{parsed.major}.{parsed.minor + 1}"
+
+
 def newest_patches(
     releases: Iterable[_Release], version_of: Callable[[_Release], str]
 ) -> list[_Release]:

@@ -5,16 +5,17 @@ Nothing here edits a file: a run never changes what it is judged by.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 
 from packaging.version import InvalidVersion
 
-from matrix._util.versions import parse_version
+from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
-from matrix.record.model import Case, Record, Start
+from matrix.record.model import Case, Platform, Record, Start
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
-from matrix.rules.expectations import Expectations, Expected, Situation
+from matrix.rules.expectations import Expectations, Expected, Rule, Situation
+from matrix.rules.rule_toml import comment, rule_toml
+from matrix.rules.widen import Proposal, proposals
 
 _FLAGS = ("VLLM_USE_MEGA_AOT_ARTIFACT",)
 """The flags that change these counters, and so belong in a rule."""
@@ -37,7 +38,9 @@ def calibrate(
     ``name`` is what errors call the record. ``every`` proposes each counter that a rule may name,
     not only DEFAULT_COUNTERS. A rule holds for the minor releases of the record. Where a rule
     already expects another number, a comment names it: the two may tie, and a person decides
-    between them. What proposes nothing is said in a comment.
+    between them. A rule that ended before the record's releases is proposed with a later end where
+    the record counts the same, and otherwise another rule that begins with these releases. What
+    proposes nothing is said in a comment.
 
     Raises CalibrateError for a record that justifies no rule: the run did not end or ended early,
     no case of it started, or it does not say its torch and vLLM.
@@ -46,11 +49,14 @@ def calibrate(
     _check_justifies(record, name)
     minors = {key: _minor(record, key, name) for key in ("torch", "vllm")}
     taken = {rule.id for rule in expectations.rules}
-    parts: list[str] = []
+    found = proposals(record, expectations, evidence)
+    taken |= {one.rule.id for one in found}
+    parts = [_proposed(one) for one in found]
+    series = {rule.id for rule in expectations.rules if not rule.of_one_cell}
     for case in record.cases:
         if case.outcome != "passed":
             why = f" ({case.reason})" if case.reason else ""
-            parts.append(_comment(f"{case.case}: {case.outcome}{why}, so it justifies no rule"))
+            parts.append(comment(f"{case.case}: {case.outcome}{why}, so it justifies no rule"))
             continue
         situation = Situation(
             case=case.case,
@@ -61,7 +67,12 @@ def calibrate(
         )
         for start in case.starts:
             expected = expectations.expect(situation, start.start)
-            wanted = _wanted(start, expected, every=every)
+            near = expectations.nearest(situation, start.start)
+            wanted = {
+                counter: count
+                for counter, count in _wanted(start, expected, every=every).items()
+                if counter not in near or near[counter].rule not in series
+            }
             if wanted:
                 rule_id = _unused(_id(record, case, start), taken)
                 taken.add(rule_id)
@@ -77,7 +88,7 @@ def calibrate(
                     )
                 )
     if not parts:
-        parts.append(_comment(f"{name}: nothing to propose, every counter asked for is expected"))
+        parts.append(comment(f"{name}: nothing to propose, every counter asked for is expected"))
     return "\n".join(parts)
 
 
@@ -151,46 +162,37 @@ def _rule(
     evidence: str,
 ) -> str:
     flags = {flag: situation.flags[flag] for flag in _FLAGS if flag in situation.flags}
-    lines = [
-        _comment(f"rule {expected[name].rule!r} expects {name} = {expected[name].value}")
+    said = [
+        comment(f"rule {expected[name].rule!r} expects {name} = {expected[name].value}")
         for name in wanted
         if name in expected
     ]
-    lines += [
-        "[[rule]]\n",
-        f"id = {_text(rule_id)}\n",
-        f"case = {_text(situation.case)}\n",
-        f"platform = {_text(situation.platform)}\n",
-        f"torch = {_text(minors['torch'])}\n",
-        f"vllm = {_text(minors['vllm'])}\n",
-        f"flags = {_table(flags)}\n" if flags else "",
-        f"start = {_text(start.start)}\n",
-        f"counters = {_table(wanted)}\n",
-        f"evidence = [{_text(evidence)}]\n",
-    ]
-    return "".join(lines)
+    rule = Rule(
+        id=rule_id,
+        case=situation.case,
+        platform=Platform(situation.platform),
+        torch=VersionRange(minors["torch"]),
+        vllm=VersionRange(minors["vllm"]),
+        flags=flags,
+        start=start.start,
+        counters=wanted,
+        evidence=(evidence,),
+    )
+    return "".join([*said, rule_toml(rule)])
 
 
-def _table(values: Mapping[str, object]) -> str:
-    pairs = (f"{_key(key)} = {_value(value)}" for key, value in values.items())
-    return f"{{ {', '.join(pairs)} }}"
-
-
-def _key(key: str) -> str:
-    return key if key.isascii() and key.replace("_", "").isalnum() else _text(key)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int) else _text(str(value))
-
-
-def _text(value: str) -> str:
-    # JSON and TOML quote alike but for DEL, and for the surrogate pairs of ASCII-only JSON.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _comment(text: str) -> str:
-    plain = "".join(char if char.isprintable() else " " for char in text)
-    return f"# {' '.join(plain.split())}\n"
+def _proposed(one: Proposal) -> str:
+    """Return a proposal for a rule that ended before the record's releases, with what to do."""
+    follows = f"rule {one.follows.id!r} ends before this record, which"
+    if one.widens:
+        return comment(f"{follows} counts the same: put this in its place") + rule_toml(one.rule)
+    if one.gone or one.rule.counters.items() - one.follows.counters.items():
+        how = "counts otherwise"
+    elif one.follows.platform is None:
+        how = f"counts the same, on {one.rule.platform} alone"
+    else:
+        how = "counts the same, but a wider rule would tie with another"
+    said = comment(f"{follows} {how}: add this, and leave that one as it is")
+    if one.gone:
+        said += comment(f"it does not count {', '.join(one.gone)} at all")
+    return said + rule_toml(one.rule)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from matrix._util.versions import VersionRange, minor_of, parse_version
+from matrix._util.versions import VersionRange, minor_of, next_minor, parse_version
 from matrix.catalog.cells import CellError, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import Platform
@@ -50,7 +50,7 @@ class Overrun:
     @property
     def end(self) -> str | None:
         """The upper bound that the evidence carries, such as `<0.34`."""
-        return None if self.carried is None else f"<{_next(self.carried)}"
+        return None if self.carried is None else f"<{next_minor(self.carried)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,17 +140,7 @@ def overruns(expectations: Expectations, evidence: Evidence) -> Iterator[Overrun
 
 
 def _goes_beyond(versions: VersionRange, carried: str) -> bool:
-    return versions.shared(VersionRange(f">={_next(carried)}")) is not None
-
-
-def _next(minor: str) -> str:
-    """Return the minor release after this one.
-
-    >>> _next("2.9")
-    '2.10'
-    """
-    version = parse_version(minor)
-    return f"{version.major}.{version.minor + 1}"
+    return versions.shared(VersionRange(f">={next_minor(carried)}")) is not None
 
 
 def _of_records(rule: Rule, platform: Platform) -> Iterable[tuple[str, str]]:

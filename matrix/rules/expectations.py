@@ -7,7 +7,7 @@ candidate ``2.12.0rc1+cu128`` is judged as 2.12.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -266,6 +266,13 @@ def _is_nearer(rule: Rule, other: Rule, torch: Version, vllm: Version) -> bool:
     if rule.more_specific(other) or other.more_specific(rule):
         return rule.more_specific(other)
     return rule.id < other.id  # whatever their order in the file
+
+
+def check_ties(rule: Rule, others: Iterable[Rule], name: str) -> None:
+    """Raise ExpectationsError, as `Expectations` does, where a rule ties with one of the others."""
+    for other in others:
+        if rule.start == other.start and not rule.counters.keys().isdisjoint(other.counters):
+            _check_tie(rule, other, name)
 
 
 def _situation_version(key: str, text: str) -> Version:

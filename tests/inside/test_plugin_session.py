@@ -1,6 +1,7 @@
 """A session in a cell: its import, its record while it runs, its interrupts and its exit status."""
 
 import importlib.util
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -420,3 +421,39 @@ def test_counts_that_differ_are_journalled_before_the_test_fails(
     [event] = journal.read(diary.path)
     difference = "cold num_graphs_seen: expected 2, observed 3 (rule x)"
     assert event == {"event": "differs", "differences": [difference]}
+
+
+@pytest.mark.parametrize(
+    ("saved", "reason"),
+    [
+        (2, "provisional: counts as vLLM 0.18 did; no expectation for the warm start"),
+        (
+            3,
+            "provisional: differs from vLLM 0.18 in cold num_graphs_seen: 3, was 2;"
+            " no expectation for the warm start",
+        ),
+    ],
+)
+def test_a_release_beyond_the_rules_is_skipped_and_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: int, reason: str
+) -> None:
+    spec = importlib.util.spec_from_file_location(
+        "its_conftest", ROOT / "tests/startup/conftest.py"
+    )
+    assert spec is not None and spec.loader is not None
+    conftest = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conftest)
+    (tmp_path / "rules.toml").write_text(
+        '[[rule]]\nid = "x"\nvllm = "<0.19"\n'
+        'start = "cold"\nevidence = ["y"]\ncounters = { num_graphs_seen = 2 }\n'
+    )
+    rules = load_expectations(tmp_path / "rules.toml")
+    monkeypatch.setattr(conftest, "load_expectations", lambda: rules)
+    diary = journal.Journal(tmp_path / "journal")
+    with pytest.raises(pytest.skip.Exception, match=f"untested: {re.escape(reason)}"):
+        conftest._judge(
+            Situation(case="x", platform="cpu", torch="2.10.0", vllm="0.19.1", flags={}),
+            {"cold": {"num_graphs_seen": saved}, "warm": {"num_graphs_seen": 1}},
+            diary,
+        )
+    assert [*journal.read(diary.path)] == [{"event": "untested", "reason": reason}]

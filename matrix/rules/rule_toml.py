@@ -1,0 +1,60 @@
+"""A rule as TOML, as a person pastes it into the file of expectations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from matrix.rules.expectations import Rule
+
+
+def rule_toml(rule: Rule) -> str:
+    """Return the row of a rule, from `[[rule]]` on; it is read again as the same rule."""
+    lines = ["[[rule]]", f"id = {_text(rule.id)}"]
+    known = {
+        "case": rule.case,
+        "platform": rule.platform,
+        "torch": rule.torch.text,
+        "vllm": rule.vllm.text,
+    }
+    lines += [f"{key} = {_text(value)}" for key, value in known.items() if value is not None]
+    if rule.flags:
+        lines.append(f"flags = {_table(rule.flags)}")
+    lines += [f"start = {_text(rule.start)}", f"counters = {_table(rule.counters)}"]
+    lines.append(f"evidence = {_list(rule.evidence)}")
+    if rule.upstream is not None:
+        published = _table(rule.upstream.counters), _text(rule.upstream.link)
+        lines.append("upstream = {{ counters = {}, link = {} }}".format(*published))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def comment(text: str) -> str:
+    """Return a text as one line of comment."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return f"# {' '.join(plain.split())}\n"
+
+
+def _list(items: Sequence[str]) -> str:
+    if len(items) == 1:
+        return f"[{_text(items[0])}]"
+    return "[\n" + "".join(f"    {_text(item)},\n" for item in items) + "]"
+
+
+def _table(values: Mapping[str, object]) -> str:
+    pairs = (f"{_key(key)} = {_value(value)}" for key, value in values.items())
+    return f"{{ {', '.join(pairs)} }}"
+
+
+def _key(key: str) -> str:
+    return key if key.isascii() and key.replace("_", "").isalnum() else _text(key)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else _text(str(value))
+
+
+def _text(value: str) -> str:
+    # JSON and TOML quote alike but for DEL, and for the surrogate pairs of ASCII-only JSON.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
