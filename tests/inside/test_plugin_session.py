@@ -429,8 +429,10 @@ def test_counts_that_differ_are_journalled_before_the_test_fails(
         (2, "provisional: counts as vLLM 0.18 did; no expectation for the warm start"),
         (
             3,
-            "provisional: differs from vLLM 0.18 in cold num_graphs_seen: 3, was 2;"
-            " no expectation for the warm start",
+            (
+                "provisional: differs from vLLM 0.18 in cold num_graphs_seen: 3, was 2;"
+                " no expectation for the warm start"
+            ),
         ),
     ],
 )
