@@ -68,11 +68,18 @@ def calibrate(
         for start in case.starts:
             expected = expectations.expect(situation, start.start)
             near = expectations.nearest(situation, start.start)
+            of_series = {counter for counter, each in near.items() if each.rule in series}
+            # A rule of one cell is followed by another one, with the same counters.
+            followed = {
+                counter: start.counters[counter]
+                for counter in near
+                if counter not in of_series and counter in start.counters
+            }
             wanted = {
                 counter: count
                 for counter, count in _wanted(start, expected, every=every).items()
-                if counter not in near or near[counter].rule not in series
-            }
+                if counter not in of_series
+            } | followed
             if wanted:
                 rule_id = _unused(_id(record, case, start), taken)
                 taken.add(rule_id)
