@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from packaging.specifiers import SpecifierSet
@@ -131,7 +132,7 @@ class Releases:
             )
         )
 
-    @property
+    @cached_property
     def pinning(self) -> Mapping[tuple[str, str], Vllm]:
         """The newest vLLM by the minor of the torch that it pins, and its own minor."""
         # Oldest first, so that the newest patch stays.
@@ -220,11 +221,11 @@ class Releases:
                 return release
         return own
 
-    @property
+    @cached_property
     def _torches(self) -> Mapping[str, Torch]:
         return {release.version: release for release in self.torch}
 
-    @property
+    @cached_property
     def _vllms(self) -> Mapping[str, Vllm]:
         return {release.version: release for release in self.vllm}
 
@@ -264,7 +265,7 @@ class Releases:
             return self.pinning.get((torch, vllm))
         return next((row for row in reversed(self._unyanked) if minor_of(row.torch) == torch), None)
 
-    @property
+    @cached_property
     def _unyanked(self) -> Sequence[Vllm]:
         return [release for release in self.vllm if release.yanked is None]
 

@@ -259,8 +259,10 @@ def _observed(options: argparse.Namespace, read: LoadedRecords) -> Iterator[Obse
     from matrix.rules.expectations_file import load_expectations
     from matrix.verdict.grid import ran_cell
     from matrix.verdict.judge import judge
+    from matrix.verdict.remembered import Remembered
 
-    expectations, late = load_expectations(options.expectations), context.late_now()
+    expectations = Remembered(load_expectations(options.expectations))
+    late = context.late_now()
     for path, record in read.records:
         cell = ran_cell(record) if record.platform == options.platform else None
         if cell is not None:

@@ -85,8 +85,9 @@ def judged(options: argparse.Namespace, table: Table, read: LoadedRecords) -> li
     from matrix.attribution.runs_index import Judged
     from matrix.rules.expectations_file import load_expectations
     from matrix.verdict.judge import judge
+    from matrix.verdict.remembered import Remembered
 
-    expectations = load_expectations(options.expectations)
+    expectations = Remembered(load_expectations(options.expectations))
     shown = {id(entry.record): entry.verdict for entry in table.entries}
     return [
         Judged(record, shown.get(id(record)) or judge(record, expectations), read.runs.get(path, 1))

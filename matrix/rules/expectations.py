@@ -130,6 +130,9 @@ class Expectations:
 
     rules: tuple[Rule, ...]
     name: str = "expectations"
+    _asked: dict[tuple[str, str], Sequence[Rule]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Refuse two rules of one id, and two that tie."""
@@ -146,8 +149,12 @@ class Expectations:
 
     def _of(self, case: str, start: str) -> Sequence[Rule]:
         """Return the rules for this start of this case, in the order of the file."""
-        cases = (None, case, case.partition("[")[0])
-        return [rule for rule in self.rules if rule.start == start and rule.case in cases]
+        if (case, start) not in self._asked:
+            cases = (None, case, case.partition("[")[0])
+            self._asked[case, start] = [
+                rule for rule in self.rules if rule.start == start and rule.case in cases
+            ]
+        return self._asked[case, start]
 
     def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
         """Choose what each counter should be in this start; empty where no rule matches.

@@ -146,13 +146,13 @@ class Agreement:
             found[prediction.pair][prediction.case] = figures(counts, (prediction,))
         return found
 
-    @property
+    @cached_property
     def shares(self) -> Mapping[str, Share]:
         """Of each counter how often it is predicted, in the starts that ran on both platforms."""
         both = group((count for count in self.counts if count.cpu is not None), _counter)
         return {counter: figures(counts, ()).every for counter, counts in both.items()}
 
-    @property
+    @cached_property
     def differences(self) -> tuple[Count, ...]:
         """The counts that both platforms have and that differ."""
         return tuple(count for count in self.counts if count.cpu is not None and not count.agrees)

@@ -15,6 +15,7 @@ from matrix.record.model import PLATFORMS, Case, Record
 from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running, worst
 from matrix.verdict.precedence import Evidence, pick_record, run_order
+from matrix.verdict.remembered import Remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +127,12 @@ def tabulate(
         cells.setdefault((record.cell, record.platform), []).append((path, record))
     going_on = _newest_of_cells(running, late)
     entries = []
+    remembered = Remembered(expectations)
     for cell, platform in dict.fromkeys((*cells, *going_on)):
         off_pin = releases is not None and releases.overridden_pin(cell) is not None
         shown = None
         if runs := cells.get((cell, platform)):
-            counts = pick_record(runs, expectations, late)
+            counts = pick_record(runs, remembered, late)
             if counts.evidence is not Evidence.NOTHING or (cell, platform) not in going_on:
                 shown = Entry(
                     record=counts.record,
@@ -142,7 +144,7 @@ def tabulate(
             path, record = going_on[cell, platform]
             shown = Entry(
                 record=record,
-                verdict=judge_running(record, expectations),
+                verdict=judge_running(record, remembered),
                 file=path.name,
                 off_pin=off_pin,
             )

@@ -444,6 +444,7 @@ def test_no_record_breaks_the_page(message: str, name: str) -> None:
 
 def test_without_jinja_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
+    page._environment.cache_clear()
     with pytest.raises(MatrixError, match=r"needs Jinja2; pip install"):
         page.render(REPORT)
 

@@ -11,8 +11,8 @@ import base64
 import hashlib
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol
 
 from matrix.catalog.cells import Cell
@@ -84,14 +84,16 @@ def template(name: str) -> Template:
 
     Raises MatrixError where Jinja2 is not installed.
     """
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> _Environment:
+    """Return the templates, compiled once a process: a table writes hundreds of badges."""
     try:
         jinja2 = importlib.import_module("jinja2")
     except ImportError:
         raise MatrixError("the page needs Jinja2; pip install 'torch-vllm-matrix[table]'") from None
-    return _environment(jinja2).get_template(name)
-
-
-def _environment(jinja2: ModuleType) -> _Environment:
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     environment: _Environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
