@@ -46,6 +46,7 @@ class CaveatCode(StrEnum):
     OTHER_CELL_NAME = "other cell name"
     NO_BASELINE = "no baseline"
     NOT_STOCK = "not stock"
+    PROVISIONAL = "provisional"
     UNIDENTIFIED = "unidentified"
     INSTALLS_ANOTHER = "installs another release"
     NO_COMMON_PATCH = "no common patch"
@@ -147,6 +148,22 @@ class NotStockRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProvisionalRun:
+    """The record that decides for a cell is newer than the expectations of these cases.
+
+    `releases` are the last ones that they speak of, `differ` how many of the cases count otherwise.
+    """
+
+    code: ClassVar[CaveatCode] = CaveatCode.PROVISIONAL
+    path: Path
+    cell: str
+    platform: str
+    releases: tuple[str, ...]
+    cases: int
+    differ: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoBaseline:
     """A cell that only the candidate ran, in which nothing is wrong."""
 
@@ -212,6 +229,7 @@ Caveat = (
     | OtherFlags
     | OtherCellName
     | NotStockRun
+    | ProvisionalRun
     | NoBaseline
     | Unidentified
     | InstallsAnother
@@ -270,6 +288,15 @@ def _run_caveats(
     yield from _future_dated(records, context)
     if packages := run.not_stock:
         yield NotStockRun(path=run.path, cell=cell, platform=platform, packages=packages)
+    if compared := [case.provisional for case in run.entry.verdict.cases if case.provisional]:
+        yield ProvisionalRun(
+            path=run.path,
+            cell=cell,
+            platform=platform,
+            releases=tuple(dict.fromkeys(name for each in compared for name in each.releases)),
+            cases=len(compared),
+            differ=sum(bool(each.differences) for each in compared),
+        )
     others = [record for record in records if record.path != run.path]
     copies = [record.path for record in others if _is_copy(record.record, run.record)]
     older = len(others) - len(copies) + skipped

@@ -13,7 +13,7 @@ from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import Case, Platform, Record, Start
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
-from matrix.rules.expectations import Expectations, Expected, Rule, Situation
+from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
 from matrix.rules.rule_toml import comment, rule_toml
 from matrix.rules.widen import Proposal, proposals
 
@@ -68,18 +68,7 @@ def calibrate(
         for start in case.starts:
             expected = expectations.expect(situation, start.start)
             near = expectations.nearest(situation, start.start)
-            of_series = {counter for counter, each in near.items() if each.rule in series}
-            # A rule of one cell is followed by another one, with the same counters.
-            followed = {
-                counter: start.counters[counter]
-                for counter in near
-                if counter not in of_series and counter in start.counters
-            }
-            wanted = {
-                counter: count
-                for counter, count in _wanted(start, expected, every=every).items()
-                if counter not in of_series
-            } | followed
+            wanted = _unnamed(_wanted(start, expected, every=every), start, near, series)
             if wanted:
                 rule_id = _unused(_id(record, case, start), taken)
                 taken.add(rule_id)
@@ -97,6 +86,23 @@ def calibrate(
     if not parts:
         parts.append(comment(f"{name}: nothing to propose, every counter asked for is expected"))
     return "\n".join(parts)
+
+
+def _unnamed(
+    wanted: Mapping[str, int], start: Start, near: Mapping[str, Nearest], series: set[str]
+) -> dict[str, int]:
+    """Return the counters that no proposal for an ended rule names.
+
+    A rule of one cell is followed by another one, with the same counters.
+    """
+    of_series = {counter for counter, each in near.items() if each.rule in series}
+    followed = {
+        counter: start.counters[counter]
+        for counter in near
+        if counter not in of_series and counter in start.counters
+    }
+    kept = {counter: count for counter, count in wanted.items() if counter not in of_series}
+    return kept | followed
 
 
 def _check_justifies(record: Record, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from matrix._util.text import plural
+from matrix._util.text import listed, plural
 from matrix.qualify import caveats, reasons
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import Failure, Unknown
@@ -214,6 +214,12 @@ def caveat_sentence(caveat: caveats.Caveat | caveats.PairCaveat) -> str:
         case caveats.NotStockRun(path=path, cell=cell, platform=platform, packages=packages):
             text = f"{path}, which decides for {cell} on {platform}, is not stock:"
             text += f" {', '.join(packages)}"
+        case caveats.ProvisionalRun(
+            path=path, cell=cell, platform=platform, releases=releases, cases=cases, differ=differ
+        ):
+            text = f"{path}, which decides for {cell} on {platform}, is newer than the expectations"
+            text += f" of {plural(cases, 'case')}: provisional, held against"
+            text += f" {listed(list(releases))}, from which {differ} of {cases} differ"
         case caveats.Unidentified(path=path, cause=cause, detail=detail):
             text = f"{path} {_unidentified_phrase(cause, detail)}, and counts for nothing"
         case caveats.InstallsAnother(

@@ -1,0 +1,48 @@
+"""A candidate that is newer than the expectations is compared with its baseline, with a caveat."""
+
+from made import make, passed
+from matrix.rules.expectations_file import parse_expectations
+from qualifications import NEXT, OLD, held, kinds, notes
+
+RULES = parse_expectations(
+    """
+[[rule]]
+id = "cold"
+vllm = "<99"
+torch = "<2.12"
+start = "cold"
+counters = { num_graphs_seen = 1 }
+evidence = ["a record"]
+
+[[rule]]
+id = "warm"
+vllm = "<99"
+torch = "<2.12"
+start = "warm"
+counters = { num_compiled_artifacts_loaded = 3 }
+evidence = ["a record"]
+""",
+    "rules.toml",
+)
+
+
+def test_equal_counts_pass_with_a_caveat() -> None:
+    found = held(make(OLD, passed()), make(NEXT, passed()), rules=RULES)
+    assert (found.verdict, kinds(found)) == ("qualified", [])
+    (note,) = (each for each in notes(found) if "provisional" in each)
+    assert note.endswith(
+        "is newer than the expectations of 1 case: provisional, held against torch 2.11, from which"
+        " 0 of 1 differ"
+    )
+
+
+def test_a_count_that_changed_is_a_drift_of_its_own_and_no_pass() -> None:
+    new = make(NEXT, passed(num_compiled_artifacts_loaded=4))
+    found = held(make(OLD, passed()), new, rules=RULES)
+    assert (found.verdict, kinds(found)) == ("not qualified", ["no expectation"])
+    assert any(note.endswith("torch 2.11, from which 1 of 1 differ") for note in notes(found))
+
+
+def test_what_is_known_has_no_caveat() -> None:
+    found = held(make(OLD, passed()), make(OLD, passed(), vllm="0.19.1"), rules=RULES)
+    assert not any("provisional" in note for note in notes(found))
