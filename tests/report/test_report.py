@@ -70,6 +70,8 @@ package that this vLLM requires: the note names it |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
 starts cold, starts warm |
+| ❔ provisional | starts cold and warm, and is newer than the releases whose counters are known: \
+the note says how it compares with the last of them |
 | ❔ untested | was tried, but shows nothing about the pair: the note says why |
 | – not applicable | this case does not apply to this cell; it does not count |
 | · | no record: this cell was never run |
