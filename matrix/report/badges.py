@@ -4,7 +4,10 @@ A badge has the worst verdict over the Pythons, as a word and a colour, on the f
 (`cuda` before `cpu`) with a run that decides something about the pair; where that is not `cuda`,
 which is authoritative, it names the platform: `compatible (cpu)`. Where the packages of that run
 were not as the vLLM requires, it says so and is not green: `compatible, not stock: without ray`. A
-release beyond the end of the expectations is `untested, provisional: as vLLM 0.33`.
+release beyond the end of the expectations is `untested, provisional: as vLLM 0.33`. Cases that
+compile again on their warm start, and a partial run, are named and not green, too: `compatible, 2
+cases recompile warm`, `compatible, 1 of 9 cases`. The worst is chosen as the grid does
+(`matrix.verdict.ladder.badness`).
 """
 
 from __future__ import annotations
@@ -13,9 +16,8 @@ import re
 from collections.abc import Mapping
 
 from matrix.record.model import PLATFORMS
-from matrix.report import provisional
+from matrix.report.marks import marks
 from matrix.report.page import template
-from matrix.report.stock import mark
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
 
@@ -30,7 +32,8 @@ _NOT_STOCK = "#5d6b1f"
 _OWN = re.compile(
     r'<svg xmlns="http://www\.w3\.org/2000/svg" width="\d+" height="20" role="img"'
     r' aria-label="torch (?P<torch>\d+\.\d+) \| vLLM (?P<vllm>\d+\.\d+): [a-z]+'
-    r'(?:, (?:not stock|provisional): [^"<>\n]*)?(?: \([a-z]+\))?">\n'
+    r'(?:, (?:(?:not stock|provisional): |\d+ cases? recompiles? |\d+ of )[^"<>\n]*)?'
+    r'(?: \([a-z]+\))?">\n'
 )
 _WIDTH, _MARGIN = 6.6, 12
 """Pixels of an average letter of the 11 px font, and those around a word."""
@@ -47,7 +50,7 @@ def render(table: Table) -> Mapping[str, str]:
             label = f"torch {torch} | vLLM {vllm}"
             title = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
             where = entry.record.platform if entry.record.platform != PLATFORMS[0] else None
-            apart = ", ".join(filter(None, (_provisional(entry), mark(entry.verdict, most=1))))
+            apart = ", ".join(marks(entry.ran, most=1))
             badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, title, where, apart)
     return badges
 
@@ -57,8 +60,8 @@ def badge(
 ) -> str:
     """Return one badge: a label (`torch 2.10 | vLLM 0.19`), its verdict and, if given, a platform.
 
-    `title` is shown when a pointer is on it; `apart` are the marks of a run that was not stock, or
-    that is provisional.
+    `title` is shown when a pointer is on it; `apart` are the marks of a run
+    (`matrix.report.marks`).
     """
     words = f"{verdict}, {apart}" if apart else verdict
     words = f"{words} ({platform})" if platform else words
@@ -88,11 +91,6 @@ def is_own(name: str, text: str) -> bool:
     """
     found = _OWN.match(text)
     return found is not None and name == _name(found["torch"], found["vllm"])
-
-
-def _provisional(entry: Entry) -> str:
-    found = entry.verdict.provisional
-    return "" if found is None else provisional.mark(found)
 
 
 def _name(torch: str, vllm: str) -> str:

@@ -35,6 +35,8 @@ COLUMNS = (
     "cases",
     "cold_seconds",
     "warm_seconds",
+    "part",
+    "recompiles_warm",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -100,14 +102,19 @@ def _alone(entry: Entry) -> Iterable[object]:
 
 def _ran(entry: Entry | None) -> tuple[object, ...]:
     if entry is None:
-        return ("",) * 5
+        return ("",) * 7
     both = [
         (cold.seconds.get("total", 0.0), warm.seconds.get("total", 0.0))
         for case in entry.record.cases
         if (cold := case.started("cold")) and (warm := case.started("warm"))
     ]
     sums = (f"{sum(seconds):.1f}" for seconds in zip(*both, strict=True)) if both else ("", "")
-    return (entry.date, _safe(entry.file), len(entry.record.cases), *sums)
+    return (entry.date, _safe(entry.file), len(entry.record.cases), *sums, *_marked(entry))
+
+
+def _marked(entry: Entry) -> tuple[object, object]:
+    """Return how many of the cases a partial run has, and the cases that recompile warm."""
+    return entry.part or "", _safe(" ".join(entry.verdict.recompiling))
 
 
 def _stock(entry: Entry | None) -> str:

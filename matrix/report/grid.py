@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.record.model import RUNGS
 from matrix.record.stock import described
-from matrix.report import provisional
+from matrix.report import marks, provisional
 from matrix.verdict.grid import Grid, Square
-from matrix.verdict.ladder import Progress
+from matrix.verdict.ladder import Progress, RunEvidence
 from matrix.verdict.states import Verdict
 
 _INTRO = """\
@@ -143,11 +143,24 @@ def _square(square: Square) -> dict[str, object]:
                     else {}
                 ),
                 "not_stock": [described(departure) for departure in group[0].not_stock],
+                **_marked(group[0].ran),
                 "contradictions": list(group[0].contradictions),
             }
             for group in square.groups
         ],
     }
+
+
+def _marked(ran: RunEvidence | None) -> dict[str, object]:
+    """Return what few of thousands of squares have: cases that recompile, and a part of them."""
+    if ran is None:
+        return {}
+    found: dict[str, object] = {}
+    if ran.recompiling:
+        found["recompiles"] = list(ran.recompiling)
+    if ran.part:
+        found["part"] = ran.part
+    return found
 
 
 def _count(counts: dict[tuple[str, str | None], int]) -> dict[str, dict[str, int]]:
@@ -209,7 +222,8 @@ def _row(grid: Grid, platform: str, row: int) -> Iterable[tuple[int, Square]]:
 def _shown(square: Square, notes: Sequence[int]) -> str:
     found = square.shown
     if found.verdict == Verdict.COMPATIBLE:
-        word = "☑️ as expected, not stock" if found.not_stock else "✅ as expected"
+        apart = marks.short(found.ran)
+        word = f"☑️ as expected, {apart}" if apart else "✅ as expected"
     elif found.verdict == Verdict.DRIFT:
         word = "⚠️ counts differ"
     elif found.fails is not None:
@@ -218,6 +232,8 @@ def _shown(square: Square, notes: Sequence[int]) -> str:
         word = f"❔ {provisional.PROVISIONAL}"
     else:
         word = ("❔ " if found.ran is not None else "") + _reached(found, "·")
+    if found.verdict != Verdict.COMPATIBLE and found.ran is not None and found.ran.part:
+        word += f", {found.ran.part}"
     word = f"{word} \\[{', '.join(map(str, notes))}\\]" if notes else word
     return word if square.off_pin or word == "·" else f"**{word}**"
 
@@ -225,12 +241,14 @@ def _shown(square: Square, notes: Sequence[int]) -> str:
 def _word(square: Square, notes: Sequence[int]) -> str:
     found = square.shown
     word = f"no {found.fails}" if found.fails is not None else _reached(found, ".")
-    if found.verdict == Verdict.COMPATIBLE and found.not_stock:
-        word += ", not stock"
+    if found.verdict == Verdict.COMPATIBLE and (apart := marks.short(found.ran)):
+        word += f", {apart}"
     if found.verdict == Verdict.DRIFT:
         word = "drift"
     elif found.fails is None and found.provisional is not None:
         word += f", {provisional.PROVISIONAL}"
+    if found.verdict != Verdict.COMPATIBLE and found.ran is not None and found.ran.part:
+        word += f", {found.ran.part}"
     word = f"{word} [{','.join(map(str, notes))}]" if notes else word
     return word if square.off_pin else f"{word} *"
 

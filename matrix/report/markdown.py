@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matrix._util.text import code, listed, markdown, plural, ratio, seconds, tabular
 from matrix.record.model import STARTS, Case
-from matrix.report import agreement, grid, notes, provisional, stock, upstream
+from matrix.report import agreement, grid, marks, notes, provisional, stock, upstream
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
 from matrix.report.timings import (
@@ -37,6 +37,9 @@ _LEGEND = """\
 as expected |
 | ☑️ as expected, not stock | the same, in an environment without, or with another version of, a \
 package that this vLLM requires: the note names it |
+| ☑️ as expected, 2 cases recompile warm | as expected is not the same as well: these cases compile \
+again on their warm start, as this pair is known to; *what differs* below has the issue |
+| ☑️ as expected, 1 of 9 cases | a run of some cases only |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
 starts cold, starts warm |
@@ -118,7 +121,7 @@ def results(table: Table, platform: str) -> list[str]:
             if entry is None:
                 row.append("·")
                 continue
-            shown = _cell_verdict(entry.verdict)
+            shown = _cell_verdict(entry)
             note = _note(table.pair(platform, torch, vllm))
             if note:
                 notes.append(f"{len(notes) + 1}. **torch {torch}, vLLM {vllm}**: {note}")
@@ -135,7 +138,8 @@ def _note(entries: Sequence[Entry]) -> str:
     for entry in entries:
         verdict = entry.verdict
         part = f" ({entry.part})" if entry.part else ""
-        apart = markdown(stock.mark(verdict, most=_MOST_PACKAGES))
+        again = marks.recompile(len(verdict.recompiling))
+        apart = markdown(", ".join(filter(None, (stock.mark(verdict, most=_MOST_PACKAGES), again))))
         key = verdict.verdict, verdict.rung, part, markdown(verdict.reason or ""), apart
         groups.setdefault(key, []).append(entry.factors.python)
     if all(
@@ -225,11 +229,11 @@ def _cell(entry: Entry) -> str:
     return f"{code(entry.record.cell)}{' (off-pin)' if entry.off_pin else ''}"
 
 
-def _cell_verdict(verdict: CellVerdict) -> str:
-    """Return the verdict on a cell; what is as expected is no plain one where it is not stock."""
-    if verdict.verdict == Verdict.COMPATIBLE and verdict.not_stock:
-        return f"☑️ as expected, {stock.NOT_STOCK}"
-    return _verdict(verdict)
+def _cell_verdict(entry: Entry) -> str:
+    """Return the verdict on a cell; what is as expected is not a plain one where it has marks."""
+    if entry.verdict.verdict == Verdict.COMPATIBLE and (apart := marks.short(entry.ran)):
+        return f"☑️ as expected, {apart}"
+    return f"{_verdict(entry.verdict)}{', ' + entry.part if entry.part else ''}"
 
 
 def _verdict(verdict: CellVerdict | CaseVerdict) -> str:
@@ -250,6 +254,8 @@ def _started(case: Case, start: str) -> str:
 
 def _why(verdict: CaseVerdict) -> str:
     logged = [markdown(event.words) for event in telling(verdict.events)]
+    if verdict.recompiles is not None:
+        logged.insert(0, markdown(verdict.recompiles.words, 600))
     if not verdict.differences:
         return "; ".join([*([markdown(verdict.reason)] if verdict.reason else []), *logged])
     shown = [

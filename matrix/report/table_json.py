@@ -92,6 +92,8 @@ def _entry(entry: Entry) -> dict[str, object]:
         "record": entry.file,
         "started": entry.record.started,
         "deselected": entry.record.deselected,
+        "part": entry.part,
+        "recompiles": list(verdict.recompiling),
         "import_seconds": import_seconds(entry.record),
         "cases": [_case(case, judged) for case, judged in entry.cases],
     }
@@ -130,5 +132,11 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
         ],
         "no_rule": list(verdict.no_rule),
         "provisional": provisional.values(verdict.provisional),
+        "recompiles": None
+        if verdict.recompiles is None
+        else {
+            "counters": dict(verdict.recompiles.counters),
+            "links": list(verdict.recompiles.links),
+        },
         "differences": [provisional.difference(difference) for difference in verdict.differences],
     }

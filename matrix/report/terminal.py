@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Start
 from matrix.record.stock import described
-from matrix.report import stock
+from matrix.report import marks, stock
 from matrix.report.provisional import PROVISIONAL, mark
 from matrix.report.timings import (
     PARTS,
@@ -98,7 +98,9 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pi
     time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
     word = paint(verdict.verdict, verdict.verdict)
     how[Verdict.UNTESTED] = f" ({mark(verdict.provisional)})" if verdict.provisional else ""
+    again = marks.recompile(len(verdict.recompiling))
     apart = f", {stock.NOT_STOCK}" if verdict.not_stock else ""
+    apart += f", {again}" if again else ""
     cell = f"{clean(record.cell)}{' (off-pin)' if off_pin else ''}"
     return (
         f"{cell} on {clean(record.platform)}: {word}{how.get(verdict.verdict, '')}{apart},"
@@ -165,6 +167,8 @@ def _starts(case: Case, judged: CaseVerdict, *, every: bool) -> list[_Line]:
         lines += [("", "", line) for line in others]
         logged = (event for event in telling(judged.events) if event.start == start)
         lines += [("", "", clip(clean(event.words), 200)) for event in logged]
+    if judged.recompiles is not None:
+        lines.append(("", "", clip(clean(judged.recompiles.words), 300)))
     if judged.reason and not judged.differences and not judged.no_rule:
         lines.append(("", "", clip(clean(judged.reason), 200)))
     return lines

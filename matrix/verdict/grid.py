@@ -19,8 +19,7 @@ from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, Record
 from matrix.verdict.judge import CellVerdict
-from matrix.verdict.ladder import Progress, RunEvidence, assess, evidence_of, level
-from matrix.verdict.states import VERDICTS, Verdict
+from matrix.verdict.ladder import Progress, RunEvidence, assess, badness, evidence_of, level
 
 Resolves = Callable[[Cell, str], Answer | None]
 Links = Callable[[Cell], Answer | None]
@@ -45,19 +44,12 @@ class Square:
         that fails alone says more about the Python than about the pair.
         """
         ran_on = [
-            progress
-            for progress in self.cells
-            if progress.ran is not None and _is_informative(progress.ran)
+            (badness(progress.verdict, progress.reached, progress.ran), place)
+            for place, progress in enumerate(self.cells)
+            if progress.ran is not None and progress.ran.is_informative
         ]
         if ran_on:
-            return min(
-                ran_on,
-                key=lambda progress: (
-                    VERDICTS.index(progress.verdict),
-                    level(progress.reached),
-                    not progress.not_stock,
-                ),
-            )
+            return self.cells[min(ran_on)[1]]
         fit = [progress for progress in self.cells if progress.fails != "declared"]
         return max(
             fit or self.cells,
@@ -86,6 +78,7 @@ class Square:
                 progress.without,
                 progress.unknown,
                 progress.not_stock,
+                () if progress.ran is None else (progress.ran.recompiling, progress.ran.part),
                 None if progress.provisional is None else progress.provisional.words,
             )
             found.setdefault((key, progress.contradictions), []).append(progress)
@@ -271,8 +264,3 @@ def ran_cell(record: Record) -> Cell | None:
 
 def _accepts(wanted: SpecifierSet | None, version: str) -> bool:
     return wanted is None or wanted.contains(version, prereleases=True)
-
-
-def _is_informative(ran: RunEvidence) -> bool:
-    """Return whether a run shows something of the pair, and not only of its machine."""
-    return ran.verdict != Verdict.UNTESTED or bool(ran.passed)

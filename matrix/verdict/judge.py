@@ -19,6 +19,7 @@ from matrix.record.stock import described, not_stock
 from matrix.rules.expectations import Difference, Expected, Nearest, Situation, compare
 from matrix.rules.provisional import Provisional, in_order, provisional_of
 from matrix.verdict.events import StartEvent, events_of, telling
+from matrix.verdict.recompiles import Recompiles, recompiles
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.stock import blamed, departures_of
 
@@ -55,7 +56,8 @@ class CaseVerdict:
     `signature` is computed by today's rules (`matrix.record.signature.signature_of`). `events` is
     what its starts only logged; None where that is not known, as in records from before events.
     `provisional` is there where a start counts something that no expectation of its own releases
-    speaks of, and one that ended before them does; the case is untested then.
+    speaks of, and one that ended before them does; the case is untested then. `recompiles` is
+    there where a compatible case compiles again on its warm start.
     """
 
     case: str
@@ -68,6 +70,7 @@ class CaseVerdict:
     signature: str | None = None
     events: tuple[StartEvent, ...] | None = None
     provisional: Provisional | None = None
+    recompiles: Recompiles | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,11 @@ class CellVerdict:
     def not_stock(self) -> tuple[Departure, ...]:
         """The departures that make the environment not stock: all but an off-pin cell's own."""
         return not_stock(self.departures)
+
+    @property
+    def recompiling(self) -> tuple[str, ...]:
+        """The cases that are as expected and compile again on their warm start."""
+        return tuple(case.case for case in self.cases if case.recompiles is not None)
 
 
 class Expects(Protocol):
@@ -300,6 +308,7 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
         expected=expected,
         no_rule=no_rule,
         provisional=provisional,
+        recompiles=recompiles(case, expected) if verdict is Verdict.COMPATIBLE else None,
     )
 
 

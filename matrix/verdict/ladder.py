@@ -16,7 +16,7 @@ from matrix.checks.lookup import Answer
 from matrix.record.model import RUNGS, Departure, Record
 from matrix.rules.provisional import Provisional
 from matrix.verdict.judge import CellVerdict
-from matrix.verdict.states import StepState, Verdict
+from matrix.verdict.states import VERDICTS, StepState, Verdict
 
 CHEAP = RUNGS[:3]
 """The rungs that checks answer without running anything."""
@@ -32,7 +32,8 @@ class RunEvidence:
     `passed` are the rungs that the run reached, `fails` the one that it could not, with the
     `reason`; `day` is the day of its start, `part` how many cases a partial record holds,
     `not_stock` the packages that were not as the vLLM requires, `provisional` how it compares with
-    the nearest expectations where its releases are beyond their end.
+    the nearest expectations where its releases are beyond their end, `recompiling` the cases that
+    are as expected and compile again on their warm start.
     """
 
     verdict: Verdict
@@ -43,6 +44,12 @@ class RunEvidence:
     part: str | None = None
     not_stock: tuple[Departure, ...] = ()
     provisional: Provisional | None = None
+    recompiling: tuple[str, ...] = ()
+
+    @property
+    def is_informative(self) -> bool:
+        """Whether the run shows something of the pair, and not only of its machine."""
+        return self.verdict != Verdict.UNTESTED or bool(self.passed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +153,15 @@ def level(rung: str | None) -> int:
     return 0 if rung is None else RUNGS.index(rung) + 1
 
 
+def highest(rungs: Iterable[str]) -> str | None:
+    """Return the highest of some rungs; None where there is none.
+
+    >>> highest({"imports", "declared"})
+    'imports'
+    """
+    return max(rungs, key=level, default=None)
+
+
 def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
     """Return what a judged record shows of the rungs."""
     fails = verdict.rung if verdict.verdict in (Verdict.DRIFT, Verdict.INCOMPATIBLE) else None
@@ -165,6 +181,22 @@ def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
         part=f"{held} of {record.total_cases} cases" if record.deselected else None,
         not_stock=verdict.not_stock,
         provisional=verdict.provisional,
+        recompiling=verdict.recompiling,
+    )
+
+
+def badness(verdict: Verdict, reached: str | None, ran: RunEvidence) -> tuple[int | bool, ...]:
+    """Return the order in which runs stand for their pair, the worst first.
+
+    By verdict, then by how far they got; of equal ones first those that are not stock, that
+    recompile, that are partial. The grid, the table and the badges ask this one.
+    """
+    return (
+        VERDICTS.index(verdict),
+        level(reached),
+        not ran.not_stock,
+        -len(ran.recompiling),
+        ran.part is None,
     )
 
 

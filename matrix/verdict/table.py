@@ -13,7 +13,8 @@ from matrix.catalog.cells import Factors, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record
 from matrix.rules.expectations import Expectations
-from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running, worst
+from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running
+from matrix.verdict.ladder import RunEvidence, badness, evidence_of, highest
 from matrix.verdict.precedence import Evidence, pick_record, run_order
 from matrix.verdict.remembered import Remembered
 
@@ -52,6 +53,11 @@ class Entry:
         if not self.record.deselected:
             return None
         return f"{len(self.record.cases)} of {self.record.total_cases} cases"
+
+    @property
+    def ran(self) -> RunEvidence:
+        """What the run shows of the rungs, as the grid has it."""
+        return evidence_of(self.record, self.verdict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +102,15 @@ class Table:
     def worst(self, platform: str, torch: str, vllm: str) -> Entry | None:
         """Return the entry with the worst verdict among a pair's Pythons, or None.
 
-        Of those, one whose packages were not as the vLLM requires comes first.
+        The rule is that of a square of the grid (`matrix.verdict.ladder.badness`): a run that shows
+        nothing of the pair counts only where no other one does.
         """
-        entries = sorted(
-            self.pair(platform, torch, vllm), key=lambda entry: not entry.verdict.not_stock
+        runs = [(entry, entry.ran) for entry in self.pair(platform, torch, vllm)]
+        telling = [(entry, ran) for entry, ran in runs if ran.is_informative]
+        ordered = sorted(
+            telling or runs, key=lambda one: badness(one[1].verdict, highest(one[1].passed), one[1])
         )
-        verdict = worst(entry.verdict.verdict for entry in entries)
-        return next((entry for entry in entries if entry.verdict.verdict == verdict), None)
+        return ordered[0][0] if ordered else None
 
 
 def tabulate(

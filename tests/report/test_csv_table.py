@@ -72,6 +72,8 @@ def test_a_cell_that_ran_has_its_record() -> None:
             "cases": "2",
             "cold_seconds": "61.2",
             "warm_seconds": "20.0",
+            "part": "",
+            "recompiles_warm": "",
         }
     ]
 

@@ -114,7 +114,15 @@ def mark(progress: Progress) -> str:
         sign = "≈"
     letter = LETTERS[RUNGS.index(rung)] if rung else ""
     doubt = "?" if progress.fails is None and progress.skipped else ""
-    return sign + letter + doubt + ("*" if progress.not_stock else "")
+    return sign + letter + doubt + ("*" if progress.not_stock else "") + _extra(progress)
+
+
+def _extra(progress: Progress) -> str:
+    """Return the signs of a run with cases that recompile warm, and of a partial one."""
+    ran = progress.ran
+    if ran is None:
+        return ""
+    return ("↻" if ran.recompiling else "") + ("◔" if ran.part else "")
 
 
 def _sign(verdict: str, *, ran: bool) -> str:
@@ -125,7 +133,7 @@ def _sign(verdict: str, *, ran: bool) -> str:
 def _style(progress: Progress) -> str:
     """Return the classes of a square: its verdict, whether it ran, whether it is the pin."""
     ran, pin = " r" if progress.ran is not None else "", "" if progress.off_pin else " p"
-    apart = " n" if progress.not_stock else ""
+    apart = " n" if progress.not_stock or _extra(progress) else ""
     return f"s{VERDICTS.index(progress.verdict)}{ran}{pin}{apart}"
 
 

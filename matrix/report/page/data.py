@@ -13,7 +13,7 @@ from matrix.attribution.model import Attribution
 from matrix.attribution.symptoms import SymptomKind
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
-from matrix.report import stock
+from matrix.report import marks, stock
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
 from matrix.report.page.encoding import ALPHABET, Pool, coded, split_numbers
@@ -199,9 +199,12 @@ class _Packing:
             + 2 * (progress.ran is not None)
             + 4 * bool(progress.skipped)
             + 8 * bool(progress.not_stock)
-            + 16 * (progress.provisional is not None),
+            + 16 * (progress.provisional is not None)
+            + 32 * bool(progress.ran and progress.ran.recompiling)
+            + 64 * bool(progress.ran and progress.ran.part),
             coded(self._step(step) for step in progress.steps),
             tuple(self._text(text) for text in progress.contradictions),
+            self._text(", ".join(marks.others(progress.ran))),
         )
         return self._climbs.place(packed, packed)
 
@@ -380,8 +383,9 @@ def _why(verdict: CaseVerdict) -> str:
 
     A drift's reason has the first of that already.
     """
+    again = [] if verdict.recompiles is None else [verdict.recompiles.words]
     logged = telling(verdict.events)[1 if verdict.differences else 0 :]
-    return "; ".join([*filter(None, [verdict.reason]), *(event.words for event in logged)])
+    return "; ".join([*filter(None, [verdict.reason]), *again, *(event.words for event in logged)])
 
 
 def _stock(entry: Entry) -> str:

@@ -55,6 +55,8 @@ function start() {
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     return made;
   };
+  // Links to issues on GitHub, and to nothing else, can be followed; all else is text.
+  const linked = (words) => words.split(/(https:\/\/github\.com\/[\w.-]+\/[\w.-]+\/(?:issues|pull)\/\d+)/).map((part, at) => (at % 2 ? el("a", { href: part, rel: "noreferrer" }, part) : part));
   const seconds = (tenths) => (tenths < 0 || tenths === undefined ? "-" : (tenths / 10).toFixed(1));
 
   // Entries: the records, by the place of their cell.
@@ -78,7 +80,7 @@ function start() {
   });
 
   // A climb: how far one cell gets. C names the places of its parts.
-  const C = { verdict: 0, reached: 1, fails: 2, bits: 3, steps: 4, contradictions: 5 };
+  const C = { verdict: 0, reached: 1, fails: 2, bits: 3, steps: 4, contradictions: 5, marks: 6 };
   function square(row, column, platform = state.platform) {
     const at = SQUARES[platform] && SQUARES[platform][row * columns + column];
     return at ? unpacked("squares", at) : null;
@@ -94,11 +96,11 @@ function start() {
   function mark(climb) {
     const at = climb[C.verdict], place = climb[C.fails] || climb[C.reached];
     const open = !climb[C.fails] && climb[C.bits] & 4 ? "?" : "";
-    return (compared(climb) ? "≈" : climb[C.bits] & 2 ? ranSign(at) : SIGNS[at]) + (place ? LETTERS[place - 1] : "") + open + (climb[C.bits] & 8 ? "*" : "");
+    return (compared(climb) ? "≈" : climb[C.bits] & 2 ? ranSign(at) : SIGNS[at]) + (place ? LETTERS[place - 1] : "") + open + (climb[C.bits] & 8 ? "*" : "") + (climb[C.bits] & 32 ? "↻" : "") + (climb[C.bits] & 64 ? "◔" : "");
   }
-  const style = (climb) => "s" + climb[C.verdict] + (climb[C.bits] & 2 ? " r" : "") + (climb[C.bits] & 1 ? "" : " p") + (climb[C.bits] & 8 ? " n" : "");
+  const style = (climb) => "s" + climb[C.verdict] + (climb[C.bits] & 2 ? " r" : "") + (climb[C.bits] & 1 ? "" : " p") + (climb[C.bits] & 104 ? " n" : "");
   function words(climb) {
-    return standing(climb) + (climb[C.bits] & 8 ? ", not stock" : "");
+    return standing(climb) + (climb[C.bits] & 8 ? ", not stock" : "") + (climb[C.marks] ? ", " + text(climb[C.marks]) : "");
   }
   function standing(climb) {
     const at = climb[C.verdict];
@@ -359,7 +361,7 @@ function start() {
   function caseDetail(entry, one, at) {
     const what = one.what, starts = startsOf(one), parts = [];
     const [cold, warm] = starts.map((each) => each.seconds.get("total"));
-    const told = what[W.reason] && el("p", { class: what[W.verdict] === INCOMPATIBLE ? "said" : "" }, text(what[W.reason]));
+    const told = what[W.reason] && el("p", { class: what[W.verdict] === INCOMPATIBLE ? "said" : "" }, ...linked(text(what[W.reason])));
     const verdict = D.verdicts[what[W.verdict]] + (what[W.verdict] === INCOMPATIBLE && what[W.rung] ? " at " + rung(what[W.rung]) : "");
     const outcome = text(what[W.outcome]).replace("_", " ");
     parts.push(el("p", {}, el("b", {}, verdict), (outcome === verdict ? "" : ", outcome " + outcome) + (what[W.model] ? ", model " + text(what[W.model]) : "")), told);

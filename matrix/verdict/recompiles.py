@@ -1,0 +1,61 @@
+"""A case that is as expected and yet compiles again on its warm start: expected is not well."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from matrix.record.model import Case
+from matrix.rules.expectations import Expected
+
+SAVED = ("num_compiled_artifacts_saved", "num_aot_artifacts_saved")
+"""The counters of artifacts that a cold start left for the warm one."""
+
+AGAIN = (
+    "num_compiled_artifacts_saved",
+    "aot_autograd.autograd_cache_miss",
+    "inductor.fxgraph_cache_miss",
+)
+"""The counters that a warm start which only loads leaves at zero."""
+
+_ISSUE = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/\d+", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recompiles:
+    """What a warm start compiled again, by counter, and the issues that its rules name.
+
+    The links are the issues and pull requests among the evidence of the rules that expect it.
+    """
+
+    counters: Mapping[str, int]
+    links: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What it counted: `recompiles warm (num_compiled_artifacts_saved 4)`, then the links."""
+        counted = ", ".join(f"{name} {count}" for name, count in self.counters.items())
+        return " ".join([f"recompiles warm ({counted})", *self.links])
+
+
+def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Recompiles | None:
+    """Return what the warm start of a case compiled again; None where it only loaded.
+
+    A case whose cold start saved nothing has nothing to load, and does not recompile.
+    """
+    cold, warm = case.started("cold"), case.started("warm")
+    if cold is None or warm is None or not any(cold.counters.get(name, 0) > 0 for name in SAVED):
+        return None
+    counted = {name: warm.counters[name] for name in AGAIN if warm.counters.get(name, 0) > 0}
+    if not counted:
+        return None
+    rules = expected.get("warm", {})
+    links = dict.fromkeys(
+        link
+        for name in counted
+        if name in rules
+        for link in rules[name].evidence
+        if _ISSUE.fullmatch(link)
+    )
+    return Recompiles(counters=counted, links=tuple(links))
