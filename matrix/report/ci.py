@@ -17,6 +17,7 @@ from matrix._util.text import markdown as escape
 from matrix.record.model import Case
 from matrix.record.signature import signature
 from matrix.report import markdown
+from matrix.report.marks import others
 from matrix.report.stock import NOT_STOCK, mark, standing
 from matrix.verdict.judge import CaseVerdict, worst
 from matrix.verdict.states import VERDICTS, Verdict
@@ -244,7 +245,7 @@ def _row(entry: Entry) -> str:
     failed = verdict.verdict == Verdict.INCOMPATIBLE and verdict.rung
     rung = f" at {verdict.rung}" if failed else ""
     why = "" if verdict.verdict == Verdict.COMPATIBLE else escape(verdict.reason or "")
-    apart = escape(mark(verdict))
+    apart = escape(", ".join(filter(None, (mark(verdict), *others(entry.ran)))))
     words = f"{verdict.verdict}{rung}{', ' if apart else ''}{apart}"
     cells = [code(entry.record.cell), entry.record.platform, words, why]
     return f"| {' | '.join([*cells, code(entry.file)])} |\n"
@@ -309,6 +310,12 @@ def _suite(entry: Entry) -> ET.Element:
             ET.SubElement(properties, "property", name=key, value=clean_lines(version))
     packages = clean_lines(standing(entry.verdict))
     ET.SubElement(properties, "property", name="packages", value=packages)
+    for word in others(entry.ran):
+        ET.SubElement(properties, "property", name="mark", value=word)
+    for verdict in entry.verdict.cases:
+        if verdict.recompiles is not None:
+            words = clean_lines(f"{verdict.case}: {verdict.recompiles.words}")
+            ET.SubElement(properties, "property", name="recompiles warm", value=words)
     ET.SubElement(properties, "property", name="record", value=clean_lines(entry.file))
     suite.extend(tests)
     return suite

@@ -12,6 +12,7 @@ from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.record.model import Case, Outcome, Platform, Record, Start, StartKind
 from matrix.report import badges
 from matrix.report.badges import badge
+from matrix.report.ci import junit
 from matrix.report.marks import marks
 from matrix.rules.expectations import Expected
 from matrix.rules.expectations_file import parse_expectations
@@ -153,3 +154,12 @@ def test_the_badge_of_a_pair_says_what_the_grid_shows(
         return
     wanted = badge(label, shown.verdict, title, None, ", ".join(marks(shown.ran, most=1)))
     assert made == wanted
+
+
+def test_junit_has_the_marks_and_the_issue() -> None:
+    again = {"num_compiled_artifacts_saved": 4}
+    table = tabulate([record("3.11", (case(again, again),), deselected=8)], RULES)
+    text = junit(table)
+    assert 'name="mark" value="1 case recompiles warm"' in text
+    assert 'name="mark" value="1 of 9 cases"' in text
+    assert f'value="a: recompiles warm (num_compiled_artifacts_saved 4) {ISSUE}"' in text
