@@ -87,21 +87,31 @@ def signal_name(number: int) -> str:
 def oom_kills() -> int:
     """Return how many processes the kernel has killed because memory ran out.
 
-    Those of this process's control group where it counts them, else those of the machine.
+    Those of this process's control group where it counts them, else those of the machine. With
+    version 1, and on a hybrid host, the group of the controller `memory` counts, and the line of
+    version 2 names another (cgroups(7)).
     """
     counters = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
     with contextlib.suppress(OSError), Path("/proc/self/cgroup").open(encoding="utf-8") as file:
-        counters[:0] = [
-            f"/sys/fs/cgroup{line[3:].strip()}/memory.events"
-            for line in file
-            if line.startswith("0::")
-        ]
+        counters[:0] = list(filter(None, map(_oom_counter, file)))
     for counter in [*counters, "/proc/vmstat"]:
         with contextlib.suppress(OSError), Path(counter).open(encoding="utf-8") as file:
             for line in file:
                 if line.startswith("oom_kill "):
                     return int(line.split()[1])
     return 0
+
+
+def _oom_counter(line: str) -> str | None:
+    """Return the file that counts the kills of a group, by its line of /proc/self/cgroup."""
+    number, _, rest = line.strip().partition(":")
+    controllers, _, group = rest.partition(":")
+    group = group.rstrip("/")
+    if "memory" in controllers.split(","):
+        return f"/sys/fs/cgroup/memory{group}/memory.oom_control"
+    if number == "0" and not controllers:
+        return f"/sys/fs/cgroup{group}/memory.events"
+    return None
 
 
 def is_subreaper() -> bool:

@@ -81,6 +81,30 @@ def test_the_name_of_a_signal(number: int, name: str) -> None:
         ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.events": "oom_kill 3\n"}, 3),
         ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/memory.events": "oom_kill 4\n"}, 4),
         ({"/proc/self/cgroup": "1:x:/\n", "/proc/vmstat": "pgfault 1\noom_kill 5\n"}, 5),
+        (
+            {
+                "/proc/self/cgroup": "4:cpu,memory:/a/b\n1:name=systemd:/c\n",
+                "/sys/fs/cgroup/memory/a/b/memory.oom_control": "under_oom 0\noom_kill 6\n",
+                "/sys/fs/cgroup/memory/memory.oom_control": "under_oom 0\noom_kill 9\n",
+                "/proc/vmstat": "oom_kill 5\n",
+            },
+            6,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "4:memory:/a\n0::/a\n",
+                "/sys/fs/cgroup/memory/a/memory.oom_control": "under_oom 0\noom_kill 7\n",
+                "/sys/fs/cgroup/memory/memory.oom_control": "under_oom 0\noom_kill 9\n",
+            },
+            7,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "4:memory:/docker/1\n",
+                "/sys/fs/cgroup/memory/memory.oom_control": "under_oom 0\noom_kill 8\n",
+            },
+            8,
+        ),
         ({"/proc/vmstat": "pgfault 1\n"}, 0),
         ({}, 0),
     ],
