@@ -7,6 +7,7 @@ Not among the unit tests: it needs playwright and a Chromium (`MATRIX_CHROMIUM` 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from browsed import (
 from matrix.record.model import Start, StartKind
 from matrix.report.model import Report
 from matrix.report.page import PAGE, mark, render
+from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.grid import environments
-from pages import RELEASES
+from pages import RELEASES, whole_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="tox -e page has axe")
@@ -322,3 +324,30 @@ def test_it_prints_without_its_controls(opened: Any) -> None:
     assert page.locator(".controls").is_hidden() and page.locator(".close").is_hidden()
     assert page.locator("#grid").is_visible() and page.locator("#detail").is_visible()
     assert page.locator(".wrap").first.evaluate("e => getComputedStyle(e).maxHeight") == "none"
+
+
+def test_a_green_square_says_what_recompiles_and_how_much_ran(browser: Any, tmp_path: Path) -> None:
+    issue = "https://github.com/vllm-project/vllm/issues/38051"
+    rules = "".join(
+        f'[[rule]]\nid = "{start}"\nstart = "{start}"\nvllm = "<1"\n'
+        f'counters = {{ num_compiled_artifacts_saved = 4 }}\nevidence = ["{issue}"]\n'
+        for start in ("cold", "warm")
+    )
+    again = tuple(
+        Start(start=start, counters={"num_compiled_artifacts_saved": 4}) for start in StartKind
+    )
+    where, made = record("py311-torch210-vllm019", "2.10.0", "0.19.1", "cuda", moe(starts=again))
+    report = whole_report([(where, replace(made, deselected=8))], parse_expectations(rules, "r"))
+    path = tmp_path / PAGE
+    path.write_text(render(report, environments(RELEASES)), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri() + "#at=2.10.0,0.19.1")
+    page.wait_for_selector("html[data-ready]")
+    square = page.locator(PIN)
+    label = "compatible, as expected, 1 case recompiles warm, 1 of 9 cases"
+    assert label in square.get_attribute("aria-label")
+    assert square.text_content() == "✓E↻◔"
+    page.evaluate("document.querySelectorAll('#detail details').forEach(d => d.open = true)")
+    link = page.locator("#detail a", has_text=issue)
+    assert link.get_attribute("href") == issue
+    page.close()
