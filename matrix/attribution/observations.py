@@ -160,7 +160,7 @@ def observe(
         future_dated=late is not None and record.started > late,
         runs=runs,
     )
-    found = [_observe_run(record, make)]
+    found = [_observe_run(record, verdict, make)]
     for seen, judged in zip(record.cases, verdict.cases, strict=True):
         make_case = partial(make, case=seen.case, flags={**record.flags, **seen.flags})
         if judged.verdict == Verdict.INCOMPATIBLE:
@@ -172,6 +172,8 @@ def observe(
                 counters=_counters(seen),
                 faulty=True,
             )
+        elif judged.fails_at is not None:  # packages were not as the vLLM requires
+            observation = make_case(ended=Ended.NOTHING)
         elif seen.outcome == "passed" and all(map(seen.started, STARTS)):
             observation = make_case(
                 ended=Ended.RAN,
@@ -187,7 +189,7 @@ def observe(
     return tuple(found)
 
 
-def _observe_run(record: Record, make: partial[Observation]) -> Observation:
+def _observe_run(record: Record, verdict: CellVerdict, make: partial[Observation]) -> Observation:
     """Return what the run as a whole observed: whether the pair resolved and imported."""
     failed = next((rung for rung in record.rungs if not rung.ok), None)
     rung: str
@@ -198,7 +200,7 @@ def _observe_run(record: Record, make: partial[Observation]) -> Observation:
     else:
         imported = any(rung.ok and rung.rung == "imports" for rung in record.rungs)
         return make(case=WHOLE_RUN, ended=Ended.RAN if imported else Ended.NOTHING)
-    if blamed(record, reason):  # a package that is not as vLLM requires is not the pair
+    if verdict.not_stock or blamed(record, reason):  # a fault of packages is not the pair's
         return make(case=WHOLE_RUN, ended=Ended.NOTHING)
     return make(
         case=WHOLE_RUN,

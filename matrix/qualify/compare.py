@@ -6,7 +6,7 @@ Pure. What is found goes to the `Findings`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matrix.qualify import reasons
 from matrix.qualify.caveats import pair_caveats
@@ -88,10 +88,14 @@ def judge_alone(
                 add_unexpected(findings, variant, name, found)
             elif found.state is CaseState.FAILED and found.case is not None:
                 add_failure(variant, name, found)
+            elif found.verdict is not None and found.verdict.fails_at is not None:
+                add_failure(variant, name, replace(found, detail=found.verdict.reason))
             _add_reruns(findings, variant, name, found, None)
         whole = run_outcome(variant)
         if whole.state is CaseState.FAILED:
             add_failure(variant, WHOLE_RUN, whole)
+        elif whole.missing is not None:
+            add_failure(variant, WHOLE_RUN, replace(whole, detail=whole.missing.detail))
         if variant is run:
             _add_whole_reruns(findings, (run,), names)
     return len(findings.unknown) + len(findings.drifts) > before
@@ -302,7 +306,8 @@ class _Pair:
         old, new = run_outcome(self.baseline), run_outcome(self.candidate)
         failed = self.candidate if new.state is CaseState.FAILED else self.baseline
         holds_all = {case.case for case in failed.record.cases}.issuperset(names)
-        if holds_all and CaseState.FAILED in (old.state, new.state):
+        answered = old.state.is_answer and new.state.is_answer
+        if holds_all and answered and CaseState.FAILED in (old.state, new.state):
             self._compare_failure(WHOLE_RUN, old, new)
 
     def _add_incomplete(self) -> None:
@@ -310,7 +315,7 @@ class _Pair:
         for side, run in (("baseline", self.baseline), ("candidate", self.candidate)):
             missing = partial(run.record)
             if missing is None and fault(run) is None:
-                missing = cut_short(run.record)
+                missing = run_outcome(run).missing or cut_short(run.record)
             if missing is not None:
                 reason = reasons.Incomplete(side=side, missing=missing)
                 self.findings.add_unknown(run, WHOLE_RUN, reason)

@@ -62,6 +62,8 @@ class CounterChange:
         none        yes      not counted  new
         none        yes      *            no rule; not judged if no rule may name it
         ==========  =======  ===========  ================================
+
+        Where the candidate's environment is not stock, what has no rule is not judged either.
         """
         changed = self.before != self.after
         if self.rule is Rule.MISSED:
@@ -90,6 +92,8 @@ def compare_counters(
             kind = change.kind()
             if kind is None:
                 continue
+            if kind is DriftKind.NO_RULE and run.not_stock:
+                kind = DriftKind.NOT_JUDGED  # it may be the environment's
             waived = NOT_WAIVED
             if kind.fails or kind is DriftKind.AS_BEFORE:
                 finding = Finding(

@@ -336,7 +336,7 @@ def outcome(run: CellRun, name: str | None) -> CaseOutcome:
     whole_run = run_outcome(run)
     if whole_run.state is CaseState.FAILED:
         return whole_run
-    missing = partial(record, MissingCode.NOT_SELECTED) or cut_short(record)
+    missing = partial(record, MissingCode.NOT_SELECTED) or whole_run.missing or cut_short(record)
     return CaseOutcome(
         state=CaseState.UNKNOWN, missing=missing or Missing(code=MissingCode.NOT_IN_RECORD)
     )
@@ -362,6 +362,7 @@ def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
             verdict=verdict,
         )
     untested = verdict.verdict == Verdict.UNTESTED and not verdict.rung
+    untested = untested or verdict.fails_at is not None
     if case.outcome == Outcome.PASSED and all(map(case.started, STARTS)) and not untested:
         return CaseOutcome(state=CaseState.PASSED, case=case, verdict=verdict)
     return CaseOutcome(
@@ -381,22 +382,33 @@ class Fault(NamedTuple):
 
 def fault(run: CellRun) -> Fault | None:
     """Return why the whole run failed, where the pair of releases is the cause."""
-    error = run.record.error
-    if error is not None and not blames_pair(error):
+    if run.not_stock:
         return None
+    # A package that is not as vLLM requires is not the pair.
+    every = _faults(run.record)
+    return next((each for each in every if not blamed(run.record, each.detail)), None)
+
+
+def _faults(record: Record) -> list[Fault]:
+    """Return why the whole run failed, whatever the cause in its environment."""
+    error = record.error
+    if error is not None and not blames_pair(error):
+        return []
     failed = [] if error is None else [Fault(error.kind, error.reason or error.kind)]
     failed += [
         Fault(rung.rung, rung.reason or f"failed at {rung.rung}")
-        for rung in run.record.rungs
+        for rung in record.rungs
         if not rung.ok
     ]
-    # A package that is not as vLLM requires is not the pair.
-    return next((each for each in failed if not blamed(run.record, each.detail)), None)
+    return failed
 
 
 def run_outcome(run: CellRun) -> CaseOutcome:
     """Return what the record shows about the run as a whole, apart from its cases."""
     found = fault(run)
+    if found is None and _faults(run.record):
+        missing = Missing(code=MissingCode.NO_ANSWER, detail=run.entry.verdict.reason)
+        return CaseOutcome(state=CaseState.UNKNOWN, missing=missing)
     if found is None:
         return CaseOutcome(state=CaseState.PASSED)
     return CaseOutcome(

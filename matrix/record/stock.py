@@ -17,13 +17,18 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
+from matrix._util.text import clean, clip
 from matrix._util.versions import parse_version
 from matrix.record.model import By, Departure, Why
 
 TORCH_FAMILY = ("torch", "torchvision", "torchaudio")
 """torch and its companions: what an off-pin cell overrides."""
 
+NOT_STOCK = "not stock"
+"""The words for an environment with such departures."""
+
 _COMPANIONS = TORCH_FAMILY[1:]
+_NAME = 60  # characters of a name or a version, which a record may make as long as it likes
 _SHOWN = 200  # characters of a requirement that a record keeps
 # What a distribution is imported as, where its name does not tell: of those that vLLM requires.
 _IMPORTED_AS: Mapping[str, tuple[str, ...]] = {
@@ -227,6 +232,29 @@ def described(departure: Departure) -> str:
         Why.TWO_VERSIONS: f"{name} is there as {version}",
         Why.UNREADABLE: f"the metadata of {name} {version} cannot be read",
     }[departure.why]
+
+
+def differing(found: Sequence[Departure], most: int = 4) -> str:
+    """Return how packages differ, in a few words; those that are missing come first."""
+    missing = [_short(each.name) for each in found if each.why is Why.MISSING]
+    others = [_other(each) for each in found if each.why is not Why.MISSING]
+    shown = [f"without {', '.join(missing[:most])}"] if missing else []
+    shown += others[: max(0, most - len(missing))]
+    left = max(0, len(found) - most)
+    return ", ".join([*shown, *([f"and {left} more"] if left else [])])
+
+
+def _other(departure: Departure) -> str:
+    name, version = _short(departure.name), _short(departure.installed or "")
+    if departure.why is Why.OTHER_TORCH:
+        return f"with {name} {version} for another torch"
+    if departure.why is Why.UNREADABLE:
+        return f"with unreadable metadata of {name}"
+    return f"with {name} {version}"
+
+
+def _short(text: str) -> str:
+    return clip(clean(text), _NAME)
 
 
 def _is_off_pin(departure: Departure) -> bool:

@@ -16,9 +16,10 @@ from matrix._util.text import clean, clean_lines, clip, code, plural, tabular
 from matrix._util.text import markdown as escape
 from matrix.record.model import Case
 from matrix.record.signature import signature
+from matrix.record.stock import NOT_STOCK
 from matrix.report import markdown
 from matrix.report.marks import others
-from matrix.report.stock import NOT_STOCK, mark, standing
+from matrix.report.stock import mark, standing
 from matrix.verdict.judge import CaseVerdict, worst
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Entry, Table
@@ -185,7 +186,9 @@ def _faults(entry: Entry) -> list[Fault]:
         if judged.verdict not in _LEVELS:
             continue
         reason = judged.reason or judged.verdict
-        failed = judged.verdict == Verdict.INCOMPATIBLE
+        failed = judged.verdict == Verdict.INCOMPATIBLE or bool(
+            judged.fails_at and judged.signature
+        )
         faults.append(
             Fault(
                 entry=entry,

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from matrix._util.text import clean
 from matrix.catalog.cells import Cell
+from matrix.record.stock import differing
 from matrix.report.model import Report
-from matrix.report.stock import differing
 from matrix.verdict.grid import ran_cell
 from matrix.verdict.ladder import Progress
 from matrix.verdict.table import Entry

@@ -7,7 +7,8 @@ how many cases a partial run has.
 from __future__ import annotations
 
 from matrix._util.text import plural
-from matrix.report import provisional, stock
+from matrix.record.stock import NOT_STOCK, differing
+from matrix.report import provisional
 from matrix.verdict.ladder import RunEvidence
 
 
@@ -17,7 +18,7 @@ def marks(ran: RunEvidence | None, most: int = 4) -> tuple[str, ...]:
         return ()
     found = [
         "" if ran.provisional is None else provisional.mark(ran.provisional),
-        f"{stock.NOT_STOCK}: {stock.differing(ran.not_stock, most)}" if ran.not_stock else "",
+        f"{NOT_STOCK}: {differing(ran.not_stock, most)}" if ran.not_stock else "",
         *others(ran),
     ]
     return tuple(filter(None, found))
@@ -27,7 +28,7 @@ def short(ran: RunEvidence | None) -> str:
     """Return what a square that is as expected says besides; "" for a plain one."""
     if ran is None:
         return ""
-    return ", ".join([*([stock.NOT_STOCK] if ran.not_stock else []), *others(ran)])
+    return ", ".join([*([NOT_STOCK] if ran.not_stock else []), *others(ran)])
 
 
 def others(ran: RunEvidence | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matrix._util.text import aligned, clean, clip, plural, seconds
-from matrix.report.stock import NOT_STOCK
+from matrix.record.stock import NOT_STOCK
 from matrix.store.stats import LEAST
 
 if TYPE_CHECKING:

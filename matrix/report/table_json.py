@@ -85,6 +85,7 @@ def _entry(entry: Entry) -> dict[str, object]:
         "verdict": verdict.verdict,
         "rung": verdict.rung,
         "reason": verdict.reason,
+        "fails_at": verdict.fails_at,
         "provisional": provisional.values(verdict.provisional),
         "not_stock": None
         if verdict.departures is None
@@ -117,6 +118,7 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
         "outcome": case.outcome,
         "verdict": verdict.verdict,
         "rung": verdict.rung,
+        "fails_at": verdict.fails_at,
         "reason": verdict.reason,
         "signature": verdict.signature,
         "seconds": {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
-from matrix.record.model import STARTS, Case, Record, Start
-from matrix.record.stock import described
+from matrix.record.model import STARTS, Case, Record, Rung, Start
+from matrix.record.stock import NOT_STOCK, described
 from matrix.report import marks, stock
 from matrix.report.provisional import PROVISIONAL, mark
 from matrix.report.timings import (
@@ -98,8 +98,11 @@ def _verdict_line(record: Record, verdict: CellVerdict, paint: _Paint, *, off_pi
     time = f" in {took:.0f} s" if isinstance(took, (int, float)) else ""
     word = paint(verdict.verdict, verdict.verdict)
     how[Verdict.UNTESTED] = f" ({mark(verdict.provisional)})" if verdict.provisional else ""
+    if verdict.fails_at is not None:
+        drifts = verdict.fails_at == Rung.AS_EXPECTED
+        how[Verdict.UNTESTED] = " (counts differ)" if drifts else f" (fails at {verdict.fails_at})"
     again = marks.recompile(len(verdict.recompiling))
-    apart = f", {stock.NOT_STOCK}" if verdict.not_stock else ""
+    apart = f", {NOT_STOCK}" if verdict.not_stock else ""
     apart += f", {again}" if again else ""
     cell = f"{clean(record.cell)}{' (off-pin)' if off_pin else ''}"
     return (

@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion
 from matrix._util.versions import parse_version
 from matrix.record.model import RUNGS, STARTS, Case, Departure, Record, RunError
 from matrix.record.signature import signature_of
-from matrix.record.stock import described, not_stock
+from matrix.record.stock import NOT_STOCK, described, differing, not_stock
 from matrix.rules.expectations import Difference, Expected, Nearest, Situation, compare
 from matrix.rules.provisional import Provisional, in_order, provisional_of
 from matrix.verdict.events import StartEvent, events_of, telling
@@ -57,7 +57,9 @@ class CaseVerdict:
     what its starts only logged; None where that is not known, as in records from before events.
     `provisional` is there where a start counts something that no expectation of its own releases
     speaks of, and one that ended before them does; the case is untested then. `recompiles` is
-    there where a compatible case compiles again on its warm start.
+    there where a compatible case compiles again on its warm start. `fails_at` is the rung that the
+    case could not reach where that shows nothing of the pair, for packages were not as the vLLM
+    requires; the case is untested then, with its differences.
     """
 
     case: str
@@ -71,6 +73,7 @@ class CaseVerdict:
     events: tuple[StartEvent, ...] | None = None
     provisional: Provisional | None = None
     recompiles: Recompiles | None = None
+    fails_at: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,8 @@ class CellVerdict:
     """What a record shows of its cell: the worst of its cases, with that one's rung and reason.
 
     `departures` are the packages that were not as the vLLM requires; None where nobody knows.
-    `provisional` is that case's, where every case is compatible or provisional.
+    `provisional` is that case's, where every case is compatible or provisional; `fails_at` is that
+    case's.
     """
 
     verdict: Verdict
@@ -87,6 +91,7 @@ class CellVerdict:
     cases: tuple[CaseVerdict, ...] = ()
     departures: tuple[Departure, ...] | None = None
     provisional: Provisional | None = None
+    fails_at: str | None = None
 
     @property
     def not_stock(self) -> tuple[Departure, ...]:
@@ -113,12 +118,23 @@ class Expects(Protocol):
 
 def judge(record: Record, expectations: Expects) -> CellVerdict:
     """Return what the record shows, held against the expectations of its situation."""
-    pair = _pair(record)
+    pair, departures = _pair(record), departures_of(record)
+    apart = not_stock(departures)
     cases = tuple(
-        _signed(case, _judge_case(record, pair, case, expectations)) for case in record.cases
+        _signed(
+            case,
+            _set_aside(
+                _judge_case(record, pair, case, expectations),
+                apart,
+                blamed(record, case.reason, case.signature) if case.outcome in _FAILED else None,
+            ),
+        )
+        for case in record.cases
     )
     # A failure of the whole run stands among the cases, so that what never ran cannot pass.
     run = _judge_run(record)
+    if run is not None:
+        run = _set_aside(run, apart, blamed(record, run.reason))
     found = [
         verdict
         for verdict in (run, *cases)
@@ -130,7 +146,7 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
             verdict=Verdict.UNTESTED,
             reason=nothing,
             cases=cases,
-            departures=departures_of(record),
+            departures=departures,
         )
     decisive = min(found, key=_badness)
     of = f"{decisive.case}: " if decisive.case else ""
@@ -140,8 +156,9 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
         rung=decisive.rung,
         reason=reason,
         cases=cases,
-        departures=departures_of(record),
+        departures=departures,
         provisional=decisive.provisional,
+        fails_at=decisive.fails_at,
     )
 
 
@@ -162,11 +179,15 @@ def judge_running(record: Record, expectations: Expects) -> CellVerdict:
         reason=_GOES_ON,
         cases=cases,
         provisional=None,
+        fails_at=None,
     )
 
 
 def _so_far(verdict: CaseVerdict) -> CaseVerdict:
     """Return what a case shows while the run of its record goes on."""
+    if verdict.fails_at is not None:
+        reason = f"{_GOES_ON}; {verdict.reason}"
+        return replace(verdict, rung=None, reason=reason, differences=(), fails_at=None)
     if verdict.verdict not in _SO_FAR:
         return verdict
     reason = f"{_GOES_ON}; this case {_SO_FAR[verdict.verdict]}: {verdict.reason}"
@@ -218,8 +239,6 @@ def _judge_run(record: Record) -> CaseVerdict | None:
     """Return the verdict on the run as a whole, or None where only its cases show something."""
     error = record.error
     if error is not None and blames_pair(error):
-        if departure := blamed(record, error.reason):
-            return _untested("", _hindered(departure, error.reason))
         return CaseVerdict(
             case="", verdict=Verdict.INCOMPATIBLE, rung=error.kind, reason=error.reason
         )
@@ -228,16 +247,35 @@ def _judge_run(record: Record) -> CaseVerdict | None:
     for rung in record.rungs:
         if not rung.ok:
             reason = rung.reason or f"failed at {rung.rung}"
-            if departure := blamed(record, reason):
-                return _untested("", _hindered(departure, reason))
             return CaseVerdict(case="", verdict=Verdict.INCOMPATIBLE, rung=rung.rung, reason=reason)
     if not record.finished:
         return _untested("", "the run did not finish")
     return None
 
 
-def _hindered(departure: Departure, reason: str) -> str:
-    return f"{described(departure)}, so this shows nothing of the pair: {reason}"
+def _set_aside(
+    verdict: CaseVerdict, apart: tuple[Departure, ...], cause: Departure | None
+) -> CaseVerdict:
+    """Return the verdict; where it speaks of an environment and not of the pair, as untested.
+
+    `apart` are the packages by which the environment is not stock, `cause` the package that is not
+    as required and that the failure names.
+    """
+    fails = verdict.verdict == Verdict.INCOMPATIBLE
+    if fails and cause is not None:
+        reason = f"{described(cause)}, so this shows nothing of the pair: {verdict.reason}"
+    elif apart and (fails or verdict.verdict == Verdict.DRIFT):
+        how = "failed" if fails else "differs"
+        reason = f"{NOT_STOCK}: {differing(apart)}; {how}: {verdict.reason or verdict.rung}"
+    else:
+        return verdict
+    return replace(
+        verdict,
+        verdict=Verdict.UNTESTED,
+        rung=None if fails else "starts warm",
+        reason=reason,
+        fails_at=verdict.rung,
+    )
 
 
 def _error_reason(error: RunError) -> str:
@@ -260,8 +298,6 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
         if error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
             return _untested(case.case, _error_reason(error))
-        if departure := blamed(record, case.reason, case.signature):
-            return _untested(case.case, _hindered(departure, case.reason or case.outcome))
         return CaseVerdict(
             case=case.case,
             verdict=Verdict.INCOMPATIBLE,

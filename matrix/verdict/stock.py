@@ -16,7 +16,15 @@ from packaging.version import InvalidVersion
 from matrix._util.versions import parse_version
 from matrix.catalog.requirements import known_requirements
 from matrix.record.model import Departure, ErrorKind, Outcome, Record
-from matrix.record.stock import TORCH_FAMILY, Environment, attributed, departures, named_by, parsed
+from matrix.record.stock import (
+    TORCH_FAMILY,
+    Environment,
+    attributed,
+    departures,
+    named_by,
+    not_stock,
+    parsed,
+)
 
 _BROKEN = (ErrorKind.IMPORTS, ErrorKind.RESOLVES)
 _FAILED = (Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT)
@@ -51,17 +59,20 @@ def blamed(record: Record, *failures: str | None) -> Departure | None:
 
 
 def hindrance(record: Record) -> Departure | None:
-    """Return the package by which a run, or a case of it, failed since it is not as required.
+    """Return a package that is not as required, where a run or a case of it failed for it, or None.
 
+    In an environment that is not stock any failure may be its own, whatever the failure names.
     Such a run has no answer there, however complete it is.
     """
     error = record.error
     reasons = [error.reason] if error is not None and error.kind in _BROKEN else []
     reasons += [rung.reason or "" for rung in record.rungs if not rung.ok]
-    failed = (case for case in record.cases if case.outcome in _FAILED)
-    return blamed(record, *reasons) or next(
-        filter(None, (blamed(record, case.reason, case.signature) for case in failed)), None
-    )
+    failed = [case for case in record.cases if case.outcome in _FAILED]
+    if not reasons and not failed:
+        return None
+    causes = (blamed(record, case.reason, case.signature) for case in failed)
+    apart = not_stock(departures_of(record))
+    return blamed(record, *reasons) or next(filter(None, causes), None) or next(iter(apart), None)
 
 
 @lru_cache(maxsize=64)

@@ -396,3 +396,49 @@ def test_a_failure_by_a_missing_package_is_no_regression() -> None:
     imports = RunError(kind=ErrorKind.IMPORTS, reason=reason)
     found = held(make(OLD, passed()), make(NEXT, error=imports, departures=(RAY,)))
     assert found.verdict == "not enough evidence" and not found.failures
+
+
+def test_no_failure_without_a_required_package_is_a_regression() -> None:
+    old, new = make(OLD, passed(), departures=()), make(NEXT, failed(), departures=(RAY,))
+    found = held(old, new)
+    assert found.verdict == "not enough evidence" and not found.failures
+    [reason] = reasons(found)
+    assert reason.startswith(
+        "passed at the baseline, and now has no answer: not stock: without ray"
+    )
+    assert held(old, make(NEXT, failed(), departures=())).failures
+
+
+def test_a_failure_without_a_required_package_is_told_where_no_baseline_is() -> None:
+    alone = make(NEXT, failed(), departures=(RAY,), python="3.12")
+    found = held(make(OLD, passed()), make(NEXT, passed()), alone)
+    assert found.verdict == "not enough evidence" and not found.failures
+    [reason] = reasons(found)
+    assert reason.startswith("fails (not stock: without ray; failed: ")
+
+
+@pytest.mark.parametrize("baseline", [passed(), None])
+def test_a_failed_import_without_a_required_package_is_no_regression(baseline: Case | None) -> None:
+    error = RunError(kind=ErrorKind.IMPORTS, reason="OSError: x")
+    old = make(OLD, *([baseline] if baseline else []), departures=())
+    new = make(NEXT, departures=(RAY,), error=error)
+    found = held(old, new)
+    assert found.verdict == "not enough evidence" and not found.failures
+    assert "not stock: without ray; failed: OSError: x" in " ".join(reasons(found))
+
+
+def test_a_repair_needs_a_pass_and_no_failure_that_was_set_aside() -> None:
+    """The candidate fails too, in an environment that is not stock: nobody knows."""
+    broken = RungResult(rung=Rung.IMPORTS, ok=False, reason="OSError: x")
+    old = make(OLD, passed(), rungs=(broken,), departures=())
+    new = make(NEXT, passed(), rungs=(broken,), departures=(RAY,))
+    assert not held(old, new).failures
+    assert held(old, make(NEXT, passed(), departures=())).failures
+
+
+def test_counters_without_a_required_package_are_not_judged() -> None:
+    old = make(OLD, passed(num_compiled_artifacts_saved=3), departures=())
+    counts = passed(num_compiled_artifacts_saved=9)
+    kinds = [drift.kind for drift in held(old, make(NEXT, counts, departures=())).drifts]
+    apart = [drift.kind for drift in held(old, make(NEXT, counts, departures=(RAY,))).drifts]
+    assert any(kind.fails for kind in kinds) and not any(kind.fails for kind in apart)

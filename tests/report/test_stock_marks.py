@@ -9,13 +9,14 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from made import RELEASES, Told, make, passed
+from made import RELEASES, Told, failed, make, passed
 from matrix._util.paths import DATA
 from matrix.record.model import By, Departure, Why
+from matrix.record.stock import differing
 from matrix.report import badges, ci, csv_table, markdown, page, table_json, terminal
 from matrix.report import grid as grid_text
 from matrix.report.model import Report, report_of
-from matrix.report.stock import differing, mark, standing
+from matrix.report.stock import mark, standing
 from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.grid import environments, runs, survey
 from matrix.verdict.judge import judge
@@ -122,6 +123,28 @@ def test_the_terminal_names_all_of_it() -> None:
     assert "stock" not in shown((), packages={"vllm": "0.20.2"})
     assert "stock" not in shown((TORCH,), packages={"vllm": "0.20.2"})
     assert "\nstock   not known whether stock" in shown(None, packages={"vllm": "0.1"})
+
+
+def test_what_fails_or_counts_otherwise_there_is_shown_with_its_rung() -> None:
+    where = "py311-torch211-vllm020"
+    stock = "not stock: without ray"
+    for case, how, rung, why, signature in (
+        (failed("moe"), "fails at starts cold", "starts cold", "failed: why", "KeyError: x"),
+        (passed("moe", num_graphs_seen=2), "counts differ", "as expected", "differs: warm", None),
+    ):
+        path, record = make("2.11.0", case, departures=(RAY,), platform="cuda")
+        verdict = judge(record, RULES)
+        text = terminal.render(record, verdict, "r.json")
+        assert text.startswith(f"{where} on cuda: untested ({how}), not stock, 1 case")
+        assert f"\n  moe: {stock}; {why}" in text
+        report = reported((path, record))
+        found = json.loads(table_json.render(report))
+        Draft202012Validator(SCHEMA).validate(found)
+        [cell] = found["cells"]
+        [seen] = cell["cases"]
+        assert (cell["fails_at"], seen["fails_at"], seen["signature"]) == (rung, rung, signature)
+        assert f"{stock}; {why}" in markdown.render(report)
+        assert f"{stock}; {why}" in ci.junit(report.table)
 
 
 def test_the_page_marks_the_square_and_the_record() -> None:

@@ -28,7 +28,8 @@ from matrix.record.reader import read
 from matrix.record.stock import TORCH_FAMILY, not_stock
 from matrix.store.fingerprint import outcome_key, verdict_key
 from matrix.store.summary import summarise
-from matrix.verdict.judge import judge
+from matrix.verdict.judge import judge, judge_running
+from matrix.verdict.ladder import evidence_of
 from matrix.verdict.precedence import Evidence, pick_record
 from matrix.verdict.stock import departures_of, hindrance
 from matrix.verdict.table import tabulate
@@ -40,6 +41,14 @@ FLASHINFER = Departure(
     why=Why.MISSING,
     by=By.BUNDLE,
 )
+OFF_PIN = Departure(
+    name="torch",
+    required="torch==2.11.0",
+    installed="2.12.1",
+    why=Why.OVERRIDDEN,
+    by=By.OVERRIDE,
+)
+CELL = Cell("3.11", "2.11.0", "0.20.2")
 NO_FLASHINFER = "ModuleNotFoundError: No module named 'flashinfer'"
 PACKAGES = {"vllm": "0.20.2", "torch": "2.11.0+cu130"}
 
@@ -76,9 +85,69 @@ def test_the_same_failure_in_a_stock_environment_is_the_pairs() -> None:
     assert verdict.verdict == "incompatible" and verdict.not_stock == ()
 
 
-def test_another_failure_stays_the_pairs() -> None:
-    _, record = make("2.11.0", failed("moe"), departures=(FLASHINFER,))
-    assert judge(record, NO_RULES).verdict == "incompatible"
+@pytest.mark.parametrize("ended", [Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT])
+@pytest.mark.parametrize("by", By)
+def test_no_failure_is_the_pairs_where_the_environment_is_not_stock(ended: Outcome, by: By) -> None:
+    apart = replace(FLASHINFER, by=by)
+    _, record = make("2.11.0", failed("moe", outcome=ended), departures=(OFF_PIN, apart))
+    found = judge(record, NO_RULES)
+    assert (found.verdict, found.rung, found.fails_at) == ("untested", None, "starts cold")
+    assert found.reason == "moe: not stock: without flashinfer-python; failed: why: KeyError: x"
+    (case,) = found.cases
+    assert (case.verdict, case.rung, case.fails_at) == ("untested", None, "starts cold")
+    assert case.signature == "KeyError: x"
+    alone = judge(replace(record, departures=(OFF_PIN,)), NO_RULES)
+    assert (alone.verdict, alone.rung, alone.fails_at) == ("incompatible", "starts cold", None)
+    (case,) = alone.cases
+    assert (case.verdict, case.reason) == ("incompatible", "why: KeyError: x")
+
+
+def test_a_case_that_fails_warm_keeps_its_rung() -> None:
+    case = failed("moe", starts=passed().starts[:1])
+    _, record = make("2.11.0", case, departures=(FLASHINFER,))
+    assert judge(record, NO_RULES).fails_at == "starts warm"
+
+
+@pytest.mark.parametrize("as_error", [True, False])
+def test_an_import_that_fails_for_any_reason_is_untested_too(as_error: bool) -> None:
+    error = RunError(kind=ErrorKind.IMPORTS, reason="OSError: x") if as_error else None
+    rung = RungResult(rung=Rung.IMPORTS, ok=False, reason="OSError: x")
+    record = blamed(cases=(), error=error, rungs=(rung,))
+    found = judge(record, NO_RULES)
+    assert (found.verdict, found.rung, found.fails_at) == ("untested", None, "imports")
+    assert found.reason == "not stock: without flashinfer-python; failed: OSError: x"
+    assert attribute([(record, found)], load_releases()) == ()
+
+
+def test_what_counts_otherwise_is_untested_and_keeps_its_differences() -> None:
+    drifting = passed("moe", num_compiled_artifacts_loaded=2)
+    _, record = make("2.11.0", drifting, passed("dense"), departures=(FLASHINFER,))
+    found = judge(record, ONE_RULE)
+    assert (found.verdict, found.rung, found.fails_at) == ("untested", "starts warm", "as expected")
+    assert found.reason == (
+        "moe: not stock: without flashinfer-python; differs:"
+        " warm num_compiled_artifacts_loaded is 2, expected 3"
+    )
+    stock = judge(replace(record, departures=()), ONE_RULE)
+    assert stock.verdict == "drift" and stock.cases[0].fails_at is None
+    assert found.cases[0].differences == stock.cases[0].differences != ()
+    assert attribute([(record, found)], load_releases()) == ()
+    assert {each.case: each.ended for each in observe(record, found, CELL)}["moe"] is Ended.NOTHING
+    assert attribute([(replace(record, departures=()), stock)], load_releases()) != ()
+    shown = evidence_of(record, found)
+    assert (shown.fails, "starts warm" in shown.passed) == (None, True)
+    assert "as expected" not in shown.passed
+
+
+def test_while_it_runs_such_a_case_says_that_the_run_goes_on() -> None:
+    drifting = passed("moe", num_compiled_artifacts_loaded=2)
+    _, record = make("2.11.0", drifting, failed("dense"), departures=(FLASHINFER,), finished=False)
+    found = judge_running(record, ONE_RULE)
+    assert (found.reason, found.fails_at) == ("the run is going on", None)
+    for case, how in zip(found.cases, ("differs: warm", "failed: why"), strict=True):
+        assert (case.verdict, case.rung, case.differences) == ("untested", None, ())
+        start = f"the run is going on; not stock: without flashinfer-python; {how}"
+        assert (case.reason or "").startswith(start)
 
 
 @pytest.mark.parametrize("as_error", [True, False])
@@ -110,7 +179,7 @@ def test_such_a_run_never_takes_the_place_of_a_better_one() -> None:
 def test_attribution_says_nothing_of_such_a_failure() -> None:
     record = blamed(error=RunError(kind=ErrorKind.IMPORTS, reason=NO_FLASHINFER))
     verdict = judge(record, NO_RULES)
-    seen = observe(record, verdict, Cell("3.11", "2.11.0", "0.20.2"))
+    seen = observe(record, verdict, CELL)
     assert {each.ended for each in seen} == {Ended.NOTHING}
     pairs = [(record, verdict)]
     assert attribute(pairs, load_releases()) == ()
@@ -123,14 +192,7 @@ def test_runs_that_differ_in_it_are_not_equal() -> None:
     other = replace(record, departures=(FLASHINFER,))
     assert verdict_key(record) != verdict_key(other)
     assert outcome_key(record) != outcome_key(other)
-    off_pin = Departure(
-        name="torch",
-        required="torch==2.11.0",
-        installed="2.12.1",
-        why=Why.OVERRIDDEN,
-        by=By.OVERRIDE,
-    )
-    assert not_stock((off_pin,)) == ()
+    assert not_stock((OFF_PIN,)) == ()
 
 
 # Records from before the key.
