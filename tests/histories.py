@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import rules
 from matrix.record.model import (
+    By,
     Case,
+    Departure,
     ErrorKind,
     Outcome,
     Record,
@@ -18,6 +20,7 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
+    Why,
 )
 from matrix.record.writer import to_json
 from matrix.report import markdown, table_json
@@ -96,6 +99,7 @@ failed = Case(
     signature="\ud800",
     starts=passed.starts[:1],
 )
+RAY = Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING, by=By.BUNDLE)
 idle = Case(case="c", outcome=Outcome.NOT_APPLICABLE)
 some_records = st.builds(
     make,
@@ -111,6 +115,7 @@ some_records = st.builds(
     deselected=st.integers(0, 1),
     total=st.sampled_from((60.0, 61.0)),
     jobs=st.sampled_from((1, 1, 2)),
+    departures=st.sampled_from((None, (), (), (RAY,))),
 )
 
 

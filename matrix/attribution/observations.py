@@ -53,12 +53,12 @@ class Observation:
     """The result of one case in one run of a cell on a platform, as far as runs are compared.
 
     `counters` and `expected` are by start and counter. `logged` is what its starts only logged that
-    may explain those, the likeliest first. `environment` is the machine and the
-    packages other than torch's family, `complete` whether the run had every case, `applies` whether
-    the case is for this cell. `tests` names the version of the startup tests
-    (`matrix.record.startup_tests`). `future_dated` is set where the run started after this
-    machine's clock allows (`matrix.store.summary.late_from`). `runs` is how many equivalent runs it
-    stands for, of which it is the newest (`matrix.store.fingerprint`).
+    may explain those, the likeliest first. `environment` is the machine and the packages other than
+    torch's family, `complete` whether the run had every case, `applies` whether the case is for
+    this cell. `tests` names the version of the startup tests (`matrix.record.startup_tests`).
+    `is_stock` is that of `matrix.verdict.precedence`. `future_dated` is set where the run started
+    after this machine's clock allows (`matrix.store.summary.late_from`). `runs` is how many
+    equivalent runs it stands for, of which it is the newest (`matrix.store.fingerprint`).
     """
 
     cell: Cell
@@ -78,6 +78,7 @@ class Observation:
     complete: bool = True
     faulty: bool = False
     applies: bool = True
+    is_stock: bool = True
     future_dated: bool = False
     runs: int = 1
 
@@ -157,6 +158,7 @@ def observe(
         environment=environment_of(record),
         tests=identity_of_tests(record),
         complete=record.is_complete,
+        is_stock=not verdict.not_stock,
         future_dated=late is not None and record.started > late,
         runs=runs,
     )
@@ -231,9 +233,11 @@ def own_runs(runs: Iterable[Observation], python: str) -> OwnRuns:
     """Return the runs on a Python that have a result and a pair's own flags, newest first.
 
     Where nothing shows which flags are its own (see above), the result has one sequence for each
-    candidate; it is empty where no run has a result.
+    candidate; it is empty where no run has a result. Runs that are not stock are left out where a
+    stock one has a result.
     """
     usable = [run for run in runs if run.ended is not Ended.NOTHING and run.cell.python == python]
+    usable = [run for run in usable if run.is_stock] or usable
     if len(usable) < 2:
         return (usable,) if usable else ()
     groups: list[list[Observation]] = []

@@ -38,12 +38,21 @@ def struct(keys: Iterable[Column]) -> str:
 ORDER = struct(RUN_ORDER)
 """What sorts the runs of a cell from old to new, as one value."""
 
+IS_STOCK = "coalesce(stock, true)"
+"""Whether no package is known to depart from what the vLLM requires: `Contender.is_stock`."""
+
 CONTENDERS = f"""
 SELECT * EXCLUDE (last_conclusive) FROM (
-  SELECT *, {ORDER} AS run_order,
+  SELECT * EXCLUDE (stock_answers), {ORDER} AS run_order,
     max({ORDER}) FILTER (evidence = {int(Evidence.CONCLUSIVE)}) OVER (PARTITION BY {CELL})
       AS last_conclusive
-  FROM rows WHERE fault IS NULL
+  FROM (
+    SELECT *,
+      bool_or({IS_STOCK} AND evidence > {int(Evidence.NOTHING)}) OVER (PARTITION BY {CELL})
+        AS stock_answers
+    FROM rows WHERE fault IS NULL
+  ) WHERE {IS_STOCK} OR NOT stock_answers
 ) WHERE last_conclusive IS NULL OR run_order >= last_conclusive
 """
-"""The records that no conclusive one supersedes, with their `run_order`."""
+"""The records of stock environments, or of others where none of those has an answer, that no
+conclusive one supersedes, with their `run_order`."""

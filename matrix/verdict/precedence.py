@@ -2,12 +2,15 @@
 
 Pure. The records of one cell on one platform compete by these rules:
 
-1. A record that is older than the newest **conclusive** one does not count. A record is conclusive
-   if its run came to its end with every case of the startup tests, or if it shows a failure. One
-   in which a package that is not as vLLM requires kept a case from an answer is not.
-2. Of the rest the one with the worst **fault** counts: a case that fails, or drifts, does so
+1. A record of an environment that is not **stock** does not count where a stock one has an answer,
+   be it older or newer: it speaks of its environment, and the other of the pair. Where nobody knows
+   whether an environment was stock, it passes for stock.
+2. Of the rest a record that is older than the newest **conclusive** one does not count. A record is
+   conclusive if its run came to its end with every case of the startup tests, or if it shows a
+   failure. One in which a package that is not as vLLM requires kept a case from an answer is not.
+3. Of the rest the one with the worst **fault** counts: a case that fails, or drifts, does so
    however many cases were not run. Of several with the same fault the newest counts.
-3. Of those without a fault the one with the most **evidence** counts: a conclusive record, then
+4. Of those without a fault the one with the most **evidence** counts: a conclusive record, then
    one with an answer of some case, then one without any answer. So a run of some of the cases, a
    run that was refused, and a run whose arguments selected nothing never replace a better record.
    Of several with as much evidence the newest counts.
@@ -30,9 +33,10 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from matrix.record.content import content_hash
 from matrix.record.model import Record
+from matrix.record.stock import not_stock
 from matrix.verdict.judge import CellVerdict, Expects, judge
 from matrix.verdict.states import Verdict
-from matrix.verdict.stock import hindrance
+from matrix.verdict.stock import departures_of, hindrance
 
 
 class Fault(IntEnum):
@@ -101,6 +105,10 @@ class Contender(Protocol):
         """How much it can say."""
 
     @property
+    def is_stock(self) -> bool:
+        """Whether no package is known to depart from what its vLLM requires."""
+
+    @property
     def order(self) -> RunOrder:
         """When it started."""
 
@@ -119,6 +127,8 @@ ContenderT = TypeVar("ContenderT", bound=Contender)
 def pick(contenders: Iterable[ContenderT]) -> ContenderT:
     """Return the contender that counts. Raises ValueError where there is none."""
     every = list(contenders)
+    if any(one.is_stock and one.evidence for one in every):
+        every = [one for one in every if one.is_stock]
     last = max((one.order for one in every if one.evidence is Evidence.CONCLUSIVE), default=None)
     ranks = [(_rank(one), one) for one in every if last is None or one.order >= last]
     best = max(rank for rank, _ in ranks)
@@ -152,6 +162,11 @@ class JudgedRecord:
         return evidence_of(self.record, self.verdict)
 
     @property
+    def is_stock(self) -> bool:
+        """Whether no package is known to depart from what its vLLM requires."""
+        return not self.verdict.not_stock
+
+    @property
     def content(self) -> str:
         """The digest of what it says."""
         return content_hash(self.record)
@@ -167,19 +182,43 @@ def pick_record(
 ) -> JudgedRecord:
     """Return the one of some records of one cell on one platform that counts, judged.
 
-    What started after `late` is from the future. Records that are older than a complete one are not
-    judged. Raises ValueError where there are no records.
+    What started after `late` is from the future. Records that cannot count beside a complete one
+    are not judged. Raises ValueError where there are no records.
     """
-    orders = [run_order(record.started, late) for _, record in records]
-    complete = (
-        order for order, (_, record) in zip(orders, records, strict=True) if answers_all(record)
-    )
-    last = max(complete, default=None)
+    runs = [(run_order(record.started, late), path, record) for path, record in records]
+    if len(runs) > 1:
+        runs = _possible(runs)
     return pick(
         JudgedRecord(file=path, record=record, verdict=judge(record, expectations), order=order)
-        for order, (path, record) in zip(orders, records, strict=True)
-        if last is None or order >= last
+        for order, path, record in runs
     )
+
+
+_Run = tuple[RunOrder, Path, Record]
+
+
+def _possible(runs: Sequence[_Run]) -> list[_Run]:
+    """Return the runs without those that cannot count beside a complete one."""
+    found: dict[bool, list[_Run]] = {True: [], False: []}
+    for run in runs:
+        found[is_stock(run[2])].append(run)
+    last = {
+        stock: max((order for order, _, record in some if answers_all(record)), default=None)
+        for stock, some in found.items()
+    }
+    # A complete one that is not stock does not stand against a stock one with an answer.
+    kinds = (True, False) if last[True] is None else (True,)
+    return [
+        run
+        for stock in kinds
+        for run in found[stock]
+        if (end := last[stock]) is None or run[0] >= end
+    ]
+
+
+def is_stock(record: Record) -> bool:
+    """Return whether no package is known to depart from what the vLLM of the record requires."""
+    return not not_stock(departures_of(record))
 
 
 def fault_of(verdict: CellVerdict) -> Fault:

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -19,6 +20,7 @@ from packaging.version import Version
 from histories import (
     CELLS,
     LATE,
+    RAY,
     fill,
     idle,
     indexed,
@@ -94,7 +96,14 @@ def test_a_list_is_what_a_naive_filter_finds(
     assert all(e.verdict == judge(json_record(e.paths[0]), ANY_CASE).verdict for e in found)
 
 
+_OLDER_PART = make(started="2026-11-01T18:00:00Z", deselected=3, departures=())
+_NOT_STOCK = make(started="2026-11-02T18:00:00Z", departures=(RAY,))
+
+
+# A complete record that is not stock stands against no stock one, and counts without any.
 @quick
+@example([_OLDER_PART, _NOT_STOCK], None)
+@example([_NOT_STOCK, replace(_OLDER_PART, cases=())], None)
 @given(
     st.lists(some_records, max_size=12).flatmap(st.permutations),
     st.sampled_from((LATE, "2026-11-02T00:00:00Z", None)),

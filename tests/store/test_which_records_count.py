@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from histories import CELLS, LATE, make, nights, passed, silent, some_records
+from histories import CELLS, LATE, RAY, make, nights, passed, silent, some_records
 from made import provenance
 from matrix import cli
 from matrix.attribution.attribute import attribute
@@ -138,6 +138,7 @@ _RUN = st.builds(
     total=st.sampled_from((60.0, 61.0)),
     finished=st.sampled_from((True, True, True, False)),
     deselected=st.sampled_from((0, 0, 0, 1)),
+    departures=st.sampled_from((None, (), (), (RAY,))),
 )
 _RUNS = st.lists(st.one_of(_RUN, _RUN, _RUN, _RUN.map(dead)), min_size=1, max_size=16)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import doctest
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histories import LATE, drifted, failed, idle, make, passed, some_records
+from histories import LATE, RAY, drifted, failed, idle, make, passed, some_records
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Rung, RungResult
 from matrix.rules.expectations import Expectations, Expected, Nearest, Situation
 from matrix.verdict import precedence
@@ -23,6 +23,7 @@ from matrix.verdict.precedence import (
     RunOrder,
     evidence_of,
     fault_of,
+    is_stock,
     pick,
     pick_record,
     run_order,
@@ -144,6 +145,7 @@ class Run:
     day: int
     fault: Fault = Fault.NONE
     evidence: Evidence = Evidence.PARTIAL
+    is_stock: bool = True
     path: str = ""
 
     @property
@@ -166,6 +168,50 @@ def test_a_conclusive_run_supersedes_every_older_one() -> None:
     assert pick([drifts, conclusive, same_second]) is same_second
 
 
+def not_stock(record: Record) -> Record:
+    return replace(record, departures=(RAY,))
+
+
+@pytest.mark.parametrize("other", [GREEN, DRIFT, RED, PART, DRIFT_PART, NO_IMPORT])
+@pytest.mark.parametrize("stock", [GREEN, RED, DRIFT, PART, RED_PART, NO_IMPORT, NOTHING_APPLIES])
+def test_a_record_that_is_not_stock_replaces_no_stock_one(stock: Record, other: Record) -> None:
+    for departures in (None, ()):
+        better = replace(stock, departures=departures)
+        assert counts(better, not_stock(other)) is better
+        assert counts(not_stock(other), better) is better
+        assert counts(better, not_stock(other), not_stock(GREEN)) is better
+
+
+def test_a_record_that_is_not_stock_counts_where_no_stock_one_has_an_answer() -> None:
+    for empty in (TYPO, NO_GPU, OTHER_CELL):
+        for other in map(not_stock, (GREEN, DRIFT, PART)):
+            assert counts(other, empty) is other
+            assert counts(empty, other) is other
+    older, newer, part = not_stock(GREEN), not_stock(DRIFT), not_stock(PART)
+    assert counts(older, newer) is newer
+    assert counts(older, part) is older
+    failing = not_stock(RED)  # what fails there is not known, and is not conclusive
+    assert counts(older, failing) is older
+
+
+def test_an_older_stock_record_is_judged_beside_a_complete_one_that_is_not() -> None:
+    part = replace(PART, departures=())
+    assert counts(part, not_stock(GREEN)) is part
+    assert counts(not_stock(GREEN), part) is part
+
+
+@given(st.lists(some_records, min_size=1, max_size=6), st.sampled_from((LATE, None)))
+def test_no_record_that_is_not_stock_counts_beside_a_stock_one_with_an_answer(
+    records: list[Record], late: str | None
+) -> None:
+    picked = pick_record(
+        [(Path(f"{n}.json"), each) for n, each in enumerate(records)], ANY_CASE, late
+    )
+    stock = [record for record in records if is_stock(record)]
+    if any(evidence_of(record, judge(record, ANY_CASE)) for record in stock):
+        assert is_stock(picked.record)
+
+
 @given(st.lists(some_records, min_size=1, max_size=6), st.sampled_from((LATE, None)))
 def test_nothing_counts_that_is_older_than_a_conclusive_record(
     records: list[Record], late: str | None
@@ -174,7 +220,8 @@ def test_nothing_counts_that_is_older_than_a_conclusive_record(
         [(Path(f"{n}.json"), each) for n, each in enumerate(records)], ANY_CASE, late
     )
     for record in records:
-        if evidence_of(record, judge(record, ANY_CASE)) is Evidence.CONCLUSIVE:
+        same = is_stock(record) or not picked.is_stock
+        if same and evidence_of(record, judge(record, ANY_CASE)) is Evidence.CONCLUSIVE:
             assert picked.order >= run_order(record.started, late)
 
 
