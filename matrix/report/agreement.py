@@ -7,6 +7,7 @@ from itertools import zip_longest
 from textwrap import wrap
 
 from matrix._util.text import clean, clip, code, markdown, tabular
+from matrix.record.stock import NOT_STOCK, differing
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation
 from matrix.verdict.agreement import (
@@ -74,6 +75,7 @@ def page(agreement: Agreement) -> str:
             _HEAD,
             "## Share that the CPU predicts rightly\n",
             _figures(agreement),
+            *_not_stock(agreement),
             _LEGEND,
             "## By case\n",
             _cases(agreement),
@@ -107,6 +109,7 @@ def lines(agreement: Agreement) -> str:
     differences = agreement.differences
     for pair in agreement.pairs:
         parts.append(f"{_name(pair)}: {pair.cuda} on cuda, {pair.cpu} on cpu")
+        parts += [f"{cell} on {platform} is {words}" for cell, platform, words in _apart(pair)]
         differing = [difference for difference in differences if difference.pair == pair]
         if differing:
             head = ("case", "start", "counter", "cuda", "cpu", "why")
@@ -143,6 +146,28 @@ def lines(agreement: Agreement) -> str:
     ]
     parts += _aligned(("predicted rightly", *_COLUMNS), shares)
     return "\n".join(parts) + "\n"
+
+
+def _apart(pair: Pair) -> list[tuple[str, str, str]]:
+    """Return the cell, the platform and the mark of each run of a pair that is not stock."""
+    runs = (pair.cuda, "cuda", pair.cuda_not_stock), (pair.cpu, "cpu", pair.cpu_not_stock)
+    return [
+        (cell, platform, f"{NOT_STOCK}: {differing(found)}")
+        for cell, platform, found in runs
+        if found
+    ]
+
+
+def _not_stock(agreement: Agreement) -> list[str]:
+    """Return a list of the runs that are not stock; what they count may be their environment's."""
+    lines = [
+        f"- {markdown(_name(pair))}: {code(cell)} on {platform} is {markdown(words)}"
+        for pair in agreement.pairs
+        for cell, platform, words in _apart(pair)
+    ]
+    if not lines:
+        return []
+    return ["Runs that are not stock, whose counts may be their environment's:\n", *lines, ""]
 
 
 def _figures(agreement: Agreement) -> str:
@@ -265,6 +290,7 @@ def _pair(agreement: Agreement, pair: Pair, predictions: Iterable[Prediction]) -
         "vllm": pair.vllm,
         "cuda": pair.cuda,
         "cpu": pair.cpu,
+        "not_stock": {platform: words for _, platform, words in _apart(pair)},
         "figures": _shares(total(figures.values())),
         "cases": [
             {

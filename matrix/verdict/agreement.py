@@ -17,10 +17,13 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import factors
-from matrix.record.model import STARTS, Case, Record
+from matrix.record.model import STARTS, Case, Departure, Record
+from matrix.record.stock import not_stock
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation, Explanations
+from matrix.verdict.precedence import is_stock
+from matrix.verdict.stock import departures_of
 
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
@@ -28,12 +31,17 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A torch and a vLLM release that both platforms ran, and the two cells that are compared."""
+    """A torch and a vLLM release that both platforms ran, and the two cells that are compared.
+
+    `cuda_not_stock` and `cpu_not_stock` are the packages by which these two runs are not stock.
+    """
 
     torch: str
     vllm: str
     cuda: str
     cpu: str
+    cuda_not_stock: tuple[Departure, ...] = ()
+    cpu_not_stock: tuple[Departure, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +184,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
     """Hold the records of the CPU against those of CUDA, the same for any order of the records.
 
     Of a pair of releases with several cells on a platform, the two are compared that have the most
-    cases in common; of these, two of the same Python; of these, the newest.
+    cases in common; of these, stock ones; of these, two of the same Python; of these, the newest.
     """
     found: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for record in records:
@@ -198,7 +206,14 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
         # The preference costs the text of both records, which a choice of one need not pay.
         choice = max(choices, key=lambda two: _preference(*two)) if choices[1:] else choices[0]
         cuda, cpu = choice
-        pair = Pair(torch=torch, vllm=vllm, cuda=cuda.cell, cpu=cpu.cell)
+        pair = Pair(
+            torch=torch,
+            vllm=vllm,
+            cuda=cuda.cell,
+            cpu=cpu.cell,
+            cuda_not_stock=not_stock(departures_of(cuda)),
+            cpu_not_stock=not_stock(departures_of(cpu)),
+        )
         pairs.append(pair)
         others = {case.case: case for case in cpu.cases}
         for case in sorted(cuda.cases, key=attrgetter("case")):
@@ -292,12 +307,13 @@ def _order(releases: tuple[str, str]) -> tuple[Version, Version]:
     return parse_version(vllm), parse_version(torch)
 
 
-def _preference(cuda: Record, cpu: Record) -> tuple[int, bool, str, str, str, str]:
+def _preference(cuda: Record, cpu: Record) -> tuple[int, int, bool, str, str, str, str]:
     started = [{case.case for case in record.cases if case.starts} for record in (cuda, cpu)]
     same = factors(cuda.cell).python == factors(cpu.cell).python
     # The contents last, so that two records of one second still have an order.
     return (
         len(started[0] & started[1]),
+        is_stock(cuda) + is_stock(cpu),
         same,
         cuda.started,
         cpu.started,

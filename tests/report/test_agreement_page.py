@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from histories import RAY
 from made import reported
 from matrix.record.model import Case, Outcome, Platform, Record, Start, StartKind
 from matrix.report import agreement, markdown, table_json, upstream
@@ -109,6 +111,21 @@ def test_the_page_puts_both_side_by_side_and_says_why() -> None:
     ):
         assert f"{line}\n" in output
     assert "are in no figure: `inductor.triton`, `inductor.x`.\n" in output
+
+
+def test_a_run_that_is_not_stock_is_marked() -> None:
+    path, record = RECORDS[0]
+    told = reported([(path, replace(record, departures=(RAY,))), RECORDS[1]], NO_RULES, WHY)
+    words = "py312-torch210-vllm019 on cuda is not stock: without ray\n"
+    assert f" on cpu\n{words}" in agreement.lines(told.agreement)
+    listed = "- torch 2.10.0, vLLM 0.19.1: `py312-torch210-vllm019` on cuda is not stock: without"
+    assert f"{listed} ray\n" in agreement.page(told.agreement)
+    found = json.loads(table_json.render(told))
+    Draft202012Validator(SCHEMA).validate(found)
+    [pair] = found["agreement"]["pairs"]
+    assert pair["not_stock"] == {"cuda": "not stock: without ray"}
+    for text in (agreement.lines(TOLD.agreement), agreement.page(TOLD.agreement)):
+        assert "not stock" not in text
 
 
 def test_what_nobody_explained_is_said_to_be_so() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from histories import RAY
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
 from matrix.rules.platform_differences import Explanations, parse_explanations
 from matrix.verdict import agreement
@@ -162,6 +163,16 @@ def test_the_same_python_is_preferred_and_each_pair_counts_once() -> None:
     late = replace(cpu[0], provenance={**cpu[0].provenance, "started": "2026-11-23T18:00:00Z"})
     [pair] = agree([*cuda[1:], late, cpu[2]], NONE).pairs
     assert pair.cpu == "py310-torch210-vllm019"
+
+
+def test_a_stock_run_is_preferred_to_one_that_is_not() -> None:
+    other = "py312-torch210-vllm019"
+    apart = make("cuda", case(), departures=(RAY,))
+    stock = make("cuda", case(), cell=other, departures=())
+    [pair] = agree([apart, stock, make("cpu", case())], NONE).pairs
+    assert (pair.cuda, pair.cuda_not_stock) == (other, ())
+    [pair] = agree([apart, make("cpu", case(), departures=())], NONE).pairs
+    assert (pair.cuda_not_stock, pair.cpu_not_stock) == ((RAY,), ())
 
 
 def test_pairs_sort_as_versions_do() -> None:
