@@ -227,7 +227,8 @@ def _group(group: Group) -> str:
     if len(group.cells) > _MOST_CELLS:
         lines.append(f"- and {len(group.cells) - _MOST_CELLS} more")
     failed = [fault for fault in group.faults if fault.case and fault.case.failure]
-    if failed and group.verdict == Verdict.INCOMPATIBLE:
+    apart_too = any(fault.entry.verdict.not_stock for fault in failed)
+    if failed and (group.verdict == Verdict.INCOMPATIBLE or apart_too):
         first = html.escape(clean(f"{failed[0].name} of {failed[0].entry.record.cell}"))
         text = _pre(failed[0].case.failure or "" if failed[0].case else "")
         lines += ["", f"<details><summary>{first}</summary>", "", text, "</details>"]
@@ -339,7 +340,9 @@ def _test(entry: Entry, case: Case | None, judged: CaseVerdict) -> ET.Element:
     elif judged.verdict == Verdict.UNTESTED and not _ended(entry, case):
         ET.SubElement(test, "error", type=judged.verdict, message=reason)
     elif judged.verdict in (Verdict.UNTESTED, Verdict.NOT_APPLICABLE):
-        ET.SubElement(test, "skipped", message=f"{judged.verdict}: {reason}")
+        skipped = ET.SubElement(test, "skipped", message=f"{judged.verdict}: {reason}")
+        if judged.fails_at is not None:
+            skipped.text = clean_lines("\n".join(_failure_lines(case, judged)))
     return test
 
 

@@ -220,12 +220,14 @@ def exit_status(verdict: CellVerdict) -> int:
     return _EXIT_STATUS[verdict.verdict]
 
 
-def _badness(verdict: CaseVerdict) -> tuple[int, int, int]:
-    rung = RUNGS.index(verdict.rung) if verdict.rung in RUNGS else -1
+def _badness(verdict: CaseVerdict) -> tuple[int, bool, int, int]:
+    shown = verdict.fails_at or verdict.rung
+    rung = RUNGS.index(shown) if shown in RUNGS else -1
     compared = verdict.provisional
     # What was compared says more than what could not be, and what differs more than what does not.
     same = 0 if compared is None else 1 if compared.differences else 2
-    return VERDICTS.index(verdict.verdict), rung, same
+    # Where nothing is known of the pair, what failed or differed says more than what did not run.
+    return VERDICTS.index(verdict.verdict), verdict.fails_at is None, rung, same
 
 
 def _signed(case: Case, verdict: CaseVerdict) -> CaseVerdict:

@@ -140,3 +140,11 @@ def test_what_speaks_is_the_same_in_any_order_and_however_often(
         told = [runs.representative(each) for each in (python, *runs.pythons)]
         assert told[0] == (own[0][0] if len(own) == 1 else None)
         assert runs.nearest(python) == next(filter(None, told), None)
+
+
+def test_a_run_that_is_not_stock_speaks_only_where_no_stock_one_does() -> None:
+    stock, newer = ran(1), replace(ran(2), is_stock=False)
+    assert own_runs([stock, newer], "3.11") == ([stock],)
+    assert own_runs([newer], "3.11") == ([newer],)
+    nothing = replace(ran(3), ended=Ended.NOTHING)
+    assert own_runs([newer, nothing], "3.11") == ([newer],)

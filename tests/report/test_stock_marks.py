@@ -128,8 +128,9 @@ def test_the_terminal_names_all_of_it() -> None:
 def test_what_fails_or_counts_otherwise_there_is_shown_with_its_rung() -> None:
     where = "py311-torch211-vllm020"
     stock = "not stock: without ray"
+    failing = failed("moe", failure="in f\nKeyError: x")
     for case, how, rung, why, signature in (
-        (failed("moe"), "fails at starts cold", "starts cold", "failed: why", "KeyError: x"),
+        (failing, "fails at starts cold", "starts cold", "failed: why", "KeyError: x"),
         (passed("moe", num_graphs_seen=2), "counts differ", "as expected", "differs: warm", None),
     ):
         path, record = make("2.11.0", case, departures=(RAY,), platform="cuda")
@@ -144,7 +145,11 @@ def test_what_fails_or_counts_otherwise_there_is_shown_with_its_rung() -> None:
         [seen] = cell["cases"]
         assert (cell["fails_at"], seen["fails_at"], seen["signature"]) == (rung, rung, signature)
         assert f"{stock}; {why}" in markdown.render(report)
-        assert f"{stock}; {why}" in ci.junit(report.table)
+        suites = ET.fromstring(ci.junit(report.table))
+        [skipped] = suites.iter("skipped")
+        assert f"{stock}; {why}" in skipped.get("message", "")
+        assert ("in f" if signature else "observed 2") in (skipped.text or "")
+        assert ("<pre>in f" in ci.summary(report.table)) is bool(signature)
 
 
 def test_the_page_marks_the_square_and_the_record() -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
 
+from histories import some_records
 from made import NO_RULES, ONE_RULE, failed, make, passed
 from matrix._util.paths import CHECKOUT
 from matrix.attribution.attribute import attribute
@@ -28,11 +30,12 @@ from matrix.record.reader import read
 from matrix.record.stock import TORCH_FAMILY, not_stock
 from matrix.store.fingerprint import outcome_key, verdict_key
 from matrix.store.summary import summarise
-from matrix.verdict.judge import judge, judge_running
+from matrix.verdict.judge import CaseVerdict, CellVerdict, judge, judge_running
 from matrix.verdict.ladder import evidence_of
 from matrix.verdict.precedence import Evidence, pick_record
 from matrix.verdict.stock import departures_of, hindrance
 from matrix.verdict.table import tabulate
+from rules import ANY_CASE
 
 FLASHINFER = Departure(
     name="flashinfer-python",
@@ -100,6 +103,22 @@ def test_no_failure_is_the_pairs_where_the_environment_is_not_stock(ended: Outco
     assert (alone.verdict, alone.rung, alone.fails_at) == ("incompatible", "starts cold", None)
     (case,) = alone.cases
     assert (case.verdict, case.reason) == ("incompatible", "why: KeyError: x")
+
+
+@given(some_records)
+def test_no_run_that_is_not_stock_is_incompatible_or_drifts(record: Record) -> None:
+    found = judge(replace(record, departures=(FLASHINFER,)), ANY_CASE)
+    stock = judge(replace(record, departures=()), ANY_CASE)
+    both: list[tuple[CellVerdict | CaseVerdict, CellVerdict | CaseVerdict]] = [(found, stock)]
+    both += zip(found.cases, stock.cases, strict=True)
+    for apart, plain in both:
+        assert apart.verdict not in ("incompatible", "drift")
+        if plain.verdict in ("incompatible", "drift"):
+            assert (apart.verdict, apart.fails_at) == ("untested", plain.rung)
+        else:
+            assert (apart.verdict, apart.rung, apart.reason) == (
+                (plain.verdict, plain.rung, plain.reason)
+            )
 
 
 def test_a_case_that_fails_warm_keeps_its_rung() -> None:
