@@ -12,12 +12,13 @@ from matrix.rules.expectations import Expected
 SAVED = ("num_compiled_artifacts_saved", "num_aot_artifacts_saved")
 """The counters of artifacts that a cold start left for the warm one."""
 
-AGAIN = (
-    "num_compiled_artifacts_saved",
-    "aot_autograd.autograd_cache_miss",
-    "inductor.fxgraph_cache_miss",
-)
-"""The counters that a warm start which only loads leaves at zero."""
+SAVED_AGAIN = "num_compiled_artifacts_saved"
+"""The counter of artifacts that a warm start which only loads leaves at zero."""
+
+MISSES = ("aot_autograd.autograd_cache_miss", "inductor.fxgraph_cache_miss")
+"""The counters of lookups that found nothing in the cache of AOTAutograd or of Inductor."""
+
+_COLD_MISSES, _COLD_SAVES = "aot_autograd.autograd_cache_miss", "aot_autograd.autograd_cache_saved"
 
 _ISSUE = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/\d+", re.ASCII)
 
@@ -42,12 +43,15 @@ class Recompiles:
 def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Recompiles | None:
     """Return what the warm start of a case compiled again; None where it only loaded.
 
-    A case whose cold start saved nothing has nothing to load, and does not recompile.
+    It compiled again if it saved artifacts again, or if it missed more in a cache than what the
+    cold start missed and did not save: a function that AOTAutograd never saves misses on every
+    start. Where the cold start did not count what it saved, a miss says nothing. A case whose cold
+    start saved nothing has nothing to load, and does not recompile.
     """
     cold, warm = case.started("cold"), case.started("warm")
     if cold is None or warm is None or not any(cold.counters.get(name, 0) > 0 for name in SAVED):
         return None
-    counted = {name: warm.counters[name] for name in AGAIN if warm.counters.get(name, 0) > 0}
+    counted = _again(cold.counters, warm.counters)
     if not counted:
         return None
     rules = expected.get("warm", {})
@@ -59,3 +63,12 @@ def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Re
         if _ISSUE.fullmatch(link)
     )
     return Recompiles(counters=counted, links=tuple(links))
+
+
+def _again(cold: Mapping[str, int], warm: Mapping[str, int]) -> dict[str, int]:
+    """Return the counters of a warm start that show that it compiled again."""
+    counted = {SAVED_AGAIN: warm[SAVED_AGAIN]} if warm.get(SAVED_AGAIN, 0) > 0 else {}
+    if _COLD_MISSES in cold and _COLD_SAVES in cold:
+        never_saved = max(0, cold[_COLD_MISSES] - cold[_COLD_SAVES])
+        counted |= {name: warm[name] for name in MISSES if warm.get(name, 0) > never_saved}
+    return counted
