@@ -160,7 +160,7 @@ def _table(options: argparse.Namespace) -> int:
         notes=load_notes(),
     )
     named = environments(load_releases())
-    made = badges.render(table)
+    made = badges.render(table, grid)
     for name, text in (
         ("compatibility.md", markdown.render(report)),
         ("compatibility.json", table_json.render(report)),

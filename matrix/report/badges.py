@@ -1,25 +1,29 @@
 """SVG badges: one a pair of minor releases that ran.
 
-A badge has the worst verdict over the Pythons, as a word and a colour, on the first platform
-(`cuda` before `cpu`) with a run that decides something about the pair; where that is not `cuda`,
-which is authoritative, it names the platform: `compatible (cpu)`. Where the packages of that run
+A badge says what the grid shows of the pair (`matrix.verdict.grid.Square.shown`), as a word and a
+colour: of several patch releases that ran, the worst. It is of the first platform (`cuda` before
+`cpu`) with a run on which the grid has a verdict; where that is not `cuda`, which is
+authoritative, it names the platform: `compatible (cpu)`. Where the packages of that run
 were not as the vLLM requires, it says so and is not green: `compatible, not stock: without ray`. A
 release beyond the end of the expectations is `untested, provisional: as vLLM 0.33`. Cases that
 compile again on their warm start, and a partial run, are named and not green, too: `compatible, 2
-cases recompile warm`, `compatible, 1 of 9 cases`. The worst is chosen as the grid does
-(`matrix.verdict.ladder.badness`).
+cases recompile warm`, `compatible, 1 of 9 cases`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from matrix._util.versions import minor_of
 from matrix.record.model import PLATFORMS
 from matrix.report.marks import marks
 from matrix.report.page import template
+from matrix.verdict.grid import Grid, ran_cell
+from matrix.verdict.ladder import Progress, RunEvidence, badness, highest
 from matrix.verdict.states import Verdict
-from matrix.verdict.table import Entry, Table
+from matrix.verdict.table import Table
 
 FOLDER = "badges"
 _COLOURS: Mapping[str, str] = {
@@ -39,19 +43,51 @@ _WIDTH, _MARGIN = 6.6, 12
 """Pixels of an average letter of the 11 px font, and those around a word."""
 
 
-def render(table: Table) -> Mapping[str, str]:
-    """Return each badge by its path in the folder of the table: badges/torch210-vllm019.svg."""
+@dataclass(frozen=True, kw_only=True)
+class _Standing:
+    """What a badge says of a pair on one platform.
+
+    `by` is the day of the run, or the rung whose check rules the pair out. `ran` is None where the
+    grid shows a Python without a run.
+    """
+
+    platform: str
+    python: str
+    verdict: Verdict
+    reached: str | None
+    by: str
+    ran: RunEvidence | None
+
+    @property
+    def is_informative(self) -> bool:
+        """Whether it says something of the pair, and not only of a machine."""
+        ran = self.ran is not None and self.ran.is_informative
+        return ran or self.verdict != Verdict.UNTESTED
+
+
+def render(table: Table, grid: Grid | None = None) -> Mapping[str, str]:
+    """Return each badge by its path in the folder of the table: badges/torch210-vllm019.svg.
+
+    The grid has the table's entries as its records. An entry of releases that the grid does not
+    have speaks for itself.
+    """
     pairs = sorted({(entry.factors.torch, str(entry.factors.vllm)) for entry in table.entries})
+    shown = _shown(grid)
     badges = {}
     for torch, vllm in pairs:
-        entry = _decisive(table, torch, vllm)
-        if entry is not None:
-            name = _name(torch, vllm)
+        found: list[_Standing] = []
+        for at in ((platform, torch, vllm) for platform in PLATFORMS):
+            squares = shown.get(at, ())
+            found += _worst([*squares, *_apart(table, grid, at, squares)])
+        decisive = [standing for standing in found if standing.verdict != Verdict.UNTESTED]
+        for standing in (decisive or found)[:1]:
             label = f"torch {torch} | vLLM {vllm}"
-            title = f"{entry.record.platform}, Python {entry.factors.python}, {entry.date}"
-            where = entry.record.platform if entry.record.platform != PLATFORMS[0] else None
-            apart = ", ".join(marks(entry.ran, most=1))
-            badges[f"{FOLDER}/{name}"] = badge(label, entry.verdict.verdict, title, where, apart)
+            title = f"{standing.platform}, Python {standing.python}, {standing.by}"
+            where = standing.platform if standing.platform != PLATFORMS[0] else None
+            apart = ", ".join(marks(standing.ran, most=1))
+            badges[f"{FOLDER}/{_name(torch, vllm)}"] = badge(
+                label, standing.verdict, title, where, apart
+            )
     return badges
 
 
@@ -97,11 +133,50 @@ def _name(torch: str, vllm: str) -> str:
     return f"torch{torch.replace('.', '')}-vllm{vllm.replace('.', '')}.svg"
 
 
-def _decisive(table: Table, torch: str, vllm: str) -> Entry | None:
-    """Return the worst entry of a pair on the first platform that has a verdict on the pair."""
-    found = [table.worst(platform, torch, vllm) for platform in PLATFORMS]
-    entries = [entry for entry in found if entry is not None]
-    return next(
-        (entry for entry in entries if entry.verdict.verdict != Verdict.UNTESTED),
-        next(iter(entries), None),
+def _shown(grid: Grid | None) -> Mapping[tuple[str, str, str], Sequence[_Standing]]:
+    """Return what the grid shows of the releases that ran, by platform, minor torch and vLLM."""
+    found: dict[tuple[str, str, str], list[_Standing]] = {}
+    for square in grid.squares.values() if grid is not None else ():
+        if any(progress.ran is not None for progress in square.cells):
+            at = square.platform, minor_of(square.torch), minor_of(square.vllm)
+            found.setdefault(at, []).append(_standing(square.shown))
+    return found
+
+
+def _standing(progress: Progress) -> _Standing:
+    by = "no run" if progress.ran is None else progress.ran.day
+    return _Standing(
+        platform=progress.platform,
+        python=progress.cell.python,
+        verdict=progress.verdict,
+        reached=progress.reached,
+        by=f"check of {progress.fails}" if progress.ruled_out else by,
+        ran=progress.ran,
     )
+
+
+def _apart(
+    table: Table, grid: Grid | None, at: tuple[str, str, str], squares: Sequence[_Standing]
+) -> Iterable[_Standing]:
+    """Yield the entries of a pair whose releases the grid does not have, or all without squares."""
+    for entry in table.pair(*at):
+        cell = ran_cell(entry.record)
+        known = grid is None or cell is None or grid.progress(cell, at[0]) is not None
+        if not squares or not known:
+            yield _Standing(
+                platform=entry.record.platform,
+                python=entry.factors.python,
+                verdict=entry.verdict.verdict,
+                reached=highest(entry.ran.passed),
+                by=entry.date,
+                ran=entry.ran,
+            )
+
+
+def _worst(standings: Sequence[_Standing]) -> Sequence[_Standing]:
+    """Return the one that stands for a pair on a platform; none where there is none."""
+    telling = [standing for standing in standings if standing.is_informative]
+    ordered = sorted(
+        telling or standings, key=lambda one: badness(one.verdict, one.reached, one.ran)
+    )
+    return ordered[:1]

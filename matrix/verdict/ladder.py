@@ -185,15 +185,19 @@ def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
     )
 
 
-def badness(verdict: Verdict, reached: str | None, ran: RunEvidence) -> tuple[int | bool, ...]:
-    """Return the order in which runs stand for their pair, the worst first.
+def badness(
+    verdict: Verdict, reached: str | None, ran: RunEvidence | None
+) -> tuple[int | bool, ...]:
+    """Return the order in which runs, or checks alone, stand for their pair, the worst first.
 
     By verdict, then by how far they got; of equal ones first those that are not stock, that
     recompile, that are partial. The grid, the table and the badges ask this one.
     """
+    standing = VERDICTS.index(verdict), level(reached)
+    if ran is None:
+        return standing
     return (
-        VERDICTS.index(verdict),
-        level(reached),
+        *standing,
         not ran.not_stock,
         -len(ran.recompiling),
         ran.part is None,

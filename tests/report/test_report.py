@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -342,6 +342,8 @@ def test_hostile_text_is_shown_as_text(message: str) -> None:
 @settings(deadline=None)
 @given(st.text(max_size=40) | st.text("<>|`\\*_[]()#~$&@!\n\r\x1b[0;m:/w.", max_size=40))
 def test_any_text_is_shown_as_text(message: str) -> None:
+    # The name of a part of the seconds makes a start split, which rightly adds a table.
+    assume(not split.is_split(Start(start=StartKind.COLD, seconds={message: 1.0})))
     calm(message)
 
 

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
+from made import NO, YES, Answers
 from matrix.catalog.releases import Releases, Torch, Vllm
-from matrix.record.model import Case, Outcome, Platform, Record, Start, StartKind
+from matrix.checks.lookup import Answer
+from matrix.record.model import (
+    Case,
+    Departure,
+    ErrorKind,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Start,
+    StartKind,
+    Why,
+)
 from matrix.record.reader import read
 from matrix.report import badges
-from matrix.report.badges import badge
 from matrix.report.ci import junit
 from matrix.report.marks import marks
-from matrix.rules.expectations import Expected
+from matrix.rules.expectations import Expectations, Expected
 from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.grid import runs, survey
+from matrix.verdict.ladder import Progress
 from matrix.verdict.recompiles import recompiles
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import tabulate
@@ -159,46 +176,165 @@ def test_a_badge_names_what_recompiles_and_what_is_partial() -> None:
     assert badges._COLOURS[Verdict.COMPATIBLE] not in text
 
 
+# Two patch releases of each project; the rules end before vLLM 0.19.1, which is provisional.
+PATCHES = Releases(
+    torch=(Torch(version="2.10.0"), Torch(version="2.10.1")),
+    vllm=tuple(
+        Vllm(
+            version=version,
+            torch="2.10.0",
+            torchvision="0.1",
+            torchaudio="2.1",
+            python=SpecifierSet(">=3.10"),
+            yanked=None,
+        )
+        for version in ("0.19.0", "0.19.1")
+    ),
+    pythons=("3.10", "3.11", "3.12"),
+    matrix_vllm=("0.19.1",),
+)
+ENDING = parse_expectations(
+    "".join(
+        f'[[rule]]\nid = "{start}"\nstart = "{start}"\nvllm = "<0.19.1"\n'
+        f'counters = {{ num_compiled_artifacts_saved = 4 }}\nevidence = ["{ISSUE}"]\n'
+        for start in ("cold", "warm")
+    ),
+    "rules",
+)
+RAY = Departure(name="ray", required="ray>=2", installed=None, why=Why.MISSING)
+NO_GPU = RunError(kind=ErrorKind.NO_GPU, reason="no GPU is visible")
+PLACES = [(platform, python) for platform in Platform for python in PATCHES.pythons]
 SOME_CASES = st.lists(
     st.one_of(
         st.builds(
             case,
-            st.fixed_dictionaries({"num_compiled_artifacts_saved": st.integers(3, 4)}),
-            st.fixed_dictionaries({"num_compiled_artifacts_saved": st.integers(3, 4)}),
+            st.fixed_dictionaries({COMPILED: st.integers(3, 4)}),
+            st.fixed_dictionaries({COMPILED: st.integers(3, 4)}),
         ),
         st.sampled_from(
             [Case(case="a", outcome=outcome, reason="x") for outcome in (*Outcome,)],
         ),
+        st.sampled_from([case({COMPILED: 4}, {COMPILED: 4}), case({COMPILED: 4}, {})]),
     ),
     max_size=3,
 ).map(tuple)
-PAIR = st.dictionaries(
-    st.sampled_from(RELEASES.pythons), st.tuples(SOME_CASES, st.integers(0, 2)), min_size=1
+RUN = st.fixed_dictionaries(
+    {
+        "torch": st.sampled_from(["2.10.0", "2.10.1"]),
+        "vllm": st.sampled_from(["0.19.0", "0.19.1"]),
+        "cases": SOME_CASES,
+        "deselected": st.integers(0, 2),
+        "departures": st.sampled_from([None, (), (RAY,)]),
+        "error": st.sampled_from([None, None, NO_GPU]),
+    }
+)
+ANSWER = st.sampled_from([None, NO, YES])
+ANSWERS = st.dictionaries(
+    st.tuples(st.sampled_from(["2.10.0", "2.10.1"]), st.sampled_from(["0.19.0", "0.19.1"])), ANSWER
 )
 
 
-@given(PAIR)
+def ran(place: tuple[Platform, str], told: dict[str, Any]) -> tuple[Path, Record]:
+    platform, python = place
+    path, made = record(python, told["cases"], told["deselected"])
+    provenance = {**made.provenance, "torch": told["torch"], "vllm": told["vllm"]}
+    return Path(f"{platform}/{path}"), replace(
+        made,
+        platform=platform,
+        provenance=provenance,
+        departures=told["departures"],
+        error=told["error"],
+    )
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(PLACES), RUN, min_size=1),
+    ANSWERS,
+    ANSWERS,
+    st.sampled_from([RULES, ENDING]),
+)
 def test_the_badge_of_a_pair_says_what_the_grid_shows(
-    pair: dict[str, tuple[tuple[Case, ...], int]],
+    pair: dict[tuple[Platform, str], dict[str, Any]],
+    resolves: dict[tuple[str, str], Answer],
+    links: dict[tuple[str, str], Answer],
+    rules: Expectations,
 ) -> None:
-    table = tabulate(
-        [record(python, cases, deselected) for python, (cases, deselected) in pair.items()], RULES
-    )
+    table = tabulate([ran(place, told) for place, told in pair.items()], rules)
+    answers = Answers(resolves, links)
     grid = survey(
-        RELEASES,
-        seen=runs([(entry.record, entry.verdict) for entry in table.entries], RELEASES),
+        PATCHES,
+        resolves=answers.resolves,
+        links=answers.links,
+        seen=runs([(entry.record, entry.verdict) for entry in table.entries], PATCHES),
     )
-    shown = grid.squares[Platform.CUDA, "2.10.0", "0.19.1"].shown
-    (made,) = badges.render(table).values()
-    worst = table.worst("cuda", "2.10", "0.19")
-    assert worst is not None
-    title = f"cuda, Python {worst.factors.python}, {worst.date}"
-    label = "torch 2.10 | vLLM 0.19"
-    if shown.ran is None or not shown.ran.is_informative:
-        assert worst.verdict.verdict == Verdict.UNTESTED == shown.verdict
-        return
-    wanted = badge(label, shown.verdict, title, None, ", ".join(marks(shown.ran, most=1)))
-    assert made == wanted
+    told = {
+        platform: [
+            square.shown
+            for at, square in grid.squares.items()
+            if at[0] == platform and any(progress.ran for progress in square.cells)
+        ]
+        for platform in ("cuda", "cpu")
+    }
+    (made,) = badges.render(table, grid).values()
+    label = re.search(r'aria-label="[^"]* vLLM 0.19: ([^"]*)"', made)
+    assert label is not None
+    # The squares that the badge may stand for: those that it repeats word by word.
+    name, shown = min(
+        (
+            (name, shown)
+            for name, squares in told.items()
+            for shown in squares
+            if ", ".join([shown.verdict, *marks(shown.ran, most=1)]) + " (cpu)" * (name == "cpu")
+            == label[1]
+        ),
+        key=lambda one: WORSE.index(standing(one[1])),
+    )
+    event(f"{shown.verdict} on {name} by {'a check' if shown.ruled_out else 'a run'}")
+    # Nothing on its platform is worse, and cuda, which is authoritative, decides nothing before it.
+    for square in told[name]:
+        assert WORSE.index(standing(square)) >= WORSE.index(standing(shown))
+    other = told["cpu" if name == "cuda" else "cuda"]
+    if other and (name == "cpu" or shown.verdict == Verdict.UNTESTED):
+        worst = min(WORSE.index(standing(square)) for square in other)
+        assert WORSE[worst] in ("untested", "nothing")
+
+
+WORSE = ("incompatible", "drift", "untested", "compatible", "nothing")
+
+
+def standing(shown: Progress) -> str:
+    """The verdict of a square; `nothing` where its runs show nothing and no check fails."""
+    silent = shown.ran is None or not shown.ran.is_informative
+    return "nothing" if silent and shown.verdict == Verdict.UNTESTED else shown.verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(NO_GPU, "incompatible"), (None, "compatible, 1 case recompiles warm")]
+)
+def test_a_check_that_fails_stands_where_the_run_shows_nothing(
+    error: RunError | None, said: str
+) -> None:
+    again = {COMPILED: 4}
+    path, made = record("3.11", (case(again, again),) if error is None else ())
+    table = tabulate([(path, replace(made, error=error))], RULES)
+    seen = runs([(entry.record, entry.verdict) for entry in table.entries], RELEASES)
+    grid = survey(RELEASES, links=lambda _cell: NO, seen=seen)
+    (text,) = badges.render(table, grid).values()
+    assert f'vLLM 0.19: {said}"' in text
+    assert ("check of links)" in text) == (error is not None)
+    assert grid.squares[Platform.CUDA, "2.10.0", "0.19.1"].shown.verdict == said.partition(",")[0]
+
+
+def test_a_release_that_the_grid_does_not_have_speaks_for_itself() -> None:
+    again = {COMPILED: 4}
+    good = record("3.11", (case(again, again),))
+    path, made = record("3.12", (Case(case="a", outcome=Outcome.FAILED, reason="x"),))
+    provenance = {**made.provenance, "vllm": "0.19.7"}
+    table = tabulate([good, (path, replace(made, provenance=provenance))], RULES)
+    seen = runs([(entry.record, entry.verdict) for entry in table.entries], RELEASES)
+    (text,) = badges.render(table, survey(RELEASES, seen=seen)).values()
+    assert 'vLLM 0.19: incompatible"' in text and "Python 3.12" in text
 
 
 def test_junit_has_the_marks_and_the_issue() -> None:
