@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matrix.record.model import Record
     from matrix.run.rerun import Rerun
     from matrix.store.loaded import LoadedRecords
+    from matrix.verdict.table import Table
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -131,18 +132,28 @@ def _attribute(options: argparse.Namespace) -> int:
         wanted = _reruns(found)
         if again or not options.run_missing or options.dry_run or not wanted:
             break
-        print(lines(found), end="", file=sys.stderr)
+        print(lines(found, parts=_parts(table, names)), end="", file=sys.stderr)
         failures = run_all(wanted, Path.cwd())
         for failure in failures:
             print_status(failure)
         options.folders = _with_new_records(options.folders)
     silent = unanswered(judged, load_releases(), **asked)
-    print(to_json(found, silent) if options.json else lines(found, silent), end="")
+    shown = to_json if options.json else lines
+    print(shown(found, silent, _parts(table, names)), end="")
     if options.run_missing and not wanted:
         print_status("no run is missing that could tell more")
     elif options.dry_run:
         run_all(wanted, Path.cwd(), dry=True)
     return 2 if failures else status
+
+
+def _parts(table: Table, names: frozenset[str] | None) -> dict[tuple[str, str], str]:
+    """Return how many cases each partial run of the table has, by the cell's name and platform."""
+    return {
+        (entry.record.cell, entry.record.platform): entry.part
+        for entry in table.entries
+        if entry.part is not None and (names is None or entry.record.cell in names)
+    }
 
 
 def _must_have_run(

@@ -42,31 +42,43 @@ def listed_lines(listed: Sequence[Listed]) -> str:
     """Return the records as an aligned table, and their number."""
     head = ["started", "cell", "platform", "verdict", "torch", "vLLM", "Python", "cases"]
     head += ["seconds", "record"]
-    rows = [head]
-    for record in listed:
-        verdict = str(record.verdict) if record.complete else f"{record.verdict} (part)"
-        if record.running:
-            verdict = "running"
-        elif record.stock is False:
-            verdict += f", {NOT_STOCK}"
-        rows.append(
-            [
-                record.started,
-                record.cell,
-                record.platform,
-                verdict,
-                clip(clean(record.torch), 30),
-                clip(clean(record.vllm), 30),
-                clip(clean(record.python), 20),
-                f"{record.passed}/{record.cases - record.not_applicable}",
-                seconds(record.seconds),
-                clean(record.paths[0])
-                + (f" (and {len(record.paths) - 1} more)" * (len(record.paths) > 1)),
-            ]
-        )
+    rows = [head, *map(_row, listed)]
     count = plural(len(listed), "record")
     lines = aligned(rows, right=(7, 8)) if listed else []
     return "\n".join([*lines, count]) + "\n"
+
+
+def _row(record: Listed) -> list[str]:
+    more = len(record.paths) - 1
+    return [
+        record.started,
+        record.cell,
+        record.platform,
+        _listed_verdict(record),
+        clip(clean(record.torch), 30),
+        clip(clean(record.vllm), 30),
+        clip(clean(record.python), 20),
+        f"{record.passed}/{record.cases - record.not_applicable}",
+        seconds(record.seconds),
+        clean(record.paths[0]) + (f" (and {more} more)" if more else ""),
+    ]
+
+
+def _listed_verdict(record: Listed) -> str:
+    """Return the verdict of a record with its marks: `compatible, 1 of 9 cases, not stock`.
+
+    A run that ended before all cases of its choice is marked `ended early`.
+    """
+    if record.running:
+        return "running"
+    marks = [str(record.verdict)]
+    if record.deselected:
+        marks.append(f"{record.cases} of {record.total_cases} cases")
+    elif not record.complete:
+        marks.append("ended early")
+    if record.stock is False:
+        marks.append(NOT_STOCK)
+    return ", ".join(marks)
 
 
 def listed_json(listed: Sequence[Listed]) -> str:
@@ -84,6 +96,7 @@ def listed_json(listed: Sequence[Listed]) -> str:
             "running": record.running,
             "error": record.error,
             "cases": record.cases,
+            "total_cases": record.total_cases,
             "passed": record.passed,
             "not_applicable": record.not_applicable,
             "seconds": record.seconds,

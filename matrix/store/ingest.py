@@ -18,6 +18,7 @@ SUMMARY = {
     "complete": "BOOLEAN",
     "evidence": "BIGINT",
     "deselected": "BIGINT",
+    "total_cases": "BIGINT",
     "error": "VARCHAR",
     "torch": "VARCHAR",
     "vllm": "VARCHAR",

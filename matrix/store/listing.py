@@ -50,6 +50,8 @@ class Listed:
     complete: bool
     error: str | None
     cases: int
+    deselected: int
+    total_cases: int
     passed: int
     not_applicable: int
     seconds: float | None
@@ -89,7 +91,8 @@ def find(history: History, wanted: RecordFilter, expectations: Expectations) -> 
           any_value(started) AS started, any_value(torch) AS torch, any_value(vllm) AS vllm,
           any_value(python) AS python, any_value(verdict_key) AS verdict_key,
           any_value(complete) AS complete, any_value(error) AS error,
-          any_value(len(cases)) AS cases,
+          any_value(len(cases)) AS cases, any_value(deselected) AS deselected,
+          any_value(total_cases) AS total_cases,
           any_value(len(list_filter(cases, lambda x: x.outcome = 'passed'))) AS passed,
           any_value(len(list_filter(cases, lambda x: x.outcome = 'not_applicable')))
             AS not_applicable,

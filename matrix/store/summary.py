@@ -26,6 +26,7 @@ from matrix.verdict.stock import departures_of
 FUTURE_DAYS = 1
 """How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
 
+_LARGEST = 2**63 - 1  # that a column of an index holds; a record may have two such numbers
 _NOTHING = Expectations(rules=())
 
 Key = tuple[str, str, str, str]
@@ -56,9 +57,10 @@ class Summary:
 
     `torch`, `vllm` and `python` are the provenance's, or the cell's minor releases where that does
     not know them. `evidence` is that of `matrix.verdict.precedence`, by any expectations. `stock`
-    is whether all packages were as the vLLM requires, None where nobody knows. `content` is the
-    SHA-256 of all that the record says, whatever the file's name and layout; the keys are those of
-    `matrix.store.fingerprint`.
+    is whether all packages were as the vLLM requires, None where nobody knows. `total_cases` is how
+    many cases the startup tests have, as far as the record knows; `deselected` of them were left
+    out. `content` is the SHA-256 of all that the record says, whatever the file's name and layout;
+    the keys are those of `matrix.store.fingerprint`.
     """
 
     cell: str
@@ -68,6 +70,7 @@ class Summary:
     complete: bool
     evidence: int
     deselected: int
+    total_cases: int
     error: str | None
     torch: str
     vllm: str
@@ -125,6 +128,7 @@ def summarise(record: Record) -> Summary:
         complete=record.is_complete,
         evidence=int(_evidence(record)),
         deselected=record.deselected,
+        total_cases=min(record.total_cases, _LARGEST),
         error=record.error.kind if record.error else None,
         torch=str(found.get("torch") or named.torch),
         vllm=str(found.get("vllm") or named.vllm),

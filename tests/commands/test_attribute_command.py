@@ -232,6 +232,20 @@ def test_what_nobody_ran_is_not_well(
     assert (out, err.removeprefix("matrix: ")) == ("", message)
 
 
+def test_a_partial_run_is_named_with_its_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    save(replace(ran("2.12.1", "0.20.2", "KeyError: None"), deselected=8))
+    save(ran("2.11.0", "0.20.2", "KeyError: None"))
+    assert main(["attribute", "--all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{BAD} on cpu, 1 of 9 cases" in lines
+    assert "py311-torch211-vllm020 on cpu" in lines
+    assert main(["attribute", BAD, "--json"]) == 0
+    partial = json.loads(capsys.readouterr().out)["partial"]
+    assert partial == [{"cell": BAD, "platform": "cpu", "part": "1 of 9 cases"}]
+    assert main(["attribute", "py311-torch211-vllm020", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["partial"] == []
+
+
 def test_a_cell_without_an_answer_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(
         replace(

@@ -34,7 +34,7 @@ from histories import (
     told,
 )
 from matrix import cli
-from matrix.record.model import Departure, Record, Why
+from matrix.record.model import Departure, ErrorKind, Record, RunError, Why
 from matrix.record.reader import read_many
 from matrix.record.writer import to_json, write
 from matrix.rules.notes import Note
@@ -308,13 +308,14 @@ def test_a_record_of_odd_numbers_is_named_and_the_rest_goes_on(tmp_path: Path) -
     odds: list[dict[str, object]] = [{"seconds": 10**400}, {"jobs": 10**30}, {"seconds": 1e300}]
     for at, odd in enumerate(odds):
         write(make(provenance={**plain, **odd}), records / f"{CELLS[0]}.{at}.json")
+    write(make(selected=10**30), records / f"{CELLS[0]}.8.json")
     write(make(deselected=10**30), records / f"{CELLS[0]}.9.json")
     for arguments in (("list",), ("export", "--parquet", "out"), ("index",)):
         ended = matrix(tmp_path, *arguments)
         assert ended.returncode == 2
         lines = ended.stderr.splitlines()
         assert [line.split(": ")[1] for line in lines] == [
-            f"records/{CELLS[0]}.{at}.json" for at in (0, 1, 2, 9)
+            f"records/{CELLS[0]}.{at}.json" for at in (0, 1, 2, 8, 9)
         ]
     assert "1 records indexed" in ended.stdout
     shown = matrix(tmp_path, "show", f"records/{CELLS[0]}.0.json")
@@ -327,6 +328,36 @@ def test_a_list_counts_the_cases_that_apply(tmp_path: Path) -> None:
     assert " 1/1 " in matrix(tmp_path, "list").stdout
     (listed,) = json.loads(matrix(tmp_path, "list", "--json").stdout)
     assert [listed[key] for key in ("cases", "passed", "not_applicable")] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_list_says_how_many_of_the_cases_a_partial_run_has(tmp_path: Path, index: bool) -> None:
+    ended = RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")
+    most = 2**63 - 1
+    for at, record in enumerate(
+        (
+            make(cases=(passed,), selected=2, deselected=7),
+            make(cases=(passed, idle)),
+            make(cases=(passed,), selected=9, error=ended),
+            make(cases=(passed,), selected=most, deselected=most),
+        )
+    ):
+        write(record, tmp_path / "records" / f"{CELLS[0]}.{at}.json")
+    if index:
+        assert matrix(tmp_path, "index").returncode == 0
+    shown = matrix(tmp_path, "list").stdout.splitlines()
+    of = {line.split(f"{CELLS[0]}.")[1][0]: line for line in shown if ".json" in line}
+    assert "  drift, 1 of 9 cases  " in of["0"]
+    assert " of " not in of["1"] + of["2"]
+    assert f"  drift, 1 of {most} cases  " in of["3"]
+    assert "ended early" in of["2"] and "ended early" not in of["0"] + of["1"]
+    listed = json.loads(matrix(tmp_path, "list", "--json").stdout)
+    assert {each["paths"][0][-6]: (each["cases"], each["total_cases"]) for each in listed} == {
+        "0": (1, 9),
+        "1": (2, 2),
+        "2": (1, 9),
+        "3": (1, most),
+    }
 
 
 def test_a_list_tells_what_was_not_stock(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import clean, clip, plural
 from matrix.attribution.model import Attribution, Cause
@@ -14,10 +14,15 @@ _MAX_SILENT = 10
 _QUALIFY = "`matrix qualify` compares two releases, also by what no expectation names"
 
 
-def lines(attributions: Sequence[Attribution], silent: Sequence[tuple[str, str]] = ()) -> str:
+def lines(
+    attributions: Sequence[Attribution],
+    silent: Sequence[tuple[str, str]] = (),
+    parts: Mapping[tuple[str, str], str] | None = None,
+) -> str:
     """Return each cell with its attributions, one for all cases that share it.
 
-    `silent` are the cells, by name and platform, that ran and have no answer.
+    `silent` are the cells, by name and platform, that ran and have no answer. `parts` says how many
+    cases the partial run of a cell has: `1 of 9 cases`.
     """
     without = _without_answer(silent)
     if not attributions:
@@ -29,7 +34,9 @@ def lines(attributions: Sequence[Attribution], silent: Sequence[tuple[str, str]]
         first = group[0]
         if cell != (first.name, first.platform):
             cell = first.name, first.platform
-            text += [*([""] if text else []), f"{clean(first.name)} on {clean(first.platform)}"]
+            part = (parts or {}).get(cell)
+            where = f"{clean(first.name)} on {clean(first.platform)}"
+            text += [*([""] if text else []), f"{where}, {part}" if part else where]
         text.append(f"  {first.answer}")
         prefix = f"{case_name(first)}: " if len(group) > 1 else ""
         text.append(f"    {clip(prefix + clean(sentence(first)), MAX_WIDTH)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 
 from matrix.attribution.model import Attribution, Missing
@@ -15,22 +15,33 @@ SCHEMA = 2
 """Schema 1 was the same without `reason` and `question`."""
 
 
-def to_json(attributions: Iterable[Attribution], silent: Iterable[tuple[str, str]] = ()) -> str:
+def to_json(
+    attributions: Iterable[Attribution],
+    silent: Iterable[tuple[str, str]] = (),
+    parts: Mapping[tuple[str, str], str] | None = None,
+) -> str:
     """Return the attributions as JSON, always ASCII.
 
-    `silent` are the cells, by name and platform, that ran and have no answer.
+    `silent` are the cells, by name and platform, that ran and have no answer. `parts` says how many
+    cases the partial run of a cell has: `1 of 9 cases`.
     """
-    return json.dumps(content(attributions, silent), indent=1, sort_keys=True) + "\n"
+    return json.dumps(content(attributions, silent, parts), indent=1, sort_keys=True) + "\n"
 
 
 def content(
-    attributions: Iterable[Attribution], silent: Iterable[tuple[str, str]] = ()
+    attributions: Iterable[Attribution],
+    silent: Iterable[tuple[str, str]] = (),
+    parts: Mapping[tuple[str, str], str] | None = None,
 ) -> dict[str, object]:
     """Return the attributions with the number of their schema, and the cells without an answer."""
     return {
         "schema": SCHEMA,
         "attributions": entries(attributions),
         "unanswered": [{"cell": name, "platform": platform} for name, platform in silent],
+        "partial": [
+            {"cell": name, "platform": platform, "part": part}
+            for (name, platform), part in (parts or {}).items()
+        ],
     }
 
 

@@ -519,7 +519,7 @@ function start() {
       const shown = chip(entry[E.verdict], ranSign(entry[E.verdict]) + " " + D.verdicts[entry[E.verdict]], true);
       const button = el("button", { class: "plain", type: "button" }, nameOf(entry));
       button.addEventListener("click", () => openEntry(at, button));
-      return [button, D.platforms[entry[E.platform]], shown, rung(entry[E.rung]), entry[E.off] ? "off-pin" : "", text(entry[E.stock]), text(entry[E.reason]), String(casesOf(entry).length), entry[E.started].slice(0, 10)];
+      return [button, D.platforms[entry[E.platform]], shown, rung(entry[E.rung]), entry[E.off] ? "off-pin" : "", text(entry[E.stock]), text(entry[E.reason]), entry[E.part] ? text(entry[E.part]) : String(casesOf(entry).length), entry[E.started].slice(0, 10)];
     });
     $("list").querySelector(".wrap").replaceChildren(table("What ran", ["cell", "platform", "verdict", "rung", "pin", "packages", "reason", "cases", "day"], body, 7).firstChild);
   }
