@@ -151,7 +151,9 @@ def _overrides_path(env_conf: EnvConfigSet, core: ConfigSet) -> str:
     # Seen from where tox starts uv, which takes a space in UV_OVERRIDE for the end of a path.
     path = os.path.relpath(str(env_conf["env_tmp_dir"] / _OVERRIDES), str(core["tox_root"]))
     if " " in path:
-        _refuse(f"{path!r} has a space, and uv reads no overrides from there; mend --workdir")
+        _refuse(
+            f"{path!r} has a space, and uv reads no overrides from there; choose another --workdir"
+        )
     return path
 
 

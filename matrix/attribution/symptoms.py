@@ -40,7 +40,7 @@ COMPARED_KEYS = tuple((start, counter) for start in STARTS for counter in DEFAUL
 class Symptom:
     """One thing to attribute: a failure at a rung by its signature, or one counter of one start.
 
-    `logged` is what a start of the case only logged that may explain a counter; it is no part of
+    `logged` is what a start of the case only logged that may explain a counter; it is not part of
     what two symptoms are compared by.
     """
 

@@ -20,7 +20,7 @@ class Answer:
 
     `cause` is the reason without what differs from pair to pair, so that a report can show pairs
     that fail alike together; None where that is the reason itself. `by` names who says so where
-    that can change: the resolver on a day. `unknown`: it is no answer yet, only why there is none
+    that can change: the resolver on a day. `unknown`: there is no answer yet, only why
     (with `ok` false). `promised`: what is missing belongs to torch's stable
     ABI, which a torch newer than the pin promises to keep.
     """

@@ -112,7 +112,7 @@ def _check_upstream(
 
     That are contradictions, and rules that go beyond their evidence.
     """
-    from matrix.report.upstream_tests import beyond, contradictions, render_held
+    from matrix.report.upstream_tests import beyond, contradictions, render_held, render_unread
     from matrix.rules.evidence import evidence_of, overruns
     from matrix.rules.upstream.file import load_upstream
     from matrix.rules.upstream.hold import hold, torches_of
@@ -120,9 +120,8 @@ def _check_upstream(
     upstream = load_upstream(options.upstream)
     held = hold(upstream, expectations, torches_of(upstream, releases))
     print(f"upstream      {render_held(held)}")
-    for release in upstream.releases:
-        for fault in release.every_fault():
-            print(f"              not read of vLLM {release.version}: {fault}")
+    for line in render_unread(upstream.releases):
+        print(f"              {line}")
     too_far = overruns(expectations, evidence_of(upstream, releases))
     return [*contradictions(held, expectations.name), *beyond(too_far, expectations.name)]
 

@@ -58,7 +58,7 @@ class Events:
         self._found: dict[tuple[EventKind, str], dict[str, Any]] = {}
 
     def add(self, record: logging.LogRecord) -> None:
-        """Take in one record of a log; one that is no event, or one too many, changes nothing."""
+        """Take in one record of a log; one too many changes nothing."""
         kind = kind_of(record)
         if kind is None:
             return

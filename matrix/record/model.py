@@ -189,7 +189,8 @@ class JitModule:
     """A kernel module that a library built just in time.
 
     `built_by` is `step` where it was built before the cases, or the case and the start that built
-    it, such as `small_startup[dense] cold`; None where it was found afterwards and nobody said.
+    it, such as `small_startup[dense] cold`; None where it was found afterwards and
+    no start is known to have built it.
     `generator` is the function that describes how to build it, `package.module:function`, with its
     arguments: scalars, and types of torch as `torch.bfloat16`; None where that is not known.
     """

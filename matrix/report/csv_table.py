@@ -14,7 +14,7 @@ from matrix.catalog.cells import Cell
 from matrix.record.stock import differing
 from matrix.report.model import Report
 from matrix.verdict.grid import ran_cell
-from matrix.verdict.ladder import Progress
+from matrix.verdict.ladder import Progress, highest
 from matrix.verdict.table import Entry
 
 PAGE = "compatibility.csv"
@@ -93,11 +93,9 @@ def _alone(entry: Entry) -> Iterable[object]:
     named, found = entry.factors, entry.record.provenance
     torch, vllm = (_safe(str(found.get(key) or "")) for key in ("torch", "vllm"))
     cell = entry.record.cell, entry.record.platform, named.python, torch, vllm
-    verdict = entry.verdict
-    return (
-        *(*cell, _yes(value=entry.off_pin), _stock(entry), verdict.verdict, "", verdict.rung or ""),
-        *(_safe(verdict.reason), *_ran(entry)),
-    )
+    verdict, seen = entry.verdict, entry.ran
+    end = verdict.verdict, highest(seen.passed) or "", seen.fails or "", _safe(verdict.reason)
+    return *cell, _yes(value=entry.off_pin), _stock(entry), *end, *_ran(entry)
 
 
 def _ran(entry: Entry | None) -> tuple[object, ...]:

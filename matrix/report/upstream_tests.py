@@ -13,7 +13,10 @@ from matrix.rules.upstream.changes import ChangeOf, UpstreamChange
 if TYPE_CHECKING:
     from matrix.rules.evidence import Overrun
     from matrix.rules.upstream.hold import Contradiction, Held, Vanished
+    from matrix.rules.upstream.model import UpstreamRelease
     from matrix.rules.upstream.sdist import UpstreamRead
+
+_MOST_LETTERS = 300
 
 
 def render_read(done: UpstreamRead, shown: str) -> str:
@@ -44,6 +47,15 @@ def render_held(held: Held) -> str:
         f"{held.no_rule:,} have no rule",
     ]
     return f"{held.numbers:,} numbers of {plural(held.releases, 'release')}: {', '.join(parts)}"
+
+
+def render_unread(releases: Iterable[UpstreamRelease]) -> list[str]:
+    """Return what of upstream's own tests could not be read, a line each."""
+    return [
+        clip(clean(f"not read of vLLM {release.version}: {fault}"), _MOST_LETTERS)
+        for release in releases
+        for fault in release.every_fault()
+    ]
 
 
 def contradictions(held: Held, where: str) -> list[str]:

@@ -40,7 +40,7 @@ def calibrate(
     already expects another number, a comment names it: the two may tie, and a person decides
     between them. A rule that ended before the record's releases is proposed with a later end where
     the record counts the same, and otherwise another rule that begins with these releases. What
-    proposes nothing is said in a comment.
+    proposes nothing is named in a comment.
 
     Raises CalibrateError for a record that justifies no rule: the run did not end or ended early,
     no case of it started, or it does not say its torch and vLLM.

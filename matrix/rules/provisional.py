@@ -1,7 +1,7 @@
 """How a case compares with the nearest expectations where its own releases are beyond their end.
 
 Pure, and importable inside a cell. Such a comparison says what changed since the last release that
-is known. It is no evidence of what the release should count, so it makes a case neither compatible
+is known. It does not show what the release should count, so it makes a case neither compatible
 nor a drift.
 """
 

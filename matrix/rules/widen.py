@@ -98,7 +98,7 @@ def _widened(
         sighting.counted() == {counter: rule.counters[counter] for counter in sighting.counters}
         for sighting in sightings
     )
-    # The record is no evidence of the other platform.
+    # The record says nothing of the other platform.
     if not same or rule.platform is not platform:
         return None
     torch, vllm = _versions(sightings[0].situation)

@@ -72,7 +72,7 @@ def why_nothing_ran(record: Record, ended: ProcessEnd, output: str) -> str | Non
     """Return what is wrong with the user's arguments, so that no case ran; None if nothing is.
 
     Such a run says nothing of its cell. `output` is what pytest printed last. pytest also refuses
-    to start where a conftest cannot be imported, and that is no fault of the arguments.
+    to start where a conftest cannot be imported, which the arguments do not cause.
     """
     if ended.how != How.EXITED or record.cases:
         return None

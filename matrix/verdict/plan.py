@@ -18,11 +18,11 @@ from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS, Record
 from matrix.record.startup_tests import StartupTests
-from matrix.record.stock import described
+from matrix.record.stock import described, differing, not_stock
 from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.judge import blames_pair
 from matrix.verdict.ladder import Progress
-from matrix.verdict.stock import hindrance
+from matrix.verdict.stock import departures_of, hindrance
 
 
 class PlanError(MatrixError):
@@ -327,15 +327,23 @@ def _stale_run(cell: Cell, record: Record | None) -> str | None:
         return f"its run ended early ({record.error.kind.replace('_', ' ')})"
     if not record.finished:
         return "its run did not finish"
-    hindered = hindrance(record)
-    if hindered is not None:
-        return f"its environment was not what vLLM requires ({described(hindered)})"
+    if (why := _other_environment(record)) is not None:
+        return why
     if record.deselected:
         held = len(record.cases)
         return f"ran {held} of {record.total_cases} cases"
     if record.error is None and not record.cases and all(rung.ok for rung in record.rungs):
         return "its run had no case"
     return None
+
+
+def _other_environment(record: Record) -> str | None:
+    """Return how the environment of a run differed from what its vLLM requires, or None."""
+    hindered = hindrance(record)
+    if hindered is not None:
+        return f"its environment was not what vLLM requires ({described(hindered)})"
+    apart = not_stock(departures_of(record))
+    return f"its environment was not stock ({differing(apart)})" if apart else None
 
 
 def _runs_otherwise(cell: Cell, running: Record) -> str | None:

@@ -27,6 +27,10 @@ FRAME = 'Traceback (most recent call last):\n  File "{}", line 3, in run\n'
         ("OSError: no '/srv/my models/config.json'", "OSError: no '<path>/config.json'"),
         ("OSError: no '/srv/my models/x7'", "OSError: no '<path>'"),
         (
+            "a load failure from <tmp>/matrix-run-a97lem_0/matrix-cache-7bf73j97/vllm/rank_0/model",
+            "a load failure from <tmp>/<tmp>/<tmp>/vllm/rank_0/model",
+        ),
+        (
             "RuntimeError: '/bin/sh: 1: nvcc: not found'",
             "RuntimeError: '<path>: 1: nvcc: not found'",
         ),

@@ -115,3 +115,12 @@ def test_no_text_is_a_formula(mark: str) -> None:
         for value in row.values():
             assert not value.startswith(("=", "+", "-", "@", "\t", "\r", " "))
     assert read[-1]["reason"].startswith("'") and "HYPERLINK" in read[-1]["reason"]
+
+
+def test_a_record_of_no_cell_of_the_grid_fails_where_its_run_failed() -> None:
+    [row] = [row for row in rows(table(failing("no", "2.99.0"))) if row["ran"]]
+    assert (row["verdict"], row["reached"], row["fails"]) == (
+        "incompatible",
+        "imports",
+        "starts cold",
+    )

@@ -129,6 +129,7 @@ def row() -> dict[str, Any]:
         (("releases", 0, "version"), 20, "releases 1: version: is not a string"),
         (("releases", 0, "sha256"), 1, "releases 1 (0.20.0): sha256: is not a string"),
         (("releases", 0, "tests"), {PATH: "a"}, f"tests: {PATH}: files have no 'a'"),
+        (("releases", 0, "tests"), {PATH: [1]}, f"tests: {PATH}: files have no [1]"),
         (("releases", 0, "tests"), {}, "files: no release has f"),
         (("releases", 0, "flags"), {FLAG: True}, f"flags: {FLAG}: True is not a count"),
         (("releases", 0, "flags"), {FLAG: {">2": 1}}, "'>2' is not a range of torch releases"),

@@ -100,11 +100,11 @@ def test_the_command_says_that_nothing_is_to_run(
 def test_the_command_reads_the_records_and_tells_bad_ones(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = read(ROOT / "results" / "cuda" / "py312-torch210-vllm019.json")
+    told = read(ROOT / "results" / "cuda" / "py312-torch211-vllm026.json")
     tests = {"commit": COMMIT, "fingerprint": "sha256:old"}
     told = replace(told, provenance={**told.provenance, "tests": tests})
-    write(told, here / "results" / "cuda" / "py312-torch210-vllm019.json")
-    asked = ("plan", "--vllm", "0.19", "--python", "3.12", "--stale", "--platform", "cuda")
+    write(told, here / "results" / "cuda" / "py312-torch211-vllm026.json")
+    asked = ("plan", "--vllm", "0.26", "--python", "3.12", "--stale", "--platform", "cuda")
     status, out, err = command(capsys, *asked)
     assert (status, err) == (0, "")
     assert out.splitlines()[1].endswith(UNKNOWN)
@@ -112,6 +112,13 @@ def test_the_command_reads_the_records_and_tells_bad_ones(
     status, again, err = command(capsys, *asked)
     assert (status, again) == (2, out)
     assert err.startswith("matrix: results/py312-torch211-vllm020.json: not a record: ")
+
+
+def test_a_run_that_was_not_stock_is_stale(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("plan", "--vllm", "0.19", "--python", "3.12", "--stale", "--platform", "cuda")
+    status, out, _ = command(capsys, *asked, str(ROOT / "results"))
+    assert status == 0
+    assert "its environment was not stock (without flashinfer-" in out.splitlines()[1]
 
 
 def test_the_grid_is_told_on_a_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

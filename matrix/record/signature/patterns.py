@@ -222,7 +222,7 @@ VARYING: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"(<eval_with_key>)\.\d+\b"), r"\1.<n>"),
     # Inductor names a file by its content's hash, in base 32; tempfile by eight random characters.
     (re.compile(r"\bc[a-z2-7]{48,54}\b"), "<generated>"),
-    (re.compile(r"\btmp[a-z0-9_]{8}\b"), "<tmp>"),
+    (re.compile(r"\b(?:tmp|matrix-[a-z]+-)[a-z0-9_]{8}\b"), "<tmp>"),
     (re.compile(r"\b\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)?\b"), "<time>"),
     (
         re.compile(

@@ -169,7 +169,7 @@ def _release(item: _Item, files: Mapping[str, UpstreamFile]) -> UpstreamRelease:
         raise item.fail(f"{version!r} is not a version") from error
     item = _Item(item.value, f"{item.where} ({version})")
     for path, digest in digests.items():
-        if digest not in files:
+        if not isinstance(digest, str) or digest not in files:
             raise item.fail(f"tests: {path}: files have no {digest!r}")
     return UpstreamRelease(
         version=version,
