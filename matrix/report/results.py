@@ -11,9 +11,11 @@ from matrix.record.stock import NOT_STOCK
 from matrix.store.stats import LEAST
 
 if TYPE_CHECKING:
+    from matrix.record.model import Record
     from matrix.store.diff import Diff
     from matrix.store.listing import Listed
     from matrix.store.retention import Stored
+    from matrix.verdict.judge import CellVerdict
 
 _MOST_LATE = 10
 _TITLES = {
@@ -119,7 +121,7 @@ def diff_lines(diff: Diff, names: Sequence[str], *, history: int) -> str:
         cells = [f"{record.cell} on {record.platform}" for record in (diff.before, diff.after)]
         lines = [f"different cells: {' and '.join(cells)}"]
     rows = [
-        [side, record.cell, record.platform, record.started, verdict.verdict, clean(name)]
+        [side, record.cell, record.platform, record.started, _judged(record, verdict), clean(name)]
         for side, record, verdict, name in zip(
             ("before", "after"), (diff.before, diff.after), diff.verdicts, names, strict=True
         )
@@ -159,6 +161,8 @@ def diff_json(diff: Diff, names: Sequence[str]) -> str:
             "platform": record.platform,
             "started": record.started,
             "verdict": verdict.verdict,
+            "cases": len(record.cases),
+            "total_cases": record.total_cases,
             "record": name,
         }
         for side, record, verdict, name in sides
@@ -213,6 +217,13 @@ def _why_no_change(diff: Diff, history: int) -> str:
     if history < LEAST:
         return f"; {known} of the cell before it: too few to tell noise ({LEAST} needed)"
     return f", none of them beyond noise as far as {known} of the cell tell"
+
+
+def _judged(record: Record, verdict: CellVerdict) -> str:
+    """Return the verdict of a record, with how many cases a partial one has."""
+    if not record.deselected:
+        return str(verdict.verdict)
+    return f"{verdict.verdict}, {len(record.cases)} of {record.total_cases} cases"
 
 
 def _side(value: str | None) -> str:

@@ -1,6 +1,7 @@
 """Two records compared, and which seconds are noise."""
 
 import doctest
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from histories import CELLS, make, nights
 from matrix.record.model import Record
-from matrix.report.results import diff_lines
+from matrix.report.results import diff_json, diff_lines
 from matrix.store import stats
 from matrix.store.diff import differences
 from matrix.store.stats import FLOOR_SECONDS, FLOOR_SHARE, beyond_noise, shifted
@@ -64,6 +65,14 @@ def test_other_jobs_do_not_compare() -> None:
     lines = told(other)
     assert any("as many cases did not run side by side" in line for line in lines)
     assert "200.0" not in "\n".join(lines)
+
+
+def test_a_partial_record_says_how_many_of_the_cases_it_has() -> None:
+    before, after = told(replace(SLOW, deselected=8))[:2]
+    assert " of " not in before and ", 1 of 9 cases  " in after
+    diff = differences(BEFORE, replace(SLOW, deselected=8), ANY_CASE, times([]))
+    found = json.loads(diff_json(diff, ("a", "b")))["after"]
+    assert (found["cases"], found["total_cases"]) == (1, 9)
 
 
 def test_the_examples_hold() -> None:
