@@ -30,6 +30,8 @@ __version__ = "0.19.1"
 """
 FAKES = """
 import os, sys, types
+from matrix.inside.pytest_plugin import cases
+cases.CASE_TIMEOUT = float(os.environ.get("FAKE_LIMIT", cases.CASE_TIMEOUT))
 compat = types.ModuleType("matrix.inside.vllm_compat")
 compat.effective_flags = lambda: {"VLLM_USE_AOT_COMPILE": int(os.environ.get("FAKE_FLAG", "1")) > 0}
 compat.preload = lambda platform: None

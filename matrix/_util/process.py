@@ -22,12 +22,18 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """A process as /proc shows it; `started` is in clock ticks since the machine started."""
+    """A process as /proc shows it; `started` is in clock ticks since the machine started.
+
+    `state` is the kernel's letter (T and t: stopped). `seconds` is the CPU time that the process
+    and its children that it has reaped used.
+    """
 
     pid: int
     parent: int
     session: int
     started: int
+    state: str = ""
+    seconds: float = 0.0
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -56,6 +62,8 @@ def processes() -> list[Process]:
                     parent=int(fields[1]),
                     session=int(fields[3]),
                     started=int(fields[19]),
+                    state=fields[0].decode("ascii", "replace"),
+                    seconds=sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK"),
                 )
             )
     return found

@@ -12,6 +12,7 @@ from matrix._util.process import Process, below, processes
 DUMP_SIGNAL = signal.SIGUSR2
 """The signal on which a child writes the stacks of its threads."""
 
+_STOPPED = ("T", "t")
 _DUMP_SECONDS = 0.3
 _SWEEP_SECONDS = 5.0
 
@@ -49,6 +50,19 @@ def sweep(pid: int, known: frozenset[tuple[int, int]]) -> tuple[int, ...]:
             return tuple(sorted(process.pid for process in strays))
         time.sleep(0.005)
     return ()
+
+
+def why_idle(pid: int, known: frozenset[tuple[int, int]]) -> str | None:
+    """Return why the child could not get on, None where it could, or where /proc is not there.
+
+    Somebody stopped one of its processes, or all of them together had no CPU time.
+    """
+    tree = _strays(pid, known)
+    if any(process.state in _STOPPED for process in tree):
+        return "one of its processes was stopped from outside"
+    if tree and not any(process.seconds for process in tree):
+        return "it had no CPU time"
+    return None
 
 
 def dump_stacks(pid: int, known: frozenset[tuple[int, int]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal as signals
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,18 @@ from matrix.record.model import Outcome
 
 TAIL_BYTES = 16 * 1024
 """How much of an output or a traceback is kept: its last 16 KiB."""
+
+FROM_OUTSIDE = frozenset(
+    {
+        signals.SIGKILL,
+        signals.SIGTERM,
+        signals.SIGINT,
+        signals.SIGHUP,
+        signals.SIGQUIT,
+        signals.SIGXCPU,
+    }
+)
+"""The signals by which others end a process; a program's own faults raise others."""
 
 Kind = Literal["returned", "raised", "exited", "signalled", "timed_out"]
 
@@ -32,6 +45,8 @@ class Ended:
     `seconds` is the child's whole life. `output` is the end of what it wrote to stdout and stderr
     (at most `TAIL_BYTES`; empty where no output file was given). `survivors` are process ids that
     SIGKILL did not end within 5 s; it is empty in all but broken machines.
+    `idle` is why a child that timed out could not get on, such as that somebody stopped it; None
+    where it could.
     """
 
     kind: Kind
@@ -42,11 +57,12 @@ class Ended:
     signal: int | None = None
     output: str = ""
     oom_killed: bool = False
+    idle: str | None = None
     survivors: tuple[int, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
-        """Return it as the record's outcome."""
+        """Return it as the record's outcome; `interrupted` where others ended it."""
         if self.kind == "returned":
             return Outcome.PASSED
         if self.kind == "timed_out":
@@ -55,7 +71,9 @@ class Ended:
             return Outcome.OUT_OF_MEMORY
         if self.kind == "raised":
             return Outcome.FAILED
-        return Outcome.OUT_OF_MEMORY if out_of_memory(self.output) else Outcome.CRASHED
+        if out_of_memory(self.output):
+            return Outcome.OUT_OF_MEMORY
+        return Outcome.INTERRUPTED if self.signal in FROM_OUTSIDE else Outcome.CRASHED
 
     @property
     def reason(self) -> str:
@@ -63,7 +81,9 @@ class Ended:
         if self.kind == "timed_out":
             text = f"timed out after {self.seconds:.{0 if self.seconds >= 10 else 1}f} s"
         elif self.kind == "signalled":
-            text = f"killed by {signal_name(self.signal or 0)}"
+            number = self.signal or 0
+            outside = number in FROM_OUTSIDE and not self.oom_killed
+            text = f"killed {'from outside ' if outside else ''}by {signal_name(number)}"
             if self.oom_killed:
                 text += " (out of memory: the kernel's OOM killer)"
         elif self.kind == "exited":

@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 from matrix._util.process import adopting_orphans, die_with_parent, oom_kills
 from matrix.errors import MatrixError
-from matrix.inside.descendants import DUMP_SIGNAL, children_of, dump_stacks, sweep
+from matrix.inside.descendants import DUMP_SIGNAL, children_of, dump_stacks, sweep, why_idle
 from matrix.inside.ended import Ended, read_tail, tail
 
 _POLL_SECONDS = 0.05
@@ -109,7 +109,9 @@ class Child:
                 pass
         os.close(self.receiver)
 
-    def ended(self, *, seconds: float, timed_out: bool, survivors: tuple[int, ...]) -> Ended:
+    def ended(
+        self, *, seconds: float, timed_out: bool, idle: str | None, survivors: tuple[int, ...]
+    ) -> Ended:
         """Return how the child ended, by its answer and its wait status."""
         end = partial(
             Ended,
@@ -123,7 +125,7 @@ class Child:
                 return end(kind="raised", error=answer["error"])
             return end(kind="returned", value=answer["value"])
         if timed_out:
-            return end(kind="timed_out")
+            return end(kind="timed_out", idle=idle)
         if self._status is not None and os.WIFSIGNALED(self._status):
             number = os.WTERMSIG(self._status)
             oom_killed = number == signal.SIGKILL and oom_kills() > self._killed_before
@@ -182,13 +184,14 @@ class Guard:
         The other children and what descends from them live on.
         """
         known = self._known | self._others(child)
+        idle = why_idle(child.pid, known) if timed_out else None
         if timed_out:
             dump_stacks(child.pid, known)
         survivors = sweep(child.pid, known)
         seconds = time.monotonic() - child.began
         child.close()
         del self._at_work[child.pid]
-        return child.ended(seconds=seconds, timed_out=timed_out, survivors=survivors)
+        return child.ended(seconds=seconds, timed_out=timed_out, idle=idle, survivors=survivors)
 
     def end_all(self) -> None:
         """End every child that is still at work."""

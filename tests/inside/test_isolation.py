@@ -118,8 +118,8 @@ def test_os_exit_in_the_middle_is_not_a_return(output: Path, status: int) -> Non
     [
         (lambda: os.kill(os.getpid(), signal.SIGSEGV), signal.SIGSEGV),
         (lambda: ctypes.string_at(0), signal.SIGSEGV),
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), signal.SIGKILL),
-        (lambda: os.kill(os.getpid(), signal.SIGTERM), signal.SIGTERM),
+        (lambda: os.kill(os.getpid(), signal.SIGBUS), signal.SIGBUS),
+        (lambda: os.kill(os.getpid(), signal.SIGILL), signal.SIGILL),
         (os.abort, signal.SIGABRT),
     ],
 )
@@ -129,6 +129,42 @@ def test_death_by_a_signal(output: Path, crash: Callable[[], Any], number: signa
     assert ended.reason == f"killed by {number.name}"
     if number in (signal.SIGSEGV, signal.SIGABRT):
         assert "most recent call first" in ended.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGXCPU])
+def test_death_by_a_signal_from_outside(output: Path, number: signal.Signals) -> None:
+    ended = run_forked(lambda: os.kill(os.getpid(), number), timeout=LONG, output=output)
+    assert (ended.kind, ended.signal, ended.outcome) == ("signalled", number, "interrupted")
+    assert ended.reason == f"killed from outside by {number.name}"
+
+
+def _stopped_helper() -> None:
+    helper = os.fork()
+    if not helper:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    _busy()
+    time.sleep(60)
+
+
+def _busy() -> None:
+    while time.process_time() < 0.1:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("function", "idle"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGSTOP), "one of its processes was stopped from out"),
+        (_stopped_helper, "one of its processes was stopped from outside"),
+        (lambda: _busy() or time.sleep(60), None),
+    ],
+)
+def test_a_stopped_child_is_not_one_that_hangs(
+    output: Path, function: Callable[[], Any], idle: str | None
+) -> None:
+    ended = run_forked(function, timeout=1, output=output)
+    assert ended.kind == "timed_out"
+    assert (ended.idle or "").startswith(idle or "") and bool(ended.idle) == bool(idle)
 
 
 def test_a_memory_limit(output: Path) -> None:

@@ -86,6 +86,7 @@ def test_fold_a_crash_after_both_starts_is_a_crash() -> None:
     ("ended", "outcome"),
     [
         (Ended(kind="timed_out", seconds=900.0), "timed_out"),
+        (Ended(kind="signalled", seconds=1.0, signal=9), "interrupted"),
         (Ended(kind="exited", seconds=1.0, exit_code=0), "crashed"),
         (Ended(kind="exited", seconds=1.0), "crashed"),
         (Ended(kind="signalled", seconds=1.0, signal=64), "crashed"),

@@ -7,13 +7,20 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from cell_pytest import CELL, Place, Ran
+from made import NO_RULES
+from matrix.attribution.observations import observe
+from matrix.catalog.cells import Cell
 from matrix.record import reader
 from matrix.record.model import FAILURE_LIMIT
+from matrix.verdict.judge import judge
+from matrix.verdict.states import Verdict
 from waiting import alive, pids_in
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
 ENDS = """
+from matrix.inside.isolation import run_forked
+
 @pytest.fixture(scope="session")
 def whole():
     yield "session"
@@ -65,6 +72,21 @@ def test_kill():
     both()
     os.kill(os.getpid(), signal.SIGKILL)
 
+def in_cold(number):
+    note("starting", start="cold")
+    ended = run_forked(lambda: os.kill(os.getpid(), number) or time.sleep(60), timeout=60)
+    Journal(os.environ["MATRIX_JOURNAL"]).failed("cold", ended)
+    pytest.fail(f"the cold start {ended.reason}")
+
+def test_kill_cold():
+    in_cold(signal.SIGKILL)
+
+def test_crash_cold():
+    in_cold(signal.SIGBUS)
+
+def test_stopped():
+    in_cold(signal.SIGSTOP)
+
 def test_exits():
     both()
     os._exit(0)
@@ -81,6 +103,8 @@ def test_bad_alloc():
 def test_hangs():
     note("starting", start="cold")
     print("before the hang")
+    while time.process_time() < 0.1:
+        pass
     subprocess.Popen([sys.executable, "-I", "-S", "-c", '''if True:
         import os, signal, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -152,7 +176,10 @@ def test_does_nothing():
 def ends(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     place = Place(tmp_path_factory.mktemp("ends"))
     place.tests(ENDS)
-    return place.run("-rA", "--junitxml=junit.xml", "-ojunit_logging=all", "--case-timeout", "2")
+    return place.run(
+        *("-rA", "--junitxml=junit.xml", "-ojunit_logging=all", "--case-timeout", "2"),
+        environment={"FAKE_LIMIT": "2"},
+    )
 
 
 def test_every_end_becomes_its_outcome(ends: Ran) -> None:
@@ -160,6 +187,9 @@ def test_every_end_becomes_its_outcome(ends: Ran) -> None:
     hang = outcomes.pop("hangs")
     assert hang[0] == "timed_out" and hang[1]
     assert re.fullmatch(r"timed out after [\d.]+ s in the cold start", hang[1])
+    stopped = outcomes.pop("stopped")
+    assert stopped[0] == "interrupted" and stopped[1]
+    assert stopped[1].endswith(" in the cold start; one of its processes was stopped from outside")
     # Whether pytest can go on without sys.stdout is a matter of its release.
     assert outcomes.pop("closes_python")[0] in ("passed", "failed")
     assert outcomes == {
@@ -170,7 +200,9 @@ def test_every_end_becomes_its_outcome(ends: Ran) -> None:
         "asserts": ("failed", "RuntimeError: operator torchvision::nms does not exist"),
         "segfault": ("crashed", "killed by SIGSEGV in the warm start"),
         "signal": ("crashed", "killed by SIGSEGV"),
-        "kill": ("crashed", "killed by SIGKILL"),
+        "kill": ("interrupted", "killed from outside by SIGKILL"),
+        "kill_cold": ("interrupted", "killed from outside by SIGKILL in the cold start"),
+        "crash_cold": ("crashed", "killed by SIGBUS in the cold start"),
         "exits": ("crashed", "the process exited with status 0 before the test ended"),
         "memory_limit": ("out_of_memory", "MemoryError"),
         "bad_alloc": ("out_of_memory", "killed by SIGABRT: std::bad_alloc: std::bad_alloc"),
@@ -184,11 +216,25 @@ def test_every_end_becomes_its_outcome(ends: Ran) -> None:
         "fails_after_both": ("failed", "RuntimeError: not of counts"),
         "closes": ("passed", None),
         "much": ("passed", None),
-        "much_then_dies": ("crashed", "killed by SIGKILL"),
+        "much_then_dies": ("interrupted", "killed from outside by SIGKILL"),
         "does_nothing": ("failed", "the test ended without a cold and a warm start"),
     }
     assert ends.status == 1
-    assert ends.record.finished and ends.record.error is None
+    # A run of which others ended a case is not complete.
+    assert ends.record.finished
+    assert ends.error == ("interrupted", "kill: killed from outside by SIGKILL")
+
+
+def test_what_others_ended_is_untested_and_blames_nobody(ends: Ran) -> None:
+    judged = judge(ends.record, NO_RULES)
+    verdicts = {case.case: case.verdict for case in judged.cases}
+    for name in ("kill", "kill_cold", "stopped", "much_then_dies"):
+        assert verdicts[name] is Verdict.UNTESTED
+    for name in ("segfault", "signal", "crash_cold", "exits", "hangs"):
+        assert verdicts[name] is Verdict.INCOMPATIBLE
+    seen = observe(ends.record, judged, Cell("3.11", "2.10.0", "0.19.1"))
+    failed = {each.case for each in seen if each.faulty}
+    assert not failed & {"kill", "kill_cold", "stopped", "much_then_dies"}
 
 
 def test_pytest_counts_them_as_if_they_had_run_here(ends: Ran) -> None:

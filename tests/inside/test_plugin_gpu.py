@@ -38,7 +38,7 @@ def test_asked():
 """
 FAULTS = {
     "fallen": ("logs(79); cuda('unspecified launch failure')", "failed", "gpu_fault"),
-    "gsp": ("logs(119); time.sleep(60)", "timed_out", "gpu_fault"),
+    "gsp": ("logs(119); time.sleep(60)", "interrupted", "gpu_fault"),
     "contained": ("logs(95); os.kill(os.getpid(), signal.SIGABRT)", "crashed", "gpu_fault"),
     "ecc": ("cuda('uncorrectable ECC error encountered')", "failed", "gpu_fault"),
     "image": (

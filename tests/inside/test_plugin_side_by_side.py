@@ -73,15 +73,16 @@ def test_side_by_side_every_end_becomes_its_outcome(abreast: Ran) -> None:
     assert outcomes == [
         ("fine", "passed"),
         ("segfault", "crashed"),
-        ("kill", "crashed"),
-        ("hangs", "timed_out"),
+        ("kill", "interrupted"),
+        ("hangs", "interrupted"),
         ("ports", "passed"),
         ("last", "passed"),
     ]
     assert abreast.case("segfault").reason == "killed by SIGSEGV in the warm start"
     assert [start.start for start in abreast.case("segfault").starts] == ["cold"]
     assert abreast.status == 1
-    assert abreast.record.finished and abreast.record.error is None
+    assert abreast.record.finished
+    assert abreast.error == ("interrupted", "kill: killed from outside by SIGKILL")
     assert abreast.record.jobs == 4
     assert not any(map(alive, pids_in(abreast.folder / "grandchild")))
 
@@ -213,9 +214,12 @@ def test_a_case_that_ends_the_session_ends_its_neighbours(ran: dict[str, Ran], n
     assert not any(map(alive, pids_in(ran[name].folder / name / "pid")))
 
 
-def test_a_killed_supervisor_is_a_crashed_case(ran: dict[str, Ran]) -> None:
+def test_a_killed_supervisor_is_an_interrupted_case(ran: dict[str, Ran]) -> None:
     case = ran["orphaned"].case("orphaned")
-    assert (case.outcome, case.reason) == ("crashed", "killed by SIGKILL in the warm start")
+    assert (case.outcome, case.reason) == (
+        "interrupted",
+        "killed from outside by SIGKILL in the warm start",
+    )
     assert ran["orphaned"].case("never").outcome == "passed"
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from matrix.inside.concurrency import parse_jobs
+from matrix.inside.pytest_plugin.cases import CASE_TIMEOUT
 from matrix.inside.pytest_plugin.hooks import SessionHooks
 from matrix.inside.pytest_plugin.selection import case_name
 from matrix.record.model import PLATFORMS
@@ -43,9 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--case-timeout",
         type=_seconds,
-        default=900.0,
+        default=CASE_TIMEOUT,
         metavar="SECONDS",
-        help="how long one case may take before it is killed (default 900)",
+        help=f"how long one case may take before it is killed (default {CASE_TIMEOUT:g})",
     )
     group.addoption(
         "--jobs",

@@ -24,6 +24,10 @@ from matrix.inside.pytest_plugin.reports import (
 )
 from matrix.inside.pytest_plugin.selection import case_name
 from matrix.inside.pytest_plugin.task import CaseTask
+from matrix.record.model import Case, Outcome
+
+CASE_TIMEOUT = 900.0
+"""Seconds that a case may take; one that took them all hangs, a shorter limit tells less."""
 
 _CUT_SHORT = "ended with the session, which another case stopped"
 # Two starts at once could be given one and the same free port. Each looks from a port of its own,
@@ -143,8 +147,12 @@ class CaseRunner:
         )
         logged = task.kernel.since() if task.kernel and case.outcome != "passed" else ()
         case, fault = explained(case, logged)
+        case = _unless_hindered(case, ended, self._timeout)
         if fault is not None:
             self._record.fail(fault, f"{name}: {case.reason}", write=False)
+        if case.outcome == Outcome.INTERRUPTED and case.signature is not None:
+            # Others ended it. The run is not complete, so that it takes no other one's place.
+            self._record.fail("interrupted", f"{name}: {case.reason}", write=False)
         self._record.put(case)
         self._jit.add(name, events)
         untested = next((event for event in events if event["event"] == "untested"), None)
@@ -164,3 +172,15 @@ class CaseRunner:
             case = replace(case, reason=_CUT_SHORT)
         self._record.put(case)
         task.line.end("interrupted", good=None)
+
+
+def _unless_hindered(case: Case, ended: Ended, limit: float) -> Case:
+    """Return the case; a timeout that shows no hang of its own makes it interrupted."""
+    if case.outcome != Outcome.TIMED_OUT:
+        return case
+    why = ended.idle
+    if limit < CASE_TIMEOUT:
+        why = f"the limit of {limit:g} s is below the default of {CASE_TIMEOUT:g} s"
+    if why is None:
+        return case
+    return replace(case, outcome=Outcome.INTERRUPTED, reason=f"{case.reason}; {why}")
