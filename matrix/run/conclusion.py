@@ -23,6 +23,7 @@ _PYTEST_ERROR = re.compile(
     r"^ERROR: (?:usage: .*?^[^:\n]+: error: )?([^\n]+)", re.MULTILINE | re.DOTALL
 )
 _UNFIT = {
+    ErrorKind.WRONG_CELL,
     ErrorKind.NO_GPU,
     ErrorKind.NO_DRIVER,
     ErrorKind.DRIVER_TOO_OLD,
@@ -84,7 +85,7 @@ def why_nothing_ran(record: Record, ended: ProcessEnd, output: str) -> str | Non
 
 
 def found_unfit(record: Record) -> bool:
-    """Return whether torch and vLLM, once imported, could not use this machine's GPU."""
+    """Return whether what was imported is another release, or could not use the GPU."""
     return record.error is not None and record.error.kind in _UNFIT and not record.cases
 
 

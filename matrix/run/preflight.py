@@ -7,6 +7,7 @@ checks of a GPU.
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ LEAST_MEMORY_MIB = 2048
 
 _PROGRAM = "#include <Python.h>\n#include <vector>\nstd::vector<int> numbers() { return {1}; }\n"
 _SECONDS = 60.0
+_SPLIT = re.compile(r"""[\s'"\\]""")
 
 
 class PreflightError(MatrixError):
@@ -59,6 +61,7 @@ def preflight(
         _no_fork()
         or _no_space(records, "--records", least_free_mib)
         or _no_space(temporary or Path(tempfile.gettempdir()), "TMPDIR", least_free_mib)
+        or _split_path(temporary or Path(tempfile.gettempdir()))
         or _no_memory(least_memory_mib)
         or _no_compiler(os.environ)
         or (_no_openssl() if choose_platform(platform) == Platform.CPU else None)
@@ -115,6 +118,23 @@ def _no_space(folder: Path, setting: str, least_mib: int) -> Refusal | None:
         reason=(
             f"{folder}: {free} MiB free, a cell needs {least_mib} MiB:"
             f" make room or set {setting} to another"
+        ),
+    )
+
+
+def _split_path(temporary: Path) -> Refusal | None:
+    """Return why torch could not compile in this temporary folder.
+
+    Inductor writes its sources there and splits its compiler's command by the rules of a shell
+    (torch 2.9 to 2.15, `_inductor/cpp_builder.py`).
+    """
+    if not _SPLIT.search(str(temporary)):
+        return None
+    return Refusal(
+        kind=ErrorKind.NO_COMPILER,
+        reason=(
+            f"the temporary folder {str(temporary)!r} has a space, a quote or a backslash in its"
+            " path, where torch's compiler command splits: set TMPDIR to a path without one"
         ),
     )
 

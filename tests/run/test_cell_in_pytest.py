@@ -149,6 +149,17 @@ def test_a_wrong_argument_is_one_line_and_no_record(
     assert checkout.left() == []
 
 
+def test_another_torch_than_the_installed_one_is_the_wrong_cell(checkout: Checkout) -> None:
+    torch = checkout.root / "torch.py"
+    torch.write_text(torch.read_text().replace("2.10.0", "2.11.0"))
+    process = checkout.start("-k", "test_a")
+    output, _ = process.communicate(timeout=60)
+    record = checkout.record()
+    assert record.error is not None and record.error.kind == "wrong_cell"
+    assert record.error.reason.startswith("torch 2.10.0 is installed, and torch 2.11.0 was ")
+    assert record.cases == () and "refused: torch 2.10.0 is installed" in output
+
+
 def test_a_conftest_that_cannot_be_imported_is_recorded(checkout: Checkout) -> None:
     (checkout.root / "tests/startup/conftest.py").write_text("import nowhere_to_be_found\n")
     process = checkout.start("-k", "slow")

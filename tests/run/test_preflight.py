@@ -52,6 +52,17 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert "cannot be written" in refusal.reason and "--records" in refusal.reason
 
 
+@pytest.mark.parametrize("name", ["a b", "it's", "back\\slash", "tab\tin"])
+def test_a_temporary_folder_at_which_the_compilers_command_splits(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    refusal = preflight(tmp_path, temporary=folder, least_free_mib=1, least_memory_mib=1)
+    assert refusal is not None and refusal.kind == "no_compiler"
+    assert "set TMPDIR to a path without one" in refusal.reason
+
+
 def test_too_little_memory(tmp_path: Path) -> None:
     refusal = preflight(tmp_path, least_free_mib=1, least_memory_mib=10**9)
     assert refusal is not None and refusal.kind == "no_memory" and "ulimit" in refusal.reason

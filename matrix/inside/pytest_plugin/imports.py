@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from packaging.version import InvalidVersion, Version
 
 from matrix.inside import gpus, isolation
 from matrix.inside.companions import chosen_companion
@@ -71,6 +72,10 @@ def _import(record: RecordFile, platform: str) -> str:
             record.add_rung(failed)
         record.fail(fault or "imports", why)
         pytest.exit(f"torch and vLLM do not import: {why}", returncode=1)
+    wrong = _wrong_releases(record.packages, {"torch": torch, "vllm": vllm})
+    if wrong is not None:
+        record.fail("wrong_cell", wrong)
+        pytest.exit(wrong, returncode=1)
     seconds = _seconds_since(began)
     record.add_rung(
         RungResult(rung=Rung.IMPORTS, ok=True, seconds=seconds, reason=_missed_text(missed))
@@ -88,6 +93,30 @@ def _import(record: RecordFile, platform: str) -> str:
         pytest.exit(why, returncode=1)
     versions = f"torch {torch.__version__}, vllm {vllm.__version__}, {platform}"
     return f"imports  {seconds:.1f} s  {versions}"
+
+
+def _wrong_releases(packages: Mapping[str, str], modules: Mapping[str, Any]) -> str | None:
+    """Return which module is of another release than its installed package; None where all agree.
+
+    Such a module comes from elsewhere, such as a folder in PYTHONPATH, and shows nothing of the
+    cell. Local parts of versions do not count; what is not a version says nothing.
+    """
+    for name, module in modules.items():
+        try:
+            imported = Version(str(module.__version__)).public
+            installed = Version(packages[name]).public
+        except (AttributeError, KeyError, InvalidVersion):
+            continue
+        if imported != installed:
+            return (
+                f"{name} {installed} is installed, and {name} {imported} was imported from"
+                f" {_folder(module)}: take that out of PYTHONPATH, or make the environment again"
+            )
+    return None
+
+
+def _folder(module: Any) -> str:
+    return str(Path(str(getattr(module, "__file__", None) or "?")).parent)
 
 
 def _seconds_since(began: float) -> float:

@@ -57,6 +57,11 @@ class RecordFile:
             )
         return self._record.platform
 
+    @property
+    def packages(self) -> Mapping[str, str]:
+        """The packages that were found installed, with their versions; none without a record."""
+        return {} if self._record is None else self._record.packages
+
     def put(self, case: Case) -> None:
         """Add a case, or replace it by what is known of it now."""
         self._cases[case.case] = case
