@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ _BLOCK = 1 << 20
 
 class FileError(MatrixError):
     """A file that cannot be written."""
+
+
+class DiskFullError(FileError):
+    """A file for which the disk, or the quota of the user, has no room."""
 
 
 @contextlib.contextmanager
@@ -48,14 +53,16 @@ def sync(path: Path) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the content of a file at once, and make its folder where there is none.
 
-    Raises FileError where the disk refuses.
+    Raises DiskFullError where there is no room, FileError where the disk refuses otherwise.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.write_bytes(content)
     except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        kind = DiskFullError if full else FileError
+        raise kind(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,27 +18,31 @@ from pathlib import Path
 
 from matrix.record.model import Record, RecordError
 from matrix.record.reader import read
+from matrix.record.writer import MARK, mark_of
 
-_MARK = ".running"
+RESERVE_BYTES = 1 << 20
+"""The room that a run keeps free for its record: the mark holds it until the disk is full."""
 
 
 @contextlib.contextmanager
 def marked_running(path: Path) -> Iterator[None]:
     """Mark the record at this path as still being written, during the block.
 
-    The record need not be there yet. Where the disk has no locks it is not marked.
+    The record need not be there yet. Where the disk has no locks it is not marked. The mark also
+    holds room for the record, which `matrix.record.writer.write` takes where the disk is full.
     """
     lock = None
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_dead_marks(path.parent)
-        lock = _locked(_mark_of(path))
+        lock = _locked(mark_of(path))
+        os.posix_fallocate(lock, 0, RESERVE_BYTES)
     try:
         yield
     finally:
         if lock is not None:
             with contextlib.suppress(OSError):
-                _mark_of(path).unlink()
+                mark_of(path).unlink()
             os.close(lock)
 
 
@@ -50,7 +54,7 @@ def is_running(path: Path, record: Record) -> bool:
 def is_marked(path: Path) -> bool:
     """Return whether a living process marked the record at this path as still being written."""
     try:
-        opened = os.open(_mark_of(Path(os.path.realpath(path))), os.O_RDONLY)
+        opened = os.open(mark_of(Path(os.path.realpath(path))), os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -90,10 +94,6 @@ def _as_left(path: Path, record: Record) -> Record:
         return record
 
 
-def _mark_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_MARK}")
-
-
 def _locked(mark: Path) -> int:
     """Return the locked file, which is the one of this name."""
     while True:
@@ -112,7 +112,7 @@ def _locked(mark: Path) -> int:
 
 def _remove_dead_marks(folder: Path) -> None:
     """Remove the marks that killed runs left."""
-    for mark in folder.glob(f".*.json{_MARK}"):
+    for mark in folder.glob(f".*.json{MARK}"):
         with contextlib.suppress(OSError):
             opened = os.open(mark, os.O_RDWR)
             try:

@@ -5,11 +5,14 @@ Importable inside a cell.
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from matrix._util.files import FileError, write_text
+from matrix._util.files import DiskFullError, FileError, write_text
 from matrix.record.model import LEFT_OUT, Record, RecordError
+
+MARK = ".running"
 
 
 def to_json(record: Record) -> str:
@@ -24,15 +27,43 @@ def to_json(record: Record) -> str:
     return text + "\n"
 
 
-def write(record: Record, path: Path) -> None:
+def write(record: Record, path: Path) -> bool:
     """Write the record so that a reader sees the old file or the new one, never a part.
 
-    Makes the folder if it is missing. Raises RecordError if the disk refuses.
+    Makes the folder if it is missing. Return whether the disk was full, and the record took the
+    room that `matrix.record.running` had kept free for it. Raises RecordError if the disk refuses.
     """
+    text = to_json(record)
     try:
-        write_text(path, to_json(record))
+        write_text(path, text)
+    except DiskFullError as error:
+        if not _free_reserve(path):
+            raise RecordError(str(error)) from None
     except FileError as error:
         raise RecordError(str(error)) from None
+    else:
+        return False
+    try:
+        write_text(path, text)
+    except FileError as error:
+        raise RecordError(str(error)) from None
+    return True
+
+
+def mark_of(path: Path) -> Path:
+    """Return the file that marks the record at this path as still being written."""
+    return path.with_name(f".{path.name}{MARK}")
+
+
+def _free_reserve(path: Path) -> bool:
+    """Give the room back that the mark of a running record holds; return whether it held any."""
+    mark = mark_of(path)
+    try:
+        held = mark.stat().st_size
+        os.truncate(mark, 0)
+    except OSError:
+        return False
+    return held > 0
 
 
 def _plain(value: object) -> dict[str, object]:

@@ -23,6 +23,8 @@ from matrix.record.model import (
     RungResult,
 )
 
+_FULL = "the disk of the records became full while the run went on: make room and run it again"
+
 
 class RecordFile:
     """The record of this session, written at each change. Without a path it is only remembered.
@@ -114,7 +116,9 @@ class RecordFile:
         self._record = replace(self._record, **fields)
         if write:
             try:
-                writer.write(self._record, self.path)
+                full = writer.write(self._record, self.path)
                 self.trouble = None
+                if full:
+                    self.fail("no_space", _FULL)
             except RecordError as error:
                 self.trouble = str(error)
