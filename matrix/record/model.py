@@ -79,6 +79,7 @@ class ErrorKind(StrEnum):
     NOT_PUBLISHED = "not_published"
     WRONG_CELL = "wrong_cell"
     WRONG_PACKAGES = "wrong_packages"
+    BROKEN_INSTALL = "broken_install"
     NO_GPU = "no_gpu"
     NO_DRIVER = "no_driver"
     DRIVER_TOO_OLD = "driver_too_old"

@@ -36,6 +36,7 @@ from matrix.record.writer import write
 from matrix.run import pytest_child
 from matrix.run.conclusion import conclude, describe, found_unfit, ran_no_session, why_nothing_ran
 from matrix.run.environment import look, read_environment, wrong_packages
+from matrix.run.installed_files import broken_install
 from matrix.run.nvidia import unusable_gpu
 from matrix.run.preflight import (
     LEAST_FREE_MIB,
@@ -215,6 +216,7 @@ def _unfit(request: RunRequest, record: Record, records: Path) -> Refusal | None
     return (
         _wrong_cell(request.cell, record.packages)
         or wrong_packages(record.departures or (), request.cell, record.packages["torch"])
+        or (broken_install(request.cell.name) if request.installed is None else None)
         or preflight(
             records,
             least_free_mib=request.least_free_mib,

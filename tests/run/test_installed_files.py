@@ -1,0 +1,92 @@
+"""Files that a package lists and that are not there, or not whole."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from matrix.run.installed_files import broken_install
+
+Install = Callable[[str, dict[str, bytes]], None]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    return tmp_path
+
+
+@pytest.fixture
+def install(site: Path) -> Install:
+    def put(name: str, files: dict[str, bytes]) -> None:
+        rows = []
+        for path, content in files.items():
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).write_bytes(content)
+            rows.append(f"{path},sha256=x,{len(content)}")
+        folder = site / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        rows += ["../../bin/tool,sha256=x,7", f"{name}/__pycache__/a.pyc,,", "short,row"]
+        (folder / "RECORD").write_text("\n".join(rows) + "\n")
+
+    return put
+
+
+@pytest.fixture
+def cell(install: Install) -> None:
+    install("torch", {"torch/__init__.py": b"1", "torch/lib/libtorch.so": b"x" * 100})
+    install("vllm", {"vllm/__init__.py": b"1", "vllm/_C.abi3.so": b"y" * 50})
+    install("other", {"other/__init__.py": b"1", "other/a.so": b"z" * 5, "other/b.py": b"2"})
+
+
+@pytest.mark.usefixtures("cell")
+def test_whole_packages_are_not_refused() -> None:
+    assert broken_install("py311-torch210") is None
+
+
+@pytest.mark.usefixtures("cell")
+def test_a_library_that_was_cut_short_is_named_with_the_fix(site: Path) -> None:
+    (site / "vllm/_C.abi3.so").write_bytes(b"y")
+    refusal = broken_install("py311-torch210")
+    assert refusal is not None and refusal.kind == "broken_install"
+    assert "vllm/_C.abi3.so has 1 of 50 bytes" in refusal.reason
+    assert refusal.reason.endswith("by tox -r -e py311-torch210") and "\n" not in refusal.reason
+
+
+@pytest.mark.usefixtures("cell")
+def test_a_library_that_is_gone_is_named(site: Path) -> None:
+    (site / "torch/lib/libtorch.so").unlink()
+    refusal = broken_install("c")
+    assert refusal is not None and "torch lacks torch/lib/libtorch.so" in refusal.reason
+
+
+@pytest.mark.usefixtures("cell")
+def test_a_package_that_was_deleted_is_named(site: Path) -> None:
+    for path in (site / "other").iterdir():
+        path.unlink()
+    refusal = broken_install("c")
+    assert refusal is not None and "other lacks 3 of 3 files" in refusal.reason
+
+
+@pytest.mark.usefixtures("cell")
+def test_what_another_package_wrote_over_is_not_refused(site: Path) -> None:
+    (site / "other/a.so").write_bytes(b"of another package")
+    assert broken_install("c") is None
+
+
+@pytest.mark.usefixtures("cell")
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b'"unclosed'])
+def test_an_unreadable_list_says_nothing(site: Path, content: bytes) -> None:
+    (site / "other-1.0.dist-info/RECORD").write_bytes(content)
+    assert broken_install("c") is None
+
+
+@pytest.mark.usefixtures("cell")
+def test_many_faults_are_counted(site: Path, install: Install) -> None:
+    for number in range(6):
+        install(f"gone{number}", {f"gone{number}/__init__.py": b"1"})
+        (site / f"gone{number}/__init__.py").unlink()
+    refusal = broken_install("c")
+    assert refusal is not None and "and 2 more" in refusal.reason
