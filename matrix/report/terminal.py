@@ -36,9 +36,13 @@ _SHORT = {
     "aot_autograd.total": "total",
     "aot_autograd.autograd_cache_miss": "miss",
     "aot_autograd.autograd_cache_hit": "hit",
+    "num_aot_compiles": "aot",
+    "num_aot_artifacts_saved": "aot saved",
+    "num_aot_artifacts_loaded": "aot loaded",
 }
 _LEGEND = (
-    "counts  compiled artifacts saved and loaded; AOTAutograd's total, cache miss and cache hit"
+    "counts  compiled artifacts saved and loaded; AOTAutograd's total, cache miss and cache hit;"
+    " whole models compiled ahead of time (aot), saved and loaded"
 )
 _Paint = Callable[[str, str], str]
 _Line = tuple[str, str, str]

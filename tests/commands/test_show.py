@@ -30,7 +30,8 @@ def test_show_tells_a_person(here: Path) -> None:
         "compatible               warm      20.1  1 of 1 as expected: saved 0\n"
         "\n"
         "counts  compiled artifacts saved and loaded; "
-        "AOTAutograd's total, cache miss and cache hit\n"
+        "AOTAutograd's total, cache miss and cache hit;"
+        " whole models compiled ahead of time (aot), saved and loaded\n"
         "ran     torch 2.10.0+cu128, vLLM 0.19.1, Python 3.11.7, on EPYC\n"
         f"record  {RECORD}\n"
     )

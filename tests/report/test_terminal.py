@@ -39,7 +39,8 @@ def test_a_terminal_shows_what_a_person_asks() -> None:
         f"{'':28}! num_compiled_artifacts_loaded  observed    1  expected    3\n"
         "\n"
         "counts  compiled artifacts saved and loaded; "
-        "AOTAutograd's total, cache miss and cache hit\n"
+        "AOTAutograd's total, cache miss and cache hit;"
+        " whole models compiled ahead of time (aot), saved and loaded\n"
         "ran     torch 2.10.0+cu128, vLLM 0.19.1, Python 3.11.7, on EPYC 9B14\n"
         "record  py311-torch210-vllm019.json\n"
     )
