@@ -56,8 +56,9 @@ def load(rows: RecordDatabase, source: str) -> None:
             if stamps:
                 rows.stale.add(source)
                 rows.progress(
-                    f"{source}: was packed by another release of this matrix, so all of it is"
-                    " read; `matrix results pack --yes` on its folder packs it anew"
+                    f"{source}: was packed by another release of this matrix or with other"
+                    " requirements of vLLM, so all of it is read; `matrix results pack --yes`"
+                    " on its folder packs it again"
                 )
             told = rows.execute(
                 "SELECT file, text FROM read_parquet($source)", {"source": literal(source)}

@@ -15,6 +15,7 @@ from matrix.record.model import Case, Record
 from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import identity_of_tests
 from matrix.record.stock import not_stock
+from matrix.verdict.judge import blames_pair
 from matrix.verdict.stock import blamed, departures_of, hindrance
 
 
@@ -46,7 +47,7 @@ def verdict_key(record: Record) -> str:
             found.get("torch"),
             found.get("vllm"),
             record.finished,
-            record.error and record.error.kind,
+            record.error and (record.error.kind, blames_pair(record.error)),
             record.flags,
             all(rung.ok for rung in record.rungs),
             _departures(record),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
+from matrix.catalog.requirements import known_requirements
+from matrix.record.content import content_hash
 from matrix.record.model import Record, RecordError
 from matrix.record.reader import parse, read
 from matrix.store.summary import Summary, SummaryCase, summarise
@@ -85,8 +88,17 @@ def of_text(text: str, name: str, file: str) -> dict[str, object]:
 
 
 def stamp() -> str:
-    """Return what marks a row of this version: another may read or judge a record otherwise."""
-    return f"summary {SUMMARY_VERSION}"
+    """Return what marks a row of this version: another may read or judge a record otherwise.
+
+    A record from before `departures` is judged by `data/requirements.json`, so its digest is here.
+    """
+    return f"summary {SUMMARY_VERSION}, requirements {digest_of_requirements()}"
+
+
+@cache
+def digest_of_requirements() -> str:
+    """Return the digest of the known requirements, once: each row has it."""
+    return content_hash(known_requirements())
 
 
 def _summary(record: Record) -> dict[str, object]:

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from histories import CELLS, LATE, fill, indexed, make, nights, silent, told
+from matrix.catalog import requirements
 from matrix.record.reader import read_many
 from matrix.record.writer import write
 from matrix.store import database as rows
@@ -46,6 +47,29 @@ def test_an_index_of_other_rules_is_made_anew(
     monkeypatch.setattr(summaries, "stamp", lambda: "another")
     assert indexed(folder) == plain
     assert (folder / INDEX).read_bytes() != made
+
+
+def test_an_index_of_other_requirements_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path, [make()])
+    other = tmp_path / "requirements.json"
+    other.write_text('{"0.19.1": ["numpy"]}')
+    plain = indexed(folder)
+    made = (folder / INDEX).read_bytes()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(requirements, "REQUIREMENTS_FILE", other)
+            requirements.known_requirements.cache_clear()
+            summaries.digest_of_requirements.cache_clear()
+            indexed(folder)
+            again = (folder / INDEX).read_bytes()
+    finally:
+        requirements.known_requirements.cache_clear()
+        summaries.digest_of_requirements.cache_clear()
+    assert again != made
+    assert indexed(folder) == plain
+    assert (folder / INDEX).read_bytes() != again
 
 
 def test_a_folder_that_nobody_may_write_works(
