@@ -30,7 +30,9 @@ from matrix.attribution import observations, reasons, rules
 from matrix.attribution.model import Cause
 from matrix.catalog.cells import Cell
 from matrix.record.model import (
+    Case,
     ErrorKind,
+    Outcome,
     Record,
     RunError,
     Rung,
@@ -306,6 +308,29 @@ def test_a_fault_of_the_machine_is_nobodys(kind: str) -> None:
     )
     found = [each.answer for each in attributed(faulty, record("2.11.0"))]
     assert found == ([Cause.TORCH] if kind == "interrupted" else [])
+
+
+FROM_OUTSIDE = ("killed from outside by SIGKILL", "timed out after 5.0 s; it had no CPU time")
+
+
+@pytest.mark.parametrize("reason", FROM_OUTSIDE)
+@pytest.mark.parametrize("outcome", [Outcome.INTERRUPTED, Outcome.CRASHED])
+def test_a_case_that_others_ended_is_nobodys(outcome: Outcome, reason: str) -> None:
+    ended = Case(case="a", outcome=outcome, reason=reason, signature=reason, flags={FLAG: False})
+    is_outside = outcome == Outcome.INTERRUPTED
+    error = RunError(kind=ErrorKind.INTERRUPTED, reason=reason) if is_outside else None
+    found = attributed(record("2.12.0", cases=(ended,), error=error), record("2.11.0"), grid=True)
+    assert [each.answer for each in found] == ([] if is_outside else [Cause.TORCH])
+
+
+@pytest.mark.parametrize(
+    "kind", ["no_compiler", "no_space", "no_memory", "wrong_cell", "broken_install", "imports"]
+)
+def test_a_run_that_a_fault_from_outside_ended_before_any_case_is_nobodys(kind: str) -> None:
+    error = RunError(kind=ErrorKind(kind), reason="torch/lib/libtorch_cpu.so has 1 of 2 bytes")
+    ended = record("2.12.0", cases=(), rungs=(), error=error)
+    found = [each.answer for each in attributed(ended, record("2.11.0"), grid=True)]
+    assert found == ([Cause.TORCH] if kind == "imports" else [])
 
 
 def test_cells_platforms_and_cases_are_chosen() -> None:
