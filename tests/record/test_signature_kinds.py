@@ -183,8 +183,8 @@ def test_why_pip_finds_no_set(facts: tuple[str, ...], wanted: str) -> None:
     [
         ("vllm 0.18.0 requires torch==2.10.0, but you have torch 2.9.0 which is incompatible.",
          "vllm 0.18.0 needs torch==2.10.0, and torch 2.9.0 is installed"),
-        ("te 0.4.0 requires ml-dtypes, which is not installed.",
-         "te 0.4.0 needs ml-dtypes, which is not installed"),
+        ("example 0.4.0 requires ml-dtypes, which is not installed.",
+         "example 0.4.0 needs ml-dtypes, which is not installed"),
         (("error: No solution found when resolving dependencies\n"
           "  cause: Because b==2 depends on c<3 and a==1 depends on\n"
           "         c==3, we can conclude that a==1 cannot be used.\nhint: x"),
