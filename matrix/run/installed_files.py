@@ -18,7 +18,7 @@ from matrix.record.model import ErrorKind
 from matrix.run.preflight import Refusal
 
 _LIBRARIES_OF = {"torch", "torchvision", "torchaudio", "triton", "vllm"}
-"""The packages whose shared libraries must have the size that their wheels say.
+"""The packages of which no file may be missing, and whose libraries have the wheel's size.
 
 Not those of others: two packages may own a file of one name, and the last one installed wins.
 """
@@ -57,9 +57,10 @@ def _faults(distribution: metadata.Distribution, rows: list[tuple[str, int]]) ->
         return
     for path, listed in rows:
         size = sizes[path]
-        if ".so" not in Path(path).name or size == listed:
-            continue
-        yield (f"{name} lacks {path}" if size is None else f"{path} has {size} of {listed} bytes")
+        if size is None:
+            yield f"{name} lacks {path}"
+        elif size != listed and ".so" in Path(path).name:
+            yield f"{path} has {size} of {listed} bytes"
 
 
 def _rows(distribution: metadata.Distribution) -> list[tuple[str, int]]:

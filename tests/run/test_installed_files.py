@@ -63,6 +63,16 @@ def test_a_library_that_is_gone_is_named(site: Path) -> None:
 
 
 @pytest.mark.usefixtures("cell")
+def test_a_module_of_torch_that_is_gone_is_named_and_an_edited_one_is_not(site: Path) -> None:
+    (site / "torch/__init__.py").write_bytes(b"edited")
+    (site / "other/b.py").unlink()
+    assert broken_install("c") is None
+    (site / "torch/__init__.py").unlink()
+    refusal = broken_install("c")
+    assert refusal is not None and "torch lacks torch/__init__.py" in refusal.reason
+
+
+@pytest.mark.usefixtures("cell")
 def test_a_package_that_was_deleted_is_named(site: Path) -> None:
     for path in (site / "other").iterdir():
         path.unlink()
