@@ -134,7 +134,7 @@ class _Pair:
                 self.candidate,
                 WHOLE_RUN,
                 reasons.NotStock(packages=packages),
-                signature=f"not stock: {', '.join(packages)}",
+                signature=_not_stock_signature(packages),
             )
         self.add_match(compared, passed)
 
@@ -182,7 +182,8 @@ class _Pair:
         elif name is not WHOLE_RUN:
             if self.candidate.variant is None:
                 self._compare_flags(name, old, new)
-            compare_counters(self.findings, self.candidate, name, old, new)
+            is_stock = not (self.candidate.not_stock or self.baseline.not_stock)
+            compare_counters(self.findings, self.candidate, name, old, new, is_stock=is_stock)
             if timed:
                 self._compare_times(name)
         _add_reruns(self.findings, self.candidate, name, new, old)
@@ -228,7 +229,10 @@ class _Pair:
 
     def _compare_failure(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
         place, variant = self.candidate.place, self.candidate.variant
-        if new.state is CaseState.PASSED:
+        one_side = bool(self.baseline.not_stock) != bool(self.candidate.not_stock)
+        if one_side and old.state is not new.state:
+            self._add_one_side_not_stock(name, old, new)
+        elif new.state is CaseState.PASSED:
             self.findings.failures.append(
                 Failure(
                     kind=FailureKind.REPAIR,
@@ -242,7 +246,32 @@ class _Pair:
             )
             if new.verdict is not None and name is not WHOLE_RUN:
                 add_unexpected(self.findings, self.candidate, name, new)
-            return
+        else:
+            self._add_failure(name, old, new)
+
+    def _add_one_side_not_stock(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
+        """Add a case that passed on one side only, where only one environment is stock.
+
+        The environment may be the cause as well as the release.
+        """
+        packages = self.baseline.not_stock or self.candidate.not_stock
+        passed = new.state is CaseState.PASSED
+        reason = reasons.OneSideNotStock(
+            side="baseline" if self.baseline.not_stock else "candidate",
+            packages=packages,
+            state=new.state,
+            detail=old.detail if passed else new.detail,
+        )
+        self.findings.add_unknown(
+            self.candidate,
+            name,
+            reason,
+            signature=_not_stock_signature(packages) if passed else new.signature,
+            decides=self.baseline.record.cell if self.baseline.not_stock else None,
+        )
+
+    def _add_failure(self, name: str | None, old: CaseOutcome, new: CaseOutcome) -> None:
+        place, variant = self.candidate.place, self.candidate.variant
         kind, before = FailureKind.REGRESSION, None
         if old.state is CaseState.FAILED:
             same = (old.rung, old.signature) == (new.rung, new.signature)
@@ -319,6 +348,11 @@ class _Pair:
             if missing is not None:
                 reason = reasons.Incomplete(side=side, missing=missing)
                 self.findings.add_unknown(run, WHOLE_RUN, reason)
+
+
+def _not_stock_signature(packages: Iterable[str]) -> str:
+    """Return the signature by which a waiver accepts an environment that is not stock."""
+    return f"not stock: {', '.join(packages)}"
 
 
 def _may_hide_failure(old: CaseOutcome, new: CaseOutcome) -> bool:

@@ -63,7 +63,7 @@ class CounterChange:
         none        yes      *            no rule; not judged if no rule may name it
         ==========  =======  ===========  ================================
 
-        Where the candidate's environment is not stock, what has no rule is not judged either.
+        Where the environment of either side is not stock, what has no rule is not judged either.
         """
         changed = self.before != self.after
         if self.rule is Rule.MISSED:
@@ -80,9 +80,15 @@ class CounterChange:
 
 
 def compare_counters(
-    findings: Findings, run: CellRun, name: str, old: CaseOutcome, new: CaseOutcome
+    findings: Findings,
+    run: CellRun,
+    name: str,
+    old: CaseOutcome,
+    new: CaseOutcome,
+    *,
+    is_stock: bool,
 ) -> None:
-    """Compare the counters of a case that passed on both sides."""
+    """Compare the counters of a case that passed on both sides; `is_stock`: both are stock."""
     uncounted: list[Count] = []
     for start in STARTS:
         for change in _changes(start, old, new):
@@ -92,7 +98,7 @@ def compare_counters(
             kind = change.kind()
             if kind is None:
                 continue
-            if kind is DriftKind.NO_RULE and run.not_stock:
+            if kind is DriftKind.NO_RULE and not is_stock:
                 kind = DriftKind.NOT_JUDGED  # it may be the environment's
             waived = NOT_WAIVED
             if kind.fails or kind is DriftKind.AS_BEFORE:

@@ -154,6 +154,21 @@ class NotStock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OneSideNotStock:
+    """One side passed and the other failed, and only one `side` is not stock, by its `packages`.
+
+    The side is "baseline" or "candidate". `state` is how the candidate ended, and `detail` is of
+    the failure.
+    """
+
+    code: ClassVar[UnknownCode] = UnknownCode.NOT_STOCK
+    side: str
+    packages: tuple[str, ...]
+    state: CaseState
+    detail: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaselineNotRun:
     """The candidate ran with a release of the other project, and the baseline never did."""
 
@@ -220,6 +235,7 @@ UnknownReason = (
     | RunFailed
     | Incomplete
     | NotStock
+    | OneSideNotStock
     | BaselineNotRun
     | UnidentifiedRun
     | NotRun

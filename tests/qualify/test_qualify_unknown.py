@@ -9,7 +9,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from made import NO, ONE_RULE, YES, Answers, Told, failed, make, passed
-from matrix.qualify.model import DriftKind
+from matrix.qualify.model import DriftKind, FailureKind
 from matrix.record.model import (
     By,
     Case,
@@ -379,6 +379,44 @@ def test_a_baseline_that_was_not_stock_is_a_caveat() -> None:
     found = held(make(OLD, passed(), departures=(RAY,)), make(NEXT, passed(), departures=()))
     assert found.verdict == "qualified"
     assert "is not stock: ray>=2.48 is missing" in " ".join(notes(found))
+
+
+def test_a_failure_after_a_baseline_that_was_not_stock_is_no_regression() -> None:
+    old, new = make(OLD, passed(), departures=(RAY,)), make(NEXT, failed(), departures=())
+    found = held(old, new)
+    assert found.verdict == "not enough evidence" and not found.failures
+    [reason] = reasons(found)
+    assert reason.startswith("fails (") and reason.endswith(
+        "), and passed at the baseline; the environment of the baseline is not stock:"
+        " ray>=2.48 is missing"
+    )
+    assert [unknown.decides for unknown in found.unknown] == [old[1].cell]
+    stock = held(make(OLD, passed(), departures=()), new)
+    assert [failure.kind for failure in stock.failures] == [FailureKind.REGRESSION]
+
+
+def test_a_pass_without_a_required_package_is_no_repair() -> None:
+    old, new = make(OLD, failed(), departures=()), make(NEXT, passed(), departures=(RAY,))
+    found = held(old, new)
+    assert found.verdict == "not enough evidence" and not found.failures
+    assert any(
+        reason.startswith("passed, and failed at the baseline (")
+        and reason.endswith("; the environment of the candidate is not stock: ray>=2.48 is missing")
+        for reason in reasons(found)
+    )
+    accepted = waiver("signature = 'not stock: ray>=2.48 is missing'")
+    assert held(old, new, waivers=accepted).verdict == "qualified"
+    [repair] = held(old, make(NEXT, passed(), departures=())).failures
+    assert repair.kind is FailureKind.REPAIR
+
+
+@pytest.mark.parametrize("apart", ["baseline", "candidate", None])
+def test_a_counter_without_a_rule_is_judged_only_between_stock_runs(apart: str | None) -> None:
+    sides = {side: (RAY,) if side == apart else () for side in ("baseline", "candidate")}
+    old = make(OLD, passed(), departures=sides["baseline"])
+    new = make(NEXT, passed(num_compiled_artifacts_loaded=4), departures=sides["candidate"])
+    kinds = {drift.kind for drift in held(old, new).drifts}
+    assert kinds == {DriftKind.NO_RULE if apart is None else DriftKind.NOT_JUDGED}
 
 
 def test_a_team_may_accept_an_environment_that_is_not_stock() -> None:

@@ -44,7 +44,7 @@ def reason_sentence(reason: reasons.UnknownReason) -> str:
             text = f"{missing_phrase(missing)}, and at the baseline it {missing_phrase(baseline)}"
         case reasons.NotCounted(start=start, counter=counter, more=more):
             text = f"neither side counts what is expected of it: {start} {counter}{_more(more)}"
-        case reasons.Incomplete() | reasons.NotStock():
+        case reasons.Incomplete() | reasons.NotStock() | reasons.OneSideNotStock():
             text = _record_sentence(reason)
         case reasons.BaselineNotRun(project=project, release=release):
             name = f"{project.label} {release}"
@@ -54,12 +54,22 @@ def reason_sentence(reason: reasons.UnknownReason) -> str:
     return text
 
 
-def _record_sentence(reason: reasons.Incomplete | reasons.NotStock) -> str:
+def _record_sentence(
+    reason: reasons.Incomplete | reasons.NotStock | reasons.OneSideNotStock,
+) -> str:
     match reason:
         case reasons.Incomplete(side=side, missing=missing):
             return f"the record of the {side} {missing_phrase(missing)}"
         case reasons.NotStock(packages=packages):
             return f"passed in an environment that is not stock: {', '.join(packages)}"
+        case reasons.OneSideNotStock(side=side, packages=packages, state=state, detail=detail):
+            ended = (
+                f"fails ({detail}), and passed at the baseline"
+                if state is CaseState.FAILED
+                else f"passed, and failed at the baseline ({detail})"
+            )
+            apart = ", ".join(packages)
+            return f"{ended}; the environment of the {side} is not stock: {apart}"
 
 
 def _rerun_sentence(
