@@ -35,7 +35,8 @@ class BisectionError(MatrixError):
 class Outcome(StrEnum):
     """The outcome of one release in a bisection.
 
-    `SKIP`: the release was tried or cannot run, and another run would not help. `RAN`: it ran, but
+    `SKIP`: the release was tried or cannot run, and another run would not help, or it ran in an
+    environment that is not stock and another release in a stock one. `RAN`: it ran, but
     cannot be judged before both ends ran. `UNCLEAR`: it ran with several sets of flags, and nothing
     shows which set is its own.
     """
@@ -268,11 +269,7 @@ def search(
     nothing to find.
     """
     names = list(axis)
-    skipped = {
-        name
-        for name in names
-        if name in ruled_out or (name in seen and seen[name].ended is Ended.NOTHING)
-    }
+    skipped = _skipped(names, seen, ruled_out)
     tried = [name for name in names if name not in skipped]
     if len(tried) < 2:
         raise BisectionError(
@@ -324,6 +321,25 @@ def _compare_ends(
         f"bisect: {first} and {last} do the same, or fail each in its own way: no release between"
         " them makes the difference; `matrix results diff` shows two records side by side"
     )
+
+
+def _skipped(
+    names: Iterable[str], seen: Mapping[str, Observation], ruled_out: Collection[str]
+) -> set[str]:
+    """Return the environments that cannot be judged.
+
+    Where some runs are stock, those that are not are among them: their packages may be the cause
+    as well as their release.
+    """
+    ended = {name: run for name, run in seen.items() if run.ended is not Ended.NOTHING}
+    any_stock = any(run.is_stock for run in ended.values())
+    return {
+        name
+        for name in names
+        if name in ruled_out
+        or (name in seen and name not in ended)
+        or (name in ended and any_stock and not ended[name].is_stock)
+    }
 
 
 def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, fixed: bool) -> Outcome:

@@ -150,6 +150,15 @@ class Neighbourhood:
             intermittent=beyond_older or beyond_newer,
         )
 
+    def _state(self, symptom: Symptom, run: Observation) -> State:
+        """Return what a run says of the symptom of the own one.
+
+        It is not clean where only one of the two is stock: the packages may be the cause.
+        """
+        state = state_of(symptom, run)
+        other_packages = run.is_stock != self.own.is_stock
+        return State.SILENT if state is State.CLEAN and other_packages else state
+
     def _neighbour(self, symptom: Symptom, own: OwnRuns) -> tuple[State, Observation]:
         """Return what a pair on the same Python says of the symptom, and in which run.
 
@@ -157,9 +166,9 @@ class Neighbourhood:
         each of them agree.
         """
         run = own[0][0]
-        state = state_of(symptom, run)
+        state = self._state(symptom, run)
         if len(own) > 1:
-            if any(state_of(symptom, group[0]) is not state for group in own):
+            if any(self._state(symptom, group[0]) is not state for group in own):
                 state = State.SILENT
             alike = (group[0] for group in own if have_same_flags(group[0].flags, self.own.flags))
             run = next(alike, run)
@@ -175,7 +184,7 @@ class Neighbourhood:
             run = None if python == self.own.cell.python else self.same.representative(python)
             if run is None or not have_same_flags(run.flags, self.own.flags):
                 continue
-            state = state_of(symptom, run)
+            state = self._state(symptom, run)
             if state is State.SHOWS:
                 return ()
             if state is State.CLEAN:
@@ -193,7 +202,7 @@ class Neighbourhood:
             apart = tuple(map(sum, zip(*steps, strict=True)))
             for python in runs.pythons:
                 run = None if python == here.python else runs.representative(python)
-                if run is not None and state_of(symptom, run) is State.CLEAN:
+                if run is not None and self._state(symptom, run) is State.CLEAN:
                     order = (
                         apart,
                         vllm != here.vllm,
@@ -206,7 +215,7 @@ class Neighbourhood:
         """Return a clean run of the same pair on another platform, on the same Python if it can."""
         for runs in self.platforms.values():
             run = runs.nearest(self.own.cell.python)
-            if run is not None and state_of(symptom, run) is State.CLEAN:
+            if run is not None and self._state(symptom, run) is State.CLEAN:
                 return run
         return None
 
@@ -218,7 +227,7 @@ class Neighbourhood:
         for _, runs in self.axes[along]:
             for run in runs:
                 if run.cell.python == self.own.cell.python:
-                    found[state_of(symptom, run)].append(run)
+                    found[self._state(symptom, run)].append(run)
         return found
 
     def runs_with_flags(

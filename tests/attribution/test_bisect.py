@@ -398,3 +398,18 @@ def test_the_errors_of_a_search_say_what_can_run() -> None:
 
 def test_the_examples_hold() -> None:
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_pass_that_is_not_stock_is_neither_good_nor_bad(fixed: bool) -> None:
+    line = {name: LINE[name] for name in NAMES[:4]}
+    before, after = (failed, ran) if fixed else (ran, failed)
+    seen = {name: before(name) for name in NAMES[:2]} | {name: after(name) for name in NAMES[2:4]}
+    assert search("torch", line, seen).bisection.first_bad == NAMES[2]
+    apart = NAMES[2] if fixed else NAMES[1]
+    found = search("torch", line, seen | {apart: replace(seen[apart], is_stock=False)})
+    assert found.outcomes[apart] is Outcome.SKIP
+    assert len(found.bisection.candidates) == 2 and NAMES[2] in found.bisection.candidates
+    every = {name: replace(ran(name, at), is_stock=False) for at, name in enumerate(NAMES[:2])}
+    both = {name: LINE[name] for name in NAMES[:2]}
+    assert search("torch", both, every).bisection.first_bad == NAMES[1]

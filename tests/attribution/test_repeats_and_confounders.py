@@ -11,7 +11,10 @@ from attributions import FLAG, TESTS_DIFFER, attributed, bad, names, of, on_cpu,
 from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, Missing
 from matrix.record.model import (
+    By,
+    Departure,
     Record,
+    Why,
 )
 from matrix.report.attribution.sentences import question_words, sentence
 
@@ -215,3 +218,36 @@ def test_other_packages_that_differ_are_said() -> None:
     other = record("2.11.0", packages={"transformers": "4.57.6", "triton": "3.6.0"})
     found = of("2.12.0", bad("2.12.0"), other)
     assert sentence(found).endswith("transformers 4.57.6 there, 5.1.0 here)")
+
+
+FLASHINFER = Departure(
+    name="flashinfer-python",
+    required="flashinfer-python==0.5.2",
+    installed=None,
+    why=Why.MISSING,
+    by=By.BUNDLE,
+)
+
+
+@pytest.mark.parametrize(
+    ("clean", "cause"),
+    [
+        ({"torch": "2.11.0"}, Cause.TORCH),
+        ({"torch": "2.12.0", "vllm": "0.19.0"}, Cause.VLLM),
+        ({"torch": "2.12.0", "python": "3.12"}, Cause.ENVIRONMENT),
+        ({"torch": "2.12.0", "platform": "cuda"}, Cause.ENVIRONMENT),
+    ],
+)
+def test_a_clean_run_that_is_not_stock_proves_nothing(clean: dict[str, Any], cause: Cause) -> None:
+    own = bad("2.12.0", departures=())
+    assert of("2.12.0", own, record(**clean, departures=())).answer is cause
+    found = of("2.12.0", own, record(**clean, departures=(FLASHINFER,)))
+    assert found.answer is Cause.UNKNOWN
+    assert found.reason == reasons.NoCleanNeighbour()
+
+
+def test_a_clean_run_that_is_not_stock_hides_no_stock_one() -> None:
+    """The change is after the newest release that is clean with a stock environment."""
+    own, stock = bad("2.12.0", departures=()), record("2.10.0", departures=())
+    found = of("2.12.0", own, stock, record("2.11.0", departures=(FLASHINFER,)))
+    assert (found.answer, found.after, found.since) == (Cause.TORCH, "2.10.0", "2.12.0")
