@@ -32,10 +32,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 MANIFEST = "bundle.json"
-LEFT_OUT = "bundle_left_out.json"
-"""The file of an environment that names what its bundle leaves out or takes from the target."""
+LEFT_OUT = "bundle_left_out.json"  # in an environment: what its bundle lacks, or the target has
 SCHEMA = 1
-
 _CELL = re.compile(r"py[0-9]{2,}-torch[0-9]{2,}(-vllm[0-9]{2,})?")
 _BLOCK = 1 << 20
 _COMPLETE = "whole"  # the file that marks an environment whose installation came to its end

@@ -70,8 +70,7 @@ def calibrate(
             near = expectations.nearest(situation, start.start)
             wanted = _unnamed(_wanted(start, expected, every=every), start, near, series)
             if wanted:
-                rule_id = _unused(_id(record, case, start), taken)
-                taken.add(rule_id)
+                taken.add(rule_id := _unused(_id(record, case, start), taken))
                 parts.append(
                     _rule(
                         rule_id,
