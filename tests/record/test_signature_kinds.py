@@ -44,15 +44,15 @@ def test_text_behind_a_path_is_kept(text: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        "/root/.cache/vllm/torch_compile_cache/a1b2c3d4e5/rank_0_0/inductor_cache/xe/cxe.py",
+        "/home/user/.cache/vllm/torch_compile_cache/a1b2c3d4e5/rank_0_0/inductor_cache/xe/cxe.py",
         "/data/cache/vllm/torch_compile_cache/a1b2c3d4e5/rank_0_0/backbone/computation_graph.py",
-        "/root/.cache/vllm/torch_aot_compile/0123456789abcdef/inductor_cache/qc/x.py",
+        "/home/user/.cache/vllm/torch_aot_compile/0123456789abcdef/inductor_cache/qc/x.py",
         "/tmp/torchinductor_joe/xe/cxe4kqv2nq7m3f6w5u4t3s2r7q6p5o4n3m2l7k6j5i4h3g2f7e6d.py",
-        "/root/.triton/cache/0123456789abcdef/kernel.py",
+        "/home/user/.triton/cache/0123456789abcdef/kernel.py",
         "/scratch/triton/cache/0123456789abcdef/kernel.py",
-        "/root/.cache/flashinfer/0.6.14/90a/cached_ops/sampling/run.py",
-        "/root/.cache/vllm/deep_gemm/cache/kernel.sm90/run.py",
-        "/root/.cache/tvm-ffi/torch/run.py",
+        "/home/user/.cache/flashinfer/0.6.14/90a/cached_ops/sampling/run.py",
+        "/home/user/.cache/vllm/deep_gemm/cache/kernel.sm90/run.py",
+        "/home/user/.cache/tvm-ffi/torch/run.py",
     ],
 )
 def test_a_generated_file_is_no_place(file: str) -> None:
@@ -65,7 +65,7 @@ def test_a_generated_file_is_no_place(file: str) -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        "/root/.cache/uv/archive-v0/x7/lib/python3.12/site-packages/vllm/a.py",
+        "/home/user/.cache/uv/archive-v0/x7/lib/python3.12/site-packages/vllm/a.py",
         "/mnt/cache/src/vllm/vllm/a.py",
     ],
 )
