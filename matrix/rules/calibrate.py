@@ -14,7 +14,7 @@ from matrix.errors import MatrixError
 from matrix.record.model import Case, Platform, Record, Start
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
-from matrix.rules.rule_toml import comment, rule_toml
+from matrix.rules.rule_toml import comment, rule_toml, unused_id
 from matrix.rules.widen import Proposal, proposals
 
 _FLAGS = ("VLLM_USE_MEGA_AOT_ARTIFACT",)
@@ -70,7 +70,7 @@ def calibrate(
             near = expectations.nearest(situation, start.start)
             wanted = _unnamed(_wanted(start, expected, every=every), start, near, series)
             if wanted:
-                taken.add(rule_id := _unused(_id(record, case, start), taken))
+                taken.add(rule_id := unused_id(_id(record, case, start), taken))
                 parts.append(
                     _rule(
                         rule_id,
@@ -153,14 +153,6 @@ def _id(record: Record, case: Case, start: Start) -> str:
     # Without the Python: a count does not depend on it.
     pair = record.cell.partition("-")[2] or record.cell
     return f"{record.platform}-{case.case}-{pair}-{start.start}"
-
-
-def _unused(rule_id: str, taken: set[str]) -> str:
-    number, candidate = 1, rule_id
-    while candidate in taken:
-        number += 1
-        candidate = f"{rule_id}-{number}"
-    return candidate
 
 
 def _rule(

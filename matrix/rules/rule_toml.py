@@ -58,3 +58,12 @@ def _value(value: object) -> str:
 def _text(value: str) -> str:
     # JSON and TOML quote alike but for DEL, and for the surrogate pairs of ASCII-only JSON.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def unused_id(rule_id: str, taken: set[str]) -> str:
+    """Return the id, or the id with the first number from 2 up that no other rule has taken."""
+    number, candidate = 1, rule_id
+    while candidate in taken:
+        number += 1
+        candidate = f"{rule_id}-{number}"
+    return candidate

@@ -15,6 +15,7 @@ from packaging.version import Version
 from matrix._util.versions import VersionRange, minor_of, next_minor, parse_version, specifier_text
 from matrix.record.model import Outcome, Platform, Record, Start
 from matrix.rules.expectations import Expectations, ExpectationsError, Rule, Situation, check_ties
+from matrix.rules.rule_toml import unused_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ def _split(
             name += f"-torch{minor_of(where.torch)}"
         if rule.platform is None:
             name = f"{where.platform}-{name}"
-        name = _unused(name, taken)
+        name = unused_id(name, taken)
         taken.add(name)
         new = replace(
             rule,
@@ -149,14 +150,6 @@ def _split(
         )
         gone = tuple(counter for counter in sighting.counters if counter not in counted)
         yield Proposal(rule=new, follows=rule, widens=False, gone=gone)
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    number, candidate = 1, name
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
 
 
 def _versions(situation: Situation) -> tuple[Version, Version]:

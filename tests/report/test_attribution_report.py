@@ -5,51 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from answers import COUNT, FAILURE, ONE, SAVED, TORCH
 from matrix.attribution import reasons
-from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
-from matrix.attribution.symptoms import Symptom, SymptomKind
-from matrix.catalog.cells import Cell
+from matrix.attribution.model import Cause
 from matrix.report.attribution.markdown import section
 from matrix.report.attribution.text import lines
 from matrix.report.attribution.values import entries, to_json
-
-SAVED = "num_compiled_artifacts_saved"
-FAILURE = Symptom(
-    kind=SymptomKind.FAILS,
-    rung="starts warm",
-    signature="KeyError: None",
-    reason="KeyError: None",
-)
-COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
-SINCE = reasons.Boundary(low="2.11.0", high="2.12.0", precision=reasons.Precision.MINOR)
-TORCH = reasons.AxisChange(
-    along=reasons.Along.TORCH,
-    clean=("2.11.0",),
-    shows=("2.12.0", "2.13.0"),
-    counted=0,
-    since=SINCE,
-    until=None,
-)
-FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
-RERUN = Missing(
-    name="py311-torch212-vllm020",
-    platform="cpu",
-    question=reasons.Question(code=reasons.QuestionCode.FLAG),
-    flags=(("VLLM_X", "0"),),
-)
-ONE = Attribution(
-    cell=Cell("3.11", "2.12.0", "0.20.0"),
-    platform="cpu",
-    case="small_startup[dense]",
-    symptoms=(COUNT,),
-    answer=Cause.TORCH,
-    reason=reasons.AxisChanges(change=TORCH),
-    after="2.11.0",
-    since="2.12.0",
-    flags=(FLAG,),
-    rests_on=("py311-torch211-vllm020", "py311-torch212-vllm020"),
-    missing=(RERUN,),
-)
 
 
 def test_cases_that_share_an_answer_stand_together() -> None:
@@ -94,7 +55,7 @@ def test_what_a_record_says_is_shown_as_text() -> None:
     hostile = replace(ONE, case=nasty, reason=reason, symptoms=(failure,))
     assert "\x1b" not in lines([hostile])
     text = section([hostile])
-    assert "<script>" not in text and text.startswith("## Whose fault\n")
+    assert "<script>" not in text and text.startswith("## Who changed\n")
     assert {line.count(" | ") for line in text.splitlines() if line.startswith("|")} == {4}
 
 

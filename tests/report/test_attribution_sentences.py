@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from answers import COUNT, FAILURE, FLAG, ONE, SAVED, TORCH
 from matrix.attribution import reasons
-from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
+from matrix.attribution.model import Cause, FlagChange
 from matrix.attribution.observations import FAILING_RUNGS
-from matrix.attribution.symptoms import Symptom, SymptomKind
-from matrix.catalog.cells import Cell
+from matrix.attribution.symptoms import Symptom
 from matrix.report.attribution.sentences import question_words, sentence, symptom_words
 from matrix.report.attribution.values import to_json
 
@@ -24,26 +24,7 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "matrix/data/table.schema.json").read_text(encoding="utf-8"))
 
 
-SAVED = "num_compiled_artifacts_saved"
-FAILURE = Symptom(
-    kind=SymptomKind.FAILS,
-    rung="starts warm",
-    signature="KeyError: None",
-    reason="KeyError: None",
-)
-
-
-COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
-SINCE = reasons.Boundary(low="2.11.0", high="2.12.0", precision=reasons.Precision.MINOR)
 UNTIL = reasons.Boundary(low="2.13.0", high="2.15.0", precision=reasons.Precision.RANGE)
-TORCH = reasons.AxisChange(
-    along=reasons.Along.TORCH,
-    clean=("2.11.0",),
-    shows=("2.12.0", "2.13.0"),
-    counted=0,
-    since=SINCE,
-    until=None,
-)
 
 
 VLLM = reasons.AxisChange(
@@ -53,30 +34,6 @@ VLLM = reasons.AxisChange(
     counted=2,
     since=None,
     until=reasons.Boundary(low="0.20.0", high="0.21.0", precision=reasons.Precision.RELEASE),
-)
-
-
-FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
-RERUN = Missing(
-    name="py311-torch212-vllm020",
-    platform="cpu",
-    question=reasons.Question(code=reasons.QuestionCode.FLAG),
-    flags=(("VLLM_X", "0"),),
-)
-
-
-ONE = Attribution(
-    cell=Cell("3.11", "2.12.0", "0.20.0"),
-    platform="cpu",
-    case="small_startup[dense]",
-    symptoms=(COUNT,),
-    answer=Cause.TORCH,
-    reason=reasons.AxisChanges(change=TORCH),
-    after="2.11.0",
-    since="2.12.0",
-    flags=(FLAG,),
-    rests_on=("py311-torch211-vllm020", "py311-torch212-vllm020"),
-    missing=(RERUN,),
 )
 
 

@@ -1,0 +1,44 @@
+"""An attribution to torch, and what it is made of, for the tests of how it is shown."""
+
+from matrix.attribution import reasons
+from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
+from matrix.attribution.symptoms import Symptom, SymptomKind
+from matrix.catalog.cells import Cell
+
+SAVED = "num_compiled_artifacts_saved"
+FAILURE = Symptom(
+    kind=SymptomKind.FAILS,
+    rung="starts warm",
+    signature="KeyError: None",
+    reason="KeyError: None",
+)
+COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
+SINCE = reasons.Boundary(low="2.11.0", high="2.12.0", precision=reasons.Precision.MINOR)
+TORCH = reasons.AxisChange(
+    along=reasons.Along.TORCH,
+    clean=("2.11.0",),
+    shows=("2.12.0", "2.13.0"),
+    counted=0,
+    since=SINCE,
+    until=None,
+)
+FLAG = FlagChange(flag="VLLM_X", here=True, there=False)
+RERUN = Missing(
+    name="py311-torch212-vllm020",
+    platform="cpu",
+    question=reasons.Question(code=reasons.QuestionCode.FLAG),
+    flags=(("VLLM_X", "0"),),
+)
+ONE = Attribution(
+    cell=Cell("3.11", "2.12.0", "0.20.0"),
+    platform="cpu",
+    case="small_startup[dense]",
+    symptoms=(COUNT,),
+    answer=Cause.TORCH,
+    reason=reasons.AxisChanges(change=TORCH),
+    after="2.11.0",
+    since="2.12.0",
+    flags=(FLAG,),
+    rests_on=("py311-torch211-vllm020", "py311-torch212-vllm020"),
+    missing=(RERUN,),
+)
