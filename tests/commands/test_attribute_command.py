@@ -315,7 +315,7 @@ def test_the_table_has_a_section(here: Path) -> None:
     Draft202012Validator(SCHEMA).validate(text)
     assert [item["answer"] for item in text["attributions"]] == ["torch"]
     page = (here / "docs" / "compatibility.md").read_text(encoding="utf-8")
-    assert "## Whose fault\n" in page
+    assert "## Who changed\n" in page
     assert "torch, since 2.12" in page
 
 

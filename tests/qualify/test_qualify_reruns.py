@@ -63,7 +63,7 @@ def test_another_run_of_the_very_same_that_drifted_never_qualifies() -> None:
     )
     accepted = waiver("counters = ['num_compiled_artifacts_loaded']")
     assert held(*records, rules=ONE_RULE, waivers=accepted).exit_status == 0
-    # What the baseline counts too is no news.
+    # What the baseline counts too is not new.
     before = make(OLD, passed(num_compiled_artifacts_loaded=9))
     assert held(before, *records[1:], rules=ONE_RULE).exit_status == 0
 
@@ -147,7 +147,7 @@ def test_a_rung_that_failed_in_another_run_whose_cases_passed_never_qualifies() 
             )
         ],
     )
-    # What all of its cases tell is not found once more, and what the baseline has is no news.
+    # What all of its cases tell is not found once more, and what the baseline has is not new.
     found = held(*records[:2], make(NEXT, file="old", **broken))
     assert [unknown.case for unknown in found.unknown] == ["moe"]
     assert held(make(OLD, passed(), **broken), *records[1:]).exit_status == 0

@@ -121,16 +121,16 @@ def test_a_click_tells_all_of_a_cell(opened: Any) -> None:
     steps = panel.locator(".climb li").all_inner_texts()
     assert len(steps) == 7 and "failed, a record says so" in steps[6]
     assert "2026-11-22T18:00:00Z" in message and "py311-torch211-vllm020.json" in message
-    assert "Whose fault: unknown" in message
+    assert "Who changed: unknown" in message
     assert "vLLM 0.20.2 under torch 2.11.0 counts warm num_compiled_artifacts_loaded 1" in message
     assert "What: warm num_compiled_artifacts_loaded 1, not 3" in message
-    assert "Whose fault: unknown in 1 case" in message
+    assert "Who changed: unknown in 1 case" in message
     missing = panel.locator(".case li").all_inner_texts()
     assert missing and all(item.startswith("to know whether it is ") for item in missing)
     page.click(OFF)
     message = panel.inner_text()
     assert "Off-pin: vLLM 0.20.2 pins torch 2.11.0; an override installs 2.12.1." in message
-    assert EVIL in message and "Whose fault: torch" in message
+    assert EVIL in message and "Who changed: torch" in message
     assert (
         "vLLM 0.20.2 starts cold under torch 2.11.0 and fails to start cold under 2.12.1" in message
     )

@@ -226,7 +226,7 @@ def unfounded(expectations: Expectations, root: Path) -> list[str]:
 def fault_of(rule: Rule, evidence: str, root: Path) -> str | None:
     # A run's own records lie in records/, which git ignores: another checkout has none of them.
     if not re.fullmatch(r"results/(cpu|cuda)/[\w-]+\.json", evidence):
-        return "is no published record"
+        return "is not a published record"
     try:
         record = read(root / evidence)
     except RecordError as error:
@@ -286,10 +286,10 @@ def test_the_rules_of_other_cells_foretell_torch_2_12() -> None:
     [
         (None, {}, None),
         ("https://example.org/issues/1", {}, None),
-        ("records/cpu/py311-torch210-vllm019.json", {}, "is no published record"),
-        ("/results/cpu/py311-torch210-vllm019.json", {}, "is no published record"),
-        ("results/cpu/../cpu/py311-torch210-vllm019.json", {}, "is no published record"),
-        ("a record", {}, "is no published record"),
+        ("records/cpu/py311-torch210-vllm019.json", {}, "is not a published record"),
+        ("/results/cpu/py311-torch210-vllm019.json", {}, "is not a published record"),
+        ("results/cpu/../cpu/py311-torch210-vllm019.json", {}, "is not a published record"),
+        ("a record", {}, "is not a published record"),
         ("results/cuda/py311-torch210-vllm019.json", {}, "cannot be read: No such file"),
         (None, {"cell": "py312-torch210-vllm019"}, "cell: is py312-torch210-vllm019, but"),
         (None, {"platform": "cuda"}, "has no start that the rule matches"),

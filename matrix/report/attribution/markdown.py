@@ -10,7 +10,7 @@ from matrix.report.attribution.sentences import given_flags, sentence, symptom_w
 from matrix.report.attribution.text import MAX_WIDTH, case_name, groups
 
 _HEAD = """\
-## Whose fault
+## Who changed
 
 What fails or differs, attributed from the cells beside it: the same vLLM under other torch, the \
 same torch under other vLLM, the same pair on another Python or platform, repeated runs. A counter \

@@ -39,7 +39,7 @@ def within(torch: str, versions: str) -> bool:
 
 
 def bounds_of(versions: str) -> list[tuple[str, Version]]:
-    """Return the bounds of a range. Raises ValueError for what is no such range."""
+    """Return the bounds of a range. Raises ValueError for any other text."""
     found = []
     for text in versions.split(",") if versions else ():
         operator = ">=" if text.startswith(">=") else text[:1]

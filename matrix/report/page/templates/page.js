@@ -352,8 +352,8 @@ function start() {
     if (!starts.some((each) => each.ran)) return outcome === "not applicable" ? "does not apply here" : "no start ran to its end";
     return starts.map((each) => (each.ran ? each.name + " " + seconds(each.seconds.get("total")) + " s" : "no " + each.name + " start")).join(", ");
   };
-  // Whose fault, and what would decide: of a case by its place, of the run as a whole at -1.
-  const asked = (verdict) => (verdict < UNTESTED ? "Whose fault: " : "Who changed: ");
+  // Who changed, and what would decide: of a case by its place, of the run as a whole at -1.
+  const asked = (verdict) => "Who changed: ";
   const blame = (entry, at, level, verdict) => entry[E.blame].filter((each) => each[0] === at).flatMap((each) => {
     const [said, what, ...runs] = traceText(decoded(each[2])).split("\n");
     return [el(level, {}, asked(verdict) + text(each[1])), el("p", {}, said), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, run))) : null];
