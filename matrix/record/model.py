@@ -63,10 +63,15 @@ class Outcome(StrEnum):
 
 
 class ErrorKind(StrEnum):
-    """Why a run as a whole ended early."""
+    """Why a run as a whole ended early.
+
+    `UNUSABLE_TMPDIR`: torch's compiler command would split at a character of the temporary folder's
+    path. Older records have `no_compiler` for it.
+    """
 
     NO_COMPILER = "no_compiler"
     NO_SPACE = "no_space"
+    UNUSABLE_TMPDIR = "unusable_tmpdir"
     NO_FORK = "no_fork"
     NO_PYTHON = "no_python"
     NO_MEMORY = "no_memory"

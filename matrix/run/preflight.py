@@ -131,7 +131,7 @@ def _split_path(temporary: Path) -> Refusal | None:
     if not _SPLIT.search(str(temporary)):
         return None
     return Refusal(
-        kind=ErrorKind.NO_COMPILER,
+        kind=ErrorKind.UNUSABLE_TMPDIR,
         reason=(
             f"the temporary folder {str(temporary)!r} has a space, a quote or a backslash in its"
             " path, where torch's compiler command splits: set TMPDIR to a path without one"

@@ -324,7 +324,16 @@ def test_a_case_that_others_ended_is_nobodys(outcome: Outcome, reason: str) -> N
 
 
 @pytest.mark.parametrize(
-    "kind", ["no_compiler", "no_space", "no_memory", "wrong_cell", "broken_install", "imports"]
+    "kind",
+    [
+        "no_compiler",
+        "no_space",
+        "unusable_tmpdir",
+        "no_memory",
+        "wrong_cell",
+        "broken_install",
+        "imports",
+    ],
 )
 def test_a_run_that_a_fault_from_outside_ended_before_any_case_is_nobodys(kind: str) -> None:
     error = RunError(kind=ErrorKind(kind), reason="torch/lib/libtorch_cpu.so has 1 of 2 bytes")

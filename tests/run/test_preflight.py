@@ -59,7 +59,7 @@ def test_a_temporary_folder_at_which_the_compilers_command_splits(
     folder = tmp_path / name
     folder.mkdir()
     refusal = preflight(tmp_path, temporary=folder, least_free_mib=1, least_memory_mib=1)
-    assert refusal is not None and refusal.kind == "no_compiler"
+    assert refusal is not None and refusal.kind == "unusable_tmpdir"
     assert "set TMPDIR to a path without one" in refusal.reason
 
 
