@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
 # Loaded before any fork: a dlopen between fork and exec could wait for a lock for ever.
@@ -90,36 +89,6 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def oom_kills() -> int:
-    """Return how many processes the kernel has killed because memory ran out.
-
-    Those of this process's control group where it counts them, else those of the machine. With
-    version 1, and on a hybrid host, the group of the controller `memory` counts, and the line of
-    version 2 names another (cgroups(7)).
-    """
-    counters = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
-    with contextlib.suppress(OSError), Path("/proc/self/cgroup").open(encoding="utf-8") as file:
-        counters[:0] = list(filter(None, map(_oom_counter, file)))
-    for counter in [*counters, "/proc/vmstat"]:
-        with contextlib.suppress(OSError), Path(counter).open(encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
-    return 0
-
-
-def _oom_counter(line: str) -> str | None:
-    """Return the file that counts the kills of a group, by its line of /proc/self/cgroup."""
-    number, _, rest = line.strip().partition(":")
-    controllers, _, group = rest.partition(":")
-    group = group.rstrip("/")
-    if "memory" in controllers.split(","):
-        return f"/sys/fs/cgroup/memory{group}/memory.oom_control"
-    if number == "0" and not controllers:
-        return f"/sys/fs/cgroup{group}/memory.events"
-    return None
 
 
 def is_subreaper() -> bool:

@@ -30,7 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from matrix._util.process import adopting_orphans, die_with_parent, oom_kills
+from matrix._util.cgroup import oom_kills
+from matrix._util.process import adopting_orphans, die_with_parent
 from matrix.errors import MatrixError
 from matrix.inside.descendants import DUMP_SIGNAL, children_of, dump_stacks, sweep, why_idle
 from matrix.inside.ended import Ended, read_tail, tail

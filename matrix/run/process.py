@@ -13,13 +13,13 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from matrix._util.cgroup import oom_kills
 from matrix._util.enums import StrEnum
 from matrix._util.process import (
     Process,
     adopting_orphans,
     below,
     die_with_parent,
-    oom_kills,
     processes,
     signal_name,
 )

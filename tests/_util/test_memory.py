@@ -5,18 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from matrix._util import memory
 from matrix._util.memory import available_memory_mib, total_memory_mib
 
 MEMINFO = "MemTotal:       8388608 kB\nMemFree: 1 kB\nMemAvailable:   4194304 kB\n"
 GROUP = "/sys/fs/cgroup/a"
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The root of another machine's /proc and /sys."""
-    monkeypatch.setattr(memory, "Path", lambda name: tmp_path / name.removeprefix("/"))
-    return tmp_path
 
 
 def put(machine: Path, files: dict[str, str]) -> None:
@@ -65,11 +57,11 @@ def put(machine: Path, files: dict[str, str]) -> None:
     ],
 )
 def test_memory_is_the_least_of_machine_and_control_group(
-    machine: Path, files: dict[str, str], total: int | None, available: int | None
+    tmp_path: Path, files: dict[str, str], total: int | None, available: int | None
 ) -> None:
-    put(machine, files)
-    assert total_memory_mib() == total
-    assert available_memory_mib() == available
+    put(tmp_path, files)
+    assert total_memory_mib(tmp_path) == total
+    assert available_memory_mib(tmp_path) == available
 
 
 def test_a_ulimit_counts_as_memory() -> None:

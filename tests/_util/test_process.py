@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from matrix._util import process
 from matrix._util.process import (
     Process,
     adopting_orphans,
     below,
     is_subreaper,
-    oom_kills,
     processes,
     set_subreaper,
     signal_name,
@@ -73,51 +71,6 @@ def test_a_process_that_ends_meanwhile_is_left_out(monkeypatch: pytest.MonkeyPat
 )
 def test_the_name_of_a_signal(number: int, name: str) -> None:
     assert signal_name(number) == name
-
-
-@pytest.mark.parametrize(
-    ("files", "count"),
-    [
-        ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.events": "oom_kill 3\n"}, 3),
-        ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/memory.events": "oom_kill 4\n"}, 4),
-        ({"/proc/self/cgroup": "1:x:/\n", "/proc/vmstat": "pgfault 1\noom_kill 5\n"}, 5),
-        (
-            {
-                "/proc/self/cgroup": "4:cpu,memory:/a/b\n1:name=systemd:/c\n",
-                "/sys/fs/cgroup/memory/a/b/memory.oom_control": "under_oom 0\noom_kill 6\n",
-                "/sys/fs/cgroup/memory/memory.oom_control": "under_oom 0\noom_kill 9\n",
-                "/proc/vmstat": "oom_kill 5\n",
-            },
-            6,
-        ),
-        (
-            {
-                "/proc/self/cgroup": "4:memory:/a\n0::/a\n",
-                "/sys/fs/cgroup/memory/a/memory.oom_control": "under_oom 0\noom_kill 7\n",
-                "/sys/fs/cgroup/memory/memory.oom_control": "under_oom 0\noom_kill 9\n",
-            },
-            7,
-        ),
-        (
-            {
-                "/proc/self/cgroup": "4:memory:/docker/1\n",
-                "/sys/fs/cgroup/memory/memory.oom_control": "under_oom 0\noom_kill 8\n",
-            },
-            8,
-        ),
-        ({"/proc/vmstat": "pgfault 1\n"}, 0),
-        ({}, 0),
-    ],
-)
-def test_oom_kills_are_those_of_the_control_group_where_it_counts_them(
-    files: dict[str, str], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in files.items():
-        path = tmp_path / name.removeprefix("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    monkeypatch.setattr(process, "Path", lambda name: tmp_path / name.removeprefix("/"))
-    assert oom_kills() == count
 
 
 def test_orphans_come_to_this_process_meanwhile() -> None:
