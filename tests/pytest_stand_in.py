@@ -1,0 +1,100 @@
+"""A script that stands in for pytest in a cell: it writes a record, and ends as it is asked to.
+
+Its last argument names the end. `STAND_IN` is a template: `root` is the checkout, `pids` the file
+for the process ids of one that hangs.
+"""
+
+STAND_IN = """
+import os, resource, signal, subprocess, sys, time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, {root!r})
+from matrix.record.model import Case, Outcome, Rung, RungResult, RunError, Start, StartKind
+from matrix.record.reader import read
+from matrix.record.writer import write
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+argv = sys.argv[1:]
+path = Path(argv[argv.index("--record") + 1])
+importing = Path(os.environ["MATRIX_IMPORTING"])
+behaviour = argv[-1]
+print("arguments", *argv, flush=True)
+for name in ("CUDA_VISIBLE_DEVICES", "MATRIX_PLATFORM", "TMPDIR"):
+    print(name, repr(os.environ.get(name)), flush=True)
+
+
+def put(*cases, finished=False):
+    rungs = (RungResult(rung=Rung.IMPORTS, ok=True, seconds=7.1),)
+    write(replace(read(path), rungs=rungs, cases=cases, finished=finished), path)
+
+
+def die(number):
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+running = Case(case="small_startup[dense]", outcome=Outcome.RUNNING, model="dense")
+passed = Case(
+    case="small_startup[moe]",
+    outcome=Outcome.PASSED,
+    starts=(Start(start=StartKind.COLD), Start(start=StartKind.WARM)),
+)
+if behaviour == "good":
+    put(passed, finished=True)
+    Path(os.environ["TMPDIR"], "left").write_text("over")
+elif behaviour == "untested":
+    put(finished=True)
+    sys.exit(5)
+elif behaviour == "import segfault":
+    importing.touch()
+    die(signal.SIGSEGV)
+elif behaviour == "import exits":
+    importing.touch()
+    os._exit(0)
+elif behaviour == "help":
+    path.with_suffix(".junit.xml").touch()
+    sys.exit(0)
+elif behaviour == "nothing to list":
+    sys.exit(5)
+elif behaviour == "no pytest":
+    print("No module named pytest")
+    sys.exit(1)
+elif behaviour == "import error":
+    importing.touch()
+    print("ImportError: " + {root!r} + "/_C.so: undefined symbol: _ZN3c10")
+    sys.exit(1)
+elif behaviour == "import killed":
+    importing.touch()
+    die(signal.SIGKILL)
+elif behaviour.startswith("unfit"):
+    kind = behaviour.split()[1]
+    error = RunError(kind=kind, reason="why it does not do")
+    rungs = (RungResult(rung=Rung.IMPORTS, ok=True, seconds=7.1),)
+    write(replace(read(path), error=error, rungs=rungs), path)
+    sys.exit(1)
+elif behaviour == "collection":
+    put(finished=True)
+    print("SyntaxError: invalid syntax")
+    sys.exit(2)
+elif behaviour == "exits early":
+    put(passed, running)
+    os._exit(7)
+elif behaviour == "garbage":
+    path.write_text('{{"schema": 1, "cel')
+elif behaviour == "dies at its end":
+    put(passed, finished=True)
+    die(signal.SIGABRT)
+elif behaviour.startswith("SIG"):
+    put(passed, running)
+    print("about to die", flush=True)
+    die(getattr(signal, behaviour))
+elif behaviour.startswith("hang"):
+    if behaviour == "hang deaf":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sleep = "import time; time.sleep(600)"
+    helper = subprocess.Popen([sys.executable, "-c", sleep], start_new_session=True)
+    put(passed, running)
+    Path({pids!r}).write_text(f"{{os.getpid()}} {{helper.pid}}")
+    time.sleep(600)
+"""
