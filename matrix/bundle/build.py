@@ -224,7 +224,8 @@ def _cells(
     locks: dict[str, dict[str, Pinned]] = {}
     for cell in wanted.cells:
         with timed(f"resolving {cell.name}"):
-            needed = plan.requirements(cell, releases.companions(cell), dependencies)
+            more = (*releases.constraints(cell.vllm), *dependencies)
+            needed = plan.requirements(cell, releases.companions(cell), more)
             try:
                 locks[cell.name] = resolve(needed, wanted.target, releases.overrides(cell))
             except MatrixError as error:

@@ -81,15 +81,13 @@ def one_python(cells: Iterable[Cell]) -> str:
     return next(iter(pythons))
 
 
-def requirements(
-    cell: Cell, companions: Mapping[str, str], dependencies: Iterable[str]
-) -> tuple[str, ...]:
-    """Return what a cell's environment needs: its pins, as in tox.ini, pytest and `dependencies`.
+def requirements(cell: Cell, companions: Mapping[str, str], more: Iterable[str]) -> tuple[str, ...]:
+    """Return what a cell's environment needs: its pins, as in tox.ini, pytest and `more`.
 
-    The dependencies are those of this project.
+    `more` holds the constraints of its vLLM, and the dependencies of this project.
     """
     pins = [f"{name}=={version}" for name, version in companions.items()]
-    return (*pins, f"vllm=={cell.vllm}", "pytest>=8", *dependencies)
+    return (*pins, f"vllm=={cell.vllm}", "pytest>=8", *more)
 
 
 def left_out(

@@ -22,6 +22,7 @@ from matrix._util.versions import (
     specifier_text,
 )
 from matrix.catalog.cells import Cell, CellError, Factors, factors
+from matrix.catalog.constraints import Constraint
 
 COMPANIONS = ("torchvision", "torchaudio")
 
@@ -93,6 +94,7 @@ class Releases:
     pythons: tuple[str, ...]
     matrix_vllm: tuple[str, ...]
     unread: tuple[Unread, ...] = ()
+    constrained: tuple[Constraint, ...] = ()
 
     def resolve(self, name: str) -> Cell:
         """Find the cell that an environment name, short or full, stands for.
@@ -198,6 +200,10 @@ class Releases:
         Raises CellError as `companions` does.
         """
         return override_lines(self.companions(cell)) if self.is_off_pin(cell) else ()
+
+    def constraints(self, vllm: str) -> tuple[str, ...]:
+        """Return the requirements that the cells of this vLLM get beyond their pins."""
+        return tuple(each.requirement for each in self.constrained if each.covers(vllm))
 
     def doubts(self, cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the companions that an off-pin cell goes without, and those that are guessed.

@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.constraints import load_constraints
 from matrix.catalog.releases import Releases, Torch, Unread, Vllm, nearest_known, newest
 from matrix.errors import MatrixError
 
@@ -34,8 +35,8 @@ class ReleasesError(MatrixError):
 def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
     """Read the releases and the matrix's cells, by default those of the package.
 
-    Raises ReleasesError, which names the file and the key, where a file cannot be read or the two
-    contradict each other.
+    The constraints are the package's. Raises ReleasesError, which names the file and the key, where
+    a file cannot be read or the two contradict each other; ConstraintsError of the constraints.
     """
     releases = releases or RELEASES_FILE
     cells = cells or DATA / "cells.json"
@@ -66,6 +67,7 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
         pythons=_pythons(_strings(chosen["pythons"], "pythons", cells), cells),
         matrix_vllm=_newest_patches(_strings(chosen["vllm"], "vllm", cells), vllm, cells),
         unread=tuple(sorted(unread, key=_version)),
+        constrained=load_constraints(),
     )
 
 

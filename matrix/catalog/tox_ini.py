@@ -92,6 +92,9 @@ def _on_pin(releases: Releases, cells: Sequence[Cell]) -> str:
         pins.append(f"{_when(chosen, by_factor, short)}torch=={torch}")
     for name, cell in by_factor.items():
         pins.append(f"{_when([name], by_factor, short)}vllm=={cell.vllm}")
+    for name, cell in by_factor.items():
+        when = _when([name], by_factor, short)
+        pins += [f"{when}{constraint}" for constraint in releases.constraints(cell.vllm)]
     return f"[testenv:{_names(releases, cells)}]\nbase = cell, testenv\n{_deps(pins)}"
 
 
@@ -136,7 +139,9 @@ def _off_pin(releases: Releases) -> str:
         factor = Cell("3.11", torch.version, "0.0").short_name.partition("-")[2]
         pins += [(factor, f"{name}=={version}") for name, version in wanted if version is not None]
     for vllm in newest(releases.vllm):
-        pins.append((_factor(Cell("3.11", vllm.torch, vllm.version)), f"vllm=={vllm.version}"))
+        factor = _factor(Cell("3.11", vllm.torch, vllm.version))
+        pins.append((factor, f"vllm=={vllm.version}"))
+        pins += [(factor, constraint) for constraint in releases.constraints(vllm.version)]
     width = max((len(factor) for factor, _ in pins), default=0) + 1
     lines = [f"{factor}:".ljust(width) + f" {pin}" for factor, pin in pins]
     return f"[off-pin]\n{_deps(lines)}"

@@ -83,6 +83,8 @@ def _check(options: argparse.Namespace) -> int:
         releases.companions(cell)
     print(f"releases      {len(releases.torch)} of torch, {len(releases.vllm)} of vLLM")
     print(f"cells         {len(cells)}, each with its companions")
+    for constraint in releases.constrained:
+        print(f"constraints   vLLM {constraint.vllm.text} with {constraint.requirement}")
     for torch in releases.torch:
         for name in torch.without:
             print(f"companions    torch {torch.version}: no {name}, each is built for another CUDA")

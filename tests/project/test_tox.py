@@ -134,6 +134,11 @@ def pins(section: configparser.SectionProxy) -> dict[str, str]:
     return {name: specifier.removeprefix("==") for name, specifier in found.items()}
 
 
+def constraints(cell: Cell) -> dict[str, str]:
+    wanted = map(Requirement, RELEASES.constraints(cell.vllm))
+    return {each.name: str(each.specifier) for each in wanted}
+
+
 def test_tox_has_an_environment_for_each_name_of_each_on_pin_cell(
     configured: configparser.ConfigParser,
 ) -> None:
@@ -149,7 +154,7 @@ def test_a_cells_pins_are_those_of_the_releases(configured: configparser.ConfigP
 
 def check_on_pin(configured: configparser.ConfigParser, name: str, cell: Cell) -> None:
     section = configured[f"testenv:{name}"]
-    assert pins(section) == {"vllm": cell.vllm, "torch": cell.torch}
+    assert pins(section) == {"vllm": cell.vllm, "torch": cell.torch, **constraints(cell)}
     assert "UV_OVERRIDE" not in section["set_env"]
     assert section["commands"] == f"python -m matrix run {name}"
     assert section["package"] == "editable"
@@ -164,7 +169,8 @@ def test_an_off_pin_cell_is_an_environment_for_whom_asks(tox: Tox, tmp_path: Pat
     assert set(found.sections()) == {"testenv:unit", *(f"testenv:{name}" for name in OFF_PIN)}
     for name, cell in OFF_PIN.items():
         section = found[f"testenv:{name}"]
-        assert pins(section) == {"vllm": cell.vllm, **RELEASES.companions(cell)}
+        wanted = {"vllm": cell.vllm, **RELEASES.companions(cell), **constraints(cell)}
+        assert pins(section) == wanted
         assert section["commands"] == f"python -m matrix run {name}"
         assert section["package"] == "editable"
         assert section["description"].startswith("off-pin ")

@@ -1,0 +1,97 @@
+"""What a cell's environment asks for beyond its pins, with the reason, in data/constraints.toml.
+
+Pure but for reading the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from matrix._util.paths import DATA
+from matrix._util.toml_rows import check_keys, read_text, rows, version_range
+from matrix._util.versions import VersionRange, parse_version
+from matrix.errors import MatrixError
+
+_DATA = DATA / "constraints.toml"
+_KEYS = ("requirement", "vllm", "reason", "evidence")
+# A cell's pins say these.
+_PINNED = ("torch", "torchaudio", "torchvision", "vllm")
+
+
+class ConstraintsError(MatrixError):
+    """A constraint that cannot be read: names the file, the constraint, the key and the fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """A requirement that the cells of these vLLM releases get, the reason and the evidence."""
+
+    requirement: str
+    vllm: VersionRange
+    reason: str
+    evidence: tuple[str, ...]
+
+    def covers(self, vllm: str) -> bool:
+        """Tell whether the cells of this vLLM get it."""
+        return self.vllm.contains(parse_version(vllm))
+
+
+def load_constraints(path: Path | None = None) -> tuple[Constraint, ...]:
+    """Read the constraints of a file, by default those of the package.
+
+    Raises ConstraintsError, which names the file, the constraint, the key and the fix.
+    """
+    path = path or _DATA
+    return parse_constraints(read_text(path, ConstraintsError), str(path))
+
+
+def parse_constraints(text: str, name: str) -> tuple[Constraint, ...]:
+    """Read constraints from the text of a TOML file; `name` stands for the file in errors.
+
+    Raises ConstraintsError as `load_constraints` does.
+    """
+    found = rows(text, name, "constraint", ConstraintsError)
+    return tuple(_constraint(row, f"{name}: constraint {at}") for at, row in enumerate(found, 1))
+
+
+def _constraint(row: Mapping[str, object], where: str) -> Constraint:
+    check_keys(row, where, _KEYS, _KEYS, ConstraintsError)
+    evidence = row["evidence"]
+    if not isinstance(evidence, list) or not evidence or not all(map(_is_text, evidence)):
+        raise ConstraintsError(f"{where}: evidence: is not a list of texts; name at least one")
+    if not _is_text(reason := row["reason"]):
+        raise ConstraintsError(f"{where}: reason: is not a text; write what happens without it")
+    return Constraint(
+        requirement=_requirement(row["requirement"], where),
+        vllm=version_range(row, "vllm", where, ConstraintsError),
+        reason=" ".join(str(reason).split()),
+        evidence=tuple(evidence),
+    )
+
+
+def _requirement(value: object, where: str) -> str:
+    try:
+        parsed = Requirement(str(value))
+    except InvalidRequirement as error:
+        raise ConstraintsError(
+            f'{where}: requirement: {value!r} is not a requirement; write it as "cuda-python>=13"'
+        ) from error
+    if canonicalize_name(parsed.name) in _PINNED:
+        raise ConstraintsError(
+            f"{where}: requirement: a cell pins {parsed.name} already; name another package"
+        )
+    if parsed.url is not None or not parsed.specifier:
+        raise ConstraintsError(
+            f"{where}: requirement: {value!r} has no range of versions; write it as "
+            f'"cuda-python>=13"'
+        )
+    return str(parsed)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
