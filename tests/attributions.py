@@ -14,7 +14,9 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases, Torch, Vllm
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
+    By,
     Case,
+    Departure,
     Outcome,
     Platform,
     Record,
@@ -22,6 +24,7 @@ from matrix.record.model import (
     RungResult,
     Start,
     StartKind,
+    Why,
 )
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import parse_expectations
@@ -65,6 +68,14 @@ RELEASES = Releases(
 
 
 KEY_ERROR = "KeyError: None"
+
+FLASHINFER = Departure(
+    name="flashinfer-python",
+    required="flashinfer-python==0.5.2",
+    installed=None,
+    why=Why.MISSING,
+    by=By.BUNDLE,
+)
 
 
 def record(  # a record has all that the rules look at

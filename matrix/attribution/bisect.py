@@ -26,6 +26,7 @@ from matrix.attribution.observations import (
 from matrix.attribution.symptoms import State, Symptom, state_of, symptoms_between
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
+from matrix.record.model import Departure
 
 
 class BisectionError(MatrixError):
@@ -35,9 +36,8 @@ class BisectionError(MatrixError):
 class Outcome(StrEnum):
     """The outcome of one release in a bisection.
 
-    `SKIP`: the release was tried or cannot run, and another run would not help, or it ran in an
-    environment that is not stock and another release in a stock one. `RAN`: it ran, but
-    cannot be judged before both ends ran. `UNCLEAR`: it ran with several sets of flags, and nothing
+    `SKIP`: the release cannot be judged; `Skip` says why. `RAN`: it ran, but cannot be judged
+    before both ends ran. `UNCLEAR`: it ran with several sets of flags, and nothing
     shows which set is its own.
     """
 
@@ -46,6 +46,29 @@ class Outcome(StrEnum):
     SKIP = "skip"
     RAN = "ran"
     UNCLEAR = "unclear"
+
+
+class SkipCode(StrEnum):
+    """Why a release is skipped.
+
+    `RULED_OUT`: a static check shows that it cannot run. `NO_RESULT`: its run has no result for the
+    case, and another would have none. `NOT_STOCK`: it ran in an environment that is not stock, and
+    another release in a stock one. `NEITHER`: it shows neither what the bad nor what the good end
+    shows.
+    """
+
+    RULED_OUT = "ruled_out"
+    NO_RESULT = "no_result"
+    NOT_STOCK = "not_stock"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip:
+    """Why an environment is skipped; `not_stock` is how its packages differ, where that is why."""
+
+    code: SkipCode
+    not_stock: tuple[Departure, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +169,15 @@ class Search:
     """The progress of a search along an axis of environments.
 
     `moving` is the package whose release changes along the axis. `outcomes` are by environment,
-    oldest first, None for one that never ran. `symptoms` is what the search is for, empty until
-    both ends ran; `fixed` is set where the newer releases are the clean ones.
+    oldest first, None for one that never ran; `skips` says why some are skipped. `symptoms` is what
+    the search is for, empty until both ends ran; `fixed` is set where the newer releases are the
+    clean ones.
     """
 
     moving: str
     cells: Mapping[str, Cell]
     outcomes: Mapping[str, Outcome | None]
+    skips: Mapping[str, Skip]
     symptoms: tuple[Symptom, ...]
     fixed: bool
     bisection: Bisection
@@ -261,16 +286,19 @@ def search(
     seen: Mapping[str, Observation],
     ruled_out: Collection[str] = (),
     unclear: Collection[str] = (),
+    *,
+    without_result: Collection[str] = (),
 ) -> Search:
     """Return the next environment of the axis to run, or the first whose result differs.
 
-    `seen` is the run that represents each environment; those that are `ruled_out` are skipped, and
-    those that are `unclear` are tried as if they never ran. Raises BisectionError where there is
+    `seen` is the run that represents each environment; those that are `ruled_out`, or that were
+    tried `without_result`, are skipped, and those that are `unclear` are tried as if they never
+    ran. Raises BisectionError where there is
     nothing to find.
     """
     names = list(axis)
-    skipped = _skipped(names, seen, ruled_out)
-    tried = [name for name in names if name not in skipped]
+    skips = _skipped(names, seen, ruled_out, without_result)
+    tried = [name for name in names if name not in skips]
     if len(tried) < 2:
         raise BisectionError(
             f"bisect: only {', '.join(tried) or 'nothing'} of {len(names)} environments can run"
@@ -278,7 +306,7 @@ def search(
         )
     first, last = tried[0], tried[-1]
     outcomes: dict[str, Outcome | None] = {
-        name: Outcome.SKIP if name in skipped else None for name in names
+        name: Outcome.SKIP if name in skips else None for name in names
     }
     symptoms: tuple[Symptom, ...] = ()
     fixed = False
@@ -287,6 +315,8 @@ def search(
         for name in tried:
             if name in seen:
                 outcomes[name] = _outcome(symptoms, seen[name], fixed=fixed)
+                if outcomes[name] is Outcome.SKIP:
+                    skips[name] = Skip(code=SkipCode.NEITHER)
     known = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
     if not symptoms:
         # Until both ends ran nothing shows which of them is the bad one, and either will do.
@@ -300,6 +330,7 @@ def search(
         moving=moving,
         cells=dict(axis),
         outcomes=outcomes,
+        skips=skips,
         symptoms=symptoms,
         fixed=fixed,
         bisection=bisect(names, known),
@@ -324,22 +355,27 @@ def _compare_ends(
 
 
 def _skipped(
-    names: Iterable[str], seen: Mapping[str, Observation], ruled_out: Collection[str]
-) -> set[str]:
-    """Return the environments that cannot be judged.
+    names: Iterable[str],
+    seen: Mapping[str, Observation],
+    ruled_out: Collection[str],
+    without_result: Collection[str],
+) -> dict[str, Skip]:
+    """Return the environments that cannot be judged, and why.
 
     Where some runs are stock, those that are not are among them: their packages may be the cause
     as well as their release.
     """
     ended = {name: run for name, run in seen.items() if run.ended is not Ended.NOTHING}
     any_stock = any(run.is_stock for run in ended.values())
-    return {
-        name
-        for name in names
-        if name in ruled_out
-        or (name in seen and name not in ended)
-        or (name in ended and any_stock and not ended[name].is_stock)
-    }
+    skips: dict[str, Skip] = {}
+    for name in names:
+        if name in ruled_out:
+            skips[name] = Skip(code=SkipCode.RULED_OUT)
+        elif name in without_result or (name in seen and name not in ended):
+            skips[name] = Skip(code=SkipCode.NO_RESULT)
+        elif name in ended and any_stock and not ended[name].is_stock:
+            skips[name] = Skip(code=SkipCode.NOT_STOCK, not_stock=ended[name].not_stock)
+    return skips
 
 
 def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, fixed: bool) -> Outcome:

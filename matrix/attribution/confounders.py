@@ -7,8 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matrix._util.enums import StrEnum
 from matrix.attribution.observations import MACHINE_KEY_PREFIX, Observation
 from matrix.attribution.reasons import Confounder, ConfounderKind, EnvironmentChange
+
+
+class _Unknown(StrEnum):
+    """The value of what a run does not say."""
+
+    UNKNOWN = "unknown"
 
 
 def confounders(
@@ -32,14 +39,12 @@ def confounders(
         ConfounderKind.MACHINE: [],
         ConfounderKind.PACKAGES: [],
     }
-    for name, value in sorted(own.environment.items()):
-        other = clean.environment.get(name, value)
-        if other == value:
+    for name in sorted({*own.environment, *clean.environment}):
+        value, other = _value(own, name), _value(clean, name)
+        if isinstance(value, _Unknown) or isinstance(other, _Unknown) or other == value:
             continue
-        here, there = (
-            {run.environment.get(name) for run in runs} for runs in (all_shows, all_clean)
-        )
-        if not here & there:
+        here, there = ({_value(run, name) for run in runs} for runs in (all_shows, all_clean))
+        if not (here & there) - {_Unknown.UNKNOWN}:
             is_machine = name.startswith(MACHINE_KEY_PREFIX)
             kind = ConfounderKind.MACHINE if is_machine else ConfounderKind.PACKAGES
             changes[kind].append(EnvironmentChange(name=name, here=value, there=other))
@@ -49,6 +54,20 @@ def confounders(
         if changed and kind is not ignore
     ]
     return tuple(found)
+
+
+def _value(run: Observation, name: str) -> str | _Unknown | None:
+    """Return a package's version or a property of the machine; None for what is not installed.
+
+    What a run does not say of its machine is unknown, and so is each package of a run that lists
+    none.
+    """
+    value = run.environment.get(name)
+    if value is not None:
+        return value
+    lists_packages = any(not key.startswith(MACHINE_KEY_PREFIX) for key in run.environment)
+    is_package = not name.startswith(MACHINE_KEY_PREFIX)
+    return None if is_package and lists_packages else _Unknown.UNKNOWN
 
 
 def _tests_differ(

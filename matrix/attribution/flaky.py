@@ -2,7 +2,8 @@
 
 Pure. Repeats are runs of one cell with the same flags and startup tests. A cell whose repeats
 disagree is flaky, unless other packages or another machine separate those that fail from the
-others. One run on either side always differs in something, so then it stays unknown.
+others. One run on either side always differs in something, so then it stays unknown. Where those
+on one side are stock and those on the other are not, they are no repeats.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def _disagreement(
         return None
     counts = [sum(run.runs for run in side) for side in (shows, clean)]
     differences = _differences(shows, clean)
+    if not differences and not {run.is_stock for run in shows} & {run.is_stock for run in clean}:
+        return None
     if not differences:
         cause = Cause.FLAKY
     elif min(counts) < _MIN_RUNS_PER_SIDE:
@@ -80,7 +83,9 @@ def _newer_clean_run(
 ) -> RepeatFinding | None:
     """Return that newer runs with other tests are clean: flaky, or the tests."""
     states = {
-        state_of(symptom, run) for run in alike if run.tests != own.tests and run.age > own.age
+        state_of(symptom, run)
+        for run in alike
+        if run.tests != own.tests and run.age > own.age and run.is_stock == own.is_stock
     }
     if State.CLEAN not in states or State.SHOWS in states:
         return None

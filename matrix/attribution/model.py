@@ -39,13 +39,15 @@ class FlagChange:
 class Missing:
     """A run that would tell more: the environment's name, its platform, and what it would answer.
 
-    `flags` are the environment variables to run it with, where its defaults would not do.
+    `flags` are the environment variables to run it with, where its defaults would not do. `stock`
+    is set where its environment must be stock, for what ran there was not.
     """
 
     name: str
     platform: str
     question: Question
     flags: tuple[tuple[str, str], ...] = ()
+    stock: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

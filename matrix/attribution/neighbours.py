@@ -13,11 +13,13 @@ from packaging.version import Version
 
 from matrix._util.versions import distance, parse_version
 from matrix.attribution.observations import Observation, OwnRuns, Runs, have_same_flags
-from matrix.attribution.reasons import Along
+from matrix.attribution.reasons import Along, Difference
 from matrix.attribution.runs_index import Pair, Point, RunsIndex
 from matrix.attribution.symptoms import State, Symptom, state_of
 from matrix.catalog.cells import Cell
 from matrix.record.model import PLATFORMS
+
+_DIFFERENCES = {Along.TORCH: Difference.TORCH, Along.VLLM: Difference.VLLM}
 
 
 def release_along(cell: Cell, along: Along) -> str:
@@ -156,8 +158,11 @@ class Neighbourhood:
         It is not clean where only one of the two is stock: the packages may be the cause.
         """
         state = state_of(symptom, run)
-        other_packages = run.is_stock != self.own.is_stock
-        return State.SILENT if state is State.CLEAN and other_packages else state
+        return State.SILENT if state is State.CLEAN and self._is_apart(run) else state
+
+    def _is_apart(self, run: Observation) -> bool:
+        """Return whether only one of a run and the own one is stock."""
+        return run.is_stock != self.own.is_stock
 
     def _neighbour(self, symptom: Symptom, own: OwnRuns) -> tuple[State, Observation]:
         """Return what a pair on the same Python says of the symptom, and in which run.
@@ -219,6 +224,42 @@ class Neighbourhood:
                 return run
         return None
 
+    def clean_but_apart(
+        self, symptom: Symptom
+    ) -> tuple[tuple[Difference | None, Observation], ...]:
+        """Return the runs that would be clean if not only one of them and the own one were stock.
+
+        Each comes with what else it differs in: nothing, or one thing. There is one at most for
+        each difference, the nearest.
+        """
+        here = self.own.cell
+        candidates: list[tuple[Difference | None, Iterable[Observation | None]]] = [
+            (None, (run for run in self.same if run.cell == here)),
+            *(
+                (_DIFFERENCES[along], (own[0][0] for own in [*sides.older, *sides.newer]))
+                for along, sides in self.sides.items()
+            ),
+            (
+                Difference.PYTHON,
+                (self.same.representative(one) for one in self.same.pythons if one != here.python),
+            ),
+            (
+                Difference.PLATFORM,
+                (runs.representative(here.python) for runs in self.platforms.values()),
+            ),
+        ]
+        found = []
+        for differs, runs in candidates:
+            clean = (
+                run
+                for run in runs
+                if run is not None and self._is_apart(run) and state_of(symptom, run) is State.CLEAN
+            )
+            nearest = next(clean, None)
+            if nearest is not None:
+                found.append((differs, nearest))
+        return tuple(found)
+
     def runs_by_state(
         self, symptom: Symptom, along: Along
     ) -> Mapping[State, Sequence[Observation]]:
@@ -238,5 +279,5 @@ class Neighbourhood:
         wanted = {**home.flags, **swapped}
         for run in self.pairs[home.cell.torch, home.cell.vllm]:
             noted = run.cell == home.cell and set(swapped) <= set(run.flags)
-            if noted and have_same_flags(wanted, run.flags):
+            if noted and not self._is_apart(run) and have_same_flags(wanted, run.flags):
                 yield run

@@ -17,7 +17,7 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.record.environment import environment_of
-from matrix.record.model import STARTS, Case, Record
+from matrix.record.model import STARTS, Case, Departure, Record
 from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.events import StartEvent, telling
@@ -56,9 +56,9 @@ class Observation:
     may explain those, the likeliest first. `environment` is the machine and the packages other than
     torch's family, `complete` whether the run had every case, `applies` whether the case is for
     this cell. `tests` names the version of the startup tests (`matrix.record.startup_tests`).
-    `is_stock` is that of `matrix.verdict.precedence`. `future_dated` is set where the run started
-    after this machine's clock allows (`matrix.store.summary.late_from`). `runs` is how many
-    equivalent runs it stands for, of which it is the newest (`matrix.store.fingerprint`).
+    `not_stock` is how its packages differ from what its vLLM requires. `future_dated` is set where
+    the run started after this machine's clock allows (`matrix.store.summary.late_from`). `runs` is
+    how many equivalent runs it stands for, of which it is the newest (`matrix.store.fingerprint`).
     """
 
     cell: Cell
@@ -78,9 +78,14 @@ class Observation:
     complete: bool = True
     faulty: bool = False
     applies: bool = True
-    is_stock: bool = True
+    not_stock: tuple[Departure, ...] = ()
     future_dated: bool = False
     runs: int = 1
+
+    @property
+    def is_stock(self) -> bool:
+        """Return whether nothing is known by which its environment is not stock."""
+        return not self.not_stock
 
     @property
     def fault(self) -> Fault:
@@ -158,7 +163,7 @@ def observe(
         environment=environment_of(record),
         tests=identity_of_tests(record),
         complete=record.is_complete,
-        is_stock=not verdict.not_stock,
+        not_stock=verdict.not_stock,
         future_dated=late is not None and record.started > late,
         runs=runs,
     )

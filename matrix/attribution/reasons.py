@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from matrix._util.enums import StrEnum
+from matrix.record.model import Departure
 
 
 class Along(StrEnum):
@@ -75,11 +76,14 @@ class ConfounderKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentChange:
-    """A package or a property of the machine, `here` in the cell and `there` in the clean run."""
+    """A package or a property of the machine, `here` in the cell and `there` in the clean run.
+
+    None stands for a package that is not installed.
+    """
 
     name: str
-    here: str
-    there: str
+    here: str | None
+    there: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +120,7 @@ class ReasonCode(StrEnum):
     OTHER_PLATFORM_CLEAN = "other_platform_clean"
     INTERMITTENT = "intermittent"
     PYTHON_AND_ANOTHER_DIFFER = "python_and_another_differ"
+    STOCK_AND_ANOTHER_DIFFER = "stock_and_another_differ"
     NO_CLEAN_NEIGHBOUR = "no_clean_neighbour"
 
 
@@ -192,11 +197,12 @@ class Intermittent:
 
 
 class Difference(StrEnum):
-    """In what a clean run of another Python differs, too."""
+    """In what a clean run differs, beyond its Python or its packages."""
 
     PLATFORM = "platform"
     TORCH = "torch"
     VLLM = "vLLM"
+    PYTHON = "Python"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +214,26 @@ class PythonAndAnotherDiffer:
 
     code: ClassVar[ReasonCode] = ReasonCode.PYTHON_AND_ANOTHER_DIFFER
     differs: Difference
+    platform: str
+    python: str
+    torch: str
+    vllm: str
+    counted: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StockAndAnotherDiffer:
+    """The nearest clean run would decide, but of it and the cell's run only one is stock.
+
+    So the packages may be the cause. `not_stock` is how those of the run that is not stock differ,
+    and `own` is set where that is the cell's. `differs` is what else differs, None where nothing
+    does; the other operands are the cell of the clean run, and the value of a counter in it.
+    """
+
+    code: ClassVar[ReasonCode] = ReasonCode.STOCK_AND_ANOTHER_DIFFER
+    differs: Difference | None
+    own: bool
+    not_stock: tuple[Departure, ...]
     platform: str
     python: str
     torch: str
@@ -232,6 +258,7 @@ Reason = (
     | OtherPlatformClean
     | Intermittent
     | PythonAndAnotherDiffer
+    | StockAndAnotherDiffer
     | NoCleanNeighbour
 )
 
@@ -240,8 +267,8 @@ class QuestionCode(StrEnum):
     """What a missing run would answer.
 
     `CAUSE`: whether one of the subjects is the cause: `torch`, `vLLM`, `platform`, `tests`,
-    `machine`, or a Python such as `3.11`. `FIRST_RELEASE`: since which release of the subject.
-    `ONE_PLATFORM`: whether only the subject, a platform, is affected.
+    `machine`, `packages`, or a Python such as `3.11`. `FIRST_RELEASE`: since which release of the
+    subject. `ONE_PLATFORM`: whether only the subject, a platform, is affected.
     """
 
     FLAKY = "flaky"

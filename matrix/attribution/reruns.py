@@ -1,7 +1,8 @@
 """Which runs would decide an attribution, or tell more: environments that nobody ran yet.
 
 Pure. It names only environments that can work: without those that ran already, those that a static
-check rules out and, off-pin on CUDA, those that are not known to link.
+check rules out and, off-pin on CUDA, those that are not known to link. Where the failing run is
+stock, a run that is not stock does not count.
 """
 
 from __future__ import annotations
@@ -131,14 +132,31 @@ class Planner:
             return off_pin, newer, distance(release, here)
 
         cells = sorted(self._untried(own, along), key=rank)
-        return [
-            Missing(
-                name=cell.name,
-                platform=own.platform,
-                question=reasons.Question(code=reasons.QuestionCode.CAUSE, subjects=(str(along),)),
-            )
-            for cell in cells[:1]
-        ]
+        return [self._cause(own, cell, own.platform, str(along)) for cell in cells[:1]]
+
+    def stock(
+        self, own: Observation, clean: Observation, differs: reasons.Difference | None
+    ) -> list[Missing]:
+        """Return the stock run of the one that is not stock, of a cell and a clean run."""
+        run, subject = clean, str(differs)
+        if not own.is_stock:
+            run, subject = own, str(reasons.ConfounderKind.PACKAGES)
+        elif differs is None:  # of the same cell: one more stock run tells whether it is flaky
+            return self.repeat(own)
+        elif differs is reasons.Difference.PYTHON:
+            subject = own.cell.python
+        if not self._can_repeat(run):
+            return []
+        return [self._cause(own, run.cell, run.platform, subject)]
+
+    def _cause(self, own: Observation, cell: Cell, platform: str, subject: str) -> Missing:
+        """Return the run of a cell which shows whether the subject is the cause."""
+        return Missing(
+            name=cell.name,
+            platform=platform,
+            question=reasons.Question(code=reasons.QuestionCode.CAUSE, subjects=(subject,)),
+            stock=self.index.ran_apart(platform, own.case, cell),
+        )
 
     def halving(self, own: Observation, axis: Axis) -> list[Missing]:
         """Return the run halfway between the last clean release and the first that shows it."""
@@ -159,7 +177,9 @@ class Planner:
         question = reasons.Question(
             code=reasons.QuestionCode.FIRST_RELEASE, subjects=(str(axis.along),)
         )
-        return [Missing(name=cells[middle].name, platform=own.platform, question=question)]
+        cell = cells[middle]
+        stock = self.index.ran_apart(own.platform, own.case, cell)
+        return [Missing(name=cell.name, platform=own.platform, question=question, stock=stock)]
 
     def one_difference(
         self, own: Observation, clean: Observation, differs: reasons.Difference
@@ -169,17 +189,13 @@ class Planner:
         same_python = Cell(python, clean.cell.torch, clean.cell.vllm)
         other_python = Cell(clean.cell.python, own.cell.torch, own.cell.vllm)
         return [
-            Missing(
-                name=cell.name,
-                platform=platform,
-                question=reasons.Question(code=reasons.QuestionCode.CAUSE, subjects=(subject,)),
-            )
+            self._cause(own, cell, platform, subject)
             for cell, platform, subject in (
                 (same_python, clean.platform, str(differs)),
                 (other_python, own.platform, python),
             )
             if self.can_run(cell.name, platform) == cell
-            and not self.index.ran(platform, own.case, cell)
+            and not self.index.ran(platform, own.case, cell, stock=own.is_stock)
         ]
 
     def other_platforms(self, own: Observation) -> list[Missing]:
@@ -189,10 +205,15 @@ class Planner:
         )
         name = own.cell.name
         return [
-            Missing(name=name, platform=platform, question=question)
+            Missing(
+                name=name,
+                platform=platform,
+                question=question,
+                stock=self.index.ran_apart(platform, own.case, own.cell),
+            )
             for platform in PLATFORMS
             if platform != own.platform
-            and not self.index.ran(platform, own.case, own.cell)
+            and not self.index.ran(platform, own.case, own.cell, stock=own.is_stock)
             and self.can_run(name, platform) is not None
         ]
 
@@ -204,7 +225,7 @@ class Planner:
             cell
             for name, cell in self.along.get((own.cell.python, along, stays), ())
             if release_along(cell, along) != here
-            and not self.index.ran(own.platform, own.case, cell)
+            and not self.index.ran(own.platform, own.case, cell, stock=own.is_stock)
             and self.can_run(name, own.platform) is not None
         ]
 

@@ -10,8 +10,10 @@ Pure. The first rule that answers decides.
 3. *Pythons.* No axis changes; the same pair is clean on another Python and shows the symptom on no
    other: the environment. Where an axis changes, rule 2 answers, for this Python only.
 4. *Platform.* The same cell is clean on the other platform: the environment.
-5. Otherwise unknown, with the runs that would decide. Where the only clean neighbour differs in its
-   Python and in something else, both are named, with the runs that differ in one of them.
+5. Otherwise unknown, with the runs that would decide. Where a clean run would decide if not only
+   one of it and the cell's were stock, it is named, and the stock run of the other one's cell is
+   what is missing. Where the only clean neighbour differs in its Python and in something else, both
+   are named, with the runs that differ in one of them.
 """
 
 from __future__ import annotations
@@ -250,8 +252,11 @@ def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
         missing = planner.repeat_minor(own) or planner.other_platforms(own)
         return _answer(own, symptom, Cause.UNKNOWN, reason, missing)
     clean = situation.around.clean_on_other_python(symptom) or foreign
-    missing = []
-    if clean is not None:
+    apart = situation.around.clean_but_apart(symptom)
+    missing = [run for differs, other in apart for run in planner.stock(own, other, differs)]
+    if apart:
+        reason = _stock_and(own, symptom, *apart[0])
+    elif clean is not None:
         differs = _difference(own, clean)
         reason = reasons.PythonAndAnotherDiffer(
             differs=differs,
@@ -268,10 +273,29 @@ def _unknown(situation: Situation, foreign: Observation | None) -> Attribution:
             also_shown=tuple(found for found in shown if found is not None)
         )
     names = {run.name for run in missing}
+    along_tried = {str(differs) for differs, _ in apart if own.is_stock}
     for axis in situation.axes:
-        nearest = planner.nearest_untried(own, axis.along)
-        missing += [run for run in nearest if run.name not in names]
+        if str(axis.along) not in along_tried:
+            nearest = planner.nearest_untried(own, axis.along)
+            missing += [run for run in nearest if run.name not in names]
+    missing = list(dict.fromkeys(missing))
     return _answer(own, symptom, Cause.UNKNOWN, reason, missing or planner.other_platforms(own))
+
+
+def _stock_and(
+    own: Observation, symptom: Symptom, differs: reasons.Difference | None, clean: Observation
+) -> reasons.StockAndAnotherDiffer:
+    """Return that a clean run would decide if not only one of it and the cell's were stock."""
+    return reasons.StockAndAnotherDiffer(
+        differs=differs,
+        own=not own.is_stock,
+        not_stock=own.not_stock or clean.not_stock,
+        platform=clean.platform,
+        python=clean.cell.python,
+        torch=clean.cell.torch,
+        vllm=clean.cell.vllm,
+        counted=symptom.counted(clean),
+    )
 
 
 def _difference(own: Observation, clean: Observation) -> reasons.Difference:

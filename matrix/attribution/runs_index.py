@@ -82,10 +82,15 @@ class RunsIndex:
         """Return the runs of a case of a cell's pair, on any Python; None where there is none."""
         return self.cases.get((platform, case), {}).get((cell.torch, cell.vllm))
 
-    def ran(self, platform: str, case: str, cell: Cell) -> bool:
-        """Return whether a cell ran a case, so that one more run without flags adds nothing."""
+    def ran(self, platform: str, case: str, cell: Cell, *, stock: bool) -> bool:
+        """Return whether a cell ran a case, so that one more run without flags adds nothing.
+
+        With `stock`, a run in an environment that is not stock does not count.
+        """
         runs = self.runs(platform, case, cell)
-        if runs is not None and cell.python in runs.pythons:
+        if runs is not None and any(
+            run.cell == cell and (run.is_stock or not stock) for run in runs
+        ):
             # Where two sets of flags tie, one more run shows which are its own.
             return len(runs.own(cell.python)) < 2
         # A run that failed to import has no result for a case, and would fail again.
@@ -93,6 +98,12 @@ class RunsIndex:
         return whole is not None and any(
             run.ended is Ended.FAILED for run in whole if run.cell == cell
         )
+
+    def ran_apart(self, platform: str, case: str, cell: Cell) -> bool:
+        """Return whether a cell ran a case, and never in an environment that is stock."""
+        runs = self.runs(platform, case, cell) or self.runs(platform, WHOLE_RUN, cell) or ()
+        here = [run.is_stock for run in runs if run.cell == cell]
+        return bool(here) and not any(here)
 
     def representatives(self) -> Iterator[Observation]:
         """Yield the observation to attribute of each cell, platform and case.

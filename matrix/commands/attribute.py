@@ -234,7 +234,9 @@ def _bisect(options: argparse.Namespace) -> int:
         seen, unclear = observed_along(
             axis, options.case, options.platform, _observed(options, read)
         )
-        found = search(moving, axis, seen, {*ruled_out, *(tried - set(seen))}, unclear)
+        found = search(
+            moving, axis, seen, ruled_out, unclear, without_result=tried.difference(seen)
+        )
         following = found.bisection.next
         if following is None:
             break

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from matrix._util.text import aligned, clean, clip, listed
-from matrix.attribution.bisect import Outcome, Search
+from matrix.attribution.bisect import Outcome, Search, SkipCode
+from matrix.record.stock import NOT_STOCK, differing
 from matrix.report.attribution.sentences import symptom_words
 
 _MAX_WIDTH = 400
@@ -28,7 +31,7 @@ def lines(search: Search, case: str, platform: str) -> str:
         None: "not run",
     }
     rows = [
-        [f"{package} {search.release(name)}", words[outcome], name]
+        [f"{package} {search.release(name)}", words[outcome] + _why(search, name), name]
         for name, outcome in search.outcomes.items()
     ]
     text = [f"{clean(case)} on {platform}", *(f"  {row}" for row in aligned(rows))]
@@ -36,6 +39,23 @@ def lines(search: Search, case: str, platform: str) -> str:
         symptoms = clip(symptom_words(search.symptoms), _MAX_WIDTH)
         text.append(f"{'changed' if counts else 'bad'} is: {symptoms}")
     return "\n".join([*text, _answer(search, package, first_word, last_word)]) + "\n"
+
+
+_SKIPS: Mapping[SkipCode, str] = {
+    SkipCode.RULED_OUT: "a check shows that it cannot run",
+    SkipCode.NO_RESULT: "its run has no result for this case",
+    SkipCode.NEITHER: "it does something else",
+}
+
+
+def _why(search: Search, name: str) -> str:
+    """Return why an environment is skipped, in parentheses; "" for one that is not."""
+    skip = search.skips.get(name)
+    if skip is None:
+        return ""
+    if skip.code is SkipCode.NOT_STOCK:
+        return f" ({NOT_STOCK}: {differing(skip.not_stock)}; a stock run is missing)"
+    return f" ({_SKIPS[skip.code]})"
 
 
 def _answer(search: Search, package: str, first_word: str, last_word: str) -> str:

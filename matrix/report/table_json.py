@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from matrix.record.model import STARTS, Case, Departure
-from matrix.report import agreement, grid, notes, provisional, upstream
+from matrix.record.model import STARTS, Case
+from matrix.report import agreement, grid, notes, provisional, stock, upstream
 from matrix.report.attribution import values as attribution
 from matrix.report.model import Report
 from matrix.report.timings import import_seconds, warm_over_cold
@@ -89,7 +89,7 @@ def _entry(entry: Entry) -> dict[str, object]:
         "provisional": provisional.values(verdict.provisional),
         "not_stock": None
         if verdict.departures is None
-        else [_departure(departure) for departure in verdict.not_stock],
+        else [stock.values(departure) for departure in verdict.not_stock],
         "record": entry.file,
         "started": entry.record.started,
         "deselected": entry.record.deselected,
@@ -97,16 +97,6 @@ def _entry(entry: Entry) -> dict[str, object]:
         "recompiles": list(verdict.recompiling),
         "import_seconds": import_seconds(entry.record),
         "cases": [_case(case, judged) for case, judged in entry.cases],
-    }
-
-
-def _departure(departure: Departure) -> dict[str, object]:
-    return {
-        "name": departure.name,
-        "required": departure.required,
-        "installed": departure.installed,
-        "why": departure.why,
-        "by": departure.by,
     }
 
 

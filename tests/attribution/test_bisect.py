@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attributions import FLASHINFER
 from matrix.attribution import bisect as module
 from matrix.attribution.bisect import (
     Bisection,
     BisectionError,
     Outcome,
     Search,
+    Skip,
+    SkipCode,
     bisect,
     environments_along,
     observed_along,
@@ -216,6 +219,7 @@ def test_another_failure_between_is_skipped() -> None:
     }
     found = search("torch", line, seen)
     assert found.outcomes[NAMES[1]] == "skip"
+    assert f"torch 2.10.0  skip (it does something else)  {NAMES[1]}" in lines(found, "a", "cpu")
     assert lines(found, "a", "cpu").endswith(
         "torch 2.10.0 or 2.11.0 is the first bad one, 2.9.0 the last good; 2.10.0 cannot be told\n"
     )
@@ -257,6 +261,28 @@ def test_what_did_not_import_is_skipped_and_not_asked_again() -> None:
         assert (found.outcomes[NAMES[1]], found.bisection.done) == ("skip", True)
     seen, _ = observed_along(line, "a", "cpu", [*every, replace(ran(NAMES[1]), started="2028")])
     assert search("torch", line, seen).bisection.first_bad == NAMES[2]
+
+
+def test_each_skip_has_its_reason() -> None:
+    line = {name: LINE[name] for name in NAMES[:5]}
+    seen = {
+        NAMES[0]: ran(NAMES[0]),
+        NAMES[1]: observed(NAMES[1], Ended.NOTHING),
+        NAMES[4]: failed(NAMES[4]),
+    }
+    found = search("torch", line, seen, [NAMES[2]], without_result=[NAMES[3]])
+    codes = {name: skip.code for name, skip in found.skips.items()}
+    assert codes == {
+        NAMES[1]: SkipCode.NO_RESULT,
+        NAMES[2]: SkipCode.RULED_OUT,
+        NAMES[3]: SkipCode.NO_RESULT,
+    }
+    assert {name for name, outcome in found.outcomes.items() if outcome is Outcome.SKIP} == set(
+        codes
+    )
+    text = lines(found, "a", "cpu")
+    assert text.count("skip (its run has no result for this case)") == 2
+    assert text.count("skip (a check shows that it cannot run)") == 1
 
 
 def test_an_end_that_did_not_import_moves_inwards() -> None:
@@ -407,9 +433,14 @@ def test_a_pass_that_is_not_stock_is_neither_good_nor_bad(fixed: bool) -> None:
     seen = {name: before(name) for name in NAMES[:2]} | {name: after(name) for name in NAMES[2:4]}
     assert search("torch", line, seen).bisection.first_bad == NAMES[2]
     apart = NAMES[2] if fixed else NAMES[1]
-    found = search("torch", line, seen | {apart: replace(seen[apart], is_stock=False)})
+    found = search("torch", line, seen | {apart: replace(seen[apart], not_stock=(FLASHINFER,))})
     assert found.outcomes[apart] is Outcome.SKIP
     assert len(found.bisection.candidates) == 2 and NAMES[2] in found.bisection.candidates
-    every = {name: replace(ran(name, at), is_stock=False) for at, name in enumerate(NAMES[:2])}
+    assert found.skips == {apart: Skip(code=SkipCode.NOT_STOCK, not_stock=(FLASHINFER,))}
+    why = "skip (not stock: without flashinfer-python; a stock run is missing)"
+    assert why in lines(found, "a", "cpu")
+    every = {
+        name: replace(ran(name, at), not_stock=(FLASHINFER,)) for at, name in enumerate(NAMES[:2])
+    }
     both = {name: LINE[name] for name in NAMES[:2]}
     assert search("torch", both, every).bisection.first_bad == NAMES[1]

@@ -122,7 +122,7 @@ def differ(
     shows: Sequence[Observation] = (),
     cleans: Sequence[Observation] = (),
     ignore: ConfounderKind | None = None,
-) -> dict[ConfounderKind, list[tuple[str, str, str]]]:
+) -> dict[ConfounderKind, list[tuple[str, str | None, str | None]]]:
     found = confounders(
         own, clean, all_shows=[own, *shows], all_clean=[clean, *cleans], ignore=ignore
     )
@@ -145,9 +145,22 @@ def test_the_machine_and_the_packages_that_differ_are_named_with_their_values() 
 
 
 def test_what_one_of_the_two_does_not_record_is_no_difference() -> None:
-    assert differ(ran(environment={"a": "1"}), ran(environment={"b": "1"})) == {}
+    """Each run has its machine; a run that lists no package says nothing of packages."""
+    assert differ(ran(environment={SYSTEM: "Debian"}), ran(environment={GPU: "H100"})) == {}
+    assert differ(ran(environment={"a": "1"}), ran(environment={SYSTEM: "Debian"})) == {}
+    assert differ(ran(environment={SYSTEM: "Debian"}), ran(environment={"a": "1"})) == {}
     assert differ(ran(tests=None), ran(tests="f")) == {}
     assert differ(ran(tests="f"), ran(tests=None)) == {}
+
+
+def test_a_package_that_one_side_lacks_differs_as_another_version_does() -> None:
+    own, clean = ran(environment={"a": "1", "b": "1"}), ran(environment={"b": "1", "c": "2"})
+    assert differ(own, clean) == {PACKAGES: [("a", "1", None), ("c", None, "2")]}
+    assert differ(own, clean, [clean]) == {}
+    # What a run without a list has is unknown, and takes no doubt away.
+    unlisted = ran(environment={SYSTEM: "Debian"})
+    assert differ(own, clean, [unlisted], [unlisted]) == differ(own, clean)
+    assert differ(own, clean, ignore=PACKAGES) == {}
 
 
 def test_other_tests_come_first_unless_a_run_of_each_kind_had_the_same() -> None:
@@ -177,13 +190,38 @@ def test_only_what_could_be_the_cause_is_named(
     ignore: ConfounderKind | None,
 ) -> None:
     """What is the same in a run that shows the symptom and in a clean one is no cause."""
+
+    def value(environment: Mapping[str, str], name: str) -> str | None:
+        lists = name in ("a", "b") and not {"a", "b"}.isdisjoint(environment)
+        return environment.get(name, "missing" if lists else None)
+
     own, clean = ran(environment=here), ran(environment=there)
     found = differ(own, clean, shows, cleans, ignore)
     named = {name for changes in found.values() for name, _, _ in changes}
     for name in ("a", "b", GPU, SYSTEM):
-        kept = {run.environment.get(name) for run in (own, *shows)}
-        differs = name in here and name in there and here[name] != there[name]
+        kept, gone = (
+            {value(run.environment, name) for run in runs} - {None}
+            for runs in ((own, *shows), (clean, *cleans))
+        )
+        old, new = value(there, name), value(here, name)
+        differs = None not in (old, new) and old != new
         asked = ignore is not (MACHINE if name in (GPU, SYSTEM) else PACKAGES)
-        alone = kept.isdisjoint(run.environment.get(name) for run in (clean, *cleans))
-        assert (name in named) == (differs and asked and alone)
+        assert (name in named) == (differs and asked and kept.isdisjoint(gone))
     assert differ(own, own, shows, cleans) == {}
+
+
+@given(_runs, _runs, _environments, _environments, _kinds)
+def test_what_differs_is_the_same_from_both_sides(
+    shows: list[Observation],
+    cleans: list[Observation],
+    here: Mapping[str, str],
+    there: Mapping[str, str],
+    ignore: ConfounderKind | None,
+) -> None:
+    own, clean = ran(environment=here), ran(environment=there)
+    turned = {
+        kind: [(name, old, new) for name, new, old in changes]
+        for kind, changes in differ(clean, own, cleans, shows, ignore).items()
+    }
+    assert differ(own, clean, shows, cleans, ignore) == turned
+    assert differ(own, ran(environment=dict(here)), shows, cleans, ignore) == {}

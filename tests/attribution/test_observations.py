@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attributions import FLASHINFER
 from matrix.attribution.observations import Ended, Observation, Runs, own_runs
 from matrix.catalog.cells import Cell
 
@@ -143,7 +144,7 @@ def test_what_speaks_is_the_same_in_any_order_and_however_often(
 
 
 def test_a_run_that_is_not_stock_speaks_only_where_no_stock_one_does() -> None:
-    stock, newer = ran(1), replace(ran(2), is_stock=False)
+    stock, newer = ran(1), replace(ran(2), not_stock=(FLASHINFER,))
     assert own_runs([stock, newer], "3.11") == ([stock],)
     assert own_runs([newer], "3.11") == ([newer],)
     nothing = replace(ran(3), ended=Ended.NOTHING)

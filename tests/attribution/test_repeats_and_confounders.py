@@ -7,15 +7,23 @@ from typing import Any
 
 import pytest
 
-from attributions import FLAG, TESTS_DIFFER, attributed, bad, names, of, on_cpu, record, with_tests
+from attributions import (
+    FLAG,
+    FLASHINFER,
+    NO_RULES,
+    TESTS_DIFFER,
+    attributed,
+    bad,
+    names,
+    of,
+    on_cpu,
+    record,
+    with_tests,
+)
 from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, Missing
-from matrix.record.model import (
-    By,
-    Departure,
-    Record,
-    Why,
-)
+from matrix.catalog.cells import Cell
+from matrix.record.model import Record
 from matrix.report.attribution.sentences import question_words, sentence
 
 
@@ -45,6 +53,9 @@ def test_another_platform_on_another_python_is_both() -> None:
     assert (found.reason.differs, found.reason.platform) == (reasons.Difference.PLATFORM, "cuda")
     assert ("py311-torch212-vllm020", "cuda") in names(found)
     assert ("py312-torch212-vllm020", "cpu") in names(found)
+
+
+LATER = "2026-11-23T18:00:00Z"
 
 
 def confounded(found: Attribution) -> tuple[reasons.Confounder, ...]:
@@ -220,30 +231,96 @@ def test_other_packages_that_differ_are_said() -> None:
     assert sentence(found).endswith("transformers 4.57.6 there, 5.1.0 here)")
 
 
-FLASHINFER = Departure(
-    name="flashinfer-python",
-    required="flashinfer-python==0.5.2",
-    installed=None,
-    why=Why.MISSING,
-    by=By.BUNDLE,
-)
-
-
 @pytest.mark.parametrize(
-    ("clean", "cause"),
+    ("clean", "cause", "differs", "subject"),
     [
-        ({"torch": "2.11.0"}, Cause.TORCH),
-        ({"torch": "2.12.0", "vllm": "0.19.0"}, Cause.VLLM),
-        ({"torch": "2.12.0", "python": "3.12"}, Cause.ENVIRONMENT),
-        ({"torch": "2.12.0", "platform": "cuda"}, Cause.ENVIRONMENT),
+        ({"torch": "2.11.0"}, Cause.TORCH, reasons.Difference.TORCH, "torch"),
+        (
+            {"torch": "2.12.0", "vllm": "0.19.0"},
+            Cause.VLLM,
+            reasons.Difference.VLLM,
+            "vLLM",
+        ),
+        (
+            {"torch": "2.12.0", "python": "3.12"},
+            Cause.ENVIRONMENT,
+            reasons.Difference.PYTHON,
+            "3.11",
+        ),
+        (
+            {"torch": "2.12.0", "platform": "cuda"},
+            Cause.ENVIRONMENT,
+            reasons.Difference.PLATFORM,
+            "platform",
+        ),
     ],
 )
-def test_a_clean_run_that_is_not_stock_proves_nothing(clean: dict[str, Any], cause: Cause) -> None:
+def test_a_clean_run_that_is_not_stock_proves_nothing(
+    clean: dict[str, Any], cause: Cause, differs: reasons.Difference, subject: str
+) -> None:
+    """It is named, and so is what is missing: a stock run of its cell."""
     own = bad("2.12.0", departures=())
     assert of("2.12.0", own, record(**clean, departures=())).answer is cause
     found = of("2.12.0", own, record(**clean, departures=(FLASHINFER,)))
     assert found.answer is Cause.UNKNOWN
-    assert found.reason == reasons.NoCleanNeighbour()
+    assert isinstance(found.reason, reasons.StockAndAnotherDiffer)
+    assert (found.reason.differs, found.reason.own) == (differs, False)
+    assert found.reason.not_stock == (FLASHINFER,)
+    run = found.missing[0]
+    cell = Cell(clean.get("python", "3.11"), clean["torch"], clean.get("vllm", "0.20.0"))
+    assert (run.name, run.platform, run.stock) == (cell.name, clean.get("platform", "cpu"), True)
+    assert run.question == reasons.Question(code=reasons.QuestionCode.CAUSE, subjects=(subject,))
+    # Of one axis there is one proposal, whatever the pin is.
+    assert len({run.question for run in found.missing}) == len(found.missing)
+
+
+def test_a_count_that_is_not_stock_asks_for_a_stock_run_of_its_own_cell() -> None:
+    own = record("2.12.0", total=5, departures=(FLASHINFER,))
+    pin = record("2.11.0", departures=())
+    (found,) = attributed(own, pin, rules=NO_RULES, names=frozenset([own.cell]))
+    assert found.answer is Cause.UNKNOWN
+    assert isinstance(found.reason, reasons.StockAndAnotherDiffer) and found.reason.own
+    assert (found.missing[0].name, found.missing[0].stock) == (own.cell, True)
+    assert found.missing[0].question.subjects == ("packages",)
+
+
+def test_a_run_that_is_not_stock_is_no_repeat_of_a_stock_one() -> None:
+    """Nothing else tells them apart, so the cell is not flaky."""
+    own = bad("2.12.0", departures=())
+    other = record("2.12.0", departures=(FLASHINFER,))
+    found = of("2.12.0", own, other)
+    assert found.answer is Cause.UNKNOWN
+    assert isinstance(found.reason, reasons.StockAndAnotherDiffer)
+    assert found.reason.differs is None
+    assert names(found)[0] == ("py311-torch212-vllm020", "cpu")
+    # Nor does it hide what the neighbours show.
+    newer = with_tests("x", replace(other, provenance={**other.provenance, "started": LATER}))
+    for repeat in (other, newer):
+        assert of("2.12.0", own, repeat, record("2.11.0", departures=())).answer is Cause.TORCH
+    assert of("2.12.0", own, replace(other, departures=())).answer is Cause.FLAKY
+
+
+def test_a_run_that_is_not_stock_does_not_decide_a_flag() -> None:
+    own, there = (
+        flagged(torch, on, departures=()) for torch, on in (("2.12.0", True), ("2.11.0", False))
+    )
+    own = flagged("2.12.0", True, saved=4, departures=())
+    given = flagged("2.12.0", False, deselected=1, departures=(FLASHINFER,))
+    assert [each.decides for each in of("2.12.0", own, there, given).flags] == [None]
+    given = replace(given, departures=())
+    assert [each.decides for each in of("2.12.0", own, there, given).flags] == [True]
+
+
+def test_a_cell_that_did_not_run_stock_is_proposed_again() -> None:
+    """Between two stock releases, and along an axis, whatever its run showed."""
+    own, old = bad("2.12.0", departures=()), record("2.10.0", departures=())
+    for between in (record, bad):
+        found = of("2.12.0", own, old, between("2.11.0", departures=(FLASHINFER,)))
+        runs = {(run.name, run.question.code): run.stock for run in found.missing}
+        assert runs["py311-torch211-vllm020", reasons.QuestionCode.FIRST_RELEASE] is True
+        assert runs["py311-torch212-vllm019", reasons.QuestionCode.CAUSE] is False
+    found = of("2.12.0", own, bad("2.11.0", departures=(FLASHINFER,)))
+    assert (found.missing[0].name, found.missing[0].stock) == ("py311-torch211-vllm020", True)
 
 
 def test_a_clean_run_that_is_not_stock_hides_no_stock_one() -> None:

@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from answers import COUNT, FAILURE, FLAG, ONE, SAVED, TORCH
+from answers import COUNT, FAILURE, FLAG, ONE, RERUN, SAVED, TORCH
+from attributions import FLASHINFER
 from matrix.attribution import reasons
 from matrix.attribution.model import Cause, FlagChange
 from matrix.attribution.observations import FAILING_RUNGS
 from matrix.attribution.symptoms import Symptom
-from matrix.report.attribution.sentences import question_words, sentence, symptom_words
+from matrix.report.attribution.sentences import (
+    missing_runs,
+    question_words,
+    sentence,
+    symptom_words,
+)
 from matrix.report.attribution.values import to_json
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +62,18 @@ TWO = reasons.PythonAndAnotherDiffer(
     differs=reasons.Difference.TORCH,
     platform="cpu",
     python="3.12",
+    torch="2.11.0",
+    vllm="0.20.0",
+    counted=0,
+)
+
+
+STOCK = reasons.StockAndAnotherDiffer(
+    differs=reasons.Difference.TORCH,
+    own=False,
+    not_stock=(FLASHINFER,),
+    platform="cpu",
+    python="3.11",
     torch="2.11.0",
     vllm="0.20.0",
     counted=0,
@@ -257,6 +275,48 @@ def words(
             ),
         ),
         (
+            STOCK,
+            Cause.UNKNOWN,
+            (
+                f"{PAIR} fails to start warm, and vLLM 0.20.0 under torch 2.11.0 starts warm (not"
+                " stock: without flashinfer-python): the packages too may be the cause, and a stock"
+                " run is missing: unknown"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3, and vLLM 0.20.0 under torch 2.11.0 counts warm"
+                f" {SAVED} 0 (not stock: without flashinfer-python): the packages too may be the"
+                " cause, and a stock run is missing: unknown"
+            ),
+        ),
+        (
+            replace(STOCK, differs=reasons.Difference.PYTHON, torch="2.12.0", python="3.12"),
+            Cause.UNKNOWN,
+            (
+                f"{PAIR} fails to start warm, and {PAIR} starts warm on Python 3.12 (not stock:"
+                " without flashinfer-python): the packages too may be the cause, and a stock run is"
+                " missing: unknown"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3, and {PAIR} counts warm {SAVED} 0 on Python 3.12"
+                " (not stock: without flashinfer-python): the packages too may be the cause, and a"
+                " stock run is missing: unknown"
+            ),
+        ),
+        (
+            replace(STOCK, differs=None, torch="2.12.0", own=True),
+            Cause.UNKNOWN,
+            (
+                f"{PAIR} fails to start warm (not stock: without flashinfer-python), and {PAIR}"
+                " starts warm in another run of the same cell: the packages may be the cause, and a"
+                " stock run is missing: unknown"
+            ),
+            (
+                f"{PAIR} counts warm {SAVED} 3 (not stock: without flashinfer-python), and {PAIR}"
+                f" counts warm {SAVED} 0 in another run of the same cell: the packages may be the"
+                " cause, and a stock run is missing: unknown"
+            ),
+        ),
+        (
             reasons.NoCleanNeighbour(),
             Cause.UNKNOWN,
             f"{PAIR} fails to start warm, and no neighbour that ran tells more: unknown",
@@ -379,6 +439,7 @@ def test_what_differs_too_is_named(confounders: Sequence[reasons.Confounder], te
         (reasons.QuestionCode.CAUSE, ("torch",), "whether it is torch"),
         (reasons.QuestionCode.CAUSE, ("platform",), "whether it is the platform"),
         (reasons.QuestionCode.CAUSE, ("3.11",), "whether it is Python 3.11"),
+        (reasons.QuestionCode.CAUSE, ("packages",), "whether it is other packages"),
         (
             reasons.QuestionCode.CAUSE,
             ("tests", "machine"),
@@ -392,6 +453,22 @@ def test_what_a_missing_run_would_answer(
     code: reasons.QuestionCode, subjects: tuple[str, ...], text: str
 ) -> None:
     assert question_words(reasons.Question(code=code, subjects=subjects)) == text
+
+
+def test_a_missing_run_that_must_be_stock_says_so() -> None:
+    stock = replace(RERUN, stock=True)
+    (line,) = missing_runs(replace(ONE, missing=(stock,)))
+    assert line.endswith(f"{RERUN.name} on cpu in a stock environment with VLLM_X=0")
+    assert "stock" not in missing_runs(replace(ONE, missing=(RERUN,)))[0]
+    (value,) = json.loads(to_json([replace(ONE, missing=(stock,))]))["attributions"]
+    assert value["missing"][0]["stock"] is True
+
+
+def test_a_package_that_one_side_lacks_is_missing_there() -> None:
+    change = reasons.EnvironmentChange(name="ray", here=None, there="2")
+    confounder = replace(PACKAGES, changes=(change, replace(change, here="2", there=None)))
+    text = words(reasons.AxisChanges(change=TORCH, confounders=(confounder,)), Cause.TORCH)
+    assert text.endswith(": ray 2 there, missing here; ray missing there, 2 here)")
 
 
 @pytest.mark.parametrize(

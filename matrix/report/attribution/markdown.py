@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matrix._util.text import code, markdown, tabular
 from matrix.attribution.model import Attribution
-from matrix.report.attribution.sentences import given_flags, sentence, symptom_words
+from matrix.report.attribution.sentences import how, sentence, symptom_words
 from matrix.report.attribution.text import MAX_WIDTH, case_name, groups
 
 _HEAD = """\
@@ -28,8 +28,7 @@ def section(attributions: Sequence[Attribution]) -> str:
         cases = ", ".join(code(case_name(found)) for found in group)
         symptoms = dict.fromkeys(symptom_words(found.symptoms) for found in group)
         runs = ", ".join(
-            f"{code(run.name)} on {markdown(run.platform + given_flags(run))}"
-            for run in first.missing
+            f"{code(run.name)} on {markdown(run.platform + how(run))}" for run in first.missing
         )
         rows.append(
             [

@@ -10,6 +10,7 @@ from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
+from matrix.record.stock import NOT_STOCK, differing
 
 _MAX_SYMPTOMS = 6
 _MAX_CHANGES = 2
@@ -32,6 +33,7 @@ _DIFFERENCES: Mapping[str, str] = {
     reasons.Difference.PLATFORM: "the platform",
     reasons.Difference.TORCH: "torch",
     reasons.Difference.VLLM: "vLLM",
+    reasons.Difference.PYTHON: "Python",
 }
 
 _CODES: Mapping[reasons.QuestionCode, str] = {
@@ -55,6 +57,8 @@ def sentence(attribution: Attribution) -> str:
         subject = f"{symptom.start} {symptom.counter} {symptom.observed}"
         subject = "the failure" if symptom.fails else subject
         text = f"{subject} of {pair} comes and goes along {reason.along}"
+    elif isinstance(reason, reasons.StockAndAnotherDiffer):
+        text = _of_stock(attribution, reason)
     elif isinstance(reason, reasons.PythonAndAnotherDiffer):
         here, there = attribution.cell, Cell(reason.python, reason.torch, reason.vllm)
         place = f" on {reason.platform}" if reason.platform != attribution.platform else ""
@@ -66,6 +70,24 @@ def sentence(attribution: Attribution) -> str:
     else:
         text = f"{pair} {_shows(symptom)}, and {_also_shown_or_none(attribution.cell, reason)}"
     return f"{text}: unknown"
+
+
+def _of_stock(attribution: Attribution, reason: reasons.StockAndAnotherDiffer) -> str:
+    """Return what a clean run does, and that of it and the cell's only one is stock."""
+    symptom, here = attribution.symptoms[0], attribution.cell
+    there = Cell(reason.python, reason.torch, reason.vllm)
+    where = {
+        None: " in another run of the same cell",
+        reasons.Difference.PYTHON: f" on Python {reason.python}",
+        reasons.Difference.PLATFORM: f" on {reason.platform}",
+    }.get(reason.differs, "")
+    apart = clean(f"{NOT_STOCK}: {differing(reason.not_stock)}")
+    named = "the packages" if reason.differs is None else "the packages too"
+    return (
+        f"{_pair(here)} {_shows(symptom)}{f' ({apart})' if reason.own else ''}, and {_pair(there)}"
+        f" {_is_clean(symptom, reason.counted)}{where}{'' if reason.own else f' ({apart})'}:"
+        f" {named} may be the cause, and a stock run is missing"
+    )
 
 
 def question_words(question: reasons.Question) -> str:
@@ -87,15 +109,15 @@ def missing_runs(attribution: Attribution) -> list[str]:
     if attribution.answer is Cause.UNKNOWN and not attribution.missing:
         return ["no run that can work and is missing would tell more"]
     return [
-        f"to know {question_words(run.question)}: {run.name} on {run.platform}{given_flags(run)}"
+        f"to know {question_words(run.question)}: {run.name} on {run.platform}{how(run)}"
         for run in attribution.missing
     ]
 
 
-def given_flags(run: Missing) -> str:
-    """Return the flags that a missing run gets."""
+def how(run: Missing) -> str:
+    """Return the flags that a missing run gets, and whether its environment must be stock."""
     given = " ".join(f"{name}={value}" for name, value in run.flags)
-    return f" with {given}" if given else ""
+    return (" in a stock environment" if run.stock else "") + (f" with {given}" if given else "")
 
 
 def counter_words(attribution: Attribution) -> str:
@@ -280,4 +302,5 @@ def _confounders(confounders: Sequence[reasons.Confounder]) -> str:
 
 
 def _environment_change(change: reasons.EnvironmentChange) -> str:
-    return f"{change.name} {change.there} there, {change.here} here"
+    there, here = (value or "missing" for value in (change.there, change.here))
+    return f"{change.name} {there} there, {here} here"

@@ -9,6 +9,8 @@ from dataclasses import is_dataclass
 from matrix.attribution.model import Attribution, Missing
 from matrix.attribution.reasons import Reason
 from matrix.attribution.symptoms import Symptom
+from matrix.record.model import Departure
+from matrix.report import stock
 from matrix.report.attribution.sentences import question_words, sentence
 
 SCHEMA = 2
@@ -79,6 +81,8 @@ def _members(value: object) -> dict[str, object]:
 def _value(value: object) -> object:
     if isinstance(value, str):
         return value
+    if isinstance(value, Departure):
+        return stock.values(value)
     if isinstance(value, tuple):
         return tuple(_value(item) for item in value)
     return _members(value) if is_dataclass(value) else value
@@ -91,6 +95,7 @@ def _missing(run: Missing) -> dict[str, object]:
         "question": _members(run.question),
         "why": question_words(run.question),
         "flags": dict(run.flags),
+        "stock": run.stock,
     }
 
 
