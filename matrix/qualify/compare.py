@@ -75,10 +75,12 @@ def judge_alone(
     before = len(findings.unknown) + len(findings.drifts)
 
     def add_failure(variant: CellRun, case: str | None, failed: CaseOutcome) -> None:
+        # What is not stock is first to run stock itself.
+        cell = None if variant.not_stock else decides
         reason = reasons.FailsWithoutBaseline(
             detail=failed.detail, project=findings.query.other, release=release
         )
-        findings.add_unknown(variant, case, reason, signature=failed.signature, decides=decides)
+        findings.add_unknown(variant, case, reason, signature=failed.signature, decides=cell)
 
     for variant in (run, *run.variants):
         names = _case_names(variant, *variant.reruns)
@@ -182,8 +184,9 @@ class _Pair:
         elif name is not WHOLE_RUN:
             if self.candidate.variant is None:
                 self._compare_flags(name, old, new)
-            is_stock = not (self.candidate.not_stock or self.baseline.not_stock)
-            compare_counters(self.findings, self.candidate, name, old, new, is_stock=is_stock)
+            sides = (("baseline", self.baseline), ("candidate", self.candidate))
+            apart = tuple(side for side, run in sides if run.not_stock)
+            compare_counters(self.findings, self.candidate, name, old, new, not_stock=apart)
             if timed:
                 self._compare_times(name)
         _add_reruns(self.findings, self.candidate, name, new, old)
@@ -324,7 +327,7 @@ class _Pair:
 
     def _add_baseline_rerun(self, name: str | None, new: CaseOutcome) -> None:
         """Add what fails on both sides, though it passed in another run of the baseline."""
-        for run in self.baseline.reruns:
+        for run in _counting_reruns(self.baseline):
             if outcome(run, name).state is CaseState.PASSED:
                 reason = reasons.BaselineRerunPassed(path=run.path)
                 self.findings.add_unknown(self.candidate, name, reason, signature=new.signature)
@@ -372,7 +375,7 @@ def _add_reruns(
     sides = [side for side in (new, old) if side is not None]
     known = {(side.rung, side.signature) for side in sides if side.signature}
     counts = {count for side in sides for count in differences(side)}
-    for rerun in run.reruns:
+    for rerun in _counting_reruns(run):
         found = outcome(rerun, name)
         if found.state is CaseState.FAILED and (found.rung, found.signature) not in known:
             known.add((found.rung, found.signature))
@@ -397,7 +400,7 @@ def _add_whole_reruns(findings: Findings, sides: tuple[CellRun, ...], names: Ite
     run = sides[0]
     known = {(side.rung, side.signature) for side in map(run_outcome, sides)}
     wanted = set(names)
-    for rerun in run.reruns:
+    for rerun in _counting_reruns(run):
         found, died = run_outcome(rerun), crash(rerun.record)
         if died is not None:
             found = CaseOutcome(
@@ -415,8 +418,14 @@ def _add_whole_reruns(findings: Findings, sides: tuple[CellRun, ...], names: Ite
             newer=rerun.record.started >= run.record.started,
             died=died is not None,
             detail=found.detail,
+            packages=rerun.not_stock or None,
         )
         findings.add_unknown(run, WHOLE_RUN, reason, signature=found.signature)
+
+
+def _counting_reruns(run: CellRun) -> Sequence[CellRun]:
+    """Return the reruns that speak of the releases; of a stock run only those that are stock."""
+    return [rerun for rerun in run.reruns if run.not_stock or not rerun.not_stock]
 
 
 def _case_names(*runs: CellRun) -> list[str]:

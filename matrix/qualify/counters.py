@@ -86,9 +86,9 @@ def compare_counters(
     old: CaseOutcome,
     new: CaseOutcome,
     *,
-    is_stock: bool,
+    not_stock: tuple[str, ...],
 ) -> None:
-    """Compare the counters of a case that passed on both sides; `is_stock`: both are stock."""
+    """Compare the counters of a case that passed on both sides; some may not be stock."""
     uncounted: list[Count] = []
     for start in STARTS:
         for change in _changes(start, old, new):
@@ -98,8 +98,9 @@ def compare_counters(
             kind = change.kind()
             if kind is None:
                 continue
-            if kind is DriftKind.NO_RULE and not is_stock:
-                kind = DriftKind.NOT_JUDGED  # it may be the environment's
+            may_be_packages = kind in (DriftKind.NO_RULE, DriftKind.EXPECTED_AGAIN)
+            if kind is DriftKind.NO_RULE and not_stock:
+                kind = DriftKind.NOT_JUDGED
             waived = NOT_WAIVED
             if kind.fails or kind is DriftKind.AS_BEFORE:
                 finding = Finding(
@@ -124,6 +125,7 @@ def compare_counters(
                     expected=change.expected,
                     judged=any(rule is not None for rule in rules),
                     waived=waived,
+                    not_stock=not_stock if may_be_packages else (),
                     variant=run.variant,
                 )
             )

@@ -112,7 +112,8 @@ class Drift:
 
     `expected` is what the candidate's expectation says, None where it says nothing; `judged` is
     whether an expectation of either side names the counter. `alone` is whether the baseline has no
-    run to compare with.
+    run to compare with. `not_stock` are the sides whose environment is not stock, where that may be
+    why the counter changed.
     """
 
     kind: DriftKind
@@ -126,6 +127,7 @@ class Drift:
     judged: bool = False
     waived: Waived = NOT_WAIVED
     alone: bool = False
+    not_stock: tuple[str, ...] = ()
     variant: Variant | None = None
 
     @property

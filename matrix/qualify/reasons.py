@@ -127,13 +127,17 @@ class BaselineRerunPassed:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFailed:
-    """Another, maybe `newer`, run of the same failed or `died` as a whole."""
+    """Another, maybe `newer`, run of the same failed or `died` as a whole.
+
+    `packages` are those by which it is not stock, None where it is; else no run of the cell is.
+    """
 
     code: ClassVar[UnknownCode] = UnknownCode.RUN_FAILED
     path: Path
     newer: bool
     died: bool
     detail: str | None
+    packages: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,6 +138,7 @@ def _drift(drift: Drift) -> dict[str, object]:
         "before": drift.before,
         "after": drift.after,
         "expected": drift.expected,
+        "not_stock": list(drift.not_stock),
         **_variant(drift.variant),
         **_waived(drift.waived),
     }

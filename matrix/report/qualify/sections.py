@@ -302,30 +302,54 @@ def notes(qualification: Qualification) -> list[str]:
 
 
 def commands(qualification: Qualification, given: Sequence[str]) -> list[str]:
-    """Return what runs the candidate's cells again, or for the first time, and asks this again."""
+    """Return what runs the candidate's cells again, or for the first time, and asks this again.
+
+    Where the run that counts is not stock, its packages stand behind the command, and so do those
+    of the baseline.
+    """
     query = qualification.query
-    cells = {
-        (unknown.decides or unknown.cell, unknown.platform): None
+    cells: dict[tuple[str, str], tuple[str, ...]] = {
+        (unknown.decides or unknown.cell, unknown.platform): ()
         for unknown in qualification.unknown
         if unknown.blocks and unknown.rung is None
     }
     for match in qualification.matches:
         place = match.candidate.place
-        cells[place.cell, place.platform] = None
+        cells.setdefault((place.cell, place.platform), ())
+        for run in (match.baseline, match.candidate):
+            if run.not_stock:
+                cells[run.place.cell, run.place.platform] = run.not_stock
     which = query.platforms[0] if len(query.platforms) == 1 else "all"
     more = "".join(f" --python {python}" for python in query.pythons)
     more += f" --under '{query.under}'" if query.under else ""
     more += "".join(f" {shlex.quote(part)}" for part in given)
     again = f"matrix qualify --{query.project} {query.candidate} --baseline {query.baseline}"
-    runs = [f"tox -e {cell} -- --platform {platform}" for cell, platform in cells]
+    runs = [
+        f"tox -e {cell} -- --platform {platform}{_stock_comment(packages)}"
+        for (cell, platform), packages in cells.items()
+    ]
     return [*runs, f"{again} --platform {which}{more}"]
 
 
+def _stock_comment(packages: Sequence[str]) -> str:
+    """Return the shell's comment that a command must have a stock environment; "" for no packages.
+
+    The texts are of a record, and a comment ends with its line.
+    """
+    if not packages:
+        return ""
+    differ = clip(clean(", ".join(packages)), 200)
+    return f"  # in a stock environment; that of the run that counts is not: {differ}"
+
+
 def mark(finding: Failure | Drift | Unknown) -> str:
-    """Return what sets a finding apart: its variant, its waiver."""
+    """Return what sets a finding apart: its variant, packages that are not stock, its waiver."""
     marks = []
     if not isinstance(finding, Unknown) and finding.variant is not None:
         marks.append(f"with {variant_phrase(finding.variant)}")
+    if isinstance(finding, Drift) and finding.not_stock:
+        sides = listed(finding.not_stock)
+        marks.append(f"the {sides} is not stock, so packages may be why: a stock run is missing")
     waiver, expired = finding.waived
     if waiver is not None:
         marks.append(f"waived by {waiver.id}")

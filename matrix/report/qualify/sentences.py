@@ -91,7 +91,8 @@ def _rerun_sentence(
             return f"fails, and passed in another run of the baseline ({path})"
         case reasons.RunFailed(path=path, newer=newer, died=died, detail=detail):
             which, verb = "a newer" if newer else "another", "died" if died else "failed"
-            return f"{which} {_SAME} {verb} ({path}): {detail}"
+            apart = f"; it is not stock: {', '.join(reason.packages)}" if reason.packages else ""
+            return f"{which} {_SAME} {verb} ({path}): {detail}{apart}"
 
 
 def _cell_sentence(reason: reasons.NotRun | reasons.NotTestable) -> str:
