@@ -104,6 +104,7 @@ def test_json_holds_all_of_it() -> None:
             "question": {"code": "flag", "subjects": ()},
             "why": "whether it is the flag alone",
             "flags": {"VLLM_X": "0"},
+            "stock": False,
         }
     ]
     assert (value["answer"], value["since"]) == ("torch", "2.12.0")
