@@ -212,7 +212,7 @@ def _bisect(options: argparse.Namespace) -> int:
     releases = load_releases()
     ends = {
         key: parse_range(
-            _newest_ends(getattr(options, key), [each.version for each in known]), f"--{key}"
+            _newest_ends(getattr(options, key), [release.version for release in known]), f"--{key}"
         )
         for key, known in (("torch", releases.torch), ("vllm", releases.vllm))
     }

@@ -132,8 +132,8 @@ class _Finder:
         loader.create_module, loader.exec_module = created, executed
 
     def hook(self, name: str, module: ModuleType) -> None:
-        for each in self._by_module.get(name, ()):
-            each(module, self._hooks)
+        for hook in self._by_module.get(name, ()):
+            hook(module, self._hooks)
 
 
 @contextlib.contextmanager

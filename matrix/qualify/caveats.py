@@ -293,9 +293,9 @@ def _run_caveats(
             path=run.path,
             cell=cell,
             platform=platform,
-            releases=tuple(dict.fromkeys(name for each in compared for name in each.releases)),
+            releases=tuple(dict.fromkeys(name for case in compared for name in case.releases)),
             cases=len(compared),
-            differ=sum(bool(each.differences) for each in compared),
+            differ=sum(bool(case.differences) for case in compared),
         )
     others = [record for record in records if record.path != run.path]
     copies = [record.path for record in others if _is_copy(record.record, run.record)]

@@ -386,7 +386,7 @@ def fault(run: CellRun) -> Fault | None:
         return None
     # A package that is not as vLLM requires is not the pair.
     every = _faults(run.record)
-    return next((each for each in every if not blamed(run.record, each.detail)), None)
+    return next((failure for failure in every if not blamed(run.record, failure.detail)), None)
 
 
 def _faults(record: Record) -> list[Fault]:

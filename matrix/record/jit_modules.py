@@ -71,7 +71,7 @@ def modules_for(
     listed: tuple[ListedModule, ...], vllm: str, capability: str
 ) -> tuple[JitModule, ...]:
     """Return the modules of this release on this GPU, each once; none where it is not listed."""
-    found = {each.module.name: each.module for each in listed if each.covers(vllm, capability)}
+    found = {rule.module.name: rule.module for rule in listed if rule.covers(vllm, capability)}
     return tuple(found.values())
 
 
@@ -92,7 +92,7 @@ def new_rows(record: Record, listed: tuple[ListedModule, ...], name: str) -> str
         version = parse_version(vllm)
     except InvalidVersion:
         raise JitModulesError(f"{name}: provenance.vllm: is not a version: {vllm}") from None
-    known = {each.name for each in modules_for(listed, vllm, capability)}
+    known = {module.name for module in modules_for(listed, vllm, capability)}
     range_ = f">={version.major}.{version.minor},<{version.major}.{version.minor + 1}"
     rows_ = {
         module.name: _row(module, range_, capability, name)
@@ -128,7 +128,7 @@ def _row(module: JitModule, vllm: str, capability: str, evidence: str) -> str:
 def _quoted(value: object) -> str:
     """Return a value as TOML has it, which is as JSON has it where every character prints."""
     if isinstance(value, str):
-        value = "".join(each if each.isprintable() else "?" for each in value)
+        value = "".join(character if character.isprintable() else "?" for character in value)
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -21,7 +21,7 @@ def values(found: Provisional | None) -> dict[str, object] | None:
         return None
     return {
         "releases": list(found.releases),
-        "differences": [difference(each) for each in found.differences],
+        "differences": [difference(counter) for counter in found.differences],
     }
 
 

@@ -84,7 +84,7 @@ def render(
 
 def _not_stock(verdict: CellVerdict) -> str:
     """Return what is not as the vLLM requires, all of it; or that nobody knows."""
-    named = ", ".join(clip(clean(described(each)), 120) for each in verdict.not_stock)
+    named = ", ".join(clip(clean(described(departure)), 120) for departure in verdict.not_stock)
     return f"no: {named}" if named else f"{stock.UNKNOWN}: no record of what its vLLM requires"
 
 

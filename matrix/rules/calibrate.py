@@ -94,7 +94,7 @@ def _unnamed(
 
     A rule of one cell is followed by another one, with the same counters.
     """
-    of_series = {counter for counter, each in near.items() if each.rule in series}
+    of_series = {counter for counter, nearest in near.items() if nearest.rule in series}
     followed = {
         counter: start.counters[counter]
         for counter in near

@@ -108,8 +108,8 @@ def evidence_of(upstream: Upstream, releases: Releases) -> Evidence:
         if newest is not None and parse_version(minor_of(torch)) <= newest
     )
     stated: dict[str, list[Stated]] = {}
-    for each in every_number(upstream, torches):
-        stated.setdefault(each.link, []).append(each)
+    for number in every_number(upstream, torches):
+        stated.setdefault(number.link, []).append(number)
     files = {
         release.link(path): release
         for release in upstream.releases

@@ -70,8 +70,8 @@ def proposals(record: Record, expectations: Expectations, evidence: str) -> list
     seen: dict[str, list[_Sighting]] = {}
     for situation, start in situations(record):
         near: dict[str, list[str]] = {}
-        for counter, each in expectations.nearest(situation, start.start).items():
-            near.setdefault(each.rule, []).append(counter)
+        for counter, nearest in expectations.nearest(situation, start.start).items():
+            near.setdefault(nearest.rule, []).append(counter)
         for name, counters in near.items():
             sighting = _Sighting(situation=situation, start=start, counters=tuple(counters))
             seen.setdefault(name, []).append(sighting)
@@ -165,7 +165,9 @@ def _only(version: Version) -> VersionRange:
 def _to(versions: VersionRange, version: Version) -> VersionRange:
     """Return the range with its end after the minor release of this version."""
     end = f"<{next_minor(minor_of(str(version)))}"
-    lower = [begin for each in SpecifierSet(versions.text or "") if (begin := _begin(each))]
+    lower = [
+        begin for specifier in SpecifierSet(versions.text or "") if (begin := _begin(specifier))
+    ]
     return VersionRange(specifier_text(SpecifierSet(",".join([*lower, end]))))
 
 

@@ -74,7 +74,7 @@ def _departures(record: Record) -> object:
     found = departures_of(record)
     if not found:
         return found
-    named = [(each.name, each.why, each.installed) for each in not_stock(found)]
+    named = [(departure.name, departure.why, departure.installed) for departure in not_stock(found)]
     failed = [
         departure.name if (departure := blamed(record, case.reason, case.signature)) else None
         for case in record.cases

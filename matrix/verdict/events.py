@@ -59,9 +59,9 @@ def events_of(case: Case) -> tuple[StartEvent, ...] | None:
             return None
         found += [
             StartEvent(
-                start=seen.start, kind=each.kind, text=signature(each.text), count=each.count
+                start=seen.start, kind=event.kind, text=signature(event.text), count=event.count
             )
-            for each in seen.events
+            for event in seen.events
         ]
     return tuple(found) if ran else None
 

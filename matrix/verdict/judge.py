@@ -324,8 +324,8 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
     provisional = None
     if not differences:
         provisional = provisional_of(
-            {each.start: expectations.nearest(situation, each.start) for each in case.starts},
-            {each.start: each.counters for each in case.starts},
+            {start.start: expectations.nearest(situation, start.start) for start in case.starts},
+            {start.start: start.counters for start in case.starts},
         )
     compared = () if provisional is None else provisional.nearest
     no_rule = tuple(start for start in STARTS if start not in expected and start not in compared)

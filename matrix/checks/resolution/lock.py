@@ -50,7 +50,7 @@ class Target:
         uv knows.
         """
         return self._uv_platform(
-            max((each for each in _UV_GLIBC if each <= self._glibc), default=None)
+            max((version for version in _UV_GLIBC if version <= self._glibc), default=None)
         )
 
     @property
@@ -59,7 +59,7 @@ class Target:
 
         None where uv knows the target's own glibc, or none that is as new.
         """
-        above = min((each for each in _UV_GLIBC if each >= self._glibc), default=None)
+        above = min((version for version in _UV_GLIBC if version >= self._glibc), default=None)
         return None if above in (None, self._glibc) else self._uv_platform(above)
 
     @property

@@ -184,7 +184,7 @@ def _all_of(name: str, pinned: Mapping[str, Pinned]) -> set[str]:
     """Return a distribution and all that it requires, directly or not."""
     found, more = {name}, {name}
     while more:
-        more = {other for other, each in pinned.items() if each.via & more} - found
+        more = {other for other, package in pinned.items() if package.via & more} - found
         found |= more
     return found
 

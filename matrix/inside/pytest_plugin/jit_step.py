@@ -68,7 +68,7 @@ class JitStep:
                 by = f"{case} {event.get('start')}"
                 with suppress(TypeError):  # what is not in the journal's form says nothing
                     found = event.get("jit") or ()
-                    self._modules += [JitModule(**each, built_by=by) for each in found]
+                    self._modules += [JitModule(**module, built_by=by) for module in found]
         self._write()
 
     def close(self) -> None:
@@ -102,8 +102,12 @@ class JitStep:
     def _build(self, wanted: Sequence[JitModule], folder: Path, timeout: float) -> list[str]:
         """Build the modules in a child; return what went wrong."""
         asked = [
-            {"name": each.name, "generator": each.generator, "arguments": dict(each.arguments)}
-            for each in wanted
+            {
+                "name": module.name,
+                "generator": module.generator,
+                "arguments": dict(module.arguments),
+            }
+            for module in wanted
         ]
         try:
             ended = isolation.run_forked(
@@ -114,7 +118,7 @@ class JitStep:
             )
         except IsolationError as error:
             return [str(error)]
-        described = {each.name: each for each in wanted}
+        described = {module.name: module for module in wanted}
         faults = list(self._took(ended, described))
         if faults:
             self._progress.stream(ended.output)  # a record has one line, the log has it all

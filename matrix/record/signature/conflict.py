@@ -146,11 +146,13 @@ def _excluding(demands: Iterable[_Demand], *, sure: bool = True) -> str:
     ]
     found = next((pair for pair in pairs if _exclude(pair[0].range, pair[1].range)), None)
     if found is None and not sure:
-        pinned = (pair for pair in pairs if all(each.range[:2] == "==" for each in pair))
+        pinned = (
+            pair for pair in pairs if all(requirement.range[:2] == "==" for requirement in pair)
+        )
         found = next(pinned, pairs[0] if pairs else None)
     if found is None:
         return ""
-    one, two = sorted(found, key=lambda each: (not each.who, each.who))
+    one, two = sorted(found, key=lambda requirement: (not requirement.who, requirement.who))
     return f"{one.said}, and {two.said}"
 
 
@@ -167,11 +169,14 @@ def _exclude(one: str, other: str) -> bool:
 
     try:
         ranges = SpecifierSet(one), SpecifierSet(other)
-        bounds = [clause.version.removesuffix(".*") for each in ranges for clause in each]
+        bounds = [
+            clause.version.removesuffix(".*") for specifiers in ranges for clause in specifiers
+        ]
         tried = [Version(bound) for bound in bounds]
         tried += [Version(f"{version.base_version}.0.1") for version in tried]
     except (InvalidSpecifier, InvalidVersion):  # one that compares texts (===), or neither
         return False
     return not any(
-        all(each.contains(version, prereleases=True) for each in ranges) for version in tried
+        all(specifiers.contains(version, prereleases=True) for specifiers in ranges)
+        for version in tried
     )
