@@ -128,11 +128,13 @@ def attributed(
     *records: Record, rules: Expectations = RULES, grid: bool = False, **asked: Any
 ) -> tuple[Attribution, ...]:
     known = survey(RELEASES, links=no_links) if grid else None
-    return attribute([(each, judge(each, rules)) for each in records], RELEASES, known, **asked)
+    return attribute([(run, judge(run, rules)) for run in records], RELEASES, known, **asked)
 
 
 def no_links(cell: Cell) -> Answer | None:
-    pinned = any(each.version == cell.vllm and each.torch == cell.torch for each in RELEASES.vllm)
+    pinned = any(
+        release.version == cell.vllm and release.torch == cell.torch for release in RELEASES.vllm
+    )
     return Answer(ok=pinned, reason=None if pinned else "undefined symbol: c10_cuda")
 
 
@@ -194,4 +196,4 @@ def on_cpu(model: str, record: Record) -> Record:
 
 
 def names(found: Attribution) -> list[tuple[str, str]]:
-    return [(each.name, each.platform) for each in found.missing]
+    return [(run.name, run.platform) for run in found.missing]

@@ -45,7 +45,7 @@ def whole_report(
 ) -> Report:
     """Return the table with its grid, attributions and notes."""
     table = tabulate(records, rules, releases=RELEASES)
-    judged = [(each.record, each.verdict) for each in table.entries]
+    judged = [(entry.record, entry.verdict) for entry in table.entries]
     grid = survey(RELEASES, seen=runs(judged, RELEASES))
     blamed = attribute(judged, RELEASES, grid)
     return Report(table=table, grid=grid, attributions=blamed, notes=notes)

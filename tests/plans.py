@@ -110,6 +110,6 @@ def links(cell: Cell) -> Answer:
 
 def planned(wanted: Wanted, *records: Record) -> tuple[Planned, ...]:
     verdict = CellVerdict(verdict=Verdict.COMPATIBLE, rung="as expected")
-    seen = runs([(each, verdict) for each in records], RELEASES)
+    seen = runs([(run, verdict) for run in records], RELEASES)
     grid = survey(RELEASES, links=links, seen=seen)
     return plan(grid, RELEASES, records, TESTS, wanted)

@@ -18,7 +18,7 @@ def total_memory_mib(root: Path = ROOT) -> int | None:
 def available_memory_mib(root: Path = ROOT) -> int | None:
     """Return what this process may still take by free memory, control groups and ulimit."""
     free = (group.free() for group in memory_groups(root))
-    found = [_meminfo(root, "MemAvailable"), _address_space(), *(_mib(each) for each in free)]
+    found = [_meminfo(root, "MemAvailable"), _address_space(), *(_mib(size) for size in free)]
     return min((mib for mib in found if mib is not None), default=None)
 
 

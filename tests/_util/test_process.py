@@ -26,9 +26,9 @@ def made(pid: int, parent: int) -> Process:
 def test_proc_shows_this_process_and_its_child() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        found = {each.pid: each for each in processes()}
+        found = {process.pid: process for process in processes()}
         assert found[os.getpid()].session == os.getsid(0)
-        assert child.pid in {each.pid for each in below([os.getpid()], found.values())}
+        assert child.pid in {process.pid for process in below([os.getpid()], found.values())}
         assert found[child.pid].parent == os.getpid()
         assert found[child.pid].identity == (child.pid, found[child.pid].started)
     finally:
@@ -40,16 +40,16 @@ def test_a_name_in_parentheses_does_not_confuse_the_reader(tmp_path: Path) -> No
     program.symlink_to(sys.executable)
     child = subprocess.Popen([program, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        assert {each.pid: each.parent for each in processes()}[child.pid] == os.getpid()
+        assert {process.pid: process.parent for process in processes()}[child.pid] == os.getpid()
     finally:
         child.communicate(b"\n")
 
 
 def test_descendants_are_all_below_and_a_loop_ends() -> None:
     every = [made(2, 1), made(3, 2), made(4, 3), made(9, 8), made(10, 11), made(11, 10)]
-    assert {each.pid for each in below([2], every)} == {3, 4}
-    assert {each.pid for each in below([1, 8], every)} == {2, 3, 4, 9}
-    assert {each.pid for each in below([10], every)} == {10, 11}
+    assert {process.pid for process in below([2], every)} == {3, 4}
+    assert {process.pid for process in below([1, 8], every)} == {2, 3, 4, 9}
+    assert {process.pid for process in below([10], every)} == {10, 11}
     assert below([4], every) == []
 
 
@@ -63,7 +63,7 @@ def test_without_proc_there_are_no_processes(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_process_that_ends_meanwhile_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "listdir", lambda path: ["self", str(os.getpid()), "999999999"])
-    assert [each.pid for each in processes()] == [os.getpid()]
+    assert [process.pid for process in processes()] == [os.getpid()]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_clipped_text_is_within_its_limit(text: str, limit: int) -> None:
 def test_a_shortened_message_keeps_its_ends(text: str, word: int, limit: int) -> None:
     shown = shorten(text, word, limit)
     assert len(shown) <= min(limit, len(text))
-    assert all(len(each) <= 2 * word + 1 for each in shown.split(" "))
+    assert all(len(part) <= 2 * word + 1 for part in shown.split(" "))
     assert shown[:1] == text[:1] and shown[-1:] == text[-1:]
     if len(text) <= min(word, limit):
         assert shown == text

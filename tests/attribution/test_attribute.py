@@ -259,9 +259,9 @@ def test_a_release_is_blamed_by_a_run_that_differs_in_it_alone(
         assert found.answer == Cause.VLLM or any(vllm == at.vllm for _, vllm in clean)
         assert found.answer == Cause.TORCH or any(torch == at.torch for torch, _ in clean)
         for missing in found.missing:
-            runs = [each for each in drawn if Cell(each[2], each[0], each[1]).name == missing.name]
+            runs = [run for run in drawn if Cell(run[2], run[0], run[1]).name == missing.name]
             # What ran is asked again with given flags, or where its own flags are not known.
-            assert not runs or missing.flags or len({each[4] for each in runs}) == 2
+            assert not runs or missing.flags or len({run[4] for run in runs}) == 2
 
 
 def test_a_neighbour_that_fails_at_a_higher_rung_is_clean_of_it() -> None:
@@ -279,7 +279,7 @@ def test_two_defects_of_one_case_are_attributed_on_their_own() -> None:
     found = attributed(
         record("2.12.0", fails="OSError: disk"), bad("2.13.0"), record("2.11.0"), platform="cpu"
     )
-    said = {each.name: sentence(each) for each in found}
+    said = {failure.name: sentence(failure) for failure in found}
     assert (
         "under torch 2.11.0 and fails to start warm under 2.12.0:" in said["py311-torch212-vllm020"]
     )
@@ -306,7 +306,7 @@ def test_a_fault_of_the_machine_is_nobodys(kind: str) -> None:
     faulty = Record(
         **{**vars(record("2.12.0", fails="x")), "error": RunError(kind=ErrorKind(kind), reason="x")}
     )
-    found = [each.answer for each in attributed(faulty, record("2.11.0"))]
+    found = [failure.answer for failure in attributed(faulty, record("2.11.0"))]
     assert found == ([Cause.TORCH] if kind == "interrupted" else [])
 
 
@@ -320,7 +320,7 @@ def test_a_case_that_others_ended_is_nobodys(outcome: Outcome, reason: str) -> N
     is_outside = outcome == Outcome.INTERRUPTED
     error = RunError(kind=ErrorKind.INTERRUPTED, reason=reason) if is_outside else None
     found = attributed(record("2.12.0", cases=(ended,), error=error), record("2.11.0"), grid=True)
-    assert [each.answer for each in found] == ([] if is_outside else [Cause.TORCH])
+    assert [failure.answer for failure in found] == ([] if is_outside else [Cause.TORCH])
 
 
 @pytest.mark.parametrize(
@@ -338,15 +338,15 @@ def test_a_case_that_others_ended_is_nobodys(outcome: Outcome, reason: str) -> N
 def test_a_run_that_a_fault_from_outside_ended_before_any_case_is_nobodys(kind: str) -> None:
     error = RunError(kind=ErrorKind(kind), reason="torch/lib/libtorch_cpu.so has 1 of 2 bytes")
     ended = record("2.12.0", cases=(), rungs=(), error=error)
-    found = [each.answer for each in attributed(ended, record("2.11.0"), grid=True)]
+    found = [failure.answer for failure in attributed(ended, record("2.11.0"), grid=True)]
     assert found == ([Cause.TORCH] if kind == "imports" else [])
 
 
 def test_cells_platforms_and_cases_are_chosen() -> None:
     records = [bad("2.12.0"), bad("2.12.0", platform="cuda"), bad("2.13.0", case="m[x=1]")]
     assert len(attributed(*records)) == 3
-    assert [each.platform for each in attributed(*records, platform="cuda")] == ["cuda"]
-    assert [each.case for each in attributed(*records, case="m")] == ["m[x=1]"]
+    assert [failure.platform for failure in attributed(*records, platform="cuda")] == ["cuda"]
+    assert [failure.case for failure in attributed(*records, case="m")] == ["m[x=1]"]
     assert attributed(*records, case="m[x=2]") == ()
 
 
@@ -362,8 +362,10 @@ def lines(draw: st.DrawFn) -> tuple[list[Record], int, int]:
     """Records along torch with one change point: the first bad minor, the last good one."""
     minors = sorted(draw(st.sets(st.integers(9, 15), min_size=2)))
     first = draw(st.sampled_from(minors[1:]))
-    records = [bad(f"2.{each}.0") if each >= first else record(f"2.{each}.0") for each in minors]
-    return draw(st.permutations(records)), first, max(each for each in minors if each < first)
+    records = [
+        bad(f"2.{number}.0") if number >= first else record(f"2.{number}.0") for number in minors
+    ]
+    return draw(st.permutations(records)), first, max(number for number in minors if number < first)
 
 
 @given(lines())
@@ -384,20 +386,22 @@ def test_one_change_along_torch_is_torch_since_then(
 def test_the_order_of_the_records_changes_nothing(outcomes: list[str], rand: random.Random) -> None:
     kinds = {"ok": None, "bad": KEY_ERROR, "other": "OSError"}
     records = [
-        record(f"2.{9 + at}.0", fails=kinds[each])
-        for at, each in enumerate(outcomes)
-        if each != "none"
+        record(f"2.{9 + at}.0", fails=kinds[kind])
+        for at, kind in enumerate(outcomes)
+        if kind != "none"
     ]
     found = attributed(*records)
     rand.shuffle(records)
     assert attributed(*records) == found
     # An answer names a clean neighbour, and nothing is missing that ran.
-    ran = {each.cell for each in records}
-    for each in found:
-        assert (each.answer in (Cause.TORCH, Cause.PAIR, Cause.VLLM)) <= bool(
-            each.after or each.until
+    ran = {run.cell for run in records}
+    for failure in found:
+        assert (failure.answer in (Cause.TORCH, Cause.PAIR, Cause.VLLM)) <= bool(
+            failure.after or failure.until
         )
-        assert not ran & {missing.name for missing in each.missing if each.answer != Cause.UNKNOWN}
+        assert not ran & {
+            missing.name for missing in failure.missing if failure.answer != Cause.UNKNOWN
+        }
 
 
 # --- history, by records of real runs ---
@@ -415,7 +419,7 @@ def test_a_counter_is_attributed_by_what_neighbours_counted() -> None:
         f"vLLM 0.20.0 counts warm {SAVED} 0 under torch 2.11.0 and 4 under 2.12.0: torch,"
         " since 2.12"
     )
-    assert [(each.observed, each.wanted) for each in found.symptoms] == [(4, 0)]
+    assert [(symptom.observed, symptom.wanted) for symptom in found.symptoms] == [(4, 0)]
 
 
 def test_a_third_value_is_another_drift() -> None:
@@ -425,13 +429,13 @@ def test_a_third_value_is_another_drift() -> None:
 
 def test_counters_that_are_told_alike_are_one() -> None:
     found = of("2.12.0", record("2.12.0", saved=4, total=9), record("2.11.0"))
-    assert [each.counter for each in found.symptoms] == ["aot_autograd.total", SAVED]
+    assert [symptom.counter for symptom in found.symptoms] == ["aot_autograd.total", SAVED]
 
 
 def test_without_an_expectation_a_cell_off_the_pin_is_held_against_its_pin() -> None:
     records = [record("2.12.0", saved=4), record("2.11.0"), record("2.10.0", saved=4)]
     found = attributed(*records, rules=NO_RULES)
-    assert [(each.name, each.symptoms[0].kind) for each in found] == [
+    assert [(failure.name, failure.symptoms[0].kind) for failure in found] == [
         ("py311-torch210-vllm020", "changed"),
         ("py311-torch212-vllm020", "changed"),
     ]

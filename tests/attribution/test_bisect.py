@@ -63,7 +63,7 @@ def test_the_boundary_is_found_in_logarithmic_steps(
     releases, first, skipped = history
     found, asked, skips = bisected(releases, first, skipped)
     assert releases[first] in found.candidates
-    assert all(each in skipped for each in found.candidates[:-1])
+    assert all(name in skipped for name in found.candidates[:-1])
     assert asked <= math.ceil(math.log2(len(releases) - 1)) + skips
 
 

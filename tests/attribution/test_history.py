@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def history(*places: str, rules: Expectations | None = None, **asked: Any) -> list[Attribution]:
     records = [read(ROOT / place) for place in places]
     known = load_expectations() if rules is None else rules
-    judged = [(each, judge(each, known)) for each in records]
+    judged = [(record, judge(record, known)) for record in records]
     return list(attribute(judged, load_releases(), **asked))
 
 
@@ -61,7 +61,7 @@ def test_history_the_startup_of_torch_2_12(case: str, asked: dict[str, Any]) -> 
         f"vLLM 0.20.2 counts warm {SAVED} 4 under torch 2.11.0 and 0 under 2.12.1: torch,"
         " since 2.12"
     )
-    changed = {(each.counter, each.wanted, each.observed) for each in found.symptoms}
+    changed = {(symptom.counter, symptom.wanted, symptom.observed) for symptom in found.symptoms}
     assert {(SAVED, 4, 0), ("num_compiled_artifacts_loaded", 0, 4)} < changed
 
 
@@ -69,7 +69,7 @@ def test_history_the_startup_of_torch_2_12(case: str, asked: dict[str, Any]) -> 
 def test_history_the_startup_of_torch_2_12_and_after_by_its_flag(asked: dict[str, Any]) -> None:
     """The same with a run under 2.13, and runs of both pairs with the flag of the other."""
     more = ("torch-213/py311-torch213-vllm020", "mega-off/py311-torch212-vllm020")
-    places = [f"tests/attribution/{each}.json" for each in more]
+    places = [f"tests/attribution/{name}.json" for name in more]
     found = history(TORCH_211, TORCH_212, *places, case="small_startup[dense]", **asked)
     found += history(
         *(TORCH_211, TORCH_212, *places),
@@ -77,9 +77,12 @@ def test_history_the_startup_of_torch_2_12_and_after_by_its_flag(asked: dict[str
         names=frozenset(["py311-torch212-vllm020"]),
         **asked,
     )
-    assert {each.name for each in found} == {"py311-torch212-vllm020", "py311-torch213-vllm020"}
-    for each in found:
-        assert (each.answer, each.after, each.since) == (Cause.TORCH, "2.11.0", "2.12.1")
+    assert {failure.name for failure in found} == {
+        "py311-torch212-vllm020",
+        "py311-torch213-vllm020",
+    }
+    for failure in found:
+        assert (failure.answer, failure.after, failure.since) == (Cause.TORCH, "2.11.0", "2.12.1")
     assert sentence(found[-1]) == (
         f"vLLM 0.20.2 counts warm {SAVED} 4 under torch 2.11.0 and 0 under 2.12.1 and 2.13.0:"
         f" torch, since 2.12, by the default of {FLAG} (False at torch 2.11.0, True here) alone:"
@@ -90,10 +93,10 @@ def test_history_the_startup_of_torch_2_12_and_after_by_its_flag(asked: dict[str
 def test_history_what_the_missing_run_told() -> None:
     """vLLM 0.19.1 under torch 2.12, as `matrix attribute --run` ran it: torch, and not the pair."""
     runs = ("torch-213/py311-torch213-vllm020", "mega-off/py311-torch212-vllm020")
-    places = [TORCH_211, TORCH_212, *(f"tests/attribution/{each}.json" for each in runs)]
+    places = [TORCH_211, TORCH_212, *(f"tests/attribution/{name}.json" for name in runs)]
     asked = {"case": "small_startup[dense]", "names": frozenset(["py311-torch212-vllm020"])}
     (found,) = history(*places, rules=NO_RULES, **asked)
-    assert [each.name for each in found.missing] == ["py311-torch212-vllm019"]
+    assert [run.name for run in found.missing] == ["py311-torch212-vllm019"]
     last = "tests/attribution/vllm-019/py311-torch212-vllm019.json"
     (found,) = history(*places, last, rules=NO_RULES, **asked)
     assert (found.answer, found.missing) == (Cause.TORCH, ())
@@ -107,15 +110,17 @@ def test_history_the_default_of_the_mega_artifact(
 ) -> None:
     """vllm-project/vllm #37198: it is on by default from torch 2.12."""
     found = history(*places, **asked)
-    assert {each.case for each in found} == {
+    assert {failure.case for failure in found} == {
         *(f"model_startup[{name}]" for name in ("deepseek_v3.2", "kimi_k2.5", "gpt_oss_120b")),
         *("model_startup[glm_4.5]", "model_startup[minimax_m2.5]"),
         *("small_startup[dense]", "small_startup[moe]"),
     }  # and not moe_startup, whose two cases say themselves whether it is on
-    for each in found:
-        assert each.answer == Cause.TORCH
-        assert [(flag.flag, flag.there, flag.here) for flag in each.flags] == [(FLAG, False, True)]
-        assert f"with another default of {FLAG} (False at torch 2.11.0" in sentence(each)
+    for failure in found:
+        assert failure.answer == Cause.TORCH
+        assert [(flag.flag, flag.there, flag.here) for flag in failure.flags] == [
+            (FLAG, False, True)
+        ]
+        assert f"with another default of {FLAG} (False at torch 2.11.0" in sentence(failure)
 
 
 def test_history_what_the_flag_explains_is_no_fault() -> None:

@@ -23,7 +23,7 @@ def test_a_cell_without_an_answer_is_named() -> None:
         "2.12.0", cases=(), error=RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")
     )
     none = record("2.11.0", cases=(Case(case="a", outcome=Outcome.NOT_APPLICABLE),))
-    judged = [(each, judge(each, RULES)) for each in (record("2.10.0"), none, crashed)]
+    judged = [(run, judge(run, RULES)) for run in (record("2.10.0"), none, crashed)]
     assert unanswered(judged, RELEASES) == (("py311-torch212-vllm020", "cpu"),)
     assert unanswered(judged, RELEASES, names=frozenset(["py311-torch211-vllm020"])) == ()
     assert unanswered(judged, RELEASES, platform="cuda") == ()

@@ -130,15 +130,20 @@ def test_what_speaks_is_the_same_in_any_order_and_however_often(
     runs, other = Runs(every), Runs(shuffled)
     assert list(runs) == list(other)
     assert runs.pythons == tuple(
-        python for python in _PYTHONS if python in {each.cell.python for each in every}
+        python
+        for python in _PYTHONS
+        if python in {observation.cell.python for observation in every}
     )
     for python in (*_PYTHONS, "3.13"):
         own = runs.own(python)
         assert own == own_runs(shuffled, python) == other.own(python) == runs.own(python)
         for some in own:
-            assert all(each.cell.python == python and each.ended != Ended.NOTHING for each in some)
-            assert list(some) == sorted(some, key=lambda each: each.age, reverse=True)
-        told = [runs.representative(each) for each in (python, *runs.pythons)]
+            assert all(
+                observation.cell.python == python and observation.ended != Ended.NOTHING
+                for observation in some
+            )
+            assert list(some) == sorted(some, key=lambda observation: observation.age, reverse=True)
+        told = [runs.representative(wanted) for wanted in (python, *runs.pythons)]
         assert told[0] == (own[0][0] if len(own) == 1 else None)
         assert runs.nearest(python) == next(filter(None, told), None)
 

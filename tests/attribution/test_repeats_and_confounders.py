@@ -217,12 +217,12 @@ def test_a_flag_is_not_blamed_for_what_other_tests_may_do() -> None:
     newer = "2026-11-23T18:00:00Z"
     given = with_tests("x", flagged("2.12.0", False, deselected=1, started=newer))
     found = of("2.12.0", own, there, given)
-    assert [each.decides for each in found.flags] == [None]
-    whys = [(question_words(each.question), each.flags) for each in found.missing]
+    assert [flag.decides for flag in found.flags] == [None]
+    whys = [(question_words(run.question), run.flags) for run in found.missing]
     assert ("whether it is the flag or the tests", ()) in whys
     # With these tests too its own flag shows it, and then the flag is all that is left.
     again = with_tests("x", flagged("2.12.0", True, saved=4, deselected=1, started=newer))
-    assert [each.decides for each in of("2.12.0", own, there, given, again).flags] == [True]
+    assert [flag.decides for flag in of("2.12.0", own, there, given, again).flags] == [True]
 
 
 def test_other_packages_that_differ_are_said() -> None:

@@ -123,7 +123,7 @@ def test_what_is_found_between_two_shows_in_the_one_and_not_in_the_other(
             assert state_of(symptom, good) == State.CLEAN
     if bad.ended == Ended.RAN == good.ended:
         both = bad.counters.keys() & good.counters.keys()
-        found = [each.key for each in symptoms_between(bad, good)]
+        found = [change.key for change in symptoms_between(bad, good)]
         assert found == [
             key for key in COMPARED_KEYS if key in both and bad.counters[key] != good.counters[key]
         ]
@@ -155,7 +155,7 @@ def test_who_climbs_higher_is_clean_of_what_failed_below(
         Symptom(kind=SymptomKind.FAILS, rung=other, signature="x"),
     )
     states = state_of(below, fell(other, "y")), state_of(above, fell(one, "y"))
-    known = [each for each in (one, other) if each in RUNGS]
+    known = [rung for rung in (one, other) if rung in RUNGS]
     if known and one != other:
         higher = State.CLEAN, State.SILENT
         first = other in RUNGS and (one not in RUNGS or RUNGS.index(other) > RUNGS.index(one))
@@ -167,14 +167,16 @@ def test_who_climbs_higher_is_clean_of_what_failed_below(
 def test_only_the_counters_that_are_asked_for_are_compared_and_in_that_order() -> None:
     bad, good = ran({WARM: 3, COLD: 9, ("cold", "a"): 1}), ran({WARM: 0, COLD: 3})
     told = [
-        (each.key, each.observed, each.wanted) for each in counter_changes(bad, good, [WARM, COLD])
+        (change.key, change.observed, change.wanted)
+        for change in counter_changes(bad, good, [WARM, COLD])
     ]
     assert told == [(WARM, 3, 0), (COLD, 9, 3)]
     told = [
-        (each.key, each.observed, each.wanted) for each in counter_changes(good, bad, [COLD, WARM])
+        (change.key, change.observed, change.wanted)
+        for change in counter_changes(good, bad, [COLD, WARM])
     ]
     assert told == [(COLD, 3, 9), (WARM, 0, 3)]
-    assert [each.key for each in counter_changes(bad, good, [COLD])] == [COLD]
+    assert [change.key for change in counter_changes(bad, good, [COLD])] == [COLD]
     # One that the other did not count is no change, though 0 is a count.
     assert list(counter_changes(bad, good, [("cold", "a")])) == []
     assert list(counter_changes(good, bad, [("cold", "a")])) == []
@@ -186,7 +188,7 @@ def test_a_counter_names_what_its_start_or_an_earlier_one_logged() -> None:
         for start in (StartKind.WARM, StartKind.COLD)
     )
     seen = ran({WARM: 3, COLD: 3}, expected={WARM: 0, COLD: 0}, logged=events)
-    logged = {each.start: each.logged for each in drifts(seen)}
+    logged = {drift.start: drift.logged for drift in drifts(seen)}
     assert logged == {"warm": events[0], "cold": events[1]}
     [alone] = drifts(replace(seen, expected={COLD: 0}, logged=events[:1]))
     assert alone.logged is None

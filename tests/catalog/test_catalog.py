@@ -18,8 +18,8 @@ from matrix.catalog.tox_ini import describe
 
 RELEASES = load_releases()
 ON_PIN = set(RELEASES.on_pin())
-TORCHES = sorted({each.version.rpartition(".")[0] for each in RELEASES.torch}, key=Version)
-VLLMS = sorted({".".join(each.version.split(".")[:2]) for each in RELEASES.vllm}, key=Version)
+TORCHES = sorted({release.version.rpartition(".")[0] for release in RELEASES.torch}, key=Version)
+VLLMS = sorted({".".join(release.version.split(".")[:2]) for release in RELEASES.vllm}, key=Version)
 NEWEST_TORCH = ".".join(RELEASES.torch[-1].version.split(".")[:2])
 
 ROW = {
@@ -99,7 +99,9 @@ def test_the_names_of_a_cell_resolve_to_it(cell: Cell) -> None:
 
 @pytest.mark.parametrize("torch", TORCHES)
 def test_a_short_name_is_the_newest_vllm_that_pins_its_torch(torch: str) -> None:
-    pinning = [each.version for each in RELEASES.vllm if each.torch.startswith(f"{torch}.")]
+    pinning = [
+        release.version for release in RELEASES.vllm if release.torch.startswith(f"{torch}.")
+    ]
     name = Cell("3.11", torch, "0.1").short_name
     if pinning:
         assert RELEASES.resolve(name).vllm == max(pinning, key=Version)

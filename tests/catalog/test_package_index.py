@@ -159,8 +159,8 @@ def test_a_file_is_fetched_whole_and_once(served: Served, index: Index, tmp_path
     for _ in range(2):
         assert index.fetch(file, tmp_path) == tmp_path / WHEEL
     assert (tmp_path / WHEEL).read_bytes() == b"x" * 3_000_000
-    assert [each.name for each in tmp_path.iterdir()] == [WHEEL]
-    assert [each for each, _ in served.asked].count(path) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == [WHEEL]
+    assert [requested for requested, _ in served.asked].count(path) == 1
 
 
 @pytest.mark.parametrize("ranges", [False, True])
@@ -173,7 +173,7 @@ def test_a_half_file_goes_on_or_begins_again(
     served.faults[path] = ["half", "half"]
     assert index.fetch(only(index), tmp_path).read_bytes() == content
     half, more = len(content) // 2, len(content) * 3 // 4
-    asked = [part for each, part in served.asked if each == path]
+    asked = [part for requested, part in served.asked if requested == path]
     assert asked == [None, f"bytes={half}-", f"bytes={more if ranges else half}-"]
     assert served.sent >= len(content)
 
@@ -239,7 +239,7 @@ def test_who_is_stopped_fetches_nothing(served: Served, index: Index, tmp_path: 
 def test_metadata_that_is_served_beside_its_file(served: Served, index: Index) -> None:
     path = served.add("torch", WHEEL, b"never asked for", pep658=METADATA)
     assert index.metadata(only(index)) == METADATA
-    assert [each for each, _ in served.asked] == ["/simple/torch/", f"{path}.metadata"]
+    assert [requested for requested, _ in served.asked] == ["/simple/torch/", f"{path}.metadata"]
 
 
 def test_metadata_with_a_wrong_hash(served: Served, index: Index) -> None:

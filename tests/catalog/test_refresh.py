@@ -41,7 +41,9 @@ def path(tmp_path: Path) -> Path:
 
 def metadata(name: str, version: str, *required: str) -> str:
     lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: >=3.10"]
-    return "\n".join([*lines, *(f"Requires-Dist: {each}" for each in required)]) + "\n"
+    return (
+        "\n".join([*lines, *(f"Requires-Dist: {requirement}" for requirement in required)]) + "\n"
+    )
 
 
 def pinned(torch: str) -> list[str]:
@@ -83,11 +85,11 @@ def known(path: Path, project: str) -> dict[str, dict[str, Any]]:
 
 
 def files_asked(served: Served) -> list[str]:
-    return [each for each, _ in served.asked if each.startswith("/files/")]
+    return [address for address, _ in served.asked if address.startswith("/files/")]
 
 
 def kinds(done: Refreshed) -> list[tuple[str, str, str]]:
-    return [(each.kind, each.project, each.version) for each in done.changes]
+    return [(change.kind, change.project, change.version) for change in done.changes]
 
 
 @pytest.mark.parametrize("as_html", [False, True])
@@ -114,7 +116,7 @@ def test_an_index_is_read_once(
     text, stamp = path.read_text(), path.stat().st_mtime_ns
     served.asked.clear()
     assert refresh(path, index) == Refreshed()
-    assert sorted(each for each, _ in served.asked) == [
+    assert sorted(requested for requested, _ in served.asked) == [
         f"/simple/{name}/" for name in ("torch", "torchaudio", "torchvision", "vllm")
     ]
     assert (path.read_text(), path.stat().st_mtime_ns) == (text, stamp)
@@ -155,7 +157,7 @@ def test_metadata_beside_a_file_is_preferred(served: Served, index: Index, path:
     assert {row["source"] for row in vllm.values()} == {"metadata"}
     # CUDA is in the sources only; where no source is to be had for little, it is left out.
     assert (vllm["0.19.1"]["cuda"], vllm["0.19.0"].get("cuda")) == ("12.9", None)
-    whole = [each for each, part in served.asked if part is None]
+    whole = [requested for requested, part in served.asked if part is None]
     assert paths["torch"] not in whole and paths["wheel"] not in whole
 
 
@@ -196,7 +198,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(served: Served, index: Index, 
     arm = "cp38-abi3-manylinux_2_28_aarch64"
     add_wheel(served, "vllm", "0.19.5", tag=arm)
     done = refresh(path, index)
-    said = sorted(each.partition(": ")[0] for each in done.failures)
+    said = sorted(failure.partition(": ")[0] for failure in done.failures)
     assert said == [
         "torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl",
         "torchaudio",
@@ -205,12 +207,12 @@ def test_what_fails_is_named_and_the_rest_goes_on(served: Served, index: Index, 
         "vllm-0.19.1.tar.gz",
         "vllm-0.19.2-cp312-cp312-manylinux_2_28_x86_64.whl",
     ]
-    assert all("\n" not in each for each in done.failures)
+    assert all("\n" not in failure for failure in done.failures)
     assert set(known(path, "vllm")) == {"0.19.0", "0.19.5"}
     assert known(path, "vllm")["0.19.5"]["note"].startswith("no wheel for Linux")
     # A vLLM pins the torch that failed, so it is there, and is read the next time.
     assert "source" not in known(path, "torch")["2.10.0"]
-    assert {each.name for each in path.parent.iterdir()} == {path.name, "requirements.json"}
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, "requirements.json"}
     served.contents[paths["torch"]] = served.contents[paths["torch"]][:-4]
     served.faults.clear()
     again = refresh(path, index)
@@ -268,7 +270,7 @@ def test_what_was_read_stays_when_it_is_ended(
         refresh(path, index)
     names = ("torch", "vllm", "torchvision", "torchaudio")
     assert sum("files" in row for name in names for row in known(path, name).values()) == 2
-    assert {each.name for each in path.parent.iterdir()} <= {path.name, "requirements.json"}
+    assert {entry.name for entry in path.parent.iterdir()} <= {path.name, "requirements.json"}
     with pytest.raises(FetchError, match="stopped"):
         index.files("torch")
     monkeypatch.undo()
@@ -331,9 +333,9 @@ def test_what_is_written_loads(served: Served, index: Index, path: Path) -> None
     cells = path.parent / "cells.json"
     cells.write_text('{"pythons": ["3.11"], "vllm": ["0.32"]}')
     releases = load_releases(path, cells)
-    assert [each.version for each in releases.torch] == ["2.10.0", "2.20.0"]
+    assert [release.version for release in releases.torch] == ["2.10.0", "2.20.0"]
     assert releases.torch[1].note == "the index does not list it; vLLM 0.30.0 pins it"
-    assert [(each.version, each.note) for each in releases.unread] == [
+    assert [(release.version, release.note) for release in releases.unread] == [
         ("0.31.0", "its wheel asks for torch>=2, which is no pin")
     ]
     (cell,) = releases.cells()

@@ -101,9 +101,9 @@ def test_a_torch_with_one_vllm_needs_no_condition(tmp_path: Path) -> None:
 def test_the_block_has_the_factors_of_every_minor() -> None:
     told = block(RELEASES)
     found = set(re.findall(r"^ +(\w+): ", told.partition("[off-pin]")[2], re.MULTILINE))
-    named = {f"torch{'.'.join(each.version.split('.')[:2])}" for each in RELEASES.torch}
-    named |= {f"vllm{'.'.join(each.version.split('.')[:2])}" for each in RELEASES.vllm}
-    assert found == {each.replace(".", "") for each in named}
+    named = {f"torch{'.'.join(release.version.split('.')[:2])}" for release in RELEASES.torch}
+    named |= {f"vllm{'.'.join(release.version.split('.')[:2])}" for release in RELEASES.vllm}
+    assert found == {factor.replace(".", "") for factor in named}
 
 
 def test_a_person_can_read_the_block() -> None:
@@ -170,7 +170,7 @@ def test_the_command_says_what_is_stale_and_writes_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "tox.ini"
-    line = next(each for each in TOX_INI.split("\n") if " torch212: torch==" in each)
+    line = next(text for text in TOX_INI.split("\n") if " torch212: torch==" in text)
     stale = TOX_INI.replace(line, "    torch212: torch==2.12.99")
     path.write_text(stale, encoding="utf-8")
     shown = f"-    torch212: torch==2.12.99\n+{line}\n"
@@ -186,7 +186,7 @@ def test_the_command_says_what_is_stale_and_writes_it(
     assert cli.main(["sync"]) == 0
     assert capsys.readouterr().out.endswith(shown)
     assert path.read_text(encoding="utf-8") == TOX_INI
-    assert [each.name for each in tmp_path.iterdir()] == ["tox.ini"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tox.ini"]
 
     assert cli.main(["sync", "--check"]) == 0
     assert "up to date" in capsys.readouterr().out

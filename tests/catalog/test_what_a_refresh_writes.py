@@ -55,7 +55,7 @@ def rows(**projects: list[dict[str, Any]]) -> Rows:
 
 def test_final_releases_from_the_oldest_on_are_listed_oldest_first() -> None:
     names = ["0.10.0", "0.9.0", "0.9.0.1", "0.8.5", "0.11.0rc1", "0.11.0+cu126", "0.10.0.post1"]
-    found = followed("vllm", [file(f"vllm-{each}.tar.gz") for each in [*names, "what"]])
+    found = followed("vllm", [file(f"vllm-{name}.tar.gz") for name in [*names, "what"]])
     assert list(found) == ["0.9.0", "0.9.0.1", "0.10.0", "0.10.0.post1"]
 
 
@@ -192,8 +192,8 @@ def test_a_release_is_yanked_where_all_its_files_are() -> None:
     assert yanked["vllm"]["0.19.1"]["yanked"] == "b d"
     back = merge(yanked, "vllm", "0.19.1", [good, bad], None)
     assert "yanked" not in back["vllm"]["0.19.1"]
-    assert [(each.kind, each.what) for each in changes(known, yanked)] == [("yanked", "b d")]
-    assert [each.kind for each in changes(yanked, back)] == ["back"]
+    assert [(change.kind, change.what) for change in changes(known, yanked)] == [("yanked", "b d")]
+    assert [change.kind for change in changes(yanked, back)] == ["back"]
 
 
 def test_a_vllm_that_cannot_be_read_has_a_note_and_the_loader_takes_it(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_changes_tell_what_was() -> None:
             {"version": "0.9.1", "torch": "2.7.1", "source": "sdist", "yanked": "bad"},
         ]
     )
-    assert [(each.kind, each.version, each.what) for each in changes(before, after)] == [
+    assert [(change.kind, change.version, change.what) for change in changes(before, after)] == [
         (
             "changed",
             "0.9.0",

@@ -35,7 +35,10 @@ X86 = 'platform_system == "Linux" and platform_machine == "x86_64"'
 
 def metadata(name: str, version: str, *required: str, python: str = "<3.14,>=3.10") -> str:
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
-    lines += [f"Requires-Python: {python}", *(f"Requires-Dist: {each}" for each in required)]
+    lines += [
+        f"Requires-Python: {python}",
+        *(f"Requires-Dist: {requirement}" for requirement in required),
+    ]
     return "\n".join(lines) + "\n\nRequires-Dist: torch==9.9 in a README\n"
 
 

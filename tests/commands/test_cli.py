@@ -441,7 +441,7 @@ def test_an_error_repeats_no_argument_that_is_too_long_to_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     try:
-        status = cli.main([each.format(word) for each in arguments])
+        status = cli.main([argument.format(word) for argument in arguments])
     except SystemExit as stopped:
         status = int(stopped.code or 0)
     last = capsys.readouterr().err.splitlines()[-1]

@@ -119,7 +119,8 @@ def test_what_a_start_builds_has_its_seconds_and_how_it_is_built_again(
             moe.gen_cutlass_fused_moe_sm90_module().build_and_load()
         moe.gen_prefill_module("fa2", 64, dtype=torch.bfloat16).build_and_load()
         moe.gen_prefill_module("fa3", 64, dtype=SimpleNamespace()).build_and_load()
-    assert [(each["name"].partition("_names")[0], each["generator"]) for each in found][:2] == [
+    modules = [(module["name"].partition("_names")[0], module["generator"]) for module in found]
+    assert modules[:2] == [
         ("fused_moe_90", "flashinfer.jit.fused_moe:gen_cutlass_fused_moe_sm90_module"),
         ("prefill_fa2_64_torch.bfloat16", "flashinfer.jit.fused_moe:gen_prefill_module"),
     ]
@@ -127,13 +128,15 @@ def test_what_a_start_builds_has_its_seconds_and_how_it_is_built_again(
     assert found[1]["arguments"] == {"backend": "fa2", "head_dim": 64, "dtype": "torch.bfloat16"}
     # What cannot be written cannot be given again.
     assert (found[2]["generator"], found[2]["arguments"]) == (None, {})
-    assert "jit" in timeline.parts() and all(each["library"] == "flashinfer" for each in found)
+    assert "jit" in timeline.parts() and all(module["library"] == "flashinfer" for module in found)
     # Another run, with nothing built, builds the same from what was found.
     forget()
     fake_torch(monkeypatch)
     with fresh_caches() as other:
         answers = build(found[:2])
-        assert [answer["name"] for answer in answers[1:]] == [each["name"] for each in found[:2]]
+        assert [answer["name"] for answer in answers[1:]] == [
+            module["name"] for module in found[:2]
+        ]
         assert len(built(other)["flashinfer"]) == 2
 
 

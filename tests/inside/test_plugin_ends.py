@@ -233,7 +233,7 @@ def test_what_others_ended_is_untested_and_blames_nobody(ends: Ran) -> None:
     for name in ("segfault", "signal", "crash_cold", "exits", "hangs"):
         assert verdicts[name] is Verdict.INCOMPATIBLE
     seen = observe(ends.record, judged, Cell("3.11", "2.10.0", "0.19.1"))
-    failed = {each.case for each in seen if each.faulty}
+    failed = {event.case for event in seen if event.faulty}
     assert not failed & {"kill", "kill_cold", "stopped", "much_then_dies"}
 
 

@@ -136,7 +136,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
             ("torch", "2.11.0" if name == "pinned companion" else "2.15.0+cu132", ()),
             ("torchaudio", audio, ()),
         ):
-            lines = [f"Requires-Dist: {each}" for each in required]
+            lines = [f"Requires-Dist: {requirement}" for requirement in required]
             text = "\n".join([f"Name: {package}", f"Version: {version}", *lines, ""])
             place.file(f"{name}/{package}-{version}.dist-info/METADATA", text)
         sessions[name] = Session(arguments=fine, fakes=name)

@@ -129,7 +129,7 @@ def config(tox: Tox, names: str, folder: Path) -> configparser.ConfigParser:
 def pins(section: configparser.SectionProxy) -> dict[str, str]:
     """What the environment's dependencies pin."""
     wanted = [Requirement(line) for line in section["deps"].split()]
-    found = {each.name: str(each.specifier) for each in wanted}
+    found = {requirement.name: str(requirement.specifier) for requirement in wanted}
     assert found.pop("pytest") == ">=8"
     return {name: specifier.removeprefix("==") for name, specifier in found.items()}
 
@@ -142,8 +142,8 @@ def constraints(cell: Cell) -> dict[str, str]:
 def test_tox_has_an_environment_for_each_name_of_each_on_pin_cell(
     configured: configparser.ConfigParser,
 ) -> None:
-    named = {each.removeprefix("testenv:") for each in configured.sections()}
-    assert {each for each in named if each.startswith("py3")} == set(NAMES)
+    named = {section.removeprefix("testenv:") for section in configured.sections()}
+    assert {environment for environment in named if environment.startswith("py3")} == set(NAMES)
     assert {"unit", "lint", "type", "table", "bench"} <= named
 
 
@@ -185,8 +185,10 @@ def test_every_environment_is_explained_in_a_line(
     done = tox("list", folder=tmp_path)
     assert done.returncode == 0
     lines = [line for line in done.stdout.splitlines() if "->" in line]
-    named = {each[8:] for each in configured.sections() if each.startswith("testenv:")}
-    assert {line.split()[0] for line in lines} == {each for each in named if each[0] != "."}
+    named = {section[8:] for section in configured.sections() if section.startswith("testenv:")}
+    assert {line.split()[0] for line in lines} == {
+        environment for environment in named if environment[0] != "."
+    }
     assert not [line for line in lines if "no description" in line]
 
 
@@ -237,7 +239,11 @@ def test_arguments_go_on_to_the_cell(tox: Tox, tmp_path: Path) -> None:
 
 def write_wheel(folder: Path, name: str, version: str, *needs: str) -> None:
     stem = f"{name}-{version}"
-    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {each}" for each in needs)]
+    lines = [
+        f"Name: {name}",
+        f"Version: {version}",
+        *(f"Requires-Dist: {requirement}" for requirement in needs),
+    ]
     files = {
         "METADATA": "\n".join(["Metadata-Version: 2.1", *lines, ""]),
         "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
@@ -290,10 +296,10 @@ def test_an_off_pin_cell_gets_its_torch_in_the_place_of_the_pin(tox: Tox, tmp_pa
         write_wheel(index, name, "99.0")
     said, paths = install(tox, cell.name, f"vllm=={cell.vllm}", tmp_path)
     assert paths == [], said
-    found = {each.stem for each in tmp_path.glob("tox/*/lib/python*/site-packages/*.dist-info")}
+    found = {folder.stem for folder in tmp_path.glob("tox/*/lib/python*/site-packages/*.dist-info")}
     wanted = {"vllm": cell.vllm, **RELEASES.companions(cell)}
     assert found == {f"{name}-{version}" for name, version in wanted.items()}
-    assert f"{HERE}-torch212-vllm020" in {each.name for each in (tmp_path / "tox").iterdir()}
+    assert f"{HERE}-torch212-vllm020" in {folder.name for folder in (tmp_path / "tox").iterdir()}
 
 
 @pytest.mark.parametrize("torch", ["torch211", "torch212"])
@@ -407,8 +413,8 @@ def test_each_extra_and_group_is_an_environments_or_a_commands() -> None:
     extras = project["project"]["optional-dependencies"]
     tox = configparser.ConfigParser(interpolation=None)
     tox.read_string((ROOT / "tox.ini").read_text(encoding="utf-8"))
-    used = {extra for each in tox.sections() for extra in tox[each].get("extras", "").split()}
-    groups = {tox[each].get("dependency_groups", "") for each in tox.sections()} - {""}
+    used = {extra for section in tox.sections() for extra in tox[section].get("extras", "").split()}
+    groups = {tox[section].get("dependency_groups", "") for section in tox.sections()} - {""}
     # `matrix refresh` is a command of people.
     assert set(extras) == {*used, "bundle", "index"}
     (every,) = extras.pop("all")
@@ -418,7 +424,7 @@ def test_each_extra_and_group_is_an_environments_or_a_commands() -> None:
 
 def test_the_readme_names_the_cells() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for cell in (each for each in RELEASES.cells() if each.python == "3.11"):
+    for cell in (triple for triple in RELEASES.cells() if triple.python == "3.11"):
         row = next(line for line in readme.splitlines() if f"`{cell.name}` |" in line)
         assert f"| {cell.torch} | {cell.vllm} |" in row
         assert all(f"`{name}`" in row for name in RELEASES.names(cell))

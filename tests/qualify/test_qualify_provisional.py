@@ -29,7 +29,7 @@ evidence = ["a record"]
 def test_equal_counts_pass_with_a_caveat() -> None:
     found = held(make(OLD, passed()), make(NEXT, passed()), rules=RULES)
     assert (found.verdict, kinds(found)) == ("qualified", [])
-    (note,) = (each for each in notes(found) if "provisional" in each)
+    (note,) = (text for text in notes(found) if "provisional" in text)
     assert note.endswith(
         "is newer than the expectations of 1 case: provisional, held against torch 2.11, from which"
         " 0 of 1 differ"

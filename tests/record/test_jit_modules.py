@@ -62,7 +62,7 @@ def test_a_release_on_a_gpu_has_its_modules() -> None:
 
 
 def test_the_shipped_list_is_one() -> None:
-    assert [each.name for each in modules_for(load_jit_modules(), "0.26.0", "9.0")][:1] == [
+    assert [module.name for module in modules_for(load_jit_modules(), "0.26.0", "9.0")][:1] == [
         "sampling"
     ]
     assert modules_for(load_jit_modules(), "0.17.1", "9.0") == ()
@@ -144,7 +144,7 @@ def test_the_command_shows_and_fills_the_list(tmp_path: Path) -> None:
     assert "tvm_ffi, step, cannot be listed" in shown.stdout
     assert "new for" in shown.stdout and listed.read_text() == ROW
     matrix(tmp_path, *asked, "--write")
-    assert [each.module.name for each in load_jit_modules(listed)] == ["sampling", "fused_moe_90"]
+    assert [rule.module.name for rule in load_jit_modules(listed)] == ["sampling", "fused_moe_90"]
     assert "nothing new for" in matrix(tmp_path, *asked, "--write").stdout
     assert len(load_jit_modules(listed)) == 2
 

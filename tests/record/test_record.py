@@ -79,7 +79,7 @@ def test_any_value_in_any_place_is_a_record_or_an_error(steps: list[int], value:
     place = data
     for step in steps[:-1]:
         inner = list(place.values()) if isinstance(place, dict) else list(place)
-        inner = [each for each in inner if isinstance(each, (dict, list)) and each]
+        inner = [item for item in inner if isinstance(item, (dict, list)) and item]
         place = inner[step % len(inner)] if inner else place
     keys = list(place) if isinstance(place, dict) else list(range(len(place)))
     place[keys[steps[-1] % len(keys)]] = value

@@ -33,7 +33,7 @@ def test_write_makes_the_folder_and_leaves_nothing_else(tmp_path: Path) -> None:
     write(make(finished=False), path)
     write(make(), path)
     assert read(path) == make()
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
@@ -60,7 +60,7 @@ def test_a_failed_write_keeps_the_old_record(
     with pytest.raises(KeyboardInterrupt):
         write(make(finished=False), path)
     assert read(path) == make()
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_killed_writer_leaves_a_whole_record(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_killed_writer_leaves_a_whole_record(tmp_path: Path) -> None:
     assert read(path) == make()
     # What the killed writer left beside it is not taken for a record.
     found, errors = read_many([tmp_path])
-    assert [each for each, _ in found] == [path]
+    assert [place for place, _ in found] == [path]
     assert not errors
 
 
@@ -174,7 +174,7 @@ def test_read_many_names_a_folder_that_it_may_not_read(
     monkeypatch.setattr(os, "scandir", refuse)
     records, errors = read_many([tmp_path])
     assert [path for path, _ in records] == [tmp_path / "a" / f"{CELL}.json"]
-    assert [str(each) for each in errors] == [f"{tmp_path}/b: cannot be read: Permission denied"]
+    assert [str(error) for error in errors] == [f"{tmp_path}/b: cannot be read: Permission denied"]
 
 
 def test_read_many_takes_single_records(tmp_path: Path) -> None:

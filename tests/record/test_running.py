@@ -41,7 +41,7 @@ def test_a_record_is_marked_while_it_is_written(tmp_path: Path) -> None:
         link.symlink_to(path)
         assert is_running(link, UNFINISHED)
     assert not is_running(path, UNFINISHED)
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def test_a_run_that_ends_after_its_record_was_read_did_not_die(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_killed_run_does_not_go_on(tmp_path: Path) -> None:
     # Its mark is still there, and the next run in this folder removes it.
     assert len(list(tmp_path.iterdir())) == 1
     with marked_running(tmp_path / f"{CELLS[1]}.json"):
-        assert [each.name for each in tmp_path.iterdir()] == [f".{CELLS[1]}.json.running"]
+        assert [entry.name for entry in tmp_path.iterdir()] == [f".{CELLS[1]}.json.running"]
 
 
 def test_a_disk_without_locks_marks_nothing(

@@ -202,7 +202,7 @@ def test_which_file_is_meant_makes_a_difference(one: str, other: str) -> None:
 def test_other_words_or_another_order_are_the_same_failure(texts: tuple[str, ...]) -> None:
     told = {signature(text) for text in texts}
     assert len(told) == 1
-    assert {signature(each) for each in told} == told
+    assert {signature(text) for text in told} == told
 
 
 @pytest.mark.parametrize(

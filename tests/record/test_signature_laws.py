@@ -61,7 +61,7 @@ def test_where_does_not_vary(
 def test_another_type_message_or_frame_is_another_failure(
     one: tuple[str, str, str, str], other: tuple[str, str, str, str]
 ) -> None:
-    told = [signature(trace(*each, "x", 7, "")) for each in (one, other)]
+    told = [signature(trace(*place, "x", 7, "")) for place in (one, other)]
     assert (told[0] == told[1]) == (one == other)
 
 
@@ -149,7 +149,7 @@ def test_a_long_line_takes_no_long_time() -> None:
     command = (
         "subprocess.CalledProcessError: Command '['ninja']' returned non-zero exit status 1.\n"
     )
-    for each in (
+    for text in (
         "a/" * 200_000,
         "a." * 200_000,
         "1" * 400_000,
@@ -163,8 +163,8 @@ def test_a_long_line_takes_no_long_time() -> None:
         "The conflict is caused by:\n"
         + "    a 1 depends on b==1\n    c 1 depends on b==1\n" * 4_000,
     ):
-        assert len(signature(each)) <= SIGNATURE_LIMIT
-        assert len(reason(each)) <= REASON_LIMIT
+        assert len(signature(text)) <= SIGNATURE_LIMIT
+        assert len(reason(text)) <= REASON_LIMIT
 
 
 HEADS = (

@@ -41,7 +41,10 @@ def look(
 
 
 def departed(found: tuple[Departure, ...]) -> list[tuple[str, str, str | None, str]]:
-    return [(each.name, each.required, each.installed, each.why) for each in found]
+    return [
+        (departure.name, departure.required, departure.installed, departure.why)
+        for departure in found
+    ]
 
 
 def test_what_is_missing_is_named_once() -> None:
@@ -66,12 +69,12 @@ def test_what_is_missing_is_named_once() -> None:
     ],
 )
 def test_a_requirement_holds_as_packaging_reads_it(line: str, expected: list[str]) -> None:
-    assert [each.name for each in look(VERSIONS, {"vllm": [line]})] == expected
+    assert [departure.name for departure in look(VERSIONS, {"vllm": [line]})] == expected
 
 
 def test_extras_that_are_asked_for_are_followed() -> None:
     requires = {"vllm": ["numpy[fast]"], "numpy": ['mkl ; extra == "fast"', 'x ; extra == "slow"']}
-    assert [each.name for each in look(VERSIONS, requires)] == ["mkl"]
+    assert [departure.name for departure in look(VERSIONS, requires)] == ["mkl"]
 
 
 def test_what_required_packages_require_counts_too() -> None:
@@ -99,17 +102,19 @@ def test_a_line_of_any_length_is_cut() -> None:
 def test_a_torchvision_for_another_torch_prevents_a_run(torch: str, prevented: bool) -> None:
     versions = {**VERSIONS, "torch": torch, "flashinfer-python": "0.6.14"}
     found = attributed(look(versions, REQUIRES), left_out=(), overridden=("torch", "torchvision"))
-    made_for = [each for each in found if each.why is Why.OTHER_TORCH]
-    assert [(each.name, each.required) for each in made_for] == [
+    made_for = [departure for departure in found if departure.why is Why.OTHER_TORCH]
+    assert [(departure.name, departure.required) for departure in made_for] == [
         ("torchvision", "torch==2.11.0")
     ] * (torch != "2.11.0")
-    assert any(prevents(each, torch) for each in found) is prevented
+    assert any(prevents(departure, torch) for departure in found) is prevented
 
 
 def test_who_made_it_so_decides_what_prevents_a_run() -> None:
     versions = {name: version for name, version in VERSIONS.items() if name != "numpy"}
     found = attributed(look(versions, REQUIRES), left_out={"flashinfer-python"}, overridden=())
-    assert {each.name: (each.by, prevents(each, "2.11.0")) for each in found} == {
+    assert {
+        departure.name: (departure.by, prevents(departure, "2.11.0")) for departure in found
+    } == {
         "flashinfer-python": (By.BUNDLE, False),
         "numpy": (By.UNKNOWN, True),
     }
@@ -121,7 +126,11 @@ def test_an_off_pin_cell_alone_is_stock() -> None:
     found = attributed(
         look(versions, requires), left_out=(), overridden=("torch", "torchvision", "torchaudio")
     )
-    assert [(each.name, each.why, each.by) for each in found if each.name != FLASHINFER.name] == [
+    assert [
+        (departure.name, departure.why, departure.by)
+        for departure in found
+        if departure.name != FLASHINFER.name
+    ] == [
         ("torch", Why.OVERRIDDEN, By.OVERRIDE),
         ("torchvision", Why.OVERRIDDEN, By.OVERRIDE),
     ]
@@ -175,6 +184,8 @@ def test_any_environment_is_read_and_its_order_does_not_matter(
     found = look(there, requires)
     backwards = {key: requires[key] for key in reversed(requires)}
     assert look(dict(reversed(there.items())), backwards) == found
-    assert {each.name for each in found if each.why is Why.MISSING}.isdisjoint(there)
-    assert list(found) == sorted(found, key=lambda each: (each.name, each.why is Why.OTHER_TORCH))
-    assert all(each in found for each in not_stock(found))
+    assert {departure.name for departure in found if departure.why is Why.MISSING}.isdisjoint(there)
+    assert list(found) == sorted(
+        found, key=lambda departure: (departure.name, departure.why is Why.OTHER_TORCH)
+    )
+    assert all(departure in found for departure in not_stock(found))

@@ -40,7 +40,7 @@ def test_what_was_only_logged_is_shown_where_it_can_explain_something() -> None:
         content = json.loads(table_json.render(report))
         Draft202012Validator(SCHEMA).validate(content)
         [of_case] = content["cells"][0]["cases"]
-        assert [(each["kind"], each["start"], each["count"]) for each in of_case["events"]] == [
+        assert [(event["kind"], event["start"], event["count"]) for event in of_case["events"]] == [
             ("cache_bypassed", "warm", 1),
             ("load_failed", "warm", 2),
         ]

@@ -95,7 +95,7 @@ def test_the_json_has_what_differs() -> None:
         return made
 
     found = content((NUMPY, RAY, TORCH))
-    assert [each["name"] for each in found["cells"][0]["not_stock"]] == ["numpy", "ray"]
+    assert [departure["name"] for departure in found["cells"][0]["not_stock"]] == ["numpy", "ray"]
     ran = [row for square in found["grid"]["squares"] for row in square["results"] if row["ran"]]
     words = ["numpy is 1.26.4, not numpy>=2", "ray>=2.48 is missing"]
     assert [row["not_stock"] for row in ran] == [words]

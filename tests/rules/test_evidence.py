@@ -41,7 +41,7 @@ def _with(one: Rule, project: str, versions: VersionRange) -> Rule:
 
 def found(one: Rule) -> list[tuple[str, str, str | None]]:
     every = overruns(Expectations(rules=(one,)), EVIDENCE)
-    return [(each.platform, each.project, each.carried) for each in every]
+    return [(overrun.platform, overrun.project, overrun.carried) for overrun in every]
 
 
 def test_no_rule_of_the_package_goes_beyond_its_evidence() -> None:
@@ -49,23 +49,25 @@ def test_no_rule_of_the_package_goes_beyond_its_evidence() -> None:
 
 
 def test_each_rule_of_the_package_ends_on_torch_as_well() -> None:
-    for each in load_expectations().rules:
-        assert each.torch.end is not None, each.id
+    for expectation in load_expectations().rules:
+        assert expectation.torch.end is not None, expectation.id
 
 
 @pytest.mark.parametrize("project", ["vllm", "torch"])
 def test_each_rule_of_the_package_is_refused_a_release_later(project: str) -> None:
     """The law: a rule with a later end is refused, and of the project that it is later for."""
-    for each in load_expectations().rules:
-        end = getattr(each, project).end
+    for expectation in load_expectations().rules:
+        end = getattr(expectation, project).end
         assert end is not None
         major, minor = end.bound.release[:2]
         lower = ",".join(
-            part for part in (getattr(each, project).text or "").split(",") if part[:2] == ">="
+            part
+            for part in (getattr(expectation, project).text or "").split(",")
+            if part[:2] == ">="
         )
         wider = VersionRange(f"{lower or '>=0'},<{major}.{minor + 9}")
-        told = [*overruns(Expectations(rules=(_with(each, project, wider),)), EVIDENCE)]
-        assert project in {one.project for one in told}, each.id
+        told = [*overruns(Expectations(rules=(_with(expectation, project, wider),)), EVIDENCE)]
+        assert project in {one.project for one in told}, expectation.id
 
 
 RECORD = "results/cuda/py312-torch213-vllm032.json"

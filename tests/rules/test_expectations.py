@@ -122,7 +122,11 @@ situations = st.builds(
 def test_the_most_specific_rule_wins_whatever_the_order(
     rules: list[Rule], where: Situation
 ) -> None:
-    alone = [each for each in LADDER if Expectations(rules=(each,)).expect(where, "warm")]
+    alone = [
+        expectation
+        for expectation in LADDER
+        if Expectations(rules=(expectation,)).expect(where, "warm")
+    ]
     found = Expectations(rules=tuple(rules)).expect(where, "warm")
     assert found[SAVED] == Expected(
         value=alone[-1].counters[SAVED], rule=alone[-1].id, evidence=("a.json",)
@@ -156,7 +160,11 @@ def test_two_rules_tie_at_load_or_have_a_winner(one: Rule, other: Rule, where: S
     except (ExpectationsError, VersionRangeError) as error:
         assert "rules 'x' and 'y' tie on num_compiled_artifacts_saved" in str(error)
         return
-    met = [each for each in (one, other) if Expectations(rules=(each,)).expect(where, "warm")]
+    met = [
+        expectation
+        for expectation in (one, other)
+        if Expectations(rules=(expectation,)).expect(where, "warm")
+    ]
     found = both.expect(where, "warm")
     assert bool(found) == bool(met)
     if len(met) == 2:

@@ -57,15 +57,15 @@ def test_shipped_evidence_is_a_record_or_an_upstream_link() -> None:
         r"((pull|issues)/\d+|blob/v\d+\.\d+\.\d+/tests/[\w/]+\.py)"
     )
     record = re.compile(r"(results|records)/(cpu|cuda)/py\d+-torch\d+-vllm\d+(\.\w+)?\.json")
-    for each in SHIPPED.rules:
-        for item in each.evidence:
-            assert upstream.fullmatch(item) or record.fullmatch(item), each.id
+    for rule in SHIPPED.rules:
+        for item in rule.evidence:
+            assert upstream.fullmatch(item) or record.fullmatch(item), rule.id
 
 
 def test_the_loaded_counter_is_expected_only_where_vllm_has_it() -> None:
-    for each in SHIPPED.rules:
-        if LOADED in each.counters:
-            assert each.vllm.implies(VersionRange(">=0.17")), each.id
+    for rule in SHIPPED.rules:
+        if LOADED in rule.counters:
+            assert rule.vllm.implies(VersionRange(">=0.17")), rule.id
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ MODELS = ["gpt_oss_120b", "deepseek_v3.2", "kimi_k2.5", "glm_4.5", "minimax_m2.5
 CASES = [
     "small_startup[dense]",
     "small_startup[moe]",
-    *(f"model_startup[{each}]" for each in MODELS),
+    *(f"model_startup[{model}]" for model in MODELS),
 ]
 
 
@@ -164,8 +164,8 @@ def test_the_mega_artifact_decides_and_not_torch(case: str, platform: str, mega:
         for torch in ("2.10.0", "2.11.0", "2.12.0rc1", "2.12.0", "2.13.0")
     ]
     assert first["cold"] and first["warm"]
-    for each in others:
-        assert all(each[start].items() >= first[start].items() for start in first)
+    for counts in others:
+        assert all(counts[start].items() >= first[start].items() for start in first)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda"])
@@ -272,13 +272,13 @@ def test_runs_that_no_rule_was_made_of_are_as_expected(path: Path) -> None:
 def test_the_rules_of_other_cells_foretell_torch_2_12() -> None:
     """What torch 2.12 counts with vLLM 0.20, by rules with other evidence as well."""
     own = "results/cpu/py311-torch212-vllm020.json"
-    others = Expectations(rules=tuple(each for each in SHIPPED.rules if set(each.records) - {own}))
-    told = {each.case: each for each in judge(read(ROOT / own), others).cases}
+    others = Expectations(rules=tuple(rule for rule in SHIPPED.rules if set(rule.records) - {own}))
+    told = {verdict.case: verdict for verdict in judge(read(ROOT / own), others).cases}
     # DeepSeek-V3.2 does not apply to the other published cells with the mega artifact.
     alone = {"model_startup[deepseek_v3.2]"}
-    foretold = {case for case, each in told.items() if each.verdict == "compatible"}
+    foretold = {case for case, verdict in told.items() if verdict.verdict == "compatible"}
     assert foretold >= told.keys() - alone
-    assert not any(each.differences for each in told.values())
+    assert not any(verdict.differences for verdict in told.values())
 
 
 @pytest.mark.parametrize(
@@ -335,5 +335,5 @@ def test_what_is_no_evidence_is_told(
     named = replace(one, evidence=(evidence or path,))
     told = unfounded(Expectations(rules=(named,)), tmp_path)
     assert len(told) == bool(fault)
-    assert all(each.startswith(f"one: {named.evidence[0]}: ") for each in told)
+    assert all(line.startswith(f"one: {named.evidence[0]}: ") for line in told)
     assert fault is None or fault in told[0]

@@ -80,7 +80,7 @@ def test_each_explanation_of_a_difference_is_given_in_the_order_of_the_file() ->
     found = parse_explanations(text, "d.toml").explain(
         "model_startup[glm_4.5]", "cold", "aot_autograd.total", "2.11.0", "0.20.2"
     )
-    assert [each.id for each in found] == ["router", "another"]
+    assert [explanation.id for explanation in found] == ["router", "another"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,11 @@ def test_an_id_is_there_once() -> None:
 
 def unfounded(explanations: Explanations, root: Path) -> list[str]:
     """Where the records that an explanation names, those that are there, do not show it."""
-    return [f"{each.id}: {fault}" for each in explanations.every for fault in faults_of(each, root)]
+    return [
+        f"{explanation.id}: {fault}"
+        for explanation in explanations.every
+        for fault in faults_of(explanation, root)
+    ]
 
 
 def faults_of(one: Explanation, root: Path) -> list[str]:
@@ -150,18 +154,18 @@ def faults_of(one: Explanation, root: Path) -> list[str]:
     if {record.platform for record in records} != {"cpu", "cuda"}:
         return []  # A difference is seen in the records of both platforms only.
     differences = agree(records, Explanations(every=(one,))).differences
-    seen = {each.counter for each in differences if each.why}
+    seen = {difference.counter for difference in differences if difference.why}
     return [f"{counter} does not differ there" for counter in one.counters if counter not in seen]
 
 
 def test_the_shipped_explanations_are_true_to_their_evidence() -> None:
     shipped = load_explanations()
     assert unfounded(shipped, ROOT) == []
-    for each in shipped.every:
-        assert {item.split("/")[1] for item in each.evidence if "://" not in item} == {
+    for explanation in shipped.every:
+        assert {item.split("/")[1] for item in explanation.evidence if "://" not in item} == {
             "cpu",
             "cuda",
-        }, each.id
+        }, explanation.id
 
 
 def test_evidence_that_shows_no_difference_is_told(tmp_path: Path) -> None:

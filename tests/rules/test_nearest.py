@@ -107,7 +107,7 @@ def test_a_rule_that_begins_later_or_has_a_hole_is_not_near() -> None:
 def test_counters_that_something_is_expected_of_have_nothing_near() -> None:
     older = rule("older", vllm="<0.19", counters={SAVED: 9, LOADED: 1})
     found = near(at("0.30.0"), NEW, older)
-    assert {counter: each.value for counter, each in found.items()} == {LOADED: 1}
+    assert {counter: nearest.value for counter, nearest in found.items()} == {LOADED: 1}
 
 
 def test_a_rule_of_one_cell_is_near_only_where_nothing_is_expected() -> None:
@@ -121,7 +121,7 @@ def test_a_rule_of_one_cell_is_near_only_where_nothing_is_expected() -> None:
 
 
 SHIPPED = load_expectations()
-CASES = sorted({each.case for each in SHIPPED.rules if each.case})
+CASES = sorted({expectation.case for expectation in SHIPPED.rules if expectation.case})
 VERSIONS = st.builds("{}.{}.{}".format, st.just(0), st.integers(14, 36), st.integers(0, 2))
 TORCHES = st.builds("2.{}.{}".format, st.integers(8, 17), st.integers(0, 1))
 
@@ -143,12 +143,12 @@ def test_laws_of_what_is_near(
     where = Situation(case=case, platform=platform, torch=torch, vllm=vllm, flags=flags)
     expected, found = SHIPPED.expect(where, start), SHIPPED.nearest(where, start)
     assert expected.keys().isdisjoint(found)
-    rules = {each.id: each for each in SHIPPED.rules}
-    for each in found.values():
-        assert each.vllm or each.torch
+    rules = {expectation.id: expectation for expectation in SHIPPED.rules}
+    for nearest in found.values():
+        assert nearest.vllm or nearest.torch
         for last, range_of, version in (
-            (each.vllm, rules[each.rule].vllm, vllm),
-            (each.torch, rules[each.rule].torch, torch),
+            (nearest.vllm, rules[nearest.rule].vllm, vllm),
+            (nearest.torch, rules[nearest.rule].torch, torch),
         ):
             assert bool(last) == (range_of.shared(VersionRange(f">={version}")) is None)
     # Numbers of what is compiled ahead of time alone make no case compatible.

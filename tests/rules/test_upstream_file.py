@@ -209,8 +209,8 @@ def numbers(version: str, case: str, torch: str) -> dict[str, tuple[int | None, 
     (found,) = [one for file in release.files.values() for one in file.cases if one.case == case]
     return {
         start.start: tuple(  # type: ignore[misc]
-            start.numbers[f"num_compiled_artifacts_{each}"].at(torch)
-            for each in ("saved", "loaded")
+            start.numbers[f"num_compiled_artifacts_{what}"].at(torch)
+            for what in ("saved", "loaded")
         )
         for start in found.starts
     }

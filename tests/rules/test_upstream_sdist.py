@@ -66,7 +66,7 @@ def add(served: Served, version: str, tests: str | None, *, envs: str = ENVS) ->
 
 
 def asked(served: Served) -> list[str]:
-    return [each for each, _ in served.asked if each.startswith("/files/")]
+    return [address for address, _ in served.asked if address.startswith("/files/")]
 
 
 def kinds(done: UpstreamRead) -> list[tuple[str, str, str]]:

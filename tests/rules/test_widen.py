@@ -65,10 +65,10 @@ def record(
                 outcome=Outcome.PASSED,
                 starts=tuple(
                     Start(start=StartKind(start), seconds={"total": 1.0}, counters=counts)
-                    for start, counts in each.items()
+                    for start, counts in starts.items()
                 ),
             )
-            for name, each in zip(cases, counted, strict=True)
+            for name, starts in zip(cases, counted, strict=True)
         ),
     )
 
@@ -181,10 +181,10 @@ RECORDS = {str(path): read(path) for path in sorted((ROOT / "results").glob("*/*
 # A counter that is gone cannot be expected, so that a record without one stays provisional.
 COUNTING = sorted(
     name
-    for name, each in RECORDS.items()
-    if all("num_aot_compiles" in start.counters for case in each.cases for start in case.starts)
+    for name, run in RECORDS.items()
+    if all("num_aot_compiles" in start.counters for case in run.cases for start in case.starts)
 )
-VERDICTS = {name: judge(each, SHIPPED).verdict for name, each in RECORDS.items()}
+VERDICTS = {name: judge(run, SHIPPED).verdict for name, run in RECORDS.items()}
 NEWER = st.sampled_from(["0.33.1", "0.34.0", "0.40.0", "1.2.0"])
 TORCHES = st.sampled_from([None, "2.15.0+cu132", "2.16.0", "3.0.0"])
 

@@ -89,7 +89,7 @@ def test_what_a_bundle_leaves_out_prevents_nothing(site: Path, tmp_path: Path) -
     stock(site)
     (tmp_path / LEFT_OUT).write_text('["flashinfer_python", "torchaudio", "ray"]')
     found = look(read_environment(), ON_PIN, RELEASES)
-    assert [(each.name, each.by) for each in found] == [
+    assert [(departure.name, departure.by) for departure in found] == [
         ("flashinfer-python", By.BUNDLE),
         ("torchaudio", By.BUNDLE),
     ]
@@ -110,7 +110,7 @@ def test_an_off_pin_cell_overrides_torch_and_may_go_without_a_companion(site: Pa
     stock(site, "2.12.1", "0.27.1")
     install(site, "flashinfer_python", "0.6.14")
     found = look(read_environment(), OFF_PIN, releases)
-    assert [(each.name, each.why, each.by) for each in found] == [
+    assert [(departure.name, departure.why, departure.by) for departure in found] == [
         ("torch", Why.OVERRIDDEN, By.OVERRIDE),
         ("torchaudio", Why.MISSING, By.OVERRIDE),
         ("torchvision", Why.OVERRIDDEN, By.OVERRIDE),
@@ -131,7 +131,7 @@ def test_the_torch_of_a_candidate_is_what_its_cell_names(site: Path) -> None:
     stock(site, "2.99.0", "0.99.0")
     install(site, "flashinfer_python", "0.6.14")
     found = look(read_environment(), cell, RELEASES)
-    assert {each.by for each in found} == {By.OVERRIDE}
+    assert {departure.by for departure in found} == {By.OVERRIDE}
     assert wrong_packages(found, cell, "2.99.0") is None
 
 
@@ -169,7 +169,7 @@ def test_metadata_that_nobody_can_read_is_never_a_traceback(site: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_bytes(b"Name: d\nVersion: 1.0\nSummary: \xff\xfe\n")
     found = look(read_environment(), ON_PIN, RELEASES)
-    assert [(each.name, each.why) for each in found] == [
+    assert [(departure.name, departure.why) for departure in found] == [
         ("a", Why.UNREADABLE),
         ("d", Why.MISSING),
         ("vllm", Why.UNREADABLE),
@@ -182,4 +182,4 @@ def test_packages_of_an_old_kind_are_read(site: Path) -> None:
     info.mkdir()
     (info / "PKG-INFO").write_text("Metadata-Version: 1.0\nName: old\nVersion: 1.0\n")
     (info / "requires.txt").write_text("numpy>=2\n")
-    assert [each.name for each in look(read_environment(), ON_PIN, RELEASES)] == ["numpy"]
+    assert [departure.name for departure in look(read_environment(), ON_PIN, RELEASES)] == ["numpy"]

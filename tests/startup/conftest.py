@@ -140,9 +140,9 @@ def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: J
     expected = {start: expectations.expect(situation, start) for start in observed}
     nearest = {start: expectations.nearest(situation, start) for start in observed}
     differences = [
-        each
+        difference
         for start, counted in observed.items()
-        for each in compare(expected[start], counted, start)
+        for difference in compare(expected[start], counted, start)
     ]
     if differences:
         lines = [

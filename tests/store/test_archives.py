@@ -191,7 +191,7 @@ def test_a_record_of_a_newer_schema_stays_in_its_archive(tmp_path: Path) -> None
     good = [f"cpu/{CELLS[0]}.{at}.json" for at in (0, 8, 9)]
     assert packed_names(folder) == ["cpu/new.json", *good]
     with History([folder], silent) as history:
-        assert [str(each) for each in history.errors if "schema" in str(each)]
+        assert [str(error) for error in history.errors if "schema" in str(error)]
         assert history.count() == 3
 
 
@@ -230,7 +230,10 @@ def test_an_archive_is_as_good_as_its_files(
     # A second night goes into the same archives.
     write(more, folder / f"{more.cell}.more.json")
     wanted = told(
-        [*((Path(f"{at}.json"), each) for at, each in enumerate(records)), (Path("9.json"), more)],
+        [
+            *((Path(f"{at}.json"), record) for at, record in enumerate(records)),
+            (Path("9.json"), more),
+        ],
         LATE,
     )[1].count('"cell"')
     with History([folder], silent, index=True) as history:
@@ -334,8 +337,10 @@ def test_pruning_changes_no_table(
             )
             for row in history.stored()
         ]
-        gone = {each.key for each in prunable((each for each, _ in stored), Policy(keep=keep))}
-        files = [path for each, paths in stored if each.key in gone for path in paths]
+        gone = {
+            stored_run.key for stored_run in prunable((run for run, _ in stored), Policy(keep=keep))
+        }
+        files = [path for run, paths in stored if run.key in gone for path in paths]
         assert delete(history.rows, files, silent) == len(files)
     assert indexed(folder) == before
     with History([folder], silent) as history:

@@ -40,20 +40,20 @@ policies = st.one_of(
 @given(stored_lists, policies, st.randoms())
 def test_it_never_takes_what_must_stay(many: list[Stored], policy: Policy, random: object) -> None:
     gone = prunable(many, policy)
-    kept = [each for each in many if each not in gone]
-    for cell in {(each.cell, each.platform) for each in many}:
-        of = [each for each in many if (each.cell, each.platform) == cell]
-        left = [each for each in kept if (each.cell, each.platform) == cell]
-        assert max(each.order for each in left) == max(each.order for each in of)
-        wholes = [each.order for each in of if each.whole]
-        assert max((each.order for each in left if each.whole), default=None) == max(
+    kept = [run for run in many if run not in gone]
+    for cell in {(run.cell, run.platform) for run in many}:
+        of = [run for run in many if (run.cell, run.platform) == cell]
+        left = [run for run in kept if (run.cell, run.platform) == cell]
+        assert max(run.order for run in left) == max(run.order for run in of)
+        wholes = [run.order for run in of if run.whole]
+        assert max((run.order for run in left if run.whole), default=None) == max(
             wholes, default=None
         )
         if policy.keep is not None:
             assert len(left) >= min(policy.keep, len(of))
-    assert not any(each.shown or each.failed or each.named for each in gone)
+    assert not any(run.shown or run.failed or run.named for run in gone)
     if policy.before is not None:
-        assert all(each.started < policy.before for each in gone)
+        assert all(run.started < policy.before for run in gone)
     random.shuffle(many)  # type: ignore[attr-defined]
     assert prunable(many, policy) == gone
 
@@ -69,9 +69,9 @@ def test_both_conditions_must_hold() -> None:
         )
         for day in range(1, 6)
     ]
-    assert [each.key for each in prunable(many, Policy(keep=2))] == ["1", "2", "3"]
-    assert [each.key for each in prunable(many, Policy(before="2026-11-03"))] == ["1", "2"]
-    assert [each.key for each in prunable(many, Policy(keep=2, before="2026-11-02"))] == ["1"]
+    assert [run.key for run in prunable(many, Policy(keep=2))] == ["1", "2", "3"]
+    assert [run.key for run in prunable(many, Policy(before="2026-11-03"))] == ["1", "2"]
+    assert [run.key for run in prunable(many, Policy(keep=2, before="2026-11-02"))] == ["1"]
 
 
 @pytest.mark.parametrize("keep", [None, 0])

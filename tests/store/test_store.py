@@ -89,10 +89,10 @@ def test_a_list_is_what_a_naive_filter_finds(
     folder = fill(tmp_path, records)
     with History([folder], silent, index=True) as history:
         found = find(history, RecordFilter(**asked), ANY_CASE)
-    wanted = {to_json(each) for each in records if naive(each, asked)}
-    shown = [Path(each.paths[0]).read_text(encoding="utf-8") for each in found]
+    wanted = {to_json(record) for record in records if naive(record, asked)}
+    shown = [Path(run.paths[0]).read_text(encoding="utf-8") for run in found]
     assert sorted(shown) == sorted(wanted)
-    assert [each.started for each in found] == sorted((e.started for e in found), reverse=True)
+    assert [run.started for run in found] == sorted((e.started for e in found), reverse=True)
     assert all(e.verdict == judge(json_record(e.paths[0]), ANY_CASE).verdict for e in found)
 
 
@@ -152,7 +152,7 @@ def naive(record: Record, asked: dict[str, str]) -> bool:
         elif key == "until":
             held = record.started[: len(value)] <= value
         else:
-            names = [record.cell] if key == "cell" else [each.case for each in record.cases]
+            names = [record.cell] if key == "cell" else [case.case for case in record.cases]
             held = any(fnmatchcase(name, value.replace("[", "[[]")) for name in names)
         if not held:
             return False
@@ -171,7 +171,7 @@ def test_times_are_those_of_the_records(
     with History([fill(tmp_path, records)], silent) as history:
         wanted = times(records, late)
         assert history.times(late) == wanted
-        newest = {key: each[-2:] for key, each in wanted.series.items()}
+        newest = {key: seconds[-2:] for key, seconds in wanted.series.items()}
         assert history.times(late, most=2).series == newest
 
 
@@ -184,7 +184,7 @@ def test_the_same_record_twice_counts_once(tmp_path: Path) -> None:
     with History([folder], silent) as history:
         (listed,) = find(history, RecordFilter(), ANY_CASE)
         assert len(listed.paths) == 2
-        assert all(len(each) == 1 for each in history.times().series.values())
+        assert all(len(seconds) == 1 for seconds in history.times().series.values())
 
 
 def test_a_record_from_the_future_is_told(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_the_commands(tmp_path: Path) -> None:
 
     ended = matrix(tmp_path, "list", "--since", "2026-10-04", "--json")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert [each["paths"] for each in json.loads(ended.stdout)] == [[new], [old]]
+    assert [row["paths"] for row in json.loads(ended.stdout)] == [[new], [old]]
     assert matrix(tmp_path, "list", "--since", "yesterday").returncode == 2
 
     ended = matrix(tmp_path, "diff", old, new)
@@ -352,7 +352,7 @@ def test_a_list_says_how_many_of_the_cases_a_partial_run_has(tmp_path: Path, ind
     assert f"  drift, 1 of {most} cases  " in of["3"]
     assert "ended early" in of["2"] and "ended early" not in of["0"] + of["1"]
     listed = json.loads(matrix(tmp_path, "list", "--json").stdout)
-    assert {each["paths"][0][-6]: (each["cases"], each["total_cases"]) for each in listed} == {
+    assert {row["paths"][0][-6]: (row["cases"], row["total_cases"]) for row in listed} == {
         "0": (1, 9),
         "1": (2, 2),
         "2": (1, 9),
@@ -368,7 +368,7 @@ def test_a_list_tells_what_was_not_stock(tmp_path: Path) -> None:
     lines = [line for line in matrix(tmp_path, "list").stdout.splitlines() if "not stock" in line]
     assert len(lines) == 1 and ".0.json" in lines[0]
     listed = json.loads(matrix(tmp_path, "list", "--json").stdout)
-    assert {each["paths"][0][-6]: each["stock"] for each in listed} == {
+    assert {row["paths"][0][-6]: row["stock"] for row in listed} == {
         "0": False,
         "1": True,
         "2": None,
@@ -433,8 +433,8 @@ def test_what_may_not_be_read_is_told_and_the_rest_goes_on(
     folder = fill(tmp_path, [make()])
     (folder / f"{CELLS[0]}.bad.json").unlink()
     closed, below, inside = tmp_path / "closed", folder / "below", tmp_path / "closed" / "x.json"
-    for each in (closed, below):
-        each.mkdir()
+    for place in (closed, below):
+        place.mkdir()
 
     def refuse(name: str, *closed: Path) -> None:
         does = getattr(os, name)
@@ -450,6 +450,6 @@ def test_what_may_not_be_read_is_told_and_the_rest_goes_on(
     refuse("stat", closed / INDEX, inside)
     with History([folder, closed, inside], silent) as history:
         assert history.count() == 1
-    assert [str(each) for each in history.rows.errors] == [
-        f"{each}: cannot be read: Permission denied" for each in (below, closed, inside)
+    assert [str(error) for error in history.rows.errors] == [
+        f"{place}: cannot be read: Permission denied" for place in (below, closed, inside)
     ]

@@ -115,11 +115,11 @@ def run(
     return Record(cell=Cell("3.11", torch, "0.20.2").name, **values)
 
 
-def dead(each: Record) -> Record:
+def dead(record: Record) -> Record:
     reason = "ImportError: x"
     rungs = (RungResult(rung=Rung.IMPORTS, ok=False, reason=reason),)
     return replace(
-        each, rungs=rungs, cases=(), error=RunError(kind=ErrorKind.IMPORTS, reason=reason)
+        record, rungs=rungs, cases=(), error=RunError(kind=ErrorKind.IMPORTS, reason=reason)
     )
 
 
@@ -212,8 +212,8 @@ def test_of_runs_that_tell_the_same_the_newest_is_read(tmp_path: Path) -> None:
     """It stands for all of them, and for no run of another environment or outcome."""
     nights = [run(day=f"2026-10-{day:02}", total=60.0 + day) for day in range(1, 29)]
     others = [run(cpu="Xeon"), run(fails="KeyError: x"), run(fails="KeyError: x", day="2026-10-02")]
-    for at, each in enumerate((*nights, *others)):
-        write(each, tmp_path / f"{each.cell}.{at:02}.json")
+    for at, record in enumerate((*nights, *others)):
+        write(record, tmp_path / f"{record.cell}.{at:02}.json")
     (tmp_path / INDEX).touch()
     found = newest_records([tmp_path], None, lambda line: None, repeats=None)
     told = {to_json(record): found.runs[path] for path, record in found.records}
@@ -304,7 +304,7 @@ def test_a_record_from_the_future_hides_no_other() -> None:
         ([future], late, "future.json"),
     ):
         table = tabulate(records, ANY_CASE, late=limit)
-        assert [each.file for each in table.entries] == [shown]
+        assert [entry.file for entry in table.entries] == [shown]
 
 
 @pytest.mark.parametrize("started", ["2026-11-23T18:00:00Z", "2026-11-22T18:00:00Z"])

@@ -86,15 +86,21 @@ def test_a_difference_has_both_numbers_and_its_reason() -> None:
     cuda = make("cuda", case("model_startup[glm]", cold={SAVED: 4, TOTAL: 22}))
     cpu = make("cpu", case("model_startup[glm]", cold={SAVED: 3, TOTAL: 9}))
     told = agree([cuda, cpu], WHY)
-    assert [(each.start, each.counter, each.cuda, each.cpu) for each in told.differences] == [
+    assert [
+        (difference.start, difference.counter, difference.cuda, difference.cpu)
+        for difference in told.differences
+    ] == [
         ("cold", SAVED, 4, 3),
         ("cold", TOTAL, 22, 9),
     ]
-    assert [[why.id for why in each.why] for each in told.differences] == [[], ["router"]]
-    assert [each.counter for each in told.unexplained] == [SAVED]
+    assert [[why.id for why in difference.why] for difference in told.differences] == [
+        [],
+        ["router"],
+    ]
+    assert [count.counter for count in told.unexplained] == [SAVED]
     assert told.figures.every == Share(right=3, of=5)
     # What agrees needs no reason, though the explanation speaks of it.
-    assert not any(each.why for each in told.counts if each.agrees)
+    assert not any(count.why for count in told.counts if count.agrees)
 
 
 def test_a_case_that_the_cpu_cannot_run_is_not_predicted() -> None:
@@ -103,7 +109,7 @@ def test_a_case_that_the_cpu_cannot_run_is_not_predicted() -> None:
     assert told.figures.expected == Share(right=4, of=4)
     assert told.figures.counted == Share(right=4, of=8)
     assert told.figures.every == Share(right=6, of=6)
-    [mla] = [each for each in told.predictions if each.case == "mla"]
+    [mla] = [prediction for prediction in told.predictions if prediction.case == "mla"]
     assert (mla.started, mla.reason) == (True, "no CPU kernel")
     assert told.differences == ()
 
@@ -112,13 +118,13 @@ def test_only_the_starts_of_both_are_compared() -> None:
     half = case(outcome="failed", reason="KeyError")
     half = replace(half, starts=half.starts[:1])
     told = agree([make("cuda", case()), make("cpu", half)], NONE)
-    assert {each.start for each in told.counts if each.cpu is not None} == {"cold"}
+    assert {count.start for count in told.counts if count.cpu is not None} == {"cold"}
     assert told.figures.counted == Share(right=2, of=4)
-    assert [each.reason for each in told.predictions] == ["failed: KeyError"]
+    assert [prediction.reason for prediction in told.predictions] == ["failed: KeyError"]
     told = agree([make("cuda", half), make("cpu", case())], NONE)
     assert told.figures.counted == Share(right=2, of=2)
     assert told.figures.cases == Share(right=0, of=1)
-    assert [each.reason for each in told.predictions] == [
+    assert [prediction.reason for prediction in told.predictions] == [
         "failed on CUDA, but started warm on the CPU: KeyError"
     ]
 
@@ -128,17 +134,17 @@ def test_what_cuda_did_not_start_is_no_case_to_predict() -> None:
     for other, said in ((case(), "failed on CUDA, but started on the CPU"), (broken, "failed on")):
         told = agree([make("cuda", case("a"), broken), make("cpu", case("a"), other)], NONE)
         assert told.figures.cases == Share(right=1, of=1)
-        [moe] = [each for each in told.predictions if each.case == "moe"]
+        [moe] = [prediction for prediction in told.predictions if prediction.case == "moe"]
         assert not moe.started
         assert moe.reason is not None and moe.reason.startswith(said)
 
 
 def test_a_case_that_the_cpu_was_not_asked_for_is_not_predicted() -> None:
     told = agree([make("cuda", case(), case("b")), make("cpu", case(), deselected=1)], NONE)
-    assert [each.reason for each in told.predictions] == ["was not run", None]
+    assert [prediction.reason for prediction in told.predictions] == ["was not run", None]
     dead = make("cpu", error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"))
     told = agree([make("cuda", case()), dead], NONE)
-    assert [each.reason for each in told.predictions] == ["undefined symbol"]
+    assert [prediction.reason for prediction in told.predictions] == ["undefined symbol"]
     assert told.figures.counted == Share(right=0, of=4)
 
 
@@ -190,7 +196,9 @@ def test_a_counter_of_torch_that_was_never_raised_is_0() -> None:
     cuda = make("cuda", case(cold={"aot_autograd.ok": 7, "inductor.triton": 3, LOADED: 1}))
     cpu = make("cpu", case(cold={"inductor.cpp": 3}))
     told = agree([cuda, cpu], NONE)
-    seen = {each.counter: (each.cuda, each.cpu) for each in told.counts if each.start == "cold"}
+    seen = {
+        count.counter: (count.cuda, count.cpu) for count in told.counts if count.start == "cold"
+    }
     # Kernels' counters are one platform's own, and vLLM's are there or not by its release.
     assert seen == {"aot_autograd.ok": (7, 0)}
     assert told.one_sided == ("inductor.cpp", "inductor.triton", LOADED)
@@ -210,9 +218,9 @@ def test_a_percentage_is_never_rounded_up() -> None:
 
 def test_groups_keep_every_count() -> None:
     told = agree([make("cuda", case()), make("cpu", case())], NONE)
-    by_start = group(told.counts, lambda each: each.start)
+    by_start = group(told.counts, lambda count: count.start)
     assert list(by_start) == ["cold", "warm"]
-    assert [each for counts in by_start.values() for each in counts] == list(told.counts)
+    assert [count for counts in by_start.values() for count in counts] == list(told.counts)
 
 
 names = st.sampled_from([SAVED, LOADED, TOTAL, "aot_autograd.ok", "num_graphs_seen", "inductor.x"])
@@ -266,7 +274,7 @@ def test_shares_are_between_0_and_1(records: list[Record]) -> None:
     assert every.counted.right == every.expected.right
     assert every.every.of - every.raised.of == every.every.right - every.raised.right
     assert every.every.of - every.every.right == len(told.differences)
-    parts = [figures(each, ()) for each in group(told.counts, lambda one: one.counter).values()]
+    parts = [figures(counts, ()) for counts in group(told.counts, lambda one: one.counter).values()]
     assert sum(part.every.of for part in parts) == every.every.of
     assert sum(part.counted.right for part in parts) == every.counted.right
 
@@ -274,7 +282,7 @@ def test_shares_are_between_0_and_1(records: list[Record]) -> None:
 @given(ended)
 def test_what_a_platform_counts_agrees_with_itself(one: Case) -> None:
     told = agree([make("cuda", one), make("cpu", one)], NONE)
-    assert all(each.agrees for each in told.counts)
+    assert all(count.agrees for count in told.counts)
     assert not told.one_sided
     assert told.figures.cases.part in (None, 1.0)
 
@@ -283,8 +291,14 @@ def test_what_a_platform_counts_agrees_with_itself(one: Case) -> None:
 def test_the_two_platforms_differ_as_much_either_way(one: Case, other: Case) -> None:
     there = agree([make("cuda", one), make("cpu", other)], NONE)
     back = agree([make("cuda", other), make("cpu", one)], NONE)
-    seen = {(each.start, each.counter, each.cuda, each.cpu) for each in there.differences}
-    assert seen == {(each.start, each.counter, each.cpu, each.cuda) for each in back.differences}
+    seen = {
+        (difference.start, difference.counter, difference.cuda, difference.cpu)
+        for difference in there.differences
+    }
+    assert seen == {
+        (difference.start, difference.counter, difference.cpu, difference.cuda)
+        for difference in back.differences
+    }
 
 
 def test_the_examples_of_the_docstrings() -> None:

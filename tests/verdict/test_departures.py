@@ -151,7 +151,8 @@ def test_what_counts_otherwise_is_untested_and_keeps_its_differences() -> None:
     assert stock.verdict == "drift" and stock.cases[0].fails_at is None
     assert found.cases[0].differences == stock.cases[0].differences != ()
     assert attribute([(record, found)], load_releases()) == ()
-    assert {each.case: each.ended for each in observe(record, found, CELL)}["moe"] is Ended.NOTHING
+    observed = {seen.case: seen.ended for seen in observe(record, found, CELL)}
+    assert observed["moe"] is Ended.NOTHING
     assert attribute([(replace(record, departures=()), stock)], load_releases()) != ()
     shown = evidence_of(record, found)
     assert (shown.fails, "starts warm" in shown.passed) == (None, True)
@@ -199,7 +200,7 @@ def test_attribution_says_nothing_of_such_a_failure() -> None:
     record = blamed(error=RunError(kind=ErrorKind.IMPORTS, reason=NO_FLASHINFER))
     verdict = judge(record, NO_RULES)
     seen = observe(record, verdict, CELL)
-    assert {each.ended for each in seen} == {Ended.NOTHING}
+    assert {observation.ended for observation in seen} == {Ended.NOTHING}
     pairs = [(record, verdict)]
     assert attribute(pairs, load_releases()) == ()
     stock = replace(record, departures=())
@@ -236,17 +237,21 @@ def test_of_an_old_record_nobody_may_know(changes: dict[str, Any]) -> None:
 def test_an_old_record_is_held_against_the_requirements_of_its_vllm() -> None:
     packages = {**required("0.20.2"), "numpy": "2.2.6", "opencv-python-headless": "4.13"}
     _, record = make("2.11.0", passed(), packages=packages)
-    found = {each.name for each in departures_of(record) or ()}
+    found = {departure.name for departure in departures_of(record) or ()}
     del packages["flashinfer-python"]
     _, without = make("2.11.0", passed(), packages=packages)
-    assert {each.name for each in departures_of(without) or ()} - found == {"flashinfer-python"}
+    assert {departure.name for departure in departures_of(without) or ()} - found == {
+        "flashinfer-python"
+    }
 
 
 def test_the_torch_of_an_old_off_pin_record_is_an_override() -> None:
     packages = {**required("0.20.2"), "torch": "2.12.1+cu130", "torchvision": "0.27.1"}
     _, record = make("2.12.1", passed(), packages=packages)
-    found = [each for each in departures_of(record) or () if each.name in TORCH_FAMILY]
-    assert [(each.name, each.why, each.by) for each in found] == [
+    found = [
+        departure for departure in departures_of(record) or () if departure.name in TORCH_FAMILY
+    ]
+    assert [(departure.name, departure.why, departure.by) for departure in found] == [
         ("torch", Why.OVERRIDDEN, By.OVERRIDE),
         ("torchvision", Why.OVERRIDDEN, By.OVERRIDE),
     ]
@@ -258,7 +263,7 @@ def test_the_published_records_of_the_first_day_on_cuda_were_not_stock() -> None
         for path in (CHECKOUT / "results" / platform).glob("py*.json"):
             record = read(path)
             if record.departures is None and record.started < "2026-11-24":
-                names = {each.name for each in judge(record, NO_RULES).not_stock}
+                names = {departure.name for departure in judge(record, NO_RULES).not_stock}
                 assert bool(names) is (platform == "cuda"), path.name
                 if platform == "cuda" and "torch213" not in path.name:
                     assert "flashinfer-python" in names

@@ -143,20 +143,20 @@ def test_what_is_asked_is_for_the_python() -> None:
 
 
 def test_a_person_sees_the_newest_patch_what_is_pinned_and_what_ran() -> None:
-    assert [each.version for each in GRID.rows] == ["0.14.0", "0.14.1", "0.19.1", "0.20.0"]
+    assert [row.version for row in GRID.rows] == ["0.14.0", "0.14.1", "0.19.1", "0.20.0"]
     columns = ["2.9.0", "2.9.1", "2.10.0", "2.11.0", "2.12.0"]
-    assert [each.version for each in GRID.columns] == columns
+    assert [column.version for column in GRID.columns] == columns
     older = {(Cell("3.11", "2.12.1", "0.19.0"), "cpu"): ran(Verdict.COMPATIBLE)}
     seen = survey(RELEASES, seen=older)
-    assert [each.version for each in seen.rows][2:4] == ["0.19.0", "0.19.1"]
-    assert [each.version for each in seen.columns][-2:] == ["2.12.0", "2.12.1"]
+    assert [row.version for row in seen.rows][2:4] == ["0.19.0", "0.19.1"]
+    assert [column.version for column in seen.columns][-2:] == ["2.12.0", "2.12.1"]
 
 
 def test_where_all_patches_were_yanked_the_newest_is_shown() -> None:
     torch = (Torch(version="2.9.0", yanked="a"), Torch(version="2.9.1", yanked="b"))
     grid = survey(replace(RELEASES, torch=torch, vllm=(vllm("0.14.1", "2.9.1", yanked="c"),)))
-    assert [each.version for each in grid.columns] == ["2.9.1"]
-    assert [each.version for each in grid.rows] == ["0.14.1"]
+    assert [column.version for column in grid.columns] == ["2.9.1"]
+    assert [row.version for row in grid.rows] == ["0.14.1"]
 
 
 def test_an_environment_stands_for_the_newest_patch_and_its_pin() -> None:
@@ -186,7 +186,7 @@ def test_it_is_the_cell_that_the_matrix_has_by_that_name() -> None:
     assert all(name == cell.name for name, cell in named.items())
     some = [name for name in named if name.startswith("py312-torch21")]
     assert len(some) > 50
-    assert all(REAL.resolve(each) == named[each] for each in some if fits(named[each], REAL))
+    assert all(REAL.resolve(word) == named[word] for word in some if fits(named[word], REAL))
 
 
 def record(cell: str, **provenance: object) -> Record:
@@ -311,7 +311,7 @@ def test_the_json_has_every_release_and_obeys_its_schema() -> None:
         if (square["platform"], square["torch"], square["vllm"]) == ("cuda", "2.10.0", "0.19.1")
     ]
     assert found["off_pin"] is False
-    assert {tuple(each["pythons"]): each["fails"] for each in found["results"]} == {
+    assert {tuple(result["pythons"]): result["fails"] for result in found["results"]} == {
         ("3.10",): "starts cold",
         ("3.11",): None,
         ("3.12",): "declared",
@@ -353,7 +353,9 @@ def test_hostile_reasons_are_shown_as_text(said: str, rung: str) -> None:
     calm = survey(RELEASES, links=lambda cell: Answer(ok=False, reason="x"))
     told = report.section(grid).splitlines()
     wanted = report.section(calm).splitlines()
-    tables = [[line.count("|") for line in each if line.startswith("|")] for each in (told, wanted)]
+    tables = [
+        [line.count("|") for line in lines if line.startswith("|")] for lines in (told, wanted)
+    ]
     assert tables[0] == tables[1]
     assert not any("<" in line for line in told)
 

@@ -44,7 +44,9 @@ def test_a_count_that_differs_is_drift() -> None:
     assert verdict.reason == (
         "moe: warm num_compiled_artifacts_loaded is not counted, expected 3, and 1 more"
     )
-    assert [(each.counter, each.observed) for each in verdict.cases[0].differences] == [
+    assert [
+        (difference.counter, difference.observed) for difference in verdict.cases[0].differences
+    ] == [
         ("num_compiled_artifacts_loaded", None),
         ("num_compiled_artifacts_saved", 3),
     ]
@@ -208,7 +210,7 @@ def test_a_cell_is_the_worst_of_its_cases() -> None:
     }
     for chosen in permutations(cases):
         for count in range(1, 5):
-            verdict = judged(*(cases[each] for each in chosen[:count]))
+            verdict = judged(*(cases[number] for number in chosen[:count]))
             assert verdict.verdict == min(chosen[:count], key=VERDICTS.index)
 
 

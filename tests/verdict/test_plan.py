@@ -34,7 +34,7 @@ ON_PIN = {("2.9.0", "0.16.0"), ("2.10.0", "0.19.1"), ("2.11.0", "0.20.0"), ("2.1
 
 
 def pairs(wanted: Wanted, *records: Record) -> list[tuple[str, str]]:
-    todo = (each.cell for each in planned(wanted, *records) if each.runs)
+    todo = (item.cell for item in planned(wanted, *records) if item.runs)
     return list(dict.fromkeys((cell.torch, cell.vllm) for cell in todo))
 
 
@@ -43,12 +43,12 @@ CUDA = Wanted(platforms=("cuda",))
 
 def test_without_a_filter_it_is_every_pinned_pair_on_both_platforms() -> None:
     found = planned(Wanted())
-    assert {(each.cell.torch, each.cell.vllm) for each in found} == ON_PIN | {("2.13.0", "0.27.0")}
-    assert [each.platform for each in found] == ["cuda"] * 10 + ["cpu"] * 10
-    assert all(each.why == "never ran" and each.stale for each in found if each.runs)
-    assert [each.cell.name for each in found if not each.runs] == ["py310-torch211-vllm020"] * 2
+    assert {(item.cell.torch, item.cell.vllm) for item in found} == ON_PIN | {("2.13.0", "0.27.0")}
+    assert [item.platform for item in found] == ["cuda"] * 10 + ["cpu"] * 10
+    assert all(item.why == "never ran" and item.stale for item in found if item.runs)
+    assert [item.cell.name for item in found if not item.runs] == ["py310-torch211-vllm020"] * 2
     assert found[4].why == "vLLM 0.20.0 needs Python >=3.11"
-    assert [each.cell.name for each in found[:4]] == [
+    assert [item.cell.name for item in found[:4]] == [
         "py310-torch29-vllm016",
         "py311-torch29-vllm016",
         "py310-torch210-vllm019",
@@ -76,12 +76,12 @@ def test_it_is_filtered_by_releases(wanted: Wanted, found: list[str]) -> None:
 def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
     found = planned(Wanted(off_pin=True, platforms=("cuda",), python=SpecifierSet("==3.11")))
     assert len(found) == 30
-    lost = [each for each in found if not each.runs]
-    assert {each.cell.torch for each in lost} == {"2.9.0", "2.10.0", "2.11.0", "2.12.0"}
-    assert {each.why for each in lost} == {"needs c10::f()"}
+    lost = [item for item in found if not item.runs]
+    assert {item.cell.torch for item in lost} == {"2.9.0", "2.10.0", "2.11.0", "2.12.0"}
+    assert {item.why for item in lost} == {"needs c10::f()"}
     # On the CPU its extensions are not needed.
     on_cpu = Wanted(off_pin=True, platforms=("cpu",), python=SpecifierSet("==3.11"))
-    assert all(each.runs for each in planned(on_cpu))
+    assert all(item.runs for item in planned(on_cpu))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
 def test_stale_is_what_did_not_run_as_it_would_now(more: dict[str, Any], why: str | None) -> None:
     wanted = Wanted(torch=SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), stale=True)
     both = planned(wanted, record(**more), record(platform="cpu"))
-    assert [(each.platform, each.why) for each in both] == ([("cuda", why)] if why else [])
+    assert [(item.platform, item.why) for item in both] == ([("cuda", why)] if why else [])
     [cuda, cpu] = planned(
         Wanted(torch=wanted.torch, python=wanted.python), record(**more), record(platform="cpu")
     )
@@ -164,7 +164,7 @@ def test_a_run_that_died_is_stale() -> None:
 
 def test_the_seconds_are_those_of_its_own_run_or_of_its_pair() -> None:
     found = planned(CUDA, record(), record("py310-torch29-vllm016", deselected=3))
-    told = {each.cell.name: (each.seconds, each.seconds_of) for each in found}
+    told = {item.cell.name: (item.seconds, item.seconds_of) for item in found}
     assert told["py311-torch210-vllm019"] == (300.0, "py311-torch210-vllm019")
     assert told["py310-torch210-vllm019"] == (300.0, "py311-torch210-vllm019")
     assert told["py310-torch29-vllm016"] == (None, None)
@@ -184,7 +184,7 @@ def test_the_seconds_are_those_of_its_own_run_or_of_its_pair() -> None:
 def test_a_new_release_brings_its_cells(new: str, found: list[tuple[str, str]]) -> None:
     wanted = Wanted(new=(parse_release(new, "--new"),), platforms=("cuda",))
     assert pairs(wanted) == found
-    assert all(each.why.startswith("new ") for each in planned(wanted) if each.runs)
+    assert all(item.why.startswith("new ") for item in planned(wanted) if item.runs)
 
 
 def test_what_the_index_lacked_is_no_reason_to_run_nothing() -> None:
@@ -193,7 +193,7 @@ def test_what_the_index_lacked_is_no_reason_to_run_nothing() -> None:
     def found(*, unknown: bool) -> set[bool]:
         lacks = Answer(ok=False, unknown=unknown, reason="needs certifi>=2")
         grid = survey(RELEASES, resolves=lambda *_: lacks)
-        return {each.runs for each in plan(grid, RELEASES, [], TESTS, wanted)}
+        return {item.runs for item in plan(grid, RELEASES, [], TESTS, wanted)}
 
     assert (found(unknown=True), found(unknown=False)) == ({True}, {False})
 
@@ -203,14 +203,14 @@ def test_a_patch_that_only_some_environments_run_brings_those() -> None:
     releases = Releases(torch=RELEASES.torch, vllm=two, pythons=("3.11",), matrix_vllm=())
     for version, torch in (("0.11.0", "2.9.0"), ("0.11.2", "2.10.0")):
         found = plan(survey(releases), releases, [], TESTS, Wanted(new=(("vllm", version),)))
-        assert {(each.cell.torch, each.cell.vllm) for each in found} == {(torch, version)}
+        assert {(item.cell.torch, item.cell.vllm) for item in found} == {(torch, version)}
 
 
 def test_both_sides_of_a_torch_that_nobody_pins_are_told() -> None:
     wanted = Wanted(new=(("torch", "2.12.0"),), platforms=("cpu",))
     assert pairs(wanted) == [("2.12.0", "0.26.0"), ("2.12.0", "0.27.0")]
     on_cuda = planned(Wanted(new=(("torch", "2.12.0"),), platforms=("cuda",)))
-    assert {each.cell.vllm: each.runs for each in on_cuda} == {"0.26.0": True, "0.27.0": False}
+    assert {item.cell.vllm: item.runs for item in on_cuda} == {"0.26.0": True, "0.27.0": False}
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_neighbours_are_one_release_away(beside: str, found: set[tuple[str, str]
 def test_why_names_the_release_and_what_is_stale() -> None:
     wanted = Wanted(new=(("vllm", "0.19.1"),), neighbours=(("vllm", "0.19.1"),))
     found = planned(wanted, record())
-    told = {(each.cell.name, each.platform): each.why for each in found}
+    told = {(item.cell.name, item.platform): item.why for item in found}
     assert told["py311-torch210-vllm019", "cuda"] == "new vLLM 0.19.1; ran on 2026-11-22, not stale"
     assert told["py311-torch211-vllm019", "cuda"] == "beside vLLM 0.19.1; never ran"
 
@@ -297,9 +297,9 @@ def test_a_stale_plan_is_what_of_the_whole_plan_is_stale(some: set[int], off_pin
     records = [RECORDS[at] for at in some]
     whole = planned(Wanted(off_pin=off_pin), *records)
     assert planned(Wanted(off_pin=off_pin, stale=True), *records) == tuple(
-        each for each in whole if each.stale
+        item for item in whole if item.stale
     )
-    keys = [(each.cell, each.platform) for each in whole]
+    keys = [(item.cell, item.platform) for item in whole]
     assert len(set(keys)) == len(keys)
 
 
@@ -308,7 +308,7 @@ def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
     verdict = CellVerdict(verdict=Verdict.INCOMPATIBLE, rung="imports", reason="undefined symbol")
     grid = survey(RELEASES, links=links, seen=runs([(broken, verdict)], RELEASES))
     found = plan(grid, RELEASES, [broken], TESTS, Wanted(torch=SpecifierSet("==2.10.*")))
-    assert all(each.runs for each in found)
+    assert all(item.runs for item in found)
     assert "fails at imports" in report.lines(found)
 
 

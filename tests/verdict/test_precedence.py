@@ -205,7 +205,7 @@ def test_no_record_that_is_not_stock_counts_beside_a_stock_one_with_an_answer(
     records: list[Record], late: str | None
 ) -> None:
     picked = pick_record(
-        [(Path(f"{n}.json"), each) for n, each in enumerate(records)], ANY_CASE, late
+        [(Path(f"{n}.json"), run) for n, run in enumerate(records)], ANY_CASE, late
     )
     stock = [record for record in records if is_stock(record)]
     if any(evidence_of(record, judge(record, ANY_CASE)) for record in stock):
@@ -217,7 +217,7 @@ def test_nothing_counts_that_is_older_than_a_conclusive_record(
     records: list[Record], late: str | None
 ) -> None:
     picked = pick_record(
-        [(Path(f"{n}.json"), each) for n, each in enumerate(records)], ANY_CASE, late
+        [(Path(f"{n}.json"), run) for n, run in enumerate(records)], ANY_CASE, late
     )
     for record in records:
         same = is_stock(record) or not picked.is_stock
@@ -240,7 +240,7 @@ def test_what_does_not_count_can_be_left_out(
     picked = pick_record(named, ANY_CASE, late)
     random.shuffle(named)  # type: ignore[attr-defined]
     for count in range(len(named)):
-        kept = [each for each in named[count:] if each[0] != picked.file]
+        kept = [pair for pair in named[count:] if pair[0] != picked.file]
         again = pick_record([*kept, (picked.file, picked.record)], ANY_CASE, late)
         assert again.file == picked.file
 

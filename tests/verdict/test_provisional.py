@@ -66,7 +66,7 @@ def test_a_release_beyond_the_end_is_untested_and_compared(
     (case,) = found.cases
     assert case.provisional is not None and case.provisional == found.provisional
     assert (case.differences, case.no_rule) == ((), ())
-    assert [each.observed for each in case.provisional.differences] == (
+    assert [difference.observed for difference in case.provisional.differences] == (
         [] if counters is GOOD else [4]
     )
 
@@ -121,7 +121,7 @@ def test_what_differs_decides_before_what_counts_the_same() -> None:
 
 
 def test_what_has_no_rule_at_all_decides_before_what_is_provisional() -> None:
-    moe = Expectations(rules=tuple(replace(each, case="moe") for each in RULES.rules))
+    moe = Expectations(rules=tuple(replace(rule, case="moe") for rule in RULES.rules))
     found = judged(make_case(), make_case("dense"), **{**at(), "rules": moe})
     assert found.reason == "dense: no expectation for its cold and warm starts"
     assert found.provisional is None
