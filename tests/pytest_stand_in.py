@@ -43,6 +43,15 @@ passed = Case(
 if behaviour == "good":
     put(passed, finished=True)
     Path(os.environ["TMPDIR"], "left").write_text("over")
+elif behaviour.startswith("loses"):
+    installed = Path({pids!r}).with_name("site") / "torch/libtorch.so"
+    installed.unlink() if behaviour.endswith("gone") else installed.write_bytes(b"x")
+    failed = replace(passed, case="small_startup[dense]", outcome=Outcome.FAILED, reason="dlopen")
+    if "import" in behaviour:
+        importing.touch()
+        print("OSError: libtorch.so: file too short")
+        sys.exit(1)
+    put(passed, *(() if "nothing" in behaviour else (failed,)), finished=True)
 elif behaviour == "untested":
     put(finished=True)
     sys.exit(5)

@@ -4,7 +4,7 @@ Pure, and importable inside a cell.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from matrix._util.enums import StrEnum
 from matrix.errors import MatrixError
@@ -92,6 +92,16 @@ class ErrorKind(StrEnum):
     GPU_FULL = "gpu_full"
     GPU_FAULT = "gpu_fault"
     INTERNAL = "internal"
+
+
+_MAY_COME_OF_A_FAULT = {
+    ErrorKind.IMPORTS,
+    ErrorKind.COMPANION,
+    ErrorKind.CRASHED,
+    ErrorKind.TIMED_OUT,
+    ErrorKind.INTERRUPTED,
+    ErrorKind.INTERNAL,
+}
 
 
 class Why(StrEnum):
@@ -306,6 +316,23 @@ class Record:
         """Return whether the run came to its end with every case of the startup tests."""
         ended = self.finished and self.error is None
         return ended and bool(self.cases) and not self.deselected
+
+
+def with_fault(record: Record, fault: RunError) -> Record:
+    """Return the record of a run in which the machine or the environment had this fault.
+
+    A failure that the fault may have caused gives way to it, so that nobody blames the pair; it
+    stays in the reason. An error that tells nothing of the pair stays as it is.
+    """
+    error = record.error
+    if error is not None and error.kind not in _MAY_COME_OF_A_FAULT:
+        return record
+    ended = "" if error is None else f"; the run ended so: {error.reason}"
+    return replace(
+        record,
+        error=replace(fault, reason=fault.reason + ended),
+        rungs=tuple(rung for rung in record.rungs if rung.ok),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,7 @@ from pathlib import Path
 
 from matrix.record.model import Record, RecordError
 from matrix.record.reader import read
-from matrix.record.writer import MARK, mark_of
-
-RESERVE_BYTES = 1 << 20
-"""The room that a run keeps free for its record: the mark holds it until the disk is full."""
+from matrix.record.writer import MARK, keep_reserve, mark_of
 
 
 @contextlib.contextmanager
@@ -36,7 +33,7 @@ def marked_running(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_dead_marks(path.parent)
         lock = _locked(mark_of(path))
-        os.posix_fallocate(lock, 0, RESERVE_BYTES)
+        keep_reserve(lock)
     try:
         yield
     finally:

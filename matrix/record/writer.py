@@ -3,6 +3,7 @@
 Importable inside a cell.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,9 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from matrix._util.files import DiskFullError, FileError, write_text
-from matrix.record.model import LEFT_OUT, Record, RecordError
+from matrix.record.model import LEFT_OUT, ErrorKind, Record, RecordError, RunError, with_fault
 
 MARK = ".running"
+RESERVE_BYTES = 1 << 20
+"""The room that a run keeps free for its record: the mark holds it until the disk is full."""
+
+_LEAST_RESERVE = 1 << 14
+_FULL = RunError(
+    kind=ErrorKind.NO_SPACE,
+    reason="the disk of the records became full while the run went on: make room, run it again",
+)
 
 
 def to_json(record: Record) -> str:
@@ -27,11 +36,12 @@ def to_json(record: Record) -> str:
     return text + "\n"
 
 
-def write(record: Record, path: Path) -> bool:
+def write(record: Record, path: Path) -> Record:
     """Write the record so that a reader sees the old file or the new one, never a part.
 
-    Makes the folder if it is missing. Return whether the disk was full, and the record took the
-    room that `matrix.record.running` had kept free for it. Raises RecordError if the disk refuses.
+    Makes the folder if it is missing. Return the record as it is written: where the disk is full, a
+    record takes the room that `matrix.record.running` keeps free for it, and says so in its error.
+    Raises RecordError if the disk refuses; the file then is the one that it was.
     """
     text = to_json(record)
     try:
@@ -39,15 +49,33 @@ def write(record: Record, path: Path) -> bool:
     except DiskFullError as error:
         if not _free_reserve(path):
             raise RecordError(str(error)) from None
+        return _write_on_a_full_disk(record, path)
     except FileError as error:
         raise RecordError(str(error)) from None
-    else:
-        return False
+    return record
+
+
+def _write_on_a_full_disk(record: Record, path: Path) -> Record:
+    """Write the record with its error into the room that was given back; keep what is left."""
+    record = with_fault(record, _FULL)
     try:
-        write_text(path, text)
+        write_text(path, to_json(record))
     except FileError as error:
         raise RecordError(str(error)) from None
-    return True
+    finally:
+        with contextlib.suppress(OSError), mark_of(path).open("r+b") as mark:
+            keep_reserve(mark.fileno())
+    return record
+
+
+def keep_reserve(mark: int) -> None:
+    """Have an open mark hold as much room as the disk still has, `RESERVE_BYTES` at most."""
+    size = RESERVE_BYTES
+    while size >= _LEAST_RESERVE:
+        with contextlib.suppress(OSError):
+            os.posix_fallocate(mark, 0, size)
+            return
+        size //= 2
 
 
 def mark_of(path: Path) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import NoReturn
 
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import clip
@@ -27,6 +28,7 @@ from matrix.record.model import (
     Rung,
     RungResult,
     clip_failure,
+    with_fault,
 )
 from matrix.record.reader import read
 from matrix.record.running import marked_running
@@ -34,9 +36,22 @@ from matrix.record.scrub import scrub
 from matrix.record.stock import Environment
 from matrix.record.writer import write
 from matrix.run import pytest_child
-from matrix.run.conclusion import conclude, describe, found_unfit, ran_no_session, why_nothing_ran
+from matrix.run.conclusion import (
+    conclude,
+    describe,
+    found_unfit,
+    not_run,
+    ran_no_session,
+    shows_failure,
+    why_nothing_ran,
+)
 from matrix.run.environment import look, read_environment, wrong_packages
-from matrix.run.installed_files import broken_install
+from matrix.run.installed_files import (
+    PackageFiles,
+    broken_install,
+    broken_since,
+    look_at_files,
+)
 from matrix.run.nvidia import unusable_gpu
 from matrix.run.preflight import (
     LEAST_FREE_MIB,
@@ -45,7 +60,7 @@ from matrix.run.preflight import (
     choose_platform,
     preflight,
 )
-from matrix.run.process import ProcessEnd, noting_signals
+from matrix.run.process import noting_signals
 from matrix.run.pytest_child import PytestChild
 
 RUN_TIMEOUT = 4 * 3600.0
@@ -72,8 +87,9 @@ class RunRequest:
     the whole run. `jobs` is how many cases run side by side: a number or auto; None leaves it to
     the platform. The rest is for tests and for other places to run: `root` is the checkout,
     `python` the command of a Python, `installed` the packages that count as installed (None: this
-    environment's) and `requirements` what each of those requires, the others what the machine must
-    have at least.
+    environment's), `requirements` what each of those requires and `files` their files (None: this
+    environment's, or none where `installed` is given), the others what the machine must have at
+    least.
     """
 
     cell: Cell
@@ -87,6 +103,7 @@ class RunRequest:
     python: Sequence[str] = (sys.executable,)
     installed: Mapping[str, str] | None = None
     requirements: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    files: Sequence[PackageFiles] | None = None
     least_free_mib: int = LEAST_FREE_MIB
     least_memory_mib: int = LEAST_MEMORY_MIB
 
@@ -112,13 +129,11 @@ def run_cell(request: RunRequest) -> Path | int:
 def _run(request: RunRequest, path: Path, record: Record) -> Path | int:
     """Run the cell of this record, which nobody wrote yet; as `run_cell`."""
     root = request.root
-    _write(record, path, root)
-    refusal = _unfit(request, record, path.parent)
+    record = _write(record, path, root)
+    files = _files(request)
+    refusal = _unfit(request, record, path.parent, files)
     if refusal is not None:
-        error = RunError(kind=refusal.kind, reason=refusal.reason)
-        _write(replace(record, error=error, finished=True), path, root)
-        wrong = refusal.kind is ErrorKind.WRONG_PACKAGES
-        raise (WrongPackagesError if wrong else RunRefusedError)(refusal.reason, path)
+        _refuse(refusal, record, path, root)
     child = PytestChild(
         record=path,
         platform=record.platform,
@@ -130,8 +145,11 @@ def _run(request: RunRequest, path: Path, record: Record) -> Path | int:
         jobs=request.jobs,
     )
     with noting_signals() as received:
-        ended, importing = pytest_child.run(child, received)
-        left = _read_what_is_left(path, record, ended)
+        try:
+            ended, importing = pytest_child.run(child, received)
+        except OSError as error:
+            _refuse(not_run(error), _read_what_is_left(path, record), path, root)
+        left = _read_what_is_left(path, record, describe(ended))
         typo = why_nothing_ran(left, ended, child.last_output()) if request.pytest_args else None
         if typo is not None or ran_no_session(left, ended, importing=importing):
             for file in (path, child.log, child.junit):
@@ -140,10 +158,19 @@ def _run(request: RunRequest, path: Path, record: Record) -> Path | int:
                 raise MatrixError(f"{typo} (no case ran, and no record was written)")
             return ended.status or 0
         concluded = conclude(left, ended, child.last_output(), importing=importing)
-        _write(concluded, path, root)
+        if shows_failure(concluded) and (broken := broken_since(files, request.cell.name)):
+            concluded = with_fault(concluded, broken.error)
+        concluded = _write_last(concluded, path, root)
     if found_unfit(concluded) and concluded.error is not None:
         raise RunRefusedError(concluded.error.reason, path)
     return path
+
+
+def _refuse(refusal: Refusal, record: Record, path: Path, root: Path) -> NoReturn:
+    """Write why the cell does not run, or not to its end, and raise it."""
+    _write(replace(with_fault(record, refusal.error), finished=True), path, root)
+    wrong = refusal.kind is ErrorKind.WRONG_PACKAGES
+    raise (WrongPackagesError if wrong else RunRefusedError)(refusal.reason, path)
 
 
 def record_unstarted(
@@ -192,6 +219,12 @@ def _with_packages(request: RunRequest, record: Record) -> Record:
     )
 
 
+def _files(request: RunRequest) -> Sequence[PackageFiles]:
+    if request.files is None:
+        return look_at_files() if request.installed is None else ()
+    return request.files
+
+
 def _given(request: RunRequest) -> Environment:
     required = request.requirements
     return Environment(
@@ -211,12 +244,14 @@ def _first_record(request: RunRequest) -> tuple[Path, Record]:
     return path, Record(cell=name, platform=platform, finished=False, provenance=facts)
 
 
-def _unfit(request: RunRequest, record: Record, records: Path) -> Refusal | None:
+def _unfit(
+    request: RunRequest, record: Record, records: Path, files: Sequence[PackageFiles]
+) -> Refusal | None:
     """Return why this environment or this machine cannot run the cell, or None."""
     return (
         _wrong_cell(request.cell, record.packages)
         or wrong_packages(record.departures or (), request.cell, record.packages["torch"])
-        or (broken_install(request.cell.name) if request.installed is None else None)
+        or broken_install(files, request.cell.name)
         or preflight(
             records,
             least_free_mib=request.least_free_mib,
@@ -250,17 +285,28 @@ def _wrong_cell(cell: Cell, packages: Mapping[str, str]) -> Refusal | None:
     )
 
 
-def _read_what_is_left(path: Path, begun: Record, ended: ProcessEnd) -> Record:
+def _read_what_is_left(path: Path, begun: Record, ended: str = "the run broke") -> Record:
     """Return the record that the run left, or the one that it began with where it is unreadable."""
     try:
         return read(path)
     except RecordError as error:
-        reason = f"{describe(ended)}; {error}".replace(str(path), path.name)
+        reason = f"{ended}; {error}".replace(str(path), path.name)
         return replace(begun, error=RunError(kind=ErrorKind.INTERNAL, reason=reason))
 
 
-def _write(record: Record, path: Path, root: Path) -> None:
-    """Write the record without folders of this machine in any text of it."""
+def _write_last(record: Record, path: Path, root: Path) -> Record:
+    """Write the record of a run that has ended; raises MatrixError where that is not possible."""
+    try:
+        return _write(record, path, root)
+    except RecordError as error:
+        raise MatrixError(
+            f"{error}; the end of the run is lost, and the record there holds what was written"
+            " before: make room and run the cell again"
+        ) from None
+
+
+def _write(record: Record, path: Path, root: Path) -> Record:
+    """Write the record without folders of this machine in any text, and return it so."""
 
     def clean(text: str | None) -> str | None:
         return None if text is None else scrub(text, root)
@@ -280,7 +326,7 @@ def _write(record: Record, path: Path, root: Path) -> None:
         for case in record.cases
     )
     jit = record.jit and replace(record.jit, reason=clean(record.jit.reason))
-    write(replace(record, error=error, rungs=rungs, cases=cases, jit=jit), path)
+    return write(replace(record, error=error, rungs=rungs, cases=cases, jit=jit), path)
 
 
 def _scrubbed(events: tuple[Event, ...] | None, root: Path) -> tuple[Event, ...] | None:

@@ -1,5 +1,6 @@
 """What the end of a run's process makes of the record that the run left."""
 
+import errno
 import re
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from matrix.record.model import (
 )
 from matrix.record.signature import reason as reason_of
 from matrix.record.signature import signature as signature_of
+from matrix.run.preflight import Refusal
 from matrix.run.process import How, ProcessEnd
 
 _FROM_OUTSIDE = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU"}
@@ -24,12 +26,14 @@ _PYTEST_ERROR = re.compile(
 )
 _UNFIT = {
     ErrorKind.WRONG_CELL,
+    ErrorKind.BROKEN_INSTALL,
     ErrorKind.NO_GPU,
     ErrorKind.NO_DRIVER,
     ErrorKind.DRIVER_TOO_OLD,
     ErrorKind.GPU_UNSUPPORTED,
     ErrorKind.GPU_FAULT,
 }
+_FAILURES = {Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY}
 _USAGE = 4  # pytest's status for arguments that it does not accept
 _NO_TESTS = 5  # pytest's status where there was nothing to run
 _NO_FAULT = (0, _NO_TESTS)
@@ -84,8 +88,23 @@ def why_nothing_ran(record: Record, ended: ProcessEnd, output: str) -> str | Non
     return None
 
 
+def not_run(error: OSError) -> Refusal:
+    """Return why pytest could not be started, or not be watched to its end: for a full disk."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    why = error.strerror or str(error)
+    return Refusal(
+        kind=ErrorKind.NO_SPACE if full else ErrorKind.INTERNAL,
+        reason=f"pytest cannot be run: {why}" + (": make room, run it again" if full else ""),
+    )
+
+
+def shows_failure(record: Record) -> bool:
+    """Return whether something of the run failed, so that somebody could blame the pair."""
+    return record.error is not None or any(case.outcome in _FAILURES for case in record.cases)
+
+
 def found_unfit(record: Record) -> bool:
-    """Return whether what was imported is another release, or could not use the GPU."""
+    """Return whether what was imported is another release, not whole, or could not use the GPU."""
     return record.error is not None and record.error.kind in _UNFIT and not record.cases
 
 

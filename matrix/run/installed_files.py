@@ -1,16 +1,17 @@
-"""Hold the installed files against the lists that their wheels brought (RECORD).
+"""Hold the installed files against the lists that their wheels brought (RECORD), and over a run.
 
 A package that was deleted in part, or a library that was cut short, makes a cell fail in ways that
 look like the pair's. Sizes and names are compared, never contents: that takes a fraction of a
-second. It runs in the cell's Python, before torch is imported.
+second. It runs in the cell's Python, before torch is imported, and again where something failed.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
@@ -25,70 +26,112 @@ Not those of others: two packages may own a file of one name, and the last one i
 _SHOWN = 4  # files that a refusal names
 
 
-def broken_install(cell: str) -> Refusal | None:
-    """Return which packages of this Python lack their files, or None where none does."""
-    faults: list[str] = []
+@dataclass(frozen=True, kw_only=True)
+class PackageFiles:
+    """The files that a package lists, with their bytes by the list, and those that are there.
+
+    Without what an installer compiles or writes outside of the packages' folder.
+    """
+
+    name: str
+    folder: str
+    listed: Mapping[str, int]
+    found: Mapping[str, int]
+
+
+def look_at_files() -> tuple[PackageFiles, ...]:
+    """Return the files of every package of this Python that has a readable list of them."""
+    packages = []
     for distribution in metadata.distributions():
-        rows = _rows(distribution)
-        if rows:
-            faults += _faults(distribution, rows)
+        name, listed = _listed(distribution)
+        if listed:
+            folder = str(distribution.locate_file(""))
+            found = dict(_sizes(folder, listed))
+            packages.append(PackageFiles(name=name, folder=folder, listed=listed, found=found))
+    return tuple(packages)
+
+
+def broken_install(packages: Iterable[PackageFiles], cell: str) -> Refusal | None:
+    """Return which packages lacked their files when somebody looked, or None where none did."""
+    faults = [fault for package in packages for fault in _faults(package)]
+    return _refusal("installed files are not as their packages list them", faults, cell)
+
+
+def broken_since(packages: Iterable[PackageFiles], cell: str) -> Refusal | None:
+    """Return which files are gone, or of another size, since somebody looked; None where none is.
+
+    Files of every kind and package count: nothing of an environment should change during a run.
+    """
+    faults = []
+    for package in packages:
+        now = dict(_sizes(package.folder, package.found))
+        for path, size in package.found.items():
+            if path not in now:
+                faults.append(f"{path} of {package.name} is gone")
+            elif now[path] != size:
+                faults.append(f"{path} of {package.name} has {now[path]} of {size} bytes")
+    return _refusal("installed files changed while the cell ran", faults, cell)
+
+
+def _refusal(what: str, faults: list[str], cell: str) -> Refusal | None:
     if not faults:
         return None
-    more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+    more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     return Refusal(
         kind=ErrorKind.BROKEN_INSTALL,
         reason=(
-            f"installed files are not as their packages list them: {'; '.join(faults[:_SHOWN])}"
-            f" {' '.join(more)}".rstrip()
-            + f": make the environment again by tox -r -e {cell}"
+            f"{what}: {'; '.join(faults[:_SHOWN])}{more}:"
+            f" make the environment again by tox -r -e {cell}"
         ),
     )
 
 
-def _faults(distribution: metadata.Distribution, rows: list[tuple[str, int]]) -> Iterator[str]:
-    """Yield what is wrong with the files of a package, a few words each."""
-    name = distribution.metadata["Name"]
-    sizes = {path: _size(Path(str(distribution.locate_file(path)))) for path, _ in rows}
-    missing = sum(size is None for size in sizes.values())
-    if missing * 2 > len(rows):
-        yield f"{name} lacks {missing} of {len(rows)} files"
+def _faults(package: PackageFiles) -> Iterator[str]:
+    """Yield what is wrong with the code of a package, a few words each."""
+    name = package.name
+    code = {path: size for path, size in package.listed.items() if _is_code(path)}
+    missing = sum(path not in package.found for path in code)
+    if missing * 2 > len(code):
+        yield f"{name} lacks {missing} of {len(code)} files"
         return
     if canonicalize_name(name) not in _LIBRARIES_OF:
         return
-    for path, listed in rows:
-        size = sizes[path]
+    for path, listed in code.items():
+        size = package.found.get(path)
         if size is None:
             yield f"{name} lacks {path}"
-        elif size != listed and ".so" in Path(path).name:
+        elif size != listed and not path.endswith(".py"):
             yield f"{path} has {size} of {listed} bytes"
 
 
-def _rows(distribution: metadata.Distribution) -> list[tuple[str, int]]:
-    """Return the code that a package lists, with its bytes; nothing where the list is unreadable.
-
-    Without what an installer compiles or writes outside of the packages' folder.
-    """
+def _listed(distribution: metadata.Distribution) -> tuple[str, dict[str, int]]:
+    """Return a package's name, and what it lists; nothing where the list is unreadable."""
     try:
-        text = distribution.read_text("RECORD") or ""
-        if not distribution.metadata["Name"]:
-            return []
-        return list(_code(csv.reader(text.splitlines())))
+        name, text = distribution.metadata["Name"], distribution.read_text("RECORD") or ""
+        return name or "", dict(_rows(csv.reader(text.splitlines()))) if name else {}
     except Exception:  # noqa: BLE001 - one package's broken list of files says nothing of others
-        return []
+        return "", {}
 
 
-def _code(rows: Iterable[list[str]]) -> Iterator[tuple[str, int]]:
+def _rows(rows: Iterable[list[str]]) -> Iterator[tuple[str, int]]:
     for row in rows:
         if len(row) < 3 or not row[2].isdecimal():  # a path, its hash, its bytes
             continue
-        path = Path(row[0])
-        is_code = path.suffix == ".py" or ".so" in path.name
-        if is_code and not path.is_absolute() and ".." not in path.parts:
-            yield row[0], int(row[2])
+        path = row[0]
+        outside = path.startswith("/") or ".." in path.split("/")
+        if not outside and not path.endswith(".pyc"):  # Python compiles those when it likes to
+            yield path, int(row[2])
 
 
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
+def _is_code(path: str) -> bool:
+    return path.endswith(".py") or ".so" in path.rpartition("/")[2]
+
+
+def _sizes(folder: str, paths: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Yield the files that are there, with their bytes."""
+    for path in paths:
+        try:
+            # Of tens of thousands: a Path of each would take longer than the question.
+            yield path, os.stat(f"{folder}/{path}").st_size  # noqa: PTH116
+        except (OSError, ValueError):  # also a name that no file can have
+            continue

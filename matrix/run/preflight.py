@@ -21,7 +21,7 @@ from matrix._util.memory import available_memory_mib
 from matrix._util.nvidia import visible_gpus
 from matrix._util.scratch import Scratch
 from matrix.errors import MatrixError
-from matrix.record.model import ErrorKind, Platform
+from matrix.record.model import ErrorKind, Platform, RunError
 
 LEAST_FREE_MIB = 2048
 """Free space, in MiB, that the temporary folder and the records folder must each have."""
@@ -43,6 +43,11 @@ class Refusal:
 
     kind: ErrorKind
     reason: str
+
+    @property
+    def error(self) -> RunError:
+        """The error of the record."""
+        return RunError(kind=self.kind, reason=self.reason)
 
 
 def preflight(

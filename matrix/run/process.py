@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -67,7 +68,8 @@ def watch(
     """
     others = {process.identity for process in _descendants()}
     kills_before, started = oom_kills(), time.monotonic()
-    with log.open("wb") as file, adopting_orphans():
+    # Without a buffer, whose rest would be written at the end, when the disk may be full.
+    with log.open("wb", buffering=0) as file, adopting_orphans():
         child = subprocess.Popen(
             command,
             cwd=folder,
@@ -136,12 +138,11 @@ def noting_signals() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def _copy(source: BinaryIO, log: BinaryIO) -> None:
+def _copy(source: BinaryIO, log: RawIOBase) -> None:
     terminal = sys.stdout
     while chunk := os.read(source.fileno(), 65536):
         with contextlib.suppress(OSError, ValueError):
             log.write(chunk)
-            log.flush()
         with contextlib.suppress(OSError, ValueError):
             terminal.write(chunk.decode("utf-8", "replace"))
             terminal.flush()

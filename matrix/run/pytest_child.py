@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matrix._util.files import FileError, write_text
 from matrix._util.scratch import Scratch
 from matrix.run.process import ProcessEnd, watch
 
@@ -92,7 +93,7 @@ def run(child: PytestChild, received: Sequence[str]) -> tuple[ProcessEnd, bool]:
         )
         in_import = importing.exists()
     _keep_last_words(child.record.with_suffix(".imports.log"), child.log)
-    _forget_host(child.junit)
+    keep_whole_junit(child.junit)
     return ended, in_import
 
 
@@ -123,10 +124,16 @@ def _keep_last_words(held: Path, log: Path) -> None:
         held.unlink()
 
 
-def _forget_host(junit: Path) -> None:
-    """Empty the attribute in which pytest names this machine."""
+def keep_whole_junit(junit: Path) -> None:
+    """Empty the attribute in which pytest names this machine; remove a report that is not whole."""
     with contextlib.suppress(OSError):
-        text = junit.read_text(encoding="utf-8")
+        text = junit.read_text(encoding="utf-8", errors="replace")
         head, mark, cases = text.partition("<testcase ")
         head = re.sub(r' hostname="[^"]*"', ' hostname=""', head)
-        junit.write_text(head + mark + cases, encoding="utf-8")
+        is_whole = text.rstrip().endswith("</testsuites>")
+        try:
+            write_text(junit, head + mark + cases)
+        except FileError:
+            is_whole = False
+        if not is_whole:
+            junit.unlink()

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from matrix.catalog.cells import Cell
 from matrix.record.model import ErrorKind, Record, RunError
 from matrix.record.reader import read
+from matrix.run import pytest_child
 from waiting import alive, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +208,36 @@ def test_an_import_that_takes_pytest_along_leaves_its_last_words(checkout: Check
     assert record.error is not None and record.error.kind == "imports"
     (log,) = (path for path in checkout.left() if path.suffix == ".log")
     assert "Tried to register an operator twice" in log.read_text()
+
+
+def test_a_report_that_a_full_disk_refuses_ends_no_run(checkout: Checkout) -> None:
+    process = checkout.start("-k", "test_a", "--junitxml=/dev/full")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in output, output
+    assert "the JUnit report is lost: No space left on device" in output
+    assert "1 failed" in output or "1 passed" in output
+    assert checkout.record().finished and checkout.record().error is None
+
+
+@pytest.mark.parametrize("text", ["", '<?xml version="1.0"?><testsuites><testsuite hostname="h'])
+def test_a_report_that_was_cut_short_is_removed(tmp_path: Path, text: str) -> None:
+    junit = tmp_path / "cell.junit.xml"
+    junit.write_text(text)
+    pytest_child.keep_whole_junit(junit)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_would_name_the_host_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    junit = tmp_path / "cell.junit.xml"
+    junit.write_text('<testsuites><testsuite hostname="h"></testsuite></testsuites>')
+    monkeypatch.setattr(os, "replace", refuse)
+    pytest_child.keep_whole_junit(junit)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_junit_file_does_not_name_the_host(checkout: Checkout) -> None:

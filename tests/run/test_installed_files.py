@@ -1,14 +1,21 @@
 """Files that a package lists and that are not there, or not whole."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from matrix.run.installed_files import broken_install
+from matrix.run import installed_files
+from matrix.run.installed_files import broken_since, look_at_files
+from matrix.run.preflight import Refusal
 
 Install = Callable[[str, dict[str, bytes]], None]
+
+
+def broken_install(cell: str) -> Refusal | None:
+    return installed_files.broken_install(look_at_files(), cell)
 
 
 @pytest.fixture
@@ -38,7 +45,8 @@ def install(site: Path) -> Install:
 def cell(install: Install) -> None:
     install("torch", {"torch/__init__.py": b"1", "torch/lib/libtorch.so": b"x" * 100})
     install("vllm", {"vllm/__init__.py": b"1", "vllm/_C.abi3.so": b"y" * 50})
-    install("other", {"other/__init__.py": b"1", "other/a.so": b"z" * 5, "other/b.py": b"2"})
+    other = {"other/__init__.py": b"1", "other/a.so": b"z" * 5, "other/b.py": b"2"}
+    install("other", {**other, "other/data.json": b"{}"})
 
 
 @pytest.mark.usefixtures("cell")
@@ -87,10 +95,19 @@ def test_what_another_package_wrote_over_is_not_refused(site: Path) -> None:
 
 
 @pytest.mark.usefixtures("cell")
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b'"unclosed'])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"", b'"unclosed', b"/etc/none.py,x,7\n../x.py,x,7\n"]
+)
 def test_an_unreadable_list_says_nothing(site: Path, content: bytes) -> None:
     (site / "other-1.0.dist-info/RECORD").write_bytes(content)
     assert broken_install("c") is None
+
+
+@pytest.mark.usefixtures("cell")
+def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(site: Path) -> None:
+    (site / "other-1.0.dist-info/RECORD").write_bytes(b"a\0b.py,x,7\n")
+    refusal = broken_install("c")
+    assert refusal is not None and "other lacks 1 of 1 files" in refusal.reason
 
 
 @pytest.mark.usefixtures("cell")
@@ -100,3 +117,49 @@ def test_many_faults_are_counted(site: Path, install: Install) -> None:
         (site / f"gone{number}/__init__.py").unlink()
     refusal = broken_install("c")
     assert refusal is not None and "and 2 more" in refusal.reason
+
+
+@pytest.mark.usefixtures("cell")
+def test_files_that_stay_as_they_were_did_not_break(site: Path, install: Install) -> None:
+    install("pyc", {"pyc/__pycache__/a.pyc": b"1"})
+    (site / "vllm/_C.abi3.so").write_bytes(b"y")
+    (site / "other/b.py").unlink()
+    before = look_at_files()
+    (site / "pyc/__pycache__/a.pyc").write_bytes(b"compiled by another Python")
+    (site / "torch/new").write_bytes(b"of no package")
+    assert broken_since(before, "c") is None
+
+
+@pytest.mark.usefixtures("cell")
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("torch/lib/libtorch.so", None, "torch/lib/libtorch.so of torch is gone"),
+        ("torch/lib/libtorch.so", b"x", "torch/lib/libtorch.so of torch has 1 of 100 bytes"),
+        ("other/b.py", None, "other/b.py of other is gone"),
+        ("other/data.json", b"", "other/data.json of other has 0 of 2 bytes"),
+    ],
+)
+def test_a_file_of_any_package_that_breaks_during_a_run_is_named(
+    site: Path, path: str, content: bytes | None, said: str
+) -> None:
+    before = look_at_files()
+    (site / path).unlink()
+    if content is not None:
+        (site / path).write_bytes(content)
+    refusal = broken_since(before, "py311-torch210")
+    assert refusal is not None and refusal.kind == "broken_install"
+    assert refusal.reason == (
+        f"installed files changed while the cell ran: {said}:"
+        " make the environment again by tox -r -e py311-torch210"
+    )
+
+
+@pytest.mark.usefixtures("cell")
+def test_a_package_that_vanishes_with_its_list_is_named(site: Path) -> None:
+    before = look_at_files()
+    shutil.rmtree(site / "torch")
+    shutil.rmtree(site / "other")
+    shutil.rmtree(site / "other-1.0.dist-info")
+    refusal = broken_since(before, "c")
+    assert refusal is not None and "; " in refusal.reason and " and 2 more:" in refusal.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import itertools
 import os
@@ -204,8 +205,20 @@ class SessionHooks:
         why = reason_of("".join(traceback.format_exception(excinfo.value)))
         self._record.fail("internal", why, write=False)
 
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Finish the record and decide the exit status."""
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, Any, Any]:
+        """Finish the record and decide the exit status; live on where pytest's report is lost."""
+        self._finish(session, exitstatus)
+        try:
+            return (yield)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._progress.line(f"the JUnit report is lost: {error.strerror}")
+
+    def _finish(self, session: pytest.Session, exitstatus: int) -> None:
         if not self._record.path or self._config.getoption("collectonly"):
             return
         if exitstatus not in (0, 1, 5):

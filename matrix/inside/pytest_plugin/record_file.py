@@ -23,8 +23,6 @@ from matrix.record.model import (
     RungResult,
 )
 
-_FULL = "the disk of the records became full while the run went on: make room and run it again"
-
 
 class RecordFile:
     """The record of this session, written at each change. Without a path it is only remembered.
@@ -116,9 +114,7 @@ class RecordFile:
         self._record = replace(self._record, **fields)
         if write:
             try:
-                full = writer.write(self._record, self.path)
+                self._record = writer.write(self._record, self.path)
                 self.trouble = None
-                if full:
-                    self.fail("no_space", _FULL)
             except RecordError as error:
                 self.trouble = str(error)
