@@ -9,7 +9,7 @@ function start() {
   const STATE_STYLES = ["s3", "s0", "s2", "s2"];
   const [INCOMPATIBLE, DRIFT, UNTESTED, COMPATIBLE] = [0, 1, 2, 3];
   // The numbers of a text as page_data.coded writes them.
-  const DIGIT = new Map([...D.alphabet].map((each, at) => [each, at]));
+  const DIGIT = new Map([...D.alphabet].map((letter, at) => [letter, at]));
   const BASE = D.alphabet.length, ONE = 60, TWO = BASE - ONE - 1, SHORT = ONE + TWO * BASE;
   function decoded(coded) {
     const found = [];
@@ -47,7 +47,7 @@ function start() {
       else if (key === "on") made.addEventListener("click", value);
       else made.setAttribute(key, value);
     }
-    made.append(...children.filter((each) => each !== null && each !== undefined && each !== ""));
+    made.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
     return made;
   }
   const svg = (name, attributes) => {
@@ -180,7 +180,7 @@ function start() {
   function apply() {
     const torch = accepts(state.torch), vllm = accepts(state.vllm), verdicts = new Set(state.verdict);
     const q = state.q.toLowerCase().split(/\s+/).filter(Boolean);
-    const columnOk = D.torch.map((each) => torch.fits(each[0])), rowOk = D.vllm.map((each) => vllm.fits(each[0]));
+    const columnOk = D.torch.map((release) => torch.fits(release[0])), rowOk = D.vllm.map((release) => vllm.fits(release[0]));
     const columnSeen = new Array(columns).fill(false), rowSeen = new Array(rows).fill(false);
     const seen = [], narrowed = Boolean(verdicts.size || q.length || state.pin || state.ran);
     for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
@@ -207,7 +207,7 @@ function start() {
     if (!show.has(current[0] * columns + current[1]) && seen.length) setCurrent(Math.floor(seen[0] / columns), seen[0] % columns);
     const narrow = narrowed || state.torch || state.vllm ? " of " + rows * columns : "";
     const asked = [["torch", "torch", torch], ["vllm", "vLLM", vllm]];
-    const apart = asked.flatMap(([key, name, { fits }]) => (state[key] && !D[key].some((each) => fits(each[0])) ? D.apart[key].filter(fits).map((each) => name + " " + each) : []));
+    const apart = asked.flatMap(([key, name, { fits }]) => (state[key] && !D[key].some((release) => fits(release[0])) ? D.apart[key].filter(fits).map((version) => name + " " + version) : []));
     const nothing = ": nothing fits; " + (apart.length ? apart.join(", ") + (apart.length > 1 ? " are" : " is") + " in compatibility.json alone" : "clear a filter");
     const faults = asked.filter(([key, , { unknown }]) => {
       const field = form.elements[key];
@@ -236,11 +236,11 @@ function start() {
   }
   function move(key, whole) {
     const [row, column] = current;
-    const filled = shownCells.map((each, at) => (each.length ? at : -1)).filter((at) => at >= 0);
-    const nearest = (at) => shownCells[at].reduce((best, each) => (Math.abs(each - column) < Math.abs(best - column) ? each : best));
+    const filled = shownCells.map((shown, at) => (shown.length ? at : -1)).filter((at) => at >= 0);
+    const nearest = (at) => shownCells[at].reduce((best, place) => (Math.abs(place - column) < Math.abs(best - column) ? place : best));
     const here = shownCells[row] || [];
-    if (key === "ArrowRight") { const next = here.find((each) => each > column); return next === undefined ? null : [row, next]; }
-    if (key === "ArrowLeft") { const next = here.filter((each) => each < column).pop(); return next === undefined ? null : [row, next]; }
+    if (key === "ArrowRight") { const next = here.find((place) => place > column); return next === undefined ? null : [row, next]; }
+    if (key === "ArrowLeft") { const next = here.filter((place) => place < column).pop(); return next === undefined ? null : [row, next]; }
     if (key === "Home" || key === "End") {
       const at = whole ? filled[key === "Home" ? 0 : filled.length - 1] : row, of = shownCells[at];
       return [at, of[key === "Home" ? 0 : of.length - 1]];
@@ -268,9 +268,9 @@ function start() {
     // What the form does not offer is no value.
     for (const key of ["platform", "python", "pin", "ran"]) {
       const offered = [...form.querySelectorAll("input[name=" + key + "], select[name=" + key + "] option")];
-      if (!offered.some((each) => each.value === state[key])) state[key] = key === "platform" ? first : "";
+      if (!offered.some((field) => field.value === state[key])) state[key] = key === "platform" ? first : "";
     }
-    state.verdict = (kept.get("verdict") || "").split(",").filter((each) => D.verdicts.includes(each));
+    state.verdict = (kept.get("verdict") || "").split(",").filter((verdict) => D.verdicts.includes(verdict));
     state.at = kept.get("at") || "";
     for (const key of FIELDS) if (form.elements[key]) form.elements[key].value = state[key];
     for (const box of form.elements.verdict) box.checked = state.verdict.includes(box.value);
@@ -285,41 +285,41 @@ function start() {
   const chip = (verdict, said, ran) => el("span", { class: "chip s" + verdict + (ran ? " r" : "") }, said);
   const facts = (at) => {
     const list = el("dl");
-    for (const [key, value] of unpacked("facts", at).map((each) => D.pairs[each])) list.append(el("dt", {}, text(key)), el("dd", {}, text(value)));
+    for (const [key, value] of unpacked("facts", at).map((pair) => D.pairs[pair])) list.append(el("dt", {}, text(key)), el("dd", {}, text(value)));
     return list;
   };
   function spark(points, from, to) {
     const width = 120, height = 22, low = Math.min(...points), high = Math.max(...points), span = high - low || 1;
-    const xy = points.map((each, at) => [2 + (at * (width - 6)) / (points.length - 1), height - 3 - ((each - low) * (height - 6)) / span]);
+    const xy = points.map((point, at) => [2 + (at * (width - 6)) / (points.length - 1), height - 3 - ((point - low) * (height - 6)) / span]);
     const said = points.length + " runs from " + from + " to " + to + ": " + seconds(points[0]) + " s then, " + seconds(points[points.length - 1]) + " s now, " + seconds(low) + " to " + seconds(high) + " s";
     const drawn = svg("svg", { class: "spark", width, height, viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": said });
     const title = svg("title", {});
     title.textContent = said;
     const last = xy[xy.length - 1];
-    drawn.append(title, svg("polyline", { points: xy.map((each) => each.map((n) => n.toFixed(1)).join(",")).join(" ") }), svg("circle", { cx: last[0].toFixed(1), cy: last[1].toFixed(1), r: 2.2 }));
+    drawn.append(title, svg("polyline", { points: xy.map((pair) => pair.map((n) => n.toFixed(1)).join(",")).join(" ") }), svg("circle", { cx: last[0].toFixed(1), cy: last[1].toFixed(1), r: 2.2 }));
     return drawn;
   }
   // A name may go on in a new line after its dots and underscores.
   const wrappable = (name) => name.split(/(?<=[._])/).flatMap((part) => [part, el("wbr")]);
   function table(caption, head, body, right) {
-    const line = (name, scope, cells) => el("tr", {}, ...cells.map((each, at) => {
+    const line = (name, scope, cells) => el("tr", {}, ...cells.map((cell, at) => {
       const kind = at === 0 || name === "th" ? "th" : "td";
-      const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, ...(at === 0 && typeof each === "string" ? wrappable(each) : [each && each.nodeType ? each : String(each === undefined ? "" : each.said !== undefined ? each.said : each)]));
+      const made = el(kind, kind === "th" ? { scope: name === "th" ? "col" : scope } : {}, ...(at === 0 && typeof cell === "string" ? wrappable(cell) : [cell && cell.nodeType ? cell : String(cell === undefined ? "" : cell.said !== undefined ? cell.said : cell)]));
       if (at >= right) made.classList.add("n");
-      if (each && each.differs) made.classList.add("diff");
+      if (cell && cell.differs) made.classList.add("diff");
       return made;
     }));
-    return el("div", { class: "scroll", role: "group", tabindex: "0", "aria-label": caption }, el("table", { class: "rows", "aria-label": caption }, el("thead", {}, line("th", "col", head)), el("tbody", {}, ...body.map((each) => line("td", "row", each)))));
+    return el("div", { class: "scroll", role: "group", tabindex: "0", "aria-label": caption }, el("table", { class: "rows", "aria-label": caption }, el("thead", {}, line("th", "col", head)), el("tbody", {}, ...body.map((cells) => line("td", "row", cells)))));
   }
   function startsOf(one) {
     const what = one.what;
     return D.starts.map((name, place) => {
       const start = what[W.starts + place], rules = what[W.rules + place], expected = new Map(), rule = new Map();
-      if (rules) { const held = D.expected[rules]; D.names[held[0]].forEach((each, i) => { expected.set(each, held[1][i]); rule.set(each, held[2][i]); }); }
+      if (rules) { const held = D.expected[rules]; D.names[held[0]].forEach((counter, i) => { expected.set(counter, held[1][i]); rule.set(counter, held[2][i]); }); }
       if (!start) return { name, ran: false, expected, rule, seconds: new Map(), counters: new Map() };
       const counts = unpacked("counts", one.counts[place]);
-      const took = new Map(D.names[start].map((each, i) => [text(each), one.took[place][i]]));
-      const counters = new Map((counts[0] ? D.names[counts[0]] : []).map((each, i) => [each, counts[i + 1]]));
+      const took = new Map(D.names[start].map((part, i) => [text(part), one.took[place][i]]));
+      const counters = new Map((counts[0] ? D.names[counts[0]] : []).map((counter, i) => [counter, counts[i + 1]]));
       return { name, ran: true, expected, rule, seconds: took, counters };
     });
   }
@@ -327,19 +327,19 @@ function start() {
   const judged = (what) => what[W.verdict] !== UNTESTED || text(what[W.outcome]) === "passed";
   function countersTable(starts, what) {
     const expected = new Set(), others = new Set();
-    for (const each of starts) { each.expected.forEach((_, key) => expected.add(key)); }
-    for (const each of starts) each.counters.forEach((_, key) => { if (!expected.has(key)) others.add(key); });
+    for (const start of starts) { start.expected.forEach((_, key) => expected.add(key)); }
+    for (const start of starts) start.counters.forEach((_, key) => { if (!expected.has(key)) others.add(key); });
     const rowsOf = (keys) => [...keys].sort((a, b) => (text(a) < text(b) ? -1 : 1)).map((key) => [text(key), ...starts.flatMap((start) => {
       const wanted = start.expected.get(key), observed = start.counters.get(key);
       const differs = start.ran && wanted !== undefined && wanted !== observed;
       const shown = observed === undefined ? (start.ran ? "not counted" : "-") : observed;
       return [wanted === undefined ? "-" : wanted, { said: differs ? "≠ " + shown : shown, differs }];
     })]);
-    const head = ["counter", ...starts.flatMap((each) => [each.name + " expected", each.name + " observed"])];
+    const head = ["counter", ...starts.flatMap((start) => [start.name + " expected", start.name + " observed"])];
     const parts = [];
     if (expected.size) parts.push(table("Counters expected and observed", head, rowsOf(expected), 1));
     else if (others.size) parts.push(el("p", {}, judged(what) ? "No expectation speaks of what ran: its counters are told, not judged." : "The run was not judged: its counters are told alone."));
-    if (others.size) parts.push(el("details", {}, el("summary", {}, others.size + " counters that nothing is expected of"), table("Other counters", ["counter", ...starts.map((each) => each.name)], [...others].sort((a, b) => (text(a) < text(b) ? -1 : 1)).map((key) => [text(key), ...starts.map((each) => each.counters.get(key) ?? "-")]), 1)));
+    if (others.size) parts.push(el("details", {}, el("summary", {}, others.size + " counters that nothing is expected of"), table("Other counters", ["counter", ...starts.map((start) => start.name)], [...others].sort((a, b) => (text(a) < text(b) ? -1 : 1)).map((key) => [text(key), ...starts.map((start) => start.counters.get(key) ?? "-")]), 1)));
     return parts;
   }
   // A line with a mark for each of its numbers, and then these.
@@ -349,18 +349,18 @@ function start() {
     return said.join("\n");
   }
   const tookOf = (starts, outcome) => {
-    if (!starts.some((each) => each.ran)) return outcome === "not applicable" ? "does not apply here" : "no start ran to its end";
-    return starts.map((each) => (each.ran ? each.name + " " + seconds(each.seconds.get("total")) + " s" : "no " + each.name + " start")).join(", ");
+    if (!starts.some((start) => start.ran)) return outcome === "not applicable" ? "does not apply here" : "no start ran to its end";
+    return starts.map((start) => (start.ran ? start.name + " " + seconds(start.seconds.get("total")) + " s" : "no " + start.name + " start")).join(", ");
   };
   // Who changed, and what would decide: of a case by its place, of the run as a whole at -1.
   const asked = (verdict) => "Who changed: ";
-  const blame = (entry, at, level, verdict) => entry[E.blame].filter((each) => each[0] === at).flatMap((each) => {
-    const [said, what, ...runs] = traceText(decoded(each[2])).split("\n");
-    return [el(level, {}, asked(verdict) + text(each[1])), el("p", {}, said), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, run))) : null];
+  const blame = (entry, at, level, verdict) => entry[E.blame].filter((answer) => answer[0] === at).flatMap((answer) => {
+    const [said, what, ...runs] = traceText(decoded(answer[2])).split("\n");
+    return [el(level, {}, asked(verdict) + text(answer[1])), el("p", {}, said), what ? el("p", {}, "What: " + what) : null, runs.length ? el("ul", {}, ...runs.map((run) => el("li", {}, run))) : null];
   });
   function caseDetail(entry, one, at) {
     const what = one.what, starts = startsOf(one), parts = [];
-    const [cold, warm] = starts.map((each) => each.seconds.get("total"));
+    const [cold, warm] = starts.map((start) => start.seconds.get("total"));
     const told = what[W.reason] && el("p", { class: what[W.verdict] === INCOMPATIBLE ? "said" : "" }, ...linked(text(what[W.reason])));
     const verdict = D.verdicts[what[W.verdict]] + (what[W.verdict] === INCOMPATIBLE && what[W.rung] ? " at " + rung(what[W.rung]) : "");
     const outcome = text(what[W.outcome]).replace("_", " ");
@@ -369,12 +369,12 @@ function start() {
     parts.push(...blame(entry, at, "h4", what[W.verdict]));
     const counted = countersTable(starts, what);
     if (counted.length) parts.push(el("h4", {}, "Counters"), ...counted);
-    const names = [...new Set(starts.flatMap((each) => [...each.seconds.keys()]))].sort((a, b) => (b === "total") - (a === "total"));
-    if (names.length) parts.push(el("h4", {}, "Seconds"), table("Seconds by part", ["start", ...names], starts.filter((each) => each.ran).map((each) => [each.name, ...names.map((name) => seconds(each.seconds.get(name)))]), 1));
-    const past = entry[E.past].filter((each) => each[0] === at);
-    if (past.length) parts.push(el("h4", {}, "Seconds over time"), ...past.map((each) => {
-      const points = decoded(each[4]);
-      return el("p", { class: "past" }, el("span", {}, D.starts[each[1]]), spark(points, text(each[2]), text(each[3])), el("span", {}, seconds(points[0]) + " s on " + text(each[2]) + ", " + seconds(points[points.length - 1]) + " s on " + text(each[3]) + "; " + points.length + " runs"));
+    const names = [...new Set(starts.flatMap((start) => [...start.seconds.keys()]))].sort((a, b) => (b === "total") - (a === "total"));
+    if (names.length) parts.push(el("h4", {}, "Seconds"), table("Seconds by part", ["start", ...names], starts.filter((start) => start.ran).map((start) => [start.name, ...names.map((name) => seconds(start.seconds.get(name)))]), 1));
+    const past = entry[E.past].filter((series) => series[0] === at);
+    if (past.length) parts.push(el("h4", {}, "Seconds over time"), ...past.map((series) => {
+      const points = decoded(series[4]);
+      return el("p", { class: "past" }, el("span", {}, D.starts[series[1]]), spark(points, text(series[2]), text(series[3])), el("span", {}, seconds(points[0]) + " s on " + text(series[2]) + ", " + seconds(points[points.length - 1]) + " s on " + text(series[3]) + "; " + points.length + " runs"));
     }));
     if (what[W.trace]) {
       const [cut, ...lines] = unpacked("traces", what[W.trace]);
@@ -445,12 +445,12 @@ function start() {
     if (entry || named) parts.push(command(entry ? nameOf(entry) : cellName(row, column, python), state.platform));
     else parts.push(el("p", {}, "No environment stands for these patch releases: " + cellName(row, column, python) + " installs others of the same minor releases."));
     parts.push(el("h3", {}, "How far it gets"), climbList(climb));
-    if (climb[C.contradictions].length) parts.push(el("h3", {}, "Contradictions"), el("p", {}, "A run showed something else than the first rungs say; the run decides."), el("ul", {}, ...climb[C.contradictions].map((each) => el("li", {}, text(each)))));
-    const others = Object.keys(D.grid).filter((each) => each !== state.platform).map((each) => {
+    if (climb[C.contradictions].length) parts.push(el("h3", {}, "Contradictions"), el("p", {}, "A run showed something else than the first rungs say; the run decides."), el("ul", {}, ...climb[C.contradictions].map((contradiction) => el("li", {}, text(contradiction)))));
+    const others = Object.keys(D.grid).filter((platform) => platform !== state.platform).map((platform) => {
       // The same Python, which the verdicts are held against, and those that ran there.
-      const on = square(row, column, each), there = D.pythons.map((_, place) => climbOf(on, place));
+      const on = square(row, column, platform), there = D.pythons.map((_, place) => climbOf(on, place));
       return there.map((its, place) => (place === python || its[C.bits] & 2 ? place : -1)).filter((place) => place >= 0).sort((one, other) => (other === python) - (one === python)).map((place) =>
-        el("p", {}, "On " + each + ", Python " + D.pythons[place] + ": ", chip(there[place][C.verdict], mark(there[place]), there[place][C.bits] & 2), " " + words(there[place])));
+        el("p", {}, "On " + platform + ", Python " + D.pythons[place] + ": ", chip(there[place][C.verdict], mark(there[place]), there[place][C.bits] & 2), " " + words(there[place])));
     });
     parts.push(...others.flat(), ...(entry ? recordParts(at) : [el("p", {}, "No record: this cell never ran on " + state.platform + ".")]));
     return ["torch " + torch[0] + " × vLLM " + vllm[0], state.platform + ", Python " + D.pythons[python], parts];
@@ -472,7 +472,7 @@ function start() {
     return was;
   }
   function expanded(row, column, yes) {
-    if (grid) grid.querySelectorAll('[aria-expanded]').forEach((each) => each.removeAttribute("aria-expanded"));
+    if (grid) grid.querySelectorAll('[aria-expanded]').forEach((button) => button.removeAttribute("aria-expanded"));
     if (yes) buttons[row][column].setAttribute("aria-expanded", "true");
   }
   // Opening the panel is a step of the history, so that Back closes it; `step` is false where the
@@ -509,7 +509,7 @@ function start() {
   }
   function openFromUrl(focus) {
     const [torch, vllm, python] = state.at.split(",");
-    const row = D.vllm.findIndex((each) => each[0] === vllm), column = D.torch.findIndex((each) => each[0] === torch);
+    const row = D.vllm.findIndex((release) => release[0] === vllm), column = D.torch.findIndex((release) => release[0] === torch);
     if (row >= 0 && column >= 0) open(row, column, D.pythons.indexOf(python), focus, false);
     else state.at = "";
   }
