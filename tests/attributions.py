@@ -11,7 +11,8 @@ from matrix.attribution import reasons
 from matrix.attribution.attribute import attribute
 from matrix.attribution.model import Attribution
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.release import Torch, Vllm
+from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
     By,

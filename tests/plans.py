@@ -7,7 +7,8 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.release import Torch, Vllm
+from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
     Case,

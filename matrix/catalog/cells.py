@@ -1,12 +1,20 @@
 """A cell: one (python, torch, vLLM) triple, and the environment names that stand for it.
 
-Pure, and importable inside a cell. A name holds minor releases only, the first digit of each
-factor being the major:
+Pure, and importable inside a cell. Of releases a name holds the minor releases only, the first
+digit of each factor being the major:
 
 >>> Cell("3.11", "2.10.0", "0.19.1").name
 'py311-torch210-vllm019'
 >>> factors("py311-torch29")
 Factors(python='3.11', torch='2.9', vllm=None)
+
+Of a candidate it holds the candidate's own name, which has a letter where a release has digits. The
+**release key** of a candidate is its public version with its name and identity as the local part.
+So a candidate differs, wherever versions are compared or are keys, from a release of the same
+version and from every other candidate, also from one of the same name:
+
+>>> Cell("3.12", "2.16.0+torch216rc1.b3f2a9c81d0e5c77", "0.33.0").name
+'py312-torch216rc1-vllm033'
 """
 
 from __future__ import annotations
@@ -17,12 +25,20 @@ from functools import total_ordering
 
 from packaging.version import Version
 
-from matrix._util.versions import parse_version
+from matrix._util.versions import minor_of, parse_version
 from matrix.errors import MatrixError
+
+PROJECTS = ("torch", "vllm")
+"""The projects whose releases and candidates make a cell."""
 
 _PREFIXES = ("py", "torch", "vllm")
 _EXAMPLE = "a name looks like py311-torch210 or py311-torch210-vllm019"
 _FACTOR = re.compile(r"(?P<prefix>[a-z]+)(?P<major>[0-9])(?P<minor>[0-9]+)")
+# A letter after the project: no release has such a factor.
+_CANDIDATE = re.compile(r"(?P<project>torch|vllm)(?=[0-9]*[a-z])[a-z0-9]{1,40}")
+# It begins with a letter, since a version reads digits alone as a number.
+_IDENTITY = re.compile(r"b[0-9a-f]{15}")
+_COMPANIONS = ("torchaudio", "torchvision")
 _PYTHON = re.compile(r"[0-9]\.(?:0|[1-9][0-9]*)")
 
 
@@ -31,8 +47,86 @@ class CellError(MatrixError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Build:
+    """Which build a candidate is: its name, and the digest that tells builds of one name apart.
+
+    >>> Build(name="torch216rc1", identity="b3f2a9c81d0e5c77").key("2.16.0+cu130")
+    '2.16.0+torch216rc1.b3f2a9c81d0e5c77'
+
+    Raises CellError where one of the two has another form.
+    """
+
+    name: str
+    identity: str
+
+    def __post_init__(self) -> None:
+        """Refuse what a release key cannot hold."""
+        candidate_project(self.name)
+        if not _IDENTITY.fullmatch(self.identity):
+            raise CellError(
+                f"candidate {self.name!r}: {self.identity!r} is not an identity; it is the letter b"
+                " and 15 hexadecimal digits"
+            )
+
+    def key(self, version: str) -> str:
+        """Return the release key of this build of a version; the version's local part goes."""
+        return f"{_version(self.name, version).public}+{self.name}.{self.identity}"
+
+
+def build_of(version: str) -> Build | None:
+    """Return the build of a release key; None where the text is a version and no more."""
+    name, _, identity = version.partition("+")[2].partition(".")
+    if _CANDIDATE.fullmatch(name) and _IDENTITY.fullmatch(identity):
+        return Build(name=name, identity=identity)
+    return None
+
+
+def public_key(version: str) -> str:
+    """Return a version without its local part, or the release key of a candidate as it is.
+
+    >>> public_key("2.10.0+cu128"), public_key("2.16.0+torch216rc1.b3f2a9c81d0e5c77")
+    ('2.10.0', '2.16.0+torch216rc1.b3f2a9c81d0e5c77')
+
+    Raises packaging's InvalidVersion where the text is not a version.
+    """
+    return version if build_of(version) else parse_version(version).public
+
+
+def candidate_project(name: str) -> str:
+    """Return the project of a candidate's name: ``torch`` or ``vllm``.
+
+    Raises CellError for a name that a release could have, or that is no factor of tox.
+    """
+    found = _CANDIDATE.fullmatch(name)
+    if found is None or name in _COMPANIONS:
+        raise CellError(
+            f"candidate {name!r}: is not a name; it begins with torch or vllm, has a letter after"
+            " that, and small letters and digits only, as torch216rc1 or vllmmain"
+        )
+    return found["project"]
+
+
+def is_candidate(factor: str) -> bool:
+    """Tell whether a value of `Factors` is a candidate's name; else it is a minor release.
+
+    >>> is_candidate("torch216rc1"), is_candidate("2.16")
+    (True, False)
+    """
+    return factor[:1].isalpha()
+
+
+def factor_order(factor: str) -> tuple[bool, Version, str]:
+    """Return what sorts the values of `Factors`: releases by version, then candidates by name."""
+    named = is_candidate(factor)
+    return named, parse_version("0" if named else factor), factor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Factors:
-    """The minor releases in an environment name, such as ``2.10``; ``vllm`` is None without one."""
+    """What an environment name holds: minor releases, such as ``2.10``, or names of candidates.
+
+    ``vllm`` is None without one.
+    """
 
     python: str
     torch: str
@@ -45,8 +139,8 @@ class Cell:
     """One (python, torch, vLLM) triple.
 
     ``python`` is a minor release (``3.11``); ``torch`` and ``vllm`` are public versions
-    (``2.10.0``, ``0.19.1``). Cells sort by version, so 2.9 comes before 2.10.
-    Raises CellError for anything else.
+    (``2.10.0``, ``0.19.1``) or the release keys of candidates. Cells sort by version, so 2.9 comes
+    before 2.10. Raises CellError for anything else.
     """
 
     python: str
@@ -61,6 +155,10 @@ class Cell:
             )
         for key, text in (("torch", self.torch), ("vllm", self.vllm)):
             version = _version(key, text)
+            if (build := build_of(text)) is not None:
+                if candidate_project(build.name) != key:
+                    raise CellError(f"cell: {key} {text!r} is a candidate of the other project")
+                continue
             if version.local is not None:
                 raise CellError(
                     f"cell: {key} {text!r} has a local part; write it as {version.public}"
@@ -81,12 +179,27 @@ class Cell:
     @property
     def short_name(self) -> str:
         """The name without vLLM: ``py311-torch210``."""
-        return f"py{self.python.replace('.', '')}-torch{_digits(self.torch)}"
+        return f"py{self.python.replace('.', '')}-{factor_of('torch', self.torch)}"
 
     @property
     def name(self) -> str:
         """The full name: ``py311-torch210-vllm019``."""
-        return f"{self.short_name}-vllm{_digits(self.vllm)}"
+        return f"{self.short_name}-{factor_of('vllm', self.vllm)}"
+
+    @property
+    def torch_build(self) -> Build | None:
+        """The build of its torch, if that is a candidate."""
+        return build_of(self.torch)
+
+    @property
+    def vllm_build(self) -> Build | None:
+        """The build of its vLLM, if that is a candidate."""
+        return build_of(self.vllm)
+
+    @property
+    def builds(self) -> tuple[Build, ...]:
+        """The builds of its candidates; empty for a cell of releases."""
+        return tuple(build for build in (self.torch_build, self.vllm_build) if build is not None)
 
 
 def factors(name: str) -> Factors:
@@ -109,8 +222,30 @@ def factors(name: str) -> Factors:
     return Factors(python=found["py"], torch=found["torch"], vllm=found.get("vllm"))
 
 
+def factor_of(project: str, version: str) -> str:
+    """Return the factor of a release or of a candidate's release key.
+
+    >>> factor_of("torch", "2.10.1"), factor_of("vllm", "0.34.0+vllmmain.b3f2a9c81d0e5c77")
+    ('torch210', 'vllmmain')
+    """
+    build = build_of(version)
+    return f"{project}{_digits(version)}" if build is None else build.name
+
+
+def axis_of(version: str) -> str:
+    """Return the value that `Factors` has for a release (its minor) or a candidate (its name).
+
+    >>> axis_of("2.10.1"), axis_of("0.34.0+vllmmain.b3f2a9c81d0e5c77")
+    ('2.10', 'vllmmain')
+    """
+    build = build_of(version)
+    return minor_of(version) if build is None else build.name
+
+
 def cell_of(python: str, torch: str, vllm: str) -> Cell:
     """Build the cell of installed full versions; a local part such as ``+cu128`` is dropped.
+
+    The release key of a candidate stays.
 
     >>> cell_of("3.11.7", "2.10.0+cu128", "0.19.1")
     Cell(python='3.11', torch='2.10.0', vllm='0.19.1')
@@ -120,8 +255,11 @@ def cell_of(python: str, torch: str, vllm: str) -> Cell:
     release = _version("python", python).release
     if len(release) < 2:
         raise CellError(f"cell: python {python!r} has no minor release; write it as 3.11")
-    torch_version, vllm_version = _version("torch", torch), _version("vllm", vllm)
-    return Cell(f"{release[0]}.{release[1]}", torch_version.public, vllm_version.public)
+    found = (
+        text if build_of(text) else _version(key, text).public
+        for key, text in (("torch", torch), ("vllm", vllm))
+    )
+    return Cell(f"{release[0]}.{release[1]}", *found)
 
 
 def matches(name: str, cell: Cell) -> bool:
@@ -135,7 +273,10 @@ def matches(name: str, cell: Cell) -> bool:
 
 
 def _factor(name: str, part: str) -> tuple[str, str]:
-    """Split ``torch210`` into ``torch`` and ``2.10``."""
+    """Split ``torch210`` into ``torch`` and ``2.10``, ``vllmmain`` into ``vllm`` and itself."""
+    candidate = _CANDIDATE.fullmatch(part)
+    if candidate is not None and part not in _COMPANIONS:
+        return candidate["project"], part
     found = _FACTOR.fullmatch(part)
     prefix = found["prefix"] if found else next((p for p in _PREFIXES if part.startswith(p)), "")
     if prefix not in _PREFIXES or not prefix:
@@ -143,7 +284,7 @@ def _factor(name: str, part: str) -> tuple[str, str]:
     if found is None:
         raise CellError(
             f"cell {name!r}: factor {part!r} needs {prefix} and then the digits of a major and "
-            f"a minor release; {_EXAMPLE}"
+            f"a minor release, or the name of a candidate; {_EXAMPLE}"
         )
     minor = found["minor"]
     if minor != "0" and minor.startswith("0"):

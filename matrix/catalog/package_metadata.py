@@ -14,7 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import specifier_text
-from matrix.catalog.releases import COMPANIONS
+from matrix.catalog.release import COMPANIONS
 from matrix.errors import MatrixError
 
 # The markers of an environment on Linux on x86_64, without extras.

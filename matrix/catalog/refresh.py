@@ -39,7 +39,7 @@ from matrix.catalog.refresh_merge import (
     to_read,
     unreadable,
 )
-from matrix.catalog.releases import COMPANIONS
+from matrix.catalog.release import COMPANIONS
 from matrix.catalog.releases_file import read_rows
 from matrix.errors import MatrixError
 

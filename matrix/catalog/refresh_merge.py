@@ -23,7 +23,7 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import specifier_text
 from matrix.catalog.index import PublishedFile
 from matrix.catalog.package_metadata import MetadataError, ReleaseMetadata
-from matrix.catalog.releases import COMPANIONS
+from matrix.catalog.release import COMPANIONS
 
 # The oldest release of each project that is followed; companions from those of that torch on.
 OLDEST: Mapping[str, str] = {

@@ -5,13 +5,12 @@ Pure; `matrix.catalog.releases_file` reads them from the package's data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import (
     distance,
@@ -21,73 +20,21 @@ from matrix._util.versions import (
     parse_version,
     specifier_text,
 )
-from matrix.catalog.cells import Cell, CellError, Factors, factors
+from matrix.catalog.candidates.model import Candidate, CandidateError, Candidates, Project
+from matrix.catalog.candidates.rows import torch_row, vllm_row
+from matrix.catalog.cells import Build, Cell, CellError, Factors, factors, is_candidate
 from matrix.catalog.constraints import Constraint
-
-COMPANIONS = ("torchvision", "torchaudio")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Torch:
-    """One release of torch and the companions that go with it; a fact that was not read is None.
-
-    ``python`` is its range of Pythons, ``cuda`` the CUDA of its wheel on the index (``13.0``),
-    ``uploaded`` the day of its first file (``2026-03-01``), ``wheels`` the Pythons by platform tag
-    (``{"manylinux_2_28_x86_64": ("cp311", "cp312")}``), ``yanked`` why it was withdrawn, ``source``
-    where its metadata was read (``metadata``, ``sdist`` or ``wheel``), ``note`` why it was not.
-    ``without`` are companions whose releases are all built for another CUDA, ``guessed`` those that
-    only their date chose.
-    """
-
-    version: str
-    python: SpecifierSet | None = None
-    torchvision: str | None = None
-    torchaudio: str | None = None
-    without: tuple[str, ...] = ()
-    guessed: tuple[str, ...] = ()
-    cuda: str | None = None
-    uploaded: str | None = None
-    wheels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    yanked: str | None = None
-    source: str | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vllm:
-    """One release of vLLM: the torch and companions that it pins, and its range of Pythons.
-
-    A companion that it does not pin is None. The rest is as in `Torch`; an extension on the stable
-    ABI has a wheel for ``cp38-abi3``.
-    """
-
-    version: str
-    torch: str
-    torchvision: str | None
-    torchaudio: str | None
-    python: SpecifierSet
-    cuda: str | None = None
-    uploaded: str | None = None
-    wheels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    yanked: str | None = None
-    source: str | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unread:
-    """A published vLLM without cells, since its pins are not known; ``note`` holds the reason."""
-
-    version: str
-    note: str
-
+from matrix.catalog.release import COMPANIONS, Torch, Unread, Vllm
 
 _Release = TypeVar("_Release", Torch, Vllm)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Releases:
-    """The known releases, oldest first, and which of vLLM's the matrix runs and publishes."""
+    """The known releases, oldest first, and which of vLLM's the matrix runs and publishes.
+
+    `candidates` are no releases: they are in no cell but those whose name holds theirs.
+    """
 
     torch: tuple[Torch, ...]
     vllm: tuple[Vllm, ...]
@@ -95,16 +42,20 @@ class Releases:
     matrix_vllm: tuple[str, ...]
     unread: tuple[Unread, ...] = ()
     constrained: tuple[Constraint, ...] = ()
+    candidates: Candidates = field(default_factory=Candidates)
 
     def resolve(self, name: str) -> Cell:
         """Find the cell that an environment name, short or full, stands for.
 
         A minor release of vLLM stands for its newest patch that pins that torch. Where no patch
         does, the cell is off-pin, of the newest patch of each. A name without a vLLM factor stands
-        for the newest vLLM that pins that torch. Yanked releases are skipped. Raises CellError,
-        whose one line names what to use instead.
+        for the newest vLLM that pins that torch. Yanked releases are skipped. The name of a
+        candidate stands for it as it is now. Raises CellError, whose one line names what to use
+        instead.
         """
         wanted = factors(name)
+        if any(factor and is_candidate(factor) for factor in (wanted.torch, wanted.vllm)):
+            return self._resolve_candidates(name, wanted)
         release = self._pinning(wanted.torch, wanted.vllm)
         if release is not None:
             torch = release.torch
@@ -145,7 +96,7 @@ class Releases:
 
     def names(self, cell: Cell) -> tuple[str, ...]:
         """Return the names of an on-pin cell: the short one too where it stands for this cell."""
-        pinning = self._pinning(minor_of(cell.torch))
+        pinning = None if cell.builds else self._pinning(minor_of(cell.torch))
         is_short = pinning is not None and pinning.version == cell.vllm
         return (cell.short_name, cell.name) if is_short else (cell.name,)
 
@@ -177,6 +128,8 @@ class Releases:
         """
         release = self._known(cell)
         found = release if release.torch == cell.torch else self._companions_of(cell.torch)
+        if found is None and cell.torch_build is not None:
+            raise self._no_candidate(cell.name, cell.torch_build)
         if found is None:
             known = list(self._torches)
             raise CellError(
@@ -197,9 +150,57 @@ class Releases:
     def overrides(self, cell: Cell) -> tuple[str, ...]:
         """Return the requirements to override: torch and its companions off-pin, nothing on-pin.
 
-        Raises CellError as `companions` does.
+        A candidate's files are named by address and hash. Raises CellError as `companions` does,
+        and for a candidate that is not known any more.
         """
-        return override_lines(self.companions(cell)) if self.is_off_pin(cell) else ()
+        if not self.is_off_pin(cell):
+            return ()
+        lines = override_lines(self.companions(cell))
+        candidate = self.candidate_of(cell, Project.TORCH)
+        if candidate is None:
+            return lines
+        files = _requirements(candidate, cell)
+        given = {line.partition(" ")[0] for line in files}
+        return (*files, *(line for line in lines if _project(line) not in given))
+
+    def installs(self, cell: Cell) -> tuple[str, ...]:
+        """Return the requirements of a cell: its torch and, off-pin, its companions, its vLLM and what constrains it.
+
+        Raises CellError as `overrides` does, and where its vLLM has to be built first.
+        """
+        overrides = [line for line in self.overrides(cell) if " ; " not in line]
+        candidate = self.candidate_of(cell, Project.VLLM)
+        if candidate is None:
+            own: tuple[str, ...] = (f"vllm=={cell.vllm}",)
+        else:
+            own = _requirements(candidate, cell)
+        torch = overrides or [f"torch=={cell.torch}"]
+        return (*torch, *own, *self.constraints(cell.vllm))
+
+    def candidate_of(self, cell: Cell, project: Project) -> Candidate | None:
+        """Return the candidate that is the cell's torch or vLLM; None where that is a release.
+
+        Raises CellError for a candidate that is not known, or is another build by now.
+        """
+        build = cell.torch_build if project is Project.TORCH else cell.vllm_build
+        if build is None:
+            return None
+        candidate = self.candidates.of_build(build)
+        if candidate is None:
+            raise self._no_candidate(cell.name, build)
+        return candidate
+
+    @cached_property
+    def every_torch(self) -> tuple[Torch, ...]:
+        """The releases of torch, oldest first, and then the candidates as rows of their own."""
+        rows = (torch_row(one) for one in self.candidates.of(Project.TORCH))
+        return (*self.torch, *rows)
+
+    @cached_property
+    def every_vllm(self) -> tuple[Vllm, ...]:
+        """The releases of vLLM, oldest first, and then the candidates as rows of their own."""
+        rows = (vllm_row(one) for one in self.candidates.of(Project.VLLM))
+        return (*self.vllm, *rows)
 
     def constraints(self, vllm: str) -> tuple[str, ...]:
         """Return the requirements that the cells of this vLLM get beyond their pins."""
@@ -215,6 +216,27 @@ class Releases:
             return (), ()
         return torch.without, torch.guessed
 
+    def versions(self, project: str) -> tuple[str, ...]:
+        """Return the releases of torch or vLLM, and after them the release keys of candidates."""
+        rows: Sequence[Torch | Vllm] = self.every_torch if project == "torch" else self.every_vllm
+        return tuple(row.version for row in rows)
+
+    def only(self, project: str, versions: Collection[Version]) -> Releases:
+        """Return these with some releases and candidates of a project alone, all of the other."""
+        candidates = replace(
+            self.candidates,
+            every=tuple(
+                one
+                for one in self.candidates.every
+                if one.project != project or parse_version(one.key) in versions
+            ),
+        )
+        if project == "torch":
+            torch = tuple(row for row in self.torch if parse_version(row.version) in versions)
+            return replace(self, torch=torch, candidates=candidates)
+        vllm = tuple(row for row in self.vllm if parse_version(row.version) in versions)
+        return replace(self, vllm=vllm, candidates=candidates)
+
     def _companions_of(self, torch: str) -> Torch | Vllm | None:
         """Return the release that says what goes with a torch; None for an unknown torch."""
         own = self._torches.get(torch)
@@ -229,14 +251,64 @@ class Releases:
 
     @cached_property
     def _torches(self) -> Mapping[str, Torch]:
-        return {release.version: release for release in self.torch}
+        return {release.version: release for release in self.every_torch}
 
     @cached_property
     def _vllms(self) -> Mapping[str, Vllm]:
-        return {release.version: release for release in self.vllm}
+        return {release.version: release for release in self.every_vllm}
+
+    def _resolve_candidates(self, name: str, wanted: Factors) -> Cell:
+        """Find the cell of a name that holds a candidate; raises as `resolve`."""
+        candidates = {
+            factor: self._candidate(name, factor)
+            for factor in (wanted.torch, wanted.vllm)
+            if factor is not None and is_candidate(factor)
+        }
+        if wanted.vllm is None:
+            newest = [Cell(wanted.python, "0.0", row.version) for row in self._unyanked[-1:]]
+            ways = [f"{name}-{cell.name.rpartition('-')[2]}" for cell in newest]
+            raise CellError(f"cell {name!r}: no vLLM pins a candidate, so name one; {_use(ways)}")
+        vllm = candidates.get(wanted.vllm)
+        release = (
+            self._newest(name, "vLLM", self.vllm, wanted.vllm)
+            if vllm is None
+            else self._vllms[vllm.key]
+        )
+        torch = candidates.get(wanted.torch)
+        if torch is not None:
+            key = torch.key
+        elif minor_of(release.torch) == wanted.torch and release.torch in self._torches:
+            key = release.torch
+        else:
+            key = self._newest(name, "torch", self.torch, wanted.torch).version
+        self._check_python(name, wanted.python, key, release)
+        for candidate in candidates.values():
+            if not candidate.accepts(wanted.python):
+                _requirements(candidate, Cell(wanted.python, key, release.version))
+        return Cell(wanted.python, key, release.version)
+
+    def _candidate(self, name: str, factor: str) -> Candidate:
+        try:
+            return self.candidates.named(factor)
+        except CandidateError as error:
+            raise CellError(f"cell {name!r}: {error}") from None
+
+    def _no_candidate(self, name: str, build: Build) -> CellError:
+        now = self.candidates.get(build.name)
+        if now is None:
+            return CellError(f"cell {name!r}: candidate {build.name!r} {self._unknown()}")
+        return CellError(
+            f"cell {name!r}: candidate {build.name!r} was the build {build.identity}, and is"
+            f" {now.identity} now; run the cell again"
+        )
+
+    def _unknown(self) -> str:
+        return f"is not known; {self.candidates.known()}"
 
     def _known(self, cell: Cell) -> Vllm:
         release = self._vllms.get(cell.vllm)
+        if release is None and cell.vllm_build is not None:
+            raise self._no_candidate(cell.name, cell.vllm_build)
         if release is None:
             near = nearest_known(cell.vllm, list(self._vllms))
             raise CellError(f"cell {cell.name!r}: vLLM {cell.vllm} is not {near}")
@@ -315,6 +387,17 @@ class Releases:
         return release.python.contains(python) and (
             bound is None or bound.python is None or bound.python.contains(python)
         )
+
+
+def _requirements(candidate: Candidate, cell: Cell) -> tuple[str, ...]:
+    try:
+        return candidate.requirements(cell.python)
+    except CandidateError as error:
+        raise CellError(f"cell {cell.name!r}: {error}") from None
+
+
+def _project(line: str) -> str:
+    return line.partition("==")[0].partition(" ")[0]
 
 
 def override_lines(versions: Mapping[str, str]) -> tuple[str, ...]:

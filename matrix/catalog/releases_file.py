@@ -15,9 +15,12 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
+from matrix.catalog.candidates.file import load_candidates
+from matrix.catalog.candidates.model import Candidates
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.constraints import load_constraints
-from matrix.catalog.releases import Releases, Torch, Unread, Vllm, nearest_known, newest
+from matrix.catalog.release import Torch, Unread, Vllm
+from matrix.catalog.releases import Releases, nearest_known, newest
 from matrix.errors import MatrixError
 
 RELEASES_FILE = DATA / "releases.json"
@@ -35,9 +38,12 @@ class ReleasesError(MatrixError):
 def load_releases(releases: Path | None = None, cells: Path | None = None) -> Releases:
     """Read the releases and the matrix's cells, by default those of the package.
 
-    The constraints are the package's. Raises ReleasesError, which names the file and the key, where
-    a file cannot be read or the two contradict each other; ConstraintsError of the constraints.
+    The candidates of `matrix.catalog.candidates.file` are there beside the package's own releases,
+    not beside another file's. The constraints are the package's. Raises ReleasesError,
+    CandidatesFileError or ConstraintsError, which name the file and the key, where a file cannot be
+    read or they contradict each other.
     """
+    candidates = Candidates() if releases else load_candidates()
     releases = releases or RELEASES_FILE
     cells = cells or DATA / "cells.json"
     published, chosen = _checked(releases), _object(cells)
@@ -68,6 +74,7 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
         matrix_vllm=_newest_patches(_strings(chosen["vllm"], "vllm", cells), vllm, cells),
         unread=tuple(sorted(unread, key=_version)),
         constrained=load_constraints(),
+        candidates=candidates,
     )
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from matrix._util.versions import parse_version, specifier_text
 from matrix.catalog.cells import Cell, CellError
-from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.release import Torch, Vllm
+from matrix.catalog.releases import Releases
 
 _ABI3 = re.compile(r"cp3(?P<minor>[0-9]+)-abi3")
 _LINUX = re.compile(r"(?:many)?linux.*_x86_64|any")
@@ -52,8 +53,8 @@ class Declarations:
 
     def __init__(self, releases: Releases) -> None:
         """Read the facts of the releases."""
-        self._torch = {release.version: release for release in releases.torch}
-        self._vllm = {release.version: release for release in releases.vllm}
+        self._torch = {release.version: release for release in releases.every_torch}
+        self._vllm = {release.version: release for release in releases.every_vllm}
         self._yanked = {
             (project, release.version): _yanked(f"{project} {release.version}", release.yanked)
             for project, published in (("torch", releases.torch), ("vLLM", releases.vllm))

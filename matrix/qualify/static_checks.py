@@ -125,7 +125,7 @@ class StaticChecks:
         answers: StaticAnswers,
     ) -> StaticChecks | None:
         """Return the ladders, or None where one of the two is not a published release."""
-        published = [release.version for release in getattr(releases, query.project)]
+        published = releases.versions(query.project)
         baseline = find_release(query.baseline, published)
         candidate = find_release(query.candidate, published)
         if baseline is None or candidate is None:
@@ -139,13 +139,8 @@ class StaticChecks:
             for run in cell.values()
         }
         wanted = {Version(baseline), Version(candidate)}
-        kept = tuple(
-            release
-            for release in getattr(releases, query.project)
-            if Version(release.version) in wanted
-        )
         grid = survey(
-            replace(releases, **{query.project: kept}),
+            releases.only(query.project, wanted),
             resolves=answers.resolves,
             links=answers.links,
             seen=seen,

@@ -14,7 +14,8 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util.versions import minor_of
 from matrix.catalog.cells import Cell, CellError, cell_of, factors
-from matrix.catalog.releases import Releases, Torch, Vllm, newest
+from matrix.catalog.release import Torch, Vllm
+from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, Record

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.cells import Cell, CellError
-from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.release import Torch, Vllm
+from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.declared import Declarations, declared
 from matrix.checks.linkage.tables import (

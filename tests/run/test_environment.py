@@ -8,7 +8,7 @@ import pytest
 
 from matrix.bundle.run import LEFT_OUT
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import Torch
+from matrix.catalog.release import Torch
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import By, Departure, Why
 from matrix.record.stock import not_stock

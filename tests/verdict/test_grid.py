@@ -13,7 +13,8 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util import text
 from matrix.catalog.cells import Cell
-from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.release import Torch, Vllm
+from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.declared import declared
 from matrix.checks.lookup import Answer

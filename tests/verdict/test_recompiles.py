@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from made import NO, YES, Answers
-from matrix.catalog.releases import Releases, Torch, Vllm
+from matrix.catalog.release import Torch, Vllm
+from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
     Case,

@@ -20,7 +20,8 @@ from packaging.version import InvalidVersion
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.cells import Cell, CellError
-from matrix.catalog.releases import Releases, Torch, Vllm, newest
+from matrix.catalog.release import Torch, Vllm
+from matrix.catalog.releases import Releases, newest
 from matrix.checks.resolution.cause import KEPT_CAUSES, Cause
 from matrix.errors import MatrixError
 

@@ -1,0 +1,62 @@
+"""Addresses of indexes, files and repositories, without what is secret in them. Pure."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+from matrix.errors import MatrixError
+
+
+class AddressError(MatrixError):
+    """A text that is not an address of the kind that is needed. It holds no credential."""
+
+
+def index_address(text: str) -> str:
+    """Return the address of an index without user, password, query and fragment.
+
+    >>> index_address("https://me:secret@mirror.example/whl/test/cu130/")
+    'https://mirror.example/whl/test/cu130/'
+
+    Raises AddressError where it is not an http(s) address.
+    """
+    clean = without_secrets(text)
+    parts = _split(clean)
+    if parts is None or parts[0] not in ("http", "https") or not parts[1]:
+        raise AddressError(f"{_shown(clean)!r} is not an http(s) address; write it as https://...")
+    return clean
+
+
+def file_address(text: str) -> str:
+    """Return the address of a file or repository without user, password, query and fragment.
+
+    A path stays as it is. Raises AddressError where it cannot be read as an address.
+    """
+    if "://" not in text:
+        return text
+    clean = without_secrets(text)
+    if _split(clean) is None:
+        raise AddressError(f"{_shown(clean)!r} is not an address")
+    return clean
+
+
+def without_secrets(text: str) -> str:
+    """Return an address without user, password, query and fragment, which may be secret."""
+    parts = _split(text)
+    if parts is None:
+        # It cannot be taken apart, so nothing of it is known not to be secret.
+        return text.partition("://")[0][:20]
+    scheme, host, path = parts
+    return urlunsplit((scheme, host, path, "", ""))
+
+
+def _split(text: str) -> tuple[str, str, str] | None:
+    try:
+        found = urlsplit(text)
+        _ = found.port
+    except ValueError:
+        return None
+    return found.scheme, found.netloc.rpartition("@")[2], found.path
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"

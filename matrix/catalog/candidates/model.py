@@ -1,0 +1,337 @@
+"""A candidate: where a build that is not a release comes from, and what tells it from others.
+
+Pure. The **identity** of a candidate is a digest of its files, its commit or the state of its tree.
+Two nightlies of one name have two identities and are two candidates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from packaging.specifiers import SpecifierSet
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
+
+from matrix._util.enums import StrEnum
+from matrix._util.versions import parse_version
+from matrix.catalog.cells import Build, CellError, candidate_project
+from matrix.errors import MatrixError
+
+TORCH_COMPANIONS = ("torchvision", "torchaudio", "triton")
+"""What a torch candidate brings from its own index, as far as the index has it."""
+
+
+class CandidateError(MatrixError):
+    """A candidate that contradicts itself, is not known, or cannot be had."""
+
+
+class Project(StrEnum):
+    """Whose candidate it is."""
+
+    TORCH = "torch"
+    VLLM = "vllm"
+
+
+class SourceKind(StrEnum):
+    """Where a candidate comes from."""
+
+    INDEX = "index"
+    WHEEL = "wheel"
+    COMMIT = "commit"
+    TREE = "tree"
+    SDIST = "sdist"
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """One file that is installed: its name, where it is (without credentials), and its SHA-256.
+
+    `size` is in bytes, `uploaded` the time of the index (`2026-11-27T03:10:00Z`); None: not known.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    size: int | None = None
+    uploaded: str | None = None
+
+    @property
+    def project(self) -> str:
+        """The normalized name of the project whose file it is."""
+        return str(parse_wheel_filename(self.name)[0])
+
+    @property
+    def version(self) -> str:
+        """The version of the file, with its local part."""
+        return str(parse_wheel_filename(self.name)[1])
+
+    def runs_on(self, python: str) -> bool:
+        """Tell whether the wheel is for this minor release of Python, such as 3.12."""
+        major, minor = map(int, python.split("."))
+        for tag in parse_wheel_filename(self.name)[3]:
+            kind, digits = tag.interpreter[:2], tag.interpreter[2:]
+            if kind == "py" and digits in (str(major), f"{major}{minor}"):
+                return True
+            if kind != "cp" or not digits.startswith(str(major)) or not digits[1:].isdecimal():
+                continue
+            if digits == f"{major}{minor}" and tag.abi in (f"cp{digits}", "abi3", "none"):
+                return True
+            if tag.abi == "abi3" and int(digits[1:]) <= minor:
+                return True
+        return False
+
+    @property
+    def requirement(self) -> str:
+        """The requirement that installs this file and no other."""
+        return f"{self.project} @ {self.url}#sha256={self.sha256}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnIndex:
+    """A version on a package index; `channel` is the name by which a person asked for the index."""
+
+    index: str
+    version: str
+    channel: str | None = None
+
+    kind = SourceKind.INDEX
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """One wheel, by its path or address."""
+
+    location: str
+    sha256: str
+
+    kind = SourceKind.WHEEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """A commit of a git repository, by its full hash."""
+
+    repository: str
+    revision: str
+
+    kind = SourceKind.COMMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A folder of sources; `state` is the digest of what it held when it was added."""
+
+    path: str
+    state: str
+
+    kind = SourceKind.TREE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sdist:
+    """A source distribution, by its path or address."""
+
+    location: str
+    sha256: str
+
+    kind = SourceKind.SDIST
+
+
+Source = OnIndex | Wheel | Commit | Tree | Sdist
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A build of torch or vLLM that is not a release. Its name is its factor of tox.
+
+    `version` is as its files have it, with a local part. `files` are its own wheels, one for each
+    Python or one for all; without any it is built from its source. `companions` are the wheels
+    that are installed with it (torchvision, torchaudio, triton), `without` those that its index
+    does not have. `pins` are releases from the user's own index: of a vLLM the torch
+    and the companions that its metadata requires, of a torch the companions that no wheel is given
+    for. `python` is its range of Pythons, `cuda` the release of CUDA that it is built for. Raises
+    CandidateError where these contradict each other.
+    """
+
+    project: Project
+    name: str
+    version: str
+    source: Source
+    files: tuple[File, ...] = ()
+    companions: tuple[File, ...] = ()
+    without: tuple[str, ...] = ()
+    pins: Mapping[str, str] = field(default_factory=dict)
+    python: SpecifierSet | None = None
+    cuda: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a candidate whose parts do not go together."""
+        try:
+            named = candidate_project(self.name)
+        except CellError as error:
+            raise CandidateError(str(error)) from None
+        where = f"candidate {self.name!r}"
+        if named != self.project:
+            raise CandidateError(f"{where}: is a name of {named}, not of {self.project}; rename it")
+        built = isinstance(self.source, (Commit, Tree, Sdist))
+        if built and self.project is Project.TORCH:
+            raise CandidateError(
+                f"{where}: torch is not built here; name an index or a wheel: --index, --wheel"
+            )
+        if built == bool(self.files):
+            more = "has wheels and a source to build" if built else "has no wheel"
+            raise CandidateError(f"{where}: {more}; add it again by matrix candidate add")
+        if self.project is Project.VLLM and "torch" not in self.pins:
+            raise CandidateError(
+                f"{where}: the torch that it pins is not known; add it again with --pin 2.14.0"
+            )
+        for file in (*self.files, *self.companions):
+            self._check_file(where, file)
+
+    def _check_file(self, where: str, file: File) -> None:
+        try:
+            project, version = file.project, file.version
+        except (InvalidWheelFilename, ValueError):
+            raise CandidateError(f"{where}: {file.name!r} is not the name of a wheel") from None
+        own = file in self.files
+        if own and project != self.project:
+            raise CandidateError(f"{where}: {file.name} is a wheel of {project}")
+        if own and Version(version) != parse_version(self.version):
+            raise CandidateError(f"{where}: {file.name} is not of version {self.version}")
+        if not own and project not in TORCH_COMPANIONS:
+            known = ", ".join(TORCH_COMPANIONS)
+            raise CandidateError(f"{where}: {file.name} is not a companion; these are {known}")
+
+    @cached_property
+    def identity(self) -> str:
+        """The digest of what tells this build from every other, as `matrix.catalog.cells` wants."""
+        source = self.source
+        if isinstance(source, Commit):
+            parts: tuple[str, ...] = (source.revision, self.version)
+        elif isinstance(source, Tree):
+            parts = (source.state, self.version)
+        elif isinstance(source, Sdist):
+            parts = (source.sha256, self.version)
+        else:
+            parts = tuple(sorted(file.sha256 for file in (*self.files, *self.companions)))
+            if self.project is Project.TORCH:
+                parts += tuple(f"{name}=={version}" for name, version in sorted(self.pins.items()))
+        text = "\n".join((str(source.kind), *parts))
+        return f"b{hashlib.sha256(text.encode()).hexdigest()[:15]}"
+
+    @property
+    def build(self) -> Build:
+        """Its name and identity."""
+        return Build(name=self.name, identity=self.identity)
+
+    @property
+    def key(self) -> str:
+        """Its release key, which stands for it wherever a release has its version."""
+        return self.build.key(self.version)
+
+    @property
+    def is_built(self) -> bool:
+        """Tell whether it is built from sources, since nobody publishes a wheel of it."""
+        return not self.files
+
+    @property
+    def index(self) -> str | None:
+        """The index that its files are from; None for a single wheel and for sources."""
+        return self.source.index if isinstance(self.source, OnIndex) else None
+
+    def file(self, python: str) -> File | None:
+        """Return its own wheel for a Python; None without one."""
+        return next((file for file in self.files if file.runs_on(python)), None)
+
+    def companions_on(self, python: str) -> tuple[File, ...]:
+        """Return the wheels of its companions for a Python."""
+        found = {file.project: file for file in self.companions if file.runs_on(python)}
+        return tuple(found[name] for name in TORCH_COMPANIONS if name in found)
+
+    def accepts(self, python: str) -> bool:
+        """Tell whether it can be installed on a Python, as far as is known."""
+        ranged = self.python is None or self.python.contains(python)
+        return ranged and (self.is_built or self.file(python) is not None)
+
+    def requirements(self, python: str) -> tuple[str, ...]:
+        """Return what installs it and its companions on a Python: each file by address and hash.
+
+        Raises CandidateError where it has no wheel for that Python.
+        """
+        own = self.file(python)
+        if own is None:
+            raise CandidateError(self._no_wheel(python))
+        return tuple(file.requirement for file in (own, *self.companions_on(python)))
+
+    def _no_wheel(self, python: str) -> str:
+        if self.is_built:
+            return f"candidate {self.name!r}: is built from its sources, and has no wheel"
+        there = [file.name for file in self.files]
+        return (
+            f"candidate {self.name!r}: has no wheel for Python {python}, only {', '.join(there)};"
+            f" use another Python, or add it again if its index has one"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """All candidates, by name; `channels` are the addresses that a person set, by project."""
+
+    every: tuple[Candidate, ...] = ()
+    channels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse two candidates of one name."""
+        names = [candidate.name for candidate in self.every]
+        for name in names:
+            if names.count(name) > 1:
+                raise CandidateError(f"candidate {name!r}: is there twice; keep one")
+
+    @cached_property
+    def _named(self) -> Mapping[str, Candidate]:
+        return {candidate.name: candidate for candidate in self.every}
+
+    def get(self, name: str) -> Candidate | None:
+        """Return the candidate of a name; None without one."""
+        return self._named.get(name)
+
+    def named(self, name: str) -> Candidate:
+        """Return the candidate of a name. Raises CandidateError, which names those there are."""
+        found = self._named.get(name)
+        if found is None:
+            raise CandidateError(f"candidate {name!r}: is not known; {self.known()}")
+        return found
+
+    def of_build(self, build: Build | None) -> Candidate | None:
+        """Return the candidate of a build; None for a release, and for a build that it was once."""
+        found = self._named.get(build.name) if build is not None else None
+        return found if found is not None and found.build == build else None
+
+    def of(self, project: str) -> tuple[Candidate, ...]:
+        """Return the candidates of torch or of vLLM, by name."""
+        return tuple(one for one in self.every if one.project == project)
+
+    def known(self) -> str:
+        """Return the end of a sentence: which candidates there are, or how to add one."""
+        if not self.every:
+            return "there is none yet: matrix candidate add NAME"
+        return f"the known ones are {', '.join(self._named)}"
+
+    def including(self, candidate: Candidate) -> Candidates:
+        """Return these with one more, which takes the place of the one of its name."""
+        others = (one for one in self.every if one.name != candidate.name)
+        return self._with((*others, candidate))
+
+    def excluding(self, name: str) -> Candidates:
+        """Return these without one. Raises CandidateError where there is none of the name."""
+        self.named(name)
+        return self._with(one for one in self.every if one.name != name)
+
+    def _with(self, every: Iterable[Candidate]) -> Candidates:
+        return Candidates(
+            every=tuple(sorted(every, key=lambda one: (one.project, one.name))),
+            channels=self.channels,
+        )

@@ -1,0 +1,83 @@
+"""Made-up candidates of torch and vLLM, and files of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from urllib.parse import quote
+
+from packaging.specifiers import SpecifierSet
+
+from matrix.catalog.candidates.model import (
+    Candidate,
+    Candidates,
+    Commit,
+    File,
+    OnIndex,
+    Project,
+)
+from matrix.catalog.releases import Releases
+from matrix.catalog.releases_file import load_releases
+
+INDEX = "https://rc.example/whl/test/cu130"
+TAG = "cp{0}-cp{0}-manylinux_2_28_x86_64"
+
+
+def wheel(project: str, version: str, tag: str, sha256: str = "") -> File:
+    name = f"{project}-{version}-{tag}.whl"
+    return File(
+        name=name,
+        url=f"{INDEX}/{quote(name)}",
+        sha256=sha256 or (name.encode().hex() * 9)[-64:],
+        uploaded="2026-11-27T03:10:00Z",
+    )
+
+
+def torch_candidate(
+    name: str = "torch216rc1",
+    version: str = "2.16.0+cu130",
+    *,
+    sha256: str = "",
+    pythons: Sequence[str] = ("311", "312"),
+) -> Candidate:
+    tags = [TAG.format(python) for python in pythons]
+    return Candidate(
+        project=Project.TORCH,
+        name=name,
+        version=version,
+        source=OnIndex(index=INDEX, version=version.partition("+")[0], channel="test/cu130"),
+        files=tuple(wheel("torch", version, tag, sha256) for tag in tags),
+        companions=tuple(
+            wheel(project, of, tag)
+            for project, of in (("torchvision", "0.30.0+cu130"), ("triton", "3.8.0"))
+            for tag in tags
+        ),
+        without=("torchaudio",),
+        python=SpecifierSet(">=3.10"),
+        cuda="13.0",
+    )
+
+
+def vllm_candidate(name: str = "vllmmain", version: str = "0.34.0.dev5+g4152872ac") -> Candidate:
+    return Candidate(
+        project=Project.VLLM,
+        name=name,
+        version=version,
+        source=OnIndex(index="https://wheels.example/main", version=version, channel="nightly"),
+        files=(wheel("vllm", version, "cp38-abi3-manylinux_2_31_x86_64"),),
+        pins={"torch": "2.14.0", "torchvision": "0.29.0", "torchaudio": "2.11.0"},
+        python=SpecifierSet(">=3.11,<3.15"),
+    )
+
+
+def commit_candidate() -> Candidate:
+    source = Commit(repository="https://git.example/vllm", revision="41" * 20)
+    return replace(vllm_candidate("vllmfix"), source=source, files=())
+
+
+def with_candidates(*every: Candidate) -> Releases:
+    """Return the package's releases beside these candidates."""
+    found = Candidates()
+    for candidate in every:
+        found = found.including(candidate)
+    return replace(load_releases(), candidates=found)
