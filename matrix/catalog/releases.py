@@ -164,7 +164,7 @@ class Releases:
         return (*files, *(line for line in lines if _project(line) not in given))
 
     def installs(self, cell: Cell) -> tuple[str, ...]:
-        """Return the requirements of a cell: its torch and, off-pin, its companions, its vLLM and what constrains it.
+        """Return what a cell installs: torch and, off-pin, companions, vLLM and its constraints.
 
         Raises CellError as `overrides` does, and where its vLLM has to be built first.
         """
