@@ -56,7 +56,7 @@ def test_the_file_lies_by_tox_ini_or_where_the_variable_says(
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("[channels.torch]", "[chanels.torch]", "chanels: unknown key; did you mean 'channels'?"),
+        ("[channels.torch]", "[channelz.torch]", "channelz: unknown key; did you mean 'channels'?"),
         ("[[candidate]]", "[[candidate", "is not TOML"),
         ('project = "torch"', 'project = "jax"', "torch216rc1: project: 'jax' is unknown"),
         ('project = "torch"', "", "candidate torch216rc1: project: is missing; add it"),
