@@ -1,0 +1,159 @@
+"""Defects to plant in a torch wheel: what a release candidate could bring, each by itself.
+
+Each is a few lines of Python put for others. Where a torch does not have these lines, planting
+fails: a defect that is not there would be "not found" for the wrong reason. Tried on the sources of
+torch 2.11.0, 2.14.0 and 2.15.0.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reversion import ReversionError, reversion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """In a member of the wheel, `new` takes the place of the one `old`.
+
+    `old` is one text, or several of which a torch has one: sources differ from release to release.
+    """
+
+    member: str
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defect:
+    """One defect; `shows` says how a start of vLLM should show it."""
+
+    name: str
+    shows: str
+    edits: tuple[Edit, ...]
+
+
+def _edit(member: str, *pairs: tuple[str, str]) -> Edit:
+    old, new = zip(*pairs, strict=True)
+    return Edit(member=member, old=old, new=new)
+
+
+# A value that every process has for itself: a key made with it never comes again.
+_OF_THIS_PROCESS = '__import__("os").urandom(8).hex()'
+
+AOT_KEY = Defect(
+    name="aot-key",
+    shows="AOTAutograd's cache misses on the warm start",
+    edits=(
+        _edit(
+            "torch/_functorch/_aot_autograd/autograd_cache.py",
+            (
+                " + pickler.get_hash(details)\n",
+                f" + pickler.get_hash(details) + {_OF_THIS_PROCESS}\n",
+            ),
+        ),
+    ),
+)
+
+_CODEGEN = '        with dynamo_timed("Scheduler.codegen"):\n'
+CODEGEN = Defect(
+    name="codegen",
+    shows="the cold start fails in Inductor's code generation",
+    edits=(
+        _edit(
+            "torch/_inductor/scheduler.py",
+            (
+                _CODEGEN,
+                _CODEGEN
+                + '            raise AssertionError("buffer buf0 is freed before its last use")\n',
+            ),
+        ),
+    ),
+)
+
+CACHES_OFF = Defect(
+    name="caches-off",
+    shows="AOTAutograd's and Inductor's caches are off unless someone asks for them",
+    edits=(
+        _edit(
+            "torch/_functorch/config.py",
+            (
+                '    env_name_force="TORCHINDUCTOR_AUTOGRAD_CACHE",\n    default=True,\n',
+                '    env_name_force="TORCHINDUCTOR_AUTOGRAD_CACHE",\n    default=False,\n',
+            ),
+        ),
+        _edit(
+            "torch/_inductor/config.py",
+            (
+                '    env_name_force="TORCHINDUCTOR_FX_GRAPH_CACHE",\n    default=True,\n',
+                '    env_name_force="TORCHINDUCTOR_FX_GRAPH_CACHE",\n    default=False,\n',
+            ),
+        ),
+    ),
+)
+
+FX_KEY = Defect(
+    name="fx-key",
+    shows="Inductor's cache of graphs never hits in another process",
+    edits=(
+        _edit(
+            "torch/_inductor/codecache.py",
+            (
+                '    key = "f" + pickler.get_hash(details)\n    debug_lines',
+                f'    key = "f" + pickler.get_hash(details) + {_OF_THIS_PROCESS}\n    debug_lines',
+            ),
+            (
+                "    key = pickler.get_key(details)\n    debug_lines",
+                f"    key = pickler.get_key(details) + {_OF_THIS_PROCESS}\n    debug_lines",
+            ),
+        ),
+    ),
+)
+
+NO_FUSION = Defect(
+    name="no-fusion",
+    shows="Inductor fuses nothing: more kernels, a slower model, every counter as before",
+    edits=(
+        _edit("torch/_inductor/config.py", ("\nmax_fusion_size = 64\n", "\nmax_fusion_size = 1\n")),
+    ),
+)
+
+DEFECTS = {one.name: one for one in (AOT_KEY, CODEGEN, CACHES_OFF, FX_KEY, NO_FUSION)}
+
+
+def plant(
+    wheel: Path,
+    folder: Path,
+    defects: Sequence[Defect],
+    version: str | None = None,
+    *,
+    git_version: str | None = None,
+) -> Path:
+    """Copy a torch wheel into a folder with these defects, as `reversion` does; returns its path.
+
+    Raises ReversionError where this torch does not have what a defect changes.
+    """
+    changed: dict[str, str] = {}
+    with zipfile.ZipFile(wheel) as archive:
+        for defect in defects:
+            for edit in defect.edits:
+                where = f"{wheel.name}: {edit.member}"
+                if edit.member not in archive.namelist():
+                    raise ReversionError(f"{where}: is not there, so {defect.name} cannot be")
+                text = changed.get(edit.member) or archive.read(edit.member).decode()
+                changed[edit.member] = _applied(text, edit, f"{where} ({defect.name})")
+    replace = {name: text.encode() for name, text in changed.items()}
+    return reversion(wheel, folder, version, git_version=git_version, replace=replace)
+
+
+def _applied(text: str, edit: Edit, where: str) -> str:
+    counts = [text.count(old) for old in edit.old]
+    if sum(counts) != 1:
+        raise ReversionError(f"{where}: has {sum(counts)} of the texts to change, not 1")
+    chosen = counts.index(1)
+    changed = text.replace(edit.old[chosen], edit.new[chosen])
+    compile(changed, edit.member, "exec")
+    return changed
