@@ -19,7 +19,7 @@ Pure. The first rule that answers decides.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matrix._util.versions import minor_of, parse_version
 from matrix.attribution import reasons
@@ -135,19 +135,13 @@ def _by_axes(situation: Situation) -> Attribution:
     missing += planner.with_flags(situation.around, symptom, clean, flags)
     missing += planner.repeat_older(own, clean, found)
     before, after = axis.before, axis.after
-    return Attribution(
-        cell=own.cell,
-        platform=own.platform,
-        case=own.case,
-        symptoms=(symptom,),
-        answer=cause,
-        reason=reason,
+    return replace(
+        _answer(own, symptom, cause, reason, missing),
         after=None if before is None else axis.release(before),
         since=None if before is None else axis.release(axis.shows[0]),
         until=None if after is None else axis.release(after),
         flags=flags,
         rests_on=tuple(dict.fromkeys(run.cell.name for run in (*axis.clean, *axis.shows))),
-        missing=tuple(missing),
     )
 
 

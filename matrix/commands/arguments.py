@@ -49,6 +49,26 @@ def add_platform_and_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--platform", choices=("cuda", "cpu"), help="default: both")
 
 
+def add_index(parser: argparse.ArgumentParser) -> None:
+    """Let the command read another package index."""
+    parser.add_argument(
+        "--index",
+        metavar="URL",
+        help="the index's simple API (default: what uv or pip is set up for, else PyPI)",
+    )
+
+
+def add_jobs(parser: argparse.ArgumentParser, default: int, what: str) -> None:
+    """Let the command choose how many of `what`, such as releases, it does at a time."""
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=count,
+        default=default,
+        help=f"how many {what} at a time (default: {default})",
+    )
+
+
 def finish(parser: argparse.ArgumentParser, run: object) -> None:
     """Let the command judge by other expectations, and set the function that runs it."""
     parser.add_argument(

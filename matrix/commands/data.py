@@ -31,18 +31,8 @@ def _add_refresh(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     refresh.add_argument(
         "--check", action="store_true", help="write nothing, and say what would change"
     )
-    refresh.add_argument(
-        "--index",
-        metavar="URL",
-        help="the index's simple API (default: what uv or pip is set up for, else PyPI)",
-    )
-    refresh.add_argument(
-        "--jobs",
-        metavar="N",
-        type=arguments.count,
-        default=4,
-        help="how many releases are read at a time (default: 4)",
-    )
+    arguments.add_index(refresh)
+    arguments.add_jobs(refresh, 4, "releases are read")
     refresh.add_argument(
         "--releases",
         metavar="FILE",

@@ -21,18 +21,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     upstream.add_argument(
         "--all", action="store_true", help="read every release again, not only new ones"
     )
-    upstream.add_argument(
-        "--index",
-        metavar="URL",
-        help="the index's simple API (default: what uv or pip is set up for, else PyPI)",
-    )
-    upstream.add_argument(
-        "--jobs",
-        metavar="N",
-        type=arguments.count,
-        default=2,
-        help="how many releases are read at a time (default: 2)",
-    )
+    arguments.add_index(upstream)
+    arguments.add_jobs(upstream, 2, "releases are read")
     upstream.add_argument(
         "--upstream",
         metavar="FILE",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.catalog.cells import factors
@@ -36,6 +36,9 @@ from matrix.record.running import split_running
 from matrix.store.layout import Place as Source
 from matrix.store.load import by_index
 from matrix.verdict.precedence import RunOrder, run_order
+
+if TYPE_CHECKING:
+    from matrix.store.query import RunRow
 
 _OLDEST = RunOrder(today=False, started="")
 
@@ -134,50 +137,36 @@ def _unidentified(path: Path, record: Record) -> UnidentifiedRecord:
     return UnidentifiedRecord(path=path, record=record, cause=UnidentifiedCause.NO_RELEASE)
 
 
-class Summarised(NamedTuple):
-    """A record as far as its summary tells (`matrix.store.summary.Summary`), and its path."""
+def _observed(run: RunRow) -> Observed:
+    """Return what a row holds about the releases that ran.
 
-    path: str
-    cell: str
-    platform: str
-    started: str
-    torch: str
-    vllm: str
-    error: str | None
-    jobs: int
-    kind: str
-    has_cases: bool
-
-    def observed(self) -> Observed:
-        """Return what the summary holds about the releases that ran.
-
-        It has the minor release of the cell's name where the record does not know what ran.
-        """
-        named = factors(self.cell)
-        torch = None if self.torch == named.torch else self.torch
-        vllm = None if self.vllm == named.vllm else self.vllm
-        return Observed(self.cell, self.platform, torch, vllm, self.error, self.has_cases)
+    It has the minor release of the cell's name where the record does not know what ran.
+    """
+    named = factors(run.cell)
+    torch = None if run.torch == named.torch else run.torch
+    vllm = None if run.vllm == named.vllm else run.vllm
+    return Observed(run.cell, run.platform, torch, vllm, run.error, run.has_cases)
 
 
 def select(
-    query: Query, runs: Iterable[Summarised], releases: Releases, late: str | None = None
+    query: Query, runs: Iterable[RunRow], releases: Releases, late: str | None = None
 ) -> tuple[list[str], Skipped]:
     """Return the sorted paths of the records to read, and what the others are.
 
     `late` is as for `matrix.qualify.query.Context`.
     """
-    groups: dict[CellReleases, list[Summarised]] = {}
-    unidentified_runs: dict[tuple[str, str, bool], Summarised] = {}
+    groups: dict[CellReleases, list[RunRow]] = {}
+    unidentified_runs: dict[tuple[str, str, bool], RunRow] = {}
     places: dict[tuple[object, ...], CellReleases | None] = {}
     for run in runs:
         key = run.cell, run.platform, run.torch, run.vllm, run.error, run.has_cases
         if key not in places:
-            found = releases_of(run.observed(), releases)
+            found = releases_of(_observed(run), releases)
             places[key] = None if found is None else CellReleases(run.cell, run.platform, *found)
         place = places[key]
         if place is not None:
             groups.setdefault(place, []).append(run)
-        elif may_match(query, run.observed(), releases):
+        elif may_match(query, _observed(run), releases):
             cell = run.cell, run.platform, run.error == ErrorKind.WRONG_CELL
             unidentified_runs[cell] = _newer(unidentified_runs.get(cell), run, late)
     paths = [run.path for run in unidentified_runs.values()]
@@ -193,14 +182,14 @@ def select(
     return sorted(paths), Skipped(releases=held, counts=counts)
 
 
-def _newer(known: Summarised | None, run: Summarised, late: str | None) -> Summarised:
+def _newer(known: RunRow | None, run: RunRow, late: str | None) -> RunRow:
     """Return the newer of two runs; of two of one second that of the first path."""
     if known is None or run_order(run.started, late) > run_order(known.started, late):
         return run
     return min(run, known, key=lambda item: item.path) if run.started == known.started else known
 
 
-def _needed(runs: Sequence[Summarised], late: str | None) -> set[str]:
+def _needed(runs: Sequence[RunRow], late: str | None) -> set[str]:
     """Return the paths of the runs that may decide or fail, and of those for the seconds.
 
     The run that started last is among them: it is named where it is future-dated.
@@ -209,13 +198,13 @@ def _needed(runs: Sequence[Summarised], late: str | None) -> set[str]:
     newest: dict[str, RunOrder] = {}
     for run in runs:
         started = run_order(run.started, late)
-        newest[run.kind] = max(started, newest.get(run.kind, started))
+        newest[run.outcome_key] = max(started, newest.get(run.outcome_key, started))
     alone = sorted({run_order(run.started, late) for run in runs if run.jobs == 1})
     timed = set(alone[-MOST_RUNS:])
     return {
         run.path
         for run in runs
-        if (started := run_order(run.started, late)) == newest[run.kind]
+        if (started := run_order(run.started, late)) == newest[run.outcome_key]
         or run.started == last
         or (run.jobs == 1 and started in timed)
     }
@@ -248,7 +237,7 @@ def read(
     from matrix.store.query import History
 
     with History(sources, progress) as history:
-        runs = [Summarised(*row) for row in history.runs()]
+        runs = history.runs()
         paths, skipped = select(query, runs, context.releases, context.late)
         found, faults = history.records(paths)
         return Loaded(

@@ -27,7 +27,11 @@ _STORED = "path, source, file, cell, platform, started"
 
 
 class RunRow(NamedTuple):
-    """A record as far as its row describes it."""
+    """A record as far as its summary (`matrix.store.summary.Summary`) describes it, and its path.
+
+    `torch` and `vllm` are the minor releases of the cell's name where the record does not know what
+    ran. `outcome_key` is equal where two runs ended alike.
+    """
 
     path: str
     cell: str

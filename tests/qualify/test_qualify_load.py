@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from made import RELEASES, Told, provenance
 from matrix import cli
 from matrix.catalog.cells import Cell
-from matrix.qualify.load import Summarised, select
+from matrix.qualify.load import select
 from matrix.qualify.model import Qualification
 from matrix.qualify.query import MOST_RUNS, Query, Skipped
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
@@ -25,6 +25,7 @@ from matrix.record.writer import write
 from matrix.report.qualify.json import render
 from matrix.report.qualify.text import lines
 from matrix.store.layout import INDEX
+from matrix.store.query import RunRow
 from matrix.store.summary import summarise
 from qualifications import ask, judged, notes
 
@@ -67,11 +68,11 @@ def record(
     return Record(cell=cell, **values)
 
 
-def run_of(path: Path, of: Record) -> Summarised:
+def run_of(path: Path, of: Record) -> RunRow:
     found = summarise(of)
-    keys = ("cell", "platform", "started", "torch", "vllm", "error", "jobs")
+    keys = ("cell", "platform", "started", "torch", "vllm", "error", "jobs", "outcome_key")
     values = {key: getattr(found, key) for key in keys}
-    return Summarised(str(path), **values, kind=found.outcome_key, has_cases=bool(found.cases))
+    return RunRow(str(path), **values, has_cases=bool(found.cases))
 
 
 def qualified(query: Query, records: list[Told], skipped: Skipped | None = None) -> Qualification:
