@@ -62,10 +62,15 @@ def test_a_release_on_a_gpu_has_its_modules() -> None:
 
 
 def test_the_shipped_list_is_one() -> None:
-    assert [module.name for module in modules_for(load_jit_modules(), "0.26.0", "9.0")][:1] == [
-        "sampling"
-    ]
-    assert modules_for(load_jit_modules(), "0.17.1", "9.0") == ()
+    listed = load_jit_modules()
+    found = {
+        vllm: {module.name for module in modules_for(listed, vllm, "9.0")}
+        for vllm in ("0.16.0", "0.17.1", "0.19.1", "0.20.2", "0.26.0", "0.32.0")
+    }
+    assert found["0.16.0"] == found["0.20.2"] == {"fused_moe_90"}
+    assert found["0.17.1"] == found["0.19.1"] == set()
+    assert "sampling" in found["0.26.0"] and "sampling" in found["0.32.0"]
+    assert modules_for(listed, "0.26.0", "10.0") == ()
 
 
 @pytest.mark.parametrize(

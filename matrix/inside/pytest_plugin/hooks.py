@@ -149,7 +149,7 @@ class SessionHooks:
         """Build the kernels that the cases need, before the first of them."""
         may_run = not self._config.getoption("collectonly") and not session.testsfailed
         if may_run and any(map(is_isolated, session.items)):
-            self._jit.run(timeout=self._config.getoption("--case-timeout"))
+            self._jit.run()
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
