@@ -19,7 +19,7 @@ from matrix.catalog.index_config import IndexAddressError, certificates, index_a
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from conftest import Served
+    from local_index import Served
 
 WHEEL = "torch-2.10.0-cp312-cp312-manylinux_2_28_x86_64.whl"
 METADATA = "Metadata-Version: 2.1\nName: torch\nVersion: 2.10.0\n"

@@ -19,7 +19,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.catalog.requirements import read_requirements
 
 if TYPE_CHECKING:
-    from conftest import Served
+    from local_index import Served
 
 LINUX = "manylinux_2_28_x86_64"
 ENVS = '"VLLM_MAIN_CUDA_VERSION": lambda: "13.0",\n'

@@ -11,7 +11,7 @@ from matrix import cli
 from matrix.rules.upstream.file import UPSTREAM_FILE, load_upstream
 
 if TYPE_CHECKING:
-    from conftest import Served
+    from local_index import Served
 
 TESTS = "tests/compile/test_startup.py"
 SOURCE = """

@@ -20,7 +20,7 @@ from matrix.rules.upstream.model import FLAG
 from matrix.rules.upstream.sdist import UpstreamRead, read_upstream
 
 if TYPE_CHECKING:
-    from conftest import Served
+    from local_index import Served
 
 TESTS = "tests/compile/h100/test_startup.py"
 ENVS = f'import os\nenvironment_variables = {{"{FLAG}": lambda: os.getenv("{FLAG}", "0") == "1"}}\n'
