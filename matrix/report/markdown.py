@@ -20,6 +20,7 @@ from matrix.report.timings import (
 )
 from matrix.verdict.events import telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict
+from matrix.verdict.recompiles import NO_ISSUE
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
 
@@ -38,7 +39,8 @@ as expected |
 | ☑️ as expected, not stock | the same, in an environment without, or with another version of, a \
 package that this vLLM requires: the note names it |
 | ☑️ as expected, 2 cases recompile warm | as expected is not the same as well: these cases compile \
-again on their warm start, as this pair is known to; *what differs* below has the issue |
+again on their warm start, as this pair is known to; the note has the issue, or that no public one \
+is known |
 | ☑️ as expected, 1 of 9 cases | a run of some cases only |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
@@ -138,8 +140,8 @@ def _note(entries: Sequence[Entry]) -> str:
     for entry in entries:
         verdict = entry.verdict
         part = f" ({entry.part})" if entry.part else ""
-        again = marks.recompile(len(verdict.recompiling))
-        apart = markdown(", ".join(filter(None, (stock.mark(verdict, most=_MOST_PACKAGES), again))))
+        apart = markdown(stock.mark(verdict, most=_MOST_PACKAGES))
+        apart = ", ".join(filter(None, (apart, marks.recompile_for(verdict.issues, _linked))))
         key = verdict.verdict, verdict.rung, part, markdown(verdict.reason or ""), apart
         groups.setdefault(key, []).append(entry.factors.python)
     if all(
@@ -154,6 +156,10 @@ def _note(entries: Sequence[Entry]) -> str:
             f"{': ' + why if why else ''}"
         )
     return "; ".join(reasons)
+
+
+def _linked(issue: str) -> str:
+    return f"[{markdown(marks.issue_name(issue))}]({issue})"
 
 
 def _cases(table: Table) -> str:
@@ -255,7 +261,9 @@ def _started(case: Case, start: str) -> str:
 def _why(verdict: CaseVerdict) -> str:
     logged = [markdown(event.words) for event in telling(verdict.events)]
     if verdict.recompiles is not None:
-        logged.insert(0, markdown(verdict.recompiles.words, 600))
+        again = verdict.recompiles
+        issues = " ".join(map(_linked, again.links)) or markdown(NO_ISSUE)
+        logged.insert(0, f"{markdown(again.counted)}: {issues}")
     if not verdict.differences:
         return "; ".join([*([markdown(verdict.reason)] if verdict.reason else []), *logged])
     shown = [

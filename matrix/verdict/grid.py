@@ -79,7 +79,7 @@ class Square:
                 progress.without,
                 progress.unknown,
                 progress.not_stock,
-                () if progress.ran is None else (progress.ran.recompiling, progress.ran.part),
+                () if progress.ran is None else progress.ran.again,
                 None if progress.provisional is None else progress.provisional.words,
             )
             found.setdefault((key, progress.contradictions), []).append(progress)

@@ -103,6 +103,11 @@ class CellVerdict:
         """The cases that are as expected and compile again on their warm start."""
         return tuple(case.case for case in self.cases if case.recompiles is not None)
 
+    @property
+    def issues(self) -> tuple[tuple[str, ...], ...]:
+        """The links to the issues of each of these cases; none where no public issue is known."""
+        return tuple(case.recompiles.issues for case in self.cases if case.recompiles is not None)
+
 
 class Expects(Protocol):
     """Answers what a start should count, as `Expectations` does."""

@@ -33,7 +33,7 @@ class RunEvidence:
     `reason`; `day` is the day of its start, `part` how many cases a partial record holds,
     `not_stock` the packages that were not as the vLLM requires, `provisional` how it compares with
     the nearest expectations where its releases are beyond their end, `recompiling` the cases that
-    are as expected and compile again on their warm start.
+    are as expected and compile again on their warm start, `issues` the links of each.
     """
 
     verdict: Verdict
@@ -45,6 +45,12 @@ class RunEvidence:
     not_stock: tuple[Departure, ...] = ()
     provisional: Provisional | None = None
     recompiling: tuple[str, ...] = ()
+    issues: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def again(self) -> tuple[object, ...]:
+        """What compiles again on a warm start, with its issues, and how many cases there are."""
+        return self.recompiling, self.issues, self.part
 
     @property
     def is_informative(self) -> bool:
@@ -182,6 +188,7 @@ def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
         not_stock=verdict.not_stock,
         provisional=verdict.provisional,
         recompiling=verdict.recompiling,
+        issues=verdict.issues,
     )
 
 

@@ -20,6 +20,9 @@ MISSES = ("aot_autograd.autograd_cache_miss", "inductor.fxgraph_cache_miss")
 
 _COLD_MISSES, _COLD_SAVES = "aot_autograd.autograd_cache_miss", "aot_autograd.autograd_cache_saved"
 
+NO_ISSUE = "no public issue known"
+"""The words for what compiles again without a rule that names an issue."""
+
 _ISSUE = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/\d+", re.ASCII)
 
 
@@ -35,9 +38,26 @@ class Recompiles:
 
     @property
     def words(self) -> str:
-        """What it counted: `recompiles warm (num_compiled_artifacts_saved 4)`, then the links."""
+        """What it counted: `recompiles warm (num_compiled_artifacts_saved 4)`, then the links.
+
+        Without a link it says that no public issue is known.
+        """
+        return (
+            f"{self.counted} {' '.join(self.links)}"
+            if self.links
+            else f"{self.counted}, {NO_ISSUE}"
+        )
+
+    @property
+    def counted(self) -> str:
+        """What it counted, without the links."""
         counted = ", ".join(f"{name} {count}" for name, count in self.counters.items())
-        return " ".join([f"recompiles warm ({counted})", *self.links])
+        return f"recompiles warm ({counted})"
+
+    @property
+    def issues(self) -> tuple[str, ...]:
+        """The links to issues; those to pull requests where there is no issue."""
+        return tuple(link for link in self.links if "/issues/" in link) or self.links
 
 
 def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Recompiles | None:

@@ -68,7 +68,8 @@ as expected |
 | ☑️ as expected, not stock | the same, in an environment without, or with another version of, a \
 package that this vLLM requires: the note names it |
 | ☑️ as expected, 2 cases recompile warm | as expected is not the same as well: these cases compile \
-again on their warm start, as this pair is known to; *what differs* below has the issue |
+again on their warm start, as this pair is known to; the note has the issue, or that no public one \
+is known |
 | ☑️ as expected, 1 of 9 cases | a run of some cases only |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
 | ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \

@@ -31,12 +31,14 @@ from matrix.record.model import (
 from matrix.record.reader import read
 from matrix.report import badges
 from matrix.report.ci import junit
-from matrix.report.marks import marks
+from matrix.report.markdown import results
+from matrix.report.marks import issue_name, marks, others, recompile_for
 from matrix.rules.expectations import Expectations, Expected
-from matrix.rules.expectations_file import parse_expectations
+from matrix.rules.expectations_file import load_expectations, parse_expectations
 from matrix.verdict.grid import runs, survey
+from matrix.verdict.judge import judge
 from matrix.verdict.ladder import Progress
-from matrix.verdict.recompiles import recompiles
+from matrix.verdict.recompiles import Recompiles, recompiles
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import tabulate
 
@@ -45,6 +47,14 @@ RULES = parse_expectations(
     "".join(
         f'[[rule]]\nid = "{start}"\nstart = "{start}"\nvllm = "<1"\n'
         f'counters = {{ num_compiled_artifacts_saved = 4 }}\nevidence = ["{ISSUE}"]\n'
+        for start in ("cold", "warm")
+    ),
+    "rules",
+)
+UNLINKED = parse_expectations(
+    "".join(
+        f'[[rule]]\nid = "{start}"\nstart = "{start}"\nvllm = "<1"\n'
+        'counters = { num_compiled_artifacts_saved = 4 }\nevidence = ["a record"]\n'
         for start in ("cold", "warm")
     ),
     "rules",
@@ -159,6 +169,44 @@ def test_the_links_are_the_issues_of_the_rules_that_expect_it() -> None:
     assert found.words == f"recompiles warm (num_compiled_artifacts_saved 4) {ISSUE}"
 
 
+def test_each_published_case_that_recompiles_has_its_issue() -> None:
+    expectations = load_expectations(None)
+    for path in sorted((ROOT / "results").glob("*/*.json")):
+        for verdict in judge(read(path), expectations).cases:
+            assert verdict.recompiles is None or verdict.recompiles.issues, (path, verdict.case)
+
+
+def test_without_an_issue_every_form_says_that_none_is_known() -> None:
+    again = {"num_compiled_artifacts_saved": 4}
+    table = tabulate([record("3.11", (case(again, again),))], UNLINKED)
+    (entry,) = table.entries
+    (verdict,) = entry.verdict.cases
+    assert verdict.recompiles is not None
+    words = "recompiles warm (num_compiled_artifacts_saved 4)"
+    assert verdict.recompiles.words == f"{words}, no public issue known"
+    mark = "1 case recompiles warm (no public issue known)"
+    assert others(entry.ran) == (mark,)
+    assert f"compatible, {mark}" in badges.render(table)["badges/torch210-vllm019.svg"]
+    assert f"compatible on Python 3.11, {mark}" in results(table, "cuda")[1]
+
+
+def test_the_issue_is_a_link_in_the_markdown_table_and_short_in_a_badge() -> None:
+    again = {"num_compiled_artifacts_saved": 4}
+    table = tabulate([record("3.11", (case(again, again), case(again, again, "b")))], RULES)
+    note = results(table, "cuda")[1]
+    assert rf"2 cases recompile warm ([vllm\#38051]({ISSUE}))" in note
+    badge = badges.render(table)["badges/torch210-vllm019.svg"]
+    assert "compatible, 2 cases recompile warm (vllm#38051)" in badge
+    assert recompile_for([(ISSUE,), ()]).endswith("(vllm#38051; 1 case: no public issue known)")
+    assert issue_name("https://example.org/1") == "https://example.org/1"
+
+
+def test_an_issue_comes_before_the_pull_request_that_a_rule_names() -> None:
+    pull = ISSUE.replace("issues", "pull")
+    assert Recompiles(counters={}, links=(pull, ISSUE)).issues == (ISSUE,)
+    assert Recompiles(counters={}, links=(pull,)).issues == (pull,)
+
+
 def test_what_drifts_or_only_loads_does_not_recompile() -> None:
     again = {"num_compiled_artifacts_saved": 4}
     table = tabulate([record("3.11", (case(again, again), case(again, {}, "b")))], RULES)
@@ -172,7 +220,7 @@ def test_a_badge_names_what_recompiles_and_what_is_partial() -> None:
     cases = (case(again, again), case(again, again, "b"))
     made = badges.render(tabulate([record("3.11", cases, deselected=7)], RULES))
     (name, text), *_ = made.items()
-    assert "vLLM 0.19: compatible, 2 cases recompile warm, 2 of 9 cases" in text
+    assert "vLLM 0.19: compatible, 2 cases recompile warm (vllm#38051), 2 of 9 cases" in text
     assert badges.is_own(name.rpartition("/")[2], text)
     assert badges._COLOURS[Verdict.COMPATIBLE] not in text
 
@@ -311,7 +359,8 @@ def standing(shown: Progress) -> str:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"), [(NO_GPU, "incompatible"), (None, "compatible, 1 case recompiles warm")]
+    ("error", "said"),
+    [(NO_GPU, "incompatible"), (None, "compatible, 1 case recompiles warm (vllm#38051)")],
 )
 def test_a_check_that_fails_stands_where_the_run_shows_nothing(
     error: RunError | None, said: str
@@ -342,6 +391,6 @@ def test_junit_has_the_marks_and_the_issue() -> None:
     again = {"num_compiled_artifacts_saved": 4}
     table = tabulate([record("3.11", (case(again, again),), deselected=8)], RULES)
     text = junit(table)
-    assert 'name="mark" value="1 case recompiles warm"' in text
+    assert 'name="mark" value="1 case recompiles warm (vllm#38051)"' in text
     assert 'name="mark" value="1 of 9 cases"' in text
     assert f'value="a: recompiles warm (num_compiled_artifacts_saved 4) {ISSUE}"' in text
