@@ -17,26 +17,10 @@ from matrix.rules.expectations_file import parse_expectations
 from matrix.rules.notes import Note
 from matrix.verdict.grid import environments
 from pages import RELEASES, make, whole_report
+from rules import LOADED, SAVED, cold_and_warm
 
 RULES = parse_expectations(
-    """
-[[rule]]
-id = "saved"
-case = "moe"
-vllm = "<99"
-start = "cold"
-counters = { num_compiled_artifacts_saved = 3 }
-evidence = ["a record"]
-
-[[rule]]
-id = "loaded"
-case = "moe"
-vllm = "<99"
-start = "warm"
-counters = { num_compiled_artifacts_loaded = 3 }
-evidence = ["a record"]
-""",
-    "rules.toml",
+    cold_and_warm('case = "moe"\nvllm = "<99"', {SAVED: 3}, {LOADED: 3}), "rules.toml"
 )
 
 

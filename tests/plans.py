@@ -23,13 +23,14 @@ from matrix.verdict.plan import Planned, Wanted, plan
 from matrix.verdict.states import Verdict
 
 
-def vllm(version: str, torch: str, python: str = ">=3.10") -> Vllm:
+def vllm(version: str, torch: str, python: str = ">=3.10", yanked: str | None = None) -> Vllm:
     return Vllm(
         version=version,
         torch=torch,
         torchvision="0.1",
         torchaudio="2.1",
         python=SpecifierSet(python),
+        yanked=yanked,
     )
 
 

@@ -75,13 +75,25 @@ def check(
     return status, out.out, out.err
 
 
+def read_upstream(
+    served: Served,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    saved: str,
+    status: int = 0,
+) -> Path:
+    """Return the file that `matrix upstream` wrote of vLLM 0.33.0, whose test says `saved`."""
+    path = folder / "upstream.json"
+    add(served, "0.33.0", saved)
+    assert cli.main(["upstream", "--index", served.url, "--upstream", str(path)]) == status
+    capsys.readouterr()
+    return path
+
+
 def test_check_fails_where_a_rule_contradicts_upstream(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "upstream.json"
-    add(served, "0.33.0", "3")
-    assert cli.main(["upstream", "--index", served.url, "--upstream", str(path)]) == 0
-    capsys.readouterr()
+    path = read_upstream(served, tmp_path, capsys, "3")
     status, out, err = check(path, 3, capsys)
     assert (status, err) == (0, "")
     assert " of 1 release: " in out and " agree, 0 contradict, 1 are beyond the end of" in out
@@ -97,10 +109,7 @@ def test_check_fails_where_a_rule_contradicts_upstream(
 def test_check_refuses_a_rule_that_goes_beyond_its_evidence(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "upstream.json"
-    add(served, "0.33.0", "3")
-    assert cli.main(["upstream", "--index", served.url, "--upstream", str(path)]) == 0
-    capsys.readouterr()
+    path = read_upstream(served, tmp_path, capsys, "3")
     assert check(path, 3, capsys, end="0.35")[::2] == (
         1,
         (
@@ -113,10 +122,7 @@ def test_check_refuses_a_rule_that_goes_beyond_its_evidence(
 def test_check_says_what_was_not_read(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "upstream.json"
-    add(served, "0.33.0", "len(layers)")
-    assert cli.main(["upstream", "--index", served.url, "--upstream", str(path)]) == 2
-    capsys.readouterr()
+    path = read_upstream(served, tmp_path, capsys, "len(layers)", status=2)
     _, out, _ = check(path, 3, capsys)
     assert f"              not read of vLLM 0.33.0: {TESTS}:6: " in out
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -396,21 +397,27 @@ def test_only_startup_tests_and_marked_ones_are_forked(place: Place) -> None:
     assert first == second
 
 
-def test_counts_that_differ_are_journalled_before_the_test_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def conftest_of_the_startup_tests(patch: pytest.MonkeyPatch, folder: Path, vllm: str) -> ModuleType:
+    """Load it with one rule: a cold start of these vLLM sees 2 graphs."""
     spec = importlib.util.spec_from_file_location(
         "its_conftest", ROOT / "tests/startup/conftest.py"
     )
     assert spec is not None and spec.loader is not None
     conftest = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(conftest)
-    (tmp_path / "rules.toml").write_text(
-        '[[rule]]\nid = "x"\nvllm = "<99"\n'
+    (folder / "rules.toml").write_text(
+        f'[[rule]]\nid = "x"\nvllm = "{vllm}"\n'
         'start = "cold"\nevidence = ["y"]\ncounters = { num_graphs_seen = 2 }\n'
     )
-    rules = load_expectations(tmp_path / "rules.toml")
-    monkeypatch.setattr(conftest, "load_expectations", lambda: rules)
+    rules = load_expectations(folder / "rules.toml")
+    patch.setattr(conftest, "load_expectations", lambda: rules)
+    return conftest
+
+
+def test_counts_that_differ_are_journalled_before_the_test_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conftest = conftest_of_the_startup_tests(monkeypatch, tmp_path, "<99")
     diary = journal.Journal(tmp_path / "journal")
     observed = {"cold": {"num_graphs_seen": 3}, "warm": {"num_graphs_seen": 2}}
     with pytest.raises(pytest.fail.Exception, match="counts differ"):
@@ -440,18 +447,7 @@ def test_counts_that_differ_are_journalled_before_the_test_fails(
 def test_a_release_beyond_the_rules_is_skipped_and_not_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: int, reason: str
 ) -> None:
-    spec = importlib.util.spec_from_file_location(
-        "its_conftest", ROOT / "tests/startup/conftest.py"
-    )
-    assert spec is not None and spec.loader is not None
-    conftest = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(conftest)
-    (tmp_path / "rules.toml").write_text(
-        '[[rule]]\nid = "x"\nvllm = "<0.19"\n'
-        'start = "cold"\nevidence = ["y"]\ncounters = { num_graphs_seen = 2 }\n'
-    )
-    rules = load_expectations(tmp_path / "rules.toml")
-    monkeypatch.setattr(conftest, "load_expectations", lambda: rules)
+    conftest = conftest_of_the_startup_tests(monkeypatch, tmp_path, "<0.19")
     diary = journal.Journal(tmp_path / "journal")
     with pytest.raises(pytest.skip.Exception, match=f"untested: {re.escape(reason)}"):
         conftest._judge(

@@ -3,25 +3,10 @@
 from made import make, passed
 from matrix.rules.expectations_file import parse_expectations
 from qualifications import NEXT, OLD, held, kinds, notes
+from rules import LOADED, cold_and_warm
 
 RULES = parse_expectations(
-    """
-[[rule]]
-id = "cold"
-vllm = "<99"
-torch = "<2.12"
-start = "cold"
-counters = { num_graphs_seen = 1 }
-evidence = ["a record"]
-
-[[rule]]
-id = "warm"
-vllm = "<99"
-torch = "<2.12"
-start = "warm"
-counters = { num_compiled_artifacts_loaded = 3 }
-evidence = ["a record"]
-""",
+    cold_and_warm('vllm = "<99"\ntorch = "<2.12"', {"num_graphs_seen": 1}, {LOADED: 3}),
     "rules.toml",
 )
 

@@ -6,7 +6,6 @@ Not among the unit tests: it needs playwright and a Chromium (`MATRIX_CHROMIUM` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,12 @@ import pytest
 from browsed import (
     DRIFT,
     EVIL,
-    HISTORY,
     OFF,
     PIN,
     RECORDS,
-    chromium,
     moe,
-    opening,
     page_of,
     record,
-    reported,
 )
 from matrix.record.model import Start, StartKind
 from matrix.report.model import Report
@@ -34,32 +29,10 @@ from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.grid import environments
 from pages import RELEASES, whole_report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")
+pytest_plugins = ["opened_page"]
+
+pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="tox -e page has axe")
-
-
-@pytest.fixture(scope="module")
-def report() -> Report:
-    return reported(RECORDS)
-
-
-@pytest.fixture(scope="module")
-def file(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("docs") / PAGE
-    path.write_text(render(report, environments(RELEASES), HISTORY), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium(sync_api) as started:
-        yield started
-
-
-@pytest.fixture
-def opened(browser: Any, file: Path) -> Iterator[Any]:
-    with opening(browser, file) as open_page:
-        yield open_page
 
 
 @pytest.mark.parametrize("platform", ["cuda", "cpu"])

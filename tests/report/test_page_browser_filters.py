@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browsed import DRIFT, HISTORY, PIN, RECORDS, chromium, focused, opening, reported, shown
+from browsed import DRIFT, PIN, focused, shown
 from matrix.report.model import Report
-from matrix.report.page import PAGE, render
-from matrix.verdict.grid import environments
 from pages import RELEASES
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")
+pytest_plugins = ["opened_page"]
 
-
-@pytest.fixture(scope="module")
-def report() -> Report:
-    return reported(RECORDS)
-
-
-@pytest.fixture(scope="module")
-def file(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("docs") / PAGE
-    path.write_text(render(report, environments(RELEASES), HISTORY), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium(sync_api) as started:
-        yield started
-
-
-@pytest.fixture
-def opened(browser: Any, file: Path) -> Iterator[Any]:
-    with opening(browser, file) as open_page:
-        yield open_page
+pytest.importorskip("playwright.sync_api", reason="tox -e page installs playwright")
 
 
 @pytest.mark.parametrize(

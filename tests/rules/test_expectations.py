@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,15 +22,10 @@ from matrix.rules.expectations import (
     compare,
 )
 from matrix.rules.expectations_file import load_expectations, parse_expectations
+from rules import LOADED, MEGA, SAVED, TOTAL, situation, values
 
 ROOT = Path(__file__).parents[2]
 
-MEGA = "VLLM_USE_MEGA_AOT_ARTIFACT"
-SAVED = "num_compiled_artifacts_saved"
-LOADED = "num_compiled_artifacts_loaded"
-TOTAL = "aot_autograd.total"
-HIT = "aot_autograd.autograd_cache_hit"
-MISS = "aot_autograd.autograd_cache_miss"
 
 RULE = """
 [[rule]]
@@ -41,20 +35,6 @@ start = "cold"
 counters = { num_compiled_artifacts_saved = 3 }
 evidence = ["records/cpu/one.json"]
 """
-
-
-def situation(
-    case: str = "moe_startup[mega_aot=1]",
-    platform: str = "cuda",
-    torch: str = "2.10.0",
-    vllm: str = "0.19.1",
-    flags: dict[str, object] | None = None,
-) -> Situation:
-    return Situation(case=case, platform=platform, torch=torch, vllm=vllm, flags=flags or {})
-
-
-def values(found: Mapping[str, Expected]) -> dict[str, int]:
-    return {counter: expected.value for counter, expected in found.items()}
 
 
 def rule(

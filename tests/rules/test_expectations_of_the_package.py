@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,35 +16,15 @@ from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.rules.expectations import (
     Expectations,
-    Expected,
     Rule,
     Situation,
     compare,
 )
 from matrix.rules.expectations_file import load_expectations
 from matrix.verdict.judge import judge
+from rules import HIT, LOADED, MEGA, MISS, SAVED, TOTAL, situation, values
 
 ROOT = Path(__file__).parents[2]
-MEGA = "VLLM_USE_MEGA_AOT_ARTIFACT"
-SAVED = "num_compiled_artifacts_saved"
-LOADED = "num_compiled_artifacts_loaded"
-TOTAL = "aot_autograd.total"
-HIT = "aot_autograd.autograd_cache_hit"
-MISS = "aot_autograd.autograd_cache_miss"
-
-
-def situation(
-    case: str = "moe_startup[mega_aot=1]",
-    platform: str = "cuda",
-    torch: str = "2.10.0",
-    vllm: str = "0.19.1",
-    flags: dict[str, object] | None = None,
-) -> Situation:
-    return Situation(case=case, platform=platform, torch=torch, vllm=vllm, flags=flags or {})
-
-
-def values(found: Mapping[str, Expected]) -> dict[str, int]:
-    return {counter: expected.value for counter, expected in found.items()}
 
 
 SHIPPED = load_expectations()

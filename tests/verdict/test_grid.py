@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util import text
 from matrix.catalog.cells import Cell
-from matrix.catalog.release import Torch, Vllm
+from matrix.catalog.release import Torch
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.declared import declared
@@ -27,21 +27,11 @@ from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import RunEvidence
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Table
+from plans import vllm
 
 SCHEMA = json.loads(
     (Path(markdown.__file__).parents[1] / "data" / "table.schema.json").read_text(encoding="utf-8")
 )
-
-
-def vllm(version: str, torch: str, python: str = ">=3.10", yanked: str | None = None) -> Vllm:
-    return Vllm(
-        version=version,
-        torch=torch,
-        torchvision="0.1",
-        torchaudio="2.1",
-        python=SpecifierSet(python),
-        yanked=yanked,
-    )
 
 
 RELEASES = Releases(

@@ -16,27 +16,11 @@ from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.judge import CellVerdict, exit_status, judge, judge_running
 from matrix.verdict.ladder import evidence_of
+from rules import LOADED, SAVED, cold_and_warm
 
 DAY = "2026-11-28T12:00:00Z"
-SAVED = "num_compiled_artifacts_saved"
 RULES = parse_expectations(
-    """
-[[rule]]
-id = "cold"
-vllm = "<0.19"
-torch = "<2.11"
-start = "cold"
-counters = { num_compiled_artifacts_saved = 3 }
-evidence = ["a record"]
-
-[[rule]]
-id = "warm"
-vllm = "<0.19"
-torch = "<2.11"
-start = "warm"
-counters = { num_compiled_artifacts_saved = 0, num_compiled_artifacts_loaded = 3 }
-evidence = ["a record"]
-""",
+    cold_and_warm('vllm = "<0.19"\ntorch = "<2.11"', {SAVED: 3}, {SAVED: 0, LOADED: 3}),
     "rules.toml",
 )
 OTHER: Mapping[str, Mapping[str, int]] = {**GOOD, "cold": {SAVED: 4}}
