@@ -208,6 +208,49 @@ class Guard:
         )
 
 
+class Background:
+    """A forked child that is at work while this process goes on, until it is joined or closed.
+
+    Signals to this process take effect at once meanwhile. `run_forked` says the rest, of the child
+    and of what is raised.
+    """
+
+    def __init__(self, function: Callable[[], Any], output: Path | None = None) -> None:
+        self._stack = contextlib.ExitStack()
+        self._child: Child | None = None
+        try:
+            self._stack.enter_context(adopting_orphans())
+            with _interrupts_held() as held:
+                self._guard = Guard(held)
+                self._child = self._guard.fork(function, output)
+        except BaseException:
+            self.close()
+            raise
+
+    def join(self, *, timeout: float, watch: Callable[[], None] | None = None) -> Ended:
+        """Wait for the end of the child, `timeout` s after its begin at most, as `run_forked`.
+
+        Call it once, and not after `close`.
+        """
+        child, self._child = self._child, None
+        if child is None:
+            raise IsolationError("this child was joined or closed before; join it once")
+        with self._stack, _interrupts_held() as held:
+            self._guard.signals = held.signals
+            timed_out = _wait(child, child.began + timeout, watch, self._guard)
+            ended = self._guard.end(child, timed_out=timed_out)
+            if watch is not None:
+                watch()
+        return ended
+
+    def close(self) -> None:
+        """End the child and all that descends from it, unless it was joined or closed before."""
+        child, self._child = self._child, None
+        with self._stack, _interrupts_held():
+            if child is not None:
+                self._guard.end(child)
+
+
 @contextlib.contextmanager
 def guard() -> Iterator[Guard]:
     """Hold signals back and adopt orphans while children are at work; leave none at the end.

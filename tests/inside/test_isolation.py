@@ -17,8 +17,8 @@ import pytest
 
 from matrix.inside import isolation
 from matrix.inside.ended import TAIL_BYTES, out_of_memory, tail
-from matrix.inside.isolation import IsolationError, run_forked
-from waiting import wait_for
+from matrix.inside.isolation import Background, IsolationError, run_forked
+from waiting import alive, pids_in, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -330,3 +330,48 @@ def test_the_tail_begins_with_a_whole_line() -> None:
 )
 def test_out_of_memory(text: str, expected: bool) -> None:
     assert out_of_memory(text) is expected
+
+
+def test_a_child_is_at_work_while_its_parent_goes_on(output: Path, tmp_path: Path) -> None:
+    def function() -> str:
+        print("built")
+        wait_for((tmp_path / "parent").exists)
+        return "done"
+
+    child = Background(function, output)
+    (tmp_path / "parent").touch()
+    seen: list[int] = []
+    ended = child.join(timeout=LONG, watch=lambda: seen.append(1))
+    assert (ended.kind, ended.value, ended.output.strip()) == ("returned", "done", "built")
+    assert seen
+    child.close()
+    with pytest.raises(IsolationError, match="join it once"):
+        child.join(timeout=LONG)
+
+
+def test_a_fork_meanwhile_leaves_the_child_alone(output: Path, tmp_path: Path) -> None:
+    def function() -> str:
+        wait_for((tmp_path / "other").exists)
+        return "done"
+
+    child = Background(function, output)
+    assert run_forked(lambda: 3, timeout=LONG).value == 3
+    (tmp_path / "other").touch()
+    assert child.join(timeout=LONG).value == "done"
+
+
+@pytest.mark.parametrize("end", ["close", "timeout"])
+def test_what_works_in_the_background_is_ended_with_all_that_it_started(
+    output: Path, tmp_path: Path, end: str
+) -> None:
+    def function() -> None:
+        with subprocess.Popen(["sleep", str(LONG)], start_new_session=True) as process:
+            (tmp_path / "pids").write_text(f"{os.getpid()} {process.pid}")
+
+    child = Background(function, output)
+    pids = pids_in(tmp_path / "pids", 2)
+    if end == "close":
+        child.close()
+    else:
+        assert child.join(timeout=0.0).kind == "timed_out"
+    assert not any(map(alive, pids))

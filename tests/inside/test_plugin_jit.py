@@ -1,25 +1,43 @@
 """The step of a session on a GPU that builds kernels before its cases; FlashInfer is a fake."""
 
+import re
 import sys
 
 import pytest
 
-from cell_pytest import FAKES, Ran, Session, gpu_place, on_gpu
+from cell_pytest import FAKES, TORCH, Ran, Session, gpu_place, on_gpu
 from fake_flashinfer import write_flashinfer
 from matrix.record.model import Jit, JitModule
+from waiting import alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
 ASKED = """
+import time
+from pathlib import Path
 compat.compute_capability = lambda: (9, 0)
 compat.torch_architectures = lambda: ("sm_90",)
-compat.versions = lambda: ("2.11.0", os.environ.get("FAKE_VLLM", "0.26.0"))
 import matrix.inside.flashinfer_jit as jit
 usual = jit.build
 def build(modules):
     exec(os.environ.get("FAKE_BROKEN", ""))
     return usual(modules)
 jit.build = build
+"""
+# The step says which process it is, in a file of the session.
+AT_WORK = "Path(os.environ['FAKE_AT']).write_text(str(os.getpid())); {then}"
+# A torch whose import ends when something is there: what the step builds meanwhile.
+WAITS = """
+import time
+from pathlib import Path
+until = time.monotonic() + 30
+at = Path(os.environ["FAKE_AT"])
+while not (at.exists() and at.read_text()):
+    if time.monotonic() > until:
+        raise ImportError("nothing was built meanwhile")
+    time.sleep(0.01)
+if "FAKE_NO_TORCH" in os.environ:
+    raise ImportError("libcudart.so.13: cannot open shared object file")
 """
 CASES = """
 def test_first():
@@ -45,19 +63,34 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     place = gpu_place(tmp_path_factory.mktemp("jit"))
     place.file("fake/fakes.py", FAKES + ASKED)
     place.tests(CASES)
-    write_flashinfer(place.folder / "with")
+    smi = "case $1 in *bus_id*) echo 00000000:3B:00.0;; *) echo H200, 9.0, 580.1, 143771;; esac"
+    place.file("bin/nvidia-smi", f"#!/bin/sh\n{smi}\n")
+    for folder, version in (("with", "0.26.0"), ("newer", "0.99.0"), ("slow", "0.26.0")):
+        write_flashinfer(place.folder / folder)
+        metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n"
+        place.file(f"{folder}/vllm-{version}.dist-info/METADATA", metadata)
+    place.file("slow/torch/__init__.py", TORCH + WAITS)
 
     def session(fakes: str | None = "with", **environ: str) -> Session:
         return Session(environ=on_gpu(place, **environ), fakes=fakes)
 
     sessions = {
         "listed": session(),
-        "not listed": session(FAKE_VLLM="0.99.0", FAKE_FOUND=""),
+        "not listed": session("newer", FAKE_FOUND=""),
         "raises": session(
             FAKE_BROKEN="print('nvcc said it'); raise OSError('no nvcc')", FAKE_FOUND=""
         ),
         "dies": session(FAKE_BROKEN="os.abort()", FAKE_FOUND=""),
         "without": session(None, FAKE_FOUND=""),
+        "meanwhile": session(
+            "slow", FAKE_AT=str(place.folder / "at"), FAKE_BROKEN=AT_WORK.format(then="")
+        ),
+        "no torch": session(
+            "slow",
+            FAKE_AT=str(place.folder / "left"),
+            FAKE_NO_TORCH="1",
+            FAKE_BROKEN=AT_WORK.format(then="time.sleep(300)"),
+        ),
     }
     return dict(zip(sessions, place.run_all(*sessions.values()), strict=True))
 
@@ -80,7 +113,8 @@ def test_what_is_listed_is_built_before_the_cases(ran: dict[str, Ran]) -> None:
     assert (moe.name, moe.seconds, moe.built_by) == ("moe", 2.5, "first cold")
     assert gemm == JitModule(library="deep_gemm", name="kernel.gemm")
     output = ran["listed"].output
-    assert "jit      builds before the cases: sampling" in output and " 2 built\n" in output
+    assert "jit      builds before the cases: sampling" in output
+    assert re.search(r"  jit      [\d.]+ s  2 built; the cases waited [\d.]+ s for it\n", output)
 
 
 def test_a_release_that_is_not_listed_builds_in_its_cases(ran: dict[str, Ran]) -> None:
@@ -107,3 +141,14 @@ def test_a_step_that_fails_ends_no_run(ran: dict[str, Ran], name: str, reason: s
     if name == "raises":
         assert "\nnvcc said it\n" in ran[name].output
     assert "step" not in [module.built_by for module in jit(ran[name]).modules]
+
+
+def test_the_step_is_at_work_while_torch_is_imported(ran: dict[str, Ran]) -> None:
+    found = jit(ran["meanwhile"])
+    assert ran["meanwhile"].case("first").outcome == "passed" and found.reason is None
+    assert [module.built_by for module in found.modules[:2]] == ["step", "step"]
+
+
+def test_a_torch_that_does_not_import_leaves_no_step_behind(ran: dict[str, Ran]) -> None:
+    assert ran["no torch"].error is not None and ran["no torch"].error[0] == "imports"
+    assert not alive(int((ran["no torch"].folder / "left").read_text()))

@@ -64,7 +64,7 @@ class SessionHooks:
         started = yield  # pytest's own heading comes first
         if not self._config.getoption("collectonly"):
             os.environ[PLATFORM_VARIABLE] = self._platform
-            self._jit.open()
+            self._jit.begin()
             self._progress.line(import_for_session(self._record, self._platform))
         # Not before the import: one that hangs outside of Python would never come to the handler.
         if threading.current_thread() is threading.main_thread() and (
@@ -146,10 +146,10 @@ class SessionHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Build the kernels that the cases need, before the first of them."""
+        """Wait for the kernels that the cases need, before the first of them."""
         may_run = not self._config.getoption("collectonly") and not session.testsfailed
         if may_run and any(map(is_isolated, session.items)):
-            self._jit.run()
+            self._jit.finish()
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)

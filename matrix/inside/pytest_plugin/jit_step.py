@@ -1,11 +1,12 @@
 """The step before the cases that builds kernels just in time, so that no start waits for it.
 
-Only on a GPU; on the CPU platform nothing here does anything.
+It is at work while torch and vLLM are imported, and has ended before the first case begins. Only on
+a GPU; on the CPU platform nothing here does anything.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +14,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from matrix.inside import flashinfer_jit, isolation
+from matrix.inside import flashinfer_jit, gpus
 from matrix.inside.ended import Ended
-from matrix.inside.isolation import IsolationError
+from matrix.inside.isolation import Background, IsolationError
 from matrix.inside.jit_caches import built, fresh_caches
 from matrix.inside.pytest_plugin.progress import Progress
 from matrix.inside.pytest_plugin.record_file import RecordFile
@@ -39,27 +40,58 @@ class JitStep:
         self._folder: Path | None = None
         self._modules: list[JitModule] = []
         self._step = Jit(seconds=0.0)
+        self._child: Background | None = None
+        self._wanted: Sequence[JitModule] = ()
+        self._began = 0.0
 
-    def open(self) -> None:
-        """Give the libraries fresh caches, before they are imported."""
-        if self._on_gpu:
-            self._folder = self._stack.enter_context(fresh_caches())
+    def begin(self) -> None:
+        """Give the libraries fresh caches, and begin to build what this vLLM's starts build.
 
-    def run(self) -> None:
-        """Build what this vLLM's starts are known to build; whatever fails, the cases go on."""
-        if self._folder is None:
+        Call it before they are imported, which this process may do meanwhile. The child that builds
+        imports FlashInfer and torch for itself.
+        """
+        if not self._on_gpu:
             return
-        began = time.monotonic()
-        wanted, reason = self._wanted()
+        self._folder = self._stack.enter_context(fresh_caches())
+        self._began = time.monotonic()
+        wanted, reason = self._find_wanted()
         if wanted is not None:
+            self._wanted = wanted
             names = ", ".join(module.name for module in wanted) or "no module of its own"
             self._progress.line(f"jit      builds before the cases: {names}")
-            reason = "; ".join(self._build(wanted, self._folder)) or reason
-        self._step = Jit(seconds=round(time.monotonic() - began, 3), reason=reason or None)
+            asked = [
+                {
+                    "name": module.name,
+                    "generator": module.generator,
+                    "arguments": dict(module.arguments),
+                }
+                for module in wanted
+            ]
+            try:
+                self._child = Background(lambda: _timed_build(asked), self._folder / "step.log")
+                self._stack.callback(self._child.close)
+            except IsolationError as error:
+                reason = str(error)
+        self._step = Jit(seconds=0.0, reason=reason or None)
+
+    def finish(self) -> None:
+        """Wait for the end of the step; whatever failed in it, the cases go on."""
+        if self._folder is None:
+            return
+        began, built_in, reason = time.monotonic(), 0.0, self._step.reason
+        if self._child is not None:
+            watch = self._shown_as_built(self._folder)
+            ended = self._child.join(timeout=_LIMIT_SECONDS, watch=watch)
+            built_in = ended.value["seconds"] if ended.kind == "returned" else ended.seconds
+            faults = list(self._took(ended, {module.name: module for module in self._wanted}))
+            if faults:
+                self._progress.stream(ended.output)  # a record has one line, the log has it all
+            reason = "; ".join(faults) or reason
+        self._step = Jit(seconds=round(built_in, 3), reason=reason)
         self._write()
         self._progress.line(
-            f"jit      {self._step.seconds:.1f} s  {len(self._modules)} built"
-            f"{f'; {reason}' if reason else ''}"
+            f"jit      {built_in:.1f} s  {len(self._modules)} built; the cases waited"
+            f" {time.monotonic() - began:.1f} s for it{f'; {reason}' if reason else ''}"
         )
 
     def add(self, case: str, events: Iterable[Mapping[str, Any]]) -> None:
@@ -82,57 +114,31 @@ class JitStep:
             self._folder = None
         self._stack.close()
 
-    def _wanted(self) -> tuple[Sequence[JitModule] | None, str]:
+    def _find_wanted(self) -> tuple[Sequence[JitModule] | None, str]:
         """Return what to build (None: not even a process for it), and why it is not more."""
         try:
             if importlib.util.find_spec(_LIBRARY) is None:
                 return None, "FlashInfer is not installed"
-            compat = importlib.import_module("matrix.inside.vllm_compat")
-            capability, (_, vllm) = compat.compute_capability(), compat.versions()
-            dotted = "unknown" if capability is None else f"{capability[0]}.{capability[1]}"
-            wanted = modules_for(load_jit_modules(), vllm, dotted)
+            vllm = importlib.metadata.version("vllm")
+            listed = load_jit_modules()
         except JitModulesError as error:
             return (), str(error)
-        except Exception as error:  # noqa: BLE001 - whatever a release raises, its cases go on
+        except Exception as error:  # noqa: BLE001 - whatever an environment raises, its cases go on
             return None, reason_of(f"{type(error).__name__}: {error}")
-        if wanted:
+        capability = str((gpus.first_gpu() or {}).get("capability", "unknown"))
+        if wanted := modules_for(listed, vllm, capability):
             return wanted, ""
         return (), (
-            f"vLLM {vllm} on compute capability {dotted} is not in matrix/data/jit.toml:"
+            f"vLLM {vllm} on compute capability {capability} is not in matrix/data/jit.toml:"
             " its starts build what they need"
         )
-
-    def _build(self, wanted: Sequence[JitModule], folder: Path) -> list[str]:
-        """Build the modules in a child; return what went wrong."""
-        asked = [
-            {
-                "name": module.name,
-                "generator": module.generator,
-                "arguments": dict(module.arguments),
-            }
-            for module in wanted
-        ]
-        try:
-            ended = isolation.run_forked(
-                lambda: flashinfer_jit.build(asked),
-                timeout=_LIMIT_SECONDS,
-                output=folder / "step.log",
-                watch=self._shown_as_built(folder),
-            )
-        except IsolationError as error:
-            return [str(error)]
-        described = {module.name: module for module in wanted}
-        faults = list(self._took(ended, described))
-        if faults:
-            self._progress.stream(ended.output)  # a record has one line, the log has it all
-        return faults
 
     def _took(self, ended: Ended, described: Mapping[str, JitModule]) -> Iterable[str]:
         if ended.kind != "returned":
             why = reason_of(ended.error) if ended.error else ended.reason
             yield f"the step: {why}"
             return
-        for answer in ended.value:
+        for answer in ended.value["answers"]:
             name, library = answer["name"], answer["library"]
             if "reason" in answer:
                 yield f"{library} {name}: {answer['reason']}"
@@ -151,8 +157,7 @@ class JitStep:
 
     def _shown_as_built(self, folder: Path) -> Any:
         """Return what shows each module when it is there, if it is called now and then."""
-        began, seen = time.monotonic(), set[str]()
-        looked = began
+        seen, looked = set[str](), 0.0
 
         def look() -> None:
             nonlocal looked
@@ -162,7 +167,7 @@ class JitStep:
             looked = now
             for name in sorted(set(built(folder).get(_LIBRARY, ())) - seen):
                 seen.add(name)
-                self._progress.line(f"jit      [{now - began:4.0f} s]  {name}")
+                self._progress.line(f"jit      [{now - self._began:4.0f} s]  {name}")
 
         return look
 
@@ -180,3 +185,13 @@ class JitStep:
         self._record.set_jit(
             Jit(seconds=self._step.seconds, reason=self._step.reason, modules=modules)
         )
+
+
+def _timed_build(asked: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Build the modules, in the child; return the answers, and the seconds of it all.
+
+    The child may have ended long before somebody asks for its answer.
+    """
+    began = time.monotonic()
+    answers = flashinfer_jit.build(asked)
+    return {"seconds": time.monotonic() - began, "answers": answers}
