@@ -74,7 +74,8 @@ def write_index(patch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     write_wheel(folder, "certifi", "2026.10.18")
     write_wheel(folder, "certifi", "2026.9.1")
     patch.delenv("UV_NO_CONFIG")
-    (tmp_path / "uv.toml").write_text(f'no-index = true\nfind-links = ["{folder}"]\n')
+    only = f'[[index]]\nurl = "{folder}"\nformat = "flat"\ndefault = true\n'
+    (tmp_path / "uv.toml").write_text(only)
     patch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
     patch.delenv("UV_DEFAULT_INDEX")
     return folder

@@ -8,6 +8,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.linkage.link import load_tables
 from matrix.checks.lookup import Answers
+from matrix.checks.resolution import resolver
 from matrix.checks.resolution.cache import (
     PLATFORM,
     Question,
@@ -17,6 +18,7 @@ from matrix.checks.resolution.cache import (
 )
 from matrix.checks.resolution.lock import LockError, Target
 from matrix.checks.resolution.resolver import ResolverError, ask
+from matrix.checks.resolution.uv_settings import more_indexes
 from matrix.checks.resolution.wheel_tags import wheels_in, without_wheel
 from small_index import (
     ABI3,
@@ -89,6 +91,92 @@ def test_more_indexes_than_the_default_are_said(
     assert row.more_indexes
     assert resolve(data, "py312-torch210-vllm019") == 0
     assert "; asked on 2026-11-23\n" in capsys.readouterr().out
+
+
+EXTRA = '[pip]\nfind-links = ["{index}"]\n'
+EXPLICIT = '[[index]]\nurl = "https://me:secret@127.0.0.1:9/"\nname = "a"\nexplicit = true\n'
+ONLY = '[[index]]\nurl = "{index}"\nformat = "flat"\ndefault = true\n'
+PROJECT = '[project]\nname = "a"\nversion = "1"\n'
+FILES = {"here/pyproject.toml": PROJECT, "user/uv/uv.toml": ONLY, "one.toml": ONLY}
+
+
+@pytest.mark.parametrize(
+    ("files", "config", "more"),
+    [
+        ({}, None, False),
+        ({"here/uv.toml": EXTRA}, None, True),
+        ({"here/uv.toml": '[[index]]\nurl = "{index}"\nformat = "flat"\n'}, None, True),
+        ({"here/uv.toml": EXPLICIT}, None, False),
+        ({"here/pyproject.toml": PROJECT + '[tool.uv]\nfind-links = ["{index}"]\n'}, None, True),
+        ({"user/uv/uv.toml": 'find-links = ["{index}"]\n' + ONLY}, None, True),
+        ({"system/uv/uv.toml": EXTRA}, None, True),
+        ({"one.toml": ONLY + EXTRA}, "one.toml", True),
+        ({"here/uv.toml": EXTRA}, "one.toml", False),  # that file takes the place of all others
+    ],
+)
+def test_indexes_of_uvs_own_files_are_said_too(
+    index: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, str],
+    config: str | None,
+    *,
+    more: bool,
+) -> None:
+    monkeypatch.delenv("UV_CONFIG_FILE")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "system"))
+    for name, text in {**FILES, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text.replace("{index}", str(index)))
+    monkeypatch.chdir(tmp_path / "here")
+    if config is not None:
+        monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / config))
+    data = tmp_path / "r.json"
+    assert resolve(data, "py312-torch210-vllm019") == 0
+    (row,) = load_resolutions(data).rows
+    assert row.more_indexes is more
+    assert "secret" not in data.read_text() and str(index) not in data.read_text()
+
+
+SHOWN = """
+        index_locations: IndexLocations {
+            indexes: [
+                Index {
+                    name: None,
+                    explicit: %s,
+                    default: %s,
+                },
+            ],
+            flat_index: [],
+            no_index: false,
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        (SHOWN % ("false", "false"), True),
+        (SHOWN % ("false", "true"), False),
+        (SHOWN % ("true", "false"), False),
+        ((SHOWN % ("false", "true")).replace("flat_index: []", "flat_index: [x]"), True),
+        ((SHOWN % ("false", "false")).replace("explicit", "another word"), None),
+        ((SHOWN % ("false", "false")).replace("flat_index", "another word"), None),
+        ("", None),
+    ],
+)
+def test_settings_in_another_form_are_not_guessed_at(settings: str, *, more: bool | None) -> None:
+    assert more_indexes(settings) is more
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize("links", ["", "."])
+def test_a_uv_that_does_not_show_its_settings_is_known_by_its_variables(
+    monkeypatch: pytest.MonkeyPatch, links: str
+) -> None:
+    monkeypatch.setattr(resolver, "more_indexes", lambda settings: None)
+    monkeypatch.setenv("UV_FIND_LINKS", links)
+    assert asked("0.19.1").more_indexes == bool(links)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from matrix.checks.resolution.uv_output import (
     read_conflict,
     why_install_failed,
 )
+from matrix.checks.resolution.uv_settings import more_indexes
 from matrix.checks.resolution.wheel_tags import wheels_in, without_wheel
 from matrix.errors import MatrixError
 
@@ -53,8 +54,9 @@ _SKEWING = (
 )
 
 
-# What adds to the default index.
+# What adds to the default index, for a uv that does not show its settings as we know them.
 _MORE_INDEXES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
+_SHOW_SETTINGS = "--show-settings"
 
 
 class ResolverError(MatrixError):
@@ -140,7 +142,7 @@ def _ask(question: Question, target: Target, uv_platform: str, today: date) -> R
         asked=today,
         ok=done.returncode == 0,
         override=question.override,
-        more_indexes=any(os.environ.get(name) for name in _MORE_INDEXES),
+        more_indexes=_has_more_indexes(question, target, uv_platform),
     )
     if known.ok:
         pinned = _pinned(done.stdout, cell)
@@ -152,6 +154,17 @@ def _ask(question: Question, target: Target, uv_platform: str, today: date) -> R
     if conflict.cause is Cause.INDEX:
         raise ResolverError(conflict.reason)
     return replace(known, cause=conflict.cause, reason=conflict.reason)
+
+
+def _has_more_indexes(question: Question, target: Target, uv_platform: str) -> bool:
+    """Return whether uv asks more indexes than the default one, by its variables or its files.
+
+    uv itself answers, since which of its files count depends on folders, workspaces and variables.
+    Its settings hold credentials: nothing of them is kept.
+    """
+    shown = _compile_question(question, target, uv_platform, [_SHOW_SETTINGS])
+    found = more_indexes(shown.stdout) if shown.returncode == 0 else None
+    return any(os.environ.get(name) for name in _MORE_INDEXES) if found is None else found
 
 
 def _compile_question(
@@ -300,7 +313,8 @@ def _compile(
 ) -> subprocess.CompletedProcess[str]:
     command = [
         *uv(),
-        *("pip", "compile", "-", "--quiet", "--no-header", "--only-binary", ":all:"),
+        *("pip", "compile", "-", "--no-header", "--only-binary", ":all:"),
+        *(() if _SHOW_SETTINGS in more else ("--quiet",)),  # which would keep them back
         *("--python-version", python, "--python-platform", uv_platform),
         # Any Python will do to ask about another: without this uv tries to fetch that one.
         *("--python", sys.executable, "--no-python-downloads"),
