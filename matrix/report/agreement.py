@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from operator import attrgetter
 from textwrap import wrap
 
 from matrix._util.text import clean, clip, code, markdown, tabular
@@ -217,12 +218,13 @@ def _counters(agreement: Agreement) -> str:
 
 def _side_by_side(agreement: Agreement) -> str:
     rows = []
-    by_start = group(agreement.counts, lambda count: (count.pair, count.case, count.start))
-    for (pair, case, start), counts in by_start.items():
-        seen = {count.counter: count for count in counts}
-        numbers = [_both_numbers(seen.get(counter)) for counter in DEFAULT_COUNTERS]
-        ran = "ran" if all(count.cpu is not None for count in counts) else "not run"
-        rows.append([markdown(_name(pair)), code(case), start, *numbers, ran])
+    for pair, cases in agreement.by_case.items():
+        for case, of_case in cases.items():
+            for start, counts in group(of_case, attrgetter("start")).items():
+                seen = {count.counter: count for count in counts}
+                numbers = [_both_numbers(seen.get(counter)) for counter in DEFAULT_COUNTERS]
+                ran = "ran" if all(count.cpu is not None for count in counts) else "not run"
+                rows.append([markdown(_name(pair)), code(case), start, *numbers, ran])
     return tabular(["pair", "case", "start", *_SHORT, "on the CPU"], rows, right=range(3, 8))
 
 

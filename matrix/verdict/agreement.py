@@ -7,9 +7,9 @@ compared where both platforms have a record of it, once, whatever the Pythons.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
+from itertools import groupby, product
 from operator import attrgetter
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ from matrix.rules.platform_differences import Explanation, Explanations
 from matrix.verdict.precedence import is_stock
 from matrix.verdict.stock import departures_of
 
+_TORCH_KEEPS = {name for name in COUNTERS if "." in name}
+_RANKS = {counter: (rank, counter) for rank, counter in enumerate(DEFAULT_COUNTERS)}
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
 
@@ -40,8 +42,9 @@ class Pair:
     vllm: str
     cuda: str
     cpu: str
-    cuda_not_stock: tuple[Departure, ...] = ()
-    cpu_not_stock: tuple[Departure, ...] = ()
+    # Of no use in a hash, which is computed for each count, and long.
+    cuda_not_stock: tuple[Departure, ...] = field(default=(), hash=False)
+    cpu_not_stock: tuple[Departure, ...] = field(default=(), hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,24 +144,30 @@ class Agreement:
     def by_case(self) -> Mapping[Pair, Mapping[str, list[Count]]]:
         """The counts of each pair, by case."""
         found: dict[Pair, dict[str, list[Count]]] = {pair: {} for pair in self.pairs}
-        for count in self.counts:
-            found[count.pair].setdefault(count.case, []).append(count)
+        for pair, counts in groupby(self.counts, attrgetter("pair")):
+            cases = found[pair]
+            for case, some in groupby(counts, attrgetter("case")):
+                cases.setdefault(case, []).extend(some)
         return found
 
     @cached_property
     def figures_of(self) -> Mapping[Pair, Mapping[str, Figures]]:
         """The figures of each case of each pair."""
         found: dict[Pair, dict[str, Figures]] = {pair: {} for pair in self.pairs}
-        for prediction in self.predictions:
-            counts = self.by_case[prediction.pair].get(prediction.case, ())
-            found[prediction.pair][prediction.case] = figures(counts, (prediction,))
+        for pair, predictions in groupby(self.predictions, attrgetter("pair")):
+            cases, counts = found[pair], self.by_case[pair]
+            for prediction in predictions:
+                of_case = counts.get(prediction.case, ())
+                cases[prediction.case] = figures(of_case, (prediction,))
         return found
 
     @cached_property
     def shares(self) -> Mapping[str, Share]:
         """Of each counter how often it is predicted, in the starts that ran on both platforms."""
         both = group((count for count in self.counts if count.cpu is not None), _counter)
-        return {counter: figures(counts, ()).every for counter, counts in both.items()}
+        return {
+            counter: _share([count.agrees for count in counts]) for counter, counts in both.items()
+        }
 
     @cached_property
     def differences(self) -> tuple[Count, ...]:
@@ -237,14 +246,17 @@ def figures(counts: Iterable[Count], predictions: Iterable[Prediction]) -> Figur
     every: list[bool] = []
     raised: list[bool] = []
     for count in counts:
-        if count.counter in DEFAULT_COUNTERS:
-            counted.append(count.agrees)
-        if count.cpu is not None:
-            every.append(count.agrees)
-            if count.counter in DEFAULT_COUNTERS:
-                expected.append(count.agrees)
-            if count.cuda or count.cpu:
-                raised.append(count.agrees)
+        cuda, cpu = count.cuda, count.cpu
+        agrees, spoken_of = cuda == cpu, count.counter in DEFAULT_COUNTERS
+        if spoken_of:
+            counted.append(agrees)
+        if cpu is None:
+            continue
+        every.append(agrees)
+        if spoken_of:
+            expected.append(agrees)
+        if cuda or cpu:
+            raised.append(agrees)
     return Figures(
         expected=_share(expected),
         counted=_share(counted),
@@ -274,8 +286,11 @@ def total(every: Iterable[Figures]) -> Figures:
 
 
 def _sum(shares: Iterable[Share]) -> Share:
-    parts = list(shares)
-    return Share(right=sum(share.right for share in parts), of=sum(share.of for share in parts))
+    right = of = 0
+    for share in shares:
+        right += share.right
+        of += share.of
+    return Share(right=right, of=of)
 
 
 def group(every: Iterable[_Item], key: Callable[[_Item], _Key]) -> Mapping[_Key, list[_Item]]:
@@ -382,8 +397,7 @@ def _common(cuda: Mapping[str, int], cpu: Mapping[str, int]) -> set[str]:
     torch keeps a counter from the first time that it is raised, so a missing one that a rule may
     expect is 0. Those of vLLM depend on its release.
     """
-    torch_keeps = {name for name in COUNTERS if "." in name}
-    return (cuda.keys() & cpu.keys()) | ((cuda.keys() | cpu.keys()) & torch_keeps)
+    return (cuda.keys() & cpu.keys()) | ((cuda.keys() | cpu.keys()) & _TORCH_KEEPS)
 
 
 def _one_sided(case: Case, other: Case | None) -> set[str]:
@@ -397,5 +411,4 @@ def _one_sided(case: Case, other: Case | None) -> set[str]:
 
 
 def _rank(counter: str) -> tuple[int, str]:
-    known = counter in DEFAULT_COUNTERS
-    return (DEFAULT_COUNTERS.index(counter) if known else len(DEFAULT_COUNTERS)), counter
+    return _RANKS.get(counter) or (len(_RANKS), counter)
