@@ -78,12 +78,12 @@ _CACHES: Mapping[str, str] = {
     "matrix.report.page:_environment": "table",
     "matrix.store.protected:_real_folder": "prune",
     "matrix.rules.expectations:Expectations._asked": "table",
+    "matrix.rules.expectations:Expectations._beside": "table",
     "matrix.verdict.agreement:Agreement.by_case": "predict",
     "matrix.verdict.agreement:Agreement.differences": "table",
     "matrix.verdict.agreement:Agreement.figures_of": "published",
     "matrix.verdict.grid:Grid.columns": "grid",
     "matrix.verdict.grid:Grid.rows": "grid",
-    "matrix.verdict.remembered:Remembered._answers": "table",
     "matrix.verdict.table:Table._pairs": "table",
 }
 """Each cache, as its module and the name in it, and the command that it serves best."""

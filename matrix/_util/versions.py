@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -180,6 +180,23 @@ class VersionRangeError(MatrixError):
     """A text that does not name a set of base versions."""
 
 
+class Base(NamedTuple):
+    """The base of a version, without pre-release, post-release and local part."""
+
+    text: str
+    version: Version
+
+
+def base_of(version: Version) -> Base:
+    """Return the base of a version.
+
+    >>> base_of(Version("2.12.0rc1+cu128")).text
+    '2.12.0'
+    """
+    text = version.base_version
+    return Base(text, parse_version(text))
+
+
 @dataclass(frozen=True, kw_only=True, order=True)
 class End:
     """The upper bound of a range; `inclusive`: the bound itself is in the range."""
@@ -187,12 +204,11 @@ class End:
     bound: Version
     inclusive: bool
 
-    def before(self, version: Version) -> bool:
-        """Tell whether the base of this version is beyond the bound."""
-        base = parse_version(version.base_version)
-        return base > self.bound or (base == self.bound and not self.inclusive)
+    def before(self, base: Base) -> bool:
+        """Tell whether this base is beyond the bound."""
+        return base.version > self.bound if self.inclusive else base.version >= self.bound
 
-    @property
+    @cached_property
     def last(self) -> str:
         """Return the newest release of the range, as far as its bound says which.
 
@@ -230,9 +246,11 @@ class VersionRange:
 
     def contains(self, version: Version) -> bool:
         """Tell whether the base of this version satisfies the specifier."""
-        if self.text is None:
-            return True
-        return _contains(self.text, version.base_version)
+        return self.has(base_of(version))
+
+    def has(self, base: Base) -> bool:
+        """Tell whether this base satisfies the specifier."""
+        return self.text is None or _contains(self.text, base.text)
 
     def implies(self, other: VersionRange) -> bool:
         """Tell whether every version in this range is in the other one, too."""
@@ -257,8 +275,12 @@ class VersionRange:
         >>> VersionRange(">=2.10,<2.15").ended_before(Version("2.15.0rc1"))
         True
         """
+        return self.is_below(base_of(version))
+
+    def is_below(self, base: Base) -> bool:
+        """Tell whether this base is newer than every version in the range."""
         end = self.end
-        return end is not None and end.before(version)
+        return end is not None and end.before(base)
 
 
 @lru_cache(maxsize=16384)

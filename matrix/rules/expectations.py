@@ -7,13 +7,14 @@ candidate ``2.12.0rc1+cu128`` is judged as 2.12.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
-from matrix._util.versions import VersionRange, parse_version
+from matrix._util.versions import Base, VersionRange, base_of, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import Platform, StartKind
 
@@ -95,7 +96,15 @@ class Rule:
     flags: Mapping[str, object] = field(default_factory=dict)
     upstream: Published | None = None
 
-    @property
+    @cached_property
+    def expects(self) -> Mapping[str, Expected]:
+        """What each of its counters should be by it; made once, for thousands of starts."""
+        return {
+            counter: Expected(value=value, rule=self.id, evidence=self.evidence)
+            for counter, value in self.counters.items()
+        }
+
+    @cached_property
     def of_one_cell(self) -> bool:
         """Whether the rule is of one release of each project, written with `==`."""
         return all(text is not None and "==" in text for text in (self.torch.text, self.vllm.text))
@@ -122,6 +131,34 @@ class Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Beside:
+    """The ids of the rules of these releases (`here`), and of the ones that ended before them.
+
+    A rule `below` ended before one of the releases at least, and has the other one.
+    """
+
+    torch: Base
+    vllm: Base
+    here: frozenset[str]
+    below: frozenset[str]
+
+    @classmethod
+    def of(cls, rules: Iterable[Rule], torch: Base, vllm: Base) -> _Beside:
+        """Look at each rule."""
+        here: set[str] = set()
+        below: set[str] = set()
+        for rule in rules:
+            in_vllm = rule.vllm.has(vllm)
+            if not in_vllm and not rule.vllm.is_below(vllm):
+                continue
+            if rule.torch.has(torch):
+                (here if in_vllm else below).add(rule.id)
+            elif rule.torch.is_below(torch):
+                below.add(rule.id)
+        return cls(torch=torch, vllm=vllm, here=frozenset(here), below=frozenset(below))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Expectations:
     """Rules without a tie: in any situation, one of them is the most specific for a counter.
 
@@ -130,7 +167,10 @@ class Expectations:
 
     rules: tuple[Rule, ...]
     name: str = "expectations"
-    _asked: dict[tuple[str, str], Sequence[Rule]] = field(
+    _asked: dict[tuple[str, str, str], Sequence[Rule]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _beside: dict[tuple[str, str], _Beside] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -147,73 +187,82 @@ class Expectations:
             if one.start == other.start and not one.counters.keys().isdisjoint(other.counters):
                 _check_tie(one, other, self.name)
 
-    def _of(self, case: str, start: str) -> Sequence[Rule]:
-        """Return the rules for this start of this case, in the order of the file."""
-        if (case, start) not in self._asked:
+    def _of(self, case: str, platform: str, start: str) -> Sequence[Rule]:
+        """Return the rules for this start of this case there, in the order of the file."""
+        key = case, platform, start
+        if key not in self._asked:
             cases = (None, case, case.partition("[")[0])
-            self._asked[case, start] = [
-                rule for rule in self.rules if rule.start == start and rule.case in cases
+            self._asked[key] = [
+                rule
+                for rule in self.rules
+                if rule.start == start and rule.case in cases and rule.platform in (None, platform)
             ]
-        return self._asked[case, start]
+        return self._asked[key]
 
     def expect(self, situation: Situation, start: str) -> Mapping[str, Expected]:
         """Choose what each counter should be in this start; empty where no rule matches.
 
         Raises ExpectationsError where the situation's torch or vLLM is not a version.
         """
-        torch, vllm = _releases(situation)
         best: dict[str, Rule] = {}
-        for rule in self._apart_from_releases(situation, start):
-            if rule.torch.contains(torch) and rule.vllm.contains(vllm):
-                for counter in rule.counters:
-                    if counter not in best or rule.more_specific(best[counter]):
-                        best[counter] = rule
-        return {
-            counter: Expected(value=rule.counters[counter], rule=rule.id, evidence=rule.evidence)
-            for counter, rule in sorted(best.items())
-        }
+        for rule in self._chosen(self._beside_pair(situation).here, situation, start):
+            for counter in rule.counters:
+                if counter not in best or rule.more_specific(best[counter]):
+                    best[counter] = rule
+        return {counter: best[counter].expects[counter] for counter in sorted(best)}
 
-    def nearest(self, situation: Situation, start: str) -> Mapping[str, Nearest]:
+    def nearest(
+        self,
+        situation: Situation,
+        start: str,
+        expected: Mapping[str, Expected] | None = None,
+    ) -> Mapping[str, Nearest]:
         """Return, of each counter that nothing is expected of here, what the nearest rule had.
 
         The nearest rule is the one that ended last below the situation: by its vLLM first, then by
         its torch; where two ended together, the more specific one. A rule of one cell says nothing
-        of what comes after it where something else is expected of this start.
+        of what comes after it where something else is expected of this start. `expected` is what
+        `expect` returned of this start, for a caller who has it.
 
         Raises ExpectationsError as `expect` does.
         """
-        torch, vllm = _releases(situation)
-        expected = self.expect(situation, start)
+        if expected is None:
+            expected = self.expect(situation, start)
         near: dict[str, Rule] = {}
         goes_on: set[str] = set()
-        for rule in self._apart_from_releases(situation, start):
-            others = rule.counters.keys() - expected.keys()
-            if not others or not _is_below(rule, torch, vllm):
-                continue
-            for counter in others:
+        pair = self._beside_pair(situation)
+        for rule in self._chosen(pair.below, situation, start):
+            for counter in rule.counters.keys() - expected.keys():
                 if not expected or not rule.of_one_cell:
                     goes_on.add(counter)
-                if counter not in near or _is_nearer(rule, near[counter], torch, vllm):
+                if counter not in near or _is_nearer(rule, near[counter], pair):
                     near[counter] = rule
         return {
             counter: Nearest(
                 value=near[counter].counters[counter],
                 rule=near[counter].id,
                 evidence=near[counter].evidence,
-                vllm=_ended(near[counter].vllm, vllm),
-                torch=_ended(near[counter].torch, torch),
+                vllm=_ended(near[counter].vllm, pair.vllm),
+                torch=_ended(near[counter].torch, pair.torch),
             )
             for counter in sorted(goes_on)
         }
 
-    def _apart_from_releases(self, situation: Situation, start: str) -> Iterator[Rule]:
-        """Yield the rules whose conditions hold here, but for those on torch and vLLM."""
-        for rule in self._of(situation.case, start):
-            if (
-                rule.platform in (None, situation.platform)
-                and rule.flags.items() <= situation.flags.items()
-            ):
+    def _chosen(self, ids: Container[str], situation: Situation, start: str) -> Iterator[Rule]:
+        """Yield those of these rules whose conditions on the rest hold here."""
+        for rule in self._of(situation.case, situation.platform, start):
+            if rule.id in ids and (not rule.flags or rule.flags.items() <= situation.flags.items()):
                 yield rule
+
+    def _beside_pair(self, situation: Situation) -> _Beside:
+        """Return where the rules are beside the releases of a situation.
+
+        Found once for a pair: a record asks it of two starts of each of its cases.
+        """
+        pair = situation.torch, situation.vllm
+        if pair not in self._beside:
+            self._beside[pair] = _Beside.of(self.rules, *_releases(situation))
+        return self._beside[pair]
 
 
 def compare(
@@ -236,37 +285,31 @@ def compare(
     )
 
 
-def _releases(situation: Situation) -> tuple[Version, Version]:
-    """Return the torch and the vLLM of a situation."""
+def _releases(situation: Situation) -> tuple[Base, Base]:
+    """Return the base of the torch and of the vLLM of a situation."""
     return (
         _situation_version("torch", situation.torch),
         _situation_version("vllm", situation.vllm),
     )
 
 
-def _is_below(rule: Rule, torch: Version, vllm: Version) -> bool:
-    """Tell whether a rule ended before one of these releases at least, and has the other one."""
-    return all(
-        versions.ended_before(version) or versions.contains(version)
-        for versions, version in ((rule.vllm, vllm), (rule.torch, torch))
-    )
-
-
-def _ended(versions: VersionRange, version: Version) -> str | None:
-    """Return the newest release of a range that ended before the version, else None."""
+def _ended(versions: VersionRange, base: Base) -> str | None:
+    """Return the newest release of a range that ended before this one, else None."""
     end = versions.end
-    return end.last if end is not None and end.before(version) else None
+    return end.last if end is not None and end.before(base) else None
 
 
-def _is_nearer(rule: Rule, other: Rule, torch: Version, vllm: Version) -> bool:
+def _is_nearer(rule: Rule, other: Rule, pair: _Beside) -> bool:
     """Tell whether a rule ended later below these releases than the other one."""
-    for mine, its, version in (
-        (rule.vllm, other.vllm, vllm),
-        (rule.torch, other.torch, torch),
+    for mine, its, base in (
+        (rule.vllm, other.vllm, pair.vllm),
+        (rule.torch, other.torch, pair.torch),
     ):
-        if mine.contains(version) != its.contains(version):
-            return mine.contains(version)
-        if mine.contains(version):
+        if mine == its:
+            continue
+        if (has := mine.has(base)) != its.has(base):
+            return has
+        if has:
             continue
         if mine.end != its.end:
             return mine.end is not None and its.end is not None and mine.end > its.end
@@ -282,9 +325,9 @@ def check_ties(rule: Rule, others: Iterable[Rule], name: str) -> None:
             _check_tie(rule, other, name)
 
 
-def _situation_version(key: str, text: str) -> Version:
+def _situation_version(key: str, text: str) -> Base:
     try:
-        return parse_version(text)
+        return base_of(parse_version(text))
     except (InvalidVersion, TypeError) as error:
         raise ExpectationsError(f"situation: {key} {text!r} is not a version") from error
 

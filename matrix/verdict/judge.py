@@ -116,7 +116,9 @@ class Expects(Protocol):
         """Return what each counter should be, as `Expectations.expect`."""
         ...
 
-    def nearest(self, situation: Situation, start: str) -> Mapping[str, Nearest]:
+    def nearest(
+        self, situation: Situation, start: str, expected: Mapping[str, Expected] | None = None
+    ) -> Mapping[str, Nearest]:
         """Return what the nearest rule had of each other counter, as `Expectations.nearest`."""
         ...
 
@@ -329,7 +331,12 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
     provisional = None
     if not differences:
         provisional = provisional_of(
-            {start.start: expectations.nearest(situation, start.start) for start in case.starts},
+            {
+                start.start: expectations.nearest(
+                    situation, start.start, expected.get(start.start, {})
+                )
+                for start in case.starts
+            },
             {start.start: start.counters for start in case.starts},
         )
     compared = () if provisional is None else provisional.nearest

@@ -42,8 +42,8 @@ def departures_of(record: Record) -> tuple[Departure, ...] | None:
     if lines is None:
         return None
     facts = (str(record.provenance.get(key) or "") for key in ("python", "machine"))
-    names = _names(lines)
-    there = frozenset((name, record.packages[name]) for name in names if name in record.packages)
+    packages = record.packages
+    there = frozenset([(name, packages[name]) for name in _names(lines) & packages.keys()])
     return _computed(lines, there, *facts)
 
 

@@ -16,7 +16,6 @@ from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running
 from matrix.verdict.ladder import RunEvidence, badness, evidence_of, highest
 from matrix.verdict.precedence import Evidence, pick_record, run_order
-from matrix.verdict.remembered import Remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +134,11 @@ def tabulate(
         cells.setdefault((record.cell, record.platform), []).append((path, record))
     going_on = _newest_of_cells(running, late)
     entries = []
-    remembered = Remembered(expectations)
     for cell, platform in dict.fromkeys((*cells, *going_on)):
         off_pin = releases is not None and releases.overridden_pin(cell) is not None
         shown = None
         if runs := cells.get((cell, platform)):
-            counts = pick_record(runs, remembered, late)
+            counts = pick_record(runs, expectations, late)
             if counts.evidence is not Evidence.NOTHING or (cell, platform) not in going_on:
                 shown = Entry(
                     record=counts.record,
@@ -152,7 +150,7 @@ def tabulate(
             path, record = going_on[cell, platform]
             shown = Entry(
                 record=record,
-                verdict=judge_running(record, remembered),
+                verdict=judge_running(record, expectations),
                 file=path.name,
                 off_pin=off_pin,
             )

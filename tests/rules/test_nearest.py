@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix._util.versions import VersionRange
-from matrix.record.model import StartKind
+from matrix.record.model import Platform, StartKind
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
 from matrix.rules.expectations_file import load_expectations
 from matrix.rules.provisional import Provisional, provisional_of
@@ -110,6 +110,31 @@ def test_counters_that_something_is_expected_of_have_nothing_near() -> None:
     assert {counter: nearest.value for counter, nearest in found.items()} == {LOADED: 1}
 
 
+def test_no_two_situations_are_taken_for_one() -> None:
+    flagged = rule("flagged", 5, vllm=">=0.17,<0.18", flags={"A": 1})
+    rules = (
+        OLD,
+        NEW,
+        flagged,
+        rule("cpu", 6, vllm=">=0.19,<0.34", torch="<2.15", platform=Platform.CPU),
+    )
+    situations = [
+        at("0.17.0"),
+        at("0.17.0", flags={"A": 1}),
+        at("0.19.0"),
+        at("0.34.0"),
+        at("0.34.0", "2.15.0"),
+        at("0.34.0", platform="cpu"),
+        at("0.34.0", case="other"),
+    ]
+    asked_often = Expectations(rules=rules)
+    for situation in (*situations, *reversed(situations)):
+        fresh = Expectations(rules=rules)
+        for start in ("cold", "warm"):
+            assert asked_often.expect(situation, start) == fresh.expect(situation, start)
+            assert asked_often.nearest(situation, start) == fresh.nearest(situation, start)
+
+
 def test_a_rule_of_one_cell_is_near_only_where_nothing_is_expected() -> None:
     cell = rule("cell", vllm="==0.20.*", torch="==2.11.*", counters={TOTAL: 9})
     assert near(at("0.30.0", "2.13.0"), NEW, cell) == {}
@@ -143,6 +168,7 @@ def test_laws_of_what_is_near(
     where = Situation(case=case, platform=platform, torch=torch, vllm=vllm, flags=flags)
     expected, found = SHIPPED.expect(where, start), SHIPPED.nearest(where, start)
     assert expected.keys().isdisjoint(found)
+    assert SHIPPED.nearest(where, start, expected) == found
     rules = {expectation.id: expectation for expectation in SHIPPED.rules}
     for nearest in found.values():
         assert nearest.vllm or nearest.torch

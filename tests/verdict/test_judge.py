@@ -297,7 +297,9 @@ def test_a_case_is_judged_in_its_own_situation() -> None:
             asked.append((situation, start))
             return {}
 
-        def nearest(self, situation: Situation, start: str) -> Mapping[str, Nearest]:
+        def nearest(
+            self, situation: Situation, start: str, expected: Mapping[str, Expected] | None = None
+        ) -> Mapping[str, Nearest]:
             return {}
 
     judge(make(make_case(flags={"B": 2}), flags={"A": 1, "B": 1}), Asking())

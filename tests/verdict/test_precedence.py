@@ -122,8 +122,10 @@ def test_a_record_older_than_a_complete_one_is_not_judged() -> None:
             self.asked += 1
             return ANY_CASE.expect(situation, start)
 
-        def nearest(self, situation: Situation, start: str) -> Mapping[str, Nearest]:
-            return ANY_CASE.nearest(situation, start)
+        def nearest(
+            self, situation: Situation, start: str, expected: Mapping[str, Expected] | None = None
+        ) -> Mapping[str, Nearest]:
+            return ANY_CASE.nearest(situation, start, expected)
 
     def asked_of(*records: Record) -> int:
         counting = Counting()
