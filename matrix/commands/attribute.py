@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matrix.attribution.model import Attribution
     from matrix.attribution.observations import Observation
     from matrix.record.model import Record
+    from matrix.rules.expectations import Expectations
     from matrix.run.rerun import Rerun
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.table import Table
@@ -98,6 +99,7 @@ def _attribute(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
     from matrix.report.attribution.text import lines
     from matrix.report.attribution.values import to_json
+    from matrix.rules.expectations_file import load_expectations
     from matrix.run.rerun import run_all
 
     if options.cell is None and not options.all:
@@ -109,9 +111,10 @@ def _attribute(options: argparse.Namespace) -> int:
     names = None
     if options.cell is not None:
         names = frozenset([_full_name(options.cell)])
+    expectations = load_expectations(options.expectations)
     failures: list[str] = []
     for again in (False, True):
-        table, read, status = context.read_all(options, repeats=None)
+        table, read, status = context.read_all(options, expectations, repeats=None)
         grid = context.grid_of(table.entries)
         known = {entry.record.cell for entry in table.entries}
         if names is not None and not names & known:
@@ -120,7 +123,7 @@ def _attribute(options: argparse.Namespace) -> int:
         records = [record for _, record in read.records if names is None or record.cell in names]
         _must_have_run(records, options.platform, options.case)
         asked = {"names": names, "platform": options.platform, "case": options.case}
-        judged = context.judged(options, table, read)
+        judged = context.judged(expectations, table, read)
         found = attribute(
             judged,
             load_releases(),
@@ -206,6 +209,7 @@ def _bisect(options: argparse.Namespace) -> int:
     from matrix.attribution.bisect import environments_along, observed_along, parse_range, search
     from matrix.catalog.releases_file import load_releases
     from matrix.report.bisect import lines
+    from matrix.rules.expectations_file import load_expectations
     from matrix.run.rerun import Rerun, run_all, shown
     from matrix.verdict.grid import environments
 
@@ -217,11 +221,14 @@ def _bisect(options: argparse.Namespace) -> int:
         for key, known in (("torch", releases.torch), ("vllm", releases.vllm))
     }
     moving, axis = environments_along(environments(releases), options.python, **ends)
+    expectations = load_expectations(options.expectations)
     tried: set[str] = set()
     failed = False
     ruled_out: set[str] | None = None
     while True:
-        table, read, status = context.read_all(options, empty=options.run_missing, repeats=None)
+        table, read, status = context.read_all(
+            options, expectations, empty=options.run_missing, repeats=None
+        )
         if ruled_out is None:
             grid = context.grid_of(table.entries)
             known = {name: grid.progress(cell, options.platform) for name, cell in axis.items()}
@@ -232,7 +239,7 @@ def _bisect(options: argparse.Namespace) -> int:
             }
             _must_have_run([record for _, record in read.records], None, options.case, whole=True)
         seen, unclear = observed_along(
-            axis, options.case, options.platform, _observed(options, read)
+            axis, options.case, options.platform, _observed(expectations, options.platform, read)
         )
         found = search(
             moving, axis, seen, ruled_out, unclear, without_result=tried.difference(seen)
@@ -266,18 +273,17 @@ def _newest_ends(text: str, known: Sequence[str]) -> str:
         return text  # whoever reads the range says what is wrong with it
 
 
-def _observed(options: argparse.Namespace, read: LoadedRecords) -> Iterator[Observation]:
+def _observed(
+    expectations: Expectations, platform: str, read: LoadedRecords
+) -> Iterator[Observation]:
     """Yield what the records observed of each case, judged by the expectations."""
     from matrix.attribution.observations import observe
-    from matrix.rules.expectations_file import load_expectations
     from matrix.verdict.grid import ran_cell
     from matrix.verdict.judge import judge
-    from matrix.verdict.remembered import Remembered
 
-    expectations = Remembered(load_expectations(options.expectations))
     late = context.late_now()
     for path, record in read.records:
-        cell = ran_cell(record) if record.platform == options.platform else None
+        cell = ran_cell(record) if record.platform == platform else None
         if cell is not None:
             runs = read.runs.get(path, 1)
             yield from observe(record, judge(record, expectations), cell, late, runs)

@@ -14,19 +14,24 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.attribution.runs_index import Judged
+    from matrix.rules.expectations import Expectations
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Entry, Table
 
 
 def read_all(
-    options: argparse.Namespace, *, empty: bool = False, repeats: int | None = 0
+    options: argparse.Namespace,
+    expectations: Expectations | None = None,
+    *,
+    empty: bool = False,
+    repeats: int | None = 0,
 ) -> tuple[Table, LoadedRecords, int]:
     """Return the table of the folders that were named, its sources, and the exit status.
 
-    The status is 2 where a record is bad; a line on stderr names it. `repeats` is that of
-    `newest_records`. Raises MatrixError where there is no good record; with `empty` there may be
-    none yet.
+    The status is 2 where a record is bad; a line on stderr names it. The expectations are those of
+    the options unless the caller has read these. `repeats` is that of `newest_records`. Raises
+    MatrixError where there is no good record; with `empty` there may be none yet.
     """
     from matrix.catalog.releases_file import load_releases
     from matrix.report.results import late_lines
@@ -35,7 +40,7 @@ def read_all(
     from matrix.verdict.table import tabulate
 
     folders = arguments.given_or_default(options.folders)
-    expectations = load_expectations(options.expectations)
+    expectations = expectations or load_expectations(options.expectations)
     late = late_now()
     found = newest_records(folders, late, print_status, repeats=repeats)
     for line in (*map(str, found.errors), *late_lines(found.late)):
@@ -80,14 +85,11 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
     return grid
 
 
-def judged(options: argparse.Namespace, table: Table, read: LoadedRecords) -> list[Judged]:
+def judged(expectations: Expectations, table: Table, read: LoadedRecords) -> list[Judged]:
     """Return the table's records and all others that count, with verdicts."""
     from matrix.attribution.runs_index import Judged
-    from matrix.rules.expectations_file import load_expectations
     from matrix.verdict.judge import judge
-    from matrix.verdict.remembered import Remembered
 
-    expectations = Remembered(load_expectations(options.expectations))
     shown = {id(entry.record): entry.verdict for entry in table.entries}
     return [
         Judged(record, shown.get(id(record)) or judge(record, expectations), read.runs.get(path, 1))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from matrix.attribution.model import Attribution
+    from matrix.rules.expectations import Expectations
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
     from matrix.verdict.table import Table
@@ -151,12 +152,13 @@ def _table(options: argparse.Namespace) -> int:
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.grid import environments
 
-    table, found, status = context.read_all(options, repeats=_REPEATS)
+    expectations = load_expectations(options.expectations)
+    table, found, status = context.read_all(options, expectations, repeats=_REPEATS)
     grid = context.grid_of(table.entries)
     report = replace(
-        report_of(table, load_expectations(options.expectations), load_explanations()),
+        report_of(table, expectations, load_explanations()),
         grid=grid,
-        attributions=_attributed(options, table, grid, found),
+        attributions=_attributed(expectations, table, grid, found),
         notes=load_notes(),
     )
     named = environments(load_releases())
@@ -190,13 +192,13 @@ def _is_badge(path: Path) -> bool:
 
 
 def _attributed(
-    options: argparse.Namespace, table: Table, grid: Grid, read: LoadedRecords
+    expectations: Expectations, table: Table, grid: Grid, read: LoadedRecords
 ) -> tuple[Attribution, ...]:
     """Return who changed what fails or drifts in the table's cells, by the runs that count."""
     from matrix.attribution.attribute import attribute
     from matrix.catalog.releases_file import load_releases
 
-    judged = context.judged(options, table, read)
+    judged = context.judged(expectations, table, read)
     return attribute(judged, load_releases(), grid, late=context.late_now())
 
 

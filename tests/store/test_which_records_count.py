@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import doctest
 import itertools
@@ -152,7 +151,7 @@ def grid() -> Grid:
 def conclusions(found: LoadedRecords) -> list[object]:
     """All that the commands conclude from some records: the table, attributions, a bisection."""
     table = tabulate(found.records, EXPECTATIONS, releases=RELEASES, late=TONIGHT)
-    judged = context.judged(argparse.Namespace(expectations=None), table, found)
+    judged = context.judged(EXPECTATIONS, table, found)
     moving, axis = environments_along(environments(RELEASES), "3.11", **BISECTED)
     observations = [
         observation
