@@ -268,8 +268,10 @@ def matches(name: str, cell: Cell) -> bool:
     A short name fits any vLLM here; ``releases.Releases.resolve`` finds the one it stands for.
     Raises CellError where the name does not have the form of one.
     """
-    factors(name)
-    return name in (cell.name, cell.short_name)
+    if name in (cell.name, cell.short_name):
+        return True
+    factors(name)  # refuses what has not the form of a name
+    return False
 
 
 def _factor(name: str, part: str) -> tuple[str, str]:

@@ -116,9 +116,9 @@ class JsonValue:
         found = self.data[key]
         if not isinstance(found, dict):
             self.member(key).wrong("an object")
-        for name, value in found.items():
-            if not fits(value):
-                self.member(key).member(name).wrong(wanted)
+        if not all(map(fits, found.values())):
+            bad = next(name for name, value in found.items() if not fits(value))
+            self.member(key).member(bad).wrong(wanted)
         return found
 
     def items(self, key: str) -> "Iterator[JsonValue]":

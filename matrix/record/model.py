@@ -197,7 +197,10 @@ class Case:
 
     def started(self, start: str) -> Start | None:
         """Return what that start observed, or None where it never ran to its end."""
-        return next((seen for seen in self.starts if seen.start == start), None)
+        for seen in self.starts:
+            if seen.start == start:
+                return seen
+        return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
