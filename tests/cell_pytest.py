@@ -13,6 +13,7 @@ from pathlib import Path
 from made import provenance
 from matrix.record import reader, writer
 from matrix.record.model import Case, Platform, Record
+from waiting import STUBBORN
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = "py311-torch210-vllm019"
@@ -58,7 +59,12 @@ def start(name, seconds=1.25):
 def both():
     start("cold")
     start("warm")
+
+def leave_grandchild():
+    file = os.environ["FOLDER"] + "/grandchild"
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", STUBBORN, file])
 """
+HEAD += f"STUBBORN = {STUBBORN!r}\n"
 # Sessions of pytest one after another in one process: what costs most is the start of a Python.
 _SESSIONS = """
 import importlib, json, os, sys

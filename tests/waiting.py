@@ -7,6 +7,21 @@ from pathlib import Path
 
 _DEADLINE = 30.0
 
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork():
+    os._exit(0)
+os.setsid()
+with open(sys.argv[1], "a") as file:
+    file.write(f"{os.getpid()}\\n")
+time.sleep(600)
+"""
+"""A program that ignores SIGTERM, in a session of its own, its parent gone; a file gets its id.
+
+Nothing but a walk over /proc finds it.
+"""
+
 
 def wait_for(condition: Callable[[], object], what: str = "it") -> None:
     """Wait until the condition holds; fail after 30 s, which a loaded machine does not reach."""

@@ -15,11 +15,15 @@ def content_hash(value: object) -> str:
 
     The order of keys makes no difference.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> dict[str, object]:
+    """Return a mapping or dataclass as a dict, without what is None where a record leaves it out.
+
+    Raises TypeError for any other value: JSON has no form for it.
+    """
     if isinstance(value, Mapping):
         return dict(value)
     if dataclasses.is_dataclass(value):

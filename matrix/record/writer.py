@@ -4,14 +4,13 @@ Importable inside a cell.
 """
 
 import contextlib
-import dataclasses
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from matrix._util.files import DiskFullError, FileError, write_text
-from matrix.record.model import LEFT_OUT, ErrorKind, Record, RecordError, RunError, with_fault
+from matrix.record.content import plain
+from matrix.record.model import ErrorKind, Record, RecordError, RunError, with_fault
 
 MARK = ".running"
 RESERVE_BYTES = 1 << 20
@@ -30,7 +29,7 @@ def to_json(record: Record) -> str:
     Raises RecordError for values that JSON cannot hold, such as NaN.
     """
     try:
-        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, default=_plain)
+        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, default=plain)
     except (TypeError, ValueError) as error:
         raise RecordError(f"{record.cell}: cannot be written as JSON: {error}") from None
     return text + "\n"
@@ -92,14 +91,3 @@ def _free_reserve(path: Path) -> bool:
     except OSError:
         return False
     return held > 0
-
-
-def _plain(value: object) -> dict[str, object]:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if dataclasses.is_dataclass(value):
-        named = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {
-            name: member for name, member in named if member is not None or name not in LEFT_OUT
-        }
-    raise TypeError(f"{type(value).__name__} is not JSON")

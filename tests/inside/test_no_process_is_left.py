@@ -16,7 +16,7 @@ import pytest
 from matrix._util.process import is_subreaper
 from matrix.inside import descendants
 from matrix.inside.isolation import run_forked
-from waiting import alive, pids_in, wait_for
+from waiting import STUBBORN, alive, pids_in, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -24,18 +24,6 @@ HERE = Path(__file__).resolve().parents[2]
 
 # No child that ends by itself takes as long, and what is to be killed sleeps for longer.
 LONG = 120
-
-# Ignores SIGTERM, in a session of its own, its parent gone: nothing but a walk over /proc finds it.
-STUBBORN = """
-import os, signal, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if os.fork():
-    os._exit(0)
-os.setsid()
-with open(sys.argv[1], "a") as file:
-    file.write(f"{os.getpid()}\\n")
-time.sleep(600)
-"""
 
 
 @pytest.fixture

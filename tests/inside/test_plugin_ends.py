@@ -105,13 +105,7 @@ def test_hangs():
     print("before the hang")
     while time.process_time() < 0.1:
         pass
-    subprocess.Popen([sys.executable, "-I", "-S", "-c", '''if True:
-        import os, signal, time
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if os.fork(): os._exit(0)
-        os.setsid()
-        open(os.environ["FOLDER"] + "/grandchild", "w").write(str(os.getpid()))
-        time.sleep(60)'''])
+    leave_grandchild()
     time.sleep(60)
 
 @pytest.mark.skip(reason="by a mark")

@@ -44,13 +44,7 @@ def test_kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
 def test_hangs():
-    subprocess.Popen([sys.executable, "-I", "-S", "-c", '''if True:
-        import os, signal, time
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if os.fork(): os._exit(0)
-        os.setsid()
-        open(os.environ["FOLDER"] + "/grandchild", "w").write(str(os.getpid()))
-        time.sleep(60)'''])
+    leave_grandchild()
     meet("hangs", ALL)
     time.sleep(60)
 

@@ -174,6 +174,15 @@ def is_as_good(how: str, baseline: str | None) -> bool:
 
 
 _REFUTED: Place = ("cpu", "0.20.1", "3.11")
+_INTERRUPTED: dict[str, Any] = {
+    "place": _REFUTED,
+    "cases": {"a": "drifted", "b": "interrupted"},
+    "day": 22,
+    "flags": {},
+    "error": None,
+    "is_identified": True,
+}
+"""A run that brings a case without an answer."""
 
 
 # A case without an answer that the baseline did not run, or that did not apply to it, may have
@@ -181,22 +190,12 @@ _REFUTED: Place = ("cpu", "0.20.1", "3.11")
 @example(
     before={_REFUTED: {"a": "drifted"}},
     after={_REFUTED: {}},
-    place=_REFUTED,
-    cases={"a": "drifted", "b": "interrupted"},
-    day=22,
-    flags={},
-    error=None,
-    is_identified=True,
+    **_INTERRUPTED,
 )
 @example(
     before={_REFUTED: {"a": "drifted", "b": "not applicable"}},
     after={_REFUTED: {}},
-    place=_REFUTED,
-    cases={"a": "drifted", "b": "interrupted"},
-    day=22,
-    flags={},
-    error=None,
-    is_identified=True,
+    **_INTERRUPTED,
 )
 @given(
     before=_RUNS,
