@@ -19,6 +19,8 @@ _FOLDERS = {
     # vllm/utils/deep_gemm.py would put it into vLLM's cache, which is fresh for each case.
     "DG_JIT_CACHE_DIR": "deep_gemm",
     "DG_CACHE_DIR": "deep_gemm",
+    # flashinfer/data/csrc/nv_internal/tensorrt_llm/deep_gemm/compiler.cuh
+    "TRTLLM_DG_CACHE_DIR": "trtllm_deep_gemm",
     # tvm_ffi/cpp/extension.py, _optional_torch_c_dlpack.py
     "TVM_FFI_CACHE_DIR": "tvm_ffi",
     "TILELANG_CACHE_DIR": "tilelang",
