@@ -26,6 +26,7 @@ COMMANDS = {
     "table": ("table", "ci", "predict", "grid", "plan"),
     "qualify": ("qualify",),
     "attribute": ("attribute", "bisect"),
+    "candidate": ("candidate",),
     "check": ("sync", "check"),
     "results": ("results",),
 }

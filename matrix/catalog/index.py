@@ -46,6 +46,10 @@ class FetchError(MatrixError):
     """An index, or a file on it, cannot be read or is not what it should be."""
 
 
+class NoProjectError(FetchError):
+    """An index answers, and does not have the project."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublishedFile:
     """One file of a project on an index; what the index does not name is None.
@@ -134,7 +138,7 @@ class Index:
             with self._named_errors(f"{project}: the index {_shown(self.url)}"):
                 page = self._pages.get_project_page(project, timeout=_TIMEOUT)
         except NoSuchProjectError:
-            raise FetchError(
+            raise NoProjectError(
                 f"{project}: is not on the index {_shown(self.url)} (404); name another: --index"
             ) from None
         except (UnsupportedRepoVersionError, ValueError) as error:
@@ -178,6 +182,27 @@ class Index:
                 f" {file.metadata_sha256}; not read"
             )
         return _text(answer.content, f"{file.filename}.metadata")
+
+    def digest(self, file: PublishedFile) -> str:
+        """Return the SHA-256 of a file, as the index says or, where it does not, of its bytes.
+
+        Raises FetchError where the file does not come whole.
+        """
+        if file.sha256 is not None:
+            return file.sha256
+        with Scratch("index") as folder:
+            return self.download(file, folder / "file")
+
+    def download(self, file: PublishedFile, path: Path) -> str:
+        """Fetch a file of which no hash is known, and return its SHA-256.
+
+        Raises FetchError where it does not come whole.
+        """
+        try:
+            with path.open("w+b") as out:
+                return self._receive(file, out)
+        except OSError as error:
+            raise FetchError(f"{path.parent}: cannot be written ({error.strerror})") from None
 
     def ranged(self, file: PublishedFile) -> bool:
         """Tell whether the server of this file can send a part of it (HTTP ranges)."""

@@ -94,6 +94,14 @@ def read_companion(
     )
 
 
+def requirements_of(project: str, version: str, metadata: str) -> list[Requirement]:
+    """Return what a release requires on Linux on x86_64, without an extra.
+
+    Raises MetadataError as `read_torch`.
+    """
+    return _required(_metadata(project, version, metadata))
+
+
 def metadata_of(members: Mapping[str, str]) -> str:
     """Return the metadata among the members of a wheel or source distribution; "" without."""
     names = sorted(name for name in members if name.endswith(("METADATA", "PKG-INFO")))

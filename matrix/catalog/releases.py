@@ -216,6 +216,10 @@ class Releases:
             return (), ()
         return torch.without, torch.guessed
 
+    def including(self, candidate: Candidate) -> Releases:
+        """Return these with one more candidate, which takes the place of the one of its name."""
+        return replace(self, candidates=self.candidates.including(candidate))
+
     def versions(self, project: str) -> tuple[str, ...]:
         """Return the releases of torch or vLLM, and after them the release keys of candidates."""
         rows: Sequence[Torch | Vllm] = self.every_torch if project == "torch" else self.every_vllm

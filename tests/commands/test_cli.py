@@ -203,6 +203,8 @@ def test_check_says_what_it_checked(here: Path) -> None:
     assert [line.split()[0] for line in ended.stdout.splitlines()] == [
         "releases",
         "cells",
+        "constraints",
+        "candidates",
         "expectations",
         "upstream",
         "counters",

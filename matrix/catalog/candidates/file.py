@@ -60,12 +60,13 @@ _SOURCES: Mapping[SourceKind, tuple[type[Source], tuple[str, ...], tuple[str, ..
     SourceKind.SDIST: (Sdist, ("location", "sha256"), ()),
 }
 _NEEDED = ("name", "project", "version", "source")
-_KEYS = (*_NEEDED, "python", "cuda", "pins", "without", "files", "companions")
+_KEYS = (*_NEEDED, "python", "cuda", "revision", "pins", "without", "files", "companions")
 _FILE_NEEDED = ("name", "url", "sha256")
 _FILE_KEYS = (*_FILE_NEEDED, "size", "uploaded")
 _PINNED = ("torch", "torchvision", "torchaudio")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_PART = re.compile(r"[0-9a-f]{7,64}")
 _CUDA = re.compile(r"[0-9]+\.[0-9]+")
 _CHANNEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -153,6 +154,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "version": candidate.version,
         "python": None if candidate.python is None else str(candidate.python) or None,
         "cuda": candidate.cuda,
+        "revision": candidate.revision,
         "without": list(candidate.without),
         "source": {"kind": str(source.kind), **_known(facts)},
         "pins": dict(sorted(candidate.pins.items())),
@@ -191,6 +193,11 @@ def _candidate(row: Mapping[str, object], number: int, name: str) -> Candidate:
             pins=_pins(row, where),
             python=_python(row, where),
             cuda=_matching(row, "cuda", where, _CUDA, "13.0") if "cuda" in row else None,
+            revision=(
+                _matching(row, "revision", where, _PART, "the hash of a commit")
+                if "revision" in row
+                else None
+            ),
         )
     except CandidateError as error:
         raise CandidatesFileError(f"{name}: {error}") from None

@@ -152,8 +152,9 @@ class Candidate:
     that are installed with it (torchvision, torchaudio, triton), `without` those that its index
     does not have. `pins` are releases from the user's own index: of a vLLM the torch
     and the companions that its metadata requires, of a torch the companions that no wheel is given
-    for. `python` is its range of Pythons, `cuda` the release of CUDA that it is built for. Raises
-    CandidateError where these contradict each other.
+    for. `python` is its range of Pythons, `cuda` the release of CUDA that it is built for,
+    `revision` the git commit that it was built from, as far as a file of it says (maybe its
+    beginning alone). Raises CandidateError where these contradict each other.
     """
 
     project: Project
@@ -166,6 +167,7 @@ class Candidate:
     pins: Mapping[str, str] = field(default_factory=dict)
     python: SpecifierSet | None = None
     cuda: str | None = None
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a candidate whose parts do not go together."""

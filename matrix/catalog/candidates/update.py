@@ -1,0 +1,80 @@
+"""Whether a candidate may take the place of the one that has its name. Pure."""
+
+from __future__ import annotations
+
+from matrix._util.enums import StrEnum
+from matrix._util.versions import parse_version
+from matrix.catalog.candidates.model import (
+    Candidate,
+    CandidateError,
+    Commit,
+    OnIndex,
+    Sdist,
+    Tree,
+    Wheel,
+)
+
+
+class Update(StrEnum):
+    """What an addition does to the file."""
+
+    ADDED = "added"
+    REPLACED = "replaced"
+    UNCHANGED = "unchanged"
+
+
+def update(old: Candidate | None, new: Candidate, *, force: bool = False) -> Update:
+    """Return what the new candidate does to the one that has its name (None: nobody has it).
+
+    The next build from the same place takes its place. Raises CandidateError where the name belongs
+    to another place, or where a channel went back in time, unless `force`.
+    """
+    if old is None:
+        return Update.ADDED
+    if old.identity == new.identity and old.version == new.version:
+        return Update.UNCHANGED if old == new else Update.REPLACED
+    if force:
+        return Update.REPLACED
+    if _place(old) != _place(new):
+        raise CandidateError(
+            f"candidate {old.name!r}: the name is taken, by {described_source(old)}; choose"
+            f" another, or matrix candidate remove {old.name}, or --force"
+        )
+    if isinstance(new.source, OnIndex) and (back := _went_back(old, new)) is not None:
+        raise CandidateError(
+            f"candidate {old.name!r}: its index went back in time, {back}; take it with --force"
+        )
+    return Update.REPLACED
+
+
+def described_source(candidate: Candidate) -> str:
+    """Return where a candidate is from, in a few words."""
+    source = candidate.source
+    if isinstance(source, OnIndex):
+        channel = f"{source.channel} " if source.channel else ""
+        return f"{source.version} of {channel}({source.index})"
+    if isinstance(source, Commit):
+        return f"commit {source.revision[:12]} of {source.repository}"
+    if isinstance(source, Tree):
+        return f"the tree {source.path}"
+    return f"the {source.kind} {source.location}"
+
+
+def _place(candidate: Candidate) -> tuple[str, str]:
+    source = candidate.source
+    if isinstance(source, OnIndex):
+        return source.kind, source.index
+    if isinstance(source, (Wheel, Sdist)):
+        return source.kind, source.location
+    return source.kind, source.path if isinstance(source, Tree) else source.repository
+
+
+def _went_back(old: Candidate, new: Candidate) -> str | None:
+    """Return how a candidate is older than the one that was recorded, or None."""
+    before, after = parse_version(old.version), parse_version(new.version)
+    if after < before:
+        return f"from {old.version} to {new.version}"
+    times = [max((file.uploaded or "" for file in one.files), default="") for one in (old, new)]
+    if after == before and times[1] and times[1] < times[0]:
+        return f"from the files of {times[0]} to those of {times[1]}"
+    return None

@@ -1,0 +1,40 @@
+"""The git revision that a build of torch or vLLM was made from, by its files as text. Pure."""
+
+from __future__ import annotations
+
+import re
+
+# torch/version.py: git_version = '3f2a...'
+_TORCH = re.compile(
+    r"""^git_version(?:\s*:[^=\n]+)?\s*=\s*["']([0-9a-f]{7,64})["']""", re.MULTILINE
+)
+# vllm/_version.py, by setuptools-scm: __commit_id__ = commit_id = 'g4152872ac'
+_VLLM = re.compile(
+    r"""^(?:__commit_id__|commit_id)\s*=.*?["']g?([0-9a-f]{7,64})["']\s*$""", re.MULTILINE
+)
+_LOCAL = re.compile(r"(?:^|\.)g([0-9a-f]{7,40})(?:\.|$)")
+
+VERSION_FILES = {"torch": "torch/version.py", "vllm": "vllm/_version.py"}
+"""The file of each project, in a wheel and where it is installed, that has the revision."""
+
+
+def revision_of(project: str, version: str, text: str | None) -> str | None:
+    """Return the revision that a version file says, of vLLM also the one in its version.
+
+    It may be the beginning of a hash alone; None where neither says one.
+
+    >>> revision_of("torch", "2.16.0", "git_version = '3f2a9c81d0e5c77'")
+    '3f2a9c81d0e5c77'
+    >>> revision_of("vllm", "0.33.1.dev3+g4152872ac.empty", None)
+    '4152872ac'
+    """
+    pattern = _TORCH if project == "torch" else _VLLM
+    if text is not None and (found := pattern.search(text)):
+        return found[1]
+    named = _LOCAL.search(version.partition("+")[2]) if project == "vllm" else None
+    return named[1] if named else None
+
+
+def same_revision(one: str, other: str) -> bool:
+    """Tell whether two revisions are one, of which either may be cut short."""
+    return one.startswith(other) or other.startswith(one)

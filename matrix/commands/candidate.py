@@ -1,0 +1,257 @@
+"""`matrix candidate`: the builds that are not released yet, and are cells like any other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matrix._util.console import print_status
+from matrix.commands import arguments, context
+from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    from matrix.catalog.candidates.gathered import Gathered, Wanted
+    from matrix.catalog.candidates.model import Candidate
+    from matrix.catalog.releases import Releases
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `matrix candidate`."""
+    candidate = commands.add_parser(
+        "candidate",
+        help="add, list, show, remove builds of torch and vLLM that are not released yet",
+        epilog="They stand in candidates.toml beside tox.ini, or in the file that MATRIX_CANDIDATES"
+        " names. Exit status: 0, or 2 where a candidate cannot be had or is not known.",
+    )
+    actions = candidate.add_subparsers(metavar="ACTION", required=True)
+    _add_add(actions)
+    shown = actions.add_parser("list", help="print the candidates, a line each")
+    shown.add_argument("--json", action="store_true", help="print them as JSON")
+    shown.set_defaults(run=_list, parser=shown)
+    shown = actions.add_parser("show", help="print all that is known of one")
+    shown.add_argument("name", metavar="NAME")
+    shown.add_argument("--json", action="store_true", help="print it as JSON")
+    shown.set_defaults(run=_show, parser=shown)
+    removed = actions.add_parser("remove", help="take one out of the file; its records stay")
+    removed.add_argument("name", metavar="NAME")
+    removed.set_defaults(run=_remove, parser=removed)
+
+
+def _add_add(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    added = actions.add_parser(
+        "add",
+        help="find a candidate's files once, and write them down by address and hash",
+        epilog="The next build from the same place takes the place of the one before it. A channel"
+        " is test or nightly (torch), nightly or commit/SHA (vLLM), with a build of CUDA after a"
+        " slash, as test/cu130; its address is in candidates.toml ([channels.torch]) or in a"
+        " variable such as MATRIX_CHANNEL_TORCH_TEST, if you have your own.",
+        allow_abbrev=False,
+    )
+    added.add_argument(
+        "name", metavar="NAME", help="its factor of tox, such as torch216rc1 or vllmmain"
+    )
+    place = added.add_mutually_exclusive_group(required=True)
+    place.add_argument("--index", metavar="CHANNEL|URL", help="a package index that has it")
+    place.add_argument("--wheel", metavar="PATH|URL", help="one wheel")
+    place.add_argument("--commit", metavar="REPO@SHA", help="a commit of vLLM, to be built")
+    place.add_argument("--tree", metavar="DIR", help="a folder of vLLM's sources, to be built")
+    place.add_argument("--sdist", metavar="PATH|URL", help="a source distribution, to be built")
+    added.add_argument(
+        "--version",
+        metavar="V",
+        help="on an index: this version (default: the newest); of sources: what it counts as",
+    )
+    added.add_argument("--sha256", metavar="H", help="the hash that the wheel or sdist must have")
+    added.add_argument(
+        "--python",
+        metavar="X.Y",
+        action="append",
+        default=[],
+        type=arguments.python,
+        help="it must be for this Python (default: those of the matrix that it has a wheel for)",
+    )
+    added.add_argument(
+        "--pin", metavar="V", help="the torch that a vLLM is for, where its metadata says none"
+    )
+    added.add_argument(
+        "--companion",
+        metavar="NAME==V|WHEEL",
+        action="append",
+        default=[],
+        help="this torchvision, torchaudio or triton with a torch, of your index or as a wheel",
+    )
+    added.add_argument(
+        "--force", action="store_true", help="take a name that is taken, or an older build"
+    )
+    added.set_defaults(run=_add, parser=added)
+
+
+def _add(options: argparse.Namespace) -> int:
+    from matrix.catalog.candidates.file import load_candidates, write_candidates
+    from matrix.catalog.candidates.gathered import pythons_of
+    from matrix.catalog.candidates.update import Update, update
+    from matrix.catalog.releases_file import load_releases
+    from matrix.report.candidates import added_lines
+
+    wanted = _wanted(options)
+    releases = load_releases()
+    gathered = _gather(options, wanted, releases)
+    candidate = gathered.candidate
+    candidates = load_candidates()
+    done = update(candidates.get(candidate.name), candidate, force=options.force)
+    if done is not Update.UNCHANGED:
+        path = write_candidates(candidates.including(candidate))
+        print_status(f"{context.from_here(path)} was written")
+    pythons = pythons_of(candidate, releases.pythons)
+    cell = _example(releases.including(candidate), candidate)
+    print("\n".join(added_lines(candidate, done, gathered.notes, pythons, cell)))
+    return 0
+
+
+def _example(releases: Releases, candidate: Candidate) -> str | None:
+    """Return the name of a cell of a candidate: with the newest vLLM, or the torch of its pin."""
+    from matrix.catalog.candidates.model import Project
+    from matrix.catalog.cells import CellError, factor_of
+
+    if candidate.project is Project.TORCH:
+        others = [factor_of("vllm", row.version) for row in reversed(releases.vllm)]
+    else:
+        others = [factor_of("torch", candidate.pins["torch"])]
+    for other in dict.fromkeys(others):
+        pair = (
+            (candidate.name, other)
+            if candidate.project is Project.TORCH
+            else (other, candidate.name)
+        )
+        for python in reversed(releases.pythons):
+            name = "-".join((f"py{python.replace('.', '')}", *pair))
+            try:
+                return releases.resolve(name).name
+            except CellError:
+                continue
+    return None
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    """Return what is asked for. Raises MatrixError for a name or an option that does not fit."""
+    from matrix.catalog.candidates.gathered import Wanted
+    from matrix.catalog.candidates.model import Project
+    from matrix.catalog.cells import candidate_project
+
+    project = Project(candidate_project(options.name))
+    if project is Project.VLLM and options.companion:
+        raise MatrixError("--companion: goes with a torch; a vLLM takes those of its torch")
+    if project is Project.TORCH and options.pin is not None:
+        raise MatrixError("--pin: goes with a vLLM; a torch pins none")
+    for name in ("commit", "tree", "sdist"):
+        if project is Project.TORCH and getattr(options, name) is not None:
+            raise MatrixError(f"--{name}: goes with a vLLM; torch comes as a wheel")
+    if options.sha256 is not None and options.wheel is None and options.sdist is None:
+        raise MatrixError("--sha256: goes with --wheel and --sdist; an index has its own hashes")
+    for option in ("version", "pin"):
+        if getattr(options, option) is not None:
+            _check_version(f"--{option}", getattr(options, option))
+    return Wanted(
+        name=options.name,
+        project=project,
+        pythons=tuple(options.python),
+        pin=options.pin,
+        companions=tuple(text for text in options.companion if "==" not in text),
+        companion_pins=_pins(options.companion),
+    )
+
+
+def _pins(given: list[str]) -> dict[str, str]:
+    from matrix.catalog.candidates.model import TORCH_COMPANIONS
+
+    found = {}
+    for text in given:
+        name, equals, version = text.partition("==")
+        if equals:
+            if name not in TORCH_COMPANIONS[:2]:
+                raise MatrixError(
+                    f"--companion {text}: {name!r} is not torchvision or torchaudio; name a wheel"
+                )
+            found[name] = _check_version(f"--companion {text}", version)
+    return found
+
+
+def _check_version(option: str, text: str) -> str:
+    from packaging.version import InvalidVersion
+
+    from matrix._util.versions import parse_version
+
+    try:
+        parse_version(text)
+    except InvalidVersion:
+        raise MatrixError(f"{option}: {text!r} is not a version; write it as 2.16.0") from None
+    return text
+
+
+def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> Gathered:
+    from matrix.catalog.candidates import gathered, sources
+    from matrix.catalog.candidates.channels import place_of
+    from matrix.catalog.index import Index
+
+    if options.wheel is not None:
+        return gathered.from_wheel(wanted, options.wheel, options.sha256, releases)
+    if options.sdist is not None:
+        return gathered.from_sdist(wanted, options.sdist, options.sha256)
+    if options.commit is not None:
+        return sources.from_commit(wanted, options.commit, options.version)
+    if options.tree is not None:
+        return sources.from_tree(wanted, options.tree, options.version)
+    newest = next((row.cuda for row in reversed(releases.torch) if row.cuda), None)
+    flavour = f"cu{newest.replace('.', '')}" if newest else None
+    place = place_of(options.index, wanted.project, releases.candidates.channels, flavour=flavour)
+    index = Index(place.address)
+    try:
+        return gathered.from_index(wanted, place, options.version, releases, index=index)
+    finally:
+        index.close()
+
+
+def _list(options: argparse.Namespace) -> int:
+    from matrix.catalog.candidates.file import candidates_path
+    from matrix.catalog.candidates.gathered import pythons_of
+    from matrix.catalog.releases_file import load_releases
+    from matrix.report.candidates import candidate_json, render_list
+
+    releases = load_releases()
+    every = releases.candidates.every
+    if options.json:
+        rows = [candidate_json(one, pythons_of(one, releases.pythons)) for one in every]
+        print(json.dumps(rows, indent=2))
+    elif every:
+        print(render_list(every))
+    else:
+        path = context.from_here(Path(candidates_path()))
+        print_status(f"no candidate in {path}; matrix candidate add NAME adds one")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from matrix.catalog.candidates.gathered import pythons_of
+    from matrix.catalog.releases_file import load_releases
+    from matrix.report.candidates import candidate_json, render_candidate
+
+    releases = load_releases()
+    candidate = releases.candidates.named(options.name)
+    pythons = pythons_of(candidate, releases.pythons)
+    if options.json:
+        print(json.dumps(candidate_json(candidate, pythons), indent=2))
+    else:
+        print(render_candidate(candidate, pythons))
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from matrix.catalog.candidates.file import load_candidates, write_candidates
+
+    path = write_candidates(load_candidates().excluding(options.name))
+    print(f"{options.name} was removed from {context.from_here(path)}")
+    return 0

@@ -1,0 +1,120 @@
+"""Candidates as `matrix candidate` prints them: a table, one in full, JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matrix._util.text import aligned, clean, listed
+from matrix.catalog.candidates.model import Candidate, Commit, File, OnIndex, Sdist, Tree, Wheel
+from matrix.catalog.candidates.update import Update, described_source
+
+
+def render_list(candidates: Sequence[Candidate]) -> str:
+    """Return a line for each candidate: name, version, identity, where it is from."""
+    rows = [
+        (one.name, clean(one.version), one.identity, clean(described_source(one)))
+        for one in candidates
+    ]
+    return "\n".join(aligned([("name", "version", "identity", "from"), *rows]))
+
+
+def render_candidate(candidate: Candidate, pythons: Sequence[str]) -> str:
+    """Return all that is known of a candidate, a fact a line; `pythons` are those it runs on."""
+    rows: list[tuple[str, str]] = [
+        ("name", candidate.name),
+        ("project", candidate.project),
+        ("version", candidate.version),
+        ("identity", candidate.identity),
+        ("from", described_source(candidate)),
+        *_source_rows(candidate),
+        ("python", " ".join(pythons) or "none of the matrix's"),
+    ]
+    if candidate.cuda:
+        rows.append(("cuda", candidate.cuda))
+    if candidate.revision:
+        rows.append(("git revision", candidate.revision))
+    rows += [("own index", f"{name}=={version}") for name, version in candidate.pins.items()]
+    rows += [("without", name) for name in candidate.without]
+    rows += [("file", _file(file)) for file in candidate.files]
+    rows += [("companion", _file(file)) for file in candidate.companions]
+    if candidate.is_built:
+        rows.append(("file", "none yet: it is built from its sources, for the torch of its cell"))
+    return "\n".join(aligned([(name, clean(value)) for name, value in rows]))
+
+
+def candidate_json(candidate: Candidate, pythons: Sequence[str]) -> dict[str, Any]:
+    """Return a candidate as JSON has it."""
+    source = candidate.source
+    keys: dict[type[object], tuple[str, ...]] = {
+        OnIndex: ("index", "version", "channel"),
+        Wheel: ("location", "sha256"),
+        Commit: ("repository", "revision"),
+        Tree: ("path", "state"),
+        Sdist: ("location", "sha256"),
+    }
+    return {
+        "name": candidate.name,
+        "project": str(candidate.project),
+        "version": candidate.version,
+        "identity": candidate.identity,
+        "release": candidate.key,
+        "source": {
+            "kind": str(source.kind),
+            **{key: getattr(source, key) for key in keys[type(source)]},
+        },
+        "pythons": list(pythons),
+        "cuda": candidate.cuda,
+        "revision": candidate.revision,
+        "pins": dict(candidate.pins),
+        "without": list(candidate.without),
+        "files": [_file_json(file) for file in candidate.files],
+        "companions": [_file_json(file) for file in candidate.companions],
+    }
+
+
+def added_lines(
+    candidate: Candidate,
+    update: Update,
+    notes: Sequence[str],
+    pythons: Sequence[str],
+    cell: str | None,
+) -> list[str]:
+    """Return what an addition did, and what a person must know of the candidate.
+
+    `cell` is the name of a cell that it makes; None without one.
+    """
+    what = {
+        Update.ADDED: "added",
+        Update.REPLACED: "added in place of the build before",
+        Update.UNCHANGED: "is there already, and is the same build",
+    }[update]
+    there = listed(list(pythons)) if pythons else "no Python of the matrix"
+    lines = [
+        f"{candidate.name} {what}: {candidate.project} {candidate.version} for Python {there}",
+        f"  from {described_source(candidate)}, identity {candidate.identity}",
+        *(f"  with {file.name}" for file in candidate.companions),
+        *(f"  note: {note}" for note in notes),
+    ]
+    if cell is not None:
+        lines.append(f"  run it by tox -e {cell}")
+    return [clean(line) for line in lines]
+
+
+def _source_rows(candidate: Candidate) -> list[tuple[str, str]]:
+    source = candidate.source
+    return [("index", source.index)] if isinstance(source, OnIndex) else []
+
+
+def _file(file: File) -> str:
+    return f"{file.name} {file.uploaded or ''} sha256:{file.sha256}".replace("  ", " ")
+
+
+def _file_json(file: File) -> dict[str, Any]:
+    return {
+        "name": file.name,
+        "url": file.url,
+        "sha256": file.sha256,
+        "size": file.size,
+        "uploaded": file.uploaded,
+    }

@@ -1,0 +1,456 @@
+"""`matrix candidate`, against an index on this machine, files and git repositories."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from command import matrix
+from matrix.catalog.index import Index
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from conftest import Served
+
+LINUX = "manylinux_2_17_x86_64"
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+CUDA_TXT = "torch==2.14.0\ntorchvision==0.29.0\ntorchaudio==2.11.0\n"
+
+
+def metadata(project: str, version: str, *requires: str) -> str:
+    lines = [f"Requires-Dist: {line}" for line in requires]
+    head = ["Metadata-Version: 2.1", f"Name: {project}", f"Version: {version}"]
+    return "\n".join([*head, "Requires-Python: >=3.10", *lines, ""])
+
+
+def wheel(project: str, version: str, *requires: str, revision: str = "") -> dict[str, str]:
+    members = {f"{project}-{version}.dist-info/METADATA": metadata(project, version, *requires)}
+    if revision:
+        members[f"{project}/version.py"] = f"git_version = '{revision}'\n"
+    return members
+
+
+def publish(
+    served: Served, project: str, version: str, *requires: str, pythons: tuple[str, ...] = ("312",),
+    revision: str = "", **facts: object,
+) -> None:  # fmt: skip
+    for python in pythons:
+        content = served.wheel(wheel(project, version, *requires, revision=revision))
+        served.add(
+            project,
+            f"{project}-{version}-cp{python}-cp{python}-{LINUX}.whl",
+            content,
+            pep658=metadata(project, version, *requires),
+            **facts,
+        )
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Path:
+    return tmp_path / "candidates.toml"
+
+
+@pytest.fixture
+def run(tmp_path: Path, candidates: Path) -> Command:
+    def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        environ = {"MATRIX_CANDIDATES": str(candidates), **environ}
+        return matrix(tmp_path, "candidate", *arguments, **environ)
+
+    return command
+
+
+@pytest.fixture
+def rc(served: Served) -> Served:
+    """An index of release candidates: torch 2.16.0 for two Pythons, and what goes with it."""
+    both = ("311", "312")
+    needs = 'triton==3.8.0; platform_system == "Linux"'
+    publish(served, "torch", "2.16.0+cu130", needs, pythons=both, revision="3f2a9c81d0e5c77")
+    publish(served, "torch", "2.15.1+cu130", pythons=both)
+    served.add("torch", "torch-2.16.0+cu130-cp312-cp312-win_amd64.whl", b"windows")
+    publish(served, "torchvision", "0.30.0+cu130", "torch==2.16.0", pythons=both)
+    publish(served, "torchvision", "0.31.0+cpu", "torch==2.16.0", pythons=both)
+    publish(served, "torchvision", "0.29.9+cu130", "torch==2.15.1", pythons=both)
+    publish(served, "triton", "3.8.0", pythons=both)
+    publish(served, "triton", "3.9.0", pythons=both)
+    return served
+
+
+def refused(done: subprocess.CompletedProcess[str], fault: str, candidates: Path) -> None:
+    """It is one line on stderr, with exit status 2, and no candidate was written."""
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "was written" not in line]
+    assert len(lines) == 1
+    assert fault in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_version_on_an_index_is_written_with_its_companions(
+    rc: Served, run: Command, candidates: Path
+) -> None:
+    done = run("add", "torch216rc1", "--index", rc.url, "--version", "2.16.0")
+    assert done.returncode == 0, done.stderr
+    assert "torch216rc1 added: torch 2.16.0+cu130 for Python 3.11 and 3.12" in done.stdout
+    assert "no torchaudio for it; it goes without" in done.stdout
+    assert "run it by tox -e py312-torch216rc1-vllm0" in done.stdout
+    (row,) = tomllib.loads(candidates.read_text())["candidate"]
+    assert row["version"] == "2.16.0+cu130"
+    names = [file["name"] for file in row["files"] + row["companions"]]
+    assert [name.split("-")[:3:2] for name in names] == [
+        ["torch", "cp311"], ["torch", "cp312"], ["torchvision", "cp311"],
+        ["torchvision", "cp312"], ["triton", "cp311"], ["triton", "cp312"],
+    ]  # fmt: skip
+    assert {name.split("-")[1] for name in names} == {"2.16.0+cu130", "0.30.0+cu130", "3.8.0"}
+    for file in row["files"]:
+        path = file["url"].partition("/files/")[2].replace("%2B", "+")
+        assert file["sha256"] == hashlib.sha256(rc.contents[f"/files/{path}"]).hexdigest()
+        assert file["uploaded"] == "2026-03-01T10:00:00Z"
+    assert row["without"] == ["torchaudio"]
+    assert row["cuda"] == "13.0"
+
+
+def test_the_git_revision_is_read_where_parts_of_a_file_can_be(
+    rc: Served, run: Command, candidates: Path
+) -> None:
+    rc.ranges = True
+    assert run("add", "torch216rc1", "--index", rc.url).returncode == 0
+    (row,) = tomllib.loads(candidates.read_text())["candidate"]
+    assert row["revision"] == "3f2a9c81d0e5c77"
+
+
+def test_an_index_is_read_once_and_metadata_served_alone_is_enough(
+    rc: Served, run: Command
+) -> None:
+    assert run("add", "torch216rc1", "--index", rc.url).returncode == 0
+    asked = [path for path, _ in rc.asked]
+    assert asked.count("/simple/torch/") == 1
+    whole = [path for path, ranged in rc.asked if path.endswith(".whl") and ranged is None]
+    assert whole == []
+
+
+def test_list_show_and_remove(rc: Served, run: Command, candidates: Path) -> None:
+    empty = run("list")
+    assert empty.returncode == 0 and "no candidate in candidates.toml" in empty.stderr
+    assert run("add", "torch216rc1", "--index", rc.url).returncode == 0
+    listed = run("list").stdout
+    assert "torch216rc1" in listed and "2.16.0+cu130" in listed
+    shown = run("show", "torch216rc1").stdout
+    assert "identity" in shown and "torch-2.16.0+cu130-cp312" in shown
+    (row,) = json.loads(run("list", "--json").stdout)
+    assert row == json.loads(run("show", "torch216rc1", "--json").stdout)
+    assert row["release"] == f"2.16.0+torch216rc1.{row['identity']}"
+    assert row["pythons"] == ["3.11", "3.12"]
+    assert run("remove", "torch216rc1").returncode == 0
+    refused(run("show", "torch216rc1"), "candidate 'torch216rc1': is not known", candidates)
+    refused(run("remove", "torch216rc1"), "candidate 'torch216rc1': is not known", candidates)
+
+
+def test_credentials_are_neither_stored_nor_printed(
+    rc: Served, run: Command, candidates: Path
+) -> None:
+    secret = rc.url.replace("http://", "http://me:hunter2@")
+    done = run("add", "torch216rc1", "--index", secret)
+    assert done.returncode == 0, done.stderr
+    assert any(rc.users)
+    for text in (done.stdout, done.stderr, candidates.read_text(), run("list").stdout):
+        assert "hunter2" not in text
+    rc.projects.clear()
+    gone = run("add", "torchnightly", "--index", secret)
+    refused(gone, "torch: is not on the index http://127.0.0.1", candidates)
+    assert "hunter2" not in gone.stderr
+
+
+def test_a_channel_is_overridden_by_a_variable(rc: Served, run: Command, candidates: Path) -> None:
+    done = run("add", "torch216rc1", "--index", "test/cu130", MATRIX_CHANNEL_TORCH_TEST=rc.url)
+    assert done.returncode == 0, done.stderr
+    (row,) = tomllib.loads(candidates.read_text())["candidate"]
+    assert row["source"]["channel"] == "test/cu130"
+    assert row["source"]["index"] == rc.url.rstrip("/")
+
+
+def test_the_same_build_changes_nothing_and_the_next_takes_its_place(
+    rc: Served, run: Command, candidates: Path
+) -> None:
+    add = ("add", "torchnightly", "--index", rc.url)
+    assert run(*add).returncode == 0
+    before = candidates.read_bytes()
+    again = run(*add)
+    assert "is there already, and is the same build" in again.stdout
+    assert candidates.read_bytes() == before
+    publish(rc, "torch", "2.17.0.dev20261128+cu130", pythons=("311", "312"))
+    newer = run(*add)
+    assert newer.returncode == 0 and "in place of the build before" in newer.stdout
+    rc.projects["torch"] = [r for r in rc.projects["torch"] if "dev" not in r["filename"]]
+    refused(run(*add), "its index went back in time, from 2.17.0.dev20261128+cu130 to", candidates)
+    assert run(*add, "--force").returncode == 0
+    assert candidates.read_bytes() == before
+
+
+def test_the_same_version_with_other_files_is_another_candidate(rc: Served, run: Command) -> None:
+    add = ("add", "torch216rc1", "--index", rc.url)
+    identity = json.loads((run(*add), run("show", "torch216rc1", "--json"))[1].stdout)["identity"]
+    for row in rc.projects["torch"]:
+        row["hashes"] = {"sha256": "d" * 64}
+    assert run(*add).returncode == 0
+    after = json.loads(run("show", "torch216rc1", "--json").stdout)
+    assert after["identity"] != identity
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--version", "2.19.0"], "has no torch 2.19.0; its newest: 2.16.0+cu130, 2.15.1+cu130"),
+        (["--version", "two"], "--version: 'two' is not a version"),
+        (["--python", "3.14"], "has no wheel for Python 3.14, only for cp311 and cp312"),
+        (["--python", "3.12", "--python", "3.14"], "has no wheel for Python 3.14, only for 3.12"),
+        (["--pin", "2.14.0"], "--pin: goes with a vLLM"),
+        (["--sha256", "a"], "--sha256: goes with --wheel and --sdist"),
+        (["--companion", "numpy==2.0"], "'numpy' is not torchvision or torchaudio"),
+    ],
+)
+def test_what_the_index_does_not_have_is_one_line(
+    rc: Served, run: Command, candidates: Path, arguments: list[str], fault: str
+) -> None:
+    refused(run("add", "torch216rc1", "--index", rc.url, *arguments), fault, candidates)
+    assert not candidates.exists()
+
+
+def test_a_build_for_other_machines_is_refused(
+    served: Served, run: Command, candidates: Path
+) -> None:
+    served.add("torch", "torch-2.16.0-cp312-cp312-win_amd64.whl", b"windows")
+    done = run("add", "torch216rc1", "--index", served.url)
+    refused(done, "torch 2.16.0 is for win_amd64 alone, not for this machine", candidates)
+
+
+def test_two_builds_of_one_version_are_told_apart(
+    rc: Served, run: Command, candidates: Path
+) -> None:
+    publish(rc, "torch", "2.16.0+cpu")
+    done = run("add", "torch216rc1", "--index", rc.url, "--version", "2.16.0")
+    refused(done, "as 2.16.0+cpu and 2.16.0+cu130; name one: --version", candidates)
+    assert run("add", "torch216rc1", "--index", rc.url, "--version", "2.16.0+cpu").returncode == 0
+
+
+def test_an_index_that_does_not_answer_is_one_line(
+    run: Command, candidates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Index.__init__, "__kwdefaults__", {"tries": 1, "backoff": 0.0})
+    done = run("add", "torch216rc1", "--index", "http://me:hunter2@127.0.0.1:9/simple/")
+    refused(done, "torch: the index http://127.0.0.1:9/simple/: does not answer", candidates)
+    assert "hunter2" not in done.stderr
+
+
+def test_a_nightly_takes_the_torchvision_nearest_by_date(served: Served, run: Command) -> None:
+    nightly = "2.17.0.dev20261128+cu130"
+    publish(served, "torch", nightly, upload_time="2026-11-28T08:00:00.000000Z")
+    for day in ("25", "27"):
+        publish(
+            served, "torchvision", f"0.31.0.dev202611{day}+cu130", f"torch==2.17.0.dev202611{day}",
+            upload_time=f"2026-11-{day}T08:00:00.000000Z",
+        )  # fmt: skip
+    done = run("add", "torchnightly", "--index", served.url)
+    assert done.returncode == 0, done.stderr
+    assert "is for torch 2.17.0.dev20261127, the nearest by its date" in done.stdout
+
+
+def test_without_a_torchvision_there_the_known_one_is_used(served: Served, run: Command) -> None:
+    publish(served, "torch", "2.15.1rc1")
+    done = run("add", "torch2151rc1", "--index", served.url)
+    assert "no torchvision for it there; 0.29.2, which goes with torch 2.15.0" in done.stdout
+    assert json.loads(run("show", "torch2151rc1", "--json").stdout)["pins"]["torchvision"]
+
+
+def test_a_wheel_is_a_candidate_by_its_hash(
+    served: Served, run: Command, candidates: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / f"torch-2.15.0+mine-cp312-cp312-{LINUX}.whl"
+    path.write_bytes(served.wheel(wheel("torch", "2.15.0+mine", revision="ab" * 20)))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    done = run("add", "torchmine", "--wheel", str(path), "--sha256", digest)
+    assert done.returncode == 0, done.stderr
+    (row,) = tomllib.loads(candidates.read_text())["candidate"]
+    assert row["files"][0]["url"] == path.as_uri()
+    assert row["revision"] == "ab" * 20 and row["pins"]["torchvision"] == "0.29.2"
+    other = run("add", "torchmine", "--wheel", str(path), "--sha256", "a" * 64)
+    refused(other, f"its SHA-256 is {digest}, not aaaa", candidates)
+    taken = run("add", "torchmine", "--index", served.url)
+    publish(served, "torch", "2.15.1rc1")
+    taken = run("add", "torchmine", "--index", served.url)
+    refused(taken, "the name is taken, by the wheel", candidates)
+
+
+def test_a_wheel_by_its_address_is_a_candidate(served: Served, run: Command) -> None:
+    publish(served, "torch", "2.15.1rc1")
+    path = served.projects["torch"][0]["url"]
+    named = ["--companion", "torchvision==0.29.1"]
+    done = run("add", "torchmine", "--wheel", path, *named)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(run("show", "torchmine", "--json").stdout)
+    assert shown["files"][0]["url"] == path and shown["pins"]["torchvision"] == "0.29.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        (f"vllm-0.33.0-cp38-abi3-{LINUX}.whl", "is a wheel of vllm, not of torch"),
+        ("torch-2.15.0-cp312-cp312-win_amd64.whl", "is for win_amd64 alone"),
+        (f"torch-2.15.0-cp39-cp39-{LINUX}.whl", "has no wheel for Python 3.10, 3.11"),
+        ("torch.whl", "is not the name of a wheel"),
+    ],
+)
+def test_a_wheel_that_does_not_fit_is_one_line(
+    served: Served, run: Command, candidates: Path, tmp_path: Path, name: str, fault: str
+) -> None:
+    (tmp_path / name).write_bytes(served.wheel(wheel("torch", "2.15.0")))
+    refused(run("add", "torchmine", "--wheel", name), fault, candidates)
+
+
+def test_no_such_wheel_and_no_wheel_at_all_are_one_line(
+    run: Command, candidates: Path, tmp_path: Path
+) -> None:
+    name = f"torch-2.15.0-cp312-cp312-{LINUX}.whl"
+    refused(run("add", "torchmine", "--wheel", name), "no such file", candidates)
+    (tmp_path / name).write_bytes(b"half")
+    refused(run("add", "torchmine", "--wheel", name), "is no archive that can be read", candidates)
+
+
+def test_a_vllm_on_an_index_has_the_pins_of_its_metadata(served: Served, run: Command) -> None:
+    version = "0.34.0.dev5+g4152872ac"
+    pins = ("torch==2.14.0", "torchvision==0.29.0", "torchaudio==2.11.0")
+    content = served.wheel(wheel("vllm", version, *pins))
+    served.add("vllm", f"vllm-{version}-cp38-abi3-{LINUX}.whl", content)
+    done = run("add", "vllmmain", "--index", served.url)
+    assert done.returncode == 0, done.stderr
+    assert "run it by tox -e py314-torch214-vllmmain" in done.stdout
+    shown = json.loads(run("show", "vllmmain", "--json").stdout)
+    assert shown["pins"]["torch"] == "2.14.0" and shown["revision"] == "4152872ac"
+
+
+def test_a_vllm_whose_pin_is_unknown_needs_one(
+    served: Served, run: Command, candidates: Path
+) -> None:
+    content = served.wheel(wheel("vllm", "0.33.0+empty"))
+    served.add("vllm", "vllm-0.33.0+empty-py3-none-any.whl", content)
+    add = ("add", "vllmempty", "--index", served.url)
+    refused(run(*add), "the torch that it pins is not known; add it again with --pin", candidates)
+    assert run(*add, "--pin", "2.14.0").returncode == 0
+
+
+def repository(folder: Path, *, tag: str | None = "v0.33.0") -> Path:
+    """A git repository of something like vLLM, with two commits; the tag is on the first."""
+    for name, text in {
+        "pyproject.toml": '[project]\nname = "vllm"\nrequires-python = ">=3.11,<3.15"\n',
+        "vllm/__init__.py": "",
+        "requirements/cuda.txt": CUDA_TXT,
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    git(folder, "init", "-q")
+    commit(folder, "one")
+    if tag:
+        git(folder, "tag", tag)
+    (folder / "vllm" / "more.py").write_text("")
+    commit(folder, "two")
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    done = subprocess.run(
+        ["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def commit(folder: Path, message: str) -> None:
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", message)
+
+
+def test_a_commit_has_a_version_by_its_tags(run: Command, tmp_path: Path) -> None:
+    repo = repository(tmp_path / "vllm")
+    head = git(repo, "rev-parse", "HEAD")
+    done = run("add", "vllmfix", "--commit", f"vllm@{head[:10]}")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(run("show", "vllmfix", "--json").stdout)
+    assert shown["version"] == "0.33.1.dev1"
+    assert shown["source"] == {"kind": "commit", "repository": str(repo), "revision": head}
+    assert shown["pins"]["torch"] == "2.14.0" and "3.10" not in shown["pythons"]
+    released = run("add", "vllmtag", "--commit", f"file://{repo}@v0.33.0")
+    assert released.returncode == 0, released.stderr
+    assert json.loads(run("show", "vllmtag", "--json").stdout)["version"] == "0.33.0"
+
+
+def test_the_state_of_a_tree_tells_two_builds_apart(run: Command, tmp_path: Path) -> None:
+    repo = repository(tmp_path / "vllm")
+
+    def identity() -> str:
+        done = run("add", "vllmtree", "--tree", "vllm")
+        assert done.returncode == 0, done.stderr
+        return str(json.loads(run("show", "vllmtree", "--json").stdout)["identity"])
+
+    clean = identity()
+    assert identity() == clean
+    (repo / "vllm" / "more.py").write_text("x = 1\n")
+    changed = identity()
+    (repo / "vllm" / "new.py").write_text("x = 1\n")
+    assert len({clean, changed, identity()}) == 3
+    (repo / "vllm" / "new.py").unlink()
+    (repo / "vllm" / "more.py").write_text("")
+    assert identity() == clean
+
+
+def test_a_tree_without_tags_needs_a_version(
+    run: Command, candidates: Path, tmp_path: Path
+) -> None:
+    repository(tmp_path / "vllm", tag=None)
+    add = ("add", "vllmtree", "--tree", "vllm")
+    refused(run(*add), "has no tag that says its version; name it: --version", candidates)
+    assert run(*add, "--version", "0.34.0").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["vllmfix", "--commit", "nowhere@abc"], "--commit nowhere: git fails"),
+        (["vllmfix", "--commit", "vllm"], "write REPOSITORY@REVISION"),
+        (["vllmfix", "--commit", "vllm@0123abc"], "no such commit there"),
+        (["vllmfix", "--commit", "vllm@--help"], "is not a revision"),
+        (["vllmtree", "--tree", "nowhere"], "--tree nowhere: no such folder"),
+        (["vllmtree", "--tree", "empty"], "--tree empty: is not vLLM"),
+        (["vllmsdist", "--sdist", "vllm"], "is not the name of a source distribution"),
+        (["vllmsdist", "--sdist", "torch-2.15.0.tar.gz"], "is a source distribution of torch"),
+        (["torchfix", "--commit", "vllm@HEAD"], "--commit: goes with a vLLM"),
+        (["torch216", "--tree", "vllm"], "candidate 'torch216': is not a name"),
+        (["vllm034", "--tree", "vllm"], "candidate 'vllm034': is not a name"),
+    ],
+)
+def test_sources_that_are_none_are_one_line(
+    run: Command, candidates: Path, tmp_path: Path, arguments: list[str], fault: str
+) -> None:
+    repository(tmp_path / "vllm")
+    (tmp_path / "empty").mkdir()
+    refused(run("add", *arguments), fault, candidates)
+
+
+def test_an_sdist_is_a_candidate(served: Served, run: Command, tmp_path: Path) -> None:
+    path = tmp_path / "vllm-0.34.0rc2.tar.gz"
+    members = {
+        "PKG-INFO": metadata("vllm", "0.34.0rc2"), "requirements/cuda.txt": CUDA_TXT,
+    }  # fmt: skip
+    path.write_bytes(served.sdist("vllm-0.34.0rc2", members))
+    done = run("add", "vllm034rc2", "--sdist", path.name)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(run("show", "vllm034rc2", "--json").stdout)
+    assert shown["version"] == "0.34.0rc2" and shown["source"]["location"] == str(path)
