@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from conftest import Served
+    from local_index import Served
 
 LINUX = "manylinux_2_17_x86_64"
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
