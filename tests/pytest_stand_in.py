@@ -4,6 +4,21 @@ Its last argument names the end. `STAND_IN` is a template: `root` is the checkou
 for the process ids of one that hangs.
 """
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from matrix.catalog.cells import Cell
+from matrix.run.cell import RunRequest, run_cell
+
+ROOT = Path(__file__).parents[1]
+CELL = Cell(f"{sys.version_info.major}.{sys.version_info.minor}", "2.10.0", "0.19.1")
+INSTALLED = {"torch": "2.10.0+cu128", "vllm": "0.19.1", "triton": "3.6.0"}
+Run = Callable[..., Path]
+"""Run a cell that ends as the behaviour of this name does, and return its record's path."""
+
 STAND_IN = """
 import os, resource, signal, subprocess, sys, time
 from dataclasses import replace
@@ -107,3 +122,35 @@ elif behaviour.startswith("hang"):
     Path({pids!r}).write_text(f"{{os.getpid()}} {{helper.pid}}")
     time.sleep(600)
 """
+
+
+def write_stand_in(folder: Path) -> Path:
+    """Write the script, and a checkout with a folder of startup tests; `pids` is in the folder."""
+    path = folder / "stand_in.py"
+    path.write_text(STAND_IN.format(root=str(ROOT), pids=str(folder / "pids")))
+    (folder / "checkout" / "tests" / "startup").mkdir(parents=True)
+    return path
+
+
+def runs_of(tmp_path: Path, patch: pytest.MonkeyPatch) -> Run:
+    """Return what runs a cell with the script in the place of pytest."""
+    stand_in = write_stand_in(tmp_path)
+    patch.setenv("CXX", "true")  # a real compiler is test_preflight's
+
+    def run(behaviour: str, timeout: float = 60.0, **changed: object) -> Path:
+        arguments: dict[str, object] = {
+            "platform": "cpu",
+            "records": tmp_path / "records",
+            "pytest_args": ["-k", behaviour],
+            "timeout": timeout,
+            "root": tmp_path / "checkout",
+            "python": (sys.executable, str(stand_in)),
+            "installed": INSTALLED,
+            "least_free_mib": 1,
+            "least_memory_mib": 1,
+        }
+        path = run_cell(RunRequest(cell=CELL, **{**arguments, **changed}))  # type: ignore[arg-type]
+        assert isinstance(path, Path)
+        return path
+
+    return run

@@ -1,6 +1,5 @@
 """Real processes and real signals: a script stands in for pytest, and its record is read back."""
 
-import errno
 import os
 import signal
 import subprocess
@@ -8,12 +7,10 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
 from matrix.record.model import (
     Departure,
@@ -26,10 +23,7 @@ from matrix.record.model import (
 )
 from matrix.record.reader import read
 from matrix.record.running import is_running
-from matrix.record.writer import mark_of
-from matrix.rules.expectations import Expectations
 from matrix.run import process as processes
-from matrix.run import pytest_child
 from matrix.run.cell import (
     RunRefusedError,
     RunRequest,
@@ -37,17 +31,9 @@ from matrix.run.cell import (
     record_unstarted,
     run_cell,
 )
-from matrix.run.installed_files import PackageFiles
 from matrix.run.preflight import Refusal
-from matrix.verdict.judge import judge
-from matrix.verdict.states import Verdict
-from pytest_stand_in import STAND_IN
+from pytest_stand_in import CELL, INSTALLED, ROOT, Run, runs_of, write_stand_in
 from waiting import alive, wait_for
-
-ROOT = Path(__file__).parents[2]
-CELL = Cell(f"{sys.version_info.major}.{sys.version_info.minor}", "2.10.0", "0.19.1")
-INSTALLED = {"torch": "2.10.0+cu128", "vllm": "0.19.1", "triton": "3.6.0"}
-Run = Callable[..., Path]
 
 
 @pytest.fixture
@@ -57,34 +43,13 @@ def pids(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, pids: Path) -> Path:
-    path = tmp_path / "stand_in.py"
-    path.write_text(STAND_IN.format(root=str(ROOT), pids=str(pids)))
-    (tmp_path / "checkout" / "tests" / "startup").mkdir(parents=True)
-    return path
+def stand_in(tmp_path: Path) -> Path:
+    return write_stand_in(tmp_path)
 
 
 @pytest.fixture
-def run(tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("CXX", "true")  # a real compiler is test_preflight's
-
-    def run(behaviour: str, timeout: float = 60.0, **changed: object) -> Path:
-        arguments: dict[str, object] = {
-            "platform": "cpu",
-            "records": tmp_path / "records",
-            "pytest_args": ["-k", behaviour],
-            "timeout": timeout,
-            "root": tmp_path / "checkout",
-            "python": (sys.executable, str(stand_in)),
-            "installed": INSTALLED,
-            "least_free_mib": 1,
-            "least_memory_mib": 1,
-        }
-        path = run_cell(RunRequest(cell=CELL, **{**arguments, **changed}))  # type: ignore[arg-type]
-        assert isinstance(path, Path)
-        return path
-
-    return run
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return runs_of(tmp_path, monkeypatch)
 
 
 def valid(path: Path) -> Record:
@@ -372,111 +337,6 @@ def test_a_machine_that_cannot_is_refused_with_a_record(
     record = valid(caught.value.path)
     assert record.finished and record.error is not None and record.error.kind == "no_compiler"
     assert not caught.value.path.with_suffix(".log").exists()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> tuple[PackageFiles, ...]:
-    """What an environment's torch lists, and has."""
-    library = tmp_path / "site" / "torch" / "libtorch.so"
-    library.parent.mkdir(parents=True)
-    library.write_bytes(b"y" * 50)
-    sizes = {"torch/libtorch.so": 50}
-    return (PackageFiles(name="torch", folder=str(tmp_path / "site"), listed=sizes, found=sizes),)
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "said"),
-    [("loses cut", "has 1 of 50 bytes"), ("loses gone", "is gone")],
-)
-def test_a_case_that_failed_after_the_installation_broke_is_untested(
-    run: Run, files: tuple[PackageFiles, ...], behaviour: str, said: str
-) -> None:
-    record = valid(run(behaviour, files=files))
-    assert record.error is not None and record.error.kind == "broken_install"
-    assert f"torch/libtorch.so of torch {said}: make the env" in record.error.reason
-    judged = judge(record, Expectations(rules=()))
-    assert judged.verdict == Verdict.UNTESTED
-    assert [case.reason for case in judged.cases][1] == record.error.reason
-
-
-def test_an_import_of_a_broken_installation_is_a_refusal(
-    run: Run, files: tuple[PackageFiles, ...]
-) -> None:
-    with pytest.raises(RunRefusedError, match="of torch is gone") as caught:
-        run("loses import gone", files=files)
-    record = valid(caught.value.path)
-    assert record.error is not None and record.error.kind == "broken_install"
-    assert "; the run ended so: the import of vLLM ended" in record.error.reason
-    assert record.rungs == () and judge(record, Expectations(rules=())).verdict == "untested"
-
-
-def test_a_run_without_a_failure_does_not_look_at_the_files_again(
-    run: Run, files: tuple[PackageFiles, ...]
-) -> None:
-    assert valid(run("loses nothing gone", files=files)).error is None
-
-
-def test_a_failure_of_a_whole_installation_is_the_pairs(
-    run: Run, files: tuple[PackageFiles, ...]
-) -> None:
-    record = valid(run("import error", files=files))
-    assert record.error is not None and record.error.kind == "imports"
-
-
-@pytest.mark.parametrize(
-    ("number", "kind", "said"),
-    [
-        (errno.ENOSPC, "no_space", "No space left on device: make room, run it again"),
-        (errno.EMFILE, "internal", "Too many open files"),
-    ],
-)
-def test_a_pytest_that_cannot_be_run_is_a_refusal(
-    run: Run, monkeypatch: pytest.MonkeyPatch, number: int, kind: str, said: str
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(pytest_child, "run", refuse)
-    with pytest.raises(RunRefusedError, match="pytest cannot be run") as caught:
-        run("good")
-    record = valid(caught.value.path)
-    assert record.error == RunError(kind=ErrorKind(kind), reason=f"pytest cannot be run: {said}")
-    assert record.finished
-
-
-@pytest.mark.parametrize("is_room", [True, False])
-def test_a_disk_that_is_full_at_the_very_end_is_told(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_room: bool
-) -> None:
-    """The room that was kept is there, or somebody else took it."""
-    replace, begin = os.replace, pytest_child.run
-
-    def refuse(before: Path, after: Path) -> None:
-        mark = mark_of(after)
-        if mark.exists() and (mark.stat().st_size or not is_room):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(before, after)
-
-    def ends(*arguments: object) -> object:
-        ended = begin(*arguments)  # type: ignore[arg-type]
-        monkeypatch.setattr(os, "replace", refuse)
-        return ended
-
-    monkeypatch.setattr(pytest_child, "run", ends)
-    if is_room:
-        path = run("good")
-    else:
-        with pytest.raises(MatrixError) as caught:
-            run("good")
-        (path,) = (tmp_path / "records" / "cpu").glob("*.json")
-        assert str(caught.value) == (
-            f"{path}: cannot be written: No space left on device; the end of the run is lost, and"
-            " the record there holds what was written before: make room and run the cell again"
-        )
-    record = valid(path)
-    assert [case.outcome for case in record.cases] == ["passed"]
-    assert (record.error is not None and record.error.kind == "no_space") == is_room
-    assert not list(path.parent.glob(".*"))
 
 
 def test_cuda_without_a_gpu_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
