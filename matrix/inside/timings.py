@@ -97,7 +97,9 @@ class Timings:
 
         `torch` has the sums of torch's own timed events (`vllm_compat.compiler_seconds`). No second
         is in two parts. What vLLM reports owns its seconds, whatever was imported in them; but for
-        those of `jit`. The steps that a hook times have what is left of theirs.
+        those of `jit`. The steps that a hook times have what is left of theirs, and with it what
+        torch compiles of a function for which the model asks (`torch.compile` in vLLM's
+        kimi_k25_vit.py): nobody reports these seconds.
 
         | part             | means                                                     | source  |
         |------------------|-----------------------------------------------------------|---------|
