@@ -153,9 +153,9 @@ def _attribute(options: argparse.Namespace) -> int:
 def _parts(table: Table, names: frozenset[str] | None) -> dict[tuple[str, str], str]:
     """Return how many cases each partial run of the table has, by the cell's name and platform."""
     return {
-        (entry.record.cell, entry.record.platform): entry.part
-        for entry in table.entries
-        if entry.part is not None and (names is None or entry.record.cell in names)
+        (cell, platform): part
+        for (cell, platform), part in table.parts.items()
+        if names is None or cell in names
     }
 
 

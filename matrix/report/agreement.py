@@ -63,7 +63,8 @@ def section(agreement: Agreement) -> str:
         f"speak of, where both platforms ran the case: {figures.counted} of all that CUDA counted, "
         f"since it cannot run every case. Of every counter it predicts {figures.every}, or "
         f"{figures.raised} without those that are 0 on both. {_differ(differing, unexplained)} "
-        f"[Side by side, and why]({PAGE}).\n\n" + _figures(agreement)
+        f"[Side by side, and why]({PAGE}).\n\n"
+        + "\n".join([_figures(agreement), *_partial(agreement)])
     )
 
 
@@ -77,6 +78,7 @@ def page(agreement: Agreement) -> str:
             "## Share that the CPU predicts rightly\n",
             _figures(agreement),
             *_not_stock(agreement),
+            *_partial(agreement),
             _LEGEND,
             "## By case\n",
             _cases(agreement),
@@ -111,6 +113,7 @@ def lines(agreement: Agreement) -> str:
     for pair in agreement.pairs:
         parts.append(f"{_name(pair)}: {pair.cuda} on cuda, {pair.cpu} on cpu")
         parts += [f"{cell} on {platform} is {words}" for cell, platform, words in _apart(pair)]
+        parts += [f"{cell} on {platform} ran {part}" for cell, platform, part in _parts(pair)]
         differing = [difference for difference in differences if difference.pair == pair]
         if differing:
             head = ("case", "start", "counter", "cuda", "cpu", "why")
@@ -157,6 +160,22 @@ def _apart(pair: Pair) -> list[tuple[str, str, str]]:
         for cell, platform, found in runs
         if found
     ]
+
+
+def _parts(pair: Pair) -> list[tuple[str, str, str]]:
+    """Return the cell, the platform and `1 of 9 cases` of each partial run of a pair."""
+    runs = (pair.cuda, "cuda", pair.cuda_part), (pair.cpu, "cpu", pair.cpu_part)
+    return [(cell, platform, part) for cell, platform, part in runs if part]
+
+
+def _partial(agreement: Agreement) -> list[str]:
+    """Return a list of the runs that have some of the cases only."""
+    lines = [
+        f"- {markdown(_name(pair))}: {code(cell)} on {platform} ran {part}"
+        for pair in agreement.pairs
+        for cell, platform, part in _parts(pair)
+    ]
+    return ["Runs of some cases only; what they lack is not predicted:\n", *lines, ""] * bool(lines)
 
 
 def _not_stock(agreement: Agreement) -> list[str]:
@@ -293,6 +312,7 @@ def _pair(agreement: Agreement, pair: Pair, predictions: Iterable[Prediction]) -
         "cuda": pair.cuda,
         "cpu": pair.cpu,
         "not_stock": {platform: words for _, platform, words in _apart(pair)},
+        "parts": {platform: part for _, platform, part in _parts(pair)},
         "figures": _shares(total(figures.values())),
         "cases": [
             {

@@ -77,7 +77,7 @@ def render(report: Report) -> str:
     parts += [
         notes.section(report.notes),
         grid.section(report.grid),
-        attribution_section(report.attributions),
+        attribution_section(report.attributions, table.parts),
         agreement.section(report.agreement),
         upstream.section(report.upstream),
     ]
@@ -108,7 +108,9 @@ def counts(table: Table, platform: str) -> str:
         for verdict in (Verdict.COMPATIBLE, Verdict.DRIFT, Verdict.INCOMPATIBLE, Verdict.UNTESTED)
         if verdict in verdicts
     )
-    return f"{platform}: {plural(len(verdicts), 'cell')} ({found})"
+    partial = sum(entry.record.platform == platform for entry in table.entries if entry.part)
+    few = f"; {partial} {'has' if partial == 1 else 'have'} only some cases" if partial else ""
+    return f"{platform}: {plural(len(verdicts), 'cell')} ({found}{few})"
 
 
 def results(table: Table, platform: str) -> list[str]:
@@ -165,7 +167,7 @@ def _linked(issue: str) -> str:
 def _cases(table: Table) -> str:
     rows = [
         [
-            _cell(entry),
+            _part_of_cell(entry),
             entry.record.platform,
             code(case.case),
             _verdict(verdict),
@@ -203,7 +205,8 @@ def _seconds(entry: Entry) -> list[str]:
     if took is None and not rows:
         return []
     known = "" if took is None else f": import {seconds(took)} s"
-    line = f"{_cell(entry)} on {entry.record.platform}{known}\n"
+    part = f", {entry.part}" if entry.part else ""
+    line = f"{_cell(entry)} on {entry.record.platform}{part}{known}\n"
     head = ["case", "start", "total", *PARTS, "other steps", "unnamed", "save or load"]
     return [line, tabular(head, rows, right=range(2, 5 + len(PARTS)))] if rows else [line]
 
@@ -233,6 +236,11 @@ def _records(table: Table) -> str:
 
 def _cell(entry: Entry) -> str:
     return f"{code(entry.record.cell)}{' (off-pin)' if entry.off_pin else ''}"
+
+
+def _part_of_cell(entry: Entry) -> str:
+    """Return the cell, with how many of the cases a partial run has."""
+    return f"{_cell(entry)}{f', {entry.part}' if entry.part else ''}"
 
 
 def _cell_verdict(entry: Entry) -> str:

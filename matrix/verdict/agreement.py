@@ -22,6 +22,7 @@ from matrix.record.stock import not_stock
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation, Explanations
+from matrix.verdict.ladder import part_of
 from matrix.verdict.precedence import is_stock
 from matrix.verdict.stock import departures_of
 
@@ -35,7 +36,8 @@ _Item = TypeVar("_Item")
 class Pair:
     """A torch and a vLLM release that both platforms ran, and the two cells that are compared.
 
-    `cuda_not_stock` and `cpu_not_stock` are the packages by which these two runs are not stock.
+    `cuda_not_stock` and `cpu_not_stock` are the packages by which these two runs are not stock;
+    `cuda_part` and `cpu_part` how many of the cases a partial one of them has.
     """
 
     torch: str
@@ -45,6 +47,8 @@ class Pair:
     # Of no use in a hash, which is computed for each count, and long.
     cuda_not_stock: tuple[Departure, ...] = field(default=(), hash=False)
     cpu_not_stock: tuple[Departure, ...] = field(default=(), hash=False)
+    cuda_part: str | None = field(default=None, hash=False)
+    cpu_part: str | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +226,8 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
             cpu=cpu.cell,
             cuda_not_stock=not_stock(departures_of(cuda)),
             cpu_not_stock=not_stock(departures_of(cpu)),
+            cuda_part=part_of(cuda),
+            cpu_part=part_of(cpu),
         )
         pairs.append(pair)
         others = {case.case: case for case in cpu.cases}

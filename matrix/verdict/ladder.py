@@ -168,6 +168,13 @@ def highest(rungs: Iterable[str]) -> str | None:
     return max(rungs, key=level, default=None)
 
 
+def part_of(record: Record) -> str | None:
+    """Return how many of the cases a partial record holds: `3 of 9 cases`; None for a whole one."""
+    if not record.deselected:
+        return None
+    return f"{len(record.cases)} of {record.total_cases} cases"
+
+
 def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
     """Return what a judged record shows of the rungs."""
     fails = verdict.rung if verdict.verdict in (Verdict.DRIFT, Verdict.INCOMPATIBLE) else None
@@ -177,14 +184,13 @@ def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:
         passed = frozenset(_RUN) if verdict.verdict == Verdict.COMPATIBLE else frozenset()
     else:
         passed = frozenset(rung for rung in _RUN if level(rung) < level(fails))
-    held = len(record.cases)
     return RunEvidence(
         verdict=verdict.verdict,
         passed=passed,
         fails=fails,
         reason=verdict.reason,
         day=record.started[:10],
-        part=f"{held} of {record.total_cases} cases" if record.deselected else None,
+        part=part_of(record),
         not_stock=verdict.not_stock,
         provisional=verdict.provisional,
         recompiling=verdict.recompiling,

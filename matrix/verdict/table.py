@@ -14,7 +14,7 @@ from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record
 from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running
-from matrix.verdict.ladder import RunEvidence, badness, evidence_of, highest
+from matrix.verdict.ladder import RunEvidence, badness, evidence_of, highest, part_of
 from matrix.verdict.precedence import Evidence, pick_record, run_order
 
 
@@ -49,9 +49,7 @@ class Entry:
     @property
     def part(self) -> str | None:
         """How many of the cases a partial record holds, as `3 of 9 cases`; None for a whole one."""
-        if not self.record.deselected:
-            return None
-        return f"{len(self.record.cases)} of {self.record.total_cases} cases"
+        return part_of(self.record)
 
     @property
     def ran(self) -> RunEvidence:
@@ -78,6 +76,15 @@ class Table:
     def platforms(self) -> tuple[str, ...]:
         """The platforms that have an entry."""
         return tuple(dict.fromkeys(entry.record.platform for entry in self.entries))
+
+    @property
+    def parts(self) -> Mapping[tuple[str, str], str]:
+        """How many of the cases each partial record holds, by the cell's name and platform."""
+        return {
+            (entry.record.cell, entry.record.platform): entry.part
+            for entry in self.entries
+            if entry.part is not None
+        }
 
     def releases(self, platform: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the minor releases of torch and vLLM on the platform, oldest first."""

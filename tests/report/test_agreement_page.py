@@ -128,6 +128,22 @@ def test_a_run_that_is_not_stock_is_marked() -> None:
         assert "not stock" not in text
 
 
+def test_a_partial_run_is_said_to_be_so() -> None:
+    path, record = RECORDS[1]
+    part = replace(record, deselected=7)
+    told = reported([RECORDS[0], (path, part)], NO_RULES, WHY)
+    listed = "- torch 2.10.0, vLLM 0.19.1: `py311-torch210-vllm019` on cpu ran 2 of 9 cases\n"
+    assert listed in agreement.page(told.agreement)
+    assert listed in agreement.section(told.agreement)
+    assert "py311-torch210-vllm019 on cpu ran 2 of 9 cases\n" in agreement.lines(told.agreement)
+    found = json.loads(table_json.render(told))
+    Draft202012Validator(SCHEMA).validate(found)
+    [pair] = found["agreement"]["pairs"]
+    assert pair["parts"] == {"cpu": "2 of 9 cases"}
+    for text in (agreement.lines(TOLD.agreement), agreement.page(TOLD.agreement)):
+        assert " 9 cases" not in text
+
+
 def test_what_nobody_explained_is_said_to_be_so() -> None:
     output = reported(RECORDS, NO_RULES).agreement
     assert f"| `moe` | cold | `{TOTAL}` | 22 | 9 | not explained |" in agreement.page(output)

@@ -63,6 +63,12 @@ def test_a_run_with_a_flag_of_its_own_is_named_with_it() -> None:
     assert "`py311-torch212-vllm020` on cpu with VLLM\\_X=0 |" in section([ONE])
 
 
+def test_the_section_says_which_cell_ran_in_part() -> None:
+    parts = {(ONE.name, "cpu"): "1 of 9 cases"}
+    assert "| `py311-torch212-vllm020` on cpu, 1 of 9 cases |" in section([ONE], parts)
+    assert "of 9 cases" not in section([ONE], {(ONE.name, "cuda"): "1 of 9 cases"})
+
+
 def test_many_symptoms_are_cut_and_counted() -> None:
     assert "; and 3 more" in lines([replace(ONE, symptoms=(COUNT,) * 9)])
 

@@ -238,6 +238,10 @@ def test_a_partial_record_says_how_much_it_holds() -> None:
     assert "2. **torch 2.10, vLLM 0.19**: compatible on Python 3.11 (1 of 9 cases)\n" in output
     assert "| EPYC 9B14 | not known whether stock | 1 of 9 cases | 2026-11-22T18:00:00Z |" in output
     assert "| EPYC 9B14 | not known whether stock | 2 cases | 2026-11-23T18:00:00Z |" in output
+    # So do its cases and its seconds, and the number of cells that ran.
+    case = "| `py311-torch210-vllm019`, 1 of 9 cases | cpu | `moe` | ✅ as expected |"
+    assert case in output and "| `py311-torch29-vllm016` | cpu | `moe` |" in output
+    assert "cpu: 4 cells (2 compatible, 1 drift, 1 incompatible; 1 has only some cases)" in output
     content = json.loads(table_json.render(table))
     Draft202012Validator(SCHEMA).validate(content)
     counts = {cell["cell"]: cell["deselected"] for cell in content["cells"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matrix._util.text import code, markdown, tabular
 from matrix.attribution.model import Attribution
@@ -18,13 +18,19 @@ that has no expectation is held against what its vLLM counts under the torch tha
 """
 
 
-def section(attributions: Sequence[Attribution]) -> str:
-    """Return the attributions as a section of Markdown; "" where there is none."""
+def section(
+    attributions: Sequence[Attribution], parts: Mapping[tuple[str, str], str] | None = None
+) -> str:
+    """Return the attributions as a section of Markdown; "" where there is none.
+
+    `parts` says how many cases the partial run of a cell has, by its name and platform.
+    """
     if not attributions:
         return ""
     rows = []
     for group in groups(attributions):
         first = group[0]
+        part = (parts or {}).get((first.name, first.platform))
         cases = ", ".join(code(case_name(found)) for found in group)
         symptoms = dict.fromkeys(symptom_words(found.symptoms) for found in group)
         runs = ", ".join(
@@ -32,7 +38,7 @@ def section(attributions: Sequence[Attribution]) -> str:
         )
         rows.append(
             [
-                f"{code(first.name)} on {markdown(first.platform)}",
+                f"{code(first.name)} on {markdown(first.platform)}{f', {part}' if part else ''}",
                 markdown(first.answer),
                 markdown(f"{case_name(first)}: {sentence(first)}", MAX_WIDTH),
                 f"{cases}: {markdown('; '.join(symptoms), MAX_WIDTH)}",
