@@ -1,11 +1,11 @@
 """SVG badges: one a pair of minor releases that ran.
 
 A badge says what the grid shows of the pair (`matrix.verdict.grid.Square.shown`), as a word and a
-colour: of several patch releases that ran, the worst. It is of the first platform (`cuda` before
-`cpu`) with a run on which the grid has a verdict; where that is not `cuda`, which is
-authoritative, it names the platform: `compatible (cpu)`. Where the packages of that run
-were not as the vLLM requires, it says so and is not green: `compatible, not stock: without ray`. A
-release beyond the end of the expectations is `untested, provisional: as vLLM 0.33`. Cases that
+colour: of several patch releases that ran, on either platform, the worst. It is of the first
+platform (`cuda` before `cpu`) on which the grid has a verdict, by a run or by a check that fails;
+where that is not `cuda`, which is authoritative, it names the platform: `compatible (cpu)`. Where
+the packages of that run were not as the vLLM requires, it says so and is not green: `compatible,
+not stock: without ray`. A release beyond the end of the expectations is `untested, provisional: as vLLM 0.33`. Cases that
 compile again on their warm start, and a partial run, are named and not green, too: `compatible, 2
 cases recompile warm`, `compatible, 1 of 9 cases`.
 """
@@ -20,7 +20,7 @@ from matrix._util.versions import minor_of
 from matrix.record.model import PLATFORMS
 from matrix.report.marks import marks
 from matrix.report.page import template
-from matrix.verdict.grid import Grid, ran_cell
+from matrix.verdict.grid import Grid, Square, ran_cell
 from matrix.verdict.ladder import Progress, RunEvidence, badness, highest
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Table
@@ -134,13 +134,24 @@ def _name(torch: str, vllm: str) -> str:
 
 
 def _shown(grid: Grid | None) -> Mapping[tuple[str, str, str], Sequence[_Standing]]:
-    """Return what the grid shows of the releases that ran, by platform, minor torch and vLLM."""
+    """Return what the grid shows of the releases that ran, by platform, minor torch and vLLM.
+
+    Of releases that ran on the other platform only, it is the check that fails on this one.
+    """
+    squares = grid.squares.values() if grid is not None else ()
+    ran = {(square.torch, square.vllm) for square in squares if _did_run(square)}
     found: dict[tuple[str, str, str], list[_Standing]] = {}
-    for square in grid.squares.values() if grid is not None else ():
-        if any(progress.ran is not None for progress in square.cells):
+    for square in squares:
+        if _did_run(square) or (
+            (square.torch, square.vllm) in ran and square.shown.verdict != Verdict.UNTESTED
+        ):
             at = square.platform, minor_of(square.torch), minor_of(square.vllm)
             found.setdefault(at, []).append(_standing(square.shown))
     return found
+
+
+def _did_run(square: Square) -> bool:
+    return any(progress.ran is not None for progress in square.cells)
 
 
 def _standing(progress: Progress) -> _Standing:

@@ -317,11 +317,17 @@ def test_the_badge_of_a_pair_says_what_the_grid_shows(
         links=answers.links,
         seen=runs([(entry.record, entry.verdict) for entry in table.entries], PATCHES),
     )
+    # Of releases that ran, the squares of both platforms: what a check rules out is no cpu matter.
+    ran_there = {
+        at: any(progress.ran for progress in square.cells) for at, square in grid.squares.items()
+    }
+    ran_anywhere = {at[1:] for at, did_run in ran_there.items() if did_run}
     told = {
         platform: [
             square.shown
             for at, square in grid.squares.items()
-            if at[0] == platform and any(progress.ran for progress in square.cells)
+            if at[0] == platform
+            and (ran_there[at] or (at[1:] in ran_anywhere and square.shown.ruled_out))
         ]
         for platform in ("cuda", "cpu")
     }
@@ -374,6 +380,24 @@ def test_a_check_that_fails_stands_where_the_run_shows_nothing(
     assert f'vLLM 0.19: {said}"' in text
     assert ("check of links)" in text) == (error is not None)
     assert grid.squares[Platform.CUDA, "2.10.0", "0.19.1"].shown.verdict == said.partition(",")[0]
+
+
+@pytest.mark.parametrize("links", [NO, YES, None])
+def test_a_pair_that_ran_on_the_cpu_alone_has_the_badge_of_its_cuda_square(
+    links: Answer | None,
+) -> None:
+    """Of cuda, which decides, a check says that it cannot work, or nothing does."""
+    again = {COMPILED: 4}
+    path, made = record("3.11", (case(again, again),))
+    table = tabulate([(path, replace(made, platform=Platform.CPU))], RULES)
+    seen = runs([(entry.record, entry.verdict) for entry in table.entries], RELEASES)
+    grid = survey(RELEASES, links=lambda _cell: links, seen=seen)
+    assert grid.squares[Platform.CUDA, "2.10.0", "0.19.1"].shown.ruled_out is (links is NO)
+    (text,) = badges.render(table, grid).values()
+    if links is NO:
+        assert 'vLLM 0.19: incompatible"' in text and "(cuda, Python 3.10, check of links)" in text
+    else:
+        assert 'vLLM 0.19: compatible, 1 case recompiles warm (vllm#38051) (cpu)"' in text
 
 
 def test_a_release_that_the_grid_does_not_have_speaks_for_itself() -> None:
