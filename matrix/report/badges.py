@@ -5,9 +5,9 @@ colour: of several patch releases that ran, on either platform, the worst. It is
 platform (`cuda` before `cpu`) on which the grid has a verdict, by a run or by a check that fails;
 where that is not `cuda`, which is authoritative, it names the platform: `compatible (cpu)`. Where
 the packages of that run were not as the vLLM requires, it says so and is not green: `compatible,
-not stock: without ray`. A release beyond the end of the expectations is `untested, provisional: as vLLM 0.33`. Cases that
-compile again on their warm start, and a partial run, are named and not green, too: `compatible, 2
-cases recompile warm`, `compatible, 1 of 9 cases`.
+not stock: without ray`. A release beyond the end of the expectations is `untested, provisional: as
+vLLM 0.33`. Cases that compile again on their warm start, and a partial run, are named and not
+green, too: `compatible, 2 cases recompile warm (vllm#38051)`, `compatible, 1 of 9 cases`.
 """
 
 from __future__ import annotations
