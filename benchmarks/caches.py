@@ -113,7 +113,7 @@ def main() -> int:
     useless = []
     with tempfile.TemporaryDirectory(prefix="matrix-bench-") as place:
         for command in dict.fromkeys(chosen.values()):
-            names = [name for name, of in chosen.items() if of == command]
+            names = [name for name, owner in chosen.items() if owner == command]
             arguments = _arguments(command, Path(place))
             seconds = _measured(names, arguments, options.rounds)
             usual = seconds.pop("")

@@ -56,8 +56,8 @@ def _from_tables(vllm: str, torch: str, rounds: int) -> None:
     def every() -> int:
         tables = load_tables()
         return sum(
-            tables.link(one, other, _PYTHON).ok
-            for one in tables.vllm_versions
+            tables.link(version, other, _PYTHON).ok
+            for version in tables.vllm_versions
             for other in tables.torch_versions
         )
 

@@ -48,8 +48,8 @@ def torch_candidate(
         source=OnIndex(index=INDEX, version=version.partition("+")[0], channel="test/cu130"),
         files=tuple(wheel("torch", version, tag, sha256) for tag in tags),
         companions=tuple(
-            wheel(project, of, tag)
-            for project, of in (("torchvision", "0.30.0+cu130"), ("triton", "3.8.0"))
+            wheel(project, release, tag)
+            for project, release in (("torchvision", "0.30.0+cu130"), ("triton", "3.8.0"))
             for tag in tags
         ),
         without=("torchaudio",),

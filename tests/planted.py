@@ -121,7 +121,7 @@ NO_FUSION = Defect(
     ),
 )
 
-DEFECTS = {one.name: one for one in (AOT_KEY, CODEGEN, CACHES_OFF, FX_KEY, NO_FUSION)}
+DEFECTS = {defect.name: defect for defect in (AOT_KEY, CODEGEN, CACHES_OFF, FX_KEY, NO_FUSION)}
 
 
 def plant(

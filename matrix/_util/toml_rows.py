@@ -75,6 +75,13 @@ def name_of(row: Mapping[str, object], where: str, error: type[MatrixError]) -> 
     return named
 
 
+def check_ids(ids: Sequence[str], where: str, error: type[MatrixError]) -> None:
+    """Refuse an id that is there twice: raise `error`; `where` is as `waivers.toml: waiver`."""
+    for name in ids:
+        if ids.count(name) > 1:
+            raise error(f"{where} {name!r}: id: is there twice; give each its own")
+
+
 def choice_of(
     row: Mapping[str, object],
     key: str,

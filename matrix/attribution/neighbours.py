@@ -241,7 +241,11 @@ class Neighbourhood:
             ),
             (
                 Difference.PYTHON,
-                (self.same.representative(one) for one in self.same.pythons if one != here.python),
+                (
+                    self.same.representative(python)
+                    for python in self.same.pythons
+                    if python != here.python
+                ),
             ),
             (
                 Difference.PLATFORM,

@@ -111,9 +111,9 @@ class RunsIndex:
         Where nothing shows which flags are a cell's own, there is one for each candidate.
         """
         for pairs in self.cases.values():
-            for every in pairs.values():
-                for python in every.pythons:
-                    yield from map(representative, every.own(python))
+            for runs in pairs.values():
+                for python in runs.pythons:
+                    yield from map(representative, runs.own(python))
 
     def reference(
         self, own: Observation, pins: Mapping[str, str], *, changes: bool

@@ -204,7 +204,9 @@ class Releases:
 
     def constraints(self, vllm: str) -> tuple[str, ...]:
         """Return the requirements that the cells of this vLLM get beyond their pins."""
-        return tuple(each.requirement for each in self.constrained if each.covers(vllm))
+        return tuple(
+            constraint.requirement for constraint in self.constrained if constraint.covers(vllm)
+        )
 
     def doubts(self, cell: Cell) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the companions that an off-pin cell goes without, and those that are guessed.

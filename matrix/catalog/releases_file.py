@@ -105,7 +105,7 @@ def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
             raise ReleasesError(
                 f"{where}: torch: {row['torch']} is not in the list of torch releases; add it"
             )
-    for where, row in (placed for every in rows.values() for placed in every):
+    for where, row in (placed for entries in rows.values() for placed in entries):
         _facts(row, where)
         _unsure(row, where)
         _python(row, where)

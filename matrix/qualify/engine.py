@@ -220,11 +220,11 @@ class _Pairing:
         if self.checks is None:
             return
         known = {(key.platform, key.other) for side in sides for key in side}
-        for (platform, other), every in self.checks.every().items():
+        for (platform, other), climbs in self.checks.every().items():
             under = minor_of(other) if self.query.other is Project.VLLM else other
             lost = [
                 (python, progress)
-                for python, progress in every
+                for python, progress in climbs
                 if not progress.candidate.off_pin and progress.change is RungChange.REGRESSION
             ]
             if lost and (platform, under) not in known:

@@ -73,8 +73,8 @@ class Change:
             return False
         named = factors(record.cell)
         return all(
-            _may_hold(of, record.provenance.get(key) or getattr(named, key))
-            for key, of in (("torch", self.torch), ("vllm", self.vllm))
+            _may_hold(versions, record.provenance.get(key) or getattr(named, key))
+            for key, versions in (("torch", self.torch), ("vllm", self.vllm))
         )
 
     def _names(self, case: str) -> bool:

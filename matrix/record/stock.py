@@ -206,10 +206,12 @@ def _near(required: str, torch: str) -> bool:
     """Return whether a requirement is of one release of torch, of the same minor release."""
     try:
         here = parse_version(torch).release[:2]
-        wanted = [parse_version(one.version).release[:2] for one in Requirement(required).specifier]
+        wanted = [
+            parse_version(clause.version).release[:2] for clause in Requirement(required).specifier
+        ]
     except (InvalidRequirement, InvalidVersion):
         return False
-    return bool(wanted) and all(one == here for one in wanted)
+    return bool(wanted) and all(version == here for version in wanted)
 
 
 def not_stock(found: Iterable[Departure] | None) -> tuple[Departure, ...]:

@@ -25,7 +25,7 @@ def render_read(done: UpstreamRead, shown: str) -> str:
     `shown` is the path of the data file.
     """
     lines = aligned([_change(change) for change in done.changes]) if done.changes else []
-    part = [one.version for one in done.upstream.releases if one.every_fault()]
+    part = [release.version for release in done.upstream.releases if release.every_fault()]
     summary = (
         f"{shown}: {plural(len(done.upstream.releases), 'release')}, {done.read} read,"
         f" {plural(len(done.changes), 'change')}"
@@ -61,36 +61,47 @@ def render_unread(releases: Iterable[UpstreamRelease]) -> list[str]:
 def contradictions(held: Held, where: str) -> list[str]:
     """Return a line for each rule and counter that contradicts upstream, with what to do."""
     grouped: dict[tuple[str, ...], list[Contradiction]] = {}
-    for one in held.contradictions:
-        key = (one.rule, one.case, one.start, one.counter, str(one.expected), str(one.upstream))
-        grouped.setdefault(key, []).append(one)
+    for contradiction in held.contradictions:
+        key = (
+            contradiction.rule,
+            contradiction.case,
+            contradiction.start,
+            contradiction.counter,
+            str(contradiction.expected),
+            str(contradiction.upstream),
+        )
+        grouped.setdefault(key, []).append(contradiction)
     return [
         *(_contradiction(group, where) for group in grouped.values()),
-        *(_vanished(one, where) for one in held.vanished),
+        *(_vanished(case, where) for case in held.vanished),
     ]
 
 
 def beyond(overruns: Iterable[Overrun], where: str) -> list[str]:
     """Return a line for each rule that goes beyond its evidence, with what to do."""
-    names = {"vllm": "vLLM", "torch": "torch"}
-    return [
-        f"{where}: rule {one.rule!r}: {one.project}: {one.versions or 'every release'}, and its"
-        f" evidence on {one.platform}"
-        + (
-            f" is of no release of {names[one.project]}; name a record or a link to a tag's test"
-            if one.carried is None
-            else f" ends with {names[one.project]} {one.carried}; end the rule with {one.end}"
-        )
-        for one in overruns
-    ]
+    return [_overrun(overrun, where) for overrun in overruns]
+
+
+def _overrun(overrun: Overrun, where: str) -> str:
+    project = {"vllm": "vLLM", "torch": "torch"}[overrun.project]
+    if overrun.carried is None:
+        end = f" is of no release of {project}; name a record or a link to a tag's test"
+    else:
+        end = f" ends with {project} {overrun.carried}; end the rule with {overrun.end}"
+    return (
+        f"{where}: rule {overrun.rule!r}: {overrun.project}:"
+        f" {overrun.versions or 'every release'}, and its evidence on {overrun.platform}{end}"
+    )
 
 
 def _contradiction(group: list[Contradiction], where: str) -> str:
     first = group[0]
+    vllm = _span(contradiction.vllm for contradiction in group)
+    torch = _span(contradiction.torch for contradiction in group)
     return (
         f"{where}: rule {first.rule!r}: {first.counter} = {first.expected} in the {first.start}"
-        f" start of {first.case}, and upstream's test says {first.upstream} for vLLM"
-        f" {_span(one.vllm for one in group)} under torch {_span(one.torch for one in group)}"
+        f" start of {first.case}, and upstream's test says {first.upstream} for vLLM {vllm}"
+        f" under torch {torch}"
         f" ({plural(len(group), 'number')}; {group[-1].link}); correct the rule, or write"
         " upstream = {...} with the record that measured it"
     )
@@ -138,6 +149,6 @@ def _value(value: object) -> str:
     if isinstance(value, dict) and any(key.startswith((">=", "<")) for key in value):
         by_torch = [f"{_value(number)} with torch {versions}" for versions, number in value.items()]
         return listed(by_torch)
-    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         value = listed(value)
     return clip(clean(value if isinstance(value, str) else json.dumps(value)), 200)

@@ -50,8 +50,8 @@ def calibrate(
     minors = {key: _minor(record, key, name) for key in ("torch", "vllm")}
     taken = {rule.id for rule in expectations.rules}
     found = proposals(record, expectations, evidence)
-    taken |= {one.rule.id for one in found}
-    parts = [_proposed(one) for one in found]
+    taken |= {proposal.rule.id for proposal in found}
+    parts = [_proposed(proposal) for proposal in found]
     series = {rule.id for rule in expectations.rules if not rule.of_one_cell}
     for case in record.cases:
         if case.outcome != "passed":

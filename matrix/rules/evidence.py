@@ -99,8 +99,8 @@ class Evidence:
 
 def evidence_of(upstream: Upstream, releases: Releases) -> Evidence:
     """Return what upstream states, under each torch up to the newest that one of its vLLM pins."""
-    read = {one.version for one in upstream.releases}
-    pinned = [minor_of(one.torch) for one in releases.vllm if one.version in read]
+    read = {release.version for release in upstream.releases}
+    pinned = [minor_of(release.torch) for release in releases.vllm if release.version in read]
     newest = max(map(parse_version, pinned), default=None)
     torches = tuple(
         torch

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from matrix._util.paths import DATA
-from matrix._util.toml_rows import choice_of, read_text, rows, version_range
+from matrix._util.toml_rows import check_ids, choice_of, read_text, rows, version_range
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import Platform
@@ -62,10 +62,7 @@ def parse_notes(text: str, name: str) -> tuple[Note, ...]:
     """
     found = rows(text, name, "note", NotesError)
     notes = tuple(_note(row, f"{name}: note {at}") for at, row in enumerate(found, 1))
-    ids = [note.id for note in notes]
-    for one in ids:
-        if ids.count(one) > 1:
-            raise NotesError(f"{name}: note {one!r}: id: is there twice; give each its own")
+    check_ids([note.id for note in notes], f"{name}: note", NotesError)
     return notes
 
 

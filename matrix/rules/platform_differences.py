@@ -13,6 +13,7 @@ from pathlib import Path
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import (
     case_of,
+    check_ids,
     check_keys,
     choice_of,
     name_of,
@@ -70,16 +71,12 @@ class Explanations:
     def __post_init__(self) -> None:
         """Refuse two explanations of one id."""
         ids = [explanation.id for explanation in self.every]
-        for one in ids:
-            if ids.count(one) > 1:
-                raise DifferencesError(
-                    f"{self.name}: difference {one!r}: id: is there twice; give explanation its own"
-                )
+        check_ids(ids, f"{self.name}: difference", DifferencesError)
 
     def explain(
         self, case: str, start: str, counter: str, torch: str, vllm: str
     ) -> tuple[Explanation, ...]:
-        """Give explanation explanation of this difference, in the order of the file."""
+        """Give each explanation of this difference, in the order of the file."""
         return tuple(
             explanation
             for explanation in self.every

@@ -31,7 +31,7 @@ class Provisional:
 
         Only of the counters that differ, where some do.
         """
-        differing = {(one.start, one.counter) for one in self.differences}
+        differing = {(difference.start, difference.counter) for difference in self.differences}
         return tuple(
             dict.fromkeys(
                 last_release(near)

@@ -16,6 +16,7 @@ from packaging.version import Version
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import (
     case_of,
+    check_ids,
     check_keys,
     choice_of,
     name_of,
@@ -124,12 +125,7 @@ class Waivers:
 
     def __post_init__(self) -> None:
         """Refuse two waivers of one id."""
-        ids = [waiver.id for waiver in self.every]
-        for one in ids:
-            if ids.count(one) > 1:
-                raise WaiversError(
-                    f"{self.name}: waiver {one!r}: id: is there twice; give each its own"
-                )
+        check_ids([waiver.id for waiver in self.every], f"{self.name}: waiver", WaiversError)
 
     def waiving(self, finding: Finding, today: date) -> Waiver | None:
         """Give the waiver of this finding, one that holds today before one that has expired."""

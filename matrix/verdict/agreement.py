@@ -209,13 +209,15 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
     predictions: list[Prediction] = []
     one_sided: set[str] = set()
     alone: set[str] = set()
-    for (torch, vllm), of in sorted(found.items(), key=lambda item: _order(item[0])):
-        ran = [record for record in of["cuda"] if any(case.starts for case in record.cases)]
-        if not of["cpu"]:
+    for (torch, vllm), by_platform in sorted(found.items(), key=lambda item: _order(item[0])):
+        ran = [
+            record for record in by_platform["cuda"] if any(case.starts for case in record.cases)
+        ]
+        if not by_platform["cpu"]:
             alone |= {record.cell for record in ran}
-        if not ran or not of["cpu"]:
+        if not ran or not by_platform["cpu"]:
             continue
-        choices = list(product(ran, of["cpu"]))
+        choices = list(product(ran, by_platform["cpu"]))
         # The preference costs the text of both records, which a choice of one need not pay.
         choice = max(choices, key=lambda two: _preference(*two)) if choices[1:] else choices[0]
         cuda, cpu = choice

@@ -127,12 +127,19 @@ ContenderT = TypeVar("ContenderT", bound=Contender)
 def pick(contenders: Iterable[ContenderT]) -> ContenderT:
     """Return the contender that counts. Raises ValueError where there is none."""
     every = list(contenders)
-    if any(one.is_stock and one.evidence for one in every):
-        every = [one for one in every if one.is_stock]
-    last = max((one.order for one in every if one.evidence is Evidence.CONCLUSIVE), default=None)
-    ranks = [(_rank(one), one) for one in every if last is None or one.order >= last]
+    if any(contender.is_stock and contender.evidence for contender in every):
+        every = [contender for contender in every if contender.is_stock]
+    last = max(
+        (contender.order for contender in every if contender.evidence is Evidence.CONCLUSIVE),
+        default=None,
+    )
+    ranks = [
+        (_rank(contender), contender)
+        for contender in every
+        if last is None or contender.order >= last
+    ]
     best = max(rank for rank, _ in ranks)
-    equal = [one for rank, one in ranks if rank == best]
+    equal = [contender for rank, contender in ranks if rank == best]
     return equal[0] if len(equal) == 1 else max(equal, key=lambda one: (one.content, one.path))
 
 

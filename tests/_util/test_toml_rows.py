@@ -47,10 +47,10 @@ def test_a_range_of_releases_is_read_or_told() -> None:
     assert found.contains(Version("2.12.1")) and not found.contains(Version("2.11.0"))
     assert version_range({}, "torch", "f: a", OddError).contains(Version("2.11.0"))
     odd = {2.12: '2.12 is not a string; write ">=2.12"', ">2.x": ""}
-    for value, said in odd.items():
+    for value, message in odd.items():
         with pytest.raises(OddError) as caught:
             version_range({"torch": value}, "torch", "f: a", OddError)
-        assert str(caught.value).startswith(f"f: a: torch: {said}")
+        assert str(caught.value).startswith(f"f: a: torch: {message}")
 
 
 @pytest.mark.parametrize("row", [{}, {"id": ""}, {"id": "  "}, {"id": 3}])

@@ -254,8 +254,8 @@ def test_what_did_not_import_is_skipped_and_not_asked_again() -> None:
     dead = replace(failed(NAMES[1]), case=WHOLE_RUN, rung="imports", started="2027")
     line = {name: LINE[name] for name in NAMES[:3]}
     every = [ran(NAMES[0]), dead, failed(NAMES[2])]
-    for told in (every, [*every, ran(NAMES[1])]):  # it ran before it no longer imported
-        seen, unclear = observed_along(line, "a", "cpu", told)
+    for observations in (every, [*every, ran(NAMES[1])]):  # it ran before it no longer imported
+        seen, unclear = observed_along(line, "a", "cpu", observations)
         assert unclear == set()
         found = search("torch", line, seen)
         assert (found.outcomes[NAMES[1]], found.bisection.done) == ("skip", True)

@@ -58,8 +58,8 @@ def test_what_comes_from_the_future_is_the_oldest() -> None:
 
 def test_of_two_that_started_together_the_faulty_one_speaks() -> None:
     failed = replace(ran(1), ended=Ended.FAILED, faulty=True)
-    for every in ([failed, ran(1)], [ran(1), failed]):
-        assert Runs(every).representative("3.11") == failed
+    for observations in ([failed, ran(1)], [ran(1), failed]):
+        assert Runs(observations).representative("3.11") == failed
 
 
 def test_what_says_nothing_or_is_of_another_python_does_not_speak() -> None:
@@ -85,8 +85,8 @@ def on(python: str, day: int, flags: Mapping[str, object] = ON, **more: Any) -> 
 def test_runs_are_newest_first_and_their_pythons_oldest_first() -> None:
     old, new, late = on("3.10", 1), on("3.9", 2), on("3.11", 3, future_dated=True)
     idle = on("3.12", 4, ended=Ended.NOTHING)
-    for every in itertools.permutations((old, new, late, idle)):
-        runs = Runs(every)
+    for observations in itertools.permutations((old, new, late, idle)):
+        runs = Runs(observations)
         assert list(runs) == [idle, new, old, late]
         assert list(runs) == list(runs)  # it can be read again
         # Also one on which nothing tells.

@@ -306,9 +306,9 @@ def test_a_run_that_is_not_stock_does_not_decide_a_flag() -> None:
     )
     own = flagged("2.12.0", True, saved=4, departures=())
     given = flagged("2.12.0", False, deselected=1, departures=(FLASHINFER,))
-    assert [each.decides for each in of("2.12.0", own, there, given).flags] == [None]
+    assert [flag.decides for flag in of("2.12.0", own, there, given).flags] == [None]
     given = replace(given, departures=())
-    assert [each.decides for each in of("2.12.0", own, there, given).flags] == [True]
+    assert [flag.decides for flag in of("2.12.0", own, there, given).flags] == [True]
 
 
 def test_a_cell_that_did_not_run_stock_is_proposed_again() -> None:

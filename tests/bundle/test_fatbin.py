@@ -171,9 +171,11 @@ def test_damaged_libraries_are_read_without_a_fault(tail: bytes, at: int, byte: 
     st.sampled_from([80, 86, 89, 90, 100, 103]),
 )
 def test_a_chip_that_had_code_still_has_some(kinds: list[tuple[int, int]], arch: int) -> None:
-    images = [(kind, of, bytes([200 - at]) * 16) for at, (kind, of) in enumerate(kinds)]
+    images = [(kind, number, bytes([200 - at]) * 16) for at, (kind, number) in enumerate(kinds)]
     kept, found = pruned(*images, arch=arch)
-    usable = any(of <= arch and (kind == PTX or of // 10 == arch // 10) for kind, of in kinds)
+    usable = any(
+        number <= arch and (kind == PTX or number // 10 == arch // 10) for kind, number in kinds
+    )
     assert bool(kept) is usable
     assert found.kept + found.dropped == 16 * len(images)
     assert bool(found.none) is not usable

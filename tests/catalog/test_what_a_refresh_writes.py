@@ -49,7 +49,8 @@ def torch(version: str, **facts: Any) -> dict[str, Any]:
 
 def rows(**projects: list[dict[str, Any]]) -> Rows:
     return {
-        project: {str(row["version"]): row for row in every} for project, every in projects.items()
+        project: {str(row["version"]): row for row in releases}
+        for project, releases in projects.items()
     }
 
 
@@ -360,4 +361,4 @@ def test_the_packages_own_file_is_as_it_would_be_written() -> None:
     known = rows(**read_rows(RELEASES_FILE))
     assert to_json(known) == RELEASES_FILE.read_text(encoding="utf-8")
     assert complete(known) == known
-    assert all("source" in row for every in known.values() for row in every.values())
+    assert all("source" in row for releases in known.values() for row in releases.values())

@@ -138,9 +138,9 @@ def test_without_the_build_that_is_asked_for_there_is_no_answer(
     wheels: dict[str, Path], tables: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither build answers for the other one."""
-    for here, asked in ((TORCH, LOCAL), (LOCAL, TORCH)):
-        folder = tables / here
-        assert matrix(folder, "--read", wheels[here], wheels["vllm"]) == 0
+    for place, version in ((TORCH, LOCAL), (LOCAL, TORCH)):
+        folder = tables / place
+        assert matrix(folder, "--read", wheels[place], wheels["vllm"]) == 0
         capsys.readouterr()
-        assert matrix(folder, "--vllm", "0.26.0", "--torch", asked) == 2
+        assert matrix(folder, "--vllm", "0.26.0", "--torch", version) == 2
         assert capsys.readouterr().err.startswith("matrix: ")

@@ -170,8 +170,8 @@ def test_one_run_that_fails_discards_no_other(
 @pytest.mark.parametrize("given", [["results", "more"], ["--case", "a", "results", "more"]])
 def test_folders_may_stand_anywhere(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     save(ran("2.11.0", "0.20.2"), "more")
-    for asked in ([BAD, *given], ["--all", *given], [*given, "--all"]):
-        assert main(["attribute", *asked]) == 0
+    for arguments in ([BAD, *given], ["--all", *given], [*given, "--all"]):
+        assert main(["attribute", *arguments]) == 0
         assert "torch, since 2.12" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["attribute", BAD, "--case", "a", "--nonsense", "more"])

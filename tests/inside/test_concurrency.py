@@ -61,8 +61,8 @@ def test_starts_that_measure_the_gpu_run_one_at_a_time() -> None:
     def never() -> int:
         raise AssertionError
 
-    for asked in (None, 0, 7):
-        assert jobs_for(asked, "cuda", 7, cores=64, bounded=False, free_mib=never) == 1
+    for number in (None, 0, 7):
+        assert jobs_for(number, "cuda", 7, cores=64, bounded=False, free_mib=never) == 1
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many"])

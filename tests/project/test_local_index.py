@@ -110,9 +110,9 @@ def test_faults_of_a_file(served: Served, torches: Path) -> None:
     path = f"/files/{wheel.filename}"
     out = torches / "out"
     out.mkdir()
-    for fault, said in ((404, "404"), ("half", "only"), (503, "503")):
+    for fault, message in ((404, "404"), ("half", "only"), (503, "503")):
         served.faults[path] = [fault]
-        with pytest.raises(FetchError, match=said):
+        with pytest.raises(FetchError, match=message):
             index.fetch(wheel, out)
     served.faults[path] = [Slow(0.05)]
     assert index.fetch(wheel, out).read_bytes() == (torches / wheel.filename).read_bytes()

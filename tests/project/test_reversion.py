@@ -129,7 +129,7 @@ def write_members(archive: zipfile.ZipFile, every: Mapping[str, bytes], how: Mem
 def test_every_other_member_is_as_it_was(tmp_path: Path, data: Members, stream: bool) -> None:
     """What is not named keeps its bytes and how it is compressed, however the wheel was written."""
     wheel = write_wheel(
-        tmp_path, "any", "1.0", {name: one[0] for name, one in data.items()} or None
+        tmp_path, "any", "1.0", {name: value[0] for name, value in data.items()} or None
     )
     with zipfile.ZipFile(wheel) as archive:
         every = {name: archive.read(name) for name in archive.namelist()}

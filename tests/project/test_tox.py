@@ -136,7 +136,7 @@ def pins(section: configparser.SectionProxy) -> dict[str, str]:
 
 def constraints(cell: Cell) -> dict[str, str]:
     wanted = map(Requirement, RELEASES.constraints(cell.vllm))
-    return {each.name: str(each.specifier) for each in wanted}
+    return {requirement.name: str(requirement.specifier) for requirement in wanted}
 
 
 def test_tox_has_an_environment_for_each_name_of_each_on_pin_cell(

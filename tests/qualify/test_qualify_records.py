@@ -244,8 +244,8 @@ def test_of_two_names_that_ran_the_same_releases_the_newest_run_stands() -> None
     records = [make(OLD, passed()), make(NEXT, passed()), make("2.11.0", failed(), day=23)]
     path, run = records[-1]
     of_next = replace(run, provenance={**run.provenance, "torch": NEXT})
-    for every in itertools.permutations((*records[:-1], (path, of_next))):
-        assert kinds(judged([*every])) == [FailureKind.REGRESSION]
+    for order in itertools.permutations((*records[:-1], (path, of_next))):
+        assert kinds(judged([*order])) == [FailureKind.REGRESSION]
 
 
 def test_a_run_under_another_cell_name_is_named_with_its_verdict() -> None:

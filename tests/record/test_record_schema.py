@@ -88,7 +88,7 @@ def containers(data: object) -> list[Any]:
     inner = list(data.values()) if isinstance(data, dict) else data
     if not isinstance(inner, list):
         return []
-    return [data, *(one for item in inner for one in containers(item))]
+    return [data, *(container for item in inner for container in containers(item))]
 
 
 @settings(deadline=None, max_examples=150)

@@ -166,9 +166,9 @@ def test_where_a_failure_is(text: str, wanted: str) -> None:
 )  # fmt: skip
 def test_which_file_is_meant_makes_a_difference(one: str, other: str) -> None:
     assert signature(one) != signature(other)
-    for told in (one, other):
-        moved = re.sub(r"(?<=[ '])/\w+/", "/srv/elsewhere/7/", told)
-        assert signature(moved) == signature(told) == signature(signature(told))
+    for text in (one, other):
+        moved = re.sub(r"(?<=[ '])/\w+/", "/srv/elsewhere/7/", text)
+        assert signature(moved) == signature(text) == signature(signature(text))
 
 
 @pytest.mark.parametrize(

@@ -178,8 +178,8 @@ def test_a_record_without_a_place_closes_with_back_too(opened: Any) -> None:
 
 def test_a_text_is_looked_for_as_a_person_means_it(opened: Any) -> None:
     page = opened()
-    for asked, word in [("compatible", "compatible"), ("INCOMPATIBLE", "incompatible")]:
-        page.fill("[name=q]", asked)
+    for text, word in [("compatible", "compatible"), ("INCOMPATIBLE", "incompatible")]:
+        page.fill("[name=q]", text)
         labels = shown(page)
         assert labels and all(f": {word}, " in item for item in labels)
     page.fill("[name=q]", "3.11")

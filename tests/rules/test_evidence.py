@@ -67,7 +67,7 @@ def test_each_rule_of_the_package_is_refused_a_release_later(project: str) -> No
         )
         wider = VersionRange(f"{lower or '>=0'},<{major}.{minor + 9}")
         told = [*overruns(Expectations(rules=(_with(expectation, project, wider),)), EVIDENCE)]
-        assert project in {one.project for one in told}, expectation.id
+        assert project in {overrun.project for overrun in told}, expectation.id
 
 
 RECORD = "results/cuda/py312-torch213-vllm032.json"

@@ -132,7 +132,7 @@ def test_what_an_explanation_needs(key: str) -> None:
 
 
 def test_an_id_is_there_once() -> None:
-    with pytest.raises(DifferencesError, match="'router': id: is there twice"):
+    with pytest.raises(DifferencesError, match="'router': id: is there twice; give each its own"):
         parse_explanations(ONE + ONE, "d.toml")
 
 

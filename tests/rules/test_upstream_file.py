@@ -188,7 +188,7 @@ def test_ranges_compare_as_upstream_does() -> None:
 
 def test_the_shipped_file_is_as_the_command_writes_it() -> None:
     assert to_json(SHIPPED) == UPSTREAM_FILE.read_text(encoding="utf-8")
-    assert [one.version for one in SHIPPED.releases if one.every_fault()] == []
+    assert [release.version for release in SHIPPED.releases if release.every_fault()] == []
 
 
 def test_every_shipped_number_is_of_a_counter_that_a_rule_may_name() -> None:
@@ -206,7 +206,12 @@ def test_every_shipped_number_is_of_a_counter_that_a_rule_may_name() -> None:
 def numbers(version: str, case: str, torch: str) -> dict[str, tuple[int | None, int | None]]:
     release = SHIPPED.release(version)
     assert release is not None
-    (found,) = [one for file in release.files.values() for one in file.cases if one.case == case]
+    (found,) = [
+        upstream_case
+        for file in release.files.values()
+        for upstream_case in file.cases
+        if upstream_case.case == case
+    ]
     return {
         start.start: tuple(  # type: ignore[misc]
             start.numbers[f"num_compiled_artifacts_{what}"].at(torch)

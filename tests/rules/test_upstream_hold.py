@@ -221,17 +221,20 @@ def test_the_rules_of_before_are_found_to_contradict() -> None:
     """DeepSeek-V3.2 on CUDA: 4 was expected of vLLM 0.19 to 0.31, as it was until 2026-11-28."""
     widened = [
         replace(
-            one,
-            vllm=VersionRange(f"{one.vllm.text.split(',')[0]},<0.32"),
-            torch=VersionRange(">=2.10" if ">=2.10" in (one.torch.text or "") else None),
+            expectation,
+            vllm=VersionRange(f"{expectation.vllm.text.split(',')[0]},<0.32"),
+            torch=VersionRange(">=2.10" if ">=2.10" in (expectation.torch.text or "") else None),
         )
-        if one.id.startswith("cuda-model-deepseek_v3.2-") and not one.id.endswith("-0.25")
-        else one
-        for one in load_expectations().rules
-        if one.vllm.text and not one.id.endswith("-0.25") and "-aot" not in one.id
+        if expectation.id.startswith("cuda-model-deepseek_v3.2-")
+        and not expectation.id.endswith("-0.25")
+        else expectation
+        for expectation in load_expectations().rules
+        if expectation.vllm.text
+        and not expectation.id.endswith("-0.25")
+        and "-aot" not in expectation.id
     ]
     torches = ("2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
     found = hold(UPSTREAM, Expectations(rules=tuple(widened)), torches)
     assert len(found.contradictions) == 84
-    assert {one.since for one in found.vanished} == {"0.29.0"}
-    assert {one.vllm for one in found.vanished} == {("0.29.0", "0.30.0", "0.31.0")}
+    assert {vanished.since for vanished in found.vanished} == {"0.29.0"}
+    assert {vanished.vllm for vanished in found.vanished} == {("0.29.0", "0.30.0", "0.31.0")}

@@ -70,7 +70,7 @@ def asked(served: Served) -> list[str]:
 
 
 def kinds(done: UpstreamRead) -> list[tuple[str, str, str]]:
-    return [(one.version, one.kind.value, one.case) for one in done.changes]
+    return [(change.version, change.kind.value, change.case) for change in done.changes]
 
 
 def test_each_release_is_read_once(served: Served, index: Index, path: Path) -> None:
@@ -81,7 +81,7 @@ def test_each_release_is_read_once(served: Served, index: Index, path: Path) -> 
     assert (done.failures, done.changes, done.read) == ((), (), 2)
     known = load_upstream(path)
     assert known == done.upstream
-    assert [one.version for one in known.releases] == ["0.16.0", "0.20.0"]
+    assert [release.version for release in known.releases] == ["0.16.0", "0.20.0"]
     (first, last) = known.releases
     assert first.files == last.files and list(first.files) == [TESTS]
     assert first.link(TESTS) == f"https://github.com/vllm-project/vllm/blob/v0.16.0/{TESTS}"
@@ -127,7 +127,7 @@ def test_a_moved_file_and_another_default_are_changes(
     }
     served.add("vllm", "vllm-0.21.0.tar.gz", served.sdist("vllm-0.21.0", members))
     done = read_upstream(path, index)
-    assert [one.kind for one in done.changes] == [ChangeOf.FILE, ChangeOf.FLAG]
+    assert [change.kind for change in done.changes] == [ChangeOf.FILE, ChangeOf.FLAG]
     assert f"{FLAG} 1 (was 0)" in render_read(done, "upstream.json")
 
 
@@ -159,7 +159,11 @@ def test_what_is_not_understood_is_named_and_the_rest_goes_on(
     done = read_upstream(path, index)
     (line,) = done.failures
     assert line.startswith("vLLM 0.21.0: ") and fault in line and "\n" not in line
-    assert [one.version for one in load_upstream(path).releases] == ["0.20.0", "0.21.0", "0.22.0"]
+    assert [release.version for release in load_upstream(path).releases] == [
+        "0.20.0",
+        "0.21.0",
+        "0.22.0",
+    ]
     assert "not all was read of 0.21.0; 1 failed" in render_read(done, "upstream.json")
     # What it says will not change: it is not fetched again.
     before = asked(served)
@@ -171,7 +175,7 @@ def test_a_release_without_tests_is_no_case_gone(served: Served, index: Index, p
     add(served, "0.20.0", startup({"one": "3"}))
     add(served, "0.21.0", None)
     done = read_upstream(path, index)
-    assert [one.kind for one in done.changes] == [ChangeOf.UNREAD]
+    assert [change.kind for change in done.changes] == [ChangeOf.UNREAD]
 
 
 def test_a_truncated_archive_is_named_and_asked_again(
@@ -183,7 +187,7 @@ def test_a_truncated_archive_is_named_and_asked_again(
     done = read_upstream(path, index)
     (line,) = done.failures
     assert line.startswith("vLLM 0.21.0: vllm-0.21.0.tar.gz: is no archive that can be read (")
-    assert [one.version for one in load_upstream(path).releases] == ["0.20.0"]
+    assert [release.version for release in load_upstream(path).releases] == ["0.20.0"]
     assert read_upstream(path, index).failures == (line,)
 
 

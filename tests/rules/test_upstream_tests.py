@@ -106,7 +106,8 @@ def test_cold(monkeypatch, vllm_runner):
 def numbers(case: UpstreamCase) -> dict[str, dict[str, object]]:
     return {
         start.start: {
-            name: one.values.get("", dict(one.values)) for name, one in start.numbers.items()
+            name: number.values.get("", dict(number.values))
+            for name, number in start.numbers.items()
         }
         for start in case.starts
     }
@@ -276,7 +277,7 @@ def test_a_file_that_cannot_be_read_is_one_line(source: str, fault: str) -> None
     found = read_tests(source, startup=True)
     assert found.cases == ()
     (line,) = found.faults
-    assert any(one in line for one in fault.split("|")) and "\n" not in line
+    assert any(part in line for part in fault.split("|")) and "\n" not in line
 
 
 @pytest.mark.parametrize(

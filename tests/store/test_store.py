@@ -279,11 +279,11 @@ def test_evidence_is_neither_pruned_nor_packed(tmp_path: Path) -> None:
         write(make(started=f"2026-10-0{day}T18:00:00Z"), results / name)
     aside.mkdir()
     (tmp_path / "link").symlink_to(results)
-    for here, folder in ((aside, "../cpu"), (tmp_path, "link")):
-        told = matrix(here, "prune", folder, "--keep", "1").stdout
+    for place, folder in ((aside, "../cpu"), (tmp_path, "link")):
+        told = matrix(place, "prune", folder, "--keep", "1").stdout
         assert "2 records (2 files) would be deleted, 2 stay" in told
-    for here, folder in ((aside, "../cpu"), (tmp_path, "link")):
-        assert "3 record files are packed" in matrix(here, "pack", folder).stdout
+    for place, folder in ((aside, "../cpu"), (tmp_path, "link")):
+        assert "3 record files are packed" in matrix(place, "pack", folder).stdout
 
 
 def test_evidence_of_a_note_is_neither_pruned_nor_packed(
@@ -395,12 +395,12 @@ def test_a_packed_record_is_shown_like_a_file(tmp_path: Path) -> None:
     ended = matrix(tmp_path, "show", name)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == plain.replace(f"records/cpu/{CELLS[0]}.json", name)
-    for wrong, said in (
+    for wrong, message in (
         (f"{archive}/cpu/none.json", "no such record in the archive; `matrix results list`"),
         (f"records/2026-10-23{PACK}/x.json", "no such folder or record"),
     ):
         ended = matrix(tmp_path, "show", wrong)
-        assert ended.returncode == 2 and said in ended.stderr
+        assert ended.returncode == 2 and message in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
 
 

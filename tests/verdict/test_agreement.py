@@ -131,12 +131,15 @@ def test_only_the_starts_of_both_are_compared() -> None:
 
 def test_what_cuda_did_not_start_is_no_case_to_predict() -> None:
     broken = skipped(outcome="failed", reason="ValueError")
-    for other, said in ((case(), "failed on CUDA, but started on the CPU"), (broken, "failed on")):
+    for other, reason in (
+        (case(), "failed on CUDA, but started on the CPU"),
+        (broken, "failed on"),
+    ):
         told = agree([make("cuda", case("a"), broken), make("cpu", case("a"), other)], NONE)
         assert told.figures.cases == Share(right=1, of=1)
         [moe] = [prediction for prediction in told.predictions if prediction.case == "moe"]
         assert not moe.started
-        assert moe.reason is not None and moe.reason.startswith(said)
+        assert moe.reason is not None and moe.reason.startswith(reason)
 
 
 def test_a_case_that_the_cpu_was_not_asked_for_is_not_predicted() -> None:

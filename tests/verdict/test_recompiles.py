@@ -309,7 +309,7 @@ def test_the_badge_of_a_pair_says_what_the_grid_shows(
     links: dict[tuple[str, str], Answer],
     rules: Expectations,
 ) -> None:
-    table = tabulate([ran(place, told) for place, told in pair.items()], rules)
+    table = tabulate([ran(place, verdict) for place, verdict in pair.items()], rules)
     answers = Answers(resolves, links)
     grid = survey(
         PATCHES,

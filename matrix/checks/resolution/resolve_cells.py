@@ -77,7 +77,7 @@ def plan_questions(
     recorded = load_resolutions(path)
     questions = _questions(request, releases, recorded, platform, today)
     again = request.refresh or request.stale is not None
-    answers = [None if again else recorded.answer(asked, platform) for asked in questions]
+    answers = [None if again else recorded.answer(query, platform) for query in questions]
     answers = [
         None if answer is not None and answer.is_unknown and answer.is_older(today, 0) else answer
         for answer in answers
@@ -86,7 +86,7 @@ def plan_questions(
         questions=tuple(questions),
         known=tuple(answer for answer in answers if answer is not None),
         missing=tuple(
-            asked for asked, answer in zip(questions, answers, strict=True) if answer is None
+            query for query, answer in zip(questions, answers, strict=True) if answer is None
         ),
     )
 
@@ -133,7 +133,7 @@ def _questions(
         if cells:
             keys = {(row.cell, row.override is not None) for row in old}
             questions = [
-                asked for asked in questions if (asked.cell, asked.override is not None) in keys
+                query for query in questions if (query.cell, query.override is not None) in keys
             ]
     if not questions and request.stale is not None:
         raise MatrixError(f"no answer is older than {request.stale} days")

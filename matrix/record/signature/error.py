@@ -200,9 +200,9 @@ def _failed_import(reading: Reading, chosen: int) -> str:
         for line in lines[:at]
         if (logged := IMPORT_FAILED.search(line)) and (said := _embedded(line))
     ]
-    exact = (said for name, said in failed if name == namespace)
+    exact = (text for name, text in failed if name == namespace)
     # One extension has operators in several namespaces, and not each that fails is logged.
-    other = (said for name, said in failed if EXTENSION.fullmatch(name))
+    other = (text for name, text in failed if EXTENSION.fullmatch(name))
     if said := next(exact, "") or (next(other, "") if EXTENSION.fullmatch(namespace) else ""):
         return said
     library = re.compile(

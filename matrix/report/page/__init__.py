@@ -149,7 +149,7 @@ def _rows(grid: Grid | None, platform: str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for vllm in grid.rows:
         squares = [grid.squares[platform, torch.version, vllm.version] for torch in grid.columns]
-        cells = [{"mark": mark(one.shown), "style": _style(one.shown)} for one in squares]
+        cells = [{"mark": mark(square.shown), "style": _style(square.shown)} for square in squares]
         yanked = vllm.yanked is not None
         rows.append({"version": vllm.version, "pins": vllm.torch, "yanked": yanked, "cells": cells})
     return rows

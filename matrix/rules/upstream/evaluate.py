@@ -150,8 +150,8 @@ class Evaluator:
     def _and_or(self, node: ast.BoolOp, scope: Scope) -> Value:
         stop = isinstance(node.op, ast.Or)
         found: Value = not stop
-        for one in node.values:
-            value = truth(self.value(one, scope), one)
+        for operand in node.values:
+            value = truth(self.value(operand, scope), operand)
             if isinstance(value, Unknown):
                 return unknown(node)
             if found is (not stop):
@@ -195,12 +195,14 @@ class Evaluator:
     def _call(self, node: ast.Call, scope: Scope) -> Value:
         function = self.value(node.func, scope)
         args = tuple(
-            unknown(one) if isinstance(one, ast.Starred) else self.value(one, scope)
-            for one in node.args
+            unknown(argument) if isinstance(argument, ast.Starred) else self.value(argument, scope)
+            for argument in node.args
         )
         keywords = {
-            one.arg or "**": self.value(one.value, scope) if one.arg else unknown(one.value)
-            for one in node.keywords
+            keyword.arg or "**": self.value(keyword.value, scope)
+            if keyword.arg
+            else unknown(keyword.value)
+            for keyword in node.keywords
         }
         if isinstance(function, Function):
             return self.inline(function, args, keywords)
@@ -270,15 +272,15 @@ def bound(
 ) -> Scope:
     """Return the scope of a call: the function's parameters over what it sees around it."""
     given = function.node.args
-    names = [one.arg for one in (*given.posonlyargs, *given.args)]
+    names = [argument.arg for argument in (*given.posonlyargs, *given.args)]
     inner: dict[str, Value] = {
         name: unknown(ast.Name(id=name, lineno=function.node.lineno))
-        for name in (*names, *(one.arg for one in given.kwonlyargs))
+        for name in (*names, *(argument.arg for argument in given.kwonlyargs))
     }
     defaults = dict(zip(reversed(names), reversed(given.defaults), strict=False))
     defaults |= {
-        one.arg: default
-        for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+        argument.arg: default
+        for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
         if default is not None
     }
     inner |= {name: evaluator.value(node, function.scope) for name, node in defaults.items()}

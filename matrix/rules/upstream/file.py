@@ -67,10 +67,10 @@ def parse_upstream(text: str, name: str) -> Upstream:
         if item.has({"sha256", "cases"}, {"faults"})
     }
     releases = [_release(item, files) for item in top.items("releases")]
-    versions = [parse_version(one.version) for one in releases]
+    versions = [parse_version(release.version) for release in releases]
     if versions != sorted(set(versions)):
         raise UpstreamError(f"{name}: releases: are not in order, each once; {_FIX}")
-    used = {file.sha256 for one in releases for file in one.files.values()}
+    used = {file.sha256 for release in releases for file in release.files.values()}
     for unused in sorted(files.keys() - used):
         raise UpstreamError(f"{name}: files: no release has {unused}; {_FIX}")
     return Upstream(releases=tuple(releases))
@@ -86,9 +86,11 @@ def write_upstream(path: Path, upstream: Upstream) -> None:
 def to_json(upstream: Upstream) -> str:
     """Return the text of the file."""
     files = {
-        file.sha256: file for one in upstream.releases for _, file in sorted(one.files.items())
+        file.sha256: file
+        for release in upstream.releases
+        for _, file in sorted(release.files.items())
     }
-    releases = [json.dumps(_release_row(one)) for one in upstream.releases]
+    releases = [json.dumps(_release_row(release)) for release in upstream.releases]
     return (
         '{\n  "releases": [\n'
         + ",\n".join(f"    {line}" for line in releases)
@@ -125,7 +127,7 @@ class _Item:
         found = self.at(key, [])
         if not isinstance(found.value, list):
             raise found.fail("is not a list")
-        return [_Item(one, f"{found.where} {n}") for n, one in enumerate(found.value, 1)]
+        return [_Item(item, f"{found.where} {n}") for n, item in enumerate(found.value, 1)]
 
     def text(self, key: str, default: str | None = None) -> str:
         found = self.at(key, default)
@@ -135,10 +137,10 @@ class _Item:
 
     def texts(self, key: str) -> tuple[str, ...]:
         found = self.items(key)
-        for one in found:
-            if not isinstance(one.value, str):
-                raise one.fail("is not a string")
-        return tuple(one.value for one in found)
+        for item in found:
+            if not isinstance(item.value, str):
+                raise item.fail("is not a string")
+        return tuple(item.value for item in found)
 
     def mapping(self, key: str) -> dict[str, Any]:
         found = self.at(key, {})
@@ -189,7 +191,7 @@ def _case(item: _Item) -> UpstreamCase:
         environment=item.settings("environment"),
         fixtures=item.texts("fixtures"),
         engine=item.mapping("engine"),
-        starts=tuple(_start(one) for one in item.items("starts")),
+        starts=tuple(_start(start) for start in item.items("starts")),
     )
     _range(found.torch, item)
     return found
@@ -251,7 +253,7 @@ def _case_lines(case: UpstreamCase) -> str:
         "engine": dict(case.engine),
     }
     settings = json.dumps({key: value for key, value in row.items() if value or key == "case"})
-    starts = ",\n".join(f"        {json.dumps(_start_row(one))}" for one in case.starts)
+    starts = ",\n".join(f"        {json.dumps(_start_row(start))}" for start in case.starts)
     return f'      {settings[:-1]}, "starts": [\n{starts}\n      ]}}'
 
 
@@ -262,8 +264,8 @@ def _start_row(one: UpstreamStart) -> dict[str, object]:
 
 def _numbers(found: Mapping[str, ByTorch]) -> dict[str, object]:
     return {
-        name: one.values[""]
-        if one.values.keys() == {""} and one.values[""] is not None
-        else dict(one.values)
-        for name, one in sorted(found.items())
+        name: number.values[""]
+        if number.values.keys() == {""} and number.values[""] is not None
+        else dict(number.values)
+        for name, number in sorted(found.items())
     }

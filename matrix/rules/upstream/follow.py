@@ -153,13 +153,13 @@ class Follower(Evaluator):
 
     def _unread(self, statement: ast.stmt, scope: Scope) -> None:
         """Take note of a statement that is not followed: what it assigns is not known."""
-        names = {one.id for one in ast.walk(statement) if isinstance(one, ast.Name)}
+        names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
         if names.intersection(_COUNTERS) and not isinstance(statement, ast.Delete):
             kind = type(statement).__name__.lower()
             self.fault(statement, f"is in a statement ({kind}) that is not followed")
-        for one in ast.walk(statement):
-            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
-                scope[one.id] = unknown(one)
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                scope[node.id] = unknown(node)
 
     def _assign(self, statement: ast.Assign | ast.AnnAssign, scope: Scope) -> None:
         if statement.value is None:
@@ -170,9 +170,9 @@ class Follower(Evaluator):
             if isinstance(target, ast.Name):
                 scope[target.id] = value
                 continue
-            for one in ast.walk(target):
-                if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
-                    scope[one.id] = unknown(one)
+            for node in ast.walk(target):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    scope[node.id] = unknown(node)
 
     def _with(self, statement: ast.With, scope: Scope) -> _Returned | None:
         expected: list[tuple[Called, ast.expr]] = []
@@ -183,8 +183,10 @@ class Follower(Evaluator):
                 call = item.context_expr
                 assert isinstance(call, ast.Call)
                 keywords = {
-                    one.arg or "**": self.value(one.value, scope) if one.arg else unknown(one.value)
-                    for one in call.keywords
+                    keyword.arg or "**": self.value(keyword.value, scope)
+                    if keyword.arg
+                    else unknown(keyword.value)
+                    for keyword in call.keywords
                 }
                 expected.append((Called(name=_EXPECT, keywords=keywords), call))
                 continue
@@ -209,14 +211,14 @@ class Follower(Evaluator):
     def _assert(self, test: ast.expr, scope: Scope) -> None:
         """Take note of a number that the test asserts of a counter."""
         if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
-            for one in test.values:
-                self._assert(one, scope)
+            for part in test.values:
+                self._assert(part, scope)
             return
         if not isinstance(test, ast.Compare):
             self.value(test, scope)
             return
-        values = [self.value(one, scope) for one in (test.left, *test.comparators)]
-        counted = [one for one in values if isinstance(one, Counter)]
+        values = [self.value(side, scope) for side in (test.left, *test.comparators)]
+        counted = [side for side in values if isinstance(side, Counter)]
         if len(counted) != 1:
             return  # two counters: no number
         if len(values) > 2 or not isinstance(test.ops[0], ast.Eq):
@@ -226,8 +228,8 @@ class Follower(Evaluator):
         self._number(counted[0], value, test)
 
     def _number(self, counter: Counter, value: Value, node: ast.AST) -> None:
-        numbers = [one for _, one in _leaves(value)]
-        bad = [one for one in numbers if type(one) is not int or one < 0]
+        numbers = [number for _, number in _leaves(value)]
+        bad = [number for number in numbers if type(number) is not int or number < 0]
         if bad:
             text = bad[0].text if isinstance(bad[0], Unknown) else None
             why = "is not a literal number"
@@ -289,9 +291,9 @@ class Follower(Evaluator):
                 touched = [dict(run.numbers) for run in self.runs] != before
             if touched:
                 self.fault(statement.test, "decides about numbers, and is not about torch")
-        for one in ast.walk(statement):
-            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
-                scope[one.id] = test
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                scope[node.id] = test
 
     @contextmanager
     def _undone(self) -> Iterator[None]:
@@ -306,11 +308,11 @@ class Follower(Evaluator):
         """Return a class whose body has annotated fields; another class is not known."""
         fields: list[str] = []
         defaults: dict[str, Value] = {}
-        for one in node.body:
-            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
-                fields.append(one.target.id)
-                if one.value is not None:
-                    defaults[one.target.id] = self.value(one.value, scope)
+        for statement in node.body:
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                fields.append(statement.target.id)
+                if statement.value is not None:
+                    defaults[statement.target.id] = self.value(statement.value, scope)
         if not fields:
             return unknown(ast.Name(id=node.name, lineno=node.lineno))
         return SpecType(name=node.name, fields=tuple(fields), defaults=defaults)
@@ -327,14 +329,14 @@ def _speaks_of_expect(node: ast.expr) -> bool:
 
 
 def _import(node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
-    for one in node.names:
+    for alias in node.names:
         if isinstance(node, ast.ImportFrom):
-            path = f"{node.module or ''}.{one.name}"
-            scope[one.asname or one.name] = Symbol(path=path)
-        elif one.asname:
-            scope[one.asname] = Symbol(path=one.name)
+            path = f"{node.module or ''}.{alias.name}"
+            scope[alias.asname or alias.name] = Symbol(path=path)
+        elif alias.asname:
+            scope[alias.asname] = Symbol(path=alias.name)
         else:
-            head = one.name.partition(".")[0]
+            head = alias.name.partition(".")[0]
             scope[head] = Symbol(path=head)
 
 

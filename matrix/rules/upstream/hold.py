@@ -86,14 +86,14 @@ def torches_of(upstream: Upstream, releases: Releases) -> tuple[str, ...]:
 
     They begin with the oldest minor release that one of the vLLM releases pins.
     """
-    read = {one.version for one in upstream.releases}
-    pins = [parse_version(one.torch) for one in releases.vllm if one.version in read]
+    read = {release.version for release in upstream.releases}
+    pins = [parse_version(release.torch) for release in releases.vllm if release.version in read]
     oldest = min(pins, default=None)
-    known = newest_patches([one.version for one in releases.torch], str)
+    known = newest_patches([release.version for release in releases.torch], str)
     return tuple(
-        one
-        for one in known
-        if oldest is None or parse_version(one).release[:2] >= oldest.release[:2]
+        torch
+        for torch in known
+        if oldest is None or parse_version(torch).release[:2] >= oldest.release[:2]
     )
 
 
@@ -223,10 +223,10 @@ def _vanished(upstream: Upstream, expectations: Expectations) -> Iterator[Vanish
             if rule.case != case or rule.platform not in (None, _PLATFORM):
                 continue
             beyond = [
-                one.version
-                for one in releases
-                if rule.vllm.contains(parse_version(one.version))
-                and not _measured(rule, one.version)
+                upstream_release.version
+                for upstream_release in releases
+                if rule.vllm.contains(parse_version(upstream_release.version))
+                and not _measured(rule, upstream_release.version)
             ]
             if beyond:
                 yield Vanished(

@@ -145,4 +145,4 @@ class Upstream:
 
     def release(self, version: str) -> UpstreamRelease | None:
         """Return a release, None where it was not read."""
-        return next((one for one in self.releases if one.version == version), None)
+        return next((release for release in self.releases if release.version == version), None)

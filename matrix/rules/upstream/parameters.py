@@ -50,7 +50,7 @@ def parametrize(mark: Value, node: ast.expr, test: str, faults: list[Fault]) -> 
     named = [mark.keywords[key] for key in ("argnames", "argvalues") if key in mark.keywords]
     names, rows = [*mark.args, *named, unknown(node), unknown(node)][:2]
     if isinstance(names, str):
-        names = [one.strip() for one in names.split(",")]
+        names = [part.strip() for part in names.split(",")]
     if not isinstance(names, (list, tuple)) or not isinstance(rows, (list, tuple)):
         text = (rows if isinstance(rows, Unknown) else unknown(node)).text
         what = f"the parameters of {test} are not literals: `{text}`"
@@ -96,11 +96,11 @@ def _row(value: Value, names: Sequence[str], number: int) -> Row | None:
         marks = value.keywords.get("marks", ())
     if not isinstance(cells, (list, tuple)) or len(cells) != len(names):
         return None
-    if any(isinstance(one, (Unknown, Called, Symbol)) for one in cells):
+    if any(isinstance(cell, (Unknown, Called, Symbol)) for cell in cells):
         return None
     if not isinstance(identity, str):
         identity = "-".join(
-            _identity(one, f"{name}{number}") for name, one in zip(names, cells, strict=True)
+            _identity(cell, f"{name}{number}") for name, cell in zip(names, cells, strict=True)
         )
     every = marks if isinstance(marks, (list, tuple)) else (marks,)
     return Row(identity=identity, values=tuple(cells), marks=tuple(every))
@@ -114,7 +114,9 @@ def _identity(value: Value, name: str) -> str:
 def _inner(value: Value) -> Value:
     """Return what is not a literal in a row: itself, or the value in `pytest.param`."""
     if isinstance(value, Called) and value.name == "pytest.param" and value.args:
-        bad = [one for one in value.args if isinstance(one, (Unknown, Called, Symbol))]
+        bad = [
+            argument for argument in value.args if isinstance(argument, (Unknown, Called, Symbol))
+        ]
         return bad[0] if bad else value
     return value
 

@@ -61,7 +61,7 @@ def read_upstream(path: Path, index: Index, *, every: bool = False, jobs: int = 
         if every or _is_new(known.release(version), file)
     }
     failures: list[str] = []
-    found = {one.version: one for one in known.releases}
+    found = {known_release.version: known_release for known_release in known.releases}
     read = 0
     for version, release in _read_all(index, tasks, failures, jobs=jobs):
         found[version] = release

@@ -54,11 +54,11 @@ def read_tests(source: str, *, startup: bool) -> UpstreamFile:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             found, of_test = _cases(node, scope)
             cases += found
-            if startup or found or any("literal number" in one.text for one in of_test):
+            if startup or found or any("literal number" in fault.text for fault in of_test):
                 faults += of_test
         elif startup and (test := _test_within(node)):
             faults.append(Fault(line=test.lineno, text=f"`{test.name}` is not a plain function"))
-    lines = list(dict.fromkeys(f"{one.line}: {one.text}" for one in faults))[:_FAULTS]
+    lines = list(dict.fromkeys(f"{fault.line}: {fault.text}" for fault in faults))[:_FAULTS]
     if startup and not cases and not lines:
         lines = [" no number of a start was found in it"]
     return UpstreamFile(sha256=digest, cases=tuple(cases[:_CASES]), faults=tuple(lines))
@@ -104,11 +104,11 @@ def _parsed(source: str) -> ast.Module:
 
 def _test_within(node: ast.stmt) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     """Return a test that is not followed: a method of a class, or asynchronous."""
-    for one in ast.walk(node):
-        if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)) and one.name.startswith(
+    for child in ast.walk(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and child.name.startswith(
             "test_"
         ):
-            return one
+            return child
     return None
 
 
@@ -120,7 +120,7 @@ def _module(tree: ast.Module) -> tuple[Scope, list[Fault]]:
         follower.execute(tree.body, scope)
     except (TooLongError, RecursionError):
         raise _UnreadableError("its top level is too long or too deep to follow") from None
-    return scope, [one for one in follower.faults if one.line]
+    return scope, [fault for fault in follower.faults if fault.line]
 
 
 def _cases(node: ast.FunctionDef, scope: Scope) -> tuple[list[UpstreamCase], list[Fault]]:
@@ -129,13 +129,17 @@ def _cases(node: ast.FunctionDef, scope: Scope) -> tuple[list[UpstreamCase], lis
     faults: list[Fault] = []
     evaluator = Evaluator()
     try:
-        marks = [(evaluator.value(one, scope), one) for one in node.decorator_list]
+        marks = [
+            (evaluator.value(decorator, scope), decorator) for decorator in node.decorator_list
+        ]
         parameters = [
             parameter
             for mark, decorator in reversed(marks)  # the order in which pytest names them
             if (parameter := parametrize(mark, decorator, node.name, faults))
         ]
-        for rows in itertools.islice(itertools.product(*(one.rows for one in parameters)), _CASES):
+        for rows in itertools.islice(
+            itertools.product(*(column.rows for column in parameters)), _CASES
+        ):
             name = "-".join(row.identity for row in rows)
             values: dict[str, Value] = {}
             for parameter, row in zip(parameters, rows, strict=True):
@@ -158,8 +162,8 @@ def _case(
 ) -> tuple[UpstreamCase | None, list[Fault]]:
     """Follow a test with these parameters; return None where it asserts no number of a start."""
     follower = Follower()
-    fixtures = [one.arg for one in node.args.args if one.arg not in values]
-    inner = scope.new_child({**{one: Symbol(path=one) for one in fixtures}, **values})
+    fixtures = [argument.arg for argument in node.args.args if argument.arg not in values]
+    inner = scope.new_child({**{fixture: Symbol(path=fixture) for fixture in fixtures}, **values})
     follower.execute(node.body, inner)
     runs = [run for run in follower.runs if run.numbers]
     if len(follower.runs) > len(STARTS) and runs:
@@ -174,18 +178,20 @@ def _case(
     case = UpstreamCase(
         case=clip(clean(name), 120),
         torch=torch,
-        parameters={key: one for key, one in values.items() if isinstance(one, (str, int, float))},
+        parameters={
+            key: value for key, value in values.items() if isinstance(value, (str, int, float))
+        },
         environment=environment,
-        fixtures=tuple(one for one in fixtures if one not in _PLACES),
+        fixtures=tuple(fixture for fixture in fixtures if fixture not in _PLACES),
         engine=_engine(first.engine),
         starts=tuple(
             UpstreamStart(
                 start=start,
-                numbers={counter: _number(one) for counter, one in run.numbers.items()},
+                numbers={counter: _number(number) for counter, number in run.numbers.items()},
                 environment={
-                    key: one
-                    for key, one in _environment(run.environment).items()
-                    if environment.get(key, "") != one or key not in environment
+                    key: setting
+                    for key, setting in _environment(run.environment).items()
+                    if environment.get(key, "") != setting or key not in environment
                 },
             )
             for start, run in zip(STARTS, follower.runs, strict=False)
@@ -201,22 +207,25 @@ def _case(
 def _number(value: Value) -> ByTorch:
     return ByTorch(
         values={
-            versions: one if isinstance(one, int) else None for versions, one in by_torch(value)
+            versions: number if isinstance(number, int) else None
+            for versions, number in by_torch(value)
         }
     )
 
 
 def _environment(found: Mapping[str, Value]) -> dict[str, str | None]:
-    return {key: one if isinstance(one, str) else None for key, one in sorted(found.items())}
+    return {
+        key: setting if isinstance(setting, str) else None for key, setting in sorted(found.items())
+    }
 
 
 def _engine(called: Called | None) -> dict[str, object]:
     if called is None:
         return {}
-    named = {key: one for key, one in called.keywords.items() if key != "**"}
+    named = {key: setting for key, setting in called.keywords.items() if key != "**"}
     if called.args:
         named["model"] = called.args[0]
-    return {key: _shown(one) for key, one in sorted(named.items())}
+    return {key: _shown(setting) for key, setting in sorted(named.items())}
 
 
 def _shown(value: Value) -> object:
@@ -228,13 +237,13 @@ def _shown(value: Value) -> object:
     if isinstance(value, Spec):
         return dict(_items(value.fields))
     if isinstance(value, Branch):
-        return {versions or "any torch": _shown(one) for versions, one in by_torch(value)}
+        return {versions or "any torch": _shown(part) for versions, part in by_torch(value)}
     if isinstance(value, dict):
-        return dict(_items({str(key): one for key, one in value.items()}))
+        return dict(_items({str(key): part for key, part in value.items()}))
     if isinstance(value, (list, tuple)):
-        return [_shown(one) for one in value]
+        return [_shown(part) for part in value]
     return value if value is None or isinstance(value, (str, int, float)) else None
 
 
 def _items(values: Mapping[str, Value]) -> Iterator[tuple[str, object]]:
-    return ((key, _shown(one)) for key, one in sorted(values.items()))
+    return ((key, _shown(part)) for key, part in sorted(values.items()))

@@ -174,8 +174,8 @@ def by_torch(value: Value) -> list[tuple[str, Value]]:
         else:
             found.append((low, high, here))
     return [
-        (",".join([*([f">={low}"] if low else []), *([f"<{high}"] if high else [])]), here)
-        for low, high, here in found
+        (",".join([*([f">={low}"] if low else []), *([f"<{high}"] if high else [])]), part)
+        for low, high, part in found
     ]
 
 
