@@ -42,8 +42,7 @@ from matrix.errors import MatrixError
 _TIMEOUT = 1800.0
 """Seconds for one answer: where an index does not serve metadata, uv reads whole wheels."""
 
-# What a user may have set for other work would change the answer of a cell.
-_SKEWING = (
+SKEWING = (
     "UV_BUILD_CONSTRAINT",
     "UV_CONSTRAINT",
     "UV_CUSTOM_COMPILE_COMMAND",
@@ -52,6 +51,7 @@ _SKEWING = (
     "UV_OVERRIDE",
     "UV_TORCH_BACKEND",
 )
+"""What a user may have set for uv for other work; it would change the answer of a cell."""
 
 
 # What adds to the default index, for a uv that does not show its settings as we know them.
@@ -173,7 +173,7 @@ def _compile_question(
     """Let uv resolve a question, without what a user may have set for other work."""
     requirements = [f"{name}=={version}" for name, version in _versions(question).items()]
     options = [*more, "--resolution", "highest", "--prerelease", "if-necessary-or-explicit"]
-    environ = {key: value for key, value in os.environ.items() if key not in _SKEWING}
+    environ = {key: value for key, value in os.environ.items() if key not in SKEWING}
     with Scratch("resolve") as folder:
         if question.override is not None:
             options += _override_option(folder, override_lines(question.override))
@@ -272,6 +272,14 @@ def uv() -> list[str]:
     raise MatrixError("uv is not here, and it resolves the packages: pip install uv")
 
 
+def program_environ(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for uv (default: this one): no bar of progress, and pip's index."""
+    found = {**(os.environ if environ is None else environ), "UV_NO_PROGRESS": "1"}
+    if not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & found.keys() and "PIP_INDEX_URL" in found:
+        found["UV_DEFAULT_INDEX"] = found["PIP_INDEX_URL"]
+    return found
+
+
 def run_program(
     command: Sequence[str],
     stdin: str = "",
@@ -282,14 +290,11 @@ def run_program(
 
     Raises MatrixError where it does not run, ResolverError where it takes longer than `seconds`.
     """
-    environ = {**(os.environ if environ is None else environ), "UV_NO_PROGRESS": "1"}
-    if not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & environ.keys() and "PIP_INDEX_URL" in environ:
-        environ["UV_DEFAULT_INDEX"] = environ["PIP_INDEX_URL"]
     try:
         return subprocess.run(
             command,
             input=stdin,
-            env=environ,
+            env=program_environ(environ),
             capture_output=True,
             text=True,
             errors="replace",

@@ -1,0 +1,76 @@
+"""Run a program whose output goes into a file, and report while it runs that it still does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from matrix._util.text import clean, clip
+
+Say = Callable[[str], None]
+"""What prints one line of progress."""
+
+_EVERY = 10.0  # seconds between two lines of progress
+_GRACE = 5.0  # seconds to end, before the kill
+_TAIL = 1 << 16  # bytes of a file in which its last line is looked for
+_SHOWN = 100  # characters of a line of the program
+
+
+def run_reported(
+    command: Sequence[str],
+    log: Path,
+    say: Say,
+    what: str,
+    *,
+    environ: Mapping[str, str] | None = None,
+    every: float = _EVERY,
+) -> int:
+    """Run a program and return its exit status; both its outputs go to the end of `log`.
+
+    Every so many seconds `say` gets what runs, for how long, and its last line. Where this is left
+    by an exception, such as Ctrl-C, the program and all that it started in its session end first.
+    Raises OSError where it cannot be started.
+    """
+    began = time.monotonic()
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environ,
+            start_new_session=True,
+        )
+    try:
+        while True:
+            try:
+                return process.wait(every)
+            except subprocess.TimeoutExpired:
+                last = clip(clean(last_line(log)), _SHOWN)
+                say(f"{what}: {time.monotonic() - began:.0f} s{': ' * bool(last)}{last}")
+    finally:
+        if process.returncode is None:
+            _end(process)
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a file that is not empty; "" without one."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        lines = file.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+            if number is signal.SIGKILL:
+                return

@@ -1,0 +1,1 @@
+"""Build vLLM from its sources without compiling: the rung *builds*."""

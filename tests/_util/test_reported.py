@@ -1,0 +1,69 @@
+"""A program that takes long is reported, and ends with whoever started it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from matrix._util.process import processes
+from matrix._util.reported import last_line, run_reported
+
+WAITS = """\
+import pathlib, subprocess, sys, time
+print("first", flush=True)
+print("\\x1b[31mcompiling\\x1b[0m 3 of 4", flush=True)
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+print("last", file=sys.stderr, flush=True)
+sys.exit(3)
+"""
+STAYS = """\
+import os, pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path(sys.argv[1]).write_text(str(child.pid))
+time.sleep(600)
+"""
+
+
+def test_progress_has_the_last_line(tmp_path: Path) -> None:
+    log, go = tmp_path / "log", tmp_path / "go"
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "compiling" in line:
+            go.touch()
+
+    command = [sys.executable, "-c", WAITS, str(go)]
+    assert run_reported(command, log, say, "builds", every=0.01) == 3
+    assert any(line.endswith(" s: compiling 3 of 4") for line in said)
+    assert all(line.startswith("builds: ") for line in said)
+    assert last_line(log) == "last"
+    assert log.read_text().startswith("first\n")
+
+
+def test_a_program_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+
+    def interrupt(_: str) -> None:
+        if started.exists() and started.read_text():
+            raise KeyboardInterrupt
+
+    command = [sys.executable, "-c", STAYS, str(started)]
+    with pytest.raises(KeyboardInterrupt):
+        run_reported(command, tmp_path / "log", interrupt, "builds", every=0.01)
+    child = int(started.read_text())
+    while any(process.pid == child and process.state != "Z" for process in processes()):
+        pass  # it was sent its signal, and ends
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        run_reported(["/nowhere/git"], tmp_path / "log", print, "fetches")
+
+
+def test_a_file_without_a_line(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("\n \n")
+    assert last_line(tmp_path / "log") == ""

@@ -1,0 +1,173 @@
+"""Sources of a vLLM for tests: a tree of a few files, an sdist of it, and git repositories.
+
+The tree builds as vLLM does, as far as this project looks: a build backend of its own imports torch
+and obeys VLLM_TARGET_DEVICE and setuptools-scm's variables. `repository_of` makes a repository of
+any sdist, also of vLLM's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+_BACKEND = '''\
+"""Write a wheel as vLLM's setup.py does: of the version that setuptools-scm is given."""
+import json, os, shutil, subprocess, zipfile
+from pathlib import Path
+
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    import torch
+
+    print("running bdist_wheel", flush=True)
+    {fault}
+    assert os.environ["VLLM_TARGET_DEVICE"] == "empty", "a compiler would be needed"
+    version = os.environ["SETUPTOOLS_SCM_PRETEND_VERSION"]
+    version += ("." if "+" in version else "+") + "empty"
+    node = os.environ.get("SETUPTOOLS_SCM_PRETEND_METADATA")
+    rust = shutil.which("rustc")
+    if {needs_rust} and (rust is None or subprocess.run([rust, "-Vv"]).returncode):
+        raise RuntimeError("can't find Rust compiler")
+    Path("vllm/_version.py").write_text(
+        "__version__ = version = '%s'\\n__commit_id__ = commit_id = %r\\n" % (version, node)
+    )
+    name = "vllm-%s-py3-none-any.whl" % version
+    info = "vllm-%s.dist-info" % version
+    with zipfile.ZipFile(Path(folder, name), "w") as archive:
+        for path in sorted(Path("vllm").rglob("*.py")):
+            archive.write(path, path.as_posix())
+        head = "Metadata-Version: 2.1\\nName: vllm\\nVersion: "
+        archive.writestr(info + "/METADATA", head + version + "\\n")
+        head = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n"
+        archive.writestr(info + "/WHEEL", head + "Tag: py3-none-any\\n")
+        archive.writestr("vllm/torch_of_the_build.py", "version = %r\\n" % torch.__version__)
+        archive.writestr(info + "/RECORD", "")
+    return name
+'''
+_PYPROJECT = """\
+[build-system]
+requires = ["cmake>=3.26.1", "ninja", "setuptools>=77.0.3,<81.0.0", "setuptools-scm>=8.0", "wheel",
+            "torch == 2.14.0"]
+build-backend = "backend"
+backend-path = ["tools"]
+
+[project]
+name = "{name}"
+requires-python = ">=3.10,<3.15"
+dynamic = ["version"]
+"""
+
+
+def write_tree(
+    folder: Path,
+    *,
+    name: str = "vllm",
+    fault: str = "pass",
+    needs_rust: bool = False,
+    more: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a tree of a vLLM and return its folder; `fault` is a statement that the build runs."""
+    files = {
+        "pyproject.toml": _PYPROJECT.format(name=name),
+        "setup.py": "VLLM_MAIN_CUDA_VERSION = '13.0'\n",
+        "tools/backend.py": _BACKEND.replace("{fault}", fault).replace(
+            "{needs_rust}", str(needs_rust)
+        ),
+        "vllm/__init__.py": "",
+        "vllm/envs.py": '"VLLM_MAIN_CUDA_VERSION": lambda: os.getenv("X", "13.0")\n',
+        "requirements/common.txt": "numpy\n",
+        "requirements/cuda.txt": "-r common.txt\ntorch==2.14.0\ntorchvision==0.29.0\n",
+        "requirements/build/cuda.txt": "cmake\n",
+        ".gitignore": "/vllm/_version.py\n__pycache__/\n",
+        **(more or {}),
+    }
+    for path, text in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    return folder
+
+
+def write_sdist(folder: Path, version: str, *, fault: str = "pass") -> Path:
+    """Write the sdist of a tree of a version, as setuptools-scm makes it; returns its path."""
+    stem = f"vllm-{version}"
+    more = {
+        "PKG-INFO": f"Metadata-Version: 2.4\nName: vllm\nVersion: {version}\n",
+        "vllm/_version.py": f"__version__ = version = '{version}'\n",
+    }
+    tree = write_tree(folder / "tree" / stem, more=more, fault=fault)
+    path = folder / f"{stem}.tar.gz"
+    # The same bytes whenever it is written.
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        archive.add(tree, stem, filter=_timeless)
+    return path
+
+
+def _timeless(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mtime = 1_772_000_000  # zip has no time before 1980
+    return member
+
+
+def commit_all(folder: Path, message: str = "one", tag: str | None = None) -> str:
+    """Commit all that a folder has, ignored files too, and return the hash; tag the commit."""
+    if not (folder / ".git").exists():
+        _git(folder, "init", "--quiet", "--template=", "--initial-branch=main")
+    _git(folder, "add", "--all", "--force")
+    _git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
+    if tag is not None:
+        _git(folder, "tag", tag)
+    return _git(folder, "rev-parse", "HEAD").strip()
+
+
+def repository_of(sdist: Path, folder: Path, tag: str | None = None) -> str:
+    """Make a git repository of the tree of an sdist in a new folder; returns its one commit."""
+    folder.mkdir(parents=True)
+    with tarfile.open(sdist) as archive:
+        # Without the folder that holds all.
+        for member in archive:
+            member.name = member.name.partition("/")[2]
+            if member.name:
+                archive.extract(member, folder, filter="data")
+    return commit_all(folder, f"The tree of {sdist.name}", tag)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    # The same commit whenever and by whom a test runs.
+    who = {
+        f"GIT_{role}_{what}": text
+        for role in ("AUTHOR", "COMMITTER")
+        for what, text in (
+            ("NAME", "a test"),
+            ("EMAIL", "test@example.org"),
+            ("DATE", "2026-03-01T10:00:00Z"),
+        )
+    }
+    own = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", **who}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, env={**kept, **own}, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def main() -> None:
+    """Make a git repository of an sdist, and print its commit."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("sdist", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tag")
+    options = parser.parse_args()
+    print(repository_of(options.sdist, options.folder, options.tag))
+
+
+if __name__ == "__main__":
+    main()
