@@ -154,8 +154,7 @@ def chosen_versions(text: str | None, known: Sequence[str], option: str) -> list
     """
     if text is None:
         return list(known)
-    if not text.strip():
-        raise SpecifierError(f"{option} {text!r}: is empty; write it as 2.11 or '>=2.11'")
+    _must_say_something(text, option)
     try:
         newest = newest_patch(text, known)
     except InvalidVersion:
@@ -169,6 +168,29 @@ def chosen_versions(text: str | None, known: Sequence[str], option: str) -> list
         return found
     same = [version for version in known if parse_version(version) == parse_version(newest)]
     return same[:1] or [newest]
+
+
+def chosen_specifier(text: str, known: Iterable[str], option: str) -> SpecifierSet:
+    """Return the releases that a person means in a filter: a minor one is its newest known patch.
+
+    That is what `chosen_versions` means. `==2.12.*` are all patches of a minor release; so is a
+    minor one without a known patch. Raises SpecifierError, which names the option.
+
+    >>> str(chosen_specifier("2.12", ["2.12.0", "2.12.1"], "--torch"))
+    '==2.12.1'
+    >>> str(chosen_specifier("==2.12.*", ["2.12.0", "2.12.1"], "--torch"))
+    '==2.12.*'
+    """
+    _must_say_something(text, option)
+    try:
+        return parse_specifier(newest_patch(text, known), option)
+    except InvalidVersion:
+        return parse_specifier(text, option)
+
+
+def _must_say_something(text: str, option: str) -> None:
+    if not text.strip():
+        raise SpecifierError(f"{option} {text!r}: is empty; write it as 2.11 or '>=2.11'")
 
 
 def specifier_text(specifiers: SpecifierSet) -> str:

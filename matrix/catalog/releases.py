@@ -44,6 +44,14 @@ class Releases:
     constrained: tuple[Constraint, ...] = ()
     candidates: Candidates = field(default_factory=Candidates)
 
+    @property
+    def published(self) -> Mapping[str, tuple[str, ...]]:
+        """The versions of the releases by project, `torch` and `vllm`, without candidates."""
+        return {
+            "torch": tuple(release.version for release in self.torch),
+            "vllm": tuple(release.version for release in self.vllm),
+        }
+
     def resolve(self, name: str) -> Cell:
         """Find the cell that an environment name, short or full, stands for.
 

@@ -36,11 +36,14 @@ def add_folders(
 
 def add_releases(parser: argparse.ArgumentParser, keys: Sequence[str]) -> None:
     """Let the command take some releases only, by these keys: torch, vllm, python."""
-    examples = {"torch": "'>=2.11'", "vllm": "0.20", "python": "3.12"}
+    texts = {
+        "torch": "2.12 (its newest patch), '==2.12.*' (all of them) or '>=2.11'",
+        "vllm": "0.20 (its newest patch), '==0.20.*' (all of them) or '>=0.20'",
+        "python": "3.12 or '>=3.11'",
+    }
     for key in keys:
-        parser.add_argument(
-            f"--{key}", metavar="SPEC", help=f"only these: a release or a range, as {examples[key]}"
-        )
+        # argparse reads % as a format.
+        parser.add_argument(f"--{key}", metavar="SPEC", help=f"only these: {texts[key]}")
 
 
 def add_platform_and_folders(parser: argparse.ArgumentParser) -> None:

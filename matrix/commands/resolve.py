@@ -51,7 +51,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             f"--{name}",
             metavar="RANGE",
             default="",
-            help=f"with --all-pins, --off-pin: of {name} only these, as 2.12 or '>=2.9'",
+            help=f"with --all-pins, --off-pin: of {name} only these, as 2.12 (its newest patch) or"
+            " '>=2.9'",
         )
     _add_target(resolve)
     resolve.set_defaults(run=_resolve, parser=resolve)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix.commands import context
-from matrix.commands.arguments import DEFAULT_FOLDERS, add_folders, finish, given_or_default, place
+from matrix.commands.arguments import (
+    DEFAULT_FOLDERS,
+    add_folders,
+    add_releases,
+    finish,
+    given_or_default,
+    place,
+)
 from matrix.commands.record import show_record
 from matrix.errors import MatrixError
 from matrix.verdict.states import VERDICTS
@@ -37,8 +45,7 @@ def _add_list(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     listing = below.add_parser("list", help="list records, newest first", allow_abbrev=False)
     add_folders(listing)
     listing.add_argument("--cell", metavar="PATTERN", help="such as 'py311-torch210-*'")
-    for name, example in (("torch", "'>=2.11'"), ("vllm", "0.20"), ("python", "3.12")):
-        listing.add_argument(f"--{name}", metavar="SPEC", help=f"a release or range: {example}")
+    add_releases(listing, ("torch", "vllm", "python"))
     listing.add_argument("--platform", choices=("cuda", "cpu"))
     listing.add_argument("--verdict", choices=[str(verdict) for verdict in VERDICTS])
     listing.add_argument("--since", metavar="DAY", type=_day, help="such as 2026-11-01, in UTC")
@@ -126,6 +133,7 @@ def _add_prune(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 
 def _list(options: argparse.Namespace) -> int:
+    from matrix.catalog.releases_file import load_releases
     from matrix.report.results import late_lines, listed_json, listed_lines
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.listing import RecordFilter, find
@@ -139,13 +147,30 @@ def _list(options: argparse.Namespace) -> int:
         },
         case=options.case,
     )
+    known = load_releases().published
     with History(_places(options.folders), print_status) as history:
-        listed = find(history, asked, expectations)
+        listed = find(history, asked, expectations, known)
         status = _tell(history.errors)
         for line in late_lines(history.late(context.late_now())):
             print_status(line)
+    if not listed:
+        _tell_of_patches(options, known)
     print(listed_json(listed) if options.json else listed_lines(listed), end="")
     return status
+
+
+def _tell_of_patches(options: argparse.Namespace, known: Mapping[str, Sequence[str]]) -> None:
+    """Say on stderr which patch a minor release was read as, where nothing was found of it."""
+    from packaging.version import InvalidVersion
+
+    from matrix._util.versions import newest_patch
+
+    for key, versions in known.items():
+        text = getattr(options, key) or ""
+        with contextlib.suppress(InvalidVersion):
+            newest = newest_patch(text, versions)
+            if newest != text:
+                print_status(f"--{key} {text} is its newest patch, {newest}; '=={text}.*' has all")
 
 
 def _index(options: argparse.Namespace) -> int:

@@ -281,9 +281,13 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
     """Return the releases that these options ask for, by option."""
-    from matrix._util.versions import parse_specifier
+    from matrix._util.versions import chosen_specifier
+    from matrix.catalog.releases_file import load_releases
 
+    known = load_releases().published
     asked = {key: getattr(options, key) for key in keys}
     return {
-        key: parse_specifier(text, f"--{key}") for key, text in asked.items() if text is not None
+        key: chosen_specifier(text, known.get(key, ()), f"--{key}")
+        for key, text in asked.items()
+        if text is not None
     }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from matrix._util.versions import parse_specifier
+from matrix._util.versions import chosen_specifier
 from matrix.rules.expectations import Expectations
 from matrix.store.query import History
 from matrix.verdict.states import Verdict
@@ -62,9 +62,15 @@ class Listed:
     """Whether its run goes on."""
 
 
-def find(history: History, wanted: RecordFilter, expectations: Expectations) -> list[Listed]:
+def find(
+    history: History,
+    wanted: RecordFilter,
+    expectations: Expectations,
+    known: Mapping[str, Sequence[str]],
+) -> list[Listed]:
     """Return the records that pass the filter, newest first; the same record in two files once.
 
+    `known` are the releases of torch and of vLLM, of which a minor release means the newest patch.
     Raises MatrixError for a filter that means nothing.
     """
     where, values = _where(wanted)
@@ -75,7 +81,7 @@ def find(history: History, wanted: RecordFilter, expectations: Expectations) -> 
     ):
         if text is not None:
             where.append(f"{column} IN (SELECT unnest($of_{column}))")
-            values[f"of_{column}"] = _matching(history, column, text)
+            values[f"of_{column}"] = _matching(history, column, text, known.get(column, ()))
     verdicts = history.verdicts(expectations, " AND ".join(where), values)
     if wanted.verdict is not None:
         where.append(
@@ -110,8 +116,8 @@ def find(history: History, wanted: RecordFilter, expectations: Expectations) -> 
     return [_listed(dict(zip(names, row, strict=True)), verdicts) for row in cursor.fetchall()]
 
 
-def _matching(history: History, column: str, text: str) -> list[str]:
-    wanted = parse_specifier(text, f"--{column}")
+def _matching(history: History, column: str, text: str, known: Sequence[str]) -> list[str]:
+    wanted = chosen_specifier(text, known, f"--{column}")
     # `column` is one of three names of this module, never a person's.
     found = history.rows.execute(
         f"SELECT {column} FROM rows WHERE fault IS NULL UNION SELECT {column} FROM running"

@@ -88,7 +88,7 @@ def test_a_list_is_what_a_naive_filter_finds(
 ) -> None:
     folder = fill(tmp_path, records)
     with History([folder], silent, index=True) as history:
-        found = find(history, RecordFilter(**asked), ANY_CASE)
+        found = find(history, RecordFilter(**asked), ANY_CASE, {})
     wanted = {to_json(record) for record in records if naive(record, asked)}
     shown = [Path(run.paths[0]).read_text(encoding="utf-8") for run in found]
     assert sorted(shown) == sorted(wanted)
@@ -182,7 +182,7 @@ def test_the_same_record_twice_counts_once(tmp_path: Path) -> None:
     # Another layout of the same content.
     again.write_text(json.dumps(json.loads(to_json(make()))), encoding="utf-8")
     with History([folder], silent) as history:
-        (listed,) = find(history, RecordFilter(), ANY_CASE)
+        (listed,) = find(history, RecordFilter(), ANY_CASE, {})
         assert len(listed.paths) == 2
         assert all(len(seconds) == 1 for seconds in history.times().series.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 from matrix._util.files import write_text
-from matrix._util.versions import parse_specifier
+from matrix._util.versions import chosen_specifier
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.cache import (
@@ -123,7 +123,9 @@ def _questions(
         many += pinned_cells(releases, pythons)
     if request.off_pin:
         many += off_pin_cells(releases, pythons)
-    torch, vllm = _range("--torch", request.torch), _range("--vllm", request.vllm)
+    known = releases.published
+    torch = _range("--torch", request.torch, known["torch"])
+    vllm = _range("--vllm", request.vllm, known["vllm"])
     many = [cell for cell in many if torch.contains(cell.torch) and vllm.contains(cell.vllm)]
     cells = dict.fromkeys([*named, *many])
     questions = [question(cell, releases, override=request.override) for cell in cells]
@@ -161,8 +163,8 @@ def _platform(request: ResolveRequest) -> str:
     return tag_of(target)
 
 
-def _range(option: str, text: str) -> SpecifierSet:
-    return parse_specifier(text, option) if text else SpecifierSet()
+def _range(option: str, text: str, known: Iterable[str]) -> SpecifierSet:
+    return chosen_specifier(text, known, option) if text else SpecifierSet()
 
 
 def _keep(answer: Resolution, path: Path) -> None:
