@@ -4,13 +4,14 @@ from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
 from matrix.attribution.symptoms import Symptom, SymptomKind
 from matrix.catalog.cells import Cell
+from matrix.verdict.reasons import Recorded
 
 SAVED = "num_compiled_artifacts_saved"
 FAILURE = Symptom(
     kind=SymptomKind.FAILS,
     rung="starts warm",
     signature="KeyError: None",
-    reason="KeyError: None",
+    reason=Recorded(text="KeyError: None"),
 )
 COUNT = Symptom(kind=SymptomKind.DRIFTS, key=("warm", SAVED), observed=3, wanted=0)
 SINCE = reasons.Boundary(low="2.11.0", high="2.12.0", precision=reasons.Precision.MINOR)

@@ -13,12 +13,14 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
+from matrix.report.reasons import reason_words
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import parse_expectations
 from matrix.verdict.judge import (
     CellVerdict,
     judge,
 )
+from matrix.verdict.reasons import Reason
 
 RULES = parse_expectations(
     rules.MOE_TEXT
@@ -81,3 +83,8 @@ def make(*cases: Case, **changes: Any) -> Record:
 
 def judged(*cases: Case, rules: Expectations = RULES, **changes: Any) -> CellVerdict:
     return judge(make(*cases, **changes), rules)
+
+
+def words(reason: Reason | None) -> str | None:
+    """Return the sentence of a reason, None for none."""
+    return None if reason is None else reason_words(reason)

@@ -23,6 +23,7 @@ from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.events import StartEvent, telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict, blames_pair
 from matrix.verdict.precedence import Evidence, Fault, RunOrder
+from matrix.verdict.reasons import Reason, failure_key, recorded, rung_reason
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
 
@@ -68,7 +69,7 @@ class Observation:
     ended: Ended
     rung: str | None = None
     signature: str | None = None
-    reason: str | None = None
+    reason: Reason | None = None
     counters: Mapping[Key, int] = field(default_factory=dict)
     expected: Mapping[Key, int] = field(default_factory=dict)
     logged: tuple[StartEvent, ...] = ()
@@ -200,20 +201,23 @@ def _observe_run(record: Record, verdict: CellVerdict, make: partial[Observation
     """Return what the run as a whole observed: whether the pair resolved and imported."""
     failed = next((rung for rung in record.rungs if not rung.ok), None)
     rung: str
+    reason: Reason | None
     if record.error is not None and blames_pair(record.error):
-        rung, reason = record.error.kind, record.error.reason
+        rung, reason = record.error.kind, recorded(record.error.reason)
     elif failed is not None and failed.rung in FAILING_RUNGS and record.error is None:
-        rung, reason = failed.rung, failed.reason or f"failed at {failed.rung}"
+        rung, reason = failed.rung, rung_reason(failed)
     else:
         imported = any(rung.ok and rung.rung == "imports" for rung in record.rungs)
         return make(case=WHOLE_RUN, ended=Ended.RAN if imported else Ended.NOTHING)
-    if verdict.not_stock or blamed(record, reason):  # a fault of packages is not the pair's
+    if verdict.not_stock or blamed(
+        record, failure_key(reason)
+    ):  # a fault of packages is not the pair's
         return make(case=WHOLE_RUN, ended=Ended.NOTHING)
     return make(
         case=WHOLE_RUN,
         ended=Ended.FAILED,
         rung=rung,
-        signature=signature(reason) or None,
+        signature=signature(failure_key(reason)) or None,
         reason=reason,
         faulty=True,
     )

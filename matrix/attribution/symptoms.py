@@ -14,6 +14,7 @@ from matrix.attribution.observations import FAILING_RUNGS, Ended, Key, Observati
 from matrix.record.model import RUNGS, STARTS, StartKind
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.verdict.events import StartEvent
+from matrix.verdict.reasons import Reason
 
 
 class State(StrEnum):
@@ -47,7 +48,7 @@ class Symptom:
     kind: SymptomKind
     rung: str | None = None
     signature: str | None = None
-    reason: str | None = None
+    reason: Reason | None = None
     key: Key | None = None
     observed: int | None = None
     wanted: int | None = None

@@ -69,7 +69,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     expectations = load_expectations(options.expectations)
     record, name = one_record(options.record, print_status), context.from_here(options.record)
-    apart = mark(judge(record, expectations))
+    apart = mark(judge(record, expectations).not_stock)
     if apart:
         print_status(f"{name}: {apart}; what it counts may not hold for a stock environment")
     print(calibrate(record, expectations, name=name, every=options.all), end="")

@@ -183,7 +183,7 @@ def _index(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from matrix.report.results import diff_json, diff_lines
+    from matrix.report.diff import diff_json, diff_lines
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.diff import differences
     from matrix.store.load import one_record, times_of

@@ -29,9 +29,10 @@ from matrix.qualify.query import (
     same_release,
 )
 from matrix.qualify.runs import CellRun, ReleaseRuns, Variant
-from matrix.record.model import Record
+from matrix.record.model import Departure, Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.record.writer import to_json
+from matrix.rules.provisional import LastRelease
 
 
 class CaveatCode(StrEnum):
@@ -144,7 +145,7 @@ class NotStockRun:
     path: Path
     cell: str
     platform: str
-    packages: tuple[str, ...]
+    packages: tuple[Departure, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,7 @@ class ProvisionalRun:
     path: Path
     cell: str
     platform: str
-    releases: tuple[str, ...]
+    releases: tuple[LastRelease, ...]
     cases: int
     differ: int
 

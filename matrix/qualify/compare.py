@@ -32,11 +32,13 @@ from matrix.qualify.runs import (
     partial,
     run_outcome,
 )
-from matrix.record.model import STARTS, Outcome, Record
+from matrix.record.model import STARTS, Departure, Outcome, Record
 from matrix.record.signature import signature
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.waivers import Finding
 from matrix.store.stats import enough, shifted
+from matrix.verdict.reasons import failure_key
+from matrix.verdict.stock import departure_signature
 
 
 def compare(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
@@ -353,9 +355,9 @@ class _Pair:
                 self.findings.add_unknown(run, WHOLE_RUN, reason)
 
 
-def _not_stock_signature(packages: Iterable[str]) -> str:
+def _not_stock_signature(packages: Iterable[Departure]) -> str:
     """Return the signature by which a waiver accepts an environment that is not stock."""
-    return f"not stock: {', '.join(packages)}"
+    return f"not stock: {', '.join(map(departure_signature, packages))}"
 
 
 def _may_hide_failure(old: CaseOutcome, new: CaseOutcome) -> bool:
@@ -403,8 +405,12 @@ def _add_whole_reruns(findings: Findings, sides: tuple[CellRun, ...], names: Ite
     for rerun in _counting_reruns(run):
         found, died = run_outcome(rerun), crash(rerun.record)
         if died is not None:
+            text = failure_key(died)
             found = CaseOutcome(
-                state=CaseState.FAILED, detail=died, rung="", signature=signature(died) or died
+                state=CaseState.FAILED,
+                detail=died,
+                rung="",
+                signature=signature(text) or text,
             )
         elif found.state is not CaseState.FAILED:
             continue

@@ -74,11 +74,13 @@ from matrix.qualify.static_checks import (
     StaticChecks,
     compare_rungs,
     failing_step,
+    short_reason,
     step_signature,
 )
 from matrix.record.model import CellRef, Record
 from matrix.record.signature import signature
 from matrix.rules.waivers import Finding
+from matrix.verdict.reasons import failure_key
 
 
 class QualifyError(MatrixError):
@@ -346,6 +348,7 @@ class _Pairing:
         step = failing_step(progress.candidate)
         assert step is not None
         failed = None if baseline is None else fault(baseline)
+        before = None if failed is None else signature(failure_key(failed.detail)) or failed.rung
         found = step_signature(step)
         self.findings.failures.append(
             Failure(
@@ -355,7 +358,7 @@ class _Pairing:
                 rung=step.rung,
                 signature=found,
                 detail=step.reason,
-                before=None if failed is None else signature(failed.detail) or failed.rung,
+                before=before,
                 waived=self.findings.waived(Finding(place=place, case="", signature=found)),
                 ran=False,
                 pythons=tuple(pythons) if len(pythons) > 1 else (),
@@ -373,7 +376,7 @@ class _Pairing:
             passed=passed,
             failed=failed,
             rung=step.rung,
-            detail=step.cause or step.reason,
+            detail=short_reason(step),
             torch=progress.cell.torch,
             vllm=progress.cell.vllm,
             pin=progress.steps[0].reason,

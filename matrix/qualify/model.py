@@ -24,6 +24,7 @@ from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison
 from matrix.record.model import PLATFORMS, CellRef
 from matrix.rules.waivers import Finding, Waiver, Waivers
+from matrix.verdict.reasons import Reason
 
 
 class Verdict(StrEnum):
@@ -93,7 +94,7 @@ class Failure:
     case: str | None
     rung: str | None
     signature: str
-    detail: str | None
+    detail: Reason | None
     before: str | None = None
     waived: Waived = NOT_WAIVED
     ran: bool = True

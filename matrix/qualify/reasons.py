@@ -13,6 +13,8 @@ from matrix._util.enums import StrEnum
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.query import Project
 from matrix.qualify.runs import CaseState, Missing
+from matrix.record.model import Departure
+from matrix.verdict.reasons import Reason
 
 
 class UnknownCode(StrEnum):
@@ -44,7 +46,7 @@ class FailsWithoutBaseline:
     """
 
     code: ClassVar[UnknownCode] = UnknownCode.FAILS_WITHOUT_BASELINE
-    detail: str | None
+    detail: Reason | None
     project: Project
     release: str | None
 
@@ -54,7 +56,7 @@ class FailsWithoutAnswer:
     """The candidate fails, and the baseline has no answer."""
 
     code: ClassVar[UnknownCode] = UnknownCode.FAILS_WITHOUT_ANSWER
-    detail: str | None
+    detail: Reason | None
     baseline: Missing
 
 
@@ -91,7 +93,7 @@ class RerunFailed:
     code: ClassVar[UnknownCode] = UnknownCode.RERUN_FAILED
     state: CaseState
     path: Path
-    detail: str | None
+    detail: Reason | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +138,8 @@ class RunFailed:
     path: Path
     newer: bool
     died: bool
-    detail: str | None
-    packages: tuple[str, ...] | None = None
+    detail: Reason | None
+    packages: tuple[Departure, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +156,7 @@ class NotStock:
     """What the candidate passed, it passed with `packages` that are not as its vLLM requires."""
 
     code: ClassVar[UnknownCode] = UnknownCode.NOT_STOCK
-    packages: tuple[str, ...]
+    packages: tuple[Departure, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +169,9 @@ class OneSideNotStock:
 
     code: ClassVar[UnknownCode] = UnknownCode.NOT_STOCK
     side: str
-    packages: tuple[str, ...]
+    packages: tuple[Departure, ...]
     state: CaseState
-    detail: str | None
+    detail: Reason | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,10 +222,10 @@ class NotTestable:
     passed: int
     failed: int
     rung: str
-    detail: str | None
+    detail: Reason | None
     torch: str
     vllm: str
-    pin: str | None
+    pin: Reason | None
 
 
 UnknownReason = (

@@ -22,14 +22,23 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
 from matrix.qualify.load import ReleasedRecord
 from matrix.qualify.query import MOST_RUNS, Context, Project, Query, oldest_first, same_release
-from matrix.record.model import PLATFORMS, STARTS, Case, CellRef, ErrorKind, Outcome, Record
+from matrix.record.model import (
+    PLATFORMS,
+    STARTS,
+    Case,
+    CellRef,
+    Departure,
+    ErrorKind,
+    Outcome,
+    Record,
+)
 from matrix.record.signature import signature, signature_of
 from matrix.record.startup_tests import load_startup_tests
-from matrix.record.stock import described
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS
 from matrix.verdict.judge import CaseVerdict, blames_pair
 from matrix.verdict.precedence import RunOrder, pick_record, run_order
+from matrix.verdict.reasons import Ended, Reason, error_reason, failure_key, rung_reason
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import blamed
 from matrix.verdict.table import Entry
@@ -108,9 +117,9 @@ class CellRun:
         )
 
     @property
-    def not_stock(self) -> tuple[str, ...]:
-        """Return how the packages differ from what the vLLM requires; empty where they do not."""
-        return tuple(described(departure) for departure in self.entry.verdict.not_stock)
+    def not_stock(self) -> tuple[Departure, ...]:
+        """Return the packages that are not as the vLLM requires."""
+        return self.entry.verdict.not_stock
 
     @property
     def python(self) -> str:
@@ -305,7 +314,7 @@ class Missing:
     """Why a run has no answer: `detail` is the record's text, `held` of `total` cases ran."""
 
     code: MissingCode
-    detail: str | None = None
+    detail: Reason | None = None
     held: int | None = None
     total: int | None = None
 
@@ -318,7 +327,7 @@ class CaseOutcome:
     """
 
     state: CaseState
-    detail: str | None = None
+    detail: Reason | None = None
     missing: Missing | None = None
     rung: str | None = None
     signature: str = ""
@@ -343,12 +352,12 @@ def outcome(run: CellRun, name: str | None) -> CaseOutcome:
 
 
 def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
-    why = verdict.reason or case.outcome.replace("_", " ")
+    why = verdict.reason or Ended(outcome=case.outcome)
     if case.outcome == Outcome.NOT_APPLICABLE:
         return CaseOutcome(
             state=CaseState.NOT_APPLICABLE,
             missing=Missing(code=MissingCode.NOT_APPLICABLE, detail=why),
-            signature=signature(why),
+            signature=signature(failure_key(why)),
             case=case,
             verdict=verdict,
         )
@@ -357,7 +366,7 @@ def _case_outcome(case: Case, verdict: CaseVerdict) -> CaseOutcome:
             state=CaseState.FAILED,
             detail=why,
             rung=verdict.rung,
-            signature=verdict.signature or signature(why),
+            signature=verdict.signature or signature(failure_key(why)),
             case=case,
             verdict=verdict,
         )
@@ -377,7 +386,7 @@ class Fault(NamedTuple):
     """The rung at which a whole run failed, and why."""
 
     rung: str
-    detail: str
+    detail: Reason
 
 
 def fault(run: CellRun) -> Fault | None:
@@ -386,7 +395,9 @@ def fault(run: CellRun) -> Fault | None:
         return None
     # A package that is not as vLLM requires is not the pair.
     every = _faults(run.record)
-    return next((failure for failure in every if not blamed(run.record, failure.detail)), None)
+    return next(
+        (failure for failure in every if not blamed(run.record, failure_key(failure.detail))), None
+    )
 
 
 def _faults(record: Record) -> list[Fault]:
@@ -394,12 +405,8 @@ def _faults(record: Record) -> list[Fault]:
     error = record.error
     if error is not None and not blames_pair(error):
         return []
-    failed = [] if error is None else [Fault(error.kind, error.reason or error.kind)]
-    failed += [
-        Fault(rung.rung, rung.reason or f"failed at {rung.rung}")
-        for rung in record.rungs
-        if not rung.ok
-    ]
+    failed = [] if error is None else [Fault(error.kind, error_reason(error))]
+    failed += [Fault(rung.rung, rung_reason(rung)) for rung in record.rungs if not rung.ok]
     return failed
 
 
@@ -415,7 +422,7 @@ def run_outcome(run: CellRun) -> CaseOutcome:
         state=CaseState.FAILED,
         detail=found.detail,
         rung=found.rung,
-        signature=signature(found.detail) or found.rung,
+        signature=signature(failure_key(found.detail)) or found.rung,
     )
 
 
@@ -430,15 +437,14 @@ def partial(record: Record, code: MissingCode = MissingCode.PARTIAL) -> Missing 
 def cut_short(record: Record) -> Missing | None:
     """Return how the run ended before its time, or None where it did not."""
     if record.error is not None:
-        detail = record.error.reason or record.error.kind.replace("_", " ")
-        return Missing(code=MissingCode.ENDED_EARLY, detail=detail)
+        return Missing(code=MissingCode.ENDED_EARLY, detail=error_reason(record.error))
     if not record.finished:
         return Missing(code=MissingCode.NOT_FINISHED)
     return None if record.cases else Missing(code=MissingCode.NO_CASES)
 
 
-def crash(record: Record) -> str | None:
+def crash(record: Record) -> Reason | None:
     """Return why the run crashed or timed out as a whole, or None where it did not."""
     if record.error is None or record.error.kind not in (ErrorKind.CRASHED, ErrorKind.TIMED_OUT):
         return None
-    return record.error.reason or record.error.kind.replace("_", " ")
+    return error_reason(record.error)

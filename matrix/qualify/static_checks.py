@@ -30,6 +30,7 @@ from matrix.record.model import RUNGS, Rung
 from matrix.record.signature import signature
 from matrix.verdict.grid import Grid, Seen, survey
 from matrix.verdict.ladder import CHEAP, Progress, Step, evidence_of
+from matrix.verdict.reasons import Checked, Reason, failure_key
 from matrix.verdict.states import StepState
 
 
@@ -74,7 +75,7 @@ class RungComparison:
     baseline: Standing
     candidate: Standing
     change: RungChange | None
-    reason: str | None
+    reason: Reason | None
     others: tuple[str, ...] = ()
     pythons: tuple[str, ...] = ()
 
@@ -194,9 +195,14 @@ def failing_step(progress: Progress) -> Step | None:
     return progress.steps[RUNGS.index(progress.fails)]
 
 
+def short_reason(step: Step) -> Reason | None:
+    """Return why a rung fails, without what differs from pair to pair, where that is known."""
+    return Checked(text=step.cause) if step.cause else step.reason
+
+
 def step_signature(step: Step) -> str:
     """Return the signature of a rung that fails, by which it can be waived."""
-    return signature(step.cause or step.reason or step.rung) or step.rung
+    return signature(failure_key(short_reason(step)) or step.rung) or step.rung
 
 
 def compare_rungs(
@@ -221,7 +227,7 @@ def compare_rungs(
                 baseline=_standing(pair.baseline),
                 candidate=candidate,
                 change=pair.change,
-                reason=None if step is None else step.cause or step.reason,
+                reason=None if step is None else short_reason(step),
             )
             found.setdefault(key, []).append(python)
         for key, pythons in found.items():

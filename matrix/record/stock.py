@@ -17,18 +17,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
-from matrix._util.text import clean, clip
 from matrix._util.versions import parse_version
 from matrix.record.model import By, Departure, Why
 
 TORCH_FAMILY = ("torch", "torchvision", "torchaudio")
 """torch and its companions: what an off-pin cell overrides."""
 
-NOT_STOCK = "not stock"
-"""The words for an environment with such departures."""
-
 _COMPANIONS = TORCH_FAMILY[1:]
-_NAME = 60  # characters of a name or a version, which a record may make as long as it likes
 _SHOWN = 200  # characters of a requirement that a record keeps
 # What a distribution is imported as, where its name does not tell: of those that vLLM requires.
 _IMPORTED_AS: Mapping[str, tuple[str, ...]] = {
@@ -217,46 +212,6 @@ def _near(required: str, torch: str) -> bool:
 def not_stock(found: Iterable[Departure] | None) -> tuple[Departure, ...]:
     """Return the departures that make an environment not stock: all but an off-pin cell's own."""
     return tuple(departure for departure in found or () if not _is_off_pin(departure))
-
-
-def described(departure: Departure) -> str:
-    """Return how a package differs, in a few words, for people.
-
-    >>> described(Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING))
-    'ray>=2.48 is missing'
-    """
-    name, required, version = departure.name, departure.required, departure.installed
-    return {
-        Why.MISSING: f"{required} is missing",
-        Why.OTHER_VERSION: f"{name} is {version}, not {required}",
-        Why.OVERRIDDEN: f"{name} is {version}, an override of {required}",
-        Why.OTHER_TORCH: f"{name} {version} is for {required}",
-        Why.TWO_VERSIONS: f"{name} is there as {version}",
-        Why.UNREADABLE: f"the metadata of {name} {version} cannot be read",
-    }[departure.why]
-
-
-def differing(found: Sequence[Departure], most: int = 4) -> str:
-    """Return how packages differ, in a few words; those that are missing come first."""
-    missing = [_short(departure.name) for departure in found if departure.why is Why.MISSING]
-    others = [_other(departure) for departure in found if departure.why is not Why.MISSING]
-    shown = [f"without {', '.join(missing[:most])}"] if missing else []
-    shown += others[: max(0, most - len(missing))]
-    left = max(0, len(found) - most)
-    return ", ".join([*shown, *([f"and {left} more"] if left else [])])
-
-
-def _other(departure: Departure) -> str:
-    name, version = _short(departure.name), _short(departure.installed or "")
-    if departure.why is Why.OTHER_TORCH:
-        return f"with {name} {version} for another torch"
-    if departure.why is Why.UNREADABLE:
-        return f"with unreadable metadata of {name}"
-    return f"with {name} {version}"
-
-
-def _short(text: str) -> str:
-    return clip(clean(text), _NAME)
 
 
 def _is_off_pin(departure: Departure) -> bool:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from textwrap import wrap
 
 from matrix._util.text import clean, clip, code, markdown, tabular
-from matrix.record.stock import NOT_STOCK, differing
+from matrix.report.stock import mark
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation
 from matrix.verdict.agreement import (
@@ -155,11 +155,7 @@ def lines(agreement: Agreement) -> str:
 def _apart(pair: Pair) -> list[tuple[str, str, str]]:
     """Return the cell, the platform and the mark of each run of a pair that is not stock."""
     runs = (pair.cuda, "cuda", pair.cuda_not_stock), (pair.cpu, "cpu", pair.cpu_not_stock)
-    return [
-        (cell, platform, f"{NOT_STOCK}: {differing(found)}")
-        for cell, platform, found in runs
-        if found
-    ]
+    return [(cell, platform, mark(found)) for cell, platform, found in runs if found]
 
 
 def _parts(pair: Pair) -> list[tuple[str, str, str]]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from matrix._util.text import aligned, clean, clip, listed
 from matrix.attribution.bisect import Outcome, Search, SkipCode
-from matrix.record.stock import NOT_STOCK, differing
 from matrix.report.attribution.sentences import symptom_words
+from matrix.report.stock import mark
 
 _MAX_WIDTH = 400
 
@@ -54,7 +54,7 @@ def _why(search: Search, name: str) -> str:
     if skip is None:
         return ""
     if skip.code is SkipCode.NOT_STOCK:
-        return f" ({NOT_STOCK}: {differing(skip.not_stock)}; a stock run is missing)"
+        return f" ({mark(skip.not_stock)}; a stock run is missing)"
     return f" ({_SKIPS[skip.code]})"
 
 

@@ -16,11 +16,12 @@ from matrix._util.text import clean, clean_lines, clip, code, plural, tabular
 from matrix._util.text import markdown as escape
 from matrix.record.model import Case
 from matrix.record.signature import signature
-from matrix.record.stock import NOT_STOCK
 from matrix.report import markdown
 from matrix.report.marks import others
-from matrix.report.stock import mark, standing
+from matrix.report.reasons import reason_words, recompiles_words
+from matrix.report.stock import NOT_STOCK, mark, standing
 from matrix.verdict.judge import CaseVerdict, worst
+from matrix.verdict.reasons import OfCase
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Entry, Table
 
@@ -171,7 +172,7 @@ def _faults(entry: Entry) -> list[Fault]:
     faults = []
     run = _run(entry)
     if run is not None and run.verdict in _LEVELS:
-        why = run.reason or run.verdict
+        why = reason_words(run.reason) or run.verdict
         faults.append(
             Fault(
                 entry=entry,
@@ -185,7 +186,7 @@ def _faults(entry: Entry) -> list[Fault]:
     for case, judged in entry.cases:
         if judged.verdict not in _LEVELS:
             continue
-        reason = judged.reason or judged.verdict
+        reason = reason_words(judged.reason) or judged.verdict
         failed = judged.verdict == Verdict.INCOMPATIBLE or bool(
             judged.fails_at and judged.signature
         )
@@ -206,7 +207,7 @@ def _run(entry: Entry) -> CaseVerdict | None:
     """Return the verdict on the run as a whole where it decides the cell's, else None."""
     cell = entry.verdict
     for case in cell.cases:
-        reason = f"{case.case}: {case.reason}" if case.reason else None
+        reason = OfCase(case=case.case, reason=case.reason) if case.reason else None
         if (case.verdict, case.rung, reason) == (cell.verdict, cell.rung, cell.reason):
             return None
     return CaseVerdict(case="", verdict=cell.verdict, rung=cell.rung, reason=cell.reason)
@@ -248,8 +249,8 @@ def _row(entry: Entry) -> str:
     verdict = entry.verdict
     failed = verdict.verdict == Verdict.INCOMPATIBLE and verdict.rung
     rung = f" at {verdict.rung}" if failed else ""
-    why = "" if verdict.verdict == Verdict.COMPATIBLE else escape(verdict.reason or "")
-    apart = escape(", ".join(filter(None, (mark(verdict), *others(entry.ran)))))
+    why = "" if verdict.verdict == Verdict.COMPATIBLE else escape(reason_words(verdict.reason))
+    apart = escape(", ".join(filter(None, (mark(verdict.not_stock), *others(entry.ran)))))
     words = f"{verdict.verdict}{rung}{', ' if apart else ''}{apart}"
     cells = [code(entry.record.cell), entry.record.platform, words, why]
     return f"| {' | '.join([*cells, code(entry.file)])} |\n"
@@ -318,7 +319,7 @@ def _suite(entry: Entry) -> ET.Element:
         ET.SubElement(properties, "property", name="mark", value=word)
     for verdict in entry.verdict.cases:
         if verdict.recompiles is not None:
-            words = clean_lines(f"{verdict.case}: {verdict.recompiles.words}")
+            words = clean_lines(f"{verdict.case}: {recompiles_words(verdict.recompiles)}")
             ET.SubElement(properties, "property", name="recompiles warm", value=words)
     ET.SubElement(properties, "property", name="record", value=clean_lines(entry.file))
     suite.extend(tests)
@@ -333,7 +334,7 @@ def _test(entry: Entry, case: Case | None, judged: CaseVerdict) -> ET.Element:
         name=clean_lines(case.case if case else judged.rung or "run"),
         time=f"{case.seconds if case else 0.0:.3f}",
     )
-    reason = clean_lines(judged.reason or judged.verdict)
+    reason = clean_lines(reason_words(judged.reason) or judged.verdict)
     if judged.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT):
         failure = ET.SubElement(test, "failure", type=judged.verdict, message=reason)
         failure.text = clean_lines("\n".join(_failure_lines(case, judged)))

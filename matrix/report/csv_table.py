@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from matrix._util.text import clean
 from matrix.catalog.cells import Cell
-from matrix.record.stock import differing
 from matrix.report.model import Report
+from matrix.report.reasons import reason_words
+from matrix.report.stock import differing
 from matrix.verdict.grid import ran_cell
 from matrix.verdict.ladder import Progress, highest
 from matrix.verdict.table import Entry
@@ -85,7 +86,12 @@ def _row(name: str, progress: Progress, entry: Entry | None) -> Iterable[object]
         _yes(value=progress.off_pin),
         _stock(entry),
     )
-    end = progress.verdict, progress.reached or "", progress.fails or "", _safe(reason)
+    end = (
+        progress.verdict,
+        progress.reached or "",
+        progress.fails or "",
+        _safe(reason_words(reason)),
+    )
     return (*start, *end, *_ran(entry))
 
 
@@ -94,7 +100,12 @@ def _alone(entry: Entry) -> Iterable[object]:
     torch, vllm = (_safe(str(found.get(key) or "")) for key in ("torch", "vllm"))
     cell = entry.record.cell, entry.record.platform, named.python, torch, vllm
     verdict, seen = entry.verdict, entry.ran
-    end = verdict.verdict, highest(seen.passed) or "", seen.fails or "", _safe(verdict.reason)
+    end = (
+        verdict.verdict,
+        highest(seen.passed) or "",
+        seen.fails or "",
+        _safe(reason_words(verdict.reason)),
+    )
     return *cell, _yes(value=entry.off_pin), _stock(entry), *end, *_ran(entry)
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.record.model import RUNGS
-from matrix.record.stock import described
 from matrix.report import marks, provisional
+from matrix.report.coded import coded
+from matrix.report.reasons import contradiction_words, reason_words
+from matrix.report.stock import described
 from matrix.verdict.grid import Grid, Square
 from matrix.verdict.ladder import Progress, RunEvidence
+from matrix.verdict.reasons import Checked
 from matrix.verdict.states import Verdict
 
 _INTRO = """\
@@ -131,8 +134,8 @@ def _square(square: Square) -> dict[str, object]:
                 "verdict": group[0].verdict,
                 "reached": group[0].reached,
                 "fails": group[0].fails,
-                "reason": group[0].reason,
-                "without": group[0].without,
+                "reason": group[0].reason and reason_words(group[0].reason),
+                "without": group[0].without and reason_words(group[0].without),
                 # What a run alone can show is unknown wherever none ran.
                 "unknown": list(group[0].unanswered),
                 "ran": group[0].ran.day if group[0].ran else None,
@@ -144,11 +147,22 @@ def _square(square: Square) -> dict[str, object]:
                 ),
                 "not_stock": [described(departure) for departure in group[0].not_stock],
                 **_marked(group[0].ran),
-                "contradictions": list(group[0].contradictions),
+                "contradictions": list(map(contradiction_words, group[0].contradictions)),
+                **_coded(group[0]),
             }
             for group in square.groups
         ],
     }
+
+
+def _coded(progress: Progress) -> dict[str, object]:
+    """Return the codes of what a run shows; the reason of a static check is its text alone."""
+    found: dict[str, object] = {}
+    if progress.reason is not None and not isinstance(progress.reason, Checked):
+        found["because"] = coded(progress.reason)
+    if progress.contradictions:
+        found["contradicted"] = list(map(coded, progress.contradictions))
+    return found
 
 
 def _marked(ran: RunEvidence | None) -> dict[str, object]:
@@ -279,11 +293,11 @@ def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
     """Yield why the pair fails, and why on some Pythons only: rung, reason, those Pythons."""
     shown = square.shown
     if shown.ran is not None and shown.fails is None and shown.verdict == Verdict.UNTESTED:
-        yield "untested", shown.ran.reason or "", ""
+        yield "untested", reason_words(shown.ran.reason), ""
     if shown.fails is not None:
-        yield shown.fails, shown.cause or "", ""
+        yield shown.fails, reason_words(shown.cause), ""
     elif shown.without is not None:
-        yield "links", shown.without_cause or shown.without, ""
+        yield "links", shown.without_cause or reason_words(shown.without), ""
     if all(cell.fails in (None, "declared") for cell in square.cells):
         return
     for group in square.groups:
@@ -291,11 +305,14 @@ def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
         # A Python that a release does not support shows nothing about the pair.
         if first.fails in (None, "declared"):
             continue
-        if (first.fails, first.cause) == (shown.fails, shown.cause):
+        if (first.fails, cause := reason_words(first.cause)) == (
+            shown.fails,
+            reason_words(shown.cause),
+        ):
             continue
         yield (
             str(first.fails),
-            first.cause or "",
+            cause,
             listed([progress.cell.python for progress in group]),
         )
 
@@ -334,7 +351,8 @@ def _yanked(grid: Grid) -> str:
 def _contradictions(grid: Grid) -> str:
     """Return the runs that contradict the rungs that need no run."""
     found = [
-        f"- `{progress.cell.name}` on {progress.platform}: {markdown(contradiction)}"
+        f"- `{progress.cell.name}` on {progress.platform}:"
+        f" {markdown(contradiction_words(contradiction))}"
         for square in grid.squares.values()
         for progress in square.cells
         for contradiction in progress.contradictions

@@ -9,6 +9,7 @@ from matrix.record.model import STARTS, Case
 from matrix.report import agreement, grid, marks, notes, provisional, stock, upstream
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
+from matrix.report.reasons import NO_ISSUE, event_words, reason_words, recompiles_counted
 from matrix.report.timings import (
     PARTS,
     artifacts,
@@ -20,7 +21,6 @@ from matrix.report.timings import (
 )
 from matrix.verdict.events import telling
 from matrix.verdict.judge import CaseVerdict, CellVerdict
-from matrix.verdict.recompiles import NO_ISSUE
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Entry, Table
 
@@ -142,9 +142,9 @@ def _note(entries: Sequence[Entry]) -> str:
     for entry in entries:
         verdict = entry.verdict
         part = f" ({entry.part})" if entry.part else ""
-        apart = markdown(stock.mark(verdict, most=_MOST_PACKAGES))
+        apart = markdown(stock.mark(verdict.not_stock, most=_MOST_PACKAGES))
         apart = ", ".join(filter(None, (apart, marks.recompile_for(verdict.issues, _linked))))
-        key = verdict.verdict, verdict.rung, part, markdown(verdict.reason or ""), apart
+        key = verdict.verdict, verdict.rung, part, markdown(reason_words(verdict.reason)), apart
         groups.setdefault(key, []).append(entry.factors.python)
     if all(
         word == Verdict.COMPATIBLE and not part and not apart for word, _, part, _, apart in groups
@@ -267,13 +267,15 @@ def _started(case: Case, start: str) -> str:
 
 
 def _why(verdict: CaseVerdict) -> str:
-    logged = [markdown(event.words) for event in telling(verdict.events)]
+    logged = [markdown(event_words(event)) for event in telling(verdict.events)]
     if verdict.recompiles is not None:
         again = verdict.recompiles
         issues = " ".join(map(_linked, again.links)) or markdown(NO_ISSUE)
-        logged.insert(0, f"{markdown(again.counted)}: {issues}")
+        logged.insert(0, f"{markdown(recompiles_counted(again))}: {issues}")
     if not verdict.differences:
-        return "; ".join([*([markdown(verdict.reason)] if verdict.reason else []), *logged])
+        return "; ".join(
+            [*([markdown(reason_words(verdict.reason))] if verdict.reason else []), *logged]
+        )
     shown = [
         f"{difference.start} {code(difference.counter)}: expected {difference.expected}, observed "
         f"{'nothing' if difference.observed is None else difference.observed}"

@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from matrix._util.text import plural
-from matrix.record.stock import NOT_STOCK, differing
-from matrix.report import provisional
+from matrix.report import provisional, stock
+from matrix.report.reasons import NO_ISSUE
 from matrix.verdict.ladder import RunEvidence
-from matrix.verdict.recompiles import NO_ISSUE
 
 _ISSUE = re.compile(
     r"https://github\.com/[\w.-]+/(?P<name>[\w.-]+)/(?:issues|pull)/(?P<number>\d+)", re.ASCII
@@ -27,7 +26,7 @@ def marks(ran: RunEvidence | None, most: int = 4) -> tuple[str, ...]:
         return ()
     found = [
         "" if ran.provisional is None else provisional.mark(ran.provisional),
-        f"{NOT_STOCK}: {differing(ran.not_stock, most)}" if ran.not_stock else "",
+        stock.mark(ran.not_stock, most),
         *others(ran),
     ]
     return tuple(filter(None, found))
@@ -38,7 +37,7 @@ def short(ran: RunEvidence | None) -> str:
     if ran is None:
         return ""
     again = recompile(len(ran.recompiling))
-    return ", ".join(filter(None, (NOT_STOCK if ran.not_stock else "", again, ran.part)))
+    return ", ".join(filter(None, (stock.NOT_STOCK if ran.not_stock else "", again, ran.part)))
 
 
 def others(ran: RunEvidence | None) -> tuple[str, ...]:

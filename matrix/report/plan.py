@@ -6,6 +6,10 @@ import json
 from collections.abc import Sequence
 
 from matrix._util.text import aligned, clean, clip
+from matrix.report.coded import coded, operand
+from matrix.report.reasons import contradiction_words, reason_words
+from matrix.report.stock import described, differing
+from matrix.verdict import plan_reasons as reasons
 from matrix.verdict.ladder import Progress
 from matrix.verdict.plan import Planned
 
@@ -23,11 +27,61 @@ def lines(planned: Sequence[Planned], *, every: bool = False) -> str:
             item.platform,
             _minutes(item) if item.runs else "-",
             _known(item.progress),
-            clip(clean(item.why), _WIDEST),
+            clip(clean(why_words(item)), _WIDEST),
         ]
         for item in shown
     ]
     return "\n".join([*aligned([head, *rows], right=(2,)), summary(planned, every=every)]) + "\n"
+
+
+def why_words(item: Planned) -> str:
+    """Return why a plan has a cell, after what brought its pair into the plan."""
+    why = plan_words(item.why)
+    if item.brought is None or not item.runs:
+        return why
+    name = "vLLM" if item.brought.project == "vllm" else item.brought.project
+    return f"{item.brought.code} {name} {item.brought.version}; {why}"
+
+
+def plan_words(reason: reasons.PlanReason) -> str:
+    """Return why a cell would run, would run as it did, or cannot work."""
+    match reason:
+        case reasons.CannotWork(reason=inner):
+            return reason_words(inner)
+        case reasons.Running(since=since, other=other):
+            running = f"is running since {since}"
+            if other is not None:
+                return f"{running} with torch {other.torch} and vLLM {other.vllm}"
+            return f"{running} with some of the cases" if reason.partial else running
+        case reasons.NotStale(day=day):
+            return f"ran on {day}, not stale"
+        case _:
+            return _stale(reason)
+
+
+def _stale(reason: reasons.StaleReason) -> str:
+    match reason:
+        case reasons.NeverRan():
+            text = "never ran"
+        case reasons.RanOtherReleases(torch=torch, vllm=vllm):
+            text = f"ran torch {torch} with vLLM {vllm}"
+        case reasons.EndedEarly(kind=kind):
+            text = f"its run ended early ({kind.replace('_', ' ')})"
+        case reasons.NotFinished():
+            text = "its run did not finish"
+        case reasons.PackageFailed(departure=departure):
+            text = f"its environment was not what vLLM requires ({described(departure)})"
+        case reasons.NotStock(departures=departures):
+            text = f"its environment was not stock ({differing(departures)})"
+        case reasons.Partial(held=held, total=total):
+            text = f"ran {held} of {total} cases"
+        case reasons.NoCase():
+            text = "its run had no case"
+        case reasons.UnknownTests():
+            text = "made with startup tests that this checkout does not know"
+        case reasons.TestsChanged(changes=changes):
+            text = f"startup tests changed: {'; '.join(changes)}"
+    return text
 
 
 def summary(planned: Sequence[Planned], *, every: bool = False) -> str:
@@ -66,13 +120,15 @@ def content(planned: Sequence[Planned], tests_version: int) -> str:
             "runs": item.runs,
             "stale": item.stale,
             "tests_changed": list(item.tests_changed),
-            "why": item.why,
+            "why": why_words(item),
+            "because": coded(item.why),
+            "brought": operand(item.brought),
             "verdict": item.progress.verdict,
             "reached": item.progress.reached,
             "fails": item.progress.fails,
-            "reason": item.progress.reason,
+            "reason": item.progress.reason and reason_words(item.progress.reason),
             "unknown": list(item.progress.unknown),
-            "contradictions": list(item.progress.contradictions),
+            "contradictions": list(map(contradiction_words, item.progress.contradictions)),
             "seconds": item.seconds,
             "seconds_of": item.seconds_of,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matrix._util.text import listed
 from matrix.rules.expectations import Difference
-from matrix.rules.provisional import Provisional
+from matrix.rules.provisional import DiffersFrom, LastRelease, Provisional, SameAs
 
 PROVISIONAL = "provisional"
 
@@ -12,7 +12,30 @@ PROVISIONAL = "provisional"
 def mark(found: Provisional) -> str:
     """Return `provisional: as vLLM 0.33`, or `provisional: differs from vLLM 0.33`."""
     how = "differs from" if found.differences else "as"
-    return f"{PROVISIONAL}: {how} {listed(list(found.releases))}"
+    return f"{PROVISIONAL}: {how} {listed(list(map(release_words, found.releases)))}"
+
+
+def comparison_words(found: SameAs | DiffersFrom) -> str:
+    """Return a comparison in words: `counts as vLLM 0.33 did`."""
+    if isinstance(found, SameAs):
+        return f"counts as {listed(list(map(release_words, found.releases)))} did"
+    first = found.difference
+    counts = "not counted" if first.observed is None else str(first.observed)
+    more = f", and {found.more} more" if found.more else ""
+    return (
+        f"differs from {release_words(found.release)} in {first.start} {first.counter}: {counts},"
+        f" was {first.expected}{more}"
+    )
+
+
+def release_words(last: LastRelease) -> str:
+    """Return the last release that a rule speaks of, as people name it.
+
+    >>> release_words(LastRelease(vllm="0.33", torch=None))
+    'vLLM 0.33'
+    """
+    known = (("vLLM", last.vllm), ("torch", last.torch))
+    return " with ".join(f"{name} {version}" for name, version in known if version)
 
 
 def values(found: Provisional | None) -> dict[str, object] | None:
@@ -20,7 +43,7 @@ def values(found: Provisional | None) -> dict[str, object] | None:
     if found is None:
         return None
     return {
-        "releases": list(found.releases),
+        "releases": list(map(release_words, found.releases)),
         "differences": [difference(counter) for counter in found.differences],
     }
 

@@ -9,7 +9,9 @@ from typing import TypeAlias
 from matrix.record.model import STARTS, Case
 from matrix.report import agreement, grid, notes, provisional, stock, upstream
 from matrix.report.attribution import values as attribution
+from matrix.report.coded import because
 from matrix.report.model import Report
+from matrix.report.reasons import reason_words
 from matrix.report.timings import import_seconds, warm_over_cold
 from matrix.verdict.judge import CaseVerdict
 from matrix.verdict.table import Entry
@@ -84,7 +86,8 @@ def _entry(entry: Entry) -> dict[str, object]:
         "versions": versions,
         "verdict": verdict.verdict,
         "rung": verdict.rung,
-        "reason": verdict.reason,
+        "reason": verdict.reason and reason_words(verdict.reason),
+        "because": because(verdict.reason),
         "fails_at": verdict.fails_at,
         "provisional": provisional.values(verdict.provisional),
         "not_stock": None
@@ -109,7 +112,8 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
         "verdict": verdict.verdict,
         "rung": verdict.rung,
         "fails_at": verdict.fails_at,
-        "reason": verdict.reason,
+        "reason": verdict.reason and reason_words(verdict.reason),
+        "because": because(verdict.reason),
         "signature": verdict.signature,
         "seconds": {
             start: seen.seconds.get("total") if seen else None for start, seen in starts.items()

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Record, Rung, Start
-from matrix.record.stock import NOT_STOCK, described
 from matrix.report import marks, stock
-from matrix.report.provisional import PROVISIONAL, mark
+from matrix.report.provisional import PROVISIONAL, mark, release_words
+from matrix.report.reasons import event_words, reason_words, recompiles_words
+from matrix.report.stock import NOT_STOCK, described
 from matrix.report.timings import (
     PARTS,
     artifacts,
@@ -66,7 +67,7 @@ def render(
     paint = _painter(colour=colour)
     lines = [_verdict_line(record, verdict, paint, off_pin=pin is not None)]
     if verdict.reason and verdict.verdict != Verdict.COMPATIBLE:
-        lines.append(f"  {clip(clean(verdict.reason), 300)}")
+        lines.append(f"  {clip(clean(reason_words(verdict.reason)), 300)}")
     if record.cases:
         lines += ["", *_cases(record, verdict, paint, every=every)]
     if split and record.cases:
@@ -173,11 +174,11 @@ def _starts(case: Case, judged: CaseVerdict, *, every: bool) -> list[_Line]:
         lines.append((start, seconds(seen.seconds.get("total")), first))
         lines += [("", "", line) for line in others]
         logged = (event for event in telling(judged.events) if event.start == start)
-        lines += [("", "", clip(clean(event.words), 200)) for event in logged]
+        lines += [("", "", clip(clean(event_words(event)), 200)) for event in logged]
     if judged.recompiles is not None:
-        lines.append(("", "", clip(clean(judged.recompiles.words), 300)))
+        lines.append(("", "", clip(clean(recompiles_words(judged.recompiles)), 300)))
     if judged.reason and not judged.differences and not judged.no_rule:
-        lines.append(("", "", clip(clean(judged.reason), 200)))
+        lines.append(("", "", clip(clean(reason_words(judged.reason)), 200)))
     return lines
 
 
@@ -218,7 +219,7 @@ def _counted(seen: Start, judged: CaseVerdict, *, every: bool) -> list[str]:
         if name in expected:
             line += f"  expected {expected[name].value:>4}"
         elif name in near:
-            line += f"  was {near[name].value:>4} in {last_release(near[name])}"
+            line += f"  was {near[name].value:>4} in {release_words(last_release(near[name]))}"
         lines.append(line)
     return lines
 

@@ -9,10 +9,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
-from matrix._util.text import listed
+from matrix._util.enums import StrEnum
 from matrix.record.model import STARTS
 from matrix.rules.expectations import Difference, Nearest, compare
+
+
+class ComparisonCode(StrEnum):
+    """How starts compare with the nearest expectations."""
+
+    SAME_AS = "same as"
+    DIFFERS_FROM = "differs from"
+
+
+class LastRelease(NamedTuple):
+    """The last releases that a rule speaks of; None where it speaks of the situation's own."""
+
+    vllm: str | None
+    torch: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SameAs:
+    """The starts count the same as with these releases."""
+
+    code: ClassVar[ComparisonCode] = ComparisonCode.SAME_AS
+    releases: tuple[LastRelease, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffersFrom:
+    """This counter differs from the last release that its rule speaks of, and `more` besides it."""
+
+    code: ClassVar[ComparisonCode] = ComparisonCode.DIFFERS_FROM
+    release: LastRelease
+    difference: Difference
+    more: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +59,8 @@ class Provisional:
     differences: tuple[Difference, ...] = ()
 
     @property
-    def releases(self) -> tuple[str, ...]:
-        """The last releases that the rules speak of: `vLLM 0.33`, `vLLM 0.33 with torch 2.14`.
+    def releases(self) -> tuple[LastRelease, ...]:
+        """The last releases that the rules speak of.
 
         Only of the counters that differ, where some do.
         """
@@ -42,30 +75,18 @@ class Provisional:
         )
 
     @property
-    def words(self) -> str:
-        """Return the comparison in words."""
+    def comparison(self) -> SameAs | DiffersFrom:
+        """Return the comparison in short: its first difference, or that there is none."""
         if not self.differences:
-            return f"counts as {listed(list(self.releases))} did"
+            return SameAs(releases=self.releases)
         first = self.differences[0]
-        near = self.nearest[first.start][first.counter]
-        counts = "not counted" if first.observed is None else str(first.observed)
-        more = f", and {len(self.differences) - 1} more" if len(self.differences) > 1 else ""
-        return (
-            f"differs from {last_release(near)} in {first.start} {first.counter}: {counts},"
-            f" was {first.expected}{more}"
-        )
+        release = last_release(self.nearest[first.start][first.counter])
+        return DiffersFrom(release=release, difference=first, more=len(self.differences) - 1)
 
 
-def last_release(near: Nearest) -> str:
-    """Return the last release that a rule speaks of, as people name it.
-
-    >>> last_release(Nearest(value=3, rule="moe", evidence=(), vllm="0.33", torch=None))
-    'vLLM 0.33'
-    """
-    known = [
-        f"{name} {last}" for name, last in (("vLLM", near.vllm), ("torch", near.torch)) if last
-    ]
-    return " with ".join(known)
+def last_release(near: Nearest) -> LastRelease:
+    """Return the last releases that a rule speaks of."""
+    return LastRelease(vllm=near.vllm, torch=near.torch)
 
 
 def provisional_of(

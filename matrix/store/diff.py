@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from matrix.record.model import STARTS, Case, Record
+from matrix.record.model import STARTS, Case, Outcome, Record
 from matrix.rules.expectations import Expectations
 from matrix.store.stats import beyond_noise
 from matrix.store.summary import Times
 from matrix.verdict.judge import CellVerdict, judge
+from matrix.verdict.reasons import Reason
+from matrix.verdict.states import Verdict
 
 ASPECTS = ("verdict", "case", "counter", "seconds", "package", "flag", "provenance")
 """The kinds of change, in the order in which they are told."""
@@ -24,8 +26,25 @@ _OF_THE_RUN = frozenset({"started", "seconds", "command"})
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShownVerdict:
+    """A verdict and its reason."""
+
+    verdict: Verdict
+    reason: Reason | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownCase:
+    """The verdict of a case, and how it ended; `why` is the record's text where it did not pass."""
+
+    verdict: Verdict
+    outcome: Outcome
+    why: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Change:
-    """One thing that differs: `before` and `after` as text, None where one side lacks it.
+    """One thing that differs: what was `before` and is `after`, None where one side lacks it.
 
     `where` is a case, with its start, or empty. `notable` is false for seconds that may be noise.
     """
@@ -33,8 +52,8 @@ class Change:
     aspect: str
     where: str
     what: str
-    before: str | None
-    after: str | None
+    before: str | ShownVerdict | ShownCase | None
+    after: str | ShownVerdict | ShownCase | None
     notable: bool = True
 
 
@@ -81,25 +100,25 @@ def differences(
 
 
 def _verdict(before: CellVerdict, after: CellVerdict) -> list[Change]:
-    def told(one: CellVerdict) -> str:
-        return f"{one.verdict}{f': {one.reason}' if one.reason else ''}"
-
-    if before.verdict == after.verdict and before.reason == after.reason:
+    old, new = (ShownVerdict(verdict=one.verdict, reason=one.reason) for one in (before, after))
+    if old == new:
         return []
-    return [Change(aspect="verdict", where="", what="cell", before=told(before), after=told(after))]
+    return [Change(aspect="verdict", where="", what="cell", before=old, after=new)]
 
 
 def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> list[Change]:
-    told: list[dict[str, str]] = []
-    for record, verdict in zip((before, after), verdicts, strict=True):
-        said = {}
-        for case, judged in zip(record.cases, verdict.cases, strict=True):
-            why = case.signature or case.reason if case.outcome != "passed" else None
-            said[case.case] = f"{judged.verdict}, {case.outcome.replace('_', ' ')}" + (
-                f": {why}" if why else ""
+    old, new = (
+        {
+            case.case: ShownCase(
+                verdict=judged.verdict,
+                outcome=case.outcome,
+                why=case.signature or case.reason if case.outcome != "passed" else None,
             )
-        told.append(said)
-    return _mappings("case", "", *told)
+            for case, judged in zip(record.cases, verdict.cases, strict=True)
+        }
+        for record, verdict in zip((before, after), verdicts, strict=True)
+    )
+    return _mappings("case", "", old, new)
 
 
 def _counters(before: Record, after: Record) -> list[Change]:
@@ -173,17 +192,23 @@ def _mappings(
 ) -> list[Change]:
     return [
         Change(
-            aspect=aspect, where=where, what=key, before=_text(before, key), after=_text(after, key)
+            aspect=aspect,
+            where=where,
+            what=key,
+            before=_shown(before, key),
+            after=_shown(after, key),
         )
         for key in sorted(before.keys() | after.keys())
         if (key in before) != (key in after) or before[key] != after[key]
     ]
 
 
-def _text(values: Mapping[str, object], key: str) -> str | None:
+def _shown(values: Mapping[str, object], key: str) -> str | ShownCase | None:
     if key not in values:
         return None
     value = values[key]
+    if isinstance(value, ShownCase):
+        return value
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, Sequence) and not isinstance(value, str):

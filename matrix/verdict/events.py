@@ -8,14 +8,6 @@ from dataclasses import dataclass
 from matrix.record.model import STARTS, Case, EventKind, StartKind
 from matrix.record.signature import signature
 
-_WORDS = {
-    EventKind.LOAD_FAILED: "compiled again: a cached artifact did not load",
-    EventKind.SAVE_FAILED: "could not save an artifact",
-    EventKind.CACHE_BYPASSED: "did not use a cache",
-    EventKind.CACHE_DISABLED: "had a cache off",
-    EventKind.FELL_BACK: "fell back to another way",
-    EventKind.RECOMPILED: "compiled a function more than once",
-}
 # Every release bypasses some cache at every start, which explains nothing.
 _TELLING = tuple(kind for kind in EventKind if kind != EventKind.CACHE_BYPASSED)
 
@@ -28,23 +20,6 @@ class StartEvent:
     kind: EventKind
     text: str
     count: int
-
-    @property
-    def words(self) -> str:
-        """Return what happened, in words, and the text.
-
-        >>> print(
-        ...     StartEvent(
-        ...         start=StartKind.WARM,
-        ...         kind=EventKind.LOAD_FAILED,
-        ...         text="no key",
-        ...         count=2,
-        ...     ).words
-        ... )
-        warm start compiled again: a cached artifact did not load (2 times): no key
-        """
-        often = f" ({self.count} times)" if self.count > 1 else ""
-        return f"{self.start} start {_WORDS[self.kind]}{often}: {self.text}"
 
 
 def events_of(case: Case) -> tuple[StartEvent, ...] | None:

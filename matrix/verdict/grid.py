@@ -80,7 +80,7 @@ class Square:
                 progress.unknown,
                 progress.not_stock,
                 () if progress.ran is None else progress.ran.again,
-                None if progress.provisional is None else progress.provisional.words,
+                None if progress.provisional is None else progress.provisional.comparison,
             )
             found.setdefault((key, progress.contradictions), []).append(progress)
         return tuple(tuple(group) for group in found.values())

@@ -13,18 +13,16 @@ from typing import Protocol
 from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
-from matrix.record.model import RUNGS, STARTS, Case, Departure, Record, RunError
+from matrix.record.model import RUNGS, STARTS, Case, Departure, Outcome, Record, RunError
 from matrix.record.signature import signature_of
-from matrix.record.stock import NOT_STOCK, described, differing, not_stock
+from matrix.record.stock import not_stock
 from matrix.rules.expectations import Difference, Expected, Nearest, Situation, compare
 from matrix.rules.provisional import Provisional, in_order, provisional_of
+from matrix.verdict import reasons
 from matrix.verdict.events import StartEvent, events_of, telling
 from matrix.verdict.recompiles import Recompiles, recompiles
 from matrix.verdict.states import VERDICTS, Verdict
-from matrix.verdict.stock import blamed, departures_of
-
-BROKEN_PAIR = frozenset({"imports", "resolves"})
-"""The kinds of error that the pair can cause; `blames_pair` tells whether it did."""
+from matrix.verdict.stock import BROKEN_PAIR, blamed, departures_of
 
 _EXIT_STATUS = {
     Verdict.COMPATIBLE: 0,
@@ -33,14 +31,9 @@ _EXIT_STATUS = {
     Verdict.UNTESTED: 5,
 }
 _CUT_SHORT = {"crashed", "timed_out", "interrupted"}
-_UNFINISHED = {
-    "interrupted": "was interrupted",
-    "running": "was still running when the run died",
-    "out_of_memory": "ran out of memory",
-}
-_FAILED = {"failed": "failed", "crashed": "crashed", "timed_out": "timed out"}
-_GOES_ON = "the run is going on"
-_SO_FAR = {Verdict.INCOMPATIBLE: "failed", Verdict.DRIFT: "drifts"}
+_UNFINISHED = {Outcome.INTERRUPTED, Outcome.RUNNING, Outcome.OUT_OF_MEMORY}
+_FAILED = {Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT}
+_SO_FAR = {Verdict.INCOMPATIBLE, Verdict.DRIFT}
 _Pair = tuple[str, str] | None
 """The torch and the vLLM that ran; None where the record does not name both."""
 
@@ -65,7 +58,7 @@ class CaseVerdict:
     case: str
     verdict: Verdict
     rung: str | None = None
-    reason: str | None = None
+    reason: reasons.Reason | None = None
     differences: tuple[Difference, ...] = ()
     expected: Mapping[str, Mapping[str, Expected]] = field(default_factory=dict)
     no_rule: tuple[str, ...] = ()
@@ -87,7 +80,7 @@ class CellVerdict:
 
     verdict: Verdict
     rung: str | None = None
-    reason: str | None = None
+    reason: reasons.Reason | None = None
     cases: tuple[CaseVerdict, ...] = ()
     departures: tuple[Departure, ...] | None = None
     provisional: Provisional | None = None
@@ -141,14 +134,14 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
     # A failure of the whole run stands among the cases, so that what never ran cannot pass.
     run = _judge_run(record)
     if run is not None:
-        run = _set_aside(run, apart, blamed(record, run.reason))
+        run = _set_aside(run, apart, blamed(record, reasons.failure_key(run.reason)))
     found = [
         verdict
         for verdict in (run, *cases)
         if verdict and verdict.verdict != Verdict.NOT_APPLICABLE
     ]
     if not found:
-        nothing = "no case applies to this cell" if cases else "no case was run"
+        nothing = reasons.NothingApplies() if cases else reasons.NothingRan()
         return CellVerdict(
             verdict=Verdict.UNTESTED,
             reason=nothing,
@@ -156,8 +149,9 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
             departures=departures,
         )
     decisive = min(found, key=_badness)
-    of = f"{decisive.case}: " if decisive.case else ""
-    reason = f"{of}{decisive.reason}" if decisive.reason else None
+    reason = decisive.reason
+    if reason is not None and decisive.case:
+        reason = reasons.OfCase(case=decisive.case, reason=reason)
     return CellVerdict(
         verdict=decisive.verdict,
         rung=decisive.rung,
@@ -176,14 +170,16 @@ def judge_running(record: Record, expectations: Expects) -> CellVerdict:
     """
     judged = judge(record, expectations)
     cases = tuple(
-        _untested(verdict.case, "is running") if case.outcome == "running" else _so_far(verdict)
+        _untested(verdict.case, reasons.CaseRuns())
+        if case.outcome == "running"
+        else _so_far(verdict)
         for case, verdict in zip(record.cases, judged.cases, strict=True)
     )
     return replace(
         judged,
         verdict=Verdict.UNTESTED,
         rung=None,
-        reason=_GOES_ON,
+        reason=reasons.GoesOn(),
         cases=cases,
         provisional=None,
         fails_at=None,
@@ -193,11 +189,11 @@ def judge_running(record: Record, expectations: Expects) -> CellVerdict:
 def _so_far(verdict: CaseVerdict) -> CaseVerdict:
     """Return what a case shows while the run of its record goes on."""
     if verdict.fails_at is not None:
-        reason = f"{_GOES_ON}; {verdict.reason}"
+        reason = reasons.GoesOn(reason=verdict.reason)
         return replace(verdict, rung=None, reason=reason, differences=(), fails_at=None)
     if verdict.verdict not in _SO_FAR:
         return verdict
-    reason = f"{_GOES_ON}; this case {_SO_FAR[verdict.verdict]}: {verdict.reason}"
+    reason = reasons.GoesOn(verdict=verdict.verdict, reason=verdict.reason)
     return replace(verdict, verdict=Verdict.UNTESTED, rung=None, reason=reason, differences=())
 
 
@@ -249,16 +245,19 @@ def _judge_run(record: Record) -> CaseVerdict | None:
     error = record.error
     if error is not None and blames_pair(error):
         return CaseVerdict(
-            case="", verdict=Verdict.INCOMPATIBLE, rung=error.kind, reason=error.reason
+            case="",
+            verdict=Verdict.INCOMPATIBLE,
+            rung=error.kind,
+            reason=reasons.recorded(error.reason),
         )
     if error is not None:
-        return _untested("", _error_reason(error))
+        return _untested("", reasons.error_reason(error))
     for rung in record.rungs:
         if not rung.ok:
-            reason = rung.reason or f"failed at {rung.rung}"
+            reason = reasons.rung_reason(rung)
             return CaseVerdict(case="", verdict=Verdict.INCOMPATIBLE, rung=rung.rung, reason=reason)
     if not record.finished:
-        return _untested("", "the run did not finish")
+        return _untested("", reasons.NotFinished())
     return None
 
 
@@ -271,11 +270,13 @@ def _set_aside(
     as required and that the failure names.
     """
     fails = verdict.verdict == Verdict.INCOMPATIBLE
+    reason: reasons.Reason
     if fails and cause is not None:
-        reason = f"{described(cause)}, so this shows nothing of the pair: {verdict.reason}"
+        reason = reasons.PackageFails(departure=cause, reason=verdict.reason)
     elif apart and (fails or verdict.verdict == Verdict.DRIFT):
-        how = "failed" if fails else "differs"
-        reason = f"{NOT_STOCK}: {differing(apart)}; {how}: {verdict.reason or verdict.rung}"
+        reason = reasons.NotStock(
+            departures=apart, verdict=verdict.verdict, rung=verdict.rung, reason=verdict.reason
+        )
     else:
         return verdict
     return replace(
@@ -287,44 +288,43 @@ def _set_aside(
     )
 
 
-def _error_reason(error: RunError) -> str:
-    return error.reason or error.kind.replace("_", " ")
-
-
-def _untested(case: str, reason: str) -> CaseVerdict:
+def _untested(case: str, reason: reasons.Reason) -> CaseVerdict:
     return CaseVerdict(case=case, verdict=Verdict.UNTESTED, reason=reason)
 
 
 def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) -> CaseVerdict:
+    known = reasons.recorded(case.reason)
     if case.outcome == "not_applicable":
-        return CaseVerdict(case=case.case, verdict=Verdict.NOT_APPLICABLE, reason=case.reason)
+        return CaseVerdict(case=case.case, verdict=Verdict.NOT_APPLICABLE, reason=known)
     error = record.error
     if error is not None and error.kind == "wrong_cell":
-        return _untested(case.case, _error_reason(error))
+        return _untested(case.case, reasons.error_reason(error))
     if case.outcome in _UNFINISHED:
-        return _untested(case.case, case.reason or _UNFINISHED[case.outcome])
+        return _untested(case.case, known or reasons.Ended(outcome=case.outcome))
     if case.outcome in _FAILED:
         if error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
-            return _untested(case.case, _error_reason(error))
+            return _untested(case.case, reasons.error_reason(error))
         return CaseVerdict(
             case=case.case,
             verdict=Verdict.INCOMPATIBLE,
             rung="starts warm" if case.started("cold") else "starts cold",
-            reason=case.reason or f"{_FAILED[case.outcome]} without a reason",
+            reason=known or reasons.NoReason(outcome=case.outcome),
             expected=_expected(_situation(record, pair, case), case, expectations),
         )
     for start in STARTS:
         if not case.started(start):
-            return _untested(case.case, f"the record holds no {start} start")
+            return _untested(case.case, reasons.NoStart(start=start))
     return _judge_counters(_situation(record, pair, case), case, expectations)
 
 
 def _judge_counters(situation: Situation | None, case: Case, expectations: Expects) -> CaseVerdict:
     if situation is None:
-        reason = "the record does not say which torch and vLLM ran"
         return CaseVerdict(
-            case=case.case, verdict=Verdict.UNTESTED, rung="starts warm", reason=reason
+            case=case.case,
+            verdict=Verdict.UNTESTED,
+            rung="starts warm",
+            reason=reasons.NoReleases(),
         )
     expected = _expected(situation, case, expectations)
     differences = _differences(case, expected)
@@ -343,10 +343,11 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
     no_rule = tuple(start for start in STARTS if start not in expected and start not in compared)
     if differences:
         verdict, rung = Verdict.DRIFT, "as expected"
-        why: str | None = _drift(differences, telling(events_of(case)))
+        why: reasons.Reason | None = _drift(differences, telling(events_of(case)))
     elif no_rule or provisional is not None:
         verdict, rung = Verdict.UNTESTED, "starts warm"
-        why = _not_known(no_rule, provisional)
+        comparison = None if provisional is None else provisional.comparison
+        why = reasons.NotJudged(no_rule=no_rule, comparison=comparison)
     else:
         verdict, rung, why = Verdict.COMPATIBLE, "as expected", None
     return CaseVerdict(
@@ -360,15 +361,6 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
         provisional=provisional,
         recompiles=recompiles(case, expected) if verdict is Verdict.COMPATIBLE else None,
     )
-
-
-def _not_known(no_rule: tuple[str, ...], provisional: Provisional | None) -> str:
-    """Return why nothing, or nothing but provisional, is expected of a case that started."""
-    why = [] if provisional is None else [f"provisional: {provisional.words}"]
-    if no_rule:
-        starts = "start" if len(no_rule) == 1 else "starts"
-        why.append(f"no expectation for its {' and '.join(no_rule)} {starts}")
-    return "; ".join(why)
 
 
 def _expected(
@@ -418,10 +410,7 @@ def _differences(
     return in_order(found)
 
 
-def _drift(differences: tuple[Difference, ...], events: tuple[StartEvent, ...]) -> str:
+def _drift(differences: tuple[Difference, ...], events: tuple[StartEvent, ...]) -> reasons.Drifts:
     """Return the first difference, and what a start logged that may explain it."""
-    first = differences[0]
-    observed = "is not counted" if first.observed is None else f"is {first.observed}"
-    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
-    logged = f"; {events[0].words}" if events else ""
-    return f"{first.start} {first.counter} {observed}, expected {first.expected}{more}{logged}"
+    event = events[0] if events else None
+    return reasons.Drifts(difference=differences[0], more=len(differences) - 1, event=event)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
 from matrix.record.model import RUNGS, Departure, Record
 from matrix.rules.provisional import Provisional
 from matrix.verdict.judge import CellVerdict
+from matrix.verdict.reasons import Checked, Reason, failure_key, first_line
 from matrix.verdict.states import VERDICTS, StepState, Verdict
 
 CHEAP = RUNGS[:3]
@@ -39,7 +41,7 @@ class RunEvidence:
     verdict: Verdict
     passed: frozenset[str]
     fails: str | None
-    reason: str | None
+    reason: Reason | None
     day: str
     part: str | None = None
     not_stock: tuple[Departure, ...] = ()
@@ -67,10 +69,34 @@ class Step:
 
     rung: str
     state: StepState
-    reason: str | None = None
+    reason: Reason | None = None
     by_record: bool = False
     cause: str | None = None
     promised: bool = False
+
+
+class ContradictionCode(StrEnum):
+    """Which answer of a static check a run disproved, and how."""
+
+    RAN_WITHOUT_WHEEL = "not for this Python, but ran"
+    INSTALLED = "does not resolve, but was installed"
+    NOT_INSTALLED = "resolves, but was not installed"
+    IMPORTED = "does not link, but was imported"
+    NOT_IMPORTED = "links, but was not imported"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contradiction:
+    """An answer of a static check that the run of a `day` disproved.
+
+    `reason` is the check's where it said no, and else that of the run's failure; `by` names who
+    answered, where that can change.
+    """
+
+    code: ContradictionCode
+    day: str
+    reason: Reason | None
+    by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +114,11 @@ class Progress:
     verdict: Verdict
     reached: str | None
     fails: str | None
-    reason: str | None
+    reason: Reason | None
     off_pin: bool
     ran: RunEvidence | None = None
     yanked: tuple[str, ...] = ()
-    contradictions: tuple[str, ...] = ()
+    contradictions: tuple[Contradiction, ...] = ()
 
     @property
     def provisional(self) -> Provisional | None:
@@ -127,14 +153,14 @@ class Progress:
         return tuple(rung for rung in self.unknown if level(rung) < top)
 
     @property
-    def cause(self) -> str | None:
+    def cause(self) -> Reason | None:
         """The reason in the form that pairs which fail alike share; None where nothing fails."""
         if self.fails is None:
             return None
-        return _first_line(self.steps[RUNGS.index(self.fails)].cause) or self.reason
+        return first_line(_checked(self.steps[RUNGS.index(self.fails)].cause)) or self.reason
 
     @property
-    def without(self) -> str | None:
+    def without(self) -> Reason | None:
         """Which features do not link where the core does, and why; None where all do."""
         links = self.steps[RUNGS.index("links")]
         return links.reason if links.state == StepState.PASSED else None
@@ -253,7 +279,7 @@ def assess(
         verdict=verdict,
         reached=reached,
         fails=fails.rung if fails else None,
-        reason=_first_line(fails.reason) if fails else None,
+        reason=first_line(fails.reason) if fails else None,
         off_pin=declared.off_pin,
         ran=ran,
         yanked=declared.yanked,
@@ -291,7 +317,7 @@ _RUN_STEPS: dict[str, Step] = {
 
 def _declared(declared: Declared) -> Step:
     state = StepState.PASSED if declared.ok else StepState.FAILED
-    return Step(rung="declared", state=state, reason=declared.reason)
+    return Step(rung="declared", state=state, reason=_checked(declared.reason))
 
 
 def _resolves(answer: Answer | None, ran: RunEvidence | None) -> Step:
@@ -304,7 +330,7 @@ def _resolves(answer: Answer | None, ran: RunEvidence | None) -> Step:
 
 def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Step:
     if platform == "cpu":
-        reason = answer.reason if answer else None
+        reason = _checked(answer.reason) if answer else None
         return Step(rung="links", state=StepState.NOT_NEEDED, reason=reason)
     if ran is not None and "imports" in ran.passed:
         # The features that do not link stay worth showing.
@@ -312,7 +338,7 @@ def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Ste
         return Step(
             rung="links",
             state=StepState.PASSED,
-            reason=kept.reason,
+            reason=_checked(kept.reason),
             by_record=True,
             cause=kept.cause,
         )
@@ -320,13 +346,11 @@ def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Ste
 
 
 def _answered(rung: str, answer: Answer) -> Step:
-    reason = answer.reason
-    if not answer.ok and answer.by:
-        reason = f"{reason or 'no reason given'} ({answer.by})"
+    by = None if answer.ok else answer.by
     return Step(
         rung=rung,
         state=StepState.PASSED if answer.ok else StepState.FAILED,
-        reason=reason,
+        reason=_checked(answer.reason, by),
         cause=answer.cause,
         promised=answer.promised,
     )
@@ -346,28 +370,31 @@ def _contradictions(
     resolves: Answer | None,
     links: Answer | None,
     ran: RunEvidence,
-) -> Iterable[str]:
-    """Yield a line for each cheap rung whose answer the run disproved."""
+) -> Iterable[Contradiction]:
+    """Yield each cheap rung whose answer the run disproved."""
+
+    def found(
+        code: ContradictionCode, reason: Reason | None, by: str | None = None
+    ) -> Contradiction:
+        return Contradiction(code=code, day=ran.day, reason=first_line(reason), by=by)
+
     if ran.passed and not declared.fits:
-        yield f"is not for this Python ({declared.reason}), but ran on {ran.day}"
+        reason = _checked(declared.reason)
+        yield found(ContradictionCode.RAN_WITHOUT_WHEEL, reason)
     if resolves is not None and resolves.unknown:
         resolves = None
     if resolves is not None and not resolves.ok and "resolves" in ran.passed:
-        yield f"does not resolve ({_why(resolves)}), but was installed on {ran.day}"
+        yield found(ContradictionCode.INSTALLED, _checked(resolves.reason))
     if resolves is not None and resolves.ok and ran.fails == "resolves":
-        by = f" ({resolves.by})" if resolves.by else ""
-        yield f"resolves{by}, but was not installed on {ran.day}: {_first_line(ran.reason)}"
+        yield found(ContradictionCode.NOT_INSTALLED, ran.reason, resolves.by)
     if platform == "cpu" or links is None:
         return
     if not links.ok and "imports" in ran.passed:
-        yield f"does not link ({_why(links)}), but was imported on {ran.day}"
-    if links.ok and ran.fails == "imports" and "undefined symbol" in (ran.reason or ""):
-        yield f"links, but was not imported on {ran.day}: {_first_line(ran.reason)}"
+        yield found(ContradictionCode.IMPORTED, _checked(links.reason))
+    if links.ok and ran.fails == "imports" and "undefined symbol" in failure_key(ran.reason):
+        yield found(ContradictionCode.NOT_IMPORTED, ran.reason)
 
 
-def _why(answer: Answer) -> str:
-    return _first_line(answer.reason) or "no reason given"
-
-
-def _first_line(text: str | None) -> str | None:
-    return text.strip().partition("\n")[0] if text and text.strip() else None
+def _checked(text: str | None, by: str | None = None) -> Checked | None:
+    """Return why a static check says so; None where it does not say why."""
+    return Checked(text=text, by=by) if text or by else None

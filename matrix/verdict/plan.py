@@ -18,7 +18,8 @@ from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS, Record
 from matrix.record.startup_tests import StartupTests
-from matrix.record.stock import described, differing, not_stock
+from matrix.record.stock import not_stock
+from matrix.verdict import plan_reasons as reasons
 from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.judge import blames_pair
 from matrix.verdict.ladder import Progress
@@ -51,6 +52,7 @@ class Wanted:
 class Planned:
     """One cell on one platform: why it would run, or why it cannot work (`runs` is false).
 
+    `brought` is what brought its pair into the plan, where the plan is of certain pairs.
     `stale` is false where its record is of these versions, and no change of the startup tests since
     then can affect it; `tests_changed` are the versions of the startup tests that can. `seconds` is
     how long its last run took, or that of its pair on another Python (`seconds_of`); None without
@@ -61,8 +63,9 @@ class Planned:
     platform: str
     runs: bool
     stale: bool
-    why: str
+    why: reasons.PlanReason
     progress: Progress
+    brought: reasons.Brought | None = None
     seconds: float | None = None
     seconds_of: str | None = None
     tests_changed: tuple[int, ...] = ()
@@ -100,26 +103,26 @@ def plan(
         planned
         for platform in PLATFORMS
         if platform in wanted.platforms
-        for cell, release in chosen.items()
+        for cell, brought in chosen.items()
         if (progress := grid.progress(cell, platform)) is not None
-        and (wanted.off_pin or release is not None or not progress.off_pin)
-        and ((planned := _planned(progress, release, runs)).stale or not wanted.stale)
+        and (wanted.off_pin or brought is not None or not progress.off_pin)
+        and ((planned := _planned(progress, brought, runs)).stale or not wanted.stale)
     )
 
 
-def _planned(progress: Progress, release: str | None, runs: _Runs) -> Planned:
-    """Return the plan of one cell on a platform; `release` says what brought it in."""
+def _planned(progress: Progress, brought: reasons.Brought | None, runs: _Runs) -> Planned:
+    """Return the plan of one cell on a platform."""
     cell, platform = progress.cell, progress.platform
     staleness = runs.staleness(cell, platform)
     seconds, seconds_of = runs.seconds(cell, platform)
-    why = staleness.why if release is None else f"{release}; {staleness.why}"
     return Planned(
         cell=cell,
         platform=platform,
         runs=not progress.ruled_out,
         stale=staleness.stale,
-        why=(progress.reason or "") if progress.ruled_out else why,
+        why=reasons.CannotWork(reason=progress.reason) if progress.ruled_out else staleness.why,
         progress=progress,
+        brought=brought,
         seconds=seconds,
         seconds_of=seconds_of,
         tests_changed=staleness.tests_changed,
@@ -131,7 +134,7 @@ class _Staleness:
     """Whether the record does not stand for a cell as it would run now, and why."""
 
     stale: bool
-    why: str
+    why: reasons.PlanReason
     tests_changed: tuple[int, ...] = ()
 
 
@@ -153,15 +156,15 @@ class _Runs:
         key = self.names[cell], platform
         record, running = self.newest.get(key), self.running.get(key)
         if running is not None:
-            since, other = f"is running since {running.started}", _runs_otherwise(cell, running)
-            if other is None:
-                return _Staleness(stale=False, why=since)
+            why = _running(cell, running)
+            if why.stands:
+                return _Staleness(stale=False, why=why)
             if record in (None, running):
-                return _Staleness(stale=True, why=f"{since} {other}")
+                return _Staleness(stale=True, why=why)
         reason, tests_changed = _stale(cell, record, self.tests)
         if reason is not None:
             return _Staleness(stale=True, why=reason, tests_changed=tests_changed)
-        return _Staleness(stale=False, why=f"ran on {_day(record)}, not stale")
+        return _Staleness(stale=False, why=reasons.NotStale(day=_day(record)))
 
     def seconds(self, cell: Cell, platform: str) -> tuple[float | None, str | None]:
         """Return how long the last run of the cell took, and its environment.
@@ -188,8 +191,10 @@ def parse_release(text: str, option: str) -> tuple[str, str]:
     return name, parsed.public
 
 
-def _chosen(named: Iterable[Cell], releases: Releases, wanted: Wanted) -> Mapping[Cell, str | None]:
-    """Return the cells of these releases and Pythons in order, with the reason for each."""
+def _chosen(
+    named: Iterable[Cell], releases: Releases, wanted: Wanted
+) -> Mapping[Cell, reasons.Brought | None]:
+    """Return the cells of these releases and Pythons in order, with what brought each in."""
     cells = list(named)
     brought = _brought(cells, releases, wanted)
     asked = {
@@ -221,18 +226,22 @@ def _accepted(wanted: SpecifierSet | None, versions: Iterable[str]) -> frozenset
 
 def _brought(
     cells: Iterable[Cell], releases: Releases, wanted: Wanted
-) -> dict[tuple[str, str], str] | None:
-    """Return the pairs that `new` and `neighbours` mean, each with why; None without both."""
+) -> dict[tuple[str, str], reasons.Brought] | None:
+    """Return the pairs that `new` and `neighbours` mean, each with which; None without both."""
     if not wanted.new and not wanted.neighbours:
         return None
     table = _Pairs(cells, releases)
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], reasons.Brought] = {}
     for name, version in wanted.neighbours:
         for pair in table.beside(name, version):
-            found[pair] = f"beside {_called(name)} {version}"
+            found[pair] = reasons.Brought(
+                code=reasons.BroughtCode.BESIDE, project=name, version=version
+            )
     for name, version in wanted.new:
         for pair in table.of(name, version):
-            found[pair] = f"new {_called(name)} {version}"
+            found[pair] = reasons.Brought(
+                code=reasons.BroughtCode.NEW, project=name, version=version
+            )
     return found
 
 
@@ -299,7 +308,7 @@ def _next(every: Sequence[str], one: str) -> list[str]:
 
 def _stale(
     cell: Cell, record: Record | None, tests: StartupTests
-) -> tuple[str | None, tuple[int, ...]]:
+) -> tuple[reasons.StaleReason | None, tuple[int, ...]]:
     """Return why the record does not stand for the cell as it would run now, None where it does.
 
     Beside it the versions of the startup tests that are the reason, where they are.
@@ -309,49 +318,49 @@ def _stale(
         return reason, ()
     changes = tests.changes_since(record)
     if changes is None:
-        return "made with startup tests that this checkout does not know", ()
+        return reasons.UnknownTests(), ()
     if not changes:
         return None, ()
-    changed = "; ".join(change.changed for change in changes)
-    return f"startup tests changed: {changed}", tuple(change.number for change in changes)
+    changed = reasons.TestsChanged(changes=tuple(change.changed for change in changes))
+    return changed, tuple(change.number for change in changes)
 
 
-def _stale_run(cell: Cell, record: Record | None) -> str | None:
+def _stale_run(cell: Cell, record: Record | None) -> reasons.StaleReason | None:
     """Return why the run itself does not stand for the cell, None where it does."""
     if record is None:
-        return "never ran"
+        return reasons.NeverRan()
     ran = ran_cell(record)
     if ran is not None and ran != cell:
-        return f"ran torch {ran.torch} with vLLM {ran.vllm}"
+        return reasons.RanOtherReleases(torch=ran.torch, vllm=ran.vllm)
     if record.error is not None and not blames_pair(record.error):
-        return f"its run ended early ({record.error.kind.replace('_', ' ')})"
+        return reasons.EndedEarly(kind=record.error.kind)
     if not record.finished:
-        return "its run did not finish"
+        return reasons.NotFinished()
     if (why := _other_environment(record)) is not None:
         return why
     if record.deselected:
-        held = len(record.cases)
-        return f"ran {held} of {record.total_cases} cases"
+        return reasons.Partial(held=len(record.cases), total=record.total_cases)
     if record.error is None and not record.cases and all(rung.ok for rung in record.rungs):
-        return "its run had no case"
+        return reasons.NoCase()
     return None
 
 
-def _other_environment(record: Record) -> str | None:
+def _other_environment(record: Record) -> reasons.PackageFailed | reasons.NotStock | None:
     """Return how the environment of a run differed from what its vLLM requires, or None."""
     hindered = hindrance(record)
     if hindered is not None:
-        return f"its environment was not what vLLM requires ({described(hindered)})"
+        return reasons.PackageFailed(departure=hindered)
     apart = not_stock(departures_of(record))
-    return f"its environment was not stock ({differing(apart)})" if apart else None
+    return reasons.NotStock(departures=apart) if apart else None
 
 
-def _runs_otherwise(cell: Cell, running: Record) -> str | None:
-    """Return why a run that goes on will not stand for the cell; None where its end will."""
+def _running(cell: Cell, running: Record) -> reasons.Running:
+    """Return since when a run goes on, and why its end will not stand for the cell."""
     ran = ran_cell(running)
     if ran is not None and ran != cell:
-        return f"with torch {ran.torch} and vLLM {ran.vllm}"
-    return "with some of the cases" if running.deselected else None
+        other = reasons.RanOtherReleases(torch=ran.torch, vllm=ran.vllm)
+        return reasons.Running(since=running.started, other=other)
+    return reasons.Running(since=running.started, partial=bool(running.deselected))
 
 
 def _seconds(records: Iterable[Record | None]) -> tuple[float | None, str | None]:
@@ -367,7 +376,3 @@ def _seconds(records: Iterable[Record | None]) -> tuple[float | None, str | None
 
 def _day(record: Record | None) -> str:
     return record.started[:10] if record is not None else ""
-
-
-def _called(name: str) -> str:
-    return "vLLM" if name == "vllm" else name

@@ -20,9 +20,6 @@ MISSES = ("aot_autograd.autograd_cache_miss", "inductor.fxgraph_cache_miss")
 
 _COLD_MISSES, _COLD_SAVES = "aot_autograd.autograd_cache_miss", "aot_autograd.autograd_cache_saved"
 
-NO_ISSUE = "no public issue known"
-"""The words for what compiles again without a rule that names an issue."""
-
 _ISSUE = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/\d+", re.ASCII)
 
 
@@ -35,24 +32,6 @@ class Recompiles:
 
     counters: Mapping[str, int]
     links: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """What it counted: `recompiles warm (num_compiled_artifacts_saved 4)`, then the links.
-
-        Without a link it says that no public issue is known.
-        """
-        return (
-            f"{self.counted} {' '.join(self.links)}"
-            if self.links
-            else f"{self.counted}, {NO_ISSUE}"
-        )
-
-    @property
-    def counted(self) -> str:
-        """What it counted, without the links."""
-        counted = ", ".join(f"{name} {count}" for name, count in self.counters.items())
-        return f"recompiles warm ({counted})"
 
     @property
     def issues(self) -> tuple[str, ...]:

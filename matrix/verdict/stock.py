@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
 from matrix.catalog.requirements import known_requirements
-from matrix.record.model import Departure, ErrorKind, Outcome, Record
+from matrix.record.model import Departure, ErrorKind, Outcome, Record, Why
 from matrix.record.stock import (
     TORCH_FAMILY,
     Environment,
@@ -26,7 +26,9 @@ from matrix.record.stock import (
     parsed,
 )
 
-_BROKEN = (ErrorKind.IMPORTS, ErrorKind.RESOLVES)
+BROKEN_PAIR = frozenset({ErrorKind.IMPORTS, ErrorKind.RESOLVES})
+"""The kinds of error that the pair can cause; `blames_pair` of `judge` tells whether it did."""
+
 _FAILED = (Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT)
 
 
@@ -65,7 +67,7 @@ def hindrance(record: Record) -> Departure | None:
     Such a run has no answer there, however complete it is.
     """
     error = record.error
-    reasons = [error.reason] if error is not None and error.kind in _BROKEN else []
+    reasons = [error.reason] if error is not None and error.kind in BROKEN_PAIR else []
     reasons += [rung.reason or "" for rung in record.rungs if not rung.ok]
     failed = [case for case in record.cases if case.outcome in _FAILED]
     if not reasons and not failed:
@@ -124,3 +126,19 @@ def _markers(python: str, machine: str) -> Mapping[str, str] | None:
         "python_version": ".".join(map(str, release[:2])),
         "sys_platform": "linux",
     }
+
+
+def departure_signature(departure: Departure) -> str:
+    """Return a package that differs in comparable form.
+
+    Waivers hold it, so it stays as it is when a report words the difference otherwise.
+    """
+    name, required, version = departure.name, departure.required, departure.installed
+    return {
+        Why.MISSING: f"{required} is missing",
+        Why.OTHER_VERSION: f"{name} is {version}, not {required}",
+        Why.OVERRIDDEN: f"{name} is {version}, an override of {required}",
+        Why.OTHER_TORCH: f"{name} {version} is for {required}",
+        Why.TWO_VERSIONS: f"{name} is there as {version}",
+        Why.UNREADABLE: f"the metadata of {name} {version} cannot be read",
+    }[departure.why]

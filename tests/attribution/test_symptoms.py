@@ -27,6 +27,7 @@ from matrix.catalog.cells import Cell
 from matrix.record.model import RUNGS, STARTS, EventKind, StartKind
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.verdict.events import StartEvent
+from matrix.verdict.reasons import Recorded
 
 CELL = Cell("3.11", "2.12.0", "0.20.0")
 SAVED, TOTAL = "num_compiled_artifacts_saved", "aot_autograd.total"
@@ -135,12 +136,14 @@ def test_what_is_found_between_two_shows_in_the_one_and_not_in_the_other(
 def test_a_failure_is_a_symptom_at_a_rung_that_compares(
     rung: str | None, signature: str | None
 ) -> None:
-    own = replace(fell(rung, signature), reason="why")
+    own = replace(fell(rung, signature), reason=Recorded(text="why"))
     found = failure(own)
     assert found == symptoms_between(own, IDLE)
     if rung in FAILING_RUNGS:
         assert found == (
-            Symptom(kind=SymptomKind.FAILS, rung=rung, signature=signature, reason="why"),
+            Symptom(
+                kind=SymptomKind.FAILS, rung=rung, signature=signature, reason=Recorded(text="why")
+            ),
         )
     else:
         assert found == ()

@@ -21,6 +21,7 @@ from matrix.report.qualify.text import lines
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.expectations import Expectations
 from matrix.rules.expectations_file import parse_expectations
+from matrix.verdict.reasons import Recorded
 from qualifications import (
     NEXT,
     OLD,
@@ -72,7 +73,10 @@ def test_a_case_that_passed_and_fails_is_a_regression() -> None:
         "moe",
         "starts cold",
     )
-    assert (failure.signature, failure.detail) == ("KeyError: x", "why: KeyError: x")
+    assert (failure.signature, failure.detail) == (
+        "KeyError: x",
+        Recorded(text="why: KeyError: x"),
+    )
     found = held(make(NEXT, passed()), make(OLD, failed()))
     assert (kinds(found), found.exit_status) == ([FailureKind.REPAIR], 0)
     [failure] = found.failures
@@ -80,7 +84,7 @@ def test_a_case_that_passed_and_fails_is_a_regression() -> None:
         "moe",
         "starts cold",
         "KeyError: x",
-        "why: KeyError: x",
+        Recorded(text="why: KeyError: x"),
     )
 
 

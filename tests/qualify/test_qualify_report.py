@@ -115,6 +115,7 @@ def test_the_json_has_codes_and_operands_beside_the_sentences() -> None:
         "state": "passed",
         "path": "results/cpu/rerun.json",
         "detail": "why: KeyError: x",
+        "because": {"code": "recorded", "operands": {"text": "why: KeyError: x"}},
     }
     assert operands(text, "answer lost") == {
         "baseline": "passed",

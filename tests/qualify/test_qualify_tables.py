@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from judgements import words
 from made import NO, RELEASES, YES
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
@@ -23,6 +24,7 @@ from matrix.qualify.static_checks import (
     compare_rungs,
 )
 from matrix.verdict.ladder import Progress, assess
+from matrix.verdict.reasons import Checked
 from qualifications import ask
 
 _NONE, _MET, _MISSED = Rule.NONE, Rule.MET, Rule.MISSED
@@ -232,7 +234,7 @@ def test_releases_that_fare_alike_are_one_row() -> None:
             "0.20.2",
             candidate=Standing(fails="resolves"),
             change=RungChange.REGRESSION,
-            reason=NO.cause,
+            reason=Checked(text=NO.cause),
             pythons=("3.12",),
         ),
         row("0.21.0", platform="cpu"),
@@ -252,4 +254,4 @@ def test_releases_that_fare_alike_are_one_row() -> None:
 )
 def test_the_reason_of_a_row(pair: PairProgress, change: RungChange, reason: str) -> None:
     [row] = compare_rungs({("cuda", "0.20.2"): [("3.11", pair)]})
-    assert (row.change, row.reason) == (change, reason)
+    assert (row.change, words(row.reason)) == (change, reason)

@@ -11,6 +11,7 @@ from matrix.attribution.model import Cause
 from matrix.report.attribution.markdown import section
 from matrix.report.attribution.text import lines
 from matrix.report.attribution.values import entries, to_json
+from matrix.verdict.reasons import Recorded
 
 
 def test_cases_that_share_an_answer_stand_together() -> None:
@@ -46,7 +47,7 @@ def test_without_an_axis_other_sentences_stand_apart() -> None:
 
 def test_what_a_record_says_is_shown_as_text() -> None:
     nasty = "<script>alert(1)</script> | \x1b[31m`x`"
-    failure = replace(FAILURE, reason=nasty, signature=nasty)
+    failure = replace(FAILURE, reason=Recorded(text=nasty), signature=nasty)
     change = reasons.EnvironmentChange(name=nasty, here=nasty, there=nasty)
     reason = reasons.AxisChanges(
         change=TORCH,

@@ -23,6 +23,7 @@ from matrix.report.attribution.sentences import (
     symptom_words,
 )
 from matrix.report.attribution.values import to_json
+from matrix.verdict.reasons import Recorded
 
 ROOT = Path(__file__).parents[2]
 
@@ -474,7 +475,7 @@ def test_a_package_that_one_side_lacks_is_missing_there() -> None:
 @pytest.mark.parametrize(
     ("symptom", "text"),
     [
-        (replace(FAILURE, reason="it broke"), "fails to start warm: it broke"),
+        (replace(FAILURE, reason=Recorded(text="it broke")), "fails to start warm: it broke"),
         (replace(FAILURE, reason=None), "fails to start warm: KeyError: None"),
         (replace(FAILURE, reason=None, signature=None), "fails to start warm: without a reason"),
         (COUNT, f"warm {SAVED} 3, not 0"),

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from matrix._util.versions import VersionRange
 from matrix.record.model import Platform, StartKind
+from matrix.report.provisional import comparison_words
 from matrix.rules.expectations import Expectations, Expected, Nearest, Rule, Situation
 from matrix.rules.expectations_file import load_expectations
-from matrix.rules.provisional import Provisional, provisional_of
+from matrix.rules.provisional import LastRelease, Provisional, provisional_of
 
 SAVED, LOADED = "num_compiled_artifacts_saved", "num_compiled_artifacts_loaded"
 TOTAL = "aot_autograd.total"
@@ -199,7 +200,7 @@ def provisional(counted: int | None, *rules: Rule, vllm: str = "0.34.0") -> Prov
 )
 def test_what_is_provisional_is_told_with_the_release(counted: int | None, words: str) -> None:
     found = provisional(counted, NEW)
-    assert found is not None and found.words == words
+    assert found is not None and comparison_words(found.comparison) == words
 
 
 def test_a_release_within_the_bounds_is_not_provisional() -> None:
@@ -210,19 +211,28 @@ def test_several_releases_and_differences_are_told() -> None:
     older = rule("older", vllm="<0.20", counters={LOADED: 1, TOTAL: 2})
     every = {"cold": near(at("0.34.0"), NEW, older)}
     same = provisional_of(every, {"cold": {SAVED: 3, LOADED: 1, TOTAL: 2}})
-    assert same is not None and same.words == "counts as vLLM 0.19 and vLLM 0.33 did"
+    assert (
+        same is not None
+        and comparison_words(same.comparison) == "counts as vLLM 0.19 and vLLM 0.33 did"
+    )
     other = provisional_of(every, {"cold": {SAVED: 3, LOADED: 2, TOTAL: 3}})
     assert other is not None
-    assert other.words == f"differs from vLLM 0.19 in cold {TOTAL}: 3, was 2, and 1 more"
-    assert other.releases == ("vLLM 0.19",)
+    assert (
+        comparison_words(other.comparison)
+        == f"differs from vLLM 0.19 in cold {TOTAL}: 3, was 2, and 1 more"
+    )
+    assert other.releases == (LastRelease(vllm="0.19", torch=None),)
 
 
 def test_torch_is_named_where_it_is_beyond() -> None:
     found = {"cold": near(at("0.34.0", "2.16.0"), NEW)}
     both = provisional_of(found, {"cold": {SAVED: 3}})
-    assert both is not None and both.words == "counts as vLLM 0.33 with torch 2.14 did"
+    assert (
+        both is not None
+        and comparison_words(both.comparison) == "counts as vLLM 0.33 with torch 2.14 did"
+    )
     alone = provisional_of({"cold": near(at("0.33.0", "2.16.0"), NEW)}, {"cold": {SAVED: 3}})
-    assert alone is not None and alone.words == "counts as torch 2.14 did"
+    assert alone is not None and comparison_words(alone.comparison) == "counts as torch 2.14 did"
 
 
 def test_an_expected_counter_is_no_nearest_one() -> None:

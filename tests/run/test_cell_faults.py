@@ -15,6 +15,7 @@ from matrix.run import pytest_child
 from matrix.run.cell import RunRefusedError
 from matrix.run.installed_files import PackageFiles
 from matrix.verdict.judge import judge
+from matrix.verdict.reasons import Recorded
 from matrix.verdict.states import Verdict
 from pytest_stand_in import Run, runs_of
 
@@ -46,7 +47,7 @@ def test_a_case_that_failed_after_the_installation_broke_is_untested(
     assert f"torch/libtorch.so of torch {said}: make the env" in record.error.reason
     judged = judge(record, Expectations(rules=()))
     assert judged.verdict == Verdict.UNTESTED
-    assert [case.reason for case in judged.cases][1] == record.error.reason
+    assert judged.cases[1].reason == Recorded(text=record.error.reason)
 
 
 def test_an_import_of_a_broken_installation_is_a_refusal(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from matrix._util.text import listed
 from matrix.inside import starts, vllm_compat
 from matrix.inside.isolation import run_forked
 from matrix.inside.journal import VARIABLE, Journal
@@ -16,7 +17,7 @@ from matrix.inside.models import MODELS
 from matrix.inside.pytest_plugin import case_name
 from matrix.rules.expectations import Situation, compare
 from matrix.rules.expectations_file import load_expectations
-from matrix.rules.provisional import provisional_of
+from matrix.rules.provisional import DiffersFrom, LastRelease, SameAs, provisional_of
 
 pytest_plugins = ["matrix.inside.pytest_plugin"]
 
@@ -154,7 +155,7 @@ def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: J
         pytest.fail("counts differ\n" + "\n".join(lines), pytrace=False)
     reasons = []
     if provisional := provisional_of(nearest, observed):
-        reasons.append(f"provisional: {provisional.words}")
+        reasons.append(f"provisional: {_compared(provisional.comparison)}")
     missing = [start for start in observed if not expected[start] and not nearest[start]]
     if missing:
         reasons.append(f"no expectation for the {' and the '.join(missing)} start")
@@ -162,3 +163,21 @@ def _judge(situation: Situation, observed: dict[str, dict[str, int]], journal: J
         reason = "; ".join(reasons)
         journal.write("untested", reason=reason)
         pytest.skip(f"untested: {reason}")
+
+
+def _compared(found: SameAs | DiffersFrom) -> str:
+    """Return a comparison in words: nothing of `matrix.report` may be imported in a cell."""
+    if isinstance(found, SameAs):
+        return f"counts as {listed(list(map(_named, found.releases)))} did"
+    first = found.difference
+    counts = "not counted" if first.observed is None else str(first.observed)
+    more = f", and {found.more} more" if found.more else ""
+    return (
+        f"differs from {_named(found.release)} in {first.start} {first.counter}: {counts},"
+        f" was {first.expected}{more}"
+    )
+
+
+def _named(last: LastRelease) -> str:
+    known = (("vLLM", last.vllm), ("torch", last.torch))
+    return " with ".join(f"{name} {version}" for name, version in known if version)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from histories import CELLS, make, nights
 from matrix.record.model import Record
-from matrix.report.results import diff_json, diff_lines
+from matrix.report.diff import diff_json, diff_lines
 from matrix.store import stats
 from matrix.store.diff import differences
 from matrix.store.stats import FLOOR_SECONDS, FLOOR_SHARE, beyond_noise, shifted

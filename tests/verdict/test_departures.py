@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from histories import some_records
+from judgements import words
 from made import NO_RULES, ONE_RULE, failed, make, passed
 from matrix._util.paths import CHECKOUT
 from matrix.attribution.attribute import attribute
@@ -76,7 +77,7 @@ def blamed(**changes: Any) -> Record:
 def test_a_failure_by_such_a_package_is_untested_and_names_it() -> None:
     verdict = judge(blamed(), NO_RULES)
     assert verdict.verdict == "untested"
-    assert verdict.reason == (
+    assert words(verdict.reason) == (
         "moe: flashinfer-python==0.6.8 is missing, so this shows nothing of the pair:"
         f" {NO_FLASHINFER}"
     )
@@ -95,14 +96,16 @@ def test_no_failure_is_the_pairs_where_the_environment_is_not_stock(ended: Outco
     _, record = make("2.11.0", failed("moe", outcome=ended), departures=(OFF_PIN, apart))
     found = judge(record, NO_RULES)
     assert (found.verdict, found.rung, found.fails_at) == ("untested", None, "starts cold")
-    assert found.reason == "moe: not stock: without flashinfer-python; failed: why: KeyError: x"
+    assert (
+        words(found.reason) == "moe: not stock: without flashinfer-python; failed: why: KeyError: x"
+    )
     (case,) = found.cases
     assert (case.verdict, case.rung, case.fails_at) == ("untested", None, "starts cold")
     assert case.signature == "KeyError: x"
     alone = judge(replace(record, departures=(OFF_PIN,)), NO_RULES)
     assert (alone.verdict, alone.rung, alone.fails_at) == ("incompatible", "starts cold", None)
     (case,) = alone.cases
-    assert (case.verdict, case.reason) == ("incompatible", "why: KeyError: x")
+    assert (case.verdict, words(case.reason)) == ("incompatible", "why: KeyError: x")
 
 
 @given(some_records)
@@ -116,8 +119,8 @@ def test_no_run_that_is_not_stock_is_incompatible_or_drifts(record: Record) -> N
         if plain.verdict in ("incompatible", "drift"):
             assert (apart.verdict, apart.fails_at) == ("untested", plain.rung)
         else:
-            assert (apart.verdict, apart.rung, apart.reason) == (
-                (plain.verdict, plain.rung, plain.reason)
+            assert (apart.verdict, apart.rung, words(apart.reason)) == (
+                (plain.verdict, plain.rung, words(plain.reason))
             )
 
 
@@ -134,7 +137,7 @@ def test_an_import_that_fails_for_any_reason_is_untested_too(as_error: bool) -> 
     record = blamed(cases=(), error=error, rungs=(rung,))
     found = judge(record, NO_RULES)
     assert (found.verdict, found.rung, found.fails_at) == ("untested", None, "imports")
-    assert found.reason == "not stock: without flashinfer-python; failed: OSError: x"
+    assert words(found.reason) == "not stock: without flashinfer-python; failed: OSError: x"
     assert attribute([(record, found)], load_releases()) == ()
 
 
@@ -143,7 +146,7 @@ def test_what_counts_otherwise_is_untested_and_keeps_its_differences() -> None:
     _, record = make("2.11.0", drifting, passed("dense"), departures=(FLASHINFER,))
     found = judge(record, ONE_RULE)
     assert (found.verdict, found.rung, found.fails_at) == ("untested", "starts warm", "as expected")
-    assert found.reason == (
+    assert words(found.reason) == (
         "moe: not stock: without flashinfer-python; differs:"
         " warm num_compiled_artifacts_loaded is 2, expected 3"
     )
@@ -163,11 +166,11 @@ def test_while_it_runs_such_a_case_says_that_the_run_goes_on() -> None:
     drifting = passed("moe", num_compiled_artifacts_loaded=2)
     _, record = make("2.11.0", drifting, failed("dense"), departures=(FLASHINFER,), finished=False)
     found = judge_running(record, ONE_RULE)
-    assert (found.reason, found.fails_at) == ("the run is going on", None)
+    assert (words(found.reason), found.fails_at) == ("the run is going on", None)
     for case, how in zip(found.cases, ("differs: warm", "failed: why"), strict=True):
         assert (case.verdict, case.rung, case.differences) == ("untested", None, ())
         start = f"the run is going on; not stock: without flashinfer-python; {how}"
-        assert (case.reason or "").startswith(start)
+        assert (words(case.reason) or "").startswith(start)
 
 
 @pytest.mark.parametrize("as_error", [True, False])

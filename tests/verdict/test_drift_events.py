@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from judgements import GOOD, judged, make_case
+from judgements import GOOD, judged, make_case, words
 from matrix.record.model import (
     Case,
     Event,
@@ -25,13 +25,13 @@ def test_drift_names_what_its_start_only_logged() -> None:
     counters = {"cold": GOOD["cold"], "warm": {"num_compiled_artifacts_saved": 3}}
     drifting = logged(make_case(counters=counters), BYPASSED, AGAIN)
     verdict = judged(drifting)
-    assert str(verdict.reason).endswith(
+    assert str(words(verdict.reason)).endswith(
         "expected 3, and 1 more; warm start compiled again: a cached artifact did not load:"
         " load failure from <path>, reason: no key"
     )
     # What each release does at each start explains nothing.
     [quiet] = judged(logged(make_case(counters=counters), BYPASSED)).cases
-    assert str(quiet.reason).endswith("expected 3, and 1 more")
+    assert str(words(quiet.reason)).endswith("expected 3, and 1 more")
     assert [event.kind for event in quiet.events or ()] == [EventKind.CACHE_BYPASSED]
 
 

@@ -25,6 +25,7 @@ from matrix.report.model import Report
 from matrix.verdict.grid import Grid, environments, ran_cell, runs, survey
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import RunEvidence
+from matrix.verdict.reasons import recorded
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import Table
 from plans import vllm
@@ -74,7 +75,9 @@ def resolves(cell: Cell, platform: str) -> Answer | None:
 def ran(verdict: Verdict, fails: str | None = None, reason: str | None = None) -> RunEvidence:
     top = RUNGS.index(fails) if fails else len(RUNGS)
     passed = frozenset(set(RUNGS[:top]) - {"declared", "links"})
-    return RunEvidence(verdict=verdict, passed=passed, fails=fails, reason=reason, day="2026-11-22")
+    return RunEvidence(
+        verdict=verdict, passed=passed, fails=fails, reason=recorded(reason), day="2026-11-22"
+    )
 
 
 SEEN = {
@@ -88,7 +91,7 @@ SEEN = {
         verdict=Verdict.UNTESTED,
         passed=frozenset({"resolves", "imports"}),
         fails=None,
-        reason="no space left",
+        reason=recorded("no space left"),
         day="2026-11-22",
     ),
 }

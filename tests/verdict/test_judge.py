@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judgements import GOOD, RULES, judged, make, make_case
+from judgements import GOOD, RULES, judged, make, make_case, words
 from matrix.record.model import (
     OUTCOMES,
     ErrorKind,
@@ -25,12 +25,17 @@ from matrix.verdict.judge import (
     judge_running,
     worst,
 )
+from matrix.verdict.reasons import CaseRuns, GoesOn
 from matrix.verdict.states import VERDICTS, Verdict
 
 
 def test_every_counter_as_expected_is_compatible() -> None:
     verdict = judged(make_case())
-    assert (verdict.verdict, verdict.rung, verdict.reason) == ("compatible", "as expected", None)
+    assert (verdict.verdict, verdict.rung, words(verdict.reason)) == (
+        "compatible",
+        "as expected",
+        None,
+    )
     case = verdict.cases[0]
     assert case.expected["warm"]["num_compiled_artifacts_loaded"].value == 3
     assert case.differences == () and case.no_rule == ()
@@ -41,7 +46,7 @@ def test_a_count_that_differs_is_drift() -> None:
     counters = {"cold": GOOD["cold"], "warm": {"num_compiled_artifacts_saved": 3}}
     verdict = judged(make_case(counters=counters))
     assert (verdict.verdict, verdict.rung) == ("drift", "as expected")
-    assert verdict.reason == (
+    assert words(verdict.reason) == (
         "moe: warm num_compiled_artifacts_loaded is not counted, expected 3, and 1 more"
     )
     assert [
@@ -72,7 +77,11 @@ def test_without_a_rule_a_case_is_untested(
     name: str, no_rule: tuple[str, ...], reason: str
 ) -> None:
     verdict = judged(make_case(name))
-    assert (verdict.verdict, verdict.rung, verdict.reason) == ("untested", "starts warm", reason)
+    assert (verdict.verdict, verdict.rung, words(verdict.reason)) == (
+        "untested",
+        "starts warm",
+        reason,
+    )
     assert verdict.cases[0].no_rule == no_rule
     assert exit_status(verdict) == 5
 
@@ -87,10 +96,10 @@ def test_one_start_that_differs_is_drift_even_where_the_other_has_no_rule() -> N
 def test_a_case_that_fails_names_the_rung_it_could_not_reach(outcome: str) -> None:
     verdict = judged(make_case(outcome=outcome, counters={}, reason="KeyError: x"))
     assert (verdict.verdict, verdict.rung) == ("incompatible", "starts cold")
-    assert verdict.reason == "moe: KeyError: x"
+    assert words(verdict.reason) == "moe: KeyError: x"
     verdict = judged(make_case(outcome=outcome, counters={"cold": GOOD["cold"]}))
     assert (verdict.verdict, verdict.rung) == ("incompatible", "starts warm")
-    assert verdict.reason and verdict.reason.endswith("without a reason")
+    assert str(words(verdict.reason)).endswith("without a reason")
     assert exit_status(verdict) == 1
 
 
@@ -115,12 +124,12 @@ def test_a_case_that_fails_knows_what_was_expected_of_the_starts_that_ran(outcom
 def test_a_case_that_did_not_end_is_untested(outcome: str) -> None:
     verdict = judged(make_case(outcome=outcome, counters={}))
     assert verdict.verdict == "untested"
-    assert verdict.reason and verdict.reason.startswith("moe: ")
+    assert str(words(verdict.reason)).startswith("moe: ")
 
 
 def test_a_passed_case_without_both_starts_is_untested() -> None:
     verdict = judged(make_case(counters={"cold": GOOD["cold"]}))
-    assert (verdict.verdict, verdict.reason) == (
+    assert (verdict.verdict, words(verdict.reason)) == (
         "untested",
         "moe: the record holds no warm start",
     )
@@ -131,7 +140,7 @@ def test_a_record_without_versions_is_untested(torch: str | None) -> None:
     provenance = {**make().provenance, "torch": torch}
     verdict = judged(make_case(), provenance=provenance)
     assert (verdict.verdict, verdict.rung) == ("untested", "starts warm")
-    assert verdict.reason == "moe: the record does not say which torch and vLLM ran"
+    assert words(verdict.reason) == "moe: the record does not say which torch and vLLM ran"
 
 
 def test_cases_that_do_not_apply_do_not_count() -> None:
@@ -139,12 +148,15 @@ def test_cases_that_do_not_apply_do_not_count() -> None:
     verdict = judged(skipped, make_case())
     assert verdict.verdict == "compatible"
     assert [case.verdict for case in verdict.cases] == ["not applicable", "compatible"]
-    assert (verdict.cases[0].case, verdict.cases[0].reason) == ("sparse", "needs a Hopper GPU")
+    assert (verdict.cases[0].case, words(verdict.cases[0].reason)) == (
+        "sparse",
+        "needs a Hopper GPU",
+    )
     verdict = judged(skipped)
-    assert (verdict.verdict, verdict.reason) == ("untested", "no case applies to this cell")
+    assert (verdict.verdict, words(verdict.reason)) == ("untested", "no case applies to this cell")
     assert [case.verdict for case in verdict.cases] == ["not applicable"]
     verdict = judged()
-    assert (verdict.verdict, verdict.reason) == ("untested", "no case was run")
+    assert (verdict.verdict, words(verdict.reason)) == ("untested", "no case was run")
 
 
 @pytest.mark.parametrize("kind", ["imports", "resolves"])
@@ -153,7 +165,7 @@ def test_a_pair_that_does_not_install_or_import_is_incompatible(kind: str) -> No
         error=RunError(kind=ErrorKind(kind), reason="certifi>=2026.10.19 is not there")
     )
     assert (verdict.verdict, verdict.rung) == ("incompatible", kind)
-    assert verdict.reason == "certifi>=2026.10.19 is not there"
+    assert words(verdict.reason) == "certifi>=2026.10.19 is not there"
 
 
 def test_a_rung_that_failed_is_incompatible() -> None:
@@ -161,7 +173,7 @@ def test_a_rung_that_failed_is_incompatible() -> None:
         rungs=(RungResult(rung=Rung.IMPORTS, ok=False, seconds=1.0, reason="undefined symbol"),)
     )
     assert (verdict.verdict, verdict.rung) == ("incompatible", "imports")
-    assert verdict.reason == "undefined symbol"
+    assert words(verdict.reason) == "undefined symbol"
     assert (
         judged(make_case(), rungs=(RungResult(rung=Rung.IMPORTS, ok=True),)).verdict == "compatible"
     )
@@ -170,7 +182,7 @@ def test_a_rung_that_failed_is_incompatible() -> None:
 @pytest.mark.parametrize("kind", sorted(set(ErrorKind) - {"imports", "resolves"}))
 def test_a_fault_of_the_environment_is_never_the_pairs(kind: str) -> None:
     verdict = judged(error=RunError(kind=ErrorKind(kind), reason="why"))
-    assert (verdict.verdict, verdict.reason) == ("untested", "why")
+    assert (verdict.verdict, words(verdict.reason)) == ("untested", "why")
     assert (
         judged(make_case(), error=RunError(kind=ErrorKind(kind), reason="why")).verdict
         == "untested"
@@ -193,12 +205,16 @@ def test_nothing_of_another_cell_is_judged() -> None:
         make_case(), error=RunError(kind=ErrorKind.WRONG_CELL, reason="torch 2.9.1, not 2.10.0")
     )
     [case] = verdict.cases
-    assert (case.case, case.verdict, case.reason) == ("moe", "untested", "torch 2.9.1, not 2.10.0")
+    assert (case.case, case.verdict, words(case.reason)) == (
+        "moe",
+        "untested",
+        "torch 2.9.1, not 2.10.0",
+    )
 
 
 def test_a_run_that_did_not_finish_is_not_compatible() -> None:
     verdict = judged(make_case(), finished=False)
-    assert (verdict.verdict, verdict.reason) == ("untested", "the run did not finish")
+    assert (verdict.verdict, words(verdict.reason)) == ("untested", "the run did not finish")
 
 
 def test_a_cell_is_the_worst_of_its_cases() -> None:
@@ -217,20 +233,20 @@ def test_a_cell_is_the_worst_of_its_cases() -> None:
 def test_the_lowest_rung_speaks_for_a_cell() -> None:
     warm = make_case("moe[1]", "failed", {"cold": {}}, reason="warm")
     cold = make_case("moe[2]", "failed", {}, reason="cold")
-    assert judged(warm, cold).reason == "moe[2]: cold"
+    assert words(judged(warm, cold).reason) == "moe[2]: cold"
 
 
 def test_a_failure_of_the_whole_run_speaks_before_its_cases_of_a_higher_rung() -> None:
     failed = make_case(outcome="failed", counters={}, reason="x")
     verdict = judged(failed, error=RunError(kind=ErrorKind.IMPORTS, reason="no module"))
-    assert (verdict.verdict, verdict.rung, verdict.reason) == (
+    assert (verdict.verdict, verdict.rung, words(verdict.reason)) == (
         "incompatible",
         "imports",
         "no module",
     )
     # A case whose rung is unknown is named before one that got as far as a warm start.
     verdict = judged(make_case("other"), make_case("cut", "interrupted", {}))
-    assert verdict.reason == "cut: was interrupted"
+    assert words(verdict.reason) == "cut: was interrupted"
 
 
 @pytest.mark.parametrize(
@@ -245,9 +261,9 @@ def test_a_failure_of_the_whole_run_speaks_before_its_cases_of_a_higher_rung() -
     ],
 )
 def test_a_case_without_a_reason_says_how_it_ended(outcome: str, reason: str) -> None:
-    assert judged(make_case(outcome=outcome, counters={})).reason == reason
+    assert words(judged(make_case(outcome=outcome, counters={})).reason) == reason
     given = judged(make_case(outcome=outcome, counters={}, reason="the reason"))
-    assert given.reason == "moe: the reason"
+    assert words(given.reason) == "moe: the reason"
 
 
 def test_a_run_without_a_reason_says_where_it_failed() -> None:
@@ -256,8 +272,8 @@ def test_a_run_without_a_reason_says_where_it_failed() -> None:
         RungResult(rung=Rung.IMPORTS, ok=False),
     )
     verdict = judged(rungs=failed)
-    assert (verdict.rung, verdict.reason) == ("imports", "failed at imports")
-    assert judged(error=RunError(kind=ErrorKind.NO_SPACE, reason="")).reason == "no space"
+    assert (verdict.rung, words(verdict.reason)) == ("imports", "failed at imports")
+    assert words(judged(error=RunError(kind=ErrorKind.NO_SPACE, reason="")).reason) == "no space"
 
 
 def test_a_failed_case_is_incompatible_only_where_the_error_is_the_pairs_or_a_cut() -> None:
@@ -266,7 +282,7 @@ def test_a_failed_case_is_incompatible_only_where_the_error_is_the_pairs_or_a_cu
         verdict = judged(failed, error=RunError(kind=ErrorKind(kind), reason="why")).cases[0]
         pairs = kind in {"imports", "resolves", "crashed", "timed_out", "interrupted"}
         assert verdict.verdict == ("incompatible" if pairs else "untested"), kind
-        assert (verdict.case, verdict.reason) == ("moe", "KeyError" if pairs else "why")
+        assert (verdict.case, words(verdict.reason)) == ("moe", "KeyError" if pairs else "why")
 
 
 def test_the_first_count_that_differs_is_named_by_the_order_of_the_starts() -> None:
@@ -275,11 +291,14 @@ def test_the_first_count_that_differs_is_named_by_the_order_of_the_starts() -> N
         "cold": {"num_compiled_artifacts_saved": 4},
     }
     verdict = judged(make_case(counters=counters))
-    assert verdict.reason == "moe: cold num_compiled_artifacts_saved is 4, expected 3, and 1 more"
+    assert (
+        words(verdict.reason)
+        == "moe: cold num_compiled_artifacts_saved is 4, expected 3, and 1 more"
+    )
     assert [difference.start for difference in verdict.cases[0].differences] == ["cold", "warm"]
     counters["cold"] = dict(GOOD["cold"])
     verdict = judged(make_case(counters=counters))
-    assert verdict.reason == "moe: warm num_compiled_artifacts_saved is 1, expected 0"
+    assert words(verdict.reason) == "moe: warm num_compiled_artifacts_saved is 1, expected 0"
 
 
 def test_each_case_that_failed_has_its_signature() -> None:
@@ -320,8 +339,12 @@ def test_a_run_that_goes_on_shows_its_cases_and_no_verdict_of_the_cell() -> None
     )
     found = judge_running(make(*cases, finished=False), RULES)
     drift = "cold num_compiled_artifacts_saved is 1, expected 3"
-    assert (found.verdict, found.rung, found.reason) == ("untested", None, "the run is going on")
-    assert [(case.case, case.verdict, case.reason) for case in found.cases] == [
+    assert (found.verdict, found.rung, words(found.reason)) == (
+        "untested",
+        None,
+        "the run is going on",
+    )
+    assert [(case.case, case.verdict, words(case.reason)) for case in found.cases] == [
         ("moe", "compatible", None),
         ("dense", "untested", "is running"),
         ("x", "untested", "the run is going on; this case failed: e"),
@@ -332,10 +355,8 @@ def test_a_run_that_goes_on_shows_its_cases_and_no_verdict_of_the_cell() -> None
         ),
     ]
     assert all(case.differences == () and case.rung is None for case in found.cases[1:])
-    assert found.cases[1] == CaseVerdict(
-        case="dense", verdict=Verdict.UNTESTED, reason="is running"
-    )
-    nothing = CellVerdict(verdict=Verdict.UNTESTED, reason="the run is going on")
+    assert found.cases[1] == CaseVerdict(case="dense", verdict=Verdict.UNTESTED, reason=CaseRuns())
+    nothing = CellVerdict(verdict=Verdict.UNTESTED, reason=GoesOn())
     assert judge_running(make(finished=False), RULES) == nothing
 
 
@@ -368,7 +389,7 @@ def test_compatible_is_only_what_ran_to_its_end_and_counts_right(
     verdict = judged(make_case(name, outcome, counters), error=error, finished=finished)
     assert verdict.verdict in VERDICTS
     if verdict.verdict != "compatible":
-        assert verdict.reason
+        assert words(verdict.reason)
         return
     assert (outcome, kind, finished, name) == ("passed", None, True, "moe")
     for start, expected in GOOD.items():

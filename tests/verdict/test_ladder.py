@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from judgements import words
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
@@ -20,9 +21,11 @@ from matrix.record.model import (
     Rung,
     RungResult,
 )
+from matrix.report.reasons import contradiction_words
 from matrix.verdict import ladder
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import Progress, RunEvidence, assess, evidence_of, level
+from matrix.verdict.reasons import recorded
 from matrix.verdict.states import StepState, Verdict
 
 CELL = Cell("3.12", "2.12.1", "0.20.2")
@@ -43,7 +46,7 @@ def ran(
         cell="py312-torch212-vllm020", platform=Platform.CUDA, finished=True, provenance=provenance
     )
     record = replace(made, **more)  # type: ignore[arg-type]
-    return evidence_of(record, CellVerdict(verdict=verdict, rung=rung, reason=reason))
+    return evidence_of(record, CellVerdict(verdict=verdict, rung=rung, reason=recorded(reason)))
 
 
 STARTED = ran(Verdict.COMPATIBLE, "as expected")
@@ -92,16 +95,16 @@ def test_a_cell_gets_as_far_as_the_evidence_goes(
 ) -> None:
     found = assess(CELL, "cuda", declared, resolves=resolves, links=links, ran=seen)
     assert (found.reached, found.fails, found.verdict) == (reached, fails, verdict)
-    assert (found.reason is None) == (fails is None)
+    assert (words(found.reason) is None) == (fails is None)
     assert found.off_pin == declared.off_pin
 
 
 def test_why_is_one_line() -> None:
-    assert assess(CELL, "cuda", OFF_PIN, links=NO).reason == "`_C.abi3.so` needs c10::f()"
+    assert words(assess(CELL, "cuda", OFF_PIN, links=NO).reason) == "`_C.abi3.so` needs c10::f()"
     dated = assess(
         CELL, "cuda", PINNED, resolves=Answer(ok=False, reason="no certifi", by="uv on 2026-11-23")
     )
-    assert dated.reason == "no certifi (uv on 2026-11-23)"
+    assert words(dated.reason) == "no certifi (uv on 2026-11-23)"
 
 
 def test_what_the_index_lacked_on_a_day_is_unknown_and_says_so() -> None:
@@ -110,7 +113,7 @@ def test_what_the_index_lacked_on_a_day_is_unknown_and_says_so() -> None:
     assert (found.fails, found.verdict, found.ruled_out) == (None, Verdict.UNTESTED, False)
     assert found.unanswered == ("resolves",)
     step = found.steps[1]
-    assert (step.state, step.reason) == (
+    assert (step.state, words(step.reason)) == (
         StepState.UNKNOWN,
         "needs certifi>=2 (asked on 2026-11-23)",
     )
@@ -121,7 +124,7 @@ def test_on_the_cpu_the_extensions_are_not_needed() -> None:
     found = assess(CELL, "cpu", OFF_PIN, resolves=YES, links=NO)
     assert (found.reached, found.fails, found.verdict) == ("resolves", None, Verdict.UNTESTED)
     assert found.steps[2].state == StepState.NOT_NEEDED
-    assert "c10::f()" in str(found.steps[2].reason)
+    assert "c10::f()" in str(words(found.steps[2].reason))
     assert assess(CELL, "cpu", PINNED, resolves=YES, links=YES).reached == "resolves"
     assert assess(CELL, "cpu", OFF_PIN, links=NO, ran=STARTED).contradictions == ()
 
@@ -150,7 +153,7 @@ def test_contradictions_are_shown(
     [contradiction] = assess(
         CELL, "cuda", declared, resolves=resolves, links=links, ran=seen
     ).contradictions
-    assert contradiction.startswith(said)
+    assert contradiction_words(contradiction).startswith(said)
 
 
 def test_only_what_no_run_disproves_is_ruled_out() -> None:

@@ -27,6 +27,7 @@ from matrix.verdict import plan as module
 from matrix.verdict.grid import runs, survey
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.plan import PlanError, Wanted, parse_release, plan
+from matrix.verdict.reasons import recorded
 from matrix.verdict.states import Verdict
 from plans import COMMIT, NOW, RELEASES, TESTS, UNKNOWN, links, planned, record, vllm
 
@@ -45,9 +46,9 @@ def test_without_a_filter_it_is_every_pinned_pair_on_both_platforms() -> None:
     found = planned(Wanted())
     assert {(item.cell.torch, item.cell.vllm) for item in found} == ON_PIN | {("2.13.0", "0.27.0")}
     assert [item.platform for item in found] == ["cuda"] * 10 + ["cpu"] * 10
-    assert all(item.why == "never ran" and item.stale for item in found if item.runs)
+    assert all(report.why_words(item) == "never ran" and item.stale for item in found if item.runs)
     assert [item.cell.name for item in found if not item.runs] == ["py310-torch211-vllm020"] * 2
-    assert found[4].why == "vLLM 0.20.0 needs Python >=3.11"
+    assert report.why_words(found[4]) == "vLLM 0.20.0 needs Python >=3.11"
     assert [item.cell.name for item in found[:4]] == [
         "py310-torch29-vllm016",
         "py311-torch29-vllm016",
@@ -78,7 +79,7 @@ def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
     assert len(found) == 30
     lost = [item for item in found if not item.runs]
     assert {item.cell.torch for item in lost} == {"2.9.0", "2.10.0", "2.11.0", "2.12.0"}
-    assert {item.why for item in lost} == {"needs c10::f()"}
+    assert {report.why_words(item) for item in lost} == {"needs c10::f()"}
     # On the CPU its extensions are not needed.
     on_cpu = Wanted(off_pin=True, platforms=("cpu",), python=SpecifierSet("==3.11"))
     assert all(item.runs for item in planned(on_cpu))
@@ -128,11 +129,13 @@ def test_off_pin_pairs_are_asked_for_and_what_cannot_work_is_pruned() -> None:
 def test_stale_is_what_did_not_run_as_it_would_now(more: dict[str, Any], why: str | None) -> None:
     wanted = Wanted(torch=SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), stale=True)
     both = planned(wanted, record(**more), record(platform="cpu"))
-    assert [(item.platform, item.why) for item in both] == ([("cuda", why)] if why else [])
+    assert [(item.platform, report.why_words(item)) for item in both] == (
+        [("cuda", why)] if why else []
+    )
     [cuda, cpu] = planned(
         Wanted(torch=wanted.torch, python=wanted.python), record(**more), record(platform="cpu")
     )
-    assert cuda.why == (why or "ran on 2026-11-22, not stale")
+    assert report.why_words(cuda) == (why or "ran on 2026-11-22, not stale")
     assert not cpu.stale
 
 
@@ -159,7 +162,7 @@ def test_a_run_that_died_is_stale() -> None:
         provenance=record().provenance,
     )
     wanted = Wanted(torch=SpecifierSet("==2.10.*"), python=SpecifierSet("==3.11"), stale=True)
-    assert planned(wanted, died)[0].why == "its run did not finish"
+    assert report.why_words(planned(wanted, died)[0]) == "its run did not finish"
 
 
 def test_the_seconds_are_those_of_its_own_run_or_of_its_pair() -> None:
@@ -184,7 +187,7 @@ def test_the_seconds_are_those_of_its_own_run_or_of_its_pair() -> None:
 def test_a_new_release_brings_its_cells(new: str, found: list[tuple[str, str]]) -> None:
     wanted = Wanted(new=(parse_release(new, "--new"),), platforms=("cuda",))
     assert pairs(wanted) == found
-    assert all(item.why.startswith("new ") for item in planned(wanted) if item.runs)
+    assert all(report.why_words(item).startswith("new ") for item in planned(wanted) if item.runs)
 
 
 def test_what_the_index_lacked_is_no_reason_to_run_nothing() -> None:
@@ -250,7 +253,7 @@ def test_neighbours_are_one_release_away(beside: str, found: set[tuple[str, str]
 def test_why_names_the_release_and_what_is_stale() -> None:
     wanted = Wanted(new=(("vllm", "0.19.1"),), neighbours=(("vllm", "0.19.1"),))
     found = planned(wanted, record())
-    told = {(item.cell.name, item.platform): item.why for item in found}
+    told = {(item.cell.name, item.platform): report.why_words(item) for item in found}
     assert told["py311-torch210-vllm019", "cuda"] == "new vLLM 0.19.1; ran on 2026-11-22, not stale"
     assert told["py311-torch211-vllm019", "cuda"] == "beside vLLM 0.19.1; never ran"
 
@@ -305,7 +308,9 @@ def test_a_stale_plan_is_what_of_the_whole_plan_is_stale(some: set[int], off_pin
 
 def test_a_record_that_a_run_shows_to_fail_is_planned_still() -> None:
     broken = record(error=RunError(kind=ErrorKind.IMPORTS, reason="undefined symbol"))
-    verdict = CellVerdict(verdict=Verdict.INCOMPATIBLE, rung="imports", reason="undefined symbol")
+    verdict = CellVerdict(
+        verdict=Verdict.INCOMPATIBLE, rung="imports", reason=recorded("undefined symbol")
+    )
     grid = survey(RELEASES, links=links, seen=runs([(broken, verdict)], RELEASES))
     found = plan(grid, RELEASES, [broken], TESTS, Wanted(torch=SpecifierSet("==2.10.*")))
     assert all(item.runs for item in found)

@@ -33,6 +33,7 @@ from matrix.report import badges
 from matrix.report.ci import junit
 from matrix.report.markdown import results
 from matrix.report.marks import issue_name, marks, others, recompile_for
+from matrix.report.reasons import recompiles_words
 from matrix.rules.expectations import Expectations, Expected
 from matrix.rules.expectations_file import load_expectations, parse_expectations
 from matrix.verdict.grid import runs, survey
@@ -166,7 +167,7 @@ def test_the_links_are_the_issues_of_the_rules_that_expect_it() -> None:
     again = {"num_compiled_artifacts_saved": 4}
     found = recompiles(case(again, again), {"warm": expected})
     assert found is not None and found.links == (ISSUE,)
-    assert found.words == f"recompiles warm (num_compiled_artifacts_saved 4) {ISSUE}"
+    assert recompiles_words(found) == f"recompiles warm (num_compiled_artifacts_saved 4) {ISSUE}"
 
 
 def test_each_published_case_that_recompiles_has_its_issue() -> None:
@@ -183,7 +184,7 @@ def test_without_an_issue_every_form_says_that_none_is_known() -> None:
     (verdict,) = entry.verdict.cases
     assert verdict.recompiles is not None
     words = "recompiles warm (num_compiled_artifacts_saved 4)"
-    assert verdict.recompiles.words == f"{words}, no public issue known"
+    assert recompiles_words(verdict.recompiles) == f"{words}, no public issue known"
     mark = "1 case recompiles warm (no public issue known)"
     assert others(entry.ran) == (mark,)
     assert f"compatible, {mark}" in badges.render(table)["badges/torch210-vllm019.svg"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from judgements import words
 from matrix.record.model import ErrorKind, RunError, Rung, RungResult
 from matrix.rules.expectations import Expectations
 from matrix.store.fingerprint import verdict_key
@@ -31,7 +32,7 @@ def test_what_the_pair_does_not_cause_is_untested(kind: str, reason: str) -> Non
     error = RunError(kind=ErrorKind(kind), reason=reason)
     assert not blames_pair(error)
     verdict = judge(record(error=error, rungs=(rung,), cases=()), Expectations(rules=()))
-    assert (verdict.verdict, verdict.rung, verdict.reason) == ("untested", None, reason)
+    assert (verdict.verdict, verdict.rung, words(verdict.reason)) == ("untested", None, reason)
 
 
 def test_two_errors_of_one_kind_share_a_key_only_if_both_blame_the_pair() -> None:

@@ -10,7 +10,8 @@ from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
-from matrix.record.stock import NOT_STOCK, differing
+from matrix.report.reasons import event_words, reason_words
+from matrix.report.stock import mark
 
 _MAX_SYMPTOMS = 6
 _MAX_CHANGES = 2
@@ -81,7 +82,7 @@ def _of_stock(attribution: Attribution, reason: reasons.StockAndAnotherDiffer) -
         reasons.Difference.PYTHON: f" on Python {reason.python}",
         reasons.Difference.PLATFORM: f" on {reason.platform}",
     }.get(reason.differs, "")
-    apart = clean(f"{NOT_STOCK}: {differing(reason.not_stock)}")
+    apart = clean(mark(reason.not_stock))
     named = "the packages" if reason.differs is None else "the packages too"
     return (
         f"{_pair(here)} {_shows(symptom)}{f' ({apart})' if reason.own else ''}, and {_pair(there)}"
@@ -131,12 +132,12 @@ def symptom_words(symptoms: Sequence[Symptom]) -> str:
     more = len(symptoms) - len(shown)
     words = "; ".join(shown) + (f"; and {more} more" if more else "")
     logged = next((symptom.logged for symptom in symptoms if symptom.logged), None)
-    return words if logged is None else f"{words} ({clean(logged.words)})"
+    return words if logged is None else f"{words} ({clean(event_words(logged))})"
 
 
 def _symptom(symptom: Symptom) -> str:
     if symptom.fails:
-        reason = symptom.reason or symptom.signature or "without a reason"
+        reason = reason_words(symptom.reason) or symptom.signature or "without a reason"
         return f"{_shows(symptom)}: {reason}"
     observed = "not counted" if symptom.observed is None else str(symptom.observed)
     return f"{symptom.start} {symptom.counter} {observed}, not {symptom.wanted}"

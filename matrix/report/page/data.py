@@ -17,6 +17,7 @@ from matrix.report import marks, stock
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
 from matrix.report.page.encoding import ALPHABET, Pool, coded, split_numbers
+from matrix.report.reasons import contradiction_words, event_words, reason_words, recompiles_words
 from matrix.report.timings import import_seconds
 from matrix.rules.expectations import Expected
 from matrix.rules.notes import Note
@@ -203,13 +204,17 @@ class _Packing:
             + 32 * bool(progress.ran and progress.ran.recompiling)
             + 64 * bool(progress.ran and progress.ran.part),
             coded(self._step(step) for step in progress.steps),
-            tuple(self._text(text) for text in progress.contradictions),
+            tuple(self._text(contradiction_words(each)) for each in progress.contradictions),
             self._text(", ".join(marks.others(progress.ran))),
         )
         return self._climbs.place(packed, packed)
 
     def _step(self, step: Step) -> int:
-        packed = _STATES.index(step.state), self._text(step.reason), int(step.by_record)
+        packed = (
+            _STATES.index(step.state),
+            self._text(reason_words(step.reason)),
+            int(step.by_record),
+        )
         return self._steps.place(packed, packed)
 
     def _entry(
@@ -236,7 +241,7 @@ class _Packing:
             python,
             VERDICTS.index(verdict.verdict),
             _rung(verdict.rung),
-            self._text(verdict.reason),
+            self._text(reason_words(verdict.reason)),
             int(entry.off_pin),
             self._text(entry.part),
             0 if entry.file == f"{record.cell}.json" else self._text(entry.file),
@@ -383,9 +388,10 @@ def _why(verdict: CaseVerdict) -> str:
 
     A drift's reason has the first of that already.
     """
-    again = [] if verdict.recompiles is None else [verdict.recompiles.words]
+    again = [] if verdict.recompiles is None else [recompiles_words(verdict.recompiles)]
     logged = telling(verdict.events)[1 if verdict.differences else 0 :]
-    return "; ".join([*filter(None, [verdict.reason]), *again, *(event.words for event in logged)])
+    reason = [reason_words(verdict.reason)] if verdict.reason else []
+    return "; ".join([*reason, *again, *map(event_words, logged)])
 
 
 def _stock(entry: Entry) -> str:
@@ -393,7 +399,7 @@ def _stock(entry: Entry) -> str:
     verdict = entry.verdict
     if verdict.departures is None:
         return stock.UNKNOWN if entry.record.packages else ""
-    return stock.mark(verdict, most=len(verdict.not_stock))
+    return stock.mark(verdict.not_stock, most=len(verdict.not_stock))
 
 
 def _rung(rung: str | None) -> int:

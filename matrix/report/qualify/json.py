@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
-from pathlib import PurePath
-from typing import Any
 
 from matrix.qualify.caveats import Caveat, PairCaveat
 from matrix.qualify.model import Drift, Failure, Flag, Match, Qualification, Unknown, Waived
-from matrix.qualify.reasons import NoTimes, UnknownReason
-from matrix.qualify.runs import CellRun, Missing, Variant
+from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison, Standing
 from matrix.record.model import CellRef
+from matrix.report.coded import because, coded, operand
 from matrix.report.qualify import sections
 from matrix.report.qualify.sentences import (
     caveat_sentence,
@@ -26,6 +23,7 @@ from matrix.report.qualify.sentences import (
     unknown_sentence,
     variant_phrase,
 )
+from matrix.report.reasons import reason_words
 from matrix.rules.waivers import Waiver
 
 QUALIFY_SCHEMA = 3
@@ -91,7 +89,7 @@ def _match(match: Match) -> dict[str, object]:
         "passed": match.passed,
         **_variant(match.candidate.variant),
         "times_not_comparable": None if no_times is None else no_times_sentence(no_times),
-        "no_times": None if no_times is None else _coded(no_times),
+        "no_times": None if no_times is None else coded(no_times),
         "notes": [caveat_sentence(caveat) for caveat in match.caveats],
         "caveats": [_caveat(caveat) for caveat in match.caveats],
         "baseline": _run(match.baseline),
@@ -119,7 +117,8 @@ def _failure(failure: Failure) -> dict[str, object]:
         "rung": failure.rung,
         "signature": failure.signature,
         "reason": failure_reason(failure),
-        "detail": failure.detail,
+        "detail": failure.detail and reason_words(failure.detail),
+        "because": because(failure.detail),
         "pythons": list(failure.pythons),
         "before": failure.before,
         "ran": failure.ran,
@@ -159,12 +158,12 @@ def _unknown(unknown: Unknown) -> dict[str, object]:
         "platform": unknown.platform,
         "case": unknown.case,
         "reason": unknown_sentence(unknown),
-        **_coded(unknown.reason),
+        **coded(unknown.reason),
         "blocks": unknown.blocks and unknown.waived.waiver is None,
         "signature": unknown.signature,
         "rung": unknown.rung,
         "decides": unknown.decides,
-        "variant": _value(unknown.variant),
+        "variant": operand(unknown.variant),
         **_waived(unknown.waived),
     }
 
@@ -175,7 +174,7 @@ def _rungs(row: RungComparison) -> dict[str, object]:
         "baseline": _standing(row.baseline),
         "candidate": _standing(row.candidate),
         "kind": row.change,
-        "reason": row.reason,
+        "reason": row.reason and reason_words(row.reason),
         "releases": list(row.others),
         "pythons": list(row.pythons),
     }
@@ -186,12 +185,12 @@ def _standing(standing: Standing) -> dict[str, object]:
 
 
 def _caveat(caveat: Caveat | PairCaveat) -> dict[str, object]:
-    return {**_coded(caveat), "text": caveat_sentence(caveat)}
+    return {**coded(caveat), "text": caveat_sentence(caveat)}
 
 
 def _variant(variant: Variant | None) -> dict[str, object]:
     text = None if variant is None else variant_phrase(variant)
-    return {"apart": text, "variant": _value(variant)}
+    return {"apart": text, "variant": operand(variant)}
 
 
 def _place(place: CellRef, case: str | None) -> dict[str, object]:
@@ -221,33 +220,3 @@ def _waiver(waiver: Waiver, state: str, count: int) -> dict[str, object]:
         "until": waiver.until.isoformat(),
         "owner": waiver.owner,
     }
-
-
-def _coded(
-    reason: UnknownReason | Caveat | PairCaveat | NoTimes | Missing,
-) -> dict[str, object]:
-    """Return the code of a reason and its operands: its fields, without those that are not set."""
-    values = {
-        field.name: value
-        for field in fields(reason)
-        if field.name != "code" and (value := getattr(reason, field.name)) is not None
-    }
-    return {
-        "code": reason.code,
-        "operands": {name: _value(value) for name, value in values.items()},
-    }
-
-
-def _value(value: Any) -> object:  # noqa: ANN401 - an operand of any type
-    if isinstance(value, Missing):
-        return _coded(value)
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, tuple):
-        names = getattr(value, "_fields", None)
-        if names is not None:
-            return {name: _value(item) for name, item in zip(names, value, strict=True)}
-        return [_value(item) for item in value]
-    if is_dataclass(value):
-        return {field.name: _value(getattr(value, field.name)) for field in fields(value)}
-    return value

@@ -20,13 +20,15 @@ from matrix.qualify.model import (
     Verdict,
 )
 from matrix.qualify.static_checks import RungChange, RungComparison, Standing
-from matrix.record.model import STARTS, CellRef
+from matrix.record.model import STARTS, CellRef, Departure
 from matrix.report.qualify.sentences import (
     caveat_sentence,
     no_times_sentence,
     unknown_sentence,
     variant_phrase,
 )
+from matrix.report.reasons import reason_words
+from matrix.report.stock import described
 from matrix.rules.waivers import Waiver
 
 FAILURES = {
@@ -245,7 +247,9 @@ def rung_rows(rungs: Sequence[RungComparison], project: str) -> list[list[str]]:
         others = {other for row in items for other in row.others}
         places = [place for place, other in enumerate(order) if other in others]
         on = f" on Python {listed(pythons)}" if pythons else ""
-        reasons = list(dict.fromkeys(clean(row.reason) for row in items if row.reason))
+        reasons = list(
+            dict.fromkeys(clean(why) for row in items if (why := reason_words(row.reason)))
+        )
         more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         why = f"{clip(reasons[0], 160)}{more}" if reasons and changed is not None else ""
         what = "" if changed is None else _CHANGES.get(changed, changed)
@@ -308,7 +312,7 @@ def commands(qualification: Qualification, given: Sequence[str]) -> list[str]:
     of the baseline.
     """
     query = qualification.query
-    cells: dict[tuple[str, str], tuple[str, ...]] = {
+    cells: dict[tuple[str, str], tuple[Departure, ...]] = {
         (unknown.decides or unknown.cell, unknown.platform): ()
         for unknown in qualification.unknown
         if unknown.blocks and unknown.rung is None
@@ -331,14 +335,14 @@ def commands(qualification: Qualification, given: Sequence[str]) -> list[str]:
     return [*runs, f"{again} --platform {which}{more}"]
 
 
-def _stock_comment(packages: Sequence[str]) -> str:
+def _stock_comment(packages: Sequence[Departure]) -> str:
     """Return the shell's comment that a command must have a stock environment; "" for no packages.
 
     The texts are of a record, and a comment ends with its line.
     """
     if not packages:
         return ""
-    differ = clip(clean(", ".join(packages)), 200)
+    differ = clip(clean(", ".join(map(described, packages))), 200)
     return f"  # in a stock environment; that of the run that counts is not: {differ}"
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from matrix._util.text import listed, plural
 from matrix.qualify import caveats, reasons
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import Failure, Unknown
 from matrix.qualify.runs import CaseState, Missing, MissingCode, Variant
+from matrix.record.model import Departure
+from matrix.report.provisional import release_words
+from matrix.report.reasons import reason_words
+from matrix.report.stock import described
 
 _SAME = "run of the same releases, flags and tests"
 
@@ -33,9 +39,11 @@ def reason_sentence(reason: reasons.UnknownReason) -> str:
             text = _rerun_sentence(reason)
         case reasons.FailsWithoutBaseline(detail=detail, project=project, release=release):
             of = "of this cell" if release is None else f"with {project.label} {release}"
-            text = f"fails ({detail}), and the baseline has no record {of}"
+            text = f"fails ({reason_words(detail)}), and the baseline has no record {of}"
         case reasons.FailsWithoutAnswer(detail=detail, baseline=baseline):
-            text = f"fails ({detail}), and at the baseline it {missing_phrase(baseline)}"
+            text = (
+                f"fails ({reason_words(detail)}), and at the baseline it {missing_phrase(baseline)}"
+            )
         case reasons.PassesWithoutAnswer(baseline=baseline):
             text = f"passed, and at the baseline it {missing_phrase(baseline)}"
         case reasons.AnswerLost(baseline=state, candidate=missing):
@@ -61,15 +69,14 @@ def _record_sentence(
         case reasons.Incomplete(side=side, missing=missing):
             return f"the record of the {side} {missing_phrase(missing)}"
         case reasons.NotStock(packages=packages):
-            return f"passed in an environment that is not stock: {', '.join(packages)}"
+            return f"passed in an environment that is not stock: {_packages(packages)}"
         case reasons.OneSideNotStock(side=side, packages=packages, state=state, detail=detail):
             ended = (
-                f"fails ({detail}), and passed at the baseline"
+                f"fails ({reason_words(detail)}), and passed at the baseline"
                 if state is CaseState.FAILED
-                else f"passed, and failed at the baseline ({detail})"
+                else f"passed, and failed at the baseline ({reason_words(detail)})"
             )
-            apart = ", ".join(packages)
-            return f"{ended}; the environment of the {side} is not stock: {apart}"
+            return f"{ended}; the environment of the {side} is not stock: {_packages(packages)}"
 
 
 def _rerun_sentence(
@@ -80,7 +87,8 @@ def _rerun_sentence(
 ) -> str:
     match reason:
         case reasons.RerunFailed(state=state, path=path, detail=detail):
-            return f"{_state_phrase(state)}, and failed in another {_SAME} ({path}): {detail}"
+            why = reason_words(detail)
+            return f"{_state_phrase(state)}, and failed in another {_SAME} ({path}): {why}"
         case reasons.RerunDrifted(state=state, path=path, start=start, counter=counter):
             count = "" if reason.count is None else f" {reason.count}"
             return (
@@ -91,8 +99,8 @@ def _rerun_sentence(
             return f"fails, and passed in another run of the baseline ({path})"
         case reasons.RunFailed(path=path, newer=newer, died=died, detail=detail):
             which, verb = "a newer" if newer else "another", "died" if died else "failed"
-            apart = f"; it is not stock: {', '.join(reason.packages)}" if reason.packages else ""
-            return f"{which} {_SAME} {verb} ({path}): {detail}{apart}"
+            apart = f"; it is not stock: {_packages(reason.packages)}" if reason.packages else ""
+            return f"{which} {_SAME} {verb} ({path}): {reason_words(detail)}{apart}"
 
 
 def _cell_sentence(reason: reasons.NotRun | reasons.NotTestable) -> str:
@@ -114,10 +122,10 @@ def _not_run(reason: reasons.NotRun) -> str:
 
 
 def _not_testable(reason: reasons.NotTestable) -> str:
-    detail = reason.detail or "no reason given"
+    detail = reason_words(reason.detail) or "no reason given"
     if reason.rung != "links":
         return f"cannot be asked: {detail}"
-    pin = reason.pin or f"vLLM {reason.vllm} pins another torch"
+    pin = reason_words(reason.pin) or f"vLLM {reason.vllm} pins another torch"
     return (
         f"cannot be asked with these wheels: {pin}, was built for that, and does not link with"
         f" {reason.torch} ({detail})"
@@ -136,21 +144,25 @@ def missing_phrase(missing: Missing) -> str:
     """Return why a run has no answer, to stand after the name of its side."""
     match missing.code:
         case MissingCode.NOT_APPLICABLE:
-            return f"does not apply: {missing.detail}"
+            return f"does not apply: {reason_words(missing.detail)}"
         case MissingCode.NO_ANSWER:
-            return f"has no answer: {missing.detail}"
+            return f"has no answer: {reason_words(missing.detail)}"
         case MissingCode.NOT_SELECTED:
             return f"was not asked for: the record holds {_held(missing)}"
         case MissingCode.NOT_IN_RECORD:
             return "is no case of the record"
         case MissingCode.ENDED_EARLY:
-            return f"ended early: {missing.detail}"
+            return f"ended early: {reason_words(missing.detail)}"
         case MissingCode.NOT_FINISHED:
             return "did not finish"
         case MissingCode.NO_CASES:
             return "holds no case"
         case MissingCode.PARTIAL:
             return f"holds {_held(missing)}"
+
+
+def _packages(packages: Iterable[Departure]) -> str:
+    return ", ".join(map(described, packages))
 
 
 def _held(missing: Missing) -> str:
@@ -176,8 +188,8 @@ def _unidentified_phrase(cause: UnidentifiedCause, detail: str | None) -> str:
 def failure_reason(failure: Failure) -> str | None:
     """Return why a case, a run or a static check fails, as far as that is known."""
     if failure.ran:
-        return failure.detail
-    reason = failure.detail or f"fails at {failure.rung}"
+        return reason_words(failure.detail) or None
+    reason = reason_words(failure.detail) or f"fails at {failure.rung}"
     more = f"; so on Python {', '.join(failure.pythons)}" if failure.pythons else ""
     return f"{reason}{more}"
 
@@ -224,13 +236,14 @@ def caveat_sentence(caveat: caveats.Caveat | caveats.PairCaveat) -> str:
             text = f"{cell} on {platform} has no baseline and was compared with nothing"
         case caveats.NotStockRun(path=path, cell=cell, platform=platform, packages=packages):
             text = f"{path}, which decides for {cell} on {platform}, is not stock:"
-            text += f" {', '.join(packages)}"
+            text += f" {_packages(packages)}"
         case caveats.ProvisionalRun(
             path=path, cell=cell, platform=platform, releases=releases, cases=cases, differ=differ
         ):
             text = f"{path}, which decides for {cell} on {platform}, is newer than the expectations"
             text += f" of {plural(cases, 'case')}: provisional, held against"
-            text += f" {listed(list(releases))}, from which {differ} of {cases} differ"
+            last = listed(list(map(release_words, releases)))
+            text += f" {last}, from which {differ} of {cases} differ"
         case caveats.Unidentified(path=path, cause=cause, detail=detail):
             text = f"{path} {_unidentified_phrase(cause, detail)}, and counts for nothing"
         case caveats.InstallsAnother(

@@ -1,0 +1,62 @@
+"""Reasons as JSON values: their codes and operands, for programs."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
+from typing import Any
+
+from matrix.record.model import Departure
+from matrix.report import stock
+from matrix.report.provisional import release_words
+from matrix.report.reasons import reason_words
+from matrix.rules.provisional import LastRelease
+from matrix.verdict.reasons import Reason
+
+
+def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a dataclass of a reason, of any room
+    """Return the code of a reason and its operands: its fields, without those that are not set.
+
+    A `detail`, which is the reason of a verdict, is its sentence, and has its own code and operands
+    beside it as `because`; so have `packages` their parts as `departures`.
+    """
+    operands: dict[str, object] = {}
+    for field in fields(reason):
+        value = getattr(reason, field.name)
+        if field.name == "code" or value is None:
+            continue
+        operands[field.name] = operand(value)
+        if field.name in ("detail", "pin") and isinstance(value, Reason):
+            operands[field.name] = reason_words(value)
+            operands |= {"because": coded(value)} if field.name == "detail" else {}
+        elif field.name == "packages":
+            operands |= {
+                "packages": list(map(stock.described, value)),
+                "departures": operand(value),
+            }
+    return {"code": reason.code, "operands": operands}
+
+
+def because(reason: Any) -> dict[str, object] | None:  # noqa: ANN401 - as in `coded`
+    """Return the code of a reason and its operands; None where there is no reason."""
+    return None if reason is None else coded(reason)
+
+
+def operand(value: Any) -> object:  # noqa: ANN401 - an operand of any type
+    """Return an operand as a JSON value."""
+    if isinstance(value, Departure):
+        return stock.values(value)
+    if isinstance(value, LastRelease):
+        return release_words(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, tuple):
+        names = getattr(value, "_fields", None)
+        if names is not None:
+            return {name: operand(item) for name, item in zip(names, value, strict=True)}
+        return [operand(item) for item in value]
+    if is_dataclass(value) and hasattr(value, "code"):
+        return coded(value)
+    if is_dataclass(value):
+        return {field.name: operand(getattr(value, field.name)) for field in fields(value)}
+    return value

@@ -1,0 +1,297 @@
+"""Why a case, a run or a rung has its verdict, as codes with operands.
+
+Pure. `matrix.report.reasons` makes the sentences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from matrix._util.enums import StrEnum
+from matrix.record.model import Departure, ErrorKind, Outcome, RunError, Rung, RungResult, StartKind
+from matrix.rules.expectations import Difference
+from matrix.rules.provisional import DiffersFrom, SameAs
+from matrix.verdict.events import StartEvent
+from matrix.verdict.states import Verdict
+
+
+class ReasonCode(StrEnum):
+    """Why a case, a run or a rung has its verdict."""
+
+    RECORDED = "recorded"
+    CHECKED = "checked"
+    ERROR = "error"
+    ENDED = "ended"
+    NO_REASON = "without a reason"
+    FAILED_AT = "failed at"
+    NOT_FINISHED = "not finished"
+    NOTHING_RAN = "no case was run"
+    NOTHING_APPLIES = "no case applies"
+    NO_START = "no start"
+    NO_RELEASES = "no releases"
+    DRIFTS = "drifts"
+    NOT_JUDGED = "not judged"
+    PACKAGE_FAILS = "package fails"
+    NOT_STOCK = "not stock"
+    GOES_ON = "run goes on"
+    CASE_RUNS = "case runs"
+    OF_CASE = "of case"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """The record has the reason as `text`, which is never empty."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.RECORDED
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A static check gave the answer, and `text` says why, or what is missing; `by` says who."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.CHECKED
+    text: str | None
+    by: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Error:
+    """The run ended early with an error of this kind, of which the record has no text."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.ERROR
+    kind: ErrorKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The case ended so, and the record has no text of it."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.ENDED
+    outcome: Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoReason:
+    """The case failed so, and the record does not say why."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.NO_REASON
+    outcome: Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedAt:
+    """The run failed at this rung, and the record does not say why."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.FAILED_AT
+    rung: Rung
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotFinished:
+    """The run did not finish."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.NOT_FINISHED
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingRan:
+    """The record holds no case."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.NOTHING_RAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingApplies:
+    """The record holds cases, and none applies to the cell."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.NOTHING_APPLIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoStart:
+    """The record of a case that passed does not hold this start."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.NO_START
+    start: StartKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoReleases:
+    """The record does not say which torch and vLLM ran."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.NO_RELEASES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drifts:
+    """This counter differs from its expectation, and `more` besides it.
+
+    `event` is what a start logged that may explain it.
+    """
+
+    code: ClassVar[ReasonCode] = ReasonCode.DRIFTS
+    difference: Difference
+    more: int
+    event: StartEvent | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotJudged:
+    """No expectation of the case's own releases speaks of all that its starts count.
+
+    `no_rule` are the starts without any; `comparison` is that with the nearest expectations, None
+    where there are none.
+    """
+
+    code: ClassVar[ReasonCode] = ReasonCode.NOT_JUDGED
+    no_rule: tuple[StartKind, ...]
+    comparison: SameAs | DiffersFrom | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageFails:
+    """The failure names a package that is not as the vLLM requires, and shows nothing of the pair.
+
+    `reason` is that of the failure.
+    """
+
+    code: ClassVar[ReasonCode] = ReasonCode.PACKAGE_FAILS
+    departure: Departure
+    reason: Reason | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotStock:
+    """The environment is not stock by these packages, and what ran in it fails or drifts.
+
+    `verdict` is that without regard to the packages; `reason` says why, or else `rung` where.
+    """
+
+    code: ClassVar[ReasonCode] = ReasonCode.NOT_STOCK
+    departures: tuple[Departure, ...]
+    verdict: Verdict
+    rung: str | None
+    reason: Reason | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoesOn:
+    """The run is going on. A case so far has this `verdict`, None where it shows nothing yet.
+
+    `reason` is that of the verdict.
+    """
+
+    code: ClassVar[ReasonCode] = ReasonCode.GOES_ON
+    verdict: Verdict | None = None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseRuns:
+    """The case is running."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.CASE_RUNS
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfCase:
+    """The reason is that of one case, which decides for the cell."""
+
+    code: ClassVar[ReasonCode] = ReasonCode.OF_CASE
+    case: str
+    reason: Reason
+
+
+Reason = (
+    Recorded
+    | Checked
+    | Error
+    | Ended
+    | NoReason
+    | FailedAt
+    | NotFinished
+    | NothingRan
+    | NothingApplies
+    | NoStart
+    | NoReleases
+    | Drifts
+    | NotJudged
+    | PackageFails
+    | NotStock
+    | GoesOn
+    | CaseRuns
+    | OfCase
+)
+"""Why a case, a run or a rung has its verdict."""
+
+
+def recorded(text: str | None) -> Recorded | None:
+    """Return what a record says as a reason; None where it says nothing."""
+    return Recorded(text=text) if text else None
+
+
+def error_reason(error: RunError) -> Recorded | Error:
+    """Return why a run ended early: the text of its record, or else the kind."""
+    return recorded(error.reason) or Error(kind=error.kind)
+
+
+def rung_reason(rung: RungResult) -> Recorded | FailedAt:
+    """Return why a run failed at a rung: the text of its record, or else the rung."""
+    return recorded(rung.reason) or FailedAt(rung=rung.rung)
+
+
+def failure_key(reason: Reason | None) -> str:
+    """Return what stands for a reason where failures are compared, "" for none.
+
+    Waivers hold signatures that are made from it, so it stays as it is when a sentence changes.
+
+    >>> failure_key(FailedAt(rung=Rung.IMPORTS))
+    'failed at imports'
+    """
+    match reason:
+        case None:
+            text: str | None = None
+        case Recorded():
+            text = reason.text
+        case Checked(by=by):
+            text = " ".join(filter(None, (reason.text, by and f"({by})")))
+        case Error(kind=kind):
+            text = kind.replace("_", " ")
+        case Ended(outcome=outcome):
+            text = outcome.replace("_", " ")
+        case NoReason(outcome=outcome):
+            text = f"{outcome.replace('_', ' ')} {reason.code}"
+        case FailedAt(rung=rung):
+            text = f"{reason.code} {rung}"
+        case PackageFails() | NotStock() | GoesOn() | OfCase() if reason.reason is not None:
+            text = failure_key(reason.reason)
+        case _:
+            text = reason.code
+    return text or ""
+
+
+def first_line(reason: Reason | None) -> Reason | None:
+    r"""Return a reason with the first line alone of its text; None where there is none.
+
+    >>> first_line(Checked(text="a\nb", by="uv"))
+    Checked(text='a', by=None)
+    """
+    match reason:
+        case Recorded(text=text):
+            return recorded(_first_line(text))
+        case Checked(text=text, by=by):
+            line = _first_line(text)
+            if line is None and by is None:
+                return None
+            is_cut = "\n" in (text or "").strip()
+            return Checked(text=line, by=None if is_cut else by)
+        case PackageFails() | NotStock() | GoesOn() | OfCase():
+            inner = first_line(reason.reason)
+            return reason if inner == reason.reason else replace(reason, reason=inner)  # type: ignore[arg-type]
+    return reason
+
+
+def _first_line(text: str | None) -> str | None:
+    return text.strip().partition("\n")[0] if text and text.strip() else None

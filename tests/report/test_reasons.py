@@ -1,0 +1,209 @@
+"""Every reason of a verdict and of a plan has a code, a sentence, and JSON that has both."""
+
+import json
+from dataclasses import fields
+from typing import Any, get_args
+
+import pytest
+
+from matrix._util.paths import DATA
+from matrix.qualify import reasons as unanswered
+from matrix.record.model import Departure, ErrorKind, EventKind, Outcome, Rung, StartKind, Why
+from matrix.report.coded import because, coded
+from matrix.report.plan import plan_words
+from matrix.report.reasons import reason_words
+from matrix.rules.expectations import Difference
+from matrix.rules.provisional import DiffersFrom, LastRelease, SameAs
+from matrix.verdict import plan_reasons, reasons
+from matrix.verdict.events import StartEvent
+from matrix.verdict.states import Verdict
+
+RAY = Departure(name="ray", required="ray>=2.48", installed=None, why=Why.MISSING)
+SAVED = Difference(start="cold", counter="saved", expected=3, observed=4, rule="moe")
+UNCOUNTED = Difference(start="warm", counter="loaded", expected=1, observed=None, rule="moe")
+TEXT = reasons.Recorded(text="KeyError: x")
+EVENT = StartEvent(start=StartKind.WARM, kind=EventKind.LOAD_FAILED, text="no key", count=2)
+LAST = LastRelease(vllm="0.33", torch="2.14")
+
+SENTENCES: list[tuple[reasons.Reason, str]] = [
+    (TEXT, "KeyError: x"),
+    (reasons.Checked(text="needs c10::f()"), "needs c10::f()"),
+    (reasons.Checked(text="no certifi", by="asked on x"), "no certifi (asked on x)"),
+    (reasons.Checked(text=None, by="asked on x"), "no reason given (asked on x)"),
+    (reasons.Error(kind=ErrorKind.NO_SPACE), "no space"),
+    (reasons.Ended(outcome=Outcome.OUT_OF_MEMORY), "ran out of memory"),
+    (reasons.Ended(outcome=Outcome.NOT_APPLICABLE), "not applicable"),
+    (reasons.NoReason(outcome=Outcome.TIMED_OUT), "timed out without a reason"),
+    (reasons.FailedAt(rung=Rung.IMPORTS), "failed at imports"),
+    (reasons.NotFinished(), "the run did not finish"),
+    (reasons.NothingRan(), "no case was run"),
+    (reasons.NothingApplies(), "no case applies to this cell"),
+    (reasons.NoStart(start=StartKind.WARM), "the record holds no warm start"),
+    (reasons.NoReleases(), "the record does not say which torch and vLLM ran"),
+    (
+        reasons.Drifts(difference=SAVED, more=1, event=EVENT),
+        (
+            "cold saved is 4, expected 3, and 1 more; warm start compiled again: a cached artifact"
+            " did not load (2 times): no key"
+        ),
+    ),
+    (
+        reasons.Drifts(difference=UNCOUNTED, more=0, event=None),
+        "warm loaded is not counted, expected 1",
+    ),
+    (
+        reasons.NotJudged(no_rule=(StartKind.COLD,), comparison=SameAs(releases=(LAST,))),
+        "provisional: counts as vLLM 0.33 with torch 2.14 did; no expectation for its cold start",
+    ),
+    (
+        reasons.NotJudged(
+            no_rule=(), comparison=DiffersFrom(release=LAST, difference=UNCOUNTED, more=2)
+        ),
+        (
+            "provisional: differs from vLLM 0.33 with torch 2.14 in warm loaded: not counted, was"
+            " 1, and 2 more"
+        ),
+    ),
+    (
+        reasons.PackageFails(departure=RAY, reason=TEXT),
+        "ray>=2.48 is missing, so this shows nothing of the pair: KeyError: x",
+    ),
+    (
+        reasons.NotStock(
+            departures=(RAY,), verdict=Verdict.INCOMPATIBLE, rung="imports", reason=None
+        ),
+        "not stock: without ray; failed: imports",
+    ),
+    (
+        reasons.NotStock(departures=(RAY,), verdict=Verdict.DRIFT, rung="as expected", reason=TEXT),
+        "not stock: without ray; differs: KeyError: x",
+    ),
+    (reasons.GoesOn(), "the run is going on"),
+    (
+        reasons.GoesOn(verdict=Verdict.DRIFT, reason=TEXT),
+        "the run is going on; this case drifts: KeyError: x",
+    ),
+    (reasons.GoesOn(reason=TEXT), "the run is going on; KeyError: x"),
+    (reasons.CaseRuns(), "is running"),
+    (reasons.OfCase(case="moe", reason=TEXT), "moe: KeyError: x"),
+]
+
+
+@pytest.mark.parametrize(("reason", "sentence"), SENTENCES)
+def test_a_reason_has_its_sentence(reason: reasons.Reason, sentence: str) -> None:
+    assert reason_words(reason) == sentence
+
+
+def test_every_reason_is_tried_and_has_a_code_of_its_own() -> None:
+    every = get_args(reasons.Reason)
+    assert {type(reason) for reason, _ in SENTENCES} == {*every}
+    assert sorted(kind.code for kind in every) == sorted(reasons.ReasonCode)
+
+
+@pytest.mark.parametrize(("reason", "sentence"), SENTENCES)
+def test_the_json_of_a_reason_has_its_code_and_its_operands(
+    reason: reasons.Reason, sentence: str
+) -> None:
+    found = json.loads(json.dumps(because(reason)))
+    assert found["code"] == reason.code
+    set_ = {
+        field.name
+        for field in fields(reason)
+        if field.name != "code" and getattr(reason, field.name) is not None
+    }
+    assert set(found["operands"]) == set_
+    inner = getattr(reason, "reason", None)
+    assert found["operands"].get("reason") == because(inner)
+
+
+def test_without_a_reason_there_is_nothing() -> None:
+    assert (reason_words(None), because(None)) == ("", None)
+
+
+@pytest.mark.parametrize("name", ["table", "qualify"])
+def test_the_schemas_name_every_code(name: str) -> None:
+    schema = json.loads((DATA / f"{name}.schema.json").read_text("utf-8"))
+    found = schema["$defs"]["because"]
+    whole: dict[str, Any] = found["oneOf"][1] if name == "table" else found
+    assert sorted(whole["properties"]["code"]["enum"]) == sorted(reasons.ReasonCode)
+
+
+def test_signatures_are_made_from_what_does_not_depend_on_the_sentences() -> None:
+    """Waivers hold them: a sentence may change, these may not."""
+    key = reasons.failure_key
+    assert key(reasons.FailedAt(rung=Rung.LINKS)) == "failed at links"
+    assert key(reasons.NoReason(outcome=Outcome.TIMED_OUT)) == "timed out without a reason"
+    assert key(reasons.Error(kind=ErrorKind.NO_SPACE)) == "no space"
+    assert key(reasons.Checked(text="no certifi", by="uv")) == "no certifi (uv)"
+    assert key(reasons.OfCase(case="moe", reason=TEXT)) == key(TEXT) == "KeyError: x"
+    assert key(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        (reasons.Recorded(text="\n a \nb"), reasons.Recorded(text="a ")),
+        (reasons.Recorded(text=" \n"), None),
+        (reasons.Checked(text="a\nb", by="uv"), reasons.Checked(text="a")),
+        (reasons.Checked(text="a", by="uv"), reasons.Checked(text="a", by="uv")),
+        (reasons.Checked(text=" ", by=None), None),
+        (
+            reasons.OfCase(case="moe", reason=reasons.Recorded(text="a\nb")),
+            reasons.OfCase(case="moe", reason=reasons.Recorded(text="a")),
+        ),
+        (reasons.NothingRan(), reasons.NothingRan()),
+        (None, None),
+    ],
+)
+def test_the_first_line_of_a_reason(
+    reason: reasons.Reason | None, line: reasons.Reason | None
+) -> None:
+    assert reasons.first_line(reason) == line
+
+
+def test_every_reason_of_a_plan_has_a_sentence_and_a_code_of_its_own() -> None:
+    other = plan_reasons.RanOtherReleases(torch="2.9.0", vllm="0.16.0")
+    sentences: dict[plan_reasons.PlanReason, str] = {
+        plan_reasons.NeverRan(): "never ran",
+        other: "ran torch 2.9.0 with vLLM 0.16.0",
+        plan_reasons.EndedEarly(kind=ErrorKind.NO_SPACE): "its run ended early (no space)",
+        plan_reasons.NotFinished(): "its run did not finish",
+        plan_reasons.PackageFailed(departure=RAY): (
+            "its environment was not what vLLM requires (ray>=2.48 is missing)"
+        ),
+        plan_reasons.NotStock(departures=(RAY,)): "its environment was not stock (without ray)",
+        plan_reasons.Partial(held=1, total=9): "ran 1 of 9 cases",
+        plan_reasons.NoCase(): "its run had no case",
+        plan_reasons.UnknownTests(): "made with startup tests that this checkout does not know",
+        plan_reasons.TestsChanged(changes=("a", "b")): "startup tests changed: a; b",
+        plan_reasons.Running(since="x"): "is running since x",
+        plan_reasons.Running(since="x", partial=True): (
+            "is running since x with some of the cases"
+        ),
+        plan_reasons.Running(since="x", other=other): (
+            "is running since x with torch 2.9.0 and vLLM 0.16.0"
+        ),
+        plan_reasons.NotStale(day="2026-11-22"): "ran on 2026-11-22, not stale",
+        plan_reasons.CannotWork(reason=TEXT): "KeyError: x",
+    }
+    assert {reason: plan_words(reason) for reason in sentences} == sentences
+    every = get_args(plan_reasons.PlanReason)
+    assert {type(reason) for reason in sentences} == {*every}
+    assert sorted(kind.code for kind in every) == sorted(plan_reasons.PlanCode)
+
+
+def test_what_a_qualification_says_of_a_verdict_is_a_sentence_and_a_code() -> None:
+    found = coded(unanswered.FailsWithoutAnswer(detail=TEXT, baseline=None))  # type: ignore[arg-type]
+    assert found["operands"] == {"detail": "KeyError: x", "because": because(TEXT)}
+    packages = coded(unanswered.NotStock(packages=(RAY,)))["operands"]
+    assert isinstance(packages, dict)
+    assert packages["packages"] == ["ray>=2.48 is missing"]
+    assert packages["departures"] == [
+        {
+            "name": "ray",
+            "required": "ray>=2.48",
+            "installed": None,
+            "why": "missing",
+            "by": "unknown",
+        }
+    ]
