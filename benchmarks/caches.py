@@ -186,7 +186,9 @@ def _disable(name: str) -> None:
     owner, _, attribute = path.rpartition(".")
     if not owner:
         cached = getattr(module, attribute)
-        ours = [found for at, found in sys.modules.items() if at.partition(".")[0] == "matrix"]
+        ours = [
+            found for loaded, found in sys.modules.items() if loaded.partition(".")[0] == "matrix"
+        ]
         for other in ours:
             for key, value in list(vars(other).items()):
                 if value is cached:

@@ -48,8 +48,11 @@ _KINDS = (
 )
 _TRACE = "\n".join(
     line
-    for at in range(20)
-    for line in (f'  File "/x/vllm/part_{at}.py", line {at * 7 + 3}, in step', f"    go({at})")
+    for index in range(20)
+    for line in (
+        f'  File "/x/vllm/part_{index}.py", line {index * 7 + 3}, in step',
+        f"    go({index})",
+    )
 )
 
 
@@ -149,11 +152,11 @@ def make(
     """Write the records of so many nights after the first `skip`, `count` in all."""
     for platform in PLATFORMS:
         (folder / platform).mkdir(parents=True, exist_ok=True)
-    tasks = [(night, at) for night in range(skip, skip + nights) for at in range(len(names))][
+    tasks = [(night, index) for night in range(skip, skip + nights) for index in range(len(names))][
         :count
     ]
     size = 2000
-    parts = [tasks[at : at + size] for at in range(0, len(tasks), size)]
+    parts = [tasks[start : start + size] for start in range(0, len(tasks), size)]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         for _ in pool.map(_write, [folder] * len(parts), [names] * len(parts), parts):
             pass
@@ -167,15 +170,15 @@ def _write(
         for platform in PLATFORMS
     }
     texts: dict[tuple[int, str], str] = {}
-    for night, at in tasks:
-        cell, platform, torch, vllm = names[at]
-        chance = random.Random(night * 1_000_003 + at)
-        kind = "broken" if at % 11 == 0 else chance.choices(*zip(*_KINDS, strict=True))[0]
-        if (at, kind) not in texts:
-            model = real[platform][at % len(real[platform])]
-            texts[at, kind] = to_json(record_of(model, cell, torch, vllm, kind))
-        started = _FIRST + timedelta(days=night, seconds=at * 37)
-        text = texts[at, kind].replace(_STARTED, f"{started:%Y-%m-%dT%H:%M:%SZ}")
+    for night, index in tasks:
+        cell, platform, torch, vllm = names[index]
+        chance = random.Random(night * 1_000_003 + index)
+        kind = "broken" if index % 11 == 0 else chance.choices(*zip(*_KINDS, strict=True))[0]
+        if (index, kind) not in texts:
+            model = real[platform][index % len(real[platform])]
+            texts[index, kind] = to_json(record_of(model, cell, torch, vllm, kind))
+        started = _FIRST + timedelta(days=night, seconds=index * 37)
+        text = texts[index, kind].replace(_STARTED, f"{started:%Y-%m-%dT%H:%M:%SZ}")
         text = _TOTAL.sub(lambda seen, go=chance: f"{seen[1]}{slower(seen[2], go)}", text)
         path = folder / platform / f"{cell}.{started:%Y%m%dT%H%M%SZ}.json"
         if chance.random() < 0.0002:

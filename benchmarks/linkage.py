@@ -119,10 +119,10 @@ def _turns(tasks: list[Callable[[], object]], rounds: int) -> list[float]:
     """Return the least seconds of each task; they take turns, so a busy moment falls on all."""
     best = [float("inf")] * len(tasks)
     for _ in range(rounds + 1):  # the first warms the files
-        for at, task in enumerate(tasks):
+        for index, task in enumerate(tasks):
             began = time.perf_counter()
             task()
-            best[at] = min(best[at], time.perf_counter() - began)
+            best[index] = min(best[index], time.perf_counter() - began)
     return best
 
 

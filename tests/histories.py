@@ -131,8 +131,8 @@ def silent(line: str) -> None:
 def fill(tmp_path: Path, records: list[Record]) -> Path:
     """A new folder with these records, and a bad file among them."""
     folder = tmp_path / f"many[{next(_folders)}]*"
-    for at, record in enumerate(records):
-        path = folder / record.platform / f"{record.cell}.{at}.json"
+    for number, record in enumerate(records):
+        path = folder / record.platform / f"{record.cell}.{number}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(to_json(record), encoding="utf-8")
     folder.mkdir(exist_ok=True)

@@ -56,7 +56,9 @@ def parse_constraints(text: str, name: str) -> tuple[Constraint, ...]:
     Raises ConstraintsError as `load_constraints` does.
     """
     found = rows(text, name, "constraint", ConstraintsError)
-    return tuple(_constraint(row, f"{name}: constraint {at}") for at, row in enumerate(found, 1))
+    return tuple(
+        _constraint(row, f"{name}: constraint {number}") for number, row in enumerate(found, 1)
+    )
 
 
 def _constraint(row: Mapping[str, object], where: str) -> Constraint:

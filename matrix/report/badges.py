@@ -76,9 +76,9 @@ def render(table: Table, grid: Grid | None = None) -> Mapping[str, str]:
     badges = {}
     for torch, vllm in pairs:
         found: list[_Standing] = []
-        for at in ((platform, torch, vllm) for platform in PLATFORMS):
-            squares = shown.get(at, ())
-            found += _worst([*squares, *_apart(table, grid, at, squares)])
+        for place in ((platform, torch, vllm) for platform in PLATFORMS):
+            squares = shown.get(place, ())
+            found += _worst([*squares, *_apart(table, grid, place, squares)])
         decisive = [standing for standing in found if standing.verdict != Verdict.UNTESTED]
         for standing in (decisive or found)[:1]:
             label = f"torch {torch} | vLLM {vllm}"

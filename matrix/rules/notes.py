@@ -61,7 +61,7 @@ def parse_notes(text: str, name: str) -> tuple[Note, ...]:
     Raises NotesError as `load_notes` does.
     """
     found = rows(text, name, "note", NotesError)
-    notes = tuple(_note(row, f"{name}: note {at}") for at, row in enumerate(found, 1))
+    notes = tuple(_note(row, f"{name}: note {number}") for number, row in enumerate(found, 1))
     check_ids([note.id for note in notes], f"{name}: note", NotesError)
     return notes
 

@@ -321,9 +321,9 @@ def delete(rows: RecordDatabase, paths: Iterable[str], say: Callable[[str], None
             elif (about := file_identity(path)) is not None:
                 same = (size, mtime) == about[1:3] if size else _content(path) == content
                 count += _unlink(Path(path), about if same else (), say)
-        for at, files in archives.items():
-            with alone(Path(at).parent, say):
-                count += _delete_from(rows, Path(at), files)
+        for archive, files in archives.items():
+            with alone(Path(archive).parent, say):
+                count += _delete_from(rows, Path(archive), files)
     except (OSError, failure(), HistoryError) as error:
         why = error.strerror if isinstance(error, OSError) else None
         raise HistoryError(

@@ -144,8 +144,8 @@ class RecordDatabase:
     def _written(self, files: Sequence[tuple[str, str, int, int]]) -> Generator[Path]:
         """Files of rows as they come to be written, a part of the records each."""
         folder = Path(tempfile.mkdtemp(dir=self._scratch.path))
-        parts = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
-        outs = [folder / f"{at}.jsonl" for at in range(len(parts))]
+        parts = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+        outs = [folder / f"{index}.jsonl" for index in range(len(parts))]
         if len(files) < _ALONE or self._jobs < 2:
             for part, out in zip(parts, outs, strict=True):
                 write_rows(part, out)

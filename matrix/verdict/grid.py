@@ -154,7 +154,7 @@ class Grid:
         return next((progress for progress in cells if progress.cell.python == cell.python), None)
 
     def _of(self, platform: str) -> Iterable[Square]:
-        return (square for at, square in self.squares.items() if at[0] == platform)
+        return (square for place, square in self.squares.items() if place[0] == platform)
 
     def _ran(self, what: str) -> set[str]:
         cells = (progress for square in self.squares.values() for progress in square.cells)

@@ -202,8 +202,8 @@ def _chosen(
         "vllm": _accepted(wanted.vllm, (cell.vllm for cell in cells)),
         "python": _accepted(wanted.python, releases.pythons),
     }
-    torch = {release.version: at for at, release in enumerate(releases.torch)}
-    vllm = {release.version: at for at, release in enumerate(releases.vllm)}
+    torch = {release.version: index for index, release in enumerate(releases.torch)}
+    vllm = {release.version: index for index, release in enumerate(releases.vllm)}
     kept = [
         cell
         for cell in cells

@@ -164,7 +164,7 @@ def tabulate(
         entries.append(shown)
     return Table(
         entries=tuple(sorted(entries, key=_order)),
-        running={at: record for at, (_, record) in going_on.items()},
+        running={place: record for place, (_, record) in going_on.items()},
     )
 
 

@@ -242,9 +242,9 @@ def test_a_release_is_blamed_by_a_run_that_differs_in_it_alone(
             fails=KEY_ERROR if fails else None,
             flags={FLAG: flag},
             deselected=int(part),
-            started=f"2026-11-{at + 1:02}T18:00:00Z",
+            started=f"2026-11-{number + 1:02}T18:00:00Z",
         )
-        for at, (torch, vllm, python, fails, flag, part) in enumerate(drawn)
+        for number, (torch, vllm, python, fails, flag, part) in enumerate(drawn)
     ]
     assert attributed(*reversed(records)) == attributed(*records)
     for found in attributed(*records):
@@ -386,8 +386,8 @@ def test_one_change_along_torch_is_torch_since_then(
 def test_the_order_of_the_records_changes_nothing(outcomes: list[str], rand: random.Random) -> None:
     kinds = {"ok": None, "bad": KEY_ERROR, "other": "OSError"}
     records = [
-        record(f"2.{9 + at}.0", fails=kinds[kind])
-        for at, kind in enumerate(outcomes)
+        record(f"2.{9 + number}.0", fails=kinds[kind])
+        for number, kind in enumerate(outcomes)
         if kind != "none"
     ]
     found = attributed(*records)

@@ -186,10 +186,10 @@ def run_to_the_end(told: dict[str, Observation], ruled_out: set[str]) -> tuple[S
 def test_the_first_that_does_otherwise_is_found(first: int, how: str) -> None:
     old, new = (ran, failed) if how == "fails" else (failed, ran)
     told = {
-        name: ran(name, 4 if at >= first else 0)
+        name: ran(name, 4 if number >= first else 0)
         if how == "counts"
-        else (new if at >= first else old)(name)
-        for at, name in enumerate(NAMES)
+        else (new if number >= first else old)(name)
+        for number, name in enumerate(NAMES)
     }
     found, runs = run_to_the_end(told, set())
     assert found.bisection.first_bad == NAMES[first]
@@ -200,8 +200,8 @@ def test_the_first_that_does_otherwise_is_found(first: int, how: str) -> None:
 @given(st.integers(1, len(NAMES) - 1), st.sets(st.sampled_from(NAMES), max_size=len(NAMES) - 4))
 @settings(max_examples=40, deadline=None)
 def test_what_cannot_work_is_never_asked(first: int, ruled_out: set[str]) -> None:
-    told = {name: (failed if at >= first else ran)(name) for at, name in enumerate(NAMES)}
-    left = [at for at, name in enumerate(NAMES) if name not in ruled_out]
+    told = {name: (failed if number >= first else ran)(name) for number, name in enumerate(NAMES)}
+    left = [number for number, name in enumerate(NAMES) if name not in ruled_out]
     if not min(left) < first <= max(left):
         with pytest.raises(BisectionError, match="do the same"):
             run_to_the_end(told, ruled_out)
@@ -440,7 +440,8 @@ def test_a_pass_that_is_not_stock_is_neither_good_nor_bad(fixed: bool) -> None:
     why = "skip (not stock: without flashinfer-python; a stock run is missing)"
     assert why in lines(found, "a", "cpu")
     every = {
-        name: replace(ran(name, at), not_stock=(FLASHINFER,)) for at, name in enumerate(NAMES[:2])
+        name: replace(ran(name, number), not_stock=(FLASHINFER,))
+        for number, name in enumerate(NAMES[:2])
     }
     both = {name: LINE[name] for name in NAMES[:2]}
     assert search("torch", both, every).bisection.first_bad == NAMES[1]

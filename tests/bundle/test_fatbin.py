@@ -171,7 +171,9 @@ def test_damaged_libraries_are_read_without_a_fault(tail: bytes, at: int, byte: 
     st.sampled_from([80, 86, 89, 90, 100, 103]),
 )
 def test_a_chip_that_had_code_still_has_some(kinds: list[tuple[int, int]], arch: int) -> None:
-    images = [(kind, number, bytes([200 - at]) * 16) for at, (kind, number) in enumerate(kinds)]
+    images = [
+        (kind, number, bytes([200 - index]) * 16) for index, (kind, number) in enumerate(kinds)
+    ]
     kept, found = pruned(*images, arch=arch)
     usable = any(
         number <= arch and (kind == PTX or number // 10 == arch // 10) for kind, number in kinds

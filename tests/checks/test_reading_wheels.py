@@ -229,7 +229,7 @@ def test_a_wheel_of_torch_gives_what_each_library_exports(build: Build, tmp_path
 
 
 def test_the_same_wheel_gives_the_same_bytes(build: Build, tmp_path: Path) -> None:
-    files = {f"vllm/_{at}.abi3.so": build(EXTENSION).read_bytes() for at in range(3)}
+    files = {f"vllm/_{number}.abi3.so": build(EXTENSION).read_bytes() for number in range(3)}
     name = "vllm-0.19.1-cp38-abi3-manylinux_2_31_x86_64.whl"
     for folder, order in (("a", list(files)), ("b", list(reversed(files)))):
         (tmp_path / folder).mkdir()

@@ -75,7 +75,7 @@ def test_a_set_of_names_holds_no_other(known: frozenset[bytes], other: str) -> N
 
 
 def test_a_library_as_large_as_torchs_keeps_every_name_apart() -> None:
-    many = [f"_ZN2at4_ops{at}4callERKNS_6TensorE" for at in range(60_000)]
+    many = [f"_ZN2at4_ops{number}4callERKNS_6TensorE" for number in range(60_000)]
     hashed = Names.load(memoryview(Names.of(name.encode() for name in many).dump()), len(many))
     assert all(name in hashed for name in many)
     assert not any(f"{name}l" in hashed for name in many)

@@ -303,8 +303,8 @@ def test_two_patches_of_one_name_are_two_releases() -> None:
 
 def patches(torch: str, **cases: Case) -> list[Told]:
     return [
-        make(torch, passed("b"), case, vllm=f"0.20.{at[1:]}", file=f"{torch}.{at}")
-        for at, case in cases.items()
+        make(torch, passed("b"), case, vllm=f"0.20.{patch[1:]}", file=f"{torch}.{patch}")
+        for patch, case in cases.items()
     ]
 
 

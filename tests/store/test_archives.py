@@ -55,8 +55,8 @@ def test_two_packs_of_one_day_lose_no_record(
     said: list[str] = []
 
     def pack_more() -> None:
-        for at, record in enumerate(day[4:], 4):
-            write(record, folder / "cpu" / f"{record.cell}.{at}.json")
+        for number, record in enumerate(day[4:], 4):
+            write(record, folder / "cpu" / f"{record.cell}.{number}.json")
         with History([folder], silent) as history:
             pack(folder, history.rows, "9999", never, tell, drop=True)
         told.set()
@@ -75,7 +75,7 @@ def test_two_packs_of_one_day_lose_no_record(
     monkeypatch.setattr(archive, "_put", hooked)
     pack_all(folder)
     others[0].join()
-    assert packed_names(folder) == [f"cpu/{CELLS[0]}.{at}.json" for at in range(9)]
+    assert packed_names(folder) == [f"cpu/{CELLS[0]}.{number}.json" for number in range(9)]
     assert not list(folder.rglob(f"{CELLS[0]}.?.json"))
     assert said == [f"{folder}: waits for another command that writes its archives"]
     assert not (folder / LOCK).exists()
@@ -185,10 +185,13 @@ def test_a_record_of_a_newer_schema_stays_in_its_archive(tmp_path: Path) -> None
         {"old": literal(str(archive)), "new": str(newer)},
     )
     newer.replace(archive)
-    for at in (8, 9):
-        write(make(started=f"2026-11-01T19:00:0{at}Z"), folder / "cpu" / f"{CELLS[0]}.{at}.json")
+    for number in (8, 9):
+        write(
+            make(started=f"2026-11-01T19:00:0{number}Z"),
+            folder / "cpu" / f"{CELLS[0]}.{number}.json",
+        )
         pack_all(folder)
-    good = [f"cpu/{CELLS[0]}.{at}.json" for at in (0, 8, 9)]
+    good = [f"cpu/{CELLS[0]}.{number}.json" for number in (0, 8, 9)]
     assert packed_names(folder) == ["cpu/new.json", *good]
     with History([folder], silent) as history:
         assert [str(error) for error in history.errors if "schema" in str(error)]
@@ -231,7 +234,7 @@ def test_an_archive_is_as_good_as_its_files(
     write(more, folder / f"{more.cell}.more.json")
     wanted = told(
         [
-            *((Path(f"{at}.json"), record) for at, record in enumerate(records)),
+            *((Path(f"{number}.json"), record) for number, record in enumerate(records)),
             (Path("9.json"), more),
         ],
         LATE,

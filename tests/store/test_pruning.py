@@ -29,7 +29,7 @@ stored_lists = st.lists(
         named=st.booleans(),
     ),
     max_size=12,
-).map(lambda many: [replace(stored, key=str(at)) for at, stored in enumerate(many)])
+).map(lambda many: [replace(stored, key=str(number)) for number, stored in enumerate(many)])
 policies = st.one_of(
     st.builds(Policy, keep=st.integers(1, 4)),
     st.builds(Policy, before=days),

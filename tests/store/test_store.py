@@ -260,7 +260,7 @@ def test_the_commands(tmp_path: Path) -> None:
     ended = matrix(tmp_path, "pack", "--all", "--yes")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert not list(tmp_path.rglob("*.json"))
-    inside = [f"records/{at}{PACK}/cpu/{CELLS[0]}." for at in ("2026-10-04", "2026-10-22")]
+    inside = [f"records/{date}{PACK}/cpu/{CELLS[0]}." for date in ("2026-10-04", "2026-10-22")]
     assert "0  ->  3" in matrix(tmp_path, "diff", f"{inside[0]}4.json", f"{inside[1]}9.json").stdout
     ended = matrix(tmp_path, "prune", "--keep", "2", "--yes")
     assert "deleted 3 records (3 files); 2 stay" in ended.stdout
@@ -306,8 +306,8 @@ def test_a_record_of_odd_numbers_is_named_and_the_rest_goes_on(tmp_path: Path) -
     write(make(), records / f"{CELLS[0]}.json")
     plain = make().provenance
     odds: list[dict[str, object]] = [{"seconds": 10**400}, {"jobs": 10**30}, {"seconds": 1e300}]
-    for at, odd in enumerate(odds):
-        write(make(provenance={**plain, **odd}), records / f"{CELLS[0]}.{at}.json")
+    for number, odd in enumerate(odds):
+        write(make(provenance={**plain, **odd}), records / f"{CELLS[0]}.{number}.json")
     write(make(selected=10**30), records / f"{CELLS[0]}.8.json")
     write(make(deselected=10**30), records / f"{CELLS[0]}.9.json")
     for arguments in (("list",), ("export", "--parquet", "out"), ("index",)):
@@ -315,7 +315,7 @@ def test_a_record_of_odd_numbers_is_named_and_the_rest_goes_on(tmp_path: Path) -
         assert ended.returncode == 2
         lines = ended.stderr.splitlines()
         assert [line.split(": ")[1] for line in lines] == [
-            f"records/{CELLS[0]}.{at}.json" for at in (0, 1, 2, 8, 9)
+            f"records/{CELLS[0]}.{number}.json" for number in (0, 1, 2, 8, 9)
         ]
     assert "1 records indexed" in ended.stdout
     shown = matrix(tmp_path, "show", f"records/{CELLS[0]}.0.json")
@@ -334,7 +334,7 @@ def test_a_list_counts_the_cases_that_apply(tmp_path: Path) -> None:
 def test_a_list_says_how_many_of_the_cases_a_partial_run_has(tmp_path: Path, index: bool) -> None:
     ended = RunError(kind=ErrorKind.INTERRUPTED, reason="Ctrl-C")
     most = 2**63 - 1
-    for at, record in enumerate(
+    for number, record in enumerate(
         (
             make(cases=(passed,), selected=2, deselected=7),
             make(cases=(passed, idle)),
@@ -342,7 +342,7 @@ def test_a_list_says_how_many_of_the_cases_a_partial_run_has(tmp_path: Path, ind
             make(cases=(passed,), selected=most, deselected=most),
         )
     ):
-        write(record, tmp_path / "records" / f"{CELLS[0]}.{at}.json")
+        write(record, tmp_path / "records" / f"{CELLS[0]}.{number}.json")
     if index:
         assert matrix(tmp_path, "index").returncode == 0
     shown = matrix(tmp_path, "list").stdout.splitlines()
@@ -362,8 +362,8 @@ def test_a_list_says_how_many_of_the_cases_a_partial_run_has(tmp_path: Path, ind
 
 def test_a_list_tells_what_was_not_stock(tmp_path: Path) -> None:
     ray = Departure(name="ray", required="ray>=2", installed=None, why=Why.MISSING)
-    for at, departures in enumerate(((ray,), (), None)):
-        name = f"{CELLS[0]}.{at}.json"
+    for number, departures in enumerate(((ray,), (), None)):
+        name = f"{CELLS[0]}.{number}.json"
         write(make(cases=(passed,), departures=departures), tmp_path / "records" / name)
     lines = [line for line in matrix(tmp_path, "list").stdout.splitlines() if "not stock" in line]
     assert len(lines) == 1 and ".0.json" in lines[0]

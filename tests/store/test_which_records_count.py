@@ -211,8 +211,8 @@ def test_of_runs_that_tell_the_same_the_newest_is_read(tmp_path: Path) -> None:
     """It stands for all of them, and for no run of another environment or outcome."""
     nights = [run(day=f"2026-10-{day:02}", total=60.0 + day) for day in range(1, 29)]
     others = [run(cpu="Xeon"), run(fails="KeyError: x"), run(fails="KeyError: x", day="2026-10-02")]
-    for at, record in enumerate((*nights, *others)):
-        write(record, tmp_path / f"{record.cell}.{at:02}.json")
+    for number, record in enumerate((*nights, *others)):
+        write(record, tmp_path / f"{record.cell}.{number:02}.json")
     (tmp_path / INDEX).touch()
     found = newest_records([tmp_path], None, lambda line: None, repeats=None)
     told = {to_json(record): found.runs[path] for path, record in found.records}

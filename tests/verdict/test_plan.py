@@ -278,8 +278,10 @@ def test_a_bad_release_is_told(text: str) -> None:
 
 
 RECORDS = [
-    record(f"py3{python}-torch210-vllm019", platform, deselected=at)
-    for at, (python, platform) in enumerate((p, q) for p in ("10", "11") for q in ("cuda", "cpu"))
+    record(f"py3{python}-torch210-vllm019", platform, deselected=number)
+    for number, (python, platform) in enumerate(
+        (p, q) for p in ("10", "11") for q in ("cuda", "cpu")
+    )
 ]
 
 
@@ -297,7 +299,7 @@ def test_the_plan_is_the_same_for_any_order_of_the_records(
 @settings(deadline=None, max_examples=25)
 @given(st.sets(st.sampled_from(range(4))), st.booleans())
 def test_a_stale_plan_is_what_of_the_whole_plan_is_stale(some: set[int], off_pin: bool) -> None:
-    records = [RECORDS[at] for at in some]
+    records = [RECORDS[number] for number in some]
     whole = planned(Wanted(off_pin=off_pin), *records)
     assert planned(Wanted(off_pin=off_pin, stale=True), *records) == tuple(
         item for item in whole if item.stale

@@ -238,7 +238,7 @@ def test_what_does_not_count_can_be_left_out(
     records: list[Record], late: str | None, random: object
 ) -> None:
     """In any order, and with any of the others gone, the same record counts."""
-    named = [(Path(f"{at}.json"), record) for at, record in enumerate(records)]
+    named = [(Path(f"{number}.json"), record) for number, record in enumerate(records)]
     picked = pick_record(named, ANY_CASE, late)
     random.shuffle(named)  # type: ignore[attr-defined]
     for count in range(len(named)):

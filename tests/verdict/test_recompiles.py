@@ -320,15 +320,16 @@ def test_the_badge_of_a_pair_says_what_the_grid_shows(
     )
     # Of releases that ran, the squares of both platforms: what a check rules out is no cpu matter.
     ran_there = {
-        at: any(progress.ran for progress in square.cells) for at, square in grid.squares.items()
+        place: any(progress.ran for progress in square.cells)
+        for place, square in grid.squares.items()
     }
-    ran_anywhere = {at[1:] for at, did_run in ran_there.items() if did_run}
+    ran_anywhere = {place[1:] for place, did_run in ran_there.items() if did_run}
     told = {
         platform: [
             square.shown
-            for at, square in grid.squares.items()
-            if at[0] == platform
-            and (ran_there[at] or (at[1:] in ran_anywhere and square.shown.ruled_out))
+            for place, square in grid.squares.items()
+            if place[0] == platform
+            and (ran_there[place] or (place[1:] in ran_anywhere and square.shown.ruled_out))
         ]
         for platform in ("cuda", "cpu")
     }

@@ -57,20 +57,20 @@ def kernel_fault(said: str, below: Sequence[str]) -> str:
     """Return what Triton says of a kernel below its source and a caret; "" for another message."""
     if not _PLACE.fullmatch(said):
         return ""
-    caret = next((at for at, line in enumerate(below) if _CARET.fullmatch(line)), None)
+    caret = next((index for index, line in enumerate(below) if _CARET.fullmatch(line)), None)
     return one_line(below[caret + 1]) if caret is not None and caret + 1 < len(below) else ""
 
 
 def faults_of(lines: Sequence[str]) -> list[Fault]:
     """Return what compilers, assemblers and linkers say in a text."""
     found: list[Fault] = []
-    for at, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if not any(word in line for word in _WORDS):
             continue
         if certain := _CERTAIN.fullmatch(line):
-            found.append(Fault(at=at, said=_tool_said(certain), certain=True))
+            found.append(Fault(at=index, said=_tool_said(certain), certain=True))
         elif other := _OTHER.fullmatch(line):
-            found.append(Fault(at=at, said=other["said"], certain=False))
+            found.append(Fault(at=index, said=other["said"], certain=False))
     return found
 
 

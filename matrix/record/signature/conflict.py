@@ -61,7 +61,7 @@ def conflict_in(lines: Sequence[str]) -> str:
     ...              "    vllm 0.26.0 depends on torch==2.11.0"])
     'vllm 0.26.0 needs torch==2.11.0, and torch==2.9.0 was asked for'
     """
-    caused = next((at for at, line in enumerate(lines) if line.strip() == _CAUSED), None)
+    caused = next((index for index, line in enumerate(lines) if line.strip() == _CAUSED), None)
     if caused is not None:
         if found := _excluding(_of_pip(lines[caused + 1 :]), sure=False):
             return found
@@ -90,7 +90,7 @@ def _of_installed(lines: Iterable[str]) -> str:
 
 
 def _unsolved(lines: Sequence[str]) -> int | None:
-    return next((at for at, line in enumerate(lines) if _UNSOLVED in line), None)
+    return next((index for index, line in enumerate(lines) if _UNSOLVED in line), None)
 
 
 def _of_pip(lines: Iterable[str]) -> Iterator[_Demand]:

@@ -100,18 +100,18 @@ def errors_of(lines: Sequence[str]) -> list[tuple[int, re.Match[str]]]:
     errors: list[tuple[int, re.Match[str]]] = []
     in_traceback = False
     told = -2  # the place of the last line that belongs to the error of a traceback
-    for at, line in enumerate(lines):
+    for index, line in enumerate(lines):
         found = None if line[:1] == " " else RAISED.fullmatch(line)
         if in_traceback and not line.startswith(" "):
             found = found or ENDS_TRACEBACK.fullmatch(line)
             if found and found["type"].isupper():  # a line of a log: WARNING: ...
                 found = None
             in_traceback = found is None
-            told = at if found and not line.endswith(":") else told
-        elif found and told == at - 1:
-            told, found = at, None
+            told = index if found and not line.endswith(":") else told
+        elif found and told == index - 1:
+            told, found = index, None
         if found:
-            errors.append((at, found))
+            errors.append((index, found))
         in_traceback = in_traceback or TRACEBACK in line
     return errors
 

@@ -94,10 +94,12 @@ def _died(lines: Sequence[str], how: str) -> tuple[str, str]:
     text = "\n".join(lines[:-1])
     _, words, rest = text.rpartition("terminate called after")
     thrown = last_words((words + rest).partition(CRASHED)[0].splitlines()) if words else ""
-    crash = max((at for at, line in enumerate(lines) if line.startswith(CRASHED)), default=None)
+    crash = max(
+        (index for index, line in enumerate(lines) if line.startswith(CRASHED)), default=None
+    )
     stack: list[tuple[str, str]] = []
     if crash is not None:
-        threads = [at for at in range(crash, len(lines)) if THREAD.fullmatch(lines[at])]
+        threads = [index for index in range(crash, len(lines)) if THREAD.fullmatch(lines[index])]
         for line in lines[threads[0] + 1 :] if threads else ():
             found = FRAME.fullmatch(line)
             if found is None:
