@@ -1,8 +1,9 @@
-"""tox plugin: environments of off-pin cells, refused names, records of failed installs."""
+"""tox plugin: environments of off-pin cells and candidates, refused names, failed installs."""
 
 from __future__ import annotations
 
 import argparse
+import configparser
 import itertools
 import os
 import re
@@ -34,18 +35,19 @@ if TYPE_CHECKING:
     from tox.tox_env.api import ToxEnv
     from tox.tox_env.installer import InstallArguments
 
-_CELL = re.compile(r"py\d+-torch\d+(-vllm\d+)?")
+_CELL = re.compile(r"py\d+-torch[a-z0-9]+(-vllm[a-z0-9]+)?")
 _CELL_LIKE = re.compile(r"(^|-)(torch|vllm|py\d)")
 _OVERRIDES = "overrides.txt"
 _options: dict[str, str] = {}
 _overrides: dict[str, tuple[str, ...]] = {}
+_added: set[str] = set()
 _ran: set[str] = set()
 
 
 @impl
 def tox_extend_envs() -> Iterator[str]:
-    """Add the off-pin cells that were named. tox calls this after `tox_add_core_config`."""
-    yield from _overrides
+    """Add the cells that were named and tox.ini lacks. tox calls this after the core's config."""
+    yield from _added
 
 
 @impl
@@ -128,9 +130,11 @@ def tox_env_teardown(tox_env: ToxEnv) -> None:
 
 
 def _seed(state: State, releases: Releases, asked: Sequence[str]) -> None:
-    """Describe the cells to tox, and add the off-pin cells among the names.
+    """Describe the cells to tox, and add the off-pin cells and those of candidates by name.
 
-    Raises CellError where the companions of an off-pin cell are unknown.
+    A candidate's cell names each file by address and hash, so that tox makes it again as soon as
+    one differs. Raises CellError where the companions of an off-pin cell are unknown, or a
+    candidate cannot be installed.
     """
     cells = {name: cell for cell in releases.on_pin() for name in releases.names(cell)}
     for name in asked:
@@ -140,11 +144,24 @@ def _seed(state: State, releases: Releases, asked: Sequence[str]) -> None:
             continue  # another environment, or refused later with its reason
         if releases.is_off_pin(cell):
             _overrides[name] = releases.overrides(cell)
+        if cell.builds or name in _overrides:
             cells[name] = cell
+            _added.add(name)
     for name, cell in cells.items():
-        base = {"base": ["off-pin", "cell", "testenv"]} if name in _overrides else {}
-        loader = MemoryLoader(description=describe(cell, releases), **base)
+        own: dict[str, object] = {}
+        if cell.builds:
+            own = {"base": ["cell", "testenv"], "deps": _deps(state, releases.installs(cell))}
+        elif name in _overrides:
+            own = {"base": ["off-pin", "cell", "testenv"]}
+        loader = MemoryLoader(description=describe(cell, releases), **own)
         state.conf.memory_seed_loaders[name].append(loader)
+
+
+def _deps(state: State, requirements: Sequence[str]) -> str:
+    """Return what a cell of a candidate installs: what every cell does, and its own."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(state.conf.src_path, encoding="utf-8")
+    return "\n".join([config.get("cell", "deps", fallback=""), *requirements])
 
 
 def _overrides_path(env_conf: EnvConfigSet, core: ConfigSet) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Collection, Sequence
 
 from packaging.version import Version
 
+from matrix.catalog.candidates.model import Project
+from matrix.catalog.candidates.update import described
 from matrix.catalog.cells import Cell, factors
 from matrix.catalog.releases import Releases, newest
 from matrix.errors import MatrixError
@@ -73,13 +75,24 @@ def describe(cell: Cell, releases: Releases) -> str:
 
     Raises CellError where the cell's vLLM is unknown.
     """
-    what = f"torch {cell.torch} with vLLM {cell.vllm} on Python {cell.python}"
+    torch, vllm = (_called(releases, cell, project) for project in Project)
+    what = f"{torch} with {vllm} on Python {cell.python}"
     if releases.is_off_pin(cell):
-        what = f"off-pin (vLLM {cell.vllm} pins torch {releases.pin(cell)}): {what}"
+        named = cell.vllm_build.name if cell.vllm_build else vllm
+        what = f"off-pin ({named} pins torch {releases.pin(cell)}): {what}"
     without, guessed = releases.doubts(cell)
-    what += "".join(f", without {name} (each is built for another CUDA)" for name in without)
+    why = "its index has none" if cell.torch_build else "each is built for another CUDA"
+    what += "".join(f", without {name} ({why})" for name in without)
     what += "".join(f", with a {name} that only its date chose" for name in guessed)
     return f"{what}: cold and warm starts, and their verdict"
+
+
+def _called(releases: Releases, cell: Cell, project: Project) -> str:
+    """Return what a cell's torch or vLLM is: a release, or a candidate and where it is from."""
+    candidate = releases.candidate_of(cell, project)
+    version = cell.torch if project is Project.TORCH else cell.vllm
+    name = "torch" if project is Project.TORCH else "vLLM"
+    return f"{name} {version}" if candidate is None else described(candidate)
 
 
 def _on_pin(releases: Releases, cells: Sequence[Cell]) -> str:

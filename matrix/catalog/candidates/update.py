@@ -9,6 +9,7 @@ from matrix.catalog.candidates.model import (
     CandidateError,
     Commit,
     OnIndex,
+    Project,
     Sdist,
     Tree,
     Wheel,
@@ -45,6 +46,22 @@ def update(old: Candidate | None, new: Candidate, *, force: bool = False) -> Upd
             f"candidate {old.name!r}: its index went back in time, {back}; take it with --force"
         )
     return Update.REPLACED
+
+
+def described(candidate: Candidate) -> str:
+    """Return what a candidate is, in a few words: name, version, and where it is from.
+
+    Such as `torch216rc1 (torch 2.16.0+cu130 of test/cu130)`.
+    """
+    source = candidate.source
+    if isinstance(source, OnIndex):
+        place = f"of {source.channel or source.index}"
+    elif isinstance(source, Commit):
+        place = f"of commit {source.revision[:12]}"
+    else:
+        place = f"of a {source.kind}"
+    name = "torch" if candidate.project is Project.TORCH else "vLLM"
+    return f"{candidate.name} ({name} {candidate.version} {place})"
 
 
 def described_source(candidate: Candidate) -> str:

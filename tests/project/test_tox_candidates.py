@@ -1,0 +1,171 @@
+"""What tox does with cells of candidates: whose torch it installs, and when it does so again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import parse_wheel_filename
+
+from candidates import commit_candidate, torch_candidate, vllm_candidate
+from matrix._util.files import digest_of
+from matrix.catalog.candidates.file import write_candidates
+from matrix.catalog.candidates.model import Candidate, Candidates, File, Project, Wheel
+from matrix.catalog.cells import factor_of
+from matrix.catalog.releases_file import load_releases
+from toxed import Tox, write_wheel
+
+HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+VLLM = next(row for row in reversed(load_releases().vllm) if row.python.contains(PYTHON))
+CELL = f"{HERE}-torch216rc1-{factor_of('vllm', VLLM.version)}"
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """A file of candidates of each kind."""
+    every = (torch_candidate(), vllm_candidate(), commit_candidate())
+    return write_candidates(Candidates(every=every), tmp_path / "candidates.toml")
+
+
+def config(tox: Tox, name: str, listed: Path) -> str:
+    done = tox(
+        "config", "-k", "deps", "description", "set_env", "commands", "-e", name,
+        folder=listed.parent, MATRIX_CANDIDATES=str(listed),
+    )  # fmt: skip
+    return done.stdout if done.returncode == 0 else f"{done.returncode}: {done.stderr}"
+
+
+def test_a_candidate_is_an_environment_like_any_other(tox: Tox, listed: Path) -> None:
+    said = config(tox, "py312-torch216rc1-vllm033", listed)
+    assert "torch @ https://rc.example/whl/test/cu130/torch-2.16.0%2Bcu130-cp312-" in said
+    assert "#sha256=" in said and "pytest>=8" in said and "vllm==0.33.0" in said
+    assert "torch216rc1 (torch 2.16.0+cu130 of test/cu130)" in said
+    assert "/py312-torch216rc1-vllm033/tmp/overrides.txt" in said
+    assert "python -m matrix run py312-torch216rc1-vllm033" in said
+
+
+def test_a_vllm_candidate_with_its_pin_overrides_nothing(tox: Tox, listed: Path) -> None:
+    said = config(tox, "py312-torch214-vllmmain", listed)
+    assert "torch==2.14.0" in said and "vllm @ https://" in said
+    assert "UV_OVERRIDE" not in said
+    assert "UV_OVERRIDE" in config(tox, "py312-torch215-vllmmain", listed)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("py312-torch216rc2-vllm033", "candidate 'torch216rc2': is not known"),
+        ("py313-torch216rc1-vllm033", "has no wheel for Python 3.13"),
+        ("py312-torch216-vllm033", "torch 2.16 is not known here"),
+        ("py312-torch216rc1", "no vLLM pins a candidate, so name one"),
+    ],
+)
+def test_a_cell_that_cannot_be_is_refused(tox: Tox, listed: Path, name: str, fault: str) -> None:
+    said = config(tox, name, listed)
+    assert said.startswith("2: matrix: ") and fault in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_bad_file_of_candidates_is_a_line_and_keeps_no_other_test(
+    tox: Tox, tmp_path: Path
+) -> None:
+    bad = tmp_path / "candidates.toml"
+    bad.write_text("[[candidates]]\n")
+    assert config(tox, CELL, bad).startswith(f"2: matrix: {bad}: candidates: unknown key")
+    assert "pytest" in config(tox, "unit", bad)
+
+
+def candidate(wheel: Path) -> Candidate:
+    digest = digest_of(wheel)
+    return Candidate(
+        project=Project.TORCH,
+        name="torch216rc1",
+        version=str(parse_wheel_filename(wheel.name)[1]),
+        source=Wheel(location=str(wheel), sha256=digest),
+        files=(File(name=wheel.name, url=wheel.as_uri(), sha256=digest),),
+        without=("torchvision", "torchaudio"),
+    )
+
+
+def make(tox: Tox, name: str, folder: Path, listed: Path) -> tuple[int, str]:
+    """Let tox make an environment from the folder's own index, and say what happened."""
+    uv = folder / "uv.toml"
+    uv.write_text(f'no-index = true\nfind-links = ["{folder / "index"}"]\n')
+    done = tox(
+        *("-e", name, "--notest", "-x", f"testenv:{name}.skip_install=true"),
+        folder=folder,
+        UV_CONFIG_FILE=str(uv),
+        UV_CACHE_DIR=str(folder / "cache"),
+        MATRIX_CANDIDATES=str(listed),
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def installed(folder: Path) -> tuple[str, str, list[str]]:
+    """What torch says of itself in an environment, where it is from, and the distributions."""
+    (site,) = (folder / "tox" / CELL).glob("lib/python*/site-packages")
+    url = json.loads(next(site.glob("torch-*.dist-info/direct_url.json")).read_text())["url"]
+    return (site / "torch" / "version.py").read_text(), url, sorted(
+        path.name.partition(".dist")[0] for path in site.glob("*.dist-info")
+    )  # fmt: skip
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """A user's own index: a vLLM that pins another torch, a final of the candidate's version."""
+    folder = tmp_path / "index"
+    write_wheel(folder, "pytest", "9.0")
+    write_wheel(folder, "vllm", VLLM.version, f"torch=={VLLM.torch}", "torchvision", "torchaudio")
+    final = {"torch/version.py": "git_version = 'f1f1f1f'\n"}
+    for version in ("2.16.0", VLLM.torch):
+        write_wheel(folder, "torch", version, members=final)
+    write_wheel(folder, "torchvision", "0.31.0")
+    return folder
+
+
+def test_the_candidate_is_installed_and_not_the_final_of_its_version(
+    tox: Tox, tmp_path: Path, index: Path
+) -> None:
+    members = {"torch/version.py": "git_version = 'cacacac'\n"}
+    wheel = write_wheel(tmp_path / "rc", "torch", "2.16.0", members=members)
+    listed = tmp_path / "candidates.toml"
+    write_candidates(Candidates(every=(candidate(wheel),)), listed)
+    status, said = make(tox, CELL, tmp_path, listed)
+    assert status == 0, said
+    text, url, names = installed(tmp_path)
+    assert "cacacac" in text and url.partition("#")[0] == wheel.as_uri()
+    assert names == ["pytest-9.0", "torch-2.16.0", f"vllm-{VLLM.version}"]
+
+    # Another build of the same name, version and address: the environment is made again.
+    members = {"torch/version.py": "git_version = 'dadadad'\n"}
+    write_wheel(tmp_path / "rc", "torch", "2.16.0", members=members)
+    status, said = make(tox, CELL, tmp_path, listed)
+    assert "cacacac" in installed(tmp_path)[0]  # nobody added it: the environment stays
+    write_candidates(Candidates(every=(candidate(wheel),)), listed)
+    status, said = make(tox, CELL, tmp_path, listed)
+    assert status == 0, said
+    assert "dadadad" in installed(tmp_path)[0]
+
+
+def test_a_file_with_another_hash_is_not_installed(tox: Tox, tmp_path: Path, index: Path) -> None:
+    members = {"torch/version.py": "git_version = 'cacacac'\n"}
+    wheel = write_wheel(tmp_path / "rc", "torch", "2.16.0", members=members)
+    listed = tmp_path / "candidates.toml"
+    write_candidates(Candidates(every=(candidate(wheel),)), listed)
+    write_wheel(tmp_path / "rc", "torch", "2.16.0")
+    status, said = make(tox, CELL, tmp_path, listed)
+    assert status != 0
+    assert "Hash mismatch" in said
+    assert not list((tmp_path / "tox" / CELL).glob("lib/python*/site-packages/torch"))
+
+
+def test_the_deps_are_requirements_that_name_a_file(tox: Tox, listed: Path) -> None:
+    said = config(tox, "py312-torch216rc1-vllmmain", listed)
+    lines = [line.strip() for line in said.splitlines() if " @ " in line]
+    wanted = [Requirement(line) for line in lines]
+    assert [one.name for one in wanted] == ["torch", "torchvision", "triton", "vllm"]
+    assert all("#sha256=" in str(one.url) for one in wanted)
