@@ -10,6 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from local_index import Served, serving
+from toxed import server, tox
+
+__all__ = ["server", "tox"]
 
 with contextlib.suppress(ImportError):  # lint and page have no property to test
     from hypothesis import Phase, settings
