@@ -14,6 +14,8 @@ from matrix.record.model import (
     RUNGS,
     STARTS,
     By,
+    CacheFiles,
+    CacheKind,
     Case,
     Departure,
     ErrorKind,
@@ -108,8 +110,18 @@ events = st.builds(
 )
 
 
+counts = st.integers(0, 2**63 - 1)
+cache_files = st.builds(CacheFiles, files=counts, bytes=counts, new_files=counts, new_bytes=counts)
+scalars = st.booleans() | st.integers() | texts | st.none() | numbers
+defaults = st.dictionaries(
+    texts,
+    st.dictionaries(texts, scalars | st.lists(scalars, max_size=3), max_size=3),
+    max_size=3,
+)
 starts = st.builds(
     Start,
+    metrics=st.none() | st.dictionaries(texts, counts, max_size=3),
+    caches=st.none() | st.dictionaries(st.sampled_from(CacheKind), cache_files, max_size=3),
     start=st.sampled_from(STARTS),
     seconds=st.dictionaries(texts, numbers, max_size=3),
     counters=st.dictionaries(texts, st.integers(0, 2**63 - 1), max_size=3),
@@ -160,6 +172,7 @@ jits = st.builds(
 some_records = st.builds(
     Record,
     jit=st.none() | jits,
+    defaults=st.none() | defaults,
     cell=st.sampled_from([CELL, "py310-torch29-vllm016"]),
     platform=st.sampled_from(PLATFORMS),
     finished=st.booleans(),

@@ -9,7 +9,8 @@ that came before. `fold` makes the record's case from the journal.
 | `model`          | `model`: its name                                           |
 | `starting`       | `start`: cold or warm                                       |
 | `started`        | `start`, `seconds` (part -> seconds), `counters`, `events`, |
-|                  | `jit`: the modules that it built, as a record has them      |
+|                  | `jit`: the modules that it built, `metrics`, `caches`, as a |
+|                  | record has them                                             |
 | `failed`         | `start`, `failure`; may add `outcome`, `reason`, `signature`|
 | `differs`        | `differences`: lines; a failure that follows is of counts   |
 | `not_applicable` | `reason`                                                    |
@@ -28,6 +29,8 @@ from matrix.inside.ended import Ended, out_of_memory
 from matrix.record.model import (
     OUTCOMES,
     STARTS,
+    CacheFiles,
+    CacheKind,
     Case,
     Event,
     EventKind,
@@ -208,7 +211,19 @@ def _start(event: Mapping[str, Any]) -> Start:
         seconds=seconds,
         counters=event.get("counters") or {},
         events=_events(event.get("events")),
+        metrics=event.get("metrics"),
+        caches=_caches(event.get("caches")),
     )
+
+
+def _caches(found: object) -> dict[CacheKind, CacheFiles] | None:
+    """Return what the caches hold; None where the journal does not say so in its form."""
+    if not isinstance(found, Mapping):
+        return None
+    try:
+        return {CacheKind(kind): CacheFiles(**files) for kind, files in found.items()}
+    except (TypeError, ValueError):
+        return None
 
 
 def _events(found: object) -> tuple[Event, ...] | None:

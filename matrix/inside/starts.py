@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from matrix._util.nvidia import GPU_SHARE, START_MIB
-from matrix.inside import flashinfer_jit, timings, vllm_compat
+from matrix.inside import cache_files, flashinfer_jit, timings, torch_internals, vllm_compat
 from matrix.inside.events import Events
 from matrix.inside.models import Model, overrides
 from matrix.inside.spans import following
@@ -147,12 +147,16 @@ def _arguments(startup: Startup) -> dict[str, Any]:
 
 
 def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
-    """Start vLLM once in this process by `runner`; return `seconds`, `counters`, `events`, `jit`.
+    """Start vLLM once in this process by `runner`; return what was observed of it, as JSON.
+
+    That is `seconds`, `counters`, `events`, `jit`, `metrics` and `caches`.
 
     `seconds["total"]` is the whole start, from arguments to a ready engine; `compilation` is
     what vLLM itself sums up for Dynamo and Inductor; `shutdown`, after the start, is the freeing
     of the engine; the others are `timings.Timings.parts`, and `unnamed` is the rest of the total.
-    `events` are those of `events.Events.found`, `jit` those of `flashinfer_jit.watching`.
+    `events` are those of `events.Events.found`, `jit` those of `flashinfer_jit.watching`, `metrics`
+    those of `torch_internals.metrics`, `caches` what `cache_files.held` says once the engine is
+    ready.
     Raises StateError if this process has compiled before or was forked from one that touched CUDA,
     and whatever vLLM raises.
     """
@@ -161,6 +165,8 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
         raise StateError(f"this process has compiled before the start: {dirty}")
     if startup.platform == "cuda" and vllm_compat.cuda_spoilt_by_fork():
         raise StateError("CUDA was touched before the fork, so this start cannot use it")
+    folders = cache_files.caches()
+    found_before = cache_files.look(folders)
     events = Events()
     modules: list[dict[str, Any]] = []
     steps = {
@@ -175,6 +181,8 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
             compilation = llm.llm_engine.vllm_config.compilation_config.compilation_time
             counted = vllm_compat.counters()
             parts = heard.parts(vllm_compat.compiler_seconds())
+            metrics = torch_internals.metrics()
+            kept = cache_files.held(found_before, cache_files.look(folders))
             ending = time.perf_counter()
             del llm  # or the runner could not free the engine
         shutdown = time.perf_counter() - ending
@@ -191,4 +199,6 @@ def observe(startup: Startup, runner: Runner = engine) -> dict[str, Any]:
         "counters": counted,
         "events": events.found(),
         "jit": modules,
+        "metrics": metrics,
+        "caches": kept,
     }

@@ -175,7 +175,7 @@ class JsonValue:
     def scalars(self, key: str) -> dict[str, object]:
         """Return the object of plain values there."""
         wanted = "true, false, a number, a string or null"
-        return self.values(key, _is_scalar, wanted)
+        return self.values(key, is_plain, wanted)
 
 
 def count_from(least: int) -> str:
@@ -212,7 +212,8 @@ def is_amount(value: object) -> TypeGuard[float]:
     )
 
 
-def _is_scalar(value: object) -> TypeGuard[object]:
+def is_plain(value: object) -> TypeGuard[object]:
+    """Return whether the value is true, false, a finite number, a string or null."""
     return not isinstance(value, (dict, list)) and not _is_endless(value)
 
 

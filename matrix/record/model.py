@@ -11,7 +11,7 @@ from matrix.errors import MatrixError
 
 SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
-LEFT_OUT = frozenset({"departures", "events", "jit", "selected"})
+LEFT_OUT = frozenset({"caches", "defaults", "departures", "events", "jit", "metrics", "selected"})
 """The keys that a record leaves out where the run did not know them, as older records do."""
 FAILURE_LIMIT = 16 * 1024
 """The most characters of a failure's tail that a record keeps."""
@@ -19,6 +19,14 @@ EVENT_LIMIT = 400
 """The most characters of an event's text that a record keeps."""
 EVENTS_LIMIT = 32
 """The most events that a record keeps of one start."""
+METRICS_LIMIT = 64
+"""The most numbers of Inductor's own that a record keeps of one start."""
+DEFAULTS_LIMIT = 4000
+"""The most defaults of one config that a record keeps."""
+DEFAULT_TEXT_LIMIT = 200
+"""The most characters of the name of a default, and of a text that is its value."""
+DEFAULT_ITEMS_LIMIT = 16
+"""The most items of a default that is a list."""
 STEP = "step"
 """Who built a kernel module that was built before the cases."""
 
@@ -145,6 +153,24 @@ class EventKind(StrEnum):
     RECOMPILED = "recompiled"
 
 
+class CacheKind(StrEnum):
+    """What a file in the compile caches of a start is.
+
+    `ARTIFACT` and `AOT`: what vLLM saves of a graph, and of a whole model. `FXGRAPH` and
+    `AOTAUTOGRAD`: the entries of torch's two caches. `GENERATED`: code that Inductor wrote, in
+    Python or C++. `COMPILED`: libraries and other code for a machine. `TRITON`: Triton's cache.
+    """
+
+    ARTIFACT = "artifact"
+    AOT = "aot"
+    FXGRAPH = "fxgraph"
+    AOTAUTOGRAD = "aotautograd"
+    GENERATED = "generated"
+    COMPILED = "compiled"
+    TRITON = "triton"
+    OTHER = "other"
+
+
 PLATFORMS = tuple(Platform)
 STARTS = tuple(StartKind)
 RUNGS = tuple(Rung)
@@ -165,17 +191,40 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CacheFiles:
+    """The files of one kind in the compile caches after a start.
+
+    New are those that were not there before the start, or had another size.
+    """
+
+    files: int
+    bytes: int
+    new_files: int
+    new_bytes: int
+
+
+DefaultScalar = bool | int | float | str | None
+DefaultValue = DefaultScalar | list[DefaultScalar]
+Defaults = Mapping[str, Mapping[str, DefaultValue]]
+"""The defaults of torch's configs: module, such as `torch._inductor.config`, to name to value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
     """What one start counted, and its seconds by part (`total` and others).
 
     `events` is what torch and vLLM only logged of it; None where nobody listened (records from
-    before the key), and empty where nothing of these kinds was logged.
+    before the key), and empty where nothing of these kinds was logged. `metrics` are Inductor's own
+    numbers, such as `generated_kernel_count`, and `caches` is what the compile caches hold after
+    the start, by kind; each is None where it is not known.
     """
 
     start: StartKind
     seconds: Mapping[str, float] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
     events: tuple[Event, ...] | None = None
+    metrics: Mapping[str, int] | None = None
+    caches: Mapping[CacheKind, CacheFiles] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -278,6 +327,8 @@ class Record:
     `departures` is how the packages differ from what vLLM requires: None where the run did not
     look (records from before the key), and empty where all are as required.
     `jit` is None where nothing is built just in time (the CPU platform) or nobody looked.
+    `defaults` are those of torch's configs that are plain data, by module and name; None where they
+    are not known.
     """
 
     cell: str
@@ -293,6 +344,7 @@ class Record:
     selected: int | None = None
     deselected: int = 0
     jit: Jit | None = None
+    defaults: Defaults | None = None
     schema: int = SCHEMA
 
     @property

@@ -15,19 +15,13 @@ from typing import TypeGuard
 
 from matrix.catalog.cells import CellError, cell_of, factors, matches
 from matrix.record.json_value import (
-    SECONDS,
     SHOWN,
     JsonValue,
-    are_seconds,
-    count_from,
     decode,
     is_amount,
-    is_count,
     is_text,
 )
 from matrix.record.model import (
-    EVENT_LIMIT,
-    EVENTS_LIMIT,
     FAILURE_LIMIT,
     LEFT_OUT,
     SCHEMA,
@@ -35,8 +29,6 @@ from matrix.record.model import (
     Case,
     Departure,
     ErrorKind,
-    Event,
-    EventKind,
     Jit,
     JitModule,
     Outcome,
@@ -47,9 +39,9 @@ from matrix.record.model import (
     Rung,
     RungResult,
     Start,
-    StartKind,
     Why,
 )
+from matrix.record.start_reader import defaults_of, start_of
 
 _OLDEST_SCHEMA = 1
 _STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -165,16 +157,14 @@ def _is_model_source(value: object) -> TypeGuard[str]:
 
 
 def _keys(
-    model: type[
-        Record | Case | Start | Event | Jit | JitModule | RungResult | RunError | Departure
-    ],
+    model: type[Record | Case | Jit | JitModule | RungResult | RunError | Departure],
 ) -> dict[str, None]:
     return dict.fromkeys(field.name for field in dataclasses.fields(model))
 
 
-_RECORD_KEYS, _CASE_KEYS, _START_KEYS = _keys(Record), _keys(Case), _keys(Start)
+_RECORD_KEYS, _CASE_KEYS = _keys(Record), _keys(Case)
 _JIT_KEYS, _MODULE_KEYS = _keys(Jit), _keys(JitModule)
-_RUNG_KEYS, _ERROR_KEYS, _EVENT_KEYS = _keys(RungResult), _keys(RunError), _keys(Event)
+_RUNG_KEYS, _ERROR_KEYS = _keys(RungResult), _keys(RunError)
 _DEPARTURE_KEYS = _keys(Departure)
 
 
@@ -207,6 +197,7 @@ def _record(value: JsonValue) -> Record:
         selected=value.count("selected") if value.data.get("selected") is not None else None,
         deselected=value.count("deselected") if "deselected" in value.data else 0,
         jit=_jit(value.member("jit")) if "jit" in value.data else None,
+        defaults=defaults_of(value.member("defaults")) if "defaults" in value.data else None,
         schema=schema,
     )
 
@@ -395,7 +386,7 @@ def _case(value: JsonValue) -> Case:
     value.has_keys(_CASE_KEYS)
     starts: dict[str, Start] = {}
     for item in value.items("starts"):
-        start = _start(item)
+        start = start_of(item)
         if start.start in starts:
             item.fail(f"is the second {start.start} start of one case")
         starts[start.start] = start
@@ -422,29 +413,3 @@ def _failure(value: JsonValue) -> str | None:
             f"has {len(text)} characters, but at most {FAILURE_LIMIT} are kept, of its end"
         )
     return text
-
-
-def _start(value: JsonValue) -> Start:
-    # Records from before the key say nothing of events, which is not that there were none.
-    value.has_keys(_START_KEYS, ["events"])
-    return Start(
-        start=value.one_of("start", StartKind),
-        seconds=value.values("seconds", are_seconds, SECONDS),
-        counters=value.values("counters", is_count, count_from(0)),
-        events=_events(value) if "events" in value.data else None,
-    )
-
-
-def _events(value: JsonValue) -> tuple[Event, ...]:
-    events = tuple(map(_event, value.items("events")))
-    if len(events) > EVENTS_LIMIT:
-        value.member("events").fail(f"has {len(events)} items, but at most {EVENTS_LIMIT} are kept")
-    return events
-
-
-def _event(value: JsonValue) -> Event:
-    value.has_keys(_EVENT_KEYS)
-    text = value.text("text")
-    if len(text) > EVENT_LIMIT:
-        value.member("text").fail(f"has {len(text)} characters, but at most {EVENT_LIMIT} are kept")
-    return Event(kind=value.one_of("kind", EventKind), text=text, count=value.count("count", 1))

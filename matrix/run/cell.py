@@ -20,6 +20,8 @@ from matrix.errors import MatrixError
 from matrix.record import provenance
 from matrix.record.model import (
     EVENT_LIMIT,
+    Defaults,
+    DefaultValue,
     ErrorKind,
     Event,
     Record,
@@ -326,7 +328,23 @@ def _write(record: Record, path: Path, root: Path) -> Record:
         for case in record.cases
     )
     jit = record.jit and replace(record.jit, reason=clean(record.jit.reason))
-    return write(replace(record, error=error, rungs=rungs, cases=cases, jit=jit), path)
+    cleaned = replace(record, error=error, rungs=rungs, cases=cases, jit=jit)
+    return write(replace(cleaned, defaults=_without_names(record.defaults, root)), path)
+
+
+def _without_names(defaults: Defaults | None, root: Path) -> Defaults | None:
+    """Return the defaults without those whose texts name a user, a host or a folder."""
+    if defaults is None:
+        return None
+
+    def is_clean(value: DefaultValue) -> bool:
+        texts = value if isinstance(value, list) else [value]
+        return all(scrub(text, root) == text for text in texts if isinstance(text, str))
+
+    return {
+        module: {name: value for name, value in named.items() if is_clean(value)}
+        for module, named in defaults.items()
+    }
 
 
 def _scrubbed(events: tuple[Event, ...] | None, root: Path) -> tuple[Event, ...] | None:

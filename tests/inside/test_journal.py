@@ -11,7 +11,7 @@ import pytest
 from matrix.inside import journal
 from matrix.inside.ended import Ended
 from matrix.inside.isolation import run_forked
-from matrix.record.model import Event, EventKind
+from matrix.record.model import CacheFiles, CacheKind, Event, EventKind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -165,3 +165,26 @@ def test_fold_of_what_a_start_logged(logged: object, known: object) -> None:
     name, fields = started("cold")
     case = journal.fold("x", events((name, {**fields, "events": logged})))
     assert case.starts[0].events == known
+
+
+@pytest.mark.parametrize(
+    ("left", "known"),
+    [
+        (None, None),
+        ({}, {}),
+        (
+            {"fxgraph": {"files": 3, "bytes": 9, "new_files": 1, "new_bytes": 2}},
+            {CacheKind.FXGRAPH: CacheFiles(files=3, bytes=9, new_files=1, new_bytes=2)},
+        ),
+        ({"unheard": {"files": 3, "bytes": 9, "new_files": 1, "new_bytes": 2}}, None),
+        ({"fxgraph": {"files": 3}}, None),
+        ({"fxgraph": 3}, None),
+        ([], None),
+    ],
+)
+def test_fold_of_what_a_start_left(left: object, known: object) -> None:
+    name, fields = started("cold")
+    more = {"caches": left, "metrics": {"generated_kernel_count": 2}}
+    case = journal.fold("x", events((name, {**fields, **more})))
+    assert case.starts[0].caches == known
+    assert case.starts[0].metrics == {"generated_kernel_count": 2}

@@ -2,13 +2,14 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from matrix._util.nvidia import START_MIB
-from matrix.inside import starts, vllm_compat
+from matrix.inside import starts, torch_internals, vllm_compat
 from matrix.inside.models import MODELS, overrides
 from matrix.inside.starts import Startup, StateError, cannot_run, observe
 
@@ -81,6 +82,26 @@ def test_a_start_keeps_what_was_only_logged(clean: pytest.MonkeyPatch) -> None:
     again = "Compiling model again due to a load failure from /x/model, reason: no key"
     assert observe(SMALL, failing)["events"] == [{"kind": "load_failed", "text": again, "count": 1}]
     assert observe(SMALL, runner)["events"] == []
+
+
+def test_a_start_says_what_it_left_in_its_caches(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clean.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    clean.delenv("VLLM_CACHE_ROOT", raising=False)
+    clean.delenv("TRITON_CACHE_DIR", raising=False)
+    clean.setattr(torch_internals, "metrics", lambda: {"generated_kernel_count": 2})
+
+    @contextlib.contextmanager
+    def compiling(startup: Startup) -> Iterator[Any]:
+        clean.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "vllm"))  # as vLLM does
+        (tmp_path / "inductor" / "ab").mkdir(parents=True)
+        (tmp_path / "inductor" / "ab" / "c.so").write_bytes(b"123")
+        with runner(startup) as llm:
+            yield llm
+        (tmp_path / "inductor" / "ab" / "later.so").write_bytes(b"123")
+
+    seen = observe(SMALL, compiling)
+    assert seen["metrics"] == {"generated_kernel_count": 2}
+    assert seen["caches"] == {"compiled": {"files": 1, "bytes": 3, "new_files": 1, "new_bytes": 3}}
 
 
 def test_a_start_is_not_observed_where_something_was_compiled_before(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -354,4 +355,64 @@ def test_bad_events_are_named(events: object, fault: str) -> None:
     content["cases"][0]["starts"][0]["events"] = events
     assert list(VALIDATOR.iter_errors(content))
     with pytest.raises(RecordError, match=fault):
+        parse(json.dumps(content), "a")
+
+
+FILES = {"files": 3, "bytes": 9, "new_files": 1, "new_bytes": 2}
+START, RECORD = ("cases", 0, "starts", 0), ()
+CONFIG = "torch._inductor.config"
+
+
+def test_a_record_from_before_caches_says_nothing_of_them() -> None:
+    [case] = make().cases
+    text = to_json(make())
+    assert not {'"caches"', '"metrics"', '"defaults"'} & set(re.findall(r'"\w+"', text))
+    read_back = parse(text, "a")
+    assert read_back.defaults is None
+    assert {(start.caches, start.metrics) for start in read_back.cases[0].starts} == {(None, None)}
+    known = dataclasses.replace(case.starts[0], caches={}, metrics={})
+    empty = make(defaults={}, cases=(dataclasses.replace(case, starts=(known,)),))
+    assert parse(to_json(empty), "a") == empty != make()
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value", "fault"),
+    [
+        (START, "caches", None, "caches: is null, but must be an object"),
+        (START, "caches", {"unheard": FILES}, "caches: has an unknown key 'unheard'"),
+        (START, "caches", {"fxgraph": {"files": 3}}, "caches.fxgraph: has no key 'bytes'"),
+        (
+            START,
+            "caches",
+            {"fxgraph": {**FILES, "bytes": -1}},
+            "caches.fxgraph.bytes: is -1, but must be a count",
+        ),
+        (START, "metrics", {"x": 1.5}, "metrics.x: is 1.5, but must be a count"),
+        (START, "metrics", {str(n): n for n in range(65)}, "metrics: has 65 items"),
+        (RECORD, "defaults", [], "defaults: is [], but must be an object"),
+        (RECORD, "defaults", {str(n): {} for n in range(9)}, "defaults: has 9 items"),
+        (RECORD, "defaults", {CONFIG: 1}, f"defaults.{CONFIG}: is 1, but must be an object"),
+        (RECORD, "defaults", {CONFIG: {"x": {}}}, f"{CONFIG}.x: is {{}}, but must be true, false"),
+        (RECORD, "defaults", {CONFIG: {"x": [[]]}}, f"{CONFIG}.x: is [[]], but must be true"),
+        (RECORD, "defaults", {CONFIG: {"x": [1] * 17}}, f"{CONFIG}.x: is [1, 1"),
+        (RECORD, "defaults", {CONFIG: {"x": "y" * 201}}, f"{CONFIG}.x: is"),
+        (RECORD, "defaults", {CONFIG: {"x" * 201: 1}}, f"{CONFIG}: has a key of 201 characters"),
+        (
+            RECORD,
+            "defaults",
+            {CONFIG: {str(n): n for n in range(4001)}},
+            f"defaults.{CONFIG}: has 4001 items, but at most 4000",
+        ),
+    ],
+)
+def test_bad_observations_of_the_compiler_are_named(
+    place: tuple[str | int, ...], key: str, value: object, fault: str
+) -> None:
+    content = json.loads(to_json(make()))
+    inner = content
+    for step in place:
+        inner = inner[step]
+    inner[key] = value
+    assert list(VALIDATOR.iter_errors(content))
+    with pytest.raises(RecordError, match=re.escape(fault)):
         parse(json.dumps(content), "a")

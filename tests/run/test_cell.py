@@ -89,6 +89,11 @@ def test_the_record_names_no_folder_of_the_machine(run: Run, tmp_path: Path) -> 
     assert str(tmp_path) not in text and str(Path.home()) not in text
 
 
+def test_a_default_that_names_a_folder_is_not_kept(run: Run) -> None:
+    kept = {"fx_graph_cache": True, "backends": ["ATEN"]}
+    assert valid(run("good")).defaults == {"torch._inductor.config": kept}
+
+
 def test_two_runs_in_one_second_are_two_records(run: Run) -> None:
     assert run("untested") != run("untested")
 

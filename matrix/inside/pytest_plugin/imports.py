@@ -19,7 +19,7 @@ from typing import IO, Any
 import pytest
 from packaging.version import InvalidVersion, Version
 
-from matrix.inside import gpus, isolation
+from matrix.inside import gpus, isolation, torch_internals
 from matrix.inside.companions import chosen_companion
 from matrix.inside.machine_faults import built_for, machine_fault
 from matrix.inside.pytest_plugin.record_file import RecordFile
@@ -91,6 +91,7 @@ def _import(record: RecordFile, platform: str) -> str:
         why = f"effective flags: {reason_of(traceback.format_exc())}"
         record.fail("internal", why)
         pytest.exit(why, returncode=1)
+    record.set_defaults(torch_internals.defaults())
     versions = f"torch {torch.__version__}, vllm {vllm.__version__}, {platform}"
     return f"imports  {seconds:.1f} s  {versions}"
 

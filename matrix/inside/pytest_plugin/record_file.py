@@ -15,6 +15,7 @@ from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.record import reader, writer
 from matrix.record.model import (
     Case,
+    Defaults,
     ErrorKind,
     Jit,
     Record,
@@ -94,6 +95,10 @@ class RecordFile:
     def set_flags(self, flags: Mapping[str, object]) -> None:
         """Set the effective flags of the session."""
         self._change(flags=dict(flags))
+
+    def set_defaults(self, defaults: Defaults | None) -> None:
+        """Set the defaults of torch's configs."""
+        self._change(defaults=defaults)
 
     def set_jit(self, jit: Jit) -> None:
         """Set what was built just in time so far."""
