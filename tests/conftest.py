@@ -34,6 +34,12 @@ with contextlib.suppress(ImportError):  # lint and page have no property to test
 os.environ["MATRIX_CANDIDATES"] = "/nowhere/candidates.toml"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests fetch and build is no use to whoever runs them."""
+    os.environ["MATRIX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """An index on this machine, with nothing on it yet."""

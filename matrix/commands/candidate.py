@@ -202,7 +202,7 @@ def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> 
     if options.sdist is not None:
         return gathered.from_sdist(wanted, options.sdist, options.sha256)
     if options.commit is not None:
-        return sources.from_commit(wanted, options.commit, options.version)
+        return sources.from_commit(wanted, options.commit, options.version, print_status)
     if options.tree is not None:
         return sources.from_tree(wanted, options.tree, options.version)
     newest = next((row.cuda for row in reversed(releases.torch) if row.cuda), None)

@@ -8,6 +8,7 @@ from matrix._util.caches import cache_folder
 
 
 def test_the_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder({"MATRIX_CACHE": "/m", "XDG_CACHE_HOME": "/c"}) == Path("/m")
     assert cache_folder({"XDG_CACHE_HOME": "/c"}) == Path("/c/torch-vllm-matrix")
     monkeypatch.setenv("HOME", str(tmp_path))
     for environ in ({}, {"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "relative"}):

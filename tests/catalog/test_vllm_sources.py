@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from local_index import Served
-from matrix.catalog.candidates.model import Commit, Sdist, SourceKind, Tree
+from matrix.catalog.candidates.model import Sdist, SourceKind, Tree
 from matrix.catalog.package_metadata import read_vllm
 from matrix.catalog.vllm_sources import folder as folders
 from matrix.catalog.vllm_sources.folder import SourcesError, copy_tree, state_of, unpack
@@ -48,8 +48,7 @@ def repository(place: Path | str, cache: Path) -> Repository:
 def of_commit(place: Path, revision: str, cache: Path, version: str | None = None) -> Sources:
     folder = cache.parent / f"out-{revision[:8]}-{len(list(cache.parent.iterdir()))}"
     folder.mkdir()
-    source = Commit(repository=str(place), revision=revision)
-    return open_commit(source, folder, quiet, version=version, cache=cache)
+    return open_commit(repository(place, cache), revision, folder, version=version)
 
 
 def new(tmp_path: Path) -> Path:
@@ -96,10 +95,13 @@ def test_names_become_full_hashes(tmp_path: Path, cache: Path) -> None:
     subprocess.run(["git", "-C", tree, "-c", "user.name=a", "-c", "user.email=a@example.org",
                     "tag", "-a", "-m", "x", "v0.34.0"], check=True)  # fmt: skip
     assert there.resolve("v0.34.0") == second  # the commit, not the tag's own object
-    with pytest.raises(GitError, match=r"has no branch or tag nobody$"):
-        there.resolve("nobody")
-    with pytest.raises(GitError, match="write all 40 digits of a hash"):
-        there.resolve(second[:12])
+    assert there.resolve(second[:12]) == second and there.resolve("HEAD~1") == first
+    by_address = repository(tree.as_uri(), cache)
+    assert by_address.resolve("v0.33.0") == by_address.resolve(first[:12]) == first
+    for one in (there, by_address):
+        for name in ("nobody", "0123abc"):
+            with pytest.raises(GitError, match=rf"has no branch, tag or commit {name}; name"):
+                one.resolve(name)
     with pytest.raises(GitError, match="is not a branch"):
         there.resolve("--upload-pack=x")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 
@@ -12,14 +13,19 @@ import pytest
 
 from fake_wheels import write_torch, write_wheel
 from local_index import Served
-from matrix.catalog.candidates.model import Commit
+from matrix.catalog.candidates.gathered import Wanted
+from matrix.catalog.candidates.model import File, OnIndex, Project
+from matrix.catalog.candidates.sources import from_commit, from_tree
+from matrix.catalog.vllm_sources.git import Repository
 from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_sdist, open_tree
 from matrix.checks.vllm_build.build import BuildFailedError, Built, build_wheel, reason_of
+from matrix.checks.vllm_build.candidate import build_candidate
 from matrix.checks.vllm_build.environment import BuildEnvironmentError, build_requirements
 from matrix.errors import MatrixError
 from small_index import leave_settings
 from vllm_tree import commit_all, write_sdist, write_tree
 
+FILE = File(name="vllm-1-py3-none-any.whl", url="https://example.org/x", sha256="0" * 64)
 VERSION = "vllm/_version.py"
 
 
@@ -72,8 +78,7 @@ def test_a_commit_is_in_its_wheel(tmp_path: Path, cache: Path) -> None:
     commit = commit_all(tree, "after")
     folder = tmp_path / "commit"
     folder.mkdir()
-    source = Commit(repository=str(tree), revision=commit)
-    found = open_commit(source, folder, quiet, cache=cache)
+    found = open_commit(Repository(address=str(tree), say=quiet, cache=cache), commit, folder)
     built = build_wheel(found, sys.executable, quiet, cache=cache)
     assert built.version == f"0.33.1.dev1+g{commit[:9]}.empty"
     assert built.revision == commit and commit in text_of(built, VERSION)
@@ -219,7 +224,7 @@ def test_whoever_waits_says_so(tmp_path: Path, cache: Path) -> None:
 
 def test_a_cache_that_nobody_may_write(tmp_path: Path, cache: Path) -> None:
     cache.write_text("a file")
-    with pytest.raises(MatrixError, match=r"cannot be locked for a build .* XDG_CACHE_HOME"):
+    with pytest.raises(MatrixError, match=r"cannot be locked for a build .* MATRIX_CACHE"):
         build_wheel(sources(tmp_path), sys.executable, quiet, cache=cache)
 
 
@@ -265,3 +270,23 @@ def test_a_build_does_not_depend_on_where_it_is_asked_for(
     monkeypatch.chdir(tmp_path)
     built = build_wheel(sources(tmp_path), sys.executable, quiet, cache=Path(cache.name))
     assert built.wheel.is_relative_to(cache) and built.wheel.is_file()
+
+
+def test_a_candidate_is_built_from_its_sources(tmp_path: Path, cache: Path) -> None:
+    tree = write_tree(tmp_path / "tree")
+    commit = commit_all(tree, tag="v0.33.0")
+    wanted = Wanted(name="vllmmain", project=Project.VLLM)
+    added = from_commit(wanted, f"{tree}@HEAD", None, quiet).candidate
+    (tree / "vllm/new.py").write_text("not in the commit")
+    built = build_candidate(added, sys.executable, quiet, cache=cache)
+    assert built.version == f"{added.version}.empty"
+    assert built.identity == built.revision == commit
+    as_it_is = from_tree(wanted, str(tree), None).candidate
+    other = build_candidate(as_it_is, sys.executable, quiet, cache=cache)
+    assert other.version == f"{as_it_is.version}.empty" and other.wheel != built.wheel
+    (tree / "vllm/new.py").write_text("again")
+    with pytest.raises(MatrixError, match="changed since it became a candidate"):
+        build_candidate(as_it_is, sys.executable, quiet, cache=cache)
+    published = replace(added, source=OnIndex(index="x", version="1"), files=(FILE,), version="1")
+    with pytest.raises(MatrixError, match=r"candidate 'vllmmain': has wheels, and is not built"):
+        build_candidate(published, sys.executable, quiet, cache=cache)

@@ -350,6 +350,7 @@ def test_a_vllm_whose_pin_is_unknown_needs_one(
 def repository(folder: Path, *, tag: str | None = "v0.33.0") -> Path:
     """A git repository of something like vLLM, with two commits; the tag is on the first."""
     for name, text in {
+        "setup.py": "",
         "pyproject.toml": '[project]\nname = "vllm"\nrequires-python = ">=3.11,<3.15"\n',
         "vllm/__init__.py": "",
         "requirements/cuda.txt": CUDA_TXT,
@@ -384,12 +385,14 @@ def test_a_commit_has_a_version_by_its_tags(run: Command, tmp_path: Path) -> Non
     done = run("add", "vllmfix", "--commit", f"vllm@{head[:10]}")
     assert done.returncode == 0, done.stderr
     shown = json.loads(run("show", "vllmfix", "--json").stdout)
-    assert shown["version"] == "0.33.1.dev1"
+    assert shown["version"] == f"0.33.1.dev1+g{head[:9]}"
     assert shown["source"] == {"kind": "commit", "repository": str(repo), "revision": head}
     assert shown["pins"]["torch"] == "2.14.0" and "3.10" not in shown["pythons"]
     released = run("add", "vllmtag", "--commit", f"file://{repo}@v0.33.0")
     assert released.returncode == 0, released.stderr
-    assert json.loads(run("show", "vllmtag", "--json").stdout)["version"] == "0.33.0"
+    tag = git(repo, "rev-parse", "v0.33.0")
+    shown = json.loads(run("show", "vllmtag", "--json").stdout)
+    assert shown["version"] == f"0.33.0+g{tag[:9]}"
 
 
 def test_the_state_of_a_tree_tells_two_builds_apart(run: Command, tmp_path: Path) -> None:
@@ -416,19 +419,19 @@ def test_a_tree_without_tags_needs_a_version(
 ) -> None:
     repository(tmp_path / "vllm", tag=None)
     add = ("add", "vllmtree", "--tree", "vllm")
-    refused(run(*add), "has no tag that says its version; name it: --version", candidates)
+    refused(run(*add), "and no file that says its version; say which it is: --version", candidates)
     assert run(*add, "--version", "0.34.0").returncode == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["vllmfix", "--commit", "nowhere@abc"], "--commit nowhere: git fails"),
+        (["vllmfix", "--commit", "nowhere@abc"], "'nowhere': is neither a folder that is there"),
         (["vllmfix", "--commit", "vllm"], "write REPOSITORY@REVISION"),
-        (["vllmfix", "--commit", "vllm@0123abc"], "no such commit there"),
-        (["vllmfix", "--commit", "vllm@--help"], "is not a revision"),
-        (["vllmtree", "--tree", "nowhere"], "--tree nowhere: no such folder"),
-        (["vllmtree", "--tree", "empty"], "--tree empty: is not vLLM"),
+        (["vllmfix", "--commit", "vllm@0123abc"], "vllm: has no branch, tag or commit 0123abc"),
+        (["vllmfix", "--commit", "vllm@--help"], "'--help': is not a branch, a tag or a commit"),
+        (["vllmtree", "--tree", "nowhere"], "nowhere: no such folder"),
+        (["vllmtree", "--tree", "empty"], "empty: has no setup.py"),
         (["vllmsdist", "--sdist", "vllm"], "is not the name of a source distribution"),
         (["vllmsdist", "--sdist", "torch-2.15.0.tar.gz"], "is a source distribution of torch"),
         (["torchfix", "--commit", "vllm@HEAD"], "--commit: goes with a vLLM"),

@@ -31,7 +31,8 @@ _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SCHEMES = {"https": "https", "http": "http", "ssh": "ssh", "git": "git", "file": "file"}
 # user@host:path, which git takes for ssh.
 _SCP = re.compile(r"(?:[\w.-]+@)?[\w.-]+:(?!//).+")
-_NAME = re.compile(r"(?!-)[\w./+@-]{1,200}")
+_NAME = re.compile(r"(?!-)[\w./+@^~-]{1,200}")
+_SHORT = re.compile(r"[0-9a-f]{7,39}")
 _DESCRIBED = re.compile(r"(v\S+)-([0-9]+)-g[0-9a-f]+")
 # What tells git of another repository than ours, as in a hook.
 _STRAY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
@@ -82,6 +83,11 @@ class Repository:
         """The address without credentials."""
         return without_secrets(self.address) if "://" in self.address else self.address
 
+    @property
+    def place(self) -> str:
+        """Where it is, for a file: a whole path, or the address without credentials."""
+        return without_secrets(self._remote) if "://" in self._remote else self._remote
+
     @cached_property
     def _protocol(self) -> str:
         scheme, found, _ = self.address.partition("://")
@@ -105,9 +111,10 @@ class Repository:
         return str(Path(self.address).resolve()) if local else self.address
 
     def resolve(self, revision: str) -> str:
-        """Return the full hash of a branch, a tag or `HEAD`; a full hash stays as it is.
+        """Return the full hash of a branch, a tag, `HEAD` or the beginning of a hash.
 
-        Raises GitError: no git, no answer, no such name, a hash that was cut short.
+        A full hash stays as it is, and is not looked for. Of a folder, whatever git takes for a
+        revision will do, such as `HEAD~3`. Raises GitError: no git, no answer, no such commit.
         """
         if _HASH.fullmatch(revision):
             return revision
@@ -121,8 +128,28 @@ class Repository:
         for name in asked:
             if name in found:
                 return found[name]
-        more = "; write all 40 digits of a hash" if re.fullmatch(r"[0-9a-f]{4,}", revision) else ""
-        raise GitError(f"{self.shown}: has no branch or tag {revision}{more}")
+        if commit := self._resolve_here(revision):
+            return commit
+        raise GitError(f"{self.shown}: has no branch, tag or commit {revision}; name another")
+
+    def _resolve_here(self, revision: str) -> str | None:
+        """Return the commit of a revision that is not a branch or a tag; None without one."""
+        if "://" not in self._remote and self._protocol == "file":
+            command = ["-C", self._remote, "rev-parse"]
+            store = None
+        elif _SHORT.fullmatch(revision):
+            store = self._store("history")
+            refs = "+refs/heads/*:refs/heads/*"
+            self._fetch(store, revision, ["--filter=tree:0", refs, _TAGS], "the history")
+            command = ["rev-parse"]
+        else:
+            return None
+        options = ["--verify", "--quiet", f"{revision}^{{commit}}"]
+        try:
+            found = self._git([*command, *options], store).strip()
+        except GitError:
+            return None
+        return found if _HASH.fullmatch(found) else None
 
     def write(self, commit: str, folder: Path) -> None:
         """Write the files of a commit, given by its full hash, into an empty folder.
@@ -232,6 +259,8 @@ class Repository:
         git = shutil.which("git")
         if git is None:
             raise GitError("git is not here, and it fetches the commit: install git")
+        if arguments[0] == "-C":  # a folder of the user's
+            return [git, *arguments]
         # Without a repository of its own git would look for one in the folders above.
         return [git, f"--git-dir={store or os.devnull}", *arguments]
 

@@ -98,34 +98,34 @@ def open_sources(
     since the candidate was added; sources that are not vLLM's, or say no version.
     """
     if isinstance(source, Commit):
-        return open_commit(source, folder, say, version=version, cache=cache)
+        repository = Repository(address=source.repository, say=say, cache=cache)
+        return open_commit(repository, source.revision, folder, version=version)
     if isinstance(source, Tree):
         return open_tree(source.path, folder, state=source.state, version=version)
     return open_sdist(source.location, folder, sha256=source.sha256, version=version)
 
 
 def open_commit(
-    source: Commit, folder: Path, say: Say, *, version: str | None = None, cache: Path | None = None
+    repository: Repository, commit: str, folder: Path, *, version: str | None = None
 ) -> Sources:
     """Fetch a commit, by its full hash, as `open_sources` does.
 
-    `Repository(...).resolve` gives the full hash of a branch or tag.
+    `Repository.resolve` gives the full hash of a branch or tag.
     """
-    repository = Repository(address=source.repository, say=say, cache=cache)
-    repository.write(source.revision, folder)
-    shown = f"{repository.shown}: {source.revision[:12]}"
+    repository.write(commit, folder)
+    shown = f"{repository.shown}: {commit[:12]}"
     project = check_is_vllm(folder, shown)
-    described = None if version else repository.describe(source.revision)
+    described = None if version else repository.describe(commit)
     return Sources(
         folder=folder,
         kind=SourceKind.COMMIT,
-        identity=source.revision,
+        identity=commit,
         version=version_of(
             shown,
             given=version,
             described=described,
             files=_version_files(folder, shown),
-            mark=commit_mark(source.revision),
+            mark=commit_mark(commit),
         ),
         shown=shown,
         project=project,

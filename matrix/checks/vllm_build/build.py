@@ -183,7 +183,7 @@ def _build(
         except OSError as error:
             raise MatrixError(
                 f"{folder.parent}: cannot be written ({error.strerror or error}); make room, or"
-                " set XDG_CACHE_HOME"
+                " set MATRIX_CACHE"
             ) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -307,7 +307,7 @@ def _alone(cache: Path, say: Say) -> Iterator[None]:
             lock.acquire()
     except OSError as error:
         raise MatrixError(
-            f"{cache}: cannot be locked for a build ({error.strerror or error}); set XDG_CACHE_HOME"
+            f"{cache}: cannot be locked for a build ({error.strerror or error}); set MATRIX_CACHE"
         ) from None
     try:
         yield

@@ -1,0 +1,34 @@
+"""The wheel of a candidate of vLLM that nobody publishes: its sources are fetched and built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matrix._util.reported import Say
+from matrix._util.scratch import Scratch
+from matrix.catalog.candidates.model import Candidate, Commit, Sdist, Tree
+from matrix.catalog.vllm_sources.sources import open_sources
+from matrix.checks.vllm_build.build import Built, build_wheel
+from matrix.errors import MatrixError
+
+
+def build_candidate(
+    candidate: Candidate,
+    python: str,
+    say: Say,
+    *,
+    torch: str | None = None,
+    cache: Path | None = None,
+) -> Built:
+    """Return the wheel of a candidate that is built from its sources, without compiling.
+
+    `python`, `torch` and `cache` are those of `build_wheel`; the wheel serves every torch. Raises
+    BuildFailedError where the sources do not build, another MatrixError, one line, where they
+    cannot be had, changed since the candidate was added, or this machine cannot build.
+    """
+    source = candidate.source
+    if not isinstance(source, (Commit, Tree, Sdist)):
+        raise MatrixError(f"candidate {candidate.name!r}: has wheels, and is not built")
+    with Scratch("vllm-sources") as folder:
+        found = open_sources(source, folder, say, version=candidate.version, cache=cache)
+        return build_wheel(found, python, say, torch=torch, cache=cache)
