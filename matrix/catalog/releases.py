@@ -201,13 +201,13 @@ class Releases:
     @cached_property
     def every_torch(self) -> tuple[Torch, ...]:
         """The releases of torch, oldest first, and then the candidates as rows of their own."""
-        rows = (torch_row(one) for one in self.candidates.of(Project.TORCH))
+        rows = (torch_row(candidate) for candidate in self.candidates.of(Project.TORCH))
         return (*self.torch, *rows)
 
     @cached_property
     def every_vllm(self) -> tuple[Vllm, ...]:
         """The releases of vLLM, oldest first, and then the candidates as rows of their own."""
-        rows = (vllm_row(one) for one in self.candidates.of(Project.VLLM))
+        rows = (vllm_row(candidate) for candidate in self.candidates.of(Project.VLLM))
         return (*self.vllm, *rows)
 
     def constraints(self, vllm: str) -> tuple[str, ...]:
@@ -240,9 +240,9 @@ class Releases:
         candidates = replace(
             self.candidates,
             every=tuple(
-                one
-                for one in self.candidates.every
-                if one.project != project or parse_version(one.key) in versions
+                candidate
+                for candidate in self.candidates.every
+                if candidate.project != project or parse_version(candidate.key) in versions
             ),
         )
         if project == "torch":

@@ -224,7 +224,10 @@ def _list(options: argparse.Namespace) -> int:
     releases = load_releases()
     every = releases.candidates.every
     if options.json:
-        rows = [candidate_json(one, pythons_of(one, releases.pythons)) for one in every]
+        rows = [
+            candidate_json(candidate, pythons_of(candidate, releases.pythons))
+            for candidate in every
+        ]
         print(json.dumps(rows, indent=2))
     elif every:
         print(render_list(every))

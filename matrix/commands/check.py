@@ -90,7 +90,7 @@ def _check(options: argparse.Namespace) -> int:
             print(f"companions    torch {torch.version}: no {name}, each is built for another CUDA")
         for name in torch.guessed:
             print(f"companions    torch {torch.version}: its {name} is a guess, by the date")
-    candidates = [one.name for one in releases.candidates.every]
+    candidates = [candidate.name for candidate in releases.candidates.every]
     print(f"candidates    {', '.join(candidates) or 'none'}")
     expectations = load_expectations(options.expectations)
     print(f"expectations  {len(expectations.rules)} rules, no two of them tie")

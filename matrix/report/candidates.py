@@ -13,8 +13,13 @@ from matrix.catalog.candidates.update import Update, described_source
 def render_list(candidates: Sequence[Candidate]) -> str:
     """Return a line for each candidate: name, version, identity, where it is from."""
     rows = [
-        (one.name, clean(one.version), one.identity, clean(described_source(one)))
-        for one in candidates
+        (
+            candidate.name,
+            clean(candidate.version),
+            candidate.identity,
+            clean(described_source(candidate)),
+        )
+        for candidate in candidates
     ]
     return "\n".join(aligned([("name", "version", "identity", "from"), *rows]))
 

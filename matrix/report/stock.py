@@ -58,8 +58,8 @@ def described(departure: Departure) -> str:
 
 def differing(found: Sequence[Departure], most: int = 4) -> str:
     """Return how packages differ, in a few words; those that are missing come first."""
-    missing = [_short(each.name) for each in found if each.why is Why.MISSING]
-    others = [_other(each) for each in found if each.why is not Why.MISSING]
+    missing = [_short(departure.name) for departure in found if departure.why is Why.MISSING]
+    others = [_other(departure) for departure in found if departure.why is not Why.MISSING]
     shown = [f"without {', '.join(missing[:most])}"] if missing else []
     shown += others[: max(0, most - len(missing))]
     left = max(0, len(found) - most)

@@ -100,7 +100,9 @@ def differences(
 
 
 def _verdict(before: CellVerdict, after: CellVerdict) -> list[Change]:
-    old, new = (ShownVerdict(verdict=one.verdict, reason=one.reason) for one in (before, after))
+    old, new = (
+        ShownVerdict(verdict=verdict.verdict, reason=verdict.reason) for verdict in (before, after)
+    )
     if old == new:
         return []
     return [Change(aspect="verdict", where="", what="cell", before=old, after=new)]

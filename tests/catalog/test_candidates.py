@@ -44,7 +44,7 @@ def test_a_candidate_and_a_release_of_one_version_are_two_cells() -> None:
 
 def test_two_builds_of_one_name_are_two_cells_of_one_name() -> None:
     old, new = torch_candidate(sha256="a" * 64), torch_candidate(sha256="b" * 64)
-    cells = [with_candidates(one).resolve(CELL) for one in (old, new)]
+    cells = [with_candidates(candidate).resolve(CELL) for candidate in (old, new)]
     assert cells[0] != cells[1]
     assert cells[0].name == cells[1].name == CELL
     assert factors(CELL).torch == "torch216rc1"
@@ -242,7 +242,7 @@ def test_candidates_have_one_of_each_name() -> None:
     found = Candidates().including(torch_candidate()).including(vllm_candidate())
     newer = found.including(torch_candidate(sha256="c" * 64))
     assert len(newer.every) == 2 and newer.of(Project.TORCH)[0].files[0].sha256 == "c" * 64
-    assert [one.name for one in newer.excluding("vllmmain").every] == ["torch216rc1"]
+    assert [candidate.name for candidate in newer.excluding("vllmmain").every] == ["torch216rc1"]
     with pytest.raises(CandidateError, match="the known ones are torch216rc1, vllmmain"):
         newer.excluding("torchmine")
     with pytest.raises(CandidateError, match="is there twice"):

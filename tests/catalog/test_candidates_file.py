@@ -30,7 +30,9 @@ TEXT = render_candidates(EVERY)
 
 def test_what_is_written_is_read() -> None:
     found = parse_candidates(TEXT, "candidates.toml")
-    assert {one.key for one in found.every} == {one.key for one in EVERY.every}
+    assert {candidate.key for candidate in found.every} == {
+        candidate.key for candidate in EVERY.every
+    }
     assert found.channels == EVERY.channels
     assert render_candidates(found) == TEXT
 

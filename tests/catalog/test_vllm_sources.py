@@ -362,4 +362,4 @@ def test_the_script_makes_a_repository(tmp_path: Path, cache: Path) -> None:
 
 
 def test_every_fault_is_one_of_ours() -> None:
-    assert all(issubclass(one, MatrixError) for one in (GitError, SourcesError, VersionError))
+    assert all(issubclass(error, MatrixError) for error in (GitError, SourcesError, VersionError))

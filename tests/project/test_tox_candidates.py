@@ -171,5 +171,10 @@ def test_the_deps_are_requirements_that_name_a_file(tox: Tox, listed: Path) -> N
     said = config(tox, "py312-torch216rc1-vllmmain", listed)
     lines = [line.strip() for line in said.splitlines() if " @ " in line]
     wanted = [Requirement(line) for line in lines]
-    assert [one.name for one in wanted] == ["torch", "torchvision", "triton", "vllm"]
-    assert all("#sha256=" in str(one.url) for one in wanted)
+    assert [requirement.name for requirement in wanted] == [
+        "torch",
+        "torchvision",
+        "triton",
+        "vllm",
+    ]
+    assert all("#sha256=" in str(requirement.url) for requirement in wanted)

@@ -133,7 +133,7 @@ def _companion(index: Index, name: str, torch: Chosen, where: str, tags: Tags) -
         if chosen is None:
             continue
         required = _required_torch(index, name, chosen)
-        exact = any(one.operator == "==" and "*" not in one.version for one in required)
+        exact = any(clause.operator == "==" and "*" not in clause.version for clause in required)
         if required.contains(wanted, prereleases=True):
             if exact:
                 return _Fit(chosen=chosen)
@@ -207,7 +207,7 @@ def _required_torch(index: Index, name: str, chosen: Chosen) -> SpecifierSet:
 
 def _apart(chosen: Chosen, torch: Chosen) -> float:
     """Return the seconds between two uploads; without a time they are the farthest apart."""
-    times = [_uploaded(one) for one in (chosen, torch)]
+    times = [_uploaded(choice) for choice in (chosen, torch)]
     if times[0] is None or times[1] is None:
         return float("inf")
     return abs((times[0] - times[1]).total_seconds())

@@ -242,9 +242,9 @@ def _clean(text: str, check: Callable[[str], str], where: str) -> None:
 
 def _files(row: Mapping[str, object], key: str, where: str) -> tuple[File, ...]:
     value = row.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise CandidatesFileError(f"{where}: {key}: is not a list of files; write {_table(key)}")
-    return tuple(_file(one, f"{where}: {key} {number}") for number, one in enumerate(value, 1))
+    return tuple(_file(item, f"{where}: {key} {number}") for number, item in enumerate(value, 1))
 
 
 def _file(row: Mapping[str, object], where: str) -> File:

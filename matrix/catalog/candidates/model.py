@@ -314,7 +314,7 @@ class Candidates:
 
     def of(self, project: str) -> tuple[Candidate, ...]:
         """Return the candidates of torch or of vLLM, by name."""
-        return tuple(one for one in self.every if one.project == project)
+        return tuple(candidate for candidate in self.every if candidate.project == project)
 
     def known(self) -> str:
         """Return the end of a sentence: which candidates there are, or how to add one."""
@@ -324,13 +324,13 @@ class Candidates:
 
     def including(self, candidate: Candidate) -> Candidates:
         """Return these with one more, which takes the place of the one of its name."""
-        others = (one for one in self.every if one.name != candidate.name)
+        others = (entry for entry in self.every if entry.name != candidate.name)
         return self._with((*others, candidate))
 
     def excluding(self, name: str) -> Candidates:
         """Return these without one. Raises CandidateError where there is none of the name."""
         self.named(name)
-        return self._with(one for one in self.every if one.name != name)
+        return self._with(candidate for candidate in self.every if candidate.name != name)
 
     def _with(self, every: Iterable[Candidate]) -> Candidates:
         return Candidates(

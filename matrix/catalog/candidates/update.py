@@ -91,7 +91,10 @@ def _went_back(old: Candidate, new: Candidate) -> str | None:
     before, after = parse_version(old.version), parse_version(new.version)
     if after < before:
         return f"from {old.version} to {new.version}"
-    times = [max((file.uploaded or "" for file in one.files), default="") for one in (old, new)]
+    times = [
+        max((file.uploaded or "" for file in candidate.files), default="")
+        for candidate in (old, new)
+    ]
     if after == before and times[1] and times[1] < times[0]:
         return f"from the files of {times[0]} to those of {times[1]}"
     return None

@@ -204,7 +204,10 @@ class _Packing:
             + 32 * bool(progress.ran and progress.ran.recompiling)
             + 64 * bool(progress.ran and progress.ran.part),
             coded(self._step(step) for step in progress.steps),
-            tuple(self._text(contradiction_words(each)) for each in progress.contradictions),
+            tuple(
+                self._text(contradiction_words(contradiction))
+                for contradiction in progress.contradictions
+            ),
             self._text(", ".join(marks.others(progress.ran))),
         )
         return self._climbs.place(packed, packed)
