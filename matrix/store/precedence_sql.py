@@ -1,17 +1,21 @@
-"""Which records cannot count, by the rule of `matrix.verdict.precedence`, as SQL for DuckDB.
+"""Which records cannot count, by the rules of `matrix.verdict.precedence`, as SQL for DuckDB.
 
-Statements that use it have the columns of `matrix.store.ingest.SUMMARY`, and the parameters that
-the rule names (`$late`).
+Nothing of a rule is written here: the SQL is made of `RUN_ORDER` and `SUPERSESSIONS`, which the
+Python applies too. Here is only which column has a value. Statements that use it have the columns
+of `matrix.store.ingest.SUMMARY`, and the parameters that the rule names (`$late`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from matrix.verdict.precedence import RUN_ORDER, Column, Evidence
+from matrix.verdict.precedence import RUN_ORDER, SUPERSESSIONS, Column, Minimum, Supersession
 
 CELL = "cell, platform"
 """What the competing records have in common, to partition by."""
+
+_VALUES: Mapping[str, str] = {"is_stock": "coalesce(stock, true)::INTEGER", "evidence": "evidence"}
+"""The SQL of the values of a `Contender` that tests name."""
 
 
 def expression(column: Column) -> str:
@@ -38,21 +42,36 @@ def struct(keys: Iterable[Column]) -> str:
 ORDER = struct(RUN_ORDER)
 """What sorts the runs of a cell from old to new, as one value."""
 
-IS_STOCK = "coalesce(stock, true)"
-"""Whether no package is known to depart from what the vLLM requires: `Contender.is_stock`."""
 
-CONTENDERS = f"""
-SELECT * EXCLUDE (last_conclusive) FROM (
-  SELECT * EXCLUDE (stock_answers), {ORDER} AS run_order,
-    max({ORDER}) FILTER (evidence = {int(Evidence.CONCLUSIVE)}) OVER (PARTITION BY {CELL})
-      AS last_conclusive
-  FROM (
-    SELECT *,
-      bool_or({IS_STOCK} AND evidence > {int(Evidence.NOTHING)}) OVER (PARTITION BY {CELL})
-        AS stock_answers
-    FROM rows WHERE fault IS NULL
-  ) WHERE {IS_STOCK} OR NOT stock_answers
-) WHERE last_conclusive IS NULL OR run_order >= last_conclusive
-"""
-"""The records of stock environments, or of others where none of those has an answer, that no
-conclusive one supersedes, with their `run_order`."""
+def condition(tests: Iterable[Minimum]) -> str:
+    """Return the SQL of whether a row passes all of some tests.
+
+    >>> condition([Minimum("evidence", least=2)])
+    'evidence >= 2'
+    """
+    return " AND ".join(f"{_VALUES[test.value]} >= {int(test.least)}" for test in tests)
+
+
+def without_superseded(rows: str, supersessions: Sequence[Supersession]) -> str:
+    """Return the SELECT of rows without those that others of the cell supersede.
+
+    `rows` is a SELECT, or a table in parentheses. Each supersession is of what those before it
+    leave.
+    """
+    for by, keeps, older in supersessions:
+        if older:
+            superseding, stays = f"max({ORDER}) FILTER ({condition(by)})", f"{ORDER} >= superseding"
+            stays = f"superseding IS NULL OR {stays}"
+        else:
+            superseding = f"bool_or({condition(by)})"
+            stays = f"NOT superseding OR ({condition(keeps)})"
+        rows = (
+            f"SELECT * EXCLUDE (superseding) FROM ("
+            f"SELECT *, {superseding} OVER (PARTITION BY {CELL}) AS superseding FROM ({rows})"
+            f") WHERE {stays}"
+        )
+    return rows
+
+
+CONTENDERS = without_superseded("SELECT * FROM rows WHERE fault IS NULL", SUPERSESSIONS)
+"""The records that no other one supersedes."""

@@ -19,8 +19,11 @@ Of two that started in the same second the choice falls on what they say and the
 so that it does not depend on the order in which a disk lists them. A record that started in the
 future (`matrix.store.summary.late_from`) is older than all others.
 
-`pick` is the rule. An index needs less of it: which records cannot count by any expectations
-(`matrix.store.precedence_sql`, which renders `RUN_ORDER` as SQL). Of the others `pick` chooses.
+The rules are data here, and nowhere else: `RUN_ORDER` is what sorts runs, `SUPERSESSIONS` are
+rules 1 and 2. `standing` applies them in Python, and `matrix.store.precedence_sql` renders the very
+same values as the SQL by which an index leaves out what cannot count by any expectations. Rules 3
+and 4 need verdicts, which SQL does not have: `pick` alone chooses among the others. Laws hold both
+equal for random records (`tests/store/test_precedence_sql.py`, `tests/store/test_store.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -74,6 +78,39 @@ class Column(NamedTuple):
 
 RUN_ORDER = (Column("started", at_most="late"), Column("started"))
 """What sorts the runs of a cell from old to new."""
+
+
+class Minimum(NamedTuple):
+    """A test of a run: whether a value, by its name in `Contender`, is so much or more."""
+
+    value: str
+    least: int
+
+    def holds(self, contender: Contender) -> bool:
+        """Return whether a run passes the test."""
+        found: int = getattr(contender, self.value)
+        return found >= self.least
+
+
+class Supersession(NamedTuple):
+    """Which runs do not count where another run of the cell passes all the tests `by`.
+
+    With `older` those that are older than the newest one which passes them; else those that fail
+    one of the tests `keeps`.
+    """
+
+    by: tuple[Minimum, ...]
+    keeps: tuple[Minimum, ...] = ()
+    older: bool = False
+
+
+_STOCK = Minimum("is_stock", least=True)
+
+SUPERSESSIONS = (
+    Supersession(by=(_STOCK, Minimum("evidence", least=Evidence.PARTIAL)), keeps=(_STOCK,)),
+    Supersession(by=(Minimum("evidence", least=Evidence.CONCLUSIVE),), older=True),
+)
+"""Rules 1 and 2, in this order: each is of the runs that those before it leave."""
 
 
 class RunOrder(NamedTuple):
@@ -126,21 +163,29 @@ ContenderT = TypeVar("ContenderT", bound=Contender)
 
 def pick(contenders: Iterable[ContenderT]) -> ContenderT:
     """Return the contender that counts. Raises ValueError where there is none."""
-    every = list(contenders)
-    if any(contender.is_stock and contender.evidence for contender in every):
-        every = [contender for contender in every if contender.is_stock]
-    last = max(
-        (contender.order for contender in every if contender.evidence is Evidence.CONCLUSIVE),
-        default=None,
-    )
-    ranks = [
-        (_rank(contender), contender)
-        for contender in every
-        if last is None or contender.order >= last
-    ]
+    ranks = [(_rank(contender), contender) for contender in standing(contenders)]
     best = max(rank for rank, _ in ranks)
     equal = [contender for rank, contender in ranks if rank == best]
     return equal[0] if len(equal) == 1 else max(equal, key=lambda one: (one.content, one.path))
+
+
+def standing(
+    contenders: Iterable[ContenderT], rules: Sequence[Supersession] = SUPERSESSIONS
+) -> list[ContenderT]:
+    """Return the contenders without those that others supersede."""
+    every = list(contenders)
+    for by, keeps, older in rules:
+        superseding = _passing(every, by)
+        if superseding and older:
+            last = max(contender.order for contender in superseding)
+            every = [contender for contender in every if contender.order >= last]
+        elif superseding:
+            every = _passing(every, keeps)
+    return every
+
+
+def _passing(contenders: Iterable[ContenderT], tests: tuple[Minimum, ...]) -> list[ContenderT]:
+    return [contender for contender in contenders if all(test.holds(contender) for test in tests)]
 
 
 def _rank(contender: Contender) -> tuple[Fault, Evidence, RunOrder]:
@@ -192,35 +237,52 @@ def pick_record(
     What started after `late` is from the future. Records that cannot count beside a complete one
     are not judged. Raises ValueError where there are no records.
     """
-    runs = [(run_order(record.started, late), path, record) for path, record in records]
+    runs = [
+        _Unjudged(file=path, record=record, order=run_order(record.started, late))
+        for path, record in records
+    ]
     if len(runs) > 1:
         runs = _possible(runs)
     return pick(
-        JudgedRecord(file=path, record=record, verdict=judge(record, expectations), order=order)
-        for order, path, record in runs
+        JudgedRecord(
+            file=run.file,
+            record=run.record,
+            verdict=judge(run.record, expectations),
+            order=run.order,
+        )
+        for run in runs
     )
 
 
-_Run = tuple[RunOrder, Path, Record]
+@dataclass(frozen=True, kw_only=True)
+class _Unjudged:
+    """A record with the least that it can say, whatever its verdict; no fault is known."""
+
+    file: Path
+    record: Record
+    order: RunOrder
+    fault: Fault = Fault.NONE
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """How much it says for certain."""
+        return Evidence.CONCLUSIVE if answers_all(self.record) else Evidence.NOTHING
+
+    @cached_property
+    def is_stock(self) -> bool:
+        """Whether no package is known to depart from what its vLLM requires."""
+        return is_stock(self.record)
+
+    content = path = ""
 
 
-def _possible(runs: Sequence[_Run]) -> list[_Run]:
+def _possible(runs: Sequence[_Unjudged]) -> list[_Unjudged]:
     """Return the runs without those that cannot count beside a complete one."""
-    found: dict[bool, list[_Run]] = {True: [], False: []}
-    for run in runs:
-        found[is_stock(run[2])].append(run)
-    last = {
-        stock: max((order for order, _, record in some if answers_all(record)), default=None)
-        for stock, some in found.items()
-    }
+    stock = [run for run in runs if run.is_stock]
+    if any(run.evidence for run in stock):
+        return standing(runs)
     # A complete one that is not stock does not stand against a stock one with an answer.
-    kinds = (True, False) if last[True] is None else (True,)
-    return [
-        run
-        for stock in kinds
-        for run in found[stock]
-        if (end := last[stock]) is None or run[0] >= end
-    ]
+    return [*standing(stock), *standing(run for run in runs if not run.is_stock)]
 
 
 def is_stock(record: Record) -> bool:
