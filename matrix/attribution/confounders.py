@@ -39,19 +39,25 @@ def confounders(
         ConfounderKind.MACHINE: [],
         ConfounderKind.PACKAGES: [],
     }
-    for name in sorted({*own.environment, *clean.environment}):
+    differing = own.environment.items() ^ clean.environment.items()
+    two_runs = all(run is own for run in all_shows) and all(run is clean for run in all_clean)
+    for name in sorted({name for name, _ in differing}):
+        is_machine = name.startswith(MACHINE_KEY_PREFIX)
+        kind = ConfounderKind.MACHINE if is_machine else ConfounderKind.PACKAGES
+        if kind is ignore:
+            continue
         value, other = _value(own, name), _value(clean, name)
         if isinstance(value, _Unknown) or isinstance(other, _Unknown) or other == value:
             continue
-        here, there = ({_value(run, name) for run in runs} for runs in (all_shows, all_clean))
-        if not (here & there) - {_Unknown.UNKNOWN}:
-            is_machine = name.startswith(MACHINE_KEY_PREFIX)
-            kind = ConfounderKind.MACHINE if is_machine else ConfounderKind.PACKAGES
-            changes[kind].append(EnvironmentChange(name=name, here=value, there=other))
+        if not two_runs:
+            here, there = ({_value(run, name) for run in runs} for runs in (all_shows, all_clean))
+            if (here & there) - {_Unknown.UNKNOWN}:
+                continue
+        changes[kind].append(EnvironmentChange(name=name, here=value, there=other))
     found += [
         Confounder(kind=kind, changes=tuple(changed))
         for kind, changed in changes.items()
-        if changed and kind is not ignore
+        if changed
     ]
     return tuple(found)
 

@@ -75,6 +75,8 @@ class Build:
 
 def build_of(version: str) -> Build | None:
     """Return the build of a release key; None where the text is a version and no more."""
+    if "+" not in version:
+        return None
     name, _, identity = version.partition("+")[2].partition(".")
     if _CANDIDATE.fullmatch(name) and _IDENTITY.fullmatch(identity):
         return Build(name=name, identity=identity)

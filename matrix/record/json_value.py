@@ -168,6 +168,16 @@ class JsonValue:
             self.member(key).wrong(count_from(least))
         return found
 
+    def counts(self, key: str) -> dict[str, int]:
+        """Return the object of counts there."""
+        found = self.data[key]
+        if isinstance(found, dict) and set(map(type, found.values())) == {int}:
+            # Of two dozen numbers the least and the largest tell as much as a look at each.
+            numbers = found.values()
+            if min(numbers) >= 0 and max(numbers) <= _LARGEST:
+                return found
+        return self.values(key, is_count, count_from(0))
+
     def seconds(self, key: str) -> float:
         """Return the seconds there."""
         return float(self.fitting(key, are_seconds, SECONDS))

@@ -51,7 +51,7 @@ def start_of(value: JsonValue) -> Start:
     return Start(
         start=value.one_of("start", StartKind),
         seconds=value.values("seconds", are_seconds, SECONDS),
-        counters=value.values("counters", is_count, count_from(0)),
+        counters=value.counts("counters"),
         events=_events(value) if "events" in value.data else None,
         metrics=_metrics(value) if "metrics" in value.data else None,
         caches=_caches(value.member("caches")) if "caches" in value.data else None,

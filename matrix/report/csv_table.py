@@ -67,9 +67,13 @@ def render(report: Report, environments: Mapping[str, Cell] | None = None) -> st
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for key, progress in known.items():
-        name, ran = progress.cell.name, entries.get(key)
-        its = environments is None or environments.get(name) == progress.cell
-        writer.writerow(_row(ran.record.cell if ran else name if its else "", progress, ran))
+        if ran := entries.get(key):
+            name = ran.record.cell
+        else:
+            name = progress.cell.name
+            if environments is not None and environments.get(name) != progress.cell:
+                name = ""
+        writer.writerow(_row(name, progress, ran))
     writer.writerows(_alone(entry) for entry in apart)
     return out.getvalue()
 

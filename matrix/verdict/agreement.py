@@ -27,7 +27,6 @@ from matrix.verdict.precedence import is_stock
 from matrix.verdict.stock import departures_of
 
 _TORCH_KEEPS = {name for name in COUNTERS if "." in name}
-_RANKS = {counter: (rank, counter) for rank, counter in enumerate(DEFAULT_COUNTERS)}
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
 
@@ -389,7 +388,7 @@ def _counts(
                         cpu=None,
                     )
             continue
-        for counter in sorted(_common(seen.counters, matched.counters), key=_rank):
+        for counter in _in_order(_common(seen.counters, matched.counters)):
             cuda, cpu = seen.counters.get(counter, 0), matched.counters.get(counter, 0)
             why: tuple[Explanation, ...] = ()
             if cuda != cpu:
@@ -418,5 +417,9 @@ def _one_sided(case: Case, other: Case | None) -> set[str]:
     return found
 
 
-def _rank(counter: str) -> tuple[int, str]:
-    return _RANKS.get(counter) or (len(_RANKS), counter)
+def _in_order(counters: set[str]) -> list[str]:
+    """Return counters in the order of a start: those of `DEFAULT_COUNTERS`, then by name."""
+    return [
+        *(counter for counter in DEFAULT_COUNTERS if counter in counters),
+        *sorted(counters.difference(DEFAULT_COUNTERS)),
+    ]
