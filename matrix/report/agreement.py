@@ -8,19 +8,25 @@ from operator import attrgetter
 from textwrap import wrap
 
 from matrix._util.text import clean, clip, code, markdown, tabular
+from matrix.record.model import Outcome, Platform, StartKind
+from matrix.report.coded import because
+from matrix.report.reasons import reason_words
 from matrix.report.stock import mark
 from matrix.rules.counters import DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation
 from matrix.verdict.agreement import (
     Agreement,
+    CaseEnded,
     Count,
     Figures,
+    NotRun,
     Pair,
     Prediction,
     Share,
     group,
     total,
 )
+from matrix.verdict.reasons import Reason
 
 PAGE = "agreement.md"
 """The name of the page's file, in the folder of the table."""
@@ -130,7 +136,7 @@ def lines(agreement: Agreement) -> str:
             ]
             parts += ["", *_aligned(head, rows, right=(3, 4))]
         missing = [
-            (_plain(prediction.case), clip(clean(prediction.reason), 100))
+            (_plain(prediction.case), clip(clean(prediction_words(prediction.reason)), 100))
             for prediction in agreement.predictions
             if prediction.pair == pair and prediction.reason
         ]
@@ -205,10 +211,12 @@ def _cases(agreement: Agreement) -> str:
     for prediction in agreement.predictions:
         figures = agreement.figures_of[prediction.pair][prediction.case]
         answer = (
-            f"not predicted: {markdown(prediction.reason)}" if prediction.reason else "predicted"
+            f"not predicted: {markdown(prediction_words(prediction.reason))}"
+            if prediction.reason
+            else "predicted"
         )
         if not prediction.started:
-            answer = f"nothing to predict: {markdown(prediction.reason or '')}"
+            answer = f"nothing to predict: {markdown(prediction_words(prediction.reason))}"
         shares = [str(share) if share.of else "-" for share in (figures.expected, figures.every)]
         rows.append([markdown(_name(prediction.pair)), code(prediction.case), *shares, answer])
     head = ["pair", "case", "expected counters", "every counter", ""]
@@ -314,7 +322,8 @@ def _pair(agreement: Agreement, pair: Pair, predictions: Iterable[Prediction]) -
             {
                 "case": prediction.case,
                 "predicted": prediction.reason is None if prediction.started else None,
-                "reason": prediction.reason,
+                "reason": prediction.reason and prediction_words(prediction.reason),
+                "because": because(prediction.reason),
                 "figures": _shares(figures[prediction.case]),
                 "counters": [_count(count) for count in counts.get(prediction.case, ())],
             }
@@ -381,3 +390,19 @@ def _aligned(
         ).rstrip()
         for row in table
     ]
+
+
+def prediction_words(reason: CaseEnded | NotRun | Reason | None) -> str:
+    """Return why a case is not predicted, or why CUDA did not start."""
+    if isinstance(reason, NotRun):
+        return "was not run"
+    if not isinstance(reason, CaseEnded):
+        return reason_words(reason)
+    on_cuda = reason.platform is Platform.CUDA
+    if reason.outcome == Outcome.NOT_APPLICABLE and reason.text and not on_cuda:
+        return reason.text  # that this is why it does not apply goes without saying
+    words = reason.outcome.replace("_", " ") + (" on CUDA" if on_cuda else "")
+    if reason.cpu_start is not None:
+        warm = " warm" if reason.cpu_start is StartKind.WARM else ""
+        words += f", but started{warm} on the CPU"
+    return f"{words}: {reason.text}" if reason.text else words

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby, product
 from operator import attrgetter
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import factors
-from matrix.record.model import STARTS, Case, Departure, Record
+from matrix.record.model import STARTS, Case, Departure, Outcome, Platform, Record, StartKind
 from matrix.record.stock import not_stock
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation, Explanations
 from matrix.verdict.ladder import part_of
 from matrix.verdict.precedence import is_stock
+from matrix.verdict.reasons import Error, Recorded, error_reason
 from matrix.verdict.stock import departures_of
 
 _TORCH_KEEPS = {name for name in COUNTERS if "." in name}
@@ -71,6 +73,34 @@ class Count:
         return self.cpu == self.cuda
 
 
+class PredictionCode(StrEnum):
+    """Why a case is not predicted, or why CUDA did not start."""
+
+    CASE_ENDED = "case ended"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseEnded:
+    """The case did not start, or not warm, on this platform; `text` is its record's.
+
+    `cpu_start` is the start that the CPU has and CUDA lacks; `cold` where CUDA has none.
+    """
+
+    code: ClassVar[PredictionCode] = PredictionCode.CASE_ENDED
+    platform: Platform
+    outcome: Outcome
+    text: str | None
+    cpu_start: StartKind | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotRun:
+    """The CPU did not run the case."""
+
+    code: ClassVar[PredictionCode] = PredictionCode.NOT_RUN
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
     """Whether the CPU predicts a case that CUDA's record holds.
@@ -82,7 +112,7 @@ class Prediction:
     pair: Pair
     case: str
     started: bool
-    reason: str | None
+    reason: CaseEnded | NotRun | Recorded | Error | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,27 +375,22 @@ def _preference(cuda: Record, cpu: Record) -> tuple[int, int, bool, str, str, st
 
 
 def _prediction(pair: Pair, case: Case, other: Case | None, cpu: Record) -> Prediction:
+    predicted = partial(Prediction, pair=pair, case=case.case)
     if not case.starts:
-        ran = ", but started on the CPU" if other and other.starts else ""
-        return Prediction(
-            pair=pair, case=case.case, started=False, reason=_outcome(case, f" on CUDA{ran}")
-        )
+        started = StartKind.COLD if other and other.starts else None
+        return predicted(started=False, reason=_ended(case, Platform.CUDA, started))
     if other is None:
-        why = cpu.error.reason if cpu.error else "was not run"
-        return Prediction(pair=pair, case=case.case, started=True, reason=why)
+        why = error_reason(cpu.error) if cpu.error else NotRun()
+        return predicted(started=True, reason=why)
     seen, ran_there = ({start.start for start in which.starts} for which in (case, other))
     if seen - ran_there:
-        return Prediction(pair=pair, case=case.case, started=True, reason=_outcome(other))
-    more = _outcome(case, " on CUDA, but started warm on the CPU") if ran_there - seen else None
-    return Prediction(pair=pair, case=case.case, started=True, reason=more)
+        return predicted(started=True, reason=_ended(other, Platform.CPU))
+    more = _ended(case, Platform.CUDA, StartKind.WARM) if ran_there - seen else None
+    return predicted(started=True, reason=more)
 
 
-def _outcome(case: Case, where: str = "") -> str:
-    """How the case ended and why; that a reason is why it does not apply goes without saying."""
-    if case.outcome == "not_applicable" and case.reason and not where:
-        return case.reason
-    said = case.outcome.replace("_", " ") + where
-    return f"{said}: {case.reason}" if case.reason else said
+def _ended(case: Case, platform: Platform, cpu_start: StartKind | None = None) -> CaseEnded:
+    return CaseEnded(platform=platform, outcome=case.outcome, text=case.reason, cpu_start=cpu_start)
 
 
 def _counts(
