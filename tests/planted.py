@@ -3,15 +3,26 @@
 Each is a few lines of Python put for others. Where a torch does not have these lines, planting
 fails: a defect that is not there would be "not found" for the wrong reason. Tried on the sources of
 torch 2.11.0, 2.14.0 and 2.15.0.
+
+    python tests/planted.py WHEEL|VERSION FOLDER --as 2.11.1rc1 --defect codegen
+
+plants in a wheel, or in the release of the package index that this Python would install.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.tags import Tag, sys_tags
+from packaging.utils import parse_wheel_filename
+
+from matrix.catalog.index import Index
+from matrix.errors import MatrixError
 from reversion import ReversionError, reversion
 
 
@@ -157,3 +168,54 @@ def _applied(text: str, edit: Edit, where: str) -> str:
     changed = text.replace(edit.old[chosen], edit.new[chosen])
     compile(changed, edit.member, "exec")
     return changed
+
+
+def fetch_torch(version: str, folder: Path) -> Path:
+    """Fetch the wheel of a torch release that this Python would install, about 500 MB.
+
+    Raises ReversionError where the index has none.
+    """
+    tags = {str(tag): rank for rank, tag in enumerate(sys_tags())}
+    index = Index()
+    try:
+        ranked = [
+            (min(ranks), file)
+            for file in index.files("torch")
+            if file.is_wheel
+            and file.version == version
+            and (ranks := [tags[t] for t in map(str, _tags(file.filename)) if t in tags])
+        ]
+        if not ranked:
+            raise ReversionError(f"torch {version}: the index has no wheel for this Python")
+        return index.fetch(min(ranked, key=lambda one: one[0])[1], folder)
+    finally:
+        index.close()
+
+
+def _tags(filename: str) -> frozenset[Tag]:
+    return parse_wheel_filename(filename)[3]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Plant defects in a wheel of torch and print the path of the copy."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("wheel", help="a wheel, or a version to fetch into the folder")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--as", dest="version", help="the version of the copy")
+    parser.add_argument("--git", metavar="SHA", help="the git revision of the copy")
+    parser.add_argument("--defect", action="append", default=[], choices=sorted(DEFECTS))
+    options = parser.parse_args(arguments)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        wheel = Path(options.wheel)
+        if not wheel.name.endswith(".whl"):
+            wheel = fetch_torch(options.wheel, options.folder)
+        defects = [DEFECTS[name] for name in options.defect]
+        made = plant(wheel, options.folder, defects, options.version, git_version=options.git)
+    except (MatrixError, ReversionError) as error:
+        sys.exit(f"planted: {error}")
+    print(made)
+
+
+if __name__ == "__main__":
+    main()

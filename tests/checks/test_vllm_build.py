@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import zipfile
@@ -13,7 +14,7 @@ import pytest
 
 from fake_wheels import write_torch, write_wheel
 from local_index import Served
-from matrix.catalog.candidates.gathered import Wanted
+from matrix.catalog.candidates.gathered import Wanted, from_sdist
 from matrix.catalog.candidates.model import File, OnIndex, Project
 from matrix.catalog.candidates.sources import from_commit, from_tree
 from matrix.catalog.vllm_sources.git import Repository
@@ -68,6 +69,9 @@ def test_an_sdist_is_built_once(tmp_path: Path, cache: Path, served: Served) -> 
     asked = len(served.asked)
     again = build_wheel(sources(tmp_path), sys.executable, quiet, cache=cache)
     assert again.from_cache and len(served.asked) == asked
+    base = str(Path(sys.executable).resolve())  # the interpreter of this environment
+    assert build_wheel(sources(tmp_path), base, quiet, cache=cache).from_cache
+    assert first.python == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert (again.wheel, again.sha256, again.seconds) == (first.wheel, first.sha256, first.seconds)
     assert not [path for path in cache.rglob("*") if path.name.endswith(".part")]
 
@@ -281,6 +285,12 @@ def test_a_candidate_is_built_from_its_sources(tmp_path: Path, cache: Path) -> N
     built = build_candidate(added, sys.executable, quiet, cache=cache)
     assert built.version == f"{added.version}.empty"
     assert built.identity == built.revision == commit
+    tree.rename(tmp_path / "moved")  # neither git nor the sources are needed again
+    shutil.rmtree(cache / "git")
+    assert build_candidate(added, sys.executable, quiet, cache=cache) == replace(
+        built, from_cache=True
+    )
+    (tmp_path / "moved").rename(tree)
     as_it_is = from_tree(wanted, str(tree), None).candidate
     other = build_candidate(as_it_is, sys.executable, quiet, cache=cache)
     assert other.version == f"{as_it_is.version}.empty" and other.wheel != built.wheel
@@ -290,3 +300,16 @@ def test_a_candidate_is_built_from_its_sources(tmp_path: Path, cache: Path) -> N
     published = replace(added, source=OnIndex(index="x", version="1"), files=(FILE,), version="1")
     with pytest.raises(MatrixError, match=r"candidate 'vllmmain': has wheels, and is not built"):
         build_candidate(published, sys.executable, quiet, cache=cache)
+
+
+def test_an_sdist_that_is_a_candidate_is_built_once(tmp_path: Path, cache: Path) -> None:
+    sdist = write_sdist(tmp_path, "0.33.0")
+    wanted = Wanted(name="vllmsdist", project=Project.VLLM)
+    added = from_sdist(wanted, str(sdist), None).candidate
+    built = build_candidate(added, sys.executable, quiet, cache=cache)
+    sdist.unlink()
+    again = build_candidate(added, sys.executable, quiet, cache=cache)
+    assert again.from_cache and again.wheel == built.wheel
+    shutil.rmtree(cache / "build-environments")  # the tools may be others now
+    with pytest.raises(MatrixError, match="no such file"):
+        build_candidate(added, sys.executable, quiet, cache=cache)

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from packaging.tags import parse_tag, sys_tags
 
 from fake_wheels import GIT_VERSION, write_torch, write_wheel
+from local_index import Served
 from matrix.checks.resolution.resolver import uv
-from planted import CACHES_OFF, DEFECTS, Defect, plant
+from planted import CACHES_OFF, DEFECTS, Defect, main, plant
 from reversion import ReversionError, reversion
 
 NEW_GIT = "f" * 40
@@ -223,3 +225,29 @@ def test_several_defects_change_one_file(tmp_path: Path) -> None:
     made = plant(write_torch(tmp_path), out, list(DEFECTS.values()), "2.11.1rc1")
     config = contents(made)["torch/_inductor/config.py"].decode()
     assert "default=False" in config and "max_fusion_size = 1\n" in config
+
+
+def test_the_script_fetches_and_plants(
+    tmp_path: Path,
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", served.url)
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    for tag in (f"{python}-{python}-manylinux_2_17_x86_64", "cp39-cp39-manylinux_2_17_x86_64"):
+        served.add_wheel(write_torch(tmp_path, tag=tag))
+    monkeypatch.setattr(
+        "planted.sys_tags",
+        lambda: [*sys_tags(), *parse_tag(f"{python}-{python}-manylinux_2_17_x86_64")],
+    )
+    out = tmp_path / "out"
+    arguments = ["--as", "2.11.1rc1", "--git", NEW_GIT, "--defect", "codegen", "--defect", "fx-key"]
+    main(["2.11.0", str(out), *arguments])
+    made = Path(capsys.readouterr().out.strip())
+    assert made.name == f"torch-2.11.1rc1-{python}-{python}-manylinux_2_17_x86_64.whl"
+    assert NEW_GIT in contents(made)["torch/version.py"].decode()
+    assert b"AssertionError" in contents(made)["torch/_inductor/scheduler.py"]
+    main([str(made), str(tmp_path / "again"), "--as", "2.11.2"])
+    with pytest.raises(SystemExit, match=r"planted: torch 2\.9\.9: the index has no wheel"):
+        main(["2.9.9", str(out)])

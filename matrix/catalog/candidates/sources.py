@@ -28,7 +28,7 @@ def from_commit(wanted: Wanted, text: str, version: str | None, say: Say) -> Gat
     there = Repository(address=repository, say=say)
     commit = there.resolve(revision)
     with Scratch("candidate") as folder:
-        found = open_commit(there, commit, folder, version=version)
+        found = open_commit(there, commit, folder / "sources", version=version)
         return _gathered(wanted, Commit(repository=there.place, revision=commit), found, version)
 
 
@@ -38,7 +38,7 @@ def from_tree(wanted: Wanted, folder: str, version: str | None) -> Gathered:
     Raises MatrixError where there is no such folder, or it is not vLLM's.
     """
     with Scratch("candidate") as copy:
-        found = open_tree(folder, copy, version=version)
+        found = open_tree(folder, copy / "sources", version=version)
         source = Tree(path=str(Path(folder).resolve()), state=found.identity)
         return _gathered(wanted, source, found, version)
 

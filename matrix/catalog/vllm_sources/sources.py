@@ -91,7 +91,7 @@ def open_sources(
     version: str | None = None,
     cache: Path | None = None,
 ) -> Sources:
-    """Put the sources that a candidate is from into an empty folder.
+    """Put the sources that a candidate is from into an empty folder, or one that is not there.
 
     `version` is what they are built as (None: chosen, see `version_of`). Raises MatrixError, one
     line: no git, no such commit, folder or file; a folder that changed, or a file of another hash,
@@ -112,6 +112,7 @@ def open_commit(
 
     `Repository.resolve` gives the full hash of a branch or tag.
     """
+    folder.mkdir(exist_ok=True)
     repository.write(commit, folder)
     shown = f"{repository.shown}: {commit[:12]}"
     project = check_is_vllm(folder, shown)
@@ -141,6 +142,7 @@ def open_tree(
     """
     place = Path(path)
     project = check_is_vllm(place, path)
+    folder.mkdir(exist_ok=True)
     found = copy_tree(place, folder)
     if state is not None and found != state:
         raise SourcesError(
@@ -183,6 +185,7 @@ def open_sdist(
             raise SourcesError(
                 f"{name}: its SHA-256 is {found}, not {sha256}; it is not the file that was meant"
             )
+        folder.mkdir(exist_ok=True)
         unpacked = unpack(path, folder)
     project = check_is_vllm(unpacked, name)
     return Sources(

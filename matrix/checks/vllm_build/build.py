@@ -26,12 +26,14 @@ from matrix._util.files import digest_of, write_text
 from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import clean, clip
+from matrix.catalog.candidates.model import SourceKind
 from matrix.catalog.vllm_sources.sources import Sources
 from matrix.checks.resolution.resolver import uv
 from matrix.checks.vllm_build.environment import (
     BuildEnvironment,
     build_environment,
     build_requirements,
+    made_environment,
     uv_environ,
 )
 from matrix.errors import MatrixError
@@ -39,6 +41,7 @@ from matrix.errors import MatrixError
 _FORMAT = 1  # raised where the same sources and tools would make another wheel
 _LOCK = "builds.lock"
 _FACTS = "built.json"
+_WHEELS = "vllm-wheels"
 _REASON = 300
 _NO_RUST = "can't find Rust compiler"
 # The names of errors that Python prints last, and what tools print.
@@ -70,8 +73,9 @@ class BuildFailedError(MatrixError):
 class Built:
     """A wheel that was built without compiling, and what it was made of.
 
-    `version` is the wheel's own, with its local part. `kind`, `identity` and `revision` are those
-    of its sources, `tools` the versions that it was built with. `seconds` is how long that took,
+    `version` is the wheel's own, with its local part. `kind`, `identity`, `revision` and
+    `source_version` are those of its sources, `requirements` what these say that a build needs,
+    `tools` the versions that it was built with. `seconds` is how long that took,
     `from_cache` whether it was there already. `log` has all that the build printed.
     """
 
@@ -81,7 +85,9 @@ class Built:
     kind: str
     identity: str
     revision: str | None
+    source_version: str
     python: str
+    requirements: tuple[str, ...]
     tools: Mapping[str, str]
     seconds: float
     log: Path
@@ -110,27 +116,54 @@ def build_wheel(
     """
     cache = (cache or cache_folder()).resolve()
     requirements = build_requirements(sources.project, sources.shown)
-    if torch is not None:
-        kept = (text for text in requirements if not re.match(r"torch(?![\w.-])", text))
-        requirements = (*kept, torch)
     with _alone(cache, say):
-        environment = build_environment(requirements, python, cache, say)
-        folder = cache / "vllm-wheels" / _key(sources, python, environment)
+        environment = build_environment(_with(torch, requirements), python, cache, say)
+        named = (sources.kind, sources.identity, sources.version)
+        folder = cache / _WHEELS / _key(named, environment)
         found = _kept(folder)
         if found is not None:
             return found
         shutil.rmtree(folder, ignore_errors=True)
-        return _build(sources, python, environment, folder, say)
+        return _build(sources, requirements, environment, folder, say)
 
 
-def _key(sources: Sources, python: str, environment: BuildEnvironment) -> str:
+def find_wheel(
+    named: tuple[SourceKind, str, str],
+    python: str,
+    *,
+    torch: str | None = None,
+    cache: Path | None = None,
+) -> Built | None:
+    """Return the wheel that `build_wheel` has made of sources; None where it would build it.
+
+    `named` are their kind, identity and version: the sources need not be here. Opening them takes
+    longer than all else, and what a commit or a file of one hash holds does not change.
+    """
+    cache = (cache or cache_folder()).resolve()
+    for path in sorted((cache / _WHEELS).glob(f"*/{_FACTS}")):
+        found = _facts(path.parent)
+        if found is None or (found.kind, found.identity, found.source_version) != named:
+            continue
+        environment = made_environment(_with(torch, found.requirements), python, cache)
+        if environment is not None and path.parent.name == _key(named, environment):
+            return _kept(path.parent)
+    return None
+
+
+def _with(torch: str | None, requirements: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the requirements of a build with another one of torch, if there is one."""
+    if torch is None:
+        return requirements
+    kept = (text for text in requirements if not re.match(r"torch(?![\w.-])", text))
+    return (*kept, torch)
+
+
+def _key(named: tuple[SourceKind, str, str], environment: BuildEnvironment) -> str:
     """Return the name of the folder of a wheel: a digest of what it is made of."""
     parts = {
         "format": _FORMAT,
-        "kind": sources.kind,
-        "identity": sources.identity,
-        "version": sources.version,
-        "python": python,
+        "named": named,
+        "python": environment.minor,
         "tools": dict(environment.tools),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
@@ -138,17 +171,30 @@ def _key(sources: Sources, python: str, environment: BuildEnvironment) -> str:
 
 def _kept(folder: Path) -> Built | None:
     """Return the wheel of a folder of the cache; None where there is none, or it was changed."""
+    found = _facts(folder)
+    with contextlib.suppress(OSError):
+        if found is not None and digest_of(found.wheel) == found.sha256:
+            return found
+    return None
+
+
+def _facts(folder: Path) -> Built | None:
+    """Return what is written of the wheel of a folder; None where that cannot be read."""
     try:
         facts = json.loads((folder / _FACTS).read_text("utf-8"))
         wheel, log = folder / facts.pop("name"), folder / facts.pop("log")
-        built = Built(wheel=wheel, log=log, from_cache=True, **facts)
-        return built if digest_of(wheel) == built.sha256 else None
+        needed = tuple(facts.pop("requirements"))
+        return Built(wheel=wheel, log=log, requirements=needed, from_cache=True, **facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _build(
-    sources: Sources, python: str, environment: BuildEnvironment, folder: Path, say: Say
+    sources: Sources,
+    requirements: tuple[str, ...],
+    environment: BuildEnvironment,
+    folder: Path,
+    say: Say,
 ) -> Built:
     began = time.monotonic()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +216,9 @@ def _build(
                 kind=str(sources.kind),
                 identity=sources.identity,
                 revision=sources.revision,
-                python=python,
+                source_version=sources.version,
+                python=environment.minor,
+                requirements=requirements,
                 tools=dict(environment.tools),
                 seconds=round(time.monotonic() - began, 1),
                 log=folder / log.name,

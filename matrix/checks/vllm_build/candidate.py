@@ -8,7 +8,7 @@ from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, Tree
 from matrix.catalog.vllm_sources.sources import open_sources
-from matrix.checks.vllm_build.build import Built, build_wheel
+from matrix.checks.vllm_build.build import Built, build_wheel, find_wheel
 from matrix.errors import MatrixError
 
 
@@ -29,6 +29,17 @@ def build_candidate(
     source = candidate.source
     if not isinstance(source, (Commit, Tree, Sdist)):
         raise MatrixError(f"candidate {candidate.name!r}: has wheels, and is not built")
+    identity = None  # of a tree, what it holds now must be read
+    if isinstance(source, Commit):
+        identity = source.revision
+    elif isinstance(source, Sdist):
+        identity = source.sha256
+    if identity is not None:
+        named = (source.kind, identity, candidate.version)
+        kept = find_wheel(named, python, torch=torch, cache=cache)
+        if kept is not None:
+            return kept
     with Scratch("vllm-sources") as folder:
-        found = open_sources(source, folder, say, version=candidate.version, cache=cache)
+        place = folder / "sources"
+        found = open_sources(source, place, say, version=candidate.version, cache=cache)
         return build_wheel(found, python, say, torch=torch, cache=cache)

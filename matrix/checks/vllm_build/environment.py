@@ -43,10 +43,12 @@ class BuildEnvironmentError(MatrixError):
 class BuildEnvironment:
     """An interpreter that has all that a build needs; `versions` are those of its packages.
 
-    `tools` are the versions that a wheel is made with, without those of torch and what torch needs.
+    `minor` is the release of its Python, such as 3.12. `tools` are the versions that a wheel is
+    made with, without those of torch and what torch needs.
     """
 
     python: Path
+    minor: str
     versions: Mapping[str, str]
     tools: Mapping[str, str]
 
@@ -88,8 +90,7 @@ def build_environment(
     The caller holds the lock of the cache. Raises BuildEnvironmentError with uv's reason where it
     cannot be made; then nothing of it is left.
     """
-    key = hashlib.sha256("\n".join((python, *sorted(requirements))).encode()).hexdigest()[:16]
-    folder = cache / "build-environments" / key
+    folder = _folder(requirements, python, cache)
     made = _made(folder, requirements)
     if made is not None:
         return made
@@ -106,6 +107,21 @@ def build_environment(
     if made is None:
         raise BuildEnvironmentError(f"{folder}: has no Python after uv made it; run it again")
     return made
+
+
+def made_environment(
+    requirements: Sequence[str], python: str, cache: Path
+) -> BuildEnvironment | None:
+    """Return the environment of `build_environment` where it is there already, else None."""
+    return _made(_folder(requirements, python, cache), requirements)
+
+
+def _folder(requirements: Sequence[str], python: str, cache: Path) -> Path:
+    if os.sep in python:
+        # The interpreter itself, not that of an environment: each cell has one of those.
+        python = str(Path(python).resolve())
+    text = "\n".join((python, *sorted(requirements)))
+    return cache / "build-environments" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def uv_environ() -> dict[str, str]:
@@ -136,7 +152,9 @@ def _made(folder: Path, requirements: Sequence[str]) -> BuildEnvironment | None:
     interpreter = folder / "bin" / "python"
     if not (folder / _FACTS).is_file() or not os.access(interpreter, os.X_OK):
         return None
-    paths = [str(path) for path in folder.glob("lib/python*/site-packages")]
+    paths = [str(path) for path in folder.glob("lib/python3.*/site-packages")]
+    if len(paths) != 1:
+        return None
     versions: dict[str, str] = {
         str(canonicalize_name(found.metadata["Name"])): found.version
         for found in importlib.metadata.distributions(path=paths)
@@ -145,4 +163,5 @@ def _made(folder: Path, requirements: Sequence[str]) -> BuildEnvironment | None:
     if any(name not in versions for name in asked):
         return None
     tools: dict[str, str] = {name: versions[name] for name in sorted(asked) if name != "torch"}
-    return BuildEnvironment(python=interpreter, versions=versions, tools=tools)
+    minor = Path(paths[0]).parent.name.removeprefix("python")
+    return BuildEnvironment(python=interpreter, minor=minor, versions=versions, tools=tools)
