@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from matrix._util.paths import DATA
+from matrix.catalog.cells import Build
 from matrix.record.model import (
     OUTCOMES,
     PLATFORMS,
@@ -23,6 +24,7 @@ from matrix.record.model import (
     EventKind,
     Jit,
     JitModule,
+    Origin,
     Outcome,
     Platform,
     Record,
@@ -154,6 +156,22 @@ departures = st.builds(
 )
 
 
+identities = st.text("0123456789abcdef", min_size=15, max_size=15).map("b{}".format)
+
+
+def origins_of(project: str) -> st.SearchStrategy[Origin]:
+    builds = st.builds(
+        Build, name=st.sampled_from([f"{project}rc1", f"{project}9main"]), identity=identities
+    )
+    names = ("version", "index", "file", "sha256", "revision", "built", "content")
+    return st.builds(
+        Origin,
+        project=st.just(project),
+        candidate=st.none() | builds,
+        **{name: st.none() | texts for name in names},
+    )
+
+
 modules = st.builds(
     JitModule,
     library=texts,
@@ -173,13 +191,14 @@ some_records = st.builds(
     Record,
     jit=st.none() | jits,
     defaults=st.none() | defaults,
-    cell=st.sampled_from([CELL, "py310-torch29-vllm016"]),
+    cell=st.sampled_from([CELL, "py310-torch29-vllm016", "py312-torch216rc1-vllmmain"]),
     platform=st.sampled_from(PLATFORMS),
     finished=st.booleans(),
     provenance=st.just(make().provenance),
     error=st.none() | st.builds(RunError, kind=st.sampled_from(ErrorKind), reason=texts),
     packages=st.dictionaries(texts, texts, max_size=3),
     departures=st.none() | st.lists(departures, max_size=2).map(tuple),
+    origins=st.none() | st.tuples(origins_of("torch"), origins_of("vllm")) | st.just(()),
     flags=flags,
     rungs=st.lists(
         st.builds(

@@ -117,7 +117,11 @@ def is_candidate(factor: str) -> bool:
     return factor[:1].isalpha()
 
 
-def factor_order(factor: str) -> tuple[bool, Version, str]:
+FactorOrder = tuple[bool, Version, str]
+"""What sorts the values of `Factors`."""
+
+
+def factor_order(factor: str) -> FactorOrder:
     """Return what sorts the values of `Factors`: releases by version, then candidates by name."""
     named = is_candidate(factor)
     return named, parse_version("0" if named else factor), factor

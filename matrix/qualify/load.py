@@ -82,7 +82,7 @@ class UnidentifiedRecord:
 def observed(record: Record) -> Observed:
     """Return what a record holds about the releases that ran."""
     error = None if record.error is None else record.error.kind
-    torch, vllm = (record.provenance.get(project) for project in Project)
+    torch, vllm = (record.version(project) for project in Project)
     return Observed(record.cell, record.platform, torch, vllm, error, bool(record.cases))
 
 

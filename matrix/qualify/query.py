@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
-from matrix.catalog.cells import CellError, factors
+from matrix.catalog.cells import CellError, factors, public_key
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, ErrorKind
 from matrix.rules.expectations import Expectations
@@ -181,7 +181,7 @@ def may_match(query: Query, observed: Observed, releases: Releases) -> bool:
 
 def _public(text: object) -> str | None:
     try:
-        return parse_version(str(text)).public
+        return public_key(str(text))
     except InvalidVersion:
         return None
 

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from matrix._util.enums import StrEnum
+from matrix.catalog.cells import PROJECTS, Build, CellError
 from matrix.errors import MatrixError
 
 SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
-LEFT_OUT = frozenset({"caches", "defaults", "departures", "events", "jit", "metrics", "selected"})
+LEFT_OUT = frozenset(
+    {"caches", "defaults", "departures", "events", "jit", "metrics", "origins", "selected"}
+)
 """The keys that a record leaves out where the run did not know them, as older records do."""
 FAILURE_LIMIT = 16 * 1024
 """The most characters of a failure's tail that a record keeps."""
@@ -317,6 +320,28 @@ class Departure:
     imports: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where the torch or the vLLM of a run is from; what nobody knows is None.
+
+    `candidate` is None where the cell names a release. `version` is the installed one, or that of a
+    candidate which is not installed. `index` is without credentials, `file` the name of the wheel,
+    `revision` the git commit that its own files name, `built` the time of the upload.
+    `content` is a SHA-256 over the rows of its RECORD, which tells two builds apart however they
+    were installed.
+    """
+
+    project: str
+    candidate: Build | None = None
+    version: str | None = None
+    index: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    revision: str | None = None
+    built: str | None = None
+    content: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One run of a cell on a platform. `finished` is false while the run goes on, or if it died.
@@ -329,6 +354,8 @@ class Record:
     `jit` is None where nothing is built just in time (the CPU platform) or nobody looked.
     `defaults` are those of torch's configs that are plain data, by module and name; None where they
     are not known.
+    `origins` is where its torch and its vLLM are from; None where nobody looked, as in records from
+    before the key.
     """
 
     cell: str
@@ -338,6 +365,7 @@ class Record:
     error: RunError | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     departures: tuple[Departure, ...] | None = None
+    origins: tuple[Origin, ...] | None = None
     flags: Mapping[str, object] = field(default_factory=dict)
     rungs: tuple[RungResult, ...] = ()
     cases: tuple[Case, ...] = ()
@@ -351,6 +379,36 @@ class Record:
     def started(self) -> str:
         """Return when the run started: UTC, as `2026-11-22T18:00:00Z`, which sorts as time does."""
         return str(self.provenance["started"])
+
+    def origin(self, project: str) -> Origin | None:
+        """Return where its torch or its vLLM is from; None where nobody looked."""
+        return next((one for one in self.origins or () if one.project == project), None)
+
+    def build(self, project: str) -> Build | None:
+        """Return the build of its torch or its vLLM, if that is a candidate."""
+        origin = self.origin(project)
+        return None if origin is None else origin.candidate
+
+    @property
+    def builds(self) -> str:
+        """Return what tells its candidates from others of their names; "" without any."""
+        every = (self.build(project) for project in PROJECTS)
+        return " ".join(f"{build.name}.{build.identity}" for build in every if build)
+
+    def version(self, project: str) -> str | None:
+        """Return the version of its torch or its vLLM, of a candidate the release key.
+
+        None where the record does not know it.
+        """
+        found = self.provenance.get(project)
+        text = found if isinstance(found, str) else None
+        origin = self.origin(project)
+        if origin is None or origin.candidate is None or (text or origin.version) is None:
+            return text
+        try:
+            return origin.candidate.key(text or origin.version or "")
+        except CellError:
+            return text
 
     @property
     def jobs(self) -> int:

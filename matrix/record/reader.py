@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeGuard
 
-from matrix.catalog.cells import CellError, cell_of, factors, matches
+from matrix.catalog.cells import PROJECTS, CellError, axis_of, cell_of, factors
 from matrix.record.json_value import (
     SHOWN,
     JsonValue,
@@ -41,6 +41,7 @@ from matrix.record.model import (
     Start,
     Why,
 )
+from matrix.record.origin_reader import read_origins
 from matrix.record.start_reader import defaults_of, start_of
 
 _OLDEST_SCHEMA = 1
@@ -117,16 +118,17 @@ def _other_cell(record: Record) -> str | None:
     if record.error is not None and record.error.kind == ErrorKind.WRONG_CELL:
         return None
     named = factors(record.cell)
-    for key in ("python", "torch", "vllm"):
-        found = record.provenance.get(key)
-        versions = {"python": named.python, "torch": named.torch, "vllm": str(named.vllm)}
-        if not isinstance(found, str):
+    for key in ("python", *PROJECTS):
+        found = record.version(key)
+        if found is None:
             continue
         try:
-            cell = cell_of(**{**versions, key: found})
+            # The others are of no matter here.
+            cell = cell_of(**{"python": "3.11", "torch": "0.0", "vllm": "0.0", key: found})
         except CellError:
             continue  # Not a version that a cell could have: the record does not know it.
-        if not matches(record.cell, cell):
+        own = cell.python if key == "python" else axis_of(getattr(cell, key))
+        if own != getattr(named, key):
             return (
                 f"provenance.{key}: is {found}, but the cell is {record.cell}; run the cell again"
                 f" by tox -e {record.cell}"
@@ -191,6 +193,7 @@ def _record(value: JsonValue) -> Record:
         error=error,
         packages=value.values("packages", is_text, "a string"),
         departures=_departures(value),
+        origins=read_origins(value) if "origins" in value.data else None,
         flags=value.scalars("flags"),
         rungs=tuple(map(_rung, value.items("rungs"))),
         cases=_cases(value),

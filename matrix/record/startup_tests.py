@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion
 from matrix._util.paths import DATA
 from matrix._util.toml_rows import check_keys, read_text, rows, version_range
 from matrix._util.versions import VersionRange, parse_version
-from matrix.catalog.cells import factors
+from matrix.catalog.cells import factors, is_candidate
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS, RUNGS, Record
 
@@ -73,7 +73,7 @@ class Change:
             return False
         named = factors(record.cell)
         return all(
-            _may_hold(versions, record.provenance.get(key) or getattr(named, key))
+            _may_hold(versions, record.version(key) or _release(getattr(named, key)))
             for key, versions in (("torch", self.torch), ("vllm", self.vllm))
         )
 
@@ -235,6 +235,11 @@ def _texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise StartupTestsError(f"{where}: {key}: is not a list of texts; write it as [...]")
     return tuple(value)
+
+
+def _release(factor: str) -> str | None:
+    """Return the minor release of a name; None for a candidate, whose version it does not hold."""
+    return None if is_candidate(factor) else factor
 
 
 def _may_hold(wanted: VersionRange, ran: object) -> bool:

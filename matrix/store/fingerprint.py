@@ -40,12 +40,11 @@ def environment_key(record: Record) -> str:
 
 def verdict_key(record: Record) -> str:
     """Return the digest of all that decides the verdict of `matrix.verdict.judge.judge`."""
-    found = record.provenance
     return content_hash(
         [
             record.platform,
-            found.get("torch"),
-            found.get("vllm"),
+            record.version("torch"),
+            record.version("vllm"),
             record.finished,
             record.error and (record.error.kind, blames_pair(record.error)),
             record.flags,

@@ -25,6 +25,7 @@ SUMMARY = {
     "error": "VARCHAR",
     "torch": "VARCHAR",
     "vllm": "VARCHAR",
+    "builds": "VARCHAR",
     "python": "VARCHAR",
     "tests_version": "BIGINT",
     "jobs": "BIGINT",
@@ -51,7 +52,7 @@ ROW = {
 archive, its size in bytes and time in nanoseconds, what is wrong with it (NULL for a good record),
 and the summary."""
 
-SUMMARY_VERSION = 3
+SUMMARY_VERSION = 4
 """The version of what an index and an archive store of a record. Raise it by one when the same
 record gets another row than before: indexes are then read again, and archives read without theirs.
 """

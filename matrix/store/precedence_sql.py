@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matrix.verdict.precedence import RUN_ORDER, SUPERSESSIONS, Column, Minimum, Supersession
 
-CELL = "cell, platform"
+CELL = "cell, platform, builds"
 """What the competing records have in common, to partition by."""
 
 _VALUES: Mapping[str, str] = {"is_stock": "coalesce(stock, true)::INTEGER", "evidence": "evidence"}

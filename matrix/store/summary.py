@@ -55,12 +55,13 @@ class SummaryCase:
 class Summary:
     """What is asked of a record without reading it whole.
 
-    `torch`, `vllm` and `python` are the provenance's, or the cell's minor releases where that does
-    not know them. `evidence` is that of `matrix.verdict.precedence`, by any expectations. `stock`
-    is whether all packages were as the vLLM requires, None where nobody knows. `total_cases` is how
-    many cases the startup tests have, as far as the record knows; `deselected` of them were left
-    out. `content` is the SHA-256 of all that the record says, whatever the file's name and layout;
-    the keys are those of `matrix.store.fingerprint`.
+    `torch`, `vllm` and `python` are the provenance's, of a candidate its release key, or what the
+    cell's name holds where that does not know them. `builds` tells apart the candidates of a name.
+    `evidence` is that of `matrix.verdict.precedence`, by any expectations. `stock` is whether all
+    packages were as the vLLM requires, None where nobody knows. `total_cases` is how many cases the
+    startup tests have, as far as the record knows; `deselected` of them were left out. `content` is
+    the SHA-256 of all that the record says, whatever the file's name and layout; the keys are those
+    of `matrix.store.fingerprint`.
     """
 
     cell: str
@@ -74,6 +75,7 @@ class Summary:
     error: str | None
     torch: str
     vllm: str
+    builds: str
     python: str
     tests_version: int | None
     jobs: int
@@ -130,8 +132,9 @@ def summarise(record: Record) -> Summary:
         deselected=record.deselected,
         total_cases=min(record.total_cases, _LARGEST),
         error=record.error.kind if record.error else None,
-        torch=str(found.get("torch") or named.torch),
-        vllm=str(found.get("vllm") or named.vllm),
+        torch=record.version("torch") or named.torch,
+        vllm=record.version("vllm") or str(named.vllm),
+        builds=record.builds,
         python=str(found.get("python") or named.python),
         tests_version=version_of_tests(record),
         jobs=record.jobs,

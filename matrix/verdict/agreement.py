@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
-from matrix.catalog.cells import factors
+from matrix.catalog.cells import factors, public_key
 from matrix.record.model import STARTS, Case, Departure, Outcome, Platform, Record, StartKind
 from matrix.record.stock import not_stock
 from matrix.record.writer import to_json
@@ -348,10 +348,10 @@ def _releases(record: Record) -> tuple[str, str] | None:
     A run that did not import them is of its cell's pair, but the patch releases are not known.
     """
     try:
-        torch, vllm = (parse_version(str(record.provenance.get(key))) for key in ("torch", "vllm"))
+        torch, vllm = (public_key(str(record.version(key))) for key in ("torch", "vllm"))
     except InvalidVersion:
         return None
-    return torch.public, vllm.public
+    return torch, vllm
 
 
 def _order(releases: tuple[str, str]) -> tuple[Version, Version]:

@@ -254,8 +254,8 @@ def runs(
 
 def ran_cell(record: Record) -> Cell | None:
     """Return the cell of the versions that ran; None if the record does not have both."""
-    torch, vllm = (record.provenance.get(key) for key in ("torch", "vllm"))
-    if not isinstance(torch, str) or not isinstance(vllm, str):
+    torch, vllm = record.version("torch"), record.version("vllm")
+    if torch is None or vllm is None:
         return None
     try:
         return cell_of(factors(record.cell).python, torch, vllm)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from matrix.catalog.cells import Factors, factors
+from matrix.catalog.cells import FactorOrder, Factors, factor_order, factors
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record
 from matrix.rules.expectations import Expectations
@@ -89,8 +89,8 @@ class Table:
     def releases(self, platform: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the minor releases of torch and vLLM on the platform, oldest first."""
         named = [entry.factors for entry in self.entries if entry.record.platform == platform]
-        torch = sorted({factors.torch for factors in named}, key=Version)
-        vllm = sorted({str(factors.vllm) for factors in named}, key=Version)
+        torch = sorted({factors.torch for factors in named}, key=factor_order)
+        vllm = sorted({str(factors.vllm) for factors in named}, key=factor_order)
         return tuple(torch), tuple(vllm)
 
     def pair(self, platform: str, torch: str, vllm: str) -> tuple[Entry, ...]:
@@ -129,9 +129,9 @@ def tabulate(
 ) -> Table:
     """Judge the records, and keep for each cell on each platform the one that counts.
 
-    `matrix.verdict.precedence` says which. The releases tell which cells are off-pin; without them
-    none is marked so. What started after `late` comes from the future
-    (`matrix.store.summary.late_from`) and counts as older than the rest.
+    `matrix.verdict.precedence` says which; of a candidate it is one of the build that ran last. The
+    releases tell which cells are off-pin; without them none is marked so. What started after `late`
+    comes from the future (`matrix.store.summary.late_from`) and counts as older than the rest.
 
     `running` has the records of runs that go on (`matrix.record.running`). They are no answer yet:
     one is shown, as untested, where its cell has no record with an answer.
@@ -145,7 +145,7 @@ def tabulate(
         off_pin = releases is not None and releases.overridden_pin(cell) is not None
         shown = None
         if runs := cells.get((cell, platform)):
-            counts = pick_record(runs, expectations, late)
+            counts = pick_record(_of_newest_build(runs, late), expectations, late)
             if counts.evidence is not Evidence.NOTHING or (cell, platform) not in going_on:
                 shown = Entry(
                     record=counts.record,
@@ -180,11 +180,21 @@ def _newest_of_cells(
     return found
 
 
-def _order(entry: Entry) -> tuple[int, Version, Version, Version]:
+def _of_newest_build(
+    runs: list[tuple[Path, Record]], late: str | None
+) -> list[tuple[Path, Record]]:
+    """Return the runs of the build that ran last: two builds of a candidate never compete."""
+    if len({record.builds for _, record in runs}) == 1:
+        return runs
+    newest = max(runs, key=lambda run: (run_order(run[1].started, late), run[1].builds))[1]
+    return [run for run in runs if run[1].builds == newest.builds]
+
+
+def _order(entry: Entry) -> tuple[int, FactorOrder, FactorOrder, Version]:
     named = entry.factors
     return (
         PLATFORMS.index(entry.record.platform),
-        Version(str(named.vllm)),
-        Version(named.torch),
+        factor_order(str(named.vllm)),
+        factor_order(named.torch),
         Version(named.python),
     )
