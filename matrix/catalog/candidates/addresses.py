@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 from matrix.errors import MatrixError
@@ -47,6 +48,26 @@ def without_secrets(text: str) -> str:
         return text.partition("://")[0][:20]
     scheme, host, path = parts
     return urlunsplit((scheme, host, path, "", ""))
+
+
+def compare_address(repository: str, old: str, new: str) -> str | None:
+    """Return the page on which a public host of repositories shows what lies between two commits.
+
+    >>> compare_address("https://github.com/vllm-project/vllm.git", "1a2b", "3c4d")
+    'https://github.com/vllm-project/vllm/compare/1a2b...3c4d'
+
+    None for a repository that is on no such host.
+    """
+    found = re.fullmatch(
+        r"(?:https://|ssh://|git@)(?P<host>github\.com|gitlab\.com)[:/]"
+        r"(?P<path>[\w.-]+(?:/[\w.-]+)+)/?",
+        without_secrets(repository) if "://" in repository else repository,
+    )
+    if found is None:
+        return None
+    between = "/-" if found["host"] == "gitlab.com" else ""
+    path = found["path"].removesuffix(".git")
+    return f"https://{found['host']}/{path}{between}/compare/{old}...{new}"
 
 
 def _split(text: str) -> tuple[str, str, str] | None:

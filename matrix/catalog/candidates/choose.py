@@ -56,7 +56,7 @@ def choose_version(
     """
     wheels: dict[Version, list[PublishedFile]] = {}
     for file in files:
-        version = _version(file)
+        version = wheel_version(file)
         if version is not None and (file.yanked is None or asked is not None):
             wheels.setdefault(version, []).append(file)
     if not wheels:
@@ -89,7 +89,7 @@ def choose_files(
     Raises CandidateError where no wheel is for this machine or for any of these Pythons.
     """
     every = tuple(pythons)
-    version = str(_version(files[0]))
+    version = str(wheel_version(files[0]))
     best = {python: _best(files, tags(python)) for python in every}
     found = {python: file for python, file in best.items() if file is not None}
     if found:
@@ -137,7 +137,7 @@ def _best(files: Iterable[PublishedFile], tags: Sequence[Tag]) -> PublishedFile 
     return min(ranked, key=lambda one: one[:2])[2] if ranked else None
 
 
-def _version(file: PublishedFile) -> Version | None:
+def wheel_version(file: PublishedFile) -> Version | None:
     """Return the version of a wheel; None for what is no wheel, or has no readable name."""
     if not file.is_wheel:
         return None

@@ -48,6 +48,7 @@ _SAFE = (
 _TAGS = "refs/tags/v*:refs/tags/v*"
 _DESCRIBE = ("describe", "--tags", "--long", "--abbrev=40", "--match", "v[0-9]*")
 _REASON = 300  # characters of what git says
+_TITLE = 120  # characters of the first line of a message
 
 
 class GitError(MatrixError):
@@ -60,6 +61,15 @@ class Described:
 
     tag: str
     distance: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logged:
+    """A commit of a history: its full hash, the day it was committed, the first line it says."""
+
+    commit: str
+    day: str
+    title: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +194,34 @@ class Repository:
             return None  # "No names found": the address answered just now
         return _described(text)
 
+    def line(self, old: str, new: str) -> tuple[Logged, ...]:
+        """Return the commits from one to a later one, both included, oldest first.
+
+        Both are full hashes. Of a merge the line takes the first parent. Raises GitError as `write`
+        does, and where the two are the same, the other way round, or not on one line.
+        """
+        store = self._store("history")
+        for commit in (old, new):
+            ref = f"refs/commits/{commit}"
+            if not self._has(store, ref, commit):
+                refs = [f"{commit}:{ref}", _TAGS]
+                self._fetch(store, commit, ["--filter=tree:0", *refs], "the history")
+        try:
+            base = self._git(["merge-base", old, new], store).strip()
+        except GitError:
+            base = ""
+        if old == new or base != old:
+            raise GitError(f"{self.shown}: {_no_line(old[:12], new[:12], base[:12])}")
+        form = ["--first-parent", "--topo-order", "--reverse", "--format=%H%x09%cs%x09%s"]
+        found = self._git(["rev-list", *form, new, f"^{old}"], store)
+        first = self._git(["rev-list", form[-1], "--max-count=1", old], store)
+        rows = (line.split("\t", 2) for line in (first + found).splitlines())
+        return tuple(
+            Logged(commit=row[0], day=row[1], title=clip(clean(row[2]), _TITLE))
+            for row in rows
+            if len(row) == len(("commit", "day", "title"))
+        )
+
     def _fetched(self, commit: str) -> Path:
         """Return the repository of the cache that has a commit with its files."""
         if not _HASH.fullmatch(commit):
@@ -299,6 +337,17 @@ def described_head(folder: Path) -> Described | None:
         check=False,
     )
     return None if done.returncode else _described(done.stdout.decode("utf-8", "replace"))
+
+
+def _no_line(old: str, new: str, base: str) -> str:
+    """Return why no line leads from one commit to another; `base` is where they part, or ""."""
+    if old == new:
+        return f"{old} is both ends, so nothing lies between them; name two commits"
+    if base == new:
+        return f"{new} is older than {old}; write the range as {new}..{old}"
+    if base:
+        return f"{old} is not below {new}, they part at {base}; write the range as {base}..{new}"
+    return f"{old} and {new} have no history in common; name two commits of one line"
 
 
 def _described(text: str) -> Described | None:

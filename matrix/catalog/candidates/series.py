@@ -1,0 +1,155 @@
+"""Lines of candidates to search: the nightlies of an index, the commits of a repository.
+
+A line is a sequence of steps from old to new. A step becomes a candidate only when it is asked
+for: a line may have hundreds. These functions ask an index and git.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from matrix._util.reported import Say
+from matrix.catalog.candidates.channels import Place
+from matrix.catalog.candidates.choose import Tags, machine_tags
+from matrix.catalog.candidates.gathered import Wanted, from_index
+from matrix.catalog.candidates.model import Candidate, CandidateError, Commit, OnIndex, Project
+from matrix.catalog.candidates.sources import from_commit
+from matrix.catalog.candidates.steps import Step
+from matrix.catalog.index import FetchError, Index, NoProjectError
+from matrix.catalog.releases import Releases
+from matrix.catalog.vllm_sources.folder import SourcesError
+from matrix.catalog.vllm_sources.version import VersionError
+from matrix.errors import MatrixError
+
+_MARK = re.compile(r"(?:^|\.)g([0-9a-f]{7,40})(?:\.|$)")
+
+
+class StepError(MatrixError):
+    """A step that cannot become a candidate; the other steps may."""
+
+
+class Series(Protocol):
+    """A line of builds of one project; `where` is the index or repository, without credentials."""
+
+    @property
+    def project(self) -> Project:
+        """The project whose builds these are."""
+
+    @property
+    def where(self) -> str:
+        """The index or repository, without credentials."""
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The builds, oldest first, each with a name of its own."""
+
+    def make(self, step: Step) -> Candidate:
+        """Return the candidate of a step. Raises StepError where the step cannot be one."""
+
+    def is_of(self, step: Step, candidate: Candidate) -> bool:
+        """Tell whether a candidate, maybe of an older search, is of this step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nightlies:
+    """The builds of an index, one a day."""
+
+    project: Project
+    place: Place
+    steps: tuple[Step, ...]
+    python: str
+    releases: Releases
+    tags: Tags = machine_tags
+
+    @property
+    def where(self) -> str:
+        """The index, by the name of its channel where it has one."""
+        return self.place.channel or self.place.index
+
+    def make(self, step: Step) -> Candidate:
+        """Read the index, and return the candidate of a day."""
+        wanted = Wanted(name=step.name, project=self.project, pythons=(self.python,))
+        index = Index(self.place.address)
+        try:
+            found = from_index(
+                wanted, self.place, step.version, self.releases, index=index, tags=self.tags
+            )
+        except (CandidateError, FetchError) as error:
+            raise StepError(str(error)) from None
+        finally:
+            index.close()
+        return found.candidate
+
+    def is_of(self, step: Step, candidate: Candidate) -> bool:
+        """Tell whether a candidate is the version of this step, of this index."""
+        return candidate.index == self.place.index and candidate.version == step.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commits:
+    """The commits of a repository of vLLM, each built from its sources."""
+
+    address: str
+    where: str
+    place: str
+    steps: tuple[Step, ...]
+    say: Say
+    project: Project = Project.VLLM
+
+    def make(self, step: Step) -> Candidate:
+        """Fetch the commit, and return its candidate."""
+        wanted = Wanted(name=step.name, project=self.project)
+        try:
+            return from_commit(wanted, f"{self.address}@{step.point}", None, self.say).candidate
+        except (CandidateError, SourcesError, VersionError) as error:
+            raise StepError(str(error)) from None
+
+    def is_of(self, step: Step, candidate: Candidate) -> bool:
+        """Tell whether a candidate is this commit of this repository."""
+        return candidate.source == Commit(repository=self.place, revision=step.point)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitWheels:
+    """The commits of a repository of vLLM, as wheels of a channel that has an index for each."""
+
+    where: str
+    steps: tuple[Step, ...]
+    python: str
+    releases: Releases
+    place_of: Callable[[str], Place]
+    tags: Tags = machine_tags
+    project: Project = Project.VLLM
+
+    def make(self, step: Step) -> Candidate:
+        """Read the index of a commit, and return the candidate of its wheel."""
+        place = self.place_of(step.point)
+        wanted = Wanted(name=step.name, project=self.project, pythons=(self.python,))
+        index = Index(place.address)
+        try:
+            found = from_index(wanted, place, None, self.releases, index=index, tags=self.tags)
+        except (CandidateError, NoProjectError) as error:
+            raise StepError(str(error)) from None
+        finally:
+            index.close()
+        built_from = _commit_of(found.candidate)
+        if built_from is not None and not step.point.startswith(built_from):
+            raise StepError(
+                f"{place.index}: its vllm {found.candidate.version} is of commit {built_from}, not"
+                f" of {step.label}"
+            )
+        return found.candidate
+
+    def is_of(self, step: Step, candidate: Candidate) -> bool:
+        """Tell whether a candidate is a wheel of the index of this commit."""
+        place = self.place_of(step.point)
+        return isinstance(candidate.source, OnIndex) and candidate.source.index == place.index
+
+
+def _commit_of(candidate: Candidate) -> str | None:
+    """Return the commit that a wheel names, maybe its beginning alone; None where it names none."""
+    found = _MARK.search(candidate.version.partition("+")[2])
+    return candidate.revision or (found[1] if found else None)
