@@ -117,10 +117,13 @@ def held(before: Snapshot | None, after: Snapshot | None) -> dict[str, dict[str,
     """Return by kind what the caches hold after a start, as JSON; None where that is not known.
 
     New is a file that was not there before the start, or had another size: a start that loads an
-    artifact may write the same entries again (`torch.compiler.load_cache_artifacts`).
+    artifact may write the same entries again (`torch.compiler.load_cache_artifacts`). It may do so
+    below another folder, so what torch compiled is known by the name of its own folder, which
+    torch and Triton make of a hash of the content or key, and by its own.
     """
     if before is None or after is None:
         return None
+    known = {_identity(path, *file) for path, file in before.items()}
     found: dict[str, dict[str, Any]] = {}
     for path, (kind, size) in sorted(after.items()):
         of = found.setdefault(
@@ -128,7 +131,14 @@ def held(before: Snapshot | None, after: Snapshot | None) -> dict[str, dict[str,
         )
         of["files"] += 1
         of["bytes"] += size
-        if before.get(path) != (kind, size):
+        if _identity(path, kind, size) not in known:
             of["new_files"] += 1
             of["new_bytes"] += size
     return dict(sorted(found.items()))
+
+
+def _identity(path: str, kind: CacheKind, size: int) -> tuple[str, CacheKind, int]:
+    """Return what a file has in common with a copy of it."""
+    if kind in (CacheKind.ARTIFACT, CacheKind.AOT, CacheKind.OTHER):
+        return path, kind, size
+    return "/".join(path.rsplit("/", 2)[-2:]), kind, size

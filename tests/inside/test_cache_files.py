@@ -78,6 +78,23 @@ def test_a_warm_start_is_compared_with_what_the_cold_one_left(
     }
 
 
+def test_what_is_loaded_into_another_folder_is_not_new(
+    folders: tuple[tuple[str, Path], ...],
+) -> None:
+    put(folders, VLLM, f"{GRAPHS}/inductor_cache/ab/cabc.so")
+    put(folders, VLLM, f"{GRAPHS}/artifact_compile_range_1_1024_subgraph_0")
+    cold = look(folders)
+    put(folders, VLLM, "torch_compile_cache/torch_aot_compile/1f/inductor_cache/ab/cabc.so")
+    put(folders, VLLM, f"{GRAPHS}2/artifact_compile_range_1_1024_subgraph_0")
+    assert held(cold, look(folders)) == {
+        "artifact": {"files": 2, "bytes": 20, "new_files": 1, "new_bytes": 10},
+        "compiled": {"files": 2, "bytes": 20, "new_files": 0, "new_bytes": 0},
+    }
+    put(folders, VLLM, "torch_compile_cache/torch_aot_compile/1f/inductor_cache/cd/cabc.so")
+    found = held(cold, look(folders))
+    assert found is not None and found["compiled"]["new_files"] == 1
+
+
 def test_links_are_not_followed(folders: tuple[tuple[str, Path], ...], tmp_path: Path) -> None:
     real = put(folders, INDUCTOR, "ab/cabc.so")
     (real.parent / "again.so").symlink_to(real)
