@@ -32,6 +32,7 @@ from matrix.qualify.runs import (
     partial,
     run_outcome,
 )
+from matrix.qualify.unjudged import unjudged
 from matrix.record.model import STARTS, Departure, Outcome, Record
 from matrix.record.signature import signature
 from matrix.record.startup_tests import load_startup_tests
@@ -163,6 +164,7 @@ class _Pair:
                 passed=passed,
                 no_times=_no_times(self.baseline, self.candidate),
                 caveats=tuple(pair_caveats(self.baseline, self.candidate)),
+                unjudged=unjudged(self.baseline, self.candidate),
             )
         )
 

@@ -199,14 +199,18 @@ def _needed(runs: Sequence[RunRow], late: str | None) -> set[str]:
     for run in runs:
         started = run_order(run.started, late)
         newest[run.outcome_key] = max(started, newest.get(run.outcome_key, started))
-    alone = sorted({run_order(run.started, late) for run in runs if run.jobs == 1})
-    timed = set(alone[-MOST_RUNS:])
+    order: dict[int, set[RunOrder]] = {}
+    for run in runs:
+        order.setdefault(run.jobs, set()).add(run_order(run.started, late))
+    timed = {
+        (jobs, started) for jobs, all_ in order.items() for started in sorted(all_)[-MOST_RUNS:]
+    }
     return {
         run.path
         for run in runs
         if (started := run_order(run.started, late)) == newest[run.outcome_key]
         or run.started == last
-        or (run.jobs == 1 and started in timed)
+        or (run.jobs, started) in timed
     }
 
 

@@ -22,6 +22,7 @@ from matrix.qualify.query import Project, Query
 from matrix.qualify.reasons import NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison
+from matrix.qualify.unjudged import Unjudged
 from matrix.record.model import PLATFORMS, CellRef
 from matrix.rules.waivers import Finding, Waiver, Waivers
 from matrix.verdict.reasons import Reason
@@ -186,8 +187,8 @@ class Match:
     """A run of the baseline and the candidate's that it is compared with.
 
     `compared` counts the cases with an answer on both sides, of which `passed` pass at the
-    candidate; `no_times` says why seconds are not comparable. A candidate with a `variant` answers
-    no case.
+    candidate; `no_times` says why seconds are not comparable. `unjudged` is what the runs show
+    besides, None where the candidate has a `variant`, which answers no case.
     """
 
     baseline: CellRun
@@ -196,6 +197,7 @@ class Match:
     passed: int = 0
     no_times: NoTimes | None = None
     caveats: tuple[PairCaveat, ...] = ()
+    unjudged: Unjudged | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +234,11 @@ class Qualification:
     def passed(self) -> int:
         """Return how many of the compared cases pass at the candidate."""
         return sum(match.passed for match in self.matches)
+
+    @property
+    def unjudged(self) -> tuple[Unjudged, ...]:
+        """Return what the pairs of runs show that is not judged."""
+        return tuple(match.unjudged for match in self.matches if match.unjudged is not None)
 
     @property
     def platforms(self) -> tuple[str, ...]:

@@ -240,10 +240,10 @@ def _counts(case: Case) -> list[tuple[str, list[tuple[str, int]]]]:
 def _timed(
     record: Record, records: Iterable[ReleasedRecord], late: str | None
 ) -> tuple[Record, ...]:
-    """Return the newest runs, one case at a time, on the same hardware and with the same flags."""
+    """Return the newest runs on the same hardware, with equal flags and as many cases at once."""
     found: dict[RunOrder, list[Record]] = {}
     for run in records:
-        if run.record.jobs == 1:
+        if run.record.jobs == record.jobs:
             found.setdefault(run_order(run.record.started, late), []).append(run.record)
     newest = (run for key in sorted(found)[-MOST_RUNS:] for run in _without_copies(found[key]))
     flags = _flags(record)

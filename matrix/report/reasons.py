@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matrix._util.text import plural
 from matrix.record.model import EventKind, Outcome
 from matrix.report.provisional import PROVISIONAL, comparison_words
 from matrix.report.stock import described, mark
 from matrix.verdict import reasons
 from matrix.verdict.events import StartEvent
 from matrix.verdict.ladder import Contradiction, ContradictionCode
-from matrix.verdict.recompiles import Recompiles
+from matrix.verdict.recompiles import Recompiles, WrittenCode
 from matrix.verdict.states import Verdict
 
 NO_ISSUE = "no public issue known"
@@ -157,6 +158,19 @@ def recompiles_words(found: Recompiles) -> str:
 
 
 def recompiles_counted(found: Recompiles) -> str:
-    """Return what it counted: `recompiles warm (num_compiled_artifacts_saved 4)`."""
+    """Return what it counted: `recompiles warm (num_compiled_artifacts_saved 4)`.
+
+    What it wrote stands behind that: `; 3 files of compiled code, 12 KiB`.
+    """
     counted = ", ".join(f"{name} {count}" for name, count in found.counters.items())
-    return f"recompiles warm ({counted})"
+    wrote = [] if found.code is None else [code_words(found.code)]
+    return f"recompiles warm ({'; '.join(filter(None, [counted, *wrote]))})"
+
+
+def code_words(code: WrittenCode) -> str:
+    """Return how much compiled code a start wrote.
+
+    >>> code_words(WrittenCode(files=3, bytes=12_000))
+    '3 files of compiled code, 12 KiB'
+    """
+    return f"{plural(code.files, 'file')} of compiled code, {max(1, round(code.bytes / 1024))} KiB"

@@ -14,6 +14,7 @@ from matrix.report.model import Report
 from matrix.report.reasons import reason_words
 from matrix.report.timings import import_seconds, warm_over_cold
 from matrix.verdict.judge import CaseVerdict
+from matrix.verdict.recompiles import WrittenCode
 from matrix.verdict.table import Entry
 
 TABLE_SCHEMA = 3
@@ -103,6 +104,11 @@ def _entry(entry: Entry) -> dict[str, object]:
     }
 
 
+def _code(code: WrittenCode | None) -> dict[str, object]:
+    """Return the compiled code that a warm start wrote; nothing where it wrote none."""
+    return {} if code is None else {"code": {"files": code.files, "bytes": code.bytes}}
+
+
 def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
     starts = {start: case.started(start) for start in STARTS}
     ratio = warm_over_cold(case)
@@ -133,6 +139,7 @@ def _case(case: Case, verdict: CaseVerdict) -> dict[str, object]:
         else {
             "counters": dict(verdict.recompiles.counters),
             "links": list(verdict.recompiles.links),
+            **_code(verdict.recompiles.code),
         },
         "differences": [provisional.difference(difference) for difference in verdict.differences],
     }

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from matrix.record.model import Case
+from matrix.record.model import CacheKind, Case
 from matrix.rules.expectations import Expected
 
 SAVED = ("num_compiled_artifacts_saved", "num_aot_artifacts_saved")
@@ -20,18 +20,34 @@ MISSES = ("aot_autograd.autograd_cache_miss", "inductor.fxgraph_cache_miss")
 
 _COLD_MISSES, _COLD_SAVES = "aot_autograd.autograd_cache_miss", "aot_autograd.autograd_cache_saved"
 
+CODE = (CacheKind.FXGRAPH, CacheKind.AOTAUTOGRAD, CacheKind.GENERATED, CacheKind.COMPILED)
+"""The kinds of files in which torch keeps compiled code, in the caches of a start.
+
+Not Triton's cache: kernels that vLLM wrote itself are there too, built when they are first called.
+"""
+
 _ISSUE = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/\d+", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenCode:
+    """The files of compiled code that a start wrote and that its caches did not have before."""
+
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recompiles:
     """What a warm start compiled again, by counter, and the issues that its rules name.
 
-    The links are the issues and pull requests among the evidence of the rules that expect it.
+    `code` is what it wrote of compiled code, where it wrote some: all that says so where no counter
+    does. The links are the issues and pull requests among the evidence of the rules that expect it.
     """
 
     counters: Mapping[str, int]
     links: tuple[str, ...] = ()
+    code: WrittenCode | None = None
 
     @property
     def issues(self) -> tuple[str, ...]:
@@ -44,14 +60,18 @@ def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Re
 
     It compiled again if it saved artifacts again, or if it missed more in a cache than what the
     cold start missed and did not save: a function that AOTAutograd never saves misses on every
-    start. Where the cold start did not count what it saved, a miss says nothing. A case whose cold
-    start saved nothing has nothing to load, and does not recompile.
+    start. Where the cold start did not count what it saved, a miss says nothing. It also compiled
+    again if it wrote compiled code. A case whose cold start saved nothing has nothing to load, and
+    does not recompile.
     """
     cold, warm = case.started("cold"), case.started("warm")
     if cold is None or warm is None or not any(cold.counters.get(name, 0) > 0 for name in SAVED):
         return None
     counted = _again(cold.counters, warm.counters)
-    if not counted:
+    code = written_code(case)
+    if code is not None and not code.files:
+        code = None
+    if not counted and code is None:
         return None
     rules = expected.get("warm", {})
     links = dict.fromkeys(
@@ -61,7 +81,18 @@ def recompiles(case: Case, expected: Mapping[str, Mapping[str, Expected]]) -> Re
         for link in rules[name].evidence
         if _ISSUE.fullmatch(link)
     )
-    return Recompiles(counters=counted, links=tuple(links))
+    return Recompiles(counters=counted, links=tuple(links), code=code)
+
+
+def written_code(case: Case) -> WrittenCode | None:
+    """Return what the warm start of a case wrote of compiled code; None where nobody looked."""
+    warm = case.started("warm")
+    if warm is None or warm.caches is None:
+        return None
+    new = [found for kind, found in warm.caches.items() if kind in CODE]
+    return WrittenCode(
+        files=sum(found.new_files for found in new), bytes=sum(found.new_bytes for found in new)
+    )
 
 
 def _again(cold: Mapping[str, int], warm: Mapping[str, int]) -> dict[str, int]:

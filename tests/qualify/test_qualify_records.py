@@ -183,7 +183,7 @@ def test_one_run_tells_no_noise_and_a_copy_is_no_second_run() -> None:
     found = held(*three(OLD, 60, 63, 61), (path, record), *copies)
     assert no_times(found) == (
         "not comparable: 3 runs of the baseline and 1 of the candidate tell no noise; three of each"
-        " do"
+        " do, and two of each, in turns, for geometric means"
     )
     assert found.times == ()
 

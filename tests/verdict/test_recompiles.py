@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import Any
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from packaging.specifiers import SpecifierSet
 
-from made import NO, YES, Answers
+from made import NO, YES, Answers, reported
+from matrix._util.paths import DATA
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
+    CacheFiles,
+    CacheKind,
     Case,
     Departure,
     ErrorKind,
@@ -29,7 +34,7 @@ from matrix.record.model import (
     Why,
 )
 from matrix.record.reader import read
-from matrix.report import badges
+from matrix.report import badges, table_json
 from matrix.report.ci import junit
 from matrix.report.markdown import results
 from matrix.report.marks import issue_name, marks, others, recompile_for
@@ -39,7 +44,7 @@ from matrix.rules.expectations_file import load_expectations, parse_expectations
 from matrix.verdict.grid import runs, survey
 from matrix.verdict.judge import judge
 from matrix.verdict.ladder import Progress
-from matrix.verdict.recompiles import Recompiles, recompiles
+from matrix.verdict.recompiles import Recompiles, WrittenCode, recompiles
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import tabulate
 
@@ -132,6 +137,67 @@ def test_it_recompiles_where_it_saves_again_or_misses_what_was_saved(
     assert (set() if found is None else set(found.counters)) == shown
     if found is not None:
         assert all(found.counters[name] == warm[name] for name in shown)
+
+
+def wrote(kind: CacheKind, new: int, saved: int = 4) -> Case:
+    """A case whose counters say that its warm start loaded, and which wrote so many files."""
+    found = case({COMPILED: saved, AUTOGRAD_MISS: 4, AUTOGRAD_SAVED: 4}, {COMPILED: 0})
+    files = CacheFiles(files=9, bytes=90_000, new_files=new, new_bytes=new * 10_000)
+    return replace(found, starts=(found.starts[0], replace(found.starts[1], caches={kind: files})))
+
+
+@pytest.mark.parametrize(
+    ("kind", "new", "again"),
+    [
+        (CacheKind.FXGRAPH, 2, True),
+        (CacheKind.AOTAUTOGRAD, 2, True),
+        (CacheKind.GENERATED, 2, True),
+        (CacheKind.COMPILED, 2, True),
+        (CacheKind.COMPILED, 0, False),
+        (CacheKind.TRITON, 2, False),
+        (CacheKind.ARTIFACT, 2, False),
+        (CacheKind.OTHER, 2, False),
+    ],
+)
+def test_it_recompiles_where_it_writes_compiled_code(
+    kind: CacheKind, new: int, *, again: bool
+) -> None:
+    found = recompiles(wrote(kind, new), {})
+    assert (found is not None) is again
+    if found is not None:
+        assert (found.counters, found.code) == ({}, WrittenCode(files=2, bytes=20_000))
+        words = "recompiles warm (2 files of compiled code, 20 KiB), no public issue known"
+        assert recompiles_words(found) == words
+    # What left nothing to load does not compile again.
+    assert recompiles(wrote(kind, new, saved=0), {}) is None
+
+
+def test_what_counters_say_stands_before_the_code() -> None:
+    found = recompiles(case({COMPILED: 4}, {COMPILED: 4}), {})
+    assert found is not None and found.code is None
+    with_code = replace(found, code=WrittenCode(files=1, bytes=10))
+    words = "recompiles warm (num_compiled_artifacts_saved 4; 1 file of compiled code, 1 KiB)"
+    assert recompiles_words(with_code) == f"{words}, no public issue known"
+
+
+def test_the_table_shows_code_that_a_warm_start_wrote() -> None:
+    found = replace(wrote(CacheKind.FXGRAPH, 2), case="moe")
+    rules = parse_expectations(
+        "".join(
+            f'[[rule]]\nid = "{start}"\nstart = "{start}"\nvllm = "<1"\n'
+            f'counters = {{ num_compiled_artifacts_saved = {saved} }}\nevidence = ["a record"]\n'
+            for start, saved in (("cold", 4), ("warm", 0))
+        ),
+        "rules",
+    )
+    content = json.loads(table_json.render(reported([record("3.12", (found,))], rules)))
+    schema = json.loads((DATA / "table.schema.json").read_text("utf-8"))
+    Draft202012Validator(schema).validate(content)
+    assert content["cells"][0]["cases"][0]["recompiles"] == {
+        "counters": {},
+        "links": [],
+        "code": {"files": 2, "bytes": 20_000},
+    }
 
 
 def test_which_published_cases_recompile_warm() -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 
 from matrix.qualify.caveats import Caveat, PairCaveat
 from matrix.qualify.model import Drift, Failure, Flag, Match, Qualification, Unknown, Waived
 from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison, Standing
+from matrix.qualify.unjudged import NoSpeed, Speed, Unjudged
 from matrix.record.model import CellRef
 from matrix.report.coded import because, coded, operand
 from matrix.report.qualify import sections
@@ -23,6 +25,7 @@ from matrix.report.qualify.sentences import (
     unknown_sentence,
     variant_phrase,
 )
+from matrix.report.qualify.unjudged import no_speed_sentence
 from matrix.report.reasons import reason_words
 from matrix.rules.waivers import Waiver
 
@@ -94,7 +97,29 @@ def _match(match: Match) -> dict[str, object]:
         "caveats": [_caveat(caveat) for caveat in match.caveats],
         "baseline": _run(match.baseline),
         "candidate": _run(match.candidate),
+        "unjudged": None if match.unjudged is None else _unjudged(match.unjudged),
     }
+
+
+def _unjudged(found: Unjudged) -> dict[str, object]:
+    no_speed = found.no_speed
+    return {
+        "defaults": operand(found.defaults),
+        "lacks": found.lacks,
+        "metrics": [operand(change) for change in found.metrics],
+        "warm_code": [operand(warm) for warm in found.warm_code],
+        "speeds": [
+            {**_values(speed), "ratio": round(speed.ratio, 4), "slowdown": speed.slower}
+            for speed in found.speeds
+        ],
+        "no_speed": None
+        if no_speed is None
+        else {**_values(no_speed), "reason": no_speed_sentence(no_speed)},
+    }
+
+
+def _values(fact: Speed | NoSpeed) -> dict[str, object]:
+    return {field.name: operand(getattr(fact, field.name)) for field in fields(fact)}
 
 
 def _run(run: CellRun) -> dict[str, object]:

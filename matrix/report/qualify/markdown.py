@@ -8,11 +8,12 @@ from matrix._util.text import code, markdown, plural, seconds, tabular
 from matrix.qualify.model import Drift, Failure, Match, Qualification, Verdict
 from matrix.qualify.runs import CellRun
 from matrix.record.model import CellRef
-from matrix.report.qualify import sections
+from matrix.report.qualify import sections, unjudged
 from matrix.report.qualify.sentences import failure_reason
 from matrix.store.stats import median
 
 _MARKS = {Verdict.QUALIFIED: "✅", Verdict.NOT_QUALIFIED: "❌", Verdict.NOT_ENOUGH: "❔"}
+_MOST_DEFAULTS = 400
 _VERSIONS = {
     "torch": "torch",
     "vllm": "vLLM",
@@ -35,6 +36,12 @@ def page(qualification: Qualification, given: Sequence[str] = ()) -> str:
     obstacles = sections.obstacles(qualification)
     if obstacles:
         parts.append(_bullets(markdown(line) for line in obstacles))
+    alerts = unjudged.alerts(qualification)
+    if alerts:
+        parts.append(_bullets(f"⚠️ **{markdown(line)}**" for line in alerts))
+    warm = unjudged.warm_code_lines(qualification)
+    if warm:
+        parts += [f"### {unjudged.WARM_CODE}\n", _bullets(markdown(line, 600) for line in warm)]
     for heading, failures in sections.failure_sections(qualification):
         parts += [f"### {heading}\n", *_failure_parts(failures)]
     flags = sections.flag_lines(qualification)
@@ -42,6 +49,7 @@ def page(qualification: Qualification, given: Sequence[str] = ()) -> str:
         parts += [f"### {sections.FLAGS}\n", _bullets(markdown(line) for line in flags)]
     for heading, drifts in sections.drift_sections(qualification):
         parts += [f"### {heading}\n", *_drift_parts(drifts)]
+    parts += _unjudged_parts(qualification)
     for heading, unknown in sections.unknown_sections(qualification):
         parts += [f"### {heading}\n", _bullets(markdown(line, 600) for line in unknown)]
     parts += _rung_parts(qualification)
@@ -54,6 +62,26 @@ def page(qualification: Qualification, given: Sequence[str] = ()) -> str:
     commands = "\n".join(sections.commands(qualification, given))
     parts += ["### Commands\n", f"```console\n{commands}\n```\n"]
     return "\n".join(parts)
+
+
+def _unjudged_parts(qualification: Qualification) -> list[str]:
+    """Return the defaults, which may be many and are folded, and Inductor's numbers."""
+    parts = []
+    defaults = unjudged.default_lines(qualification, _MOST_DEFAULTS)
+    if defaults:
+        listed = _bullets(markdown(line, 600) for line in defaults)
+        title = f"<summary>{plural(len(defaults), 'line')}</summary>"
+        parts += [f"### {unjudged.DEFAULTS}\n", f"<details>{title}\n\n{listed}\n</details>\n"]
+    rows = [
+        [start, code(metric), change.replace("->", " → "), markdown(cases)]
+        for start, metric, change, cases in unjudged.metric_rows(qualification)
+    ]
+    if rows:
+        parts += [
+            f"### {unjudged.METRICS}\n",
+            tabular(["start", "number", "change", "cases"], rows),
+        ]
+    return parts
 
 
 def _bullets(items: Iterable[str]) -> str:
@@ -152,7 +180,8 @@ def _time_parts(qualification: Qualification) -> list[str]:
     ]
     head = ["cell", "platform", "case", "start", "baseline, s (runs)", "candidate, s (runs)"]
     parts = [tabular(head, rows, right=(4, 5))] if rows else []
-    parts += [f"- {markdown(line)}\n" for line in sections.no_times_lines(qualification)]
+    more = [*sections.no_times_lines(qualification), *unjudged.speed_lines(qualification)]
+    parts += [f"- {markdown(line)}\n" for line in more]
     return [f"### {sections.TIMES}\n", *parts] if parts else []
 
 

@@ -204,7 +204,8 @@ def no_times_sentence(no_times: reasons.NoTimes) -> str:
         case reasons.TimesCode.TOO_FEW_RUNS:
             return (
                 f"not comparable: {plural(no_times.baseline or 0, 'run')} of the baseline and"
-                f" {no_times.candidate} of the candidate tell no noise; three of each do"
+                f" {no_times.candidate} of the candidate tell no noise; three of each do, and two"
+                " of each, in turns, for geometric means"
             )
 
 

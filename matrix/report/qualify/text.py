@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matrix._util.text import aligned, clean, seconds
 from matrix.qualify.model import Drift, Failure, Qualification
-from matrix.report.qualify import sections
+from matrix.report.qualify import sections, unjudged
 from matrix.store.stats import median
 
 
@@ -19,12 +19,16 @@ def lines(qualification: Qualification, given: Sequence[str] = ()) -> str:
     rows = [f"{sections.title(qualification)}: {qualification.verdict}"]
     rows.append(f"  {sections.counts(qualification)}")
     rows += [f"  {line}" for line in sections.obstacles(qualification)]
+    rows += [f"  {clean(line)}" for line in unjudged.alerts(qualification)]
+    warm = unjudged.warm_code_lines(qualification)
+    rows += _section(unjudged.WARM_CODE, [f"  {clean(line)}" for line in warm])
     for heading, failures in sections.failure_sections(qualification):
         rows += ["", heading, *_failure_lines(failures)]
     flags = sections.flag_lines(qualification)
     rows += _section(sections.FLAGS, [f"  {line}" for line in flags])
     for heading, drifts in sections.drift_sections(qualification):
         rows += ["", heading, *_drift_lines(drifts)]
+    rows += _unjudged_sections(qualification)
     for heading, unknown in sections.unknown_sections(qualification):
         rows += ["", heading, *(f"  {clean(line)}" for line in unknown)]
     rows += _section(sections.RUNGS, _rung_lines(qualification))
@@ -35,6 +39,18 @@ def lines(qualification: Qualification, given: Sequence[str] = ()) -> str:
     commands = sections.commands(qualification, given)
     rows += _section("To repeat, or to know more", [f"  {line}" for line in commands])
     return "\n".join(row.rstrip() for row in rows) + "\n"
+
+
+def _unjudged_sections(qualification: Qualification) -> list[str]:
+    defaults = unjudged.default_lines(qualification)
+    metrics = unjudged.metric_rows(qualification)
+    return [
+        *_section(unjudged.DEFAULTS, [f"  {clean(line)}" for line in defaults]),
+        *_section(
+            unjudged.METRICS,
+            aligned([[f"  {row[0]}", *row[1:]] for row in metrics]) if metrics else [],
+        ),
+    ]
 
 
 def _section(heading: str, rows: list[str]) -> list[str]:
@@ -98,7 +114,8 @@ def _time_lines(qualification: Qualification) -> list[str]:
     ]
     head = ["  start", "from", "", "to, s", "case", "cell"]
     table = aligned([head, *rows], right=(1, 3)) if rows else []
-    return [*table, *(f"  {clean(line)}" for line in sections.no_times_lines(qualification))]
+    more = [*sections.no_times_lines(qualification), *unjudged.speed_lines(qualification)]
+    return [*table, *(f"  {clean(line)}" for line in more)]
 
 
 def _waiver_lines(qualification: Qualification) -> list[str]:

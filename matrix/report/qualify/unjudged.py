@@ -1,0 +1,198 @@
+"""What a qualification shows besides and does not judge, as plain lines that all forms share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from matrix._util.text import clean, clip, plural, seconds
+from matrix.qualify.model import Match, Qualification
+from matrix.qualify.reasons import TimesCode
+from matrix.qualify.unjudged import LEAST_RUNS, SLOWDOWN, NoSpeed, Speed, SpeedCode, WarmCode
+from matrix.record.model import DefaultValue
+from matrix.report.qualify.sections import case_name, few, group, place_name
+from matrix.report.reasons import code_words
+from matrix.store.stats import median
+from matrix.verdict.recompiles import WrittenCode
+
+WARM_CODE = "Warm starts that write compiled code, so they are not warm"
+DEFAULTS = "Defaults of torch that changed, which are not judged"
+METRICS = "Numbers of Inductor that changed, which are not judged"
+_MOST_LINES = 40
+_TEXT = 60
+_PERCENT = round((SLOWDOWN - 1) * 100)
+
+
+def alerts(qualification: Qualification) -> list[str]:
+    """Return what a reader must not miss, though it is not judged."""
+    lines = []
+    cases = {
+        (found.place, warm.case)
+        for found in qualification.unjudged
+        for warm in found.warm_code
+        if _is_more(warm)
+    }
+    if cases:
+        write = "write" if len(cases) > 1 else "writes"
+        lines.append(
+            f"the warm start of {plural(len(cases), 'case')} {write} more compiled code than the"
+            " baseline's; see below"
+        )
+    for found in qualification.unjudged:
+        lines += [
+            f"{place_name(found.place)}: {speed.start} starts are {_percent(speed)} % slower than"
+            f" the baseline's: a slowdown, since it is more than {_PERCENT} %"
+            for speed in found.speeds
+            if speed.slower
+        ]
+    return lines
+
+
+def _is_more(warm: WarmCode) -> bool:
+    return warm.before is None or warm.after.files > warm.before.files
+
+
+def warm_code_lines(qualification: Qualification) -> list[str]:
+    """Return what warm starts of the candidate wrote of compiled code, and the baseline's."""
+    found = [
+        (place_name(found.place), _warm_words(warm), warm.case)
+        for found in qualification.unjudged
+        for warm in found.warm_code
+    ]
+    return [
+        f"{place}, {', '.join(case_name(case) for *_, case in items)}: {words}"
+        for (place, words), items in group(found, lambda item: item[:2]).items()
+    ]
+
+
+def _warm_words(warm: WarmCode) -> str:
+    return f"{code_words(warm.after)}; {_before_words(warm.before)}"
+
+
+def _before_words(before: WrittenCode | None) -> str:
+    if before is None:
+        return "what the baseline's wrote is not known"
+    if not before.files:
+        return "the baseline's wrote none"
+    return f"the baseline's wrote {code_words(before)}"
+
+
+def default_lines(qualification: Qualification, most: int = _MOST_LINES) -> list[str]:
+    """Return the defaults that changed, at most so many; then what else is known of them."""
+    changes = dict.fromkeys(
+        f"{clean(change.config)}.{clean(change.name)}: {_value(change.before)}, now"
+        f" {_value(change.after)}"
+        for found in qualification.unjudged
+        if found.defaults is not None
+        for change in found.defaults.changed
+    )
+    lines = list(changes)[:most]
+    if len(changes) > most:
+        lines.append(f"and {len(changes) - most} more; --json has all")
+    compared = dict.fromkeys(
+        (found.defaults.added, found.defaults.removed)
+        for found in qualification.unjudged
+        if found.defaults is not None
+    )
+    lines += [
+        f"{plural(added, 'name')} at the candidate alone, {removed} at the baseline alone"
+        for added, removed in compared
+        if added or removed
+    ]
+    lacking = [
+        (found.lacks, place_name(found.place)) for found in qualification.unjudged if found.lacks
+    ]
+    lines += [
+        f"the {side}'s record is older than these observations; run that side again to know them:"
+        f" {few([name for _, name in places], 'cell')}"
+        for side, places in group(lacking, lambda item: item[0]).items()
+    ]
+    return lines
+
+
+def _value(value: DefaultValue) -> str:
+    return clip(json.dumps(value), _TEXT)
+
+
+def metric_rows(qualification: Qualification) -> list[list[str]]:
+    """Return start, name, the change and the cases of each of Inductor's numbers that changed."""
+    found = [
+        (change.start, change.metric, f"{change.before}->{change.after}", change.case)
+        for found in qualification.unjudged
+        for change in found.metrics
+    ]
+    return [
+        [start, clean(metric), change, few(list(dict.fromkeys(case_name(row[3]) for row in rows)))]
+        for (start, metric, change), rows in group(found, lambda item: item[:3]).items()
+    ]
+
+
+def speed_lines(qualification: Qualification) -> list[str]:
+    """Return the geometric means of both sides, and why others are not compared."""
+    lines = [
+        f"{place_name(found.place)}: {speed_words(speed)}"
+        for found in qualification.unjudged
+        for speed in found.speeds
+    ]
+    missing = [
+        (no_speed_sentence(match.unjudged.no_speed), place_name(match.candidate.place))
+        for match in _untimed(qualification.matches)
+        if match.unjudged is not None and match.unjudged.no_speed is not None
+    ]
+    lines += [
+        f"{sentence}: {few([name for _, name in places], 'cell')}"
+        for sentence, places in group(missing, lambda item: item[0]).items()
+    ]
+    return lines
+
+
+def _untimed(matches: Iterable[Match]) -> Iterator[Match]:
+    """Yield the matches whose geometric means lack for another reason than their seconds do."""
+    same_reason = (TimesCode.OTHER_MACHINE, TimesCode.TOO_FEW_RUNS)
+    for match in matches:
+        found = None if match.unjudged is None else match.unjudged.no_speed
+        times = None if match.no_times is None else match.no_times.code
+        in_turns = found is None or found.code is not SpeedCode.NOT_IN_TURNS
+        if found is not None and not (in_turns and times in same_reason):
+            yield match
+
+
+def speed_words(speed: Speed) -> str:
+    """Return the geometric means of a start with their spread, and what the ratio means."""
+    before, after = (_sample(values) for values in (speed.before, speed.after))
+    percent = _percent(speed)
+    change = f"{abs(percent)} % {'slower' if percent > 0 else 'faster'}" if percent else "the same"
+    told = ", a slowdown" if speed.slower else ""
+    overlap = ", though the two sides overlap" if speed.slower and speed.overlap else ""
+    return (
+        f"{speed.start}, geometric mean of {plural(speed.cases, 'case')}: {before} -> {after},"
+        f" {change}{told}{overlap}"
+    )
+
+
+def _sample(values: tuple[float, ...]) -> str:
+    spread = f"{seconds(min(values))} to {seconds(max(values))}"
+    return f"{seconds(median(values))} s ({spread} in {plural(len(values), 'run')})"
+
+
+def _percent(speed: Speed) -> int:
+    return round((speed.ratio - 1) * 100)
+
+
+def no_speed_sentence(reason: NoSpeed) -> str:
+    """Return why the geometric means of two sides are not compared."""
+    match reason.code:
+        case SpeedCode.OTHER_JOBS:
+            why = "the two sides ran with other numbers of cases side by side"
+        case SpeedCode.OTHER_MACHINE:
+            why = "other machine"
+        case SpeedCode.TOO_FEW_RUNS:
+            why = (
+                f"{plural(reason.baseline, 'run')} of the baseline and {reason.candidate} of the"
+                f" candidate; {LEAST_RUNS} of each do, in turns"
+            )
+        case SpeedCode.NOT_IN_TURNS:
+            why = "all runs of one side came before those of the other; let them take turns"
+        case SpeedCode.NO_CASE:
+            why = "no case passed in every run"
+    return f"geometric means are not comparable: {why}"
