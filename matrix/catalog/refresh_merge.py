@@ -36,7 +36,7 @@ PROJECTS = tuple(OLDEST)
 READ_FACTS = ("torch", *COMPANIONS, "requires", "cuda", "source", "note", "files")
 _ORDER = (
     *("version", "torch", *COMPANIONS, "without", "guessed"),
-    *("requires", "python", "cuda", "uploaded", "source"),
+    *("requires", "python", "cuda", "revision", "uploaded", "source"),
     *("yanked", "note", "wheels", "files"),
 )
 _SHOWN = tuple(key for key in _ORDER if key not in ("version", "source", "wheels", "files"))

@@ -18,6 +18,7 @@ class Torch:
     ``uploaded`` the day of its first file (``2026-03-01``), ``wheels`` the Pythons by platform tag
     (``{"manylinux_2_28_x86_64": ("cp311", "cp312")}``), ``yanked`` why it was withdrawn, ``source``
     where its metadata was read (``metadata``, ``sdist`` or ``wheel``), ``note`` why it was not.
+    ``revision`` is the git commit that its own files name.
     ``without`` are companions whose releases are all built for another CUDA, ``guessed`` those that
     only their date chose.
     """
@@ -34,6 +35,7 @@ class Torch:
     yanked: str | None = None
     source: str | None = None
     note: str | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

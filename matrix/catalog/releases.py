@@ -226,6 +226,11 @@ class Releases:
             return (), ()
         return torch.without, torch.guessed
 
+    def revision(self, torch: str) -> str | None:
+        """Return the git commit of a release of torch, by its version; None where it is unknown."""
+        row = self._torches.get(parse_version(torch).public)
+        return row.revision if row is not None else None
+
     def including(self, candidate: Candidate) -> Releases:
         """Return these with one more candidate, which takes the place of the one of its name."""
         return replace(self, candidates=self.candidates.including(candidate))

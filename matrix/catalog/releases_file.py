@@ -92,7 +92,9 @@ def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
     data = _object(path)
     _keys(data, {"torch", "vllm"}, _COMPANIONS, str(path))
     rows = {
-        "torch": _rows(data, "torch", {"version"}, _MORE | _COMPANIONS | _UNSURE, path),
+        "torch": _rows(
+            data, "torch", {"version"}, _MORE | _COMPANIONS | _UNSURE | {"revision"}, path
+        ),
         "vllm": _rows(data, "vllm", {"version", "python"}, _MORE | _PINS, path),
     }
     for project in sorted(_COMPANIONS & data.keys()):

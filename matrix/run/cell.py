@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import clip
-from matrix.catalog.cells import Cell
+from matrix.catalog.candidates.model import Project
+from matrix.catalog.cells import PROJECTS, Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.record import provenance
@@ -55,6 +56,7 @@ from matrix.run.installed_files import (
     look_at_files,
 )
 from matrix.run.nvidia import unusable_gpu
+from matrix.run.origin import Installed, look_at_origins, origins_of, wrong_origin
 from matrix.run.preflight import (
     LEAST_FREE_MIB,
     LEAST_MEMORY_MIB,
@@ -89,9 +91,9 @@ class RunRequest:
     the whole run. `jobs` is how many cases run side by side: a number or auto; None leaves it to
     the platform. The rest is for tests and for other places to run: `root` is the checkout,
     `python` the command of a Python, `installed` the packages that count as installed (None: this
-    environment's), `requirements` what each of those requires and `files` their files (None: this
-    environment's, or none where `installed` is given), the others what the machine must have at
-    least.
+    environment's), `requirements` what each of those requires, `files` their files and `origins`
+    where they are from (None: this environment's, or none where `installed` is given), the others
+    what the machine must have at least.
     """
 
     cell: Cell
@@ -106,6 +108,7 @@ class RunRequest:
     installed: Mapping[str, str] | None = None
     requirements: Mapping[str, Sequence[str]] = field(default_factory=dict)
     files: Sequence[PackageFiles] | None = None
+    origins: Mapping[Project, Installed] | None = None
     least_free_mib: int = LEAST_FREE_MIB
     least_memory_mib: int = LEAST_MEMORY_MIB
 
@@ -125,15 +128,33 @@ def run_cell(request: RunRequest) -> Path | int:
         raise MatrixError(f"{root}: no tests/startup here; run from a checkout of the project")
     path, record = _first_record(request)
     with marked_running(path):
-        return _run(request, path, _with_packages(request, record))
+        seen = _seen(request)
+        return _run(request, path, _with_packages(request, record, seen), seen)
 
 
-def _run(request: RunRequest, path: Path, record: Record) -> Path | int:
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """The packages of the environment, and where its torch and vLLM are from."""
+
+    environment: Environment
+    origins: Mapping[Project, Installed]
+
+
+def _seen(request: RunRequest) -> _Seen:
+    """Look at the environment, once."""
+    origins = request.origins
+    if request.installed is None:
+        found = look_at_origins() if origins is None else origins
+        return _Seen(environment=read_environment(), origins=found)
+    return _Seen(environment=_given(request), origins=origins or {})
+
+
+def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path | int:
     """Run the cell of this record, which nobody wrote yet; as `run_cell`."""
     root = request.root
     record = _write(record, path, root)
     files = _files(request)
-    refusal = _unfit(request, record, path.parent, files)
+    refusal = _wrong_build(request, seen) or _unfit(request, record, path.parent, files)
     if refusal is not None:
         _refuse(refusal, record, path, root)
     child = PytestChild(
@@ -208,15 +229,16 @@ def record_unstarted(
     return path
 
 
-def _with_packages(request: RunRequest, record: Record) -> Record:
+def _with_packages(request: RunRequest, record: Record, seen: _Seen) -> Record:
     """Return the record of a run that begins with the packages of its environment."""
-    environment = read_environment() if request.installed is None else _given(request)
-    installed = environment.versions
+    installed = seen.environment.versions
     facts = {name: installed.get(name) for name in ("torch", "vllm", "triton")}
+    releases = load_releases()
     return replace(
         record,
         packages=dict(installed),
-        departures=look(environment, request.cell, load_releases()),
+        departures=look(seen.environment, request.cell, releases),
+        origins=origins_of(request.cell, releases, seen.origins),
         provenance={**record.provenance, **facts},
     )
 
@@ -243,7 +265,10 @@ def _first_record(request: RunRequest) -> tuple[Path, Record]:
     while (path := folder / f"{name}.{started:%Y%m%dT%H%M%SZ}.json").exists():
         started += timedelta(seconds=1)
     facts = provenance.provenance(request.root, started, sys.argv, request.model_source)
-    return path, Record(cell=name, platform=platform, finished=False, provenance=facts)
+    origins = origins_of(request.cell, load_releases(), {}) if request.cell.builds else None
+    return path, Record(
+        cell=name, platform=platform, finished=False, provenance=facts, origins=origins
+    )
 
 
 def _unfit(
@@ -264,13 +289,20 @@ def _unfit(
     )
 
 
+def _wrong_build(request: RunRequest, seen: _Seen) -> Refusal | None:
+    return wrong_origin(request.cell, load_releases(), seen.origins, seen.environment)
+
+
 def _wrong_cell(cell: Cell, packages: Mapping[str, str]) -> Refusal | None:
     """Return what of the cell this environment lacks; local parts of versions do not count."""
     present = {
         "Python": ".".join(machine.python_version_tuple()[:2]),
         **{name: packages.get(name, "none").partition("+")[0] for name in ("torch", "vllm")},
     }
-    wanted = {"Python": cell.python, "torch": cell.torch, "vllm": cell.vllm}
+    wanted = {
+        "Python": cell.python,
+        **{name: getattr(cell, name).partition("+")[0] for name in PROJECTS},
+    }
     wrong = [
         f"{name} {present[name]}, not {version}"
         for name, version in wanted.items()
@@ -327,8 +359,11 @@ def _write(record: Record, path: Path, root: Path) -> Record:
         )
         for case in record.cases
     )
+    origins = record.origins and tuple(
+        replace(one, index=clean(one.index), file=clean(one.file)) for one in record.origins
+    )
     jit = record.jit and replace(record.jit, reason=clean(record.jit.reason))
-    cleaned = replace(record, error=error, rungs=rungs, cases=cases, jit=jit)
+    cleaned = replace(record, error=error, rungs=rungs, cases=cases, jit=jit, origins=origins)
     return write(replace(cleaned, defaults=_without_names(record.defaults, root)), path)
 
 

@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from candidates import torch_candidate
+from matrix.catalog.candidates.file import write_candidates
+from matrix.catalog.candidates.model import Candidates, Project
+from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.record.model import (
     Departure,
     ErrorKind,
+    Origin,
     Record,
     RunError,
     Rung,
@@ -31,6 +36,7 @@ from matrix.run.cell import (
     record_unstarted,
     run_cell,
 )
+from matrix.run.origin import Installed
 from matrix.run.preflight import Refusal
 from pytest_stand_in import CELL, INSTALLED, ROOT, Run, runs_of, write_stand_in
 from waiting import alive, wait_for
@@ -404,3 +410,27 @@ def test_a_cell_that_does_not_resolve_has_a_record(tmp_path: Path) -> None:
     )
     assert record.packages == {} and record.provenance["torch"] is None
     assert record.provenance["python"] == CELL.python
+
+
+def test_a_candidate_that_does_not_resolve_has_a_record_of_its_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = write_candidates(Candidates(every=(torch_candidate(),)), tmp_path / "c.toml")
+    monkeypatch.setenv("MATRIX_CANDIDATES", str(listed))
+    cell = load_releases().resolve("py312-torch216rc1-vllm033")
+    error = RunError(kind=ErrorKind.RESOLVES, reason="Because there is no such file")
+    record = valid(record_unstarted(cell, error, platform="cpu", records=tmp_path))
+    assert record.cell == "py312-torch216rc1-vllm033"
+    assert record.build("torch") == torch_candidate().build
+    assert record.version("torch") == torch_candidate().key
+
+
+def test_another_build_than_the_cells_is_refused_before_anything_starts(run: Run) -> None:
+    origins = {Project.TORCH: Installed(version="2.10.0", url="https://x.example/torch-2.10.0.whl")}
+    with pytest.raises(RunRefusedError, match=r"was installed from torch-2\.10\.0\.whl") as raised:
+        run("good", origins=origins)
+    record = valid(raised.value.path)
+    assert record.error is not None and record.error.kind is ErrorKind.WRONG_CELL
+    assert record.origin("torch") == Origin(
+        project="torch", version="2.10.0", file="torch-2.10.0.whl"
+    )

@@ -1,0 +1,300 @@
+"""Where the installed torch and vLLM are from, and whether they are what the cell asks for.
+
+It runs in the cell's Python, before torch is imported: version files are read as text. uv compares
+a candidate's hash when it installs it by its address; `direct_url.json` then names the address.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import InvalidVersion
+
+from matrix._util.text import listed
+from matrix._util.versions import parse_version
+from matrix.catalog.candidates.addresses import without_secrets
+from matrix.catalog.candidates.model import Candidate, Commit, Project
+from matrix.catalog.candidates.update import described
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
+from matrix.catalog.revision import VERSION_FILES, revision_of, same_revision
+from matrix.record.model import ErrorKind, Origin
+from matrix.record.stock import Environment
+from matrix.run.preflight import Refusal
+
+_OF_INSTALLERS = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"}
+_SHOWN = 12  # digits of a revision, for people
+_CALLED = {Project.TORCH: "torch", Project.VLLM: "vLLM"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """What an installed torch or vLLM says of itself; None is what it does not say.
+
+    `url` is the address or path that it was installed from, without secrets; an index leaves none.
+    """
+
+    version: str
+    url: str | None = None
+    sha256: str | None = None
+    commit: str | None = None
+    revision: str | None = None
+    content: str | None = None
+    wheel: str | None = None
+
+    @property
+    def file(self) -> str | None:
+        """The name of the wheel: that of its address, else by its own tags."""
+        named = unquote(urlsplit(self.url).path).rpartition("/")[2] if self.url else ""
+        return named if named.endswith(".whl") else self.wheel
+
+
+def look_at_origins() -> Mapping[Project, Installed]:
+    """Return what the torch and the vLLM of this Python say of themselves."""
+    found = {}
+    for project in Project:
+        try:
+            distribution = metadata.distribution(project)
+            version = distribution.version
+        except Exception:  # noqa: BLE001, S112 - not there, or metadata that nobody can read
+            continue
+        if version:
+            found[project] = _installed(project, distribution, version)
+    return found
+
+
+def origins_of(
+    cell: Cell, releases: Releases, found: Mapping[Project, Installed]
+) -> tuple[Origin, ...]:
+    """Return where the torch and the vLLM of a cell are from, for its record.
+
+    A candidate that is not installed has its own version, so that the record is of this build.
+    """
+    return tuple(
+        _origin(project, cell, _candidate(cell, releases, project), found.get(project))
+        for project in Project
+    )
+
+
+def wrong_origin(
+    cell: Cell, releases: Releases, found: Mapping[Project, Installed], environment: Environment
+) -> Refusal | None:
+    """Return what of the environment is another build than the cell's, or None."""
+    faults = []
+    for project, installed in found.items():
+        candidate = _candidate(cell, releases, project)
+        if candidate is None:
+            fault = _no_release(project, installed, releases)
+        else:
+            fault = _no_candidate(candidate, installed, cell, environment)
+        if fault is not None:
+            faults.append(f"its {_CALLED[project]} {fault}")
+    if not faults:
+        return None
+    return Refusal(
+        kind=ErrorKind.WRONG_CELL,
+        reason=(
+            f"this environment is not the cell {cell.name}: {'; '.join(faults)}."
+            f" Run tox -r -e {cell.name}"
+        ),
+    )
+
+
+def brought_by(environment: Environment, candidate: Candidate, version: str) -> str:
+    """Return which packages require what is there and not the candidate; "" without any."""
+    names = []
+    for name in environment.versions:
+        for line in environment.requires(name) if name != candidate.project else ():
+            if _requires(line, candidate, version):
+                names.append(name)
+                break
+    if not names:
+        return ""
+    return f", which {listed(names[:4])} require{'s' if len(names) == 1 else ''}"
+
+
+def _requires(line: str, candidate: Candidate, version: str) -> bool:
+    """Tell whether a requirement is on the candidate's project, met by a version and not by it."""
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return False
+    if requirement.name.lower() != candidate.project or "extra" in str(requirement.marker):
+        return False
+    own = requirement.specifier.contains(candidate.version, prereleases=True)
+    return not own and requirement.specifier.contains(version, prereleases=True)
+
+
+def _candidate(cell: Cell, releases: Releases, project: Project) -> Candidate | None:
+    return releases.candidate_of(cell, project)
+
+
+def _origin(
+    project: Project, cell: Cell, candidate: Candidate | None, found: Installed | None
+) -> Origin:
+    origin = Origin(project=str(project))
+    if found is not None:
+        origin = replace(
+            origin,
+            version=found.version,
+            file=found.file,
+            sha256=found.sha256,
+            revision=found.commit or found.revision,
+            content=found.content,
+        )
+    if candidate is None:
+        return origin
+    file = candidate.file(cell.python)
+    if file is not None:
+        origin = replace(origin, file=file.name, sha256=file.sha256, built=file.uploaded)
+    revision = candidate.source.revision if isinstance(candidate.source, Commit) else None
+    return replace(
+        origin,
+        candidate=candidate.build,
+        version=origin.version or candidate.version,
+        index=candidate.index,
+        revision=origin.revision or revision or candidate.revision,
+    )
+
+
+def _no_release(project: Project, found: Installed, releases: Releases) -> str | None:
+    """Return why what is installed is not the release of its version, or None.
+
+    A release whose git revision is known is told by it. Of another one a local version, such as
+    2.16.0+cu130 of PyTorch's test index, may be that of a candidate.
+    """
+    add = "; add it by matrix candidate add to run it"
+    if found.url is not None:
+        return (
+            f"was installed from {found.file or 'a file'}, not from an index as a release is{add}"
+        )
+    if project is not Project.TORCH:
+        return None
+    known = releases.revision(found.version)
+    if known is not None and found.revision is not None:
+        if same_revision(known, found.revision):
+            return None
+        release, said = _public(found.version), found.revision[:_SHOWN]
+        return f"is of git revision {said}, and the release {release} of {known[:_SHOWN]}{add}"
+    local = found.version.partition("+")[2]
+    if local:
+        return f"has the local version {local}, which the release of the index has not{add}"
+    return None
+
+
+def _no_candidate(
+    candidate: Candidate, found: Installed, cell: Cell, environment: Environment
+) -> str | None:
+    """Return why what is installed is not the candidate, or None."""
+    what, file = described(candidate), candidate.file(cell.python)
+    known = candidate.revision
+    if isinstance(candidate.source, Commit):
+        known = candidate.source.revision
+    if _public(found.version) != _public(candidate.version):
+        by = brought_by(environment, candidate, found.version)
+        return f"is {found.version}{by}, not {what}"
+    said = found.commit or found.revision
+    same = known is not None and said is not None and same_revision(known, said)
+    if known is not None and said is not None and not same:
+        return f"is of git revision {said[:_SHOWN]}, and {what} of {known[:_SHOWN]}"
+    if file is None or same:
+        return None
+    if found.sha256 is not None and found.sha256 != file.sha256:
+        return f"has another SHA-256 than {what}"
+    if found.url is None:
+        return f"was installed from an index, so nothing says that it is {what}"
+    if found.sha256 is None and found.url != file.url:
+        return f"was installed from {found.file or 'elsewhere'}, which is not {what}"
+    return None
+
+
+def _installed(project: Project, distribution: metadata.Distribution, version: str) -> Installed:
+    url, sha256, commit = _direct(distribution)
+    text = _text(Path(str(distribution.locate_file(VERSION_FILES[project]))))
+    return Installed(
+        version=version,
+        url=url,
+        sha256=sha256,
+        commit=commit,
+        revision=revision_of(project, version, text),
+        content=_content(distribution),
+        wheel=_wheel(project, version, distribution),
+    )
+
+
+def _direct(distribution: metadata.Distribution) -> tuple[str | None, str | None, str | None]:
+    """Return the address, the hash and the commit that `direct_url.json` has (PEP 610)."""
+    try:
+        data = json.loads(distribution.read_text("direct_url.json") or "null")
+        url = str(data["url"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None, None, None
+    archive, vcs = data.get("archive_info"), data.get("vcs_info")
+    hashes = archive.get("hashes") if isinstance(archive, dict) else None
+    sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
+    fragment = urlsplit(url).fragment
+    if sha256 is None and fragment.startswith("sha256="):
+        sha256 = fragment.removeprefix("sha256=")  # uv writes it so for a file of this machine
+    commit = vcs.get("commit_id") if isinstance(vcs, dict) else None
+    return (
+        without_secrets(url),
+        sha256 if isinstance(sha256, str) else None,
+        commit if isinstance(commit, str) else None,
+    )
+
+
+def _content(distribution: metadata.Distribution) -> str | None:
+    """Return a SHA-256 over the rows that the wheel itself brought in RECORD."""
+    try:
+        rows = list(csv.reader((distribution.read_text("RECORD") or "").splitlines()))
+    except (OSError, ValueError, csv.Error):
+        return None
+    own = sorted(
+        f"{row[0]},{row[1]},{row[2]}"
+        for row in rows
+        if len(row) == 3 and row[1] and not _of_installer(row[0])
+    )
+    return hashlib.sha256("\n".join(own).encode()).hexdigest() if own else None
+
+
+def _of_installer(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return path.startswith("..") or name in _OF_INSTALLERS or name.endswith(".pyc")
+
+
+def _wheel(project: Project, version: str, distribution: metadata.Distribution) -> str | None:
+    """Return the name that the wheel had, by the tags that it says; None without one tag."""
+    try:
+        lines = (distribution.read_text("WHEEL") or "").splitlines()
+    except (OSError, ValueError):
+        return None
+    tags = [line.partition(":")[2].strip() for line in lines if line.startswith("Tag:")]
+    return f"{project}-{version}-{_joined(tags)}.whl" if tags else None
+
+
+def _joined(tags: Sequence[str]) -> str:
+    """Return tags as a wheel's name has them: each part once, with dots."""
+    parts = zip(*(tag.split("-", 2) for tag in tags if tag.count("-") >= 2), strict=False)
+    return "-".join(".".join(dict.fromkeys(part)) for part in parts)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _public(version: str) -> str:
+    try:
+        return parse_version(version).public
+    except InvalidVersion:
+        return version
