@@ -28,13 +28,16 @@ def run_reported(
     what: str,
     *,
     environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     every: float = _EVERY,
+    interrupt: float = 0.0,
 ) -> int:
     """Run a program and return its exit status; both its outputs go to the end of `log`.
 
     Every so many seconds `say` gets what runs, for how long, and its last line. Where this is left
-    by an exception, such as Ctrl-C, the program and all that it started in its session end first.
-    Raises OSError where it cannot be started.
+    by an exception, such as Ctrl-C, the program and all that it started in its session end first;
+    the program itself gets SIGINT, and `interrupt` seconds to end after it. Raises OSError where it
+    cannot be started.
     """
     began = time.monotonic()
     with log.open("ab") as out:
@@ -44,6 +47,7 @@ def run_reported(
             stdout=out,
             stderr=subprocess.STDOUT,
             env=environ,
+            cwd=cwd,
             start_new_session=True,
         )
     try:
@@ -55,6 +59,8 @@ def run_reported(
                 say(f"{what}: {time.monotonic() - began:.0f} s{': ' * bool(last)}{last}")
     finally:
         if process.returncode is None:
+            if interrupt:
+                _interrupt(process, interrupt)
             _end(process)
 
 
@@ -64,6 +70,13 @@ def last_line(log: Path) -> str:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
         lines = file.read().decode("utf-8", "replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _interrupt(process: subprocess.Popen[bytes], seconds: float) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

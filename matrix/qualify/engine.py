@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matrix._util.versions import minor_of, neighbours, parse_version
-from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.cells import Cell, CellError, build_of
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.qualify import caveats, reasons
@@ -150,6 +150,8 @@ def qualify(
 def _check(query: Query, held: Iterable[PlatformReleases], releases: Releases) -> None:
     name = query.project.label
     published = {release.version for release in getattr(releases, query.project)}
+    if build_of(query.candidate) is not None:
+        published |= set(releases.versions(query.project))
     known = oldest_first(published | {query.release(run.torch, run.vllm) for run in held})
     for option, wanted in ((query.project, query.candidate), ("baseline", query.baseline)):
         if find_release(wanted, known) is None:

@@ -42,7 +42,9 @@ MOST_RUNS = 20
 class Query:
     """Which release of a project is compared with which, and where.
 
-    Empty `pythons` mean every Python; `under` narrows the releases of the other project.
+    Empty `pythons` mean every Python; `under` narrows the releases of the other project, and so do
+    `others`, which are exact ones (empty: all). Of candidates these are release keys. `cases` are
+    the startup tests that it is about, by their functions (empty: all).
     """
 
     project: Project
@@ -51,6 +53,8 @@ class Query:
     platforms: tuple[str, ...] = PLATFORMS
     pythons: tuple[str, ...] = ()
     under: SpecifierSet | None = None
+    others: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
 
     @property
     def other(self) -> Project:
@@ -77,8 +81,14 @@ class Query:
         return (
             platform in self.platforms
             and (not self.pythons or factors(cell).python in self.pythons)
-            and (self.under is None or self.under.contains(other, prereleases=True))
+            and self.accepts(other)
         )
+
+    def accepts(self, other: str) -> bool:
+        """Return whether the query is about this release of the other project."""
+        if self.others and not any(same_release(other, asked) for asked in self.others):
+            return False
+        return self.under is None or self.under.contains(other, prereleases=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -164,11 +164,7 @@ class StaticChecks:
         """
         query = self.query
         shown = self.grid.rows if query.other is Project.VLLM else self.grid.columns
-        others = [
-            release.version
-            for release in shown
-            if query.under is None or query.under.contains(release.version, prereleases=True)
-        ]
+        others = [release.version for release in shown if query.accepts(release.version)]
         pythons = [
             python for python in self.grid.pythons if not query.pythons or python in query.pythons
         ]

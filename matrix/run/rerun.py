@@ -18,7 +18,7 @@ from matrix._util.console import print_status
 from matrix._util.text import clean
 from matrix.errors import MatrixError
 
-_RECORDS = "records"
+RECORDS = "records"
 """The folder in which a run leaves its record, below that of tox.ini."""
 
 
@@ -30,13 +30,14 @@ class RerunError(MatrixError):
 class Rerun:
     """One environment to run on a platform, with these cases only (all where none is named).
 
-    `flags` are environment variables that it gets.
+    `flags` are environment variables that it gets. `fresh`: its environment is made again first.
     """
 
     name: str
     platform: str
     cases: tuple[str, ...] = ()
     flags: tuple[tuple[str, str], ...] = ()
+    fresh: bool = False
 
 
 def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
@@ -54,7 +55,8 @@ def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
     # pytest reads = as the end of a word, so what comes before it has to do.
     words = dict.fromkeys(case.partition("=")[0] for case in run.cases)
     chosen = ["-k", " or ".join(words)] if all(words) and words else []
-    return [*tox, "-e", run.name, *set_env, "--", "--platform", run.platform, *chosen]
+    fresh = ["-r"] if run.fresh else []
+    return [*tox, *fresh, "-e", run.name, *set_env, "--", "--platform", run.platform, *chosen]
 
 
 def shown(run: Rerun) -> str:
@@ -77,30 +79,28 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
         return []
     if not every:
         return []
-    if not (root / "tox.ini").is_file():
-        raise RerunError(f"{root}: no tox.ini there; run this in a checkout of the matrix")
-    tox = _tox()
+    tox = tox_of(root)
     failures = []
     for number, run in enumerate(every, 1):
         print_status(f"{number} of {len(every)}: {shown(run)}")
-        before, began = _recorded(run, root), time.monotonic()
+        before, began = records_of(run, root), time.monotonic()
         status = _status(command(run, tox), root)
         took = time.monotonic() - began
-        if _recorded(run, root) - before:
+        if records_of(run, root) - before:
             print_status(f"{run.name} ran in {took:.0f} s")
         else:
             failures.append(
                 f"{run.name} on {run.platform}: tox ended with {status} after {took:.0f} s and left"
-                f" no new record in {_RECORDS}, so what it would have told stays unknown; its"
+                f" no new record in {RECORDS}, so what it would have told stays unknown; its"
                 " output says why"
             )
     return failures
 
 
-def _recorded(run: Rerun, root: Path) -> set[tuple[str, int, int]]:
+def records_of(run: Rerun, root: Path) -> set[tuple[str, int, int]]:
     """Return the records of a run's cell on its platform, by file, time and size."""
     found = set()
-    for path in (root / _RECORDS / run.platform).glob(f"{glob.escape(run.name)}.*.json"):
+    for path in (root / RECORDS / run.platform).glob(f"{glob.escape(run.name)}.*.json"):
         try:
             status = path.stat()
         except OSError:  # pruned meanwhile
@@ -109,9 +109,16 @@ def _recorded(run: Rerun, root: Path) -> set[tuple[str, int, int]]:
     return found
 
 
+def outer_environ() -> dict[str, str]:
+    """Return the environment variables without those of tox.
+
+    Within an environment of tox they name that one, and the inner tox would take them over.
+    """
+    return {key: value for key, value in os.environ.items() if not key.startswith("TOX_")}
+
+
 def _status(line: Sequence[str], root: Path) -> int:
-    # Within an environment of tox these name that one, and the inner tox would take them over.
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("TOX_")}
+    environ = outer_environ()
     try:
         # What this command prints is its answer, maybe JSON: the output of tox goes to stderr.
         return subprocess.run(line, cwd=root, env=environ, stdout=2, check=False).returncode
@@ -119,7 +126,15 @@ def _status(line: Sequence[str], root: Path) -> int:
         raise RerunError(f"{line[0]}: cannot be started: {error.strerror or error}") from None
 
 
-def _tox() -> list[str]:
+def tox_of(root: Path) -> list[str]:
+    """Return how to call tox for the checkout `root`. Raises RerunError where it cannot run."""
+    if not (root / "tox.ini").is_file():
+        raise RerunError(f"{root}: no tox.ini there; run this in a checkout of the matrix")
+    return tox_command()
+
+
+def tox_command() -> list[str]:
+    """Return how to call tox. Raises RerunError where it is not installed."""
     if importlib.util.find_spec("tox") is not None:
         return [sys.executable, "-m", "tox"]
     found = shutil.which("tox")

@@ -161,7 +161,7 @@ class _Runs:
                 return _Staleness(stale=False, why=why)
             if record in (None, running):
                 return _Staleness(stale=True, why=why)
-        reason, tests_changed = _stale(cell, record, self.tests)
+        reason, tests_changed = stale_reason(cell, record, self.tests)
         if reason is not None:
             return _Staleness(stale=True, why=reason, tests_changed=tests_changed)
         return _Staleness(stale=False, why=reasons.NotStale(day=_day(record)))
@@ -306,7 +306,7 @@ def _next(every: Sequence[str], one: str) -> list[str]:
     return neighbours(one, [version for version in every if version != one])
 
 
-def _stale(
+def stale_reason(
     cell: Cell, record: Record | None, tests: StartupTests
 ) -> tuple[reasons.StaleReason | None, tuple[int, ...]]:
     """Return why the record does not stand for the cell as it would run now, None where it does.

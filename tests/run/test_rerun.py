@@ -44,7 +44,7 @@ def tox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     script.chmod(0o755)
     (tmp_path / "tox.ini").write_text("[tox]\n")
-    monkeypatch.setattr(module, "_tox", lambda: [str(script)])
+    monkeypatch.setattr(module, "tox_command", lambda: [str(script)])
     return tmp_path
 
 
@@ -55,6 +55,12 @@ def test_a_run_is_of_its_cases_alone() -> None:
     assert shown(replace(RUN, platform="cuda", cases=(), flags=(("VLLM_X", "0"),))) == (
         "tox -e py311-torch212-vllm020 -x testenv:py311-torch212-vllm020.set_env+=VLLM_X=0"
         " -- --platform cuda"
+    )
+
+
+def test_a_fresh_run_makes_its_environment_again() -> None:
+    assert shown(replace(OTHER, fresh=True)) == (
+        "tox -r -e py311-torch213-vllm020 -- --platform cpu"
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from packaging.version import Version
 
 from matrix._util.text import clean, clip, listed, plural, spans
+from matrix.catalog.cells import build_of
 from matrix.qualify.model import (
     Drift,
     DriftKind,
@@ -19,6 +20,7 @@ from matrix.qualify.model import (
     Unknown,
     Verdict,
 )
+from matrix.qualify.query import Project
 from matrix.qualify.static_checks import RungChange, RungComparison, Standing
 from matrix.record.model import STARTS, CellRef, Departure
 from matrix.report.qualify.sentences import (
@@ -61,11 +63,30 @@ _Item = TypeVar("_Item")
 def title(qualification: Qualification) -> str:
     """Return the query in one line."""
     query, platforms = qualification.query, qualification.platforms
-    name = query.project.label
     on = f" on {listed(platforms)}" if platforms else ""
     under = f", under {query.other.label} {query.under}" if query.under else ""
+    if query.others:
+        others = listed([release_name(query.other, other) for other in query.others])
+        under += f", under {others}"
     python = f", Python {listed(query.pythons)}" if query.pythons else ""
-    return f"{name} {query.candidate} against {query.baseline}{on}{under}{python}"
+    cases = f", {listed(query.cases)} alone" if query.cases else ""
+    name = release_name(query.project, query.candidate)
+    return f"{name} against {query.baseline}{on}{under}{python}{cases}"
+
+
+def release_name(project: Project, version: str) -> str:
+    """Return what a person calls a release, or a candidate by its release key.
+
+    >>> release_name(Project.TORCH, "2.15.0")
+    'torch 2.15.0'
+    >>> release_name(Project.TORCH, "2.16.0+torch216rc1.b3f2a9c81d0e5c77")
+    'torch216rc1 (torch 2.16.0, build b3f2a9c81d0e5c77)'
+    """
+    build = build_of(version)
+    if build is None:
+        return f"{project.label} {version}"
+    public = version.partition("+")[0]
+    return f"{build.name} ({project.label} {public}, build {build.identity})"
 
 
 def counts(qualification: Qualification) -> str:
@@ -328,6 +349,10 @@ def commands(qualification: Qualification, given: Sequence[str]) -> list[str]:
     more += f" --under '{query.under}'" if query.under else ""
     more += "".join(f" {shlex.quote(part)}" for part in given)
     again = f"matrix qualify --{query.project} {query.candidate} --baseline {query.baseline}"
+    build = build_of(query.candidate)
+    if build is not None:
+        again = f"matrix qualify {build.name} --baseline {query.baseline}"
+        more += " --quick" if query.cases else ""
     runs = [
         f"tox -e {cell} -- --platform {platform}{_stock_comment(packages)}"
         for (cell, platform), packages in cells.items()

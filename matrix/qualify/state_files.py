@@ -1,0 +1,235 @@
+"""The files that qualifications of candidates leave: what became of findings, and runs made.
+
+It reads and writes files, each replaced at once. A file that is not as written is refused with its
+name and key, and never overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from matrix._util.files import write_text
+from matrix.catalog.cells import CellError, candidate_project
+from matrix.errors import MatrixError
+from matrix.qualify.model import Verdict
+from matrix.qualify.watch import (
+    Build,
+    CasePlace,
+    FindingKey,
+    FindingKind,
+    Followed,
+    History,
+    Status,
+)
+from matrix.record.json_value import JsonValue
+from matrix.record.model import Platform, RecordError
+
+_SCHEMA = 1
+_RUNS = "runs.json"
+_MOST_RUNS = 500
+_FINDING_KEYS = dict.fromkeys(
+    ("cell", "platform", "case", "kind", "what", "status", "first", "last", "build")
+)
+_BUILD_KEYS = dict.fromkeys(("identity", "version", "day", "verdict"))
+_HISTORY_KEYS = dict.fromkeys(("schema", "candidate", "findings", "builds"))
+_RUN_KEYS = dict.fromkeys(("cell", "versions", "record", "fresh", "environment_seconds"))
+_Read = TypeVar("_Read")
+
+
+class StateError(MatrixError):
+    """A file of a qualification's state that is damaged, or of a newer form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeRun:
+    """One run that a qualification made.
+
+    `versions` are those of `matrix.qualify.seconds.key_of`, `record` the name of its file. `fresh`:
+    its environment was made for it. `environment_seconds` are those of making it, None where it was
+    there before.
+    """
+
+    cell: str
+    versions: str
+    record: str
+    fresh: bool
+    environment_seconds: float | None = None
+
+
+def history_path(folder: Path, candidate: str) -> Path:
+    """Return the file of a candidate's findings. Raises CellError for what is not a name."""
+    candidate_project(candidate)
+    return folder / f"{candidate}.json"
+
+
+def read_history(folder: Path, candidate: str) -> History:
+    """Return what became of a candidate's findings; an empty history where there is no file.
+
+    Raises StateError for a file that is damaged, or is of another candidate.
+    """
+    path = history_path(folder, candidate)
+    data = _read(path)
+    if data is None:
+        return History(candidate=candidate)
+    found = _checked(path, lambda: _history(JsonValue(str(path), data)))
+    if found.candidate != candidate:
+        raise StateError(f"{path}: candidate: is {found.candidate}, not {candidate}; rename it")
+    return found
+
+
+def write_history(folder: Path, history: History) -> Path:
+    """Write what became of a candidate's findings; return the file."""
+    path = history_path(folder, history.candidate)
+    content = {
+        "schema": _SCHEMA,
+        "candidate": history.candidate,
+        "builds": [
+            {
+                "identity": build.identity,
+                "version": build.version,
+                "day": build.day,
+                "verdict": build.verdict,
+            }
+            for build in history.builds
+        ],
+        "findings": [
+            {
+                **finding.key.place._asdict(),
+                "kind": finding.key.kind,
+                "what": finding.key.what,
+                "status": finding.status,
+                "first": finding.first,
+                "last": finding.last,
+                "build": finding.build,
+            }
+            for finding in sorted(history.findings, key=lambda finding: finding.key)
+        ],
+    }
+    _write(path, content)
+    return path
+
+
+def read_runs(folder: Path) -> tuple[MadeRun, ...]:
+    """Return the runs that qualifications made, oldest first; none where there is no file.
+
+    Raises StateError for a file that is damaged.
+    """
+    path = folder / _RUNS
+    data = _read(path)
+    return () if data is None else _checked(path, lambda: _runs(JsonValue(str(path), data)))
+
+
+def add_run(folder: Path, run: MadeRun) -> None:
+    """Note one more run; the oldest go where there are too many. Raises StateError."""
+    kept = (*read_runs(folder), run)[-_MOST_RUNS:]
+    rows = [
+        {
+            "cell": made.cell,
+            "versions": made.versions,
+            "record": made.record,
+            "fresh": made.fresh,
+            "environment_seconds": made.environment_seconds,
+        }
+        for made in kept
+    ]
+    _write(folder / _RUNS, {"schema": _SCHEMA, "runs": rows})
+
+
+def environment_seconds(runs: Iterable[MadeRun]) -> Mapping[str, float]:
+    """Return how long each environment took when it was made last, by its versions."""
+    return {
+        run.versions: run.environment_seconds for run in runs if run.environment_seconds is not None
+    }
+
+
+def _history(value: JsonValue) -> History:
+    _check_schema(value, _HISTORY_KEYS)
+    findings = tuple(map(_finding, value.items("findings")))
+    keys = [finding.key for finding in findings]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        value.member("findings").fail(f"has {twice.what!r} of {twice.place.case!r} twice")
+    return History(
+        candidate=value.text("candidate"),
+        findings=findings,
+        builds=tuple(map(_build, value.items("builds"))),
+    )
+
+
+def _finding(value: JsonValue) -> Followed:
+    value.has_keys(_FINDING_KEYS)
+    place = CasePlace(
+        cell=value.text("cell"),
+        platform=value.one_of("platform", Platform),
+        case=value.text("case"),
+    )
+    key = FindingKey(place, value.one_of("kind", FindingKind), value.text("what"))
+    return Followed(
+        key=key,
+        status=value.one_of("status", Status),
+        first=value.text("first"),
+        last=value.text("last"),
+        build=value.text("build"),
+    )
+
+
+def _build(value: JsonValue) -> Build:
+    value.has_keys(_BUILD_KEYS)
+    return Build(
+        identity=value.text("identity"),
+        version=value.text("version"),
+        day=value.text("day"),
+        verdict=value.one_of("verdict", Verdict),
+    )
+
+
+def _runs(value: JsonValue) -> tuple[MadeRun, ...]:
+    _check_schema(value, {"schema": None, "runs": None})
+    return tuple(map(_run, value.items("runs")))
+
+
+def _run(value: JsonValue) -> MadeRun:
+    value.has_keys(_RUN_KEYS)
+    unknown = value.member("environment_seconds").data is None
+    return MadeRun(
+        cell=value.text("cell"),
+        versions=value.text("versions"),
+        record=value.text("record"),
+        fresh=value.boolean("fresh"),
+        environment_seconds=None if unknown else value.seconds("environment_seconds"),
+    )
+
+
+def _check_schema(value: JsonValue, keys: Mapping[str, object]) -> None:
+    schema = value.mapping().get("schema")
+    if schema != _SCHEMA:
+        value.fail(f"schema: is {str(schema)[:20]}, and this version reads {_SCHEMA}; update it")
+    value.has_keys(keys)
+
+
+def _checked(path: Path, read: Callable[[], _Read]) -> _Read:
+    try:
+        return read()
+    except (RecordError, CellError) as error:
+        raise StateError(f"{error}; move {path.name} away to begin again") from None
+
+
+def _read(path: Path) -> object:
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not JSON"
+        raise StateError(f"{path}: {why}; move it away to begin again") from None
+    if found is None:
+        raise StateError(f"{path}: is null, not an object; move it away to begin again")
+    return found
+
+
+def _write(path: Path, content: object) -> None:
+    write_text(path, json.dumps(content, indent=1) + "\n")
