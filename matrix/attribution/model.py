@@ -8,6 +8,7 @@ from matrix._util.enums import StrEnum
 from matrix.attribution.reasons import Question, Reason
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
+from matrix.record.defaults import DefaultChange
 
 
 class Cause(StrEnum):
@@ -55,9 +56,10 @@ class Attribution:
     """Who changed, for the symptoms of one case that share the answer.
 
     `reason` speaks of the first symptom. `since` is the first release known to show it and `after`
-    the last clean one before that; `until` is the first clean one after it. `rests_on` names the
-    environments along the axis that decided. `missing` are the runs that would decide or, with an
-    answer, could still change it.
+    the last clean one before that; `until` is the first clean one after it. `defaults` are those of
+    torch's configs that changed where the symptom came, along torch: each may be the cause, and
+    nothing shows that it is. `rests_on` names the environments along the axis that decided.
+    `missing` are the runs that would decide or, with an answer, could still change it.
     """
 
     cell: Cell
@@ -70,6 +72,7 @@ class Attribution:
     since: str | None = None
     until: str | None = None
     flags: tuple[FlagChange, ...] = ()
+    defaults: tuple[DefaultChange, ...] = ()
     rests_on: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
 

@@ -17,7 +17,7 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.record.environment import environment_of
-from matrix.record.model import STARTS, Case, Departure, Record
+from matrix.record.model import STARTS, Case, Defaults, Departure, Record
 from matrix.record.signature import signature
 from matrix.record.startup_tests import identity_of_tests
 from matrix.verdict.events import StartEvent, telling
@@ -56,10 +56,11 @@ class Observation:
     `counters` and `expected` are by start and counter. `logged` is what its starts only logged that
     may explain those, the likeliest first. `environment` is the machine and the packages other than
     torch's family, `complete` whether the run had every case, `applies` whether the case is for
-    this cell. `tests` names the version of the startup tests (`matrix.record.startup_tests`).
-    `not_stock` is how its packages differ from what its vLLM requires. `future_dated` is set where
-    the run started after this machine's clock allows (`matrix.store.summary.late_from`). `runs` is
-    how many equivalent runs it stands for, of which it is the newest (`matrix.store.fingerprint`).
+    this cell. `defaults` are those of torch's configs, None where they are not known. `tests` names
+    the version of the startup tests (`matrix.record.startup_tests`). `not_stock` is how its
+    packages differ from what its vLLM requires. `future_dated` is set where the run started after
+    this machine's clock allows (`matrix.store.summary.late_from`). `runs` is how many equivalent
+    runs it stands for, of which it is the newest (`matrix.store.fingerprint`).
     """
 
     cell: Cell
@@ -82,6 +83,7 @@ class Observation:
     not_stock: tuple[Departure, ...] = ()
     future_dated: bool = False
     runs: int = 1
+    defaults: Defaults | None = None
 
     @property
     def is_stock(self) -> bool:
@@ -167,6 +169,7 @@ def observe(
         not_stock=verdict.not_stock,
         future_dated=late is not None and record.started > late,
         runs=runs,
+        defaults=record.defaults,
     )
     found = [_observe_run(record, verdict, make)]
     for seen, judged in zip(record.cases, verdict.cases, strict=True):

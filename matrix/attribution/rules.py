@@ -32,6 +32,7 @@ from matrix.attribution.observations import Observation
 from matrix.attribution.reruns import Planner
 from matrix.attribution.symptoms import State, Symptom
 from matrix.catalog.releases import Releases
+from matrix.record.defaults import DefaultChange, compare_defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +142,20 @@ def _by_axes(situation: Situation) -> Attribution:
         since=None if before is None else axis.release(axis.shows[0]),
         until=None if after is None else axis.release(after),
         flags=flags,
+        defaults=_changed_defaults(own, axis),
         rests_on=tuple(dict.fromkeys(run.cell.name for run in (*axis.clean, *axis.shows))),
     )
+
+
+def _changed_defaults(own: Observation, axis: Axis) -> tuple[DefaultChange, ...]:
+    """Return the defaults that torch changed where the symptom came, as far as both runs know."""
+    if axis.along is not reasons.Along.TORCH:
+        return ()
+    clean, shows = axis.nearest_clean, own
+    if axis.before is not None:
+        clean, shows = axis.before, axis.shows[0]
+    compared = compare_defaults(clean.defaults, shows.defaults)
+    return () if compared is None else compared.changed
 
 
 def _confounders_along(situation: Situation, axis: Axis) -> tuple[reasons.Confounder, ...]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from matrix._util.enums import StrEnum
 from matrix.qualify.runs import CaseState, CellRun, hardware, outcome
-from matrix.record.model import STARTS, CellRef, Defaults, DefaultValue, Outcome, Record, StartKind
+from matrix.record.defaults import DefaultsCompared, compare_defaults
+from matrix.record.model import STARTS, CellRef, Outcome, Record, StartKind
 from matrix.store.stats import median
 from matrix.verdict.recompiles import WrittenCode, written_code
 
@@ -22,25 +23,6 @@ As PyTorch's dashboard of benchmarks has it, on a geometric mean over cases.
 """
 LEAST_RUNS = 2
 """The fewest runs of each side whose geometric means are compared."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DefaultChange:
-    """A default of one of torch's configs that both sides have, with another value."""
-
-    config: str
-    name: str
-    before: DefaultValue
-    after: DefaultValue
-
-
-@dataclass(frozen=True, kw_only=True)
-class DefaultsCompared:
-    """The defaults that changed, and how many names one side alone has."""
-
-    changed: tuple[DefaultChange, ...]
-    added: int
-    removed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,34 +128,6 @@ def unjudged(baseline: CellRun, candidate: CellRun) -> Unjudged:
         speeds=speeds,
         no_speed=no_speed,
     )
-
-
-def compare_defaults(before: Defaults | None, after: Defaults | None) -> DefaultsCompared | None:
-    """Return how the defaults changed; None where a side does not know its own.
-
-    Of a config that one side does not know nothing is said.
-    """
-    if before is None or after is None:
-        return None
-    changed: list[DefaultChange] = []
-    added = removed = 0
-    for config in sorted(before.keys() & after.keys()):
-        old, new = before[config], after[config]
-        added += len(new.keys() - old.keys())
-        removed += len(old.keys() - new.keys())
-        changed += (
-            DefaultChange(config=config, name=name, before=old[name], after=new[name])
-            for name in sorted(old.keys() & new.keys())
-            if not _equal(old[name], new[name])
-        )
-    return DefaultsCompared(changed=tuple(changed), added=added, removed=removed)
-
-
-def _equal(one: object, other: object) -> bool:
-    """Return whether two values are the same; true is not 1."""
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
 def _metrics(baseline: CellRun, candidate: CellRun) -> Iterator[MetricChange]:

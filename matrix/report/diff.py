@@ -17,9 +17,11 @@ _TITLES = {
     "verdict": "verdict",
     "case": "cases",
     "counter": "counters",
+    "metric": "numbers of Inductor",
     "seconds": "seconds",
     "package": "packages",
     "flag": "flags",
+    "default": "defaults of torch",
     "provenance": "provenance",
 }
 

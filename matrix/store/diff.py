@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from matrix.record.model import STARTS, Case, Outcome, Record
+from matrix.record.model import STARTS, Case, Defaults, Outcome, Record
 from matrix.rules.expectations import Expectations
 from matrix.store.stats import beyond_noise
 from matrix.store.summary import Times
@@ -18,7 +18,10 @@ from matrix.verdict.judge import CellVerdict, judge
 from matrix.verdict.reasons import Reason
 from matrix.verdict.states import Verdict
 
-ASPECTS = ("verdict", "case", "counter", "seconds", "package", "flag", "provenance")
+ASPECTS = (
+    *("verdict", "case", "counter", "metric", "seconds", "package", "flag", "default"),
+    "provenance",
+)
 """The kinds of change, in the order in which they are told."""
 
 # What no two runs share says nothing of what changed.
@@ -95,6 +98,8 @@ def differences(
     changes += _seconds(before, after, noise)
     changes += _mappings("package", "", before.packages, after.packages)
     changes += _flags(before, after)
+    if before.defaults is not None and after.defaults is not None:
+        changes += _mappings("default", "", *map(_by_name, (before.defaults, after.defaults)))
     changes += _mappings("provenance", "", _flat(before), _flat(after))
     return Diff(before=before, after=after, verdicts=verdicts, changes=tuple(changes))
 
@@ -129,7 +134,18 @@ def _counters(before: Record, after: Record) -> list[Change]:
         old, new = one.started(start), other.started(start)
         if old is not None and new is not None:
             changes += _mappings("counter", f"{name} {start}", old.counters, new.counters)
+            if old.metrics is not None and new.metrics is not None:
+                changes += _mappings("metric", f"{name} {start}", old.metrics, new.metrics)
     return changes
+
+
+def _by_name(defaults: Defaults) -> dict[str, object]:
+    """Return the defaults by the names of their config and their own."""
+    return {
+        f"{config}.{name}": value
+        for config, named in defaults.items()
+        for name, value in named.items()
+    }
 
 
 def _seconds(before: Record, after: Record, times: Times) -> list[Change]:

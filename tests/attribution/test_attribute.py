@@ -454,3 +454,29 @@ def test_what_changed_as_expected_is_told_where_it_is_asked_for() -> None:
     assert attributed(*records, rules=rules) == ()
     (found,) = attributed(*records, rules=rules, changes=True)
     assert (found.answer, found.since) == (Cause.VLLM, "0.21.0")
+
+
+CONFIG = "torch._inductor.config"
+OLD, NEW = ({CONFIG: {"epilogue_fusion": on, "other": 1}} for on in (True, False))
+
+
+def test_defaults_that_torch_changed_where_it_came_are_a_hint() -> None:
+    clean, shows = record("2.11.0", defaults=OLD), bad("2.12.0", defaults=NEW)
+    later = bad("2.13.0", defaults={CONFIG: {"epilogue_fusion": False, "other": 2}})
+    *_, found = attributed(clean, shows, later)
+    assert (found.name, found.since) == ("py311-torch213-vllm020", "2.12.0")
+    [change] = found.defaults
+    assert (change.name, change.before, change.after) == ("epilogue_fusion", True, False)
+    assert sentence(found).endswith(
+        "; a hint: torch changed the default of torch._inductor.config.epilogue_fusion from true to"
+        " false there"
+    )
+
+
+def test_defaults_are_no_hint_where_they_are_not_known_or_vllm_changed() -> None:
+    for before, after in ((OLD, None), (None, NEW), (OLD, OLD)):
+        [found] = attributed(record("2.11.0", defaults=before), bad("2.12.0", defaults=after))
+        assert (found.answer, found.defaults) == (Cause.TORCH, ())
+    vllm = record("2.12.0", "0.19.0", defaults=OLD)
+    [found] = attributed(vllm, bad("2.12.0", defaults=NEW))
+    assert (found.answer, found.defaults) == (Cause.VLLM, ())

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from made import Told, make, passed
 from matrix.qualify.model import Qualification
-from matrix.qualify.unjudged import SpeedCode, Unjudged, compare_defaults
+from matrix.qualify.unjudged import SpeedCode, Unjudged
+from matrix.record.defaults import compare_defaults
 from matrix.record.model import CacheFiles, CacheKind, Case
 from matrix.report.qualify.json import render
 from matrix.report.qualify.markdown import page

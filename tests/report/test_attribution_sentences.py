@@ -16,6 +16,8 @@ from matrix.attribution import reasons
 from matrix.attribution.model import Cause, FlagChange
 from matrix.attribution.observations import FAILING_RUNGS
 from matrix.attribution.symptoms import Symptom
+from matrix.record.defaults import DefaultChange
+from matrix.record.model import DefaultValue
 from matrix.report.attribution.sentences import (
     missing_runs,
     question_words,
@@ -396,6 +398,35 @@ def test_a_flag_that_differs_is_named_with_what_runs_show_of_it(
 ) -> None:
     flags = [replace(FLAG, decides=decides)]
     assert words(ONE.reason, Cause.TORCH, flags=flags) == f"{FAILS_ALONG}: torch, since 2.12{text}"
+
+
+def test_changed_defaults_are_a_hint_with_both_values() -> None:
+    values: list[tuple[str, DefaultValue, DefaultValue]] = [
+        ("a", True, False),
+        ("b", [1], None),
+        ("c", 1, 2),
+        ("d", 1, 2),
+    ]
+    changes = [
+        DefaultChange(config="torch._inductor.config", name=name, before=before, after=after)
+        for name, before, after in values
+    ]
+    plain = replace(ONE, reason=reasons.AxisChanges(change=TORCH))
+    said = sentence(replace(plain, defaults=tuple(changes[:1])))
+    hint = "; a hint: torch changed the default of torch._inductor.config.a from true to false"
+    assert said == f"{sentence(plain)}{hint} there"
+    assert sentence(replace(plain, defaults=tuple(changes))).endswith(
+        f"{hint}, the default of torch._inductor.config.b from [1] to null and 2 other defaults"
+        " there"
+    )
+    content = json.loads(to_json([replace(plain, defaults=tuple(changes))]))
+    defaults = content["attributions"][0]["defaults"]
+    assert defaults[1] == {
+        "config": "torch._inductor.config",
+        "name": "b",
+        "before": [1],
+        "after": None,
+    }
 
 
 def test_flags_are_named_at_the_nearest_clean_release_of_their_axis() -> None:

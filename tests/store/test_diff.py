@@ -52,6 +52,32 @@ def test_another_cell_is_said_first_and_its_seconds_do_not_compare(
     assert "200.0" not in "\n".join(lines)
 
 
+def test_defaults_and_numbers_of_inductor_differ_where_both_know_them() -> None:
+    def knowing(on: bool | None) -> Record:
+        if on is None:
+            return BEFORE
+        [case, *others] = BEFORE.cases
+        cold, *rest = case.starts
+        counted = replace(cold, metrics={"generated_kernel_count": 20 + on})
+        return replace(
+            BEFORE,
+            cases=(replace(case, starts=(counted, *rest)), *others),
+            defaults={"torch._inductor.config": {"fusion": on, "sizes": [1]}},
+        )
+
+    def changes(before: bool | None, after: bool | None) -> list[tuple[object, ...]]:
+        diff = differences(knowing(before), knowing(after), ANY_CASE)
+        return [
+            (change.aspect, change.what, change.before, change.after) for change in diff.changes
+        ]
+
+    assert changes(before=True, after=False) == [
+        ("metric", "generated_kernel_count", "21", "20"),
+        ("default", "torch._inductor.config.fusion", "true", "false"),
+    ]
+    assert changes(before=None, after=True) == changes(before=True, after=True) == []
+
+
 def test_few_records_tell_no_noise() -> None:
     for history, count in ((0, "0 records"), (1, "1 record"), (2, "2 records")):
         assert told(SLOW, history)[-1] == (

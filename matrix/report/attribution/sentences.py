@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from matrix._util.text import clean, listed
+from matrix._util.text import clean, clip, listed, plural
 from matrix._util.versions import minor_of
 from matrix.attribution import reasons
 from matrix.attribution.model import Attribution, Cause, FlagChange, Missing
 from matrix.attribution.symptoms import Symptom
 from matrix.catalog.cells import Cell
+from matrix.record.defaults import DefaultChange
+from matrix.record.model import DefaultValue
 from matrix.report.reasons import event_words, reason_words
 from matrix.report.stock import mark
 
@@ -227,7 +230,8 @@ def _of_axes(attribution: Attribution, reason: reasons.AxisChanges | reasons.Bot
         text += f", but {_on_pythons(attribution, reason.clean_pythons)}"
         moved += f", on Python {cell.python} alone"
     flags = _flags(attribution.flags, change)
-    return f"{text}: {attribution.answer}, {moved}{flags}{_confounders(reason.confounders)}"
+    also = f"{_defaults(attribution.defaults)}{_confounders(reason.confounders)}"
+    return f"{text}: {attribution.answer}, {moved}{flags}{also}"
 
 
 def _axis(attribution: Attribution, change: reasons.AxisChange) -> str:
@@ -287,6 +291,24 @@ def _flags(flags: Sequence[FlagChange], change: reasons.AxisChange) -> str:
     if flags[0].decides:
         return f", by the default of {named} alone: with the other value it is gone"
     return f", and not by the default of {named}: with the other value it stays"
+
+
+def _defaults(defaults: Sequence[DefaultChange]) -> str:
+    """Return the first of torch's defaults that changed there: a hint, which no run decides."""
+    if not defaults:
+        return ""
+    named = [
+        f"the default of {change.config}.{change.name} from {_default(change.before)} to"
+        f" {_default(change.after)}"
+        for change in defaults[:_MAX_CHANGES]
+    ]
+    more = len(defaults) - len(named)
+    others = [f"{plural(more, 'other default')}"] if more else []
+    return f"; a hint: torch changed {listed([*named, *others])} there"
+
+
+def _default(value: DefaultValue) -> str:
+    return clip(json.dumps(value), 40)
 
 
 def _confounders(confounders: Sequence[reasons.Confounder]) -> str:

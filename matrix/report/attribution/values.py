@@ -62,6 +62,7 @@ def entries(attributions: Iterable[Attribution]) -> list[dict[str, object]]:
             "until": attribution.until,
             "symptoms": [_symptom(symptom) for symptom in attribution.symptoms],
             "flags": [_members(flag) for flag in attribution.flags],
+            "defaults": [_members(change) for change in attribution.defaults],
             "beside": list(attribution.rests_on),
             "missing": [_missing(run) for run in attribution.missing],
         }
