@@ -135,7 +135,7 @@ def test_a_warm_start_that_writes_compiled_code_is_named_first() -> None:
     [warm] = only(found).warm_code
     assert (warm.case, warm.after.files, warm.after.bytes) == ("moe", 3, 61_440)
     text = lines(found)
-    assert "the warm start of 1 case writes more compiled code than the baseline's" in text
+    assert "the warm start of 1 case writes more compiled code than the baseline's is" in text
     assert (
         "\nWarm starts that write compiled code, so they are not warm\n  py311-torch212-vllm020 on"
         " cpu, moe: 3 files of compiled code, 60 KiB; the baseline's wrote none\n"

@@ -33,10 +33,9 @@ def alerts(qualification: Qualification) -> list[str]:
         if _is_more(warm)
     }
     if cases:
-        write = "write" if len(cases) > 1 else "writes"
         lines.append(
-            f"the warm start of {plural(len(cases), 'case')} {write} more compiled code than the"
-            " baseline's; see below"
+            f"the warm start of {plural(len(cases), 'case')} writes more compiled code than the"
+            " baseline's is known to; see below"
         )
     for found in qualification.unjudged:
         lines += [
