@@ -173,8 +173,9 @@ def chosen_versions(text: str | None, known: Sequence[str], option: str) -> list
 def chosen_specifier(text: str, known: Iterable[str], option: str) -> SpecifierSet:
     """Return the releases that a person means in a filter: a minor one is its newest known patch.
 
-    That is what `chosen_versions` means. `==2.12.*` are all patches of a minor release; so is a
-    minor one without a known patch. Raises SpecifierError, which names the option.
+    That is what `chosen_versions` means. The name of a candidate is its release key. `==2.12.*` are
+    all patches of a minor release; so is a minor one without a known patch. Raises SpecifierError,
+    which names the option.
 
     >>> str(chosen_specifier("2.12", ["2.12.0", "2.12.1"], "--torch"))
     '==2.12.1'
@@ -182,10 +183,18 @@ def chosen_specifier(text: str, known: Iterable[str], option: str) -> SpecifierS
     '==2.12.*'
     """
     _must_say_something(text, option)
+    every = list(known)
+    if (key := _key_of(text, every)) is not None:
+        return SpecifierSet(f"==={key}")
     try:
-        return parse_specifier(newest_patch(text, known), option)
+        return parse_specifier(newest_patch(text, every), option)
     except InvalidVersion:
         return parse_specifier(text, option)
+
+
+def _key_of(name: str, known: Iterable[str]) -> str | None:
+    """Return the known version whose local part begins with a candidate's name; None without."""
+    return next((key for key in known if key.partition("+")[2].partition(".")[0] == name), None)
 
 
 def _must_say_something(text: str, option: str) -> None:

@@ -23,6 +23,7 @@ import re
 from dataclasses import dataclass
 from functools import total_ordering
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from matrix._util.versions import minor_of, parse_version
@@ -92,6 +93,18 @@ def public_key(version: str) -> str:
     Raises packaging's InvalidVersion where the text is not a version.
     """
     return version if build_of(version) else parse_version(version).public
+
+
+def is_meant(wanted: SpecifierSet, version: str) -> bool:
+    """Tell whether a filter means a release; a candidate only by its own release key (`===`).
+
+    >>> key = "2.16.0+torch216rc1.b3f2a9c81d0e5c77"
+    >>> is_meant(SpecifierSet(">=2.15"), key), is_meant(SpecifierSet(f"==={key}"), key)
+    (False, True)
+    """
+    if build_of(version) is not None and all(one.operator != "===" for one in wanted):
+        return False
+    return wanted.contains(version, prereleases=True)
 
 
 def candidate_project(name: str) -> str:

@@ -39,7 +39,7 @@ class Answers:
     def __init__(self, releases: Releases, resolutions: Resolutions, tables: Tables) -> None:
         """Answer from these; `faults` gets a line for each table that turns out to be damaged."""
         self.faults: list[str] = []
-        self._pins = {release.version: release.torch for release in releases.vllm}
+        self._pins = {release.version: release.torch for release in releases.every_vllm}
         self._resolutions = resolutions
         self._tables = tables
         self._read = {*tables.vllm_versions}, {*tables.torch_versions}

@@ -89,6 +89,12 @@ def _bundle(options: argparse.Namespace) -> int:
         raise MatrixError("no cell named; write one, such as py312-torch210")
     releases = load_releases()
     cells = tuple(dict.fromkeys(releases.resolve(name) for name in options.cells))
+    for cell in cells:
+        if cell.builds:
+            raise MatrixError(
+                f"{cell.name}: a candidate cannot be bundled yet; tox -e {cell.name} runs it on a"
+                " machine with a network"
+            )
     wanted = BundleRequest(
         cells=cells,
         target=Target(python=one_python(cells), machine=options.machine),

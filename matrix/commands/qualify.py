@@ -123,7 +123,7 @@ def _query(options: argparse.Namespace, releases: Releases) -> Query:
     from matrix.record.model import PLATFORMS
 
     project = Project.VLLM if options.torch is None else Project.TORCH
-    known = [release.version for release in getattr(releases, project)]
+    known = releases.versions(project)
     return Query(
         project=project,
         candidate=_release(getattr(options, project), f"--{project}", known),
@@ -151,15 +151,20 @@ def _renderer(options: argparse.Namespace) -> Callable[[Qualification, Sequence[
 def _release(text: str, option: str, known: Sequence[str]) -> str:
     """Return a release as it was named, without a local part such as +cu128.
 
-    A minor release is its newest known patch.
+    A minor release is its newest known patch, the name of a candidate its release key.
 
     Raises QualifyError where it is not a release.
     """
     from packaging.version import InvalidVersion
 
     from matrix._util.versions import newest_patch, parse_version
+    from matrix.catalog.cells import build_of
     from matrix.qualify.engine import QualifyError
 
+    for version in known:
+        build = build_of(version)
+        if build is not None and build.name == text:
+            return version
     try:
         return parse_version(newest_patch(text, known)).public
     except InvalidVersion:

@@ -282,9 +282,11 @@ def _plan(options: argparse.Namespace) -> int:
 def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
     """Return the releases that these options ask for, by option."""
     from matrix._util.versions import chosen_specifier
+    from matrix.catalog.cells import PROJECTS
     from matrix.catalog.releases_file import load_releases
 
-    known = load_releases().published
+    releases = load_releases()
+    known = {project: releases.versions(project) for project in PROJECTS}
     asked = {key: getattr(options, key) for key in keys}
     return {
         key: chosen_specifier(text, known.get(key, ()), f"--{key}")

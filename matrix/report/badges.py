@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from matrix._util.versions import minor_of
+from matrix.catalog.cells import axis_of, is_candidate
 from matrix.record.model import PLATFORMS
 from matrix.report.marks import marks
 from matrix.report.page import template
@@ -81,7 +81,10 @@ def render(table: Table, grid: Grid | None = None) -> Mapping[str, str]:
             found += _worst([*squares, *_apart(table, grid, place, squares)])
         decisive = [standing for standing in found if standing.verdict != Verdict.UNTESTED]
         for standing in (decisive or found)[:1]:
-            label = f"torch {torch} | vLLM {vllm}"
+            label = " | ".join(
+                factor if is_candidate(factor) else f"{project} {factor}"
+                for project, factor in (("torch", torch), ("vLLM", vllm))
+            )
             title = f"{standing.platform}, Python {standing.python}, {standing.by}"
             where = standing.platform if standing.platform != PLATFORMS[0] else None
             apart = ", ".join(marks(standing.ran, most=1))
@@ -130,7 +133,11 @@ def is_own(name: str, text: str) -> bool:
 
 
 def _name(torch: str, vllm: str) -> str:
-    return f"torch{torch.replace('.', '')}-vllm{vllm.replace('.', '')}.svg"
+    names = (
+        factor if is_candidate(factor) else f"{project}{factor.replace('.', '')}"
+        for project, factor in (("torch", torch), ("vllm", vllm))
+    )
+    return f"{'-'.join(names)}.svg"
 
 
 def _shown(grid: Grid | None) -> Mapping[tuple[str, str, str], Sequence[_Standing]]:
@@ -145,7 +152,7 @@ def _shown(grid: Grid | None) -> Mapping[tuple[str, str, str], Sequence[_Standin
         if _did_run(square) or (
             (square.torch, square.vllm) in ran and square.shown.verdict != Verdict.UNTESTED
         ):
-            at = square.platform, minor_of(square.torch), minor_of(square.vllm)
+            at = square.platform, axis_of(square.torch), axis_of(square.vllm)
             found.setdefault(at, []).append(_standing(square.shown))
     return found
 

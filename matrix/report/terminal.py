@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
-from matrix.record.model import STARTS, Case, Record, Rung, Start
+from matrix.record.model import STARTS, Case, Origin, Record, Rung, Start
 from matrix.report import marks, stock
 from matrix.report.provisional import PROVISIONAL, mark, release_words
 from matrix.report.reasons import event_words, reason_words, recompiles_words
@@ -242,7 +242,19 @@ def _facts(record: Record) -> list[str]:
         known.append(f"on {clean(str(name))}")
     if record.jobs > 1:
         known.append(f"{record.jobs} side by side")
-    return [f"ran     {', '.join(known)}"] if known else []
+    ran = [f"ran     {', '.join(known)}"] if known else []
+    candidates = [one for one in record.origins or () if one.candidate is not None]
+    return [*ran, *map(_from, candidates)]
+
+
+def _from(origin: Origin) -> str:
+    """Return where a candidate is from: its name and build, its wheel, its index, its commit."""
+    assert origin.candidate is not None
+    facts = [origin.file, f"of {origin.index}" if origin.index else None]
+    facts += [f"git {origin.revision[:12]}" if origin.revision else None]
+    known = clean(", ".join(fact for fact in facts if fact))
+    name, identity = origin.candidate.name, origin.candidate.identity
+    return f"from    {name}, build {identity}{f': {known}' if known else ''}"
 
 
 def _painter(*, colour: bool) -> _Paint:

@@ -13,7 +13,7 @@ from functools import cached_property
 from packaging.specifiers import SpecifierSet
 
 from matrix._util.versions import minor_of
-from matrix.catalog.cells import Cell, CellError, cell_of, factors
+from matrix.catalog.cells import Cell, CellError, axis_of, cell_of, factors, is_meant
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations
@@ -111,7 +111,7 @@ class Grid:
         """
         newest: dict[tuple[str, str], Vllm] = {}
         for release in self.vllm:
-            key = minor_of(release.version), release.torch
+            key = axis_of(release.version), release.torch
             if key not in newest or release.yanked is None or newest[key].yanked is not None:
                 newest[key] = release
         shown = {release.version for release in newest.values()} | self._ran("vllm")
@@ -122,7 +122,7 @@ class Grid:
         """The torch releases to show: the newest patch of each minor, what is pinned, what ran."""
         newest: dict[str, Torch] = {}
         for release in self.torch:
-            key = minor_of(release.version)
+            key = axis_of(release.version)
             if key not in newest or release.yanked is None or newest[key].yanked is not None:
                 newest[key] = release
         shown = {release.version for release in newest.values()} | self._ran("torch")
@@ -186,11 +186,11 @@ def survey(
     squares: dict[tuple[str, str, str], list[Progress]] = {
         (platform, torch.version, vllm.version): []
         for platform in PLATFORMS
-        for torch in releases.torch
-        for vllm in releases.vllm
+        for torch in releases.every_torch
+        for vllm in releases.every_vllm
     }
-    for torch in releases.torch:
-        for vllm in releases.vllm:
+    for torch in releases.every_torch:
+        for vllm in releases.every_vllm:
             for python in releases.pythons:
                 cell = Cell(python, torch.version, vllm.version)
                 declared = declarations.of(cell)
@@ -207,8 +207,8 @@ def survey(
                     )
                     squares[platform, torch.version, vllm.version].append(found)
     return Grid(
-        torch=releases.torch,
-        vllm=releases.vllm,
+        torch=releases.every_torch,
+        vllm=releases.every_vllm,
         pythons=releases.pythons,
         squares={
             (platform, torch, vllm): Square(
@@ -232,8 +232,23 @@ def environments(releases: Releases) -> Mapping[str, Cell]:
     pairs |= {
         minors: (release.torch, release.version) for minors, release in releases.pinning.items()
     }
+    pairs |= _pairs_of_candidates(releases, torch, vllm)
     cells = (Cell(python, *pair) for python in releases.pythons for pair in pairs.values())
     return {cell.name: cell for cell in cells}
+
+
+def _pairs_of_candidates(
+    releases: Releases, torch: Mapping[str, str], vllm: Mapping[str, str]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the pairs that candidates make, with the newest patches and with each other."""
+    own = {one.name: one.key for one in releases.candidates.of("torch")}
+    every = {**vllm, **{one.name: one.key for one in releases.candidates.of("vllm")}}
+    found = {(t, v): (own[t], every[v]) for t in own for v in every}
+    for one in releases.candidates.of("vllm"):
+        pin = one.pins["torch"]
+        pins = {minor_of(pin): pin} if pin in {row.version for row in releases.torch} else {}
+        found |= {(t, one.name): (version, one.key) for t, version in {**torch, **pins}.items()}
+    return found
 
 
 def runs(
@@ -264,4 +279,4 @@ def ran_cell(record: Record) -> Cell | None:
 
 
 def _accepts(wanted: SpecifierSet | None, version: str) -> bool:
-    return wanted is None or wanted.contains(version, prereleases=True)
+    return wanted is None or is_meant(wanted, version)

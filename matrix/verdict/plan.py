@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from matrix._util.versions import distance, minor_of, neighbours, parse_version
-from matrix.catalog.cells import Cell
+from matrix.catalog.cells import Cell, is_meant
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.record.model import PLATFORMS, Record
@@ -105,9 +105,15 @@ def plan(
         if platform in wanted.platforms
         for cell, brought in chosen.items()
         if (progress := grid.progress(cell, platform)) is not None
-        and (wanted.off_pin or brought is not None or not progress.off_pin)
+        and (wanted.off_pin or brought is not None or _is_meant(progress, wanted))
         and ((planned := _planned(progress, brought, runs)).stale or not wanted.stale)
     )
+
+
+def _is_meant(progress: Progress, wanted: Wanted) -> bool:
+    """Tell whether a cell is planned without --off-pin: on-pin, or of a torch candidate by name."""
+    named = wanted.torch is not None and progress.cell.torch_build is not None
+    return named or not progress.off_pin
 
 
 def _planned(progress: Progress, brought: reasons.Brought | None, runs: _Runs) -> Planned:
@@ -202,8 +208,8 @@ def _chosen(
         "vllm": _accepted(wanted.vllm, (cell.vllm for cell in cells)),
         "python": _accepted(wanted.python, releases.pythons),
     }
-    torch = {release.version: index for index, release in enumerate(releases.torch)}
-    vllm = {release.version: index for index, release in enumerate(releases.vllm)}
+    torch = {release.version: index for index, release in enumerate(releases.every_torch)}
+    vllm = {release.version: index for index, release in enumerate(releases.every_vllm)}
     kept = [
         cell
         for cell in cells
@@ -221,7 +227,7 @@ def _accepted(wanted: SpecifierSet | None, versions: Iterable[str]) -> frozenset
     every = frozenset(versions)
     if wanted is None:
         return every
-    return frozenset(version for version in every if wanted.contains(version, prereleases=True))
+    return frozenset(version for version in every if is_meant(wanted, version))
 
 
 def _brought(
@@ -230,7 +236,7 @@ def _brought(
     """Return the pairs that `new` and `neighbours` mean, each with which; None without both."""
     if not wanted.new and not wanted.neighbours:
         return None
-    table = _Pairs(cells, releases)
+    table = _Pairs((cell for cell in cells if not cell.builds), releases)
     found: dict[tuple[str, str], reasons.Brought] = {}
     for name, version in wanted.neighbours:
         for pair in table.beside(name, version):

@@ -118,6 +118,12 @@ def _questions(
 ) -> list[Question]:
     pythons = request.pythons or releases.pythons
     named = [releases.resolve(name) for name in request.cells]
+    for cell in named:
+        if cell.builds:
+            raise MatrixError(
+                f"{cell.name}: a candidate is no question for the resolver yet;"
+                f" tox -e {cell.name} --notest installs it"
+            )
     many: list[Cell] = []
     if request.all_pins:
         many += pinned_cells(releases, pythons)
