@@ -1,10 +1,10 @@
 """Find the first release along an axis whose result differs, in a logarithmic number of runs.
 
 Pure. An axis is one vLLM under several torch, or one torch with several vLLM, as environments from
-old to new. The search is for what the newest shows and the oldest does not; where only the oldest
-fails, it is for the first release with the fix. As in `git bisect`, a release without a usable
-result is skipped; where only skipped releases lie between the last good and the first bad one, the
-answer is a few candidates.
+old to new; each of the several is a release, a nightly build or a commit. The search is for what
+the newest shows and the oldest does not; where only the oldest fails, it is for the first release
+with the fix. As in `git bisect`, a release without a usable result is skipped; where only skipped
+releases lie between the last good and the first bad one, the answer is a few candidates.
 """
 
 from __future__ import annotations
@@ -33,6 +33,18 @@ class BisectionError(MatrixError):
     """A search without an answer: a bad range, or outcomes that contradict each other."""
 
 
+class EndsError(BisectionError):
+    """The two ends of a search are not what a search needs: one good and one bad.
+
+    `ends` is what each of the two did, by environment, the older one first.
+    """
+
+    def __init__(self, text: str, ends: Mapping[str, Observation]) -> None:
+        """Keep what the two ends did."""
+        super().__init__(text)
+        self.ends = ends
+
+
 class Outcome(StrEnum):
     """The outcome of one release in a bisection.
 
@@ -54,21 +66,27 @@ class SkipCode(StrEnum):
     `RULED_OUT`: a static check shows that it cannot run. `NO_RESULT`: its run has no result for the
     case, and another would have none. `NOT_STOCK`: it ran in an environment that is not stock, and
     another release in a stock one. `NEITHER`: it shows neither what the bad nor what the good end
-    shows.
+    shows. `NOT_MADE`: no environment can be made of it, such as a nightly build that is gone.
     """
 
     RULED_OUT = "ruled_out"
     NO_RESULT = "no_result"
     NOT_STOCK = "not_stock"
     NEITHER = "neither"
+    NOT_MADE = "not_made"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """Why an environment is skipped; `not_stock` is how its packages differ, where that is why."""
+    """Why an environment is skipped.
+
+    `not_stock` is how its packages differ, where that is why. `detail` is the reason that its run
+    or its making gave, where there is one.
+    """
 
     code: SkipCode
     not_stock: tuple[Departure, ...] = ()
+    detail: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +173,14 @@ def _try_an_end(
         following = below[0]
     low, high = good if good is not None else -1, bad if bad is not None else len(releases) - 1
     left = [index for index in untried if low < index < high and index != following]
+    ends = 1 + (good is None and bad is None)
+    left = left[ends - 1 :]  # without the other end, which is the oldest untried one
     return Bisection(
         next=releases[following],
         good=None if good is None else releases[good],
         bad=None if bad is None else releases[bad],
         candidates=tuple(releases[low + 1 : high + 1]),
-        steps=1 + (good is None and bad is None) + len(left).bit_length(),
+        steps=ends + len(left).bit_length(),
     )
 
 
@@ -168,14 +188,15 @@ def _try_an_end(
 class Search:
     """The progress of a search along an axis of environments.
 
-    `moving` is the package whose release changes along the axis. `outcomes` are by environment,
-    oldest first, None for one that never ran; `skips` says why some are skipped. `symptoms` is what
+    `moving` is the package whose release changes along the axis, and `labels` are these releases by
+    environment. `outcomes` are by environment, oldest first, None for one that never ran; `skips`
+    says why some are skipped. `symptoms` is what
     the search is for, empty until both ends ran; `fixed` is set where the newer releases are the
     clean ones.
     """
 
     moving: str
-    cells: Mapping[str, Cell]
+    labels: Mapping[str, str]
     outcomes: Mapping[str, Outcome | None]
     skips: Mapping[str, Skip]
     symptoms: tuple[Symptom, ...]
@@ -184,8 +205,7 @@ class Search:
 
     def release(self, name: str) -> str:
         """Return an environment's release of the package that changes along the axis."""
-        release: str = getattr(self.cells[name], self.moving)
-        return release
+        return self.labels[name]
 
 
 def parse_range(text: str, option: str) -> tuple[str, str] | str:
@@ -282,27 +302,39 @@ def observed_along(
 
 def search(
     moving: str,
-    axis: Mapping[str, Cell],
+    labels: Mapping[str, str],
     seen: Mapping[str, Observation],
     ruled_out: Collection[str] = (),
     unclear: Collection[str] = (),
     *,
     without_result: Collection[str] = (),
+    not_made: Mapping[str, str] | None = None,
+    details: Mapping[str, str] | None = None,
 ) -> Search:
     """Return the next environment of the axis to run, or the first whose result differs.
 
-    `seen` is the run that represents each environment; those that are `ruled_out`, or that were
-    tried `without_result`, are skipped, and those that are `unclear` are tried as if they never
-    ran. Raises BisectionError where there is
-    nothing to find.
+    `labels` are the releases of the axis by environment, oldest first; `seen` is the run that
+    represents each environment. Those that are `ruled_out`, that were tried `without_result`, or
+    that are `not_made` for a reason, are skipped, and those that are `unclear` are tried as if they
+    never ran. `details` is why runs have no result, as far as that is known. Raises BisectionError
+    where there is nothing to find.
     """
-    names = list(axis)
+    names = list(labels)
     skips = _skipped(names, seen, ruled_out, without_result)
+    skips = {
+        name: replace(skip, detail=(details or {}).get(name))
+        if skip.code is SkipCode.NO_RESULT
+        else skip
+        for name, skip in skips.items()
+    }
+    for name, reason in (not_made or {}).items():
+        skips[name] = Skip(code=SkipCode.NOT_MADE, detail=reason)
     tried = [name for name in names if name not in skips]
     if len(tried) < 2:
+        why = next((f" ({skip.detail})" for skip in skips.values() if skip.detail), "")
         raise BisectionError(
             f"bisect: only {', '.join(tried) or 'nothing'} of {len(names)} environments can run"
-            " this case; choose another platform, or widen the range"
+            f" this case{why}; choose another platform, or widen the range"
         )
     first, last = tried[0], tried[-1]
     outcomes: dict[str, Outcome | None] = {
@@ -328,7 +360,7 @@ def search(
     }
     return Search(
         moving=moving,
-        cells=dict(axis),
+        labels=dict(labels),
         outcomes=outcomes,
         skips=skips,
         symptoms=symptoms,
@@ -348,9 +380,10 @@ def _compare_ends(
     found = symptoms_between(old, new)
     if found and found[0].fails and state_of(found[0], new) is State.CLEAN:
         return found, True
-    raise BisectionError(
+    raise EndsError(
         f"bisect: {first} and {last} do the same, or fail each in its own way: no release between"
-        " them makes the difference; `matrix results diff` shows two records side by side"
+        " them makes the difference; `matrix results diff` shows two records side by side",
+        {first: old, last: new},
     )
 
 

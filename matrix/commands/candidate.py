@@ -205,9 +205,8 @@ def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> 
         return sources.from_commit(wanted, options.commit, options.version, print_status)
     if options.tree is not None:
         return sources.from_tree(wanted, options.tree, options.version)
-    newest = next((row.cuda for row in reversed(releases.torch) if row.cuda), None)
-    flavour = f"cu{newest.replace('.', '')}" if newest else None
-    place = place_of(options.index, wanted.project, releases.candidates.channels, flavour=flavour)
+    channels, flavour = releases.candidates.channels, context.cuda_flavour(releases)
+    place = place_of(options.index, wanted.project, channels, flavour=flavour)
     index = Index(place.address)
     try:
         return gathered.from_index(wanted, place, options.version, releases, index=index)

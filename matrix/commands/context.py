@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
     from matrix.attribution.runs_index import Judged
+    from matrix.catalog.releases import Releases
+    from matrix.record.model import Record
     from matrix.rules.expectations import Expectations
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
@@ -117,3 +119,41 @@ def from_here(path: Path | str) -> str:
     whole = Path(path).absolute()
     here = Path.cwd()
     return str(whole.relative_to(here) if whole.is_relative_to(here) else path)
+
+
+def must_have_run(
+    records: Sequence[Record], platform: str | None, case: str | None, *, whole: bool = False
+) -> None:
+    """Raise MatrixError if no record, of those given, ran on the platform or has the case.
+
+    A case may be named without its parameters, unless it must be named `whole`. Without a record
+    there is nothing to check.
+    """
+    if platform is not None and records and all(run.platform != platform for run in records):
+        cells = {record.cell for record in records}
+        cell = cells.pop() if len(cells) == 1 else "CELL"
+        raise MatrixError(
+            f"--platform {platform}: nothing of what is asked for ran on it; `matrix run {cell}"
+            f" --platform {platform}` does"
+        )
+    names = {seen.case for record in records for seen in record.cases}
+    short = set() if whole else {name.partition("[")[0] for name in names}
+    if case is not None and names and case not in names | short:
+        raise MatrixError(
+            f"--case {case!r}: no record has it; they have {', '.join(sorted(names))}"
+        )
+
+
+def with_new_records(folders: list[Path | str]) -> list[Path | str]:
+    """Return the folders that were named, and the one that runs through tox write to, if it exists.
+
+    Without a named folder that one is read by default.
+    """
+    new = Path("records")
+    return [*folders, new] if folders and new not in folders and new.is_dir() else folders
+
+
+def cuda_flavour(releases: Releases) -> str | None:
+    """Return the build of CUDA of the newest torch, such as cu130; None where it is not known."""
+    newest = next((row.cuda for row in reversed(releases.torch) if row.cuda), None)
+    return f"cu{newest.replace('.', '')}" if newest else None

@@ -1,19 +1,99 @@
-"""The progress and the answer of a bisection, as text for a terminal."""
+"""The progress and the answer of a bisection, as text for a terminal and as JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import fields
 
 from matrix._util.text import aligned, clean, clip, listed
 from matrix.attribution.bisect import Outcome, Search, SkipCode
+from matrix.catalog.candidates.steps import Change, Step
 from matrix.report.attribution.sentences import symptom_words
 from matrix.report.stock import mark
 
 _MAX_WIDTH = 400
 
 
-def lines(search: Search, case: str, platform: str) -> str:
+def line_text(search: Search, case: str, platform: str, change: Change | None) -> str:
+    """Return what the steps of a line did that were tried, and where the line changes."""
+    text = lines(search, case, platform, tried=True)
+    if change is None:
+        return text
+    text += f"last before it: {_described(change.last)}\n"
+    for step in change.between:
+        text += f"{'may be it' if len(change.between) > 1 else 'it is'}: {_described(step)}\n"
+    return text + (f"in between: {change.page}\n" if change.page else "")
+
+
+def _described(step: Step) -> str:
+    """Return the day or the commit of a step, and what the commit says."""
+    return f"{step.point}  {clean(step.title)}" if step.title else step.point
+
+
+def to_json(
+    search: Search, case: str, platform: str, change: Change | None = None, runs: int | None = None
+) -> str:
+    """Return a search as JSON, always ASCII: the outcome of each environment, and the answer.
+
+    `change` and `runs` are those of a line of candidates.
+    """
+    found = search.bisection
+    environments = [
+        {
+            "environment": name,
+            "label": search.release(name),
+            "outcome": None if outcome is None else str(outcome),
+            "skip": _skip_value(search, name),
+        }
+        for name, outcome in search.outcomes.items()
+    ]
+    return (
+        json.dumps(
+            {
+                "schema": 1,
+                "case": case,
+                "platform": platform,
+                "moving": str(search.moving),
+                "environments": environments,
+                "fixed": search.fixed,
+                "symptoms": [symptom_words([symptom]) for symptom in search.symptoms],
+                "good": found.good,
+                "bad": found.bad,
+                "next": found.next,
+                "first_bad": found.first_bad,
+                "candidates": list(found.candidates),
+                "steps": found.steps,
+                "runs": runs,
+                "change": None if change is None else _change_value(change),
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+def _skip_value(search: Search, name: str) -> dict[str, object] | None:
+    skip = search.skips.get(name)
+    return None if skip is None else {"code": str(skip.code), "detail": skip.detail}
+
+
+def _change_value(change: Change) -> dict[str, object]:
+    return {
+        "last": _step_value(change.last),
+        "between": [_step_value(step) for step in change.between],
+        "page": change.page,
+    }
+
+
+def _step_value(step: Step) -> dict[str, object]:
+    return {field.name: getattr(step, field.name) for field in fields(step)}
+
+
+def lines(search: Search, case: str, platform: str, *, tried: bool = False) -> str:
     """Return what each environment did, and the first release whose result differs.
+
+    With `tried` the environments that never ran are left out.
 
     The outcomes are in the words of what was searched for: `bad` and `good` for a failure, `good`
     after `bad` for a fix, `changed` and `as before` for counters.
@@ -33,6 +113,7 @@ def lines(search: Search, case: str, platform: str) -> str:
     rows = [
         [f"{package} {search.release(name)}", words[outcome] + _why(search, name), name]
         for name, outcome in search.outcomes.items()
+        if outcome is not None or not tried
     ]
     text = [f"{clean(case)} on {platform}", *(f"  {row}" for row in aligned(rows))]
     if search.symptoms:
@@ -45,6 +126,7 @@ _SKIPS: Mapping[SkipCode, str] = {
     SkipCode.RULED_OUT: "a check shows that it cannot run",
     SkipCode.NO_RESULT: "its run has no result for this case",
     SkipCode.NEITHER: "it does something else",
+    SkipCode.NOT_MADE: "it cannot be made",
 }
 
 
@@ -55,7 +137,8 @@ def _why(search: Search, name: str) -> str:
         return ""
     if skip.code is SkipCode.NOT_STOCK:
         return f" ({mark(skip.not_stock)}; a stock run is missing)"
-    return f" ({_SKIPS[skip.code]})"
+    detail = f": {clip(clean(skip.detail), _MAX_WIDTH)}" if skip.detail else ""
+    return f" ({_SKIPS[skip.code]}{detail})"
 
 
 def _answer(search: Search, package: str, first_word: str, last_word: str) -> str:

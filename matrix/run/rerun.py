@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,8 @@ class RerunError(MatrixError):
 class Rerun:
     """One environment to run on a platform, with these cases only (all where none is named).
 
-    `flags` are environment variables that it gets. `fresh`: its environment is made again first.
+    `flags` are environment variables that it gets, `environ` those that tox itself gets. `fresh`:
+    its environment is made again first.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Rerun:
     cases: tuple[str, ...] = ()
     flags: tuple[tuple[str, str], ...] = ()
     fresh: bool = False
+    environ: tuple[tuple[str, str], ...] = ()
 
 
 def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
@@ -61,7 +63,8 @@ def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
 
 def shown(run: Rerun) -> str:
     """Return the command line as a person would type it; a case's name may hold anything."""
-    return clean(shlex.join(command(run)))
+    variables = (f"{name}={shlex.quote(value)}" for name, value in run.environ)
+    return clean(" ".join((*variables, shlex.join(command(run)))))
 
 
 def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str]:
@@ -84,7 +87,7 @@ def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str
     for number, run in enumerate(every, 1):
         print_status(f"{number} of {len(every)}: {shown(run)}")
         before, began = records_of(run, root), time.monotonic()
-        status = _status(command(run, tox), root)
+        status = _status(command(run, tox), root, dict(run.environ))
         took = time.monotonic() - began
         if records_of(run, root) - before:
             print_status(f"{run.name} ran in {took:.0f} s")
@@ -117,8 +120,8 @@ def outer_environ() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("TOX_")}
 
 
-def _status(line: Sequence[str], root: Path) -> int:
-    environ = outer_environ()
+def _status(line: Sequence[str], root: Path, own: Mapping[str, str]) -> int:
+    environ = {**outer_environ(), **own}
     try:
         # What this command prints is its answer, maybe JSON: the output of tox goes to stderr.
         return subprocess.run(line, cwd=root, env=environ, stdout=2, check=False).returncode

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,6 @@ from matrix.attribution.bisect import (
     environments_along,
     observed_along,
     parse_range,
-    search,
 )
 from matrix.attribution.observations import WHOLE_RUN, Ended, Observation
 from matrix.catalog.cells import Cell
@@ -109,7 +109,7 @@ def test_an_end_that_cannot_be_told_moves_inwards() -> None:
         ({}, "2.12", None, None, FOUR, 4),
         ({"2.12": Outcome.BAD}, "2.9", None, "2.12", FOUR, 3),
         ({"2.9": Outcome.GOOD}, "2.12", "2.9", None, FOUR[1:], 3),
-        ({"2.12": Outcome.SKIP}, "2.11", None, None, FOUR, 4),
+        ({"2.12": Outcome.SKIP}, "2.11", None, None, FOUR, 3),
         ({"2.11": Outcome.BAD}, "2.9", None, "2.11", FOUR[:3], 2),
         ({"2.10": Outcome.GOOD}, "2.12", "2.10", None, FOUR[2:], 2),
         ({"2.9": Outcome.GOOD, "2.12": Outcome.BAD}, "2.10", "2.9", "2.12", FOUR[1:], 2),
@@ -156,6 +156,11 @@ LINE = {
 }
 NAMES = list(LINE)
 SAVED = ("warm", "num_compiled_artifacts_saved")
+
+
+def search(moving: str, line: Mapping[str, Cell], *more: Any, **options: Any) -> Search:
+    labels = {name: getattr(cell, moving) for name, cell in line.items()}
+    return module.search(moving, labels, *more, **options)
 
 
 def observed(name: str, ended: Ended, **more: Any) -> Observation:
@@ -445,3 +450,21 @@ def test_a_pass_that_is_not_stock_is_neither_good_nor_bad(fixed: bool) -> None:
     }
     both = {name: LINE[name] for name in NAMES[:2]}
     assert search("torch", both, every).bisection.first_bad == NAMES[1]
+
+
+def test_what_cannot_be_made_is_skipped_with_its_reason() -> None:
+    line = {name: LINE[name] for name in NAMES[:5]}
+    seen = {NAMES[0]: ran(NAMES[0]), NAMES[4]: failed(NAMES[4])}
+    more = {"not_made": {NAMES[2]: "it is gone"}, "details": {NAMES[1]: "a full disk"}}
+    found = search("torch", line, seen, without_result=[NAMES[1]], **more)
+    assert found.skips == {
+        NAMES[1]: Skip(code=SkipCode.NO_RESULT, detail="a full disk"),
+        NAMES[2]: Skip(code=SkipCode.NOT_MADE, detail="it is gone"),
+    }
+    assert found.bisection.next == NAMES[3]
+    text = lines(found, "a", "cpu")
+    assert "skip (its run has no result for this case: a full disk)" in text
+    assert "skip (it cannot be made: it is gone)" in text
+    every = dict.fromkeys(NAMES[:5], "it is gone")
+    with pytest.raises(BisectionError, match=r"only nothing of 5 .* this case \(it is gone\);"):
+        search("torch", line, {}, not_made=every)

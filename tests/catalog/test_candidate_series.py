@@ -232,7 +232,9 @@ def test_a_commit_becomes_a_candidate_when_it_is_asked_for(
     broken = commit_all(tree, "two")
     here = repository(str(tree))
     steps = commit_steps(here.line(old, broken))
-    series = Commits(address=str(tree), where=here.shown, place=here.place, steps=steps, say=quiet)
+    series = Commits(
+        address=str(tree), where=here.shown, repository=here.place, steps=steps, say=quiet
+    )
     made = series.make(steps[0])
     assert made.source == Commit(repository=str(tree), revision=old)
     assert made.name == f"vllmg{old[:9]}" and series.is_of(steps[0], made)
@@ -247,6 +249,7 @@ def wheels(served: Served) -> CommitWheels:
     steps = commit_steps(logged("4152872ac0" * 4, "5152872ac0" * 4))
     return CommitWheels(
         where="commit",
+        repository="https://git.example/vllm",
         steps=steps,
         python="3.12",
         releases=load_releases(),

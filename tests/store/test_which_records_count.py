@@ -161,9 +161,10 @@ def conclusions(found: LoadedRecords) -> list[object]:
             judgement.record, judgement.verdict, cell, TONIGHT, judgement.runs
         )
     ]
+    labels = {name: getattr(cell, moving) for name, cell in axis.items()}
     seen, unclear = observed_along(axis, "a[b=1]", "cpu", observations)
     try:
-        searched: object = search(moving, axis, seen, set(), unclear)
+        searched: object = search(moving, labels, seen, set(), unclear)
     except BisectionError as error:
         searched = str(error)
     return [

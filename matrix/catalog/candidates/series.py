@@ -26,6 +26,11 @@ from matrix.errors import MatrixError
 
 _MARK = re.compile(r"(?:^|\.)g([0-9a-f]{7,40})(?:\.|$)")
 
+_REPOSITORIES = {
+    Project.TORCH: "https://github.com/pytorch/pytorch",
+    Project.VLLM: "https://github.com/vllm-project/vllm",
+}
+
 
 class StepError(MatrixError):
     """A step that cannot become a candidate; the other steps may."""
@@ -45,6 +50,13 @@ class Series(Protocol):
     @property
     def steps(self) -> Sequence[Step]:
         """The builds, oldest first, each with a name of its own."""
+
+    @property
+    def repository(self) -> str | None:
+        """The repository of the commits that the builds are of, without credentials, if known."""
+
+    def revision(self, step: Step, candidate: Candidate | None) -> str | None:
+        """Return the commit that a step is of, as far as its candidate or itself says so."""
 
     def make(self, step: Step) -> Candidate:
         """Return the candidate of a step. Raises StepError where the step cannot be one."""
@@ -68,6 +80,15 @@ class Nightlies:
     def where(self) -> str:
         """The index, by the name of its channel where it has one."""
         return self.place.channel or self.place.index
+
+    @property
+    def repository(self) -> str | None:
+        """The project's own repository, of an index that is a channel."""
+        return _REPOSITORIES[self.project] if self.place.channel is not None else None
+
+    def revision(self, step: Step, candidate: Candidate | None) -> str | None:  # noqa: ARG002
+        """Return the commit that a candidate's files name."""
+        return None if candidate is None else _commit_of(candidate)
 
     def make(self, step: Step) -> Candidate:
         """Read the index, and return the candidate of a day."""
@@ -94,10 +115,14 @@ class Commits:
 
     address: str
     where: str
-    place: str
+    repository: str
     steps: tuple[Step, ...]
     say: Say
     project: Project = Project.VLLM
+
+    def revision(self, step: Step, candidate: Candidate | None) -> str | None:  # noqa: ARG002
+        """Return the commit."""
+        return step.point
 
     def make(self, step: Step) -> Candidate:
         """Fetch the commit, and return its candidate."""
@@ -109,7 +134,7 @@ class Commits:
 
     def is_of(self, step: Step, candidate: Candidate) -> bool:
         """Tell whether a candidate is this commit of this repository."""
-        return candidate.source == Commit(repository=self.place, revision=step.point)
+        return candidate.source == Commit(repository=self.repository, revision=step.point)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +142,17 @@ class CommitWheels:
     """The commits of a repository of vLLM, as wheels of a channel that has an index for each."""
 
     where: str
+    repository: str
     steps: tuple[Step, ...]
     python: str
     releases: Releases
     place_of: Callable[[str], Place]
     tags: Tags = machine_tags
     project: Project = Project.VLLM
+
+    def revision(self, step: Step, candidate: Candidate | None) -> str | None:  # noqa: ARG002
+        """Return the commit."""
+        return step.point
 
     def make(self, step: Step) -> Candidate:
         """Read the index of a commit, and return the candidate of its wheel."""

@@ -38,6 +38,19 @@ class Step:
     title: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Where a line changes: its last step before the change, and the first step after it, if known.
+
+    `between` are the steps that may be the first one, the last of them for sure after the change.
+    `page` shows the commits in between, where a public host has them.
+    """
+
+    last: Step
+    between: tuple[Step, ...]
+    page: str | None
+
+
 def nightly_steps(
     project: Project, place: Place, files: Iterable[PublishedFile], first: date, last: date
 ) -> tuple[Step, ...]:

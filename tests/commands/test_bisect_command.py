@@ -1,0 +1,272 @@
+"""`matrix bisect` below releases: an index and git on this machine, and runs without a cell."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from command import matrix
+from local_index import Served
+from made import provenance
+from matrix.catalog.candidates.file import load_candidates
+from matrix.catalog.index import Index
+from matrix.catalog.releases import Releases
+from matrix.catalog.releases_file import load_releases
+from matrix.record.model import (
+    Case,
+    ErrorKind,
+    Origin,
+    Outcome,
+    Platform,
+    Record,
+    RunError,
+    Rung,
+    RungResult,
+    Start,
+    StartKind,
+)
+from matrix.record.writer import write
+from matrix.run import rerun
+from matrix.run.rerun import Rerun
+from nightlies import LINUX, serve_nightlies
+from vllm_tree import commit_all, write_tree
+
+CASE = "a[b=1]"
+DAYS = [date(2026, 11, 1) + timedelta(number) for number in range(20)]
+COMMON = ("--case", CASE, "--platform", "cpu", "--python", "3.12")
+Works = Callable[[str], str]
+"""What a cell does, by its name: passes, fails, or does not install."""
+
+
+def recorded(name: str, does: str, releases: Releases, minute: int) -> Record:
+    cell = releases.resolve(name)
+    passes = does == "passes"
+    starts = tuple(Start(start=kind, seconds={}, counters={}) for kind in StartKind)
+    case = Case(
+        case=CASE,
+        outcome=Outcome.PASSED if passes else Outcome.FAILED,
+        reason=None if passes else "KeyError: 'x'",
+        signature=None if passes else "KeyError: 'x'",
+        starts=starts if passes else starts[:1],
+    )
+    origins = tuple(
+        Origin(project=project, candidate=build)
+        for project, build in (("torch", cell.torch_build), ("vllm", cell.vllm_build))
+    )
+    public = [key.partition("+")[0] for key in (cell.torch, cell.vllm)]
+    more = {"started": f"2026-11-29T18:{minute:02}:00Z", "python": "3.12.1"}
+    installed = does != "does not install"
+    return Record(
+        cell=name,
+        platform=Platform.CPU,
+        finished=True,
+        provenance={**provenance(*public), **more},
+        origins=origins,
+        rungs=(RungResult(rung=Rung.IMPORTS, ok=True),) if installed else (),
+        cases=(case,) if installed else (),
+        error=None
+        if installed
+        else RunError(kind=ErrorKind.BROKEN_INSTALL, reason="a wheel is damaged"),
+    )
+
+
+@pytest.fixture
+def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Works], list[str]]:
+    """In the place of tox: it reads the candidates that it is told of, and writes a record."""
+    ran: list[str] = []
+
+    def of(works: Works) -> list[str]:
+        def run_all(runs: Iterable[Rerun], root: Path, *, dry: bool = False) -> list[str]:
+            for run in runs:
+                with pytest.MonkeyPatch.context() as patch:
+                    for name, value in run.environ:
+                        patch.setenv(name, value)
+                    releases = load_releases()
+                record = recorded(run.name, works(run.name), releases, len(ran))
+                write(record, tmp_path / "records" / "cpu" / f"{run.name}.json")
+                ran.append(run.name)
+            return []
+
+        monkeypatch.setattr(rerun, "run_all", run_all)
+        return ran
+
+    return of
+
+
+@pytest.fixture
+def nightly(served: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
+    monkeypatch.setenv("MATRIX_CHANNEL_TORCH_NIGHTLY", served.url)
+    serve_nightlies(served, DAYS)
+    return served
+
+
+BY_DAY = (
+    "bisect", "--channel", "nightly/cu130", "--from", "2026-11-01", "--to", "2026-11-20",
+    "--vllm", "0.33.0", *COMMON,
+)  # fmt: skip
+
+
+def bad_from(day: str) -> Works:
+    return lambda name: "fails" if name.split("-")[1][-8:] >= day else "passes"
+
+
+def test_a_bisection_over_nightlies(
+    nightly: Served, cells: Callable[[Works], list[str]], tmp_path: Path
+) -> None:
+    works = bad_from("20261113")
+    ran = cells(lambda name: "does not install" if "20261110" in name else works(name))
+    nightly.withdraw(f"torch-2.17.0.dev20261112+cu130-cp312-cp312-{LINUX}.whl")
+    done = matrix(tmp_path, *BY_DAY, "--run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(
+        "torch 2.17.0.dev20261113+cu130 is the first bad one, 2.17.0.dev20261111+cu130 the last"
+        " good\nlast before it: 2026-11-11\nit is: 2026-11-13\n"
+    )
+    assert len(ran) <= 2 + 5 + 1
+    assert "(its run has no result for this case: a wheel is damaged)" in done.stdout
+    assert "not run" not in done.stdout
+    file = tmp_path / "candidates.bisect.toml"
+    assert {candidate.name for candidate in load_candidates(file).every} == {
+        name.split("-")[1] for name in ran
+    }
+    assert not (tmp_path / "candidates.toml").exists()
+    again = json.loads(matrix(tmp_path, *BY_DAY, "--run", "--json").stdout)
+    assert again["runs"] == 0 and again["first_bad"] == "py312-torchnightly20261113-vllm033"
+    assert again["change"]["last"]["point"] == "2026-11-11"
+
+
+def test_a_dry_run_says_how_many_runs_and_the_first_command(
+    nightly: Served, tmp_path: Path
+) -> None:
+    done = matrix(tmp_path, *BY_DAY, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "candidates.bisect.toml"
+    assert done.stdout == (
+        "at most 7 runs for 20 builds of torch of nightly/cu130, from 2.17.0.dev20261101+cu130 to"
+        " 2.17.0.dev20261120+cu130\n"
+        f"MATRIX_CANDIDATES={file} tox -e py312-torchnightly20261120-vllm033 -- --platform cpu"
+        " -k 'a[b'\n"
+    )
+    assert not file.exists()
+    one = matrix(tmp_path, *BY_DAY)
+    assert one.stdout.endswith(f"next: {done.stdout.splitlines()[1]}\n") and file.exists()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A repository of vLLM with ten commits; nothing of the sixth can be built."""
+    folder = write_tree(tmp_path / "vllm")
+    commits = [commit_all(folder, "commit 0", tag="v0.34.0")]
+    for number in range(1, 10):
+        gone = folder / "pyproject.toml"
+        text = gone.read_text(encoding="utf-8")
+        if number == 6:
+            gone.unlink()
+        commits.append(commit_all(folder, f"commit {number}"))
+        gone.write_text(text, encoding="utf-8")
+    return folder, commits
+
+
+def test_a_bisection_over_commits(
+    tree: tuple[Path, list[str]], cells: Callable[[Works], list[str]], tmp_path: Path
+) -> None:
+    folder, commits = tree
+    names = [f"py312-torch214-vllmg{commit[:9]}" for commit in commits]
+    ran = cells(lambda name: "fails" if names.index(name) >= 7 else "passes")
+    line = ("bisect", "--commits", str(folder), f"v0.34.0..{commits[-1][:12]}")
+    done = matrix(tmp_path, *line, "--torch", "2.14.0", *COMMON, "--run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(
+        f"vLLM {commits[6][:12]} or {commits[7][:12]} is the first bad one, {commits[5][:12]} the"
+        f" last good; {commits[6][:12]} cannot be told\n"
+        f"last before it: {commits[5]}  commit 5\n"
+        f"may be it: {commits[6]}  commit 6\n"
+        f"may be it: {commits[7]}  commit 7\n"
+    )
+    assert "skip (it cannot be made: " in done.stdout
+    assert len(ran) <= 2 + 4
+    wrong = matrix(tmp_path, *line, "--torch", "2.14.0", *COMMON, "--run", "--fixed")
+    assert wrong.returncode == 2
+    assert f"{commits[0][:12]}, which is to be bad, runs to its end" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("v0.34.0..v0.34.0", "is both ends, so nothing lies between them"),
+        ("main..v0.34.0", "is older than"),
+        ("v0.34.0..nosuch", "has no branch, tag or commit nosuch"),
+        ("v0.34.0", "is not a range of commits; write it as GOOD..BAD"),
+    ],
+)
+def test_a_range_without_a_line_is_one_line(
+    tree: tuple[Path, list[str]], tmp_path: Path, text: str, fault: str
+) -> None:
+    line = ("bisect", "--commits", str(tree[0]), text, "--torch", "2.14.0", *COMMON)
+    refused(matrix(tmp_path, *line), fault)
+
+
+def refused(done: object, fault: str) -> None:
+    returncode, stderr = getattr(done, "returncode"), getattr(done, "stderr")  # noqa: B009
+    lines = [line for line in stderr.splitlines() if "no folder results or records" not in line]
+    assert returncode == 2
+    assert len(lines) == 1 and fault in lines[0], stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--from", "2026-12-01", "--to", "2026-12-09"], "it has others from 2026-11-01 to"),
+        (["--from", "2026-11-01", "--to", "2026-11-01"], "both are 2026-11-01; name two days"),
+        (["--from", "2026-11-02", "--to", "2026-11-01"], "is later than --to 2026-11-01"),
+        (["--from", "2026-11-02"], "name the first day and the last"),
+        (["--fixed"], "--fixed: does not go with a line of days"),
+        (["--torch", "2.14.0"], "name the half of the pair that stays"),
+        (["--vllm", "9.9.9"], "--vllm 9.9.9: is not known"),
+        (["--channel", "weekly"], "--channel weekly: is not a channel of torch"),
+    ],
+)
+def test_what_is_not_a_line_of_days_is_one_line(
+    nightly: Served, tmp_path: Path, arguments: list[str], fault: str
+) -> None:
+    base = list(BY_DAY)
+    if arguments[0] == "--from":
+        base = [*base[:3], *base[7:]]
+    refused(matrix(tmp_path, *base, *arguments), fault)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--vllm", "0.33.0"], "--vllm: does not go with --commits"),
+        ([], "--commits: names a line of vLLM; name its torch"),
+        (["--torch", "2.14.0", "--channel", "nightly"], "has no index for each commit"),
+        (["--torch", "2.14.0", "--from", "2026-11-01"], "--from: does not go with --commits"),
+    ],
+)
+def test_what_does_not_go_with_commits_is_one_line(
+    tree: tuple[Path, list[str]], tmp_path: Path, arguments: list[str], fault: str
+) -> None:
+    line = ("bisect", "--commits", str(tree[0]), "v0.34.0..main", *COMMON)
+    refused(matrix(tmp_path, *line, *arguments), fault)
+
+
+def test_without_git_or_an_index_is_one_line(
+    tree: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Index.__init__, "__kwdefaults__", {"tries": 1, "backoff": 0.0})
+    done = matrix(tmp_path, *BY_DAY, MATRIX_CHANNEL_TORCH_NIGHTLY="http://127.0.0.1:9/simple/")
+    refused(done, "does not answer")
+    line = ("bisect", "--commits", str(tree[0]), "v0.34.0..main", "--torch", "2.14.0", *COMMON)
+    refused(matrix(tmp_path, *line, PATH=os.devnull), "git is not here")
+
+
+def test_a_line_of_releases_takes_no_days(tmp_path: Path) -> None:
+    line = ("bisect", "--vllm", "0.33.0", "--torch", "2.14.0..2.15.0", *COMMON)
+    refused(matrix(tmp_path, *line, "--from", "2026-11-01"), "--from: does not go with a line of")
+    refused(matrix(tmp_path, *line[:3], *COMMON), "or name a line of builds: --channel, --commits")
