@@ -321,21 +321,14 @@ def search(
     """
     names = list(labels)
     skips = _skipped(names, seen, ruled_out, without_result)
-    skips = {
-        name: replace(skip, detail=(details or {}).get(name))
-        if skip.code is SkipCode.NO_RESULT
-        else skip
-        for name, skip in skips.items()
-    }
+    for name, skip in skips.items():
+        if skip.code is SkipCode.NO_RESULT and details:
+            skips[name] = replace(skip, detail=details.get(name))
     for name, reason in (not_made or {}).items():
         skips[name] = Skip(code=SkipCode.NOT_MADE, detail=reason)
     tried = [name for name in names if name not in skips]
     if len(tried) < 2:
-        why = next((f" ({skip.detail})" for skip in skips.values() if skip.detail), "")
-        raise BisectionError(
-            f"bisect: only {', '.join(tried) or 'nothing'} of {len(names)} environments can run"
-            f" this case{why}; choose another platform, or widen the range"
-        )
+        raise _too_few(tried, skips, len(names))
     first, last = tried[0], tried[-1]
     outcomes: dict[str, Outcome | None] = {
         name: Outcome.SKIP if name in skips else None for name in names
@@ -366,6 +359,14 @@ def search(
         symptoms=symptoms,
         fixed=fixed,
         bisection=bisect(names, known),
+    )
+
+
+def _too_few(tried: Sequence[str], skips: Mapping[str, Skip], count: int) -> BisectionError:
+    why = next((f" ({skip.detail})" for skip in skips.values() if skip.detail), "")
+    return BisectionError(
+        f"bisect: only {', '.join(tried) or 'nothing'} of {count} environments can run this"
+        f" case{why}; choose another platform, or widen the range"
     )
 
 

@@ -45,24 +45,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             metavar="RANGE",
             help=f"a release, or a range as {example}" if ".." in example else "the same of vLLM",
         )
-    bisect.add_argument(
-        "--channel",
-        metavar="CHANNEL|URL",
-        help="the builds of this index, as nightly/cu130; with --commits: the wheels of commits",
-    )
-    for option, what in (("from", "first"), ("to", "last")):
-        bisect.add_argument(
-            f"--{option}", metavar="DATE", dest=f"{what}_day", type=_day, help=f"the {what} day"
-        )
-    bisect.add_argument(
-        "--commits",
-        metavar=("REPO", "GOOD..BAD"),
-        nargs=2,
-        help="the commits of vLLM between two, by the first parent of a merge",
-    )
-    bisect.add_argument(
-        "--fixed", action="store_true", help="of --commits the older end is bad: look for the fix"
-    )
+    _add_line(bisect)
     bisect.add_argument(
         "--case", metavar="CASE", required=True, help="such as moe_startup[mega_aot=1]"
     )
@@ -89,6 +72,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help=f"write the candidates of the steps here (default: {_FILE}, of bisections alone)",
     )
     arguments.finish(bisect, _bisect)
+
+
+def _add_line(bisect: argparse.ArgumentParser) -> None:
+    """Add the options of a line below releases."""
+    bisect.add_argument(
+        "--channel",
+        metavar="CHANNEL|URL",
+        help="the builds of this index, as nightly/cu130; with --commits: the wheels of commits",
+    )
+    for option, what in (("from", "first"), ("to", "last")):
+        bisect.add_argument(
+            f"--{option}", metavar="DATE", dest=f"{what}_day", type=_day, help=f"the {what} day"
+        )
+    bisect.add_argument(
+        "--commits",
+        metavar=("REPO", "GOOD..BAD"),
+        nargs=2,
+        help="the commits of vLLM between two, by the first parent of a merge",
+    )
+    bisect.add_argument(
+        "--fixed", action="store_true", help="of --commits the older end is bad: look for the fix"
+    )
 
 
 def _day(text: str) -> date:
@@ -132,10 +137,8 @@ def _bisect_releases(options: argparse.Namespace) -> int:
 
     releases = load_releases()
     ends = {
-        key: parse_range(
-            _newest_ends(getattr(options, key), [release.version for release in known]), f"--{key}"
-        )
-        for key, known in (("torch", releases.torch), ("vllm", releases.vllm))
+        key: parse_range(_newest_ends(getattr(options, key), known), f"--{key}")
+        for key, known in releases.published.items()
     }
     moving, axis = environments_along(environments(releases), options.python, **ends)
     labels = {name: getattr(cell, moving) for name, cell in axis.items()}

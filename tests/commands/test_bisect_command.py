@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from command import matrix
-from local_index import Served
+from local_index import JSON, Served
 from made import provenance
 from matrix.catalog.candidates.file import load_candidates
 from matrix.catalog.index import Index
@@ -33,7 +33,7 @@ from matrix.record.model import (
 from matrix.record.writer import write
 from matrix.run import rerun
 from matrix.run.rerun import Rerun
-from nightlies import LINUX, serve_nightlies
+from nightlies import LINUX, publish, serve_nightlies
 from vllm_tree import commit_all, write_tree
 
 CASE = "a[b=1]"
@@ -193,6 +193,34 @@ def test_a_bisection_over_commits(
     wrong = matrix(tmp_path, *line, "--torch", "2.14.0", *COMMON, "--run", "--fixed")
     assert wrong.returncode == 2
     assert f"{commits[0][:12]}, which is to be bad, runs to its end" in wrong.stderr
+
+
+def test_a_bisection_over_wheels_of_commits(
+    tree: tuple[Path, list[str]],
+    cells: Callable[[Works], list[str]],
+    served: Served,
+    tmp_path: Path,
+) -> None:
+    """Each commit has an index of its own; that of the fifth has no wheel."""
+    folder, commits = tree
+    for number, commit in enumerate(commits):
+        if number != 5:
+            version = f"0.34.1.dev{number}+g{commit[:9]}"
+            publish(served, "vllm", version, "torch==2.14.0")
+            page = {"meta": {"api-version": "1.1"}, "name": "vllm"}
+            rows = served.projects["vllm"][-1:]
+            served.pages[commit] = JSON, json.dumps({**page, "files": rows})
+    names = [f"py312-torch214-vllmg{commit[:9]}" for commit in commits]
+    ran = cells(lambda name: "fails" if names.index(name) >= 4 else "passes")
+    done = matrix(
+        tmp_path, "bisect", "--commits", str(folder), "v0.34.0..main", "--channel", "commit",
+        "--torch", "2.14.0", *COMMON, "--run", "--json",
+        MATRIX_CHANNEL_VLLM_COMMIT=f"{served.url}{{commit}}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["first_bad"] == names[4] and found["runs"] == len(ran) <= 2 + 4
+    assert found["change"]["last"]["point"] == commits[3]
 
 
 @pytest.mark.parametrize(
