@@ -1,4 +1,4 @@
-"""`matrix qualify`: compare a release with an earlier one."""
+"""`matrix qualify`: compare a release or a candidate with an earlier release."""
 
 from __future__ import annotations
 
@@ -21,25 +21,35 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `matrix qualify`."""
     qualify = commands.add_parser(
         "qualify",
-        help="hold a release against an earlier one: what broke, was mended, drifts, is not known",
-        epilog="Exit status: 0 qualified, 1 not, 3 not enough evidence; 2 for an input that cannot"
-        " be used, also where a record is bad and nothing fails.",
+        help="hold a release or a candidate against an earlier release: what broke, drifts, is not"
+        " known",
+        epilog="A release is judged by the records that there are. The cells that decide about a"
+        " candidate run first, through tox, as far as they have no record; what fails or drifts"
+        " runs once more in a fresh environment. Exit status: 0 qualified, 1 not, 3 not enough"
+        " evidence; 2 for an input that cannot be used, also where a record is bad and nothing"
+        " fails.",
         allow_abbrev=False,
     )
-    candidate = qualify.add_mutually_exclusive_group(required=True)
-    candidate.add_argument("--torch", metavar="VERSION", help="the candidate, as 2.12.1 or 2.12")
-    candidate.add_argument("--vllm", metavar="VERSION", help="the candidate, as 0.20.2 or 0.20")
+    qualify.add_argument(
+        "candidate",
+        metavar="CANDIDATE",
+        nargs="?",
+        help="its name in candidates.toml, such as torch216rc1 or vllmmain",
+    )
+    release = qualify.add_mutually_exclusive_group()
+    release.add_argument("--torch", metavar="VERSION", help="a release, as 2.12.1 or 2.12")
+    release.add_argument("--vllm", metavar="VERSION", help="a release, as 0.20.2 or 0.20")
     qualify.add_argument(
         "--baseline",
         metavar="VERSION",
-        required=True,
-        help="the release of the same project to hold it against; 2.11 is its newest patch",
+        help="the release of the same project to hold it against; 2.11 is its newest patch"
+        " (default for a candidate: the newest release below it)",
     )
     qualify.add_argument(
         "--platform",
         choices=("cpu", "cuda", "all"),
-        default="all",
-        help="default: all that have records of the baseline",
+        help="default: all that have records of the baseline; for a candidate cuda where a GPU is"
+        " visible, else cpu",
     )
     qualify.add_argument(
         "--python",
@@ -47,12 +57,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=arguments.python,
         action="append",
         default=[],
-        help="only this Python (may be there twice)",
+        help="only this Python (may be there twice; for a candidate once)",
     )
     qualify.add_argument(
         "--under",
         metavar="SPEC",
-        help="only under these releases of the other project: 0.20 or '>=0.20'",
+        help="only under these releases of the other project: 0.20 or '>=0.20'; for a candidate"
+        " also a candidate of the other project: vllmmain",
     )
     qualify.add_argument(
         "--waivers",
@@ -60,11 +71,71 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=Path,
         help="failures that are accepted (default: the package's own)",
     )
+    _add_candidate_options(qualify)
     arguments.add_folders(qualify)
     form = qualify.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="as Markdown, for an issue")
     form.add_argument("--json", action="store_true", help="as JSON")
-    arguments.finish(qualify, _qualify)
+    arguments.finish(qualify, _run)
+
+
+def _add_candidate_options(qualify: argparse.ArgumentParser) -> None:
+    group = qualify.add_argument_group("for a candidate")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print which cells decide, why, and how long it takes",
+    )
+    group.add_argument(
+        "--quick", action="store_true", help="run and judge the cases of small_startup alone"
+    )
+    group.add_argument(
+        "--count",
+        metavar="N",
+        type=arguments.count,
+        help="under how many releases of the other project at most (default: for a torch 1 on the"
+        " CPU and those of the matrix on CUDA, for a vLLM 2)",
+    )
+    group.add_argument(
+        "--jobs",
+        metavar="N|auto",
+        type=arguments.jobs,
+        help="how many cases of a cell run side by side (default: auto on cuda, 1 on cpu)",
+    )
+    group.add_argument(
+        "--watch",
+        action="store_true",
+        help="take the newest build of its channel, and say what became of the findings of the"
+        " builds before",
+    )
+    group.add_argument(
+        "--state",
+        metavar="DIR",
+        type=Path,
+        default=Path("qualifications"),
+        help="where findings, logs and times are kept (default: qualifications)",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    parser: argparse.ArgumentParser = options.parser
+    is_release = options.torch is not None or options.vllm is not None
+    if not is_release and options.candidate is None:
+        parser.error("name a candidate, or a release by --torch or --vllm")
+    if not is_release:
+        from matrix.commands.qualify_candidate import run
+
+        return run(options)
+    if options.candidate is not None:
+        # What stands in the place of the candidate is a folder of records.
+        options.folders = [arguments.place(options.candidate), *options.folders]
+    if options.baseline is None:
+        parser.error("the following arguments are required: --baseline")
+    for option in ("dry_run", "quick", "count", "jobs", "watch"):
+        if getattr(options, option):
+            parser.error(f"--{option.replace('_', '-')}: goes with a candidate, not with a release")
+    options.platform = options.platform or "all"
+    return _qualify(options)
 
 
 @gc_paused()

@@ -84,7 +84,7 @@ class CandidateQuery:
 
     Without a `baseline` it is chosen, and so is the `python`. `under` narrows the releases of the
     other project, and `under_candidate` names a candidate of it. `count` is how many of these there
-    are (None: see the module).
+    are (None: see the module), `jobs` how many cases run side by side (None: as a cell chooses).
     """
 
     candidate: Candidate
@@ -95,6 +95,7 @@ class CandidateQuery:
     under_candidate: Candidate | None = None
     count: int | None = None
     quick: bool = False
+    jobs: str | None = None
 
     @property
     def project(self) -> Project:

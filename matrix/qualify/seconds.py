@@ -53,7 +53,7 @@ class Seconds:
         newest: dict[Cell, Record] = {}
         for record in records:
             cell = ran_cell(record)
-            if cell is None or not record.is_complete or record.jobs != 1:
+            if cell is None or not record.is_complete:
                 continue
             if cell not in newest or newest[cell].started < record.started:
                 newest[cell] = record

@@ -35,13 +35,14 @@ class NotRunError(MatrixError):
 class RunOptions:
     """How a cell is run: with these startup tests alone (empty: all), in a fresh environment.
 
-    `progress` stands before each line of progress.
+    `jobs` is as in `matrix.run.rerun.Rerun`, `progress` stands before each line of progress.
     """
 
     cell: Cell
     platform: str
     cases: tuple[str, ...] = ()
     fresh: bool = False
+    jobs: str | None = None
     progress: str = ""
 
 
@@ -118,6 +119,7 @@ def _run_each(
             platform=plan.asked.platform,
             cases=plan.asked.cases,
             fresh=fresh,
+            jobs=plan.asked.jobs,
             progress=progress,
         )
         try:
@@ -137,6 +139,7 @@ class ToxRuns:
     root: Path
     state: Path
     say: Say
+    every: float = 10.0
 
     def __call__(self, name: str, options: RunOptions) -> Path:
         """Run a cell and return its record, relative to the checkout.
@@ -144,7 +147,13 @@ class ToxRuns:
         What tox prints goes to a log. Raises NotRunError where there is no new record, RerunError
         where tox cannot be started.
         """
-        run = Rerun(name=name, platform=options.platform, cases=options.cases, fresh=options.fresh)
+        run = Rerun(
+            name=name,
+            platform=options.platform,
+            cases=options.cases,
+            fresh=options.fresh,
+            jobs=options.jobs,
+        )
         line = command(run, tox_of(self.root))
         log = self.state / _LOGS / f"{name}.{options.platform}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -159,6 +168,7 @@ class ToxRuns:
                 options.progress,
                 environ=outer_environ(),
                 cwd=self.root,
+                every=self.every,
                 interrupt=_INTERRUPT,
             )
         except OSError as error:

@@ -31,7 +31,8 @@ class Rerun:
     """One environment to run on a platform, with these cases only (all where none is named).
 
     `flags` are environment variables that it gets, `environ` those that tox itself gets. `fresh`:
-    its environment is made again first.
+    its environment is made again first. `jobs` is how many cases run side by side (None: as
+    `matrix run` chooses).
     """
 
     name: str
@@ -40,6 +41,7 @@ class Rerun:
     flags: tuple[tuple[str, str], ...] = ()
     fresh: bool = False
     environ: tuple[tuple[str, str], ...] = ()
+    jobs: str | None = None
 
 
 def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
@@ -58,7 +60,9 @@ def command(run: Rerun, tox: Sequence[str] = ("tox",)) -> list[str]:
     words = dict.fromkeys(case.partition("=")[0] for case in run.cases)
     chosen = ["-k", " or ".join(words)] if all(words) and words else []
     fresh = ["-r"] if run.fresh else []
-    return [*tox, *fresh, "-e", run.name, *set_env, "--", "--platform", run.platform, *chosen]
+    jobs = [] if run.jobs is None else ["--jobs", run.jobs]
+    own = ["--platform", run.platform, *jobs, *chosen]
+    return [*tox, *fresh, "-e", run.name, *set_env, "--", *own]
 
 
 def shown(run: Rerun) -> str:

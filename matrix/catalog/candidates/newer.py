@@ -1,0 +1,53 @@
+"""The newest build at the place that a candidate is from. It asks the index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matrix._util.versions import parse_version
+from matrix.catalog.candidates.channels import Place, place_of
+from matrix.catalog.candidates.choose import Tags, machine_tags
+from matrix.catalog.candidates.gathered import Gathered, Wanted, from_index
+from matrix.catalog.candidates.model import Candidate, CandidateError, OnIndex, Project
+from matrix.catalog.index import Index
+from matrix.catalog.releases import Releases
+
+
+def newest_build(
+    candidate: Candidate,
+    releases: Releases,
+    *,
+    tags: Tags = machine_tags,
+    index_of: Callable[[str], Index] = Index,
+) -> Gathered:
+    """Return what the index of a candidate has now, as `matrix candidate add` would.
+
+    Of a development version that is the newest build; of another version its files as they are now,
+    since a release candidate may have the version of the final. Raises CandidateError for a
+    candidate of no index, and as `from_index` does.
+    """
+    source = candidate.source
+    if not isinstance(source, OnIndex):
+        raise CandidateError(
+            f"candidate {candidate.name!r}: is from a {source.kind}, which does not change; watch"
+            " one from an index"
+        )
+    wanted = Wanted(
+        name=candidate.name,
+        project=candidate.project,
+        pin=candidate.pins["torch"] if candidate.project is Project.VLLM else None,
+    )
+    version = None if parse_version(candidate.version).is_devrelease else candidate.version
+    place = _place(source, candidate, releases)
+    index = index_of(place.address)
+    try:
+        return from_index(wanted, place, version, releases, index=index, tags=tags)
+    finally:
+        index.close()
+
+
+def _place(source: OnIndex, candidate: Candidate, releases: Releases) -> Place:
+    """Return the index of a candidate; that of a channel may be another one by now."""
+    if source.channel is None:
+        return Place(address=source.index, index=source.index, channel=None)
+    return place_of(source.channel, candidate.project, releases.candidates.channels)

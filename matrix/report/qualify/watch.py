@@ -1,0 +1,121 @@
+"""What became of findings since the build before, as text, Markdown and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matrix._util.text import aligned, clean, clip, code, markdown, plural, tabular
+from matrix.qualify.watch import Build, Change, FindingKind, History, Status, counts
+
+_WORDS = {
+    Status.NEW: "new",
+    Status.REOPENED: "reopened",
+    Status.STILL_THERE: "still there",
+    Status.SILENT_ONCE: "silent once",
+    Status.CLOSED: "silent twice, closed",
+}
+_NOT_ASKED = "not asked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """What one build changed: the history with it, and the build that was qualified before it."""
+
+    history: History
+    changes: tuple[Change, ...]
+    before: Build | None
+
+
+def lines(delta: Delta) -> str:
+    """Return what changed, a finding a line, after a line that counts."""
+    rows = [[f"  {status}", *row] for status, *row in _rows(delta)]
+    return "\n".join([_heading(delta), *aligned(rows)] if rows else [_heading(delta)]) + "\n"
+
+
+def section(delta: Delta) -> str:
+    """Return what changed as a section of Markdown."""
+    rows = [
+        [status, code(cell), markdown(case), markdown(what), markdown(since)]
+        for status, cell, case, what, since in _rows(delta)
+    ]
+    table = tabular(["", "cell", "case", "what", "since"], rows) if rows else ""
+    return f"### {markdown(_heading(delta))}\n\n{table}"
+
+
+def content(delta: Delta) -> dict[str, object]:
+    """Return what changed as JSON has it."""
+    return {
+        "before": None if delta.before is None else delta.before.identity,
+        "counts": dict(counts(delta.changes)),
+        "findings": [
+            {
+                **change.now.key.place._asdict(),
+                "kind": change.now.key.kind,
+                "what": change.now.key.what,
+                "before": change.before,
+                "status": change.now.status,
+                "asked": change.asked,
+                "first": change.now.first,
+                "last": change.now.last,
+            }
+            for change in delta.changes
+        ],
+    }
+
+
+def nothing_new(build: Build, history: History) -> str:
+    """Return that the channel has no build that was not qualified yet."""
+    still = sum(finding.status.is_open for finding in history.findings)
+    return (
+        f"{history.candidate}: nothing new; {clean(build.version)} (build {build.identity}) was"
+        f" {build.verdict} on {build.day}; {plural(still, 'finding')} not closed\n"
+    )
+
+
+def _heading(delta: Delta) -> str:
+    if delta.before is None:
+        since = "Findings of the first build that was watched"
+    else:
+        since = f"Since {clean(delta.before.version)} of {delta.before.day}"
+    found = counts(delta.changes)
+    told = [f"{count} {_WORDS[status]}" for status, count in found.items() if count]
+    unasked = sum(not change.asked for change in delta.changes)
+    told += [f"{unasked} {_NOT_ASKED}"] if unasked else []
+    return f"{since}: {', '.join(told) or 'nothing'}"
+
+
+def _rows(delta: Delta) -> list[list[str]]:
+    versions = {build.identity: build.version for build in delta.history.builds}
+    order = list(_WORDS)
+    found = sorted(
+        delta.changes,
+        key=lambda change: (not change.asked, order.index(change.now.status), change.now.key),
+    )
+    return [_row(change, versions) for change in found]
+
+
+def _row(change: Change, versions: Mapping[str, str]) -> list[str]:
+    key = change.now.key
+    word = _WORDS[change.now.status]
+    if not change.asked:
+        word = f"{_NOT_ASKED} (was {word})"
+    kind = "" if key.kind is FindingKind.FAILURE else "drift of "
+    first = versions.get(change.now.first, change.now.first)
+    return [
+        word,
+        f"{key.place.cell} on {key.place.platform}",
+        clip(clean(key.place.case), 80) or "the whole run",
+        clip(clean(f"{kind}{key.what}"), 160),
+        f"since {clean(first)}",
+    ]
+
+
+def open_findings(history: History) -> Sequence[str]:
+    """Return the findings that are not closed, a line each."""
+    return [
+        f"{_WORDS[finding.status]}: {finding.key.place.cell} on {finding.key.place.platform}:"
+        f" {clip(clean(finding.key.what), 160)}"
+        for finding in history.findings
+        if finding.status.is_open
+    ]
