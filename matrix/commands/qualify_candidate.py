@@ -19,7 +19,7 @@ from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import Answers, load_answers
 from matrix.commands import arguments, context
-from matrix.qualify.candidate import qualify_candidate
+from matrix.qualify.candidate import completed, qualify_candidate
 from matrix.qualify.candidate_plan import (
     CandidatePlan,
     CandidateQuery,
@@ -242,7 +242,7 @@ class _Records:
         cells = {planned.cell.name: planned.cell for planned in plan.cells}
         return {
             record.cell
-            for path, record in relevant(plan, _told(self._read()))
+            for path, record in completed(relevant(plan, _told(self._read())))
             if (made := fresh.get(path.name)) is not None
             and made.versions == key_of(cells[record.cell])
             and stale_reason(cells[record.cell], record, tests)[0] is None

@@ -8,7 +8,7 @@ environment that was there before is no second sample.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matrix.qualify.candidate_plan import CandidatePlan, PlannedCell, Side, relevant
@@ -16,9 +16,11 @@ from matrix.qualify.engine import qualify
 from matrix.qualify.model import Drift, Failure, FailureKind, Findings, Qualification, Unknown
 from matrix.qualify.query import Context
 from matrix.qualify.reasons import RerunDrifted
-from matrix.qualify.runs import CaseState
+from matrix.qualify.runs import CaseState, hardware
 from matrix.qualify.static_checks import StaticAnswers
 from matrix.record.model import Record
+from matrix.record.startup_tests import load_startup_tests
+from matrix.verdict.grid import ran_cell
 
 _Told = tuple[Path, Record]
 
@@ -36,7 +38,7 @@ def qualify_candidate(
     A count that differs from the baseline's in one run of a cell, and not in the run that decides,
     is not known. Raises QualifyError where the plan has no cell.
     """
-    chosen = relevant(plan, records)
+    chosen = completed(relevant(plan, records))
     found = qualify(plan.query, chosen, context, answers=answers, unread=unread)
     more = list(_drifting_once(plan, chosen, context, found))
     return replace(found, unknown=(*found.unknown, *more)) if more else found
@@ -93,25 +95,79 @@ def _by_case(drifts: Iterable[Drift]) -> Mapping[str, list[Drift]]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    """A cell to run once more in a fresh environment, with these cases (empty: all)."""
+
+    planned: PlannedCell
+    cases: tuple[str, ...] = ()
+
+
 def to_confirm(
     plan: CandidatePlan, found: Qualification, confirmed: Collection[str]
-) -> tuple[PlannedCell, ...]:
-    """Return the cells to run once more in a fresh environment, the baseline's first.
+) -> tuple[Again, ...]:
+    """Return what to run once more in a fresh environment, the cells of the baseline first.
 
-    These are the candidate's cells with a failure or a drift that counts and, where both sides fail
-    and not alike, the baseline's. Where both fail alike two environments say the same already.
+    These are the cases of the candidate with a failure or a drift that counts and, where both sides
+    fail and not alike, the baseline's. Where both fail alike two environments say the same already.
     `confirmed` are the names of cells that ran in a fresh environment since.
     """
-    again: set[str] = set()
+    again: dict[str, set[str | None]] = {}
     baselines = {pair.candidate.cell.name: pair.baseline.cell.name for pair in plan.pairs}
     for finding in found.failing:
         if isinstance(finding, Failure) and not finding.ran:
             continue
-        again.add(finding.place.cell)
+        cell = finding.place.cell
+        again.setdefault(cell, set()).add(finding.case)
         if isinstance(finding, Failure) and finding.kind is FailureKind.FAILS_OTHERWISE:
-            again.add(baselines.get(finding.place.cell, finding.place.cell))
+            again.setdefault(baselines.get(cell, cell), set()).add(finding.case)
     return tuple(
-        planned
+        Again(planned=planned, cases=_named(again[planned.cell.name]))
         for planned in plan.cells
         if planned.cell.name in again and planned.cell.name not in confirmed
+    )
+
+
+def _named(cases: Collection[str | None]) -> tuple[str, ...]:
+    """Return the cases by name; none where the run as a whole is among them."""
+    names = [case for case in cases if case is not None]
+    return tuple(sorted(names)) if len(names) == len(cases) else ()
+
+
+def completed(records: Iterable[_Told]) -> list[_Told]:
+    """Return the records, with the cases that a later run of some cases lacks from the run before.
+
+    So a second sample of what failed stands for its cell as a complete run does. The run before is
+    the newest complete one of the same cell, platform, builds, tests, flags and machine. A run that
+    did not come to its end stays as it is.
+    """
+    every = sorted(records, key=lambda told: (told[1].started, str(told[0])))
+    whole: dict[object, Record] = {}
+    found = []
+    for path, record in every:
+        key = (record.cell, record.platform, record.builds, ran_cell(record))
+        before = whole.get(key)
+        if record.is_complete:
+            whole[key] = record
+        elif before is not None and _is_part_of(record, before):
+            held = {case.case: case for case in record.cases}
+            cases = tuple(held.get(case.case, case) for case in before.cases)
+            whole_run = replace(record, cases=cases, selected=len(cases), deselected=0)
+            found.append((path, whole_run))
+            continue
+        found.append((path, record))
+    return found
+
+
+def _is_part_of(record: Record, whole: Record) -> bool:
+    """Return whether a run of some cases can be a second sample of a complete one."""
+    ended = record.finished and record.error is None and bool(record.cases) and record.deselected
+    names = {case.case for case in whole.cases}
+    return (
+        bool(ended)
+        and {case.case for case in record.cases} <= names
+        and record.total_cases == whole.total_cases
+        and not load_startup_tests().differ(record, whole)
+        and hardware(record) == hardware(whole)
+        and record.flags == whole.flags
     )

@@ -15,8 +15,8 @@ from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.text import clean, clip
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
-from matrix.qualify.candidate import to_confirm
-from matrix.qualify.candidate_plan import CandidatePlan, PlannedCell
+from matrix.qualify.candidate import Again, to_confirm
+from matrix.qualify.candidate_plan import CandidatePlan
 from matrix.qualify.model import Qualification
 from matrix.qualify.seconds import key_of
 from matrix.qualify.state_files import MadeRun, add_run
@@ -85,31 +85,33 @@ def carry_out(plan: CandidatePlan, evidence: Evidence, run: RunCell, say: Say) -
 
     A cell that cannot be run stops nothing: without its record there is not enough evidence.
     """
-    not_run = _run_each(plan, plan.to_run, run, say, fresh=False)
+    first = [Again(planned=planned, cases=plan.asked.cases) for planned in plan.to_run]
+    not_run = _run_each(plan, first, run, say, fresh=False)
     found = evidence.judge(plan)
     lost = {item.cell for item in not_run}
     again = tuple(
-        planned
-        for planned in to_confirm(plan, found, evidence.confirmed(plan))
-        if planned.cell.name not in lost
+        again
+        for again in to_confirm(plan, found, evidence.confirmed(plan))
+        if again.planned.cell.name not in lost
     )
     if again:
         not_run += _run_each(plan, again, run, say, fresh=True)
         found = evidence.judge(plan)
     return Carried(
         qualification=found,
-        again=tuple(planned.cell.name for planned in again),
+        again=tuple(item.planned.cell.name for item in again),
         not_run=tuple(not_run),
     )
 
 
 def _run_each(
-    plan: CandidatePlan, cells: Sequence[PlannedCell], run: RunCell, say: Say, *, fresh: bool
+    plan: CandidatePlan, cells: Sequence[Again], run: RunCell, say: Say, *, fresh: bool
 ) -> list[NotRun]:
     not_run = []
-    for number, planned in enumerate(cells, 1):
+    for number, item in enumerate(cells, 1):
+        planned = item.planned
         name, total = planned.cell.name, planned.estimate.total
-        about = "" if total is None else f", about {max(total / 60, 1):.0f} min"
+        about = "" if total is None or fresh else f", about {max(total / 60, 1):.0f} min"
         where = " in a fresh environment" if fresh else ""
         progress = f"{number} of {len(cells)}: {name}{where}"
         say(f"{progress} ({planned.side}{about})")
@@ -117,7 +119,7 @@ def _run_each(
         options = RunOptions(
             cell=planned.cell,
             platform=plan.asked.platform,
-            cases=plan.asked.cases,
+            cases=item.cases or plan.asked.cases,
             fresh=fresh,
             jobs=plan.asked.jobs,
             progress=progress,

@@ -13,7 +13,7 @@ import pytest
 from candidate_runs import MAIN, RC, RELEASES, known, run_of
 from made import Told, failed, passed
 from matrix.catalog.cells import Cell
-from matrix.qualify.candidate import qualify_candidate
+from matrix.qualify.candidate import completed, qualify_candidate
 from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_candidate
 from matrix.qualify.model import Qualification, Verdict
 from matrix.qualify.state_files import read_runs
@@ -49,7 +49,16 @@ class Folder:
         error = left if isinstance(left, RunError) else None
         cases = () if isinstance(left, RunError) else left
         number = len(self.ran)
-        told = run_of(options.cell, *cases, error=error, day=23, number=number)
+        chosen = [case for case in cases if not options.fresh or case.case in options.cases]
+        chosen = chosen if options.cases else list(cases)
+        told = run_of(
+            options.cell,
+            *chosen,
+            error=error,
+            deselected=len(cases) - len(chosen),
+            day=23,
+            number=number,
+        )
         self.records.append(told)
         if options.fresh:
             self.fresh.add(name)
@@ -119,6 +128,29 @@ def test_what_goes_away_in_a_fresh_environment_is_not_known(bad: tuple[Case, ...
     # The same by the records alone: to ask again changes nothing and runs nothing.
     again, folder = carried({}, *folder.records)
     assert folder.ran == [] and again.qualification.exit_status == 3
+
+
+def test_a_fresh_run_is_of_the_cases_that_failed() -> None:
+    """What it did not run is as in the run before, of this build and these tests alone."""
+    cases: list[tuple[str, ...]] = []
+    folder = Folder(attempts={CANDIDATE: [FAILS, FAILS]}, records=[run_of(OLD, *GOOD)])
+
+    def run(name: str, options: RunOptions) -> Path:
+        cases.append(options.cases)
+        return folder(name, options)
+
+    asked = CandidateQuery(candidate=RC, platform=Platform.CPU)
+    plan = plan_candidate(asked, known(*folder.records))
+    assert carry_out(plan, folder, run, print).qualification.compared == 2
+    assert cases == [(), ("moe",)]
+    whole, part = folder.records[1:]
+    assert part[1].deselected == 1
+    (_, first), (path, second) = completed([part, whole])
+    assert first is whole[1] and path == part[0]
+    assert [case.case for case in second.cases] == ["moe", "b"] and second.is_complete
+    other = replace(part[1], origins=None), replace(part[1], flags={"x": 1})
+    for record in (*other, replace(part[1], finished=False)):
+        assert (path, record) in completed([whole, (path, record)])
 
 
 def test_what_begins_in_a_fresh_environment_counts() -> None:
