@@ -206,8 +206,15 @@ def narrowed(record: Record, functions: Sequence[str]) -> Record:
 def plan_candidate(asked: CandidateQuery, known: Known) -> CandidatePlan:
     """Return the plan of a qualification.
 
-    Raises QualifyError for a baseline that is not known, or that is no release.
+    Raises QualifyError for a baseline that is not known, and for a Python that the candidate is not
+    for.
     """
+    if asked.python is not None and not asked.candidate.accepts(asked.python):
+        there = [python for python in known.releases.pythons if asked.candidate.accepts(python)]
+        raise QualifyError(
+            f"--python {asked.python}: {asked.candidate.name} is not for it; it is for"
+            f" {', '.join(there) or 'none of the matrix'}"
+        )
     planner = _Planner(asked=asked, known=known)
     pythons: Sequence[str] = (
         (asked.python,)

@@ -171,10 +171,10 @@ def test_an_interrupt_says_where_the_records_are(run: Command, runs: Runs) -> No
 
 
 def test_where_nothing_can_decide_it_says_why(run: Command, runs: Runs) -> None:
-    ended = run("torch216rc1", "--python", "3.14")
+    ended = run("torch216rc1", "--platform", "cuda", "--under", "0.20")
     assert (ended.returncode, runs.ran) == (3, 0)
     assert "no cell can decide, so nothing runs" in ended.stdout
-    assert "has no wheel for Python 3.14" in ended.stdout
+    assert "the baseline cannot work there: `_C.abi3.so` needs " in ended.stdout
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,7 @@ def test_where_nothing_can_decide_it_says_why(run: Command, runs: Runs) -> None:
         (["torchgone"], "candidate 'torchgone': is not known; the known ones are"),
         (["torch216rc1", "--baseline", "old"], "--baseline 'old': is not a release"),
         (["torch216rc1", "--baseline", "2.99"], "--baseline 2.99: is not a release of torch"),
+        (["torch216rc1", "--python", "3.14"], "--python 3.14: torch216rc1 is not for it; it is"),
         (["torch216rc1", "--python", "3.11", "--python", "3.12"], "--python: a candidate is"),
         (["torch216rc1", "--under", "torch216rc1"], "--under torch216rc1: is of the same project"),
         (["torch216rc1", "--under", "vllmgone"], "candidate 'vllmgone': is not known"),

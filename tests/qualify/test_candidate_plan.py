@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -18,6 +18,7 @@ from matrix.catalog.cells import Cell
 from matrix.qualify.candidate_plan import (
     CandidatePlan,
     CandidateQuery,
+    LeftOut,
     LeftOutCode,
     Side,
     narrowed,
@@ -28,6 +29,7 @@ from matrix.qualify.engine import QualifyError
 from matrix.qualify.query import Project
 from matrix.qualify.seconds import Seconds, key_of
 from matrix.record.model import ErrorKind, Platform, RunError
+from matrix.report.qualify.candidate import plan_json, plan_lines
 from matrix.verdict import plan_reasons
 
 OLD = Cell("3.12", "2.15.0", "0.33.0")
@@ -103,6 +105,27 @@ def test_without_any_cell_the_plan_says_why() -> None:
         _ = found.query
 
 
+def test_many_reasons_are_cut_short_and_json_has_all_of_them() -> None:
+    left_out = tuple(
+        LeftOut(
+            code=LeftOutCode.OTHER_RELEASE,
+            baseline="2.15.0",
+            other=f"0.{number}.0",
+            side=Side.BASELINE,
+            found=f"torch 2.{number % 10}.0",
+        )
+        for number in range(20)
+    )
+    found = replace(plan(), pairs=(), left_out=left_out)
+    text = plan_lines(found).splitlines()
+    assert text[-1] == "  2 more; --json has all of them"
+    assert text[-2].endswith(
+        "vLLM 0.17.0 with the baseline 2.15.0: the environment of the baseline has torch 2.7.0"
+    )
+    content = plan_json(found)["left_out"]
+    assert isinstance(content, list) and len(content) == 20
+
+
 def test_on_cuda_the_newest_and_those_of_the_matrix_decide() -> None:
     found = plan(platform=Platform.CUDA)
     assert [pair.other for pair in found.pairs[:3]] == ["0.33.0", "0.32.0", "0.26.0"]
@@ -114,7 +137,8 @@ def test_a_person_narrows_it() -> None:
     assert len(plan(under=SpecifierSet(">=0.31"), count=2).pairs) == 2
     assert names(plan(python="3.11"))[1] == "py311-torch216rc1-vllm033"
     assert plan(baseline="2.14.1", under=SpecifierSet("==0.32.*")).baseline == "2.14.1"
-    assert not plan(python="3.10").pairs  # it has no wheel for it
+    with pytest.raises(QualifyError, match=r"--python 3\.10: torch216rc1 is not for it"):
+        plan(python="3.10")
     both = plan(under_candidate=MAIN)
     assert names(both) == ["py312-torch215-vllmmain", "py312-torch216rc1-vllmmain"]
     assert both.query.others == (MAIN.key,)
@@ -197,6 +221,7 @@ def test_one_thing_differs_in_every_pair(
     python: str | None,
     broken: set[str],
 ) -> None:
+    assume(python is None or candidate.accepts(python))
     links = {("2.15.0", other): NO for other in broken}
     asked = CandidateQuery(candidate=candidate, platform=platform, count=count, python=python)
     found = plan_candidate(asked, known(answers=Answers(links=links)))

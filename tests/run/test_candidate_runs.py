@@ -18,10 +18,12 @@ from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_ca
 from matrix.qualify.model import Qualification, Verdict
 from matrix.qualify.state_files import read_runs
 from matrix.record.model import Case, ErrorKind, Platform, RunError
+from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.report.qualify.sentences import unknown_sentence
 from matrix.run import rerun
 from matrix.run.candidate_runs import Carried, NotRunError, RunOptions, ToxRuns, carry_out
+from matrix.run.cell import record_unstarted
 from qualifications import context, kinds
 
 OLD = Cell("3.12", "2.15.0", "0.33.0")
@@ -199,6 +201,20 @@ def test_an_environment_that_cannot_be_made_is_no_answer(side: str) -> None:
     assert [item.cell for item in found.not_run] == [side]
     assert found.qualification.exit_status == 3 and len(folder.ran) == 2
     assert any("left no record; tox ended with 1" in line for line in said)
+
+
+def test_a_candidate_that_does_not_resolve_is_known_by_its_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tox makes no environment, so nothing that is installed says which build it was."""
+    monkeypatch.setattr("matrix.run.cell.load_releases", lambda: RELEASES)
+    monkeypatch.setattr("matrix.run.origin.load_releases", lambda: RELEASES, raising=False)
+    error = RunError(kind=ErrorKind.RESOLVES, reason="no solution found")
+    path = record_unstarted(NEW, error, platform="cpu", records=tmp_path, root=tmp_path)
+    told = path, read(path)
+    found, folder = carried({CANDIDATE: [None]}, run_of(OLD, *GOOD), told)
+    assert folder.ran == [(CANDIDATE, True)]  # it has a record, and is tried once more
+    assert set(kinds(found.qualification)) == {"regression"}
 
 
 def test_without_a_second_sample_the_first_one_stands() -> None:

@@ -27,6 +27,7 @@ from matrix.run.rerun import Rerun, shown
 
 _SCHEMA = 1
 _WIDEST = 160
+_MOST = 8  # lines of what was left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,10 +249,12 @@ def _left_out_lines(plan: CandidatePlan) -> list[str]:
     found: dict[str, list[str]] = {}
     for item in plan.left_out:
         found.setdefault(_left_out(item), []).append(_pair(item, plan))
-    return [
+    rows = [
         f"{listed(pairs) if len(pairs) < 4 else f'{pairs[0]} and {len(pairs) - 1} more'}: {reason}"
         for reason, pairs in found.items()
     ]
+    more = len(rows) - _MOST
+    return [*rows[:_MOST], f"{more} more; --json has all of them"] if more > 0 else rows
 
 
 def _pair(item: LeftOut, plan: CandidatePlan) -> str:
