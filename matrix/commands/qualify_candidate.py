@@ -291,9 +291,9 @@ def _given(options: argparse.Namespace) -> list[str]:
     """Return the arguments that are not of the query, to repeat the command."""
     parts = [
         part
-        for key in ("expectations", "waivers")
-        if (path := getattr(options, key)) is not None
-        for part in (f"--{key}", str(path))
+        for key in ("under", "count", "expectations", "waivers")
+        if (value := getattr(options, key)) is not None
+        for part in (f"--{key}", str(value))
     ]
     return [*parts, *map(str, options.folders)]
 

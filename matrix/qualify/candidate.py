@@ -18,7 +18,7 @@ from matrix.qualify.query import Context
 from matrix.qualify.reasons import RerunDrifted
 from matrix.qualify.runs import CaseState, hardware
 from matrix.qualify.static_checks import StaticAnswers
-from matrix.record.model import Record
+from matrix.record.model import Case, Record
 from matrix.record.startup_tests import load_startup_tests
 from matrix.verdict.grid import ran_cell
 
@@ -138,8 +138,8 @@ def completed(records: Iterable[_Told]) -> list[_Told]:
     """Return the records, with the cases that a later run of some cases lacks from the run before.
 
     So a second sample of what failed stands for its cell as a complete run does. The run before is
-    the newest complete one of the same cell, platform, builds, tests, flags and machine. A run that
-    did not come to its end stays as it is.
+    the newest complete one of the same cell, platform, builds, tests, flags and machine; its
+    seconds count once. A run that did not come to its end stays as it is.
     """
     every = sorted(records, key=lambda told: (told[1].started, str(told[0])))
     whole: dict[object, Record] = {}
@@ -151,12 +151,16 @@ def completed(records: Iterable[_Told]) -> list[_Told]:
             whole[key] = record
         elif before is not None and _is_part_of(record, before):
             held = {case.case: case for case in record.cases}
-            cases = tuple(held.get(case.case, case) for case in before.cases)
+            cases = tuple(held.get(case.case) or _untimed(case) for case in before.cases)
             whole_run = replace(record, cases=cases, selected=len(cases), deselected=0)
             found.append((path, whole_run))
             continue
         found.append((path, record))
     return found
+
+
+def _untimed(case: Case) -> Case:
+    return replace(case, starts=tuple(replace(start, seconds={}) for start in case.starts))
 
 
 def _is_part_of(record: Record, whole: Record) -> bool:

@@ -128,6 +128,8 @@ def test_the_verdict_is_the_exit_status(run: Command, runs: Runs) -> None:
     assert ": qualified\n" in ended.stdout
     assert "matrix qualify torch216rc1 --baseline 2.15.0 --platform cpu" in ended.stdout
     assert run("torch216rc1").returncode == 0 and runs.ran == 2
+    repeat = run("torch216rc1", "--under", ">=0.33", "--count", "1").stdout
+    assert "--python 3.12 --under '>=0.33' --count 1 --expectations rules.toml" in repeat
 
 
 def test_what_fails_twice_is_attributed(run: Command, runs: Runs) -> None:

@@ -150,6 +150,7 @@ def test_a_fresh_run_is_of_the_cases_that_failed() -> None:
     (_, first), (path, second) = completed([part, whole])
     assert first is whole[1] and path == part[0]
     assert [case.case for case in second.cases] == ["moe", "b"] and second.is_complete
+    assert not any(start.seconds for start in second.cases[1].starts)
     other = replace(part[1], origins=None), replace(part[1], flags={"x": 1})
     for record in (*other, replace(part[1], finished=False)):
         assert (path, record) in completed([whole, (path, record)])
