@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from matrix.record.model import Case
+from matrix.record.outside import PORT_TAKEN
 
 HARDWARE_XIDS = {
     48: "an uncorrectable ECC error",
@@ -70,6 +71,7 @@ _MARKS = (
         ),
         "gpu_fault",
     ),
+    (PORT_TAKEN, "port_taken"),
     (r"couldn't connect to|Max retries exceeded with url|LocalEntryNotFoundError", "internal"),
     (r"\b(?:IsolationError|StateError): ", "internal"),
 )

@@ -77,7 +77,8 @@ class ErrorKind(StrEnum):
     """Why a run as a whole ended early.
 
     `UNUSABLE_TMPDIR`: torch's compiler command would split at a character of the temporary folder's
-    path. Older records have `no_compiler` for it.
+    path. Older records have `no_compiler` for it. `PORT_TAKEN`: another process listened on the port
+    that a start had chosen.
     """
 
     NO_COMPILER = "no_compiler"
@@ -102,6 +103,7 @@ class ErrorKind(StrEnum):
     GPU_UNSUPPORTED = "gpu_unsupported"
     GPU_FULL = "gpu_full"
     GPU_FAULT = "gpu_fault"
+    PORT_TAKEN = "port_taken"
     INTERNAL = "internal"
 
 

@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
 from matrix.record.model import RUNGS, STARTS, Case, Departure, Outcome, Record, RunError
+from matrix.record.outside import port_taken
 from matrix.record.signature import signature_of
 from matrix.record.stock import not_stock
 from matrix.rules.expectations import Difference, Expected, Nearest, Situation, compare
@@ -46,8 +47,8 @@ class CaseVerdict:
     reach where it is incompatible or drifts, and None where that is not known. `expected` has an
     entry for each start that ran and has an expectation, also where the case failed, which is not
     judged by it; `no_rule` are the starts of a judged case without an expectation.
-    `signature` is computed by today's rules (`matrix.record.signature.signature_of`). `events` is
-    what its starts only logged; None where that is not known, as in records from before events.
+    `signature` is computed by today's rules (`matrix.record.signature.signature_of`). `observed` is
+    the case as its record has it.
     `provisional` is there where a start counts something that no expectation of its own releases
     speaks of, and one that ended before them does; the case is untested then. `recompiles` is
     there where a compatible case compiles again on its warm start. `fails_at` is the rung that the
@@ -63,10 +64,18 @@ class CaseVerdict:
     expected: Mapping[str, Mapping[str, Expected]] = field(default_factory=dict)
     no_rule: tuple[str, ...] = ()
     signature: str | None = None
-    events: tuple[StartEvent, ...] | None = None
+    observed: Case | None = field(default=None, repr=False, compare=False)
     provisional: Provisional | None = None
     recompiles: Recompiles | None = None
     fails_at: str | None = None
+
+    @property
+    def events(self) -> tuple[StartEvent, ...] | None:
+        """What its starts only logged; None where nobody knows, as in records from before events.
+
+        It is worked out when asked: most commands ask for none, and texts take patterns.
+        """
+        return None if self.observed is None else events_of(self.observed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,10 +243,7 @@ def _badness(verdict: CaseVerdict) -> tuple[int, bool, int, int]:
 
 
 def _signed(case: Case, verdict: CaseVerdict) -> CaseVerdict:
-    signature, events = signature_of(case), events_of(case)
-    if signature is None and events is None:
-        return verdict
-    return replace(verdict, signature=signature, events=events)
+    return replace(verdict, signature=signature_of(case), observed=case)
 
 
 def _judge_run(record: Record) -> CaseVerdict | None:
@@ -305,6 +311,9 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
         if error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
             return _untested(case.case, reasons.error_reason(error))
+        if known is not None and port_taken(known.text):
+            # Records from before the kind of error `port_taken` have the failure alone.
+            return _untested(case.case, known)
         return CaseVerdict(
             case=case.case,
             verdict=Verdict.INCOMPATIBLE,

@@ -88,6 +88,9 @@ DEVICE_ASSERT = "torch.AcceleratorError: CUDA error: device-side assert triggere
         ("ValueError: unknown error", None),
         ("OSError: We couldn't connect to the hub", "internal"),
         ("IsolationError: x", "internal"),
+        ("DistNetworkError: ... code: -98, name: EADDRINUSE, message: in use", "port_taken"),
+        ("OSError: [Errno 98] Address already in use", "port_taken"),
+        ("ValueError: the address is unused", None),
         ("RuntimeError: operator torchvision::nms does not exist", None),
     ],
 )

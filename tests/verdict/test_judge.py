@@ -120,6 +120,13 @@ def test_a_case_that_fails_knows_what_was_expected_of_the_starts_that_ran(outcom
     assert judged(unknown, provenance=nameless).cases[0].expected == {}
 
 
+def test_a_port_that_another_process_took_shows_nothing_of_the_pair() -> None:
+    reason = "DistNetworkError: failed to listen. port: 20700, code: -98, name: EADDRINUSE"
+    verdict = judged(make_case(outcome="failed", counters={}, reason=reason))
+    assert (verdict.verdict, words(verdict.reason)) == ("untested", f"moe: {reason}")
+    assert exit_status(verdict) == 5
+
+
 @pytest.mark.parametrize("outcome", ["interrupted", "running", "out_of_memory"])
 def test_a_case_that_did_not_end_is_untested(outcome: str) -> None:
     verdict = judged(make_case(outcome=outcome, counters={}))
