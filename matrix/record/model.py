@@ -77,8 +77,8 @@ class ErrorKind(StrEnum):
     """Why a run as a whole ended early.
 
     `UNUSABLE_TMPDIR`: torch's compiler command would split at a character of the temporary folder's
-    path. Older records have `no_compiler` for it. `PORT_TAKEN`: another process listened on the port
-    that a start had chosen.
+    path. Older records have `no_compiler` for it. `PORT_TAKEN`: another process listened on the
+    port that a start had chosen.
     """
 
     NO_COMPILER = "no_compiler"
