@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-PORT_TAKEN = r"\bEADDRINUSE\b|\b[Aa]ddress already in use\b"
+PORT_TAKEN = r"\bEADDRINUSE\b|\b(?i:address already in use)\b"
 """Another process took the port between the moment when a start chose it and when it listened.
 
 torch's TCPStore says it so, as seen with two runs side by side on one machine (vLLM 0.19.1 with
