@@ -30,6 +30,7 @@ class Row(NamedTuple):
     place: int
     cell: str
     platform: str
+    builds: str
     started: str
     stock: bool | None
     evidence: int
@@ -55,6 +56,7 @@ def tables(draw: st.DrawFn) -> list[Row]:
             st.tuples(
                 st.sampled_from(("a", "b")),
                 st.sampled_from(("cpu", "cuda")),
+                st.sampled_from(("", "b3f2a9c8")),
                 st.sampled_from(SECONDS),
                 st.sampled_from((True, False, None)),
                 st.sampled_from(Evidence),
@@ -70,15 +72,15 @@ def tables(draw: st.DrawFn) -> list[Row]:
 def by_sql() -> Stands:
     connection = duckdb.connect()
     connection.execute(
-        "CREATE TABLE rows (place INTEGER, cell VARCHAR, platform VARCHAR, started VARCHAR,"
-        " stock BOOLEAN, evidence INTEGER, fault VARCHAR)"
+        "CREATE TABLE rows (place INTEGER, cell VARCHAR, platform VARCHAR, builds VARCHAR,"
+        " started VARCHAR, stock BOOLEAN, evidence INTEGER, fault VARCHAR)"
     )
 
     def places(sql: str, rows: Sequence[Row], late: str | None) -> set[int]:
         connection.execute("DELETE FROM rows")
         if rows:
-            values = [[*row[:5], int(row.evidence), row.fault] for row in rows]
-            connection.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            values = [[*row[:6], int(row.evidence), row.fault] for row in rows]
+            connection.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         parameters = {"late": late} if "$late" in sql else {}
         found = connection.execute(f"SELECT place FROM ({sql})", parameters).fetchall()
         return {place for (place,) in found}
@@ -89,7 +91,7 @@ def by_sql() -> Stands:
 def by_python(
     rows: Sequence[Row], late: str | None, rules: Sequence[Supersession] = SUPERSESSIONS
 ) -> set[int]:
-    cells: dict[tuple[str, str], list[Contender]] = {}
+    cells: dict[tuple[str, str, str], list[Contender]] = {}
     for row in rows:
         if row.fault is None:
             contender = Contender(
@@ -98,7 +100,7 @@ def by_python(
                 is_stock=row.stock is not False,
                 evidence=Evidence(row.evidence),
             )
-            cells.setdefault((row.cell, row.platform), []).append(contender)
+            cells.setdefault((row.cell, row.platform, row.builds), []).append(contender)
     return {contender.place for cell in cells.values() for contender in standing(cell, rules)}
 
 
@@ -106,7 +108,7 @@ late_days = st.sampled_from((None, *SECONDS))
 
 
 def row(place: int, second: int, evidence: Evidence, *, stock: bool | None = True) -> Row:
-    return Row(place, "a", "cpu", SECONDS[second], stock, evidence, None)
+    return Row(place, "a", "cpu", "", SECONDS[second], stock, evidence, None)
 
 
 @example([row(0, 0, Evidence.PARTIAL), row(1, 1, Evidence.CONCLUSIVE, stock=False)], None)
