@@ -10,7 +10,6 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
 
 from packaging.version import InvalidVersion
 
@@ -177,15 +176,20 @@ class Expectations:
     def __post_init__(self) -> None:
         """Refuse two rules of one id, and two that tie."""
         seen: set[str] = set()
+        # By start and bare case: rules of two cases never match one start.
+        earlier: dict[StartKind, dict[str | None, list[Rule]]] = {}
         for rule in self.rules:
             if rule.id in seen:
                 raise ExpectationsError(
                     f"{self.name}: rule {rule.id!r}: id: is there twice; give each rule its own"
                 )
             seen.add(rule.id)
-        for one, other in combinations(self.rules, 2):
-            if one.start == other.start and not one.counters.keys().isdisjoint(other.counters):
-                _check_tie(one, other, self.name)
+            cases = earlier.setdefault(rule.start, {})
+            bare = None if rule.case is None else rule.case.partition("[")[0]
+            for case in cases if bare is None else (bare, None):
+                for other in cases.get(case, ()):
+                    _check_tie(other, rule, self.name)
+            cases.setdefault(bare, []).append(rule)
 
     def _of(self, case: str, platform: str, start: str) -> Sequence[Rule]:
         """Return the rules for this start of this case there, in the order of the file."""
@@ -321,7 +325,7 @@ def _is_nearer(rule: Rule, other: Rule, pair: _Beside) -> bool:
 def check_ties(rule: Rule, others: Iterable[Rule], name: str) -> None:
     """Raise ExpectationsError, as `Expectations` does, where a rule ties with one of the others."""
     for other in others:
-        if rule.start == other.start and not rule.counters.keys().isdisjoint(other.counters):
+        if rule.start == other.start:
             _check_tie(rule, other, name)
 
 
@@ -338,8 +342,11 @@ def _case_within(case: str | None, condition: str) -> bool:
 
 
 def _check_tie(one: Rule, other: Rule, name: str) -> None:
-    both = sorted(one.counters.keys() & other.counters.keys())
-    if (one.platform and other.platform and one.platform != other.platform) or any(
+    if one.platform and other.platform and one.platform != other.platform:
+        return
+    if one.counters.keys().isdisjoint(other.counters):
+        return
+    if one.flags and any(
         one.flags[key] != other.flags[key] for key in one.flags.keys() & other.flags.keys()
     ):
         return
@@ -354,6 +361,7 @@ def _check_tie(one: Rule, other: Rule, name: str) -> None:
     torch, vllm = one.torch.shared(other.torch), one.vllm.shared(other.vllm)
     if torch is None or vllm is None or one.more_specific(other) or other.more_specific(one):
         return
+    both = sorted(one.counters.keys() & other.counters.keys())
     flags = {**one.flags, **other.flags}
     told = "".join(f", {key}={flags[key]!r}" for key in sorted(flags))
     raise ExpectationsError(

@@ -62,12 +62,16 @@ def parse_expectations(text: str, name: str) -> Expectations:
     rows = data.get("rule", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ExpectationsError(f"{name}: rule: is not a list; begin each rule with [[rule]]")
+    ranges: dict[str, VersionRange] = {}
     return Expectations(
-        rules=tuple(_rule(row, n, name) for n, row in enumerate(rows, 1)), name=name
+        rules=tuple(_rule(row, n, name, ranges) for n, row in enumerate(rows, 1)), name=name
     )
 
 
-def _rule(row: Mapping[str, object], number: int, name: str) -> Rule:
+def _rule(
+    row: Mapping[str, object], number: int, name: str, ranges: dict[str, VersionRange]
+) -> Rule:
+    """Return the rule of a row. `ranges` are those of the rows before: many rules share one."""
     rule_id = row.get("id")
     if rule_id is None:
         raise ExpectationsError(f"{name}: rule {number}: id: is missing; name the rule")
@@ -93,8 +97,8 @@ def _rule(row: Mapping[str, object], number: int, name: str) -> Rule:
         evidence=_evidence(row["evidence"], where),
         case=case,
         platform=platform,
-        torch=_range(row, "torch", where),
-        vllm=_range(row, "vllm", where),
+        torch=_range(row, "torch", where, ranges),
+        vllm=_range(row, "vllm", where, ranges),
         flags=_flags(row.get("flags", {}), where),
     )
     if rule.vllm.end is None:
@@ -132,16 +136,20 @@ def _published(value: object, rule: Rule, where: str) -> Published:
     return Published(counters=counters, link=link)
 
 
-def _range(row: Mapping[str, object], key: str, where: str) -> VersionRange:
+def _range(
+    row: Mapping[str, object], key: str, where: str, ranges: dict[str, VersionRange]
+) -> VersionRange:
     if key not in row:
         return VersionRange()
     value = row[key]
     if not isinstance(value, str):
         raise ExpectationsError(f'{where}: {key}: {value!r} is not a string; write ">=2.10"')
-    try:
-        return VersionRange(value)
-    except VersionRangeError as error:
-        raise ExpectationsError(f"{where}: {key}: {error}") from error
+    if value not in ranges:
+        try:
+            ranges[value] = VersionRange(value)
+        except VersionRangeError as error:
+            raise ExpectationsError(f"{where}: {key}: {error}") from error
+    return ranges[value]
 
 
 def _flags(value: object, where: str) -> Mapping[str, object]:
