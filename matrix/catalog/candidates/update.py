@@ -68,8 +68,8 @@ def described_source(candidate: Candidate) -> str:
     """Return where a candidate is from, in a few words."""
     source = candidate.source
     if isinstance(source, OnIndex):
-        channel = f"{source.channel} " if source.channel else ""
-        return f"{source.version} of {channel}({source.index})"
+        place = f"{source.channel} ({source.index})" if source.channel else source.index
+        return f"{source.version} of {place}"
     if isinstance(source, Commit):
         return f"commit {source.revision[:12]} of {source.repository}"
     if isinstance(source, Tree):
