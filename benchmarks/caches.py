@@ -73,6 +73,7 @@ _CACHES: Mapping[str, str] = {
     "matrix.checks.linkage.link:_Exporting._tried": "linkage",
     "matrix.checks.linkage.link:_Importing._selected": "grid",
     "matrix.checks.linkage.link:_is_apart": "linkage",
+    "matrix.checks.linkage.tables:_hash_of": "grid",
     "matrix.checks.resolution.cache:Resolutions._known": "grid",
     "matrix.record.startup_tests:load_startup_tests": "attribute",
     "matrix.report.page:_environment": "table",

@@ -285,11 +285,11 @@ def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, S
     from matrix.catalog.cells import PROJECTS
     from matrix.catalog.releases_file import load_releases
 
+    asked = {key: text for key in keys if (text := getattr(options, key)) is not None}
+    if not asked:
+        return {}
     releases = load_releases()
     known = {project: releases.versions(project) for project in PROJECTS}
-    asked = {key: getattr(options, key) for key in keys}
     return {
-        key: chosen_specifier(text, known.get(key, ()), f"--{key}")
-        for key, text in asked.items()
-        if text is not None
+        key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in asked.items()
     }

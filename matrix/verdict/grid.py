@@ -52,8 +52,12 @@ class Square:
         if ran_on:
             return self.cells[min(ran_on)[1]]
         fit = [progress for progress in self.cells if progress.fails != "declared"]
+        # Cells with the very same steps get equally far: the first stands for them.
+        distinct: dict[int, Progress] = {}
+        for progress in fit or self.cells:
+            distinct.setdefault(id(progress.steps), progress)
         return max(
-            fit or self.cells,
+            distinct.values(),
             key=lambda progress: (
                 progress.answered,
                 progress.fails is None,
@@ -183,39 +187,41 @@ def survey(
     `resolves` and `links` are called for a cell only if both releases support its Python.
     """
     declarations, seen = Declarations(releases), seen or {}
-    squares: dict[tuple[str, str, str], list[Progress]] = {
-        (platform, torch.version, vllm.version): []
-        for platform in PLATFORMS
-        for torch in releases.every_torch
-        for vllm in releases.every_vllm
-    }
-    for torch in releases.every_torch:
-        for vllm in releases.every_vllm:
-            for python in releases.pythons:
-                cell = Cell(python, torch.version, vllm.version)
-                declared = declarations.of(cell)
-                linked = links(cell) if declared.fits else None
-                for platform in PLATFORMS:
-                    resolved = resolves(cell, platform) if declared.fits else None
-                    found = assess(
-                        cell,
-                        platform,
-                        declared,
-                        resolves=resolved,
-                        links=linked,
-                        ran=seen.get((cell, platform)),
-                    )
-                    squares[platform, torch.version, vllm.version].append(found)
+    places = [(torch, vllm) for torch in releases.every_torch for vllm in releases.every_vllm]
+    squares: dict[tuple[str, str, str], Square] = {}
+    for torch, vllm in places:
+        found: dict[str, list[Progress]] = {platform: [] for platform in PLATFORMS}
+        known: dict[object, Progress] = {}  # the Pythons of a pair mostly get the same answers
+        for python in releases.pythons:
+            cell = Cell(python, torch.version, vllm.version)
+            declared = declarations.of(cell)
+            linked = links(cell) if declared.fits else None
+            for platform in PLATFORMS:
+                resolved = resolves(cell, platform) if declared.fits else None
+                ran = seen.get((cell, platform))
+                same = platform, declared, resolved, linked
+                if ran is None and same in known:
+                    found[platform].append(known[same].of(cell))
+                    continue
+                progress = assess(
+                    cell, platform, declared, resolves=resolved, links=linked, ran=ran
+                )
+                found[platform].append(progress)
+                if ran is None:
+                    known[same] = progress
+        for platform, cells in found.items():
+            squares[platform, torch.version, vllm.version] = Square(
+                torch=torch.version, vllm=vllm.version, platform=platform, cells=tuple(cells)
+            )
     return Grid(
         torch=releases.every_torch,
         vllm=releases.every_vllm,
         pythons=releases.pythons,
         squares={
-            (platform, torch, vllm): Square(
-                torch=torch, vllm=vllm, platform=platform, cells=tuple(cells)
-            )
-            for (platform, torch, vllm), cells in squares.items()
-            if cells
+            (platform, torch.version, vllm.version): squares[platform, torch.version, vllm.version]
+            for platform in PLATFORMS
+            for torch, vllm in places
+            if releases.pythons
         },
     )
 

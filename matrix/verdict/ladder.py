@@ -120,6 +120,20 @@ class Progress:
     yanked: tuple[str, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
 
+    def of(self, cell: Cell) -> Progress:
+        """Return the progress of another cell, of which the same is known; neither ran."""
+        return Progress(
+            cell=cell,
+            platform=self.platform,
+            steps=self.steps,
+            verdict=self.verdict,
+            reached=self.reached,
+            fails=self.fails,
+            reason=self.reason,
+            off_pin=self.off_pin,
+            yanked=self.yanked,
+        )
+
     @property
     def provisional(self) -> Provisional | None:
         """How its run compares with the nearest expectations, where it is beyond their end."""

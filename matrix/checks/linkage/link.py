@@ -297,12 +297,13 @@ class _Exporting:
         if want not in self._missing:
             found = _closure(want.needed, self._libraries)
             reached = tuple(sorted(self._places[name] for name in found))
-            present, absent = self._tried.setdefault(reached, (set(), set()))
-            for name in want.symbols - present - absent:
-                exported = any(name in self._exports[place] for place in reached)
-                (present if exported else absent).add(name)
+            tried, absent = self._tried.setdefault(reached, (set(), set()))
+            new = want.symbols - tried
+            tried |= new
+            exports = [self._exports[place] for place in reached]
+            absent.update(name for name in new if not any(name in held for held in exports))
             libraries = tuple(name for name in want.outside if name not in self.brought)
-            self._missing[want] = want.symbols - present, libraries
+            self._missing[want] = want.symbols & absent, libraries
         return self._missing[want]
 
 

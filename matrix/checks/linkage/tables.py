@@ -21,6 +21,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -349,8 +350,9 @@ def _little(numbers: array[int]) -> bytes:
     return numbers.tobytes()
 
 
+@lru_cache(maxsize=16384)
 def _hash_of(name: str) -> tuple[int, int]:
-    """Return the bucket and the word of a name."""
+    """Return the bucket and the word of a name, for which every torch is asked."""
     raw = name.encode("utf-8", "surrogateescape")
     digest = hashlib.blake2b(raw, digest_size=1 + _WORD).digest()
     return digest[0], int.from_bytes(digest[1:], "big")
