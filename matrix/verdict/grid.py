@@ -18,7 +18,7 @@ from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations
 from matrix.checks.lookup import Answer
-from matrix.record.model import PLATFORMS, Record
+from matrix.record.model import PLATFORMS, Platform, Record
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import Progress, RunEvidence, assess, badness, evidence_of, level
 
@@ -190,7 +190,7 @@ def survey(
     places = [(torch, vllm) for torch in releases.every_torch for vllm in releases.every_vllm]
     squares: dict[tuple[str, str, str], Square] = {}
     for torch, vllm in places:
-        found: dict[str, list[Progress]] = {platform: [] for platform in PLATFORMS}
+        found: dict[Platform, list[Progress]] = {platform: [] for platform in PLATFORMS}
         known: dict[object, Progress] = {}  # the Pythons of a pair mostly get the same answers
         for python in releases.pythons:
             cell = Cell(python, torch.version, vllm.version)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -284,16 +284,18 @@ class _Exporting:
         largest = sorted(self._libraries.values(), key=lambda library: -library.exports.size)
         self._places = {library.name: place for place, library in enumerate(largest)}
         self._exports = [library.exports for library in largest]
-        self._missing: dict[_Want, tuple[frozenset[str], tuple[str, ...]]] = {}
+        self._missing: dict[_Want, _Missing] = {}
         # All that was tried of the same libraries: extensions mostly want the same few symbols.
         self._tried: dict[tuple[int, ...], tuple[set[str], set[str]]] = {}
 
-    def like(self, library: str, stem: str) -> list[str]:
-        """Return what is brought of other versions of a library, by the stem of its name."""
-        return sorted(name for name in self.brought if name.startswith(stem) and name != library)
+    def _needs(self, library: str) -> str:
+        """Return a library that nothing brings, and what this torch brings of other versions."""
+        stem = found["stem"] if (found := _SONAME.fullmatch(library)) else library
+        like = (name for name in self.brought if name.startswith(stem) and name != library)
+        return f"{library} (torch {self.version} brings {min(like, default='none')})"
 
-    def missing(self, want: _Want) -> tuple[frozenset[str], tuple[str, ...]]:
-        """Return the wanted symbols that nothing exports which is reached, and the libraries."""
+    def missing(self, want: _Want) -> _Missing:
+        """Return what of this is neither exported by what is reached, nor brought."""
         if want not in self._missing:
             found = _closure(want.needed, self._libraries)
             reached = tuple(sorted(self._places[name] for name in found))
@@ -303,7 +305,11 @@ class _Exporting:
             exports = [self._exports[place] for place in reached]
             absent.update(name for name in new if not any(name in held for held in exports))
             libraries = tuple(name for name in want.outside if name not in self.brought)
-            self._missing[want] = want.symbols & absent, libraries
+            self._missing[want] = _Missing(
+                symbols=tuple(sorted(want.symbols & absent)),
+                libraries=libraries,
+                needs=self._needs(libraries[0]) if libraries else "",
+            )
         return self._missing[want]
 
 
@@ -321,15 +327,23 @@ class _Want:
     outside: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Missing:
+    """What a torch lacks of a want: symbols, libraries, and what to say of the first library."""
+
+    symbols: tuple[str, ...]
+    libraries: tuple[str, ...]
+    needs: str
+
+
 _Wants = dict[tuple[frozenset[str], frozenset[str], tuple[str, ...]], _Want]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Import:
-    """One extension: what it wants, its `imports`, and the result where nothing is missing."""
+    """One extension: what it wants, and the result where nothing is missing."""
 
     want: _Want
-    imports: tuple[str, ...]
     linked: Linked
 
 
@@ -348,18 +362,20 @@ class _Importing:
         return tuple(self._link(extension, torch) for extension in self._imports)
 
     def _link(self, extension: _Import, torch: _Exporting) -> Linked:
-        absent, lacking = torch.missing(extension.want)
-        if not absent and not lacking:
-            return extension.linked
-        missing = tuple(name for name in extension.imports if name in absent)
-        names = tuple(self._vllm.demangled.get(name, name) for name in missing)
-        linked = extension.linked
-        return replace(
-            linked,
-            symbols=missing,
+        missing = torch.missing(extension.want)
+        linked, demangled = extension.linked, self._vllm.demangled
+        if not (missing.symbols or missing.libraries):
+            return linked
+        names = tuple([demangled.get(name, name) for name in missing.symbols])
+        # `replace` would take three times as long, of thousands.
+        return Linked(
+            path=linked.path,
+            feature=linked.feature,
+            abi=linked.abi,
+            symbols=missing.symbols,
             names=names,
-            libraries=lacking,
-            needs=_needs(names, lacking, torch),
+            libraries=missing.libraries,
+            needs=_needs(names, missing.needs),
         )
 
     def on_python(self, python: str, torch: _Exporting, linked: Sequence[Linked]) -> Linkage:
@@ -420,7 +436,7 @@ def _import(extension: Extension, siblings: Mapping[str, Extension], wants: _Wan
     path, feature = extension.path, feature_of(extension.path)
     if extension.fault is not None:
         linked = Linked(path=path, feature=feature, abi=Abi.NONE, fault=extension.fault)
-        return _Import(want=_NOTHING, imports=(), linked=linked)
+        return _Import(want=_NOTHING, linked=linked)
     own = _closure(extension.needed, siblings)
     held = {symbol for name in own for symbol in siblings[name].exports}
     named = {*extension.needed, *(name for file in own for name in siblings[file].needed)}
@@ -438,7 +454,6 @@ def _import(extension: Extension, siblings: Mapping[str, Extension], wants: _Wan
         wants[key] = _Want(needed=key[0], symbols=symbols, outside=key[2])
     return _Import(
         want=wants[key],
-        imports=extension.imports,
         linked=Linked(path=path, feature=feature, abi=_abi(symbols)),
     )
 
@@ -473,17 +488,9 @@ def _abi(names: Collection[str]) -> Abi:
     return Abi.CXX if any(name.startswith("_Z") for name in names) else Abi.STABLE
 
 
-def _needs(names: tuple[str, ...], libraries: Sequence[str], torch: _Exporting) -> str:
+def _needs(names: tuple[str, ...], library: str) -> str:
     """Return what is missing: the library that ends the import first, then symbols."""
-    version = torch.version
-    if libraries:
-        first = libraries[0]
-        stem = found["stem"] if (found := _SONAME.fullmatch(first)) else first
-        instead = torch.like(first, stem)
-        has = f"torch {version} brings {instead[0]}" if instead else f"torch {version} brings none"
-        more = f", and {_symbols(names)}" if names else ""
-        return f"{first} ({has}){more}"
-    return _symbols(names)
+    return ", and ".join(part for part in (library, _symbols(names)) if part)
 
 
 def _symbols(names: tuple[str, ...]) -> str:
