@@ -80,6 +80,7 @@ from matrix.qualify.static_checks import (
 from matrix.record.model import CellRef, Record
 from matrix.record.signature import signature
 from matrix.rules.waivers import Finding
+from matrix.verdict.ladder import Step
 from matrix.verdict.reasons import failure_key
 
 
@@ -383,16 +384,11 @@ class _Pairing:
             vllm=progress.cell.vllm,
             pin=progress.steps[0].reason,
         )
-        found = step_signature(step)
-        waived = self.findings.waived(Finding(place=place, case="", signature=found))
-        self._add_cell(
-            place,
-            reason,
-            blocks=passed + failed > 0,
-            signature=found,
-            waived=waived,
-            rung=step.rung,
-        )
+        waived = None
+        if self.findings.waivers.every:
+            found = Finding(place=place, case="", signature=step_signature(step))
+            waived = self.findings.waived(found)
+        self._add_cell(place, reason, blocks=passed + failed > 0, waived=waived, step=step)
 
     def _add_cell(
         self,
@@ -400,9 +396,8 @@ class _Pairing:
         reason: reasons.UnknownReason,
         *,
         blocks: bool,
-        signature: str | None = None,
         waived: Waived | None = None,
-        rung: str | None = None,
+        step: Step | None = None,
     ) -> None:
         """Add a whole cell without an answer."""
         self.findings.unknown.append(
@@ -412,9 +407,8 @@ class _Pairing:
                 case=WHOLE_RUN,
                 reason=reason,
                 blocks=blocks,
-                signature=signature,
                 waived=waived or NOT_WAIVED,
-                rung=rung,
+                step=step,
             )
         )
 

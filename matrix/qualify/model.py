@@ -21,10 +21,11 @@ from matrix.qualify.caveats import Caveat, PairCaveat
 from matrix.qualify.query import Project, Query
 from matrix.qualify.reasons import NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Variant
-from matrix.qualify.static_checks import RungComparison
+from matrix.qualify.static_checks import RungComparison, step_signature
 from matrix.qualify.unjudged import Unjudged
 from matrix.record.model import PLATFORMS, CellRef
 from matrix.rules.waivers import Finding, Waiver, Waivers
+from matrix.verdict.ladder import Step
 from matrix.verdict.reasons import Reason
 
 
@@ -153,10 +154,10 @@ class Flag:
 class Unknown:
     """What has no answer. `blocks`: the candidate cannot qualify without it.
 
-    `cell` is the environment without an answer, `case` None where it is all of them; a `signature`
-    is there where it can be waived. `rung` is the first one that makes the environment not testable
-    with the existing wheels, None where it is; `decides` is the environment whose run would give
-    the answer, where that is another.
+    `cell` is the environment without an answer, `case` None where it is all of them; `failure` is
+    the signature of a failed run that can be waived. `step` is the first rung that makes the
+    environment not testable with the existing wheels, None where it is; `decides` is the
+    environment whose run would give the answer, where that is another.
     """
 
     cell: str
@@ -164,11 +165,25 @@ class Unknown:
     case: str | None
     reason: UnknownReason
     blocks: bool = True
-    signature: str | None = None
+    failure: str | None = None
     waived: Waived = NOT_WAIVED
-    rung: str | None = None
+    step: Step | None = None
     decides: str | None = None
     variant: Variant | None = None
+
+    @property
+    def rung(self) -> str | None:
+        """The first rung that makes the environment not testable with the existing wheels."""
+        return None if self.step is None else self.step.rung
+
+    @property
+    def signature(self) -> str | None:
+        """By what it can be waived; None where it cannot.
+
+        That of a rung is made when somebody asks: its patterns take a tenth of the CPU seconds of
+        `matrix qualify`, which does not print it.
+        """
+        return self.failure if self.step is None else step_signature(self.step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,7 +360,7 @@ class Findings:
                 platform=run.record.platform,
                 case=case,
                 reason=reason,
-                signature=signature,
+                failure=signature,
                 waived=waived or NOT_WAIVED,
                 decides=decides,
                 variant=run.variant,
