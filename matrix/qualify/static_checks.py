@@ -14,13 +14,12 @@ Where the candidate fails at a rung and the baseline does not, the rung says who
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from packaging.version import Version
-
 from matrix._util.enums import StrEnum
+from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
@@ -28,7 +27,7 @@ from matrix.qualify.query import Project, Query, find_release
 from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS, Rung
 from matrix.record.signature import signature
-from matrix.verdict.grid import Grid, Seen, survey
+from matrix.verdict.grid import Grid, Seen, shown_torch, shown_vllm, survey
 from matrix.verdict.ladder import CHEAP, Progress, Step, evidence_of
 from matrix.verdict.reasons import Checked, Reason, failure_key
 from matrix.verdict.states import StepState
@@ -110,7 +109,7 @@ class PairProgress(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StaticChecks:
-    """The ladder of both releases with every release of the other project."""
+    """The ladder of both releases with each release of the other project that a grid shows."""
 
     query: Query
     grid: Grid
@@ -139,9 +138,9 @@ class StaticChecks:
             for cell in side.values()
             for run in cell.values()
         }
-        wanted = {Version(baseline), Version(candidate)}
+        ran = {getattr(cell, query.other) for cell, _ in seen}
         grid = survey(
-            releases.only(query.project, wanted),
+            _asked(releases, query.project, {baseline, candidate}, ran),
             resolves=answers.resolves,
             links=answers.links,
             seen=seen,
@@ -182,6 +181,22 @@ class StaticChecks:
         """Return the cell of a release of the project in question with one of the other."""
         torch, vllm = (release, other) if self.query.project is Project.TORCH else (other, release)
         return Cell(python, torch, vllm)
+
+
+def _asked(
+    releases: Releases, project: Project, versions: Collection[str], ran: Collection[str]
+) -> Releases:
+    """Return these releases of a project, and of the other one those that a grid shows.
+
+    These are the newest patches, what is pinned, and what `ran`.
+    """
+    sides = releases.only(project, set(map(parse_version, versions)))
+    if project is Project.TORCH:
+        other, shown = Project.VLLM, shown_vllm(releases.every_vllm)
+    else:
+        pinned = {release.torch for release in sides.every_vllm}
+        other, shown = Project.TORCH, shown_torch(releases.every_torch) | pinned
+    return sides.only(other, set(map(parse_version, {*shown, *ran})))
 
 
 def failing_step(progress: Progress) -> Step | None:

@@ -113,23 +113,13 @@ class Grid:
 
         Older ones are there where they ran.
         """
-        newest: dict[tuple[str, str], Vllm] = {}
-        for release in self.vllm:
-            key = axis_of(release.version), release.torch
-            if key not in newest or release.yanked is None or newest[key].yanked is not None:
-                newest[key] = release
-        shown = {release.version for release in newest.values()} | self._ran("vllm")
+        shown = shown_vllm(self.vllm) | self._ran("vllm")
         return tuple(release for release in self.vllm if release.version in shown)
 
     @cached_property
     def columns(self) -> tuple[Torch, ...]:
         """The torch releases to show: the newest patch of each minor, what is pinned, what ran."""
-        newest: dict[str, Torch] = {}
-        for release in self.torch:
-            key = axis_of(release.version)
-            if key not in newest or release.yanked is None or newest[key].yanked is not None:
-                newest[key] = release
-        shown = {release.version for release in newest.values()} | self._ran("torch")
+        shown = shown_torch(self.torch) | self._ran("torch")
         shown |= {release.torch for release in self.rows}
         return tuple(release for release in self.torch if release.version in shown)
 
@@ -163,6 +153,25 @@ class Grid:
     def _ran(self, what: str) -> set[str]:
         cells = (progress for square in self.squares.values() for progress in square.cells)
         return {getattr(progress.cell, what) for progress in cells if progress.ran is not None}
+
+
+def shown_vllm(releases: Iterable[Vllm]) -> set[str]:
+    """Return the newest patch of each minor release, and of each torch that it pins."""
+    return _newest((release, (axis_of(release.version), release.torch)) for release in releases)
+
+
+def shown_torch(releases: Iterable[Torch]) -> set[str]:
+    """Return the newest patch of each minor release."""
+    return _newest((release, axis_of(release.version)) for release in releases)
+
+
+def _newest(releases: Iterable[tuple[Torch | Vllm, object]]) -> set[str]:
+    """Return the last release of each key, one that was not yanked if there is one."""
+    newest: dict[object, Torch | Vllm] = {}
+    for release, key in releases:
+        if key not in newest or release.yanked is None or newest[key].yanked is not None:
+            newest[key] = release
+    return {release.version for release in newest.values()}
 
 
 def standing(progress: Progress) -> tuple[str, str | None]:
