@@ -15,8 +15,8 @@ from packaging.version import InvalidVersion, Version
 
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
-from matrix.catalog.candidates.file import load_candidates
 from matrix.catalog.candidates.model import Candidates
+from matrix.catalog.candidates.place import candidates_path
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.constraints import load_constraints
 from matrix.catalog.release import Torch, Unread, Vllm
@@ -43,7 +43,7 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
     CandidatesFileError or ConstraintsError, which name the file and the key, where a file cannot be
     read or they contradict each other.
     """
-    candidates = Candidates() if releases else load_candidates()
+    candidates = Candidates() if releases else _candidates()
     releases = releases or RELEASES_FILE
     cells = cells or DATA / "cells.json"
     published, chosen = _checked(releases), _object(cells)
@@ -76,6 +76,16 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
         constrained=load_constraints(),
         candidates=candidates,
     )
+
+
+def _candidates() -> Candidates:
+    """Return the candidates; most checkouts have no file of them."""
+    path = candidates_path()
+    if not path.exists():
+        return Candidates()
+    from matrix.catalog.candidates.file import load_candidates
+
+    return load_candidates(path)
 
 
 def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -274,7 +274,7 @@ def _bisect_line(options: argparse.Namespace) -> int:
 
 
 def _rerun(options: argparse.Namespace, name: str, file: Path) -> Rerun:
-    from matrix.catalog.candidates.file import VARIABLE
+    from matrix.catalog.candidates.place import VARIABLE
     from matrix.run.rerun import Rerun
 
     return Rerun(

@@ -215,8 +215,8 @@ def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> 
 
 
 def _list(options: argparse.Namespace) -> int:
-    from matrix.catalog.candidates.file import candidates_path
     from matrix.catalog.candidates.gathered import pythons_of
+    from matrix.catalog.candidates.place import candidates_path
     from matrix.catalog.releases_file import load_releases
     from matrix.report.candidates import candidate_json, render_list
 

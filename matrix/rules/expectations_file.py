@@ -5,7 +5,6 @@ Importable inside a cell.
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -199,6 +198,7 @@ def _evidence(value: object, where: str) -> tuple[str, ...]:
 
 
 def _suggest(word: str, known: Iterable[str]) -> str:
+    import difflib  # few files need it
 
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else ""

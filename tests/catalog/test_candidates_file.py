@@ -10,13 +10,13 @@ from candidates import commit_candidate, torch_candidate, vllm_candidate
 from matrix.catalog.candidates.channels import CHANNELS, place_of, variable
 from matrix.catalog.candidates.file import (
     CandidatesFileError,
-    candidates_path,
     load_candidates,
     parse_candidates,
     render_candidates,
     write_candidates,
 )
 from matrix.catalog.candidates.model import CandidateError, Candidates, Project
+from matrix.catalog.candidates.place import candidates_path
 from matrix.catalog.releases_file import load_releases
 
 EVERY = Candidates(

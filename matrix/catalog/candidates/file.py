@@ -5,7 +5,6 @@ It lies beside tox.ini. The variable MATRIX_CANDIDATES names another file.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,6 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
 from matrix._util.files import write_text
-from matrix._util.paths import CHECKOUT
 from matrix._util.toml_rows import check_keys, choice_of, read_text
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.addresses import AddressError, file_address, index_address
@@ -37,15 +35,13 @@ from matrix.catalog.candidates.model import (
     Tree,
     Wheel,
 )
+from matrix.catalog.candidates.place import candidates_path
 from matrix.errors import MatrixError
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-VARIABLE = "MATRIX_CANDIDATES"
-"""The environment variable that names another file."""
 
 _HEAD = """\
 # Candidates: builds of torch and vLLM that are not final releases. `matrix candidate` writes this
@@ -73,12 +69,6 @@ _CHANNEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 class CandidatesFileError(MatrixError):
     """A file of candidates that cannot be read or is wrong: names the file, the key, the fix."""
-
-
-def candidates_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the file of the candidates: MATRIX_CANDIDATES, else candidates.toml by tox.ini."""
-    named = environ.get(VARIABLE, "")
-    return Path(named) if named else CHECKOUT / "candidates.toml"
 
 
 def load_candidates(path: Path | None = None) -> Candidates:

@@ -1,0 +1,21 @@
+"""Where the file of the candidates lies: beside tox.ini, or where a variable says.
+
+Apart from what reads the file, which most checkouts do not have.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from matrix._util.paths import CHECKOUT
+
+VARIABLE = "MATRIX_CANDIDATES"
+"""The environment variable that names another file."""
+
+
+def candidates_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the file of the candidates: MATRIX_CANDIDATES, else candidates.toml by tox.ini."""
+    named = environ.get(VARIABLE, "")
+    return Path(named) if named else CHECKOUT / "candidates.toml"
