@@ -10,15 +10,17 @@ import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tox.config.loader.memory import MemoryLoader
 from tox.plugin import impl
 from tox.tox_env.errors import Fail
+from tox.util.path import ensure_empty_dir
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from matrix._util.files import write_text
+from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
@@ -34,12 +36,18 @@ if TYPE_CHECKING:
     from tox.session.state import State
     from tox.tox_env.api import ToxEnv
     from tox.tox_env.installer import InstallArguments
+    from tox.tox_env.python.api import Python
+
+    from matrix.record.model import RunError
 
 _CELL = re.compile(r"py\d+-torch[a-z0-9]+(-vllm[a-z0-9]+)?")
 _CELL_LIKE = re.compile(r"(^|-)(torch|vllm|py\d)")
 _OVERRIDES = "overrides.txt"
+_BUILT = "built.txt"
 _options: dict[str, str] = {}
 _overrides: dict[str, tuple[str, ...]] = {}
+_built: dict[str, Path] = {}  # the file of requirements of a cell whose vLLM is built
+_unbuilt: dict[str, RunError] = {}
 _added: set[str] = set()
 _ran: set[str] = set()
 
@@ -92,7 +100,12 @@ def tox_add_env_config(env_conf: EnvConfigSet, state: State) -> None:
 def tox_on_install(
     tox_env: ToxEnv, arguments: InstallArguments, section: str, of_type: str
 ) -> None:
-    """Write the overrides for uv; tox has emptied the environment's temporary folder."""
+    """Write the overrides for uv, and build a vLLM that is from sources.
+
+    tox has emptied the environment's temporary folder, and reads the requirements after this.
+    """
+    if tox_env.name in _built and of_type == "deps":
+        _build(tox_env)
     if tox_env.name in _overrides:
         lines = "".join(f"{requirement}\n" for requirement in _overrides[tox_env.name])
         try:
@@ -112,13 +125,17 @@ def tox_env_teardown(tox_env: ToxEnv) -> None:
     """Write the record of a cell whose environment could not be made."""
     if tox_env.name in _ran or not _CELL.fullmatch(tox_env.name):
         return
-    failed = _last_failure(tox_env.env_log_dir)
-    if failed is None:
+    error = _unbuilt.get(tox_env.name)
+    if error is not None:
+        _remove_empty(tox_env)
+    elif failed := _last_failure(tox_env.env_log_dir):
+        error = why_install_failed(failed)
+    if error is None:
         return
     try:
         path = record_unstarted(
             load_releases().resolve(tox_env.name),
-            error := why_install_failed(failed),
+            error,
             platform=_options["platform"],
             records=tox_env.core["tox_root"] / _options["records"],
             model_source=_options["model_source"],
@@ -133,8 +150,9 @@ def _seed(state: State, releases: Releases, asked: Sequence[str]) -> None:
     """Describe the cells to tox, and add the off-pin cells and those of candidates by name.
 
     A candidate's cell names each file by address and hash, so that tox makes it again as soon as
-    one differs. Raises CellError where the companions of an off-pin cell are unknown, or a
-    candidate cannot be installed.
+    one differs. A vLLM from sources has its file once it is built, so the requirements of its cell
+    are read from a file. Raises CellError where the companions of an off-pin cell are unknown, or a
+    candidate cannot be installed; MatrixError where a folder of sources is not what was added.
     """
     cells = {name: cell for cell in releases.on_pin() for name in releases.names(cell)}
     for name in asked:
@@ -150,7 +168,16 @@ def _seed(state: State, releases: Releases, asked: Sequence[str]) -> None:
     for name, cell in cells.items():
         own: dict[str, object] = {}
         if cell.builds:
-            own = {"base": ["cell", "testenv"], "deps": _deps(state, releases.installs(cell))}
+            vllm = releases.candidate_of(cell, Project.VLLM)
+            if vllm is not None and vllm.is_built:
+                from matrix.run.built import check_sources  # few runs need what it imports
+
+                check_sources(vllm)
+                _built[name] = state.conf.core["work_dir"] / name / "tmp" / _BUILT
+                requirements: Sequence[str] = (f"-r {_built[name]}",)
+            else:
+                requirements = releases.installs(cell)
+            own = {"base": ["cell", "testenv"], "deps": _deps(state, requirements)}
         elif name in _overrides:
             own = {"base": ["off-pin", "cell", "testenv"]}
         loader = MemoryLoader(description=describe(cell, releases), **own)
@@ -162,6 +189,37 @@ def _deps(state: State, requirements: Sequence[str]) -> str:
     config = configparser.ConfigParser(interpolation=None)
     config.read(state.conf.src_path, encoding="utf-8")
     return "\n".join([config.get("cell", "deps", fallback=""), *requirements])
+
+
+def _build(tox_env: ToxEnv) -> None:
+    """Build the vLLM of a cell, and write what the cell installs. Raises Fail where that fails."""
+    from matrix.checks.vllm_build.candidate import build_candidate
+    from matrix.run.built import NotBuiltError, built_requirements
+
+    cell_name = tox_env.name
+    try:
+        releases = load_releases()
+        requirements = built_requirements(
+            releases.resolve(cell_name),
+            releases,
+            python=cast("Python", tox_env).env_python(),
+            platform=_options["platform"],
+            say=lambda line: print(f"matrix: {line}", flush=True),
+            build=build_candidate,
+        )
+        write_text(_built[cell_name], "".join(f"{line}\n" for line in requirements))
+    except NotBuiltError as error:
+        _unbuilt[cell_name] = error.error
+        raise Fail(str(error)) from error
+    except MatrixError as error:
+        raise Fail(str(error)) from error
+
+
+def _remove_empty(tox_env: ToxEnv) -> None:
+    """Remove an environment whose vLLM was not built, unless it has packages of before."""
+    if not any(tox_env.env_dir.glob("lib/python*/site-packages/*.dist-info")):
+        # tox holds the lock until it ends.
+        ensure_empty_dir(tox_env.env_dir, except_filename="file.lock")
 
 
 def _overrides_path(env_conf: EnvConfigSet, core: ConfigSet) -> str:

@@ -24,6 +24,7 @@ from matrix.record.model import (
     EventKind,
     Jit,
     JitModule,
+    Made,
     Origin,
     Outcome,
     Platform,
@@ -168,6 +169,7 @@ def origins_of(project: str) -> st.SearchStrategy[Origin]:
         Origin,
         project=st.just(project),
         candidate=st.none() | builds,
+        made=st.none() | st.sampled_from(Made),
         **{name: st.none() | texts for name in names},
     )
 

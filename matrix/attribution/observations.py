@@ -39,7 +39,7 @@ class Ended(StrEnum):
 WHOLE_RUN = ""
 """The case that stands for the run itself: whether it resolved and imported."""
 
-FAILING_RUNGS = ("resolves", "imports", "starts cold", "starts warm")
+FAILING_RUNGS = ("builds", "resolves", "imports", "starts cold", "starts warm")
 """The rungs at which a run can fail."""
 
 Key = tuple[str, str]

@@ -171,15 +171,21 @@ class Releases:
         given = {line.partition(" ")[0] for line in files}
         return (*files, *(line for line in lines if _project(line) not in given))
 
-    def installs(self, cell: Cell) -> tuple[str, ...]:
+    def installs(self, cell: Cell, built: str | None = None) -> tuple[str, ...]:
         """Return what a cell installs: torch and, off-pin, companions, vLLM and its constraints.
 
-        Raises CellError as `overrides` does, and where its vLLM has to be built first.
+        `built` is the requirement that installs a vLLM which is built from its sources. Such a
+        wheel requires neither torch nor companions, so the cell names them, on-pin too. Raises
+        CellError as `overrides` does, and where its vLLM has to be built first.
         """
         overrides = [line for line in self.overrides(cell) if " ; " not in line]
         candidate = self.candidate_of(cell, Project.VLLM)
         if candidate is None:
             own: tuple[str, ...] = (f"vllm=={cell.vllm}",)
+        elif built is not None and candidate.is_built:
+            own = (built,)
+            overrides = overrides or list(override_lines(self.companions(cell)))
+            overrides = [line for line in overrides if " ; " not in line]
         else:
             own = _requirements(candidate, cell)
         torch = overrides or [f"torch=={cell.torch}"]

@@ -49,9 +49,13 @@ class StartKind(StrEnum):
 
 
 class Rung(StrEnum):
-    """How far a cell can get, lowest first."""
+    """How far a cell can get, lowest first. `BUILDS` is for a vLLM that is built from its sources.
+
+    Every other cell is without it, so `RUNGS` does not have it.
+    """
 
     DECLARED = "declared"
+    BUILDS = "builds"
     RESOLVES = "resolves"
     LINKS = "links"
     IMPORTS = "imports"
@@ -76,6 +80,7 @@ class Outcome(StrEnum):
 class ErrorKind(StrEnum):
     """Why a run as a whole ended early.
 
+    `BUILDS`: the sources of its vLLM do not build; `NOT_BUILT`: this machine could not build them.
     `UNUSABLE_TMPDIR`: torch's compiler command would split at a character of the temporary folder's
     path. Older records have `no_compiler` for it. `PORT_TAKEN`: another process listened on the
     port that a start had chosen.
@@ -92,6 +97,8 @@ class ErrorKind(StrEnum):
     CRASHED = "crashed"
     TIMED_OUT = "timed_out"
     INTERRUPTED = "interrupted"
+    BUILDS = "builds"
+    NOT_BUILT = "not_built"
     RESOLVES = "resolves"
     NOT_PUBLISHED = "not_published"
     WRONG_CELL = "wrong_cell"
@@ -176,9 +183,16 @@ class CacheKind(StrEnum):
     OTHER = "other"
 
 
+class Made(StrEnum):
+    """How this project made the vLLM of a candidate that nobody publishes as a wheel."""
+
+    WITHOUT_COMPILING = "built without compiling"
+
+
 PLATFORMS = tuple(Platform)
 STARTS = tuple(StartKind)
-RUNGS = tuple(Rung)
+RUNGS = tuple(rung for rung in Rung if rung is not Rung.BUILDS)
+"""The rungs of every cell."""
 OUTCOMES = tuple(Outcome)
 
 
@@ -330,7 +344,7 @@ class Origin:
     candidate which is not installed. `index` is without credentials, `file` the name of the wheel,
     `revision` the git commit that its own files name, `built` the time of the upload.
     `content` is a SHA-256 over the rows of its RECORD, which tells two builds apart however they
-    were installed.
+    were installed. `made` is None where somebody else made the wheel.
     """
 
     project: str
@@ -342,6 +356,7 @@ class Origin:
     revision: str | None = None
     built: str | None = None
     content: str | None = None
+    made: Made | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

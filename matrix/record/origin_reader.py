@@ -5,10 +5,10 @@ from typing import TypeGuard
 
 from matrix.catalog.cells import PROJECTS, Build, CellError, candidate_project
 from matrix.record.json_value import JsonValue
-from matrix.record.model import Origin
+from matrix.record.model import Made, Origin
 
 _KEYS = dict.fromkeys(field.name for field in fields(Origin))
-_TEXTS = tuple(key for key in _KEYS if key not in ("project", "candidate"))
+_TEXTS = tuple(key for key in _KEYS if key not in ("project", "candidate", "made"))
 _BUILD_KEYS = dict.fromkeys(field.name for field in fields(Build))
 
 
@@ -26,10 +26,11 @@ def read_origins(value: JsonValue) -> tuple[Origin, ...]:
 def _origin(value: JsonValue) -> Origin:
     value.has_keys(_KEYS)
     project = value.fitting("project", _is_project, f"one of {', '.join(PROJECTS)}")
-    build = value.member("candidate")
+    build, made = value.member("candidate"), value.member("made")
     return Origin(
         project=project,
         candidate=None if build.data is None else _build(build, project),
+        made=None if made.data is None else value.one_of("made", Made),
         **{key: value.text_or_none(key) for key in _TEXTS},
     )
 

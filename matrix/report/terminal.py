@@ -251,6 +251,7 @@ def _from(origin: Origin) -> str:
     """Return where a candidate is from: its name and build, its wheel, its index, its commit."""
     assert origin.candidate is not None
     facts = [origin.file, f"of {origin.index}" if origin.index else None]
+    facts += [origin.made]
     facts += [f"git {origin.revision[:12]}" if origin.revision else None]
     known = clean(", ".join(fact for fact in facts if fact))
     name, identity = origin.candidate.name, origin.candidate.identity

@@ -71,6 +71,9 @@ RUN_TIMEOUT = 4 * 3600.0
 """Seconds that a whole run may take by default."""
 
 
+_UNSTARTED = {ErrorKind.BUILDS: Rung.BUILDS, ErrorKind.RESOLVES: Rung.RESOLVES}
+
+
 class RunRefusedError(MatrixError):
     """The cell cannot run here; its record, at `path`, has the reason."""
 
@@ -205,7 +208,7 @@ def record_unstarted(
     model_source: str = "data",
     root: Path = CHECKOUT,
 ) -> Path:
-    """Write the record of a cell that never started, such as one whose packages do not resolve.
+    """Write the record of a cell that never started: its packages do not resolve or do not build.
 
     Return its path. Raises MatrixError for an unknown platform or where it cannot be written.
     """
@@ -213,12 +216,13 @@ def record_unstarted(
         cell=cell, platform=platform, records=records, model_source=model_source, root=root
     )
     path, record = _first_record(request)
-    resolves = RungResult(rung=Rung.RESOLVES, ok=False, seconds=0.0, reason=error.reason)
+    rung = _UNSTARTED.get(error.kind)
+    failed = rung and RungResult(rung=rung, ok=False, seconds=0.0, reason=error.reason)
     record = replace(
         record,
         error=error,
         finished=True,
-        rungs=(resolves,) if error.kind == ErrorKind.RESOLVES else (),
+        rungs=(failed,) if failed else (),
         provenance={
             **record.provenance,
             "python": cell.python,

@@ -26,7 +26,7 @@ from matrix.catalog.candidates.update import described
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.revision import VERSION_FILES, revision_of, same_revision
-from matrix.record.model import ErrorKind, Origin
+from matrix.record.model import ErrorKind, Made, Origin
 from matrix.record.stock import Environment
 from matrix.run.preflight import Refusal
 
@@ -162,6 +162,7 @@ def _origin(
         version=origin.version or candidate.version,
         index=candidate.index,
         revision=origin.revision or revision or candidate.revision,
+        made=Made.WITHOUT_COMPILING if candidate.is_built else None,
     )
 
 
@@ -205,6 +206,8 @@ def _no_candidate(
     same = known is not None and said is not None and same_revision(known, said)
     if known is not None and said is not None and not same:
         return f"is of git revision {said[:_SHOWN]}, and {what} of {known[:_SHOWN]}"
+    if candidate.is_built and found.url is None:
+        return f"was installed from an index, and {what} is built from its sources"
     if file is None or same:
         return None
     if found.sha256 is not None and found.sha256 != file.sha256:

@@ -14,7 +14,7 @@ from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
 from matrix.checks.lookup import Answer
-from matrix.record.model import RUNGS, Departure, Record
+from matrix.record.model import RUNGS, Departure, Record, Rung
 from matrix.rules.provisional import Provisional
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.reasons import Checked, Reason, failure_key, first_line
@@ -22,6 +22,9 @@ from matrix.verdict.states import VERDICTS, StepState, Verdict
 
 CHEAP = RUNGS[:3]
 """The rungs that checks answer without running anything."""
+
+BUILDS = Rung.BUILDS
+"""The rung that only a vLLM from sources has, below *resolves*; its step is there if it fails."""
 
 _RUN = tuple(rung for rung in RUNGS if rung not in ("declared", "links"))
 """The rungs that a run shows, lowest first."""
@@ -103,7 +106,8 @@ class Contradiction:
 class Progress:
     """How far a cell gets on a platform.
 
-    `steps` has every rung, lowest first. `reached` is the highest that passed below the one where
+    `steps` has every rung, lowest first, and at the end *builds* where sources did not build.
+    `reached` is the highest that passed below the one where
     the cell `fails`, `reason` the first line of why. `contradictions` are the answers of cheap
     rungs that a run disproved.
     """
@@ -147,7 +151,7 @@ class Progress:
     @property
     def unknown(self) -> tuple[str, ...]:
         """The rungs without an answer, up to the one where the cell fails."""
-        end = len(RUNGS) if self.fails is None else RUNGS.index(self.fails)
+        end = len(RUNGS) if self.fails is None else level(self.fails) - 1
         return tuple(step.rung for step in self.steps[:end] if step.state == StepState.UNKNOWN)
 
     @property
@@ -171,7 +175,8 @@ class Progress:
         """The reason in the form that pairs which fail alike share; None where nothing fails."""
         if self.fails is None:
             return None
-        return first_line(_checked(self.steps[RUNGS.index(self.fails)].cause)) or self.reason
+        step = next(step for step in self.steps if step.rung == self.fails)
+        return first_line(_checked(step.cause)) or self.reason
 
     @property
     def without(self) -> Reason | None:
@@ -193,9 +198,13 @@ class Progress:
 def level(rung: str | None) -> int:
     """Return the place of a rung on the ladder, from 1 up; 0 for None.
 
-    >>> level(None), level("declared"), level("as expected")
-    (0, 1, 7)
+    A vLLM that was not built does not resolve, so *builds* has the place of *resolves*.
+
+    >>> level(None), level("declared"), level("builds"), level("resolves"), level("as expected")
+    (0, 1, 2, 2, 7)
     """
+    if rung == BUILDS:
+        rung = Rung.RESOLVES
     return 0 if rung is None else RUNGS.index(rung) + 1
 
 
@@ -282,14 +291,15 @@ def assess(
         _links(links, platform, ran),
         *(_NO_RUN if ran is None else (_run_step(rung, ran) for rung in RUNGS[3:])),
     )
-    reached, fails = _standing(steps, declared, ran)
+    built = (_run_step(BUILDS, ran),) if ran is not None and ran.fails == BUILDS else ()
+    reached, fails = _standing((*steps[:1], *built, *steps[1:]), declared, ran)
     verdict = Verdict.UNTESTED if fails is None else Verdict.INCOMPATIBLE
     if ran is not None and ran.verdict != Verdict.UNTESTED:
         verdict = ran.verdict
     return Progress(
         cell=cell,
         platform=platform,
-        steps=steps,
+        steps=(*steps, *built),
         verdict=verdict,
         reached=reached,
         fails=fails.rung if fails else None,

@@ -26,7 +26,7 @@ from matrix.record.stock import (
     parsed,
 )
 
-BROKEN_PAIR = frozenset({ErrorKind.IMPORTS, ErrorKind.RESOLVES})
+BROKEN_PAIR = frozenset({ErrorKind.BUILDS, ErrorKind.IMPORTS, ErrorKind.RESOLVES})
 """The kinds of error that the pair can cause; `blames_pair` of `judge` tells whether it did."""
 
 _FAILED = (Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT)

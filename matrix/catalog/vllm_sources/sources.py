@@ -165,6 +165,16 @@ def open_tree(
     )
 
 
+def tree_state(path: str) -> str:
+    """Return the digest of what a folder of vLLM's sources holds now, as `open_tree` has it.
+
+    Raises SourcesError where it is not one.
+    """
+    check_is_vllm(Path(path), path)
+    with Scratch("tree") as copy:
+        return copy_tree(Path(path), copy)
+
+
 def open_sdist(
     location: str, folder: Path, *, sha256: str | None = None, version: str | None = None
 ) -> Sources:

@@ -20,6 +20,7 @@ _MAX_SYMPTOMS = 6
 _MAX_CHANGES = 2
 
 _AT_RUNG: Mapping[str, tuple[str, str]] = {
+    "builds": ("is built", "does not build"),
     "resolves": ("resolves", "does not resolve"),
     "imports": ("is imported", "is not imported"),
     "starts cold": ("starts cold", "fails to start cold"),

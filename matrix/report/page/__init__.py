@@ -22,7 +22,7 @@ from matrix.report.model import Report
 from matrix.report.page.data import History, first_platform, pack
 from matrix.report.page.encoding import embedded
 from matrix.verdict.grid import Grid
-from matrix.verdict.ladder import Progress
+from matrix.verdict.ladder import BUILDS, Progress
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Table
 
@@ -112,7 +112,7 @@ def mark(progress: Progress) -> str:
     sign = _sign(progress.verdict, ran=progress.ran is not None)
     if progress.fails is None and progress.provisional is not None:
         sign = "≈"
-    letter = LETTERS[RUNGS.index(rung)] if rung else ""
+    letter = "B" if rung == BUILDS else LETTERS[RUNGS.index(rung)] if rung else ""
     doubt = "?" if progress.fails is None and progress.skipped else ""
     return sign + letter + doubt + ("*" if progress.not_stock else "") + _extra(progress)
 

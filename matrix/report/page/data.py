@@ -203,7 +203,7 @@ class _Packing:
             + 16 * (progress.provisional is not None)
             + 32 * bool(progress.ran and progress.ran.recompiling)
             + 64 * bool(progress.ran and progress.ran.part),
-            coded(self._step(step) for step in progress.steps),
+            coded(self._step(step) for step in progress.steps[: len(RUNGS)]),
             tuple(
                 self._text(contradiction_words(contradiction))
                 for contradiction in progress.contradictions
