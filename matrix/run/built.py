@@ -89,12 +89,15 @@ def built_requirements(
             " cpu alone; run it with --platform cpu, or add a wheel of it: matrix candidate add"
         )
     torch = _torch_of_the_build(candidate, releases)
+    say(f"{candidate.name} (vllm {candidate.version}) is built without compiling, unless it was")
     try:
         built = build(candidate, str(python), say, torch=f"torch=={torch}")
     except BuildFailedError as error:
         kinds = (kind for kind, pattern in _OF_THE_MACHINE if pattern.search(error.reason))
         kind = next(kinds, ErrorKind.BUILDS)
-        failed = RunError(kind=kind, reason=f"its sources do not build: {error.reason}")
+        at_fault = kind is ErrorKind.BUILDS
+        why = "its sources do not build" if at_fault else "this machine could not build it"
+        failed = RunError(kind=kind, reason=f"{why}: {error.reason}")
         raise NotBuiltError(str(error), failed) from error
     except MatrixError as error:
         raise _not_built(str(error)) from error

@@ -155,13 +155,17 @@ def _origin(
     file = candidate.file(cell.python)
     if file is not None:
         origin = replace(origin, file=file.name, sha256=file.sha256, built=file.uploaded)
-    revision = candidate.source.revision if isinstance(candidate.source, Commit) else None
+    revision = origin.revision or candidate.revision
+    if isinstance(candidate.source, Commit):
+        whole = candidate.source.revision
+        # A version file may have the beginning alone.
+        revision = whole if revision is None or same_revision(revision, whole) else revision
     return replace(
         origin,
         candidate=candidate.build,
         version=origin.version or candidate.version,
         index=candidate.index,
-        revision=origin.revision or revision or candidate.revision,
+        revision=revision,
         made=Made.WITHOUT_COMPILING if candidate.is_built else None,
     )
 
@@ -206,7 +210,7 @@ def _no_candidate(
     same = known is not None and said is not None and same_revision(known, said)
     if known is not None and said is not None and not same:
         return f"is of git revision {said[:_SHOWN]}, and {what} of {known[:_SHOWN]}"
-    if candidate.is_built and found.url is None:
+    if candidate.is_built and found.url is None and not same:
         return f"was installed from an index, and {what} is built from its sources"
     if file is None or same:
         return None

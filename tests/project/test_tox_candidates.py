@@ -13,10 +13,15 @@ from packaging.utils import parse_wheel_filename
 from candidates import commit_candidate, torch_candidate, vllm_candidate
 from matrix._util.files import digest_of
 from matrix.catalog.candidates.file import write_candidates
+from matrix.catalog.candidates.gathered import Wanted
 from matrix.catalog.candidates.model import Candidate, Candidates, File, Project, Wheel
+from matrix.catalog.candidates.sources import from_commit, from_tree
 from matrix.catalog.cells import factor_of
 from matrix.catalog.releases_file import load_releases
+from matrix.record.model import ErrorKind, Made, Record
+from matrix.record.reader import read
 from toxed import Tox, write_wheel
+from vllm_tree import commit_all, write_tree
 
 HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -178,3 +183,108 @@ def test_the_deps_are_requirements_that_name_a_file(tox: Tox, listed: Path) -> N
         "vllm",
     ]
     assert all("#sha256=" in str(requirement.url) for requirement in wanted)
+
+
+BUILT = f"{HERE}-torch214-vllmmain"
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's own index: a torch with its companions, and tools of a build that do nothing."""
+    monkeypatch.setenv("MATRIX_CACHE", str(tmp_path / "builds"))
+    folder = tmp_path / "index"
+    for name, version in (
+        ("pytest", "9.0"),
+        ("setuptools", "80.0.0"),
+        ("setuptools_scm", "9.0.0"),
+        ("wheel", "0.45"),
+        ("torchvision", "0.29.0"),
+    ):
+        write_wheel(folder, name, version)
+    for constraint in map(Requirement, load_releases().constraints("0.33.0")):
+        write_wheel(folder, constraint.name.replace("-", "_"), "99.0")
+    members = {"torch/__init__.py": "__version__ = '2.14.0'\n"}
+    write_wheel(folder, "torch", "2.14.0", members=members)
+    return folder
+
+
+def from_sources(tmp_path: Path, *, fault: str = "pass", tree: bool = False) -> Path:
+    """Write a file with the candidate of a folder of sources, or of its one commit."""
+    folder = write_tree(tmp_path / "vllm", fault=fault)
+    commit = commit_all(folder, tag="v0.33.0")
+    wanted = Wanted(name="vllmmain", project=Project.VLLM)
+    if tree:
+        found = from_tree(wanted, str(folder), None)
+    else:
+        found = from_commit(wanted, f"{folder}@{commit}", None, lambda _: None)
+    return write_candidates(Candidates(every=(found.candidate,)), tmp_path / "candidates.toml")
+
+
+def packages(tmp_path: Path) -> set[str]:
+    """What is installed in the environment of a cell whose vLLM is built."""
+    found = (tmp_path / "tox" / BUILT).glob("lib/python*/site-packages/*.dist-info")
+    return {path.name.partition("-")[0] for path in found}
+
+
+def the_record(tmp_path: Path) -> Record:
+    (path,) = (tmp_path / "records" / "cpu").glob("*.json")
+    return read(path)
+
+
+def test_a_commit_is_built_once_and_installed_with_torch_and_its_companions(
+    tox: Tox, tmp_path: Path, tools: Path
+) -> None:
+    listed = from_sources(tmp_path)
+    assert f"-r {tmp_path / 'tox' / BUILT / 'tmp' / 'built.txt'}" in config(tox, BUILT, listed)
+    status, said = make(tox, BUILT, tmp_path, listed)
+    assert status == 0, said
+    assert "matrix: vllmmain (vllm 0.33.0+g" in said and "was built in " in said
+    assert {"torch", "torchvision", "vllm"} <= packages(tmp_path)
+    (site,) = (tmp_path / "tox" / BUILT).glob("lib/python*/site-packages")
+    url = json.loads(next(site.glob("vllm-*/direct_url.json")).read_text())["url"]
+    assert url.startswith((tmp_path / "builds" / "vllm-wheels").as_uri())
+    assert "2.14.0" in (site / "vllm" / "torch_of_the_build.py").read_text()
+    (site / "of-the-first-time").touch()
+    status, said = make(tox, BUILT, tmp_path, listed)
+    assert status == 0, said
+    assert "was built before" in said and (site / "of-the-first-time").exists()
+    assert not (tmp_path / "records").exists()
+
+
+def test_sources_that_do_not_build_leave_a_record_and_no_environment(
+    tox: Tox, tmp_path: Path, tools: Path
+) -> None:
+    status, said = make(tox, BUILT, tmp_path, from_sources(tmp_path, fault="import nowhere"))
+    assert status == 1, said
+    record = the_record(tmp_path)
+    assert record.error is not None and record.error.kind is ErrorKind.BUILDS
+    wanted = "its sources do not build: ModuleNotFoundError: No module named 'nowhere'"
+    assert record.error.reason == wanted
+    assert f"matrix: {BUILT}: {wanted} (record: " in said and "Traceback" not in said
+    assert [(rung.rung, rung.ok) for rung in record.rungs] == [("builds", False)]
+    origin = record.origin("vllm")
+    assert origin is not None and origin.made is Made.WITHOUT_COMPILING
+    assert origin.revision is not None and len(origin.revision) == 40
+    assert [path.name for path in (tmp_path / "tox" / BUILT).glob("*")] in ([], ["file.lock"])
+    assert not list((tmp_path / "builds").glob("vllm-wheels/*"))
+
+
+def test_a_machine_that_cannot_build_blames_nobody(tox: Tox, tmp_path: Path, tools: Path) -> None:
+    next(tools.glob("setuptools_scm-*")).unlink()
+    status, said = make(tox, BUILT, tmp_path, from_sources(tmp_path))
+    record = the_record(tmp_path)
+    assert status == 1 and record.rungs == (), said
+    assert record.error is not None and record.error.kind is ErrorKind.NOT_BUILT
+    assert "setuptools-scm" in record.error.reason and "\n" not in record.error.reason
+
+
+def test_a_tree_that_changed_is_refused_before_anything_is_made(
+    tox: Tox, tmp_path: Path, tools: Path
+) -> None:
+    listed = from_sources(tmp_path, tree=True)
+    (tmp_path / "vllm" / "setup.py").write_text("changed = True\n")
+    status, said = make(tox, BUILT, tmp_path, listed)
+    assert status == 2 and len(said.splitlines()) == 1, said
+    assert said.startswith("matrix: candidate 'vllmmain': ") and "add it again: matrix" in said
+    assert not (tmp_path / "records").exists()
+    assert not (tmp_path / "tox" / BUILT).exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from candidates import torch_candidate
+from candidates import commit_candidate, torch_candidate
 from matrix.catalog.candidates.file import write_candidates
 from matrix.catalog.candidates.model import Candidates, Project
 from matrix.catalog.releases_file import load_releases
@@ -19,6 +19,7 @@ from matrix.errors import MatrixError
 from matrix.record.model import (
     Departure,
     ErrorKind,
+    Made,
     Origin,
     Record,
     RunError,
@@ -28,6 +29,7 @@ from matrix.record.model import (
 )
 from matrix.record.reader import read
 from matrix.record.running import is_running
+from matrix.rules.expectations_file import load_expectations
 from matrix.run import process as processes
 from matrix.run.cell import (
     RunRefusedError,
@@ -38,6 +40,7 @@ from matrix.run.cell import (
 )
 from matrix.run.origin import Installed
 from matrix.run.preflight import Refusal
+from matrix.verdict.judge import judge
 from pytest_stand_in import CELL, INSTALLED, ROOT, Run, runs_of, write_stand_in
 from waiting import alive, wait_for
 
@@ -410,6 +413,29 @@ def test_a_cell_that_does_not_resolve_has_a_record(tmp_path: Path) -> None:
     )
     assert record.packages == {} and record.provenance["torch"] is None
     assert record.provenance["python"] == CELL.python
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "rung"),
+    [
+        (ErrorKind.BUILDS, "incompatible", "builds"),
+        (ErrorKind.NOT_BUILT, "untested", None),
+    ],
+)
+def test_only_sources_that_do_not_build_are_incompatible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: ErrorKind, verdict: str, rung: str | None
+) -> None:
+    listed = write_candidates(Candidates(every=(commit_candidate(),)), tmp_path / "c.toml")
+    monkeypatch.setenv("MATRIX_CANDIDATES", str(listed))
+    cell = load_releases().resolve("py312-torch214-vllmfix")
+    error = RunError(kind=kind, reason="ImportError: no y")
+    record = valid(record_unstarted(cell, error, platform="cpu", records=tmp_path))
+    assert [result.rung for result in record.rungs if not result.ok] == ([rung] if rung else [])
+    found = judge(record, load_expectations())
+    assert (found.verdict, found.rung) == (verdict, rung)
+    origin = record.origin("vllm")
+    assert origin is not None
+    assert (origin.revision, origin.made) == ("41" * 20, Made.WITHOUT_COMPILING)
 
 
 def test_a_candidate_that_does_not_resolve_has_a_record_of_its_build(

@@ -248,3 +248,17 @@ def test_the_verdict_is_the_runs_where_it_has_one(
 
 def test_doctests() -> None:
     assert doctest.testmod(ladder).failed == 0
+
+
+def test_sources_that_do_not_build_stop_below_resolves() -> None:
+    """A resolver answered for the release; what does not build never gets there."""
+    unbuilt = ran(Verdict.INCOMPATIBLE, "builds", "ImportError: no y\nmore")
+    found = assess(CELL, "cpu", PINNED, resolves=YES, ran=unbuilt)
+    assert (found.verdict, found.reached, found.fails) == (
+        Verdict.INCOMPATIBLE, "declared", "builds"
+    )  # fmt: skip
+    assert words(found.reason) == words(found.cause) == "ImportError: no y"
+    assert [step.rung for step in found.steps] == [*RUNGS, "builds"]
+    assert found.unknown == () and not found.ruled_out
+    built = assess(CELL, "cpu", PINNED, resolves=YES, ran=STARTED)
+    assert [step.rung for step in built.steps] == list(RUNGS)
