@@ -89,7 +89,7 @@ def built_requirements(
             " cpu alone; run it with --platform cpu, or add a wheel of it: matrix candidate add"
         )
     torch = _torch_of_the_build(candidate, releases)
-    say(f"{candidate.name} (vllm {candidate.version}) is built without compiling, unless it was")
+    say(f"{candidate.name} (vllm {candidate.version}) is built without compiling, or was before")
     try:
         built = build(candidate, str(python), say, torch=f"torch=={torch}")
     except BuildFailedError as error:
