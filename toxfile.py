@@ -7,6 +7,7 @@ import configparser
 import itertools
 import os
 import re
+import signal
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -126,9 +127,7 @@ def tox_env_teardown(tox_env: ToxEnv) -> None:
     if tox_env.name in _ran or not _CELL.fullmatch(tox_env.name):
         return
     error = _unbuilt.get(tox_env.name)
-    if error is not None:
-        _remove_empty(tox_env)
-    elif failed := _last_failure(tox_env.env_log_dir):
+    if error is None and (failed := _last_failure(tox_env.env_log_dir)):
         error = why_install_failed(failed)
     if error is None:
         return
@@ -197,6 +196,14 @@ def _build(tox_env: ToxEnv) -> None:
     from matrix.run.built import NotBuiltError, built_requirements
 
     cell_name = tox_env.name
+    at_first = signal.getsignal(signal.SIGINT)
+
+    def say(line: str) -> None:
+        # After Ctrl-C tox ignores the signal, and waits for this thread.
+        if signal.getsignal(signal.SIGINT) is not at_first:
+            raise SystemExit(130)
+        print(f"matrix: {line}", flush=True)
+
     try:
         releases = load_releases()
         requirements = built_requirements(
@@ -204,7 +211,7 @@ def _build(tox_env: ToxEnv) -> None:
             releases,
             python=cast("Python", tox_env).env_python(),
             platform=_options["platform"],
-            say=lambda line: print(f"matrix: {line}", flush=True),
+            say=say,
             build=build_candidate,
         )
         write_text(_built[cell_name], "".join(f"{line}\n" for line in requirements))
@@ -213,6 +220,9 @@ def _build(tox_env: ToxEnv) -> None:
         raise Fail(str(error)) from error
     except MatrixError as error:
         raise Fail(str(error)) from error
+    finally:
+        if not _built[cell_name].is_file():
+            _remove_empty(tox_env)
 
 
 def _remove_empty(tox_env: ToxEnv) -> None:
