@@ -13,9 +13,9 @@ from matrix.errors import MatrixError
 SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
 LEFT_OUT = frozenset(
-    {"caches", "defaults", "departures", "events", "jit", "metrics", "origins", "selected"}
+    {"caches", "defaults", "departures", "events", "jit", "made", "metrics", "origins", "selected"}
 )
-"""The keys that a record leaves out where the run did not know them, as older records do."""
+"""The keys that a record leaves out where it has nothing to say, as older records do."""
 FAILURE_LIMIT = 16 * 1024
 """The most characters of a failure's tail that a record keeps."""
 EVENT_LIMIT = 400

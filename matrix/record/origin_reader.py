@@ -5,7 +5,7 @@ from typing import TypeGuard
 
 from matrix.catalog.cells import PROJECTS, Build, CellError, candidate_project
 from matrix.record.json_value import JsonValue
-from matrix.record.model import Made, Origin
+from matrix.record.model import LEFT_OUT, Made, Origin
 
 _KEYS = dict.fromkeys(field.name for field in fields(Origin))
 _TEXTS = tuple(key for key in _KEYS if key not in ("project", "candidate", "made"))
@@ -24,13 +24,13 @@ def read_origins(value: JsonValue) -> tuple[Origin, ...]:
 
 
 def _origin(value: JsonValue) -> Origin:
-    value.has_keys(_KEYS)
+    value.has_keys(_KEYS, LEFT_OUT)
     project = value.fitting("project", _is_project, f"one of {', '.join(PROJECTS)}")
-    build, made = value.member("candidate"), value.member("made")
+    build = value.member("candidate")
     return Origin(
         project=project,
         candidate=None if build.data is None else _build(build, project),
-        made=None if made.data is None else value.one_of("made", Made),
+        made=value.one_of("made", Made) if "made" in value.data else None,
         **{key: value.text_or_none(key) for key in _TEXTS},
     )
 

@@ -12,13 +12,14 @@ from matrix.record.model import (
     FAILURE_LIMIT,
     OUTCOMES,
     PLATFORMS,
-    RUNGS,
     SCHEMA,
     STARTS,
     By,
     ErrorKind,
+    Made,
     Record,
     RecordError,
+    Rung,
     Why,
 )
 from matrix.record.reader import parse
@@ -122,7 +123,8 @@ def test_the_schema_and_the_module_agree() -> None:
     assert properties["error"]["oneOf"][1]["properties"]["kind"]["enum"] == list(ErrorKind)
     departure = properties["departures"]["items"]["properties"]
     assert departure["why"]["enum"] == list(Why) and departure["by"]["enum"] == list(By)
-    assert properties["rungs"]["items"]["properties"]["rung"]["enum"] == list(RUNGS)
+    assert properties["rungs"]["items"]["properties"]["rung"]["enum"] == list(Rung)
+    assert properties["origins"]["items"]["properties"]["made"]["enum"] == list(Made)
     assert case["outcome"]["enum"] == list(OUTCOMES)
     assert case["failure"]["maxLength"] == FAILURE_LIMIT
     assert case["starts"]["items"]["properties"]["start"]["enum"] == list(STARTS)
