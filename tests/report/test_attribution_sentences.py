@@ -361,6 +361,7 @@ def test_each_reason_is_a_sentence(
 def test_each_rung_has_its_words() -> None:
     texts = [words(PLATFORM, symptom=replace(FAILURE, rung=rung)) for rung in FAILING_RUNGS]
     assert [text.removeprefix(f"{PAIR} ").partition(":")[0] for text in texts] == [
+        "does not build on cpu and is built on cuda",
         "does not resolve on cpu and resolves on cuda",
         "is not imported on cpu and is imported on cuda",
         "fails to start cold on cpu and starts cold on cuda",

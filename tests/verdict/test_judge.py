@@ -166,7 +166,7 @@ def test_cases_that_do_not_apply_do_not_count() -> None:
     assert (verdict.verdict, words(verdict.reason)) == ("untested", "no case was run")
 
 
-@pytest.mark.parametrize("kind", ["imports", "resolves"])
+@pytest.mark.parametrize("kind", ["builds", "imports", "resolves"])
 def test_a_pair_that_does_not_install_or_import_is_incompatible(kind: str) -> None:
     verdict = judged(
         error=RunError(kind=ErrorKind(kind), reason="certifi>=2026.10.19 is not there")
@@ -186,7 +186,7 @@ def test_a_rung_that_failed_is_incompatible() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", sorted(set(ErrorKind) - {"imports", "resolves"}))
+@pytest.mark.parametrize("kind", sorted(set(ErrorKind) - {"builds", "imports", "resolves"}))
 def test_a_fault_of_the_environment_is_never_the_pairs(kind: str) -> None:
     verdict = judged(error=RunError(kind=ErrorKind(kind), reason="why"))
     assert (verdict.verdict, words(verdict.reason)) == ("untested", "why")
@@ -287,7 +287,7 @@ def test_a_failed_case_is_incompatible_only_where_the_error_is_the_pairs_or_a_cu
     failed = make_case(outcome="failed", counters={}, reason="KeyError")
     for kind in ErrorKind:
         verdict = judged(failed, error=RunError(kind=ErrorKind(kind), reason="why")).cases[0]
-        pairs = kind in {"imports", "resolves", "crashed", "timed_out", "interrupted"}
+        pairs = kind in {"builds", "imports", "resolves", "crashed", "timed_out", "interrupted"}
         assert verdict.verdict == ("incompatible" if pairs else "untested"), kind
         assert (verdict.case, words(verdict.reason)) == ("moe", "KeyError" if pairs else "why")
 
