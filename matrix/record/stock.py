@@ -139,24 +139,32 @@ def _departure(
 ) -> Departure | None:
     """Return how what is installed differs from one requirement of the package `by`, or None."""
     there = environment.versions.get(wanted)
+    why = _why(environment, wanted, requirement)
+    if why is None:
+        return None
     required = _clipped(f"{requirement.name}{requirement.specifier}")
-    made = Departure(name=wanted, required=required, installed=there, why=Why.MISSING)
+    made = Departure(name=wanted, required=required, installed=there, why=why)
+    if why is Why.TWO_VERSIONS:
+        return replace(made, installed=" and ".join(environment.twice[wanted]))
+    if why is Why.OTHER_VERSION and wanted == "torch" and by in _COMPANIONS:
+        return replace(made, name=by, installed=environment.versions[by], why=Why.OTHER_TORCH)
+    return made
+
+
+def _why(environment: Environment, wanted: str, requirement: Requirement) -> Why | None:
+    """Return why a package is not as required, or None."""
+    there = environment.versions.get(wanted)
     if wanted in environment.twice:
-        both = " and ".join(environment.twice[wanted])
-        return replace(made, installed=both, why=Why.TWO_VERSIONS)
+        return Why.TWO_VERSIONS
     if there is None:
-        return made
+        return Why.MISSING
     if requirement.url or not requirement.specifier:
         return None
     try:
         parse_version(there)
     except InvalidVersion:
-        return replace(made, why=Why.UNREADABLE)
-    if requirement.specifier.contains(there, prereleases=True):
-        return None
-    if wanted == "torch" and by in _COMPANIONS:
-        return replace(made, name=by, installed=environment.versions[by], why=Why.OTHER_TORCH)
-    return replace(made, why=Why.OTHER_VERSION)
+        return Why.UNREADABLE
+    return None if requirement.specifier.contains(there, prereleases=True) else Why.OTHER_VERSION
 
 
 def _clipped(text: str) -> str:
