@@ -8,7 +8,7 @@ from pathlib import Path
 from matrix._util.versions import parse_version
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
-from matrix.checks.linkage.link import Abi, Linkage, Tables, load_tables
+from matrix.checks.linkage.link import Abi, Linkage, Linked, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
 from matrix.checks.resolution.cache import Resolutions, load_resolutions
 from matrix.record.model import Platform
@@ -79,14 +79,15 @@ class Answers:
             return None
 
     def _answer(self, linkage: Linkage) -> Answer:
-        if linkage.ok and linkage.without:
+        broken = [linked for linked in linkage.extensions if not linked.ok]
+        if not broken:
+            return _LINKS
+        reason = broken[0].reason
+        if broken[0].feature is not None:  # the core ones come first
             without = f"without {', '.join(linkage.without)}"
-            return Answer(ok=True, reason=f"{without}: {linkage.reason}", cause=without)
+            return Answer(ok=True, reason=f"{without}: {reason}", cause=without)
         return Answer(
-            ok=linkage.ok,
-            reason=linkage.reason,
-            cause=_cause(linkage),
-            promised=self._promised(linkage),
+            ok=False, reason=reason, cause=_cause(broken[0]), promised=self._promised(linkage)
         )
 
     def _promised(self, linkage: Linkage) -> bool:
@@ -98,10 +99,12 @@ class Answers:
         return pin is not None and parse_version(linkage.torch) >= parse_version(pin)
 
 
-def _cause(linkage: Linkage) -> str | None:
-    """Return what the first extension that does not load needs first, in words for many torches."""
-    broken = next((linked for linked in linkage.extensions if not linked.ok), None)
-    if broken is None or broken.fault is not None:
+_LINKS = Answer(ok=True)
+
+
+def _cause(broken: Linked) -> str | None:
+    """Return what an extension that does not load needs first, in words for many torches."""
+    if broken.fault is not None:
         return None
     wanted = (*broken.libraries, *broken.names)[0]
     return f"`{broken.name.partition('.')[0]}` needs {wanted}"
