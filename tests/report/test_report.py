@@ -415,3 +415,9 @@ def test_only_the_first_differences_are_told() -> None:
     )
     output = markdown.render(reported(RECORDS[:1], rules))
     assert "expected 9, observed nothing; 1 more in compatibility.json |" in output
+
+
+def test_the_schema_of_the_table_has_every_rung() -> None:
+    rungs = {*map(str, Rung)}
+    assert {*SCHEMA["$defs"]["rung"]["enum"]} == {*rungs, None}
+    assert {*SCHEMA["$defs"]["fails_at"]["enum"]} == {*rungs - {"declared"}, None}
