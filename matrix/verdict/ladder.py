@@ -324,15 +324,20 @@ def _standing(
     top = 0 if ran is None else max(map(level, ran.passed), default=0)
     reached = None
     for step in steps:
-        pin = step.rung == "declared" and declared.fits
-        if step.state == StepState.PASSED:
+        if step.state is StepState.PASSED:
             reached = step.rung
-        elif step.state == StepState.FAILED and level(step.rung) > top and not pin:
+        elif (
+            step.state is StepState.FAILED
+            and level(step.rung) > top
+            and not (step.rung == "declared" and declared.fits)
+        ):
             return reached, step
     return reached, None
 
 
 _UNKNOWN_STEPS: dict[str, Step] = {rung: Step(rung=rung, state=StepState.UNKNOWN) for rung in RUNGS}
+_DECLARED = Step(rung="declared", state=StepState.PASSED)
+_NOT_NEEDED = Step(rung="links", state=StepState.NOT_NEEDED)
 _NO_RUN = tuple(_UNKNOWN_STEPS[rung] for rung in RUNGS[3:])
 _RUN_STEPS: dict[str, Step] = {
     rung: Step(rung=rung, state=StepState.PASSED, by_record=True) for rung in RUNGS
@@ -340,6 +345,8 @@ _RUN_STEPS: dict[str, Step] = {
 
 
 def _declared(declared: Declared) -> Step:
+    if declared.ok and declared.reason is None:
+        return _DECLARED
     state = StepState.PASSED if declared.ok else StepState.FAILED
     return Step(rung="declared", state=state, reason=_checked(declared.reason))
 
@@ -354,7 +361,9 @@ def _resolves(answer: Answer | None, ran: RunEvidence | None) -> Step:
 
 def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Step:
     if platform == "cpu":
-        reason = _checked(answer.reason) if answer else None
+        if answer is None:
+            return _NOT_NEEDED
+        reason = _checked(answer.reason)
         return Step(rung="links", state=StepState.NOT_NEEDED, reason=reason)
     if ran is not None and "imports" in ran.passed:
         # The features that do not link stay worth showing.
