@@ -292,14 +292,16 @@ def assess(
         *(_NO_RUN if ran is None else (_run_step(rung, ran) for rung in RUNGS[3:])),
     )
     built = (_run_step(BUILDS, ran),) if ran is not None and ran.fails == BUILDS else ()
-    reached, fails = _standing((*steps[:1], *built, *steps[1:]), declared, ran)
+    # Without a run no other rung than the cheap ones has an answer.
+    asked = steps[: len(CHEAP)] if ran is None else (*steps[:1], *built, *steps[1:])
+    reached, fails = _standing(asked, declared, ran)
     verdict = Verdict.UNTESTED if fails is None else Verdict.INCOMPATIBLE
     if ran is not None and ran.verdict != Verdict.UNTESTED:
         verdict = ran.verdict
     return Progress(
         cell=cell,
         platform=platform,
-        steps=(*steps, *built),
+        steps=(*steps, *built) if built else steps,
         verdict=verdict,
         reached=reached,
         fails=fails.rung if fails else None,
