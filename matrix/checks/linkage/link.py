@@ -39,6 +39,7 @@ from matrix.checks.linkage.tables import (
     TorchSymbols,
     VllmSymbols,
     file_name,
+    is_in_any,
     load,
 )
 
@@ -303,7 +304,7 @@ class _Exporting:
             new = want.symbols - tried
             tried |= new
             exports = [self._exports[place] for place in reached]
-            absent.update(name for name in new if not any(name in held for held in exports))
+            absent.update(name for name in new if not is_in_any(name, exports))
             libraries = tuple(name for name in want.outside if name not in self.brought)
             self._missing[want] = _Missing(
                 symbols=tuple(sorted(want.symbols & absent)),

@@ -64,7 +64,7 @@ class Names:
 
     def __init__(self, plain: frozenset[bytes], hashes: _Hashes | None = None) -> None:
         """Take the names, or their hashes where only these are known."""
-        self._plain, self._hashes = plain, hashes
+        self._plain, self.hashes = plain, hashes
 
     @classmethod
     def of(cls, names: Iterable[bytes]) -> Names:
@@ -84,9 +84,9 @@ class Names:
         """Tell whether the set holds this name."""
         if not isinstance(name, str):
             return False
-        if self._hashes is None:
+        if self.hashes is None:
             return name.encode("utf-8", "surrogateescape") in self._plain
-        return name in self._hashes
+        return name in self.hashes
 
     def __len__(self) -> int:
         """Return how many names it holds."""
@@ -95,7 +95,7 @@ class Names:
     @property
     def size(self) -> int:
         """Return about how many names it holds, without hashing them."""
-        return len(self._plain if self._hashes is None else self._hashes.words)
+        return len(self._plain if self.hashes is None else self.hashes.words)
 
     def __eq__(self, other: object) -> bool:
         """Tell whether both hold the same names."""
@@ -104,9 +104,21 @@ class Names:
     __hash__ = None  # type: ignore[assignment]
 
     def _hashed(self) -> _Hashes:
-        if self._hashes is None:
-            self._hashes = _Hashes.of(self._plain)
-        return self._hashes
+        if self.hashes is None:
+            self.hashes = _Hashes.of(self._plain)
+        return self.hashes
+
+
+def is_in_any(name: str, every: Iterable[Names]) -> bool:
+    """Tell whether one of these sets holds the name; it is hashed once for all of them."""
+    bucket, word = _hash_of(name)
+    for names in every:
+        if names.hashes is None:
+            if name in names:
+                return True
+        elif names.hashes.has(bucket, word):
+            return True
+    return False
 
 
 class _Hashes:
@@ -149,7 +161,10 @@ class _Hashes:
         return _little(self.counts) + _little(self.words)
 
     def __contains__(self, name: str) -> bool:
-        bucket, word = _hash_of(name)
+        return self.has(*_hash_of(name))
+
+    def has(self, bucket: int, word: int) -> bool:
+        """Tell whether it holds the name of this hash."""
         end = self._starts[bucket + 1]
         place = bisect_left(self.words, word, self._starts[bucket], end)
         return place < end and self.words[place] == word
