@@ -317,7 +317,7 @@ def test_a_green_square_says_what_recompiles_and_how_much_ran(browser: Any, tmp_
     page.goto(path.as_uri() + "#at=2.10.0,0.19.1")
     page.wait_for_selector("html[data-ready]")
     square = page.locator(PIN)
-    label = "compatible, as expected, 1 case recompiles warm, 1 of 9 cases"
+    label = "compatible, as expected, 1 case recompiles warm (vllm#38051), 1 of 9 cases"
     assert label in square.get_attribute("aria-label")
     assert square.text_content() == "✓E↻◔"
     page.evaluate("document.querySelectorAll('#detail details').forEach(d => d.open = true)")
