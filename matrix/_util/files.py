@@ -53,7 +53,7 @@ def sync(path: Path) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the content of a file at once, and make its folder where there is none.
 
-    Raises DiskFullError where there is no room, FileError where the disk refuses otherwise.
+    Raises DiskFullError where the disk is full, FileError where the disk refuses otherwise.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

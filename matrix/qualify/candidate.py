@@ -2,7 +2,7 @@
 
 A failure or a drift of one run may be of its environment. So it is run once more in a **fresh
 environment**: what happens again there counts, and what does not is not known. One run in an
-environment that was there before is no second sample.
+environment that was there before does not count as another sample.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class CandidatePlan:
 
     @property
     def without_cell(self) -> tuple[LeftOut, ...]:
-        """What was left out since there is no such environment."""
+        """What was left out, for no environment of that name exists."""
         return tuple(item for item in self.left_out if item.code is LeftOutCode.NO_CELL)
 
     @property

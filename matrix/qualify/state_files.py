@@ -67,7 +67,7 @@ def history_path(folder: Path, candidate: str) -> Path:
 
 
 def read_history(folder: Path, candidate: str) -> History:
-    """Return what became of a candidate's findings; an empty history where there is no file.
+    """Return what became of a candidate's findings; an empty history where the file does not exist.
 
     Raises StateError for a file that is damaged, or is of another candidate.
     """
@@ -114,7 +114,7 @@ def write_history(folder: Path, history: History) -> Path:
 
 
 def read_runs(folder: Path) -> tuple[MadeRun, ...]:
-    """Return the runs that qualifications made, oldest first; none where there is no file.
+    """Return the runs that qualifications made, oldest first; none without a file.
 
     Raises StateError for a file that is damaged.
     """

@@ -64,7 +64,7 @@ class Speed:
 
     @property
     def slower(self) -> bool:
-        """Return whether the candidate is slower by more than what is told as a slowdown."""
+        """Return whether the candidate is slower by more than what counts as a slowdown."""
         return self.ratio > SLOWDOWN
 
     @property

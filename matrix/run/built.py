@@ -54,7 +54,7 @@ class BuildCandidate(Protocol):
 def check_sources(candidate: Candidate) -> None:
     """Raise CandidateError where the tree of a candidate is not what was added.
 
-    SourcesError where there is no such tree of vLLM.
+    SourcesError where that tree of vLLM does not exist.
     """
     if not isinstance(candidate.source, Tree):
         return

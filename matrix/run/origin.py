@@ -173,7 +173,7 @@ def _origin(
 def _no_release(project: Project, found: Installed, releases: Releases) -> str | None:
     """Return why what is installed is not the release of its version, or None.
 
-    A release whose git revision is known is told by it. Of another one a local version, such as
+    A known git revision identifies a release. Of another one a local version, such as
     2.16.0+cu130 of PyTorch's test index, may be that of a candidate.
     """
     add = "; add it by matrix candidate add to run it"

@@ -77,7 +77,7 @@ def recorded(name: str, does: str, releases: Releases, minute: int) -> Record:
 
 @pytest.fixture
 def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Works], list[str]]:
-    """In the place of tox: it reads the candidates that it is told of, and writes a record."""
+    """In the place of tox: it reads the candidates that it is given, and writes a record."""
     ran: list[str] = []
 
     def of(works: Works) -> list[str]:

@@ -35,7 +35,7 @@ def from_commit(wanted: Wanted, text: str, version: str | None, say: Say) -> Gat
 def from_tree(wanted: Wanted, folder: str, version: str | None) -> Gathered:
     """Return the candidate of a folder of vLLM's sources, as they are now.
 
-    Raises MatrixError where there is no such folder, or it is not vLLM's.
+    Raises MatrixError where the folder does not exist, or is not vLLM's.
     """
     with Scratch("candidate") as copy:
         found = open_tree(folder, copy / "sources", version=version)
