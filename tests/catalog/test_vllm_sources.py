@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from local_index import Served
 from matrix.catalog.candidates.model import Sdist, SourceKind, Tree
+from matrix.catalog.index import FetchError
 from matrix.catalog.package_metadata import read_vllm
 from matrix.catalog.vllm_sources import folder as folders
 from matrix.catalog.vllm_sources.folder import SourcesError, copy_tree, state_of, unpack
@@ -215,14 +216,14 @@ def test_a_source_distribution(tmp_path: Path, served: Served) -> None:
     source = Sdist(location=str(sdist), sha256=found.identity)
     assert open_sources(source, new(tmp_path), quiet).version == "0.33.0"
     wrong = Sdist(location=str(sdist), sha256="0" * 64)
-    with pytest.raises(SourcesError, match="it is not the file that was meant"):
+    with pytest.raises(FetchError, match="it is not the file that was meant"):
         open_sources(wrong, new(tmp_path), quiet)
     served.add("vllm", sdist.name, sdist.read_bytes())
     url = f"{served.url[:-8]}/files/{sdist.name}"
     assert open_sdist(url, new(tmp_path), sha256=found.identity).version == "0.33.0"
     with pytest.raises(SourcesError, match="its SHA-256 is not known"):
         open_sdist(url, new(tmp_path))
-    with pytest.raises(SourcesError, match="no such file"):
+    with pytest.raises(FetchError, match="no such file"):
         open_sdist(str(tmp_path / "vllm-1.0.tar.gz"), new(tmp_path))
 
 

@@ -19,7 +19,6 @@ from packaging.utils import (
 )
 from packaging.version import Version
 
-from matrix._util.files import digest_of
 from matrix._util.scratch import Scratch
 from matrix._util.text import listed
 from matrix._util.versions import minor_of
@@ -46,6 +45,7 @@ from matrix.catalog.candidates.model import (
     Wheel,
 )
 from matrix.catalog.index import Index, PublishedFile, read_members
+from matrix.catalog.located import find_file, name_of
 from matrix.catalog.package_metadata import (
     ReleaseMetadata,
     metadata_of,
@@ -155,7 +155,7 @@ def from_sdist(wanted: Wanted, location: str, sha256: str | None) -> Gathered:
 
     Raises FetchError where it cannot be had, CandidateError where it is none of vLLM.
     """
-    name = location.rstrip("/").rpartition("/")[2]
+    name = name_of(location)
     try:
         project, version = parse_sdist_filename(name)
     except InvalidSdistFilename:
@@ -166,7 +166,7 @@ def from_sdist(wanted: Wanted, location: str, sha256: str | None) -> Gathered:
     if str(project) != str(Project.VLLM):
         raise CandidateError(f"{name}: is a source distribution of {project}, not of vllm")
     with Scratch("candidate") as folder:
-        path, digest = _fetched(location, name, sha256, folder)
+        path, digest = find_file(location, folder, sha256=sha256)
         members = read_members(path, wanted_member)
     read = read_vllm(str(version), members, "sdist")
     source = Sdist(location=_place(location), sha256=digest)
@@ -280,7 +280,7 @@ def _wheel(
     location: str, sha256: str | None, more: frozenset[str]
 ) -> tuple[File, Mapping[str, str]]:
     """Return a wheel as a file, with its hash, and the text of its wanted members."""
-    name = location.rstrip("/").rpartition("/")[2].replace("%2B", "+").replace("%2b", "+")
+    name = name_of(location)
     try:
         parse_wheel_filename(name)
     except (InvalidWheelFilename, ValueError):
@@ -289,7 +289,7 @@ def _wheel(
             " torch-2.16.0-cp312-cp312-manylinux_2_28_x86_64.whl"
         ) from None
     with Scratch("candidate") as folder:
-        path, digest = _fetched(location, name, sha256, folder)
+        path, digest = find_file(location, folder, sha256=sha256)
         members = read_members(path, lambda member: member in more or wanted_member(member))
         size = path.stat().st_size
     if "://" in location:
@@ -297,28 +297,6 @@ def _wheel(
         return recorded(published, digest), members
     url = Path(location).resolve().as_uri()
     return File(name=name, url=url, sha256=digest, size=size), members
-
-
-def _fetched(location: str, name: str, sha256: str | None, folder: Path) -> tuple[Path, str]:
-    """Return a file, fetched where it is not here, and its hash, compared with the one given."""
-    if "://" in location and not location.startswith("file://"):
-        index = Index(location)
-        try:
-            path = folder / name
-            published = PublishedFile(project="", version="", filename=name, url=location)
-            digest = index.download(published, path)
-        finally:
-            index.close()
-    else:
-        path = Path(location.removeprefix("file://"))
-        if not path.is_file():
-            raise CandidateError(f"{path}: no such file; name one that is there")
-        digest = digest_of(path)
-    if sha256 is not None and sha256.lower().removeprefix("sha256:") != digest:
-        raise CandidateError(
-            f"{name}: its SHA-256 is {digest}, not {sha256}; it is not the file that was meant"
-        )
-    return path, digest
 
 
 def _place(location: str) -> str:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from matrix._util.files import digest_of
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix._util.text import clip
 from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.model import Commit, Sdist, SourceKind, Tree
-from matrix.catalog.index import Index, PublishedFile
+from matrix.catalog.located import find_file, is_remote, name_of
 from matrix.catalog.vllm_sources.folder import (
     SourcesError,
     check_is_vllm,
@@ -33,7 +30,6 @@ from matrix.catalog.vllm_sources.version import (
     version_of,
 )
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 # What says the pins and the CUDA of a release, as `read_vllm` takes them of an sdist.
 _FACTS = ("requirements/cuda.txt", "vllm/envs.py", "setup.py")
 
@@ -180,21 +176,13 @@ def open_sdist(
 ) -> Sources:
     """Unpack a source distribution, by its path or address, as `open_sources` does.
 
-    One by address needs its SHA-256.
+    One that a server has needs its SHA-256.
     """
-    shown = without_secrets(location) if "://" in location else location
-    name = PurePosixPath(unquote(urlsplit(shown).path)).name
-    if sha256 is not None and not _SHA256.fullmatch(sha256):
-        raise SourcesError(
-            f"{name}: {clip(sha256, 80)!r} is not a SHA-256 in small hexadecimal digits"
-        )
+    name = name_of(without_secrets(location) if "://" in location else location)
+    if sha256 is None and is_remote(location):
+        raise SourcesError(f"{name}: its SHA-256 is not known, so it is not fetched; name it")
     with Scratch("sdist") as scratch:
-        path = _local(location, name, sha256, scratch)
-        found = digest_of(path)
-        if sha256 not in (None, found):
-            raise SourcesError(
-                f"{name}: its SHA-256 is {found}, not {sha256}; it is not the file that was meant"
-            )
+        path, found = find_file(location, scratch, sha256=sha256)
         folder.mkdir(exist_ok=True)
         unpacked = unpack(path, folder)
     project = check_is_vllm(unpacked, name)
@@ -206,24 +194,6 @@ def open_sdist(
         shown=name,
         project=project,
     )
-
-
-def _local(location: str, name: str, sha256: str | None, scratch: Path) -> Path:
-    """Return where a source distribution is on this machine; one of the network is fetched."""
-    if location.startswith("file://"):
-        location = unquote(urlsplit(location).path)
-    if "://" not in location:
-        if not Path(location).is_file():
-            raise SourcesError(f"{location}: no such file; name one that is there")
-        return Path(location)
-    if sha256 is None:
-        raise SourcesError(f"{name}: its SHA-256 is not known, so it is not fetched; name it")
-    index = Index(location)
-    try:
-        file = PublishedFile(project="vllm", version="", filename=name, url=location, sha256=sha256)
-        return index.fetch(file, scratch)
-    finally:
-        index.close()
 
 
 def _version_files(folder: Path, shown: str) -> dict[str, str]:
