@@ -193,14 +193,16 @@ def _check_version(option: str, text: str) -> str:
 
 
 def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> Gathered:
-    from matrix.catalog.candidates import gathered, sources
+    from matrix.catalog.candidates import sources
     from matrix.catalog.candidates.channels import place_of
+    from matrix.catalog.candidates.published import from_index
+    from matrix.catalog.candidates.wheels import from_wheel
     from matrix.catalog.index import Index
 
     if options.wheel is not None:
-        return gathered.from_wheel(wanted, options.wheel, options.sha256, releases)
+        return from_wheel(wanted, options.wheel, options.sha256, releases)
     if options.sdist is not None:
-        return gathered.from_sdist(wanted, options.sdist, options.sha256)
+        return sources.from_sdist(wanted, options.sdist, options.sha256)
     if options.commit is not None:
         return sources.from_commit(wanted, options.commit, options.version, print_status)
     if options.tree is not None:
@@ -209,7 +211,7 @@ def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> 
     place = place_of(options.index, wanted.project, channels, flavour=flavour)
     index = Index(place.address)
     try:
-        return gathered.from_index(wanted, place, options.version, releases, index=index)
+        return from_index(wanted, place, options.version, releases, index=index)
     finally:
         index.close()
 

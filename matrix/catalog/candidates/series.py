@@ -14,8 +14,9 @@ from typing import Protocol
 from matrix._util.reported import Say
 from matrix.catalog.candidates.channels import Place
 from matrix.catalog.candidates.choose import Tags, machine_tags
-from matrix.catalog.candidates.gathered import Wanted, from_index
+from matrix.catalog.candidates.gathered import Wanted
 from matrix.catalog.candidates.model import Candidate, CandidateError, Commit, OnIndex, Project
+from matrix.catalog.candidates.published import from_index
 from matrix.catalog.candidates.sources import from_commit
 from matrix.catalog.candidates.steps import Step
 from matrix.catalog.index import FetchError, Index, NoProjectError

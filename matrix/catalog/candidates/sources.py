@@ -1,15 +1,22 @@
-"""Make a candidate of vLLM from a git commit or a folder of sources. It runs git alone."""
+"""Make a candidate of vLLM from a git commit, a folder of sources or a source distribution.
+
+Of other programs it runs git alone.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from packaging.utils import InvalidSdistFilename, parse_sdist_filename
+
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.gathered import Gathered, Wanted, built
-from matrix.catalog.candidates.model import CandidateError, Commit, Tree
-from matrix.catalog.package_metadata import read_vllm
+from matrix.catalog.candidates.model import CandidateError, Commit, Project, Sdist, Tree
+from matrix.catalog.index import read_members
+from matrix.catalog.located import find_file, name_of
+from matrix.catalog.package_metadata import read_vllm, wanted_member
 from matrix.catalog.vllm_sources.git import Repository
 from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_tree
 
@@ -41,6 +48,34 @@ def from_tree(wanted: Wanted, folder: str, version: str | None) -> Gathered:
         found = open_tree(folder, copy / "sources", version=version)
         source = Tree(path=str(Path(folder).resolve()), state=found.identity)
         return _gathered(wanted, source, found, version)
+
+
+def from_sdist(wanted: Wanted, location: str, sha256: str | None) -> Gathered:
+    """Read a source distribution of vLLM, by its path or address, and return it as a candidate.
+
+    Raises FetchError where it cannot be had, CandidateError where it is none of vLLM.
+    """
+    name = name_of(location)
+    try:
+        project, version = parse_sdist_filename(name)
+    except InvalidSdistFilename:
+        raise CandidateError(
+            f"--sdist {without_secrets(location)}: is not the name of a source distribution, such"
+            " as vllm-0.33.0.tar.gz"
+        ) from None
+    if str(project) != str(Project.VLLM):
+        raise CandidateError(f"{name}: is a source distribution of {project}, not of vllm")
+    with Scratch("candidate") as folder:
+        path, digest = find_file(location, folder, sha256=sha256)
+        members = read_members(path, wanted_member)
+    read = read_vllm(str(version), members, "sdist")
+    source = Sdist(location=_place(location), sha256=digest)
+    return Gathered(candidate=built(wanted, source, str(version), read))
+
+
+def _place(location: str) -> str:
+    """Return a location as it is recorded: an address without secrets, or a whole path."""
+    return without_secrets(location) if "://" in location else str(Path(location).resolve())
 
 
 def _gathered(

@@ -1,0 +1,109 @@
+"""Make a candidate from a wheel by its path or address, and read those of companions likewise.
+
+Nothing of a candidate is run or imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
+
+from matrix._util.scratch import Scratch
+from matrix._util.versions import minor_of
+from matrix.catalog.candidates.addresses import without_secrets
+from matrix.catalog.candidates.choose import Tags, choose_files, machine_tags, recorded
+from matrix.catalog.candidates.gathered import Gathered, Wanted, check_pythons, of_wheels
+from matrix.catalog.candidates.model import Candidate, CandidateError, File, Project, Wheel
+from matrix.catalog.index import PublishedFile, read_members
+from matrix.catalog.located import find_file, name_of
+from matrix.catalog.package_metadata import wanted_member
+from matrix.catalog.release import COMPANIONS
+from matrix.catalog.releases import Releases
+from matrix.catalog.revision import VERSION_FILES
+
+
+def from_wheel(
+    wanted: Wanted,
+    location: str,
+    sha256: str | None,
+    releases: Releases,
+    *,
+    tags: Tags = machine_tags,
+) -> Gathered:
+    """Read one wheel, by its path or address, and return it as a candidate.
+
+    The companions of a torch are those of the newest known torch of its minor release, unless named
+    ones take their place. Raises FetchError where the wheel cannot be had, CandidateError where it
+    is of another project or machine or its hash differs.
+    """
+    file, members = _read_wheel(location, sha256, VERSION_FILES[wanted.project])
+    project = file.project
+    if project != str(wanted.project):
+        raise CandidateError(f"{file.name}: is a wheel of {project}, not of {wanted.project}")
+    published = [PublishedFile(project=project, version="", filename=file.name, url=file.url)]
+    chosen = choose_files(
+        project, published, wanted.pythons or releases.pythons, file.name, tags=tags
+    )
+    check_pythons(wanted, chosen, file.name)
+    source = Wheel(location=without_secrets(location), sha256=file.sha256)
+    candidate = of_wheels(wanted, source, (file,), members)
+    if wanted.project is Project.VLLM:
+        return Gathered(candidate=candidate)
+    return with_named(_with_known(candidate, releases), wanted)
+
+
+def with_named(gathered: Gathered, wanted: Wanted) -> Gathered:
+    """Return a torch with the companions that a person named in place of those that were found."""
+    candidate, chosen = gathered.candidate, wanted.companion_pins or {}
+    given = [_read_wheel(location)[0] for location in wanted.companions]
+    named = {file.project for file in given} | chosen.keys()
+    kept = tuple(file for file in candidate.companions if file.project not in named)
+    pins = {name: pin for name, pin in candidate.pins.items() if name not in named}
+    changed = replace(
+        candidate,
+        companions=(*kept, *given),
+        pins={**pins, **chosen},
+        without=tuple(name for name in candidate.without if name not in named),
+    )
+    notes = tuple(note for note in gathered.notes if not any(f"{name} " in note for name in named))
+    return Gathered(candidate=changed, notes=notes)
+
+
+def _with_known(candidate: Candidate, releases: Releases) -> Gathered:
+    """Return a torch with the companions of the newest known torch of its minor release."""
+    minor = minor_of(candidate.version)
+    near = [row for row in releases.torch if minor_of(row.version) == minor]
+    same = [row for row in near if Version(row.version) == Version(candidate.version).public]
+    row = (same or near)[-1] if near else None
+    pins = {name: getattr(row, name) for name in COMPANIONS if getattr(row, name, None)}
+    without = tuple(name for name in COMPANIONS if name not in pins)
+    notes = [f"{name} {pins[name]} comes from your own index" for name in pins]
+    notes += [f"no {name} for it; it goes without, or name one: --companion" for name in without]
+    return Gathered(candidate=replace(candidate, pins=pins, without=without), notes=tuple(notes))
+
+
+def _read_wheel(
+    location: str, sha256: str | None = None, more: str | None = None
+) -> tuple[File, Mapping[str, str]]:
+    """Return a wheel as a file, with its hash, and the text of its wanted members."""
+    name = name_of(location)
+    try:
+        parse_wheel_filename(name)
+    except (InvalidWheelFilename, ValueError):
+        raise CandidateError(
+            f"{without_secrets(location)}: is not the name of a wheel, such as"
+            " torch-2.16.0-cp312-cp312-manylinux_2_28_x86_64.whl"
+        ) from None
+    with Scratch("candidate") as folder:
+        path, digest = find_file(location, folder, sha256=sha256)
+        members = read_members(path, lambda member: member == more or wanted_member(member))
+        size = path.stat().st_size
+    if "://" in location:
+        published = PublishedFile(project="", version="", filename=name, url=location, size=size)
+        return recorded(published, digest), members
+    url = Path(location).resolve().as_uri()
+    return File(name=name, url=url, sha256=digest, size=size), members
