@@ -16,6 +16,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.attribution.model import Attribution
     from matrix.run.rerun import Rerun
+    from matrix.verdict.ladder import Part
     from matrix.verdict.table import Table
 
 
@@ -109,7 +110,7 @@ def _attribute(options: argparse.Namespace) -> int:
     return 2 if failures else status
 
 
-def _parts(table: Table, names: frozenset[str] | None) -> dict[tuple[str, str], str]:
+def _parts(table: Table, names: frozenset[str] | None) -> dict[tuple[str, str], Part]:
     """Return how many cases each partial run of the table has, by the cell's name and platform."""
     return {
         (cell, platform): part

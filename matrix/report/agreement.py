@@ -9,7 +9,8 @@ from textwrap import wrap
 
 from matrix._util.text import clean, clip, code, markdown, tabular
 from matrix.record.model import Outcome, Platform, StartKind
-from matrix.report.coded import because
+from matrix.report import marks
+from matrix.report.coded import because, operand
 from matrix.report.reasons import reason_words
 from matrix.report.stock import mark
 from matrix.rules.counters import DEFAULT_COUNTERS
@@ -26,6 +27,7 @@ from matrix.verdict.agreement import (
     group,
     total,
 )
+from matrix.verdict.ladder import Part
 from matrix.verdict.reasons import Reason
 
 PAGE = "agreement.md"
@@ -119,7 +121,9 @@ def lines(agreement: Agreement) -> str:
     for pair in agreement.pairs:
         parts.append(f"{_name(pair)}: {pair.cuda} on cuda, {pair.cpu} on cpu")
         parts += [f"{cell} on {platform} is {words}" for cell, platform, words in _apart(pair)]
-        parts += [f"{cell} on {platform} ran {part}" for cell, platform, part in _parts(pair)]
+        parts += [
+            f"{cell} on {platform} ran {marks.part(part)}" for cell, platform, part in _parts(pair)
+        ]
         differing = [difference for difference in differences if difference.pair == pair]
         if differing:
             head = ("case", "start", "counter", "cuda", "cpu", "why")
@@ -164,8 +168,8 @@ def _apart(pair: Pair) -> list[tuple[str, str, str]]:
     return [(cell, platform, mark(found)) for cell, platform, found in runs if found]
 
 
-def _parts(pair: Pair) -> list[tuple[str, str, str]]:
-    """Return the cell, the platform and `1 of 9 cases` of each partial run of a pair."""
+def _parts(pair: Pair) -> list[tuple[str, str, Part]]:
+    """Return the cell, the platform and how many of the cases each partial run of a pair has."""
     runs = (pair.cuda, "cuda", pair.cuda_part), (pair.cpu, "cpu", pair.cpu_part)
     return [(cell, platform, part) for cell, platform, part in runs if part]
 
@@ -173,7 +177,7 @@ def _parts(pair: Pair) -> list[tuple[str, str, str]]:
 def _partial(agreement: Agreement) -> list[str]:
     """Return a list of the runs that have some of the cases only."""
     lines = [
-        f"- {markdown(_name(pair))}: {code(cell)} on {platform} ran {part}"
+        f"- {markdown(_name(pair))}: {code(cell)} on {platform} ran {marks.part(part)}"
         for pair in agreement.pairs
         for cell, platform, part in _parts(pair)
     ]
@@ -316,7 +320,8 @@ def _pair(agreement: Agreement, pair: Pair, predictions: Iterable[Prediction]) -
         "cuda": pair.cuda,
         "cpu": pair.cpu,
         "not_stock": {platform: words for _, platform, words in _apart(pair)},
-        "parts": {platform: part for _, platform, part in _parts(pair)},
+        "parts": {platform: marks.part(part) for _, platform, part in _parts(pair)},
+        "partial": {platform: operand(part) for _, platform, part in _parts(pair)},
         "figures": _shares(total(figures.values())),
         "cases": [
             {

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from matrix._util.text import clean
 from matrix.catalog.cells import Cell
+from matrix.report import marks
 from matrix.report.model import Report
 from matrix.report.reasons import reason_words
 from matrix.report.stock import differing
@@ -127,7 +128,7 @@ def _ran(entry: Entry | None) -> tuple[object, ...]:
 
 def _marked(entry: Entry) -> tuple[object, object]:
     """Return how many of the cases a partial run has, and the cases that recompile warm."""
-    return entry.part or "", _safe(" ".join(entry.verdict.recompiling))
+    return marks.part(entry.part), _safe(" ".join(entry.verdict.recompiling))
 
 
 def _stock(entry: Entry | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
 from matrix.record.model import RUNGS
 from matrix.report import marks, provisional
-from matrix.report.coded import coded
+from matrix.report.coded import coded, operand
 from matrix.report.reasons import contradiction_words, reason_words
 from matrix.report.stock import described
 from matrix.verdict.grid import Grid, Square
@@ -173,7 +173,8 @@ def _marked(ran: RunEvidence | None) -> dict[str, object]:
     if ran.recompiling:
         found["recompiles"] = list(ran.recompiling)
     if ran.part:
-        found["part"] = ran.part
+        found["part"] = marks.part(ran.part)
+        found["partial"] = operand(ran.part)
     return found
 
 
@@ -247,7 +248,7 @@ def _shown(square: Square, notes: Sequence[int]) -> str:
     else:
         word = ("❔ " if found.ran is not None else "") + _reached(found, "·")
     if found.verdict != Verdict.COMPATIBLE and found.ran is not None and found.ran.part:
-        word += f", {found.ran.part}"
+        word += f", {marks.part(found.ran.part)}"
     word = f"{word} \\[{', '.join(map(str, notes))}\\]" if notes else word
     return word if square.off_pin or word == "·" else f"**{word}**"
 
@@ -262,7 +263,7 @@ def _word(square: Square, notes: Sequence[int]) -> str:
     elif found.fails is None and found.provisional is not None:
         word += f", {provisional.PROVISIONAL}"
     if found.verdict != Verdict.COMPATIBLE and found.ran is not None and found.ran.part:
-        word += f", {found.ran.part}"
+        word += f", {marks.part(found.ran.part)}"
     word = f"{word} [{','.join(map(str, notes))}]" if notes else word
     return word if square.off_pin else f"{word} *"
 

@@ -141,7 +141,7 @@ def _note(entries: Sequence[Entry]) -> str:
     groups: dict[tuple[str, str | None, str, str, str], list[str]] = {}
     for entry in entries:
         verdict = entry.verdict
-        part = f" ({entry.part})" if entry.part else ""
+        part = f" ({marks.part(entry.part)})" if entry.part else ""
         apart = markdown(stock.mark(verdict.not_stock, most=_MOST_PACKAGES))
         apart = ", ".join(filter(None, (apart, marks.recompile_for(verdict.issues, _linked))))
         key = verdict.verdict, verdict.rung, part, markdown(reason_words(verdict.reason)), apart
@@ -205,7 +205,7 @@ def _seconds(entry: Entry) -> list[str]:
     if took is None and not rows:
         return []
     known = "" if took is None else f": import {seconds(took)} s"
-    part = f", {entry.part}" if entry.part else ""
+    part = f", {marks.part(entry.part)}" if entry.part else ""
     line = f"{_cell(entry)} on {entry.record.platform}{part}{known}\n"
     head = ["case", "start", "total", *PARTS, "other steps", "unnamed", "save or load"]
     return [line, tabular(head, rows, right=range(2, 5 + len(PARTS)))] if rows else [line]
@@ -218,7 +218,7 @@ def _records(table: Table) -> str:
         device = found.get("gpu") or found.get("cpu")
         name = (device.get("name") or device.get("model")) if isinstance(device, dict) else None
         known = (found.get("torch"), found.get("vllm"), found.get("python"), name)
-        cases = entry.part or plural(len(entry.record.cases), "case")
+        cases = marks.part(entry.part) or plural(len(entry.record.cases), "case")
         rows.append(
             [
                 _cell(entry),
@@ -240,14 +240,14 @@ def _cell(entry: Entry) -> str:
 
 def _part_of_cell(entry: Entry) -> str:
     """Return the cell, with how many of the cases a partial run has."""
-    return f"{_cell(entry)}{f', {entry.part}' if entry.part else ''}"
+    return f"{_cell(entry)}{f', {marks.part(entry.part)}' if entry.part else ''}"
 
 
 def _cell_verdict(entry: Entry) -> str:
     """Return the verdict on a cell; what is as expected is not a plain one where it has marks."""
     if entry.verdict.verdict == Verdict.COMPATIBLE and (apart := marks.short(entry.ran)):
         return f"☑️ as expected, {apart}"
-    return f"{_verdict(entry.verdict)}{', ' + entry.part if entry.part else ''}"
+    return f"{_verdict(entry.verdict)}{', ' + marks.part(entry.part) if entry.part else ''}"
 
 
 def _verdict(verdict: CellVerdict | CaseVerdict) -> str:

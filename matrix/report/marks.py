@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from matrix._util.text import plural
 from matrix.report import provisional, stock
 from matrix.report.reasons import NO_ISSUE
-from matrix.verdict.ladder import RunEvidence
+from matrix.verdict.ladder import Part, RunEvidence
 
 _ISSUE = re.compile(
     r"https://github\.com/[\w.-]+/(?P<name>[\w.-]+)/(?:issues|pull)/(?P<number>\d+)", re.ASCII
@@ -37,7 +37,9 @@ def short(ran: RunEvidence | None) -> str:
     if ran is None:
         return ""
     again = recompile(len(ran.recompiling))
-    return ", ".join(filter(None, (stock.NOT_STOCK if ran.not_stock else "", again, ran.part)))
+    return ", ".join(
+        filter(None, (stock.NOT_STOCK if ran.not_stock else "", again, part(ran.part)))
+    )
 
 
 def others(ran: RunEvidence | None) -> tuple[str, ...]:
@@ -47,7 +49,16 @@ def others(ran: RunEvidence | None) -> tuple[str, ...]:
     """
     if ran is None:
         return ()
-    return tuple(filter(None, (recompile_for(ran.issues), ran.part)))
+    return tuple(filter(None, (recompile_for(ran.issues), part(ran.part))))
+
+
+def part(found: Part | None) -> str:
+    """Return how many of the cases a partial run has; "" for a whole one.
+
+    >>> part(Part(held=1, total=9))
+    '1 of 9 cases'
+    """
+    return "" if found is None else f"{found.held} of {found.total} cases"
 
 
 def recompile_for(

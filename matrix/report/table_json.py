@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from matrix.record.model import STARTS, Case
-from matrix.report import agreement, grid, notes, provisional, stock, upstream
+from matrix.report import agreement, grid, marks, notes, provisional, stock, upstream
 from matrix.report.attribution import values as attribution
-from matrix.report.coded import because
+from matrix.report.coded import because, operand
 from matrix.report.model import Report
 from matrix.report.reasons import reason_words
 from matrix.report.timings import import_seconds, warm_over_cold
@@ -97,7 +97,8 @@ def _entry(entry: Entry) -> dict[str, object]:
         "record": entry.file,
         "started": entry.record.started,
         "deselected": entry.record.deselected,
-        "part": entry.part,
+        "part": marks.part(entry.part) or None,
+        "partial": operand(entry.part),
         "recompiles": list(verdict.recompiling),
         "import_seconds": import_seconds(entry.record),
         "cases": [_case(case, judged) for case, judged in entry.cases],

@@ -23,7 +23,7 @@ from matrix.record.stock import not_stock
 from matrix.record.writer import to_json
 from matrix.rules.counters import COUNTERS, DEFAULT_COUNTERS
 from matrix.rules.platform_differences import Explanation, Explanations
-from matrix.verdict.ladder import part_of
+from matrix.verdict.ladder import Part, part_of
 from matrix.verdict.precedence import is_stock
 from matrix.verdict.reasons import Error, Recorded, error_reason
 from matrix.verdict.stock import departures_of
@@ -48,8 +48,8 @@ class Pair:
     # Of no use in a hash, which is computed for each count, and long.
     cuda_not_stock: tuple[Departure, ...] = field(default=(), hash=False)
     cpu_not_stock: tuple[Departure, ...] = field(default=(), hash=False)
-    cuda_part: str | None = field(default=None, hash=False)
-    cpu_part: str | None = field(default=None, hash=False)
+    cuda_part: Part | None = field(default=None, hash=False)
+    cpu_part: Part | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
@@ -30,6 +31,13 @@ _RUN = tuple(rung for rung in RUNGS if rung not in ("declared", "links"))
 """The rungs that a run shows, lowest first."""
 
 
+class Part(NamedTuple):
+    """How many of the cases a partial record holds."""
+
+    held: int
+    total: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunEvidence:
     """What the record of a real run shows of the rungs.
@@ -46,7 +54,7 @@ class RunEvidence:
     fails: str | None
     reason: Reason | None
     day: str
-    part: str | None = None
+    part: Part | None = None
     not_stock: tuple[Departure, ...] = ()
     provisional: Provisional | None = None
     recompiling: tuple[str, ...] = ()
@@ -217,11 +225,11 @@ def highest(rungs: Iterable[str]) -> str | None:
     return max(rungs, key=level, default=None)
 
 
-def part_of(record: Record) -> str | None:
-    """Return how many of the cases a partial record holds: `3 of 9 cases`; None for a whole one."""
+def part_of(record: Record) -> Part | None:
+    """Return how many of the cases a partial record holds; None for a whole one."""
     if not record.deselected:
         return None
-    return f"{len(record.cases)} of {record.total_cases} cases"
+    return Part(held=len(record.cases), total=record.total_cases)
 
 
 def evidence_of(record: Record, verdict: CellVerdict) -> RunEvidence:

@@ -14,7 +14,7 @@ from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, Case, Record
 from matrix.rules.expectations import Expectations
 from matrix.verdict.judge import CaseVerdict, CellVerdict, judge_running
-from matrix.verdict.ladder import RunEvidence, badness, evidence_of, highest, part_of
+from matrix.verdict.ladder import Part, RunEvidence, badness, evidence_of, highest, part_of
 from matrix.verdict.precedence import Evidence, pick_record, run_order
 
 
@@ -47,8 +47,8 @@ class Entry:
         return tuple(sorted(pairs, key=lambda pair: pair[0].case))
 
     @property
-    def part(self) -> str | None:
-        """How many of the cases a partial record holds, as `3 of 9 cases`; None for a whole one."""
+    def part(self) -> Part | None:
+        """How many of the cases a partial record holds; None for a whole one."""
         return part_of(self.record)
 
     @property
@@ -78,7 +78,7 @@ class Table:
         return tuple(dict.fromkeys(entry.record.platform for entry in self.entries))
 
     @property
-    def parts(self) -> Mapping[tuple[str, str], str]:
+    def parts(self) -> Mapping[tuple[str, str], Part]:
         """How many of the cases each partial record holds, by the cell's name and platform."""
         return {
             (entry.record.cell, entry.record.platform): entry.part

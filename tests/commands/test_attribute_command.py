@@ -241,7 +241,8 @@ def test_a_partial_run_is_named_with_its_cell(capsys: pytest.CaptureFixture[str]
     assert "py311-torch211-vllm020 on cpu" in lines
     assert main(["attribute", BAD, "--json"]) == 0
     partial = json.loads(capsys.readouterr().out)["partial"]
-    assert partial == [{"cell": BAD, "platform": "cpu", "part": "1 of 9 cases"}]
+    whole = {"cell": BAD, "platform": "cpu", "part": "1 of 9 cases", "held": 1, "total": 9}
+    assert partial == [whole]
     assert main(["attribute", "py311-torch211-vllm020", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["partial"] == []
 

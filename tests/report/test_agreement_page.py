@@ -140,6 +140,7 @@ def test_a_partial_run_is_said_to_be_so() -> None:
     Draft202012Validator(SCHEMA).validate(found)
     [pair] = found["agreement"]["pairs"]
     assert pair["parts"] == {"cpu": "2 of 9 cases"}
+    assert pair["partial"] == {"cpu": {"held": 2, "total": 9}}
     for text in (agreement.lines(TOLD.agreement), agreement.page(TOLD.agreement)):
         assert " 9 cases" not in text
 

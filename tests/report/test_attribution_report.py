@@ -11,6 +11,7 @@ from matrix.attribution.model import Cause
 from matrix.report.attribution.markdown import section
 from matrix.report.attribution.text import lines
 from matrix.report.attribution.values import entries, to_json
+from matrix.verdict.ladder import Part
 from matrix.verdict.reasons import Recorded
 
 
@@ -65,9 +66,9 @@ def test_a_run_with_a_flag_of_its_own_is_named_with_it() -> None:
 
 
 def test_the_section_says_which_cell_ran_in_part() -> None:
-    parts = {(ONE.name, "cpu"): "1 of 9 cases"}
+    parts = {(ONE.name, "cpu"): Part(held=1, total=9)}
     assert "| `py311-torch212-vllm020` on cpu, 1 of 9 cases |" in section([ONE], parts)
-    assert "of 9 cases" not in section([ONE], {(ONE.name, "cuda"): "1 of 9 cases"})
+    assert "of 9 cases" not in section([ONE], {(ONE.name, "cuda"): Part(held=1, total=9)})
 
 
 def test_many_symptoms_are_cut_and_counted() -> None:

@@ -24,7 +24,7 @@ from matrix.record.model import (
 from matrix.report.reasons import contradiction_words
 from matrix.verdict import ladder
 from matrix.verdict.judge import CellVerdict
-from matrix.verdict.ladder import Progress, RunEvidence, assess, evidence_of, level
+from matrix.verdict.ladder import Part, Progress, RunEvidence, assess, evidence_of, level
 from matrix.verdict.reasons import recorded
 from matrix.verdict.states import StepState, Verdict
 
@@ -176,7 +176,7 @@ def test_a_run_of_another_cell_shows_nothing_of_this_one() -> None:
     assert wrong.passed == frozenset()
     spoilt = ran(Verdict.UNTESTED, None, "x", rungs=(RungResult(rung=Rung.IMPORTS, ok=True),))
     assert spoilt.passed == {"resolves", "imports"}
-    assert ran(Verdict.COMPATIBLE, "as expected", deselected=8).part == ("0 of 8 cases")
+    assert ran(Verdict.COMPATIBLE, "as expected", deselected=8).part == Part(held=0, total=8)
 
 
 DECLARED = [PINNED, OFF_PIN, UNFIT]

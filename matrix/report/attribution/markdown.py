@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from matrix._util.text import code, markdown, tabular
 from matrix.attribution.model import Attribution
+from matrix.report import marks
 from matrix.report.attribution.sentences import how, sentence, symptom_words
 from matrix.report.attribution.text import MAX_WIDTH, case_name, groups
+from matrix.verdict.ladder import Part
 
 _HEAD = """\
 ## Who changed
@@ -19,7 +21,7 @@ that has no expectation is held against what its vLLM counts under the torch tha
 
 
 def section(
-    attributions: Sequence[Attribution], parts: Mapping[tuple[str, str], str] | None = None
+    attributions: Sequence[Attribution], parts: Mapping[tuple[str, str], Part] | None = None
 ) -> str:
     """Return the attributions as a section of Markdown; "" where there is none.
 
@@ -30,7 +32,7 @@ def section(
     rows = []
     for group in groups(attributions):
         first = group[0]
-        part = (parts or {}).get((first.name, first.platform))
+        part = marks.part((parts or {}).get((first.name, first.platform)))
         cases = ", ".join(code(case_name(found)) for found in group)
         symptoms = dict.fromkeys(symptom_words(found.symptoms) for found in group)
         runs = ", ".join(

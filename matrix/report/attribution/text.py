@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.text import clean, clip, plural
 from matrix.attribution.model import Attribution, Cause
+from matrix.report import marks
 from matrix.report.attribution.sentences import missing_runs, sentence, symptom_words
+from matrix.verdict.ladder import Part
 
 MAX_WIDTH = 400
 _MAX_SILENT = 10
@@ -17,12 +19,12 @@ _QUALIFY = "`matrix qualify` compares two releases, also by what no expectation 
 def lines(
     attributions: Sequence[Attribution],
     silent: Sequence[tuple[str, str]] = (),
-    parts: Mapping[tuple[str, str], str] | None = None,
+    parts: Mapping[tuple[str, str], Part] | None = None,
 ) -> str:
     """Return each cell with its attributions, one for all cases that share it.
 
     `silent` are the cells, by name and platform, that ran and have no answer. `parts` says how many
-    cases the partial run of a cell has: `1 of 9 cases`.
+    cases the partial run of a cell has.
     """
     without = _without_answer(silent)
     if not attributions:
@@ -36,7 +38,7 @@ def lines(
             cell = first.name, first.platform
             part = (parts or {}).get(cell)
             where = f"{clean(first.name)} on {clean(first.platform)}"
-            text += [*([""] if text else []), f"{where}, {part}" if part else where]
+            text += [*([""] if text else []), f"{where}, {marks.part(part)}" if part else where]
         text.append(f"  {first.answer}")
         prefix = f"{case_name(first)}: " if len(group) > 1 else ""
         text.append(f"    {clip(prefix + clean(sentence(first)), MAX_WIDTH)}")

@@ -10,8 +10,9 @@ from matrix.attribution.model import Attribution, Missing
 from matrix.attribution.reasons import Reason
 from matrix.attribution.symptoms import Symptom
 from matrix.record.model import Departure
-from matrix.report import stock
+from matrix.report import marks, stock
 from matrix.report.attribution.sentences import question_words, sentence
+from matrix.verdict.ladder import Part
 
 SCHEMA = 2
 """Schema 1 was the same without `reason` and `question`."""
@@ -20,12 +21,12 @@ SCHEMA = 2
 def to_json(
     attributions: Iterable[Attribution],
     silent: Iterable[tuple[str, str]] = (),
-    parts: Mapping[tuple[str, str], str] | None = None,
+    parts: Mapping[tuple[str, str], Part] | None = None,
 ) -> str:
     """Return the attributions as JSON, always ASCII.
 
     `silent` are the cells, by name and platform, that ran and have no answer. `parts` says how many
-    cases the partial run of a cell has: `1 of 9 cases`.
+    cases the partial run of a cell has.
     """
     return json.dumps(content(attributions, silent, parts), indent=1, sort_keys=True) + "\n"
 
@@ -33,7 +34,7 @@ def to_json(
 def content(
     attributions: Iterable[Attribution],
     silent: Iterable[tuple[str, str]] = (),
-    parts: Mapping[tuple[str, str], str] | None = None,
+    parts: Mapping[tuple[str, str], Part] | None = None,
 ) -> dict[str, object]:
     """Return the attributions with the number of their schema, and the cells without an answer."""
     return {
@@ -41,7 +42,7 @@ def content(
         "attributions": entries(attributions),
         "unanswered": [{"cell": name, "platform": platform} for name, platform in silent],
         "partial": [
-            {"cell": name, "platform": platform, "part": part}
+            {"cell": name, "platform": platform, "part": marks.part(part), **part._asdict()}
             for (name, platform), part in (parts or {}).items()
         ],
     }

@@ -246,7 +246,7 @@ class _Packing:
             _rung(verdict.rung),
             self._text(reason_words(verdict.reason)),
             int(entry.off_pin),
-            self._text(entry.part),
+            self._text(marks.part(entry.part)),
             0 if entry.file == f"{record.cell}.json" else self._text(entry.file),
             record.started,
             self._flags(record.flags),

@@ -8,6 +8,7 @@ from matrix._util.text import code, markdown, plural, seconds, tabular
 from matrix.qualify.model import Drift, Failure, Match, Qualification, Verdict
 from matrix.qualify.runs import CellRun
 from matrix.record.model import CellRef
+from matrix.report import marks
 from matrix.report.qualify import sections, unjudged
 from matrix.report.qualify.sentences import failure_reason
 from matrix.store.stats import median
@@ -222,7 +223,7 @@ def _record_parts(qualification: Qualification) -> list[str]:
             *(markdown(str(run.record.provenance.get(key) or "-")) for key in _VERSIONS),
             markdown(_device(run)),
             markdown(str(run.record.provenance.get("os") or "-")),
-            markdown(run.entry.part or str(len(run.record.cases))),
+            markdown(marks.part(run.entry.part) or str(len(run.record.cases))),
             run.record.started,
             code(str(run.path)),
         ]
