@@ -121,6 +121,15 @@ def candidate_project(name: str) -> str:
     return found["project"]
 
 
+def is_candidate_name(text: str) -> bool:
+    """Tell whether a text has the form of a candidate's name.
+
+    >>> is_candidate_name("torch216rc1"), is_candidate_name("torch216"), is_candidate_name("2.16")
+    (True, False, False)
+    """
+    return _CANDIDATE.fullmatch(text) is not None and text not in _COMPANIONS
+
+
 def is_candidate(factor: str) -> bool:
     """Tell whether a value of `Factors` is a candidate's name; else it is a minor release.
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matrix._util.versions import parse_version
+from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
+from matrix.checks.linkage.candidate import candidate_tables
 from matrix.checks.linkage.link import Abi, Linkage, Linked, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
 from matrix.checks.resolution.cache import Resolutions, load_resolutions
@@ -42,7 +44,11 @@ class Answers:
         self._pins = {release.version: release.torch for release in releases.every_vllm}
         self._resolutions = resolutions
         self._tables = tables
-        self._read = {*tables.vllm_versions}, {*tables.torch_versions}
+        self._read = (
+            {*tables.vllm_versions, *tables.candidates},
+            {*tables.torch_versions, *tables.candidates},
+        )
+        self._candidates = {one.key: one for one in releases.candidates.of("vllm")}
 
     def resolves(self, cell: Cell, platform: str) -> Answer | None:
         """Tell whether a resolver finds a full set of packages for the cell.
@@ -67,16 +73,30 @@ class Answers:
     def links(self, cell: Cell) -> Answer | None:
         """Tell whether that torch exports what vLLM's core extensions import.
 
-        Where it does, the reason says which features are missing.
+        Where it does, the reason says which features are missing. What is built from its sources
+        has no wheel that says which extensions it has: on cuda that is unknown, and on the cpu none
+        is loaded.
         """
+        candidate = self._candidates.get(cell.vllm)
+        if candidate is not None and candidate.is_built:
+            return _BUILT
         if cell.vllm not in self._read[0] or cell.torch not in self._read[1]:
             return None
         try:
+            if candidate is not None and (other := self._unread(candidate, cell.python)):
+                return other
             return self._answer(self._tables.link(cell.vllm, cell.torch, cell.python))
         except SymbolsError as error:
             if str(error) not in self.faults:
                 self.faults.append(str(error))
             return None
+
+    def _unread(self, candidate: Candidate, python: str) -> Answer | None:
+        """Return why the table of a vLLM does not answer for a Python; None where it does."""
+        table, file = self._tables.vllm(candidate.key), candidate.file(python)
+        if file is None or file.sha256 != table.wheel.sha256:
+            return Answer(ok=False, unknown=True, reason="the symbols of another wheel were read")
+        return None if table.extensions else _WITHOUT
 
     def _answer(self, linkage: Linkage) -> Answer:
         broken = [linked for linked in linkage.extensions if not linked.ok]
@@ -100,6 +120,12 @@ class Answers:
 
 
 _LINKS = Answer(ok=True)
+_BUILT = Answer(
+    ok=False,
+    unknown=True,
+    reason="it is built from its sources; a build without compiling has no extensions to link",
+)
+_WITHOUT = Answer(ok=False, unknown=True, reason="its wheel has no extensions to link")
 
 
 def _cause(broken: Linked) -> str | None:
@@ -117,5 +143,6 @@ def load_answers(
 
     Raises MatrixError, which names the file, where the resolutions are damaged.
     """
-    symbols = load_tables() if tables is None else load_tables(tables)
+    own = candidate_tables(releases.candidates.every)
+    symbols = load_tables(candidates=own) if tables is None else load_tables(tables, own)
     return Answers(releases, load_resolutions(resolutions), symbols)

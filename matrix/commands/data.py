@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
+from matrix.catalog.cells import PROJECTS, is_candidate_name
 from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
+    from matrix.catalog.candidates.model import Candidate
+    from matrix.catalog.releases import Releases
     from matrix.checks.linkage.link import Linkage
 
 
@@ -55,7 +58,10 @@ def _add_linkage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ("torch", "2.11.0, 2.11.0+cu129, 2.11 or '>=2.11'"),
     ):
         linkage.add_argument(
-            f"--{name}", metavar="SPEC", help=f"a release or a range, as {examples} (default: all)"
+            f"--{name}",
+            metavar="SPEC",
+            help=f"a release or a range, as {examples}, or the name of a candidate, whose wheel is"
+            " read once (default: all releases)",
         )
     linkage.add_argument(
         "--python",
@@ -90,6 +96,33 @@ def _add_linkage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="where the tables are (default: the package's own)",
     )
     linkage.set_defaults(run=_linkage, parser=linkage)
+
+
+def _named_candidate(text: str | None, project: str, releases: Releases) -> Candidate | None:
+    """Return the candidate that an option names; None where it names releases.
+
+    Raises MatrixError for a name that no candidate of the project has.
+    """
+    if text is None or not is_candidate_name(text):
+        return None
+    candidate = releases.candidates.named(text)
+    if candidate.project != project:
+        raise MatrixError(
+            f"--{project} {text!r}: is a candidate of {candidate.project}; write"
+            f" --{candidate.project} {text}"
+        )
+    return candidate
+
+
+def _has_symbols(candidate: Candidate, python: str) -> bool:
+    """Read the symbols of a candidate, unless a table has them; tell whether it has any."""
+    from matrix.checks.linkage.candidate import read_candidate
+    from matrix.checks.linkage.tables import VllmSymbols
+
+    if candidate.is_built:
+        return False
+    table = read_candidate(candidate, python, print_status)
+    return not isinstance(table, VllmSymbols) or bool(table.extensions)
 
 
 def _refresh(options: argparse.Namespace) -> int:
@@ -137,13 +170,30 @@ def _make_tables(options: argparse.Namespace, folder: Path) -> int:
 def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     from matrix._util.versions import chosen_versions
     from matrix.catalog.releases_file import load_releases
+    from matrix.checks.linkage.candidate import candidate_tables
     from matrix.checks.linkage.link import load_tables
     from matrix.checks.linkage.tables import SymbolsError
-    from matrix.report.linkage import grid, one, to_json
+    from matrix.report.linkage import grid, one, to_json, without_extensions
 
-    tables = load_tables(folder)
-    vllms = chosen_versions(options.vllm, tables.vllm_versions, "--vllm")
-    torches = chosen_versions(options.torch, tables.torch_versions, "--torch")
+    releases = load_releases()
+    asked = [
+        candidate
+        for project in PROJECTS
+        if (candidate := _named_candidate(getattr(options, project), project, releases))
+    ]
+    lacks = [candidate for candidate in asked if not _has_symbols(candidate, options.python)]
+    if lacks:
+        print(without_extensions(lacks[0], options.python, as_json=options.json), end="")
+        return 0
+    keys = {candidate.name: candidate.key for candidate in asked}
+    tables = load_tables(folder, candidate_tables(asked))
+    vllms, torches = (
+        [keys[text]] if text in keys else chosen_versions(text, known, option)
+        for text, known, option in (
+            (options.vllm, tables.vllm_versions, "--vllm"),
+            (options.torch, tables.torch_versions, "--torch"),
+        )
+    )
     if options.vllm and options.torch and len(vllms) == len(torches) == 1:
         found = tables.link(vllms[0], torches[0], options.python)
         print(to_json([found], extensions=True) if options.json else one(found), end="")
@@ -160,7 +210,7 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
         print_status(fault)
     if not linkages:
         raise MatrixError(f"{folder}: no symbol tables to answer from; matrix linkage --fill")
-    pins = {release.version: release.torch for release in load_releases().vllm}
+    pins = {release.version: release.torch for release in releases.every_vllm}
     text = to_json(linkages, extensions=False) if options.json else None
     print(text or grid(linkages, pins, options.python), end="")
     return 2 if faults else 0

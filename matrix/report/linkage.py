@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from matrix._util.text import clean, clip
+from matrix.catalog.candidates.model import Candidate
+from matrix.catalog.candidates.update import described
 from matrix.checks.linkage.build import Build
 from matrix.checks.linkage.link import Linkage, Linked
 
@@ -42,6 +44,27 @@ def one(linkage: Linkage) -> str:
             why = _why(linkage.extensions[place - 1])
             lines += [f"  {clip(clean(reason), 200)}" for reason in why]
     return "\n".join(lines) + "\n"
+
+
+def without_extensions(candidate: Candidate, python: str, *, as_json: bool) -> str:
+    """Return that the rung *links* has no answer for a vLLM without compiled files, and why."""
+    if candidate.is_built:
+        why = "it is built from its sources, and no published wheel has its extensions"
+    else:
+        why = "its wheel has no extensions"
+    if as_json:
+        row = {
+            "python": python,
+            "vllm": candidate.key,
+            "verdict": "no answer",
+            "ok": None,
+            "reason": why,
+        }
+        return json.dumps({"schema": 1, "pairs": [row]}, indent=2) + "\n"
+    return (
+        f"{clean(described(candidate))}: {why}. On the platform cpu none is loaded, so the rung"
+        " links does not apply; on cuda it is unknown.\n"
+    )
 
 
 def grid(linkages: Sequence[Linkage], pins: Mapping[str, str], python: str) -> str:

@@ -385,6 +385,8 @@ def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Ste
             by_record=True,
             cause=kept.cause,
         )
+    if answer is not None and answer.unknown:
+        return replace(_answered("links", answer), state=StepState.UNKNOWN)
     return _UNKNOWN_STEPS["links"] if answer is None else _answered("links", answer)
 
 
@@ -430,7 +432,7 @@ def _contradictions(
         yield found(ContradictionCode.INSTALLED, _checked(resolves.reason))
     if resolves is not None and resolves.ok and ran.fails == "resolves":
         yield found(ContradictionCode.NOT_INSTALLED, ran.reason, resolves.by)
-    if platform == "cpu" or links is None:
+    if platform == "cpu" or links is None or links.unknown:
         return
     if not links.ok and "imports" in ran.passed:
         yield found(ContradictionCode.IMPORTED, _checked(links.reason))

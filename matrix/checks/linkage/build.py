@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from matrix.catalog.cells import build_of as candidate_of
 from matrix.checks.linkage.tables import TorchSymbols, VllmSymbols, Wheel
 
 # Also as a wheel may bring it: `libcudart-8774224f.so.12`.
@@ -46,12 +47,22 @@ def build_of(symbols: TorchSymbols | VllmSymbols) -> Build:
     majors = {int(found[1]) for name in needed if (found := _CUDART.fullmatch(name))}
     wheel = symbols.wheel
     return Build(
-        version=wheel.version,
+        version=_version(wheel),
         file=wheel.file,
         sha256=wheel.sha256,
         machine=_machine(wheel),
         cuda=str(max(majors)) if majors else None,
     )
+
+
+def _version(wheel: Wheel) -> str:
+    """Return the wheel's own version; the table of a candidate has its release key instead."""
+    if candidate_of(wheel.version) is None:
+        return wheel.version
+    try:
+        return str(parse_wheel_filename(wheel.file)[1])
+    except InvalidWheelFilename:
+        return wheel.version
 
 
 def _machine(wheel: Wheel) -> str | None:

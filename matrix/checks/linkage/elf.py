@@ -50,6 +50,10 @@ class ElfError(MatrixError):
     """The file is not a shared object, or not a wheel of torch or vLLM; names it and the fix."""
 
 
+class NoLibraryError(ElfError):
+    """The wheel is whole and holds no shared object."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dynamic:
     """What the dynamic loader sees of a shared object.
@@ -95,7 +99,8 @@ def read_wheel(
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if _is_library(name)]
             if not members:
-                raise ElfError(f"{path.name}: holds no shared object; take another wheel")
+                # Also a wheel for any platform, as that of a vLLM that was built without compiling.
+                raise NoLibraryError(f"{path.name}: holds no shared object; take another wheel")
             return _with_names(
                 _read(
                     wheel,
@@ -330,7 +335,7 @@ def _wheel(path: Path, sha256: str | None) -> Wheel:
     project = canonicalize_name(name)
     if project not in ("torch", "vllm"):
         raise ElfError(f"{path.name}: a wheel of {project}; name one of torch or vLLM")
-    if not any(tag.platform.endswith("x86_64") for tag in tags):
+    if not any(tag.platform.endswith("x86_64") or tag.platform == "any" for tag in tags):
         raise ElfError(f"{path.name}: not for Linux on x86_64; name such a wheel")
     if not path.is_file():
         raise ElfError(f"{path.name}: there is no such file")

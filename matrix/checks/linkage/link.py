@@ -172,6 +172,8 @@ def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
 class Tables:
     """The symbol tables of a folder, by version; the first question about a table reads it.
 
+    `candidates` are the files of the tables of candidates, by release key: they lie elsewhere.
+
     What does not depend on both releases is computed once for each of them, and what does not
     depend on the Python once for each pair: without that `matrix grid` takes up to four times as
     long (benchmarks/caches.py).
@@ -180,6 +182,7 @@ class Tables:
     folder: Path
     vllm_versions: tuple[str, ...] = ()
     torch_versions: tuple[str, ...] = ()
+    candidates: Mapping[str, Path] = field(default_factory=dict)
     _read: dict[str, TorchSymbols | VllmSymbols] = field(default_factory=dict)
     _wants: _Wants = field(default_factory=dict)
     _importing: dict[str, _Importing] = field(default_factory=dict)
@@ -218,7 +221,7 @@ class Tables:
     ) -> TorchSymbols | VllmSymbols:
         name = file_name(project, version)
         if name not in self._read:
-            if version not in known:
+            if version not in known and version not in self.candidates:
                 there = ", ".join(known) or "none"
                 # An index has builds without a local part; the others are files that a person has.
                 way = (
@@ -227,8 +230,9 @@ class Tables:
                 raise SymbolsError(
                     f"{project} {version}: no symbol table ({there} have one); matrix linkage {way}"
                 )
+            path = self.candidates.get(version, self.folder / name)
             try:
-                content = (self.folder / name).read_bytes()
+                content = path.read_bytes()
             except OSError as error:
                 raise SymbolsError(f"{name}: cannot be read: {error.strerror or error}") from None
             table = load(content, name)
@@ -241,8 +245,11 @@ class Tables:
         return self._read[name]
 
 
-def load_tables(folder: Path = DATA) -> Tables:
-    """Return the tables of a folder (default: the package's own); a missing folder has none."""
+def load_tables(folder: Path = DATA, candidates: Mapping[str, Path] | None = None) -> Tables:
+    """Return the tables of a folder (default: the package's own); a missing folder has none.
+
+    `candidates` are the files of those of candidates, by release key.
+    """
     found: dict[str, list[str]] = {"vllm": [], "torch": []}
     for path in folder.glob("*.table"):
         project, _, version = path.stem.partition("-")
@@ -251,7 +258,9 @@ def load_tables(folder: Path = DATA) -> Tables:
     vllm, torch = (
         tuple(sorted(found[project], key=parse_version)) for project in ("vllm", "torch")
     )
-    return Tables(folder=folder, vllm_versions=vllm, torch_versions=torch)
+    return Tables(
+        folder=folder, vllm_versions=vllm, torch_versions=torch, candidates=candidates or {}
+    )
 
 
 _VERSION = re.compile(r"\d+(\.\d+)+((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9]+(\.[a-z0-9]+)*)?")
