@@ -1,4 +1,4 @@
-"""Files: replaced at once or not at all, and their digests."""
+"""Files: replaced at once or not at all, their digests, and their paths as people see them."""
 
 from __future__ import annotations
 
@@ -77,3 +77,12 @@ def digest_of(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def from_here(path: Path | str) -> str:
+    """Return the path as a person would type it here; the address of an object store as it is."""
+    if isinstance(path, str) and "://" in path:
+        return path
+    whole = Path(path).absolute()
+    here = Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from packaging.version import Version
@@ -17,8 +18,9 @@ from matrix.attribution.observations import WHOLE_RUN, Ended, Observation, Runs,
 from matrix.attribution.reasons import Along
 from matrix.catalog.cells import Cell
 from matrix.record.model import Record
+from matrix.rules.expectations import Expectations
 from matrix.verdict.grid import ran_cell
-from matrix.verdict.judge import CellVerdict
+from matrix.verdict.judge import CellVerdict, judge
 
 
 class Judged(NamedTuple):
@@ -27,6 +29,25 @@ class Judged(NamedTuple):
     record: Record
     verdict: CellVerdict
     runs: int = 1
+
+
+def judge_records(
+    records: Iterable[tuple[Path, Record]],
+    runs: Mapping[Path, int],
+    known: Iterable[tuple[Record, CellVerdict]],
+    expectations: Expectations,
+) -> list[Judged]:
+    """Return the records that count, with their verdicts.
+
+    Those are the ones with a number of `runs` that they stand for, and the `known` ones, whose
+    verdict is there already.
+    """
+    verdicts = {id(record): verdict for record, verdict in known}
+    return [
+        Judged(record, verdicts.get(id(record)) or judge(record, expectations), runs.get(path, 1))
+        for path, record in records
+        if path in runs or id(record) in verdicts
+    ]
 
 
 class Point(NamedTuple):

@@ -237,6 +237,12 @@ class Releases:
         row = self._torches.get(parse_version(torch).public)
         return row.revision if row is not None else None
 
+    @property
+    def cuda_flavour(self) -> str | None:
+        """The build of CUDA of the newest torch, such as cu130; None where it is not known."""
+        newest = next((row.cuda for row in reversed(self.torch) if row.cuda), None)
+        return f"cu{newest.replace('.', '')}" if newest else None
+
     def including(self, candidate: Candidate) -> Releases:
         """Return these with one more candidate, which takes the place of the one of its name."""
         return replace(self, candidates=self.candidates.including(candidate))

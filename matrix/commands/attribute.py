@@ -56,6 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 @gc_paused()
 def _attribute(options: argparse.Namespace) -> int:
     from matrix.attribution.attribute import attribute, unanswered
+    from matrix.attribution.runs_index import judge_records
     from matrix.catalog.releases_file import load_releases
     from matrix.report.attribution.text import lines
     from matrix.report.attribution.values import to_json
@@ -83,7 +84,7 @@ def _attribute(options: argparse.Namespace) -> int:
         records = [record for _, record in read.records if names is None or record.cell in names]
         context.must_have_run(records, options.platform, options.case)
         asked = {"names": names, "platform": options.platform, "case": options.case}
-        judged = context.judged(expectations, table, read)
+        judged = judge_records(read.records, read.runs, table.verdicts, expectations)
         found = attribute(
             judged,
             load_releases(),

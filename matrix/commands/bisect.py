@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +13,14 @@ from matrix.commands import arguments, context
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.attribution.observations import Observation
     from matrix.catalog.candidates.series import Series
     from matrix.catalog.cells import Cell
     from matrix.catalog.releases import Releases
-    from matrix.rules.expectations import Expectations
-    from matrix.run.bisection import Seen
+    from matrix.run.bisection import Progress, Run, Seen
+    from matrix.run.candidate_line import Line
     from matrix.run.rerun import Rerun
     from matrix.store.loaded import LoadedRecords
+    from matrix.verdict.table import Table
 
 _FILE = "candidates.bisect.toml"
 _PAIR = "of --torch and --vllm one is a release and the other a range"
@@ -128,218 +128,165 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], what: str) -> Non
 
 
 def _bisect_releases(options: argparse.Namespace) -> int:
-    from matrix.attribution.bisect import environments_along, observed_along, parse_range, search
     from matrix.catalog.releases_file import load_releases
-    from matrix.report.bisect import lines, to_json
-    from matrix.rules.expectations_file import load_expectations
-    from matrix.run.rerun import Rerun, run_all, shown
-    from matrix.verdict.grid import environments
+    from matrix.run.bisection import bisect_releases, release_line
+    from matrix.run.rerun import Rerun
 
-    releases = load_releases()
-    ends = {
-        key: parse_range(_newest_ends(getattr(options, key), known), f"--{key}")
-        for key, known in releases.published.items()
-    }
-    moving, axis = environments_along(environments(releases), options.python, **ends)
-    labels = {name: getattr(cell, moving) for name, cell in axis.items()}
-    expectations = load_expectations(options.expectations)
-    tried: set[str] = set()
-    failed = False
-    ruled_out: set[str] | None = None
-    while True:
-        table, read, status = context.read_all(
-            options, expectations, empty=options.run_missing, repeats=None
-        )
-        if ruled_out is None:
-            grid = context.grid_of(table.entries)
-            known = {name: grid.progress(cell, options.platform) for name, cell in axis.items()}
-            ruled_out = {
-                name
-                for name, progress in known.items()
-                if progress is not None and progress.ruled_out
-            }
-            context.must_have_run(
-                [record for _, record in read.records], None, options.case, whole=True
-            )
-        seen, unclear = observed_along(
-            axis, options.case, options.platform, _observed(expectations, options.platform, read)
-        )
-        found = search(
-            moving, labels, seen, ruled_out, unclear, without_result=tried.difference(seen)
-        )
-        following = found.bisection.next
-        if following is None:
-            break
-        rerun = Rerun(name=following, platform=options.platform, cases=(options.case,))
-        if not options.run_missing or options.dry_run:
-            break
-        for failure in run_all([rerun], Path.cwd()):
-            print_status(failure)
-            failed = True
-        tried.add(following)
-        options.folders = context.with_new_records(options.folders)
-    if options.dry_run and following is not None:
-        print(_at_most(found.bisection.steps, f"{len(labels)} releases"))
-        print(shown(rerun))
-        return status
-    shown_as = to_json if options.json else lines
-    print(shown_as(found, options.case, options.platform), end="")
-    if following is not None and not options.json:
-        print(f"next: {shown(rerun)}")
-    return 2 if failed else status
+    line = release_line(options.torch, options.vllm, options.python, load_releases())
 
+    def rerun(name: str) -> Rerun:
+        return Rerun(name=name, platform=options.platform, cases=(options.case,))
 
-def _at_most(runs: int, what: str) -> str:
-    return f"at most {runs} run{'' if runs == 1 else 's'} for {what}"
-
-
-def _newest_ends(text: str, known: Sequence[str]) -> str:
-    """Return a release or a range of releases, with the newest patch for a minor release."""
-    from packaging.version import InvalidVersion
-
-    from matrix._util.versions import newest_patch
-
-    try:
-        return "..".join(newest_patch(end, known) for end in text.split(".."))
-    except InvalidVersion:
-        return text  # whoever reads the range says what is wrong with it
-
-
-def _observed(
-    expectations: Expectations, platform: str, read: LoadedRecords
-) -> Iterator[Observation]:
-    """Yield what the records observed of each case, judged by the expectations."""
-    from matrix.attribution.observations import observe
-    from matrix.verdict.grid import ran_cell
-    from matrix.verdict.judge import judge
-
-    late = context.late_now()
-    for path, record in read.records:
-        cell = ran_cell(record) if record.platform == platform else None
-        if cell is not None:
-            runs = read.runs.get(path, 1)
-            yield from observe(record, judge(record, expectations), cell, late, runs)
+    records = _Records(options)
+    table, read = records.read_table()
+    ruled_out = context.grid_of(table.entries).ruled_out(line.cells, options.platform)
+    records.check(read)
+    first = records.query.seen(read, line.cells, context.late_now())
+    run = _runner(options, rerun)
+    found = bisect_releases(line, first, ruled_out, records.look_at_releases, run)
+    return _finish(options, found, rerun, records)
 
 
 def _bisect_line(options: argparse.Namespace) -> int:
     """Bisect a line of candidates: nightly builds, wheels of commits, or commits."""
     from matrix.catalog.releases_file import load_releases
-    from matrix.report.bisect import line_text, to_json
-    from matrix.run.bisection import Ends, Line, bisect_line, change_of, other_half
-    from matrix.run.rerun import run_all, shown
+    from matrix.run.bisection import Ends, bisect_line
+    from matrix.run.candidate_line import Line, other_half
 
     releases = load_releases()
     series = _series(options, releases)
-    moving, other = ("torch", "vllm") if series.project == "torch" else ("vllm", "torch")
-    file = (options.candidates or Path.cwd() / _FILE).absolute()
+    other = "vllm" if series.project == "torch" else "torch"
     line = Line(
         series,
         other=other_half(getattr(options, other), type(series.project)(other), releases),
         python=options.python,
         releases=releases,
-        file=file,
+        file=(options.candidates or Path.cwd() / _FILE).absolute(),
         shared=options.candidates is not None,
     )
+
+    def rerun(name: str) -> Rerun:
+        return line.rerun(name, options.platform, options.case)
+
     ends = Ends.ANY
     if options.commits is not None:
         ends = Ends.BAD_GOOD if options.fixed else Ends.GOOD_BAD
-    look = _Records(options)
+    records = _Records(options)
+    run = _runner(options, rerun)
+    found = bisect_line(line, records.look_at_line, run, ends, dry=options.dry_run)
+    return _finish(options, found, rerun, records, line)
+
+
+def _runner(options: argparse.Namespace, rerun: Callable[[str], Rerun]) -> Run | None:
+    """Return what runs an environment through tox; None where nothing is to run."""
+    from matrix.run.rerun import run_all
 
     def run(name: str) -> list[str]:
-        failures = run_all([_rerun(options, name, file)], Path.cwd())
+        failures = run_all([rerun(name)], Path.cwd())
         for failure in failures:
             print_status(failure)
         return failures
 
-    can_run = options.run_missing and not options.dry_run
-    found = bisect_line(line, look, run if can_run else None, ends, dry=options.dry_run)
-    following = found.search.bisection.next
-    command = None if following is None else shown(_rerun(options, following, file))
-    if options.dry_run and command is not None:
-        steps = series.steps
-        what = f"{len(steps)} builds of {moving} of {series.where}"
-        runs = found.search.bisection.steps
-        print(f"{_at_most(runs, what)}, from {steps[0].label} to {steps[-1].label}")
-        print(command)
-        return look.status
-    change = change_of(line, found.search)
-    if options.json:
-        text = to_json(found.search, options.case, options.platform, change, found.runs)
-    else:
-        text = line_text(found.search, options.case, options.platform, change)
-    print(text, end="")
-    if command is not None and not options.json:
-        print(f"next: {command}")
-    return 2 if found.failures else look.status
-
-
-def _rerun(options: argparse.Namespace, name: str, file: Path) -> Rerun:
-    from matrix.catalog.candidates.place import VARIABLE
-    from matrix.run.rerun import Rerun
-
-    return Rerun(
-        name=name,
-        platform=options.platform,
-        cases=(options.case,),
-        environ=((VARIABLE, str(file)),),
-    )
+    return run if options.run_missing and not options.dry_run else None
 
 
 class _Records:
-    """What the records say of the cells of a line; `status` is 2 where a record is bad."""
+    """The records of the options, as they are at each call; `status` is 2 where a record is bad."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         from matrix.rules.expectations_file import load_expectations
+        from matrix.run.bisection import CaseQuery
 
         self._options = options
-        self._expectations = load_expectations(options.expectations)
-        self._given = options.folders
-        self._checked = False
+        self._looked = False
         self.status = 0
+        self.query = CaseQuery(
+            case=options.case,
+            platform=options.platform,
+            expectations=load_expectations(options.expectations),
+        )
 
-    def __call__(self, cells: Mapping[str, Cell]) -> Seen:
-        """Read the records as they are now."""
-        from matrix.attribution.bisect import observed_along
-        from matrix.run.bisection import Seen
+    def read_table(self) -> tuple[Table, LoadedRecords]:
+        """Return the table and the records of which it is made."""
+        options = self._options
+        table, read, self.status = context.read_all(
+            options, self.query.expectations, empty=options.run_missing, repeats=None
+        )
+        return table, read
+
+    def check(self, read: LoadedRecords) -> None:
+        """Raise MatrixError where there are records and none has the case."""
+        every = [record for _, record in read.records]
+        context.must_have_run(every, None, self._options.case, whole=True)
+
+    def look_at_releases(self, cells: Mapping[str, Cell]) -> Seen:
+        """Return what the records say of releases after a run."""
+        self._options.folders = context.with_new_records(self._options.folders)
+        _, read = self.read_table()
+        return self.query.seen(read, cells, context.late_now())
+
+    def look_at_line(self, cells: Mapping[str, Cell]) -> Seen:
+        """Return what the records say of a line of candidates, before the first run and after."""
         from matrix.store.load import newest_records
 
-        options = self._options
-        folders = arguments.given_or_default(context.with_new_records(self._given))
-        read = newest_records(folders, context.late_now(), print_status, repeats=None)
-        if not self._checked:
-            self._checked = True
+        folders = arguments.given_or_default(context.with_new_records(self._options.folders))
+        late = context.late_now()
+        read = newest_records(folders, late, print_status, repeats=None)
+        if not self._looked:
+            self._looked = True
             for error in read.errors:
                 print_status(str(error))
             self.status = 2 if read.errors else 0
-            every = [record for _, record in read.records]
-            context.must_have_run(every, None, options.case, whole=True)
-        observations = _observed(self._expectations, options.platform, read)
-        seen, unclear = observed_along(cells, options.case, options.platform, observations)
-        return Seen(
-            observations=seen,
-            unclear=frozenset(unclear),
-            details=_details(read, cells, options.platform),
-        )
+            self.check(read)
+        return self.query.seen(read, cells, late)
 
 
-def _details(read: LoadedRecords, cells: Mapping[str, Cell], platform: str) -> dict[str, str]:
-    """Return why the newest run of each of these environments has no result, if it says so."""
-    found = {}
-    for record in sorted((record for _, record in read.records), key=lambda run: run.started):
-        if record.cell in cells and record.platform == platform:
-            reasons = [case.reason for case in record.cases if case.reason]
-            reason = record.error.reason if record.error else (reasons or [""])[0]
-            found[record.cell] = reason
-    return {name: reason for name, reason in found.items() if reason}
+def _finish(
+    options: argparse.Namespace,
+    found: Progress,
+    rerun: Callable[[str], Rerun],
+    records: _Records,
+    line: Line | None = None,
+) -> int:
+    """Print how far the search came and what is to run next; return the exit status."""
+    from matrix.report.bisect import first_run, line_text, lines, to_json
+    from matrix.run.candidate_line import change_of
+    from matrix.run.rerun import shown
+
+    search, asked = found.search, (options.case, options.platform)
+    following = search.bisection.next
+    command = None if following is None else shown(rerun(following))
+    if options.dry_run and command is not None:
+        print(first_run(search, command, None if line is None else line.series.where), end="")
+        return records.status
+    change = None if line is None else change_of(line, search)
+    if options.json:
+        print(to_json(search, *asked, change, None if line is None else found.runs), end="")
+    else:
+        print(lines(search, *asked) if line is None else line_text(search, *asked, change), end="")
+        if command is not None:
+            print(f"next: {command}")
+    return 2 if found.failures else records.status
 
 
 def _series(options: argparse.Namespace, releases: Releases) -> Series:
     """Return the line that is asked for. Raises MatrixError where there is none."""
+    from matrix.catalog.candidates.lines import open_commits, open_nightlies
+    from matrix.catalog.candidates.model import Project
+
     if options.commits is not None:
         _refuse(options, ("vllm", "first_day", "last_day"), "--commits, which is a line of vLLM")
         if options.torch is None:
             raise MatrixError("--commits: names a line of vLLM; name its torch: --torch 2.14.0")
-        return _commits(options, releases)
+        address, ends = options.commits
+        return open_commits(
+            address,
+            ends,
+            options.channel,
+            python=options.python,
+            releases=releases,
+            say=print_status,
+        )
     _refuse(options, ("fixed",), "a line of days, where either end may be the bad one")
     if (options.torch is None) == (options.vllm is None):
         raise MatrixError(
@@ -355,73 +302,10 @@ def _series(options: argparse.Namespace, releases: Releases) -> Series:
             f"--from {options.first_day}: is later than --to {options.last_day}; the older day is"
             " the first"
         )
-    return _nightlies(options, releases)
-
-
-def _nightlies(options: argparse.Namespace, releases: Releases) -> Series:
-    from matrix.catalog.candidates.channels import place_of
-    from matrix.catalog.candidates.model import CandidateError, Project
-    from matrix.catalog.candidates.series import Nightlies
-    from matrix.catalog.candidates.steps import nightly_steps
-    from matrix.catalog.index import Index
-
-    project = Project.TORCH if options.torch is None else Project.VLLM
-    channels = releases.candidates.channels
-    try:
-        flavour = context.cuda_flavour(releases)
-        place = place_of(options.channel, project, channels, flavour=flavour)
-    except CandidateError as error:
-        raise MatrixError(str(error).replace("--index", "--channel", 1)) from None
-    index = Index(place.address)
-    try:
-        files = index.files(project)
-    finally:
-        index.close()
-    return Nightlies(
-        project=project,
-        place=place,
-        steps=nightly_steps(project, place, files, options.first_day, options.last_day),
+    return open_nightlies(
+        options.channel,
+        Project.TORCH if options.torch is None else Project.VLLM,
+        (options.first_day, options.last_day),
         python=options.python,
         releases=releases,
-    )
-
-
-def _commits(options: argparse.Namespace, releases: Releases) -> Series:
-    from matrix.catalog.candidates.channels import Place, place_of
-    from matrix.catalog.candidates.model import CandidateError, Project
-    from matrix.catalog.candidates.series import Commits, CommitWheels
-    from matrix.catalog.candidates.steps import commit_steps, ends_of
-    from matrix.catalog.vllm_sources.git import Repository
-
-    address, text = options.commits
-    old, new = ends_of(text)
-    repository = Repository(address=address, say=print_status)
-    steps = commit_steps(repository.line(repository.resolve(old), repository.resolve(new)))
-    where = repository.shown
-    if options.channel is None:
-        return Commits(
-            address=address, where=where, repository=repository.place, steps=steps, say=print_status
-        )
-    name, _, build = options.channel.partition("/")
-
-    def place(commit: str) -> Place:
-        asked = "/".join(filter(None, (name, commit, build)))
-        return place_of(asked, Project.VLLM, releases.candidates.channels)
-
-    try:
-        has_commits = steps[0].point in place(steps[0].point).index
-    except CandidateError:
-        has_commits = False
-    if not has_commits:
-        raise MatrixError(
-            f"--channel {options.channel}: has no index for each commit, so it does not go with"
-            " --commits; write --channel commit, or commit/cu129"
-        )
-    return CommitWheels(
-        where=f"{where}, wheels of {options.channel}",
-        repository=repository.place,
-        steps=steps,
-        python=options.python,
-        releases=releases,
-        place_of=place,
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
-from matrix.commands import arguments, context
+from matrix._util.files import from_here
+from matrix.commands import arguments
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _add(options: argparse.Namespace) -> int:
     done = update(candidates.get(candidate.name), candidate, force=options.force)
     if done is not Update.UNCHANGED:
         path = write_candidates(candidates.including(candidate))
-        print_status(f"{context.from_here(path)} was written")
+        print_status(f"{from_here(path)} was written")
     pythons = pythons_of(candidate, releases.pythons)
     cell = _example(releases.including(candidate), candidate)
     print("\n".join(added_lines(candidate, done, gathered.notes, pythons, cell)))
@@ -207,7 +208,7 @@ def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> 
         return sources.from_commit(wanted, options.commit, options.version, print_status)
     if options.tree is not None:
         return sources.from_tree(wanted, options.tree, options.version)
-    channels, flavour = releases.candidates.channels, context.cuda_flavour(releases)
+    channels, flavour = releases.candidates.channels, releases.cuda_flavour
     place = place_of(options.index, wanted.project, channels, flavour=flavour)
     index = Index(place.address)
     try:
@@ -233,7 +234,7 @@ def _list(options: argparse.Namespace) -> int:
     elif every:
         print(render_list(every))
     else:
-        path = context.from_here(Path(candidates_path()))
+        path = from_here(Path(candidates_path()))
         print_status(f"no candidate in {path}; matrix candidate add NAME adds one")
     return 0
 
@@ -257,5 +258,5 @@ def _remove(options: argparse.Namespace) -> int:
     from matrix.catalog.candidates.file import load_candidates, write_candidates
 
     path = write_candidates(load_candidates().excluding(options.name))
-    print(f"{options.name} was removed from {context.from_here(path)}")
+    print(f"{options.name} was removed from {from_here(path)}")
     return 0

@@ -1,4 +1,4 @@
-"""What several commands read: records, the grid, verdicts, the clock, a path as shown."""
+"""What several commands read: records, the grid, the clock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from matrix.commands import arguments
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
-    from matrix.attribution.runs_index import Judged
-    from matrix.catalog.releases import Releases
     from matrix.record.model import Record
     from matrix.rules.expectations import Expectations
     from matrix.store.loaded import LoadedRecords
@@ -87,19 +85,6 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
     return grid
 
 
-def judged(expectations: Expectations, table: Table, read: LoadedRecords) -> list[Judged]:
-    """Return the table's records and all others that count, with verdicts."""
-    from matrix.attribution.runs_index import Judged
-    from matrix.verdict.judge import judge
-
-    shown = {id(entry.record): entry.verdict for entry in table.entries}
-    return [
-        Judged(record, shown.get(id(record)) or judge(record, expectations), read.runs.get(path, 1))
-        for path, record in read.records
-        if path in read.runs or id(record) in shown
-    ]
-
-
 def today() -> date:
     """Return the day, in UTC, by which a waiver holds or has expired."""
     return datetime.now(timezone.utc).date()
@@ -110,15 +95,6 @@ def late_now() -> str:
     from matrix.store.summary import late_from
 
     return late_from(datetime.now(timezone.utc))
-
-
-def from_here(path: Path | str) -> str:
-    """Return the path as a person would type it here; the address of an object store as it is."""
-    if isinstance(path, str) and "://" in path:
-        return path
-    whole = Path(path).absolute()
-    here = Path.cwd()
-    return str(whole.relative_to(here) if whole.is_relative_to(here) else path)
 
 
 def must_have_run(
@@ -151,9 +127,3 @@ def with_new_records(folders: list[Path | str]) -> list[Path | str]:
     """
     new = Path("records")
     return [*folders, new] if folders and new not in folders and new.is_dir() else folders
-
-
-def cuda_flavour(releases: Releases) -> str | None:
-    """Return the build of CUDA of the newest torch, such as cu130; None where it is not known."""
-    newest = next((row.cuda for row in reversed(releases.torch) if row.cuda), None)
-    return f"cu{newest.replace('.', '')}" if newest else None

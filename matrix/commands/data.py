@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
+from matrix._util.files import from_here
 from matrix.catalog.cells import PROJECTS, is_candidate_name
-from matrix.commands import arguments, context
+from matrix.commands import arguments
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _refresh(options: argparse.Namespace) -> int:
     path = options.releases or RELEASES_FILE
     with closing(Index(options.index)) as index:
         done = refresh(path, index, check=options.check, jobs=options.jobs)
-    print(render(done, context.from_here(path), check=options.check), end="")
+    print(render(done, from_here(path), check=options.check), end="")
     for failure in done.failures:
         print_status(failure)
     if done.failures:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
+from matrix._util.files import from_here
 from matrix._util.gc import gc_paused
 from matrix.commands import arguments, context
 
@@ -167,7 +168,7 @@ def _qualify(options: argparse.Namespace) -> int:
     answers = load_answers(judging.releases)
     qualification = qualify(
         query,
-        [(Path(context.from_here(path)), record) for path, record in loaded.records],
+        [(Path(from_here(path)), record) for path, record in loaded.records],
         judging,
         answers=answers,
         skipped=loaded.skipped,

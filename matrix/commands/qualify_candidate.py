@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
+from matrix._util.files import from_here
 from matrix._util.nvidia import gpu_visible
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.update import Update, update
@@ -119,7 +120,7 @@ def _newest(candidate: Candidate, releases: Releases, *, write: bool) -> tuple[C
         path = write_candidates(load_candidates().including(newer))
         print_status(
             f"{newer.name} is {newer.version} (build {newer.identity}) now; it was"
-            f" {candidate.version} (build {candidate.identity}); {context.from_here(path)} was"
+            f" {candidate.version} (build {candidate.identity}); {from_here(path)} was"
             " written"
         )
     return newer, releases.including(newer)
@@ -137,7 +138,7 @@ def _followed(options: argparse.Namespace, candidate: Candidate, found: Qualific
     )
     after, changes = follow(with_build(history, build), seen_in(found, build.identity))
     path = write_history(options.state, after)
-    print_status(f"{context.from_here(path)} was written")
+    print_status(f"{from_here(path)} was written")
     return Delta(history=after, changes=changes, before=before[-1] if before else None)
 
 
@@ -251,12 +252,13 @@ class _Records:
     def attributions(self, plan: CandidatePlan, found: Qualification) -> tuple[Attribution, ...]:
         """Return whose change the failures and drifts of the candidate are."""
         from matrix.attribution.attribute import attribute
+        from matrix.attribution.runs_index import judge_records
 
         read = self._read()
         late = context.late_now()
         table = tabulate(read.records, self.expectations, releases=self.releases, late=late)
         return attribute(
-            context.judged(self.expectations, table, read),
+            judge_records(read.records, read.runs, table.verdicts, self.expectations),
             self.releases,
             context.grid_of(table.entries),
             names=frozenset(finding.place.cell for finding in found.failing),
@@ -284,7 +286,7 @@ class _Records:
 
 
 def _told(found: LoadedRecords) -> list[tuple[Path, Record]]:
-    return [(Path(context.from_here(path)), record) for path, record in found.records]
+    return [(Path(from_here(path)), record) for path, record in found.records]
 
 
 def _given(options: argparse.Namespace) -> list[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
-from matrix.commands import arguments, context
+from matrix._util.files import from_here
+from matrix.commands import arguments
 
 if TYPE_CHECKING:
     from matrix.record.model import Record
@@ -55,7 +56,7 @@ def show_record(options: argparse.Namespace) -> int:
     from matrix.store.load import one_record
 
     expectations = load_expectations(options.expectations)
-    record, name = one_record(options.record, print_status), context.from_here(options.record)
+    record, name = one_record(options.record, print_status), from_here(options.record)
     print_record(record, name, expectations, every=options.counters, split=options.seconds)
     return 0
 
@@ -68,7 +69,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from matrix.verdict.judge import judge
 
     expectations = load_expectations(options.expectations)
-    record, name = one_record(options.record, print_status), context.from_here(options.record)
+    record, name = one_record(options.record, print_status), from_here(options.record)
     apart = mark(judge(record, expectations).not_stock)
     if apart:
         print_status(f"{name}: {apart}; what it counts may not hold for a stock environment")
@@ -82,9 +83,9 @@ def _jit(options: argparse.Namespace) -> int:
     from matrix.store.load import one_record
 
     path = options.list or JIT_FILE
-    record, name = one_record(options.record, print_status), context.from_here(options.record)
+    record, name = one_record(options.record, print_status), from_here(options.record)
     rows = new_rows(record, load_jit_modules(path), name)
-    print(render(record, rows, context.from_here(path), written=options.write), end="")
+    print(render(record, rows, from_here(path), written=options.write), end="")
     if options.write and rows:
         with path.open("a", encoding="utf-8") as file:
             file.write(rows)

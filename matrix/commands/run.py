@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from matrix._util.console import print_status
-from matrix.commands import arguments, context
+from matrix._util.files import from_here
+from matrix.commands import arguments
 from matrix.commands.record import print_record
 from matrix.errors import MatrixError
 
@@ -103,4 +104,4 @@ def _run(options: argparse.Namespace) -> int:
         return exit_status(judge(read(error.path), expectations))
     if isinstance(done, int):  # pytest was asked for its help or a list, and has given it
         return done
-    return exit_status(print_record(read(done), context.from_here(done), expectations))
+    return exit_status(print_record(read(done), from_here(done), expectations))

@@ -196,9 +196,10 @@ def _attributed(
 ) -> tuple[Attribution, ...]:
     """Return who changed what fails or drifts in the table's cells, by the runs that count."""
     from matrix.attribution.attribute import attribute
+    from matrix.attribution.runs_index import judge_records
     from matrix.catalog.releases_file import load_releases
 
-    judged = context.judged(expectations, table, read)
+    judged = judge_records(read.records, read.runs, table.verdicts, expectations)
     return attribute(judged, load_releases(), grid, late=context.late_now())
 
 

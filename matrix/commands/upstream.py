@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from matrix._util.console import print_status
-from matrix.commands import arguments, context
+from matrix._util.files import from_here
+from matrix.commands import arguments
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,7 +44,7 @@ def _upstream(options: argparse.Namespace) -> int:
     path = options.upstream or UPSTREAM_FILE
     with closing(Index(options.index)) as index:
         done = read_upstream(path, index, every=options.all, jobs=options.jobs)
-    print(render_read(done, context.from_here(path)), end="")
+    print(render_read(done, from_here(path)), end="")
     for failure in done.failures:
         print_status(failure)
     return 2 if done.failures else 0

@@ -31,6 +31,23 @@ def _described(step: Step) -> str:
     return f"{step.point}  {clean(step.title)}" if step.title else step.point
 
 
+def first_run(search: Search, command: str, where: str | None = None) -> str:
+    """Return how many runs a search takes at most, and the command of the first.
+
+    `where` is the index or the repository of a line of builds; a line of releases has none.
+    """
+    steps, labels = search.bisection.steps, list(search.labels.values())
+    what, ends = f"{len(labels)} releases", ""
+    if where is not None:
+        what = f"{len(labels)} builds of {search.moving} of {where}"
+        ends = f", from {labels[0]} to {labels[-1]}"
+    return f"at most {_runs(steps)} for {what}{ends}\n{command}\n"
+
+
+def _runs(count: int, more: str = "") -> str:
+    return f"{count} {more}run{'' if count == 1 else 's'}"
+
+
 def to_json(
     search: Search, case: str, platform: str, change: Change | None = None, runs: int | None = None
 ) -> str:
@@ -156,4 +173,4 @@ def _answer(search: Search, package: str, first_word: str, last_word: str) -> st
             f"{package} {either} is the first {first_word} one, {last} the last {last_word};"
             f" {listed(skipped)} cannot be told"
         )
-    return f"at most {progress.steps} more run{'' if progress.steps == 1 else 's'} to the end"
+    return f"at most {_runs(progress.steps, 'more ')} to the end"

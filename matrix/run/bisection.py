@@ -1,27 +1,35 @@
-"""Bisect a line of candidates: make each step when its turn comes, run its cell, and look again.
+"""Bisect a line: of releases, or of candidates, each made when its turn comes; run, look again.
 
-The search itself is that of `matrix.attribution.bisect`. The candidates of the steps are written
-into a file of candidates, one after another, so that tox finds them there.
+The search itself is that of `matrix.attribution.bisect`. What it knows is what the records say of
+one case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from packaging.version import InvalidVersion
 
 from matrix._util.enums import StrEnum
-from matrix._util.versions import minor_of, newest_patch
-from matrix.attribution.bisect import BisectionError, EndsError, Search, search
-from matrix.attribution.observations import Ended, Observation
-from matrix.catalog.candidates.addresses import compare_address
-from matrix.catalog.candidates.file import load_candidates, write_candidates
-from matrix.catalog.candidates.model import Candidate, Candidates, Project
-from matrix.catalog.candidates.series import Series, StepError
-from matrix.catalog.candidates.steps import Change, Step
-from matrix.catalog.candidates.update import Update, update
-from matrix.catalog.cells import Cell, CellError, factor_of
+from matrix._util.versions import newest_patch
+from matrix.attribution.bisect import (
+    EndsError,
+    Search,
+    environments_along,
+    observed_along,
+    parse_range,
+    search,
+)
+from matrix.attribution.observations import Ended, Observation, observe
+from matrix.catalog.candidates.series import StepError
+from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
+from matrix.rules.expectations import Expectations
+from matrix.run.candidate_line import Line
+from matrix.store.loaded import LoadedRecords
+from matrix.verdict.grid import environments, ran_cell
+from matrix.verdict.judge import judge
 
 
 class Ends(StrEnum):
@@ -30,6 +38,44 @@ class Ends(StrEnum):
     ANY = "any"
     GOOD_BAD = "good_bad"
     BAD_GOOD = "bad_good"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseQuery:
+    """The case and the platform of a bisection, and the expectations that judge its runs."""
+
+    case: str
+    platform: str
+    expectations: Expectations
+
+    def seen(self, read: LoadedRecords, cells: Mapping[str, Cell], late: str) -> Seen:
+        """Return what the records say of these cells; those that began after `late` are last."""
+        observations, unclear = observed_along(
+            cells, self.case, self.platform, self._observed(read, late)
+        )
+        return Seen(
+            observations=observations,
+            unclear=frozenset(unclear),
+            details=self._details(read, cells),
+        )
+
+    def _observed(self, read: LoadedRecords, late: str) -> Iterator[Observation]:
+        """Yield what the records observed of each case, judged by the expectations."""
+        for path, record in read.records:
+            cell = ran_cell(record) if record.platform == self.platform else None
+            if cell is not None:
+                verdict = judge(record, self.expectations)
+                yield from observe(record, verdict, cell, late, read.runs.get(path, 1))
+
+    def _details(self, read: LoadedRecords, cells: Mapping[str, Cell]) -> dict[str, str]:
+        """Return why the newest run of each environment has no result, if it says so."""
+        found = {}
+        for record in sorted((record for _, record in read.records), key=lambda run: run.started):
+            if record.cell in cells and record.platform == self.platform:
+                reasons = [case.reason for case in record.cases if case.reason]
+                reason = record.error.reason if record.error else (reasons or [""])[0]
+                found[record.cell] = reason
+        return {name: reason for name, reason in found.items() if reason}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,101 +98,42 @@ Run = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Other:
-    """The half of a pair that stays: a factor of tox, such as vllm033 or vllmmain.
+class ReleaseLine:
+    """Releases of one package, oldest first, each in an environment with one of the other package.
 
-    `version` is the release that it has to stand for; None for a candidate and for whatever patch.
+    `moving` is the package whose release changes, `cells` are by environment.
     """
 
-    factor: str
-    version: str | None = None
-
-
-class Line:
-    """The steps of a series as cells with the other half of the pair; it writes their candidates.
-
-    `other` is the half of the pair that stays. `file` gets the candidates; in the
-    user's own (`shared`) no name is taken from another candidate.
-    """
-
-    def __init__(
-        self,
-        series: Series,
-        *,
-        other: Other,
-        python: str,
-        releases: Releases,
-        file: Path,
-        shared: bool,
-    ) -> None:
-        """Read what the file has of the steps already."""
-        self.series = series
-        self._releases = releases
-        self._file = file
-        self._shared = shared
-        self._other = other
-        self._steps = {_environment(python, step.name, other.factor): step for step in series.steps}
-        self._stored = self._load()
-        self._made: dict[str, Candidate] = {}
-        self.cells: dict[str, Cell] = {}
-        """The cells of the steps whose candidates are known, by environment."""
-        for name, step in self._steps.items():
-            candidate = self._stored.get(step.name)
-            if candidate is not None and series.is_of(step, candidate):
-                self._made[name] = candidate
-                try:
-                    self.cells[name] = self._cell(name, candidate)
-                except StepError:
-                    continue
+    moving: str
+    cells: Mapping[str, Cell]
 
     @property
     def labels(self) -> dict[str, str]:
-        """What people call the step of each environment, oldest first."""
-        return {name: step.label for name, step in self._steps.items()}
+        """The release of each environment, oldest first."""
+        return {name: str(getattr(cell, self.moving)) for name, cell in self.cells.items()}
 
-    def step(self, name: str) -> Step:
-        """Return the step of an environment."""
-        return self._steps[name]
 
-    def candidate(self, name: str) -> Candidate | None:
-        """Return the candidate of an environment; None where it was never made."""
-        return self._made.get(name)
+def release_line(torch: str, vllm: str, python: str, releases: Releases) -> ReleaseLine:
+    """Return the line of two texts, of which one is a release and the other a range of releases.
 
-    def make(self, name: str) -> None:
-        """Make the candidate of a step and write it down, so that its environment has a cell.
+    A minor release is its newest known patch. Raises BisectionError for other texts, and where
+    fewer than two environments are in the range.
+    """
+    texts = {"torch": torch, "vllm": vllm}
+    ends = {
+        key: parse_range(_newest_ends(texts[key], known), f"--{key}")
+        for key, known in releases.published.items()
+    }
+    moving, cells = environments_along(environments(releases), python, **ends)
+    return ReleaseLine(moving=moving, cells=cells)
 
-        Raises StepError where this step cannot be had, MatrixError where no step can be.
-        """
-        step = self._steps[name]
-        candidate = self.series.make(step)
-        cell = self._cell(name, candidate)
-        done = update(self._stored.get(step.name), candidate, force=not self._shared)
-        if done is not Update.UNCHANGED or not self._file.exists():
-            self._stored = self._stored.including(candidate)
-            write_candidates(self._stored, self._file)
-        self._made[name] = candidate
-        self.cells[name] = cell
 
-    def _load(self) -> Candidates:
-        """Return what the file has, with the other half of the pair if that is a candidate."""
-        own = self._releases.candidates
-        found = load_candidates(self._file)
-        if not self._file.exists():
-            found = Candidates(channels=own.channels)
-        other = own.get(self._other.factor)
-        return found if other is None or self._shared else found.including(other)
-
-    def _cell(self, name: str, candidate: Candidate) -> Cell:
-        try:
-            cell = self._releases.including(candidate).resolve(name)
-        except CellError as error:
-            raise StepError(str(error)) from None
-        there = cell.vllm if self.series.project is Project.TORCH else cell.torch
-        if self._other.version not in (None, there):
-            raise StepError(
-                f"{name} has {self._other.factor} as {there}, not {self._other.version}"
-            )
-        return cell
+def _newest_ends(text: str, known: Sequence[str]) -> str:
+    """Return a release or a range of releases, with the newest patch for a minor release."""
+    try:
+        return "..".join(newest_patch(end, known) for end in text.split(".."))
+    except InvalidVersion:
+        return text  # whoever reads the range says what is wrong with it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +143,32 @@ class Progress:
     search: Search
     runs: int
     failures: tuple[str, ...] = ()
+
+
+def bisect_releases(
+    line: ReleaseLine, first: Seen, ruled_out: Collection[str], look: Look, run: Run | None
+) -> Progress:
+    """Search releases to the end, or without `run` to the next environment that has to run.
+
+    `first` is what the records say before anything runs, `ruled_out` are environments that a check
+    rules out. Raises BisectionError where there is nothing to find.
+    """
+    seen, ran, failures = first, set[str](), list[str]()
+    while True:
+        found = search(
+            line.moving,
+            line.labels,
+            seen.observations,
+            ruled_out,
+            seen.unclear,
+            without_result=ran.difference(seen.observations),
+        )
+        following = found.bisection.next
+        if following is None or run is None:
+            return Progress(search=found, runs=len(ran), failures=tuple(failures))
+        failures += run(following)
+        ran.add(following)
+        seen = look(line.cells)
 
 
 def bisect_line(
@@ -190,41 +203,6 @@ def bisect_line(
         ran.add(following)
 
 
-def other_half(text: str, project: Project, releases: Releases) -> Other:
-    """Return the half of a pair that stays, of a release or of a candidate's name.
-
-    Raises MatrixError where it is not known, or where its name stands for another patch.
-    """
-    if text.startswith(project):
-        return Other(factor=releases.candidates.named(text).name)
-    known = releases.published[project]
-    try:
-        version = newest_patch(text, known)
-        minor = minor_of(version)
-        factor = factor_of(project, version)
-    except ValueError:
-        raise BisectionError(
-            f"--{project} {text!r}: is neither a release nor the name of a candidate; write it as"
-            f" {known[-1]} or {project}main"
-        ) from None
-    if version not in known:
-        raise BisectionError(
-            f"--{project} {text}: is not known; `matrix refresh` reads new releases"
-        )
-    newest = newest_patch(minor, known)
-    # A vLLM that pins an older patch of torch has that one, so each step tells which it is.
-    if project is Project.VLLM and version != newest:
-        raise BisectionError(
-            f"--{project} {text}: its environment {factor} stands for {newest}; give that one"
-        )
-    return Other(factor=factor, version=None if text == minor else version)
-
-
-def _environment(python: str, name: str, other: str) -> str:
-    pair = (name, other) if name.startswith("torch") else (other, name)
-    return "-".join((f"py{python.replace('.', '')}", *pair))
-
-
 def _search(
     line: Line, seen: Seen, ran: set[str], not_made: Mapping[str, str], ends: Ends
 ) -> Search:
@@ -253,37 +231,22 @@ def _search(
 
 
 def _other_ends(
-    labels: Mapping[str, str], ends: Mapping[str, Observation], said: Ends
+    labels: Mapping[str, str], ends: Mapping[str, Observation], wanted: Ends
 ) -> EndsError:
-    words = ("good", "bad") if said is Ends.GOOD_BAD else ("bad", "good")
-    each = [
+    words = ("good", "bad") if wanted is Ends.GOOD_BAD else ("bad", "good")
+    clauses = [
         f"{labels[name]}, which is to be {word}, {_did(run)}"
         for word, (name, run) in zip(words, ends.items(), strict=True)
     ]
     hint = (
-        "--fixed looks for a fix" if said is Ends.GOOD_BAD else "without --fixed a fault is sought"
+        "--fixed looks for a fix"
+        if wanted is Ends.GOOD_BAD
+        else "without --fixed a fault is sought"
     )
-    return EndsError(f"bisect: {', and '.join(each)}; choose other ends ({hint})", ends)
+    return EndsError(f"bisect: {', and '.join(clauses)}; choose other ends ({hint})", ends)
 
 
 def _did(run: Observation) -> str:
     if run.ended is Ended.FAILED:
         return f"fails at {run.rung}" + (f" ({run.signature})" if run.signature else "")
     return "counts other than expected" if run.faulty else "runs to its end"
-
-
-def change_of(line: Line, search: Search) -> Change | None:
-    """Return where a line changes; None while the search goes on."""
-    found = search.bisection
-    if found.next is not None or found.good is None:
-        return None
-    last, first = found.good, found.candidates[-1]
-    old, new = (
-        line.series.revision(line.step(name), line.candidate(name)) for name in (last, first)
-    )
-    repository = line.series.repository
-    page = None
-    if repository is not None and old is not None and new is not None:
-        page = compare_address(repository, old, new)
-    between = tuple(line.step(name) for name in found.candidates)
-    return Change(last=line.step(last), between=between, page=page)

@@ -147,6 +147,11 @@ class Grid:
         cells = square.cells if square is not None else ()
         return next((progress for progress in cells if progress.cell.python == cell.python), None)
 
+    def ruled_out(self, cells: Mapping[str, Cell], platform: str) -> set[str]:
+        """Return which of these cells a check rules out, by their names here."""
+        known = {name: self.progress(cell, platform) for name, cell in cells.items()}
+        return {name for name, found in known.items() if found is not None and found.ruled_out}
+
     def _of(self, platform: str) -> Iterable[Square]:
         return (square for place, square in self.squares.items() if place[0] == platform)
 

@@ -73,6 +73,11 @@ class Table:
         return max((entry.date for entry in self.entries), default=None)
 
     @property
+    def verdicts(self) -> tuple[tuple[Record, CellVerdict], ...]:
+        """The record of each entry, with its verdict."""
+        return tuple((entry.record, entry.verdict) for entry in self.entries)
+
+    @property
     def platforms(self) -> tuple[str, ...]:
         """The platforms that have an entry."""
         return tuple(dict.fromkeys(entry.record.platform for entry in self.entries))

@@ -23,16 +23,8 @@ from matrix.catalog.candidates.steps import Step
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
-from matrix.run.bisection import (
-    Ends,
-    Line,
-    Other,
-    Progress,
-    Seen,
-    bisect_line,
-    change_of,
-    other_half,
-)
+from matrix.run.bisection import Ends, Progress, Seen, bisect_line
+from matrix.run.candidate_line import Line, Other, change_of, other_half
 
 OTHER = Other(factor="vllm033", version="0.33.0")
 

@@ -29,6 +29,7 @@ from matrix.attribution.bisect import (
     search,
 )
 from matrix.attribution.observations import observe
+from matrix.attribution.runs_index import judge_records
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.commands import context
@@ -151,7 +152,7 @@ def grid() -> Grid:
 def conclusions(found: LoadedRecords) -> list[object]:
     """All that the commands conclude from some records: the table, attributions, a bisection."""
     table = tabulate(found.records, EXPECTATIONS, releases=RELEASES, late=TONIGHT)
-    judged = context.judged(EXPECTATIONS, table, found)
+    judged = judge_records(found.records, found.runs, table.verdicts, EXPECTATIONS)
     moving, axis = environments_along(environments(RELEASES), "3.11", **BISECTED)
     observations = [
         observation

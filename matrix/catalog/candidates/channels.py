@@ -81,27 +81,28 @@ def place_of(
     overrides: Mapping[str, Mapping[str, str]],
     *,
     flavour: str | None = None,
+    option: str = "--index",
     environ: Mapping[str, str] = os.environ,
 ) -> Place:
     """Return the index of `https://...`, `test`, `test/cu130`, `commit/SHA` or `commit/SHA/cu129`.
 
     `overrides` are the addresses of `candidates.toml`, `flavour` is the build of CUDA where none is
-    named. Raises CandidateError, which names the channels that there are.
+    named. Raises CandidateError, which names the channels that there are, and the option.
     """
     if "://" in asked:
-        return Place(address=asked, index=_address(asked, "--index"), channel=None)
+        return Place(address=asked, index=_address(asked, option), channel=None)
     name, *more = asked.strip("/").split("/")
-    template, where = _template(name, project, overrides, environ)
+    template, where = _template(name, project, overrides, environ, option)
     wanted: dict[str, str] = {}
     if "{commit}" in template:
         if not more or not _COMMIT.fullmatch(more[0]):
             raise CandidateError(
-                f"--index {asked}: the channel needs a commit; write it as {name}/SHA"
+                f"{option} {asked}: the channel needs a commit; write it as {name}/SHA"
             )
         wanted["commit"] = more.pop(0)
     if len(more) > 1 or (more and not _FLAVOUR.fullmatch(more[0])):
         raise CandidateError(
-            f"--index {asked}: {'/'.join(more)!r} is not a build; write {name}/cu130 or {name}/cpu"
+            f"{option} {asked}: {'/'.join(more)!r} is not a build; write {name}/cu130 or {name}/cpu"
         )
     # vLLM's own index has its main build of CUDA without a folder of its own.
     wanted["flavour"] = more[0] if more else (flavour or "") if project is Project.TORCH else ""
@@ -127,6 +128,7 @@ def _template(
     project: Project,
     overrides: Mapping[str, Mapping[str, str]],
     environ: Mapping[str, str],
+    option: str,
 ) -> tuple[str, str]:
     """Return the address of a channel, with its places, and who gave it, for an error."""
     own = variable(project, name)
@@ -139,7 +141,7 @@ def _template(
     if name not in known:
         names = ", ".join(dict.fromkeys((*known, *written)))
         raise CandidateError(
-            f"--index {name}: is not a channel of {project}; the channels are {names}; or write"
+            f"{option} {name}: is not a channel of {project}; the channels are {names}; or write"
             " the address of an index"
         )
     return known[name], f"the channel {name}"
