@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from matrix._util.console import print_status
@@ -99,6 +99,13 @@ def given_or_default(
         hint = f"; the checkout has {' and '.join(there)}" if there else ""
         print_status(f"no folder {' or '.join(default)} here, so no record is read{hint}")
     return list(here)
+
+
+def repeated(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Return these options and the folders as they were given, to repeat a command."""
+    given = ((name, getattr(options, name)) for name in names)
+    parts = [part for name, value in given if value is not None for part in (f"--{name}", value)]
+    return [str(part) for part in (*parts, *options.folders)]
 
 
 def named(places: Sequence[Path | str]) -> str:

@@ -74,12 +74,11 @@ def grid_of(entries: Iterable[Entry]) -> Grid:
     """Return the grid of all known releases, with these entries as the records."""
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
-    from matrix.verdict.grid import runs, survey
+    from matrix.verdict.grid import grid_of as made_of
 
     releases = load_releases()
     answers = load_answers(releases)
-    seen = runs(((entry.record, entry.verdict) for entry in entries), releases)
-    grid = survey(releases, resolves=answers.resolves, links=answers.links, seen=seen)
+    grid = made_of(((entry.record, entry.verdict) for entry in entries), releases, answers)
     for fault in answers.faults:
         print_status(fault)
     return grid

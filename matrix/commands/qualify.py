@@ -176,15 +176,7 @@ def _qualify(options: argparse.Namespace) -> int:
     )
     for fault in answers.faults:
         print_status(fault)
-    given = [
-        *(
-            part
-            for key in ("expectations", "waivers")
-            if (path := getattr(options, key)) is not None
-            for part in (f"--{key}", str(path))
-        ),
-        *map(str, options.folders),
-    ]
+    given = arguments.repeated(options, ("expectations", "waivers"))
     print(_renderer(options)(qualification, given), end="")
     return qualification.exit_status
 

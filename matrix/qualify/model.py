@@ -36,8 +36,10 @@ class Verdict(StrEnum):
     NOT_QUALIFIED = "not qualified"
     NOT_ENOUGH = "not enough evidence"
 
-
-_EXIT_STATUS = {Verdict.QUALIFIED: 0, Verdict.NOT_QUALIFIED: 1, Verdict.NOT_ENOUGH: 3}
+    @property
+    def exit_status(self) -> int:
+        """The exit status of a command whose answer this is."""
+        return {Verdict.QUALIFIED: 0, Verdict.NOT_QUALIFIED: 1, Verdict.NOT_ENOUGH: 3}[self]
 
 
 class FailureKind(StrEnum):
@@ -291,7 +293,7 @@ class Qualification:
     def exit_status(self) -> int:
         """Return 0 qualified, 1 not, 3 not enough evidence, 2 where records are bad too."""
         bad = self.unread and self.verdict is Verdict.NOT_ENOUGH
-        return 2 if bad else _EXIT_STATUS[self.verdict]
+        return 2 if bad else self.verdict.exit_status
 
     @property
     def waivers(self) -> tuple[tuple[Waiver, int], ...]:

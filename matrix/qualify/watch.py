@@ -114,6 +114,15 @@ class Change(NamedTuple):
     asked: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """What one build changed: the history with it, and the build that was qualified before it."""
+
+    history: History
+    changes: tuple[Change, ...]
+    before: Build | None
+
+
 def follow(history: History, seen: Seen) -> tuple[History, tuple[Change, ...]]:
     """Return the history with one more build, and what became of each finding that is not closed.
 
@@ -155,6 +164,13 @@ def _next(known: Followed | None, key: FindingKey, seen: Seen) -> Followed:
     if known.status is Status.CLOSED:
         return known
     return replace(known, status=Status.SILENT_ONCE, build=build)
+
+
+def delta_of(history: History, build: Build, found: Qualification) -> Delta:
+    """Return what a build that was qualified changes in the history."""
+    before = [other for other in history.builds if other.identity != build.identity]
+    after, changes = follow(with_build(history, build), seen_in(found, build.identity))
+    return Delta(history=after, changes=changes, before=before[-1] if before else None)
 
 
 def with_build(history: History, build: Build) -> History:

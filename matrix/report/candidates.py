@@ -24,6 +24,14 @@ def render_list(candidates: Sequence[Candidate]) -> str:
     return "\n".join(aligned([("name", "version", "identity", "from"), *rows]))
 
 
+def replaced_line(before: Candidate, after: Candidate, path: str) -> str:
+    """Return that a build takes the place of the one before it, in the file of candidates."""
+    return (
+        f"{after.name} is {after.version} (build {after.identity}) now; it was"
+        f" {before.version} (build {before.identity}); {path} was written"
+    )
+
+
 def render_candidate(candidate: Candidate, pythons: Sequence[str]) -> str:
     """Return all that is known of a candidate, a fact a line; `pythons` are those it runs on."""
     rows: list[tuple[str, str]] = [

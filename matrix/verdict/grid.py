@@ -17,7 +17,7 @@ from matrix.catalog.cells import Cell, CellError, axis_of, cell_of, factors, is_
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations
-from matrix.checks.lookup import Answer
+from matrix.checks.lookup import Answer, Answers
 from matrix.record.model import PLATFORMS, Platform, Record
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import Progress, RunEvidence, assess, badness, evidence_of, level
@@ -238,6 +238,14 @@ def survey(
             if releases.pythons
         },
     )
+
+
+def grid_of(
+    judged: Iterable[tuple[Record, CellVerdict]], releases: Releases, answers: Answers
+) -> Grid:
+    """Return the grid of all these releases by the static answers and these records."""
+    seen = runs(judged, releases)
+    return survey(releases, resolves=answers.resolves, links=answers.links, seen=seen)
 
 
 def environments(releases: Releases) -> Mapping[str, Cell]:

@@ -22,6 +22,7 @@ from matrix.commands import context, qualify_candidate
 from matrix.qualify.state_files import read_history
 from matrix.record.model import Case
 from matrix.record.writer import write
+from matrix.run import candidate_evidence
 from matrix.run.candidate_runs import NotRunError, RunOptions
 from qualifications import SCHEMA, TODAY
 
@@ -242,7 +243,7 @@ def publish(served: Served, day: int) -> None:
 @pytest.fixture
 def nightly(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
     # The grid of all releases takes seconds, and tells only which other runs could work.
-    monkeypatch.setattr(context, "grid_of", lambda _entries: None)
+    monkeypatch.setattr(candidate_evidence, "grid_of", lambda *_: None)
     publish(served, 20)
     ended = matrix(
         tmp_path,

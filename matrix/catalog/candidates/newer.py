@@ -10,6 +10,7 @@ from matrix.catalog.candidates.choose import Tags, machine_tags
 from matrix.catalog.candidates.gathered import Gathered, Wanted
 from matrix.catalog.candidates.model import Candidate, CandidateError, OnIndex, Project
 from matrix.catalog.candidates.published import from_index
+from matrix.catalog.candidates.update import Update, update
 from matrix.catalog.index import Index
 from matrix.catalog.releases import Releases
 
@@ -45,6 +46,14 @@ def newest_build(
         return from_index(wanted, place, version, releases, index=index, tags=tags)
     finally:
         index.close()
+
+
+def newer_build(candidate: Candidate, releases: Releases) -> Gathered | None:
+    """Return what `newest_build` does; None where the index still has this very build."""
+    gathered = newest_build(candidate, releases)
+    if update(candidate, gathered.candidate) is Update.UNCHANGED:
+        return None
+    return gathered
 
 
 def _place(source: OnIndex, candidate: Candidate, releases: Releases) -> Place:

@@ -10,6 +10,7 @@ from matrix._util.text import aligned, clean, clip, code, listed, markdown, plur
 from matrix.attribution.model import Attribution
 from matrix.qualify.candidate_plan import CandidatePlan, LeftOut, LeftOutCode, PlannedCell
 from matrix.qualify.query import Project
+from matrix.qualify.watch import Delta
 from matrix.report.attribution import markdown as attribution_markdown
 from matrix.report.attribution import text as attribution_text
 from matrix.report.attribution.values import entries
@@ -20,7 +21,6 @@ from matrix.report.qualify import markdown as qualify_markdown
 from matrix.report.qualify import text as qualify_text
 from matrix.report.qualify import watch as watch_report
 from matrix.report.qualify.sections import release_name
-from matrix.report.qualify.watch import Delta
 from matrix.report.reasons import reason_words
 from matrix.run.candidate_runs import Carried
 from matrix.run.rerun import Rerun, shown

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from matrix._util.text import aligned, clean, clip, code, markdown, plural, tabular
-from matrix.qualify.watch import Build, Change, FindingKind, History, Status, counts
+from matrix.qualify.watch import Build, Change, Delta, FindingKind, History, Status, counts
 
 _WORDS = {
     Status.NEW: "new",
@@ -16,15 +15,6 @@ _WORDS = {
     Status.CLOSED: "silent twice, closed",
 }
 _NOT_ASKED = "not asked"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delta:
-    """What one build changed: the history with it, and the build that was qualified before it."""
-
-    history: History
-    changes: tuple[Change, ...]
-    before: Build | None
 
 
 def lines(delta: Delta) -> str:
