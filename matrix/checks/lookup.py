@@ -12,7 +12,7 @@ from matrix.catalog.releases import Releases
 from matrix.checks.linkage.candidate import candidate_tables
 from matrix.checks.linkage.link import Abi, Linkage, Linked, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
-from matrix.checks.resolution.cache import Resolutions, load_resolutions
+from matrix.checks.resolution.cache import Resolutions, candidates_path, load_resolutions
 from matrix.record.model import Platform
 
 
@@ -145,4 +145,7 @@ def load_answers(
     """
     own = candidate_tables(releases.candidates.every)
     symbols = load_tables(candidates=own) if tables is None else load_tables(tables, own)
-    return Answers(releases, load_resolutions(resolutions), symbols)
+    answers = load_resolutions(resolutions)
+    if releases.candidates.every:
+        answers = answers.including(load_resolutions(candidates_path()))
+    return Answers(releases, answers, symbols)

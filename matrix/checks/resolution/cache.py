@@ -19,6 +19,8 @@ from packaging.version import InvalidVersion
 
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
+from matrix.catalog.candidates.model import Candidate
+from matrix.catalog.candidates.place import answers_folder
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
@@ -65,15 +67,31 @@ class ResolutionsError(MatrixError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Installs:
+    """What the environment of a candidate's cell installs, each file by address and hash.
+
+    `overrides` take the place of what packages require, `versions` are those of what is named, and
+    `candidates` those whose files these are.
+    """
+
+    requirements: tuple[str, ...]
+    overrides: tuple[str, ...]
+    versions: Mapping[str, str]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """A question for the resolver: a cell, and the versions to force whatever others demand.
 
     `override` holds torch and its companions for a pair off the pin, and leaves out a companion
-    that it does not name; None asks as declared.
+    that it does not name; None asks as declared. `installs` is what the cell of a candidate
+    installs; None for a cell of releases.
     """
 
     cell: Cell
     override: Mapping[str, str] | None = None
+    installs: Installs | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +169,11 @@ class Resolutions:
         """Return the answers that are older than so many days, and unknown ones of another day."""
         return tuple(row for row in self.rows if row.is_older(today, days))
 
+    def including(self, others: Resolutions) -> Resolutions:
+        """Return these answers and others, which take the place of those to the same question."""
+        known = {**self._known, **others._known}
+        return Resolutions(rows=tuple(known[key] for key in sorted(known)))
+
     def with_row(self, row: Resolution) -> Resolutions:
         """Return these answers and one more, which takes the place of an older one."""
         known = {**self._known, row.key: row}
@@ -189,6 +212,11 @@ def question(cell: Cell, releases: Releases, *, override: bool = False) -> Quest
     Raises CellError where they are not known.
     """
     return Question(cell=cell, override=releases.companions(cell) if override else None)
+
+
+def candidates_path() -> Path:
+    """Return the file of the answers about cells of candidates, in the user's cache."""
+    return answers_folder() / "resolutions.json"
 
 
 def load_resolutions(path: Path | None = None) -> Resolutions:

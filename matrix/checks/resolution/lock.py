@@ -3,11 +3,13 @@
 import re
 from dataclasses import dataclass, replace
 
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from matrix.catalog.located import name_of
 from matrix.errors import MatrixError
 
 _PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;\\]+)")
+_FILE = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])? @ ([^\s;#\\]+)(?:#\S*)?")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 # The oldest names of a platform, from before a name held its glibc.
 _LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
@@ -24,13 +26,15 @@ class Pinned:
     """A distribution of a lock: the hashes of its files, and who requires it.
 
     `via` holds normalized names; for what the caller requested itself, `via` holds a name that is
-    not a distribution's.
+    not a distribution's. `url` is the address of the file that was asked for by its address; None
+    for what an index has.
     """
 
     name: str
     version: str
     hashes: frozenset[str]
     via: frozenset[str]
+    url: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ class Target:
 def parse_lock(text: str) -> dict[str, Pinned]:
     """Read what `uv pip compile --generate-hashes` prints, with its notes of who requires what.
 
-    Raises LockError where nothing is pinned.
+    Raises LockError where nothing is pinned, or a file that was asked for is not a wheel.
     """
     found: dict[str, Pinned] = {}
     name, in_via = "", False
@@ -100,6 +104,9 @@ def parse_lock(text: str) -> dict[str, Pinned]:
         if pin:
             name, in_via = canonicalize_name(pin[1]), False
             found[name] = Pinned(name=name, version=pin[2], hashes=frozenset(), via=frozenset())
+        elif file := _FILE.match(line):
+            name, in_via = canonicalize_name(file[1]), False
+            found[name] = _of_file(name, file[2])
         elif name:
             note = line.strip()
             if hashed := _HASH.search(note):
@@ -113,6 +120,14 @@ def parse_lock(text: str) -> dict[str, Pinned]:
     if not found:
         raise LockError("the lock is empty; does uv print one here?")
     return found
+
+
+def _of_file(name: str, url: str) -> Pinned:
+    try:
+        version = str(parse_wheel_filename(name_of(url))[1])
+    except InvalidWheelFilename:
+        raise LockError(f"the lock has {name} from what is not a wheel") from None
+    return Pinned(name=name, version=version, hashes=frozenset(), via=frozenset(), url=url)
 
 
 def _more(pinned: Pinned, hashes: str = "", via: str = "") -> Pinned:

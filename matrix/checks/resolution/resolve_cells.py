@@ -19,6 +19,7 @@ from matrix.checks.resolution.cache import (
     Question,
     Resolution,
     Resolutions,
+    candidates_path,
     load_resolutions,
     off_pin_cells,
     pinned_cells,
@@ -26,6 +27,7 @@ from matrix.checks.resolution.cache import (
     text_of,
 )
 from matrix.checks.resolution.lock import LockError, Target
+from matrix.checks.resolution.of_candidate import question_of
 from matrix.checks.resolution.resolver import ResolverError, TimedAnswer, ask_all, tag_of
 from matrix.errors import MatrixError
 
@@ -74,7 +76,7 @@ def plan_questions(
     Raises MatrixError where it requests nothing, an option is bad, or the file is not valid.
     """
     platform, today = _platform(request), today or _today()
-    recorded = load_resolutions(path)
+    recorded = load_resolutions(path).including(load_resolutions(candidates_path()))
     questions = _questions(request, releases, recorded, platform, today)
     again = request.refresh or request.stale is not None
     answers = [None if again else recorded.answer(query, platform) for query in questions]
@@ -105,7 +107,8 @@ def ask_missing(
         plan.missing, request.machine, request.glibc, request.jobs, today or _today()
     ):
         if not isinstance(answered.answer, ResolverError):
-            _keep(answered.answer, path)
+            of_candidate = bool(answered.answer.cell.builds)
+            _keep(answered.answer, candidates_path() if of_candidate else path)
         yield answered
 
 
@@ -118,12 +121,6 @@ def _questions(
 ) -> list[Question]:
     pythons = request.pythons or releases.pythons
     named = [releases.resolve(name) for name in request.cells]
-    for cell in named:
-        if cell.builds:
-            raise MatrixError(
-                f"{cell.name}: a candidate is no question for the resolver yet;"
-                f" tox -e {cell.name} --notest installs it"
-            )
     many: list[Cell] = []
     if request.all_pins:
         many += pinned_cells(releases, pythons)
@@ -134,10 +131,12 @@ def _questions(
     vllm = _range("--vllm", request.vllm, known["vllm"])
     many = [cell for cell in many if torch.contains(cell.torch) and vllm.contains(cell.vllm)]
     cells = dict.fromkeys([*named, *many])
-    questions = [question(cell, releases, override=request.override) for cell in cells]
+    questions = [_question(cell, releases, override=request.override) for cell in cells]
     if request.stale is not None:
         old = [row for row in recorded.stale(today, request.stale) if row.platform == platform]
-        questions += [row.question for row in old if not cells or row.cell in cells]
+        # Those of candidates are asked again where they are named: they may be gone.
+        again = [row for row in old if not row.cell.builds]
+        questions += [row.question for row in again if not cells or row.cell in cells]
         if cells:
             keys = {(row.cell, row.override is not None) for row in old}
             questions = [
@@ -151,6 +150,12 @@ def _questions(
             "--off-pin or --stale"
         )
     return questions
+
+
+def _question(cell: Cell, releases: Releases, *, override: bool) -> Question:
+    if cell.builds:
+        return question_of(cell, releases)
+    return question(cell, releases, override=override)
 
 
 def _platform(request: ResolveRequest) -> str:

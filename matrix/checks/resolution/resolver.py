@@ -24,9 +24,12 @@ from packaging.version import InvalidVersion
 
 from matrix._util.scratch import Scratch
 from matrix._util.versions import parse_version
+from matrix.catalog.candidates.model import TORCH_COMPANIONS
 from matrix.catalog.cells import Cell
+from matrix.catalog.index import FetchError
 from matrix.catalog.releases import override_lines
 from matrix.checks.resolution.cache import CUDA_RUNTIMES, PACKAGES, Question, Resolution
+from matrix.checks.resolution.candidate_files import check_files
 from matrix.checks.resolution.cause import Cause
 from matrix.checks.resolution.lock import LockError, Pinned, Target, parse_lock
 from matrix.checks.resolution.uv_output import (
@@ -93,8 +96,14 @@ def resolve(
 def ask(question: Question, target: Target, today: date) -> Resolution:
     """Ask whether the packages of a cell resolve on the target, which has the cell's Python.
 
-    Raises ResolverError where the index or uv gives no answer, MatrixError where uv is missing.
+    Raises ResolverError where the index or uv gives no answer, or a file of a candidate is gone or
+    another one by now; MatrixError where uv is missing.
     """
+    if question.installs is not None:
+        try:
+            check_files(question.installs.candidates, target.python)
+        except FetchError as error:
+            raise ResolverError(str(error)) from error
     answer = _ask(question, target, target.uv_platform, today)
     above = target.uv_platform_above
     if answer.cause is not Cause.NO_WHEEL or above is None:
@@ -127,6 +136,8 @@ def _lock(question: Question, target: Target, uv_platform: str) -> str:
 
 def _versions(question: Question) -> dict[str, str]:
     """Return the versions that a question asks for, by name."""
+    if question.installs is not None:
+        return dict(question.installs.versions)
     forced = question.override or {"torch": question.cell.torch}
     return {**forced, "vllm": question.cell.vllm}
 
@@ -150,7 +161,8 @@ def _ask(question: Question, target: Target, uv_platform: str, today: date) -> R
     explanation = conflict_of(done.stderr)
     if explanation is None:
         raise ResolverError(error_of(done.stderr))
-    conflict = read_conflict(explanation, _versions(question), cell.python, platform)
+    brought = TORCH_COMPANIONS if question.installs is not None else ()
+    conflict = read_conflict(explanation, _versions(question), cell.python, platform, brought)
     if conflict.cause is Cause.INDEX:
         raise ResolverError(conflict.reason)
     return replace(known, cause=conflict.cause, reason=conflict.reason)
@@ -171,12 +183,18 @@ def _compile_question(
     question: Question, target: Target, uv_platform: str, more: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
     """Let uv resolve a question, without what a user may have set for other work."""
-    requirements = [f"{name}=={version}" for name, version in _versions(question).items()]
+    installs = question.installs
+    if installs is None:
+        versions = _versions(question).items()
+        requirements = [f"{name}=={version}" for name, version in versions]
+        forced = override_lines(question.override) if question.override is not None else ()
+    else:
+        requirements, forced = list(installs.requirements), installs.overrides
     options = [*more, "--resolution", "highest", "--prerelease", "if-necessary-or-explicit"]
     environ = {key: value for key, value in os.environ.items() if key not in SKEWING}
     with Scratch("resolve") as folder:
-        if question.override is not None:
-            options += _override_option(folder, override_lines(question.override))
+        if forced:
+            options += _override_option(folder, forced)
         return _compile(requirements, target.python, uv_platform, options, environ)
 
 

@@ -8,7 +8,7 @@ that, and this module leaves it out. It knows the forms of uv 0.8 to 0.13.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
@@ -188,11 +188,18 @@ def _clip_error(text: str) -> str:
     return text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR - 1]}…"
 
 
-def read_conflict(text: str, asked: Mapping[str, str], python: str, platform: str) -> Conflict:
+def read_conflict(
+    text: str,
+    asked: Mapping[str, str],
+    python: str,
+    platform: str,
+    brought: Collection[str] = (),
+) -> Conflict:
     """Return the cause of a conflict, from the resolver's explanation and the request.
 
     `asked` holds the requested versions by name; `python` is a minor release and `platform` a
-    platform tag, both for the words of the reason.
+    platform tag, both for the words of the reason. `brought` are the projects that a candidate
+    should bring: an index that lacks a version of one says nothing of the packages.
 
     >>> read_conflict(
     ...     "Because only b<=2 is available and a==1 depends on b>=3, we can conclude that a==1"
@@ -205,6 +212,7 @@ def read_conflict(text: str, asked: Mapping[str, str], python: str, platform: st
     own = [groups for groups in found if _is_about_request(groups, asked)]
     conflict = (
         _index_failure(found, asked, hints)
+        or _not_brought(found, asked, brought)
         or _missing_wheel(own, found, asked, python, platform)
         or _refused_python(own, found, asked, python)
         # A chain may name older releases that do not fit either: what excludes each other is why.
@@ -251,6 +259,20 @@ def _index_failure(
             if _specifier(none) == wanted or not _specifier(none):
                 why = f"the index has no {_release(none, asked)}"
                 return Conflict(cause=Cause.INDEX, reason=why)
+    return None
+
+
+def _not_brought(
+    found: Sequence[_Groups], asked: Mapping[str, str], brought: Collection[str]
+) -> Conflict | None:
+    """Return the version of a companion that the index lacks, and who needs it."""
+    for groups in found:
+        if not (none := groups["none"]) or _name(none) not in brought:
+            continue
+        who = next((who for who, need in _needs(found) if _name(need) == _name(none)), None)
+        needed = f"{_release(who, asked)} needs {none}, and " if who else ""
+        why = f"{needed}the index has no {none}"
+        return Conflict(cause=Cause.NOT_PUBLISHED, reason=why)
     return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -30,12 +31,17 @@ def wheels_in(pylock: str) -> dict[str, tuple[str, ...]]:
         return {
             canonicalize_name(package["name"]): tuple(
                 wheel.get("name") or unquote(urlsplit(_place(wheel)).path.rpartition("/")[2])
-                for wheel in package.get("wheels", ())
+                for wheel in package.get("wheels") or _archive(package)
             )
             for package in packages
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise LockError("the lock is not a pylock.toml; does uv print one here?") from None
+
+
+def _archive(package: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
+    """Return the one file of a package that was asked for by its address."""
+    return (package["archive"],) if "archive" in package else ()
 
 
 def _place(wheel: Mapping[str, str]) -> str:

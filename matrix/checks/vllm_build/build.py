@@ -26,7 +26,7 @@ from matrix._util.files import digest_of, write_text
 from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import clean, clip
-from matrix.catalog.candidates.model import SourceKind
+from matrix.catalog.candidates.model import Candidate, Commit, Sdist, SourceKind, Tree
 from matrix.catalog.vllm_sources.sources import Sources
 from matrix.checks.resolution.resolver import uv
 from matrix.checks.vllm_build.environment import (
@@ -147,6 +147,30 @@ def find_wheel(
         environment = made_environment(_with(torch, found.requirements), python, cache)
         if environment is not None and path.parent.name == _key(named, environment):
             return _kept(path.parent)
+    return None
+
+
+def built_before(candidate: Candidate, python: str, *, cache: Path | None = None) -> Built | None:
+    """Return a wheel that was built of a candidate's sources for a Python (`3.12`), else None.
+
+    It may have been built with other tools than a build today would have. The sources need not be
+    here.
+    """
+    source = candidate.source
+    named: str | None = None
+    if isinstance(source, Commit):
+        named = source.revision
+    elif isinstance(source, (Sdist, Tree)):
+        named = source.sha256 if isinstance(source, Sdist) else source.state
+    folder = (cache or cache_folder()).resolve() / _WHEELS
+    for path in sorted(folder.glob(f"*/{_FACTS}"), key=lambda path: -path.stat().st_mtime):
+        found = _facts(path.parent)
+        if found is None or (found.identity, found.kind) != (named, str(source.kind)):
+            continue
+        if (found.source_version, found.python) == (candidate.version, python):
+            kept = _kept(path.parent)
+            if kept is not None:
+                return kept
     return None
 
 

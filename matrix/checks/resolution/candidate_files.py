@@ -1,0 +1,45 @@
+"""Whether the files of a candidate are still there, and the same.
+
+uv reads the metadata of a file by its address without a look at its hash, so it is compared here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from matrix._util.scratch import Scratch
+from matrix.catalog.candidates.model import Candidate, File, OnIndex
+from matrix.catalog.index import FetchError, Index
+from matrix.catalog.located import find_file, is_remote
+
+
+def check_files(candidates: Iterable[Candidate], python: str) -> None:
+    """Raise FetchError where a file of a candidate is gone, or is another one by now.
+
+    Of a file on an index the page of its project is read. A file at an address of its own is
+    compared when it is installed, as it would have to be fetched whole.
+    """
+    for candidate in candidates:
+        own = candidate.file(python)
+        files = [*([own] if own else ()), *candidate.companions_on(python)]
+        for file in files:
+            if not is_remote(file.url):
+                with Scratch("resolve") as folder:
+                    find_file(file.url, folder, sha256=file.sha256)
+        if isinstance(candidate.source, OnIndex):
+            _check_pages(candidate.source.index, [one for one in files if is_remote(one.url)])
+
+
+def _check_pages(address: str, files: Iterable[File]) -> None:
+    """Raise FetchError where an index does not have these files any more, or has others."""
+    with contextlib.closing(Index(address)) as index:
+        for file in files:
+            there = {one.filename: one.sha256 for one in index.files(file.project)}
+            if file.name not in there:
+                raise FetchError(f"{file.name}: is not on the index {address} any more")
+            if there[file.name] not in (None, file.sha256):
+                raise FetchError(
+                    f"{file.name}: its SHA-256 on the index {address} is {there[file.name]}, not"
+                    f" {file.sha256}; add the candidate again"
+                )
