@@ -1,9 +1,4 @@
-"""Who causes a failure: the marks of a machine's own faults, and what the kernel logs of the GPU.
-
-A fault of the machine or of the harness makes a case untested and tells nothing about the pair. A
-CUDA error that a program can cause by itself (an illegal address, an assertion on the device, a
-launch failure) is not such a fault: it stays the case's own.
-"""
+"""Who causes a failure in a cell: what its text says, and what the kernel logs of the GPU."""
 
 from __future__ import annotations
 
@@ -14,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from matrix.record.machine_marks import machine_fault
 from matrix.record.model import Case
-from matrix.record.outside import PORT_TAKEN
 
 HARDWARE_XIDS = {
     48: "an uncorrectable ECC error",
@@ -36,56 +31,10 @@ From NVIDIA's catalogue, https://docs.nvidia.com/deploy/xid-errors/analyzing-xid
 a program can cause (13, 31, 43, 45 and others) is not here.
 """
 
-_MARKS = (
-    (r"No space left on device", "no_space"),
-    (r"Free memory on device .* is less than desired", "gpu_full"),
-    (r"Available memory on node .* is less than desired CPU", "no_memory"),
-    (r"failed to map segment from shared object|^MemoryError", "no_memory"),
-    (
-        (
-            r"The NVIDIA driver on your system is too old"
-            r"|CUDA driver version is insufficient for CUDA runtime version"
-            r"|forward compatibility was attempted on non supported HW"
-            r"|PTX was compiled with an unsupported toolchain"
-            # Such are the names of libcuda's own functions, and of nothing in torch or in CUDA's
-            # other libraries.
-            r"|undefined symbol: cu[A-Z]\w*"
-        ),
-        "driver_too_old",
-    ),
-    (
-        (
-            r"Found no NVIDIA driver on your system|libcuda\.so\.1: cannot open shared object file"
-            r"|NVMLError_(?:DriverNotLoaded|LibraryNotFound|LibRmVersionMismatch)\b"
-            r"|unsupported display driver / cuda driver combination|CUDA error: system not yet init"
-        ),
-        "no_driver",
-    ),
-    (r"No CUDA GPUs are available|no CUDA-capable device is detected", "no_gpu"),
-    (r"no kernel image is available for execution on the device", "gpu_unsupported"),
-    (
-        (
-            r"uncorrectable (?:ECC|NVLink) error|CUDA error: unknown error"
-            r"|CUDA-capable device\(s\) is/are busy or unavailable"
-            r"|\bGPU is lost\b|Unable to determine the device handle|NVMLError_GpuIsLost\b"
-        ),
-        "gpu_fault",
-    ),
-    (PORT_TAKEN, "port_taken"),
-    (r"couldn't connect to|Max retries exceeded with url|LocalEntryNotFoundError", "internal"),
-    (r"\b(?:IsolationError|StateError): ", "internal"),
-)
 _OF_CUDA = re.compile(
     r"\bCUDA error\b|\bCUDA driver error\b|AcceleratorError|CU(?:BLAS|DNN)_STATUS|NCCL error"
     r"|\[CUDA\]|\bNVML"
 )
-_SIZE = r"(\d+(?:\.\d+)?) ([KMG]i)?(?:B|bytes)\b"
-_EXHAUSTED = re.compile(
-    rf"CUDA out of memory\. Tried to allocate {_SIZE}\. GPU \d+ has a total capacity of {_SIZE}"
-    rf".*? this process has {_SIZE} memory in use",
-    re.DOTALL,
-)
-_UNITS = {None: 1.0, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)[^)]*\): (\d+)")
 _KERNEL_LOGS = (
     ("dmesg",),
@@ -101,21 +50,6 @@ class Xid:
 
     number: int
     bus: str
-
-
-def machine_fault(failure: str) -> str | None:
-    """Return the record's kind of error for a failure of the machine or the harness; None else.
-
-    CUDA out of memory is one where an empty GPU would have had the memory: others held it.
-
-    >>> machine_fault("torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered")
-    'gpu_fault'
-    >>> machine_fault("torch.AcceleratorError: CUDA error: an illegal memory access was ...")
-    """
-    for mark, kind in _MARKS:
-        if re.search(mark, failure):
-            return kind
-    return "gpu_full" if _held_by_others(failure) else None
 
 
 def explained(case: Case, found: Sequence[int]) -> tuple[Case, str | None]:
@@ -197,15 +131,6 @@ def built_for(architectures: Sequence[str], capability: tuple[int, int]) -> bool
         if runs:
             return True
     return False
-
-
-def _held_by_others(failure: str) -> bool:
-    """Return whether CUDA ran out of memory though this process would have fitted an empty GPU."""
-    found = _EXHAUSTED.search(failure)
-    if found is None:
-        return False
-    tried, total, own = (float(found[group]) * _UNITS[found[group + 1]] for group in (1, 3, 5))
-    return own + tried <= total
 
 
 def _xid_lines() -> Counter[str]:

@@ -13,8 +13,8 @@ from typing import Protocol
 from packaging.version import InvalidVersion
 
 from matrix._util.versions import parse_version
+from matrix.record.machine_marks import machine_fault
 from matrix.record.model import RUNGS, STARTS, Case, Departure, Outcome, Record, RunError
-from matrix.record.outside import port_taken
 from matrix.record.signature import signature_of
 from matrix.record.stock import not_stock
 from matrix.rules.expectations import Difference, Expected, Nearest, Situation, compare
@@ -311,8 +311,8 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
         if error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
             return _untested(case.case, reasons.error_reason(error))
-        if known is not None and port_taken(known.text):
-            # Records from before the kind of error `port_taken` have the failure alone.
+        if known is not None and case.outcome != "timed_out" and machine_fault(known.text):
+            # A record has one error. Its other cases, and older records, have the failure alone.
             return _untested(case.case, known)
         return CaseVerdict(
             case=case.case,

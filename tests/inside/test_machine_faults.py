@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from matrix.inside import machine_faults
 from matrix.inside.ended import out_of_memory
 from matrix.inside.machine_faults import HARDWARE_XIDS, KernelLog, Xid, built_for, explained, xids
+from matrix.record import machine_marks
+from matrix.record.machine_marks import machine_fault
 from matrix.record.model import OUTCOMES, Case, ErrorKind, Outcome
 
 FULL = (
@@ -96,7 +98,7 @@ DEVICE_ASSERT = "torch.AcceleratorError: CUDA error: device-side assert triggere
 )
 def test_whose_a_failure_is(failure: str, kind: str | None) -> None:
     text = f"Traceback\n  a line\n{failure}\nSearch for `cudaErrorX' in the documentation"
-    assert machine_faults.machine_fault(text) == kind
+    assert machine_fault(text) == kind
     assert kind is None or kind in tuple(ErrorKind)
 
 
@@ -296,4 +298,4 @@ def test_what_a_wheel_was_built_for(
 
 
 def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(machine_faults).failed == 0
+    assert doctest.testmod(machine_faults).failed == doctest.testmod(machine_marks).failed == 0

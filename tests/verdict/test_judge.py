@@ -120,11 +120,31 @@ def test_a_case_that_fails_knows_what_was_expected_of_the_starts_that_ran(outcom
     assert judged(unknown, provenance=nameless).cases[0].expected == {}
 
 
-def test_a_port_that_another_process_took_shows_nothing_of_the_pair() -> None:
-    reason = "DistNetworkError: failed to listen. port: 20700, code: -98, name: EADDRINUSE"
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "DistNetworkError: failed to listen. port: 20700, code: -98, name: EADDRINUSE",
+        "OSError: [Errno 28] No space left on device",
+        "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
+    ],
+)
+def test_a_fault_of_the_machine_shows_nothing_of_the_pair(reason: str) -> None:
+    """A record has one error, and an older one has none for some of these faults."""
     verdict = judged(make_case(outcome="failed", counters={}, reason=reason))
     assert (verdict.verdict, words(verdict.reason)) == ("untested", f"moe: {reason}")
     assert exit_status(verdict) == 5
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        ("failed", "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"),
+        ("timed_out", "no end after 600 s; it wrote: OSError: No space left on device"),
+    ],
+)
+def test_a_fault_that_may_be_of_the_pair_counts(outcome: str, reason: str) -> None:
+    verdict = judged(make_case(outcome=outcome, counters={}, reason=reason))
+    assert verdict.verdict == "incompatible"
 
 
 @pytest.mark.parametrize("outcome", ["interrupted", "running", "out_of_memory"])

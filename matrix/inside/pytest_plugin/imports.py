@@ -21,8 +21,9 @@ from packaging.version import InvalidVersion, Version
 
 from matrix.inside import gpus, isolation, torch_internals
 from matrix.inside.companions import chosen_companion
-from matrix.inside.machine_faults import built_for, machine_fault
+from matrix.inside.machine_faults import built_for
 from matrix.inside.pytest_plugin.record_file import RecordFile
+from matrix.record.machine_marks import machine_fault
 from matrix.record.model import Rung, RungResult
 from matrix.record.signature import reason as reason_of
 
