@@ -13,7 +13,18 @@ from matrix.errors import MatrixError
 SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
 LEFT_OUT = frozenset(
-    {"caches", "defaults", "departures", "events", "jit", "made", "metrics", "origins", "selected"}
+    {
+        "caches",
+        "defaults",
+        "departures",
+        "events",
+        "extensions",
+        "jit",
+        "made",
+        "metrics",
+        "origins",
+        "selected",
+    }
 )
 """The keys that a record leaves out where it has nothing to say, as older records do."""
 FAILURE_LIMIT = 16 * 1024
@@ -184,9 +195,16 @@ class CacheKind(StrEnum):
 
 
 class Made(StrEnum):
-    """How this project made the vLLM of a candidate that nobody publishes as a wheel."""
+    """How the vLLM of a candidate was had whose sources a person named.
+
+    `PUBLISHED`: upstream's own wheel of that commit. `WITH_EXTENSIONS`: Python from the sources,
+    and the extensions of a published wheel of another build.
+    """
 
     WITHOUT_COMPILING = "built without compiling"
+    PUBLISHED = "published wheel of its commit"
+    COMPILED = "compiled here"
+    WITH_EXTENSIONS = "built with the extensions of a published wheel"
 
 
 PLATFORMS = tuple(Platform)
@@ -344,7 +362,8 @@ class Origin:
     candidate which is not installed. `index` is without credentials, `file` the name of the wheel,
     `revision` the git commit that its own files name, `built` the time of the upload.
     `content` is a SHA-256 over the rows of its RECORD, which tells two builds apart however they
-    were installed. `made` is None where somebody else made the wheel.
+    were installed. `made` is None where no sources were named, and `extensions` is the wheel that
+    it has its extensions from, where that is another one.
     """
 
     project: str
@@ -357,6 +376,7 @@ class Origin:
     built: str | None = None
     content: str | None = None
     made: Made | None = None
+    extensions: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from matrix.record.json_value import JsonValue
 from matrix.record.model import LEFT_OUT, Made, Origin
 
 _KEYS = dict.fromkeys(field.name for field in fields(Origin))
-_TEXTS = tuple(key for key in _KEYS if key not in ("project", "candidate", "made"))
+_TEXTS = tuple(key for key in _KEYS if key not in ("project", "candidate", "made", "extensions"))
 _BUILD_KEYS = dict.fromkeys(field.name for field in fields(Build))
 
 
@@ -31,6 +31,7 @@ def _origin(value: JsonValue) -> Origin:
         project=project,
         candidate=None if build.data is None else _build(build, project),
         made=value.one_of("made", Made) if "made" in value.data else None,
+        extensions=value.text("extensions") if "extensions" in value.data else None,
         **{key: value.text_or_none(key) for key in _TEXTS},
     )
 

@@ -19,9 +19,10 @@ from matrix.catalog.candidates.model import File, OnIndex, Project
 from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
 from matrix.catalog.vllm_sources.git import Repository
 from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_sdist, open_tree
-from matrix.checks.vllm_build.build import BuildFailedError, Built, build_wheel, reason_of
+from matrix.checks.vllm_build.build import BuildFailedError, Built, build_wheel
 from matrix.checks.vllm_build.candidate import build_candidate
 from matrix.checks.vllm_build.environment import BuildEnvironmentError, build_requirements
+from matrix.checks.vllm_build.reasons import reason_of
 from matrix.errors import MatrixError
 from small_index import leave_settings
 from vllm_tree import commit_all, write_sdist, write_tree

@@ -1,7 +1,7 @@
-"""Build a wheel of vLLM from its sources without compiling, once, and keep it in the cache.
+"""Build a wheel of vLLM from its sources, once, and keep it in the cache.
 
-`VLLM_TARGET_DEVICE=empty`: vLLM's own name for a build without extensions. Such a wheel does not
-require a torch and serves several; it is for the platform `cpu`.
+A `Recipe` says how. Without one nothing is compiled: such a wheel does not require a torch and
+serves several; it is for the platform `cpu`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from matrix._util.caches import cache_folder
 from matrix._util.files import digest_of, write_text
 from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.scratch import Scratch
-from matrix._util.text import clean, clip
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, SourceKind, Tree
+from matrix.catalog.located import find_file
+from matrix.catalog.vllm_sources.folder import SourcesError, read_source
 from matrix.catalog.vllm_sources.sources import Sources
 from matrix.checks.resolution.resolver import uv
 from matrix.checks.vllm_build.environment import (
@@ -36,29 +37,17 @@ from matrix.checks.vllm_build.environment import (
     made_environment,
     uv_environ,
 )
+from matrix.checks.vllm_build.reasons import reason_of
+from matrix.checks.vllm_build.recipe import EMPTY, OF_COMPILERS, SKEWING, Recipe
 from matrix.errors import MatrixError
+from matrix.record.model import Made
 
 _FORMAT = 1  # raised where the same sources and tools would make another wheel
 _LOCK = "builds.lock"
 _FACTS = "built.json"
 _WHEELS = "vllm-wheels"
-_REASON = 300
 _NO_RUST = "can't find Rust compiler"
-# The names of errors that Python prints last, and what tools print.
-_ERROR = re.compile(r"(?:[\w.]*(?:Error|Exception)|error|fatal error)\b\s*:?\s*(?P<text>.*)")
-_OF_UV = re.compile(r"^[\s\u00d7\u2500-\u25ff]*")
-# A user's settings that would make another wheel.
-_SKEWING = (
-    "MAX_JOBS",
-    "SETUPTOOLS_SCM_PRETEND_METADATA",
-    "SETUPTOOLS_SCM_PRETEND_VERSION_FOR_VLLM",
-    "VLLM_PRECOMPILED_WHEEL_LOCATION",
-    "VLLM_REQUIRE_RUST_FRONTEND",
-    "VLLM_SKIP_VERSION_SUFFIX",
-    "VLLM_USE_PRECOMPILED",
-    "VLLM_USE_PRECOMPILED_RUST",
-    "VLLM_VERSION_OVERRIDE",
-)
+_LOCATION = "VLLM_PRECOMPILED_WHEEL_LOCATION"
 
 
 class BuildFailedError(MatrixError):
@@ -71,12 +60,13 @@ class BuildFailedError(MatrixError):
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A wheel that was built without compiling, and what it was made of.
+    """A wheel that was built, and what it was made of.
 
     `version` is the wheel's own, with its local part. `kind`, `identity`, `revision` and
     `source_version` are those of its sources, `requirements` what these say that a build needs,
     `tools` the versions that it was built with. `seconds` is how long that took,
-    `from_cache` whether it was there already. `log` has all that the build printed.
+    `from_cache` whether it was there already. `log` has all that the build printed, `made` says how
+    it was built.
     """
 
     wheel: Path
@@ -92,6 +82,7 @@ class Built:
     seconds: float
     log: Path
     from_cache: bool
+    made: str = str(Made.WITHOUT_COMPILING)
 
     @property
     def requirement(self) -> str:
@@ -106,25 +97,38 @@ def build_wheel(
     *,
     torch: str | None = None,
     cache: Path | None = None,
+    recipe: Recipe = EMPTY,
 ) -> Built:
     """Return the wheel of these sources for a Python (`3.12`, or the path of an interpreter).
 
-    `torch` is the requirement of the torch to build beside (None: the sources' own pin). The build
-    writes into the sources' folder. One build at a time uses a cache; the wheel is there complete
-    or not at all. Raises BuildFailedError where the sources do not build, another MatrixError where
-    this machine cannot build.
+    `torch` is the requirement of the torch to build beside (None: the sources' own pin); a recipe
+    for one torch has its own. The build writes into the sources' folder. One build at a time uses a
+    cache; the wheel is there complete or not at all. Raises BuildFailedError where the sources do
+    not build, another MatrixError where this machine cannot build.
     """
     cache = (cache or cache_folder()).resolve()
-    requirements = build_requirements(sources.project, sources.shown)
+    requirements = build_requirements(sources.project, sources.shown, compiles=recipe.compiles)
+    if recipe.extensions is not None:
+        check_takes_extensions(sources)
     with _alone(cache, say):
-        environment = build_environment(_with(torch, requirements), python, cache, say)
+        beside = _with(_torch(torch, recipe), requirements)
+        environment = build_environment(beside, python, cache, say)
         named = (sources.kind, sources.identity, sources.version)
-        folder = cache / _WHEELS / _key(named, environment)
+        folder = cache / _WHEELS / _key(named, environment, recipe)
         found = _kept(folder)
         if found is not None:
             return found
         shutil.rmtree(folder, ignore_errors=True)
-        return _build(sources, requirements, environment, folder, say)
+        return _build(sources, requirements, environment, folder, recipe=recipe, say=say)
+
+
+def check_takes_extensions(sources: Sources) -> None:
+    """Raise SourcesError where the setup.py of these sources cannot take extensions of a wheel."""
+    if _LOCATION not in (read_source(sources.folder, "setup.py", sources.shown) or ""):
+        raise SourcesError(
+            f"{sources.shown}: setup.py: does not know {_LOCATION}, so it takes no extensions of a"
+            " published wheel; compile it: --build"
+        )
 
 
 def find_wheel(
@@ -133,6 +137,7 @@ def find_wheel(
     *,
     torch: str | None = None,
     cache: Path | None = None,
+    recipe: Recipe = EMPTY,
 ) -> Built | None:
     """Return the wheel that `build_wheel` has made of sources; None where it would build it.
 
@@ -144,14 +149,15 @@ def find_wheel(
         found = _facts(path.parent)
         if found is None or (found.kind, found.identity, found.source_version) != named:
             continue
-        environment = made_environment(_with(torch, found.requirements), python, cache)
-        if environment is not None and path.parent.name == _key(named, environment):
+        beside = _with(_torch(torch, recipe), found.requirements)
+        environment = made_environment(beside, python, cache)
+        if environment is not None and path.parent.name == _key(named, environment, recipe):
             return _kept(path.parent)
     return None
 
 
 def built_before(candidate: Candidate, python: str, *, cache: Path | None = None) -> Built | None:
-    """Return a wheel that was built of a candidate's sources for a Python (`3.12`), else None.
+    """Return a wheel that was built without compiling of a candidate, for a Python, else None.
 
     It may have been built with other tools than a build today would have. The sources need not be
     here.
@@ -167,29 +173,37 @@ def built_before(candidate: Candidate, python: str, *, cache: Path | None = None
         found = _facts(path.parent)
         if found is None or (found.identity, found.kind) != (named, str(source.kind)):
             continue
-        if (found.source_version, found.python) == (candidate.version, python):
+        of_the_cpu = found.made == Made.WITHOUT_COMPILING
+        if of_the_cpu and (found.source_version, found.python) == (candidate.version, python):
             kept = _kept(path.parent)
             if kept is not None:
                 return kept
     return None
 
 
-def _with(torch: str | None, requirements: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the requirements of a build with another one of torch, if there is one."""
-    if torch is None:
+def _torch(given: str | None, recipe: Recipe) -> tuple[str, ...]:
+    return recipe.torch or ((given,) if given is not None else ())
+
+
+def _with(torch: tuple[str, ...], requirements: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the requirements of a build with other ones of torch, if there are any."""
+    if not torch:
         return requirements
     kept = (text for text in requirements if not re.match(r"torch(?![\w.-])", text))
-    return (*kept, torch)
+    return (*kept, *torch)
 
 
-def _key(named: tuple[SourceKind, str, str], environment: BuildEnvironment) -> str:
+def _key(named: tuple[SourceKind, str, str], environment: BuildEnvironment, recipe: Recipe) -> str:
     """Return the name of the folder of a wheel: a digest of what it is made of."""
     parts = {
         "format": _FORMAT,
         "named": named,
         "python": environment.minor,
         "tools": dict(environment.tools),
+        **recipe.key,
     }
+    if recipe.torch:
+        parts["built beside"] = environment.versions["torch"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -218,15 +232,18 @@ def _build(
     requirements: tuple[str, ...],
     environment: BuildEnvironment,
     folder: Path,
+    *,
+    recipe: Recipe,
     say: Say,
 ) -> Built:
     began = time.monotonic()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with Scratch("vllm-build") as scratch:
         log, out = scratch / "build.log", scratch / "wheels"
-        _run(sources, environment, log, out, say)
+        build = _Build(sources=sources, environment=environment, recipe=recipe, log=log, out=out)
+        _run(build, _given_extensions(recipe, scratch, say), say)
         wheel = _only_wheel(sources, out)
-        version = _check(sources, wheel)
+        version = _check(sources, wheel, recipe)
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:
@@ -247,6 +264,7 @@ def _build(
                 seconds=round(time.monotonic() - began, 1),
                 log=folder / log.name,
                 from_cache=False,
+                made=str(recipe.made),
             )
             facts = {**asdict(built), "name": wheel.name, "log": log.name}
             del facts["wheel"], facts["from_cache"]
@@ -262,27 +280,52 @@ def _build(
     return built
 
 
-def _run(sources: Sources, environment: BuildEnvironment, log: Path, out: Path, say: Say) -> None:
-    """Build the wheel into a folder; without Rust, unless the sources cannot do without."""
-    command = [*uv(), "build", "--wheel", "--no-build-isolation"]
-    command += ["--python", str(environment.python), "--out-dir", str(out), str(sources.folder)]
-    what = f"vllm {sources.version}: builds without compiling"
-    with _without_rust() as shims:
-        environ = _environ(sources, environment, f"{shims}{os.pathsep}")
-        status = run_reported(command, log, say, what, environ=environ)
+@dataclass(frozen=True, kw_only=True)
+class _Build:
+    """One run of vLLM's build: what of, where, how, and where its output and its wheel go."""
+
+    sources: Sources
+    environment: BuildEnvironment
+    recipe: Recipe
+    log: Path
+    out: Path
+
+
+def _given_extensions(recipe: Recipe, folder: Path, say: Say) -> Mapping[str, str]:
+    """Fetch the wheel that has the extensions, and return what setup.py is told of it."""
+    wheel = recipe.extensions
+    if wheel is None:
+        return {}
+    size = f" ({wheel.size >> 20} MiB)" if wheel.size else ""
+    say(f"{wheel.name}{size} is fetched for its extensions")
+    path, _ = find_file(wheel.url, folder, sha256=wheel.sha256)
+    return {_LOCATION: str(path)}
+
+
+def _run(build: _Build, given: Mapping[str, str], say: Say) -> None:
+    """Build the wheel into a folder; without Rust, unless the sources cannot do without.
+
+    A compiler runs as the user set it up, and Rust with it.
+    """
+    sources, recipe, log = build.sources, build.recipe, build.log
+    command = [*uv(), "build", "--wheel", "--no-build-isolation", "--python"]
+    command += [str(build.environment.python), "--out-dir", str(build.out), str(sources.folder)]
+    what = f"vllm {sources.version}: builds {recipe.words}"
+    own = _environ(build, given)
+    with contextlib.nullcontext() if recipe.compiles else _without_rust() as shims:
+        status = run_reported(command, log, say, what, environ=_after(shims, own))
     needs_rust = bool(status) and _NO_RUST in log.read_text("utf-8", "replace")
     if needs_rust and shutil.which("cargo") and shutil.which("rustc"):
         log.write_bytes(b"")
-        status = run_reported(
-            command, log, say, f"{what}, but for its Rust", environ=_environ(sources, environment)
-        )
+        status = run_reported(command, log, say, f"{what}, but for its Rust", environ=own)
     elif needs_rust:
         raise MatrixError(
             f"{sources.shown}: needs a Rust compiler to build, and none is here: install rustc and"
             " cargo, as https://rustup.rs does"
         )
     if status:
-        reason = reason_of(log.read_text("utf-8", "replace")) or last_line(log)
+        output = log.read_text("utf-8", "replace")
+        reason = reason_of(output, compiled=recipe.compiles) or last_line(log)
         raise BuildFailedError(f"{sources.shown}: does not build: {reason}", reason)
 
 
@@ -300,32 +343,25 @@ def _without_rust() -> Iterator[Path]:
         yield folder
 
 
-def _environ(sources: Sources, environment: BuildEnvironment, before: str = "") -> dict[str, str]:
-    environ = {key: value for key, value in uv_environ().items() if key not in _SKEWING}
-    path = f"{before}{environment.python.parent}{os.pathsep}{environ.get('PATH', os.defpath)}"
+def _environ(build: _Build, given: Mapping[str, str]) -> dict[str, str]:
+    recipe, sources = build.recipe, build.sources
+    dropped = SKEWING if recipe.compiles else (*SKEWING, *OF_COMPILERS)
+    environ = {key: value for key, value in uv_environ().items() if key not in dropped}
     environ |= {
-        "PATH": path,
-        "VLLM_TARGET_DEVICE": "empty",
+        **recipe.variables,
+        **given,
         "SETUPTOOLS_SCM_PRETEND_VERSION": sources.version,
     }
     if sources.revision is not None:
         # From here vllm/_version.py has the commit.
         environ["SETUPTOOLS_SCM_PRETEND_METADATA"] = f'{{node="g{sources.revision}"}}'
-    return environ
+    return _after(build.environment.python.parent, environ)
 
 
-def reason_of(output: str) -> str | None:
-    r"""Return the last error that a build printed, in one line; None where it printed none.
-
-    >>> reason_of("running bdist_wheel\nModuleNotFoundError: No module named 'torch'\n")
-    "ModuleNotFoundError: No module named 'torch'"
-    """
-    lines = [clean(_OF_UV.sub("", line)) for line in output.splitlines()]
-    errors = [line for line in lines if (found := _ERROR.match(line)) and found["text"]]
-    # uv begins its own report, which says less than the build, with `error:`.
-    own = [line for line in errors if not re.match(r"(?:error|Failed)\b.*(?:build|backend)", line)]
-    chosen = own or errors
-    return clip(chosen[-1], _REASON) if chosen else None
+def _after(folder: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with a folder at the head of PATH, if there is one."""
+    path = environ.get("PATH", os.defpath)
+    return {**environ, "PATH": f"{folder}{os.pathsep}{path}" if folder else path}
 
 
 def _only_wheel(sources: Sources, out: Path) -> Path:
@@ -336,10 +372,11 @@ def _only_wheel(sources: Sources, out: Path) -> Path:
     return found[0]
 
 
-def _check(sources: Sources, wheel: Path) -> str:
+def _check(sources: Sources, wheel: Path, recipe: Recipe) -> str:
     """Return the version of a wheel that is what was to be built.
 
-    Raises BuildFailedError where it is of another project or version, or has compiled code.
+    Raises BuildFailedError where it is of another project or version, or has compiled code and
+    should not, or the other way round.
     """
     try:
         project, version, _, _ = parse_wheel_filename(wheel.name)
@@ -349,11 +386,14 @@ def _check(sources: Sources, wheel: Path) -> str:
         reason = f"{wheel.name} is not a wheel ({error})"
         raise BuildFailedError(f"{sources.shown}: does not build: {reason}", reason) from None
     compiled = [name for name in names if name.endswith(".so") and "/_rust_" not in name]
+    empty = recipe.made is Made.WITHOUT_COMPILING
     reason = ""
     if project != "vllm" or version.public != Version(sources.version).public:
         reason = f"the build made {wheel.name}, not vllm {sources.version}"
-    elif compiled:
+    elif compiled and empty:
         reason = f"the wheel has compiled code, such as {compiled[0]}"
+    elif not (compiled or empty):
+        reason = f"the build made {wheel.name} without any extension"
     if reason:
         raise BuildFailedError(f"{sources.shown}: {reason}", reason)
     return str(version)

@@ -9,6 +9,7 @@ from matrix._util.scratch import Scratch
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, Tree
 from matrix.catalog.vllm_sources.sources import open_sources
 from matrix.checks.vllm_build.build import Built, build_wheel, find_wheel
+from matrix.checks.vllm_build.recipe import EMPTY, Recipe
 from matrix.errors import MatrixError
 
 
@@ -19,10 +20,11 @@ def build_candidate(
     *,
     torch: str | None = None,
     cache: Path | None = None,
+    recipe: Recipe = EMPTY,
 ) -> Built:
-    """Return the wheel of a candidate that is built from its sources, without compiling.
+    """Return the wheel of a candidate that is built from its sources, by default without compiling.
 
-    `python`, `torch` and `cache` are those of `build_wheel`; the wheel serves every torch. Raises
+    `python`, `torch`, `cache` and `recipe` are those of `build_wheel`. Raises
     BuildFailedError where the sources do not build, another MatrixError, one line, where they
     cannot be had, changed since the candidate was added, or this machine cannot build.
     """
@@ -36,10 +38,10 @@ def build_candidate(
         identity = source.sha256
     if identity is not None:
         named = (source.kind, identity, candidate.version)
-        kept = find_wheel(named, python, torch=torch, cache=cache)
+        kept = find_wheel(named, python, torch=torch, cache=cache, recipe=recipe)
         if kept is not None:
             return kept
     with Scratch("vllm-sources") as folder:
         place = folder / "sources"
         found = open_sources(source, place, say, version=candidate.version, cache=cache)
-        return build_wheel(found, python, say, torch=torch, cache=cache)
+        return build_wheel(found, python, say, torch=torch, cache=cache, recipe=recipe)

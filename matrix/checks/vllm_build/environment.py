@@ -1,7 +1,7 @@
 """The environment in which vLLM is built: what its sources say that a build needs, and a torch.
 
 It is kept in the cache, one for each Python and set of requirements, since several commits need the
-same. A build without a device needs neither cmake nor a compiler; of torch it needs that it
+same. A build without a compiler needs neither cmake nor ninja; of torch it needs that it
 imports.
 """
 
@@ -28,8 +28,8 @@ from matrix.checks.resolution.resolver import SKEWING, program_environ, uv
 from matrix.checks.resolution.uv_output import error_of
 from matrix.errors import MatrixError
 
-# For compilers alone: nothing is compiled.
-_NOT_NEEDED = ("cmake", "ninja")
+# What only a build with a compiler needs.
+_OF_COMPILERS = ("cmake", "ninja")
 # What setup.py imports, in case the sources do not say it.
 _ALWAYS = ("setuptools", "setuptools-scm", "wheel")
 _FACTS = "made.json"
@@ -53,11 +53,14 @@ class BuildEnvironment:
     tools: Mapping[str, str]
 
 
-def build_requirements(project: Mapping[str, Any], where: str) -> tuple[str, ...]:
+def build_requirements(
+    project: Mapping[str, Any], where: str, *, compiles: bool = False
+) -> tuple[str, ...]:
     """Return what a pyproject.toml of vLLM says that a build needs, torch and its pin too.
 
-    Raises BuildEnvironmentError, which begins with `where`, for what is not a requirement, and for
-    one by address, which nobody asked to be fetched.
+    Where a compiler runs, cmake and ninja are among them. Raises BuildEnvironmentError, which
+    begins with `where`, for what is not a requirement, and for one by address, which nobody asked
+    to be fetched.
     """
     table = project.get("build-system")
     rows = table.get("requires") if isinstance(table, dict) else None
@@ -77,9 +80,11 @@ def build_requirements(project: Mapping[str, Any], where: str) -> tuple[str, ...
                 " the name of a package with its versions"
             )
         found[canonicalize_name(requirement.name)] = str(requirement)
-    for name in (*_ALWAYS, "torch"):
+    always = (*_ALWAYS, "torch", *(_OF_COMPILERS if compiles else ()))
+    for name in always:
         found.setdefault(name, name)
-    return tuple(text for name, text in sorted(found.items()) if name not in _NOT_NEEDED)
+    dropped = () if compiles else _OF_COMPILERS
+    return tuple(text for name, text in sorted(found.items()) if name not in dropped)
 
 
 def build_environment(

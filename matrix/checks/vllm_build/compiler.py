@@ -1,0 +1,102 @@
+"""The user's compiler for CUDA, and the GPU architectures that vLLM is built for.
+
+It looks at this machine: for nvcc where PyTorch and vLLM's setup.py look for it, and at the GPUs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from matrix._util.nvidia import capture, is_hidden, smi_query
+from matrix._util.text import clean, clip
+from matrix.checks.vllm_build.recipe import Recipe
+from matrix.errors import MatrixError
+from matrix.record.model import Made
+
+_ARCHITECTURES = "TORCH_CUDA_ARCH_LIST"
+_TOOLKIT = "/usr/local/cuda"
+_RELEASE = re.compile(r"release (\d+\.\d+)")
+_ARCHITECTURE = re.compile(r"\d{1,2}\.\d[a-z]?(\+PTX)?|[A-Z][A-Za-z]+(\+Tegra|\+PTX)?")
+_CAPABILITY = re.compile(r"\d{1,2}\.\d")
+_PARTS = ("CMAKE_ARGS", "CMAKE_BUILD_TYPE")  # settings that make another wheel
+
+
+class NoCompilerError(MatrixError):
+    """This machine cannot compile for CUDA, or does not say for which GPU."""
+
+
+def compiled(torch: tuple[str, ...], *, environ: Mapping[str, str] = os.environ) -> Recipe:
+    """Return the way that compiles everything, for a torch and the GPUs of this machine.
+
+    `torch` are the requirements that install the torch. Raises NoCompilerError: no nvcc, or neither
+    TORCH_CUDA_ARCH_LIST nor a GPU says the architecture.
+    """
+    home, release = _nvcc(environ)
+    architectures = _architectures(environ)
+    own = {name: environ[name] for name in _PARTS if environ.get(name)}
+    return Recipe(
+        made=Made.COMPILED,
+        words=f"with nvcc {release} for {architectures}",
+        variables={
+            "VLLM_TARGET_DEVICE": "cuda",
+            "CUDA_HOME": str(home),
+            _ARCHITECTURES: architectures,
+        },
+        torch=torch,
+        parts={"nvcc": release, "architectures": architectures, **own},
+    )
+
+
+def _nvcc(environ: Mapping[str, str]) -> tuple[Path, str]:
+    """Return the folder of the CUDA toolkit and the release of its nvcc, such as 13.0."""
+    home = environ.get("CUDA_HOME") or environ.get("CUDA_PATH")
+    if not home:
+        found = shutil.which("nvcc", path=environ.get("PATH"))
+        home = str(Path(found).parent.parent) if found else _TOOLKIT
+    nvcc = Path(home) / "bin" / "nvcc"
+    if not nvcc.is_file():
+        raise NoCompilerError(
+            f"--build: {nvcc}: no such file, and nvcc compiles vLLM for CUDA: install the CUDA"
+            " toolkit of the torch, or set CUDA_HOME"
+        )
+    answer = capture([str(nvcc), "--version"])
+    release = _RELEASE.search(answer[1]) if answer is not None else None
+    if answer is None or answer[0] or release is None:
+        says = clip(clean(answer[1]), 100) if answer is not None else ""
+        raise NoCompilerError(
+            f"--build: {nvcc} --version: does not answer with its release"
+            f"{f' ({says})' if says else ''}; install the CUDA toolkit again, or set CUDA_HOME"
+        )
+    return Path(home), release[1]
+
+
+def _architectures(environ: Mapping[str, str]) -> str:
+    """Return the architectures to compile for, in one order: `9.0;10.0`."""
+    given = environ.get(_ARCHITECTURES, "").strip()
+    if given:
+        names = [name for name in re.split(r"[\s;,]+", given) if name]
+        wrong = next((name for name in names if not _ARCHITECTURE.fullmatch(name)), None)
+        if wrong is not None:
+            raise NoCompilerError(
+                f"{_ARCHITECTURES}: {clip(clean(wrong), 40)!r} is not an architecture; write it as"
+                " 9.0"
+            )
+    else:
+        gpus = environ.get("CUDA_VISIBLE_DEVICES", "")
+        lines = [] if is_hidden(environ) else smi_query(gpus, "compute_cap")
+        names = [line for line in lines if _CAPABILITY.fullmatch(line)]
+    if not names:
+        raise NoCompilerError(
+            "--build: no GPU is visible here that says for which architecture to compile: set"
+            f" {_ARCHITECTURES}, such as 9.0 for an H100"
+        )
+    return ";".join(sorted(set(names), key=_order))
+
+
+def _order(name: str) -> tuple[float, str]:
+    found = re.match(r"\d+\.\d", name)
+    return float(found[0]) if found else 0.0, name
