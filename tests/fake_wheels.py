@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,3 +97,14 @@ def write_torch(
         ),
     }
     return write_wheel(folder, "torch", version, members | _PLANTED_IN, needs=needs, tag=tag)
+
+
+def write_tools(folder: Path) -> list[Path]:
+    """Write what a build of vLLM needs: two torches, and tools that do nothing."""
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}-none-any"
+    wheels = [write_torch(folder, version, tag=tag) for version in ("2.14.0", "2.15.0")]
+    tools = (
+        *(("setuptools", "80.0.0"), ("setuptools_scm", "9.0.0"), ("wheel", "0.45")),
+        *(("cmake", "4.0"), ("ninja", "1.13")),
+    )
+    return [*wheels, *(write_wheel(folder, name, version) for name, version in tools)]

@@ -194,7 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers = fault if isinstance(fault, tuple) else (fault, {})
             self._answer(status, b"", headers)
         elif path.startswith("/simple/"):
-            self._page(path.split("/")[2], fault)
+            # Also below a folder, as an index has one for each commit.
+            folders = path.strip("/").split("/")
+            self._page(folders[-1] if len(folders) > 1 else "", fault)
         elif path in self.served.on_disk and not fault:
             self._stream(self.served.on_disk[path])
         elif path in self.served.on_disk:

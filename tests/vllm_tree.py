@@ -1,7 +1,8 @@
 """Sources of a vLLM for tests: a tree of a few files, an sdist of it, and git repositories.
 
-The tree builds as vLLM does, as far as this project looks: a build backend of its own imports torch
-and obeys VLLM_TARGET_DEVICE and setuptools-scm's variables. `repository_of` makes a repository of
+The tree builds as vLLM does, as far as this project looks: its own build backend imports torch,
+obeys VLLM_TARGET_DEVICE and setuptools-scm's variables, takes extensions out of another wheel, or
+calls nvcc, which `write_nvcc` writes. `repository_of` makes a repository of
 any sdist, also of vLLM's own.
 """
 
@@ -15,9 +16,9 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-_BACKEND = '''\
-"""Write a wheel as vLLM's setup.py does: of the version that setuptools-scm is given."""
-import json, os, shutil, subprocess, zipfile
+_BACKEND = """\
+"Write a wheel as vLLM's setup.py does: of the version that setuptools-scm is given."
+import json, os, shutil, subprocess, sys, zipfile
 from pathlib import Path
 
 
@@ -26,9 +27,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 
     print("running bdist_wheel", flush=True)
     {fault}
-    assert os.environ["VLLM_TARGET_DEVICE"] == "empty", "a compiler would be needed"
     version = os.environ["SETUPTOOLS_SCM_PRETEND_VERSION"]
-    version += ("." if "+" in version else "+") + "empty"
     node = os.environ.get("SETUPTOOLS_SCM_PRETEND_METADATA")
     rust = shutil.which("rustc")
     if {needs_rust} and (rust is None or subprocess.run([rust, "-Vv"]).returncode):
@@ -36,19 +35,55 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     Path("vllm/_version.py").write_text(
         "__version__ = version = '%s'\\n__commit_id__ = commit_id = %r\\n" % (version, node)
     )
-    name = "vllm-%s-py3-none-any.whl" % version
+    tag, needs, suffix = "py3-none-any", "", "empty"
+    if os.environ["VLLM_TARGET_DEVICE"] != "empty":
+        minor = "cp3%d" % sys.version_info.minor
+        tag, needs = minor + "-" + minor + "-linux_x86_64", "Requires-Dist: torch==2.14.0\\n"
+        suffix = "precompiled" if precompiled() else compiled()
+    if suffix:
+        version += ("." if "+" in version else "+") + suffix
+    name = "vllm-%s-%s.whl" % (version, tag)
     info = "vllm-%s.dist-info" % version
     with zipfile.ZipFile(Path(folder, name), "w") as archive:
-        for path in sorted(Path("vllm").rglob("*.py")):
+        for path in sorted([*Path("vllm").rglob("*.py"), *Path("vllm").rglob("*.so")]):
             archive.write(path, path.as_posix())
         head = "Metadata-Version: 2.1\\nName: vllm\\nVersion: "
-        archive.writestr(info + "/METADATA", head + version + "\\n")
+        archive.writestr(info + "/METADATA", head + version + "\\n" + needs)
         head = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n"
-        archive.writestr(info + "/WHEEL", head + "Tag: py3-none-any\\n")
+        archive.writestr(info + "/WHEEL", head + "Tag: " + tag + "\\n")
         archive.writestr("vllm/torch_of_the_build.py", "version = %r\\n" % torch.__version__)
         archive.writestr(info + "/RECORD", "")
     return name
-'''
+
+
+def precompiled():
+    # vllm/envs.py: the one variable implies the other.
+    wheel = os.environ.get("VLLM_PRECOMPILED_WHEEL_LOCATION")
+    if os.environ.get("VLLM_USE_PRECOMPILED") != "1" and not wheel:
+        return False
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.endswith(".abi3.so"):
+                print("[extract]", name, flush=True)
+                archive.extract(name)
+    return True
+
+
+def compiled():
+    nvcc = os.environ["CUDA_HOME"] + "/bin/nvcc"
+    release = subprocess.check_output([nvcc, "-V"], text=True).split("release ")[1].split(",")[0]
+    for module in ("cmake", "ninja"):
+        __import__(module)
+    out = "vllm/_C_stable_libtorch.abi3.so"
+    for number, source in enumerate(sorted(Path("csrc").glob("*.cu")), 1):
+        print("[%d/1] Building CUDA object %s" % (number, source), flush=True)
+        subprocess.check_call([nvcc, str(source), "-o", out])
+    return "" if release == "13.0" else "cu" + release.replace(".", "")
+"""
+_SETUP = """\
+VLLM_MAIN_CUDA_VERSION = '13.0'
+wheel_location = os.getenv("VLLM_PRECOMPILED_WHEEL_LOCATION", None)
+"""
 _PYPROJECT = """\
 [build-system]
 requires = ["cmake>=3.26.1", "ninja", "setuptools>=77.0.3,<81.0.0", "setuptools-scm>=8.0", "wheel",
@@ -74,7 +109,9 @@ def write_tree(
     """Write a tree of a vLLM and return its folder; `fault` is a statement that the build runs."""
     files = {
         "pyproject.toml": _PYPROJECT.format(name=name),
-        "setup.py": "VLLM_MAIN_CUDA_VERSION = '13.0'\n",
+        "setup.py": _SETUP,
+        "csrc/ops.cu": "__global__ void op() {}\n",
+        "vllm/_custom_ops.py": "",
         "tools/backend.py": _BACKEND.replace("{fault}", fault).replace(
             "{needs_rust}", str(needs_rust)
         ),
@@ -110,6 +147,27 @@ def write_sdist(folder: Path, version: str, *, fault: str = "pass") -> Path:
     ):
         archive.add(tree, stem, filter=_timeless)
     return path
+
+
+def write_nvcc(home: Path, *, release: str = "13.0", fault: str = "") -> Path:
+    """Write a CUDA toolkit whose nvcc copies its source, and return its folder.
+
+    What it writes also names the architectures. `fault` are lines of the shell before that.
+    """
+    nvcc = home / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True, exist_ok=True)
+    nvcc.write_text(
+        f"""#!/bin/sh
+case "$1" in
+-V|--version) echo "Cuda compilation tools, release {release}, V{release}.88"; exit 0 ;;
+esac
+{fault}
+{{ cat "$1"; echo "for $TORCH_CUDA_ARCH_LIST"; }} > "$3"
+""",
+        encoding="utf-8",
+    )
+    nvcc.chmod(0o755)
+    return home
 
 
 def _timeless(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -15,6 +15,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from matrix.catalog.candidates.gathered import Gathered, Wanted
     from matrix.catalog.candidates.model import Candidate
+    from matrix.catalog.candidates.on_cuda import CudaWays
     from matrix.catalog.releases import Releases
 
 
@@ -86,6 +87,22 @@ def _add_add(
         help="this torchvision, torchaudio or triton with a torch, of your index or as a wheel",
     )
     added.add_argument(
+        "--platform",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="of sources: cuda finds how this vLLM is had there (auto: where a GPU is visible)",
+    )
+    added.add_argument(
+        "--build",
+        action="store_true",
+        help="of sources on cuda: compile it here where no wheel of the commit is published",
+    )
+    added.add_argument(
+        "--no-wheel",
+        action="store_true",
+        help="of a commit on cuda: take no published wheel of it, whose index is then not asked",
+    )
+    added.add_argument(
         "--force", action="store_true", help="take a name that is taken, or an older build"
     )
     added.set_defaults(run=_add, parser=added)
@@ -153,6 +170,11 @@ def _wanted(options: argparse.Namespace) -> Wanted:
             raise MatrixError(f"--{name}: goes with a vLLM; torch comes as a wheel")
     if options.sha256 is not None and options.wheel is None and options.sdist is None:
         raise MatrixError("--sha256: goes with --wheel and --sdist; an index has its own hashes")
+    for option in ("build", "no_wheel"):
+        if getattr(options, option) and not _is_from_sources(options):
+            raise MatrixError(
+                f"--{option.replace('_', '-')}: goes with --commit, --tree and --sdist alone"
+            )
     for option in ("version", "pin"):
         if getattr(options, option) is not None:
             _check_version(f"--{option}", getattr(options, option))
@@ -164,6 +186,10 @@ def _wanted(options: argparse.Namespace) -> Wanted:
         companions=tuple(text for text in options.companion if "==" not in text),
         companion_pins=_pins(options.companion),
     )
+
+
+def _is_from_sources(options: argparse.Namespace) -> bool:
+    return any(getattr(options, name) is not None for name in ("commit", "tree", "sdist"))
 
 
 def _pins(given: list[str]) -> dict[str, str]:
@@ -202,12 +228,13 @@ def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> 
 
     if options.wheel is not None:
         return from_wheel(wanted, options.wheel, options.sha256, releases)
+    ways = _cuda_ways(options, wanted, releases) if _is_from_sources(options) else None
     if options.sdist is not None:
-        return sources.from_sdist(wanted, options.sdist, options.sha256)
+        return sources.from_sdist(wanted, options.sdist, options.sha256, ways)
     if options.commit is not None:
-        return sources.from_commit(wanted, options.commit, options.version, print_status)
+        return sources.from_commit(wanted, options.commit, options.version, print_status, ways)
     if options.tree is not None:
-        return sources.from_tree(wanted, options.tree, options.version)
+        return sources.from_tree(wanted, options.tree, options.version, ways)
     channels, flavour = releases.candidates.channels, releases.cuda_flavour
     place = place_of(options.index, wanted.project, channels, flavour=flavour)
     index = Index(place.address)
@@ -215,6 +242,33 @@ def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> 
         return from_index(wanted, place, options.version, releases, index=index)
     finally:
         index.close()
+
+
+def _cuda_ways(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> CudaWays | None:
+    """Return what finds the way of a vLLM from sources to cuda; None for the platform cpu."""
+    from matrix.catalog.candidates.channels import place_of
+    from matrix.catalog.candidates.on_cuda import CudaWays
+    from matrix.record.model import Platform
+    from matrix.run.preflight import choose_platform
+
+    if choose_platform(options.platform) is not Platform.CUDA:
+        for option in ("build", "no_wheel"):
+            if getattr(options, option):
+                here = "no GPU is visible here" if options.platform == "auto" else "cpu is named"
+                raise MatrixError(
+                    f"--{option.replace('_', '-')}: is for the platform cuda, and {here}; name it:"
+                    " --platform cuda"
+                )
+        return None
+    channels = releases.candidates.channels
+    return CudaWays(
+        releases=releases,
+        pythons=wanted.pythons or releases.pythons,
+        place_of=lambda commit: place_of(f"commit/{commit}", wanted.project, channels),
+        say=print_status,
+        build=options.build,
+        wheel=not options.no_wheel,
+    )
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from matrix._util.text import aligned, clean, listed
-from matrix.catalog.candidates.model import Candidate, Commit, File, OnIndex, Sdist, Tree, Wheel
+from matrix.catalog.candidates.model import (
+    Candidate,
+    Commit,
+    CudaWay,
+    File,
+    OnCuda,
+    OnIndex,
+    Sdist,
+    Tree,
+    Wheel,
+)
 from matrix.catalog.candidates.update import Update, described_source
 
 
@@ -52,7 +62,10 @@ def render_candidate(candidate: Candidate, pythons: Sequence[str]) -> str:
     rows += [("file", _file(file)) for file in candidate.files]
     rows += [("companion", _file(file)) for file in candidate.companions]
     if candidate.is_built:
-        rows.append(("file", "none yet: it is built from its sources, for the torch of its cell"))
+        rows.append(("on cpu", "built from its sources without compiling, for every torch"))
+        rows.append(("on cuda", on_cuda(candidate.on_cuda)))
+        if candidate.on_cuda is not None:
+            rows += [("cuda file", _file(file)) for file in candidate.on_cuda.files]
     return "\n".join(aligned([(name, clean(value)) for name, value in rows]))
 
 
@@ -83,6 +96,7 @@ def candidate_json(candidate: Candidate, pythons: Sequence[str]) -> dict[str, An
         "without": list(candidate.without),
         "files": [_file_json(file) for file in candidate.files],
         "companions": [_file_json(file) for file in candidate.companions],
+        "on_cuda": _on_cuda_json(candidate.on_cuda),
     }
 
 
@@ -109,9 +123,30 @@ def added_lines(
         *(f"  with {file.name}" for file in candidate.companions),
         *(f"  note: {note}" for note in notes),
     ]
+    if candidate.is_built and candidate.on_cuda is not None:
+        lines.append(f"  on cuda: {on_cuda(candidate.on_cuda)}")
     if cell is not None:
         lines.append(f"  run it by tox -e {cell}")
     return [clean(line) for line in lines]
+
+
+def on_cuda(way: OnCuda | None) -> str:
+    """Return how a vLLM from sources is had on the platform cuda."""
+    if way is None:
+        return "not known: add it again with --platform cuda"
+    if way.way is CudaWay.BUILD:
+        return "compiled here by vLLM's own build, for the torch and the GPU of its cell"
+    names = listed([file.name for file in way.files])
+    if way.way is CudaWay.WHEEL:
+        return f"the published wheel of its commit, {names} of {way.index}"
+    return f"Python from its sources, the extensions of {names}"
+
+
+def _on_cuda_json(way: OnCuda | None) -> dict[str, Any] | None:
+    if way is None:
+        return None
+    files = [_file_json(file) for file in way.files]
+    return {"way": str(way.way), "index": way.index, "files": files}
 
 
 def _source_rows(candidate: Candidate) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ from matrix.record.model import (
     DefaultValue,
     ErrorKind,
     Event,
+    Platform,
     Record,
     RecordError,
     RunError,
@@ -56,7 +57,13 @@ from matrix.run.installed_files import (
     look_at_files,
 )
 from matrix.run.nvidia import unusable_gpu
-from matrix.run.origin import Installed, look_at_origins, origins_of, wrong_origin
+from matrix.run.origin import (
+    Installed,
+    look_at_origins,
+    origins_of,
+    without_extensions,
+    wrong_origin,
+)
 from matrix.run.preflight import (
     LEAST_FREE_MIB,
     LEAST_MEMORY_MIB,
@@ -157,7 +164,9 @@ def _run(request: RunRequest, path: Path, record: Record, seen: _Seen) -> Path |
     root = request.root
     record = _write(record, path, root)
     files = _files(request)
-    refusal = _wrong_build(request, seen) or _unfit(request, record, path.parent, files)
+    refusal = _wrong_build(request, seen, record.platform) or _unfit(
+        request, record, path.parent, files
+    )
     if refusal is not None:
         _refuse(refusal, record, path, root)
     child = PytestChild(
@@ -242,7 +251,7 @@ def _with_packages(request: RunRequest, record: Record, seen: _Seen) -> Record:
         record,
         packages=dict(installed),
         departures=look(seen.environment, request.cell, releases),
-        origins=origins_of(request.cell, releases, seen.origins),
+        origins=origins_of(request.cell, releases, seen.origins, record.platform),
         provenance={**record.provenance, **facts},
     )
 
@@ -269,7 +278,8 @@ def _first_record(request: RunRequest) -> tuple[Path, Record]:
     while (path := folder / f"{name}.{started:%Y%m%dT%H%M%SZ}.json").exists():
         started += timedelta(seconds=1)
     facts = provenance.provenance(request.root, started, sys.argv, request.model_source)
-    origins = origins_of(request.cell, load_releases(), {}) if request.cell.builds else None
+    builds = request.cell.builds
+    origins = origins_of(request.cell, load_releases(), {}, platform) if builds else None
     return path, Record(
         cell=name, platform=platform, finished=False, provenance=facts, origins=origins
     )
@@ -293,8 +303,11 @@ def _unfit(
     )
 
 
-def _wrong_build(request: RunRequest, seen: _Seen) -> Refusal | None:
-    return wrong_origin(request.cell, load_releases(), seen.origins, seen.environment)
+def _wrong_build(request: RunRequest, seen: _Seen, platform: Platform) -> Refusal | None:
+    cell, origins = request.cell, seen.origins
+    return wrong_origin(cell, load_releases(), origins, seen.environment) or without_extensions(
+        cell, origins, platform
+    )
 
 
 def _wrong_cell(cell: Cell, packages: Mapping[str, str]) -> Refusal | None:

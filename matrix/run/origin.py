@@ -21,15 +21,22 @@ from packaging.version import InvalidVersion
 from matrix._util.text import listed
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.addresses import without_secrets
-from matrix.catalog.candidates.model import Candidate, Commit, Project
+from matrix.catalog.candidates.model import Candidate, Commit, CudaWay, File, Project
 from matrix.catalog.candidates.update import described
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.revision import VERSION_FILES, revision_of, same_revision
-from matrix.record.model import ErrorKind, Made, Origin
+from matrix.record.model import ErrorKind, Made, Origin, Platform
 from matrix.record.stock import Environment
 from matrix.run.preflight import Refusal
 
+# What vLLM's setup.py ends the version with, after `+` or `.`.
+_EMPTY, _PRECOMPILED = "empty", "precompiled"
+_MADE = {
+    CudaWay.WHEEL: Made.PUBLISHED,
+    CudaWay.BUILD: Made.COMPILED,
+    CudaWay.EXTENSIONS: Made.WITH_EXTENSIONS,
+}
 _OF_INSTALLERS = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"}
 _SHOWN = 12  # digits of a revision, for people
 _CALLED = {Project.TORCH: "torch", Project.VLLM: "vLLM"}
@@ -72,16 +79,20 @@ def look_at_origins() -> Mapping[Project, Installed]:
 
 
 def origins_of(
-    cell: Cell, releases: Releases, found: Mapping[Project, Installed]
+    cell: Cell, releases: Releases, found: Mapping[Project, Installed], platform: Platform
 ) -> tuple[Origin, ...]:
-    """Return where the torch and the vLLM of a cell are from, for its record.
+    """Return where the torch and the vLLM of a cell are from, for its record on a platform.
 
     A candidate that is not installed has its own version, so that the record is of this build.
     """
-    return tuple(
-        _origin(project, cell, _candidate(cell, releases, project), found.get(project))
-        for project in Project
-    )
+    origins = []
+    for project in Project:
+        candidate = _candidate(cell, releases, project)
+        origin = _origin(project, cell, candidate, found.get(project))
+        if candidate is not None and candidate.is_built:
+            origin = _with_way(origin, candidate, found.get(project), cell, platform)
+        origins.append(origin)
+    return tuple(origins)
 
 
 def wrong_origin(
@@ -104,6 +115,23 @@ def wrong_origin(
         reason=(
             f"this environment is not the cell {cell.name}: {'; '.join(faults)}."
             f" Run tox -r -e {cell.name}"
+        ),
+    )
+
+
+def without_extensions(
+    cell: Cell, found: Mapping[Project, Installed], platform: Platform
+) -> Refusal | None:
+    """Return why an environment cannot run on cuda whose vLLM was built without compiling."""
+    vllm = found.get(Project.VLLM)
+    if platform is not Platform.CUDA or vllm is None or _EMPTY not in _marks(vllm):
+        return None
+    return Refusal(
+        kind=ErrorKind.WRONG_CELL,
+        reason=(
+            f"this environment is not the cell {cell.name}: its vLLM {vllm.version} was built"
+            " without compiling, which is for the platform cpu alone. Run tox -e"
+            f" {cell.name} -- --platform cuda"
         ),
     )
 
@@ -166,8 +194,54 @@ def _origin(
         version=origin.version or candidate.version,
         index=candidate.index,
         revision=revision,
-        made=Made.WITHOUT_COMPILING if candidate.is_built else None,
     )
+
+
+def _with_way(
+    origin: Origin, candidate: Candidate, found: Installed | None, cell: Cell, platform: Platform
+) -> Origin:
+    """Return the origin of a vLLM from sources with how it was had.
+
+    What is installed says it, by the local version that vLLM's setup.py gives; else the platform
+    and the candidate do.
+    """
+    way = candidate.on_cuda
+    file = way.file(cell.python) if way is not None else None
+    made = _made_here(candidate, platform) if found is None else _made(found, file)
+    if made is Made.PUBLISHED and way is not None and file is not None:
+        return replace(
+            origin,
+            index=way.index,
+            file=file.name,
+            sha256=file.sha256,
+            built=file.uploaded,
+            made=made,
+        )
+    extensions = file.name if made is Made.WITH_EXTENSIONS and file is not None else None
+    return replace(origin, made=made, extensions=extensions)
+
+
+def _made(found: Installed, file: File | None) -> Made:
+    """Return how an installed vLLM was made; `file` is the wheel of its way to cuda."""
+    marks = _marks(found)
+    if _EMPTY in marks:
+        return Made.WITHOUT_COMPILING
+    if _PRECOMPILED in marks:
+        return Made.WITH_EXTENSIONS
+    is_published = file is not None and (found.sha256 == file.sha256 or found.url == file.url)
+    return Made.PUBLISHED if is_published else Made.COMPILED
+
+
+def _made_here(candidate: Candidate, platform: Platform) -> Made | None:
+    """Return how a vLLM would have been made that is not installed."""
+    if platform is not Platform.CUDA:
+        return Made.WITHOUT_COMPILING
+    return _MADE[candidate.on_cuda.way] if candidate.on_cuda is not None else None
+
+
+def _marks(found: Installed) -> Sequence[str]:
+    """Return the parts of the local version, such as `g4152872ac` and `empty`."""
+    return found.version.partition("+")[2].split(".")
 
 
 def _no_release(project: Project, found: Installed, releases: Releases) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from candidates import commit_candidate, torch_candidate, vllm_candidate
+from candidates import commit_candidate, torch_candidate, vllm_candidate, wheel
 from matrix.catalog.candidates.channels import CHANNELS, place_of, variable
 from matrix.catalog.candidates.file import (
     CandidatesFileError,
@@ -15,12 +16,20 @@ from matrix.catalog.candidates.file import (
     render_candidates,
     write_candidates,
 )
-from matrix.catalog.candidates.model import CandidateError, Candidates, Project
+from matrix.catalog.candidates.model import CandidateError, Candidates, CudaWay, OnCuda, Project
 from matrix.catalog.candidates.place import candidates_path
 from matrix.catalog.releases_file import load_releases
 
+FOR_CUDA = replace(
+    commit_candidate(),
+    on_cuda=OnCuda(
+        way=CudaWay.WHEEL,
+        index="https://wheels.example/41",
+        files=(wheel("vllm", "0.34.0.dev5", "cp38-abi3-manylinux_2_28_x86_64"),),
+    ),
+)
 EVERY = Candidates(
-    every=(torch_candidate(), vllm_candidate(), commit_candidate()),
+    every=(torch_candidate(), vllm_candidate(), FOR_CUDA),
     channels={"torch": {"test": "https://mirror.example/{flavour}"}},
 )
 PYTORCH = "https://download.pytorch.org/whl"
@@ -35,6 +44,7 @@ def test_what_is_written_is_read() -> None:
     }
     assert found.channels == EVERY.channels
     assert render_candidates(found) == TEXT
+    assert found.named("vllmfix").on_cuda == FOR_CUDA.on_cuda
 
 
 def test_the_text_does_not_depend_on_the_order() -> None:
@@ -93,6 +103,15 @@ def test_the_file_lies_by_tox_ini_or_where_the_variable_says(
         ('test = "https://mirror.example', 'test = "https://u:hunter2@m.example', "holds a user"),
         ("[channels.torch]", "[channels.jax]", "channels: jax: unknown key"),
         ('test = "https', '"a b" = "https', "channels: torch: 'a b' is not a name"),
+        ('way = "wheel"', 'way = "magic"', "on-cuda: way: 'magic' is unknown"),
+        ('way = "wheel"', "", "on-cuda: way: is missing"),
+        ('way = "wheel"', 'way = "build"', "the way build does not go with its files"),
+        ("[candidate.on-cuda]", "[candidate.on-cudas]", "on-cudas: unknown key"),
+        (
+            'index = "https://wheels.example/41"',
+            'index = "https://me:hunter2@wheels.example/41"',
+            "on-cuda: index: holds a user, a password",
+        ),
     ],
 )
 def test_a_fault_is_one_line_with_file_key_and_fix(old: str, new: str, fault: str) -> None:

@@ -12,7 +12,7 @@ from shutil import which
 
 import pytest
 
-from fake_wheels import write_torch, write_wheel
+from fake_wheels import write_tools, write_wheel
 from local_index import Served
 from matrix.catalog.candidates.gathered import Wanted
 from matrix.catalog.candidates.model import File, OnIndex, Project
@@ -40,11 +40,8 @@ def cache(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """A cache, and an index that has what a build needs: a torch, and tools that do nothing."""
     leave_settings(monkeypatch, tmp_path)
     monkeypatch.setenv("UV_DEFAULT_INDEX", served.url)
-    tag = f"cp{sys.version_info.major}{sys.version_info.minor}-none-any"
-    for version in ("2.14.0", "2.15.0"):
-        served.add_wheel(write_torch(tmp_path, version, tag=tag))
-    for name, version in (("setuptools", "80.0.0"), ("setuptools_scm", "9.0.0"), ("wheel", "0.45")):
-        served.add_wheel(write_wheel(tmp_path, name, version))
+    for wheel in write_tools(tmp_path):
+        served.add_wheel(wheel)
     return tmp_path / "cache-of-builds"
 
 

@@ -8,19 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from candidates import commit_candidate, torch_candidate, with_candidates
+from candidates import commit_candidate, torch_candidate, wheel, with_candidates
 from matrix._util.reported import Say
-from matrix.catalog.candidates.model import Candidate, CandidateError, Project, Tree
+from matrix.catalog.candidates.model import (
+    Candidate,
+    CandidateError,
+    CudaWay,
+    OnCuda,
+    Project,
+    Tree,
+)
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.folder import SourcesError
 from matrix.catalog.vllm_sources.sources import tree_state
 from matrix.checks.vllm_build.build import BuildFailedError, Built
 from matrix.checks.vllm_build.environment import BuildEnvironmentError
+from matrix.checks.vllm_build.recipe import EMPTY, Recipe
 from matrix.errors import MatrixError
-from matrix.record.model import ErrorKind, Made
+from matrix.record.model import ErrorKind, Made, Platform
 from matrix.run.built import NotBuiltError, built_requirements, check_sources
 from matrix.run.origin import Installed, origins_of
-from vllm_tree import write_tree
+from vllm_tree import write_nvcc, write_tree
 
 CANDIDATE = commit_candidate()
 RELEASES = with_candidates(CANDIDATE, torch_candidate())
@@ -33,11 +41,19 @@ class Builder:
     def __init__(self, error: MatrixError | None = None, *, from_cache: bool = False) -> None:
         self.error, self.from_cache = error, from_cache
         self.asked: list[tuple[str, str, str | None]] = []
+        self.recipes: list[Recipe] = []
 
     def __call__(
-        self, candidate: Candidate, python: str, say: Say, *, torch: str | None = None
+        self,
+        candidate: Candidate,
+        python: str,
+        say: Say,
+        *,
+        torch: str | None = None,
+        recipe: Recipe = EMPTY,
     ) -> Built:
         self.asked.append((candidate.name, python, torch))
+        self.recipes.append(recipe)
         if self.error is not None:
             raise self.error
         return Built(
@@ -149,25 +165,183 @@ def test_only_a_build_that_fails_blames_the_sources(
     assert str(raised.value) == str(error)
 
 
-def test_without_compiling_is_for_the_cpu() -> None:
+def test_a_candidate_that_was_added_for_the_cpu_is_not_guessed_on_cuda() -> None:
     build = Builder()
-    with pytest.raises(NotBuiltError, match="run it with --platform cpu") as raised:
+    with pytest.raises(NotBuiltError, match="add it again with --platform cuda") as raised:
         requirements("py312-torch214-vllmfix", build, platform="cuda")
     assert raised.value.error.kind is ErrorKind.NOT_BUILT and build.asked == []
 
 
+def on_cuda(way: CudaWay, version: str = "0.33.0") -> Releases:
+    tag = "cp38-abi3-manylinux_2_28_x86_64"
+    files = () if way is CudaWay.BUILD else (wheel("vllm", version, tag),)
+    index = "https://wheels.example/41" if way is CudaWay.WHEEL else None
+    found = OnCuda(way=way, files=files, index=index)
+    return with_candidates(replace(CANDIDATE, on_cuda=found), torch_candidate())
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(write_nvcc(tmp_path / "cuda")))
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
+
+
+def test_a_published_wheel_of_the_commit_is_installed_and_not_built() -> None:
+    build, said = Builder(), list[str]()
+    releases = on_cuda(CudaWay.WHEEL, CANDIDATE.version)
+    found = requirements(
+        "py312-torch215-vllmfix", build, platform="cuda", releases=releases, say=said.append
+    )
+    lines = [line for line in found if line.startswith(("torch==", "vllm "))]
+    assert lines[0] == "torch==2.15.0"
+    assert lines[1].startswith("vllm @ https://") and "#sha256=" in lines[1]
+    assert build.asked == [] and "is the wheel of its commit" in said[0]
+    cpu = Builder()
+    assert WHEEL in requirements("py312-torch215-vllmfix", cpu, releases=releases)
+    assert cpu.recipes == [EMPTY]
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_compiled_vllm_is_for_the_torch_of_its_cell() -> None:
+    build, releases = Builder(), on_cuda(CudaWay.BUILD)
+    for name in ("py312-torch215-vllmfix", "py312-torch216rc1-vllmfix"):
+        requirements(name, build, platform="cuda", releases=releases)
+    of_release, of_candidate = (recipe.torch for recipe in build.recipes)
+    assert of_release == ("torch==2.15.0",)
+    assert [line.partition(" @ ")[0] for line in of_candidate] == ["torch", "triton"]
+    assert {recipe.made for recipe in build.recipes} == {Made.COMPILED}
+
+
+def test_a_machine_without_a_compiler_blames_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    with pytest.raises(NotBuiltError, match="no such file, and nvcc compiles") as raised:
+        requirements(
+            "py312-torch215-vllmfix",
+            Builder(),
+            platform="cuda",
+            releases=on_cuda(CudaWay.BUILD),
+        )
+    assert raised.value.error.kind is ErrorKind.NOT_BUILT
+
+
+def test_extensions_are_taken_where_linkage_says_that_they_link() -> None:
+    build, said = Builder(), list[str]()
+    requirements(
+        "py312-torch215-vllmfix",
+        build,
+        platform="cuda",
+        releases=on_cuda(CudaWay.EXTENSIONS),
+        say=said.append,
+    )
+    (recipe,) = build.recipes
+    assert recipe.made is Made.WITH_EXTENSIONS and recipe.torch == ("torch==2.15.0",)
+    assert recipe.extensions is not None and recipe.extensions.version == "0.33.0"
+    assert "is built with the extensions of vllm-0.33.0-" in said[0]
+    requirements(
+        "py312-torch211-vllmfix",
+        build,
+        platform="cuda",
+        releases=on_cuda(CudaWay.EXTENSIONS),
+        say=said.append,
+    )
+    assert "its extensions link, but those of QuTLASS do not" in said[2]
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "reason"),
+    [
+        ("0.26.0", "py312-torch215-vllmfix", "do not link with torch 2.15.0: `_vllm_fa2_C"),
+        ("0.1.0", "py312-torch215-vllmfix", "vllm 0.1.0: no symbol table"),
+    ],
+)
+def test_extensions_that_do_not_link_or_nobody_knows_are_not_taken(
+    version: str, name: str, reason: str
+) -> None:
+    build = Builder()
+    releases = on_cuda(CudaWay.EXTENSIONS, version)
+    with pytest.raises(NotBuiltError) as raised:
+        requirements(name, build, platform="cuda", releases=releases)
+    assert reason in raised.value.error.reason and build.asked == []
+    assert raised.value.error.kind is ErrorKind.NOT_BUILT
+
+
+def test_a_wheel_of_another_python_is_named() -> None:
+    way = OnCuda(
+        way=CudaWay.EXTENSIONS, files=(wheel("vllm", "0.33.0", "cp311-cp311-linux_x86_64"),)
+    )
+    releases = with_candidates(replace(CANDIDATE, on_cuda=way))
+    with pytest.raises(NotBuiltError, match=r"has no wheel for Python 3\.12; use another Python"):
+        requirements("py312-torch215-vllmfix", Builder(), platform="cuda", releases=releases)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("csrc/ops.cu(1): error: no", ErrorKind.BUILDS),
+        ("c++: fatal error: Killed signal terminated program cc1plus", ErrorKind.NO_MEMORY),
+        ("fatal: unable to access 'https://x/'", ErrorKind.NOT_BUILT),
+        ("nvcc fatal : Unsupported gpu architecture 'compute_75'", ErrorKind.NOT_BUILT),
+    ],
+)
+@pytest.mark.usefixtures("compiler")
+def test_a_compiler_that_fails_blames_the_sources_unless_it_is_the_machine(
+    reason: str, kind: ErrorKind
+) -> None:
+    build = Builder(BuildFailedError(f"x: does not build: {reason}", reason))
+    with pytest.raises(NotBuiltError) as raised:
+        requirements(
+            "py312-torch215-vllmfix", build, platform="cuda", releases=on_cuda(CudaWay.BUILD)
+        )
+    assert raised.value.error.kind is kind and raised.value.error.reason.endswith(reason)
+
+
 def test_the_origin_says_the_commit_and_that_nothing_was_compiled() -> None:
     cell = RELEASES.resolve("py312-torch216rc1-vllmfix")
-    torch, vllm = origins_of(cell, RELEASES, {})
+    torch, vllm = origins_of(cell, RELEASES, {}, Platform.CPU)
     assert (vllm.made, vllm.revision) == (Made.WITHOUT_COMPILING, "41" * 20)
     assert torch.made is None
+
+
+@pytest.mark.parametrize(
+    ("way", "version", "made"),
+    [
+        (CudaWay.WHEEL, "0.34.0.dev5+g414141414", Made.PUBLISHED),
+        (CudaWay.BUILD, "0.34.0.dev5+g414141414", Made.COMPILED),
+        (CudaWay.BUILD, "0.34.0.dev5+g414141414.cu129", Made.COMPILED),
+        (CudaWay.EXTENSIONS, "0.34.0.dev5+g414141414.precompiled", Made.WITH_EXTENSIONS),
+        (CudaWay.EXTENSIONS, "0.34.0.dev5+g414141414.empty", Made.WITHOUT_COMPILING),
+    ],
+)
+def test_the_origin_says_which_of_the_ways(way: CudaWay, version: str, made: Made) -> None:
+    releases = on_cuda(way, CANDIDATE.version if way is CudaWay.WHEEL else "0.33.0")
+    cell = releases.resolve("py312-torch215-vllmfix")
+    candidate = releases.candidate_of(cell, Project.VLLM)
+    assert candidate is not None and candidate.on_cuda is not None
+    file = candidate.on_cuda.file("3.12")
+    sha256 = file.sha256 if file is not None and made is Made.PUBLISHED else "b" * 64
+    found = Installed(version=version, url="file:///cache/x.whl", sha256=sha256)
+    vllm = origins_of(cell, releases, {Project.VLLM: found}, Platform.CUDA)[1]
+    assert vllm.made is made and vllm.revision == "41" * 20
+    published = made is Made.PUBLISHED
+    assert vllm.index == ("https://wheels.example/41" if published else None)
+    assert (vllm.extensions is not None) == (made is Made.WITH_EXTENSIONS)
+    if made is not Made.WITHOUT_COMPILING:
+        absent = origins_of(cell, releases, {}, Platform.CUDA)[1]
+        assert absent.made is made
+
+
+def test_nobody_knows_how_a_vllm_would_be_made_for_cuda_that_is_for_the_cpu() -> None:
+    cell = RELEASES.resolve("py312-torch215-vllmfix")
+    assert origins_of(cell, RELEASES, {}, Platform.CUDA)[1].made is None
 
 
 def test_a_commit_that_its_wheel_has_in_part_is_recorded_whole() -> None:
     cell = RELEASES.resolve("py312-torch214-vllmfix")
     for said, kept in (("41" * 4, "41" * 20), (None, "41" * 20), ("52" * 4, "52" * 4)):
         found = Installed(version="0.34.0", revision=said)
-        assert origins_of(cell, RELEASES, {Project.VLLM: found})[1].revision == kept
+        assert origins_of(cell, RELEASES, {Project.VLLM: found}, Platform.CPU)[1].revision == kept
 
 
 def test_a_tree_that_changed_is_refused(tmp_path: Path) -> None:

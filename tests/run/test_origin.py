@@ -14,9 +14,9 @@ from matrix.catalog.candidates.model import Candidate, Project
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
-from matrix.record.model import ErrorKind
+from matrix.record.model import ErrorKind, Platform
 from matrix.run.environment import read_environment
-from matrix.run.origin import look_at_origins, origins_of, wrong_origin
+from matrix.run.origin import look_at_origins, origins_of, without_extensions, wrong_origin
 
 RELEASES = load_releases()
 REVISION = "3f2a9c81d0e5c77"
@@ -81,7 +81,7 @@ def test_a_candidate_by_its_address_is_what_was_asked_for(site: Path) -> None:
     install(site, "vllm", "0.33.0")
     cell, releases = cell_of(CANDIDATE)
     assert fault(cell, releases) is None
-    torch, vllm = origins_of(cell, releases, look_at_origins())
+    torch, vllm = origins_of(cell, releases, look_at_origins(), Platform.CPU)
     assert torch.candidate == CANDIDATE.build and torch.index == CANDIDATE.index
     assert (torch.file, torch.sha256, torch.built) == (FILE.name, FILE.sha256, FILE.uploaded)
     assert torch.revision == REVISION and torch.version == "2.16.0+cu130"
@@ -172,10 +172,36 @@ def test_a_commit_is_told_by_its_hash(site: Path) -> None:
 def test_what_is_not_there_or_unreadable_is_no_fault(site: Path) -> None:
     cell, releases = cell_of(CANDIDATE, vllm_candidate())
     assert fault(cell, releases) is None
-    torch, vllm = origins_of(cell, releases, look_at_origins())
+    torch, vllm = origins_of(cell, releases, look_at_origins(), Platform.CPU)
     assert torch.version == "2.16.0+cu130" and vllm.version is None
     install(site, "torch", "2.11.0")
     info = site / "torch-2.11.0.dist-info"
     for name in ("direct_url.json", "RECORD", "WHEEL"):
         (info / name).write_bytes(b"\xff[")
     assert look_at_origins()[Project.TORCH].version == "2.11.0"
+
+
+@pytest.mark.parametrize(
+    ("version", "platform", "refused"),
+    [
+        ("0.34.0.dev5+g4152872ac.empty", Platform.CUDA, True),
+        ("0.33.0+empty", Platform.CUDA, True),
+        ("0.34.0.dev5+g4152872ac.empty", Platform.CPU, False),
+        ("0.34.0.dev5+g4152872ac.precompiled", Platform.CUDA, False),
+        ("0.33.0", Platform.CUDA, False),
+    ],
+)
+def test_a_vllm_without_extensions_does_not_run_on_cuda(
+    site: Path, version: str, platform: Platform, refused: bool
+) -> None:
+    install(site, "vllm", version)
+    refusal = without_extensions(RELEASE, look_at_origins(), platform)
+    assert (refusal is not None) == refused
+    if refusal is not None:
+        assert refusal.kind is ErrorKind.WRONG_CELL and "\n" not in refusal.reason
+        assert refusal.reason.startswith(f"this environment is not the cell {RELEASE.name}: its ")
+        assert refusal.reason.endswith(f"Run tox -e {RELEASE.name} -- --platform cuda")
+
+
+def test_nothing_is_said_of_a_vllm_that_is_not_there(site: Path) -> None:
+    assert without_extensions(RELEASE, look_at_origins(), Platform.CUDA) is None

@@ -26,7 +26,9 @@ from matrix.catalog.candidates.model import (
     CandidateError,
     Candidates,
     Commit,
+    CudaWay,
     File,
+    OnCuda,
     OnIndex,
     Project,
     Sdist,
@@ -56,7 +58,10 @@ _SOURCES: Mapping[SourceKind, tuple[type[Source], tuple[str, ...], tuple[str, ..
     SourceKind.SDIST: (Sdist, ("location", "sha256"), ()),
 }
 _NEEDED = ("name", "project", "version", "source")
-_KEYS = (*_NEEDED, "python", "cuda", "revision", "pins", "without", "files", "companions")
+_KEYS = (
+    *(*_NEEDED, "python", "cuda", "revision", "pins", "without", "files", "companions"),
+    "on-cuda",
+)
 _FILE_NEEDED = ("name", "url", "sha256")
 _FILE_KEYS = (*_FILE_NEEDED, "size", "uploaded")
 _PINNED = ("torch", "torchvision", "torchaudio")
@@ -150,8 +155,15 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "pins": dict(sorted(candidate.pins.items())),
         "files": _file_rows(candidate.files),
         "companions": _file_rows(candidate.companions),
+        "on-cuda": _on_cuda_row(candidate.on_cuda),
     }
     return _known(row)
+
+
+def _on_cuda_row(way: OnCuda | None) -> dict[str, Any]:
+    if way is None:
+        return {}
+    return _known({"way": str(way.way), "index": way.index, "files": _file_rows(way.files)})
 
 
 def _file_rows(files: Sequence[File]) -> list[dict[str, Any]]:
@@ -188,6 +200,7 @@ def _candidate(row: Mapping[str, object], number: int, name: str) -> Candidate:
                 if "revision" in row
                 else None
             ),
+            on_cuda=_on_cuda(row["on-cuda"], where) if "on-cuda" in row else None,
         )
     except CandidateError as error:
         raise CandidatesFileError(f"{name}: {error}") from None
@@ -215,6 +228,19 @@ def _source(value: object, where: str) -> Source:
             _clean(facts[key], check, f"{where}: {key}")
     source: Source = model(**facts)
     return source
+
+
+def _on_cuda(value: object, where: str) -> OnCuda:
+    where = f"{where}: on-cuda"
+    if not isinstance(value, dict):
+        raise CandidatesFileError(f"{where}: is not a table; begin it with [candidate.on-cuda]")
+    check_keys(value, where, ("way", "index", "files"), ("way",), CandidatesFileError)
+    way = choice_of(value, "way", CudaWay, where, CandidatesFileError)
+    assert way is not None  # it is a needed key
+    index = _text(value, "index", where) if "index" in value else None
+    if index is not None:
+        _clean(index, index_address, f"{where}: index")
+    return OnCuda(way=way, index=index, files=_files(value, "files", where))
 
 
 def _clean(text: str, check: Callable[[str], str], where: str) -> None:

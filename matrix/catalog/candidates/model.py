@@ -143,6 +143,35 @@ class Sdist:
 Source = OnIndex | Wheel | Commit | Tree | Sdist
 
 
+class CudaWay(StrEnum):
+    """How a vLLM whose sources a person named is had on the platform cuda.
+
+    `WHEEL`: upstream's own wheel of its commit. `BUILD`: vLLM's own build with the user's compiler.
+    `EXTENSIONS`: Python from the sources, the extensions out of the wheel of a release.
+    """
+
+    WHEEL = "wheel"
+    BUILD = "build"
+    EXTENSIONS = "extensions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnCuda:
+    """The way to a vLLM on the platform cuda, as it was found when the candidate was added.
+
+    `files` are the wheels of the commit, or those that have the extensions; a build has none.
+    `index` has the wheels of the commit.
+    """
+
+    way: CudaWay
+    files: tuple[File, ...] = ()
+    index: str | None = None
+
+    def file(self, python: str) -> File | None:
+        """Return the wheel for a Python; None without one."""
+        return next((file for file in self.files if file.runs_on(python)), None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A build of torch or vLLM that is not a release. Its name is its factor of tox.
@@ -154,7 +183,9 @@ class Candidate:
     and the companions that its metadata requires, of a torch the companions that no wheel is given
     for. `python` is its range of Pythons, `cuda` the release of CUDA that it is built for,
     `revision` the git commit that it was built from, as far as a file of it says (maybe its
-    beginning alone). Raises CandidateError where these contradict each other.
+    beginning alone). `on_cuda` is how a vLLM from sources is had on the platform cuda (None: it was
+    added for the CPU alone); it is the same candidate in each way. Raises CandidateError where
+    these contradict each other.
     """
 
     project: Project
@@ -168,6 +199,7 @@ class Candidate:
     python: SpecifierSet | None = None
     cuda: str | None = None
     revision: str | None = None
+    on_cuda: OnCuda | None = None
 
     def __post_init__(self) -> None:
         """Refuse a candidate whose parts do not go together."""
@@ -192,12 +224,10 @@ class Candidate:
             )
         for file in (*self.files, *self.companions):
             self._check_file(where, file)
+        self._check_on_cuda(where)
 
     def _check_file(self, where: str, file: File) -> None:
-        try:
-            project, version = file.project, file.version
-        except (InvalidWheelFilename, ValueError):
-            raise CandidateError(f"{where}: {file.name!r} is not the name of a wheel") from None
+        project, version = _named(where, file)
         own = file in self.files
         if own and project != self.project:
             raise CandidateError(f"{where}: {file.name} is a wheel of {project}")
@@ -206,6 +236,22 @@ class Candidate:
         if not own and project not in TORCH_COMPANIONS:
             known = ", ".join(TORCH_COMPANIONS)
             raise CandidateError(f"{where}: {file.name} is not a companion; these are {known}")
+
+    def _check_on_cuda(self, where: str) -> None:
+        way = self.on_cuda
+        if way is None:
+            return
+        if not self.is_built:
+            raise CandidateError(f"{where}: has wheels of its own, and no way to cuda besides")
+        if (way.way is CudaWay.BUILD) == bool(way.files):
+            raise CandidateError(f"{where}: the way {way.way} does not go with its files")
+        for file in way.files:
+            project, version = _named(where, file)
+            if project != self.project:
+                raise CandidateError(f"{where}: {file.name} is a wheel of {project}")
+            same = Version(version).public == parse_version(self.version).public
+            if way.way is CudaWay.WHEEL and not same:
+                raise CandidateError(f"{where}: {file.name} is not of version {self.version}")
 
     @cached_property
     def identity(self) -> str:
@@ -276,6 +322,14 @@ class Candidate:
             f"candidate {self.name!r}: has no wheel for Python {python}, only {', '.join(there)};"
             f" use another Python, or add it again if its index has one"
         )
+
+
+def _named(where: str, file: File) -> tuple[str, str]:
+    """Return the project and the version in the name of a wheel. Raises CandidateError."""
+    try:
+        return file.project, file.version
+    except (InvalidWheelFilename, ValueError):
+        raise CandidateError(f"{where}: {file.name!r} is not the name of a wheel") from None
 
 
 @dataclass(frozen=True, kw_only=True)

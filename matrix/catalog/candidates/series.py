@@ -6,7 +6,6 @@ for: a line may have hundreds. These functions ask an index and git.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,10 +21,8 @@ from matrix.catalog.candidates.steps import Step
 from matrix.catalog.index import FetchError, Index, NoProjectError
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.folder import SourcesError
-from matrix.catalog.vllm_sources.version import VersionError
+from matrix.catalog.vllm_sources.version import VersionError, commit_in
 from matrix.errors import MatrixError
-
-_MARK = re.compile(r"(?:^|\.)g([0-9a-f]{7,40})(?:\.|$)")
 
 _REPOSITORIES = {
     Project.TORCH: "https://github.com/pytorch/pytorch",
@@ -182,5 +179,4 @@ class CommitWheels:
 
 def _commit_of(candidate: Candidate) -> str | None:
     """Return the commit that a wheel names, maybe its beginning alone; None where it names none."""
-    found = _MARK.search(candidate.version.partition("+")[2])
-    return candidate.revision or (found[1] if found else None)
+    return candidate.revision or commit_in(candidate.version)

@@ -5,6 +5,7 @@ Of other programs it runs git alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.utils import InvalidSdistFilename, parse_sdist_filename
@@ -14,18 +15,22 @@ from matrix._util.scratch import Scratch
 from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.gathered import Gathered, Wanted, built
 from matrix.catalog.candidates.model import CandidateError, Commit, Project, Sdist, Tree
+from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.index import read_members
 from matrix.catalog.located import find_file, name_of
 from matrix.catalog.package_metadata import read_vllm, wanted_member
 from matrix.catalog.vllm_sources.git import Repository
-from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_tree
+from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_sdist, open_tree
 
 
-def from_commit(wanted: Wanted, text: str, version: str | None, say: Say) -> Gathered:
+def from_commit(
+    wanted: Wanted, text: str, version: str | None, say: Say, ways: CudaWays | None = None
+) -> Gathered:
     """Return the candidate of `REPOSITORY@REVISION`; a path of this machine may be a repository.
 
     `version` is what it counts as (None: `matrix.catalog.vllm_sources.version` chooses). `say` gets
-    the progress. Raises MatrixError where git cannot read it, or it is not vLLM.
+    the progress; `ways` finds how it is had on cuda (None: it is for the CPU alone). Raises
+    MatrixError where git cannot read it, or it is not vLLM.
     """
     repository, _, revision = text.rpartition("@")
     if not repository or not revision:
@@ -36,24 +41,30 @@ def from_commit(wanted: Wanted, text: str, version: str | None, say: Say) -> Gat
     commit = there.resolve(revision)
     with Scratch("candidate") as folder:
         found = open_commit(there, commit, folder / "sources", version=version)
-        return _gathered(wanted, Commit(repository=there.place, revision=commit), found, version)
+        source = Commit(repository=there.place, revision=commit)
+        return _gathered(wanted, source, found, version, ways)
 
 
-def from_tree(wanted: Wanted, folder: str, version: str | None) -> Gathered:
-    """Return the candidate of a folder of vLLM's sources, as they are now.
+def from_tree(
+    wanted: Wanted, folder: str, version: str | None, ways: CudaWays | None = None
+) -> Gathered:
+    """Return the candidate of a folder of vLLM's sources, as they are now; `ways` as `from_commit`.
 
     Raises MatrixError where the folder does not exist, or is not vLLM's.
     """
     with Scratch("candidate") as copy:
         found = open_tree(folder, copy / "sources", version=version)
         source = Tree(path=str(Path(folder).resolve()), state=found.identity)
-        return _gathered(wanted, source, found, version)
+        return _gathered(wanted, source, found, version, ways)
 
 
-def from_sdist(wanted: Wanted, location: str, sha256: str | None) -> Gathered:
+def from_sdist(
+    wanted: Wanted, location: str, sha256: str | None, ways: CudaWays | None = None
+) -> Gathered:
     """Read a source distribution of vLLM, by its path or address, and return it as a candidate.
 
-    Raises FetchError where it cannot be had, CandidateError where it is none of vLLM.
+    `ways` as `from_commit`. Raises FetchError where it cannot be had, CandidateError where it is
+    none of vLLM.
     """
     name = name_of(location)
     try:
@@ -68,9 +79,13 @@ def from_sdist(wanted: Wanted, location: str, sha256: str | None) -> Gathered:
     with Scratch("candidate") as folder:
         path, digest = find_file(location, folder, sha256=sha256)
         members = read_members(path, wanted_member)
-    read = read_vllm(str(version), members, "sdist")
-    source = Sdist(location=_place(location), sha256=digest)
-    return Gathered(candidate=built(wanted, source, str(version), read))
+        read = read_vllm(str(version), members, "sdist")
+        source = Sdist(location=_place(location), sha256=digest)
+        candidate = built(wanted, source, str(version), read)
+        if ways is None:
+            return Gathered(candidate=candidate)
+        found = open_sdist(str(path), folder / "sources", sha256=digest)
+        return ways.find(candidate, found, None)
 
 
 def _place(location: str) -> str:
@@ -79,9 +94,16 @@ def _place(location: str) -> str:
 
 
 def _gathered(
-    wanted: Wanted, source: Commit | Tree, found: Sources, version: str | None
+    wanted: Wanted,
+    source: Commit | Tree,
+    found: Sources,
+    version: str | None,
+    ways: CudaWays | None,
 ) -> Gathered:
     read = read_vllm(found.version, found.members(), "sdist")
-    candidate = built(wanted, source, found.version, read)
-    notes = () if version else (f"its version is {found.version}; another: --version",)
-    return Gathered(candidate=candidate, notes=notes)
+    made = Gathered(candidate=built(wanted, source, found.version, read))
+    if ways is not None:
+        made = ways.find(made.candidate, found, version)
+    counts_as = made.candidate.version
+    notes = () if version else (f"its version is {counts_as}; another: --version",)
+    return replace(made, notes=(*notes, *made.notes))

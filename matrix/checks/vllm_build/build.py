@@ -27,7 +27,7 @@ from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.scratch import Scratch
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, SourceKind, Tree
 from matrix.catalog.located import find_file
-from matrix.catalog.vllm_sources.folder import SourcesError, read_source
+from matrix.catalog.vllm_sources.compiled import LOCATION, check_takes_extensions
 from matrix.catalog.vllm_sources.sources import Sources
 from matrix.checks.resolution.resolver import uv
 from matrix.checks.vllm_build.environment import (
@@ -47,7 +47,6 @@ _LOCK = "builds.lock"
 _FACTS = "built.json"
 _WHEELS = "vllm-wheels"
 _NO_RUST = "can't find Rust compiler"
-_LOCATION = "VLLM_PRECOMPILED_WHEEL_LOCATION"
 
 
 class BuildFailedError(MatrixError):
@@ -120,15 +119,6 @@ def build_wheel(
             return found
         shutil.rmtree(folder, ignore_errors=True)
         return _build(sources, requirements, environment, folder, recipe=recipe, say=say)
-
-
-def check_takes_extensions(sources: Sources) -> None:
-    """Raise SourcesError where the setup.py of these sources cannot take extensions of a wheel."""
-    if _LOCATION not in (read_source(sources.folder, "setup.py", sources.shown) or ""):
-        raise SourcesError(
-            f"{sources.shown}: setup.py: does not know {_LOCATION}, so it takes no extensions of a"
-            " published wheel; compile it: --build"
-        )
 
 
 def find_wheel(
@@ -299,7 +289,7 @@ def _given_extensions(recipe: Recipe, folder: Path, say: Say) -> Mapping[str, st
     size = f" ({wheel.size >> 20} MiB)" if wheel.size else ""
     say(f"{wheel.name}{size} is fetched for its extensions")
     path, _ = find_file(wheel.url, folder, sha256=wheel.sha256)
-    return {_LOCATION: str(path)}
+    return {LOCATION: str(path)}
 
 
 def _run(build: _Build, given: Mapping[str, str], say: Say) -> None:
