@@ -32,17 +32,17 @@ def main() -> int:
     ]
     half = len(records) // 2
     seconds = {}
-    for name, some, clear in (
+    for name, part, clear in (
         ("parsed", records[half:], True),
         ("remembered", records[:half], False),
     ):
         began = time.process_time()
-        for record in some:
+        for record in part:
             if clear:
                 stock.parsed.cache_clear()
             departures_of(record)
         seconds[name] = time.process_time() - began
-        print(f"{name:10} {seconds[name]:.3f} CPU s for {len(some)} environments")
+        print(f"{name:10} {seconds[name]:.3f} CPU s for {len(part)} environments")
     return int(seconds["parsed"] < 2 * seconds["remembered"])
 
 

@@ -68,7 +68,7 @@ def main() -> int:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         pages = [grid_pages(folder, options.rounds), results_page(folder, options.rounds)]
-        in_chromium([file for some in pages for file in some], options.chromium, options.rounds)
+        in_chromium([file for files in pages for file in files], options.chromium, options.rounds)
     return 0
 
 

@@ -254,7 +254,7 @@ def own_runs(runs: Iterable[Observation], python: str) -> OwnRuns:
         return (usable,) if usable else ()
     groups: list[list[Observation]] = []
     for run in newest_first(usable):
-        group = next((some for some in groups if have_same_flags(some[0].flags, run.flags)), None)
+        group = next((runs for runs in groups if have_same_flags(runs[0].flags, run.flags)), None)
         if group is None:
             groups.append([run])
         else:

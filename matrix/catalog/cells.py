@@ -102,7 +102,7 @@ def is_meant(wanted: SpecifierSet, version: str) -> bool:
     >>> is_meant(SpecifierSet(">=2.15"), key), is_meant(SpecifierSet(f"==={key}"), key)
     (False, True)
     """
-    if build_of(version) is not None and all(one.operator != "===" for one in wanted):
+    if build_of(version) is not None and all(clause.operator != "===" for clause in wanted):
         return False
     return wanted.contains(version, prereleases=True)
 

@@ -48,7 +48,7 @@ class Answers:
             {*tables.vllm_versions, *tables.candidates},
             {*tables.torch_versions, *tables.candidates},
         )
-        self._candidates = {one.key: one for one in releases.candidates.of("vllm")}
+        self._candidates = {build.key: build for build in releases.candidates.of("vllm")}
 
     def resolves(self, cell: Cell, platform: str) -> Answer | None:
         """Tell whether a resolver finds a full set of packages for the cell.

@@ -59,7 +59,7 @@ def _drifting_once(
         if isinstance(unknown.reason, RerunDrifted)
     }
     findings = Findings(query=found.query, waivers=context.waivers, today=context.today)
-    baseline = [told for told in chosen if told[1].cell not in own]
+    baseline = [(path, record) for path, record in chosen if record.cell not in own]
     for match in found.matches:
         for rerun in match.candidate.reruns:
             if rerun.not_stock:

@@ -419,7 +419,7 @@ class Record:
 
     def origin(self, project: str) -> Origin | None:
         """Return where its torch or its vLLM is from; None where nobody looked."""
-        return next((one for one in self.origins or () if one.project == project), None)
+        return next((origin for origin in self.origins or () if origin.project == project), None)
 
     def build(self, project: str) -> Build | None:
         """Return the build of its torch or its vLLM, if that is a candidate."""

@@ -243,7 +243,7 @@ def _facts(record: Record) -> list[str]:
     if record.jobs > 1:
         known.append(f"{record.jobs} side by side")
     ran = [f"ran     {', '.join(known)}"] if known else []
-    candidates = [one for one in record.origins or () if one.candidate is not None]
+    candidates = [origin for origin in record.origins or () if origin.candidate is not None]
     return [*ran, *map(_from, candidates)]
 
 

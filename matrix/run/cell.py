@@ -377,7 +377,8 @@ def _write(record: Record, path: Path, root: Path) -> Record:
         for case in record.cases
     )
     origins = record.origins and tuple(
-        replace(one, index=clean(one.index), file=clean(one.file)) for one in record.origins
+        replace(origin, index=clean(origin.index), file=clean(origin.file))
+        for origin in record.origins
     )
     jit = record.jit and replace(record.jit, reason=clean(record.jit.reason))
     cleaned = replace(record, error=error, rungs=rungs, cases=cases, jit=jit, origins=origins)

@@ -130,8 +130,8 @@ def _cases(before: Record, after: Record, verdicts: tuple[CellVerdict, ...]) -> 
 
 def _counters(before: Record, after: Record) -> list[Change]:
     changes: list[Change] = []
-    for (name, start), one, other in _pairs(before, after):
-        old, new = one.started(start), other.started(start)
+    for (name, start), *cases in _pairs(before, after):
+        old, new = (case.started(start) for case in cases)
         if old is not None and new is not None:
             changes += _mappings("counter", f"{name} {start}", old.counters, new.counters)
             if old.metrics is not None and new.metrics is not None:
@@ -150,8 +150,8 @@ def _by_name(defaults: Defaults) -> dict[str, object]:
 
 def _seconds(before: Record, after: Record, times: Times) -> list[Change]:
     changes = []
-    for (name, start), one, other in _pairs(before, after):
-        old, new = (case.started(start) for case in (one, other))
+    for (name, start), *cases in _pairs(before, after):
+        old, new = (case.started(start) for case in cases)
         totals = [seen.seconds.get("total") if seen else None for seen in (old, new)]
         if None in totals or totals[0] == totals[1]:
             continue

@@ -86,14 +86,14 @@ def _texts(rows: RecordDatabase, held: Sequence[Held]) -> dict[str, str]:
         if source is not None:
             sources.setdefault(source, []).append((path, file, started))
     found: dict[str, str] = {}
-    for source, some in sources.items():
+    for source, rows_of_source in sources.items():
         if source.endswith(PACK):
-            paths = {file: path for path, file, _ in some}
-            days = [started for _, _, started in some]
+            paths = {file: path for path, file, _ in rows_of_source}
+            days = [started for _, _, started in rows_of_source]
             told = texts(rows, source, list(paths), min(days), max(days))
             found.update({paths[file]: text for file, text in told.items()})
         else:
-            found[some[0][0]] = loose_text(rows, source)
+            found[rows_of_source[0][0]] = loose_text(rows, source)
     return found
 
 

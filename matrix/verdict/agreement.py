@@ -179,8 +179,8 @@ class Agreement:
         found: dict[Pair, dict[str, list[Count]]] = {pair: {} for pair in self.pairs}
         for pair, counts in groupby(self.counts, attrgetter("pair")):
             cases = found[pair]
-            for case, some in groupby(counts, attrgetter("case")):
-                cases.setdefault(case, []).extend(some)
+            for case, counts_of_case in groupby(counts, attrgetter("case")):
+                cases.setdefault(case, []).extend(counts_of_case)
         return found
 
     @cached_property
@@ -382,7 +382,7 @@ def _prediction(pair: Pair, case: Case, other: Case | None, cpu: Record) -> Pred
     if other is None:
         why = error_reason(cpu.error) if cpu.error else NotRun()
         return predicted(started=True, reason=why)
-    seen, ran_there = ({start.start for start in which.starts} for which in (case, other))
+    seen, ran_there = ({start.start for start in run.starts} for run in (case, other))
     if seen - ran_there:
         return predicted(started=True, reason=_ended(other, Platform.CPU))
     more = _ended(case, Platform.CUDA, StartKind.WARM) if ran_there - seen else None

@@ -269,13 +269,17 @@ def _pairs_of_candidates(
     releases: Releases, torch: Mapping[str, str], vllm: Mapping[str, str]
 ) -> dict[tuple[str, str], tuple[str, str]]:
     """Return the pairs that candidates make, with the newest patches and with each other."""
-    own = {one.name: one.key for one in releases.candidates.of("torch")}
-    every = {**vllm, **{one.name: one.key for one in releases.candidates.of("vllm")}}
+    candidates = releases.candidates
+    own = {candidate.name: candidate.key for candidate in candidates.of("torch")}
+    every = {**vllm, **{candidate.name: candidate.key for candidate in candidates.of("vllm")}}
     found = {(t, v): (own[t], every[v]) for t in own for v in every}
-    for one in releases.candidates.of("vllm"):
-        pin = one.pins["torch"]
+    for candidate in candidates.of("vllm"):
+        pin = candidate.pins["torch"]
         pins = {minor_of(pin): pin} if pin in {row.version for row in releases.torch} else {}
-        found |= {(t, one.name): (version, one.key) for t, version in {**torch, **pins}.items()}
+        found |= {
+            (t, candidate.name): (version, candidate.key)
+            for t, version in {**torch, **pins}.items()
+        }
     return found
 
 

@@ -137,12 +137,13 @@ def test_what_speaks_is_the_same_in_any_order_and_however_often(
     for python in (*_PYTHONS, "3.13"):
         own = runs.own(python)
         assert own == own_runs(shuffled, python) == other.own(python) == runs.own(python)
-        for some in own:
+        for group in own:
             assert all(
                 observation.cell.python == python and observation.ended != Ended.NOTHING
-                for observation in some
+                for observation in group
             )
-            assert list(some) == sorted(some, key=lambda observation: observation.age, reverse=True)
+            newest = sorted(group, key=lambda observation: observation.age, reverse=True)
+            assert list(group) == newest
         told = [runs.representative(wanted) for wanted in (python, *runs.pythons)]
         assert told[0] == (own[0][0] if len(own) == 1 else None)
         assert runs.nearest(python) == next(filter(None, told), None)

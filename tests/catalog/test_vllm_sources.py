@@ -99,10 +99,10 @@ def test_names_become_full_hashes(tmp_path: Path, cache: Path) -> None:
     assert there.resolve(second[:12]) == second and there.resolve("HEAD~1") == first
     by_address = repository(tree.as_uri(), cache)
     assert by_address.resolve("v0.33.0") == by_address.resolve(first[:12]) == first
-    for one in (there, by_address):
+    for known in (there, by_address):
         for name in ("nobody", "0123abc"):
             with pytest.raises(GitError, match=rf"has no branch, tag or commit {name}; name"):
-                one.resolve(name)
+                known.resolve(name)
     with pytest.raises(GitError, match="is not a branch"):
         there.resolve("--upload-pack=x")
 

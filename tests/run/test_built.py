@@ -339,8 +339,8 @@ def test_nobody_knows_how_a_vllm_would_be_made_for_cuda_that_is_for_the_cpu() ->
 
 def test_a_commit_that_its_wheel_has_in_part_is_recorded_whole() -> None:
     cell = RELEASES.resolve("py312-torch214-vllmfix")
-    for said, kept in (("41" * 4, "41" * 20), (None, "41" * 20), ("52" * 4, "52" * 4)):
-        found = Installed(version="0.34.0", revision=said)
+    for part, kept in (("41" * 4, "41" * 20), (None, "41" * 20), ("52" * 4, "52" * 4)):
+        found = Installed(version="0.34.0", revision=part)
         assert origins_of(cell, RELEASES, {Project.VLLM: found}, Platform.CPU)[1].revision == kept
 
 

@@ -20,7 +20,7 @@ RELEASES = with_candidates(RC, MAIN)
 
 def planned(wanted: Wanted, releases: Releases = RELEASES) -> set[str]:
     found = plan(survey(releases), releases, [], load_startup_tests(), wanted)
-    return {one.cell.name for one in found if one.cell.python == "3.12"}
+    return {row.cell.name for row in found if row.cell.python == "3.12"}
 
 
 def named(text: str) -> SpecifierSet:

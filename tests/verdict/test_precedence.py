@@ -65,8 +65,8 @@ def counts(*oldest_first: Record, late: str | None = None) -> Record:
     """The record that counts of some that started on days in a row, whatever their order."""
     records = [(Path(f"{day}.json"), at(day, record)) for day, record in enumerate(oldest_first, 1)]
     picked = {
-        pick_record(some, ANY_CASE, late).file
-        for some in ([*records], records[::-1], records[1:] + records[:1])
+        pick_record(order, ANY_CASE, late).file
+        for order in ([*records], records[::-1], records[1:] + records[:1])
     }
     (path,) = picked
     return oldest_first[int(path.stem) - 1]

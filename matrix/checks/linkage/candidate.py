@@ -43,7 +43,7 @@ def candidate_tables(
     candidates: Iterable[Candidate], folder: Path | None = None
 ) -> dict[str, Path]:
     """Return the tables that there are of these candidates, by release key."""
-    paths = {one.key: table_path(one, folder) for one in candidates}
+    paths = {candidate.key: table_path(candidate, folder) for candidate in candidates}
     return {key: path for key, path in paths.items() if path.is_file()}
 
 

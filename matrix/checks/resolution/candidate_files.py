@@ -28,14 +28,14 @@ def check_files(candidates: Iterable[Candidate], python: str) -> None:
                 with Scratch("resolve") as folder:
                     find_file(file.url, folder, sha256=file.sha256)
         if isinstance(candidate.source, OnIndex):
-            _check_pages(candidate.source.index, [one for one in files if is_remote(one.url)])
+            _check_pages(candidate.source.index, [file for file in files if is_remote(file.url)])
 
 
 def _check_pages(address: str, files: Iterable[File]) -> None:
     """Raise FetchError where an index does not have these files any more, or has others."""
     with contextlib.closing(Index(address)) as index:
         for file in files:
-            there = {one.filename: one.sha256 for one in index.files(file.project)}
+            there = {row.filename: row.sha256 for row in index.files(file.project)}
             if file.name not in there:
                 raise FetchError(f"{file.name}: is not on the index {address} any more")
             if there[file.name] not in (None, file.sha256):

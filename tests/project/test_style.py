@@ -1,0 +1,106 @@
+"""How long a function is, how many arguments it has, and names of loop variables."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("benchmarks", "matrix", "scripts", "tests")
+FUNCTION_LINES = 60
+POSITIONAL_ARGUMENTS = 5
+NOT_NOUNS = {
+    "each", "it", "one", "said", "some", "that", "these", "this", "those", "told", "which",
+}  # fmt: skip
+"""What a loop variable is not called: it says nothing of what the loop goes over."""
+
+MODULES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (
+        ROOT / "toxfile.py",
+        *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")),
+    )
+}
+
+
+def loop_variables(source: str) -> Iterator[tuple[int, str]]:
+    """Every variable of a loop or a comprehension, with its line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+            for name in ast.walk(node.target):
+                if isinstance(name, ast.Name):
+                    yield name.lineno, name.id
+
+
+def functions(source: str) -> Iterator[tuple[str, int, int]]:
+    """Every function, also within another one: its lines without decorators, its arguments.
+
+    The arguments are those that may be given by position, without `self` and `cls`.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None
+            arguments = [*node.args.posonlyargs, *node.args.args]
+            count = sum(argument.arg not in {"self", "cls"} for argument in arguments)
+            yield node.name, node.end_lineno - node.lineno + 1, count
+
+
+def test_every_folder_is_read() -> None:
+    assert {name.partition("/")[0] for name in MODULES} == {*FOLDERS, "toxfile.py"}
+    assert len(MODULES) > 400
+
+
+def test_a_loop_variable_is_a_noun() -> None:
+    wrong = [
+        f"{name}:{line}: {variable}"
+        for name, source in MODULES.items()
+        for line, variable in loop_variables(source)
+        if variable in NOT_NOUNS
+    ]
+    assert wrong == []
+
+
+def test_no_function_is_long() -> None:
+    wrong = [
+        f"{name}: {function}: {lines} lines"
+        for name, source in MODULES.items()
+        for function, lines, _ in functions(source)
+        if lines > FUNCTION_LINES
+    ]
+    assert wrong == []
+
+
+def test_five_positional_arguments_are_the_most() -> None:
+    """A test takes what it is parametrised with by name, so it may have more."""
+    wrong = [
+        f"{name}: {function}: {count} positional arguments"
+        for name, source in MODULES.items()
+        if not name.startswith("tests/")
+        for function, _, count in functions(source)
+        if count > POSITIONAL_ARGUMENTS
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "for each in (): pass",
+        "for name, (each, _) in (): pass",
+        "[each for each in ()]",
+        "{key: 1 for key, each in ()}",
+        "async def f():\n    async for each in (): pass",
+        "def f():\n    return any(each for part in () for each in part)",
+    ],
+)
+def test_a_loop_variable_is_found(source: str) -> None:
+    assert "each" in {variable for _, variable in loop_variables(source)}
+
+
+def test_a_function_is_measured() -> None:
+    inner = "        def g(a, /, b, *, c):\n            pass\n"
+    source = f"class C:\n    @property\n    def f(self):\n{inner}"
+    assert list(functions(source)) == [("f", 3, 0), ("g", 2, 2)]
