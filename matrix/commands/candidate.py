@@ -86,6 +86,15 @@ def _add_add(
         default=[],
         help="this torchvision, torchaudio or triton with a torch, of your index or as a wheel",
     )
+    _add_cuda_options(added)
+    added.add_argument(
+        "--force", action="store_true", help="take a name that is taken, or an older build"
+    )
+    added.set_defaults(run=_add, parser=added)
+
+
+def _add_cuda_options(added: argparse.ArgumentParser) -> None:
+    """Add how vLLM of some sources is had on CUDA."""
     added.add_argument(
         "--platform",
         choices=("auto", "cpu", "cuda"),
@@ -102,10 +111,6 @@ def _add_add(
         action="store_true",
         help="of a commit on cuda: take no published wheel of it, whose index is then not asked",
     )
-    added.add_argument(
-        "--force", action="store_true", help="take a name that is taken, or an older build"
-    )
-    added.set_defaults(run=_add, parser=added)
 
 
 def _add(options: argparse.Namespace) -> int:
