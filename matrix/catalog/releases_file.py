@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from matrix._util.json_file import read_object
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.candidates.model import Candidates
@@ -46,7 +46,7 @@ def load_releases(releases: Path | None = None, cells: Path | None = None) -> Re
     candidates = Candidates() if releases else _candidates()
     releases = releases or RELEASES_FILE
     cells = cells or DATA / "cells.json"
-    published, chosen = _checked(releases), _object(cells)
+    published, chosen = _checked(releases), read_object(cells, ReleasesError)
     _keys(chosen, {"pythons", "vllm"}, set(), str(cells))
     torch = tuple(
         Torch(python=_python(row, where), **{**_facts(row, where), **_unsure(row, where)})
@@ -99,7 +99,7 @@ def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
     """Return the rows of a file of releases by project, each with its place for an error."""
-    data = _object(path)
+    data = read_object(path, ReleasesError)
     _keys(data, {"torch", "vllm"}, _COMPANIONS, str(path))
     rows = {
         "torch": _rows(
@@ -149,18 +149,6 @@ def _pythons(pythons: tuple[str, ...], path: Path) -> tuple[str, ...]:
         except CellError as error:
             raise ReleasesError(f"{path}: pythons: {error}") from error
     return pythons
-
-
-def _object(path: Path) -> dict[str, object]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReleasesError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ReleasesError(f"{path}: is not JSON ({error}); mend or restore it") from error
-    if not isinstance(value, dict):
-        raise ReleasesError(f"{path}: is not an object; restore it")
-    return value
 
 
 def _keys(row: Mapping[str, object], needed: set[str], optional: set[str], where: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from matrix._util.json_file import read_object
 from matrix._util.paths import DATA
 from matrix.errors import MatrixError
 
@@ -37,16 +38,9 @@ def read_requirements(path: Path) -> Requirements:
 
     Raises RequirementsError where it cannot be read or holds something else.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except OSError as error:
-        raise RequirementsError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise RequirementsError(f"{path}: is not JSON ({error}); restore it") from error
-    if not isinstance(found, dict):
-        raise RequirementsError(f"{path}: is not an object; restore it")
+    found = read_object(path, RequirementsError)
     for version, lines in found.items():
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
             raise RequirementsError(f"{path}: {version}: is not a list of strings; restore it")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import zip_longest
 from operator import attrgetter
 from textwrap import wrap
 
-from matrix._util.text import clean, clip, code, markdown, tabular
+from matrix._util.text import aligned, clean, clip, code, markdown, tabular
 from matrix.record.model import Outcome, Platform, StartKind
 from matrix.report import marks
 from matrix.report.coded import because, operand
@@ -138,14 +138,14 @@ def lines(agreement: Agreement) -> str:
                 )
                 for difference in differing
             ]
-            parts += ["", *_aligned(head, rows, right=(3, 4))]
+            parts += ["", *aligned([head, *rows], right=(3, 4))]
         missing = [
             (_plain(prediction.case), clip(clean(prediction_words(prediction.reason)), 100))
             for prediction in agreement.predictions
             if prediction.pair == pair and prediction.reason
         ]
         if missing:
-            parts += ["", *_aligned(("case", "not predicted"), missing)]
+            parts += ["", *aligned([("case", "not predicted"), *missing])]
         parts.append("")
     reasons = [
         (name, line)
@@ -153,12 +153,12 @@ def lines(agreement: Agreement) -> str:
         for name, line in zip_longest([why.id], wrap(why.text, 78), fillvalue="")
     ]
     if reasons:
-        parts += [*_aligned(("why", ""), reasons), ""]
+        parts += [*aligned([("why", ""), *reasons]), ""]
     shares = [
         (name, *(str(share) for share in _all_shares(figures)))
         for name, figures in _figure_rows(agreement)
     ]
-    parts += _aligned(("predicted rightly", *_COLUMNS), shares)
+    parts += aligned([("predicted rightly", *_COLUMNS), *shares])
     return "\n".join(parts) + "\n"
 
 
@@ -380,21 +380,6 @@ def _name(pair: Pair) -> str:
 
 def _plain(name: str) -> str:
     return clip(clean(name), 60)
-
-
-def _aligned(
-    head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()
-) -> list[str]:
-    """Return lines with each column as wide as its widest cell."""
-    table = [tuple(head), *map(tuple, rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    return [
-        "  ".join(
-            f"{cell:>{width}}" if column in right else f"{cell:<{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
 
 
 def prediction_words(reason: CaseEnded | NotRun | Reason | None) -> str:

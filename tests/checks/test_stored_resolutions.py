@@ -235,7 +235,7 @@ def test_what_is_written_is_read_again(
         ("", "is not JSON"),
         ('{"resolutions": [', "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[]", "resolutions: is not a list of rows"),
+        ("[]", "is not an object; restore it"),
         ('{"resolutions": {}}', "resolutions: is not a list of rows"),
         ('{"resolutions": [], "more": 1}', "more: unknown key"),
         ("\ufffd\udcff".encode("utf-8", "surrogateescape"), "is not JSON"),

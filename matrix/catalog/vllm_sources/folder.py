@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from matrix._util.files import digest_of
 from matrix._util.text import clean, clip
 from matrix.errors import MatrixError
 
@@ -22,7 +23,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_BLOCK = 1 << 20
 _UNPACKED = 4 << 30  # bytes of a whole source distribution; vLLM 0.33.0 has 0.14 GiB
 _TEXT = 4 << 20  # bytes of a file that is read as text
 # What builds and tools leave; at the top alone, since vLLM has folders of such names further below.
@@ -112,7 +112,7 @@ def state_of(folder: Path) -> str:
             kind, content = b"link", hashlib.sha256(bytes(path.readlink())).digest()
         else:
             kind = b"program" if mode & stat.S_IXUSR else b"file"
-            content = _content(path)
+            content = bytes.fromhex(digest_of(path))
         digest.update(b"\0".join((kind, os.fsencode(name), content)) + b"\n")
     return digest.hexdigest()
 
@@ -188,11 +188,3 @@ def _walk(folder: Path) -> Iterator[str]:
             path = Path(place, name)
             if not name.endswith(".pyc") and _counts(path):
                 yield str(path.relative_to(folder))
-
-
-def _content(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.digest()

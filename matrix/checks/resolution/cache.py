@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from packaging.version import InvalidVersion
 
+from matrix._util.json_file import read_object
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.candidates.model import Candidate
@@ -226,15 +227,10 @@ def load_resolutions(path: Path | None = None) -> Resolutions:
     not valid.
     """
     path = path or PATH
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return Resolutions()
-    except OSError as error:
-        raise ResolutionsError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ResolutionsError(f"{path}: is not JSON ({error}); mend or restore it") from error
-    if not isinstance(data, dict) or not isinstance(data.get("resolutions"), list):
+    data = read_object(path, ResolutionsError)
+    if not isinstance(data.get("resolutions"), list):
         raise ResolutionsError(f"{path}: resolutions: is not a list of rows; restore it")
     for key in sorted(data.keys() - {"resolutions"}):
         raise ResolutionsError(f"{path}: {key}: unknown key; delete it")
