@@ -126,11 +126,16 @@ def check_keys(
     """Raise `error` for a key that is not known, with the one that may be meant, or is missing."""
     for key in row:
         if key not in known:
-            import difflib
-
-            close = difflib.get_close_matches(key, known, n=1)
-            mend = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise error(f"{where}: {key}: unknown key; {mend}")
+            fix = suggestion(key, known) or f"known are {', '.join(known)}"
+            raise error(f"{where}: {key}: unknown key; {fix}")
     for key in needed:
         if key not in row:
             raise error(f"{where}: {key}: is missing; add it")
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """Return which known word may be meant, as a question; "" where none is near."""
+    import difflib  # few files need it
+
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else ""

@@ -5,22 +5,24 @@ Importable inside a cell.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from matrix._util.paths import DATA
-from matrix._util.toml_rows import case_of, choice_of, read_text
+from matrix._util.toml_rows import (
+    case_of,
+    check_keys,
+    choice_of,
+    name_of,
+    read_text,
+    rows,
+    suggestion,
+)
 from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.record.model import Platform, StartKind
 from matrix.rules.counters import COUNTERS
 from matrix.rules.expectations import UPSTREAM, Expectations, ExpectationsError, Published, Rule
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _DATA = DATA / "expectations.toml"
 _KEYS = (
@@ -35,6 +37,7 @@ _KEYS = (
     "evidence",
     "upstream",
 )
+_NEEDED = ("start", "counters", "evidence")
 
 
 def load_expectations(path: Path | None = None) -> Expectations:
@@ -51,19 +54,10 @@ def parse_expectations(text: str, name: str) -> Expectations:
 
     Raises ExpectationsError as ``load_expectations`` does.
     """
-    try:
-        data = tomllib.loads(text)
-    except (RecursionError, ValueError) as error:  # ValueError: also a number of 5,000 digits
-        raise ExpectationsError(f"{name}: is not TOML ({error}); mend it there") from error
-    for key in data:
-        if key != "rule":
-            raise ExpectationsError(f"{name}: {key}: unknown key; each rule begins with [[rule]]")
-    rows = data.get("rule", [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ExpectationsError(f"{name}: rule: is not a list; begin each rule with [[rule]]")
+    found = rows(text, name, "rule", ExpectationsError)
     ranges: dict[str, VersionRange] = {}
     return Expectations(
-        rules=tuple(_rule(row, n, name, ranges) for n, row in enumerate(rows, 1)), name=name
+        rules=tuple(_rule(row, n, name, ranges) for n, row in enumerate(found, 1)), name=name
     )
 
 
@@ -71,22 +65,11 @@ def _rule(
     row: Mapping[str, object], number: int, name: str, ranges: dict[str, VersionRange]
 ) -> Rule:
     """Return the rule of a row. `ranges` are those of the rows before: many rules share one."""
-    rule_id = row.get("id")
-    if rule_id is None:
-        raise ExpectationsError(f"{name}: rule {number}: id: is missing; name the rule")
-    if not isinstance(rule_id, str) or not rule_id.strip():
-        raise ExpectationsError(f"{name}: rule {number}: id: {rule_id!r} is not a name; quote one")
+    rule_id = name_of(row, f"{name}: rule {number}", ExpectationsError)
     where = f"{name}: rule {rule_id!r}"
-    for key in row:
-        if key not in _KEYS:
-            fix = _suggest(key, _KEYS) or f"the known ones are {', '.join(_KEYS)}"
-            raise ExpectationsError(f"{where}: {key}: unknown key; {fix}")
+    check_keys(row, where, _KEYS, _NEEDED, ExpectationsError)
     start = choice_of(row, "start", StartKind, where, ExpectationsError)
-    if start is None:
-        raise ExpectationsError(f"{where}: start: is missing; add it")
-    for key in ("counters", "evidence"):
-        if key not in row:
-            raise ExpectationsError(f"{where}: {key}: is missing; add it")
+    assert start is not None  # it is needed
     platform = choice_of(row, "platform", Platform, where, ExpectationsError)
     case = case_of(row, where, ExpectationsError)
     rule = Rule(
@@ -175,7 +158,7 @@ def _counters(value: object, where: str) -> Mapping[str, int]:
                 f'{where}: counters: {counter} is a table; quote the whole name, "{dotted}"'
             )
         if counter not in COUNTERS:
-            fix = _suggest(counter, sorted(COUNTERS)) or "see COUNTERS in expectations.py"
+            fix = suggestion(counter, sorted(COUNTERS)) or "see COUNTERS in expectations.py"
             raise ExpectationsError(f"{where}: counters: unknown counter {counter!r}; {fix}")
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise ExpectationsError(
@@ -195,10 +178,3 @@ def _evidence(value: object, where: str) -> tuple[str, ...]:
             f"{where}: evidence: is not a list of records or links; name at least one"
         )
     return tuple(value)
-
-
-def _suggest(word: str, known: Iterable[str]) -> str:
-    import difflib  # few files need it
-
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else ""

@@ -320,9 +320,9 @@ def test_compare_lists_what_differs() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "part"),
     [
-        ('id = "one"\n', "", "rule 1: id: is missing; name the rule"),
-        ('id = "one"', "id = 1", "rule 1: id: 1 is not a name"),
-        ('id = "one"', 'id = " "', "rule 1: id: ' ' is not a name"),
+        ('id = "one"\n', "", "rule 1: id: is missing or empty; name it"),
+        ('id = "one"', "id = 1", "rule 1: id: is missing or empty; name it"),
+        ('id = "one"', 'id = " "', "rule 1: id: is missing or empty; name it"),
         ('start = "cold"\n', "", "rule 'one': start: is missing; add it"),
         ('"cold"', '"tepid"', "rule 'one': start: 'tepid' is unknown; write \"cold\" or \"warm\""),
         ('start = "cold"', "start = 1", "start: 1 is unknown"),
@@ -330,7 +330,7 @@ def test_compare_lists_what_differs() -> None:
         ("start =", "case = 'moe['\nstart =", "case: 'moe[' is not a case; write moe_startup or"),
         ("start =", "case = ''\nstart =", "case: '' is not a case"),
         ("start =", "evidance = []\nstart =", "evidance: unknown key; did you mean 'evidence'?"),
-        ("start =", "zzz = 1\nstart =", "zzz: unknown key; the known ones are id, case,"),
+        ("start =", "zzz = 1\nstart =", "zzz: unknown key; known are id, case,"),
         ("start =", "torch = 2.10\nstart =", 'torch: 2.1 is not a string; write ">=2.10"'),
         ("start =", "torch = '2.10'\nstart =", "torch: '2.10' is not a specifier; write it as"),
         ('"<99"', "'=>0.17'", "vllm: '=>0.17' is not a specifier"),
@@ -362,8 +362,8 @@ def test_compare_lists_what_differs() -> None:
         ('["records/cpu/one.json"]', "[]", "evidence: is not a list of records or links; name at"),
         ('["records/cpu/one.json"]', "['']", "evidence: is not a list of records or links"),
         ('["records/cpu/one.json"]', "'a.json'", "evidence: is not a list of records or links"),
-        ("[[rule]]", "[[rules]]", "rules.toml: rules: unknown key; each rule begins with [[rule]]"),
-        ("[[rule]]", "[rule]", "rules.toml: rule: is not a list; begin each rule with [[rule]]"),
+        ("[[rule]]", "[[rules]]", "rules.toml: rules: unknown key; begin each with [[rule]]"),
+        ("[[rule]]", "[rule]", "rules.toml: rule: is not a list; begin each with [[rule]]"),
         ("[[rule]]", "[[rule", "rules.toml: is not TOML ("),
     ],
 )
