@@ -72,8 +72,6 @@ def precompiled():
 def compiled():
     nvcc = os.environ["CUDA_HOME"] + "/bin/nvcc"
     release = subprocess.check_output([nvcc, "-V"], text=True).split("release ")[1].split(",")[0]
-    for module in ("cmake", "ninja"):
-        __import__(module)
     out = "vllm/_C_stable_libtorch.abi3.so"
     for number, source in enumerate(sorted(Path("csrc").glob("*.cu")), 1):
         print("[%d/1] Building CUDA object %s" % (number, source), flush=True)

@@ -9,6 +9,7 @@ from matrix.record.model import STARTS, Case
 from matrix.report import agreement, grid, marks, notes, provisional, stock, upstream
 from matrix.report.attribution.markdown import section as attribution_section
 from matrix.report.model import Report
+from matrix.report.origin import vllm_made
 from matrix.report.reasons import NO_ISSUE, event_words, reason_words, recompiles_counted
 from matrix.report.timings import (
     PARTS,
@@ -217,7 +218,8 @@ def _records(table: Table) -> str:
         found = entry.record.provenance
         device = found.get("gpu") or found.get("cpu")
         name = (device.get("name") or device.get("model")) if isinstance(device, dict) else None
-        known = (found.get("torch"), found.get("vllm"), found.get("python"), name)
+        vllm = ", ".join(map(str, filter(None, (found.get("vllm"), vllm_made(entry.record)))))
+        known = (found.get("torch"), vllm, found.get("python"), name)
         cases = marks.part(entry.part) or plural(len(entry.record.cases), "case")
         rows.append(
             [

@@ -11,6 +11,7 @@ from matrix.report import agreement, grid, marks, notes, provisional, stock, ups
 from matrix.report.attribution import values as attribution
 from matrix.report.coded import because, operand
 from matrix.report.model import Report
+from matrix.report.origin import vllm_made
 from matrix.report.reasons import reason_words
 from matrix.report.timings import import_seconds, warm_over_cold
 from matrix.verdict.judge import CaseVerdict
@@ -85,6 +86,7 @@ def _entry(entry: Entry) -> dict[str, object]:
         "torch": named.torch,
         "vllm": named.vllm,
         "versions": versions,
+        **({"vllm_made": made} if (made := vllm_made(entry.record)) else {}),
         "verdict": verdict.verdict,
         "rung": verdict.rung,
         "reason": verdict.reason and reason_words(verdict.reason),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.record.model import STARTS, Case, Origin, Record, Rung, Start
 from matrix.report import marks, stock
+from matrix.report.origin import made_words
 from matrix.report.provisional import PROVISIONAL, mark, release_words
 from matrix.report.reasons import event_words, reason_words, recompiles_words
 from matrix.report.stock import NOT_STOCK, described
@@ -251,7 +252,7 @@ def _from(origin: Origin) -> str:
     """Return where a candidate is from: its name and build, its wheel, its index, its commit."""
     assert origin.candidate is not None
     facts = [origin.file, f"of {origin.index}" if origin.index else None]
-    facts += [origin.made]
+    facts += [made_words(origin)]
     facts += [f"git {origin.revision[:12]}" if origin.revision else None]
     known = clean(", ".join(fact for fact in facts if fact))
     name, identity = origin.candidate.name, origin.candidate.identity

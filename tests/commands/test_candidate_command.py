@@ -64,7 +64,8 @@ def candidates(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, candidates: Path) -> Command:
     def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        environ = {"MATRIX_CANDIDATES": str(candidates), **environ}
+        none = {"CUDA_VISIBLE_DEVICES": ""}  # a GPU would ask for the way to cuda
+        environ = {"MATRIX_CANDIDATES": str(candidates), **none, **environ}
         return matrix(tmp_path, "candidate", *arguments, **environ)
 
     return command
@@ -393,6 +394,48 @@ def test_a_commit_has_a_version_by_its_tags(run: Command, tmp_path: Path) -> Non
     tag = git(repo, "rev-parse", "v0.33.0")
     shown = json.loads(run("show", "vllmtag", "--json").stdout)
     assert shown["version"] == f"0.33.0+g{tag[:9]}"
+
+
+def test_add_and_show_say_which_way_leads_to_cuda(
+    served: Served, run: Command, tmp_path: Path
+) -> None:
+    repo = repository(tmp_path / "vllm")
+    head = git(repo, "rev-parse", "HEAD")
+    add = ("add", "vllmfix", "--commit", "vllm@HEAD")
+    channel = {"MATRIX_CHANNEL_VLLM_COMMIT": f"{served.url}{{commit}}"}
+    assert run(*add).returncode == 0
+    assert json.loads(run("show", "vllmfix", "--json").stdout)["on_cuda"] is None
+    assert "not known: add it again with --platform cuda" in run("show", "vllmfix").stdout
+    done = run(*add, "--platform", "cuda", "--build", **channel)
+    assert done.returncode == 0, done.stderr
+    assert "on cuda: compiled here by vLLM's own build" in done.stdout
+    assert "has no wheel of this commit" in done.stdout
+    assert f"/simple/{head}/vllm/" in [path for path, _ in served.asked]
+    assert "compiled here" in run("show", "vllmfix").stdout
+    served.add("vllm", f"vllm-0.33.1.dev1+g{head[:9]}-cp38-abi3-{LINUX}.whl", b"x")
+    done = run(*add, "--platform", "cuda", "--build", **channel)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(run("show", "vllmfix", "--json").stdout)
+    assert shown["on_cuda"]["way"] == "wheel" and len(shown["on_cuda"]["files"]) == 1
+    assert shown["on_cuda"]["index"] == f"{served.url}{head}"
+    assert "the published wheel of its commit, vllm-0.33.1.dev1" in run("show", "vllmfix").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--commit", "vllm@HEAD", "--build"], "no GPU is visible here; name it: --platform cuda"),
+        (["--commit", "vllm@HEAD", "--no-wheel", "--platform", "cpu"], "and cpu is named; name it"),
+        (["--index", "nightly", "--build"], "--build: goes with --commit, --tree and --sdist"),
+        (["--index", "nightly", "--no-wheel"], "--no-wheel: goes with --commit, --tree and"),
+        (["--commit", "vllm@HEAD", "--platform", "cuda", "--no-wheel"], "compile it with --build"),
+    ],
+)
+def test_a_way_to_cuda_that_cannot_be_is_one_line(
+    run: Command, tmp_path: Path, candidates: Path, arguments: list[str], fault: str
+) -> None:
+    repository(tmp_path / "vllm")
+    refused(run("add", "vllmfix", *arguments), fault, candidates)
 
 
 def test_the_state_of_a_tree_tells_two_builds_apart(run: Command, tmp_path: Path) -> None:

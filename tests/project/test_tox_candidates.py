@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,24 @@ from packaging.utils import parse_wheel_filename
 
 from candidates import commit_candidate, torch_candidate, vllm_candidate
 from matrix._util.files import digest_of
-from matrix.catalog.candidates.file import write_candidates
+from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.gathered import Wanted
-from matrix.catalog.candidates.model import Candidate, Candidates, File, Project, Wheel
+from matrix.catalog.candidates.model import (
+    Candidate,
+    Candidates,
+    CudaWay,
+    File,
+    OnCuda,
+    Project,
+    Wheel,
+)
 from matrix.catalog.candidates.sources import from_commit, from_tree
 from matrix.catalog.cells import factor_of
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import ErrorKind, Made, Record
 from matrix.record.reader import read
 from toxed import Tox, write_wheel
-from vllm_tree import commit_all, write_tree
+from vllm_tree import commit_all, write_nvcc, write_tree
 
 HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -96,17 +105,20 @@ def candidate(wheel: Path) -> Candidate:
     )
 
 
-def make(tox: Tox, name: str, folder: Path, listed: Path) -> tuple[int, str]:
+def make(
+    tox: Tox, name: str, folder: Path, listed: Path, platform: str = "cpu", **environ: str
+) -> tuple[int, str]:
     """Let tox make an environment from the folder's own index, and say what happened."""
     uv = folder / "uv.toml"
     uv.write_text(f'no-index = true\nfind-links = ["{folder / "index"}"]\n')
     done = tox(
         *("-e", name, "--notest", "-x", f"testenv:{name}.skip_install=true"),
-        *("--", "--platform", "cpu", "--records", str(folder / "records")),
+        *("--", "--platform", platform, "--records", str(folder / "records")),
         folder=folder,
         UV_CONFIG_FILE=str(uv),
         UV_CACHE_DIR=str(folder / "cache"),
         MATRIX_CANDIDATES=str(listed),
+        **environ,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -198,6 +210,8 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("setuptools", "80.0.0"),
         ("setuptools_scm", "9.0.0"),
         ("wheel", "0.45"),
+        ("cmake", "4.0"),
+        ("ninja", "1.13"),
         ("torchvision", "0.29.0"),
     ):
         write_wheel(folder, name, version)
@@ -226,9 +240,17 @@ def packages(tmp_path: Path) -> set[str]:
     return {path.name.partition("-")[0] for path in found}
 
 
-def the_record(tmp_path: Path) -> Record:
-    (path,) = (tmp_path / "records" / "cpu").glob("*.json")
+def the_record(tmp_path: Path, platform: str = "cpu") -> Record:
+    (path,) = (tmp_path / "records" / platform).glob("*.json")
     return read(path)
+
+
+def for_cuda(tmp_path: Path) -> Path:
+    """Write a file with the candidate of a commit that is compiled on cuda."""
+    listed = from_sources(tmp_path)
+    (added,) = load_candidates(listed).every
+    compiled = replace(added, on_cuda=OnCuda(way=CudaWay.BUILD))
+    return write_candidates(Candidates(every=(compiled,)), listed)
 
 
 def test_a_commit_is_built_once_and_installed_with_torch_and_its_companions(
@@ -288,3 +310,51 @@ def test_a_tree_that_changed_is_refused_before_anything_is_made(
     assert said.startswith("matrix: candidate 'vllmmain': ") and "add it again: matrix" in said
     assert not (tmp_path / "records").exists()
     assert not (tmp_path / "tox" / BUILT).exists()
+
+
+def test_one_commit_is_compiled_for_cuda_and_not_for_the_cpu(
+    tox: Tox, tmp_path: Path, tools: Path
+) -> None:
+    listed = for_cuda(tmp_path)
+    compiler = {
+        "CUDA_HOME": str(write_nvcc(tmp_path / "cuda")),
+        "TORCH_CUDA_ARCH_LIST": "9.0",
+    }
+    status, said = make(tox, BUILT, tmp_path, listed, "cuda", **compiler)
+    assert status == 0, said
+    assert "is built with nvcc 13.0 for 9.0, or was before" in said
+    (site,) = (tmp_path / "tox" / BUILT).glob("lib/python*/site-packages")
+    core = site / "vllm" / "_C_stable_libtorch.abi3.so"
+    assert core.read_text().endswith("for 9.0\n")
+    status, said = make(tox, BUILT, tmp_path, listed)
+    assert status == 0, said
+    assert not core.exists() and list(site.glob("vllm-*empty.dist-info"))
+    status, said = make(tox, BUILT, tmp_path, listed, "cuda", **compiler)
+    assert "was built before, with nvcc 13.0" in said and core.exists()
+
+
+def test_what_the_compiler_of_the_user_says_is_in_the_record(
+    tox: Tox, tmp_path: Path, tools: Path
+) -> None:
+    home = write_nvcc(tmp_path / "cuda", fault='echo "$1(1): error: no such op"; exit 1')
+    environ = {"CUDA_HOME": str(home), "TORCH_CUDA_ARCH_LIST": "9.0"}
+    status, said = make(tox, BUILT, tmp_path, for_cuda(tmp_path), "cuda", **environ)
+    assert status == 1, said
+    record = the_record(tmp_path, "cuda")
+    assert record.error is not None and record.error.kind is ErrorKind.BUILDS
+    assert record.error.reason == "its sources do not build: csrc/ops.cu(1): error: no such op"
+    assert [(rung.rung, rung.ok) for rung in record.rungs] == [("builds", False)]
+    origin = record.origin("vllm")
+    assert origin is not None and origin.made is Made.COMPILED
+
+
+def test_a_machine_without_nvcc_or_gpu_is_no_fault_of_the_sources(
+    tox: Tox, tmp_path: Path, tools: Path
+) -> None:
+    status, said = make(
+        tox, BUILT, tmp_path, for_cuda(tmp_path), "cuda", CUDA_HOME=str(tmp_path / "nowhere")
+    )
+    record = the_record(tmp_path, "cuda")
+    assert status == 1 and record.rungs == (), said
+    assert record.error is not None and record.error.kind is ErrorKind.NOT_BUILT
+    assert "install the CUDA toolkit" in record.error.reason

@@ -16,9 +16,12 @@ from jsonschema import Draft202012Validator
 
 from made import reported
 from matrix._util import text
+from matrix.catalog.cells import Build
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import (
     ErrorKind,
+    Made,
+    Origin,
     Record,
     RunError,
     Rung,
@@ -289,6 +292,28 @@ def test_the_json_obeys_its_schema() -> None:
             "rule": "warm",
         }
     ]
+
+
+def test_the_table_says_how_a_vllm_from_sources_was_had() -> None:
+    origin = Origin(
+        project="vllm",
+        candidate=Build(name="vllmfix", identity="b3f2a9c81d0e5c77"),
+        made=Made.WITH_EXTENSIONS,
+        extensions="vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl",
+    )
+    made = "built with the extensions of vllm-0.33.0-cp38-abi3-manylinux_2_28_x86_64.whl"
+    record = make("py311-torch210-vllmfix", make_case(), origins=(origin,))
+    plain = make("py311-torch210-vllm019", make_case())
+    found = reported([record, plain], MOE)
+    assert f"0.19.1, {made}" in markdown.render(found).replace("\\", "")
+    content = json.loads(table_json.render(found))
+    Draft202012Validator(SCHEMA).validate(content)
+    assert {cell["cell"]: cell.get("vllm_made") for cell in content["cells"]} == {
+        "py311-torch210-vllmfix": made,
+        "py311-torch210-vllm019": None,
+    }
+    shown = terminal.render(record[1], judge(record[1], MOE), "x.json")
+    assert f"vllmfix, build b3f2a9c81d0e5c77: {made}" in shown
 
 
 def test_an_empty_table_is_a_table() -> None:
