@@ -79,15 +79,17 @@ def _run(options: argparse.Namespace) -> int:
     from matrix.record.reader import read
     from matrix.rules.expectations_file import load_expectations
     from matrix.run.cell import RUN_TIMEOUT, RunRequest, WrongPackagesError, run_cell
+    from matrix.run.environment import absent_companions
     from matrix.run.nvidia import why_not_cuda
     from matrix.verdict.judge import exit_status, judge
 
     # Before the run: a fault in the expectations must not surface after ten minutes.
     expectations = load_expectations()
-    cell = load_releases().resolve(options.cell)
-    note = why_not_cuda(options.platform)
-    if note is not None:
-        print_status(note)
+    releases = load_releases()
+    cell = releases.resolve(options.cell)
+    for note in (why_not_cuda(options.platform), absent_companions(cell, releases)):
+        if note is not None:
+            print_status(note)
     request = RunRequest(
         cell=cell,
         platform=options.platform,

@@ -15,8 +15,11 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from matrix._util.text import listed
 from matrix.bundle.run import LEFT_OUT
+from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.release import COMPANIONS
 from matrix.catalog.releases import Releases
 from matrix.record.model import Departure, ErrorKind, Why
 from matrix.record.stock import TORCH_FAMILY, Environment, attributed, departures, prevents
@@ -72,11 +75,54 @@ def _of_an_egg(distribution: metadata.Distribution) -> Sequence[str]:
 def look(environment: Environment, cell: Cell, releases: Releases) -> tuple[Departure, ...]:
     """Return what of the environment is not what its vLLM requires, and who made it so."""
     found = attributed(
-        departures(environment),
+        _with_pins(departures(environment), environment, cell, releases),
         left_out=left_out_by_bundle(Path(sys.prefix)),
         overridden=_overridden(environment, cell, releases),
     )
     return _with_imports(found)
+
+
+def _with_pins(
+    found: tuple[Departure, ...], environment: Environment, cell: Cell, releases: Releases
+) -> tuple[Departure, ...]:
+    """Return the departures with the companions that a vLLM from sources pins and that are absent.
+
+    The metadata of one that was built without compiling require none of them; its sources do.
+    """
+    try:
+        vllm = releases.candidate_of(cell, Project.VLLM)
+    except CellError:
+        return found
+    if vllm is None or not vllm.is_built:
+        return found
+    named = {departure.name for departure in found}
+    absent = [
+        Departure(name=name, required=f"{name}=={pin}", installed=None, why=Why.MISSING)
+        for name, pin in vllm.pins.items()
+        if name in COMPANIONS and name not in environment.versions and name not in named
+    ]
+    return tuple(sorted((*found, *absent), key=lambda departure: departure.name))
+
+
+def absent_companions(cell: Cell, releases: Releases) -> str | None:
+    """Return what a person must know where a torch goes without what the vLLM requires, or None.
+
+    The cell runs: most of vLLM does without, and what does not stays untested with this reason.
+    """
+    torch = releases.candidate_of(cell, Project.TORCH)
+    vllm = next((row for row in releases.every_vllm if row.version == cell.vllm), None)
+    if torch is None or vllm is None:
+        return None
+    absent = [name for name in torch.without if name in COMPANIONS and getattr(vllm, name)]
+    if not absent:
+        return None
+    named = f"vLLM {vllm.version}" if cell.vllm_build is None else cell.vllm_build.name
+    them = "it" if len(absent) == 1 else "them"
+    return (
+        f"{torch.name} goes without {listed(absent)}, and {named} requires {them}: what fails for"
+        f" want of {them} stays untested; name one by matrix candidate add {torch.name} ..."
+        f" --companion {absent[0]}==V"
+    )
 
 
 def left_out_by_bundle(prefix: Path) -> Collection[str]:

@@ -451,6 +451,18 @@ def test_a_candidate_that_does_not_resolve_has_a_record_of_its_build(
     assert record.version("torch") == torch_candidate().key
 
 
+def test_a_vllm_without_extensions_is_refused_on_cuda(run: Run) -> None:
+    origins = {Project.VLLM: Installed(version="0.19.1+empty")}
+    with pytest.raises(
+        RunRefusedError, match="was built without compiling, which is for"
+    ) as raised:
+        run("good", origins=origins, platform="cuda")
+    record = valid(raised.value.path)
+    assert record.platform == "cuda" and record.cases == ()
+    assert record.error is not None and record.error.kind is ErrorKind.WRONG_CELL
+    assert run("good", origins=origins).parent.name == "cpu"
+
+
 def test_another_build_than_the_cells_is_refused_before_anything_starts(run: Run) -> None:
     origins = {Project.TORCH: Installed(version="2.10.0", url="https://x.example/torch-2.10.0.whl")}
     with pytest.raises(RunRefusedError, match=r"was installed from torch-2\.10\.0\.whl") as raised:

@@ -6,13 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from candidates import commit_candidate, torch_candidate, with_candidates
 from matrix.bundle.run import LEFT_OUT
 from matrix.catalog.cells import Cell
 from matrix.catalog.release import Torch
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import By, Departure, Why
 from matrix.record.stock import not_stock
-from matrix.run.environment import left_out_by_bundle, look, read_environment, wrong_packages
+from matrix.run.environment import (
+    absent_companions,
+    left_out_by_bundle,
+    look,
+    read_environment,
+    wrong_packages,
+)
 
 RELEASES = load_releases()
 ON_PIN = Cell("3.11", "2.11.0", "0.26.0")
@@ -133,6 +140,59 @@ def test_the_torch_of_a_candidate_is_what_its_cell_names(site: Path) -> None:
     found = look(read_environment(), cell, RELEASES)
     assert {departure.by for departure in found} == {By.OVERRIDE}
     assert wrong_packages(found, cell, "2.99.0") is None
+
+
+def test_what_the_sources_of_an_empty_build_require_is_named(site: Path) -> None:
+    releases = with_candidates(commit_candidate(), torch_candidate())
+    cell = releases.resolve("py312-torch216rc1-vllmfix")
+    install(site, "torch", "2.16.0+cu130")
+    install(site, "torchvision", "0.30.0+cu130")
+    install(site, "vllm", "0.34.0.dev5+g414141414.empty", "numpy")
+    install(site, "numpy", "2.0")
+    audio = look(read_environment(), cell, releases)
+    assert audio == (
+        Departure(
+            name="torchaudio",
+            required="torchaudio==2.11.0",
+            installed=None,
+            why=Why.MISSING,
+            by=By.OVERRIDE,
+        ),
+    )
+    assert not_stock(audio) == () and wrong_packages(audio, cell, "2.16.0+cu130") is None
+    # What the cell does not leave out on purpose prevents the run.
+    on_pin = releases.resolve("py312-torch214-vllmfix")
+    refusal = wrong_packages(look(read_environment(), on_pin, releases), on_pin, "2.14.0")
+    assert refusal is not None and "torchaudio==2.11.0 is missing" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("cell", "line"),
+    [
+        (
+            "py312-torch216rc1-vllm033",
+            "torch216rc1 goes without torchvision and torchaudio, and vLLM 0.33.0 requires them:",
+        ),
+        (
+            "py312-torch216rc1-vllmfix",
+            "torch216rc1 goes without torchvision and torchaudio, and vllmfix requires them:",
+        ),
+        ("py312-torch216rc2-vllm033", "torch216rc2 goes without torchaudio, and vLLM 0.33.0"),
+        ("py312-torch215-vllm033", None),
+        ("py312-torch214-vllm033", None),
+    ],
+)
+def test_a_torch_candidate_without_what_vllm_requires_is_explained_in_one_line(
+    cell: str, line: str | None
+) -> None:
+    bare = replace(torch_candidate(), companions=(), without=("torchvision", "torchaudio"), pins={})
+    releases = with_candidates(bare, torch_candidate("torch216rc2"), commit_candidate())
+    said = absent_companions(releases.resolve(cell), releases)
+    if line is None:
+        assert said is None
+    else:
+        assert said is not None and said.startswith(line) and "\n" not in said
+        assert said.endswith("==V") and "stays untested" in said
 
 
 def test_a_torchvision_for_another_torch_is_refused(site: Path) -> None:
