@@ -2,4 +2,4 @@
 
 
 class MatrixError(Exception):
-    """One clear line: the file, the key and the mend; the command line exits with 2."""
+    """One clear line: the file, the key and the fix; the command line exits with 2."""

@@ -41,7 +41,7 @@ def rows(text: str, name: str, kind: str, error: type[MatrixError]) -> list[dict
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as fault:
         # A ValueError that is not a TOMLDecodeError: a date such as 2026-02-30.
-        raise error(f"{name}: is not TOML ({fault}); mend it there") from fault
+        raise error(f"{name}: is not TOML ({fault}); correct it there") from fault
     for key in data:
         if key != kind:
             raise error(f"{name}: {key}: unknown key; begin each with [[{kind}]]")
@@ -114,6 +114,33 @@ def case_of(row: Mapping[str, object], where: str, error: type[MatrixError]) -> 
             f"{where}: case: {case!r} is not a case; write moe_startup or moe_startup[mega_aot=1]"
         )
     return case
+
+
+def text_of(
+    row: Mapping[str, object], key: str, where: str, fix: str, error: type[MatrixError]
+) -> str:
+    """Return the text that a row has under a key, in one line. Raises `error` where it is none."""
+    value = row[key]
+    if not isinstance(value, str) or not value.strip():
+        raise error(f"{where}: {key}: {value!r} says nothing; {fix}")
+    return " ".join(value.split())
+
+
+def texts_of(
+    row: Mapping[str, object], key: str, where: str, what: str, error: type[MatrixError]
+) -> tuple[str, ...]:
+    """Return the list of texts that a row has under a key; `what` says what they are.
+
+    Raises `error` for what is not a list, is empty or has an empty text.
+    """
+    value = row[key]
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(text, str) and text.strip() for text in value)
+    ):
+        raise error(f"{where}: {key}: is not a list of {what}; name at least one")
+    return tuple(value)
 
 
 def check_keys(

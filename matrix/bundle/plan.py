@@ -137,7 +137,7 @@ def unfit_have(have: Have, locks: Mapping[str, Mapping[str, Pinned]]) -> str | N
         if have.name in lock
     )
     why = "; ".join(takes) or f"no cell of this bundle needs {have.name}"
-    return f"--have {have.name}=={have.version}: does not fit ({why}); leave it out or mend it"
+    return f"--have {have.name}=={have.version}: does not fit ({why}); leave it out or correct it"
 
 
 def unmatched(without: Iterable[str], locks: Mapping[str, Mapping[str, Pinned]]) -> str | None:
@@ -145,9 +145,8 @@ def unmatched(without: Iterable[str], locks: Mapping[str, Mapping[str, Pinned]])
     names = {name for lock in locks.values() for name in lock}
     for pattern in without:
         if not any(fnmatchcase(name, canonicalize_name(pattern)) for name in names):
-            return (
-                f"--without {pattern}: matches nothing that a cell needs; leave it out or mend it"
-            )
+            why = "matches nothing that a cell needs"
+            return f"--without {pattern}: {why}; leave it out or correct it"
     return None
 
 

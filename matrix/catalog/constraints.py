@@ -13,7 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from matrix._util.paths import DATA
-from matrix._util.toml_rows import check_keys, read_text, rows, version_range
+from matrix._util.toml_rows import check_keys, read_text, rows, text_of, texts_of, version_range
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 
@@ -63,16 +63,11 @@ def parse_constraints(text: str, name: str) -> tuple[Constraint, ...]:
 
 def _constraint(row: Mapping[str, object], where: str) -> Constraint:
     check_keys(row, where, _KEYS, _KEYS, ConstraintsError)
-    evidence = row["evidence"]
-    if not isinstance(evidence, list) or not evidence or not all(map(_is_text, evidence)):
-        raise ConstraintsError(f"{where}: evidence: is not a list of texts; name at least one")
-    if not _is_text(reason := row["reason"]):
-        raise ConstraintsError(f"{where}: reason: is not a text; write what happens without it")
     return Constraint(
         requirement=_requirement(row["requirement"], where),
         vllm=version_range(row, "vllm", where, ConstraintsError),
-        reason=" ".join(str(reason).split()),
-        evidence=tuple(evidence),
+        reason=text_of(row, "reason", where, "write what happens without it", ConstraintsError),
+        evidence=texts_of(row, "evidence", where, "texts", ConstraintsError),
     )
 
 
@@ -93,7 +88,3 @@ def _requirement(value: object, where: str) -> str:
             f'"cuda-python>=13"'
         )
     return str(parsed)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())

@@ -58,7 +58,7 @@ def _of_pip(key: str, environ: Mapping[str, str]) -> str | None:
             continue
         except (OSError, UnicodeDecodeError, configparser.Error) as error:
             reason = str(error).partition("\n")[0]
-            raise IndexAddressError(f"{path}: cannot be read ({reason}); mend it") from None
+            raise IndexAddressError(f"{path}: cannot be read ({reason}); correct it") from None
         found = config.get("global", key, fallback="").strip() or found
     return found
 
@@ -103,7 +103,7 @@ def _default_index(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, RecursionError, ValueError) as error:
-        raise IndexAddressError(f"{path}: cannot be read ({error}); mend it") from None
+        raise IndexAddressError(f"{path}: cannot be read ({error}); correct it") from None
     indexes = data.get("index")
     for row in indexes if isinstance(indexes, list) else []:
         if isinstance(row, dict) and row.get("default") is True and row.get("url"):

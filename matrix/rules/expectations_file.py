@@ -18,6 +18,7 @@ from matrix._util.toml_rows import (
     read_text,
     rows,
     suggestion,
+    texts_of,
 )
 from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.record.model import Platform, StartKind
@@ -76,7 +77,7 @@ def _rule(
         id=rule_id,
         start=start,
         counters=_counters(row["counters"], where),
-        evidence=_evidence(row["evidence"], where),
+        evidence=texts_of(row, "evidence", where, "records or links", ExpectationsError),
         case=case,
         platform=platform,
         torch=_range(row, "torch", where, ranges),
@@ -166,15 +167,3 @@ def _counters(value: object, where: str) -> Mapping[str, int]:
                 f"from 0"
             )
     return value
-
-
-def _evidence(value: object, where: str) -> tuple[str, ...]:
-    if (
-        not isinstance(value, list)
-        or not value
-        or not all(isinstance(item, str) and item.strip() for item in value)
-    ):
-        raise ExpectationsError(
-            f"{where}: evidence: is not a list of records or links; name at least one"
-        )
-    return tuple(value)

@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from matrix._util.paths import DATA
-from matrix._util.toml_rows import check_ids, choice_of, read_text, rows, version_range
+from matrix._util.toml_rows import (
+    check_ids,
+    check_keys,
+    choice_of,
+    name_of,
+    read_text,
+    rows,
+    text_of,
+    version_range,
+)
 from matrix._util.versions import VersionRange, parse_version
 from matrix.errors import MatrixError
 from matrix.record.model import Platform
@@ -23,7 +32,7 @@ _KEYS = (*_NEEDED, "platform", "torch", "vllm")
 
 
 class NotesError(MatrixError):
-    """A note that cannot be read: names the file, the note, the key and the mend."""
+    """A note that cannot be read: names the file, the note, the key and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,7 @@ class Note:
 def load_notes(path: Path | None = None) -> tuple[Note, ...]:
     """Read the notes of a file, by default those of the package.
 
-    Raises NotesError, which names the file, the note, the key and the mend.
+    Raises NotesError, which names the file, the note, the key and the fix.
     """
     path = path or _DATA
     return parse_notes(read_text(path, NotesError), str(path))
@@ -67,10 +76,7 @@ def parse_notes(text: str, name: str) -> tuple[Note, ...]:
 
 
 def _note(row: Mapping[str, object], where: str) -> Note:
-    unknown = next((key for key in row if key not in _KEYS), None)
-    if unknown is not None:
-        raise NotesError(f"{where}: {unknown}: unknown key; known are {', '.join(_KEYS)}")
-    named, text = (_said(row, key, where) for key in ("id", "text"))
+    check_keys(row, where, _KEYS, _NEEDED, NotesError)
     evidence = row.get("evidence")
     if not isinstance(evidence, list) or not evidence or not all(map(_is_evidence, evidence)):
         raise NotesError(
@@ -80,20 +86,13 @@ def _note(row: Mapping[str, object], where: str) -> Note:
         )
     torch, vllm = (version_range(row, key, where, NotesError) for key in ("torch", "vllm"))
     return Note(
-        id=named,
-        text=" ".join(text.split()),
+        id=name_of(row, where, NotesError),
+        text=text_of(row, "text", where, "say what people must know", NotesError),
         evidence=tuple(evidence),
         platform=choice_of(row, "platform", Platform, where, NotesError),
         torch=torch,
         vllm=vllm,
     )
-
-
-def _said(row: Mapping[str, object], key: str, where: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise NotesError(f"{where}: {key}: is missing or empty; write it")
-    return value
 
 
 def _is_evidence(item: object) -> bool:

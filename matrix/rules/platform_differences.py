@@ -19,6 +19,8 @@ from matrix._util.toml_rows import (
     name_of,
     read_text,
     rows,
+    text_of,
+    texts_of,
     version_range,
 )
 from matrix._util.versions import VersionRange, parse_version
@@ -88,7 +90,7 @@ class Explanations:
 def load_explanations(path: Path | None = None) -> Explanations:
     """Read the explanations of a file, by default those of the package.
 
-    Raises DifferencesError, which names the file, the explanation, the key and the mend.
+    Raises DifferencesError, which names the file, the explanation, the key and the fix.
     """
     path = path or _DATA
     return parse_explanations(read_text(path, DifferencesError), str(path))
@@ -111,14 +113,12 @@ def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanati
     check_keys(row, where, _KEYS, ("counters", "text", "evidence"), DifferencesError)
     case = case_of(row, where, DifferencesError)
     start = choice_of(row, "start", StartKind, where, DifferencesError)
-    text = row["text"]
-    if not isinstance(text, str) or not text.strip():
-        raise DifferencesError(f"{where}: text: says nothing; say why the numbers differ")
-    counters = _strings(row["counters"], f"{where}: counters", "counters")
+    text = text_of(row, "text", where, "say why the numbers differ", DifferencesError)
+    counters = texts_of(row, "counters", where, "counters", DifferencesError)
     for counter in counters:
         if not _COUNTER.fullmatch(counter):
             raise DifferencesError(f"{where}: counters: {counter!r} is not the name of a counter")
-    evidence = _strings(row["evidence"], f"{where}: evidence", "records or links")
+    evidence = texts_of(row, "evidence", where, "records or links", DifferencesError)
     for item in evidence:
         if not RECORD.fullmatch(item) and not UPSTREAM.fullmatch(item):
             raise DifferencesError(
@@ -129,16 +129,10 @@ def _explanation(row: Mapping[str, object], number: int, name: str) -> Explanati
     return Explanation(
         id=named,
         counters=counters,
-        text=" ".join(text.split()),
+        text=text,
         evidence=evidence,
         case=case,
         start=start,
         torch=version_range(row, "torch", where, DifferencesError),
         vllm=version_range(row, "vllm", where, DifferencesError),
     )
-
-
-def _strings(value: object, where: str, what: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(link, str) for link in value):
-        raise DifferencesError(f"{where}: is not a list of {what}; name at least one")
-    return tuple(value)

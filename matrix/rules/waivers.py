@@ -22,6 +22,7 @@ from matrix._util.toml_rows import (
     name_of,
     read_text,
     rows,
+    text_of,
     version_range,
 )
 from matrix._util.versions import VersionRange
@@ -49,7 +50,7 @@ _MAIL = re.compile(r"\S@\S")
 
 
 class WaiversError(MatrixError):
-    """A waiver that cannot be read: names the file, the waiver, the key and the mend."""
+    """A waiver that cannot be read: names the file, the waiver, the key and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ class Waivers:
 def load_waivers(path: Path | None = None) -> Waivers:
     """Read the waivers of a file, by default those of the package.
 
-    Raises WaiversError, which names the file, the waiver, the key and the mend.
+    Raises WaiversError, which names the file, the waiver, the key and the fix.
     """
     path = path or _DATA
     return parse_waivers(read_text(path, WaiversError), str(path))
@@ -161,17 +162,19 @@ def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
         )
     if "start" in row and "counters" not in row:
         raise WaiversError(f"{where}: start: goes with counters only; leave it out")
-    why = _text(row, "why", where, "say why it is accepted")
-    link = _text(row, "link", where, "write https://...")
+    why = text_of(row, "why", where, "say why it is accepted", WaiversError)
+    link = text_of(row, "link", where, "write https://...", WaiversError)
     if not _LINK.fullmatch(link):
         raise WaiversError(f"{where}: link: {link!r} is no link; write https://host/path")
-    owner = _text(row, "owner", where, "name a team") if "owner" in row else None
+    owner = text_of(row, "owner", where, "name a team", WaiversError) if "owner" in row else None
     if owner is not None and _MAIL.search(owner):
         raise WaiversError(f"{where}: owner: {owner!r} is an address of mail; name a team")
     if "case" in row:
-        _text(row, "case", where, "name a case")
+        text_of(row, "case", where, "name a case", WaiversError)
     case = case_of(row, where, WaiversError)
-    signature = _text(row, "signature", where, "copy it") if "signature" in row else None
+    signature = (
+        text_of(row, "signature", where, "copy it", WaiversError) if "signature" in row else None
+    )
     return Waiver(
         id=named,
         why=why,
@@ -189,13 +192,6 @@ def _waiver(row: Mapping[str, object], number: int, name: str) -> Waiver:
     )
 
 
-def _text(row: Mapping[str, object], key: str, where: str, mend: str) -> str:
-    value = row[key]
-    if not isinstance(value, str) or not value.strip():
-        raise WaiversError(f"{where}: {key}: {value!r} says nothing; {mend}")
-    return " ".join(value.split())
-
-
 def _until(value: object, where: str) -> date:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
@@ -211,7 +207,7 @@ def _until(value: object, where: str) -> date:
 def _cell(row: Mapping[str, object], where: str) -> str | None:
     if "cell" not in row:
         return None
-    cell = _text(row, "cell", where, "name a cell")
+    cell = text_of(row, "cell", where, "name a cell", WaiversError)
     try:
         full = factors(cell).vllm is not None
     except CellError as error:

@@ -394,5 +394,5 @@ def test_uv_toml_names_an_index(tmp_path: Path, text: str, address: str | None) 
 def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     bad = tmp_path / "bad"
     bad.write_text("no = = config")
-    with pytest.raises(IndexAddressError, match=r"bad: cannot be read \(.+\); mend it$"):
+    with pytest.raises(IndexAddressError, match=r"bad: cannot be read \(.+\); correct it$"):
         index_address({"PIP_CONFIG_FILE": os.devnull, "HOME": str(tmp_path), name: str(bad)})

@@ -151,7 +151,7 @@ def test_a_byte_that_changed_is_seen(data: st.DataObject) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
-def test_a_table_that_was_cut_is_named_with_its_mend(size: int) -> None:
+def test_a_table_that_was_cut_is_named_with_its_fix(size: int) -> None:
     content = dump(torch())
     with pytest.raises(SymbolsError, match=r"torch\.table: .*matrix linkage --read WHEEL"):
         load(content[: size % len(content)], "torch.table")

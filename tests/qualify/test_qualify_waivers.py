@@ -108,7 +108,7 @@ def test_a_waiver_that_may_be_mistyped_is_named() -> None:
     assert found.elsewhere == len(elsewhere)
     assert (
         "cell speaks of the candidate and of no cell that was compared (py312-torch212-vllm020);"
-        " mend it or take it out: https://github.com/pytorch/pytorch/issues/1"
+        " correct it or take it out: https://github.com/pytorch/pytorch/issues/1"
     ) in lines(found)
 
 

@@ -367,7 +367,7 @@ def test_compare_lists_what_differs() -> None:
         ("[[rule]]", "[[rule", "rules.toml: is not TOML ("),
     ],
 )
-def test_a_bad_rule_is_refused_with_its_mend(old: str, new: str, part: str) -> None:
+def test_a_bad_rule_is_refused_with_its_fix(old: str, new: str, part: str) -> None:
     assert old in RULE
     with pytest.raises(ExpectationsError) as caught:
         parse_expectations(RULE.replace(old, new, 1), "rules.toml")
@@ -429,7 +429,7 @@ def test_a_rule_may_say_what_upstream_publishes_otherwise() -> None:
         ('"results/cuda/one.json", ', "", "upstream: evidence names no record; name the one that"),
     ],
 )
-def test_a_bad_upstream_is_one_line_that_names_the_mend(old: str, new: str, said: str) -> None:
+def test_a_bad_upstream_is_one_line_that_names_the_fix(old: str, new: str, said: str) -> None:
     assert old in OTHERWISE
     with pytest.raises(ExpectationsError) as caught:
         parse_expectations(OTHERWISE.replace(old, new), "rules.toml")

@@ -101,14 +101,18 @@ def test_each_explanation_of_a_difference_is_given_in_the_order_of_the_file() ->
         ('["aot_autograd.total"]', "[]", "counters: is not a list of counters; name at least one"),
         ('["aot_autograd.total"]', "[3]", "counters: is not a list of counters"),
         ('"aot_autograd.total"', '"aot autograd"', "'aot autograd' is not the name of a counter"),
-        ("The router is\ncompiled apart.", " ", "text: says nothing; say why the numbers differ"),
+        (
+            "The router is\ncompiled apart.",
+            " ",
+            "' ' says nothing; say why the numbers differ",
+        ),
         ("text =", "id2 =", "id2: unknown key; did you mean 'id'?"),
         ('"results/cuda', '"records/cuda', "evidence: 'records/cuda/py312-torch211-vllm020.json'"),
         ('"results/', '"https://evil.example/', "is neither a published record, such as"),
         ('["results/cuda/py312-torch211-vllm020.json"]', '"x"', "is not a list of records or"),
     ],
 )
-def test_a_bad_explanation_is_one_line_that_names_the_mend(old: str, new: str, said: str) -> None:
+def test_a_bad_explanation_is_one_line_that_names_the_fix(old: str, new: str, said: str) -> None:
     assert old in ONE
     with pytest.raises(DifferencesError) as caught:
         parse_explanations(ONE.replace(old, new), "d.toml")

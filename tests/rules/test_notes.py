@@ -41,9 +41,9 @@ def test_a_note_speaks_of_its_pairs_alone() -> None:
         (("[[note]]", "[note]"), "note: is not a list; begin each with [[note]]"),
         (("[[note]]", "[[notes]]"), "notes: unknown key; begin each with [[note]]"),
         (("[[note]]", "[[note"), "is not TOML"),
-        (('id = "a"', ""), "note 1: id: is missing or empty"),
+        (('id = "a"', ""), "note 1: id: is missing; add it"),
         (('id = "a"', "id = 1"), "note 1: id: is missing or empty"),
-        (("what\nto know", " \n"), "note 1: text: is missing or empty"),
+        (("what\nto know", " \n"), "says nothing; say what people must know"),
         (("platform", "where"), "note 1: where: unknown key; known are id, text, evidence"),
         (('"cuda"\n', '"rocm"\n'), 'note 1: platform: \'rocm\' is unknown; write "cuda" or "cpu"'),
         (('"cuda"\n', '["cuda"]\n'), "note 1: platform: ['cuda'] is unknown"),
@@ -54,7 +54,7 @@ def test_a_note_speaks_of_its_pairs_alone() -> None:
         ((GOOD, GOOD + GOOD), "note 'a': id: is there twice"),
     ],
 )
-def test_a_bad_note_is_named_with_its_mend(change: tuple[str, str], said: str) -> None:
+def test_a_bad_note_is_named_with_its_fix(change: tuple[str, str], said: str) -> None:
     assert change[0] in GOOD
     with pytest.raises(NotesError) as raised:
         parse_notes(GOOD.replace(*change), "notes.toml")

@@ -150,7 +150,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("said", BAD)
-def test_a_bad_waiver_is_one_line_that_names_file_key_and_mend(said: str) -> None:
+def test_a_bad_waiver_is_one_line_that_names_file_key_and_fix(said: str) -> None:
     with pytest.raises(WaiversError) as caught:
         parse_waivers(BAD[said], "w.toml")
     assert str(caught.value).startswith(said)
@@ -158,5 +158,5 @@ def test_a_bad_waiver_is_one_line_that_names_file_key_and_mend(said: str) -> Non
 
 
 def test_a_day_that_no_calendar_has_is_one_line() -> None:
-    with pytest.raises(WaiversError, match=r"^w\.toml: is not TOML \(.*\); mend it there$"):
+    with pytest.raises(WaiversError, match=r"^w\.toml: is not TOML \(.*\); correct it there$"):
         parse_waivers(ONE.replace("2026-12-31", "2026-02-30") + S, "w.toml")

@@ -370,15 +370,15 @@ def test_a_gpu_that_does_not_do_is_refused_before_anything_starts(
 
     def refuse(platform: str, packages: dict[str, str]) -> Refusal:
         told.append((platform, packages))
-        return Refusal(kind=ErrorKind(kind), reason="so it is: mend it")
+        return Refusal(kind=ErrorKind(kind), reason="so it is: correct it")
 
     monkeypatch.setattr("matrix.run.cell.unusable_gpu", refuse)
-    with pytest.raises(RunRefusedError, match=r"so it is: mend it \(record: ") as caught:
+    with pytest.raises(RunRefusedError, match=r"so it is: correct it \(record: ") as caught:
         run("good", platform="cuda")
     assert told == [("cuda", INSTALLED)]
     record = valid(caught.value.path)
     assert record.finished and record.cases == () and record.platform == "cuda"
-    assert record.error == RunError(kind=ErrorKind(kind), reason="so it is: mend it")
+    assert record.error == RunError(kind=ErrorKind(kind), reason="so it is: correct it")
     assert not caught.value.path.with_suffix(".log").exists()
 
 

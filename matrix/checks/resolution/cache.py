@@ -60,7 +60,7 @@ _AGAIN = 1  # days after which a lack of the index is asked about again
 _NEEDED = {"python", "torch", "vllm", "platform", "asked", "ok"}
 _OPTIONAL = {"override", "count", "packages", "cause", "reason", "more_indexes"}
 _OF_BOTH = {"override", "more_indexes"}  # of what resolves and of what does not
-_FIX = "mend it, or delete the row and let `matrix resolve` ask again"
+_FIX = "correct it, or delete the row and let `matrix resolve` ask again"
 
 
 class ResolutionsError(MatrixError):

@@ -320,7 +320,9 @@ def run_program(
             timeout=seconds,
         )
     except OSError as error:
-        raise MatrixError(f"{command[0]}: does not run ({error.strerror}); mend it") from error
+        raise MatrixError(
+            f"{command[0]}: does not run ({error.strerror}); install it again"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise ResolverError(
             f"{Path(command[0]).name} did not end within {seconds:.0f} s; is the index slow?"

@@ -134,7 +134,7 @@ def _waiver_lines(qualification: Qualification) -> list[str]:
     ]
     rows += [
         f"{waiver.id} speaks of the candidate and of no cell that was compared"
-        f"{sections.conditions(waiver)}; mend it or take it out: {waiver.link}"
+        f"{sections.conditions(waiver)}; correct it or take it out: {waiver.link}"
         for waiver in qualification.unmatched
     ]
     return rows
