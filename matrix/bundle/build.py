@@ -5,13 +5,11 @@ uv resolves and pip fetches, each with the index that it is set up for; no addre
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +22,7 @@ from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
 from matrix.bundle import plan, run
 from matrix.bundle.fatbin import Pruned, parse_arch
+from matrix.bundle.parts import PROJECT, write_parts, write_project_parts
 from matrix.bundle.plan import BundlePlanError, Have
 from matrix.bundle.run import (
     MANIFEST,
@@ -51,7 +50,6 @@ else:
 
 _ROOT = CHECKOUT
 _RUNNER = "run.py"
-_PROJECT = "project/"
 # All of the checkout that `matrix run` reads; a machine without a network needs nothing else of it.
 _TREE = ("matrix", "tests/startup", "pyproject.toml", "tox.ini", "README.md", "LICENSE")
 _BLOCK = 1 << 20
@@ -129,7 +127,7 @@ def make_bundle(
         project = _write_project(root, files, metadata)
         items = _items(files, pool.published)
         with timed("writing"):
-            parts = _write_parts(files, items, made, wanted.split) if wanted.split else []
+            parts = write_parts(files, items, made, wanted.split) if wanted.split else []
             if not parts:
                 for path in files.iterdir():
                     path.rename(made / path.name)
@@ -169,13 +167,13 @@ def refresh_bundle(out: Path, *, root: Path = _ROOT) -> None:
         parts = []
         if manifest.parts:
             size = max(part.bytes for part in manifest.parts)
-            parts = [*kept, *_write_project_parts(files, items, made, size)]
+            parts = [*kept, *write_project_parts(files, items, made, size)]
         else:
-            (files / _PROJECT).rename(made / _PROJECT)
+            (files / PROJECT).rename(made / PROJECT)
         data = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         data["made"] = provenance.timestamp(datetime.now(timezone.utc))
         text = plan.refreshed(data, project, items, parts)
-        for old in (*out.glob("project-[0-9]*"), out / _PROJECT):
+        for old in (*out.glob("project-[0-9]*"), out / PROJECT):
             if old.exists():
                 old.rename(Path(name, f"old-{old.name}"))
         for path in made.iterdir():
@@ -345,7 +343,7 @@ def _project_metadata(root: Path) -> ProjectMetadata:
 
 def _write_project(root: Path, files: Path, metadata: ProjectMetadata) -> Package:
     """Write the project's tree and its wheel, and note the commit of the checkout."""
-    tree = files / _PROJECT
+    tree = files / PROJECT
     tree.mkdir()
     for name in _TREE:
         source = root / name
@@ -357,7 +355,7 @@ def _write_project(root: Path, files: Path, metadata: ProjectMetadata) -> Packag
             shutil.copyfile(source, tree / name)
     provenance.note_commit(tree, provenance.commit(root))
     wheel = write_project_wheel(tree, metadata)
-    return Package(name=metadata.name, version=metadata.version, wheel=f"{_PROJECT}{wheel.name}")
+    return Package(name=metadata.name, version=metadata.version, wheel=f"{PROJECT}{wheel.name}")
 
 
 def _items(files: Path, published: Mapping[str, str] | None = None) -> list[Item]:
@@ -373,83 +371,6 @@ def _items(files: Path, published: Mapping[str, str] | None = None) -> list[Item
         )
         for path, digest in zip(paths, digests, strict=True)
     ]
-
-
-def _write_parts(files: Path, items: Sequence[Item], folder: Path, size: int) -> list[Item]:
-    """Write one archive of the files, cut into parts of that many bytes; return the parts.
-
-    The wheels come first and the project begins a part of its own, so that a refresh can replace it
-    alone.
-    """
-    project = [item for item in items if item.name.startswith(_PROJECT)]
-    wheels = _Parts(folder, size, "part")
-    archive = _tar(wheels)
-    for item in items:
-        if item not in project:
-            _add(archive, files, item)
-            (files / item.name).unlink()
-    # This does not close the archive, which goes on in the parts of the project.
-    return [*wheels.done(), *_write_project_parts(files, project, folder, size)]
-
-
-def _write_project_parts(files: Path, items: Sequence[Item], folder: Path, size: int) -> list[Item]:
-    parts = _Parts(folder, size, "project")
-    with _tar(parts) as archive:
-        for item in items:
-            _add(archive, files, item)
-    return parts.done()
-
-
-def _tar(parts: _Parts) -> tarfile.TarFile:
-    return tarfile.TarFile(mode="w", fileobj=parts, format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
-
-
-def _add(archive: tarfile.TarFile, files: Path, item: Item) -> None:
-    info = tarfile.TarInfo(item.name)
-    info.size = item.bytes
-    with (files / item.name).open("rb") as file:
-        archive.addfile(info, file)
-
-
-class _Parts:
-    """A file to write to that cuts what it gets into several, and notes the SHA-256 of each."""
-
-    def __init__(self, folder: Path, size: int, name: str) -> None:
-        self._folder, self._size, self._stem = folder, size, name
-        self._items: list[Item] = []
-        self._begin()
-
-    def write(self, data: bytes) -> int:
-        left = memoryview(data)
-        while left:
-            if self._written == self._size:
-                self._end()
-                self._begin()
-            block = left[: self._size - self._written]
-            self._file.write(block)
-            self._digest.update(block)
-            self._written += len(block)
-            left = left[len(block) :]
-        return len(data)
-
-    def tell(self) -> int:
-        return sum(part.bytes for part in self._items) + self._written
-
-    def done(self) -> list[Item]:
-        self._end()
-        return self._items
-
-    def _begin(self) -> None:
-        self._name = f"{self._stem}-{len(self._items):03d}"
-        self._file = (self._folder / self._name).open("wb")
-        self._digest = hashlib.sha256()
-        self._written = 0
-
-    def _end(self) -> None:
-        self._file.close()
-        self._items.append(
-            Item(name=self._name, bytes=self._written, sha256=self._digest.hexdigest())
-        )
 
 
 def _check_out(out: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrix.bundle import run as offline
-from matrix.bundle.build import _Parts
+from matrix.bundle.parts import Parts
 from matrix.bundle.run import BundleCell, BundleError, Item, Manifest
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
@@ -33,7 +33,7 @@ def write_bundle(folder: Path, content_of: dict[str, bytes], size: int = 0, **ch
     folder.mkdir()
     parts: list[Item] = []
     if size:
-        pieces = _Parts(folder, size, "part")
+        pieces = Parts(folder, size, "part")
         with tarfile.open(fileobj=pieces, mode="w|") as archive:  # type: ignore[call-overload]
             for name, content in content_of.items():
                 info = tarfile.TarInfo(name)
