@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote
 
 from packaging.specifiers import SpecifierSet
 
+from matrix._util.files import digest_of
 from matrix.catalog.candidates.model import (
     Candidate,
     Candidates,
@@ -81,3 +84,28 @@ def with_candidates(*every: Candidate) -> Releases:
     for candidate in every:
         found = found.including(candidate)
     return replace(load_releases(), candidates=found)
+
+
+def keep_built(cache: Path, wheel: Path, candidate: Candidate, **changes: object) -> None:
+    """Leave a wheel in a cache as a build of a candidate's commit leaves it there."""
+    source = candidate.source
+    assert isinstance(source, Commit)
+    folder = cache / "vllm-wheels" / "a"
+    folder.mkdir(parents=True)
+    (folder / wheel.name).write_bytes(wheel.read_bytes())
+    facts = {
+        "name": wheel.name,
+        "version": "0.34.0+empty",
+        "sha256": digest_of(wheel),
+        "kind": "commit",
+        "identity": source.revision,
+        "revision": source.revision,
+        "source_version": candidate.version,
+        "python": "3.12",
+        "requirements": [],
+        "tools": {},
+        "seconds": 1.0,
+        "log": "build.log",
+        **changes,
+    }
+    (folder / "built.json").write_text(json.dumps(facts))

@@ -21,10 +21,21 @@ from matrix._util.files import digest_of, write_text
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import mib
 from matrix.bundle import plan, run
+from matrix.bundle.candidates import (
+    candidates_of,
+    link_or_copy,
+    name_in_bundle,
+    remove_unused,
+    staged,
+    unfit_have,
+    write_candidates_file,
+    written_down,
+)
 from matrix.bundle.fatbin import Pruned, parse_arch
 from matrix.bundle.parts import PROJECT, write_parts, write_project_parts
 from matrix.bundle.plan import BundlePlanError, Have
 from matrix.bundle.run import (
+    CANDIDATES,
     MANIFEST,
     BundleCell,
     BundleError,
@@ -35,6 +46,7 @@ from matrix.bundle.run import (
     timed,
 )
 from matrix.bundle.wheel import ProjectMetadata, rewrite, write_project_wheel, zstd_zipfile
+from matrix.catalog.candidates.model import File
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.lock import Pinned, Target
@@ -60,7 +72,8 @@ class BundleRequest:
     """What a bundle shall hold, and for which machine; `split` is in bytes.
 
     `repack`: pack the wheels again, with Zstandard. `reuse`: the folder of an older bundle, whose
-    wheels need not be fetched and rewritten again.
+    wheels need not be fetched and rewritten again. `built`: the wheels of the candidates of vLLM
+    that are from sources, by release key.
     """
 
     cells: tuple[Cell, ...]
@@ -71,20 +84,32 @@ class BundleRequest:
     split: int | None = None
     repack: bool = False
     reuse: Path | None = None
+    built: Mapping[str, File] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
 class _Pool:
-    """The wheels so far, in a folder.
+    """The wheels so far, in the folder of the bundle's files; those of candidates lie apart.
 
-    `published` is the SHA-256 by which the index knows a rewritten wheel, `older` the wheels of an
-    older bundle by that hash, `ready` the names of the wheels taken from there.
+    `published` is the SHA-256 by which the index knows a rewritten wheel, by its name in the
+    bundle, `older` the wheels of an older bundle by that hash, `ready` the names of those taken
+    from there.
     """
 
-    folder: Path
+    files: Path
     published: dict[str, str] = field(default_factory=dict)
     older: dict[str, tuple[Path, Item]] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
+
+    @property
+    def folder(self) -> Path:
+        return self.files / "wheels"
+
+    def every(self) -> list[Path]:
+        return [*self.folder.iterdir(), *(self.files / CANDIDATES).parent.glob("*/*.whl")]
+
+    def name(self, wheel: Path) -> str:
+        return wheel.relative_to(self.files).as_posix()
 
     def wheels(self) -> dict[tuple[str, str], str]:
         return plan.wheel_of(path.name for path in self.folder.iterdir())
@@ -114,7 +139,7 @@ def make_bundle(
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as name:
         made, files = Path(name, "bundle"), Path(name, "files")
-        pool = _Pool(folder=files / "wheels")
+        pool = _Pool(files=files)
         pool.folder.mkdir(parents=True)
         made.mkdir()
         if wanted.reuse is not None:
@@ -219,27 +244,29 @@ def fetch(pinned: Sequence[Pinned], target: Target, folder: Path) -> None:
 def _cells(
     wanted: BundleRequest, releases: Releases, pool: _Pool, dependencies: Sequence[str]
 ) -> list[BundleCell]:
-    locks: dict[str, dict[str, Pinned]] = {}
-    for cell in wanted.cells:
-        with timed(f"resolving {cell.name}"):
-            more = (*releases.constraints(cell.vllm), *dependencies)
-            needed = plan.requirements(cell, releases.companions(cell), more)
-            try:
-                locks[cell.name] = resolve(needed, wanted.target, releases.overrides(cell))
-            except MatrixError as error:
-                raise MatrixError(f"{cell.name}: {error}") from error
-    faults = [plan.unfit_have(have, locks) for have in wanted.have]
+    locks = _locks(wanted, releases, pool, dependencies)
+    faults = [
+        unfit_have(have, cell, releases, locks[cell.name])
+        for have in wanted.have
+        for cell in wanted.cells
+        if cell.builds
+    ]
+    faults += [plan.unfit_have(have, locks) for have in wanted.have]
     faults.append(plan.unmatched(wanted.without, locks))
     if fault := next(filter(None, faults), None):
         raise BundlePlanError(fault)
-    found = []
+    found, cells = [], {cell.name: cell for cell in wanted.cells}
     for name, lock in locks.items():
         have, out = plan.left_out(lock, wanted.have, wanted.without)
         kept = [pinned for pinned in lock.values() if pinned.name not in {*have, *out}]
         for pinned in kept:
             _take_older(pinned, pool)
         wheels = pool.wheels()
-        lacking = [pinned for pinned in kept if (pinned.name, pinned.version) not in wheels]
+        lacking = [
+            pinned
+            for pinned in kept
+            if pinned.url is None and (pinned.name, pinned.version) not in wheels
+        ]
         with timed(f"fetching {len(lacking)} of {len(kept)} wheels of {name}"):
             fetch(lacking, wanted.target, pool.folder)
         wheels = pool.wheels()
@@ -247,12 +274,48 @@ def _cells(
             Package(
                 name=pinned.name,
                 version=pinned.version,
-                wheel=f"wheels/{wheels[pinned.name, pinned.version]}",
+                wheel=name_in_bundle(pinned, pool.files)
+                if pinned.url
+                else f"wheels/{wheels[pinned.name, pinned.version]}",
+                by_file=pinned.url is not None,
             )
             for pinned in kept
         )
-        found.append(BundleCell(name=name, lock=packages, have=have, left_out=out))
+        builds = written_down(cells[name], releases)
+        found.append(
+            BundleCell(name=name, lock=packages, have=have, left_out=out, candidates=builds)
+        )
+    remove_unused(pool.files, {package.wheel for cell in found for package in cell.lock})
     return found
+
+
+def _locks(
+    wanted: BundleRequest, releases: Releases, pool: _Pool, dependencies: Sequence[str]
+) -> dict[str, dict[str, Pinned]]:
+    """Return what each cell needs, by name; the files of candidates are in the pool then."""
+    locks: dict[str, dict[str, Pinned]] = {}
+    candidates = candidates_of(wanted.cells, releases)
+    built: Mapping[str, File] = {}
+    if candidates:
+        names = ", ".join(candidate.name for candidate in candidates.values())
+        with timed(f"fetching the wheels of {names}"):
+            copies, built = staged(candidates.values(), wanted.built, wanted.target, pool.files)
+        write_candidates_file(candidates.values(), pool.files)
+        releases = replace(releases, candidates=copies)
+    for cell in wanted.cells:
+        with timed(f"resolving {cell.name}"):
+            if cell.builds:
+                own = built.get(cell.vllm)
+                installs = releases.installs(cell, own.requirement if own else None)
+                needed = plan.with_project(installs, dependencies)
+            else:
+                more = (*releases.constraints(cell.vllm), *dependencies)
+                needed = plan.requirements(cell, releases.companions(cell), more)
+            try:
+                locks[cell.name] = resolve(needed, wanted.target, releases.overrides(cell))
+            except MatrixError as error:
+                raise MatrixError(f"{cell.name}: {error}") from error
+    return locks
 
 
 def _older_wheels(reuse: Path, gpu_arch: str | None) -> dict[str, tuple[Path, Item]]:
@@ -277,18 +340,13 @@ def _take_older(pinned: Pinned, pool: _Pool) -> None:
         path, item = pool.older[digest]
         if not path.is_file() or digest_of(path) != item.sha256:
             raise BundlePlanError(f"--reuse: {path} is missing or damaged; leave --reuse out")
-        if path.name not in pool.ready:
-            _link(path, pool.folder / path.name)
-        pool.ready.add(path.name)
+        wheel = name_in_bundle(pinned, pool.files) if pinned.url else f"wheels/{path.name}"
+        if wheel not in pool.ready:
+            (pool.files / wheel).unlink(missing_ok=True)
+            link_or_copy(path, pool.files / wheel)
+        pool.ready.add(wheel)
         if item.published is not None:
-            pool.published[path.name] = item.published
-
-
-def _link(path: Path, copy: Path) -> None:
-    try:
-        os.link(path, copy)
-    except OSError:  # on another disk
-        shutil.copyfile(path, copy)
+            pool.published[wheel] = item.published
 
 
 def _fetch_installer(target: Target, pool: _Pool) -> str:
@@ -305,7 +363,7 @@ def _shrink(pool: _Pool, arch: int | None, *, repack: bool, keep: str) -> str:
 
     That is the installer's, which the target opens with zipfile.
     """
-    before = _size(pool.folder)
+    before = _size(pool)
 
     def shrink(wheel: Path) -> tuple[Path, str, Pruned] | None:
         published = digest_of(wheel)
@@ -314,16 +372,17 @@ def _shrink(pool: _Pool, arch: int | None, *, repack: bool, keep: str) -> str:
 
     total = Pruned()
     with timed("rewriting the wheels"):
-        wheels = [path for path in pool.folder.iterdir() if path.name not in {keep, *pool.ready}]
+        done_before = {f"wheels/{keep}", *pool.ready}
+        wheels = [path for path in pool.every() if pool.name(path) not in done_before]
         wheels.sort(key=lambda path: -path.stat().st_size)
         with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
             for done in workers.map(shrink, wheels):
                 if done:
-                    pool.published[done[0].name] = done[1]
+                    pool.published[pool.name(done[0])] = done[1]
                     total += done[2]
     return (
         f"matrix: {len(pool.published)} wheels rewritten, {mib(before)} are now"
-        f" {mib(_size(pool.folder))}; GPU code: {mib(total.kept)} kept,"
+        f" {mib(_size(pool))}; GPU code: {mib(total.kept)} kept,"
         f" {mib(total.dropped)} dropped; of {total.fatbins} fatbins {total.other} kept a near"
         f" image or PTX, {total.none} had nothing for this chip"
     )
@@ -367,7 +426,7 @@ def _items(files: Path, published: Mapping[str, str] | None = None) -> list[Item
             name=path.relative_to(files).as_posix(),
             bytes=path.stat().st_size,
             sha256=digest,
-            published=(published or {}).get(path.name),
+            published=(published or {}).get(path.relative_to(files).as_posix()),
         )
         for path, digest in zip(paths, digests, strict=True)
     ]
@@ -403,5 +462,5 @@ def _reason(output: str) -> str:
     return why_install_failed("\n".join(errors[-1:] or lines[-1:])).reason
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+def _size(pool: _Pool) -> int:
+    return sum(path.stat().st_size for path in pool.every())

@@ -90,6 +90,11 @@ def requirements(cell: Cell, companions: Mapping[str, str], more: Iterable[str])
     return (*pins, f"vllm=={cell.vllm}", "pytest>=8", *more)
 
 
+def with_project(installs: Iterable[str], dependencies: Iterable[str]) -> tuple[str, ...]:
+    """Return what the environment of a candidate's cell needs: what it installs, and our own."""
+    return (*installs, "pytest>=8", *dependencies)
+
+
 def left_out(
     lock: Mapping[str, Pinned], have: Collection[Have], without: Collection[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
@@ -191,6 +196,7 @@ def manifest_text(
                 "have": dict(cell.have),
                 "left_out": dict(cell.left_out),
                 "lock": [_package(package) for package in cell.lock],
+                **({"candidates": cell.candidates} if cell.candidates else {}),
             }
             for cell in sorted(cells, key=lambda cell: cell.name)
         },
@@ -222,8 +228,10 @@ def refreshed(
     return json.dumps(changed, indent=1) + "\n"
 
 
-def _package(package: Package) -> dict[str, str]:
-    return {"name": package.name, "version": package.version, "wheel": package.wheel}
+def _package(package: Package) -> dict[str, object]:
+    by_file = {"by_file": True} if package.by_file else {}
+    facts = {"name": package.name, "version": package.version, "wheel": package.wheel}
+    return {**facts, **by_file}
 
 
 def _item(item: Item) -> dict[str, object]:

@@ -33,12 +33,15 @@ from typing import IO, Any
 
 MANIFEST = "bundle.json"
 LEFT_OUT = "bundle_left_out.json"  # in an environment: what its bundle lacks, or the target has
+REWRITTEN = "bundle_rewritten.json"  # there too: the hash of each rewritten wheel, and its own
+CANDIDATES = "candidates/candidates.toml"  # in a bundle with candidates
 SCHEMA = 1
-_CELL = re.compile(r"py[0-9]{2,}-torch[0-9]{2,}(-vllm[0-9]{2,})?")
+_CELL = re.compile(r"py[0-9]{2,}-torch[0-9a-z]{2,}(-vllm[0-9a-z]{2,})?")
 _BLOCK = 1 << 20
 _COMPLETE = "whole"  # the file that marks an environment whose installation came to its end
 # Another index, Python or environment must not reach the installer or the cell.
-_FOREIGN = ("UV_", "PIP_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX")
+_OURS = "MATRIX_CANDIDATES"
+_FOREIGN = ("UV_", "PIP_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX", _OURS)
 
 
 class BundleError(Exception):
@@ -62,22 +65,24 @@ class Item:
 class Package:
     """A line of a cell's lock: a distribution, its version and the file to install it from.
 
-    `wheel` is the name of a file of the bundle.
+    `wheel` is the name of a file of the bundle. `by_file`: no version tells it from a release.
     """
 
     name: str
     version: str
     wheel: str
+    by_file: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleCell:
-    """A cell of the bundle: its lock, what the target must have, and what the bundle leaves out."""
+    """A cell: its lock, what the target must have, what is left out, its candidates by project."""
 
     name: str
     lock: tuple[Package, ...]
     have: Mapping[str, str]
     left_out: Mapping[str, str]
+    candidates: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +164,11 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
     programs = environment / "bin"
     path = os.pathsep.join([str(programs), *filter(None, [os.environ.get("PATH")])])
     command = str(programs / "matrix")
+    environ = {**_environ(), "PATH": path}
+    if CANDIDATES in manifest.files:
+        environ[_OURS] = str(files / CANDIDATES)
     sys.stdout.flush()
-    os.execve(command, [command, "run", *arguments], {**_environ(), "PATH": path})
+    os.execve(command, [command, "run", *arguments], environ)
 
 
 def read_manifest(bundle: Path) -> Manifest:
@@ -206,22 +214,13 @@ def _manifest(data: Mapping[str, Any], digest: str) -> Manifest:
 
 
 def _cell(name: str, data: Mapping[str, Any]) -> BundleCell:
-    lock = tuple(
-        Package(name=line["name"], version=line["version"], wheel=line["wheel"])
-        for line in data["lock"]
-    )
-    return BundleCell(
-        name=name, lock=lock, have=dict(data["have"]), left_out=dict(data["left_out"])
-    )
+    lock = tuple(Package(**line) for line in data["lock"])
+    facts = {key: dict(data[key]) for key in ("have", "left_out")}
+    return BundleCell(name=name, lock=lock, candidates=data.get("candidates"), **facts)
 
 
 def _item(data: Mapping[str, Any]) -> Item:
-    item = Item(
-        name=data["name"],
-        bytes=data["bytes"],
-        sha256=data["sha256"],
-        published=data.get("published"),
-    )
+    item = Item(**data)
     path = PurePosixPath(item.name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise ValueError(f"the name {item.name!r} leaves the bundle")
@@ -373,13 +372,7 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
         fresh.rename(project)
     uv = _installer(files / manifest.installer, home)
     lock = home / f"{cell.name}.txt"
-    lock.write_text(
-        "".join(
-            f"{line.name}=={line.version} --hash=sha256:{manifest.files[line.wheel].sha256}\n"
-            for line in cell.lock
-        ),
-        encoding="utf-8",
-    )
+    lock.write_text("".join(_line(line, manifest, files) for line in cell.lock), encoding="utf-8")
     environ = {
         **_environ(),
         "UV_CACHE_DIR": str(home / "uv-cache"),
@@ -407,8 +400,19 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
         (site / "matrix_target.pth").write_text(folders, encoding="utf-8")
     names = sorted({*cell.left_out, *cell.have})
     (environment / LEFT_OUT).write_text(json.dumps(names) + "\n", encoding="utf-8")
+    items = [manifest.files[line.wheel] for line in cell.lock if line.by_file]
+    rewritten = {item.sha256: item.published for item in items if item.published}
+    (environment / REWRITTEN).write_text(json.dumps(rewritten) + "\n", encoding="utf-8")
     (environment / _COMPLETE).write_text(python, encoding="utf-8")
     return environment
+
+
+def _line(line: Package, manifest: Manifest, files: Path) -> str:
+    """Return a line for the installer: a package by its version, or a candidate's by its file."""
+    file, digest = files / line.wheel, f"sha256:{manifest.files[line.wheel].sha256}"
+    # uv notes the hash of a file of this machine only as it stands in the address.
+    address = f" @ {file.as_uri()}#{digest.replace(':', '=')}"
+    return f"{line.name}{address if line.by_file else f'=={line.version}'} --hash={digest}\n"
 
 
 def _installer(wheel: Path, home: Path) -> Path:
@@ -424,11 +428,7 @@ def _installer(wheel: Path, home: Path) -> Path:
 
 def _call(command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
     done = subprocess.run(
-        [str(word) for word in command],
-        env=dict(environ),
-        capture_output=True,
-        text=True,
-        check=False,
+        [*map(str, command)], env=dict(environ), capture_output=True, text=True, check=False
     )
     if done.returncode:
         error = " ".join(done.stderr.split()) or f"exit status {done.returncode}"

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from matrix._util.console import print_status
 from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    from matrix.catalog.candidates.model import File
+    from matrix.catalog.cells import Cell
+    from matrix.catalog.releases import Releases
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,12 +97,6 @@ def _bundle(options: argparse.Namespace) -> int:
         raise MatrixError("no cell named; write one, such as py312-torch210")
     releases = load_releases()
     cells = tuple(dict.fromkeys(releases.resolve(name) for name in options.cells))
-    for cell in cells:
-        if cell.builds:
-            raise MatrixError(
-                f"{cell.name}: a candidate cannot be bundled yet; tox -e {cell.name} runs it on a"
-                " machine with a network"
-            )
     wanted = BundleRequest(
         cells=cells,
         target=Target(python=one_python(cells), machine=options.machine),
@@ -104,6 +106,28 @@ def _bundle(options: argparse.Namespace) -> int:
         split=parse_size(options.split) if options.split else None,
         repack=options.repack,
         reuse=options.reuse,
+        built=_built(cells, releases),
     )
     make_bundle(wanted, releases, options.out)
     return 0
+
+
+def _built(cells: Iterable[Cell], releases: Releases) -> dict[str, File]:
+    """Return the wheels of the candidates from sources by release key; builds those not there."""
+    from matrix.catalog.candidates.model import File, Project
+    from matrix.checks.vllm_build.build import built_before
+    from matrix.checks.vllm_build.candidate import build_candidate
+    from matrix.run.built import check_sources
+
+    found = {}
+    for cell in cells:
+        candidate = releases.candidate_of(cell, Project.VLLM)
+        if candidate is None or not candidate.is_built:
+            continue
+        check_sources(candidate)
+        built = built_before(candidate, cell.python)
+        built = built or build_candidate(candidate, cell.python, print_status)
+        found[cell.vllm] = File(
+            name=built.wheel.name, url=built.wheel.as_uri(), sha256=built.sha256
+        )
+    return found

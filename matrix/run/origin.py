@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -20,6 +21,7 @@ from packaging.version import InvalidVersion
 
 from matrix._util.text import listed
 from matrix._util.versions import parse_version
+from matrix.bundle.run import REWRITTEN
 from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.model import Candidate, Commit, CudaWay, File, Project
 from matrix.catalog.candidates.update import described
@@ -324,12 +326,26 @@ def _direct(distribution: metadata.Distribution) -> tuple[str | None, str | None
     fragment = urlsplit(url).fragment
     if sha256 is None and fragment.startswith("sha256="):
         sha256 = fragment.removeprefix("sha256=")  # uv writes it so for a file of this machine
+    if isinstance(sha256, str):
+        sha256 = _before_a_bundle(sha256)
     commit = vcs.get("commit_id") if isinstance(vcs, dict) else None
     return (
         without_secrets(url),
         sha256 if isinstance(sha256, str) else None,
         commit if isinstance(commit, str) else None,
     )
+
+
+def _before_a_bundle(sha256: str) -> str:
+    """Return the hash that a wheel had before a bundle rewrote it; of any other wheel its own.
+
+    `matrix.bundle.run` writes them where it makes the environment.
+    """
+    try:
+        found = json.loads((Path(sys.prefix) / REWRITTEN).read_text(encoding="utf-8")).get(sha256)
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return sha256
+    return found if isinstance(found, str) else sha256
 
 
 def _content(distribution: metadata.Distribution) -> str | None:

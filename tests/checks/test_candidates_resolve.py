@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from candidates import torch_candidate, vllm_candidate
+from candidates import keep_built, torch_candidate, vllm_candidate
 from command import matrix
 from fake_wheels import write_torch, write_wheel
 from local_index import Served, serving
@@ -208,31 +207,6 @@ def test_a_file_that_is_gone_or_changed_is_one_line(here: Path, rc: Served, faul
     assert not candidates_path().exists()
 
 
-def built(here: Path, wheel: Path, candidate: Candidate, **changes: object) -> None:
-    """Write a wheel into the cache as a build leaves it there."""
-    source = candidate.source
-    assert isinstance(source, Commit)
-    folder = here / "matrix-cache" / "vllm-wheels" / "a"
-    folder.mkdir(parents=True)
-    (folder / wheel.name).write_bytes(wheel.read_bytes())
-    facts = {
-        "name": wheel.name,
-        "version": "0.34.0+empty",
-        "sha256": digest_of(wheel),
-        "kind": "commit",
-        "identity": source.revision,
-        "revision": source.revision,
-        "source_version": candidate.version,
-        "python": "3.12",
-        "requirements": [],
-        "tools": {},
-        "seconds": 1.0,
-        "log": "build.log",
-        **changes,
-    }
-    (folder / "built.json").write_text(json.dumps(facts))
-
-
 def commit() -> Candidate:
     source = Commit(repository="https://git.example/vllm", revision="41" * 20)
     pins = {"torch": "2.15.0", "torchvision": "0.30.0", "torchaudio": "2.11.0"}
@@ -251,7 +225,7 @@ def test_a_vllm_from_sources_is_asked_about_once_it_was_built(here: Path, served
         f" tox -e {cell} --notest builds it\n"
     )
     wheel = write_wheel(here, "vllm", "0.34.0+empty", needs=["torchaudio"])
-    built(here, wheel, candidate)
+    keep_built(here / "matrix-cache", wheel, candidate)
     done = resolve(here, cell)
     assert (done.returncode, done.stderr) == (0, "")
     assert "resolves for the CPU alone" in done.stdout
@@ -266,7 +240,8 @@ def test_a_vllm_from_sources_is_asked_about_once_it_was_built(here: Path, served
 def test_a_wheel_of_another_build_is_not_taken(here: Path, changes: dict[str, str]) -> None:
     candidate = commit()
     add(candidate)
-    built(here, write_wheel(here, "vllm", "0.34.0+empty"), candidate, **changes)
+    wheel = write_wheel(here, "vllm", "0.34.0+empty")
+    keep_built(here / "matrix-cache", wheel, candidate, **changes)
     done = resolve(here, "py312-torch215-vllmfix")
     assert (done.returncode, "was not yet for Python 3.12" in done.stderr) == (2, True)
 
