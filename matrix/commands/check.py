@@ -73,6 +73,7 @@ def _sync(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from matrix.catalog.releases_file import load_releases
+    from matrix.report.check import otherwise_line, release_lines, rule_line, waiver_line
     from matrix.rules.expectations_file import load_expectations
     from matrix.rules.notes import load_notes
     from matrix.rules.waivers import load_waivers
@@ -81,29 +82,16 @@ def _check(options: argparse.Namespace) -> int:
     cells = releases.cells()
     for cell in cells:
         releases.companions(cell)
-    print(f"releases      {len(releases.torch)} of torch, {len(releases.vllm)} of vLLM")
-    print(f"cells         {len(cells)}, each with its companions")
-    for constraint in releases.constrained:
-        print(f"constraints   vLLM {constraint.vllm.text} with {constraint.requirement}")
-    for torch in releases.torch:
-        for name in torch.without:
-            print(f"companions    torch {torch.version}: no {name}, each is built for another CUDA")
-        for name in torch.guessed:
-            print(f"companions    torch {torch.version}: its {name} is a guess, by the date")
-    candidates = [candidate.name for candidate in releases.candidates.every]
-    print(f"candidates    {', '.join(candidates) or 'none'}")
+    for line in release_lines(releases, cells):
+        print(line)
     expectations = load_expectations(options.expectations)
-    print(f"expectations  {len(expectations.rules)} rules, no two of them tie")
-    otherwise = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
+    print(rule_line(expectations))
     wrong = _check_upstream(options, expectations, releases)
-    print(f"              counters measured otherwise than upstream publishes: {otherwise}")
+    print(otherwise_line(expectations))
     for line in _check_differences():
         print(line)
     print(f"notes         {len(load_notes())} on pairs of releases")
-    waivers = load_waivers(options.waivers)
-    expired = [waiver.id for waiver in waivers.every if waiver.expired(context.today())]
-    over = f", expired: {', '.join(expired)}" if expired else ""
-    print(f"waivers       {len(waivers.every)} known failures that are accepted{over}")
+    print(waiver_line(load_waivers(options.waivers), context.today()))
     for line in wrong:
         print_status(line)
     return 1 if wrong else 0
@@ -133,17 +121,10 @@ def _check_upstream(
 def _check_differences() -> list[str]:
     """Return lines: what the published records of this folder show of the explanations."""
     from matrix.record.reader import read
+    from matrix.report.check import difference_lines
     from matrix.rules.platform_differences import load_explanations
     from matrix.verdict.agreement import agree
 
     explanations = load_explanations()
     records = [read(path) for path in sorted(Path("results").rglob("*.json"))]
-    agreement = agree(records, explanations)
-    used = {why.id for difference in agreement.differences for why in difference.why}
-    unused = [why.id for why in explanations.every if why.id not in used]
-    line = f"differences   explanations: {len(explanations.every)}"
-    if not agreement.pairs:
-        return [f"{line}; no torch and vLLM have results of both platforms to hold them against"]
-    differing, unexplained = len(agreement.differences), len(agreement.unexplained)
-    line += f"; counters that differ: {differing}, not explained: {unexplained}"
-    return [line, *(f"              {name} explains nothing" for name in unused)]
+    return difference_lines(explanations, agree(records, explanations))

@@ -1,0 +1,67 @@
+"""What `matrix check` finds in the data files, as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+
+from matrix.catalog.cells import Cell
+from matrix.catalog.releases import Releases
+from matrix.rules.expectations import Expectations
+from matrix.rules.platform_differences import Explanations
+from matrix.rules.waivers import Waivers
+from matrix.verdict.agreement import Agreement
+
+
+def release_lines(releases: Releases, cells: Iterable[Cell]) -> list[str]:
+    """Return what the releases are, and what is special about their cells."""
+    count = len(list(cells))
+    lines = [
+        f"releases      {len(releases.torch)} of torch, {len(releases.vllm)} of vLLM",
+        f"cells         {count}, each with its companions",
+    ]
+    lines += [
+        f"constraints   vLLM {constraint.vllm.text} with {constraint.requirement}"
+        for constraint in releases.constrained
+    ]
+    for torch in releases.torch:
+        lines += [
+            f"companions    torch {torch.version}: no {name}, each is built for another CUDA"
+            for name in torch.without
+        ]
+        lines += [
+            f"companions    torch {torch.version}: its {name} is a guess, by the date"
+            for name in torch.guessed
+        ]
+    candidates = [candidate.name for candidate in releases.candidates.every]
+    return [*lines, f"candidates    {', '.join(candidates) or 'none'}"]
+
+
+def rule_line(expectations: Expectations) -> str:
+    """Return how many rules there are."""
+    return f"expectations  {len(expectations.rules)} rules, no two of them tie"
+
+
+def otherwise_line(expectations: Expectations) -> str:
+    """Return how many counters were measured otherwise than upstream publishes them."""
+    count = sum(len(rule.upstream.counters) for rule in expectations.rules if rule.upstream)
+    return f"              counters measured otherwise than upstream publishes: {count}"
+
+
+def difference_lines(explanations: Explanations, agreement: Agreement) -> list[str]:
+    """Return what published records show of the explanations of differences of the platforms."""
+    used = {item.id for difference in agreement.differences for item in difference.why}
+    unused = [item.id for item in explanations.every if item.id not in used]
+    line = f"differences   explanations: {len(explanations.every)}"
+    if not agreement.pairs:
+        return [f"{line}; no torch and vLLM have results of both platforms to hold them against"]
+    differing, unexplained = len(agreement.differences), len(agreement.unexplained)
+    line += f"; counters that differ: {differing}, not explained: {unexplained}"
+    return [line, *(f"              {name} explains nothing" for name in unused)]
+
+
+def waiver_line(waivers: Waivers, today: date) -> str:
+    """Return how many failures are accepted, and which waivers have expired."""
+    expired = [waiver.id for waiver in waivers.every if waiver.expired(today)]
+    over = f", expired: {', '.join(expired)}" if expired else ""
+    return f"waivers       {len(waivers.every)} known failures that are accepted{over}"
