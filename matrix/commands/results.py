@@ -25,6 +25,7 @@ from matrix.errors import MatrixError
 from matrix.verdict.states import VERDICTS
 
 if TYPE_CHECKING:
+    from matrix.rules.expectations import Expectations
     from matrix.store.protected import Evidence
 
 
@@ -205,6 +206,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
+    from matrix.rules.expectations_file import load_expectations
     from matrix.store.archive import pack
     from matrix.store.query import History
 
@@ -216,7 +218,7 @@ def _pack(options: argparse.Namespace) -> int:
         raise MatrixError(f"{options.folder}: no such folder; name one with records")
     with History([options.folder], print_status, index=True) as history:
         status = _tell(history.errors)
-        named = _named(options.expectations)
+        named = _named(load_expectations(options.expectations))
         packed = pack(
             options.folder,
             history.rows,
@@ -250,8 +252,7 @@ def _prune(options: argparse.Namespace) -> int:
     from matrix.rules.expectations_file import load_expectations
     from matrix.store.archive import delete
     from matrix.store.query import History
-    from matrix.store.retention import Policy, Stored, prunable
-    from matrix.verdict.precedence import run_order
+    from matrix.store.retention import Policy, prunable
 
     now = datetime.now(timezone.utc)
     before = None
@@ -261,48 +262,25 @@ def _prune(options: argparse.Namespace) -> int:
     places = _places(options.folders, ("records",))
     if any(isinstance(place, str) for place in places):
         raise MatrixError("an object store is not pruned from here; prune the folder it comes from")
-    named = _named(options.expectations)
-    late = context.late_now()
+    expectations = load_expectations(options.expectations)
+    named = _named(expectations)
     with History(places, print_status) as history:
         status = _tell(history.errors)
-        shown = history.shown(late)
-        failing = history.failing(late, load_expectations(options.expectations))
-        paths: dict[str, list[str]] = {}
-        stored = []
-        for row in history.stored():
-            paths[row.content] = row.paths
-            # The age of a future-dated record is not known, so no policy can delete it.
-            kept = row.started > late or any(named.has(path, row.content) for path in row.paths)
-            stored.append(
-                Stored(
-                    key=row.content,
-                    cell=row.cell,
-                    platform=row.platform,
-                    order=run_order(row.started, late),
-                    whole=row.complete,
-                    shown=row.content in shown,
-                    failed=row.content in failing,
-                    named=kept,
-                )
-            )
+        stored = history.for_policy(context.late_now(), expectations, named)
         gone = prunable(stored, policy)
-        files = [path for record in gone for path in paths[record.key]]
+        files = [path for record in gone for path in record.paths]
         done = delete(history.rows, files, print_status) if options.yes and files else None
         print(prune_lines(gone, files, len(stored) - len(gone), done=done), end="")
     return status
 
 
-def _named(expectations: Path | None) -> Evidence:
-    """Return the records that an expectation, an explanation or a note names as evidence."""
-    from matrix.rules.expectations_file import load_expectations
+def _named(expectations: Expectations) -> Evidence:
+    """Return the records that are evidence, for the package's own explanations and notes too."""
     from matrix.rules.notes import load_notes
     from matrix.rules.platform_differences import load_explanations
-    from matrix.store.protected import evidence_of
+    from matrix.store.protected import named_records
 
-    evidence = [item for rule in load_expectations(expectations).rules for item in rule.records]
-    evidence += [item for why in load_explanations().every for item in why.evidence]
-    evidence += [item for note in load_notes() for item in note.evidence]
-    return evidence_of(evidence)
+    return named_records(expectations, load_explanations(), load_notes())
 
 
 def _places(

@@ -11,9 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matrix._util.paths import CHECKOUT
 from matrix.store import ingest as summaries
+
+if TYPE_CHECKING:
+    from matrix.rules.expectations import Expectations
+    from matrix.rules.notes import Note
+    from matrix.rules.platform_differences import Explanations
 
 _PROJECT = CHECKOUT
 
@@ -57,3 +63,13 @@ def evidence_of(items: Iterable[str], places: Iterable[Path] = (Path(), _PROJECT
     read = (summaries.of_file(str(file), file.name, 0, 0) for file in files if file.is_file())
     contents = {row.get("content") for row in read}
     return Evidence(names=names, contents=frozenset(contents - {None}))
+
+
+def named_records(
+    expectations: Expectations, explanations: Explanations, notes: Iterable[Note]
+) -> Evidence:
+    """Return the records that an expectation, an explanation or a note names as evidence."""
+    items = [record for rule in expectations.rules for record in rule.records]
+    items += [item for explanation in explanations.every for item in explanation.evidence]
+    items += [item for note in notes for item in note.evidence]
+    return evidence_of(items)

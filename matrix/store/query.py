@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matrix.errors import MatrixError
 from matrix.record.model import Record, RecordError
@@ -16,11 +16,15 @@ from matrix.store.database import Progress, RecordDatabase, failure, one_line
 from matrix.store.layout import Place
 from matrix.store.loaded import LoadedRecords
 from matrix.store.precedence_sql import CELL, CONTENDERS, last_first, struct
+from matrix.store.retention import Stored
 from matrix.store.sources import add, records_of
 from matrix.store.summary import HistoryError, Times
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import FAULTS, RUN_ORDER, Fault
+from matrix.verdict.precedence import FAULTS, RUN_ORDER, Fault, run_order
 from matrix.verdict.states import Verdict
+
+if TYPE_CHECKING:
+    from matrix.store.protected import Evidence
 
 _STORED = "path, source, file, cell, platform, started"
 """The columns of `matrix.store.sources.Held`."""
@@ -356,6 +360,28 @@ class History:
             " len(cases) > 0 FROM rows WHERE fault IS NULL ORDER BY path"
         ).fetchall()
         return [RunRow(*row) for row in found]
+
+    def for_policy(self, late: str, expectations: Expectations, named: Evidence) -> list[Stored]:
+        """Return every record as a policy sees it, once, whatever the number of its files.
+
+        `named` are the records that are evidence. The age of a future-dated record is not known, so
+        it counts as one of them.
+        """
+        shown, failing = self.shown(late), self.failing(late, expectations)
+        return [
+            Stored(
+                key=row.content,
+                cell=row.cell,
+                platform=row.platform,
+                order=run_order(row.started, late),
+                whole=row.complete,
+                shown=row.content in shown,
+                failed=row.content in failing,
+                named=row.started > late or any(named.has(path, row.content) for path in row.paths),
+                paths=tuple(row.paths),
+            )
+            for row in self.stored()
+        ]
 
     def stored(self) -> list[StoredRow]:
         """Return every record once, whatever the number of its files."""

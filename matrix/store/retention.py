@@ -37,7 +37,7 @@ class Stored:
 
     `shown`: the table shows it, or could; `failed`: it is the newest of its kind
     (`matrix.store.fingerprint`), and fails or drifts; `named`: an expectation, explanation or note
-    names it.
+    names it. `paths` are all its files.
     """
 
     key: str
@@ -48,6 +48,7 @@ class Stored:
     shown: bool = False
     failed: bool = False
     named: bool = False
+    paths: tuple[str, ...] = ()
 
     @property
     def started(self) -> str:
