@@ -185,7 +185,7 @@ def read_manifest(bundle: Path) -> Manifest:
         data = json.loads(text)
         if data["schema"] != SCHEMA:
             raise BundleError(
-                f"{path}: schema: {data['schema']!r} is not {SCHEMA}; make the bundle anew"
+                f"{path}: schema: {data['schema']!r} is not {SCHEMA}; make the bundle again"
             )
         return _manifest(data, hashlib.sha256(text).hexdigest())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -325,7 +325,7 @@ def _untar(manifest: Manifest, bundle: Path, folder: Path) -> None:
                 shutil.copyfileobj(content, file, _BLOCK)
             unpacked.add(item.name)
     if lacking := sorted(manifest.files.keys() - unpacked):
-        raise BundleError(f"{bundle}: the parts lack {lacking[0]}; make the bundle anew")
+        raise BundleError(f"{bundle}: the parts lack {lacking[0]}; make the bundle again")
 
 
 class _Joined:

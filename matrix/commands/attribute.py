@@ -38,7 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     attribute.add_argument(
         "--changes",
         action="store_true",
-        help="also what counts otherwise than beside it, though it is expected to",
+        help="also counters that differ from a neighbouring cell's, though they are as expected",
     )
     attribute.add_argument(
         "--run",

@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bundle.add_argument(
         "--refresh",
         action="store_true",
-        help="of the bundle in DIR write this project's part anew and keep the wheels",
+        help="of the bundle in DIR write this project's part again and keep the wheels",
     )
     bundle.add_argument(
         "--split", metavar="SIZE", help="cut the bundle into parts of this size, such as 58MiB"

@@ -66,7 +66,7 @@ def _sync(options: argparse.Namespace) -> int:
         print_status(f"{path} is stale, it does not say what matrix/data says; run matrix sync")
     else:
         write_text(path, fresh)
-        print(f"{path} was written anew: {len(releases.on_pin())} on-pin cells")
+        print(f"{path} was written: {len(releases.on_pin())} on-pin cells")
     print("\n".join(changes))
     return 1 if options.check else 0
 

@@ -39,7 +39,7 @@ _PACKED = ("stamp", "file", "started", "text")
 
 
 def load(rows: RecordDatabase, source: str) -> None:
-    """Add the rows of an archive; what another release packed is read anew."""
+    """Add the rows of an archive; what another release packed is read again."""
     found = file_identity(source)
     try:
         rows.check_columns(source, _PACKED)
@@ -303,7 +303,7 @@ def _unlink(path: Path, was: FileIdentity, say: Callable[[str], None]) -> bool:
 def delete(rows: RecordDatabase, paths: Iterable[str], say: Callable[[str], None]) -> int:
     """Delete these records, files and rows of archives alike; returns how many were there.
 
-    An archive is written anew without them, and goes where nothing is left in it. Raises
+    An archive is written again without them, and goes where nothing is left in it. Raises
     HistoryError, which tells how many were deleted before.
     """
     every = rows.execute(

@@ -129,7 +129,7 @@ def _waiver_lines(qualification: Qualification) -> list[str]:
     ]
     rows += [
         f"{waiver.id} matches nothing here{sections.if_expired(qualification, waiver)}; take it out"
-        f" if it is mended: {waiver.link}"
+        f" if the failure is fixed: {waiver.link}"
         for waiver in qualification.unused
     ]
     rows += [
