@@ -30,10 +30,6 @@ CASE_TIMEOUT = 900.0
 """Seconds that a case may take; one that took them all hangs, a shorter limit tells less."""
 
 _CUT_SHORT = "ended with the session, which another case stopped"
-# Two starts at once could be given one and the same free port. Each looks from a port of its own,
-# below those that the kernel gives out, unless the user named one.
-_PORT = "VLLM_PORT"
-_FIRST_PORT, _PORTS_A_CASE = 20000, 100
 
 
 class CaseRunner:
@@ -92,12 +88,10 @@ class CaseRunner:
         self._progress.line(f"{len(items)} cases, {jobs} side by side")
 
         def tasks() -> Iterator[CaseTask]:
-            for number, item in enumerate(items):
+            for item in items:
                 name = case_name(item.name)
                 self._record.put(journal.fold(name, ()))
-                port = _FIRST_PORT + number * _PORTS_A_CASE
-                line, kernel = lines.case(name), self._kernel_log()
-                yield CaseTask(item, self._record, line, kernel, {_PORT: str(port)})
+                yield CaseTask(item, self._record, lines.case(name), self._kernel_log())
 
         def finished(task: CaseTask, ended: Ended) -> None:
             item = task.item

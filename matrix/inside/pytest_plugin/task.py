@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from matrix.inside import journal
 from matrix.inside.ended import Ended, read_tail, tail
 from matrix.inside.machine_faults import KernelLog
+from matrix.inside.ports import CasePorts
 from matrix.inside.pytest_plugin.progress import ProgressLine
 from matrix.inside.pytest_plugin.record_file import RecordFile
 from matrix.inside.pytest_plugin.reports import run_and_report
@@ -23,10 +23,9 @@ from matrix.inside.pytest_plugin.selection import case_name
 
 
 class CaseTask:
-    """One case at work: the folder of its journal and output, and its progress line.
+    """One case at work: the folder of its journal and output, its ports, and its progress line.
 
-    `kernel` is the kernel's log from now on, where it counts. `defaults` are environment variables
-    for the case's child, where they are not set.
+    `kernel` is the kernel's log from now on, where it counts.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class CaseTask:
         record: RecordFile,
         line: ProgressLine,
         kernel: KernelLog | None,
-        defaults: Mapping[str, str] | None = None,
     ) -> None:
         self.item = item
         self.name = case_name(item.name)
@@ -43,7 +41,7 @@ class CaseTask:
         self.kernel = kernel
         self.began = time.monotonic()
         self._record = record
-        self._defaults = defaults or {}
+        self._ports = CasePorts()
         self._temporary = tempfile.TemporaryDirectory(prefix="matrix-", ignore_cleanup_errors=True)
         self._folder = Path(self._temporary.name)
         self._journal = self._folder / "journal"
@@ -59,8 +57,7 @@ class CaseTask:
 
     def run(self) -> dict[str, Any]:
         """Run the test, in the child; return its reports as JSON."""
-        for name, value in self._defaults.items():
-            os.environ.setdefault(name, value)
+        os.environ.update(self._ports.environment)
         _capture_apart(self.item.config, self._folder)
         os.environ[journal.VARIABLE] = str(self._journal)
         return run_and_report(self.item)
@@ -102,7 +99,8 @@ class CaseTask:
         return replace(ended, output=output)
 
     def close(self) -> None:
-        """Remove the folder."""
+        """Remove the folder and give the ports back."""
+        self._ports.close()
         self._temporary.cleanup()
 
 
