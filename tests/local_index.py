@@ -194,9 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers = fault if isinstance(fault, tuple) else (fault, {})
             self._answer(status, b"", headers)
         elif path.startswith("/simple/"):
-            # Also below a folder, as an index has one for each commit.
-            folders = path.strip("/").split("/")
-            self._page(folders[-1] if len(folders) > 1 else "", fault)
+            # Also below a folder, as an index has one for each commit; that may have its own page.
+            folders = path.strip("/").split("/")[1:]
+            own = next((folder for folder in folders if folder in self.served.pages), None)
+            self._page(own or (folders[-1] if folders else ""), fault)
         elif path in self.served.on_disk and not fault:
             self._stream(self.served.on_disk[path])
         elif path in self.served.on_disk:
