@@ -24,7 +24,7 @@ from matrix.attribution.observations import (
     own_runs,
 )
 from matrix.attribution.symptoms import State, Symptom, state_of, symptoms_between
-from matrix.catalog.cells import Cell
+from matrix.catalog.cells import Cell, build_of, public_key
 from matrix.errors import MatrixError
 from matrix.record.model import Departure
 
@@ -211,6 +211,8 @@ class Search:
 def parse_range(text: str, option: str) -> tuple[str, str] | str:
     """Return the two ends of a range, or the one release of a fixed package.
 
+    An end may be the release key of a candidate, which stays as it is.
+
     >>> parse_range("2.11.0..2.15.0", "--torch"), parse_range("0.20.2", "--vllm")
     (('2.11.0', '2.15.0'), '0.20.2')
 
@@ -219,9 +221,9 @@ def parse_range(text: str, option: str) -> tuple[str, str] | str:
     low, dots, high = text.partition("..")
     try:
         if not dots:
-            return parse_version(text).public
+            return public_key(text)
         if parse_version(low) < parse_version(high):
-            return parse_version(low).public, parse_version(high).public
+            return public_key(low), public_key(high)
     except InvalidVersion:
         pass
     raise BisectionError(
@@ -239,7 +241,8 @@ def environments_along(
     """Return the package whose release changes, and the environments of the axis, oldest first.
 
     An environment stands for a minor release, so a range includes those of both its ends, whatever
-    their patches: 2.10.0..2.14.0 ends with the environment of 2.14.
+    their patches: 2.10.0..2.14.0 ends with the environment of 2.14. A range means releases; of
+    candidates only those at its ends are in it.
 
     Raises BisectionError unless exactly one of the two is a range and at least two environments are
     in it.
@@ -423,8 +426,21 @@ def _outcome(symptoms: Sequence[Symptom], seen: Observation, *, fixed: bool) -> 
 
 
 def _is_within(version: str, ends: tuple[str, str] | str) -> bool:
-    """Return whether a version is this one, or lies between the minor releases of both ends."""
+    """Return whether a version is this one, or lies between the minor releases of both ends.
+
+    A candidate is within only where it is an end. Where one is, the releases up to it are within.
+    """
     if isinstance(ends, str):
         return version == ends
-    low, here, high = (Version(minor_of(release)) for release in (ends[0], version, ends[1]))
-    return low <= here <= high
+    if build_of(version) is not None:
+        return version in ends
+    low, high = ends
+    here, minor = Version(version), Version(minor_of(version))
+    above = minor >= Version(minor_of(low)) if build_of(low) is None else here > _base(low)
+    below = minor <= Version(minor_of(high)) if build_of(high) is None else here < _base(high)
+    return above and below
+
+
+def _base(key: str) -> Version:
+    """Return the version of a release key, without the candidate's name and identity."""
+    return Version(Version(key).public)

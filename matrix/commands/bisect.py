@@ -43,7 +43,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         bisect.add_argument(
             f"--{name}",
             metavar="RANGE",
-            help=f"a release, or a range as {example}" if ".." in example else "the same of vLLM",
+            help=f"a release or a candidate, or a range of them as {example}"
+            if ".." in example
+            else "the same of vLLM",
         )
     _add_line(bisect)
     bisect.add_argument(

@@ -6,7 +6,7 @@ one case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from packaging.version import InvalidVersion
@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion
 from matrix._util.enums import StrEnum
 from matrix._util.versions import newest_patch
 from matrix.attribution.bisect import (
+    BisectionError,
     EndsError,
     Search,
     environments_along,
@@ -23,7 +24,7 @@ from matrix.attribution.bisect import (
 )
 from matrix.attribution.observations import Ended, Observation, observe
 from matrix.catalog.candidates.series import StepError
-from matrix.catalog.cells import Cell
+from matrix.catalog.cells import PROJECTS, Cell, is_candidate_name
 from matrix.catalog.releases import Releases
 from matrix.rules.expectations import Expectations
 from matrix.run.candidate_line import Line
@@ -116,22 +117,33 @@ class ReleaseLine:
 def release_line(torch: str, vllm: str, python: str, releases: Releases) -> ReleaseLine:
     """Return the line of two texts, of which one is a release and the other a range of releases.
 
-    A minor release is its newest known patch. Raises BisectionError for other texts, and where
-    fewer than two environments are in the range.
+    A minor release is its newest known patch, a candidate's name the candidate. Raises MatrixError
+    for other texts, and where fewer than two environments are in the range.
     """
     texts = {"torch": torch, "vllm": vllm}
     ends = {
-        key: parse_range(_newest_ends(texts[key], known), f"--{key}")
-        for key, known in releases.published.items()
+        key: parse_range(_newest_ends(texts[key], key, releases), f"--{key}") for key in PROJECTS
     }
     moving, cells = environments_along(environments(releases), python, **ends)
     return ReleaseLine(moving=moving, cells=cells)
 
 
-def _newest_ends(text: str, known: Sequence[str]) -> str:
-    """Return a release or a range of releases, with the newest patch for a minor release."""
+def _newest_ends(text: str, project: str, releases: Releases) -> str:
+    """Return a release or a range of releases, with the newest patch for a minor release.
+
+    The name of a candidate becomes its release key. Raises MatrixError for one that nobody has, or
+    that is of the other project.
+    """
+    known, ends = releases.published[project], text.split("..")
+    keys = {end: releases.candidates.named(end) for end in ends if is_candidate_name(end)}
+    for candidate in keys.values():
+        if candidate.project != project:
+            raise BisectionError(
+                f"--{project} {text!r}: {candidate.name} is a candidate of {candidate.project};"
+                f" name one of {project}"
+            )
     try:
-        return "..".join(newest_patch(end, known) for end in text.split(".."))
+        return "..".join(keys[end].key if end in keys else newest_patch(end, known) for end in ends)
     except InvalidVersion:
         return text  # whoever reads the range says what is wrong with it
 

@@ -344,6 +344,34 @@ def test_a_bad_range_is_refused(text: str) -> None:
         parse_range(text, "--torch")
 
 
+RC, RC_OF_2_12, OTHER = (
+    f"{version}+{name}.b{digit * 15}"
+    for version, name, digit in (
+        ("2.13.0", "torchrc", "1"),
+        ("2.12.0rc1", "torchrc", "2"),
+        ("2.11.0", "torchother", "3"),
+    )
+)
+
+
+def test_a_candidate_may_be_an_end_or_the_fixed_release() -> None:
+    assert parse_range(RC, "--torch") == RC
+    assert parse_range(f"2.10.0..{RC}", "--torch") == ("2.10.0", RC)
+    with_rc = {**LINE, **{key: Cell("3.11", key, "0.20.0") for key in (RC, RC_OF_2_12, OTHER)}}
+    moving, found = environments_along(with_rc, "3.11", ("2.10.0", RC), "0.20.0")
+    versions = [cell.torch for cell in found.values()]
+    # The release of its own version, and other candidates, are no part of the line.
+    assert (moving, versions) == ("torch", ["2.10.0", "2.11.0", "2.12.0", RC])
+    _, found = environments_along(with_rc, "3.11", ("2.10.0", RC_OF_2_12), "0.20.0")
+    assert [cell.torch for cell in found.values()] == ["2.10.0", "2.11.0", RC_OF_2_12]
+    _, found = environments_along(with_rc, "3.11", (OTHER, "2.13.0"), "0.20.0")
+    assert [cell.torch for cell in found.values()] == [OTHER, "2.12.0", "2.13.0"]
+    _, found = environments_along(with_rc, "3.11", ("2.10.0", "2.13.0"), "0.20.0")
+    assert all(key not in found for key in (RC, RC_OF_2_12, OTHER))
+    fixed = {f"a{minor}": Cell("3.11", RC, f"0.{minor}.0") for minor in (19, 20)}
+    assert environments_along(fixed, "3.11", RC, ("0.19.0", "0.20.0"))[0] == "vllm"
+
+
 def test_a_line_is_one_range_and_one_release() -> None:
     moving, found = environments_along(LINE, "3.11", ("2.10.0", "2.12.0"), "0.20.0")
     assert (moving, list(found)) == ("torch", NAMES[1:4])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+from candidates import torch_candidate, vllm_candidate
 from command import matrix
 from local_index import JSON, Served
 from made import provenance
-from matrix.catalog.candidates.file import load_candidates
+from matrix.catalog.candidates.file import load_candidates, write_candidates
+from matrix.catalog.candidates.model import Candidates
 from matrix.catalog.index import Index
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
@@ -244,6 +247,24 @@ def refused(done: object, fault: str) -> None:
     lines = [line for line in stderr.splitlines() if "no folder results or records" not in line]
     assert returncode == 2
     assert len(lines) == 1 and fault in lines[0], stderr
+
+
+def test_a_line_of_releases_takes_a_candidate(tmp_path: Path) -> None:
+    file = tmp_path / "candidates.toml"
+    rc, main = torch_candidate("torch215rc9", "2.15.0+cu130"), vllm_candidate()
+    write_candidates(Candidates(every=(rc, main)), file)
+
+    def bisect(torch: str, vllm: str) -> subprocess.CompletedProcess[str]:
+        asked = ("bisect", "--torch", torch, "--vllm", vllm, *COMMON, "--run", "--dry-run")
+        return matrix(tmp_path, *asked, MATRIX_CANDIDATES=str(file))
+
+    done = bisect("torch215rc9", "0.31..0.33")
+    assert done.returncode == 0, done.stderr
+    assert "for 3 releases" in done.stdout and "py312-torch215rc9-vllm03" in done.stdout
+    done = bisect("2.13..torch215rc9", "0.33")
+    assert "for 3 releases" in done.stdout, done.stderr
+    refused(bisect("torchnone", "0.31..0.33"), "candidate 'torchnone': is not known")
+    refused(bisect("vllmmain", "0.31..0.33"), "vllmmain is a candidate of vllm; name one of torch")
 
 
 @pytest.mark.parametrize(
