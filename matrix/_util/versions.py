@@ -358,8 +358,8 @@ def _boundaries(text: str | None) -> tuple[tuple[int, ...], ...]:
     return tuple(found)
 
 
-def _critical(boundaries: Iterable[tuple[int, ...]]) -> list[Version]:
-    """Return a version of each interval that the boundaries cut the versions into.
+def _critical(boundaries: Iterable[tuple[int, ...]]) -> list[Base]:
+    """Return a base version of each interval that the boundaries cut the versions into.
 
     The boundaries themselves come first, then one just above and one just below each.
     """
@@ -375,14 +375,15 @@ def _critical(boundaries: Iterable[tuple[int, ...]]) -> list[Version]:
             below.pop()
         if below:
             points.append((*below[:-1], below[-1] - 1, large))
-    return [Version(".".join(map(str, point))) for point in points]
+    texts = (".".join(map(str, point)) for point in points)
+    return [Base(text, parse_version(text)) for text in texts]
 
 
 @cache
 def _is_met(text: str | None) -> bool:
     """Tell whether any base version is in the range."""
     return text is None or any(
-        _contains(text, point.base_version) for point in _critical(_boundaries(text))
+        _contains(text, point.text) for point in _critical(_boundaries(text))
     )
 
 
@@ -407,10 +408,10 @@ def _implies(inner: VersionRange, outer: VersionRange) -> bool:
     if outer.text is None or inner == outer:
         return True
     points = _critical(inner.boundaries + outer.boundaries)
-    return all(outer.contains(point) for point in points if inner.contains(point))
+    return all(outer.has(point) for point in points if inner.has(point))
 
 
 @cache
 def _shared(one: VersionRange, other: VersionRange) -> Version | None:
     points = _critical(one.boundaries + other.boundaries)
-    return next((p for p in points if one.contains(p) and other.contains(p)), None)
+    return next((point.version for point in points if one.has(point) and other.has(point)), None)

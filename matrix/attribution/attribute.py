@@ -68,7 +68,7 @@ def attribute(
     `judged` are all records, repeats too, or the newest of each fingerprint and environment; `grid`
     shows which missing runs cannot work. `names` (of environments), `platform` and `case` select;
     a case may be given without its parameters. `changes` also attributes what changed as expected.
-    A run that started after `late` is future-dated (`matrix.store.summary.late_from`).
+    A run that started after `late` is future-dated (`matrix.verdict.precedence.late_from`).
     """
     cells = environments(releases)
     index = RunsIndex.of(judged, cells, late)

@@ -59,8 +59,8 @@ class Observation:
     this cell. `defaults` are those of torch's configs, None where they are not known. `tests` names
     the version of the startup tests (`matrix.record.startup_tests`). `not_stock` is how its
     packages differ from what its vLLM requires. `future_dated` is set where the run started after
-    this machine's clock allows (`matrix.store.summary.late_from`). `runs` is how many equivalent
-    runs it stands for, of which it is the newest (`matrix.store.fingerprint`).
+    this machine's clock allows (`matrix.verdict.precedence.late_from`). `runs` is how many
+    equivalent runs it stands for, of which it is the newest (`matrix.store.fingerprint`).
     """
 
     cell: Cell
@@ -155,8 +155,8 @@ def observe(
 ) -> tuple[Observation, ...]:
     """Return what a judged record observed of the run as a whole, and of each case.
 
-    A run that started after `late` is future-dated (`matrix.store.summary.late_from`). `runs` is
-    how many runs the record stands for.
+    A run that started after `late` is future-dated (`matrix.verdict.precedence.late_from`). `runs`
+    is how many runs the record stands for.
     """
     make = partial(
         Observation,

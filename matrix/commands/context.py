@@ -91,7 +91,7 @@ def today() -> date:
 
 def late_now() -> str:
     """Return the time after which a record is future-dated, by this machine's clock."""
-    from matrix.store.summary import late_from
+    from matrix.verdict.precedence import late_from
 
     return late_from(datetime.now(timezone.utc))
 

@@ -34,7 +34,7 @@ from matrix.record.model import ErrorKind, Record
 from matrix.record.reader import read_many
 from matrix.record.running import split_running
 from matrix.store.layout import Place as Source
-from matrix.store.load import by_index
+from matrix.store.layout import by_index
 from matrix.verdict.precedence import RunOrder, run_order
 
 if TYPE_CHECKING:

@@ -95,8 +95,8 @@ class Query:
 class Context:
     """What records are judged by.
 
-    A record that started after `late` (`matrix.store.summary.late_from`) is future-dated and counts
-    as older than all others; None accepts every date.
+    A record that started after `late` (`matrix.verdict.precedence.late_from`) is future-dated and
+    counts as older than all others; None accepts every date.
     """
 
     expectations: Expectations

@@ -168,9 +168,10 @@ def _cell_run(records: Sequence[ReleasedRecord], context: Context) -> CellRun:
     """Return the deciding run of records of one cell, platform and pair of releases."""
     first, tests = _deciding(records, context), load_startup_tests()
     flags, ended = _flags(first.record), _ended(first.record)
+    others = [run for run in records if run.record is not first.record]
     groups: dict[tuple[FlagValue, ...], list[ReleasedRecord]] = {}
     reruns: list[ReleasedRecord] = []
-    for run in records:
+    for run in others:
         differing = _differing(flags, _flags(run.record))
         if differing:
             groups.setdefault(differing, []).append(run)
@@ -184,7 +185,7 @@ def _cell_run(records: Sequence[ReleasedRecord], context: Context) -> CellRun:
     )
     return replace(
         first,
-        timed=_timed(first.record, records, context.late),
+        timed=_timed(first.record, flags, records, context.late),
         reruns=tuple(_deciding([run], context) for run in reruns),
         variants=tuple(
             replace(_deciding(group, context), variant=Variant(flags=differing))
@@ -203,12 +204,15 @@ def _deciding(records: Sequence[ReleasedRecord], context: Context) -> CellRun:
     return CellRun(entry=entry, path=counts.file, torch=records[0].torch, vllm=records[0].vllm)
 
 
+_as_json = json.JSONEncoder(default=str).encode
+
+
 def _flags(record: Record) -> Mapping[tuple[str, str], str]:
     """Return the effective flags of the run and of each of its cases, as JSON."""
     found = {("", flag): value for flag, value in record.flags.items()}
     for case in record.cases:
         found.update({(case.case, flag): value for flag, value in case.flags.items()})
-    return {key: json.dumps(value, default=str) for key, value in found.items()}
+    return {key: _as_json(value) for key, value in found.items()}
 
 
 def _differing(
@@ -238,19 +242,22 @@ def _counts(case: Case) -> list[tuple[str, list[tuple[str, int]]]]:
 
 
 def _timed(
-    record: Record, records: Iterable[ReleasedRecord], late: str | None
+    record: Record,
+    flags: Mapping[tuple[str, str], str],
+    records: Iterable[ReleasedRecord],
+    late: str | None,
 ) -> tuple[Record, ...]:
-    """Return the newest runs on the same hardware, with equal flags and as many cases at once."""
+    """Return the newest runs on the same hardware, with these flags and as many cases at once."""
     found: dict[RunOrder, list[Record]] = {}
     for run in records:
         if run.record.jobs == record.jobs:
             found.setdefault(run_order(run.record.started, late), []).append(run.record)
     newest = (run for key in sorted(found)[-MOST_RUNS:] for run in _without_copies(found[key]))
-    flags = _flags(record)
     return tuple(
         run
         for run in newest
-        if hardware(run) == hardware(record) and not _differing(flags, _flags(run))
+        if run is record
+        or (hardware(run) == hardware(record) and not _differing(flags, _flags(run)))
     )
 
 

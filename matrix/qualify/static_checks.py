@@ -27,7 +27,7 @@ from matrix.qualify.query import Project, Query, find_release
 from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS, Rung
 from matrix.record.signature import signature
-from matrix.verdict.grid import Grid, Seen, shown_torch, shown_vllm, survey
+from matrix.verdict.grid import Grid, Seen, Square, shown_torch, shown_vllm, survey
 from matrix.verdict.ladder import CHEAP, Progress, Step, evidence_of
 from matrix.verdict.reasons import Checked, Reason, failure_key
 from matrix.verdict.states import StepState
@@ -149,11 +149,8 @@ class StaticChecks:
 
     def progress(self, other: str, python: str, platform: str) -> PairProgress | None:
         """Return how far both sides get with that release of the other project, if known."""
-        before, after = (
-            self.grid.progress(self._cell(release, other, python), platform)
-            for release in (self.baseline, self.candidate)
-        )
-        return None if before is None or after is None else PairProgress(before, after)
+        found = self._on_pythons((python,), other, platform)
+        return found[0][1] if found else None
 
     def every(self) -> Mapping[tuple[str, str], list[tuple[str, PairProgress]]]:
         """Return the progress of all that the query is about, with its Python.
@@ -168,19 +165,31 @@ class StaticChecks:
             python for python in self.grid.pythons if not query.pythons or python in query.pythons
         ]
         return {
-            (platform, other): [
-                (python, progress)
-                for python in pythons
-                if (progress := self.progress(other, python, platform)) is not None
-            ]
+            (platform, other): self._on_pythons(pythons, other, platform)
             for platform in query.platforms
             for other in others
         }
 
-    def _cell(self, release: str, other: str, python: str) -> Cell:
-        """Return the cell of a release of the project in question with one of the other."""
+    def _on_pythons(
+        self, pythons: Iterable[str], other: str, platform: str
+    ) -> list[tuple[str, PairProgress]]:
+        """Return the progress on those of these Pythons that both sides have, with the Python."""
+        before, after = (
+            self._square(release, other, platform) for release in (self.baseline, self.candidate)
+        )
+        if before is None or after is None:
+            return []
+        sides = ((python, before.on_python(python), after.on_python(python)) for python in pythons)
+        return [
+            (python, PairProgress(baseline, candidate))
+            for python, baseline, candidate in sides
+            if baseline is not None and candidate is not None
+        ]
+
+    def _square(self, release: str, other: str, platform: str) -> Square | None:
+        """Return the square of a release of the project in question with one of the other."""
         torch, vllm = (release, other) if self.query.project is Project.TORCH else (other, release)
-        return Cell(python, torch, vllm)
+        return self.grid.squares.get((platform, torch, vllm))
 
 
 def _asked(

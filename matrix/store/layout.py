@@ -6,7 +6,7 @@ Most commands read a few loose records, and import no more of the store than thi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from matrix.errors import MatrixError
@@ -52,6 +52,15 @@ def needs_duckdb(places: Iterable[Place]) -> bool:
         if os.path.isdir(place) and any(entry.name.endswith(PACK) for entry in walk(place)):
             return True
     return False
+
+
+def by_index(places: Sequence[Place]) -> bool:
+    """Return whether to read the places by an index: it pays and DuckDB is there, or is needed."""
+    if not pays(places):
+        return False
+    from matrix.store.database import duckdb
+
+    return duckdb() is not None or needs_duckdb(places)
 
 
 def walk(folder: Path, errors: list[MatrixError] | None = None) -> Iterator[os.DirEntry[str]]:

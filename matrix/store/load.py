@@ -9,22 +9,13 @@ from typing import TYPE_CHECKING
 from matrix.record.model import Record
 from matrix.record.reader import read, read_many
 from matrix.record.running import split_running
-from matrix.store.layout import PACK, Place, needs_duckdb, pays
+from matrix.store.layout import PACK, Place, by_index, needs_duckdb
 from matrix.store.loaded import LoadedRecords
 from matrix.store.summary import HistoryError, Times, times
 from matrix.verdict.precedence import RunOrder, run_order
 
 if TYPE_CHECKING:
     from matrix.store.database import Progress
-
-
-def by_index(places: Sequence[Place]) -> bool:
-    """Return whether to read the places by an index: it pays and DuckDB is there, or is needed."""
-    if not pays(places):
-        return False
-    from matrix.store.database import duckdb
-
-    return duckdb() is not None or needs_duckdb(places)
 
 
 def newest_records(

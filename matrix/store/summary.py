@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from matrix.catalog.cells import factors
 from matrix.errors import MatrixError
@@ -22,9 +21,6 @@ from matrix.store.fingerprint import environment_key, outcome_key, verdict_key
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import Evidence, answers_all, evidence_of
 from matrix.verdict.stock import departures_of
-
-FUTURE_DAYS = 1
-"""How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
 
 _LARGEST = 2**63 - 1  # that a column of an index holds; a record may have two such numbers
 _NOTHING = Expectations(rules=())
@@ -104,19 +100,6 @@ class Times:
         return self.series.get((cell, platform, case, start), ())
 
 
-def late_from(now: datetime) -> str:
-    """Return the start, in UTC as in a record, after which a record comes from the future.
-
-    Such a record is used, and named, but counts as older than all others: one machine with a wrong
-    clock would else hide every run of its cell for years. Where all records are of the future, it
-    is the reader's clock that is wrong, and none is.
-
-    >>> late_from(datetime(2026, 11, 22, 18))
-    '2026-11-23T18:00:00Z'
-    """
-    return f"{now + timedelta(days=FUTURE_DAYS):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def summarise(record: Record) -> Summary:
     """Return the summary of a record."""
     named, found = factors(record.cell), record.provenance
@@ -174,8 +157,8 @@ def times(records: Iterable[Record], late: str | None = None) -> Times:
     """Return the series of all starts of the records, in any order; a copy counts once.
 
     Seconds compare only with as many cases side by side, so a series holds the runs with as many
-    jobs as its newest. What started after `late` comes from the future (`late_from`) and is left
-    out, unless all do.
+    jobs as its newest. What started after `late` comes from the future
+    (`matrix.verdict.precedence.late_from`) and is left out, unless all do.
     """
     found: dict[Key, set[tuple[str, str, int, float]]] = {}
     every = list(records)

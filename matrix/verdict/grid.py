@@ -70,6 +70,10 @@ class Square:
         """Whether this vLLM pins another torch."""
         return self.cells[0].off_pin
 
+    def on_python(self, python: str) -> Progress | None:
+        """Return the progress of the cell on this Python; None where there is no such cell."""
+        return next((progress for progress in self.cells if progress.cell.python == python), None)
+
     @property
     def groups(self) -> tuple[tuple[Progress, ...], ...]:
         """The Pythons that get equally far for the same reason, together."""
@@ -144,8 +148,7 @@ class Grid:
     def progress(self, cell: Cell, platform: str) -> Progress | None:
         """Return what is known of a cell, or None where the grid does not have it."""
         square = self.squares.get((platform, cell.torch, cell.vllm))
-        cells = square.cells if square is not None else ()
-        return next((progress for progress in cells if progress.cell.python == cell.python), None)
+        return None if square is None else square.on_python(cell.python)
 
     def ruled_out(self, cells: Mapping[str, Cell], platform: str) -> set[str]:
         """Return which of these cells a check rules out, by their names here."""

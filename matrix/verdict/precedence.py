@@ -17,7 +17,7 @@ Pure. The records of one cell on one platform compete by these rules:
 
 Of two that started in the same second the choice falls on what they say and then on their paths,
 so that it does not depend on the order in which a disk lists them. A record that started in the
-future (`matrix.store.summary.late_from`) is older than all others.
+future (`late_from`) is older than all others.
 
 The rules are data here, and nowhere else: `RUN_ORDER` is what sorts runs, `SUPERSESSIONS` are
 rules 1 and 2. `standing` applies them in Python, and `matrix.store.precedence_sql` renders the very
@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,9 @@ from matrix.record.stock import not_stock
 from matrix.verdict.judge import CellVerdict, Expects, judge
 from matrix.verdict.states import Verdict
 from matrix.verdict.stock import departures_of, hindrance
+
+FUTURE_DAYS = 1
+"""How many days a record's start may lie ahead of the reader's clock: zones and drift, no more."""
 
 
 class Fault(IntEnum):
@@ -119,6 +123,19 @@ class RunOrder(NamedTuple):
     today: bool
     """Whether the run does not come from the future."""
     started: str
+
+
+def late_from(now: datetime) -> str:
+    """Return the start, in UTC as in a record, after which a record comes from the future.
+
+    Such a record is used, and named, but counts as older than all others: one machine with a wrong
+    clock would else hide every run of its cell for years. Where all records are of the future, it
+    is the reader's clock that is wrong, and none is.
+
+    >>> late_from(datetime(2026, 11, 22, 18))
+    '2026-11-23T18:00:00Z'
+    """
+    return f"{now + timedelta(days=FUTURE_DAYS):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def run_order(started: str, late: str | None) -> RunOrder:

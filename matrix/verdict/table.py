@@ -136,7 +136,7 @@ def tabulate(
 
     `matrix.verdict.precedence` says which; of a candidate it is one of the build that ran last. The
     releases tell which cells are off-pin; without them none is marked so. What started after `late`
-    comes from the future (`matrix.store.summary.late_from`) and counts as older than the rest.
+    comes from the future (`matrix.verdict.precedence.late_from`) and counts as older than the rest.
 
     `running` has the records of runs that go on (`matrix.record.running`). They are no answer yet:
     one is shown, as untested, where its cell has no record with an answer.

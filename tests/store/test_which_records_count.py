@@ -54,10 +54,10 @@ from matrix.store.layout import INDEX
 from matrix.store.load import newest_records
 from matrix.store.loaded import LoadedRecords
 from matrix.store.query import History
-from matrix.store.summary import late_from, summarise, times
+from matrix.store.summary import summarise, times
 from matrix.verdict.grid import Grid, environments, ran_cell
 from matrix.verdict.judge import judge
-from matrix.verdict.precedence import Evidence
+from matrix.verdict.precedence import Evidence, late_from
 from matrix.verdict.states import Verdict
 from matrix.verdict.table import tabulate
 from rules import ANY_CASE, ANY_CASE_TEXT
