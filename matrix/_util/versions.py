@@ -321,7 +321,7 @@ class VersionRange:
 
 @lru_cache(maxsize=16384)
 def _contains(text: str, version: str) -> bool:
-    return _specifiers(text).contains(version, prereleases=True)
+    return _specifiers(text).contains(parse_version(version), prereleases=True)
 
 
 def _specifiers(text: str) -> SpecifierSet:

@@ -364,7 +364,11 @@ class _Importing:
         """Read the extensions. `wants` holds what those of other vLLMs want, and gets theirs."""
         self._vllm, self._build = vllm, build_of(vllm)
         siblings = {extension.name: extension for extension in vllm.extensions}
-        self._imports = tuple(_import(extension, siblings, wants) for extension in vllm.extensions)
+        every = frozenset[str]().union(*(extension.imports for extension in vllm.extensions))
+        apart = frozenset(name for name in every if _is_apart(name))
+        self._imports = tuple(
+            _import(extension, siblings, apart, wants) for extension in vllm.extensions
+        )
         self._selected: dict[str, tuple[tuple[int, str | None], ...]] = {}
 
     def link(self, torch: _Exporting) -> tuple[Linked, ...]:
@@ -442,7 +446,10 @@ def _faulty(linked: Linked, fault: str) -> Linked:
     return Linked(path=linked.path, feature=linked.feature, abi=linked.abi, fault=fault)
 
 
-def _import(extension: Extension, siblings: Mapping[str, Extension], wants: _Wants) -> _Import:
+def _import(
+    extension: Extension, siblings: Mapping[str, Extension], apart: frozenset[str], wants: _Wants
+) -> _Import:
+    """Return what an extension wants of a torch; `apart` are the symbols that no torch has."""
     path, feature = extension.path, feature_of(extension.path)
     if extension.fault is not None:
         linked = Linked(path=path, feature=feature, abi=Abi.NONE, fault=extension.fault)
@@ -450,9 +457,7 @@ def _import(extension: Extension, siblings: Mapping[str, Extension], wants: _Wan
     own = _closure(extension.needed, siblings)
     held = {symbol for name in own for symbol in siblings[name].exports}
     named = {*extension.needed, *(name for file in own for name in siblings[file].needed)}
-    symbols = frozenset(
-        name for name in extension.imports if name not in held and not _is_apart(name)
-    )
+    symbols = frozenset(extension.imports) - held - apart
     # An rpath may lead to anything; so far no extension of vLLM has had one.
     outside = [
         name
