@@ -6,9 +6,8 @@ Pure. Each caveat is a code with its operands; `matrix.report.qualify` makes the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Literal, NamedTuple
 
 from packaging.version import Version
 
@@ -55,167 +54,152 @@ class CaveatCode(StrEnum):
     MODELS_CHANGED = "models changed"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaselineNewer:
+class BaselineNewer(NamedTuple):
     """The baseline is newer than the candidate."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.BASELINE_NEWER
     baseline: str
     candidate: str
+    code: Literal[CaveatCode.BASELINE_NEWER] = CaveatCode.BASELINE_NEWER
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoRecords:
+class NoRecords(NamedTuple):
     """Releases without a record on a platform, which has records of `others`.
 
     They are `narrowed` where it has some of these releases that the query is not about.
     """
 
-    code: ClassVar[CaveatCode] = CaveatCode.NO_RECORDS
     project: Project
     releases: tuple[str, ...]
     platform: str
     narrowed: bool
     others: tuple[str, ...]
+    code: Literal[CaveatCode.NO_RECORDS] = CaveatCode.NO_RECORDS
 
 
-@dataclass(frozen=True, kw_only=True)
-class FutureDated:
+class FutureDated(NamedTuple):
     """A record that started after today; `oldest` where it counts as the oldest of its cell."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.FUTURE_DATED
     path: Path
     started: str
     oldest: bool
+    code: Literal[CaveatCode.FUTURE_DATED] = CaveatCode.FUTURE_DATED
 
 
-@dataclass(frozen=True, kw_only=True)
-class OlderRecords:
+class OlderRecords(NamedTuple):
     """The record that decides for a cell, and how many others of it do not."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.OLDER_RECORDS
     path: Path
     cell: str
     platform: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides that of a tuple, which nobody calls
+    code: Literal[CaveatCode.OLDER_RECORDS] = CaveatCode.OLDER_RECORDS
 
 
-@dataclass(frozen=True, kw_only=True)
-class Copies:
+class Copies(NamedTuple):
     """A record of which there are copies."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.COPIES
     path: Path
     copies: tuple[Path, ...]
+    code: Literal[CaveatCode.COPIES] = CaveatCode.COPIES
 
 
-@dataclass(frozen=True, kw_only=True)
-class OtherFlags:
+class OtherFlags(NamedTuple):
     """The record that decides for a cell, and another one that ran with other flags."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.OTHER_FLAGS
     path: Path
     cell: str
     platform: str
     other: Path
     variant: Variant
+    code: Literal[CaveatCode.OTHER_FLAGS] = CaveatCode.OTHER_FLAGS
 
 
-@dataclass(frozen=True, kw_only=True)
-class OtherCellName:
+class OtherCellName(NamedTuple):
     """The record that decides for a cell, and another one of the same releases.
 
     That one ran under another name of a cell, `name`, and does not decide; `verdict` is on it.
     """
 
-    code: ClassVar[CaveatCode] = CaveatCode.OTHER_CELL_NAME
     path: Path
     cell: str
     platform: str
     other: Path
     name: str
     verdict: str
+    code: Literal[CaveatCode.OTHER_CELL_NAME] = CaveatCode.OTHER_CELL_NAME
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotStockRun:
+class NotStockRun(NamedTuple):
     """The record that decides for a cell ran with `packages` that are not as its vLLM requires."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.NOT_STOCK
     path: Path
     cell: str
     platform: str
     packages: tuple[Departure, ...]
+    code: Literal[CaveatCode.NOT_STOCK] = CaveatCode.NOT_STOCK
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProvisionalRun:
+class ProvisionalRun(NamedTuple):
     """The record that decides for a cell is newer than the expectations of these cases.
 
     `releases` are the last ones that they speak of, `differ` how many of the cases count otherwise.
     """
 
-    code: ClassVar[CaveatCode] = CaveatCode.PROVISIONAL
     path: Path
     cell: str
     platform: str
     releases: tuple[LastRelease, ...]
     cases: int
     differ: int
+    code: Literal[CaveatCode.PROVISIONAL] = CaveatCode.PROVISIONAL
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoBaseline:
+class NoBaseline(NamedTuple):
     """A cell that only the candidate ran, in which nothing is wrong."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.NO_BASELINE
     cell: str
     platform: str
+    code: Literal[CaveatCode.NO_BASELINE] = CaveatCode.NO_BASELINE
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unidentified:
+class Unidentified(NamedTuple):
     """A record that belongs to no release and does not count."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.UNIDENTIFIED
     path: Path
     cause: UnidentifiedCause
     detail: str | None
+    code: Literal[CaveatCode.UNIDENTIFIED] = CaveatCode.UNIDENTIFIED
 
 
-@dataclass(frozen=True, kw_only=True)
-class InstallsAnother:
+class InstallsAnother(NamedTuple):
     """A cell whose environment installs another `release` of the project than the candidate."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.INSTALLS_ANOTHER
     cell: str
     project: Project
     release: str
     candidate: str
+    code: Literal[CaveatCode.INSTALLS_ANOTHER] = CaveatCode.INSTALLS_ANOTHER
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoCommonPatch:
+class NoCommonPatch(NamedTuple):
     """No patch of a vLLM minor release ran on both sides; these two are compared."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.NO_COMMON_PATCH
     minor: str
     candidate: str
     baseline: str
+    code: Literal[CaveatCode.NO_COMMON_PATCH] = CaveatCode.NO_COMMON_PATCH
 
 
-@dataclass(frozen=True, kw_only=True)
-class StartupTestsChanged:
+class StartupTestsChanged(NamedTuple):
     """The startup tests of the two records differ."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.TESTS_CHANGED
+    code: Literal[CaveatCode.TESTS_CHANGED] = CaveatCode.TESTS_CHANGED
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelsChanged:
+class ModelsChanged(NamedTuple):
     """The models of the two records have different sources."""
 
-    code: ClassVar[CaveatCode] = CaveatCode.MODELS_CHANGED
+    code: Literal[CaveatCode.MODELS_CHANGED] = CaveatCode.MODELS_CHANGED
 
 
 PairCaveat = NoCommonPatch | StartupTestsChanged | ModelsChanged

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Literal, NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.qualify.load import UnidentifiedCause
@@ -38,186 +38,168 @@ class UnknownCode(StrEnum):
     NOT_TESTABLE = "not testable"
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailsWithoutBaseline:
+class FailsWithoutBaseline(NamedTuple):
     """The candidate fails, and the baseline has no record of the cell.
 
     Where `release` is not None, it has none with that release of the other `project`.
     """
 
-    code: ClassVar[UnknownCode] = UnknownCode.FAILS_WITHOUT_BASELINE
     detail: Reason | None
     project: Project
     release: str | None
+    code: Literal[UnknownCode.FAILS_WITHOUT_BASELINE] = UnknownCode.FAILS_WITHOUT_BASELINE
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailsWithoutAnswer:
+class FailsWithoutAnswer(NamedTuple):
     """The candidate fails, and the baseline has no answer."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.FAILS_WITHOUT_ANSWER
     detail: Reason | None
     baseline: Missing
+    code: Literal[UnknownCode.FAILS_WITHOUT_ANSWER] = UnknownCode.FAILS_WITHOUT_ANSWER
 
 
-@dataclass(frozen=True, kw_only=True)
-class PassesWithoutAnswer:
+class PassesWithoutAnswer(NamedTuple):
     """The candidate passes, and the baseline has no answer."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.PASSES_WITHOUT_ANSWER
     baseline: Missing
+    code: Literal[UnknownCode.PASSES_WITHOUT_ANSWER] = UnknownCode.PASSES_WITHOUT_ANSWER
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnswerLost:
+class AnswerLost(NamedTuple):
     """The baseline has an answer, and the candidate has none."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.ANSWER_LOST
     baseline: CaseState
     candidate: Missing
+    code: Literal[UnknownCode.ANSWER_LOST] = UnknownCode.ANSWER_LOST
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoAnswer:
+class NoAnswer(NamedTuple):
     """The candidate started a case without an answer that the baseline did not run."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.NO_ANSWER
     candidate: Missing
     baseline: Missing
+    code: Literal[UnknownCode.NO_ANSWER] = UnknownCode.NO_ANSWER
 
 
-@dataclass(frozen=True, kw_only=True)
-class RerunFailed:
+class RerunFailed(NamedTuple):
     """Another run of the same releases, flags and tests failed where this one did not."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.RERUN_FAILED
     state: CaseState
     path: Path
     detail: Reason | None
+    code: Literal[UnknownCode.RERUN_FAILED] = UnknownCode.RERUN_FAILED
 
 
-@dataclass(frozen=True, kw_only=True)
-class RerunDrifted:
+class RerunDrifted(NamedTuple):
     """Another run of the same releases, flags and tests drifts, in `more` counters besides this."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.RERUN_DRIFTED
     state: CaseState
     path: Path
     start: str
     counter: str
-    count: int | None
+    count: int | None  # type: ignore[assignment]  # hides that of a tuple, which nobody calls
     more: int
+    code: Literal[UnknownCode.RERUN_DRIFTED] = UnknownCode.RERUN_DRIFTED
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotCounted:
+class NotCounted(NamedTuple):
     """Neither side counts what is expected of a counter, and of `more` besides."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.NOT_COUNTED
     start: str
     counter: str
     more: int
+    code: Literal[UnknownCode.NOT_COUNTED] = UnknownCode.NOT_COUNTED
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaselineRerunPassed:
+class BaselineRerunPassed(NamedTuple):
     """Both sides fail, and another run of the baseline passed."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.BASELINE_RERUN_PASSED
     path: Path
+    code: Literal[UnknownCode.BASELINE_RERUN_PASSED] = UnknownCode.BASELINE_RERUN_PASSED
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunFailed:
+class RunFailed(NamedTuple):
     """Another, maybe `newer`, run of the same failed or `died` as a whole.
 
     `packages` are those by which it is not stock, None where it is; else no run of the cell is.
     """
 
-    code: ClassVar[UnknownCode] = UnknownCode.RUN_FAILED
     path: Path
     newer: bool
     died: bool
     detail: Reason | None
     packages: tuple[Departure, ...] | None = None
+    code: Literal[UnknownCode.RUN_FAILED] = UnknownCode.RUN_FAILED
 
 
-@dataclass(frozen=True, kw_only=True)
-class Incomplete:
+class Incomplete(NamedTuple):
     """The record of one `side`, baseline or candidate, is not complete."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.INCOMPLETE
     side: str
     missing: Missing
+    code: Literal[UnknownCode.INCOMPLETE] = UnknownCode.INCOMPLETE
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotStock:
+class NotStock(NamedTuple):
     """What the candidate passed, it passed with `packages` that are not as its vLLM requires."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.NOT_STOCK
     packages: tuple[Departure, ...]
+    code: Literal[UnknownCode.NOT_STOCK] = UnknownCode.NOT_STOCK
 
 
-@dataclass(frozen=True, kw_only=True)
-class OneSideNotStock:
+class OneSideNotStock(NamedTuple):
     """One side passed and the other failed, and only one `side` is not stock, by its `packages`.
 
     The side is "baseline" or "candidate". `state` is how the candidate ended, and `detail` is of
     the failure.
     """
 
-    code: ClassVar[UnknownCode] = UnknownCode.NOT_STOCK
     side: str
     packages: tuple[Departure, ...]
     state: CaseState
     detail: Reason | None
+    code: Literal[UnknownCode.NOT_STOCK] = UnknownCode.NOT_STOCK
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaselineNotRun:
+class BaselineNotRun(NamedTuple):
     """The candidate ran with a release of the other project, and the baseline never did."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.BASELINE_NOT_RUN
     project: Project
     release: str
+    code: Literal[UnknownCode.BASELINE_NOT_RUN] = UnknownCode.BASELINE_NOT_RUN
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnidentifiedRun:
+class UnidentifiedRun(NamedTuple):
     """A record belongs to no release, and may decide."""
 
-    code: ClassVar[UnknownCode] = UnknownCode.UNIDENTIFIED
     path: Path
     cause: UnidentifiedCause
     detail: str | None
+    code: Literal[UnknownCode.UNIDENTIFIED] = UnknownCode.UNIDENTIFIED
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotRun:
+class NotRun(NamedTuple):
     """The candidate never ran a cell of the baseline, of whose cases some passed or failed.
 
     Where `release` is not None, it never ran with that release of the other `project`. `reached`
     is the highest rung that the cell is known to pass without a run.
     """
 
-    code: ClassVar[UnknownCode] = UnknownCode.NOT_RUN
     cell: str
     passed: int
     failed: int
     project: Project
     release: str | None
     reached: str | None
+    code: Literal[UnknownCode.NOT_RUN] = UnknownCode.NOT_RUN
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotTestable:
+class NotTestable(NamedTuple):
     """The candidate's cell is not testable with the existing wheels, as `detail` of a rung says.
 
     `pin` is what the metadata of `vllm` says of its torch, None where that is not known.
     """
 
-    code: ClassVar[UnknownCode] = UnknownCode.NOT_TESTABLE
     cell: str
     passed: int
     failed: int
@@ -226,6 +208,7 @@ class NotTestable:
     torch: str
     vllm: str
     pin: Reason | None
+    code: Literal[UnknownCode.NOT_TESTABLE] = UnknownCode.NOT_TESTABLE
 
 
 UnknownReason = (

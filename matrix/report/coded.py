@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from typing import Any
@@ -14,22 +15,22 @@ from matrix.rules.provisional import LastRelease
 from matrix.verdict.reasons import Reason
 
 
-def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a dataclass of a reason, of any room
+def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a reason of any room
     """Return the code of a reason and its operands: its fields, without those that are not set.
 
     A `detail`, which is the reason of a verdict, is its sentence, and has its own code and operands
     beside it as `because`; so have `packages` their parts as `departures`.
     """
     operands: dict[str, object] = {}
-    for field in fields(reason):
-        value = getattr(reason, field.name)
-        if field.name == "code" or value is None:
+    for name in _names(reason):
+        value = getattr(reason, name)
+        if name == "code" or value is None:
             continue
-        operands[field.name] = operand(value)
-        if field.name in ("detail", "pin") and isinstance(value, Reason):
-            operands[field.name] = reason_words(value)
-            operands |= {"because": coded(value)} if field.name == "detail" else {}
-        elif field.name == "packages":
+        operands[name] = operand(value)
+        if name in ("detail", "pin") and isinstance(value, Reason):
+            operands[name] = reason_words(value)
+            operands |= {"because": coded(value)} if name == "detail" else {}
+        elif name == "packages":
             operands |= {
                 "packages": list(map(stock.described, value)),
                 "departures": operand(value),
@@ -50,13 +51,14 @@ def operand(value: Any) -> object:  # noqa: ANN401 - an operand of any type
         return release_words(value)
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, tuple):
-        names = getattr(value, "_fields", None)
-        if names is not None:
-            return {name: operand(item) for name, item in zip(names, value, strict=True)}
-        return [operand(item) for item in value]
-    if is_dataclass(value) and hasattr(value, "code"):
+    if hasattr(value, "code"):
         return coded(value)
-    if is_dataclass(value):
-        return {field.name: operand(getattr(value, field.name)) for field in fields(value)}
+    if is_dataclass(value) or hasattr(value, "_fields"):
+        return {name: operand(getattr(value, name)) for name in _names(value)}
+    if isinstance(value, tuple):
+        return [operand(item) for item in value]
     return value
+
+
+def _names(value: Any) -> Sequence[str]:  # noqa: ANN401 - a NamedTuple or a dataclass
+    return [field.name for field in fields(value)] if is_dataclass(value) else value._fields

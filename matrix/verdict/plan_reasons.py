@@ -6,7 +6,7 @@ Pure. `matrix.report.plan` makes the sentences.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Literal, NamedTuple
 
 from matrix._util.enums import StrEnum
 from matrix.record.model import Departure, ErrorKind
@@ -31,96 +31,84 @@ class PlanCode(StrEnum):
     CANNOT_WORK = "cannot work"
 
 
-@dataclass(frozen=True, kw_only=True)
-class NeverRan:
+class NeverRan(NamedTuple):
     """The cell never ran."""
 
-    code: ClassVar[PlanCode] = PlanCode.NEVER_RAN
+    code: Literal[PlanCode.NEVER_RAN] = PlanCode.NEVER_RAN
 
 
-@dataclass(frozen=True, kw_only=True)
-class RanOtherReleases:
+class RanOtherReleases(NamedTuple):
     """Its run had this torch and this vLLM."""
 
-    code: ClassVar[PlanCode] = PlanCode.OTHER_RELEASES
     torch: str
     vllm: str
+    code: Literal[PlanCode.OTHER_RELEASES] = PlanCode.OTHER_RELEASES
 
 
-@dataclass(frozen=True, kw_only=True)
-class EndedEarly:
+class EndedEarly(NamedTuple):
     """Its run ended early, and not because of the pair."""
 
-    code: ClassVar[PlanCode] = PlanCode.ENDED_EARLY
     kind: ErrorKind
+    code: Literal[PlanCode.ENDED_EARLY] = PlanCode.ENDED_EARLY
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotFinished:
+class NotFinished(NamedTuple):
     """Its run did not finish."""
 
-    code: ClassVar[PlanCode] = PlanCode.NOT_FINISHED
+    code: Literal[PlanCode.NOT_FINISHED] = PlanCode.NOT_FINISHED
 
 
-@dataclass(frozen=True, kw_only=True)
-class PackageFailed:
+class PackageFailed(NamedTuple):
     """A package that is not as its vLLM requires kept its run, or a case of it, from an answer."""
 
-    code: ClassVar[PlanCode] = PlanCode.PACKAGE_FAILED
     departure: Departure
+    code: Literal[PlanCode.PACKAGE_FAILED] = PlanCode.PACKAGE_FAILED
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotStock:
+class NotStock(NamedTuple):
     """The environment of its run was not stock, by these packages."""
 
-    code: ClassVar[PlanCode] = PlanCode.NOT_STOCK
     departures: tuple[Departure, ...]
+    code: Literal[PlanCode.NOT_STOCK] = PlanCode.NOT_STOCK
 
 
-@dataclass(frozen=True, kw_only=True)
-class Partial:
+class Partial(NamedTuple):
     """Its run had some of the cases."""
 
-    code: ClassVar[PlanCode] = PlanCode.PARTIAL
     held: int
     total: int
+    code: Literal[PlanCode.PARTIAL] = PlanCode.PARTIAL
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoCase:
+class NoCase(NamedTuple):
     """Its run had no case."""
 
-    code: ClassVar[PlanCode] = PlanCode.NO_CASE
+    code: Literal[PlanCode.NO_CASE] = PlanCode.NO_CASE
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnknownTests:
+class UnknownTests(NamedTuple):
     """Its run had startup tests that this checkout does not know."""
 
-    code: ClassVar[PlanCode] = PlanCode.UNKNOWN_TESTS
+    code: Literal[PlanCode.UNKNOWN_TESTS] = PlanCode.UNKNOWN_TESTS
 
 
-@dataclass(frozen=True, kw_only=True)
-class TestsChanged:
+class TestsChanged(NamedTuple):
     """The startup tests changed since its run: what of them, by version."""
 
-    __test__: ClassVar[bool] = False  # pytest collects names that begin so
-    code: ClassVar[PlanCode] = PlanCode.TESTS_CHANGED
     changes: tuple[str, ...]
+    code: Literal[PlanCode.TESTS_CHANGED] = PlanCode.TESTS_CHANGED
 
 
-@dataclass(frozen=True, kw_only=True)
-class Running:
+class Running(NamedTuple):
     """A run of it goes on `since` then.
 
     Where its end will not stand for the cell, it has the releases `other`, or is `partial`.
     """
 
-    code: ClassVar[PlanCode] = PlanCode.RUNNING
     since: str
     other: RanOtherReleases | None = None
     partial: bool = False
+    code: Literal[PlanCode.RUNNING] = PlanCode.RUNNING
 
     @property
     def stands(self) -> bool:
@@ -128,20 +116,18 @@ class Running:
         return self.other is None and not self.partial
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotStale:
+class NotStale(NamedTuple):
     """It ran on that day, and would run as it did; "" where its record does not say when."""
 
-    code: ClassVar[PlanCode] = PlanCode.NOT_STALE
     day: str
+    code: Literal[PlanCode.NOT_STALE] = PlanCode.NOT_STALE
 
 
-@dataclass(frozen=True, kw_only=True)
-class CannotWork:
+class CannotWork(NamedTuple):
     """The static checks say that the cell cannot work."""
 
-    code: ClassVar[PlanCode] = PlanCode.CANNOT_WORK
     reason: Reason | None
+    code: Literal[PlanCode.CANNOT_WORK] = PlanCode.CANNOT_WORK
 
 
 StaleReason = (
