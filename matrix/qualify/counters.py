@@ -6,7 +6,6 @@ Pure. What is found goes to the `Findings`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
@@ -34,8 +33,7 @@ class Rule(StrEnum):
     MISSED = "missed"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CounterChange:
+class CounterChange(NamedTuple):
     """A counter on both sides: its counts, what is expected of them, and whether that is met."""
 
     counter: str

@@ -10,6 +10,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from packaging.version import InvalidVersion
 
@@ -129,8 +130,7 @@ class Rule:
         return self.implies(other) and not other.implies(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Beside:
+class _Beside(NamedTuple):
     """The ids of the rules of these releases (`here`), and of the ones that ended before them.
 
     A rule `below` ended before one of the releases at least, and has the other one.
@@ -358,8 +358,11 @@ def _check_tie(one: Rule, other: Rule, name: str) -> None:
             case = other.case
         else:
             return
-    torch, vllm = one.torch.shared(other.torch), one.vllm.shared(other.vllm)
-    if torch is None or vllm is None or one.more_specific(other) or other.more_specific(one):
+    if (vllm := one.vllm.shared(other.vllm)) is None:
+        return
+    if (torch := one.torch.shared(other.torch)) is None:
+        return
+    if one.more_specific(other) or other.more_specific(one):
         return
     both = sorted(one.counters.keys() & other.counters.keys())
     flags = {**one.flags, **other.flags}

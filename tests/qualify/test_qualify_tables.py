@@ -83,7 +83,7 @@ def test_what_a_change_of_a_counter_is(
     assert change.kind() is kind
     # A counter that no rule may name differs in one row only.
     unjudged = DriftKind.NOT_JUDGED if kind is DriftKind.NO_RULE else kind
-    assert replace(change, counter=UNJUDGED).kind() is unjudged
+    assert change._replace(counter=UNJUDGED).kind() is unjudged
 
 
 NAME = "py311-torch212-vllm020"

@@ -27,6 +27,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from matrix._util import paths
 from matrix._util.enums import StrEnum
@@ -337,8 +338,7 @@ class _Want:
     outside: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Missing:
+class _Missing(NamedTuple):
     """What a torch lacks of a want: symbols, libraries, and what to say of the first library."""
 
     symbols: tuple[str, ...]
@@ -349,8 +349,7 @@ class _Missing:
 _Wants = dict[tuple[frozenset[str], frozenset[str], tuple[str, ...]], _Want]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Import:
+class _Import(NamedTuple):
     """One extension: what it wants, and the result where nothing is missing."""
 
     want: _Want
