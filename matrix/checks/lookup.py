@@ -74,11 +74,11 @@ class Answers:
         """Tell whether that torch exports what vLLM's core extensions import.
 
         Where it does, the reason says which features are missing. What is built from its sources
-        has no wheel that says which extensions it has: on cuda that is unknown, and on the cpu none
-        is loaded.
+        has a wheel that says which extensions it has only where its way to cuda names one: else
+        that is unknown on cuda, and on the cpu none is loaded.
         """
         candidate = self._candidates.get(cell.vllm)
-        if candidate is not None and candidate.is_built:
+        if candidate is not None and not candidate.has_extensions:
             return _BUILT
         if cell.vllm not in self._read[0] or cell.torch not in self._read[1]:
             return None
@@ -93,7 +93,7 @@ class Answers:
 
     def _unread(self, candidate: Candidate, python: str) -> Answer | None:
         """Return why the table of a vLLM does not answer for a Python; None where it does."""
-        table, file = self._tables.vllm(candidate.key), candidate.file(python)
+        table, file = self._tables.vllm(candidate.key), candidate.extensions(python)
         if file is None or file.sha256 != table.wheel.sha256:
             return Answer(ok=False, unknown=True, reason="the symbols of another wheel were read")
         return None if table.extensions else _WITHOUT

@@ -120,7 +120,7 @@ def _has_symbols(candidate: Candidate, python: str) -> bool:
     from matrix.checks.linkage.candidate import read_candidate
     from matrix.checks.linkage.tables import VllmSymbols
 
-    if candidate.is_built:
+    if not candidate.has_extensions:
         return False
     table = read_candidate(candidate, python, print_status)
     return not isinstance(table, VllmSymbols) or bool(table.extensions)

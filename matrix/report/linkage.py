@@ -48,7 +48,7 @@ def one(linkage: Linkage) -> str:
 
 def without_extensions(candidate: Candidate, python: str, *, as_json: bool) -> str:
     """Return that the rung *links* has no answer for a vLLM without compiled files, and why."""
-    if candidate.is_built:
+    if not candidate.has_extensions:
         why = "it is built from its sources, and no published wheel has its extensions"
     else:
         why = "its wheel has no extensions"

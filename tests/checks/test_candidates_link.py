@@ -16,7 +16,7 @@ from fake_wheels import write_wheel
 from local_index import Served
 from matrix._util.files import digest_of
 from matrix.catalog.candidates.file import write_candidates
-from matrix.catalog.candidates.model import Candidate, Candidates, File
+from matrix.catalog.candidates.model import Candidate, Candidates, CudaWay, File, OnCuda
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
@@ -181,6 +181,27 @@ def test_a_vllm_without_extensions_does_not_link_and_is_not_blamed(here: Path, k
     assert progress.steps[2].reason is not None
     cpu = grid.progress(cell, Platform.CPU)
     assert cpu is not None and cpu.steps[2].state is StepState.NOT_NEEDED
+
+
+@pytest.mark.parametrize("way", [CudaWay.WHEEL, CudaWay.EXTENSIONS])
+def test_a_vllm_from_sources_links_as_the_wheel_of_its_way_to_cuda(
+    here: Path, libraries: dict[str, bytes], way: CudaWay
+) -> None:
+    torch = torch_of(torch_wheel(here / "a", libraries["old"]))
+    wheel = vllm_of(vllm_wheel(here / "b", {"vllm/_C.abi3.so": libraries["vllm"]}))
+    on_cuda = OnCuda(way=way, files=wheel.files)
+    vllm = replace(commit_candidate(), version=wheel.version, on_cuda=on_cuda)
+    releases = add(torch, vllm)
+    done = linkage(here, "--torch", "torchmine", "--vllm", "vllmfix")
+    assert done.returncode == 1 and "torch_f" in done.stdout
+    grid = survey(releases, links=load_answers(releases).links)
+    cell = Cell(PYTHON, torch.key, vllm.key)
+    cuda, cpu = (grid.progress(cell, platform) for platform in (Platform.CUDA, Platform.CPU))
+    assert cuda is not None and cuda.steps[2].state is StepState.FAILED
+    assert cpu is not None and cpu.steps[2].state is StepState.NOT_NEEDED
+    built = replace(vllm, on_cuda=OnCuda(way=CudaWay.BUILD))
+    found = load_answers(add(torch, built)).links(Cell(PYTHON, torch.key, built.key))
+    assert found is not None and found.unknown
 
 
 def test_a_table_of_one_python_answers_for_no_other(

@@ -294,6 +294,20 @@ class Candidate:
         """Return its own wheel for a Python; None without one."""
         return next((file for file in self.files if file.runs_on(python)), None)
 
+    @property
+    def has_extensions(self) -> bool:
+        """Tell whether there is a wheel, its own or on cuda, that says which extensions it has."""
+        return bool(self.files or (self.on_cuda is not None and self.on_cuda.files))
+
+    def extensions(self, python: str) -> File | None:
+        """Return the wheel that has its extensions on a Python; None where nobody publishes it.
+
+        Of a vLLM from sources that is the one of its way to cuda.
+        """
+        if self.is_built and self.on_cuda is not None:
+            return self.on_cuda.file(python)
+        return self.file(python)
+
     def companions_on(self, python: str) -> tuple[File, ...]:
         """Return the wheels of its companions for a Python."""
         found = {file.project: file for file in self.companions if file.runs_on(python)}

@@ -91,13 +91,14 @@ def wheel_to_read(candidate: Candidate, python: str) -> File:
     where it has no wheel, none for that Python, or none for x86_64.
     """
     where = f"candidate {candidate.name!r}"
-    if candidate.is_built:
+    if not candidate.has_extensions:
         raise CandidateError(f"{where}: is built from its sources, and has no wheel to read")
-    wheel = candidate.file(_PYTHON if candidate.project is Project.TORCH else python)
+    wheel = candidate.extensions(_PYTHON if candidate.project is Project.TORCH else python)
     if wheel is None and candidate.project is Project.TORCH:
         wheel = candidate.files[0]
     if wheel is None:
-        there = ", ".join(file.name for file in candidate.files)
+        on_cuda = candidate.on_cuda.files if candidate.on_cuda is not None else ()
+        there = ", ".join(file.name for file in (*candidate.files, *on_cuda))
         raise CandidateError(f"{where}: has no wheel for Python {python}, only {there}")
     platforms = {tag.platform for tag in parse_wheel_filename(wheel.name)[3]}
     if not any(name == "any" or name.endswith("_x86_64") for name in platforms):
