@@ -94,6 +94,11 @@ def _add_line(bisect: argparse.ArgumentParser) -> None:
         help="the commits of vLLM between two, by the first parent of a merge",
     )
     bisect.add_argument(
+        "--build",
+        action="store_true",
+        help="of --commits on cuda: compile those of which no wheel is published",
+    )
+    bisect.add_argument(
         "--fixed", action="store_true", help="of --commits the older end is bad: look for the fix"
     )
 
@@ -108,7 +113,8 @@ def _day(text: str) -> date:
 
 def _bisect(options: argparse.Namespace) -> int:
     if options.channel is None and options.commits is None:
-        _refuse(options, ("first_day", "last_day", "fixed", "candidates"), "a line of releases")
+        own = ("first_day", "last_day", "fixed", "candidates", "build")
+        _refuse(options, own, "a line of releases")
         if options.torch is None or options.vllm is None:
             raise MatrixError(
                 f"bisect: {_PAIR}, such as --vllm 0.20.2 --torch 2.11.0..2.15.0; or name a line of"
@@ -275,11 +281,17 @@ def _series(options: argparse.Namespace, releases: Releases) -> Series:
     """Return the line that is asked for. Raises MatrixError where there is none."""
     from matrix.catalog.candidates.lines import open_commits, open_nightlies
     from matrix.catalog.candidates.model import Project
+    from matrix.catalog.candidates.on_cuda import CudaWays
 
     if options.commits is not None:
         _refuse(options, ("vllm", "first_day", "last_day"), "--commits, which is a line of vLLM")
         if options.torch is None:
             raise MatrixError("--commits: names a line of vLLM; name its torch: --torch 2.14.0")
+        if options.build and (options.platform != "cuda" or options.channel is not None):
+            raise MatrixError("--build: goes with --commits on --platform cuda, without --channel")
+        ways = CudaWays(
+            releases=releases, pythons=(options.python,), say=print_status, build=options.build
+        )
         address, ends = options.commits
         return open_commits(
             address,
@@ -288,8 +300,10 @@ def _series(options: argparse.Namespace, releases: Releases) -> Series:
             python=options.python,
             releases=releases,
             say=print_status,
+            ways=ways if options.platform == "cuda" else None,
         )
     _refuse(options, ("fixed",), "a line of days, where either end may be the bad one")
+    _refuse(options, ("build",), "a line of days, whose builds are wheels")
     if (options.torch is None) == (options.vllm is None):
         raise MatrixError(
             "--channel: name the half of the pair that stays, --vllm 0.33.0 for a line of torch or"

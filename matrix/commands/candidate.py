@@ -251,7 +251,6 @@ def _gather(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> 
 
 def _cuda_ways(options: argparse.Namespace, wanted: Wanted, releases: Releases) -> CudaWays | None:
     """Return what finds the way of a vLLM from sources to cuda; None for the platform cpu."""
-    from matrix.catalog.candidates.channels import place_of
     from matrix.catalog.candidates.on_cuda import CudaWays
     from matrix.record.model import Platform
     from matrix.run.preflight import choose_platform
@@ -265,11 +264,9 @@ def _cuda_ways(options: argparse.Namespace, wanted: Wanted, releases: Releases) 
                     " --platform cuda"
                 )
         return None
-    channels = releases.candidates.channels
     return CudaWays(
         releases=releases,
         pythons=wanted.pythons or releases.pythons,
-        place_of=lambda commit: place_of(f"commit/{commit}", wanted.project, channels),
         say=print_status,
         build=options.build,
         wheel=not options.no_wheel,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from hypothesis import strategies as st
 from local_index import Served
 from matrix.catalog.candidates.addresses import compare_address
 from matrix.catalog.candidates.channels import Place, place_of
-from matrix.catalog.candidates.model import CandidateError, Commit, OnIndex, Project
+from matrix.catalog.candidates.model import (
+    CandidateError,
+    Commit,
+    CudaWay,
+    OnCuda,
+    OnIndex,
+    Project,
+)
+from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.series import Commits, CommitWheels, Nightlies, StepError
 from matrix.catalog.candidates.steps import Step, commit_steps, ends_of, nightly_steps
 from matrix.catalog.cells import candidate_project
@@ -241,6 +250,26 @@ def test_a_commit_becomes_a_candidate_when_it_is_asked_for(
     assert not series.is_of(steps[1], made)
     with pytest.raises(StepError, match=broken[:12]):
         series.make(steps[1])
+
+
+def test_on_cuda_a_commit_has_a_way(
+    tmp_path: Path, served: Served, repository: Callable[[str], Repository],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("MATRIX_CHANNEL_VLLM_COMMIT", f"{served.url}{{commit}}")
+    tree = write_tree(tmp_path / "tree")
+    old = commit_all(tree, "one", tag="v0.33.0")
+    here = repository(str(tree))
+    steps = commit_steps(here.line(old, commit_all(tree, "two")))
+    cpu = Commits(
+        address=str(tree), where=here.shown, repository=here.place, steps=steps, say=quiet
+    )
+    ways = CudaWays(releases=load_releases(), pythons=("3.12",), say=quiet, build=True)
+    cuda = replace(cpu, ways=ways)
+    made = cuda.make(steps[0])
+    assert made.on_cuda == OnCuda(way=CudaWay.BUILD) and cuda.is_of(steps[0], made)
+    # What was made for the CPU is made again; the other way round there is no need.
+    assert not cuda.is_of(steps[0], cpu.make(steps[0])) and cpu.is_of(steps[0], made)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from local_index import Served, serving
-from matrix.catalog.candidates.channels import place_of
 from matrix.catalog.candidates.gathered import Gathered, Wanted
 from matrix.catalog.candidates.model import CandidateError, Commit, CudaWay, Project, Wheel
 from matrix.catalog.candidates.on_cuda import CudaWays
@@ -59,7 +58,6 @@ def ways(*, build: bool = False, wheel: bool = True) -> CudaWays:
     return CudaWays(
         releases=load_releases(),
         pythons=("3.11", "3.12"),
-        place_of=lambda commit: place_of(f"commit/{commit}", Project.VLLM, {}),
         say=quiet,
         build=build,
         wheel=wheel,

@@ -275,6 +275,7 @@ def test_a_line_of_releases_takes_a_candidate(tmp_path: Path) -> None:
         (["--from", "2026-11-02", "--to", "2026-11-01"], "is later than --to 2026-11-01"),
         (["--from", "2026-11-02"], "name the first day and the last"),
         (["--fixed"], "--fixed: does not go with a line of days"),
+        (["--build"], "--build: does not go with a line of days"),
         (["--torch", "2.14.0"], "name the half of the pair that stays"),
         (["--vllm", "9.9.9"], "--vllm 9.9.9: is not known"),
         (["--channel", "weekly"], "--channel weekly: is not a channel of torch"),
@@ -296,6 +297,7 @@ def test_what_is_not_a_line_of_days_is_one_line(
         ([], "--commits: names a line of vLLM; name its torch"),
         (["--torch", "2.14.0", "--channel", "nightly"], "has no index for each commit"),
         (["--torch", "2.14.0", "--from", "2026-11-01"], "--from: does not go with --commits"),
+        (["--torch", "2.14.0", "--build"], "--build: goes with --commits on --platform cuda"),
     ],
 )
 def test_what_does_not_go_with_commits_is_one_line(

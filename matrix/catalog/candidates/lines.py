@@ -10,6 +10,7 @@ from datetime import date
 from matrix._util.reported import Say
 from matrix.catalog.candidates.channels import Place, place_of
 from matrix.catalog.candidates.model import CandidateError, Project
+from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.series import Commits, CommitWheels, Nightlies
 from matrix.catalog.candidates.steps import commit_steps, ends_of, nightly_steps
 from matrix.catalog.index import Index
@@ -47,11 +48,19 @@ def open_nightlies(
 
 
 def open_commits(
-    address: str, ends: str, channel: str | None, *, python: str, releases: Releases, say: Say
+    address: str,
+    ends: str,
+    channel: str | None,
+    *,
+    python: str,
+    releases: Releases,
+    say: Say,
+    ways: CudaWays | None = None,
 ) -> Commits | CommitWheels:
     """Return the commits of a repository of vLLM between the two of `GOOD..BAD`.
 
-    Each is built from its sources or, with a channel, the wheel that it has there. Raises
+    Each is built from its sources, on cuda had by one of the `ways`, or, with a channel, the wheel
+    that it has there. Raises
     MatrixError where git cannot read them, or where the channel has no index for each commit.
     """
     old, new = ends_of(ends)
@@ -60,7 +69,12 @@ def open_commits(
     where = repository.shown
     if channel is None:
         return Commits(
-            address=address, where=where, repository=repository.place, steps=steps, say=say
+            address=address,
+            where=where,
+            repository=repository.place,
+            steps=steps,
+            say=say,
+            ways=ways,
         )
     name, _, build = channel.partition("/")
 

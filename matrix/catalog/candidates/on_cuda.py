@@ -6,7 +6,7 @@ person asks for it; Python from the sources with the extensions of the wheel of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from packaging.version import Version
@@ -14,7 +14,7 @@ from packaging.version import Version
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix._util.versions import parse_version
-from matrix.catalog.candidates.channels import Place
+from matrix.catalog.candidates.channels import place_of
 from matrix.catalog.candidates.choose import (
     Chosen,
     Tags,
@@ -45,13 +45,12 @@ from matrix.catalog.vllm_sources.version import commit_in
 class CudaWays:
     """Finds the way of a candidate: once, when it is added.
 
-    `place_of` returns the index of a commit, `pythons` are those that a wheel is looked for.
-    `build`: where no wheel of the commit is published, compile it. `wheel`: take such a wheel.
+    `pythons` are those that a wheel is looked for. `build`: where no wheel of the commit is
+    published, compile it. `wheel`: take such a wheel.
     """
 
     releases: Releases
     pythons: Sequence[str]
-    place_of: Callable[[str], Place]
     say: Say
     build: bool = False
     wheel: bool = True
@@ -78,7 +77,8 @@ class CudaWays:
 
     def _published(self, candidate: Candidate, commit: str, version: str | None) -> Candidate | str:
         """Return the candidate with the wheels of its commit, or why there is none for it."""
-        place = self.place_of(commit)
+        channels = self.releases.candidates.channels
+        place = place_of(f"commit/{commit}", Project.VLLM, channels)
         where = f"the index {place.index}"
         index = Index(place.address)
         try:

@@ -15,6 +15,7 @@ from matrix.catalog.candidates.channels import Place
 from matrix.catalog.candidates.choose import Tags, machine_tags
 from matrix.catalog.candidates.gathered import Wanted
 from matrix.catalog.candidates.model import Candidate, CandidateError, Commit, OnIndex, Project
+from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.published import from_index
 from matrix.catalog.candidates.sources import from_commit
 from matrix.catalog.candidates.steps import Step
@@ -109,13 +110,14 @@ class Nightlies:
 
 @dataclass(frozen=True, kw_only=True)
 class Commits:
-    """The commits of a repository of vLLM, each built from its sources."""
+    """The commits of a repository of vLLM, each from its sources; `ways` as `from_commit`."""
 
     address: str
     where: str
     repository: str
     steps: tuple[Step, ...]
     say: Say
+    ways: CudaWays | None = None
     project: Project = Project.VLLM
 
     def revision(self, step: Step, candidate: Candidate | None) -> str | None:  # noqa: ARG002
@@ -125,14 +127,16 @@ class Commits:
     def make(self, step: Step) -> Candidate:
         """Fetch the commit, and return its candidate."""
         wanted = Wanted(name=step.name, project=self.project)
+        text = f"{self.address}@{step.point}"
         try:
-            return from_commit(wanted, f"{self.address}@{step.point}", None, self.say).candidate
+            return from_commit(wanted, text, None, self.say, self.ways).candidate
         except (CandidateError, SourcesError, VersionError) as error:
             raise StepError(str(error)) from None
 
     def is_of(self, step: Step, candidate: Candidate) -> bool:
-        """Tell whether a candidate is this commit of this repository."""
-        return candidate.source == Commit(repository=self.repository, revision=step.point)
+        """Tell whether a candidate is this commit of this repository, for the same platform."""
+        same = candidate.source == Commit(repository=self.repository, revision=step.point)
+        return same and (self.ways is None or candidate.on_cuda is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
