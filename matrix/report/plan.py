@@ -67,11 +67,11 @@ def _stale(reason: reasons.StaleReason) -> str:
             text = f"ran torch {torch} with vLLM {vllm}"
         case reasons.EndedEarly(kind=kind):
             text = f"its run ended early ({kind.replace('_', ' ')})"
-        case reasons.NotFinished():
+        case reasons.RanUnfinished():
             text = "its run did not finish"
         case reasons.PackageFailed(departure=departure):
             text = f"its environment was not what vLLM requires ({described(departure)})"
-        case reasons.NotStock(departures=departures):
+        case reasons.RanNotStock(departures=departures):
             text = f"its environment was not stock ({differing(departures)})"
         case reasons.Partial(held=held, total=total):
             text = f"ran {held} of {total} cases"

@@ -341,7 +341,7 @@ def _stale_run(cell: Cell, record: Record | None) -> reasons.StaleReason | None:
     if record.error is not None and not blames_pair(record.error):
         return reasons.EndedEarly(kind=record.error.kind)
     if not record.finished:
-        return reasons.NotFinished()
+        return reasons.RanUnfinished()
     if (why := _other_environment(record)) is not None:
         return why
     if record.deselected:
@@ -351,13 +351,13 @@ def _stale_run(cell: Cell, record: Record | None) -> reasons.StaleReason | None:
     return None
 
 
-def _other_environment(record: Record) -> reasons.PackageFailed | reasons.NotStock | None:
+def _other_environment(record: Record) -> reasons.PackageFailed | reasons.RanNotStock | None:
     """Return how the environment of a run differed from what its vLLM requires, or None."""
     hindered = hindrance(record)
     if hindered is not None:
         return reasons.PackageFailed(departure=hindered)
     apart = not_stock(departures_of(record))
-    return reasons.NotStock(departures=apart) if apart else None
+    return reasons.RanNotStock(departures=apart) if apart else None
 
 
 def _running(cell: Cell, running: Record) -> reasons.Running:

@@ -52,7 +52,7 @@ class EndedEarly(NamedTuple):
     code: Literal[PlanCode.ENDED_EARLY] = PlanCode.ENDED_EARLY
 
 
-class NotFinished(NamedTuple):
+class RanUnfinished(NamedTuple):
     """Its run did not finish."""
 
     code: Literal[PlanCode.NOT_FINISHED] = PlanCode.NOT_FINISHED
@@ -65,7 +65,7 @@ class PackageFailed(NamedTuple):
     code: Literal[PlanCode.PACKAGE_FAILED] = PlanCode.PACKAGE_FAILED
 
 
-class NotStock(NamedTuple):
+class RanNotStock(NamedTuple):
     """The environment of its run was not stock, by these packages."""
 
     departures: tuple[Departure, ...]
@@ -134,9 +134,9 @@ StaleReason = (
     NeverRan
     | RanOtherReleases
     | EndedEarly
-    | NotFinished
+    | RanUnfinished
     | PackageFailed
-    | NotStock
+    | RanNotStock
     | Partial
     | NoCase
     | UnknownTests

@@ -165,11 +165,11 @@ def test_every_reason_of_a_plan_has_a_sentence_and_a_code_of_its_own() -> None:
         plan_reasons.NeverRan(): "never ran",
         other: "ran torch 2.9.0 with vLLM 0.16.0",
         plan_reasons.EndedEarly(kind=ErrorKind.NO_SPACE): "its run ended early (no space)",
-        plan_reasons.NotFinished(): "its run did not finish",
+        plan_reasons.RanUnfinished(): "its run did not finish",
         plan_reasons.PackageFailed(departure=RAY): (
             "its environment was not what vLLM requires (ray>=2.48 is missing)"
         ),
-        plan_reasons.NotStock(departures=(RAY,)): "its environment was not stock (without ray)",
+        plan_reasons.RanNotStock(departures=(RAY,)): "its environment was not stock (without ray)",
         plan_reasons.Partial(held=1, total=9): "ran 1 of 9 cases",
         plan_reasons.NoCase(): "its run had no case",
         plan_reasons.UnknownTests(): "made with startup tests that this checkout does not know",
