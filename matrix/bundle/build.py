@@ -73,7 +73,7 @@ class BundleRequest:
 
     `repack`: pack the wheels again, with Zstandard. `reuse`: the folder of an older bundle, whose
     wheels need not be fetched and rewritten again. `built`: the wheels of the candidates of vLLM
-    that are from sources, by release key.
+    that are from sources, by the name of the cell.
     """
 
     cells: tuple[Cell, ...]
@@ -305,7 +305,7 @@ def _locks(
     for cell in wanted.cells:
         with timed(f"resolving {cell.name}"):
             if cell.builds:
-                own = built.get(cell.vllm)
+                own = built.get(cell.name)
                 installs = releases.installs(cell, own.requirement if own else None)
                 needed = plan.with_project(installs, dependencies)
             else:

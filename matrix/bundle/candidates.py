@@ -33,7 +33,6 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.located import find_file, is_remote, name_of
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.lock import Pinned, Target
-from matrix.errors import MatrixError
 
 _FOLDER = CANDIDATES.partition("/")[0]
 
@@ -51,17 +50,15 @@ def staged(
 ) -> tuple[Candidates, dict[str, File]]:
     """Fetch the wheels of candidates for the target into a bundle's files.
 
-    `built` are the wheels of those from sources, by release key. Returns the candidates with the
-    addresses of these copies, and the copies of what was built. Raises BundlePlanError where a
-    wheel is not for the target, CandidateError where there is none for its Python, FetchError where
-    one is gone or another one by now.
+    `built` are the wheels of those from sources, by the name of the cell. Returns the candidates
+    with the addresses of these copies, and the copies of what was built. Raises BundlePlanError
+    where a wheel is not for the target, CandidateError where there is none for its Python,
+    FetchError where one is gone or another one by now.
     """
-    there, made = Candidates(), {}
+    there = Candidates()
+    made = {name: _copy(file, target, files) for name, file in built.items()}
     for candidate in candidates:
         if candidate.is_built:
-            if candidate.key not in built:
-                raise MatrixError(f"candidate {candidate.name!r}: its wheel was not built")
-            made[candidate.key] = _copy(built[candidate.key], target, files)
             there = there.including(candidate)
             continue
         candidate.requirements(target.python)  # raises where it has no wheel for this Python
@@ -95,9 +92,11 @@ def write_candidates_file(candidates: Iterable[Candidate], files: Path) -> None:
 
 def without_paths(candidate: Candidate) -> Candidate:
     """Return a candidate of the same identity that names no folder of this machine."""
+    way = candidate.on_cuda
     return replace(
         candidate,
         source=_without_paths(candidate.source),
+        on_cuda=way and replace(way, files=tuple(map(_nameless, way.files))),
         files=tuple(map(_nameless, candidate.files)),
         companions=tuple(map(_nameless, candidate.companions)),
     )

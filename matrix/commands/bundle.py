@@ -77,6 +77,13 @@ def _add_contents(bundle: argparse.ArgumentParser) -> None:
         " records then say that they are not stock, and a case that imports one is untested",
     )
     bundle.add_argument(
+        "--platform",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="of a vLLM from sources: its wheel for this platform (default: cpu, built without"
+        " compiling)",
+    )
+    bundle.add_argument(
         "--machine",
         choices=("x86_64", "aarch64"),
         default="x86_64",
@@ -106,18 +113,21 @@ def _bundle(options: argparse.Namespace) -> int:
         split=parse_size(options.split) if options.split else None,
         repack=options.repack,
         reuse=options.reuse,
-        built=_built(cells, releases),
+        built=_built(cells, releases, options.platform),
     )
     make_bundle(wanted, releases, options.out)
     return 0
 
 
-def _built(cells: Iterable[Cell], releases: Releases) -> dict[str, File]:
-    """Return the wheels of the candidates from sources by release key; builds those not there."""
-    from matrix.catalog.candidates.model import File, Project
+def _built(cells: Iterable[Cell], releases: Releases, platform: str) -> dict[str, File]:
+    """Return the wheels of the vLLM from sources by cell; builds those that are not there.
+
+    Raises MatrixError where it is not had on that platform, or has to be compiled.
+    """
+    from matrix.catalog.candidates.model import CandidateError, CudaWay, File, Project
     from matrix.checks.vllm_build.build import built_before
     from matrix.checks.vllm_build.candidate import build_candidate
-    from matrix.run.built import check_sources
+    from matrix.run.built import built_requirements, check_sources
 
     found = {}
     for cell in cells:
@@ -125,9 +135,23 @@ def _built(cells: Iterable[Cell], releases: Releases) -> dict[str, File]:
         if candidate is None or not candidate.is_built:
             continue
         check_sources(candidate)
-        built = built_before(candidate, cell.python)
-        built = built or build_candidate(candidate, cell.python, print_status)
-        found[cell.vllm] = File(
-            name=built.wheel.name, url=built.wheel.as_uri(), sha256=built.sha256
-        )
+        way = candidate.on_cuda.way if candidate.on_cuda is not None else None
+        if platform == "cuda" and way is CudaWay.BUILD:
+            raise CandidateError(
+                f"candidate {candidate.name!r}: is compiled where it runs, so no bundle holds it"
+                " for cuda; add it again without --build: matrix candidate add"
+            )
+        before = built_before(candidate, cell.python) if platform == "cpu" else None
+        requirement = before.requirement if before is not None else None
+        if requirement is None:
+            lines = built_requirements(
+                cell,
+                releases,
+                python=Path(cell.python),  # uv takes it as a version
+                platform=platform,
+                say=print_status,
+                build=build_candidate,
+            )
+            requirement = next(line for line in lines if line.startswith("vllm @ "))
+        found[cell.name] = File.of_requirement(requirement)
     return found

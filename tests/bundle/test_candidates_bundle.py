@@ -27,7 +27,17 @@ from matrix.bundle.candidates import without_paths
 from matrix.bundle.plan import Have
 from matrix.bundle.run import faults, read_manifest
 from matrix.catalog.candidates.file import load_candidates, write_candidates
-from matrix.catalog.candidates.model import Candidate, Candidates, Commit, File, Sdist, Tree, Wheel
+from matrix.catalog.candidates.model import (
+    Candidate,
+    Candidates,
+    Commit,
+    CudaWay,
+    File,
+    OnCuda,
+    Sdist,
+    Tree,
+    Wheel,
+)
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
@@ -191,7 +201,7 @@ def test_another_torch_in_the_environment_is_refused_there(place: Path, tmp_path
     module.write_text(module.read_text().replace(GIT_VERSION, "cd" * 20))
     done = run(out, target, cell.name)
     assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    line = done.stderr.splitlines()[-1]
     assert "its torch is of git revision cdcdcdcdcdcd, and torchmine (torch 2.9.1" in line
     assert record_of(target)["error"]["kind"] == "wrong_cell"
 
@@ -239,10 +249,10 @@ def test_a_vllm_from_sources_has_the_wheel_that_was_built(place: Path, tmp_path:
     members = {"vllm/__init__.py": "", "vllm/_version.py": text}
     wheel = write_wheel(place, "vllm", "0.17.0+empty", members)
     releases, cell = with_candidates(candidate), Cell(PYTHON, PIN, candidate.key)
-    with pytest.raises(MatrixError, match="candidate 'vllmfix': its wheel was not built"):
+    with pytest.raises(MatrixError, match="candidate 'vllmfix': is built from its sources, and"):
         make_bundle(request(cell), releases, tmp_path / "none")
     out, target = tmp_path / "out", tmp_path / "target"
-    make_bundle(request(cell, built={candidate.key: own(wheel)}), releases, out)
+    make_bundle(request(cell, built={cell.name: own(wheel)}), releases, out)
     build = checked(out)["cells"][cell.name]["candidates"]["vllm"]
     assert (build["identity"], build["revision"]) == (candidate.identity, "41" * 20)
     target.mkdir()
@@ -274,6 +284,36 @@ def test_the_command_takes_the_wheel_that_tox_built(place: Path, tmp_path: Path)
     assert (done.returncode, done.stdout) == (2, "")
     (line_of_error,) = done.stderr.splitlines()
     assert "candidate 'torchnone': is not known" in line_of_error
+
+
+def test_a_bundle_for_cuda_has_the_published_wheel_of_a_commit(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Commit(repository="https://git.example/vllm", revision="41" * 20)
+    pins = {"torch": PIN, "torchvision": "0.24.1", "torchaudio": PIN}
+    made = replace(vllm_candidate("vllmfix", "0.17.0"), source=source, files=(), pins=pins)
+    wheel = own(write_wheel(place, "vllm", "0.17.0", tag="cp38-abi3-manylinux_2_28_x86_64"))
+    way = OnCuda(way=CudaWay.WHEEL, files=(wheel,), index="https://wheels.example/main")
+    candidate = replace(made, python=None, on_cuda=way)
+    monkeypatch.setenv("MATRIX_CANDIDATES", str(tmp_path / "candidates.toml"))
+    write_candidates(Candidates(every=(candidate,)))
+    cell = Cell(PYTHON, PIN, candidate.key).name
+    done = matrix(tmp_path, "bundle", cell, "--out", "out", "--platform", "cuda")
+    assert done.returncode == 0, done.stderr
+    (line,) = [row for row in checked(tmp_path / "out")["cells"][cell]["lock"] if "by_file" in row]
+    assert line["wheel"] == f"candidates/{wheel.sha256[:16]}/{wheel.name}"
+    text = (tmp_path / "out" / "candidates" / "candidates.toml").read_text()
+    assert wheel.sha256 in text and str(tmp_path) not in text
+    compiled = OnCuda(way=CudaWay.BUILD)
+    for on_cuda, message in (
+        (compiled, "is compiled where it runs"),
+        (None, "for the platform cpu"),
+    ):
+        write_candidates(Candidates(every=(replace(candidate, on_cuda=on_cuda),)))
+        done = matrix(tmp_path, "bundle", cell, "--out", "none", "--platform", "cuda")
+        assert (done.returncode, (tmp_path / "none").exists()) == (2, False)
+        (line_of_error,) = done.stderr.splitlines()
+        assert message in line_of_error
 
 
 def refused(wanted: BundleRequest, releases: Releases, tmp_path: Path) -> str:

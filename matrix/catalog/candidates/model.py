@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from urllib.parse import unquote, urlsplit
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -67,6 +68,15 @@ class File:
     def version(self) -> str:
         """The version of the file, with its local part."""
         return str(parse_wheel_filename(self.name)[1])
+
+    @classmethod
+    def of_requirement(cls, text: str) -> File:
+        """Return the file of a requirement as `requirement` has it. Raises ValueError."""
+        address, _, sha256 = text.partition(" @ ")[2].partition("#sha256=")
+        if not address or not sha256:
+            raise ValueError(f"{text!r} does not name a file by address and hash")
+        name = unquote(urlsplit(address).path).rpartition("/")[2]
+        return cls(name=name, url=address, sha256=sha256)
 
     def runs_on(self, python: str) -> bool:
         """Tell whether the wheel is for this minor release of Python, such as 3.12."""
