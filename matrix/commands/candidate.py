@@ -270,6 +270,8 @@ def _cuda_ways(options: argparse.Namespace, wanted: Wanted, releases: Releases) 
         say=print_status,
         build=options.build,
         wheel=not options.no_wheel,
+        # Nobody named the platform: a GPU is here.
+        otherwise=", or add it for the CPU: --platform cpu" if options.platform == "auto" else "",
     )
 
 

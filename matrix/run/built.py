@@ -51,6 +51,9 @@ _OF_THE_MACHINE = (
             r"|Temporary failure in name resolution|URLError|ConnectionError|Connection refused"
             r"|unable to access|Could not resolve host|Failed to clone"
             r"|Unsupported gpu architecture|cannot find -l|fatal error: Python\.h"
+            # A toolkit that is not whole, or not that of the torch.
+            r"|CMake Error.*(?:simple test program|[Cc]annot find|Can't find|Could (?:NOT|not) find"
+            r"|No CMAKE_\w+_COMPILER)"
         ),
     ),
 )

@@ -16,7 +16,6 @@ from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
 from matrix.catalog.index import FetchError
 from matrix.catalog.releases_file import load_releases
 from matrix.catalog.vllm_sources.compiled import compiled_differently
-from matrix.catalog.vllm_sources.folder import SourcesError
 from small_index import leave_settings
 from vllm_tree import commit_all, write_sdist, write_tree
 
@@ -201,8 +200,10 @@ def test_sources_that_take_no_extensions_must_be_compiled(
 ) -> None:
     (tree / "setup.py").write_text("old = True\n")
     commit_all(tree, "old")
-    with pytest.raises(SourcesError, match=r"takes no extensions .* compile it with --build"):
+    with pytest.raises(CandidateError, match=r"takes no extensions .* compile it with --build$"):
         added(tree, ways())
+    with pytest.raises(CandidateError, match=r"with --build, or add it for the CPU$"):
+        added(tree, replace(ways(), otherwise=", or add it for the CPU"))
     assert way_of(added(tree, ways(build=True))) is CudaWay.BUILD
 
 

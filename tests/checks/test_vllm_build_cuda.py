@@ -129,7 +129,7 @@ def test_a_user_s_settings_reach_a_compiler_and_no_other_build(
 
 
 def test_a_compiler_that_fails_says_its_first_error(tmp_path: Path, cache: Path) -> None:
-    fault = 'echo "$1(1): error: identifier \\"__global__\\" is undefined" >&2; exit 1'
+    fault = 'echo "$PWD/$1(1): error: identifier \\"__global__\\" is undefined" >&2; exit 1'
     recipe = compiled(TORCH, environ=with_nvcc(tmp_path, fault=fault))
     with pytest.raises(BuildFailedError) as caught:
         build(tmp_path, cache, recipe)
@@ -247,6 +247,18 @@ def test_the_gpus_of_this_machine_say_the_architecture(
             "CMake Error at CMakeLists.txt:42 (message):\n\n  Can't find CUDA\n\nCall Stack\n",
             "CMake Error at CMakeLists.txt:42: Can't find CUDA",
         ),
+        (
+            (
+                "CMake Error at env/torch/share/cmake/Caffe2/Caffe2Config.cmake:88 (message):\n"
+                "  Your installed Caffe2 version uses CUDA but I cannot find the CUDA\n"
+                "  libraries.  Please set the proper CUDA prefixes.\nCall Stack (most recent):\n"
+            ),
+            (
+                "CMake Error at Caffe2Config.cmake:88: Your installed Caffe2 version uses CUDA but"
+                " I cannot find the CUDA libraries. Please set the proper CUDA prefixes."
+            ),
+        ),
+        ("CMake Error: no such generator\n", "CMake Error: no such generator"),
         (
             "fatal: unable to access 'https://x/': Could not resolve host: x\nCMake Error at a:1\n",
             "fatal: unable to access 'https://x/': Could not resolve host: x",

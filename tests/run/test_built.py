@@ -283,6 +283,8 @@ def test_a_wheel_of_another_python_is_named() -> None:
         ("c++: fatal error: Killed signal terminated program cc1plus", ErrorKind.NO_MEMORY),
         ("fatal: unable to access 'https://x/'", ErrorKind.NOT_BUILT),
         ("nvcc fatal : Unsupported gpu architecture 'compute_75'", ErrorKind.NOT_BUILT),
+        ("CMake Error at Caffe2Config.cmake:88: I cannot find the CUDA", ErrorKind.NOT_BUILT),
+        ('CMake Error at CMakeLists.txt:3: Unknown CMake command "x".', ErrorKind.BUILDS),
     ],
 )
 @pytest.mark.usefixtures("compiler")

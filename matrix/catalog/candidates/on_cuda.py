@@ -36,7 +36,7 @@ from matrix.catalog.index import FetchError, Index, NoProjectError, PublishedFil
 from matrix.catalog.release import Vllm
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.compiled import check_takes_extensions, compiled_differently
-from matrix.catalog.vllm_sources.folder import unpack
+from matrix.catalog.vllm_sources.folder import SourcesError, unpack
 from matrix.catalog.vllm_sources.sources import Sources
 from matrix.catalog.vllm_sources.version import commit_in
 
@@ -46,7 +46,8 @@ class CudaWays:
     """Finds the way of a candidate: once, when it is added.
 
     `pythons` are those that a wheel is looked for. `build`: where no wheel of the commit is
-    published, compile it. `wheel`: take such a wheel.
+    published, compile it. `wheel`: take such a wheel. `otherwise` ends the line where no way is
+    left.
     """
 
     releases: Releases
@@ -54,6 +55,7 @@ class CudaWays:
     say: Say
     build: bool = False
     wheel: bool = True
+    otherwise: str = ""
     tags: Tags = machine_tags
 
     def find(self, candidate: Candidate, sources: Sources, version: str | None) -> Gathered:
@@ -71,8 +73,11 @@ class CudaWays:
         if self.build:
             way = OnCuda(way=CudaWay.BUILD)
         else:
-            check_takes_extensions(sources)
-            way = self._with_extensions(candidate, sources)
+            try:
+                check_takes_extensions(sources)
+                way = self._with_extensions(candidate, sources)
+            except (CandidateError, SourcesError) as error:
+                raise CandidateError(f"{error}{self.otherwise}") from None
         return Gathered(candidate=replace(candidate, on_cuda=way), notes=notes)
 
     def _published(self, candidate: Candidate, commit: str, version: str | None) -> Candidate | str:

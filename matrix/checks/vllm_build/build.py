@@ -315,6 +315,8 @@ def _run(build: _Build, given: Mapping[str, str], say: Say) -> None:
         )
     if status:
         output = log.read_text("utf-8", "replace")
+        for folder in (sources.folder.resolve(), build.environment.python.parents[1]):
+            output = output.replace(f"{folder}{os.sep}", "")
         reason = reason_of(output, compiled=recipe.compiles) or last_line(log)
         raise BuildFailedError(f"{sources.shown}: does not build: {reason}", reason)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -22,7 +23,10 @@ _OF_COMPILERS = re.compile(
     r"|\S*ld(?:\.\w+)?: (?:cannot find|undefined reference)"
     r"|fatal: "
 )
-_OF_CMAKE = re.compile(r"CMake Error(?: at (?P<place>[\w./-]+:\d+))?[^:]*:\s*(?P<text>.*)")
+_OF_CMAKE = re.compile(
+    r"CMake Error(?: at (?:\S*/)?(?P<place>[\w.-]+:\d+))?(?: \([^)]*\))?:\s*(?P<text>.*)"
+)
+_CMAKE_LINES = 6  # in which CMake breaks its text
 # What says only that something before it failed.
 _ECHO = re.compile(r"(?:subprocess\.)?CalledProcessError: Command|ninja: build stopped")
 
@@ -54,8 +58,14 @@ def _of_tools(lines: Sequence[str]) -> str | None:
         if _OF_COMPILERS.match(line):
             return line
         if found := _OF_CMAKE.match(line):
-            # CMake writes its text below.
-            text = found["text"] or next(filter(None, lines[place + 1 :]), "")
-            place_there = f" at {found['place']}" if found["place"] else ""
-            return f"CMake Error{place_there}: {text}"
+            text = found["text"] or _text_below(lines[place + 1 :])
+            there = f" at {found['place']}" if found["place"] else ""
+            return f"CMake Error{there}: {text}"
     return None
+
+
+def _text_below(lines: Sequence[str]) -> str:
+    """Return the text that CMake writes below the place of an error, up to an empty line."""
+    found = list(itertools.dropwhile(lambda line: not line, lines[: _CMAKE_LINES + 2]))
+    text = itertools.takewhile(lambda line: line and not line.startswith("Call Stack"), found)
+    return " ".join(itertools.islice(text, _CMAKE_LINES))
