@@ -12,9 +12,10 @@ from jsonschema import Draft202012Validator
 
 from made import NO_RULES, RELEASES, Told, failed, make, passed
 from matrix._util.paths import DATA
+from matrix.catalog.candidates.model import Project
 from matrix.qualify.engine import qualify
 from matrix.qualify.model import Failure, Match, Qualification
-from matrix.qualify.query import Context, Project, Query, Skipped
+from matrix.qualify.query import Context, Query, Skipped
 from matrix.qualify.static_checks import StaticAnswers
 from matrix.record.model import PLATFORMS, Case, Outcome
 from matrix.report.qualify.json import render

@@ -183,7 +183,8 @@ def _qualify(options: argparse.Namespace) -> int:
 
 def _query(options: argparse.Namespace, releases: Releases) -> Query:
     from matrix._util.versions import parse_specifier
-    from matrix.qualify.query import Project, Query
+    from matrix.catalog.candidates.model import Project
+    from matrix.qualify.query import Query
     from matrix.record.model import PLATFORMS
 
     project = Project.VLLM if options.torch is None else Project.TORCH

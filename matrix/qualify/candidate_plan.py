@@ -23,13 +23,13 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import distance, minor_of, parse_version
-from matrix.catalog.candidates.model import Candidate
+from matrix.catalog.candidates.model import Candidate, Project
 from matrix.catalog.cells import Cell, CellError, build_of, factor_of
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations
 from matrix.qualify.engine import QualifyError
-from matrix.qualify.query import Project, Query
+from matrix.qualify.query import Query
 from matrix.qualify.seconds import Estimate, Seconds
 from matrix.qualify.static_checks import StaticAnswers
 from matrix.record.model import Platform, Record

@@ -13,6 +13,7 @@ from packaging.version import Version
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of
+from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import CellError
 from matrix.catalog.releases import Releases
 from matrix.qualify.load import ReleasedRecord, UnidentifiedCause
@@ -20,7 +21,6 @@ from matrix.qualify.query import (
     CellReleases,
     Context,
     PlatformReleases,
-    Project,
     Query,
     Skipped,
     find_release,

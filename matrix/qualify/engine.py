@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matrix._util.versions import minor_of, neighbours, parse_version
+from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import Cell, CellError, build_of
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
@@ -49,7 +50,6 @@ from matrix.qualify.model import (
 from matrix.qualify.query import (
     Context,
     PlatformReleases,
-    Project,
     Query,
     Skipped,
     find_release,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from matrix._util.enums import StrEnum
+from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import factors
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
@@ -24,7 +25,6 @@ from matrix.qualify.query import (
     Context,
     Observed,
     PlatformReleases,
-    Project,
     Query,
     Skipped,
     may_match,

@@ -15,10 +15,11 @@ from packaging.version import Version
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of
+from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import factors
 from matrix.catalog.releases import Releases
 from matrix.qualify.caveats import Caveat, PairCaveat
-from matrix.qualify.query import Project, Query
+from matrix.qualify.query import Query
 from matrix.qualify.reasons import NoTimes, UnknownReason
 from matrix.qualify.runs import CellRun, Variant
 from matrix.qualify.static_checks import RungComparison, step_signature

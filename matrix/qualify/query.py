@@ -13,26 +13,13 @@ from typing import NamedTuple
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion
 
-from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
+from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import CellError, factors, public_key
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, ErrorKind
 from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Waivers
-
-
-class Project(StrEnum):
-    """A project that can be qualified."""
-
-    TORCH = "torch"
-    VLLM = "vllm"
-
-    @property
-    def label(self) -> str:
-        """Return the name as a message spells it."""
-        return "vLLM" if self is Project.VLLM else "torch"
-
 
 MOST_RUNS = 20
 """The most runs of a cell, the newest, whose seconds are compared."""

@@ -20,8 +20,9 @@ from packaging.version import Version
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
+from matrix.catalog.candidates.model import Project
 from matrix.qualify.load import ReleasedRecord
-from matrix.qualify.query import MOST_RUNS, Context, Project, Query, oldest_first, same_release
+from matrix.qualify.query import MOST_RUNS, Context, Query, oldest_first, same_release
 from matrix.record.model import (
     PLATFORMS,
     STARTS,

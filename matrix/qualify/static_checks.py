@@ -20,10 +20,11 @@ from typing import NamedTuple, Protocol
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
+from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
-from matrix.qualify.query import Project, Query, find_release
+from matrix.qualify.query import Query, find_release
 from matrix.qualify.runs import ReleaseRuns
 from matrix.record.model import RUNGS, Rung
 from matrix.record.signature import signature

@@ -13,7 +13,7 @@ from packaging.version import Version
 from candidate_runs import MAIN, RC, RELEASES, known, plan, run_of
 from candidates import commit_candidate, torch_candidate, vllm_candidate, with_candidates
 from made import NO, YES, Answers, failed, passed
-from matrix.catalog.candidates.model import Candidate
+from matrix.catalog.candidates.model import Candidate, Project
 from matrix.catalog.cells import Cell
 from matrix.qualify.candidate_plan import (
     CandidatePlan,
@@ -26,7 +26,6 @@ from matrix.qualify.candidate_plan import (
     relevant,
 )
 from matrix.qualify.engine import QualifyError
-from matrix.qualify.query import Project
 from matrix.qualify.seconds import Seconds, key_of
 from matrix.record.model import ErrorKind, Platform, RunError
 from matrix.report.qualify.candidate import plan_json, plan_lines

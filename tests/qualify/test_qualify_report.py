@@ -11,10 +11,10 @@ import pytest
 
 from made import failed, make, passed
 from matrix._util.enums import StrEnum
+from matrix.catalog.candidates.model import Project
 from matrix.qualify.caveats import CaveatCode
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import DriftKind, FailureKind, Verdict
-from matrix.qualify.query import Project
 from matrix.qualify.reasons import TimesCode, UnknownCode
 from matrix.qualify.runs import CaseState, MissingCode
 from matrix.record.model import Case, Outcome

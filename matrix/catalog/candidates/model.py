@@ -30,10 +30,15 @@ class CandidateError(MatrixError):
 
 
 class Project(StrEnum):
-    """Whose candidate it is."""
+    """One of the two projects of a pair."""
 
     TORCH = "torch"
     VLLM = "vllm"
+
+    @property
+    def label(self) -> str:
+        """The name as a message spells it."""
+        return "vLLM" if self is Project.VLLM else "torch"
 
 
 class SourceKind(StrEnum):

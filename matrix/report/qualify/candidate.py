@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from matrix._util.text import aligned, clean, clip, code, listed, markdown, plural, tabular
 from matrix.attribution.model import Attribution
+from matrix.catalog.candidates.model import Project
 from matrix.qualify.candidate_plan import CandidatePlan, LeftOut, LeftOutCode, PlannedCell
-from matrix.qualify.query import Project
 from matrix.qualify.watch import Delta
 from matrix.report.attribution import markdown as attribution_markdown
 from matrix.report.attribution import text as attribution_text

@@ -10,6 +10,7 @@ from typing import TypeVar
 from packaging.version import Version
 
 from matrix._util.text import clean, clip, listed, plural, spans
+from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import build_of
 from matrix.qualify.model import (
     Drift,
@@ -20,7 +21,6 @@ from matrix.qualify.model import (
     Unknown,
     Verdict,
 )
-from matrix.qualify.query import Project
 from matrix.qualify.static_checks import RungChange, RungComparison, Standing
 from matrix.record.model import STARTS, CellRef, Departure
 from matrix.report.qualify.sentences import (
