@@ -29,6 +29,7 @@ from matrix._util.files import write_text
 from matrix.checks.linkage.link import Tables, load_tables
 from matrix.checks.linkage.verify import agrees, observe, run_command, write_stub
 from matrix.errors import MatrixError
+from matrix.report.linkage import extension_words, verdict_words
 
 _OUT = Path("docs/linkage-evidence.json")
 
@@ -97,7 +98,7 @@ def _try_pair(vllm: str, torch: str, python: str, tables: Tables) -> dict[str, o
             rows.append(
                 {
                     "extension": linked.path,
-                    "predicted": linked.reason or "loads",
+                    "predicted": extension_words(linkage, linked) or "loads",
                     "observed": found.line,
                     "undefined": list(found.symbols),
                     "agrees": good,
@@ -109,7 +110,7 @@ def _try_pair(vllm: str, torch: str, python: str, tables: Tables) -> dict[str, o
         "torch": torch,
         "python": full,
         "glibc": platform.libc_ver()[1],
-        "predicted": linkage.verdict,
+        "predicted": verdict_words(linkage),
         "agrees": whole,
         "extensions": rows,
     }

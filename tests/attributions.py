@@ -13,6 +13,7 @@ from matrix.attribution.model import Attribution
 from matrix.catalog.cells import Cell
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases
+from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
     By,
@@ -136,7 +137,7 @@ def no_links(cell: Cell) -> Answer | None:
     pinned = any(
         release.version == cell.vllm and release.torch == cell.torch for release in RELEASES.vllm
     )
-    return Answer(ok=pinned, reason=None if pinned else "undefined symbol: c10_cuda")
+    return Answer(ok=pinned, facts=() if pinned else quoted("undefined symbol: c10_cuda"))
 
 
 def of(torch: str, *records: Record, **asked: Any) -> Attribution:

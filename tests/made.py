@@ -6,6 +6,7 @@ from typing import Any
 
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
+from matrix.checks.facts import LinkCode, LinkFact
 from matrix.checks.lookup import Answer
 from matrix.record.model import Case, Outcome, Record, Start, StartKind
 from matrix.report.model import Report, report_of
@@ -28,7 +29,8 @@ evidence = ["a record"]
 """,
     "rules.toml",
 )
-NO = Answer(ok=False, reason="`_C.abi3.so` needs c10::f() and 2 more", cause="`_C` needs c10::f()")
+NEEDS = LinkFact(code=LinkCode.NEEDS, extension="_C", symbol="c10::f()")
+NO = Answer(ok=False, facts=(NEEDS._replace(extension="_C.abi3.so", more=2),), cause=(NEEDS,))
 YES = Answer(ok=True)
 Told = tuple[Path, Record]
 

@@ -9,6 +9,7 @@ from packaging.specifiers import SpecifierSet
 from matrix.catalog.cells import Cell
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases
+from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
     Case,
@@ -106,7 +107,8 @@ def record(cell: str = "py311-torch210-vllm019", platform: str = "cuda", **more:
 
 def links(cell: Cell) -> Answer:
     return Answer(
-        ok=cell.vllm != "0.27.0" or cell.torch in ("2.13.0", "2.14.0"), reason="needs c10::f()"
+        ok=cell.vllm != "0.27.0" or cell.torch in ("2.13.0", "2.14.0"),
+        facts=quoted("needs c10::f()"),
     )
 
 

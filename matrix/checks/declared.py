@@ -13,6 +13,7 @@ from matrix._util.versions import parse_version, specifier_text
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases
+from matrix.checks.facts import Fact, FactCode
 
 _ABI3 = re.compile(r"cp3(?P<minor>[0-9]+)-abi3")
 _LINUX = re.compile(r"(?:many)?linux.*_x86_64|any")
@@ -24,15 +25,14 @@ class Declared:
 
     `ok` where vLLM pins this torch and both releases have a wheel for the Python. `off_pin`: vLLM
     pins another torch; an override can still install this one. `fits` is false where nothing can: a
-    range of Pythons or the wheels exclude this Python. `reason` says why not; what no override can
-    solve comes first. `yanked` names releases that the index withdrew, which fails nothing.
+    range of Pythons or the wheels exclude this Python. The `facts` say why not; what no override
+    can solve comes first.
     """
 
     ok: bool
     off_pin: bool
     fits: bool
-    reason: str | None = None
-    yanked: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
 
 
 def declared(cell: Cell, releases: Releases) -> Declared:
@@ -55,13 +55,8 @@ class Declarations:
         """Read the facts of the releases."""
         self._torch = {release.version: release for release in releases.every_torch}
         self._vllm = {release.version: release for release in releases.every_vllm}
-        self._yanked = {
-            (project, release.version): _yanked(f"{project} {release.version}", release.yanked)
-            for project, published in (("torch", releases.torch), ("vLLM", releases.vllm))
-            for release in published
-            if release.yanked is not None
-        }
-        self._misfits: dict[tuple[str, str, str], str | None] = {}
+        self._pins = {release.version: (_pin(release),) for release in releases.every_vllm}
+        self._misfits: dict[tuple[str, str, str], tuple[Fact, ...]] = {}
 
     def of(self, cell: Cell) -> Declared:
         """Return what the metadata says of that cell.
@@ -75,21 +70,19 @@ class Declarations:
             "torch", torch, cell.python
         )
         off_pin = parse_version(vllm.torch) != parse_version(torch.version)
-        pin = f"vLLM {vllm.version} pins torch {vllm.torch}" if off_pin else None
-        named = (("torch", torch.version), ("vLLM", vllm.version))
         return Declared(
-            ok=not off_pin and misfit is None,
+            ok=not off_pin and not misfit,
             off_pin=off_pin,
-            fits=misfit is None,
-            reason=misfit or pin,
-            yanked=tuple(self._yanked[key] for key in named if key in self._yanked),
+            fits=not misfit,
+            facts=misfit or (self._pins[vllm.version] if off_pin else ()),
         )
 
-    def _misfit(self, project: str, release: Torch | Vllm, python: str) -> str | None:
-        """Return why the release is not for this Python, or None where nothing says so."""
+    def _misfit(self, project: str, release: Torch | Vllm, python: str) -> tuple[Fact, ...]:
+        """Return why the release is not for this Python; () where nothing says so."""
         key = project, release.version, python
         if key not in self._misfits:
-            self._misfits[key] = _misfit(f"{project} {release.version}", release, python)
+            misfit = _misfit(project, release, python)
+            self._misfits[key] = () if misfit is None else (misfit,)
         return self._misfits[key]
 
 
@@ -101,20 +94,24 @@ def _unknown(cell: Cell, project: str) -> CellError:
     )
 
 
-def _yanked(named: str, why: str) -> str:
-    return f"{named} was yanked ({why})" if why else f"{named} was yanked"
+def _pin(vllm: Vllm) -> Fact:
+    pins = FactCode.PINS_TORCH
+    return Fact(code=pins, package="vLLM", version=vllm.version, wanted=vllm.torch)
 
 
-def _misfit(named: str, release: Torch | Vllm, python: str) -> str | None:
+def _misfit(project: str, release: Torch | Vllm, python: str) -> Fact | None:
+    version = release.version
     if release.python is not None and not release.python.contains(python):
-        return f"{named} needs Python {specifier_text(release.python)}"
+        wanted = specifier_text(release.python)
+        return Fact(code=FactCode.NEEDS_PYTHON, package=project, version=version, wanted=wanted)
     if not release.wheels:
         return None
     tags = _linux(release.wheels)
     if not tags:
-        return f"{named} has no wheel for Linux x86_64"
+        linux = "Linux x86_64"
+        return Fact(code=FactCode.NO_WHEEL, package=project, version=version, platform=linux)
     if not any(_is_for(tag, python) for tag in tags):
-        return f"{named} has no wheel for Python {python}"
+        return Fact(code=FactCode.NO_WHEEL, package=project, version=version, python=python)
     return None
 
 

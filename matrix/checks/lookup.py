@@ -9,28 +9,30 @@ from matrix._util.versions import parse_version
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
+from matrix.checks.facts import AnyFact, LinkCode, LinkFact, quoted
 from matrix.checks.linkage.candidate import candidate_tables
-from matrix.checks.linkage.link import Abi, Linkage, Linked, Tables, load_tables
+from matrix.checks.linkage.link import Abi, Linkage, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
+from matrix.checks.linkage.why import link_fact, shared_fact
 from matrix.checks.resolution.cache import Resolutions, candidates_path, load_resolutions
 from matrix.record.model import Platform
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a static check says of a cell; `reason` is the first line of why, or a remark.
+    """What a static check says of a cell; the `facts` say why, or what goes without.
 
-    `cause` is the reason without what differs from pair to pair, so that a report can show pairs
-    that fail alike together; None where that is the reason itself. `by` names who says so where
-    that can change: the resolver on a day. `unknown`: there is no answer yet, only why
-    (with `ok` false). `promised`: what is missing belongs to torch's stable
-    ABI, which a torch newer than the pin promises to keep.
+    `cause` are the facts without what differs from pair to pair, so that a report can show pairs
+    that fail alike together; empty where the facts themselves do. `asked` is the day of the
+    question, where the answer can change. `unknown`: there is no answer yet, only why (with `ok`
+    false). `promised`: what is missing belongs to torch's stable ABI, which a torch newer than the
+    pin promises to keep.
     """
 
     ok: bool
-    reason: str | None = None
-    by: str | None = None
-    cause: str | None = None
+    facts: tuple[AnyFact, ...] = ()
+    asked: str | None = None
+    cause: tuple[AnyFact, ...] = ()
     promised: bool = False
     unknown: bool = False
 
@@ -65,21 +67,21 @@ class Answers:
             return None
         return Answer(
             ok=found.ok,
-            reason=found.reason,
-            by=f"asked on {found.asked}",
+            facts=quoted(found.reason) if found.reason else (),
+            asked=found.asked.isoformat(),
             unknown=found.is_unknown,
         )
 
     def links(self, cell: Cell) -> Answer | None:
         """Tell whether that torch exports what vLLM's core extensions import.
 
-        Where it does, the reason says which features are missing. What is built from its sources
-        has a wheel that says which extensions it has only where its way to cuda names one: else
-        that is unknown on cuda, and on the cpu none is loaded.
+        Where it does, its facts say which features are missing. What is built from its sources has
+        a wheel that says which extensions it has only where its way to cuda names one: else that is
+        unknown on cuda, and on the cpu none is loaded.
         """
         candidate = self._candidates.get(cell.vllm)
         if candidate is not None and not candidate.has_extensions:
-            return _BUILT
+            return _unknown(LinkCode.BUILT)
         if cell.vllm not in self._read[0] or cell.torch not in self._read[1]:
             return None
         try:
@@ -95,19 +97,26 @@ class Answers:
         """Return why the table of a vLLM does not answer for a Python; None where it does."""
         table, file = self._tables.vllm(candidate.key), candidate.extensions(python)
         if file is None or file.sha256 != table.wheel.sha256:
-            return Answer(ok=False, unknown=True, reason="the symbols of another wheel were read")
-        return None if table.extensions else _WITHOUT
+            return _unknown(LinkCode.OTHER_WHEEL)
+        return None if table.extensions else _unknown(LinkCode.NO_EXTENSIONS)
 
     def _answer(self, linkage: Linkage) -> Answer:
-        broken = [linked for linked in linkage.extensions if not linked.ok]
-        if not broken:
+        broken = next((linked for linked in linkage.extensions if not linked.ok), None)
+        if broken is None:
             return _LINKS
-        reason = broken[0].reason
-        if broken[0].feature is not None:  # the core ones come first
-            without = f"without {', '.join(linkage.without)}"
-            return Answer(ok=True, reason=f"{without}: {reason}", cause=without)
+        if broken.feature is not None:  # the core ones come first
+            features = linkage.without
+            return Answer(
+                ok=True,
+                facts=(link_fact(linkage, broken, features),),
+                cause=(LinkFact(code=LinkCode.WITHOUT, features=features),),
+            )
+        shared = shared_fact(broken)
         return Answer(
-            ok=False, reason=reason, cause=_cause(broken[0]), promised=self._promised(linkage)
+            ok=False,
+            facts=(link_fact(linkage, broken),),
+            cause=() if shared is None else (shared,),
+            promised=self._promised(linkage),
         )
 
     def _promised(self, linkage: Linkage) -> bool:
@@ -120,20 +129,10 @@ class Answers:
 
 
 _LINKS = Answer(ok=True)
-_BUILT = Answer(
-    ok=False,
-    unknown=True,
-    reason="it is built from its sources; a build without compiling has no extensions to link",
-)
-_WITHOUT = Answer(ok=False, unknown=True, reason="its wheel has no extensions to link")
 
 
-def _cause(broken: Linked) -> str | None:
-    """Return what an extension that does not load needs first, in words for many torches."""
-    if broken.fault is not None:
-        return None
-    wanted = (*broken.libraries, *broken.names)[0]
-    return f"`{broken.name.partition('.')[0]}` needs {wanted}"
+def _unknown(code: LinkCode) -> Answer:
+    return Answer(ok=False, unknown=True, facts=(LinkFact(code=code),))
 
 
 def load_answers(

@@ -28,6 +28,7 @@ from matrix.catalog.cells import Cell, CellError, build_of, factor_of
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations
+from matrix.checks.facts import quoted
 from matrix.qualify.engine import QualifyError
 from matrix.qualify.query import Query
 from matrix.qualify.seconds import Estimate, Seconds
@@ -348,7 +349,7 @@ class _Planner:
             named = self.known.releases.resolve(cell.name)
             declared = self._declarations.of(cell)
         except CellError as error:
-            return _left_out(LeftOutCode.NO_CELL, side, detail=Checked(text=str(error)))
+            return _left_out(LeftOutCode.NO_CELL, side, detail=Checked(facts=quoted(str(error))))
         if named != cell:
             return _left_out(LeftOutCode.OTHER_RELEASE, side, found=_difference(named, cell))
         counts = self._counting(cell)

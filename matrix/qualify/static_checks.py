@@ -218,7 +218,7 @@ def failing_step(progress: Progress) -> Step | None:
 
 def short_reason(step: Step) -> Reason | None:
     """Return why a rung fails, without what differs from pair to pair, where that is known."""
-    return Checked(text=step.cause) if step.cause else step.reason
+    return Checked(facts=step.cause) if step.cause else step.reason
 
 
 def step_signature(step: Step) -> str:

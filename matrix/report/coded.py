@@ -9,6 +9,7 @@ from typing import Any
 
 from matrix.record.model import Departure
 from matrix.report import stock
+from matrix.report.facts import asked_words, facts_words
 from matrix.report.provisional import release_words
 from matrix.report.reasons import reason_words
 from matrix.rules.provisional import LastRelease
@@ -19,7 +20,8 @@ def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a reason of any r
     """Return the code of a reason and its operands: its fields, without those that are not set.
 
     A `detail`, which is the reason of a verdict, is its sentence, and has its own code and operands
-    beside it as `because`; so have `packages` their parts as `departures`.
+    beside it as `because`; so have `packages` their parts as `departures`. The facts of a check
+    have their words as `text`, the day of its question as `by`.
     """
     operands: dict[str, object] = {}
     for name in _names(reason):
@@ -35,6 +37,10 @@ def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a reason of any r
                 "packages": list(map(stock.described, value)),
                 "departures": operand(value),
             }
+        elif name == "facts":
+            operands["text"] = facts_words(value)
+        elif name == "asked":
+            operands["by"] = asked_words(value)
     return {"code": reason.code, "operands": operands}
 
 

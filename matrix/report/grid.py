@@ -13,7 +13,6 @@ from matrix.report.reasons import contradiction_words, reason_words
 from matrix.report.stock import described
 from matrix.verdict.grid import Grid, Square
 from matrix.verdict.ladder import Progress, RunEvidence
-from matrix.verdict.reasons import Checked
 from matrix.verdict.states import Verdict
 
 _INTRO = """\
@@ -156,10 +155,12 @@ def _square(square: Square) -> dict[str, object]:
 
 
 def _coded(progress: Progress) -> dict[str, object]:
-    """Return the codes of what a run shows; the reason of a static check is its text alone."""
+    """Return the codes of the reason, of the features that do not link, of contradictions."""
     found: dict[str, object] = {}
-    if progress.reason is not None and not isinstance(progress.reason, Checked):
+    if progress.reason is not None:
         found["because"] = coded(progress.reason)
+    if progress.without is not None:
+        found["without_because"] = coded(progress.without)
     if progress.contradictions:
         found["contradicted"] = list(map(coded, progress.contradictions))
     return found
@@ -298,7 +299,7 @@ def _reasons(square: Square) -> Iterable[tuple[str, str, str]]:
     if shown.fails is not None:
         yield shown.fails, reason_words(shown.cause), ""
     elif shown.without is not None:
-        yield "links", shown.without_cause or reason_words(shown.without), ""
+        yield "links", reason_words(shown.without_cause or shown.without), ""
     if all(cell.fails in (None, "declared") for cell in square.cells):
         return
     for group in square.groups:

@@ -11,6 +11,9 @@ from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.update import described
 from matrix.checks.linkage.build import Build
 from matrix.checks.linkage.link import Linkage, Linked
+from matrix.checks.linkage.why import link_fact
+from matrix.report.coded import coded
+from matrix.report.facts import link_fault, link_words
 
 _ABIS = {"stable": "stable", "c++": "C++", "none": "-"}
 _SHOWN = 3  # missing symbols of an extension; JSON has them all
@@ -31,7 +34,7 @@ def one(linkage: Linkage) -> str:
         for linked in linkage.extensions
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [clean(f"{head}: {linkage.verdict}")]
+    lines = [clean(f"{head}: {verdict_words(linkage)}")]
     lines += [
         clean(f"{name}  {build.file or 'installed files'}, {_built_for(build)}")
         for name, build in zip(("vLLM ", "torch"), linkage.builds, strict=True)
@@ -41,7 +44,7 @@ def one(linkage: Linkage) -> str:
         cells = [clean(cell).ljust(width) for cell, width in zip(row, widths, strict=False)]
         lines.append("  ".join([*cells, row[3]]).rstrip())
         if place:
-            why = _why(linkage.extensions[place - 1])
+            why = _why(linkage, linkage.extensions[place - 1])
             lines += [f"  {clip(clean(reason), 200)}" for reason in why]
     return "\n".join(lines) + "\n"
 
@@ -130,14 +133,14 @@ def to_json(linkages: Sequence[Linkage], *, extensions: bool) -> str:
             "python": linkage.python,
             "torch": linkage.torch,
             "vllm": linkage.vllm,
-            "verdict": linkage.verdict,
+            "verdict": verdict_words(linkage),
             "ok": linkage.ok,
             "without": list(linkage.without),
-            "reason": linkage.reason,
+            **_reason(linkage, next((one for one in linkage.extensions if not one.ok), None)),
             "builds": dict(zip(("vllm", "torch"), map(_build, linkage.builds), strict=True)),
         }
         if extensions:
-            row["extensions"] = [_extension(linked) for linked in linkage.extensions]
+            row["extensions"] = [_extension(linkage, linked) for linked in linkage.extensions]
         pairs.append(row)
     return json.dumps({"schema": 1, "pairs": pairs}, indent=2) + "\n"
 
@@ -157,13 +160,35 @@ def _built_for(build: Build) -> str:
     return f"{build.machine or 'unknown processor'}, {cuda}"
 
 
-def _extension(linked: Linked) -> dict[str, object]:
+def verdict_words(linkage: Linkage) -> str:
+    """Return `links`, `links, without X` or `does not link`."""
+    if not linkage.ok:
+        return "does not link"
+    return f"links, without {', '.join(linkage.without)}" if linkage.without else "links"
+
+
+def extension_words(linkage: Linkage, linked: Linked) -> str | None:
+    """Return why an extension does not load, in one line; None where it does."""
+    return None if linked.ok else link_words(link_fact(linkage, linked))
+
+
+def _reason(linkage: Linkage, linked: Linked | None) -> dict[str, object]:
+    """Return why an extension does not load: the sentence, and its code with operands."""
+    if linked is None or linked.ok:
+        return {"reason": None, "because": None}
+    return {
+        "reason": extension_words(linkage, linked),
+        "because": coded(link_fact(linkage, linked)),
+    }
+
+
+def _extension(linkage: Linkage, linked: Linked) -> dict[str, object]:
     return {
         "path": linked.path,
         "feature": linked.feature,
         "abi": linked.abi,
         "ok": linked.ok,
-        "reason": linked.reason,
+        **_reason(linkage, linked),
         "libraries": list(linked.libraries),
         "symbols": list(linked.symbols),
         "names": list(linked.names),
@@ -174,11 +199,11 @@ def _serves(linked: Linked) -> str:
     return linked.feature or "core"
 
 
-def _why(linked: Linked) -> list[str]:
+def _why(linkage: Linkage, linked: Linked) -> list[str]:
     if linked.ok:
         return []
-    if linked.fault is not None:
-        return [linked.fault]
+    if not linked.is_complete:
+        return [link_fault(link_fact(linkage, linked))]
     found = list(linked.libraries)
     found += linked.names[:_SHOWN]
     more = len(linked.names) - _SHOWN

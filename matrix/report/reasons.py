@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from matrix._util.text import plural
 from matrix.record.model import EventKind, Outcome
+from matrix.report.facts import NO_REASON, asked_words, facts_words
 from matrix.report.provisional import PROVISIONAL, comparison_words
 from matrix.report.stock import described, mark
 from matrix.verdict import reasons
@@ -50,8 +51,9 @@ def reason_words(reason: reasons.Reason | None) -> str:
             return ""
         case reasons.Recorded(text=text):
             return text
-        case reasons.Checked(text=text, by=by):
-            return f"{text or 'no reason given'} ({by})" if by else text or ""
+        case reasons.Checked(facts=facts, asked=asked):
+            text = facts_words(facts)
+            return f"{text or NO_REASON} ({asked_words(asked)})" if asked else text
         case reasons.OfCase(case=case, reason=inner):
             return f"{case}: {reason_words(inner)}"
         case reasons.Drifts() | reasons.NotJudged() | reasons.NoStart():
@@ -115,17 +117,17 @@ def _of_packages_or_run(
 def contradiction_words(found: Contradiction) -> str:
     """Return which answer of a static check a run disproved."""
     day, reason = found.day, reason_words(found.reason)
-    by = f" ({found.by})" if found.by else ""
+    by = f" ({asked_words(found.asked)})" if found.asked else ""
     return {
         ContradictionCode.RAN_WITHOUT_WHEEL: (
             f"is not for this Python ({reason}), but ran on {day}"
         ),
         ContradictionCode.INSTALLED: (
-            f"does not resolve ({reason or 'no reason given'}), but was installed on {day}"
+            f"does not resolve ({reason or NO_REASON}), but was installed on {day}"
         ),
         ContradictionCode.NOT_INSTALLED: f"resolves{by}, but was not installed on {day}: {reason}",
         ContradictionCode.IMPORTED: (
-            f"does not link ({reason or 'no reason given'}), but was imported on {day}"
+            f"does not link ({reason or NO_REASON}), but was imported on {day}"
         ),
         ContradictionCode.NOT_IMPORTED: f"links, but was not imported on {day}: {reason}",
     }[found.code]

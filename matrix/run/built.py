@@ -27,6 +27,7 @@ from matrix.catalog.vllm_sources.sources import tree_state
 from matrix.checks.linkage.candidate import read_candidate
 from matrix.checks.linkage.link import link, load_tables
 from matrix.checks.linkage.tables import TorchSymbols
+from matrix.checks.linkage.why import link_fact
 from matrix.checks.vllm_build.build import BuildFailedError, Built
 from matrix.checks.vllm_build.compiler import compiled
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe, with_extensions
@@ -185,9 +186,11 @@ def _check_links(
         assert isinstance(symbols, TorchSymbols)  # it is a candidate of torch
         linkage = link(tables.vllm(release), symbols, cell.python)
     if not linkage.ok:
+        broken = next(linked for linked in linkage.extensions if not linked.ok)
         raise CandidateError(
             f"candidate {candidate.name!r}: the extensions of {wheel.name} do not link with torch"
-            f" {linkage.torch}: {linkage.reason}; compile it: add it again with --build"
+            f" {linkage.torch}: {link_fact(linkage, broken).key}; compile it: add it again with"
+            " --build"
         )
     if linkage.without:
         without = listed(list(linkage.without))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from matrix._util.enums import StrEnum
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
+from matrix.checks.facts import AnyFact
 from matrix.checks.lookup import Answer
 from matrix.record.model import RUNGS, Departure, Record, Rung
 from matrix.rules.provisional import Provisional
@@ -82,7 +83,7 @@ class Step:
     state: StepState
     reason: Reason | None = None
     by_record: bool = False
-    cause: str | None = None
+    cause: tuple[AnyFact, ...] = ()
     promised: bool = False
 
 
@@ -100,14 +101,14 @@ class ContradictionCode(StrEnum):
 class Contradiction:
     """An answer of a static check that the run of a `day` disproved.
 
-    `reason` is the check's where it said no, and else that of the run's failure; `by` names who
-    answered, where that can change.
+    `reason` is the check's where it said no, and else that of the run's failure; `asked` is the day
+    of the check, where its answer can change.
     """
 
     code: ContradictionCode
     day: str
     reason: Reason | None
-    by: str | None = None
+    asked: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,6 @@ class Progress:
     reason: Reason | None
     off_pin: bool
     ran: RunEvidence | None = None
-    yanked: tuple[str, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
 
     def of(self, cell: Cell) -> Progress:
@@ -143,7 +143,6 @@ class Progress:
             fails=self.fails,
             reason=self.reason,
             off_pin=self.off_pin,
-            yanked=self.yanked,
         )
 
     @property
@@ -184,7 +183,7 @@ class Progress:
         if self.fails is None:
             return None
         step = next(step for step in self.steps if step.rung == self.fails)
-        return first_line(_checked(step.cause)) or self.reason
+        return _checked(step.cause) or self.reason
 
     @property
     def without(self) -> Reason | None:
@@ -193,9 +192,9 @@ class Progress:
         return links.reason if links.state == StepState.PASSED else None
 
     @property
-    def without_cause(self) -> str | None:
+    def without_cause(self) -> Reason | None:
         """`without` in the form that pairs which lack features for like reasons share."""
-        return self.steps[RUNGS.index("links")].cause if self.without else None
+        return _checked(self.steps[RUNGS.index("links")].cause) if self.without else None
 
     @property
     def ruled_out(self) -> bool:
@@ -316,7 +315,6 @@ def assess(
         reason=first_line(fails.reason) if fails else None,
         off_pin=declared.off_pin,
         ran=ran,
-        yanked=declared.yanked,
         contradictions=()
         if ran is None
         else tuple(_contradictions(platform, declared, resolves, links, ran)),
@@ -355,10 +353,10 @@ _RUN_STEPS: dict[str, Step] = {
 
 
 def _declared(declared: Declared) -> Step:
-    if declared.ok and declared.reason is None:
+    if declared.ok and not declared.facts:
         return _DECLARED
     state = StepState.PASSED if declared.ok else StepState.FAILED
-    return Step(rung="declared", state=state, reason=_checked(declared.reason))
+    return Step(rung="declared", state=state, reason=_checked(declared.facts))
 
 
 def _resolves(answer: Answer | None, ran: RunEvidence | None) -> Step:
@@ -373,7 +371,7 @@ def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Ste
     if platform == "cpu":
         if answer is None:
             return _NOT_NEEDED
-        reason = _checked(answer.reason)
+        reason = _checked(answer.facts)
         return Step(rung="links", state=StepState.NOT_NEEDED, reason=reason)
     if ran is not None and "imports" in ran.passed:
         # The features that do not link stay worth showing.
@@ -381,7 +379,7 @@ def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Ste
         return Step(
             rung="links",
             state=StepState.PASSED,
-            reason=_checked(kept.reason),
+            reason=_checked(kept.facts),
             by_record=True,
             cause=kept.cause,
         )
@@ -391,11 +389,11 @@ def _links(answer: Answer | None, platform: str, ran: RunEvidence | None) -> Ste
 
 
 def _answered(rung: str, answer: Answer) -> Step:
-    by = None if answer.ok else answer.by
+    asked = None if answer.ok else answer.asked
     return Step(
         rung=rung,
         state=StepState.PASSED if answer.ok else StepState.FAILED,
-        reason=_checked(answer.reason, by),
+        reason=_checked(answer.facts, asked),
         cause=answer.cause,
         promised=answer.promised,
     )
@@ -419,27 +417,27 @@ def _contradictions(
     """Yield each cheap rung whose answer the run disproved."""
 
     def found(
-        code: ContradictionCode, reason: Reason | None, by: str | None = None
+        code: ContradictionCode, reason: Reason | None, asked: str | None = None
     ) -> Contradiction:
-        return Contradiction(code=code, day=ran.day, reason=first_line(reason), by=by)
+        return Contradiction(code=code, day=ran.day, reason=first_line(reason), asked=asked)
 
     if ran.passed and not declared.fits:
-        reason = _checked(declared.reason)
+        reason = _checked(declared.facts)
         yield found(ContradictionCode.RAN_WITHOUT_WHEEL, reason)
     if resolves is not None and resolves.unknown:
         resolves = None
     if resolves is not None and not resolves.ok and "resolves" in ran.passed:
-        yield found(ContradictionCode.INSTALLED, _checked(resolves.reason))
+        yield found(ContradictionCode.INSTALLED, _checked(resolves.facts))
     if resolves is not None and resolves.ok and ran.fails == "resolves":
-        yield found(ContradictionCode.NOT_INSTALLED, ran.reason, resolves.by)
+        yield found(ContradictionCode.NOT_INSTALLED, ran.reason, resolves.asked)
     if platform == "cpu" or links is None or links.unknown:
         return
     if not links.ok and "imports" in ran.passed:
-        yield found(ContradictionCode.IMPORTED, _checked(links.reason))
+        yield found(ContradictionCode.IMPORTED, _checked(links.facts))
     if links.ok and ran.fails == "imports" and "undefined symbol" in failure_key(ran.reason):
         yield found(ContradictionCode.NOT_IMPORTED, ran.reason)
 
 
-def _checked(text: str | None, by: str | None = None) -> Checked | None:
+def _checked(facts: tuple[AnyFact, ...], asked: str | None = None) -> Checked | None:
     """Return why a static check says so; None where it does not say why."""
-    return Checked(text=text, by=by) if text or by else None
+    return Checked(facts=facts, asked=asked) if facts or asked else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from matrix._util.enums import StrEnum
+from matrix.checks.facts import AnyFact, facts_key
 from matrix.record.model import Departure, ErrorKind, Outcome, RunError, Rung, RungResult, StartKind
 from matrix.rules.expectations import Difference
 from matrix.rules.provisional import DiffersFrom, SameAs
@@ -47,10 +48,13 @@ class Recorded(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """A static check gave the answer, and `text` says why, or what is missing; `by` says who."""
+    """A static check gave the answer, and the `facts` say why, or what goes without.
 
-    text: str | None
-    by: str | None = None
+    `asked` is the day of the question, where the answer can change.
+    """
+
+    facts: tuple[AnyFact, ...]
+    asked: str | None = None
     code: Literal[ReasonCode.CHECKED] = ReasonCode.CHECKED
 
 
@@ -237,8 +241,8 @@ def failure_key(reason: Reason | None) -> str:
             text: str | None = None
         case Recorded():
             text = reason.text
-        case Checked(by=by):
-            text = " ".join(filter(None, (reason.text, by and f"({by})")))
+        case Checked(facts=facts, asked=asked):
+            text = " ".join(filter(None, (facts_key(facts), asked and f"(asked on {asked})")))
         case Error(kind=kind):
             text = kind.replace("_", " ")
         case Ended(outcome=outcome):
@@ -257,18 +261,14 @@ def failure_key(reason: Reason | None) -> str:
 def first_line(reason: Reason | None) -> Reason | None:
     r"""Return a reason with the first line alone of its text; None where there is none.
 
+    The facts of a check have one line in words.
+
     >>> first_line(Recorded(text="a\nb")).text
     'a'
     """
     match reason:
         case Recorded(text=text):
             return recorded(_first_line(text))
-        case Checked(text=text, by=by):
-            line = _first_line(text)
-            if line is None and by is None:
-                return None
-            is_cut = "\n" in (text or "").strip()
-            return Checked(text=line, by=None if is_cut else by)
         case PackageFails() | NotStock() | GoesOn() | OfCase():
             inner = first_line(reason.reason)
             return reason if inner == reason.reason else reason._replace(reason=inner)  # type: ignore[arg-type]

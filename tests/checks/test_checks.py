@@ -14,6 +14,7 @@ from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.declared import Declarations, declared
+from matrix.checks.facts import facts_key, quoted
 from matrix.checks.linkage.tables import (
     Extension,
     Library,
@@ -26,6 +27,7 @@ from matrix.checks.linkage.tables import (
 )
 from matrix.checks.lookup import Answer, load_answers
 from matrix.checks.resolution.cache import PLATFORM
+from matrix.report.facts import facts_words
 
 RELEASES = load_releases()
 SHIM, CXX = "aoti_torch_new_thing", "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"
@@ -116,7 +118,7 @@ def test_an_off_pin_cell_resolves_only_as_its_environment_installs_it(tmp_path: 
     path = tmp_path / "resolutions.json"
     path.write_text(json.dumps({"resolutions": rows}), encoding="utf-8")
     answers = load_answers(RELEASES, resolutions=path)
-    expected = Answer(ok=False, reason="a needs b", by="asked on 2026-11-23")
+    expected = Answer(ok=False, facts=quoted("a needs b"), asked="2026-11-23")
     found = {
         torch: answers.resolves(Cell("3.12", torch, "0.20.2"), "cuda")
         for torch in ("2.11.0", "2.10.0", "2.12.1", "2.9.1")
@@ -224,7 +226,9 @@ def test_the_metadata_says_whether_a_cell_goes_together(
             declared(Cell(*cell), SMALL)
         return
     found = declared(Cell(*cell), SMALL)
-    assert (found.ok, found.off_pin, found.fits, found.reason) == (ok, off_pin, fits, reason)
+    assert (found.ok, found.off_pin, found.fits) == (ok, off_pin, fits)
+    assert facts_words(found.facts) == (reason or "")
+    assert facts_key(found.facts) == (reason or "")
 
 
 def test_what_is_no_release_is_named() -> None:
@@ -232,19 +236,12 @@ def test_what_is_no_release_is_named() -> None:
         declared(Cell("3.12", "2.10.0", "0.99.0"), SMALL)
 
 
-def test_a_yanked_release_is_marked_and_not_failed() -> None:
+def test_a_yanked_release_fails_nothing() -> None:
     found = declared(Cell("3.12", "2.9.1", "0.20.0"), SMALL)
-    assert found.yanked == ("vLLM 0.20.0 was yanked (bad wheel)",)
-    assert found.reason == "vLLM 0.20.0 pins torch 2.11.0"
-    both = declared(Cell("3.12", "2.11.0", "0.20.0"), SMALL)
-    assert [line.partition(" was")[0] for line in both.yanked] == ["torch 2.11.0", "vLLM 0.20.0"]
-    assert declared(Cell("3.12", "2.9.1", "0.16.0"), SMALL).yanked == ()
-
-
-def test_an_empty_reason_for_a_yank_is_one_too() -> None:
+    assert facts_words(found.facts) == "vLLM 0.20.0 pins torch 2.11.0"
     torch = (Torch(version="2.9.1", yanked=""),)
     releases = Releases(torch=torch, vllm=VLLM[:1], pythons=("3.12",), matrix_vllm=())
-    assert declared(Cell("3.12", "2.9.1", "0.16.0"), releases).yanked
+    assert declared(Cell("3.12", "2.9.1", "0.16.0"), releases).ok
 
 
 DECLARATIONS = Declarations(RELEASES)
@@ -261,6 +258,6 @@ def test_every_cell_of_the_matrix_is_declared() -> None:
 )
 def test_a_failure_has_a_reason_and_a_pass_none(python: str, torch: str, vllm: Vllm) -> None:
     found = DECLARATIONS.of(Cell(python, torch, vllm.version))
-    assert found.ok == (found.reason is None) == (found.fits and not found.off_pin)
+    assert found.ok == (not found.facts) == (found.fits and not found.off_pin)
     assert found.off_pin == (torch != vllm.torch)
     assert found == declared(Cell(python, torch, vllm.version), RELEASES)

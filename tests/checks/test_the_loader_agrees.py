@@ -57,12 +57,12 @@ def test_a_prediction_holds_where_the_loader_names_what_was_predicted() -> None:
         (library, failed, False),
         (missing, no_library, False),
         (
-            Linked(path="x", feature="DeepGEMM", abi=Abi.CXX, fault="is built for Python 3.12"),
+            Linked(path="x", feature="DeepGEMM", abi=Abi.CXX, pythons=("3.12",)),
             failed,
             True,
         ),
         (
-            Linked(path="x", feature="DeepGEMM", abi=Abi.CXX, fault="is built for Python 3.12"),
+            Linked(path="x", feature="DeepGEMM", abi=Abi.CXX, pythons=("3.12",)),
             loads,
             False,
         ),

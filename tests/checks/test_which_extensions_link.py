@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrix.catalog.releases_file import load_releases
-from matrix.checks.linkage.link import DATA, Linked, feature_of, link, load_tables
+from matrix.checks.linkage.link import DATA, Linkage, Linked, feature_of, link, load_tables
 from matrix.checks.linkage.tables import (
     Extension,
     Library,
@@ -22,7 +22,7 @@ from matrix.checks.linkage.tables import (
     file_name,
 )
 from matrix.cli import main
-from matrix.report.linkage import grid, one, to_json
+from matrix.report.linkage import extension_words, grid, one, to_json, verdict_words
 
 CHECK = "_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_jb"
 CHECK_NAME = (
@@ -86,15 +86,20 @@ def linked(*extensions: Extension, torch: TorchSymbols | None = None) -> list[Li
     return list(link(vllm_of(*extensions), torch or torch_of(), "3.12").extensions)
 
 
+def why(found: Linkage) -> str | None:
+    """The first reason why an extension does not link, in words."""
+    return next((extension_words(found, one) for one in found.extensions if not one.ok), None)
+
+
 def test_a_symbol_that_torch_exports_links() -> None:
     found = link(vllm_of(extension(CHECK)), torch_of(CHECK), "3.12")
-    assert (found.ok, found.verdict, found.reason) == (True, "links", None)
+    assert (found.ok, verdict_words(found), why(found)) == (True, "links", None)
 
 
 def test_a_missing_symbol_is_named_demangled() -> None:
     found = link(vllm_of(extension(CHECK, "torch_new_thing")), torch_of(), "3.12")
-    assert (found.ok, found.verdict) == (False, "does not link")
-    assert found.reason == f"`_C.abi3.so` needs {CHECK_NAME} and 1 more"
+    assert (found.ok, verdict_words(found)) == (False, "does not link")
+    assert why(found) == f"`_C.abi3.so` needs {CHECK_NAME} and 1 more"
     assert found.extensions[0].symbols == (CHECK, "torch_new_thing")
 
 
@@ -190,7 +195,7 @@ def test_a_library_that_nothing_brings_is_its_own_reason() -> None:
         torch_of(needed=("libcudart.so.13", "libcublas.so.13")),
         "3.12",
     )
-    assert found.reason == (
+    assert why(found) == (
         "`_C.abi3.so` needs libcudart.so.12 (torch 2.10.0 brings libcudart.so.13),"
         f" and {CHECK_NAME}"
     )
@@ -208,8 +213,8 @@ def test_the_systems_libraries_and_those_that_torch_needs_are_there(name: str) -
 def test_an_extension_with_folders_of_its_own_may_find_its_libraries_there() -> None:
     there = extension(needed=("libodd.so.1",), rpath=("$ORIGIN/../nvidia/lib",))
     assert linked(there)[0].ok
-    [found] = linked(extension(needed=("libodd.so.1",)))
-    assert found.reason == "`_C.abi3.so` needs libodd.so.1 (torch 2.10.0 brings none)"
+    found = link(vllm_of(extension(needed=("libodd.so.1",))), torch_of(), "3.12")
+    assert why(found) == "`_C.abi3.so` needs libodd.so.1 (torch 2.10.0 brings none)"
 
 
 def test_a_feature_that_does_not_link_leaves_the_core() -> None:
@@ -217,10 +222,9 @@ def test_a_feature_that_does_not_link_leaves_the_core() -> None:
     mla = extension(CHECK, path="vllm/_flashmla_C.abi3.so")
     found = link(vllm_of(gemm, mla, extension()), torch_of(), "3.12")
     assert found.ok
-    assert found.verdict == "links, without DeepGEMM, FlashMLA"
+    assert verdict_words(found) == "links, without DeepGEMM, FlashMLA"
     assert [result.feature for result in found.extensions] == [None, "FlashMLA", "DeepGEMM"]
-    assert found.reason is not None
-    assert found.reason.startswith("`_flashmla_C.abi3.so` needs c10::cuda::")
+    assert str(why(found)).startswith("`_flashmla_C.abi3.so` needs c10::cuda::")
 
 
 @pytest.mark.parametrize(
@@ -246,19 +250,18 @@ def test_only_files_for_the_cells_python_count() -> None:
         extension(path=gemm.format(312), python="cp312"),
         extension(CHECK, path=gemm.format(313), python="cp313"),
     )
-    assert link(tables, torch_of(), "3.12").verdict == "links"
-    assert link(tables, torch_of(), "3.13").verdict == "links, without DeepGEMM"
+    assert verdict_words(link(tables, torch_of(), "3.12")) == "links"
+    assert verdict_words(link(tables, torch_of(), "3.13")) == "links, without DeepGEMM"
     found = link(tables, torch_of(), "3.14")
-    assert found.verdict == "links, without DeepGEMM"
-    assert found.extensions[1].reason is not None
-    assert "is built for Python 3.12, 3.13, not 3.14" in found.extensions[1].reason
+    assert verdict_words(found) == "links, without DeepGEMM"
     assert len(found.extensions) == 2
+    assert "is built for Python 3.12, 3.13, not 3.14" in str(why(found))
 
 
 def test_a_file_that_is_not_elf_does_not_load() -> None:
     bad = extension(path="vllm/_moe_C.abi3.so", fault="is no ELF file")
     found = link(vllm_of(extension(), bad), torch_of(), "3.12")
-    assert (found.ok, found.reason) == (False, "`_moe_C.abi3.so` is no ELF file")
+    assert (found.ok, why(found)) == (False, "`_moe_C.abi3.so` is no ELF file")
 
 
 shims = st.frozensets(st.sampled_from([f"torch_{letter}" for letter in "abcdefgh"]))
@@ -291,7 +294,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_pair_is_answered_from_a_folder(folder: Path) -> None:
     tables = load_tables(folder)
     assert (tables.vllm_versions, tables.torch_versions) == (("0.19.1",), ("2.10.0",))
-    assert tables.link("0.19.1", "2.10.0", "3.12").verdict == "links"
+    assert verdict_words(tables.link("0.19.1", "2.10.0", "3.12")) == "links"
     assert tables.link("0.19.1", "2.10.0", "3.13").python == "3.13"
 
 
@@ -464,7 +467,7 @@ def test_each_vllm_links_with_the_torch_that_it_pins() -> None:
     assert len(tried) >= 20
     for version in tried:
         found = tables.link(version, pins[version], "3.12")
-        assert found.verdict == "links", (version, found.reason)
+        assert verdict_words(found) == "links", (version, why(found))
 
 
 @pytest.mark.parametrize(
@@ -479,7 +482,7 @@ def test_each_vllm_links_with_the_torch_that_it_pins() -> None:
 )
 def test_a_pair_off_its_pin(vllm: str, torch: str, verdict: str, reason: str | None) -> None:
     found = load_tables().link(vllm, torch, "3.12")
-    assert found.verdict == verdict
+    assert verdict_words(found) == verdict
     text = to_json([found], extensions=True)
     assert reason is None or reason in text
 
@@ -488,7 +491,7 @@ def test_0_19_1_misses_on_torch_2_9_1_what_its_loader_says() -> None:
     found = load_tables().link("0.19.1", "2.9.1", "3.11")
     assert [result.name for result in found.extensions if result.ok] == ["cumem_allocator.abi3.so"]
     [core] = [result for result in found.extensions if result.name == "_moe_C.abi3.so"]
-    assert core.reason == f"`_moe_C.abi3.so` needs {CHECK_NAME} and 2 more"
+    assert extension_words(found, core) == f"`_moe_C.abi3.so` needs {CHECK_NAME} and 2 more"
 
 
 def test_a_copy_of_the_tables_answers_alike(tmp_path: Path) -> None:

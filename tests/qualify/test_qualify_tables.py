@@ -12,6 +12,7 @@ from judgements import words
 from made import NO, RELEASES, YES
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
+from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
 from matrix.qualify.counters import CounterChange, Rule
 from matrix.qualify.model import DriftKind
@@ -162,8 +163,8 @@ def test_a_query_covers_prereleases_of_the_other_project() -> None:
 
 
 PIN = Declared(ok=True, off_pin=False, fits=True)
-OFF = Declared(ok=False, off_pin=True, fits=True, reason="vLLM 0.20.2 pins torch 2.11.0")
-UNFIT = Declared(ok=False, off_pin=False, fits=False, reason="no wheel for Python 3.11")
+OFF = Declared(ok=False, off_pin=True, fits=True, facts=quoted("vLLM 0.20.2 pins torch 2.11.0"))
+UNFIT = Declared(ok=False, off_pin=False, fits=False, facts=quoted("no wheel for Python 3.11"))
 PROMISED = replace(NO, promised=True)
 
 
@@ -234,7 +235,7 @@ def test_releases_that_fare_alike_are_one_row() -> None:
             "0.20.2",
             candidate=Standing(fails="resolves"),
             change=RungChange.REGRESSION,
-            reason=Checked(text=NO.cause),
+            reason=Checked(facts=NO.cause),
             pythons=("3.12",),
         ),
         row("0.21.0", platform="cpu"),
@@ -248,8 +249,12 @@ def test_releases_that_fare_alike_are_one_row() -> None:
     ("pair", "change", "reason"),
     [
         # The reason of a repair is why the baseline failed; one without a cause is its own.
-        (PairProgress(at(PIN, NO), at(PIN, YES)), RungChange.REPAIR, NO.cause),
-        (PairProgress(at(PIN, YES), at(UNFIT)), RungChange.NOT_TESTABLE, UNFIT.reason),
+        (PairProgress(at(PIN, NO), at(PIN, YES)), RungChange.REPAIR, "`_C` needs c10::f()"),
+        (
+            PairProgress(at(PIN, YES), at(UNFIT)),
+            RungChange.NOT_TESTABLE,
+            "no wheel for Python 3.11",
+        ),
     ],
 )
 def test_the_reason_of_a_row(pair: PairProgress, change: RungChange, reason: str) -> None:

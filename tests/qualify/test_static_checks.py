@@ -10,8 +10,10 @@ from dataclasses import replace
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from judgements import words
 from made import NO, YES, Answers, Told, failed, make, passed
 from matrix.catalog.cells import Cell
+from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
 from matrix.qualify.model import FailureKind
 from matrix.qualify.query import Query
@@ -93,7 +95,7 @@ def test_a_run_that_failed_as_the_wheels_must_is_no_regression_either() -> None:
         # Nothing that a resolver says is of how a wheel was built.
         (
             ask("torch", NEXT, OLD),
-            Answers(resolves={(NEXT, "0.20.2"): replace(NO, by="asked on 2026-11-23")}),
+            Answers(resolves={(NEXT, "0.20.2"): replace(NO, asked="2026-11-23")}),
             [make(OLD, passed())],
             "resolves",
         ),
@@ -127,7 +129,7 @@ def test_what_a_first_rung_lost_is_a_regression_with_its_reason(
     assert (found.verdict, found.exit_status, found.compared) == ("not qualified", 1, 0)
     [failure] = found.failures
     assert (failure.kind, failure.rung, failure.ran) == (FailureKind.REGRESSION, rung, False)
-    assert "needs c10::f()" in failure.signature and "2 more" in str(failure.detail)
+    assert "needs c10::f()" in failure.signature and "2 more" in str(words(failure.detail))
     assert f", {rung}: no run, the rung alone" in lines(found)
     assert "1 regression," in page(found)
     accepted = waiver(f"signature = '{failure.signature}'")
@@ -136,7 +138,7 @@ def test_what_a_first_rung_lost_is_a_regression_with_its_reason(
 
 def test_a_repair_needs_the_rung_that_failed_to_pass() -> None:
     """Links that pass show nothing of a rung below them that nobody asked about."""
-    failed_before = {(OLD, "0.20.2"): replace(NO, reason="needs a<2, and b needs a>=2")}
+    failed_before = {(OLD, "0.20.2"): replace(NO, facts=quoted("needs a<2, and b needs a>=2"))}
     links = {(OLD, "0.20.2"): YES, (NEXT, "0.20.2"): YES}
     for after, change in (
         (YES, RungChange.REPAIR),
@@ -156,7 +158,7 @@ def test_a_repair_needs_the_rung_that_failed_to_pass() -> None:
 
 @pytest.mark.parametrize("lacking", [OLD, NEXT])
 def test_what_the_index_lacked_is_neither_a_regression_nor_a_repair(lacking: str) -> None:
-    lacked = replace(NO, unknown=True, reason="needs certifi>=2")
+    lacked = replace(NO, unknown=True, facts=quoted("needs certifi>=2"))
     answers = Answers(resolves={(lacking, "0.20.2"): lacked}, otherwise=YES)
     found = held(on_cuda(OLD), answers=answers, platforms=("cuda",))
     assert found.failures == ()

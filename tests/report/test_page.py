@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declarations
+from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
 from matrix.errors import MatrixError
 from matrix.record.model import (
@@ -212,7 +213,10 @@ def test_a_mark_says_where_a_rung_below_was_not_asked() -> None:
     asked = assess(cell, "cuda", declared, resolves=Answer(ok=True), links=Answer(ok=True))
     assert page.mark(asked) == "·L"
     assert page.mark(assess(cell, "cuda", declared, links=Answer(ok=True))) == "·L?"
-    assert page.mark(assess(cell, "cuda", declared, links=Answer(ok=False, reason="no"))) == "×L"
+    assert (
+        page.mark(assess(cell, "cuda", declared, links=Answer(ok=False, facts=quoted("no"))))
+        == "×L"
+    )
 
 
 def test_every_climb_of_every_square_is_in_the_data() -> None:

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from matrix._util.paths import DATA
+from matrix.checks.facts import quoted
 from matrix.qualify import reasons as unanswered
 from matrix.record.model import Departure, ErrorKind, EventKind, Outcome, Rung, StartKind, Why
 from matrix.report.coded import because, coded
@@ -26,9 +27,9 @@ LAST = LastRelease(vllm="0.33", torch="2.14")
 
 SENTENCES: list[tuple[reasons.Reason, str]] = [
     (TEXT, "KeyError: x"),
-    (reasons.Checked(text="needs c10::f()"), "needs c10::f()"),
-    (reasons.Checked(text="no certifi", by="asked on x"), "no certifi (asked on x)"),
-    (reasons.Checked(text=None, by="asked on x"), "no reason given (asked on x)"),
+    (reasons.Checked(facts=quoted("needs c10::f()")), "needs c10::f()"),
+    (reasons.Checked(facts=quoted("no certifi"), asked="x"), "no certifi (asked on x)"),
+    (reasons.Checked(facts=(), asked="x"), "no reason given (asked on x)"),
     (reasons.Error(kind=ErrorKind.NO_SPACE), "no space"),
     (reasons.Ended(outcome=Outcome.OUT_OF_MEMORY), "ran out of memory"),
     (reasons.Ended(outcome=Outcome.NOT_APPLICABLE), "not applicable"),
@@ -109,7 +110,8 @@ def test_the_json_of_a_reason_has_its_code_and_its_operands(
     set_ = {
         name for name, value in reason._asdict().items() if name != "code" and value is not None
     }
-    assert set(found["operands"]) == set_
+    in_words = {"facts": "text", "asked": "by"}
+    assert set(found["operands"]) == set_ | {in_words[name] for name in set_ & in_words.keys()}
     inner = getattr(reason, "reason", None)
     assert found["operands"].get("reason") == because(inner)
 
@@ -132,7 +134,7 @@ def test_signatures_are_made_from_what_does_not_depend_on_the_sentences() -> Non
     assert key(reasons.FailedAt(rung=Rung.LINKS)) == "failed at links"
     assert key(reasons.NoReason(outcome=Outcome.TIMED_OUT)) == "timed out without a reason"
     assert key(reasons.Error(kind=ErrorKind.NO_SPACE)) == "no space"
-    assert key(reasons.Checked(text="no certifi", by="uv")) == "no certifi (uv)"
+    assert key(reasons.Checked(facts=quoted("no a"), asked="x")) == "no a (asked on x)"
     assert key(reasons.OfCase(case="moe", reason=TEXT)) == key(TEXT) == "KeyError: x"
     assert key(None) == ""
 
@@ -142,9 +144,7 @@ def test_signatures_are_made_from_what_does_not_depend_on_the_sentences() -> Non
     [
         (reasons.Recorded(text="\n a \nb"), reasons.Recorded(text="a ")),
         (reasons.Recorded(text=" \n"), None),
-        (reasons.Checked(text="a\nb", by="uv"), reasons.Checked(text="a")),
-        (reasons.Checked(text="a", by="uv"), reasons.Checked(text="a", by="uv")),
-        (reasons.Checked(text=" ", by=None), None),
+        (reasons.Checked(facts=quoted("a")), reasons.Checked(facts=quoted("a"))),
         (
             reasons.OfCase(case="moe", reason=reasons.Recorded(text="a\nb")),
             reasons.OfCase(case="moe", reason=reasons.Recorded(text="a")),

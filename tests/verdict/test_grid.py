@@ -17,6 +17,7 @@ from matrix.catalog.release import Torch
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.declared import declared
+from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
 from matrix.record.model import PLATFORMS, RUNGS, Platform, Record
 from matrix.report import grid as report
@@ -63,13 +64,13 @@ def links(cell: Cell) -> Answer | None:
     if cell.torch == "2.9.0":
         return None
     old = cell.torch == "2.9.1", cell.vllm.startswith("0.14")
-    return Answer(ok=True) if old[0] == old[1] else Answer(ok=False, reason=NEEDS)
+    return Answer(ok=True) if old[0] == old[1] else Answer(ok=False, facts=quoted(NEEDS))
 
 
 def resolves(cell: Cell, platform: str) -> Answer | None:
     if cell.vllm != "0.20.0":
         return None
-    return Answer(ok=cell.python != "3.12", reason="no certifi", by="asked on 2026-11-23")
+    return Answer(ok=cell.python != "3.12", facts=quoted("no certifi"), asked="2026-11-23")
 
 
 def ran(verdict: Verdict, fails: str | None = None, reason: str | None = None) -> RunEvidence:
@@ -334,7 +335,7 @@ def test_the_grid_is_the_same_for_any_order_of_the_records(rng: random.Random) -
 @settings(deadline=None, max_examples=30)
 @given(st.text() | st.just('"squares": []'), st.sampled_from(["links", "resolves"]))
 def test_hostile_reasons_are_shown_as_text(said: str, rung: str) -> None:
-    answer = Answer(ok=False, reason=said)
+    answer = Answer(ok=False, facts=quoted(said))
     if rung == "links":
         grid = survey(RELEASES, links=lambda cell: answer)
     else:
@@ -344,7 +345,7 @@ def test_hostile_reasons_are_shown_as_text(said: str, rung: str) -> None:
     assert len(text.splitlines()) == len(
         table_json.render(Report(table=Table(entries=()), grid=GRID)).splitlines()
     )
-    calm = survey(RELEASES, links=lambda cell: Answer(ok=False, reason="x"))
+    calm = survey(RELEASES, links=lambda cell: Answer(ok=False, facts=quoted("x")))
     told = report.section(grid).splitlines()
     wanted = report.section(calm).splitlines()
     tables = [

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from judgements import words
 from matrix.catalog.cells import Cell
 from matrix.checks.declared import Declared
+from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
     PLATFORMS,
@@ -30,11 +31,11 @@ from matrix.verdict.states import StepState, Verdict
 
 CELL = Cell("3.12", "2.12.1", "0.20.2")
 PINNED = Declared(ok=True, off_pin=False, fits=True)
-OFF_PIN = Declared(ok=False, off_pin=True, fits=True, reason="vLLM 0.20.2 pins torch 2.11.0")
+OFF_PIN = Declared(ok=False, off_pin=True, fits=True, facts=quoted("vLLM 0.20.2 pins torch 2.11.0"))
 UNFIT = Declared(
-    ok=False, off_pin=False, fits=False, reason="torch 2.12.1 has no wheel for Python 3.12"
+    ok=False, off_pin=False, fits=False, facts=quoted("torch 2.12.1 has no wheel for Python 3.12")
 )
-NO = Answer(ok=False, reason="`_C.abi3.so` needs c10::f()\nand more")
+NO = Answer(ok=False, facts=quoted("`_C.abi3.so` needs c10::f()\nand more"))
 YES = Answer(ok=True)
 
 
@@ -102,13 +103,16 @@ def test_a_cell_gets_as_far_as_the_evidence_goes(
 def test_why_is_one_line() -> None:
     assert words(assess(CELL, "cuda", OFF_PIN, links=NO).reason) == "`_C.abi3.so` needs c10::f()"
     dated = assess(
-        CELL, "cuda", PINNED, resolves=Answer(ok=False, reason="no certifi", by="uv on 2026-11-23")
+        CELL,
+        "cuda",
+        PINNED,
+        resolves=Answer(ok=False, facts=quoted("no certifi"), asked="2026-11-23"),
     )
-    assert words(dated.reason) == "no certifi (uv on 2026-11-23)"
+    assert words(dated.reason) == "no certifi (asked on 2026-11-23)"
 
 
 def test_what_the_index_lacked_on_a_day_is_unknown_and_says_so() -> None:
-    lacks = Answer(ok=False, unknown=True, reason="needs certifi>=2", by="asked on 2026-11-23")
+    lacks = Answer(ok=False, unknown=True, facts=quoted("needs certifi>=2"), asked="2026-11-23")
     found = assess(CELL, "cuda", PINNED, resolves=lacks, links=YES)
     assert (found.fails, found.verdict, found.ruled_out) == (None, Verdict.UNTESTED, False)
     assert found.unanswered == ("resolves",)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from matrix.catalog.releases import Releases
+from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
 from matrix.record.model import (
     ErrorKind,
@@ -194,7 +195,7 @@ def test_what_the_index_lacked_is_no_reason_to_run_nothing() -> None:
     wanted = Wanted(new=(("vllm", "0.27.0"),))
 
     def found(*, unknown: bool) -> set[bool]:
-        lacks = Answer(ok=False, unknown=unknown, reason="needs certifi>=2")
+        lacks = Answer(ok=False, unknown=unknown, facts=quoted("needs certifi>=2"))
         grid = survey(RELEASES, resolves=lambda *_: lacks)
         return {item.runs for item in plan(grid, RELEASES, [], TESTS, wanted)}
 

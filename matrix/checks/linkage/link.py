@@ -93,7 +93,8 @@ class Linked:
 
     `feature` is what it serves, None for vLLM's core. `symbols` are the missing ones as the loader
     knows them, `names` the same as people read them; `libraries` those that nothing brings, and
-    `needs` is the sentence about them; `fault` is any other reason why it does not load.
+    `instead` the other version of the first one that torch brings. `pythons` are those that it is
+    built for, where the Python in question is another; `fault` says why it could not be read.
     """
 
     path: str
@@ -102,8 +103,9 @@ class Linked:
     symbols: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    instead: str | None = None
+    pythons: tuple[str, ...] = ()
     fault: str | None = None
-    needs: str = ""
 
     @property
     def name(self) -> str:
@@ -113,14 +115,12 @@ class Linked:
     @property
     def ok(self) -> bool:
         """Tell whether it loads."""
-        return not (self.symbols or self.libraries or self.fault)
+        return not (self.symbols or self.libraries or self.pythons or self.fault)
 
     @property
-    def reason(self) -> str | None:
-        """Return why it does not load, in one line; None where it does."""
-        if self.fault is not None:
-            return f"`{self.name}` {self.fault}"
-        return f"`{self.name}` needs {self.needs}" if not self.ok else None
+    def is_complete(self) -> bool:
+        """Tell whether its file is for the Python in question and could be read."""
+        return self.fault is None and not self.pythons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,18 +146,6 @@ class Linkage:
         """Return the features of which an extension does not link, in order."""
         found = {linked.feature for linked in self.extensions if linked.feature and not linked.ok}
         return tuple(sorted(found, key=str.casefold))
-
-    @property
-    def verdict(self) -> str:
-        """Return `links`, `links, without X` or `does not link`."""
-        if not self.ok:
-            return "does not link"
-        return f"links, without {', '.join(self.without)}" if self.without else "links"
-
-    @property
-    def reason(self) -> str | None:
-        """Return the first line of why something does not link; None where everything does."""
-        return next((linked.reason for linked in self.extensions if not linked.ok), None)
 
 
 def link(vllm: VllmSymbols, torch: TorchSymbols, python: str) -> Linkage:
@@ -299,11 +287,11 @@ class _Exporting:
         # All that was tried of the same libraries: extensions mostly want the same few symbols.
         self._tried: dict[tuple[int, ...], tuple[set[str], set[str]]] = {}
 
-    def _needs(self, library: str) -> str:
-        """Return a library that nothing brings, and what this torch brings of other versions."""
+    def _instead(self, library: str) -> str | None:
+        """Return another version of a library that nothing brings, where this torch brings one."""
         stem = found["stem"] if (found := _SONAME.fullmatch(library)) else library
         like = (name for name in self.brought if name.startswith(stem) and name != library)
-        return f"{library} (torch {self.version} brings {min(like, default='none')})"
+        return min(like, default=None)
 
     def missing(self, want: _Want) -> _Missing:
         """Return what of this is neither exported by what is reached, nor brought."""
@@ -319,7 +307,7 @@ class _Exporting:
             self._missing[want] = _Missing(
                 symbols=tuple(sorted(want.symbols & absent)),
                 libraries=libraries,
-                needs=self._needs(libraries[0]) if libraries else "",
+                instead=self._instead(libraries[0]) if libraries else None,
             )
         return self._missing[want]
 
@@ -339,11 +327,11 @@ class _Want:
 
 
 class _Missing(NamedTuple):
-    """What a torch lacks of a want: symbols, libraries, and what to say of the first library."""
+    """What a torch lacks of a want: symbols, libraries; what it has `instead` of the first."""
 
     symbols: tuple[str, ...]
     libraries: tuple[str, ...]
-    needs: str
+    instead: str | None
 
 
 _Wants = dict[tuple[frozenset[str], frozenset[str], tuple[str, ...]], _Want]
@@ -368,7 +356,7 @@ class _Importing:
         self._imports = tuple(
             _import(extension, siblings, apart, wants) for extension in vllm.extensions
         )
-        self._selected: dict[str, tuple[tuple[int, str | None], ...]] = {}
+        self._selected: dict[str, tuple[tuple[int, tuple[str, ...]], ...]] = {}
 
     def link(self, torch: _Exporting) -> tuple[Linked, ...]:
         """Return the result of each extension of each Python, in the order of the table."""
@@ -388,17 +376,17 @@ class _Importing:
             symbols=missing.symbols,
             names=names,
             libraries=missing.libraries,
-            needs=_needs(names, missing.needs),
+            instead=missing.instead,
         )
 
     def on_python(self, python: str, torch: _Exporting, linked: Sequence[Linked]) -> Linkage:
         """Return those that count on this Python, the core first.
 
-        A feature whose files are all for other Pythons has a fault.
+        Of a feature whose files are all for other Pythons one stands there with these.
         """
         here = tuple(
-            linked[place] if fault is None else _faulty(linked[place], fault)
-            for place, fault in self.selected(python)
+            linked[place] if not pythons else _of_others(linked[place], pythons)
+            for place, pythons in self.selected(python)
         )
         return Linkage(
             vllm=self._vllm.wheel.version,
@@ -408,22 +396,24 @@ class _Importing:
             builds=(self._build, torch.build),
         )
 
-    def selected(self, python: str) -> tuple[tuple[int, str | None], ...]:
-        """Return the places of the extensions that count, the core first, and their faults."""
+    def selected(self, python: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        """Return the places of the extensions that count, the core first.
+
+        Each with the Pythons that it is for, where this one is not among them.
+        """
         if python not in self._selected:
             self._selected[python] = tuple(self._select(python))
         return self._selected[python]
 
-    def _select(self, python: str) -> Iterable[tuple[int, str | None]]:
-        """Return the places of the extensions that count, the core first, and their faults."""
+    def _select(self, python: str) -> Iterable[tuple[int, tuple[str, ...]]]:
         tag = f"cp{python.replace('.', '')}"
-        here: dict[int, str | None] = {}
+        here: dict[int, tuple[str, ...]] = {}
         elsewhere: dict[str, list[tuple[int, str]]] = {}
         for place, (extension, wanted) in enumerate(
             zip(self._vllm.extensions, self._imports, strict=True)
         ):
             if extension.python in (None, tag):
-                here[place] = None
+                here[place] = ()
             else:
                 unit = wanted.linked.feature or wanted.linked.name
                 elsewhere.setdefault(unit, []).append((place, str(extension.python)))
@@ -432,7 +422,7 @@ class _Importing:
         for unit, found in elsewhere.items():
             if unit not in served:
                 pythons = sorted((f"3.{tag[3:]}" for _, tag in found), key=parse_version)
-                here[found[-1][0]] = f"is built for Python {', '.join(pythons)}, not {python}"
+                here[found[-1][0]] = tuple(pythons)
 
         def order(place: int) -> tuple[bool, str]:
             linked = self._imports[place].linked
@@ -441,8 +431,8 @@ class _Importing:
         return ((place, here[place]) for place in sorted(here, key=order))
 
 
-def _faulty(linked: Linked, fault: str) -> Linked:
-    return Linked(path=linked.path, feature=linked.feature, abi=linked.abi, fault=fault)
+def _of_others(linked: Linked, pythons: tuple[str, ...]) -> Linked:
+    return Linked(path=linked.path, feature=linked.feature, abi=linked.abi, pythons=pythons)
 
 
 def _import(
@@ -500,14 +490,3 @@ def _abi(names: Collection[str]) -> Abi:
     if not names:
         return Abi.NONE
     return Abi.CXX if any(name.startswith("_Z") for name in names) else Abi.STABLE
-
-
-def _needs(names: tuple[str, ...], library: str) -> str:
-    """Return what is missing: the library that ends the import first, then symbols."""
-    return ", and ".join(part for part in (library, _symbols(names)) if part)
-
-
-def _symbols(names: tuple[str, ...]) -> str:
-    if not names:
-        return ""
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

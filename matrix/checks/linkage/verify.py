@@ -52,7 +52,7 @@ def agrees(predicted: Linked, found: LoaderResult) -> bool:
 
     A file that is for another Python must only fail.
     """
-    if predicted.fault is not None:
+    if not predicted.is_complete:
         return not found.loads
     if predicted.ok or found.loads:
         return predicted.ok and found.loads and not found.symbols
