@@ -26,6 +26,7 @@ class FactCode(StrEnum):
     ASKED_FOR = "was asked for"
     UP_TO = "the index has up to"
     ONLY = "the index has only"
+    ABSENT = "the index has no"
     NO_SUCH_VERSION = "the index has no such version"
     NO_REASON = "the resolver gave no reason"
     QUOTED = "quoted"
@@ -64,8 +65,8 @@ class Fact(NamedTuple):
         elif self.code is FactCode.NO_WHEEL:
             python = self.python and f"Python {self.python}"
             wanted = " on ".join(filter(None, (python, self.platform)))
-        of_index = self.code in (FactCode.UP_TO, FactCode.ONLY, FactCode.NO_SUCH_VERSION)
-        return " ".join(filter(None, ("" if of_index else self.subject, self.code, wanted)))
+        subject = "" if self.code in _OF_INDEX else self.subject
+        return " ".join(filter(None, (subject, self.code, wanted)))
 
     @property
     def subject(self) -> str:
@@ -79,6 +80,9 @@ class Fact(NamedTuple):
         if self.version is not None:
             return f"{self.package} {self.version}"
         return f"{self.package}{self.specifier}" if self.specifier else f"every {self.package}"
+
+
+_OF_INDEX = (FactCode.UP_TO, FactCode.ONLY, FactCode.ABSENT, FactCode.NO_SUCH_VERSION)
 
 
 class LinkCode(StrEnum):

@@ -9,7 +9,7 @@ from matrix._util.versions import parse_version
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
-from matrix.checks.facts import AnyFact, LinkCode, LinkFact, quoted
+from matrix.checks.facts import AnyFact, LinkCode, LinkFact
 from matrix.checks.linkage.candidate import candidate_tables
 from matrix.checks.linkage.link import Abi, Linkage, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
@@ -67,7 +67,7 @@ class Answers:
             return None
         return Answer(
             ok=found.ok,
-            facts=quoted(found.reason) if found.reason else (),
+            facts=found.facts,
             asked=found.asked.isoformat(),
             unknown=found.is_unknown,
         )

@@ -26,6 +26,7 @@ _FORMS: Mapping[FactCode, str] = {
     FactCode.ASKED_FOR: "{who} was asked for",
     FactCode.UP_TO: "the index has up to {wanted}",
     FactCode.ONLY: "the index has only {wanted}",
+    FactCode.ABSENT: "the index has no {wanted}",
     FactCode.NO_SUCH_VERSION: "the index has no such version",
     FactCode.NO_REASON: "the resolver gave no reason",
 }
@@ -59,7 +60,7 @@ def _fact_words(fact: Fact) -> str:
     python = f"Python {fact.python}" if fact.python else ""
     return _FORMS[fact.code].format(
         who=fact.subject,
-        wanted=fact.wanted,
+        wanted=fact.wanted or "",
         unlike=f", not {fact.python}" if fact.python else "",
         target=" on ".join(filter(None, (python, fact.platform))),
     )

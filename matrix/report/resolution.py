@@ -8,6 +8,7 @@ from matrix._util.text import clean
 from matrix.checks.resolution.cache import Question, Resolution
 from matrix.checks.resolution.resolve_cells import ResolvePlan
 from matrix.checks.resolution.resolver import ResolverError, TimedAnswer
+from matrix.report.facts import facts_words
 
 _PACKAGES = ("torchvision", "torchaudio", "triton", "transformers")
 
@@ -67,9 +68,9 @@ def _answer(answer: Resolution) -> str:
     if answer.more_indexes:
         where += ", with more indexes than the default one"
     if answer.is_unknown:
-        return f"not known yet: {clean(answer.reason or '')}; {where}"
+        return f"not known yet: {clean(facts_words(answer.facts))}; {where}"
     if not answer.ok:
-        return f"does not resolve: {clean(answer.reason or '')}; {where}"
+        return f"does not resolve: {clean(facts_words(answer.facts))}; {where}"
     versions = ", ".join(_versions(answer))
     how = "resolves" if answer.cuda else "resolves for the CPU alone, torch is a build without CUDA"
     built = f", CUDA {clean(answer.cuda)}" if answer.cuda else ""

@@ -29,6 +29,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.checks.lookup import load_answers
 from matrix.checks.resolution.cache import PATH, candidates_path, load_resolutions
 from matrix.checks.resolution.uv_output import read_conflict
+from matrix.report.facts import facts_words
 from small_index import leave_settings
 
 CELL = "py312-torch216rc1-vllm033"
@@ -170,7 +171,7 @@ def test_two_demands_of_packages_are_still_a_conflict(here: Path, rc: Served) ->
     lacking = "Because there is no version of triton==3.8.0 and torch==2.16.0 depends on"
     lacking += " triton==3.8.0, we can conclude that torch==2.16.0 cannot be used."
     found = read_conflict(lacking, asked, "3.12", "", ("triton",))
-    assert (found.cause, found.reason) == (
+    assert (found.cause, facts_words(found.facts)) == (
         "not published",
         "torch 2.16.0 needs triton==3.8.0, and the index has no triton==3.8.0",
     )

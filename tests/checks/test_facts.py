@@ -55,6 +55,7 @@ SENTENCES: list[tuple[AnyFact, str]] = [
     (Fact(code=FactCode.ASKED_FOR, package="a", specifier=">=2"), "a>=2 was asked for"),
     (Fact(code=FactCode.UP_TO, package="a", wanted="2"), "the index has up to 2"),
     (Fact(code=FactCode.ONLY, package="a", wanted=">1,<2"), "the index has only >1,<2"),
+    (Fact(code=FactCode.ABSENT, package="a", wanted="a==3"), "the index has no a==3"),
     (Fact(code=FactCode.NO_SUCH_VERSION, package="a"), "the index has no such version"),
     (Fact(code=FactCode.NO_REASON), "the resolver gave no reason"),
     (Fact(code=FactCode.QUOTED, text="{who} said so"), "{who} said so"),

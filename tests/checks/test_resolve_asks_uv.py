@@ -24,6 +24,7 @@ from matrix.checks.resolution.cache import (
 from matrix.checks.resolution.lock import Target
 from matrix.checks.resolution.resolver import ResolverError, ask, ask_all, run_program
 from matrix.errors import MatrixError
+from matrix.report.facts import facts_words
 from small_index import (
     ABI3,
     FORCED,
@@ -66,7 +67,10 @@ def test_a_pair_that_resolves(index: Path) -> None:
 def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
     declared = asked("0.19.1", "2.11.0")
     assert (declared.ok, declared.cause) == (False, "conflict")
-    assert declared.reason == "vllm 0.19.1 needs torch==2.10.0, and torch==2.11.0 was asked for"
+    assert (
+        facts_words(declared.facts)
+        == "vllm 0.19.1 needs torch==2.10.0, and torch==2.11.0 was asked for"
+    )
     question = Question(cell=Cell("3.12", "2.11.0", "0.19.1"), override=FORCED)
     answer = ask(question, Target(python="3.12"), TODAY)
     assert answer.ok and answer.question == question
@@ -76,7 +80,7 @@ def test_off_the_pin_it_resolves_with_an_override_alone(index: Path) -> None:
 def test_a_demand_that_the_index_cannot_meet(index: Path) -> None:
     answer = asked("0.18.1")
     assert (answer.ok, answer.cause, answer.is_unknown) == (False, "not published", True)
-    assert answer.reason == (
+    assert facts_words(answer.facts) == (
         "vllm 0.18.1 needs certifi>=2026.10.19, and the index has up to 2026.10.18"
     )
 
@@ -88,13 +92,16 @@ def test_no_wheel_for_an_older_glibc(index: Path) -> None:
         "no wheel",
         "manylinux_2_28_x86_64",
     )
-    assert answer.reason == "vllm 0.19.1 has no wheel for manylinux_2_28_x86_64"
+    assert facts_words(answer.facts) == "vllm 0.19.1 has no wheel for manylinux_2_28_x86_64"
 
 
 def test_a_python_that_a_release_refuses(index: Path) -> None:
     write_wheel(index, "vllm", "0.20.0", ["torch==2.11.0"], python=">=3.13")
     answer = asked("0.20.0", "2.11.0")
-    assert (answer.cause, answer.reason) == ("python", "vllm 0.20.0 needs Python >=3.13, not 3.12")
+    assert (answer.cause, facts_words(answer.facts)) == (
+        "python",
+        "vllm 0.20.0 needs Python >=3.13, not 3.12",
+    )
 
 
 def test_settings_for_other_work_change_no_answer(

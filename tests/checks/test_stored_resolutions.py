@@ -15,6 +15,7 @@ from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
+from matrix.checks.facts import Fact, FactCode, facts_key, quoted
 from matrix.checks.resolution.cache import (
     PACKAGES,
     PATH,
@@ -30,6 +31,7 @@ from matrix.checks.resolution.cache import (
     text_of,
 )
 from matrix.checks.resolution.cause import KEPT_CAUSES, Cause
+from matrix.report.facts import facts_words
 
 TODAY = date(2026, 11, 23)
 CELL = Cell("3.12", "2.10.0", "0.19.1")
@@ -48,7 +50,7 @@ BAD = Resolution(
     asked=TODAY,
     ok=False,
     cause=Cause.CONFLICT,
-    reason="a 1 needs b>=2",
+    facts=(Fact(code=FactCode.NEEDS, package="a", version="1", wanted="b>=2"),),
 )
 ROW: dict[str, Any] = {
     "vllm": "0.19.1",
@@ -65,6 +67,13 @@ FAILED = {key: ROW[key] for key in ("vllm", "torch", "python", "platform", "aske
     "cause": "conflict",
     "reason": "a 1 needs b>=2",
 }
+
+LACKS = {"code": "needs", "package": "a", "version": "1", "wanted": "b>=2"}
+
+
+def why(facts: object) -> dict[str, object]:
+    """A row with these facts."""
+    return {**{key: FAILED[key] for key in FAILED if key != "reason"}, "facts": facts}
 
 
 def releases() -> Releases:
@@ -178,6 +187,13 @@ VERSIONS = st.builds("{}.{}.{}".format, *[st.integers(0, 9)] * 3)
 TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)
 
 
+FACTS = st.builds(quoted, TEXTS) | st.tuples(
+    st.builds(Fact, code=st.just(FactCode.NEEDS), package=TEXTS, version=TEXTS, wanted=TEXTS),
+    st.builds(Fact, code=st.just(FactCode.UP_TO), package=TEXTS, wanted=TEXTS)
+    | st.builds(Fact, code=st.just(FactCode.NO_WHEEL), package=TEXTS, python=VERSIONS),
+)
+
+
 @st.composite
 def rows(draw: st.DrawFn) -> Resolution:
     torch = draw(VERSIONS)
@@ -194,7 +210,7 @@ def rows(draw: st.DrawFn) -> Resolution:
     if draw(st.booleans()):
         return replace(row, count=draw(st.integers(1, 999)), packages={"torch": torch})
     cause = draw(st.sampled_from(KEPT_CAUSES))
-    return replace(row, ok=False, cause=cause, reason=draw(TEXTS))
+    return replace(row, ok=False, cause=cause, facts=draw(FACTS))
 
 
 @pytest.mark.parametrize(
@@ -209,9 +225,13 @@ def test_a_row_from_before_the_cause_not_published_is_read_so(
     reason: str, cause: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "r.json"
-    row = replace(GOOD, ok=False, count=None, packages={}, cause=Cause.CONFLICT, reason=reason)
+    row = replace(
+        GOOD, ok=False, count=None, packages={}, cause=Cause.CONFLICT, facts=quoted(reason)
+    )
     path.write_text(text_of(Resolutions(rows=(row,))))
+    assert json.loads(path.read_text("utf-8"))["resolutions"][0]["reason"] == reason
     (found,) = load_resolutions(path).rows
+    assert facts_words(found.facts) == facts_key(found.facts) == reason
     assert (found.cause, found.is_unknown) == (cause, cause == "not published")
 
 
@@ -279,6 +299,19 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | bytes, message: str) ->
         ({**FAILED, "reason": " "}, "reason: ' ' is not one line"),
         ({**FAILED, "reason": None}, "reason: None is not one line"),
         ({key: FAILED[key] for key in FAILED if key != "cause"}, "cause: is missing in what"),
+        ({key: FAILED[key] for key in FAILED if key != "reason"}, "facts: is missing in what"),
+        ({**FAILED, "facts": [LACKS]}, "facts: has no place in what does not resolve"),
+        ({**ROW, "facts": [LACKS]}, "facts: has no place in what resolves"),
+        (why({}), "facts: is not a list of facts"),
+        (why([]), "facts: is not a list of facts"),
+        (why(["x"]), "facts 1: is not an object"),
+        (why([LACKS, {**LACKS, "code": "likes"}]), "facts 2: code: 'likes' is none of needs"),
+        (why([{**LACKS, "code": ["needs"]}]), "facts 1: code: .* is none of needs"),
+        (why([{"code": "quoted", "text": "x"}]), "facts 1: code: 'quoted' is none of"),
+        (why([{"code": "needs", "package": "a"}]), "facts 1: wanted: is missing"),
+        (why([{**LACKS, "text": "x"}]), "facts 1: text: unknown key"),
+        (why([{**LACKS, "wanted": "a\nb"}]), "facts 1: wanted: .* is not one line of text"),
+        (why([{**LACKS, "version": 1}]), "facts 1: version: 1 is not one line of text"),
     ],
 )
 def test_a_row_that_is_none(tmp_path: Path, row: object, message: str) -> None:

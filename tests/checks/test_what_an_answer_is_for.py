@@ -20,6 +20,7 @@ from matrix.checks.resolution.lock import LockError, Target
 from matrix.checks.resolution.resolver import ResolverError, ask
 from matrix.checks.resolution.uv_settings import more_indexes
 from matrix.checks.resolution.wheel_tags import wheels_in, without_wheel
+from matrix.report.facts import facts_words
 from small_index import (
     ABI3,
     CUDA,
@@ -195,7 +196,7 @@ def test_a_glibc_that_uv_does_not_know(index: Path, tag: str, ok: bool) -> None:
     answer = asked("0.17.1", glibc="2.24")
     assert (answer.ok, answer.platform) == (ok, "manylinux_2_24_x86_64")
     if not ok:
-        assert answer.reason == "vllm 0.17.1 has no wheel for manylinux_2_24_x86_64"
+        assert facts_words(answer.facts) == "vllm 0.17.1 has no wheel for manylinux_2_24_x86_64"
 
 
 def test_what_only_an_older_release_of_a_dependency_could_answer_is_no_answer(index: Path) -> None:

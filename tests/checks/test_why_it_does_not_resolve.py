@@ -1,11 +1,16 @@
 """The cause in what uv printed (tests/conflicts: uv 0.13.9; `older`: uv 0.8.24)."""
 
+from datetime import date
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matrix.catalog.cells import Cell
+from matrix.checks.facts import facts_key
+from matrix.checks.resolution.cache import Resolution, Resolutions, load_resolutions, text_of
 from matrix.checks.resolution.cause import Cause
 from matrix.checks.resolution.uv_output import (
     Conflict,
@@ -16,37 +21,54 @@ from matrix.checks.resolution.uv_output import (
     why_install_failed,
 )
 from matrix.record.model import ErrorKind, RunError
+from matrix.report.facts import facts_words
 
 CORPUS = Path(__file__).parents[1] / "conflicts"
 PLATFORM = "manylinux_2_31_x86_64"
 UP_TO = "vllm 0.33.0 needs certifi>=2026.10.19, and the index has up to 2026.10.18"
 NO_SUCH = "and the index has no such version"
-EXPECTED: dict[str, Conflict | tuple[dict[str, str], Conflict]] = {
+
+
+class Expected(NamedTuple):
+    """A conflict in words: a key of a failure, too."""
+
+    cause: Cause
+    reason: str
+
+
+def told(found: Conflict) -> Expected:
+    """What was read, in words; the key of its facts has to be the same ones."""
+    assert (found.cause is Cause.INDEX) == bool(found.error) == (not found.facts)
+    assert facts_key(found.facts) == facts_words(found.facts)
+    return Expected(cause=found.cause, reason=facts_words(found.facts) or found.error)
+
+
+EXPECTED: dict[str, Expected | tuple[dict[str, str], Expected]] = {
     # What the index answered of real releases.
     "off-pin": (
         {"vllm": "0.19.1", "torch": "2.11.0"},
-        Conflict(
+        Expected(
             cause=Cause.CONFLICT,
             reason="vllm 0.19.1 needs torch==2.10.0, and torch==2.11.0 was asked for",
         ),
     ),
     "not-published-yet": (
         {"vllm": "0.33.0", "torch": "2.14.0"},
-        Conflict(cause=Cause.NOT_PUBLISHED, reason=UP_TO),
+        Expected(cause=Cause.NOT_PUBLISHED, reason=UP_TO),
     ),
     "python": (
         {"vllm": "0.32.0", "torch": "2.13.0"},
-        Conflict(cause=Cause.PYTHON, reason="vllm 0.32.0 needs Python >=3.11,<3.15, not 3.11"),
+        Expected(cause=Cause.PYTHON, reason="vllm 0.32.0 needs Python >=3.11,<3.15, not 3.11"),
     ),
     "no-wheel-for-the-platform": (
         {"vllm": "0.19.1", "torch": "2.10.0"},
-        Conflict(
+        Expected(
             cause=Cause.NO_WHEEL, reason=f"vllm 0.19.1 has no wheel for Python 3.11 on {PLATFORM}"
         ),
     ),
     "no-wheel-of-a-dependency": (
         {"vllm": "0.14.1", "torch": "2.9.1"},
-        Conflict(
+        Expected(
             cause=Cause.NO_WHEEL,
             reason="vllm 0.14.1 needs outlines-core, and outlines-core 0.2.11 has no wheel for"
             f" Python 3.11 on {PLATFORM}",
@@ -54,7 +76,7 @@ EXPECTED: dict[str, Conflict | tuple[dict[str, str], Conflict]] = {
     ),
     "long-chain": (
         {"vllm": "0.23.0", "torch": "2.11.0"},
-        Conflict(
+        Expected(
             cause=Cause.CONFLICT,
             reason="torch 2.11.0 needs cuda-toolkit==13.0.2, and cuda-tile>=1.6.0rc7 needs"
             " cuda-toolkit>=13.2,<13.5",
@@ -62,55 +84,55 @@ EXPECTED: dict[str, Conflict | tuple[dict[str, str], Conflict]] = {
     ),
     "damaged": (
         {"vllm": "0.1", "torch": "2.10.0"},
-        Conflict(cause=Cause.INDEX, reason="the index's vllm 0.1 has an invalid package format"),
+        Expected(cause=Cause.INDEX, reason="the index's vllm 0.1 has an invalid package format"),
     ),
     # Small packages of our own, to have each form once.
     "small-0.1": (
         {"vllm": "0.1", "torch": "2.11.0"},
-        Conflict(
+        Expected(
             cause=Cause.CONFLICT,
             reason="vllm 0.1 needs torch==2.10.0, and torch==2.11.0 was asked for",
         ),
     ),
-    "small-0.2": Conflict(
+    "small-0.2": Expected(
         cause=Cause.NOT_PUBLISHED, reason="vllm 0.2 needs a>=5, and the index has up to 4.1"
     ),
-    "small-0.3": Conflict(cause=Cause.CONFLICT, reason="vllm 0.3 needs a>=2, and b<=1.0 needs a<2"),
-    "small-0.4": Conflict(cause=Cause.CONFLICT, reason="vllm 0.4 needs a>=4, and b<=1.0 needs a<2"),
-    "small-0.5": Conflict(cause=Cause.NO_WHEEL, reason=f"vllm 0.5 has no wheel for {PLATFORM}"),
-    "small-0.6": Conflict(cause=Cause.INDEX, reason="the index has no nothere"),
-    "small-0.7": Conflict(
+    "small-0.3": Expected(cause=Cause.CONFLICT, reason="vllm 0.3 needs a>=2, and b<=1.0 needs a<2"),
+    "small-0.4": Expected(cause=Cause.CONFLICT, reason="vllm 0.4 needs a>=4, and b<=1.0 needs a<2"),
+    "small-0.5": Expected(cause=Cause.NO_WHEEL, reason=f"vllm 0.5 has no wheel for {PLATFORM}"),
+    "small-0.6": Expected(cause=Cause.INDEX, reason="the index has no nothere"),
+    "small-0.7": Expected(
         cause=Cause.NO_WHEEL, reason="vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11"
     ),
-    "small-0.8": Conflict(
+    "small-0.8": Expected(
         cause=Cause.PYTHON, reason="vllm 0.8 needs g, and every g needs Python >=3.13, not 3.11"
     ),
-    "small-0.9": Conflict(cause=Cause.PYTHON, reason="vllm 0.9 needs Python >=3.12, not 3.11"),
-    "small-0.10": Conflict(cause=Cause.CONFLICT, reason=f"vllm 0.10 needs a>=2.5,<3.5, {NO_SUCH}"),
-    "small-0.11": Conflict(
+    "small-0.9": Expected(cause=Cause.PYTHON, reason="vllm 0.9 needs Python >=3.12, not 3.11"),
+    "small-0.10": Expected(cause=Cause.CONFLICT, reason=f"vllm 0.10 needs a>=2.5,<3.5, {NO_SUCH}"),
+    "small-0.11": Expected(
         cause=Cause.CONFLICT, reason="vllm 0.11 needs a>=3, and b<=1.0 needs a<2"
     ),
-    "small-0.12": Conflict(
+    "small-0.12": Expected(
         cause=Cause.CONFLICT, reason=f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"
     ),
-    "small-0.13": Conflict(cause=Cause.INDEX, reason="the index has no nothere2"),
-    "small-0.14": Conflict(
+    "small-0.13": Expected(cause=Cause.INDEX, reason="the index has no nothere2"),
+    "small-0.14": Expected(
         cause=Cause.CONFLICT, reason="k<=1.0 needs torch<2.9, and torch==2.10.0 was asked for"
     ),
-    "small-0.15": Conflict(
+    "small-0.15": Expected(
         cause=Cause.CONFLICT, reason="every m needs a>=1.2,<2, and every l needs a>=2"
     ),
-    "small-0.99": Conflict(cause=Cause.INDEX, reason="the index has no vllm 0.99"),
-    "older-0.7": Conflict(
+    "small-0.99": Expected(cause=Cause.INDEX, reason="the index has no vllm 0.99"),
+    "older-0.7": Expected(
         cause=Cause.NO_WHEEL, reason="vllm 0.7 needs e, and e 1.0 has no wheel for Python 3.11"
     ),
-    "older-0.11": Conflict(
+    "older-0.11": Expected(
         cause=Cause.CONFLICT, reason="vllm 0.11 needs a>=3, and b 1.0 needs a<2"
     ),
-    "older-0.12": Conflict(
+    "older-0.12": Expected(
         cause=Cause.CONFLICT, reason=f"vllm 0.12 needs a>4.0,<4.1 or a>4.1, {NO_SUCH}"
     ),
-    "older-0.15": Conflict(
+    "older-0.15": Expected(
         cause=Cause.CONFLICT, reason="m 1.0 needs a>=1.2,<2, and l 1.0 needs a>=2"
     ),
 }
@@ -174,13 +196,13 @@ def test_every_message_of_the_corpus_is_expected() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_cause_of_what_uv_said(name: str) -> None:
     expected = EXPECTED[name]
-    if isinstance(expected, Conflict):
+    if isinstance(expected, Expected):
         asked = {"vllm": name.partition("-")[2], "torch": "2.10.0"}
     else:
         asked, expected = expected
     conflict = conflict_of(output_of(name))
     assert conflict is not None
-    assert read_conflict(conflict, asked, "3.11", PLATFORM) == expected
+    assert told(read_conflict(conflict, asked, "3.11", PLATFORM)) == expected
 
 
 def test_a_disabled_network_is_no_conflict() -> None:
@@ -211,7 +233,7 @@ def test_an_index_that_refuses_is_told_without_its_address(hint: str, reason: st
         f" can conclude that your requirements are unsatisfiable.\n\n{hint}\n"
     )
     found = read_conflict(conflict_of(output) or "", {"vllm": "0.1"}, "3.11", PLATFORM)
-    assert found == Conflict(cause=Cause.INDEX, reason=reason)
+    assert told(found) == Expected(cause=Cause.INDEX, reason=reason)
 
 
 def test_releases_of_one_package_do_not_exclude_each_other() -> None:
@@ -221,7 +243,7 @@ def test_releases_of_one_package_do_not_exclude_each_other() -> None:
         " requirements are unsatisfiable."
     )
     found = read_conflict(text, {"c": "1"}, "3.11", PLATFORM)
-    assert found.reason == "c 1 needs a>=3,<4, and b 1.0 needs a<2"
+    assert told(found).reason == "c 1 needs a>=3,<4, and b 1.0 needs a<2"
 
 
 def test_each_of_several_ranges_is_told() -> None:
@@ -230,13 +252,13 @@ def test_each_of_several_ranges_is_told() -> None:
         " conclude that b==1 cannot be used."
     )
     found = read_conflict(text, {"b": "1"}, "3.11", PLATFORM)
-    assert found.reason == "b 1 needs a>1,<2 or a>2,<3 or a>3, and the index has up to 1"
+    assert told(found).reason == "b 1 needs a>1,<2 or a>2,<3 or a>3, and the index has up to 1"
 
 
 def test_an_unknown_form_is_told_as_it_is_and_cut() -> None:
     found = read_conflict("Because of " + "x " * 300, {}, "3.11", PLATFORM)
     assert found.cause == "conflict"
-    assert found.reason.startswith("Because of x x") and len(found.reason) == 199
+    assert told(found).reason.startswith("Because of x x") and len(told(found).reason) == 199
 
 
 WORDS = st.sampled_from(
@@ -255,12 +277,21 @@ WORDS = st.sampled_from(
 )
 
 
-@given(st.lists(WORDS).map(" ".join) | st.text())
-def test_any_text_ends_in_one_line(text: str) -> None:
+@given(text=st.lists(WORDS).map(" ".join) | st.text())
+def test_any_text_ends_in_one_line_that_can_be_kept(text: str, tmp_path_factory: Any) -> None:
     found = read_conflict(text, {"a": "1"}, "3.11", PLATFORM)
     assert found.cause in Cause
-    assert 0 < len(found.reason) <= 200
-    assert found.reason.isprintable()
+    assert 0 < len(told(found).reason) <= 200
+    assert told(found).reason.isprintable()
+    if found.cause is Cause.INDEX:
+        return
+    cell, asked = Cell("3.11", "2.10.0", "0.19.1"), date(2026, 11, 23)
+    row = Resolution(
+        cell=cell, platform=PLATFORM, asked=asked, ok=False, cause=found.cause, facts=found.facts
+    )
+    path = tmp_path_factory.getbasetemp() / "kept.json"
+    path.write_text(text_of(Resolutions(rows=(row,))), encoding="utf-8")
+    assert load_resolutions(path).rows[0].facts == found.facts
 
 
 NEW_UV = """Using Python 3.11.7 environment at: .tox/x

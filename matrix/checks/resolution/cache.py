@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from matrix.catalog.candidates.place import answers_folder
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
+from matrix.checks.facts import Fact, FactCode, quoted
 from matrix.checks.resolution.cause import KEPT_CAUSES, Cause
 from matrix.errors import MatrixError
 
@@ -58,8 +59,21 @@ _PLATFORM = re.compile(r"[a-z]+_[0-9]+_[0-9]+_[a-z0-9_]+")
 _AHEAD_OF_INDEX = re.compile(r".+ needs \S+, and the index has up to \S+")
 _AGAIN = 1  # days after which a lack of the index is asked about again
 _NEEDED = {"python", "torch", "vllm", "platform", "asked", "ok"}
-_OPTIONAL = {"override", "count", "packages", "cause", "reason", "more_indexes"}
+_OPTIONAL = {"override", "count", "packages", "cause", "reason", "facts", "more_indexes"}
 _OF_BOTH = {"override", "more_indexes"}  # of what resolves and of what does not
+_IN_FACTS = {"package", "version", "specifier", "wanted", "python", "platform"}
+_OPERANDS: Mapping[str, set[str]] = {
+    FactCode.NEEDS_PYTHON: {"package", "wanted"},
+    FactCode.NO_WHEEL: {"package"},
+    FactCode.NEEDS: {"package", "wanted"},
+    FactCode.ASKED_FOR: {"package", "specifier"},
+    FactCode.UP_TO: {"wanted"},
+    FactCode.ONLY: set(),
+    FactCode.ABSENT: {"wanted"},
+    FactCode.NO_SUCH_VERSION: set(),
+    FactCode.NO_REASON: set(),
+}
+"""What a kept fact has at least, by its code."""
 _FIX = "correct it, or delete the row and let `matrix resolve` ask again"
 
 
@@ -100,7 +114,7 @@ class Resolution:
     """What a resolver answered about a cell on the day `asked`, for a platform tag.
 
     `ok` with the number of packages as `count` and the versions of PACKAGES; or not `ok`, with a
-    `cause` (one of KEPT_CAUSES) and the reason in one line. `override` as in `Question`.
+    `cause` (one of KEPT_CAUSES) and the facts. `override` as in `Question`.
     `more_indexes`: further indexes than the default one were set up, so that another machine may
     get another answer.
     """
@@ -113,7 +127,7 @@ class Resolution:
     count: int | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     cause: Cause | None = None
-    reason: str | None = None
+    facts: tuple[Fact, ...] = ()
     more_indexes: bool = False
 
     @property
@@ -257,11 +271,19 @@ def _as_json(row: Resolution) -> dict[str, object]:
     if row.ok:
         answer: dict[str, object] = {"count": row.count, "packages": dict(row.packages)}
     else:
-        answer = {"cause": row.cause, "reason": row.reason}
+        answer = {"cause": row.cause, **_facts_as_json(row.facts)}
     asked: dict[str, object] = {"asked": row.asked.isoformat()}
     if row.more_indexes:
         asked["more_indexes"] = True
     return {**cell, "platform": row.platform, **override, **asked, "ok": row.ok, **answer}
+
+
+def _facts_as_json(facts: tuple[Fact, ...]) -> dict[str, object]:
+    """Return facts as JSON; what is only quoted stays as it was kept, as the reason."""
+    if len(facts) == 1 and facts[0].code is FactCode.QUOTED:
+        return {"reason": facts[0].text}
+    every = [{name: value for name, value in asdict(fact).items() if value} for fact in facts]
+    return {"facts": every}
 
 
 def _row(row: object, where: str) -> Resolution:
@@ -315,18 +337,46 @@ def _resolved(row: Mapping[str, Any], cell: Cell, where: str) -> dict[str, Any]:
 
 
 def _failed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    _only(row, {"cause", "reason"}, "does not resolve", where)
+    why = "reason" if "reason" in row else "facts"
+    _only(row, {"cause", why}, "does not resolve", where)
     if row["cause"] not in KEPT_CAUSES:
         raise ResolutionsError(
             f"{where}: cause: {row['cause']!r} is none of {', '.join(KEPT_CAUSES)}; {_FIX}"
         )
-    reason = row["reason"]
-    if not isinstance(reason, str) or not reason.strip() or not reason.isprintable():
-        raise ResolutionsError(f"{where}: reason: {reason!r} is not one line of text; {_FIX}")
     cause = Cause(row["cause"])
+    if why == "facts":
+        return {"cause": cause, "facts": _facts(row["facts"], f"{where}: facts")}
+    # As it was written before there were facts.
+    reason = _one_line(row["reason"], f"{where}: reason")
     if cause is Cause.CONFLICT and _AHEAD_OF_INDEX.fullmatch(reason):
         cause = Cause.NOT_PUBLISHED  # as it was written before there was that cause
-    return {"cause": cause, "reason": reason}
+    return {"cause": cause, "facts": quoted(reason)}
+
+
+def _facts(rows: object, where: str) -> tuple[Fact, ...]:
+    if not isinstance(rows, list) or not rows:
+        raise ResolutionsError(f"{where}: is not a list of facts; {_FIX}")
+    return tuple(_fact(row, f"{where} {number}") for number, row in enumerate(rows, 1))
+
+
+def _fact(row: object, where: str) -> Fact:
+    if not isinstance(row, dict):
+        raise ResolutionsError(f"{where}: is not an object; {_FIX}")
+    code = row.get("code")
+    if not isinstance(code, str) or code not in _OPERANDS:
+        raise ResolutionsError(f"{where}: code: {code!r} is none of {', '.join(_OPERANDS)}; {_FIX}")
+    for key in sorted(_OPERANDS[code] - row.keys()):
+        raise ResolutionsError(f"{where}: {key}: is missing; {_FIX}")
+    for key in sorted(row.keys() - _IN_FACTS - {"code"}):
+        raise ResolutionsError(f"{where}: {key}: unknown key; {_FIX}")
+    operands = {key: _one_line(row[key], f"{where}: {key}") for key in row.keys() - {"code"}}
+    return Fact(code=FactCode(code), **operands)
+
+
+def _one_line(text: object, where: str) -> str:
+    if not isinstance(text, str) or not text.strip() or not text.isprintable():
+        raise ResolutionsError(f"{where}: {text!r} is not one line of text; {_FIX}")
+    return text
 
 
 def _only(row: Mapping[str, Any], keys: set[str], what: str, where: str) -> None:

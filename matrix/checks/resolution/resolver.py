@@ -28,6 +28,7 @@ from matrix.catalog.candidates.model import TORCH_COMPANIONS
 from matrix.catalog.cells import Cell
 from matrix.catalog.index import FetchError
 from matrix.catalog.releases import override_lines
+from matrix.checks.facts import Fact, FactCode
 from matrix.checks.resolution.cache import CUDA_RUNTIMES, PACKAGES, Question, Resolution
 from matrix.checks.resolution.candidate_files import check_files
 from matrix.checks.resolution.cause import Cause
@@ -118,8 +119,9 @@ def ask(question: Question, target: Target, today: date) -> Resolution:
     versions = _versions(question)
     for name in lacking:
         if name in versions:
-            reason = f"{name} {versions[name]} has no wheel for {tag_of(target)}"
-            return replace(answer, reason=reason)
+            code, platform = FactCode.NO_WHEEL, tag_of(target)
+            lack = Fact(code=code, package=name, version=versions[name], platform=platform)
+            return replace(answer, facts=(lack,))
     raise ResolverError(
         f"uv does not know glibc {target.glibc}; for {target.uv_platform} it finds no wheel, for"
         f" {above} it does"
@@ -164,8 +166,8 @@ def _ask(question: Question, target: Target, uv_platform: str, today: date) -> R
     brought = TORCH_COMPANIONS if question.installs is not None else ()
     conflict = read_conflict(explanation, _versions(question), cell.python, platform, brought)
     if conflict.cause is Cause.INDEX:
-        raise ResolverError(conflict.reason)
-    return replace(known, cause=conflict.cause, reason=conflict.reason)
+        raise ResolverError(conflict.error)
+    return replace(known, cause=conflict.cause, facts=conflict.facts)
 
 
 def _has_more_indexes(question: Question, target: Target, uv_platform: str) -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from packaging.specifiers import SpecifierSet
 
 from matrix._util.text import clean, clip
+from matrix.checks.facts import LONGEST, Fact, FactCode, quoted
 from matrix.checks.resolution.cause import Cause
 from matrix.record.model import ErrorKind, RunError
 from matrix.record.signature.conflict import conflict_in
@@ -28,12 +29,10 @@ _NO_PYTHON = re.compile(
     r"|Failed to download\s+`?\S*cpython-(3\.[0-9]+)"
 )
 _LONGEST_ERROR = 400
-_LONGEST = 200
 _READ = 20_000  # characters; the longest explanation that was seen has 3,000
 _COMPARED = 100  # facts, every two of them
 # The ranks of facts: the reason names those of a lower rank first.
 _OF_THE_REQUEST, _OF_A_DEPENDENCY, _REQUESTED, _IN_THE_INDEX = range(4)
-_NO_REASON = "the resolver gave no reason"
 # A package as uv writes it, from the beginning of a word: `a`, `a[b]>=1,<2`, `all versions of a`.
 _NAME = r"(?<!\S)[A-Za-z0-9](?:[\w.-]*\w)?(?:\[[^\]\s]*\])?"
 _RANGE = r"[<>=!~][^\s`]*[^\s`,.;:]"
@@ -75,14 +74,18 @@ _FACTS = re.compile("|".join(_FORMS).format(term=_TERM, name=_NAME, range=_RANGE
 
 @dataclass(frozen=True, kw_only=True)
 class Conflict:
-    """Why no set of packages fits: the cause, and the reason in one line."""
+    """Why no set of packages fits: the cause, and the facts.
+
+    Of the cause INDEX, which says nothing of the packages, `error` is the message instead.
+    """
 
     cause: Cause
-    reason: str
+    facts: tuple[Fact, ...] = ()
+    error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Fact:
+class _Demand:
     """What the resolver says about the package `about`, and which of its versions that allows.
 
     `demander` is the package that demands it. `order` ranks the facts: what the requested packages
@@ -90,7 +93,7 @@ class _Fact:
     """
 
     about: str
-    text: str
+    fact: Fact
     allowed: str | None
     order: int
     demander: str | None = None
@@ -198,14 +201,14 @@ def read_conflict(
     """Return the cause of a conflict, from the resolver's explanation and the request.
 
     `asked` holds the requested versions by name; `python` is a minor release and `platform` a
-    platform tag, both for the words of the reason. `brought` are the projects that a candidate
-    should bring: an index that lacks a version of one says nothing of the packages.
+    platform tag, both for the facts. `brought` are the projects that a candidate should bring: an
+    index that lacks a version of one says nothing of the packages.
 
     >>> read_conflict(
     ...     "Because only b<=2 is available and a==1 depends on b>=3, we can conclude that a==1"
     ...     " cannot be used. And because you require a==1, we can conclude that your requirements"
-    ...     " are unsatisfiable.", {"a": "1"}, "3.12", "manylinux_2_35_x86_64")
-    Conflict(cause=<Cause.CONFLICT: 'conflict'>, reason='a 1 needs b>=3, and the index has up to 2')
+    ...     " are unsatisfiable.", {"a": "1"}, "3.12", "manylinux_2_35_x86_64").facts[1].key
+    'the index has up to 2'
     """
     plain, _, hints = _MARKER.sub("", " ".join(text[:_READ].split())).partition("hint:")
     found = [match.groupdict() for match in _FACTS.finditer(_CONCLUSION.sub("", plain))]
@@ -223,9 +226,24 @@ def read_conflict(
     )
     if conflict is None:
         first = plain.partition(", we can conclude")[0].strip()
-        conflict = Conflict(cause=Cause.CONFLICT, reason=first)
-    reason = clip(clean(conflict.reason), _LONGEST) or _NO_REASON
-    return Conflict(cause=conflict.cause, reason=reason)
+        conflict = Conflict(cause=Cause.CONFLICT, facts=quoted(first))
+    return Conflict(
+        cause=conflict.cause,
+        facts=tuple(map(_clean_fact, conflict.facts)),
+        error=clip(clean(conflict.error), LONGEST),
+    )
+
+
+def _clean_fact(fact: Fact) -> Fact:
+    """Return a fact without what a terminal would act on, each operand of limited length."""
+    operands = {
+        field.name: clip(clean(value), LONGEST) or None
+        for field in fields(fact)
+        if field.name != "code" and (value := getattr(fact, field.name)) is not None
+    }
+    if fact.code is FactCode.QUOTED and operands["text"] is None:
+        return Fact(code=FactCode.NO_REASON)
+    return Fact(code=fact.code, **operands)
 
 
 _Groups = Mapping[str, "str | None"]
@@ -250,15 +268,16 @@ def _index_failure(
                 why = f"the index did not give {_name(absent)}: {status[1]} {status[2]}"
             else:
                 why = f"the index has no {_name(absent)}"
-            return Conflict(cause=Cause.INDEX, reason=why)
+            return Conflict(cause=Cause.INDEX, error=why)
         if broken := groups["broken"]:
-            why = f"the index's {_release(broken, asked)} has an {groups['fault']}"
-            return Conflict(cause=Cause.INDEX, reason=why)
+            release = _fact(FactCode.QUOTED, broken, asked).subject
+            why = f"the index's {release} has an {groups['fault']}"
+            return Conflict(cause=Cause.INDEX, error=why)
         if (none := groups["none"]) and _name(none) in asked:
             wanted = f"=={asked[_name(none)]}"
             if _specifier(none) == wanted or not _specifier(none):
-                why = f"the index has no {_release(none, asked)}"
-                return Conflict(cause=Cause.INDEX, reason=why)
+                why = f"the index has no {_fact(FactCode.QUOTED, none, asked).subject}"
+                return Conflict(cause=Cause.INDEX, error=why)
     return None
 
 
@@ -270,9 +289,9 @@ def _not_brought(
         if not (none := groups["none"]) or _name(none) not in brought:
             continue
         who = next((who for who, need in _needs(found) if _name(need) == _name(none)), None)
-        needed = f"{_release(who, asked)} needs {none}, and " if who else ""
-        why = f"{needed}the index has no {none}"
-        return Conflict(cause=Cause.NOT_PUBLISHED, reason=why)
+        needed = (_fact(FactCode.NEEDS, who, asked, wanted=none),) if who else ()
+        absent = Fact(code=FactCode.ABSENT, package=_name(none), wanted=none)
+        return Conflict(cause=Cause.NOT_PUBLISHED, facts=(*needed, absent))
     return None
 
 
@@ -288,18 +307,15 @@ def _missing_wheel(
         if not (lacking := groups["wheelless"]):
             continue
         lack = groups["lack"] or ""
-        if "platform" in lack:
-            fits = platform
-        elif "Python" in lack or "ABI" in lack:
-            fits = f"Python {python}"
-        else:
-            fits = f"Python {python} on {platform}"
-        why = f"{_release(lacking, asked)} has no wheel for {fits}"
-        name = _name(lacking)
-        needing = next((who for who, need in _needs(found) if _name(need) == name), None)
-        if needing is not None and name not in asked:
-            why = f"{_release(needing, asked)} needs {name}, and {why}"
-        return Conflict(cause=Cause.NO_WHEEL, reason=why)
+        of_python, of_platform = "Python" in lack or "ABI" in lack, "platform" in lack
+        fact = _fact(
+            FactCode.NO_WHEEL,
+            lacking,
+            asked,
+            python=python if not of_platform else None,
+            platform=platform if of_platform or not of_python else None,
+        )
+        return Conflict(cause=Cause.NO_WHEEL, facts=(*_needed(lacking, found, asked), fact))
     return None
 
 
@@ -311,13 +327,18 @@ def _refused_python(
         who, bounds = groups["dependent"] or groups["refuser"], groups["range"] or groups["bounds"]
         if not who or not bounds:
             continue
-        name = _name(who)
-        needing = next((needer for needer, need in _needs(found) if _name(need) == name), None)
-        why = f"{_release(who, asked)} needs Python {bounds}, not {python}"
-        if needing is not None and name not in asked:
-            why = f"{_release(needing, asked)} needs {name}, and {why}"
-        return Conflict(cause=Cause.PYTHON, reason=why)
+        fact = _fact(FactCode.NEEDS_PYTHON, who, asked, wanted=bounds, python=python)
+        return Conflict(cause=Cause.PYTHON, facts=(*_needed(who, found, asked), fact))
     return None
+
+
+def _needed(term: str, found: Sequence[_Groups], asked: Mapping[str, str]) -> tuple[Fact, ...]:
+    """Return who needs a package that was not asked for; () for any other."""
+    name = _name(term)
+    needing = next((who for who, need in _needs(found) if _name(need) == name), None)
+    if needing is None or name in asked:
+        return ()
+    return (_fact(FactCode.NEEDS, needing, asked, wanted=name),)
 
 
 def _two_demands(
@@ -329,33 +350,33 @@ def _two_demands(
     compared count too. A demand for a newer release than the index has is a conflict of packages
     only where two others are.
     """
-    facts = sorted(_facts(found, asked), key=lambda fact: fact.order)[:_COMPARED]
+    demands = sorted(_demands(found, asked), key=lambda demand: demand.order)[:_COMPARED]
     ahead: Conflict | None = None
-    for number, fact in enumerate(facts):
-        for other in facts[number + 1 :]:
-            if fact.about == other.about and _hold_together(fact, other):
-                disjoint = _disjoint(fact.allowed, other.allowed)
+    for number, demand in enumerate(demands):
+        for other in demands[number + 1 :]:
+            if demand.about == other.about and _hold_together(demand, other):
+                disjoint = _disjoint(demand.allowed, other.allowed)
                 if not (disjoint or (disjoint is None and not disjoint_only)):
                     continue
-                reason = f"{fact.text}, and {other.text}"
+                facts = demand.fact, other.fact
                 if not (disjoint and other.up_to):
-                    return Conflict(cause=Cause.CONFLICT, reason=reason)
-                ahead = ahead or Conflict(cause=Cause.NOT_PUBLISHED, reason=reason)
+                    return Conflict(cause=Cause.CONFLICT, facts=facts)
+                ahead = ahead or Conflict(cause=Cause.NOT_PUBLISHED, facts=facts)
     return ahead
 
 
-def _hold_together(one: _Fact, other: _Fact) -> bool:
+def _hold_together(one: _Demand, other: _Demand) -> bool:
     """Tell whether both facts hold at once: the releases of one package are alternatives."""
     if one.demander is None or other.demander is None:
-        return one.text != other.text and not one.order == other.order == _IN_THE_INDEX
+        return one.fact != other.fact and not one.order == other.order == _IN_THE_INDEX
     return one.demander == other.demander or _name(one.demander) != _name(other.demander)
 
 
-def _facts(found: Sequence[_Groups], asked: Mapping[str, str]) -> Iterator[_Fact]:
+def _demands(found: Sequence[_Groups], asked: Mapping[str, str]) -> Iterator[_Demand]:
     for who, need in _needs(found):
-        yield _Fact(
+        yield _Demand(
             about=_name(need),
-            text=f"{_release(who, asked)} needs {_EXTRA.sub('', need)}",
+            fact=_fact(FactCode.NEEDS, who, asked, wanted=_EXTRA.sub("", need)),
             allowed=_specifier(need),
             order=_OF_THE_REQUEST if _name(who) in asked else _OF_A_DEPENDENCY,
             demander=who,
@@ -363,27 +384,30 @@ def _facts(found: Sequence[_Groups], asked: Mapping[str, str]) -> Iterator[_Fact
     for groups in found:
         for wanted in (groups["asked"], groups["also"]):
             if wanted and _specifier(wanted):
-                yield _Fact(
+                specifier = _specifier(wanted)
+                package = wanted.removesuffix(specifier)
+                yield _Demand(
                     about=_name(wanted),
-                    text=f"{wanted} was asked for",
-                    allowed=_specifier(wanted),
+                    fact=Fact(code=FactCode.ASKED_FOR, package=package, specifier=specifier),
+                    allowed=specifier,
                     order=_REQUESTED,
                 )
         if only := groups["only"]:
             allowed = _specifier(only)
-            bound = re.fullmatch(r"<=([^,]+)|==([^,]+)", allowed)
-            has = f"up to {bound[1]}" if bound and bound[1] else f"only {allowed.lstrip('=')}"
-            yield _Fact(
+            bound = re.fullmatch(r"<=([^,]+)", allowed)
+            code = FactCode.UP_TO if bound else FactCode.ONLY
+            has = bound[1] if bound else allowed.lstrip("=")
+            yield _Demand(
                 about=_name(only),
-                text=f"the index has {has}",
+                fact=Fact(code=code, package=_name(only), wanted=has),
                 allowed=allowed,
                 order=_IN_THE_INDEX,
                 up_to=allowed.startswith("<="),
             )
         if some := groups["some"] or groups["none"]:
-            yield _Fact(
+            yield _Demand(
                 about=_name(some),
-                text="the index has no such version",
+                fact=Fact(code=FactCode.NO_SUCH_VERSION, package=_name(some)),
                 allowed=None,
                 order=_IN_THE_INDEX,
             )
@@ -411,14 +435,17 @@ def _specifier(term: str) -> str:
     return term[found.start() :] if found else ""
 
 
-def _release(term: str, asked: Mapping[str, str]) -> str:
-    """Return `vllm 0.33.0` for a requested package, even where the resolver names a range."""
+def _fact(code: FactCode, term: str, asked: Mapping[str, str], **operands: str | None) -> Fact:
+    """Return a fact of a package as the resolver writes it.
+
+    A requested package has the version that was asked for, even where the resolver names a range.
+    """
     name, specifier = _name(term), _specifier(term)
-    if name in asked:
-        return f"{name} {asked[name]}"
-    if specifier.startswith("==") and "," not in specifier:
-        return f"{name} {specifier[2:]}"
-    return f"{name}{specifier}" if specifier else f"every {name}"
+    version = asked.get(name)
+    if version is None and specifier.startswith("==") and "," not in specifier:
+        version = specifier[2:]
+    allowed = specifier if version is None and specifier else None
+    return Fact(code=code, package=name, version=version, specifier=allowed, **operands)
 
 
 def _disjoint(one: str | None, other: str | None) -> bool | None:
