@@ -208,24 +208,26 @@ def survey(
     squares: dict[tuple[str, str, str], Square] = {}
     for torch, vllm in places:
         found: dict[Platform, list[Progress]] = {platform: [] for platform in PLATFORMS}
-        known: dict[object, Progress] = {}  # the Pythons of a pair mostly get the same answers
+        # The Pythons of a pair mostly get the same answers.
+        known: dict[object, dict[object, Progress]] = {}
         for python in releases.pythons:
             cell = Cell(python, torch.version, vllm.version)
             declared = declarations.of(cell)
             linked = links(cell) if declared.fits else None
+            alike = known.setdefault((declared, linked), {})
             for platform in PLATFORMS:
                 resolved = resolves(cell, platform) if declared.fits else None
                 ran = seen.get((cell, platform))
-                same = platform, declared, resolved, linked
-                if ran is None and same in known:
-                    found[platform].append(known[same].of(cell))
+                same = platform, resolved
+                if ran is None and same in alike:
+                    found[platform].append(alike[same].of(cell))
                     continue
                 progress = assess(
                     cell, platform, declared, resolves=resolved, links=linked, ran=ran
                 )
                 found[platform].append(progress)
                 if ran is None:
-                    known[same] = progress
+                    alike[same] = progress
         for platform, cells in found.items():
             squares[platform, torch.version, vllm.version] = Square(
                 torch=torch.version, vllm=vllm.version, platform=platform, cells=tuple(cells)

@@ -312,8 +312,7 @@ class _Exporting:
         return self._missing[want]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Want:
+class _Want(NamedTuple):
     """What an extension wants of a torch. Equal ones are one object: four of five extensions.
 
     `needed` are the libraries that it reaches but for vLLM's own; `symbols` those that it imports
@@ -334,7 +333,7 @@ class _Missing(NamedTuple):
     instead: str | None
 
 
-_Wants = dict[tuple[frozenset[str], frozenset[str], tuple[str, ...]], _Want]
+_Wants = dict[_Want, _Want]
 
 
 class _Import(NamedTuple):
@@ -453,11 +452,9 @@ def _import(
         for name in (() if extension.rpath else extension.needed)
         if name not in siblings and not _SYSTEM.fullmatch(name)
     ]
-    key = frozenset(named - siblings.keys()), symbols, tuple(outside)
-    if key not in wants:
-        wants[key] = _Want(needed=key[0], symbols=symbols, outside=key[2])
+    want = _Want(needed=frozenset(named - siblings.keys()), symbols=symbols, outside=tuple(outside))
     return _Import(
-        want=wants[key],
+        want=wants.setdefault(want, want),
         linked=Linked(path=path, feature=feature, abi=_abi(symbols)),
     )
 
