@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from matrix._util.text import clean, clip
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.update import described
+from matrix.checks.facts import LinkCode, LinkFact
 from matrix.checks.linkage.build import Build
 from matrix.checks.linkage.link import Linkage, Linked
 from matrix.checks.linkage.why import link_fact
@@ -51,6 +52,7 @@ def one(linkage: Linkage) -> str:
 
 def without_extensions(candidate: Candidate, python: str, *, as_json: bool) -> str:
     """Return that the rung *links* has no answer for a vLLM without compiled files, and why."""
+    code = LinkCode.NO_EXTENSIONS if candidate.has_extensions else LinkCode.BUILT
     if not candidate.has_extensions:
         why = "it is built from its sources, and no published wheel has its extensions"
     else:
@@ -62,6 +64,7 @@ def without_extensions(candidate: Candidate, python: str, *, as_json: bool) -> s
             "verdict": "no answer",
             "ok": None,
             "reason": why,
+            "because": coded(LinkFact(code=code)),
         }
         return json.dumps({"schema": 1, "pairs": [row]}, indent=2) + "\n"
     return (
