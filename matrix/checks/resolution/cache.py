@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -282,7 +282,7 @@ def _facts_as_json(facts: tuple[Fact, ...]) -> dict[str, object]:
     """Return facts as JSON; what is only quoted stays as it was kept, as the reason."""
     if len(facts) == 1 and facts[0].code is FactCode.QUOTED:
         return {"reason": facts[0].text}
-    every = [{name: value for name, value in asdict(fact).items() if value} for fact in facts]
+    every = [{name: value for name, value in fact._asdict().items() if value} for fact in facts]
     return {"facts": every}
 
 

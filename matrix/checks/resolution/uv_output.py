@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
@@ -237,9 +237,9 @@ def read_conflict(
 def _clean_fact(fact: Fact) -> Fact:
     """Return a fact without what a terminal would act on, each operand of limited length."""
     operands = {
-        field.name: clip(clean(value), LONGEST) or None
-        for field in fields(fact)
-        if field.name != "code" and (value := getattr(fact, field.name)) is not None
+        name: clip(clean(value), LONGEST) or None
+        for name, value in fact._asdict().items()
+        if name != "code" and value is not None
     }
     if fact.code is FactCode.QUOTED and operands["text"] is None:
         return Fact(code=FactCode.NO_REASON)
