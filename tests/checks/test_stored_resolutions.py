@@ -187,10 +187,15 @@ VERSIONS = st.builds("{}.{}.{}".format, *[st.integers(0, 9)] * 3)
 TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)
 
 
+def facts_of(code: FactCode, *operands: str) -> st.SearchStrategy[Fact]:
+    every = st.fixed_dictionaries(dict.fromkeys(operands, TEXTS))
+    return every.map(lambda found: Fact(code=code, **found))
+
+
 FACTS = st.builds(quoted, TEXTS) | st.tuples(
-    st.builds(Fact, code=st.just(FactCode.NEEDS), package=TEXTS, version=TEXTS, wanted=TEXTS),
-    st.builds(Fact, code=st.just(FactCode.UP_TO), package=TEXTS, wanted=TEXTS)
-    | st.builds(Fact, code=st.just(FactCode.NO_WHEEL), package=TEXTS, python=VERSIONS),
+    facts_of(FactCode.NEEDS, "package", "version", "wanted"),
+    facts_of(FactCode.UP_TO, "package", "wanted")
+    | facts_of(FactCode.NO_WHEEL, "package", "specifier", "python", "platform"),
 )
 
 
