@@ -56,14 +56,18 @@ class Answers:
         """Tell whether a resolver finds a full set of packages for the cell.
 
         The ladder asks for each platform, and both install the same wheels; but those with a torch
-        that is built without CUDA answer for `cpu` alone. For an off-pin cell only an answer with
-        its torch forced counts, as its environment forces it.
+        that is built without CUDA answer for `cpu` alone, and so do those with a vLLM from sources,
+        of which the resolver sees the wheel that was built without compiling. For an off-pin cell
+        only an answer with its torch forced counts, as its environment forces it.
         """
         found = self._resolutions.resolved(cell)
         off_pin = self._pins.get(cell.vllm) != cell.torch
         if found is None or (off_pin and found.override is None):
             return None
         if found.ok and found.cuda is None and platform == Platform.CUDA:
+            return None
+        candidate = self._candidates.get(cell.vllm)
+        if candidate is not None and candidate.is_built and platform == Platform.CUDA:
             return None
         return Answer(
             ok=found.ok,
