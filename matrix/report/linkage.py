@@ -139,7 +139,9 @@ def to_json(linkages: Sequence[Linkage], *, extensions: bool) -> str:
             "verdict": verdict_words(linkage),
             "ok": linkage.ok,
             "without": list(linkage.without),
-            **_reason(linkage, next((one for one in linkage.extensions if not one.ok), None)),
+            **_reason(
+                linkage, next((linked for linked in linkage.extensions if not linked.ok), None)
+            ),
             "builds": dict(zip(("vllm", "torch"), map(_build, linkage.builds), strict=True)),
         }
         if extensions:

@@ -88,7 +88,9 @@ def linked(*extensions: Extension, torch: TorchSymbols | None = None) -> list[Li
 
 def why(found: Linkage) -> str | None:
     """The first reason why an extension does not link, in words."""
-    return next((extension_words(found, one) for one in found.extensions if not one.ok), None)
+    return next(
+        (extension_words(found, broken) for broken in found.extensions if not broken.ok), None
+    )
 
 
 def test_a_symbol_that_torch_exports_links() -> None:
