@@ -21,8 +21,8 @@ from tox.util.path import ensure_empty_dir
 sys.path.insert(0, str(Path(__file__).parent))
 
 from matrix._util.files import write_text
-from matrix.catalog.candidates.model import Project
-from matrix.catalog.cells import CellError
+from matrix.catalog.candidates.model import TORCH_COMPANIONS, Project
+from matrix.catalog.cells import CellError, factors, is_candidate
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.catalog.tox_ini import describe
@@ -128,7 +128,8 @@ def tox_env_teardown(tox_env: ToxEnv) -> None:
         return
     error = _unbuilt.get(tox_env.name)
     if error is None and (failed := _last_failure(tox_env.env_log_dir)):
-        error = why_install_failed(failed)
+        of_candidate = is_candidate(factors(tox_env.name).torch)
+        error = why_install_failed(failed, TORCH_COMPANIONS if of_candidate else ())
     if error is None:
         return
     try:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matrix.catalog.candidates.model import TORCH_COMPANIONS
 from matrix.catalog.cells import Cell
 from matrix.checks.facts import facts_key
 from matrix.checks.resolution.cache import Resolution, Resolutions, load_resolutions, text_of
@@ -386,3 +387,17 @@ def test_why_an_index_was_not_reached_is_told_without_its_address() -> None:
                 "error sending request for url (torchvision)"
             ),
         )
+
+
+def test_a_companion_that_a_candidate_s_index_lacks_is_not_the_pair_s_fault() -> None:
+    output = (
+        "error: No solution found when resolving dependencies\n"
+        "  cause: Because there is no version of triton==3.8.0 and torch==2.16.0 depends on"
+        " triton==3.8.0, we can conclude that torch==2.16.0 cannot be used.\n"
+        "   And because only torch==2.16.0 is available and you require torch, we can conclude"
+        " that your requirements are unsatisfiable.\n"
+    )
+    assert why_install_failed(output).kind is ErrorKind.RESOLVES
+    error = why_install_failed(output, TORCH_COMPANIONS)
+    assert error.kind is ErrorKind.NOT_PUBLISHED
+    assert "there is no version of triton==3.8.0" in error.reason

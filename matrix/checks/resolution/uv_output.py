@@ -100,13 +100,13 @@ class _Demand:
     up_to: bool = False  # the newest release that the index has
 
 
-def why_install_failed(output: str) -> RunError:
+def why_install_failed(output: str, brought: Collection[str] = ()) -> RunError:
     """Return the kind and the meaningful line of a failed installation, without index addresses.
 
     The kind is `resolves` only where a resolver says that no set of packages fits, and
     `not_published` where all that it says is that the index lacks a release. Anything else (no
     network, no such Python, a full disk) comes from this machine. All but the first says nothing of
-    the cell.
+    the cell. `brought` as for `read_conflict`.
     """
     text, lines = _plain(output)
     if full := next((line for line in lines if "No space left on device" in line), None):
@@ -122,7 +122,7 @@ def why_install_failed(output: str) -> RunError:
     found = next((line for line in lines if any(mark in line for mark in _CONFLICTS)), None)
     if found is not None and "network was disabled" not in text:
         why = _because(lines) or ("" if "ResolutionImpossible" not in text else conflict_in(lines))
-        lacks = index_lacks(conflict_of(output) or "")
+        lacks = index_lacks(conflict_of(output) or "", brought)
         kind = ErrorKind.NOT_PUBLISHED if lacks else ErrorKind.RESOLVES
         return RunError(kind=kind, reason=_clip_error(why or found))
     return RunError(
@@ -130,7 +130,7 @@ def why_install_failed(output: str) -> RunError:
     )
 
 
-def index_lacks(explanation: str) -> bool:
+def index_lacks(explanation: str, brought: Collection[str] = ()) -> bool:
     """Tell whether a resolver's explanation says no more than that the index lacks a release.
 
     >>> index_lacks("Because only b<=2 is available and a==1 depends on b>=3, we can conclude ...")
@@ -140,7 +140,7 @@ def index_lacks(explanation: str) -> bool:
     """
     required = re.findall(rf"you require ({_NAME})==([^\s,`]+)", explanation[:_READ])
     asked = {_name(name): version.rstrip(".") for name, version in required}
-    found = read_conflict(explanation, asked, python="", platform="")
+    found = read_conflict(explanation, asked, python="", platform="", brought=brought)
     return found.cause in (Cause.NOT_PUBLISHED, Cause.INDEX)
 
 
