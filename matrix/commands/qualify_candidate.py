@@ -131,6 +131,13 @@ def _asked(options: argparse.Namespace, candidate: Candidate, releases: Releases
         platform = Platform.CUDA if gpu_visible(os.environ) else Platform.CPU
     elif platform == "all":
         raise QualifyError("--platform all: a candidate is qualified on one; write cpu or cuda")
+    for build in (candidate, under_candidate):
+        on_cuda = build is not None and platform == Platform.CUDA and build.is_built
+        if build is not None and on_cuda and build.on_cuda is None:
+            raise QualifyError(
+                f"{build.name}: was added for the platform cpu; qualify it with --platform cpu, or"
+                " add it again with --platform cuda: matrix candidate add"
+            )
     return CandidateQuery(
         candidate=candidate,
         platform=Platform(platform),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from fake_wheels import write_tools, write_wheel
 from local_index import Served
@@ -126,6 +127,26 @@ def test_a_user_s_settings_reach_a_compiler_and_no_other_build(
     recipe = compiled(TORCH, environ=with_nvcc(tmp_path))
     assert "jobs 3 None" in build(tmp_path, cache, recipe, fault=fault).log.read_text()
     assert "jobs None None" in build(tmp_path, cache, EMPTY, fault=fault).log.read_text()
+
+
+def test_one_compiles_at_a_time_and_no_other_build_waits_for_it(
+    tmp_path: Path, cache: Path
+) -> None:
+    cache.mkdir()
+    lock = FileLock(cache / "compiles.lock")
+    lock.acquire()
+    assert build(tmp_path, cache, EMPTY).version == "0.33.0+empty"
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "waits for another build" in line:
+            lock.release()
+
+    recipe = compiled(TORCH, environ=with_nvcc(tmp_path))
+    made = build_wheel(sources(tmp_path), sys.executable, say, cache=cache, recipe=recipe)
+    assert not made.from_cache
+    assert f"{cache}: waits for another build of vLLM" in said
 
 
 def test_a_compiler_that_fails_says_its_first_error(tmp_path: Path, cache: Path) -> None:

@@ -31,7 +31,7 @@ from matrix.record.model import (
 )
 from matrix.record.reader import parse
 from matrix.record.writer import to_json
-from matrix.report import markdown, table_json, terminal
+from matrix.report import markdown, page, table_json, terminal
 from matrix.report import timings as split
 from matrix.report.model import Report, report_of
 from matrix.rules.expectations_file import parse_expectations
@@ -314,6 +314,8 @@ def test_the_table_says_how_a_vllm_from_sources_was_had() -> None:
     }
     shown = terminal.render(record[1], judge(record[1], MOE), "x.json")
     assert f"vllmfix, build b3f2a9c81d0e5c77: {made}" in shown
+    assert made in page.render(Report(table=tabulate([record], MOE)))
+    assert made not in page.render(Report(table=tabulate([plain], MOE)))
 
 
 def test_an_empty_table_is_a_table() -> None:

@@ -44,6 +44,7 @@ from matrix.record.model import Made
 
 _FORMAT = 1  # raised where the same sources and tools would make another wheel
 _LOCK = "builds.lock"
+_COMPILES = "compiles.lock"
 _FACTS = "built.json"
 _WHEELS = "vllm-wheels"
 _NO_RUST = "can't find Rust compiler"
@@ -102,8 +103,9 @@ def build_wheel(
 
     `torch` is the requirement of the torch to build beside (None: the sources' own pin); a recipe
     for one torch has its own. The build writes into the sources' folder. One build at a time uses a
-    cache; the wheel is there complete or not at all. Raises BuildFailedError where the sources do
-    not build, another MatrixError where this machine cannot build.
+    cache, and besides one that compiles; the wheel is there complete or not at all. Raises
+    BuildFailedError where the sources do not build, another MatrixError where this machine cannot
+    build.
     """
     cache = (cache or cache_folder()).resolve()
     requirements = build_requirements(sources.project, sources.shown, compiles=recipe.compiles)
@@ -117,8 +119,12 @@ def build_wheel(
         found = _kept(folder)
         if found is not None:
             return found
-        shutil.rmtree(folder, ignore_errors=True)
-        return _build(sources, requirements, environment, folder, recipe=recipe, say=say)
+        if not recipe.compiles:
+            return _build(sources, requirements, environment, folder, recipe=recipe, say=say)
+    # It takes long and much memory: one at a time, and no other build waits for it.
+    with _alone(cache, say, _COMPILES):
+        found = _kept(folder)
+        return found or _build(sources, requirements, environment, folder, recipe=recipe, say=say)
 
 
 def find_wheel(
@@ -227,6 +233,7 @@ def _build(
     say: Say,
 ) -> Built:
     began = time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with Scratch("vllm-build") as scratch:
         log, out = scratch / "build.log", scratch / "wheels"
@@ -392,7 +399,7 @@ def _check(sources: Sources, wheel: Path, recipe: Recipe) -> str:
 
 
 @contextlib.contextmanager
-def _alone(cache: Path, say: Say) -> Iterator[None]:
+def _alone(cache: Path, say: Say, name: str = _LOCK) -> Iterator[None]:
     """Hold the cache for the block, after whoever holds it now. Raises MatrixError."""
     try:
         from filelock import FileLock, Timeout
@@ -403,7 +410,7 @@ def _alone(cache: Path, say: Say) -> Iterator[None]:
         ) from None
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache / _LOCK)
+        lock = FileLock(cache / name)
         try:
             lock.acquire(blocking=False)
         except Timeout:

@@ -16,6 +16,7 @@ from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
 from matrix.report import marks, stock
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
+from matrix.report.origin import vllm_made
 from matrix.report.page.encoding import ALPHABET, Pool, coded, split_numbers
 from matrix.report.reasons import contradiction_words, event_words, reason_words, recompiles_words
 from matrix.report.timings import import_seconds
@@ -321,6 +322,8 @@ class _Packing:
         if packages:
             some = (f"{name} {packages[name]}" for name in _SHOWN_PACKAGES if name in packages)
             facts.append(("packages", f"{len(packages)}: {', '.join(some)}, ..."))
+        if made := vllm_made(entry.record):
+            facts.append(("vLLM", made))
         return self._named_facts(facts)
 
     def _trace(self, failure: str | None) -> int:
