@@ -101,7 +101,7 @@ class CandidateQuery:
     @property
     def project(self) -> Project:
         """The project of the candidate."""
-        return Project(self.candidate.project)
+        return self.candidate.project
 
     @property
     def cases(self) -> tuple[str, ...]:
