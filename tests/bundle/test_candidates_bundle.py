@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata, resources
 from pathlib import Path
@@ -22,6 +22,7 @@ from command import matrix
 from fake_wheels import GIT_VERSION, write_torch, write_wheel
 from local_index import Served
 from matrix._util.files import digest_of
+from matrix.bundle import build
 from matrix.bundle.build import BundleRequest, make_bundle, refresh_bundle
 from matrix.bundle.candidates import without_paths
 from matrix.bundle.plan import Have
@@ -42,7 +43,7 @@ from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.resolution import resolver
-from matrix.checks.resolution.lock import Target
+from matrix.checks.resolution.lock import Pinned, Target
 from matrix.errors import MatrixError
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
@@ -55,7 +56,7 @@ PIN = "2.9.1"
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: Served) -> Path:
-    """A folder of candidates' wheels; `served` is the index of all else, for uv and for pip."""
+    """A folder of candidates' wheels; `served` is uv's index of all else."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
     for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
         monkeypatch.delenv(name)
@@ -63,9 +64,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: Served) -> Pa
         "UV_NO_CONFIG": "1",
         "UV_CACHE_DIR": str(tmp_path / "uv-cache"),
         "UV_DEFAULT_INDEX": served.url,
-        "PIP_INDEX_URL": served.url,
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_NO_CACHE_DIR": "1",
         "MATRIX_CACHE": str(tmp_path / "cache"),
     }.items():
         monkeypatch.setenv(name, value)
@@ -86,6 +84,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: Served) -> Pa
     ]
     for wheel in wheels:
         served.add_wheel(wheel)
+    places = {(wheel.name.split("-")[0], wheel.name.split("-")[1]): wheel for wheel in wheels}
+
+    def copy(pinned: Sequence[Pinned], _: Target, into: Path) -> None:
+        for distribution in pinned:
+            assert distribution.url is None  # the wheel of a candidate is not fetched so
+            shutil.copy(places[distribution.name, distribution.version], into)
+
+    monkeypatch.setattr(build, "fetch", copy)
     made = tmp_path / "made"
     made.mkdir()
     return made
