@@ -16,7 +16,8 @@ from matrix.qualify.candidate_plan import (
     Known,
     plan_candidate,
 )
-from matrix.record.model import Case, Origin, Platform
+from matrix.record.model import Case, Platform
+from matrix.record.origin import Origin
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import Expectations
 

@@ -24,8 +24,6 @@ from matrix.record.model import (
     EventKind,
     Jit,
     JitModule,
-    Made,
-    Origin,
     Outcome,
     Platform,
     Record,
@@ -36,6 +34,7 @@ from matrix.record.model import (
     StartKind,
     Why,
 )
+from matrix.record.origin import Made, Origin
 
 CELL = "py311-torch210-vllm019"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from matrix._util.enums import StrEnum
 from matrix.catalog.cells import PROJECTS, Build, CellError
 from matrix.errors import MatrixError
+from matrix.record.origin import Origin
 
 SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
@@ -194,19 +195,6 @@ class CacheKind(StrEnum):
     OTHER = "other"
 
 
-class Made(StrEnum):
-    """How the vLLM of a candidate was had whose sources a person named.
-
-    `PUBLISHED`: upstream's own wheel of that commit. `WITH_EXTENSIONS`: Python from the sources,
-    and the extensions of a published wheel of another build.
-    """
-
-    WITHOUT_COMPILING = "built without compiling"
-    PUBLISHED = "published wheel of its commit"
-    COMPILED = "compiled here"
-    WITH_EXTENSIONS = "built with the extensions of a published wheel"
-
-
 PLATFORMS = tuple(Platform)
 STARTS = tuple(StartKind)
 RUNGS = tuple(rung for rung in Rung if rung is not Rung.BUILDS)
@@ -352,31 +340,6 @@ class Departure:
     why: Why
     by: By = By.UNKNOWN
     imports: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
-    """Where the torch or the vLLM of a run is from; what nobody knows is None.
-
-    `candidate` is None where the cell names a release. `version` is the installed one, or that of a
-    candidate which is not installed. `index` is without credentials, `file` the name of the wheel,
-    `revision` the git commit that its own files name, `built` the time of the upload.
-    `content` is a SHA-256 over the rows of its RECORD, which tells two builds apart however they
-    were installed. `made` is None where no sources were named, and `extensions` is the wheel that
-    it has its extensions from, where that is another one.
-    """
-
-    project: str
-    candidate: Build | None = None
-    version: str | None = None
-    index: str | None = None
-    file: str | None = None
-    sha256: str | None = None
-    revision: str | None = None
-    built: str | None = None
-    content: str | None = None
-    made: Made | None = None
-    extensions: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

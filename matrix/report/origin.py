@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from matrix._util.text import clean
-from matrix.record.model import Origin, Record
+from matrix.record.model import Record
+from matrix.record.origin import Origin
 
 
 def made_words(origin: Origin | None) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
-from matrix.record.model import STARTS, Case, Origin, Record, Rung, Start
+from matrix.record.model import STARTS, Case, Record, Rung, Start
+from matrix.record.origin import Origin
 from matrix.report import marks, stock
 from matrix.report.origin import made_words
 from matrix.report.provisional import PROVISIONAL, mark, release_words

@@ -28,7 +28,8 @@ from matrix.catalog.candidates.update import described
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.revision import VERSION_FILES, revision_of, same_revision
-from matrix.record.model import ErrorKind, Made, Origin, Platform
+from matrix.record.model import ErrorKind, Platform
+from matrix.record.origin import Made, Origin
 from matrix.record.stock import Environment
 from matrix.run.preflight import Refusal
 

@@ -25,7 +25,7 @@ from matrix.checks.vllm_build.candidate import build_candidate
 from matrix.checks.vllm_build.compiler import NoCompilerError, compiled
 from matrix.checks.vllm_build.reasons import reason_of
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe, with_extensions
-from matrix.record.model import Made
+from matrix.record.origin import Made
 from small_index import leave_settings
 from vllm_tree import commit_all, write_nvcc, write_sdist, write_tree
 

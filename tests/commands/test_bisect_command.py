@@ -23,7 +23,6 @@ from matrix.catalog.releases_file import load_releases
 from matrix.record.model import (
     Case,
     ErrorKind,
-    Origin,
     Outcome,
     Platform,
     Record,
@@ -33,6 +32,7 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
+from matrix.record.origin import Origin
 from matrix.record.writer import write
 from matrix.run import rerun
 from matrix.run.rerun import Rerun

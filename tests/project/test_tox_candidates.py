@@ -27,7 +27,8 @@ from matrix.catalog.candidates.model import (
 from matrix.catalog.candidates.sources import from_commit, from_tree
 from matrix.catalog.cells import factor_of
 from matrix.catalog.releases_file import load_releases
-from matrix.record.model import ErrorKind, Made, Record
+from matrix.record.model import ErrorKind, Record
+from matrix.record.origin import Made
 from matrix.record.reader import read
 from toxed import Tox, write_wheel
 from vllm_tree import commit_all, write_nvcc, write_tree

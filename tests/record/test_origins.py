@@ -11,7 +11,8 @@ import pytest
 from full_record import make
 from made import NO_RULES
 from matrix.catalog.cells import Build
-from matrix.record.model import ErrorKind, Origin, Outcome, Record, RecordError, RunError
+from matrix.record.model import ErrorKind, Outcome, Record, RecordError, RunError
+from matrix.record.origin import Origin
 from matrix.record.reader import parse, read
 from matrix.record.writer import to_json, write
 from matrix.store.load import newest_records

@@ -16,12 +16,12 @@ from matrix.record.model import (
     STARTS,
     By,
     ErrorKind,
-    Made,
     Record,
     RecordError,
     Rung,
     Why,
 )
+from matrix.record.origin import Made
 from matrix.record.reader import parse
 from matrix.record.writer import to_json
 

@@ -18,17 +18,8 @@ from made import reported
 from matrix._util import text
 from matrix.catalog.cells import Build
 from matrix.catalog.releases_file import load_releases
-from matrix.record.model import (
-    ErrorKind,
-    Made,
-    Origin,
-    Record,
-    RunError,
-    Rung,
-    RungResult,
-    Start,
-    StartKind,
-)
+from matrix.record.model import ErrorKind, Record, RunError, Rung, RungResult, Start, StartKind
+from matrix.record.origin import Made, Origin
 from matrix.record.reader import parse
 from matrix.record.writer import to_json
 from matrix.report import markdown, page, table_json, terminal

@@ -25,7 +25,8 @@ from matrix.checks.vllm_build.build import BuildFailedError, Built
 from matrix.checks.vllm_build.environment import BuildEnvironmentError
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe
 from matrix.errors import MatrixError
-from matrix.record.model import ErrorKind, Made, Platform
+from matrix.record.model import ErrorKind, Platform
+from matrix.record.origin import Made
 from matrix.run.built import NotBuiltError, built_requirements, check_sources
 from matrix.run.origin import Installed, origins_of
 from vllm_tree import write_nvcc, write_tree

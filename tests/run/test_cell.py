@@ -16,17 +16,8 @@ from matrix.catalog.candidates.file import write_candidates
 from matrix.catalog.candidates.model import Candidates, Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
-from matrix.record.model import (
-    Departure,
-    ErrorKind,
-    Made,
-    Origin,
-    Record,
-    RunError,
-    Rung,
-    RungResult,
-    Why,
-)
+from matrix.record.model import Departure, ErrorKind, Record, RunError, Rung, RungResult, Why
+from matrix.record.origin import Made, Origin
 from matrix.record.reader import read
 from matrix.record.running import is_running
 from matrix.rules.expectations_file import load_expectations

@@ -40,7 +40,7 @@ from matrix.checks.vllm_build.environment import (
 from matrix.checks.vllm_build.reasons import reason_of
 from matrix.checks.vllm_build.recipe import EMPTY, OF_COMPILERS, SKEWING, Recipe
 from matrix.errors import MatrixError
-from matrix.record.model import Made
+from matrix.record.origin import Made
 
 _FORMAT = 1  # raised where the same sources and tools would make another wheel
 _LOCK = "builds.lock"

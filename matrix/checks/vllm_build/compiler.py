@@ -15,7 +15,7 @@ from matrix._util.nvidia import capture, is_hidden, smi_query
 from matrix._util.text import clean, clip
 from matrix.checks.vllm_build.recipe import Recipe
 from matrix.errors import MatrixError
-from matrix.record.model import Made
+from matrix.record.origin import Made
 
 _ARCHITECTURES = "TORCH_CUDA_ARCH_LIST"
 _TOOLKIT = "/usr/local/cuda"

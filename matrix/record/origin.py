@@ -1,0 +1,46 @@
+"""Where the torch and the vLLM of a record are from, and how a vLLM was built. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from matrix._util.enums import StrEnum
+from matrix.catalog.cells import Build
+
+
+class Made(StrEnum):
+    """How the vLLM of a candidate was had whose sources a person named.
+
+    `PUBLISHED`: upstream's own wheel of that commit. `WITH_EXTENSIONS`: Python from the sources,
+    and the extensions of a published wheel of another build.
+    """
+
+    WITHOUT_COMPILING = "built without compiling"
+    PUBLISHED = "published wheel of its commit"
+    COMPILED = "compiled here"
+    WITH_EXTENSIONS = "built with the extensions of a published wheel"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where the torch or the vLLM of a run is from; what nobody knows is None.
+
+    `candidate` is None where the cell names a release. `version` is the installed one, or that of a
+    candidate which is not installed. `index` is without credentials, `file` the name of the wheel,
+    `revision` the git commit that its own files name, `built` the time of the upload.
+    `content` is a SHA-256 over the rows of its RECORD, which tells two builds apart however they
+    were installed. `made` is None where no sources were named, and `extensions` is the wheel that
+    it has its extensions from, where that is another one.
+    """
+
+    project: str
+    candidate: Build | None = None
+    version: str | None = None
+    index: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    revision: str | None = None
+    built: str | None = None
+    content: str | None = None
+    made: Made | None = None
+    extensions: str | None = None
