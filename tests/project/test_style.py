@@ -1,4 +1,4 @@
-"""How long a function is, how many arguments it has, and names of loop variables."""
+"""How long a module and a function are, how many arguments it has, and names of loop variables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("benchmarks", "matrix", "scripts", "tests")
+MODULE_LINES = 500
 FUNCTION_LINES = 60
 POSITIONAL_ARGUMENTS = 5
 NOT_NOUNS = {
@@ -69,6 +70,16 @@ def test_no_function_is_long() -> None:
         for name, source in MODULES.items()
         for function, lines, _ in functions(source)
         if lines > FUNCTION_LINES
+    ]
+    assert wrong == []
+
+
+def test_no_module_is_long() -> None:
+    """A file of tests may be longer: it is a table more often than not."""
+    wrong = [
+        f"{name}: {lines} lines"
+        for name, source in MODULES.items()
+        if not name.startswith("tests/") and (lines := len(source.splitlines())) > MODULE_LINES
     ]
     assert wrong == []
 
