@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from candidates import commit_candidate, torch_candidate, vllm_candidate, with_candidates
+from matrix.bundle.run import REWRITTEN
 from matrix.catalog.candidates.model import Candidate, Project
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
@@ -127,6 +128,35 @@ def test_the_same_revision_is_enough_where_a_bundle_installs(site: Path) -> None
     install(site, "torch", "2.16.0+cu130", revision=f"{REVISION}{'0' * 25}")
     cell, releases = cell_of(CANDIDATE)
     assert fault(cell, releases) is None
+
+
+OURS = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("note", "is_ours"),
+    [
+        (json.dumps({OURS: FILE.sha256}), True),
+        (json.dumps({OURS: "1" * 64}), False),
+        (json.dumps({"1" * 64: FILE.sha256}), False),
+        (json.dumps({OURS: 3}), False),
+        ("[]", False),
+        ("{", False),
+        (None, False),
+    ],
+)
+def test_a_wheel_that_a_bundle_rewrote_is_known_by_the_hash_that_it_had(
+    site: Path, monkeypatch: pytest.MonkeyPatch, note: str | None, *, is_ours: bool
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(site))
+    if note is not None:
+        (site / REWRITTEN).write_text(note)
+    url = f"file:///bundle/candidates/a/{FILE.name}#sha256={OURS}"
+    install(site, "torch", "2.16.0+cu130", url=url)
+    cell, releases = cell_of(CANDIDATE)
+    found = fault(cell, releases)
+    assert (found is None) is is_ours
+    assert is_ours or "has another SHA-256 than torch216rc1" in str(found)
 
 
 def test_a_release_of_another_revision_is_refused(site: Path) -> None:
