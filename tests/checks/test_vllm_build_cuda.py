@@ -22,7 +22,7 @@ from matrix.catalog.vllm_sources.folder import SourcesError
 from matrix.catalog.vllm_sources.sources import Sources, open_sdist
 from matrix.checks.vllm_build.build import BuildFailedError, Built, build_wheel
 from matrix.checks.vllm_build.candidate import build_candidate
-from matrix.checks.vllm_build.compiler import NoCompilerError, compiled
+from matrix.checks.vllm_build.compiler import NoCompilerError, check_torch, compiled
 from matrix.checks.vllm_build.reasons import reason_of
 from matrix.checks.vllm_build.recipe import EMPTY, Recipe, with_extensions
 from matrix.record.origin import Made
@@ -108,9 +108,9 @@ def test_another_torch_architecture_or_compiler_is_another_wheel(
         built = build(tmp_path, cache, recipe)
         assert not built.from_cache
         wheels.add(built.wheel)
-    write_nvcc(tmp_path / "cuda", release="12.9")
+    write_nvcc(tmp_path / "cuda", release="13.2")
     older = build(tmp_path, cache, compiled(TORCH, environ=environ))
-    assert older.version == "0.33.0+cu129" and not older.from_cache
+    assert older.version == "0.33.0+cu132" and not older.from_cache
     assert len({*wheels, older.wheel}) == 6
     # More jobs are the same wheel.
     again = build(tmp_path, cache, compiled(TORCH, environ={**environ, "MAX_JOBS": "1"}))
@@ -205,6 +205,23 @@ def test_a_candidate_is_built_by_its_recipe(tmp_path: Path, cache: Path) -> None
     tree.rename(tmp_path / "moved")
     again = build_candidate(added, sys.executable, quiet, cache=cache, recipe=recipe)
     assert again == replace(built, from_cache=True)
+
+
+def test_the_toolkit_and_the_torch_are_of_one_cuda(
+    tmp_path: Path, cache: Path, served: Served
+) -> None:
+    environ = with_nvcc(tmp_path)
+    write_nvcc(tmp_path / "cuda", release="12.9")
+    with pytest.raises(NoCompilerError, match=r"nvcc is of CUDA 12\.9, .* toolkit of CUDA 13$"):
+        build(tmp_path, cache, compiled(TORCH, environ=environ))
+    members = {"torch/__init__.py": "", "torch/version.py": "cuda: Optional[str] = None\n"}
+    served.add_wheel(write_wheel(tmp_path, "torch", "2.16.0", members))
+    recipe = with_extensions(published(tmp_path), ("torch==2.16.0",))
+    with pytest.raises(NoCompilerError, match=r"^torch==2\.16\.0: is built without CUDA on this"):
+        build(tmp_path, cache, recipe)
+    for known in (None, "13.0", "13.2"):
+        check_torch(compiled(TORCH, environ=with_nvcc(tmp_path)), known)
+    check_torch(EMPTY, "")
 
 
 def no_gpu(tmp_path: Path, **environ: str) -> Mapping[str, str]:

@@ -30,6 +30,7 @@ from matrix.catalog.located import find_file
 from matrix.catalog.vllm_sources.compiled import LOCATION, check_takes_extensions
 from matrix.catalog.vllm_sources.sources import Sources
 from matrix.checks.resolution.resolver import uv
+from matrix.checks.vllm_build.compiler import check_torch
 from matrix.checks.vllm_build.environment import (
     BuildEnvironment,
     build_environment,
@@ -114,6 +115,7 @@ def build_wheel(
     with _alone(cache, say):
         beside = _with(_torch(torch, recipe), requirements)
         environment = build_environment(beside, python, cache, say)
+        check_torch(recipe, environment.torch_cuda)
         named = (sources.kind, sources.identity, sources.version)
         folder = cache / _WHEELS / _key(named, environment, recipe)
         found = _kept(folder)

@@ -51,6 +51,31 @@ def compiled(torch: tuple[str, ...], *, environ: Mapping[str, str] = os.environ)
     )
 
 
+def check_torch(recipe: Recipe, cuda: str | None) -> None:
+    """Raise NoCompilerError where a torch that is built for this CUDA is not that of a recipe.
+
+    `cuda` is such as 13.0, "" for a torch without CUDA, None where it does not say it. What nvcc
+    compiles needs the runtime of its own major release, which another torch does not bring.
+    """
+    if recipe.made is Made.WITHOUT_COMPILING or cuda is None:
+        return
+    if not cuda:
+        raise NoCompilerError(
+            f"{', '.join(recipe.torch)}: is built without CUDA on this index, and vLLM for cuda is"
+            " built beside a torch with CUDA; name another index: UV_DEFAULT_INDEX"
+        )
+    nvcc = recipe.parts.get("nvcc")
+    if nvcc is not None and _major(nvcc) != _major(cuda):
+        raise NoCompilerError(
+            f"--build: nvcc is of CUDA {nvcc}, and the torch is built for CUDA {cuda}; set"
+            f" CUDA_HOME to a toolkit of CUDA {_major(cuda)}"
+        )
+
+
+def _major(release: str) -> str:
+    return release.partition(".")[0]
+
+
 def _nvcc(environ: Mapping[str, str]) -> tuple[Path, str]:
     """Return the folder of the CUDA toolkit and the release of its nvcc, such as 13.0."""
     home = environ.get("CUDA_HOME") or environ.get("CUDA_PATH")

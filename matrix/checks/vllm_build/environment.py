@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _OF_COMPILERS = ("cmake", "ninja")
 # What setup.py imports, in case the sources do not say it.
 _ALWAYS = ("setuptools", "setuptools-scm", "wheel")
 _FACTS = "made.json"
+# torch/version.py: cuda: Optional[str] = '13.0'
+_TORCH_CUDA = re.compile(r"(?m)^cuda\b[^=\n]*=\s*(?:None|['\"](?P<cuda>[\d.]+)['\"])")
 
 
 class BuildEnvironmentError(MatrixError):
@@ -51,6 +54,17 @@ class BuildEnvironment:
     minor: str
     versions: Mapping[str, str]
     tools: Mapping[str, str]
+
+    @property
+    def torch_cuda(self) -> str | None:
+        """The release of CUDA that its torch says to be built for, "" for none; None: not known."""
+        packages = self.python.parents[1] / "lib" / f"python{self.minor}" / "site-packages"
+        try:
+            text = (packages / "torch" / "version.py").read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+        found = _TORCH_CUDA.search(text)
+        return (found["cuda"] or "") if found else None
 
 
 def build_requirements(
