@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from matrix._util.console import print_status
 from matrix._util.files import from_here
-from matrix.catalog.cells import PROJECTS, is_candidate_name
 from matrix.commands import arguments
 from matrix.errors import MatrixError
 
@@ -104,6 +103,8 @@ def _named_candidate(text: str | None, project: str, releases: Releases) -> Cand
 
     Raises MatrixError for a name that no candidate of the project has.
     """
+    from matrix.catalog.cells import is_candidate_name
+
     if text is None or not is_candidate_name(text):
         return None
     candidate = releases.candidates.named(text)
@@ -170,6 +171,7 @@ def _make_tables(options: argparse.Namespace, folder: Path) -> int:
 
 def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     from matrix._util.versions import chosen_versions
+    from matrix.catalog.cells import PROJECTS
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.linkage.candidate import candidate_tables
     from matrix.checks.linkage.link import load_tables
