@@ -210,22 +210,21 @@ def _with_way(
     """
     way = candidate.on_cuda
     file = way.file(cell.python) if way is not None else None
-    made = _made_here(candidate, platform) if found is None else _made(found, file)
-    if made is Made.PUBLISHED and way is not None and file is not None:
+    own, given = (
+        file if way is not None and way.way is kind else None
+        for kind in (CudaWay.WHEEL, CudaWay.EXTENSIONS)
+    )
+    made = _made_here(candidate, platform) if found is None else _made(found, own)
+    if made is Made.PUBLISHED and way is not None and own is not None:
         return replace(
-            origin,
-            index=way.index,
-            file=file.name,
-            sha256=file.sha256,
-            built=file.uploaded,
-            made=made,
+            origin, index=way.index, file=own.name, sha256=own.sha256, built=own.uploaded, made=made
         )
-    extensions = file.name if made is Made.WITH_EXTENSIONS and file is not None else None
+    extensions = given.name if made is Made.WITH_EXTENSIONS and given is not None else None
     return replace(origin, made=made, extensions=extensions)
 
 
 def _made(found: Installed, file: File | None) -> Made:
-    """Return how an installed vLLM was made; `file` is the wheel of its way to cuda."""
+    """Return how an installed vLLM was made; `file` is the published wheel of its commit."""
     marks = _marks(found)
     if _EMPTY in marks:
         return Made.WITHOUT_COMPILING

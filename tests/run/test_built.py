@@ -335,6 +335,14 @@ def test_the_origin_says_which_of_the_ways(way: CudaWay, version: str, made: Mad
         assert absent.made is made
 
 
+def test_an_environment_of_another_way_is_not_called_the_candidates_own() -> None:
+    found = Installed(version="0.34.0.dev5+g414141414.precompiled", url="file:///cache/x.whl")
+    releases = on_cuda(CudaWay.WHEEL, CANDIDATE.version)
+    cell = releases.resolve("py312-torch215-vllmfix")
+    vllm = origins_of(cell, releases, {Project.VLLM: found}, Platform.CUDA)[1]
+    assert (vllm.made, vllm.extensions, vllm.index) == (Made.WITH_EXTENSIONS, None, None)
+
+
 def test_nobody_knows_how_a_vllm_would_be_made_for_cuda_that_is_for_the_cpu() -> None:
     cell = RELEASES.resolve("py312-torch215-vllmfix")
     assert origins_of(cell, RELEASES, {}, Platform.CUDA)[1].made is None
