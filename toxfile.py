@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _CELL = re.compile(r"py\d+-torch[a-z0-9]+(-vllm[a-z0-9]+)?")
 _CELL_LIKE = re.compile(r"(^|-)(torch|vllm|py\d)")
+_NO_INDEX = ("UV_OFFLINE", "UV_NO_INDEX")
+_YES = ("1", "t", "true", "y", "yes", "on")  # as uv reads a variable
 _OVERRIDES = "overrides.txt"
 _BUILT = "built.txt"
 _options: dict[str, str] = {}
@@ -51,6 +53,7 @@ _built: dict[str, Path] = {}  # the file of requirements of a cell whose vLLM is
 _unbuilt: dict[str, RunError] = {}
 _added: set[str] = set()
 _ran: set[str] = set()
+_unnoted: set[str] = set()
 
 
 @impl
@@ -117,8 +120,14 @@ def tox_on_install(
 
 @impl
 def tox_before_run_commands(tox_env: ToxEnv) -> None:
-    """Note that an environment was made: from here on, `matrix run` writes its record."""
+    """Note that an environment was made: from here on, `matrix run` writes its record.
+
+    What its releases are on the index is noted too, for that record.
+    """
     _ran.add(tox_env.name)
+    asks_none = any(os.environ.get(name, "").lower() in _YES for name in _NO_INDEX)
+    if _CELL.fullmatch(tox_env.name) and not asks_none:
+        _note_published(cast("Python", tox_env))
 
 
 @impl
@@ -224,6 +233,22 @@ def _build(tox_env: ToxEnv) -> None:
     finally:
         if not _built[cell_name].is_file():
             _remove_empty(tox_env)
+
+
+def _note_published(tox_env: Python) -> None:
+    """Note which files of the index the releases of a cell are; say once where that fails."""
+    from matrix.run.published import note_published  # it imports the client of an index
+
+    try:
+        releases = load_releases()
+        cell = releases.resolve(tox_env.name)
+        projects = [name for name in Project if releases.candidate_of(cell, name) is None]
+        site = tox_env.env_site_package_dir()
+        note_published(tox_env.env_dir, site, cell.python, projects)
+    except MatrixError as error:
+        if not _unnoted:
+            print(f"matrix: records lack the index of torch and vLLM: {error}", file=sys.stderr)
+        _unnoted.add(tox_env.name)
 
 
 def _remove_empty(tox_env: ToxEnv) -> None:

@@ -198,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
             folders = path.strip("/").split("/")[1:]
             own = next((folder for folder in folders if folder in self.served.pages), None)
             self._page(own or (folders[-1] if folders else ""), fault)
-        elif path in self.served.on_disk and not fault:
+        elif path in self.served.on_disk and not fault and not self.served.ranges:
             self._stream(self.served.on_disk[path])
         elif path in self.served.on_disk:
             self._file(self.served.on_disk[path].read_bytes(), fault)

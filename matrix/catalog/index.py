@@ -235,6 +235,13 @@ class Index:
         ):
             return read_members(self.fetch(file, folder), wanted)
 
+    def parts(self, file: PublishedFile, wanted: Callable[[str], bool]) -> dict[str, str] | None:
+        """Return the text of the wanted members of a wheel, of which only these parts are fetched.
+
+        None where the server does not send parts of it. Raises FetchError as `members` does.
+        """
+        return self._remote_members(file, wanted) if self.ranged(file) else None
+
     def fetch(self, file: PublishedFile, folder: Path) -> Path:
         """Fetch a file into a folder, under its own name, and return its path.
 

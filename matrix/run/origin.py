@@ -6,8 +6,6 @@ a candidate's hash when it installs it by its address; `direct_url.json` then na
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,6 +30,7 @@ from matrix.record.model import ErrorKind, Platform
 from matrix.record.origin import Made, Origin
 from matrix.record.stock import Environment
 from matrix.run.preflight import Refusal
+from matrix.run.wheel_content import Published, content_of, read_note
 
 # What vLLM's setup.py ends the version with, after `+` or `.`.
 _EMPTY, _PRECOMPILED = "empty", "precompiled"
@@ -40,7 +39,6 @@ _MADE = {
     CudaWay.BUILD: Made.COMPILED,
     CudaWay.EXTENSIONS: Made.WITH_EXTENSIONS,
 }
-_OF_INSTALLERS = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"}
 _SHOWN = 12  # digits of a revision, for people
 _CALLED = {Project.TORCH: "torch", Project.VLLM: "vLLM"}
 
@@ -50,6 +48,7 @@ class Installed:
     """What an installed torch or vLLM says of itself; None is what it does not say.
 
     `url` is the address or path that it was installed from, without secrets; an index leaves none.
+    `published` is the file of an index that has its content, where tox found one.
     """
 
     version: str
@@ -59,10 +58,13 @@ class Installed:
     revision: str | None = None
     content: str | None = None
     wheel: str | None = None
+    published: Published | None = None
 
     @property
     def file(self) -> str | None:
-        """The name of the wheel: that of its address, else by its own tags."""
+        """The name of the wheel: that of the index or its address, else by its own tags."""
+        if self.published is not None:
+            return self.published.file
         named = unquote(urlsplit(self.url).path).rpartition("/")[2] if self.url else ""
         return named if named.endswith(".whl") else self.wheel
 
@@ -180,6 +182,10 @@ def _origin(
             sha256=found.sha256,
             revision=found.commit or found.revision,
             content=found.content,
+        )
+    if found is not None and (published := found.published) is not None:
+        origin = replace(
+            origin, index=published.index, sha256=published.sha256, built=published.built
         )
     if candidate is None:
         return origin
@@ -302,14 +308,17 @@ def _no_candidate(
 def _installed(project: Project, distribution: metadata.Distribution, version: str) -> Installed:
     url, sha256, commit = _direct(distribution)
     text = _text(Path(str(distribution.locate_file(VERSION_FILES[project]))))
+    content = _content(distribution)
+    noted = read_note(Path(sys.prefix)) if url is None else {}
     return Installed(
         version=version,
         url=url,
         sha256=sha256,
         commit=commit,
         revision=revision_of(project, version, text),
-        content=_content(distribution),
+        content=content,
         wheel=_wheel(project, version, distribution),
+        published=noted.get(content) if content is not None else None,
     )
 
 
@@ -349,22 +358,11 @@ def _before_a_bundle(sha256: str) -> str:
 
 
 def _content(distribution: metadata.Distribution) -> str | None:
-    """Return a SHA-256 over the rows that the wheel itself brought in RECORD."""
+    """Return what tells this build of a wheel from others, by its RECORD."""
     try:
-        rows = list(csv.reader((distribution.read_text("RECORD") or "").splitlines()))
-    except (OSError, ValueError, csv.Error):
+        return content_of(distribution.read_text("RECORD") or "")
+    except (OSError, ValueError):
         return None
-    own = sorted(
-        f"{row[0]},{row[1]},{row[2]}"
-        for row in rows
-        if len(row) == 3 and row[1] and not _of_installer(row[0])
-    )
-    return hashlib.sha256("\n".join(own).encode()).hexdigest() if own else None
-
-
-def _of_installer(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return path.startswith("..") or name in _OF_INSTALLERS or name.endswith(".pyc")
 
 
 def _wheel(project: Project, version: str, distribution: metadata.Distribution) -> str | None:

@@ -1,0 +1,102 @@
+"""What tells two builds of a wheel apart, and the note of the file that an installed one is.
+
+Importable inside a cell. `matrix.run.published` writes the note, outside.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from matrix._util.files import write_text
+
+NOTE = "matrix_published.json"
+"""The name of the note in an environment's folder."""
+
+_OF_INSTALLERS = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"}
+# Where a wheel has what is installed elsewhere; PEP 427.
+_DATA = re.compile(r"[^/]+\.data/(?P<kind>[^/]+)/(?P<rest>.+)")
+_AMONG_MODULES = ("purelib", "platlib")
+_OPTIONAL = ("sha256", "built")
+_LARGEST = 1 << 20  # bytes of a note, which has two entries of a few hundred
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The file on an index whose RECORD has the rows of an installed package.
+
+    `index` is without credentials. `sha256` is the file's and `built` the time of its upload; None
+    where the index does not say it.
+    """
+
+    index: str
+    file: str
+    sha256: str | None = None
+    built: str | None = None
+
+
+def content_of(record: str) -> str | None:
+    """Return a SHA-256 over the rows that a wheel itself brings in RECORD; None without a row.
+
+    It is the same for the RECORD in a wheel and for the one that uv or pip leaves where it installs
+    that wheel: an installer adds rows of its own, and puts some files outside of the folder.
+    """
+    try:
+        rows = list(csv.reader(record.splitlines()))
+    except csv.Error:
+        return None
+    own = sorted(
+        f"{path},{row[1]},{row[2]}"
+        for row in rows
+        if len(row) == 3 and row[1] and (path := _installed_at(row[0])) is not None
+    )
+    return hashlib.sha256("\n".join(own).encode()).hexdigest() if own else None
+
+
+def _installed_at(path: str) -> str | None:
+    """Return where a file lies among the modules; None for one elsewhere or of an installer."""
+    if found := _DATA.fullmatch(path):
+        if found["kind"] not in _AMONG_MODULES:
+            return None
+        path = found["rest"]
+    name = path.rpartition("/")[2]
+    if path.startswith("..") or name in _OF_INSTALLERS or name.endswith(".pyc"):
+        return None
+    return path
+
+
+def read_note(environment: Path) -> Mapping[str, Published | None]:
+    """Return the files that are noted in an environment's folder, by the content of the package.
+
+    None: the index was asked, and has no such file. Without a note that can be read it is empty.
+    """
+    try:
+        with (environment / NOTE).open(encoding="utf-8") as file:
+            data = json.loads(file.read(_LARGEST))
+        return {str(content): _published(entry) for content, entry in data.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def write_note(environment: Path, found: Mapping[str, Published | None]) -> None:
+    """Write what `read_note` reads. Raises FileError where it cannot be written."""
+    data = {content: entry and asdict(entry) for content, entry in sorted(found.items())}
+    write_text(environment / NOTE, json.dumps(data, indent=1) + "\n")
+
+
+def _published(entry: object) -> Published | None:
+    """Return an entry of a note; raises TypeError where it has another form."""
+    if entry is None:
+        return None
+    if not isinstance(entry, dict):
+        raise TypeError
+    for field in fields(Published):
+        value = entry.get(field.name)
+        if not isinstance(value, str) and not (field.name in _OPTIONAL and value is None):
+            raise TypeError
+    return Published(**entry)
