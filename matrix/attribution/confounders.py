@@ -5,7 +5,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from matrix._util.enums import StrEnum
 from matrix.attribution.observations import MACHINE_KEY_PREFIX, Observation
@@ -40,18 +40,19 @@ def confounders(
         ConfounderKind.PACKAGES: [],
     }
     differing = own.environment.items() ^ clean.environment.items()
-    two_runs = all(run is own for run in all_shows) and all(run is clean for run in all_clean)
+    here, there = _environments(all_shows), _environments(all_clean)
+    two_alone = here == [own.environment] and there == [clean.environment]
     for name in sorted({name for name, _ in differing}):
         is_machine = name.startswith(MACHINE_KEY_PREFIX)
         kind = ConfounderKind.MACHINE if is_machine else ConfounderKind.PACKAGES
         if kind is ignore:
             continue
-        value, other = _value(own, name), _value(clean, name)
+        value, other = _value(own.environment, name), _value(clean.environment, name)
         if isinstance(value, _Unknown) or isinstance(other, _Unknown) or other == value:
             continue
-        if not two_runs:
-            here, there = ({_value(run, name) for run in runs} for runs in (all_shows, all_clean))
-            if (here & there) - {_Unknown.UNKNOWN}:
+        if not two_alone:
+            values, others = ({_value(one, name) for one in every} for every in (here, there))
+            if (values & others) - {_Unknown.UNKNOWN}:
                 continue
         changes[kind].append(EnvironmentChange(name=name, here=value, there=other))
     found += [
@@ -62,16 +63,25 @@ def confounders(
     return tuple(found)
 
 
-def _value(run: Observation, name: str) -> str | _Unknown | None:
+def _environments(runs: Iterable[Observation]) -> list[Mapping[str, str]]:
+    """Return each environment of some runs once: most runs of a cell share one."""
+    found: list[Mapping[str, str]] = []
+    for run in runs:
+        if run.environment not in found:
+            found.append(run.environment)
+    return found
+
+
+def _value(environment: Mapping[str, str], name: str) -> str | _Unknown | None:
     """Return a package's version or a property of the machine; None for what is not installed.
 
     What a run does not say of its machine is unknown, and so is each package of a run that lists
     none.
     """
-    value = run.environment.get(name)
+    value = environment.get(name)
     if value is not None:
         return value
-    lists_packages = any(not key.startswith(MACHINE_KEY_PREFIX) for key in run.environment)
+    lists_packages = any(not key.startswith(MACHINE_KEY_PREFIX) for key in environment)
     is_package = not name.startswith(MACHINE_KEY_PREFIX)
     return None if is_package and lists_packages else _Unknown.UNKNOWN
 

@@ -390,6 +390,8 @@ class Releases:
         )
 
     def _check_python(self, name: str, python: str, torch: str, release: Vllm) -> None:
+        if python in self.pythons and self._accepts(python, torch, release):
+            return
         bound = self._torches.get(torch)
         instead = _use([self._nearest_name(python, torch, release)])
         for what, pythons in (
@@ -401,11 +403,10 @@ class Releases:
                     f"cell {name!r}: {what} needs Python {specifier_text(pythons)}, so "
                     f"{name.partition('-')[0]} cannot run it; {instead}"
                 )
-        if python not in self.pythons:
-            known = ", ".join(self.pythons)
-            raise CellError(
-                f"cell {name!r}: Python {python} is not among the matrix's ({known}); {instead}"
-            )
+        known = ", ".join(self.pythons)
+        raise CellError(
+            f"cell {name!r}: Python {python} is not among the matrix's ({known}); {instead}"
+        )
 
     def _nearest_name(self, python: str, torch: str, release: Vllm) -> str:
         """Return the name of that pair with this Python, or the nearest that fits; else ""."""

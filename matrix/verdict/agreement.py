@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby, product
 from operator import attrgetter
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
@@ -52,8 +52,7 @@ class Pair:
     cpu_part: Part | None = field(default=None, hash=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Count:
+class Count(NamedTuple):
     """One counter of one start on both platforms; ``cpu`` is None where that start never ran there.
 
     ``why`` holds what explains a difference, and nothing where there is none.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from packaging.version import InvalidVersion
@@ -130,13 +131,10 @@ def judge(record: Record, expectations: Expects) -> CellVerdict:
     pair, departures = _pair(record), departures_of(record)
     apart = not_stock(departures)
     cases = tuple(
-        _signed(
-            case,
-            _set_aside(
-                _judge_case(record, pair, case, expectations),
-                apart,
-                blamed(record, case.reason, case.signature) if case.outcome in _FAILED else None,
-            ),
+        _set_aside(
+            _judge_case(record, pair, case, expectations),
+            apart,
+            blamed(record, case.reason, case.signature) if case.outcome in _FAILED else None,
         )
         for case in record.cases
     )
@@ -242,10 +240,6 @@ def _badness(verdict: CaseVerdict) -> tuple[int, bool, int, int]:
     return VERDICTS.index(verdict.verdict), verdict.fails_at is None, rung, same
 
 
-def _signed(case: Case, verdict: CaseVerdict) -> CaseVerdict:
-    return replace(verdict, signature=signature_of(case), observed=case)
-
-
 def _judge_run(record: Record) -> CaseVerdict | None:
     """Return the verdict on the run as a whole, or None where only its cases show something."""
     error = record.error
@@ -298,24 +292,30 @@ def _untested(case: str, reason: reasons.Reason) -> CaseVerdict:
     return CaseVerdict(case=case, verdict=Verdict.UNTESTED, reason=reason)
 
 
+def _of(case: Case) -> partial[CaseVerdict]:
+    """Return what makes the verdicts of a case."""
+    return partial(CaseVerdict, case=case.case, signature=signature_of(case), observed=case)
+
+
 def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) -> CaseVerdict:
     known = reasons.recorded(case.reason)
+    shows = _of(case)
+    untested = partial(shows, verdict=Verdict.UNTESTED)
     if case.outcome == "not_applicable":
-        return CaseVerdict(case=case.case, verdict=Verdict.NOT_APPLICABLE, reason=known)
+        return shows(verdict=Verdict.NOT_APPLICABLE, reason=known)
     error = record.error
     if error is not None and error.kind == "wrong_cell":
-        return _untested(case.case, reasons.error_reason(error))
+        return untested(reason=reasons.error_reason(error))
     if case.outcome in _UNFINISHED:
-        return _untested(case.case, known or reasons.Ended(outcome=case.outcome))
+        return untested(reason=known or reasons.Ended(outcome=case.outcome))
     if case.outcome in _FAILED:
         if error is not None and not blames_pair(error) and error.kind not in _CUT_SHORT:
             # A full disk or a missing compiler fails cases too, and shows nothing of the pair.
-            return _untested(case.case, reasons.error_reason(error))
+            return untested(reason=reasons.error_reason(error))
         if known is not None and case.outcome != "timed_out" and machine_fault(known.text):
             # A record has one error. Its other cases, and older records, have the failure alone.
-            return _untested(case.case, known)
-        return CaseVerdict(
-            case=case.case,
+            return untested(reason=known)
+        return shows(
             verdict=Verdict.INCOMPATIBLE,
             rung="starts warm" if case.started("cold") else "starts cold",
             reason=known or reasons.NoReason(outcome=case.outcome),
@@ -323,18 +323,14 @@ def _judge_case(record: Record, pair: _Pair, case: Case, expectations: Expects) 
         )
     for start in STARTS:
         if not case.started(start):
-            return _untested(case.case, reasons.NoStart(start=start))
+            return untested(reason=reasons.NoStart(start=start))
     return _judge_counters(_situation(record, pair, case), case, expectations)
 
 
 def _judge_counters(situation: Situation | None, case: Case, expectations: Expects) -> CaseVerdict:
+    shows = _of(case)
     if situation is None:
-        return CaseVerdict(
-            case=case.case,
-            verdict=Verdict.UNTESTED,
-            rung="starts warm",
-            reason=reasons.NoReleases(),
-        )
+        return shows(verdict=Verdict.UNTESTED, rung="starts warm", reason=reasons.NoReleases())
     expected = _expected(situation, case, expectations)
     differences = _differences(case, expected)
     provisional = None
@@ -359,8 +355,7 @@ def _judge_counters(situation: Situation | None, case: Case, expectations: Expec
         why = reasons.NotJudged(no_rule=no_rule, comparison=comparison)
     else:
         verdict, rung, why = Verdict.COMPATIBLE, "as expected", None
-    return CaseVerdict(
-        case=case.case,
+    return shows(
         verdict=verdict,
         rung=rung,
         reason=why,

@@ -145,9 +145,13 @@ def tabulate(
     for path, record in records:
         cells.setdefault((record.cell, record.platform), []).append((path, record))
     going_on = _newest_of_cells(running, late)
+    places = dict.fromkeys((*cells, *going_on))
+    off_pin = {
+        cell: releases is not None and releases.overridden_pin(cell) is not None
+        for cell in dict.fromkeys(cell for cell, _ in places)
+    }
     entries = []
-    for cell, platform in dict.fromkeys((*cells, *going_on)):
-        off_pin = releases is not None and releases.overridden_pin(cell) is not None
+    for cell, platform in places:
         shown = None
         if runs := cells.get((cell, platform)):
             counts = pick_record(_of_newest_build(runs, late), expectations, late)
@@ -156,7 +160,7 @@ def tabulate(
                     record=counts.record,
                     verdict=counts.verdict,
                     file=counts.file.name,
-                    off_pin=off_pin,
+                    off_pin=off_pin[cell],
                 )
         if shown is None:
             path, record = going_on[cell, platform]
@@ -164,7 +168,7 @@ def tabulate(
                 record=record,
                 verdict=judge_running(record, expectations),
                 file=path.name,
-                off_pin=off_pin,
+                off_pin=off_pin[cell],
             )
         entries.append(shown)
     return Table(
