@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matrix._util.console import print_status
@@ -41,9 +41,16 @@ from matrix.catalog.refresh_merge import (
 )
 from matrix.catalog.release import COMPANIONS
 from matrix.catalog.releases_file import read_rows
+from matrix.catalog.revision import VERSION_FILES, revision_of
 from matrix.errors import MatrixError
 
 _IN_A_WHEEL = ("wheel", "metadata")  # sources that have a wheel's own metadata
+# The members of a wheel that are read by parts where the index serves its metadata.
+_IN_PARTS: Mapping[str, tuple[str, ...]] = {
+    "torch": (VERSION_FILES["torch"],),
+    "vllm": ("vllm/envs.py", VERSION_FILES["vllm"]),
+    **{name: (f"{name}/version.py",) for name in COMPANIONS},
+}
 _Listed = Mapping[str, Mapping[str, Sequence[PublishedFile]]]  # by project and version
 
 
@@ -229,17 +236,18 @@ def _read(index: Index, task: _Task) -> tuple[ReleaseMetadata, str]:
         source = "wheel" if file.is_wheel else "sdist"
         how = f"parts of a {source}" if parts else f"{source} of {mib(file.size or 0)}"
         members = _members(index, file)
+    if source == "metadata" and wheel is not None and index.ranged(wheel):
+        # Not even a request more where the server sends no parts: a wheel of torch has 0.5 GB.
+        members |= index.members(wheel, lambda name: name in _IN_PARTS[project])
     if project == "vllm":
         # Its metadata does not say with which CUDA it is built; its sources do.
-        if source == "metadata" and wheel is not None and index.ranged(wheel):
-            members |= index.members(wheel, lambda name: name == "vllm/envs.py")
         if main_cuda(members) is None and sdist is not None and source != "sdist":
             more = _members(index, sdist)
             members |= {name: more[name] for name in more if name.endswith(".py")}
             how += f" and sdist of {mib(sdist.size or 0)}"
     elif project in COMPANIONS and source == "metadata" and wheel is not None:
         # Nor does that of a companion; a module of a few lines in its small wheel does.
-        members |= index.members(wheel, lambda name: name == f"{project}/version.py")
+        members |= index.members(wheel, lambda name: name in _IN_PARTS[project])
     read = _parse(project, version, members, source)
     return read, f"{how} in {time.monotonic() - began:.1f} s"
 
@@ -247,15 +255,24 @@ def _read(index: Index, task: _Task) -> tuple[ReleaseMetadata, str]:
 def _members(index: Index, file: PublishedFile) -> dict[str, str]:
     if not (file.is_wheel and index.ranged(file)):
         _progress(f"fetching {file.filename}, {mib(file.size or 0)}")
-    return index.members(file, wanted_member)
+    return index.members(file, lambda name: wanted_member(name) or _has_revision(name))
+
+
+def _has_revision(name: str) -> bool:
+    """Tell whether a member of a wheel or source distribution has the git revision."""
+    return any(name == file or name.endswith(f"/{file}") for file in VERSION_FILES.values())
 
 
 def _parse(project: str, version: str, members: Mapping[str, str], source: str) -> ReleaseMetadata:
     if project == "vllm":
-        return read_vllm(version, members, source)
-    if project == "torch":
-        return read_torch(version, metadata_of(members), source)
-    return read_companion(project, version, members, source)
+        read = read_vllm(version, members, source)
+    elif project == "torch":
+        read = read_torch(version, metadata_of(members), source)
+    else:
+        return read_companion(project, version, members, source)
+    texts = (members[name] for name in sorted(members) if _has_revision(name))
+    revision = revision_of(project, version, next(texts, None))
+    return replace(read, facts={**read.facts, "revision": revision}) if revision else read
 
 
 def _progress(line: str) -> None:

@@ -33,7 +33,7 @@ OLDEST: Mapping[str, str] = {
     "torchaudio": "2.7",
 }
 PROJECTS = tuple(OLDEST)
-READ_FACTS = ("torch", *COMPANIONS, "requires", "cuda", "source", "note", "files")
+READ_FACTS = ("torch", *COMPANIONS, "requires", "cuda", "revision", "source", "note", "files")
 _ORDER = (
     *("version", "torch", *COMPANIONS, "without", "guessed"),
     *("requires", "python", "cuda", "revision", "uploaded", "source"),

@@ -18,7 +18,7 @@ class Torch:
     ``uploaded`` the day of its first file (``2026-03-01``), ``wheels`` the Pythons by platform tag
     (``{"manylinux_2_28_x86_64": ("cp311", "cp312")}``), ``yanked`` why it was withdrawn, ``source``
     where its metadata was read (``metadata``, ``sdist`` or ``wheel``), ``note`` why it was not.
-    ``revision`` is the git commit that its own files name.
+    ``revision`` is the git commit that its own files name, or the beginning of its hash.
     ``without`` are companions whose releases are all built for another CUDA, ``guessed`` those that
     only their date chose.
     """
@@ -57,6 +57,7 @@ class Vllm:
     yanked: str | None = None
     source: str | None = None
     note: str | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,9 +232,10 @@ class Releases:
             return (), ()
         return torch.without, torch.guessed
 
-    def revision(self, torch: str) -> str | None:
-        """Return the git commit of a release of torch, by its version; None where it is unknown."""
-        row = self._torches.get(parse_version(torch).public)
+    def revision(self, project: Project, version: str) -> str | None:
+        """Return the git commit of a release, by its version; None where it is unknown."""
+        rows = self._torches if project is Project.TORCH else self._vllms
+        row = rows.get(parse_version(version).public)
         return row.revision if row is not None else None
 
     @property

@@ -21,6 +21,7 @@ from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.constraints import load_constraints
 from matrix.catalog.release import Torch, Unread, Vllm
 from matrix.catalog.releases import Releases, nearest_known, newest
+from matrix.catalog.revision import REVISION
 from matrix.errors import MatrixError
 
 RELEASES_FILE = DATA / "releases.json"
@@ -105,7 +106,7 @@ def _checked(path: Path) -> dict[str, list[tuple[str, dict[str, object]]]]:
         "torch": _rows(
             data, "torch", {"version"}, _MORE | _COMPANIONS | _UNSURE | {"revision"}, path
         ),
-        "vllm": _rows(data, "vllm", {"version", "python"}, _MORE | _PINS, path),
+        "vllm": _rows(data, "vllm", {"version", "python"}, _MORE | _PINS | {"revision"}, path),
     }
     for project in sorted(_COMPANIONS & data.keys()):
         rows[project] = _rows(data, project, {"version"}, _MORE | {"requires"}, path)
@@ -179,6 +180,11 @@ def _rows(
                 continue
             if not isinstance(value, str):
                 raise ReleasesError(f"{where}: {name}: {value!r} is not a string; quote it")
+            if name == "revision" and not REVISION.fullmatch(value):
+                raise ReleasesError(
+                    f"{where}: {name}: {value!r} is not the hash of a commit; write 7 digits or"
+                    " more"
+                )
             if name in _VERSIONS:
                 _parsed(value, f"{where}: {name}")
         if Version(row["version"]) in seen:

@@ -12,6 +12,8 @@ _TORCH = re.compile(
 _VLLM = re.compile(
     r"""^(?:__commit_id__|commit_id)\s*=.*?["']g?([0-9a-f]{7,64})["']\s*$""", re.MULTILINE
 )
+REVISION = re.compile("[0-9a-f]{7,64}")
+"""The hash of a commit, or its beginning."""
 _LOCAL = re.compile(r"(?:^|\.)g([0-9a-f]{7,40})(?:\.|$)")
 
 VERSION_FILES = {"torch": "torch/version.py", "vllm": "vllm/_version.py"}

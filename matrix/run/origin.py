@@ -263,16 +263,14 @@ def _no_release(project: Project, found: Installed, releases: Releases) -> str |
         return (
             f"was installed from {found.file or 'a file'}, not from an index as a release is{add}"
         )
-    if project is not Project.TORCH:
-        return None
-    known = releases.revision(found.version)
+    known = releases.revision(project, found.version)
     if known is not None and found.revision is not None:
         if same_revision(known, found.revision):
             return None
         release, said = _public(found.version), found.revision[:_SHOWN]
         return f"is of git revision {said}, and the release {release} of {known[:_SHOWN]}{add}"
     local = found.version.partition("+")[2]
-    if local:
+    if local and project is Project.TORCH:
         return f"has the local version {local}, which the release of the index has not{add}"
     return None
 

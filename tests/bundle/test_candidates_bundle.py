@@ -35,6 +35,7 @@ from matrix.catalog.candidates.model import (
     CudaWay,
     File,
     OnCuda,
+    Project,
     Sdist,
     Tree,
     Wheel,
@@ -69,7 +70,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: Served) -> Pa
         monkeypatch.setenv(name, value)
     folder = tmp_path / "index"
     folder.mkdir()
-    of_pin = load_releases().revision(PIN)
+    of_pin = load_releases().revision(Project.TORCH, PIN)
     assert of_pin is not None
     script = f'#!/bin/sh\nexec {shlex.join(resolver.uv())} "$@"\n'
     wheels = [

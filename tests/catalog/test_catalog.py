@@ -276,6 +276,10 @@ def test_the_order_of_the_files_does_not_matter(tmp_path: Path) -> None:
         ({**PUBLISHED, "vllm": [{"version": "0.19.1"}]}, "vllm 0.19.1: python: is missing"),
         ({**PUBLISHED, "vllm": [{**ROW, "x": ""}]}, "vllm 0.19.1: x: unknown key"),
         ({**PUBLISHED, "vllm": [{**ROW, "torch": 2}]}, "torch: 2 is not a string; quote it"),
+        (
+            {**PUBLISHED, "vllm": [{**ROW, "revision": "main"}]},
+            "vllm 0.19.1: revision: 'main' is not the hash of a commit; write 7 digits or more",
+        ),
         ({**PUBLISHED, "vllm": [{**ROW, "torch": "new"}]}, "torch: 'new' is not a version"),
         ({**PUBLISHED, "vllm": [{**ROW, "torch": "2.9.1"}]}, "2.9.1 is not in the list of torch"),
         ({**PUBLISHED, "vllm": [{**ROW, "python": "3"}]}, "python: '3' is not a range"),

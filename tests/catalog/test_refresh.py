@@ -17,11 +17,13 @@ from matrix.catalog.index import FetchError, Index
 from matrix.catalog.refresh import Refreshed, refresh
 from matrix.catalog.releases_file import load_releases
 from matrix.catalog.requirements import read_requirements
+from matrix.catalog.revision import VERSION_FILES
 
 if TYPE_CHECKING:
     from local_index import Served
 
 LINUX = "manylinux_2_28_x86_64"
+SAYS = {"torch": "git_version = '{}'\n", "vllm": "__commit_id__ = commit_id = 'g{}'\n"}
 ENVS = '"VLLM_MAIN_CUDA_VERSION": lambda: "13.0",\n'
 
 
@@ -51,10 +53,21 @@ def pinned(torch: str) -> list[str]:
 
 
 def add_wheel(
-    served: Served, name: str, version: str, *required: str, tag: str = "", **more: Any
+    served: Served,
+    name: str,
+    version: str,
+    *required: str,
+    tag: str = "",
+    revision: str = "",
+    **more: Any,
 ) -> str:
     """Serve a wheel for Linux; returns its path."""
-    members = {f"{name}-{version}.dist-info/METADATA": metadata(name, version, *required)}
+    text = metadata(name, version, *required)
+    members = {f"{name}-{version}.dist-info/METADATA": text}
+    if revision:
+        members |= {VERSION_FILES[name]: SAYS[name].format(revision)}
+    if more.pop("with_metadata", False):
+        more["pep658"] = text
     if name == "vllm":
         members["vllm/envs.py"] = ENVS
     filename = f"{name}-{version}-{tag or f'cp312-cp312-{LINUX}'}.whl"
@@ -159,6 +172,50 @@ def test_metadata_beside_a_file_is_preferred(served: Served, index: Index, path:
     assert (vllm["0.19.1"]["cuda"], vllm["0.19.0"].get("cuda")) == ("12.9", None)
     whole = [requested for requested, part in served.asked if part is None]
     assert paths["torch"] not in whole and paths["wheel"] not in whole
+
+
+@pytest.mark.parametrize("with_metadata", [False, True])
+@pytest.mark.parametrize("ranges", [False, True])
+def test_the_git_revision_is_read_where_no_wheel_is_fetched_for_it_alone(
+    served: Served, index: Index, path: Path, ranges: bool, with_metadata: bool
+) -> None:
+    served.ranges = ranges
+    torch = add_wheel(served, "torch", "2.10.0", revision="a1b2c3d4e5", with_metadata=with_metadata)
+    add_wheel(served, "torchvision", "0.25.0", "torch==2.10.0")
+    add_wheel(served, "torchaudio", "2.10.0", "torch==2.10.0")
+    needs = pinned("2.10.0")
+    add_wheel(served, "vllm", "0.19.0", *needs, revision="f6e5d4c", with_metadata=with_metadata)
+    assert refresh(path, index).failures == ()
+    is_known = ranges or not with_metadata
+    assert known(path, "torch")["2.10.0"].get("revision") == ("a1b2c3d4e5" if is_known else None)
+    assert known(path, "vllm")["0.19.0"].get("revision") == ("f6e5d4c" if is_known else None)
+    assert ((torch, None) in served.asked) == (not ranges and not with_metadata)
+
+
+def test_the_git_revision_of_a_source_distribution_is_read(
+    served: Served, index: Index, path: Path
+) -> None:
+    members = {
+        "PKG-INFO": metadata("vllm", "0.19.0", *pinned("2.10.0")),
+        "vllm/_version.py": SAYS["vllm"].format("f6e5d4c"),
+    }
+    served.add("vllm", "vllm-0.19.0.tar.gz", served.sdist("vllm-0.19.0", members))
+    refresh(path, index)
+    assert known(path, "vllm")["0.19.0"]["revision"] == "f6e5d4c"
+
+
+def test_other_files_of_a_release_have_a_revision_of_their_own(
+    served: Served, index: Index, path: Path
+) -> None:
+    served.ranges = True
+    add_wheel(served, "torch", "2.10.0", revision="a1b2c3d4e5")
+    refresh(path, index)
+    add_wheel(served, "torch", "2.10.0", tag=f"1-cp312-cp312-{LINUX}", revision="0f0f0f0f")
+    (change,) = refresh(path, index).changes
+    assert "revision 0f0f0f0f (was a1b2c3d4e5)" in change.what
+    add_wheel(served, "torch", "2.10.0", tag=f"2-cp312-cp312-{LINUX}")
+    refresh(path, index)
+    assert "revision" not in known(path, "torch")["2.10.0"]
 
 
 def test_a_new_release_appears_and_only_it_is_read(

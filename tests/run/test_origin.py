@@ -24,7 +24,7 @@ REVISION = "3f2a9c81d0e5c77"
 CANDIDATE = replace(torch_candidate(), revision=REVISION)
 FILE = CANDIDATE.files[1]
 RELEASE = Cell("3.12", "2.11.0", "0.26.0")
-KNOWN = RELEASES.revision("2.11.0")
+KNOWN = RELEASES.revision(Project.TORCH, "2.11.0")
 
 
 @pytest.fixture
@@ -169,6 +169,19 @@ def test_a_release_of_another_revision_is_refused(site: Path) -> None:
     assert found is not None
     assert f"is of git revision cccccccccccc, and the release 2.11.0 of {KNOWN[:12]};" in found
     assert "matrix candidate add" in found
+
+
+def test_a_vllm_of_another_revision_is_not_its_release(site: Path) -> None:
+    known = RELEASES.revision(Project.VLLM, "0.26.0")
+    assert known is not None and RELEASES.revision(Project.VLLM, "0.9.0") is None
+    install(site, "vllm", "0.26.0", revision=f"{known}{'0' * 31}")
+    assert fault(RELEASE) is None
+    (site / "vllm" / "_version.py").write_text("commit_id = 'gcccccccccccc'\n")
+    found = fault(RELEASE)
+    assert found is not None
+    assert f"its vLLM is of git revision cccccccccccc, and the release 0.26.0 of {known}" in found
+    (site / "vllm" / "_version.py").write_text("__version__ = '0.26.0'\n")
+    assert fault(RELEASE) is None
 
 
 @pytest.mark.parametrize(
