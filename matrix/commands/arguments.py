@@ -150,6 +150,13 @@ def jobs(text: str) -> str:
     return text
 
 
+def rounds(text: str) -> int:
+    """Return a number from 2 to 64: one round has no spread. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 2 <= int(text) <= 64):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rounds from 2 to 64")
+    return int(text)
+
+
 def count(text: str) -> int:
     """Return a number from 1 to 64. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 64):

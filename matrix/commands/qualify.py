@@ -104,6 +104,13 @@ def _add_candidate_options(qualify: argparse.ArgumentParser) -> None:
         help="how many cases of a cell run side by side (default: auto on cuda, 1 on cpu)",
     )
     group.add_argument(
+        "--timings",
+        metavar="ROUNDS",
+        type=arguments.rounds,
+        help="after the verdict, time the cases of small_startup on both sides in turns, so many"
+        " rounds (2 or more; --dry-run says how long they take)",
+    )
+    group.add_argument(
         "--watch",
         action="store_true",
         help="take the newest build of its channel, and say what became of the findings of the"
@@ -132,7 +139,7 @@ def _run(options: argparse.Namespace) -> int:
         options.folders = [arguments.place(options.candidate), *options.folders]
     if options.baseline is None:
         parser.error("the following arguments are required: --baseline")
-    for option in ("dry_run", "quick", "count", "jobs", "watch"):
+    for option in ("dry_run", "quick", "count", "jobs", "timings", "watch"):
         if getattr(options, option):
             parser.error(f"--{option.replace('_', '-')}: goes with a candidate, not with a release")
     options.platform = options.platform or "all"

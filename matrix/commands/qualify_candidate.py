@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         return 0 if plan.cells else _NOTHING_DECIDES
     runs = ToxRuns(root=Path.cwd(), state=options.state, say=print_status)
     try:
-        carried = carry_out(plan, evidence, runs, print_status)
+        carried = carry_out(plan, evidence, runs, print_status, runs)
     except KeyboardInterrupt:
         print_status(
             f"interrupted; what ran is in {RECORDS}, and the same command goes on from there"
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         attributions=evidence.attributions(plan, found) if found.failing else (),
         delta=_followed(options, candidate, found) if options.watch else None,
     )
-    given = arguments.repeated(options, ("under", "count", "expectations", "waivers"))
+    given = arguments.repeated(options, ("under", "count", "timings", "expectations", "waivers"))
     print(_renderer(options)(result, given), end="")
     return found.exit_status
 
@@ -148,6 +148,7 @@ def _asked(options: argparse.Namespace, candidate: Candidate, releases: Releases
         count=options.count,
         quick=options.quick,
         jobs=options.jobs,
+        rounds=options.timings or 0,
     )
 
 

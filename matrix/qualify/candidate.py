@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from matrix.qualify.candidate_plan import CandidatePlan, PlannedCell, Side, relevant
+from matrix.qualify.candidate_plan import CandidatePlan, PlannedCell, relevant
 from matrix.qualify.engine import qualify
 from matrix.qualify.model import Drift, Failure, FailureKind, Findings, Qualification, Unknown
-from matrix.qualify.query import Context
+from matrix.qualify.query import Context, Side
 from matrix.qualify.reasons import RerunDrifted
 from matrix.qualify.runs import CaseState, hardware
 from matrix.qualify.static_checks import StaticAnswers

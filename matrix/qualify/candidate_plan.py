@@ -24,36 +24,30 @@ from packaging.specifiers import SpecifierSet
 from matrix._util.enums import StrEnum
 from matrix._util.versions import distance, minor_of, parse_version
 from matrix.catalog.candidates.model import Candidate, Project
-from matrix.catalog.cells import Cell, CellError, build_of, factor_of
+from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations
 from matrix.checks.facts import quoted
 from matrix.qualify.engine import QualifyError
-from matrix.qualify.query import Query
+from matrix.qualify.query import Query, Side
 from matrix.qualify.seconds import Estimate, Seconds
+from matrix.qualify.speed import Round
 from matrix.qualify.static_checks import StaticAnswers
+from matrix.qualify.turns import TIMED, PlannedRounds, done, is_of, rounds_between
 from matrix.record.model import Platform, Record
 from matrix.record.startup_tests import StartupTests
 from matrix.rules.expectations import Expectations
 from matrix.verdict import plan_reasons
-from matrix.verdict.grid import ran_cell
 from matrix.verdict.ladder import assess, evidence_of
 from matrix.verdict.plan import stale_reason
 from matrix.verdict.precedence import JudgedRecord, pick_record
 from matrix.verdict.reasons import Checked, Reason
 
-QUICK = ("small_startup",)
+QUICK = TIMED
 """The startup tests, by their functions, of a quick qualification."""
 _BASELINES = 3  # how many releases below a candidate may be its baseline
 _TORCHES = 2  # the pin of a vLLM candidate, and the torch next to it
-
-
-class Side(StrEnum):
-    """The side of a comparison to which a cell belongs."""
-
-    BASELINE = "baseline"
-    CANDIDATE = "candidate"
 
 
 class LeftOutCode(StrEnum):
@@ -85,7 +79,8 @@ class CandidateQuery:
 
     Without a `baseline` it is chosen, and so is the `python`. `under` narrows the releases of the
     other project, and `under_candidate` names a candidate of it. `count` is how many of these there
-    are (None: see the module), `jobs` how many cases run side by side (None: as a cell chooses).
+    are (None: see the module), `jobs` how many cases run side by side (None: as a cell chooses),
+    `rounds` in how many rounds the two sides are timed in turns.
     """
 
     candidate: Candidate
@@ -97,6 +92,7 @@ class CandidateQuery:
     count: int | None = None
     quick: bool = False
     jobs: str | None = None
+    rounds: int = 0
 
     @property
     def project(self) -> Project:
@@ -111,7 +107,7 @@ class CandidateQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known before anything runs: releases, static answers, records, times."""
+    """What is known before anything runs: releases, static answers, records, times, rounds."""
 
     releases: Releases
     tests: StartupTests
@@ -120,6 +116,7 @@ class Known:
     answers: StaticAnswers | None = None
     late: str | None = None
     environments: Mapping[str, float] = field(default_factory=dict)
+    rounds: Sequence[Round] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +140,15 @@ class PlannedCell:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedPair:
-    """The two cells that are compared under one release, or candidate, of the other project."""
+    """The two cells that are compared under one release, or candidate, of the other project.
+
+    `rounds` are those in which they are timed, None where nobody asked for it.
+    """
 
     other: str
     baseline: PlannedCell
     candidate: PlannedCell
+    rounds: PlannedRounds | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,8 +337,18 @@ class _Planner:
             if isinstance(found, LeftOut):
                 return replace(found, baseline=baseline, other=other)
             cells[side] = found
-        return PlannedPair(
-            other=other, baseline=cells[Side.BASELINE], candidate=cells[Side.CANDIDATE]
+        before, after = cells[Side.BASELINE], cells[Side.CANDIDATE]
+        rounds = self._rounds(before.cell, after.cell) if self.asked.rounds else None
+        return PlannedPair(other=other, baseline=before, candidate=after, rounds=rounds)
+
+    def _rounds(self, baseline: Cell, candidate: Cell) -> PlannedRounds:
+        known = self.known
+        made = rounds_between(baseline, candidate, self.asked.platform, known.rounds, known.tests)
+        return PlannedRounds(
+            wanted=self.asked.rounds,
+            done=done(made),
+            baseline=self._turns.estimate(baseline),
+            candidate=self._turns.estimate(candidate),
         )
 
     def _cell(self, cell: Cell, side: Side) -> PlannedCell | LeftOut:
@@ -385,7 +396,7 @@ class _Planner:
 
     def _counting(self, cell: Cell) -> JudgedRecord | None:
         """Return the record of exactly these releases that counts; None where there is none."""
-        own = [(path, record) for path, record in self._named(cell) if _is_of(record, cell)]
+        own = [(path, record) for path, record in self._named(cell) if is_of(record, cell)]
         return pick_record(own, self.known.expectations, self.known.late) if own else None
 
     def _of_another_build(self, cell: Cell) -> Record | None:
@@ -416,10 +427,18 @@ class _Planner:
 
     @cached_property
     def _seconds(self) -> Seconds:
-        on_platform = (
+        return Seconds.of(self._on_platform, self.asked.cases, self.known.environments)
+
+    @cached_property
+    def _turns(self) -> Seconds:
+        """The seconds of the runs that are timed."""
+        return Seconds.of(self._on_platform, TIMED)
+
+    @property
+    def _on_platform(self) -> Iterator[Record]:
+        return (
             record for _, record in self.known.records if record.platform == self.asked.platform
         )
-        return Seconds.of(on_platform, self.asked.cases, self.known.environments)
 
 
 def relevant(
@@ -432,25 +451,8 @@ def relevant(
         for path, record in records
         if record.platform == plan.asked.platform
         and (cell := names.get(record.cell)) is not None
-        and _is_of(record, cell)
+        and is_of(record, cell)
     ]
-
-
-def _is_of(record: Record, cell: Cell) -> bool:
-    """Return whether a record is of these releases, as far as it knows them.
-
-    A record that knows no release is of its cell as the name stands for it now.
-    """
-    ran = ran_cell(record)
-    if ran is not None:
-        return ran == cell
-    for project, own in ((Project.TORCH, cell.torch), (Project.VLLM, cell.vllm)):
-        if record.build(project) != build_of(own):
-            return False
-        version = record.version(project)
-        if version is not None and factor_of(project, version) != factor_of(project, own):
-            return False
-    return True
 
 
 def _left_out(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion
 
+from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
 from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import CellError, factors, public_key
@@ -23,6 +24,13 @@ from matrix.rules.waivers import Waivers
 
 MOST_RUNS = 20
 """The most runs of a cell, the newest, whose seconds are compared."""
+
+
+class Side(StrEnum):
+    """The side of a comparison to which a cell belongs."""
+
+    BASELINE = "baseline"
+    CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True, kw_only=True)

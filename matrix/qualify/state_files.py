@@ -1,4 +1,4 @@
-"""The files that qualifications of candidates leave: what became of findings, and runs made.
+"""The files that qualifications of candidates leave: findings, runs made, rounds of timings.
 
 It reads and writes files, each replaced at once. A file that is not as written is refused with its
 name and key, and never overwritten.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ from matrix.record.model import Platform, RecordError
 
 _SCHEMA = 1
 _RUNS = "runs.json"
+_ROUNDS = "rounds.json"
 _MOST_RUNS = 500
 _FINDING_KEYS = dict.fromkeys(
     ("cell", "platform", "case", "kind", "what", "status", "first", "last", "build")
@@ -37,6 +38,7 @@ _FINDING_KEYS = dict.fromkeys(
 _BUILD_KEYS = dict.fromkeys(("identity", "version", "day", "verdict"))
 _HISTORY_KEYS = dict.fromkeys(("schema", "candidate", "findings", "builds"))
 _RUN_KEYS = dict.fromkeys(("cell", "versions", "record", "fresh", "environment_seconds"))
+_ROUND_KEYS = dict.fromkeys(("platform", "baseline", "candidate"))
 _Read = TypeVar("_Read")
 
 
@@ -58,6 +60,15 @@ class MadeRun:
     record: str
     fresh: bool
     environment_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeRound:
+    """One round of timings: the names of the two records, which are of that platform."""
+
+    platform: Platform
+    baseline: str
+    candidate: str
 
 
 def history_path(folder: Path, candidate: str) -> Path:
@@ -139,6 +150,23 @@ def add_run(folder: Path, run: MadeRun) -> None:
     _write(folder / _RUNS, {"schema": _SCHEMA, "runs": rows})
 
 
+def read_rounds(folder: Path) -> tuple[MadeRound, ...]:
+    """Return the rounds of timings that qualifications made, oldest first; none without a file.
+
+    Raises StateError for a file that is damaged.
+    """
+    path = folder / _ROUNDS
+    data = _read(path)
+    return () if data is None else _checked(path, lambda: _rounds(JsonValue(str(path), data)))
+
+
+def add_round(folder: Path, made: MadeRound) -> None:
+    """Note one more round; the oldest go where there are too many. Raises StateError."""
+    kept = (*read_rounds(folder), made)[-_MOST_RUNS:]
+    rows = [asdict(row) for row in kept]
+    _write(folder / _ROUNDS, {"schema": _SCHEMA, "rounds": rows})
+
+
 def environment_seconds(runs: Iterable[MadeRun]) -> Mapping[str, float]:
     """Return how long each environment took when it was made last, by its versions."""
     return {
@@ -201,6 +229,24 @@ def _run(value: JsonValue) -> MadeRun:
         record=value.text("record"),
         fresh=value.boolean("fresh"),
         environment_seconds=None if unknown else value.seconds("environment_seconds"),
+    )
+
+
+def _rounds(value: JsonValue) -> tuple[MadeRound, ...]:
+    _check_schema(value, {"schema": None, "rounds": None})
+    return tuple(map(_round, value.items("rounds")))
+
+
+def _round(value: JsonValue) -> MadeRound:
+    value.has_keys(_ROUND_KEYS)
+    for key in ("baseline", "candidate"):
+        name = value.text(key)
+        if name in {"", ".", ".."} or Path(name).name != name or "\0" in name:
+            value.member(key).fail(f"is {name[:40]!r}, not the name of a record")
+    return MadeRound(
+        platform=value.one_of("platform", Platform),
+        baseline=value.text("baseline"),
+        candidate=value.text("candidate"),
     )
 
 

@@ -5,24 +5,23 @@ Pure. Records from before these observations have none of them, and say nothing 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from matrix._util.enums import StrEnum
 from matrix.qualify.runs import CaseState, CellRun, hardware, outcome
+from matrix.qualify.speed import (
+    LEAST_ROUNDS,
+    Dropped,
+    Measured,
+    NoSpeed,
+    Speed,
+    SpeedCode,
+    measure,
+    rounds_of,
+)
 from matrix.record.defaults import DefaultsCompared, compare_defaults
-from matrix.record.model import STARTS, CellRef, Outcome, Record, StartKind
-from matrix.store.stats import median
+from matrix.record.model import STARTS, CellRef, StartKind
 from matrix.verdict.recompiles import WrittenCode, written_code
-
-SLOWDOWN = 1.15
-"""From how many times the baseline's seconds on a candidate is slower.
-
-As PyTorch's dashboard of benchmarks has it, on a geometric mean over cases.
-"""
-LEAST_RUNS = 2
-"""The fewest runs of each side whose geometric means are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,55 +48,12 @@ class WarmCode:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
-    """The seconds of one start on both sides: the geometric mean over the cases, run by run."""
-
-    start: StartKind
-    cases: int
-    before: tuple[float, ...]
-    after: tuple[float, ...]
-
-    @property
-    def ratio(self) -> float:
-        """Return how many times the baseline's seconds the candidate takes, by the medians."""
-        return median(self.after) / median(self.before)
-
-    @property
-    def slower(self) -> bool:
-        """Return whether the candidate is slower by more than what counts as a slowdown."""
-        return self.ratio > SLOWDOWN
-
-    @property
-    def overlap(self) -> bool:
-        """Return whether the two sides have seconds in common."""
-        return max(self.before) >= min(self.after) and max(self.after) >= min(self.before)
-
-
-class SpeedCode(StrEnum):
-    """Why the speeds of two sides are not compared."""
-
-    OTHER_JOBS = "other jobs"
-    OTHER_MACHINE = "other machine"
-    TOO_FEW_RUNS = "too few runs"
-    NOT_IN_TURNS = "not in turns"
-    NO_CASE = "no case"
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoSpeed:
-    """Why the speeds are not compared; each side has so many runs that could be."""
-
-    code: SpeedCode
-    baseline: int
-    candidate: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Unjudged:
     """What two runs of a cell show besides their counters.
 
     `defaults` is None where a side does not know its own; `lacks` then names the side, where only
-    one does not. `speeds` is empty where `no_speed` says why.
+    one does not. `speeds` is empty where `no_speed` says why; `dropped` are runs that do not count
+    in them.
     """
 
     place: CellRef
@@ -107,6 +63,16 @@ class Unjudged:
     warm_code: tuple[WarmCode, ...] = ()
     speeds: tuple[Speed, ...] = ()
     no_speed: NoSpeed | None = None
+    dropped: tuple[Dropped, ...] = ()
+
+    def with_speed(self, measured: Measured) -> Unjudged:
+        """Return the same, with these speeds instead of its own."""
+        return replace(
+            self,
+            speeds=measured.speeds,
+            no_speed=measured.no_speed,
+            dropped=measured.dropped,
+        )
 
 
 def unjudged(baseline: CellRun, candidate: CellRun) -> Unjudged:
@@ -115,19 +81,14 @@ def unjudged(baseline: CellRun, candidate: CellRun) -> Unjudged:
     lacks = None
     if (before.defaults is None) != (after.defaults is None):
         lacks = "baseline" if before.defaults is None else "candidate"
-    no_speed = _no_speed(baseline, candidate)
-    speeds = () if no_speed else tuple(_speeds(baseline.timed, candidate.timed))
-    if no_speed is None and not speeds:
-        no_speed = _reason(SpeedCode.NO_CASE, baseline, candidate)
-    return Unjudged(
+    found = Unjudged(
         place=candidate.place,
         defaults=compare_defaults(before.defaults, after.defaults),
         lacks=lacks,
         metrics=tuple(_metrics(baseline, candidate)),
         warm_code=tuple(_warm_code(baseline, candidate)),
-        speeds=speeds,
-        no_speed=no_speed,
     )
+    return found.with_speed(_measured(baseline, candidate))
 
 
 def _metrics(baseline: CellRun, candidate: CellRun) -> Iterator[MetricChange]:
@@ -161,50 +122,19 @@ def _warm_code(baseline: CellRun, candidate: CellRun) -> Iterator[WarmCode]:
             yield WarmCode(case=case.case, before=known.get(case.case), after=written)
 
 
-def _no_speed(baseline: CellRun, candidate: CellRun) -> NoSpeed | None:
-    """Return why the seconds of the two sides are not comparable, or None where they are."""
+def _measured(baseline: CellRun, candidate: CellRun) -> Measured:
+    """Return the speeds of the two sides, or why their seconds are not comparable."""
+    rounds = rounds_of(baseline.timed, candidate.timed)
     code = None
     if baseline.record.jobs != candidate.record.jobs:
         code = SpeedCode.OTHER_JOBS
     elif hardware(baseline.record) != hardware(candidate.record):
         code = SpeedCode.OTHER_MACHINE
-    elif min(len(baseline.timed), len(candidate.timed)) < LEAST_RUNS:
+    elif min(len(baseline.timed), len(candidate.timed)) < LEAST_ROUNDS:
         code = SpeedCode.TOO_FEW_RUNS
-    elif not _in_turns(baseline.timed, candidate.timed):
+    elif len(rounds) < LEAST_ROUNDS:
         code = SpeedCode.NOT_IN_TURNS
-    return None if code is None else _reason(code, baseline, candidate)
-
-
-def _reason(code: SpeedCode, baseline: CellRun, candidate: CellRun) -> NoSpeed:
-    return NoSpeed(code=code, baseline=len(baseline.timed), candidate=len(candidate.timed))
-
-
-def _in_turns(before: Sequence[Record], after: Sequence[Record]) -> bool:
-    """Return whether the runs of one side lie among those of the other, as A B A B do."""
-    first, second = ([record.started for record in side] for side in (before, after))
-    return min(first) < max(second) and min(second) < max(first)
-
-
-def _speeds(before: Sequence[Record], after: Sequence[Record]) -> Iterator[Speed]:
-    """Yield the speeds of the starts, over the cases that every run of both sides has."""
-    for start in STARTS:
-        runs = [[_seconds(record, start) for record in side] for side in (before, after)]
-        cases = set.intersection(*(set(run) for side in runs for run in side))
-        if cases:
-            first, second = (tuple(_geometric_mean(run, cases) for run in side) for side in runs)
-            yield Speed(start=start, cases=len(cases), before=first, after=second)
-
-
-def _seconds(record: Record, start: StartKind) -> Mapping[str, float]:
-    """Return the seconds of a start in each case that passed and was timed."""
-    found = {}
-    for case in record.cases:
-        seen = case.started(start)
-        total = seen.seconds.get("total", 0.0) if seen else 0.0
-        if case.outcome == Outcome.PASSED and total > 0:
-            found[case.case] = total
-    return found
-
-
-def _geometric_mean(seconds: Mapping[str, float], cases: set[str]) -> float:
-    return math.exp(math.fsum(math.log(seconds[case]) for case in sorted(cases)) / len(cases))
+    if code is None:
+        return measure(rounds)
+    many = {"baseline": len(baseline.timed), "candidate": len(candidate.timed)}
+    return Measured(no_speed=NoSpeed(code=code, **many))

@@ -18,8 +18,16 @@ from matrix.qualify.candidate_plan import CandidatePlan, Known, relevant
 from matrix.qualify.model import Qualification
 from matrix.qualify.query import Context
 from matrix.qualify.seconds import key_of
-from matrix.qualify.state_files import MadeRun, environment_seconds, read_runs
-from matrix.record.model import Record
+from matrix.qualify.speed import Round
+from matrix.qualify.state_files import (
+    MadeRun,
+    environment_seconds,
+    read_rounds,
+    read_runs,
+)
+from matrix.qualify.turns import with_rounds
+from matrix.record.model import Record, RecordError
+from matrix.record.reader import read
 from matrix.record.startup_tests import load_startup_tests
 from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Waivers
@@ -62,6 +70,7 @@ class CandidateRecords:
             answers=self._answers,
             late=self.late(),
             environments=environment_seconds(read_runs(self.state)),
+            rounds=self._rounds(),
         )
 
     def judge(self, plan: CandidatePlan) -> Qualification:
@@ -74,9 +83,10 @@ class CandidateRecords:
             today=self.today(),
             late=self.late(),
         )
-        return qualify_candidate(
+        qualification = qualify_candidate(
             plan, _from_here(found), judging, answers=self._answers, unread=len(found.errors)
         )
+        return with_rounds(qualification, plan, self._rounds())
 
     def confirmed(self, plan: CandidatePlan) -> Collection[str]:
         """Return the cells that have a record of a fresh environment which stands for them."""
@@ -111,6 +121,21 @@ class CandidateRecords:
             platform=plan.asked.platform,
             late=late,
         )
+
+    def _rounds(self) -> list[Round]:
+        """Return the rounds of which both records are still there."""
+        found = []
+        for made in read_rounds(self.state):
+            paths = [Path(RECORDS, made.platform, name) for name in (made.baseline, made.candidate)]
+            if not all(path.is_file() for path in paths):
+                continue
+            try:
+                baseline, candidate = map(read, paths)
+            except RecordError as error:
+                self.say(str(error))
+                continue
+            found.append(Round(baseline=baseline, candidate=candidate))
+        return found
 
     def _read(self) -> LoadedRecords:
         """Read the records, with those that runs left meanwhile."""

@@ -1,56 +1,32 @@
 """Run the cells that decide about a candidate, and again in a fresh environment what fails.
 
-The runs themselves go through a `RunCell`: tox in earnest, made-up records in tests.
+Last the two sides are timed in turns, where that is asked for. The runs themselves go through a
+`RunCell`: tox in earnest, made-up records in tests.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.text import clean, clip
-from matrix.catalog.cells import Cell
-from matrix.errors import MatrixError
 from matrix.qualify.candidate import Again, to_confirm
 from matrix.qualify.candidate_plan import CandidatePlan
 from matrix.qualify.model import Qualification
 from matrix.qualify.seconds import key_of
-from matrix.qualify.state_files import MadeRun, add_run
+from matrix.qualify.state_files import MadeRound, MadeRun, add_round, add_run
+from matrix.record.model import Platform
 from matrix.record.reader import read
 from matrix.run.rerun import RECORDS, Rerun, RerunError, command, outer_environ, records_of, tox_of
+from matrix.run.run_cell import NotRun, NotRunError, RunCell, RunOptions
+from matrix.run.turns import TurnLog, Untimed, take_turns
 
 _LOGS = "logs"
 _INTERRUPT = 45.0  # seconds for tox to end a cell, whose record is written; tox itself gives it 30
-
-
-class NotRunError(MatrixError):
-    """A cell that left no record; the message says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a cell is run: with these startup tests alone (empty: all), in a fresh environment.
-
-    `jobs` is as in `matrix.run.rerun.Rerun`, `progress` stands before each line of progress.
-    """
-
-    cell: Cell
-    platform: str
-    cases: tuple[str, ...] = ()
-    fresh: bool = False
-    jobs: str | None = None
-    progress: str = ""
-
-
-class RunCell(Protocol):
-    """What runs a cell."""
-
-    def __call__(self, name: str, options: RunOptions) -> Path:
-        """Run the environment of that name and return its record. Raises NotRunError."""
 
 
 class Evidence(Protocol):
@@ -64,43 +40,67 @@ class Evidence(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NotRun:
-    """A cell that should have run and left no record, and why."""
-
-    cell: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Carried:
-    """What came of a plan: `again` are the cells that ran once more in a fresh environment."""
+    """What came of a plan: `again` are the cells that ran once more in a fresh environment.
+
+    `untimed` are the pairings that were to take turns, and did not.
+    """
 
     qualification: Qualification
     again: tuple[str, ...] = ()
     not_run: tuple[NotRun, ...] = ()
+    untimed: tuple[Untimed, ...] = ()
 
 
-def carry_out(plan: CandidatePlan, evidence: Evidence, run: RunCell, say: Say) -> Carried:
+def carry_out(
+    plan: CandidatePlan, evidence: Evidence, run: RunCell, say: Say, turns: TurnLog | None = None
+) -> Carried:
     """Run what has yet to run, judge, run what fails or drifts once more, and judge again.
 
-    A cell that cannot be run stops nothing: without its record there is not enough evidence.
+    Then the sides take turns as often as the plan has it, and what these runs show is judged like
+    any other. A cell that cannot be run stops nothing: without its record there is not enough
+    evidence.
     """
     first = [Again(planned=planned, cases=plan.asked.cases) for planned in plan.to_run]
     not_run = _run_each(plan, first, run, say, fresh=False)
-    found = evidence.judge(plan)
-    lost = {item.cell for item in not_run}
+    carried = _confirmed(
+        plan,
+        evidence,
+        run,
+        say,
+        Carried(qualification=evidence.judge(plan), not_run=tuple(not_run)),
+    )
+    if turns is None or not any(pair.rounds and pair.rounds.left for pair in plan.pairs):
+        return carried
+    say(f"the verdict before the timings: {carried.qualification.verdict}")
+    taken = take_turns(plan, carried.qualification, run, say, turns)
+    carried = replace(
+        carried,
+        qualification=evidence.judge(plan),
+        not_run=(*carried.not_run, *taken.not_run),
+        untimed=taken.untimed,
+    )
+    return _confirmed(plan, evidence, run, say, carried)
+
+
+def _confirmed(
+    plan: CandidatePlan, evidence: Evidence, run: RunCell, say: Say, carried: Carried
+) -> Carried:
+    """Run once more in a fresh environment what fails or drifts and did not yet, and judge."""
+    lost = {item.cell for item in carried.not_run}
     again = tuple(
         again
-        for again in to_confirm(plan, found, evidence.confirmed(plan))
+        for again in to_confirm(plan, carried.qualification, evidence.confirmed(plan))
         if again.planned.cell.name not in lost
     )
-    if again:
-        not_run += _run_each(plan, again, run, say, fresh=True)
-        found = evidence.judge(plan)
-    return Carried(
-        qualification=found,
-        again=tuple(item.planned.cell.name for item in again),
-        not_run=tuple(not_run),
+    if not again:
+        return carried
+    not_run = _run_each(plan, again, run, say, fresh=True)
+    return replace(
+        carried,
+        qualification=evidence.judge(plan),
+        again=tuple(dict.fromkeys((*carried.again, *(item.planned.cell.name for item in again)))),
+        not_run=(*carried.not_run, *not_run),
     )
 
 
@@ -160,7 +160,7 @@ class ToxRuns:
         log = self.state / _LOGS / f"{name}.{options.platform}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
-        made = options.fresh or not (self.root / ".tox" / name).is_dir()
+        made = options.fresh or not self.has_environment(name)
         before, began = records_of(run, self.root), time.monotonic()
         try:
             status = run_reported(
@@ -186,6 +186,15 @@ class ToxRuns:
         path = Path(RECORDS, options.platform, new[-1])
         self._note(options, path, took if made else None)
         return path
+
+    def has_environment(self, name: str) -> bool:
+        """Return whether the environment of that name was made already."""
+        return (self.root / ".tox" / name).is_dir()
+
+    def add_round(self, platform: Platform, baseline: Path, candidate: Path) -> None:
+        """Note that these two records are a round."""
+        made = MadeRound(platform=platform, baseline=baseline.name, candidate=candidate.name)
+        add_round(self.state, made)
 
     def _note(self, options: RunOptions, path: Path, took: float | None) -> None:
         """Note the run, and the seconds of its environment where it was made in `took` seconds."""

@@ -23,7 +23,7 @@ from matrix.qualify.state_files import read_history
 from matrix.record.model import Case
 from matrix.record.writer import write
 from matrix.run import candidate_evidence
-from matrix.run.candidate_runs import NotRunError, RunOptions
+from matrix.run.run_cell import NotRunError, RunOptions
 from qualifications import SCHEMA, TODAY
 
 if TYPE_CHECKING:

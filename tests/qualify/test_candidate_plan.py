@@ -20,12 +20,12 @@ from matrix.qualify.candidate_plan import (
     CandidateQuery,
     LeftOut,
     LeftOutCode,
-    Side,
     narrowed,
     plan_candidate,
     relevant,
 )
 from matrix.qualify.engine import QualifyError
+from matrix.qualify.query import Side
 from matrix.qualify.seconds import Seconds, key_of
 from matrix.record.model import ErrorKind, Platform, RunError
 from matrix.report.qualify.candidate import plan_json, plan_lines

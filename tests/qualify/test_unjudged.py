@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from made import Told, make, passed
 from matrix.qualify.model import Qualification
-from matrix.qualify.unjudged import SpeedCode, Unjudged
+from matrix.qualify.speed import SpeedCode
+from matrix.qualify.unjudged import Unjudged
 from matrix.record.defaults import compare_defaults
 from matrix.record.model import CacheFiles, CacheKind, Case
 from matrix.report.qualify.json import render
@@ -186,15 +187,19 @@ def test_speed_is_the_geometric_mean_of_runs_in_turns() -> None:
     cold, warm = unjudged.speeds
     # The geometric mean of x and 4 x is 2 x.
     assert cold.before == pytest.approx((100, 102)) and cold.after == pytest.approx((120, 122))
-    assert (cold.cases, cold.slower, cold.overlap) == (2, True, False)
+    assert (cold.cases, cold.slower, cold.steady) == (2, True, True)
+    assert cold.ratios == pytest.approx((1.2, 122 / 102))
     assert warm.ratio == pytest.approx(1) and not warm.slower
     text = lines(found)
     assert (
-        "cold, geometric mean of 2 cases: 101.0 s (100.0 to 102.0 in 2 runs) -> 121.0 s"
-        " (120.0 to 122.0 in 2 runs), 20 % slower, a slowdown\n"
+        "cold, geometric mean of 2 cases in 2 rounds: 101.0 s (100.0 to 102.0) -> 121.0 s"
+        " (120.0 to 122.0), ratio 1.20 (1.20 to 1.20), 20 % slower, a slowdown\n"
     ) in text
     assert "cold starts are 20 % slower than the baseline's: a slowdown" in text
-    assert "warm, geometric mean of 2 cases: 20.0 s (20.0 to 20.0 in 2 runs) -> 20.0 s" in text
+    assert (
+        "warm, geometric mean of 2 cases in 2 rounds: 20.0 s (20.0 to 20.0) -> 20.0 s"
+        " (20.0 to 20.0), ratio 1.00 (1.00 to 1.00), the same\n"
+    ) in text
     assert found.exit_status == 0
 
 
@@ -242,4 +247,8 @@ def test_only_cases_that_passed_in_every_run_count() -> None:
     cold, _ = only(judged([*olds, *news])).speeds
     assert cold.cases == 1 and cold.before == pytest.approx((50, 51))
     news[0] = path, replace(record, cases=())
+    unjudged = only(judged([*olds, *news]))
+    assert unjudged.no_speed is not None and unjudged.no_speed.code is SpeedCode.TOO_FEW_RUNS
+    assert [dropped.started for dropped in unjudged.dropped] == [record.started]
+    news[0] = path, replace(record, cases=(passed("other"),))
     assert only(judged([*olds, *news])).no_speed.code is SpeedCode.NO_CASE  # type: ignore[union-attr]

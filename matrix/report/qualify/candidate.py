@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from matrix._util.text import aligned, clean, clip, code, listed, markdown, plural, tabular
 from matrix.attribution.model import Attribution
 from matrix.catalog.candidates.model import Project
 from matrix.qualify.candidate_plan import CandidatePlan, LeftOut, LeftOutCode, PlannedCell
+from matrix.qualify.turns import TIMED
 from matrix.qualify.watch import Delta
 from matrix.report.attribution import markdown as attribution_markdown
 from matrix.report.attribution import text as attribution_text
@@ -24,8 +25,10 @@ from matrix.report.qualify.sections import release_name
 from matrix.report.reasons import reason_words
 from matrix.run.candidate_runs import Carried
 from matrix.run.rerun import Rerun, shown
+from matrix.run.turns import ONE_CASE
 
 _SCHEMA = 1
+_TURNS = "Commands of one round of timings"
 _WIDEST = 160
 _MOST = 8  # lines of what was left out
 
@@ -53,11 +56,13 @@ def plan_lines(plan: CandidatePlan) -> str:
             for planned in plan.cells
         ]
         rows += aligned([head, *table], right=(2, 3))
-    rows.append(_sum(plan))
+    rows += [_sum(plan), *_rounds_lines(plan)]
     if plan.left_out:
         rows += ["", "Left out", *(f"  {clean(line)}" for line in _left_out_lines(plan))]
     commands = plan_commands(plan)
     rows += ["", "Commands", *(f"  {command}" for command in commands)] if commands else []
+    turns = _turn_commands(plan)
+    rows += ["", _TURNS, *(f"  {command}" for command in turns)] if turns else []
     return "\n".join(rows) + "\n"
 
 
@@ -74,6 +79,18 @@ def plan_json(plan: CandidatePlan) -> dict[str, object]:
         "python": plan.python,
         "cases": list(asked.cases),
         "cells": [_cell(planned, plan) for planned in plan.cells],
+        "rounds": [
+            {
+                "baseline": pair.baseline.cell.name,
+                "candidate": pair.candidate.cell.name,
+                "wanted": pair.rounds.wanted,
+                "done": pair.rounds.done,
+                "cases": list(TIMED),
+                "seconds": pair.rounds.seconds,
+            }
+            for pair in plan.pairs
+            if pair.rounds is not None
+        ],
         "left_out": [
             {
                 "baseline": item.baseline,
@@ -135,6 +152,7 @@ def render(result: Result, given: Sequence[str]) -> str:
         "qualification": json.loads(qualify_json.render(carried.qualification, given)),
         "attributions": entries(result.attributions),
         "again": list(carried.again),
+        "untimed": [asdict(item) for item in carried.untimed],
         "not_run": [{"cell": item.cell, "reason": item.reason} for item in carried.not_run],
         "watch": None if result.delta is None else watch_report.content(result.delta),
     }
@@ -161,11 +179,14 @@ def plan_page(plan: CandidatePlan) -> str:
     ]
     parts = [f"## {markdown(_title(plan))}\n"]
     parts += [tabular(head, rows, right=(2, 3))] if rows else []
-    parts.append(f"{markdown(_sum(plan))}\n")
+    parts += [f"{markdown(line)}\n" for line in (_sum(plan), *_rounds_lines(plan))]
     parts += [f"- {markdown(line, 600)}\n" for line in _left_out_lines(plan)]
     commands = plan_commands(plan)
     if commands:
         parts.append("```console\n" + "\n".join(commands) + "\n```\n")
+    turns = _turn_commands(plan)
+    if turns:
+        parts.append(f"{_TURNS}:\n\n```console\n" + "\n".join(turns) + "\n```\n")
     return "\n".join(parts)
 
 
@@ -195,6 +216,39 @@ def _sum(plan: CandidatePlan) -> str:
         missing.append("the making of environments that nobody timed yet")
     more = f", and {' and '.join(missing)}" if missing else ""
     return f"{plural(len(plan.cells), 'cell')}, {len(todo)} to run: {minutes}{more}"
+
+
+def _turn_commands(plan: CandidatePlan) -> list[str]:
+    """Return the commands of one round of each pairing that has rounds left."""
+    asked = plan.asked
+    return [
+        shown(
+            Rerun(
+                name=planned.cell.name,
+                platform=asked.platform,
+                cases=TIMED,
+                jobs=asked.jobs or ONE_CASE,
+            )
+        )
+        for pair in plan.pairs
+        if pair.rounds is not None and pair.rounds.left
+        for planned in (pair.baseline, pair.candidate)
+    ]
+
+
+def _rounds_lines(plan: CandidatePlan) -> list[str]:
+    """Return how many rounds of timings are left, and how long they take as far as it is known."""
+    every = [pair.rounds for pair in plan.pairs if pair.rounds is not None]
+    if not every:
+        return []
+    left, done = sum(rounds.left for rounds in every), sum(rounds.done for rounds in every)
+    before = f"{done} done, " if done else ""
+    seconds = [rounds.seconds for rounds in every]
+    minutes = "for unknown minutes"
+    if None not in seconds:
+        minutes = f"about {max(sum(filter(None, seconds)) / 60, 1):.0f} min"
+    what = f"timings of {listed(TIMED)} in turns: {before}{plural(left, 'round')} to run"
+    return [f"{what}, {minutes} more" if left else what]
 
 
 def _cell(planned: PlannedCell, plan: CandidatePlan) -> dict[str, object]:
@@ -276,6 +330,11 @@ def _carried_lines(carried: Carried) -> list[str]:
     rows = [
         f"{name} ran once more in a fresh environment, since something failed or drifted in it"
         for name in carried.again
+    ]
+    rows += [
+        f"{item.baseline} and {item.candidate} were not timed in turns: no case of"
+        f" {listed(TIMED)} passed at the {item.side}"
+        for item in carried.untimed
     ]
     rows += [f"{item.cell} could not be run: {clean(item.reason)}" for item in carried.not_run]
     return rows

@@ -13,8 +13,9 @@ from dataclasses import fields
 from matrix.qualify.caveats import Caveat, PairCaveat
 from matrix.qualify.model import Drift, Failure, Flag, Match, Qualification, Unknown, Waived
 from matrix.qualify.runs import CellRun, Variant
+from matrix.qualify.speed import Dropped, NoSpeed, Speed
 from matrix.qualify.static_checks import RungComparison, Standing
-from matrix.qualify.unjudged import NoSpeed, Speed, Unjudged
+from matrix.qualify.unjudged import Unjudged
 from matrix.record.model import CellRef
 from matrix.report.coded import because, coded, operand
 from matrix.report.qualify import sections
@@ -25,7 +26,7 @@ from matrix.report.qualify.sentences import (
     unknown_sentence,
     variant_phrase,
 )
-from matrix.report.qualify.unjudged import no_speed_sentence
+from matrix.report.qualify.unjudged import dropped_sentence, no_speed_sentence
 from matrix.report.reasons import reason_words
 from matrix.rules.waivers import Waiver
 
@@ -108,17 +109,26 @@ def _unjudged(found: Unjudged) -> dict[str, object]:
         "lacks": found.lacks,
         "metrics": [operand(change) for change in found.metrics],
         "warm_code": [operand(warm) for warm in found.warm_code],
-        "speeds": [
-            {**_values(speed), "ratio": round(speed.ratio, 4), "slowdown": speed.slower}
-            for speed in found.speeds
-        ],
+        "speeds": [_speed(speed) for speed in found.speeds],
         "no_speed": None
         if no_speed is None
         else {**_values(no_speed), "reason": no_speed_sentence(no_speed)},
+        "dropped": [
+            {**_values(dropped), "reason": dropped_sentence(dropped)} for dropped in found.dropped
+        ],
     }
 
 
-def _values(fact: Speed | NoSpeed) -> dict[str, object]:
+def _speed(speed: Speed) -> dict[str, object]:
+    return {
+        **_values(speed),
+        "ratios": [round(ratio, 4) for ratio in speed.ratios],
+        "ratio": round(speed.ratio, 4),
+        "slowdown": speed.slower,
+    }
+
+
+def _values(fact: Speed | NoSpeed | Dropped) -> dict[str, object]:
     return {field.name: operand(getattr(fact, field.name)) for field in fields(fact)}
 
 

@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from matrix._util.text import clean, clip, plural, seconds
+from matrix._util.text import clean, clip, plural, ratio, seconds
 from matrix.qualify.model import Match, Qualification
 from matrix.qualify.reasons import TimesCode
-from matrix.qualify.unjudged import LEAST_RUNS, SLOWDOWN, NoSpeed, Speed, SpeedCode, WarmCode
+from matrix.qualify.speed import (
+    LEAST_ROUNDS,
+    SLOWDOWN,
+    Dropped,
+    DroppedCode,
+    NoSpeed,
+    Speed,
+    SpeedCode,
+    geometric_mean,
+)
+from matrix.qualify.unjudged import WarmCode
 from matrix.record.model import DefaultValue
 from matrix.report.qualify.sections import case_name, few, group, place_name
-from matrix.report.reasons import code_words
-from matrix.store.stats import median
+from matrix.report.qualify.sentences import missing_phrase
+from matrix.report.reasons import code_words, reason_words
+from matrix.verdict.reasons import Ended
 from matrix.verdict.recompiles import WrittenCode
 
 WARM_CODE = "Warm starts that write compiled code, so they are not warm"
@@ -127,11 +138,11 @@ def metric_rows(qualification: Qualification) -> list[list[str]]:
 
 
 def speed_lines(qualification: Qualification) -> list[str]:
-    """Return the geometric means of both sides, and why others are not compared."""
+    """Return the geometric means of both sides, what does not count, and why others lack."""
     lines = [
-        f"{place_name(found.place)}: {speed_words(speed)}"
+        f"{place_name(found.place)}: {words}"
         for found in qualification.unjudged
-        for speed in found.speeds
+        for words in (*map(speed_words, found.speeds), *map(dropped_sentence, found.dropped))
     ]
     missing = [
         (no_speed_sentence(match.unjudged.no_speed), place_name(match.candidate.place))
@@ -152,7 +163,8 @@ def _untimed(matches: Iterable[Match]) -> Iterator[Match]:
         found = None if match.unjudged is None else match.unjudged.no_speed
         times = None if match.no_times is None else match.no_times.code
         in_turns = found is None or found.code is not SpeedCode.NOT_IN_TURNS
-        if found is not None and not (in_turns and times in same_reason):
+        dropped = match.unjudged is not None and match.unjudged.dropped
+        if found is not None and (dropped or not (in_turns and times in same_reason)):
             yield match
 
 
@@ -162,16 +174,37 @@ def speed_words(speed: Speed) -> str:
     percent = _percent(speed)
     change = f"{abs(percent)} % {'slower' if percent > 0 else 'faster'}" if percent else "the same"
     told = ", a slowdown" if speed.slower else ""
-    overlap = ", though the two sides overlap" if speed.slower and speed.overlap else ""
+    doubt = ", though not in every round" if percent and not speed.steady else ""
+    spread = f"{ratio(min(speed.ratios))} to {ratio(max(speed.ratios))}"
     return (
-        f"{speed.start}, geometric mean of {plural(speed.cases, 'case')}: {before} -> {after},"
-        f" {change}{told}{overlap}"
+        f"{speed.start}, geometric mean of {plural(speed.cases, 'case')} in"
+        f" {plural(len(speed.ratios), 'round')}: {before} -> {after}, ratio {ratio(speed.ratio)}"
+        f" ({spread}), {change}{told}{doubt}"
     )
 
 
 def _sample(values: tuple[float, ...]) -> str:
     spread = f"{seconds(min(values))} to {seconds(max(values))}"
-    return f"{seconds(median(values))} s ({spread} in {plural(len(values), 'run')})"
+    return f"{seconds(geometric_mean(values))} s ({spread})"
+
+
+def dropped_sentence(dropped: Dropped) -> str:
+    """Return which run does not count in the speeds, and why."""
+    match dropped.code:
+        case DroppedCode.CUT_SHORT:
+            assert dropped.missing is not None
+            why = f"it {missing_phrase(dropped.missing)}"
+        case DroppedCode.CASE:
+            assert dropped.case is not None and dropped.outcome is not None
+            why = f"{case_name(dropped.case)}: {reason_words(Ended(outcome=dropped.outcome))}"
+        case DroppedCode.OTHER_JOBS:
+            why = "the two runs of its round had other numbers of cases side by side"
+        case DroppedCode.OTHER_MACHINE:
+            why = "the two runs of its round were on different machines"
+    return (
+        f"the run of the {dropped.side} at {clean(dropped.started)} does not count, nor does its"
+        f" round: {why}"
+    )
 
 
 def _percent(speed: Speed) -> int:
@@ -188,7 +221,7 @@ def no_speed_sentence(reason: NoSpeed) -> str:
         case SpeedCode.TOO_FEW_RUNS:
             why = (
                 f"{plural(reason.baseline, 'run')} of the baseline and {reason.candidate} of the"
-                f" candidate; {LEAST_RUNS} of each do, in turns"
+                f" candidate; {LEAST_ROUNDS} of each do, in turns"
             )
         case SpeedCode.NOT_IN_TURNS:
             why = "all runs of one side came before those of the other; let them take turns"
