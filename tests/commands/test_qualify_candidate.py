@@ -19,8 +19,9 @@ from matrix.catalog.candidates.file import write_candidates
 from matrix.catalog.candidates.model import Candidate, Candidates
 from matrix.catalog.cells import Cell
 from matrix.commands import context, qualify_candidate
-from matrix.qualify.state_files import read_history
-from matrix.record.model import Case
+from matrix.qualify.state_files import MadeRound, add_round, read_history
+from matrix.qualify.turns import TIMED
+from matrix.record.model import Case, Platform
 from matrix.record.writer import write
 from matrix.run import candidate_evidence
 from matrix.run.run_cell import NotRunError, RunOptions
@@ -45,12 +46,22 @@ class Runs:
         self.root, self.ran = root, 0
         self.cases: tuple[Case, ...] | BaseException = GOOD
 
+    def has_environment(self, name: str) -> bool:
+        return True
+
+    def add_round(self, platform: Platform, baseline: Path, candidate: Path) -> None:
+        made = MadeRound(platform=platform, baseline=baseline.name, candidate=candidate.name)
+        add_round(self.root / "qualifications", made)
+
     def __call__(self, name: str, options: RunOptions) -> Path:
         self.ran += 1
         cases = GOOD if options.cell.torch == OLD.torch else self.cases
         if isinstance(cases, BaseException):
             raise cases
-        path, record = run_of(options.cell, *cases, day=22, number=self.ran)
+        if options.cases == TIMED:
+            cases = tuple(case for case in cases if case.case == SMALL)
+        more = {"deselected": 1} if options.cases == TIMED else {}
+        path, record = run_of(options.cell, *cases, day=22, number=self.ran, **more)
         write(record, self.root / "records/cpu" / path.name)
         return path
 
@@ -133,6 +144,31 @@ def test_the_verdict_is_the_exit_status(run: Command, runs: Runs) -> None:
     assert "--python 3.12 --under '>=0.33' --count 1 --expectations rules.toml" in repeat
 
 
+def test_timings_take_turns_after_the_verdict(tmp_path: Path, run: Command, runs: Runs) -> None:
+    runs.cases = (passed(SMALL, cold=75), passed("moe"))
+    plan = run("torch216rc1", "--quick", "--timings", "2", "--dry-run").stdout
+    assert "timings of small_startup in turns: 2 rounds to run, for unknown minutes more" in plan
+    ended = run("torch216rc1", "--quick", "--timings", "2")
+    assert (ended.returncode, runs.ran) == (0, 6)
+    assert "cold, geometric mean of 1 case in 2 rounds: 60.0 s (60.0 to 60.0) -> 75.0 s" in (
+        ended.stdout
+    )
+    assert "--timings 2 --expectations rules.toml --quick" in ended.stdout
+    # The rounds are in the state folder: to ask again runs nothing, and tells the same.
+    found = json.loads(run("torch216rc1", "--quick", "--timings", "2", "--json").stdout)
+    Draft202012Validator(SCHEMA).validate(found["qualification"])
+    speed = found["qualification"]["cells"][0]["unjudged"]["speeds"][0]
+    assert (speed["ratios"], speed["ratio"], speed["slowdown"]) == ([1.25, 1.25], 1.25, True)
+    assert found["plan"]["rounds"][0]["done"] == 2 and found["untimed"] == []
+    assert runs.ran == 6
+    # A record that is gone leaves its round undone; one that is damaged is named, too.
+    every = sorted((tmp_path / "records/cpu").glob(f"{NEW.name}.*"))
+    every[-1].unlink()
+    every[-2].write_text("{")
+    left = run("torch216rc1", "--quick", "--timings", "2", "--dry-run")
+    assert "in turns: 2 rounds to run" in left.stdout and every[-2].name in left.stderr
+
+
 def test_what_fails_twice_is_attributed(run: Command, runs: Runs) -> None:
     runs.cases = FAILS
     ended = run("torch216rc1")
@@ -212,6 +248,10 @@ def test_a_bad_question_is_one_line(
         (["--torch", "2.12.1"], "the following arguments are required: --baseline"),
         (["--torch", "2.12.1", "--baseline", "2.11", "--quick"], "--quick: goes with a candidate"),
         (["--vllm", "0.20", "--baseline", "0.19", "--watch"], "--watch: goes with a candidate"),
+        (["--vllm", "0.20", "--baseline", "0.19", "--timings", "3"], "--timings: goes with a"),
+        (["torch216rc1", "--timings", "1"], "'1' is not a number of rounds from 2 to 64"),
+        (["torch216rc1", "--timings", "many"], "'many' is not a number of rounds from 2 to 64"),
+        (["torch216rc1", "--timings"], "--timings: expected one argument"),
     ],
 )
 def test_a_release_and_a_candidate_have_their_own_options(

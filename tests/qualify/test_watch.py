@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from matrix.errors import MatrixError
 from matrix.qualify.model import Verdict
 from matrix.qualify.state_files import (
+    MadeRound,
     MadeRun,
     StateError,
+    add_round,
     add_run,
     environment_seconds,
     history_path,
     read_history,
+    read_rounds,
     read_runs,
     write_history,
 )
@@ -33,6 +36,7 @@ from matrix.qualify.watch import (
     follow,
     with_build,
 )
+from matrix.record.model import Platform
 
 PLACE = CasePlace("py312-torchnightly-vllm033", "cpu", "moe")
 OTHER = PLACE._replace(case="small")
@@ -209,8 +213,13 @@ def test_a_damaged_history_is_refused(
 @pytest.mark.parametrize("text", ["", "{", "null", "[1", "[" * 100_000, "[]"])
 def test_what_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
     history_path(tmp_path, "torchnightly").write_text(text)
-    (tmp_path / "runs.json").write_text(text)
-    for read in (lambda: read_history(tmp_path, "torchnightly"), lambda: read_runs(tmp_path)):
+    for name in ("runs.json", "rounds.json"):
+        (tmp_path / name).write_text(text)
+    for read in (
+        lambda: read_history(tmp_path, "torchnightly"),
+        lambda: read_runs(tmp_path),
+        lambda: read_rounds(tmp_path),
+    ):
         with pytest.raises(StateError, match="move"):
             read()
 
@@ -248,3 +257,34 @@ def test_runs_are_noted_with_the_seconds_of_their_environments(tmp_path: Path) -
     (tmp_path / "runs.json").write_text(json.dumps(data))
     with pytest.raises(StateError, match=r"runs\[0\]\.environment_seconds"):
         add_run(tmp_path, first)
+
+
+def test_rounds_are_noted_by_the_names_of_their_records(tmp_path: Path) -> None:
+    made = MadeRound(platform=Platform.CPU, baseline="a.json", candidate="b.json")
+    assert read_rounds(tmp_path) == ()
+    add_round(tmp_path, made)
+    add_round(tmp_path, made)
+    assert read_rounds(tmp_path) == (made, made)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"baseline": "../a.json"}, "rounds[0].baseline: is '../a.json', not the name of a record"),
+        ({"candidate": ".."}, "rounds[0].candidate: is '..', not the name"),
+        ({"candidate": ""}, "rounds[0].candidate"),
+        ({"candidate": 1}, "rounds[0].candidate"),
+        ({"platform": "tpu"}, "rounds[0].platform"),
+        ({"more": 1}, "has an unknown key 'more'"),
+    ],
+)
+def test_a_damaged_round_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    row = {"platform": "cpu", "baseline": "a.json", "candidate": "b.json", **change}
+    path = tmp_path / "rounds.json"
+    path.write_text(json.dumps({"schema": 1, "rounds": [row]}))
+    with pytest.raises(StateError) as refused:
+        read_rounds(tmp_path)
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+    with pytest.raises(StateError):
+        add_round(tmp_path, MadeRound(platform=Platform.CPU, baseline="a", candidate="b"))
+    assert json.loads(path.read_text())["rounds"] == [row]
