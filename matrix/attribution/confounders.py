@@ -51,7 +51,7 @@ def confounders(
         if isinstance(value, _Unknown) or isinstance(other, _Unknown) or other == value:
             continue
         if not two_alone:
-            values, others = ({_value(one, name) for one in every} for every in (here, there))
+            values, others = ({_value(seen, name) for seen in side} for side in (here, there))
             if (values & others) - {_Unknown.UNKNOWN}:
                 continue
         changes[kind].append(EnvironmentChange(name=name, here=value, there=other))
