@@ -14,7 +14,7 @@ from matrix.checks.linkage.candidate import candidate_tables
 from matrix.checks.linkage.link import Abi, Linkage, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
 from matrix.checks.linkage.why import link_fact, shared_fact
-from matrix.checks.resolution.cache import Resolutions, candidates_path, load_resolutions
+from matrix.checks.resolution.cache import Resolutions, load_candidate_resolutions, load_resolutions
 from matrix.record.model import Platform
 
 
@@ -144,11 +144,12 @@ def load_answers(
 ) -> Answers:
     """Read the answers, by default those of the package.
 
-    Raises MatrixError, which names the file, where the resolutions are damaged.
+    Raises MatrixError, which names the file, where the resolutions are damaged; those of candidates
+    are a cache and stop nothing.
     """
     own = candidate_tables(releases.candidates.every)
     symbols = load_tables(candidates=own) if tables is None else load_tables(tables, own)
     answers = load_resolutions(resolutions)
     if releases.candidates.every:
-        answers = answers.including(load_resolutions(candidates_path()))
+        answers = answers.including(load_candidate_resolutions())
     return Answers(releases, answers, symbols)

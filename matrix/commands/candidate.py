@@ -36,7 +36,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     shown.add_argument("name", metavar="NAME")
     shown.add_argument("--json", action="store_true", help="print it as JSON")
     shown.set_defaults(run=_show, parser=shown)
-    removed = actions.add_parser("remove", help="take one out of the file; its records stay")
+    removed = actions.add_parser(
+        "remove", help="take one out of the file and the cache; its records stay"
+    )
     removed.add_argument("name", metavar="NAME")
     removed.set_defaults(run=_remove, parser=removed)
 
@@ -118,6 +120,7 @@ def _add(options: argparse.Namespace) -> int:
     from matrix.catalog.candidates.gathered import pythons_of
     from matrix.catalog.candidates.update import Update, update
     from matrix.catalog.releases_file import load_releases
+    from matrix.checks.candidate_cache import forget
     from matrix.report.candidates import added_lines
 
     wanted = _wanted(options)
@@ -127,8 +130,11 @@ def _add(options: argparse.Namespace) -> int:
     candidates = load_candidates()
     done = update(candidates.get(candidate.name), candidate, force=options.force)
     if done is not Update.UNCHANGED:
+        old = candidates.get(candidate.name)
         path = write_candidates(candidates.including(candidate))
         print_status(f"{from_here(path)} was written")
+        if old is not None and old.build != candidate.build:
+            forget(lambda build: build == old.build)
     pythons = pythons_of(candidate, releases.pythons)
     cell = _example(releases.including(candidate), candidate)
     print("\n".join(added_lines(candidate, done, gathered.notes, pythons, cell)))
@@ -314,7 +320,9 @@ def _show(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     from matrix.catalog.candidates.file import load_candidates, write_candidates
+    from matrix.checks.candidate_cache import forget
 
     path = write_candidates(load_candidates().excluding(options.name))
     print(f"{options.name} was removed from {from_here(path)}")
+    forget(lambda build: build.name == options.name)
     return 0

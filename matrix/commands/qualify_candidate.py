@@ -84,6 +84,7 @@ def _newest(candidate: Candidate, releases: Releases, *, write: bool) -> tuple[C
     """Return the newest build of a candidate's channel, and the releases with it."""
     from matrix.catalog.candidates.file import load_candidates, write_candidates
     from matrix.catalog.candidates.newer import newer_build
+    from matrix.checks.candidate_cache import forget
     from matrix.report.candidates import replaced_line
 
     gathered = newer_build(candidate, releases)
@@ -95,6 +96,8 @@ def _newest(candidate: Candidate, releases: Releases, *, write: bool) -> tuple[C
     if write:
         path = write_candidates(load_candidates().including(newer))
         print_status(replaced_line(candidate, newer, from_here(path)))
+        if newer.build != candidate.build:
+            forget(lambda build: build == candidate.build)
     return newer, releases.including(newer)
 
 

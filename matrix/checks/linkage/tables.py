@@ -31,6 +31,8 @@ from matrix._util.versions import parse_version
 from matrix.errors import MatrixError
 
 SCHEMA = 1
+TABLE = ".table"
+"""What the name of a table ends with."""
 
 _BUCKETS = 256
 _WORD = 4  # bytes of a hash after its first
@@ -229,7 +231,7 @@ def file_name(project: str, version: str) -> str:
     >>> file_name("torch", "2.10.0")
     'torch-2.10.0.table'
     """
-    return f"{project}-{version}.table"
+    return f"{project}-{version}{TABLE}"
 
 
 def dump(symbols: TorchSymbols | VllmSymbols) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from packaging.version import InvalidVersion
 
+from matrix._util.console import print_status
 from matrix._util.json_file import read_object
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
@@ -257,6 +258,26 @@ def load_resolutions(path: Path | None = None) -> Resolutions:
             )
         rows[row.key] = row
     return Resolutions(rows=tuple(sorted(rows.values(), key=lambda row: row.key)))
+
+
+def load_candidate_resolutions() -> Resolutions:
+    """Return the answers about cells of candidates; none where their file is damaged.
+
+    A damaged file is set aside with one line on stderr: it is a cache. Raises ResolutionsError
+    where it cannot be set aside.
+    """
+    path = candidates_path()
+    try:
+        return load_resolutions(path)
+    except ResolutionsError as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        try:
+            path.replace(aside)
+        except OSError:
+            raise error from None
+        why = str(error).partition("; ")[0]
+        print_status(f"{why}; it was set aside as {aside.name}, ask again with matrix resolve")
+        return Resolutions()
 
 
 def text_of(resolutions: Resolutions) -> str:

@@ -20,6 +20,7 @@ from matrix.checks.resolution.cache import (
     Resolution,
     Resolutions,
     candidates_path,
+    load_candidate_resolutions,
     load_resolutions,
     off_pin_cells,
     pinned_cells,
@@ -76,7 +77,7 @@ def plan_questions(
     Raises MatrixError where it requests nothing, an option is bad, or the file is not valid.
     """
     platform, today = _platform(request), today or _today()
-    recorded = load_resolutions(path).including(load_resolutions(candidates_path()))
+    recorded = load_resolutions(path).including(load_candidate_resolutions())
     questions = _questions(request, releases, recorded, platform, today)
     again = request.refresh or request.stale is not None
     answers = [None if again else recorded.answer(query, platform) for query in questions]
@@ -108,7 +109,10 @@ def ask_missing(
     ):
         if not isinstance(answered.answer, ResolverError):
             of_candidate = bool(answered.answer.cell.builds)
-            _keep(answered.answer, candidates_path() if of_candidate else path)
+            if of_candidate:
+                _keep(answered.answer, load_candidate_resolutions(), candidates_path())
+            else:
+                _keep(answered.answer, load_resolutions(path), path)
         yield answered
 
 
@@ -178,6 +182,6 @@ def _range(option: str, text: str, known: Iterable[str]) -> SpecifierSet:
     return chosen_specifier(text, known, option) if text else SpecifierSet()
 
 
-def _keep(answer: Resolution, path: Path) -> None:
-    # Read again, to keep also what another process has written meanwhile.
-    write_text(path, text_of(load_resolutions(path).with_row(answer)))
+def _keep(answer: Resolution, others: Resolutions, path: Path) -> None:
+    # The others were read again, to keep also what another process has written meanwhile.
+    write_text(path, text_of(others.with_row(answer)))
