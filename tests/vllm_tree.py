@@ -16,6 +16,8 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from matrix.catalog.index import FetchError, Index
+
 _BACKEND = """\
 "Write a wheel as vLLM's setup.py does: of the version that setuptools-scm is given."
 import json, os, shutil, subprocess, sys, zipfile
@@ -215,14 +217,41 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def change(folder: Path, member: str, old: str, new: str) -> str:
+    """Replace a text that a file of a repository has once, and commit it; returns the commit."""
+    path = folder / member
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{member} has {old!r} {text.count(old)} times, not once"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return commit_all(folder, f"{member}: {new} for {old}")
+
+
+def fetch_sdist(version: str, folder: Path) -> Path:
+    """Fetch the sdist of a vLLM release, about 40 MB; raises FetchError where there is none."""
+    index = Index()
+    try:
+        for file in index.files("vllm"):
+            if file.version == version and not file.is_wheel:
+                return index.fetch(file, folder)
+    finally:
+        index.close()
+    raise FetchError(f"vllm {version}: the index has no sdist of it")
+
+
 def main() -> None:
-    """Make a git repository of an sdist, and print its commit."""
+    """Make a git repository of an sdist of vLLM, and print its last commit."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("sdist", type=Path)
+    parser.add_argument("sdist", help="an sdist, or a version to fetch beside the folder")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tag")
+    parser.add_argument("--tag", help="a tag for the commit of the sdist's tree")
+    parser.add_argument("--change", nargs=3, metavar=("FILE", "OLD", "NEW"))
     options = parser.parse_args()
-    print(repository_of(options.sdist, options.folder, options.tag))
+    sdist = Path(options.sdist)
+    if not sdist.name.endswith(".tar.gz"):
+        options.folder.parent.mkdir(parents=True, exist_ok=True)
+        sdist = fetch_sdist(options.sdist, options.folder.parent)
+    commit = repository_of(sdist, options.folder, options.tag)
+    print(change(options.folder, *options.change) if options.change else commit)
 
 
 if __name__ == "__main__":

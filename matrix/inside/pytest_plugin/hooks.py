@@ -65,6 +65,7 @@ class SessionHooks:
         if not self._config.getoption("collectonly"):
             os.environ[PLATFORM_VARIABLE] = self._platform
             self._jit.begin()
+            self._progress.line("imports  torch and vllm: up to a minute or two")
             self._progress.line(import_for_session(self._record, self._platform))
         # Not before the import: one that hangs outside of Python would never come to the handler.
         if threading.current_thread() is threading.main_thread() and (
