@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from matrix.commands import arguments
 from matrix.errors import MatrixError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matrix.catalog.candidates.gathered import Gathered, Wanted
     from matrix.catalog.candidates.model import Candidate
     from matrix.catalog.candidates.on_cuda import CudaWays
@@ -136,13 +139,16 @@ def _add(options: argparse.Namespace) -> int:
         if old is not None and old.build != candidate.build:
             forget(lambda build: build == old.build)
     pythons = pythons_of(candidate, releases.pythons)
-    cell = _example(releases.including(candidate), candidate)
+    cell = _example(releases.including(candidate), candidate, wanted.pythons)
     print("\n".join(added_lines(candidate, done, gathered.notes, pythons, cell)))
     return 0
 
 
-def _example(releases: Releases, candidate: Candidate) -> str | None:
-    """Return the name of a cell of a candidate: with the newest vLLM, or the torch of its pin."""
+def _example(releases: Releases, candidate: Candidate, asked: Sequence[str]) -> str | None:
+    """Return the name of a cell of a candidate: with the newest vLLM, or the torch of its pin.
+
+    Its Python is one that was asked for, else this one, else the newest that goes with both.
+    """
     from matrix.catalog.candidates.model import Project
     from matrix.catalog.cells import CellError, factor_of
 
@@ -150,13 +156,15 @@ def _example(releases: Releases, candidate: Candidate) -> str | None:
         others = [factor_of("vllm", row.version) for row in reversed(releases.vllm)]
     else:
         others = [factor_of("torch", candidate.pins["torch"])]
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    pythons = (*asked, own, *reversed(releases.pythons))
     for other in dict.fromkeys(others):
         pair = (
             (candidate.name, other)
             if candidate.project is Project.TORCH
             else (other, candidate.name)
         )
-        for python in reversed(releases.pythons):
+        for python in pythons:
             name = "-".join((f"py{python.replace('.', '')}", *pair))
             try:
                 return releases.resolve(name).name
