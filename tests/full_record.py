@@ -18,6 +18,7 @@ from matrix.record.model import (
     CacheFiles,
     CacheKind,
     Case,
+    CheckedCompile,
     Departure,
     ErrorKind,
     Event,
@@ -192,6 +193,10 @@ some_records = st.builds(
     Record,
     jit=st.none() | jits,
     defaults=st.none() | defaults,
+    cache_check=st.none()
+    | st.fixed_dictionaries(
+        {name: st.dictionaries(texts, counts, max_size=3) for name in CheckedCompile}
+    ),
     cell=st.sampled_from([CELL, "py310-torch29-vllm016", "py312-torch216rc1-vllmmain"]),
     platform=st.sampled_from(PLATFORMS),
     finished=st.booleans(),

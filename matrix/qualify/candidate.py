@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from matrix.qualify.cache_check import CACHE_CHECK
 from matrix.qualify.candidate_plan import CandidatePlan, PlannedCell, relevant
 from matrix.qualify.engine import qualify
 from matrix.qualify.model import Drift, Failure, FailureKind, Findings, Qualification, Unknown
@@ -118,7 +119,8 @@ def to_confirm(
         if isinstance(finding, Failure) and not finding.ran:
             continue
         cell = finding.place.cell
-        again.setdefault(cell, set()).add(finding.case)
+        case = None if finding.case == CACHE_CHECK else finding.case
+        again.setdefault(cell, set()).add(case)
         if isinstance(finding, Failure) and finding.kind is FailureKind.FAILS_OTHERWISE:
             again.setdefault(baselines.get(cell, cell), set()).add(finding.case)
     return tuple(

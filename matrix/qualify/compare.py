@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from matrix.qualify import reasons
+from matrix.qualify.cache_check import compare_cache_checks
 from matrix.qualify.caveats import pair_caveats
 from matrix.qualify.counters import add_unexpected, by_waiver, compare_counters, differences
 from matrix.qualify.model import (
@@ -126,6 +127,7 @@ class _Pair:
             compared += both
             passed += both and new.state is CaseState.PASSED
             self._compare_case(name, old, new, timed=no_times is None)
+        compare_cache_checks(self.findings, self.baseline, self.candidate)
         explained = len(self.findings.unknown) > before
         self.compare_reruns(names)
         if names:

@@ -231,7 +231,13 @@ def _ended(record: Record) -> object:
     cases = sorted(
         (case.case, case.outcome, signature_of(case) or "", _counts(case)) for case in record.cases
     )
-    return error, broken, cases
+    check = {} if record.cache_check is None else record.cache_check
+    return (
+        error,
+        broken,
+        cases,
+        sorted((name, sorted(counts.items())) for name, counts in check.items()),
+    )
 
 
 def _counts(case: Case) -> list[tuple[str, list[tuple[str, int]]]]:

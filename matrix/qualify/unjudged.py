@@ -23,6 +23,8 @@ from matrix.record.defaults import DefaultsCompared, compare_defaults
 from matrix.record.model import STARTS, CellRef, StartKind
 from matrix.verdict.recompiles import WrittenCode, written_code
 
+_KERNELS, _NODES = "generated_kernel_count", "ir_nodes_pre_fusion"  # of torch._inductor.metrics
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricChange:
@@ -72,6 +74,24 @@ class Unjudged:
             speeds=measured.speeds,
             no_speed=measured.no_speed,
             dropped=measured.dropped,
+        )
+
+    @property
+    def fuses_less(self) -> tuple[MetricChange, ...]:
+        """Return where Inductor makes more kernels of as many nodes, cold: it fuses less.
+
+        A change of what is compiled changes the nodes too.
+        """
+        other_nodes = {
+            (change.case, change.start) for change in self.metrics if change.metric == _NODES
+        }
+        return tuple(
+            change
+            for change in self.metrics
+            if change.metric == _KERNELS
+            and change.start == StartKind.COLD
+            and change.after > change.before
+            and (change.case, change.start) not in other_nodes
         )
 
 

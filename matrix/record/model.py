@@ -15,6 +15,7 @@ SCHEMA = 3
 """The schema of the records that are written; older ones are read as they are."""
 LEFT_OUT = frozenset(
     {
+        "cache_check",
         "caches",
         "defaults",
         "departures",
@@ -234,6 +235,22 @@ Defaults = Mapping[str, Mapping[str, DefaultValue]]
 """The defaults of torch's configs: module, such as `torch._inductor.config`, to name to value."""
 
 
+class CheckedCompile(StrEnum):
+    """One of the three times that the cache check compiles its function, by torch alone.
+
+    Cold: with empty caches. Warm: in another process, with the caches that the cold one left.
+    Graphs: there too, without AOTAutograd's cache, so that Inductor's own cache of graphs is asked.
+    """
+
+    COLD = "cold"
+    WARM = "warm"
+    GRAPHS = "graphs"
+
+
+CacheCheck = Mapping[CheckedCompile, Mapping[str, int]]
+"""What each compilation of the cache check counted, by torch's counters."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
     """What one start counted, and its seconds by part (`total` and others).
@@ -354,6 +371,8 @@ class Record:
     `jit` is None where nothing is built just in time (the CPU platform) or nobody looked.
     `defaults` are those of torch's configs that are plain data, by module and name; None where they
     are not known.
+    `cache_check` is what the cache check counted; None where it did not run or did not come to its
+    end.
     `origins` is where its torch and its vLLM are from; None where nobody looked, as in records from
     before the key.
     """
@@ -373,6 +392,7 @@ class Record:
     deselected: int = 0
     jit: Jit | None = None
     defaults: Defaults | None = None
+    cache_check: CacheCheck | None = None
     schema: int = SCHEMA
 
     @property

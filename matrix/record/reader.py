@@ -42,7 +42,7 @@ from matrix.record.model import (
     Why,
 )
 from matrix.record.origin_reader import read_origins
-from matrix.record.start_reader import defaults_of, start_of
+from matrix.record.start_reader import cache_check_of, defaults_of, start_of
 
 _OLDEST_SCHEMA = 1
 _STARTED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -201,6 +201,9 @@ def _record(value: JsonValue) -> Record:
         deselected=value.count("deselected") if "deselected" in value.data else 0,
         jit=_jit(value.member("jit")) if "jit" in value.data else None,
         defaults=defaults_of(value.member("defaults")) if "defaults" in value.data else None,
+        cache_check=cache_check_of(value.member("cache_check"))
+        if "cache_check" in value.data
+        else None,
         schema=schema,
     )
 

@@ -1,4 +1,4 @@
-"""Read what a record has of one start, and of torch's defaults.
+"""Read what a record has of one start, of torch's defaults, and of the cache check.
 
 Importable inside a cell. A part of `matrix.record.reader`.
 """
@@ -24,8 +24,10 @@ from matrix.record.model import (
     EVENT_LIMIT,
     EVENTS_LIMIT,
     METRICS_LIMIT,
+    CacheCheck,
     CacheFiles,
     CacheKind,
+    CheckedCompile,
     Defaults,
     DefaultValue,
     Event,
@@ -71,6 +73,15 @@ def _defaults(config: JsonValue, value: JsonValue, name: str) -> dict[str, Defau
     for key in found:
         if len(key) > DEFAULT_TEXT_LIMIT:
             config.fail(f"has a key of {len(key)} characters, {key[:SHOWN]!r}…")
+    return found
+
+
+def cache_check_of(value: JsonValue) -> CacheCheck:
+    """Return the cache check that this object is. Raises RecordError."""
+    value.has_keys(dict.fromkeys(compiled.value for compiled in CheckedCompile))
+    found = {compiled: value.counts(compiled) for compiled in CheckedCompile}
+    for compiled, counts in found.items():
+        _limit(value.member(compiled), len(counts), METRICS_LIMIT)
     return found
 
 

@@ -131,6 +131,24 @@ def test_numbers_of_inductor_that_changed_are_told_with_their_cases() -> None:
     assert "21 → 27" in page(found)
 
 
+@pytest.mark.parametrize(
+    ("kernels", "nodes", "less"),
+    [(34, 36, True), (34, 60, False), (21, 36, False), (12, 36, False)],
+)
+def test_more_kernels_of_as_many_nodes_are_less_fusion(
+    kernels: int, nodes: int, *, less: bool
+) -> None:
+    found = both(
+        observed({"generated_kernel_count": 21, "ir_nodes_pre_fusion": 36}),
+        observed({"generated_kernel_count": kernels, "ir_nodes_pre_fusion": nodes}),
+    )
+    words = (
+        "Inductor fuses less: of as many nodes as at the baseline it generates more kernels"
+        " (34, not 21) in moe; see below"
+    )
+    assert (words in lines(found)) is less and (words in page(found)) is less
+
+
 def test_a_warm_start_that_writes_compiled_code_is_named_first() -> None:
     found = both(observed(new=0), observed(new=3))
     [warm] = only(found).warm_code

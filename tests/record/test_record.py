@@ -361,12 +361,15 @@ def test_bad_events_are_named(events: object, fault: str) -> None:
 FILES = {"files": 3, "bytes": 9, "new_files": 1, "new_bytes": 2}
 START, RECORD = ("cases", 0, "starts", 0), ()
 CONFIG = "torch._inductor.config"
+CHECK: dict[str, dict[str, int]] = {"cold": {}, "warm": {}, "graphs": {}}
 
 
 def test_a_record_from_before_caches_says_nothing_of_them() -> None:
     [case] = make().cases
     text = to_json(make())
-    assert not {'"caches"', '"metrics"', '"defaults"'} & set(re.findall(r'"\w+"', text))
+    assert not {'"caches"', '"metrics"', '"defaults"', '"cache_check"'} & set(
+        re.findall(r'"\w+"', text)
+    )
     read_back = parse(text, "a")
     assert read_back.defaults is None
     assert {(start.caches, start.metrics) for start in read_back.cases[0].starts} == {(None, None)}
@@ -389,6 +392,16 @@ def test_a_record_from_before_caches_says_nothing_of_them() -> None:
         ),
         (START, "metrics", {"x": 1.5}, "metrics.x: is 1.5, but must be a count"),
         (START, "metrics", {str(n): n for n in range(65)}, "metrics: has 65 items"),
+        (RECORD, "cache_check", None, "cache_check: is null, but must be an object"),
+        (RECORD, "cache_check", {"cold": {}, "warm": {}}, "cache_check: has no key 'graphs'"),
+        (RECORD, "cache_check", {**CHECK, "cold": {"x": -1}}, "cache_check.cold.x: is -1"),
+        (RECORD, "cache_check", {**CHECK, "new": {}}, "cache_check: has an unknown key 'new'"),
+        (
+            RECORD,
+            "cache_check",
+            {**CHECK, "warm": {str(n): n for n in range(65)}},
+            "cache_check.warm: has 65 items",
+        ),
         (RECORD, "defaults", [], "defaults: is [], but must be an object"),
         (RECORD, "defaults", {str(n): {} for n in range(9)}, "defaults: has 9 items"),
         (RECORD, "defaults", {CONFIG: 1}, f"defaults.{CONFIG}: is 1, but must be an object"),

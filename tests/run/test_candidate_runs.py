@@ -17,7 +17,7 @@ from matrix.qualify.candidate import completed, qualify_candidate
 from matrix.qualify.candidate_plan import CandidatePlan, CandidateQuery, plan_candidate
 from matrix.qualify.model import Qualification, Verdict
 from matrix.qualify.state_files import read_runs
-from matrix.record.model import Case, ErrorKind, Platform, RunError
+from matrix.record.model import Case, CheckedCompile, ErrorKind, Platform, RunError
 from matrix.record.reader import read
 from matrix.record.writer import write
 from matrix.report.qualify.sentences import unknown_sentence
@@ -155,6 +155,37 @@ def test_a_fresh_run_is_of_the_cases_that_failed() -> None:
     other = replace(part[1], origins=None), replace(part[1], flags={"x": 1})
     for record in (*other, replace(part[1], finished=False)):
         assert (path, record) in completed([whole, (path, record)])
+
+
+HIT, MISS = "inductor.fxgraph_cache_hit", "inductor.fxgraph_cache_miss"
+
+
+def checked(told: Told, graphs: str) -> Told:
+    """A run whose cache check counted this once of Inductor's cache of graphs."""
+    check = {name: {"aot_autograd.autograd_cache_hit": 1, graphs: 1} for name in CheckedCompile}
+    return told[0], replace(told[1], cache_check=check)
+
+
+@pytest.mark.parametrize(("second", "status"), [(MISS, 1), (HIT, 3)])
+def test_a_cache_that_does_not_hit_is_checked_in_a_fresh_environment(
+    second: str, status: int
+) -> None:
+    """The check is of no case, so every case runs again."""
+    folder = Folder(attempts={CANDIDATE: [GOOD, GOOD]}, records=[checked(run_of(OLD, *GOOD), HIT)])
+    cases, counted = [], [MISS, second]
+
+    def run(name: str, options: RunOptions) -> Path:
+        cases.append(options.cases)
+        path = folder(name, options)
+        folder.records[-1] = checked(folder.records[-1], counted.pop(0))
+        return path
+
+    asked = CandidateQuery(candidate=RC, platform=Platform.CPU)
+    plan = plan_candidate(asked, known(*folder.records))
+    found = carry_out(plan, folder, run, print)
+    assert folder.ran == [(CANDIDATE, False), (CANDIDATE, True)] and cases == [(), ()]
+    assert found.qualification.exit_status == status
+    assert (HIT in reasons(found)) is (status == 3)
 
 
 def test_what_begins_in_a_fresh_environment_counts() -> None:

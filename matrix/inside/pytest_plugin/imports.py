@@ -19,7 +19,7 @@ from typing import IO, Any
 import pytest
 from packaging.version import InvalidVersion, Version
 
-from matrix.inside import gpus, isolation, torch_internals
+from matrix.inside import cache_check, gpus, isolation, torch_internals
 from matrix.inside.companions import chosen_companion
 from matrix.inside.machine_faults import built_for
 from matrix.inside.pytest_plugin.record_file import RecordFile
@@ -93,6 +93,7 @@ def _import(record: RecordFile, platform: str) -> str:
         record.fail("internal", why)
         pytest.exit(why, returncode=1)
     record.set_defaults(torch_internals.defaults())
+    record.set_cache_check(cache_check.check())
     versions = f"torch {torch.__version__}, vllm {vllm.__version__}, {platform}"
     return f"imports  {seconds:.1f} s  {versions}"
 

@@ -14,6 +14,7 @@ from matrix._util.nvidia import gpu_visible
 from matrix.inside.cpu_platform import PLATFORM_VARIABLE
 from matrix.record import reader, writer
 from matrix.record.model import (
+    CacheCheck,
     Case,
     Defaults,
     ErrorKind,
@@ -99,6 +100,10 @@ class RecordFile:
     def set_defaults(self, defaults: Defaults | None) -> None:
         """Set the defaults of torch's configs."""
         self._change(defaults=defaults)
+
+    def set_cache_check(self, check: CacheCheck | None) -> None:
+        """Set what the cache check counted."""
+        self._change(cache_check=check)
 
     def set_jit(self, jit: Jit) -> None:
         """Set what was built just in time so far."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
+from matrix.qualify.cache_check import Cache, LostCache, lost_caches
 from matrix.qualify.model import Match, Qualification
 from matrix.qualify.reasons import TimesCode
 from matrix.qualify.speed import (
@@ -35,8 +36,8 @@ _PERCENT = round((SLOWDOWN - 1) * 100)
 
 
 def alerts(qualification: Qualification) -> list[str]:
-    """Return what a reader must not miss, though it is not judged."""
-    lines = []
+    """Return what a reader must not miss: lost caches, and what is not judged."""
+    lines = lost_cache_lines(qualification)
     cases = {
         (found.place, warm.case)
         for found in qualification.unjudged
@@ -48,6 +49,17 @@ def alerts(qualification: Qualification) -> list[str]:
             f"the warm start of {plural(len(cases), 'case')} writes more compiled code than the"
             " baseline's is known to; see below"
         )
+    fused = [
+        (change.before, change.after, case_name(change.case))
+        for found in qualification.unjudged
+        for change in found.fuses_less
+    ]
+    if fused:
+        kernels = sorted({f"{after}, not {before}" for before, after, _ in fused})
+        lines.append(
+            "Inductor fuses less: of as many nodes as at the baseline it generates more kernels"
+            f" ({few(kernels, 'count')}) in {few([case for *_, case in fused])}; see below"
+        )
     for found in qualification.unjudged:
         lines += [
             f"{place_name(found.place)}: {speed.start} starts are {_percent(speed)} % slower than"
@@ -56,6 +68,36 @@ def alerts(qualification: Qualification) -> list[str]:
             if speed.slower
         ]
     return lines
+
+
+def lost_cache_lines(qualification: Qualification) -> list[str]:
+    """Return the compile caches of torch that have no hit, with their cells."""
+    found = [
+        (_lost_words(lost), place_name(match.candidate.place))
+        for match in qualification.matches
+        if match.candidate.variant is None
+        for lost in lost_caches(match.baseline, match.candidate)
+    ]
+    return [
+        f"{words}: {few([name for _, name in places], 'cell')}"
+        for words, places in group(found, lambda item: item[0]).items()
+    ]
+
+
+def _lost_words(lost: LostCache) -> str:
+    name = {
+        Cache.AOT_AUTOGRAD: "AOTAutograd's cache",
+        Cache.GRAPHS: "Inductor's cache of graphs",
+    }[lost.cache]
+    if lost.misses:
+        how = f"{name} misses in a second process what the first one saved: its key is not stable"
+    elif lost.bypasses:
+        how = f"torch bypasses {name} in a second process"
+    else:
+        how = f"{name} is off: a second process does not ask it"
+    before = {None: "the baseline's is not known", 0: "the baseline's has no hit either"}
+    hits = before.get(lost.before, "the baseline's hits")
+    return f"torch.compile alone, without vLLM: {how}; {hits}"
 
 
 def _is_more(warm: WarmCode) -> bool:

@@ -1,0 +1,117 @@
+"""Torch's compile caches without vLLM: which of them lost what another process left there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from made import make, passed
+from matrix.qualify.cache_check import CACHE_CHECK
+from matrix.qualify.model import DriftKind, Qualification
+from matrix.record.model import CacheCheck, CheckedCompile
+from matrix.report.qualify.markdown import page
+from matrix.report.qualify.text import lines
+from qualifications import NEXT, OLD, held
+
+AOT, GRAPHS = "aot_autograd.autograd_cache", "inductor.fxgraph_cache"
+AOT_HIT, GRAPHS_HIT = f"{AOT}_hit", f"{GRAPHS}_hit"
+
+
+def check(warm: str = AOT_HIT, graphs: str = GRAPHS_HIT) -> CacheCheck:
+    """A check as torch 2.11.0 counts it; `warm` and `graphs` are what the second process counts."""
+    return {
+        CheckedCompile.COLD: {f"{AOT}_miss": 1, f"{AOT}_saved": 1, f"{GRAPHS}_miss": 1},
+        CheckedCompile.WARM: {"aot_autograd.total": 1, **({warm: 1} if warm else {})},
+        CheckedCompile.GRAPHS: {"aot_autograd.total": 1, **({graphs: 1} if graphs else {})},
+    }
+
+
+def compared(before: CacheCheck | None, after: CacheCheck | None) -> Qualification:
+    return held(
+        make(OLD, passed(), cache_check=before),
+        make(NEXT, passed(), cache_check=after),
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "counter", "words"),
+    [
+        (
+            check(graphs=f"{GRAPHS}_miss"),
+            GRAPHS_HIT,
+            (
+                "Inductor's cache of graphs misses in a second process what the first one saved:"
+                " its key is not stable; the baseline's hits"
+            ),
+        ),
+        (
+            check(warm=f"{AOT}_miss"),
+            AOT_HIT,
+            "AOTAutograd's cache misses in a second process what the first one saved",
+        ),
+        (check(warm=""), AOT_HIT, "AOTAutograd's cache is off: a second process does not ask it"),
+        (
+            check(graphs=f"{GRAPHS}_bypass"),
+            GRAPHS_HIT,
+            "torch bypasses Inductor's cache of graphs in a second process",
+        ),
+    ],
+)
+def test_a_cache_without_a_hit_is_found_though_every_case_is_as_before(
+    after: CacheCheck, counter: str, words: str
+) -> None:
+    found = compared(check(), after)
+    [drift] = found.drifts
+    assert (drift.kind, drift.case, drift.start) == (DriftKind.UNEXPECTED, CACHE_CHECK, "warm")
+    assert (drift.counter, drift.before, drift.after, drift.expected) == (counter, 1, 0, 1)
+    assert found.exit_status == 1
+    text = lines(found)
+    assert f"torch.compile alone, without vLLM: {words}" in text
+    assert "1->0 (expected 1)" in text and words[:40] in page(found)
+
+
+def test_caches_that_are_off_are_two_findings() -> None:
+    found = compared(check(), check("", ""))
+    assert [drift.counter for drift in found.drifts] == [AOT_HIT, GRAPHS_HIT]
+    assert lines(found).count("is off: a second process does not ask it; the baseline's hits") == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "kind", "words"),
+    [
+        (check(graphs=f"{GRAPHS}_miss"), DriftKind.AS_BEFORE, "the baseline's has no hit either"),
+        (None, DriftKind.NEW, "the baseline's is not known"),
+    ],
+)
+def test_what_the_baseline_does_not_show_is_named_and_fails_nothing(
+    before: CacheCheck | None, kind: DriftKind, words: str
+) -> None:
+    found = compared(before, check(graphs=f"{GRAPHS}_miss"))
+    assert [drift.kind for drift in found.drifts] == [kind]
+    assert found.exit_status == 0 and words in lines(found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(check(), check()), (check(), None), (None, check()), (None, None)]
+)
+def test_hits_and_records_without_a_check_say_nothing(before: Any, after: Any) -> None:
+    found = compared(before, after)
+    assert not found.drifts and "torch.compile alone" not in lines(found)
+
+
+def test_a_waiver_accepts_a_lost_cache() -> None:
+    waiver = f"""
+    [[waiver]]
+    id = "known"
+    torch = ">=2.12"
+    case = "{CACHE_CHECK}"
+    start = "warm"
+    counters = {{ "{GRAPHS_HIT}" = 0 }}
+    why = "known"
+    link = "https://github.com/pytorch/pytorch/issues/1"
+    until = 2027-01-01
+    """
+    told = (make(OLD, passed(), cache_check=check()),)
+    found = held(*told, make(NEXT, passed(), cache_check=check(graphs="")), waivers=waiver)
+    assert found.exit_status == 0 and [drift.kind for drift in found.drifts] == ["not as expected"]
