@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
 from made import NO_RULES, RELEASES, Told, failed, make, passed
 from matrix._util.paths import DATA
@@ -31,6 +32,15 @@ from matrix.rules.expectations import Expectations
 from matrix.rules.waivers import Waivers, parse_waivers
 
 SCHEMA = json.loads((DATA / "qualify.schema.json").read_text("utf-8"))
+CANDIDATE_SCHEMA = json.loads((DATA / "qualify_candidate.schema.json").read_text("utf-8"))
+OF_A_CANDIDATE = Draft202012Validator(
+    CANDIDATE_SCHEMA,
+    registry=Registry().with_resources(
+        (name, Resource.from_contents(json.loads((DATA / name).read_text("utf-8"))))
+        for name in ("qualify.schema.json", "table.schema.json")
+    ),
+)
+"""The form of `matrix qualify CANDIDATE --json`, which holds two others."""
 TODAY = date(2026, 11, 23)
 OLD, NEXT = "2.11.0", "2.12.1"
 LATE = "2026-11-24T18:00:00Z"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from candidate_runs import RC, run_of
 from candidates import commit_candidate, vllm_candidate
@@ -25,7 +24,7 @@ from matrix.record.model import Case, Platform
 from matrix.record.writer import write
 from matrix.run import candidate_evidence
 from matrix.run.run_cell import NotRunError, RunOptions
-from qualifications import SCHEMA, TODAY
+from qualifications import CANDIDATE_SCHEMA, OF_A_CANDIDATE, TODAY
 
 if TYPE_CHECKING:
     from local_index import Served
@@ -86,7 +85,10 @@ def run(tmp_path: Path, runs: Runs) -> Command:
             **environ,
         }
         given = ["qualify", *arguments, "--expectations", "rules.toml"]
-        return matrix(tmp_path, *given, **environ)
+        ended = matrix(tmp_path, *given, **environ)
+        if "--json" in arguments and ended.stdout.startswith("{"):
+            OF_A_CANDIDATE.validate(json.loads(ended.stdout))
+        return ended
 
     return command
 
@@ -156,7 +158,6 @@ def test_timings_take_turns_after_the_verdict(tmp_path: Path, run: Command, runs
     assert "--timings 2 --expectations rules.toml --quick" in ended.stdout
     # The rounds are in the state folder: to ask again runs nothing, and tells the same.
     found = json.loads(run("torch216rc1", "--quick", "--timings", "2", "--json").stdout)
-    Draft202012Validator(SCHEMA).validate(found["qualification"])
     speed = found["qualification"]["cells"][0]["unjudged"]["speeds"][0]
     assert (speed["ratios"], speed["ratio"], speed["slowdown"]) == ([1.25, 1.25], 1.25, True)
     assert found["plan"]["rounds"][0]["done"] == 2 and found["untimed"] == []
@@ -182,13 +183,27 @@ def test_what_fails_twice_is_attributed(run: Command, runs: Runs) -> None:
 def test_all_of_it_as_json_and_for_an_issue(run: Command, runs: Runs) -> None:
     runs.cases = FAILS
     found = json.loads(run("torch216rc1", "--json").stdout)
-    Draft202012Validator(SCHEMA).validate(found["qualification"])
     assert (found["verdict"], found["exit_status"], found["again"]) == (
         "not qualified",
         1,
         [NEW.name],
     )
     assert found["attributions"][0]["answer"] == "torch" and found["watch"] is None
+    assert found.keys() == CANDIDATE_SCHEMA["properties"].keys()
+    changes: list[dict[str, object]] = [
+        {"more": 1},
+        {"verdict": "fine"},
+        {"again": ["py312"]},
+        {"watch": {}},
+    ]
+    for change in changes:
+        assert not OF_A_CANDIDATE.is_valid({**found, **change})
+    for key in found:
+        assert not OF_A_CANDIDATE.is_valid({name: found[name] for name in found.keys() - {key}})
+    for part in ("qualification", "attributions"):
+        broken = json.loads(json.dumps(found))
+        (broken[part] if part == "qualification" else broken[part][0])["more"] = 1
+        assert not OF_A_CANDIDATE.is_valid(broken)
     text = run("torch216rc1", "--markdown").stdout
     assert text.startswith("## ❌ torch216rc1 (torch 2.16.0") and "## Who changed" in text
 

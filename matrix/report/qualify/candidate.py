@@ -140,8 +140,8 @@ def page(result: Result, given: Sequence[str]) -> str:
 def render(result: Result, given: Sequence[str]) -> str:
     """Return the answer as JSON, always ASCII.
 
-    `qualification` is by `data/qualify.schema.json`, and `attributions` as `matrix attribute` has
-    them.
+    Its form is `data/qualify_candidate.schema.json`: `qualification` is by
+    `data/qualify.schema.json`, and `attributions` are as `matrix attribute` has them.
     """
     carried = result.carried
     content = {
