@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from matrix._util.enums import StrEnum
-from matrix.qualify.model import NOT_WAIVED, Drift, DriftKind, Findings
+from matrix.qualify.model import Drift, DriftKind, Findings
+from matrix.qualify.reasons import CacheUnchecked
 from matrix.qualify.runs import CellRun
 from matrix.record.model import CacheCheck, CheckedCompile, StartKind
 from matrix.rules.waivers import Finding
@@ -86,14 +87,11 @@ def lost_caches(baseline: CellRun, candidate: CellRun) -> Iterator[LostCache]:
 
 
 def compare_cache_checks(findings: Findings, baseline: CellRun, candidate: CellRun) -> None:
-    """Add the caches without a hit at the candidate.
+    """Add the caches without a hit at the candidate, which fails where the baseline's hits.
 
-    The candidate does not qualify where the baseline's hits, and no baseline counts as a hit.
+    Where the baseline's is not known, a run of the baseline would tell.
     """
     for lost in lost_caches(baseline, candidate):
-        kind = DriftKind.UNEXPECTED if lost.before else DriftKind.AS_BEFORE
-        if lost.before is None:
-            kind = DriftKind.NEW
         finding = Finding(
             place=candidate.place,
             case=CACHE_CHECK,
@@ -102,9 +100,19 @@ def compare_cache_checks(findings: Findings, baseline: CellRun, candidate: CellR
             counter=lost.cache.counter,
             value=0,
         )
+        waived = findings.waived(finding)
+        if lost.before is None:
+            findings.add_unknown(
+                candidate,
+                CACHE_CHECK,
+                CacheUnchecked(counter=lost.cache.counter),
+                decides=baseline.record.cell,
+                waived=waived,
+            )
+            continue
         findings.drifts.append(
             Drift(
-                kind=kind,
+                kind=DriftKind.UNEXPECTED if lost.before else DriftKind.AS_BEFORE,
                 place=candidate.place,
                 case=CACHE_CHECK,
                 start=StartKind.WARM,
@@ -113,6 +121,6 @@ def compare_cache_checks(findings: Findings, baseline: CellRun, candidate: CellR
                 after=0,
                 expected=1,
                 judged=True,
-                waived=NOT_WAIVED if kind is DriftKind.NEW else findings.waived(finding),
+                waived=waived,
             )
         )

@@ -58,6 +58,16 @@ class FailsWithoutAnswer(NamedTuple):
     code: Literal[UnknownCode.FAILS_WITHOUT_ANSWER] = UnknownCode.FAILS_WITHOUT_ANSWER
 
 
+class CacheUnchecked(NamedTuple):
+    """A compile cache of torch has no hit at the candidate, and the baseline made no cache check.
+
+    `counter` is that of its hits.
+    """
+
+    counter: str
+    code: Literal[UnknownCode.FAILS_WITHOUT_ANSWER] = UnknownCode.FAILS_WITHOUT_ANSWER
+
+
 class PassesWithoutAnswer(NamedTuple):
     """The candidate passes, and the baseline has no answer."""
 
@@ -214,6 +224,7 @@ class NotTestable(NamedTuple):
 UnknownReason = (
     FailsWithoutBaseline
     | FailsWithoutAnswer
+    | CacheUnchecked
     | PassesWithoutAnswer
     | AnswerLost
     | NoAnswer

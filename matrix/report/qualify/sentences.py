@@ -52,7 +52,12 @@ def reason_sentence(reason: reasons.UnknownReason) -> str:
             text = f"{missing_phrase(missing)}, and at the baseline it {missing_phrase(baseline)}"
         case reasons.NotCounted(start=start, counter=counter, more=more):
             text = f"neither side counts what is expected of it: {start} {counter}{_more(more)}"
-        case reasons.Incomplete() | reasons.NotStock() | reasons.OneSideNotStock():
+        case (
+            reasons.Incomplete()
+            | reasons.CacheUnchecked()
+            | reasons.NotStock()
+            | reasons.OneSideNotStock()
+        ):
             text = _record_sentence(reason)
         case reasons.BaselineNotRun(project=project, release=release):
             name = f"{project.label} {release}"
@@ -63,11 +68,19 @@ def reason_sentence(reason: reasons.UnknownReason) -> str:
 
 
 def _record_sentence(
-    reason: reasons.Incomplete | reasons.NotStock | reasons.OneSideNotStock,
+    reason: reasons.Incomplete
+    | reasons.CacheUnchecked
+    | reasons.NotStock
+    | reasons.OneSideNotStock,
 ) -> str:
     match reason:
         case reasons.Incomplete(side=side, missing=missing):
             return f"the record of the {side} {missing_phrase(missing)}"
+        case reasons.CacheUnchecked(counter=counter):
+            return (
+                f"{counter} is 0, and the record of the baseline holds no cache check; run the"
+                " baseline again"
+            )
         case reasons.NotStock(packages=packages):
             return f"passed in an environment that is not stock: {_packages(packages)}"
         case reasons.OneSideNotStock(side=side, packages=packages, state=state, detail=detail):
