@@ -270,3 +270,12 @@ def test_only_cases_that_passed_in_every_run_count() -> None:
     assert [dropped.started for dropped in unjudged.dropped] == [record.started]
     news[0] = path, replace(record, cases=(passed("other"),))
     assert only(judged([*olds, *news])).no_speed.code is SpeedCode.NO_CASE  # type: ignore[union-attr]
+
+
+def test_a_slowdown_that_is_not_in_every_round_says_so() -> None:
+    found = held(*runs(OLD, (10, 12), 50), *runs(NEXT, (11,), 49), *runs(NEXT, (13,), 80))
+    cold = only(found).speeds[0]
+    assert (cold.slower, cold.steady) == (True, False)
+    text = lines(found)
+    assert "since it is more than 15 %, though not in every round\n" in text
+    assert "ratio 1.24 (0.98 to 1.57), 24 % slower, a slowdown, though not in every round\n" in text

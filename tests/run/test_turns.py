@@ -261,6 +261,7 @@ def test_a_whole_qualification_times_the_small_cases_alone() -> None:
         run_of(NEW, *SLOW, OTHER, number=2),
     ]
     found = runs.carried(2, quick=False)
+    assert not runs.plan(2, quick=False).to_run
     assert (found.qualification.exit_status, found.qualification.compared) == (0, 2)
     assert [(speed.cases, len(speed.ratios)) for speed in shown(found).speeds] == [(1, 2)] * 2
 

@@ -63,7 +63,7 @@ def alerts(qualification: Qualification) -> list[str]:
     for found in qualification.unjudged:
         lines += [
             f"{place_name(found.place)}: {speed.start} starts are {_percent(speed)} % slower than"
-            f" the baseline's: a slowdown, since it is more than {_PERCENT} %"
+            f" the baseline's: a slowdown, since it is more than {_PERCENT} %{_doubt(speed)}"
             for speed in found.speeds
             if speed.slower
         ]
@@ -216,13 +216,17 @@ def speed_words(speed: Speed) -> str:
     percent = _percent(speed)
     change = f"{abs(percent)} % {'slower' if percent > 0 else 'faster'}" if percent else "the same"
     told = ", a slowdown" if speed.slower else ""
-    doubt = ", though not in every round" if percent and not speed.steady else ""
+    doubt = _doubt(speed) if percent else ""
     spread = f"{ratio(min(speed.ratios))} to {ratio(max(speed.ratios))}"
     return (
         f"{speed.start}, geometric mean of {plural(speed.cases, 'case')} in"
         f" {plural(len(speed.ratios), 'round')}: {before} -> {after}, ratio {ratio(speed.ratio)}"
         f" ({spread}), {change}{told}{doubt}"
     )
+
+
+def _doubt(speed: Speed) -> str:
+    return "" if speed.steady else ", though not in every round"
 
 
 def _sample(values: tuple[float, ...]) -> str:
