@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from matrix._util.text import aligned, clean, listed, markdown, spans, tabular
-from matrix.record.model import RUNGS
+from matrix.record.model import RUNGS, Rung
 from matrix.report import marks, provisional
 from matrix.report.coded import coded, operand
 from matrix.report.reasons import contradiction_words, reason_words
@@ -183,14 +183,24 @@ def _count(counts: dict[tuple[str, str | None], int]) -> dict[str, dict[str, int
     return {
         "reached": {rung: counts.get(("reached", rung), 0) for rung in RUNGS}
         | {"nothing": counts.get(("reached", None), 0)},
-        "fails": {rung: counts.get(("fails", rung), 0) for rung in RUNGS},
+        "fails": {
+            rung: counts.get(("fails", rung), 0)
+            for rung in Rung
+            if rung in RUNGS or ("fails", rung) in counts
+        },
     }
 
 
 def _counted(grid: Grid) -> str:
     """Return how many pairs reached or fail at each rung, the highest rung first."""
     counts = {platform: grid.counts(platform) for platform in grid.platforms}
-    named = [(rung, rung) for rung in reversed(RUNGS)] + [("off-pin, not asked", None)]
+    named: list[tuple[str, Rung | None]] = [
+        (rung, rung)
+        for rung in reversed(Rung)
+        # Few matrices have a vLLM from sources.
+        if rung in RUNGS or any(("fails", rung) in found for found in counts.values())
+    ]
+    named.append(("off-pin, not asked", None))
     rows = [
         [
             name,

@@ -193,6 +193,24 @@ def test_each_square_stands_in_the_page_as_in_the_grid() -> None:
     assert [style.endswith(" p") for style, _ in read.squares] == [not c.off_pin for c in wanted]
 
 
+def test_a_vllm_that_does_not_build_has_a_letter_and_a_step_of_its_own() -> None:
+    error = RunError(kind=ErrorKind.BUILDS, reason="error: no such member")
+    rung = RungResult(rung=Rung.BUILDS, ok=False, reason="error: no such member")
+    report = report_of(
+        [make("py311-torch210-vllm019", "2.10.0", "0.19.1", error=error, rungs=(rung,))]
+    )
+    text = page.render(report, NAMED)
+    (square,) = [mark for style, mark in Read(text).squares if " r" in style]
+    assert square == "×B"
+    assert "<b>D</b> declared, <b>B</b> builds (a vLLM from its sources), <b>R</b> resolves" in text
+    data = content(text)
+    (climb,) = [climb for climb in data["climbs"] if climb and climb[2] == 8]
+    assert data["rungs"][climb[2] - 1] == "builds" and data["rungs"][climb[1] - 1] == "declared"
+    steps = [data["steps"][place] for place in decoded(climb[4])]
+    assert data["texts"][steps[climb[2] - 1][1]] == "error: no such member"
+    assert len(steps) == len(data["rungs"]) == len(page.LETTERS) == len(set(page.LETTERS))
+
+
 @pytest.mark.parametrize(
     ("ran", "first"), [((), "cuda"), (("cpu",), "cpu"), (("cpu", "cuda"), "cuda")]
 )

@@ -66,8 +66,8 @@ again on their warm start, as this pair is known to; the note has the issue, or 
 is known |
 | ☑️ as expected, 1 of 9 cases | a run of some cases only |
 | ⚠️ counts differ | drift: starts cold and warm, but a counter is not as expected |
-| ❌ *rung* | incompatible: does not get past this rung of declared, resolves, links, imports, \
-starts cold, starts warm |
+| ❌ *rung* | incompatible: does not get past this rung of declared, builds (a vLLM from its \
+sources), resolves, links, imports, starts cold, starts warm |
 | ❔ provisional | starts cold and warm, and is newer than the releases whose counters are known: \
 the note says how it compares with the last of them |
 | ❔ untested | was tried, but shows nothing about the pair: the note says why |

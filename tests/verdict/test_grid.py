@@ -19,7 +19,7 @@ from matrix.catalog.releases_file import load_releases
 from matrix.checks.declared import declared
 from matrix.checks.facts import quoted
 from matrix.checks.lookup import Answer
-from matrix.record.model import PLATFORMS, RUNGS, Platform, Record
+from matrix.record.model import PLATFORMS, RUNGS, Platform, Record, Rung
 from matrix.report import grid as report
 from matrix.report import markdown, table_json
 from matrix.report.model import Report
@@ -252,6 +252,29 @@ def test_the_counts_of_each_rung_are_told() -> None:
     cuda = sum(int(number) for row in rows for number in row.split("|")[2:4] if number.strip())
     assert cuda == 36
     assert "36 pairs, 108 cells on each platform" in told
+
+
+def test_what_does_not_build_is_counted_between_declared_and_resolves() -> None:
+    unbuilt = RunEvidence(
+        verdict=Verdict.INCOMPATIBLE,
+        passed=frozenset(),
+        fails=Rung.BUILDS,
+        reason=recorded("no such member"),
+        day="2026-11-22",
+    )
+    found = survey(RELEASES, seen={(Cell("3.11", "2.10.0", "0.19.1"), "cpu"): unbuilt})
+    told = report.section(found).splitlines()
+    (at,) = [number for number, line in enumerate(told) if line.startswith("| builds ")]
+    assert [cell.strip() for cell in told[at].split("|")[2:6]] == ["", "", "", "1"]
+    assert told[at - 1].startswith("| resolves") and told[at + 1].startswith("| declared")
+    content = json.loads(table_json.render(Report(table=Table(entries=()), grid=found)))
+    Draft202012Validator(SCHEMA).validate(content)
+    counts = content["grid"]["counts"]
+    assert counts["cpu"]["pairs"]["fails"]["builds"] == 1
+    for platform, number in (("cuda", 36), ("cpu", 36)):
+        pairs = counts[platform]["pairs"]
+        assert sum(pairs["reached"].values()) + sum(pairs["fails"].values()) == number
+    assert "builds" not in counts["cuda"]["pairs"]["fails"]
 
 
 def test_contradictions_and_what_was_yanked_are_named() -> None:

@@ -17,21 +17,22 @@ from typing import Protocol
 
 from matrix.catalog.cells import Cell
 from matrix.errors import MatrixError
-from matrix.record.model import RUNGS
+from matrix.record.model import Rung
 from matrix.report.model import Report
-from matrix.report.page.data import History, first_platform, pack
+from matrix.report.page.data import SHOWN_RUNGS, History, first_platform, pack
 from matrix.report.page.encoding import embedded
 from matrix.verdict.grid import Grid
-from matrix.verdict.ladder import BUILDS, Progress
+from matrix.verdict.ladder import Progress
 from matrix.verdict.states import VERDICTS, Verdict
 from matrix.verdict.table import Table
 
 PAGE = "index.html"
-LETTERS = ("D", "R", "L", "I", "C", "W", "E")
-"""The letter of each rung, in their order."""
+LETTERS = ("D", "R", "L", "I", "C", "W", "E", "B")
+"""The letter of each rung of `SHOWN_RUNGS`."""
 SIGNS = ("×", "≠", "·", "✓")
 """The sign of each verdict, worst first, for readers who do not see colours."""
 
+_LEGEND: Mapping[str, str] = {Rung.BUILDS: "builds (a vLLM from its sources)"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -57,8 +58,7 @@ def render(
         signs=SIGNS,
         ran_signs=[_sign(verdict, ran=True) for verdict in VERDICTS],
         verdicts=VERDICTS,
-        rungs=RUNGS,
-        letters=LETTERS,
+        rungs=[(LETTERS[SHOWN_RUNGS.index(rung)], _LEGEND.get(rung, rung)) for rung in Rung],
         platforms=platforms,
         first=first_platform(table),
         pythons=grid.pythons if grid is not None else (),
@@ -112,7 +112,7 @@ def mark(progress: Progress) -> str:
     sign = _sign(progress.verdict, ran=progress.ran is not None)
     if progress.fails is None and progress.provisional is not None:
         sign = "≈"
-    letter = "B" if rung == BUILDS else LETTERS[RUNGS.index(rung)] if rung else ""
+    letter = LETTERS[SHOWN_RUNGS.index(rung)] if rung else ""
     doubt = "?" if progress.fails is None and progress.skipped else ""
     return sign + letter + doubt + ("*" if progress.not_stock else "") + _extra(progress)
 

@@ -12,7 +12,7 @@ from matrix._util.text import clean, clip
 from matrix.attribution.model import Attribution
 from matrix.attribution.symptoms import SymptomKind
 from matrix.catalog.cells import Cell
-from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case
+from matrix.record.model import PLATFORMS, RUNGS, STARTS, Case, Rung
 from matrix.report import marks, stock
 from matrix.report.attribution.sentences import counter_words, missing_runs, sentence
 from matrix.report.model import Report
@@ -33,6 +33,8 @@ History = Mapping[tuple[str, str, str, str], Sequence[tuple[str, float]]]
 """The total seconds of a start over time, by cell, platform, case and start, oldest first."""
 
 _STATES = (StepState.PASSED, StepState.FAILED, StepState.UNKNOWN, StepState.NOT_NEEDED)
+SHOWN_RUNGS = (*RUNGS, Rung.BUILDS)
+"""The rungs in the order of `Progress.steps`: *builds* is the last, where a cell has it."""
 _CASE_VERDICTS = (*VERDICTS, Verdict.NOT_APPLICABLE)
 _TEXT, _LINE, _LINES, _POINTS, _SENTENCE = 600, 240, 60, 60, 400
 _MOST_CHANGES = 50
@@ -104,7 +106,7 @@ class _Packing:
         places: dict[tuple[str, str, str], tuple[int, int]] = {}
         content: dict[str, object] = {
             "newest": table.newest,
-            "rungs": RUNGS,
+            "rungs": SHOWN_RUNGS,
             "verdicts": _CASE_VERDICTS,
             "states": _STATES,
             "starts": STARTS,
@@ -204,7 +206,7 @@ class _Packing:
             + 16 * (progress.provisional is not None)
             + 32 * bool(progress.ran and progress.ran.recompiling)
             + 64 * bool(progress.ran and progress.ran.part),
-            coded(self._step(step) for step in progress.steps[: len(RUNGS)]),
+            coded(self._step(step) for step in progress.steps),
             tuple(
                 self._text(contradiction_words(contradiction))
                 for contradiction in progress.contradictions
@@ -410,7 +412,7 @@ def _stock(entry: Entry) -> str:
 
 def _rung(rung: str | None) -> int:
     """Return the place of a rung from 1 up; 0 for none and for what is not a rung."""
-    return RUNGS.index(rung) + 1 if rung in RUNGS else 0
+    return SHOWN_RUNGS.index(rung) + 1 if rung in SHOWN_RUNGS else 0
 
 
 def _tenths(value: float | None) -> int:

@@ -3,7 +3,7 @@ function start() {
   // Whatever the data says goes into the page by textContent alone: it is text, never markup.
   const D = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
-  const LETTERS = ["D", "R", "L", "I", "C", "W", "E"];
+  const LETTERS = ["D", "R", "L", "I", "C", "W", "E", "B"], BUILDS = 7;
   const SIGNS = ["×", "≠", "·", "✓", "–"];
   const STATE_SIGNS = ["✓", "×", "?", "–"];
   const STATE_STYLES = ["s3", "s0", "s2", "s2"];
@@ -413,7 +413,11 @@ function start() {
   }
   function climbList(climb) {
     const list = el("ol", { class: "climb" });
-    decoded(climb[C.steps]).forEach((step, at) => {
+    const steps = decoded(climb[C.steps]), order = steps.map((_, at) => at);
+    // The step of a vLLM that did not build is the last; it comes before the packages resolve.
+    if (steps.length > BUILDS) order.splice(1, 0, order.pop());
+    order.forEach((at) => {
+      const step = steps[at];
       const [how, reason, byRecord] = D.steps[step];
       const said = D.states[how] + (byRecord ? ", a record says so" : "") + (reason ? ": " + text(reason) : "");
       list.append(el("li", {}, el("span", { class: "chip " + STATE_STYLES[how] + (byRecord ? " r" : ""), "aria-hidden": "true" }, STATE_SIGNS[how]), el("span", {}, LETTERS[at] + " " + D.rungs[at]), el("span", {}, said)));
