@@ -21,6 +21,12 @@ _PLANTED_IN = {
         '    key = "a" + pickler.get_hash(details)\n'
         "    return key\n"
     ),
+    "torch/_functorch/_aot_autograd/aot_autograd_result.py": (
+        "class FxGraphCacheLoadable:\n"
+        "    def load(self):\n"
+        "        (cache_key, debug_lines) = self.fx_graph_cache_info\n"
+        "        return cache_key\n"
+    ),
     "torch/_functorch/config.py": (
         "enable_autograd_cache = dict(\n"
         '    env_name_force="TORCHINDUCTOR_AUTOGRAD_CACHE",\n    default=True,\n)\n'

@@ -106,9 +106,11 @@ CACHES_OFF = Defect(
     ),
 )
 
+# With each graph vLLM 0.26.0 saves the key that AOTAutograd's entry holds, and loads by it. No
+# start makes this key again, so only the cache check finds it.
 FX_KEY = Defect(
     name="fx-key",
-    shows="Inductor's cache of graphs never hits in another process",
+    shows="Inductor's cache of graphs never hits in another process; vLLM's starts are as before",
     edits=(
         _edit(
             "torch/_inductor/codecache.py",
@@ -124,6 +126,18 @@ FX_KEY = Defect(
     ),
 )
 
+_STORED = "        (cache_key, debug_lines) = self.fx_graph_cache_info\n"
+FX_LOAD = Defect(
+    name="fx-load",
+    shows="what AOTAutograd has saved finds no graph in Inductor's cache, where vLLM loads too",
+    edits=(
+        _edit(
+            "torch/_functorch/_aot_autograd/aot_autograd_result.py",
+            (_STORED, f"{_STORED}        cache_key += {_OF_THIS_PROCESS}\n"),
+        ),
+    ),
+)
+
 NO_FUSION = Defect(
     name="no-fusion",
     shows="Inductor fuses nothing: more kernels, a slower model, every counter as before",
@@ -132,7 +146,9 @@ NO_FUSION = Defect(
     ),
 )
 
-DEFECTS = {defect.name: defect for defect in (AOT_KEY, CODEGEN, CACHES_OFF, FX_KEY, NO_FUSION)}
+DEFECTS = {
+    defect.name: defect for defect in (AOT_KEY, CODEGEN, CACHES_OFF, FX_KEY, FX_LOAD, NO_FUSION)
+}
 
 
 def plant(

@@ -1,10 +1,11 @@
 """The cache check: whether torch alone finds in its caches what another process left there.
 
 vLLM keeps compiled graphs as artifacts of its own and loads them by the keys that they were saved
-with (`torch._inductor.standalone_compile`, torch 2.8 to 2.15). So an unstable key of Inductor's
-graph cache, which costs everybody else their warm start, shows in no start of vLLM. The check asks
-torch itself. It compiles a small function in two forked processes with caches of their own, before
-the cases; this process compiles nothing. torch is imported inside the functions.
+with: `_load_impl` of `torch/_inductor/standalone_compile.py`, as seen with torch 2.11.0 and vLLM
+0.26.0. So an unstable key of Inductor's graph cache, which costs others their warm start, shows in
+no start of vLLM. The check asks torch itself. It compiles a small function in two forked processes
+with caches of their own, before the cases; this process compiles nothing. torch is imported inside
+the functions.
 """
 
 from __future__ import annotations
