@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from matrix._util.enums import StrEnum
+from matrix.qualify.cache_check import CACHE_CHECK
 from matrix.qualify.model import Drift, Failure, Qualification, Verdict
 from matrix.qualify.runs import CaseState, CellRun, outcome, run_outcome
 
@@ -199,11 +200,13 @@ def seen_in(found: Qualification, build: str) -> Seen:
 
 
 def _answered(run: CellRun) -> Iterable[CasePlace]:
-    """Yield the cases of a run that ended well, and the run as a whole where it is complete."""
+    """Yield the cases of a run that ended well, its cache check, and a complete run as a whole."""
     record = run.record
     for case in record.cases:
         if outcome(run, case.case).state is CaseState.PASSED:
             yield CasePlace(record.cell, record.platform, case.case)
+    if record.cache_check is not None:
+        yield CasePlace(record.cell, record.platform, CACHE_CHECK)
     if record.is_complete and run_outcome(run).state is CaseState.PASSED:
         yield CasePlace(record.cell, record.platform, "")
 

@@ -9,6 +9,7 @@ import pytest
 from made import make, passed
 from matrix.qualify.cache_check import CACHE_CHECK
 from matrix.qualify.model import DriftKind, Qualification
+from matrix.qualify.watch import seen_in
 from matrix.record.model import CacheCheck, CheckedCompile
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
@@ -67,7 +68,7 @@ def test_a_cache_without_a_hit_is_found_though_every_case_is_as_before(
     assert (drift.counter, drift.before, drift.after, drift.expected) == (counter, 1, 0, 1)
     assert found.exit_status == 1
     text = lines(found)
-    assert f"torch.compile alone, without vLLM: {words}" in text
+    assert f"torch.compile alone, in which vLLM has no part: {words}" in text
     assert "1->0 (expected 1)" in text and words[:40] in page(found)
 
 
@@ -101,6 +102,15 @@ def test_without_the_baselines_check_its_run_would_tell() -> None:
 def test_hits_and_records_without_a_check_say_nothing(before: Any, after: Any) -> None:
     found = compared(before, after)
     assert not found.drifts and "torch.compile alone" not in lines(found)
+
+
+def test_a_watch_follows_a_lost_cache() -> None:
+    """A build whose check hits makes the finding silent; one without a check was not asked."""
+    lost = seen_in(compared(check(), check(graphs="")), "one")
+    [key] = lost.findings
+    assert (key.place.case, key.what) == (CACHE_CHECK, f"warm {GRAPHS_HIT}")
+    assert key.place in seen_in(compared(check(), check()), "two").clean
+    assert key.place not in seen_in(compared(check(), None), "three").clean
 
 
 def test_a_waiver_accepts_a_lost_cache() -> None:

@@ -97,7 +97,7 @@ def _lost_words(lost: LostCache) -> str:
         how = f"{name} is off: a second process does not ask it"
     before = {None: "the baseline's is not known", 0: "the baseline's has no hit either"}
     hits = before.get(lost.before, "the baseline's hits")
-    return f"torch.compile alone, without vLLM: {how}; {hits}"
+    return f"torch.compile alone, in which vLLM has no part: {how}; {hits}"
 
 
 def _is_more(warm: WarmCode) -> bool:

@@ -1,0 +1,74 @@
+"""Defects that were planted in torch 2.11.0 and ran under vLLM 0.26.0, by copies of their records.
+
+The wheels are those of `tests/planted.py`. Each ran by `matrix qualify CANDIDATE --quick` on the
+CPU. What does not decide (packages, most defaults, events) was cut from the copies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from made import Told
+from matrix.catalog.releases_file import load_releases
+from matrix.qualify.engine import qualify
+from matrix.qualify.model import Qualification
+from matrix.record.reader import read
+from matrix.report.qualify.markdown import page
+from matrix.report.qualify.text import lines
+from matrix.rules.expectations_file import load_expectations
+from qualifications import ask, context
+
+FOLDER = Path(__file__).parent / "planted"
+BASELINE = FOLDER / "py311-torch211-vllm026.json"
+
+
+def told(path: Path) -> Told:
+    return path, read(path)
+
+
+@cache
+def qualified(defect: str) -> Qualification:
+    [path] = FOLDER.glob(f"py311-torch2111rc*-vllm026.{defect}.json")
+    record = read(path)
+    key = record.version("torch")
+    assert key is not None
+    judging = replace(context(load_expectations()), releases=load_releases())
+    query = ask(candidate=key, baseline="2.11.0", platforms=("cpu",), cases=("small_startup",))
+    return qualify(query, [told(BASELINE), (path, record)], judging)
+
+
+@pytest.mark.parametrize(
+    ("defect", "status", "words"),
+    [
+        (
+            "aot-key",
+            1,
+            (
+                "cold  num_compiled_artifacts_saved      3->5 (expected 3)",
+                "cold  aot_autograd.autograd_cache_miss  3->5 (expected 3)",
+            ),
+        ),
+        (
+            "fx-key",
+            1,
+            (
+                "Inductor's cache of graphs misses in a second process what the first one saved",
+                "0 regressions, 0 repairs, 1 drift in 1 case",
+                "warm  inductor.fxgraph_cache_hit  1->0 (expected 1)  cache_check",
+            ),
+        ),
+    ],
+)
+def test_a_planted_defect_is_found_by_its_own_reason(
+    defect: str, status: int, words: tuple[str, ...]
+) -> None:
+    found = qualified(defect)
+    text = lines(found)
+    for line in words:
+        assert line in text, text
+    assert found.exit_status == status
+    assert page(found)
