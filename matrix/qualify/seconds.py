@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matrix._util.versions import distance
 from matrix.catalog.cells import Cell, CellError, cell_of
-from matrix.record.model import Record
+from matrix.record.model import Case, Record
 from matrix.verdict.grid import ran_cell
 
 Nearness = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
@@ -48,12 +48,20 @@ class Seconds:
     ) -> Seconds:
         """Return the seconds of some records of one platform, for these startup tests alone.
 
-        `environments` are the seconds of making one, by the full versions of `key_of`.
+        A run of some cases counts where it has as many of these tests as any run. `environments`
+        are the seconds of making one, by the full versions of `key_of`.
         """
         newest: dict[Cell, Record] = {}
-        for record in records:
+        every = list(records)
+        most = max((len(_own(record, functions)) for record in every), default=0)
+        for record in every:
             cell = ran_cell(record)
-            if cell is None or not record.is_complete:
+            whole = record.is_complete or (
+                record.finished
+                and record.error is None
+                and len(_own(record, functions)) == most > 0
+            )
+            if cell is None or not whole:
                 continue
             if cell not in newest or newest[cell].started < record.started:
                 newest[cell] = record
@@ -85,11 +93,16 @@ def seconds_of(record: Record, functions: Sequence[str] = ()) -> float:
     seconds = float(whole) if isinstance(whole, (int, float)) else 0.0
     if not functions:
         return seconds
-    own = [case for case in record.cases if case.case.partition("[")[0] in functions]
+    own = _own(record, functions)
     if not own:
         return 0.0
     others = sum(case.seconds for case in record.cases if case not in own)
     return max(seconds - others, sum(case.seconds for case in own))
+
+
+def _own(record: Record, functions: Sequence[str]) -> list[Case]:
+    """Return the cases of these functions; of none, none."""
+    return [case for case in record.cases if case.case.partition("[")[0] in functions]
 
 
 def key_of(cell: Cell) -> str:

@@ -100,11 +100,20 @@ def _with_rounds(match: Match, rounds: tuple[Round, ...]) -> Match:
     return replace(match, unjudged=match.unjudged.with_speed(measure(rounds)))
 
 
-def never_passes(found: Qualification, pair: PlannedPair) -> Side | None:
-    """Return the side of which no case that would be timed passes, so that no round helps.
+@dataclass(frozen=True, kw_only=True)
+class Untimed:
+    """Two cells that take no turns: no case that would be timed passes on that side.
 
-    None where both have one. A side without a record that decides has none.
+    `side` is None where a side has no record that could be compared.
     """
+
+    baseline: str
+    candidate: str
+    side: Side | None
+
+
+def why_untimed(found: Qualification, pair: PlannedPair) -> Untimed | None:
+    """Return why no round of these two cells helps; None where both have a case that passes."""
     names = pair.baseline.cell.name, pair.candidate.cell.name
     match = next(
         (
@@ -115,18 +124,12 @@ def never_passes(found: Qualification, pair: PlannedPair) -> Side | None:
         None,
     )
     if match is None:
-        return Side.CANDIDATE
-    return next(
-        (
-            side
-            for side, run in (
-                (Side.BASELINE, match.baseline),
-                (Side.CANDIDATE, match.candidate),
-            )
-            if not _passes(run)
-        ),
-        None,
-    )
+        return Untimed(baseline=names[0], candidate=names[1], side=None)
+    runs = {Side.BASELINE: match.baseline, Side.CANDIDATE: match.candidate}
+    side = next((side for side, run in runs.items() if not _passes(run)), None)
+    if side is None:
+        return None
+    return Untimed(baseline=names[0], candidate=names[1], side=side)
 
 
 def _passes(run: CellRun) -> bool:

@@ -19,11 +19,12 @@ from matrix.qualify.candidate_plan import CandidatePlan
 from matrix.qualify.model import Qualification
 from matrix.qualify.seconds import key_of
 from matrix.qualify.state_files import MadeRound, MadeRun, add_round, add_run
+from matrix.qualify.turns import Untimed
 from matrix.record.model import Platform
 from matrix.record.reader import read
 from matrix.run.rerun import RECORDS, Rerun, RerunError, command, outer_environ, records_of, tox_of
 from matrix.run.run_cell import NotRun, NotRunError, RunCell, RunOptions
-from matrix.run.turns import TurnLog, Untimed, take_turns
+from matrix.run.turns import TurnLog, take_turns
 
 _LOGS = "logs"
 _INTERRUPT = 45.0  # seconds for tox to end a cell, whose record is written; tox itself gives it 30

@@ -14,8 +14,7 @@ from typing import Protocol
 from matrix._util.reported import Say
 from matrix.qualify.candidate_plan import CandidatePlan, PlannedCell, PlannedPair
 from matrix.qualify.model import Qualification
-from matrix.qualify.query import Side
-from matrix.qualify.turns import TIMED, never_passes
+from matrix.qualify.turns import TIMED, Untimed, why_untimed
 from matrix.record.model import Platform
 from matrix.run.run_cell import NotRun, NotRunError, RunCell, RunOptions
 
@@ -31,15 +30,6 @@ class TurnLog(Protocol):
 
     def add_round(self, platform: Platform, baseline: Path, candidate: Path) -> None:
         """Note that these two records are a round."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Untimed:
-    """Two cells that took no turns, for no case that would be timed passes on that side."""
-
-    baseline: str
-    candidate: str
-    side: Side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +52,11 @@ def take_turns(
     for pair in plan.pairs:
         if pair.rounds is None or not pair.rounds.left:
             continue
-        side = never_passes(found, pair)
-        if side is None:
+        why = why_untimed(found, pair)
+        if why is None:
             pairs.append(pair)
         else:
-            names = pair.baseline.cell.name, pair.candidate.cell.name
-            untimed.append(Untimed(baseline=names[0], candidate=names[1], side=side))
+            untimed.append(why)
     turns = _Turns(plan=plan, run=run, say=say, log=log, left=_all_turns(pairs))
     not_run = []
     for pair in pairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -201,6 +202,13 @@ def test_the_minutes_are_those_of_the_nearest_cell() -> None:
         OLD, passed(SMALL, 20.0, 10.0), passed("moe", 60.0, 40.0), provenance={"seconds": 150.0}
     )
     assert plan(small, quick=True).cells[1].estimate.run == 50.0
+    moe = passed("small_startup[moe]", 30.0, 5.0)
+    part: dict[str, Any] = {"deselected": 7, "provenance": {"seconds": 120.0}}
+    quick = run_of(OLD, passed(SMALL, 20.0, 10.0), moe, day=23, **part)
+    again = run_of(OLD, moe, day=24, **part | {"deselected": 8})  # as in a fresh environment
+    for records in ((near, quick), (quick, again), (again, quick)):
+        assert plan(*records, quick=True).cells[1].estimate.run == 120.0
+    assert plan(near, quick).cells[1].estimate.run == 400.0
     made = Seconds.of([near[1]], environments={key_of(OLD): 30.0, "damaged": 1.0})
     assert made.estimate(NEW).total == 430.0 and made.estimate(NEW).environment_of == OLD.name
 

@@ -184,6 +184,16 @@ def test_a_side_that_never_passes_takes_no_turns() -> None:
     ) in text
 
 
+def test_a_side_without_a_record_takes_no_turns() -> None:
+    """Nobody is blamed for it."""
+    gone: Left = NotRunError("left no record; tox ended with 1")
+    runs = Machine(script={BASELINE: [gone], CANDIDATE: [SLOW]})
+    found = runs.carried()
+    assert runs.names == A_B and [item.side for item in found.untimed] == [None]
+    text = report.lines(report.Result(plan=runs.plan(), carried=found), ())
+    assert "were not timed in turns: a side has no record that could be compared\n" in text
+
+
 def test_a_side_that_fails_in_every_turn_gives_no_ratio() -> None:
     runs = machine([FAST] * 2, [FAILS] * 3)
     found = shown(runs.carried(2))

@@ -10,7 +10,7 @@ from matrix._util.text import aligned, clean, clip, code, listed, markdown, plur
 from matrix.attribution.model import Attribution
 from matrix.catalog.candidates.model import Project
 from matrix.qualify.candidate_plan import CandidatePlan, LeftOut, LeftOutCode, PlannedCell
-from matrix.qualify.turns import TIMED
+from matrix.qualify.turns import TIMED, Untimed
 from matrix.qualify.watch import Delta
 from matrix.report.attribution import markdown as attribution_markdown
 from matrix.report.attribution import text as attribution_text
@@ -332,9 +332,14 @@ def _carried_lines(carried: Carried) -> list[str]:
         for name in carried.again
     ]
     rows += [
-        f"{item.baseline} and {item.candidate} were not timed in turns: no case of"
-        f" {listed(TIMED)} passed at the {item.side}"
+        f"{item.baseline} and {item.candidate} were not timed in turns: {_why_untimed(item)}"
         for item in carried.untimed
     ]
     rows += [f"{item.cell} could not be run: {clean(item.reason)}" for item in carried.not_run]
     return rows
+
+
+def _why_untimed(item: Untimed) -> str:
+    if item.side is None:
+        return "a side has no record that could be compared"
+    return f"no case of {listed(TIMED)} passed at the {item.side}"
