@@ -119,7 +119,8 @@ def _cell_of_key(key: str) -> Cell | None:
 
 
 def _nearest(wanted: Cell, cells: Iterable[Cell]) -> Cell | None:
-    return min(cells, key=lambda cell: (_far(cell, wanted), cell), default=None)
+    # Two builds of one version are as far from each other as from themselves.
+    return min(cells, key=lambda cell: (cell != wanted, _far(cell, wanted), cell), default=None)
 
 
 def _far(cell: Cell, wanted: Cell) -> Nearness:

@@ -213,6 +213,17 @@ def test_the_minutes_are_those_of_the_nearest_cell() -> None:
     assert made.estimate(NEW).total == 430.0 and made.estimate(NEW).environment_of == OLD.name
 
 
+def test_the_minutes_of_a_build_are_its_own_where_it_ran() -> None:
+    """Another build of the same version is as near, and sorts before it."""
+    before = replace(NEW, torch="2.16.0+torch216rc1.b000000000000000")
+    runs = [
+        run_of(cell, passed(), day=day, provenance={"seconds": seconds})
+        for cell, day, seconds in ((NEW, 21, 100.0), (before, 22, 200.0))
+    ]
+    assert before < NEW
+    assert plan(*runs).cells[1].estimate.run == 100.0
+
+
 @settings(max_examples=30)
 @given(
     st.sampled_from(Platform),
