@@ -34,6 +34,7 @@ from typing import IO, Any
 MANIFEST = "bundle.json"
 LEFT_OUT = "bundle_left_out.json"  # in an environment: what its bundle lacks, or the target has
 REWRITTEN = "bundle_rewritten.json"  # there too: the hash of each rewritten wheel, and its own
+WHEELS = "bundle_wheels.json"  # there too: torch's and vLLM's wheel of the index, and its hash
 CANDIDATES = "candidates/candidates.toml"  # in a bundle with candidates
 SCHEMA = 1
 _CELL = re.compile(r"py[0-9]{2,}-torch[0-9a-z]{2,}(-vllm[0-9a-z]{2,})?")
@@ -41,6 +42,7 @@ _BLOCK = 1 << 20
 _COMPLETE = "whole"  # the file that marks an environment whose installation came to its end
 # Another index, Python or environment must not reach the installer or the cell.
 _OURS = "MATRIX_CANDIDATES"
+_UV = {"UV_NO_CONFIG": "1", "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
 _FOREIGN = ("UV_", "PIP_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX", _OURS)
 
 
@@ -117,20 +119,10 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
         description="Run a cell from a bundle, without a network.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--bundle",
-        metavar="DIR",
-        type=Path,
-        default=bundle,
-        required=bundle is None,
-        help="the folder of bundle.json",
-    )
-    parser.add_argument(
-        "--work",
-        metavar="DIR",
-        type=Path,
-        help="where to unpack and install (default: in the user's cache folder)",
-    )
+    folder = parser.add_argument("--bundle", metavar="DIR", type=Path, default=bundle)
+    folder.required, folder.help = bundle is None, "the folder of bundle.json"
+    work = "where to unpack and install (default: in the user's cache folder)"
+    parser.add_argument("--work", metavar="DIR", type=Path, help=work)
     cut = given.index("--") if "--" in given else len(given)
     options, rest = parser.parse_known_args(given[:cut])
     try:
@@ -152,7 +144,7 @@ def _run(bundle: Path, work: Path | None, arguments: list[str]) -> None:
     cell = _chosen(manifest, arguments)
     if reason := unfit(manifest, cell):
         raise BundleError(reason)
-    with timed(f"checking {mib(_on_disk(manifest))}"):
+    with timed(f"checking {mib(sum(part.bytes for part in manifest.parts) or _total(manifest))}"):
         wrong = faults(manifest, bundle)
     if wrong:
         raise BundleError("\n".join(wrong))
@@ -373,13 +365,7 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
     uv = _installer(files / manifest.installer, home)
     lock = home / f"{cell.name}.txt"
     lock.write_text("".join(_line(line, manifest, files) for line in cell.lock), encoding="utf-8")
-    environ = {
-        **_environ(),
-        "UV_CACHE_DIR": str(home / "uv-cache"),
-        "UV_NO_CONFIG": "1",
-        "UV_OFFLINE": "1",
-        "UV_PYTHON_DOWNLOADS": "never",
-    }
+    environ = {**_environ(), **_UV, "UV_CACHE_DIR": str(home / "uv-cache")}
     with timed(f"installing {len(cell.lock)} packages"):
         _call([uv, "venv", "-q", "--python", sys.executable, environment], environ)
         _call(
@@ -403,8 +389,24 @@ def _installed(manifest: Manifest, cell: BundleCell, bundle: Path, files: Path, 
     items = [manifest.files[line.wheel] for line in cell.lock if line.by_file]
     rewritten = {item.sha256: item.published for item in items if item.published}
     (environment / REWRITTEN).write_text(json.dumps(rewritten) + "\n", encoding="utf-8")
+    (environment / WHEELS).write_text(
+        json.dumps(_wheels(manifest, cell, site)) + "\n", encoding="utf-8"
+    )
     (environment / _COMPLETE).write_text(python, encoding="utf-8")
     return environment
+
+
+def _wheels(manifest: Manifest, cell: BundleCell, site: Path) -> dict[str, dict[str, str]]:
+    """Return each release's wheel, its hash, and the hash of the RECORD that was left here."""
+    found = {}
+    for line in cell.lock:
+        if line.name in ("torch", "vllm") and not line.by_file:
+            item = manifest.files[line.wheel]
+            (record,) = site.glob(f"{line.name}-*.dist-info/RECORD")
+            own = hashlib.sha256(record.read_text(encoding="utf-8").encode()).hexdigest()
+            known = item.published or item.sha256
+            found[line.name] = {"file": Path(item.name).name, "sha256": known, "record": own}
+    return found
 
 
 def _line(line: Package, manifest: Manifest, files: Path) -> str:
@@ -481,10 +483,6 @@ def _version_of(name: str) -> str | None:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version))
-
-
-def _on_disk(manifest: Manifest) -> int:
-    return sum(part.bytes for part in manifest.parts) or _total(manifest)
 
 
 def _total(manifest: Manifest) -> int:

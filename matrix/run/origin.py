@@ -30,7 +30,7 @@ from matrix.record.model import ErrorKind, Platform
 from matrix.record.origin import Made, Origin
 from matrix.record.stock import Environment
 from matrix.run.preflight import Refusal
-from matrix.run.wheel_content import Published, content_of, read_note
+from matrix.run.wheel_content import Published, content_of, read_bundled, read_note
 
 # What vLLM's setup.py ends the version with, after `+` or `.`.
 _EMPTY, _PRECOMPILED = "empty", "precompiled"
@@ -306,8 +306,8 @@ def _no_candidate(
 def _installed(project: Project, distribution: metadata.Distribution, version: str) -> Installed:
     url, sha256, commit = _direct(distribution)
     text = _text(Path(str(distribution.locate_file(VERSION_FILES[project]))))
-    content = _content(distribution)
-    noted = read_note(Path(sys.prefix)) if url is None else {}
+    record = _record(distribution)
+    content = content_of(record)
     return Installed(
         version=version,
         url=url,
@@ -316,7 +316,7 @@ def _installed(project: Project, distribution: metadata.Distribution, version: s
         revision=revision_of(project, version, text),
         content=content,
         wheel=_wheel(project, version, distribution),
-        published=noted.get(content) if content is not None else None,
+        published=_published(project, record, content) if url is None else None,
     )
 
 
@@ -343,6 +343,15 @@ def _direct(distribution: metadata.Distribution) -> tuple[str | None, str | None
     )
 
 
+def _published(project: Project, record: str, content: str | None) -> Published | None:
+    """Return the file of an index that an installed release is, as tox or a bundle noted it."""
+    environment = Path(sys.prefix)
+    bundled = read_bundled(environment, project, record)
+    if bundled is not None or content is None:
+        return bundled
+    return read_note(environment).get(content)
+
+
 def _before_a_bundle(sha256: str) -> str:
     """Return the hash that a wheel had before a bundle rewrote it; of any other wheel its own.
 
@@ -355,12 +364,12 @@ def _before_a_bundle(sha256: str) -> str:
     return found if isinstance(found, str) else sha256
 
 
-def _content(distribution: metadata.Distribution) -> str | None:
-    """Return what tells this build of a wheel from others, by its RECORD."""
+def _record(distribution: metadata.Distribution) -> str:
+    """Return the RECORD of a distribution; "" where nobody can read it."""
     try:
-        return content_of(distribution.read_text("RECORD") or "")
+        return distribution.read_text("RECORD") or ""
     except (OSError, ValueError):
-        return None
+        return ""
 
 
 def _wheel(project: Project, version: str, distribution: metadata.Distribution) -> str | None:

@@ -12,8 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from matrix._util.files import write_text
+from matrix.bundle.run import WHEELS
 
 NOTE = "matrix_published.json"
 """The name of the note in an environment's folder."""
@@ -22,7 +24,7 @@ _OF_INSTALLERS = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cac
 # Where a wheel has what is installed elsewhere; PEP 427.
 _DATA = re.compile(r"[^/]+\.data/(?P<kind>[^/]+)/(?P<rest>.+)")
 _AMONG_MODULES = ("purelib", "platlib")
-_OPTIONAL = ("sha256", "built")
+_OPTIONAL = ("index", "sha256", "built")
 _LARGEST = 1 << 20  # bytes of a note, which has two entries of a few hundred
 
 
@@ -30,12 +32,12 @@ _LARGEST = 1 << 20  # bytes of a note, which has two entries of a few hundred
 class Published:
     """The file on an index whose RECORD has the rows of an installed package.
 
-    `index` is without credentials. `sha256` is the file's and `built` the time of its upload; None
-    where the index does not say it.
+    `index` is without credentials, `sha256` the file's, `built` the time of its upload; None where
+    nobody knows it: a bundle knows no index, and an index need not have the others.
     """
 
-    index: str
     file: str
+    index: str | None = None
     sha256: str | None = None
     built: str | None = None
 
@@ -83,6 +85,20 @@ def read_note(environment: Path) -> Mapping[str, Published | None]:
         return {}
 
 
+def read_bundled(environment: Path, project: str, record: str) -> Published | None:
+    """Return the wheel of a release that a bundle installed; None where no bundle says it.
+
+    `record` is the RECORD that is there; another one than the bundle left is of another wheel.
+    """
+    try:
+        with (environment / WHEELS).open(encoding="utf-8") as file:
+            entry = json.loads(file.read(_LARGEST))[project]
+        same = entry["record"] == hashlib.sha256(record.encode()).hexdigest()
+        return _published(entry) if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
 def write_note(environment: Path, found: Mapping[str, Published | None]) -> None:
     """Write what `read_note` reads. Raises FileError where it cannot be written."""
     data = {content: entry and asdict(entry) for content, entry in sorted(found.items())}
@@ -95,8 +111,8 @@ def _published(entry: object) -> Published | None:
         return None
     if not isinstance(entry, dict):
         raise TypeError
-    for field in fields(Published):
-        value = entry.get(field.name)
-        if not isinstance(value, str) and not (field.name in _OPTIONAL and value is None):
+    values: dict[str, Any] = {field.name: entry.get(field.name) for field in fields(Published)}
+    for name, value in values.items():
+        if not isinstance(value, str) and not (name in _OPTIONAL and value is None):
             raise TypeError
-    return Published(**entry)
+    return Published(**values)

@@ -193,6 +193,12 @@ def test_a_candidate_is_installed_from_its_bundle_and_is_what_was_asked_for(
     assert found["revision"] == GIT_VERSION
     assert (record["error"] or {}).get("kind") != "wrong_cell"
     assert str(tmp_path) not in json.dumps(record["origins"])
+    # The vLLM is a release: the bundle knows its wheel, and not where it was published.
+    found = origin(record, "vllm")
+    wheel = locks[cell.name]["vllm"]["wheel"]
+    (item,) = [file for file in data["files"] if file["name"] == wheel]
+    assert found["sha256"] == item.get("published", item["sha256"])
+    assert wheel.endswith(found["file"]) and found["index"] is None and found["built"] is None
 
 
 def test_another_torch_in_the_environment_is_refused_there(place: Path, tmp_path: Path) -> None:

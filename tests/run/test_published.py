@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,21 @@ import pytest
 
 from fake_wheels import write_wheel
 from matrix._util.files import digest_of
+from matrix.bundle.run import WHEELS
 from matrix.catalog.candidates.model import Project
 from matrix.catalog.index import FetchError, Index
 from matrix.checks.resolution import resolver
 from matrix.record.model import Platform
 from matrix.run.origin import look_at_origins, origins_of
 from matrix.run.published import note_published
-from matrix.run.wheel_content import NOTE, Published, content_of, read_note, write_note
+from matrix.run.wheel_content import (
+    NOTE,
+    Published,
+    content_of,
+    read_bundled,
+    read_note,
+    write_note,
+)
 
 if TYPE_CHECKING:
     from local_index import Served
@@ -221,6 +230,20 @@ def test_a_note_that_cannot_be_read_says_nothing(tmp_path: Path, text: str) -> N
     assert read_note(tmp_path) == {}
     (tmp_path / NOTE).write_bytes(b"\xff")
     assert read_note(tmp_path) == {}
+
+
+def test_what_a_bundle_installed_holds_for_the_record_that_it_left(tmp_path: Path) -> None:
+    record = "torch/a.py,sha256=x,1\n"
+    row = {"file": "t.whl", "sha256": "12", "record": sha256(record.encode()).hexdigest()}
+    note = tmp_path / WHEELS
+    assert read_bundled(tmp_path, "torch", record) is None
+    note.write_text(json.dumps({"torch": row}))
+    assert read_bundled(tmp_path, "torch", record) == Published(file="t.whl", sha256="12")
+    assert read_bundled(tmp_path, "torch", f"{record}torch/b.py,sha256=y,1\n") is None
+    assert read_bundled(tmp_path, "vllm", record) is None
+    for text in ("", "[]", '{"torch": 1}', json.dumps({"torch": {**row, "file": 1}})):
+        note.write_text(text)
+        assert read_bundled(tmp_path, "torch", record) is None
 
 
 def test_a_note_is_read_as_it_was_written(tmp_path: Path) -> None:
