@@ -13,7 +13,7 @@ from matrix.qualify.watch import seen_in
 from matrix.record.model import CacheCheck, CheckedCompile
 from matrix.report.qualify.markdown import page
 from matrix.report.qualify.text import lines
-from qualifications import NEXT, OLD, held
+from qualifications import NEXT, OLD, ask, held
 
 AOT, GRAPHS = "aot_autograd.autograd_cache", "inductor.fxgraph_cache"
 AOT_HIT, GRAPHS_HIT = f"{AOT}_hit", f"{GRAPHS}_hit"
@@ -68,7 +68,7 @@ def test_a_cache_without_a_hit_is_found_though_every_case_is_as_before(
     assert (drift.counter, drift.before, drift.after, drift.expected) == (counter, 1, 0, 1)
     assert found.exit_status == 1
     text = lines(found)
-    assert f"torch.compile alone, in which vLLM has no part: {words}" in text
+    assert f"torch.compile alone, without a start of vLLM: {words}" in text
     assert "1->0 (expected 1)" in text and words[:40] in page(found)
 
 
@@ -102,6 +102,17 @@ def test_without_the_baselines_check_its_run_would_tell() -> None:
 def test_hits_and_records_without_a_check_say_nothing(before: Any, after: Any) -> None:
     found = compared(before, after)
     assert not found.drifts and "torch.compile alone" not in lines(found)
+
+
+def test_whose_change_it_is_is_known_of_a_torch_under_one_vllm_alone() -> None:
+    told = make(OLD, passed(), cache_check=check()), make(NEXT, passed(), cache_check=check(""))
+    assert "the baseline's hits under the same vLLM, so torch changed" in lines(held(*told))
+    vllms = (
+        make(OLD, passed(), cache_check=check(), vllm="0.19.1"),
+        make(OLD, passed(), cache_check=check(""), vllm="0.20.2"),
+    )
+    found = held(*vllms, query=ask("vllm", "0.20.2", "0.19.1"))
+    assert "the baseline's hits: py311-torch211-vllm020" in lines(found)
 
 
 def test_a_watch_follows_a_lost_cache() -> None:

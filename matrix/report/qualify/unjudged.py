@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
+from matrix.catalog.candidates.model import Project
 from matrix.qualify.cache_check import Cache, LostCache, lost_caches
 from matrix.qualify.model import Match, Qualification
 from matrix.qualify.reasons import TimesCode
@@ -73,7 +74,7 @@ def alerts(qualification: Qualification) -> list[str]:
 def lost_cache_lines(qualification: Qualification) -> list[str]:
     """Return the compile caches of torch that have no hit, with their cells."""
     found = [
-        (_lost_words(lost), place_name(match.candidate.place))
+        (_lost_words(lost) + _whose(lost, match, qualification), place_name(match.candidate.place))
         for match in qualification.matches
         if match.candidate.variant is None
         for lost in lost_caches(match.baseline, match.candidate)
@@ -97,7 +98,15 @@ def _lost_words(lost: LostCache) -> str:
         how = f"{name} is off: a second process does not ask it"
     before = {None: "the baseline's is not known", 0: "the baseline's has no hit either"}
     hits = before.get(lost.before, "the baseline's hits")
-    return f"torch.compile alone, in which vLLM has no part: {how}; {hits}"
+    return f"torch.compile alone, without a start of vLLM: {how}; {hits}"
+
+
+def _whose(lost: LostCache, match: Match, qualification: Qualification) -> str:
+    """Return that torch changed, where both sides have the same vLLM and are stock."""
+    not_stock = match.baseline.not_stock or match.candidate.not_stock
+    if not lost.before or not_stock or qualification.query.project is not Project.TORCH:
+        return ""
+    return " under the same vLLM, so torch changed"
 
 
 def _is_more(warm: WarmCode) -> bool:
