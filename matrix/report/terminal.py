@@ -49,6 +49,7 @@ _LEGEND = (
 )
 _Paint = Callable[[str, str], str]
 _Line = tuple[str, str, str]
+_DIGITS = 12  # of a hash, for people
 
 
 def render(
@@ -245,19 +246,32 @@ def _facts(record: Record) -> list[str]:
     if record.jobs > 1:
         known.append(f"{record.jobs} side by side")
     ran = [f"ran     {', '.join(known)}"] if known else []
-    candidates = [origin for origin in record.origins or () if origin.candidate is not None]
-    return [*ran, *map(_from, candidates)]
+    installed = [origin for origin in record.origins or () if origin.candidate or origin.version]
+    return [*ran, *map(_from, installed)]
 
 
 def _from(origin: Origin) -> str:
-    """Return where a candidate is from: its name and build, its wheel, its index, its commit."""
-    assert origin.candidate is not None
+    """Return where a torch or a vLLM is from: of a candidate its name and build as well."""
+    if origin.candidate is None:
+        return _from_an_index(origin)
     facts = [origin.file, f"of {origin.index}" if origin.index else None]
     facts += [made_words(origin)]
-    facts += [f"git {origin.revision[:12]}" if origin.revision else None]
+    facts += [f"git {origin.revision[:_DIGITS]}" if origin.revision else None]
     known = clean(", ".join(fact for fact in facts if fact))
     name, identity = origin.candidate.name, origin.candidate.identity
     return f"from    {name}, build {identity}{f': {known}' if known else ''}"
+
+
+def _from_an_index(origin: Origin) -> str:
+    """Return where a release is from, and what of it is unknown."""
+    facts = [
+        origin.file or f"{origin.project} {origin.version}",
+        f"of {origin.index}" if origin.index else "index unknown",
+        f"SHA-256 {origin.sha256[:_DIGITS] if origin.sha256 else 'unknown'}",
+        f"git {origin.revision[:_DIGITS] if origin.revision else 'unknown'}",
+    ]
+    facts += [f"uploaded {origin.built[:10]}"] if origin.built else []
+    return f"from    {clean(', '.join(facts))}"
 
 
 def _painter(*, colour: bool) -> _Paint:

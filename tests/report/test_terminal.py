@@ -14,6 +14,7 @@ from matrix.record.model import (
     Start,
     StartKind,
 )
+from matrix.record.origin import Origin
 from matrix.report import markdown, terminal
 from matrix.report import timings as split
 from matrix.report.results import prune_lines
@@ -22,6 +23,29 @@ from matrix.verdict.judge import judge
 from matrix.verdict.precedence import run_order
 from report_records import IMPORTED, RECORDS, SPLIT, failed, make, make_case
 from rules import MOE
+
+
+def test_where_a_release_is_from_and_what_of_it_is_unknown() -> None:
+    path, record = RECORDS[0]
+    known = Origin(
+        project="torch",
+        version="2.10.0",
+        index="https://pypi.org/simple/",
+        file="torch-2.10.0-x.whl\x1b[1m",
+        sha256="a" * 64,
+        revision="b" * 40,
+        built="2026-03-23T18:10:03Z",
+    )
+    origins = (known, Origin(project="vllm", version="0.19.1"))
+    shown = terminal.render(replace(record, origins=origins), judge(record, MOE), str(path))
+    (torch, vllm) = [line for line in shown.splitlines() if line.startswith("from ")]
+    assert torch == (
+        "from    torch-2.10.0-x.whl, of https://pypi.org/simple/, SHA-256 aaaaaaaaaaaa,"
+        " git bbbbbbbbbbbb, uploaded 2026-03-23"
+    )
+    assert vllm == "from    vllm 0.19.1, index unknown, SHA-256 unknown, git unknown"
+    none = replace(record, origins=(Origin(project="vllm"),))
+    assert "\nfrom " not in terminal.render(none, judge(record, MOE), str(path))
 
 
 def test_a_terminal_shows_what_a_person_asks() -> None:
