@@ -62,6 +62,17 @@ def qualified(defect: str) -> Qualification:
                 "warm  inductor.fxgraph_cache_hit  1->0 (expected 1)  cache_check",
             ),
         ),
+        (
+            "caches-off",
+            1,
+            (
+                "AOTAutograd's cache is off: a second process does not ask it; the baseline's hits",
+                "Inductor's cache of graphs is off: a second process does not ask it",
+                "torch._functorch.config.enable_autograd_cache: true, now false",
+                "torch._inductor.config.fx_graph_cache: true, now false",
+                "RuntimeError: The compiled artifact is not serializable.",
+            ),
+        ),
     ],
 )
 def test_a_planted_defect_is_found_by_its_own_reason(
@@ -73,3 +84,8 @@ def test_a_planted_defect_is_found_by_its_own_reason(
         assert line in text, text
     assert found.exit_status == status
     assert page(found)
+
+
+def test_a_cache_that_is_off_is_named_before_its_symptom() -> None:
+    text = lines(qualified("caches-off"))
+    assert text.index("AOTAutograd's cache is off") < text.index("is not serializable")
