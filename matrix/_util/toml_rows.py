@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +11,11 @@ from matrix._util.enums import StrEnum
 from matrix._util.versions import VersionRange, VersionRangeError
 from matrix.errors import MatrixError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
+try:
+    # Its parser is compiled: Python's own takes several times as long (`benchmarks/toml_files.py`).
     import tomli as tomllib
+except ModuleNotFoundError:
+    import tomllib  # type: ignore[no-redef]
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
