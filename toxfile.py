@@ -21,8 +21,9 @@ from tox.util.path import ensure_empty_dir
 sys.path.insert(0, str(Path(__file__).parent))
 
 from matrix._util.files import write_text
-from matrix.catalog.candidates.model import TORCH_COMPANIONS, Project
+from matrix.catalog.candidates.model import TORCH_COMPANIONS
 from matrix.catalog.cells import CellError, factors, is_candidate
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.catalog.tox_ini import describe

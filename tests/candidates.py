@@ -11,14 +11,9 @@ from urllib.parse import quote
 from packaging.specifiers import SpecifierSet
 
 from matrix._util.files import digest_of
-from matrix.catalog.candidates.model import (
-    Candidate,
-    Candidates,
-    Commit,
-    File,
-    OnIndex,
-    Project,
-)
+from matrix.catalog.candidates.collection import Candidates
+from matrix.catalog.candidates.model import Candidate, Commit, File, OnIndex
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 

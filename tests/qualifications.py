@@ -13,7 +13,7 @@ from referencing import Registry, Resource
 
 from made import NO_RULES, RELEASES, Told, failed, make, passed
 from matrix._util.paths import DATA
-from matrix.catalog.candidates.model import Project
+from matrix.catalog.projects import Project
 from matrix.qualify.engine import qualify
 from matrix.qualify.model import Failure, Match, Qualification
 from matrix.qualify.query import Context, Query, Skipped

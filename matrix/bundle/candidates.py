@@ -17,20 +17,12 @@ from matrix._util.scratch import Scratch
 from matrix._util.versions import parse_version
 from matrix.bundle.plan import BundlePlanError, Have
 from matrix.bundle.run import CANDIDATES
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import render_candidates
-from matrix.catalog.candidates.model import (
-    Candidate,
-    Candidates,
-    Commit,
-    File,
-    Project,
-    Sdist,
-    Source,
-    Tree,
-    Wheel,
-)
+from matrix.catalog.candidates.model import Candidate, Commit, File, Sdist, Source, Tree, Wheel
 from matrix.catalog.cells import Cell
 from matrix.catalog.located import find_file, is_remote, name_of
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.lock import Pinned, Target
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
@@ -20,11 +20,15 @@ from matrix._util.versions import (
     parse_version,
     specifier_text,
 )
-from matrix.catalog.candidates.model import Candidate, CandidateError, Candidates, Project
+from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.rows import torch_row, vllm_row
 from matrix.catalog.cells import Build, Cell, CellError, Factors, factors, is_candidate
 from matrix.catalog.constraints import Constraint
+from matrix.catalog.projects import Project
 from matrix.catalog.release import COMPANIONS, Torch, Unread, Vllm
+
+if TYPE_CHECKING:
+    from matrix.catalog.candidates.model import Candidate
 
 _Release = TypeVar("_Release", Torch, Vllm)
 

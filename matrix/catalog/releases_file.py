@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 from matrix._util.json_file import read_object
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
-from matrix.catalog.candidates.model import Candidates
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.place import candidates_path
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.constraints import load_constraints

@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 
 from packaging.version import Version
 
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.candidates.update import described
 from matrix.catalog.cells import Cell, factors
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases, newest
 from matrix.errors import MatrixError
 

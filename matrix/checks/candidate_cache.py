@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from matrix._util.files import write_text
-from matrix.catalog.candidates.model import CandidateError
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.cells import Build, build_of
 from matrix.checks.linkage.candidate import tables_folder
 from matrix.checks.linkage.tables import TABLE

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matrix._util.versions import parse_version
-from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.checks.facts import AnyFact, LinkCode, LinkFact
-from matrix.checks.linkage.candidate import candidate_tables
 from matrix.checks.linkage.link import Abi, Linkage, Tables, load_tables
 from matrix.checks.linkage.tables import SymbolsError
 from matrix.checks.linkage.why import link_fact, shared_fact
 from matrix.checks.resolution.cache import Resolutions, load_candidate_resolutions, load_resolutions
 from matrix.record.model import Platform
+
+if TYPE_CHECKING:
+    from matrix.catalog.candidates.model import Candidate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +149,12 @@ def load_answers(
     Raises MatrixError, which names the file, where the resolutions are damaged; those of candidates
     are a cache and stop nothing.
     """
-    own = candidate_tables(releases.candidates.every)
-    symbols = load_tables(candidates=own) if tables is None else load_tables(tables, own)
     answers = load_resolutions(resolutions)
+    own: dict[str, Path] = {}
     if releases.candidates.every:
+        from matrix.checks.linkage.candidate import candidate_tables
+
+        own = candidate_tables(releases.candidates.every)
         answers = answers.including(load_candidate_resolutions())
+    symbols = load_tables(candidates=own) if tables is None else load_tables(tables, own)
     return Answers(releases, answers, symbols)

@@ -280,8 +280,8 @@ def _finish(
 def _series(options: argparse.Namespace, releases: Releases) -> Series:
     """Return the line that is asked for. Raises MatrixError where there is none."""
     from matrix.catalog.candidates.lines import open_commits, open_nightlies
-    from matrix.catalog.candidates.model import Project
     from matrix.catalog.candidates.on_cuda import CudaWays
+    from matrix.catalog.projects import Project
 
     if options.commits is not None:
         _refuse(options, ("vllm", "first_day", "last_day"), "--commits, which is a line of vLLM")

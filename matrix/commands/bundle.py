@@ -124,7 +124,9 @@ def _built(cells: Iterable[Cell], releases: Releases, platform: str) -> dict[str
 
     Raises MatrixError where it is not had on that platform, or has to be compiled.
     """
-    from matrix.catalog.candidates.model import CandidateError, CudaWay, File, Project
+    from matrix.catalog.candidates.collection import CandidateError
+    from matrix.catalog.candidates.model import CudaWay, File
+    from matrix.catalog.projects import Project
     from matrix.checks.vllm_build.build import built_before
     from matrix.checks.vllm_build.candidate import build_candidate
     from matrix.run.built import built_requirements, check_sources

@@ -149,8 +149,8 @@ def _example(releases: Releases, candidate: Candidate, asked: Sequence[str]) -> 
 
     Its Python is one that was asked for, else this one, else the newest that goes with both.
     """
-    from matrix.catalog.candidates.model import Project
     from matrix.catalog.cells import CellError, factor_of
+    from matrix.catalog.projects import Project
 
     if candidate.project is Project.TORCH:
         others = [factor_of("vllm", row.version) for row in reversed(releases.vllm)]
@@ -176,8 +176,8 @@ def _example(releases: Releases, candidate: Candidate, asked: Sequence[str]) -> 
 def _wanted(options: argparse.Namespace) -> Wanted:
     """Return what is asked for. Raises MatrixError for a name or an option that does not fit."""
     from matrix.catalog.candidates.gathered import Wanted
-    from matrix.catalog.candidates.model import Project
     from matrix.catalog.cells import candidate_project
+    from matrix.catalog.projects import Project
 
     project = Project(candidate_project(options.name))
     if project is Project.VLLM and options.companion:

@@ -190,7 +190,7 @@ def _qualify(options: argparse.Namespace) -> int:
 
 def _query(options: argparse.Namespace, releases: Releases) -> Query:
     from matrix._util.versions import parse_specifier
-    from matrix.catalog.candidates.model import Project
+    from matrix.catalog.projects import Project
     from matrix.qualify.query import Query
     from matrix.record.model import PLATFORMS
 

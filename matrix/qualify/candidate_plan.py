@@ -23,8 +23,9 @@ from packaging.specifiers import SpecifierSet
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import distance, minor_of, parse_version
-from matrix.catalog.candidates.model import Candidate, Project
+from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.projects import Project
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations

@@ -30,8 +30,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matrix._util.versions import minor_of, neighbours, parse_version
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import Cell, CellError, build_of
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.qualify import caveats, reasons

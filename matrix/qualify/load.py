@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from matrix._util.enums import StrEnum
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import factors
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.errors import MatrixError
 from matrix.qualify.query import (

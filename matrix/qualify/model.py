@@ -15,8 +15,8 @@ from packaging.version import Version
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import factors
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.qualify.caveats import Caveat, PairCaveat
 from matrix.qualify.query import Query

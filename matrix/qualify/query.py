@@ -15,8 +15,8 @@ from packaging.version import InvalidVersion
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import CellError, factors, public_key
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.record.model import PLATFORMS, ErrorKind
 from matrix.rules.expectations import Expectations

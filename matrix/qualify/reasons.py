@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from matrix._util.enums import StrEnum
-from matrix.catalog.candidates.model import Project
+from matrix.catalog.projects import Project
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.runs import CaseState, Missing
 from matrix.record.model import Departure

@@ -20,7 +20,7 @@ from packaging.version import Version
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import minor_of, parse_version
-from matrix.catalog.candidates.model import Project
+from matrix.catalog.projects import Project
 from matrix.qualify.load import ReleasedRecord
 from matrix.qualify.query import MOST_RUNS, Context, Query, oldest_first, same_release
 from matrix.record.model import (

@@ -20,8 +20,8 @@ from typing import NamedTuple, Protocol
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import Cell
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.lookup import Answer
 from matrix.qualify.query import Query, find_release

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import Cell, build_of, factor_of
+from matrix.catalog.projects import Project
 from matrix.qualify.model import Match, Qualification
 from matrix.qualify.query import Side
 from matrix.qualify.runs import CaseState, CellRun, cut_short, outcome

@@ -12,16 +12,10 @@ from typing import Protocol
 from matrix._util.reported import Say
 from matrix._util.text import listed
 from matrix._util.versions import parse_version
-from matrix.catalog.candidates.model import (
-    Candidate,
-    CandidateError,
-    CudaWay,
-    File,
-    OnCuda,
-    Project,
-    Tree,
-)
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.model import Candidate, CudaWay, File, OnCuda, Tree
 from matrix.catalog.cells import Cell
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.sources import tree_state
 from matrix.checks.linkage.candidate import read_candidate

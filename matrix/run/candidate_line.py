@@ -12,13 +12,15 @@ from pathlib import Path
 from matrix._util.versions import minor_of, newest_patch
 from matrix.attribution.bisect import BisectionError, Search
 from matrix.catalog.candidates.addresses import compare_address
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
-from matrix.catalog.candidates.model import Candidate, Candidates, Project
+from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.place import VARIABLE
 from matrix.catalog.candidates.series import Series, StepError
 from matrix.catalog.candidates.steps import Change, Step
 from matrix.catalog.candidates.update import Update, update
 from matrix.catalog.cells import Cell, CellError, factor_of
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.run.rerun import Rerun
 

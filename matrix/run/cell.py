@@ -14,8 +14,8 @@ from typing import NoReturn
 
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import clip
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import PROJECTS, Cell
+from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.record import provenance

@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 
 from matrix._util.text import listed
 from matrix.bundle.run import LEFT_OUT
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import Cell, CellError
+from matrix.catalog.projects import Project
 from matrix.catalog.release import COMPANIONS
 from matrix.catalog.releases import Releases
 from matrix.record.model import Departure, ErrorKind, Why

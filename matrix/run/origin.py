@@ -21,9 +21,10 @@ from matrix._util.text import listed
 from matrix._util.versions import parse_version
 from matrix.bundle.run import REWRITTEN
 from matrix.catalog.candidates.addresses import without_secrets
-from matrix.catalog.candidates.model import Candidate, Commit, CudaWay, File, Project
+from matrix.catalog.candidates.model import Candidate, Commit, CudaWay, File
 from matrix.catalog.candidates.update import described
 from matrix.catalog.cells import Cell
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.revision import VERSION_FILES, revision_of, same_revision
 from matrix.record.model import ErrorKind, Platform

@@ -21,8 +21,8 @@ from packaging.version import InvalidVersion, Version
 
 from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.choose import Tags, machine_tags, wheel_version
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.index import Index, NoProjectError, PublishedFile
+from matrix.catalog.projects import Project
 from matrix.run.wheel_content import Published, content_of, read_note, write_note
 
 _TRIES = 3  # wheels of one release that fit this Python

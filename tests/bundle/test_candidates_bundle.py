@@ -27,20 +27,20 @@ from matrix.bundle.build import BundleRequest, make_bundle, refresh_bundle
 from matrix.bundle.candidates import without_paths
 from matrix.bundle.plan import Have
 from matrix.bundle.run import faults, read_manifest
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.model import (
     Candidate,
-    Candidates,
     Commit,
     CudaWay,
     File,
     OnCuda,
-    Project,
     Sdist,
     Tree,
     Wheel,
 )
 from matrix.catalog.cells import Cell
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.resolution import resolver

@@ -16,19 +16,14 @@ from hypothesis import strategies as st
 from local_index import Served
 from matrix.catalog.candidates.addresses import compare_address
 from matrix.catalog.candidates.channels import Place, place_of
-from matrix.catalog.candidates.model import (
-    CandidateError,
-    Commit,
-    CudaWay,
-    OnCuda,
-    OnIndex,
-    Project,
-)
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.model import Commit, CudaWay, OnCuda, OnIndex
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.series import Commits, CommitWheels, Nightlies, StepError
 from matrix.catalog.candidates.steps import Step, commit_steps, ends_of, nightly_steps
 from matrix.catalog.cells import candidate_project
 from matrix.catalog.index import FetchError, Index, PublishedFile
+from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.catalog.vllm_sources.git import GitError, Logged, Repository
 from nightlies import LINUX, publish, serve_nightlies

@@ -15,7 +15,7 @@ from candidates import (
     wheel,
     with_candidates,
 )
-from matrix.catalog.candidates.model import CandidateError, Candidates, Project
+from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.cells import (
     Build,
     Cell,
@@ -26,6 +26,7 @@ from matrix.catalog.cells import (
     factors,
     public_key,
 )
+from matrix.catalog.projects import Project
 
 CELL = "py312-torch216rc1-vllm033"
 

@@ -9,6 +9,7 @@ import pytest
 
 from candidates import commit_candidate, torch_candidate, vllm_candidate, wheel
 from matrix.catalog.candidates.channels import CHANNELS, place_of, variable
+from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.file import (
     CandidatesFileError,
     load_candidates,
@@ -16,8 +17,9 @@ from matrix.catalog.candidates.file import (
     render_candidates,
     write_candidates,
 )
-from matrix.catalog.candidates.model import CandidateError, Candidates, CudaWay, OnCuda, Project
+from matrix.catalog.candidates.model import CudaWay, OnCuda
 from matrix.catalog.candidates.place import candidates_path
+from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 
 FOR_CUDA = replace(

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from local_index import Served, serving
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered, Wanted
-from matrix.catalog.candidates.model import CandidateError, Commit, CudaWay, Project, Wheel
+from matrix.catalog.candidates.model import Commit, CudaWay, Wheel
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
 from matrix.catalog.index import FetchError
+from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.catalog.vllm_sources.compiled import compiled_differently
 from small_index import leave_settings

@@ -11,8 +11,9 @@ import pytest
 from candidates import torch_candidate
 from command import matrix
 from fake_wheels import write_torch
+from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
-from matrix.catalog.candidates.model import Candidate, CandidateError, Candidates
+from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases_file import load_releases
 from matrix.checks.candidate_cache import forget

@@ -15,8 +15,9 @@ from command import matrix
 from fake_wheels import write_wheel
 from local_index import Served
 from matrix._util.files import digest_of
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import write_candidates
-from matrix.catalog.candidates.model import Candidate, Candidates, CudaWay, File, OnCuda
+from matrix.catalog.candidates.model import Candidate, CudaWay, File, OnCuda
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases

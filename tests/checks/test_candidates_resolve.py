@@ -14,15 +14,9 @@ from command import matrix
 from fake_wheels import write_torch, write_wheel
 from local_index import Served, serving
 from matrix._util.files import digest_of
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
-from matrix.catalog.candidates.model import (
-    Candidate,
-    Candidates,
-    Commit,
-    File,
-    OnIndex,
-    Wheel,
-)
+from matrix.catalog.candidates.model import Candidate, Commit, File, OnIndex, Wheel
 from matrix.catalog.cells import Cell
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases

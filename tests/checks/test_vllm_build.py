@@ -15,8 +15,9 @@ import pytest
 from fake_wheels import write_tools, write_wheel
 from local_index import Served
 from matrix.catalog.candidates.gathered import Wanted
-from matrix.catalog.candidates.model import File, OnIndex, Project
+from matrix.catalog.candidates.model import File, OnIndex
 from matrix.catalog.candidates.sources import from_commit, from_sdist, from_tree
+from matrix.catalog.projects import Project
 from matrix.catalog.vllm_sources.git import Repository
 from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_sdist, open_tree
 from matrix.checks.vllm_build.build import BuildFailedError, Built, build_wheel

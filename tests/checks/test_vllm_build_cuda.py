@@ -15,9 +15,10 @@ from fake_wheels import write_tools, write_wheel
 from local_index import Served
 from matrix._util.files import digest_of
 from matrix.catalog.candidates.gathered import Wanted
-from matrix.catalog.candidates.model import File, Project
+from matrix.catalog.candidates.model import File
 from matrix.catalog.candidates.sources import from_commit
 from matrix.catalog.index import FetchError
+from matrix.catalog.projects import Project
 from matrix.catalog.vllm_sources.folder import SourcesError
 from matrix.catalog.vllm_sources.sources import Sources, open_sdist
 from matrix.checks.vllm_build.build import BuildFailedError, Built, build_wheel

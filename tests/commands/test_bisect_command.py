@@ -15,8 +15,8 @@ from candidates import torch_candidate, vllm_candidate
 from command import matrix
 from local_index import JSON, Served
 from made import provenance
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
-from matrix.catalog.candidates.model import Candidates
 from matrix.catalog.index import Index
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases

@@ -14,8 +14,9 @@ from candidate_runs import RC, run_of
 from candidates import commit_candidate, vllm_candidate
 from command import matrix
 from made import failed, passed
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import write_candidates
-from matrix.catalog.candidates.model import Candidate, Candidates
+from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell
 from matrix.commands import context, qualify_candidate
 from matrix.qualify.state_files import MadeRound, add_round, read_history

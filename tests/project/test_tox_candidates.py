@@ -13,19 +13,13 @@ from packaging.utils import parse_wheel_filename
 
 from candidates import commit_candidate, torch_candidate, vllm_candidate
 from matrix._util.files import digest_of
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import load_candidates, write_candidates
 from matrix.catalog.candidates.gathered import Wanted
-from matrix.catalog.candidates.model import (
-    Candidate,
-    Candidates,
-    CudaWay,
-    File,
-    OnCuda,
-    Project,
-    Wheel,
-)
+from matrix.catalog.candidates.model import Candidate, CudaWay, File, OnCuda, Wheel
 from matrix.catalog.candidates.sources import from_commit, from_tree
 from matrix.catalog.cells import factor_of
+from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import ErrorKind, Record
 from matrix.record.origin import Made

@@ -14,8 +14,9 @@ from packaging.version import Version
 from candidate_runs import MAIN, RC, RELEASES, known, plan, run_of
 from candidates import commit_candidate, torch_candidate, vllm_candidate, with_candidates
 from made import NO, YES, Answers, failed, passed
-from matrix.catalog.candidates.model import Candidate, Project
+from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell
+from matrix.catalog.projects import Project
 from matrix.qualify.candidate_plan import (
     CandidatePlan,
     CandidateQuery,

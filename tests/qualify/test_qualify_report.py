@@ -11,7 +11,7 @@ import pytest
 
 from made import failed, make, passed
 from matrix._util.enums import StrEnum
-from matrix.catalog.candidates.model import Project
+from matrix.catalog.projects import Project
 from matrix.qualify.caveats import CaveatCode
 from matrix.qualify.load import UnidentifiedCause
 from matrix.qualify.model import DriftKind, FailureKind, Verdict

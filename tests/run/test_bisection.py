@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from candidates import torch_candidate, vllm_candidate, with_candidates
 from matrix.attribution.bisect import BisectionError, EndsError, Outcome, SkipCode
 from matrix.attribution.observations import Ended, Observation
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.file import load_candidates
-from matrix.catalog.candidates.model import Candidate, CandidateError, Project
+from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.series import StepError
 from matrix.catalog.candidates.steps import Step
 from matrix.catalog.cells import Cell
+from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.run.bisection import Ends, Progress, Seen, bisect_line

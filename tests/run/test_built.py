@@ -10,14 +10,9 @@ import pytest
 
 from candidates import commit_candidate, torch_candidate, wheel, with_candidates
 from matrix._util.reported import Say
-from matrix.catalog.candidates.model import (
-    Candidate,
-    CandidateError,
-    CudaWay,
-    OnCuda,
-    Project,
-    Tree,
-)
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.model import Candidate, CudaWay, OnCuda, Tree
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.folder import SourcesError
 from matrix.catalog.vllm_sources.sources import tree_state

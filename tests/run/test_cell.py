@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from candidates import commit_candidate, torch_candidate
+from matrix.catalog.candidates.collection import Candidates
 from matrix.catalog.candidates.file import write_candidates
-from matrix.catalog.candidates.model import Candidates, Project
+from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
 from matrix.record.model import Departure, ErrorKind, Record, RunError, Rung, RungResult, Why

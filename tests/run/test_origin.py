@@ -11,8 +11,9 @@ import pytest
 
 from candidates import commit_candidate, torch_candidate, vllm_candidate, with_candidates
 from matrix.bundle.run import REWRITTEN
-from matrix.catalog.candidates.model import Candidate, Project
+from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.cells import Cell
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import ErrorKind, Platform

@@ -16,8 +16,8 @@ import pytest
 from fake_wheels import write_wheel
 from matrix._util.files import digest_of
 from matrix.bundle.run import WHEELS
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.index import FetchError, Index
+from matrix.catalog.projects import Project
 from matrix.checks.resolution import resolver
 from matrix.record.model import Platform
 from matrix.run.origin import look_at_origins, origins_of

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from matrix.catalog.candidates.addresses import AddressError, index_address
-from matrix.catalog.candidates.model import CandidateError, Project
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.projects import Project
 
 _FLAVOUR = re.compile(r"cpu|cu[0-9]{2,4}|rocm[0-9.]+|xpu")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")

@@ -14,7 +14,8 @@ from packaging.version import InvalidVersion, Version
 from matrix._util.text import listed
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.addresses import without_secrets
-from matrix.catalog.candidates.model import CandidateError, File
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.model import File
 from matrix.catalog.index import PublishedFile
 
 Tags = Callable[[str], Sequence[Tag]]

@@ -22,7 +22,8 @@ from matrix.catalog.candidates.choose import (
     machine_tags,
     recorded,
 )
-from matrix.catalog.candidates.model import CandidateError, File
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.model import File
 from matrix.catalog.index import Index, NoProjectError, PublishedFile
 from matrix.catalog.package_metadata import MetadataError, read_companion, requirements_of
 from matrix.catalog.release import COMPANIONS, Torch

@@ -21,16 +21,14 @@ from matrix._util.toml_rows import check_keys, choice_of, read_text
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.addresses import AddressError, file_address, index_address
 from matrix.catalog.candidates.channels import CHANNELS
+from matrix.catalog.candidates.collection import CandidateError, Candidates
 from matrix.catalog.candidates.model import (
     Candidate,
-    CandidateError,
-    Candidates,
     Commit,
     CudaWay,
     File,
     OnCuda,
     OnIndex,
-    Project,
     Sdist,
     Source,
     SourceKind,
@@ -38,6 +36,7 @@ from matrix.catalog.candidates.model import (
     Wheel,
 )
 from matrix.catalog.candidates.place import candidates_path
+from matrix.catalog.projects import Project
 from matrix.errors import MatrixError
 
 if sys.version_info >= (3, 11):

@@ -11,18 +11,10 @@ from packaging.version import Version
 
 from matrix._util.text import listed
 from matrix.catalog.candidates.choose import Chosen
-from matrix.catalog.candidates.model import (
-    Candidate,
-    CandidateError,
-    Commit,
-    File,
-    OnIndex,
-    Project,
-    Sdist,
-    Tree,
-    Wheel,
-)
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.model import Candidate, Commit, File, OnIndex, Sdist, Tree, Wheel
 from matrix.catalog.package_metadata import ReleaseMetadata, metadata_of, read_torch, read_vllm
+from matrix.catalog.projects import Project
 from matrix.catalog.release import COMPANIONS
 from matrix.catalog.revision import VERSION_FILES, revision_of
 

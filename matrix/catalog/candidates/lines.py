@@ -9,11 +9,12 @@ from datetime import date
 
 from matrix._util.reported import Say
 from matrix.catalog.candidates.channels import Place, place_of
-from matrix.catalog.candidates.model import CandidateError, Project
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.series import Commits, CommitWheels, Nightlies
 from matrix.catalog.candidates.steps import commit_steps, ends_of, nightly_steps
 from matrix.catalog.index import Index
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.git import Repository
 

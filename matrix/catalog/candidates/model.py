@@ -7,7 +7,7 @@ Two nightlies of one name have two identities and are two candidates.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import unquote, urlsplit
@@ -18,27 +18,12 @@ from packaging.version import Version
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.cells import Build, CellError, candidate_project
-from matrix.errors import MatrixError
+from matrix.catalog.projects import Project
 
 TORCH_COMPANIONS = ("torchvision", "torchaudio", "triton")
 """What a torch candidate brings from its own index, as far as the index has it."""
-
-
-class CandidateError(MatrixError):
-    """A candidate that contradicts itself, is not known, or cannot be had."""
-
-
-class Project(StrEnum):
-    """One of the two projects of a pair."""
-
-    TORCH = "torch"
-    VLLM = "vllm"
-
-    @property
-    def label(self) -> str:
-        """The name as a message spells it."""
-        return "vLLM" if self is Project.VLLM else "torch"
 
 
 class SourceKind(StrEnum):
@@ -359,64 +344,3 @@ def _named(where: str, file: File) -> tuple[str, str]:
         return file.project, file.version
     except (InvalidWheelFilename, ValueError):
         raise CandidateError(f"{where}: {file.name!r} is not the name of a wheel") from None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """All candidates, by name; `channels` are the addresses that a person set, by project."""
-
-    every: tuple[Candidate, ...] = ()
-    channels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse two candidates of one name."""
-        names = [candidate.name for candidate in self.every]
-        for name in names:
-            if names.count(name) > 1:
-                raise CandidateError(f"candidate {name!r}: is there twice; keep one")
-
-    @cached_property
-    def _named(self) -> Mapping[str, Candidate]:
-        return {candidate.name: candidate for candidate in self.every}
-
-    def get(self, name: str) -> Candidate | None:
-        """Return the candidate of a name; None without one."""
-        return self._named.get(name)
-
-    def named(self, name: str) -> Candidate:
-        """Return the candidate of a name. Raises CandidateError, which names those there are."""
-        found = self._named.get(name)
-        if found is None:
-            raise CandidateError(f"candidate {name!r}: is not known; {self.known()}")
-        return found
-
-    def of_build(self, build: Build | None) -> Candidate | None:
-        """Return the candidate of a build; None for a release, and for a build that it was once."""
-        found = self._named.get(build.name) if build is not None else None
-        return found if found is not None and found.build == build else None
-
-    def of(self, project: str) -> tuple[Candidate, ...]:
-        """Return the candidates of torch or of vLLM, by name."""
-        return tuple(candidate for candidate in self.every if candidate.project == project)
-
-    def known(self) -> str:
-        """Return the end of a sentence: which candidates there are, or how to add one."""
-        if not self.every:
-            return "there is none yet: matrix candidate add NAME"
-        return f"the known ones are {', '.join(self._named)}"
-
-    def including(self, candidate: Candidate) -> Candidates:
-        """Return these with one more, which takes the place of the one of its name."""
-        others = (entry for entry in self.every if entry.name != candidate.name)
-        return self._with((*others, candidate))
-
-    def excluding(self, name: str) -> Candidates:
-        """Return these without one. Raises CandidateError where there is none of the name."""
-        self.named(name)
-        return self._with(candidate for candidate in self.every if candidate.name != name)
-
-    def _with(self, every: Iterable[Candidate]) -> Candidates:
-        return Candidates(
-            every=tuple(sorted(every, key=lambda one: (one.project, one.name))),
-            channels=self.channels,
-        )

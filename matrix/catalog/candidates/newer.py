@@ -7,11 +7,13 @@ from collections.abc import Callable
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.channels import Place, place_of
 from matrix.catalog.candidates.choose import Tags, machine_tags
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered, Wanted
-from matrix.catalog.candidates.model import Candidate, CandidateError, OnIndex, Project
+from matrix.catalog.candidates.model import Candidate, OnIndex
 from matrix.catalog.candidates.published import from_index
 from matrix.catalog.candidates.update import Update, update
 from matrix.catalog.index import Index
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 
 

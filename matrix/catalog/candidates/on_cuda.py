@@ -23,16 +23,11 @@ from matrix.catalog.candidates.choose import (
     machine_tags,
     recorded,
 )
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered
-from matrix.catalog.candidates.model import (
-    Candidate,
-    CandidateError,
-    Commit,
-    CudaWay,
-    OnCuda,
-    Project,
-)
+from matrix.catalog.candidates.model import Candidate, Commit, CudaWay, OnCuda
 from matrix.catalog.index import FetchError, Index, NoProjectError, PublishedFile
+from matrix.catalog.projects import Project
 from matrix.catalog.release import Vllm
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.compiled import check_takes_extensions, compiled_differently

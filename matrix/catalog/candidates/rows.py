@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from packaging.specifiers import SpecifierSet
 from packaging.utils import parse_wheel_filename
 
-from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.release import COMPANIONS, Torch, Vllm
+
+if TYPE_CHECKING:
+    from matrix.catalog.candidates.model import Candidate
 
 
 def torch_row(candidate: Candidate) -> Torch:

@@ -13,13 +13,15 @@ from typing import Protocol
 from matrix._util.reported import Say
 from matrix.catalog.candidates.channels import Place
 from matrix.catalog.candidates.choose import Tags, machine_tags
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Wanted
-from matrix.catalog.candidates.model import Candidate, CandidateError, Commit, OnIndex, Project
+from matrix.catalog.candidates.model import Candidate, Commit, OnIndex
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.candidates.published import from_index
 from matrix.catalog.candidates.sources import from_commit
 from matrix.catalog.candidates.steps import Step
 from matrix.catalog.index import FetchError, Index, NoProjectError
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.catalog.vllm_sources.folder import SourcesError
 from matrix.catalog.vllm_sources.version import VersionError, commit_in

@@ -13,12 +13,14 @@ from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix.catalog.candidates.addresses import without_secrets
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered, Wanted, built
-from matrix.catalog.candidates.model import CandidateError, Commit, Project, Sdist, Tree
+from matrix.catalog.candidates.model import Commit, Sdist, Tree
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.index import read_members
 from matrix.catalog.located import find_file, name_of
 from matrix.catalog.package_metadata import read_vllm, wanted_member
+from matrix.catalog.projects import Project
 from matrix.catalog.vllm_sources.git import Repository
 from matrix.catalog.vllm_sources.sources import Sources, open_commit, open_sdist, open_tree
 

@@ -12,8 +12,9 @@ from packaging.version import Version
 from matrix._util.text import clip, listed
 from matrix.catalog.candidates.channels import Place
 from matrix.catalog.candidates.choose import wheel_version
-from matrix.catalog.candidates.model import CandidateError, Project
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.index import PublishedFile
+from matrix.catalog.projects import Project
 from matrix.catalog.vllm_sources.git import Logged
 from matrix.catalog.vllm_sources.version import commit_mark
 

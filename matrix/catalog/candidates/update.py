@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from matrix._util.enums import StrEnum
 from matrix._util.versions import parse_version
-from matrix.catalog.candidates.model import (
-    Candidate,
-    CandidateError,
-    Commit,
-    OnIndex,
-    Project,
-    Sdist,
-    Tree,
-    Wheel,
-)
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.model import Candidate, Commit, OnIndex, Sdist, Tree, Wheel
+from matrix.catalog.projects import Project
 
 
 class Update(StrEnum):

@@ -16,11 +16,13 @@ from matrix._util.scratch import Scratch
 from matrix._util.versions import minor_of
 from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.choose import Tags, choose_files, machine_tags, recorded
+from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered, Wanted, check_pythons, of_wheels
-from matrix.catalog.candidates.model import Candidate, CandidateError, File, Project, Wheel
+from matrix.catalog.candidates.model import Candidate, File, Wheel
 from matrix.catalog.index import PublishedFile, read_members
 from matrix.catalog.located import find_file, name_of
 from matrix.catalog.package_metadata import wanted_member
+from matrix.catalog.projects import Project
 from matrix.catalog.release import COMPANIONS
 from matrix.catalog.releases import Releases
 from matrix.catalog.revision import VERSION_FILES

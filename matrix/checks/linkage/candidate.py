@@ -16,9 +16,11 @@ from matrix._util.files import write_bytes
 from matrix._util.reported import Say
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
-from matrix.catalog.candidates.model import Candidate, CandidateError, File, Project
+from matrix.catalog.candidates.collection import CandidateError
+from matrix.catalog.candidates.model import Candidate, File
 from matrix.catalog.candidates.place import answers_folder
 from matrix.catalog.located import find_file
+from matrix.catalog.projects import Project
 from matrix.checks.linkage.elf import ElfError, NoLibraryError, read_wheel
 from matrix.checks.linkage.tables import (
     SymbolsError,

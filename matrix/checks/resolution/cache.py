@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from packaging.version import InvalidVersion
 
@@ -21,7 +21,6 @@ from matrix._util.console import print_status
 from matrix._util.json_file import read_object
 from matrix._util.paths import DATA
 from matrix._util.versions import minor_of, parse_version
-from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.place import answers_folder
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.release import Torch, Vllm
@@ -29,6 +28,9 @@ from matrix.catalog.releases import Releases, newest
 from matrix.checks.facts import Fact, FactCode, quoted
 from matrix.checks.resolution.cause import KEPT_CAUSES, Cause
 from matrix.errors import MatrixError
+
+if TYPE_CHECKING:
+    from matrix.catalog.candidates.model import Candidate
 
 PATH = DATA / "resolutions.json"
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import Cell, build_of
+from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.cache import Installs, Question
 from matrix.checks.vllm_build.build import built_before

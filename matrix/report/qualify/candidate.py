@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from matrix._util.text import aligned, clean, clip, code, listed, markdown, plural, tabular
 from matrix.attribution.model import Attribution
-from matrix.catalog.candidates.model import Project
+from matrix.catalog.projects import Project
 from matrix.qualify.candidate_plan import CandidatePlan, LeftOut, LeftOutCode, PlannedCell
 from matrix.qualify.turns import TIMED, Untimed
 from matrix.qualify.watch import Delta

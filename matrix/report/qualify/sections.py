@@ -10,8 +10,8 @@ from typing import TypeVar
 from packaging.version import Version
 
 from matrix._util.text import clean, clip, listed, plural, spans
-from matrix.catalog.candidates.model import Project
 from matrix.catalog.cells import build_of
+from matrix.catalog.projects import Project
 from matrix.qualify.model import (
     Drift,
     DriftKind,

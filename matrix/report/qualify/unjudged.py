@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from matrix._util.text import clean, clip, plural, ratio, seconds
-from matrix.catalog.candidates.model import Project
+from matrix.catalog.projects import Project
 from matrix.qualify.cache_check import Cache, LostCache, lost_caches
 from matrix.qualify.model import Match, Qualification
 from matrix.qualify.reasons import TimesCode
