@@ -15,7 +15,7 @@ try:
     # Its parser is compiled: Python's own takes several times as long (`benchmarks/toml_files.py`).
     import tomli as tomllib
 except ModuleNotFoundError:
-    import tomllib  # type: ignore[no-redef]
+    import tomllib  # type: ignore[import-not-found,no-redef]
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
