@@ -144,7 +144,7 @@ def test_more_kernels_of_as_many_nodes_are_less_fusion(
     )
     words = (
         "Inductor fuses less: of as many nodes as at the baseline it generates more kernels"
-        " (34, not 21) in moe; see below"
+        " (34 instead of 21) in moe; see below"
     )
     assert (words in lines(found)) is less and (words in page(found)) is less
 

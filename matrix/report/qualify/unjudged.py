@@ -56,7 +56,7 @@ def alerts(qualification: Qualification) -> list[str]:
         for change in found.fuses_less
     ]
     if fused:
-        kernels = sorted({f"{after}, not {before}" for before, after, _ in fused})
+        kernels = sorted({f"{after} instead of {before}" for before, after, _ in fused})
         lines.append(
             "Inductor fuses less: of as many nodes as at the baseline it generates more kernels"
             f" ({few(kernels, 'count')}) in {few([case for *_, case in fused])}; see below"
