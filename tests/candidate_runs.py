@@ -38,7 +38,7 @@ def run_of(cell: Cell, *cases: Case, day: int = 22, number: int = 0, **more: Any
         python=cell.python,
         day=day,
         provenance=provenance,
-        **more,
+        **{"defaults": {}, **more},
     )
     origins = tuple(
         Origin(project=project, candidate=build_of(version))

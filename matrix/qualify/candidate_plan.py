@@ -383,10 +383,12 @@ class _Planner:
         why: plan_reasons.PlanReason | None
         record = counts.record if counts is not None else self._of_another_build(cell)
         why, _ = stale_reason(cell, record, self.known.tests)
-        stands = why is None and counts is not None
         if why is None:
             assert record is not None
-            why = plan_reasons.NotStale(day=record.started[:10])
+            day = record.started[:10]
+            less = _observed_less(record)
+            why = plan_reasons.ObservedLess(day=day) if less else plan_reasons.NotStale(day=day)
+        stands = isinstance(why, plan_reasons.NotStale) and counts is not None
         return PlannedCell(
             cell=cell,
             side=side,
@@ -454,6 +456,14 @@ def relevant(
         and (cell := names.get(record.cell)) is not None
         and is_of(record, cell)
     ]
+
+
+def _observed_less(record: Record) -> bool:
+    """Return whether a run that started a case is older than all that is compared but not judged.
+
+    These are torch's defaults, Inductor's numbers, the caches on disk and the cache check.
+    """
+    return record.defaults is None and any(case.starts for case in record.cases)
 
 
 def _left_out(

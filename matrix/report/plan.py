@@ -55,6 +55,8 @@ def plan_words(reason: reasons.PlanReason) -> str:
             return f"{running} with some of the cases" if reason.partial else running
         case reasons.NotStale(day=day):
             return f"ran on {day}, not stale"
+        case reasons.ObservedLess(day=day):
+            return f"ran on {day} and recorded neither torch's defaults nor its caches"
         case _:
             return _stale(reason)
 

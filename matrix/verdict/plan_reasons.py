@@ -28,6 +28,7 @@ class PlanCode(StrEnum):
     TESTS_CHANGED = "tests changed"
     RUNNING = "running"
     NOT_STALE = "not stale"
+    OBSERVED_LESS = "observed less"
     CANNOT_WORK = "cannot work"
 
 
@@ -123,6 +124,13 @@ class NotStale(NamedTuple):
     code: Literal[PlanCode.NOT_STALE] = PlanCode.NOT_STALE
 
 
+class ObservedLess(NamedTuple):
+    """It ran on that day, and its record lacks what a qualification compares besides counters."""
+
+    day: str
+    code: Literal[PlanCode.OBSERVED_LESS] = PlanCode.OBSERVED_LESS
+
+
 class CannotWork(NamedTuple):
     """The static checks say that the cell cannot work."""
 
@@ -144,7 +152,7 @@ StaleReason = (
 )
 """Why a record does not stand for a cell as it would run now."""
 
-PlanReason = StaleReason | Running | NotStale | CannotWork
+PlanReason = StaleReason | Running | NotStale | ObservedLess | CannotWork
 """Why a plan has a cell."""
 
 

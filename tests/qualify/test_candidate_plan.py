@@ -164,6 +164,17 @@ def test_a_record_that_stands_is_not_made_again() -> None:
     assert not plan((path, old), fails).to_run
 
 
+def test_a_record_without_what_is_compared_besides_counters_is_made_again() -> None:
+    """Without torch's defaults, kernels and caches of one side nothing of them is found."""
+    found = plan(run_of(OLD, passed(), defaults=None), run_of(NEW, passed()))
+    baseline, candidate = found.cells
+    assert (baseline.record, baseline.why) == (None, plan_reasons.ObservedLess(day="2026-11-22"))
+    assert found.to_run == (baseline,) and candidate.record is not None
+    never_started = RunError(kind=ErrorKind.IMPORTS, reason="ImportError: undefined symbol: x")
+    told = run_of(OLD, passed()), run_of(NEW, error=never_started, defaults=None)
+    assert not plan(*told).to_run
+
+
 def test_a_record_of_another_build_or_of_a_stopped_run_does_not_stand() -> None:
     other = torch_candidate(sha256="ab" * 32)
     old = run_of(Cell("3.12", other.key, "0.33.0"), passed())

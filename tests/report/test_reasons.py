@@ -182,6 +182,9 @@ def test_every_reason_of_a_plan_has_a_sentence_and_a_code_of_its_own() -> None:
             "is running since x with torch 2.9.0 and vLLM 0.16.0"
         ),
         plan_reasons.NotStale(day="2026-11-22"): "ran on 2026-11-22, not stale",
+        plan_reasons.ObservedLess(day="2026-11-22"): (
+            "ran on 2026-11-22 and recorded neither torch's defaults nor its caches"
+        ),
         plan_reasons.CannotWork(reason=TEXT): "KeyError: x",
     }
     assert {reason: plan_words(reason) for reason in sentences} == sentences
