@@ -35,12 +35,15 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit status: 2 for an input that cannot be used."""
+    if argv is None:
+        # Nearly all that a command makes lives to its end, without cycles. To look for them after
+        # each 700 objects, as Python does by itself, costs CPU seconds: `benchmarks/cycles.py`.
+        gc.set_threshold(100_000)
     try:
         return _run(argv)
     finally:
         if argv is None:
-            # The program ends here. Python would look through all that was read for cycles once
-            # more at its exit: 4 % of the CPU seconds of `matrix qualify` (`benchmarks/exit.py`).
+            # The program ends here, and Python would look through all that was read once more.
             gc.freeze()
 
 
