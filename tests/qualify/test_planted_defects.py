@@ -64,6 +64,15 @@ def qualified(defect: str) -> Qualification:
             ),
         ),
         (
+            "fx-load",
+            1,
+            (
+                "AOTAutograd's cache misses in a second process what the first one saved",
+                "FXGraphCacheMiss @ torch/_functorch/_aot_autograd/aot_autograd_result.py:load",
+                "py311-torch2111rc5-vllm026 on cpu, starts warm: small_startup[dense]",
+            ),
+        ),
+        (
             "caches-off",
             1,
             (
