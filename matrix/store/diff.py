@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from matrix.record.model import STARTS, Case, Defaults, Outcome, Record
+from matrix.record.model import STARTS, Case, CheckedCompile, Defaults, Outcome, Record
 from matrix.rules.expectations import Expectations
 from matrix.store.stats import beyond_noise
 from matrix.store.summary import Times
@@ -136,6 +136,10 @@ def _counters(before: Record, after: Record) -> list[Change]:
             changes += _mappings("counter", f"{name} {start}", old.counters, new.counters)
             if old.metrics is not None and new.metrics is not None:
                 changes += _mappings("metric", f"{name} {start}", old.metrics, new.metrics)
+    if before.cache_check is not None and after.cache_check is not None:
+        for compiled in CheckedCompile:
+            checks = before.cache_check[compiled], after.cache_check[compiled]
+            changes += _mappings("counter", f"cache_check {compiled}", *checks)
     return changes
 
 

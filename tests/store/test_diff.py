@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histories import CELLS, make, nights
-from matrix.record.model import Record
+from matrix.record.model import CheckedCompile, Record
 from matrix.report.diff import diff_json, diff_lines
 from matrix.store import stats
 from matrix.store.diff import differences
@@ -63,6 +63,7 @@ def test_defaults_and_numbers_of_inductor_differ_where_both_know_them() -> None:
             BEFORE,
             cases=(replace(case, starts=(counted, *rest)), *others),
             defaults={"torch._inductor.config": {"fusion": on, "sizes": [1]}},
+            cache_check={compiled: {"hits": int(on)} for compiled in CheckedCompile},
         )
 
     def changes(before: bool | None, after: bool | None) -> list[tuple[object, ...]]:
@@ -73,6 +74,7 @@ def test_defaults_and_numbers_of_inductor_differ_where_both_know_them() -> None:
 
     assert changes(before=True, after=False) == [
         ("metric", "generated_kernel_count", "21", "20"),
+        *[("counter", "hits", "1", "0")] * 3,
         ("default", "torch._inductor.config.fusion", "true", "false"),
     ]
     assert changes(before=None, after=True) == changes(before=True, after=True) == []

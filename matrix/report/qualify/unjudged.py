@@ -91,7 +91,7 @@ def _lost_words(lost: LostCache) -> str:
         Cache.GRAPHS: "Inductor's cache of graphs",
     }[lost.cache]
     if lost.misses:
-        how = f"{name} misses in a second process what the first one saved: its key is not stable"
+        how = f"{name} misses in a second process what the first one saved, as with an unstable key"
     elif lost.bypasses:
         how = f"torch bypasses {name} in a second process"
     else:
