@@ -33,8 +33,17 @@ def revision_of(project: str, version: str, text: str | None) -> str | None:
     pattern = _TORCH if project == "torch" else _VLLM
     if text is not None and (found := pattern.search(text)):
         return found[1]
-    named = _LOCAL.search(version.partition("+")[2]) if project == "vllm" else None
-    return named[1] if named else None
+    return commit_in(version) if project == "vllm" else None
+
+
+def commit_in(version: str) -> str | None:
+    """Return the beginning of the commit that a version names; None where it names none.
+
+    >>> commit_in("0.33.1.dev3+g4152872ac.cu129")
+    '4152872ac'
+    """
+    found = _LOCAL.search(version.partition("+")[2])
+    return found[1] if found else None
 
 
 def same_revision(one: str, other: str) -> bool:

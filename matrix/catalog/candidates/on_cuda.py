@@ -30,10 +30,10 @@ from matrix.catalog.index import FetchError, Index, NoProjectError, PublishedFil
 from matrix.catalog.projects import Project
 from matrix.catalog.release import Vllm
 from matrix.catalog.releases import Releases
+from matrix.catalog.revision import commit_in
 from matrix.catalog.vllm_sources.compiled import check_takes_extensions, compiled_differently
 from matrix.catalog.vllm_sources.folder import SourcesError, unpack
 from matrix.catalog.vllm_sources.sources import Sources
-from matrix.catalog.vllm_sources.version import commit_in
 
 
 @dataclass(frozen=True, kw_only=True)

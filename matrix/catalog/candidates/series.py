@@ -23,8 +23,9 @@ from matrix.catalog.candidates.steps import Step
 from matrix.catalog.index import FetchError, Index, NoProjectError
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
+from matrix.catalog.revision import commit_in
 from matrix.catalog.vllm_sources.folder import SourcesError
-from matrix.catalog.vllm_sources.version import VersionError, commit_in
+from matrix.catalog.vllm_sources.version import VersionError
 from matrix.errors import MatrixError
 
 _REPOSITORIES = {

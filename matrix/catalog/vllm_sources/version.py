@@ -22,7 +22,6 @@ _SHORT = 9  # digits of a hash in a version, as setuptools-scm has them
 _PKG_INFO = re.compile(r"(?m)^Version: *(\S+) *$")
 # vllm/_version.py, by setuptools-scm: __version__ = version = '0.33.0'
 _MODULE = re.compile(r"""(?m)^__version__\s*(?::[^=\n]+)?=.*?["']([^"'\n]+)["']\s*$""")
-_MARK = re.compile(r"(?:^|\.)g([0-9a-f]{7,40})(?:\.|$)")
 _LAST_NUMBER = re.compile(r"\d+$")
 _EMPTY = re.compile(r"(?:^|\.)empty$")
 _PLACEHOLDER = Version("0.2")  # older than every vLLM that is here; setuptools-scm's guess is 0.1
@@ -77,16 +76,6 @@ def version_of(
 def commit_mark(commit: str) -> str:
     """Return the mark of a commit: `g` and the beginning of its hash."""
     return f"g{commit[:_SHORT]}"
-
-
-def commit_in(version: str) -> str | None:
-    """Return the beginning of the commit that a version names; None where it names none.
-
-    >>> commit_in("0.33.1.dev3+g4152872ac.cu129")
-    '4152872ac'
-    """
-    found = _MARK.search(version.partition("+")[2])
-    return found[1] if found else None
 
 
 def tree_mark(state: str) -> str:
