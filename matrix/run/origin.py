@@ -19,7 +19,6 @@ from packaging.version import InvalidVersion
 
 from matrix._util.text import listed
 from matrix._util.versions import parse_version
-from matrix.bundle.run import REWRITTEN
 from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.model import Candidate, Commit, CudaWay, File
 from matrix.catalog.candidates.update import described
@@ -31,7 +30,13 @@ from matrix.record.model import ErrorKind, Platform
 from matrix.record.origin import Made, Origin
 from matrix.record.stock import Environment
 from matrix.run.preflight import Refusal
-from matrix.run.wheel_content import Published, content_of, read_bundled, read_note
+from matrix.run.wheel_content import (
+    Published,
+    before_a_bundle,
+    content_of,
+    read_bundled,
+    read_note,
+)
 
 # What vLLM's setup.py ends the version with, after `+` or `.`.
 _EMPTY, _PRECOMPILED = "empty", "precompiled"
@@ -41,7 +46,6 @@ _MADE = {
     CudaWay.EXTENSIONS: Made.WITH_EXTENSIONS,
 }
 _SHOWN = 12  # digits of a revision, for people
-_CALLED = {Project.TORCH: "torch", Project.VLLM: "vLLM"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +117,7 @@ def wrong_origin(
         else:
             fault = _no_candidate(candidate, installed, cell, environment)
         if fault is not None:
-            faults.append(f"its {_CALLED[project]} {fault}")
+            faults.append(f"its {project.label} {fault}")
     if not faults:
         return None
     return Refusal(
@@ -335,7 +339,7 @@ def _direct(distribution: metadata.Distribution) -> tuple[str | None, str | None
     if sha256 is None and fragment.startswith("sha256="):
         sha256 = fragment.removeprefix("sha256=")  # uv writes it so for a file of this machine
     if isinstance(sha256, str):
-        sha256 = _before_a_bundle(sha256)
+        sha256 = before_a_bundle(Path(sys.prefix), sha256)
     commit = vcs.get("commit_id") if isinstance(vcs, dict) else None
     return (
         without_secrets(url),
@@ -351,18 +355,6 @@ def _published(project: Project, record: str, content: str | None) -> Published 
     if bundled is not None or content is None:
         return bundled
     return read_note(environment).get(content)
-
-
-def _before_a_bundle(sha256: str) -> str:
-    """Return the hash that a wheel had before a bundle rewrote it; of any other wheel its own.
-
-    `matrix.bundle.run` writes them where it makes the environment.
-    """
-    try:
-        found = json.loads((Path(sys.prefix) / REWRITTEN).read_text(encoding="utf-8")).get(sha256)
-    except (OSError, ValueError, RecursionError, AttributeError):
-        return sha256
-    return found if isinstance(found, str) else sha256
 
 
 def _record(distribution: metadata.Distribution) -> str:

@@ -1,6 +1,6 @@
-"""What tells two builds of a wheel apart, and the note of the file that an installed one is.
+"""What tells two builds of a wheel apart, and the notes of the file that an installed one is.
 
-Importable inside a cell. `matrix.run.published` writes the note, outside.
+Importable inside a cell. `matrix.run.published` and `matrix.bundle.run` write the notes, outside.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix._util.files import write_text
-from matrix.bundle.run import WHEELS
+from matrix.bundle.run import REWRITTEN, WHEELS
 
 NOTE = "matrix_published.json"
 """The name of the note in an environment's folder."""
@@ -25,7 +25,7 @@ _OF_INSTALLERS = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cac
 _DATA = re.compile(r"[^/]+\.data/(?P<kind>[^/]+)/(?P<rest>.+)")
 _AMONG_MODULES = ("purelib", "platlib")
 _OPTIONAL = ("index", "sha256", "built")
-_LARGEST = 1 << 20  # bytes of a note, which has two entries of a few hundred
+_LARGEST = 1 << 20  # characters of a note, which has a few entries of a few hundred
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +78,8 @@ def read_note(environment: Path) -> Mapping[str, Published | None]:
     None: the index was asked, and has no such file. Without a note that can be read it is empty.
     """
     try:
-        with (environment / NOTE).open(encoding="utf-8") as file:
-            data = json.loads(file.read(_LARGEST))
-        return {str(content): _published(entry) for content, entry in data.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {content: _published(entry) for content, entry in _read(environment / NOTE).items()}
+    except TypeError:
         return {}
 
 
@@ -90,19 +88,36 @@ def read_bundled(environment: Path, project: str, record: str) -> Published | No
 
     `record` is the RECORD that is there; another one than the bundle left is of another wheel.
     """
-    try:
-        with (environment / WHEELS).open(encoding="utf-8") as file:
-            entry = json.loads(file.read(_LARGEST))[project]
-        same = entry["record"] == hashlib.sha256(record.encode()).hexdigest()
-        return _published(entry) if same else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    entry = _read(environment / WHEELS).get(project)
+    own = hashlib.sha256(record.encode()).hexdigest()
+    if not isinstance(entry, dict) or entry.get("record") != own:
         return None
+    try:
+        return _published(entry)
+    except TypeError:
+        return None
+
+
+def before_a_bundle(environment: Path, sha256: str) -> str:
+    """Return the hash that a wheel had before a bundle rewrote it; of any other wheel its own."""
+    found = _read(environment / REWRITTEN).get(sha256)
+    return found if isinstance(found, str) else sha256
 
 
 def write_note(environment: Path, found: Mapping[str, Published | None]) -> None:
     """Write what `read_note` reads. Raises FileError where it cannot be written."""
     data = {content: entry and asdict(entry) for content, entry in sorted(found.items())}
     write_text(environment / NOTE, json.dumps(data, indent=1) + "\n")
+
+
+def _read(note: Path) -> dict[str, object]:
+    """Return what a note holds; nothing where there is none that can be read."""
+    try:
+        with note.open(encoding="utf-8") as file:
+            found = json.loads(file.read(_LARGEST))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _published(entry: object) -> Published | None:
