@@ -20,7 +20,7 @@ def coded(reason: Any) -> dict[str, object]:  # noqa: ANN401 - a reason of any r
     """Return the code of a reason and its operands: its fields, without those that are not set.
 
     A `detail`, which is the reason of a verdict, is its sentence, and has its own code and operands
-    beside it as `because`; so have `packages` their parts as `departures`. The facts of a check
+    as `because`; so have `packages` their parts as `departures`. The facts of a check
     have their words as `text`, the day of its question as `by`.
     """
     operands: dict[str, object] = {}

@@ -192,7 +192,7 @@ def _check_links(
 
 
 def _torch_requirements(cell: Cell, releases: Releases) -> tuple[str, ...]:
-    """Return what installs the cell's torch alone, to build beside it."""
+    """Return what installs the cell's torch alone, for a build of vLLM."""
     candidate = releases.candidate_of(cell, Project.TORCH)
     if candidate is None:
         return (f"torch=={cell.torch}",)

@@ -165,7 +165,7 @@ def test_python_of_the_sources_with_the_extensions_of_a_release(
     said: list[str] = []
     recipe = with_extensions(published(tmp_path), TORCH)
     built = build_wheel(sources(tmp_path), sys.executable, said.append, cache=cache, recipe=recipe)
-    assert said[-1] == f"{published(tmp_path).name} (3 MiB) is fetched for its extensions"
+    assert said[-1] == f"{published(tmp_path).name} (3.0 MiB) is fetched for its extensions"
     assert (built.version, built.made) == ("0.33.0+precompiled", Made.WITH_EXTENSIONS)
     assert member(built, CORE) == "the extension of the release"
     assert "of_the_release" not in member(built, "vllm/__init__.py")

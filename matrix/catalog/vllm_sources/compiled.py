@@ -19,7 +19,7 @@ They are WHEEL_BLOCKING_PATHS of setup.py of vLLM 0.32.0 and 0.33.0, which refus
 """
 
 LOCATION = "VLLM_PRECOMPILED_WHEEL_LOCATION"
-"""The variable by which setup.py is told the wheel whose extensions it takes."""
+"""The variable that names to setup.py the wheel whose extensions it takes."""
 
 
 def check_takes_extensions(sources: Sources) -> None:

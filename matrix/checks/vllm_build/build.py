@@ -25,6 +25,7 @@ from matrix._util.caches import cache_folder
 from matrix._util.files import digest_of, write_text
 from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.scratch import Scratch
+from matrix._util.text import mib
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, SourceKind, Tree
 from matrix.catalog.located import find_file
 from matrix.catalog.vllm_sources.compiled import LOCATION, check_takes_extensions
@@ -102,7 +103,7 @@ def build_wheel(
 ) -> Built:
     """Return the wheel of these sources for a Python (`3.12`, or the path of an interpreter).
 
-    `torch` is the requirement of the torch to build beside (None: the sources' own pin); a recipe
+    `torch` is the requirement of the torch to build with (None: the sources' own pin); a recipe
     for one torch has its own. The build writes into the sources' folder. One build at a time uses a
     cache, and besides one that compiles; the wheel is there complete or not at all. Raises
     BuildFailedError where the sources do not build, another MatrixError where this machine cannot
@@ -113,8 +114,8 @@ def build_wheel(
     if recipe.extensions is not None:
         check_takes_extensions(sources)
     with _alone(cache, say):
-        beside = _with(_torch(torch, recipe), requirements)
-        environment = build_environment(beside, python, cache, say)
+        needed = _with(_torch(torch, recipe), requirements)
+        environment = build_environment(needed, python, cache, say)
         check_torch(recipe, environment.torch_cuda)
         named = (sources.kind, sources.identity, sources.version)
         folder = cache / _WHEELS / _key(named, environment, recipe)
@@ -147,8 +148,8 @@ def find_wheel(
         found = _facts(path.parent)
         if found is None or (found.kind, found.identity, found.source_version) != named:
             continue
-        beside = _with(_torch(torch, recipe), found.requirements)
-        environment = made_environment(beside, python, cache)
+        needed = _with(_torch(torch, recipe), found.requirements)
+        environment = made_environment(needed, python, cache)
         if environment is not None and path.parent.name == _key(named, environment, recipe):
             return _kept(path.parent)
     return None
@@ -291,11 +292,11 @@ class _Build:
 
 
 def _given_extensions(recipe: Recipe, folder: Path, say: Say) -> Mapping[str, str]:
-    """Fetch the wheel that has the extensions, and return what setup.py is told of it."""
+    """Fetch the wheel that has the extensions, and return what names it to setup.py."""
     wheel = recipe.extensions
     if wheel is None:
         return {}
-    size = f" ({wheel.size >> 20} MiB)" if wheel.size else ""
+    size = f" ({mib(wheel.size)})" if wheel.size else ""
     say(f"{wheel.name}{size} is fetched for its extensions")
     path, _ = find_file(wheel.url, folder, sha256=wheel.sha256)
     return {LOCATION: str(path)}

@@ -61,8 +61,8 @@ def check_torch(recipe: Recipe, cuda: str | None) -> None:
         return
     if not cuda:
         raise NoCompilerError(
-            f"{', '.join(recipe.torch)}: is built without CUDA on this index, and vLLM for cuda is"
-            " built beside a torch with CUDA; name another index: UV_DEFAULT_INDEX"
+            f"{', '.join(recipe.torch)}: is built without CUDA on this index, and a build"
+            " of vLLM for cuda needs a torch with CUDA; name another index: UV_DEFAULT_INDEX"
         )
     nvcc = recipe.parts.get("nvcc")
     if nvcc is not None and _major(nvcc) != _major(cuda):

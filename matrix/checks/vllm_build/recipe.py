@@ -1,4 +1,4 @@
-"""How a wheel of vLLM is built from its sources: what its setup.py is told. Pure.
+"""How a wheel of vLLM is built from its sources: what its setup.py gets. Pure.
 
 The facts are those of setup.py and vllm/envs.py of vLLM 0.17.1, 0.20.2, 0.32.0 and 0.33.0.
 """
@@ -38,7 +38,7 @@ class Recipe:
     """One way to build a wheel.
 
     `words` say it in a line of progress, such as `without compiling`. `variables` are for setup.py.
-    `torch` are the requirements of the torch to build beside, where the wheel is for that torch
+    `torch` are the requirements of the torch to build with, where the wheel is for that torch
     alone; empty: it serves every torch. `parts` are what else tells this wheel from others of the
     same sources. `extensions` is the wheel that has the extensions (None: no other wheel has).
     """
