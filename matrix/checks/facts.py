@@ -86,7 +86,7 @@ _OF_INDEX = (FactCode.UP_TO, FactCode.ONLY, FactCode.ABSENT, FactCode.NO_SUCH_VE
 
 
 class LinkCode(StrEnum):
-    """Why a compiled extension of vLLM does not load with a torch, or nobody knows."""
+    """Why a compiled extension of vLLM does not load with a torch, or why nobody knows."""
 
     NEEDS = "needs"
     OTHER_PYTHON = "is built for Python"
@@ -103,9 +103,9 @@ class LinkFact(NamedTuple):
     It needs a `library` that neither vLLM nor `torch` brings, which brings `instead` another
     version of it or nothing, and a `symbol` and so many `more` that this torch does not export. Or
     it is built for these `pythons`, not for `python`. Or its file could not be read: `text` is the
-    error. Where no core extension is concerned, vLLM is without these `features`. Nobody knows of a
-    vLLM that is built from its sources without compiling, of a wheel without extensions, and where
-    the symbols are those of another wheel.
+    error. Where no core extension is concerned, vLLM is without these `features`. Nobody knows
+    of a vLLM from sources whose extensions no published wheel has, of a wheel without extensions,
+    and where the symbols are those of another wheel.
     """
 
     code: LinkCode

@@ -31,9 +31,7 @@ _FORMS: Mapping[FactCode, str] = {
     FactCode.NO_REASON: "the resolver gave no reason",
 }
 _UNKNOWN: Mapping[LinkCode, str] = {
-    LinkCode.BUILT: (
-        "it is built from its sources; a build without compiling has no extensions to link"
-    ),
+    LinkCode.BUILT: "it is built from its sources, and no published wheel has its extensions",
     LinkCode.NO_EXTENSIONS: "its wheel has no extensions to link",
     LinkCode.OTHER_WHEEL: "the symbols of another wheel were read",
 }

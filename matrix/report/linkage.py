@@ -52,11 +52,8 @@ def one(linkage: Linkage) -> str:
 
 def without_extensions(candidate: Candidate, python: str, *, as_json: bool) -> str:
     """Return that the rung *links* has no answer for a vLLM without compiled files, and why."""
-    code = LinkCode.NO_EXTENSIONS if candidate.has_extensions else LinkCode.BUILT
-    if not candidate.has_extensions:
-        why = "it is built from its sources, and no published wheel has its extensions"
-    else:
-        why = "its wheel has no extensions"
+    fact = LinkFact(code=LinkCode.NO_EXTENSIONS if candidate.has_extensions else LinkCode.BUILT)
+    why = link_words(fact)
     if as_json:
         row = {
             "python": python,
@@ -64,7 +61,7 @@ def without_extensions(candidate: Candidate, python: str, *, as_json: bool) -> s
             "verdict": "no answer",
             "ok": None,
             "reason": why,
-            "because": coded(LinkFact(code=code)),
+            "because": coded(fact),
         }
         return json.dumps({"schema": 1, "pairs": [row]}, indent=2) + "\n"
     return (

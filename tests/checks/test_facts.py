@@ -70,7 +70,7 @@ SENTENCES: list[tuple[AnyFact, str]] = [
 ]
 """Facts whose key is their sentence, too: that of today."""
 UNKNOWN = {
-    LinkCode.BUILT: "it is built from its sources; a build without",
+    LinkCode.BUILT: "it is built from its sources, and no published",
     LinkCode.NO_EXTENSIONS: "its wheel has no extensions to link",
     LinkCode.OTHER_WHEEL: "the symbols of another wheel were read",
 }
