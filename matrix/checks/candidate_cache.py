@@ -20,12 +20,11 @@ from matrix.checks.resolution.cache import (
 )
 
 
-def forget(is_gone: Callable[[Build], bool]) -> int:
-    """Remove the tables and answers of some builds, and return how many they were.
+def forget(is_gone: Callable[[Build], bool]) -> None:
+    """Remove the tables and answers of some builds.
 
     Raises CandidateError where one cannot be removed.
     """
-    count = 0
     for path in sorted(tables_folder().glob(f"*{TABLE}")):
         build = build_of(path.name.removesuffix(TABLE).partition("-")[2])
         if build is None or not is_gone(build):
@@ -34,9 +33,7 @@ def forget(is_gone: Callable[[Build], bool]) -> int:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise CandidateError(f"{path}: cannot be removed ({error.strerror})") from None
-        count += 1
     every = load_candidate_resolutions()
     kept = tuple(row for row in every.rows if not any(map(is_gone, row.cell.builds)))
     if len(kept) < len(every.rows):
         write_text(candidates_path(), text_of(Resolutions(rows=kept)))
-    return count + len(every.rows) - len(kept)

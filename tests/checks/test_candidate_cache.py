@@ -82,16 +82,17 @@ def test_only_what_is_of_such_a_build_is_forgotten(here: Path) -> None:
     keep(one, newer, other)
     foreign = table_path(one).with_name("torch-2.11.0.table")
     foreign.write_bytes(b"{}\n")
-    assert forget(lambda build: build == one.build) == 2
+    forget(lambda build: build == one.build)
     assert kept(one, newer, other) == [False, True, True]
-    assert forget(lambda build: build.name == one.name) == 2
+    forget(lambda build: build.name == one.name)
     assert kept(one, newer, other) == [False, False, True]
-    assert forget(lambda build: build.name == one.name) == 0
+    forget(lambda build: build.name == one.name)
+    assert kept(one, newer, other) == [False, False, True]
     assert foreign.exists()
 
 
 def test_nothing_is_forgotten_without_a_cache(here: Path) -> None:
-    assert forget(lambda build: True) == 0
+    forget(lambda build: True)
     assert not (here / "cache").exists()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matrix.catalog.cells import Cell, build_of
+from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.checks.resolution.cache import Installs, Question
@@ -24,7 +24,7 @@ def question_of(cell: Cell, releases: Releases, *, cache: Path | None = None) ->
     companions, built = releases.companions(cell), None
     found = (releases.candidate_of(cell, project) for project in Project)
     candidates = tuple(candidate for candidate in found if candidate is not None)
-    versions = {**companions, "torch": _version(cell.torch), "vllm": _version(cell.vllm)}
+    versions = {**companions, "torch": cell.torch, "vllm": cell.vllm}
     for candidate in candidates:
         versions[str(candidate.project)] = candidate.version
         if candidate.is_built:
@@ -42,7 +42,3 @@ def question_of(cell: Cell, releases: Releases, *, cache: Path | None = None) ->
     )
     override = companions if releases.is_off_pin(cell) else None
     return Question(cell=cell, override=override, installs=installs)
-
-
-def _version(key: str) -> str:
-    return key if build_of(key) is None else key.partition("+")[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from matrix._util.text import aligned, clean, clip, code, markdown, plural, tabular
 from matrix.qualify.watch import Build, Change, Delta, FindingKind, History, Status, counts
@@ -98,14 +98,4 @@ def _row(change: Change, versions: Mapping[str, str]) -> list[str]:
         clip(clean(key.place.case), 80) or "the whole run",
         clip(clean(f"{kind}{key.what}"), 160),
         f"since {clean(first)}",
-    ]
-
-
-def open_findings(history: History) -> Sequence[str]:
-    """Return the findings that are not closed, a line each."""
-    return [
-        f"{_WORDS[finding.status]}: {finding.key.place.cell} on {finding.key.place.platform}:"
-        f" {clip(clean(finding.key.what), 160)}"
-        for finding in history.findings
-        if finding.status.is_open
     ]
