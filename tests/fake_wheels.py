@@ -61,7 +61,7 @@ def write_wheel(
     tag: str = "py3-none-any",
     python: str = ">=3.9",
 ) -> Path:
-    """Write a wheel with these members; returns its path."""
+    """Write a wheel with these members, of the same bytes at any time; returns its path."""
     info = f"{name}-{version}.dist-info"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Python: {python}", *(f"Requires-Dist: {need}" for need in needs)]
@@ -76,11 +76,18 @@ def write_wheel(
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, content in every.items():
             data = content.encode() if isinstance(content, str) else content
-            archive.writestr(member, data)
+            archive.writestr(_undated(member), data, zipfile.ZIP_DEFLATED)
             writer.writerow(record_row(member, data))
         writer.writerow([f"{info}/RECORD", "", ""])
-        archive.writestr(f"{info}/RECORD", record.getvalue())
+        listed = _undated(f"{info}/RECORD")
+        archive.writestr(listed, record.getvalue(), zipfile.ZIP_DEFLATED)
     return path
+
+
+def _undated(member: str) -> zipfile.ZipInfo:
+    found = zipfile.ZipInfo(member)
+    found.external_attr = 0o600 << 16
+    return found
 
 
 def write_torch(
