@@ -245,10 +245,7 @@ def agree(records: Iterable[Record], explanations: Explanations) -> Agreement:
             alone |= {record.cell for record in ran}
         if not ran or not by_platform["cpu"]:
             continue
-        choices = list(product(ran, by_platform["cpu"]))
-        # The preference costs the text of both records, which a choice of one need not pay.
-        choice = max(choices, key=lambda two: _preference(*two)) if choices[1:] else choices[0]
-        cuda, cpu = choice
+        cuda, cpu = _preferred(list(product(ran, by_platform["cpu"])))
         pair = Pair(
             torch=torch,
             vllm=vllm,
@@ -358,18 +355,26 @@ def _order(releases: tuple[str, str]) -> tuple[Version, Version]:
     return parse_version(vllm), parse_version(torch)
 
 
-def _preference(cuda: Record, cpu: Record) -> tuple[int, int, bool, str, str, str, str]:
+def _preferred(choices: Sequence[tuple[Record, Record]]) -> tuple[Record, Record]:
+    """Return the records of cuda and of cpu that tell most of each other, the same in any order."""
+    ranks = [_rank(cuda, cpu) for cuda, cpu in choices]
+    highest = max(ranks)
+    best = [choice for choice, rank in zip(choices, ranks, strict=True) if rank == highest]
+    if len(best) == 1:
+        return best[0]
+    # Records of one second: their texts, which are costly to make, decide.
+    return max(best, key=lambda choice: [to_json(record) for record in choice])
+
+
+def _rank(cuda: Record, cpu: Record) -> tuple[int, int, bool, str, str]:
     started = [{case.case for case in record.cases if case.starts} for record in (cuda, cpu)]
     same = factors(cuda.cell).python == factors(cpu.cell).python
-    # The contents last, so that two records of one second still have an order.
     return (
         len(started[0] & started[1]),
         is_stock(cuda) + is_stock(cpu),
         same,
         cuda.started,
         cpu.started,
-        to_json(cuda),
-        to_json(cpu),
     )
 
 
