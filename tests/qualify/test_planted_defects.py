@@ -64,6 +64,14 @@ def qualified(defect: str) -> Qualification:
             ),
         ),
         (
+            "codegen",
+            1,
+            (
+                "AssertionError: buffer buf<n> is freed before its last use @ torch/_inductor",
+                "py311-torch2111rc6-vllm026 on cpu, starts cold: small_startup[dense]",
+            ),
+        ),
+        (
             "fx-load",
             1,
             (
@@ -104,6 +112,10 @@ def test_a_planted_defect_is_found_by_its_own_reason(
         assert line in text, text
     assert found.exit_status == status
     assert page(found)
+
+
+def test_a_torch_that_cannot_compile_has_no_cache_check() -> None:
+    assert "torch.compile alone" not in lines(qualified("codegen"))
 
 
 def test_a_cache_that_is_off_is_named_before_its_symptom() -> None:
