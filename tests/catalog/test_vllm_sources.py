@@ -171,6 +171,28 @@ def test_nothing_of_a_repository_runs(
     assert not ran.exists()
 
 
+def test_a_folder_that_lacks_a_commit_fetches_it_by_no_program(tmp_path: Path, cache: Path) -> None:
+    """Its settings name a remote that has what is missing, and what git shall start for it."""
+    tree = write_tree(tmp_path / "tree")
+    first = commit_all(tree, tag="v0.33.0")
+    commit_all(tree, "two")
+    ran, program = tmp_path / "ran", tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    with (tree / ".git/config").open("a") as config:
+        config.write(
+            "[core]\n repositoryformatversion = 1\n[extensions]\n partialClone = other\n"
+            f'[protocol]\n allow = always\n[remote "other"]\n url = {tree}\n promisor = true\n'
+            f" uploadpack = {program}\n"
+        )
+    (tree / ".git/objects" / first[:2] / first[2:]).unlink()
+    with pytest.raises(VersionError):
+        open_tree(str(tree), new(tmp_path))
+    with pytest.raises(GitError, match="has no branch, tag or commit HEAD~1"):
+        repository(tree, cache).resolve("HEAD~1")
+    assert not ran.exists()
+
+
 def test_a_folder_without_git(tmp_path: Path) -> None:
     more = {"vllm/_version.py": "__version__ = version = '0.33.0+empty'\n", "build/x": "left"}
     tree = write_tree(tmp_path / "tree", more={**more, "vllm/__pycache__/a.pyc": "left"})

@@ -16,6 +16,7 @@ from typing import Any
 
 from matrix._util.files import digest_of
 from matrix._util.text import clean, clip
+from matrix.catalog.vllm_sources.git import READ_ONLY
 from matrix.errors import MatrixError
 
 if sys.version_info >= (3, 11):
@@ -164,7 +165,7 @@ def _tracked(folder: Path) -> list[str]:
         ["git", "-C", str(folder), *safe, *options],
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+        env={**os.environ, **READ_ONLY, "LC_ALL": "C"},
         check=False,
     )
     if done.returncode:

@@ -45,6 +45,12 @@ _SAFE = (
     ("maintenance.auto", "false"),
     ("advice.detachedHead", "false"),
 )
+READ_ONLY = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+"""What keeps git within a folder of the user's.
+
+Its settings may name a remote of which git fetches objects that the folder lacks, and the program
+that does so. git 2.45 has a variable against it; older ones find no protocol that they may use.
+"""
 _TAGS = "refs/tags/v*:refs/tags/v*"
 _DESCRIBE = ("describe", "--tags", "--long", "--abbrev=40", "--match", "v[0-9]*")
 _REASON = 300  # characters of what git says
@@ -156,7 +162,7 @@ class Repository:
             return None
         options = ["--verify", "--quiet", f"{revision}^{{commit}}"]
         try:
-            found = self._git([*command, *options], store).strip()
+            found = self._git([*command, *options], store, None if store else READ_ONLY).strip()
         except GitError:
             return None
         return found if _HASH.fullmatch(found) else None
@@ -309,6 +315,7 @@ class Repository:
         kept |= {
             "GIT_ALLOW_PROTOCOL": self._protocol,
             "GIT_TERMINAL_PROMPT": "0",
+            "GIT_NO_LAZY_FETCH": "1",
             "GIT_CONFIG_COUNT": str(len(settings)),
             "LC_ALL": "C",
         }
@@ -331,7 +338,7 @@ def described_head(folder: Path) -> Described | None:
     safe = [part for key, value in _SAFE for part in ("-c", f"{key}={value}")]
     done = subprocess.run(
         [git, "-C", str(folder), *safe, *_DESCRIBE],
-        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+        env={**os.environ, **READ_ONLY, "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
