@@ -12,7 +12,7 @@ from typing import NoReturn, TextIO
 
 import matrix
 from matrix._util.console import print_status
-from matrix._util.text import shorten
+from matrix._util.text import shorten, without_logins
 from matrix.errors import MatrixError
 
 # The commands of each module of `matrix.commands`, in the order of `matrix --help`.
@@ -89,10 +89,10 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser, also of each command, whose errors repeat no argument that is too long to read."""
+    """A parser, also of each command, whose errors repeat no password and nothing too long."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(shorten(message))
+        super().error(shorten(without_logins(message)))
 
 
 class _Version(argparse.Action):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from matrix._util.text import clean, shorten
+from matrix._util.text import clean, shorten, without_logins
 
 
 def print_status(line: str) -> None:
     """Print one line to stderr at once, under the command's name; it may hold text of a record.
 
-    What is too long to read in it is left out.
+    What is too long to read in it is left out, and so is what may be the password of an address.
     """
-    print(f"matrix: {shorten(clean(line))}", file=sys.stderr, flush=True)
+    print(f"matrix: {shorten(clean(without_logins(line)))}", file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ code of theirs runs.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import tarfile
 import threading
@@ -24,6 +25,8 @@ from packaging.utils import canonicalize_name
 
 from matrix._util.files import digest_of
 from matrix._util.scratch import Scratch
+from matrix._util.text import without_logins
+from matrix.catalog.candidates import addresses
 from matrix.catalog.index_config import certificates, index_address
 from matrix.errors import MatrixError
 
@@ -39,6 +42,7 @@ _LARGE = 100 << 20  # bytes from which a file counts as one of the few that may 
 _FEW = 2
 _MEMBER = 8 << 20  # bytes; the metadata and sources that are read here are far smaller
 _UNPACKED = 4 << 30  # bytes of a whole source distribution; vLLM 0.33.0 has 0.14 GiB
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO")
 
 
@@ -105,8 +109,12 @@ class Index:
         self._session = requests.Session()
         self._session.headers["User-Agent"] = USER_AGENT
         self._session.verify = certificates() or True
+        self._session.hooks["response"].append(_refuse_lost)
+        # The parser of pages logs which bytes it could not read.
+        logging.getLogger("bs4").addHandler(logging.NullHandler())
         retry = Retry(
             total=tries - 1,
+            read=min(tries - 1, 1),  # a server that hangs takes a minute each time
             backoff_factor=backoff,
             status_forcelist=_BUSY,
             raise_on_status=False,
@@ -134,16 +142,17 @@ class Index:
         """
         from pypi_simple import NoSuchProjectError, UnsupportedRepoVersionError
 
+        shown = addresses.without_secrets(self.url)
         try:
-            with self._named_errors(f"{project}: the index {_shown(self.url)}"):
+            with self._named_errors(f"{project}: the index {shown}"):
                 page = self._pages.get_project_page(project, timeout=_TIMEOUT)
         except NoSuchProjectError:
             raise NoProjectError(
-                f"{project}: is not on the index {_shown(self.url)} (404); name another: --index"
+                f"{project}: is not on the index {shown} (404); name another: --index"
             ) from None
-        except (UnsupportedRepoVersionError, ValueError) as error:
+        except (UnsupportedRepoVersionError, ValueError, RecursionError) as error:
             raise FetchError(
-                f"{project}: what the index {_shown(self.url)} answers is no page of the simple"
+                f"{project}: what the index {shown} answers is no page of the simple"
                 f" API ({_first_line(error)}); name another: --index"
             ) from None
         found = (_published(package, project, self.url) for package in page.packages)
@@ -445,43 +454,47 @@ def _published(package: DistributionPackage, project: str, index: str) -> Publis
         project=project,
         version=package.version,
         filename=package.filename,
-        url=_as_user(package.url, index),
-        sha256=package.digests.get("sha256"),
+        url=addresses.as_user(package.url, index),
+        sha256=_sha256(package.digests.get("sha256")),
         size=package.size,
         uploaded=package.upload_time,
         requires_python=package.requires_python,
         yanked=(package.yanked_reason or "no reason given") if package.is_yanked else None,
         has_metadata=bool(package.has_metadata),
-        metadata_sha256=(package.metadata_digests or {}).get("sha256"),
+        metadata_sha256=_sha256((package.metadata_digests or {}).get("sha256")),
     )
 
 
+def _sha256(text: str | None) -> str | None:
+    """Return a digest in small letters; None for what is none, as if the index had not named it."""
+    return text.lower() if text is not None and _SHA256.fullmatch(text) else None
+
+
 def _web_address(url: str) -> str:
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise FetchError(f"the index {url!r} is no http(s) address; name another: --index")
+    try:
+        addresses.index_address(url)
+    except addresses.AddressError as error:
+        raise FetchError(str(error)) from None
     return url
 
 
-def _as_user(url: str, index: str) -> str:
-    """Return a file's address, with the index's user and password where the host is the same."""
-    address, home = urlsplit(url), urlsplit(index)
-    user, _, host = home.netloc.rpartition("@")
-    if not user or address.netloc != host or address.scheme != home.scheme:
-        return url
-    return urlunsplit(address._replace(netloc=home.netloc))
+def _refuse_lost(answer: requests.Response, *_: object, **__: object) -> None:
+    """Refuse a redirect that leads nowhere, which requests takes for an answer with content."""
+    import requests
 
-
-def _shown(url: str) -> str:
-    """Return an address without the user and the password that it may hold."""
-    address = urlsplit(url)
-    return urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2]))
+    if 300 <= answer.status_code < 400 and not answer.is_redirect:
+        raise requests.HTTPError(response=answer)
 
 
 def _first_line(error: BaseException) -> str:
-    """Return why it failed, in one line, without the layers of libraries around the cause."""
+    """Return why it failed, in one line, without the layers of libraries around the cause.
+
+    Libraries repeat an address with its login.
+    """
     reason: object = error.args[0] if isinstance(error, OSError) and error.args else error
     reason = getattr(reason, "reason", reason)
     if isinstance(reason, Exception) and reason.args and isinstance(reason.args[0], str):
         reason = reason.args[0]
     line = str(reason).strip().partition("\n")[0]
-    return line.partition("object at")[2].partition(">: ")[2] or line or type(error).__name__
+    line = line.partition("object at")[2].partition(">: ")[2] or line or type(error).__name__
+    return without_logins(line)

@@ -129,7 +129,7 @@ def test_an_index_that_does_not_answer_is_named() -> None:
 
 
 def test_an_address_that_is_none() -> None:
-    with pytest.raises(FetchError, match=r"'file:///here' is no http\(s\) address"):
+    with pytest.raises(FetchError, match=r"'file:///here' is not an http\(s\) address"):
         Index("file:///here")
 
 

@@ -373,7 +373,7 @@ def test_the_command_refuses_a_bad_file_and_a_bad_index(
     assert "'new' is not a version" in capsys.readouterr().err
     assert cli.main(["refresh", "--index", "here"]) == 2
     assert capsys.readouterr().err == (
-        "matrix: the index 'here' is no http(s) address; name another: --index\n"
+        "matrix: 'here' is not an http(s) address; write it as https://...\n"
     )
     path.write_text('{"torch": [], "vllm": []}')
     assert matrix(path, served) == 2

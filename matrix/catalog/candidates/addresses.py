@@ -50,6 +50,15 @@ def without_secrets(text: str) -> str:
     return urlunsplit((scheme, host, path, "", ""))
 
 
+def as_user(url: str, index: str) -> str:
+    """Return a file's address, with the index's user and password where the host is the same."""
+    address, home = urlsplit(url), urlsplit(index)
+    user, _, host = home.netloc.rpartition("@")
+    if not user or address.netloc != host or address.scheme != home.scheme:
+        return url
+    return urlunsplit(address._replace(netloc=home.netloc))
+
+
 def compare_address(repository: str, old: str, new: str) -> str | None:
     """Return the page on which a public host of repositories shows what lies between two commits.
 

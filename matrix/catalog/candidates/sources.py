@@ -35,7 +35,9 @@ def from_commit(
     MatrixError where git cannot read it, or it is not vLLM.
     """
     repository, _, revision = text.rpartition("@")
-    if not repository or not revision:
+    # Where the one @ of an address ends its login, git would take the login for a host.
+    whole = "/" in repository.partition("://")[2] or "://" not in repository
+    if not repository or not revision or not whole:
         raise CandidateError(
             f"--commit {without_secrets(text)}: write REPOSITORY@REVISION, with a commit or a tag"
         )

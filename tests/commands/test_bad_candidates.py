@@ -1,0 +1,118 @@
+"""`matrix candidate` with what nobody should give it: one line, no password, nothing lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from command import matrix
+from local_index import Fault, Served
+from matrix.catalog.candidates.file import load_candidates
+from matrix.catalog.index import Index
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+WHEEL = "torch-2.16.0+cu130-cp312-cp312-manylinux_2_17_x86_64.whl"
+METADATA = "Metadata-Version: 2.1\nName: torch\nVersion: 2.16.0+cu130\n"
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Path:
+    return tmp_path / "candidates.toml"
+
+
+@pytest.fixture
+def run(tmp_path: Path, candidates: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setattr(Index.__init__, "__kwdefaults__", {"tries": 1, "backoff": 0.0})
+
+    def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        own = {"MATRIX_CANDIDATES": str(candidates), "MATRIX_CACHE": str(tmp_path / "cache")}
+        none = {"CUDA_VISIBLE_DEVICES": ""}
+        return matrix(tmp_path, "candidate", *arguments, **own, **none, **environ)
+
+    return command
+
+
+def refused(done: subprocess.CompletedProcess[str], fault: str) -> None:
+    """It is one line on stderr, with exit status 2 and without the password."""
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert fault in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def publish(served: Served, **facts: object) -> None:
+    content = served.wheel({"torch-2.16.0+cu130.dist-info/METADATA": METADATA})
+    served.add("torch", WHEEL, content, pep658=METADATA, **facts)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "ftp://me:hunter2@host.example/x",
+        "http://me:hunter2@[bad/x",
+        "https://me:hunter2@127.0.0.1:99999/x",
+        "http://me:hunter2@//x",
+        "me:hunter2@host.example/x",
+        "//me:hunter2@host.example/x",
+    ],
+)
+def test_an_address_that_is_wrong_is_one_line_without_its_login(run: Command, place: str) -> None:
+    for more in (["--index", place], ["--wheel", f"{place}/{WHEEL}"]):
+        refused(run("add", "torchrc", *more), "")
+    refused(run("add", "vllmmine", "--sdist", f"{place}/vllm-0.33.0.tar.gz"), "")
+
+
+def test_an_address_without_a_commit_is_not_asked_for_its_login(run: Command) -> None:
+    done = run("add", "vllmmine", "--commit", "https://hunter2@host.example/vllm")
+    refused(done, "--commit https://host.example/vllm: write REPOSITORY@REVISION")
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        ((302, {"Location": "ftp://me:hunter2@host.example/x"}), "does not answer"),
+        ((302, {"Location": "http://[bad"}), "is no page of the simple API"),
+        ((302, {"Location": "/simple/torch/"}), "does not answer (Exceeded 30 redirects.)"),
+        (302, "answers 302 Found"),
+    ],
+)
+def test_a_redirect_that_leads_nowhere(
+    served: Served, run: Command, fault: Fault, line: str
+) -> None:
+    publish(served)
+    served.faults["/simple/torch/"] = [fault] * 40
+    refused(run("add", "torchrc", "--index", served.url), line)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("application/vnd.pypi.simple.v1+json", "[" * 100_000),
+        ("application/vnd.pypi.simple.v1+json", "[]"),
+        ("application/vnd.pypi.simple.v1+json", '{"files":'),
+        ("text/html; charset=banana", "\x80<h1>503"),
+    ],
+)
+def test_a_page_that_is_not_one(served: Served, run: Command, kind: str, text: str) -> None:
+    served.pages["torch"] = (kind, text)
+    refused(run("add", "torchrc", "--index", served.url), "torch")
+
+
+@pytest.mark.parametrize("digest", ["XYZ", "", "AB" * 32])
+def test_what_was_added_can_be_read_whatever_the_index_says(
+    served: Served, run: Command, candidates: Path, digest: str
+) -> None:
+    publish(served, hashes={"sha256": digest})
+    done = run("add", "torchrc", "--index", served.url)
+    assert done.returncode == 0, done.stderr
+    (row,) = tomllib.loads(candidates.read_text())["candidate"]
+    assert row["files"][0]["sha256"] == load_candidates(candidates).every[0].files[0].sha256
