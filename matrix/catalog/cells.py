@@ -30,7 +30,10 @@ from matrix._util.versions import minor_of, parse_version
 from matrix.errors import MatrixError
 
 PROJECTS = ("torch", "vllm")
-"""The projects whose releases and candidates make a cell."""
+"""The projects whose releases and candidates make a cell, as `matrix.catalog.projects` has them.
+
+For what runs in a cell, which imports no more of the catalog than this module.
+"""
 
 _PREFIXES = ("py", "torch", "vllm")
 _EXAMPLE = "a name looks like py311-torch210 or py311-torch210-vllm019"
@@ -207,7 +210,7 @@ class Cell:
     @property
     def short_name(self) -> str:
         """The name without vLLM: ``py311-torch210``."""
-        return f"py{self.python.replace('.', '')}-{factor_of('torch', self.torch)}"
+        return environment_name(self.python, factor_of("torch", self.torch))
 
     @property
     def name(self) -> str:
@@ -248,6 +251,15 @@ def factors(name: str) -> Factors:
         parts = sorted(name.split("-"), key=lambda part: _PREFIXES.index(_factor(name, part)[0]))
         raise CellError(f"cell {name!r}: factors out of order; write {'-'.join(parts)}")
     return Factors(python=found["py"], torch=found["torch"], vllm=found.get("vllm"))
+
+
+def environment_name(python: str, *values: str) -> str:
+    """Return the name of an environment by its Python and its factors, torch's first.
+
+    >>> environment_name("3.12", "vllmmain", "torch215")
+    'py312-torch215-vllmmain'
+    """
+    return "-".join((f"py{python.replace('.', '')}", *sorted(values)))
 
 
 def factor_of(project: str, version: str) -> str:

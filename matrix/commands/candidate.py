@@ -149,7 +149,7 @@ def _example(releases: Releases, candidate: Candidate, asked: Sequence[str]) -> 
 
     Its Python is one that was asked for, else this one, else the newest that goes with both.
     """
-    from matrix.catalog.cells import CellError, factor_of
+    from matrix.catalog.cells import CellError, environment_name, factor_of
     from matrix.catalog.projects import Project
 
     if candidate.project is Project.TORCH:
@@ -159,13 +159,8 @@ def _example(releases: Releases, candidate: Candidate, asked: Sequence[str]) -> 
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     pythons = (*asked, own, *reversed(releases.pythons))
     for other in dict.fromkeys(others):
-        pair = (
-            (candidate.name, other)
-            if candidate.project is Project.TORCH
-            else (other, candidate.name)
-        )
         for python in pythons:
-            name = "-".join((f"py{python.replace('.', '')}", *pair))
+            name = environment_name(python, candidate.name, other)
             try:
                 return releases.resolve(name).name
             except CellError:

@@ -19,7 +19,7 @@ from matrix.catalog.candidates.place import VARIABLE
 from matrix.catalog.candidates.series import Series, StepError
 from matrix.catalog.candidates.steps import Change, Step
 from matrix.catalog.candidates.update import Update, update
-from matrix.catalog.cells import Cell, CellError, factor_of
+from matrix.catalog.cells import Cell, CellError, environment_name, factor_of
 from matrix.catalog.projects import Project
 from matrix.catalog.releases import Releases
 from matrix.run.rerun import Rerun
@@ -59,7 +59,9 @@ class Line:
         self._file = file
         self._shared = shared
         self._other = other
-        self._steps = {_environment(python, step.name, other.factor): step for step in series.steps}
+        self._steps = {
+            environment_name(python, step.name, other.factor): step for step in series.steps
+        }
         self._stored = self._load()
         self._made: dict[str, Candidate] = {}
         self.cells: dict[str, Cell] = {}
@@ -177,8 +179,3 @@ def change_of(line: Line, search: Search) -> Change | None:
         page = compare_address(repository, old, new)
     between = tuple(line.step(name) for name in found.candidates)
     return Change(last=line.step(last), between=between, page=page)
-
-
-def _environment(python: str, name: str, other: str) -> str:
-    pair = (name, other) if name.startswith("torch") else (other, name)
-    return "-".join((f"py{python.replace('.', '')}", *pair))
