@@ -76,7 +76,7 @@ def _attribute(options: argparse.Namespace) -> int:
     failures: list[str] = []
     for again in (False, True):
         table, read, status = context.read_all(options, expectations, repeats=None)
-        grid = context.grid_of(table.entries)
+        grid = context.grid_of(table.verdicts)
         known = {entry.record.cell for entry in table.entries}
         if names is not None and not names & known:
             (name,) = names

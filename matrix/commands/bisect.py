@@ -147,7 +147,7 @@ def _bisect_releases(options: argparse.Namespace) -> int:
 
     records = _Records(options)
     table, read = records.read_table()
-    ruled_out = context.grid_of(table.entries).ruled_out(line.cells, options.platform)
+    ruled_out = context.grid_of(table.verdicts).ruled_out(line.cells, options.platform)
     records.check(read)
     first = records.query.seen(read, line.cells, context.late_now())
     run = _runner(options, rerun)

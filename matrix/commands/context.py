@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matrix.rules.expectations import Expectations
     from matrix.store.loaded import LoadedRecords
     from matrix.verdict.grid import Grid
-    from matrix.verdict.table import Entry, Table
+    from matrix.verdict.judge import CellVerdict
+    from matrix.verdict.table import Table
 
 
 def read_all(
@@ -70,18 +71,18 @@ def read_some(options: argparse.Namespace) -> tuple[Table, int]:
     return table, status
 
 
-def grid_of(entries: Iterable[Entry]) -> Grid:
-    """Return the grid of all known releases, with these entries as the records."""
+def grid_of(judged: Iterable[tuple[Record, CellVerdict]]) -> Grid:
+    """Return the grid of all known releases, with these records and their verdicts."""
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.lookup import load_answers
-    from matrix.verdict.grid import grid_of as made_of
+    from matrix.verdict import grid
 
     releases = load_releases()
     answers = load_answers(releases)
-    grid = made_of(((entry.record, entry.verdict) for entry in entries), releases, answers)
+    found = grid.grid_of(judged, releases, answers)
     for fault in answers.faults:
         print_status(fault)
-    return grid
+    return found
 
 
 def today() -> date:
