@@ -171,7 +171,7 @@ def _make_tables(options: argparse.Namespace, folder: Path) -> int:
 
 def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     from matrix._util.versions import chosen_versions
-    from matrix.catalog.cells import PROJECTS
+    from matrix.catalog.projects import Project
     from matrix.catalog.releases_file import load_releases
     from matrix.checks.linkage.candidate import candidate_tables
     from matrix.checks.linkage.link import load_tables
@@ -181,7 +181,7 @@ def _ask_linkage(options: argparse.Namespace, folder: Path) -> int:
     releases = load_releases()
     asked = [
         candidate
-        for project in PROJECTS
+        for project in Project
         if (candidate := _named_candidate(getattr(options, project), project, releases))
     ]
     lacks = [candidate for candidate in asked if not _has_symbols(candidate, options.python)]

@@ -154,7 +154,7 @@ def _table(options: argparse.Namespace) -> int:
 
     expectations = load_expectations(options.expectations)
     table, found, status = context.read_all(options, expectations, repeats=_REPEATS)
-    grid = context.grid_of(table.entries)
+    grid = context.grid_of(table.verdicts)
     report = replace(
         report_of(table, expectations, load_explanations()),
         grid=grid,
@@ -236,7 +236,7 @@ def _grid(options: argparse.Namespace) -> int:
 
     asked = _specifiers(options, ("torch", "vllm"))
     table, status = context.read_some(options)
-    grid = context.grid_of(table.entries).only(asked.get("torch"), asked.get("vllm"))
+    grid = context.grid_of(table.verdicts).only(asked.get("torch"), asked.get("vllm"))
     for name, releases in (("torch", grid.torch), ("vllm", grid.vllm)):
         if not releases:
             raise MatrixError(
@@ -266,7 +266,7 @@ def _plan(options: argparse.Namespace) -> int:
     table, status = context.read_some(options)
     tests = load_startup_tests()
     records = [entry.record for entry in table.entries]
-    grid = context.grid_of(table.entries)
+    grid = context.grid_of(table.verdicts)
     planned = plan(grid, load_releases(), records, tests, wanted, running=table.running)
     if options.names:
         if found := names(planned):
@@ -283,14 +283,14 @@ def _plan(options: argparse.Namespace) -> int:
 def _specifiers(options: argparse.Namespace, keys: Sequence[str]) -> dict[str, SpecifierSet]:
     """Return the releases that these options ask for, by option."""
     from matrix._util.versions import chosen_specifier
-    from matrix.catalog.cells import PROJECTS
+    from matrix.catalog.projects import Project
     from matrix.catalog.releases_file import load_releases
 
     asked = {key: text for key in keys if (text := getattr(options, key)) is not None}
     if not asked:
         return {}
     releases = load_releases()
-    known = {project: releases.versions(project) for project in PROJECTS}
+    known = {str(project): releases.versions(project) for project in Project}
     return {
         key: chosen_specifier(text, known.get(key, ()), f"--{key}") for key, text in asked.items()
     }

@@ -24,7 +24,7 @@ from matrix.attribution.bisect import (
 )
 from matrix.attribution.observations import Ended, Observation, observe
 from matrix.catalog.candidates.series import StepError
-from matrix.catalog.cells import PROJECTS, Cell, is_candidate_name
+from matrix.catalog.cells import Cell, is_candidate_name
 from matrix.catalog.releases import Releases
 from matrix.rules.expectations import Expectations
 from matrix.run.candidate_line import Line
@@ -122,7 +122,8 @@ def release_line(torch: str, vllm: str, python: str, releases: Releases) -> Rele
     """
     texts = {"torch": torch, "vllm": vllm}
     ends = {
-        key: parse_range(_newest_ends(texts[key], key, releases), f"--{key}") for key in PROJECTS
+        key: parse_range(_newest_ends(text, key, releases), f"--{key}")
+        for key, text in texts.items()
     }
     moving, cells = environments_along(environments(releases), python, **ends)
     return ReleaseLine(moving=moving, cells=cells)

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from matrix._util.paths import CHECKOUT
 from matrix._util.text import clip
-from matrix.catalog.cells import PROJECTS, Cell
+from matrix.catalog.cells import Cell
 from matrix.catalog.projects import Project
 from matrix.catalog.releases_file import load_releases
 from matrix.errors import MatrixError
@@ -314,11 +314,11 @@ def _wrong_cell(cell: Cell, packages: Mapping[str, str]) -> Refusal | None:
     """Return what of the cell this environment lacks; local parts of versions do not count."""
     present = {
         "Python": ".".join(machine.python_version_tuple()[:2]),
-        **{name: packages.get(name, "none").partition("+")[0] for name in ("torch", "vllm")},
+        **{str(name): packages.get(name, "none").partition("+")[0] for name in Project},
     }
     wanted = {
         "Python": cell.python,
-        **{name: getattr(cell, name).partition("+")[0] for name in PROJECTS},
+        **{str(name): getattr(cell, name).partition("+")[0] for name in Project},
     }
     wrong = [
         f"{name} {present[name]}, not {version}"
