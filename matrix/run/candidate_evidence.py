@@ -104,17 +104,22 @@ class CandidateRecords:
         }
 
     def attributions(self, plan: CandidatePlan, found: Qualification) -> tuple[Attribution, ...]:
-        """Return whose change the failures and drifts of the candidate are."""
+        """Return whose change the failures and drifts of the candidate are.
+
+        Other candidates of its project have no say: what one of them has too is a change since the
+        baseline all the same.
+        """
         from matrix.attribution.attribute import attribute
         from matrix.attribution.runs_index import judge_records
 
         read, late = self._read(), self.late()
-        table = tabulate(read.records, self.expectations, releases=self.releases, late=late)
+        records = [told for told in read.records if _has_say(told[1], plan)]
+        table = tabulate(records, self.expectations, releases=self.releases, late=late)
         grid = grid_of(table.verdicts, self.releases, self._answers)
         for fault in self._answers.faults:
             self.say(fault)
         return attribute(
-            judge_records(read.records, read.runs, table.verdicts, self.expectations),
+            judge_records(records, read.runs, table.verdicts, self.expectations),
             self.releases,
             grid,
             names=frozenset(finding.place.cell for finding in found.failing),
@@ -151,6 +156,13 @@ class CandidateRecords:
     @cached_property
     def _answers(self) -> Answers:
         return load_answers(self.releases)
+
+
+def _has_say(record: Record, plan: CandidatePlan) -> bool:
+    """Return whether a run is of a release of the candidate's project, or of the candidate."""
+    candidate = plan.asked.candidate
+    build = record.build(candidate.project)
+    return build is None or build.identity == candidate.identity
 
 
 def _from_here(found: LoadedRecords) -> list[tuple[Path, Record]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from candidate_runs import RC, run_of
-from candidates import commit_candidate, vllm_candidate
+from candidates import commit_candidate, torch_candidate, vllm_candidate
 from command import matrix
 from made import failed, passed
 from matrix.catalog.candidates.collection import Candidates
@@ -179,6 +179,20 @@ def test_what_fails_twice_is_attributed(run: Command, runs: Runs) -> None:
     assert f"{NEW.name} ran once more in a fresh environment" in ended.stdout
     assert "Who changed" in ended.stdout
     assert "\n  torch\n" in ended.stdout
+
+
+def test_another_candidate_with_the_same_failure_changes_no_answer(
+    tmp_path: Path, run: Command, runs: Runs
+) -> None:
+    """Its failure came, went and came again along the builds, and came since the baseline."""
+    for number, cases in ((1, FAILS), (2, GOOD)):
+        name, version = f"torch216rc{number + 1}", f"2.16.0rc{number + 1}"
+        other = torch_candidate(name, version, sha256=f"{number}" * 64)
+        path, record = run_of(Cell("3.12", other.key, "0.33.0"), *cases, day=21, number=number)
+        write(record, tmp_path / "results/cpu" / path.name)
+    runs.cases = FAILS
+    ended = run("torch216rc1")
+    assert "\n  torch\n" in ended.stdout and "comes and goes" not in ended.stdout
 
 
 def test_all_of_it_as_json_and_for_an_issue(run: Command, runs: Runs) -> None:
