@@ -1,6 +1,5 @@
 """Versions: each is read as packaging reads it, however often and in whatever order."""
 
-import doctest
 from itertools import product
 
 import pytest
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from matrix._util import versions as module
 from matrix._util.versions import (
     End,
     SpecifierError,
@@ -89,12 +87,6 @@ def test_a_record_of_a_version_that_nobody_can_read_is_judged() -> None:
         ).verdict
         == Verdict.UNTESTED
     )
-
-
-def test_the_examples_hold() -> None:
-    results = doctest.testmod(module)
-    assert results.attempted
-    assert not results.failed
 
 
 @given(st.lists(_texts), _texts)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import doctest
 import random
 from collections.abc import Sequence
-from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +24,7 @@ from attributions import (
     vllm_axis,
     with_tests,
 )
-from matrix.attribution import observations, reasons, rules
+from matrix.attribution import reasons
 from matrix.attribution.model import Cause
 from matrix.catalog.cells import Cell
 from matrix.record.model import (
@@ -405,11 +403,6 @@ def test_the_order_of_the_records_changes_nothing(outcomes: list[str], rand: ran
 
 
 # --- history, by records of real runs ---
-
-
-@pytest.mark.parametrize("module", [observations, rules])
-def test_the_examples_hold(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_a_counter_is_attributed_by_what_neighbours_counted() -> None:

@@ -1,11 +1,9 @@
 """What checks found is data: each fact has a sentence, and a key by which failures compare."""
 
-import doctest
 import json
 
 import pytest
 
-from matrix.checks import facts
 from matrix.checks.facts import (
     LONGEST,
     AnyFact,
@@ -141,8 +139,3 @@ def test_the_json_of_facts_has_codes_operands_and_the_words() -> None:
             "by": "asked on 2026-11-23",
         },
     }
-
-
-@pytest.mark.parametrize("module", [facts, report])
-def test_doctests(module: object) -> None:
-    assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]

@@ -1,4 +1,3 @@
-import doctest
 import os
 import stat
 from pathlib import Path
@@ -7,10 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.inside import machine_faults
 from matrix.inside.ended import out_of_memory
 from matrix.inside.machine_faults import HARDWARE_XIDS, KernelLog, Xid, built_for, explained, xids
-from matrix.record import machine_marks
 from matrix.record.machine_marks import machine_fault
 from matrix.record.model import OUTCOMES, Case, ErrorKind, Outcome
 
@@ -295,7 +292,3 @@ def test_what_a_wheel_was_built_for(
     built: list[str], capability: tuple[int, int], runs: bool
 ) -> None:
     assert built_for(built, capability) is runs
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(machine_faults).failed == doctest.testmod(machine_marks).failed == 0

@@ -1,4 +1,3 @@
-import doctest
 import logging
 import logging.config
 import math
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrix.inside import timings, vllm_compat
+from matrix.inside import vllm_compat
 from matrix.inside.timeline import Timeline
 from matrix.inside.timings import Timings, reported, watch
 
@@ -269,10 +268,6 @@ def test_a_log_that_cannot_be_set_up_is_heard_still(log: Shown) -> None:
         say()
     assert heard.parts({}) == {"inspect": 16.5, "dynamo": 3.5}
     assert log.lines == ["careful"]
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(timings).failed == 0
 
 
 def test_what_is_reported_is_taken_from_the_step_that_it_lies_in() -> None:

@@ -1,4 +1,3 @@
-import doctest
 import re
 import sys
 import traceback
@@ -19,7 +18,6 @@ from failure_texts import (
     UNKNOWN,
     WORKER,
 )
-from matrix.record import signature as signature_package
 from matrix.record.signature import signature
 
 
@@ -329,7 +327,3 @@ def test_a_failure_on_another_gpu_is_the_same(one: str, other: str, wanted: str)
 )
 def test_an_odd_text_has_a_signature(text: str, wanted: str) -> None:
     assert signature(text) == wanted
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(signature_package).failed == 0

@@ -1,6 +1,5 @@
 """Badges: one for each pair."""
 
-import doctest
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -88,7 +87,3 @@ def test_its_own_badges_are_told_from_others() -> None:
 def test_the_published_badges_are_its_own() -> None:
     found = list((ROOT / "docs" / "badges").iterdir())
     assert found and all(badges.is_own(path.name, path.read_text("utf-8")) for path in found)
-
-
-def test_the_examples_of_its_docstrings_hold() -> None:
-    assert doctest.testmod(badges) == (0, 1)

@@ -1,6 +1,5 @@
 """`matrix ci` on GitHub and Buildkite: groups of one defect, summaries and annotations."""
 
-import doctest
 import json
 import re
 import stat
@@ -340,7 +339,3 @@ def test_a_table_for_programs_has_todays_signature() -> None:
 def test_the_forms_are_those_of_the_command_line() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"matrix ci --format {'|'.join(FORMATS)}" in readme
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(ci).failed == 0

@@ -1,6 +1,5 @@
 """The page as a file: its form, its data, and what hostile records make of it."""
 
-import doctest
 import json
 import re
 import sys
@@ -469,7 +468,3 @@ def test_without_jinja_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     page._environment.cache_clear()
     with pytest.raises(MatrixError, match=r"needs Jinja2; pip install"):
         page.render(REPORT)
-
-
-def test_the_examples_of_its_docstrings_hold() -> None:
-    assert doctest.testmod(encoding) == (0, 3)

@@ -1,6 +1,5 @@
 """The table as Markdown and as JSON: what it says, in which order, and of hostile text."""
 
-import doctest
 import itertools
 import json
 import re
@@ -417,11 +416,6 @@ def test_the_json_has_every_part_of_the_seconds() -> None:
 def test_the_records_of_these_tests_are_records() -> None:
     for path, record in RECORDS:
         assert parse(to_json(record), path.name) == record
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(text).failed == 0
-    assert doctest.testmod(split).failed == 0
 
 
 def test_only_the_first_differences_are_told() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import json
 import sys
 from dataclasses import replace
@@ -127,7 +126,3 @@ def test_without_tox_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("shutil.which", lambda name: str(tmp_path / "gone"))
     with pytest.raises(RerunError, match="gone: cannot be started"):
         run_all([RUN], tmp_path)
-
-
-def test_the_examples_hold() -> None:
-    assert doctest.testmod(module).failed == 0

@@ -1,6 +1,5 @@
 """Two records compared, and which seconds are noise."""
 
-import doctest
 import json
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from histories import CELLS, make, nights
 from matrix.record.model import CheckedCompile, Record
 from matrix.report.diff import diff_json, diff_lines
-from matrix.store import stats
 from matrix.store.diff import differences
 from matrix.store.stats import FLOOR_SECONDS, FLOOR_SHARE, beyond_noise, shifted
 from matrix.store.summary import times
@@ -101,10 +99,6 @@ def test_a_partial_record_says_how_many_of_the_cases_it_has() -> None:
     diff = differences(BEFORE, replace(SLOW, deselected=8), ANY_CASE, times([]))
     found = json.loads(diff_json(diff, ("a", "b")))["after"]
     assert (found["cases"], found["total_cases"]) == (1, 9)
-
-
-def test_the_examples_hold() -> None:
-    assert doctest.testmod(stats).failed == 0
 
 
 @given(st.lists(st.floats(0, 1e4), max_size=2), st.floats(0, 1e4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import doctest
 import itertools
 import json
 from collections.abc import Iterator
@@ -48,7 +47,6 @@ from matrix.record.reader import read
 from matrix.record.running import marked_running
 from matrix.record.writer import to_json, write
 from matrix.rules.expectations_file import load_expectations, parse_expectations
-from matrix.store import summary as history
 from matrix.store.fingerprint import environment_key, outcome_key
 from matrix.store.layout import INDEX
 from matrix.store.load import newest_records
@@ -245,10 +243,6 @@ def test_what_tells_another_thing_is_of_another_kind(other: Record) -> None:
 
 
 ROOT = Path(__file__).parents[2]
-
-
-def test_the_examples_hold() -> None:
-    assert doctest.testmod(history).failed == 0
 
 
 @given(some_records)

@@ -1,4 +1,3 @@
-import doctest
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +10,6 @@ from histories import RAY
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Start, StartKind
 from matrix.report.agreement import prediction_words
 from matrix.rules.platform_differences import Explanations, parse_explanations
-from matrix.verdict import agreement
 from matrix.verdict.agreement import NOTHING, Agreement, Share, agree, figures, group
 
 SAVED = "num_compiled_artifacts_saved"
@@ -310,7 +308,3 @@ def test_the_two_platforms_differ_as_much_either_way(one: Case, other: Case) -> 
         (difference.start, difference.counter, difference.cpu, difference.cuda)
         for difference in back.differences
     }
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(agreement).failed == 0

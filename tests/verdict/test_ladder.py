@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 from dataclasses import replace
 
 import pytest
@@ -23,7 +22,6 @@ from matrix.record.model import (
     RungResult,
 )
 from matrix.report.reasons import contradiction_words
-from matrix.verdict import ladder
 from matrix.verdict.judge import CellVerdict
 from matrix.verdict.ladder import Part, Progress, RunEvidence, assess, evidence_of, level
 from matrix.verdict.reasons import recorded
@@ -248,10 +246,6 @@ def test_the_verdict_is_the_runs_where_it_has_one(
     if at[3] is not None:
         assert found.verdict == SEEN[at[3]].verdict
     assert (found.verdict in (Verdict.INCOMPATIBLE, Verdict.DRIFT)) == (found.fails is not None)
-
-
-def test_doctests() -> None:
-    assert doctest.testmod(ladder).failed == 0
 
 
 def test_sources_that_do_not_build_stop_below_resolves() -> None:

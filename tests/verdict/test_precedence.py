@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from histories import LATE, RAY, drifted, failed, idle, make, passed, some_records
 from matrix.record.model import Case, ErrorKind, Outcome, Record, RunError, Rung, RungResult
 from matrix.rules.expectations import Expectations, Expected, Nearest, Situation
-from matrix.verdict import precedence
 from matrix.verdict.judge import judge
 from matrix.verdict.precedence import (
     Evidence,
@@ -70,10 +68,6 @@ def counts(*oldest_first: Record, late: str | None = None) -> Record:
     }
     (path,) = picked
     return oldest_first[int(path.stem) - 1]
-
-
-def test_the_examples_hold() -> None:
-    assert doctest.testmod(precedence).failed == 0
 
 
 @pytest.mark.parametrize("better", [GREEN, RED, PART, RED_PART, DRIFT_PART, CUT, NO_IMPORT])
