@@ -35,11 +35,12 @@ from matrix.qualify.query import Query, Side
 from matrix.qualify.seconds import Estimate, Seconds
 from matrix.qualify.speed import Round
 from matrix.qualify.static_checks import StaticAnswers
-from matrix.qualify.turns import TIMED, PlannedRounds, done, is_of, rounds_between
+from matrix.qualify.turns import TIMED, PlannedRounds, done, rounds_between
 from matrix.record.model import Platform, Record
 from matrix.record.startup_tests import StartupTests
 from matrix.rules.expectations import Expectations
 from matrix.verdict import plan_reasons
+from matrix.verdict.grid import is_of
 from matrix.verdict.ladder import assess, evidence_of
 from matrix.verdict.plan import stale_reason
 from matrix.verdict.precedence import JudgedRecord, pick_record

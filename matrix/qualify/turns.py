@@ -11,16 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from matrix.catalog.cells import Cell, build_of, factor_of
-from matrix.catalog.projects import Project
+from matrix.catalog.cells import Cell
 from matrix.qualify.model import Match, Qualification
 from matrix.qualify.query import Side
 from matrix.qualify.runs import CaseState, CellRun, cut_short, outcome
 from matrix.qualify.seconds import Estimate
 from matrix.qualify.speed import Round, measure
-from matrix.record.model import Record
 from matrix.record.startup_tests import StartupTests, load_startup_tests
-from matrix.verdict.grid import ran_cell
+from matrix.verdict.grid import is_of
 
 if TYPE_CHECKING:
     from matrix.qualify.candidate_plan import CandidatePlan, PlannedPair
@@ -142,20 +140,3 @@ def _passes(run: CellRun) -> bool:
 
 def _names(match: Match) -> tuple[str, str]:
     return match.baseline.place.cell, match.candidate.place.cell
-
-
-def is_of(record: Record, cell: Cell) -> bool:
-    """Return whether a record is of these releases, as far as it knows them.
-
-    A record that knows no release is of its cell as the name stands for it now.
-    """
-    ran = ran_cell(record)
-    if ran is not None:
-        return ran == cell
-    for project, own in ((Project.TORCH, cell.torch), (Project.VLLM, cell.vllm)):
-        if record.build(project) != build_of(own):
-            return False
-        version = record.version(project)
-        if version is not None and factor_of(project, version) != factor_of(project, own):
-            return False
-    return True

@@ -13,7 +13,17 @@ from functools import cached_property
 from packaging.specifiers import SpecifierSet
 
 from matrix._util.versions import minor_of
-from matrix.catalog.cells import Cell, CellError, axis_of, cell_of, factors, is_meant
+from matrix.catalog.cells import (
+    Cell,
+    CellError,
+    axis_of,
+    build_of,
+    cell_of,
+    factor_of,
+    factors,
+    is_meant,
+)
+from matrix.catalog.projects import Project
 from matrix.catalog.release import Torch, Vllm
 from matrix.catalog.releases import Releases, newest
 from matrix.checks.declared import Declarations
@@ -313,6 +323,23 @@ def ran_cell(record: Record) -> Cell | None:
         return cell_of(factors(record.cell).python, torch, vllm)
     except CellError:
         return None
+
+
+def is_of(record: Record, cell: Cell) -> bool:
+    """Return whether a record is of these releases, as far as it knows them.
+
+    A record that knows no release is of its cell as the name stands for it now.
+    """
+    ran = ran_cell(record)
+    if ran is not None:
+        return ran == cell
+    for project, own in ((Project.TORCH, cell.torch), (Project.VLLM, cell.vllm)):
+        if record.build(project) != build_of(own):
+            return False
+        version = record.version(project)
+        if version is not None and factor_of(project, version) != factor_of(project, own):
+            return False
+    return True
 
 
 def _accepts(wanted: SpecifierSet | None, version: str) -> bool:
