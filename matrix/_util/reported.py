@@ -18,6 +18,7 @@ Say = Callable[[str], None]
 _EVERY = 10.0  # seconds between two lines of progress
 _GRACE = 5.0  # seconds to end, before the kill
 _TAIL = 1 << 16  # bytes of a file in which its last line is looked for
+_END = 8 << 20  # bytes of a file that are read of its beginning and of its end
 _SHOWN = 100  # characters of a line of the program
 
 
@@ -62,6 +63,21 @@ def run_reported(
             if interrupt:
                 _interrupt(process, interrupt)
             _end(process)
+
+
+def printed(log: Path, end: int = _END) -> str:
+    """Return what a program wrote to a file; of a long one the beginning and the end.
+
+    `end` is how many bytes each of these two has.
+    """
+    with log.open("rb") as file:
+        text = file.read(end)
+        size = file.seek(0, os.SEEK_END)
+        if size > 2 * end:
+            text += b"\n...\n"
+        file.seek(max(end, size - end))
+        text += file.read(end)
+    return text.decode("utf-8", "replace")
 
 
 def last_line(log: Path) -> str:

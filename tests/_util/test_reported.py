@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from matrix._util.process import processes
-from matrix._util.reported import last_line, run_reported
+from matrix._util.reported import last_line, printed, run_reported
 
 WAITS = """\
 import pathlib, subprocess, sys, time
@@ -67,3 +67,19 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 def test_a_file_without_a_line(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("\n \n")
     assert last_line(tmp_path / "log") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("abc", "abc"),
+        ("abcdefgh", "abcdefgh"),
+        ("abcd" + "x" * 99 + "efgh", "abcd\n...\nefgh"),
+    ],
+)
+def test_of_a_long_file_the_beginning_and_the_end_are_read(
+    tmp_path: Path, text: str, shown: str
+) -> None:
+    (tmp_path / "log").write_text(text)
+    assert printed(tmp_path / "log", 4) == shown

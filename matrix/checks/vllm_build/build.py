@@ -23,7 +23,7 @@ from packaging.version import Version
 
 from matrix._util.caches import cache_folder
 from matrix._util.files import digest_of, write_text
-from matrix._util.reported import Say, last_line, run_reported
+from matrix._util.reported import Say, last_line, printed, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import mib
 from matrix.catalog.candidates.model import Candidate, Commit, Sdist, SourceKind, Tree
@@ -314,7 +314,7 @@ def _run(build: _Build, given: Mapping[str, str], say: Say) -> None:
     own = _environ(build, given)
     with contextlib.nullcontext() if recipe.compiles else _without_rust() as shims:
         status = run_reported(command, log, say, what, environ=_after(shims, own))
-    needs_rust = bool(status) and _NO_RUST in log.read_text("utf-8", "replace")
+    needs_rust = bool(status) and _NO_RUST in printed(log)
     if needs_rust and shutil.which("cargo") and shutil.which("rustc"):
         log.write_bytes(b"")
         status = run_reported(command, log, say, f"{what}, but for its Rust", environ=own)
@@ -324,7 +324,7 @@ def _run(build: _Build, given: Mapping[str, str], say: Say) -> None:
             " cargo, as https://rustup.rs does"
         )
     if status:
-        output = log.read_text("utf-8", "replace")
+        output = printed(log)
         for folder in (sources.folder.resolve(), build.environment.python.parents[1]):
             output = output.replace(f"{folder}{os.sep}", "")
         reason = reason_of(output, compiled=recipe.compiles) or last_line(log)
