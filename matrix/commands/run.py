@@ -87,9 +87,14 @@ def _run(options: argparse.Namespace) -> int:
     expectations = load_expectations()
     releases = load_releases()
     cell = releases.resolve(options.cell)
-    for note in (why_not_cuda(options.platform), absent_companions(cell, releases)):
-        if note is not None:
-            print_status(note)
+    note = why_not_cuda(options.platform)
+    if note is not None:
+        print_status(note)
+    absent = absent_companions(cell, releases)
+    if absent is not None:
+        from matrix.report.candidates import absent_line
+
+        print_status(absent_line(absent))
     request = RunRequest(
         cell=cell,
         platform=options.platform,

@@ -18,6 +18,7 @@ from matrix.catalog.candidates.model import (
     Wheel,
 )
 from matrix.catalog.candidates.update import Update, described_source
+from matrix.run.environment import AbsentCompanions
 
 
 def render_list(candidates: Sequence[Candidate]) -> str:
@@ -39,6 +40,17 @@ def replaced_line(before: Candidate, after: Candidate, path: str) -> str:
     return (
         f"{after.name} is {after.version} (build {after.identity}) now; it was"
         f" {before.version} (build {before.identity}); {path} was written"
+    )
+
+
+def absent_line(found: AbsentCompanions) -> str:
+    """Return what a person must know where a torch goes without what its vLLM requires."""
+    vllm = f"vLLM {found.vllm}" if found.is_release else found.vllm
+    them = "it" if len(found.names) == 1 else "them"
+    return (
+        f"{found.torch} goes without {listed(found.names)}, and {vllm} requires {them}: what fails"
+        f" for want of {them} stays untested; name one by matrix candidate add {found.torch} ..."
+        f" --companion {found.names[0]}==V"
     )
 
 

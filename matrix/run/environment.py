@@ -11,11 +11,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from matrix._util.text import listed
 from matrix.bundle.run import LEFT_OUT
 from matrix.catalog.cells import Cell, CellError
 from matrix.catalog.projects import Project
@@ -104,8 +104,20 @@ def _with_pins(
     return tuple(sorted((*found, *absent), key=lambda departure: departure.name))
 
 
-def absent_companions(cell: Cell, releases: Releases) -> str | None:
-    """Return what a person must know where a torch goes without what the vLLM requires, or None.
+class AbsentCompanions(NamedTuple):
+    """The companions that a torch candidate goes without, and the vLLM of its cell requires.
+
+    `vllm` is the release, or the name of the candidate where `is_release` is false.
+    """
+
+    torch: str
+    vllm: str
+    is_release: bool
+    names: tuple[str, ...]
+
+
+def absent_companions(cell: Cell, releases: Releases) -> AbsentCompanions | None:
+    """Return what a torch goes without and its vLLM requires; None where nothing is.
 
     The cell runs: most of vLLM does without, and what does not stays untested with this reason.
     """
@@ -113,15 +125,15 @@ def absent_companions(cell: Cell, releases: Releases) -> str | None:
     vllm = next((row for row in releases.every_vllm if row.version == cell.vllm), None)
     if torch is None or vllm is None:
         return None
-    absent = [name for name in torch.without if name in COMPANIONS and getattr(vllm, name)]
+    absent = tuple(name for name in torch.without if name in COMPANIONS and getattr(vllm, name))
     if not absent:
         return None
-    named = f"vLLM {vllm.version}" if cell.vllm_build is None else cell.vllm_build.name
-    them = "it" if len(absent) == 1 else "them"
-    return (
-        f"{torch.name} goes without {listed(absent)}, and {named} requires {them}: what fails for"
-        f" want of {them} stays untested; name one by matrix candidate add {torch.name} ..."
-        f" --companion {absent[0]}==V"
+    build = cell.vllm_build
+    return AbsentCompanions(
+        torch=torch.name,
+        vllm=vllm.version if build is None else build.name,
+        is_release=build is None,
+        names=absent,
     )
 
 

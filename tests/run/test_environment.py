@@ -13,6 +13,7 @@ from matrix.catalog.release import Torch
 from matrix.catalog.releases_file import load_releases
 from matrix.record.model import By, Departure, Why
 from matrix.record.stock import not_stock
+from matrix.report.candidates import absent_line
 from matrix.run.environment import (
     absent_companions,
     left_out_by_bundle,
@@ -187,12 +188,14 @@ def test_a_torch_candidate_without_what_vllm_requires_is_explained_in_one_line(
 ) -> None:
     bare = replace(torch_candidate(), companions=(), without=("torchvision", "torchaudio"), pins={})
     releases = with_candidates(bare, torch_candidate("torch216rc2"), commit_candidate())
-    said = absent_companions(releases.resolve(cell), releases)
+    found = absent_companions(releases.resolve(cell), releases)
     if line is None:
-        assert said is None
+        assert found is None
     else:
-        assert said is not None and said.startswith(line) and "\n" not in said
-        assert said.endswith("==V") and "stays untested" in said
+        assert found is not None
+        text = absent_line(found)
+        assert text.startswith(line) and "\n" not in text
+        assert text.endswith("==V") and "stays untested" in text
 
 
 def test_a_torchvision_for_another_torch_is_refused(site: Path) -> None:
