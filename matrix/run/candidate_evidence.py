@@ -113,7 +113,7 @@ class CandidateRecords:
         from matrix.attribution.runs_index import judge_records
 
         read, late = self._read(), self.late()
-        records = [told for told in read.records if _has_say(told[1], plan)]
+        records = [(path, run) for path, run in read.records if _has_say(run, plan)]
         table = tabulate(records, self.expectations, releases=self.releases, late=late)
         grid = grid_of(table.verdicts, self.releases, self._answers)
         for fault in self._answers.faults:
