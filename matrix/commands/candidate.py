@@ -16,6 +16,7 @@ from matrix.errors import MatrixError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matrix.catalog.candidates.collection import Candidates
     from matrix.catalog.candidates.gathered import Gathered, Wanted
     from matrix.catalog.candidates.model import Candidate
     from matrix.catalog.candidates.on_cuda import CudaWays
@@ -119,7 +120,7 @@ def _add_cuda_options(added: argparse.ArgumentParser) -> None:
 
 
 def _add(options: argparse.Namespace) -> int:
-    from matrix.catalog.candidates.file import load_candidates, write_candidates
+    from matrix.catalog.candidates.file import change_candidates, load_candidates
     from matrix.catalog.candidates.gathered import pythons_of
     from matrix.catalog.candidates.update import Update, update
     from matrix.catalog.releases_file import load_releases
@@ -127,17 +128,24 @@ def _add(options: argparse.Namespace) -> int:
     from matrix.report.candidates import added_lines
 
     wanted = _wanted(options)
+    load_candidates()  # a file that is wrong is wrong at once
     releases = load_releases()
     gathered = _gather(options, wanted, releases)
     candidate = gathered.candidate
-    candidates = load_candidates()
-    done = update(candidates.get(candidate.name), candidate, force=options.force)
+    old, done = None, Update.UNCHANGED
+
+    def changed(now: Candidates) -> Candidates | None:
+        nonlocal old, done
+        old = now.get(candidate.name)
+        done = update(old, candidate, force=options.force)
+        return None if done is Update.UNCHANGED else now.including(candidate)
+
+    path = change_candidates(changed)
     if done is not Update.UNCHANGED:
-        old = candidates.get(candidate.name)
-        path = write_candidates(candidates.including(candidate))
         print_status(f"{from_here(path)} was written")
         if old is not None and old.build != candidate.build:
-            forget(lambda build: build == old.build)
+            gone = old.build
+            forget(lambda build: build == gone)
     pythons = pythons_of(candidate, releases.pythons)
     cell = _example(releases.including(candidate), candidate, wanted.pythons)
     print("\n".join(added_lines(candidate, done, gathered.notes, pythons, cell)))
@@ -322,10 +330,10 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from matrix.catalog.candidates.file import load_candidates, write_candidates
+    from matrix.catalog.candidates.file import change_candidates
     from matrix.checks.candidate_cache import forget
 
-    path = write_candidates(load_candidates().excluding(options.name))
+    path = change_candidates(lambda now: now.excluding(options.name))
     print(f"{options.name} was removed from {from_here(path)}")
     forget(lambda build: build.name == options.name)
     return 0

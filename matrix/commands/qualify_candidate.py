@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _newest(candidate: Candidate, releases: Releases, *, write: bool) -> tuple[Candidate, Releases]:
     """Return the newest build of a candidate's channel, and the releases with it."""
-    from matrix.catalog.candidates.file import load_candidates, write_candidates
+    from matrix.catalog.candidates.file import change_candidates
     from matrix.catalog.candidates.newer import newer_build
     from matrix.checks.candidate_cache import forget
     from matrix.report.candidates import replaced_line
@@ -94,7 +94,7 @@ def _newest(candidate: Candidate, releases: Releases, *, write: bool) -> tuple[C
         print_status(note)
     newer = gathered.candidate
     if write:
-        path = write_candidates(load_candidates().including(newer))
+        path = change_candidates(lambda now: now.including(newer))
         print_status(replaced_line(candidate, newer, from_here(path)))
         if newer.build != candidate.build:
             forget(lambda build: build == candidate.build)

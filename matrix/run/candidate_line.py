@@ -13,7 +13,7 @@ from matrix._util.versions import minor_of, newest_patch
 from matrix.attribution.bisect import BisectionError, Search
 from matrix.catalog.candidates.addresses import compare_address
 from matrix.catalog.candidates.collection import Candidates
-from matrix.catalog.candidates.file import load_candidates, write_candidates
+from matrix.catalog.candidates.file import change_candidates, load_candidates
 from matrix.catalog.candidates.model import Candidate
 from matrix.catalog.candidates.place import VARIABLE
 from matrix.catalog.candidates.series import Series, StepError
@@ -98,8 +98,8 @@ class Line:
         cell = self._cell(name, candidate)
         done = update(self._stored.get(step.name), candidate, force=not self._shared)
         if done is not Update.UNCHANGED or not self._file.exists():
+            change_candidates(lambda now: self._now(now).including(candidate), self._file)
             self._stored = self._stored.including(candidate)
-            write_candidates(self._stored, self._file)
         self._made[name] = candidate
         self.cells[name] = cell
 
@@ -111,6 +111,10 @@ class Line:
             cases=(case,),
             environ=((VARIABLE, str(self._file)),),
         )
+
+    def _now(self, there: Candidates) -> Candidates:
+        """Return what the file has now; where it does not exist yet, what it shall begin with."""
+        return there if self._file.exists() else self._stored
 
     def _load(self) -> Candidates:
         """Return what the file has, with the other half of the pair if that is a candidate."""

@@ -71,6 +71,13 @@ def test_the_file_lies_by_tox_ini_or_where_the_variable_says(
     ("old", "new", "fault"),
     [
         ("[channels.torch]", "[channelz.torch]", "channelz: unknown key; did you mean 'channels'?"),
+        (
+            "torch-2.16.0+cu130-cp311-cp311-manylinux_2_28_x86_64.whl",
+            "torch-2.16.0+cu130-cp311-cp311-../../x.whl",
+            "is not the name of a wheel",
+        ),
+        ('channel = "nightly"', 'channel = "me:pw@host"', "channel: 'me:pw@host' has another form"),
+        ('uploaded = "2026-11-27T', 'uploaded = "http://me:pw@h/27T', "uploaded: "),
         ("[[candidate]]", "[[candidate", "is not TOML"),
         ('project = "torch"', 'project = "jax"', "torch216rc1: project: 'jax' is unknown"),
         ('project = "torch"', "", "candidate torch216rc1: project: is missing; add it"),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from command import matrix
 from local_index import Fault, Served
-from matrix.catalog.candidates.file import load_candidates
+from matrix._util.files import alone
+from matrix.catalog.candidates import file
+from matrix.catalog.candidates.collection import Candidates
+from matrix.catalog.candidates.file import change_candidates, load_candidates
 from matrix.catalog.index import Index
+from vllm_tree import write_tree
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -116,3 +122,52 @@ def test_what_was_added_can_be_read_whatever_the_index_says(
     assert done.returncode == 0, done.stderr
     (row,) = tomllib.loads(candidates.read_text())["candidate"]
     assert row["files"][0]["sha256"] == load_candidates(candidates).every[0].files[0].sha256
+
+
+def test_nothing_is_written_that_cannot_be_read(
+    served: Served, run: Command, candidates: Path
+) -> None:
+    publish(served, size=10**30)
+    done = run("add", "torchrc", "--index", served.url)
+    refused(done, f"size: {10**30} is not a number of bytes")
+    assert not candidates.exists()
+
+
+def test_two_at_once_lose_no_candidate(
+    run: Command, candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first one waits for the file, the second one writes its own."""
+    place = ["--tree", str(write_tree(tmp_path / "tree")), "--version", "0.33.0"]
+    meanwhile = [["remove", "vllmgone"], ["add", "vllmtwo", *place]]
+    assert run("add", "vllmgone", *place).returncode == 0
+
+    @contextlib.contextmanager
+    def late(_: Path) -> Iterator[None]:
+        while meanwhile:
+            assert run(*meanwhile.pop()).returncode == 0
+        yield
+
+    monkeypatch.setattr(file, "alone", late)
+    assert run("add", "vllmone", *place).returncode == 0
+    names = [candidate.name for candidate in load_candidates(candidates).every]
+    assert names == ["vllmone", "vllmtwo"]
+
+
+def test_whoever_changes_the_candidates_is_alone(tmp_path: Path) -> None:
+    order: list[str] = []
+    inside, path = threading.Event(), tmp_path / "candidates.toml"
+
+    def first(now: Candidates) -> None:
+        second.start()
+        inside.wait(10)  # until the second one waits
+        order.append("first")
+
+    def wait() -> None:
+        with alone(tmp_path, inside.set):
+            order.append("second")
+
+    second = threading.Thread(target=wait)
+    change_candidates(first, path)
+    second.join()
+    assert order == ["first", "second"]
+    assert not list(tmp_path.iterdir())

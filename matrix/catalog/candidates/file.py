@@ -16,7 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
-from matrix._util.files import write_text
+from matrix._util.files import alone, write_text
 from matrix._util.toml_rows import check_keys, choice_of, read_text
 from matrix._util.versions import parse_version
 from matrix.catalog.candidates.addresses import AddressError, file_address, index_address
@@ -68,6 +68,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{7,64}")
 _CUDA = re.compile(r"[0-9]+\.[0-9]+")
+_CHANNEL = re.compile(r"[a-z][\w./+-]*")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\dZ)?")
+_LARGEST = 1 << 63  # bytes; TOML has no larger number
 _CHANNEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -111,10 +114,29 @@ def parse_candidates(text: str, name: str) -> Candidates:
 def write_candidates(candidates: Candidates, path: Path | None = None) -> Path:
     """Write the candidates, all at once, and return the file; without any it is an empty list.
 
-    Raises MatrixError where the extra `index` is not installed, FileError where the disk refuses.
+    Raises MatrixError where the extra `index` is not installed, FileError where the disk refuses,
+    CandidatesFileError where the file could not be read again: what an index said may be nonsense.
     """
     path = path or candidates_path()
-    write_text(path, render_candidates(candidates))
+    text = render_candidates(candidates)
+    parse_candidates(text, str(path))
+    write_text(path, text)
+    return path
+
+
+def change_candidates(
+    change: Callable[[Candidates], Candidates | None], path: Path | None = None
+) -> Path:
+    """Write what `change` makes of the candidates, and return their file; None: it stays as it is.
+
+    Of two processes that do so at once, the second one sees what the first one wrote. Raises as
+    `load_candidates` and `write_candidates` do, and what `change` raises.
+    """
+    path = path or candidates_path()
+    with alone(path.parent):
+        changed = change(load_candidates(path))
+        if changed is not None:
+            write_candidates(changed, path)
     return path
 
 
@@ -222,7 +244,10 @@ def _source(value: object, where: str) -> Source:
         _matching(value, "sha256", where, _SHA256, "64 small hexadecimal digits")
     if "revision" in facts:
         _matching(value, "revision", where, _REVISION, "the full hash of a commit")
-    for key, check in (("index", index_address), ("repository", file_address)):
+    if "channel" in facts:
+        _matching(value, "channel", where, _CHANNEL, "test/cu130")
+    checks = (("index", index_address), ("repository", file_address), ("location", file_address))
+    for key, check in checks:
         if key in facts:
             _clean(facts[key], check, f"{where}: {key}")
     source: Source = model(**facts)
@@ -269,14 +294,18 @@ def _file(row: Mapping[str, object], where: str) -> File:
     if urlsplit(url).scheme not in ("http", "https", "file"):
         raise CandidatesFileError(f"{where}: url: {url!r} has no scheme; write https:// or file://")
     size = row.get("size")
-    if size is not None and (type(size) is not int or size < 0):
+    if size is not None and (type(size) is not int or not 0 <= size < _LARGEST):
         raise CandidatesFileError(f"{where}: size: {size!r} is not a number of bytes; correct it")
     return File(
         name=_text(row, "name", where),
         url=url,
         sha256=_matching(row, "sha256", where, _SHA256, "64 small hexadecimal digits"),
         size=size,
-        uploaded=_text(row, "uploaded", where) if "uploaded" in row else None,
+        uploaded=(
+            _matching(row, "uploaded", where, _TIME, "2026-11-27T03:10:00Z")
+            if "uploaded" in row
+            else None
+        ),
     )
 
 

@@ -7,6 +7,7 @@ Two nightlies of one name have two identities and are two candidates.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,8 @@ from matrix._util.versions import parse_version
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.cells import Build, CellError, candidate_project
 from matrix.catalog.projects import Project
+
+_NAME = re.compile(r"[\w.+!-]+")
 
 TORCH_COMPANIONS = ("torchvision", "torchaudio", "triton")
 """What a torch candidate brings from its own index, as far as the index has it."""
@@ -341,6 +344,10 @@ class Candidate:
 def _named(where: str, file: File) -> tuple[str, str]:
     """Return the project and the version in the name of a wheel. Raises CandidateError."""
     try:
-        return file.project, file.version
+        named = file.project, file.version
     except (InvalidWheelFilename, ValueError):
-        raise CandidateError(f"{where}: {file.name!r} is not the name of a wheel") from None
+        named = None
+    # `packaging` takes any text for a platform, also one that leads to another folder.
+    if named is None or not _NAME.fullmatch(file.name):
+        raise CandidateError(f"{where}: {file.name!r} is not the name of a wheel")
+    return named
