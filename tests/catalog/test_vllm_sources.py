@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -19,6 +21,7 @@ from matrix.catalog.candidates.model import Sdist, SourceKind, Tree
 from matrix.catalog.index import FetchError
 from matrix.catalog.package_metadata import read_vllm
 from matrix.catalog.vllm_sources import folder as folders
+from matrix.catalog.vllm_sources import git
 from matrix.catalog.vllm_sources.folder import SourcesError, copy_tree, state_of, unpack
 from matrix.catalog.vllm_sources.git import Described, GitError, Repository
 from matrix.catalog.vllm_sources.sources import (
@@ -140,6 +143,40 @@ def test_what_is_not_there(tmp_path: Path, cache: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(GitError, match="git is not here"):
         repository(tree, cache).resolve("main")
+
+
+@pytest.mark.parametrize("lost", ["HEAD", "objects", "refs", "config"])
+def test_a_cache_that_a_killed_command_left_is_made_again(
+    tmp_path: Path, cache: Path, lost: str
+) -> None:
+    tree = write_tree(tmp_path / "tree")
+    commit = commit_all(tree, tag="v0.33.0")
+    there = repository(tree, cache)
+    there.write(commit, new(tmp_path))
+    (store,) = (cache / "git").iterdir()
+    path = store / lost
+    shutil.rmtree(path) if path.is_dir() else path.write_text("")
+    folder = new(tmp_path)
+    there.write(commit, folder)
+    assert (folder / "setup.py").is_file()
+
+
+def test_the_lock_of_a_git_that_was_killed_stops_no_other(tmp_path: Path, cache: Path) -> None:
+    tree = write_tree(tmp_path / "tree")
+    there = repository(tree, cache)
+    there.write(commit_all(tree, tag="v0.33.0"), new(tmp_path))
+    for store in (cache / "git").iterdir():
+        (store / "shallow.lock").write_text("")
+    second = commit_all(tree, "two")
+    assert of_commit(tree, second, cache).identity == second
+
+
+def test_a_server_that_hangs_does_not_answer(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git, "_ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"git://127.0.0.1:{server.getsockname()[1]}/vllm"
+        with pytest.raises(GitError, match=r"/vllm: does not answer; name another address"):
+            repository(address, cache).resolve("main")
 
 
 def test_the_address_of_a_repository_is_in_no_file(tmp_path: Path, cache: Path) -> None:

@@ -171,3 +171,12 @@ def test_whoever_changes_the_candidates_is_alone(tmp_path: Path) -> None:
     second.join()
     assert order == ["first", "second"]
     assert not list(tmp_path.iterdir())
+
+
+def test_sources_that_are_not_for_a_python_are_not_added_for_it(
+    run: Command, candidates: Path, tmp_path: Path
+) -> None:
+    tree = write_tree(tmp_path / "tree")
+    done = run("add", "vllmmine", "--tree", str(tree), "--version", "0.33.0", "--python", "3.99")
+    refused(done, "tree: is for Python <3.15,>=3.10, not for 3.99; name another")
+    assert not candidates.exists()

@@ -15,7 +15,7 @@ from matrix._util.scratch import Scratch
 from matrix.catalog.candidates.addresses import without_secrets
 from matrix.catalog.candidates.collection import CandidateError
 from matrix.catalog.candidates.gathered import Gathered, Wanted, built
-from matrix.catalog.candidates.model import Commit, Sdist, Tree
+from matrix.catalog.candidates.model import Candidate, Commit, Sdist, Tree
 from matrix.catalog.candidates.on_cuda import CudaWays
 from matrix.catalog.index import read_members
 from matrix.catalog.located import find_file, name_of
@@ -85,7 +85,7 @@ def from_sdist(
         members = read_members(path, wanted_member)
         read = read_vllm(str(version), members, "sdist")
         source = Sdist(location=_place(location), sha256=digest)
-        candidate = built(wanted, source, str(version), read)
+        candidate = _checked(wanted, built(wanted, source, str(version), read), name)
         if ways is None:
             return Gathered(candidate=candidate)
         found = open_sdist(str(path), folder / "sources", sha256=digest)
@@ -97,6 +97,16 @@ def _place(location: str) -> str:
     return without_secrets(location) if "://" in location else str(Path(location).resolve())
 
 
+def _checked(wanted: Wanted, candidate: Candidate, where: str) -> Candidate:
+    """Return a candidate. Raises CandidateError where it is not for a Python that is asked for."""
+    for python in wanted.pythons:
+        if not candidate.accepts(python):
+            raise CandidateError(
+                f"{where}: is for Python {candidate.python}, not for {python}; name another"
+            )
+    return candidate
+
+
 def _gathered(
     wanted: Wanted,
     source: Commit | Tree,
@@ -105,7 +115,8 @@ def _gathered(
     ways: CudaWays | None,
 ) -> Gathered:
     read = read_vllm(found.version, found.members(), "sdist")
-    made = Gathered(candidate=built(wanted, source, found.version, read))
+    candidate = built(wanted, source, found.version, read)
+    made = Gathered(candidate=_checked(wanted, candidate, found.shown))
     if ways is not None:
         made = ways.find(made.candidate, found, version)
     counts_as = made.candidate.version

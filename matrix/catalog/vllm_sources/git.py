@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from matrix._util.caches import cache_folder
+from matrix._util.files import alone
 from matrix._util.reported import Say, last_line, run_reported
 from matrix._util.scratch import Scratch
 from matrix._util.text import clean, clip
@@ -44,6 +45,9 @@ _SAFE = (
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     ("advice.detachedHead", "false"),
+    # A server that sends nothing for so many seconds does not answer.
+    ("http.lowSpeedLimit", "1"),
+    ("http.lowSpeedTime", "120"),
 )
 READ_ONLY = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
 """What keeps git within a folder of the user's.
@@ -53,6 +57,7 @@ that does so. git 2.45 has a variable against it; older ones find no protocol th
 """
 _TAGS = "refs/tags/v*:refs/tags/v*"
 _DESCRIBE = ("describe", "--tags", "--long", "--abbrev=40", "--match", "v[0-9]*")
+_ANSWER = 300.0  # seconds for the branches of a repository, whatever the protocol
 _REASON = 300  # characters of what git says
 _TITLE = 120  # characters of the first line of a message
 
@@ -251,17 +256,25 @@ class Repository:
         """Return a bare repository of the cache, made where it is not there."""
         digest = hashlib.sha256(without_secrets(self._remote).encode()).hexdigest()[:16]
         store = (self.cache or cache_folder()) / "git" / f"{digest}-{kind}"
-        if not (store / "HEAD").exists():
+        if not _is_whole(store):
             store.parent.mkdir(parents=True, exist_ok=True)
-            # Nothing of a template: it may have hooks.
-            self._git(["init", "--quiet", "--bare", "--template=", str(store)])
+            with alone(store.parent):
+                if not _is_whole(store):
+                    shutil.rmtree(store, ignore_errors=True)
+                    # Nothing of a template: it may have hooks.
+                    self._git(["init", "--quiet", "--bare", "--template=", str(store)])
         return store
 
     def _fetch(self, store: Path, commit: str, options: Sequence[str], what: str) -> None:
         """Fetch by one option and some refspecs; `what` says in progress what is fetched."""
         command = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force"]
         command += [options[0], "origin", *options[1:]]
-        with Scratch("git") as scratch:
+        waits = f"{self.shown}: waits for another command that fetches from there"
+        with Scratch("git") as scratch, alone(store, lambda: self.say(waits)):
+            for left in store.rglob(
+                "*.lock"
+            ):  # by a git that was killed, since nobody else is here
+                left.unlink(missing_ok=True)
             log = scratch / "log"
             status = run_reported(
                 self._command(command, store),
@@ -286,14 +299,18 @@ class Repository:
         folder: Path | None = None,
     ) -> str:
         """Run git and return what it prints; raises GitError with git's own reason."""
-        done = subprocess.run(
-            self._command(arguments, store),
-            env=self._environ(more or {}),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                self._command(arguments, store),
+                env=self._environ(more or {}),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=_ANSWER if arguments[0] == "ls-remote" else None,
+            )
+        except subprocess.TimeoutExpired:
+            raise GitError(f"{self.shown}: does not answer; name another address") from None
         if done.returncode:
             reason = self._reason(done.stderr.decode("utf-8", "replace"))
             raise GitError(f"{self.shown}: {reason or f'git {arguments[0]} failed'}")
@@ -328,6 +345,13 @@ class Repository:
         lines = [line for line in text.splitlines() if line.startswith(("fatal:", "error:"))]
         shown = lines[0].partition(": ")[2] if lines else ""
         return clip(clean(shown.replace(self._remote, self.shown)), _REASON)
+
+
+def _is_whole(store: Path) -> bool:
+    """Tell whether a repository of the cache has what makes git take it for one."""
+    head = store / "HEAD"
+    folders = all((store / name).is_dir() for name in ("objects", "refs"))
+    return folders and head.is_file() and head.stat().st_size > 0
 
 
 def described_head(folder: Path) -> Described | None:
